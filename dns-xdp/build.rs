@@ -1,0 +1,18 @@
+//! Builds the programs of dns-xdp-ebpf for the BPF target, so that one binary holds everything.
+use std::env;
+
+use aya_build::{Package, Toolchain, build_ebpf};
+
+#[expect(unsafe_code, reason = "setting a variable of the environment")]
+fn main() -> anyhow::Result<()> {
+    // core has to be built for the BPF target, which the stable toolchain does only when told so.
+    // SAFETY: a build script's main runs before any other thread of it exists.
+    unsafe {
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+        env::set_var("CARGO_TERM_QUIET", "true");
+    }
+    build_ebpf(
+        [Package { name: "dns-xdp-ebpf", root_dir: "../dns-xdp-ebpf", ..Package::default() }],
+        Toolchain::Custom("1.95.0"),
+    )
+}

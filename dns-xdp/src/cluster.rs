@@ -1,0 +1,117 @@
+//! The cluster as the operator describes it: its nodes, its services, and what is wanted of each node.
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The nodes and services of one zone, in the order of the configuration. Names are lower case and
+/// relative to the zone (`node1`, `db.prod`); every reference in it has been checked by [`crate::config`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// At least one node; names and addresses are unique.
+    pub nodes: Vec<Node>,
+    /// Explicit services; the apex is served even when no service is named [`APEX`].
+    pub services: Vec<Service>,
+}
+
+/// The service name that stands for the zone's apex (RFC 1035, section 5.1: the origin).
+pub const APEX: &str = "@";
+
+/// One node: a server of the cluster and one of the zone's name servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Relative to the zone.
+    pub name: String,
+    /// At least one of the two addresses is set.
+    pub ipv4: Option<Ipv4Addr>,
+    /// See [`Node::ipv4`].
+    pub ipv6: Option<Ipv6Addr>,
+    /// The name-server name of this node, relative to the zone: `ns1` for the first node unless given.
+    pub ns: String,
+    /// Names of the nodes that take over this node's name, in order of preference; empty: rendezvous hash.
+    pub backup: Vec<String>,
+    /// How this node's health is found out.
+    pub probe: Probe,
+}
+
+impl Node {
+    /// The addresses of the node, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
+    /// The address that probes are sent to: IPv4 when there is one.
+    pub fn probe_address(&self) -> IpAddr {
+        self.addresses().next().expect("a node has an address")
+    }
+}
+
+/// A name that answers all its healthy members, in rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Relative to the zone, or [`APEX`].
+    pub name: String,
+    /// Names of the member nodes, in the order of the configuration.
+    pub nodes: Vec<String>,
+}
+
+/// What is asked of a node to find out whether it is healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The kind of probe.
+    pub kind: ProbeKind,
+    /// Destination port, where the kind has one.
+    pub port: u16,
+    /// From one probe to the next while the verdict is clear.
+    pub interval: Duration,
+    /// The same while a verdict is in doubt.
+    pub fast_interval: Duration,
+    /// A probe that has no result after this has failed.
+    pub timeout: Duration,
+    /// Failures until the verdict is down.
+    pub fall: u32,
+    /// Successes in a row until the verdict is up again.
+    pub rise: u32,
+}
+
+impl Probe {
+    /// The longest time from a node's death to the verdict: `interval + (fall − 1) · fast-interval + timeout`.
+    pub fn time_to_detect(&self) -> Duration {
+        self.interval + self.fast_interval * (self.fall - 1) + self.timeout
+    }
+}
+
+/// The kinds of probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeKind {
+    /// A TCP connection that is established is a success.
+    Tcp,
+}
+
+/// What the operator wants of a node, shown beside its real state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admin {
+    /// The probes decide.
+    #[default]
+    Auto,
+    /// In the answers, whatever the probes say.
+    Up,
+    /// Out of the answers, whatever the probes say.
+    Down,
+    /// Out of the answers for maintenance; the node is healthy all the same.
+    Drain,
+}
+
+impl fmt::Display for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Admin::Auto => "auto",
+            Admin::Up => "up",
+            Admin::Down => "down",
+            Admin::Drain => "drain",
+        })
+    }
+}

@@ -1,0 +1,149 @@
+//! The configuration file, checked: what runs. Every default is written once, in `config/spec.rs`.
+mod edit;
+mod spec;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+
+use crate::cluster::Cluster;
+
+/// A whole, valid configuration. Whoever holds one need check nothing again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file it was read from; `node add` and its like edit it.
+    pub path: PathBuf,
+    /// The delegated zone.
+    pub zone: ZoneConfig,
+    /// Where queries are answered.
+    pub listen: Listen,
+    /// The XDP program.
+    pub xdp: Xdp,
+    /// When a decision is made, and what is answered when there is none to make.
+    pub failover: Failover,
+    /// Nodes and services.
+    pub cluster: Cluster,
+    /// The control socket and the state kept for it.
+    pub control: Control,
+    /// Where the Prometheus listener is bound; `None` when it is off.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `[zone]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneConfig {
+    /// The apex, fully qualified and in lower case.
+    pub apex: Name,
+    /// TTL of every address answer, in seconds.
+    pub ttl_seconds: u32,
+    /// TTL of the NS set, in seconds.
+    pub ns_ttl_seconds: u32,
+    /// TTL of negative answers, in seconds.
+    pub negative_ttl_seconds: u32,
+    /// The SOA's RNAME: the contact's mailbox as a domain name, fully qualified.
+    pub contact: Name,
+    /// What the name servers' names answer when their node is dead.
+    pub ns_addresses: NsAddresses,
+}
+
+/// `[zone] ns-addresses`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NsAddresses {
+    /// As every other name: a healthy node's address.
+    Live,
+    /// Always the node's own address, which is the glue at the parent.
+    Fixed,
+}
+
+/// `[listen]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Names of the network interfaces that the program is attached to; not empty, unique.
+    pub interfaces: Vec<String>,
+    /// Addresses served; empty: every global address of the interfaces.
+    pub addresses: Vec<IpAddr>,
+    /// UDP and TCP port.
+    pub port: u16,
+}
+
+/// `[xdp]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Xdp {
+    /// How the program is attached.
+    pub mode: Mode,
+    /// Directory on a BPF filesystem.
+    pub pin: PathBuf,
+    /// The lease: how long the program answers without its daemon. `None`: for ever.
+    pub stale_after: Option<Duration>,
+    /// What is left of the lease after an orderly stop.
+    pub stop_grace: Duration,
+    /// The most names that the kernel's table can hold.
+    pub capacity: u32,
+    /// Log every query that the program sees, by way of aya-log: for debugging, never in production.
+    pub log: bool,
+}
+
+/// `[xdp] mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Native, else generic, else off.
+    Auto,
+    /// In the driver, or refuse to start.
+    Native,
+    /// In the kernel's network stack, after the skb is made.
+    Generic,
+    /// Userspace only.
+    Off,
+}
+
+/// `[failover]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failover {
+    /// Nodes (with witnesses) that have to be visible.
+    pub quorum: Quorum,
+    /// Addresses that count as visible nodes.
+    pub witness: Vec<IpAddr>,
+    /// What is answered when every node is down.
+    pub all_down: AllDown,
+}
+
+/// `[failover] quorum`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quorum {
+    /// More than half of the nodes and witnesses.
+    Majority,
+    /// This many of them; at least one, at most all.
+    Count(u32),
+}
+
+impl Quorum {
+    /// How many of `voters` (nodes and witnesses) have to be visible.
+    pub fn needed(self, voters: usize) -> usize {
+        match self {
+            Quorum::Majority => voters / 2 + 1,
+            Quorum::Count(count) => count as usize,
+        }
+    }
+}
+
+/// `[failover] all-down`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllDown {
+    /// Each name its configured address: fail open.
+    Configured,
+    /// What was answered last while a node was healthy.
+    LastGood,
+    /// REFUSED, so that resolvers ask elsewhere.
+    Refused,
+}
+
+/// `[control]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// The unix socket of the command line.
+    pub socket: PathBuf,
+    /// The file that keeps the admin intent over a restart.
+    pub state: PathBuf,
+}

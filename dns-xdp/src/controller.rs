@@ -1,0 +1,1 @@
+//! The loop that joins probes, decisions, publication and the control socket.

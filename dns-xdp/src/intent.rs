@@ -1,0 +1,1 @@
+//! The admin intent that survives a restart: one small file, replaced whole.

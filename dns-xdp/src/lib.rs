@@ -1,0 +1,23 @@
+//! The daemon and the command line of dns-xdp.
+//!
+//! One value is the truth: [`zone::Zone`], the finished answers. It is derived by pure functions and published
+//! to two readers, so that they cannot disagree.
+//!
+//! ```text
+//!  probes ──► health (pure state machine) ─┐
+//!  config file, CLI (membership, admin) ───┼─► failover (pure: who answers for whom) ─► Zone ─┬─► datapath (BPF maps)
+//!                                          │                                                  └─► responder (hickory)
+//!  clock ──────────────────────────────────┘                          status, metrics, events observe it
+//! ```
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod control;
+pub mod controller;
+pub mod datapath;
+pub mod failover;
+pub mod health;
+pub mod intent;
+pub mod metrics;
+pub mod responder;
+pub mod zone;

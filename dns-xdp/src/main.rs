@@ -1,0 +1,2 @@
+//! `dns-xdp`: arguments, logging, exit code.
+fn main() {}

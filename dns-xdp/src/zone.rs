@@ -1,0 +1,215 @@
+//! The one truth: the zone's names and what each of them answers, published to the kernel and to the responder.
+//!
+//! A [`Zone`] is a value. It is derived by [`crate::failover`] and never changed; a change is a new value.
+//! [`Zone::lookup`] is the zone's whole meaning: the responder encodes it, the kernel's table is laid out from it.
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+/// SOA timers in seconds, as Zonemaster wants them; no secondary uses them, for there is no zone transfer.
+const REFRESH_SECONDS: i32 = 14_400;
+const RETRY_SECONDS: i32 = 3_600;
+const EXPIRE_SECONDS: i32 = 604_800;
+
+/// The finished zone: every owner name in it with its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    apex: Name,
+    soa: SOA,
+    negative_ttl_seconds: u32,
+    ns_ttl_seconds: u32,
+    name_servers: Vec<Name>,
+    names: BTreeMap<Name, Addresses>,
+}
+
+/// What a zone is made of, apart from its address names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The apex, fully qualified and in lower case.
+    pub apex: Name,
+    /// The mailbox of the SOA's RNAME, as a domain name (RFC 1035, section 3.3.13).
+    pub contact: Name,
+    /// The configuration's epoch: servers that see the same configuration agree on it.
+    pub serial: u32,
+    /// TTL of the NS set.
+    pub ns_ttl_seconds: u32,
+    /// TTL of the SOA and its MINIMUM, which are equal (RFC 2308, section 5).
+    pub negative_ttl_seconds: u32,
+    /// The name servers' names in the order of the nodes; the first is the SOA's MNAME. Not empty.
+    pub name_servers: Vec<Name>,
+}
+
+/// The address RRsets of one name (RFC 2181, section 5: one TTL in an RRset; here one for both).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Addresses {
+    /// TTL of each record.
+    pub ttl_seconds: u32,
+    /// The A RRset.
+    pub ipv4: Vec<Ipv4Addr>,
+    /// The AAAA RRset.
+    pub ipv6: Vec<Ipv6Addr>,
+    /// The order of the records turns with the query's id: [`rotation`].
+    pub rotate: bool,
+    /// The name exists and its addresses are withheld: REFUSED (`all-down = "refused"`).
+    pub refused: bool,
+}
+
+impl Addresses {
+    /// Collects addresses of both families in the order given.
+    pub fn new(ttl_seconds: u32, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut collected = Addresses { ttl_seconds, ..Addresses::default() };
+        for address in addresses {
+            match address {
+                IpAddr::V4(ipv4) => collected.ipv4.push(ipv4),
+                IpAddr::V6(ipv6) => collected.ipv6.push(ipv6),
+            }
+        }
+        collected
+    }
+
+    /// All addresses, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let ipv4 = self.ipv4.iter().copied().map(IpAddr::V4);
+        ipv4.chain(self.ipv6.iter().copied().map(IpAddr::V6))
+    }
+}
+
+/// What the zone says to a question of class IN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The RRset, and the addresses that belong into the additional section.
+    Found {
+        /// Owner names are those of the zone, in lower case; never empty.
+        answers: Vec<Record>,
+        /// Glue of name servers (RFC 9471).
+        additionals: Vec<Record>,
+    },
+    /// The name exists, the type does not (RFC 2308, section 2.2).
+    NoData,
+    /// The name does not exist, nor anything below it (RFC 8020).
+    NxDomain,
+    /// The name exists and may not be answered now.
+    Refused,
+    /// The name is not at or below the apex.
+    NotInZone,
+}
+
+/// Where the records of a rotating RRset of `count` records start for the query with this id: every start is
+/// equally likely over all ids, and kernel and responder compute the same one.
+pub fn rotation(id: u16, count: usize) -> usize {
+    (usize::from(id) * count) >> 16
+}
+
+impl Zone {
+    /// Puts the zone together. Names above a given name and below the apex that hold nothing themselves
+    /// (empty non-terminals, RFC 8020) come into being here.
+    pub fn new(origin: Origin, names: impl IntoIterator<Item = (Name, Addresses)>) -> Self {
+        let Origin { apex, contact, serial, ns_ttl_seconds, negative_ttl_seconds, name_servers } = origin;
+        let minimum = negative_ttl_seconds;
+        let mname = name_servers.first().cloned().expect("a zone has a name server");
+        let soa = SOA::new(mname, contact, serial, REFRESH_SECONDS, RETRY_SECONDS, EXPIRE_SECONDS, minimum);
+        let mut all: BTreeMap<Name, Addresses> = BTreeMap::new();
+        all.entry(apex.clone()).or_default();
+        for (name, addresses) in names {
+            let mut above = name.base_name();
+            while apex.zone_of(&above) && above != apex {
+                all.entry(above.clone()).or_default();
+                above = above.base_name();
+            }
+            all.insert(name, addresses);
+        }
+        Zone { apex, soa, negative_ttl_seconds, ns_ttl_seconds, name_servers, names: all }
+    }
+
+    /// The apex, in lower case.
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// The configuration's epoch, which is the SOA's serial.
+    pub fn epoch(&self) -> u32 {
+        self.soa.serial
+    }
+
+    /// Every name that exists, with its addresses (none for an empty non-terminal).
+    pub fn names(&self) -> impl ExactSizeIterator<Item = (&Name, &Addresses)> {
+        self.names.iter()
+    }
+
+    /// The addresses of a name; `None` when it does not exist.
+    pub fn addresses(&self, name: &Name) -> Option<&Addresses> {
+        self.names.get(name)
+    }
+
+    /// The SOA record, of negative answers too.
+    pub fn soa(&self) -> Record {
+        Record::from_rdata(self.apex.clone(), self.negative_ttl_seconds, RData::SOA(self.soa.clone()))
+    }
+
+    /// What the zone answers to `qname` (in lower case) and `qtype`; `id` turns rotating RRsets.
+    pub fn lookup(&self, qname: &Name, qtype: RecordType, id: u16) -> Lookup {
+        if !self.apex.zone_of(qname) {
+            return Lookup::NotInZone;
+        }
+        let Some(addresses) = self.names.get(qname) else {
+            return Lookup::NxDomain;
+        };
+        let apex = *qname == self.apex;
+        let answers = match qtype {
+            RecordType::A | RecordType::AAAA if addresses.refused => return Lookup::Refused,
+            RecordType::A | RecordType::AAAA => address_records(qname, addresses, qtype, id),
+            RecordType::SOA if apex => vec![self.soa()],
+            RecordType::NS if apex => {
+                let answers = self.ns_records();
+                let additionals = self.glue(id);
+                return Lookup::Found { answers, additionals };
+            }
+            // RFC 8482, section 4.2: a HINFO instead of everything that the name has.
+            RecordType::ANY => {
+                let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
+                vec![Record::from_rdata(qname.clone(), self.negative_ttl_seconds, RData::HINFO(hinfo))]
+            }
+            _ => return Lookup::NoData,
+        };
+        if answers.is_empty() { Lookup::NoData } else { Lookup::Found { answers, additionals: Vec::new() } }
+    }
+
+    fn ns_records(&self) -> Vec<Record> {
+        let record = |target: &Name| {
+            Record::from_rdata(self.apex.clone(), self.ns_ttl_seconds, RData::NS(NS(target.clone())))
+        };
+        self.name_servers.iter().map(record).collect()
+    }
+
+    fn glue(&self, id: u16) -> Vec<Record> {
+        let mut records = Vec::new();
+        for server in &self.name_servers {
+            if let Some(addresses) = self.names.get(server)
+                && !addresses.refused
+            {
+                for rtype in [RecordType::A, RecordType::AAAA] {
+                    records.extend(address_records(server, addresses, rtype, id));
+                }
+            }
+        }
+        records
+    }
+}
+
+fn address_records(owner: &Name, addresses: &Addresses, rtype: RecordType, id: u16) -> Vec<Record> {
+    let rdata: Vec<RData> = if rtype == RecordType::A {
+        addresses.ipv4.iter().map(|&address| RData::A(A(address))).collect()
+    } else {
+        addresses.ipv6.iter().map(|&address| RData::AAAA(AAAA(address))).collect()
+    };
+    let ttl = addresses.ttl_seconds;
+    let record = |rdata| Record::from_rdata(owner.clone(), ttl, rdata);
+    let mut records: Vec<Record> = rdata.into_iter().map(record).collect();
+    if addresses.rotate {
+        let start = rotation(id, records.len());
+        records.rotate_left(start);
+    }
+    records
+}
