@@ -1,14 +1,26 @@
 //! The configuration file, checked: what runs. Every default is written once, in `config/spec.rs`.
-mod edit;
+mod check;
+pub mod edit;
+mod epoch;
+mod problem;
+mod replace;
+mod section;
 mod spec;
+#[cfg(test)]
+mod tests;
+mod value;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
 
 use crate::cluster::Cluster;
+
+pub use problem::{ConfigError, Problem};
+pub use replace::replace_file;
+pub use spec::DEFAULT_SOCKET;
 
 /// A whole, valid configuration. Whoever holds one need check nothing again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +41,48 @@ pub struct Config {
     pub control: Control,
     /// Where the Prometheus listener is bound; `None` when it is off.
     pub metrics: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Config::parse(&text, path)
+    }
+
+    /// Checks the text of the file at `path`, which need not exist; the path is for messages and for what is
+    /// kept beside it. The error has every problem that was found.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        spec::parse(text, path)
+    }
+
+    /// A hash of what the servers of one cluster share: zone, nodes, services, health and failover. Servers
+    /// with the same configuration agree on it over versions and machines. Never 0.
+    pub fn epoch(&self) -> u32 {
+        epoch::epoch(self)
+    }
+
+    /// The sections in which `other` differs and that take effect only when the daemon starts.
+    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
+        let differs = [
+            ("listen", self.listen != other.listen),
+            ("xdp", self.xdp != other.xdp),
+            ("control", self.control != other.control),
+            ("metrics", self.metrics != other.metrics),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
+    }
+}
+
+/// The name that was probably meant by `name`, of those `known`.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Two letters exchanged are still 0.9 alike in a name of five.
+    const ALIKE: f64 = 0.7;
+    let measured =
+        known.into_iter().map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+    let best = measured.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    best.filter(|(likeness, _)| *likeness >= ALIKE).map(|(_, known)| known)
 }
 
 /// `[zone]`

@@ -1,1 +1,252 @@
-//! The file as it is written: keys, defaults, and the way from there to a [`Config`](super::Config).
+//! The file as it is written: keys, defaults, and the way from there to a [`Config`].
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use toml::de::DeTable;
+
+use super::problem::{At, ConfigError, Problems};
+use super::section::Section;
+use super::{
+    AllDown, Config, Control, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check, value,
+};
+use crate::cluster::{Probe, ProbeKind};
+
+/// `[zone]`
+const TTL_SECONDS: u32 = 5;
+const NS_TTL_SECONDS: u32 = 60;
+const NEGATIVE_TTL_SECONDS: u32 = 300;
+const CONTACT: &str = "hostmaster";
+/// `[listen]`
+const DNS_PORT: u16 = 53;
+/// `[xdp]`
+const PIN: &str = "/sys/fs/bpf/dns-xdp";
+const STALE_AFTER: Duration = Duration::from_secs(30);
+const STOP_GRACE: Duration = Duration::from_secs(5);
+const CAPACITY: u32 = 4096;
+/// `[health]`
+const PROBE: Probe = Probe {
+    kind: ProbeKind::Tcp,
+    port: 6379,
+    interval: Duration::from_secs(1),
+    fast_interval: Duration::from_millis(250),
+    timeout: Duration::from_millis(500),
+    fall: 3,
+    rise: 2,
+};
+/// `[control] socket`, and where the command line looks for the daemon.
+pub const DEFAULT_SOCKET: &str = "/run/dns-xdp/control.sock";
+/// A configuration below the first directory keeps its state in the second.
+const CONFIG_DIRECTORY: &str = "/etc/dns-xdp";
+const STATE_DIRECTORY: &str = "/var/lib/dns-xdp";
+/// `[metrics] listen`
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9153);
+
+/// One `[[node]]` with the places of what is checked against the rest of the file.
+pub(super) struct NodeSpec {
+    pub(super) name: At<String>,
+    pub(super) ipv4: Option<At<Ipv4Addr>>,
+    pub(super) ipv6: Option<At<Ipv6Addr>>,
+    pub(super) ns: At<String>,
+    pub(super) backup: Vec<At<String>>,
+    pub(super) probe: Probe,
+}
+
+/// One `[[service]]`, likewise.
+pub(super) struct ServiceSpec {
+    pub(super) name: At<String>,
+    pub(super) nodes: Vec<At<String>>,
+}
+
+/// What has to be checked as a whole.
+pub(super) struct ClusterSpec {
+    pub(super) apex: Option<Name>,
+    pub(super) nodes: Vec<NodeSpec>,
+    pub(super) services: Vec<ServiceSpec>,
+    pub(super) witness: Vec<At<IpAddr>>,
+    pub(super) quorum: Option<At<Quorum>>,
+}
+
+/// Reads the text of the file at `path`.
+pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let problems = Problems::default();
+    let config = match DeTable::parse(text) {
+        Ok(document) => read(document.get_ref(), path, &problems),
+        Err(error) => {
+            let at = error.span().map_or(0, |span| span.start);
+            problems.add(at, error.message().trim().replace('\n', ", "));
+            None
+        }
+    };
+    match (problems.into_error(text, path), config) {
+        (None, Some(config)) => Ok(config),
+        (Some(error), _) => Err(error),
+        (None, None) => unreachable!("a part of the file is missing and no problem was recorded"),
+    }
+}
+
+/// `None` only when a problem was recorded.
+fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Config> {
+    let mut file = Section::file(document, problems);
+    let zone = zone(file.section("zone", "[zone]"));
+    let listen = listen(file.section("listen", "[listen]"));
+    let xdp = xdp(file.section("xdp", "[xdp]"));
+    let usual = probe(file.section("health", "[health]"), &PROBE);
+    let (witness, quorum, all_down) = failover(file.section("failover", "[failover]"));
+    let nodes = file.sections("node", "[[node]]");
+    if nodes.is_empty() {
+        file.problem(0, "there is no node; write a [[node]] with `name` and `ipv4` for each");
+    }
+    let nodes = nodes.into_iter().enumerate().filter_map(|(index, section)| node(section, index + 1, &usual));
+    let nodes: Vec<NodeSpec> = nodes.collect();
+    let services = file.sections("service", "[[service]]").into_iter().filter_map(service).collect();
+    let control = control(file.section("control", "[control]"), path);
+    let metrics = metrics(file.section("metrics", "[metrics]"));
+    file.close();
+
+    let apex = zone.as_ref().map(|zone| zone.apex.clone());
+    let spec = ClusterSpec { apex, nodes, services, witness, quorum };
+    check::cluster(&spec, problems);
+    let failover = Failover {
+        quorum: spec.quorum.as_ref().map_or(Quorum::Majority, |quorum| quorum.value),
+        witness: values(&spec.witness),
+        all_down,
+    };
+    let cluster = check::into_cluster(spec);
+    Some(Config { path: path.to_owned(), zone: zone?, listen, xdp, failover, cluster, control, metrics })
+}
+
+fn zone(mut section: Section<'_>) -> Option<ZoneConfig> {
+    let apex = section.required("name", "\"mycluster.example.com\"", value::zone_name);
+    let ttl_seconds = section.value("ttl", value::ttl_seconds).unwrap_or(TTL_SECONDS);
+    let ns_ttl_seconds = section.value("ns-ttl", value::ttl_seconds).unwrap_or(NS_TTL_SECONDS);
+    let negative_ttl_seconds =
+        section.value("negative-ttl", value::ttl_seconds).unwrap_or(NEGATIVE_TTL_SECONDS);
+    let contact = section.value("contact", value::contact);
+    let ns_addresses = section.value("ns-addresses", value::ns_addresses).unwrap_or(NsAddresses::Live);
+    let contact = apex.as_ref().and_then(|At { at, value: apex }| {
+        contact.or_else(|| {
+            let default = apex.prepend_label(CONTACT).ok();
+            if default.is_none() {
+                section.problem(*at, format!("`name` {}", value::too_long(&format!("{CONTACT}.{apex}"))));
+            }
+            default
+        })
+    });
+    section.close();
+    let (apex, contact) = (apex?.value, contact?);
+    Some(ZoneConfig { apex, ttl_seconds, ns_ttl_seconds, negative_ttl_seconds, contact, ns_addresses })
+}
+
+fn listen(mut section: Section<'_>) -> Listen {
+    let interfaces = section.required_list("interfaces", "[\"eth0\"]", value::interface);
+    let addresses = section.list("addresses", value::address);
+    let port = section.value("port", value::port).unwrap_or(DNS_PORT);
+    check::unique("interfaces", &interfaces, &section);
+    check::unique("addresses", &addresses, &section);
+    section.close();
+    Listen { interfaces: values(&interfaces), addresses: values(&addresses), port }
+}
+
+fn xdp(mut section: Section<'_>) -> Xdp {
+    let xdp = Xdp {
+        mode: section.value("mode", value::mode).unwrap_or(Mode::Auto),
+        pin: section.value("pin", value::path).unwrap_or_else(|| PathBuf::from(PIN)),
+        stale_after: section.value("stale-after", value::lease).unwrap_or(Some(STALE_AFTER)),
+        stop_grace: section.value("stop-grace", value::duration).unwrap_or(STOP_GRACE),
+        capacity: section.value("capacity", value::capacity).unwrap_or(CAPACITY),
+        log: section.value("log", value::boolean).unwrap_or(false),
+    };
+    section.close();
+    xdp
+}
+
+/// `[health]`, or `[node.health]` on top of it.
+fn probe(mut section: Section<'_>, usual: &Probe) -> Probe {
+    let interval = section.located("interval", value::period);
+    let fast_interval = section.located("fast-interval", value::period);
+    let at = [&fast_interval, &interval].into_iter().flatten().map(|located| located.at).next();
+    let probe = Probe {
+        kind: section.value("probe", value::probe_kind).unwrap_or(usual.kind),
+        port: section.value("port", value::port).unwrap_or(usual.port),
+        interval: interval.map_or(usual.interval, |interval| interval.value),
+        fast_interval: fast_interval.map_or(usual.fast_interval, |interval| interval.value),
+        timeout: section.value("timeout", value::period).unwrap_or(usual.timeout),
+        fall: section.value("fall", value::results_in_a_row).unwrap_or(usual.fall),
+        rise: section.value("rise", value::results_in_a_row).unwrap_or(usual.rise),
+    };
+    if let Some(at) = at.filter(|_| probe.fast_interval > probe.interval) {
+        let fast_interval = humantime::format_duration(probe.fast_interval);
+        let interval = humantime::format_duration(probe.interval);
+        let text =
+            format!("`fast-interval` {fast_interval} is longer than `interval` {interval}; shorten it");
+        section.problem(at, text);
+    }
+    section.close();
+    probe
+}
+
+type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, AllDown);
+
+fn failover(mut section: Section<'_>) -> FailoverSpec {
+    let quorum = section.located("quorum", value::quorum);
+    let witness = section.list("witness", value::address);
+    let all_down = section.value("all-down", value::all_down).unwrap_or(AllDown::Configured);
+    section.close();
+    (witness, quorum, all_down)
+}
+
+fn node(mut section: Section<'_>, position: usize, usual: &Probe) -> Option<NodeSpec> {
+    let at = section.at();
+    let name = section.required("name", "\"node1\"", value::relative_name);
+    let ipv4 = section.located("ipv4", value::ipv4);
+    let ipv6 = section.located("ipv6", value::ipv6);
+    if !section.has("ipv4") && !section.has("ipv6") {
+        section.problem(at, "this node has no address; write ipv4 = \"192.0.2.11\", or `ipv6`, or both");
+    }
+    let ns = section.located("ns", value::relative_name);
+    let ns = ns.unwrap_or_else(|| At { at, value: default_ns(position) });
+    let backup = section.list("backup", value::relative_name);
+    let probe = probe(section.section("health", "[node.health]"), usual);
+    section.close();
+    Some(NodeSpec { name: name?, ipv4, ipv6, ns, backup, probe })
+}
+
+/// The name-server name of the node at this position, which is counted from 1.
+pub(super) fn default_ns(position: usize) -> String {
+    format!("ns{position}")
+}
+
+fn service(mut section: Section<'_>) -> Option<ServiceSpec> {
+    let name = section.required("name", "\"db1\"", value::service_name);
+    let nodes = section.required_list("nodes", "[\"node1\"]", value::relative_name);
+    section.close();
+    Some(ServiceSpec { name: name?, nodes })
+}
+
+fn control(mut section: Section<'_>, path: &Path) -> Control {
+    let socket = section.value("socket", value::socket_path).unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let state = section.value("state", value::path).unwrap_or_else(|| default_state(path));
+    section.close();
+    Control { socket, state }
+}
+
+fn default_state(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let file = format!("{stem}.state.json");
+    if path.parent().is_some_and(|directory| directory.starts_with(CONFIG_DIRECTORY)) {
+        return Path::new(STATE_DIRECTORY).join(file);
+    }
+    path.with_file_name(file)
+}
+
+fn metrics(mut section: Section<'_>) -> Option<SocketAddr> {
+    let listen = section.value("listen", value::listener).unwrap_or(Some(METRICS));
+    section.close();
+    listen
+}
+
+pub(super) fn values<T: Clone>(located: &[At<T>]) -> Vec<T> {
+    located.iter().map(|located| located.value.clone()).collect()
+}

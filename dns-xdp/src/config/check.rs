@@ -1,0 +1,131 @@
+//! What has to hold between the parts of a configuration: unique names and addresses, references that lead somewhere.
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use hickory_proto::rr::Name;
+
+use super::nearest;
+use super::problem::{At, Problems};
+use super::section::Section;
+use super::spec::{ClusterSpec, NodeSpec, values};
+use super::{Quorum, value};
+use crate::cluster::{APEX, Cluster, Node, Service};
+
+/// Records every problem of the cluster as a whole.
+pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
+    names(spec, problems);
+    addresses(spec, problems);
+    for node in &spec.nodes {
+        references("backup", &node.backup, &spec.nodes, problems);
+        for backup in node.backup.iter().filter(|backup| backup.value == node.name.value) {
+            let text = format!("`backup` of `{}` is the node itself; name another", backup.value);
+            problems.add(backup.at, text);
+        }
+    }
+    for service in &spec.services {
+        references("nodes", &service.nodes, &spec.nodes, problems);
+    }
+    quorum(spec, problems);
+}
+
+/// The checked cluster; its nodes have addresses and its references lead somewhere.
+pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
+    let node = |node: NodeSpec| Node {
+        name: node.name.value,
+        ipv4: node.ipv4.map(|ipv4| ipv4.value),
+        ipv6: node.ipv6.map(|ipv6| ipv6.value),
+        ns: node.ns.value,
+        backup: values(&node.backup),
+        probe: node.probe,
+    };
+    let services = spec.services.into_iter();
+    Cluster {
+        nodes: spec.nodes.into_iter().map(node).collect(),
+        services: services
+            .map(|service| Service { name: service.name.value, nodes: values(&service.nodes) })
+            .collect(),
+    }
+}
+
+/// Records what is in a list twice.
+pub(super) fn unique<T: Ord + Display>(key: &str, list: &[At<T>], section: &Section<'_>) {
+    for duplicate in duplicates(list) {
+        section.problem(duplicate.at, format!("`{key}` has {} twice; remove one", duplicate.value));
+    }
+}
+
+fn duplicates<T: Ord>(list: &[At<T>]) -> impl Iterator<Item = &At<T>> {
+    let mut seen = std::collections::BTreeSet::new();
+    list.iter().filter(move |located| !seen.insert(&located.value))
+}
+
+/// Nodes, name servers and services share one name space: the zone.
+fn names(spec: &ClusterSpec, problems: &Problems) {
+    let mut taken: BTreeMap<&str, String> = BTreeMap::new();
+    let nodes = spec.nodes.iter().map(|node| (&node.name, "a node".to_owned()));
+    let servers =
+        spec.nodes.iter().map(|node| (&node.ns, format!("the name server of `{}`", node.name.value)));
+    let services = spec.services.iter().map(|service| (&service.name, "a service".to_owned()));
+    for (name, holder) in nodes.chain(servers).chain(services) {
+        if let Some(apex) = spec.apex.as_ref().filter(|_| name.value != APEX)
+            && too_long(&name.value, apex)
+        {
+            problems.add(name.at, format!("the name {}", value::too_long(&format!("{}.{apex}", name.value))));
+        }
+        if let Some(first) = taken.get(name.value.as_str()) {
+            let text = format!("`{}`, {holder}, is already {first}; rename one", name.value);
+            problems.add(name.at, text);
+        } else {
+            taken.insert(&name.value, holder);
+        }
+    }
+}
+
+/// RFC 1035, section 2.3.4: 255 octets in full.
+fn too_long(name: &str, apex: &Name) -> bool {
+    Name::from_ascii(name).and_then(|name| name.append_domain(apex)).is_err()
+}
+
+fn addresses(spec: &ClusterSpec, problems: &Problems) {
+    let mut taken: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let of_node = |node: &NodeSpec| {
+        let ipv4 = node.ipv4.iter().map(|ipv4| (ipv4.at, IpAddr::V4(ipv4.value)));
+        let ipv6 = node.ipv6.iter().map(|ipv6| (ipv6.at, IpAddr::V6(ipv6.value)));
+        let holder = format!("node `{}`", node.name.value);
+        ipv4.chain(ipv6).map(move |(at, address)| (at, address, holder.clone())).collect::<Vec<_>>()
+    };
+    let witnesses = spec.witness.iter().map(|witness| (witness.at, witness.value, "a witness".to_owned()));
+    for (at, address, holder) in spec.nodes.iter().flat_map(of_node).chain(witnesses) {
+        if let Some(first) = taken.get(&address) {
+            problems
+                .add(at, format!("{address} is already the address of {first}; each address counts once"));
+        } else {
+            taken.insert(address, holder);
+        }
+    }
+}
+
+fn references(key: &str, list: &[At<String>], nodes: &[NodeSpec], problems: &Problems) {
+    for At { at, value } in duplicates(list) {
+        problems.add(*at, format!("`{key}` names `{value}` twice; remove one"));
+    }
+    let known = || nodes.iter().map(|node| node.name.value.as_str());
+    for At { at, value } in list.iter().filter(|name| !known().any(|known| known == name.value)) {
+        let remedy = match nearest(value, known()) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => "add a [[node]] of that name, or remove it here".to_owned(),
+        };
+        problems.add(*at, format!("`{key}` names `{value}`, and there is no such node; {remedy}"));
+    }
+}
+
+fn quorum(spec: &ClusterSpec, problems: &Problems) {
+    let voters = spec.nodes.len() + spec.witness.len();
+    if let Some(At { at, value: Quorum::Count(count) }) = spec.quorum
+        && count as usize > voters
+    {
+        let text = format!("`quorum` is {count} with {voters} nodes and witnesses; write at most {voters}");
+        problems.add(at, text);
+    }
+}

@@ -1,0 +1,158 @@
+//! A TOML table read key by key: a key that nobody asked for is unknown, and no problem ends the reading.
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::nearest;
+use super::problem::{At, Problems};
+
+/// Reads one value. The error continues a sentence that begins with the key: "is 70000; write …".
+pub(super) type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
+
+/// A table of the file, or its absence, which reads like an empty one.
+pub(super) struct Section<'a> {
+    /// As the operator writes it: `[zone]`; empty for the file itself.
+    title: String,
+    at: usize,
+    table: Option<&'a DeTable<'a>>,
+    problems: &'a Problems,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// The file itself.
+    pub(super) fn file(table: &'a DeTable<'a>, problems: &'a Problems) -> Self {
+        Section { title: String::new(), at: 0, table: Some(table), problems, asked: Vec::new() }
+    }
+
+    /// Where the section begins; the beginning of what it is in when it is absent.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The table under `key`.
+    pub(super) fn section(&mut self, key: &'static str, title: &str) -> Section<'a> {
+        let found = self.find(key);
+        let at = found.map_or(self.at, |value| value.span().start);
+        let table = found.and_then(|value| self.table_in(value, title));
+        Section { title: title.to_owned(), at, table, problems: self.problems, asked: Vec::new() }
+    }
+
+    /// The tables under `key`, each of which has its own `[[key]]`.
+    pub(super) fn sections(&mut self, key: &'static str, title: &str) -> Vec<Section<'a>> {
+        let Some(found) = self.find(key) else {
+            return Vec::new();
+        };
+        let Some(array) = found.get_ref().as_array() else {
+            self.problems.add(found.span().start, format!("`{key}` is a list; begin each with {title}"));
+            return Vec::new();
+        };
+        let section = |value: &'a Spanned<DeValue<'a>>| {
+            let (at, table) = (value.span().start, self.table_in(value, title)?);
+            let (title, problems) = (title.to_owned(), self.problems);
+            Some(Section { title, at, table: Some(table), problems, asked: Vec::new() })
+        };
+        array.iter().filter_map(section).collect()
+    }
+
+    /// Whether `key` is there, right or wrong.
+    pub(super) fn has(&mut self, key: &'static str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// The value of `key`; `None` when it is absent, and when it is wrong, which is then recorded.
+    pub(super) fn value<T>(&mut self, key: &'static str, read: Read<T>) -> Option<T> {
+        self.located(key, read).map(|located| located.value)
+    }
+
+    /// As [`Section::value`], with its place.
+    pub(super) fn located<T>(&mut self, key: &'static str, read: Read<T>) -> Option<At<T>> {
+        let value = self.find(key)?;
+        self.read(key, value, read)
+    }
+
+    /// As [`Section::located`]; its absence is a problem.
+    pub(super) fn required<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Option<At<T>> {
+        self.demand(key, example);
+        self.located(key, read)
+    }
+
+    /// As [`Section::list`]; its absence and its emptiness are problems.
+    pub(super) fn required_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
+        self.demand(key, example);
+        if let Some(found) = self.find(key)
+            && found.get_ref().as_array().is_some_and(|array| array.is_empty())
+        {
+            self.problems.add(found.span().start, format!("`{key}` is empty; write {key} = {example}"));
+        }
+        self.list(key, read)
+    }
+
+    /// The elements of the list under `key`; empty when it is absent.
+    pub(super) fn list<T>(&mut self, key: &'static str, read: Read<T>) -> Vec<At<T>> {
+        let Some(found) = self.find(key) else {
+            return Vec::new();
+        };
+        let Some(array) = found.get_ref().as_array() else {
+            self.problems
+                .add(found.span().start, format!("`{key}` is a list; write it in brackets: [\"…\"]"));
+            return Vec::new();
+        };
+        array.iter().filter_map(|value| self.read(key, value, read)).collect()
+    }
+
+    /// Records a problem of this section.
+    pub(super) fn problem(&self, at: usize, text: impl Into<String>) {
+        self.problems.add(at, text);
+    }
+
+    /// Ends the reading: every key that was not asked for is unknown.
+    pub(super) fn close(self) {
+        let Some(table) = self.table else {
+            return;
+        };
+        for key in table.keys() {
+            let name = key.get_ref().as_ref();
+            if self.asked.contains(&name) {
+                continue;
+            }
+            let remedy = match nearest(name, self.asked.iter().copied()) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => format!("known here: {}", self.asked.join(", ")),
+            };
+            self.problems.add(key.span().start, format!("unknown key `{name}`; {remedy}"));
+        }
+    }
+
+    fn demand(&mut self, key: &'static str, example: &str) {
+        if !self.has(key) {
+            let title = &self.title;
+            self.problems.add(self.at, format!("{title} has no `{key}`; write {key} = {example}"));
+        }
+    }
+
+    fn find(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
+        self.table?.get(key)
+    }
+
+    fn table_in(&self, value: &'a Spanned<DeValue<'a>>, title: &str) -> Option<&'a DeTable<'a>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.problems.add(value.span().start, format!("a section is wanted here; write {title}"));
+        }
+        table
+    }
+
+    fn read<T>(&self, key: &str, value: &Spanned<DeValue<'_>>, read: Read<T>) -> Option<At<T>> {
+        let at = value.span().start;
+        match read(value.get_ref()) {
+            Ok(value) => Some(At { at, value }),
+            Err(problem) => {
+                self.problems.add(at, format!("`{key}` {problem}"));
+                None
+            }
+        }
+    }
+}

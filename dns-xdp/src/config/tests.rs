@@ -1,0 +1,373 @@
+//! What the configuration file means, and what is said of a wrong one.
+use super::*;
+use crate::cluster::{Probe, ProbeKind};
+
+const MINIMAL: &str = r#"[zone]
+name = "Demo.Example.com"
+[listen]
+interfaces = ["eth0"]
+[[node]]
+name = "Node1"
+ipv4 = "192.0.2.11"
+[[node]]
+name = "node2"
+ipv6 = "2001:db8::12"
+"#;
+
+/// As CONTRACT.md has it.
+const CONTRACT: &str = r#"[zone]
+name = "demo.example.com"      # the delegated cluster zone
+ttl = "5s"                     # of every address answer
+ns-ttl = "60s"
+negative-ttl = "300s"
+contact = "hostmaster.example.com"
+ns-addresses = "live"
+
+[listen]
+interfaces = ["eth0"]
+addresses = ["192.0.2.11"]     # default: every global address of the interfaces
+port = 53
+
+[xdp]
+mode = "auto"                  # auto (native, else generic, else off) | native | generic | off
+pin = "/sys/fs/bpf/dns-xdp"    # program, link-<interface> and the maps are pinned here
+stale-after = "30s"            # the lease, below
+stop-grace = "5s"
+
+[health]                       # the probe of every node; [node.health] overrides
+probe = "tcp"                  # tcp | http | https | icmp | dns | exec
+port = 6379
+interval = "1s"
+fast-interval = "250ms"        # while a verdict is in doubt
+timeout = "500ms"
+fall = 3
+rise = 2
+
+[failover]
+quorum = "majority"
+witness = []                   # addresses that count as visible nodes, say the gateway
+all-down = "configured"        # configured | last-good | refused
+
+[[node]]
+name = "node1"
+ipv4 = "192.0.2.11"
+ipv6 = "2001:db8::11"          # optional
+ns = "ns1"                     # default: ns<position>
+backup = ["node2"]             # optional, ordered
+
+[[node]]
+name = "node2"
+ipv4 = "192.0.2.12"
+
+[[service]]
+name = "db1"                   # also "@" for the zone's apex, which by default answers every healthy node
+nodes = ["node1", "node2"]
+
+[control]
+socket = "/run/dns-xdp/control.sock"
+
+[metrics]
+listen = "127.0.0.1:9153"      # "off" to disable
+"#;
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refusal(text: &str) -> String {
+    Config::parse(text, Path::new("f")).expect_err(text).to_string()
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let mut expected = parse(CONTRACT);
+    let config = parse(MINIMAL);
+    expected.zone.contact = Name::from_ascii("hostmaster.demo.example.com.").unwrap();
+    expected.listen.addresses = Vec::new();
+    let shared = |config: &Config| (config.zone.clone(), config.failover.clone());
+    assert_eq!(shared(&config), shared(&expected));
+    assert!(config.needs_restart(&expected).is_empty());
+    let [first, second] = config.cluster.nodes.as_slice() else { panic!("two nodes") };
+    assert_eq!((first.name.as_str(), first.ns.as_str()), ("node1", "ns1"));
+    assert_eq!((second.name.as_str(), second.ns.as_str()), ("node2", "ns2"));
+    assert_eq!(first.probe, expected.cluster.nodes[0].probe);
+}
+
+#[test]
+fn the_additions_to_the_contract_have_their_defaults() {
+    let config = parse(MINIMAL);
+    assert_eq!((config.xdp.capacity, config.xdp.log), (4096, false));
+    assert_eq!(config.control.state, Path::new("/var/lib/dns-xdp/dns-xdp.state.json"));
+    let beside = Config::parse(MINIMAL, Path::new("/srv/a.b.toml")).unwrap();
+    assert_eq!(beside.control.state, Path::new("/srv/a.b.state.json"));
+}
+
+#[test]
+fn every_key_of_the_contract_is_read() {
+    let config = parse(CONTRACT);
+    assert_eq!(config.zone.apex, Name::from_ascii("demo.example.com.").unwrap());
+    assert!(config.zone.apex.is_fqdn());
+    assert_eq!(config.zone.contact, Name::from_ascii("hostmaster.example.com.").unwrap());
+    assert_eq!(config.xdp.stale_after, Some(Duration::from_secs(30)));
+    assert_eq!(config.cluster.nodes[0].backup, ["node2"]);
+    assert_eq!(config.cluster.services[0].nodes, ["node1", "node2"]);
+    let probe = Probe {
+        kind: ProbeKind::Tcp,
+        port: 6379,
+        interval: Duration::from_secs(1),
+        fast_interval: Duration::from_millis(250),
+        timeout: Duration::from_millis(500),
+        fall: 3,
+        rise: 2,
+    };
+    assert_eq!(config.cluster.nodes[1].probe, probe);
+}
+
+#[test]
+fn values_have_their_other_forms() {
+    let text = MINIMAL.replace("[listen]", "contact = \"Host.Master@Example.com\"\n[listen]");
+    let more = "[node.health]\nport = 1\nfast-interval = \"1s\"\n[xdp]\nstale-after = \"off\"\n[metrics]\nlisten = \"off\"\n\
+                [failover]\nquorum = 3\nwitness = [\"192.0.2.1\"]\n[[service]]\nname = \"@\"\nnodes = [\"NODE2\"]\n";
+    let config = parse(&format!("{text}{more}"));
+    assert_eq!(config.zone.contact.iter().next(), Some(b"host.master".as_slice()));
+    assert_eq!((config.xdp.stale_after, config.metrics), (None, None));
+    assert_eq!(config.failover.quorum.needed(3), 3);
+    assert_eq!(config.cluster.services[0].nodes, ["node2"]);
+    let ports: Vec<u16> = config.cluster.nodes.iter().map(|node| node.probe.port).collect();
+    assert_eq!(ports, [6379, 1]);
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_line() {
+    // (in place of this, write that, and this is said)
+    let cases: &[(&str, &str, &str)] = &[
+        (
+            "interfaces",
+            "intrefaces",
+            "f:3: [listen] has no `interfaces`; write interfaces = [\"eth0\"]\nf:4: unknown key `intrefaces`; did you mean `interfaces`?",
+        ),
+        ("[\"eth0\"]", "[]", "f:4: `interfaces` is empty; write interfaces = [\"eth0\"]"),
+        ("[\"eth0\"]", "\"eth0\"", "f:4: `interfaces` is a list; write it in brackets: [\"…\"]"),
+        ("[\"eth0\"]", "[\"eth0\", \"eth0\"]", "f:4: `interfaces` has eth0 twice; remove one"),
+        (
+            "[\"eth0\"]",
+            "[\"eth 0\"]",
+            "f:4: `interfaces` is `eth 0`, which is no name of an interface; see `ip link`",
+        ),
+        (
+            "[listen]",
+            "ttl = 5\n[listen]",
+            "f:3: `ttl` has the type integer; write whole seconds such as \"5s\"",
+        ),
+        (
+            "[listen]",
+            "ttl = \"1500ms\"\n[listen]",
+            "f:3: `ttl` is 1500ms; a TTL is whole seconds such as \"5s\"",
+        ),
+        (
+            "[listen]",
+            "ttl = \"2147483648s\"\n[listen]",
+            "f:3: `ttl` is 2147483648s; a TTL is at most 2147483647 seconds",
+        ),
+        (
+            "[listen]",
+            "ns-addresses = \"fixd\"\n[listen]",
+            "f:3: `ns-addresses` is `fixd`; did you mean \"fixed\"? There is \"live\", \"fixed\"",
+        ),
+        (
+            "[listen]",
+            "contact = \"@\"\n[listen]",
+            "f:3: `contact` is ``, which is no host name; use letters, digits and inner hyphens, at most 63 to a label",
+        ),
+        (
+            "Demo.Example.com",
+            ".",
+            "f:2: `name` is ``, which is no host name; use letters, digits and inner hyphens, at most 63 to a label",
+        ),
+        (
+            "[zone]\nname = \"Demo.Example.com\"\n",
+            "",
+            "f:1: [zone] has no `name`; write name = \"mycluster.example.com\"",
+        ),
+        (
+            "Node1",
+            "node_1",
+            "f:6: `name` is `node_1`, which is no host name; use letters, digits and inner hyphens, at most 63 to a label",
+        ),
+        ("Node1", "node1.", "f:6: `name` is `node1.`, which ends in a dot; write it relative to the zone"),
+        ("Node1", "NODE2", "f:9: `node2`, a node, is already a node; rename one"),
+        ("Node1", "ns2", "f:8: `ns2`, the name server of `node2`, is already a node; rename one"),
+        (
+            "ipv4 = \"192.0.2.11\"",
+            "",
+            "f:5: this node has no address; write ipv4 = \"192.0.2.11\", or `ipv6`, or both",
+        ),
+        (
+            "192.0.2.11",
+            "224.0.0.1",
+            "f:7: `ipv4` is 224.0.0.1, which is no unicast address; write an IPv4 address such as \"192.0.2.11\"",
+        ),
+        (
+            "192.0.2.11",
+            "::1",
+            "f:7: `ipv4` is ::1; write an IPv4 address such as \"192.0.2.11\", or use `ipv6`",
+        ),
+        (
+            "ipv6 = \"2001:db8::12\"",
+            "ipv4 = \"192.0.2.11\"",
+            "f:10: 192.0.2.11 is already the address of node `node1`; each address counts once",
+        ),
+        (
+            "name = \"node2\"",
+            "name = \"node2\"\nbackup = [\"nod1\"]",
+            "f:10: `backup` names `nod1`, and there is no such node; did you mean `node1`?",
+        ),
+        (
+            "name = \"node2\"",
+            "name = \"node2\"\nbackup = [\"node2\"]",
+            "f:10: `backup` of `node2` is the node itself; name another",
+        ),
+        (
+            "name = \"node2\"",
+            "name = \"node2\"\nbackup = [\"node1\", \"node1\"]",
+            "f:10: `backup` names `node1` twice; remove one",
+        ),
+        ("name = \"node2\"", "name = \"node2\"\nname = \"node3\"", "f:10: duplicate key"),
+        ("[listen]", "[listen", "f:3: unclosed table, expected `]`"),
+    ];
+    for (this, that, said) in cases {
+        assert_eq!(refusal(&MINIMAL.replacen(this, that, 1)), *said, "{that}");
+    }
+}
+
+#[test]
+fn a_wrong_section_is_named_with_its_line() {
+    let cases = [
+        ("[health]\nintervall = \"1s\"", "f:12: unknown key `intervall`; did you mean `interval`?"),
+        ("[helth]\nport = 1", "f:11: unknown key `helth`; did you mean `health`?"),
+        (
+            "[health]\nprobe = \"http\"",
+            "f:12: `probe` is `http`, which this version does not have yet; use \"tcp\"",
+        ),
+        ("[health]\nfall = 0", "f:12: `fall` is 0; write a number from 1 to 1000"),
+        ("[health]\ntimeout = \"0s\"", "f:12: `timeout` is zero; write a duration such as \"250ms\""),
+        ("[health]\ntimeout = \"2days\"", "f:12: `timeout` is 2days; write at most \"24h\""),
+        (
+            "[health]\nfast-interval = \"2s\"",
+            "f:12: `fast-interval` 2s is longer than `interval` 1s; shorten it",
+        ),
+        (
+            "[node.health]\ninterval = \"100ms\"",
+            "f:12: `fast-interval` 250ms is longer than `interval` 100ms; shorten it",
+        ),
+        ("[failover]\nquorum = 3", "f:12: `quorum` is 3 with 2 nodes and witnesses; write at most 2"),
+        (
+            "[failover]\nquorum = \"most\"",
+            "f:12: `quorum` is neither \"majority\" nor a number of at least 1",
+        ),
+        (
+            "[failover]\nwitness = [\"2001:db8::12\"]",
+            "f:12: 2001:db8::12 is already the address of node `node2`; each address counts once",
+        ),
+        (
+            "[xdp]\nmode = \"fast\"",
+            "f:12: `mode` is `fast`; there is \"auto\", \"native\", \"generic\", \"off\"",
+        ),
+        ("[xdp]\ncapacity = 8", "f:12: `capacity` is 8; write a number from 16 to 65536"),
+        ("[xdp]\npin = \"x\"", "f:12: `pin` is `x`; write the whole path, from /"),
+        (
+            "[xdp]\nstale-after = \"10ms\"",
+            "f:12: `stale-after` is shorter than a second; write at least \"1s\", or \"off\"",
+        ),
+        ("[xdp]\nlog = 1", "f:12: `log` has the type integer; write true or false"),
+        (
+            "[metrics]\nlisten = \"9153\"",
+            "f:12: `listen` is `9153`; write an address and port such as \"127.0.0.1:9153\", or \"off\"",
+        ),
+        ("[[service]]\nname = \"db1\"", "f:11: [[service]] has no `nodes`; write nodes = [\"node1\"]"),
+        ("[[service]]\nname = \"db1\"\nnodes = []", "f:13: `nodes` is empty; write nodes = [\"node1\"]"),
+        (
+            "[[service]]\nname = \"ns1\"\nnodes = [\"db\"]",
+            "f:12: `ns1`, a service, is already the name server of `node1`; rename one\nf:13: `nodes` names `db`, and there is no such node; add a [[node]] of that name, or remove it here",
+        ),
+        ("[service]\nname = \"db1\"", "f:11: `service` is a list; begin each with [[service]]"),
+    ];
+    for (section, said) in cases {
+        assert_eq!(refusal(&format!("{MINIMAL}{section}\n")), said, "{section}");
+    }
+}
+
+#[test]
+fn a_file_without_nodes_is_refused() {
+    let text = "[zone]\nname = \"example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n";
+    assert_eq!(refusal(text), "f:1: there is no node; write a [[node]] with `name` and `ipv4` for each");
+}
+
+#[test]
+fn every_problem_is_reported_in_the_order_of_the_file() {
+    let text = MINIMAL.replace("eth0", "").replace("192.0.2.11", "nowhere") + "[xdp]\nmod = 1\n";
+    let lines: Vec<String> = refusal(&text).lines().map(|line| line[..4].to_owned()).collect();
+    assert_eq!(lines, ["f:4:", "f:7:", "f:12"]);
+}
+
+#[test]
+fn names_too_long_in_full_are_refused() {
+    let label = "a".repeat(60);
+    let zone = [label.as_str(); 4].join(".");
+    let text = MINIMAL.replace("Demo.Example.com", &zone).replace("node2", "node2.node.node");
+    let refused = refusal(&text.replace("[listen]", "contact = \"a@example.com\"\n[listen]"));
+    assert!(refused.contains("f:10: the name is `node2.node.node.aaa"), "{refused}");
+    assert!(refused.contains("which is longer than 255 octets in full; shorten it"), "{refused}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nonexistent/dns-xdp.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/dns-xdp.toml: cannot be read: "), "{error}");
+}
+
+#[test]
+fn the_epoch_is_of_what_servers_share() {
+    let config = parse(MINIMAL);
+    let local = MINIMAL.replace("eth0", "eth1") + "[xdp]\nmode = \"off\"\n[metrics]\nlisten = \"off\"\n";
+    let other = parse(&local);
+    assert_eq!(config.epoch(), other.epoch());
+    assert_eq!(config.needs_restart(&other), ["listen", "xdp", "metrics"]);
+    for shared in
+        ["[health]\nfall = 4", "[failover]\nquorum = 1", "[[service]]\nname = \"a\"\nnodes = [\"node1\"]"]
+    {
+        let other = parse(&format!("{MINIMAL}{shared}\n"));
+        assert_ne!(config.epoch(), other.epoch(), "{shared}");
+        assert!(config.needs_restart(&other).is_empty());
+    }
+}
+
+#[test]
+fn the_epoch_of_the_contracts_file_never_changes() {
+    assert_eq!(parse(CONTRACT).epoch(), 3_312_818_275);
+}
+
+#[test]
+fn the_nearest_name_is_near() {
+    assert_eq!(nearest("noed1", ["node1", "node10"]), Some("node1"));
+    assert_eq!(nearest("gateway", ["node1", "node10"]), None);
+    assert_eq!(nearest("x", []), None);
+}
+
+#[test]
+fn a_mutilated_file_is_read_or_refused_and_never_a_panic() {
+    let path = Path::new("f");
+    let lines: Vec<&str> = CONTRACT.lines().collect();
+    for (index, line) in lines.iter().enumerate() {
+        let mut without = lines.clone();
+        without.remove(index);
+        let mut twice = lines.clone();
+        twice.insert(index, line);
+        for text in [without.join("\n"), twice.join("\n")] {
+            Config::parse(&text, path).ok();
+        }
+    }
+    for end in (0..CONTRACT.len()).filter(|&end| CONTRACT.is_char_boundary(end)) {
+        Config::parse(&CONTRACT[..end], path).ok();
+    }
+}

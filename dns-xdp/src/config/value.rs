@@ -1,0 +1,283 @@
+//! Single values of the configuration file: each function turns one into its type or says what to write instead.
+//!
+//! The errors continue a sentence that begins with the key.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use toml::de::DeValue;
+
+use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
+use crate::cluster::{APEX, ProbeKind};
+
+type Read<T> = Result<T, String>;
+
+/// The longest duration: sums of a few hundred of these are far from any overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// A lease must outlast a daemon that is held up for a moment.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+/// RFC 2181, section 8.
+const LARGEST_TTL: u64 = (1 << 31) - 1;
+/// RFC 1035, section 2.3.4.
+const LONGEST_LABEL: usize = 63;
+/// IFNAMSIZ without the terminator.
+const LONGEST_INTERFACE: usize = 15;
+/// The size of `sun_path` without the terminator, unix(7).
+const LONGEST_SOCKET_PATH: usize = 107;
+/// The kinds of probe that are to come; they are refused by name.
+const PROBES_TO_COME: [&str; 5] = ["http", "https", "icmp", "dns", "exec"];
+
+pub(super) fn zone_name(value: &DeValue<'_>) -> Read<Name> {
+    let text = text(value, "the delegated zone, such as \"mycluster.example.com\"")?;
+    let relative = text.strip_suffix('.').unwrap_or(text);
+    let name = hostname(relative)?;
+    let mut name = Name::from_ascii(&name).map_err(|_| too_long(text))?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+/// A host name relative to the zone, in lower case.
+pub(super) fn relative_name(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value, "a name such as \"node1\"")?;
+    if text.ends_with('.') {
+        return Err(format!("is `{text}`, which ends in a dot; write it relative to the zone"));
+    }
+    hostname(text)
+}
+
+pub(super) fn service_name(value: &DeValue<'_>) -> Read<String> {
+    if value.as_str() == Some(APEX) { Ok(APEX.to_owned()) } else { relative_name(value) }
+}
+
+/// A mailbox: as a domain name (RFC 1035, section 8) or as people write it.
+pub(super) fn contact(value: &DeValue<'_>) -> Read<Name> {
+    let text = text(value, "a mailbox such as \"hostmaster@example.com\"")?;
+    let name = match text.split_once('@') {
+        Some((local, domain)) => {
+            let domain = Name::from_ascii(hostname(domain.strip_suffix('.').unwrap_or(domain))?);
+            domain.and_then(|domain| domain.prepend_label(local.as_bytes()))
+        }
+        None => Name::from_ascii(text),
+    };
+    match name {
+        Ok(mut name) if !name.is_root() => {
+            name.set_fqdn(true);
+            Ok(name.to_lowercase())
+        }
+        _ => Err(format!("is `{text}`, which is no mailbox; write it like \"hostmaster@example.com\"")),
+    }
+}
+
+/// Letters, digits and hyphens (RFC 1123, section 2.1), in lower case.
+fn hostname(text: &str) -> Read<String> {
+    let well_formed = |label: &str| {
+        let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let hyphens = label.starts_with('-') || label.ends_with('-');
+        !label.is_empty() && label.len() <= LONGEST_LABEL && letters && !hyphens
+    };
+    if !text.split('.').all(well_formed) {
+        return Err(format!(
+            "is `{text}`, which is no host name; use letters, digits and inner hyphens, at most {LONGEST_LABEL} to a label"
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+pub(super) fn too_long(name: &str) -> String {
+    format!("is `{name}`, which is longer than 255 octets in full; shorten it")
+}
+
+/// More than nothing, at most a day.
+pub(super) fn period(value: &DeValue<'_>) -> Read<Duration> {
+    let period = duration(value)?;
+    if period.is_zero() {
+        return Err("is zero; write a duration such as \"250ms\"".to_owned());
+    }
+    Ok(period)
+}
+
+/// At most a day.
+pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
+    const WANTED: &str = "a duration such as \"250ms\" or \"5s\"";
+    let text = text(value, WANTED)?;
+    let duration = humantime::parse_duration(text).map_err(|_| format!("is `{text}`; write {WANTED}"))?;
+    if duration > LONGEST {
+        return Err(format!("is {text}; write at most \"24h\""));
+    }
+    Ok(duration)
+}
+
+/// `"off"` or a lease.
+pub(super) fn lease(value: &DeValue<'_>) -> Read<Option<Duration>> {
+    if value.as_str() == Some("off") {
+        return Ok(None);
+    }
+    let lease = duration(value)?;
+    if lease < SHORTEST_LEASE {
+        return Err("is shorter than a second; write at least \"1s\", or \"off\"".to_owned());
+    }
+    Ok(Some(lease))
+}
+
+pub(super) fn ttl_seconds(value: &DeValue<'_>) -> Read<u32> {
+    const WANTED: &str = "whole seconds such as \"5s\"";
+    let text = text(value, WANTED)?;
+    let ttl = humantime::parse_duration(text).map_err(|_| format!("is `{text}`; write {WANTED}"))?;
+    if ttl.subsec_nanos() != 0 {
+        return Err(format!("is {text}; a TTL is {WANTED}"));
+    }
+    let in_range = u32::try_from(ttl.as_secs()).ok().filter(|&ttl| u64::from(ttl) <= LARGEST_TTL);
+    in_range.ok_or_else(|| format!("is {text}; a TTL is at most {LARGEST_TTL} seconds"))
+}
+
+pub(super) fn port(value: &DeValue<'_>) -> Read<u16> {
+    integer(value, 1, u16::MAX)
+}
+
+/// `fall` and `rise`.
+pub(super) fn results_in_a_row(value: &DeValue<'_>) -> Read<u32> {
+    integer(value, 1, 1000)
+}
+
+pub(super) fn capacity(value: &DeValue<'_>) -> Read<u32> {
+    integer(value, 16, 65_536)
+}
+
+pub(super) fn quorum(value: &DeValue<'_>) -> Read<Quorum> {
+    if value.as_str() == Some("majority") {
+        return Ok(Quorum::Majority);
+    }
+    // The upper limit depends on the nodes, which are not known here.
+    let count = integer(value, 1, u32::MAX);
+    count.map(Quorum::Count).map_err(|_| "is neither \"majority\" nor a number of at least 1".to_owned())
+}
+
+pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
+    value.as_bool().ok_or_else(|| mistyped(value, "true or false"))
+}
+
+pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
+    unicast(value, "an address such as \"192.0.2.11\" or \"2001:db8::11\"")
+}
+
+pub(super) fn ipv4(value: &DeValue<'_>) -> Read<Ipv4Addr> {
+    const WANTED: &str = "an IPv4 address such as \"192.0.2.11\"";
+    match unicast(value, WANTED)? {
+        IpAddr::V4(ipv4) => Ok(ipv4),
+        IpAddr::V6(ipv6) => Err(format!("is {ipv6}; write {WANTED}, or use `ipv6`")),
+    }
+}
+
+pub(super) fn ipv6(value: &DeValue<'_>) -> Read<Ipv6Addr> {
+    const WANTED: &str = "an IPv6 address such as \"2001:db8::11\"";
+    match unicast(value, WANTED)? {
+        IpAddr::V6(ipv6) => Ok(ipv6),
+        IpAddr::V4(ipv4) => Err(format!("is {ipv4}; write {WANTED}, or use `ipv4`")),
+    }
+}
+
+fn unicast(value: &DeValue<'_>, wanted: &str) -> Read<IpAddr> {
+    let text = text(value, wanted)?;
+    let address: IpAddr = text.parse().map_err(|_| format!("is `{text}`; write {wanted}"))?;
+    let mapped = matches!(address, IpAddr::V6(ipv6) if ipv6.to_ipv4_mapped().is_some());
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if address.is_unspecified() || address.is_multicast() || broadcast || mapped {
+        return Err(format!("is {address}, which is no unicast address; write {wanted}"));
+    }
+    Ok(address)
+}
+
+/// `"off"` or where to listen.
+pub(super) fn listener(value: &DeValue<'_>) -> Read<Option<SocketAddr>> {
+    const WANTED: &str = "an address and port such as \"127.0.0.1:9153\", or \"off\"";
+    match text(value, WANTED)? {
+        "off" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| format!("is `{text}`; write {WANTED}")),
+    }
+}
+
+pub(super) fn interface(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value, "the name of an interface such as \"eth0\"")?;
+    let foreign = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    let reserved = matches!(text, "" | "." | "..");
+    if reserved || text.len() > LONGEST_INTERFACE || text.contains(foreign) {
+        return Err(format!("is `{text}`, which is no name of an interface; see `ip link`"));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
+    let text = text(value, "a path")?;
+    let path = PathBuf::from(text);
+    if !path.is_absolute() {
+        return Err(format!("is `{text}`; write the whole path, from /"));
+    }
+    Ok(path)
+}
+
+pub(super) fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = path(value)?;
+    if path.as_os_str().len() > LONGEST_SOCKET_PATH {
+        return Err(format!(
+            "is longer than {LONGEST_SOCKET_PATH} octets, the most for a socket; shorten it"
+        ));
+    }
+    Ok(path)
+}
+
+pub(super) fn mode(value: &DeValue<'_>) -> Read<Mode> {
+    let modes =
+        [("auto", Mode::Auto), ("native", Mode::Native), ("generic", Mode::Generic), ("off", Mode::Off)];
+    one_of(value, &modes)
+}
+
+pub(super) fn ns_addresses(value: &DeValue<'_>) -> Read<NsAddresses> {
+    one_of(value, &[("live", NsAddresses::Live), ("fixed", NsAddresses::Fixed)])
+}
+
+pub(super) fn all_down(value: &DeValue<'_>) -> Read<AllDown> {
+    let choices = [
+        ("configured", AllDown::Configured),
+        ("last-good", AllDown::LastGood),
+        ("refused", AllDown::Refused),
+    ];
+    one_of(value, &choices)
+}
+
+pub(super) fn probe_kind(value: &DeValue<'_>) -> Read<ProbeKind> {
+    if let Some(kind) = value.as_str().filter(|kind| PROBES_TO_COME.contains(kind)) {
+        return Err(format!("is `{kind}`, which this version does not have yet; use \"tcp\""));
+    }
+    one_of(value, &[("tcp", ProbeKind::Tcp)])
+}
+
+fn one_of<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let wanted = format!("\"{}\"", names.join("\", \""));
+    let text = text(value, &wanted)?;
+    let found = choices.iter().find(|(name, _)| *name == text);
+    found.map(|(_, choice)| *choice).ok_or_else(|| match nearest(text, names.iter().copied()) {
+        Some(known) => format!("is `{text}`; did you mean \"{known}\"? There is {wanted}"),
+        None => format!("is `{text}`; there is {wanted}"),
+    })
+}
+
+fn integer<T>(value: &DeValue<'_>, least: T, most: T) -> Read<T>
+where
+    T: Copy + TryFrom<i64> + PartialOrd + std::fmt::Display,
+{
+    let wanted = format!("a number from {least} to {most}");
+    let written = value.as_integer().ok_or_else(|| mistyped(value, &wanted))?;
+    let number = i64::from_str_radix(written.as_str(), written.radix()).ok();
+    let in_range = number.and_then(|number| T::try_from(number).ok()).filter(|n| least <= *n && *n <= most);
+    in_range.ok_or_else(|| format!("is {}; write {wanted}", written.as_str()))
+}
+
+fn text<'a>(value: &'a DeValue<'_>, wanted: &str) -> Read<&'a str> {
+    value.as_str().ok_or_else(|| mistyped(value, wanted))
+}
+
+fn mistyped(value: &DeValue<'_>, wanted: &str) -> String {
+    format!("has the type {}; write {wanted}", value.type_str())
+}
