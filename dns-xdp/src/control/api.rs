@@ -1,0 +1,359 @@
+//! What goes over the control socket: commands, and the JSON that answers them.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::cluster::Admin;
+use crate::config::edit::{EditError, unknown_node};
+use crate::config::{ConfigError, nearest};
+
+/// A command on its way to the controller.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked.
+    pub command: Command,
+    /// Where the answer goes. Answer when the effect is visible to clients; dropping it is a failure.
+    pub reply: oneshot::Sender<Result<Value, Refusal>>,
+}
+
+/// What can be asked of the daemon. Commands that change something answer [`Done`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// Answers [`Status`].
+    Status,
+    /// Answers [`Stats`].
+    Stats,
+    /// Answers [`QueryAnswer`].
+    Query {
+        /// Relative to the zone or fully qualified.
+        name: String,
+        /// A type's mnemonic: `A`, `NS`.
+        qtype: String,
+    },
+    /// Reads the configuration file again: all of it or nothing.
+    Reload,
+    /// Answers a list of [`NodeEntry`].
+    NodeList,
+    /// Adds a node.
+    NodeAdd {
+        /// Relative to the zone.
+        name: String,
+        /// At least one address is given.
+        ipv4: Option<Ipv4Addr>,
+        /// See `ipv4`.
+        ipv6: Option<Ipv6Addr>,
+        /// Leave the configuration file as it is.
+        ephemeral: bool,
+    },
+    /// Gives a node other addresses.
+    NodeSet {
+        /// Relative to the zone.
+        name: String,
+        /// `None`: as it is.
+        ipv4: Option<Ipv4Addr>,
+        /// `None`: as it is.
+        ipv6: Option<Ipv6Addr>,
+        /// Leave the configuration file as it is.
+        ephemeral: bool,
+    },
+    /// Removes a node.
+    NodeRemove {
+        /// Relative to the zone.
+        name: String,
+        /// Leave the configuration file as it is.
+        ephemeral: bool,
+    },
+    /// Sets what is wanted of a node.
+    Admin {
+        /// Its name, relative to the zone.
+        node: String,
+        /// What is wanted.
+        admin: Admin,
+        /// Why, for those who look at the status later.
+        reason: Option<String>,
+    },
+    /// Gives way to a new daemon: everything stays pinned and answering.
+    Handover,
+    /// Detaches, unpins and ends.
+    Unload,
+}
+
+/// A command that was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Lower case: what, where, what to do next.
+    pub message: String,
+    /// What kind of refusal.
+    pub kind: RefusalKind,
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// Something named does not exist.
+    NotFound,
+    /// The request, or the configuration that it leads to, is wrong in itself.
+    Invalid,
+    /// It contradicts what is there.
+    Conflict,
+    /// It was tried and did not work.
+    Failed,
+}
+
+impl RefusalKind {
+    /// The HTTP status (RFC 9110, section 15).
+    pub fn http_status(self) -> u16 {
+        match self {
+            RefusalKind::NotFound => 404,
+            RefusalKind::Invalid => 400,
+            RefusalKind::Conflict => 409,
+            RefusalKind::Failed => 500,
+        }
+    }
+
+    /// The exit code of the command line: 1 refused or failed, 2 wrong usage or configuration.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            RefusalKind::Invalid => 2,
+            RefusalKind::NotFound | RefusalKind::Conflict | RefusalKind::Failed => 1,
+        }
+    }
+}
+
+impl Refusal {
+    /// A refusal of that kind.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Refusal { message: message.into(), kind }
+    }
+
+    /// The refusal of a name that is not among the `known` nodes; it suggests the nearest.
+    pub fn unknown_node<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        Refusal::new(RefusalKind::NotFound, unknown_node(name, nearest(name, known)))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<EditError> for Refusal {
+    fn from(error: EditError) -> Self {
+        let kind = match error {
+            EditError::UnknownNode { .. } => RefusalKind::NotFound,
+            EditError::Conflict(_) => RefusalKind::Conflict,
+            EditError::Malformed(_) => RefusalKind::Invalid,
+        };
+        Refusal::new(kind, error.to_string())
+    }
+}
+
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Self {
+        Refusal::new(RefusalKind::Invalid, error.to_string())
+    }
+}
+
+/// The answer to a command that changed something.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Done {
+    /// What was done besides, or why nothing was.
+    pub notes: Vec<String>,
+}
+
+/// `status`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The apex, fully qualified.
+    pub zone: String,
+    /// [`crate::config::Config::epoch`] of the configuration in force, which is the SOA's serial.
+    pub epoch: u32,
+    /// In the order of the configuration.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Who is visible to this server.
+    pub quorum: QuorumStatus,
+    /// Every node is down, and the configured addresses are answered all the same.
+    pub fail_open: bool,
+    /// Why the answers stay as they are whatever the probes say; `None`: they do not.
+    pub frozen: Option<String>,
+    /// In the order of the configuration.
+    pub nodes: Vec<NodeStatus>,
+    /// How soon a dead node is replaced.
+    pub promise: Promise,
+    /// How long the program answers without its daemon.
+    pub lease: Lease,
+    /// What an operator should look at, in words; empty when all is well.
+    pub alarms: Vec<String>,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The daemon's version.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Since the daemon started.
+    pub uptime_seconds: u64,
+}
+
+/// One interface of [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Of the interface.
+    pub name: String,
+    /// In force: `native`, `generic` or `off`.
+    pub mode: String,
+    /// Why it is not a better one.
+    pub reason: Option<String>,
+}
+
+/// The quorum of [`Status`]: nodes and witnesses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumStatus {
+    /// That have answered anything of late.
+    pub visible: usize,
+    /// That have to be visible.
+    pub needed: usize,
+    /// Enough are visible.
+    pub ok: bool,
+}
+
+/// One node of [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Relative to the zone.
+    pub name: String,
+    /// Its own address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its own address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// What is wanted of it.
+    pub admin: Admin,
+    /// What its probes say: `unknown`, `up`, `suspect`, `down` or `recovering`.
+    pub health: String,
+    /// What comes of both: `up`, `down` or `drain`.
+    pub effective: String,
+    /// The addresses that its name answers now.
+    pub answers: Vec<String>,
+    /// When its health or what is wanted of it changed last.
+    pub since: Timestamp,
+    /// Why it is as it is, where there is something to say.
+    pub reason: Option<String>,
+}
+
+/// How soon a dead node is replaced: `detect_ms` until the servers answer another address, and `ttl_seconds`
+/// more until the last cache has forgotten the old one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// The longest [`crate::cluster::Probe::time_to_detect`] of any node, in milliseconds.
+    pub detect_ms: u64,
+    /// TTL of every address answer.
+    pub ttl_seconds: u32,
+}
+
+/// The lease of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Given at each renewal; `None`: for ever.
+    pub stale_after_ms: Option<u64>,
+    /// Left of it; `None`: for ever, or no program is attached.
+    pub left_ms: Option<u64>,
+}
+
+/// `stats`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// By outcome text, summed over CPUs.
+    pub xdp: BTreeMap<String, u64>,
+    /// By rcode, of the fallback.
+    pub responder: BTreeMap<String, u64>,
+    /// Of the controller: probes sent, failovers, publications and the like.
+    #[serde(default)]
+    pub controller: BTreeMap<String, u64>,
+}
+
+/// One node of `node list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// Relative to the zone.
+    pub name: String,
+    /// Its own address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its own address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Its name server's name, relative to the zone.
+    pub ns: String,
+    /// Who takes over its name, in order; empty: rendezvous hash.
+    pub backup: Vec<String>,
+    /// What is wanted of it.
+    pub admin: Admin,
+    /// Why that is wanted.
+    pub reason: Option<String>,
+    /// It, or its addresses, are not in the configuration file.
+    pub ephemeral: bool,
+}
+
+/// `query`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryAnswer {
+    /// The qname, fully qualified.
+    pub name: String,
+    /// The qtype.
+    pub r#type: String,
+    /// `NOERROR`, `NXDOMAIN`, `REFUSED`.
+    pub rcode: String,
+    /// The records' data in presentation form.
+    pub answers: Vec<String>,
+    /// Of the answers, or of the negative answer; in seconds.
+    pub ttl: Option<u32>,
+    /// Who answers: `xdp` or `responder`.
+    pub path: String,
+    /// Why these answers, in words.
+    pub why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_readable_json_and_unknown_fields_are_refused() {
+        let command = Command::Admin { node: "node1".to_owned(), admin: Admin::Drain, reason: None };
+        let json = r#"{"verb":"admin","node":"node1","admin":"drain","reason":null}"#;
+        assert_eq!(serde_json::to_string(&command).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Command>(json).unwrap(), command);
+        let without_reason = r#"{"verb":"admin","node":"node1","admin":"drain"}"#;
+        assert_eq!(serde_json::from_str::<Command>(without_reason).unwrap(), command);
+        assert_eq!(serde_json::from_str::<Command>(r#"{"verb":"node-list"}"#).unwrap(), Command::NodeList);
+        let misspelt = r#"{"verb":"node-remove","name":"node1","ephemeral":true,"forse":true}"#;
+        assert!(serde_json::from_str::<Command>(misspelt).is_err());
+    }
+
+    #[test]
+    fn the_status_has_the_fields_that_outsiders_rely_on() {
+        let node = NodeStatus {
+            name: "node1".to_owned(),
+            ipv4: Some(Ipv4Addr::new(192, 0, 2, 11)),
+            ipv6: None,
+            admin: Admin::Auto,
+            health: "up".to_owned(),
+            effective: "up".to_owned(),
+            answers: vec!["192.0.2.11".to_owned()],
+            since: Timestamp::UNIX_EPOCH,
+            reason: None,
+        };
+        let json = serde_json::to_value(node).unwrap();
+        let expected = serde_json::json!({
+            "name": "node1", "ipv4": "192.0.2.11", "ipv6": null, "admin": "auto", "health": "up",
+            "effective": "up", "answers": ["192.0.2.11"], "since": "1970-01-01T00:00:00Z", "reason": null,
+        });
+        assert_eq!(json, expected);
+    }
+}

@@ -1,0 +1,141 @@
+//! The command line's side of the control socket.
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::COMMAND_PATH;
+use super::api::{Command, Refusal};
+
+/// A command answers when its effect is visible, which takes a probe round at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A status of some ten thousand nodes.
+const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Speaks to the daemon on one socket, a connection for each command.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+    patience: Duration,
+}
+
+/// Why a command has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// There is no socket, or nobody listens on it.
+    #[error(
+        "no dns-xdp answers on {socket}: start it with 'dns-xdp run' or name its socket with --socket",
+        socket = socket.display()
+    )]
+    NoDaemon {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The socket is not ours to use.
+    #[error("may not use {socket}: run this as root", socket = socket.display())]
+    Denied {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// The daemon said no.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The daemon said nothing.
+    #[error(
+        "the dns-xdp on {socket} did not answer within {}: look at its log",
+        humantime::format_duration(*patience),
+        socket = socket.display()
+    )]
+    Silent {
+        /// The socket.
+        socket: PathBuf,
+        /// How long was waited.
+        patience: Duration,
+    },
+    /// What came back was no answer.
+    #[error(
+        "the dns-xdp on {socket} gave no sensible answer ({reason}): is it another version?",
+        socket = socket.display()
+    )]
+    Garbled {
+        /// The socket.
+        socket: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+impl Client {
+    /// A client of the daemon on `socket`; nothing is connected yet.
+    pub fn new(socket: &Path) -> Self {
+        Client { socket: socket.to_owned(), patience: PATIENCE }
+    }
+
+    /// The same, waiting this long for an answer.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Client { patience, ..self }
+    }
+
+    /// Asks and reads the answer into its type.
+    pub async fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, CallError> {
+        let answer = self.call(command).await?;
+        serde_json::from_value(answer).map_err(|error| self.garbled(error))
+    }
+
+    /// Asks and gives the answer as it is.
+    pub async fn call(&self, command: &Command) -> Result<Value, CallError> {
+        let silent = |_| CallError::Silent { socket: self.socket.clone(), patience: self.patience };
+        tokio::time::timeout(self.patience, self.exchange(command)).await.map_err(silent)?
+    }
+
+    async fn exchange(&self, command: &Command) -> Result<Value, CallError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unconnected(&error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.map_err(|error| self.garbled(error))?;
+        let connection = tokio::spawn(connection);
+        let body = serde_json::to_vec(command).map_err(|error| self.garbled(error))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(COMMAND_PATH)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.garbled(error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.garbled(error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
+        connection.abort();
+        let body = body.map_err(|error| self.garbled(error))?.to_bytes();
+        self.answer(status, &body)
+    }
+
+    fn answer(&self, status: StatusCode, body: &[u8]) -> Result<Value, CallError> {
+        if status == StatusCode::OK {
+            return serde_json::from_slice(body).map_err(|error| self.garbled(error));
+        }
+        match serde_json::from_slice(body) {
+            Ok(refusal) => Err(CallError::Refused(refusal)),
+            Err(_) => Err(self.garbled(status)),
+        }
+    }
+
+    fn unconnected(&self, error: &io::Error) -> CallError {
+        let socket = self.socket.clone();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CallError::NoDaemon { socket },
+            io::ErrorKind::PermissionDenied => CallError::Denied { socket },
+            _ => self.garbled(error),
+        }
+    }
+
+    fn garbled(&self, reason: impl std::fmt::Display) -> CallError {
+        CallError::Garbled { socket: self.socket.clone(), reason: reason.to_string() }
+    }
+}

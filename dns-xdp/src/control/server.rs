@@ -1,0 +1,225 @@
+//! The server's side of the control socket: who may speak, how much, and on to the controller.
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::serve::IncomingStream;
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Uid;
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::COMMAND_PATH;
+use super::api::{Call, Command, Refusal, RefusalKind};
+
+/// The longest command is a name with two addresses and a reason.
+const LONGEST_REQUEST: usize = 16 * 1024;
+/// What a client has to read its answer once the daemon stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// The bound socket; its file goes with it.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A daemon answers on it.
+    #[error(
+        "another dns-xdp (pid {pid}) runs on this socket, {path}: stop it, take over with 'dns-xdp run --replace', or name another socket",
+        path = path.display()
+    )]
+    Busy {
+        /// The socket.
+        path: PathBuf,
+        /// The daemon's process.
+        pid: i32,
+    },
+    /// There is something that is no socket.
+    #[error("{path} is not a socket: remove it, or name another in [control] socket", path = path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot make the control socket {path}: {source}", path = path.display())]
+    Refused {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Server {
+    /// Binds the socket, mode 0600, in a directory that is made with mode 0700 if it is missing. A socket on
+    /// which nobody answers was left by a daemon that was killed, and is replaced. Needs a tokio runtime.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let refused = |source| BindError::Refused { path: path.to_owned(), source };
+        let directory = made_directory(path).map_err(refused)?;
+        let listener = match StdListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                StdListener::bind(path)
+            }
+            bound => bound,
+        };
+        let listener = listener.map_err(refused)?;
+        // Until the mode is set a stranger may connect, who is then turned away by uid.
+        let bound = || {
+            fs::set_permissions(path, Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            identity(path)
+        };
+        let identity = bound().map_err(refused)?;
+        let file = SocketFile { path: path.to_owned(), identity, directory };
+        Ok(Server { listener: UnixListener::from_std(listener).map_err(refused)?, file })
+    }
+
+    /// Serves until `stop` is cancelled and the answers under way are given. Dropping it removes the socket.
+    pub async fn serve(self, calls: mpsc::Sender<Call>, stop: CancellationToken) {
+        let Server { listener, file } = self;
+        let router = Router::new()
+            .route(COMMAND_PATH, post(command))
+            .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
+            .with_state(calls)
+            .into_make_service_with_connect_info::<Peer>();
+        let stopping = stop.clone();
+        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        let give_up = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(LAST_ANSWERS).await;
+        };
+        tokio::select! {
+            result = serving.into_future() => if let Err(error) = result {
+                tracing::error!(%error, "the control socket failed: restart the daemon to have it again");
+            },
+            () = give_up => {}
+        }
+        drop(file);
+    }
+}
+
+/// The socket's file and, if it was made for it, its directory. They are removed on drop, unless another
+/// daemon has put its own socket there.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+    directory: Option<PathBuf>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).ok() != Some(self.identity) {
+            return;
+        }
+        // What is left of a socket is replaced at the next start, so that failing here is no matter.
+        fs::remove_file(&self.path).ok();
+        if let Some(directory) = &self.directory {
+            fs::remove_dir(directory).ok();
+        }
+    }
+}
+
+/// Makes the socket's directory; `None` when it is there.
+fn made_directory(path: &Path) -> io::Result<Option<PathBuf>> {
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() && !directory.exists() => {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            Ok(Some(directory.to_owned()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Removes a socket on which nobody listens.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let refused = |source| BindError::Refused { path: path.to_owned(), source };
+    if !fs::symlink_metadata(path).map_err(refused)?.file_type().is_socket() {
+        return Err(BindError::NotASocket { path: path.to_owned() });
+    }
+    match StdStream::connect(path) {
+        Ok(stream) => {
+            let peer = getsockopt(&stream, sockopt::PeerCredentials);
+            Err(BindError::Busy { path: path.to_owned(), pid: peer.map_or(0, |peer| peer.pid()) })
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(refused)
+        }
+        Err(error) => Err(refused(error)),
+    }
+}
+
+/// Whoever is at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Peer { uid: stream.io().peer_cred().ok().map(|peer| peer.uid()) }
+    }
+}
+
+impl Peer {
+    /// Root and the daemon's own user.
+    fn admitted(self, own: Uid) -> bool {
+        self.uid.is_some_and(|uid| uid == 0 || uid == own.as_raw())
+    }
+}
+
+async fn command(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    State(calls): State<mpsc::Sender<Call>>,
+    body: Bytes,
+) -> Response {
+    if !peer.admitted(nix::unistd::geteuid()) {
+        let message = "only root and the daemon's own user may command it";
+        return json(StatusCode::FORBIDDEN, &Refusal::new(RefusalKind::Failed, message));
+    }
+    match ask(&calls, &body).await {
+        Ok(value) => json(StatusCode::OK, &value),
+        Err(refusal) => {
+            let status = StatusCode::from_u16(refusal.kind.http_status());
+            json(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &refusal)
+        }
+    }
+}
+
+async fn ask(calls: &mpsc::Sender<Call>, body: &[u8]) -> Result<Value, Refusal> {
+    let command: Command = serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(RefusalKind::Invalid, format!("this is not a command: {error}")))?;
+    let stopping = || Refusal::new(RefusalKind::Failed, "the daemon is stopping; ask again when it runs");
+    let (reply, answer) = oneshot::channel();
+    calls.send(Call { command, reply }).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
+}
+
+fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let text = serde_json::to_vec(body).expect("these types have a JSON form");
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}

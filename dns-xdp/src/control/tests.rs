@@ -1,0 +1,191 @@
+//! Server and client over a socket of their own.
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{BindError, Call, CallError, Client, Command, Refusal, RefusalKind, Server};
+
+/// A daemon that knows its status, forgets reloads, and knows no node.
+struct Daemon {
+    directory: TempDir,
+    socket: PathBuf,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("run/control.sock");
+        let (calls, controller) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let server = Server::bind(&socket).unwrap();
+        let serving = tokio::spawn(server.serve(calls, stop.clone()));
+        tokio::spawn(answer(controller));
+        Daemon { directory, socket, stop, serving }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.socket).with_patience(Duration::from_secs(5))
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.serving.await.unwrap();
+    }
+}
+
+async fn answer(mut controller: mpsc::Receiver<Call>) {
+    let mut kept = Vec::new();
+    while let Some(Call { command, reply }) = controller.recv().await {
+        match command {
+            Command::Status => reply.send(Ok(json!({"zone": "example.com."}))).unwrap(),
+            Command::Reload => drop(reply),
+            Command::Handover => kept.push(reply),
+            _ => reply.send(Err(Refusal::unknown_node("nod1", ["node1"]))).unwrap(),
+        }
+    }
+}
+
+async fn raw(daemon: &Daemon, request: &[u8]) -> String {
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    String::from_utf8_lossy(&response).into_owned()
+}
+
+fn post(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST /command HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into()
+}
+
+#[tokio::test]
+async fn a_command_reaches_the_controller_and_its_answer_the_client() {
+    let daemon = Daemon::start();
+    let answer: Value = daemon.client().ask(&Command::Status).await.unwrap();
+    assert_eq!(answer, json!({"zone": "example.com."}));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_its_message_and_kind() {
+    let daemon = Daemon::start();
+    let command = Command::NodeRemove { name: "nod1".to_owned(), ephemeral: false };
+    let error = daemon.client().call(&command).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no node `nod1`; did you mean `node1`?");
+    assert!(matches!(error, CallError::Refused(refusal) if refusal.kind == RefusalKind::NotFound));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_the_controller_drops_has_failed() {
+    let daemon = Daemon::start();
+    let error = daemon.client().call(&Command::Reload).await.unwrap_err();
+    assert_eq!(error.to_string(), "the daemon is stopping; ask again when it runs");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_that_does_not_answer_is_not_waited_for() {
+    let daemon = Daemon::start();
+    let client = daemon.client().with_patience(Duration::from_millis(50));
+    let error = client.call(&Command::Handover).await.unwrap_err().to_string();
+    assert!(error.ends_with("did not answer within 50ms: look at its log"), "{error}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_is_refused_and_the_server_goes_on() {
+    let daemon = Daemon::start();
+    let cases: [(&[u8], &str); 6] = [
+        (b"\x16\x03\x01garbage\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "404"),
+        (b"GET /command HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "405"),
+        (&post("{"), "400"),
+        (&post(r#"{"verb":"explode"}"#), "400"),
+        (&post(&"x".repeat(20_000)), "413"),
+    ];
+    for (request, status) in cases {
+        let response = raw(&daemon, request).await;
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {response}");
+    }
+    assert!(daemon.client().call(&Command::Status).await.is_ok());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_does_not_hold_up_the_end() {
+    let daemon = Daemon::start();
+    let mut silent = UnixStream::connect(&daemon.socket).await.unwrap();
+    silent.write_all(b"POST /comm").await.unwrap();
+    let stopped = tokio::time::timeout(Duration::from_secs(5), daemon.stop()).await;
+    assert!(stopped.is_ok());
+}
+
+#[tokio::test]
+async fn a_missing_daemon_says_how_to_start_it() {
+    let error = Client::new("/nonexistent/control.sock".as_ref()).call(&Command::Status).await.unwrap_err();
+    let text = "no dns-xdp answers on /nonexistent/control.sock: \
+                start it with 'dns-xdp run' or name its socket with --socket";
+    assert_eq!(error.to_string(), text);
+}
+
+#[tokio::test]
+async fn the_socket_is_private_and_gone_after_the_end() {
+    let daemon = Daemon::start();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let run = daemon.directory.path().join("run");
+    assert_eq!((mode(&run), mode(&daemon.socket)), (0o700, 0o600));
+    let Daemon { directory, stop, serving, .. } = daemon;
+    stop.cancel();
+    serving.await.unwrap();
+    assert!(!run.exists());
+    directory.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_second_daemon_names_the_first_and_a_dead_ones_socket_is_replaced() {
+    let daemon = Daemon::start();
+    let error = Server::bind(&daemon.socket).unwrap_err();
+    assert!(matches!(&error, BindError::Busy { pid, .. } if *pid == std::process::id() as i32), "{error}");
+    let stale = daemon.directory.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    assert!(stale.exists());
+    drop(Server::bind(&stale).unwrap());
+    assert!(!stale.exists());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_left_alone() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(Server::bind(file.path()), Err(BindError::NotASocket { .. })));
+    assert!(file.path().exists());
+}
+
+#[tokio::test]
+async fn a_successors_socket_survives_the_end_of_its_predecessor() {
+    let daemon = Daemon::start();
+    let socket = daemon.socket.clone();
+    let directory = daemon.directory.path().to_owned();
+    std::fs::rename(&socket, directory.join("away")).unwrap();
+    let successor = Server::bind(&socket).unwrap();
+    let Daemon { directory: _kept, stop, serving, .. } = daemon;
+    stop.cancel();
+    serving.await.unwrap();
+    assert!(socket.exists());
+    drop(successor);
+}
