@@ -1,1 +1,219 @@
 //! The command line: one file a verb.
+mod check;
+mod columns;
+mod node;
+mod query;
+mod reload;
+mod run;
+mod stats;
+mod status;
+mod unload;
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
+use crate::control::api::Done;
+use crate::control::{CallError, Client, Command};
+
+/// An eBPF/XDP accelerated DNS responder for clusters that are found through DNS.
+#[derive(Debug, Parser)]
+#[command(name = "dns-xdp", version, arg_required_else_help = true)]
+pub struct Args {
+    /// Control socket of the daemon; for `run` and `unload` it overrides the configuration's
+    /// [default: /run/dns-xdp/control.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon in the foreground
+    #[command(after_help = run::EXAMPLE)]
+    Run(run::Run),
+    /// Validate the configuration and print what each name would answer, and by which path
+    #[command(after_help = check::EXAMPLE)]
+    Check(ConfigFile),
+    /// Make the daemon read its configuration file again: all of it or nothing
+    #[command(after_help = reload::EXAMPLE)]
+    Reload,
+    /// Show the interfaces, the quorum, every node and the repair-time promise
+    #[command(after_help = status::EXAMPLE)]
+    Status(Format),
+    /// List and change the nodes, and what is wanted of them
+    #[command(subcommand, after_help = node::EXAMPLE)]
+    Node(node::Node),
+    /// Show what would be answered, by which path, and why
+    #[command(after_help = query::EXAMPLE)]
+    Query(query::Query),
+    /// Show every counter
+    #[command(after_help = stats::EXAMPLE)]
+    Stats(Format),
+    /// Detach and unpin what outlives a stopped daemon
+    #[command(after_help = unload::EXAMPLE)]
+    Unload(ConfigFile),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/dns-xdp/dns-xdp.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Format {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what the arguments say. The error is for stderr, and [`exit_code`] for the shell.
+pub fn dispatch(args: Args) -> anyhow::Result<()> {
+    let socket = args.socket;
+    let client = || Client::new(socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
+    match args.verb {
+        Verb::Run(run) => run.run(socket),
+        Verb::Check(file) => check::check(&file.load(socket)?),
+        Verb::Unload(file) => unload::unload(&file.load(socket)?),
+        Verb::Reload => briefly(reload::reload(&client())),
+        Verb::Status(format) => briefly(status::status(&client(), &format)),
+        Verb::Node(node) => briefly(node.run(&client())),
+        Verb::Query(query) => briefly(query.run(&client())),
+        Verb::Stats(format) => briefly(stats::stats(&client(), &format)),
+    }
+}
+
+/// 1: refused or failed; 2: wrong usage (which clap finds) or configuration.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() {
+        return 2;
+    }
+    match error.downcast_ref::<CallError>() {
+        Some(CallError::Refused(refusal)) => refusal.kind.exit_code(),
+        _ => 1,
+    }
+}
+
+impl ConfigFile {
+    fn load(&self, socket: Option<PathBuf>) -> Result<Config, ConfigError> {
+        let mut config = Config::load(&self.config)?;
+        if let Some(socket) = socket {
+            config.control.socket = socket;
+        }
+        Ok(config)
+    }
+}
+
+/// Runs a conversation with the daemon; one thread is plenty.
+fn briefly<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the asynchronous runtime")?.block_on(conversation)
+}
+
+/// Asks for a change and passes the daemon's notes on.
+async fn change(client: &Client, command: &Command) -> anyhow::Result<()> {
+    let done: Done = client.ask(command).await?;
+    for note in done.notes {
+        eprintln!("{note}");
+    }
+    Ok(())
+}
+
+/// Data goes to stdout; a reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &Value) -> anyhow::Result<()> {
+    print(&format!("{value:#}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::control::{Refusal, RefusalKind};
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_verb_has_an_example() {
+        let mut command = Args::command();
+        command.build();
+        command.clone().debug_assert();
+        let verbs = |command: &clap::Command| {
+            let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
+            verbs.cloned().collect::<Vec<_>>()
+        };
+        let mut all = verbs(&command);
+        all.extend(all.clone().iter().flat_map(verbs));
+        assert_eq!(all.len(), 8 + 8);
+        for verb in all {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example: dns-xdp "), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn the_verbs_of_the_contract_are_understood() {
+        let lines = [
+            "run --config f --replace",
+            "check --config f",
+            "reload",
+            "status --json",
+            "--socket s node list --json",
+            "node add node4 --ipv4 192.0.2.14 --ipv6 2001:db8::14 --ephemeral",
+            "node set node4 --ipv4 192.0.2.15",
+            "node remove node4 --socket s",
+            "node down node1 --reason disk",
+            "node up node1",
+            "node auto node1",
+            "node drain node1 --reason upgrade",
+            "query node1",
+            "query node1 aaaa --json",
+            "stats --json",
+            "unload",
+        ];
+        for line in lines {
+            let words = std::iter::once("dns-xdp").chain(line.split(' '));
+            Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in
+            ["", "node add node4", "node set node4", "node add n --ipv4 ::1", "query a NONSENSE", "halt"]
+        {
+            let words = std::iter::once("dns-xdp").chain(line.split_whitespace());
+            assert_eq!(Args::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_tell_refusals_from_wrong_configuration() {
+        let refused = |kind| anyhow::Error::new(CallError::Refused(Refusal::new(kind, "no")));
+        let wrong = Config::parse("", Path::new("f")).unwrap_err();
+        let cases = [
+            (refused(RefusalKind::Conflict), 1),
+            (refused(RefusalKind::Invalid), 2),
+            (anyhow::anyhow!("failed"), 1),
+            (anyhow::Error::new(wrong), 2),
+        ];
+        for (error, code) in cases {
+            assert_eq!(exit_code(&error.context("while testing")), code);
+        }
+    }
+}

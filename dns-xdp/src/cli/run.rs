@@ -1,0 +1,37 @@
+//! `run`: the daemon, in the foreground.
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::ConfigFile;
+use crate::controller;
+
+pub(super) const EXAMPLE: &str = "Example: dns-xdp run --config /etc/dns-xdp/dns-xdp.toml";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Take over from a running daemon, losing no query
+    #[arg(long)]
+    replace: bool,
+}
+
+impl Run {
+    pub(super) fn run(&self, socket: Option<PathBuf>) -> anyhow::Result<()> {
+        let config = self.file.load(socket)?;
+        log_to_stderr();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.context("cannot start the asynchronous runtime")?;
+        runtime.block_on(controller::run(config, self.replace))
+    }
+}
+
+/// At the level of `RUST_LOG`, else info.
+fn log_to_stderr() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).init();
+}

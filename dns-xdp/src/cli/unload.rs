@@ -1,0 +1,28 @@
+//! `unload`: ends a running daemon if there is one, then detaches and unpins what is left.
+use anyhow::Context as _;
+
+use super::{briefly, change};
+use crate::config::Config;
+use crate::control::{CallError, Client, Command};
+use crate::datapath;
+
+pub(super) const EXAMPLE: &str = "Example: dns-xdp unload --config /etc/dns-xdp/dns-xdp.toml";
+
+pub(super) fn unload(config: &Config) -> anyhow::Result<()> {
+    let client = Client::new(&config.control.socket);
+    let stopped = briefly(async {
+        let stopped = change(&client, &Command::Unload).await;
+        match stopped.as_ref().map_err(|error| error.downcast_ref::<CallError>()) {
+            Err(Some(CallError::NoDaemon { .. })) => Ok(()),
+            _ => stopped,
+        }
+    });
+    stopped.context("the running daemon did not unload")?;
+    let pin = config.xdp.pin.display();
+    let removed =
+        datapath::unload(&config.xdp).with_context(|| format!("cannot unload what is pinned in {pin}"))?;
+    for removed in removed {
+        eprintln!("{removed}");
+    }
+    Ok(())
+}
