@@ -1,7 +1,8 @@
 //! Who answers for whom: a pure function of the cluster, the verdicts and the admin intent.
 //!
-//! Servers do not talk to each other. They agree because the same states give the same answers, whatever happened
-//! before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name looks back.
+//! Servers do not talk to each other. They agree because the same states give the same answers, whatever
+//! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
+//! looks back.
 mod answers;
 mod rendezvous;
 mod zone;
@@ -28,8 +29,8 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    /// The admin intent where there is one, else the probes' verdict. A node that is unknown has the benefit of
-    /// the doubt.
+    /// The admin intent where there is one, else the probes' verdict. A node that is unknown has the benefit
+    /// of the doubt.
     pub fn effective(&self) -> Effective {
         match (self.admin, self.serving) {
             (Admin::Up, _) | (Admin::Auto, None | Some(true)) => Effective::Up,

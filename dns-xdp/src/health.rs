@@ -1,7 +1,7 @@
 //! Whether a node is healthy: probes, which are effects, and the verdict, which is pure.
 //!
-//! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the [`Verdict`]s and
-//! gives the rate that they ask for back with [`Prober::pace`].
+//! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the
+//! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
 mod probe;
 mod verdict;
 
@@ -44,8 +44,8 @@ impl fmt::Display for Subject {
 pub struct Report {
     /// Who was probed.
     pub subject: Subject,
-    /// The address that was probed. A report on an address that is no longer the subject's is out of date: it may
-    /// have been under way when the node was changed.
+    /// The address that was probed. A report on an address that is no longer the subject's is out of date: it
+    /// may have been under way when the node was changed.
     pub address: IpAddr,
     /// When the probe ended, since the prober's origin.
     pub at: Duration,
@@ -53,8 +53,8 @@ pub struct Report {
     pub observation: Observation,
 }
 
-/// Probes every node and witness, each in a task of its own with never more than one probe under way. Dropping it
-/// ends the probes.
+/// Probes every node and witness, each in a task of its own with never more than one probe under way.
+/// Dropping it ends the probes.
 #[derive(Debug)]
 pub struct Prober {
     origin: Instant,
@@ -68,9 +68,9 @@ impl Prober {
         Prober { origin, reports, tasks: BTreeMap::new() }
     }
 
-    /// Probes these nodes and witnesses from now on, and no others. Who has neither address nor probe changed is
-    /// left alone; who is new or changed is probed at once. Witnesses are asked what the first node is asked: one
-    /// that refuses the connection is as good a witness as one that takes it.
+    /// Probes these nodes and witnesses from now on, and no others. Who has neither address nor probe changed
+    /// is left alone; who is new or changed is probed at once. Witnesses are asked what the first node is
+    /// asked: one that refuses the connection is as good a witness as one that takes it.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -96,8 +96,8 @@ impl Prober {
 
     /// Gives every probe the rate that its verdict asks for; to be called after each observation.
     ///
-    /// While any of them is suspect all are probed fast. A server that has lost its network thus sees that it is
-    /// alone before it declares the first node down (with `fall` at three or more).
+    /// While any of them is suspect all are probed fast. A server that has lost its network thus sees that it
+    /// is alone before it declares the first node down (with `fall` at three or more).
     pub fn pace(&self, verdicts: &BTreeMap<Subject, Verdict>) {
         for (subject, delay) in delays(verdicts) {
             if let Some(task) = self.tasks.get(subject) {
@@ -162,8 +162,8 @@ impl Rounds {
         }
     }
 
-    /// Waits until `share` of the delay has passed since `start`. The promise of a detection time holds because
-    /// delays run from start to start, and because a delay that is changed meanwhile counts at once.
+    /// Waits until `share` of the delay has passed since `start`. The promise of a detection time holds
+    /// because delays run from start to start, and because a delay that is changed meanwhile counts at once.
     async fn rest(&mut self, start: Instant, share: f64) -> Result<(), watch::error::RecvError> {
         loop {
             let due = start + self.pace.borrow_and_update().mul_f64(share);
@@ -280,8 +280,8 @@ mod tests {
         assert!(received.recv().await.is_none());
     }
 
-    /// Cuts a server off from nodes whose last successful probes started `ages` before, and tells how many nodes
-    /// it still sees when it declares the first one down.
+    /// Cuts a server off from nodes whose last successful probes started `ages` before, and tells how many
+    /// nodes it still sees when it declares the first one down.
     fn still_visible_at_first_down(probe: &Probe, ages: &[u64]) -> usize {
         const TICK: Duration = Duration::from_millis(1);
         let silence = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });

@@ -58,7 +58,8 @@ impl Answers {
         self.by_node.contains(&None)
     }
 
-    /// The same answers for a cluster that may have changed since: what is gone is replaced by what is configured.
+    /// The same answers for a cluster that may have changed since: what is gone is replaced by what is
+    /// configured.
     pub(super) fn carried(&self, cluster: &Cluster) -> Self {
         let now: BTreeMap<&str, usize> =
             cluster.nodes.iter().map(|node| node.name.as_str()).zip(0..).collect();

@@ -1,14 +1,14 @@
 //! The choice of a substitute: by the operator's order, else by rendezvous hashing (highest random weight).
 //!
-//! Each server computes the same choice from names alone, a death moves only the names that the dead node answered,
-//! and the names of several dead nodes spread over all that are healthy.
+//! Each server computes the same choice from names alone, a death moves only the names that the dead node
+//! answered, and the names of several dead nodes spread over all that are healthy.
 use std::cmp::Reverse;
 
 use crate::cluster::{Cluster, Node};
 
-/// Who answers for the node at `dead`: the first healthy one of its `backup` list that shares an address family
-/// with it; else the healthy one that shares the most families and, among those, has the highest weight. `None` only
-/// if `healthy` is empty.
+/// Who answers for the node at `dead`: the first healthy one of its `backup` list that shares an address
+/// family with it; else the healthy one that shares the most families and, among those, has the highest
+/// weight. `None` only if `healthy` is empty.
 pub(super) fn substitute(cluster: &Cluster, dead: usize, healthy: &[usize]) -> Option<usize> {
     let dead = &cluster.nodes[dead];
     let healthy_named =
@@ -29,9 +29,9 @@ fn shared_families(dead: &Node, candidate: &Node) -> usize {
     usize::from(ipv4) + usize::from(ipv6)
 }
 
-/// FNV-1a (64 bits) over both names with a zero byte between them, then the finalizer of MurmurHash3, without which
-/// names that differ in the last byte only would not spread. Never to be changed: servers of different versions
-/// have to agree.
+/// FNV-1a (64 bits) over both names with a zero byte between them, then the finalizer of MurmurHash3, without
+/// which names that differ in the last byte only would not spread. Never to be changed: servers of different
+/// versions have to agree.
 fn weight(dead: &str, candidate: &str) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -31,10 +31,11 @@ async fn connect(target: SocketAddr, timeout: Duration) -> Observation {
     }
 }
 
-/// A socket whose connection the probed service never sees. The host's SYN-ACK is the proof that it listens; we
-/// hold our ACK back (no quick ACK) and reset at once (linger 0), so the half-open connection vanishes before it
-/// reaches the accept queue: no connection to accept, nothing in the service's log, no TIME_WAIT with us. A plain
-/// close would leave a TIME_WAIT a probe; linger 0 alone would show up as a reset connection at the service.
+/// A socket whose connection the probed service never sees. The host's SYN-ACK is the proof that it listens;
+/// we hold our ACK back (no quick ACK) and reset at once (linger 0), so the half-open connection vanishes
+/// before it reaches the accept queue: no connection to accept, nothing in the service's log, no TIME_WAIT
+/// with us. A plain close would leave a TIME_WAIT a probe; linger 0 alone would show up as a reset connection
+/// at the service.
 fn unnoticed_socket(target: SocketAddr) -> io::Result<TcpSocket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;

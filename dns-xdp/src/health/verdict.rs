@@ -107,8 +107,8 @@ impl Verdict {
 
     /// Takes in what a probe found out at `now`.
     ///
-    /// Failures accumulate: while suspect, only `rise` successes in a row clear the count, so that a link that
-    /// loses every other packet is found out.
+    /// Failures accumulate: while suspect, only `rise` successes in a row clear the count, so that a link
+    /// that loses every other packet is found out.
     pub fn observe(&mut self, now: Duration, observation: &Observation) -> Option<Transition> {
         let to = match observation {
             Observation::Success { .. } => self.succeed(),
@@ -310,8 +310,8 @@ mod tests {
         assert_eq!(delays, [250, 1000, 250, 250, 1000, 250, 1000]);
     }
 
-    /// Runs the probes of one node that answers after `round_trip` until it dies at `death`, with losses before
-    /// that, and returns when it is out of the answers.
+    /// Runs the probes of one node that answers after `round_trip` until it dies at `death`, with losses
+    /// before that, and returns when it is out of the answers.
     fn time_of_verdict(probe: &Probe, round_trip: Duration, losses: &[bool], death: Duration) -> Duration {
         let mut verdict = Verdict::new(probe);
         let mut losses = losses.iter();
