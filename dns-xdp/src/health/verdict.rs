@@ -21,7 +21,7 @@ use crate::cluster::Probe;
 pub enum Health {
     /// No probe has said anything yet.
     Unknown,
-    /// The last `rise` probes succeeded, or none has failed since.
+    /// In the answers, and nothing speaks against it.
     Up,
     /// Failures are being counted; still in the answers.
     Suspect,
