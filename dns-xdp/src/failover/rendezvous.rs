@@ -1,0 +1,115 @@
+//! The choice of a substitute: by the operator's order, else by rendezvous hashing (highest random weight).
+//!
+//! Each server computes the same choice from names alone, a death moves only the names that the dead node
+//! answered, and the names of several dead nodes spread over all that are healthy.
+use std::cmp::Reverse;
+
+use crate::cluster::{Cluster, Node};
+
+/// Who answers for the node at `dead`: the first healthy one of its `backup` list that shares an address
+/// family with it; else the healthy one that shares the most families and, among those, has the highest
+/// weight. `None` only if `healthy` is empty.
+pub(super) fn substitute(cluster: &Cluster, dead: usize, healthy: &[usize]) -> Option<usize> {
+    let dead = &cluster.nodes[dead];
+    let healthy_named =
+        |name: &String| healthy.iter().copied().find(|&index| cluster.nodes[index].name == *name);
+    let mut backup = dead.backup.iter().filter_map(healthy_named);
+    let preference = |&index: &usize| {
+        let candidate = &cluster.nodes[index];
+        (shared_families(dead, candidate), weight(&dead.name, &candidate.name), Reverse(&candidate.name))
+    };
+    backup
+        .find(|&index| shared_families(dead, &cluster.nodes[index]) > 0)
+        .or_else(|| healthy.iter().copied().max_by_key(preference))
+}
+
+fn shared_families(dead: &Node, candidate: &Node) -> usize {
+    let ipv4 = dead.ipv4.is_some() && candidate.ipv4.is_some();
+    let ipv6 = dead.ipv6.is_some() && candidate.ipv6.is_some();
+    usize::from(ipv4) + usize::from(ipv6)
+}
+
+/// FNV-1a (64 bits) over both names with a zero byte between them, then the finalizer of MurmurHash3, without
+/// which names that differ in the last byte only would not spread. Never to be changed: servers of different
+/// versions have to agree.
+fn weight(dead: &str, candidate: &str) -> u64 {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let bytes = dead.bytes().chain([0]).chain(candidate.bytes());
+    let mut hash = bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::node;
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn cluster(nodes: Vec<Node>) -> Cluster {
+        Cluster { nodes, services: Vec::new() }
+    }
+
+    fn ten_healthy_and_two_hundred_dead() -> (Cluster, Vec<usize>) {
+        (cluster((1..=210).map(|number| node(number, true, false)).collect()), (0..10).collect())
+    }
+
+    #[test]
+    fn the_weights_are_the_same_in_every_version() {
+        assert_eq!(weight("node2", "node1"), 0xb711_6e5d_c1c0_ec1b);
+        assert_eq!(weight("node2", "node3"), 0x1be6_1baa_82c7_7471);
+    }
+
+    #[test]
+    fn a_node_that_joins_the_dead_moves_only_the_names_that_it_answered() {
+        let (cluster, healthy) = ten_healthy_and_two_hundred_dead();
+        let lost = 3;
+        let fewer: Vec<usize> = healthy.iter().copied().filter(|&index| index != lost).collect();
+        for dead in 10..210 {
+            let [before, after] = [&healthy, &fewer].map(|healthy| substitute(&cluster, dead, healthy));
+            assert_eq!(before == after, before != Some(lost), "{dead}");
+        }
+    }
+
+    #[test]
+    fn the_dead_are_spread_over_all_that_are_healthy() {
+        let (cluster, healthy) = ten_healthy_and_two_hundred_dead();
+        let mut shares: BTreeMap<usize, usize> = BTreeMap::new();
+        for dead in 10..210 {
+            *shares.entry(substitute(&cluster, dead, &healthy).unwrap()).or_default() += 1;
+        }
+        assert_eq!(shares.len(), 10);
+        assert!(shares.values().all(|share| (8..=36).contains(share)), "{shares:?}");
+    }
+
+    #[test]
+    fn the_order_of_the_backup_list_comes_before_the_hash() {
+        let mut nodes: Vec<Node> = (1..=5).map(|number| node(number, true, false)).collect();
+        nodes[0].backup = vec!["node4".to_owned(), "node2".to_owned()];
+        let cluster = cluster(nodes);
+        assert_eq!(substitute(&cluster, 0, &[1, 2, 3, 4]), Some(3));
+        assert_eq!(substitute(&cluster, 0, &[1, 2, 4]), Some(1));
+        assert!(substitute(&cluster, 0, &[2, 4]).is_some());
+        assert_eq!(substitute(&cluster, 0, &[]), None);
+    }
+
+    #[test]
+    fn a_substitute_has_the_families_of_the_dead_node_where_there_is_such_a_node() {
+        let mut nodes =
+            vec![node(1, true, true), node(2, true, false), node(3, false, true), node(4, true, true)];
+        nodes.push(node(5, false, true));
+        let cluster = cluster(nodes);
+        assert_eq!(substitute(&cluster, 0, &[1, 2, 3]), Some(3));
+        assert_eq!(substitute(&cluster, 4, &[1, 2]), Some(2));
+        assert_eq!(substitute(&cluster, 4, &[1]), Some(1));
+    }
+
+    #[test]
+    fn a_backup_without_a_family_of_the_dead_node_is_passed_over() {
+        let dead = Node { backup: vec!["node2".to_owned()], ..node(1, true, false) };
+        let cluster = cluster(vec![dead, node(2, false, true), node(3, true, false)]);
+        assert_eq!(substitute(&cluster, 0, &[1, 2]), Some(2));
+    }
+}

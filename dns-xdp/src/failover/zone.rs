@@ -1,0 +1,61 @@
+//! The zone that follows from a decision.
+use hickory_proto::rr::Name;
+
+use super::{Answers, Decision};
+use crate::cluster::APEX;
+use crate::config::{Config, NsAddresses};
+use crate::zone::{Addresses, Origin, Zone};
+
+/// The zone that a decision makes of the configuration; the decision has to be about its cluster.
+pub fn zone(config: &Config, decision: &Decision) -> Zone {
+    answering(config, &decision.answers)
+}
+
+/// The zone while every node is up.
+pub fn healthy_zone(config: &Config) -> Zone {
+    answering(config, &Answers::configured(&config.cluster))
+}
+
+fn answering(config: &Config, answers: &Answers) -> Zone {
+    let settings = &config.zone;
+    let nodes = &config.cluster.nodes;
+    let addresses = |answering: &[usize], rotate| {
+        let all = answering.iter().flat_map(|&index| nodes[index].addresses());
+        Addresses { rotate, refused: answering.is_empty(), ..Addresses::new(settings.ttl_seconds, all) }
+    };
+    let owner = |name: &str| owner(name, &settings.apex);
+    let mut names = Vec::new();
+    for (index, (node, answering)) in nodes.iter().zip(&answers.by_node).enumerate() {
+        let live = addresses(answering.as_slice(), false);
+        let name_server = match settings.ns_addresses {
+            NsAddresses::Live => live.clone(),
+            NsAddresses::Fixed => addresses(&[index], false),
+        };
+        names.push((owner(&node.ns), name_server));
+        names.push((owner(&node.name), live));
+    }
+    for (service, answering) in &answers.services {
+        names.push((owner(service), addresses(answering, true)));
+    }
+    let origin = Origin {
+        apex: settings.apex.clone(),
+        contact: settings.contact.clone(),
+        serial: epoch(config),
+        ns_ttl_seconds: settings.ns_ttl_seconds,
+        negative_ttl_seconds: settings.negative_ttl_seconds,
+        name_servers: nodes.iter().map(|node| owner(&node.ns)).collect(),
+    };
+    Zone::new(origin, names)
+}
+
+fn owner(relative: &str, apex: &Name) -> Name {
+    if relative == APEX {
+        return apex.clone();
+    }
+    let name = Name::from_ascii(relative).and_then(|name| name.append_domain(apex));
+    name.expect("the configuration's names have been checked")
+}
+
+fn epoch(_config: &Config) -> u32 {
+    1
+}

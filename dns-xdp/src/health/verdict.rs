@@ -1,0 +1,362 @@
+//! The verdict on one node: a pure state machine over observations and the monotonic time it is given.
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Probe;
+
+/// What the probes have made of a node.
+///
+/// ```text
+///           success         failure          failures = fall
+/// unknown ───────────► up ───────────► suspect ───────────► down ◄─── failure ─── unknown
+///                      ▲ ◄──────────────┘                   │  ▲
+///                      │   rise in a row           success  ▼  │ failure
+///                      └──────────────────────────────── recovering
+///                                rise in a row
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// No probe has said anything yet.
+    Unknown,
+    /// In the answers, and nothing speaks against it.
+    Up,
+    /// Failures are being counted; still in the answers.
+    Suspect,
+    /// Out of the answers.
+    Down,
+    /// Succeeds again, but not `rise` times in a row yet; out of the answers.
+    Recovering,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Health::Unknown => "unknown",
+            Health::Up => "up",
+            Health::Suspect => "suspect",
+            Health::Down => "down",
+            Health::Recovering => "recovering",
+        })
+    }
+}
+
+/// What one probe found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// The node did what the probe asks for.
+    Success {
+        /// From the first packet to the answer.
+        round_trip: Duration,
+    },
+    /// It did not.
+    Failure(Failure),
+    /// The probe could not be made for a reason of our own (no file descriptor, no local address). It says
+    /// nothing about the node and is never read as down.
+    Inconclusive {
+        /// What is wrong with us.
+        reason: String,
+    },
+}
+
+/// Why a probe failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Lower case, for `status`.
+    pub reason: String,
+    /// The host answered something: a refused connection is visible, silence and unreachable are not.
+    pub visible: bool,
+}
+
+/// A change of health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// What it was.
+    pub from: Health,
+    /// What it is.
+    pub to: Health,
+}
+
+/// The state of one node. Times are durations since an origin that the caller chooses.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    probe: Probe,
+    health: Health,
+    failures: u32,
+    successes: u32,
+    visible: bool,
+    since: Duration,
+    reason: Option<String>,
+}
+
+impl Verdict {
+    /// Nothing is known yet; the first observation that says something decides at once.
+    pub fn new(probe: &Probe) -> Self {
+        Verdict {
+            probe: probe.clone(),
+            health: Health::Unknown,
+            failures: 0,
+            successes: 0,
+            visible: false,
+            since: Duration::ZERO,
+            reason: None,
+        }
+    }
+
+    /// Takes in what a probe found out at `now`.
+    ///
+    /// Failures accumulate: while suspect, only `rise` successes in a row clear the count, so that a link
+    /// that loses every other packet is found out.
+    pub fn observe(&mut self, now: Duration, observation: &Observation) -> Option<Transition> {
+        let to = match observation {
+            Observation::Success { .. } => self.succeed(),
+            Observation::Failure(failure) => self.fail(failure),
+            Observation::Inconclusive { reason } => {
+                self.reason = Some(reason.clone());
+                self.health
+            }
+        };
+        let from = std::mem::replace(&mut self.health, to);
+        (from != to).then(|| {
+            self.since = now;
+            Transition { from, to }
+        })
+    }
+
+    fn succeed(&mut self) -> Health {
+        self.visible = true;
+        self.successes = self.successes.saturating_add(1);
+        let to = match self.health {
+            Health::Unknown | Health::Up => Health::Up,
+            _ if self.successes >= self.probe.rise => Health::Up,
+            Health::Suspect => Health::Suspect,
+            Health::Down | Health::Recovering => Health::Recovering,
+        };
+        if to == Health::Up {
+            self.failures = 0;
+            self.reason = None;
+        }
+        to
+    }
+
+    fn fail(&mut self, failure: &Failure) -> Health {
+        self.visible = failure.visible;
+        self.reason = Some(failure.reason.clone());
+        self.successes = 0;
+        self.failures = self.failures.saturating_add(1);
+        match self.health {
+            Health::Up | Health::Suspect if self.failures < self.probe.fall => Health::Suspect,
+            _ => Health::Down,
+        }
+    }
+
+    /// What the probes have made of the node.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Whether the node belongs into the answers; `None` while nothing is known of it.
+    pub fn serving(&self) -> Option<bool> {
+        match self.health {
+            Health::Unknown => None,
+            Health::Up | Health::Suspect => Some(true),
+            Health::Down | Health::Recovering => Some(false),
+        }
+    }
+
+    /// Whether the host answered anything to the last probe that was made.
+    pub fn visible(&self) -> bool {
+        self.visible
+    }
+
+    /// When the health became what it is; zero while unknown.
+    pub fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Why the node is not plainly up: the last failure, or what keeps us from probing.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// From the start of the last probe to the start of the next: fast while in doubt.
+    pub fn next_delay(&self) -> Duration {
+        match self.health {
+            Health::Unknown | Health::Suspect | Health::Recovering => self.probe.fast_interval,
+            Health::Up | Health::Down => self.probe.interval,
+        }
+    }
+
+    /// The delay while another node is in doubt.
+    pub fn fast_delay(&self) -> Duration {
+        self.probe.fast_interval
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ProbeKind;
+    use proptest::prelude::*;
+
+    fn probe(fall: u32, rise: u32) -> Probe {
+        Probe {
+            kind: ProbeKind::Tcp,
+            port: 6379,
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(250),
+            timeout: Duration::from_millis(500),
+            fall,
+            rise,
+        }
+    }
+
+    fn success() -> Observation {
+        Observation::Success { round_trip: Duration::from_millis(1) }
+    }
+
+    fn failure(visible: bool) -> Observation {
+        Observation::Failure(Failure { reason: "timeout".to_owned(), visible })
+    }
+
+    /// The health after each of the probes in `results`: `+` a success, `-` a failure, `?` inconclusive.
+    fn course(verdict: &mut Verdict, results: &str) -> Vec<Health> {
+        let step = |(second, result)| {
+            let observation = match result {
+                '+' => success(),
+                '-' => failure(false),
+                _ => Observation::Inconclusive { reason: "too many open files".to_owned() },
+            };
+            let before = verdict.health();
+            let transition = verdict.observe(Duration::from_secs(second), &observation);
+            let after = verdict.health();
+            assert_eq!(transition, (before != after).then_some(Transition { from: before, to: after }));
+            after
+        };
+        (1..).zip(results.chars()).map(step).collect()
+    }
+
+    use Health::{Down, Recovering, Suspect, Unknown, Up};
+
+    #[test]
+    fn the_first_result_decides_at_once() {
+        assert_eq!(course(&mut Verdict::new(&probe(3, 2)), "+"), [Up]);
+        assert_eq!(course(&mut Verdict::new(&probe(3, 2)), "-"), [Down]);
+        assert_eq!(course(&mut Verdict::new(&probe(3, 2)), "?-"), [Unknown, Down]);
+    }
+
+    #[test]
+    fn as_many_failures_as_fall_put_a_node_down() {
+        assert_eq!(course(&mut Verdict::new(&probe(3, 2)), "+---"), [Up, Suspect, Suspect, Down]);
+        assert_eq!(course(&mut Verdict::new(&probe(1, 2)), "+-"), [Up, Down]);
+    }
+
+    #[test]
+    fn a_link_that_loses_every_other_probe_is_found_out() {
+        let expected = [Up, Suspect, Suspect, Suspect, Suspect, Down];
+        assert_eq!(course(&mut Verdict::new(&probe(3, 2)), "+-+-+-"), expected);
+    }
+
+    #[test]
+    fn rise_successes_in_a_row_clear_a_suspicion() {
+        let expected = [Up, Suspect, Suspect, Up, Suspect, Suspect, Down];
+        assert_eq!(course(&mut Verdict::new(&probe(3, 2)), "+-++---"), expected);
+    }
+
+    #[test]
+    fn a_node_that_is_down_has_to_succeed_rise_times_in_a_row() {
+        let expected = [Down, Recovering, Down, Recovering, Recovering, Up];
+        assert_eq!(course(&mut Verdict::new(&probe(3, 3)), "-+-+++"), expected);
+        assert_eq!(course(&mut Verdict::new(&probe(3, 1)), "-+"), [Down, Up]);
+    }
+
+    #[test]
+    fn our_own_sickness_is_never_read_as_down() {
+        let mut verdict = Verdict::new(&probe(1, 1));
+        assert_eq!(course(&mut verdict, "+????"), [Up; 5]);
+        assert!(verdict.visible());
+        assert_eq!(verdict.reason(), Some("too many open files"));
+        assert_eq!(course(&mut verdict, "+"), [Up]);
+        assert_eq!(verdict.reason(), None);
+    }
+
+    #[test]
+    fn a_refused_connection_is_visible_and_silence_is_not() {
+        let mut verdict = Verdict::new(&probe(3, 2));
+        assert!(!verdict.visible());
+        verdict.observe(Duration::ZERO, &failure(true));
+        assert!(verdict.visible());
+        verdict.observe(Duration::ZERO, &failure(false));
+        assert!(!verdict.visible());
+    }
+
+    #[test]
+    fn since_is_the_time_of_the_last_change() {
+        let mut verdict = Verdict::new(&probe(3, 2));
+        course(&mut verdict, "+++-+");
+        assert_eq!((verdict.health(), verdict.since()), (Suspect, Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn a_verdict_in_doubt_is_probed_fast() {
+        let mut verdict = Verdict::new(&probe(3, 2));
+        let mut delays = vec![verdict.next_delay().as_millis()];
+        for result in ["+", "-", "-", "-", "+", "+"] {
+            course(&mut verdict, result);
+            delays.push(verdict.next_delay().as_millis());
+        }
+        assert_eq!(delays, [250, 1000, 250, 250, 1000, 250, 1000]);
+    }
+
+    /// Runs the probes of one node that answers after `round_trip` until it dies at `death`, with losses
+    /// before that, and returns when it is out of the answers.
+    fn time_of_verdict(probe: &Probe, round_trip: Duration, losses: &[bool], death: Duration) -> Duration {
+        let mut verdict = Verdict::new(probe);
+        let mut losses = losses.iter();
+        let mut start = Duration::ZERO;
+        verdict.observe(Duration::ZERO, &success());
+        loop {
+            let lost = losses.next().copied().unwrap_or(false);
+            let (end, observation) = if start + round_trip > death || lost {
+                (start + probe.timeout, failure(false))
+            } else {
+                (start + round_trip, success())
+            };
+            verdict.observe(end, &observation);
+            if verdict.serving() == Some(false) && end >= death {
+                return end;
+            }
+            start = end.max(start + verdict.next_delay());
+        }
+    }
+
+    #[test]
+    fn the_default_probe_detects_a_death_in_two_and_a_half_seconds_in_every_phase() {
+        let probe = probe(3, 2);
+        assert_eq!(probe.time_to_detect(), Duration::from_millis(2500));
+        let took = |death| time_of_verdict(&probe, Duration::from_millis(1), &[], death) - death;
+        let phases = (5000..6000).map(Duration::from_millis);
+        let slowest = phases.map(took).max().unwrap();
+        assert!(
+            slowest <= probe.time_to_detect() && slowest + Duration::from_millis(2) > probe.time_to_detect()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_death_is_detected_within_the_promise(
+            (interval, fast) in (1u64..3000).prop_flat_map(|interval| (Just(interval), 1..=interval)),
+            timeout in 1u64..2000, fall in 1u32..6, rise in 1u32..6, round_trip in 0u64..2000,
+            losses in proptest::collection::vec(any::<bool>(), 0..40), death in 0u64..60_000,
+        ) {
+            let [interval, fast_interval, timeout] = [interval, fast, timeout].map(Duration::from_millis);
+            let probe = Probe { interval, fast_interval, timeout, ..probe(fall, rise) };
+            let round_trip = Duration::from_millis(round_trip).min(timeout);
+            let death = Duration::from_millis(death);
+            let took = time_of_verdict(&probe, round_trip, &losses, death).saturating_sub(death);
+            prop_assert!(took <= probe.time_to_detect(), "{took:?} > {:?}", probe.time_to_detect());
+        }
+    }
+}
