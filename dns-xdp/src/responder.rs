@@ -1,7 +1,7 @@
 //! The fallback: everything that the program does not answer, over UDP and TCP.
 //!
-//! A message is read ([`request`]), answered from the zone ([`response`]) and counted ([`counters`]); these
-//! are pure. Around them are the sockets ([`sockets`]) and one loop for each transport ([`udp`], [`tcp`]).
+//! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these
+//! are pure. Around them are the sockets (`sockets`) and one loop for each transport (`udp`, `tcp`).
 //! Names, records and their encoding are hickory's; the transport is not hickory-server's, which answers
 //! responses that it cannot parse, parses EDNS options that a server has to ignore, accepts connections
 //! without a limit and drops what is under way when it stops.
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::counters::{Counters, DROPPED, Rcode, Transport};
@@ -26,7 +26,10 @@ pub use self::sockets::{BindError, Sockets, bind};
 use self::tcp::Connections;
 use crate::zone::Zone;
 
-/// How long an orderly stop waits for exchanges that are under way.
+/// After the word to stop, what is on its way into the sockets has this long to be answered.
+const STOP_LINGER: Duration = Duration::from_millis(100);
+
+/// How long an orderly stop waits in all for exchanges that are under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The zone as it is published: whole, or not yet at all. Until there is one, every query of class IN is
@@ -70,7 +73,8 @@ impl Responder {
         Arc::clone(&self.counters)
     }
 
-    /// Answers what has arrived, closes the sockets, and waits for open exchanges, two seconds at most.
+    /// Answers what has arrived, then closes the sockets and waits for open exchanges: a tenth of a second
+    /// when there are none, two seconds at most.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         let finished = async { while self.tasks.join_next().await.is_some() {} };
@@ -78,6 +82,12 @@ impl Responder {
             tracing::warn!("queries were still being answered after {STOP_TIMEOUT:?}: cut off");
         }
     }
+}
+
+/// Completes when the sockets are to be closed.
+async fn stopped(stop: CancellationToken) {
+    stop.cancelled().await;
+    sleep(STOP_LINGER).await;
 }
 
 /// What both transports share: a message in, the answer out, and the count of it.

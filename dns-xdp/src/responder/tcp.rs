@@ -1,6 +1,7 @@
 //! The accept loop and the connections: a bounded number, the one idle longest makes room (RFC 7766).
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Exchange;
 use super::counters::Transport;
+use super::{Exchange, stopped};
 
 /// Connections at a time, over all addresses.
 pub(super) const CAPACITY: usize = 1024;
@@ -31,13 +32,14 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let mut tasks = JoinSet::new();
+    let mut stopped_accepting = pin!(stopped(stop.clone()));
     loop {
         let accepted = tokio::select! {
             // What waits in the backlog at the stop is still served.
             biased;
-            accepted = listener.accept() => accepted,
             Some(_) = tasks.join_next() => continue,
-            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            () = &mut stopped_accepting => break,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -65,7 +67,7 @@ async fn converse_seated(
 ) {
     let closed = seat.closed.clone();
     tokio::select! {
-        ended = converse(stream, &exchange, &mut seat, &stop) => {
+        ended = converse(stream, &exchange, &mut seat, stop) => {
             if let Err(error) = ended {
                 tracing::trace!(%error, "a tcp connection ended");
             }
@@ -80,16 +82,17 @@ async fn converse(
     mut stream: TcpStream,
     exchange: &Exchange,
     seat: &mut Seat,
-    stop: &CancellationToken,
+    stop: CancellationToken,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
+    let mut stopped = pin!(stopped(stop));
     loop {
         let message = tokio::select! {
             biased;
             message = timeout(IDLE_TIMEOUT, read_message(&mut reader)) => message??,
-            () = stop.cancelled() => return Ok(()),
+            () = &mut stopped => return Ok(()),
         };
         seat.touch();
         let Some(response) = exchange.answer(&message, Transport::Tcp) else { return Ok(()) };
@@ -191,7 +194,31 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
+    use super::super::Counters;
     use super::*;
+
+    #[tokio::test]
+    async fn a_new_connection_is_served_when_all_seats_are_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let (_publisher, zone) = watch::channel(None);
+        let counters = Arc::new(Counters::default());
+        let exchange = Arc::new(Exchange { zone, identity: Vec::new(), counters });
+        let connections = Arc::new(Connections::new(1));
+        let serving = tokio::spawn(serve(listener, exchange, connections, CancellationToken::new()));
+
+        let mut idle = TcpStream::connect(server).await.unwrap();
+        let mut new = TcpStream::connect(server).await.unwrap();
+        // A header alone, with the id 7: FORMERR.
+        new.write_all(&framed(&[0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])).await.unwrap();
+        let mut answer = [0; 14];
+        new.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, [0, 12, 0, 7, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
+        serving.abort();
+    }
 
     #[test]
     fn a_full_house_closes_the_connection_that_was_idle_longest() {

@@ -1,6 +1,7 @@
 //! The loop over the datagrams of one socket.
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,22 +9,22 @@ use tokio::net::UdpSocket;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::Exchange;
 use super::counters::Transport;
-
-/// Datagrams that are still answered after the stop; more come only under a flood.
-const DRAIN_LIMIT: usize = 4096;
+use super::{Exchange, stopped};
 
 /// After an error in receiving, so that a persistent one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers datagrams until the stop, and then those that had arrived.
+/// Answers datagrams until the stop.
 pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: CancellationToken) {
     let mut buffer = vec![0; usize::from(u16::MAX)];
+    let mut stopped = pin!(stopped(stop));
     loop {
         let received = tokio::select! {
+            // What waits in the socket at the stop is still answered.
+            biased;
             received = socket.recv_from(&mut buffer) => received,
-            () = stop.cancelled() => break,
+            () = &mut stopped => return,
         };
         match received {
             Ok((length, peer)) => answer(&socket, &exchange, &buffer[..length], peer).await,
@@ -32,10 +33,6 @@ pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: Canc
                 sleep(ERROR_PAUSE).await;
             }
         }
-    }
-    for _ in 0..DRAIN_LIMIT {
-        let Ok((length, peer)) = socket.try_recv_from(&mut buffer) else { break };
-        answer(&socket, &exchange, &buffer[..length], peer).await;
     }
 }
 
