@@ -1,1 +1,274 @@
 //! The fallback: everything that the program does not answer, over UDP and TCP.
+//!
+//! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these
+//! are pure. Around them are the sockets (`sockets`) and one loop for each transport (`udp`, `tcp`).
+//! Names, records and their encoding are hickory's; the transport is not hickory-server's, which answers
+//! responses that it cannot parse, parses EDNS options that a server has to ignore, accepts connections
+//! without a limit and drops what is under way when it stops.
+mod counters;
+mod request;
+mod response;
+mod sockets;
+mod tcp;
+mod udp;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub use self::counters::{Counters, DROPPED, Rcode, Transport};
+pub use self::sockets::{BindError, Sockets, bind};
+use self::tcp::Connections;
+use crate::zone::Zone;
+
+/// After the word to stop, what is on its way into the sockets has this long to be answered.
+const STOP_LINGER: Duration = Duration::from_millis(100);
+
+/// How long an orderly stop waits in all for exchanges that are under way.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The zone as it is published: whole, or not yet at all. Until there is one, every query of class IN is
+/// REFUSED, so that resolvers ask another server.
+pub type Published = watch::Receiver<Option<Arc<Zone>>>;
+
+/// The running responder; dropping it ends it at once, [`Responder::shutdown`] in good order.
+#[derive(Debug)]
+pub struct Responder {
+    counters: Arc<Counters>,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Responder {
+    /// Answers on `sockets` from what `zone` holds at the time of each query. `identity` tells which node
+    /// answered: NSID (RFC 5001) and `id.server` (RFC 4892); at most 255 bytes of it are used.
+    ///
+    /// # Errors
+    /// Those of registering a socket with the runtime, in which it has to be called.
+    pub fn start(sockets: Sockets, zone: Published, identity: &str) -> io::Result<Responder> {
+        let counters = Arc::new(Counters::default());
+        let identity = identity.as_bytes().iter().copied().take(usize::from(u8::MAX)).collect();
+        let exchange = Arc::new(Exchange { zone, identity, counters: Arc::clone(&counters) });
+        let connections = Arc::new(Connections::new(tcp::CAPACITY));
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for socket in sockets.udp {
+            let socket = tokio::net::UdpSocket::from_std(socket)?;
+            tasks.spawn(udp::serve(socket, Arc::clone(&exchange), stop.clone()));
+        }
+        for listener in sockets.tcp {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tasks.spawn(tcp::serve(listener, Arc::clone(&exchange), Arc::clone(&connections), stop.clone()));
+        }
+        Ok(Responder { counters, tasks, stop })
+    }
+
+    /// The counters, which outlive the responder.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Answers what has arrived, then closes the sockets and waits for open exchanges: a tenth of a second
+    /// when there are none, two seconds at most.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        let finished = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(STOP_TIMEOUT, finished).await.is_err() {
+            tracing::warn!("queries were still being answered after {STOP_TIMEOUT:?}: cut off");
+        }
+    }
+}
+
+/// Completes when the sockets are to be closed.
+async fn stopped(stop: CancellationToken) {
+    stop.cancelled().await;
+    sleep(STOP_LINGER).await;
+}
+
+/// What both transports share: a message in, the answer out, and the count of it.
+#[derive(Debug)]
+struct Exchange {
+    zone: Published,
+    identity: Vec<u8>,
+    counters: Arc<Counters>,
+}
+
+impl Exchange {
+    /// The answer to `message`; none when it is not to be answered.
+    fn answer(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let zone = self.zone.borrow().clone();
+        let Some(response) = response::respond(message, transport, zone.as_deref(), &self.identity) else {
+            self.counters.count_dropped(transport);
+            return None;
+        };
+        self.counters.count(transport, response.rcode);
+        Some(response.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use hickory_proto::op::{Message, Query, ResponseCode};
+    use hickory_proto::rr::{DNSClass, Name, RecordType};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpStream, UdpSocket};
+
+    use super::*;
+    use crate::zone::{Addresses, Origin};
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn start(address: IpAddr) -> (Responder, SocketAddr, watch::Sender<Option<Arc<Zone>>>) {
+        let sockets = bind(&[address], 0).unwrap();
+        let endpoint = sockets.addresses().unwrap()[0];
+        let (publisher, zone) = watch::channel(None);
+        (Responder::start(sockets, zone, "node1").unwrap(), endpoint, publisher)
+    }
+
+    fn query(id: u16) -> Vec<u8> {
+        let mut message = Message::query();
+        message.metadata.id = id;
+        let name = Name::from_ascii("node1.example.com.").unwrap();
+        message.add_query(Query::query(name, RecordType::A));
+        message.to_vec().unwrap()
+    }
+
+    fn identity_query(id: u16) -> Vec<u8> {
+        let mut message = Message::query();
+        message.metadata.id = id;
+        let mut question = Query::query(Name::from_ascii("id.server.").unwrap(), RecordType::TXT);
+        question.set_query_class(DNSClass::CH);
+        message.add_query(question);
+        message.to_vec().unwrap()
+    }
+
+    async fn received(client: &UdpSocket) -> Message {
+        let mut buffer = [0; 1500];
+        let receive = client.recv(&mut buffer);
+        let length = timeout(STOP_TIMEOUT, receive).await.expect("an answer arrives").unwrap();
+        Message::from_vec(&buffer[..length]).unwrap()
+    }
+
+    async fn read(stream: &mut TcpStream) -> Message {
+        let length = timeout(STOP_TIMEOUT, stream.read_u16()).await.expect("an answer arrives").unwrap();
+        let mut message = vec![0; length.into()];
+        stream.read_exact(&mut message).await.unwrap();
+        Message::from_vec(&message).unwrap()
+    }
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        [&u16::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+    }
+
+    async fn client(address: IpAddr, server: SocketAddr) -> UdpSocket {
+        let client = UdpSocket::bind((address, 0)).await.unwrap();
+        client.connect(server).await.unwrap();
+        client
+    }
+
+    #[tokio::test]
+    async fn datagrams_are_answered_over_both_families() {
+        for address in [LOOPBACK, Ipv6Addr::LOCALHOST.into()] {
+            let (responder, server, _publisher) = start(address);
+            let client = client(address, server).await;
+            client.send(&identity_query(7)).await.unwrap();
+            assert_eq!(received(&client).await.metadata.id, 7);
+            assert_eq!(responder.counters().of(Transport::Udp)["NOERROR"], 1);
+            responder.shutdown().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_published_zone_is_answered_from_the_next_query_on() {
+        let (_responder, server, publisher) = start(LOOPBACK);
+        let client = client(LOOPBACK, server).await;
+        client.send(&query(1)).await.unwrap();
+        assert_eq!(received(&client).await.metadata.response_code, ResponseCode::Refused);
+
+        let name = |text| Name::from_ascii(text).unwrap();
+        let origin = Origin {
+            apex: name("example.com."),
+            contact: name("hostmaster.example.com."),
+            serial: 1,
+            ns_ttl_seconds: 60,
+            negative_ttl_seconds: 300,
+            name_servers: vec![name("ns1.example.com.")],
+        };
+        let addresses = Addresses::new(5, [IpAddr::from([192, 0, 2, 1])]);
+        let zone = Zone::new(origin, [(name("node1.example.com."), addresses)]);
+        publisher.send(Some(Arc::new(zone))).unwrap();
+        client.send(&query(2)).await.unwrap();
+        assert_eq!(received(&client).await.answers.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn garbage_and_responses_do_not_keep_the_next_query_from_its_answer() {
+        let (responder, server, _publisher) = start(LOOPBACK);
+        let client = client(LOOPBACK, server).await;
+        let mut response = query(1);
+        response[2] |= 0x80;
+        for message in [&b""[..], b"x", &[0xff; 1200], &response] {
+            client.send(message).await.unwrap();
+        }
+        client.send(&identity_query(9)).await.unwrap();
+        assert_eq!(received(&client).await.metadata.id, 9);
+        assert_eq!(responder.counters().total()[DROPPED], 4);
+    }
+
+    #[tokio::test]
+    async fn pipelined_queries_are_answered_in_their_order() {
+        let (responder, server, _publisher) = start(LOOPBACK);
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        let queries: Vec<u8> = (0..50).flat_map(|id| framed(&identity_query(id))).collect();
+        stream.write_all(&queries).await.unwrap();
+        for id in 0..50 {
+            assert_eq!(read(&mut stream).await.metadata.id, id);
+        }
+        assert_eq!(responder.counters().of(Transport::Tcp)["NOERROR"], 50);
+        assert_eq!(responder.counters().of(Transport::Udp)["NOERROR"], 0);
+    }
+
+    #[tokio::test]
+    async fn a_query_that_comes_in_pieces_is_answered() {
+        let (_responder, server, _publisher) = start(LOOPBACK);
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        for byte in framed(&identity_query(3)) {
+            stream.write_all(&[byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(read(&mut stream).await.metadata.id, 3);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_sends_no_query_is_closed() {
+        let (_responder, server, _publisher) = start(LOOPBACK);
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        stream.write_all(&[0, 1, 0xff]).await.unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stop_answers_what_has_arrived_and_frees_the_port() {
+        let (responder, server, _publisher) = start(LOOPBACK);
+        let client = client(LOOPBACK, server).await;
+        let mut idle = TcpStream::connect(server).await.unwrap();
+        idle.write_all(&framed(&identity_query(1))).await.unwrap();
+        read(&mut idle).await;
+        for id in 0..100 {
+            client.send(&identity_query(id)).await.unwrap();
+        }
+        responder.shutdown().await;
+        for id in 0..100 {
+            assert_eq!(received(&client).await.metadata.id, id);
+        }
+        assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
+        UdpSocket::bind(server).await.expect("the port is free");
+    }
+}

@@ -1,0 +1,139 @@
+//! What became of the messages that were received: one counter for each rcode and transport.
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hickory_proto::op::ResponseCode;
+
+/// The rcodes that the responder gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rcode {
+    /// Answered, with data or without (RFC 2308, section 2.2).
+    NoError,
+    /// The message is not a query as RFC 1035, section 4.1 has it.
+    FormErr,
+    /// The name does not exist.
+    NxDomain,
+    /// An opcode or a meta-type that nobody offers here.
+    NotImp,
+    /// Another zone or class, a zone transfer, an update, a notification.
+    Refused,
+    /// An EDNS version above 0 (RFC 6891, section 6.1.3).
+    BadVers,
+}
+
+impl Rcode {
+    /// All of them.
+    pub const ALL: [Rcode; 6] =
+        [Rcode::NoError, Rcode::FormErr, Rcode::NxDomain, Rcode::NotImp, Rcode::Refused, Rcode::BadVers];
+
+    /// The mnemonic of the IANA registry, in capitals.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Rcode::NoError => "NOERROR",
+            Rcode::FormErr => "FORMERR",
+            Rcode::NxDomain => "NXDOMAIN",
+            Rcode::NotImp => "NOTIMP",
+            Rcode::Refused => "REFUSED",
+            Rcode::BadVers => "BADVERS",
+        }
+    }
+}
+
+impl From<Rcode> for ResponseCode {
+    fn from(rcode: Rcode) -> Self {
+        match rcode {
+            Rcode::NoError => ResponseCode::NoError,
+            Rcode::FormErr => ResponseCode::FormErr,
+            Rcode::NxDomain => ResponseCode::NXDomain,
+            Rcode::NotImp => ResponseCode::NotImp,
+            Rcode::Refused => ResponseCode::Refused,
+            Rcode::BadVers => ResponseCode::BADVERS,
+        }
+    }
+}
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// One message in a datagram.
+    Udp,
+    /// Messages with their length in front (RFC 7766, section 8).
+    Tcp,
+}
+
+/// The text under which messages without an answer are counted.
+pub const DROPPED: &str = "dropped";
+
+/// The counters; their sum is the number of messages received.
+#[derive(Debug, Default)]
+pub struct Counters {
+    udp: PerTransport,
+    tcp: PerTransport,
+}
+
+#[derive(Debug, Default)]
+struct PerTransport {
+    answered: [AtomicU64; Rcode::ALL.len()],
+    dropped: AtomicU64,
+}
+
+impl Counters {
+    /// The counts of one transport, by the text of the rcode and [`DROPPED`]; zeros are among them.
+    pub fn of(&self, transport: Transport) -> BTreeMap<&'static str, u64> {
+        let counters = self.per_transport(transport);
+        let answered =
+            Rcode::ALL.map(|rcode| (rcode.text(), counters.answered[rcode as usize].load(Ordering::Relaxed)));
+        let dropped = (DROPPED, counters.dropped.load(Ordering::Relaxed));
+        answered.into_iter().chain([dropped]).collect()
+    }
+
+    /// The counts of both transports together, as [`Counters::of`] has them.
+    pub fn total(&self) -> BTreeMap<&'static str, u64> {
+        let mut total = self.of(Transport::Udp);
+        for (text, count) in self.of(Transport::Tcp) {
+            *total.entry(text).or_default() += count;
+        }
+        total
+    }
+
+    pub(super) fn count(&self, transport: Transport, rcode: Rcode) {
+        self.per_transport(transport).answered[rcode as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_dropped(&self, transport: Transport) {
+        self.per_transport(transport).dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn per_transport(&self, transport: Transport) -> &PerTransport {
+        match transport {
+            Transport::Udp => &self.udp,
+            Transport::Tcp => &self.tcp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_the_sum_of_both_transports() {
+        let counters = Counters::default();
+        counters.count(Transport::Udp, Rcode::Refused);
+        counters.count(Transport::Tcp, Rcode::Refused);
+        counters.count_dropped(Transport::Udp);
+        assert_eq!(counters.of(Transport::Tcp)["REFUSED"], 1);
+        assert_eq!(counters.total()["REFUSED"], 2);
+        assert_eq!(counters.total()[DROPPED], 1);
+        assert_eq!(counters.total()["NXDOMAIN"], 0);
+    }
+
+    #[test]
+    fn every_rcode_has_its_own_counter() {
+        let counters = Counters::default();
+        for rcode in Rcode::ALL {
+            counters.count(Transport::Udp, rcode);
+        }
+        assert!(Rcode::ALL.iter().all(|rcode| counters.total()[rcode.text()] == 1));
+    }
+}

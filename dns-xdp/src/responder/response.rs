@@ -1,0 +1,178 @@
+//! The answer to one message: a pure function from bytes, the zone and the identity to bytes.
+use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query};
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::rdata::opt::{EdnsOption, NSIDPayload};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use super::counters::{Rcode, Transport};
+use super::request::{Opt, Request};
+use crate::zone::{Lookup, Zone};
+
+/// The largest datagram sent, and the size that our OPT offers: it is not fragmented (RFC 9715, section 3.2).
+const PAYLOAD_SIZE: u16 = 1232;
+
+/// What fits into a datagram when nothing is said, and the least that can be said (RFC 6891, section 6.2.5).
+const PAYLOAD_SIZE_MIN: u16 = 512;
+
+/// QTYPEs of zone transfers, IXFR and AXFR (RFC 1995, RFC 5936).
+const TRANSFERS: std::ops::RangeInclusive<u16> = 251..=252;
+
+/// QTYPEs of other meta-queries up to MAILA, TKEY and TSIG among them; 255, ANY, is the zone's to answer.
+const META_QUERIES: std::ops::RangeInclusive<u16> = 248..=254;
+
+/// A finished answer.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) rcode: Rcode,
+    /// The message as it goes out, without TCP's length.
+    pub(super) message: Vec<u8>,
+}
+
+/// Answers `message` from `zone`, or REFUSED while there is none. `None`: no answer is to be sent.
+pub(super) fn respond(
+    message: &[u8],
+    transport: Transport,
+    zone: Option<&Zone>,
+    identity: &[u8],
+) -> Option<Response> {
+    let request = Request::read(message)?;
+    let answer = decide(&request, zone, identity);
+    let rcode = answer.rcode;
+    let limit = match transport {
+        Transport::Udp => udp_limit(request.opt),
+        Transport::Tcp => u16::MAX,
+    };
+    let message = encode(assemble(request, answer, identity), usize::from(limit))?;
+    Some(Response { rcode, message })
+}
+
+/// What is said in answer to a request, before it is a message.
+struct Answer {
+    rcode: Rcode,
+    authoritative: bool,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+    additionals: Vec<Record>,
+}
+
+impl Answer {
+    fn authoritative(rcode: Rcode) -> Answer {
+        Answer { authoritative: true, ..Answer::from(rcode) }
+    }
+}
+
+impl From<Rcode> for Answer {
+    fn from(rcode: Rcode) -> Self {
+        let (answers, authorities, additionals) = (Vec::new(), Vec::new(), Vec::new());
+        Answer { rcode, authoritative: false, answers, authorities, additionals }
+    }
+}
+
+/// The opcode comes first, for it says what the rest of the message means; then form, EDNS version and class.
+fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8]) -> Answer {
+    match request.metadata.op_code {
+        OpCode::Query => {}
+        OpCode::Notify | OpCode::Update => return Rcode::Refused.into(),
+        _ => return Rcode::NotImp.into(),
+    }
+    let Some(question) = request.question.as_ref().filter(|_| request.well_formed) else {
+        return Rcode::FormErr.into();
+    };
+    if request.opt.is_some_and(|opt| opt.version > 0) {
+        return Rcode::BadVers.into();
+    }
+    match (question.query_class(), zone) {
+        (DNSClass::IN, Some(zone)) => internet(question, zone, request.metadata.id),
+        (DNSClass::CH, _) => chaos(question, identity),
+        _ => Rcode::Refused.into(),
+    }
+}
+
+fn internet(question: &Query, zone: &Zone, id: u16) -> Answer {
+    let (qname, qtype) = (question.name(), question.query_type());
+    let lookup = zone.lookup(&qname.to_lowercase(), qtype, id);
+    let meta = META_QUERIES.contains(&qtype.into()) || qtype == RecordType::OPT;
+    match lookup {
+        Lookup::NotInZone | Lookup::Refused => Rcode::Refused.into(),
+        _ if TRANSFERS.contains(&qtype.into()) => Rcode::Refused.into(),
+        // RFC 8906, section 3.1.2: unknown types are NODATA, but meta-queries may be NOTIMP.
+        _ if meta => Rcode::NotImp.into(),
+        Lookup::Found { mut answers, additionals } => {
+            for record in &mut answers {
+                record.name = qname.clone();
+            }
+            Answer { answers, additionals, ..Answer::authoritative(Rcode::NoError) }
+        }
+        Lookup::NoData => negative(Rcode::NoError, qname, zone),
+        Lookup::NxDomain => negative(Rcode::NxDomain, qname, zone),
+    }
+}
+
+/// The SOA goes along and says for how long the answer may be kept (RFC 2308, section 3).
+fn negative(rcode: Rcode, qname: &Name, zone: &Zone) -> Answer {
+    let mut soa = zone.soa();
+    // The question's own spelling of the apex: the owner is then a pointer, as in the program's answers.
+    soa.name = qname.trim_to(zone.apex().iter().len());
+    Answer { authorities: vec![soa], ..Answer::authoritative(rcode) }
+}
+
+/// Class CH knows who answers (RFC 4892) and keeps to itself what software that is.
+fn chaos(question: &Query, identity: &[u8]) -> Answer {
+    let qname = question.name().to_lowercase().to_ascii();
+    if question.query_type() != RecordType::TXT || !matches!(&*qname, "id.server." | "hostname.bind.") {
+        return Rcode::Refused.into();
+    }
+    let text = RData::TXT(TXT::from_bytes(vec![identity]));
+    let mut record = Record::from_rdata(question.name().clone(), 0, text);
+    record.dns_class = DNSClass::CH;
+    Answer { answers: vec![record], ..Answer::authoritative(Rcode::NoError) }
+}
+
+/// RD and CD are the request's; RA, AD and Z are 0; an OPT is there exactly when the request has one.
+fn assemble(request: Request, answer: Answer, identity: &[u8]) -> Message {
+    let mut message = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
+    message.metadata = Metadata::response_from_request(&request.metadata);
+    message.metadata.authoritative = answer.authoritative;
+    message.metadata.response_code = answer.rcode.into();
+    message.queries.extend(request.question);
+    message.answers = answer.answers;
+    message.authorities = answer.authorities;
+    message.additionals = answer.additionals;
+    message.edns = request.opt.map(|opt| our_opt(opt, identity));
+    message
+}
+
+fn our_opt(asked: Opt, identity: &[u8]) -> Edns {
+    let mut opt = Edns::new();
+    opt.set_max_payload(PAYLOAD_SIZE).set_version(0).set_dnssec_ok(asked.dnssec_ok);
+    if asked.nsid
+        && let Ok(payload) = NSIDPayload::new(identity)
+    {
+        opt.options_mut().insert(EdnsOption::NSID(payload));
+    }
+    opt
+}
+
+fn udp_limit(opt: Option<Opt>) -> u16 {
+    opt.map_or(PAYLOAD_SIZE_MIN, |opt| opt.payload_size.clamp(PAYLOAD_SIZE_MIN, PAYLOAD_SIZE))
+}
+
+/// What does not fit goes out with TC set and nothing but question and OPT, so that nobody takes a part of an
+/// RRset, or name servers without all of their glue (RFC 9471), for the whole.
+fn encode(mut message: Message, limit: usize) -> Option<Vec<u8>> {
+    let truncated = |bytes: &[u8]| bytes.get(2).is_some_and(|flags| flags & 0x02 != 0);
+    if let Ok(bytes) = message.to_vec()
+        && bytes.len() <= limit
+        && !truncated(&bytes)
+    {
+        return Some(bytes);
+    }
+    message.metadata.truncation = true;
+    message.answers.clear();
+    message.authorities.clear();
+    message.additionals.clear();
+    message.to_vec().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! The loop over the datagrams of one socket.
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::counters::Transport;
+use super::{Exchange, stopped};
+
+/// After an error in receiving, so that a persistent one does not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers datagrams until the stop.
+pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: CancellationToken) {
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let mut stopped = pin!(stopped(stop));
+    loop {
+        let received = tokio::select! {
+            // What waits in the socket at the stop is still answered.
+            biased;
+            received = socket.recv_from(&mut buffer) => received,
+            () = &mut stopped => return,
+        };
+        match received {
+            Ok((length, peer)) => answer(&socket, &exchange, &buffer[..length], peer).await,
+            Err(error) => {
+                tracing::warn!(%error, "receiving over udp failed");
+                sleep(ERROR_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer(socket: &UdpSocket, exchange: &Exchange, message: &[u8], peer: SocketAddr) {
+    if !answerable(peer, socket.local_addr()) {
+        exchange.counters.count_dropped(Transport::Udp);
+        return;
+    }
+    if let Some(response) = exchange.answer(message, Transport::Udp)
+        && let Err(error) = socket.send_to(&response, peer).await
+    {
+        tracing::trace!(%peer, %error, "sending over udp failed");
+    }
+}
+
+/// Whether an answer to `peer` reaches one other host and does not come back to us.
+fn answerable(peer: SocketAddr, local: io::Result<SocketAddr>) -> bool {
+    let one_host = match peer.ip() {
+        IpAddr::V4(address) => {
+            !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
+        }
+        IpAddr::V6(address) => !(address.is_unspecified() || address.is_multicast()),
+    };
+    one_host && peer.port() != 0 && local.is_ok_and(|local| local != peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_no_answer_reaches_is_not_answered() {
+        let local = "192.0.2.11:53".parse().unwrap();
+        let expected = [
+            ("192.0.2.100:4096", true),
+            ("192.0.2.11:4096", true),
+            ("192.0.2.11:53", false),
+            ("192.0.2.100:0", false),
+            ("0.0.0.0:4096", false),
+            ("224.0.0.1:4096", false),
+            ("255.255.255.255:4096", false),
+            ("[::]:4096", false),
+            ("[ff02::1]:4096", false),
+            ("[2001:db8::100]:4096", true),
+        ];
+        for (peer, answered) in expected {
+            assert_eq!(answerable(peer.parse().unwrap(), Ok(local)), answered, "{peer}");
+        }
+    }
+}
