@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use aya::programs::xdp::XdpLink;
 
 use crate::ask::Asker;
 use crate::dig::{Reply, dig};
@@ -59,7 +60,7 @@ impl Cluster {
     /// Starts every database and daemon and waits until all of them see all nodes up.
     ///
     /// # Errors
-    /// When one does not come up; the error holds the end of its log.
+    /// When one does not come up; [`Cluster::logs`] says more.
     pub fn start(&mut self) -> Result<()> {
         for node in &mut self.nodes {
             node.start_database()?;
@@ -94,6 +95,14 @@ impl Cluster {
     pub fn delegate(&mut self) -> Result<()> {
         self.parent = Some(Parent::start(&self.run, &mut self.network, &self.nodes)?);
         Ok(())
+    }
+
+    /// Puts a program that is not ours on the interface of a node (from 0), until the link is dropped.
+    ///
+    /// # Errors
+    /// When there is a program already.
+    pub fn occupy(&mut self, node: usize) -> Result<XdpLink> {
+        self.network.occupy(&self.nodes[node].namespace)
     }
 
     /// `dig` in the client's namespace, asking `server`.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::programs::links::FdLink;
+use aya::programs::xdp::XdpLink;
 use aya::programs::{Xdp, XdpMode};
 use dns_xdp::datapath::TESTBED;
 
@@ -61,6 +62,19 @@ impl Network {
         namespace.ip(&format!("{lines}link set {INTERFACE} up\n"))?;
         self.let_replies_through(run, station)?;
         Ok((namespace, Cable { switch: self.switch.clone(), station: station.into() }))
+    }
+
+    /// Puts a program that is not ours on a station's `eth0`, until the link is dropped.
+    ///
+    /// # Errors
+    /// When there is a program already.
+    pub fn occupy(&mut self, station: &Namespace) -> Result<XdpLink> {
+        let pass = &mut self.pass;
+        station.enter(move || {
+            let program = stub(pass)?;
+            let id = program.attach(INTERFACE, XdpMode::Driver)?;
+            Ok(program.take_link(id)?)
+        })
     }
 
     /// A veth device takes frames that its peer sent with `XDP_TX` only when it has an XDP program itself.

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::netns::Namespace;
-use crate::network::Cable;
+use crate::network::{Cable, INTERFACE};
 use crate::plan::{self, DATABASE_PORT};
 use crate::process;
 use crate::run::Run;
@@ -90,7 +90,7 @@ impl Node {
     /// Starts the daemon and waits for its first full round of probes.
     ///
     /// # Errors
-    /// When it ends or does not answer on its control socket; the error holds the end of its log.
+    /// When it ends or does not answer on its control socket.
     pub fn start(&mut self) -> Result<()> {
         self.spawn(&[])?;
         self.wait_until_ready()
@@ -113,15 +113,25 @@ impl Node {
     /// Waits until the daemon has a verdict about every node.
     ///
     /// # Errors
-    /// When it ends before or takes too long; the error holds the end of its log.
+    /// When it ends before or takes too long; [`Cluster::logs`](crate::cluster::Cluster::logs) says more.
     pub fn wait_until_ready(&mut self) -> Result<()> {
-        let what = format!("{} is ready", self.name);
-        let ready = wait::until(&what, PATIENCE, || {
+        let mut child = self.daemon.take().context("no daemon is running")?;
+        let looked = wait::until(&format!("{} is ready", self.name), PATIENCE, || {
+            // Nothing more will come of one that has ended: no use in waiting on.
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
             let status = self.status()?;
             ensure!(healths(&status)?.iter().all(|health| *health != "unknown"), "a node is yet unknown");
-            Ok(())
+            Ok(None)
         });
-        ready.map(|_| ()).with_context(|| format!("the log ends:\n{}", process::tail(&self.log, 20)))
+        self.daemon = Some(child);
+        match looked? {
+            (Some(status), _) => {
+                bail!("the daemon of {} has ended ({status}); see {}", self.name, self.log.display())
+            }
+            (None, _) => Ok(()),
+        }
     }
 
     /// Runs the daemon where it is expected to refuse and end.
@@ -166,6 +176,28 @@ impl Node {
             self.daemon = Some(child);
         }
         stopped
+    }
+
+    /// Starts a daemon that takes over from the running one, and waits until that has ended.
+    ///
+    /// # Errors
+    /// When the old one goes on for 15 s or the new one does not come up.
+    pub fn replace(&mut self) -> Result<()> {
+        let mut old = self.daemon.take().context("no daemon is running")?;
+        self.spawn(&["--replace"])?;
+        if let Err(error) = wait_for(&mut old, PATIENCE) {
+            end(old)?;
+            return Err(error);
+        }
+        self.wait_until_ready()
+    }
+
+    /// Pulls the cable alone: the node lives and sees nobody.
+    ///
+    /// # Errors
+    /// When the switch is gone.
+    pub fn pull_cable(&self) -> Result<()> {
+        self.cable.pull()
     }
 
     /// The node dies: cable pulled, database and daemon killed.
@@ -228,6 +260,35 @@ impl Node {
             serde_json::from_value(stats[name].clone()).with_context(|| format!("stats: {name}"))
         };
         Ok(Stats { xdp: part("xdp")?, responder: part("responder")? })
+    }
+
+    /// Whether an XDP program is attached to its interface.
+    ///
+    /// # Errors
+    /// When the interface is gone.
+    pub fn has_xdp(&self) -> Result<bool> {
+        let mut command = Command::new("ip");
+        command.args(["-n", self.namespace.name(), "-json", "link", "show", INTERFACE]);
+        let links: Value = serde_json::from_str(&process::succeed(&mut command, "")?)?;
+        Ok(links[0].get("xdp").is_some())
+    }
+
+    /// Whether anything of its daemon is left: an attached program, pins, the control socket.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn remains(&self) -> Result<Vec<String>> {
+        let mut remains = Vec::new();
+        if self.has_xdp()? {
+            remains.push(format!("a program on {INTERFACE}"));
+        }
+        if self.socket.exists() {
+            remains.push(self.socket.display().to_string());
+        }
+        for entry in fs::read_dir(&self.pins).into_iter().flatten() {
+            remains.push(entry?.path().display().to_string());
+        }
+        Ok(remains)
     }
 
     /// Changes the configuration file on disk; the daemon hears of it by `reload`.

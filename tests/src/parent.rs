@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::dig::dig;
 use crate::netns::Namespace;
@@ -49,10 +49,10 @@ impl Parent {
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let server = namespace.spawn(&mut command).context("is nsd installed?")?;
         let parent = Parent { namespace, server };
-        wait::until("nsd answers", Duration::from_secs(10), || {
+        let first = wait::until("nsd answers", Duration::from_secs(10), || {
             dig(&parent.namespace, ADDRESSES[0], &[PARENT, "SOA"])
-        })
-        .with_context(|| format!("the log of nsd ends:\n{}", process::tail(&log, 10)))?;
+        });
+        first.map_err(|error| anyhow!("{error:#}\n{}", process::tail(&log, 10)))?;
         Ok(parent)
     }
 

@@ -2,7 +2,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -56,6 +56,17 @@ pub fn sibling(name: &str) -> Result<PathBuf> {
     let path = directory.join(name);
     ensure!(path.exists(), "{} is not built: run `cargo build --workspace --bins`", path.display());
     Ok(path)
+}
+
+/// What a program's `main` returns: an error goes to stderr in one line.
+pub fn exit_code(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn line(command: &Command) -> String {

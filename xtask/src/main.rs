@@ -7,7 +7,8 @@ mod setup;
 mod test;
 mod tidy;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -41,12 +42,19 @@ enum Verb {
     Tidy,
 }
 
-fn main() -> Result<()> {
-    match Args::parse().verb {
+fn main() -> ExitCode {
+    let result = match Args::parse().verb {
         Verb::Demo => demo::run(),
         Verb::Test { part } => test::run(part),
         Verb::Bench { what } => bench::run(what),
         Verb::Lab { verb } => lab::run(&verb),
         Verb::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The main job, shown step by step: a cluster zone answered at the NIC, a node that dies, and its return.
 use std::net::IpAddr;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,6 +10,7 @@ use dns_xdp_tests::dig::{Record, Reply};
 use dns_xdp_tests::node::Node;
 use dns_xdp_tests::parent::{ADDRESSES, PARENT};
 use dns_xdp_tests::plan::{Plan, ZONE};
+use dns_xdp_tests::process::exit_code;
 use dns_xdp_tests::run::Run;
 use dns_xdp_tests::wait;
 use hickory_proto::rr::RecordType;
@@ -18,7 +20,11 @@ const NODES: u8 = 3;
 const FAILOVER_LIMIT: Duration = Duration::from_secs(4);
 const FAILBACK_LIMIT: Duration = Duration::from_secs(15);
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    exit_code(demonstrate())
+}
+
+fn demonstrate() -> Result<()> {
     let mut cluster =
         Cluster::lay(Run::unique()?, &Plan::new(NODES)).context("the network cannot be laid")?;
     let mut demo = Demo { step: 0 };

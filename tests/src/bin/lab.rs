@@ -1,20 +1,24 @@
 //! The demo's cluster, left running to play with: `lab up`, `lab enter [STATION]`, `lab down`.
 use std::env;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use dns_xdp_tests::cluster::{CLIENT, Cluster};
 use dns_xdp_tests::parent::ADDRESSES;
 use dns_xdp_tests::plan::{Plan, ZONE};
-use dns_xdp_tests::process::sibling;
+use dns_xdp_tests::process::{exit_code, sibling};
 use dns_xdp_tests::run::Run;
 
 /// There is one lab on a machine.
 const NAME: &str = "lab";
 const NODES: u8 = 3;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    exit_code(obey())
+}
+
+fn obey() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["up"] => up(),
@@ -34,7 +38,7 @@ fn up() -> Result<()> {
     let directory = run.directory();
     let mut cluster = Cluster::lay(run, &Plan::new(NODES))?;
     cluster.delegate()?;
-    cluster.start()?;
+    cluster.start().inspect_err(|_| eprint!("{}", cluster.logs()))?;
     println!("the lab is up: zone {ZONE}");
     for node in &cluster.nodes {
         println!("  {:<8}{:<14}{}", node.name, node.addresses[0], node.addresses[1]);
