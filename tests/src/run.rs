@@ -1,9 +1,10 @@
 //! One run of the test bed and the name that all its namespaces, files and pins bear, so that none outlives it.
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -12,12 +13,15 @@ use crate::netns::{self, Namespace};
 
 const PREFIX: &str = "dns-xdp-";
 const BPFFS: &str = "/sys/fs/bpf";
+/// In a unique run's directory: locked as long as its process lives, which a number that is used again is not.
+const LOCK: &str = "lock";
 
 /// The guard of a run: dropping it removes everything that bears its name, unless it is kept.
 #[derive(Debug)]
 pub struct Run {
     name: String,
     kept: bool,
+    lock: Option<File>,
 }
 
 impl Run {
@@ -29,12 +33,17 @@ impl Run {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         interrupt::arm()?;
         for name in names()? {
-            if owner(&name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-                Run { name, kept: true }.remove()?;
+            let run = Run { name, kept: true, lock: None };
+            if run.is_abandoned() {
+                run.remove()?;
             }
         }
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Run::named(&format!("{}-{count}", process::id()))
+        let mut run = Run::named(&format!("{}-{count}", process::id()))?;
+        let lock = File::create(run.directory().join(LOCK)).context("cannot make the lock of the run")?;
+        lock.lock().context("cannot lock the run")?;
+        run.lock = Some(lock);
+        Ok(run)
     }
 
     /// A run by a name of its own, such as the lab's.
@@ -51,7 +60,12 @@ impl Run {
 
     /// The run of that name as somebody else has left it; dropping this one removes nothing.
     pub fn existing(name: &str) -> Self {
-        Run { name: format!("{PREFIX}{name}"), kept: true }
+        Run { name: format!("{PREFIX}{name}"), kept: true, lock: None }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        owner(&self.name).is_some()
+            && File::open(self.directory().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
     }
 
     /// Whether it is there.
@@ -89,6 +103,9 @@ impl Run {
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(&self) -> Result<()> {
+        // An interrupt and the last line of a test may meet here.
+        static REMOVING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = REMOVING.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = format!("{}-", self.name);
         for entry in entries(netns::DIRECTORY)?.iter().filter(|entry| entry.starts_with(&prefix)) {
             Namespace::named(entry).remove()?;
@@ -122,7 +139,7 @@ impl Drop for Run {
 pub fn remove_own() -> Result<()> {
     for name in names()? {
         if owner(&name) == Some(process::id()) {
-            Run { name, kept: true }.remove()?;
+            Run { name, kept: true, lock: None }.remove()?;
         }
     }
     Ok(())
