@@ -94,7 +94,10 @@ pub(crate) fn network() -> Result<()> {
     println!("setup: installing {}", packages.join(", "));
     let policy = ServicePolicy::deny()?;
     apt_get(&["update", "-qq"])?;
-    apt_get(&[&["install", "-qq", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
+    apt_get(
+        &[&["install", "-qq", "-o=Dpkg::Use-Pty=0", "--yes", "--no-install-recommends"], packages.as_slice()]
+            .concat(),
+    )?;
     drop(policy);
     for service in missing.iter().filter_map(|tool| tool.service).filter(|_| is_on_path("systemctl")) {
         run(command("systemctl").args(["disable", "--quiet", service]))?;

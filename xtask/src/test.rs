@@ -30,11 +30,18 @@ impl Part {
     /// The whole workspace each time, so that every part uses the same build.
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Part::Unit => &["test", "--workspace"],
+            Part::Unit => &["test", "--workspace", "--no-fail-fast"],
             Part::Kernel => &["test", "--workspace", "--test", "packets", "--", "--ignored"],
-            Part::Net => {
-                &["test", "--workspace", "--test", "scenes_*", "--", "--ignored", "--test-threads=1"]
-            }
+            Part::Net => &[
+                "test",
+                "--workspace",
+                "--no-fail-fast",
+                "--test",
+                "scenes_*",
+                "--",
+                "--ignored",
+                "--test-threads=1",
+            ],
         }
     }
 }
