@@ -1,1 +1,22 @@
-//! What the tests share.
+//! What the tests, the demo and the lab share: a cluster on one machine, in network namespaces.
+//!
+//! ```text
+//!   node1   node2   node3   client   parent      one namespace each, its end of the cable is eth0
+//!     │       │       │       │        │
+//!   ══╧═══════╧═══════╧═══════╧════════╧══       the switch's namespace: a bridge, XDP_PASS on every port
+//! ```
+//!
+//! A node runs its database and `dns-xdp run`; the parent is NSD with the delegation. All that one [`run::Run`]
+//! makes bears its name and is removed with it.
+pub mod ask;
+pub mod cluster;
+pub mod dig;
+pub mod interrupt;
+pub mod netns;
+pub mod network;
+pub mod node;
+pub mod parent;
+pub mod plan;
+pub mod process;
+pub mod run;
+pub mod wait;

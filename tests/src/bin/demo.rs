@@ -1,0 +1,266 @@
+//! The main job, shown step by step: a cluster zone answered at the NIC, a node that dies, and its return.
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use dns_xdp_tests::ask::Asker;
+use dns_xdp_tests::cluster::{CLIENT, Cluster};
+use dns_xdp_tests::dig::{Record, Reply};
+use dns_xdp_tests::node::Node;
+use dns_xdp_tests::parent::{ADDRESSES, PARENT};
+use dns_xdp_tests::plan::{Plan, ZONE};
+use dns_xdp_tests::process::exit_code;
+use dns_xdp_tests::run::Run;
+use dns_xdp_tests::wait;
+use hickory_proto::rr::RecordType;
+
+const NODES: u8 = 3;
+/// A client has to see the dead address replaced within this, with the default configuration.
+const FAILOVER_LIMIT: Duration = Duration::from_secs(4);
+const FAILBACK_LIMIT: Duration = Duration::from_secs(15);
+
+fn main() -> ExitCode {
+    exit_code(demonstrate())
+}
+
+fn demonstrate() -> Result<()> {
+    let mut cluster =
+        Cluster::lay(Run::unique()?, &Plan::new(NODES)).context("the network cannot be laid")?;
+    let mut demo = Demo { step: 0 };
+    let played = demo.play(&mut cluster);
+    if played.is_err() {
+        eprint!("{}", cluster.logs());
+    }
+    played.with_context(|| format!("step {} failed", demo.step))
+}
+
+struct Demo {
+    step: u32,
+}
+
+impl Demo {
+    fn play(&mut self, cluster: &mut Cluster) -> Result<()> {
+        self.step("three nodes, a parent zone, a client");
+        cluster.delegate()?;
+        cluster.start()?;
+        show_stations(cluster)?;
+        let asker = cluster.asker()?;
+
+        self.step("the client asks the parent, and is referred to the cluster's own nodes");
+        let servers = referral(cluster)?;
+
+        self.step("it asks the nodes in turn, and the first answers");
+        answers(cluster, servers[0])?;
+
+        self.step("address queries are answered in XDP: the responder sees none of them");
+        counters(cluster, &asker)?;
+
+        self.step("node2 dies: cable pulled, database and daemon killed");
+        let death = Instant::now();
+        cluster.nodes[1].die()?;
+        failover(cluster, &asker, death)?;
+
+        self.step("the dead address is gone from every name, and the servers agree");
+        dead_address_is_gone(cluster, &asker)?;
+
+        self.step("a resolver that tries the dead server goes on to the next");
+        next_server(cluster, &servers)?;
+
+        self.step("node2 comes back");
+        let start = Instant::now();
+        cluster.nodes[1].come_back()?;
+        failback(cluster, &asker, start)?;
+
+        println!("\nall steps passed");
+        Ok(())
+    }
+
+    fn step(&mut self, title: &str) {
+        self.step += 1;
+        println!("\n{}. {title}", self.step);
+    }
+}
+
+fn show_stations(cluster: &Cluster) -> Result<()> {
+    for node in &cluster.nodes {
+        let status = node.status()?;
+        let mode = status["interfaces"][0]["mode"].as_str().unwrap_or("none");
+        println!("   {:<8}{:<14}{:<16}xdp: {mode}", node.name, node.addresses[0], node.addresses[1]);
+        ensure!(mode == "native", "{} does not answer in XDP's native mode: {mode}", node.name);
+    }
+    println!("   {:<8}{:<14}{:<16}nsd, zone {PARENT}", "parent", ADDRESSES[0], ADDRESSES[1]);
+    println!("   {:<8}{:<14}{}", "client", CLIENT[0], CLIENT[1]);
+    Ok(())
+}
+
+/// What the parent says: the NS set with glue. Returns the servers' IPv4 addresses in the order of the referral.
+fn referral(cluster: &Cluster) -> Result<Vec<IpAddr>> {
+    let qname = format!("node1.{ZONE}");
+    let reply = dig(cluster, ADDRESSES[0], &["+norecurse", &qname, "A"])?;
+    ensure!(reply.answers.is_empty() && !reply.has_flag("aa"), "the parent answered instead of referring");
+    show("authority", &reply.authority);
+    show("glue", &reply.additional);
+    let mut servers = Vec::new();
+    for ns in &reply.authority {
+        let glue = reply.additional.iter().find(|record| record.name == ns.data && record.rtype == "A");
+        servers.push(glue.with_context(|| format!("no glue for {}", ns.data))?.data.parse()?);
+    }
+    ensure!(servers.len() == usize::from(NODES), "the referral names {} servers", servers.len());
+    Ok(servers)
+}
+
+fn answers(cluster: &Cluster, server: IpAddr) -> Result<()> {
+    for (qname, qtype) in [
+        (ZONE.to_owned(), "NS"),
+        (format!("ns1.{ZONE}"), "A"),
+        (format!("node1.{ZONE}"), "A"),
+        (format!("node1.{ZONE}"), "AAAA"),
+    ] {
+        let reply = dig(cluster, server, &["+norecurse", &qname, qtype])?;
+        ensure!(
+            reply.has_flag("aa") && !reply.answers.is_empty(),
+            "no authoritative answer:\n{}",
+            reply.text
+        );
+        show("answer", &reply.answers);
+        show("additional", &reply.additional);
+    }
+    Ok(())
+}
+
+/// Asks every node for every node's addresses and compares its counters before and after.
+fn counters(cluster: &Cluster, asker: &Asker) -> Result<()> {
+    println!("   {:<8}{:>8}{:>8}{:>12}", "", "queries", "in XDP", "responder");
+    for server in &cluster.nodes {
+        let before = server.stats()?;
+        let mut queries = 0;
+        for node in &cluster.nodes {
+            let qname = format!("{}.{ZONE}.", node.name);
+            for (address, rtype) in server.addresses.iter().zip([RecordType::A, RecordType::AAAA]) {
+                asker.addresses(*address, &qname, rtype)?;
+                queries += 1;
+            }
+        }
+        let after = server.stats()?;
+        let in_xdp = after.answered_by_xdp() - before.answered_by_xdp();
+        let by_responder = after.answered_by_responder() - before.answered_by_responder();
+        println!("   {:<8}{queries:>8}{in_xdp:>8}{by_responder:>12}", server.name);
+        ensure!(in_xdp == queries && by_responder == 0, "{} did not answer all of them in XDP", server.name);
+    }
+    Ok(())
+}
+
+fn failover(cluster: &Cluster, asker: &Asker, death: Instant) -> Result<()> {
+    let dead = &cluster.nodes[1];
+    let qname = format!("{}.{ZONE}.", dead.name);
+    let living = living(cluster);
+    let mut replaced: Vec<Option<(Duration, IpAddr)>> = vec![None; living.len()];
+    wait::until("every server answers a healthy node's address", FAILOVER_LIMIT * 2, || {
+        for (server, slot) in living.iter().zip(&mut replaced).filter(|(_, slot)| slot.is_none()) {
+            let address = only_address(asker, server.ipv4(), &qname)?;
+            if living.iter().any(|node| node.ipv4() == address) {
+                *slot = Some((death.elapsed(), address));
+            }
+        }
+        ensure!(replaced.iter().all(Option::is_some), "{qname} is {} still", dead.ipv4());
+        Ok(())
+    })?;
+    let mut slowest = Duration::ZERO;
+    for (server, (time, address)) in living.iter().zip(replaced.into_iter().flatten()) {
+        println!("   {:<8}says {} is {address} after {:.2} s", server.name, dead.name, time.as_secs_f64());
+        slowest = slowest.max(time);
+    }
+    ensure!(slowest <= FAILOVER_LIMIT, "that took longer than {FAILOVER_LIMIT:?}");
+    Ok(())
+}
+
+fn dead_address_is_gone(cluster: &Cluster, asker: &Asker) -> Result<()> {
+    let dead = &cluster.nodes[1];
+    let types = [RecordType::A, RecordType::AAAA, RecordType::NS];
+    let mut names = vec![format!("{ZONE}.")];
+    for number in 1..=NODES {
+        names.extend([format!("node{number}.{ZONE}."), format!("ns{number}.{ZONE}.")]);
+    }
+    for qname in &names {
+        for rtype in types {
+            let mut views = Vec::new();
+            for server in living(cluster) {
+                let mut addresses = asker.every_address(server.ipv4(), qname, rtype)?;
+                if let Some(address) = addresses.iter().find(|address| dead.addresses.contains(address)) {
+                    bail!("{} answers {address} to {qname} {rtype}", server.name);
+                }
+                addresses.sort();
+                views.push(addresses);
+            }
+            ensure!(views.windows(2).all(|pair| pair[0] == pair[1]), "{qname} {rtype} differs: {views:?}");
+            if rtype == RecordType::A {
+                let addresses: Vec<String> = views[0].iter().map(ToString::to_string).collect();
+                println!("   {qname:<26}A    {}", addresses.join(", "));
+            }
+        }
+    }
+    println!("   {} names, types A, AAAA and NS, on {} servers", names.len(), NODES - 1);
+    Ok(())
+}
+
+/// Asks the servers as a resolver does that happens to begin with the dead one.
+fn next_server(cluster: &Cluster, servers: &[IpAddr]) -> Result<()> {
+    let qname = format!("node2.{ZONE}");
+    let dead = cluster.nodes[1].ipv4();
+    let order = std::iter::once(dead).chain(servers.iter().copied().filter(|server| *server != dead));
+    for server in order {
+        match cluster.dig(server, &["+norecurse", &qname, "A"]) {
+            Ok(reply) => {
+                println!("   dig @{server:<12}answers in time");
+                show("answer", &reply.answers);
+                return Ok(());
+            }
+            Err(_) => println!("   dig @{server:<12}no answer: on to the next"),
+        }
+    }
+    bail!("no server answers")
+}
+
+fn failback(cluster: &Cluster, asker: &Asker, start: Instant) -> Result<()> {
+    let node = &cluster.nodes[1];
+    let qname = format!("{}.{ZONE}.", node.name);
+    for server in &cluster.nodes {
+        wait::until("node2 answers its own address again", FAILBACK_LIMIT, || {
+            let address = only_address(asker, server.ipv4(), &qname)?;
+            ensure!(address == node.ipv4(), "{} says {address}", server.name);
+            Ok(())
+        })?;
+        println!(
+            "   {:<8}says {} is {} after {:.2} s",
+            server.name,
+            node.name,
+            node.ipv4(),
+            start.elapsed().as_secs_f64()
+        );
+    }
+    Ok(())
+}
+
+fn living(cluster: &Cluster) -> Vec<&Node> {
+    cluster.nodes.iter().filter(|node| node.name != "node2").collect()
+}
+
+fn only_address(asker: &Asker, server: IpAddr, qname: &str) -> Result<IpAddr> {
+    let addresses = asker.addresses(server, qname, RecordType::A)?;
+    ensure!(addresses.len() == 1, "{server} answers {addresses:?} to {qname}");
+    Ok(addresses[0])
+}
+
+fn dig(cluster: &Cluster, server: IpAddr, arguments: &[&str]) -> Result<Reply> {
+    println!("   dig @{server} {}", arguments.join(" "));
+    cluster.dig(server, arguments)
+}
+
+fn show(section: &str, records: &[Record]) {
+    let mut label = section;
+    for record in records {
+        println!("     {label:<12}{:<24}{:>4} {:<5}{}", record.name, record.ttl, record.rtype, record.data);
+        label = "";
+    }
+}

@@ -1,0 +1,171 @@
+//! A whole cluster on this machine: switch, nodes, a client, and the parent zone where it is wanted.
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::xdp::XdpLink;
+
+use crate::ask::Asker;
+use crate::dig::{Reply, dig};
+use crate::netns::Namespace;
+use crate::network::Network;
+use crate::node::{Node, healths};
+use crate::parent::Parent;
+use crate::plan::Plan;
+use crate::process;
+use crate::run::Run;
+use crate::wait;
+
+/// Where the client lives.
+pub const CLIENT: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100)),
+];
+
+/// The cluster; dropping it removes it, with the ends of the logs on stderr when a test is failing.
+#[derive(Debug)]
+pub struct Cluster {
+    /// In the order of the configuration.
+    pub nodes: Vec<Node>,
+    /// Where queries come from.
+    pub client: Namespace,
+    /// The server of the parent zone, once [`Cluster::delegate`] has started it.
+    pub parent: Option<Parent>,
+    network: Network,
+    run: Run,
+}
+
+impl Cluster {
+    /// Lays the network and writes the configurations; nothing runs yet.
+    ///
+    /// # Errors
+    /// When this is not root, or the kernel lacks veth, bridges or XDP.
+    pub fn lay(run: Run, plan: &Plan) -> Result<Self> {
+        let mut network = Network::create(&run)?;
+        let mut nodes = Vec::new();
+        for number in 1..=plan.nodes {
+            let name = format!("node{number}");
+            let (namespace, cable) = network.plug(&run, &name, &crate::plan::addresses(number))?;
+            let node = Node::new(&run, number, namespace, cable);
+            fs::write(&node.config, plan.config(&run, number))
+                .with_context(|| format!("cannot write {}", node.config.display()))?;
+            nodes.push(node);
+        }
+        let (client, _) = network.plug(&run, "client", &CLIENT)?;
+        Ok(Cluster { nodes, client, parent: None, network, run })
+    }
+
+    /// Starts every database and daemon and waits until all of them see all nodes up.
+    ///
+    /// # Errors
+    /// When one does not come up; [`Cluster::logs`] says more.
+    pub fn start(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            node.start_database()?;
+            node.spawn(&[])?;
+        }
+        for node in &mut self.nodes {
+            node.wait_until_ready()?;
+        }
+        self.wait_until_healthy()
+    }
+
+    /// Waits until every daemon sees every node up.
+    ///
+    /// # Errors
+    /// When that takes longer than 15 s.
+    pub fn wait_until_healthy(&self) -> Result<()> {
+        for node in &self.nodes {
+            wait::until(&format!("{} sees all nodes up", node.name), Duration::from_secs(15), || {
+                let status = node.status()?;
+                let healths = healths(&status)?;
+                ensure!(healths.iter().all(|health| *health == "up"), "it sees {healths:?}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server of the parent zone, with the delegation to all nodes and their glue.
+    ///
+    /// # Errors
+    /// When NSD is not installed or does not come up.
+    pub fn delegate(&mut self) -> Result<()> {
+        self.parent = Some(Parent::start(&self.run, &mut self.network, &self.nodes)?);
+        Ok(())
+    }
+
+    /// Puts a program that is not ours on the interface of a node (from 0), until the link is dropped.
+    ///
+    /// # Errors
+    /// When there is a program already.
+    pub fn occupy(&mut self, node: usize) -> Result<XdpLink> {
+        self.network.occupy(&self.nodes[node].namespace)
+    }
+
+    /// `dig` in the client's namespace, asking `server`.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn dig(&self, server: IpAddr, arguments: &[&str]) -> Result<Reply> {
+        dig(&self.client, server, arguments)
+    }
+
+    /// Sockets in the client's namespace for queries in quick succession.
+    ///
+    /// # Errors
+    /// When the sockets cannot be opened.
+    pub fn asker(&self) -> Result<Asker> {
+        Asker::open(&self.client)
+    }
+
+    /// The ends of the daemons' logs.
+    pub fn logs(&self) -> String {
+        let tail =
+            |node: &Node| format!("--- the log of {} ends:\n{}\n", node.name, process::tail(&node.log, 15));
+        self.nodes.iter().map(tail).collect()
+    }
+
+    /// Leaves everything running when this process ends.
+    pub fn keep(mut self) {
+        self.run.keep();
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprint!("{}", self.logs());
+        }
+        if !self.run.is_kept() {
+            self.nodes.iter_mut().for_each(Node::end);
+            self.parent.iter_mut().for_each(Parent::end);
+        }
+    }
+}
+
+/// Plays one scene: the cluster of `plan` is laid, started, given to `play`, and removed whatever happens.
+///
+/// # Panics
+/// When the cluster does not come up or `play` fails: the test has failed.
+pub fn scene(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<()>) {
+    stage(plan, |cluster| {
+        cluster.start()?;
+        play(cluster)
+    });
+}
+
+/// As [`scene`], with nothing started yet.
+///
+/// # Panics
+/// As [`scene`].
+pub fn stage(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<()>) {
+    let laid = Run::unique().and_then(|run| Cluster::lay(run, plan));
+    let mut cluster = laid.unwrap_or_else(|error| panic!("the network cannot be laid: {error:#}"));
+    if let Err(error) = play(&mut cluster) {
+        // A panic while the cluster is alive, so that it shows its logs.
+        panic!("{error:#}");
+    }
+}

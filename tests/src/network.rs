@@ -1,0 +1,123 @@
+//! The switch of a run and the cables to it.
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use aya::Ebpf;
+use aya::programs::links::FdLink;
+use aya::programs::xdp::XdpLink;
+use aya::programs::{Xdp, XdpMode};
+use dns_xdp::datapath::TESTBED;
+
+use crate::netns::Namespace;
+use crate::run::Run;
+
+/// The interface of every station.
+pub const INTERFACE: &str = "eth0";
+
+const BRIDGE: &str = "br0";
+
+/// A bridge in a namespace of its own.
+#[derive(Debug)]
+pub struct Network {
+    switch: Namespace,
+    pass: Ebpf,
+}
+
+impl Network {
+    /// A switch without stations, in the name of `run`.
+    ///
+    /// # Errors
+    /// When the namespace cannot be made, or the kernel does not take the `XDP_PASS` stub.
+    pub fn create(run: &Run) -> Result<Self> {
+        let mut pass = Ebpf::load(TESTBED).context("cannot load the test bed's object")?;
+        stub(&mut pass)?
+            .load()
+            .context("cannot load the XDP_PASS stub: is this root, on a kernel with BPF?")?;
+        let switch = Namespace::create(run.namespace("switch").name())?;
+        // Neighbour discovery is multicast; a bridge that snoops loses it until somebody has reported.
+        switch.ip(&format!(
+            "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set {BRIDGE} up\n"
+        ))?;
+        Ok(Network { switch, pass })
+    }
+
+    /// Makes a station's namespace and plugs it in; its `eth0` has `addresses`, usable at once.
+    ///
+    /// # Errors
+    /// When there is a station of that name, or the devices cannot be made.
+    pub fn plug(&mut self, run: &Run, station: &str, addresses: &[IpAddr]) -> Result<(Namespace, Cable)> {
+        let namespace = Namespace::create(run.namespace(station).name())?;
+        self.switch.ip(&format!(
+            "link add {station} type veth peer name {INTERFACE} netns {}\n\
+             link set {station} master {BRIDGE} up\n",
+            namespace.name()
+        ))?;
+        let mut lines = String::new();
+        for address in addresses {
+            lines += &match address {
+                IpAddr::V4(ipv4) => format!("addr add {ipv4}/24 dev {INTERFACE}\n"),
+                IpAddr::V6(ipv6) => format!("addr add {ipv6}/64 dev {INTERFACE} nodad\n"),
+            };
+        }
+        namespace.ip(&format!("{lines}link set {INTERFACE} up\n"))?;
+        self.let_replies_through(run, station)?;
+        Ok((namespace, Cable { switch: self.switch.clone(), station: station.into() }))
+    }
+
+    /// Puts a program that is not ours on a station's `eth0`, until the link is dropped.
+    ///
+    /// # Errors
+    /// When there is a program already.
+    pub fn occupy(&mut self, station: &Namespace) -> Result<XdpLink> {
+        let pass = &mut self.pass;
+        station.enter(move || {
+            let program = stub(pass)?;
+            let id = program.attach(INTERFACE, XdpMode::Driver)?;
+            Ok(program.take_link(id)?)
+        })
+    }
+
+    /// A veth device takes frames that its peer sent with `XDP_TX` only when it has an XDP program itself.
+    fn let_replies_through(&mut self, run: &Run, station: &str) -> Result<()> {
+        let pin = run.pins().join(format!("switch-{station}"));
+        let pass = &mut self.pass;
+        self.switch.enter(move || {
+            let program = stub(pass)?;
+            let id = program.attach(station, XdpMode::Driver)?;
+            let link: FdLink = program.take_link(id)?.try_into()?;
+            // Pinned, it outlives this process: the lab's does.
+            link.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))?;
+            Ok(())
+        })
+    }
+}
+
+fn stub(object: &mut Ebpf) -> Result<&mut Xdp> {
+    let program = object.program_mut("pass").context("the test bed's object has no program `pass`")?;
+    Ok(program.try_into()?)
+}
+
+/// The cable from one station to the switch.
+#[derive(Debug)]
+pub struct Cable {
+    switch: Namespace,
+    station: String,
+}
+
+impl Cable {
+    /// Pulls it out: the station's carrier is gone, its addresses stay.
+    ///
+    /// # Errors
+    /// When the switch is gone.
+    pub fn pull(&self) -> Result<()> {
+        self.switch.ip(&format!("link set {} down\n", self.station))
+    }
+
+    /// Puts it back.
+    ///
+    /// # Errors
+    /// When the switch is gone.
+    pub fn put_back(&self) -> Result<()> {
+        self.switch.ip(&format!("link set {} up\n", self.station))
+    }
+}

@@ -1,0 +1,128 @@
+//! What a cluster of the test bed looks like, and the configuration file that each of its nodes gets.
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use crate::run::Run;
+
+/// The zone that the cluster serves.
+pub const ZONE: &str = "demo.example.com";
+/// The port of the nodes' database, which the probes connect to.
+pub const DATABASE_PORT: u16 = 6379;
+
+const NODES_FROM: u8 = 11;
+const SECTIONS: [&str; 7] = ["zone", "listen", "xdp", "health", "failover", "control", "metrics"];
+
+/// How many nodes, and the settings in which they differ from the defaults.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// `node1` to this one; at most 9, so that the addresses end in two digits.
+    pub nodes: u8,
+    lines: Vec<(String, String)>,
+    tables: String,
+}
+
+impl Plan {
+    /// A cluster with the default settings.
+    pub fn new(nodes: u8) -> Self {
+        assert!((1..=9).contains(&nodes), "1 to 9 nodes, not {nodes}");
+        Plan { nodes, lines: Vec::new(), tables: String::new() }
+    }
+
+    /// A cluster that probes five times as often as the default, for scenes in which the times do not matter.
+    pub fn quick(nodes: u8) -> Self {
+        Plan::new(nodes)
+            .line("health", "interval = \"200ms\"")
+            .line("health", "fast-interval = \"100ms\"")
+            .line("health", "timeout = \"300ms\"")
+    }
+
+    /// Adds a line to a section (`health`) or to one node's table (`node2`), in every node's file.
+    #[must_use]
+    pub fn line(mut self, section: &str, line: &str) -> Self {
+        self.lines.push((section.into(), line.into()));
+        self
+    }
+
+    /// Adds whole tables, such as `[[service]]`, behind the rest.
+    #[must_use]
+    pub fn tables(mut self, toml: &str) -> Self {
+        self.tables.push_str(toml);
+        self
+    }
+
+    /// The names of the nodes.
+    pub fn names(&self) -> impl Iterator<Item = String> + use<> {
+        (1..=self.nodes).map(|number| format!("node{number}"))
+    }
+
+    /// The file of node `number` (from 1).
+    pub fn config(&self, run: &Run, number: u8) -> String {
+        let mut toml = String::from("# one node of a cluster in network namespaces\n");
+        for section in SECTIONS {
+            let base = base(section, &run.directory(), &run.pins(), number);
+            write!(toml, "[{section}]\n{base}{}\n", self.lines_of(section)).expect("a String takes all");
+        }
+        for other in 1..=self.nodes {
+            let (ipv4, ipv6) = (ipv4(other), ipv6(other));
+            let name = format!("node{other}");
+            let lines = self.lines_of(&name);
+            write!(toml, "[[node]]\nname = \"{name}\"\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n{lines}\n")
+                .expect("a String takes all");
+        }
+        toml + &self.tables
+    }
+
+    fn lines_of(&self, section: &str) -> String {
+        self.lines.iter().filter(|(of, _)| of == section).map(|(_, line)| format!("{line}\n")).collect()
+    }
+}
+
+/// What every file says in a section.
+fn base(section: &str, directory: &Path, pins: &Path, number: u8) -> String {
+    let (directory, pins) = (directory.display(), pins.display());
+    match section {
+        "zone" => format!("name = \"{ZONE}\"\n"),
+        "listen" => {
+            format!("interfaces = [\"eth0\"]\naddresses = [\"{}\", \"{}\"]\n", ipv4(number), ipv6(number))
+        }
+        "xdp" => format!("pin = \"{pins}/node{number}\"\n"),
+        "health" => format!("port = {DATABASE_PORT}\n"),
+        "control" => {
+            format!(
+                "socket = \"{directory}/node{number}.sock\"\nstate = \"{directory}/node{number}.state\"\n"
+            )
+        }
+        "metrics" => "listen = \"off\"\n".into(),
+        _ => String::new(),
+    }
+}
+
+/// The addresses of node `number` (from 1).
+pub fn addresses(number: u8) -> [IpAddr; 2] {
+    [ipv4(number).into(), ipv6(number).into()]
+}
+
+fn ipv4(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, NODES_FROM + number - 1)
+}
+
+/// The last group reads like the IPv4 address's last byte: `2001:db8::11` goes with 192.0.2.11.
+fn ipv6(number: u8) -> Ipv6Addr {
+    let last = NODES_FROM + number - 1;
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last / 10 * 16 + last % 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_land_in_their_section_and_addresses_read_alike() {
+        let plan = Plan::new(2).line("node2", "backup = [\"node1\"]").line("zone", "ttl = \"1s\"");
+        let toml = plan.config(&Run::existing("plan"), 2);
+        assert!(toml.contains("[zone]\nname = \"demo.example.com\"\nttl = \"1s\"\n"), "{toml}");
+        assert!(toml.contains("ipv6 = \"2001:db8::12\"\nbackup = [\"node1\"]\n"), "{toml}");
+        assert!(toml.contains("pin = \"/sys/fs/bpf/dns-xdp-plan/node2\"\n"), "{toml}");
+    }
+}

@@ -1,0 +1,223 @@
+//! Scenes: how a daemon starts, refuses to start, stops, dies, and what is left of it each time.
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use dns_xdp_tests::ask::Asker;
+use dns_xdp_tests::cluster::{Cluster, scene, stage};
+use dns_xdp_tests::node::Node;
+use dns_xdp_tests::plan::{Plan, ZONE};
+use dns_xdp_tests::wait;
+use hickory_proto::rr::RecordType;
+use nix::sys::signal::Signal;
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_wrong_configuration_is_refused_with_file_and_line() {
+    stage(&Plan::quick(1), |cluster| {
+        let node = &cluster.nodes[0];
+        let line = 1 + node.config_text()?.lines().take_while(|line| *line != "[health]").count();
+        node.edit_config("[health]\n", "[health]\nintervall = \"1s\"\n")?;
+        let stderr = refused(&node.run_to_the_end(&[])?, 2);
+        assert!(stderr.contains(&format!("node1.toml:{}", line + 1)), "{stderr}");
+        assert!(stderr.contains("intervall") && stderr.contains("`interval`"), "{stderr}");
+        nothing_is_left(node)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_missing_interface_is_named() {
+    stage(&Plan::quick(1), |cluster| {
+        let node = &cluster.nodes[0];
+        node.edit_config("[\"eth0\"]", "[\"eth7\"]")?;
+        let stderr = refused(&node.run_to_the_end(&[])?, 1);
+        assert!(stderr.contains("eth7"), "{stderr}");
+        nothing_is_left(node)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_port_53_that_is_taken_is_named_and_nothing_stays_attached() {
+    stage(&Plan::quick(1), |cluster| {
+        let node = &cluster.nodes[0];
+        let _holder = node.namespace.enter(|| Ok(UdpSocket::bind((Ipv4Addr::new(192, 0, 2, 11), 53))?))?;
+        let stderr = refused(&node.run_to_the_end(&[])?, 1);
+        assert!(stderr.contains("192.0.2.11") && stderr.contains("53"), "{stderr}");
+        nothing_is_left(node)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_second_daemon_is_refused_and_told_who_holds_the_interface() {
+    scene(&Plan::quick(1), |cluster| {
+        let node = &cluster.nodes[0];
+        let (first, second) = (node.config.clone(), node.config.with_file_name("second.toml"));
+        // Its own pins, socket and port: only the interface is the same.
+        let name = |suffix: &str| format!("node1{suffix}\"");
+        let text = node.config_text()?.replace(&name(".sock"), &name("b.sock"));
+        let text = text.replace("/node1\"", "/node1b\"").replace("[listen]\n", "[listen]\nport = 5353\n");
+        std::fs::write(&second, text)?;
+        for config in [first, second] {
+            let mut command = Command::new(dns_xdp_tests::process::sibling("dns-xdp")?);
+            command.arg("run").arg("--config").arg(config);
+            let stderr = refused(&node.namespace.output(&mut command)?, 1);
+            assert!(stderr.contains("eth0") || stderr.contains("node1.sock"), "{stderr}");
+        }
+        answers(cluster)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn another_program_on_the_interface_is_left_alone_and_named() {
+    stage(&Plan::quick(1), |cluster| {
+        let foreign = cluster.occupy(0)?;
+        let node = &mut cluster.nodes[0];
+        node.edit_config("[xdp]\n", "[xdp]\nmode = \"native\"\n")?;
+        let stderr = refused(&node.run_to_the_end(&[])?, 1);
+        assert!(stderr.contains("eth0") && stderr.contains("pass"), "{stderr}");
+        assert!(node.has_xdp()?, "the other program is gone");
+        drop(foreign);
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn sigint_leaves_nothing() {
+    scene(&Plan::quick(1), |cluster| {
+        let node = &mut cluster.nodes[0];
+        assert!(node.has_xdp()?);
+        let status = node.stop(Signal::SIGINT)?;
+        assert!(status.success(), "{status}");
+        nothing_is_left(node)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn after_sigterm_xdp_answers_for_the_grace_and_falls_silent() {
+    let plan = Plan::quick(1).line("xdp", "stop-grace = \"2s\"");
+    scene(&plan, |cluster| {
+        let asker = cluster.asker()?;
+        cluster.nodes[0].stop(Signal::SIGTERM)?;
+        ask(cluster, &asker)?;
+        assert!(!cluster.nodes[0].remains()?.is_empty(), "everything stays pinned");
+        wait::until("the node is silent", Duration::from_secs(4), || {
+            ensure!(ask(cluster, &asker).is_err(), "it answers");
+            Ok(())
+        })?;
+        unload(&cluster.nodes[0])
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_restart_within_the_grace_loses_no_query() {
+    scene(&Plan::quick(1), |cluster| {
+        let lost = losses(cluster, |cluster| {
+            cluster.nodes[0].stop(Signal::SIGTERM)?;
+            cluster.nodes[0].start()
+        })?;
+        assert_eq!(lost, 0);
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_killed_daemon_is_outlived_by_its_program_and_the_next_one_adopts_it() {
+    let plan = Plan::quick(1).line("xdp", "stale-after = \"4s\"");
+    scene(&plan, |cluster| {
+        let lost = losses(cluster, |cluster| {
+            cluster.nodes[0].stop(Signal::SIGKILL)?;
+            cluster.nodes[0].start()
+        })?;
+        assert_eq!(lost, 0);
+        cluster.nodes[0].stop(Signal::SIGKILL)?;
+        let asker = cluster.asker()?;
+        ask(cluster, &asker)?;
+        wait::until("the lease ends", Duration::from_secs(7), || {
+            ensure!(ask(cluster, &asker).is_err(), "it answers");
+            Ok(())
+        })?;
+        cluster.nodes[0].start()?;
+        answers(cluster)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_replaced_daemon_ends_and_no_query_is_lost() {
+    scene(&Plan::quick(1), |cluster| {
+        let lost = losses(cluster, |cluster| cluster.nodes[0].replace())?;
+        assert_eq!(lost, 0);
+        answers(cluster)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn unload_removes_what_a_killed_daemon_left_and_is_content_with_nothing() {
+    scene(&Plan::quick(1), |cluster| {
+        cluster.nodes[0].stop(Signal::SIGKILL)?;
+        unload(&cluster.nodes[0])?;
+        unload(&cluster.nodes[0])
+    });
+}
+
+fn unload(node: &Node) -> Result<()> {
+    node.cli_ok(&["unload", "--config", &node.config.display().to_string()])?;
+    nothing_is_left(node)
+}
+
+fn nothing_is_left(node: &Node) -> Result<()> {
+    let remains = node.remains()?;
+    ensure!(remains.is_empty(), "left behind: {remains:?}");
+    Ok(())
+}
+
+/// The stderr of a daemon that was to refuse with this exit code.
+fn refused(output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    stderr
+}
+
+fn answers(cluster: &Cluster) -> Result<()> {
+    ask(cluster, &cluster.asker()?)
+}
+
+fn ask(cluster: &Cluster, asker: &Asker) -> Result<()> {
+    let node = &cluster.nodes[0];
+    let addresses = asker.addresses(node.ipv4(), &format!("node1.{ZONE}."), RecordType::A)?;
+    ensure!(addresses == [node.ipv4()], "node1 is {addresses:?}");
+    Ok(())
+}
+
+/// How many queries go unanswered while `change` is made, asked one after the other without a pause.
+fn losses(cluster: &mut Cluster, change: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<u32> {
+    let asker = cluster.asker()?;
+    let server = cluster.nodes[0].ipv4();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut lost = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let answer = asker.addresses(server, &format!("node1.{ZONE}."), RecordType::A);
+                lost += u32::from(answer.is_err());
+            }
+            lost
+        });
+        let changed = change(cluster);
+        is_over.store(true, Ordering::Relaxed);
+        let lost = client.join().expect("the client does not panic");
+        changed.map(|()| lost)
+    })
+}

@@ -1,0 +1,34 @@
+//! `cargo xtask lab`: the demo's cluster, left running to play with.
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::{cargo, setup};
+
+/// What to do with it.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Start it
+    Up,
+    /// Stop it and remove all of it
+    Down,
+    /// Open a shell in the network of one of its stations
+    Enter {
+        /// node1, node2, node3, client or parent
+        #[arg(default_value = "client")]
+        station: String,
+    },
+}
+
+/// Sets up, builds, and hands over to the lab.
+///
+/// # Errors
+/// When the lab cannot do it.
+pub(crate) fn run(verb: &Verb) -> Result<()> {
+    setup::network()?;
+    let mut lab = cargo::built("lab")?;
+    cargo::run(match verb {
+        Verb::Up => lab.arg("up"),
+        Verb::Down => lab.arg("down"),
+        Verb::Enter { station } => lab.args(["enter", station]),
+    })
+}

@@ -1,0 +1,151 @@
+//! What has to be on the machine before a verb can do its work: found out quickly, installed where it is missing.
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cargo::{cargo, command, run};
+
+/// The channel of rust-toolchain.toml.
+const TOOLCHAIN: &str = "1.95.0";
+/// Takes the LLVM of [`TOOLCHAIN`]'s rustc.
+const BPF_LINKER: &str = "0.10.3";
+
+const BPFFS: &str = "/sys/fs/bpf";
+/// Debian's way to forbid that a package starts its service: a program that exits with 101.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// A program that the test bed runs, and where Debian has it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    /// A service that its package would start.
+    service: Option<&'static str>,
+}
+
+const TOOLS: [Tool; 4] = [
+    Tool { program: "ip", package: "iproute2", service: None },
+    Tool { program: "nsenter", package: "util-linux", service: None },
+    Tool { program: "dig", package: "bind9-dnsutils", service: None },
+    Tool { program: "nsd", package: "nsd", service: Some("nsd.service") },
+];
+
+/// What a build takes: the toolchain's components and the BPF linker.
+///
+/// # Errors
+/// When something is missing and cannot be installed.
+pub(crate) fn toolchain() -> Result<()> {
+    let sysroot = output("rustc", &["--print", "sysroot"])?;
+    let sysroot = Path::new(sysroot.trim());
+    let components = [
+        ("rust-src", "lib/rustlib/src/rust/library/core"),
+        ("clippy", "bin/cargo-clippy"),
+        ("rustfmt", "bin/cargo-fmt"),
+    ];
+    for (component, file) in components {
+        if !sysroot.join(file).exists() {
+            println!("setup: adding {component} to toolchain {TOOLCHAIN}");
+            run(command("rustup").args(["component", "add", component, "--toolchain", TOOLCHAIN]))
+                .with_context(|| format!("add {component} to the toolchain in {}", sysroot.display()))?;
+        }
+    }
+    let linker = output("bpf-linker", &["--version"]).unwrap_or_default();
+    if linker.trim() != format!("bpf-linker {BPF_LINKER}") {
+        println!("setup: installing bpf-linker {BPF_LINKER}, which takes a minute or two");
+        cargo(&["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet"])?;
+    }
+    Ok(())
+}
+
+/// What loading programs takes on top: root and the BPF filesystem.
+///
+/// # Errors
+/// When it is missing and cannot be had.
+pub(crate) fn kernel() -> Result<()> {
+    ensure!(
+        output("id", &["-u"])?.trim() == "0",
+        "this takes root: run it in a root shell, or as `sudo -E env PATH=\"$PATH\" cargo xtask …`"
+    );
+    ensure!(Path::new(BPFFS).exists(), "there is no {BPFFS}: the kernel needs CONFIG_BPF_SYSCALL");
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    if !mounts.lines().any(|line| line.split(' ').nth(1) == Some(BPFFS)) {
+        println!("setup: mounting the BPF filesystem on {BPFFS}");
+        run(command("mount").args(["-t", "bpf", "bpf", BPFFS]))
+            .context("the kernel needs CONFIG_BPF_SYSCALL")?;
+    }
+    toolchain()
+}
+
+/// What a cluster in network namespaces takes on top: the programs it runs.
+///
+/// # Errors
+/// When one is missing and there is no apt-get to install it; the error says what to install.
+pub(crate) fn network() -> Result<()> {
+    kernel()?;
+    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !is_on_path(tool.program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_on_path("apt-get") {
+        let tools = missing.iter().map(|tool| format!("{} (Debian: {})", tool.program, tool.package));
+        bail!("install these, then try again: {}", tools.collect::<Vec<_>>().join(", "));
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    println!("setup: installing {}", packages.join(", "));
+    let policy = ServicePolicy::deny()?;
+    apt_get(&["update", "-qq"])?;
+    apt_get(
+        &[&["install", "-qq", "-o=Dpkg::Use-Pty=0", "--yes", "--no-install-recommends"], packages.as_slice()]
+            .concat(),
+    )?;
+    drop(policy);
+    for service in missing.iter().filter_map(|tool| tool.service).filter(|_| is_on_path("systemctl")) {
+        run(command("systemctl").args(["disable", "--quiet", service]))?;
+    }
+    Ok(())
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    run(command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+}
+
+/// While it lives no package starts a service: we want a name server's binary, not one on this machine's port 53.
+struct ServicePolicy {
+    is_ours: bool,
+}
+
+impl ServicePolicy {
+    fn deny() -> Result<Self> {
+        let is_ours = !Path::new(POLICY).exists();
+        if is_ours {
+            fs::write(POLICY, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+            run(command("chmod").args(["755", POLICY]))?;
+        }
+        Ok(ServicePolicy { is_ours })
+    }
+}
+
+impl Drop for ServicePolicy {
+    fn drop(&mut self) {
+        if self.is_ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            eprintln!("setup: remove {POLICY} by hand: {error}");
+        }
+    }
+}
+
+/// What a program writes to stdout.
+fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output =
+        command(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;
+    ensure!(output.status.success(), "{program} {} failed", arguments.join(" "));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Looks where root's programs are too, even if the caller's PATH leaves them out.
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    std::env::split_paths(&path).chain(system).any(|directory| directory.join(program).is_file())
+}
