@@ -1,2 +1,46 @@
-//! The path of a query.
-#![cfg_attr(target_arch = "bpf", no_std)]
+//! The path of a query through XDP, as a library without std that knows neither aya nor the kernel.
+//!
+//! A frame arrives. It is looked at where it lies and read inward: link, IP, UDP, DNS header, question, OPT. The
+//! first thing that is not known sends it up **untouched**. The question's name is hashed; the zone's table has its
+//! answer, written beforehand by userspace, or says that there is none. Room is made at the tail, the bearings are
+//! read again, the answer is written behind the question, the addresses are turned round, the sums mended, and the
+//! frame goes back the way it came. Whatever happened is one [`outcome::Outcome`]; the hook counts it and names the
+//! action.
+//!
+//! ```text
+//!  frame ─► link ─► question ─► edns ─► find in the table ─► reply ─► XDP_TX
+//!             └────────┴──────────┴────────────┴─ not understood ────► XDP_PASS, byte for byte as it came
+//! ```
+//!
+//! [`respond::respond`] runs in three places: in the kernel (`main.rs`), in tests over a buffer, in the fuzzer.
+//! [`host::Host`] is all that it knows of its surroundings, [`table`] all that it shares with userspace.
+//!
+//! # Invariants
+//! - Reading never writes: a passed frame is byte-identical. Everything is written after the frame was resized.
+//! - The answer equals the responder's answer to the same query, or the query was passed.
+//! - Every query is answered once, here or above; none is met with silence (RFC 8906). Only responses are dropped.
+//! - Every loop has a named bound. A packet creates no state.
+//! - The counters sum to the UDP packets to the served port, and those whose port cannot be seen for fragmentation
+//!   or options.
+//! - A query sees the zone before or after a change, never a mixture: the head is replaced by one pointer, and the
+//!   half of the names that it points to is written only when no program reads it.
+//! - The program answers only while its lease lives: a dead daemon does not hand out yesterday's health for ever.
+//!
+//! # Limits
+//! Little-endian machines. Names of up to 255 octets, RRsets of up to 16 addresses, two VLAN tags, no IPv4 options,
+//! no IPv6 extension headers. UDP checksums of queries are not verified: the link's own check and the client's
+//! comparison of the question remain.
+#![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+pub mod checksum;
+pub mod edns;
+pub mod frame;
+pub mod host;
+pub mod link;
+pub mod name;
+pub mod outcome;
+pub mod question;
+pub mod reply;
+pub mod respond;
+pub mod table;

@@ -1,7 +1,138 @@
-//! The hook.
+//! The hook: the maps, the kernel as a host of the query's path, and an outcome's counter and action.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+#[cfg(target_arch = "bpf")]
+mod hook {
+    #![expect(unsafe_code, reason = "maps, context and helpers belong to the kernel")]
+
+    use aya_ebpf::bindings::{xdp_action, xdp_md};
+    use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray};
+    use aya_ebpf::helpers::{bpf_jiffies64, bpf_xdp_adjust_tail};
+    use aya_ebpf::macros::{btf_map, xdp};
+    use aya_ebpf::programs::XdpContext;
+    use aya_ebpf::Global;
+    use aya_log_ebpf::debug;
+    use dns_xdp_ebpf::frame::{Field, Frame, Region};
+    use dns_xdp_ebpf::host::Host;
+    use dns_xdp_ebpf::outcome::{Action, Outcome};
+    use dns_xdp_ebpf::respond::respond;
+    use dns_xdp_ebpf::table::{Entry, FOR_EVER, Head, LOCALS_CAPACITY, Local, Renewal};
+
+    #[btf_map]
+    static ZONE: ArrayOfMaps<Array<Head, 1>, 1> = ArrayOfMaps::new();
+    /// Its size is set by the loader.
+    #[btf_map]
+    static NAMES: Array<Entry, 2> = Array::new();
+    #[btf_map]
+    static LEASE: Array<u64, 1> = Array::new();
+    #[btf_map]
+    static LOCALS: Array<Local, { LOCALS_CAPACITY as usize }> = Array::new();
+    #[btf_map]
+    static COUNTERS: PerCpuArray<u64, { Outcome::ALL.len() }> = PerCpuArray::new();
+    #[unsafe(no_mangle)]
+    static PORT: Global<u16> = Global::new(53_u16.to_be());
+    #[unsafe(no_mangle)]
+    static LOCALS_SEED: Global<u64> = Global::new(0);
+
+    /// Answers what it can, passes the rest.
+    #[xdp]
+    pub(crate) fn dns_xdp(ctx: XdpContext) -> u32 {
+        let outcome = respond(&Kernel { ctx: ctx.ctx });
+        if outcome != Outcome::NotForUs {
+            if let Some(counter) = COUNTERS.get_ptr_mut(outcome as u32) {
+                // SAFETY: the element is this CPU's, and no other program runs on it meanwhile.
+                unsafe { *counter += 1 };
+            }
+            debug!(&ctx, "outcome {}", outcome as u32);
+        }
+        match outcome.action() {
+            Action::Transmit => xdp_action::XDP_TX,
+            Action::Pass => xdp_action::XDP_PASS,
+            Action::Drop => xdp_action::XDP_DROP,
+        }
+    }
+
+    /// Renews the lease: run by the daemon over a packet that begins with a `Renewal`, never attached.
+    #[xdp]
+    pub(crate) fn renew_lease(ctx: XdpContext) -> u32 {
+        const RENEWAL: Field<Renewal, 0> = Field::new();
+        let kernel = Kernel { ctx: ctx.ctx };
+        let Some(packet): Option<Region<8>> = kernel.frame().region(0) else {
+            return xdp_action::XDP_ABORTED;
+        };
+        let Some(deadline) = LEASE.get_ptr_mut(0) else {
+            return xdp_action::XDP_ABORTED;
+        };
+        let value = match packet.read(RENEWAL) {
+            0 => 0,
+            FOR_EVER => FOR_EVER,
+            // SAFETY: the helper has no preconditions.
+            jiffies => (unsafe { bpf_jiffies64() }) + jiffies,
+        };
+        // SAFETY: one aligned store of eight bytes, which readers see whole.
+        unsafe { deadline.write_volatile(value) };
+        xdp_action::XDP_PASS
+    }
+
+    struct Kernel {
+        ctx: *mut xdp_md,
+    }
+
+    impl Host for Kernel {
+        #[inline(always)]
+        fn frame(&self) -> Frame {
+            // SAFETY: the context holds the packet's bounds, and the packet is the program's while it runs.
+            unsafe {
+                let start = (&raw const (*self.ctx).data).read_volatile() as usize as *mut u8;
+                let end = (&raw const (*self.ctx).data_end).read_volatile() as usize as *mut u8;
+                Frame::new(start, end)
+            }
+        }
+
+        #[inline(always)]
+        fn resize(&self, delta: i32) -> bool {
+            // SAFETY: the context is the one that the program was given.
+            unsafe { bpf_xdp_adjust_tail(self.ctx, delta) == 0 }
+        }
+
+        #[inline(always)]
+        fn interface(&self) -> u32 {
+            // SAFETY: the context is valid while the program runs.
+            unsafe { (*self.ctx).ingress_ifindex }
+        }
+
+        #[inline(always)]
+        fn port(&self) -> u16 {
+            PORT.load()
+        }
+
+        #[inline(always)]
+        fn lease_lives(&self) -> bool {
+            // SAFETY: the helper has no preconditions.
+            LEASE.get(0).is_some_and(|deadline| unsafe { bpf_jiffies64() } <= *deadline)
+        }
+
+        #[inline(always)]
+        fn local(&self, interface: u32, address: [u64; 2]) -> Option<&Local> {
+            LOCALS.get(Local::slot(LOCALS_SEED.load(), interface, address))
+        }
+
+        #[inline(always)]
+        fn head(&self) -> Option<&Head> {
+            ZONE.get_value(0, &0)
+        }
+
+        #[inline(always)]
+        fn entry(&self, index: u32) -> Option<&Entry> {
+            NAMES.get(index)
+        }
+    }
+}
+
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

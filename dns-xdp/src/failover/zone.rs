@@ -40,7 +40,7 @@ fn answering(config: &Config, answers: &Answers) -> Zone {
     let origin = Origin {
         apex: settings.apex.clone(),
         contact: settings.contact.clone(),
-        serial: epoch(config),
+        serial: config.epoch(),
         ns_ttl_seconds: settings.ns_ttl_seconds,
         negative_ttl_seconds: settings.negative_ttl_seconds,
         name_servers: nodes.iter().map(|node| owner(&node.ns)).collect(),
@@ -54,8 +54,4 @@ fn owner(relative: &str, apex: &Name) -> Name {
     }
     let name = Name::from_ascii(relative).and_then(|name| name.append_domain(apex));
     name.expect("the configuration's names have been checked")
-}
-
-fn epoch(_config: &Config) -> u32 {
-    1
 }

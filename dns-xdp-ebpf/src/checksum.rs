@@ -1,0 +1,120 @@
+//! The internet checksum: the ones' complement sum of RFC 1071.
+//!
+//! Sums are kept as the machine's order reads the words; RFC 1071, section 2(B): the sum comes out in that order
+//! too, so no word is ever swapped on the way.
+
+/// A ones' complement sum that has not been folded yet. Room for the sum of some four thousand million words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// Nothing summed yet.
+    pub const ZERO: Sum = Sum(0);
+
+    /// A sum that was folded and stored.
+    #[inline(always)]
+    pub const fn from_folded(folded: u16) -> Self {
+        Sum(folded as u64)
+    }
+
+    /// Adds two bytes that lie at an even offset.
+    #[inline(always)]
+    pub const fn add_u16(self, word: u16) -> Self {
+        Sum(self.0 + word as u64)
+    }
+
+    /// Adds four bytes that lie at an even offset.
+    #[inline(always)]
+    pub const fn add_u32(self, word: u32) -> Self {
+        Sum(self.0 + word as u64)
+    }
+
+    /// Adds eight bytes that lie at an even offset.
+    #[inline(always)]
+    pub const fn add_u64(self, word: u64) -> Self {
+        Sum(self.0 + (word & 0xffff_ffff) + (word >> 32))
+    }
+
+    /// Adds another sum.
+    #[inline(always)]
+    pub const fn add(self, other: Sum) -> Self {
+        Sum(self.0 + other.0)
+    }
+
+    /// Adds the sum of bytes that begin at `offset` here, but were summed as if they began at an even one.
+    #[inline(always)]
+    pub const fn add_at(self, offset: usize, other: Sum) -> Self {
+        let folded = other.fold();
+        Sum(self.0 + if offset & 1 == 0 { folded } else { folded.swap_bytes() } as u64)
+    }
+
+    /// Adds bytes that begin at an even offset.
+    pub fn add_bytes(self, bytes: &[u8]) -> Self {
+        let mut sum = self;
+        for pair in bytes.chunks(2) {
+            sum = sum.add_u16(u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        }
+        sum
+    }
+
+    /// The sum in 16 bits.
+    #[inline(always)]
+    pub const fn fold(self) -> u16 {
+        let mut sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        ((sum & 0xffff) + (sum >> 16)) as u16
+    }
+
+    /// The checksum as it is stored in an IPv4 header.
+    #[inline(always)]
+    pub const fn checksum(self) -> u16 {
+        !self.fold()
+    }
+
+    /// The checksum as it is stored in a UDP header, where zero means none (RFC 768).
+    #[inline(always)]
+    pub const fn udp_checksum(self) -> u16 {
+        match self.checksum() {
+            0 => 0xffff,
+            checksum => checksum,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_rfc_1071_section_3_comes_out() {
+        let sum = Sum::ZERO.add_bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(sum.fold().to_ne_bytes(), [0xdd, 0xf2]);
+    }
+
+    #[test]
+    fn words_of_any_width_sum_alike() {
+        let bytes: Vec<u8> = (0..64).map(|i| (i * 37 + 11) as u8).collect();
+        let by_bytes = Sum::ZERO.add_bytes(&bytes).fold();
+        let eights = bytes.chunks(8).map(|c| u64::from_ne_bytes(c.try_into().unwrap()));
+        assert_eq!(eights.fold(Sum::ZERO, Sum::add_u64).fold(), by_bytes);
+        let fours = bytes.chunks(4).map(|c| u32::from_ne_bytes(c.try_into().unwrap()));
+        assert_eq!(fours.fold(Sum::ZERO, Sum::add_u32).fold(), by_bytes);
+    }
+
+    #[test]
+    fn a_part_at_an_odd_offset_is_swapped_in() {
+        let bytes: Vec<u8> = (0..31).map(|i| (i * 91 + 5) as u8).collect();
+        for split in 0..bytes.len() {
+            let head = Sum::ZERO.add_bytes(&bytes[..split]);
+            let tail = Sum::ZERO.add_bytes(&bytes[split..]);
+            assert_eq!(head.add_at(split, tail).fold(), Sum::ZERO.add_bytes(&bytes).fold(), "split at {split}");
+        }
+    }
+
+    #[test]
+    fn a_udp_checksum_is_never_zero() {
+        assert_eq!(Sum::from_folded(0xffff).udp_checksum(), 0xffff);
+        assert_eq!(Sum::from_folded(0xffff).checksum(), 0);
+    }
+}

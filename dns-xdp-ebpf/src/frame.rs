@@ -1,0 +1,203 @@
+//! Bounds-checked reads and writes at named offsets of a frame: the only pointer code.
+//!
+//! The kernel's verifier accepts an access to a packet only through a pointer that it has seen compared with the
+//! packet's end, and it recognises the pointer by its origin: `start + offset`, computed once, checked, and used.
+//! A [`Region`] is such a pointer with its checked length in its type; a [`Field`] is an offset within one.
+#![expect(unsafe_code, reason = "this module is where packets are dereferenced, behind the check of Frame::region")]
+
+use core::marker::PhantomData;
+
+/// The bytes of a frame as the kernel lays them out, from the Ethernet header on. Growing or shrinking the frame
+/// makes every `Frame` and [`Region`] of it worthless.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    start: *mut u8,
+    end: *mut u8,
+}
+
+/// `N` bytes within a frame, checked to lie there.
+#[derive(Debug, Clone, Copy)]
+pub struct Region<const N: usize>(*mut u8);
+
+/// A field of `T` at byte `AT` of a region. Values are as they lie in memory: numbers in network order.
+#[derive(Debug)]
+pub struct Field<T, const AT: usize>(PhantomData<T>);
+
+impl<T, const AT: usize> Field<T, AT> {
+    /// Names a field.
+    pub const fn new() -> Self {
+        Field(PhantomData)
+    }
+}
+
+impl<T, const AT: usize> Default for Field<T, AT> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Frame {
+    /// Frames with more bytes than this are not looked into: no query is that long, and the verifier wants offsets
+    /// bounded.
+    pub const MAX_LENGTH: usize = 2047;
+
+    /// # Safety
+    /// The bytes from `start` to `end` belong to the caller for as long as the frame or its regions are used.
+    pub const unsafe fn new(start: *mut u8, end: *mut u8) -> Self {
+        Frame { start, end }
+    }
+
+    /// Bytes in the frame.
+    #[inline(always)]
+    pub fn length(self) -> usize {
+        self.end as usize - self.start as usize
+    }
+
+    /// The `N` bytes at `offset`, when the frame has them.
+    #[inline(always)]
+    pub fn region<const N: usize>(self, offset: usize) -> Option<Region<N>> {
+        let from = step(self.start, bounded(offset));
+        if from.wrapping_add(N) > self.end { None } else { Some(Region(from)) }
+    }
+}
+
+impl<const N: usize> Region<N> {
+    /// Reads a field.
+    #[inline(always)]
+    pub fn read<T: Word, const AT: usize>(self, _field: Field<T, AT>) -> T {
+        const { assert!(AT + size_of::<T>() <= N, "the field lies outside the region") };
+        // SAFETY: Frame::region has checked N bytes from self.0, and the field lies within them.
+        unsafe { T::load::<AT>(self.0) }
+    }
+
+    /// Writes a field.
+    #[inline(always)]
+    pub fn write<T: Word, const AT: usize>(self, _field: Field<T, AT>, value: T) {
+        const { assert!(AT + size_of::<T>() <= N, "the field lies outside the region") };
+        // SAFETY: as in `read`; the frame is the program's alone while it runs.
+        unsafe { T::store::<AT>(self.0, value) }
+    }
+}
+
+/// What one instruction reads or writes, at any alignment.
+pub trait Word: Copy {
+    /// # Safety
+    /// `size_of::<Self>()` bytes at `base + AT` are readable.
+    unsafe fn load<const AT: usize>(base: *mut u8) -> Self;
+    /// # Safety
+    /// `size_of::<Self>()` bytes at `base + AT` are writable.
+    unsafe fn store<const AT: usize>(base: *mut u8, value: Self);
+}
+
+// rustc takes unaligned accesses of the BPF target apart into bytes, because the kernel may run on a machine that
+// needs that; the machines that have XDP do not, so the one instruction is written out.
+#[cfg(target_arch = "bpf")]
+macro_rules! word {
+    ($($word:ty, $size:literal;)*) => {$(
+        impl Word for $word {
+            #[inline(always)]
+            unsafe fn load<const AT: usize>(base: *mut u8) -> Self {
+                let value: u64;
+                // SAFETY: one load from memory that the caller vouches for.
+                unsafe {
+                    core::arch::asm!(
+                        concat!("{value} = *(", $size, " *)({base} + {at})"),
+                        value = lateout(reg) value,
+                        base = in(reg) base,
+                        at = const AT,
+                        options(pure, readonly, nostack, preserves_flags),
+                    );
+                }
+                value as $word
+            }
+
+            #[inline(always)]
+            unsafe fn store<const AT: usize>(base: *mut u8, value: Self) {
+                // SAFETY: one store to memory that the caller vouches for.
+                unsafe {
+                    core::arch::asm!(
+                        concat!("*(", $size, " *)({base} + {at}) = {value}"),
+                        value = in(reg) u64::from(value),
+                        base = in(reg) base,
+                        at = const AT,
+                        options(nostack, preserves_flags),
+                    );
+                }
+            }
+        }
+    )*};
+}
+
+#[cfg(not(target_arch = "bpf"))]
+macro_rules! word {
+    ($($word:ty, $size:literal;)*) => {$(
+        impl Word for $word {
+            unsafe fn load<const AT: usize>(base: *mut u8) -> Self {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { base.add(AT).cast::<$word>().read_unaligned() }
+            }
+
+            unsafe fn store<const AT: usize>(base: *mut u8, value: Self) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { base.add(AT).cast::<$word>().write_unaligned(value) }
+            }
+        }
+    )*};
+}
+
+word! { u8, "u8"; u16, "u16"; u32, "u32"; u64, "u64"; }
+
+/// `base + offset` by an instruction that the compiler does not see into, or it would compute the checked and the
+/// used pointer separately.
+#[inline(always)]
+fn step(base: *mut u8, offset: usize) -> *mut u8 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut pointer = base;
+        // SAFETY: an addition.
+        unsafe {
+            core::arch::asm!(
+                "{pointer} += {offset}",
+                pointer = inout(reg) pointer,
+                offset = in(reg) offset,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    base.wrapping_add(offset)
+}
+
+/// Lets the verifier see a bound on an offset; on offsets within a frame it changes nothing.
+#[inline(always)]
+fn bounded(offset: usize) -> usize {
+    offset & Frame::MAX_LENGTH
+}
+
+/// An offset of which the verifier is to forget what it has found out, so that paths that differ by nothing else
+/// are one to it: without this it follows each length that a name may have through all that comes after.
+/// `unknown` is any number that came from the packet.
+#[inline(always)]
+pub fn forget(offset: usize, unknown: u64) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut offset = offset;
+        // SAFETY: adding a number and taking it away again.
+        unsafe {
+            core::arch::asm!(
+                "{offset} += {unknown}",
+                "{offset} -= {unknown}",
+                offset = inout(reg) offset,
+                unknown = in(reg) unknown,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        offset
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = unknown;
+        offset
+    }
+}

@@ -1,0 +1,30 @@
+//! All that the path of a query knows of its surroundings.
+use crate::frame::Frame;
+use crate::table::{Entry, Head, Local};
+
+/// The kernel, a test's buffer, or the fuzzer.
+pub trait Host {
+    /// The frame as it is now. Worthless after [`Host::resize`].
+    fn frame(&self) -> Frame;
+
+    /// Grows (or with a negative `delta` shrinks) the frame at its tail; on `false` nothing has changed.
+    fn resize(&self, delta: i32) -> bool;
+
+    /// Index of the interface that the frame came in by.
+    fn interface(&self) -> u32;
+
+    /// The served UDP port, in network order.
+    fn port(&self) -> u16;
+
+    /// Whether the lease is alive.
+    fn lease_lives(&self) -> bool;
+
+    /// The served address in the slot of this address and interface; its slot may hold another, or none.
+    fn local(&self, interface: u32, address: [u64; 2]) -> Option<&Local>;
+
+    /// The zone that is published.
+    fn head(&self) -> Option<&Head>;
+
+    /// The slot with this index.
+    fn entry(&self, index: u32) -> Option<&Entry>;
+}

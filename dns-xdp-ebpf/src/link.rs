@@ -1,0 +1,262 @@
+//! Ethernet, VLAN tags, IPv4, IPv6 and UDP: in, and turned round on the way out.
+use network_types::eth::{EthHdr, EtherType};
+use network_types::ip::{IpProto, Ipv4Hdr, Ipv6Hdr};
+use network_types::udp::UdpHdr;
+
+use crate::checksum::Sum;
+use crate::frame::{Field, Frame, Region, forget};
+use crate::host::Host;
+use crate::outcome::Outcome;
+use crate::table::{Local, UDP_SIZE};
+
+/// A UDP datagram for a served address, as offsets into its frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Datagram {
+    network: usize,
+    version: Version,
+    /// Offset of the DNS message.
+    pub message: usize,
+    /// Offset behind the DNS message; the frame may go on with padding.
+    pub end: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V4,
+    V6,
+}
+
+/// Tags that are looked through: 802.1Q, and 802.1ad around it.
+const TAGS_MAX: usize = 2;
+const TAG_LENGTH: usize = 4;
+const IPV4_LENGTH: usize = Ipv4Hdr::LEN;
+const IPV6_LENGTH: usize = Ipv6Hdr::LEN;
+const UDP_LENGTH: usize = UdpHdr::LEN;
+/// DNS header, root name, type and class (RFC 1035, section 4.1).
+const MESSAGE_MIN: usize = 12 + 1 + 4;
+/// TTL or hop limit of what leaves here (the assigned default, RFC 1340).
+const HOPS: u8 = 64;
+
+const ETHERNET_DESTINATION: Field<u64, 0> = Field::new();
+const ETHERNET_SOURCE: Field<u64, 6> = Field::new();
+const ETHERNET_TYPE: Field<u16, 12> = Field::new();
+/// The six bytes of a MAC address in the eight that are read.
+const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+/// The inner type behind a tag.
+const TAG_TYPE: Field<u16, 2> = Field::new();
+
+/// Version 4, five words of header (RFC 791, section 3.1).
+const IPV4_PLAIN: u8 = 0x45;
+/// More fragments, and the fragment's offset.
+const IPV4_FRAGMENT: u16 = 0x3fff_u16.to_be();
+/// Don't fragment: with it the identification means nothing and is zero (RFC 6864, section 4.1).
+const IPV4_WHOLE: u32 = 0x0000_4000_u32.to_be();
+
+mod ipv4 {
+    use crate::frame::Field;
+    pub(super) const VERSION_IHL: Field<u8, 0> = Field::new();
+    pub(super) const FIRST: Field<u32, 0> = Field::new();
+    pub(super) const TOTAL_LENGTH: Field<u16, 2> = Field::new();
+    pub(super) const IDENTIFICATION: Field<u32, 4> = Field::new();
+    pub(super) const FRAGMENT: Field<u16, 6> = Field::new();
+    pub(super) const TTL_PROTOCOL: Field<u16, 8> = Field::new();
+    pub(super) const PROTOCOL: Field<u8, 9> = Field::new();
+    pub(super) const CHECKSUM: Field<u16, 10> = Field::new();
+    pub(super) const SOURCE: Field<u32, 12> = Field::new();
+    pub(super) const DESTINATION: Field<u32, 16> = Field::new();
+}
+
+mod ipv6 {
+    use crate::frame::Field;
+    pub(super) const FIRST: Field<u32, 0> = Field::new();
+    pub(super) const SECOND: Field<u32, 4> = Field::new();
+    pub(super) const PAYLOAD_LENGTH: Field<u16, 4> = Field::new();
+    pub(super) const NEXT_HEADER: Field<u8, 6> = Field::new();
+    pub(super) const SOURCE_HIGH: Field<u64, 8> = Field::new();
+    pub(super) const SOURCE_LOW: Field<u64, 16> = Field::new();
+    pub(super) const DESTINATION_HIGH: Field<u64, 24> = Field::new();
+    pub(super) const DESTINATION_LOW: Field<u64, 32> = Field::new();
+}
+
+mod udp {
+    use crate::frame::Field;
+    pub(super) const PORTS: Field<u32, 0> = Field::new();
+    pub(super) const SOURCE: Field<u16, 0> = Field::new();
+    pub(super) const DESTINATION: Field<u16, 2> = Field::new();
+    pub(super) const LENGTH: Field<u16, 4> = Field::new();
+    pub(super) const LENGTH_CHECKSUM: Field<u32, 4> = Field::new();
+}
+
+/// Reads from the link inward to the message.
+#[inline(always)]
+pub fn read<H: Host>(host: &H, frame: Frame) -> Result<Datagram, Outcome> {
+    let ethernet: Region<{ EthHdr::LEN }> = frame.region(0).ok_or(Outcome::NotForUs)?;
+    let mut network = EthHdr::LEN;
+    let mut ethertype = ethernet.read(ETHERNET_TYPE);
+    for _ in 0..TAGS_MAX {
+        if ethertype != EtherType::Ieee8021q as u16 && ethertype != EtherType::Ieee8021ad as u16 {
+            break;
+        }
+        let tag: Region<TAG_LENGTH> = frame.region(network).ok_or(Outcome::NotForUs)?;
+        ethertype = tag.read(TAG_TYPE);
+        network += TAG_LENGTH;
+    }
+    let network = forget(network, u64::from(ethertype));
+    let (datagram, destination) = if ethertype == EtherType::Ipv4 as u16 {
+        read_ipv4(host, frame, network)?
+    } else if ethertype == EtherType::Ipv6 as u16 {
+        read_ipv6(host, frame, network)?
+    } else {
+        return Err(Outcome::NotForUs);
+    };
+    let interface = host.interface();
+    match host.local(interface, destination) {
+        Some(local) if local.address == destination && local.interface == interface => {
+            if ethernet.read(ETHERNET_DESTINATION) & MAC == local.mac {
+                Ok(datagram)
+            } else {
+                Err(Outcome::ForeignMac)
+            }
+        }
+        _ => Err(Outcome::ForeignAddress),
+    }
+}
+
+#[inline(always)]
+fn read_ipv4<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagram, [u64; 2]), Outcome> {
+    let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(network).ok_or(Outcome::NotForUs)?;
+    if ip.read(ipv4::PROTOCOL) != IpProto::Udp as u8 {
+        return Err(Outcome::NotForUs);
+    }
+    if ip.read(ipv4::VERSION_IHL) != IPV4_PLAIN {
+        return Err(Outcome::IpHeader);
+    }
+    if ip.read(ipv4::FRAGMENT) & IPV4_FRAGMENT != 0 {
+        return Err(Outcome::Fragment);
+    }
+    let transport = network + IPV4_LENGTH;
+    let datagram_length = u16::from_be(ip.read(ipv4::TOTAL_LENGTH)).wrapping_sub(IPV4_LENGTH as u16);
+    let datagram = read_udp(host, frame, network, Version::V4, transport, datagram_length)?;
+    let source = ip.read(ipv4::SOURCE);
+    let destination = ip.read(ipv4::DESTINATION);
+    // "This network", loopback, multicast and above: RFC 6890.
+    if matches!(u32::from_be(source) >> 24, 0 | 127 | 224..) || source == destination {
+        return Err(Outcome::SourceAddress);
+    }
+    Ok((datagram, [Local::IPV4, u64::from(destination)]))
+}
+
+#[inline(always)]
+fn read_ipv6<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagram, [u64; 2]), Outcome> {
+    let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(network).ok_or(Outcome::NotForUs)?;
+    if ip.read(ipv6::NEXT_HEADER) != IpProto::Udp as u8 {
+        return Err(Outcome::NotForUs);
+    }
+    let transport = network + IPV6_LENGTH;
+    let datagram_length = u16::from_be(ip.read(ipv6::PAYLOAD_LENGTH));
+    let datagram = read_udp(host, frame, network, Version::V6, transport, datagram_length)?;
+    let source = [ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)];
+    let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
+    // ::/64 holds the unspecified, the loopback and the IPv4-mapped addresses, ff00::/8 is multicast: RFC 4291.
+    if source[0] == 0 || u64::from_be(source[0]) >> 56 == 0xff || source == destination {
+        return Err(Outcome::SourceAddress);
+    }
+    Ok((datagram, destination))
+}
+
+/// `length`: octets from the UDP header on, according to IP.
+#[inline(always)]
+fn read_udp<H: Host>(
+    host: &H,
+    frame: Frame,
+    network: usize,
+    version: Version,
+    transport: usize,
+    length: u16,
+) -> Result<Datagram, Outcome> {
+    let udp: Region<UDP_LENGTH> = frame.region(transport).ok_or(Outcome::NotForUs)?;
+    if udp.read(udp::DESTINATION) != host.port() {
+        return Err(Outcome::NotForUs);
+    }
+    if udp.read(udp::SOURCE) == 0 {
+        return Err(Outcome::SourcePort);
+    }
+    let udp_length = usize::from(u16::from_be(udp.read(udp::LENGTH)));
+    let message = transport + UDP_LENGTH;
+    let end = transport + udp_length;
+    if udp_length != usize::from(length)
+        || udp_length < UDP_LENGTH + MESSAGE_MIN
+        || udp_length > UDP_LENGTH + UDP_SIZE as usize
+        || end > frame.length()
+    {
+        return Err(Outcome::Length);
+    }
+    Ok(Datagram { network, version, message, end })
+}
+
+impl Datagram {
+    /// Turns addresses and ports round and mends lengths and checksums for a message of `length` octets with this
+    /// `sum`. The frame has room for it. `None` cannot happen, but the verifier wants to see it handled.
+    #[inline(always)]
+    pub fn turn_round(&self, frame: Frame, length: usize, sum: Sum) -> Option<()> {
+        let ethernet: Region<{ EthHdr::LEN }> = frame.region(0)?;
+        let destination = ethernet.read(ETHERNET_DESTINATION);
+        let source = ethernet.read(ETHERNET_SOURCE);
+        let behind = destination & !MAC;
+        ethernet.write(ETHERNET_DESTINATION, source & MAC | behind);
+        let behind = source & !MAC;
+        ethernet.write(ETHERNET_SOURCE, destination & MAC | behind);
+        match self.version {
+            Version::V4 => self.turn_round_ipv4(frame, length, sum),
+            Version::V6 => self.turn_round_ipv6(frame, length, sum),
+        }
+    }
+
+    #[inline(always)]
+    fn turn_round_ipv4(&self, frame: Frame, length: usize, sum: Sum) -> Option<()> {
+        let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(self.network)?;
+        let (source, destination) = (ip.read(ipv4::SOURCE), ip.read(ipv4::DESTINATION));
+        let addresses = Sum::ZERO.add_u32(source).add_u32(destination);
+        let total = (IPV4_LENGTH + UDP_LENGTH + length) as u16;
+        let first = (u32::from(IPV4_PLAIN) << 24 | u32::from(total)).to_be();
+        let ttl_protocol = (u16::from(HOPS) << 8 | IpProto::Udp as u16).to_be();
+        let header = addresses.add_u32(first).add_u32(IPV4_WHOLE).add_u16(ttl_protocol);
+        ip.write(ipv4::FIRST, first);
+        ip.write(ipv4::IDENTIFICATION, IPV4_WHOLE);
+        ip.write(ipv4::TTL_PROTOCOL, ttl_protocol);
+        ip.write(ipv4::CHECKSUM, header.checksum());
+        ip.write(ipv4::SOURCE, destination);
+        ip.write(ipv4::DESTINATION, source);
+        turn_round_udp(frame, self.network + IPV4_LENGTH, length, sum.add(addresses))
+    }
+
+    #[inline(always)]
+    fn turn_round_ipv6(&self, frame: Frame, length: usize, sum: Sum) -> Option<()> {
+        let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(self.network)?;
+        let source = [ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)];
+        let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
+        let addresses = Sum::ZERO.add_u64(source[0]).add_u64(source[1]);
+        let addresses = addresses.add_u64(destination[0]).add_u64(destination[1]);
+        let payload = (UDP_LENGTH + length) as u32;
+        ip.write(ipv6::FIRST, 0x6000_0000_u32.to_be());
+        ip.write(ipv6::SECOND, (payload << 16 | (IpProto::Udp as u32) << 8 | u32::from(HOPS)).to_be());
+        ip.write(ipv6::SOURCE_HIGH, destination[0]);
+        ip.write(ipv6::SOURCE_LOW, destination[1]);
+        ip.write(ipv6::DESTINATION_HIGH, source[0]);
+        ip.write(ipv6::DESTINATION_LOW, source[1]);
+        turn_round_udp(frame, self.network + IPV6_LENGTH, length, sum.add(addresses))
+    }
+}
+
+/// `sum`: of the message and of the pseudo-header's addresses (RFC 768; RFC 8200, section 8.1).
+#[inline(always)]
+fn turn_round_udp(frame: Frame, transport: usize, length: usize, sum: Sum) -> Option<()> {
+    let udp: Region<UDP_LENGTH> = frame.region(transport)?;
+    let ports = udp.read(udp::PORTS).rotate_left(16);
+    let length = ((UDP_LENGTH + length) as u16).to_be();
+    // The length is summed twice: in the pseudo-header and in the UDP header.
+    let sum = sum.add_u32(ports).add_u16(length).add_u16(length).add_u16((IpProto::Udp as u16).to_be());
+    udp.write(udp::PORTS, ports);
+    udp.write(udp::LENGTH_CHECKSUM, u32::from(length) | u32::from(sum.udp_checksum()) << 16);
+    Some(())
+}

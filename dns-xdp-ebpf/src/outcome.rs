@@ -1,0 +1,111 @@
+//! Why a query was answered, passed up or dropped: the counter's index and its text, defined once.
+
+/// What the hook tells the kernel to do with the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Send it back the way it came: it is the answer now.
+    Transmit,
+    /// Let the stack have it, unchanged.
+    Pass,
+    /// Throw it away.
+    Drop,
+}
+
+macro_rules! outcomes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal => $action:ident;)*) => {
+        /// What became of one frame. The discriminant is the index of its counter.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum Outcome { $($(#[doc = $doc])+ $name),* }
+
+        impl Outcome {
+            /// Every outcome, in the order of the counters.
+            pub const ALL: &[Outcome] = &[$(Outcome::$name),*];
+
+            /// The outcome's name in counters, logs, metrics and tests.
+            pub const fn text(self) -> &'static str {
+                match self { $(Outcome::$name => $text),* }
+            }
+
+            /// What the hook does with the frame.
+            #[inline(always)]
+            pub const fn action(self) -> Action {
+                match self { $(Outcome::$name => Action::$action),* }
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// Not UDP to the served port: none of our business, and not counted.
+    NotForUs = "not-for-us" => Pass;
+    /// Answered with an A or AAAA RRset.
+    Answered = "answered" => Transmit;
+    /// Answered: the name exists, the type does not (RFC 2308, section 2.2).
+    NoData = "nodata" => Transmit;
+    /// Answered: the name does not exist (RFC 8020).
+    NxDomain = "nxdomain" => Transmit;
+    /// Answered with TC=1: the answer is larger than the client takes (RFC 2181, section 9).
+    Truncated = "truncated" => Transmit;
+    /// A response sent to a name server's port (RFC 1035, section 4.1.1): answering it could loop.
+    Response = "response" => Drop;
+    /// No daemon has renewed the lease.
+    LeaseExpired = "lease-expired" => Pass;
+    /// No zone has been published.
+    NoZone = "no-zone" => Pass;
+    /// To an address that is not served here: DNS that merely passes through.
+    ForeignAddress = "foreign-address" => Pass;
+    /// To another station's MAC address: the interface is promiscuous.
+    ForeignMac = "foreign-mac" => Pass;
+    /// IPv4 options or a malformed IPv4 header.
+    IpHeader = "ip-header" => Pass;
+    /// Part of a fragmented datagram.
+    Fragment = "fragment" => Pass;
+    /// A source that no query comes from: loopback, unspecified, multicast, broadcast, or our own address.
+    SourceAddress = "source-address" => Pass;
+    /// Source port zero.
+    SourcePort = "source-port" => Pass;
+    /// The lengths of frame, IP and UDP contradict each other, or the message is too short or too long.
+    Length = "length" => Pass;
+    /// An opcode other than QUERY.
+    Opcode = "opcode" => Pass;
+    /// TC, or a response code, in a query.
+    Flags = "flags" => Pass;
+    /// Not one question, or records that a query does not have.
+    Counts = "counts" => Pass;
+    /// A compressed, overlong or unterminated name.
+    Name = "name" => Pass;
+    /// A class other than IN.
+    Class = "class" => Pass;
+    /// A type that only the responder answers: NS, SOA, ANY and the other meta types.
+    Type = "type" => Pass;
+    /// The additional record is not an OPT record, or a malformed one (RFC 6891, section 6.1).
+    Opt = "opt" => Pass;
+    /// An EDNS version above 0.
+    EdnsVersion = "edns-version" => Pass;
+    /// The client wants to know which server answers (RFC 5001).
+    Nsid = "nsid" => Pass;
+    /// More EDNS options than the program looks through.
+    OptionCount = "option-count" => Pass;
+    /// Something behind the message.
+    Trailing = "trailing" => Pass;
+    /// A name outside the zone.
+    ForeignName = "foreign-name" => Pass;
+    /// A name in the zone whose answers are left to the responder.
+    Reserved = "reserved" => Pass;
+    /// The driver has no room for the answer behind the query.
+    NoRoom = "no-room" => Pass;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_discriminant_is_the_index_and_the_text_is_unique() {
+        for (index, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, index);
+            assert!(Outcome::ALL[index + 1..].iter().all(|other| other.text() != outcome.text()));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The DNS header and the one question (RFC 1035, sections 4.1.1 and 4.1.2).
+use crate::frame::{Field, Frame, Region};
+use crate::link::Datagram;
+use crate::name::Name;
+use crate::outcome::Outcome;
+
+/// Octets of the header.
+pub const HEADER_LENGTH: usize = 12;
+/// Octets of type and class.
+pub const TYPE_CLASS_LENGTH: usize = 4;
+/// The header's second word: flags, opcode and response code.
+pub const FLAGS: Field<u16, 2> = Field::new();
+/// The four counts.
+pub const COUNTS: Field<u64, 4> = Field::new();
+/// The identification.
+pub const ID: Field<u16, 0> = Field::new();
+/// Type and class of the question.
+pub const TYPE_CLASS: Field<u32, 0> = Field::new();
+
+/// QR: this is a response.
+pub const QR: u16 = 0x8000;
+/// AA: the answer is authoritative.
+pub const AA: u16 = 0x0400;
+/// TC: the answer is truncated.
+pub const TC: u16 = 0x0200;
+/// RD: recursion is desired.
+pub const RD: u16 = 0x0100;
+/// CD: checking is disabled (RFC 4035, section 3.2.2).
+pub const CD: u16 = 0x0010;
+const OPCODE: u16 = 0x7800;
+const RCODE: u16 = 0x000f;
+const ONE_QUESTION: u64 = 1 << 48;
+const CLASS_IN: u16 = 1;
+
+/// The types that are told apart here.
+pub mod qtype {
+    /// A host address.
+    pub const A: u16 = 1;
+    /// An authoritative name server.
+    pub const NS: u16 = 2;
+    /// The start of a zone of authority.
+    pub const SOA: u16 = 6;
+    /// An IPv6 host address.
+    pub const AAAA: u16 = 28;
+    /// The EDNS pseudo record, which no question has.
+    pub const OPT: u16 = 41;
+    /// The first of the meta types and question types (RFC 6895, section 3.1): 128 to 255.
+    pub const META_FIRST: u16 = 128;
+    /// The last of them: ANY.
+    pub const META_LAST: u16 = 255;
+}
+
+/// A query's header, reduced to what the answer depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Header {
+    /// The identification.
+    pub id: u16,
+    /// RD and CD as the query has them.
+    pub copied_flags: u16,
+    /// There is an additional record.
+    pub additional: bool,
+}
+
+/// What is asked, as offsets and values.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    /// The name.
+    pub name: Name,
+    /// The type.
+    pub qtype: u16,
+    /// Type and class as they lie in the message, for the checksum.
+    pub type_class: u32,
+}
+
+impl Header {
+    /// Reads the header and refuses what is not a plain query.
+    #[inline(always)]
+    pub fn read(frame: Frame, datagram: &Datagram) -> Result<Self, Outcome> {
+        let header: Region<HEADER_LENGTH> = frame.region(datagram.message).ok_or(Outcome::Length)?;
+        let flags = u16::from_be(header.read(FLAGS));
+        if flags & QR != 0 {
+            return Err(Outcome::Response);
+        }
+        if flags & OPCODE != 0 {
+            return Err(Outcome::Opcode);
+        }
+        if flags & (TC | RCODE) != 0 {
+            return Err(Outcome::Flags);
+        }
+        let additionals = u64::from_be(header.read(COUNTS)).wrapping_sub(ONE_QUESTION);
+        if additionals > 1 {
+            return Err(Outcome::Counts);
+        }
+        let id = u16::from_be(header.read(ID));
+        Ok(Header { id, copied_flags: flags & (RD | CD), additional: additionals == 1 })
+    }
+}
+
+impl Question {
+    /// Reads the question; `seed` starts the hash of its name.
+    #[inline(always)]
+    pub fn read(frame: Frame, datagram: &Datagram, seed: u64) -> Result<Self, Outcome> {
+        let name = Name::read(frame, datagram.message + HEADER_LENGTH, datagram.end, seed)?;
+        let behind: Region<TYPE_CLASS_LENGTH> = frame.region(name.end()).ok_or(Outcome::Name)?;
+        let type_class = behind.read(TYPE_CLASS);
+        let both = u32::from_be(type_class);
+        if both as u16 != CLASS_IN {
+            return Err(Outcome::Class);
+        }
+        let qtype = (both >> 16) as u16;
+        match qtype {
+            0 | qtype::NS | qtype::SOA | qtype::OPT | qtype::META_FIRST..=qtype::META_LAST => Err(Outcome::Type),
+            _ => Ok(Question { name, qtype, type_class }),
+        }
+    }
+
+    /// Offset behind the question.
+    #[inline(always)]
+    pub fn end(&self) -> usize {
+        self.name.end() + TYPE_CLASS_LENGTH
+    }
+}

@@ -1,0 +1,254 @@
+//! The answer behind the question: flags and counts, records, OPT, lengths and sums.
+//!
+//! ```text
+//!  Ethernet [tags] IP UDP | header | question as it came | records | OPT |
+//!                                                         ^ all that the query had here is overwritten
+//! ```
+use crate::checksum::Sum;
+use crate::edns::Edns;
+use crate::frame::{Field, Frame, Region};
+use crate::host::Host;
+use crate::link::Datagram;
+use crate::outcome::Outcome;
+use crate::question::{AA, COUNTS, FLAGS, HEADER_LENGTH, Header, QR, Question, TC, qtype};
+use crate::table::{ADDRESSES_MAX, Entry, Head};
+
+/// Everything that the writing half needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Reply<'t> {
+    /// Where the message lies, and where the answer goes.
+    pub datagram: Datagram,
+    /// From the query's header.
+    pub header: Header,
+    /// The question.
+    pub question: Question,
+    /// From the query's OPT record.
+    pub edns: Edns,
+    /// The records.
+    pub records: Records<'t>,
+}
+
+/// The records of an answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Records<'t> {
+    /// The A RRset of a name.
+    A(&'t Entry),
+    /// The AAAA RRset of a name.
+    Aaaa(&'t Entry),
+    /// The SOA of a negative answer, with its response code (RFC 2308, section 2).
+    Soa(&'t Head, Rcode),
+    /// None, for they do not fit.
+    Truncated,
+}
+
+/// The response codes that are answered here (RFC 1035, section 4.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rcode {
+    /// NOERROR
+    NoError = 0,
+    /// NXDOMAIN
+    NxDomain = 3,
+}
+
+/// Owner, type, class, TTL, length and address.
+const A_LENGTH: usize = 2 + 2 + 2 + 4 + 2 + 4;
+const AAAA_LENGTH: usize = A_LENGTH + 12;
+/// A pointer to a name (RFC 1035, section 4.1.4).
+const POINTER: u16 = 0xc000;
+const CLASS_IN: u16 = 1;
+
+const FIRST: Field<u64, 0> = Field::new();
+const SECOND: Field<u64, 8> = Field::new();
+const THIRD: Field<u64, 16> = Field::new();
+const FOURTH: Field<u32, 24> = Field::new();
+const OWNER: Field<u16, 0> = Field::new();
+
+/// An A record whose owner is the question's name; `ttl` and `address` in network order.
+#[inline(always)]
+pub const fn a_record(ttl: u32, address: u32) -> [u64; 2] {
+    let [first, second] = record_head(qtype::A, ttl, 4);
+    [first, second | (address as u64) << 32]
+}
+
+/// An AAAA record whose owner is the question's name; `ttl` and `address` in network order.
+#[inline(always)]
+pub const fn aaaa_record(ttl: u32, address: [u64; 2]) -> ([u64; 3], u32) {
+    let [first, second] = record_head(qtype::AAAA, ttl, 16);
+    let [high, low] = address;
+    ([first, second | high << 32, high >> 32 | low << 32], (low >> 32) as u32)
+}
+
+/// Owner, type, class, TTL and length, and four octets of zero.
+#[inline(always)]
+const fn record_head(rtype: u16, ttl: u32, length: u16) -> [u64; 2] {
+    let owner = (POINTER | HEADER_LENGTH as u16).to_be() as u64;
+    let type_class = (rtype.to_be() as u64) << 16 | (CLASS_IN.to_be() as u64) << 32;
+    [owner | type_class | (ttl as u64) << 48, (ttl >> 16) as u64 | (length.to_be() as u64) << 16]
+}
+
+impl<'t> Reply<'t> {
+    /// Fits the records to the client's limit.
+    #[inline(always)]
+    pub fn fitted(mut self) -> Self {
+        if self.length() > self.edns.limit {
+            self.records = Records::Truncated;
+        }
+        self
+    }
+
+    /// Octets of the message.
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.question.end() - self.datagram.message + self.records.length() + self.edns.length()
+    }
+
+    /// Makes room at the tail and, when there is some, writes the answer. Nothing has been written before.
+    #[inline(always)]
+    pub fn write<H: Host>(&self, host: &H) -> Outcome {
+        let length = self.length();
+        let end = self.datagram.message + length;
+        let delta = end as i32 - host.frame().length() as i32;
+        if delta != 0 && !host.resize(delta) {
+            return Outcome::NoRoom;
+        }
+        match self.write_into(host.frame(), length) {
+            Some(()) => self.records.outcome(),
+            None => Outcome::NoRoom,
+        }
+    }
+
+    #[inline(always)]
+    fn write_into(&self, frame: Frame, length: usize) -> Option<()> {
+        let Reply { datagram, question, edns, .. } = self;
+        let records_at = question.end();
+        let opt_at = records_at + self.records.length();
+        // Offsets in the message are even or odd as those in the frame: everything before it is even.
+        let mut sum = self.write_header(frame)?.add(question.name.sum);
+        sum = sum.add_at(records_at, Sum::ZERO.add_u32(question.type_class));
+        sum = sum.add_at(records_at, self.write_records(frame, records_at)?);
+        if edns.present {
+            sum = sum.add_at(opt_at, edns.sum());
+            edns.write(frame, opt_at)?;
+        }
+        datagram.turn_round(frame, length, sum)
+    }
+
+    /// Writes flags and counts; returns the header's sum.
+    #[inline(always)]
+    fn write_header(&self, frame: Frame) -> Option<Sum> {
+        let (answers, authorities, flags) = match self.records {
+            Records::A(entry) => (u64::from(entry.ipv4_count), 0, 0),
+            Records::Aaaa(entry) => (u64::from(entry.ipv6_count), 0, 0),
+            Records::Soa(_, rcode) => (0, 1, rcode as u16),
+            Records::Truncated => (0, 0, TC),
+        };
+        let counts = (1 << 48 | answers << 32 | authorities << 16 | u64::from(self.edns.present)).to_be();
+        let flags = (flags | QR | AA | self.header.copied_flags).to_be();
+        let header: Region<HEADER_LENGTH> = frame.region(self.datagram.message)?;
+        header.write(FLAGS, flags);
+        header.write(COUNTS, counts);
+        Some(Sum::ZERO.add_u16(self.header.id.to_be()).add_u16(flags).add_u64(counts))
+    }
+
+    /// Writes the records; returns their sum as if they began at an even offset.
+    #[inline(always)]
+    fn write_records(&self, frame: Frame, at: usize) -> Option<Sum> {
+        match self.records {
+            Records::A(entry) => {
+                write_a(frame, at, entry, self.header.id)?;
+                Some(Sum::from_folded(entry.ipv4_sum))
+            }
+            Records::Aaaa(entry) => {
+                write_aaaa(frame, at, entry, self.header.id)?;
+                Some(Sum::from_folded(entry.ipv6_sum))
+            }
+            Records::Soa(head, _) => {
+                let apex = HEADER_LENGTH + self.question.name.length - usize::from(head.apex_length);
+                let owner = (POINTER | apex as u16).to_be();
+                write_soa(frame, at, head, owner)?;
+                Some(Sum::from_folded(head.soa_sum).add_u16(owner))
+            }
+            Records::Truncated => Some(Sum::ZERO),
+        }
+    }
+}
+
+impl Records<'_> {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        match self {
+            Records::A(entry) => usize::from(entry.ipv4_count) * A_LENGTH,
+            Records::Aaaa(entry) => usize::from(entry.ipv6_count) * AAAA_LENGTH,
+            Records::Soa(head, _) => usize::from(head.soa_length),
+            Records::Truncated => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn outcome(&self) -> Outcome {
+        match self {
+            Records::A(_) | Records::Aaaa(_) => Outcome::Answered,
+            Records::Soa(_, Rcode::NoError) => Outcome::NoData,
+            Records::Soa(_, Rcode::NxDomain) => Outcome::NxDomain,
+            Records::Truncated => Outcome::Truncated,
+        }
+    }
+}
+
+/// Index of the record that goes out first: as `dns_xdp::zone::rotation` has it.
+#[inline(always)]
+fn first(entry: &Entry, count: u8, id: u16) -> usize {
+    if entry.flags & Entry::ROTATE == 0 { 0 } else { (usize::from(id) * usize::from(count)) >> 16 }
+}
+
+#[inline(always)]
+fn write_a(frame: Frame, mut at: usize, entry: &Entry, id: u16) -> Option<()> {
+    let count = usize::from(entry.ipv4_count);
+    let mut index = first(entry, entry.ipv4_count, id);
+    for _ in 0..count.min(ADDRESSES_MAX) {
+        let [first, second] = a_record(entry.ttl, *entry.ipv4.get(index)?);
+        let record: Region<A_LENGTH> = frame.region(at)?;
+        record.write(FIRST, first);
+        record.write(SECOND, second);
+        at += A_LENGTH;
+        index = if index + 1 < count { index + 1 } else { 0 };
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn write_aaaa(frame: Frame, mut at: usize, entry: &Entry, id: u16) -> Option<()> {
+    let count = usize::from(entry.ipv6_count);
+    let mut index = first(entry, entry.ipv6_count, id);
+    for _ in 0..count.min(ADDRESSES_MAX) {
+        let ([first, second, third], fourth) = aaaa_record(entry.ttl, *entry.ipv6.get(index)?);
+        let record: Region<AAAA_LENGTH> = frame.region(at)?;
+        record.write(FIRST, first);
+        record.write(SECOND, second);
+        record.write(THIRD, third);
+        record.write(FOURTH, fourth);
+        at += AAAA_LENGTH;
+        index = if index + 1 < count { index + 1 } else { 0 };
+    }
+    Some(())
+}
+
+/// Writes the SOA record in words of eight octets, the last of them overlapping the one before, and its owner.
+#[inline(always)]
+fn write_soa(frame: Frame, at: usize, head: &Head, owner: u16) -> Option<()> {
+    let last = at + usize::from(head.soa_length) - 8;
+    let mut to = at;
+    for word in &head.soa {
+        if to >= last {
+            break;
+        }
+        let region: Region<8> = frame.region(to)?;
+        region.write(FIRST, *word);
+        to += 8;
+    }
+    let region: Region<8> = frame.region(last)?;
+    region.write(FIRST, head.soa_last);
+    let region: Region<2> = frame.region(at)?;
+    region.write(OWNER, owner);
+    Some(())
+}

@@ -1,0 +1,76 @@
+//! The path of a query: the only control flow. A reading half that refuses, and a writing half that answers.
+use crate::edns::Edns;
+use crate::host::Host;
+use crate::link;
+use crate::outcome::Outcome;
+use crate::question::{Header, Question, qtype};
+use crate::reply::{Rcode, Records, Reply};
+use crate::table::{Entry, Head, slots};
+
+/// Answers the frame, or leaves it untouched; the outcome says which, and why.
+#[inline(always)]
+pub fn respond<H: Host>(host: &H) -> Outcome {
+    match read(host) {
+        Ok(reply) => reply.write(host),
+        Err(outcome) => outcome,
+    }
+}
+
+/// Reads inward from the link; the first thing that is not understood ends it. Writes nothing.
+#[inline(always)]
+fn read<H: Host>(host: &H) -> Result<Reply<'_>, Outcome> {
+    let frame = host.frame();
+    let datagram = link::read(host, frame)?;
+    let header = Header::read(frame, &datagram)?;
+    if !host.lease_lives() {
+        return Err(Outcome::LeaseExpired);
+    }
+    let head = host.head().ok_or(Outcome::NoZone)?;
+    let question = Question::read(frame, &datagram, head.seed)?;
+    let edns = if header.additional {
+        Edns::read(frame, question.end(), datagram.end)?
+    } else if question.end() == datagram.end {
+        Edns::NONE
+    } else {
+        return Err(Outcome::Trailing);
+    };
+    let records = match find(host, head, &question) {
+        Some(entry) => entry_records(head, entry, question.qtype)?,
+        None => {
+            question.name.below(frame, &head.apex, usize::from(head.apex_length))?;
+            negative(head, Rcode::NxDomain)?
+        }
+    };
+    Ok(Reply { datagram, header, question, edns, records }.fitted())
+}
+
+/// The name's entry, from one of its two slots.
+#[inline(always)]
+fn find<'t, H: Host>(host: &'t H, head: &Head, question: &Question) -> Option<&'t Entry> {
+    let frame = host.frame();
+    let (first, second) = slots(question.name.hash, head.mask);
+    for slot in [first, second] {
+        let entry = host.entry(head.base + slot)?;
+        if question.name.is(frame, &entry.name, usize::from(entry.length)) {
+            return Some(entry);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn entry_records<'t>(head: &'t Head, entry: &'t Entry, qtype: u16) -> Result<Records<'t>, Outcome> {
+    if entry.flags & Entry::RESERVED != 0 {
+        return Err(Outcome::Reserved);
+    }
+    match qtype {
+        qtype::A if entry.ipv4_count > 0 => Ok(Records::A(entry)),
+        qtype::AAAA if entry.ipv6_count > 0 => Ok(Records::Aaaa(entry)),
+        _ => negative(head, Rcode::NoError),
+    }
+}
+
+#[inline(always)]
+fn negative(head: &Head, rcode: Rcode) -> Result<Records<'_>, Outcome> {
+    if head.soa_length == 0 { Err(Outcome::Reserved) } else { Ok(Records::Soa(head, rcode)) }
+}

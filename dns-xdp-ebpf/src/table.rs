@@ -1,0 +1,301 @@
+//! The contract between kernel and userspace: what the maps hold, how large they are, what they are called.
+//!
+//! Everything here is laid out by userspace before the program reads it, and replaced, never edited, while it does.
+
+use crate::checksum::Sum;
+
+/// Version of every layout in this file. Pinned maps carry it in their names.
+pub const LAYOUT: u32 = 1;
+
+/// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
+/// is published: one pointer, seen by each packet before or after, never between.
+pub const ZONE: &str = "ZONE";
+/// The names: an array of [`Entry`], in two halves. The head says which half is in use.
+pub const NAMES: &str = "NAMES";
+/// The lease: an array of one `u64`, the jiffies up to which the program answers.
+pub const LEASE: &str = "LEASE";
+/// The served addresses: an array of [`Local`], [`LOCALS_CAPACITY`] of them.
+pub const LOCALS: &str = "LOCALS";
+/// The counters: a per-CPU array of `u64`, one for each [`Outcome`](crate::outcome::Outcome).
+pub const COUNTERS: &str = "COUNTERS";
+/// Global: the served UDP port, in network order.
+pub const PORT: &str = "PORT";
+/// Global: the seed of the served addresses' slots.
+pub const LOCALS_SEED: &str = "LOCALS_SEED";
+/// The program that answers.
+pub const RESPONDER: &str = "dns_xdp";
+/// The program that renews the lease; run by userspace over a [`Renewal`].
+pub const RENEW: &str = "renew_lease";
+
+/// Slots for served addresses: an address and interface has exactly one, which the seed makes collision-free.
+pub const LOCALS_CAPACITY: u32 = 1024;
+/// The most addresses of a family that the program answers for one name; larger RRsets go up.
+pub const ADDRESSES_MAX: usize = 16;
+/// The most octets of a name (RFC 1035, section 3.1), and of a name in words of eight.
+pub const NAME_MAX: usize = 255;
+/// See [`NAME_MAX`].
+pub const NAME_WORDS: usize = 32;
+/// The longest SOA record that fits a [`Head`]; negative answers of zones with a longer one go up.
+pub const SOA_MAX: usize = 256;
+/// The EDNS size of this server, and the most octets it sends over UDP (RFC 9715, section 3).
+pub const UDP_SIZE: u16 = 1232;
+
+/// A name in words of eight octets, lower case, uncompressed, padded with zeros.
+pub type NameWords = [u64; NAME_WORDS];
+
+/// One name and all that the kernel answers about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Entry {
+    /// Octets of the name with its final zero; 0: the slot is empty.
+    pub length: u8,
+    /// [`Entry::RESERVED`], [`Entry::ROTATE`].
+    pub flags: u8,
+    /// Addresses in `ipv4`.
+    pub ipv4_count: u8,
+    /// Addresses in `ipv6`.
+    pub ipv6_count: u8,
+    /// TTL of either RRset, in network order.
+    pub ttl: u32,
+    /// Folded sum of the A RRset as it goes out.
+    pub ipv4_sum: u16,
+    /// Folded sum of the AAAA RRset as it goes out.
+    pub ipv6_sum: u16,
+    _reserved: u32,
+    /// Addresses in network order.
+    pub ipv4: [u32; ADDRESSES_MAX],
+    /// The name.
+    pub name: NameWords,
+    /// Addresses in network order, in halves.
+    pub ipv6: [[u64; 2]; ADDRESSES_MAX],
+    _padding: [u64; 6],
+}
+
+impl Entry {
+    /// The name exists; every question about it goes up.
+    pub const RESERVED: u8 = 1;
+    /// The RRsets turn with the query's id.
+    pub const ROTATE: u8 = 2;
+    /// An empty slot.
+    pub const EMPTY: Entry = Entry {
+        length: 0,
+        flags: 0,
+        ipv4_count: 0,
+        ipv6_count: 0,
+        ttl: 0,
+        ipv4_sum: 0,
+        ipv6_sum: 0,
+        _reserved: 0,
+        ipv4: [0; ADDRESSES_MAX],
+        name: [0; NAME_WORDS],
+        ipv6: [[0; 2]; ADDRESSES_MAX],
+        _padding: [0; 6],
+    };
+
+    /// An entry of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
+    pub fn new(name: &NameWords, length: u8, flags: u8, ttl_seconds: u32) -> Self {
+        Entry { length, flags, ttl: ttl_seconds.to_be(), name: *name, ..Entry::EMPTY }
+    }
+
+    /// Appends an address to the A RRset; `false` when it is full.
+    pub fn push_ipv4(&mut self, octets: [u8; 4]) -> bool {
+        let Some(slot) = self.ipv4.get_mut(usize::from(self.ipv4_count)) else { return false };
+        let address = u32::from_ne_bytes(octets);
+        *slot = address;
+        self.ipv4_count += 1;
+        let [first, second] = crate::reply::a_record(self.ttl, address);
+        let sum = Sum::from_folded(self.ipv4_sum).add_u64(first).add_u64(second);
+        self.ipv4_sum = sum.fold();
+        true
+    }
+
+    /// Appends an address to the AAAA RRset; `false` when it is full.
+    pub fn push_ipv6(&mut self, octets: [u8; 16]) -> bool {
+        let Some(slot) = self.ipv6.get_mut(usize::from(self.ipv6_count)) else { return false };
+        let [high, low] = [0, 8].map(|at| {
+            let mut half = [0; 8];
+            half.copy_from_slice(&octets[at..at + 8]);
+            u64::from_ne_bytes(half)
+        });
+        *slot = [high, low];
+        self.ipv6_count += 1;
+        let (words, last) = crate::reply::aaaa_record(self.ttl, [high, low]);
+        let sum = words.into_iter().fold(Sum::from_folded(self.ipv6_sum), Sum::add_u64);
+        self.ipv6_sum = sum.add_u32(last).fold();
+        true
+    }
+}
+
+/// What the zone's answers have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Head {
+    /// Makes the slots of this zone's names; see [`slots`].
+    pub seed: u64,
+    /// Index of the first slot of the half in use.
+    pub base: u32,
+    /// Slots in a half, less one; a half has a power of two.
+    pub mask: u32,
+    /// Octets of the apex with its final zero.
+    pub apex_length: u16,
+    /// Octets of the SOA record; 0: negative answers go up.
+    pub soa_length: u16,
+    /// Folded sum of the SOA record.
+    pub soa_sum: u16,
+    _reserved: u16,
+    /// The apex.
+    pub apex: NameWords,
+    /// The SOA record of negative answers, its owner two octets of zero where the pointer to the apex goes.
+    pub soa: [u64; SOA_MAX / 8],
+    /// Its last eight octets.
+    pub soa_last: u64,
+}
+
+impl Head {
+    /// A head; negative answers go up when `soa` does not fit [`SOA_MAX`].
+    pub fn new(seed: u64, base: u32, mask: u32, apex: &NameWords, apex_length: u8, soa: &[u8]) -> Self {
+        let soa = if soa.len() > SOA_MAX { &[] } else { soa };
+        let mut words = [0; SOA_MAX / 8];
+        for (word, octets) in words.iter_mut().zip(soa.chunks(8)) {
+            let mut eight = [0; 8];
+            eight[..octets.len()].copy_from_slice(octets);
+            *word = u64::from_ne_bytes(eight);
+        }
+        Head {
+            seed,
+            base,
+            mask,
+            apex_length: u16::from(apex_length),
+            soa_length: soa.len() as u16,
+            soa_sum: Sum::ZERO.add_bytes(soa).fold(),
+            _reserved: 0,
+            apex: *apex,
+            soa: words,
+            soa_last: soa.last_chunk().map_or(0, |eight| u64::from_ne_bytes(*eight)),
+        }
+    }
+}
+
+/// A served address on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Local {
+    /// Network order, in halves; an IPv4 address is the second half's low 32 bits as they lie in memory, its first
+    /// half is [`Local::IPV4`].
+    pub address: [u64; 2],
+    /// Index of the interface; 0: the slot is empty.
+    pub interface: u32,
+    _reserved: u32,
+    /// The interface's MAC address, as the first six bytes of the word in memory.
+    pub mac: u64,
+}
+
+impl Local {
+    /// First half of an IPv4 address: no IPv6 address that a packet comes for begins with these 64 bits.
+    pub const IPV4: u64 = u64::MAX;
+    /// An empty slot.
+    pub const EMPTY: Local = Local { address: [0; 2], interface: 0, _reserved: 0, mac: 0 };
+
+    /// A served address.
+    pub fn new(interface: u32, address: core::net::IpAddr, mac: [u8; 6]) -> Self {
+        let address = match address {
+            core::net::IpAddr::V4(ipv4) => [Self::IPV4, u64::from(u32::from_ne_bytes(ipv4.octets()))],
+            core::net::IpAddr::V6(ipv6) => {
+                let both = ipv6.octets();
+                [0, 8].map(|at| {
+                    let mut half = [0; 8];
+                    half.copy_from_slice(&both[at..at + 8]);
+                    u64::from_ne_bytes(half)
+                })
+            }
+        };
+        let [a, b, c, d, e, f] = mac;
+        Local { address, interface, _reserved: 0, mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) }
+    }
+
+    /// The slot of an address on an interface.
+    #[inline(always)]
+    pub const fn slot(seed: u64, interface: u32, address: [u64; 2]) -> u32 {
+        let hash = mix(mix(seed ^ interface as u64, address[0]), address[1]);
+        hash as u32 & (LOCALS_CAPACITY - 1)
+    }
+}
+
+/// What [`RENEW`] finds at the start of its packet: for how many jiffies from now the lease is to live.
+/// `u64::MAX`: for ever; 0: it ends at once.
+pub type Renewal = u64;
+
+/// The deadline of a lease that never ends.
+pub const FOR_EVER: u64 = u64::MAX;
+
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Makes hashes of names blind to case, and to some other differences: equality is decided by comparison.
+const CASELESS: u64 = 0x2020_2020_2020_2020;
+
+/// One step of the hash. The product's best bits are its highest; swapping puts them where the next step spreads
+/// them again and where the slot is taken from.
+#[inline(always)]
+pub const fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(MULTIPLIER).swap_bytes()
+}
+
+/// One step of a name's hash, over eight of its octets in any case.
+#[inline(always)]
+pub const fn mix_name(hash: u64, word: u64) -> u64 {
+    mix(hash, word | CASELESS)
+}
+
+/// The two slots that a name with this hash may be in, as indexes into the half.
+#[inline(always)]
+pub const fn slots(hash: u64, mask: u32) -> (u32, u32) {
+    (hash as u32 & mask, mix(hash, 0) as u32 & mask)
+}
+
+/// A lower-case name in wire form as words, padded with zeros; `None` when it is longer than [`NAME_MAX`].
+pub fn words(wire: &[u8]) -> Option<(NameWords, u8)> {
+    let length = u8::try_from(wire.len()).ok()?;
+    let mut words = [0; NAME_WORDS];
+    for (word, octets) in words.iter_mut().zip(wire.chunks(8)) {
+        let mut eight = [0; 8];
+        eight[..octets.len()].copy_from_slice(octets);
+        *word = u64::from_ne_bytes(eight);
+    }
+    Some((words, length))
+}
+
+/// The hash of a name, as the program computes it over a question.
+pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
+    name.iter().take(usize::from(length).div_ceil(8)).fold(seed, |hash, word| mix_name(hash, *word))
+}
+
+const _: () = assert!(size_of::<Entry>() == 640, "a multiple of two cache lines, the first of which answer A");
+const _: () = assert!(size_of::<Head>() == 8 + 8 + 8 + 256 + 256 + 8);
+const _: () = assert!(size_of::<Local>() == 32);
+const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);
+
+macro_rules! bytes {
+    ($type:ty, $value:ident => $($part:expr),+ $(,)?) => {
+        impl $type {
+            /// The value as the map holds it.
+            pub fn to_bytes(&self) -> [u8; size_of::<$type>()] {
+                let $value = self;
+                let mut bytes = [0; size_of::<$type>()];
+                let mut at = 0;
+                $(for part in $part {
+                    let octets = part.to_ne_bytes();
+                    bytes[at..at + octets.len()].copy_from_slice(&octets);
+                    at += octets.len();
+                })+
+                debug_assert!(at <= bytes.len());
+                bytes
+            }
+        }
+    };
+}
+
+bytes!(Entry, it =>
+    [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl], [it.ipv4_sum, it.ipv6_sum], [it._reserved],
+    it.ipv4, it.name, it.ipv6.as_flattened().iter().copied());
+bytes!(Head, it =>
+    [it.seed], [it.base, it.mask], [it.apex_length, it.soa_length, it.soa_sum, it._reserved], it.apex, it.soa, [it.soa_last]);
+bytes!(Local, it => it.address, [it.interface, it._reserved], [it.mac]);
