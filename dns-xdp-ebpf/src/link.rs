@@ -115,7 +115,11 @@ pub fn read<H: Host>(host: &H) -> Result<Datagram, Outcome> {
     let interface = host.interface();
     match host.local(interface, destination) {
         Some(local) if local.address == destination && local.interface == interface => {
-            if mac == local.mac { Ok(datagram) } else { Err(Outcome::ForeignMac) }
+            if mac == local.mac {
+                Ok(datagram)
+            } else {
+                Err(Outcome::ForeignMac)
+            }
         }
         _ => Err(Outcome::ForeignAddress),
     }

@@ -221,11 +221,14 @@ impl Local {
     }
 }
 
-/// What [`RENEW`] finds at the start of its packet: for how many jiffies from now the lease is to live.
-/// `u64::MAX`: for ever; 0: it ends at once.
-pub type Renewal = u64;
-
-/// The deadline of a lease that never ends.
+/// The packet of [`RENEW`]: three `u64`. The first is for how many jiffies from now the lease is to live; the program
+/// writes what jiffies it is now into the second, and up to which the lease lived into the third.
+pub const RENEWAL_LENGTH: usize = 24;
+/// The lease ends at once.
+pub const RENEW_ENDED: u64 = 0;
+/// The lease is left as it is: for reading it.
+pub const RENEW_UNCHANGED: u64 = u64::MAX - 1;
+/// The lease never ends; also the deadline of such a lease.
 pub const FOR_EVER: u64 = u64::MAX;
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -268,7 +271,8 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
     name.iter().take(usize::from(length).div_ceil(8)).fold(seed, |hash, word| mix_name(hash, *word))
 }
 
-const _: () = assert!(size_of::<Entry>() == 640, "a multiple of two cache lines, the first of which answer A");
+const _: () =
+    assert!(size_of::<Entry>() == 640, "a multiple of two cache lines, the first of which answer A");
 const _: () = assert!(size_of::<Head>() == 8 + 8 + 8 + 256 + 256 + 8);
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);
