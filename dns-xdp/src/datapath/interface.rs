@@ -13,29 +13,29 @@ use super::Error;
 
 /// An interface as the kernel describes it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
+pub(super) struct Interface {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// Its index, which a new interface of the same name does not share.
-    pub index: u32,
+    pub(super) index: u32,
     /// Its MAC address.
-    pub mac: [u8; 6],
+    pub(super) mac: [u8; 6],
     /// The XDP program on it.
-    pub program: Option<OnInterface>,
+    pub(super) program: Option<OnInterface>,
 }
 
 /// An XDP program on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OnInterface {
+pub(super) struct OnInterface {
     /// The kernel's number of the program.
-    pub id: u32,
+    pub(super) id: u32,
     /// In the driver; otherwise in the network stack.
-    pub native: bool,
+    pub(super) native: bool,
 }
 
 impl Interface {
     /// Asks the kernel about an interface.
-    pub fn find(name: &str) -> Result<Self, Error> {
+    pub(super) fn find(name: &str) -> Result<Self, Error> {
         let message = ask(name).map_err(|error| match error.raw_os_error() {
             Some(libc::ENODEV) => {
                 let present = present().join(", ");

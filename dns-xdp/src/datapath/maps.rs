@@ -21,7 +21,7 @@ type HeadMap = Array<MapData, HeadBytes>;
 const BASE: std::ops::Range<usize> = 8..12;
 
 /// The maps of the loaded program.
-pub struct Maps {
+pub(super) struct Maps {
     zone: ArrayOfMaps<MapData, HeadMap>,
     names: Array<MapData, EntryBytes>,
     counters: PerCpuArray<MapData, u64>,
@@ -35,7 +35,7 @@ pub struct Maps {
 
 impl Maps {
     /// Takes the maps of a loaded object.
-    pub fn take(object: &mut Ebpf, half: u32) -> Result<Self, Error> {
+    pub(super) fn take(object: &mut Ebpf, half: u32) -> Result<Self, Error> {
         let zone: ArrayOfMaps<MapData, HeadMap> = take(object, table::ZONE)?;
         let names = take(object, table::NAMES)?;
         let counters = take(object, table::COUNTERS)?;
@@ -51,7 +51,7 @@ impl Maps {
 
     /// Writes the zone into the half that no packet reads, and then turns to it. The kernel returns from that only
     /// when no program reads the other half any more.
-    pub fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
+    pub(super) fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
         let laid_out = layout::lay_out(zone, self.half, self.seed);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, self.half / 2))?;
         let base = if self.base == Some(0) { self.half } else { 0 };
@@ -93,7 +93,7 @@ impl Maps {
     }
 
     /// Every outcome's counter, summed over the CPUs.
-    pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
+    pub(super) fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
         let counted = Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::NotForUs);
         counted
             .map(|outcome| {
@@ -112,28 +112,31 @@ fn base_of(head: &HeadBytes) -> u32 {
 }
 
 /// Takes a map out of the object.
-pub fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(object: &mut Ebpf, name: &str) -> Result<M, Error> {
+pub(super) fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(
+    object: &mut Ebpf,
+    name: &str,
+) -> Result<M, Error> {
     let map = object.take_map(name).ok_or_else(|| Error::new(format!("the program has no map {name}")))?;
     M::try_from(map).map_err(|error| Error::map(name, error))
 }
 
 /// The lease as it was before it was renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
+pub(super) struct Lease {
     now: u64,
     deadline: u64,
 }
 
 impl Lease {
     /// Whether the program answered.
-    pub fn lived(self) -> bool {
+    pub(super) fn lived(self) -> bool {
         self.now <= self.deadline
     }
 }
 
 /// How long the program may answer from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewal {
+pub(super) enum Renewal {
     /// For this long; not at all, when it is zero.
     For(Duration),
     /// Until it is told otherwise.
@@ -143,7 +146,7 @@ pub enum Renewal {
 }
 
 /// Runs the program that renews the lease.
-pub fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
+pub(super) fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
     let jiffies = match renewal {
         Renewal::For(Duration::ZERO) => RENEW_ENDED,
         Renewal::For(life) => jiffies(life),

@@ -22,14 +22,14 @@ const MAPS: &str = "maps-";
 
 /// The pin directory of one daemon.
 #[derive(Debug, Clone)]
-pub struct Pins {
+pub(super) struct Pins {
     directory: PathBuf,
     half: u32,
 }
 
 impl Pins {
     /// Makes the directory, and mounts the BPF filesystem where it belongs if nobody has.
-    pub fn create(directory: &Path, half: u32) -> Result<Self, Error> {
+    pub(super) fn create(directory: &Path, half: u32) -> Result<Self, Error> {
         let pins = Pins { directory: directory.to_owned(), half };
         pins.make(directory)?;
         Ok(pins)
@@ -58,7 +58,7 @@ impl Pins {
     }
 
     /// Makes the directory of the maps; `true` when it was there.
-    pub fn adopt_maps(&self) -> Result<bool, Error> {
+    pub(super) fn adopt_maps(&self) -> Result<bool, Error> {
         let maps = self.maps();
         match fs::create_dir(&maps) {
             Ok(()) => Ok(false),
@@ -68,17 +68,17 @@ impl Pins {
     }
 
     /// Where a map is pinned.
-    pub fn map(&self, name: &str) -> PathBuf {
+    pub(super) fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
     }
 
     /// Removes the maps of this layout.
-    pub fn remove_maps(&self) {
+    pub(super) fn remove_maps(&self) {
         remove(&self.maps());
     }
 
     /// Removes the maps of other layouts, which no attached program uses any more.
-    pub fn remove_other_maps(&self) {
+    pub(super) fn remove_other_maps(&self) {
         let ours = self.maps();
         for path in entries(&self.directory).filter(|path| starts_with(path, MAPS) && *path != ours) {
             remove(&path);
@@ -86,17 +86,17 @@ impl Pins {
     }
 
     /// Where the program is pinned.
-    pub fn program(&self) -> PathBuf {
+    pub(super) fn program(&self) -> PathBuf {
         self.directory.join("program")
     }
 
     /// Where an interface's link is pinned.
-    pub fn link(&self, interface: &str) -> PathBuf {
+    pub(super) fn link(&self, interface: &str) -> PathBuf {
         self.directory.join(format!("{LINK}{interface}"))
     }
 
     /// The interfaces that a link is pinned for.
-    pub fn linked(&self) -> Vec<String> {
+    pub(super) fn linked(&self) -> Vec<String> {
         let links = entries(&self.directory).filter(|path| starts_with(path, LINK));
         links.filter_map(|path| Some(path.file_name()?.to_str()?.strip_prefix(LINK)?.to_owned())).collect()
     }
@@ -110,7 +110,7 @@ impl Pins {
 ///
 /// # Errors
 /// A link cannot be unpinned. What can be removed is removed all the same.
-pub fn remove_all(directory: &Path) -> io::Result<Vec<String>> {
+pub(super) fn remove_all(directory: &Path) -> io::Result<Vec<String>> {
     let mut removed = Vec::new();
     for path in entries(directory).collect::<Vec<_>>() {
         if starts_with(&path, LINK) {
@@ -140,7 +140,7 @@ fn starts_with(path: &Path, prefix: &str) -> bool {
 }
 
 /// Removes a file or a directory with all that is in it; what cannot be removed is told.
-pub fn remove(path: &Path) {
+pub(super) fn remove(path: &Path) {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     if let Err(error) = removed
         && error.kind() != io::ErrorKind::NotFound

@@ -21,21 +21,21 @@ const RESPONDER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/
 const LOG_LEVEL: aya_log::Level = aya_log::Level::Debug;
 
 /// How an object is loaded.
-pub struct Options<'a> {
+pub(super) struct Options<'a> {
     /// Where its maps are pinned, or to be pinned; `None`: nowhere.
-    pub pins: Option<&'a Pins>,
+    pub(super) pins: Option<&'a Pins>,
     /// Slots in a half of the table.
-    pub half: u32,
+    pub(super) half: u32,
     /// The served addresses.
-    pub locals: &'a [Local],
+    pub(super) locals: &'a [Local],
     /// The served port.
-    pub port: u16,
+    pub(super) port: u16,
     /// Whether the program logs.
-    pub log: bool,
+    pub(super) log: bool,
 }
 
 /// Loads the object and verifies its programs.
-pub fn load(options: &Options<'_>) -> Result<Ebpf, Error> {
+pub(super) fn load(options: &Options<'_>) -> Result<Ebpf, Error> {
     let seed = locals_seed(options.locals);
     let port = options.port.to_be();
     let log_level = if options.log { LOG_LEVEL as u8 } else { 0 };
@@ -63,7 +63,7 @@ pub fn load(options: &Options<'_>) -> Result<Ebpf, Error> {
 }
 
 /// The served addresses on each interface.
-pub fn locals(interfaces: &[Interface], addresses: &[IpAddr]) -> Result<Vec<Local>, Error> {
+pub(super) fn locals(interfaces: &[Interface], addresses: &[IpAddr]) -> Result<Vec<Local>, Error> {
     let each = |interface: &Interface| {
         let (index, mac) = (interface.index, interface.mac);
         addresses.iter().map(move |address| Local::new(index, *address, mac)).collect::<Vec<_>>()
@@ -95,14 +95,14 @@ fn locals_seed(locals: &[Local]) -> u64 {
 }
 
 /// One of the object's programs.
-pub fn program<'a>(object: &'a Ebpf, name: &str) -> Result<&'a Xdp, Error> {
+pub(super) fn program<'a>(object: &'a Ebpf, name: &str) -> Result<&'a Xdp, Error> {
     let program =
         object.program(name).ok_or_else(|| Error::new(format!("the object has no program {name}")))?;
     program.try_into().map_err(|error: ProgramError| Error::loading(error.into()))
 }
 
 /// One of the object's programs.
-pub fn program_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
+pub(super) fn program_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
     let program =
         object.program_mut(name).ok_or_else(|| Error::new(format!("the object has no program {name}")))?;
     program.try_into().map_err(|error: ProgramError| Error::loading(error.into()))
@@ -110,7 +110,12 @@ pub fn program_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, 
 
 /// Attaches the program to an interface in the first mode of the ladder that the kernel accepts, and pins the link;
 /// or swaps the program in where a pinned link has a predecessor's.
-pub fn attach(object: &mut Ebpf, interface: &Interface, mode: Mode, pins: &Pins) -> Result<Attached, Error> {
+pub(super) fn attach(
+    object: &mut Ebpf,
+    interface: &Interface,
+    mode: Mode,
+    pins: &Pins,
+) -> Result<Attached, Error> {
     let pin = pins.link(&interface.name);
     let program = program_mut(object, table::RESPONDER)?;
     if let Some(link) = swap(program, interface, &pin)? {
@@ -168,7 +173,7 @@ fn swap(program: &mut Xdp, interface: &Interface, pin: &Path) -> Result<Option<A
 }
 
 /// Refuses an interface that another daemon of ours answers on, and tells of programs that are not ours.
-pub fn check_free(interface: &Interface, mode: Mode, pins: &Pins) -> Result<Mode, Error> {
+pub(super) fn check_free(interface: &Interface, mode: Mode, pins: &Pins) -> Result<Mode, Error> {
     let Some(there) = interface.program else { return Ok(mode) };
     if pins.link(&interface.name).exists() {
         return Ok(mode);
