@@ -108,7 +108,11 @@ mod tests {
         for split in 0..bytes.len() {
             let head = Sum::ZERO.add_bytes(&bytes[..split]);
             let tail = Sum::ZERO.add_bytes(&bytes[split..]);
-            assert_eq!(head.add_at(split, tail).fold(), Sum::ZERO.add_bytes(&bytes).fold(), "split at {split}");
+            assert_eq!(
+                head.add_at(split, tail).fold(),
+                Sum::ZERO.add_bytes(&bytes).fold(),
+                "split at {split}"
+            );
         }
     }
 

@@ -3,7 +3,10 @@
 //! The kernel's verifier accepts an access to a packet only through a pointer that it has seen compared with the
 //! packet's end, and it recognises the pointer by its origin: `start + offset`, computed once, checked, and used.
 //! A [`Region`] is such a pointer with its checked length in its type; a [`Field`] is an offset within one.
-#![expect(unsafe_code, reason = "this module is where packets are dereferenced, behind the check of Frame::region")]
+#![expect(
+    unsafe_code,
+    reason = "this module is where packets are dereferenced, behind the check of Frame::region"
+)]
 
 use core::marker::PhantomData;
 

@@ -9,12 +9,12 @@ fn main() {}
 mod hook {
     #![expect(unsafe_code, reason = "maps, context and helpers belong to the kernel")]
 
+    use aya_ebpf::Global;
     use aya_ebpf::bindings::{xdp_action, xdp_md};
     use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray};
     use aya_ebpf::helpers::{bpf_jiffies64, bpf_xdp_adjust_tail};
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
-    use aya_ebpf::Global;
     use aya_log_ebpf::debug;
     use dns_xdp_ebpf::frame::{Field, Frame, Region};
     use dns_xdp_ebpf::host::Host;

@@ -109,7 +109,9 @@ impl Question {
         }
         let qtype = (both >> 16) as u16;
         match qtype {
-            0 | qtype::NS | qtype::SOA | qtype::OPT | qtype::META_FIRST..=qtype::META_LAST => Err(Outcome::Type),
+            0 | qtype::NS | qtype::SOA | qtype::OPT | qtype::META_FIRST..=qtype::META_LAST => {
+                Err(Outcome::Type)
+            }
             _ => Ok(Question { name, qtype, type_class }),
         }
     }

@@ -268,7 +268,8 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
     name.iter().take(usize::from(length).div_ceil(8)).fold(seed, |hash, word| mix_name(hash, *word))
 }
 
-const _: () = assert!(size_of::<Entry>() == 640, "a multiple of two cache lines, the first of which answer A");
+const _: () =
+    assert!(size_of::<Entry>() == 640, "a multiple of two cache lines, the first of which answer A");
 const _: () = assert!(size_of::<Head>() == 8 + 8 + 8 + 256 + 256 + 8);
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);

@@ -44,9 +44,8 @@ impl fmt::Display for Subject {
 pub struct Report {
     /// Who was probed.
     pub subject: Subject,
-    /// The address that was probed. A report on an address that is no longer the subject's is out of date: it
-    /// may have been under way when the node was changed.
-    pub address: IpAddr,
+    /// Which start of its probes this belongs to: [`Prober::is_current`].
+    start: u64,
     /// When the probe ended, since the prober's origin.
     pub at: Duration,
     /// What it found out.
@@ -60,38 +59,53 @@ pub struct Prober {
     origin: Instant,
     reports: mpsc::Sender<Report>,
     tasks: BTreeMap<Subject, Task>,
+    starts: u64,
+}
+
+/// Where and how a subject is probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where.
+    pub address: IpAddr,
+    /// How.
+    pub probe: Probe,
+}
+
+/// Who is to be probed. Witnesses are asked what the first node is asked: one that refuses the connection is
+/// as good a witness as one that takes it.
+pub fn targets(nodes: &[Node], witnesses: &[IpAddr]) -> BTreeMap<Subject, Target> {
+    let target = |address, node: &Node| Target { address, probe: node.probe.clone() };
+    let of_node = |node: &Node| (Subject::Node(node.name.clone()), target(node.probe_address(), node));
+    let of_witness =
+        |&address: &IpAddr| nodes.first().map(|first| (Subject::Witness(address), target(address, first)));
+    nodes.iter().map(of_node).chain(witnesses.iter().filter_map(of_witness)).collect()
 }
 
 impl Prober {
     /// Probes nothing yet. The times in the reports count from `origin`.
     pub fn new(origin: Instant, reports: mpsc::Sender<Report>) -> Self {
-        Prober { origin, reports, tasks: BTreeMap::new() }
+        Prober { origin, reports, tasks: BTreeMap::new(), starts: 0 }
     }
 
-    /// Probes these nodes and witnesses from now on, and no others. Who has neither address nor probe changed
-    /// is left alone; who is new or changed is probed at once. Witnesses are asked what the first node is
-    /// asked: one that refuses the connection is as good a witness as one that takes it.
+    /// Probes these from now on, and no others. Who has neither address nor probe changed is left alone; who
+    /// is new or changed is probed at once.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn reconcile(&mut self, nodes: &[Node], witnesses: &[IpAddr]) {
-        let mut wanted: BTreeMap<Subject, Target> = BTreeMap::new();
-        for node in nodes {
-            let target = Target { address: node.probe_address(), probe: node.probe.clone() };
-            wanted.insert(Subject::Node(node.name.clone()), target);
-        }
-        for (node, &address) in
-            nodes.iter().take(1).flat_map(|first| witnesses.iter().map(move |w| (first, w)))
-        {
-            wanted.insert(Subject::Witness(address), Target { address, probe: node.probe.clone() });
-        }
-        self.tasks.retain(|subject, task| wanted.get(subject) == Some(&task.target));
-        for (subject, target) in wanted {
-            if !self.tasks.contains_key(&subject) {
-                let task = self.start(subject.clone(), target);
-                self.tasks.insert(subject, task);
+    pub fn reconcile(&mut self, targets: &BTreeMap<Subject, Target>) {
+        self.tasks.retain(|subject, task| targets.get(subject) == Some(&task.target));
+        for (subject, target) in targets {
+            if !self.tasks.contains_key(subject) {
+                let task = self.start(subject.clone(), target.clone());
+                self.tasks.insert(subject.clone(), task);
             }
         }
+    }
+
+    /// Whether a report is about its subject as it is probed now. One that was under way when the subject was
+    /// changed or removed is not.
+    pub fn is_current(&self, report: &Report) -> bool {
+        self.tasks.get(&report.subject).is_some_and(|task| task.start == report.start)
     }
 
     /// Gives every probe the rate that its verdict asks for; to be called after each observation.
@@ -106,10 +120,12 @@ impl Prober {
         }
     }
 
-    fn start(&self, subject: Subject, target: Target) -> Task {
+    fn start(&mut self, subject: Subject, target: Target) -> Task {
+        self.starts += 1;
+        let start = self.starts;
         let (delay, pace) = watch::channel(target.probe.interval);
-        let rounds = Rounds { origin: self.origin, reports: self.reports.clone(), subject, pace };
-        Task { handle: tokio::spawn(rounds.run(target.clone())), delay, target }
+        let rounds = Rounds { origin: self.origin, reports: self.reports.clone(), subject, start, pace };
+        Task { handle: tokio::spawn(rounds.run(target.clone())), start, delay, target }
     }
 }
 
@@ -119,15 +135,10 @@ fn delays(verdicts: &BTreeMap<Subject, Verdict>) -> impl Iterator<Item = (&Subje
     verdicts.iter().map(move |(subject, verdict)| (subject, delay(verdict)))
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    address: IpAddr,
-    probe: Probe,
-}
-
 #[derive(Debug)]
 struct Task {
     target: Target,
+    start: u64,
     delay: watch::Sender<Duration>,
     handle: JoinHandle<()>,
 }
@@ -143,6 +154,7 @@ struct Rounds {
     origin: Instant,
     reports: mpsc::Sender<Report>,
     subject: Subject,
+    start: u64,
     pace: watch::Receiver<Duration>,
 }
 
@@ -154,7 +166,7 @@ impl Rounds {
             let start = Instant::now();
             let observation = probe(&target.probe, target.address).await;
             let at = self.origin.elapsed();
-            let report = Report { subject: self.subject.clone(), address: target.address, at, observation };
+            let report = Report { subject: self.subject.clone(), start: self.start, at, observation };
             if self.reports.send(report).await.is_err() || self.rest(start, share).await.is_err() {
                 return;
             }
@@ -230,7 +242,8 @@ mod tests {
     async fn every_node_and_witness_is_probed_at_once() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&[node("node1", port), node("node2", port)], &[Ipv4Addr::LOCALHOST.into()]);
+        prober
+            .reconcile(&targets(&[node("node1", port), node("node2", port)], &[Ipv4Addr::LOCALHOST.into()]));
         let mut subjects: Vec<_> =
             drain(&mut received).await.into_iter().map(|report| report.subject).collect();
         subjects.sort();
@@ -242,15 +255,17 @@ mod tests {
     async fn only_nodes_that_are_new_or_changed_are_probed_anew() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&[node("node1", port), node("node2", port)], &[]);
-        drain(&mut received).await;
+        prober.reconcile(&targets(&[node("node1", port), node("node2", port)], &[]));
+        let before = drain(&mut received).await;
         let moved = Node { ipv4: Some(Ipv4Addr::new(127, 0, 0, 2)), ..node("node2", port) };
-        prober.reconcile(&[node("node1", port), moved], &[]);
+        prober.reconcile(&targets(&[node("node1", port), moved], &[]));
         let reports = drain(&mut received).await;
         let [report] = reports.as_slice() else { panic!("{reports:?}") };
         assert_eq!(report.subject, Subject::Node("node2".to_owned()));
-        assert_eq!(report.address, IpAddr::from([127, 0, 0, 2]));
-        prober.reconcile(&[], &[]);
+        assert!(prober.is_current(report));
+        let current = before.iter().filter(|report| prober.is_current(report));
+        assert_eq!(current.map(|report| report.subject.to_string()).collect::<Vec<_>>(), ["node1"]);
+        prober.reconcile(&targets(&[], &[]));
         assert!(drain(&mut received).await.is_empty() && prober.tasks.is_empty());
     }
 
@@ -259,7 +274,7 @@ mod tests {
         let (closed, port) = listener();
         drop(closed);
         let (mut prober, mut received) = prober();
-        prober.reconcile(&[node("node1", port)], &[]);
+        prober.reconcile(&targets(&[node("node1", port)], &[]));
         let first = received.recv().await.unwrap();
         let mut verdict = Verdict::new(&node("node1", port).probe);
         verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
@@ -274,7 +289,7 @@ mod tests {
     async fn a_prober_that_is_dropped_probes_no_more() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&[node("node1", port)], &[]);
+        prober.reconcile(&targets(&[node("node1", port)], &[]));
         drain(&mut received).await;
         drop(prober);
         assert!(received.recv().await.is_none());

@@ -31,15 +31,22 @@ pub enum Health {
     Recovering,
 }
 
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Health {
+    /// As `status`, the log and the metrics show it.
+    pub const fn text(self) -> &'static str {
+        match self {
             Health::Unknown => "unknown",
             Health::Up => "up",
             Health::Suspect => "suspect",
             Health::Down => "down",
             Health::Recovering => "recovering",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.text())
     }
 }
 
@@ -87,6 +94,7 @@ pub struct Verdict {
     failures: u32,
     successes: u32,
     visible: bool,
+    inconclusive: bool,
     since: Duration,
     reason: Option<String>,
 }
@@ -100,6 +108,7 @@ impl Verdict {
             failures: 0,
             successes: 0,
             visible: false,
+            inconclusive: false,
             since: Duration::ZERO,
             reason: None,
         }
@@ -110,6 +119,7 @@ impl Verdict {
     /// Failures accumulate: while suspect, only `rise` successes in a row clear the count, so that a link
     /// that loses every other packet is found out.
     pub fn observe(&mut self, now: Duration, observation: &Observation) -> Option<Transition> {
+        self.inconclusive = matches!(observation, Observation::Inconclusive { .. });
         let to = match observation {
             Observation::Success { .. } => self.succeed(),
             Observation::Failure(failure) => self.fail(failure),
@@ -169,6 +179,11 @@ impl Verdict {
     /// Whether the host answered anything to the last probe that was made.
     pub fn visible(&self) -> bool {
         self.visible
+    }
+
+    /// Whether the last probe could not be made, for a reason of our own; [`Verdict::reason`] has it.
+    pub fn inconclusive(&self) -> bool {
+        self.inconclusive
     }
 
     /// When the health became what it is; zero while unknown.
@@ -276,7 +291,7 @@ mod tests {
     fn our_own_sickness_is_never_read_as_down() {
         let mut verdict = Verdict::new(&probe(1, 1));
         assert_eq!(course(&mut verdict, "+????"), [Up; 5]);
-        assert!(verdict.visible());
+        assert!(verdict.visible() && verdict.inconclusive());
         assert_eq!(verdict.reason(), Some("too many open files"));
         assert_eq!(course(&mut verdict, "+"), [Up]);
         assert_eq!(verdict.reason(), None);
