@@ -3,6 +3,7 @@
 //! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the
 //! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
 mod probe;
+mod schedule;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -13,12 +14,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use probe::probe;
 pub use verdict::{Failure, Health, Observation, Transition, Verdict};
 
+use self::schedule::Schedule;
 use crate::cluster::{Node, Probe};
 
 /// Who is probed.
@@ -46,14 +48,13 @@ pub struct Report {
     pub subject: Subject,
     /// Which start of its probes this belongs to: [`Prober::is_current`].
     start: u64,
-    /// When the probe ended, since the prober's origin.
+    /// When it counts, since the prober's origin.
     pub at: Duration,
     /// What it found out.
     pub observation: Observation,
 }
 
-/// Probes every node and witness, each in a task of its own with never more than one probe under way.
-/// Dropping it ends the probes.
+/// Probes every node and witness, each in a task of its own. Dropping it ends the probes.
 #[derive(Debug)]
 pub struct Prober {
     origin: Instant,
@@ -110,7 +111,7 @@ impl Prober {
 
     /// Gives every probe the rate that its verdict asks for; to be called after each observation.
     ///
-    /// While any of them is suspect all are probed fast. A server that has lost its network thus sees that it
+    /// While any of them is in doubt all are probed fast. A server that has lost its network thus sees that it
     /// is alone before it declares the first node down (with `fall` at three or more).
     pub fn pace(&self, verdicts: &BTreeMap<Subject, Verdict>) {
         for (subject, delay) in delays(verdicts) {
@@ -130,8 +131,8 @@ impl Prober {
 }
 
 fn delays(verdicts: &BTreeMap<Subject, Verdict>) -> impl Iterator<Item = (&Subject, Duration)> {
-    let suspicion = verdicts.values().any(|verdict| verdict.health() == Health::Suspect);
-    let delay = move |verdict: &Verdict| if suspicion { verdict.fast_delay() } else { verdict.next_delay() };
+    let doubt = verdicts.values().any(Verdict::in_doubt);
+    let delay = move |verdict: &Verdict| if doubt { verdict.fast_delay() } else { verdict.next_delay() };
     verdicts.iter().map(move |(subject, verdict)| (subject, delay(verdict)))
 }
 
@@ -140,7 +141,7 @@ struct Task {
     target: Target,
     start: u64,
     delay: watch::Sender<Duration>,
-    handle: JoinHandle<()>,
+    handle: JoinHandle<Result<(), Unheard>>,
 }
 
 impl Drop for Task {
@@ -149,7 +150,7 @@ impl Drop for Task {
     }
 }
 
-/// The probes of one subject, one after the other.
+/// The probes of one subject.
 struct Rounds {
     origin: Instant,
     reports: mpsc::Sender<Report>,
@@ -158,32 +159,49 @@ struct Rounds {
     pace: watch::Receiver<Duration>,
 }
 
+/// Nobody listens any more.
+#[derive(Debug)]
+struct Unheard;
+
 impl Rounds {
-    async fn run(mut self, target: Target) {
-        // The first probe is made at once; a first pause of random length then keeps the nodes' probes apart.
-        let mut share = random_share();
+    async fn run(mut self, target: Target) -> Result<(), Unheard> {
+        let mut schedule = Schedule::new(&target.probe, random_share());
+        let mut attempts = JoinSet::new();
         loop {
-            let start = Instant::now();
-            let observation = probe(&target.probe, target.address).await;
-            let at = self.origin.elapsed();
-            let report = Report { subject: self.subject.clone(), start: self.start, at, observation };
-            if self.reports.send(report).await.is_err() || self.rest(start, share).await.is_err() {
-                return;
+            // A pace that changes meanwhile counts at once, or the promise of a detection time would not hold.
+            let delay = *self.pace.borrow_and_update();
+            let (due, overdue) = (schedule.due(delay), schedule.overdue());
+            tokio::select! {
+                biased;
+                Some(Ok((number, observation))) = attempts.join_next() => {
+                    for observation in schedule.end(number, observation) {
+                        self.report(observation).await?;
+                    }
+                }
+                changed = self.pace.changed() => changed.map_err(|_| Unheard)?,
+                () = until(self.origin, overdue) => {
+                    schedule.doubt(self.origin.elapsed());
+                    self.report(Observation::Overdue).await?;
+                }
+                () = until(self.origin, due) => {
+                    let (number, target) = (schedule.start(self.origin.elapsed()), target.clone());
+                    attempts.spawn(async move { (number, probe(&target.probe, target.address).await) });
+                }
             }
-            share = 1.0;
         }
     }
 
-    /// Waits until `share` of the delay has passed since `start`. The promise of a detection time holds
-    /// because delays run from start to start, and because a delay that is changed meanwhile counts at once.
-    async fn rest(&mut self, start: Instant, share: f64) -> Result<(), watch::error::RecvError> {
-        loop {
-            let due = start + self.pace.borrow_and_update().mul_f64(share);
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => return Ok(()),
-                changed = self.pace.changed() => changed?,
-            }
-        }
+    async fn report(&self, observation: Observation) -> Result<(), Unheard> {
+        let (subject, at) = (self.subject.clone(), self.origin.elapsed());
+        let report = Report { subject, start: self.start, at, observation };
+        self.reports.send(report).await.map_err(|_| Unheard)
+    }
+}
+
+async fn until(origin: Instant, moment: Option<Duration>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(origin + moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -194,6 +212,7 @@ fn random_share() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::schedule::tests::Simulation;
     use super::*;
     use crate::cluster::ProbeKind;
     use proptest::prelude::*;
@@ -233,7 +252,10 @@ mod tests {
     async fn drain(received: &mut mpsc::Receiver<Report>) -> Vec<Report> {
         let mut reports = Vec::new();
         while let Ok(Some(report)) = tokio::time::timeout(Duration::from_millis(200), received.recv()).await {
-            reports.push(report);
+            // A machine under load may take longer than the short intervals here.
+            if report.observation != Observation::Overdue {
+                reports.push(report);
+            }
         }
         reports
     }
@@ -295,35 +317,57 @@ mod tests {
         assert!(received.recv().await.is_none());
     }
 
+    #[tokio::test]
+    async fn a_silent_host_is_tried_again_before_the_first_attempt_has_ended() {
+        let (_listener, _occupant, port) = full_listener();
+        let (mut prober, mut received) = prober();
+        prober.reconcile(&targets(&[node("node1", port)], &[]));
+        let mut verdict = Verdict::new(&node("node1", port).probe);
+        verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
+        let mut seen = Vec::new();
+        while verdict.serving() == Some(true) {
+            let report = received.recv().await.unwrap();
+            verdict.observe(report.at, &report.observation);
+            prober.pace(&BTreeMap::from([(report.subject, verdict.clone())]));
+            seen.push(report.at);
+        }
+        let took = *seen.last().unwrap();
+        let timeout = probe_of(port, SLOW).timeout;
+        assert!(took >= timeout && took < 2 * timeout, "{seen:?}");
+    }
+
+    /// A port whose accept queue is full: it answers nothing.
+    fn full_listener() -> (socket2::Socket, std::net::TcpStream, u16) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        socket.listen(0).unwrap();
+        let target = socket.local_addr().unwrap().as_socket().unwrap();
+        let occupant = std::net::TcpStream::connect(target).unwrap();
+        (socket, occupant, target.port())
+    }
+
     /// Cuts a server off from nodes whose last successful probes started `ages` before, and tells how many
     /// nodes it still sees when it declares the first one down.
     fn still_visible_at_first_down(probe: &Probe, ages: &[u64]) -> usize {
-        const TICK: Duration = Duration::from_millis(1);
-        let silence = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });
-        let mut verdict = Verdict::new(probe);
-        verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
-        let subjects = (0..ages.len()).map(|index| Subject::Node(index.to_string()));
-        let mut verdicts: BTreeMap<_, _> = subjects.map(|subject| (subject, verdict.clone())).collect();
-        let mut starts: Vec<_> = ages.iter().map(|&age| SLOW - Duration::from_millis(age)).collect();
-        let mut under_way = vec![false; ages.len()];
-        let mut now = SLOW;
+        let simulation = |(index, &age): (usize, &u64)| {
+            let simulation = Simulation::new(probe, SLOW - Duration::from_millis(age));
+            (Subject::Node(index.to_string()), simulation)
+        };
+        let mut clock = SLOW;
+        let mut nodes: BTreeMap<Subject, Simulation> = ages.iter().enumerate().map(simulation).collect();
         loop {
-            for (index, verdict) in verdicts.values_mut().enumerate() {
-                if under_way[index] && now >= starts[index] + probe.timeout {
-                    under_way[index] = false;
-                    verdict.observe(now, &silence);
-                }
-            }
+            let verdicts: BTreeMap<Subject, Verdict> =
+                nodes.iter().map(|(subject, node)| (subject.clone(), node.verdict.clone())).collect();
             if verdicts.values().any(|verdict| verdict.health() == Health::Down) {
                 return verdicts.values().filter(|verdict| verdict.visible()).count();
             }
-            for (index, (_, delay)) in delays(&verdicts).enumerate() {
-                if !under_way[index] && now >= starts[index] + delay {
-                    under_way[index] = true;
-                    starts[index] = now;
-                }
-            }
-            now += TICK;
+            let delays: BTreeMap<&Subject, Duration> = delays(&verdicts).collect();
+            let next =
+                nodes.iter().map(|(subject, node)| (node.next(delays[subject]), subject.clone())).min();
+            let (now, subject) = next.unwrap();
+            let node = nodes.get_mut(&subject).unwrap();
+            clock = clock.max(now);
+            node.step(clock, delays[&subject], |_| None);
         }
     }
 
