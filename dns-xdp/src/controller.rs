@@ -57,6 +57,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     let datapath = Datapath::load(&config, &addresses)?;
 
     let identity = start::identity(&config, &addresses);
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
     tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
     let mut publication = Publication::new(datapath, &config.xdp);

@@ -14,6 +14,9 @@ use crate::zone::{Lookup, Zone};
 pub(super) const EXAMPLE: &str = "Example: dns-xdp check --config /etc/dns-xdp/dns-xdp.toml";
 
 pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
     print(&report(config, &failover::healthy_zone(config)))
 }
 
