@@ -15,6 +15,12 @@ const OPTION_NSID: u16 = 3;
 /// What fits without EDNS (RFC 1035, section 4.2.1).
 const PLAIN_SIZE: u16 = 512;
 const DO: u16 = 0x8000;
+/// Root owner, type, our size, response code and version of 0, and the first octet of the flags.
+const HEAD: u64 = {
+    let [type_high, type_low] = qtype::OPT.to_be_bytes();
+    let [size_high, size_low] = UDP_SIZE.to_be_bytes();
+    u64::from_ne_bytes([0, type_high, type_low, size_high, size_low, 0, 0, 0])
+};
 
 const OWNER: Field<u8, 0> = Field::new();
 const TYPE: Field<u16, 1> = Field::new();
@@ -34,14 +40,15 @@ const OUT_LAST: Field<u8, 10> = Field::new();
 pub struct Edns {
     /// The query has an OPT record, so the answer has one.
     pub present: bool,
-    dnssec_ok: bool,
+    /// The first eight octets of the answer's OPT record.
+    head: u64,
     /// The largest answer, in octets.
     pub limit: usize,
 }
 
 impl Edns {
     /// A query without EDNS.
-    pub const NONE: Edns = Edns { present: false, dnssec_ok: false, limit: PLAIN_SIZE as usize };
+    pub const NONE: Edns = Edns { present: false, head: 0, limit: PLAIN_SIZE as usize };
 
     /// Reads the OPT record that begins at `at` and has to end the message at `end`.
     #[inline(always)]
@@ -65,7 +72,9 @@ impl Edns {
         }
         read_options(frame, at + OPT_LENGTH, end)?;
         let size = u16::from_be(opt.read(SIZE)).clamp(PLAIN_SIZE, UDP_SIZE);
-        Ok(Edns { present: true, dnssec_ok: opt.read(FLAGS) & DO.to_be() != 0, limit: usize::from(size) })
+        // DO is copied (RFC 3225, section 3); its octet is the last of the eight.
+        let dnssec_ok = u64::from(opt.read(FLAGS) & DO.to_be()) << 56;
+        Ok(Edns { present: true, head: HEAD | dnssec_ok, limit: usize::from(size) })
     }
 
     /// Octets of the answer's OPT record.
@@ -74,26 +83,17 @@ impl Edns {
         if self.present { OPT_LENGTH } else { 0 }
     }
 
-    #[inline(always)]
-    fn head(&self) -> u64 {
-        const TYPE: [u8; 2] = qtype::OPT.to_be_bytes();
-        const SIZE: [u8; 2] = UDP_SIZE.to_be_bytes();
-        let plain = u64::from_ne_bytes([0, TYPE[0], TYPE[1], SIZE[0], SIZE[1], 0, 0, 0]);
-        let dnssec_ok = u64::from_ne_bytes([0, TYPE[0], TYPE[1], SIZE[0], SIZE[1], 0, 0, 0x80]);
-        if self.dnssec_ok { dnssec_ok } else { plain }
-    }
-
     /// Sum of the answer's OPT record as if it began at an even offset.
     #[inline(always)]
     pub fn sum(&self) -> Sum {
-        Sum::ZERO.add_u64(self.head())
+        Sum::ZERO.add_u64(self.head)
     }
 
     /// Writes the answer's OPT record.
     #[inline(always)]
     pub fn write(&self, frame: Frame, at: usize) -> Option<()> {
         let opt: Region<OPT_LENGTH> = frame.region(at)?;
-        opt.write(OUT_HEAD, self.head());
+        opt.write(OUT_HEAD, self.head);
         opt.write(OUT_TAIL, 0);
         opt.write(OUT_LAST, 0);
         Some(())

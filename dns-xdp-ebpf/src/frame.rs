@@ -186,11 +186,14 @@ pub fn forget(offset: usize, unknown: u64) -> usize {
     #[cfg(target_arch = "bpf")]
     {
         let mut offset = offset;
-        // SAFETY: adding a number and taking it away again.
+        // SAFETY: adding a number and taking it away again. The bound is set here, where the compiler does not see
+        // it, for it would go on using the unbounded number too.
         unsafe {
             core::arch::asm!(
                 "{offset} += {unknown}",
                 "{offset} -= {unknown}",
+                "{offset} &= {max}",
+                max = const Frame::MAX_LENGTH,
                 offset = inout(reg) offset,
                 unknown = in(reg) unknown,
                 options(pure, nomem, nostack, preserves_flags),

@@ -89,10 +89,12 @@ mod udp {
 
 /// Reads from the link inward to the message.
 #[inline(always)]
-pub fn read<H: Host>(host: &H, frame: Frame) -> Result<Datagram, Outcome> {
+pub fn read<H: Host>(host: &H) -> Result<Datagram, Outcome> {
+    let frame = host.frame();
     let ethernet: Region<{ EthHdr::LEN }> = frame.region(0).ok_or(Outcome::NotForUs)?;
-    let mut network = EthHdr::LEN;
+    let mac = ethernet.read(ETHERNET_DESTINATION) & MAC;
     let mut ethertype = ethernet.read(ETHERNET_TYPE);
+    let mut network = EthHdr::LEN;
     for _ in 0..TAGS_MAX {
         if ethertype != EtherType::Ieee8021q as u16 && ethertype != EtherType::Ieee8021ad as u16 {
             break;
@@ -102,6 +104,7 @@ pub fn read<H: Host>(host: &H, frame: Frame) -> Result<Datagram, Outcome> {
         network += TAG_LENGTH;
     }
     let network = forget(network, u64::from(ethertype));
+    let frame = host.frame();
     let (datagram, destination) = if ethertype == EtherType::Ipv4 as u16 {
         read_ipv4(host, frame, network)?
     } else if ethertype == EtherType::Ipv6 as u16 {
@@ -112,7 +115,7 @@ pub fn read<H: Host>(host: &H, frame: Frame) -> Result<Datagram, Outcome> {
     let interface = host.interface();
     match host.local(interface, destination) {
         Some(local) if local.address == destination && local.interface == interface => {
-            if ethernet.read(ETHERNET_DESTINATION) & MAC == local.mac {
+            if mac == local.mac {
                 Ok(datagram)
             } else {
                 Err(Outcome::ForeignMac)

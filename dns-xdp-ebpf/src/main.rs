@@ -20,7 +20,9 @@ mod hook {
     use dns_xdp_ebpf::host::Host;
     use dns_xdp_ebpf::outcome::{Action, Outcome};
     use dns_xdp_ebpf::respond::respond;
-    use dns_xdp_ebpf::table::{Entry, FOR_EVER, Head, LOCALS_CAPACITY, Local, Renewal};
+    use dns_xdp_ebpf::table::{
+        Entry, FOR_EVER, Head, LOCALS_CAPACITY, Local, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH,
+    };
 
     #[btf_map]
     static ZONE: ArrayOfMaps<Array<Head, 1>, 1> = ArrayOfMaps::new();
@@ -56,26 +58,35 @@ mod hook {
         }
     }
 
-    /// Renews the lease: run by the daemon over a packet that begins with a `Renewal`, never attached.
+    /// Renews the lease: run by the daemon over a packet as `table` describes it, never attached.
     #[xdp]
     pub(crate) fn renew_lease(ctx: XdpContext) -> u32 {
-        const RENEWAL: Field<Renewal, 0> = Field::new();
-        let kernel = Kernel { ctx: ctx.ctx };
-        let Some(packet): Option<Region<8>> = kernel.frame().region(0) else {
-            return xdp_action::XDP_ABORTED;
-        };
-        let Some(deadline) = LEASE.get_ptr_mut(0) else {
-            return xdp_action::XDP_ABORTED;
-        };
-        let value = match packet.read(RENEWAL) {
-            0 => 0,
+        match renew(&Kernel { ctx: ctx.ctx }) {
+            Some(()) => xdp_action::XDP_PASS,
+            None => xdp_action::XDP_ABORTED,
+        }
+    }
+
+    fn renew(kernel: &Kernel) -> Option<()> {
+        const LIFE: Field<u64, 0> = Field::new();
+        const NOW: Field<u64, 8> = Field::new();
+        const DEADLINE: Field<u64, 16> = Field::new();
+        let packet: Region<RENEWAL_LENGTH> = kernel.frame().region(0)?;
+        let deadline = LEASE.get_ptr_mut(0)?;
+        // SAFETY: the helper has no preconditions.
+        let now = unsafe { bpf_jiffies64() };
+        packet.write(NOW, now);
+        // SAFETY: the map's only element.
+        packet.write(DEADLINE, unsafe { deadline.read_volatile() });
+        let renewed = match packet.read(LIFE) {
+            RENEW_UNCHANGED => return Some(()),
+            RENEW_ENDED => 0,
             FOR_EVER => FOR_EVER,
-            // SAFETY: the helper has no preconditions.
-            jiffies => (unsafe { bpf_jiffies64() }) + jiffies,
+            jiffies => now.wrapping_add(jiffies),
         };
-        // SAFETY: one aligned store of eight bytes, which readers see whole.
-        unsafe { deadline.write_volatile(value) };
-        xdp_action::XDP_PASS
+        // SAFETY: one aligned store of eight octets, which readers see whole.
+        unsafe { deadline.write_volatile(renewed) };
+        Some(())
     }
 
     struct Kernel {

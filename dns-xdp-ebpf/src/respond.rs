@@ -19,8 +19,8 @@ pub fn respond<H: Host>(host: &H) -> Outcome {
 /// Reads inward from the link; the first thing that is not understood ends it. Writes nothing.
 #[inline(always)]
 fn read<H: Host>(host: &H) -> Result<Reply<'_>, Outcome> {
+    let datagram = link::read(host)?;
     let frame = host.frame();
-    let datagram = link::read(host, frame)?;
     let header = Header::read(frame, &datagram)?;
     if !host.lease_lives() {
         return Err(Outcome::LeaseExpired);

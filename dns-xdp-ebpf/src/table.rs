@@ -221,11 +221,14 @@ impl Local {
     }
 }
 
-/// What [`RENEW`] finds at the start of its packet: for how many jiffies from now the lease is to live.
-/// `u64::MAX`: for ever; 0: it ends at once.
-pub type Renewal = u64;
-
-/// The deadline of a lease that never ends.
+/// The packet of [`RENEW`]: three `u64`. The first is for how many jiffies from now the lease is to live; the program
+/// writes what jiffies it is now into the second, and up to which the lease lived into the third.
+pub const RENEWAL_LENGTH: usize = 24;
+/// The lease ends at once.
+pub const RENEW_ENDED: u64 = 0;
+/// The lease is left as it is: for reading it.
+pub const RENEW_UNCHANGED: u64 = u64::MAX - 1;
+/// The lease never ends; also the deadline of such a lease.
 pub const FOR_EVER: u64 = u64::MAX;
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;

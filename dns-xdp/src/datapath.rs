@@ -1,13 +1,38 @@
 //! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
+mod interface;
+pub mod layout;
+mod maps;
+mod pins;
+mod program;
+mod unattached;
+
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::{Config, Xdp};
+use anyhow::Context as _;
+use aya::Ebpf;
+use aya::maps::MapError;
+use dns_xdp_ebpf::table;
+
+pub use unattached::{Size, Unattached};
+
+use interface::Interface;
+pub use interface::addresses as interface_addresses;
+use maps::{Maps, Renewal};
+use pins::Pins;
+
+use crate::config::{Config, Mode, Xdp};
 use crate::zone::Zone;
 
-/// The program `pass` and what else tests and benchmarks need in the kernel; no part of the released binary uses it.
+/// Programs for tests and benchmarks; no part of the released binary uses them.
 pub const TESTBED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/testbed"));
+
+/// How often the program's log is looked at, when it is on.
+const LOG_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How the program is attached to an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,74 +45,265 @@ pub enum Attached {
     Off,
 }
 
+impl fmt::Display for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Attached::Native => "native",
+            Attached::Generic => "generic",
+            Attached::Off => "off",
+        })
+    }
+}
+
 /// Why the kernel's half did not do what it was told. The message names the step and the remedy.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(String);
+#[error("{what}")]
+pub struct Error {
+    what: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
 
-/// The loaded program, its maps and its links; or nothing of it, where the configuration or the kernel has no XDP.
+impl Error {
+    fn new(what: impl Into<String>) -> Self {
+        Error { what: what.into(), source: None }
+    }
+
+    fn because(self, error: io::Error) -> Self {
+        self.because_of(error)
+    }
+
+    fn because_of(self, error: impl StdError + Send + Sync + 'static) -> Self {
+        Error { source: Some(Box::new(error)), ..self }
+    }
+
+    fn map(name: &str, error: MapError) -> Self {
+        Error::new(format!("map {name}")).because_of(error)
+    }
+
+    fn too_many(names: usize, capacity: u32) -> Self {
+        Error::new(format!("the zone has {names} names, the table holds {capacity}: raise [xdp] capacity"))
+    }
+
+    fn loading(error: anyhow::Error) -> Self {
+        let what = "cannot load the XDP program; it needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, \
+                    and the kernel that the README names";
+        Error { what: what.to_owned(), source: Some(error.into()) }
+    }
+
+    fn attaching(interface: &Interface, error: anyhow::Error) -> Self {
+        Error { what: format!("cannot attach to {}", interface.name), source: Some(error.into()) }
+    }
+}
+
+/// The loaded program, its maps and its links; or nothing of it, where there is no XDP.
 #[derive(Debug)]
-pub struct Datapath {}
+pub struct Datapath {
+    interfaces: Vec<(String, Attached)>,
+    kernel: Option<Kernel>,
+}
+
+/// What the kernel holds for this process.
+struct Kernel {
+    object: Ebpf,
+    maps: Maps,
+    pins: Pins,
+    directory: std::path::PathBuf,
+    modes: Vec<(Interface, Mode)>,
+    answers: bool,
+    attached: bool,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
 
 impl Datapath {
-    /// Loads the program for these interfaces and served addresses, and takes over the maps and links that a
-    /// predecessor pinned. A predecessor's program goes on answering; nothing that did not answer before does now.
-    pub fn load(_config: &Config, _addresses: &[IpAddr]) -> Result<Self, Error> {
-        Err(Error("not built yet".to_owned()))
+    /// Loads the program for these interfaces and served addresses, over the maps that a predecessor pinned if there
+    /// are any. A predecessor's program goes on answering; nothing that did not answer before does now.
+    pub fn load(config: &Config, addresses: &[IpAddr]) -> Result<Self, Error> {
+        let off = config.listen.interfaces.iter().map(|name| (name.clone(), Attached::Off)).collect();
+        if config.xdp.mode == Mode::Off {
+            return Ok(Datapath { interfaces: off, kernel: None });
+        }
+        let found: Vec<Interface> =
+            config.listen.interfaces.iter().map(|name| Interface::find(name)).collect::<Result<_, _>>()?;
+        let kernel = match Kernel::load(config, found, addresses) {
+            Err(error) if config.xdp.mode == Mode::Auto && error.source.is_some() => {
+                tracing::warn!("no XDP, the responder answers everything: {:#}", anyhow::Error::new(error));
+                None
+            }
+            kernel => Some(kernel?),
+        };
+        Ok(Datapath { interfaces: off, kernel })
     }
 
     /// Whether a predecessor's program is attached and its lease lives: then the lease is ours to renew at once.
     pub fn answers(&self) -> bool {
-        false
+        self.kernel.as_ref().is_some_and(|kernel| kernel.answers)
     }
 
     /// Publishes a zone, whole: a query is answered from the one before or from this one.
     ///
     /// # Errors
-    /// The zone has more names than `[xdp] capacity`; nothing has changed then.
-    pub fn publish(&mut self, _zone: &Zone) -> Result<(), Error> {
-        Ok(())
+    /// The zone has more names than `[xdp] capacity`, or a map cannot be written; the zone before stays.
+    pub fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.maps.publish(zone))
     }
 
     /// Attaches the program to every interface, or swaps it in where a predecessor's is attached, and pins it.
-    /// To be called after the first [`Datapath::publish`]. Where it fails nothing stays attached that was not before.
+    /// To be called after the first [`Datapath::publish`].
+    ///
+    /// # Errors
+    /// An interface refuses, or another daemon is on it; what this call attached is detached again.
     pub fn attach(&mut self) -> Result<(), Error> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        self.interfaces = kernel.attach()?;
         Ok(())
     }
 
-    /// Lets the program answer for this long from now; `None`: for ever.
-    pub fn renew(&mut self, _lease: Option<Duration>) -> Result<(), Error> {
-        Ok(())
+    /// Lets the program answer for this long from now, zero ends it at once; `None`: for ever.
+    pub fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        let renewal = lease.map_or(Renewal::ForEver, Renewal::For);
+        maps::renew(program::program(&kernel.object, table::RENEW)?, renewal).map(|_| ())
     }
 
     /// Every interface with the way the program is attached to it.
     pub fn interfaces(&self) -> Vec<(String, Attached)> {
-        Vec::new()
+        self.interfaces.clone()
     }
 
     /// Every outcome's counter, summed over the CPUs. Counters go on over an adoption.
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
-        Ok(BTreeMap::new())
+        self.kernel.as_ref().map_or_else(|| Ok(BTreeMap::new()), |kernel| kernel.maps.counters())
     }
 
     /// Lets go of the program without detaching it: it and its maps stay pinned.
     pub fn leave(self) {}
 
     /// Detaches and unpins everything.
-    pub fn detach(self) -> Result<(), Error> {
-        Ok(())
+    pub fn detach(mut self) -> Result<(), Error> {
+        let Some(kernel) = self.kernel.take() else { return Ok(()) };
+        let directory = kernel.directory.clone();
+        drop(kernel);
+        let removed = pins::remove_all(&directory);
+        removed
+            .map(|_| ())
+            .map_err(|error| Error::new(format!("cannot unpin {}", directory.display())).because(error))
     }
 }
 
-/// The addresses that are served when the configuration names none: every global address of the interfaces.
-///
-/// # Errors
-/// An interface is missing, or there is no address.
-pub fn interface_addresses(_interfaces: &[String]) -> Result<Vec<IpAddr>, Error> {
-    Ok(Vec::new())
+impl Drop for Kernel {
+    /// A daemon that fails before it has attached leaves nothing of its own behind.
+    fn drop(&mut self) {
+        if !self.attached && self.pins.linked().is_empty() {
+            pins::remove(&self.directory);
+        }
+    }
+}
+
+impl Kernel {
+    fn load(config: &Config, found: Vec<Interface>, addresses: &[IpAddr]) -> Result<Self, Error> {
+        let half = layout::half(config.xdp.capacity);
+        let directory = config.xdp.pin.clone();
+        let pins = Pins::create(&directory, half)?;
+        let result = Self::load_pinned(config, found, addresses, half, &pins);
+        if result.is_err() && pins.linked().is_empty() {
+            pins::remove(&directory);
+        }
+        result
+    }
+
+    fn load_pinned(
+        config: &Config,
+        found: Vec<Interface>,
+        addresses: &[IpAddr],
+        half: u32,
+        pins: &Pins,
+    ) -> Result<Self, Error> {
+        let locals = program::locals(&found, addresses)?;
+        let with_mode = |interface: Interface| {
+            let mode = program::check_free(&interface, config.xdp.mode, pins)?;
+            Ok((interface, mode))
+        };
+        let modes: Vec<(Interface, Mode)> = found.into_iter().map(with_mode).collect::<Result<_, Error>>()?;
+        let loaded = |adopted| {
+            let (port, log) = (config.listen.port, config.xdp.log);
+            let options = program::Options { pins: Some(pins), half, locals: &locals, port, log };
+            let mut object = program::load(&options)?;
+            let maps = Maps::take(&mut object, half)?;
+            let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged)?;
+            Ok((object, maps, adopted && lease.lived()))
+        };
+        let mut result: Result<(Ebpf, Maps, bool), Error> = loaded(pins.adopt_maps()?);
+        if let Err(error) = &result
+            && pins.linked().is_empty()
+        {
+            tracing::warn!("the pinned maps do not fit and are made anew: {error}");
+            pins.remove_maps();
+            result = loaded(pins.adopt_maps()?);
+        }
+        let (mut object, maps, lived) = result?;
+        if config.xdp.log {
+            follow_log(&mut object)?;
+        }
+        let answers = lived && !pins.linked().is_empty();
+        let (pins, directory) = (pins.clone(), config.xdp.pin.clone());
+        Ok(Kernel { object, maps, pins, directory, modes, answers, attached: false })
+    }
+
+    fn attach(&mut self) -> Result<Vec<(String, Attached)>, Error> {
+        let before = self.pins.linked();
+        let attached = self.attach_each();
+        if attached.is_err() {
+            for interface in self.pins.linked().iter().filter(|interface| !before.contains(interface)) {
+                pins::remove(&self.pins.link(interface));
+            }
+            return attached;
+        }
+        for interface in before.iter().filter(|name| !self.modes.iter().any(|(ours, _)| ours.name == **name))
+        {
+            pins::remove(&self.pins.link(interface));
+        }
+        let pin = self.pins.program();
+        pins::remove(&pin);
+        let pinned = program::program_mut(&mut self.object, table::RESPONDER)?.pin(&pin);
+        pinned.map_err(|error| Error::new(format!("cannot pin {}", pin.display())).because_of(error))?;
+        self.pins.remove_other_maps();
+        self.attached = true;
+        attached
+    }
+
+    fn attach_each(&mut self) -> Result<Vec<(String, Attached)>, Error> {
+        let mut attached = Vec::new();
+        for (interface, mode) in &self.modes {
+            let how = program::attach(&mut self.object, interface, *mode, &self.pins)?;
+            attached.push((interface.name.clone(), how));
+        }
+        Ok(attached)
+    }
+}
+
+/// Passes on what the program logs for as long as the process lives.
+fn follow_log(object: &mut Ebpf) -> Result<(), Error> {
+    let failed = || Error::new("cannot follow the program's log");
+    let mut logger = aya_log::EbpfLogger::init(object).map_err(|error| failed().because_of(error))?;
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(LOG_INTERVAL);
+        loop {
+            tick.tick().await;
+            logger.flush();
+        }
+    });
+    Ok(())
 }
 
 /// Detaches and unpins what is left of a stopped daemon, and says what that was.
-pub fn unload(_xdp: &Xdp) -> anyhow::Result<Vec<String>> {
-    anyhow::bail!("the datapath is not built yet")
+///
+/// # Errors
+/// Something there cannot be removed.
+pub fn unload(xdp: &Xdp) -> anyhow::Result<Vec<String>> {
+    pins::remove_all(&xdp.pin).with_context(|| format!("cannot remove everything in {}", xdp.pin.display()))
 }

@@ -1,0 +1,176 @@
+//! The maps: a zone published whole, the lease, the counters.
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{Array, ArrayOfMaps, MapData, MapError, PerCpuArray};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use dns_xdp_ebpf::outcome::Outcome;
+use dns_xdp_ebpf::table::{self, Entry, FOR_EVER, Head, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH};
+use nix::time::{ClockId, clock_getres};
+
+use super::{Error, layout};
+use crate::zone::Zone;
+
+type HeadBytes = [u8; size_of::<Head>()];
+type EntryBytes = [u8; size_of::<Entry>()];
+type HeadMap = Array<MapData, HeadBytes>;
+
+/// Where a head keeps the index of its half's first slot.
+const BASE: std::ops::Range<usize> = 8..12;
+
+/// The maps of the loaded program.
+pub(super) struct Maps {
+    zone: ArrayOfMaps<MapData, HeadMap>,
+    names: Array<MapData, EntryBytes>,
+    counters: PerCpuArray<MapData, u64>,
+    half: u32,
+    seed: u64,
+    /// Base of the half in use; none before the first zone.
+    base: Option<u32>,
+    /// What the halves hold; none where that is not known.
+    contents: [Option<HashMap<u32, Entry>>; 2],
+}
+
+impl Maps {
+    /// Takes the maps of a loaded object.
+    pub(super) fn take(object: &mut Ebpf, half: u32) -> Result<Self, Error> {
+        let zone: ArrayOfMaps<MapData, HeadMap> = take(object, table::ZONE)?;
+        let names = take(object, table::NAMES)?;
+        let counters = take(object, table::COUNTERS)?;
+        let base = match zone.get(&0, 0) {
+            Ok(head) => Some(base_of(&head.get(&0, 0).map_err(|error| Error::map(table::ZONE, error))?)),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => return Err(Error::map(table::ZONE, error)),
+        };
+        // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
+        let seed = RandomState::new().hash_one("names");
+        Ok(Maps { zone, names, counters, half, seed, base, contents: [None, None] })
+    }
+
+    /// Writes the zone into the half that no packet reads, and then turns to it. The kernel returns from that only
+    /// when no program reads the other half any more.
+    pub(super) fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
+        let laid_out = layout::lay_out(zone, self.half, self.seed);
+        let laid_out = laid_out.map_err(|names| Error::too_many(names, self.half / 2))?;
+        let base = if self.base == Some(0) { self.half } else { 0 };
+        let which = usize::from(base != 0);
+        let before = self.contents[which].take();
+        self.write(base, before.as_ref(), &laid_out.slots)?;
+        self.contents[which] = Some(laid_out.slots);
+        self.seed = laid_out.seed;
+
+        let head = layout::head(zone, laid_out.seed, base, self.half).to_bytes();
+        let failed = |error| Error::map(table::ZONE, error);
+        let mut inner = HeadMap::create(1, 0).map_err(failed)?;
+        inner.set(0, head, 0).map_err(failed)?;
+        self.zone.set(0, &inner, 0).map_err(failed)?;
+        self.base = Some(base);
+        Ok(())
+    }
+
+    /// Makes the half at `base` hold these slots and no others.
+    fn write(
+        &mut self,
+        base: u32,
+        before: Option<&HashMap<u32, Entry>>,
+        slots: &HashMap<u32, Entry>,
+    ) -> Result<(), Error> {
+        let stale: HashSet<u32> = match before {
+            Some(before) => before.keys().copied().collect(),
+            None => (0..self.half).collect(),
+        };
+        let emptied = stale.iter().filter(|slot| !slots.contains_key(slot)).map(|slot| (*slot, Entry::EMPTY));
+        let unchanged = |slot: &u32, entry: &Entry| before.and_then(|it| it.get(slot)) == Some(entry);
+        let written =
+            slots.iter().filter(|(slot, entry)| !unchanged(slot, entry)).map(|(slot, entry)| (*slot, *entry));
+        for (slot, entry) in emptied.chain(written) {
+            let result = self.names.set(base + slot, entry.to_bytes(), 0);
+            result.map_err(|error| Error::map(table::NAMES, error))?;
+        }
+        Ok(())
+    }
+
+    /// Every outcome's counter, summed over the CPUs.
+    pub(super) fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
+        let counted = Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::NotForUs);
+        counted
+            .map(|outcome| {
+                let values = self.counters.get(&(*outcome as u32), 0);
+                let values = values.map_err(|error| Error::map(table::COUNTERS, error))?;
+                Ok((outcome.text(), values.iter().sum()))
+            })
+            .collect()
+    }
+}
+
+fn base_of(head: &HeadBytes) -> u32 {
+    let mut base = [0; 4];
+    base.copy_from_slice(&head[BASE]);
+    u32::from_ne_bytes(base)
+}
+
+/// Takes a map out of the object.
+pub(super) fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(
+    object: &mut Ebpf,
+    name: &str,
+) -> Result<M, Error> {
+    let map = object.take_map(name).ok_or_else(|| Error::new(format!("the program has no map {name}")))?;
+    M::try_from(map).map_err(|error| Error::map(name, error))
+}
+
+/// The lease as it was before it was renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lease {
+    now: u64,
+    deadline: u64,
+}
+
+impl Lease {
+    /// Whether the program answered.
+    pub(super) fn lived(self) -> bool {
+        self.now <= self.deadline
+    }
+}
+
+/// How long the program may answer from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// For this long; not at all, when it is zero.
+    For(Duration),
+    /// Until it is told otherwise.
+    ForEver,
+    /// As long as it could before.
+    Unchanged,
+}
+
+/// Runs the program that renews the lease.
+pub(super) fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
+    let jiffies = match renewal {
+        Renewal::For(Duration::ZERO) => RENEW_ENDED,
+        Renewal::For(life) => jiffies(life),
+        Renewal::ForEver => FOR_EVER,
+        Renewal::Unchanged => RENEW_UNCHANGED,
+    };
+    let mut packet = [0; RENEWAL_LENGTH];
+    packet[..8].copy_from_slice(&jiffies.to_ne_bytes());
+    let mut answer = packet;
+    let options =
+        TestRunOptions { data_in: Some(&packet), data_out: Some(&mut answer), ..TestRunOptions::new() };
+    program
+        .test_run(options)
+        .map_err(|error| Error::new("cannot renew the program's lease").because_of(error))?;
+    let number = |at: usize| {
+        let mut octets = [0; 8];
+        octets.copy_from_slice(&answer[at..at + 8]);
+        u64::from_ne_bytes(octets)
+    };
+    Ok(Lease { now: number(8), deadline: number(16) })
+}
+
+/// A time in the kernel's ticks, rounded up. The coarse clock's resolution is one of them.
+fn jiffies(time: Duration) -> u64 {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::from_millis(1), Duration::from);
+    u64::try_from(time.as_nanos().div_ceil(tick.as_nanos().max(1))).unwrap_or(u64::MAX / 2)
+}

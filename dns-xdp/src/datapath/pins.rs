@@ -1,0 +1,154 @@
+//! What is pinned, where, and under which name.
+//!
+//! ```text
+//!  /sys/fs/bpf/dns-xdp/program          the program
+//!                      link-eth0        its link to an interface, which keeps it attached
+//!                      maps-v1-8192/    its maps: version of their layout, and slots in a half of the table
+//! ```
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::PinnedLink;
+use dns_xdp_ebpf::table::LAYOUT;
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::Error;
+
+const BPFFS: &str = "/sys/fs/bpf";
+const LINK: &str = "link-";
+const MAPS: &str = "maps-";
+
+/// The pin directory of one daemon.
+#[derive(Debug, Clone)]
+pub(super) struct Pins {
+    directory: PathBuf,
+    half: u32,
+}
+
+impl Pins {
+    /// Makes the directory, and mounts the BPF filesystem where it belongs if nobody has.
+    pub(super) fn create(directory: &Path, half: u32) -> Result<Self, Error> {
+        let pins = Pins { directory: directory.to_owned(), half };
+        pins.make(directory)?;
+        Ok(pins)
+    }
+
+    fn make(&self, directory: &Path) -> Result<(), Error> {
+        let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        if !on_bpffs(existing) && directory.starts_with(BPFFS) {
+            tracing::info!("mounting the BPF filesystem on {BPFFS}");
+            let none: Option<&str> = None;
+            mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), none).map_err(|errno| {
+                Error::new(format!("cannot mount the BPF filesystem: as root, mount -t bpf bpf {BPFFS}"))
+                    .because(errno.into())
+            })?;
+        }
+        let cannot = || Error::new(format!("cannot make the pin directory {}", directory.display()));
+        fs::create_dir_all(directory).map_err(|error| cannot().because(error))?;
+        if on_bpffs(directory) {
+            return Ok(());
+        }
+        fs::remove_dir(directory).map_err(|error| cannot().because(error))?;
+        Err(Error::new(format!(
+            "[xdp] pin = \"{}\" is not on a BPF filesystem: mount -t bpf bpf {BPFFS}, or choose a place on one",
+            directory.display()
+        )))
+    }
+
+    /// Makes the directory of the maps; `true` when it was there.
+    pub(super) fn adopt_maps(&self) -> Result<bool, Error> {
+        let maps = self.maps();
+        match fs::create_dir(&maps) {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            Err(error) => Err(Error::new(format!("cannot make {}", maps.display())).because(error)),
+        }
+    }
+
+    /// Where a map is pinned.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// Removes the maps of this layout.
+    pub(super) fn remove_maps(&self) {
+        remove(&self.maps());
+    }
+
+    /// Removes the maps of other layouts, which no attached program uses any more.
+    pub(super) fn remove_other_maps(&self) {
+        let ours = self.maps();
+        for path in entries(&self.directory).filter(|path| starts_with(path, MAPS) && *path != ours) {
+            remove(&path);
+        }
+    }
+
+    /// Where the program is pinned.
+    pub(super) fn program(&self) -> PathBuf {
+        self.directory.join("program")
+    }
+
+    /// Where an interface's link is pinned.
+    pub(super) fn link(&self, interface: &str) -> PathBuf {
+        self.directory.join(format!("{LINK}{interface}"))
+    }
+
+    /// The interfaces that a link is pinned for.
+    pub(super) fn linked(&self) -> Vec<String> {
+        let links = entries(&self.directory).filter(|path| starts_with(path, LINK));
+        links.filter_map(|path| Some(path.file_name()?.to_str()?.strip_prefix(LINK)?.to_owned())).collect()
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.directory.join(format!("{MAPS}v{LAYOUT}-{}", self.half))
+    }
+}
+
+/// Detaches and unpins everything in a pin directory; says what that was.
+///
+/// # Errors
+/// A link cannot be unpinned. What can be removed is removed all the same.
+pub(super) fn remove_all(directory: &Path) -> io::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for path in entries(directory).collect::<Vec<_>>() {
+        if starts_with(&path, LINK) {
+            // Whoever holds the last reference detaches; another process may hold one for a moment yet.
+            if let Ok(link) = PinnedLink::from_pin(&path) {
+                drop(link.unpin()?);
+            } else {
+                fs::remove_file(&path)?;
+            }
+        } else {
+            remove(&path);
+        }
+        removed.push(path.display().to_string());
+    }
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(removed),
+    }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+fn starts_with(path: &Path, prefix: &str) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(prefix))
+}
+
+/// Removes a file or a directory with all that is in it; what cannot be removed is told.
+pub(super) fn remove(path: &Path) {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    if let Err(error) = removed
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("cannot remove {}: {error}", path.display());
+    }
+}
+
+fn on_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|filesystem| filesystem.filesystem_type() == BPF_FS_MAGIC)
+}
