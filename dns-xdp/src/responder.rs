@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::counters::{Counters, DROPPED, Rcode, Transport};
+pub use self::response::answer;
 pub use self::sockets::{BindError, Sockets, bind};
 use self::tcp::Connections;
 use crate::zone::Zone;
