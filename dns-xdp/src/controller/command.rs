@@ -65,7 +65,7 @@ impl Daemon {
 
     fn stats(&self) -> Result<Value, Refusal> {
         let owned = |(text, count): (&'static str, u64)| (text.to_owned(), count);
-        let xdp = self.publication.counters().map_err(|error| failed(&error))?;
+        let xdp = self.publication.counters().map_err(failed)?;
         let controller = [
             ("probes", self.watch.probes),
             ("transitions", self.watch.transitions),
@@ -130,7 +130,7 @@ impl Daemon {
     }
 
     fn publish(&mut self, zone: Option<Zone>) -> Result<(), Refusal> {
-        zone.map_or(Ok(()), |zone| self.publication.publish(zone)).map_err(|error| failed(&error))
+        zone.map_or(Ok(()), |zone| self.publication.publish(zone)).map_err(failed)
     }
 
     /// Puts the zone before a refused change back. Where that fails, the next beat tries again.
@@ -151,7 +151,7 @@ impl Daemon {
         }
         let intents = wanted(self.watch.state.intents(), name, admin, reason, Timestamp::now());
         if intents != *self.watch.state.intents() {
-            self.store(&intents).map_err(|error| failed(&error))?;
+            self.store(&intents).map_err(|error| failed(anyhow::Error::msg(error)))?;
         }
         let mut next = self.watch.state.clone();
         next.want(intents);
@@ -195,12 +195,13 @@ fn wanted(intents: &Intents, name: &str, admin: Admin, reason: Option<String>, n
     intents
 }
 
-fn failed(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(RefusalKind::Failed, error.to_string())
+#[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
+fn failed(error: anyhow::Error) -> Refusal {
+    Refusal::new(RefusalKind::Failed, format!("{error:#}"))
 }
 
 fn json(answer: impl serde::Serialize) -> Result<Value, Refusal> {
-    serde_json::to_value(answer).map_err(|error| failed(&error))
+    serde_json::to_value(answer).map_err(|error| failed(error.into()))
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ impl Daemon {
             && let Err(error) = self.publication.publish(zone)
             && !known
         {
-            tracing::error!("cannot publish the zone to the kernel, the old one is answered: {error}");
+            tracing::error!("{error:#}; the old one is answered");
         }
         self.commit(next);
     }

@@ -1,4 +1,5 @@
 //! The zone on its way to its two readers, the kernel first, and the lease under which the program answers.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{event, status};
+use super::event;
 use crate::config::Xdp;
-use crate::datapath::{self, Attached, Datapath};
+use crate::datapath::{Attached, Datapath};
 use crate::responder::Published;
 use crate::zone::Zone;
 
@@ -73,7 +74,7 @@ impl Publication {
     pub(super) fn open(&mut self, zone: Zone) -> anyhow::Result<()> {
         let names = zone.names().len();
         let epoch = zone.epoch();
-        self.publish(zone).context("cannot publish the zone to the kernel")?;
+        self.publish(zone)?;
         self.datapath.attach()?;
         self.answering = true;
         self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
@@ -87,15 +88,16 @@ impl Publication {
 
     /// Publishes a zone unless it is the published one. After an error both readers have the old one, and
     /// [`Publication::pending`] holds.
-    pub(super) fn publish(&mut self, zone: Zone) -> Result<(), datapath::Error> {
+    pub(super) fn publish(&mut self, zone: Zone) -> anyhow::Result<()> {
         let before = self.zone();
         if before.as_deref() == Some(&zone) {
             self.trouble = None;
             return Ok(());
         }
-        if let Err(error) = self.datapath.publish(&zone) {
+        let published = self.datapath.publish(&zone).context("cannot publish the zone to the kernel");
+        if let Err(error) = published {
             self.failures += 1;
-            self.trouble = Some(format!("the answers are not up to date: {error}"));
+            self.trouble = Some(format!("the answers are not up to date: {error:#}"));
             return Err(error);
         }
         if let Some(before) = before {
@@ -123,13 +125,14 @@ impl Publication {
         if !self.answering {
             return;
         }
-        match self.datapath.renew(self.stale_after) {
+        let renewed = self.datapath.renew(self.stale_after);
+        match renewed.context("the lease cannot be renewed and will run out") {
             Ok(()) => {
                 self.renewed = Instant::now();
                 self.lease_trouble = None;
             }
             Err(error) => {
-                let trouble = format!("the lease cannot be renewed and will run out: {error}");
+                let trouble = format!("{error:#}");
                 if self.lease_trouble.as_ref() != Some(&trouble) {
                     tracing::error!("{trouble}");
                 }
@@ -152,8 +155,8 @@ impl Publication {
     }
 
     /// The counters of the program by their text.
-    pub(super) fn counters(&self) -> Result<Vec<(&'static str, u64)>, datapath::Error> {
-        Ok(self.datapath.counters()?.into_iter().collect())
+    pub(super) fn counters(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+        self.datapath.counters().context("cannot read the program's counters")
     }
 
     /// Lets the program answer for the grace and ends nothing.
@@ -186,14 +189,15 @@ impl Publication {
 }
 
 fn log_mode(interface: &str, attached: Attached) {
-    let mode = status::mode(attached);
     match attached {
-        Attached::Native => tracing::info!("{interface}: XDP is {mode}"),
+        Attached::Native => tracing::info!("{interface}: XDP is {attached}"),
         Attached::Generic => {
             tracing::warn!(
-                "{interface}: XDP is {mode}: queries are answered after the kernel has made an skb"
+                "{interface}: XDP is {attached}: queries are answered after the kernel has made an skb"
             );
         }
-        Attached::Off => tracing::warn!("{interface}: XDP is {mode}: every query is answered in userspace"),
+        Attached::Off => {
+            tracing::warn!("{interface}: XDP is {attached}: every query is answered in userspace");
+        }
     }
 }

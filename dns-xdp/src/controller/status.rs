@@ -147,17 +147,8 @@ fn interface(name: &str, attached: Attached, wanted: Mode) -> InterfaceStatus {
             Some("no mode was accepted, the responder answers everything: see the log")
         }
     };
-    let (name, mode) = (name.to_owned(), mode(attached).to_owned());
+    let (name, mode) = (name.to_owned(), attached.to_string());
     InterfaceStatus { name, mode, reason: reason.map(str::to_owned) }
-}
-
-/// As `status` shows it.
-pub(super) const fn mode(attached: Attached) -> &'static str {
-    match attached {
-        Attached::Native => "native",
-        Attached::Generic => "generic",
-        Attached::Off => "off",
-    }
 }
 
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.
