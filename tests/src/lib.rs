@@ -8,9 +8,14 @@
 //!
 //! A node runs its database and `dns-xdp run`; the parent is NSD with the delegation. All that one [`run::Run`]
 //! makes bears its name and is removed with it.
+//!
+//! Beside it stands the packet table: [`table`] has the rows, [`frames`] builds their packets and takes the answers
+//! apart, [`host`] runs the path of a query over them without a kernel.
 pub mod ask;
 pub mod cluster;
 pub mod dig;
+pub mod frames;
+pub mod host;
 pub mod interrupt;
 pub mod netns;
 pub mod network;
@@ -19,4 +24,5 @@ pub mod parent;
 pub mod plan;
 pub mod process;
 pub mod run;
+pub mod table;
 pub mod wait;
