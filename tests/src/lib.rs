@@ -10,13 +10,14 @@
 //! makes bears its name and is removed with it.
 //!
 //! Beside it stands the packet table: [`table`] has the rows, [`frames`] builds their packets and takes the answers
-//! apart, [`host`] runs the path of a query over them without a kernel.
+//! apart, [`host`] and [`mod@kernel`] run the path of a query over them.
 pub mod ask;
 pub mod cluster;
 pub mod dig;
 pub mod frames;
 pub mod host;
 pub mod interrupt;
+pub mod kernel;
 pub mod netns;
 pub mod network;
 pub mod node;

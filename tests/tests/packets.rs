@@ -5,6 +5,7 @@ use std::time::Duration;
 use dns_xdp::datapath::Unattached;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 use dns_xdp_tests::host::Server;
+use dns_xdp_tests::kernel;
 use dns_xdp_tests::table::zone::{CAPACITY, PORT, SERVER, SERVER_MAC, zone, zone_with_long_soa};
 use dns_xdp_tests::table::{Row, State, rows};
 
@@ -36,13 +37,13 @@ fn host_every_outcome_has_a_row() {
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test kernel"]
 fn kernel_every_row_comes_out_as_the_table_says() {
-    let mut kernel = Unattached::load(&SERVER, SERVER_MAC, PORT, CAPACITY).unwrap();
+    let mut program = Unattached::load(&SERVER, SERVER_MAC, PORT, CAPACITY).unwrap();
     let rows = rows();
     let mut failures = Vec::new();
     for state in State::ALL {
-        enter_in_kernel(&mut kernel, state);
+        enter_in_kernel(&mut program, state);
         for row in rows.iter().filter(|row| row.state == state && reaches_the_kernel(row)) {
-            failures.extend(failure(row, kernel_run(&kernel, row)));
+            failures.extend(failure(row, kernel_run(&program, row)));
         }
     }
     none(&failures);
@@ -85,12 +86,12 @@ fn enter_on_host(server: &mut Server, state: State) {
     }
 }
 
-fn enter_in_kernel(kernel: &mut Unattached, state: State) {
+fn enter_in_kernel(program: &mut Unattached, state: State) {
     match state {
         State::Unpublished | State::NoRoom => {}
-        State::LongSoa => kernel.publish(&zone_with_long_soa()).unwrap(),
-        State::Serving => kernel.publish(&zone()).unwrap(),
-        State::LeaseExpired => kernel.renew(Some(Duration::ZERO)).unwrap(),
+        State::LongSoa => program.publish(&zone_with_long_soa()).unwrap(),
+        State::Serving => program.publish(&zone()).unwrap(),
+        State::LeaseExpired => program.renew(Some(Duration::ZERO)).unwrap(),
     }
 }
 
@@ -102,15 +103,15 @@ fn host_run(server: &Server, row: &Row) -> Run {
     Ok((outcome.action(), after))
 }
 
-fn kernel_run(kernel: &Unattached, row: &Row) -> Run {
-    let before = kernel.counters().unwrap();
-    let (action, after) = kernel.run(&row.frame).map_err(|error| format!("{error:?}"))?;
-    let counted = risen(&before, &kernel.counters().unwrap());
+fn kernel_run(program: &Unattached, row: &Row) -> Run {
+    let before = program.counters().unwrap();
+    let run = kernel::run(program, &row.frame)?;
+    let counted = risen(&before, &program.counters().unwrap());
     let expected = if row.outcome == Outcome::NotForUs { vec![] } else { vec![(row.outcome.text(), 1)] };
     if counted != expected {
         return Err(format!("counted {counted:?} instead of {expected:?}"));
     }
-    Ok((xdp_action(action)?, after))
+    Ok(run)
 }
 
 fn risen(
@@ -119,13 +120,4 @@ fn risen(
 ) -> Vec<(&'static str, u64)> {
     let risen = after.iter().map(|(outcome, count)| (*outcome, count - before[outcome]));
     risen.filter(|(_, count)| *count > 0).collect()
-}
-
-fn xdp_action(action: u32) -> Result<Action, String> {
-    match action {
-        1 => Ok(Action::Drop),
-        2 => Ok(Action::Pass),
-        3 => Ok(Action::Transmit),
-        _ => Err(format!("action {action}")),
-    }
 }
