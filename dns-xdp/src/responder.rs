@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::counters::{Counters, DROPPED, Rcode, Transport};
-pub use self::response::answer;
+pub use self::response::{Response, answer, respond};
 pub use self::sockets::{BindError, Sockets, bind};
 use self::tcp::Connections;
 use crate::zone::Zone;
@@ -103,7 +103,7 @@ impl Exchange {
     /// The answer to `message`; none when it is not to be answered.
     fn answer(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let zone = self.zone.borrow().clone();
-        let Some(response) = response::respond(message, transport, zone.as_deref(), &self.identity) else {
+        let Some(response) = respond(message, transport, zone.as_deref(), &self.identity) else {
             self.counters.count_dropped(transport);
             return None;
         };

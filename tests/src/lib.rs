@@ -8,10 +8,16 @@
 //!
 //! A node runs its database and `dns-xdp run`; the parent is NSD with the delegation. All that one [`run::Run`]
 //! makes bears its name and is removed with it.
+//!
+//! Beside it stands the packet table: [`table`] has the rows, [`frames`] builds their packets and takes the answers
+//! apart, [`host`] and [`mod@kernel`] run the path of a query over them.
 pub mod ask;
 pub mod cluster;
 pub mod dig;
+pub mod frames;
+pub mod host;
 pub mod interrupt;
+pub mod kernel;
 pub mod netns;
 pub mod network;
 pub mod node;
@@ -19,4 +25,5 @@ pub mod parent;
 pub mod plan;
 pub mod process;
 pub mod run;
+pub mod table;
 pub mod wait;

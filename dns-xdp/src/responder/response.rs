@@ -22,14 +22,15 @@ const META_QUERIES: std::ops::RangeInclusive<u16> = 248..=254;
 
 /// A finished answer.
 #[derive(Debug)]
-pub(super) struct Response {
-    pub(super) rcode: Rcode,
+pub struct Response {
+    /// What it says, as it is counted.
+    pub rcode: Rcode,
     /// The message as it goes out, without TCP's length.
-    pub(super) message: Vec<u8>,
+    pub message: Vec<u8>,
 }
 
 /// Answers `message` from `zone`, or REFUSED while there is none. `None`: no answer is to be sent.
-pub(super) fn respond(
+pub fn respond(
     message: &[u8],
     transport: Transport,
     zone: Option<&Zone>,

@@ -1,0 +1,160 @@
+//! A host of the query's path in memory: a frame in a buffer, and the table that the kernel would have.
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use dns_xdp::datapath::layout;
+use dns_xdp::zone::Zone;
+use dns_xdp_ebpf::frame::Frame;
+use dns_xdp_ebpf::host::Host;
+use dns_xdp_ebpf::outcome::Outcome;
+use dns_xdp_ebpf::respond::respond;
+use dns_xdp_ebpf::table::{Entry, Head, Local};
+
+use crate::frames::Mac;
+
+/// The interface that frames come in by.
+const INTERFACE: u32 = 1;
+/// What lies behind a frame in its buffer.
+const BEHIND: u8 = 0xa5;
+/// The most octets that a frame grows by in a test, at either end.
+const SPARE: usize = 2048;
+/// Seed of the names' slots.
+const SEED: u64 = 0x5eed;
+
+/// A server as the program knows it: its addresses, its zone, its lease.
+#[derive(Debug)]
+pub struct Server {
+    port: u16,
+    locals_seed: u64,
+    locals: HashMap<u32, Local>,
+    zone: Option<Published>,
+    /// Whether the lease is alive.
+    pub lease_lives: bool,
+    /// Whether a frame can be made longer or shorter at its tail.
+    pub room: bool,
+    /// Whether a frame can be made longer at its head.
+    pub headroom: bool,
+}
+
+#[derive(Debug)]
+struct Published {
+    head: Head,
+    half: u32,
+    slots: HashMap<u32, Entry>,
+}
+
+impl Server {
+    /// A server without a zone; its lease lives and frames have room.
+    pub fn new(addresses: &[IpAddr], mac: Mac, port: u16) -> Self {
+        let locals = addresses.iter().map(|address| Local::new(INTERFACE, *address, mac));
+        let slots = |seed| {
+            let slot = |local: Local| (Local::slot(seed, INTERFACE, local.address), local);
+            locals.clone().map(slot).collect::<HashMap<u32, Local>>()
+        };
+        let seed = (0..).find(|seed| slots(*seed).len() == addresses.len());
+        let locals_seed = seed.expect("some seed gives each address a slot of its own");
+        let locals = slots(locals_seed);
+        Server {
+            port: port.to_be(),
+            locals_seed,
+            locals,
+            zone: None,
+            lease_lives: true,
+            room: true,
+            headroom: false,
+        }
+    }
+
+    /// Lays the zone out in the second half of a table, so that an index that forgets the half shows.
+    pub fn publish(&mut self, zone: &Zone) {
+        let half = layout::half(u32::try_from(zone.names().len()).expect("a zone of a test is small"));
+        let laid_out = layout::lay_out(zone, half, SEED).expect("the table is as large as the zone");
+        let head = layout::head(zone, laid_out.seed, half, half);
+        self.zone = Some(Published { head, half, slots: laid_out.slots });
+    }
+
+    /// Runs the query's path over a frame: what became of it, and the frame as it is afterwards.
+    pub fn run(&self, frame: &[u8]) -> (Outcome, Vec<u8>) {
+        let spare = [BEHIND; SPARE];
+        let buffer = spare.iter().chain(frame).chain(&spare).copied().map(Cell::new).collect();
+        let host =
+            BufferHost { server: self, buffer, start: Cell::new(SPARE), end: Cell::new(SPARE + frame.len()) };
+        let outcome = respond(&host);
+        let touched = host.start.get()..host.end.get().max(SPARE + frame.len());
+        let outside = host.buffer[..touched.start].iter().chain(&host.buffer[touched.end..]);
+        assert!(
+            outside.map(Cell::get).all(|octet| octet == BEHIND),
+            "something was written outside the frame"
+        );
+        (outcome, host.buffer[host.start.get()..host.end.get()].iter().map(Cell::get).collect())
+    }
+}
+
+/// One frame on a server.
+struct BufferHost<'s> {
+    server: &'s Server,
+    buffer: Vec<Cell<u8>>,
+    start: Cell<usize>,
+    end: Cell<usize>,
+}
+
+impl Host for BufferHost<'_> {
+    fn frame(&self) -> Frame {
+        let buffer = self.buffer.as_ptr().cast::<u8>().cast_mut();
+        let (start, end) = (buffer.wrapping_add(self.start.get()), buffer.wrapping_add(self.end.get()));
+        #[expect(unsafe_code, reason = "the path of a query looks at frames through pointers")]
+        // SAFETY: the octets are cells of the buffer, which outlives every use of the frame in `run`.
+        unsafe {
+            Frame::new(start, end)
+        }
+    }
+
+    fn resize(&self, delta: i32) -> bool {
+        let before = self.end.get();
+        let Some(after) = before.checked_add_signed(delta as isize) else { return false };
+        if !self.server.room || after > self.buffer.len() {
+            return false;
+        }
+        // As bpf_xdp_adjust_tail does it: what is new is zero, what is gone is left as it was.
+        self.buffer.iter().take(after).skip(before).for_each(|octet| octet.set(0));
+        self.end.set(after);
+        true
+    }
+
+    fn prepend(&self, delta: i32) -> bool {
+        let before = self.start.get();
+        let Some(start) = before.checked_add_signed(-delta as isize) else { return false };
+        if self.server.headroom {
+            self.start.set(start);
+        }
+        self.server.headroom
+    }
+
+    fn interface(&self) -> u32 {
+        INTERFACE
+    }
+
+    fn port(&self) -> u16 {
+        self.server.port
+    }
+
+    fn lease_lives(&self) -> bool {
+        self.server.lease_lives
+    }
+
+    fn local(&self, interface: u32, address: [u64; 2]) -> Option<&Local> {
+        let slot = Local::slot(self.server.locals_seed, interface, address);
+        Some(self.server.locals.get(&slot).unwrap_or(&Local::EMPTY))
+    }
+
+    fn head(&self) -> Option<&Head> {
+        self.server.zone.as_ref().map(|zone| &zone.head)
+    }
+
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        let zone = self.server.zone.as_ref()?;
+        let slot = index.checked_sub(zone.half).filter(|slot| *slot < zone.half)?;
+        Some(zone.slots.get(&slot).unwrap_or(&Entry::EMPTY))
+    }
+}

@@ -1,0 +1,125 @@
+//! The packet table: what goes in, what is to become of it, what comes out. Host code and the kernel run the same rows.
+mod answer;
+mod answered;
+mod edns;
+mod link;
+mod question;
+pub mod zone;
+
+use dns_xdp_ebpf::outcome::{Action, Outcome};
+
+use crate::frames::{Datagram, message::Message, reply};
+
+/// One packet.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What is special about it.
+    pub what: String,
+    /// The state that the server is in.
+    pub state: State,
+    /// The packet.
+    pub frame: Vec<u8>,
+    /// What is to become of it.
+    pub outcome: Outcome,
+    /// The answer; `None`: the packet comes out as it went in.
+    pub answer: Option<Answer>,
+}
+
+/// An answer that is expected.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The query, whose addresses are turned round.
+    pub query: Datagram,
+    /// The DNS message.
+    pub message: Vec<u8>,
+}
+
+/// What a server is like while a packet comes. The order is that in which one server can go through them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No zone has been published yet.
+    Unpublished,
+    /// The zone has an SOA record that the program does not hold: [`zone::zone_with_long_soa`].
+    LongSoa,
+    /// The zone is published and the lease lives: [`zone::zone`].
+    Serving,
+    /// A frame cannot be resized.
+    NoRoom,
+    /// The lease has ended.
+    LeaseExpired,
+}
+
+impl State {
+    /// Every state, in the order in which a server goes through them.
+    pub const ALL: [State; 5] =
+        [State::Unpublished, State::LongSoa, State::Serving, State::NoRoom, State::LeaseExpired];
+}
+
+impl Row {
+    /// A packet that is left as it is.
+    fn untouched(what: impl Into<String>, outcome: Outcome, query: &Datagram) -> Row {
+        Row { what: what.into(), state: State::Serving, frame: query.frame(), outcome, answer: None }
+    }
+
+    /// A message that is left as it is.
+    fn passed(what: impl Into<String>, outcome: Outcome, query: &Message) -> Row {
+        Row::untouched(what, outcome, &zone::over_ipv4(query))
+    }
+
+    /// A packet that is answered.
+    fn answered(what: impl Into<String>, outcome: Outcome, query: Datagram, message: Vec<u8>) -> Row {
+        let answer = Some(Answer { message, query });
+        let frame = answer.iter().flat_map(|answer| answer.query.frame()).collect();
+        Row { what: what.into(), state: State::Serving, frame, outcome, answer }
+    }
+
+    /// The same to a server in another state.
+    fn in_state(self, state: State) -> Row {
+        Row { state, what: format!("{} ({state:?})", self.what), ..self }
+    }
+
+    /// Whether this came out of it.
+    ///
+    /// # Errors
+    /// In what it differs from what was expected.
+    pub fn check(&self, action: Action, after: &[u8]) -> Result<(), String> {
+        if action != self.outcome.action() {
+            return Err(format!("{action:?} instead of {:?}", self.outcome.action()));
+        }
+        match &self.answer {
+            None if after == self.frame => Ok(()),
+            None => Err(format!("the packet was changed to {after:02x?}")),
+            Some(Answer { query, message }) => match reply::message(query, after)? {
+                answer if answer == *message => Ok(()),
+                answer => Err(format!("the answer is\n{answer:02x?} instead of\n{message:02x?}")),
+            },
+        }
+    }
+}
+
+/// Every row.
+pub fn rows() -> Vec<Row> {
+    [answered::rows(), link::rows(), question::rows(), edns::rows(), states()].concat()
+}
+
+/// What depends on the server's state.
+fn states() -> Vec<Row> {
+    let found = zone::ask("node1", 1);
+    let missing = zone::ask("node9", 1);
+    let response = Message { flags: 0x8000, ..found.clone() };
+    let positive = answer::positive(&found, &[answer::a(zone::ipv4(1))]);
+    vec![
+        Row::passed("a query", Outcome::NoZone, &found).in_state(State::Unpublished),
+        Row::passed("a response", Outcome::Response, &response).in_state(State::Unpublished),
+        Row::answered("a query", Outcome::Answered, zone::over_ipv4(&found), positive)
+            .in_state(State::LongSoa),
+        Row::passed("a name that does not exist", Outcome::Reserved, &missing).in_state(State::LongSoa),
+        Row::passed("no such type", Outcome::Reserved, &zone::ask("node1", 16)).in_state(State::LongSoa),
+        Row::passed("a query", Outcome::NoRoom, &found).in_state(State::NoRoom),
+        Row::passed("a name that does not exist", Outcome::NoRoom, &missing).in_state(State::NoRoom),
+        Row::passed("a query", Outcome::LeaseExpired, &found).in_state(State::LeaseExpired),
+        Row::passed("a foreign name", Outcome::LeaseExpired, &Message::query(&[0], 1, 1))
+            .in_state(State::LeaseExpired),
+        Row::passed("a response", Outcome::Response, &response).in_state(State::LeaseExpired),
+    ]
+}

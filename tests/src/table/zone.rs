@@ -1,0 +1,148 @@
+//! The zone under test, its server and a client.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dns_xdp::zone::{Addresses, Origin, Zone};
+use hickory_proto::rr::Name;
+
+use crate::frames::message::{self, IN, Message};
+use crate::frames::{Checksum, Datagram, Mac, UDP};
+
+/// The apex.
+pub const APEX: &str = "demo.example.com";
+/// Octets of the apex in wire form.
+pub const APEX_LENGTH: usize = 18;
+/// Of every address, in seconds; no two of its octets are alike.
+pub const TTL: u32 = 0x0102_0304;
+/// Of the SOA record, in seconds.
+pub const NEGATIVE_TTL: u32 = 0x0506_0708;
+/// The SOA's serial.
+pub const SERIAL: u32 = 0x1112_1314;
+
+/// The server's addresses, which are those that are served.
+pub const SERVER: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53))];
+/// The server's interface.
+pub const SERVER_MAC: Mac = [0x02, 0x00, 0x5e, 0x10, 0x00, 0x53];
+/// The server's port.
+pub const PORT: u16 = 53;
+/// Names that the server's table has to hold.
+pub const CAPACITY: u32 = 512;
+
+const CLIENT: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0x1, 0xe, 0x2, 0xf, 0x7)),
+];
+const CLIENT_MAC: Mac = [0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee];
+
+/// The nth A record of a name.
+pub fn ipv4(nth: u8) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, nth)
+}
+
+/// The nth AAAA record of a name.
+pub fn ipv6(nth: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0x1122, 0x3344, 0x5566, 0x7788, 0x99aa, 0xbb00 | u16::from(nth))
+}
+
+/// A name of so many octets in wire form, the zone's apex or 20 to 255; those with less are suffixes of others.
+pub fn sized(octets: usize) -> String {
+    let mut labels = vec![APEX.to_owned()];
+    let mut left = octets - APEX_LENGTH;
+    while left > 0 {
+        // A label has at least one octet besides its length.
+        let label = if left == 65 { 63 } else { left.min(64) };
+        labels.insert(0, "l".repeat(label - 1));
+        left -= label;
+    }
+    labels.join(".")
+}
+
+/// The zone under test.
+pub fn zone() -> Zone {
+    let both = |count: u8| (1..=count).flat_map(|nth| [ipv4(nth).into(), ipv6(nth).into()]);
+    let rotating = |count| Addresses { rotate: true, ..Addresses::new(TTL, both(count)) };
+    let mut names = vec![
+        ("@".to_owned(), rotating(2)),
+        ("node1".to_owned(), Addresses::new(TTL, [ipv4(1).into()])),
+        ("node2".to_owned(), Addresses::new(TTL, [ipv6(2).into()])),
+        ("node3".to_owned(), Addresses::new(TTL, both(1))),
+        ("ns1".to_owned(), Addresses::new(TTL, both(1))),
+        ("service".to_owned(), rotating(3)),
+        ("sixteen".to_owned(), rotating(16)),
+        ("seventeen".to_owned(), rotating(17)),
+        ("db.prod".to_owned(), Addresses::new(TTL, both(1))),
+        ("withheld".to_owned(), Addresses { refused: true, ..Addresses::new(TTL, both(1)) }),
+        ("x".repeat(63), Addresses::new(TTL, both(1))),
+    ];
+    for octets in APEX_LENGTH + 2..=255 {
+        let relative = sized(octets).trim_end_matches(APEX).trim_end_matches('.').to_owned();
+        names.push((relative, rotating(if octets == 255 { 16 } else { 1 })));
+    }
+    with_contact("hostmaster", names)
+}
+
+/// A zone whose SOA record is larger than the program holds: a mailbox of 250 octets.
+pub fn zone_with_long_soa() -> Zone {
+    let contact = sized(250);
+    let node1 = Addresses::new(TTL, [ipv4(1).into()]);
+    with_contact(contact.trim_end_matches(APEX).trim_end_matches('.'), vec![("node1".to_owned(), node1)])
+}
+
+fn with_contact(contact: &str, names: Vec<(String, Addresses)>) -> Zone {
+    let origin = Origin {
+        apex: absolute("@"),
+        contact: absolute(contact),
+        serial: SERIAL,
+        ns_ttl_seconds: 60,
+        negative_ttl_seconds: NEGATIVE_TTL,
+        name_servers: vec![absolute("ns1")],
+    };
+    Zone::new(origin, names.into_iter().map(|(name, addresses)| (absolute(&name), addresses)))
+}
+
+fn absolute(relative: &str) -> Name {
+    Name::from_ascii(within(relative) + ".").expect("the tests' names are names")
+}
+
+/// A name relative to the apex, or `@`, in full.
+pub fn within(relative: &str) -> String {
+    if relative == "@" { APEX.to_owned() } else { format!("{relative}.{APEX}") }
+}
+
+/// A question about a name of the zone, relative to the apex or `@`.
+pub fn ask(relative: &str, qtype: u16) -> Message {
+    Message::query(&message::name(&within(relative)), qtype, IN)
+}
+
+/// The message from the client to the server over IPv4.
+pub fn over_ipv4(message: &Message) -> Datagram {
+    over(0, message.bytes())
+}
+
+/// The same over IPv6.
+pub fn over_ipv6(message: &Message) -> Datagram {
+    over(1, message.bytes())
+}
+
+fn over(family: usize, message: Vec<u8>) -> Datagram {
+    Datagram {
+        destination_mac: SERVER_MAC,
+        source_mac: CLIENT_MAC,
+        tags: Vec::new(),
+        ethertype: None,
+        source: CLIENT[family],
+        destination: SERVER[family],
+        version: None,
+        ip_options: Vec::new(),
+        fragment: 0,
+        protocol: UDP,
+        ttl: 57,
+        ip_length: None,
+        source_port: 40_961,
+        destination_port: PORT,
+        udp_length: None,
+        checksum: Checksum::Whole,
+        message,
+        padding: Vec::new(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Queries of every kind: names in, near and outside a zone, in any case, over any transport, well formed or almost.
+use dns_xdp::zone::Zone;
+use dns_xdp_tests::frames::message::{A, AAAA, CD, DO, IN, Message, OPT, Opt, RD, name, option};
+use dns_xdp_tests::frames::{Checksum, Datagram, SERVICE_TAG, TAG};
+use dns_xdp_tests::table::zone::{APEX, over_ipv4, over_ipv6, within};
+use hickory_proto::serialize::binary::BinEncodable;
+use proptest::collection::vec;
+use proptest::option::weighted;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+const SPECIAL: &[&str] =
+    &["@", "node1", "node2", "node3", "service", "sixteen", "seventeen", "prod", "withheld"];
+const FOREIGN: &[&str] =
+    &["", "com", "example.com", "xdemo.example.com", "demo.example.org", "demo.example.com.x"];
+/// Types that somebody treats in a way of their own, and some that nobody does.
+const TYPES: &[u16] =
+    &[0, 2, 5, 6, 12, 13, 15, 16, 33, 35, 37, 39, 41, 43, 46, 64, 65, 127, 128, 249, 250, 252, 255, 256, 257];
+
+/// Messages in their frames, which are themselves well formed.
+pub(crate) fn datagrams(zone: &Zone) -> impl Strategy<Value = Datagram> + use<> {
+    let tags = select(vec![vec![], vec![(TAG, 5)], vec![(SERVICE_TAG, 6), (TAG, 7)]]);
+    let checksum = select(vec![Checksum::Whole, Checksum::Zero, Checksum::Partial]);
+    let disturbances = vec((any::<Index>(), any::<u8>()), 1..4);
+    let disturbance = prop_oneof![9 => Just(Vec::new()), 1 => disturbances];
+    (messages(zone), any::<bool>(), tags, checksum, 0..64_usize, disturbance).prop_map(
+        |(message, ipv6, tags, checksum, padding, disturbance)| {
+            let datagram = if ipv6 { over_ipv6(&message) } else { over_ipv4(&message) };
+            let mut query = Datagram { tags, checksum, padding: vec![0x5a; padding], ..datagram };
+            for (at, octet) in disturbance {
+                *at.get_mut(&mut query.message) = octet;
+            }
+            query
+        },
+    )
+}
+
+fn messages(zone: &Zone) -> impl Strategy<Value = Message> + use<> {
+    let qtypes = prop_oneof![
+        6 => select(vec![A, AAAA]),
+        2 => select(TYPES),
+        1 => any::<u16>(),
+    ];
+    let qclasses = prop_oneof![18 => Just(IN), 1 => select(vec![0, 3, 4, 254, 255]), 1 => any::<u16>()];
+    let flags = prop_oneof![
+        12 => select(vec![0, RD, CD, RD | CD]),
+        3 => any::<u16>().prop_map(|flags| flags & 0x05f0),
+        1 => any::<u16>(),
+    ];
+    let counts = weighted(0.03, [0..3_u16, 0..2_u16, 0..2_u16, 0..3_u16]);
+    let trailing = prop_oneof![30 => Just(Vec::new()), 1 => vec(any::<u8>(), 1..20)];
+    let question = (qnames(zone), qtypes, qclasses);
+    (any::<u16>(), flags, counts, question, weighted(0.6, opts()), trailing).prop_map(
+        |(id, flags, counts, (qname, qtype, qclass), opt, trailing)| {
+            let plain = Message::query(&qname, qtype, qclass);
+            Message { id, flags, counts, opt, trailing, ..plain }
+        },
+    )
+}
+
+/// Names in wire form: the zone's, their neighbours, others, and what is no name; in any case.
+fn qnames(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let label = || vec(any::<u8>(), 1..20);
+    let spelt = prop_oneof![
+        14 => names_of(zone),
+        3 => (label(), names_of(zone)).prop_map(|(label, above)| prefixed(above, &label)),
+        1 => vec(label(), 1..14).prop_map(|labels| labels.iter().map(Vec::as_slice).fold(name(APEX), prefixed)),
+        3 => (names_of(zone), any::<Index>(), any::<u8>()).prop_map(|(mut qname, at, octet)| {
+            *at.get_mut(&mut qname) = octet;
+            qname
+        }),
+        2 => select(FOREIGN).prop_map(name),
+        1 => vec(any::<u8>(), 0..40),
+    ];
+    (spelt, any::<u64>()).prop_map(|(mut qname, upper)| {
+        for (at, octet) in qname.iter_mut().enumerate() {
+            // Lengths of labels are no letters.
+            if upper >> (at % 64) & 1 == 1 {
+                octet.make_ascii_uppercase();
+            }
+        }
+        qname
+    })
+}
+
+/// Names that exist; those that are special or long more often than their number would have it.
+fn names_of(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let all = zone.names().map(|(name, _)| name.to_bytes().expect("the zone's names are names"));
+    let all: Vec<Vec<u8>> = all.collect();
+    let long: Vec<Vec<u8>> = all.iter().filter(|name| name.len() > 250).cloned().collect();
+    prop_oneof![4 => select(SPECIAL).prop_map(|relative| name(&within(relative))), 2 => select(all), 1 => select(long)]
+}
+
+fn prefixed(above: Vec<u8>, label: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(label.len()).expect("labels of the tests are short");
+    [&[length], label, &above].concat()
+}
+
+fn opts() -> impl Strategy<Value = Opt> {
+    let options = vec(
+        prop_oneof![
+            6 => vec(any::<u8>(), 8..=8).prop_map(|cookie| option(10, &cookie)),
+            4 => (any::<u16>(), vec(any::<u8>(), 0..30)).prop_map(|(code, value)| option(code, &value)),
+            1 => Just(option(3, &[])),
+        ],
+        0..4,
+    );
+    let size =
+        prop_oneof![3 => select(vec![0, 512, 513, 1232, 4096, 65_535]), 2 => 500..800_u16, 1 => any::<u16>()];
+    let version = prop_oneof![20 => Just(0), 1 => any::<u8>()];
+    let flags = prop_oneof![4 => select(vec![0, DO]), 1 => any::<u16>()];
+    let length = weighted(0.03, 0..60_u16);
+    let rtype = prop_oneof![30 => Just(OPT), 1 => any::<u16>()];
+    let owner = prop_oneof![30 => Just(vec![0]), 1 => Just(vec![0xc0, 12]), 1 => Just(name("x"))];
+    (owner, rtype, size, any::<u8>(), version, flags, length, options).prop_map(
+        |(owner, rtype, size, extended_rcode, version, flags, length, options)| Opt {
+            owner,
+            rtype,
+            size,
+            extended_rcode,
+            version,
+            flags,
+            length,
+            options: options.concat(),
+        },
+    )
+}
