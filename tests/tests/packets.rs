@@ -36,11 +36,10 @@ fn host_every_answer_is_the_same_when_the_room_is_in_front() {
     let mut ran = 0;
     let mut failures = Vec::new();
     for row in rows.iter().filter(longer) {
-        let (outcome, frame) = host_run(&server, row);
         // An answer that is shorter than its query needs the tail.
-        if outcome != Outcome::NoRoom {
+        if server.run(&row.frame).0 != Outcome::NoRoom {
             ran += 1;
-            failures.extend(failure(row, (outcome, frame)));
+            failures.extend(failure(row, host_run(&server, row)));
         }
     }
     none(&failures);
