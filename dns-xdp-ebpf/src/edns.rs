@@ -115,10 +115,12 @@ fn read_options(frame: Frame, mut at: usize, end: usize) -> Result<(), Outcome> 
             return Err(Outcome::Nsid);
         }
         let length = u16::from_be(option.read(OPTION_LENGTH));
-        at = forget(at + OPTION_HEADER_LENGTH + usize::from(length), u64::from(length));
-        if at > end {
+        // Before it is bounded, or a length of some KiB too much would come out as one that fits.
+        let behind = at + OPTION_HEADER_LENGTH + usize::from(length);
+        if behind > end {
             return Err(Outcome::Opt);
         }
+        at = forget(behind, u64::from(length));
     }
     if at == end { Ok(()) } else { Err(Outcome::OptionCount) }
 }

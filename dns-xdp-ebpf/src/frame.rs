@@ -204,6 +204,6 @@ pub fn forget(offset: usize, unknown: u64) -> usize {
     #[cfg(not(target_arch = "bpf"))]
     {
         let _ = unknown;
-        offset
+        bounded(offset)
     }
 }

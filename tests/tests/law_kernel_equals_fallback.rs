@@ -14,6 +14,7 @@ use dns_xdp_tests::kernel;
 use dns_xdp_tests::table::zone::{CAPACITY, PORT, SERVER, SERVER_MAC, zone};
 use hickory_proto::op::{Message, Metadata};
 use hickory_proto::rr::Record;
+use hickory_proto::serialize::binary::BinEncodable;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use proptest::{prop_assert, prop_assert_eq};
 
@@ -99,7 +100,8 @@ struct Meaning {
 impl Meaning {
     fn of(bytes: &[u8]) -> Result<Meaning, TestCaseError> {
         let message = Message::from_vec(bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let question: usize = message.queries.iter().map(|query| query.name().len() + 4).sum();
+        let question = message.queries.iter().map(|query| query.to_bytes().map_or(0, |bytes| bytes.len()));
+        let question: usize = question.sum();
         // In their order, which is that of the rotation.
         let records = |records: &[Record]| records.iter().map(ToString::to_string).collect();
         Ok(Meaning {

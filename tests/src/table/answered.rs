@@ -3,12 +3,12 @@ use dns_xdp_ebpf::outcome::Outcome;
 
 use super::Row;
 use super::answer::{NO_ERROR, NX_DOMAIN, a, aaaa, negative, positive, truncated};
-use super::zone::{APEX_LENGTH, ask, ipv4, ipv6, over_ipv4, over_ipv6, sized};
+use super::zone::{APEX_LENGTH, LETTERS, ask, ipv4, ipv6, over_ipv4, over_ipv6, sized};
 use crate::frames::message::{A, AAAA, CD, DO, IN, Message, Opt, RD, name};
 use crate::frames::{Checksum, Datagram, SERVICE_TAG, TAG};
 
 pub(super) fn rows() -> Vec<Row> {
-    [transports(), lengths(), rotation(), sizes(), header(), names(), types()].concat()
+    [transports(), lengths(), rotation(), sizes(), header(), names(), types(), zero_checksum()].concat()
 }
 
 /// An answer to expect.
@@ -43,7 +43,7 @@ fn transports() -> Vec<Row> {
         for datagram in [over_ipv4(&message), over_ipv6(&message)] {
             for tags in &tags {
                 for checksum in [Checksum::Whole, Checksum::Zero, Checksum::Partial] {
-                    for padding in [0, 1, 18, 700] {
+                    for padding in [0, 1, 18, 3000] {
                         let (tags, padding) = (tags.clone(), vec![0xee; padding]);
                         let what = format!(
                             "{what} from {}, {} tags, {checksum:?}, {} octets of padding",
@@ -162,8 +162,9 @@ fn header() -> Vec<Row> {
 /// Where names lie in the zone, and how they are spelt.
 fn names() -> Vec<Row> {
     let longest_label = "x".repeat(63);
+    let letters = LETTERS.to_ascii_uppercase();
     let mut rows = Vec::new();
-    for qname in ["node3", "NODE3", "nOdE3", "ns1", "db.prod", "dB.PrOd", &longest_label] {
+    for qname in ["node3", "NODE3", "nOdE3", "ns1", "db.prod", "dB.PrOd", &longest_label, LETTERS, &letters] {
         let query = ask(qname, A);
         let answer = positive(&query, &[a(ipv4(1))]);
         rows.push(Row::answered(qname, Outcome::Answered, over_ipv4(&query), answer));
@@ -188,6 +189,11 @@ fn names() -> Vec<Row> {
         "@@",
         "[\\]^_`{|}~",
         "n\u{e9}",
+        // As the zone's LETTERS, but for an octet that only looks like a letter's other case.
+        "abcdefghijklmnopqrstuvwxyz-0123456789-@{|}~",
+        "abcdefghijklmnopqrstuvwxyz-0123456789-`[|}~",
+        "abcdefghijklmnopqrstuvwxyz-0123456789-`{|}^",
+        "abcdefghijklmnopqrstuvwxyz-\u{10}123456789-`{|}~",
         "4demo7example3com.demo.example.com",
     ] {
         let query = ask(qname, A);
@@ -214,4 +220,21 @@ fn types() -> Vec<Row> {
         }
     }
     rows
+}
+
+/// An answer whose checksum comes out as zero, which would mean that it has none, goes out with its other zero.
+fn zero_checksum() -> Vec<Row> {
+    let exchange = |over: fn(&Message) -> Datagram, id| {
+        let query = Message { id, ..ask("node1", A) };
+        (over(&query), positive(&query, &[a(ipv4(1))]))
+    };
+    let row = |over| {
+        // The checksum of an answer with identification 0 is what that answer's sum lacks.
+        let (query, message) = exchange(over, 0);
+        let at = query.frame().len() - query.message.len() - 2;
+        let frame = Datagram { message, ..query }.frame();
+        let (query, message) = exchange(over, u16::from_be_bytes([frame[at], frame[at + 1]]));
+        Row::answered("a checksum of zero", Outcome::Answered, query, message)
+    };
+    vec![row(over_ipv4), row(over_ipv6)]
 }

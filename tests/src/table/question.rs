@@ -4,7 +4,7 @@ use dns_xdp_ebpf::outcome::Outcome;
 use super::Row;
 use super::zone::{APEX, ask, over_ipv4, over_ipv6, sized};
 use crate::frames::message::{A, AAAA, IN, Message, Opt, name};
-use crate::frames::octets;
+use crate::frames::{Datagram, octets};
 
 pub(super) fn rows() -> Vec<Row> {
     [headers(), types(), foreign_names(), reserved_names(), malformed_names(), cut_messages()].concat()
@@ -161,7 +161,7 @@ fn malformed_names() -> Vec<Row> {
     rows
 }
 
-/// Messages that end too early, at the very end of the frame: the lengths of IP and UDP are true.
+/// Messages that end too early, at the very end of the frame or in its padding: the lengths of IP and UDP are true.
 fn cut_messages() -> Vec<Row> {
     let query = ask("node3", A).with(Opt { options: vec![0, 10, 0, 2, 1, 2], ..Opt::of_size(1232) });
     let plain = Message { counts: Some([1, 0, 0, 0]), ..query.clone() };
@@ -178,9 +178,12 @@ fn cut_messages() -> Vec<Row> {
                 _ if octets == question_end => continue,
                 _ => Outcome::Trailing,
             };
-            let mut datagram = over_ipv4(&query);
-            datagram.message.truncate(octets);
-            rows.push(Row::untouched(format!("{octets} octets of a message"), outcome, &datagram));
+            for padding in [0, 60] {
+                let mut datagram = Datagram { padding: vec![0; padding], ..over_ipv4(&query) };
+                datagram.message.truncate(octets);
+                let what = format!("{octets} octets of a message, {padding} of padding");
+                rows.push(Row::untouched(what, outcome, &datagram));
+            }
         }
     }
     rows

@@ -28,6 +28,9 @@ pub const PORT: u16 = 53;
 /// Names that the server's table has to hold.
 pub const CAPACITY: u32 = 512;
 
+/// A name of the zone with every letter, and with what differs from a neighbour of the letters by the same bit.
+pub const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz-0123456789-`{|}~";
+
 const CLIENT: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0x1, 0xe, 0x2, 0xf, 0x7)),
@@ -73,6 +76,7 @@ pub fn zone() -> Zone {
         ("db.prod".to_owned(), Addresses::new(TTL, both(1))),
         ("withheld".to_owned(), Addresses { refused: true, ..Addresses::new(TTL, both(1)) }),
         ("x".repeat(63), Addresses::new(TTL, both(1))),
+        (LETTERS.to_owned(), Addresses::new(TTL, both(1))),
     ];
     for octets in APEX_LENGTH + 2..=255 {
         let relative = sized(octets).trim_end_matches(APEX).trim_end_matches('.').to_owned();
@@ -101,7 +105,8 @@ fn with_contact(contact: &str, names: Vec<(String, Addresses)>) -> Zone {
 }
 
 fn absolute(relative: &str) -> Name {
-    Name::from_ascii(within(relative) + ".").expect("the tests' names are names")
+    let labels = within(relative);
+    Name::from_labels(labels.split('.').map(str::as_bytes)).expect("the tests' names are names")
 }
 
 /// A name relative to the apex, or `@`, in full.
