@@ -24,7 +24,7 @@ pub const PORT: &str = "PORT";
 pub const LOCALS_SEED: &str = "LOCALS_SEED";
 /// The program that answers.
 pub const RESPONDER: &str = "dns_xdp";
-/// The program that renews the lease; run by userspace over a [`Renewal`].
+/// The program that renews the lease; run by userspace over a packet of [`RENEWAL_LENGTH`] octets.
 pub const RENEW: &str = "renew_lease";
 
 /// Slots for served addresses: an address and interface has exactly one, which the seed makes collision-free.
@@ -257,7 +257,7 @@ pub const fn slots(hash: u64, half: u32) -> (u32, u32) {
 /// A number below `half`, from the hash's best bits (Lemire, "Fast random integer generation in an interval", 2019).
 #[inline(always)]
 const fn scale(hash: u64, half: u32) -> u32 {
-    ((hash.swap_bytes() >> 32) * half as u64 >> 32) as u32
+    (((hash.swap_bytes() >> 32) * half as u64) >> 32) as u32
 }
 
 /// A lower-case name in wire form as words, padded with zeros; `None` when it is longer than [`NAME_MAX`].

@@ -16,9 +16,9 @@ pub fn message(query: &Datagram, frame: &[u8]) -> Result<Vec<u8>, String> {
     let mut reply = Reading { rest: frame };
     reply.ethernet(query)?;
     if query.source.is_ipv4() {
-        reply.ipv4(query)?
+        reply.ipv4(query)?;
     } else {
-        reply.ipv6(query)?
+        reply.ipv6(query)?;
     }
     reply.udp(query)?;
     match Message::from_vec(reply.rest) {
