@@ -109,9 +109,9 @@ fn enter_on_host(server: &mut Server, state: State) {
 fn enter_in_kernel(program: &mut Unattached, state: State) {
     match state {
         State::Unpublished | State::NoRoom => {}
-        State::LongSoa => program.publish(&zone_with_long_soa()).unwrap(),
-        State::Serving => program.publish(&zone()).unwrap(),
-        State::LeaseExpired => program.renew(Some(Duration::ZERO)).unwrap(),
+        State::LongSoa => program.publish(&zone_with_long_soa()).expect("the program is loaded"),
+        State::Serving => program.publish(&zone()).expect("the program is loaded"),
+        State::LeaseExpired => program.renew(Some(Duration::ZERO)).expect("the program is loaded"),
     }
 }
 
@@ -124,9 +124,9 @@ fn host_run(server: &Server, row: &Row) -> Run {
 }
 
 fn kernel_run(program: &Unattached, row: &Row) -> Run {
-    let before = program.counters().unwrap();
+    let before = program.counters().expect("counters can be read");
     let run = kernel::run(program, &row.frame)?;
-    let counted = risen(&before, &program.counters().unwrap());
+    let counted = risen(&before, &program.counters().expect("counters can be read"));
     let expected = if row.outcome == Outcome::NotForUs { vec![] } else { vec![(row.outcome.text(), 1)] };
     if counted != expected {
         return Err(format!("counted {counted:?} instead of {expected:?}"));
