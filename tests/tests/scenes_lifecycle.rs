@@ -57,17 +57,17 @@ fn a_port_53_that_is_taken_is_named_and_nothing_stays_attached() {
 fn a_second_daemon_is_refused_and_told_who_holds_the_interface() {
     scene(&Plan::quick(1), |cluster| {
         let node = &cluster.nodes[0];
-        let (first, second) = (node.config.clone(), node.config.with_file_name("second.toml"));
-        // Its own pins, socket and port: only the interface is the same.
-        let name = |suffix: &str| format!("node1{suffix}\"");
-        let text = node.config_text()?.replace(&name(".sock"), &name("b.sock"));
-        let text = text.replace("/node1\"", "/node1b\"").replace("[listen]\n", "[listen]\nport = 5353\n");
-        std::fs::write(&second, text)?;
-        for config in [first, second] {
+        let text = node.config_text()?;
+        let same_pins = text.replace("node1.sock\"", "node1b.sock\"");
+        let same_pins = same_pins.replace("[listen]\n", "[listen]\nport = 5353\n");
+        let same_interface = same_pins.replace("/node1\"", "/node1b\"");
+        for (text, holder) in [(text, "node1.sock"), (same_pins, "/node1:"), (same_interface, "eth0")] {
+            let config = node.config.with_file_name("second.toml");
+            std::fs::write(&config, text)?;
             let mut command = Command::new(dns_xdp_tests::process::sibling("dns-xdp")?);
             command.arg("run").arg("--config").arg(config);
             let stderr = refused(&node.namespace.output(&mut command)?, 1);
-            assert!(stderr.contains("eth0") || stderr.contains("node1.sock"), "{stderr}");
+            assert!(stderr.contains(holder), "{stderr}");
         }
         answers(cluster)
     });

@@ -5,12 +5,17 @@
 //!                      link-eth0        its link to an interface, which keeps it attached
 //!                      maps-v1-8192/    its maps: version of their layout, and slots in a half of the table
 //! ```
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 
 use aya::programs::links::PinnedLink;
 use dns_xdp_ebpf::table::LAYOUT;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -20,41 +25,22 @@ const BPFFS: &str = "/sys/fs/bpf";
 const LINK: &str = "link-";
 const MAPS: &str = "maps-";
 
-/// The pin directory of one daemon.
+/// A predecessor that gives way ends within this.
+const GIVING_WAY: Duration = Duration::from_secs(5);
+const GIVING_WAY_POLL: Duration = Duration::from_millis(20);
+
+/// The pin directory of one daemon, which holds it alone for as long as this lives.
 #[derive(Debug, Clone)]
 pub(super) struct Pins {
     directory: PathBuf,
     half: u32,
+    _lock: Arc<Flock<File>>,
 }
 
 impl Pins {
     /// Makes the directory, and mounts the BPF filesystem where it belongs if nobody has.
     pub(super) fn create(directory: &Path, half: u32) -> Result<Self, Error> {
-        let pins = Pins { directory: directory.to_owned(), half };
-        pins.make(directory)?;
-        Ok(pins)
-    }
-
-    fn make(&self, directory: &Path) -> Result<(), Error> {
-        let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        if !on_bpffs(existing) && directory.starts_with(BPFFS) {
-            tracing::info!("mounting the BPF filesystem on {BPFFS}");
-            let none: Option<&str> = None;
-            mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), none).map_err(|errno| {
-                Error::new(format!("cannot mount the BPF filesystem: as root, mount -t bpf bpf {BPFFS}"))
-                    .because(errno.into())
-            })?;
-        }
-        let cannot = || Error::new(format!("cannot make the pin directory {}", directory.display()));
-        fs::create_dir_all(directory).map_err(|error| cannot().because(error))?;
-        if on_bpffs(directory) {
-            return Ok(());
-        }
-        fs::remove_dir(directory).map_err(|error| cannot().because(error))?;
-        Err(Error::new(format!(
-            "[xdp] pin = \"{}\" is not on a BPF filesystem: mount -t bpf bpf {BPFFS}, or choose a place on one",
-            directory.display()
-        )))
+        Ok(Pins { directory: directory.to_owned(), half, _lock: Arc::new(make_and_lock(directory)?) })
     }
 
     /// Makes the directory of the maps; `true` when it was there.
@@ -104,6 +90,57 @@ impl Pins {
     fn maps(&self) -> PathBuf {
         self.directory.join(format!("{MAPS}v{LAYOUT}-{}", self.half))
     }
+}
+
+fn make(directory: &Path) -> Result<(), Error> {
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    if !on_bpffs(existing) && directory.starts_with(BPFFS) {
+        tracing::info!("mounting the BPF filesystem on {BPFFS}");
+        let none: Option<&str> = None;
+        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), none).map_err(|errno| {
+            Error::new(format!("cannot mount the BPF filesystem: as root, mount -t bpf bpf {BPFFS}"))
+                .because(errno.into())
+        })?;
+    }
+    let cannot = || Error::new(format!("cannot make the pin directory {}", directory.display()));
+    fs::create_dir_all(directory).map_err(|error| cannot().because(error))?;
+    if on_bpffs(directory) {
+        return Ok(());
+    }
+    fs::remove_dir(directory).map_err(|error| cannot().because(error))?;
+    Err(Error::new(format!(
+        "[xdp] pin = \"{}\" is not on a BPF filesystem: mount -t bpf bpf {BPFFS}, or choose a place on one",
+        directory.display()
+    )))
+}
+
+/// Two daemons over the same maps would undo each other's zones. A predecessor that ends may take the directory with
+/// it, so what was locked has to be what is there.
+fn make_and_lock(directory: &Path) -> Result<Flock<File>, Error> {
+    let what = directory.display();
+    let mut waited = Duration::ZERO;
+    loop {
+        make(directory)?;
+        let file = File::open(directory)
+            .map_err(|error| Error::new(format!("cannot open {what}")).because(error))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) if is(&lock, directory) => return Ok(lock),
+            Err((_, errno)) if waited >= GIVING_WAY => {
+                return Err(Error::new(format!(
+                    "another dns-xdp holds the pin directory {what} ({errno}): stop it, or give one another [xdp] pin"
+                )));
+            }
+            _ => {
+                sleep(GIVING_WAY_POLL);
+                waited += GIVING_WAY_POLL;
+            }
+        }
+    }
+}
+
+fn is(file: &File, path: &Path) -> bool {
+    let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino()).ok();
+    inode(file.metadata()) == inode(fs::metadata(path))
 }
 
 /// Detaches and unpins everything in a pin directory; says what that was.
