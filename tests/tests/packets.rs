@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dns_xdp::datapath::Unattached;
+use dns_xdp::datapath::{Error, Unattached};
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 use dns_xdp_tests::host::Server;
 use dns_xdp_tests::kernel;
@@ -41,7 +41,7 @@ fn kernel_every_row_comes_out_as_the_table_says() {
     let rows = rows();
     let mut failures = Vec::new();
     for state in State::ALL {
-        enter_in_kernel(&mut program, state);
+        enter_in_kernel(&mut program, state).unwrap();
         for row in rows.iter().filter(|row| row.state == state && reaches_the_kernel(row)) {
             failures.extend(failure(row, kernel_run(&program, row)));
         }
@@ -86,12 +86,12 @@ fn enter_on_host(server: &mut Server, state: State) {
     }
 }
 
-fn enter_in_kernel(program: &mut Unattached, state: State) {
+fn enter_in_kernel(program: &mut Unattached, state: State) -> Result<(), Error> {
     match state {
-        State::Unpublished | State::NoRoom => {}
-        State::LongSoa => program.publish(&zone_with_long_soa()).unwrap(),
-        State::Serving => program.publish(&zone()).unwrap(),
-        State::LeaseExpired => program.renew(Some(Duration::ZERO)).unwrap(),
+        State::Unpublished | State::NoRoom => Ok(()),
+        State::LongSoa => program.publish(&zone_with_long_soa()),
+        State::Serving => program.publish(&zone()),
+        State::LeaseExpired => program.renew(Some(Duration::ZERO)),
     }
 }
 
@@ -104,9 +104,10 @@ fn host_run(server: &Server, row: &Row) -> Run {
 }
 
 fn kernel_run(program: &Unattached, row: &Row) -> Run {
-    let before = program.counters().unwrap();
+    let counters = || program.counters().map_err(|error| format!("{error:?}"));
+    let before = counters()?;
     let run = kernel::run(program, &row.frame)?;
-    let counted = risen(&before, &program.counters().unwrap());
+    let counted = risen(&before, &counters()?);
     let expected = if row.outcome == Outcome::NotForUs { vec![] } else { vec![(row.outcome.text(), 1)] };
     if counted != expected {
         return Err(format!("counted {counted:?} instead of {expected:?}"));
