@@ -10,6 +10,10 @@ pub trait Host {
     /// Grows (or with a negative `delta` shrinks) the frame at its tail; on `false` nothing has changed.
     fn resize(&self, delta: i32) -> bool;
 
+    /// Grows the frame at its head by `delta` octets, whose contents mean nothing; on `false` nothing has changed.
+    /// Some drivers hand over frames with room in front only: veth, for one, those of local senders.
+    fn prepend(&self, delta: i32) -> bool;
+
     /// Index of the interface that the frame came in by.
     fn interface(&self) -> u32;
 

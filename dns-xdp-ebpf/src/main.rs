@@ -12,7 +12,7 @@ mod hook {
     use aya_ebpf::Global;
     use aya_ebpf::bindings::{xdp_action, xdp_md};
     use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray};
-    use aya_ebpf::helpers::{bpf_jiffies64, bpf_xdp_adjust_tail};
+    use aya_ebpf::helpers::{bpf_jiffies64, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use aya_log_ebpf::debug;
@@ -108,6 +108,12 @@ mod hook {
         fn resize(&self, delta: i32) -> bool {
             // SAFETY: the context is the one that the program was given.
             unsafe { bpf_xdp_adjust_tail(self.ctx, delta) == 0 }
+        }
+
+        #[inline(always)]
+        fn prepend(&self, delta: i32) -> bool {
+            // SAFETY: the context is the one that the program was given.
+            unsafe { bpf_xdp_adjust_head(self.ctx, -delta) == 0 }
         }
 
         #[inline(always)]

@@ -6,12 +6,12 @@
 //! ```
 use crate::checksum::Sum;
 use crate::edns::Edns;
-use crate::frame::{Field, Frame, Region};
+use crate::frame::{Field, Frame, Region, forget};
 use crate::host::Host;
 use crate::link::Datagram;
 use crate::outcome::Outcome;
 use crate::question::{AA, COUNTS, FLAGS, HEADER_LENGTH, Header, QR, Question, TC, qtype};
-use crate::table::{ADDRESSES_MAX, Entry, Head};
+use crate::table::{ADDRESSES_MAX, Entry, Head, NAME_WORDS};
 
 /// Everything that the writing half needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,9 @@ const SECOND: Field<u64, 8> = Field::new();
 const THIRD: Field<u64, 16> = Field::new();
 const FOURTH: Field<u32, 24> = Field::new();
 const OWNER: Field<u16, 0> = Field::new();
+const OCTET: Field<u8, 0> = Field::new();
+/// Words of eight octets that hold all headers up to the name, and the type and class behind it.
+const HEADERS_WORDS: usize = (14 + 8 + 40 + 8 + HEADER_LENGTH + 4).div_ceil(8);
 
 /// An A record whose owner is the question's name; `ttl` and `address` in network order.
 #[inline(always)]
@@ -109,7 +112,11 @@ impl<'t> Reply<'t> {
         let end = self.datagram.message + length;
         let delta = end as i32 - host.frame().length() as i32;
         if delta != 0 && !host.resize(delta) {
-            return Outcome::NoRoom;
+            if delta < 0 || !host.prepend(delta) {
+                return Outcome::NoRoom;
+            }
+            let moved = move_down(host.frame(), delta as usize, self.question.end());
+            debug_assert!(moved.is_some(), "the question lies within the frame");
         }
         match self.write_into(host.frame(), length) {
             Some(()) => self.records.outcome(),
@@ -193,6 +200,31 @@ impl Records<'_> {
             Records::Truncated => Outcome::Truncated,
         }
     }
+}
+
+/// Moves the frame up to `end`, the end of the question, to its start, of which `delta` octets are new.
+#[inline(always)]
+fn move_down(frame: Frame, delta: usize, end: usize) -> Option<()> {
+    let delta = forget(delta, end as u64);
+    let mut to = 0;
+    for _ in 0..HEADERS_WORDS + NAME_WORDS {
+        if to + 8 > end {
+            break;
+        }
+        let (from, word): (Region<8>, Region<8>) = (frame.region(delta + to)?, frame.region(to)?);
+        word.write(FIRST, from.read(FIRST));
+        to += 8;
+    }
+    to = forget(to, end as u64);
+    for _ in 0..8 {
+        if to >= end {
+            break;
+        }
+        let (from, octet): (Region<1>, Region<1>) = (frame.region(delta + to)?, frame.region(to)?);
+        octet.write(OCTET, from.read(OCTET));
+        to += 1;
+    }
+    Some(())
 }
 
 /// Index of the record that goes out first: as `dns_xdp::zone::rotation` has it.

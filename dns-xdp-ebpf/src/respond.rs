@@ -48,7 +48,7 @@ fn read<H: Host>(host: &H) -> Result<Reply<'_>, Outcome> {
 #[inline(always)]
 fn find<'t, H: Host>(host: &'t H, head: &Head, question: &Question) -> Option<&'t Entry> {
     let frame = host.frame();
-    let (first, second) = slots(question.name.hash, head.mask);
+    let (first, second) = slots(question.name.hash, head.half);
     for slot in [first, second] {
         let entry = host.entry(head.base + slot)?;
         if question.name.is(frame, &entry.name, usize::from(entry.length)) {

@@ -24,7 +24,7 @@ pub const PORT: &str = "PORT";
 pub const LOCALS_SEED: &str = "LOCALS_SEED";
 /// The program that answers.
 pub const RESPONDER: &str = "dns_xdp";
-/// The program that renews the lease; run by userspace over a [`Renewal`].
+/// The program that renews the lease; run by userspace over a packet of [`RENEWAL_LENGTH`] octets.
 pub const RENEW: &str = "renew_lease";
 
 /// Slots for served addresses: an address and interface has exactly one, which the seed makes collision-free.
@@ -134,8 +134,8 @@ pub struct Head {
     pub seed: u64,
     /// Index of the first slot of the half in use.
     pub base: u32,
-    /// Slots in a half, less one; a half has a power of two.
-    pub mask: u32,
+    /// Slots in a half.
+    pub half: u32,
     /// Octets of the apex with its final zero.
     pub apex_length: u16,
     /// Octets of the SOA record; 0: negative answers go up.
@@ -153,7 +153,7 @@ pub struct Head {
 
 impl Head {
     /// A head; negative answers go up when `soa` does not fit [`SOA_MAX`].
-    pub fn new(seed: u64, base: u32, mask: u32, apex: &NameWords, apex_length: u8, soa: &[u8]) -> Self {
+    pub fn new(seed: u64, base: u32, half: u32, apex: &NameWords, apex_length: u8, soa: &[u8]) -> Self {
         let soa = if soa.len() > SOA_MAX { &[] } else { soa };
         let mut words = [0; SOA_MAX / 8];
         for (word, octets) in words.iter_mut().zip(soa.chunks(8)) {
@@ -164,7 +164,7 @@ impl Head {
         Head {
             seed,
             base,
-            mask,
+            half,
             apex_length: u16::from(apex_length),
             soa_length: soa.len() as u16,
             soa_sum: Sum::ZERO.add_bytes(soa).fold(),
@@ -248,10 +248,16 @@ pub const fn mix_name(hash: u64, word: u64) -> u64 {
     mix(hash, word | CASELESS)
 }
 
-/// The two slots that a name with this hash may be in, as indexes into the half.
+/// The two slots that a name with this hash may be in, as indexes into a half of `half` slots.
 #[inline(always)]
-pub const fn slots(hash: u64, mask: u32) -> (u32, u32) {
-    (hash as u32 & mask, mix(hash, 0) as u32 & mask)
+pub const fn slots(hash: u64, half: u32) -> (u32, u32) {
+    (scale(hash, half), scale(mix(hash, 0), half))
+}
+
+/// A number below `half`, from the hash's best bits (Lemire, "Fast random integer generation in an interval", 2019).
+#[inline(always)]
+const fn scale(hash: u64, half: u32) -> u32 {
+    (((hash.swap_bytes() >> 32) * half as u64) >> 32) as u32
 }
 
 /// A lower-case name in wire form as words, padded with zeros; `None` when it is longer than [`NAME_MAX`].
@@ -301,5 +307,5 @@ bytes!(Entry, it =>
     [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl], [it.ipv4_sum, it.ipv6_sum], [it._reserved],
     it.ipv4, it.name, it.ipv6.as_flattened().iter().copied());
 bytes!(Head, it =>
-    [it.seed], [it.base, it.mask], [it.apex_length, it.soa_length, it.soa_sum, it._reserved], it.apex, it.soa, [it.soa_last]);
+    [it.seed], [it.base, it.half], [it.apex_length, it.soa_length, it.soa_sum, it._reserved], it.apex, it.soa, [it.soa_last]);
 bytes!(Local, it => it.address, [it.interface, it._reserved], [it.mac]);

@@ -6,14 +6,137 @@ fn main() {}
 
 #[cfg(target_arch = "bpf")]
 mod programs {
+    #![expect(unsafe_code, reason = "maps, context and helpers belong to the kernel")]
+
     use aya_ebpf::bindings::xdp_action;
-    use aya_ebpf::macros::xdp;
+    use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
+    use aya_ebpf::helpers::bpf_xdp_adjust_tail;
+    use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
+    use dns_xdp_ebpf::frame::{Field, Frame, Region};
+
+    /// Words of eight octets in a template: the longest frame that is timed.
+    const WORDS: usize = 32;
+    /// Templates, a power of two.
+    const TEMPLATES: usize = 1 << 16;
+
+    /// A frame to be put back before each run.
+    #[repr(C)]
+    pub(crate) struct Template {
+        length: u64,
+        words: [u64; WORDS],
+    }
+
+    #[btf_map]
+    static TEMPLATE: Array<Template, TEMPLATES> = Array::new();
+    /// How many templates are in use, less one: they are many or one, so a power of two less one.
+    #[btf_map]
+    static MASK: Array<u64, 1> = Array::new();
+    #[btf_map]
+    static NEXT: PerCpuArray<u64, 1> = PerCpuArray::new();
+    /// The program under the clock.
+    #[btf_map]
+    static TIMED: ProgramArray<1> = ProgramArray::new();
+
+    const WORD: Field<u64, 0> = Field::new();
 
     /// For the other end of a veth pair, which delivers what is transmitted to it only when it has a program.
     #[xdp]
     pub(crate) fn pass(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_PASS
+    }
+
+    /// Costs nothing: what is left of a time when this one's is taken away is the program's own.
+    #[xdp]
+    pub(crate) fn transmit(_ctx: XdpContext) -> u32 {
+        xdp_action::XDP_TX
+    }
+
+    /// Turns an Ethernet frame with an IPv4 datagram round, and no more: the least that an answer costs.
+    #[xdp]
+    pub(crate) fn reflect(ctx: XdpContext) -> u32 {
+        const MAC_HIGH: Field<u32, 0> = Field::new();
+        const MAC_LOW: Field<u16, 4> = Field::new();
+        const OTHER_HIGH: Field<u32, 6> = Field::new();
+        const OTHER_LOW: Field<u16, 10> = Field::new();
+        const SOURCE: Field<u32, 26> = Field::new();
+        const DESTINATION: Field<u32, 30> = Field::new();
+        const PORTS: Field<u32, 34> = Field::new();
+        let Some(frame): Option<Region<42>> = frame(&ctx).region(0) else { return xdp_action::XDP_PASS };
+        let (high, low) = (frame.read(MAC_HIGH), frame.read(MAC_LOW));
+        frame.write(MAC_HIGH, frame.read(OTHER_HIGH));
+        frame.write(MAC_LOW, frame.read(OTHER_LOW));
+        frame.write(OTHER_HIGH, high);
+        frame.write(OTHER_LOW, low);
+        let source = frame.read(SOURCE);
+        frame.write(SOURCE, frame.read(DESTINATION));
+        frame.write(DESTINATION, source);
+        frame.write(PORTS, frame.read(PORTS).rotate_left(16));
+        xdp_action::XDP_TX
+    }
+
+    /// Makes room for sixteen octets at the tail, as one A record needs it.
+    #[xdp]
+    pub(crate) fn grow(ctx: XdpContext) -> u32 {
+        // SAFETY: the context is the one that the program was given.
+        match unsafe { bpf_xdp_adjust_tail(ctx.ctx, 16) } {
+            0 => xdp_action::XDP_TX,
+            _ => xdp_action::XDP_PASS,
+        }
+    }
+
+    /// Puts the next template where the packet is and calls the program under the clock: repeated runs of
+    /// BPF_PROG_TEST_RUN find the packet as the run before left it.
+    #[xdp]
+    pub(crate) fn restore(ctx: XdpContext) -> u32 {
+        match restored(&ctx) {
+            // SAFETY: the context is the one that the program was given.
+            Some(()) => unsafe {
+                let _missing = TIMED.tail_call(&ctx, 0);
+                xdp_action::XDP_ABORTED
+            },
+            None => xdp_action::XDP_ABORTED,
+        }
+    }
+
+    #[inline(always)]
+    fn restored(ctx: &XdpContext) -> Option<()> {
+        let next = NEXT.get_ptr_mut(0)?;
+        // SAFETY: the element is this CPU's.
+        let nth = unsafe {
+            *next += 1;
+            *next & *MASK.get(0)?
+        };
+        let template = TEMPLATE.get(nth as u32)?;
+        let length = template.length as usize & 0x1ff;
+        let delta = length as i32 - frame(ctx).length() as i32;
+        // SAFETY: the context is the one that the program was given.
+        if delta != 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, delta) } != 0 {
+            return None;
+        }
+        let frame = frame(ctx);
+        let mut at = 0;
+        for word in &template.words {
+            if at + 8 >= length {
+                let region: Region<8> = frame.region(length.wrapping_sub(8))?;
+                region.write(WORD, template.words[WORDS - 1]);
+                return Some(());
+            }
+            let region: Region<8> = frame.region(at)?;
+            region.write(WORD, *word);
+            at += 8;
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn frame(ctx: &XdpContext) -> Frame {
+        // SAFETY: the context holds the packet's bounds, and the packet is the program's while it runs.
+        unsafe {
+            let start = (&raw const (*ctx.ctx).data).read_volatile() as usize as *mut u8;
+            let end = (&raw const (*ctx.ctx).data_end).read_volatile() as usize as *mut u8;
+            Frame::new(start, end)
+        }
     }
 }
 

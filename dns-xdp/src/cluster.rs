@@ -76,13 +76,11 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The longest time from a node's death to the verdict: `interval + (fall − 1) · fast-interval + timeout`,
-    /// where a probe that waits longer than an interval for its timeout stretches that interval, because the
-    /// next one starts only after it.
+    /// The longest time from a node's death to the verdict: it dies right behind a success, the next attempt
+    /// starts an `interval` later, `fall` attempts follow each other `fast-interval` apart, and the last of them
+    /// waits for its timeout.
     pub fn time_to_detect(&self) -> Duration {
-        self.interval.max(self.timeout)
-            + self.fast_interval.max(self.timeout) * (self.fall - 1)
-            + self.timeout
+        self.interval + self.fast_interval * (self.fall - 1) + self.timeout
     }
 }
 

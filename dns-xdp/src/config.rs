@@ -63,6 +63,20 @@ impl Config {
         epoch::epoch(self)
     }
 
+    /// What is valid and probably not meant.
+    pub fn warnings(&self) -> Vec<String> {
+        let voters = self.cluster.nodes.len() + self.failover.witness.len();
+        let needed = self.failover.quorum.needed(voters);
+        if voters < 2 || needed < voters {
+            return Vec::new();
+        }
+        let fewer = needed - 1;
+        vec![format!(
+            "all {voters} nodes and witnesses have to be visible: when one falls silent the answers freeze, and its \
+             address goes on being answered; add a `witness` to [failover], say the gateway, or write quorum = {fewer}"
+        )]
+    }
+
     /// The sections in which `other` differs and that take effect only when the daemon starts.
     pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
         let differs = [

@@ -10,7 +10,7 @@ mod tests;
 
 pub use api::{Call, Command, Refusal, RefusalKind};
 pub use client::{CallError, Client};
-pub use server::{BindError, Server};
+pub use server::{BindError, Server, remove_stale};
 
 /// The one resource of the socket.
 const COMMAND_PATH: &str = "/command";

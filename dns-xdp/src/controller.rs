@@ -1,7 +1,90 @@
-//! The loop that joins probes, decisions, publication and the control socket.
+//! The loop that joins probes, decisions, publication and the control socket; how it starts, and how it stops.
+//!
+//! ```text
+//! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes
+//!        ─► decision ─► zone published ─► program attached ─► lease ─► responder ─► ready
+//! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
+//! ```
+mod change;
+mod command;
+mod daemon;
+mod event;
+mod privileges;
+mod publication;
+mod query;
+mod servers;
+mod service;
+mod signals;
+mod start;
+mod state;
+mod status;
+mod watch;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use self::change::Source;
+use self::daemon::Daemon;
+use self::publication::Publication;
+use self::servers::Servers;
+use self::signals::Signals;
+use self::state::State;
+use self::watch::Watch;
 use crate::config::Config;
+use crate::datapath::Datapath;
+use crate::responder::{self, Responder};
+use crate::{intent, metrics};
+
+/// Commands that wait for the loop; whoever asks then waits longer.
+const CALLS: usize = 16;
 
 /// Runs the daemon until it is told to stop; `replace`: takes over from the one that runs.
-pub async fn run(_config: Config, _replace: bool) -> anyhow::Result<()> {
-    anyhow::bail!("the controller is not built yet")
+///
+/// # Errors
+/// What keeps it from starting, with the remedy; nothing is left attached or bound then. A second signal while
+/// it stops is an error too.
+pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
+    privileges::check(config.xdp.mode)?;
+    let control = start::control_socket(&config.control.socket, replace).await?;
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let metrics = config.metrics.map(metrics::bind).transpose()?;
+    let text = std::fs::read_to_string(&config.path)
+        .with_context(|| format!("cannot read {}: name another file with --config", config.path.display()))?;
+    let (source, config) = Source::new(&config.path, &config.control.socket, text)?;
+    let intents = intent::load(&config.control.state)?;
+    let addresses = start::served_addresses(&config.listen)?;
+    let sockets = responder::bind(&addresses, config.listen.port)?;
+    let datapath = Datapath::load(&config, &addresses)?;
+
+    let identity = start::identity(&config, &addresses);
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
+    tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
+    let mut publication = Publication::new(datapath, &config.xdp);
+    let mut watch = Watch::new(State::new(config, intents));
+    let (calls, inbox) = mpsc::channel(CALLS);
+    let servers = Servers::start(control, metrics, calls);
+    if let Some(signal) = start::first_round(&mut watch, &mut publication, &mut signals).await {
+        tracing::info!("stopped by {signal:?} before the first round of probes was over");
+        return publication.abandon();
+    }
+    if let Err(error) = start::go_live(&mut watch, &mut publication) {
+        publication.abandon()?;
+        return Err(error);
+    }
+    let responder = Responder::start(sockets, publication.subscribe(), &identity);
+    let responder = match responder.context("cannot serve the sockets of [listen]") {
+        Ok(responder) => responder,
+        Err(error) => {
+            publication.detach()?;
+            return Err(error);
+        }
+    };
+    service::ready();
+    let mut daemon = Daemon::new(watch, publication, source, responder);
+    let stop = daemon.serve(inbox, &mut signals).await;
+    tokio::select! {
+        stopped = daemon.stop(stop, servers) => stopped,
+        () = signals.end() => anyhow::bail!("ended at once by a second signal: queries under way were cut off"),
+    }
 }

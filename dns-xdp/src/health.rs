@@ -3,6 +3,7 @@
 //! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the
 //! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
 mod probe;
+mod schedule;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -13,12 +14,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use probe::probe;
 pub use verdict::{Failure, Health, Observation, Transition, Verdict};
 
+use self::schedule::Schedule;
 use crate::cluster::{Node, Probe};
 
 /// Who is probed.
@@ -44,59 +46,72 @@ impl fmt::Display for Subject {
 pub struct Report {
     /// Who was probed.
     pub subject: Subject,
-    /// The address that was probed. A report on an address that is no longer the subject's is out of date: it
-    /// may have been under way when the node was changed.
-    pub address: IpAddr,
-    /// When the probe ended, since the prober's origin.
+    /// Which start of its probes this belongs to: [`Prober::is_current`].
+    start: u64,
+    /// When it counts, since the prober's origin.
     pub at: Duration,
     /// What it found out.
     pub observation: Observation,
 }
 
-/// Probes every node and witness, each in a task of its own with never more than one probe under way.
-/// Dropping it ends the probes.
+/// Probes every node and witness, each in a task of its own. Dropping it ends the probes.
 #[derive(Debug)]
 pub struct Prober {
     origin: Instant,
     reports: mpsc::Sender<Report>,
     tasks: BTreeMap<Subject, Task>,
+    starts: u64,
+}
+
+/// Where and how a subject is probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where.
+    pub address: IpAddr,
+    /// How.
+    pub probe: Probe,
+}
+
+/// Who is to be probed. Witnesses are asked what the first node is asked: one that refuses the connection is
+/// as good a witness as one that takes it.
+pub fn targets(nodes: &[Node], witnesses: &[IpAddr]) -> BTreeMap<Subject, Target> {
+    let target = |address, node: &Node| Target { address, probe: node.probe.clone() };
+    let of_node = |node: &Node| (Subject::Node(node.name.clone()), target(node.probe_address(), node));
+    let of_witness =
+        |&address: &IpAddr| nodes.first().map(|first| (Subject::Witness(address), target(address, first)));
+    nodes.iter().map(of_node).chain(witnesses.iter().filter_map(of_witness)).collect()
 }
 
 impl Prober {
     /// Probes nothing yet. The times in the reports count from `origin`.
     pub fn new(origin: Instant, reports: mpsc::Sender<Report>) -> Self {
-        Prober { origin, reports, tasks: BTreeMap::new() }
+        Prober { origin, reports, tasks: BTreeMap::new(), starts: 0 }
     }
 
-    /// Probes these nodes and witnesses from now on, and no others. Who has neither address nor probe changed
-    /// is left alone; who is new or changed is probed at once. Witnesses are asked what the first node is
-    /// asked: one that refuses the connection is as good a witness as one that takes it.
+    /// Probes these from now on, and no others. Who has neither address nor probe changed is left alone; who
+    /// is new or changed is probed at once.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn reconcile(&mut self, nodes: &[Node], witnesses: &[IpAddr]) {
-        let mut wanted: BTreeMap<Subject, Target> = BTreeMap::new();
-        for node in nodes {
-            let target = Target { address: node.probe_address(), probe: node.probe.clone() };
-            wanted.insert(Subject::Node(node.name.clone()), target);
-        }
-        for (node, &address) in
-            nodes.iter().take(1).flat_map(|first| witnesses.iter().map(move |w| (first, w)))
-        {
-            wanted.insert(Subject::Witness(address), Target { address, probe: node.probe.clone() });
-        }
-        self.tasks.retain(|subject, task| wanted.get(subject) == Some(&task.target));
-        for (subject, target) in wanted {
-            if !self.tasks.contains_key(&subject) {
-                let task = self.start(subject.clone(), target);
-                self.tasks.insert(subject, task);
+    pub fn reconcile(&mut self, targets: &BTreeMap<Subject, Target>) {
+        self.tasks.retain(|subject, task| targets.get(subject) == Some(&task.target));
+        for (subject, target) in targets {
+            if !self.tasks.contains_key(subject) {
+                let task = self.start(subject.clone(), target.clone());
+                self.tasks.insert(subject.clone(), task);
             }
         }
     }
 
+    /// Whether a report is about its subject as it is probed now. One that was under way when the subject was
+    /// changed or removed is not.
+    pub fn is_current(&self, report: &Report) -> bool {
+        self.tasks.get(&report.subject).is_some_and(|task| task.start == report.start)
+    }
+
     /// Gives every probe the rate that its verdict asks for; to be called after each observation.
     ///
-    /// While any of them is suspect all are probed fast. A server that has lost its network thus sees that it
+    /// While any of them is in doubt all are probed fast. A server that has lost its network thus sees that it
     /// is alone before it declares the first node down (with `fall` at three or more).
     pub fn pace(&self, verdicts: &BTreeMap<Subject, Verdict>) {
         for (subject, delay) in delays(verdicts) {
@@ -106,30 +121,27 @@ impl Prober {
         }
     }
 
-    fn start(&self, subject: Subject, target: Target) -> Task {
+    fn start(&mut self, subject: Subject, target: Target) -> Task {
+        self.starts += 1;
+        let start = self.starts;
         let (delay, pace) = watch::channel(target.probe.interval);
-        let rounds = Rounds { origin: self.origin, reports: self.reports.clone(), subject, pace };
-        Task { handle: tokio::spawn(rounds.run(target.clone())), delay, target }
+        let rounds = Rounds { origin: self.origin, reports: self.reports.clone(), subject, start, pace };
+        Task { handle: tokio::spawn(rounds.run(target.clone())), start, delay, target }
     }
 }
 
 fn delays(verdicts: &BTreeMap<Subject, Verdict>) -> impl Iterator<Item = (&Subject, Duration)> {
-    let suspicion = verdicts.values().any(|verdict| verdict.health() == Health::Suspect);
-    let delay = move |verdict: &Verdict| if suspicion { verdict.fast_delay() } else { verdict.next_delay() };
+    let doubt = verdicts.values().any(Verdict::in_doubt);
+    let delay = move |verdict: &Verdict| if doubt { verdict.fast_delay() } else { verdict.next_delay() };
     verdicts.iter().map(move |(subject, verdict)| (subject, delay(verdict)))
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    address: IpAddr,
-    probe: Probe,
 }
 
 #[derive(Debug)]
 struct Task {
     target: Target,
+    start: u64,
     delay: watch::Sender<Duration>,
-    handle: JoinHandle<()>,
+    handle: JoinHandle<Result<(), Unheard>>,
 }
 
 impl Drop for Task {
@@ -138,40 +150,58 @@ impl Drop for Task {
     }
 }
 
-/// The probes of one subject, one after the other.
+/// The probes of one subject.
 struct Rounds {
     origin: Instant,
     reports: mpsc::Sender<Report>,
     subject: Subject,
+    start: u64,
     pace: watch::Receiver<Duration>,
 }
 
+/// Nobody listens any more.
+#[derive(Debug)]
+struct Unheard;
+
 impl Rounds {
-    async fn run(mut self, target: Target) {
-        // The first probe is made at once; a first pause of random length then keeps the nodes' probes apart.
-        let mut share = random_share();
+    async fn run(mut self, target: Target) -> Result<(), Unheard> {
+        let mut schedule = Schedule::new(&target.probe, random_share());
+        let mut attempts = JoinSet::new();
         loop {
-            let start = Instant::now();
-            let observation = probe(&target.probe, target.address).await;
-            let at = self.origin.elapsed();
-            let report = Report { subject: self.subject.clone(), address: target.address, at, observation };
-            if self.reports.send(report).await.is_err() || self.rest(start, share).await.is_err() {
-                return;
+            // A pace that changes meanwhile counts at once, or the promise of a detection time would not hold.
+            let delay = *self.pace.borrow_and_update();
+            let (due, overdue) = (schedule.due(delay), schedule.overdue());
+            tokio::select! {
+                biased;
+                Some(Ok((number, observation))) = attempts.join_next() => {
+                    for observation in schedule.end(number, observation) {
+                        self.report(observation).await?;
+                    }
+                }
+                changed = self.pace.changed() => changed.map_err(|_| Unheard)?,
+                () = until(self.origin, overdue) => {
+                    schedule.doubt(self.origin.elapsed());
+                    self.report(Observation::Overdue).await?;
+                }
+                () = until(self.origin, due) => {
+                    let (number, target) = (schedule.start(self.origin.elapsed()), target.clone());
+                    attempts.spawn(async move { (number, probe(&target.probe, target.address).await) });
+                }
             }
-            share = 1.0;
         }
     }
 
-    /// Waits until `share` of the delay has passed since `start`. The promise of a detection time holds
-    /// because delays run from start to start, and because a delay that is changed meanwhile counts at once.
-    async fn rest(&mut self, start: Instant, share: f64) -> Result<(), watch::error::RecvError> {
-        loop {
-            let due = start + self.pace.borrow_and_update().mul_f64(share);
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => return Ok(()),
-                changed = self.pace.changed() => changed?,
-            }
-        }
+    async fn report(&self, observation: Observation) -> Result<(), Unheard> {
+        let (subject, at) = (self.subject.clone(), self.origin.elapsed());
+        let report = Report { subject, start: self.start, at, observation };
+        self.reports.send(report).await.map_err(|_| Unheard)
+    }
+}
+
+async fn until(origin: Instant, moment: Option<Duration>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(origin + moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -182,6 +212,7 @@ fn random_share() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::schedule::tests::Simulation;
     use super::*;
     use crate::cluster::ProbeKind;
     use proptest::prelude::*;
@@ -221,7 +252,10 @@ mod tests {
     async fn drain(received: &mut mpsc::Receiver<Report>) -> Vec<Report> {
         let mut reports = Vec::new();
         while let Ok(Some(report)) = tokio::time::timeout(Duration::from_millis(200), received.recv()).await {
-            reports.push(report);
+            // A machine under load may take longer than the short intervals here.
+            if report.observation != Observation::Overdue {
+                reports.push(report);
+            }
         }
         reports
     }
@@ -230,7 +264,8 @@ mod tests {
     async fn every_node_and_witness_is_probed_at_once() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&[node("node1", port), node("node2", port)], &[Ipv4Addr::LOCALHOST.into()]);
+        prober
+            .reconcile(&targets(&[node("node1", port), node("node2", port)], &[Ipv4Addr::LOCALHOST.into()]));
         let mut subjects: Vec<_> =
             drain(&mut received).await.into_iter().map(|report| report.subject).collect();
         subjects.sort();
@@ -242,15 +277,17 @@ mod tests {
     async fn only_nodes_that_are_new_or_changed_are_probed_anew() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&[node("node1", port), node("node2", port)], &[]);
-        drain(&mut received).await;
+        prober.reconcile(&targets(&[node("node1", port), node("node2", port)], &[]));
+        let before = drain(&mut received).await;
         let moved = Node { ipv4: Some(Ipv4Addr::new(127, 0, 0, 2)), ..node("node2", port) };
-        prober.reconcile(&[node("node1", port), moved], &[]);
+        prober.reconcile(&targets(&[node("node1", port), moved], &[]));
         let reports = drain(&mut received).await;
         let [report] = reports.as_slice() else { panic!("{reports:?}") };
         assert_eq!(report.subject, Subject::Node("node2".to_owned()));
-        assert_eq!(report.address, IpAddr::from([127, 0, 0, 2]));
-        prober.reconcile(&[], &[]);
+        assert!(prober.is_current(report));
+        let current = before.iter().filter(|report| prober.is_current(report));
+        assert_eq!(current.map(|report| report.subject.to_string()).collect::<Vec<_>>(), ["node1"]);
+        prober.reconcile(&targets(&[], &[]));
         assert!(drain(&mut received).await.is_empty() && prober.tasks.is_empty());
     }
 
@@ -259,7 +296,7 @@ mod tests {
         let (closed, port) = listener();
         drop(closed);
         let (mut prober, mut received) = prober();
-        prober.reconcile(&[node("node1", port)], &[]);
+        prober.reconcile(&targets(&[node("node1", port)], &[]));
         let first = received.recv().await.unwrap();
         let mut verdict = Verdict::new(&node("node1", port).probe);
         verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
@@ -274,41 +311,63 @@ mod tests {
     async fn a_prober_that_is_dropped_probes_no_more() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&[node("node1", port)], &[]);
+        prober.reconcile(&targets(&[node("node1", port)], &[]));
         drain(&mut received).await;
         drop(prober);
         assert!(received.recv().await.is_none());
     }
 
+    #[tokio::test]
+    async fn a_silent_host_is_tried_again_before_the_first_attempt_has_ended() {
+        let (_listener, _occupant, port) = full_listener();
+        let (mut prober, mut received) = prober();
+        prober.reconcile(&targets(&[node("node1", port)], &[]));
+        let mut verdict = Verdict::new(&node("node1", port).probe);
+        verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
+        let mut seen = Vec::new();
+        while verdict.serving() == Some(true) {
+            let report = received.recv().await.unwrap();
+            verdict.observe(report.at, &report.observation);
+            prober.pace(&BTreeMap::from([(report.subject, verdict.clone())]));
+            seen.push(report.at);
+        }
+        let took = *seen.last().unwrap();
+        let timeout = probe_of(port, SLOW).timeout;
+        assert!(took >= timeout && took < 2 * timeout, "{seen:?}");
+    }
+
+    /// A port whose accept queue is full: it answers nothing.
+    fn full_listener() -> (socket2::Socket, std::net::TcpStream, u16) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        socket.listen(0).unwrap();
+        let target = socket.local_addr().unwrap().as_socket().unwrap();
+        let occupant = std::net::TcpStream::connect(target).unwrap();
+        (socket, occupant, target.port())
+    }
+
     /// Cuts a server off from nodes whose last successful probes started `ages` before, and tells how many
     /// nodes it still sees when it declares the first one down.
     fn still_visible_at_first_down(probe: &Probe, ages: &[u64]) -> usize {
-        const TICK: Duration = Duration::from_millis(1);
-        let silence = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });
-        let mut verdict = Verdict::new(probe);
-        verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
-        let subjects = (0..ages.len()).map(|index| Subject::Node(index.to_string()));
-        let mut verdicts: BTreeMap<_, _> = subjects.map(|subject| (subject, verdict.clone())).collect();
-        let mut starts: Vec<_> = ages.iter().map(|&age| SLOW - Duration::from_millis(age)).collect();
-        let mut under_way = vec![false; ages.len()];
-        let mut now = SLOW;
+        let simulation = |(index, &age): (usize, &u64)| {
+            let simulation = Simulation::new(probe, SLOW - Duration::from_millis(age));
+            (Subject::Node(index.to_string()), simulation)
+        };
+        let mut clock = SLOW;
+        let mut nodes: BTreeMap<Subject, Simulation> = ages.iter().enumerate().map(simulation).collect();
         loop {
-            for (index, verdict) in verdicts.values_mut().enumerate() {
-                if under_way[index] && now >= starts[index] + probe.timeout {
-                    under_way[index] = false;
-                    verdict.observe(now, &silence);
-                }
-            }
+            let verdicts: BTreeMap<Subject, Verdict> =
+                nodes.iter().map(|(subject, node)| (subject.clone(), node.verdict.clone())).collect();
             if verdicts.values().any(|verdict| verdict.health() == Health::Down) {
                 return verdicts.values().filter(|verdict| verdict.visible()).count();
             }
-            for (index, (_, delay)) in delays(&verdicts).enumerate() {
-                if !under_way[index] && now >= starts[index] + delay {
-                    under_way[index] = true;
-                    starts[index] = now;
-                }
-            }
-            now += TICK;
+            let delays: BTreeMap<&Subject, Duration> = delays(&verdicts).collect();
+            let next =
+                nodes.iter().map(|(subject, node)| (node.next(delays[subject]), subject.clone())).min();
+            let (now, subject) = next.unwrap();
+            let node = nodes.get_mut(&subject).unwrap();
+            clock = clock.max(now);
+            node.step(clock, delays[&subject], |_| None);
         }
     }
 

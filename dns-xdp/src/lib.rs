@@ -19,5 +19,6 @@ pub mod failover;
 pub mod health;
 pub mod intent;
 pub mod metrics;
+pub mod path;
 pub mod responder;
 pub mod zone;

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::counters::{Counters, DROPPED, Rcode, Transport};
-pub use self::response::{Response, respond};
+pub use self::response::{Response, answer, respond};
 pub use self::sockets::{BindError, Sockets, bind};
 use self::tcp::Connections;
 use crate::zone::Zone;

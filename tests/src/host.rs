@@ -17,8 +17,8 @@ use crate::frames::Mac;
 const INTERFACE: u32 = 1;
 /// What lies behind a frame in its buffer.
 const BEHIND: u8 = 0xa5;
-/// The most octets that a frame grows by in a test.
-const TAIL: usize = 2048;
+/// The most octets that a frame grows by in a test, at either end.
+const SPARE: usize = 2048;
 /// Seed of the names' slots.
 const SEED: u64 = 0x5eed;
 
@@ -31,8 +31,10 @@ pub struct Server {
     zone: Option<Published>,
     /// Whether the lease is alive.
     pub lease_lives: bool,
-    /// Whether a frame can be made longer or shorter.
+    /// Whether a frame can be made longer or shorter at its tail.
     pub room: bool,
+    /// Whether a frame can be made longer at its head.
+    pub headroom: bool,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,15 @@ impl Server {
         let seed = (0..).find(|seed| slots(*seed).len() == addresses.len());
         let locals_seed = seed.expect("some seed gives each address a slot of its own");
         let locals = slots(locals_seed);
-        Server { port: port.to_be(), locals_seed, locals, zone: None, lease_lives: true, room: true }
+        Server {
+            port: port.to_be(),
+            locals_seed,
+            locals,
+            zone: None,
+            lease_lives: true,
+            room: true,
+            headroom: false,
+        }
     }
 
     /// Lays the zone out in the second half of a table, so that an index that forgets the half shows.
@@ -66,12 +76,18 @@ impl Server {
 
     /// Runs the query's path over a frame: what became of it, and the frame as it is afterwards.
     pub fn run(&self, frame: &[u8]) -> (Outcome, Vec<u8>) {
-        let buffer = frame.iter().copied().chain([BEHIND; TAIL]).map(Cell::new).collect();
-        let host = BufferHost { server: self, buffer, length: Cell::new(frame.len()) };
+        let spare = [BEHIND; SPARE];
+        let buffer = spare.iter().chain(frame).chain(&spare).copied().map(Cell::new).collect();
+        let host =
+            BufferHost { server: self, buffer, start: Cell::new(SPARE), end: Cell::new(SPARE + frame.len()) };
         let outcome = respond(&host);
-        let behind = &host.buffer[host.length.get().max(frame.len())..];
-        assert!(behind.iter().all(|octet| octet.get() == BEHIND), "something was written behind the frame");
-        (outcome, host.buffer[..host.length.get()].iter().map(Cell::get).collect())
+        let touched = host.start.get()..host.end.get().max(SPARE + frame.len());
+        let outside = host.buffer[..touched.start].iter().chain(&host.buffer[touched.end..]);
+        assert!(
+            outside.map(Cell::get).all(|octet| octet == BEHIND),
+            "something was written outside the frame"
+        );
+        (outcome, host.buffer[host.start.get()..host.end.get()].iter().map(Cell::get).collect())
     }
 }
 
@@ -79,13 +95,14 @@ impl Server {
 struct BufferHost<'s> {
     server: &'s Server,
     buffer: Vec<Cell<u8>>,
-    length: Cell<usize>,
+    start: Cell<usize>,
+    end: Cell<usize>,
 }
 
 impl Host for BufferHost<'_> {
     fn frame(&self) -> Frame {
-        let start = self.buffer.as_ptr().cast::<u8>().cast_mut();
-        let end = start.wrapping_add(self.length.get());
+        let buffer = self.buffer.as_ptr().cast::<u8>().cast_mut();
+        let (start, end) = (buffer.wrapping_add(self.start.get()), buffer.wrapping_add(self.end.get()));
         #[expect(unsafe_code, reason = "the path of a query looks at frames through pointers")]
         // SAFETY: the octets are cells of the buffer, which outlives every use of the frame in `run`.
         unsafe {
@@ -94,15 +111,24 @@ impl Host for BufferHost<'_> {
     }
 
     fn resize(&self, delta: i32) -> bool {
-        let before = self.length.get();
+        let before = self.end.get();
         let Some(after) = before.checked_add_signed(delta as isize) else { return false };
         if !self.server.room || after > self.buffer.len() {
             return false;
         }
         // As bpf_xdp_adjust_tail does it: what is new is zero, what is gone is left as it was.
         self.buffer.iter().take(after).skip(before).for_each(|octet| octet.set(0));
-        self.length.set(after);
+        self.end.set(after);
         true
+    }
+
+    fn prepend(&self, delta: i32) -> bool {
+        let before = self.start.get();
+        let Some(start) = before.checked_add_signed(-delta as isize) else { return false };
+        if self.server.headroom {
+            self.start.set(start);
+        }
+        self.server.headroom
     }
 
     fn interface(&self) -> u32 {

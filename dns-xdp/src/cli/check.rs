@@ -8,14 +8,15 @@ use super::columns::columns;
 use super::print;
 use crate::config::{Config, Mode};
 use crate::failover;
+use crate::path::path;
 use crate::zone::{Lookup, Zone};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp check --config /etc/dns-xdp/dns-xdp.toml";
 
-/// The program's answers hold this many addresses; longer ones are the responder's.
-const LONGEST_PROGRAM_ANSWER: usize = 16;
-
 pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
     print(&report(config, &failover::healthy_zone(config)))
 }
 
@@ -27,7 +28,7 @@ fn report(config: &Config, zone: &Zone) -> String {
     let names = zone.names().flat_map(|(name, _)| types.map(|rtype| (name, rtype)));
     for (name, rtype) in whole_zone.into_iter().chain(names) {
         if let Lookup::Found { answers, .. } = zone.lookup(name, rtype, 0) {
-            rows.push(row(config, name, rtype, &answers));
+            rows.push(row(config, zone, name, rtype, &answers));
         }
     }
     let mut report = summary(config, zone);
@@ -36,10 +37,11 @@ fn report(config: &Config, zone: &Zone) -> String {
     report
 }
 
-fn row(config: &Config, name: &Name, rtype: RecordType, answers: &[Record]) -> [String; 5] {
-    let addresses = matches!(rtype, RecordType::A | RecordType::AAAA);
-    let program = addresses && answers.len() <= LONGEST_PROGRAM_ANSWER && config.xdp.mode != Mode::Off;
-    let path = if program { "xdp" } else { "responder" };
+fn row(config: &Config, zone: &Zone, name: &Name, rtype: RecordType, answers: &[Record]) -> [String; 5] {
+    let path = match config.xdp.mode {
+        Mode::Off => "responder",
+        _ => path(zone, name, rtype).text(),
+    };
     let ttl = answers.first().map_or(0, |record| record.ttl);
     let data: Vec<String> = answers.iter().map(|record| record.data.to_string()).collect();
     [name.to_string(), rtype.to_string(), format!("{ttl}s"), path.to_owned(), data.join(" ")]

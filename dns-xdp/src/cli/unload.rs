@@ -3,7 +3,7 @@ use anyhow::Context as _;
 
 use super::{briefly, change};
 use crate::config::Config;
-use crate::control::{CallError, Client, Command};
+use crate::control::{CallError, Client, Command, remove_stale};
 use crate::datapath;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp unload --config /etc/dns-xdp/dns-xdp.toml";
@@ -23,6 +23,9 @@ pub(super) fn unload(config: &Config) -> anyhow::Result<()> {
         datapath::unload(&config.xdp).with_context(|| format!("cannot unload what is pinned in {pin}"))?;
     for removed in removed {
         eprintln!("{removed}");
+    }
+    if remove_stale(&config.control.socket)? {
+        eprintln!("removed {}", config.control.socket.display());
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::nearest;
 use super::problem::{At, Problems};
 use super::section::Section;
 use super::spec::{ClusterSpec, NodeSpec, values};
-use super::{Quorum, value};
+use super::{NsAddresses, Quorum, value};
 use crate::cluster::{APEX, Cluster, Node, Service};
 
 /// Records every problem of the cluster as a whole.
@@ -60,12 +60,15 @@ fn duplicates<T: Ord>(list: &[At<T>]) -> impl Iterator<Item = &At<T>> {
     list.iter().filter(move |located| !seen.insert(&located.value))
 }
 
-/// Nodes, name servers and services share one name space: the zone.
+/// Nodes, name servers and services share one name space: the zone. A name server may be called as its own node
+/// is, where the two names answer the same.
 fn names(spec: &ClusterSpec, problems: &Problems) {
     let mut taken: BTreeMap<&str, String> = BTreeMap::new();
     let nodes = spec.nodes.iter().map(|node| (&node.name, "a node".to_owned()));
-    let servers =
-        spec.nodes.iter().map(|node| (&node.ns, format!("the name server of `{}`", node.name.value)));
+    let apart =
+        |node: &&NodeSpec| spec.ns_addresses == NsAddresses::Fixed || node.ns.value != node.name.value;
+    let servers = spec.nodes.iter().filter(apart);
+    let servers = servers.map(|node| (&node.ns, format!("the name server of `{}`", node.name.value)));
     let services = spec.services.iter().map(|service| (&service.name, "a service".to_owned()));
     for (name, holder) in nodes.chain(servers).chain(services) {
         if let Some(apex) = spec.apex.as_ref().filter(|_| name.value != APEX)

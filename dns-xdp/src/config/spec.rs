@@ -62,6 +62,7 @@ pub(super) struct ServiceSpec {
 /// What has to be checked as a whole.
 pub(super) struct ClusterSpec {
     pub(super) apex: Option<Name>,
+    pub(super) ns_addresses: NsAddresses,
     pub(super) nodes: Vec<NodeSpec>,
     pub(super) services: Vec<ServiceSpec>,
     pub(super) witness: Vec<At<IpAddr>>,
@@ -106,7 +107,8 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     file.close();
 
     let apex = zone.as_ref().map(|zone| zone.apex.clone());
-    let spec = ClusterSpec { apex, nodes, services, witness, quorum };
+    let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
+    let spec = ClusterSpec { apex, ns_addresses, nodes, services, witness, quorum };
     check::cluster(&spec, problems);
     let failover = Failover {
         quorum: spec.quorum.as_ref().map_or(Quorum::Majority, |quorum| quorum.value),

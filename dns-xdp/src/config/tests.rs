@@ -1,5 +1,7 @@
 //! What the configuration file means, and what is said of a wrong one.
 use super::*;
+use std::net::Ipv4Addr;
+
 use crate::cluster::{Probe, ProbeKind};
 
 const MINIMAL: &str = r#"[zone]
@@ -370,4 +372,30 @@ fn a_mutilated_file_is_read_or_refused_and_never_a_panic() {
     for end in (0..CONTRACT.len()).filter(|&end| CONTRACT.is_char_boundary(end)) {
         Config::parse(&CONTRACT[..end], path).ok();
     }
+}
+
+#[test]
+fn a_name_server_may_be_called_as_its_node_where_both_answer_the_same() {
+    let same = MINIMAL.replace("\"192.0.2.11\"\n", "\"192.0.2.11\"\nns = \"node1\"\n");
+    let config = Config::parse(&same, Path::new("f")).unwrap();
+    let zone = crate::failover::healthy_zone(&config);
+    assert_eq!(zone.soa().data.to_string().split(' ').next(), Some("node1.demo.example.com."));
+    let node = Name::from_ascii("node1.demo.example.com.").unwrap();
+    assert_eq!(zone.addresses(&node).unwrap().ipv4, [Ipv4Addr::new(192, 0, 2, 11)]);
+
+    let fixed = same.replace("[listen]", "ns-addresses = \"fixed\"\n[listen]");
+    let error = Config::parse(&fixed, Path::new("f")).unwrap_err().to_string();
+    assert_eq!(error, "f:9: `node1`, the name server of `node1`, is already a node; rename one");
+    let others = MINIMAL.replace("\"192.0.2.11\"\n", "\"192.0.2.11\"\nns = \"node2\"\n");
+    assert!(Config::parse(&others, Path::new("f")).is_err());
+}
+
+#[test]
+fn a_quorum_that_one_silent_death_breaks_is_warned_of() {
+    let warned = |text: &str| Config::parse(text, Path::new("f")).unwrap().warnings();
+    let warning = warned(MINIMAL).remove(0);
+    assert!(warning.contains("`witness`") && warning.ends_with("write quorum = 1"), "{warning}");
+    assert!(warned(&format!("{MINIMAL}[failover]\nwitness = [\"192.0.2.1\"]\n")).is_empty());
+    assert!(warned(&format!("{MINIMAL}[failover]\nquorum = 1\n")).is_empty());
+    assert!(warned(CONTRACT).len() == 1);
 }

@@ -201,6 +201,11 @@ pub struct Status {
     pub pid: u32,
     /// Since the daemon started.
     pub uptime_seconds: u64,
+    /// When the answers changed last.
+    pub published: Option<Timestamp>,
+    /// What was decided is what is answered; an alarm says why not.
+    #[serde(default)]
+    pub up_to_date: bool,
 }
 
 /// One interface of [`Status`].

@@ -155,11 +155,14 @@ fn made_directory(path: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-/// Removes a socket on which nobody listens.
-fn remove_stale(path: &Path) -> Result<(), BindError> {
+/// Removes a socket on which nobody listens, which a daemon that was killed leaves behind. `false`: there is none.
+pub fn remove_stale(path: &Path) -> Result<bool, BindError> {
     let refused = |source| BindError::Refused { path: path.to_owned(), source };
-    if !fs::symlink_metadata(path).map_err(refused)?.file_type().is_socket() {
-        return Err(BindError::NotASocket { path: path.to_owned() });
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        Ok(_) => return Err(BindError::NotASocket { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(refused(error)),
     }
     match StdStream::connect(path) {
         Ok(stream) => {
@@ -167,7 +170,7 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
             Err(BindError::Busy { path: path.to_owned(), pid: peer.map_or(0, |peer| peer.pid()) })
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(refused)
+            fs::remove_file(path).map(|()| true).map_err(refused)
         }
         Err(error) => Err(refused(error)),
     }

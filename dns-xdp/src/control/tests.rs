@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{BindError, Call, CallError, Client, Command, Refusal, RefusalKind, Server};
+use super::{BindError, Call, CallError, Client, Command, Refusal, RefusalKind, Server, remove_stale};
 
 /// A daemon that knows its status, forgets reloads, and knows no node.
 struct Daemon {
@@ -165,7 +165,9 @@ async fn a_second_daemon_names_the_first_and_a_dead_ones_socket_is_replaced() {
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     assert!(stale.exists());
     drop(Server::bind(&stale).unwrap());
-    assert!(!stale.exists());
+    assert!(!stale.exists() && !remove_stale(&stale).unwrap());
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    assert!(remove_stale(&stale).unwrap() && remove_stale(&daemon.socket).is_err());
     daemon.stop().await;
 }
 

@@ -1,7 +1,7 @@
 //! The zone as the kernel's table: every name in one of its two slots.
 //!
 //! The slots are chosen by cuckoo hashing (Pagh and Rodler, 2004): a name whose slots are taken moves the name that
-//! is there to that name's other slot, and so on. At half load a seed works almost surely; if one does not, the next
+//! is there to that name's other slot, and so on. Below half load a seed works almost surely; if one does not, the next
 //! is tried.
 use std::collections::HashMap;
 
@@ -24,9 +24,15 @@ pub struct Layout {
     pub slots: HashMap<u32, Entry>,
 }
 
-/// Slots in one half of the table for this many names: a power of two, at most half full.
+/// Slots in one half of the table for this many names: filled to four ninths, where cuckoo hashing with two choices,
+/// which begins to fail at one half, does not.
 pub fn half(capacity: u32) -> u32 {
-    (capacity * 2).next_power_of_two()
+    capacity.div_ceil(4) * 9
+}
+
+/// Names that a half holds.
+pub fn capacity(half: u32) -> u32 {
+    half / 9 * 4
 }
 
 /// Lays the zone's names out over `half` slots, with `seed` if it can be.
@@ -35,7 +41,7 @@ pub fn half(capacity: u32) -> u32 {
 /// The number of names, when they do not fit.
 pub fn lay_out(zone: &Zone, half: u32, seed: u64) -> Result<Layout, usize> {
     let entries: Vec<Entry> = zone.names().map(|(name, addresses)| entry(name, addresses)).collect();
-    if entries.len() > half as usize / 2 {
+    if entries.len() > capacity(half) as usize {
         return Err(entries.len());
     }
     let mut seeds = (0..SEEDS_MAX).map(|nth| seed.wrapping_add(nth));
@@ -52,7 +58,7 @@ fn place(entries: &[Entry], half: u32, seed: u64) -> Option<HashMap<u32, Entry>>
             if moves == MOVES_MAX {
                 return None;
             }
-            let (first, second) = table::slots(table::hash(seed, &homeless.name, homeless.length), half - 1);
+            let (first, second) = table::slots(table::hash(seed, &homeless.name, homeless.length), half);
             let free = [first, second].into_iter().find(|slot| !slots.contains_key(slot));
             let slot = free.unwrap_or(if left == Some(first) { second } else { first });
             let Some(displaced) = slots.insert(slot, homeless) else { break };
@@ -78,7 +84,7 @@ fn entry(name: &Name, addresses: &Addresses) -> Entry {
 /// The head of a zone laid out in the half that begins at `base`.
 pub fn head(zone: &Zone, seed: u64, base: u32, half: u32) -> Head {
     let (apex, length) = words(zone.apex());
-    Head::new(seed, base, half - 1, &apex, length, &soa(zone))
+    Head::new(seed, base, half, &apex, length, &soa(zone))
 }
 
 /// The SOA record of negative answers with two zeros for its owner; nothing when the head cannot hold it.
@@ -143,7 +149,7 @@ mod tests {
             assert_eq!(layout.slots.len(), count as usize);
             for (slot, entry) in &layout.slots {
                 let hash = table::hash(layout.seed, &entry.name, entry.length);
-                let (first, second) = table::slots(hash, half - 1);
+                let (first, second) = table::slots(hash, half);
                 assert!(*slot == first || *slot == second);
             }
         }

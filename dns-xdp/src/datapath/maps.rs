@@ -53,7 +53,7 @@ impl Maps {
     /// when no program reads the other half any more.
     pub(super) fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
         let laid_out = layout::lay_out(zone, self.half, self.seed);
-        let laid_out = laid_out.map_err(|names| Error::too_many(names, self.half / 2))?;
+        let laid_out = laid_out.map_err(|names| Error::too_many(names, layout::capacity(self.half)))?;
         let base = if self.base == Some(0) { self.half } else { 0 };
         let which = usize::from(base != 0);
         let before = self.contents[which].take();

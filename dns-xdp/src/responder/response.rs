@@ -89,6 +89,14 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8]) -> Answer {
     }
 }
 
+/// What a question of class IN is answered: the rcode, the records, and the TTL of the answer, which is the SOA's
+/// where there is none.
+pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record>, Option<u32>) {
+    let Answer { rcode, answers, authorities, .. } = internet(&Query::query(qname, qtype), zone, 0);
+    let ttl_seconds = answers.iter().chain(&authorities).map(|record| record.ttl).next();
+    (rcode, answers, ttl_seconds)
+}
+
 fn internet(question: &Query, zone: &Zone, id: u16) -> Answer {
     let (qname, qtype) = (question.name(), question.query_type());
     let lookup = zone.lookup(&qname.to_lowercase(), qtype, id);

@@ -17,9 +17,10 @@ const WHOLE: u16 = 0x4000;
 pub fn message(query: &Datagram, frame: &[u8]) -> Result<Vec<u8>, String> {
     let mut reply = Reading { rest: frame };
     reply.ethernet(query)?;
-    match query.source {
-        IpAddr::V4(_) => reply.ipv4(query)?,
-        IpAddr::V6(_) => reply.ipv6(query)?,
+    if query.source.is_ipv4() {
+        reply.ipv4(query)?;
+    } else {
+        reply.ipv6(query)?;
     }
     reply.udp(query)?;
     match Message::from_vec(reply.rest) {

@@ -64,7 +64,7 @@ fn qnames(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     let spelt = prop_oneof![
         14 => names_of(zone),
         3 => (label(), names_of(zone)).prop_map(|(label, above)| prefixed(&above, &label)),
-        1 => vec(label(), 1..14).prop_map(|labels| labels.iter().fold(name(APEX), |above, label| prefixed(&above, label))),
+        1 => vec(label(), 1..14).prop_map(|labels| labels.iter().map(Vec::as_slice).fold(name(APEX), |above, label| prefixed(&above, label))),
         3 => (names_of(zone), any::<Index>(), any::<u8>()).prop_map(|(mut qname, at, octet)| {
             *at.get_mut(&mut qname) = octet;
             qname

@@ -1,0 +1,298 @@
+//! Changes to the configuration in force: from the file as a whole, or node by node. Text in, a [`Proposal`] out;
+//! nothing takes effect here.
+use std::fmt::Display;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use crate::cluster::{Cluster, Node};
+use crate::config::edit::{EditError, Edited, add_node, remove_node, set_node};
+use crate::config::{Config, ConfigError};
+use crate::control::{Refusal, RefusalKind};
+
+/// The text that the configuration in force was read from, with the changes made to it since.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    path: PathBuf,
+    /// The control socket that the command line named instead of the file's.
+    socket: Option<PathBuf>,
+    text: String,
+    /// As the file has them; the others are ephemeral.
+    nodes: Vec<Node>,
+}
+
+/// A change to one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NodeChange {
+    Add { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr> },
+    Set { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr> },
+    Remove { name: String },
+}
+
+/// What would be in force, and what would be in the file.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) config: Config,
+    pub(super) source: Source,
+    /// The file's new text; `None`: it stays as it is.
+    pub(super) write: Option<String>,
+    /// For the operator.
+    pub(super) notes: Vec<String>,
+}
+
+impl NodeChange {
+    /// The node that is changed, as the configuration has it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            NodeChange::Add { name, .. } | NodeChange::Set { name, .. } | NodeChange::Remove { name } => {
+                name.to_ascii_lowercase()
+            }
+        }
+    }
+
+    fn edit(&self, text: &str) -> Result<Edited, EditError> {
+        match self {
+            NodeChange::Add { name, ipv4, ipv6 } => add_node(text, name, *ipv4, *ipv6),
+            NodeChange::Set { name, ipv4, ipv6 } => set_node(text, name, *ipv4, *ipv6),
+            NodeChange::Remove { name } => remove_node(text, name),
+        }
+    }
+}
+
+impl Source {
+    /// Reads the configuration that is to be in force from `text`, the text of the file at `path`; the daemon
+    /// listens on `socket` whatever it says.
+    pub(super) fn new(path: &Path, socket: &Path, text: String) -> Result<(Self, Config), ConfigError> {
+        let filed = Config::parse(&text, path)?;
+        let socket = (filed.control.socket != socket).then(|| socket.to_owned());
+        let source = Source { path: path.to_owned(), socket, nodes: filed.cluster.nodes, text };
+        let config = source.parse(&source.text)?;
+        Ok((source, config))
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        let mut config = Config::parse(text, &self.path)?;
+        if let Some(socket) = &self.socket {
+            config.control.socket.clone_from(socket);
+        }
+        Ok(config)
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a node, or its place, is not in the file.
+    pub(super) fn ephemeral(&self, node: &Node) -> bool {
+        !self.nodes.iter().any(|filed| filed.name == node.name && filed.addresses().eq(node.addresses()))
+    }
+
+    /// All of the file, or nothing. Ephemeral changes are forgotten.
+    pub(super) fn reload(&self, in_force: &Config, file: String) -> Result<Proposal, Refusal> {
+        let config = self.parse(&file)?;
+        let sections = in_force.needs_restart(&config);
+        if !sections.is_empty() {
+            let sections: Vec<String> = sections.iter().map(|section| format!("[{section}]")).collect();
+            let message = format!(
+                "{} of {} take effect at a start only: nothing was reloaded; \
+                 change them back, or take over with `dns-xdp run --replace`",
+                sections.join(" and "),
+                self.path.display()
+            );
+            return Err(Refusal::new(RefusalKind::Conflict, message));
+        }
+        let notes = differences(in_force, &config);
+        let source = Source { nodes: config.cluster.nodes.clone(), text: file, ..self.clone() };
+        Ok(Proposal { config, source, write: None, notes })
+    }
+
+    /// A change to a node, in force and, if its text is given, in the file.
+    pub(super) fn change(&self, change: &NodeChange, file: Option<&str>) -> Result<Proposal, Refusal> {
+        let Edited { text, notes } = change.edit(&self.text)?;
+        let mut proposal = Proposal {
+            config: self.parse(&text)?,
+            source: Source { text, ..self.clone() },
+            write: None,
+            notes,
+        };
+        if let Some(file) = file {
+            self.change_file(change, file, &mut proposal)?;
+        }
+        Ok(proposal)
+    }
+
+    fn change_file(&self, change: &NodeChange, file: &str, proposal: &mut Proposal) -> Result<(), Refusal> {
+        let path = self.path.display();
+        let edited = change.edit(file).map_err(|error| match error {
+            EditError::UnknownNode { .. } => Refusal::new(
+                RefusalKind::Conflict,
+                format!("`{}` is not in {path}: repeat with --ephemeral, or add it first", change.name()),
+            ),
+            other => other.into(),
+        })?;
+        proposal.source.nodes = self.parse(&edited.text)?.cluster.nodes;
+        if edited.text != proposal.source.text {
+            let text =
+                format!("{path} differs from what is in force: `dns-xdp reload` would bring it into force");
+            proposal.notes.push(text);
+        }
+        if edited.text != file {
+            // What was done to the file is the operator's to know, more than what was done to our copy.
+            let others = proposal.notes.split_off(0).into_iter().filter(|note| !edited.notes.contains(note));
+            proposal.notes = edited.notes.iter().cloned().chain(others).collect();
+            proposal.write = Some(edited.text);
+        }
+        Ok(())
+    }
+}
+
+/// What a reload changes, in words.
+fn differences(old: &Config, new: &Config) -> Vec<String> {
+    let mut notes = nodes(&old.cluster, &new.cluster);
+    if old.cluster.services != new.cluster.services {
+        notes.push("services changed".to_owned());
+    }
+    if old.zone != new.zone {
+        notes.push("[zone] changed".to_owned());
+    }
+    if old.failover != new.failover {
+        notes.push("[failover] changed".to_owned());
+    }
+    if notes.is_empty() {
+        notes.push("nothing has changed".to_owned());
+    }
+    notes
+}
+
+fn nodes(old: &Cluster, new: &Cluster) -> Vec<String> {
+    let named = |cluster: &Cluster, name: &str| cluster.nodes.iter().find(|node| node.name == name).cloned();
+    let mut notes = Vec::new();
+    for node in &new.nodes {
+        let name = &node.name;
+        match named(old, name) {
+            None => notes.push(format!("{name} added: {}", list(node.addresses()))),
+            Some(before) if !before.addresses().eq(node.addresses()) => {
+                notes.push(format!("{name}: {} -> {}", list(before.addresses()), list(node.addresses())));
+            }
+            Some(before) if before.probe != node.probe => notes.push(format!("{name}: probe changed")),
+            Some(before) if before != *node => notes.push(format!("{name} changed")),
+            Some(_) => {}
+        }
+    }
+    let gone = old.nodes.iter().filter(|node| named(new, &node.name).is_none());
+    notes.extend(gone.map(|node| format!("{} removed", node.name)));
+    notes
+}
+
+fn list(items: impl Iterator<Item = impl Display>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{TEXT, config};
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        let config = config(text);
+        Source::new(&config.path, &config.control.socket, text.to_owned()).unwrap().0
+    }
+
+    fn add(name: &str, last: u8) -> NodeChange {
+        NodeChange::Add { name: name.to_owned(), ipv4: Some(Ipv4Addr::new(192, 0, 2, last)), ipv6: None }
+    }
+
+    fn names(proposal: &Proposal) -> Vec<&str> {
+        proposal.config.cluster.nodes.iter().map(|node| node.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_node_that_is_added_is_in_force_and_in_the_file() {
+        let proposal = source(TEXT).change(&add("node4", 14), Some(TEXT)).unwrap();
+        assert_eq!(names(&proposal), ["node1", "node2", "node3", "node4"]);
+        assert_eq!(proposal.write.as_ref(), Some(&proposal.source.text));
+        assert!(!proposal.config.cluster.nodes.iter().any(|node| proposal.source.ephemeral(node)));
+        assert!(proposal.notes.is_empty());
+    }
+
+    #[test]
+    fn an_ephemeral_node_is_in_force_only_until_it_is_added_for_good_or_forgotten() {
+        let proposal = source(TEXT).change(&add("node4", 14), None).unwrap();
+        assert_eq!((names(&proposal).len(), &proposal.write), (4, &None));
+        assert!(proposal.source.ephemeral(&proposal.config.cluster.nodes[3]));
+
+        let kept = proposal.source.change(&add("node4", 14), Some(TEXT)).unwrap();
+        assert!(kept.write.is_some() && !kept.source.ephemeral(&kept.config.cluster.nodes[3]));
+
+        let forgotten = proposal.source.reload(&proposal.config, TEXT.to_owned()).unwrap();
+        assert_eq!(names(&forgotten), ["node1", "node2", "node3"]);
+        assert_eq!(forgotten.notes, ["node4 removed"]);
+    }
+
+    #[test]
+    fn a_node_that_the_file_does_not_have_cannot_be_changed_there() {
+        let added = source(TEXT).change(&add("node4", 14), None).unwrap().source;
+        let set =
+            NodeChange::Set { name: "node4".to_owned(), ipv4: Some([192, 0, 2, 44].into()), ipv6: None };
+        let refusal = added.change(&set, Some(TEXT)).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Conflict);
+        assert!(refusal.message.contains("repeat with --ephemeral"), "{refusal}");
+        assert_eq!(
+            added.change(&set, None).unwrap().config.cluster.nodes[3].ipv4,
+            Some([192, 0, 2, 44].into())
+        );
+    }
+
+    #[test]
+    fn edits_that_wait_in_the_file_stay_there_and_are_pointed_out() {
+        let waiting = TEXT.replace("192.0.2.13", "192.0.2.33");
+        let proposal = source(TEXT).change(&add("node4", 14), Some(&waiting)).unwrap();
+        assert_eq!(proposal.config.cluster.nodes[2].ipv4, Some([192, 0, 2, 13].into()));
+        let written = proposal.write.unwrap();
+        assert!(written.contains("192.0.2.33") && written.contains("node4"), "{written}");
+        assert!(proposal.notes[0].contains("`dns-xdp reload`"), "{:?}", proposal.notes);
+    }
+
+    #[test]
+    fn a_change_that_makes_the_configuration_invalid_is_refused() {
+        let refusal = source(TEXT).change(&add("node4", 13), Some(TEXT)).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Invalid);
+        assert!(refusal.message.contains("192.0.2.13"), "{refusal}");
+        let remove = NodeChange::Remove { name: "nobody".to_owned() };
+        let idle = source(TEXT).change(&remove, Some(TEXT)).unwrap();
+        assert_eq!((idle.write, idle.notes.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_reload_says_what_it_changes() {
+        let new = TEXT
+            .replace("192.0.2.12", "192.0.2.22")
+            .replace("backup = [\"node3\"]", "[node.health]\nport = 7000")
+            .replace("\nname = \"node3\"\n", "\nname = \"node4\"\n")
+            .replace("[listen]", "ttl = \"9s\"\n[listen]");
+        let proposal = source(TEXT).reload(&config(TEXT), new).unwrap();
+        let expected =
+            ["node2: 192.0.2.12 -> 192.0.2.22", "node4 added: 192.0.2.13", "node3 removed", "[zone] changed"];
+        assert_eq!(proposal.notes, expected);
+        let same = source(TEXT).reload(&config(TEXT), TEXT.to_owned()).unwrap();
+        assert_eq!(same.notes, ["nothing has changed"]);
+    }
+
+    #[test]
+    fn sections_that_need_a_restart_are_refused_by_name() {
+        let new = TEXT.replace("eth0", "eth1") + "[xdp]\nmode = \"off\"\n";
+        let refusal = source(TEXT).reload(&config(TEXT), new).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Conflict);
+        assert!(refusal.message.starts_with("[listen] and [xdp] of /etc/"), "{refusal}");
+    }
+
+    #[test]
+    fn a_socket_named_on_the_command_line_stays_over_a_reload() {
+        let path = Path::new("/etc/dns-xdp/dns-xdp.toml");
+        let other = Path::new("/run/other.sock");
+        let (source, config) = Source::new(path, other, TEXT.to_owned()).unwrap();
+        assert_eq!(config.control.socket, other);
+        let moved = format!("{TEXT}[control]\nsocket = \"/run/elsewhere.sock\"\n");
+        assert_eq!(source.reload(&config, moved).unwrap().config.control.socket, other);
+    }
+}

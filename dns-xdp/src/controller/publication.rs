@@ -1,0 +1,203 @@
+//! The zone on its way to its two readers, the kernel first, and the lease under which the program answers.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::event;
+use crate::config::Xdp;
+use crate::datapath::{Attached, Datapath};
+use crate::responder::Published;
+use crate::zone::Zone;
+
+/// The lease is renewed at least this often, so that its end is never far from the daemon's.
+const LONGEST_BEAT: Duration = Duration::from_secs(1);
+/// Renewals within one lease: three may be late.
+const BEATS: u32 = 4;
+
+/// The published zone and the program.
+#[derive(Debug)]
+pub(super) struct Publication {
+    datapath: Datapath,
+    stale_after: Option<Duration>,
+    stop_grace: Duration,
+    zone: watch::Sender<Option<Arc<Zone>>>,
+    /// When the zone was last replaced.
+    pub(super) at: Timestamp,
+    /// Zones published.
+    pub(super) count: u64,
+    /// Zones that could not be.
+    pub(super) failures: u64,
+    trouble: Option<String>,
+    lease_trouble: Option<String>,
+    /// The program answers, ours or a predecessor's.
+    answering: bool,
+    renewed: Instant,
+}
+
+impl Publication {
+    /// Nothing is published. A predecessor's program that still answers goes on doing so.
+    pub(super) fn new(datapath: Datapath, xdp: &Xdp) -> Self {
+        let answering = datapath.answers();
+        let mut publication = Publication {
+            datapath,
+            stale_after: xdp.stale_after,
+            stop_grace: xdp.stop_grace,
+            zone: watch::Sender::new(None),
+            at: Timestamp::now(),
+            count: 0,
+            failures: 0,
+            trouble: None,
+            lease_trouble: None,
+            answering,
+            renewed: Instant::now(),
+        };
+        publication.renew();
+        publication
+    }
+
+    /// What the responder reads.
+    pub(super) fn subscribe(&self) -> Published {
+        self.zone.subscribe()
+    }
+
+    /// What is answered now.
+    pub(super) fn zone(&self) -> Option<Arc<Zone>> {
+        self.zone.borrow().clone()
+    }
+
+    /// Publishes the first zone, attaches the program and gives it its lease.
+    pub(super) fn open(&mut self, zone: Zone) -> anyhow::Result<()> {
+        let names = zone.names().len();
+        let epoch = zone.epoch();
+        self.publish(zone)?;
+        self.datapath.attach()?;
+        self.answering = true;
+        self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
+        self.renewed = Instant::now();
+        for (interface, attached) in self.datapath.interfaces() {
+            log_mode(&interface, attached);
+        }
+        tracing::info!("{names} names are answered, epoch {epoch}");
+        Ok(())
+    }
+
+    /// Publishes a zone unless it is the published one. After an error both readers have the old one, and
+    /// [`Publication::pending`] holds.
+    pub(super) fn publish(&mut self, zone: Zone) -> anyhow::Result<()> {
+        let before = self.zone();
+        if before.as_deref() == Some(&zone) {
+            self.trouble = None;
+            return Ok(());
+        }
+        let published = self.datapath.publish(&zone).context("cannot publish the zone to the kernel");
+        if let Err(error) = published {
+            self.failures += 1;
+            self.trouble = Some(format!("the answers are not up to date: {error:#}"));
+            return Err(error);
+        }
+        if let Some(before) = before {
+            event::answers(&before, &zone).iter().for_each(event::Event::log);
+        }
+        self.trouble = None;
+        self.at = Timestamp::now();
+        self.count += 1;
+        self.zone.send_replace(Some(Arc::new(zone)));
+        Ok(())
+    }
+
+    /// A zone could not be published, and has to be tried again.
+    pub(super) fn pending(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// How often to call [`Publication::renew`].
+    pub(super) fn beat(&self) -> Duration {
+        self.stale_after.map_or(LONGEST_BEAT, |lease| (lease / BEATS).min(LONGEST_BEAT))
+    }
+
+    /// Renews the lease of a program that answers.
+    pub(super) fn renew(&mut self) {
+        if !self.answering {
+            return;
+        }
+        let renewed = self.datapath.renew(self.stale_after);
+        match renewed.context("the lease cannot be renewed and will run out") {
+            Ok(()) => {
+                self.renewed = Instant::now();
+                self.lease_trouble = None;
+            }
+            Err(error) => {
+                let trouble = format!("{error:#}");
+                if self.lease_trouble.as_ref() != Some(&trouble) {
+                    tracing::error!("{trouble}");
+                }
+                self.lease_trouble = Some(trouble);
+            }
+        }
+    }
+
+    /// What is left of the lease; `None`: it is for ever.
+    pub(super) fn lease_left(&self) -> Option<Duration> {
+        self.stale_after.map(|lease| lease.saturating_sub(self.renewed.elapsed()))
+    }
+
+    pub(super) fn alarms(&self) -> Vec<String> {
+        self.trouble.iter().chain(&self.lease_trouble).cloned().collect()
+    }
+
+    pub(super) fn interfaces(&self) -> Vec<(String, Attached)> {
+        self.datapath.interfaces()
+    }
+
+    /// The counters of the program by their text.
+    pub(super) fn counters(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+        self.datapath.counters().context("cannot read the program's counters")
+    }
+
+    /// Lets the program answer for the grace and ends nothing.
+    pub(super) fn leave(self) -> anyhow::Result<()> {
+        let grace = Some(self.stop_grace);
+        self.leave_for(grace)
+    }
+
+    /// Lets the program answer for a whole lease, in which a successor takes it over.
+    pub(super) fn hand_over(self) -> anyhow::Result<()> {
+        let lease = self.stale_after;
+        self.leave_for(lease)
+    }
+
+    fn leave_for(mut self, lease: Option<Duration>) -> anyhow::Result<()> {
+        let renewed = self.datapath.renew(lease);
+        self.datapath.leave();
+        renewed.context("cannot set the program's last lease; end it with `dns-xdp unload`")
+    }
+
+    /// Detaches and unpins everything.
+    pub(super) fn detach(self) -> anyhow::Result<()> {
+        self.datapath.detach().context("cannot detach everything; try `dns-xdp unload`")
+    }
+
+    /// Gives a start up: nothing of ours is left, and a predecessor's program keeps its grace.
+    pub(super) fn abandon(self) -> anyhow::Result<()> {
+        if self.answering { self.leave() } else { self.detach() }
+    }
+}
+
+fn log_mode(interface: &str, attached: Attached) {
+    match attached {
+        Attached::Native => tracing::info!("{interface}: XDP is {attached}"),
+        Attached::Generic => {
+            tracing::warn!(
+                "{interface}: XDP is {attached}: queries are answered after the kernel has made an skb"
+            );
+        }
+        Attached::Off => {
+            tracing::warn!("{interface}: XDP is {attached}: every query is answered in userspace");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The listeners through which others reach the loop: the control socket and the metrics.
+use std::net::TcpListener;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::{Call, Server};
+use crate::metrics;
+
+/// The running listeners. Dropping them leaves them running to the end of the runtime.
+#[derive(Debug)]
+pub(super) struct Servers {
+    control: JoinHandle<()>,
+    metrics: Option<JoinHandle<()>>,
+    stop: CancellationToken,
+}
+
+impl Servers {
+    /// Passes what is asked on to `calls`.
+    pub(super) fn start(control: Server, metrics: Option<TcpListener>, calls: mpsc::Sender<Call>) -> Self {
+        let stop = CancellationToken::new();
+        let metrics = metrics.map(|listener| tokio::spawn(metrics::serve(listener, calls.clone())));
+        Servers { control: tokio::spawn(control.serve(calls, stop.clone())), metrics, stop }
+    }
+
+    /// Gives the answers under way and closes. The control socket goes last: a successor waits for it, and then
+    /// finds the metrics' port free.
+    pub(super) async fn stop(self) {
+        if let Some(metrics) = self.metrics {
+            metrics.abort();
+            // It was cut off: there is no result.
+            metrics.await.ok();
+        }
+        self.stop.cancel();
+        if let Err(error) = self.control.await {
+            tracing::error!(%error, "the control socket failed");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The steps of a start, each with its own way to refuse.
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::{Instant, MissedTickBehavior, sleep};
+
+use super::publication::Publication;
+use super::signals::{Signal, Signals};
+use super::watch::Watch;
+use super::{event, service};
+use crate::config::{Config, Listen};
+use crate::control::{BindError, Client, Command, Server};
+use crate::datapath;
+
+/// A predecessor answers its open queries before it ends.
+const HANDOVER: Duration = Duration::from_secs(10);
+const HANDOVER_POLL: Duration = Duration::from_millis(20);
+
+/// Binds the control socket; `replace`: asks a daemon that holds it to give way, and waits until it has.
+pub(super) async fn control_socket(path: &Path, replace: bool) -> anyhow::Result<Server> {
+    let deadline = Instant::now() + HANDOVER;
+    let mut asked = false;
+    loop {
+        match Server::bind(path) {
+            Err(BindError::Busy { pid, .. }) if replace && Instant::now() < deadline => {
+                if !asked {
+                    let client = Client::new(path).with_patience(HANDOVER);
+                    let answer = client.call(&Command::Handover).await;
+                    answer.with_context(|| format!("the running dns-xdp (pid {pid}) did not give way"))?;
+                    tracing::info!("taking over from the dns-xdp with pid {pid}");
+                    asked = true;
+                }
+                sleep(HANDOVER_POLL).await;
+            }
+            bound => return Ok(bound?),
+        }
+    }
+}
+
+/// Those of the configuration, or else those of the interfaces.
+pub(super) fn served_addresses(listen: &Listen) -> anyhow::Result<Vec<IpAddr>> {
+    if listen.addresses.is_empty() {
+        return Ok(datapath::interface_addresses(&listen.interfaces)?);
+    }
+    Ok(listen.addresses.clone())
+}
+
+/// The name of the node that has one of the served addresses; else the machine's.
+pub(super) fn identity(config: &Config, served: &[IpAddr]) -> String {
+    let nodes = &config.cluster.nodes;
+    let ours = nodes.iter().find(|node| node.addresses().any(|address| served.contains(&address)));
+    match ours {
+        Some(node) => node.name.clone(),
+        None => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+    }
+}
+
+/// The rhythm of lease and watchdog.
+pub(super) fn beat(publication: &Publication) -> tokio::time::Interval {
+    let watchdog = service::watchdog_interval().unwrap_or(Duration::MAX);
+    let mut beat = tokio::time::interval(publication.beat().min(watchdog));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat
+}
+
+/// Waits until every node and witness has been probed once, which their timeouts bound. `Some`: a signal asked
+/// for an end before that.
+pub(super) async fn first_round(
+    watch: &mut Watch,
+    publication: &mut Publication,
+    signals: &mut Signals,
+) -> Option<Signal> {
+    let mut beat = beat(publication);
+    while !watch.state.round_complete() {
+        tokio::select! {
+            report = watch.next() => {
+                watch.observe(&report);
+            }
+            _ = beat.tick() => {
+                publication.renew();
+                service::alive();
+            }
+            signal = signals.next() => if signal != Signal::Hangup {
+                return Some(signal);
+            }
+        }
+    }
+    None
+}
+
+/// Decides for the first time, and answers by it.
+pub(super) fn go_live(watch: &mut Watch, publication: &mut Publication) -> anyhow::Result<()> {
+    watch.state.decide();
+    if let (Some(decision), Some(zone)) = (watch.state.decision(), watch.state.zone()) {
+        event::decision(None, decision).iter().for_each(event::Event::log);
+        publication.open(zone)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{TEXT, config};
+    use super::*;
+
+    #[test]
+    fn a_server_is_called_after_the_node_whose_address_it_serves() {
+        let config = config(TEXT);
+        assert_eq!(identity(&config, &["2001:db8::1".parse().unwrap(), [192, 0, 2, 12].into()]), "node2");
+        assert!(!identity(&config, &[[192, 0, 2, 99].into()]).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_running_daemon_is_named_and_left_alone_unless_it_is_to_be_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let running = control_socket(&path, false).await.unwrap();
+        let message = control_socket(&path, false).await.unwrap_err().to_string();
+        assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
+
+        let (calls, mut inbox) = tokio::sync::mpsc::channel::<crate::control::Call>(1);
+        let stop = tokio_util::sync::CancellationToken::new();
+        let serving = tokio::spawn(running.serve(calls, stop.clone()));
+        let gives_way = tokio::spawn(async move {
+            let call = inbox.recv().await.unwrap();
+            assert_eq!(call.command, Command::Handover);
+            call.reply.send(Ok(serde_json::json!({"notes": []}))).unwrap();
+            sleep(Duration::from_millis(100)).await;
+            stop.cancel();
+        });
+        let successor = control_socket(&path, true).await.unwrap();
+        gives_way.await.unwrap();
+        serving.await.unwrap();
+        assert!(path.exists());
+        drop(successor);
+    }
+}

@@ -1,0 +1,270 @@
+//! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::cluster::{Admin, Node};
+use crate::config::Config;
+use crate::failover::{self, Decision, NodeState};
+use crate::health::{self, Observation, Subject, Target, Transition, Verdict};
+use crate::intent::{Intent, Intents};
+use crate::zone::Zone;
+
+/// Configuration, intents and verdicts, with the decision last made of them.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    config: Config,
+    intents: Intents,
+    targets: BTreeMap<Subject, Target>,
+    verdicts: BTreeMap<Subject, Verdict>,
+    decision: Option<Decision>,
+}
+
+/// What an observation has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    /// The health of the subject.
+    pub(super) transition: Option<Transition>,
+    /// Something that a decision looks at.
+    pub(super) decisive: bool,
+}
+
+impl State {
+    /// Nothing is known of any node, and nothing decided.
+    pub(super) fn new(config: Config, intents: Intents) -> Self {
+        let targets = targets(&config);
+        let verdict = |(subject, target): (&Subject, &Target)| (subject.clone(), Verdict::new(&target.probe));
+        let verdicts = targets.iter().map(verdict).collect();
+        State { config, intents, targets, verdicts, decision: None }
+    }
+
+    /// Takes another configuration. Who is probed as before keeps its verdict, who is new or changed is unknown.
+    pub(super) fn adopt(&mut self, config: Config) {
+        let before = std::mem::replace(self, State::new(config, self.intents.clone()));
+        self.decision = before.decision;
+        for (subject, verdict) in before.verdicts {
+            if self.targets.get(&subject).is_some_and(|target| before.targets.get(&subject) == Some(target)) {
+                self.verdicts.insert(subject, verdict);
+            }
+        }
+    }
+
+    /// Sets what is wanted of the nodes.
+    pub(super) fn want(&mut self, intents: Intents) {
+        self.intents = intents;
+    }
+
+    /// Takes in what a probe found out at `at` after the origin; `None`: it is not about anyone known.
+    pub(super) fn observe(
+        &mut self,
+        subject: &Subject,
+        at: Duration,
+        observation: &Observation,
+    ) -> Option<Change> {
+        let verdict = self.verdicts.get_mut(subject)?;
+        let decisive = |verdict: &Verdict| (verdict.serving(), verdict.visible());
+        let before = decisive(verdict);
+        let transition = verdict.observe(at, observation);
+        Some(Change { transition, decisive: decisive(verdict) != before })
+    }
+
+    /// Whether every node and witness has been probed once, whatever came of it.
+    pub(super) fn round_complete(&self) -> bool {
+        let heard = |verdict: &Verdict| verdict.serving().is_some() || verdict.inconclusive();
+        self.verdicts.values().all(heard)
+    }
+
+    /// Decides anew who answers for whom.
+    pub(super) fn decide(&mut self) {
+        let state = |node: &Node| {
+            let verdict = self.verdict(node);
+            NodeState {
+                serving: verdict.serving(),
+                visible: verdict.visible(),
+                admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
+            }
+        };
+        let states: Vec<NodeState> = self.config.cluster.nodes.iter().map(state).collect();
+        let witness = |(subject, verdict): &(&Subject, &Verdict)| {
+            matches!(subject, Subject::Witness(_)) && verdict.visible()
+        };
+        let visible_witnesses = self.verdicts.iter().filter(witness).count();
+        let Config { cluster, failover, .. } = &self.config;
+        let decision =
+            failover::decide(cluster, failover, &states, visible_witnesses, self.decision.as_ref());
+        self.decision = Some(decision);
+    }
+
+    /// The zone that follows from the decision; `None` before the first.
+    pub(super) fn zone(&self) -> Option<Zone> {
+        self.decision.as_ref().map(|decision| failover::zone(&self.config, decision))
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn intents(&self) -> &Intents {
+        &self.intents
+    }
+
+    pub(super) fn intent(&self, node: &Node) -> Option<&Intent> {
+        self.intents.get(&node.name)
+    }
+
+    pub(super) fn targets(&self) -> &BTreeMap<Subject, Target> {
+        &self.targets
+    }
+
+    pub(super) fn verdicts(&self) -> &BTreeMap<Subject, Verdict> {
+        &self.verdicts
+    }
+
+    pub(super) fn verdict(&self, node: &Node) -> &Verdict {
+        self.verdicts.get(&Subject::Node(node.name.clone())).expect("every node has a verdict")
+    }
+
+    pub(super) fn decision(&self) -> Option<&Decision> {
+        self.decision.as_ref()
+    }
+}
+
+fn targets(config: &Config) -> BTreeMap<Subject, Target> {
+    health::targets(&config.cluster.nodes, &config.failover.witness)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::IpAddr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::failover::Effective;
+    use crate::health::{Failure, Health};
+    use hickory_proto::rr::Name;
+
+    pub(in crate::controller) const TEXT: &str = r#"# three nodes
+[zone]
+name = "demo.example.com"
+[listen]
+interfaces = ["eth0"]
+[[node]]
+name = "node1"
+ipv4 = "192.0.2.11"
+[[node]]
+name = "node2"
+ipv4 = "192.0.2.12"
+backup = ["node3"]
+[[node]]
+name = "node3"
+ipv4 = "192.0.2.13"
+[[service]]
+name = "db"
+nodes = ["node1", "node2"]
+"#;
+
+    pub(in crate::controller) fn config(text: &str) -> Config {
+        Config::parse(text, Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap()
+    }
+
+    /// A decided state in which every node is up.
+    pub(in crate::controller) fn healthy(text: &str) -> State {
+        let mut state = State::new(config(text), Intents::new());
+        let nodes: Vec<String> = state.config.cluster.nodes.iter().map(|node| node.name.clone()).collect();
+        for node in nodes {
+            observe(&mut state, &node, true);
+        }
+        state.decide();
+        state
+    }
+
+    pub(in crate::controller) fn observe(state: &mut State, node: &str, success: bool) -> Change {
+        let observation = if success {
+            Observation::Success { round_trip: Duration::from_millis(1) }
+        } else {
+            Observation::Failure(Failure { reason: "refused".to_owned(), visible: true })
+        };
+        state.observe(&Subject::Node(node.to_owned()), Duration::from_secs(7), &observation).unwrap()
+    }
+
+    pub(in crate::controller) fn kill(state: &mut State, node: &str) {
+        for _ in 0..3 {
+            observe(state, node, false);
+        }
+        state.decide();
+    }
+
+    pub(in crate::controller) fn addresses(state: &State, name: &str) -> Vec<IpAddr> {
+        let name = Name::from_ascii(name).unwrap().append_domain(&state.config.zone.apex).unwrap();
+        state.zone().unwrap().addresses(&name).unwrap().iter().collect()
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn a_round_is_complete_when_everyone_was_heard_even_if_we_cannot_probe() {
+        let mut state = State::new(config(TEXT), Intents::new());
+        observe(&mut state, "node1", true);
+        observe(&mut state, "node2", false);
+        assert!(!state.round_complete());
+        let sick = Observation::Inconclusive { reason: "too many open files".to_owned() };
+        state.observe(&Subject::Node("node3".to_owned()), Duration::ZERO, &sick);
+        assert!(state.round_complete());
+    }
+
+    #[test]
+    fn only_what_a_decision_looks_at_is_decisive() {
+        let mut state = healthy(TEXT);
+        let suspect = observe(&mut state, "node2", false);
+        assert_eq!(suspect.transition, Some(Transition { from: Health::Up, to: Health::Suspect }));
+        assert!(!suspect.decisive);
+        assert!(!observe(&mut state, "node2", false).decisive);
+        assert!(observe(&mut state, "node2", false).decisive);
+    }
+
+    #[test]
+    fn a_dead_node_is_answered_for_and_a_changed_one_begins_anew() {
+        let mut state = healthy(TEXT);
+        kill(&mut state, "node2");
+        assert_eq!(addresses(&state, "node2"), [ip(13)]);
+        state.adopt(config(&TEXT.replace("192.0.2.12", "192.0.2.99")));
+        state.decide();
+        assert_eq!(addresses(&state, "node2"), [ip(99)]);
+        let node = |index: usize| state.config.cluster.nodes[index].clone();
+        assert_eq!(state.verdict(&node(1)).health(), Health::Unknown);
+        assert_eq!(state.verdict(&node(0)).health(), Health::Up);
+        assert!(!state.round_complete());
+    }
+
+    #[test]
+    fn an_unchanged_node_keeps_its_verdict_over_a_reload() {
+        let mut state = healthy(TEXT);
+        kill(&mut state, "node2");
+        state.adopt(config(&TEXT.replace("[listen]", "ttl = \"9s\"\n[listen]")));
+        state.decide();
+        assert_eq!(addresses(&state, "node2"), [ip(13)]);
+    }
+
+    #[test]
+    fn a_node_that_was_added_answers_its_own_name_and_nobody_elses() {
+        let mut state = healthy(TEXT);
+        kill(&mut state, "node2");
+        state.adopt(config(&format!("{TEXT}[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\n")));
+        state.decide();
+        assert_eq!(addresses(&state, "node4"), [ip(14)]);
+        assert_eq!(addresses(&state, ""), [ip(11), ip(13)]);
+    }
+
+    #[test]
+    fn the_operator_is_obeyed_at_the_next_decision() {
+        let mut state = healthy(TEXT);
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let drained = Intent { admin: Admin::Drain, reason: None, since };
+        state.want(Intents::from([("node2".to_owned(), drained)]));
+        state.decide();
+        assert_eq!(addresses(&state, "node2"), [ip(13)]);
+        assert_eq!(state.decision().unwrap().effective[1], Effective::Drain);
+        assert_eq!(state.verdict(&state.config.cluster.nodes[1]).health(), Health::Up);
+    }
+}

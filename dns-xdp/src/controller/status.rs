@@ -1,0 +1,240 @@
+//! What `status` and `node list` show: the state, seen by an operator.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use jiff::{SignedDuration, Timestamp};
+
+use super::change::Source;
+use super::state::State;
+use crate::cluster::{Admin, Node};
+use crate::config::Mode;
+use crate::control::api::{InterfaceStatus, Lease, NodeEntry, NodeStatus, Promise, QuorumStatus, Status};
+use crate::datapath::Attached;
+use crate::failover::Decision;
+use crate::zone::Zone;
+
+/// What the state does not know: the daemon's side of a [`Status`].
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    /// What is answered now.
+    pub(super) published: &'a Zone,
+    /// When it last changed.
+    pub(super) published_at: Timestamp,
+    /// The origin of the verdicts' times.
+    pub(super) started: Timestamp,
+    pub(super) now: Timestamp,
+    pub(super) interfaces: Vec<(String, Attached)>,
+    /// `None`: for ever.
+    pub(super) lease_left: Option<Duration>,
+    /// [`Status::up_to_date`]
+    pub(super) up_to_date: bool,
+    /// What went wrong at the daemon's edges.
+    pub(super) alarms: Vec<String>,
+}
+
+/// `status`, once there is a decision.
+pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_>) -> Status {
+    let config = state.config();
+    let interfaces: Vec<InterfaceStatus> = around
+        .interfaces
+        .iter()
+        .map(|(name, attached)| interface(name, *attached, config.xdp.mode))
+        .collect();
+    let mut alarms = around.alarms;
+    alarms.extend(interfaces.iter().filter_map(|interface| {
+        let reason = interface.reason.as_ref().filter(|_| config.xdp.mode == Mode::Auto)?;
+        Some(format!("{} is {}: {reason}", interface.name, interface.mode))
+    }));
+    alarms.extend(blind(state));
+    let attached = around.interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
+    let nodes = config.cluster.nodes.iter().zip(&decision.effective);
+    let detect = config.cluster.nodes.iter().map(|node| node.probe.time_to_detect()).max();
+    Status {
+        zone: config.zone.apex.to_string(),
+        epoch: config.epoch(),
+        interfaces,
+        quorum: QuorumStatus {
+            visible: decision.quorum.visible,
+            needed: decision.quorum.needed,
+            ok: decision.quorum.ok,
+        },
+        fail_open: decision.fail_open,
+        frozen: decision.frozen.clone(),
+        nodes: nodes
+            .map(|(node, effective)| {
+                let answers = answers(around.published, node, &config.zone.apex);
+                let since = since(state, node, around.started);
+                NodeStatus { effective: effective.to_string(), answers, since, ..node_status(state, node) }
+            })
+            .collect(),
+        promise: Promise {
+            detect_ms: milliseconds(detect.unwrap_or_default()),
+            ttl_seconds: config.zone.ttl_seconds,
+        },
+        lease: Lease {
+            stale_after_ms: config.xdp.stale_after.map(milliseconds),
+            left_ms: around.lease_left.filter(|_| attached).map(milliseconds),
+        },
+        alarms,
+        config: config.path.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: around.now.duration_since(around.started).as_secs().unsigned_abs(),
+        published: Some(around.published_at),
+        up_to_date: around.up_to_date,
+    }
+}
+
+/// `node list`
+pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
+    let entry = |node: &Node| {
+        let intent = state.intent(node);
+        NodeEntry {
+            name: node.name.clone(),
+            ipv4: node.ipv4,
+            ipv6: node.ipv6,
+            ns: node.ns.clone(),
+            backup: node.backup.clone(),
+            admin: intent.map_or(Admin::Auto, |intent| intent.admin),
+            reason: intent.and_then(|intent| intent.reason.clone()),
+            ephemeral: source.ephemeral(node),
+        }
+    };
+    state.config().cluster.nodes.iter().map(entry).collect()
+}
+
+/// Without what a decision and the zone say.
+fn node_status(state: &State, node: &Node) -> NodeStatus {
+    let (verdict, intent) = (state.verdict(node), state.intent(node));
+    let wanted = intent.and_then(|intent| intent.reason.clone());
+    NodeStatus {
+        name: node.name.clone(),
+        ipv4: node.ipv4,
+        ipv6: node.ipv6,
+        admin: intent.map_or(Admin::Auto, |intent| intent.admin),
+        health: verdict.health().to_string(),
+        effective: String::new(),
+        answers: Vec::new(),
+        since: Timestamp::UNIX_EPOCH,
+        reason: wanted.or_else(|| verdict.reason().map(str::to_owned)),
+    }
+}
+
+fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
+    let health = SignedDuration::try_from(state.verdict(node).since()).unwrap_or_default();
+    let health = started.checked_add(health).unwrap_or(started);
+    state.intent(node).map_or(health, |intent| intent.since.max(health))
+}
+
+fn answers(zone: &Zone, node: &Node, apex: &Name) -> Vec<String> {
+    let name = Name::from_ascii(&node.name).and_then(|name| name.append_domain(apex)).ok();
+    let addresses = name.and_then(|name| zone.addresses(&name));
+    addresses
+        .into_iter()
+        .flat_map(|addresses| addresses.iter())
+        .map(|address: IpAddr| address.to_string())
+        .collect()
+}
+
+fn interface(name: &str, attached: Attached, wanted: Mode) -> InterfaceStatus {
+    let reason = match (attached, wanted) {
+        (Attached::Native, _) | (_, Mode::Native | Mode::Generic) => None,
+        (Attached::Generic, _) => Some("the driver's own mode was refused: see the log"),
+        (Attached::Off, Mode::Off) => Some("switched off by [xdp] mode"),
+        (Attached::Off, Mode::Auto) => {
+            Some("no mode was accepted, the responder answers everything: see the log")
+        }
+    };
+    let (name, mode) = (name.to_owned(), attached.to_string());
+    InterfaceStatus { name, mode, reason: reason.map(str::to_owned) }
+}
+
+/// Whom we cannot probe for reasons of our own, one alarm for each reason.
+fn blind(state: &State) -> Vec<String> {
+    let mut blind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (subject, verdict) in state.verdicts().iter().filter(|(_, verdict)| verdict.inconclusive()) {
+        blind.entry(verdict.reason().unwrap_or("cannot probe")).or_default().push(subject.to_string());
+    }
+    blind.into_iter().map(|(reason, subjects)| format!("{}: {reason}", subjects.join(", "))).collect()
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{TEXT, healthy, kill};
+    use super::*;
+    use crate::health::{Observation, Subject};
+    use crate::intent::{Intent, Intents};
+
+    fn shown(state: &State, interfaces: Vec<(String, Attached)>) -> Status {
+        let started = Timestamp::UNIX_EPOCH;
+        let now = started + SignedDuration::from_secs(61);
+        let zone = state.zone().unwrap();
+        let around = Surroundings {
+            published: &zone,
+            published_at: started,
+            started,
+            now,
+            interfaces,
+            lease_left: Some(Duration::from_secs(29)),
+            up_to_date: true,
+            alarms: Vec::new(),
+        };
+        status(state, state.decision().unwrap(), around)
+    }
+
+    #[test]
+    fn a_dead_node_is_shown_with_its_substitute_since_and_reason() {
+        let mut state = healthy(TEXT);
+        kill(&mut state, "node2");
+        let status = shown(&state, vec![("eth0".to_owned(), Attached::Native)]);
+        let node = &status.nodes[1];
+        assert_eq!(
+            (&*node.health, &*node.effective, &*node.answers),
+            ("down", "down", &["192.0.2.13".to_owned()][..])
+        );
+        assert_eq!(node.since.as_second(), 7);
+        assert_eq!(node.reason.as_deref(), Some("refused"));
+        assert_eq!(
+            (status.quorum.visible, status.uptime_seconds, status.lease.left_ms),
+            (3, 61, Some(29_000))
+        );
+        assert!(status.alarms.is_empty());
+    }
+
+    #[test]
+    fn what_is_wanted_stands_beside_the_real_state() {
+        let mut state = healthy(TEXT);
+        let since: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let intent = Intent { admin: Admin::Drain, reason: Some("new disk".to_owned()), since };
+        state.want(Intents::from([("node1".to_owned(), intent)]));
+        state.decide();
+        let node = &shown(&state, Vec::new()).nodes[0];
+        assert_eq!((node.admin, &*node.health, &*node.effective), (Admin::Drain, "up", "drain"));
+        assert_eq!((node.since, node.reason.as_deref()), (since, Some("new disk")));
+    }
+
+    #[test]
+    fn a_worse_mode_than_hoped_for_is_an_alarm() {
+        let state = healthy(TEXT);
+        let status = shown(&state, vec![("eth0".to_owned(), Attached::Generic)]);
+        assert_eq!(status.alarms, ["eth0 is generic: the driver's own mode was refused: see the log"]);
+        let off = shown(&state, vec![("eth0".to_owned(), Attached::Off)]);
+        assert_eq!((off.lease.left_ms, off.alarms.len()), (None, 1));
+    }
+
+    #[test]
+    fn our_own_blindness_is_an_alarm() {
+        let mut state = healthy(TEXT);
+        for node in ["node1", "node3"] {
+            let sick = Observation::Inconclusive { reason: "cannot probe: too many open files".to_owned() };
+            state.observe(&Subject::Node(node.to_owned()), Duration::ZERO, &sick);
+        }
+        assert_eq!(shown(&state, Vec::new()).alarms, ["node1, node3: cannot probe: too many open files"]);
+    }
+}

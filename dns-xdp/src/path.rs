@@ -1,0 +1,94 @@
+//! Which of the two answers a query of class IN: the program in the kernel, or the responder.
+use dns_xdp_ebpf::question::qtype::{META_FIRST, META_LAST};
+use dns_xdp_ebpf::table::ADDRESSES_MAX;
+use hickory_proto::rr::{Name, RecordType};
+
+use crate::zone::Zone;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// The program, where one is attached.
+    Xdp,
+    /// The responder, for this reason.
+    Responder(&'static str),
+}
+
+impl Path {
+    /// As `query` and `check` show it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Path::Xdp => "xdp",
+            Path::Responder(_) => "responder",
+        }
+    }
+}
+
+/// Who answers a plain UDP query for `qname` (in lower case) and `qtype`.
+pub fn path(zone: &Zone, qname: &Name, qtype: RecordType) -> Path {
+    if !zone.apex().zone_of(qname) {
+        return Path::Responder("the program knows its own zone only");
+    }
+    match qtype {
+        RecordType::NS | RecordType::SOA | RecordType::OPT | RecordType::ZERO => {
+            return Path::Responder("the program does not answer this type");
+        }
+        other if (META_FIRST..=META_LAST).contains(&u16::from(other)) => {
+            return Path::Responder("the program does not answer this type");
+        }
+        _ => {}
+    }
+    match zone.addresses(qname) {
+        Some(addresses) if addresses.refused => Path::Responder("the program refuses nothing"),
+        Some(addresses) if addresses.ipv4.len().max(addresses.ipv6.len()) > ADDRESSES_MAX => {
+            Path::Responder("the name has more addresses than the program answers")
+        }
+        _ => Path::Xdp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::zone::{Addresses, Origin};
+
+    #[test]
+    fn the_program_answers_addresses_and_their_absence_and_nothing_else() {
+        let name = |text| Name::from_ascii(text).unwrap();
+        let origin = Origin {
+            apex: name("example.com."),
+            contact: name("hostmaster.example.com."),
+            serial: 1,
+            ns_ttl_seconds: 60,
+            negative_ttl_seconds: 300,
+            name_servers: vec![name("ns1.example.com.")],
+        };
+        let many =
+            |count| Addresses::new(5, (0..count).map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))));
+        let withheld = Addresses { refused: true, ..Addresses::default() };
+        let zone = Zone::new(
+            origin,
+            [
+                (name("a.example.com."), many(16)),
+                (name("b.example.com."), many(17)),
+                (name("c.example.com."), withheld),
+            ],
+        );
+        let cases = [
+            ("a.example.com.", RecordType::A, "xdp"),
+            ("a.example.com.", RecordType::AAAA, "xdp"),
+            ("a.example.com.", RecordType::TXT, "xdp"),
+            ("a.example.com.", RecordType::ANY, "responder"),
+            ("b.example.com.", RecordType::A, "responder"),
+            ("c.example.com.", RecordType::A, "responder"),
+            ("nobody.example.com.", RecordType::A, "xdp"),
+            ("example.com.", RecordType::SOA, "responder"),
+            ("example.org.", RecordType::A, "responder"),
+        ];
+        for (qname, qtype, expected) in cases {
+            assert_eq!(path(&zone, &name(qname), qtype).text(), expected, "{qname} {qtype}");
+        }
+    }
+}
