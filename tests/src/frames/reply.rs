@@ -1,6 +1,4 @@
 //! Takes an answer's frame apart, strictly: everything around the message is as it has to be.
-use std::net::IpAddr;
-
 use hickory_proto::op::Message;
 
 use super::{Datagram, UDP, address, length, octets, pseudo_header, sum};
