@@ -12,7 +12,7 @@ use crate::setup;
 pub(crate) enum Part {
     /// Everything that runs without privileges, the packet table on host code among it
     Unit,
-    /// The packet table in the kernel
+    /// The packet table and the laws in the kernel
     Kernel,
     /// The scenes in network namespaces
     Net,
@@ -31,7 +31,9 @@ impl Part {
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Part::Unit => &["test", "--workspace", "--no-fail-fast"],
-            Part::Kernel => &["test", "--workspace", "--test", "packets", "--", "--ignored"],
+            Part::Kernel => {
+                &["test", "--workspace", "--test", "packets", "--test", "law_*", "--", "--ignored"]
+            }
             Part::Net => &[
                 "test",
                 "--workspace",

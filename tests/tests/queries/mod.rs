@@ -64,7 +64,9 @@ fn qnames(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     let spelt = prop_oneof![
         14 => names_of(zone),
         3 => (label(), names_of(zone)).prop_map(|(label, above)| prefixed(&above, &label)),
-        1 => vec(label(), 1..14).prop_map(|labels| labels.iter().map(Vec::as_slice).fold(name(APEX), |above, label| prefixed(&above, label))),
+        1 => vec(label(), 1..14).prop_map(|labels| {
+            labels.iter().fold(name(APEX), |above, label| prefixed(&above, label))
+        }),
         3 => (names_of(zone), any::<Index>(), any::<u8>()).prop_map(|(mut qname, at, octet)| {
             *at.get_mut(&mut qname) = octet;
             qname
@@ -88,7 +90,11 @@ fn names_of(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     let all = zone.names().map(|(name, _)| name.to_bytes().expect("the zone's names are names"));
     let all: Vec<Vec<u8>> = all.collect();
     let long: Vec<Vec<u8>> = all.iter().filter(|name| name.len() > 250).cloned().collect();
-    prop_oneof![4 => select(SPECIAL).prop_map(|relative| name(&within(relative))), 2 => select(all), 1 => select(long)]
+    prop_oneof![
+        4 => select(SPECIAL).prop_map(|relative| name(&within(relative))),
+        2 => select(all),
+        1 => select(long),
+    ]
 }
 
 fn prefixed(above: &[u8], label: &[u8]) -> Vec<u8> {
@@ -102,6 +108,8 @@ fn opts() -> impl Strategy<Value = Opt> {
             6 => vec(any::<u8>(), 8..=8).prop_map(|cookie| option(10, &cookie)),
             4 => (any::<u16>(), vec(any::<u8>(), 0..30)).prop_map(|(code, value)| option(code, &value)),
             1 => Just(option(3, &[])),
+            // Its length is some multiple of 2048 too much.
+            1 => (1..32_u8).prop_map(|times| [&[0, 10, 8 * times, 8], &[0; 8][..]].concat()),
         ],
         0..4,
     );
