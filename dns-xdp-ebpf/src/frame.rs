@@ -40,8 +40,7 @@ impl<T, const AT: usize> Default for Field<T, AT> {
 }
 
 impl Frame {
-    /// Frames with more bytes than this are not looked into: no query is that long, and the verifier wants offsets
-    /// bounded.
+    /// Octets of a frame behind this are not looked at: no query is that long, and the verifier wants offsets bounded.
     pub const MAX_LENGTH: usize = 2047;
 
     /// # Safety

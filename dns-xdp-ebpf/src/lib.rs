@@ -28,8 +28,9 @@
 //!
 //! # Limits
 //! Little-endian machines. Names of up to 255 octets, RRsets of up to 16 addresses, two VLAN tags, no IPv4 options,
-//! no IPv6 extension headers. UDP checksums of queries are not verified: the link's own check and the client's
-//! comparison of the question remain.
+//! no IPv6 extension headers. The checksums of queries, of IPv4 headers and of UDP, are not verified: the link's own
+//! check and the client's comparison of the question remain. Of our own addresses only the one asked is refused as a
+//! source.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 

@@ -68,6 +68,7 @@ mod ipv4 {
 
 mod ipv6 {
     use crate::frame::Field;
+    pub(super) const VERSION_CLASS: Field<u8, 0> = Field::new();
     pub(super) const FIRST: Field<u32, 0> = Field::new();
     pub(super) const SECOND: Field<u32, 4> = Field::new();
     pub(super) const PAYLOAD_LENGTH: Field<u16, 4> = Field::new();
@@ -84,6 +85,7 @@ mod udp {
     pub(super) const SOURCE: Field<u16, 0> = Field::new();
     pub(super) const DESTINATION: Field<u16, 2> = Field::new();
     pub(super) const LENGTH: Field<u16, 4> = Field::new();
+    pub(super) const CHECKSUM: Field<u16, 6> = Field::new();
     pub(super) const LENGTH_CHECKSUM: Field<u32, 4> = Field::new();
 }
 
@@ -155,9 +157,17 @@ fn read_ipv6<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagra
     if ip.read(ipv6::NEXT_HEADER) != IpProto::Udp as u8 {
         return Err(Outcome::NotForUs);
     }
+    if ip.read(ipv6::VERSION_CLASS) >> 4 != 6 {
+        return Err(Outcome::IpHeader);
+    }
     let transport = network + IPV6_LENGTH;
     let datagram_length = u16::from_be(ip.read(ipv6::PAYLOAD_LENGTH));
     let datagram = read_udp(host, frame, network, Version::V6, transport, datagram_length)?;
+    // Only IPv4 lets a sender do without a checksum (RFC 8200, section 8.1).
+    let udp: Region<UDP_LENGTH> = frame.region(transport).ok_or(Outcome::Length)?;
+    if udp.read(udp::CHECKSUM) == 0 {
+        return Err(Outcome::Checksum);
+    }
     let source = [ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)];
     let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
     // ::/64 holds the unspecified, the loopback and the IPv4-mapped addresses, ff00::/8 is multicast: RFC 4291.

@@ -57,7 +57,7 @@ outcomes! {
     ForeignAddress = "foreign-address" => Pass;
     /// To another station's MAC address: the interface is promiscuous.
     ForeignMac = "foreign-mac" => Pass;
-    /// IPv4 options or a malformed IPv4 header.
+    /// IPv4 options, or a version that is not the EtherType's.
     IpHeader = "ip-header" => Pass;
     /// Part of a fragmented datagram.
     Fragment = "fragment" => Pass;
@@ -67,6 +67,8 @@ outcomes! {
     SourcePort = "source-port" => Pass;
     /// The lengths of frame, IP and UDP contradict each other, or the message is too short or too long.
     Length = "length" => Pass;
+    /// No UDP checksum where IPv6 demands one (RFC 8200, section 8.1).
+    Checksum = "checksum" => Pass;
     /// An opcode other than QUERY.
     Opcode = "opcode" => Pass;
     /// TC, or a response code, in a query.

@@ -35,8 +35,9 @@ pub const ADDRESSES_MAX: usize = 16;
 pub const NAME_MAX: usize = 255;
 /// See [`NAME_MAX`].
 pub const NAME_WORDS: usize = 32;
-/// The longest SOA record that fits a [`Head`]; negative answers of zones with a longer one go up.
-pub const SOA_MAX: usize = 256;
+/// The longest SOA record that fits a [`Head`]; negative answers of zones with a longer one go up. Behind the longest
+/// question and before an OPT record it fits 512 octets, so that no negative answer is ever truncated.
+pub const SOA_MAX: usize = 224;
 /// The EDNS size of this server, and the most octets it sends over UDP (RFC 9715, section 3).
 pub const UDP_SIZE: u16 = 1232;
 
@@ -279,9 +280,10 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
 
 const _: () =
     assert!(size_of::<Entry>() == 640, "a multiple of two cache lines, the first of which answer A");
-const _: () = assert!(size_of::<Head>() == 8 + 8 + 8 + 256 + 256 + 8);
+const _: () = assert!(size_of::<Head>() == 8 + 8 + 8 + NAME_WORDS * 8 + SOA_MAX + 8);
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);
+const _: () = assert!(12 + NAME_MAX + 4 + SOA_MAX + 11 <= 512, "no negative answer is truncated");
 
 macro_rules! bytes {
     ($type:ty, $value:ident => $($part:expr),+ $(,)?) => {

@@ -81,6 +81,10 @@ fn ip() -> Vec<Row> {
         let query = Datagram { version: Some(version), ..query.clone() };
         rows.push(Row::untouched(format!("IPv4 begins with {version:#04x}"), Outcome::IpHeader, &query));
     }
+    for version in [0x0a, 0x4a, 0x5a, 0x7a, 0xea] {
+        let query = Datagram { version: Some(version), ..over_ipv6.clone() };
+        rows.push(Row::untouched(format!("IPv6 begins with {version:#04x}"), Outcome::IpHeader, &query));
+    }
     for (what, next_header, extension) in [
         ("hop-by-hop options", 0, [17, 0, 1, 4, 0, 0, 0, 0]),
         ("a fragment header", 44, [17, 0, 0, 1, 0, 0, 0, 9]),
