@@ -100,7 +100,8 @@ macro_rules! word {
             #[inline(always)]
             unsafe fn load<const AT: usize>(base: *mut u8) -> Self {
                 let value: u64;
-                // SAFETY: one load from memory that the caller vouches for.
+                // SAFETY: one load from memory that the caller vouches for. It clears the bits above its width, which
+                // the compiler does not know of an instruction that it does not see, and would do again.
                 unsafe {
                     core::arch::asm!(
                         concat!("{value} = *(", $size, " *)({base} + {at})"),
@@ -109,6 +110,7 @@ macro_rules! word {
                         at = const AT,
                         options(pure, readonly, nostack, preserves_flags),
                     );
+                    core::hint::assert_unchecked(value <= <$word>::MAX as u64);
                 }
                 value as $word
             }

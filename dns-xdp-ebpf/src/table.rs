@@ -29,6 +29,8 @@ pub const RENEW: &str = "renew_lease";
 
 /// Slots for served addresses: an address and interface has exactly one, which the seed makes collision-free.
 pub const LOCALS_CAPACITY: u32 = 1024;
+/// What is left of a hash are the bits of such a slot.
+const LOCALS_SHIFT: u32 = u64::BITS - LOCALS_CAPACITY.ilog2();
 /// The most addresses of a family that the program answers for one name; larger RRsets go up.
 pub const ADDRESSES_MAX: usize = 16;
 /// The most octets of a name (RFC 1035, section 3.1), and of a name in words of eight.
@@ -218,7 +220,7 @@ impl Local {
     #[inline(always)]
     pub const fn slot(seed: u64, interface: u32, address: [u64; 2]) -> u32 {
         let hash = mix(mix(seed ^ interface as u64, address[0]), address[1]);
-        hash as u32 & (LOCALS_CAPACITY - 1)
+        (hash >> LOCALS_SHIFT) as u32
     }
 }
 
@@ -236,11 +238,12 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Makes hashes of names blind to case, and to some other differences: equality is decided by comparison.
 const CASELESS: u64 = 0x2020_2020_2020_2020;
 
-/// One step of the hash. The product's best bits are its highest; swapping puts them where the next step spreads
-/// them again and where the slot is taken from.
+/// One step of the hash. A product's bits depend on the factor's lower bits only, so the upper half is folded into
+/// the lower before.
 #[inline(always)]
 pub const fn mix(hash: u64, word: u64) -> u64 {
-    (hash ^ word).wrapping_mul(MULTIPLIER).swap_bytes()
+    let both = hash ^ word;
+    (both ^ (both >> 32)).wrapping_mul(MULTIPLIER)
 }
 
 /// One step of a name's hash, over eight of its octets in any case.
@@ -258,7 +261,7 @@ pub const fn slots(hash: u64, half: u32) -> (u32, u32) {
 /// A number below `half`, from the hash's best bits (Lemire, "Fast random integer generation in an interval", 2019).
 #[inline(always)]
 const fn scale(hash: u64, half: u32) -> u32 {
-    (((hash.swap_bytes() >> 32) * half as u64) >> 32) as u32
+    (((hash >> 32) * half as u64) >> 32) as u32
 }
 
 /// A lower-case name in wire form as words, padded with zeros; `None` when it is longer than [`NAME_MAX`].

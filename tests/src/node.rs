@@ -74,7 +74,12 @@ impl Node {
     /// When it does not come up.
     pub fn start_database(&mut self) -> Result<()> {
         let mut command = Command::new(process::sibling("database")?);
-        command.arg(DATABASE_PORT.to_string()).stdin(Stdio::null()).process_group(0);
+        command
+            .arg(DATABASE_PORT.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
         self.database = Some(self.namespace.spawn(&mut command)?);
         Ok(())
     }

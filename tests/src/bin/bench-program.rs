@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use dns_xdp::datapath::{TESTBED, Unattached};
+use dns_xdp::datapath::{Size, TESTBED, Unattached};
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use hickory_proto::rr::Name;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -76,8 +76,6 @@ fn main() -> Result<()> {
     }
     Ok(())
 }
-
-use dns_xdp::datapath::Size;
 
 struct Bench {
     responder: Unattached,
@@ -217,7 +215,8 @@ fn frame(query: &Query<'_>) -> Vec<u8> {
     }
     frame.extend([0xc0, 0, 0, 53]);
     frame.extend(length.to_be_bytes());
-    frame.extend([0, 0]);
+    // The program does not verify it, but IPv6 has to have one.
+    frame.extend([0xbe, 0xef]);
     frame.extend(message);
     frame
 }
