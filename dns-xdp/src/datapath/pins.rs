@@ -125,9 +125,9 @@ fn make_and_lock(directory: &Path) -> Result<Flock<File>, Error> {
             .map_err(|error| Error::new(format!("cannot open {what}")).because(error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) if is(&lock, directory) => return Ok(lock),
-            Err((_, errno)) if waited >= GIVING_WAY => {
+            Err(_) if waited >= GIVING_WAY => {
                 return Err(Error::new(format!(
-                    "another dns-xdp holds the pin directory {what} ({errno}): stop it, or give one another [xdp] pin"
+                    "another dns-xdp holds the pins in {what}: stop it, or give one of them another [xdp] pin"
                 )));
             }
             _ => {
