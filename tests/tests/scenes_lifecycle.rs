@@ -90,6 +90,22 @@ fn another_program_on_the_interface_is_left_alone_and_named() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
+fn beside_another_program_the_responder_answers_everything() {
+    stage(&Plan::quick(1), |cluster| {
+        let foreign = cluster.occupy(0)?;
+        cluster.start()?;
+        answers(cluster)?;
+        let node = &cluster.nodes[0];
+        assert_eq!(node.status()?["interfaces"][0]["mode"], "off");
+        assert_eq!(node.stats()?.answered_by_xdp(), 0);
+        assert!(node.has_xdp()?, "the other program is gone");
+        drop(foreign);
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
 fn sigint_leaves_nothing() {
     scene(&Plan::quick(1), |cluster| {
         let node = &mut cluster.nodes[0];

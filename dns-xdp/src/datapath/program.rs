@@ -118,8 +118,11 @@ pub(super) fn attach(
 ) -> Result<Attached, Error> {
     let pin = pins.link(&interface.name);
     let program = program_mut(object, table::RESPONDER)?;
-    if let Some(link) = swap(program, interface, &pin)? {
-        return Ok(link);
+    if mode == Mode::Off {
+        return Ok(Attached::Off);
+    }
+    if let Some(attached) = swap(program, interface, &pin)? {
+        return Ok(attached);
     }
     let ladder: &[(XdpMode, Attached)] = match mode {
         Mode::Auto => &[(XdpMode::Driver, Attached::Native), (XdpMode::Skb, Attached::Generic)],
@@ -164,12 +167,19 @@ fn swap(program: &mut Xdp, interface: &Interface, pin: &Path) -> Result<Option<A
             drop(program.take_link(id).map_err(|error| Error::attaching(interface, error.into()))?);
             Ok(Some(if before.native { Attached::Native } else { Attached::Generic }))
         }
+        // Anything but a link that outlived its interface leaves the predecessor's program where it is.
+        Err(error) if !outlived(&error) => Err(Error::attaching(interface, error.into())),
         Err(_) => {
-            // The link outlived its interface, and the one that bears its name now is another.
+            // The interface that bears the name now is another.
             std::fs::remove_file(pin).map_err(|error| Error::attaching(interface, error.into()))?;
             Ok(None)
         }
     }
+}
+
+/// Whether the kernel says that a link's interface is gone.
+fn outlived(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::ENOLINK))
 }
 
 /// Refuses an interface that another daemon of ours answers on, and tells of programs that are not ours.
