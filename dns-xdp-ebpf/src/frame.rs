@@ -61,6 +61,50 @@ impl Frame {
         let from = step(self.start, bounded(offset));
         if from.wrapping_add(N) > self.end { None } else { Some(Region(from)) }
     }
+
+    /// The octets from `offset` on, to be gone through in order.
+    #[inline(always)]
+    pub fn cursor(self, offset: usize) -> Cursor {
+        Cursor { at: step(self.start, bounded(offset)), end: self.end }
+    }
+}
+
+/// A place in a frame that moves on with each word that is taken or put.
+#[derive(Debug, Clone, Copy)]
+pub struct Cursor {
+    at: *mut u8,
+    end: *mut u8,
+}
+
+impl Cursor {
+    /// The next word, when the frame has it.
+    #[inline(always)]
+    pub fn take<T: Word>(&mut self) -> Option<T> {
+        let at = self.pass::<T>()?;
+        // SAFETY: the word ends where the frame does, or before.
+        Some(unsafe { T::load::<0>(at) })
+    }
+
+    /// Puts a word, when the frame has room for it.
+    #[inline(always)]
+    pub fn put<T: Word>(&mut self, word: T) -> Option<()> {
+        let at = self.pass::<T>()?;
+        // SAFETY: the word ends where the frame does, or before; the frame is the program's alone while it runs.
+        unsafe { T::store::<0>(at, word) };
+        Some(())
+    }
+
+    /// Moves on by a word; returns where it was.
+    #[inline(always)]
+    fn pass<T: Word>(&mut self) -> Option<*mut u8> {
+        let at = self.at;
+        let behind = step(at, size_of::<T>());
+        if behind > self.end {
+            return None;
+        }
+        self.at = behind;
+        Some(at)
+    }
 }
 
 impl<const N: usize> Region<N> {

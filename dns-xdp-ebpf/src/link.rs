@@ -40,6 +40,8 @@ const HOPS: u8 = 64;
 const ETHERNET_DESTINATION: Field<u64, 0> = Field::new();
 const ETHERNET_SOURCE: Field<u64, 6> = Field::new();
 const ETHERNET_TYPE: Field<u16, 12> = Field::new();
+const ETHERNET_FIRST: Field<u64, 0> = Field::new();
+const ETHERNET_SECOND: Field<u32, 8> = Field::new();
 /// The six bytes of a MAC address in the eight that are read.
 const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
 /// The inner type behind a tag.
@@ -55,15 +57,14 @@ const IPV4_WHOLE: u32 = 0x0000_4000_u32.to_be();
 mod ipv4 {
     use crate::frame::Field;
     pub(super) const VERSION_IHL: Field<u8, 0> = Field::new();
-    pub(super) const FIRST: Field<u32, 0> = Field::new();
+    pub(super) const FIRST: Field<u64, 0> = Field::new();
     pub(super) const TOTAL_LENGTH: Field<u16, 2> = Field::new();
-    pub(super) const IDENTIFICATION: Field<u32, 4> = Field::new();
     pub(super) const FRAGMENT: Field<u16, 6> = Field::new();
-    pub(super) const TTL_PROTOCOL: Field<u16, 8> = Field::new();
+    pub(super) const TTL_TO_CHECKSUM: Field<u32, 8> = Field::new();
     pub(super) const PROTOCOL: Field<u8, 9> = Field::new();
-    pub(super) const CHECKSUM: Field<u16, 10> = Field::new();
     pub(super) const SOURCE: Field<u32, 12> = Field::new();
     pub(super) const DESTINATION: Field<u32, 16> = Field::new();
+    pub(super) const PORTS: Field<u32, 20> = Field::new();
 }
 
 mod ipv6 {
@@ -77,11 +78,11 @@ mod ipv6 {
     pub(super) const SOURCE_LOW: Field<u64, 16> = Field::new();
     pub(super) const DESTINATION_HIGH: Field<u64, 24> = Field::new();
     pub(super) const DESTINATION_LOW: Field<u64, 32> = Field::new();
+    pub(super) const PORTS: Field<u32, 40> = Field::new();
 }
 
 mod udp {
     use crate::frame::Field;
-    pub(super) const PORTS: Field<u32, 0> = Field::new();
     pub(super) const SOURCE: Field<u16, 0> = Field::new();
     pub(super) const DESTINATION: Field<u16, 2> = Field::new();
     pub(super) const LENGTH: Field<u16, 4> = Field::new();
@@ -208,68 +209,84 @@ fn read_udp<H: Host>(
 }
 
 impl Datagram {
-    /// Turns addresses and ports round and mends lengths and checksums for a message of `length` octets with this
-    /// `sum`. The frame has room for it. `None` cannot happen, but the verifier wants to see it handled.
+    /// Turns addresses and ports round and mends lengths for a message of `length` octets; what is read lies `moved`
+    /// octets behind where it goes. Returns the sum of the pseudo-header and of the UDP header, the checksum apart.
+    /// `None` cannot happen, but the verifier wants to see it handled.
     #[inline(always)]
-    pub fn turn_round(&self, frame: Frame, length: usize, sum: Sum) -> Option<()> {
-        let ethernet: Region<{ EthHdr::LEN }> = frame.region(0)?;
-        let destination = ethernet.read(ETHERNET_DESTINATION);
-        let source = ethernet.read(ETHERNET_SOURCE);
-        let behind = destination & !MAC;
-        ethernet.write(ETHERNET_DESTINATION, source & MAC | behind);
-        let behind = source & !MAC;
-        ethernet.write(ETHERNET_SOURCE, destination & MAC | behind);
+    pub fn turn_round(&self, frame: Frame, moved: usize, length: usize) -> Option<Sum> {
+        let from: Region<{ EthHdr::LEN }> = frame.region(moved)?;
+        let to: Region<{ EthHdr::LEN }> = frame.region(0)?;
+        let (destination, source) = (from.read(ETHERNET_DESTINATION), from.read(ETHERNET_SOURCE));
+        let ethertype = from.read(ETHERNET_TYPE);
+        to.write(ETHERNET_FIRST, source & MAC | destination << 48);
+        to.write(ETHERNET_SECOND, (destination >> 16) as u32);
+        to.write(ETHERNET_TYPE, ethertype);
+        let (mut from, mut to) = (frame.cursor(moved + EthHdr::LEN), frame.cursor(EthHdr::LEN));
+        for tags in 1..=TAGS_MAX {
+            if EthHdr::LEN + tags * TAG_LENGTH > self.network {
+                break;
+            }
+            let tag: u32 = from.take()?;
+            to.put(tag)?;
+        }
         match self.version {
-            Version::V4 => self.turn_round_ipv4(frame, length, sum),
-            Version::V6 => self.turn_round_ipv6(frame, length, sum),
+            Version::V4 => self.turn_round_ipv4(frame, moved, length),
+            Version::V6 => self.turn_round_ipv6(frame, moved, length),
         }
     }
 
     #[inline(always)]
-    fn turn_round_ipv4(&self, frame: Frame, length: usize, sum: Sum) -> Option<()> {
-        let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(self.network)?;
-        let (source, destination) = (ip.read(ipv4::SOURCE), ip.read(ipv4::DESTINATION));
+    fn turn_round_ipv4(&self, frame: Frame, moved: usize, length: usize) -> Option<Sum> {
+        let from: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(moved + self.network)?;
+        let to: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(self.network)?;
+        let (source, destination) = (from.read(ipv4::SOURCE), from.read(ipv4::DESTINATION));
+        let ports = from.read(ipv4::PORTS).rotate_left(16);
         let addresses = Sum::ZERO.add_u32(source).add_u32(destination);
         let total = (IPV4_LENGTH + UDP_LENGTH + length) as u16;
         let first = (u32::from(IPV4_PLAIN) << 24 | u32::from(total)).to_be();
         let ttl_protocol = (u16::from(HOPS) << 8 | IpProto::Udp as u16).to_be();
         let header = addresses.add_u32(first).add_u32(IPV4_WHOLE).add_u16(ttl_protocol);
-        ip.write(ipv4::FIRST, first);
-        ip.write(ipv4::IDENTIFICATION, IPV4_WHOLE);
-        ip.write(ipv4::TTL_PROTOCOL, ttl_protocol);
-        ip.write(ipv4::CHECKSUM, header.checksum());
-        ip.write(ipv4::SOURCE, destination);
-        ip.write(ipv4::DESTINATION, source);
-        turn_round_udp(frame, self.network + IPV4_LENGTH, length, sum.add(addresses))
+        to.write(ipv4::FIRST, u64::from(first) | u64::from(IPV4_WHOLE) << 32);
+        to.write(ipv4::TTL_TO_CHECKSUM, u32::from(ttl_protocol) | u32::from(header.checksum()) << 16);
+        to.write(ipv4::SOURCE, destination);
+        to.write(ipv4::DESTINATION, source);
+        to.write(ipv4::PORTS, ports);
+        Some(udp_sum(addresses, ports, length))
     }
 
     #[inline(always)]
-    fn turn_round_ipv6(&self, frame: Frame, length: usize, sum: Sum) -> Option<()> {
-        let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(self.network)?;
-        let source = [ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)];
-        let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
+    fn turn_round_ipv6(&self, frame: Frame, moved: usize, length: usize) -> Option<Sum> {
+        let from: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(moved + self.network)?;
+        let to: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(self.network)?;
+        let source = [from.read(ipv6::SOURCE_HIGH), from.read(ipv6::SOURCE_LOW)];
+        let destination = [from.read(ipv6::DESTINATION_HIGH), from.read(ipv6::DESTINATION_LOW)];
+        let ports = from.read(ipv6::PORTS).rotate_left(16);
         let addresses = Sum::ZERO.add_u64(source[0]).add_u64(source[1]);
         let addresses = addresses.add_u64(destination[0]).add_u64(destination[1]);
         let payload = (UDP_LENGTH + length) as u32;
-        ip.write(ipv6::FIRST, 0x6000_0000_u32.to_be());
-        ip.write(ipv6::SECOND, (payload << 16 | (IpProto::Udp as u32) << 8 | u32::from(HOPS)).to_be());
-        ip.write(ipv6::SOURCE_HIGH, destination[0]);
-        ip.write(ipv6::SOURCE_LOW, destination[1]);
-        ip.write(ipv6::DESTINATION_HIGH, source[0]);
-        ip.write(ipv6::DESTINATION_LOW, source[1]);
-        turn_round_udp(frame, self.network + IPV6_LENGTH, length, sum.add(addresses))
+        to.write(ipv6::FIRST, 0x6000_0000_u32.to_be());
+        to.write(ipv6::SECOND, (payload << 16 | (IpProto::Udp as u32) << 8 | u32::from(HOPS)).to_be());
+        to.write(ipv6::SOURCE_HIGH, destination[0]);
+        to.write(ipv6::SOURCE_LOW, destination[1]);
+        to.write(ipv6::DESTINATION_HIGH, source[0]);
+        to.write(ipv6::DESTINATION_LOW, source[1]);
+        to.write(ipv6::PORTS, ports);
+        Some(udp_sum(addresses, ports, length))
+    }
+
+    /// Writes the UDP length and checksum; `sum` is that of everything else (RFC 768; RFC 8200, section 8.1).
+    #[inline(always)]
+    pub fn seal(&self, frame: Frame, length: usize, sum: Sum) -> Option<()> {
+        let udp: Region<UDP_LENGTH> = frame.region(self.message - UDP_LENGTH)?;
+        let length = ((UDP_LENGTH + length) as u16).to_be();
+        udp.write(udp::LENGTH_CHECKSUM, u32::from(length) | u32::from(sum.udp_checksum()) << 16);
+        Some(())
     }
 }
 
-/// `sum`: of the message and of the pseudo-header's addresses (RFC 768; RFC 8200, section 8.1).
+/// The length is summed twice: in the pseudo-header and in the UDP header.
 #[inline(always)]
-fn turn_round_udp(frame: Frame, transport: usize, length: usize, sum: Sum) -> Option<()> {
-    let udp: Region<UDP_LENGTH> = frame.region(transport)?;
-    let ports = udp.read(udp::PORTS).rotate_left(16);
+fn udp_sum(addresses: Sum, ports: u32, length: usize) -> Sum {
     let length = ((UDP_LENGTH + length) as u16).to_be();
-    // The length is summed twice: in the pseudo-header and in the UDP header.
-    let sum = sum.add_u32(ports).add_u16(length).add_u16(length).add_u16((IpProto::Udp as u16).to_be());
-    udp.write(udp::PORTS, ports);
-    udp.write(udp::LENGTH_CHECKSUM, u32::from(length) | u32::from(sum.udp_checksum()) << 16);
-    Some(())
+    addresses.add_u32(ports).add_u16(length).add_u16(length).add_u16((IpProto::Udp as u16).to_be())
 }

@@ -11,7 +11,8 @@ use crate::table::{NAME_MAX, NAME_WORDS, NameWords, mix_name};
 /// A name in a frame. Its octets are read as little-endian words of eight: the first octet is the lowest.
 #[derive(Debug, Clone, Copy)]
 pub struct Name {
-    from: usize,
+    /// Offset of its first octet.
+    pub from: usize,
     /// Octets with the final zero.
     pub length: usize,
     /// Without regard to case.

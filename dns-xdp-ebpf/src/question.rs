@@ -1,8 +1,9 @@
 //! The DNS header and the one question (RFC 1035, sections 4.1.1 and 4.1.2).
-use crate::frame::{Field, Frame, Region};
+use crate::frame::{Field, Frame, Region, forget};
 use crate::link::Datagram;
 use crate::name::Name;
 use crate::outcome::Outcome;
+use crate::table::NAME_WORDS;
 
 /// Octets of the header.
 pub const HEADER_LENGTH: usize = 12;
@@ -14,6 +15,7 @@ pub const FLAGS: Field<u16, 2> = Field::new();
 pub const COUNTS: Field<u64, 4> = Field::new();
 /// The identification.
 pub const ID: Field<u16, 0> = Field::new();
+const WORD: Field<u64, 0> = Field::new();
 /// Type and class of the question.
 pub const TYPE_CLASS: Field<u32, 0> = Field::new();
 
@@ -53,7 +55,7 @@ pub mod qtype {
 /// A query's header, reduced to what the answer depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Header {
-    /// The identification.
+    /// The identification, in network order.
     pub id: u16,
     /// RD and CD as the query has them.
     pub copied_flags: u16,
@@ -91,7 +93,7 @@ impl Header {
         if additionals > 1 {
             return Err(Outcome::Counts);
         }
-        let id = u16::from_be(header.read(ID));
+        let id = header.read(ID);
         Ok(Header { id, copied_flags: flags & (RD | CD), additional: additionals == 1 })
     }
 }
@@ -114,6 +116,28 @@ impl Question {
             }
             _ => Ok(Question { name, qtype, type_class }),
         }
+    }
+
+    /// Moves the question to its offset from `moved` octets behind, in words of eight octets, the last of which
+    /// overlaps the one before, or the header of a message with a very short name.
+    #[inline(always)]
+    pub fn move_down(&self, frame: Frame, moved: usize) -> Option<()> {
+        let (start, last) = (self.name.from, self.end() - 8);
+        let last_from: Region<8> = frame.region(last + moved)?;
+        let last_word = last_from.read(WORD);
+        let (mut from, mut to) = (frame.cursor(start + moved), frame.cursor(start));
+        let mut at = forget(start, last_word);
+        for _ in 0..NAME_WORDS + 1 {
+            if at >= last {
+                break;
+            }
+            let word: u64 = from.take()?;
+            to.put(word)?;
+            at += 8;
+        }
+        let last_to: Region<8> = frame.region(last)?;
+        last_to.write(WORD, last_word);
+        Some(())
     }
 
     /// Offset behind the question.

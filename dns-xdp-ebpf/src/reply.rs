@@ -6,12 +6,12 @@
 //! ```
 use crate::checksum::Sum;
 use crate::edns::Edns;
-use crate::frame::{Field, Frame, Region, forget};
+use crate::frame::{Field, Frame, Region};
 use crate::host::Host;
 use crate::link::Datagram;
 use crate::outcome::Outcome;
-use crate::question::{AA, COUNTS, FLAGS, HEADER_LENGTH, Header, QR, Question, TC, qtype};
-use crate::table::{ADDRESSES_MAX, Entry, Head, NAME_WORDS};
+use crate::question::{AA, COUNTS, FLAGS, HEADER_LENGTH, Header, ID, QR, Question, TC, qtype};
+use crate::table::{ADDRESSES_MAX, Entry, Head};
 
 /// Everything that the writing half needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -62,9 +62,6 @@ const SECOND: Field<u64, 8> = Field::new();
 const THIRD: Field<u64, 16> = Field::new();
 const FOURTH: Field<u32, 24> = Field::new();
 const OWNER: Field<u16, 0> = Field::new();
-const OCTET: Field<u8, 0> = Field::new();
-/// Words of eight octets that hold all headers up to the name, and the type and class behind it.
-const HEADERS_WORDS: usize = (14 + 8 + 40 + 8 + HEADER_LENGTH + 4).div_ceil(8);
 
 /// An A record whose owner is the question's name; `ttl` and `address` in network order.
 #[inline(always)]
@@ -105,39 +102,47 @@ impl<'t> Reply<'t> {
         self.question.end() - self.datagram.message + self.records.length() + self.edns.length()
     }
 
-    /// Makes room at the tail and, when there is some, writes the answer. Nothing has been written before.
+    /// Makes room and, when there is some, writes the answer. Nothing has been written before.
+    ///
+    /// Room is made in front, so that the answer ends where the query did: that is the cheaper of the two, for the
+    /// kernel clears what it adds at the tail. All headers are written anew, only the question has to move.
     #[inline(always)]
     pub fn write<H: Host>(&self, host: &H) -> Outcome {
         let length = self.length();
-        let end = self.datagram.message + length;
-        let delta = end as i32 - host.frame().length() as i32;
-        if delta != 0 && !host.resize(delta) {
-            if delta < 0 || !host.prepend(delta) {
-                return Outcome::NoRoom;
-            }
-            let moved = move_down(host.frame(), delta as usize, self.question.end());
-            debug_assert!(moved.is_some(), "the question lies within the frame");
-        }
-        match self.write_into(host.frame(), length) {
+        let delta = (self.datagram.message + length) as i32 - host.frame().length() as i32;
+        let moved = if delta > 0 && host.prepend(delta) {
+            delta as usize
+        } else if delta == 0 || host.resize(delta) {
+            0
+        } else {
+            return Outcome::NoRoom;
+        };
+        match self.write_into(host.frame(), moved, length) {
             Some(()) => self.records.outcome(),
             None => Outcome::NoRoom,
         }
     }
 
+    /// What the frame held lies `moved` octets behind where it was.
     #[inline(always)]
-    fn write_into(&self, frame: Frame, length: usize) -> Option<()> {
+    fn write_into(&self, frame: Frame, moved: usize, length: usize) -> Option<()> {
         let Reply { datagram, question, edns, .. } = self;
+        // The headers end before the question that has not moved yet begins.
+        let mut sum = datagram.turn_round(frame, moved, length)?;
+        if moved != 0 {
+            question.move_down(frame, moved)?;
+        }
         let records_at = question.end();
         let opt_at = records_at + self.records.length();
         // Offsets in the message are even or odd as those in the frame: everything before it is even.
-        let mut sum = self.write_header(frame)?.add(question.name.sum);
+        sum = sum.add(self.write_header(frame)?).add(question.name.sum);
         sum = sum.add_at(records_at, Sum::ZERO.add_u32(question.type_class));
         sum = sum.add_at(records_at, self.write_records(frame, records_at)?);
         if edns.present {
             sum = sum.add_at(opt_at, edns.sum());
             edns.write(frame, opt_at)?;
         }
-        datagram.turn_round(frame, length, sum)
+        datagram.seal(frame, length, sum)
     }
 
     /// Writes flags and counts; returns the header's sum.
@@ -152,9 +157,10 @@ impl<'t> Reply<'t> {
         let counts = (1 << 48 | answers << 32 | authorities << 16 | u64::from(self.edns.present)).to_be();
         let flags = (flags | QR | AA | self.header.copied_flags).to_be();
         let header: Region<HEADER_LENGTH> = frame.region(self.datagram.message)?;
+        header.write(ID, self.header.id);
         header.write(FLAGS, flags);
         header.write(COUNTS, counts);
-        Some(Sum::ZERO.add_u16(self.header.id.to_be()).add_u16(flags).add_u64(counts))
+        Some(Sum::ZERO.add_u16(self.header.id).add_u16(flags).add_u64(counts))
     }
 
     /// Writes the records; returns their sum as if they began at an even offset.
@@ -162,11 +168,11 @@ impl<'t> Reply<'t> {
     fn write_records(&self, frame: Frame, at: usize) -> Option<Sum> {
         match self.records {
             Records::A(entry) => {
-                write_a(frame, at, entry, self.header.id)?;
+                write_a(frame, at, entry, u16::from_be(self.header.id))?;
                 Some(Sum::from_folded(entry.ipv4_sum))
             }
             Records::Aaaa(entry) => {
-                write_aaaa(frame, at, entry, self.header.id)?;
+                write_aaaa(frame, at, entry, u16::from_be(self.header.id))?;
                 Some(Sum::from_folded(entry.ipv6_sum))
             }
             Records::Soa(head, _) => {
@@ -200,31 +206,6 @@ impl Records<'_> {
             Records::Truncated => Outcome::Truncated,
         }
     }
-}
-
-/// Moves the frame up to `end`, the end of the question, to its start, of which `delta` octets are new.
-#[inline(always)]
-fn move_down(frame: Frame, delta: usize, end: usize) -> Option<()> {
-    let delta = forget(delta, end as u64);
-    let mut to = 0;
-    for _ in 0..HEADERS_WORDS + NAME_WORDS {
-        if to + 8 > end {
-            break;
-        }
-        let (from, word): (Region<8>, Region<8>) = (frame.region(delta + to)?, frame.region(to)?);
-        word.write(FIRST, from.read(FIRST));
-        to += 8;
-    }
-    to = forget(to, end as u64);
-    for _ in 0..8 {
-        if to >= end {
-            break;
-        }
-        let (from, octet): (Region<1>, Region<1>) = (frame.region(delta + to)?, frame.region(to)?);
-        octet.write(OCTET, from.read(OCTET));
-        to += 1;
-    }
-    Some(())
 }
 
 /// Index of the record that goes out first: as `dns_xdp::zone::rotation` has it.

@@ -10,7 +10,7 @@ mod programs {
 
     use aya_ebpf::bindings::xdp_action;
     use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
-    use aya_ebpf::helpers::bpf_xdp_adjust_tail;
+    use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use dns_xdp_ebpf::frame::{Field, Frame, Region};
@@ -33,11 +33,12 @@ mod programs {
     #[btf_map]
     static MASK: Array<u64, 1> = Array::new();
     #[btf_map]
-    static NEXT: PerCpuArray<u64, 1> = PerCpuArray::new();
+    static NEXT: PerCpuArray<u64, 2> = PerCpuArray::new();
     /// The program under the clock.
     #[btf_map]
     static TIMED: ProgramArray<1> = ProgramArray::new();
 
+    const HEADROOM: i32 = 256;
     const WORD: Field<u64, 0> = Field::new();
 
     /// For the other end of a veth pair, which delivers what is transmitted to it only when it has a program.
@@ -85,6 +86,16 @@ mod programs {
         }
     }
 
+    /// Makes room for sixteen octets at the head.
+    #[xdp]
+    pub(crate) fn grow_head(ctx: XdpContext) -> u32 {
+        // SAFETY: the context is the one that the program was given.
+        match unsafe { bpf_xdp_adjust_head(ctx.ctx, -16) } {
+            0 => xdp_action::XDP_TX,
+            _ => xdp_action::XDP_PASS,
+        }
+    }
+
     /// Puts the next template where the packet is and calls the program under the clock: repeated runs of
     /// BPF_PROG_TEST_RUN find the packet as the run before left it.
     #[xdp]
@@ -109,6 +120,16 @@ mod programs {
         };
         let template = TEMPLATE.get(nth as u32)?;
         let length = template.length as usize & 0x1ff;
+        let place = NEXT.get_ptr_mut(1)?;
+        // SAFETY: x
+        let moved = unsafe {
+            place.write_volatile((&raw const (*ctx.ctx).data).read_volatile().into());
+            HEADROOM - (place.read_volatile() as i32 & 0xfff)
+        };
+        // SAFETY: x
+        if moved != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, moved) } != 0 {
+            return None;
+        }
         let delta = length as i32 - frame(ctx).length() as i32;
         // SAFETY: the context is the one that the program was given.
         if delta != 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, delta) } != 0 {
