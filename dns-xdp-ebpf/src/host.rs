@@ -1,6 +1,6 @@
 //! All that the path of a query knows of its surroundings.
 use crate::frame::Frame;
-use crate::table::{Entry, Head, Local};
+use crate::table::{Entry, Head, Local, More};
 
 /// The kernel, a test's buffer, or the fuzzer.
 pub trait Host {
@@ -29,6 +29,9 @@ pub trait Host {
     /// The zone that is published.
     fn head(&self) -> Option<&Head>;
 
-    /// The slot with this index.
+    /// What the slot with this index holds.
     fn entry(&self, index: u32) -> Option<&Entry>;
+
+    /// The rest of what it holds.
+    fn more(&self, index: u32) -> Option<&More>;
 }

@@ -10,7 +10,7 @@ mod hook {
     #![expect(unsafe_code, reason = "maps, context and helpers belong to the kernel")]
 
     use aya_ebpf::Global;
-    use aya_ebpf::bindings::{xdp_action, xdp_md};
+    use aya_ebpf::bindings::{BPF_F_MMAPABLE, xdp_action, xdp_md};
     use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray};
     use aya_ebpf::helpers::{bpf_jiffies64, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
     use aya_ebpf::macros::{btf_map, xdp};
@@ -21,14 +21,17 @@ mod hook {
     use dns_xdp_ebpf::outcome::{Action, Outcome};
     use dns_xdp_ebpf::respond::respond;
     use dns_xdp_ebpf::table::{
-        Entry, FOR_EVER, Head, LOCALS_CAPACITY, Local, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH,
+        Entry, FOR_EVER, Head, LOCALS_CAPACITY, Local, More, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH,
     };
 
     #[btf_map]
     static ZONE: ArrayOfMaps<Array<Head, 1>, 1> = ArrayOfMaps::new();
-    /// Its size is set by the loader.
+    /// Its size is set by the loader, as is that of the next. A map that can be mapped begins with a page, and so each
+    /// entry with a line of the cache.
     #[btf_map]
-    static NAMES: Array<Entry, 2> = Array::new();
+    static NAMES: Array<Entry, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
+    #[btf_map]
+    static MORE: Array<More, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
     #[btf_map]
     static LEASE: Array<u64, 1> = Array::new();
     #[btf_map]
@@ -146,6 +149,11 @@ mod hook {
         #[inline(always)]
         fn entry(&self, index: u32) -> Option<&Entry> {
             NAMES.get(index)
+        }
+
+        #[inline(always)]
+        fn more(&self, index: u32) -> Option<&More> {
+            MORE.get(index)
         }
     }
 }

@@ -3,10 +3,10 @@
 //! A name's labels need no look when the bytes up to the first zero equal a name of the zone: then the labels are
 //! that name's labels. Only a name that is not found is walked label by label (RFC 1035, section 3.1).
 use crate::checksum::Sum;
-use crate::frame::{Field, Frame, Region, forget};
+use crate::frame::{Cursor, Field, Frame, Region, forget};
 use crate::outcome::Outcome;
 use crate::question::TYPE_CLASS_LENGTH;
-use crate::table::{NAME_MAX, NAME_WORDS, NameWords, mix_name};
+use crate::table::{Entry, More, NAME_MAX, NAME_WORDS, NameWords, mix_name};
 
 /// A name in a frame. Its octets are read as little-endian words of eight: the first octet is the lowest.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,10 @@ pub struct Name {
     pub hash: u64,
     /// Of the name as it came.
     pub sum: Sum,
+    /// Octets in the words before the last.
+    whole: usize,
+    /// The last word, with zeros behind the name.
+    last: u64,
 }
 
 #[cfg(target_endian = "big")]
@@ -37,41 +41,39 @@ impl Name {
     /// Reads up to the first zero octet.
     #[inline(always)]
     pub fn read(frame: Frame, from: usize, message_end: usize, seed: u64) -> Result<Self, Outcome> {
-        let mut hash = seed;
-        let mut sum = Sum::ZERO;
-        let mut at = forget(from, seed);
-        let (start, end) = (at, forget(message_end, seed));
-        let word = 'last: {
+        let (mut hash, mut sum) = (seed, Sum::ZERO);
+        let mut words = frame.cursor(from);
+        let mut whole = 0;
+        let (word, zeros) = 'last: {
             for _ in 0..NAME_WORDS {
-                if at + 8 > end {
-                    break;
-                }
-                let region: Region<8> = frame.region(at).ok_or(Outcome::Name)?;
-                let word = region.read(WORD);
-                if zero_octets(word) != 0 {
-                    break 'last word;
+                let Some(word) = words.take() else { break };
+                let zeros = zero_octets(word);
+                if zeros != 0 {
+                    break 'last (word, zeros);
                 }
                 hash = mix_name(hash, word);
                 sum = sum.add_u64(word);
-                at += 8;
+                whole += 8;
             }
-            octets_before(frame, forget(at, hash), forget(end, hash)).ok_or(Outcome::Name)?
+            let at = from + forget(whole, hash);
+            let word = octets_before(frame, at, frame.length()).ok_or(Outcome::Name)?;
+            (word, zero_octets(word))
         };
-        // The lowest mark is exact, those above it need not be. Below it are seven bits of the zero octet and all
-        // bits of the octets before it.
-        let zeros = zero_octets(word);
         if zeros == 0 {
             return Err(Outcome::Name);
         }
+        // The lowest mark is exact, those above it need not be. Below it are seven bits of the zero octet and all
+        // bits of the octets before it.
         let name = (zeros & zeros.wrapping_neg()) - 1;
         let octets = (name & LOWEST_BITS).wrapping_mul(LOWEST_BITS) >> 56;
-        let length = forget(at - start + octets as usize, word);
+        let whole = forget(whole, word);
+        let length = whole + octets as usize;
         if length > NAME_MAX || from + length + TYPE_CLASS_LENGTH > message_end {
             return Err(Outcome::Name);
         }
-        let word = word & name;
-        let (hash, sum) = (mix_name(hash, word), sum.add_u64(word));
-        Ok(Name { from, length, hash, sum })
+        let last = word & name;
+        let (hash, sum) = (mix_name(hash, last), sum.add_u64(last));
+        Ok(Name { from, length, hash, sum, whole, last })
     }
 
     /// Offset behind the name.
@@ -80,32 +82,25 @@ impl Name {
         self.from + self.length
     }
 
-    /// Whether this is, in any case, the name of `length` octets in `words`, which are lower case.
+    /// Whether this is, in any case, the name of the entry, the rest of which is in `more`.
     #[inline(always)]
-    pub fn is(&self, frame: Frame, words: &NameWords, length: usize) -> bool {
-        self.length == length && self.ends_in(frame, 0, words)
+    pub fn is<'t>(&self, frame: Frame, entry: &Entry, more: impl Fn() -> Option<&'t More>) -> bool {
+        let mut comparison =
+            Comparison { octets: frame.cursor(self.from), left: self.whole, last: self.last };
+        self.length == usize::from(entry.length)
+            && match comparison.run(&entry.name) {
+                Some(same) => same,
+                None => more().and_then(|more| comparison.run(&more.name)).unwrap_or(false),
+            }
     }
 
-    /// Whether the octets from `skipped` on are, in any case, those in `words`.
+    /// Whether the octets from `skipped` on are, in any case, the `length` octets in `words`.
     #[inline(always)]
-    fn ends_in(&self, frame: Frame, skipped: usize, words: &NameWords) -> bool {
-        let mut at = forget(self.from + skipped, self.hash);
-        let end = forget(self.end(), self.hash);
-        for word in words {
-            let octets = if at + 8 <= end {
-                let Some(region): Option<Region<8>> = frame.region(at) else { return false };
-                region.read(WORD)
-            } else {
-                let (at, end) = (forget(at, self.hash), forget(end, self.hash));
-                let Some(octets) = octets_before(frame, at, end) else { return at == end };
-                return same(octets, *word);
-            };
-            if !same(octets, *word) {
-                return false;
-            }
-            at += 8;
-        }
-        false
+    fn ends_in(&self, frame: Frame, skipped: usize, words: &NameWords, length: usize) -> bool {
+        let at = self.from + forget(skipped, self.hash);
+        let left = length.wrapping_sub(1) & !7;
+        let Some(last) = octets_before(frame, at + left, self.end()) else { return false };
+        Comparison { octets: frame.cursor(at), left, last }.run(words).unwrap_or(false)
     }
 
     /// Walks the labels: whether the name lies below the apex of `apex_length` octets in `apex`.
@@ -114,7 +109,11 @@ impl Name {
         let mut at = 0;
         for _ in 0..LABELS_MAX {
             if self.length - at == apex_length {
-                return if self.ends_in(frame, at, apex) { Ok(()) } else { Err(Outcome::ForeignName) };
+                return if self.ends_in(frame, at, apex, apex_length) {
+                    Ok(())
+                } else {
+                    Err(Outcome::ForeignName)
+                };
             }
             let label: Region<1> = frame.region(self.from + at).ok_or(Outcome::Name)?;
             let label = label.read(OCTET);
@@ -130,12 +129,38 @@ impl Name {
     }
 }
 
-/// The octets from `at` to `end`, of which there are one to seven, with zeros behind them. They are read with those
+/// A name against the words of another, which are lower case.
+struct Comparison {
+    octets: Cursor,
+    /// Octets before the last word.
+    left: usize,
+    last: u64,
+}
+
+impl Comparison {
+    /// Whether they are the same in any case; `None` when they are so far, and the name goes on behind `words`.
+    #[inline(always)]
+    fn run(&mut self, words: &[u64]) -> Option<bool> {
+        for word in words {
+            if self.left == 0 {
+                return Some(same(self.last, *word));
+            }
+            let Some(octets) = self.octets.take() else { return Some(false) };
+            if !same(octets, *word) {
+                return Some(false);
+            }
+            self.left -= 8;
+        }
+        None
+    }
+}
+
+/// The octets from `at` to `end`, of which there are one to eight, with zeros behind them. They are read with those
 /// before them, for behind them the frame may end; before them are at least the headers.
 #[inline(always)]
 fn octets_before(frame: Frame, at: usize, end: usize) -> Option<u64> {
     let missing = (at + 8).wrapping_sub(end);
-    if missing == 0 || missing >= 8 {
+    if missing >= 8 {
         return None;
     }
     let region: Region<8> = frame.region(end - 8)?;

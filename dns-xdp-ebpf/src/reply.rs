@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::link::Datagram;
 use crate::outcome::Outcome;
 use crate::question::{AA, COUNTS, FLAGS, HEADER_LENGTH, Header, ID, QR, Question, TC, qtype};
-use crate::table::{ADDRESSES_MAX, Entry, Head};
+use crate::table::{ADDRESSES_MAX, Entry, Head, More};
 
 /// Everything that the writing half needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -31,10 +31,12 @@ pub struct Reply<'t> {
 /// The records of an answer.
 #[derive(Debug, Clone, Copy)]
 pub enum Records<'t> {
+    /// The A RRset of a name that has one address.
+    One(&'t Entry),
     /// The A RRset of a name.
-    A(&'t Entry),
+    A(&'t Entry, &'t More),
     /// The AAAA RRset of a name.
-    Aaaa(&'t Entry),
+    Aaaa(&'t Entry, &'t More),
     /// The SOA of a negative answer, with its response code (RFC 2308, section 2).
     Soa(&'t Head, Rcode),
     /// None, for they do not fit.
@@ -59,8 +61,6 @@ const CLASS_IN: u16 = 1;
 
 const FIRST: Field<u64, 0> = Field::new();
 const SECOND: Field<u64, 8> = Field::new();
-const THIRD: Field<u64, 16> = Field::new();
-const FOURTH: Field<u32, 24> = Field::new();
 const OWNER: Field<u16, 0> = Field::new();
 
 /// An A record whose owner is the question's name; `ttl` and `address` in network order.
@@ -68,6 +68,13 @@ const OWNER: Field<u16, 0> = Field::new();
 pub const fn a_record(ttl: u32, address: u32) -> [u64; 2] {
     let [first, second] = record_head(qtype::A, ttl, 4);
     [first, second | (address as u64) << 32]
+}
+
+/// The sum of such a record.
+#[inline(always)]
+pub const fn a_sum(ttl: u32, address: u32) -> Sum {
+    let [first, second] = record_head(qtype::A, 0, 4);
+    Sum::ZERO.add_u64(first).add_u64(second).add_u32(ttl).add_u32(address)
 }
 
 /// An AAAA record whose owner is the question's name; `ttl` and `address` in network order.
@@ -149,8 +156,9 @@ impl<'t> Reply<'t> {
     #[inline(always)]
     fn write_header(&self, frame: Frame) -> Option<Sum> {
         let (answers, authorities, flags) = match self.records {
-            Records::A(entry) => (u64::from(entry.ipv4_count), 0, 0),
-            Records::Aaaa(entry) => (u64::from(entry.ipv6_count), 0, 0),
+            Records::One(_) => (1, 0, 0),
+            Records::A(entry, _) => (u64::from(entry.ipv4_count), 0, 0),
+            Records::Aaaa(entry, _) => (u64::from(entry.ipv6_count), 0, 0),
             Records::Soa(_, rcode) => (0, 1, rcode as u16),
             Records::Truncated => (0, 0, TC),
         };
@@ -167,13 +175,20 @@ impl<'t> Reply<'t> {
     #[inline(always)]
     fn write_records(&self, frame: Frame, at: usize) -> Option<Sum> {
         match self.records {
-            Records::A(entry) => {
-                write_a(frame, at, entry, u16::from_be(self.header.id))?;
-                Some(Sum::from_folded(entry.ipv4_sum))
+            Records::One(entry) => {
+                let [first, second] = a_record(entry.ttl, entry.ipv4);
+                let record: Region<A_LENGTH> = frame.region(at)?;
+                record.write(FIRST, first);
+                record.write(SECOND, second);
+                Some(a_sum(entry.ttl, entry.ipv4))
             }
-            Records::Aaaa(entry) => {
-                write_aaaa(frame, at, entry, u16::from_be(self.header.id))?;
-                Some(Sum::from_folded(entry.ipv6_sum))
+            Records::A(entry, more) => {
+                write_a(frame, at, entry, more, u16::from_be(self.header.id))?;
+                Some(Sum::from_folded(more.ipv4_sum))
+            }
+            Records::Aaaa(entry, more) => {
+                write_aaaa(frame, at, entry, more, u16::from_be(self.header.id))?;
+                Some(Sum::from_folded(more.ipv6_sum))
             }
             Records::Soa(head, _) => {
                 let apex = HEADER_LENGTH + self.question.name.length - usize::from(head.apex_length);
@@ -190,8 +205,9 @@ impl Records<'_> {
     #[inline(always)]
     fn length(&self) -> usize {
         match self {
-            Records::A(entry) => usize::from(entry.ipv4_count) * A_LENGTH,
-            Records::Aaaa(entry) => usize::from(entry.ipv6_count) * AAAA_LENGTH,
+            Records::One(_) => A_LENGTH,
+            Records::A(entry, _) => usize::from(entry.ipv4_count) * A_LENGTH,
+            Records::Aaaa(entry, _) => usize::from(entry.ipv6_count) * AAAA_LENGTH,
             Records::Soa(head, _) => usize::from(head.soa_length),
             Records::Truncated => 0,
         }
@@ -200,7 +216,7 @@ impl Records<'_> {
     #[inline(always)]
     fn outcome(&self) -> Outcome {
         match self {
-            Records::A(_) | Records::Aaaa(_) => Outcome::Answered,
+            Records::One(_) | Records::A(..) | Records::Aaaa(..) => Outcome::Answered,
             Records::Soa(_, Rcode::NoError) => Outcome::NoData,
             Records::Soa(_, Rcode::NxDomain) => Outcome::NxDomain,
             Records::Truncated => Outcome::Truncated,
@@ -215,32 +231,30 @@ fn first(entry: &Entry, count: u8, id: u16) -> usize {
 }
 
 #[inline(always)]
-fn write_a(frame: Frame, mut at: usize, entry: &Entry, id: u16) -> Option<()> {
+fn write_a(frame: Frame, at: usize, entry: &Entry, more: &More, id: u16) -> Option<()> {
+    let mut to = frame.cursor(at);
     let count = usize::from(entry.ipv4_count);
     let mut index = first(entry, entry.ipv4_count, id);
     for _ in 0..count.min(ADDRESSES_MAX) {
-        let [first, second] = a_record(entry.ttl, *entry.ipv4.get(index)?);
-        let record: Region<A_LENGTH> = frame.region(at)?;
-        record.write(FIRST, first);
-        record.write(SECOND, second);
-        at += A_LENGTH;
+        for word in a_record(entry.ttl, *more.ipv4.get(index)?) {
+            to.put(word)?;
+        }
         index = if index + 1 < count { index + 1 } else { 0 };
     }
     Some(())
 }
 
 #[inline(always)]
-fn write_aaaa(frame: Frame, mut at: usize, entry: &Entry, id: u16) -> Option<()> {
+fn write_aaaa(frame: Frame, at: usize, entry: &Entry, more: &More, id: u16) -> Option<()> {
+    let mut to = frame.cursor(at);
     let count = usize::from(entry.ipv6_count);
     let mut index = first(entry, entry.ipv6_count, id);
     for _ in 0..count.min(ADDRESSES_MAX) {
-        let ([first, second, third], fourth) = aaaa_record(entry.ttl, *entry.ipv6.get(index)?);
-        let record: Region<AAAA_LENGTH> = frame.region(at)?;
-        record.write(FIRST, first);
-        record.write(SECOND, second);
-        record.write(THIRD, third);
-        record.write(FOURTH, fourth);
-        at += AAAA_LENGTH;
+        let (words, last) = aaaa_record(entry.ttl, *more.ipv6.get(index)?);
+        for word in words {
+            to.put(word)?;
+        }
+        to.put(last)?;
         index = if index + 1 < count { index + 1 } else { 0 };
     }
     Some(())

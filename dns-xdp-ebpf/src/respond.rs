@@ -5,7 +5,7 @@ use crate::link;
 use crate::outcome::Outcome;
 use crate::question::{Header, Question, qtype};
 use crate::reply::{Rcode, Records, Reply};
-use crate::table::{Entry, Head, slots};
+use crate::table::{Entry, Head, More};
 
 /// Answers the frame, or leaves it untouched; the outcome says which, and why.
 #[inline(always)]
@@ -34,38 +34,32 @@ fn read<H: Host>(host: &H) -> Result<Reply<'_>, Outcome> {
     } else {
         return Err(Outcome::Trailing);
     };
-    let records = match find(host, head, &question) {
-        Some(entry) => entry_records(head, entry, question.qtype)?,
-        None => {
-            question.name.below(frame, &head.apex, usize::from(head.apex_length))?;
-            negative(head, Rcode::NxDomain)?
-        }
+    let slot = head.slot(question.name.hash);
+    let entry = host.entry(slot).ok_or(Outcome::NoZone)?;
+    let records = if question.name.is(frame, entry, || host.more(slot)) {
+        entry_records(head, entry, || host.more(slot), question.qtype)?
+    } else {
+        question.name.below(frame, &head.apex, usize::from(head.apex_length))?;
+        negative(head, Rcode::NxDomain)?
     };
     Ok(Reply { datagram, header, question, edns, records }.fitted())
 }
 
-/// The name's entry, from one of its two slots.
+/// The records of a name that exists.
 #[inline(always)]
-fn find<'t, H: Host>(host: &'t H, head: &Head, question: &Question) -> Option<&'t Entry> {
-    let frame = host.frame();
-    let (first, second) = slots(question.name.hash, head.half);
-    for slot in [first, second] {
-        let entry = host.entry(head.base + slot)?;
-        if question.name.is(frame, &entry.name, usize::from(entry.length)) {
-            return Some(entry);
-        }
-    }
-    None
-}
-
-#[inline(always)]
-fn entry_records<'t>(head: &'t Head, entry: &'t Entry, qtype: u16) -> Result<Records<'t>, Outcome> {
+fn entry_records<'t>(
+    head: &'t Head,
+    entry: &'t Entry,
+    more: impl Fn() -> Option<&'t More>,
+    qtype: u16,
+) -> Result<Records<'t>, Outcome> {
     if entry.flags & Entry::RESERVED != 0 {
         return Err(Outcome::Reserved);
     }
-    match qtype {
-        qtype::A if entry.ipv4_count > 0 => Ok(Records::A(entry)),
-        qtype::AAAA if entry.ipv6_count > 0 => Ok(Records::Aaaa(entry)),
+    match (qtype, entry.ipv4_count, entry.ipv6_count) {
+        (qtype::A, 1, _) => Ok(Records::One(entry)),
+        (qtype::A, 2.., _) => Ok(Records::A(entry, more().ok_or(Outcome::NoZone)?)),
+        (qtype::AAAA, _, 1..) => Ok(Records::Aaaa(entry, more().ok_or(Outcome::NoZone)?)),
         _ => negative(head, Rcode::NoError),
     }
 }

@@ -3,15 +3,18 @@
 //! Everything here is laid out by userspace before the program reads it, and replaced, never edited, while it does.
 
 use crate::checksum::Sum;
+use crate::reply::{a_sum, aaaa_record};
 
 /// Version of every layout in this file. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
 /// is published: one pointer, seen by each packet before or after, never between.
 pub const ZONE: &str = "ZONE";
 /// The names: an array of [`Entry`], in two halves. The head says which half is in use.
 pub const NAMES: &str = "NAMES";
+/// What does not fit an [`Entry`]: an array of [`More`], each in the slot that its name has in [`NAMES`].
+pub const MORE: &str = "MORE";
 /// The lease: an array of one `u64`, the jiffies up to which the program answers.
 pub const LEASE: &str = "LEASE";
 /// The served addresses: an array of [`Local`], [`LOCALS_CAPACITY`] of them.
@@ -43,35 +46,51 @@ pub const SOA_MAX: usize = 224;
 /// The EDNS size of this server, and the most octets it sends over UDP (RFC 9715, section 3).
 pub const UDP_SIZE: u16 = 1232;
 
+/// The words of a name that an [`Entry`] holds; the others are in its [`More`].
+pub const ENTRY_WORDS: usize = 6;
+/// Buckets of the names' hashes, each of which has its displacement in the [`Head`].
+pub const BUCKETS: usize = 1 << 14;
+
 /// A name in words of eight octets, lower case, uncompressed, padded with zeros.
 pub type NameWords = [u64; NAME_WORDS];
 
-/// One name and all that the kernel answers about it.
+/// One name and its only address: all that is read for most answers, in one line of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C, align(8))]
+#[repr(C, align(64))]
 pub struct Entry {
     /// Octets of the name with its final zero; 0: the slot is empty.
     pub length: u8,
     /// [`Entry::RESERVED`], [`Entry::ROTATE`].
     pub flags: u8,
-    /// Addresses in `ipv4`.
+    /// Addresses in the A RRset.
     pub ipv4_count: u8,
-    /// Addresses in `ipv6`.
+    /// Addresses in the AAAA RRset.
     pub ipv6_count: u8,
     /// TTL of either RRset, in network order.
     pub ttl: u32,
+    /// The address of an A RRset of one, in network order.
+    pub ipv4: u32,
+    _reserved: u32,
+    /// The first words of the name.
+    pub name: [u64; ENTRY_WORDS],
+}
+
+/// What does not fit an [`Entry`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct More {
     /// Folded sum of the A RRset as it goes out.
     pub ipv4_sum: u16,
     /// Folded sum of the AAAA RRset as it goes out.
     pub ipv6_sum: u16,
-    _reserved: u32,
-    /// Addresses in network order.
-    pub ipv4: [u32; ADDRESSES_MAX],
-    /// The name.
-    pub name: NameWords,
+    _reserved: [u16; 2],
     /// Addresses in network order, in halves.
     pub ipv6: [[u64; 2]; ADDRESSES_MAX],
-    _padding: [u64; 6],
+    /// Addresses in network order.
+    pub ipv4: [u32; ADDRESSES_MAX],
+    /// The words of the name behind those of the entry.
+    pub name: [u64; NAME_WORDS - ENTRY_WORDS],
+    _padding: [u64; 5],
 }
 
 impl Entry {
@@ -86,45 +105,82 @@ impl Entry {
         ipv4_count: 0,
         ipv6_count: 0,
         ttl: 0,
+        ipv4: 0,
+        _reserved: 0,
+        name: [0; ENTRY_WORDS],
+    };
+}
+
+impl More {
+    /// Nothing.
+    pub const EMPTY: More = More {
         ipv4_sum: 0,
         ipv6_sum: 0,
-        _reserved: 0,
-        ipv4: [0; ADDRESSES_MAX],
-        name: [0; NAME_WORDS],
+        _reserved: [0; 2],
         ipv6: [[0; 2]; ADDRESSES_MAX],
-        _padding: [0; 6],
+        ipv4: [0; ADDRESSES_MAX],
+        name: [0; NAME_WORDS - ENTRY_WORDS],
+        _padding: [0; 5],
     };
+}
 
-    /// An entry of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
+/// What a slot holds, in both arrays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// What most answers need.
+    pub entry: Entry,
+    /// The rest.
+    pub more: More,
+}
+
+impl Slot {
+    /// An empty slot.
+    pub const EMPTY: Slot = Slot { entry: Entry::EMPTY, more: More::EMPTY };
+
+    /// The slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
     pub fn new(name: &NameWords, length: u8, flags: u8, ttl_seconds: u32) -> Self {
-        Entry { length, flags, ttl: ttl_seconds.to_be(), name: *name, ..Entry::EMPTY }
+        let mut slot = Slot::EMPTY;
+        slot.entry = Entry { length, flags, ttl: ttl_seconds.to_be(), ..Entry::EMPTY };
+        let (first, rest) = name.split_at(ENTRY_WORDS);
+        slot.entry.name.copy_from_slice(first);
+        slot.more.name.copy_from_slice(rest);
+        slot
+    }
+
+    /// The name, as [`words`] gave it.
+    pub fn name(&self) -> NameWords {
+        let mut name = [0; NAME_WORDS];
+        name[..ENTRY_WORDS].copy_from_slice(&self.entry.name);
+        name[ENTRY_WORDS..].copy_from_slice(&self.more.name);
+        name
     }
 
     /// Appends an address to the A RRset; `false` when it is full.
     pub fn push_ipv4(&mut self, octets: [u8; 4]) -> bool {
-        let Some(slot) = self.ipv4.get_mut(usize::from(self.ipv4_count)) else { return false };
+        let Slot { entry, more } = self;
+        let Some(place) = more.ipv4.get_mut(usize::from(entry.ipv4_count)) else { return false };
         let address = u32::from_ne_bytes(octets);
-        *slot = address;
-        self.ipv4_count += 1;
-        let [first, second] = crate::reply::a_record(self.ttl, address);
-        let sum = Sum::from_folded(self.ipv4_sum).add_u64(first).add_u64(second);
-        self.ipv4_sum = sum.fold();
+        *place = address;
+        entry.ipv4_count += 1;
+        entry.ipv4 = if entry.ipv4_count == 1 { address } else { 0 };
+        more.ipv4_sum = Sum::from_folded(more.ipv4_sum).add(a_sum(entry.ttl, address)).fold();
         true
     }
 
     /// Appends an address to the AAAA RRset; `false` when it is full.
     pub fn push_ipv6(&mut self, octets: [u8; 16]) -> bool {
-        let Some(slot) = self.ipv6.get_mut(usize::from(self.ipv6_count)) else { return false };
+        let Slot { entry, more } = self;
+        let Some(place) = more.ipv6.get_mut(usize::from(entry.ipv6_count)) else { return false };
         let [high, low] = [0, 8].map(|at| {
             let mut half = [0; 8];
             half.copy_from_slice(&octets[at..at + 8]);
             u64::from_ne_bytes(half)
         });
-        *slot = [high, low];
-        self.ipv6_count += 1;
-        let (words, last) = crate::reply::aaaa_record(self.ttl, [high, low]);
-        let sum = words.into_iter().fold(Sum::from_folded(self.ipv6_sum), Sum::add_u64);
-        self.ipv6_sum = sum.add_u32(last).fold();
+        *place = [high, low];
+        entry.ipv6_count += 1;
+        let (words, last) = aaaa_record(entry.ttl, [high, low]);
+        let sum = words.into_iter().fold(Sum::from_folded(more.ipv6_sum), Sum::add_u64);
+        more.ipv6_sum = sum.add_u32(last).fold();
         true
     }
 }
@@ -133,7 +189,7 @@ impl Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Head {
-    /// Makes the slots of this zone's names; see [`slots`].
+    /// Starts the hashes of names; see [`slot`].
     pub seed: u64,
     /// Index of the first slot of the half in use.
     pub base: u32,
@@ -152,10 +208,12 @@ pub struct Head {
     pub soa: [u64; SOA_MAX / 8],
     /// Its last eight octets.
     pub soa_last: u64,
+    /// How far the names of each bucket are displaced, so that no two names share a slot.
+    pub displacements: [u16; BUCKETS],
 }
 
 impl Head {
-    /// A head; negative answers go up when `soa` does not fit [`SOA_MAX`].
+    /// A head without displacements; negative answers go up when `soa` does not fit [`SOA_MAX`].
     pub fn new(seed: u64, base: u32, half: u32, apex: &NameWords, apex_length: u8, soa: &[u8]) -> Self {
         let soa = if soa.len() > SOA_MAX { &[] } else { soa };
         let mut words = [0; SOA_MAX / 8];
@@ -175,7 +233,14 @@ impl Head {
             apex: *apex,
             soa: words,
             soa_last: soa.last_chunk().map_or(0, |eight| u64::from_ne_bytes(*eight)),
+            displacements: [0; BUCKETS],
         }
+    }
+
+    /// The index of the only slot that a name with this hash may be in.
+    #[inline(always)]
+    pub fn slot(&self, hash: u64) -> u32 {
+        self.base + slot(hash, self.displacements[bucket(hash)], self.half)
     }
 }
 
@@ -219,8 +284,8 @@ impl Local {
     /// The slot of an address on an interface.
     #[inline(always)]
     pub const fn slot(seed: u64, interface: u32, address: [u64; 2]) -> u32 {
-        let hash = mix(mix(seed ^ interface as u64, address[0]), address[1]);
-        (hash >> LOCALS_SHIFT) as u32
+        let hash = mix(seed ^ interface as u64 ^ address[0], address[1]);
+        (hash.wrapping_mul(MULTIPLIER) >> LOCALS_SHIFT) as u32
     }
 }
 
@@ -238,12 +303,10 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Makes hashes of names blind to case, and to some other differences: equality is decided by comparison.
 const CASELESS: u64 = 0x2020_2020_2020_2020;
 
-/// One step of the hash. A product's bits depend on the factor's lower bits only, so the upper half is folded into
-/// the lower before.
+/// One step of the hash. A product's bits depend on the factor's lower bits only, so its ends are exchanged.
 #[inline(always)]
 pub const fn mix(hash: u64, word: u64) -> u64 {
-    let both = hash ^ word;
-    (both ^ (both >> 32)).wrapping_mul(MULTIPLIER)
+    (hash ^ word).wrapping_mul(MULTIPLIER).swap_bytes()
 }
 
 /// One step of a name's hash, over eight of its octets in any case.
@@ -252,16 +315,19 @@ pub const fn mix_name(hash: u64, word: u64) -> u64 {
     mix(hash, word | CASELESS)
 }
 
-/// The two slots that a name with this hash may be in, as indexes into a half of `half` slots.
+/// The bucket of a name with this hash.
 #[inline(always)]
-pub const fn slots(hash: u64, half: u32) -> (u32, u32) {
-    (scale(hash, half), scale(mix(hash, 0), half))
+pub const fn bucket(hash: u64) -> usize {
+    hash as usize % BUCKETS
 }
 
-/// A number below `half`, from the hash's best bits (Lemire, "Fast random integer generation in an interval", 2019).
+/// The slot of a name with this hash, as an index into a half of `half` slots. Names of one bucket have the same
+/// displacement and are spread by it (Belazzougui, Botelho and Dietzfelbinger, "Hash, displace, and compress", 2009).
 #[inline(always)]
-const fn scale(hash: u64, half: u32) -> u32 {
-    (((hash >> 32) * half as u64) >> 32) as u32
+pub const fn slot(hash: u64, displacement: u16, half: u32) -> u32 {
+    let spread = hash.wrapping_mul(MULTIPLIER.wrapping_add(2 * displacement as u64));
+    // Lemire, "Fast random integer generation in an interval", 2019.
+    (((spread >> 32) * half as u64) >> 32) as u32
 }
 
 /// A lower-case name in wire form as words, padded with zeros; `None` when it is longer than [`NAME_MAX`].
@@ -281,9 +347,9 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
     name.iter().take(usize::from(length).div_ceil(8)).fold(seed, |hash, word| mix_name(hash, *word))
 }
 
-const _: () =
-    assert!(size_of::<Entry>() == 640, "a multiple of two cache lines, the first of which answer A");
-const _: () = assert!(size_of::<Head>() == 8 + 8 + 8 + NAME_WORDS * 8 + SOA_MAX + 8);
+const _: () = assert!(size_of::<Entry>() == 64, "one line of the cache");
+const _: () = assert!(size_of::<More>() == 9 * 64);
+const _: () = assert!(size_of::<Head>() == 8 + 8 + 8 + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS);
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);
 const _: () = assert!(12 + NAME_MAX + 4 + SOA_MAX + 11 <= 512, "no negative answer is truncated");
@@ -309,8 +375,10 @@ macro_rules! bytes {
 }
 
 bytes!(Entry, it =>
-    [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl], [it.ipv4_sum, it.ipv6_sum], [it._reserved],
-    it.ipv4, it.name, it.ipv6.as_flattened().iter().copied());
+    [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl, it.ipv4, it._reserved], it.name);
+bytes!(More, it =>
+    [it.ipv4_sum, it.ipv6_sum], it._reserved, it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
 bytes!(Head, it =>
-    [it.seed], [it.base, it.half], [it.apex_length, it.soa_length, it.soa_sum, it._reserved], it.apex, it.soa, [it.soa_last]);
+    [it.seed], [it.base, it.half], [it.apex_length, it.soa_length, it.soa_sum, it._reserved], it.apex, it.soa, [it.soa_last],
+    it.displacements);
 bytes!(Local, it => it.address, [it.interface, it._reserved], [it.mac]);

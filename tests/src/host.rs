@@ -9,7 +9,7 @@ use dns_xdp_ebpf::frame::Frame;
 use dns_xdp_ebpf::host::Host;
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
-use dns_xdp_ebpf::table::{Entry, Head, Local};
+use dns_xdp_ebpf::table::{Entry, Head, Local, More, Slot};
 
 use crate::frames::Mac;
 
@@ -41,7 +41,7 @@ pub struct Server {
 struct Published {
     head: Head,
     half: u32,
-    slots: HashMap<u32, Entry>,
+    slots: HashMap<u32, Slot>,
 }
 
 impl Server {
@@ -70,7 +70,7 @@ impl Server {
     pub fn publish(&mut self, zone: &Zone) {
         let half = layout::half(u32::try_from(zone.names().len()).expect("a zone of a test is small"));
         let laid_out = layout::lay_out(zone, half, SEED).expect("the table is as large as the zone");
-        let head = layout::head(zone, laid_out.seed, half, half);
+        let head = layout::head(zone, &laid_out, half, half);
         self.zone = Some(Published { head, half, slots: laid_out.slots });
     }
 
@@ -97,6 +97,14 @@ struct BufferHost<'s> {
     buffer: Vec<Cell<u8>>,
     start: Cell<usize>,
     end: Cell<usize>,
+}
+
+impl BufferHost<'_> {
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        let zone = self.server.zone.as_ref()?;
+        let slot = index.checked_sub(zone.half).filter(|slot| *slot < zone.half)?;
+        Some(zone.slots.get(&slot).unwrap_or(&Slot::EMPTY))
+    }
 }
 
 impl Host for BufferHost<'_> {
@@ -153,8 +161,10 @@ impl Host for BufferHost<'_> {
     }
 
     fn entry(&self, index: u32) -> Option<&Entry> {
-        let zone = self.server.zone.as_ref()?;
-        let slot = index.checked_sub(zone.half).filter(|slot| *slot < zone.half)?;
-        Some(zone.slots.get(&slot).unwrap_or(&Entry::EMPTY))
+        Some(&self.slot(index)?.entry)
+    }
+
+    fn more(&self, index: u32) -> Option<&More> {
+        Some(&self.slot(index)?.more)
     }
 }

@@ -1,38 +1,38 @@
-//! The zone as the kernel's table: every name in one of its two slots.
+//! The zone as the kernel's table: every name in the one slot that it may be in.
 //!
-//! The slots are chosen by cuckoo hashing (Pagh and Rodler, 2004): a name whose slots are taken moves the name that
-//! is there to that name's other slot, and so on. Below half load a seed works almost surely; if one does not, the next
-//! is tried.
-use std::collections::HashMap;
+//! The slots are found by hash and displace (Belazzougui, Botelho and Dietzfelbinger, 2009): names are gathered in
+//! buckets by their hash, and each bucket, the fullest first, takes the first displacement that spreads its names over
+//! slots that are free. If a bucket finds none, the next seed is tried.
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
-use dns_xdp_ebpf::table::{self, Entry, Head, NameWords, SOA_MAX};
+use dns_xdp_ebpf::table::{self, BUCKETS, Entry, Head, NameWords, SOA_MAX, Slot};
 use hickory_proto::rr::{Name, RData};
 
 use crate::zone::{Addresses, Zone};
 
 /// Seeds that are tried before a zone counts as too large.
 const SEEDS_MAX: u64 = 32;
-/// Moves that are made for one name before a seed is given up.
-const MOVES_MAX: usize = 500;
 
 /// A zone laid out for one half of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Makes the slots.
+    /// Starts the hashes.
     pub seed: u64,
+    /// Of each bucket.
+    pub displacements: Vec<u16>,
     /// The slots that are taken, as indexes into the half.
-    pub slots: HashMap<u32, Entry>,
+    pub slots: HashMap<u32, Slot>,
 }
 
-/// Slots in one half of the table for this many names: filled to four ninths, where cuckoo hashing with two choices,
-/// which begins to fail at one half, does not.
+/// Slots in one half of the table for this many names: four in five are taken, so that a name finds a free one soon.
 pub fn half(capacity: u32) -> u32 {
-    capacity.div_ceil(4) * 9
+    capacity.div_ceil(4) * 5
 }
 
 /// Names that a half holds.
 pub fn capacity(half: u32) -> u32 {
-    half / 9 * 4
+    half / 5 * 4
 }
 
 /// Lays the zone's names out over `half` slots, with `seed` if it can be.
@@ -40,51 +40,57 @@ pub fn capacity(half: u32) -> u32 {
 /// # Errors
 /// The number of names, when they do not fit.
 pub fn lay_out(zone: &Zone, half: u32, seed: u64) -> Result<Layout, usize> {
-    let entries: Vec<Entry> = zone.names().map(|(name, addresses)| entry(name, addresses)).collect();
-    if entries.len() > capacity(half) as usize {
-        return Err(entries.len());
+    let slots: Vec<Slot> = zone.names().map(|(name, addresses)| slot(name, addresses)).collect();
+    if slots.len() > capacity(half) as usize {
+        return Err(slots.len());
     }
     let mut seeds = (0..SEEDS_MAX).map(|nth| seed.wrapping_add(nth));
-    let fitting = seeds.find_map(|seed| Some(Layout { seed, slots: place(&entries, half, seed)? }));
-    fitting.ok_or(entries.len())
+    seeds.find_map(|seed| place(&slots, half, seed)).ok_or(slots.len())
 }
 
-fn place(entries: &[Entry], half: u32, seed: u64) -> Option<HashMap<u32, Entry>> {
-    let mut slots = HashMap::with_capacity(entries.len());
-    for entry in entries {
-        let mut homeless = *entry;
-        let mut left = None;
-        for moves in 0.. {
-            if moves == MOVES_MAX {
-                return None;
-            }
-            let (first, second) = table::slots(table::hash(seed, &homeless.name, homeless.length), half);
-            let free = [first, second].into_iter().find(|slot| !slots.contains_key(slot));
-            let slot = free.unwrap_or(if left == Some(first) { second } else { first });
-            let Some(displaced) = slots.insert(slot, homeless) else { break };
-            (homeless, left) = (displaced, Some(slot));
-        }
+fn place(slots: &[Slot], half: u32, seed: u64) -> Option<Layout> {
+    let mut buckets: Vec<(usize, Vec<(u64, &Slot)>)> =
+        (0..BUCKETS).map(|bucket| (bucket, Vec::new())).collect();
+    for slot in slots {
+        let hash = table::hash(seed, &slot.name(), slot.entry.length);
+        buckets[table::bucket(hash)].1.push((hash, slot));
     }
-    Some(slots)
+    buckets.sort_by_key(|(_, names)| Reverse(names.len()));
+    let mut layout =
+        Layout { seed, displacements: vec![0; BUCKETS], slots: HashMap::with_capacity(slots.len()) };
+    for (bucket, names) in buckets {
+        let indexes =
+            |displacement| names.iter().map(move |(hash, _)| table::slot(*hash, displacement, half));
+        let free = |displacement: &u16| {
+            let distinct = indexes(*displacement).collect::<HashSet<u32>>();
+            distinct.len() == names.len() && distinct.iter().all(|index| !layout.slots.contains_key(index))
+        };
+        let displacement = (0..=u16::MAX).find(free)?;
+        layout.displacements[bucket] = displacement;
+        layout.slots.extend(indexes(displacement).zip(names.iter().map(|(_, slot)| **slot)));
+    }
+    Some(layout)
 }
 
 /// The kernel's answers to one name. What it cannot hold it leaves to the responder.
-fn entry(name: &Name, addresses: &Addresses) -> Entry {
+fn slot(name: &Name, addresses: &Addresses) -> Slot {
     let (words, length) = words(name);
     let rotate = if addresses.rotate { Entry::ROTATE } else { 0 };
-    let mut entry = Entry::new(&words, length, rotate, addresses.ttl_seconds);
-    let ipv4_fit = addresses.ipv4.iter().all(|address| entry.push_ipv4(address.octets()));
-    let ipv6_fit = addresses.ipv6.iter().all(|address| entry.push_ipv6(address.octets()));
+    let mut slot = Slot::new(&words, length, rotate, addresses.ttl_seconds);
+    let ipv4_fit = addresses.ipv4.iter().all(|address| slot.push_ipv4(address.octets()));
+    let ipv6_fit = addresses.ipv6.iter().all(|address| slot.push_ipv6(address.octets()));
     if addresses.refused || !ipv4_fit || !ipv6_fit {
-        return Entry::new(&words, length, Entry::RESERVED, 0);
+        return Slot::new(&words, length, Entry::RESERVED, 0);
     }
-    entry
+    slot
 }
 
 /// The head of a zone laid out in the half that begins at `base`.
-pub fn head(zone: &Zone, seed: u64, base: u32, half: u32) -> Head {
+pub fn head(zone: &Zone, layout: &Layout, base: u32, half: u32) -> Head {
     let (apex, length) = words(zone.apex());
-    Head::new(seed, base, half, &apex, length, &soa(zone))
+    let mut head = Head::new(layout.seed, base, half, &apex, length, &soa(zone));
+    head.displacements.copy_from_slice(&layout.displacements);
+    head
 }
 
 /// The SOA record of negative answers with two zeros for its owner; nothing when the head cannot hold it.
@@ -142,15 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn every_name_lies_in_one_of_its_two_slots() {
+    fn every_name_lies_in_the_slot_that_the_head_gives() {
         for count in [1, 2, 100, 4096] {
             let half = half(count);
             let layout = lay_out(&zone(count, None), half, 7).unwrap();
             assert_eq!(layout.slots.len(), count as usize);
-            for (slot, entry) in &layout.slots {
-                let hash = table::hash(layout.seed, &entry.name, entry.length);
-                let (first, second) = table::slots(hash, half);
-                assert!(*slot == first || *slot == second);
+            let head = head(&zone(count, None), &layout, half, half);
+            for (index, slot) in &layout.slots {
+                let hash = table::hash(layout.seed, &slot.name(), slot.entry.length);
+                assert_eq!(head.slot(hash), half + index);
             }
         }
     }
@@ -166,7 +172,7 @@ mod tests {
     fn a_changed_address_changes_one_slot() {
         let before = lay_out(&zone(1000, None), half(1024), 3).unwrap();
         let after = lay_out(&zone(1000, Some(500)), half(1024), 3).unwrap();
-        let differing = before.slots.iter().filter(|(slot, entry)| after.slots.get(slot) != Some(entry));
+        let differing = before.slots.iter().filter(|(index, slot)| after.slots.get(index) != Some(slot));
         assert_eq!(differing.count(), 1);
     }
 }

@@ -7,7 +7,9 @@ use aya::Ebpf;
 use aya::maps::{Array, ArrayOfMaps, MapData, MapError, PerCpuArray};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use dns_xdp_ebpf::outcome::Outcome;
-use dns_xdp_ebpf::table::{self, Entry, FOR_EVER, Head, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH};
+use dns_xdp_ebpf::table::{
+    self, Entry, FOR_EVER, Head, More, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH, Slot,
+};
 use nix::time::{ClockId, clock_getres};
 
 use super::{Error, layout};
@@ -15,6 +17,7 @@ use crate::zone::Zone;
 
 type HeadBytes = [u8; size_of::<Head>()];
 type EntryBytes = [u8; size_of::<Entry>()];
+type MoreBytes = [u8; size_of::<More>()];
 type HeadMap = Array<MapData, HeadBytes>;
 
 /// Where a head keeps the index of its half's first slot.
@@ -24,13 +27,14 @@ const BASE: std::ops::Range<usize> = 8..12;
 pub(super) struct Maps {
     zone: ArrayOfMaps<MapData, HeadMap>,
     names: Array<MapData, EntryBytes>,
+    more: Array<MapData, MoreBytes>,
     counters: PerCpuArray<MapData, u64>,
     half: u32,
     seed: u64,
     /// Base of the half in use; none before the first zone.
     base: Option<u32>,
     /// What the halves hold; none where that is not known.
-    contents: [Option<HashMap<u32, Entry>>; 2],
+    contents: [Option<HashMap<u32, Slot>>; 2],
 }
 
 impl Maps {
@@ -38,6 +42,7 @@ impl Maps {
     pub(super) fn take(object: &mut Ebpf, half: u32) -> Result<Self, Error> {
         let zone: ArrayOfMaps<MapData, HeadMap> = take(object, table::ZONE)?;
         let names = take(object, table::NAMES)?;
+        let more = take(object, table::MORE)?;
         let counters = take(object, table::COUNTERS)?;
         let base = match zone.get(&0, 0) {
             Ok(head) => Some(base_of(&head.get(&0, 0).map_err(|error| Error::map(table::ZONE, error))?)),
@@ -46,7 +51,7 @@ impl Maps {
         };
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
         let seed = RandomState::new().hash_one("names");
-        Ok(Maps { zone, names, counters, half, seed, base, contents: [None, None] })
+        Ok(Maps { zone, names, more, counters, half, seed, base, contents: [None, None] })
     }
 
     /// Writes the zone into the half that no packet reads, and then turns to it. The kernel returns from that only
@@ -58,10 +63,10 @@ impl Maps {
         let which = usize::from(base != 0);
         let before = self.contents[which].take();
         self.write(base, before.as_ref(), &laid_out.slots)?;
+        let head = layout::head(zone, &laid_out, base, self.half).to_bytes();
         self.contents[which] = Some(laid_out.slots);
         self.seed = laid_out.seed;
 
-        let head = layout::head(zone, laid_out.seed, base, self.half).to_bytes();
         let failed = |error| Error::map(table::ZONE, error);
         let mut inner = HeadMap::create(1, 0).map_err(failed)?;
         inner.set(0, head, 0).map_err(failed)?;
@@ -74,20 +79,26 @@ impl Maps {
     fn write(
         &mut self,
         base: u32,
-        before: Option<&HashMap<u32, Entry>>,
-        slots: &HashMap<u32, Entry>,
+        before: Option<&HashMap<u32, Slot>>,
+        slots: &HashMap<u32, Slot>,
     ) -> Result<(), Error> {
         let stale: HashSet<u32> = match before {
             Some(before) => before.keys().copied().collect(),
             None => (0..self.half).collect(),
         };
-        let emptied = stale.iter().filter(|slot| !slots.contains_key(slot)).map(|slot| (*slot, Entry::EMPTY));
-        let unchanged = |slot: &u32, entry: &Entry| before.and_then(|it| it.get(slot)) == Some(entry);
-        let written =
-            slots.iter().filter(|(slot, entry)| !unchanged(slot, entry)).map(|(slot, entry)| (*slot, *entry));
-        for (slot, entry) in emptied.chain(written) {
-            let result = self.names.set(base + slot, entry.to_bytes(), 0);
-            result.map_err(|error| Error::map(table::NAMES, error))?;
+        let emptied =
+            stale.iter().filter(|index| !slots.contains_key(index)).map(|index| (*index, Slot::EMPTY));
+        let written = slots.iter().map(|(index, slot)| (*index, *slot));
+        for (index, slot) in emptied.chain(written) {
+            let there = before.map(|before| before.get(&index).copied().unwrap_or(Slot::EMPTY));
+            if there.is_none_or(|there| there.more != slot.more) {
+                let result = self.more.set(base + index, slot.more.to_bytes(), 0);
+                result.map_err(|error| Error::map(table::MORE, error))?;
+            }
+            if there.is_none_or(|there| there.entry != slot.entry) {
+                let result = self.names.set(base + index, slot.entry.to_bytes(), 0);
+                result.map_err(|error| Error::map(table::NAMES, error))?;
+            }
         }
         Ok(())
     }

@@ -39,9 +39,10 @@ pub(super) fn load(options: &Options<'_>) -> Result<Ebpf, Error> {
     let seed = locals_seed(options.locals);
     let port = options.port.to_be();
     let log_level = if options.log { LOG_LEVEL as u8 } else { 0 };
-    let pinned = [table::ZONE, table::NAMES, table::LEASE, table::COUNTERS];
+    let pinned = [table::ZONE, table::NAMES, table::MORE, table::LEASE, table::COUNTERS];
     let mut loader = EbpfLoader::new();
     loader.map_max_entries(table::NAMES, 2 * options.half);
+    loader.map_max_entries(table::MORE, 2 * options.half);
     loader.override_global(table::PORT, &port, true);
     loader.override_global(table::LOCALS_SEED, &seed, true);
     loader.override_global(aya_log::LEVEL, &log_level, true);
