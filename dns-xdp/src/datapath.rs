@@ -4,6 +4,7 @@ pub mod layout;
 mod maps;
 mod pins;
 mod program;
+mod stopwatch;
 mod unattached;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use aya::Ebpf;
 use aya::maps::MapError;
 use dns_xdp_ebpf::table;
 
+pub use stopwatch::{Least, Stopwatch, Timed};
 pub use unattached::{Size, Unattached};
 
 use interface::Interface;
@@ -28,7 +30,7 @@ use pins::Pins;
 use crate::config::{Config, Mode, Xdp};
 use crate::zone::Zone;
 
-/// Programs for tests and benchmarks; no part of the released binary uses them.
+/// Programs for tests and benchmarks: the stopwatch's, and the stub for the other end of a veth pair.
 pub const TESTBED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/testbed"));
 
 /// How often the program's log is looked at, when it is on.

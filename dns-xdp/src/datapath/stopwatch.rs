@@ -1,0 +1,152 @@
+//! A program under the clock: what one run of it takes, by BPF_PROG_TEST_RUN.
+//!
+//! A run leaves the packet changed, so the program is called by another that puts the packet back first; the time of
+//! the same caller with a program that does nothing is taken away. Of several rounds the least counts: whatever made
+//! the others longer is not the program's.
+use aya::maps::{Array, MapData, ProgramArray};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+
+use super::maps::take;
+use super::{Error, TESTBED, Unattached, program};
+
+/// The longest frame, as the testbed has it: a query for the longest name fits.
+const FRAME_MAX: usize = 8 * 46;
+/// The frame's length, its last eight octets, and the frame.
+const TEMPLATE_LENGTH: usize = 8 + 8 + FRAME_MAX;
+/// Most frames that are run in turn.
+const FRAMES_MAX: usize = 1 << 16;
+
+const TEMPLATE: &str = "TEMPLATE";
+const MASK: &str = "MASK";
+const START: &str = "START";
+const TIMED: &str = "TIMED";
+/// Calls the program under the clock.
+const RESTORE: &str = "restore";
+/// Does nothing.
+const TRANSMIT: &str = "transmit";
+/// Of `enum xdp_action`.
+const XDP_TX: u32 = 3;
+
+/// The caller with its frames.
+pub struct Stopwatch {
+    testbed: Ebpf,
+    templates: Array<MapData, [u8; TEMPLATE_LENGTH]>,
+    mask: Array<MapData, u64>,
+    start: Array<MapData, [u8; 16]>,
+    timed: ProgramArray<MapData>,
+}
+
+/// What is put under the clock.
+#[derive(Clone, Copy)]
+pub enum Timed<'a> {
+    /// The program that answers.
+    Responder(&'a Unattached),
+    /// A program of the testbed, by its name.
+    Testbed(&'a str),
+}
+
+/// The least of the rounds so far, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Least {
+    with_program: f64,
+    without: f64,
+}
+
+impl Least {
+    /// No round yet.
+    pub const NONE: Least = Least { with_program: f64::MAX, without: f64::MAX };
+
+    /// What one run of the program takes.
+    pub fn ns(self) -> f64 {
+        (self.with_program - self.without).max(0.0)
+    }
+}
+
+impl Stopwatch {
+    /// Loads the caller with room for this many frames.
+    pub fn load(frames: usize) -> Result<Self, Error> {
+        let room = frames.clamp(1, FRAMES_MAX).next_power_of_two();
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(TEMPLATE, u32::try_from(room).unwrap_or(u32::MAX));
+        let mut testbed = loader.load(TESTBED).map_err(|error| Error::loading(error.into()))?;
+        let names: Vec<String> = testbed.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            let program = program::program_mut(&mut testbed, &name)?;
+            program.load().map_err(|error| Error::loading(error.into()))?;
+        }
+        let templates = take(&mut testbed, TEMPLATE)?;
+        let (mask, start) = (take(&mut testbed, MASK)?, take(&mut testbed, START)?);
+        let timed = take(&mut testbed, TIMED)?;
+        Ok(Stopwatch { testbed, templates, mask, start, timed })
+    }
+
+    /// Sets the frames that are run in turn. Where their number is no power of two, some come twice in a turn.
+    ///
+    /// # Errors
+    /// There is none, or one is longer than a query for the longest name.
+    pub fn frames(&mut self, frames: &[Vec<u8>]) -> Result<(), Error> {
+        let room = self.templates.len() as usize;
+        if frames.is_empty() || frames.len() > room {
+            return Err(Error::new(format!(
+                "{} frames are to be timed, there is room for {room}",
+                frames.len()
+            )));
+        }
+        let turn = frames.len().next_power_of_two();
+        for (nth, frame) in (0..).zip(frames.iter().cycle().take(turn)) {
+            let set = self.templates.set(nth, template(frame)?, 0);
+            set.map_err(|error| Error::map(TEMPLATE, error))?;
+        }
+        self.mask.set(0, turn as u64 - 1, 0).map_err(|error| Error::map(MASK, error))
+    }
+
+    /// One round of `repeat` runs of the program, and as many without it.
+    ///
+    /// # Errors
+    /// The program did not answer the last frame.
+    pub fn round(&mut self, timed: Timed<'_>, repeat: u32, least: &mut Least) -> Result<(), Error> {
+        least.with_program = least.with_program.min(self.once(timed, repeat)?);
+        least.without = least.without.min(self.once(Timed::Testbed(TRANSMIT), repeat)?);
+        Ok(())
+    }
+
+    fn once(&mut self, timed: Timed<'_>, repeat: u32) -> Result<f64, Error> {
+        let program = match timed {
+            Timed::Responder(responder) => responder.program()?,
+            Timed::Testbed(name) => &self.descriptor(name)?,
+        };
+        self.timed.set(0, program, 0).map_err(|error| Error::map(TIMED, error))?;
+        self.start.set(0, [0; 16], 0).map_err(|error| Error::map(START, error))?;
+        let packet = [0; 128];
+        let options = TestRunOptions { data_in: Some(&packet), repeat, ..TestRunOptions::new() };
+        let result = program::program(&self.testbed, RESTORE)?.test_run(options);
+        let result = result.map_err(|error| Error::new("cannot time the program").because_of(error))?;
+        if result.return_value != XDP_TX {
+            let action = result.return_value;
+            return Err(Error::new(format!("a timed query was not answered: the program returned {action}")));
+        }
+        Ok(result.duration.as_nanos() as f64)
+    }
+
+    fn descriptor(&self, name: &str) -> Result<ProgramFd, Error> {
+        let program = program::program(&self.testbed, name)?;
+        let descriptor = program.fd().map_err(|error| Error::loading(error.into()))?;
+        descriptor
+            .try_clone()
+            .map_err(|error| Error::new(format!("cannot keep program {name}")).because(error))
+    }
+}
+
+/// A frame as the caller wants it.
+fn template(frame: &[u8]) -> Result<[u8; TEMPLATE_LENGTH], Error> {
+    let length = frame.len();
+    let (true, Some(last)) = (length <= FRAME_MAX, frame.last_chunk::<8>()) else {
+        return Err(Error::new(format!("a frame to be timed has {length} octets, not 8 to {FRAME_MAX}")));
+    };
+    let mut template = [0; TEMPLATE_LENGTH];
+    template[..8].copy_from_slice(&(length as u64).to_ne_bytes());
+    template[8..16].copy_from_slice(last);
+    template[16..16 + length].copy_from_slice(frame);
+    Ok(template)
+}
