@@ -53,6 +53,24 @@ const RECURSION_DESIRED: u16 = 0x0100;
 const UDP: u8 = 17;
 const HOPS: u8 = 64;
 
+impl Route {
+    /// Octets before the DNS message, of the query as of its answer.
+    pub(super) const fn headers(&self) -> usize {
+        match self.between {
+            Between::Ipv4(_) => 14 + 20 + 8,
+            Between::Ipv6(_) => 14 + 40 + 8,
+        }
+    }
+
+    /// For the operator, behind the kind of query.
+    pub(super) const fn text(&self) -> &'static str {
+        match self.between {
+            Between::Ipv4(_) => "",
+            Between::Ipv6(_) => ", over IPv6",
+        }
+    }
+}
+
 impl Edns {
     /// An OPT record: the root, type 41, 1232 octets, version 0, no flags, the length of the options and these.
     fn record(self) -> &'static [u8] {
@@ -98,5 +116,34 @@ impl Query<'_> {
         message.extend([u16::from(self.qtype), 1].into_iter().flat_map(u16::to_be_bytes));
         message.extend(self.edns.record());
         message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::Message;
+    use hickory_proto::rr::rdata::opt::EdnsCode;
+
+    use super::*;
+
+    #[test]
+    fn the_message_is_the_query_that_it_says() {
+        let qname = Name::from_ascii("nOde1.demo.example.com.").unwrap();
+        let route = Route {
+            between: Between::Ipv6([Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED]),
+            mac: [2, 0, 0, 0, 0, 1],
+            port: 5353,
+        };
+        let frame = Query { qname: &qname, qtype: RecordType::HTTPS, edns: Edns::Cookie }.frame(&route);
+        let (headers, message) = frame.split_at(route.headers());
+        assert_eq!(headers[..6], route.mac);
+        assert_eq!(usize::from(u16::from_be_bytes([headers[18], headers[19]])), 8 + message.len());
+        assert_eq!(headers[56..58], 5353_u16.to_be_bytes());
+        let message = Message::from_vec(message).unwrap();
+        assert_eq!(message.queries[0].name().to_string(), "nOde1.demo.example.com.");
+        assert_eq!(message.queries[0].query_type(), RecordType::HTTPS);
+        let edns = message.edns.unwrap();
+        assert_eq!((edns.version(), edns.max_payload()), (0, 1232));
+        assert!(edns.option(EdnsCode::Cookie).is_some());
     }
 }

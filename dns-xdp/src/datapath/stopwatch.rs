@@ -6,8 +6,11 @@
 use aya::maps::{Array, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 
 use super::maps::take;
+use super::unattached::XDP_TX;
 use super::{Error, TESTBED, Unattached, program};
 
 /// The longest frame, as the testbed has it: a query for the longest name fits.
@@ -25,8 +28,6 @@ const TIMED: &str = "TIMED";
 const RESTORE: &str = "restore";
 /// Does nothing.
 const TRANSMIT: &str = "transmit";
-/// Of `enum xdp_action`.
-const XDP_TX: u32 = 3;
 
 /// The caller with its frames.
 pub struct Stopwatch {
@@ -64,8 +65,9 @@ impl Least {
 }
 
 impl Stopwatch {
-    /// Loads the caller with room for this many frames.
+    /// Loads the caller with room for this many frames. The thread stays on its CPU from then on.
     pub fn load(frames: usize) -> Result<Self, Error> {
+        stay()?;
         let room = frames.clamp(1, FRAMES_MAX).next_power_of_two();
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(TEMPLATE, u32::try_from(room).unwrap_or(u32::MAX));
@@ -136,6 +138,15 @@ impl Stopwatch {
             .try_clone()
             .map_err(|error| Error::new(format!("cannot keep program {name}")).because(error))
     }
+}
+
+/// Clocks of two CPUs, and their caches, are not to be compared.
+fn stay() -> Result<(), Error> {
+    let mut here = CpuSet::new();
+    let stayed = sched_getcpu()
+        .and_then(|cpu| here.set(cpu))
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &here));
+    stayed.map_err(|errno| Error::new("cannot keep to one CPU").because(errno.into()))
 }
 
 /// A frame as the caller wants it.

@@ -10,8 +10,6 @@ use dns_xdp::bench::{Between, Edns, Query, Route};
 use dns_xdp::datapath::{Least, Size, Stopwatch, Timed, Unattached};
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use hickory_proto::rr::{Name, RecordType};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 
 const ROUNDS: usize = 14;
 const REPEAT: u32 = 100_000;
@@ -27,9 +25,6 @@ const IPV4: Route =
 const IPV6: Route = Route { between: Between::Ipv6([ipv6(0x100), SERVER_IPV6]), ..IPV4 };
 
 fn main() -> Result<()> {
-    let mut cpu = CpuSet::new();
-    cpu.set(nix::sched::sched_getcpu().unwrap_or(0))?;
-    sched_setaffinity(Pid::from_raw(0), &cpu)?;
     let mut bench = Bench::load()?;
     let a = |qname: &str| frame(qname, RecordType::A, Edns::None, &IPV4);
     let node = |qtype, edns, route| frame("node1.demo.example.com", qtype, edns, route);
