@@ -89,6 +89,11 @@ impl Bench {
         if !lacking.is_empty() {
             anyhow::bail!("missing {}: run this as root", lacking.join(", "));
         }
+        if config.xdp.log {
+            eprintln!(
+                "note: [xdp] log is on: what the node's program logs takes time that is not in these figures"
+            );
+        }
         let report = self.report(&config)?;
         if self.format.json { print_json(&serde_json::to_value(report)?) } else { print(&report.text()) }
     }

@@ -1,7 +1,7 @@
 //! How the program is attached at this moment, as the kernel says it, whether a daemon runs or not.
 use super::interface::Interface;
 use super::{Attached, Error, pins};
-use crate::config::Config;
+use crate::config::{Config, Mode};
 
 /// An interface of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +17,14 @@ pub struct Attachment {
 /// Every interface of the configuration.
 ///
 /// # Errors
-/// There is no such interface, or it is none that XDP knows.
+/// There is no such interface, or none that XDP knows and the mode is not off.
 pub fn attachments(config: &Config) -> Result<Vec<Attachment>, Error> {
-    let interfaces = config.listen.interfaces.iter();
-    interfaces.map(|name| Ok(attachment(Interface::find(name)?, config))).collect()
+    let off = |name: &String| Attachment { interface: name.clone(), attached: Attached::Off, driver: None };
+    let find = |name| match Interface::find(name) {
+        Err(_) if config.xdp.mode == Mode::Off => Ok(off(name)),
+        found => Ok(attachment(found?, config)),
+    };
+    config.listen.interfaces.iter().map(find).collect()
 }
 
 fn attachment(interface: Interface, config: &Config) -> Attachment {
