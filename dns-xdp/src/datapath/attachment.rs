@@ -19,12 +19,17 @@ pub struct Attachment {
 /// # Errors
 /// There is no such interface, or none that XDP knows and the mode is not off.
 pub fn attachments(config: &Config) -> Result<Vec<Attachment>, Error> {
-    let off = |name: &String| Attachment { interface: name.clone(), attached: Attached::Off, driver: None };
-    let find = |name| match Interface::find(name) {
-        Err(_) if config.xdp.mode == Mode::Off => Ok(off(name)),
-        found => Ok(attachment(found?, config)),
-    };
-    config.listen.interfaces.iter().map(find).collect()
+    config.listen.interfaces.iter().map(|name| find(name, config)).collect()
+}
+
+fn find(name: &str, config: &Config) -> Result<Attachment, Error> {
+    match Interface::find(name) {
+        Ok(interface) => Ok(attachment(interface, config)),
+        Err(_) if config.xdp.mode == Mode::Off => {
+            Ok(Attachment { interface: name.to_owned(), attached: Attached::Off, driver: None })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn attachment(interface: Interface, config: &Config) -> Attachment {

@@ -28,39 +28,48 @@ fn main() -> Result<()> {
     let mut bench = Bench::load()?;
     let a = |qname: &str| frame(qname, RecordType::A, Edns::None, &IPV4);
     let node = |qtype, edns, route| frame("node1.demo.example.com", qtype, edns, route);
-    let rows = [
-        ("A", a("node1.demo.example.com")?),
-        ("A, OPT", node(RecordType::A, Edns::Opt, &IPV4)?),
-        ("A, OPT with a cookie", node(RecordType::A, Edns::Cookie, &IPV4)?),
-        ("A, mixed case", a("nOdE1.DeMo.ExAmPlE.cOm")?),
-        ("A over IPv6", node(RecordType::A, Edns::None, &IPV6)?),
-        ("AAAA", node(RecordType::AAAA, Edns::None, &IPV4)?),
-        ("AAAA, OPT, over IPv6", node(RecordType::AAAA, Edns::Opt, &IPV6)?),
-        ("A of 3 addresses", a("db.demo.example.com")?),
-        ("NODATA", node(RecordType::HTTPS, Edns::None, &IPV4)?),
-        ("NXDOMAIN", a("random-7f3a.demo.example.com")?),
-    ];
+    let plain = a("node1.demo.example.com")?;
+    let reference =
+        |program| Row { what: format!("({program})"), frame: plain.clone(), program: Some(program) };
+    let row = |what: &str, frame| Row { what: what.to_owned(), frame, program: None };
+    let mut rows = REFERENCES.map(reference).to_vec();
+    rows.extend([
+        row("A", plain.clone()),
+        row("A, OPT", node(RecordType::A, Edns::Opt, &IPV4)?),
+        row("A, OPT with a cookie", node(RecordType::A, Edns::Cookie, &IPV4)?),
+        row("A, mixed case", a("nOdE1.DeMo.ExAmPlE.cOm")?),
+        row("A over IPv6", node(RecordType::A, Edns::None, &IPV6)?),
+        row("AAAA", node(RecordType::AAAA, Edns::None, &IPV4)?),
+        row("AAAA, OPT, over IPv6", node(RecordType::AAAA, Edns::Opt, &IPV6)?),
+        row("A of 3 addresses", a("db.demo.example.com")?),
+        row("NODATA", node(RecordType::HTTPS, Edns::None, &IPV4)?),
+        row("NXDOMAIN", a("random-7f3a.demo.example.com")?),
+    ]);
     let Size { verified, translated, compiled } = bench.responder.size()?;
     println!(
         "program: {} instructions, {verified} verified, {compiled} octets of machine code",
         translated / 8
     );
     println!("{:32} {:>8} {:>10}", "", "ns", "× A");
-    let plain = &rows[0].1;
-    let references = REFERENCES.map(|name| (format!("({name})"), plain, Some(name)));
-    let answers = rows.iter().map(|(what, frame)| ((*what).to_owned(), frame, None));
-    let all: Vec<_> = references.into_iter().chain(answers).collect();
-    let least =
-        bench.time_each(&all.iter().map(|(_, frame, program)| (*frame, *program)).collect::<Vec<_>>())?;
+    let least = bench.time_each(&rows)?;
     let reference = least[REFERENCES.len()];
-    for ((what, ..), ns) in all.iter().zip(least) {
-        println!("{what:32} {ns:8.1} {:10.2}", ns / reference);
+    for (row, ns) in rows.iter().zip(least) {
+        println!("{:32} {ns:8.1} {:10.2}", row.what, ns / reference);
     }
     for count in [16, 1024, CAPACITY] {
         let ns = bench.spread(count)?;
         println!("{:32} {ns:8.1} {:10.2}", format!("A, {count} names at random"), ns / reference);
     }
     Ok(())
+}
+
+/// A line of the table.
+#[derive(Clone)]
+struct Row {
+    what: String,
+    frame: Vec<u8>,
+    /// Of the testbed; none: the responder.
+    program: Option<&'static str>,
 }
 
 struct Bench {
@@ -76,14 +85,14 @@ impl Bench {
         Ok(Bench { responder, stopwatch: Stopwatch::load(CAPACITY)? })
     }
 
-    /// Nanoseconds that the responder, or a program of the testbed, takes for each frame. All of them are gone through
-    /// in each round: what disturbs the machine for a while is then not one's alone.
-    fn time_each(&mut self, all: &[(&Vec<u8>, Option<&str>)]) -> Result<Vec<f64>> {
-        let mut least = vec![Least::NONE; all.len()];
+    /// Nanoseconds of each row. All of them are gone through in each round: what disturbs the machine for a while is
+    /// then not one's alone.
+    fn time_each(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
+        let mut least = vec![Least::NONE; rows.len()];
         for _ in 0..ROUNDS {
-            for ((frame, program), least) in all.iter().zip(&mut least) {
-                self.stopwatch.frames(std::slice::from_ref(*frame))?;
-                let timed = program.map_or(Timed::Responder(&self.responder), Timed::Testbed);
+            for (row, least) in rows.iter().zip(&mut least) {
+                self.stopwatch.frames(std::slice::from_ref(&row.frame))?;
+                let timed = row.program.map_or(Timed::Responder(&self.responder), Timed::Testbed);
                 self.stopwatch.round(timed, REPEAT, least)?;
             }
         }
