@@ -37,7 +37,7 @@ pub(super) struct Bench {
     file: ConfigFile,
     #[command(flatten)]
     format: Format,
-    /// How long to take in all, about
+    /// How long to keep the core busy, about
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u16).range(1..=3600))]
     seconds: u16,
 }
@@ -105,13 +105,14 @@ impl Bench {
             driver: it.driver,
         });
         let served = served_addresses(&config.listen)?;
+        let bar = progress_bar(Duration::from_secs(self.seconds.into()));
         let (responder, table) = load(config, &served)?;
         let kinds = ask(config, &responder, &served, &table)?;
         let size = responder.size()?;
         Ok(Report {
             zone: config.zone.apex.to_string(),
             interfaces: interfaces.collect(),
-            queries: self.time(&responder, kinds)?,
+            queries: self.time(&responder, kinds, &bar)?,
             program: Program {
                 instructions: size.translated / 8,
                 machine_code_octets: size.compiled,
@@ -122,12 +123,12 @@ impl Bench {
     }
 
     /// Goes round all kinds of query until the time is up: what disturbs the machine for a while is then not one kind's.
-    fn time(&self, responder: &Unattached, kinds: Vec<Kind>) -> anyhow::Result<Vec<Row>> {
+    fn time(&self, responder: &Unattached, kinds: Vec<Kind>, bar: &ProgressBar) -> anyhow::Result<Vec<Row>> {
         let most = kinds.iter().map(|kind| kind.frames.len()).max().unwrap_or_default();
         let mut stopwatch = Stopwatch::load(most)?;
         let mut least = vec![Least::NONE; kinds.len()];
         let time = Duration::from_secs(self.seconds.into());
-        let bar = progress_bar(time, kinds.len());
+        bar.set_message(format!("timing {} kinds of query", kinds.len()));
         let start = Instant::now();
         for round in 0.. {
             if round >= ROUNDS_MIN && start.elapsed() >= time {
@@ -219,12 +220,14 @@ impl Row {
 }
 
 /// On stderr, and only where that is a terminal.
-fn progress_bar(time: Duration, kinds: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("timing {msg} {bar:40} {percent:>3} %");
-    ProgressBar::new(time.as_millis() as u64)
+fn progress_bar(time: Duration) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:40} {percent:>3} %");
+    let bar = ProgressBar::new(time.as_millis() as u64)
         .with_style(style.expect("the template is valid"))
-        .with_message(format!("{kinds} kinds of query"))
-        .with_finish(ProgressFinish::AndClear)
+        .with_message("loading the program")
+        .with_finish(ProgressFinish::AndClear);
+    bar.tick();
+    bar
 }
 
 impl Report {
