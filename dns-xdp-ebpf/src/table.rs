@@ -240,7 +240,7 @@ impl Head {
     /// The index of the only slot that a name with this hash may be in.
     #[inline(always)]
     pub fn slot(&self, hash: u64) -> u32 {
-        self.base + slot(hash, self.displacements[bucket(hash)], self.half)
+        self.base + slot(hash, self.displacements[bucket(hash) % BUCKETS], self.half)
     }
 }
 
@@ -284,8 +284,8 @@ impl Local {
     /// The slot of an address on an interface.
     #[inline(always)]
     pub const fn slot(seed: u64, interface: u32, address: [u64; 2]) -> u32 {
-        let hash = mix(seed ^ interface as u64 ^ address[0], address[1]);
-        (hash.wrapping_mul(MULTIPLIER) >> LOCALS_SHIFT) as u32
+        let both = address[0].wrapping_mul(MULTIPLIER).wrapping_add(address[1]);
+        (mix(seed ^ interface as u64, both) >> LOCALS_SHIFT) as u32
     }
 }
 
@@ -303,10 +303,12 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Makes hashes of names blind to case, and to some other differences: equality is decided by comparison.
 const CASELESS: u64 = 0x2020_2020_2020_2020;
 
-/// One step of the hash. A product's bits depend on the factor's lower bits only, so its ends are exchanged.
+/// One step of the hash. A product's bits depend on the factor's lower bits only, so the upper half is folded into
+/// the lower before.
 #[inline(always)]
 pub const fn mix(hash: u64, word: u64) -> u64 {
-    (hash ^ word).wrapping_mul(MULTIPLIER).swap_bytes()
+    let both = hash ^ word;
+    (both ^ (both >> 32)).wrapping_mul(MULTIPLIER)
 }
 
 /// One step of a name's hash, over eight of its octets in any case.
@@ -318,7 +320,7 @@ pub const fn mix_name(hash: u64, word: u64) -> u64 {
 /// The bucket of a name with this hash.
 #[inline(always)]
 pub const fn bucket(hash: u64) -> usize {
-    hash as usize % BUCKETS
+    (hash >> (u64::BITS - BUCKETS.ilog2())) as usize
 }
 
 /// The slot of a name with this hash, as an index into a half of `half` slots. Names of one bucket have the same

@@ -1,4 +1,4 @@
-//! Programs for tests and benchmarks: no node runs them.
+//! Programs for tests and benchmarks: none of them answers queries, none stays on a node.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -16,29 +16,47 @@ mod programs {
     use dns_xdp_ebpf::frame::{Field, Frame, Region};
 
     /// Words of eight octets in a template: the longest frame that is timed.
-    const WORDS: usize = 32;
-    /// Templates, a power of two.
+    const WORDS: usize = 46;
+    /// Templates, a power of two; the loader may make them fewer.
     const TEMPLATES: usize = 1 << 16;
 
     /// A frame to be put back before each run.
     #[repr(C)]
     pub(crate) struct Template {
         length: u64,
+        /// The frame's last eight octets.
+        last: u64,
         words: [u64; WORDS],
+    }
+
+    /// What comes in turn: as many as a power of two.
+    #[repr(C)]
+    pub(crate) struct Turn {
+        /// Templates in use, less one.
+        templates: u64,
+        /// Variants in use, less one.
+        variants: u64,
+        /// Offset of the variants; 0: there are none.
+        at: u64,
     }
 
     #[btf_map]
     static TEMPLATE: Array<Template, TEMPLATES> = Array::new();
-    /// How many templates are in use, less one: they are many or one, so a power of two less one.
+    /// Eight octets that are written over a template: frames that differ in no others are one template with many
+    /// variants, which leave the cache to the program under the clock.
     #[btf_map]
-    static MASK: Array<u64, 1> = Array::new();
+    static VARIANT: Array<u64, TEMPLATES> = Array::new();
     #[btf_map]
-    static NEXT: PerCpuArray<u64, 2> = PerCpuArray::new();
+    static TURN: Array<Turn, 1> = Array::new();
+    #[btf_map]
+    static NEXT: PerCpuArray<u64, 1> = PerCpuArray::new();
+    /// Where the packet began when its first run did, and where it begins now; the first is zero before that run.
+    #[btf_map]
+    static START: Array<[u64; 2], 1> = Array::new();
     /// The program under the clock.
     #[btf_map]
     static TIMED: ProgramArray<1> = ProgramArray::new();
 
-    const HEADROOM: i32 = 256;
     const WORD: Field<u64, 0> = Field::new();
 
     /// For the other end of a veth pair, which delivers what is transmitted to it only when it has a program.
@@ -112,24 +130,17 @@ mod programs {
 
     #[inline(always)]
     fn restored(ctx: &XdpContext) -> Option<()> {
+        restore_start(ctx)?;
         let next = NEXT.get_ptr_mut(0)?;
         // SAFETY: the element is this CPU's.
         let nth = unsafe {
             *next += 1;
-            *next & *MASK.get(0)?
+            *next
         };
-        let template = TEMPLATE.get(nth as u32)?;
+        let turn = TURN.get(0)?;
+        let template = TEMPLATE.get((nth & turn.templates) as u32)?;
+        let variant = VARIANT.get((nth & turn.variants) as u32)?;
         let length = template.length as usize & 0x1ff;
-        let place = NEXT.get_ptr_mut(1)?;
-        // SAFETY: x
-        let moved = unsafe {
-            place.write_volatile((&raw const (*ctx.ctx).data).read_volatile().into());
-            HEADROOM - (place.read_volatile() as i32 & 0xfff)
-        };
-        // SAFETY: x
-        if moved != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, moved) } != 0 {
-            return None;
-        }
         let delta = length as i32 - frame(ctx).length() as i32;
         // SAFETY: the context is the one that the program was given.
         if delta != 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, delta) } != 0 {
@@ -140,14 +151,39 @@ mod programs {
         for word in &template.words {
             if at + 8 >= length {
                 let region: Region<8> = frame.region(length.wrapping_sub(8))?;
-                region.write(WORD, template.words[WORDS - 1]);
-                return Some(());
+                region.write(WORD, template.last);
+                break;
             }
             let region: Region<8> = frame.region(at)?;
             region.write(WORD, *word);
             at += 8;
         }
-        None
+        if turn.at != 0 {
+            let region: Region<8> = frame.region(turn.at as usize)?;
+            region.write(WORD, *variant);
+        }
+        Some(())
+    }
+
+    /// Takes back what the program under the clock prepended, or the room in front would be used up.
+    #[inline(always)]
+    fn restore_start(ctx: &XdpContext) -> Option<()> {
+        let start = START.get_ptr_mut(0)?.cast::<u64>();
+        // SAFETY: the map's only element, two words, which nobody else uses while the program runs. An address is a
+        // number to the verifier only after it has been in a map.
+        let moved = unsafe {
+            let now = start.add(1);
+            now.write_volatile(u64::from((&raw const (*ctx.ctx).data).read_volatile()));
+            if start.read_volatile() == 0 {
+                start.write_volatile(now.read_volatile());
+            }
+            start.read_volatile().wrapping_sub(now.read_volatile()) as i32
+        };
+        // SAFETY: the context is the one that the program was given.
+        if moved != 0 && unsafe { bpf_xdp_adjust_head(ctx.ctx, moved) } != 0 {
+            return None;
+        }
+        Some(())
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ mod change;
 mod command;
 mod daemon;
 mod event;
-mod privileges;
+pub(crate) mod privileges;
 mod publication;
 mod query;
 mod servers;
@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::responder::{self, Responder};
 use crate::{intent, metrics};
+pub(crate) use start::served_addresses;
 
 /// Commands that wait for the loop; whoever asks then waits longer.
 const CALLS: usize = 16;
@@ -52,7 +53,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read {}: name another file with --config", config.path.display()))?;
     let (source, config) = Source::new(&config.path, &config.control.socket, text)?;
     let intents = intent::load(&config.control.state)?;
-    let addresses = start::served_addresses(&config.listen)?;
+    let addresses = served_addresses(&config.listen)?;
     let sockets = responder::bind(&addresses, config.listen.port)?;
     let datapath = Datapath::load(&config, &addresses)?;
 

@@ -1,9 +1,11 @@
 //! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
+mod attachment;
 mod interface;
 pub mod layout;
 mod maps;
 mod pins;
 mod program;
+mod stopwatch;
 mod unattached;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,9 @@ use aya::Ebpf;
 use aya::maps::MapError;
 use dns_xdp_ebpf::table;
 
+pub use attachment::{Attachment, attachments};
+pub use pins::PinnedMaps;
+pub use stopwatch::{Least, Stopwatch, Timed};
 pub use unattached::{Size, Unattached};
 
 use interface::Interface;
@@ -28,8 +33,11 @@ use pins::Pins;
 use crate::config::{Config, Mode, Xdp};
 use crate::zone::Zone;
 
-/// Programs for tests and benchmarks; no part of the released binary uses them.
+/// Programs for tests and benchmarks: the stopwatch's, and the stub for the other end of a veth pair.
 pub const TESTBED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/testbed"));
+
+/// The maps that outlive a daemon.
+const MAPS: [&str; 5] = [table::ZONE, table::NAMES, table::MORE, table::LEASE, table::COUNTERS];
 
 /// How often the program's log is looked at, when it is on.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
@@ -231,7 +239,8 @@ impl Kernel {
         let modes: Vec<(Interface, Mode)> = found.into_iter().map(with_mode).collect::<Result<_, Error>>()?;
         let loaded = |adopted| {
             let (port, log) = (config.listen.port, config.xdp.log);
-            let options = program::Options { pins: Some(pins), half, locals: &locals, port, log };
+            let pinned = MAPS.map(|name| (name, pins.map(name)));
+            let options = program::Options { pinned: &pinned, half, locals: &locals, port, log };
             let mut object = program::load(&options)?;
             let maps = Maps::take(&mut object, half)?;
             let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged)?;

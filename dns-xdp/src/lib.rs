@@ -9,6 +9,7 @@
 //!                                          │                                                  └─► responder (hickory)
 //!  clock ──────────────────────────────────┘                          status, metrics, events observe it
 //! ```
+pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -1,4 +1,5 @@
 //! The command line: one file a verb.
+mod bench;
 mod check;
 mod columns;
 mod node;
@@ -56,6 +57,9 @@ enum Verb {
     /// Show every counter
     #[command(after_help = stats::EXAMPLE)]
     Stats(Format),
+    /// Time the program over this zone's own names, on one core, without any traffic
+    #[command(after_help = bench::EXAMPLE)]
+    Bench(bench::Bench),
     /// Detach and unpin what outlives a stopped daemon
     #[command(after_help = unload::EXAMPLE)]
     Unload(ConfigFile),
@@ -81,6 +85,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
     let client = || Client::new(socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
     match args.verb {
         Verb::Run(run) => run.run(socket),
+        Verb::Bench(bench) => bench.run(socket),
         Verb::Check(file) => check::check(&file.load(socket)?),
         Verb::Unload(file) => unload::unload(&file.load(socket)?),
         Verb::Reload => briefly(reload::reload(&client())),
@@ -159,7 +164,7 @@ mod tests {
         };
         let mut all = verbs(&command);
         all.extend(all.clone().iter().flat_map(verbs));
-        assert_eq!(all.len(), 8 + 8);
+        assert_eq!(all.len(), 9 + 8);
         for verb in all {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Example: dns-xdp "), "{}", verb.get_name());
@@ -184,6 +189,7 @@ mod tests {
             "query node1",
             "query node1 aaaa --json",
             "stats --json",
+            "bench --config f --json --seconds 10",
             "unload",
         ];
         for line in lines {
@@ -194,9 +200,15 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused() {
-        for line in
-            ["", "node add node4", "node set node4", "node add n --ipv4 ::1", "query a NONSENSE", "halt"]
-        {
+        for line in [
+            "",
+            "node add node4",
+            "node set node4",
+            "bench --seconds 0",
+            "node add n --ipv4 ::1",
+            "query a NONSENSE",
+            "halt",
+        ] {
             let words = std::iter::once("dns-xdp").chain(line.split_whitespace());
             assert_eq!(Args::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
         }

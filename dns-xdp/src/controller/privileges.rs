@@ -9,8 +9,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// Refuses to go on without the capabilities, even where `mode = "auto"` could do without XDP: an operator who
 /// forgot `sudo` does not want a slow server.
 pub(super) fn check(mode: Mode) -> anyhow::Result<()> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let missing = effective(&status).map(missing).unwrap_or_default();
+    let missing = lacking();
     if mode == Mode::Off || missing.is_empty() {
         return Ok(());
     }
@@ -18,6 +17,12 @@ pub(super) fn check(mode: Mode) -> anyhow::Result<()> {
         "missing {}: run as root, give the process these capabilities, or do without XDP: [xdp] mode = \"off\"",
         missing.join(", ")
     )
+}
+
+/// The capabilities that this process lacks.
+pub(crate) fn lacking() -> Vec<&'static str> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective(&status).map(missing).unwrap_or_default()
 }
 
 /// The effective set in proc_pid_status(5).

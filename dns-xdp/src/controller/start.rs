@@ -40,7 +40,7 @@ pub(super) async fn control_socket(path: &Path, replace: bool) -> anyhow::Result
 }
 
 /// Those of the configuration, or else those of the interfaces.
-pub(super) fn served_addresses(listen: &Listen) -> anyhow::Result<Vec<IpAddr>> {
+pub(crate) fn served_addresses(listen: &Listen) -> anyhow::Result<Vec<IpAddr>> {
     if listen.addresses.is_empty() {
         return Ok(datapath::interface_addresses(&listen.interfaces)?);
     }

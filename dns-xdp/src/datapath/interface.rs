@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
+use netlink_packet_route::link::{LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::ifaddrs::getifaddrs;
@@ -22,6 +22,8 @@ pub(super) struct Interface {
     pub(super) mac: [u8; 6],
     /// The XDP program on it.
     pub(super) program: Option<OnInterface>,
+    /// What it is driven by: the driver of its device, or the kind of a virtual interface.
+    pub(super) driver: Option<String>,
 }
 
 /// An XDP program on an interface.
@@ -59,7 +61,8 @@ impl Interface {
             LinkAttribute::Xdp(xdp) => on_interface(xdp),
             _ => None,
         });
-        Ok(Interface { name: name.to_owned(), index: message.header.index, mac, program })
+        let driver = driver(&message.attributes);
+        Ok(Interface { name: name.to_owned(), index: message.header.index, mac, program, driver })
     }
 }
 
@@ -68,6 +71,33 @@ fn on_interface(xdp: &[LinkXdp]) -> Option<OnInterface> {
     xdp.iter().find_map(|xdp| match xdp {
         LinkXdp::ProgId(id) => Some(OnInterface { id: *id, native }),
         _ => None,
+    })
+}
+
+/// The device is looked up by its bus, for /sys/class/net has the interfaces of another network namespace where only
+/// that was entered.
+fn driver(attributes: &[LinkAttribute]) -> Option<String> {
+    let bus = attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::ParentDevBusName(bus) => Some(bus),
+        _ => None,
+    });
+    let device = attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::ParentDevName(device) => Some(device),
+        _ => None,
+    });
+    if let (Some(bus), Some(device)) = (bus, device) {
+        let driver = std::fs::read_link(format!("/sys/bus/{bus}/devices/{device}/driver")).ok()?;
+        return Some(driver.file_name()?.to_string_lossy().into_owned());
+    }
+    let mut infos = attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    infos.find_map(|infos| {
+        infos.iter().find_map(|info| match info {
+            LinkInfo::Kind(kind) => Some(kind.to_string()),
+            _ => None,
+        })
     })
 }
 

@@ -114,7 +114,7 @@ fn words(name: &Name) -> (NameWords, u8) {
 }
 
 /// A name uncompressed (RFC 1035, section 3.1).
-fn wire(name: &Name) -> Vec<u8> {
+pub fn wire(name: &Name) -> Vec<u8> {
     let mut octets = Vec::with_capacity(name.len());
     for label in name {
         octets.push(u8::try_from(label.len()).expect("a label has at most 63 octets"));

@@ -73,12 +73,12 @@ impl Pins {
 
     /// Where the program is pinned.
     pub(super) fn program(&self) -> PathBuf {
-        self.directory.join("program")
+        program(&self.directory)
     }
 
     /// Where an interface's link is pinned.
     pub(super) fn link(&self, interface: &str) -> PathBuf {
-        self.directory.join(format!("{LINK}{interface}"))
+        link(&self.directory, interface)
     }
 
     /// The interfaces that a link is pinned for.
@@ -89,6 +89,61 @@ impl Pins {
 
     fn maps(&self) -> PathBuf {
         self.directory.join(format!("{MAPS}v{LAYOUT}-{}", self.half))
+    }
+}
+
+/// Where a daemon that pins in `directory` pins its program.
+pub(super) fn program(directory: &Path) -> PathBuf {
+    directory.join("program")
+}
+
+/// Where a daemon that pins in `directory` pins an interface's link.
+pub(super) fn link(directory: &Path, interface: &str) -> PathBuf {
+    directory.join(format!("{LINK}{interface}"))
+}
+
+/// The maps that a daemon pinned, for whoever reads them beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedMaps {
+    directory: PathBuf,
+    half: u32,
+}
+
+impl PinnedMaps {
+    /// The maps pinned under `[xdp] pin`, whatever capacity they were made for; `None`: there are none.
+    ///
+    /// # Errors
+    /// Their layout is another version's.
+    pub fn find(pin: &Path) -> Result<Option<Self>, Error> {
+        let mut all: Vec<PathBuf> = entries(pin).filter(|path| starts_with(path, MAPS)).collect();
+        all.sort();
+        let ours = format!("{MAPS}v{LAYOUT}-");
+        let half = |path: &Path| path.file_name()?.to_str()?.strip_prefix(&ours)?.parse().ok();
+        let mut found =
+            all.iter().filter_map(|path| Some(PinnedMaps { half: half(path)?, directory: path.clone() }));
+        match (found.next(), all.first()) {
+            (None, Some(other)) => Err(Error::new(format!(
+                "{} is of another version of dns-xdp: use the one that runs, or let this one take over with \
+                 dns-xdp run --replace",
+                other.display()
+            ))),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// Their directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Slots in a half of the table.
+    pub(super) fn half(&self) -> u32 {
+        self.half
+    }
+
+    /// Where a map is pinned.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 }
 
@@ -188,4 +243,22 @@ pub(super) fn remove(path: &Path) {
 
 fn on_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|filesystem| filesystem.filesystem_type() == BPF_FS_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pinned_maps_are_found_by_their_version_whatever_their_size() {
+        let pin = tempfile::tempdir().unwrap();
+        assert_eq!(PinnedMaps::find(pin.path()).unwrap(), None);
+        assert_eq!(PinnedMaps::find(&pin.path().join("missing")).unwrap(), None);
+        fs::create_dir(pin.path().join(format!("maps-v{}-9", LAYOUT + 1))).unwrap();
+        let message = PinnedMaps::find(pin.path()).unwrap_err().to_string();
+        assert!(message.contains("another version"), "{message}");
+        fs::create_dir(pin.path().join(format!("maps-v{LAYOUT}-36"))).unwrap();
+        let found = PinnedMaps::find(pin.path()).unwrap().unwrap();
+        assert_eq!((found.half(), found.map("ZONE")), (36, found.directory().join("ZONE")));
+    }
 }

@@ -1,6 +1,6 @@
 //! The loaded object, and its attachment to an interface.
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
@@ -22,8 +22,8 @@ const LOG_LEVEL: aya_log::Level = aya_log::Level::Debug;
 
 /// How an object is loaded.
 pub(super) struct Options<'a> {
-    /// Where its maps are pinned, or to be pinned; `None`: nowhere.
-    pub(super) pins: Option<&'a Pins>,
+    /// The maps that are pinned, or to be pinned, with their places; the others are this object's own.
+    pub(super) pinned: &'a [(&'static str, PathBuf)],
     /// Slots in a half of the table.
     pub(super) half: u32,
     /// The served addresses.
@@ -39,17 +39,14 @@ pub(super) fn load(options: &Options<'_>) -> Result<Ebpf, Error> {
     let seed = locals_seed(options.locals);
     let port = options.port.to_be();
     let log_level = if options.log { LOG_LEVEL as u8 } else { 0 };
-    let pinned = [table::ZONE, table::NAMES, table::MORE, table::LEASE, table::COUNTERS];
     let mut loader = EbpfLoader::new();
     loader.map_max_entries(table::NAMES, 2 * options.half);
     loader.map_max_entries(table::MORE, 2 * options.half);
     loader.override_global(table::PORT, &port, true);
     loader.override_global(table::LOCALS_SEED, &seed, true);
     loader.override_global(aya_log::LEVEL, &log_level, true);
-    if let Some(pins) = options.pins {
-        for name in pinned {
-            loader.map_pin_path(name, pins.map(name));
-        }
+    for (name, path) in options.pinned {
+        loader.map_pin_path(name, path);
     }
     let mut object = loader.load(RESPONDER).map_err(|error| Error::loading(error.into()))?;
     let mut slots: Array<MapData, [u8; size_of::<Local>()]> = take(&mut object, table::LOCALS)?;

@@ -1,24 +1,32 @@
 //! The program on no interface: run over packets of the caller's by BPF_PROG_TEST_RUN, for tests and benchmarks.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::programs::{ProgramFd, TestRun, TestRunOptions};
+use aya::programs::{ProgramFd, ProgramInfo, TestRun, TestRunOptions};
 use dns_xdp_ebpf::frame::Frame;
+use dns_xdp_ebpf::outcome::{Action, Outcome};
 use dns_xdp_ebpf::table::{self, Local};
 
 use super::maps::{self, Maps, Renewal};
+use super::pins::{self, PinnedMaps};
 use super::{Error, layout, program};
 use crate::zone::Zone;
 
 /// The interface that packets of BPF_PROG_TEST_RUN come in by: the loopback of the caller's network namespace.
 const LOOPBACK: u32 = 1;
 
-/// The loaded program with maps of its own.
+/// Of `enum xdp_action`.
+pub(super) const XDP_TX: u32 = 3;
+
+/// The loaded program, with maps of its own or over the table of a daemon's.
 pub struct Unattached {
     object: Ebpf,
     maps: Maps,
+    /// The table is a daemon's, and its zone is not ours to publish.
+    borrowed: bool,
 }
 
 /// What the kernel says about the loaded program.
@@ -35,19 +43,44 @@ pub struct Size {
 impl Unattached {
     /// Loads the program for these served addresses behind this MAC address; its lease lives for ever.
     pub fn load(addresses: &[IpAddr], mac: [u8; 6], port: u16, capacity: u32) -> Result<Self, Error> {
-        let half = layout::half(capacity);
+        Self::load_over(&[], layout::half(capacity), addresses, mac, port)
+    }
+
+    /// As [`Unattached::load`], over the table that a daemon pinned: it answers what that daemon publishes, with a
+    /// lease and counters of its own.
+    pub fn over(pinned: &PinnedMaps, addresses: &[IpAddr], mac: [u8; 6], port: u16) -> Result<Self, Error> {
+        let table = [table::ZONE, table::NAMES, table::MORE].map(|name| (name, pinned.map(name)));
+        if let Some((_, missing)) = table.iter().find(|(_, path)| !path.exists()) {
+            return Err(Error::new(format!("{} is gone: the daemon has unloaded", missing.display())));
+        }
+        Self::load_over(&table, pinned.half(), addresses, mac, port)
+    }
+
+    fn load_over(
+        pinned: &[(&'static str, PathBuf)],
+        half: u32,
+        addresses: &[IpAddr],
+        mac: [u8; 6],
+        port: u16,
+    ) -> Result<Self, Error> {
         let locals: Vec<Local> =
             addresses.iter().map(|address| Local::new(LOOPBACK, *address, mac)).collect();
-        let options = program::Options { pins: None, half, locals: &locals, port, log: false };
+        let options = program::Options { pinned, half, locals: &locals, port, log: false };
         let mut object = program::load(&options)?;
         let maps = Maps::take(&mut object, half)?;
-        let mut loaded = Unattached { object, maps };
+        let mut loaded = Unattached { object, maps, borrowed: !pinned.is_empty() };
         loaded.renew(None)?;
         Ok(loaded)
     }
 
     /// As [`super::Datapath::publish`].
+    ///
+    /// # Errors
+    /// As there, and when the table is a daemon's.
     pub fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
+        if self.borrowed {
+            return Err(Error::new("the table is a daemon's, which alone publishes to it"));
+        }
         self.maps.publish(zone)
     }
 
@@ -69,9 +102,29 @@ impl Unattached {
         Ok((result.return_value, after))
     }
 
+    /// The program's answer to a query; `None` where it leaves that to the responder.
+    pub fn answer(&self, query: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let (action, frame) = self.run(query)?;
+        Ok((action == XDP_TX).then_some(frame))
+    }
+
     /// As [`super::Datapath::counters`].
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
         self.maps.counters()
+    }
+
+    /// How many queries the program has not answered itself.
+    pub fn unanswered(&self) -> Result<u64, Error> {
+        let counters = self.counters()?;
+        let others = Outcome::ALL.iter().filter(|outcome| outcome.action() != Action::Transmit);
+        Ok(others.filter_map(|outcome| counters.get(outcome.text())).sum())
+    }
+
+    /// Whether the program that a daemon pinned under `[xdp] pin` is this one; `None`: there is none.
+    pub fn is_pinned(&self, pin: &Path) -> Option<bool> {
+        let pinned = ProgramInfo::from_pin(pins::program(pin)).ok()?;
+        let this = program::program(&self.object, table::RESPONDER).ok()?.info().ok()?;
+        Some(this.tag() == pinned.tag())
     }
 
     /// The program, to be called by another.

@@ -1,0 +1,171 @@
+//! The kinds of query that a zone can be asked, each with the names that have an answer of that kind.
+use std::hash::{BuildHasher, RandomState};
+
+use hickory_proto::rr::{Name, RecordType};
+
+use super::query::{Edns, Query, Route};
+
+/// A kind of query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    /// For the operator: `A, OPT, over IPv6`.
+    pub text: String,
+    /// One query for each name; not empty.
+    pub frames: Vec<Vec<u8>>,
+}
+
+/// The ways to the server: one for every kind, and one over IPv6 where the server is asked over both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routes {
+    /// Over IPv4, unless the server has IPv6 alone.
+    pub first: Route,
+    /// Over IPv6.
+    pub second: Option<Route>,
+}
+
+/// How a kind of query is put, and how it is answered.
+struct Form {
+    text: &'static str,
+    qtype: RecordType,
+    edns: Edns,
+    answer: Expected,
+    /// Asked over the second route too.
+    twice: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Record,
+    Records,
+    NoData,
+    NxDomain,
+}
+
+const FORMS: [Form; 9] = [
+    form("A", RecordType::A, Edns::None, Expected::Record),
+    Form { twice: true, ..form("A, OPT", RecordType::A, Edns::Opt, Expected::Record) },
+    form("A, OPT with a cookie", RecordType::A, Edns::Cookie, Expected::Record),
+    form("A of several addresses", RecordType::A, Edns::None, Expected::Records),
+    form("AAAA", RecordType::AAAA, Edns::None, Expected::Record),
+    Form { twice: true, ..form("AAAA, OPT", RecordType::AAAA, Edns::Opt, Expected::Record) },
+    form("NODATA", RecordType::HTTPS, Edns::None, Expected::NoData),
+    form("NXDOMAIN", RecordType::A, Edns::None, Expected::NxDomain),
+    form("NXDOMAIN, OPT with a cookie", RecordType::A, Edns::Cookie, Expected::NxDomain),
+];
+
+const fn form(text: &'static str, qtype: RecordType, edns: Edns, answer: Expected) -> Form {
+    Form { text, qtype, edns, answer, twice: false }
+}
+
+/// Names that do not exist are as many as those that do, and at least these.
+const MISSING_MIN: usize = 16;
+
+/// The kinds of query that have an answer. `ask` puts a query to the program and returns its answer, `None` where it
+/// leaves that to the responder; names of which the program does not know what the configuration says are left out.
+///
+/// # Errors
+/// Those of `ask`.
+pub fn kinds<E>(
+    apex: &Name,
+    names: &[Name],
+    routes: &Routes,
+    mut ask: impl FnMut(&[u8]) -> Result<Option<Vec<u8>>, E>,
+) -> Result<Vec<Kind>, E> {
+    let missing = missing(apex, names.len().max(MISSING_MIN));
+    let second = FORMS.iter().filter(|form| form.twice).zip(std::iter::repeat(routes.second));
+    let first = FORMS.iter().zip(std::iter::repeat(Some(routes.first)));
+    let mut kinds = Vec::new();
+    for (form, route) in first.chain(second) {
+        let Some(route) = route else { continue };
+        let asked = if form.answer == Expected::NxDomain { &missing } else { names };
+        let mut frames = Vec::new();
+        for qname in asked {
+            let frame = Query { qname, qtype: form.qtype, edns: form.edns }.frame(&route);
+            let answer = ask(&frame)?;
+            if answer.is_some_and(|answer| form.answer.is(&answer, &route)) {
+                frames.push(frame);
+            }
+        }
+        if !frames.is_empty() {
+            kinds.push(Kind { text: format!("{}{}", form.text, route.text()), frames });
+        }
+    }
+    Ok(kinds)
+}
+
+impl Expected {
+    /// Whether a frame holds this answer: by the response code, TC and the count of records in its header.
+    fn is(self, frame: &[u8], route: &Route) -> bool {
+        let message = frame.get(route.headers()..).and_then(|message| message.first_chunk::<12>());
+        let Some(&[_, _, flags, rcode, _, _, high, low, ..]) = message else { return false };
+        match (self, flags & 2, rcode & 0xf, u16::from_be_bytes([high, low])) {
+            (Expected::Record, 0, 0, records) => records == 1,
+            (Expected::Records, 0, 0, records) => records > 1,
+            (Expected::NoData, 0, 0, records) => records == 0,
+            (Expected::NxDomain, 0, rcode, _) => rcode == 3,
+            _ => false,
+        }
+    }
+}
+
+/// Names that nobody has, below the apex; none where it leaves no room for them.
+fn missing(apex: &Name, count: usize) -> Vec<Name> {
+    let random = RandomState::new();
+    let label = |nth: usize| format!("nx-{:08x}", random.hash_one(nth) >> 32);
+    (0..count)
+        .filter_map(|nth| Name::from_ascii(label(nth)).and_then(|name| name.append_domain(apex)).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::super::query::Between;
+    use super::*;
+
+    fn routes() -> Routes {
+        let between = Between::Ipv4([Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)]);
+        let first = Route { between, mac: [2, 0, 0, 0, 0, 1], port: 53 };
+        let second =
+            Route { between: Between::Ipv6([Ipv6Addr::from_bits(1), Ipv6Addr::from_bits(2)]), ..first };
+        Routes { first, second: Some(second) }
+    }
+
+    /// A program that has one A record for every name but those that begin with `nx`, and no other type.
+    fn ask(frame: &[u8]) -> Result<Option<Vec<u8>>, ()> {
+        let message = if frame[12] == 8 { 42 } else { 62 };
+        let mut answer = frame.to_vec();
+        let is_missing = frame[message + 13..].starts_with(b"nx");
+        let qtype = &frame[message + 12 + b"\x02??\x07example\x00".len() + if is_missing { 9 } else { 0 }..];
+        answer[message + 3] = if is_missing { 3 } else { 0 };
+        answer[message + 7] = u8::from(!is_missing && qtype.starts_with(&[0, 1]));
+        Ok(Some(answer))
+    }
+
+    #[test]
+    fn only_kinds_that_the_zone_can_answer_are_asked() {
+        let apex = Name::from_ascii("example.").unwrap();
+        let names = ["n1", "n2"].map(|label| Name::from_ascii(label).unwrap().append_domain(&apex).unwrap());
+        let kinds = kinds(&apex, &names, &routes(), ask).unwrap();
+        let found: Vec<(&str, usize)> =
+            kinds.iter().map(|kind| (kind.text.as_str(), kind.frames.len())).collect();
+        let expected = [
+            ("A", 2),
+            ("A, OPT", 2),
+            ("A, OPT with a cookie", 2),
+            ("NODATA", 2),
+            ("NXDOMAIN", 16),
+            ("NXDOMAIN, OPT with a cookie", 16),
+            ("A, OPT, over IPv6", 2),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_query_that_the_program_leaves_alone_is_not_timed() {
+        let apex = Name::from_ascii("example.").unwrap();
+        let kinds = kinds(&apex, std::slice::from_ref(&apex), &routes(), |_| Ok::<_, ()>(None)).unwrap();
+        assert_eq!(kinds, []);
+    }
+}

@@ -1,0 +1,201 @@
+//! A program under the clock: what one run of it takes, by BPF_PROG_TEST_RUN.
+//!
+//! A run leaves the packet changed, so the program is called by another that puts the packet back first; the time of
+//! the same caller with a program that does nothing is taken away. Of several rounds the least counts: whatever made
+//! the others longer is not the program's.
+use aya::maps::{Array, MapData, ProgramArray};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::maps::take;
+use super::unattached::XDP_TX;
+use super::{Error, TESTBED, Unattached, program};
+
+/// The longest frame, as the testbed has it: a query for the longest name fits.
+const FRAME_MAX: usize = 8 * 46;
+/// The frame's length, its last eight octets, and the frame.
+const TEMPLATE_LENGTH: usize = 8 + 8 + FRAME_MAX;
+/// Most frames that are run in turn.
+const FRAMES_MAX: usize = 1 << 16;
+
+const TEMPLATE: &str = "TEMPLATE";
+const VARIANT: &str = "VARIANT";
+const TURN: &str = "TURN";
+const START: &str = "START";
+const TIMED: &str = "TIMED";
+/// Calls the program under the clock.
+const RESTORE: &str = "restore";
+/// Does nothing.
+const TRANSMIT: &str = "transmit";
+
+/// The caller with its frames.
+pub struct Stopwatch {
+    testbed: Ebpf,
+    templates: Array<MapData, [u8; TEMPLATE_LENGTH]>,
+    variants: Array<MapData, u64>,
+    turn: Array<MapData, [u8; 24]>,
+    start: Array<MapData, [u8; 16]>,
+    timed: ProgramArray<MapData>,
+}
+
+/// What is put under the clock.
+#[derive(Clone, Copy)]
+pub enum Timed<'a> {
+    /// The program that answers.
+    Responder(&'a Unattached),
+    /// A program of the testbed, by its name.
+    Testbed(&'a str),
+}
+
+/// The least of the rounds so far, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Least {
+    with_program: f64,
+    without: f64,
+}
+
+impl Least {
+    /// No round yet.
+    pub const NONE: Least = Least { with_program: f64::MAX, without: f64::MAX };
+
+    /// What one run of the program takes.
+    pub fn ns(self) -> f64 {
+        (self.with_program - self.without).max(0.0)
+    }
+}
+
+impl Stopwatch {
+    /// Loads the caller with room for this many frames. The thread stays on its CPU from then on.
+    pub fn load(frames: usize) -> Result<Self, Error> {
+        stay()?;
+        let room = frames.clamp(1, FRAMES_MAX).next_power_of_two();
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(TEMPLATE, u32::try_from(room).unwrap_or(u32::MAX));
+        loader.map_max_entries(VARIANT, u32::try_from(room).unwrap_or(u32::MAX));
+        let mut testbed = loader.load(TESTBED).map_err(|error| Error::loading(error.into()))?;
+        let names: Vec<String> = testbed.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            let program = program::program_mut(&mut testbed, &name)?;
+            program.load().map_err(|error| Error::loading(error.into()))?;
+        }
+        let templates = take(&mut testbed, TEMPLATE)?;
+        let (variants, turn) = (take(&mut testbed, VARIANT)?, take(&mut testbed, TURN)?);
+        let start = take(&mut testbed, START)?;
+        let timed = take(&mut testbed, TIMED)?;
+        Ok(Stopwatch { testbed, templates, variants, turn, start, timed })
+    }
+
+    /// Sets the frames that are run in turn. Where their number is no power of two, some come twice in a turn.
+    ///
+    /// # Errors
+    /// There is none, or one is longer than a query for the longest name.
+    pub fn frames(&mut self, frames: &[Vec<u8>]) -> Result<(), Error> {
+        let room = self.templates.len() as usize;
+        if frames.is_empty() || frames.len() > room {
+            return Err(Error::new(format!(
+                "{} frames are to be timed, there is room for {room}",
+                frames.len()
+            )));
+        }
+        let turn = frames.len().next_power_of_two();
+        let variants_at = variants_at(frames);
+        let templates = if variants_at == 0 { turn } else { 1 };
+        for (nth, frame) in (0..).zip(frames.iter().cycle().take(turn)) {
+            if variants_at != 0 {
+                let variant =
+                    frame[variants_at..].first_chunk().map_or(0, |eight| u64::from_ne_bytes(*eight));
+                self.variants.set(nth, variant, 0).map_err(|error| Error::map(VARIANT, error))?;
+            }
+            if (nth as usize) < templates {
+                let set = self.templates.set(nth, template(frame)?, 0);
+                set.map_err(|error| Error::map(TEMPLATE, error))?;
+            }
+        }
+        let variants = if variants_at == 0 { 1 } else { turn };
+        let numbers = [templates as u64 - 1, variants as u64 - 1, variants_at as u64];
+        let mut octets = [0; 24];
+        octets.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(eight, n)| *eight = n.to_ne_bytes());
+        self.turn.set(0, octets, 0).map_err(|error| Error::map(TURN, error))
+    }
+
+    /// One round of `repeat` runs of the program, and as many without it.
+    ///
+    /// # Errors
+    /// The program did not answer the last frame.
+    pub fn round(&mut self, timed: Timed<'_>, repeat: u32, least: &mut Least) -> Result<(), Error> {
+        least.with_program = least.with_program.min(self.once(timed, repeat)?);
+        least.without = least.without.min(self.once(Timed::Testbed(TRANSMIT), repeat)?);
+        Ok(())
+    }
+
+    fn once(&mut self, timed: Timed<'_>, repeat: u32) -> Result<f64, Error> {
+        let program = match timed {
+            Timed::Responder(responder) => responder.program()?,
+            Timed::Testbed(name) => &self.descriptor(name)?,
+        };
+        self.timed.set(0, program, 0).map_err(|error| Error::map(TIMED, error))?;
+        self.start.set(0, [0; 16], 0).map_err(|error| Error::map(START, error))?;
+        let packet = [0; 128];
+        let options = TestRunOptions { data_in: Some(&packet), repeat, ..TestRunOptions::new() };
+        let result = program::program(&self.testbed, RESTORE)?.test_run(options);
+        let result = result.map_err(|error| Error::new("cannot time the program").because_of(error))?;
+        if result.return_value != XDP_TX {
+            let action = result.return_value;
+            return Err(Error::new(format!("a timed query was not answered: the program returned {action}")));
+        }
+        Ok(result.duration.as_nanos() as f64)
+    }
+
+    fn descriptor(&self, name: &str) -> Result<ProgramFd, Error> {
+        let program = program::program(&self.testbed, name)?;
+        let descriptor = program.fd().map_err(|error| Error::loading(error.into()))?;
+        descriptor
+            .try_clone()
+            .map_err(|error| Error::new(format!("cannot keep program {name}")).because(error))
+    }
+}
+
+/// Clocks of two CPUs, and their caches, are not to be compared.
+fn stay() -> Result<(), Error> {
+    let mut here = CpuSet::new();
+    let stayed = sched_getcpu()
+        .and_then(|cpu| here.set(cpu))
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &here));
+    stayed.map_err(|errno| Error::new("cannot keep to one CPU").because(errno.into()))
+}
+
+/// Where the eight octets begin in which alone several frames differ; 0: there are no such eight.
+fn variants_at(frames: &[Vec<u8>]) -> usize {
+    let (first, others) = match frames {
+        [first, others @ ..] if !others.is_empty() => (first, others),
+        _ => return 0,
+    };
+    let differing = |frame: &Vec<u8>| {
+        let differs = |at: &usize| frame.get(*at) != first.get(*at);
+        let positions = 0..first.len().max(frame.len());
+        Some((positions.clone().find(differs)?, positions.rev().find(differs)?))
+    };
+    let spans: Vec<(usize, usize)> = others.iter().filter_map(differing).collect();
+    let from = spans.iter().map(|span| span.0).min().unwrap_or(0);
+    let to = spans.iter().map(|span| span.1).max().unwrap_or(usize::MAX);
+    if to < from + 8 && from + 8 <= first.len() && others.iter().all(|frame| frame.len() == first.len()) {
+        from
+    } else {
+        0
+    }
+}
+
+/// A frame as the caller wants it.
+fn template(frame: &[u8]) -> Result<[u8; TEMPLATE_LENGTH], Error> {
+    let length = frame.len();
+    let (true, Some(last)) = (length <= FRAME_MAX, frame.last_chunk::<8>()) else {
+        return Err(Error::new(format!("a frame to be timed has {length} octets, not 8 to {FRAME_MAX}")));
+    };
+    let mut template = [0; TEMPLATE_LENGTH];
+    template[..8].copy_from_slice(&(length as u64).to_ne_bytes());
+    template[8..16].copy_from_slice(last);
+    template[16..16 + length].copy_from_slice(frame);
+    Ok(template)
+}
