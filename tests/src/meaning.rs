@@ -1,50 +1,51 @@
-//! What a response says, however it is compressed.
-use hickory_proto::op::{Message, Metadata};
+//! What an answer says, however it is compressed: two answers that mean the same are equal here.
+use hickory_proto::op::{Edns, Message, Metadata};
 use hickory_proto::rr::Record;
-use hickory_proto::serialize::binary::BinEncodable;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable};
 
-/// Octets of a header (RFC 1035, section 4.1.1).
-const HEADER: usize = 12;
-
-/// A response taken apart; two that are equal say the same.
+/// What an answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meaning {
-    /// Id, opcode, flags and rcode, an OPT record's part of it included.
+    /// Id, flags and response code.
     pub metadata: Metadata,
-    /// The question as it is spelt.
+    /// The question in wire form, case and all.
     pub question: Vec<u8>,
-    /// The answer section, in the order of the records.
+    /// The records of the answer section, in their order, which is that of the rotation.
     pub answers: Vec<String>,
-    /// The authority section.
+    /// The records of the authority section.
     pub authorities: Vec<String>,
-    /// The additional section, without OPT.
+    /// The records of the additional section, without OPT.
     pub additionals: Vec<String>,
     /// The OPT record.
-    pub edns: Option<String>,
+    pub edns: Option<Edns>,
 }
 
 impl Meaning {
-    /// Reads a response.
+    /// Reads a message to its end.
     ///
     /// # Errors
-    /// It is no DNS message.
+    /// When it is none, or has something behind it.
     pub fn of(bytes: &[u8]) -> Result<Meaning, String> {
-        let message = Message::from_vec(bytes).map_err(|error| format!("{error}: {bytes:02x?}"))?;
+        let mut decoder = BinDecoder::new(bytes);
+        let message = Message::read(&mut decoder)
+            .map_err(|error| format!("the message cannot be read: {error}: {bytes:02x?}"))?;
+        if !decoder.is_empty() {
+            return Err(format!("the message has something behind it: {bytes:02x?}"));
+        }
         let question = message.queries.iter().map(|query| query.to_bytes().map_or(0, |bytes| bytes.len()));
         let question: usize = question.sum();
-        // In their order, which is that of the rotation.
         let records = |records: &[Record]| records.iter().map(ToString::to_string).collect();
         Ok(Meaning {
             metadata: message.metadata,
-            question: bytes[HEADER..HEADER + question].to_vec(),
+            question: bytes[12..12 + question].to_vec(),
             answers: records(&message.answers),
             authorities: records(&message.authorities),
             additionals: records(&message.additionals),
-            edns: message.edns.map(|opt| format!("{opt:?}")),
+            edns: message.edns,
         })
     }
 
-    /// In a word: the rcode, whether there are answers, or that they did not fit.
+    /// Which kind of answer this is.
     pub fn kind(&self) -> String {
         let rcode = format!("{:?}", self.metadata.response_code);
         match (self.metadata.truncation, self.answers.is_empty()) {

@@ -39,6 +39,20 @@ pub fn octets(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
         .prop_map(|(message, disturbance)| disturbed(message.bytes(), &disturbance))
 }
 
+/// The same messages, each with an identification that no neighbour has; one after the other they turn a rotating RRset
+/// to each of its places.
+pub fn identified(messages: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    // An odd step goes through all identifications.
+    let ids = (0..=u16::MAX).cycle().map(|nth| nth.wrapping_mul(0x9e37));
+    let identify = |(mut message, id): (Vec<u8>, u16)| {
+        if let [high, low, ..] = &mut *message {
+            [*high, *low] = id.to_be_bytes();
+        }
+        message
+    };
+    messages.into_iter().zip(ids).map(identify).collect()
+}
+
 fn disturbance() -> impl Strategy<Value = Disturbance> {
     prop_oneof![9 => Just(Vec::new()), 1 => vec((any::<Index>(), any::<u8>()), 1..4)]
 }
