@@ -79,7 +79,7 @@ fn main() -> Result<()> {
         println!("{name:32} {:8.1}", least[nth] - base);
     }
     for (nth, row) in rows.iter().enumerate() {
-        println!("{:32} {:8.1}", row.0, least[nth+4] - base);
+        println!("{:32} {:8.1}", row.0, least[nth + 4] - base);
     }
     println!("base {base}");
     for count in [16, 1024, 65_536] {
