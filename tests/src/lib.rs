@@ -11,19 +11,27 @@
 //!
 //! Beside it stands the packet table: [`table`] has the rows, [`frames`] builds their packets and takes the answers
 //! apart, [`host`] and [`mod@kernel`] run the path of a query over them.
+//!
+//! The laws compare the [`meaning`] of two answers to one of the generated [`queries`]; on the wire they are asked
+//! through [`exchange`], and [`nsd`] serves what [`mod@zone_file`] writes.
 pub mod ask;
 pub mod cluster;
 pub mod dig;
+pub mod exchange;
 pub mod frames;
 pub mod host;
 pub mod interrupt;
 pub mod kernel;
+pub mod meaning;
 pub mod netns;
 pub mod network;
 pub mod node;
+pub mod nsd;
 pub mod parent;
 pub mod plan;
 pub mod process;
+pub mod queries;
 pub mod run;
 pub mod table;
 pub mod wait;
+pub mod zone_file;

@@ -1,22 +1,15 @@
 //! The parent zone on NSD: the delegation of the cluster's zone with glue, as an operator would write it.
 use std::fmt::Write as _;
-use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 
-use crate::dig::dig;
 use crate::netns::Namespace;
 use crate::network::Network;
 use crate::node::Node;
+use crate::nsd::Nsd;
 use crate::plan::ZONE;
-use crate::process;
 use crate::run::Run;
-use crate::wait;
 
 /// The parent zone.
 pub const PARENT: &str = "example.com";
@@ -29,7 +22,7 @@ pub const ADDRESSES: [IpAddr; 2] =
 pub struct Parent {
     /// Where it lives.
     pub namespace: Namespace,
-    server: Child,
+    server: Nsd,
 }
 
 impl Parent {
@@ -39,26 +32,13 @@ impl Parent {
     /// When NSD is not installed or does not come up.
     pub fn start(run: &Run, network: &mut Network, nodes: &[Node]) -> Result<Self> {
         let (namespace, _) = network.plug(run, "parent", &ADDRESSES)?;
-        let directory = run.directory();
-        fs::write(directory.join("parent.zone"), zone(nodes)).context("cannot write the parent zone")?;
-        fs::write(directory.join("nsd.conf"), configuration(&directory)).context("cannot write nsd.conf")?;
-        let log = directory.join("nsd.log");
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = Command::new("nsd");
-        command.arg("-d").arg("-c").arg(directory.join("nsd.conf"));
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
-        let server = namespace.spawn(&mut command).context("is nsd installed?")?;
-        let parent = Parent { namespace, server };
-        let first = wait::until("nsd answers", Duration::from_secs(10), || {
-            dig(&parent.namespace, ADDRESSES[0], &[PARENT, "SOA"])
-        });
-        first.map_err(|error| anyhow!("{error:#}\n{}", process::tail(&log, 10)))?;
-        Ok(parent)
+        let server = Nsd::start(&namespace, &run.directory(), &ADDRESSES, PARENT, &zone(nodes))?;
+        Ok(Parent { namespace, server })
     }
 
     /// Kills the server.
     pub fn end(&mut self) {
-        self.server.kill().and_then(|()| self.server.wait()).ok();
+        self.server.end();
     }
 }
 
@@ -79,26 +59,4 @@ fn zone(nodes: &[Node]) -> String {
         write!(zone, "{ZONE}. NS {ns}\n{ns} A {ipv4}\n{ns} AAAA {ipv6}\n").expect("a String takes all");
     }
     zone
-}
-
-fn configuration(directory: &Path) -> String {
-    let directory = directory.display();
-    format!(
-        "server:\n\
-         \tip-address: {}\n\
-         \tip-address: {}\n\
-         \tusername: \"\"\n\
-         \tzonesdir: \"{directory}\"\n\
-         \tpidfile: \"{directory}/nsd.pid\"\n\
-         \tdatabase: \"\"\n\
-         \txfrdfile: \"{directory}/nsd.xfrd\"\n\
-         \txfrdir: \"{directory}\"\n\
-         \tzonelistfile: \"{directory}/nsd.zones\"\n\
-         remote-control:\n\
-         \tcontrol-enable: no\n\
-         zone:\n\
-         \tname: {PARENT}\n\
-         \tzonefile: parent.zone\n",
-        ADDRESSES[0], ADDRESSES[1]
-    )
 }

@@ -1,6 +1,4 @@
 //! The law: an answer of the program means what the responder's answer to the same message means.
-mod queries;
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -11,10 +9,9 @@ use dns_xdp_ebpf::outcome::Action;
 use dns_xdp_tests::frames::{Datagram, reply};
 use dns_xdp_tests::host::Server;
 use dns_xdp_tests::kernel;
+use dns_xdp_tests::meaning::Meaning;
+use dns_xdp_tests::queries;
 use dns_xdp_tests::table::zone::{CAPACITY, PORT, SERVER, SERVER_MAC, zone};
-use hickory_proto::op::{Message, Metadata};
-use hickory_proto::rr::Record;
-use hickory_proto::serialize::binary::BinEncodable;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use proptest::{prop_assert, prop_assert_eq};
 
@@ -83,9 +80,11 @@ fn hold(zone: &Zone, query: &Datagram, path: &Path<'_>) -> Result<String, TestCa
     let theirs = respond(&query.message, Transport::Udp, Some(zone), b"node1");
     match action {
         Action::Transmit => {
-            let ours = Meaning::of(&reply::message(query, &after).map_err(TestCaseError::fail)?)?;
+            let ours = reply::message(query, &after).and_then(|message| Meaning::of(&message));
+            let ours = ours.map_err(TestCaseError::fail)?;
             let theirs = theirs.ok_or_else(|| TestCaseError::fail("the responder keeps silent"))?;
-            prop_assert_eq!(&ours, &Meaning::of(&theirs.message)?);
+            let theirs = Meaning::of(&theirs.message).map_err(TestCaseError::fail)?;
+            prop_assert_eq!(&ours, &theirs);
             Ok(ours.kind())
         }
         Action::Pass => {
@@ -95,44 +94,6 @@ fn hold(zone: &Zone, query: &Datagram, path: &Path<'_>) -> Result<String, TestCa
         Action::Drop => {
             prop_assert!(theirs.is_none(), "the responder answers what the program drops");
             Ok("dropped".to_owned())
-        }
-    }
-}
-
-/// What an answer says, however it is compressed.
-#[derive(Debug, PartialEq, Eq)]
-struct Meaning {
-    metadata: Metadata,
-    question: Vec<u8>,
-    answers: Vec<String>,
-    authorities: Vec<String>,
-    additionals: Vec<String>,
-    edns: Option<String>,
-}
-
-impl Meaning {
-    fn of(bytes: &[u8]) -> Result<Meaning, TestCaseError> {
-        let message = Message::from_vec(bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let question = message.queries.iter().map(|query| query.to_bytes().map_or(0, |bytes| bytes.len()));
-        let question: usize = question.sum();
-        // In their order, which is that of the rotation.
-        let records = |records: &[Record]| records.iter().map(ToString::to_string).collect();
-        Ok(Meaning {
-            metadata: message.metadata,
-            question: bytes[12..12 + question].to_vec(),
-            answers: records(&message.answers),
-            authorities: records(&message.authorities),
-            additionals: records(&message.additionals),
-            edns: message.edns.map(|opt| format!("{opt:?}")),
-        })
-    }
-
-    fn kind(&self) -> String {
-        let rcode = format!("{:?}", self.metadata.response_code);
-        match (self.metadata.truncation, self.answers.is_empty()) {
-            (true, _) => "truncated".to_owned(),
-            (false, true) => rcode,
-            (false, false) => rcode + " with answers",
         }
     }
 }

@@ -12,9 +12,9 @@ use crate::setup;
 pub(crate) enum Part {
     /// Everything that runs without privileges, the packet table on host code among it
     Unit,
-    /// The packet table and the laws in the kernel
+    /// The packet table and the laws of the program in the kernel
     Kernel,
-    /// The scenes in network namespaces
+    /// The scenes in network namespaces, and the law that takes another name server
     Net,
 }
 
@@ -32,7 +32,7 @@ impl Part {
         match self {
             Part::Unit => &["test", "--workspace", "--no-fail-fast"],
             Part::Kernel => {
-                &["test", "--workspace", "--test", "packets", "--test", "law_*", "--", "--ignored"]
+                &["test", "--workspace", "--test", "packets", "--test", "law_kernel_*", "--", "--ignored"]
             }
             Part::Net => &[
                 "test",
@@ -40,6 +40,8 @@ impl Part {
                 "--no-fail-fast",
                 "--test",
                 "scenes_*",
+                "--test",
+                "law_fallback_*",
                 "--",
                 "--ignored",
                 "--test-threads=1",

@@ -166,20 +166,24 @@ fn udp_limit(opt: Option<Opt>) -> u16 {
     opt.map_or(PAYLOAD_SIZE_MIN, |opt| opt.payload_size.clamp(PAYLOAD_SIZE_MIN, PAYLOAD_SIZE))
 }
 
-/// What does not fit goes out with TC set and nothing but question and OPT, so that nobody takes a part of an
-/// RRset, or name servers without all of their glue (RFC 9471), for the whole.
+/// What does not fit goes out with TC set and nothing but question and OPT, so that nobody takes a part of an RRset for
+/// the whole. Glue is no part of the answer here, as it is of a referral (RFC 9471): it is left out, which is no
+/// truncation (RFC 2181, section 9), and all of it, so that the first servers are not asked more than the others.
 fn encode(mut message: Message, limit: usize) -> Option<Vec<u8>> {
-    let truncated = |bytes: &[u8]| bytes.get(2).is_some_and(|flags| flags & 0x02 != 0);
-    if let Ok(bytes) = message.to_vec()
-        && bytes.len() <= limit
-        && !truncated(&bytes)
-    {
+    let fitting = |message: &Message| {
+        let truncated = |bytes: &[u8]| bytes.get(2).is_some_and(|flags| flags & 0x02 != 0);
+        message.to_vec().ok().filter(|bytes| bytes.len() <= limit && !truncated(bytes))
+    };
+    if let Some(bytes) = fitting(&message) {
+        return Some(bytes);
+    }
+    message.additionals.clear();
+    if let Some(bytes) = fitting(&message) {
         return Some(bytes);
     }
     message.metadata.truncation = true;
     message.answers.clear();
     message.authorities.clear();
-    message.additionals.clear();
     message.to_vec().ok()
 }
 

@@ -62,6 +62,18 @@ pub fn sized(octets: usize) -> String {
 
 /// The zone under test.
 pub fn zone() -> Zone {
+    made_of("hostmaster", 1, names())
+}
+
+/// The same with so many name servers, `ns1` and on.
+pub fn zone_with_name_servers(count: u8) -> Zone {
+    let servers = (1..=count)
+        .map(|nth| (format!("ns{nth}"), Addresses::new(TTL, [ipv4(nth).into(), ipv6(nth).into()])));
+    made_of("hostmaster", count, names().into_iter().chain(servers))
+}
+
+/// Every name of the zone under test, relative to its apex, with its addresses.
+fn names() -> Vec<(String, Addresses)> {
     let both = |count: u8| (1..=count).flat_map(|nth| [ipv4(nth).into(), ipv6(nth).into()]);
     let rotating = |count| Addresses { rotate: true, ..Addresses::new(TTL, both(count)) };
     let mut names = vec![
@@ -82,24 +94,24 @@ pub fn zone() -> Zone {
         let relative = sized(octets).trim_end_matches(APEX).trim_end_matches('.').to_owned();
         names.push((relative, rotating(if octets == 255 { 16 } else { 1 })));
     }
-    with_contact("hostmaster", names)
+    names
 }
 
 /// A zone whose SOA record is larger than the program holds: a mailbox of 250 octets.
 pub fn zone_with_long_soa() -> Zone {
     let contact = sized(250);
     let node1 = Addresses::new(TTL, [ipv4(1).into()]);
-    with_contact(contact.trim_end_matches(APEX).trim_end_matches('.'), vec![("node1".to_owned(), node1)])
+    made_of(contact.trim_end_matches(APEX).trim_end_matches('.'), 1, [("node1".to_owned(), node1)])
 }
 
-fn with_contact(contact: &str, names: Vec<(String, Addresses)>) -> Zone {
+fn made_of(contact: &str, servers: u8, names: impl IntoIterator<Item = (String, Addresses)>) -> Zone {
     let origin = Origin {
         apex: absolute("@"),
         contact: absolute(contact),
         serial: SERIAL,
         ns_ttl_seconds: 60,
         negative_ttl_seconds: NEGATIVE_TTL,
-        name_servers: vec![absolute("ns1")],
+        name_servers: (1..=servers).map(|nth| absolute(&format!("ns{nth}"))).collect(),
     };
     Zone::new(origin, names.into_iter().map(|(name, addresses)| (absolute(&name), addresses)))
 }

@@ -353,7 +353,7 @@ fn the_id_turns_the_records_of_a_rotating_rrset() {
 }
 
 #[test]
-fn what_does_not_fit_into_a_datagram_is_truncated_to_the_question() {
+fn what_does_not_fit_into_a_datagram_is_truncated_to_the_question_and_glue_is_left_out() {
     let zone = zone(20);
     let ns = ask("demo.example.com.", NS);
     let aaaa = ask("demo.example.com.", AAAA);
@@ -364,12 +364,16 @@ fn what_does_not_fit_into_a_datagram_is_truncated_to_the_question() {
         (aaaa.clone().opt(512, 0, &[]), "NOERROR aa tc 0/0/0 opt=0,1232"),
         (aaaa.clone().opt(whole - 1, 0, &[]), "NOERROR aa tc 0/0/0 opt=0,1232"),
         (aaaa.clone().opt(whole, 0, &[]), "NOERROR aa 20/0/0 opt=0,1232"),
-        (ns.clone().opt(65535, 0, &[]), "NOERROR aa tc 0/0/0 opt=0,1232"),
+        // The glue alone is 20 * 44 bytes.
+        (ns.clone(), "NOERROR aa 20/0/0"),
+        (ns.clone().opt(65535, 0, &[]), "NOERROR aa 20/0/0 opt=0,1232"),
     ];
     for (query, expected) in cases {
         let bytes = answer(Some(&zone), Transport::Udp, &query).unwrap();
         assert_eq!(summary(&bytes), expected);
     }
+    let many = answer(Some(&self::zone(40)), Transport::Udp, &ns).unwrap();
+    assert_eq!(summary(&many), "NOERROR aa tc 0/0/0");
     let bytes = answer(Some(&zone), Transport::Tcp, &ns).unwrap();
     assert_eq!(summary(&bytes), "NOERROR aa 20/0/40");
 }

@@ -1,8 +1,8 @@
 //! Queries of every kind: names in, near and outside a zone, in any case, over any transport, well formed or almost.
+use crate::frames::message::{A, AAAA, CD, DO, IN, Message, OPT, Opt, RD, name, option};
+use crate::frames::{Checksum, Datagram, SERVICE_TAG, TAG};
+use crate::table::zone::{APEX, over_ipv4, over_ipv6, within};
 use dns_xdp::zone::Zone;
-use dns_xdp_tests::frames::message::{A, AAAA, CD, DO, IN, Message, OPT, Opt, RD, name, option};
-use dns_xdp_tests::frames::{Checksum, Datagram, SERVICE_TAG, TAG};
-use dns_xdp_tests::table::zone::{APEX, over_ipv4, over_ipv6, within};
 use hickory_proto::serialize::binary::BinEncodable;
 use proptest::collection::vec;
 use proptest::option::weighted;
@@ -17,25 +17,55 @@ const FOREIGN: &[&str] =
 const TYPES: &[u16] =
     &[0, 2, 5, 6, 12, 13, 15, 16, 33, 35, 37, 39, 41, 43, 46, 64, 65, 127, 128, 249, 250, 252, 255, 256, 257];
 
+/// Octets of a message and what they are made to be.
+type Disturbance = Vec<(Index, u8)>;
+
 /// Messages in their frames, which are themselves well formed.
-pub(crate) fn datagrams(zone: &Zone) -> impl Strategy<Value = Datagram> + use<> {
+pub fn datagrams(zone: &Zone) -> impl Strategy<Value = Datagram> + use<> {
     let tags = select(vec![vec![], vec![(TAG, 5)], vec![(SERVICE_TAG, 6), (TAG, 7)]]);
     let checksum = select(vec![Checksum::Whole, Checksum::Zero, Checksum::Partial]);
-    let disturbances = vec((any::<Index>(), any::<u8>()), 1..4);
-    let disturbance = prop_oneof![9 => Just(Vec::new()), 1 => disturbances];
-    (messages(zone), any::<bool>(), tags, checksum, 0..64_usize, disturbance).prop_map(
+    (messages(zone), any::<bool>(), tags, checksum, 0..64_usize, disturbance()).prop_map(
         |(message, ipv6, tags, checksum, padding, disturbance)| {
             let datagram = if ipv6 { over_ipv6(&message) } else { over_ipv4(&message) };
-            let mut query = Datagram { tags, checksum, padding: vec![0x5a; padding], ..datagram };
-            for (at, octet) in disturbance {
-                *at.get_mut(&mut query.message) = octet;
-            }
-            query
+            let message = disturbed(datagram.message, &disturbance);
+            Datagram { tags, checksum, padding: vec![0x5a; padding], message, ..datagram }
         },
     )
 }
 
-fn messages(zone: &Zone) -> impl Strategy<Value = Message> + use<> {
+/// Messages in wire form, some of them not quite what they were meant to be.
+pub fn octets(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
+    (messages(zone), disturbance())
+        .prop_map(|(message, disturbance)| disturbed(message.bytes(), &disturbance))
+}
+
+/// The same messages, each with an identification that no neighbour has; one after the other they turn a rotating RRset
+/// to each of its places.
+pub fn identified(messages: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    // An odd step goes through all identifications.
+    let ids = (0..=u16::MAX).cycle().map(|nth| nth.wrapping_mul(0x9e37));
+    let identify = |(mut message, id): (Vec<u8>, u16)| {
+        if let [high, low, ..] = &mut *message {
+            [*high, *low] = id.to_be_bytes();
+        }
+        message
+    };
+    messages.into_iter().zip(ids).map(identify).collect()
+}
+
+fn disturbance() -> impl Strategy<Value = Disturbance> {
+    prop_oneof![9 => Just(Vec::new()), 1 => vec((any::<Index>(), any::<u8>()), 1..4)]
+}
+
+fn disturbed(mut message: Vec<u8>, disturbance: &Disturbance) -> Vec<u8> {
+    for (at, octet) in disturbance {
+        *at.get_mut(&mut message) = *octet;
+    }
+    message
+}
+
+/// Messages whose parts are what they are meant to be, or one of them is not.
+pub fn messages(zone: &Zone) -> impl Strategy<Value = Message> + use<> {
     let qtypes = prop_oneof![
         6 => select(vec![A, AAAA]),
         2 => select(TYPES),

@@ -1,0 +1,104 @@
+//! A query as the choices look at it: what of it can be read, whoever has to make sense of the rest.
+use hickory_proto::op::Header;
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
+
+const OPT: u16 = 41;
+const NSID: u16 = 3;
+
+/// How a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Path {
+    UdpOverIpv4,
+    UdpOverIpv6,
+    Tcp,
+}
+
+impl Path {
+    pub(crate) const ALL: [Path; 3] = [Path::UdpOverIpv4, Path::UdpOverIpv6, Path::Tcp];
+}
+
+/// What of a message can be read.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    pub(crate) length: usize,
+    pub(crate) flags: u16,
+    /// Questions, answers, authorities and additionals.
+    pub(crate) counts: [u16; 4],
+    /// In lower case.
+    pub(crate) qname: Option<Name>,
+    pub(crate) qtype: u16,
+    pub(crate) qclass: u16,
+    /// The records behind the first question.
+    pub(crate) records: Vec<Record>,
+}
+
+/// A record of a query.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) rtype: u16,
+    /// The owner is a pointer to another name.
+    pub(crate) compressed: bool,
+    /// The version, where it is an OPT.
+    pub(crate) version: u8,
+    rdata: Vec<u8>,
+}
+
+impl Query {
+    pub(crate) fn of(message: &[u8]) -> Query {
+        let mut query = Query { length: message.len(), ..Query::default() };
+        // As much as there is.
+        query.read(message).ok();
+        query
+    }
+
+    fn read(&mut self, message: &[u8]) -> Result<(), DecodeError> {
+        let mut decoder = BinDecoder::new(message);
+        let counts = Header::read(&mut decoder)?.counts;
+        self.flags = u16::from_be_bytes([message[2], message[3]]);
+        self.counts = [counts.queries, counts.answers, counts.authorities, counts.additionals];
+        self.qname = Some(Name::read(&mut decoder)?.to_lowercase());
+        self.qtype = u16::read(&mut decoder)?;
+        self.qclass = u16::read(&mut decoder)?;
+        while !decoder.is_empty() {
+            let compressed = decoder.peek().is_some_and(|first| first.unverified() >= 0xc0);
+            Name::read(&mut decoder)?;
+            let [rtype, _class] = [u16::read(&mut decoder)?, u16::read(&mut decoder)?];
+            let [_, version, _, _] = u32::read(&mut decoder)?.to_be_bytes();
+            let length = usize::from(u16::read(&mut decoder)?).min(decoder.len());
+            let rdata = decoder.read_slice(length)?.unverified().to_vec();
+            self.records.push(Record { rtype, compressed, version, rdata });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn opcode(&self) -> u16 {
+        self.flags >> 11 & 0xf
+    }
+
+    pub(crate) fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(crate) fn opts(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| record.rtype == OPT)
+    }
+
+    /// How often the server's identity is asked for.
+    pub(crate) fn nsids(&self) -> usize {
+        self.opts().flat_map(|opt| opt.options()).filter(|code| *code == NSID).count()
+    }
+}
+
+impl Record {
+    fn options(&self) -> Vec<u16> {
+        let mut codes = Vec::new();
+        let mut rest = &self.rdata[..];
+        while let [code_high, code_low, length_high, length_low, behind @ ..] = rest {
+            codes.push(u16::from_be_bytes([*code_high, *code_low]));
+            let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
+            rest = behind.get(length..).unwrap_or_default();
+        }
+        codes
+    }
+}

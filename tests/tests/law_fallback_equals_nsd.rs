@@ -1,0 +1,273 @@
+//! The law: the responder's answer means what NSD's answer from the same zone means, or the difference is a choice.
+mod choices;
+mod forms;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use choices::{CHOICES, Difference, NAME_SERVERS, Path, Query};
+use dns_xdp::responder::{Responder, bind};
+use dns_xdp::zone::Zone;
+use dns_xdp_tests::exchange::{Tcp, Udp};
+use dns_xdp_tests::frames::Checksum;
+use dns_xdp_tests::meaning::Meaning;
+use dns_xdp_tests::netns::Namespace;
+use dns_xdp_tests::nsd::{IDENTITY, Nsd};
+use dns_xdp_tests::queries;
+use dns_xdp_tests::run::Run;
+use dns_xdp_tests::table::zone::{APEX, zone_with_name_servers};
+use dns_xdp_tests::zone_file::zone_file;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+const DNS_PORT: u16 = 53;
+/// Messages on their way at a time.
+const WINDOW: usize = 64;
+/// NSD sends a hundred FORMERR and NOTIMP a second and keeps silent about the others.
+const ERRORS_A_SECOND: usize = 90;
+const SECOND: Duration = Duration::from_millis(1050);
+/// Random messages of a plain run; `PROPTEST_CASES` sets another number.
+const CASES: usize = 5_000;
+/// How often each answer is due at least; a run that has seen little of one proves little.
+const DUE: [(&str, usize); 7] = [
+    ("truncated", 50),
+    ("NoError with answers", 1500),
+    ("NoError", 2000),
+    ("NXDomain", 2000),
+    ("Refused", 1000),
+    ("FormErr", 200),
+    ("silence", 20),
+];
+const DUE_OF_TYPES: [(&str, usize); 3] =
+    [("NoError", 65_000), ("NXDomain", 290), ("NoError with answers", 6)];
+/// Breaches that are shown.
+const SHOWN: usize = 10;
+
+#[test]
+#[ignore = "needs root and NSD: cargo xtask test net"]
+fn every_type_is_answered_as_by_nsd() {
+    let mut law = Law::over(zone_with_name_servers(NAME_SERVERS)).unwrap();
+    law.hold(&forms::types()).unwrap();
+    law.judge(&DUE_OF_TYPES);
+}
+
+#[test]
+#[ignore = "needs root and NSD: cargo xtask test net"]
+fn every_form_is_answered_as_by_nsd_and_every_choice_occurs() {
+    let zone = zone_with_name_servers(NAME_SERVERS);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let random = forms::random(&zone, cases);
+    let mut law = Law::over(zone).unwrap();
+    law.hold(&forms::forms()).unwrap();
+    law.hold(&random).unwrap();
+    law.judge(&DUE);
+    let mut idle = Vec::new();
+    for (choice, occurred) in CHOICES.iter().zip(&law.occurred) {
+        println!("{occurred:>6}  {}: {}", choice.what, choice.reason);
+        idle.extend((*occurred == 0).then_some(choice.what));
+    }
+    assert!(idle.is_empty(), "take these off the list, they never occur: {idle:#?}");
+}
+
+/// A message in wire form, and how it is sent.
+type Sent = (Vec<u8>, Path);
+
+/// Both servers, and what has come out of asking them.
+struct Law {
+    ours: Client,
+    theirs: Client,
+    /// How many answers of which kind were compared.
+    seen: BTreeMap<String, usize>,
+    /// How often each choice occurred.
+    occurred: Vec<usize>,
+    breaches: Vec<String>,
+    _servers: Servers,
+}
+
+impl Law {
+    fn over(zone: Zone) -> Result<Law> {
+        let servers = Servers::start(zone)?;
+        Ok(Law {
+            ours: Client::of(&servers.namespace, OURS)?,
+            theirs: Client::of(&servers.namespace, THEIRS)?,
+            seen: BTreeMap::new(),
+            occurred: vec![0; CHOICES.len()],
+            breaches: Vec::new(),
+            _servers: servers,
+        })
+    }
+
+    /// Asks both and compares. What NSD may have kept silent about because it had sent its errors for that second,
+    /// it is asked again in the next.
+    fn hold(&mut self, messages: &[Sent]) -> Result<()> {
+        let silent = self.ask(messages, false)?;
+        for messages in silent.chunks(ERRORS_A_SECOND) {
+            sleep(SECOND);
+            self.ask(messages, true)?;
+        }
+        Ok(())
+    }
+
+    /// Returns what NSD alone has not answered; where this is final, that is a breach.
+    fn ask(&mut self, messages: &[Sent], is_final: bool) -> Result<Vec<Sent>> {
+        let mut silent = Vec::new();
+        for path in Path::ALL {
+            let those = messages.iter().filter(|(_, other)| *other == path);
+            let those = queries::identified(those.map(|(message, _)| message.clone()));
+            for window in those.chunks(WINDOW) {
+                let ours = self.ours.ask(path, window).context("asking our responder")?;
+                let theirs = self.theirs.ask(path, window).context("asking NSD")?;
+                for ((message, ours), theirs) in window.iter().zip(ours).zip(theirs) {
+                    if ours.is_some() && theirs.is_none() && !is_final {
+                        silent.push((message.clone(), path));
+                    } else {
+                        self.compare(message, path, ours.as_deref(), theirs.as_deref());
+                    }
+                }
+            }
+        }
+        Ok(silent)
+    }
+
+    fn compare(&mut self, message: &[u8], path: Path, ours: Option<&[u8]>, theirs: Option<&[u8]>) {
+        let query = Query::of(message);
+        match self.difference(&query, ours, theirs) {
+            Ok(kind) => *self.seen.entry(kind).or_default() += 1,
+            Err(breach) => {
+                let octets: String = message.iter().map(|octet| format!("{octet:02x}")).collect();
+                self.breaches.push(format!("{path:?} {octets}\n{query:?}\n{breach}"));
+            }
+        }
+    }
+
+    /// Which kind of answer both gave, or in what they differ though nobody chose it.
+    fn difference(
+        &mut self,
+        query: &Query,
+        ours: Option<&[u8]>,
+        theirs: Option<&[u8]>,
+    ) -> Result<String, String> {
+        let ours = ours.map(unordered).transpose().map_err(|error| format!("our answer: {error}"))?;
+        match (ours, theirs.map(unordered)) {
+            (None, None) => Ok("silence".to_owned()),
+            (None, Some(theirs)) => Err(format!("we keep silent, NSD says {theirs:?}")),
+            (Some(ours), Some(Ok(theirs))) => self.settle(query, &ours, &theirs),
+            (Some(_), Some(Err(error))) => {
+                let chosen = self.occurs(|choice| matches!(choice, Difference::Unreadable(of) if of(query)));
+                chosen.then(|| "by choice".to_owned()).ok_or(format!("NSD's answer: {error}"))
+            }
+            (Some(ours), None) => {
+                let chosen = self.occurs(|choice| matches!(choice, Difference::Silence(of) if of(query)));
+                chosen.then(|| "by choice".to_owned()).ok_or(format!("NSD keeps silent, we say {ours:?}"))
+            }
+        }
+    }
+
+    fn settle(&mut self, query: &Query, ours: &Meaning, theirs: &Meaning) -> Result<String, String> {
+        let (mut our, mut their) = (ours.clone(), theirs.clone());
+        self.occurs(|difference| match difference {
+            Difference::Answers(settle) => settle(query, &mut our, &mut their),
+            _ => false,
+        });
+        if our == their { Ok(ours.kind()) } else { Err(format!("we say   {ours:?}\nNSD says {theirs:?}")) }
+    }
+
+    /// Counts the choices that have occurred; tells whether any has.
+    fn occurs(&mut self, mut occurs: impl FnMut(&Difference) -> bool) -> bool {
+        let mut any = false;
+        for (choice, occurred) in CHOICES.iter().zip(&mut self.occurred) {
+            let here = occurs(&choice.difference);
+            *occurred += usize::from(here);
+            any |= here;
+        }
+        any
+    }
+
+    fn judge(&self, due: &[(&str, usize)]) {
+        println!("{:?}", self.seen);
+        let shown: Vec<&str> = self.breaches.iter().map(String::as_str).take(SHOWN).collect();
+        assert!(self.breaches.is_empty(), "{} breaches:\n{}", self.breaches.len(), shown.join("\n\n"));
+        for (kind, least) in due {
+            let count = self.seen.get(*kind).copied().unwrap_or(0);
+            assert!(count >= *least, "only {count} of {kind}: {:?}", self.seen);
+        }
+    }
+}
+
+/// An answer whose records are in an order that says nothing.
+fn unordered(answer: &[u8]) -> Result<Meaning, String> {
+    let mut answer = Meaning::of(answer)?;
+    for section in [&mut answer.answers, &mut answer.authorities, &mut answer.additionals] {
+        section.sort_unstable();
+    }
+    Ok(answer)
+}
+
+/// Sockets to one of the servers.
+struct Client {
+    over_ipv4: Udp,
+    over_ipv6: Udp,
+    tcp: Tcp,
+}
+
+impl Client {
+    fn of(namespace: &Namespace, [ipv4, ipv6]: [IpAddr; 2]) -> Result<Client> {
+        Ok(Client {
+            over_ipv4: Udp::connect(namespace, ipv4, Checksum::Partial)?,
+            over_ipv6: Udp::connect(namespace, ipv6, Checksum::Partial)?,
+            tcp: Tcp::new(namespace, ipv4),
+        })
+    }
+
+    fn ask(&mut self, path: Path, messages: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        match path {
+            Path::UdpOverIpv4 => self.over_ipv4.exchange(messages),
+            Path::UdpOverIpv6 => self.over_ipv6.exchange(messages),
+            Path::Tcp => messages.iter().map(|message| self.tcp.exchange(message)).collect(),
+        }
+    }
+}
+
+const OURS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+const THEIRS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2))];
+
+/// Our responder and NSD side by side, in a namespace of their own, on its loopback.
+struct Servers {
+    namespace: Namespace,
+    nsd: Nsd,
+    _responder: Responder,
+    _publisher: watch::Sender<Option<Arc<Zone>>>,
+    _runtime: Runtime,
+    _run: Run,
+}
+
+impl Servers {
+    fn start(zone: Zone) -> Result<Servers> {
+        let run = Run::unique()?;
+        let namespace = Namespace::create(run.namespace("servers").name())?;
+        let lines = [OURS, THEIRS].concat().into_iter().map(|address| format!("addr add {address} dev lo\n"));
+        namespace.ip(&lines.collect::<String>())?;
+        let nsd = Nsd::start(&namespace, &run.directory(), &THEIRS, APEX, &zone_file(&zone))?;
+        let runtime = Runtime::new()?;
+        let sockets = namespace.enter(|| Ok(bind(&OURS, DNS_PORT)?))?;
+        let (publisher, published) = watch::channel(Some(Arc::new(zone)));
+        let responder = {
+            let _context = runtime.enter();
+            Responder::start(sockets, published, IDENTITY)?
+        };
+        let (_responder, _publisher, _runtime, _run) = (responder, publisher, runtime, run);
+        Ok(Servers { namespace, nsd, _responder, _publisher, _runtime, _run })
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.nsd.end();
+    }
+}
