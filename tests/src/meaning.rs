@@ -1,0 +1,57 @@
+//! What an answer says, however it is compressed: two answers that mean the same are equal here.
+use hickory_proto::op::{Message, Metadata};
+use hickory_proto::rr::Record;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable};
+
+/// What an answer says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// Id, flags and response code.
+    pub metadata: Metadata,
+    /// The question in wire form, case and all.
+    pub question: Vec<u8>,
+    /// The records of the answer section, in their order, which is that of the rotation.
+    pub answers: Vec<String>,
+    /// The records of the authority section.
+    pub authorities: Vec<String>,
+    /// The records of the additional section, without OPT.
+    pub additionals: Vec<String>,
+    /// The OPT record.
+    pub edns: Option<String>,
+}
+
+impl Meaning {
+    /// Reads a message to its end.
+    ///
+    /// # Errors
+    /// When it is none, or has something behind it.
+    pub fn of(bytes: &[u8]) -> Result<Meaning, String> {
+        let mut decoder = BinDecoder::new(bytes);
+        let message = Message::read(&mut decoder)
+            .map_err(|error| format!("the message cannot be read: {error}: {bytes:02x?}"))?;
+        if !decoder.is_empty() {
+            return Err(format!("the message has something behind it: {bytes:02x?}"));
+        }
+        let question = message.queries.iter().map(|query| query.to_bytes().map_or(0, |bytes| bytes.len()));
+        let question: usize = question.sum();
+        let records = |records: &[Record]| records.iter().map(ToString::to_string).collect();
+        Ok(Meaning {
+            metadata: message.metadata,
+            question: bytes[12..12 + question].to_vec(),
+            answers: records(&message.answers),
+            authorities: records(&message.authorities),
+            additionals: records(&message.additionals),
+            edns: message.edns.map(|opt| format!("{opt:?}")),
+        })
+    }
+
+    /// Which kind of answer this is.
+    pub fn kind(&self) -> String {
+        let rcode = format!("{:?}", self.metadata.response_code);
+        match (self.metadata.truncation, self.answers.is_empty()) {
+            (true, _) => "truncated".to_owned(),
+            (false, true) => rcode,
+            (false, false) => rcode + " with answers",
+        }
+    }
+}
