@@ -1,13 +1,31 @@
-//! The law of frames over the packet table, and over what is nearly a row of it.
+//! The law of frames over the packet table, over what is nearly a row of it, and over what the fuzzer has found.
 use std::collections::BTreeMap;
+use std::fs;
 
 use dns_xdp_ebpf::outcome::Action;
 use dns_xdp_tests::law::States;
 use dns_xdp_tests::table::zone::zone;
 use dns_xdp_tests::table::{Row, rows};
 
+/// Frames with which the fuzzer has broken the law, each named by the fault: those of the path, and some that were put
+/// into a copy of it to see whether they are found.
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dns-xdp-ebpf/fuzz/regressions");
 /// Queries of the packet table whose neighbourhood is searched.
 const QUERIES: usize = 20;
+
+#[test]
+fn every_frame_that_the_fuzzer_has_found_is_treated_as_is_due() {
+    let states = States::of(zone());
+    let mut replayed = 0;
+    for entry in fs::read_dir(REGRESSIONS).unwrap() {
+        let path = entry.unwrap().path();
+        if let Err(broken) = states.hold(&fs::read(&path).unwrap()) {
+            panic!("{}: {broken}", path.display());
+        }
+        replayed += 1;
+    }
+    assert!(replayed >= 15, "{REGRESSIONS} has only {replayed} frames");
+}
 
 #[test]
 fn every_frame_of_the_packet_table_is_treated_as_is_due() {
