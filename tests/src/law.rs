@@ -176,6 +176,7 @@ pub struct States {
     zone: Zone,
     serving: Server,
     in_front: Server,
+    at_tail: Server,
     no_room: Server,
     expired: Server,
     unpublished: Server,
@@ -192,8 +193,9 @@ impl States {
             server
         };
         States {
-            serving: serving_but(|_| ()),
+            serving: serving_but(|server| server.headroom = true),
             in_front: serving_but(|server| (server.room, server.headroom) = (false, true)),
+            at_tail: serving_but(|_| ()),
             no_room: serving_but(|server| server.room = false),
             expired: serving_but(|server| server.lease_lives = false),
             unpublished: unpublished(),
@@ -211,7 +213,11 @@ impl States {
         check_counter(frame, outcome, &kind)?;
 
         let (longer, shorter) = (after.len() > frame.len(), after.len() < frame.len());
-        let rooms = [("in front", &self.in_front, shorter), ("nowhere", &self.no_room, longer || shorter)];
+        let rooms = [
+            ("in front", &self.in_front, shorter),
+            ("at the tail", &self.at_tail, false),
+            ("nowhere", &self.no_room, longer || shorter),
+        ];
         for (room, server, lacks_room) in rooms {
             let (there, after_there) = server.run(frame);
             let due = if lacks_room { (Outcome::NoRoom, frame) } else { (outcome, &after[..]) };
