@@ -1,5 +1,6 @@
 //! Frames for the tests, built and taken apart without any of the code that is tested.
 pub mod message;
+pub mod read;
 pub mod reply;
 
 use std::net::IpAddr;

@@ -76,17 +76,17 @@ impl Server {
 
     /// Runs the query's path over a frame: what became of it, and the frame as it is afterwards.
     pub fn run(&self, frame: &[u8]) -> (Outcome, Vec<u8>) {
-        let spare = [BEHIND; SPARE];
-        let buffer = spare.iter().chain(frame).chain(&spare).copied().map(Cell::new).collect();
-        let host =
-            BufferHost { server: self, buffer, start: Cell::new(SPARE), end: Cell::new(SPARE + frame.len()) };
+        // Without room the buffer is the frame alone: then a sanitizer sees what is read outside it.
+        let spare = if self.room || self.headroom { &[BEHIND; SPARE][..] } else { &[] };
+        let (start, end) = (spare.len(), spare.len() + frame.len());
+        let buffer = spare.iter().chain(frame).chain(spare).copied().map(Cell::new).collect();
+        let host = BufferHost { server: self, buffer, start: Cell::new(start), end: Cell::new(end) };
         let outcome = respond(&host);
-        let touched = host.start.get()..host.end.get().max(SPARE + frame.len());
+        let touched = host.start.get()..host.end.get().max(end);
         let outside = host.buffer[..touched.start].iter().chain(&host.buffer[touched.end..]);
-        assert!(
-            outside.map(Cell::get).all(|octet| octet == BEHIND),
-            "something was written outside the frame"
-        );
+        // One comparison, for each that the fuzzer sees costs time.
+        let written = outside.fold(0, |written, octet| written | octet.get() ^ BEHIND);
+        assert_eq!(written, 0, "something was written outside the frame");
         (outcome, host.buffer[host.start.get()..host.end.get()].iter().map(Cell::get).collect())
     }
 }

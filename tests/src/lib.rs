@@ -10,7 +10,7 @@
 //! makes bears its name and is removed with it.
 //!
 //! Beside it stands the packet table: [`table`] has the rows, [`frames`] builds their packets and takes the answers
-//! apart, [`host`] and [`mod@kernel`] run the path of a query over them.
+//! apart, [`host`] and [`mod@kernel`] run the path of a query over them. [`law`] says what is due to any frame whatever.
 //!
 //! The laws compare the [`meaning`] of two answers to one of the generated [`queries`]; on the wire they are asked
 //! through [`exchange`], and [`nsd`] serves what [`mod@zone_file`] writes.
@@ -22,6 +22,7 @@ pub mod frames;
 pub mod host;
 pub mod interrupt;
 pub mod kernel;
+pub mod law;
 pub mod meaning;
 pub mod netns;
 pub mod network;

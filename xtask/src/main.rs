@@ -2,6 +2,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod lab;
 mod setup;
 mod test;
@@ -33,6 +34,12 @@ enum Verb {
         /// program: ns per answered query
         what: bench::What,
     },
+    /// Look for a frame that is not treated as is due to it
+    Fuzz {
+        /// how long to look
+        #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+    },
     /// The demo's cluster, left running to play with
     Lab {
         #[command(subcommand)]
@@ -47,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Test { part } => test::run(part),
         Verb::Bench { what } => bench::run(what),
+        Verb::Fuzz { seconds } => fuzz::run_for(seconds),
         Verb::Lab { verb } => lab::run(&verb),
         Verb::Tidy => tidy::run(),
     };

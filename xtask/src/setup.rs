@@ -10,12 +10,13 @@ use crate::cargo::{cargo, command, run};
 const TOOLCHAIN: &str = "1.95.0";
 /// Takes the LLVM of [`TOOLCHAIN`]'s rustc.
 const BPF_LINKER: &str = "0.10.3";
+const CARGO_FUZZ: &str = "0.13.2";
 
 const BPFFS: &str = "/sys/fs/bpf";
 /// Debian's way to forbid that a package starts its service: a program that exits with 101.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// A program that the test bed runs, and where Debian has it.
+/// A program that is run, and where Debian has it.
 struct Tool {
     program: &'static str,
     package: &'static str,
@@ -29,6 +30,9 @@ const TOOLS: [Tool; 4] = [
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
     Tool { program: "nsd", package: "nsd", service: Some("nsd.service") },
 ];
+
+/// libFuzzer is compiled from its source.
+const COMPILER: [Tool; 1] = [Tool { program: "c++", package: "g++", service: None }];
 
 /// What a build takes: the toolchain's components and the BPF linker.
 ///
@@ -53,6 +57,21 @@ pub(crate) fn toolchain() -> Result<()> {
     if linker.trim() != format!("bpf-linker {BPF_LINKER}") {
         println!("setup: installing bpf-linker {BPF_LINKER}, which takes a minute or two");
         cargo(&["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet"])?;
+    }
+    Ok(())
+}
+
+/// What fuzzing takes on top: cargo-fuzz and a C++ compiler.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub(crate) fn fuzzing() -> Result<()> {
+    toolchain()?;
+    install(&COMPILER)?;
+    let version = output("cargo", &["fuzz", "--version"]).unwrap_or_default();
+    if version.trim() != format!("cargo-fuzz {CARGO_FUZZ}") {
+        println!("setup: installing cargo-fuzz {CARGO_FUZZ}, which takes a minute");
+        cargo(&["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--quiet"])?;
     }
     Ok(())
 }
@@ -82,7 +101,12 @@ pub(crate) fn kernel() -> Result<()> {
 /// When one is missing and there is no apt-get to install it; the error says what to install.
 pub(crate) fn network() -> Result<()> {
     kernel()?;
-    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !is_on_path(tool.program)).collect();
+    install(&TOOLS)
+}
+
+/// Installs those of these programs that are missing.
+fn install(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !is_on_path(tool.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }

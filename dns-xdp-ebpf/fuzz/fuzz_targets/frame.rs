@@ -1,0 +1,72 @@
+//! The law of frames under libFuzzer: an input is a frame, and what becomes of it is what is due to it.
+#![no_main]
+
+mod mutation;
+
+use std::sync::LazyLock;
+
+use dns_xdp_tests::law::States;
+use dns_xdp_tests::table::zone::zone;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+
+static STATES: LazyLock<States> = LazyLock::new(|| States::of(zone()));
+
+fuzz_target!(|frame: &[u8]| {
+    if let Err(broken) = STATES.hold(frame) {
+        panic!("{broken}");
+    }
+});
+
+// A frame whose lengths contradict each other gets no further than its headers, and nearly all changes of a frame
+// make it one; of the changes to a message most make it none. So most changes are to the message alone, with the
+// lengths mended behind them, or make another query of the query.
+fuzz_mutator!(|frame: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    match seed % 8 {
+        0..4 => {
+            let another = mutation::mutated(&frame[..size], seed);
+            let size = another.len().min(max_size);
+            frame[..size].copy_from_slice(&another[..size]);
+            size
+        }
+        4..7 if let Some(headers) = Headers::of(&frame[..size]) => {
+            let message = headers.transport + UDP_LENGTH;
+            let size = message + fuzzer_mutate(&mut frame[message..], size - message, max_size - message);
+            headers.mend_lengths(&mut frame[..size]);
+            size
+        }
+        _ => fuzzer_mutate(frame, size, max_size),
+    }
+});
+
+const UDP_LENGTH: usize = 8;
+
+/// Where the headers of a frame with a datagram are.
+struct Headers {
+    /// Offset of the field with the length according to IP, and the offset from which it counts.
+    ip_length: (usize, usize),
+    transport: usize,
+}
+
+impl Headers {
+    fn of(frame: &[u8]) -> Option<Headers> {
+        let mut network = 14;
+        while matches!(frame.get(network - 2..network)?, [0x81, 0x00] | [0x88, 0xa8]) {
+            network += 4;
+        }
+        let (ip_length, transport) = match frame.get(network - 2..network)? {
+            [0x08, 0x00] => ((network + 2, network), network + 20),
+            [0x86, 0xdd] => ((network + 4, network + 40), network + 40),
+            _ => return None,
+        };
+        frame.get(transport + UDP_LENGTH..).map(|_message| Headers { ip_length, transport })
+    }
+
+    /// Lets the datagram end where the frame does.
+    fn mend_lengths(&self, frame: &mut [u8]) {
+        let (field, from) = self.ip_length;
+        for (field, from) in [(field, from), (self.transport + 4, self.transport)] {
+            let length = u16::try_from(frame.len() - from).unwrap_or(u16::MAX);
+            frame[field..field + 2].copy_from_slice(&length.to_be_bytes());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Changes a query to another one: what random octets seldom do.
+use dns_xdp_tests::frames::message::{A, DO, Message, Opt, name, option};
+use dns_xdp_tests::frames::{Checksum, Datagram, SERVICE_TAG, TAG, read};
+use dns_xdp_tests::table::zone::{APEX_LENGTH, LETTERS, ask, over_ipv4, over_ipv6, sized, within};
+
+/// AA, RD, RA, Z, AD and CD, which a query may have.
+const QUERY_FLAGS: u16 = 0x05f0;
+const NAMES: [&str; 11] =
+    ["@", "node1", "node2", "node3", "node9", "service", "sixteen", "seventeen", "prod", "withheld", LETTERS];
+/// A, NS, SOA, TXT, AAAA, HTTPS, ANY.
+const QTYPES: [u16; 7] = [1, 2, 6, 16, 28, 65, 255];
+const SIZES: [u16; 6] = [0, 511, 512, 600, 1232, 4096];
+
+/// The frame of another query; of one from the beginning when there is no plain query in this one.
+pub fn mutated(frame: &[u8], seed: u32) -> Vec<u8> {
+    let mut dice = Dice(seed.into());
+    let query = |datagram: Datagram| Message::read(&datagram.message).map(|query| (datagram, query));
+    let (mut datagram, mut query) = read::datagram(frame).and_then(query).unwrap_or_else(|| {
+        let query = ask("node3", A);
+        (over_ipv4(&query), query)
+    });
+    for _ in 0..=dice.below(3) {
+        change(&mut datagram, &mut query, &mut dice);
+    }
+    datagram.message = query.bytes();
+    datagram.frame()
+}
+
+fn change(datagram: &mut Datagram, query: &mut Message, dice: &mut Dice) {
+    let qname_length = query.question.len() - 4;
+    match dice.below(12) {
+        0 => query.id = dice.number(),
+        1 => query.flags = dice.number() & QUERY_FLAGS,
+        2 => {
+            let qtype = dice.one_of(&QTYPES).unwrap_or_else(|| dice.number());
+            query.question[qname_length..][..2].copy_from_slice(&qtype.to_be_bytes());
+        }
+        3 => {
+            let length = APEX_LENGTH + 2 + dice.below(255 - APEX_LENGTH - 1);
+            let qname = dice.one_of(&NAMES).map_or_else(|| sized(length), within);
+            query.question.splice(..qname_length, name(&qname));
+        }
+        4 => {
+            // Up to 63 octets it is one.
+            let label = dice.octets(80);
+            query.question.splice(..0, [&[label.len() as u8], &label[..]].concat());
+        }
+        5 => {
+            // Letters, and what differs from another octet by the same bit.
+            for octet in query.question[..qname_length].iter_mut().filter(|octet| **octet >= b'@') {
+                *octet ^= 0x20 * dice.below(2) as u8;
+            }
+        }
+        6 => query.opt = None,
+        7 => {
+            let size = dice.one_of(&SIZES).unwrap_or_else(|| dice.number());
+            let flags = if dice.below(2) == 0 { dice.number() } else { DO };
+            let options = (0..dice.below(10)).flat_map(|_| option(dice.number(), &dice.octets(30)));
+            let options = options.collect();
+            query.opt = Some(Opt { flags, options, ..Opt::of_size(size) });
+        }
+        8 => {
+            let tags = [(SERVICE_TAG, dice.number()), (TAG, dice.number())];
+            datagram.tags = tags[dice.below(3)..].to_vec();
+        }
+        9 => datagram.checksum = [Checksum::Whole, Checksum::Zero, Checksum::Partial][dice.below(3)],
+        10 => datagram.padding = dice.octets(200),
+        _ => {
+            let (tags, padding) = (datagram.tags.clone(), datagram.padding.clone());
+            let over = if datagram.source.is_ipv4() { over_ipv6 } else { over_ipv4 };
+            *datagram = Datagram { tags, padding, source_port: dice.number(), ..over(query) };
+        }
+    }
+}
+
+/// Numbers by splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    fn number(&mut self) -> u16 {
+        self.next() as u16
+    }
+
+    /// One of these, or now and then none.
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        all.get(self.below(all.len() * 4 / 3 + 1)).copied()
+    }
+
+    /// At least one octet, and at most so many.
+    fn octets(&mut self, most: usize) -> Vec<u8> {
+        (0..=self.below(most)).map(|_| self.next() as u8).collect()
+    }
+}

@@ -1,0 +1,258 @@
+//! The law of frames: what is due to any frame whatever, and whether that became of it, in each state of a server.
+//!
+//! What is due is found out by reading the frame anew ([`crate::frames::read`]) and asking the responder. So the law
+//! says two things at once: nothing is answered that must not be, and nothing is left that could be answered.
+use std::net::IpAddr;
+
+use dns_xdp::responder::{Transport, respond};
+use dns_xdp::zone::Zone;
+use dns_xdp_ebpf::outcome::{Action, Outcome};
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+
+use crate::frames::message::{CD, IN, Message, Opt, RD};
+use crate::frames::{Checksum, Datagram, read, reply};
+use crate::host::Server;
+use crate::meaning::Meaning;
+use crate::table::zone::{PORT, SERVER, SERVER_MAC};
+
+const QR: u16 = 0x8000;
+const AA: u16 = 0x0400;
+const TC: u16 = 0x0200;
+/// Flags that a query may have: AA, RD, RA, Z, AD and CD, of which RD and CD alone mean something.
+const QUERY_FLAGS: u16 = 0x05f0;
+const NXDOMAIN: u16 = 3;
+const NSID: u16 = 3;
+/// Header, root and type and class; and what no message of UDP exceeds here, in or out.
+const MESSAGE_MIN: usize = 17;
+const MESSAGE_MAX: usize = 1232;
+/// What fits without EDNS (RFC 1035, section 4.2.1).
+const PLAIN_MAX: usize = 512;
+/// Options that are looked through, and addresses of one family in an answer.
+const OPTIONS_MAX: usize = 8;
+const ADDRESSES_MAX: usize = 16;
+
+/// What is due to a frame on a server that has a zone, a lease, and room for the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// The stack has it, as it came.
+    Passed,
+    /// A response, which nobody has.
+    Dropped,
+    /// The answer.
+    Answered(Box<Exchange>),
+}
+
+/// A query, and what the responder says to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    datagram: Datagram,
+    query: Message,
+    response: Vec<u8>,
+}
+
+impl Due {
+    /// What is due to this frame.
+    pub fn to(zone: &Zone, frame: &[u8]) -> Due {
+        let served = |datagram: &Datagram| {
+            is_served(datagram) && (MESSAGE_MIN..=MESSAGE_MAX).contains(&datagram.message.len())
+        };
+        match read::datagram(frame).filter(served) {
+            None => Due::Passed,
+            Some(datagram) if datagram.message[2] & 0x80 != 0 => Due::Dropped,
+            Some(datagram) => Exchange::of(zone, datagram).map_or(Due::Passed, Due::Answered),
+        }
+    }
+
+    /// Whether it became of the frame; tells what that was.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self, frame: &[u8], action: Action, after: &[u8]) -> Result<String, String> {
+        match (self, action) {
+            (Due::Answered(exchange), Action::Transmit) => exchange.check(after),
+            (Due::Passed, Action::Pass) if after == frame => Ok("passed".to_owned()),
+            (Due::Dropped, Action::Drop) if after == frame => Ok("dropped".to_owned()),
+            (Due::Passed, Action::Pass) | (Due::Dropped, Action::Drop) => {
+                Err(format!("the frame was changed to {after:02x?}"))
+            }
+            _ => Err(format!("{action:?}, but due is {self:?}")),
+        }
+    }
+}
+
+impl Exchange {
+    /// The exchange that is due to a datagram to the server; `None` when the query is the responder's alone.
+    fn of(zone: &Zone, datagram: Datagram) -> Option<Box<Exchange>> {
+        let query = Message::read(&datagram.message)?;
+        let (qtype, qclass) = query.type_and_class()?;
+        // A zero octet within a label is not told from the name's end.
+        let zeros = query.question[..query.question.len() - 4].iter().filter(|octet| **octet == 0);
+        let plain = query.flags & !QUERY_FLAGS == 0 && zeros.count() == 1 && qclass == IN && !is_meta(qtype);
+        let plain = plain && query.opt.as_ref().is_none_or(is_plain) && !is_reserved(zone, &query);
+        let response = respond(&datagram.message, Transport::Udp, Some(zone), b"node1").filter(|_| plain)?;
+        let flags = u16::from_be_bytes([*response.message.get(2)?, *response.message.get(3)?]);
+        // Not authoritative are the answers about names that are not the zone's.
+        let response = (flags & AA != 0).then_some(response.message)?;
+        Some(Box::new(Exchange { datagram, query, response }))
+    }
+
+    fn check(&self, after: &[u8]) -> Result<String, String> {
+        let answer = reply::message(&self.datagram, after)?;
+        self.check_octets(&answer).map_err(|error| format!("{error}: {answer:02x?}"))?;
+        let (ours, theirs) = (Meaning::of(&answer)?, Meaning::of(&self.response)?);
+        if ours != theirs {
+            return Err(format!("the program says {ours:#?}, the responder {theirs:#?}"));
+        }
+        Ok(ours.kind())
+    }
+
+    /// What has to be true of an answer whoever gives it.
+    fn check_octets(&self, answer: &[u8]) -> Result<(), String> {
+        let Exchange { query, .. } = self;
+        let number = |at: usize| answer.get(at..at + 2).map_or(0, |two| u16::from_be_bytes([two[0], two[1]]));
+        let (id, flags) = (number(0), number(2));
+        if id != query.id {
+            return Err(format!("id {id:#06x} instead of {:#06x}", query.id));
+        }
+        let copied = RD | CD;
+        let said = flags & !(copied | TC);
+        if said != QR | AA && said != QR | AA | NXDOMAIN || flags & copied != query.flags & copied {
+            return Err(format!("flags {flags:#06x} to a query with {:#06x}", query.flags));
+        }
+        if number(4) != 1 || answer.get(12..12 + query.question.len()) != Some(&query.question) {
+            return Err("the question is another".to_owned());
+        }
+        if number(10) != u16::from(query.opt.is_some()) {
+            return Err("OPT where the query has none, or the other way round".to_owned());
+        }
+        let limit = query.opt.as_ref().map_or(PLAIN_MAX, |opt| usize::from(opt.size));
+        let limit = limit.clamp(PLAIN_MAX, MESSAGE_MAX);
+        if answer.len() > limit {
+            return Err(format!("{} octets for a client that takes {limit}", answer.len()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a datagram is to the server, and from where queries come.
+fn is_served(datagram: &Datagram) -> bool {
+    let Datagram { source, destination, checksum, .. } = datagram;
+    let to_us = datagram.destination_mac == SERVER_MAC
+        && SERVER.contains(destination)
+        && datagram.destination_port == PORT;
+    let from_elsewhere = source != destination && datagram.source_port != 0;
+    let from_a_client = match source {
+        IpAddr::V4(source) => !matches!(source.octets()[0], 0 | 127 | 224..),
+        // RFC 8200, section 8.1, has a checksum in every datagram.
+        IpAddr::V6(source) => {
+            source.segments()[..4] != [0; 4] && !source.is_multicast() && *checksum != Checksum::Zero
+        }
+    };
+    to_us && from_elsewhere && from_a_client
+}
+
+/// Types that are the responder's: none, NS, SOA, OPT, and those that are no data (RFC 6895, section 3.1).
+fn is_meta(qtype: u16) -> bool {
+    matches!(qtype, 0 | 2 | 6 | 41 | 128..=255)
+}
+
+fn is_plain(opt: &Opt) -> bool {
+    opt.version == 0 && opt.codes().is_some_and(|codes| codes.len() <= OPTIONS_MAX && !codes.contains(&NSID))
+}
+
+/// Whether a name has answers that the program does not hold.
+fn is_reserved(zone: &Zone, query: &Message) -> bool {
+    let qname = Name::read(&mut BinDecoder::new(&query.question));
+    let addresses = qname.ok().and_then(|qname| zone.addresses(&qname.to_lowercase()));
+    addresses.is_some_and(|addresses| {
+        addresses.refused || addresses.ipv4.len().max(addresses.ipv6.len()) > ADDRESSES_MAX
+    })
+}
+
+/// A server in every state that a frame can meet.
+#[derive(Debug)]
+pub struct States {
+    zone: Zone,
+    serving: Server,
+    in_front: Server,
+    at_tail: Server,
+    no_room: Server,
+    expired: Server,
+    unpublished: Server,
+}
+
+impl States {
+    /// Servers with this zone.
+    pub fn of(zone: Zone) -> States {
+        let unpublished = || Server::new(&SERVER, SERVER_MAC, PORT);
+        let serving_but = |change: fn(&mut Server)| {
+            let mut server = unpublished();
+            server.publish(&zone);
+            change(&mut server);
+            server
+        };
+        States {
+            serving: serving_but(|server| server.headroom = true),
+            in_front: serving_but(|server| (server.room, server.headroom) = (false, true)),
+            at_tail: serving_but(|_| ()),
+            no_room: serving_but(|server| server.room = false),
+            expired: serving_but(|server| server.lease_lives = false),
+            unpublished: unpublished(),
+            zone,
+        }
+    }
+
+    /// Whether the law holds for a frame in every state; tells what became of it where all is well.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn hold(&self, frame: &[u8]) -> Result<String, String> {
+        let (outcome, after) = self.serving.run(frame);
+        let kind = Due::to(&self.zone, frame).check(frame, outcome.action(), &after)?;
+        check_counter(frame, outcome, &kind)?;
+
+        let (longer, shorter) = (after.len() > frame.len(), after.len() < frame.len());
+        let rooms = [
+            ("in front", &self.in_front, shorter),
+            ("at the tail", &self.at_tail, false),
+            ("nowhere", &self.no_room, longer || shorter),
+        ];
+        for (room, server, lacks_room) in rooms {
+            let (there, after_there) = server.run(frame);
+            let due = if lacks_room { (Outcome::NoRoom, frame) } else { (outcome, &after[..]) };
+            if (there, &after_there[..]) != due {
+                return Err(format!("with room {room}, {}: {after_there:02x?}", there.text()));
+            }
+        }
+        for (server, reason) in [(&self.expired, Outcome::LeaseExpired), (&self.unpublished, Outcome::NoZone)]
+        {
+            let (there, after_there) = server.run(frame);
+            let passed = match outcome.action() {
+                Action::Transmit => there == reason,
+                action => there.action() == action,
+            };
+            if !passed || after_there != frame {
+                return Err(format!("{} for {}: {after_there:02x?}", there.text(), reason.text()));
+            }
+        }
+        Ok(kind)
+    }
+}
+
+/// Whether the counter tells what became of the frame.
+fn check_counter(frame: &[u8], outcome: Outcome, kind: &str) -> Result<(), String> {
+    let told = match outcome {
+        Outcome::Answered => "NoError with answers",
+        Outcome::NoData => "NoError",
+        Outcome::NxDomain => "NXDomain",
+        Outcome::Truncated => "truncated",
+        Outcome::Response => "dropped",
+        _ => "passed",
+    };
+    let to_port = read::datagram(frame).map(|datagram| datagram.destination_port == PORT);
+    if told != kind || to_port.is_some_and(|to_port| to_port == (outcome == Outcome::NotForUs)) {
+        return Err(format!("counted as {}: {kind}", outcome.text()));
+    }
+    Ok(())
+}
