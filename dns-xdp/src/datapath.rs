@@ -21,6 +21,7 @@ use aya::maps::MapError;
 use dns_xdp_ebpf::table;
 
 pub use attachment::{Attachment, attachments};
+pub use maps::Prepared;
 pub use pins::PinnedMaps;
 pub use stopwatch::{Least, Stopwatch, Timed};
 pub use unattached::{Size, Unattached};
@@ -152,16 +153,27 @@ impl Datapath {
         self.kernel.as_ref().is_some_and(|kernel| kernel.answers)
     }
 
-    /// Publishes a zone, whole: a query is answered from the one before or from this one.
+    /// Writes a zone where no query sees it yet; [`Datapath::switch`] publishes it.
     ///
     /// # Errors
     /// The zone has more names than `[xdp] capacity`, or a map cannot be written; the zone before stays.
-    pub fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
-        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.maps.publish(zone))
+    pub fn prepare(&mut self, zone: &Zone) -> Result<Option<Prepared>, Error> {
+        self.kernel.as_mut().map(|kernel| kernel.maps.prepare(zone)).transpose()
+    }
+
+    /// Publishes a zone, whole: a query is answered from the one before or from this one.
+    ///
+    /// # Errors
+    /// The map cannot be written; the zone before stays.
+    pub fn switch(&mut self, prepared: Option<&Prepared>) -> Result<(), Error> {
+        match (&mut self.kernel, prepared) {
+            (Some(kernel), Some(prepared)) => kernel.maps.switch(prepared),
+            _ => Ok(()),
+        }
     }
 
     /// Attaches the program to every interface, or swaps it in where a predecessor's is attached, and pins it.
-    /// To be called after the first [`Datapath::publish`].
+    /// To be called after the first [`Datapath::switch`].
     ///
     /// # Errors
     /// An interface refuses, or another daemon is on it; what this call attached is detached again.

@@ -1,4 +1,4 @@
-//! The zone on its way to its two readers, the kernel first, and the lease under which the program answers.
+//! The zone on its way to its two readers, and the lease under which the program answers.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::event;
 use crate::config::Xdp;
-use crate::datapath::{Attached, Datapath};
+use crate::datapath::{self, Attached, Datapath};
 use crate::responder::Published;
 use crate::zone::Zone;
 
@@ -94,8 +94,10 @@ impl Publication {
             self.trouble = None;
             return Ok(());
         }
-        let published = self.datapath.publish(&zone).context("cannot publish the zone to the kernel");
-        if let Err(error) = published {
+        let zone = Arc::new(zone);
+        if let Err(error) =
+            self.replace(before.clone(), &zone).context("cannot publish the zone to the kernel")
+        {
             self.failures += 1;
             self.trouble = Some(format!("the answers are not up to date: {error:#}"));
             return Err(error);
@@ -106,8 +108,19 @@ impl Publication {
         self.trouble = None;
         self.at = Timestamp::now();
         self.count += 1;
-        self.zone.send_replace(Some(Arc::new(zone)));
         Ok(())
+    }
+
+    /// The responder turns to the new zone when all that is left in the kernel is to replace one pointer: that takes
+    /// effect at once, but the kernel returns from it some milliseconds later, for which the two would differ.
+    fn replace(&mut self, before: Option<Arc<Zone>>, zone: &Arc<Zone>) -> Result<(), datapath::Error> {
+        let prepared = self.datapath.prepare(zone)?;
+        self.zone.send_replace(Some(Arc::clone(zone)));
+        let switched = self.datapath.switch(prepared.as_ref());
+        if switched.is_err() {
+            self.zone.send_replace(before);
+        }
+        switched
     }
 
     /// A zone could not be published, and has to be tried again.

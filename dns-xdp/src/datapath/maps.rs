@@ -37,6 +37,12 @@ pub(super) struct Maps {
     contents: [Option<HashMap<u32, Slot>>; 2],
 }
 
+/// A zone that lies in the half that no packet reads.
+pub struct Prepared {
+    head: HeadMap,
+    base: u32,
+}
+
 impl Maps {
     /// Takes the maps of a loaded object.
     pub(super) fn take(object: &mut Ebpf, half: u32) -> Result<Self, Error> {
@@ -54,24 +60,29 @@ impl Maps {
         Ok(Maps { zone, names, more, counters, half, seed, base, contents: [None, None] })
     }
 
-    /// Writes the zone into the half that no packet reads, and then turns to it. The kernel returns from that only
-    /// when no program reads the other half any more.
-    pub(super) fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
+    /// Writes the zone into the half that no packet reads; [`Maps::switch`] turns to it.
+    pub(super) fn prepare(&mut self, zone: &Zone) -> Result<Prepared, Error> {
         let laid_out = layout::lay_out(zone, self.half, self.seed);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, layout::capacity(self.half)))?;
         let base = if self.base == Some(0) { self.half } else { 0 };
         let which = usize::from(base != 0);
         let before = self.contents[which].take();
         self.write(base, before.as_ref(), &laid_out.slots)?;
-        let head = layout::head(zone, &laid_out, base, self.half).to_bytes();
+        let octets = layout::head(zone, &laid_out, base, self.half).to_bytes();
         self.contents[which] = Some(laid_out.slots);
         self.seed = laid_out.seed;
 
         let failed = |error| Error::map(table::ZONE, error);
-        let mut inner = HeadMap::create(1, 0).map_err(failed)?;
-        inner.set(0, head, 0).map_err(failed)?;
-        self.zone.set(0, &inner, 0).map_err(failed)?;
-        self.base = Some(base);
+        let mut head = HeadMap::create(1, 0).map_err(failed)?;
+        head.set(0, octets, 0).map_err(failed)?;
+        Ok(Prepared { head, base })
+    }
+
+    /// Lets packets see a zone that was written. The kernel returns from this only when no program reads the zone
+    /// before any more, which takes it some milliseconds; the first packet sees the new one at once.
+    pub(super) fn switch(&mut self, Prepared { head, base }: &Prepared) -> Result<(), Error> {
+        self.zone.set(0, head, 0).map_err(|error| Error::map(table::ZONE, error))?;
+        self.base = Some(*base);
         Ok(())
     }
 

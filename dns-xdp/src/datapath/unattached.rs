@@ -73,7 +73,7 @@ impl Unattached {
         Ok(loaded)
     }
 
-    /// As [`super::Datapath::publish`].
+    /// As [`super::Datapath::prepare`] and [`super::Datapath::switch`].
     ///
     /// # Errors
     /// As there, and when the table is a daemon's.
@@ -81,7 +81,8 @@ impl Unattached {
         if self.borrowed {
             return Err(Error::new("the table is a daemon's, which alone publishes to it"));
         }
-        self.maps.publish(zone)
+        let prepared = self.maps.prepare(zone)?;
+        self.maps.switch(&prepared)
     }
 
     /// As [`super::Datapath::renew`].
