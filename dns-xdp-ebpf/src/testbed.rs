@@ -8,8 +8,8 @@ fn main() {}
 mod programs {
     #![expect(unsafe_code, reason = "maps, context and helpers belong to the kernel")]
 
-    use aya_ebpf::bindings::xdp_action;
-    use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
+    use aya_ebpf::bindings::{BPF_F_MMAPABLE, xdp_action};
+    use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
     use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
@@ -49,13 +49,22 @@ mod programs {
     #[btf_map]
     static TURN: Array<Turn, 1> = Array::new();
     #[btf_map]
-    static NEXT: PerCpuArray<u64, 1> = PerCpuArray::new();
+    static NEXT: PerCpuArray<u64, 2> = PerCpuArray::new();
     /// Where the packet began when its first run did, and where it begins now; the first is zero before that run.
     #[btf_map]
     static START: Array<[u64; 2], 1> = Array::new();
     /// The program under the clock.
     #[btf_map]
     static TIMED: ProgramArray<1> = ProgramArray::new();
+
+    /// One entry, under [`KEY`].
+    #[btf_map]
+    static HASH: HashMap<[u64; 2], u64, 1024> = HashMap::new();
+    /// Lines of the cache, as many as a table of the largest zone takes.
+    #[btf_map]
+    static LINES: Array<[u64; 8], LINES_COUNT, { BPF_F_MMAPABLE as usize }> = Array::new();
+    const LINES_COUNT: usize = 1 << 16;
+    const KEY: [u64; 2] = [1, 2];
 
     const WORD: Field<u64, 0> = Field::new();
 
@@ -112,6 +121,29 @@ mod programs {
             0 => xdp_action::XDP_TX,
             _ => xdp_action::XDP_PASS,
         }
+    }
+
+    /// Finds the one entry of a hash map by a key of sixteen octets.
+    #[xdp]
+    pub(crate) fn look_up(_ctx: XdpContext) -> u32 {
+        // SAFETY: the entry is never removed.
+        match unsafe { HASH.get(&KEY) } {
+            Some(_) => xdp_action::XDP_TX,
+            None => xdp_action::XDP_PASS,
+        }
+    }
+
+    /// Reads a line of the cache in an order that no prefetcher foresees, each of its runs another.
+    #[xdp]
+    pub(crate) fn read_line(_ctx: XdpContext) -> u32 {
+        let Some(next) = NEXT.get_ptr_mut(1) else { return xdp_action::XDP_PASS };
+        // SAFETY: the element is this CPU's.
+        let index = unsafe { *next } as u32 % LINES_COUNT as u32;
+        let Some([word, ..]) = LINES.get(index) else { return xdp_action::XDP_PASS };
+        // A generator that goes through all numbers (Knuth, The Art of Computer Programming, 3.2.1.2); the word is 0.
+        // SAFETY: as above.
+        unsafe { *next = u64::from(index.wrapping_mul(0x19_660d).wrapping_add(0x3c6e_f35f)) + word };
+        xdp_action::XDP_TX
     }
 
     /// Puts the next template where the packet is and calls the program under the clock: repeated runs of

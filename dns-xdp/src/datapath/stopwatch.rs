@@ -3,7 +3,7 @@
 //! A run leaves the packet changed, so the program is called by another that puts the packet back first; the time of
 //! the same caller with a program that does nothing is taken away. Of several rounds the least counts: whatever made
 //! the others longer is not the program's.
-use aya::maps::{Array, MapData, ProgramArray};
+use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
@@ -25,6 +25,9 @@ const VARIANT: &str = "VARIANT";
 const TURN: &str = "TURN";
 const START: &str = "START";
 const TIMED: &str = "TIMED";
+const HASH: &str = "HASH";
+/// Of the entry that the testbed looks up.
+const KEY: [u64; 2] = [1, 2];
 /// Calls the program under the clock.
 const RESTORE: &str = "restore";
 /// Does nothing.
@@ -80,6 +83,8 @@ impl Stopwatch {
             let program = program::program_mut(&mut testbed, &name)?;
             program.load().map_err(|error| Error::loading(error.into()))?;
         }
+        let mut hash: HashMap<MapData, [u64; 2], u64> = take(&mut testbed, HASH)?;
+        hash.insert(KEY, 0, 0).map_err(|error| Error::map(HASH, error))?;
         let templates = take(&mut testbed, TEMPLATE)?;
         let (variants, turn) = (take(&mut testbed, VARIANT)?, take(&mut testbed, TURN)?);
         let start = take(&mut testbed, START)?;
