@@ -108,6 +108,13 @@ impl Cursor {
 }
 
 impl<const N: usize> Region<N> {
+    /// The `M` bytes at `AT` of it, which need no check of their own.
+    #[inline(always)]
+    pub fn part<const AT: usize, const M: usize>(self) -> Region<M> {
+        const { assert!(AT + M <= N, "the part lies outside the region") };
+        Region(step(self.0, AT))
+    }
+
     /// Reads a field.
     #[inline(always)]
     pub fn read<T: Word, const AT: usize>(self, _field: Field<T, AT>) -> T {

@@ -7,6 +7,7 @@ use crate::checksum::Sum;
 use crate::frame::{Field, Frame, Region, forget};
 use crate::host::Host;
 use crate::outcome::Outcome;
+use crate::question::HEADER_LENGTH;
 use crate::table::{Local, UDP_SIZE};
 
 /// A UDP datagram for a served address, as offsets into its frame.
@@ -18,6 +19,15 @@ pub struct Datagram {
     pub message: usize,
     /// Offset behind the DNS message; the frame may go on with padding.
     pub end: usize,
+}
+
+/// Headers that are turned round, and what is still to be written behind them.
+pub struct Turned {
+    udp: Region<UDP_LENGTH>,
+    /// The DNS header.
+    pub message: Region<HEADER_LENGTH>,
+    /// Of the pseudo-header and of the UDP header, the checksum apart.
+    pub sum: Sum,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +152,8 @@ fn read_ipv4<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagra
     }
     let transport = network + IPV4_LENGTH;
     let datagram_length = u16::from_be(ip.read(ipv4::TOTAL_LENGTH)).wrapping_sub(IPV4_LENGTH as u16);
-    let datagram = read_udp(host, frame, network, Version::V4, transport, datagram_length)?;
+    let udp = ip.part::<IPV4_LENGTH, UDP_LENGTH>();
+    let datagram = read_udp(host, frame, udp, network, Version::V4, transport, datagram_length)?;
     let source = ip.read(ipv4::SOURCE);
     let destination = ip.read(ipv4::DESTINATION);
     // "This network", loopback, multicast and above: RFC 6890.
@@ -163,9 +174,9 @@ fn read_ipv6<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagra
     }
     let transport = network + IPV6_LENGTH;
     let datagram_length = u16::from_be(ip.read(ipv6::PAYLOAD_LENGTH));
-    let datagram = read_udp(host, frame, network, Version::V6, transport, datagram_length)?;
+    let udp = ip.part::<IPV6_LENGTH, UDP_LENGTH>();
+    let datagram = read_udp(host, frame, udp, network, Version::V6, transport, datagram_length)?;
     // Only IPv4 lets a sender do without a checksum (RFC 8200, section 8.1).
-    let udp: Region<UDP_LENGTH> = frame.region(transport).ok_or(Outcome::Length)?;
     if udp.read(udp::CHECKSUM) == 0 {
         return Err(Outcome::Checksum);
     }
@@ -183,12 +194,12 @@ fn read_ipv6<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagra
 fn read_udp<H: Host>(
     host: &H,
     frame: Frame,
+    udp: Region<UDP_LENGTH>,
     network: usize,
     version: Version,
     transport: usize,
     length: u16,
 ) -> Result<Datagram, Outcome> {
-    let udp: Region<UDP_LENGTH> = frame.region(transport).ok_or(Outcome::NotForUs)?;
     if udp.read(udp::DESTINATION) != host.port() {
         return Err(Outcome::NotForUs);
     }
@@ -210,10 +221,10 @@ fn read_udp<H: Host>(
 
 impl Datagram {
     /// Turns addresses and ports round and mends lengths for a message of `length` octets; what is read lies `moved`
-    /// octets behind where it goes. Returns the sum of the pseudo-header and of the UDP header, the checksum apart.
+    /// octets behind where it goes.
     /// `None` cannot happen, but the verifier wants to see it handled.
     #[inline(always)]
-    pub fn turn_round(&self, frame: Frame, moved: usize, length: usize) -> Option<Sum> {
+    pub fn turn_round(&self, frame: Frame, moved: usize, length: usize) -> Option<Turned> {
         let from: Region<{ EthHdr::LEN }> = frame.region(moved)?;
         let to: Region<{ EthHdr::LEN }> = frame.region(0)?;
         let (destination, source) = (from.read(ETHERNET_DESTINATION), from.read(ETHERNET_SOURCE));
@@ -236,9 +247,9 @@ impl Datagram {
     }
 
     #[inline(always)]
-    fn turn_round_ipv4(&self, frame: Frame, moved: usize, length: usize) -> Option<Sum> {
+    fn turn_round_ipv4(&self, frame: Frame, moved: usize, length: usize) -> Option<Turned> {
         let from: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(moved + self.network)?;
-        let to: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(self.network)?;
+        let to: Region<{ IPV4_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = frame.region(self.network)?;
         let (source, destination) = (from.read(ipv4::SOURCE), from.read(ipv4::DESTINATION));
         let ports = from.read(ipv4::PORTS).rotate_left(16);
         let addresses = Sum::ZERO.add_u32(source).add_u32(destination);
@@ -251,13 +262,14 @@ impl Datagram {
         to.write(ipv4::SOURCE, destination);
         to.write(ipv4::DESTINATION, source);
         to.write(ipv4::PORTS, ports);
-        Some(udp_sum(addresses, ports, length))
+        let (udp, message) = (to.part::<IPV4_LENGTH, _>(), to.part::<{ IPV4_LENGTH + UDP_LENGTH }, _>());
+        Some(Turned { udp, message, sum: udp_sum(addresses, ports, length) })
     }
 
     #[inline(always)]
-    fn turn_round_ipv6(&self, frame: Frame, moved: usize, length: usize) -> Option<Sum> {
+    fn turn_round_ipv6(&self, frame: Frame, moved: usize, length: usize) -> Option<Turned> {
         let from: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(moved + self.network)?;
-        let to: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(self.network)?;
+        let to: Region<{ IPV6_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = frame.region(self.network)?;
         let source = [from.read(ipv6::SOURCE_HIGH), from.read(ipv6::SOURCE_LOW)];
         let destination = [from.read(ipv6::DESTINATION_HIGH), from.read(ipv6::DESTINATION_LOW)];
         let ports = from.read(ipv6::PORTS).rotate_left(16);
@@ -271,16 +283,17 @@ impl Datagram {
         to.write(ipv6::DESTINATION_HIGH, source[0]);
         to.write(ipv6::DESTINATION_LOW, source[1]);
         to.write(ipv6::PORTS, ports);
-        Some(udp_sum(addresses, ports, length))
+        let (udp, message) = (to.part::<IPV6_LENGTH, _>(), to.part::<{ IPV6_LENGTH + UDP_LENGTH }, _>());
+        Some(Turned { udp, message, sum: udp_sum(addresses, ports, length) })
     }
+}
 
+impl Turned {
     /// Writes the UDP length and checksum; `sum` is that of everything else (RFC 768; RFC 8200, section 8.1).
     #[inline(always)]
-    pub fn seal(&self, frame: Frame, length: usize, sum: Sum) -> Option<()> {
-        let udp: Region<UDP_LENGTH> = frame.region(self.message - UDP_LENGTH)?;
+    pub fn seal(&self, length: usize, sum: Sum) {
         let length = ((UDP_LENGTH + length) as u16).to_be();
-        udp.write(udp::LENGTH_CHECKSUM, u32::from(length) | u32::from(sum.udp_checksum()) << 16);
-        Some(())
+        self.udp.write(udp::LENGTH_CHECKSUM, u32::from(length) | u32::from(sum.udp_checksum()) << 16);
     }
 }
 

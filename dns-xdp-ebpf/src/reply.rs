@@ -135,26 +135,27 @@ impl<'t> Reply<'t> {
     fn write_into(&self, frame: Frame, moved: usize, length: usize) -> Option<()> {
         let Reply { datagram, question, edns, .. } = self;
         // The headers end before the question that has not moved yet begins.
-        let mut sum = datagram.turn_round(frame, moved, length)?;
+        let turned = datagram.turn_round(frame, moved, length)?;
         if moved != 0 {
             question.move_down(frame, moved)?;
         }
         let records_at = question.end();
         let opt_at = records_at + self.records.length();
         // Offsets in the message are even or odd as those in the frame: everything before it is even.
-        sum = sum.add(self.write_header(frame)?).add(question.name.sum);
+        let mut sum = turned.sum.add(self.write_header(turned.message)).add(question.name.sum);
         sum = sum.add_at(records_at, Sum::ZERO.add_u32(question.type_class));
         sum = sum.add_at(records_at, self.write_records(frame, records_at)?);
         if edns.present {
             sum = sum.add_at(opt_at, edns.sum());
             edns.write(frame, opt_at)?;
         }
-        datagram.seal(frame, length, sum)
+        turned.seal(length, sum);
+        Some(())
     }
 
     /// Writes flags and counts; returns the header's sum.
     #[inline(always)]
-    fn write_header(&self, frame: Frame) -> Option<Sum> {
+    fn write_header(&self, header: Region<HEADER_LENGTH>) -> Sum {
         let (answers, authorities, flags) = match self.records {
             Records::One(_) => (1, 0, 0),
             Records::A(entry, _) => (u64::from(entry.ipv4_count), 0, 0),
@@ -164,11 +165,10 @@ impl<'t> Reply<'t> {
         };
         let counts = (1 << 48 | answers << 32 | authorities << 16 | u64::from(self.edns.present)).to_be();
         let flags = (flags | QR | AA | self.header.copied_flags).to_be();
-        let header: Region<HEADER_LENGTH> = frame.region(self.datagram.message)?;
         header.write(ID, self.header.id);
         header.write(FLAGS, flags);
         header.write(COUNTS, counts);
-        Some(Sum::ZERO.add_u16(self.header.id).add_u16(flags).add_u64(counts))
+        Sum::ZERO.add_u16(self.header.id).add_u16(flags).add_u64(counts)
     }
 
     /// Writes the records; returns their sum as if they began at an even offset.
