@@ -7,7 +7,8 @@ pub trait Host {
     /// The frame as it is now. Worthless after [`Host::resize`].
     fn frame(&self) -> Frame;
 
-    /// Grows (or with a negative `delta` shrinks) the frame at its tail; on `false` nothing has changed.
+    /// Grows (or with a negative `delta` shrinks) the frame at its tail; on `false` nothing has changed. The kernel
+    /// clears what is new, which makes this the dearer way to grow.
     fn resize(&self, delta: i32) -> bool;
 
     /// Grows the frame at its head by `delta` octets, whose contents mean nothing; on `false` nothing has changed.

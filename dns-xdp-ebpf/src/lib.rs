@@ -1,11 +1,11 @@
 //! The path of a query through XDP, as a library without std that knows neither aya nor the kernel.
 //!
 //! A frame arrives. It is looked at where it lies and read inward: link, IP, UDP, DNS header, question, OPT. The
-//! first thing that is not known sends it up **untouched**. The question's name is hashed; the zone's table has its
-//! answer, written beforehand by userspace, or says that there is none. Room is made at the tail, the bearings are
-//! read again, the answer is written behind the question, the addresses are turned round, the sums mended, and the
-//! frame goes back the way it came. Whatever happened is one [`outcome::Outcome`]; the hook counts it and names the
-//! action.
+//! first thing that is not known sends it up **untouched**. The question's name is hashed; the one slot of the zone's
+//! table where it may be has its answer, written beforehand by userspace, or there is none. Room is made in front (or,
+//! where the driver has none there, at the tail), the bearings are read again, the addresses are turned round, the
+//! question moves, the answer is written behind it, and the frame goes back the way it came. Whatever happened is one
+//! [`outcome::Outcome`]; the hook counts it and names the action.
 //!
 //! ```text
 //!  frame ─► link ─► question ─► edns ─► find in the table ─► reply ─► XDP_TX
