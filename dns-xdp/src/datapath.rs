@@ -90,7 +90,12 @@ impl Error {
     }
 
     fn too_many(names: usize, capacity: u32) -> Self {
-        Error::new(format!("the zone has {names} names, the table holds {capacity}: raise [xdp] capacity"))
+        let what = if names > capacity as usize {
+            format!("the zone has {names} names, the table holds {capacity}: raise [xdp] capacity")
+        } else {
+            format!("the zone's {names} names find no places in the table: rename the last that was added")
+        };
+        Error::new(what)
     }
 
     fn loading(error: anyhow::Error) -> Self {
