@@ -39,6 +39,7 @@ pub mod edns;
 pub mod frame;
 pub mod host;
 pub mod link;
+pub mod load;
 pub mod name;
 pub mod outcome;
 pub mod question;

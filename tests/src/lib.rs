@@ -14,6 +14,8 @@
 //!
 //! The laws compare the [`meaning`] of two answers to one of the generated [`queries`]; on the wire they are asked
 //! through [`exchange`], and [`nsd`] serves what [`mod@zone_file`] writes.
+//!
+//! The benches put [`load`] on one server of [`rivals`] after the other.
 pub mod ask;
 pub mod cluster;
 pub mod dig;
@@ -23,6 +25,7 @@ pub mod host;
 pub mod interrupt;
 pub mod kernel;
 pub mod law;
+pub mod load;
 pub mod meaning;
 pub mod netns;
 pub mod network;
@@ -32,6 +35,7 @@ pub mod parent;
 pub mod plan;
 pub mod process;
 pub mod queries;
+pub mod rivals;
 pub mod run;
 pub mod table;
 pub mod wait;

@@ -96,15 +96,23 @@ impl Namespace {
         Ok(())
     }
 
+    /// Every process that lives in the namespace.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn pids(&self) -> Result<Vec<Pid>> {
+        let pids = process::succeed(Command::new("ip").args(["netns", "pids", &self.name]), "")?;
+        Ok(pids.lines().filter_map(|line| line.trim().parse().ok()).map(Pid::from_raw).collect())
+    }
+
     /// Kills every process that lives in the namespace, then deletes it with its interfaces.
     ///
     /// # Errors
     /// When there is none of that name.
     pub fn remove(&self) -> Result<()> {
-        let pids = process::succeed(Command::new("ip").args(["netns", "pids", &self.name]), "")?;
-        for pid in pids.lines().filter_map(|line| line.trim().parse().ok()) {
+        for pid in self.pids()? {
             // One that has ended meanwhile is as good as killed.
-            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+            kill(pid, Signal::SIGKILL).ok();
         }
         process::succeed(Command::new("ip").args(["netns", "del", &self.name]), "")?;
         Ok(())

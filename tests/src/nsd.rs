@@ -35,13 +35,9 @@ impl Nsd {
         apex: &str,
         zone: &str,
     ) -> Result<Self> {
-        let file = |name: &str| directory.join(name);
-        write(&file("nsd.zone"), zone)?;
-        write(&file("nsd.conf"), &configuration(directory, addresses, apex))?;
-        let log = file("nsd.log");
+        let mut command = command(directory, addresses, apex, zone, "")?;
+        let log = directory.join("nsd.log");
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = Command::new("nsd");
-        command.arg("-d").arg("-c").arg(file("nsd.conf"));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let server = namespace.spawn(&mut command).context("is nsd installed?")?;
         let mut nsd = Nsd { server };
@@ -63,17 +59,37 @@ impl Nsd {
     }
 }
 
+/// The program, its files written; `more` are further lines of its configuration's `server:`.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn command(
+    directory: &Path,
+    addresses: &[IpAddr],
+    apex: &str,
+    zone: &str,
+    more: &str,
+) -> Result<Command> {
+    let file = |name: &str| directory.join(name);
+    write(&file("nsd.zone"), zone)?;
+    write(&file("nsd.conf"), &configuration(directory, addresses, apex, more))?;
+    let mut command = Command::new("nsd");
+    command.arg("-d").arg("-c").arg(file("nsd.conf"));
+    Ok(command)
+}
+
 fn write(path: &PathBuf, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// One server process, which answers in order; as many answers a second as are asked for.
-fn configuration(directory: &Path, addresses: &[IpAddr], apex: &str) -> String {
+fn configuration(directory: &Path, addresses: &[IpAddr], apex: &str, more: &str) -> String {
     let directory = directory.display();
     let addresses: String = addresses.iter().map(|address| format!("\tip-address: {address}\n")).collect();
     format!(
         "server:\n\
          {addresses}\
+         {more}\
          \tserver-count: 1\n\
          \trrl-ratelimit: 0\n\
          \tidentity: {IDENTITY}\n\

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: sets up, builds with optimisations, and hands over to the measurement.
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::{cargo, setup};
@@ -9,15 +9,31 @@ use crate::{cargo, setup};
 pub(crate) enum What {
     /// ns per answered query, by BPF_PROG_TEST_RUN
     Program,
+    /// answers per second of one core over a veth pair under flood, beside a bare reflector's
+    Wire,
+    /// answers per second and losses beside NSD, Knot DNS, gdnsd and our own fallback, with a plot
+    Compare,
 }
 
-/// Measures one thing.
+/// Measures one thing; `arguments` are for the measurement.
 ///
 /// # Errors
-/// When the kernel does not run the program.
-pub(crate) fn run(what: What) -> Result<()> {
-    setup::kernel()?;
-    cargo::run(&mut match what {
-        What::Program => cargo::built("bench-program")?,
-    })
+/// When the kernel does not run the program, or what is measured fails.
+pub(crate) fn run(what: What, arguments: &[String]) -> Result<()> {
+    let binary = match what {
+        What::Program => {
+            ensure!(arguments.is_empty(), "`bench program` takes no arguments, not {}", arguments.join(" "));
+            setup::kernel()?;
+            "bench-program"
+        }
+        What::Wire => {
+            setup::network()?;
+            "bench-wire"
+        }
+        What::Compare => {
+            setup::rivals()?;
+            "bench-compare"
+        }
+    };
+    cargo::run(cargo::built(binary)?.args(arguments))
 }

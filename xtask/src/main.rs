@@ -31,8 +31,10 @@ enum Verb {
     },
     /// Measure
     Bench {
-        /// program: ns per answered query
         what: bench::What,
+        /// What the measurement takes: `cargo xtask bench wire -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Look for a frame that is not treated as is due to it
     Fuzz {
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Demo => demo::run(),
         Verb::Test { part } => test::run(part),
-        Verb::Bench { what } => bench::run(what),
+        Verb::Bench { what, arguments } => bench::run(what, &arguments),
         Verb::Fuzz { seconds } => fuzz::run_for(seconds),
         Verb::Lab { verb } => lab::run(&verb),
         Verb::Tidy => tidy::run(),

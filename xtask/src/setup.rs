@@ -34,6 +34,12 @@ const TOOLS: [Tool; 4] = [
 /// libFuzzer is compiled from its source.
 const COMPILER: [Tool; 1] = [Tool { program: "c++", package: "g++", service: None }];
 
+/// The name servers that ours is compared with, besides NSD.
+const RIVALS: [Tool; 2] = [
+    Tool { program: "knotd", package: "knot", service: Some("knot.service") },
+    Tool { program: "gdnsd", package: "gdnsd", service: Some("gdnsd.service") },
+];
+
 /// What a build takes: the toolchain's components and the BPF linker.
 ///
 /// # Errors
@@ -102,6 +108,15 @@ pub(crate) fn kernel() -> Result<()> {
 pub(crate) fn network() -> Result<()> {
     kernel()?;
     install(&TOOLS)
+}
+
+/// What the comparison takes on top: the other name servers.
+///
+/// # Errors
+/// As [`network`].
+pub(crate) fn rivals() -> Result<()> {
+    network()?;
+    install(&RIVALS)
 }
 
 /// Installs those of these programs that are missing.

@@ -1,0 +1,161 @@
+//! Answers per second and losses of name servers on one core each, under the same load in rising steps.
+//!
+//! The load is paced by the generator itself, which sends when a query is due. Every server has a wire of its own, the
+//! same zone, one thread for queries, and one core, which also takes its queries in and sees its answers off.
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use dns_xdp_tests::load::figures::{percent, rate, table};
+use dns_xdp_tests::load::generator::Generator;
+use dns_xdp_tests::load::plot::{Curve, plot};
+use dns_xdp_tests::load::queries::Kind;
+use dns_xdp_tests::load::window::{Window, measure};
+use dns_xdp_tests::load::wire::{Counting, Wire};
+use dns_xdp_tests::load::{cores, sample};
+use dns_xdp_tests::process::exit_code;
+use dns_xdp_tests::rivals::{ALL, OURS, Rival};
+use dns_xdp_tests::run::Run;
+
+/// Queries per second of the first step, of the last, and from one to the next.
+const FIRST: f64 = 25_000.0;
+const LAST: f64 = 5_000_000.0;
+const STEP: f64 = std::f64::consts::SQRT_2;
+/// A rate that is not above the best by this is flat; after so many flat steps a curve ends.
+const FLAT: f64 = 1.02;
+const FLAT_STEPS: usize = 2;
+/// A generator that sends less than this of what it should was held up by something else on its core.
+const HELD_UP: f64 = 0.95;
+/// Queues of the step before run empty.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A server that loses no more than this keeps up.
+const KEEPS_UP: f64 = 0.01;
+
+/// Answers per second and losses of name servers under the same load
+#[derive(Parser)]
+#[command(name = "cargo xtask bench compare")]
+struct Args {
+    /// Only these
+    #[arg(value_parser = ALL.map(|rival| rival.word))]
+    servers: Vec<String>,
+    /// What is asked
+    #[arg(long, value_enum, default_value_t = Kind::A)]
+    query: Kind,
+    /// Milliseconds that each step is measured, twice: the better counts, for what disturbs only takes away
+    #[arg(long, default_value_t = 700, value_parser = clap::value_parser!(u16).range(100..=10_000))]
+    window: u16,
+    /// Where the plot goes
+    #[arg(long, default_value = "target/bench/compare.svg")]
+    svg: PathBuf,
+}
+
+fn main() -> ExitCode {
+    exit_code(compare(&Args::parse()))
+}
+
+fn compare(args: &Args) -> Result<()> {
+    cores::ensure_two()?;
+    let chosen =
+        |rival: &&Rival| args.servers.is_empty() || args.servers.iter().any(|word| word == rival.word);
+    let mut results = Vec::new();
+    for rival in ALL.iter().filter(chosen) {
+        eprint!("{:<18}", rival.title);
+        let steps = climb(rival, args).with_context(|| rival.title)?;
+        eprintln!();
+        results.push((rival, steps));
+    }
+    print!("{}", report(&results));
+    let curves: Vec<Curve> = results.iter().map(|(rival, steps)| curve(rival, steps)).collect();
+    let title = format!("{}, one core: answered of the queries offered", args.query.title());
+    if let Some(directory) = args.svg.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    fs::write(&args.svg, plot(&title, &curves))
+        .with_context(|| format!("cannot write {}", args.svg.display()))?;
+    println!("\nplot: {}", args.svg.display());
+    Ok(())
+}
+
+/// One server under more and more load, until more brings no more answers.
+fn climb(rival: &Rival, args: &Args) -> Result<Vec<Window>> {
+    let kind = args.query;
+    let run = Run::unique()?;
+    let mut generator = Generator::load(&run)?;
+    let wire = Wire::lay(&run, 0)?;
+    generator.attach("receive", &wire.generator, &wire.generator_end.device)?;
+    let server = rival.start(&run, &wire, &mut generator, Counting::WithServer)?;
+    generator.aim(&kind.templates(&wire))?;
+    let length = Duration::from_millis(args.window.into());
+    let mut steps: Vec<Window> = Vec::new();
+    let (mut best, mut flat) = (0.0, 0);
+    for pace in paces() {
+        generator.pace(pace)?;
+        let once = || measure(&generator, &wire, &server.workers, kind.expected(), length);
+        let window = once()?.better(once()?);
+        eprint!(".");
+        if let Some(pace) = pace.filter(|pace| window.offered < HELD_UP * f64::from(*pace)) {
+            eprint!("(held up at {})", rate(pace.into()));
+        }
+        check(&mut generator, kind, &wire, &window)?;
+        steps.push(window);
+        flat = if window.answered > best * FLAT { 0 } else { flat + 1 };
+        best = window.answered.max(best);
+        if flat == FLAT_STEPS {
+            break;
+        }
+        sleep(PAUSE);
+    }
+    Ok(steps)
+}
+
+/// Queries per second; the last is as many as the generator can send.
+fn paces() -> impl Iterator<Item = Option<u32>> {
+    let paces = std::iter::successors(Some(FIRST), |pace| Some(pace * STEP));
+    paces.take_while(|pace| *pace < LAST).map(|pace| Some(pace as u32)).chain([None])
+}
+
+/// What came back are answers, and right ones.
+fn check(generator: &mut Generator, kind: Kind, wire: &Wire, window: &Window) -> Result<()> {
+    ensure!(window.others == 0.0, "{:.0} frames a second came back that are no answers", window.others);
+    ensure!(window.answered > 0.0, "nothing came back");
+    for frame in generator.take_samples()? {
+        sample::check(kind, wire, &frame).context("a wrong answer")?;
+    }
+    Ok(())
+}
+
+fn report(results: &[(&Rival, Vec<Window>)]) -> String {
+    let best = |steps: &[Window]| {
+        *steps
+            .iter()
+            .max_by(|one, other| one.answered.total_cmp(&other.answered))
+            .expect("there is a first step")
+    };
+    let ours =
+        results.iter().find(|(rival, _)| rival.word == OURS.word).map(|(_, steps)| best(steps).answered);
+    let lines = results.iter().map(|(rival, steps)| {
+        let best = best(steps);
+        let kept_up = steps.iter().filter(|step| step.lost() <= KEEPS_UP).map(|step| step.answered);
+        vec![
+            rival.title.to_owned(),
+            rate(best.answered),
+            percent(best.lost()),
+            percent(best.busy),
+            rate(kept_up.fold(0.0, f64::max)),
+            format!("{:.2} µs", 1e6 * best.busy / best.answered),
+            ours.map_or_else(|| "–".to_owned(), |ours| format!("{:.1}", ours / best.answered)),
+        ]
+    });
+    let headings =
+        ["", "answered/s, at most", "lost then", "core", "without loss", "core per answer", "dns-xdp ×"];
+    table(&headings, &lines.collect::<Vec<_>>())
+}
+
+fn curve(rival: &Rival, steps: &[Window]) -> Curve {
+    let points = steps.iter().map(|step| (step.offered, step.answered)).collect();
+    Curve { title: rival.title.to_owned(), points }
+}

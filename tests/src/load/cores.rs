@@ -1,0 +1,133 @@
+//! Cores: which threads have one, and how long they have run.
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::{Pid, getsid, gettid};
+
+use crate::netns::Namespace;
+use crate::process::succeed;
+use crate::wait;
+
+/// The core of the generator, and of the counter of what comes back.
+pub const GENERATOR: usize = 0;
+/// The core of the name server.
+pub const SERVER: usize = 1;
+
+/// Ahead of all that is not of the kernel's own.
+const NICE: &str = "-20";
+
+/// Checks that there is a core for either.
+///
+/// # Errors
+/// When there is not.
+pub fn ensure_two() -> Result<()> {
+    let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
+    ensure!(cores > SERVER, "this takes two cores, one for the generator and one for the server");
+    Ok(())
+}
+
+/// Keeps a thread on a core, ahead of what else would run there.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn claim(core: usize, thread: Pid) -> Result<()> {
+    keep(core, thread)?;
+    succeed(Command::new("renice").args(["-n", NICE, "-p", &thread.to_string()]), "")?;
+    Ok(())
+}
+
+fn keep(core: usize, thread: Pid) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(thread, &cores).with_context(|| format!("cannot keep thread {thread} on core {core}"))
+}
+
+/// Starts a program in a namespace that has a core, in a session of its own; it writes into `log`.
+///
+/// Where the scheduler groups by session (autogroup in sched(7)), a session has the weight of one thread, and shares it
+/// among all cores. A server would get less of its core than the NAPI thread beside it, which is in no session.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn(namespace: &Namespace, core: usize, command: &Command, log: File) -> Result<Child> {
+    let program = command.get_program();
+    let mut session = Command::new("setsid");
+    session.arg(program).args(command.get_args());
+    session.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut child = namespace.enter(|| {
+        // What is started inherits both.
+        claim(core, gettid())?;
+        session.spawn().with_context(|| format!("cannot start {}", program.display()))
+    })?;
+    let raised = raise(Pid::from_raw(child.id().try_into()?));
+    if raised.is_err() {
+        child.kill().and_then(|()| child.wait()).ok();
+    }
+    raised.with_context(|| format!("cannot raise the session of {}", program.display()))?;
+    Ok(child)
+}
+
+/// Raises the group of a process that is about to have a session of its own.
+fn raise(process: Pid) -> Result<()> {
+    wait::until("it has a session", Duration::from_secs(2), || {
+        ensure!(getsid(Some(process))? == process, "it is in another's");
+        Ok(())
+    })?;
+    match fs::write(format!("/proc/{process}/autogroup"), NICE) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The threads that work on the server's core: its NAPI's, and those of the server's processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers(Vec<Pid>);
+
+impl Workers {
+    /// Brings every thread of a namespace's processes to the server's core, for some servers choose one themselves.
+    ///
+    /// # Errors
+    /// When a thread cannot be moved.
+    pub fn gather(namespace: &Namespace, napi: Pid) -> Result<Self> {
+        let mut threads = vec![napi];
+        for process in namespace.pids()? {
+            let tasks = format!("/proc/{process}/task");
+            for task in fs::read_dir(&tasks).with_context(|| format!("cannot list {tasks}"))? {
+                let thread = task?.file_name().to_str().and_then(|number| number.parse().ok());
+                let thread = Pid::from_raw(thread.with_context(|| format!("{tasks} has no numbers"))?);
+                keep(SERVER, thread)?;
+                threads.push(thread);
+            }
+        }
+        Ok(Workers(threads))
+    }
+
+    /// How long they have run, all together. One that has ended has not run.
+    pub fn run_time(&self) -> Duration {
+        self.0.iter().filter_map(|thread| run_time(*thread)).sum()
+    }
+}
+
+/// The first number of /proc/…/schedstat: nanoseconds on a core.
+fn run_time(thread: Pid) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{thread}/schedstat")).ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_works_has_run_and_one_that_is_not_there_has_not() {
+        let before = run_time(gettid()).unwrap();
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_millis(20) {}
+        let after = Workers(vec![gettid(), Pid::from_raw(i32::MAX)]).run_time();
+        assert!(after > before, "{before:?} {after:?}");
+    }
+}

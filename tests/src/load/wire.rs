@@ -1,0 +1,165 @@
+//! The wire: veth pairs between the generator's namespace and the server's, each end's work on a core of its own.
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::{self, Command};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::cores::{self, Workers};
+use crate::frames::Mac;
+use crate::netns::Namespace;
+use crate::process::succeed;
+use crate::run::Run;
+use crate::wait;
+
+/// The server's addresses.
+pub const SERVER: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 11)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x11))];
+/// Where the queries come from.
+pub const CLIENT: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100)),
+];
+
+/// A veth pair.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    /// Where the generator is.
+    pub generator: Namespace,
+    /// Where the server is.
+    pub server: Namespace,
+    /// The generator's end.
+    pub generator_end: End,
+    /// The server's end, which has [`SERVER`]'s addresses.
+    pub server_end: End,
+}
+
+/// Which core does the work of the generator's end, the counting of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// The server's core has nothing to do but to serve; the generator's has less time to send.
+    WithGenerator,
+    /// The server's core sees its answers off, as a driver's does when they have been sent; the generator's has
+    /// nothing to do but to send, which is enough for any server's core.
+    WithServer,
+}
+
+/// One end of a pair.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// The device, whose name no other device of the machine has.
+    pub device: String,
+    /// Its MAC address.
+    pub mac: Mac,
+}
+
+impl Wire {
+    /// Lays wire `number` between two namespaces of its own.
+    ///
+    /// # Errors
+    /// When this is not root, or the kernel has no veth.
+    pub fn lay(run: &Run, number: u8) -> Result<Self> {
+        let [generator, server] = ["generator", "server"]
+            .map(|station| Namespace::create(run.namespace(&format!("{station}{number}")).name()));
+        let (generator, server) = (generator?, server?);
+        // The name is all by which the NAPI thread of a device is found.
+        let end = |side: char, last: u8| End {
+            device: format!("{side}{}x{number}", process::id()),
+            mac: [2, 0, 0, 0, number, last],
+        };
+        let wire = Wire { generator, server, generator_end: end('g', 1), server_end: end('s', 2) };
+        wire.plug()?;
+        Ok(wire)
+    }
+
+    fn plug(&self) -> Result<()> {
+        let (near, far) = (&self.generator_end, &self.server_end);
+        let [near_mac, far_mac] = [near.mac, far.mac].map(text);
+        self.generator.ip(&format!(
+            "link add {near} address {near_mac} type veth peer name {far} address {far_mac} netns {there}\n\
+             link set {near} up\n",
+            near = near.device,
+            far = far.device,
+            there = self.server.name(),
+        ))?;
+        let mut lines = format!("link set {} up\n", far.device);
+        for (address, length) in SERVER.iter().zip([24, 64]) {
+            let nodad = if address.is_ipv6() { "nodad" } else { "" };
+            lines += &format!("addr add {address}/{length} dev {} {nodad}\n", far.device);
+        }
+        // Nobody answers for the clients.
+        for client in CLIENT {
+            lines += &format!("neigh add {client} lladdr {near_mac} nud permanent dev {}\n", far.device);
+        }
+        self.server.ip(&lines)
+    }
+
+    /// The index of the generator's end.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn generator_index(&self) -> Result<u32> {
+        let device = self.generator_end.device.as_str();
+        self.generator
+            .enter(|| nix::net::if_::if_nametoindex(device).context("the generator's device is gone"))
+    }
+
+    /// Puts the work of both ends on the cores that they belong to. To be called when each end has its XDP program:
+    /// only then it has NAPI. Returns who works on the server's core.
+    ///
+    /// # Errors
+    /// When an end has no NAPI thread.
+    pub fn thread(&self, counting: Counting) -> Result<Workers> {
+        let napi = thread(&self.server, &self.server_end.device, cores::SERVER)?;
+        if counting == Counting::WithGenerator {
+            let counter = thread(&self.generator, &self.generator_end.device, cores::GENERATOR)?;
+            // Ahead of the generator, which never pauses: what came back would be lost meanwhile.
+            succeed(Command::new("chrt").args(["--fifo", "--pid", "1", &counter.to_string()]), "")?;
+        }
+        Workers::gather(&self.server, napi)
+    }
+}
+
+/// Gives a device's NAPI a thread, keeps it on a core and returns it.
+fn thread(namespace: &Namespace, device: &str, core: usize) -> Result<Pid> {
+    let switch = format!("/sys/class/net/{device}/threaded");
+    // `ip netns exec` shows the namespace's own /sys.
+    succeed(Command::new("ip").args(["netns", "exec", namespace.name(), "tee", &switch]), "1")?;
+    let prefix = format!("napi/{device}-");
+    let what = format!("the NAPI thread of {device} is there");
+    let (thread, _) = wait::until(&what, Duration::from_secs(2), || {
+        named(&prefix)?.ok_or_else(|| anyhow!("no thread is called {prefix}…"))
+    })?;
+    cores::claim(core, thread)?;
+    Ok(thread)
+}
+
+/// Whether a device has an XDP program.
+///
+/// # Errors
+/// When it is gone.
+pub fn has_xdp(namespace: &Namespace, device: &str) -> Result<bool> {
+    let mut command = Command::new("ip");
+    command.args(["-n", namespace.name(), "-json", "link", "show", device]);
+    let links: Value = serde_json::from_str(&succeed(&mut command, "")?)?;
+    Ok(links[0].get("xdp").is_some())
+}
+
+fn named(prefix: &str) -> Result<Option<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot list /proc")?.flatten() {
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if name.starts_with(prefix) {
+            found.extend(entry.file_name().to_str().and_then(|pid| pid.parse().ok()).map(Pid::from_raw));
+        }
+    }
+    ensure!(found.len() <= 1, "{} threads are called {prefix}…", found.len());
+    Ok(found.pop())
+}
+
+fn text(mac: Mac) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}

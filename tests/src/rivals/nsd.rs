@@ -1,0 +1,15 @@
+//! NSD over sockets.
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::ours;
+use crate::load::queries::ZONE;
+use crate::load::wire::{SERVER, Wire};
+use crate::nsd;
+use crate::run::Run;
+
+/// With answers as short as ours.
+pub(super) fn command(run: &Run, wire: &Wire) -> Result<Command> {
+    nsd::command(&run.directory(), &SERVER, ZONE, &ours::zone_file(run, wire)?, "\tminimal-responses: yes\n")
+}
