@@ -1,12 +1,13 @@
 //! The load: queries from one core, answered on another, counted where the answers arrive.
 //!
 //! ```text
-//!  core 0                                   core 1
-//!  generator, live frames ──► veth's ring ──► NAPI thread: XDP, or the stack and a server
-//!  NAPI thread: counter ◄──── veth's ring ◄───────────────────────────────────┘
+//!  core 0                                      core 1
+//!  generator, live frames ──► ring of a veth ──► NAPI thread: XDP, or the stack and a server
+//!                 counter ◄── ring of a veth ◄──────────────────────────────────┘
 //! ```
 //!
-//! Each NAPI thread is pinned, because a veth device does its work on the sender's core otherwise.
+//! The counter is the XDP program of the generator's end; [`wire::Counting`] tells whose core does its work. NAPI
+//! threads are pinned, because a veth device does its work on the sender's core otherwise.
 pub mod cores;
 pub mod figures;
 pub mod generator;

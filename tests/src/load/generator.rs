@@ -5,9 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
-use aya::{Ebpf, EbpfLoader};
-
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
 use dns_xdp::datapath::LOAD;
 use dns_xdp_ebpf::load::{
     FRAME_MAX, INTERVAL, SAMPLE, SEEN, SENDING, Sample, Seen, Sending, TEMPLATE, Template,
@@ -22,7 +21,7 @@ use crate::run::Run;
 
 /// Frames that the kernel makes at once, at most 256.
 const BATCH: u32 = 64;
-/// Frames of one call, of which each costs some 20 ms to begin and to end: no less than ten seconds' worth.
+/// Frames of one call, which costs some 20 ms to begin and to end: no measurement is so long that it sees two.
 const REPEAT: u32 = 200_000_000;
 
 /// The loaded programs and their maps.
@@ -40,7 +39,7 @@ pub struct Generator {
 /// Counts since the generator was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Queries sent, those among them that the veth's full ring refused.
+    /// Queries sent, with those that the veth's full ring refused.
     pub sent: u64,
     /// What came back.
     pub seen: [u64; Seen::COUNT],
