@@ -32,8 +32,6 @@ const FLAT_STEPS: usize = 2;
 const HELD_UP: f64 = 0.95;
 /// Queues of the step before run empty.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A server that loses no more than this keeps up.
-const KEEPS_UP: f64 = 0.01;
 
 /// Answers per second and losses of name servers under the same load
 #[derive(Parser)]
@@ -58,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<()> {
-    cores::ensure_two()?;
+    cores::check()?;
     let chosen =
         |rival: &&Rival| args.servers.is_empty() || args.servers.iter().any(|word| word == rival.word);
     let mut results = Vec::new();
@@ -139,19 +137,18 @@ fn report(results: &[(&Rival, Vec<Window>)]) -> String {
         results.iter().find(|(rival, _)| rival.word == OURS.word).map(|(_, steps)| best(steps).answered);
     let lines = results.iter().map(|(rival, steps)| {
         let best = best(steps);
-        let kept_up = steps.iter().filter(|step| step.lost() <= KEEPS_UP).map(|step| step.answered);
         vec![
             rival.title.to_owned(),
+            rate(best.offered),
             rate(best.answered),
             percent(best.lost()),
             percent(best.busy),
-            rate(kept_up.fold(0.0, f64::max)),
             format!("{:.2} µs", 1e6 * best.busy / best.answered),
             ours.map_or_else(|| "–".to_owned(), |ours| format!("{:.1}", ours / best.answered)),
         ]
     });
     let headings =
-        ["", "answered/s, at most", "lost then", "core", "without loss", "core per answer", "dns-xdp ×"];
+        ["", "offered/s", "answered/s, at most", "lost then", "core", "core per answer", "dns-xdp ×"];
     table(&headings, &lines.collect::<Vec<_>>())
 }
 

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(args: &Args) -> Result<()> {
-    cores::ensure_two()?;
+    cores::check()?;
     let run = Run::unique()?;
     let mut bench = Bench::set_up(&run, args)?;
     let reflector = |title, kind| Row { title, kind, what: What::Reflector, windows: Vec::new() };

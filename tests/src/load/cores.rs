@@ -17,16 +17,23 @@ pub const GENERATOR: usize = 0;
 /// The core of the name server.
 pub const SERVER: usize = 1;
 
+/// The load average of a machine that does nothing else.
+const QUIET: f64 = 0.5;
 /// Ahead of all that is not of the kernel's own.
 const NICE: &str = "-20";
 
-/// Checks that there is a core for either.
+/// Checks that there is a core for either; says so when other programs want them too.
 ///
 /// # Errors
 /// When there is not.
-pub fn ensure_two() -> Result<()> {
+pub fn check() -> Result<()> {
     let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
     ensure!(cores > SERVER, "this takes two cores, one for the generator and one for the server");
+    let load = fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
+    let load = load.split(' ').next().and_then(|minute| minute.parse().ok()).unwrap_or(0.0);
+    if load > QUIET {
+        eprintln!("other programs are running (load average {load}): they take away from what is measured");
+    }
     Ok(())
 }
 
