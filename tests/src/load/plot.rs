@@ -1,4 +1,4 @@
-//! The plot of answered against offered queries, as an SVG that is legible on light and dark pages.
+//! The plot of answered against offered queries, as an SVG whose greys are legible on light and dark pages.
 use std::fmt::Write as _;
 
 /// The curve of one server.
@@ -33,10 +33,7 @@ pub fn plot(title: &str, curves: &[Curve]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n\
-         <style>\
-         text {{ fill: #222 }} .grid {{ stroke: #ccc }} .ideal {{ stroke: #888 }} \
-         @media (prefers-color-scheme: dark) {{ text {{ fill: #ddd }} .grid {{ stroke: #444 }} }}\
-         </style>\n\
+         <style>text {{ fill: #777 }} .axis {{ stroke: #888 }} .grid {{ stroke-opacity: 0.35 }}</style>\n\
          <text x=\"{LEFT}\" y=\"22\" font-size=\"15\">{}</text>\n",
         escape(title)
     );
@@ -73,7 +70,7 @@ fn axes(svg: &mut String, scale: &Scale) {
     let marks = (0..8).flat_map(|power| MARKS.map(|mark| mark * 10_f64.powi(power)));
     for mark in marks.filter(|mark| (scale.low..=scale.high).contains(mark)) {
         let (x, y, text) = (scale.x(mark), scale.y(mark), short(mark));
-        add(svg, &format!("<path class=\"grid\" d=\"M{x:.1} {TOP}V{bottom}M{LEFT} {y:.1}H{right}\"/>"));
+        add(svg, &format!("<path class=\"axis grid\" d=\"M{x:.1} {TOP}V{bottom}M{LEFT} {y:.1}H{right}\"/>"));
         add(svg, &format!("<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>", bottom + 18.0));
         add(
             svg,
@@ -83,7 +80,7 @@ fn axes(svg: &mut String, scale: &Scale) {
     add(
         svg,
         &format!(
-            "<path class=\"ideal\" stroke-dasharray=\"4 4\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/>",
+            "<path class=\"axis\" stroke-dasharray=\"4 4\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/>",
             scale.x(scale.low),
             scale.y(scale.low),
             scale.x(scale.high),
