@@ -22,7 +22,7 @@ use crate::run::Run;
 /// Frames that the kernel makes at once, at most 256.
 const BATCH: u32 = 64;
 /// Frames of one call, which costs some 20 ms to begin and to end: no measurement is so long that it sees two.
-const REPEAT: u32 = 200_000_000;
+const REPEAT: u32 = 100_000_000;
 
 /// The loaded programs and their maps.
 pub struct Generator {
