@@ -3,7 +3,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use dns_xdp::datapath::layout;
+use dns_xdp::datapath::layout::{self, Places};
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::frame::Frame;
 use dns_xdp_ebpf::host::Host;
@@ -69,7 +69,8 @@ impl Server {
     /// Lays the zone out in the second half of a table, so that an index that forgets the half shows.
     pub fn publish(&mut self, zone: &Zone) {
         let half = layout::half(u32::try_from(zone.names().len()).expect("a zone of a test is small"));
-        let laid_out = layout::lay_out(zone, half, SEED).expect("the table is as large as the zone");
+        let laid_out =
+            layout::lay_out(zone, half, &Places::new(SEED)).expect("the table is as large as the zone");
         let head = layout::head(zone, &laid_out, half, half);
         self.zone = Some(Published { head, half, slots: laid_out.slots });
     }

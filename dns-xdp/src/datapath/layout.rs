@@ -2,9 +2,10 @@
 //!
 //! The slots are found by hash and displace (Belazzougui, Botelho and Dietzfelbinger, 2009): names are gathered in
 //! buckets by their hash, and each bucket, the fullest first, takes the first displacement that spreads its names over
-//! slots that are free. If a bucket finds none, the next seed is tried.
+//! slots that are free. If a bucket finds none, the next seed is tried. A zone whose names are those of the one before
+//! keeps its places, so that a failover does not wait for the search.
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use dns_xdp_ebpf::table::{self, BUCKETS, Entry, Head, NameWords, SOA_MAX, Slot};
 use hickory_proto::rr::{Name, RData};
@@ -17,12 +18,36 @@ const SEEDS_MAX: u64 = 32;
 /// A zone laid out for one half of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
+    /// Where names go.
+    pub places: Places,
+    /// The slots that are taken, as indexes into the half.
+    pub slots: HashMap<u32, Slot>,
+}
+
+/// What turns a name into the index of its slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
     /// Starts the hashes.
     pub seed: u64,
     /// Of each bucket.
     pub displacements: Vec<u16>,
-    /// The slots that are taken, as indexes into the half.
-    pub slots: HashMap<u32, Slot>,
+}
+
+impl Places {
+    /// Nobody displaced.
+    pub fn new(seed: u64) -> Self {
+        Places { seed, displacements: vec![0; BUCKETS] }
+    }
+
+    /// The index of a name's slot in a half of `half`.
+    fn index(&self, slot: &Slot, half: u32) -> u32 {
+        let hash = self.hash(slot);
+        table::slot(hash, self.displacements[table::bucket(hash)], half)
+    }
+
+    fn hash(&self, slot: &Slot) -> u64 {
+        table::hash(self.seed, &slot.name(), slot.entry.length)
+    }
 }
 
 /// Slots in one half of the table for this many names: four in five are taken, so that a name finds a free one soon.
@@ -35,41 +60,54 @@ pub fn capacity(half: u32) -> u32 {
     half / 5 * 4
 }
 
-/// Lays the zone's names out over `half` slots, with `seed` if it can be.
+/// Lays the zone's names out over `half` slots, in the places of a zone before if these can be kept, and else with its
+/// seed if that can be.
 ///
 /// # Errors
 /// The number of names, when they do not fit.
-pub fn lay_out(zone: &Zone, half: u32, seed: u64) -> Result<Layout, usize> {
+pub fn lay_out(zone: &Zone, half: u32, before: &Places) -> Result<Layout, usize> {
     let slots: Vec<Slot> = zone.names().map(|(name, addresses)| slot(name, addresses)).collect();
     if slots.len() > capacity(half) as usize {
         return Err(slots.len());
     }
-    let mut seeds = (0..SEEDS_MAX).map(|nth| seed.wrapping_add(nth));
-    seeds.find_map(|seed| place(&slots, half, seed)).ok_or(slots.len())
+    if let Some(layout) = put(&slots, half, before.clone()) {
+        return Ok(layout);
+    }
+    let mut seeds = (0..SEEDS_MAX).map(|nth| before.seed.wrapping_add(nth));
+    let found = seeds.find_map(|seed| put(&slots, half, search(&slots, half, seed)?));
+    found.ok_or(slots.len())
 }
 
-fn place(slots: &[Slot], half: u32, seed: u64) -> Option<Layout> {
-    let mut buckets: Vec<(usize, Vec<(u64, &Slot)>)> =
-        (0..BUCKETS).map(|bucket| (bucket, Vec::new())).collect();
+/// Puts every name in its place; `None` when two have the same.
+fn put(slots: &[Slot], half: u32, places: Places) -> Option<Layout> {
+    let mut taken = HashMap::with_capacity(slots.len());
+    let free = slots.iter().all(|slot| taken.insert(places.index(slot, half), *slot).is_none());
+    free.then_some(Layout { places, slots: taken })
+}
+
+/// Places in which no two names meet; `None` when this seed has none.
+fn search(slots: &[Slot], half: u32, seed: u64) -> Option<Places> {
+    let mut places = Places::new(seed);
+    let mut buckets: Vec<(usize, Vec<u64>)> = (0..BUCKETS).map(|bucket| (bucket, Vec::new())).collect();
     for slot in slots {
-        let hash = table::hash(seed, &slot.name(), slot.entry.length);
-        buckets[table::bucket(hash)].1.push((hash, slot));
+        let hash = places.hash(slot);
+        buckets[table::bucket(hash)].1.push(hash);
     }
-    buckets.sort_by_key(|(_, names)| Reverse(names.len()));
-    let mut layout =
-        Layout { seed, displacements: vec![0; BUCKETS], slots: HashMap::with_capacity(slots.len()) };
-    for (bucket, names) in buckets {
-        let indexes =
-            |displacement| names.iter().map(move |(hash, _)| table::slot(*hash, displacement, half));
-        let free = |displacement: &u16| {
-            let distinct = indexes(*displacement).collect::<HashSet<u32>>();
-            distinct.len() == names.len() && distinct.iter().all(|index| !layout.slots.contains_key(index))
+    buckets.sort_by_key(|(_, hashes)| Reverse(hashes.len()));
+    let mut taken = vec![false; half as usize];
+    for (bucket, hashes) in buckets {
+        let mut take = |displacement: &u16| {
+            let indexes = hashes.iter().map(|hash| table::slot(*hash, *displacement, half) as usize);
+            let first_met = indexes.clone().position(|index| std::mem::replace(&mut taken[index], true));
+            if let Some(met) = first_met {
+                // What this displacement has taken until then is free again.
+                indexes.take(met).for_each(|index| taken[index] = false);
+            }
+            first_met.is_none()
         };
-        let displacement = (0..=u16::MAX).find(free)?;
-        layout.displacements[bucket] = displacement;
-        layout.slots.extend(indexes(displacement).zip(names.iter().map(|(_, slot)| **slot)));
+        places.displacements[bucket] = (0..=u16::MAX).find(&mut take)?;
     }
-    Some(layout)
+    Some(places)
 }
 
 /// The kernel's answers to one name. What it cannot hold it leaves to the responder.
@@ -88,8 +126,8 @@ fn slot(name: &Name, addresses: &Addresses) -> Slot {
 /// The head of a zone laid out in the half that begins at `base`.
 pub fn head(zone: &Zone, layout: &Layout, base: u32, half: u32) -> Head {
     let (apex, length) = words(zone.apex());
-    let mut head = Head::new(layout.seed, base, half, &apex, length, &soa(zone));
-    head.displacements.copy_from_slice(&layout.displacements);
+    let mut head = Head::new(layout.places.seed, base, half, &apex, length, &soa(zone));
+    head.displacements.copy_from_slice(&layout.places.displacements);
     head
 }
 
@@ -151,11 +189,11 @@ mod tests {
     fn every_name_lies_in_the_slot_that_the_head_gives() {
         for count in [1, 2, 100, 4096] {
             let half = half(count);
-            let layout = lay_out(&zone(count, None), half, 7).unwrap();
+            let layout = lay_out(&zone(count, None), half, &Places::new(7)).unwrap();
             assert_eq!(layout.slots.len(), count as usize);
             let head = head(&zone(count, None), &layout, half, half);
             for (index, slot) in &layout.slots {
-                let hash = table::hash(layout.seed, &slot.name(), slot.entry.length);
+                let hash = layout.places.hash(slot);
                 assert_eq!(head.slot(hash), half + index);
             }
         }
@@ -164,15 +202,27 @@ mod tests {
     #[test]
     fn the_largest_zone_fits_and_one_name_more_is_refused() {
         let half = half(65_536);
-        assert!(lay_out(&zone(65_536, None), half, 1).is_ok());
-        assert_eq!(lay_out(&zone(65_537, None), half, 1), Err(65_537));
+        assert!(lay_out(&zone(65_536, None), half, &Places::new(1)).is_ok());
+        assert_eq!(lay_out(&zone(65_537, None), half, &Places::new(1)), Err(65_537));
     }
 
     #[test]
     fn a_changed_address_changes_one_slot() {
-        let before = lay_out(&zone(1000, None), half(1024), 3).unwrap();
-        let after = lay_out(&zone(1000, Some(500)), half(1024), 3).unwrap();
+        let half = half(1024);
+        let before = lay_out(&zone(1000, None), half, &Places::new(3)).unwrap();
+        let after = lay_out(&zone(1000, Some(500)), half, &before.places).unwrap();
         let differing = before.slots.iter().filter(|(index, slot)| after.slots.get(index) != Some(slot));
-        assert_eq!(differing.count(), 1);
+        assert_eq!((differing.count(), after.places), (1, before.places));
+    }
+
+    #[test]
+    fn names_that_come_and_go_find_their_places() {
+        let half = half(1024);
+        let mut places = Places::new(3);
+        for count in [2, 1000, 1024, 500, 1001] {
+            let layout = lay_out(&zone(count, None), half, &places).unwrap();
+            assert_eq!(layout.slots.len(), count as usize);
+            places = layout.places;
+        }
     }
 }

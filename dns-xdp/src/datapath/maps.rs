@@ -12,7 +12,8 @@ use dns_xdp_ebpf::table::{
 };
 use nix::time::{ClockId, clock_getres};
 
-use super::{Error, layout};
+use super::Error;
+use super::layout::{self, Places};
 use crate::zone::Zone;
 
 type HeadBytes = [u8; size_of::<Head>()];
@@ -30,7 +31,8 @@ pub(super) struct Maps {
     more: Array<MapData, MoreBytes>,
     counters: PerCpuArray<MapData, u64>,
     half: u32,
-    seed: u64,
+    /// Where the names of the last zone went.
+    places: Places,
     /// Base of the half in use; none before the first zone.
     base: Option<u32>,
     /// What the halves hold; none where that is not known.
@@ -56,13 +58,13 @@ impl Maps {
             Err(error) => return Err(Error::map(table::ZONE, error)),
         };
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
-        let seed = RandomState::new().hash_one("names");
-        Ok(Maps { zone, names, more, counters, half, seed, base, contents: [None, None] })
+        let places = Places::new(RandomState::new().hash_one("names"));
+        Ok(Maps { zone, names, more, counters, half, places, base, contents: [None, None] })
     }
 
     /// Writes the zone into the half that no packet reads; [`Maps::switch`] turns to it.
     pub(super) fn prepare(&mut self, zone: &Zone) -> Result<Prepared, Error> {
-        let laid_out = layout::lay_out(zone, self.half, self.seed);
+        let laid_out = layout::lay_out(zone, self.half, &self.places);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, layout::capacity(self.half)))?;
         let base = if self.base == Some(0) { self.half } else { 0 };
         let which = usize::from(base != 0);
@@ -70,7 +72,7 @@ impl Maps {
         self.write(base, before.as_ref(), &laid_out.slots)?;
         let octets = layout::head(zone, &laid_out, base, self.half).to_bytes();
         self.contents[which] = Some(laid_out.slots);
-        self.seed = laid_out.seed;
+        self.places = laid_out.places;
 
         let failed = |error| Error::map(table::ZONE, error);
         let mut head = HeadMap::create(1, 0).map_err(failed)?;
