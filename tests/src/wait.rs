@@ -1,4 +1,5 @@
 //! Waiting for something to come true, with a deadline and an error that says what was seen last.
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,37 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T>
     }
 }
 
+/// Calls `each` over and over, on a thread of its own, while `change` is made.
+///
+/// # Errors
+/// Those of `change`, and the first of `each`, which is not called again after it.
+pub fn meanwhile(
+    mut each: impl FnMut() -> Result<()> + Send,
+    change: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                each()?;
+            }
+            Ok(())
+        });
+        let changed = change();
+        is_over.store(true, Ordering::Relaxed);
+        let seen = client.join().expect("what is called meanwhile does not panic");
+        changed.and(seen)
+    })
+}
+
 fn late(what: &str, limit: Duration, error: &Error) -> Error {
     anyhow!("{what}: not within {limit:?}: {error:#}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -38,6 +64,22 @@ mod tests {
             if looks == 3 { Ok(looks) } else { Err(anyhow!("only {looks}")) }
         };
         assert_eq!(until("three looks", Duration::from_secs(5), look).unwrap().0, 3);
+    }
+
+    #[test]
+    fn what_fails_meanwhile_is_told_when_the_change_is_made() {
+        let (failing, failed) = mpsc::channel();
+        let mut calls = 0;
+        let each = || {
+            calls += 1;
+            if calls < 3 {
+                return Ok(());
+            }
+            failing.send(())?;
+            Err(anyhow!("call {calls}"))
+        };
+        let change = || Ok(failed.recv()?);
+        assert_eq!(meanwhile(each, change).unwrap_err().to_string(), "call 3");
     }
 
     #[test]

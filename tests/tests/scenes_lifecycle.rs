@@ -1,8 +1,6 @@
 //! Scenes: how a daemon starts, refuses to start, stops, dies, and what is left of it each time.
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -221,19 +219,12 @@ fn ask(cluster: &Cluster, asker: &Asker) -> Result<()> {
 fn losses(cluster: &mut Cluster, change: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<u32> {
     let asker = cluster.asker()?;
     let server = cluster.nodes[0].ipv4();
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            let mut lost = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                let answer = asker.addresses(server, &format!("node1.{ZONE}."), RecordType::A);
-                lost += u32::from(answer.is_err());
-            }
-            lost
-        });
-        let changed = change(cluster);
-        is_over.store(true, Ordering::Relaxed);
-        let lost = client.join().expect("the client does not panic");
-        changed.map(|()| lost)
-    })
+    let mut lost = 0;
+    let ask = || {
+        let answer = asker.addresses(server, &format!("node1.{ZONE}."), RecordType::A);
+        lost += u32::from(answer.is_err());
+        Ok(())
+    };
+    wait::meanwhile(ask, || change(cluster))?;
+    Ok(lost)
 }

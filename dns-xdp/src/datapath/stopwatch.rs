@@ -204,3 +204,31 @@ fn template(frame: &[u8]) -> Result<[u8; TEMPLATE_LENGTH], Error> {
     template[16..16 + length].copy_from_slice(frame);
     Ok(template)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_variants_where_they_differ_in_eight_octets_at_most() {
+        let frame = |at: usize, octets: &[u8]| {
+            let mut frame = vec![0; 40];
+            frame[at..at + octets.len()].copy_from_slice(octets);
+            frame
+        };
+        let plain = frame(0, &[]);
+        let cases = [
+            (vec![plain.clone()], 0),
+            (vec![plain.clone(), plain.clone()], 0),
+            (vec![plain.clone(), frame(20, &[1])], 20),
+            (vec![plain.clone(), frame(27, &[1]), frame(20, &[1])], 20),
+            (vec![plain.clone(), frame(28, &[1]), frame(20, &[1])], 0),
+            (vec![plain.clone(), frame(32, &[1])], 32),
+            (vec![plain.clone(), frame(33, &[1])], 0),
+            (vec![plain.clone(), vec![0; 41]], 0),
+        ];
+        for (frames, at) in cases {
+            assert_eq!(variants_at(&frames), at, "{frames:?}");
+        }
+    }
+}

@@ -3,8 +3,9 @@ use clap::ValueEnum;
 use dns_xdp_ebpf::load::{FRAME_MAX, Seen, TEMPLATES, Template};
 
 use super::wire::{CLIENT, SERVER, Wire};
+use crate::frames::Datagram;
 use crate::frames::message::{self, IN, Message, Opt};
-use crate::frames::{Checksum, Datagram, UDP};
+use crate::table::zone::{over_ipv4, over_ipv6};
 
 /// The zone.
 pub const ZONE: &str = "demo.example.com";
@@ -66,25 +67,14 @@ impl Kind {
         let message = Message { id, ..Message::query(&message::name(&name), qtype, IN) };
         let message = if self == Kind::AOpt { message.with(Opt::of_size(EDNS_SIZE)) } else { message };
         let family = usize::from(self.is_ipv6());
+        let plain = if self.is_ipv6() { over_ipv6(&message) } else { over_ipv4(&message) };
         Datagram {
             destination_mac: wire.server_end.mac,
             source_mac: wire.generator_end.mac,
-            tags: Vec::new(),
-            ethertype: None,
             source: CLIENT[family],
             destination: SERVER[family],
-            version: None,
-            ip_options: Vec::new(),
-            fragment: 0,
-            protocol: UDP,
-            ttl: 64,
-            ip_length: None,
             source_port: !id,
-            destination_port: 53,
-            udp_length: None,
-            checksum: Checksum::Whole,
-            message: message.bytes(),
-            padding: Vec::new(),
+            ..plain
         }
     }
 
