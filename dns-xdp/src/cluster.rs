@@ -31,8 +31,10 @@ pub struct Node {
     pub ns: String,
     /// Names of the nodes that take over this node's name, in order of preference; empty: rendezvous hash.
     pub backup: Vec<String>,
+    /// Its share of the names of dead nodes, in proportion to the other nodes'.
+    pub weight: u32,
     /// How this node's health is found out.
-    pub probe: Probe,
+    pub health: HealthCheck,
 }
 
 impl Node {
@@ -54,15 +56,55 @@ pub struct Service {
     pub name: String,
     /// Names of the member nodes, in the order of the configuration.
     pub nodes: Vec<String>,
+    /// With fewer healthy members than this all of them are answered, healthy or not.
+    pub min_healthy: usize,
+    /// How the health of its members is found out; `None`: a member is as healthy as its node.
+    pub health: Option<HealthCheck>,
+}
+
+/// How the health of a node is found out, or that of a node as a member of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked of the node; not empty.
+    pub probes: Vec<Probe>,
+    /// How many of the probes have to succeed.
+    pub require: Require,
+}
+
+impl HealthCheck {
+    /// The longest time from a node's death to the verdict, whichever of the probes notices it.
+    pub fn time_to_detect(&self) -> Duration {
+        self.probes.iter().map(Probe::time_to_detect).max().unwrap_or_default()
+    }
+}
+
+/// How many probes of a node have to succeed for it to be healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Require {
+    /// Each of them.
+    All,
+    /// One of them.
+    Any,
+    /// This many; at least one, at most all.
+    Count(usize),
+}
+
+impl Require {
+    /// How many out of `probes`.
+    pub fn needed(self, probes: usize) -> usize {
+        match self {
+            Require::All => probes,
+            Require::Any => 1,
+            Require::Count(count) => count,
+        }
+    }
 }
 
 /// What is asked of a node to find out whether it is healthy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// The kind of probe.
+    /// What is asked.
     pub kind: ProbeKind,
-    /// Destination port, where the kind has one.
-    pub port: u16,
     /// From one probe to the next while the verdict is clear.
     pub interval: Duration,
     /// The same while a verdict is in doubt.
@@ -73,6 +115,10 @@ pub struct Probe {
     pub fall: u32,
     /// Successes in a row until the verdict is up again.
     pub rise: u32,
+    /// The most successes in a row that are asked of a node that keeps falling: each fall doubles `rise`.
+    pub rise_max: u32,
+    /// How long a node has to be up for one of its falls to be forgotten.
+    pub flap_decay: Duration,
 }
 
 impl Probe {
@@ -85,11 +131,22 @@ impl Probe {
 }
 
 /// The kinds of probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeKind {
     /// A TCP connection that is established is a success.
-    Tcp,
+    Tcp {
+        /// Destination port.
+        port: u16,
+    },
+}
+
+impl ProbeKind {
+    /// As the configuration calls it.
+    pub fn text(&self) -> &'static str {
+        match self {
+            ProbeKind::Tcp { .. } => "tcp",
+        }
+    }
 }
 
 /// What the operator wants of a node, shown beside its real state.

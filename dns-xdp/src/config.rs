@@ -21,6 +21,8 @@ use crate::cluster::Cluster;
 pub use problem::{ConfigError, Problem};
 pub use replace::replace_file;
 pub use spec::DEFAULT_SOCKET;
+#[cfg(test)]
+pub(crate) use spec::PROBE;
 
 /// A whole, valid configuration. Whoever holds one need check nothing again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub struct ZoneConfig {
     pub apex: Name,
     /// TTL of every address answer, in seconds.
     pub ttl_seconds: u32,
+    /// The least TTL of an answer whose node is in doubt, in seconds.
+    pub ttl_min_seconds: u32,
     /// TTL of the NS set, in seconds.
     pub ns_ttl_seconds: u32,
     /// TTL of negative answers, in seconds.

@@ -154,7 +154,7 @@ mod laws;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Node, Probe, ProbeKind, Service};
+    use crate::cluster::{HealthCheck, Node, Require, Service};
     use crate::config::{self, Config, NsAddresses};
     use hickory_proto::rr::Name;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -163,23 +163,20 @@ mod tests {
     /// `node<number>` with an address of each family that is wanted.
     pub(super) fn node(number: usize, ipv4: bool, ipv6: bool) -> Node {
         let last = u8::try_from(number).unwrap();
-        let probe = Probe {
-            kind: ProbeKind::Tcp,
-            port: 6379,
-            interval: Duration::from_secs(1),
-            fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(500),
-            fall: 3,
-            rise: 2,
-        };
         Node {
             name: format!("node{number}"),
             ipv4: ipv4.then_some(Ipv4Addr::new(192, 0, 2, last)),
             ipv6: ipv6.then_some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into())),
             ns: format!("ns{number}"),
             backup: Vec::new(),
-            probe,
+            weight: 1,
+            health: HealthCheck { probes: vec![config::PROBE], require: Require::All },
         }
+    }
+
+    pub(super) fn service(name: &str, nodes: &[&str]) -> Service {
+        let nodes = nodes.iter().map(|&node| node.to_owned()).collect();
+        Service { name: name.to_owned(), nodes, min_healthy: 0, health: None }
     }
 
     pub(super) fn rules() -> Failover {
@@ -192,6 +189,7 @@ mod tests {
             zone: config::ZoneConfig {
                 apex: Name::from_ascii("demo.example.com.").unwrap(),
                 ttl_seconds: 5,
+                ttl_min_seconds: 1,
                 ns_ttl_seconds: 60,
                 negative_ttl_seconds: 300,
                 contact: Name::from_ascii("hostmaster.example.com.").unwrap(),
@@ -215,7 +213,7 @@ mod tests {
 
     fn three_nodes() -> Config {
         let nodes: Vec<Node> = (1..=3).map(|number| node(number, true, false)).collect();
-        let db = Service { name: "db".to_owned(), nodes: vec!["node1".to_owned(), "node2".to_owned()] };
+        let db = service("db", &["node1", "node2"]);
         let mut config = config(Cluster { nodes, services: vec![db] });
         config.cluster.nodes[1].backup = vec!["node3".to_owned()];
         config

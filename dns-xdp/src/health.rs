@@ -4,6 +4,7 @@
 //! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
 mod probe;
 mod schedule;
+mod standing;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -18,16 +19,24 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use probe::probe;
+pub use standing::Standing;
 pub use verdict::{Failure, Health, Observation, Transition, Verdict};
 
 use self::schedule::Schedule;
-use crate::cluster::{Node, Probe};
+use crate::cluster::{Cluster, HealthCheck, Node, Probe, Require};
 
 /// Who is probed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A node, by its name.
     Node(String),
+    /// A node as a member of a service whose health is found out apart.
+    Member {
+        /// The service's name.
+        service: String,
+        /// The node's name.
+        node: String,
+    },
     /// A witness of the quorum: only its visibility counts.
     Witness(IpAddr),
 }
@@ -36,16 +45,26 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Node(name) => f.pad(name),
+            Subject::Member { service, node } => write!(f, "{node} for {service}"),
             Subject::Witness(address) => write!(f, "witness {address}"),
         }
     }
 }
 
+/// One of the probes of a subject.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeId {
+    /// Who is probed.
+    pub subject: Subject,
+    /// Which of its probes, from 0.
+    pub index: usize,
+}
+
 /// What one probe found out.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Who was probed.
-    pub subject: Subject,
+    /// Who was probed, and how.
+    pub probe: ProbeId,
     /// Which start of its probes this belongs to: [`Prober::is_current`].
     start: u64,
     /// When it counts, since the prober's origin.
@@ -59,7 +78,7 @@ pub struct Report {
 pub struct Prober {
     origin: Instant,
     reports: mpsc::Sender<Report>,
-    tasks: BTreeMap<Subject, Task>,
+    tasks: BTreeMap<ProbeId, Task>,
     starts: u64,
 }
 
@@ -72,14 +91,38 @@ pub struct Target {
     pub probe: Probe,
 }
 
-/// Who is to be probed. Witnesses are asked what the first node is asked: one that refuses the connection is
-/// as good a witness as one that takes it.
-pub fn targets(nodes: &[Node], witnesses: &[IpAddr]) -> BTreeMap<Subject, Target> {
-    let target = |address, node: &Node| Target { address, probe: node.probe.clone() };
-    let of_node = |node: &Node| (Subject::Node(node.name.clone()), target(node.probe_address(), node));
-    let of_witness =
-        |&address: &IpAddr| nodes.first().map(|first| (Subject::Witness(address), target(address, first)));
-    nodes.iter().map(of_node).chain(witnesses.iter().filter_map(of_witness)).collect()
+/// How a witness is probed: as the first node is. One that refuses the connection is as good a witness as one that
+/// takes it.
+pub fn of_witness(nodes: &[Node]) -> HealthCheck {
+    let first = nodes.first().expect("a cluster has a node");
+    HealthCheck { probes: first.health.probes[..1].to_vec(), require: Require::All }
+}
+
+/// Who is to be probed, and how.
+pub fn targets(cluster: &Cluster, witnesses: &[IpAddr]) -> BTreeMap<ProbeId, Target> {
+    let mut targets = BTreeMap::new();
+    let mut add = |subject: Subject, address: IpAddr, probes: &[Probe]| {
+        for (index, probe) in probes.iter().enumerate() {
+            let target = Target { address, probe: probe.clone() };
+            targets.insert(ProbeId { subject: subject.clone(), index }, target);
+        }
+    };
+    for node in &cluster.nodes {
+        add(Subject::Node(node.name.clone()), node.probe_address(), &node.health.probes);
+    }
+    for (service, HealthCheck { probes, .. }) in
+        cluster.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)))
+    {
+        let member = |node: &&Node| service.nodes.contains(&node.name);
+        for node in cluster.nodes.iter().filter(member) {
+            let (service, name) = (service.name.clone(), node.name.clone());
+            add(Subject::Member { service, node: name }, node.probe_address(), probes);
+        }
+    }
+    for &witness in witnesses {
+        add(Subject::Witness(witness), witness, &of_witness(&cluster.nodes).probes);
+    }
+    targets
 }
 
 impl Prober {
@@ -93,12 +136,12 @@ impl Prober {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn reconcile(&mut self, targets: &BTreeMap<Subject, Target>) {
-        self.tasks.retain(|subject, task| targets.get(subject) == Some(&task.target));
-        for (subject, target) in targets {
-            if !self.tasks.contains_key(subject) {
-                let task = self.start(subject.clone(), target.clone());
-                self.tasks.insert(subject.clone(), task);
+    pub fn reconcile(&mut self, targets: &BTreeMap<ProbeId, Target>) {
+        self.tasks.retain(|probe, task| targets.get(probe) == Some(&task.target));
+        for (probe, target) in targets {
+            if !self.tasks.contains_key(probe) {
+                let task = self.start(probe.clone(), target.clone());
+                self.tasks.insert(probe.clone(), task);
             }
         }
     }
@@ -106,34 +149,34 @@ impl Prober {
     /// Whether a report is about its subject as it is probed now. One that was under way when the subject was
     /// changed or removed is not.
     pub fn is_current(&self, report: &Report) -> bool {
-        self.tasks.get(&report.subject).is_some_and(|task| task.start == report.start)
+        self.tasks.get(&report.probe).is_some_and(|task| task.start == report.start)
     }
 
     /// Gives every probe the rate that its verdict asks for; to be called after each observation.
     ///
     /// While any of them is in doubt all are probed fast. A server that has lost its network thus sees that it
     /// is alone before it declares the first node down (with `fall` at three or more).
-    pub fn pace(&self, verdicts: &BTreeMap<Subject, Verdict>) {
-        for (subject, delay) in delays(verdicts) {
-            if let Some(task) = self.tasks.get(subject) {
+    pub fn pace(&self, verdicts: &BTreeMap<ProbeId, Verdict>) {
+        for (probe, delay) in delays(verdicts) {
+            if let Some(task) = self.tasks.get(probe) {
                 task.delay.send_if_modified(|current| std::mem::replace(current, delay) != delay);
             }
         }
     }
 
-    fn start(&mut self, subject: Subject, target: Target) -> Task {
+    fn start(&mut self, probe: ProbeId, target: Target) -> Task {
         self.starts += 1;
         let start = self.starts;
         let (delay, pace) = watch::channel(target.probe.interval);
-        let rounds = Rounds { origin: self.origin, reports: self.reports.clone(), subject, start, pace };
+        let rounds = Rounds { origin: self.origin, reports: self.reports.clone(), probe, start, pace };
         Task { handle: tokio::spawn(rounds.run(target.clone())), start, delay, target }
     }
 }
 
-fn delays(verdicts: &BTreeMap<Subject, Verdict>) -> impl Iterator<Item = (&Subject, Duration)> {
+fn delays(verdicts: &BTreeMap<ProbeId, Verdict>) -> impl Iterator<Item = (&ProbeId, Duration)> {
     let doubt = verdicts.values().any(Verdict::in_doubt);
     let delay = move |verdict: &Verdict| if doubt { verdict.fast_delay() } else { verdict.next_delay() };
-    verdicts.iter().map(move |(subject, verdict)| (subject, delay(verdict)))
+    verdicts.iter().map(move |(probe, verdict)| (probe, delay(verdict)))
 }
 
 #[derive(Debug)]
@@ -150,11 +193,11 @@ impl Drop for Task {
     }
 }
 
-/// The probes of one subject.
+/// One probe, made again and again.
 struct Rounds {
     origin: Instant,
     reports: mpsc::Sender<Report>,
-    subject: Subject,
+    probe: ProbeId,
     start: u64,
     pace: watch::Receiver<Duration>,
 }
@@ -192,8 +235,8 @@ impl Rounds {
     }
 
     async fn report(&self, observation: Observation) -> Result<(), Unheard> {
-        let (subject, at) = (self.subject.clone(), self.origin.elapsed());
-        let report = Report { subject, start: self.start, at, observation };
+        let (probe, at) = (self.probe.clone(), self.origin.elapsed());
+        let report = Report { probe, start: self.start, at, observation };
         self.reports.send(report).await.map_err(|_| Unheard)
     }
 }
@@ -215,6 +258,7 @@ mod tests {
     use super::schedule::tests::Simulation;
     use super::*;
     use crate::cluster::ProbeKind;
+    use crate::config::PROBE;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, TcpListener};
 
@@ -222,8 +266,7 @@ mod tests {
     const FAST: Duration = Duration::from_millis(20);
 
     fn probe_of(port: u16, interval: Duration) -> Probe {
-        let timeout = Duration::from_millis(500);
-        Probe { kind: ProbeKind::Tcp, port, interval, fast_interval: FAST, timeout, fall: 3, rise: 2 }
+        Probe { kind: ProbeKind::Tcp { port }, interval, fast_interval: FAST, ..PROBE }
     }
 
     fn node(name: &str, port: u16) -> Node {
@@ -233,8 +276,17 @@ mod tests {
             ipv6: None,
             ns: format!("ns-{name}"),
             backup: Vec::new(),
-            probe: probe_of(port, SLOW),
+            weight: 1,
+            health: HealthCheck { probes: vec![probe_of(port, SLOW)], require: Require::All },
         }
+    }
+
+    fn id(subject: Subject) -> ProbeId {
+        ProbeId { subject, index: 0 }
+    }
+
+    fn targets_of<const N: usize>(nodes: [Node; N]) -> BTreeMap<ProbeId, Target> {
+        targets(&Cluster { nodes: nodes.into(), services: Vec::new() }, &[])
     }
 
     fn prober() -> (Prober, mpsc::Receiver<Report>) {
@@ -264,10 +316,11 @@ mod tests {
     async fn every_node_and_witness_is_probed_at_once() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober
-            .reconcile(&targets(&[node("node1", port), node("node2", port)], &[Ipv4Addr::LOCALHOST.into()]));
+        let nodes = vec![node("node1", port), node("node2", port)];
+        let cluster = Cluster { nodes, services: Vec::new() };
+        prober.reconcile(&targets(&cluster, &[Ipv4Addr::LOCALHOST.into()]));
         let mut subjects: Vec<_> =
-            drain(&mut received).await.into_iter().map(|report| report.subject).collect();
+            drain(&mut received).await.into_iter().map(|report| report.probe.subject).collect();
         subjects.sort();
         let [node1, node2] = ["node1", "node2"].map(|name| Subject::Node(name.to_owned()));
         assert_eq!(subjects, [node1, node2, Subject::Witness(Ipv4Addr::LOCALHOST.into())]);
@@ -277,17 +330,17 @@ mod tests {
     async fn only_nodes_that_are_new_or_changed_are_probed_anew() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&targets(&[node("node1", port), node("node2", port)], &[]));
+        prober.reconcile(&targets_of([node("node1", port), node("node2", port)]));
         let before = drain(&mut received).await;
         let moved = Node { ipv4: Some(Ipv4Addr::new(127, 0, 0, 2)), ..node("node2", port) };
-        prober.reconcile(&targets(&[node("node1", port), moved], &[]));
+        prober.reconcile(&targets_of([node("node1", port), moved]));
         let reports = drain(&mut received).await;
         let [report] = reports.as_slice() else { panic!("{reports:?}") };
-        assert_eq!(report.subject, Subject::Node("node2".to_owned()));
+        assert_eq!(report.probe, id(Subject::Node("node2".to_owned())));
         assert!(prober.is_current(report));
         let current = before.iter().filter(|report| prober.is_current(report));
-        assert_eq!(current.map(|report| report.subject.to_string()).collect::<Vec<_>>(), ["node1"]);
-        prober.reconcile(&targets(&[], &[]));
+        assert_eq!(current.map(|report| report.probe.subject.to_string()).collect::<Vec<_>>(), ["node1"]);
+        prober.reconcile(&targets_of([]));
         assert!(drain(&mut received).await.is_empty() && prober.tasks.is_empty());
     }
 
@@ -296,13 +349,13 @@ mod tests {
         let (closed, port) = listener();
         drop(closed);
         let (mut prober, mut received) = prober();
-        prober.reconcile(&targets(&[node("node1", port)], &[]));
+        prober.reconcile(&targets_of([node("node1", port)]));
         let first = received.recv().await.unwrap();
-        let mut verdict = Verdict::new(&node("node1", port).probe);
+        let mut verdict = Verdict::new(&probe_of(port, SLOW));
         verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
         verdict.observe(first.at, &first.observation);
         assert_eq!(verdict.health(), Health::Suspect);
-        prober.pace(&BTreeMap::from([(first.subject, verdict)]));
+        prober.pace(&BTreeMap::from([(first.probe, verdict)]));
         let second = tokio::time::timeout(Duration::from_secs(2), received.recv()).await.unwrap().unwrap();
         assert!(second.at - first.at < Duration::from_secs(1));
     }
@@ -311,7 +364,7 @@ mod tests {
     async fn a_prober_that_is_dropped_probes_no_more() {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&targets(&[node("node1", port)], &[]));
+        prober.reconcile(&targets_of([node("node1", port)]));
         drain(&mut received).await;
         drop(prober);
         assert!(received.recv().await.is_none());
@@ -321,14 +374,14 @@ mod tests {
     async fn a_silent_host_is_tried_again_before_the_first_attempt_has_ended() {
         let (_listener, _occupant, port) = full_listener();
         let (mut prober, mut received) = prober();
-        prober.reconcile(&targets(&[node("node1", port)], &[]));
-        let mut verdict = Verdict::new(&node("node1", port).probe);
+        prober.reconcile(&targets_of([node("node1", port)]));
+        let mut verdict = Verdict::new(&probe_of(port, SLOW));
         verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
         let mut seen = Vec::new();
         while verdict.serving() == Some(true) {
             let report = received.recv().await.unwrap();
             verdict.observe(report.at, &report.observation);
-            prober.pace(&BTreeMap::from([(report.subject, verdict.clone())]));
+            prober.pace(&BTreeMap::from([(report.probe, verdict.clone())]));
             seen.push(report.at);
         }
         let took = *seen.last().unwrap();
@@ -351,17 +404,17 @@ mod tests {
     fn still_visible_at_first_down(probe: &Probe, ages: &[u64]) -> usize {
         let simulation = |(index, &age): (usize, &u64)| {
             let simulation = Simulation::new(probe, SLOW - Duration::from_millis(age));
-            (Subject::Node(index.to_string()), simulation)
+            (id(Subject::Node(index.to_string())), simulation)
         };
         let mut clock = SLOW;
-        let mut nodes: BTreeMap<Subject, Simulation> = ages.iter().enumerate().map(simulation).collect();
+        let mut nodes: BTreeMap<ProbeId, Simulation> = ages.iter().enumerate().map(simulation).collect();
         loop {
-            let verdicts: BTreeMap<Subject, Verdict> =
-                nodes.iter().map(|(subject, node)| (subject.clone(), node.verdict.clone())).collect();
+            let verdicts: BTreeMap<ProbeId, Verdict> =
+                nodes.iter().map(|(probe, node)| (probe.clone(), node.verdict.clone())).collect();
             if verdicts.values().any(|verdict| verdict.health() == Health::Down) {
                 return verdicts.values().filter(|verdict| verdict.visible()).count();
             }
-            let delays: BTreeMap<&Subject, Duration> = delays(&verdicts).collect();
+            let delays: BTreeMap<&ProbeId, Duration> = delays(&verdicts).collect();
             let next =
                 nodes.iter().map(|(subject, node)| (node.next(delays[subject]), subject.clone())).min();
             let (now, subject) = next.unwrap();

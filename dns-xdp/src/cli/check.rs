@@ -51,7 +51,7 @@ fn summary(config: &Config, zone: &Zone) -> String {
     let nodes = &config.cluster.nodes;
     let voters = nodes.len() + config.failover.witness.len();
     let needed = config.failover.quorum.needed(voters);
-    let detect = nodes.iter().map(|node| node.probe.time_to_detect()).max().unwrap_or_default();
+    let detect = nodes.iter().map(|node| node.health.time_to_detect()).max().unwrap_or_default();
     let ttl = Duration::from_secs(config.zone.ttl_seconds.into());
     let [detect, ttl, whole] = [detect, ttl, detect + ttl].map(humantime::format_duration);
     let mut text = String::new();

@@ -25,6 +25,13 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
     }
     for service in &spec.services {
         references("nodes", &service.nodes, &spec.nodes, problems);
+        if let Some(At { at, value }) = service.min_healthy
+            && value as usize > service.nodes.len()
+        {
+            let members = service.nodes.len();
+            problems
+                .add(at, format!("`min-healthy` is {value} with {members} members; write at most {members}"));
+        }
     }
     quorum(spec, problems);
 }
@@ -37,13 +44,19 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
         ipv6: node.ipv6.map(|ipv6| ipv6.value),
         ns: node.ns.value,
         backup: values(&node.backup),
-        probe: node.probe,
+        weight: node.weight,
+        health: node.health,
     };
     let services = spec.services.into_iter();
     Cluster {
         nodes: spec.nodes.into_iter().map(node).collect(),
         services: services
-            .map(|service| Service { name: service.name.value, nodes: values(&service.nodes) })
+            .map(|service| Service {
+                name: service.name.value,
+                nodes: values(&service.nodes),
+                min_healthy: service.min_healthy.map_or(0, |least| least.value as usize),
+                health: service.health,
+            })
             .collect(),
     }
 }

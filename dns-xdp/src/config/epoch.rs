@@ -1,8 +1,9 @@
 //! The number on which servers with the same configuration agree, whatever their version or machine.
 use std::fmt;
 
+use super::spec;
 use super::{AllDown, Config, NsAddresses, Quorum};
-use crate::cluster::ProbeKind;
+use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
 
 /// FNV-1a, 64 bits: draft-eastlake-fnv, section 5.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
@@ -38,23 +39,28 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
     };
     let (ttl, ns_ttl, negative_ttl) = (zone.ttl_seconds, zone.ns_ttl_seconds, zone.negative_ttl_seconds);
     writeln!(out, "zone {} {ttl} {ns_ttl} {negative_ttl} {} {ns_addresses}", zone.apex, zone.contact)?;
+    if zone.ttl_min_seconds != ttl.min(spec::TTL_MIN_SECONDS) {
+        writeln!(out, "ttl-min {}", zone.ttl_min_seconds)?;
+    }
     for node in &config.cluster.nodes {
         write!(out, "node {} {}", node.name, node.ns)?;
         for address in node.addresses() {
             write!(out, " {address}")?;
         }
         writeln!(out, " backup {}", node.backup.join(" "))?;
-        let probe = &node.probe;
-        let kind = match probe.kind {
-            ProbeKind::Tcp => "tcp",
-        };
-        let periods = [probe.interval, probe.fast_interval, probe.timeout].map(|period| period.as_nanos());
-        let [interval, fast_interval, timeout] = periods;
-        let (port, fall, rise) = (probe.port, probe.fall, probe.rise);
-        writeln!(out, "probe {kind} {port} {interval} {fast_interval} {timeout} {fall} {rise}")?;
+        health(&node.health, out)?;
+        if node.weight != 1 {
+            writeln!(out, "weight {}", node.weight)?;
+        }
     }
     for service in &config.cluster.services {
         writeln!(out, "service {} {}", service.name, service.nodes.join(" "))?;
+        if service.min_healthy != 0 {
+            writeln!(out, "min-healthy {}", service.min_healthy)?;
+        }
+        if let Some(own) = &service.health {
+            health(own, out)?;
+        }
     }
     let failover = &config.failover;
     let quorum = match failover.quorum {
@@ -71,4 +77,25 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         write!(out, " {witness}")?;
     }
     writeln!(out)
+}
+
+/// One line a probe; what came later is written only where it is not as it used to be.
+fn health(HealthCheck { probes, require }: &HealthCheck, out: &mut impl fmt::Write) -> fmt::Result {
+    for probe in probes {
+        let Probe { kind, interval, fast_interval, timeout, fall, rise, rise_max, flap_decay } = probe;
+        let ProbeKind::Tcp { port } = kind;
+        let kind = kind.text();
+        let periods = [interval, fast_interval, timeout].map(|period| period.as_nanos());
+        let [interval, fast_interval, timeout] = periods;
+        write!(out, "probe {kind} {port} {interval} {fast_interval} {timeout} {fall} {rise}")?;
+        if (*rise_max, *flap_decay) != (spec::PROBE.rise_max.max(*rise), spec::PROBE.flap_decay) {
+            write!(out, " flap {rise_max} {}", flap_decay.as_nanos())?;
+        }
+        writeln!(out)?;
+    }
+    match require {
+        Require::All => Ok(()),
+        Require::Any => writeln!(out, "require any"),
+        Require::Count(count) => writeln!(out, "require {count}"),
+    }
 }

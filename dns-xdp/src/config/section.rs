@@ -29,6 +29,21 @@ impl<'a> Section<'a> {
         self.at
     }
 
+    /// As the operator writes it.
+    pub(super) fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_none_or(|table| table.is_empty())
+    }
+
+    /// Where the value of `key` begins, if it is there.
+    pub(super) fn place(&mut self, key: &'static str) -> Option<usize> {
+        self.find(key).map(|value| value.span().start)
+    }
+
     /// The table under `key`.
     pub(super) fn section(&mut self, key: &'static str, title: &str) -> Section<'a> {
         let found = self.find(key);
@@ -106,7 +121,7 @@ impl<'a> Section<'a> {
     }
 
     /// Ends the reading: every key that was not asked for is unknown.
-    pub(super) fn close(self) {
+    pub(super) fn close(&self) {
         let Some(table) = self.table else {
             return;
         };

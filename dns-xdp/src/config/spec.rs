@@ -11,10 +11,11 @@ use super::section::Section;
 use super::{
     AllDown, Config, Control, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check, value,
 };
-use crate::cluster::{Probe, ProbeKind};
+use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
 
 /// `[zone]`
 const TTL_SECONDS: u32 = 5;
+pub(super) const TTL_MIN_SECONDS: u32 = 1;
 const NS_TTL_SECONDS: u32 = 60;
 const NEGATIVE_TTL_SECONDS: u32 = 300;
 const CONTACT: &str = "hostmaster";
@@ -26,15 +27,18 @@ const STALE_AFTER: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 const CAPACITY: u32 = 4096;
 /// `[health]`
-const PROBE: Probe = Probe {
-    kind: ProbeKind::Tcp,
-    port: 6379,
+pub(crate) const PROBE: Probe = Probe {
+    kind: ProbeKind::Tcp { port: 6379 },
     interval: Duration::from_secs(1),
     fast_interval: Duration::from_millis(250),
     timeout: Duration::from_millis(500),
     fall: 3,
     rise: 2,
+    rise_max: 16,
+    flap_decay: Duration::from_secs(60),
 };
+/// `[[node]]`
+const WEIGHT: u32 = 1;
 /// `[control] socket`, and where the command line looks for the daemon.
 pub const DEFAULT_SOCKET: &str = "/run/dns-xdp/control.sock";
 /// A configuration below the first directory keeps its state in the second.
@@ -50,13 +54,16 @@ pub(super) struct NodeSpec {
     pub(super) ipv6: Option<At<Ipv6Addr>>,
     pub(super) ns: At<String>,
     pub(super) backup: Vec<At<String>>,
-    pub(super) probe: Probe,
+    pub(super) weight: u32,
+    pub(super) health: HealthCheck,
 }
 
 /// One `[[service]]`, likewise.
 pub(super) struct ServiceSpec {
     pub(super) name: At<String>,
     pub(super) nodes: Vec<At<String>>,
+    pub(super) min_healthy: Option<At<u32>>,
+    pub(super) health: Option<HealthCheck>,
 }
 
 /// What has to be checked as a whole.
@@ -93,7 +100,7 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     let zone = zone(file.section("zone", "[zone]"));
     let listen = listen(file.section("listen", "[listen]"));
     let xdp = xdp(file.section("xdp", "[xdp]"));
-    let usual = probe(file.section("health", "[health]"), &PROBE);
+    let usual = health(file.section("health", "[health]"), &Usual::default());
     let (witness, quorum, all_down) = failover(file.section("failover", "[failover]"));
     let nodes = file.sections("node", "[[node]]");
     if nodes.is_empty() {
@@ -101,7 +108,8 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     }
     let nodes = nodes.into_iter().enumerate().filter_map(|(index, section)| node(section, index + 1, &usual));
     let nodes: Vec<NodeSpec> = nodes.collect();
-    let services = file.sections("service", "[[service]]").into_iter().filter_map(service).collect();
+    let services = file.sections("service", "[[service]]").into_iter();
+    let services = services.filter_map(|section| service(section, &usual)).collect();
     let control = control(file.section("control", "[control]"), path);
     let metrics = metrics(file.section("metrics", "[metrics]"));
     file.close();
@@ -122,6 +130,13 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
 fn zone(mut section: Section<'_>) -> Option<ZoneConfig> {
     let apex = section.required("name", "\"mycluster.example.com\"", value::zone_name);
     let ttl_seconds = section.value("ttl", value::ttl_seconds).unwrap_or(TTL_SECONDS);
+    let ttl_min = section.located("ttl-min", value::ttl_seconds);
+    if let Some(At { at, value }) = ttl_min
+        && value > ttl_seconds
+    {
+        section.problem(at, format!("`ttl-min` {value}s is longer than `ttl` {ttl_seconds}s; shorten it"));
+    }
+    let ttl_min_seconds = ttl_min.map_or(TTL_MIN_SECONDS.min(ttl_seconds), |located| located.value);
     let ns_ttl_seconds = section.value("ns-ttl", value::ttl_seconds).unwrap_or(NS_TTL_SECONDS);
     let negative_ttl_seconds =
         section.value("negative-ttl", value::ttl_seconds).unwrap_or(NEGATIVE_TTL_SECONDS);
@@ -138,7 +153,15 @@ fn zone(mut section: Section<'_>) -> Option<ZoneConfig> {
     });
     section.close();
     let (apex, contact) = (apex?.value, contact?);
-    Some(ZoneConfig { apex, ttl_seconds, ns_ttl_seconds, negative_ttl_seconds, contact, ns_addresses })
+    Some(ZoneConfig {
+        apex,
+        ttl_seconds,
+        ttl_min_seconds,
+        ns_ttl_seconds,
+        negative_ttl_seconds,
+        contact,
+        ns_addresses,
+    })
 }
 
 fn listen(mut section: Section<'_>) -> Listen {
@@ -164,19 +187,79 @@ fn xdp(mut section: Section<'_>) -> Xdp {
     xdp
 }
 
-/// `[health]`, or `[node.health]` on top of it.
-fn probe(mut section: Section<'_>, usual: &Probe) -> Probe {
+/// What a section about health says where it is silent.
+struct Usual {
+    /// What a single probe is.
+    base: Probe,
+    check: HealthCheck,
+    /// The probes are listed one by one.
+    listed: bool,
+}
+
+impl Default for Usual {
+    fn default() -> Self {
+        let check = HealthCheck { probes: vec![PROBE], require: Require::All };
+        Usual { base: PROBE, check, listed: false }
+    }
+}
+
+/// `[health]`, or `[node.health]` and `[service.health]` on top of it. One probe is written into the section itself,
+/// several are listed in it, each on top of what the section says.
+fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
+    let (at, title) = (section.at(), section.title().to_owned());
+    let silent = section.is_empty();
+    let kinds = section.place("probe");
+    let base = probe(&mut section, &usual.base);
+    let listed = section.sections("probes", "[[health.probes]]");
+    let require = section.located("require", value::require);
+    section.close();
+    if silent || (usual.listed && listed.is_empty()) {
+        if !silent {
+            let text = format!("[health] lists its probes; list those of {title} too, as `probes`");
+            section.problem(at, text);
+        }
+        return Usual { base, check: usual.check.clone(), listed: usual.listed };
+    }
+    let several = !listed.is_empty();
+    if let Some(at) = kinds.filter(|_| several) {
+        section.problem(at, "`probe` is beside a list of `probes`; move it into the list".to_owned());
+    }
+    let on_top = |mut section: Section<'_>| {
+        let probe = probe(&mut section, &base);
+        section.close();
+        probe
+    };
+    let mut probes: Vec<Probe> = listed.into_iter().map(on_top).collect();
+    if !several {
+        probes.push(base.clone());
+    }
+    if let Some(At { at, value: Require::Count(count) }) = require
+        && count > probes.len()
+    {
+        let text = format!("`require` is {count} with {} probes; write at most that many", probes.len());
+        section.problem(at, text);
+    }
+    let require = require.map_or(Require::All, |located| located.value);
+    Usual { base, check: HealthCheck { probes, require }, listed: several }
+}
+
+/// One probe, and when it is made.
+fn probe(section: &mut Section<'_>, usual: &Probe) -> Probe {
     let interval = section.located("interval", value::period);
     let fast_interval = section.located("fast-interval", value::period);
+    let rise = section.located("rise", value::results_in_a_row);
+    let rise_max = section.located("rise-max", value::results_in_a_row);
     let at = [&fast_interval, &interval].into_iter().flatten().map(|located| located.at).next();
+    let rise = rise.map_or(usual.rise, |rise| rise.value);
     let probe = Probe {
-        kind: section.value("probe", value::probe_kind).unwrap_or(usual.kind),
-        port: section.value("port", value::port).unwrap_or(usual.port),
+        kind: kind(section, &usual.kind),
         interval: interval.map_or(usual.interval, |interval| interval.value),
         fast_interval: fast_interval.map_or(usual.fast_interval, |interval| interval.value),
         timeout: section.value("timeout", value::period).unwrap_or(usual.timeout),
         fall: section.value("fall", value::results_in_a_row).unwrap_or(usual.fall),
-        rise: section.value("rise", value::results_in_a_row).unwrap_or(usual.rise),
+        rise,
+        rise_max: rise_max.as_ref().map_or(usual.rise_max.max(rise), |rise_max| rise_max.value),
+        flap_decay: section.value("flap-decay", value::period).unwrap_or(usual.flap_decay),
     };
     if let Some(at) = at.filter(|_| probe.fast_interval > probe.interval) {
         let fast_interval = humantime::format_duration(probe.fast_interval);
@@ -185,8 +268,19 @@ fn probe(mut section: Section<'_>, usual: &Probe) -> Probe {
             format!("`fast-interval` {fast_interval} is longer than `interval` {interval}; shorten it");
         section.problem(at, text);
     }
-    section.close();
+    if let Some(At { at, value }) = rise_max
+        && value < probe.rise
+    {
+        section.problem(at, format!("`rise-max` is {value}, less than `rise` {}; raise it", probe.rise));
+    }
     probe
+}
+
+/// What is asked.
+fn kind(section: &mut Section<'_>, usual: &ProbeKind) -> ProbeKind {
+    section.value("probe", value::probe_kind);
+    let ProbeKind::Tcp { port } = *usual;
+    ProbeKind::Tcp { port: section.value("port", value::port).unwrap_or(port) }
 }
 
 type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, AllDown);
@@ -199,7 +293,7 @@ fn failover(mut section: Section<'_>) -> FailoverSpec {
     (witness, quorum, all_down)
 }
 
-fn node(mut section: Section<'_>, position: usize, usual: &Probe) -> Option<NodeSpec> {
+fn node(mut section: Section<'_>, position: usize, usual: &Usual) -> Option<NodeSpec> {
     let at = section.at();
     let name = section.required("name", "\"node1\"", value::relative_name);
     let ipv4 = section.located("ipv4", value::ipv4);
@@ -210,9 +304,10 @@ fn node(mut section: Section<'_>, position: usize, usual: &Probe) -> Option<Node
     let ns = section.located("ns", value::relative_name);
     let ns = ns.unwrap_or_else(|| At { at, value: default_ns(position) });
     let backup = section.list("backup", value::relative_name);
-    let probe = probe(section.section("health", "[node.health]"), usual);
+    let weight = section.value("weight", value::weight).unwrap_or(WEIGHT);
+    let health = health(section.section("health", "[node.health]"), usual).check;
     section.close();
-    Some(NodeSpec { name: name?, ipv4, ipv6, ns, backup, probe })
+    Some(NodeSpec { name: name?, ipv4, ipv6, ns, backup, weight, health })
 }
 
 /// The name-server name of the node at this position, which is counted from 1.
@@ -220,11 +315,14 @@ pub(super) fn default_ns(position: usize) -> String {
     format!("ns{position}")
 }
 
-fn service(mut section: Section<'_>) -> Option<ServiceSpec> {
+fn service(mut section: Section<'_>, usual: &Usual) -> Option<ServiceSpec> {
     let name = section.required("name", "\"db1\"", value::service_name);
     let nodes = section.required_list("nodes", "[\"node1\"]", value::relative_name);
+    let min_healthy = section.located("min-healthy", value::members);
+    let own = section.has("health");
+    let health = health(section.section("health", "[service.health]"), usual).check;
     section.close();
-    Some(ServiceSpec { name: name?, nodes })
+    Some(ServiceSpec { name: name?, nodes, min_healthy, health: own.then_some(health) })
 }
 
 fn control(mut section: Section<'_>, path: &Path) -> Control {

@@ -2,7 +2,7 @@
 use super::*;
 use std::net::Ipv4Addr;
 
-use crate::cluster::{Probe, ProbeKind};
+use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
 
 const MINIMAL: &str = r#"[zone]
 name = "Demo.Example.com"
@@ -92,13 +92,14 @@ fn the_defaults_are_those_of_the_contract() {
     let [first, second] = config.cluster.nodes.as_slice() else { panic!("two nodes") };
     assert_eq!((first.name.as_str(), first.ns.as_str()), ("node1", "ns1"));
     assert_eq!((second.name.as_str(), second.ns.as_str()), ("node2", "ns2"));
-    assert_eq!(first.probe, expected.cluster.nodes[0].probe);
+    assert_eq!(first.health, expected.cluster.nodes[0].health);
 }
 
 #[test]
 fn the_additions_to_the_contract_have_their_defaults() {
     let config = parse(MINIMAL);
     assert_eq!((config.xdp.capacity, config.xdp.log), (4096, false));
+    assert_eq!((config.zone.ttl_min_seconds, config.cluster.nodes[0].weight), (1, 1));
     assert_eq!(config.control.state, Path::new("/var/lib/dns-xdp/dns-xdp.state.json"));
     let beside = Config::parse(MINIMAL, Path::new("/srv/a.b.toml")).unwrap();
     assert_eq!(beside.control.state, Path::new("/srv/a.b.state.json"));
@@ -114,15 +115,16 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!(config.cluster.nodes[0].backup, ["node2"]);
     assert_eq!(config.cluster.services[0].nodes, ["node1", "node2"]);
     let probe = Probe {
-        kind: ProbeKind::Tcp,
-        port: 6379,
+        kind: ProbeKind::Tcp { port: 6379 },
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_millis(250),
         timeout: Duration::from_millis(500),
         fall: 3,
         rise: 2,
+        rise_max: 16,
+        flap_decay: Duration::from_secs(60),
     };
-    assert_eq!(config.cluster.nodes[1].probe, probe);
+    assert_eq!(config.cluster.nodes[1].health, HealthCheck { probes: vec![probe], require: Require::All });
 }
 
 #[test]
@@ -135,8 +137,33 @@ fn values_have_their_other_forms() {
     assert_eq!((config.xdp.stale_after, config.metrics), (None, None));
     assert_eq!(config.failover.quorum.needed(3), 3);
     assert_eq!(config.cluster.services[0].nodes, ["node2"]);
-    let ports: Vec<u16> = config.cluster.nodes.iter().map(|node| node.probe.port).collect();
-    assert_eq!(ports, [6379, 1]);
+    let kinds: Vec<&ProbeKind> =
+        config.cluster.nodes.iter().map(|node| &node.health.probes[0].kind).collect();
+    assert_eq!(kinds, [&ProbeKind::Tcp { port: 6379 }, &ProbeKind::Tcp { port: 1 }]);
+}
+
+#[test]
+fn several_probes_are_listed_each_on_top_of_its_section() {
+    let text = "[health]\nfall = 2\nrequire = \"any\"\n[[health.probes]]\nport = 1\n[[health.probes]]\nport = 2\nfall = 9\n\
+                [[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\"]\nmin-healthy = 2\n[service.health]\nrise = 20\n\
+                [[service.health.probes]]\nport = 3\n";
+    let config = parse(&format!("{MINIMAL}weight = 7\n{text}"));
+    let seen = |check: &HealthCheck| {
+        let probe = |probe: &Probe| match probe.kind {
+            ProbeKind::Tcp { port } => (port, probe.fall, probe.rise, probe.rise_max),
+        };
+        check.probes.iter().map(probe).collect::<Vec<_>>()
+    };
+    let [first, second] = config.cluster.nodes.as_slice() else { panic!("two nodes") };
+    assert_eq!(
+        (seen(&first.health), first.health.require),
+        (vec![(1, 2, 2, 16), (2, 9, 2, 16)], Require::Any)
+    );
+    assert_eq!((&second.health, first.weight, second.weight), (&first.health, 1, 7));
+    let service = &config.cluster.services[0];
+    assert_eq!(service.min_healthy, 2);
+    let own = service.health.as_ref().unwrap();
+    assert_eq!((seen(own), own.require), (vec![(3, 2, 20, 20)], Require::All));
 }
 
 #[test]
@@ -236,6 +263,29 @@ fn a_wrong_value_is_named_with_its_line() {
         ),
         ("name = \"node2\"", "name = \"node2\"\nname = \"node3\"", "f:10: duplicate key"),
         ("[listen]", "[listen", "f:3: unclosed table, expected `]`"),
+        ("[listen]", "ttl-min = \"6s\"\n[listen]", "f:3: `ttl-min` 6s is longer than `ttl` 5s; shorten it"),
+        (
+            "::12\"",
+            "::12\"\n[health]\nrequire = 2",
+            "f:12: `require` is 2 with 1 probes; write at most that many",
+        ),
+        ("::12\"", "::12\"\n[health]\nrise-max = 1", "f:12: `rise-max` is 1, less than `rise` 2; raise it"),
+        (
+            "::12\"",
+            "::12\"\n[health]\nprobe = \"tcp\"\n[[health.probes]]\nport = 1",
+            "f:12: `probe` is beside a list of `probes`; move it into the list",
+        ),
+        (
+            "::12\"",
+            "::12\"\n[node.health]\nfall = 2\n[health]\n[[health.probes]]\nport = 1",
+            "f:11: [health] lists its probes; list those of [node.health] too, as `probes`",
+        ),
+        (
+            "::12\"",
+            "::12\"\n[[service]]\nname = \"db\"\nnodes = [\"node1\"]\nmin-healthy = 2",
+            "f:14: `min-healthy` is 2 with 1 members; write at most 1",
+        ),
+        ("::12\"", "::12\"\nweight = 0", "f:11: `weight` is 0; write a number from 1 to 100"),
     ];
     for (this, that, said) in cases {
         assert_eq!(refusal(&MINIMAL.replacen(this, that, 1)), *said, "{that}");

@@ -9,7 +9,7 @@ use hickory_proto::rr::Name;
 use toml::de::DeValue;
 
 use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
-use crate::cluster::{APEX, ProbeKind};
+use crate::cluster::{APEX, Require};
 
 type Read<T> = Result<T, String>;
 
@@ -135,6 +135,29 @@ pub(super) fn port(value: &DeValue<'_>) -> Read<u16> {
     integer(value, 1, u16::MAX)
 }
 
+/// How many of a node's probes have to succeed.
+pub(super) fn require(value: &DeValue<'_>) -> Read<Require> {
+    match value.as_str() {
+        Some("all") => Ok(Require::All),
+        Some("any") => Ok(Require::Any),
+        _ => {
+            // The upper limit depends on the probes, which are not known here.
+            let count = integer(value, 1, u32::MAX).map(|count| Require::Count(count as usize));
+            count.map_err(|_| "is neither \"all\" nor \"any\" nor a number of at least 1".to_owned())
+        }
+    }
+}
+
+/// The weight of a node: the choice of a substitute costs time in proportion to it.
+pub(super) fn weight(value: &DeValue<'_>) -> Read<u32> {
+    integer(value, 1, 100)
+}
+
+/// A number of members of a service.
+pub(super) fn members(value: &DeValue<'_>) -> Read<u32> {
+    integer(value, 1, u32::MAX)
+}
+
 /// `fall` and `rise`.
 pub(super) fn results_in_a_row(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 1, 1000)
@@ -245,11 +268,11 @@ pub(super) fn all_down(value: &DeValue<'_>) -> Read<AllDown> {
     one_of(value, &choices)
 }
 
-pub(super) fn probe_kind(value: &DeValue<'_>) -> Read<ProbeKind> {
+pub(super) fn probe_kind(value: &DeValue<'_>) -> Read<()> {
     if let Some(kind) = value.as_str().filter(|kind| PROBES_TO_COME.contains(kind)) {
         return Err(format!("is `{kind}`, which this version does not have yet; use \"tcp\""));
     }
-    one_of(value, &[("tcp", ProbeKind::Tcp)])
+    one_of(value, &[("tcp", ())])
 }
 
 fn one_of<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {

@@ -174,7 +174,7 @@ fn nodes(old: &Cluster, new: &Cluster) -> Vec<String> {
             Some(before) if !before.addresses().eq(node.addresses()) => {
                 notes.push(format!("{name}: {} -> {}", list(before.addresses()), list(node.addresses())));
             }
-            Some(before) if before.probe != node.probe => notes.push(format!("{name}: probe changed")),
+            Some(before) if before.health != node.health => notes.push(format!("{name}: probe changed")),
             Some(before) if before != *node => notes.push(format!("{name} changed")),
             Some(_) => {}
         }

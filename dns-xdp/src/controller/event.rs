@@ -1,6 +1,6 @@
 //! What an operator reads in the log: one line for each transition and each change of what is answered.
 use crate::failover::Decision;
-use crate::health::{Health, Subject, Transition, Verdict};
+use crate::health::{Health, Standing, Subject, Transition};
 use crate::zone::{Addresses, Zone};
 
 /// Something that happened, and whether it should wake somebody.
@@ -25,8 +25,12 @@ impl Event {
 }
 
 /// A change of health.
-pub(super) fn transition(subject: &Subject, Transition { from, to }: Transition, verdict: &Verdict) -> Event {
-    let reason = verdict.reason().filter(|_| matches!(to, Health::Suspect | Health::Down));
+pub(super) fn transition(
+    subject: &Subject,
+    Transition { from, to }: Transition,
+    standing: &Standing,
+) -> Event {
+    let reason = standing.reason.as_ref().filter(|_| matches!(to, Health::Suspect | Health::Down));
     let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     Event::new(to == Health::Down, format!("{subject} is {to}, was {from}{reason}"))
 }

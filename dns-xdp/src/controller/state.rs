@@ -1,11 +1,12 @@
 //! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::cluster::{Admin, Node};
+use crate::cluster::{Admin, HealthCheck, Node};
 use crate::config::Config;
 use crate::failover::{self, Decision, NodeState};
-use crate::health::{self, Observation, Subject, Target, Transition, Verdict};
+use crate::health::{self, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict};
 use crate::intent::{Intent, Intents};
 use crate::zone::Zone;
 
@@ -14,8 +15,9 @@ use crate::zone::Zone;
 pub(super) struct State {
     config: Config,
     intents: Intents,
-    targets: BTreeMap<Subject, Target>,
-    verdicts: BTreeMap<Subject, Verdict>,
+    targets: BTreeMap<ProbeId, Target>,
+    verdicts: BTreeMap<ProbeId, Verdict>,
+    standings: BTreeMap<Subject, Standing>,
     decision: Option<Decision>,
 }
 
@@ -32,20 +34,58 @@ impl State {
     /// Nothing is known of any node, and nothing decided.
     pub(super) fn new(config: Config, intents: Intents) -> Self {
         let targets = targets(&config);
-        let verdict = |(subject, target): (&Subject, &Target)| (subject.clone(), Verdict::new(&target.probe));
+        let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
         let verdicts = targets.iter().map(verdict).collect();
-        State { config, intents, targets, verdicts, decision: None }
+        let mut state =
+            State { config, intents, targets, verdicts, standings: BTreeMap::new(), decision: None };
+        state.stand();
+        state
     }
 
     /// Takes another configuration. Who is probed as before keeps its verdict, who is new or changed is unknown.
     pub(super) fn adopt(&mut self, config: Config) {
         let before = std::mem::replace(self, State::new(config, self.intents.clone()));
         self.decision = before.decision;
-        for (subject, verdict) in before.verdicts {
-            if self.targets.get(&subject).is_some_and(|target| before.targets.get(&subject) == Some(target)) {
-                self.verdicts.insert(subject, verdict);
+        for (probe, verdict) in before.verdicts {
+            if self.targets.get(&probe).is_some_and(|target| before.targets.get(&probe) == Some(target)) {
+                self.verdicts.insert(probe, verdict);
             }
         }
+        self.standings = before.standings;
+        self.stand();
+    }
+
+    /// Works every standing out.
+    fn stand(&mut self) {
+        let subjects: Vec<Subject> = self.targets.keys().map(|probe| probe.subject.clone()).collect();
+        let standings = subjects.into_iter().map(|subject| {
+            let standing = self.standing(&subject, self.standings.get(&subject), Duration::ZERO);
+            (subject, standing)
+        });
+        self.standings = standings.collect();
+    }
+
+    fn standing(&self, subject: &Subject, before: Option<&Standing>, now: Duration) -> Standing {
+        let first = ProbeId { subject: subject.clone(), index: 0 };
+        let last = ProbeId { index: usize::MAX, ..first.clone() };
+        let verdicts: Vec<&Verdict> = self.verdicts.range(first..=last).map(|(_, verdict)| verdict).collect();
+        Standing::new(&self.check(subject), &verdicts, before, now)
+    }
+
+    /// How the health of a subject is found out.
+    fn check(&self, subject: &Subject) -> Cow<'_, HealthCheck> {
+        let cluster = &self.config.cluster;
+        let found = match subject {
+            Subject::Node(name) => {
+                cluster.nodes.iter().find(|node| node.name == *name).map(|node| &node.health)
+            }
+            Subject::Member { service, .. } => {
+                let service = cluster.services.iter().find(|known| known.name == *service);
+                service.and_then(|service| service.health.as_ref())
+            }
+            Subject::Witness(_) => None,
+        };
+        found.map_or_else(|| Cow::Owned(health::of_witness(&cluster.nodes)), Cow::Borrowed)
     }
 
     /// Sets what is wanted of the nodes.
@@ -56,15 +96,21 @@ impl State {
     /// Takes in what a probe found out at `at` after the origin; `None`: it is not about anyone known.
     pub(super) fn observe(
         &mut self,
-        subject: &Subject,
+        probe: &ProbeId,
         at: Duration,
         observation: &Observation,
     ) -> Option<Change> {
-        let verdict = self.verdicts.get_mut(subject)?;
-        let decisive = |verdict: &Verdict| (verdict.serving(), verdict.visible());
-        let before = decisive(verdict);
-        let transition = verdict.observe(at, observation);
-        Some(Change { transition, decisive: decisive(verdict) != before })
+        self.verdicts.get_mut(probe)?.observe(at, observation);
+        let before = self.standings.get(&probe.subject)?;
+        let now = self.standing(&probe.subject, Some(before), at);
+        let decisive = |standing: &Standing| (standing.serving(), standing.visible);
+        let change = Change {
+            transition: (before.health != now.health)
+                .then_some(Transition { from: before.health, to: now.health }),
+            decisive: decisive(before) != decisive(&now),
+        };
+        self.standings.insert(probe.subject.clone(), now);
+        Some(change)
     }
 
     /// Whether every node and witness has been probed once, whatever came of it.
@@ -76,18 +122,18 @@ impl State {
     /// Decides anew who answers for whom.
     pub(super) fn decide(&mut self) {
         let state = |node: &Node| {
-            let verdict = self.verdict(node);
+            let standing = self.node(node);
             NodeState {
-                serving: verdict.serving(),
-                visible: verdict.visible(),
+                serving: standing.serving(),
+                visible: standing.visible,
                 admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
             }
         };
         let states: Vec<NodeState> = self.config.cluster.nodes.iter().map(state).collect();
-        let witness = |(subject, verdict): &(&Subject, &Verdict)| {
-            matches!(subject, Subject::Witness(_)) && verdict.visible()
+        let witness = |(subject, standing): &(&Subject, &Standing)| {
+            matches!(subject, Subject::Witness(_)) && standing.visible
         };
-        let visible_witnesses = self.verdicts.iter().filter(witness).count();
+        let visible_witnesses = self.standings.iter().filter(witness).count();
         let Config { cluster, failover, .. } = &self.config;
         let decision =
             failover::decide(cluster, failover, &states, visible_witnesses, self.decision.as_ref());
@@ -111,16 +157,21 @@ impl State {
         self.intents.get(&node.name)
     }
 
-    pub(super) fn targets(&self) -> &BTreeMap<Subject, Target> {
+    pub(super) fn targets(&self) -> &BTreeMap<ProbeId, Target> {
         &self.targets
     }
 
-    pub(super) fn verdicts(&self) -> &BTreeMap<Subject, Verdict> {
+    pub(super) fn verdicts(&self) -> &BTreeMap<ProbeId, Verdict> {
         &self.verdicts
     }
 
-    pub(super) fn verdict(&self, node: &Node) -> &Verdict {
-        self.verdicts.get(&Subject::Node(node.name.clone())).expect("every node has a verdict")
+    pub(super) fn standings(&self) -> &BTreeMap<Subject, Standing> {
+        &self.standings
+    }
+
+    /// The standing of a node of the cluster.
+    pub(super) fn node(&self, node: &Node) -> &Standing {
+        self.standings.get(&Subject::Node(node.name.clone())).expect("every node is probed")
     }
 
     pub(super) fn decision(&self) -> Option<&Decision> {
@@ -128,8 +179,8 @@ impl State {
     }
 }
 
-fn targets(config: &Config) -> BTreeMap<Subject, Target> {
-    health::targets(&config.cluster.nodes, &config.failover.witness)
+fn targets(config: &Config) -> BTreeMap<ProbeId, Target> {
+    health::targets(&config.cluster, &config.failover.witness)
 }
 
 #[cfg(test)]
@@ -177,13 +228,17 @@ nodes = ["node1", "node2"]
         state
     }
 
+    pub(in crate::controller) fn probe(node: &str) -> ProbeId {
+        ProbeId { subject: Subject::Node(node.to_owned()), index: 0 }
+    }
+
     pub(in crate::controller) fn observe(state: &mut State, node: &str, success: bool) -> Change {
         let observation = if success {
             Observation::Success { round_trip: Duration::from_millis(1) }
         } else {
             Observation::Failure(Failure { reason: "refused".to_owned(), visible: true })
         };
-        state.observe(&Subject::Node(node.to_owned()), Duration::from_secs(7), &observation).unwrap()
+        state.observe(&probe(node), Duration::from_secs(7), &observation).unwrap()
     }
 
     pub(in crate::controller) fn kill(state: &mut State, node: &str) {
@@ -209,7 +264,7 @@ nodes = ["node1", "node2"]
         observe(&mut state, "node2", false);
         assert!(!state.round_complete());
         let sick = Observation::Inconclusive { reason: "too many open files".to_owned() };
-        state.observe(&Subject::Node("node3".to_owned()), Duration::ZERO, &sick);
+        state.observe(&probe("node3"), Duration::ZERO, &sick);
         assert!(state.round_complete());
     }
 
@@ -232,8 +287,8 @@ nodes = ["node1", "node2"]
         state.decide();
         assert_eq!(addresses(&state, "node2"), [ip(99)]);
         let node = |index: usize| state.config.cluster.nodes[index].clone();
-        assert_eq!(state.verdict(&node(1)).health(), Health::Unknown);
-        assert_eq!(state.verdict(&node(0)).health(), Health::Up);
+        assert_eq!(state.node(&node(1)).health, Health::Unknown);
+        assert_eq!(state.node(&node(0)).health, Health::Up);
         assert!(!state.round_complete());
     }
 
@@ -265,6 +320,6 @@ nodes = ["node1", "node2"]
         state.decide();
         assert_eq!(addresses(&state, "node2"), [ip(13)]);
         assert_eq!(state.decision().unwrap().effective[1], Effective::Drain);
-        assert_eq!(state.verdict(&state.config.cluster.nodes[1]).health(), Health::Up);
+        assert_eq!(state.node(&state.config.cluster.nodes[1]).health, Health::Up);
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     alarms.extend(blind(state));
     let attached = around.interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
     let nodes = config.cluster.nodes.iter().zip(&decision.effective);
-    let detect = config.cluster.nodes.iter().map(|node| node.probe.time_to_detect()).max();
+    let detect = config.cluster.nodes.iter().map(|node| node.health.time_to_detect()).max();
     Status {
         zone: config.zone.apex.to_string(),
         epoch: config.epoch(),
@@ -107,23 +107,23 @@ pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
 
 /// Without what a decision and the zone say.
 fn node_status(state: &State, node: &Node) -> NodeStatus {
-    let (verdict, intent) = (state.verdict(node), state.intent(node));
+    let (standing, intent) = (state.node(node), state.intent(node));
     let wanted = intent.and_then(|intent| intent.reason.clone());
     NodeStatus {
         name: node.name.clone(),
         ipv4: node.ipv4,
         ipv6: node.ipv6,
         admin: intent.map_or(Admin::Auto, |intent| intent.admin),
-        health: verdict.health().to_string(),
+        health: standing.health.to_string(),
         effective: String::new(),
         answers: Vec::new(),
         since: Timestamp::UNIX_EPOCH,
-        reason: wanted.or_else(|| verdict.reason().map(str::to_owned)),
+        reason: wanted.or_else(|| standing.reason.clone()),
     }
 }
 
 fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
-    let health = SignedDuration::try_from(state.verdict(node).since()).unwrap_or_default();
+    let health = SignedDuration::try_from(state.node(node).since).unwrap_or_default();
     let health = started.checked_add(health).unwrap_or(started);
     state.intent(node).map_or(health, |intent| intent.since.max(health))
 }
@@ -154,8 +154,9 @@ fn interface(name: &str, attached: Attached, wanted: Mode) -> InterfaceStatus {
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.
 fn blind(state: &State) -> Vec<String> {
     let mut blind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (subject, verdict) in state.verdicts().iter().filter(|(_, verdict)| verdict.inconclusive()) {
-        blind.entry(verdict.reason().unwrap_or("cannot probe")).or_default().push(subject.to_string());
+    for (subject, standing) in state.standings().iter().filter(|(_, standing)| standing.inconclusive) {
+        let reason = standing.reason.as_deref().unwrap_or("cannot probe");
+        blind.entry(reason).or_default().push(subject.to_string());
     }
     blind.into_iter().map(|(reason, subjects)| format!("{}: {reason}", subjects.join(", "))).collect()
 }
@@ -166,9 +167,9 @@ fn milliseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::tests::{TEXT, healthy, kill};
+    use super::super::state::tests::{TEXT, healthy, kill, probe};
     use super::*;
-    use crate::health::{Observation, Subject};
+    use crate::health::Observation;
     use crate::intent::{Intent, Intents};
 
     fn shown(state: &State, interfaces: Vec<(String, Attached)>) -> Status {
@@ -233,7 +234,7 @@ mod tests {
         let mut state = healthy(TEXT);
         for node in ["node1", "node3"] {
             let sick = Observation::Inconclusive { reason: "cannot probe: too many open files".to_owned() };
-            state.observe(&Subject::Node(node.to_owned()), Duration::ZERO, &sick);
+            state.observe(&probe(node), Duration::ZERO, &sick);
         }
         assert_eq!(shown(&state, Vec::new()).alarms, ["node1, node3: cannot probe: too many open files"]);
     }

@@ -44,14 +44,14 @@ impl Watch {
 
     /// Takes a report in. `true`: it is time to decide anew.
     pub(super) fn observe(&mut self, report: &Report) -> bool {
-        let Report { subject, at, observation, .. } = report;
-        let Some(change) = self.state.observe(subject, *at, observation) else {
+        let Report { probe, at, observation, .. } = report;
+        let Some(change) = self.state.observe(probe, *at, observation) else {
             return false;
         };
         self.probes += 1;
         if let Some(transition) = change.transition {
             self.transitions += 1;
-            event::transition(subject, transition, &self.state.verdicts()[subject]).log();
+            event::transition(&probe.subject, transition, &self.state.standings()[&probe.subject]).log();
         }
         self.prober.pace(self.state.verdicts());
         change.decisive

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::tests::{config, node, rules};
+use super::tests::{config, node, rules, service};
 use super::*;
 use crate::cluster::{Node, Service};
 use crate::config::{Config, Quorum as Needed};
@@ -39,10 +39,10 @@ fn a_node(number: usize, count: usize) -> impl Strategy<Value = Node> {
 fn a_cluster() -> impl Strategy<Value = Cluster> {
     (1usize..7).prop_flat_map(|count| {
         let nodes: Vec<_> = (1..=count).map(|number| a_node(number, count)).collect();
-        let service = |name: &'static str| {
-            names(count, 1).prop_map(move |nodes| Service { name: name.to_owned(), nodes })
+        let a_service = |name: &'static str| {
+            names(count, 1).prop_map(move |nodes| Service { nodes, ..service(name, &[]) })
         };
-        let services = (service("db"), proptest::option::of(service("@")));
+        let services = (a_service("db"), proptest::option::of(a_service("@")));
         (nodes, services).prop_map(|(nodes, (db, apex))| Cluster {
             nodes,
             services: std::iter::once(db).chain(apex).collect(),

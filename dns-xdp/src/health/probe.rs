@@ -14,7 +14,7 @@ use crate::cluster::{Probe, ProbeKind};
 /// Makes one probe; it is over after the probe's timeout at the latest.
 pub async fn probe(probe: &Probe, address: IpAddr) -> Observation {
     match probe.kind {
-        ProbeKind::Tcp => connect(SocketAddr::new(address, probe.port), probe.timeout).await,
+        ProbeKind::Tcp { port } => connect(SocketAddr::new(address, port), probe.timeout).await,
     }
 }
 
@@ -71,18 +71,11 @@ fn failure(reason: &str, visible: bool) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PROBE;
     use std::net::TcpListener;
 
     fn tcp(port: u16) -> Probe {
-        Probe {
-            kind: ProbeKind::Tcp,
-            port,
-            interval: Duration::from_secs(1),
-            fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(200),
-            fall: 3,
-            rise: 2,
-        }
+        Probe { kind: ProbeKind::Tcp { port }, timeout: Duration::from_millis(200), ..PROBE }
     }
 
     fn listener(address: &str) -> (TcpListener, u16) {

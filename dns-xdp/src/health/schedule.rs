@@ -92,21 +92,9 @@ impl Schedule {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cluster::ProbeKind;
+    use crate::config::PROBE;
     use crate::health::verdict::{Failure, Verdict};
     use proptest::prelude::*;
-
-    pub(in crate::health) fn probe() -> Probe {
-        Probe {
-            kind: ProbeKind::Tcp,
-            port: 6379,
-            interval: Duration::from_secs(1),
-            fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(500),
-            fall: 3,
-            rise: 2,
-        }
-    }
 
     fn success() -> Observation {
         Observation::Success { round_trip: Duration::ZERO }
@@ -204,7 +192,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_default_probe_detects_a_death_in_two_seconds_in_every_phase() {
-        let probe = probe();
+        let probe = PROBE;
         assert_eq!(probe.time_to_detect(), Duration::from_secs(2));
         let round_trip = Duration::from_millis(1);
         let phases = (5000..6001).map(Duration::from_millis);
@@ -215,7 +203,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_success_waits_for_the_attempt_before_it() {
-        let mut schedule = Schedule::new(&probe(), 1.0);
+        let mut schedule = Schedule::new(&PROBE, 1.0);
         let [first, second] = [0, 250].map(|start| schedule.start(Duration::from_millis(start)));
         assert_eq!(schedule.end(second, success()), []);
         assert_eq!(schedule.end(first, silence()), [silence(), success()]);
@@ -223,7 +211,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_attempt_is_overdue_once() {
-        let mut schedule = Schedule::new(&probe(), 1.0);
+        let mut schedule = Schedule::new(&PROBE, 1.0);
         schedule.start(Duration::ZERO);
         let overdue = schedule.overdue().unwrap();
         assert_eq!(overdue, Duration::from_millis(250));
@@ -233,7 +221,7 @@ pub(super) mod tests {
 
     #[test]
     fn enough_silent_attempts_for_a_verdict_are_enough() {
-        let mut schedule = Schedule::new(&probe(), 1.0);
+        let mut schedule = Schedule::new(&PROBE, 1.0);
         let numbers = [0, 250, 500].map(|start| schedule.start(Duration::from_millis(start)));
         assert_eq!(schedule.due(Duration::from_millis(250)), None);
         schedule.end(numbers[0], silence());
@@ -248,7 +236,7 @@ pub(super) mod tests {
             lost in proptest::collection::vec(any::<bool>(), 0..40), death in 0u64..20_000,
         ) {
             let [interval, fast_interval, timeout] = [interval, fast, timeout].map(Duration::from_millis);
-            let probe = Probe { interval, fast_interval, timeout, fall, rise, ..probe() };
+            let probe = Probe { interval, fast_interval, timeout, fall, rise, ..PROBE };
             let round_trip = Duration::from_millis(round_trip).min(timeout);
             let took = time_to_verdict(&probe, round_trip, &lost, Duration::from_millis(death));
             prop_assert!(took <= probe.time_to_detect(), "{took:?} > {:?}", probe.time_to_detect());

@@ -32,6 +32,15 @@ pub enum Health {
 }
 
 impl Health {
+    /// Whether it means to be in the answers; `None` while nothing is known.
+    pub const fn serving(self) -> Option<bool> {
+        match self {
+            Health::Unknown => None,
+            Health::Up | Health::Suspect => Some(true),
+            Health::Down | Health::Recovering => Some(false),
+        }
+    }
+
     /// As `status`, the log and the metrics show it.
     pub const fn text(self) -> &'static str {
         match self {
@@ -179,11 +188,7 @@ impl Verdict {
 
     /// Whether the node belongs into the answers; `None` while nothing is known of it.
     pub fn serving(&self) -> Option<bool> {
-        match self.health {
-            Health::Unknown => None,
-            Health::Up | Health::Suspect => Some(true),
-            Health::Down | Health::Recovering => Some(false),
-        }
+        self.health.serving()
     }
 
     /// Whether the host answered anything to the last probe that was made.
@@ -229,18 +234,10 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::ProbeKind;
+    use crate::config::PROBE;
 
     fn probe(fall: u32, rise: u32) -> Probe {
-        Probe {
-            kind: ProbeKind::Tcp,
-            port: 6379,
-            interval: Duration::from_secs(1),
-            fast_interval: Duration::from_millis(250),
-            timeout: Duration::from_millis(500),
-            fall,
-            rise,
-        }
+        Probe { fall, rise, ..PROBE }
     }
 
     fn success() -> Observation {
