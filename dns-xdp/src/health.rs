@@ -15,15 +15,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use probe::probe;
 pub use standing::Standing;
-pub use verdict::{Failure, Health, Observation, Transition, Verdict};
+pub use verdict::{Failure, Health, Observation, Pace, Transition, Verdict};
 
 use self::schedule::Schedule;
 use crate::cluster::{Cluster, HealthCheck, Node, Probe, Require};
+
+/// Beyond its timeout a probe is given this long to end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who is probed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,33 +160,42 @@ impl Prober {
     /// While any of them is in doubt all are probed fast. A server that has lost its network thus sees that it
     /// is alone before it declares the first node down (with `fall` at three or more).
     pub fn pace(&self, verdicts: &BTreeMap<ProbeId, Verdict>) {
-        for (probe, delay) in delays(verdicts) {
+        for (probe, pace) in paces(verdicts) {
             if let Some(task) = self.tasks.get(probe) {
-                task.delay.send_if_modified(|current| std::mem::replace(current, delay) != delay);
+                task.orders.send_if_modified(|orders| std::mem::replace(&mut orders.pace, pace) != pace);
             }
+        }
+    }
+
+    /// Lets a probe go on whose report has been taken in; to be called behind [`Prober::pace`], so that its next
+    /// attempt is made at the pace that follows.
+    pub fn heard(&self, report: &Report) {
+        if let Some(task) = self.tasks.get(&report.probe).filter(|task| task.start == report.start) {
+            task.orders.send_modify(|orders| orders.heard += 1);
         }
     }
 
     fn start(&mut self, probe: ProbeId, target: Target) -> Task {
         self.starts += 1;
         let start = self.starts;
-        let (delay, pace) = watch::channel(target.probe.interval);
-        let rounds = Rounds { origin: self.origin, reports: self.reports.clone(), probe, start, pace };
-        Task { handle: tokio::spawn(rounds.run(target.clone())), start, delay, target }
+        let Probe { interval: delay, timeout, .. } = target.probe;
+        let (sender, orders) = watch::channel(Orders { pace: Pace { delay, timeout }, heard: 0 });
+        let rounds =
+            Rounds { origin: self.origin, reports: self.reports.clone(), reported: 0, probe, start, orders };
+        Task { handle: tokio::spawn(rounds.run(target.clone())), start, orders: sender, target }
     }
 }
 
-fn delays(verdicts: &BTreeMap<ProbeId, Verdict>) -> impl Iterator<Item = (&ProbeId, Duration)> {
+fn paces(verdicts: &BTreeMap<ProbeId, Verdict>) -> impl Iterator<Item = (&ProbeId, Pace)> {
     let doubt = verdicts.values().any(Verdict::in_doubt);
-    let delay = move |verdict: &Verdict| if doubt { verdict.fast_delay() } else { verdict.next_delay() };
-    verdicts.iter().map(move |(probe, verdict)| (probe, delay(verdict)))
+    verdicts.iter().map(move |(probe, verdict)| (probe, verdict.pace(doubt)))
 }
 
 #[derive(Debug)]
 struct Task {
     target: Target,
     start: u64,
-    delay: watch::Sender<Duration>,
+    orders: watch::Sender<Orders>,
     handle: JoinHandle<Result<(), Unheard>>,
 }
 
@@ -193,13 +205,22 @@ impl Drop for Task {
     }
 }
 
+/// What a probe is told.
+#[derive(Debug, Clone, Copy)]
+struct Orders {
+    pace: Pace,
+    /// How many of its reports have been taken in.
+    heard: u64,
+}
+
 /// One probe, made again and again.
 struct Rounds {
     origin: Instant,
     reports: mpsc::Sender<Report>,
     probe: ProbeId,
     start: u64,
-    pace: watch::Receiver<Duration>,
+    orders: watch::Receiver<Orders>,
+    reported: u64,
 }
 
 /// Nobody listens any more.
@@ -208,37 +229,51 @@ struct Unheard;
 
 impl Rounds {
     async fn run(mut self, target: Target) -> Result<(), Unheard> {
-        let mut schedule = Schedule::new(&target.probe, random_share());
-        let mut attempts = JoinSet::new();
+        let Target { address, probe: Probe { kind, fast_interval, .. } } = target;
+        let mut schedule = Schedule::new(fast_interval, random_share());
+        // A task of its own, so that a defect of one probe is not the end of all; one at most.
+        let mut attempt = JoinSet::new();
         loop {
             // A pace that changes meanwhile counts at once, or the promise of a detection time would not hold.
-            let delay = *self.pace.borrow_and_update();
-            let (due, overdue) = (schedule.due(delay), schedule.overdue());
+            let Orders { pace: Pace { delay, timeout }, heard } = *self.orders.borrow_and_update();
+            let due = schedule.due(delay).filter(|_| heard == self.reported);
+            let overdue = schedule.overdue();
             tokio::select! {
                 biased;
-                Some(Ok((number, observation))) = attempts.join_next() => {
-                    for observation in schedule.end(number, observation) {
-                        self.report(observation).await?;
-                    }
+                Some(ended) = attempt.join_next() => {
+                    schedule.end();
+                    self.report(ended.unwrap_or_else(|error| defect(&error))).await?;
                 }
-                changed = self.pace.changed() => changed.map_err(|_| Unheard)?,
+                changed = self.orders.changed() => changed.map_err(|_| Unheard)?,
                 () = until(self.origin, overdue) => {
-                    schedule.doubt(self.origin.elapsed());
+                    schedule.doubt();
                     self.report(Observation::Overdue).await?;
                 }
                 () = until(self.origin, due) => {
-                    let (number, target) = (schedule.start(self.origin.elapsed()), target.clone());
-                    attempts.spawn(async move { (number, probe(&target.probe, target.address).await) });
+                    schedule.start(self.origin.elapsed());
+                    let kind = kind.clone();
+                    attempt.spawn(async move { bounded(probe(&kind, address, timeout), timeout).await });
                 }
             }
         }
     }
 
-    async fn report(&self, observation: Observation) -> Result<(), Unheard> {
+    async fn report(&mut self, observation: Observation) -> Result<(), Unheard> {
         let (probe, at) = (self.probe.clone(), self.origin.elapsed());
+        self.reported += 1;
         let report = Report { probe, start: self.start, at, observation };
         self.reports.send(report).await.map_err(|_| Unheard)
     }
+}
+
+/// A probe keeps to its timeout; one that does not is a defect of ours and no sign of the node.
+async fn bounded(probe: impl Future<Output = Observation>, timeout: Duration) -> Observation {
+    let ended = tokio::time::timeout(timeout + PATIENCE, probe).await;
+    ended.unwrap_or_else(|_| Observation::Inconclusive { reason: "the probe does not end".to_owned() })
+}
+
+fn defect(error: &JoinError) -> Observation {
+    Observation::Inconclusive { reason: format!("the probe ended in a defect of dns-xdp: {error}") }
 }
 
 async fn until(origin: Instant, moment: Option<Duration>) {
@@ -355,7 +390,8 @@ mod tests {
         verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
         verdict.observe(first.at, &first.observation);
         assert_eq!(verdict.health(), Health::Suspect);
-        prober.pace(&BTreeMap::from([(first.probe, verdict)]));
+        prober.pace(&BTreeMap::from([(first.probe.clone(), verdict)]));
+        prober.heard(&first);
         let second = tokio::time::timeout(Duration::from_secs(2), received.recv()).await.unwrap().unwrap();
         assert!(second.at - first.at < Duration::from_secs(1));
     }
@@ -371,22 +407,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_host_is_tried_again_before_the_first_attempt_has_ended() {
+    async fn a_silent_host_is_found_out_in_a_timeout_and_some_fast_intervals() {
         let (_listener, _occupant, port) = full_listener();
         let (mut prober, mut received) = prober();
         prober.reconcile(&targets_of([node("node1", port)]));
-        let mut verdict = Verdict::new(&probe_of(port, SLOW));
+        let probe = probe_of(port, SLOW);
+        let mut verdict = Verdict::new(&probe);
         verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
         let mut seen = Vec::new();
         while verdict.serving() == Some(true) {
             let report = received.recv().await.unwrap();
             verdict.observe(report.at, &report.observation);
-            prober.pace(&BTreeMap::from([(report.probe, verdict.clone())]));
+            prober.pace(&BTreeMap::from([(report.probe.clone(), verdict.clone())]));
+            prober.heard(&report);
             seen.push(report.at);
         }
         let took = *seen.last().unwrap();
-        let timeout = probe_of(port, SLOW).timeout;
-        assert!(took >= timeout && took < 2 * timeout, "{seen:?}");
+        let least = probe.timeout + 2 * probe.fast_interval;
+        assert!(took >= least && took < 2 * probe.timeout, "{seen:?}");
     }
 
     /// A port whose accept queue is full: it answers nothing.
@@ -414,13 +452,12 @@ mod tests {
             if verdicts.values().any(|verdict| verdict.health() == Health::Down) {
                 return verdicts.values().filter(|verdict| verdict.visible()).count();
             }
-            let delays: BTreeMap<&ProbeId, Duration> = delays(&verdicts).collect();
-            let next =
-                nodes.iter().map(|(subject, node)| (node.next(delays[subject]), subject.clone())).min();
+            let paces: BTreeMap<&ProbeId, Pace> = paces(&verdicts).collect();
+            let next = nodes.iter().map(|(subject, node)| (node.next(paces[subject]), subject.clone())).min();
             let (now, subject) = next.unwrap();
             let node = nodes.get_mut(&subject).unwrap();
             clock = clock.max(now);
-            node.step(clock, delays[&subject], |_| None);
+            node.step(clock, paces[&subject], |_| None);
         }
     }
 

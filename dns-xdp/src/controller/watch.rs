@@ -44,6 +44,13 @@ impl Watch {
 
     /// Takes a report in. `true`: it is time to decide anew.
     pub(super) fn observe(&mut self, report: &Report) -> bool {
+        let decisive = self.judge(report);
+        self.prober.pace(self.state.verdicts());
+        self.prober.heard(report);
+        decisive
+    }
+
+    fn judge(&mut self, report: &Report) -> bool {
         let Report { probe, at, observation, .. } = report;
         let Some(change) = self.state.observe(probe, *at, observation) else {
             return false;
@@ -53,7 +60,6 @@ impl Watch {
             self.transitions += 1;
             event::transition(&probe.subject, transition, &self.state.standings()[&probe.subject]).log();
         }
-        self.prober.pace(self.state.verdicts());
         change.decisive
     }
 

@@ -9,12 +9,12 @@ use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
 use super::verdict::{Failure, Observation};
-use crate::cluster::{Probe, ProbeKind};
+use crate::cluster::ProbeKind;
 
-/// Makes one probe; it is over after the probe's timeout at the latest.
-pub async fn probe(probe: &Probe, address: IpAddr) -> Observation {
-    match probe.kind {
-        ProbeKind::Tcp { port } => connect(SocketAddr::new(address, port), probe.timeout).await,
+/// Makes one probe; it is over after `timeout` at the latest.
+pub async fn probe(kind: &ProbeKind, address: IpAddr, timeout: Duration) -> Observation {
+    match *kind {
+        ProbeKind::Tcp { port } => connect(SocketAddr::new(address, port), timeout).await,
     }
 }
 
@@ -71,12 +71,9 @@ fn failure(reason: &str, visible: bool) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PROBE;
     use std::net::TcpListener;
 
-    fn tcp(port: u16) -> Probe {
-        Probe { kind: ProbeKind::Tcp { port }, timeout: Duration::from_millis(200), ..PROBE }
-    }
+    const TIMEOUT: Duration = Duration::from_millis(200);
 
     fn listener(address: &str) -> (TcpListener, u16) {
         let listener = TcpListener::bind((address, 0)).unwrap();
@@ -85,7 +82,7 @@ mod tests {
     }
 
     async fn ask(address: &str, port: u16) -> Observation {
-        probe(&tcp(port), address.parse().unwrap()).await
+        probe(&ProbeKind::Tcp { port }, address.parse().unwrap(), TIMEOUT).await
     }
 
     #[tokio::test]

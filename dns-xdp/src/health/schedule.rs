@@ -1,116 +1,78 @@
-//! When attempts at one subject start, when they are overdue, and in which order their results count: pure.
-use std::collections::VecDeque;
+//! When attempts at one subject start and when they are overdue: pure.
 use std::time::Duration;
 
-use super::verdict::Observation;
-use crate::cluster::Probe;
-
-/// The attempts whose results have not counted yet. Times are durations since an origin that the caller chooses.
-///
-/// A silent host would hold up the next attempt for a whole timeout if they did not overlap. They start at least
-/// `fast-interval` apart, so that no more than `timeout / fast-interval + 1` are under way.
+/// The attempts of one probe, of which one at most is under way. Times are durations since an origin that the caller
+/// chooses.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     fast_interval: Duration,
-    fall: usize,
     /// Of the first pause, so that the nodes' probes keep apart.
     first_share: f64,
     started: u64,
     newest: Option<Duration>,
-    /// In the order of their starts; the last one has number `started`.
-    attempts: VecDeque<Attempt>,
-}
-
-#[derive(Debug)]
-struct Attempt {
-    start: Duration,
+    under_way: bool,
     doubted: bool,
-    result: Option<Observation>,
 }
 
 impl Schedule {
     /// The first attempt is due at once; the pause behind it is shortened to `first_share` of what it would be.
-    pub(super) fn new(probe: &Probe, first_share: f64) -> Self {
-        Schedule {
-            fast_interval: probe.fast_interval,
-            fall: probe.fall as usize,
-            first_share,
-            started: 0,
-            newest: None,
-            attempts: VecDeque::new(),
-        }
+    pub(crate) fn new(fast_interval: Duration, first_share: f64) -> Self {
+        Schedule { fast_interval, first_share, started: 0, newest: None, under_way: false, doubted: false }
     }
 
-    /// When the next attempt starts, if `delay` is to pass from start to start. `None`: not before one has ended,
-    /// for the newest `fall` are without an answer, which is enough for a verdict.
-    pub(super) fn due(&self, delay: Duration) -> Option<Duration> {
-        let silent = self.attempts.iter().rev().take_while(|attempt| attempt.result.is_none()).count();
-        if silent >= self.fall {
-            return None;
-        }
+    /// When the next attempt starts, if `delay` is to pass from start to start. `None`: not before the one under way
+    /// has ended. What is late has a time that has passed.
+    pub(crate) fn due(&self, delay: Duration) -> Option<Duration> {
         let share = if self.started == 1 { self.first_share } else { 1.0 };
-        Some(self.newest.map_or(Duration::ZERO, |newest| newest + delay.mul_f64(share)))
+        let due = self.newest.map_or(Duration::ZERO, |newest| newest + delay.mul_f64(share));
+        (!self.under_way).then_some(due)
     }
 
-    /// Starts an attempt and numbers it.
-    pub(super) fn start(&mut self, now: Duration) -> u64 {
+    /// Starts an attempt.
+    pub(crate) fn start(&mut self, now: Duration) {
         self.started += 1;
         self.newest = Some(now);
-        self.attempts.push_back(Attempt { start: now, doubted: false, result: None });
-        self.started
+        (self.under_way, self.doubted) = (true, false);
     }
 
-    /// When the next attempt will have had no answer for `fast-interval`.
-    pub(super) fn overdue(&self) -> Option<Duration> {
-        let waiting = self.attempts.iter().filter(|attempt| attempt.result.is_none() && !attempt.doubted);
-        waiting.map(|attempt| attempt.start + self.fast_interval).min()
+    /// When the attempt under way will have had no answer for `fast-interval`; `None` once that has been reported.
+    pub(crate) fn overdue(&self) -> Option<Duration> {
+        self.newest.filter(|_| self.under_way && !self.doubted).map(|start| start + self.fast_interval)
     }
 
-    /// Notes that those that are overdue have been reported.
-    pub(super) fn doubt(&mut self, now: Duration) {
-        for attempt in &mut self.attempts {
-            attempt.doubted |= attempt.start + self.fast_interval <= now;
-        }
+    /// Notes that the attempt under way has been reported as overdue.
+    pub(crate) fn doubt(&mut self) {
+        self.doubted = true;
     }
 
-    /// Ends an attempt. Those that count now, in the order of their starts: a result waits for the ones before it.
-    pub(super) fn end(&mut self, number: u64, result: Observation) -> Vec<Observation> {
-        let behind = usize::try_from(self.started - number).unwrap_or(usize::MAX);
-        let index = self.attempts.len().checked_sub(behind.saturating_add(1));
-        if let Some(attempt) = index.and_then(|index| self.attempts.get_mut(index)) {
-            attempt.result = Some(result);
-        }
-        let mut counting = Vec::new();
-        while let Some(result) = self.attempts.front_mut().and_then(|attempt| attempt.result.take()) {
-            self.attempts.pop_front();
-            counting.push(result);
-        }
-        counting
+    /// The attempt under way has a result.
+    pub(crate) fn end(&mut self) {
+        self.under_way = false;
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::cluster::Probe;
     use crate::config::PROBE;
-    use crate::health::verdict::{Failure, Verdict};
+    use crate::health::verdict::{Failure, Observation, Pace, Verdict};
     use proptest::prelude::*;
 
-    fn success() -> Observation {
-        Observation::Success { round_trip: Duration::ZERO }
+    fn success(round_trip: Duration) -> Observation {
+        Observation::Success { round_trip }
     }
 
     fn silence() -> Observation {
         Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false })
     }
 
-    /// A subject, its probes and its verdict in a time that is given to it.
+    /// A subject, its probe and its verdict in a time that is given to it.
     #[derive(Debug)]
     pub(in crate::health) struct Simulation {
         pub(in crate::health) verdict: Verdict,
-        probe: Probe,
         schedule: Schedule,
-        under_way: Vec<(Duration, u64, Observation)>,
+        under_way: Option<(Duration, Observation)>,
         attempts: u64,
     }
 
@@ -119,22 +81,20 @@ pub(super) mod tests {
         pub(in crate::health) fn new(probe: &Probe, since: Duration) -> Self {
             let mut simulation = Simulation {
                 verdict: Verdict::new(probe),
-                probe: probe.clone(),
-                schedule: Schedule::new(probe, 1.0),
-                under_way: Vec::new(),
+                schedule: Schedule::new(probe.fast_interval, 1.0),
+                under_way: None,
                 attempts: 0,
             };
-            let number = simulation.schedule.start(since);
-            for observation in simulation.schedule.end(number, success()) {
-                simulation.verdict.observe(since, &observation);
-            }
+            simulation.schedule.start(since);
+            simulation.schedule.end();
+            simulation.verdict.observe(since, &success(Duration::ZERO));
             simulation
         }
 
         /// When something happens next at this pace; what is late has a time that has passed.
-        pub(in crate::health) fn next(&self, delay: Duration) -> Duration {
-            let ends = self.under_way.iter().map(|(end, ..)| *end);
-            let events = ends.chain(self.schedule.due(delay)).chain(self.schedule.overdue());
+        pub(in crate::health) fn next(&self, pace: Pace) -> Duration {
+            let end = self.under_way.as_ref().map(|(end, _)| *end);
+            let events = end.into_iter().chain(self.schedule.due(pace.delay)).chain(self.schedule.overdue());
             events.min().expect("an attempt is due or under way")
         }
 
@@ -142,26 +102,23 @@ pub(super) mod tests {
         pub(in crate::health) fn step(
             &mut self,
             now: Duration,
-            delay: Duration,
+            pace: Pace,
             answer: impl FnOnce(u64) -> Option<Duration>,
         ) {
-            if let Some(index) = self.under_way.iter().position(|(end, ..)| *end <= now) {
-                let (_, number, result) = self.under_way.remove(index);
-                for observation in self.schedule.end(number, result) {
-                    self.verdict.observe(now, &observation);
-                }
+            if let Some((_, result)) = self.under_way.take_if(|(end, _)| *end <= now) {
+                self.schedule.end();
+                self.verdict.observe(now, &result);
             } else if self.schedule.overdue().is_some_and(|overdue| overdue <= now) {
-                self.schedule.doubt(now);
+                self.schedule.doubt();
                 self.verdict.observe(now, &Observation::Overdue);
-            } else if self.schedule.due(delay).is_some_and(|due| due <= now) {
-                let number = self.schedule.start(now);
+            } else if self.schedule.due(pace.delay).is_some_and(|due| due <= now) {
+                self.schedule.start(now);
                 self.attempts += 1;
-                let (after, result) = match answer(self.attempts) {
-                    Some(round_trip) => (round_trip, success()),
-                    None => (self.probe.timeout, silence()),
-                };
-                self.under_way.push((now + after, number, result));
-                self.under_way.sort_by_key(|(end, number, _)| (*end, *number));
+                let answered = answer(self.attempts).filter(|round_trip| *round_trip <= pace.timeout);
+                self.under_way = Some(match answered {
+                    Some(round_trip) => (now + round_trip, success(round_trip)),
+                    None => (now + pace.timeout, silence()),
+                });
             }
         }
     }
@@ -172,18 +129,15 @@ pub(super) mod tests {
         let mut node = Simulation::new(probe, Duration::ZERO);
         let mut now = Duration::ZERO;
         loop {
-            let delay = node.verdict.next_delay();
-            now = node.next(delay).max(now);
+            let pace = node.verdict.pace(false);
+            now = node.next(pace).max(now);
             if now > death && node.verdict.serving() == Some(false) {
                 return Duration::ZERO;
             }
-            node.step(now, delay, |attempt| {
+            node.step(now, pace, |attempt| {
                 let is_lost = lost.get(attempt as usize).copied().unwrap_or(false);
                 (!is_lost && now + round_trip <= death).then_some(round_trip)
             });
-            assert!(
-                node.under_way.len() as u128 <= probe.timeout.as_nanos() / probe.fast_interval.as_nanos() + 1
-            );
             if now >= death && node.verdict.serving() == Some(false) {
                 return now - death;
             }
@@ -192,52 +146,54 @@ pub(super) mod tests {
 
     #[test]
     fn the_default_probe_detects_a_death_in_two_seconds_in_every_phase() {
-        let probe = PROBE;
-        assert_eq!(probe.time_to_detect(), Duration::from_secs(2));
+        assert_eq!(PROBE.time_to_detect(), Duration::from_secs(2));
         let round_trip = Duration::from_millis(1);
         let phases = (5000..6001).map(Duration::from_millis);
-        let slowest = phases.map(|death| time_to_verdict(&probe, round_trip, &[], death)).max().unwrap();
-        assert!(slowest <= probe.time_to_detect(), "{slowest:?}");
-        assert!(slowest + 2 * round_trip >= probe.time_to_detect(), "the promise is no larger than need be");
+        let slowest = phases.map(|death| time_to_verdict(&PROBE, round_trip, &[], death)).max().unwrap();
+        assert!(slowest <= PROBE.time_to_detect(), "{slowest:?}");
+        assert!(slowest + 2 * round_trip >= PROBE.time_to_detect(), "the promise is no larger than need be");
     }
 
     #[test]
-    fn a_success_waits_for_the_attempt_before_it() {
-        let mut schedule = Schedule::new(&PROBE, 1.0);
-        let [first, second] = [0, 250].map(|start| schedule.start(Duration::from_millis(start)));
-        assert_eq!(schedule.end(second, success()), []);
-        assert_eq!(schedule.end(first, silence()), [silence(), success()]);
-    }
-
-    #[test]
-    fn an_attempt_is_overdue_once() {
-        let mut schedule = Schedule::new(&PROBE, 1.0);
+    fn an_attempt_is_overdue_once_and_holds_the_next_one_up() {
+        let mut schedule = Schedule::new(Duration::from_millis(250), 1.0);
+        let delay = Duration::from_secs(1);
+        assert_eq!(schedule.due(delay), Some(Duration::ZERO));
         schedule.start(Duration::ZERO);
-        let overdue = schedule.overdue().unwrap();
-        assert_eq!(overdue, Duration::from_millis(250));
-        schedule.doubt(overdue);
+        assert_eq!((schedule.overdue(), schedule.due(delay)), (Some(Duration::from_millis(250)), None));
+        schedule.doubt();
         assert_eq!(schedule.overdue(), None);
+        schedule.end();
+        assert_eq!(schedule.due(delay), Some(delay));
+        schedule.start(delay);
+        assert_eq!(schedule.overdue(), Some(Duration::from_millis(1250)));
     }
 
     #[test]
-    fn enough_silent_attempts_for_a_verdict_are_enough() {
-        let mut schedule = Schedule::new(&PROBE, 1.0);
-        let numbers = [0, 250, 500].map(|start| schedule.start(Duration::from_millis(start)));
-        assert_eq!(schedule.due(Duration::from_millis(250)), None);
-        schedule.end(numbers[0], silence());
-        assert_eq!(schedule.due(Duration::from_millis(250)), Some(Duration::from_millis(750)));
+    fn a_node_that_answers_slowly_is_not_given_up_for_one_lost_probe() {
+        let round_trip = Duration::from_millis(400);
+        assert!(round_trip > PROBE.fast_interval);
+        let mut node = Simulation::new(&PROBE, Duration::ZERO);
+        let mut now = Duration::ZERO;
+        while node.attempts < 60 {
+            let pace = node.verdict.pace(false);
+            now = node.next(pace).max(now);
+            node.step(now, pace, |attempt| (attempt % 10 != 5).then_some(round_trip));
+            assert_eq!(node.verdict.serving(), Some(true), "{now:?}");
+        }
     }
 
     proptest! {
         #[test]
         fn a_death_is_detected_within_the_promise(
-            (interval, fast) in (1u64..3000).prop_flat_map(|interval| (Just(interval), 1..=interval)),
+            (interval, fast) in (2u64..3000).prop_flat_map(|interval| (Just(interval), 2..=interval)),
             timeout in 1u64..2000, fall in 1u32..6, rise in 1u32..6, round_trip in 0u64..2000,
             lost in proptest::collection::vec(any::<bool>(), 0..40), death in 0u64..20_000,
         ) {
             let [interval, fast_interval, timeout] = [interval, fast, timeout].map(Duration::from_millis);
             let probe = Probe { interval, fast_interval, timeout, fall, rise, ..PROBE };
-            let round_trip = Duration::from_millis(round_trip).min(timeout);
+            // Whoever answers more slowly is given more time: see Verdict::pace.
+            let round_trip = Duration::from_millis(round_trip).min(timeout).min(fast_interval / 2);
             let took = time_to_verdict(&probe, round_trip, &lost, Duration::from_millis(death));
             prop_assert!(took <= probe.time_to_detect(), "{took:?} > {:?}", probe.time_to_detect());
         }

@@ -110,6 +110,21 @@ pub struct Verdict {
     overdue: bool,
     since: Duration,
     reason: Option<String>,
+    /// Falls that are not forgotten yet; each but the first doubles `rise`.
+    falls: u32,
+    /// Since when it is in the answers without a fall.
+    serving_since: Duration,
+    /// The slowest answer of late.
+    round_trip: Duration,
+}
+
+/// How the next attempt is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// From the start of the last one.
+    pub delay: Duration,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 impl Verdict {
@@ -125,13 +140,17 @@ impl Verdict {
             overdue: false,
             since: Duration::ZERO,
             reason: None,
+            falls: 0,
+            serving_since: Duration::ZERO,
+            round_trip: Duration::ZERO,
         }
     }
 
     /// Takes in what a probe found out at `now`.
     ///
     /// Failures accumulate: while suspect, only `rise` successes in a row clear the count, so that a link
-    /// that loses every other packet is found out.
+    /// that loses every other packet is found out. A node that keeps falling has to succeed longer and longer
+    /// before it is up again, until it has been up for a while.
     pub fn observe(&mut self, now: Duration, observation: &Observation) -> Option<Transition> {
         self.overdue = *observation == Observation::Overdue;
         if self.overdue {
@@ -139,7 +158,10 @@ impl Verdict {
         }
         self.inconclusive = matches!(observation, Observation::Inconclusive { .. });
         let to = match observation {
-            Observation::Success { .. } => self.succeed(),
+            Observation::Success { round_trip } => {
+                self.round_trip = (self.round_trip - self.round_trip / 8).max(*round_trip);
+                self.succeed()
+            }
             Observation::Failure(failure) => self.fail(failure),
             Observation::Inconclusive { reason } => {
                 self.reason = Some(reason.clone());
@@ -150,8 +172,27 @@ impl Verdict {
         let from = std::mem::replace(&mut self.health, to);
         (from != to).then(|| {
             self.since = now;
+            match (from.serving(), to.serving()) {
+                (Some(true), Some(false)) => self.fall(now),
+                (None | Some(false), Some(true)) => self.serving_since = now,
+                _ => {}
+            }
             Transition { from, to }
         })
+    }
+
+    fn fall(&mut self, now: Duration) {
+        let calm = now.saturating_sub(self.serving_since);
+        let forgotten = calm.as_nanos() / self.probe.flap_decay.as_nanos().max(1);
+        let forgotten = u32::try_from(forgotten).unwrap_or(u32::MAX);
+        self.falls = self.falls.saturating_sub(forgotten).saturating_add(1);
+    }
+
+    /// Successes in a row after which a node that is out of the answers comes back.
+    pub fn rise_needed(&self) -> u32 {
+        let doublings = self.falls.saturating_sub(1).min(u32::BITS - 1);
+        let needed = u64::from(self.probe.rise) << doublings;
+        u32::try_from(needed).unwrap_or(u32::MAX).min(self.probe.rise_max.max(self.probe.rise))
     }
 
     fn succeed(&mut self) -> Health {
@@ -159,8 +200,9 @@ impl Verdict {
         self.successes = self.successes.saturating_add(1);
         let to = match self.health {
             Health::Unknown | Health::Up => Health::Up,
-            _ if self.successes >= self.probe.rise => Health::Up,
-            Health::Suspect => Health::Suspect,
+            Health::Suspect if self.successes < self.probe.rise => Health::Suspect,
+            Health::Suspect => Health::Up,
+            _ if self.successes >= self.rise_needed() => Health::Up,
             Health::Down | Health::Recovering => Health::Recovering,
         };
         if to == Health::Up {
@@ -216,18 +258,25 @@ impl Verdict {
         self.health == Health::Suspect || self.health == Health::Up && self.overdue
     }
 
-    /// From the start of the last probe to the start of the next: fast while in doubt.
-    pub fn next_delay(&self) -> Duration {
-        match self.health {
-            _ if self.in_doubt() => self.probe.fast_interval,
-            Health::Unknown | Health::Suspect | Health::Recovering => self.probe.fast_interval,
-            Health::Up | Health::Down => self.probe.interval,
-        }
+    /// While suspect: how long it can take at most until the node is down.
+    pub fn time_left(&self) -> Option<Duration> {
+        let left = self.probe.fall.saturating_sub(self.failures);
+        (self.health == Health::Suspect)
+            .then(|| self.pace(false).timeout.max(self.probe.fast_interval) * left)
     }
 
-    /// The delay while another node is in doubt.
-    pub fn fast_delay(&self) -> Duration {
-        self.probe.fast_interval
+    /// How the next attempt is to be made: fast while in doubt, this node or, with `doubt`, another one.
+    ///
+    /// A suspect has `fast-interval` to answer, or twice what it took of late, so that the attempts of a silent one do
+    /// not hold each other up for a whole `timeout` each: [`Probe::time_to_detect`] relies on it.
+    pub fn pace(&self, doubt: bool) -> Pace {
+        let Probe { interval, fast_interval, timeout, .. } = self.probe;
+        let fast = doubt || self.in_doubt() || matches!(self.health, Health::Unknown | Health::Recovering);
+        let hasty = fast_interval.max(self.round_trip * 2).min(timeout);
+        Pace {
+            delay: if fast { fast_interval } else { interval },
+            timeout: if self.health == Health::Suspect { hasty } else { timeout },
+        }
     }
 }
 
@@ -329,10 +378,10 @@ mod tests {
     #[test]
     fn a_verdict_in_doubt_is_probed_fast() {
         let mut verdict = Verdict::new(&probe(3, 2));
-        let mut delays = vec![verdict.next_delay().as_millis()];
+        let mut delays = vec![verdict.pace(false).delay.as_millis()];
         for result in ["+", "-", "-", "-", "+", "+"] {
             course(&mut verdict, result);
-            delays.push(verdict.next_delay().as_millis());
+            delays.push(verdict.pace(false).delay.as_millis());
         }
         assert_eq!(delays, [250, 1000, 250, 250, 1000, 250, 1000]);
     }
@@ -344,7 +393,7 @@ mod tests {
         assert_eq!(verdict.observe(Duration::from_secs(9), &Observation::Overdue), None);
         assert_eq!((verdict.health(), verdict.since().as_secs()), (Up, 1));
         assert!(verdict.visible() && verdict.in_doubt());
-        assert_eq!(verdict.next_delay(), verdict.fast_delay());
+        assert_eq!(verdict.pace(false), verdict.pace(true));
         course(&mut verdict, "+");
         assert!(!verdict.in_doubt());
     }
@@ -354,6 +403,72 @@ mod tests {
         let mut verdict = Verdict::new(&probe(3, 2));
         course(&mut verdict, "-");
         verdict.observe(Duration::ZERO, &Observation::Overdue);
-        assert_eq!(verdict.next_delay(), Duration::from_secs(1));
+        assert_eq!(verdict.pace(false).delay, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_suspect_has_the_fast_interval_to_answer_or_twice_what_it_took() {
+        let timeouts = |round_trip| {
+            let mut verdict = Verdict::new(&PROBE);
+            verdict.observe(Duration::ZERO, &Observation::Success { round_trip });
+            let up = verdict.pace(true).timeout;
+            verdict.observe(Duration::ZERO, &failure(false));
+            (up, verdict.pace(false).timeout)
+        };
+        let [fast, timeout] = [PROBE.fast_interval, PROBE.timeout];
+        assert_eq!(timeouts(Duration::from_millis(1)), (timeout, fast));
+        assert_eq!(timeouts(Duration::from_millis(200)), (timeout, Duration::from_millis(400)));
+        assert_eq!(timeouts(Duration::from_millis(450)), (timeout, timeout));
+    }
+
+    #[test]
+    fn each_fall_in_a_short_time_doubles_the_rise_up_to_its_cap() {
+        let mut verdict = Verdict::new(&Probe { rise_max: 6, ..probe(1, 2) });
+        course(&mut verdict, "+");
+        let mut needed = Vec::new();
+        for _ in 0..4 {
+            course(&mut verdict, "-");
+            needed.push(verdict.rise_needed());
+            let almost = "+".repeat(verdict.rise_needed() as usize - 1);
+            course(&mut verdict, &almost);
+            assert_eq!(verdict.health(), Recovering);
+            course(&mut verdict, "+");
+            assert_eq!(verdict.health(), Up);
+        }
+        assert_eq!(needed, [2, 4, 6, 6]);
+    }
+
+    #[test]
+    fn a_time_without_a_fall_forgets_one() {
+        let mut verdict = Verdict::new(&Probe { flap_decay: Duration::from_secs(10), ..probe(1, 1) });
+        let mut at = |second, observation: &Observation| {
+            verdict.observe(Duration::from_secs(second), observation);
+            verdict.rise_needed()
+        };
+        at(0, &success());
+        assert_eq!(at(1, &failure(true)), 1);
+        at(2, &success());
+        assert_eq!(at(3, &failure(true)), 2);
+        at(4, &success());
+        at(5, &success());
+        assert_eq!(at(13, &failure(true)), 4, "nine seconds are not enough");
+        at(14, &success());
+        at(15, &success());
+        at(16, &success());
+        at(17, &success());
+        assert_eq!(at(47, &failure(true)), 1, "three are forgotten");
+    }
+
+    #[test]
+    fn a_suspect_has_as_long_as_its_attempts_can_take() {
+        let mut verdict = Verdict::new(&probe(3, 2));
+        course(&mut verdict, "+");
+        assert_eq!(verdict.time_left(), None);
+        course(&mut verdict, "-");
+        assert_eq!(verdict.time_left(), Some(2 * PROBE.fast_interval));
+        course(&mut verdict, "-");
+        assert_eq!(verdict.time_left(), Some(PROBE.fast_interval));
+        course(&mut verdict, "-");
+        assert_eq!(verdict.time_left(), None);
     }
 }
