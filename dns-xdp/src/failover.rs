@@ -7,6 +7,7 @@ mod answers;
 mod rendezvous;
 mod zone;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,26 @@ pub use zone::{healthy_zone, zone};
 use crate::cluster::{Admin, Cluster};
 use crate::config::{AllDown, Failover};
 
+/// All that a decision looks at, as one server sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// In the order of the cluster's nodes.
+    pub nodes: Vec<NodeState>,
+    /// By the name of each service whose members' health is found out apart: their states, in the order of its nodes.
+    pub members: BTreeMap<String, Vec<MemberState>>,
+    /// How many witnesses answered something.
+    pub visible_witnesses: usize,
+}
+
+/// What is known of a node as a member of one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberState {
+    /// As [`NodeState::serving`].
+    pub serving: Option<bool>,
+    /// As [`NodeState::seconds_left`].
+    pub seconds_left: Option<u32>,
+}
+
 /// What is known and wanted of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeState {
@@ -26,6 +47,8 @@ pub struct NodeState {
     pub visible: bool,
     /// What the operator wants.
     pub admin: Admin,
+    /// Of a suspect, how soon it may be out of the answers, rounded up.
+    pub seconds_left: Option<u32>,
 }
 
 impl NodeState {
@@ -41,6 +64,16 @@ impl NodeState {
 
     fn proven(&self) -> bool {
         self.effective() == Effective::Up && (self.admin == Admin::Up || self.serving.is_some())
+    }
+
+    /// How soon the probes may take it out of the answers.
+    fn doubt(&self) -> Option<u32> {
+        self.seconds_left.filter(|_| self.admin == Admin::Auto)
+    }
+
+    /// The same node as a member of a service with probes of its own.
+    fn as_member(&self, member: &MemberState) -> NodeState {
+        NodeState { serving: member.serving, seconds_left: member.seconds_left, ..*self }
     }
 }
 
@@ -92,17 +125,12 @@ pub struct Decision {
     pub quorum: Quorum,
 }
 
-/// Decides who answers for whom. `states` are in the order of the cluster's nodes.
-pub fn decide(
-    cluster: &Cluster,
-    rules: &Failover,
-    states: &[NodeState],
-    visible_witnesses: usize,
-    previous: Option<&Decision>,
-) -> Decision {
+/// Decides who answers for whom. The view has to be of that cluster.
+pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option<&Decision>) -> Decision {
+    let states = view.nodes.as_slice();
     debug_assert_eq!(cluster.nodes.len(), states.len());
     let effective: Vec<Effective> = states.iter().map(NodeState::effective).collect();
-    let quorum = count(rules, states, visible_witnesses);
+    let quorum = count(rules, view);
     if !quorum.ok {
         let Quorum { visible, needed, .. } = quorum;
         let voters = states.len() + rules.witness.len();
@@ -117,22 +145,25 @@ pub fn decide(
     let trusted = trusted(states);
     let all_down = trusted.is_empty();
     let answers = match rules.all_down {
-        _ if !all_down => Answers::live(cluster, &effective, &trusted),
-        AllDown::Configured => Answers::configured(cluster),
-        AllDown::LastGood => kept(cluster, previous.filter(|previous| !previous.answers.refused())),
-        AllDown::Refused => Answers::withheld(cluster),
+        _ if !all_down => Answers::live(cluster, view, &trusted),
+        AllDown::Configured => Answers::configured(cluster).but_passing(cluster, view),
+        AllDown::LastGood => {
+            let good = previous.filter(|previous| !previous.answers.refused());
+            kept(cluster, good).but_passing(cluster, view)
+        }
+        AllDown::Refused => Answers::withheld(cluster).but_passing(cluster, view),
     };
     let fail_open = all_down && rules.all_down != AllDown::Refused;
     Decision { answers, effective, fail_open, frozen: None, quorum }
 }
 
-fn count(rules: &Failover, states: &[NodeState], visible_witnesses: usize) -> Quorum {
-    let visible = states.iter().filter(|state| state.visible).count() + visible_witnesses;
-    let needed = rules.quorum.needed(states.len() + rules.witness.len());
+fn count(rules: &Failover, view: &View) -> Quorum {
+    let visible = view.nodes.iter().filter(|state| state.visible).count() + view.visible_witnesses;
+    let needed = rules.quorum.needed(view.nodes.len() + rules.witness.len());
     Quorum { visible, needed, ok: visible >= needed }
 }
 
-/// The nodes that may answer for others: those that are up and proved it, or else those not known to be down.
+/// Who may answer for others: those that are up and proved it, or else those not known to be down.
 fn trusted(states: &[NodeState]) -> Vec<usize> {
     let those = |wanted: fn(&NodeState) -> bool| -> Vec<usize> {
         (0..).zip(states).filter(|(_, state)| wanted(state)).map(|(index, _)| index).collect()
@@ -219,14 +250,19 @@ mod tests {
         config
     }
 
-    const UP: NodeState = NodeState { serving: Some(true), visible: true, admin: Admin::Auto };
+    const UP: NodeState =
+        NodeState { serving: Some(true), visible: true, admin: Admin::Auto, seconds_left: None };
     const REFUSES: NodeState = NodeState { serving: Some(false), ..UP };
     const SILENT: NodeState = NodeState { visible: false, ..REFUSES };
     const UNKNOWN: NodeState = NodeState { serving: None, ..UP };
     const DRAINED: NodeState = NodeState { admin: Admin::Drain, ..UP };
 
     fn decided(config: &Config, states: &[NodeState], previous: Option<&Decision>) -> Decision {
-        decide(&config.cluster, &config.failover, states, 0, previous)
+        decide(&config.cluster, &config.failover, &view(states), previous)
+    }
+
+    pub(super) fn view(states: &[NodeState]) -> View {
+        View { nodes: states.to_vec(), ..View::default() }
     }
 
     /// The last numbers of the addresses under a name.
@@ -303,7 +339,10 @@ mod tests {
         let mut config = three_nodes();
         config.failover.witness = vec![Ipv4Addr::new(192, 0, 2, 254).into()];
         let states = [UP, UP, SILENT];
-        let quorum = |witnesses| decide(&config.cluster, &config.failover, &states, witnesses, None).quorum;
+        let quorum = |visible_witnesses| {
+            let view = View { visible_witnesses, ..view(&states) };
+            decide(&config.cluster, &config.failover, &view, None).quorum
+        };
         assert_eq!(quorum(0), Quorum { visible: 2, needed: 3, ok: false });
         assert_eq!(quorum(1), Quorum { visible: 3, needed: 3, ok: true });
     }
@@ -345,5 +384,56 @@ mod tests {
         let config = three_nodes();
         assert_eq!(healthy_zone(&config), zone(&config, &decided(&config, &[UP; 3], None)));
         assert!(healthy_zone(&config).addresses(&config.zone.apex).unwrap().rotate);
+    }
+
+    #[test]
+    fn a_service_with_probes_of_its_own_answers_the_members_that_pass_them() {
+        let config = three_nodes();
+        let answer = |first: Option<bool>, second: Option<bool>, states: [NodeState; 3]| {
+            let members = [first, second].map(|serving| MemberState { serving, seconds_left: None });
+            let members = BTreeMap::from([("db".to_owned(), members.to_vec())]);
+            let decision =
+                decide(&config.cluster, &config.failover, &View { members, ..view(&states) }, None);
+            (answers(&config, &decision, "db"), answers(&config, &decision, "node1"))
+        };
+        let (yes, no) = (Some(true), Some(false));
+        assert_eq!(answer(yes, yes, [REFUSES, UP, UP]).0, [1, 2], "the node's own probe is another matter");
+        assert_eq!(answer(no, yes, [UP; 3]), (vec![2], vec![1]));
+        assert_eq!(answer(None, yes, [UP; 3]).0, [2]);
+        assert_eq!(answer(None, no, [UP; 3]).0, [1]);
+        assert_eq!(answer(yes, yes, [DRAINED, UP, UP]).0, [2]);
+        assert_eq!(answer(no, no, [UP; 3]).0, [1, 2], "no member passes: the living hosts are tried");
+        assert_eq!(answer(no, no, [UP, SILENT, UP]).0, [1, 3], "and a substitute for the dead one");
+    }
+
+    #[test]
+    fn with_too_few_healthy_members_all_of_them_are_answered() {
+        let mut config = three_nodes();
+        config.cluster.services[0] =
+            Service { min_healthy: 2, ..service("db", &["node1", "node2", "node3"]) };
+        assert_eq!(answers(&config, &decided(&config, &[UP, REFUSES, UP], None), "db"), [1, 3]);
+        assert_eq!(answers(&config, &decided(&config, &[UP, REFUSES, REFUSES], None), "db"), [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_ttl_of_a_suspect_is_what_is_left_until_the_decision() {
+        let mut config = three_nodes();
+        config.zone.ttl_seconds = 60;
+        let ttl = |config: &Config, left: Option<u32>, admin, name: &str| {
+            let states = [UP, UP, NodeState { seconds_left: left, admin, ..UP }];
+            let zone = zone(config, &decided(config, &states, None));
+            let name = Name::from_ascii(name).unwrap().append_domain(&config.zone.apex).unwrap();
+            zone.addresses(&name).unwrap().ttl_seconds
+        };
+        let auto = Admin::Auto;
+        assert_eq!(ttl(&config, None, auto, "node3"), 60);
+        assert_eq!(
+            ["node3", "ns3", "", "node1"].map(|name| ttl(&config, Some(7), auto, name)),
+            [7, 7, 7, 60]
+        );
+        assert_eq!(ttl(&config, Some(99), auto, "node3"), 60);
+        assert_eq!(ttl(&config, Some(7), Admin::Up, "node3"), 60, "no probe decides");
+        config.zone.ttl_min_seconds = 10;
+        assert_eq!(ttl(&config, Some(7), auto, "node3"), 10);
     }
 }

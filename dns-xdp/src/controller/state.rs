@@ -3,9 +3,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::cluster::{Admin, HealthCheck, Node};
+use crate::cluster::{Admin, HealthCheck, Node, Service};
 use crate::config::Config;
-use crate::failover::{self, Decision, NodeState};
+use crate::failover::{self, Decision, MemberState, NodeState, View};
 use crate::health::{self, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict};
 use crate::intent::{Intent, Intents};
 use crate::zone::Zone;
@@ -103,7 +103,7 @@ impl State {
         self.verdicts.get_mut(probe)?.observe(at, observation);
         let before = self.standings.get(&probe.subject)?;
         let now = self.standing(&probe.subject, Some(before), at);
-        let decisive = |standing: &Standing| (standing.serving(), standing.visible);
+        let decisive = |standing: &Standing| (standing.serving(), standing.visible, standing.seconds_left());
         let change = Change {
             transition: (before.health != now.health)
                 .then_some(Transition { from: before.health, to: now.health }),
@@ -121,23 +121,49 @@ impl State {
 
     /// Decides anew who answers for whom.
     pub(super) fn decide(&mut self) {
-        let state = |node: &Node| {
+        let Config { cluster, failover, .. } = &self.config;
+        self.decision = Some(failover::decide(cluster, failover, &self.view(), self.decision.as_ref()));
+    }
+
+    /// What a decision looks at.
+    pub(super) fn view(&self) -> View {
+        let node = |node: &Node| {
             let standing = self.node(node);
             NodeState {
                 serving: standing.serving(),
-                visible: standing.visible,
+                visible: standing.visible || self.members_of(node).any(|member| member.visible),
                 admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
+                seconds_left: standing.seconds_left(),
             }
         };
-        let states: Vec<NodeState> = self.config.cluster.nodes.iter().map(state).collect();
+        let cluster = &self.config.cluster;
+        let apart = cluster.services.iter().filter(|service| service.health.is_some());
         let witness = |(subject, standing): &(&Subject, &Standing)| {
             matches!(subject, Subject::Witness(_)) && standing.visible
         };
-        let visible_witnesses = self.standings.iter().filter(witness).count();
-        let Config { cluster, failover, .. } = &self.config;
-        let decision =
-            failover::decide(cluster, failover, &states, visible_witnesses, self.decision.as_ref());
-        self.decision = Some(decision);
+        View {
+            nodes: cluster.nodes.iter().map(node).collect(),
+            members: apart.map(|service| (service.name.clone(), self.members(service))).collect(),
+            visible_witnesses: self.standings.iter().filter(witness).count(),
+        }
+    }
+
+    fn members(&self, service: &Service) -> Vec<MemberState> {
+        let state = |node: &String| {
+            let subject = Subject::Member { service: service.name.clone(), node: node.clone() };
+            let standing = self.standings.get(&subject).expect("every member is probed");
+            MemberState { serving: standing.serving(), seconds_left: standing.seconds_left() }
+        };
+        service.nodes.iter().map(state).collect()
+    }
+
+    /// The standings of a node in the services that have probes of their own.
+    fn members_of(&self, node: &Node) -> impl Iterator<Item = &Standing> {
+        let of_node = move |(subject, standing)| match subject {
+            &Subject::Member { node: ref name, .. } if *name == node.name => Some(standing),
+            _ => None,
+        };
+        self.standings.iter().filter_map(of_node)
     }
 
     /// The zone that follows from the decision; `None` before the first.
@@ -273,7 +299,7 @@ nodes = ["node1", "node2"]
         let mut state = healthy(TEXT);
         let suspect = observe(&mut state, "node2", false);
         assert_eq!(suspect.transition, Some(Transition { from: Health::Up, to: Health::Suspect }));
-        assert!(!suspect.decisive);
+        assert!(suspect.decisive, "its TTL is to shrink");
         assert!(!observe(&mut state, "node2", false).decisive);
         assert!(observe(&mut state, "node2", false).decisive);
     }

@@ -1,8 +1,8 @@
 //! Which nodes each name answers, as indexes into the cluster's nodes.
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Effective;
 use super::rendezvous::substitute;
+use super::{Effective, MemberState, NodeState, View, trusted};
 use crate::cluster::{APEX, Cluster, Node};
 
 /// Who answers for whom. The indexes point into the nodes of the cluster it was made for.
@@ -12,6 +12,8 @@ pub struct Answers {
     pub by_node: Vec<Option<usize>>,
     /// For each service, the apex among them, the nodes whose addresses it answers; empty: refused.
     pub services: BTreeMap<String, Vec<usize>>,
+    /// Of each node that may be out of the answers before long: in how many seconds. Caches are not to keep it longer.
+    pub seconds_left: BTreeMap<usize, u32>,
     /// The names of the nodes, so that the answers can be carried over to a cluster that has changed.
     nodes: Vec<String>,
 }
@@ -28,29 +30,47 @@ impl Answers {
         Answers::new(cluster, vec![None; cluster.nodes.len()], services)
     }
 
-    /// A node that is up answers for itself, one that is not has a substitute among the `trusted`. A service
-    /// answers its trusted members; if there are none, whoever answers for its members.
-    pub(super) fn live(cluster: &Cluster, effective: &[Effective], trusted: &[usize]) -> Self {
-        let stand_in = |(index, &effective)| match effective {
+    /// A node that is up answers for itself, one that is not has a substitute among the `trusted`. A service answers its
+    /// trusted members; if there are none, whoever answers for its members; if there are too few, all of them.
+    pub(super) fn live(cluster: &Cluster, view: &View, trusted: &[usize]) -> Self {
+        let stand_in = |(index, state): (usize, &NodeState)| match state.effective() {
             Effective::Up => Some(index),
             Effective::Down | Effective::Drain => substitute(cluster, index, trusted),
         };
-        let by_node: Vec<Option<usize>> = (0..).zip(effective).map(stand_in).collect();
+        let by_node: Vec<Option<usize>> = (0..).zip(&view.nodes).map(stand_in).collect();
         let mut services = members(cluster);
-        for answering in services.values_mut() {
-            let healthy: Vec<usize> =
-                answering.iter().copied().filter(|index| trusted.contains(index)).collect();
+        for (service, answering) in &mut services {
+            let healthy = match view.members.get(service) {
+                Some(apart) => healthy(answering, apart, view),
+                None => answering.iter().copied().filter(|index| trusted.contains(index)).collect(),
+            };
+            if healthy.len() < least(cluster, service) {
+                continue;
+            }
             *answering = if healthy.is_empty() {
                 distinct(answering.iter().filter_map(|&member| by_node[member]))
             } else {
                 healthy
             };
         }
-        Answers::new(cluster, by_node, services)
+        Answers { seconds_left: doubts(cluster, view), ..Answers::new(cluster, by_node, services) }
+    }
+
+    /// The same, but services with probes of their own answer the members that pass them, if any does.
+    pub(super) fn but_passing(mut self, cluster: &Cluster, view: &View) -> Self {
+        let members = members(cluster);
+        for (service, apart) in &view.members {
+            let passing = healthy(&members[service], apart, view);
+            if !passing.is_empty() {
+                self.services.insert(service.clone(), passing);
+            }
+        }
+        self
     }
 
     fn new(cluster: &Cluster, by_node: Vec<Option<usize>>, services: BTreeMap<String, Vec<usize>>) -> Self {
-        Answers { by_node, services, nodes: cluster.nodes.iter().map(|node| node.name.clone()).collect() }
+        let nodes = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+        Answers { by_node, services, seconds_left: BTreeMap::new(), nodes }
     }
 
     /// Whether any name is refused.
@@ -85,8 +105,37 @@ impl Answers {
                 None => {}
             }
         }
-        Answers::new(cluster, by_node, services)
+        let left = self.seconds_left.iter().filter_map(|(&then, &left)| Some((place(then)?, left)));
+        Answers { seconds_left: left.collect(), ..Answers::new(cluster, by_node, services) }
     }
+}
+
+/// The members of a service with probes of its own that pass them, as [`trusted`] has it.
+fn healthy(members: &[usize], apart: &[MemberState], view: &View) -> Vec<usize> {
+    let states = members.iter().zip(apart).map(|(&index, member)| view.nodes[index].as_member(member));
+    trusted(&states.collect::<Vec<_>>()).into_iter().map(|place| members[place]).collect()
+}
+
+/// The fewest healthy members with which a service answers them alone.
+fn least(cluster: &Cluster, service: &str) -> usize {
+    let configured = cluster.services.iter().find(|configured| configured.name == service);
+    configured.map_or(0, |service| service.min_healthy)
+}
+
+/// How soon each suspect may be out of some answer.
+fn doubts(cluster: &Cluster, view: &View) -> BTreeMap<usize, u32> {
+    let own = (0..).zip(&view.nodes).filter_map(|(index, state)| Some((index, state.doubt()?)));
+    let mut doubts: BTreeMap<usize, u32> = own.collect();
+    let members = members(cluster);
+    for (service, apart) in &view.members {
+        for (&index, member) in members.get(service).into_iter().flatten().zip(apart) {
+            if let Some(left) = view.nodes[index].as_member(member).doubt() {
+                let soonest = doubts.entry(index).or_insert(left);
+                *soonest = left.min(*soonest);
+            }
+        }
+    }
+    doubts
 }
 
 /// The members of every service; the apex, unless it is configured, has all nodes.

@@ -2,9 +2,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use hickory_proto::rr::Name;
 use proptest::prelude::*;
 
 use super::tests::{config, node, rules, service};
+use super::zone::owner;
 use super::*;
 use crate::cluster::{Node, Service};
 use crate::config::{Config, Quorum as Needed};
@@ -15,11 +17,9 @@ fn admin() -> impl Strategy<Value = Admin> {
 
 fn state() -> impl Strategy<Value = NodeState> {
     let serving = prop_oneof![1 => Just(None), 4 => any::<bool>().prop_map(Some)];
-    (serving, any::<bool>(), admin()).prop_map(|(serving, visible, admin)| NodeState {
-        serving,
-        visible,
-        admin,
-    })
+    (serving, any::<bool>(), admin(), proptest::option::of(0..9u32)).prop_map(
+        |(serving, visible, admin, seconds_left)| NodeState { serving, visible, admin, seconds_left },
+    )
 }
 
 fn names(count: usize, least: usize) -> impl Strategy<Value = Vec<String>> {
@@ -40,7 +40,10 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
     (1usize..7).prop_flat_map(|count| {
         let nodes: Vec<_> = (1..=count).map(|number| a_node(number, count)).collect();
         let a_service = |name: &'static str| {
-            names(count, 1).prop_map(move |nodes| Service { nodes, ..service(name, &[]) })
+            (names(count, 1), any::<bool>()).prop_map(move |(nodes, apart)| {
+                let health = apart.then(|| node(1, true, false).health);
+                Service { nodes, health, ..service(name, &[]) }
+            })
         };
         let services = (a_service("db"), proptest::option::of(a_service("@")));
         (nodes, services).prop_map(|(nodes, (db, apex))| Cluster {
@@ -50,12 +53,29 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
     })
 }
 
-/// A cluster with three states of it, one after the other.
-fn a_history() -> impl Strategy<Value = (Config, [Vec<NodeState>; 3])> {
+fn a_view(count: usize, apart: &[(String, usize)]) -> impl Strategy<Value = View> + use<> {
+    let members = apart.iter().map(|(name, count)| {
+        let member = state()
+            .prop_map(|state| MemberState { serving: state.serving, seconds_left: state.seconds_left });
+        (Just(name.clone()), proptest::collection::vec(member, *count))
+    });
+    let members: Vec<_> = members.collect();
+    (proptest::collection::vec(state(), count), members).prop_map(|(nodes, members)| View {
+        nodes,
+        members: members.into_iter().collect(),
+        visible_witnesses: 0,
+    })
+}
+
+/// A cluster with three views of it, one after the other.
+fn a_history() -> impl Strategy<Value = (Config, [View; 3])> {
     let all_down = prop_oneof![Just(AllDown::Configured), Just(AllDown::LastGood), Just(AllDown::Refused)];
     (a_cluster(), all_down).prop_flat_map(|(cluster, all_down)| {
-        let states = || proptest::collection::vec(state(), cluster.nodes.len());
-        let history = [states(), states(), states()];
+        let apart = cluster.services.iter().filter(|service| service.health.is_some());
+        let apart: Vec<_> = apart.map(|service| (service.name.clone(), service.nodes.len())).collect();
+        let count = cluster.nodes.len();
+        let views = || a_view(count, &apart);
+        let history = [views(), views(), views()];
         let needed = prop_oneof![Just(Needed::Majority), Just(Needed::Count(1))];
         (Just(cluster), needed, history).prop_map(move |(cluster, quorum, history)| {
             let mut config = config(cluster);
@@ -65,10 +85,10 @@ fn a_history() -> impl Strategy<Value = (Config, [Vec<NodeState>; 3])> {
     })
 }
 
-fn decisions(config: &Config, history: &[Vec<NodeState>]) -> Vec<Decision> {
+fn decisions(config: &Config, history: &[View]) -> Vec<Decision> {
     let mut decisions: Vec<Decision> = Vec::new();
-    for states in history {
-        decisions.push(decide(&config.cluster, &config.failover, states, 0, decisions.last()));
+    for view in history {
+        decisions.push(decide(&config.cluster, &config.failover, view, decisions.last()));
     }
     decisions
 }
@@ -97,9 +117,35 @@ proptest! {
                 .flat_map(|(node, _)| node.addresses())
                 .collect();
             prop_assert!(!decision.fail_open);
-            for (name, addresses) in zone(&config, &decision).names() {
+            let apart = config.cluster.services.iter().filter(|service| service.health.is_some());
+            let apart: BTreeSet<Name> = apart.map(|service| owner(&service.name, &config.zone.apex)).collect();
+            let zone = zone(&config, &decision);
+            for (name, addresses) in zone.names().filter(|(name, _)| !apart.contains(name)) {
                 let found = addresses.iter().find(|address| dead.contains(address));
                 prop_assert_eq!(found, None, "{}", name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_with_probes_of_its_own_answers_members_that_pass_them_if_any_does((config, history) in a_history()) {
+        for (view, decision) in history.iter().zip(decisions(&config, &history)) {
+            if decision.frozen.is_some() {
+                continue;
+            }
+            for service in config.cluster.services.iter().filter(|service| service.health.is_some()) {
+                let place = |name: &String| config.cluster.nodes.iter().position(|node| node.name == *name).unwrap();
+                let passing: Vec<usize> = service
+                    .nodes
+                    .iter()
+                    .zip(&view.members[&service.name])
+                    .map(|(name, member)| (place(name), member))
+                    .filter(|(node, member)| view.nodes[*node].as_member(member).proven())
+                    .map(|(node, _)| node)
+                    .collect();
+                if !passing.is_empty() {
+                    prop_assert_eq!(&decision.answers.services[&service.name], &passing);
+                }
             }
         }
     }
@@ -120,7 +166,7 @@ proptest! {
         let decisions = decisions(&config, &history);
         let last = decisions.last().unwrap();
         if last.frozen.is_none() && last.effective.contains(&Effective::Up) {
-            let fresh = decide(&config.cluster, &config.failover, &history[2], 0, None);
+            let fresh = decide(&config.cluster, &config.failover, &history[2], None);
             prop_assert_eq!(last, &fresh);
         }
     }

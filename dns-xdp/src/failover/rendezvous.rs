@@ -16,7 +16,7 @@ pub(super) fn substitute(cluster: &Cluster, dead: usize, healthy: &[usize]) -> O
     let mut backup = dead.backup.iter().filter_map(healthy_named);
     let preference = |&index: &usize| {
         let candidate = &cluster.nodes[index];
-        (shared_families(dead, candidate), weight(&dead.name, &candidate.name), Reverse(&candidate.name))
+        (shared_families(dead, candidate), best_draw(&dead.name, candidate), Reverse(&candidate.name))
     };
     backup
         .find(|&index| shared_families(dead, &cluster.nodes[index]) > 0)
@@ -29,6 +29,13 @@ fn shared_families(dead: &Node, candidate: &Node) -> usize {
     usize::from(ipv4) + usize::from(ipv6)
 }
 
+/// The best of as many draws as the candidate has weight: so it wins in proportion to it, computed in integers alone.
+fn best_draw(dead: &str, candidate: &Node) -> u64 {
+    let first = weight(dead, &candidate.name);
+    let draw = |number| finalize(first.wrapping_add(u64::from(number)));
+    (1..candidate.weight).map(draw).fold(first, u64::max)
+}
+
 /// FNV-1a (64 bits) over both names with a zero byte between them, then the finalizer of MurmurHash3, without
 /// which names that differ in the last byte only would not spread. Never to be changed: servers of different
 /// versions have to agree.
@@ -36,7 +43,10 @@ fn weight(dead: &str, candidate: &str) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let bytes = dead.bytes().chain([0]).chain(candidate.bytes());
-    let mut hash = bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    finalize(bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME)))
+}
+
+fn finalize(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)
@@ -82,6 +92,14 @@ mod tests {
         }
         assert_eq!(shares.len(), 10);
         assert!(shares.values().all(|share| (8..=36).contains(share)), "{shares:?}");
+    }
+
+    #[test]
+    fn a_node_with_more_weight_takes_over_more_in_proportion() {
+        let (mut cluster, healthy) = ten_healthy_and_two_hundred_dead();
+        cluster.nodes[4].weight = 10;
+        let taken = (10..210).filter(|&dead| substitute(&cluster, dead, &healthy) == Some(4)).count();
+        assert!((85..=126).contains(&taken), "{taken} of 200, 105 are its share");
     }
 
     #[test]

@@ -21,7 +21,11 @@ fn answering(config: &Config, answers: &Answers) -> Zone {
     let nodes = &config.cluster.nodes;
     let addresses = |answering: &[usize], rotate| {
         let all = answering.iter().flat_map(|&index| nodes[index].addresses());
-        Addresses { rotate, refused: answering.is_empty(), ..Addresses::new(settings.ttl_seconds, all) }
+        let left = answering.iter().filter_map(|index| answers.seconds_left.get(index)).min();
+        let ttl = left.map_or(settings.ttl_seconds, |&left| {
+            left.max(settings.ttl_min_seconds).min(settings.ttl_seconds)
+        });
+        Addresses { rotate, refused: answering.is_empty(), ..Addresses::new(ttl, all) }
     };
     let owner = |name: &str| owner(name, &settings.apex);
     let mut names = Vec::new();
@@ -48,7 +52,7 @@ fn answering(config: &Config, answers: &Answers) -> Zone {
     Zone::new(origin, names)
 }
 
-fn owner(relative: &str, apex: &Name) -> Name {
+pub(super) fn owner(relative: &str, apex: &Name) -> Name {
     if relative == APEX {
         return apex.clone();
     }

@@ -17,6 +17,8 @@ pub struct Standing {
     pub reason: Option<String>,
     /// Some probe could not be made, for a reason of our own.
     pub inconclusive: bool,
+    /// While suspect: how soon it may be down.
+    pub time_left: Option<Duration>,
 }
 
 impl Standing {
@@ -30,8 +32,19 @@ impl Standing {
             visible: verdicts.iter().any(|verdict| verdict.visible()),
             since,
             reason: reason(check, verdicts),
+            time_left: verdicts
+                .iter()
+                .filter_map(|verdict| verdict.time_left())
+                .min()
+                .filter(|_| health == Health::Suspect),
             inconclusive: verdicts.iter().any(|verdict| verdict.inconclusive()),
         }
+    }
+
+    /// [`Standing::time_left`] in whole seconds, rounded up.
+    pub fn seconds_left(&self) -> Option<u32> {
+        let left = self.time_left?;
+        u32::try_from(left.as_millis().div_ceil(1000)).ok()
     }
 
     /// Whether the subject belongs into the answers; `None` while that is not known.
