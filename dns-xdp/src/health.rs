@@ -2,6 +2,7 @@
 //!
 //! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the
 //! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
+mod blindness;
 mod probe;
 mod schedule;
 mod standing;
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+pub use blindness::{Blindness, CLEAN_ROUNDS};
 pub use probe::probe;
 pub use standing::Standing;
 pub use verdict::{Failure, Health, Observation, Pace, Transition, Verdict};
@@ -149,6 +151,18 @@ impl Prober {
         }
     }
 
+    /// Gives every attempt under way up and probes everyone at once.
+    pub fn restart(&mut self) {
+        let targets =
+            std::mem::take(&mut self.tasks).into_iter().map(|(probe, task)| (probe, task.target.clone()));
+        self.reconcile(&targets.collect());
+    }
+
+    /// The probes that have ended by a defect of ours; they are made again when they are restarted.
+    pub fn ended(&self) -> Vec<&ProbeId> {
+        self.tasks.iter().filter(|(_, task)| task.handle.is_finished()).map(|(probe, _)| probe).collect()
+    }
+
     /// Whether a report is about its subject as it is probed now. One that was under way when the subject was
     /// changed or removed is not.
     pub fn is_current(&self, report: &Report) -> bool {
@@ -157,10 +171,10 @@ impl Prober {
 
     /// Gives every probe the rate that its verdict asks for; to be called after each observation.
     ///
-    /// While any of them is in doubt all are probed fast. A server that has lost its network thus sees that it
+    /// While any of them is in doubt, or we are blind, all are probed fast. A server that has lost its network thus sees that it
     /// is alone before it declares the first node down (with `fall` at three or more).
-    pub fn pace(&self, verdicts: &BTreeMap<ProbeId, Verdict>) {
-        for (probe, pace) in paces(verdicts) {
+    pub fn pace(&self, verdicts: &BTreeMap<ProbeId, Verdict>, blind: bool) {
+        for (probe, pace) in paces(verdicts, blind) {
             if let Some(task) = self.tasks.get(probe) {
                 task.orders.send_if_modified(|orders| std::mem::replace(&mut orders.pace, pace) != pace);
             }
@@ -186,8 +200,8 @@ impl Prober {
     }
 }
 
-fn paces(verdicts: &BTreeMap<ProbeId, Verdict>) -> impl Iterator<Item = (&ProbeId, Pace)> {
-    let doubt = verdicts.values().any(Verdict::in_doubt);
+fn paces(verdicts: &BTreeMap<ProbeId, Verdict>, blind: bool) -> impl Iterator<Item = (&ProbeId, Pace)> {
+    let doubt = blind || verdicts.values().any(Verdict::in_doubt);
     verdicts.iter().map(move |(probe, verdict)| (probe, verdict.pace(doubt)))
 }
 
@@ -390,10 +404,29 @@ mod tests {
         verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
         verdict.observe(first.at, &first.observation);
         assert_eq!(verdict.health(), Health::Suspect);
-        prober.pace(&BTreeMap::from([(first.probe.clone(), verdict)]));
+        prober.pace(&BTreeMap::from([(first.probe.clone(), verdict)]), false);
         prober.heard(&first);
         let second = tokio::time::timeout(Duration::from_secs(2), received.recv()).await.unwrap().unwrap();
         assert!(second.at - first.at < Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_restart_probes_everyone_at_once_and_disowns_what_was_under_way() {
+        let (_listener, _occupant, port) = full_listener();
+        let (mut prober, mut received) = prober();
+        prober.reconcile(&targets_of([node("node1", port)]));
+        tokio::time::sleep(FAST).await;
+        let restarted = prober.origin.elapsed();
+        prober.restart();
+        let report = loop {
+            let report = received.recv().await.unwrap();
+            if prober.is_current(&report) && report.observation != Observation::Overdue {
+                break report;
+            }
+            prober.heard(&report);
+        };
+        assert!(report.at >= restarted + probe_of(port, SLOW).timeout, "{report:?}");
+        assert!(prober.ended().is_empty());
     }
 
     #[tokio::test]
@@ -418,7 +451,7 @@ mod tests {
         while verdict.serving() == Some(true) {
             let report = received.recv().await.unwrap();
             verdict.observe(report.at, &report.observation);
-            prober.pace(&BTreeMap::from([(report.probe.clone(), verdict.clone())]));
+            prober.pace(&BTreeMap::from([(report.probe.clone(), verdict.clone())]), false);
             prober.heard(&report);
             seen.push(report.at);
         }
@@ -452,7 +485,7 @@ mod tests {
             if verdicts.values().any(|verdict| verdict.health() == Health::Down) {
                 return verdicts.values().filter(|verdict| verdict.visible()).count();
             }
-            let paces: BTreeMap<&ProbeId, Pace> = paces(&verdicts).collect();
+            let paces: BTreeMap<&ProbeId, Pace> = paces(&verdicts, false).collect();
             let next = nodes.iter().map(|(subject, node)| (node.next(paces[subject]), subject.clone())).min();
             let (now, subject) = next.unwrap();
             let node = nodes.get_mut(&subject).unwrap();

@@ -185,6 +185,9 @@ pub struct Status {
     pub fail_open: bool,
     /// Why the answers stay as they are whatever the probes say; `None`: they do not.
     pub frozen: Option<String>,
+    /// Why no probe is believed for the moment: this server's own clock slipped; `None`: they are.
+    #[serde(default)]
+    pub blind: Option<String>,
     /// In the order of the configuration.
     pub nodes: Vec<NodeStatus>,
     /// How soon a dead node is replaced.

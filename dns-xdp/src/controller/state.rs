@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cluster::{Admin, HealthCheck, Node, Service};
 use crate::config::Config;
 use crate::failover::{self, Decision, MemberState, NodeState, View};
-use crate::health::{self, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict};
+use crate::health::{self, Blindness, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict};
 use crate::intent::{Intent, Intents};
 use crate::zone::Zone;
 
@@ -18,6 +18,7 @@ pub(super) struct State {
     targets: BTreeMap<ProbeId, Target>,
     verdicts: BTreeMap<ProbeId, Verdict>,
     standings: BTreeMap<Subject, Standing>,
+    blindness: Blindness,
     decision: Option<Decision>,
 }
 
@@ -36,8 +37,9 @@ impl State {
         let targets = targets(&config);
         let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
         let verdicts = targets.iter().map(verdict).collect();
-        let mut state =
-            State { config, intents, targets, verdicts, standings: BTreeMap::new(), decision: None };
+        let blindness = Blindness::new(targets.values().map(|target| &target.probe));
+        let standings = BTreeMap::new();
+        let mut state = State { config, intents, targets, verdicts, standings, blindness, decision: None };
         state.stand();
         state
     }
@@ -46,6 +48,8 @@ impl State {
     pub(super) fn adopt(&mut self, config: Config) {
         let before = std::mem::replace(self, State::new(config, self.intents.clone()));
         self.decision = before.decision;
+        let limits = std::mem::replace(&mut self.blindness, before.blindness);
+        self.blindness.adopt(&limits);
         for (probe, verdict) in before.verdicts {
             if self.targets.get(&probe).is_some_and(|target| before.targets.get(&probe) == Some(target)) {
                 self.verdicts.insert(probe, verdict);
@@ -93,6 +97,16 @@ impl State {
         self.intents = intents;
     }
 
+    /// The guard against our own blindness: while it has a reason nobody is judged.
+    pub(super) fn blindness(&mut self) -> &mut Blindness {
+        &mut self.blindness
+    }
+
+    /// Why nobody is judged; `None`: everybody is.
+    pub(super) fn blind(&self) -> Option<&str> {
+        self.blindness.reason()
+    }
+
     /// Takes in what a probe found out at `at` after the origin; `None`: it is not about anyone known.
     pub(super) fn observe(
         &mut self,
@@ -100,7 +114,14 @@ impl State {
         at: Duration,
         observation: &Observation,
     ) -> Option<Change> {
-        self.verdicts.get_mut(probe)?.observe(at, observation);
+        let verdict = self.verdicts.get_mut(probe)?;
+        if self.blindness.reason().is_some() {
+            if *observation != Observation::Overdue {
+                self.blindness.hear(probe, self.targets.len());
+            }
+            return Some(Change { transition: None, decisive: false });
+        }
+        verdict.observe(at, observation);
         let before = self.standings.get(&probe.subject)?;
         let now = self.standing(&probe.subject, Some(before), at);
         let decisive = |standing: &Standing| (standing.serving(), standing.visible, standing.seconds_left());
@@ -292,6 +313,21 @@ nodes = ["node1", "node2"]
         let sick = Observation::Inconclusive { reason: "too many open files".to_owned() };
         state.observe(&probe("node3"), Duration::ZERO, &sick);
         assert!(state.round_complete());
+    }
+
+    #[test]
+    fn nobody_is_judged_by_the_blind() {
+        let mut state = healthy(TEXT);
+        state.blindness().pulse(Duration::ZERO);
+        assert!(state.blindness().pulse(Duration::from_secs(10)));
+        for _round in 0..health::CLEAN_ROUNDS {
+            for node in ["node1", "node2", "node3"] {
+                assert!(state.blind().is_some());
+                assert_eq!(observe(&mut state, node, false), Change { transition: None, decisive: false });
+            }
+        }
+        assert_eq!(state.blind(), None);
+        assert!(observe(&mut state, "node2", false).transition.is_some());
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         let reason = interface.reason.as_ref().filter(|_| config.xdp.mode == Mode::Auto)?;
         Some(format!("{} is {}: {reason}", interface.name, interface.mode))
     }));
-    alarms.extend(blind(state));
+    alarms.extend(cannot_probe(state));
+    alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
     let attached = around.interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
     let nodes = config.cluster.nodes.iter().zip(&decision.effective);
     let detect = config.cluster.nodes.iter().map(|node| node.health.time_to_detect()).max();
@@ -62,6 +63,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         },
         fail_open: decision.fail_open,
         frozen: decision.frozen.clone(),
+        blind: state.blind().map(str::to_owned),
         nodes: nodes
             .map(|(node, effective)| {
                 let answers = answers(around.published, node, &config.zone.apex);
@@ -152,7 +154,7 @@ fn interface(name: &str, attached: Attached, wanted: Mode) -> InterfaceStatus {
 }
 
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.
-fn blind(state: &State) -> Vec<String> {
+fn cannot_probe(state: &State) -> Vec<String> {
     let mut blind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (subject, standing) in state.standings().iter().filter(|(_, standing)| standing.inconclusive) {
         let reason = standing.reason.as_deref().unwrap_or("cannot probe");

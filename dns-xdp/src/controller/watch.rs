@@ -1,14 +1,18 @@
 //! The probes and the state that they feed.
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::event;
 use super::state::State;
-use crate::health::{Prober, Report};
+use crate::health::{CLEAN_ROUNDS, Prober, Report};
 
 /// Reports that wait for the loop; the probes then wait too.
 const REPORTS: usize = 256;
+/// How often the guard against our own blindness looks at the clock.
+const PULSE: Duration = Duration::from_millis(100);
 
 /// The state, the probes that tell it of the nodes, and the origin of their clock.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(super) struct Watch {
     pub(super) started: Timestamp,
     pub(super) probes: u64,
     pub(super) transitions: u64,
+    origin: Instant,
+    pulse: Interval,
     prober: Prober,
     reports: mpsc::Receiver<Report>,
 }
@@ -26,15 +32,27 @@ impl Watch {
     /// Probes everyone from now on. Needs a tokio runtime.
     pub(super) fn new(state: State) -> Self {
         let (sender, reports) = mpsc::channel(REPORTS);
-        let mut prober = Prober::new(Instant::now(), sender);
+        let origin = Instant::now();
+        let mut prober = Prober::new(origin, sender);
+        let mut pulse = tokio::time::interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         prober.reconcile(state.targets());
-        Watch { state, started: Timestamp::now(), probes: 0, transitions: 0, prober, reports }
+        Watch { state, started: Timestamp::now(), probes: 0, transitions: 0, origin, pulse, prober, reports }
     }
 
     /// The next report that is up to date. Cancel safe.
     pub(super) async fn next(&mut self) -> Report {
         loop {
-            match self.reports.recv().await {
+            let report = tokio::select! {
+                report = self.reports.recv() => report,
+                _ = self.pulse.tick() => {
+                    self.look_at_ourselves();
+                    continue;
+                }
+            };
+            // Before anything is believed that was found out while we were held up.
+            self.look_at_ourselves();
+            match report {
                 Some(report) if self.prober.is_current(&report) => return report,
                 Some(_) => {}
                 None => unreachable!("the prober keeps a sender"),
@@ -42,10 +60,30 @@ impl Watch {
         }
     }
 
+    fn look_at_ourselves(&mut self) {
+        let now = self.origin.elapsed();
+        let ended: Vec<String> = self.prober.ended().iter().map(|probe| probe.subject.to_string()).collect();
+        let slipped = self.state.blindness().pulse(now);
+        if !ended.is_empty() {
+            let reason = format!("a defect of dns-xdp ended the probing of {}", ended.join(", "));
+            self.state.blindness().go_blind(now, reason);
+        }
+        if slipped || !ended.is_empty() {
+            let reason = self.state.blind().unwrap_or_default();
+            tracing::warn!("blind, nobody is judged for {CLEAN_ROUNDS} clean rounds of probes: {reason}");
+            self.prober.restart();
+            self.pace();
+        }
+    }
+
     /// Takes a report in. `true`: it is time to decide anew.
     pub(super) fn observe(&mut self, report: &Report) -> bool {
+        let blind = self.state.blind().is_some();
         let decisive = self.judge(report);
-        self.prober.pace(self.state.verdicts());
+        if blind && self.state.blind().is_none() {
+            tracing::info!("no longer blind: the probes count again");
+        }
+        self.pace();
         self.prober.heard(report);
         decisive
     }
@@ -63,10 +101,14 @@ impl Watch {
         change.decisive
     }
 
+    fn pace(&self) {
+        self.prober.pace(self.state.verdicts(), self.state.blind().is_some());
+    }
+
     /// Replaces the state; who is new in it is probed at once.
     pub(super) fn replace(&mut self, state: State) {
         self.state = state;
         self.prober.reconcile(self.state.targets());
-        self.prober.pace(self.state.verdicts());
+        self.pace();
     }
 }
