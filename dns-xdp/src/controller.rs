@@ -15,6 +15,8 @@ mod query;
 mod servers;
 mod service;
 mod signals;
+#[cfg(test)]
+mod simulation;
 mod start;
 mod state;
 mod status;

@@ -4,7 +4,7 @@
 //! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
 mod blindness;
 mod probe;
-mod schedule;
+pub(crate) mod schedule;
 mod standing;
 mod verdict;
 
@@ -200,7 +200,11 @@ impl Prober {
     }
 }
 
-fn paces(verdicts: &BTreeMap<ProbeId, Verdict>, blind: bool) -> impl Iterator<Item = (&ProbeId, Pace)> {
+/// How everyone is to be probed next.
+pub(crate) fn paces(
+    verdicts: &BTreeMap<ProbeId, Verdict>,
+    blind: bool,
+) -> impl Iterator<Item = (&ProbeId, Pace)> {
     let doubt = blind || verdicts.values().any(Verdict::in_doubt);
     verdicts.iter().map(move |(probe, verdict)| (probe, verdict.pace(doubt)))
 }

@@ -179,9 +179,9 @@ impl State {
     }
 
     /// The standings of a node in the services that have probes of their own.
-    fn members_of(&self, node: &Node) -> impl Iterator<Item = &Standing> {
-        let of_node = move |(subject, standing)| match subject {
-            &Subject::Member { node: ref name, .. } if *name == node.name => Some(standing),
+    fn members_of<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Standing> {
+        let of_node = move |(subject, standing): (&Subject, &'a Standing)| match subject {
+            Subject::Member { node: name, .. } if *name == node.name => Some(standing),
             _ => None,
         };
         self.standings.iter().filter_map(of_node)

@@ -1,0 +1,227 @@
+//! What happens to a cluster, drawn from a seed, and the clock that drives it.
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::Timestamp;
+
+use super::server::Server;
+use super::world::World;
+use super::{NODES, config, invariants};
+use crate::cluster::Admin;
+use crate::intent::Intent;
+
+/// What goes wrong begins when everybody has been judged, and is followed by a time in which all is well again.
+const CALM: Duration = Duration::from_secs(3);
+const TROUBLE_MS: std::ops::Range<u64> = 2_000..15_000;
+/// Long enough for the longest rise, [`invariants::RECOVERY`].
+const AFTERMATH: Duration = Duration::from_secs(9);
+
+/// One history under way.
+#[derive(Debug)]
+pub(super) struct History {
+    random: Rng,
+    world: World,
+    servers: Vec<Server>,
+    /// In the order of their times.
+    to_come: Vec<(Duration, Action)>,
+    log: String,
+}
+
+/// Something that happens. Numbers are those of nodes and servers, from 0.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Start(usize),
+    /// The service on a node dies, or comes back.
+    Service(usize, bool),
+    /// A host dies with all that runs on it, or comes back.
+    Host(usize, bool),
+    /// The share of the attempts of a server at a node that get lost.
+    Loss(usize, usize, f64),
+    /// Between a server and a node, or the witness behind them, nothing gets through; or all does again.
+    Cut(usize, usize, bool),
+    /// A server stands still for as many milliseconds.
+    Pause(usize, u64),
+    /// A daemon ends.
+    Stop(usize),
+    /// A server is told that its cluster has that many nodes.
+    Reload(usize, usize),
+    Admin(usize, usize, Admin),
+    /// Everything is well again.
+    Mend,
+}
+
+impl History {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let nodes = random.usize(2..=NODES);
+        let count = random.usize(1..=nodes.min(3));
+        let mut servers: Vec<Server> = (0..count).map(|index| Server::new(index, config(nodes))).collect();
+        for server in &mut servers {
+            server.start(Duration::ZERO, &mut random);
+        }
+        let mut history = History {
+            world: World::new(count, nodes + 1),
+            servers,
+            to_come: Vec::new(),
+            log: format!("{count} servers, {nodes} nodes\n"),
+            random,
+        };
+        history.draw(nodes);
+        history
+    }
+
+    /// Draws what is to happen, and that it is undone at the end.
+    fn draw(&mut self, nodes: usize) {
+        let (random, servers) = (&mut self.random, self.servers.len());
+        let end = CALM + Duration::from_millis(random.u64(TROUBLE_MS));
+        for _ in 0..random.usize(1..=7) {
+            let at = CALM + (end - CALM).mul_f64(random.f64());
+            let later = at + Duration::from_millis(random.u64(50..6_000));
+            let (server, node) = (random.usize(0..servers), random.usize(0..nodes));
+            let mut both = |first, second| self.to_come.extend([(at, first), (later.min(end), second)]);
+            match random.u8(0..20) {
+                0..=3 => both(Action::Service(node, false), Action::Service(node, true)),
+                4..=6 => both(Action::Host(node, false), Action::Host(node, true)),
+                7 | 8 => {
+                    let loss = [0.1, 0.5, 0.9][random.usize(0..3)];
+                    both(Action::Loss(server, node, loss), Action::Loss(server, node, 0.0));
+                }
+                // One link, or a server from everybody else.
+                9 => both(Action::Cut(server, node, true), Action::Cut(server, node, false)),
+                10 | 11 => {
+                    for node in (0..=nodes + 1).filter(|&node| node != server) {
+                        self.to_come.extend([
+                            (at, Action::Cut(server, node, true)),
+                            (later.min(end), Action::Cut(server, node, false)),
+                        ]);
+                    }
+                }
+                12 => {
+                    let period = Duration::from_millis(random.u64(100..2_000));
+                    let flips = random.u32(2..12);
+                    for flip in 0..flips {
+                        self.to_come.push((at + period * flip, Action::Service(node, flip % 2 == 1)));
+                    }
+                }
+                13 | 14 => self.to_come.push((at, Action::Pause(server, random.u64(50..5_000)))),
+                15 | 16 => both(Action::Stop(server), Action::Start(server)),
+                17 => {
+                    let other = if nodes > 2 && random.bool() { nodes - 1 } else { nodes + 1 };
+                    both(Action::Reload(server, other), Action::Reload(server, nodes));
+                }
+                _ => {
+                    let admin = [Admin::Up, Admin::Down, Admin::Drain][random.usize(0..3)];
+                    both(Action::Admin(server, node, admin), Action::Admin(server, node, Admin::Auto));
+                }
+            }
+        }
+        let last = self.to_come.iter().map(|(at, _)| *at).max().unwrap_or_default().max(end);
+        self.to_come.push((last, Action::Mend));
+        self.to_come.sort_by_key(|(at, _)| *at);
+    }
+
+    /// Runs to the end; how many steps it took, or what did not hold.
+    pub(super) fn run(&mut self) -> Result<u64, String> {
+        let actions = std::mem::take(&mut self.to_come);
+        let end = actions.last().map_or(Duration::ZERO, |(at, _)| *at) + AFTERMATH;
+        let mut actions = actions.into_iter().peekable();
+        let mut steps = 0;
+        loop {
+            let action = actions.peek().map(|(at, _)| *at);
+            let servers = self.servers.iter().filter_map(|server| Some((server.next()?, server.index)));
+            let server = servers.min().filter(|(at, _)| action.is_none_or(|action| *at < action));
+            let now = server.map(|(at, _)| at).or(action).filter(|now| *now < end);
+            let Some(now) = now.map(|now| now.max(self.world.now)) else {
+                break;
+            };
+            self.world.now = now;
+            steps += 1;
+            if let Some((_, index)) = server {
+                let server = &mut self.servers[index];
+                let before = invariants::Before::of(server);
+                server.step(&self.world, &mut self.random);
+                self.check(index, &before, false)?;
+            } else if let Some((_, action)) = actions.next() {
+                self.act(action)?;
+            }
+        }
+        self.world.now = end;
+        invariants::at_the_end(&self.servers).map_err(|broken| format!("at the end: {broken}"))?;
+        Ok(steps)
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), String> {
+        let now = self.world.now;
+        let befores: Vec<_> = self.servers.iter().map(invariants::Before::of).collect();
+        let touched = self.enact(action);
+        writeln!(self.log, "{now:>12.3?} {action:?}").expect("a string takes every line");
+        self.world.settle();
+        for (index, before) in befores.iter().enumerate() {
+            self.check(index, before, touched == Some(index))?;
+        }
+        Ok(())
+    }
+
+    /// The server that was told to do something, if it could.
+    fn enact(&mut self, action: Action) -> Option<usize> {
+        let now = self.world.now;
+        let random = &mut self.random;
+        match action {
+            Action::Start(server) => {
+                let server = &mut self.servers[server];
+                if !server.running && self.world.nodes[server.index].host {
+                    server.start(now, random);
+                }
+            }
+            Action::Service(node, alive) => self.world.nodes[node].service = alive,
+            Action::Host(node, alive) => {
+                self.world.nodes[node].host = alive;
+                match self.servers.get_mut(node) {
+                    Some(server) if alive && !server.running => server.start(now, random),
+                    Some(server) if !alive => server.stop(true),
+                    _ => {}
+                }
+            }
+            Action::Loss(server, node, loss) => self.world.links[server][node].loss = loss,
+            Action::Cut(server, node, cut) => self.world.links[server][node].cut = cut,
+            Action::Pause(server, milliseconds) => {
+                let until = now + Duration::from_millis(milliseconds);
+                self.servers[server].paused_until = Some(until);
+            }
+            Action::Stop(server) => self.servers[server].stop(false),
+            Action::Reload(server, nodes) => {
+                let server = self.servers.get_mut(server).filter(|server| server.listens())?;
+                server.reload(config(nodes), now, random);
+                return Some(server.index);
+            }
+            Action::Admin(server, node, admin) => {
+                let server = self.servers.get_mut(server).filter(|server| server.listens())?;
+                let mut intents = server.disk.clone();
+                let reason = Some(format!("at {now:?}"));
+                let intent = Intent { admin, reason, since: Timestamp::UNIX_EPOCH };
+                intents.insert(format!("node{}", node + 1), intent);
+                server.want(intents);
+                return Some(server.index);
+            }
+            Action::Mend => {
+                let World { nodes, links, .. } = &mut self.world;
+                nodes.iter_mut().for_each(|node| (node.host, node.service) = (true, true));
+                links.iter_mut().flatten().for_each(|link| (link.cut, link.loss) = (false, 0.0));
+                let stopped = self.servers.iter_mut().filter(|server| !server.running);
+                stopped.for_each(|server| server.start(now, random));
+            }
+        }
+        None
+    }
+
+    fn check(&self, server: usize, before: &invariants::Before, told: bool) -> Result<(), String> {
+        let held = invariants::check(&self.world, &self.servers, server, before, told);
+        held.map_err(|broken| format!("after {:.3?}, server {server}: {broken}", self.world.now))
+    }
+
+    /// What has happened so far.
+    pub(super) fn log(&self) -> &str {
+        &self.log
+    }
+}
