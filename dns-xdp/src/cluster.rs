@@ -1,9 +1,13 @@
 //! The cluster as the operator describes it: its nodes, its services, and what is wanted of each node.
+mod kind;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use kind::{Authorities, Dns, Exec, Http, Pattern, ProbeKind, Trust};
 
 /// The nodes and services of one zone, in the order of the configuration. Names are lower case and
 /// relative to the zone (`node1`, `db.prod`); every reference in it has been checked by [`crate::config`].
@@ -105,6 +109,8 @@ impl Require {
 pub struct Probe {
     /// What is asked.
     pub kind: ProbeKind,
+    /// Who is asked; `None`: the node itself.
+    pub target: Option<Elsewhere>,
     /// From one probe to the next while the verdict is clear.
     pub interval: Duration,
     /// The same while a verdict is in doubt.
@@ -130,23 +136,13 @@ impl Probe {
     }
 }
 
-/// The kinds of probe.
+/// Where a probe is sent instead of to the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProbeKind {
-    /// A TCP connection that is established is a success.
-    Tcp {
-        /// Destination port.
-        port: u16,
-    },
-}
-
-impl ProbeKind {
-    /// As the configuration calls it.
-    pub fn text(&self) -> &'static str {
-        match self {
-            ProbeKind::Tcp { .. } => "tcp",
-        }
-    }
+pub struct Elsewhere {
+    /// An address or a name, as the operator wrote it.
+    pub written: String,
+    /// What it was when the configuration was read.
+    pub address: IpAddr,
 }
 
 /// What the operator wants of a node, shown beside its real state.

@@ -2,8 +2,10 @@
 mod check;
 pub mod edit;
 mod epoch;
+mod kind;
 mod problem;
 mod replace;
+mod resolve;
 mod section;
 mod spec;
 #[cfg(test)]

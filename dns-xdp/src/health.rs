@@ -20,12 +20,12 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use blindness::{Blindness, CLEAN_ROUNDS};
-pub use probe::probe;
+pub use probe::{Peer, probe};
 pub use standing::Standing;
 pub use verdict::{Failure, Health, Observation, Pace, Transition, Verdict};
 
 use self::schedule::Schedule;
-use crate::cluster::{Cluster, HealthCheck, Node, Probe, Require};
+use crate::cluster::{Cluster, HealthCheck, Node, Probe, ProbeKind, Require};
 
 /// Beyond its timeout a probe is given this long to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -96,11 +96,14 @@ pub struct Target {
     pub probe: Probe,
 }
 
-/// How a witness is probed: as the first node is. One that refuses the connection is as good a witness as one that
-/// takes it.
+/// How a witness is probed: with the first node's `tcp` probe, for one that refuses the connection is as good a witness
+/// as one that takes it. Where that node has none, by an echo: a gateway answers no request for a web page.
 pub fn of_witness(nodes: &[Node]) -> HealthCheck {
-    let first = nodes.first().expect("a cluster has a node");
-    HealthCheck { probes: first.health.probes[..1].to_vec(), require: Require::All }
+    let probes = &nodes.first().expect("a cluster has a node").health.probes;
+    let tcp = |probe: &&Probe| matches!(probe.kind, ProbeKind::Tcp { .. }) && probe.target.is_none();
+    let echo = || Probe { kind: ProbeKind::Icmp, target: None, ..probes[0].clone() };
+    let probe = probes.iter().find(tcp).cloned().unwrap_or_else(echo);
+    HealthCheck { probes: vec![probe], require: Require::All }
 }
 
 /// Who is to be probed, and how.
@@ -108,6 +111,7 @@ pub fn targets(cluster: &Cluster, witnesses: &[IpAddr]) -> BTreeMap<ProbeId, Tar
     let mut targets = BTreeMap::new();
     let mut add = |subject: Subject, address: IpAddr, probes: &[Probe]| {
         for (index, probe) in probes.iter().enumerate() {
+            let address = probe.target.as_ref().map_or(address, |elsewhere| elsewhere.address);
             let target = Target { address, probe: probe.clone() };
             targets.insert(ProbeId { subject: subject.clone(), index }, target);
         }
@@ -269,8 +273,11 @@ impl Rounds {
                 }
                 () = until(self.origin, due) => {
                     schedule.start(self.origin.elapsed());
-                    let kind = kind.clone();
-                    attempt.spawn(async move { bounded(probe(&kind, address, timeout), timeout).await });
+                    let (kind, subject) = (kind.clone(), self.probe.subject.clone());
+                    attempt.spawn(async move {
+                        let peer = Peer { subject: &subject, address };
+                        bounded(probe(&kind, peer, timeout), timeout).await
+                    });
                 }
             }
         }
@@ -310,7 +317,7 @@ fn random_share() -> f64 {
 mod tests {
     use super::schedule::tests::Simulation;
     use super::*;
-    use crate::cluster::ProbeKind;
+    use crate::cluster::{Dns, Elsewhere};
     use crate::config::PROBE;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, TcpListener};
@@ -377,6 +384,32 @@ mod tests {
         subjects.sort();
         let [node1, node2] = ["node1", "node2"].map(|name| Subject::Node(name.to_owned()));
         assert_eq!(subjects, [node1, node2, Subject::Witness(Ipv4Addr::LOCALHOST.into())]);
+    }
+
+    #[test]
+    fn a_witness_is_asked_what_it_can_answer() {
+        let witness = |kinds: &[ProbeKind]| {
+            let probes = kinds.iter().map(|kind| Probe { kind: kind.clone(), ..probe_of(1, SLOW) }).collect();
+            let health = HealthCheck { probes, require: Require::Any };
+            let check = of_witness(&[Node { health, ..node("node1", 1) }]);
+            assert_eq!((check.probes.len(), check.probes[0].interval), (1, SLOW));
+            check.probes[0].kind.clone()
+        };
+        let tcp = ProbeKind::Tcp { port: 1 };
+        let dns = ProbeKind::Dns(Dns { port: 53, name: hickory_proto::rr::Name::root() });
+        assert_eq!(witness(std::slice::from_ref(&tcp)), tcp);
+        assert_eq!(witness(&[dns.clone(), tcp.clone()]), tcp);
+        assert_eq!(witness(&[dns]), ProbeKind::Icmp);
+    }
+
+    #[test]
+    fn a_probe_goes_to_its_target_if_it_has_one() {
+        let mut elsewhere = node("node1", 1);
+        let address = Ipv4Addr::new(192, 0, 2, 1).into();
+        elsewhere.health.probes[0].target = Some(Elsewhere { written: "monitor".to_owned(), address });
+        let addresses: Vec<IpAddr> =
+            targets_of([elsewhere, node("node2", 1)]).values().map(|target| target.address).collect();
+        assert_eq!(addresses, [address, Ipv4Addr::LOCALHOST.into()]);
     }
 
     #[tokio::test]

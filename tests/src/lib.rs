@@ -15,6 +15,8 @@
 //! The laws compare the [`meaning`] of two answers to one of the generated [`queries`]; on the wire they are asked
 //! through [`exchange`], and [`nsd`] serves what [`mod@zone_file`] writes.
 //!
+//! What a node serves besides, a scene sets up with [`web`].
+//!
 //! The benches put [`load`] on one server of [`rivals`] after the other.
 pub mod ask;
 pub mod cluster;
@@ -39,4 +41,5 @@ pub mod rivals;
 pub mod run;
 pub mod table;
 pub mod wait;
+pub mod web;
 pub mod zone_file;

@@ -6,8 +6,10 @@ use hickory_proto::rr::{Name, Record, RecordType};
 
 use super::columns::columns;
 use super::print;
+use crate::cluster::{HealthCheck, Require};
 use crate::config::{Config, Mode};
 use crate::failover;
+use crate::health::{self, ProbeId, Subject, Target};
 use crate::path::path;
 use crate::zone::{Lookup, Zone};
 
@@ -31,10 +33,48 @@ fn report(config: &Config, zone: &Zone) -> String {
             rows.push(row(config, zone, name, rtype, &answers));
         }
     }
-    let mut report = summary(config, zone);
-    report.push('\n');
-    report.push_str(&columns(&rows));
-    report
+    [summary(config, zone), probes(config), columns(&rows)].join("\n")
+}
+
+/// Who is asked what, in the order of the configuration.
+fn probes(config: &Config) -> String {
+    let (nodes, services) = (&config.cluster.nodes, &config.cluster.services);
+    let targets = health::targets(&config.cluster, &config.failover.witness);
+    let mut subjects: Vec<(Subject, &HealthCheck)> = Vec::new();
+    for node in nodes {
+        subjects.push((Subject::Node(node.name.clone()), &node.health));
+    }
+    for (service, check) in services.iter().filter_map(|service| Some((service, service.health.as_ref()?))) {
+        let member = |node: &String| Subject::Member { service: service.name.clone(), node: node.clone() };
+        subjects.extend(service.nodes.iter().map(|node| (member(node), check)));
+    }
+    let of_witness = health::of_witness(nodes);
+    subjects.extend(config.failover.witness.iter().map(|witness| (Subject::Witness(*witness), &of_witness)));
+
+    let mut rows =
+        vec![["PROBED", "HOW", "AT", "EVERY", "IN DOUBT", "TIMEOUT", "FALL", "RISE"].map(str::to_owned)];
+    for (subject, check) in subjects {
+        for index in 0..check.probes.len() {
+            if let Some(target) = targets.get(&ProbeId { subject: subject.clone(), index }) {
+                rows.push(probed(&subject, check, target));
+            }
+        }
+    }
+    columns(&rows)
+}
+
+fn probed(subject: &Subject, check: &HealthCheck, Target { address, probe }: &Target) -> [String; 8] {
+    let count = check.probes.len();
+    let who = match check.require {
+        _ if count == 1 => subject.to_string(),
+        Require::All => format!("{subject}, all of {count}"),
+        Require::Any => format!("{subject}, any of {count}"),
+        Require::Count(needed) => format!("{subject}, {needed} of {count}"),
+    };
+    let [interval, fast_interval, timeout] = [probe.interval, probe.fast_interval, probe.timeout]
+        .map(|period| humantime::format_duration(period).to_string());
+    let [fall, rise] = [probe.fall, probe.rise].map(|results| results.to_string());
+    [who, probe.kind.to_string(), address.to_string(), interval, fast_interval, timeout, fall, rise]
 }
 
 fn row(config: &Config, zone: &Zone, name: &Name, rtype: RecordType, answers: &[Record]) -> [String; 5] {
@@ -90,6 +130,29 @@ mod tests {
         assert!(has(&["demo.example.com.", "A", "5s", "responder", "192.0.2.1"]), "{report}");
         assert!(has(&["node2.demo.example.com.", "A", "5s", "xdp", "192.0.2.2"]), "{report}");
         assert!(has(&["ns2.demo.example.com.", "A", "5s", "xdp", "192.0.2.2"]), "{report}");
+        assert!(
+            has(&["node17", "tcp", "port", "6379", "192.0.2.17", "1s", "250ms", "500ms", "3", "2"]),
+            "{report}"
+        );
         assert!(has(&["db1.demo.example.com.", "A", "5s", "xdp", "192.0.2.2"]), "{report}");
+    }
+
+    #[test]
+    fn each_probe_of_each_subject_is_shown_with_what_it_takes() {
+        let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
+                    [failover]\nwitness = [\"192.0.2.1\"]\n[health]\nrequire = \"any\"\n\
+                    [[health.probes]]\nprobe = \"https\"\npath = \"/up\"\ntimeout = \"2s\"\n\
+                    [[health.probes]]\nprobe = \"dns\"\ntarget = \"192.0.2.9\"\n\
+                    [[service]]\nname = \"db\"\nnodes = [\"node1\"]\n[[service.health.probes]]\nprobe = \"exec\"\n\
+                    command = [\"/bin/true\", \"x\"]\n[[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n";
+        let config = Config::parse(text, Path::new("f")).unwrap();
+        let expected = "\
+PROBED             HOW                                AT          EVERY  IN DOUBT  TIMEOUT  FALL  RISE
+node1, any of 2    https port 443 /up                 192.0.2.11  1s     250ms     2s       3     2
+node1, any of 2    dns port 53 SOA demo.example.com.  192.0.2.9   1s     250ms     500ms    3     2
+node1 for db       exec /bin/true x                   192.0.2.11  1s     250ms     500ms    3     2
+witness 192.0.2.1  icmp                               192.0.2.1   1s     250ms     2s       3     2
+";
+        assert_eq!(probes(&config), expected);
     }
 }

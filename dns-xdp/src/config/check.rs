@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use hickory_proto::rr::Name;
 
 use super::nearest;
-use super::problem::{At, Problems};
+use super::problem::{At, Problems, values};
 use super::section::Section;
-use super::spec::{ClusterSpec, NodeSpec, values};
+use super::spec::{ClusterSpec, NodeSpec};
 use super::{NsAddresses, Quorum, value};
 use crate::cluster::{APEX, Cluster, Node, Service};
 

@@ -3,7 +3,7 @@ use std::fmt;
 
 use super::spec;
 use super::{AllDown, Config, NsAddresses, Quorum};
-use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
+use crate::cluster::{Dns, Elsewhere, HealthCheck, Http, Pattern, Probe, ProbeKind, Require, Trust};
 
 /// FNV-1a, 64 bits: draft-eastlake-fnv, section 5.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
@@ -82,20 +82,67 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
 /// One line a probe; what came later is written only where it is not as it used to be.
 fn health(HealthCheck { probes, require }: &HealthCheck, out: &mut impl fmt::Write) -> fmt::Result {
     for probe in probes {
-        let Probe { kind, interval, fast_interval, timeout, fall, rise, rise_max, flap_decay } = probe;
-        let ProbeKind::Tcp { port } = kind;
-        let kind = kind.text();
+        let Probe { kind, target, interval, fast_interval, timeout, fall, rise, rise_max, flap_decay } =
+            probe;
+        let port = port(kind);
         let periods = [interval, fast_interval, timeout].map(|period| period.as_nanos());
         let [interval, fast_interval, timeout] = periods;
-        write!(out, "probe {kind} {port} {interval} {fast_interval} {timeout} {fall} {rise}")?;
+        write!(out, "probe {} {port} {interval} {fast_interval} {timeout} {fall} {rise}", kind.text())?;
         if (*rise_max, *flap_decay) != (spec::PROBE.rise_max.max(*rise), spec::PROBE.flap_decay) {
             write!(out, " flap {rise_max} {}", flap_decay.as_nanos())?;
         }
         writeln!(out)?;
+        asked(kind, out)?;
+        if let Some(Elsewhere { written, .. }) = target {
+            writeln!(out, "target {written}")?;
+        }
     }
     match require {
         Require::All => Ok(()),
         Require::Any => writeln!(out, "require any"),
         Require::Count(count) => writeln!(out, "require {count}"),
+    }
+}
+
+/// 0 where the kind has none.
+fn port(kind: &ProbeKind) -> u16 {
+    match kind {
+        ProbeKind::Tcp { port } | ProbeKind::Http(Http { port, .. }) | ProbeKind::Dns(Dns { port, .. }) => {
+            *port
+        }
+        ProbeKind::Icmp | ProbeKind::Exec(_) => 0,
+    }
+}
+
+/// What there is to a kind besides its port. Texts of the operator's have their length before them.
+fn asked(kind: &ProbeKind, out: &mut impl fmt::Write) -> fmt::Result {
+    match kind {
+        ProbeKind::Tcp { .. } | ProbeKind::Icmp => Ok(()),
+        ProbeKind::Http(Http { tls, host, path, codes, body, .. }) => {
+            write!(out, "http {} {path} codes", host.as_deref().unwrap_or("-"))?;
+            for range in codes {
+                write!(out, " {}-{}", range.start(), range.end())?;
+            }
+            if let Some(Pattern(pattern)) = body {
+                write!(out, " body {}:{pattern}", pattern.as_str().len())?;
+            }
+            match tls {
+                None => writeln!(out),
+                Some(Trust::System) => writeln!(out, " trust system"),
+                Some(Trust::Anybody) => writeln!(out, " trust anybody"),
+                // The file itself is every server's own, like the machine's authorities.
+                Some(Trust::Authorities(authorities)) => {
+                    writeln!(out, " trust {}", authorities.path.display())
+                }
+            }
+        }
+        ProbeKind::Dns(dns) => writeln!(out, "dns {}", dns.name),
+        ProbeKind::Exec(exec) => {
+            write!(out, "exec")?;
+            for word in &exec.command {
+                write!(out, " {}:{word}", word.len())?;
+            }
+            writeln!(out)
+        }
     }
 }

@@ -60,6 +60,10 @@ pub(super) struct At<T> {
     pub(super) value: T,
 }
 
+pub(super) fn values<T: Clone>(located: &[At<T>]) -> Vec<T> {
+    located.iter().map(|located| located.value.clone()).collect()
+}
+
 /// Collects problems while the file is read, so that the operator sees all of them at once.
 #[derive(Debug, Default)]
 pub(super) struct Problems(RefCell<Vec<At<String>>>);

@@ -16,12 +16,21 @@ pub(super) struct Section<'a> {
     table: Option<&'a DeTable<'a>>,
     problems: &'a Problems,
     asked: Vec<&'static str>,
+    /// What is no key of this section, and has been called so.
+    refused: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     /// The file itself.
     pub(super) fn file(table: &'a DeTable<'a>, problems: &'a Problems) -> Self {
-        Section { title: String::new(), at: 0, table: Some(table), problems, asked: Vec::new() }
+        Section {
+            title: String::new(),
+            at: 0,
+            table: Some(table),
+            problems,
+            asked: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 
     /// Where the section begins; the beginning of what it is in when it is absent.
@@ -49,7 +58,14 @@ impl<'a> Section<'a> {
         let found = self.find(key);
         let at = found.map_or(self.at, |value| value.span().start);
         let table = found.and_then(|value| self.table_in(value, title));
-        Section { title: title.to_owned(), at, table, problems: self.problems, asked: Vec::new() }
+        Section {
+            title: title.to_owned(),
+            at,
+            table,
+            problems: self.problems,
+            asked: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 
     /// The tables under `key`, each of which has its own `[[key]]`.
@@ -64,7 +80,7 @@ impl<'a> Section<'a> {
         let section = |value: &'a Spanned<DeValue<'a>>| {
             let (at, table) = (value.span().start, self.table_in(value, title)?);
             let (title, problems) = (title.to_owned(), self.problems);
-            Some(Section { title, at, table: Some(table), problems, asked: Vec::new() })
+            Some(Section { title, at, table: Some(table), problems, asked: Vec::new(), refused: Vec::new() })
         };
         array.iter().filter_map(section).collect()
     }
@@ -94,6 +110,11 @@ impl<'a> Section<'a> {
     /// As [`Section::list`]; its absence and its emptiness are problems.
     pub(super) fn required_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
         self.demand(key, example);
+        self.filled_list(key, example, read)
+    }
+
+    /// As [`Section::list`]; its emptiness is a problem, unlike its absence.
+    pub(super) fn filled_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
         if let Some(found) = self.find(key)
             && found.get_ref().as_array().is_some_and(|array| array.is_empty())
         {
@@ -120,6 +141,14 @@ impl<'a> Section<'a> {
         self.problems.add(at, text);
     }
 
+    /// Records a problem at `key`, if it is there.
+    pub(super) fn refuse(&mut self, key: &'static str, text: String) {
+        if let Some((found, _)) = self.table.and_then(|table| table.get_key_value(key)) {
+            self.problem(found.span().start, text);
+            self.refused.push(key);
+        }
+    }
+
     /// Ends the reading: every key that was not asked for is unknown.
     pub(super) fn close(&self) {
         let Some(table) = self.table else {
@@ -127,7 +156,7 @@ impl<'a> Section<'a> {
         };
         for key in table.keys() {
             let name = key.get_ref().as_ref();
-            if self.asked.contains(&name) {
+            if self.asked.contains(&name) || self.refused.contains(&name) {
                 continue;
             }
             let remedy = match nearest(name, self.asked.iter().copied()) {

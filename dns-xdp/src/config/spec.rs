@@ -1,15 +1,17 @@
 //! The file as it is written: keys, defaults, and the way from there to a [`Config`].
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::rr::Name;
 use toml::de::DeTable;
 
-use super::problem::{At, ConfigError, Problems};
+use super::kind::{Surroundings, kind, target};
+use super::problem::{At, ConfigError, Problems, values};
 use super::section::Section;
 use super::{
-    AllDown, Config, Control, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check, value,
+    AllDown, Config, Control, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check, resolve,
+    value,
 };
 use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
 
@@ -29,6 +31,7 @@ const CAPACITY: u32 = 4096;
 /// `[health]`
 pub(crate) const PROBE: Probe = Probe {
     kind: ProbeKind::Tcp { port: 6379 },
+    target: None,
     interval: Duration::from_secs(1),
     fast_interval: Duration::from_millis(250),
     timeout: Duration::from_millis(500),
@@ -100,7 +103,13 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     let zone = zone(file.section("zone", "[zone]"));
     let listen = listen(file.section("listen", "[listen]"));
     let xdp = xdp(file.section("xdp", "[xdp]"));
-    let usual = health(file.section("health", "[health]"), &Usual::default());
+    let apex = zone.as_ref().map(|zone| zone.apex.clone());
+    let around = Surroundings {
+        apex: apex.clone().unwrap_or_default(),
+        dns_port: listen.port,
+        patience: Instant::now() + resolve::PATIENCE,
+    };
+    let usual = health(file.section("health", "[health]"), &Usual::new(around));
     let (witness, quorum, all_down) = failover(file.section("failover", "[failover]"));
     let nodes = file.sections("node", "[[node]]");
     if nodes.is_empty() {
@@ -114,7 +123,6 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     let metrics = metrics(file.section("metrics", "[metrics]"));
     file.close();
 
-    let apex = zone.as_ref().map(|zone| zone.apex.clone());
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
     let spec = ClusterSpec { apex, ns_addresses, nodes, services, witness, quorum };
     check::cluster(&spec, problems);
@@ -194,22 +202,23 @@ struct Usual {
     check: HealthCheck,
     /// The probes are listed one by one.
     listed: bool,
+    around: Surroundings,
 }
 
-impl Default for Usual {
-    fn default() -> Self {
+impl Usual {
+    fn new(around: Surroundings) -> Self {
         let check = HealthCheck { probes: vec![PROBE], require: Require::All };
-        Usual { base: PROBE, check, listed: false }
+        Usual { base: PROBE, check, listed: false, around }
     }
 }
 
 /// `[health]`, or `[node.health]` and `[service.health]` on top of it. One probe is written into the section itself,
 /// several are listed in it, each on top of what the section says.
 fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
-    let (at, title) = (section.at(), section.title().to_owned());
+    let (at, title, around) = (section.at(), section.title().to_owned(), usual.around.clone());
     let silent = section.is_empty();
     let kinds = section.place("probe");
-    let base = probe(&mut section, &usual.base);
+    let base = probe(&mut section, &usual.base, &usual.around);
     let listed = section.sections("probes", "[[health.probes]]");
     let require = section.located("require", value::require);
     section.close();
@@ -218,14 +227,14 @@ fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
             let text = format!("[health] lists its probes; list those of {title} too, as `probes`");
             section.problem(at, text);
         }
-        return Usual { base, check: usual.check.clone(), listed: usual.listed };
+        return Usual { base, check: usual.check.clone(), listed: usual.listed, around };
     }
     let several = !listed.is_empty();
     if let Some(at) = kinds.filter(|_| several) {
         section.problem(at, "`probe` is beside a list of `probes`; move it into the list".to_owned());
     }
     let on_top = |mut section: Section<'_>| {
-        let probe = probe(&mut section, &base);
+        let probe = probe(&mut section, &base, &usual.around);
         section.close();
         probe
     };
@@ -240,11 +249,11 @@ fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
         section.problem(at, text);
     }
     let require = require.map_or(Require::All, |located| located.value);
-    Usual { base, check: HealthCheck { probes, require }, listed: several }
+    Usual { base, check: HealthCheck { probes, require }, listed: several, around }
 }
 
 /// One probe, and when it is made.
-fn probe(section: &mut Section<'_>, usual: &Probe) -> Probe {
+fn probe(section: &mut Section<'_>, usual: &Probe, around: &Surroundings) -> Probe {
     let interval = section.located("interval", value::period);
     let fast_interval = section.located("fast-interval", value::period);
     let rise = section.located("rise", value::results_in_a_row);
@@ -252,7 +261,8 @@ fn probe(section: &mut Section<'_>, usual: &Probe) -> Probe {
     let at = [&fast_interval, &interval].into_iter().flatten().map(|located| located.at).next();
     let rise = rise.map_or(usual.rise, |rise| rise.value);
     let probe = Probe {
-        kind: kind(section, &usual.kind),
+        kind: kind(section, &usual.kind, around),
+        target: target(section, around).or_else(|| usual.target.clone()),
         interval: interval.map_or(usual.interval, |interval| interval.value),
         fast_interval: fast_interval.map_or(usual.fast_interval, |interval| interval.value),
         timeout: section.value("timeout", value::period).unwrap_or(usual.timeout),
@@ -274,13 +284,6 @@ fn probe(section: &mut Section<'_>, usual: &Probe) -> Probe {
         section.problem(at, format!("`rise-max` is {value}, less than `rise` {}; raise it", probe.rise));
     }
     probe
-}
-
-/// What is asked.
-fn kind(section: &mut Section<'_>, usual: &ProbeKind) -> ProbeKind {
-    section.value("probe", value::probe_kind);
-    let ProbeKind::Tcp { port } = *usual;
-    ProbeKind::Tcp { port: section.value("port", value::port).unwrap_or(port) }
 }
 
 type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, AllDown);
@@ -345,8 +348,4 @@ fn metrics(mut section: Section<'_>) -> Option<SocketAddr> {
     let listen = section.value("listen", value::listener).unwrap_or(Some(METRICS));
     section.close();
     listen
-}
-
-pub(super) fn values<T: Clone>(located: &[At<T>]) -> Vec<T> {
-    located.iter().map(|located| located.value.clone()).collect()
 }

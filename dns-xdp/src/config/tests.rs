@@ -116,6 +116,7 @@ fn every_key_of_the_contract_is_read() {
     assert_eq!(config.cluster.services[0].nodes, ["node1", "node2"]);
     let probe = Probe {
         kind: ProbeKind::Tcp { port: 6379 },
+        target: None,
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_millis(250),
         timeout: Duration::from_millis(500),
@@ -151,6 +152,7 @@ fn several_probes_are_listed_each_on_top_of_its_section() {
     let seen = |check: &HealthCheck| {
         let probe = |probe: &Probe| match probe.kind {
             ProbeKind::Tcp { port } => (port, probe.fall, probe.rise, probe.rise_max),
+            ref other => panic!("{other}"),
         };
         check.probes.iter().map(probe).collect::<Vec<_>>()
     };
@@ -298,8 +300,8 @@ fn a_wrong_section_is_named_with_its_line() {
         ("[health]\nintervall = \"1s\"", "f:12: unknown key `intervall`; did you mean `interval`?"),
         ("[helth]\nport = 1", "f:11: unknown key `helth`; did you mean `health`?"),
         (
-            "[health]\nprobe = \"http\"",
-            "f:12: `probe` is `http`, which this version does not have yet; use \"tcp\"",
+            "[health]\nprobe = \"htp\"",
+            "f:12: `probe` is `htp`; did you mean \"http\"? There is \"tcp\", \"http\", \"https\", \"icmp\", \"dns\", \"exec\"",
         ),
         ("[health]\nfall = 0", "f:12: `fall` is 0; write a number from 1 to 1000"),
         ("[health]\ntimeout = \"0s\"", "f:12: `timeout` is zero; write a duration such as \"250ms\""),

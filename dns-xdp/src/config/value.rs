@@ -2,6 +2,7 @@
 //!
 //! The errors continue a sentence that begins with the key.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use toml::de::DeValue;
 use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
 use crate::cluster::{APEX, Require};
 
-type Read<T> = Result<T, String>;
+pub(super) type Read<T> = Result<T, String>;
+/// HTTP status codes, both ends included.
+pub(super) type Codes = RangeInclusive<u16>;
 
 /// The longest duration: sums of a few hundred of these are far from any overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,8 +28,6 @@ const LONGEST_LABEL: usize = 63;
 const LONGEST_INTERFACE: usize = 15;
 /// The size of `sun_path` without the terminator, unix(7).
 const LONGEST_SOCKET_PATH: usize = 107;
-/// The kinds of probe that are to come; they are refused by name.
-const PROBES_TO_COME: [&str; 5] = ["http", "https", "icmp", "dns", "exec"];
 
 pub(super) fn zone_name(value: &DeValue<'_>) -> Read<Name> {
     let text = text(value, "the delegated zone, such as \"mycluster.example.com\"")?;
@@ -268,14 +269,34 @@ pub(super) fn all_down(value: &DeValue<'_>) -> Read<AllDown> {
     one_of(value, &choices)
 }
 
-pub(super) fn probe_kind(value: &DeValue<'_>) -> Read<()> {
-    if let Some(kind) = value.as_str().filter(|kind| PROBES_TO_COME.contains(kind)) {
-        return Err(format!("is `{kind}`, which this version does not have yet; use \"tcp\""));
+/// A status code, or a range of them.
+pub(super) fn codes(value: &DeValue<'_>) -> Read<Codes> {
+    /// RFC 9110, section 15.
+    const ALL: Codes = 100..=599;
+    const WANTED: &str = "codes such as 200 or \"200-299\", from 100 to 599";
+    if value.as_integer().is_some() {
+        let code = integer(value, *ALL.start(), *ALL.end())?;
+        return Ok(code..=code);
     }
-    one_of(value, &[("tcp", ())])
+    let text = text(value, WANTED)?;
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let code = |text: &str| text.parse().ok().filter(|code| ALL.contains(code));
+    match (code(first), code(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..=last),
+        _ => Err(format!("is `{text}`; write {WANTED}")),
+    }
 }
 
-fn one_of<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
+/// An address or a name that somebody else has to know.
+pub(super) fn target(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value, "an address or a host name")?;
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(address(value)?.to_string());
+    }
+    hostname(text.strip_suffix('.').unwrap_or(text))
+}
+
+pub(super) fn one_of<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Read<T> {
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     let wanted = format!("\"{}\"", names.join("\", \""));
     let text = text(value, &wanted)?;
@@ -297,7 +318,7 @@ where
     in_range.ok_or_else(|| format!("is {}; write {wanted}", written.as_str()))
 }
 
-fn text<'a>(value: &'a DeValue<'_>, wanted: &str) -> Read<&'a str> {
+pub(super) fn text<'a>(value: &'a DeValue<'_>, wanted: &str) -> Read<&'a str> {
     value.as_str().ok_or_else(|| mistyped(value, wanted))
 }
 

@@ -1,0 +1,265 @@
+//! What a probe asks, as the configuration has it: each kind with its own keys, and no other's.
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use hickory_proto::rr::Name;
+use hyper::http::uri::PathAndQuery;
+use regex::bytes::Regex;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use toml::de::DeValue;
+
+use super::problem::{At, values};
+use super::resolve;
+use super::section::Section;
+use super::value::{self, Codes, Read};
+use crate::cluster::{Authorities, Dns, Elsewhere, Exec, Http, Pattern, ProbeKind, Trust};
+
+/// RFC 9110, section 4.2.
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+const DATABASE_PORT: u16 = 6379;
+/// What HAProxy and Route 53 take for a success too.
+const CODES: Codes = 200..=399;
+
+/// What the kinds of a file need to know of the rest of it.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    /// The zone.
+    pub(super) apex: Name,
+    /// Where its name servers listen.
+    pub(super) dns_port: u16,
+    /// No name is looked up any more from then on.
+    pub(super) patience: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Http,
+    Https,
+    Icmp,
+    Dns,
+    Exec,
+}
+
+const KINDS: [(&str, Kind); 6] = [
+    ("tcp", Kind::Tcp),
+    ("http", Kind::Http),
+    ("https", Kind::Https),
+    ("icmp", Kind::Icmp),
+    ("dns", Kind::Dns),
+    ("exec", Kind::Exec),
+];
+
+/// Whose key it is.
+const KEYS: [(&str, &[Kind]); 9] = [
+    ("port", &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Dns]),
+    ("path", &[Kind::Http, Kind::Https]),
+    ("host", &[Kind::Http, Kind::Https]),
+    ("codes", &[Kind::Http, Kind::Https]),
+    ("body", &[Kind::Http, Kind::Https]),
+    ("ca", &[Kind::Https]),
+    ("verify", &[Kind::Https]),
+    ("name", &[Kind::Dns]),
+    ("command", &[Kind::Exec]),
+];
+
+impl Kind {
+    fn of(kind: &ProbeKind) -> Self {
+        match kind {
+            ProbeKind::Tcp { .. } => Kind::Tcp,
+            ProbeKind::Http(Http { tls: None, .. }) => Kind::Http,
+            ProbeKind::Http(Http { tls: Some(_), .. }) => Kind::Https,
+            ProbeKind::Icmp => Kind::Icmp,
+            ProbeKind::Dns(_) => Kind::Dns,
+            ProbeKind::Exec(_) => Kind::Exec,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(text, _)| text)
+    }
+}
+
+/// Reads what is asked. A probe of the usual kind has what the usual one has where the section is silent; one of
+/// another kind begins with that kind's defaults.
+pub(super) fn kind(section: &mut Section<'_>, usual: &ProbeKind, around: &Surroundings) -> ProbeKind {
+    let Some(wanted) = wanted(section, Kind::of(usual)) else {
+        // A wrong kind is the one problem: its keys may be right.
+        KEYS.iter().for_each(|(key, _)| _ = section.has(key));
+        return usual.clone();
+    };
+    for (key, kinds) in KEYS.iter().filter(|(_, kinds)| !kinds.contains(&wanted)) {
+        let kinds: Vec<String> = kinds.iter().map(|kind| format!("\"{}\"", kind.text())).collect();
+        let (kinds, text) = (kinds.join(" or "), wanted.text());
+        section.refuse(key, format!("`{key}` is for probe = {kinds}, and this one is \"{text}\"; remove it"));
+    }
+    match wanted {
+        Kind::Tcp => {
+            let usual = if let ProbeKind::Tcp { port } = usual { *port } else { DATABASE_PORT };
+            ProbeKind::Tcp { port: section.value("port", value::port).unwrap_or(usual) }
+        }
+        Kind::Http | Kind::Https => ProbeKind::Http(http(section, wanted == Kind::Https, usual)),
+        Kind::Icmp => ProbeKind::Icmp,
+        Kind::Dns => {
+            let default = Dns { port: around.dns_port, name: around.apex.clone() };
+            let usual = if let ProbeKind::Dns(dns) = usual { dns.clone() } else { default };
+            ProbeKind::Dns(Dns {
+                port: section.value("port", value::port).unwrap_or(usual.port),
+                name: section.value("name", value::zone_name).unwrap_or(usual.name),
+            })
+        }
+        Kind::Exec => exec(section, usual, around),
+    }
+}
+
+/// `None`: it is wrong.
+fn wanted(section: &mut Section<'_>, usual: Kind) -> Option<Kind> {
+    if !section.has("probe") {
+        return Some(usual);
+    }
+    section.value("probe", |value| value::one_of(value, &KINDS))
+}
+
+fn http(section: &mut Section<'_>, tls: bool, usual: &ProbeKind) -> Http {
+    let usual = match usual {
+        ProbeKind::Http(http) if http.tls.is_some() == tls => http.clone(),
+        _ => Http {
+            port: if tls { HTTPS_PORT } else { HTTP_PORT },
+            tls: tls.then_some(Trust::System),
+            host: None,
+            path: "/".to_owned(),
+            codes: vec![CODES],
+            body: None,
+        },
+    };
+    let codes = values(&section.filled_list("codes", "[200, \"300-399\"]", value::codes));
+    Http {
+        port: section.value("port", value::port).unwrap_or(usual.port),
+        host: section.value("host", host).or(usual.host),
+        path: section.value("path", path).unwrap_or(usual.path),
+        codes: if codes.is_empty() { usual.codes } else { codes },
+        body: section.value("body", pattern).or(usual.body),
+        tls: usual.tls.map(|usual| trust(section, usual)),
+    }
+}
+
+fn trust(section: &mut Section<'_>, usual: Trust) -> Trust {
+    let ca = section.located("ca", authorities);
+    let verify = section.value("verify", value::boolean);
+    match (ca, verify) {
+        (Some(At { at, .. }), Some(false)) => {
+            section.problem(at, "`ca` is of no use with verify = false; remove one of them");
+            usual
+        }
+        (None, Some(false)) => Trust::Anybody,
+        (Some(authorities), _) => Trust::Authorities(authorities.value),
+        (None, Some(true)) if usual == Trust::Anybody => Trust::System,
+        (None, _) => usual,
+    }
+}
+
+fn exec(section: &mut Section<'_>, usual: &ProbeKind, around: &Surroundings) -> ProbeKind {
+    if let (ProbeKind::Exec(exec), false) = (usual, section.has("command")) {
+        return ProbeKind::Exec(exec.clone());
+    }
+    let words = section.required_list("command", "[\"/usr/local/bin/probe\", \"argument\"]", word);
+    if let Some(problem) = words.first().and_then(|program| not_executable(&program.value)) {
+        section.problem(words[0].at, format!("`command` {problem}"));
+    }
+    ProbeKind::Exec(Exec { command: values(&words), zone: around.apex.clone() })
+}
+
+/// Who is asked instead of the node.
+pub(super) fn target(section: &mut Section<'_>, around: &Surroundings) -> Option<Elsewhere> {
+    let At { at, value: written } = section.located("target", value::target)?;
+    match written.parse::<IpAddr>().map_or_else(|_| resolve::address(&written, around.patience), Ok) {
+        Ok(address) => Some(Elsewhere { written, address }),
+        Err(problem) => {
+            section.problem(at, format!("`target` is `{written}`, which {problem}"));
+            None
+        }
+    }
+}
+
+/// For a Host header and a certificate.
+fn host(value: &DeValue<'_>) -> Read<String> {
+    let text = value::target(value)?;
+    ServerName::try_from(text.as_str())
+        .map_err(|_| format!("is `{text}`, which no certificate can be for"))?;
+    Ok(text)
+}
+
+fn path(value: &DeValue<'_>) -> Read<String> {
+    const WANTED: &str = "a path such as \"/health\"";
+    let text = value::text(value, WANTED)?;
+    if !text.starts_with('/') || text.contains('#') || PathAndQuery::try_from(text).is_err() {
+        return Err(format!("is `{text}`; write {WANTED}"));
+    }
+    Ok(text.to_owned())
+}
+
+fn pattern(value: &DeValue<'_>) -> Read<Pattern> {
+    let text = value::text(value, "a regular expression")?;
+    if text.is_empty() {
+        return Err(
+            "is empty, which is found in everything; write what is to be found, or leave it out".to_owned()
+        );
+    }
+    Regex::new(text).map(Pattern).map_err(|error| {
+        // The last of several lines says what is wrong, those before show where.
+        let error = error.to_string();
+        let cause = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("is `{text}`, which is no regular expression: {cause}")
+    })
+}
+
+fn authorities(value: &DeValue<'_>) -> Read<Authorities> {
+    let path: PathBuf = value::path(value)?;
+    let shown = path.display();
+    let pem = std::fs::read(&path).map_err(|error| format!("is {shown}, which cannot be read: {error}"))?;
+    let certificates: Result<Vec<CertificateDer<'static>>, _> =
+        CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|error| format!("is {shown}, which is no PEM file: {error}"))?;
+    if certificates.is_empty() {
+        return Err(format!("is {shown}, in which there is no certificate; it has to be in the PEM format"));
+    }
+    let mut roots = RootCertStore::empty();
+    for (number, certificate) in (1..).zip(&certificates) {
+        let added = roots.add(certificate.clone());
+        added.map_err(|error| format!("is {shown}, whose certificate {number} is no good: {error}"))?;
+    }
+    Ok(Authorities { path, certificates })
+}
+
+fn word(value: &DeValue<'_>) -> Read<String> {
+    let text = value::text(value, "words such as \"/usr/local/bin/probe\", \"argument\"")?;
+    if text.contains('\0') {
+        return Err("has a word with a NUL character; no program can be given that".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn not_executable(program: &str) -> Option<String> {
+    /// For anybody: who checks need not be who runs it.
+    const EXECUTABLE: u32 = 0o111;
+    let path = Path::new(program);
+    if !path.is_absolute() {
+        return Some(format!("begins with `{program}`; write the whole path of the program, from /"));
+    }
+    match path.metadata() {
+        Err(error) => Some(format!("begins with {program}, which cannot be run: {error}")),
+        Ok(file) if !file.is_file() => Some(format!("begins with {program}, which is no file")),
+        Ok(file) if file.permissions().mode() & EXECUTABLE == 0 => {
+            Some(format!("begins with {program}, which is not executable; `chmod +x` it"))
+        }
+        Ok(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! `icmp`: the node answers an echo (RFC 792; RFC 4443, section 4).
+//!
+//! Over a datagram socket where the group of this process may have one (net.ipv4.ping_group_range), for the
+//! kernel then hands us no packet but our answers; else over a raw one, which takes CAP_NET_RAW.
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use dns_xdp_ebpf::checksum::Sum;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+use super::{Fault, cannot_open, datagram, judge, unseen};
+
+/// Type, code, checksum, identifier and sequence number.
+const HEADER: usize = 8;
+/// No port: an echo has none.
+const NO_PORT: u16 = 0;
+
+pub(super) async fn ask(address: IpAddr, deadline: Instant) -> Result<(), Fault> {
+    let socket = socket(address).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Fault::Ours("cannot send an echo: it takes CAP_NET_RAW, or net.ipv4.ping_group_range".to_owned())
+        }
+        _ => cannot_open(&error),
+    })?;
+    // Connected: what others send does not arrive, and an ICMP error does.
+    let target = SocketAddr::new(address, NO_PORT);
+    socket.connect(&target.into()).map_err(|error| unreachable(judge(&error)))?;
+    let socket = UdpSocket::from_std(socket.into()).map_err(|error| cannot_open(&error))?;
+    let request = Echo::new(address);
+    socket.send(&request.packet()).await.map_err(|error| unreachable(judge(&error)))?;
+    let answered = datagram(&socket, deadline, |packet| request.is_answered_by(packet).then_some(Ok(())));
+    answered.await.map_err(unreachable)
+}
+
+fn socket(address: IpAddr) -> io::Result<Socket> {
+    let (domain, protocol) = match address {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    let open = |kind| Socket::new(domain, kind, Some(protocol));
+    let socket = open(Type::DGRAM).or_else(|_| open(Type::RAW))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Whoever tells us that the host cannot be reached, it need not be the host.
+fn unreachable(fault: Fault) -> Fault {
+    match fault {
+        Fault::Theirs(failure) if failure.visible => unseen(failure.reason),
+        fault => fault,
+    }
+}
+
+/// An echo that nobody else can guess.
+struct Echo {
+    address: IpAddr,
+    token: [u8; 8],
+}
+
+impl Echo {
+    fn new(address: IpAddr) -> Self {
+        // The standard library's hash seeds are random.
+        Echo { address, token: RandomState::new().hash_one(0).to_ne_bytes() }
+    }
+
+    fn request_type(&self) -> u8 {
+        if self.address.is_ipv4() { 8 } else { 128 }
+    }
+
+    fn reply_type(&self) -> u8 {
+        if self.address.is_ipv4() { 0 } else { 129 }
+    }
+
+    fn packet(&self) -> Vec<u8> {
+        let [id_high, id_low, ..] = self.token;
+        let mut packet = vec![self.request_type(), 0, 0, 0, id_high, id_low, 0, 1];
+        packet.extend(self.token);
+        // The kernel does it for IPv6, whose sum covers addresses too, and for the identifier that it chooses itself.
+        let checksum = Sum::ZERO.add_bytes(&packet).checksum();
+        packet[2..4].copy_from_slice(&checksum.to_ne_bytes());
+        packet
+    }
+
+    fn is_answered_by(&self, packet: &[u8]) -> bool {
+        let message = match packet.first() {
+            // A raw socket shows the IPv4 header, whose version no ICMP type has that we look for.
+            Some(first) if self.address.is_ipv4() && first >> 4 == 4 => {
+                packet.get(usize::from(first & 0xf) * 4..)
+            }
+            _ => Some(packet),
+        };
+        message.is_some_and(|message| {
+            message.first() == Some(&self.reply_type()) && message.get(HEADER..) == Some(&self.token)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    #[test]
+    fn a_request_has_the_checksum_of_the_standard() {
+        let request = Echo { address: Ipv4Addr::LOCALHOST.into(), token: *b"\xab\xcdghijkl" };
+        let packet = request.packet();
+        assert_eq!(packet[..2], [8, 0]);
+        let words = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+        let sum: u32 = words.sum();
+        assert_eq!(
+            (sum & 0xffff) + (sum >> 16),
+            0xffff,
+            "RFC 1071, section 1: the sum of it all has no zero bit"
+        );
+    }
+
+    #[test]
+    fn only_the_reply_with_our_token_is_an_answer() {
+        let request = Echo { address: Ipv4Addr::LOCALHOST.into(), token: *b"abcdefgh" };
+        let mut reply = request.packet();
+        assert!(!request.is_answered_by(&reply), "our own request, as the loopback shows it");
+        reply[0] = 0;
+        assert!(request.is_answered_by(&reply));
+        let mut raw = vec![0x45; 20];
+        raw.extend(&reply);
+        assert!(request.is_answered_by(&raw), "behind an IPv4 header");
+        reply[HEADER] ^= 1;
+        assert!(!request.is_answered_by(&reply), "somebody else's");
+        assert!(![&[][..], &[0], &[0x4f, 0]].iter().any(|short| request.is_answered_by(short)));
+    }
+
+    #[test]
+    fn an_unreachable_is_nobodys_proof_of_life() {
+        assert_eq!(unreachable(judge(&nix::errno::Errno::ECONNREFUSED.into())), unseen("refused"));
+        assert!(matches!(unreachable(judge(&nix::errno::Errno::EPERM.into())), Fault::Ours(_)));
+    }
+
+    #[tokio::test]
+    async fn the_loopback_answers_an_echo_and_what_we_may_not_send_is_our_own_fault() {
+        for address in ["127.0.0.1", "::1"].map(|address| address.parse().unwrap()) {
+            let answer = ask(address, Instant::now() + Duration::from_secs(5)).await;
+            match socket(address) {
+                Ok(_may_send) => assert_eq!(answer, Ok(()), "{address}"),
+                Err(_) => assert!(matches!(answer, Err(Fault::Ours(_))), "{address}: {answer:?}"),
+            }
+        }
+    }
+}
