@@ -5,6 +5,8 @@
 //!        ─► decision ─► zone published ─► program attached ─► lease ─► responder ─► ready
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
 //! ```
+mod admin;
+mod caches;
 mod change;
 mod command;
 mod daemon;
@@ -34,8 +36,8 @@ use self::state::State;
 use self::watch::Watch;
 use crate::config::Config;
 use crate::datapath::Datapath;
+use crate::metrics;
 use crate::responder::{self, Responder};
-use crate::{intent, metrics};
 pub(crate) use start::served_addresses;
 
 /// Commands that wait for the loop; whoever asks then waits longer.
@@ -54,7 +56,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&config.path)
         .with_context(|| format!("cannot read {}: name another file with --config", config.path.display()))?;
     let (source, config) = Source::new(&config.path, &config.control.socket, text)?;
-    let intents = intent::load(&config.control.state)?;
+    let intents = start::intents(&config.control.state)?;
     let addresses = served_addresses(&config.listen)?;
     let sockets = responder::bind(&addresses, config.listen.port)?;
     let datapath = Datapath::load(&config, &addresses)?;

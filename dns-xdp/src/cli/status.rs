@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::columns::columns;
 use super::{Format, print, print_json};
+use crate::cluster::Admin;
 use crate::control::api::{NodeStatus, Status};
 use crate::control::{Client, Command};
+use crate::intent;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp status --json";
 
@@ -74,11 +76,21 @@ fn nodes(nodes: &[NodeStatus]) -> String {
             node.effective.clone(),
             node.answers.join(","),
             format!("{:.0}", node.since),
-            node.reason.clone().unwrap_or_default(),
+            remarks(node),
         ]
     };
     let rows: Vec<_> = std::iter::once(head).chain(nodes.iter().map(row)).collect();
     columns(&rows)
+}
+
+fn remarks(node: &NodeStatus) -> String {
+    let by = node.by.as_deref().filter(|_| node.admin != Admin::Auto);
+    let why = intent::in_words(node.reason.as_deref(), by, node.until);
+    // Whole seconds, the last one too: this is for people.
+    let cached =
+        node.cached_ms.filter(|ms| *ms > 0).map(|ms| format!("in caches for {}s", ms.div_ceil(1000)));
+    let remarks: Vec<String> = Some(why).filter(|why| !why.is_empty()).into_iter().chain(cached).collect();
+    remarks.join("; ")
 }
 
 #[cfg(test)]
@@ -97,7 +109,11 @@ mod tests {
             "alarms": ["answered by userspace only"],
             "nodes": [{"name": "node2", "ipv4": "192.0.2.12", "ipv6": "2001:db8::12", "admin": "auto",
                 "health": "down", "effective": "down", "answers": ["192.0.2.11"],
-                "since": "2024-05-01T10:00:00Z", "reason": "refused"}],
+                "since": "2024-05-01T10:00:00Z", "reason": "refused", "by": "alice", "cached_ms": 2100},
+                {"name": "node3", "ipv4": "192.0.2.13", "ipv6": null, "admin": "drain",
+                "health": "up", "effective": "drain", "answers": ["192.0.2.11"],
+                "since": "2024-05-01T10:00:00Z", "reason": "disk", "by": "alice", "until": "2024-05-01T11:00:00Z",
+                "cached_ms": 0}],
         });
         let expected = "\
 zone demo.example.com., epoch 7, from /etc/dns-xdp/dns-xdp.toml
@@ -110,7 +126,8 @@ FROZEN: 1 of 2 visible
 ALARM: answered by userspace only
 
 NODE   ADDRESS                  ADMIN  HEALTH  EFFECTIVE  ANSWERS     SINCE                 REASON
-node2  192.0.2.12,2001:db8::12  auto   down    down       192.0.2.11  2024-05-01T10:00:00Z  refused
+node2  192.0.2.12,2001:db8::12  auto   down    down       192.0.2.11  2024-05-01T10:00:00Z  refused; in caches for 3s
+node3  192.0.2.13               drain  up      drain      192.0.2.11  2024-05-01T10:00:00Z  by alice until 2024-05-01T11:00:00Z: disk
 ";
         assert_eq!(screen(&serde_json::from_value(json).unwrap()), expected);
     }

@@ -112,6 +112,7 @@ impl Daemon {
         if self.publication.pending() {
             self.settle();
         }
+        self.expire();
         self.publication.renew();
         service::alive();
     }
@@ -127,7 +128,11 @@ impl Daemon {
 
     /// Decides anew and publishes what follows. What cannot be published is tried again with the next beat.
     fn settle(&mut self) {
-        let mut next = self.watch.state.clone();
+        self.settle_on(self.watch.state.clone());
+    }
+
+    /// As [`Daemon::settle`], from a state that has changed.
+    pub(super) fn settle_on(&mut self, mut next: State) {
         next.decide();
         let known = self.publication.pending();
         if let Some(zone) = next.zone()

@@ -1,6 +1,7 @@
 //! What an operator reads in the log: one line for each transition and each change of what is answered.
 use crate::failover::Decision;
 use crate::health::{Health, Standing, Subject, Transition};
+use crate::intent::{Intent, Intents, in_words};
 use crate::zone::{Addresses, Zone};
 
 /// Something that happened, and whether it should wake somebody.
@@ -53,6 +54,24 @@ pub(super) fn decision(before: Option<&Decision>, now: &Decision) -> Vec<Event> 
         _ => {}
     }
     events
+}
+
+/// What an operator wants of a node, from now on.
+pub(super) fn wanted(node: &str, intent: &Intent) -> Event {
+    let Intent { admin, reason, by, until, .. } = intent;
+    let why = in_words(reason.as_deref(), by.as_deref(), *until);
+    let comma = if why.is_empty() { "" } else { ", " };
+    Event::new(false, format!("{node} is to be {admin}{comma}{why}"))
+}
+
+/// What was wanted of nodes until its time was over.
+pub(super) fn expired(over: &Intents) -> Vec<Event> {
+    let text = |(node, intent): (&String, &Intent)| {
+        let Intent { admin, reason, by, until, .. } = intent;
+        let why = in_words(reason.as_deref(), by.as_deref(), *until);
+        format!("{node} is to be auto again: its time to be {admin} is over ({why})")
+    };
+    over.iter().map(|entry| Event::new(false, text(entry))).collect()
 }
 
 /// Every name that answers something else than before.

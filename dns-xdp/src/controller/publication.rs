@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::caches::Caches;
 use super::event;
 use crate::config::Xdp;
 use crate::datapath::{self, Attached, Datapath};
@@ -28,6 +29,10 @@ pub(super) struct Publication {
     zone: watch::Sender<Option<Arc<Zone>>>,
     /// When the zone was last replaced.
     pub(super) at: Timestamp,
+    /// How long that took.
+    pub(super) took: Duration,
+    /// What resolvers may remember of the zones before.
+    pub(super) caches: Caches,
     /// Zones published.
     pub(super) count: u64,
     /// Zones that could not be.
@@ -49,6 +54,8 @@ impl Publication {
             stop_grace: xdp.stop_grace,
             zone: watch::Sender::new(None),
             at: Timestamp::now(),
+            took: Duration::ZERO,
+            caches: Caches::default(),
             count: 0,
             failures: 0,
             trouble: None,
@@ -70,10 +77,12 @@ impl Publication {
         self.zone.borrow().clone()
     }
 
-    /// Publishes the first zone, attaches the program and gives it its lease.
-    pub(super) fn open(&mut self, zone: Zone) -> anyhow::Result<()> {
+    /// Publishes the first zone, attaches the program and gives it its lease. `past`: what a predecessor may have
+    /// answered up to now.
+    pub(super) fn open(&mut self, zone: Zone, past: &Zone) -> anyhow::Result<()> {
         let names = zone.names().len();
         let epoch = zone.epoch();
+        self.caches.replaced(past, &zone, Instant::now());
         self.publish(zone)?;
         self.datapath.attach()?;
         self.answering = true;
@@ -95,6 +104,7 @@ impl Publication {
             return Ok(());
         }
         let zone = Arc::new(zone);
+        let start = Instant::now();
         if let Err(error) =
             self.replace(before.clone(), &zone).context("cannot publish the zone to the kernel")
         {
@@ -102,7 +112,10 @@ impl Publication {
             self.trouble = Some(format!("the answers are not up to date: {error:#}"));
             return Err(error);
         }
+        let now = Instant::now();
+        self.took = now - start;
         if let Some(before) = before {
+            self.caches.replaced(&before, &zone, now);
             event::answers(&before, &zone).iter().for_each(event::Event::log);
         }
         self.trouble = None;

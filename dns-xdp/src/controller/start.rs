@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
 use super::publication::Publication;
@@ -12,7 +13,8 @@ use super::watch::Watch;
 use super::{event, service};
 use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
-use crate::datapath;
+use crate::intent::{self, Intents};
+use crate::{datapath, failover};
 
 /// A predecessor answers its open queries before it ends.
 const HANDOVER: Duration = Duration::from_secs(10);
@@ -37,6 +39,19 @@ pub(super) async fn control_socket(path: &Path, replace: bool) -> anyhow::Result
             bound => return Ok(bound?),
         }
     }
+}
+
+/// The admin intent as the last daemon left it, without what has ended since.
+pub(super) fn intents(path: &Path) -> Result<Intents, intent::Error> {
+    let intents = intent::load(path)?;
+    let Some((left, over)) = intent::expire(&intents, Timestamp::now()) else {
+        return Ok(intents);
+    };
+    event::expired(&over).iter().for_each(event::Event::log);
+    if let Err(error) = intent::store(path, &left) {
+        tracing::warn!("{error}");
+    }
+    Ok(left)
 }
 
 /// Those of the configuration, or else those of the interfaces.
@@ -95,7 +110,7 @@ pub(super) fn go_live(watch: &mut Watch, publication: &mut Publication) -> anyho
     watch.state.decide();
     if let (Some(decision), Some(zone)) = (watch.state.decision(), watch.state.zone()) {
         event::decision(None, decision).iter().for_each(event::Event::log);
-        publication.open(zone)?;
+        publication.open(zone, &failover::healthy_zone(watch.state.config()))?;
     }
     Ok(())
 }
