@@ -1,5 +1,6 @@
 //! The configuration file, checked: what runs. Every default is written once, in `config/spec.rs`.
 mod check;
+mod difference;
 pub mod edit;
 mod epoch;
 mod kind;
@@ -20,6 +21,7 @@ use hickory_proto::rr::Name;
 
 use crate::cluster::Cluster;
 
+pub use difference::differences;
 pub use problem::{ConfigError, Problem};
 pub use replace::replace_file;
 pub use spec::DEFAULT_SOCKET;

@@ -1,12 +1,11 @@
 //! Changes to the configuration in force: from the file as a whole, or node by node. Text in, a [`Proposal`] out;
 //! nothing takes effect here.
-use std::fmt::Display;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Cluster, Node};
+use crate::cluster::Node;
 use crate::config::edit::{EditError, Edited, add_node, remove_node, set_node};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
 
 /// The text that the configuration in force was read from, with the changes made to it since.
@@ -101,7 +100,10 @@ impl Source {
             );
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let notes = differences(in_force, &config);
+        let mut notes = differences(&self.text, &file);
+        if notes.is_empty() {
+            notes.push("nothing has changed".to_owned());
+        }
         let source = Source { nodes: config.cluster.nodes.clone(), text: file, ..self.clone() };
         Ok(Proposal { config, source, write: None, notes })
     }
@@ -144,48 +146,6 @@ impl Source {
         }
         Ok(())
     }
-}
-
-/// What a reload changes, in words.
-fn differences(old: &Config, new: &Config) -> Vec<String> {
-    let mut notes = nodes(&old.cluster, &new.cluster);
-    if old.cluster.services != new.cluster.services {
-        notes.push("services changed".to_owned());
-    }
-    if old.zone != new.zone {
-        notes.push("[zone] changed".to_owned());
-    }
-    if old.failover != new.failover {
-        notes.push("[failover] changed".to_owned());
-    }
-    if notes.is_empty() {
-        notes.push("nothing has changed".to_owned());
-    }
-    notes
-}
-
-fn nodes(old: &Cluster, new: &Cluster) -> Vec<String> {
-    let named = |cluster: &Cluster, name: &str| cluster.nodes.iter().find(|node| node.name == name).cloned();
-    let mut notes = Vec::new();
-    for node in &new.nodes {
-        let name = &node.name;
-        match named(old, name) {
-            None => notes.push(format!("{name} added: {}", list(node.addresses()))),
-            Some(before) if !before.addresses().eq(node.addresses()) => {
-                notes.push(format!("{name}: {} -> {}", list(before.addresses()), list(node.addresses())));
-            }
-            Some(before) if before.health != node.health => notes.push(format!("{name}: probe changed")),
-            Some(before) if before != *node => notes.push(format!("{name} changed")),
-            Some(_) => {}
-        }
-    }
-    let gone = old.nodes.iter().filter(|node| named(new, &node.name).is_none());
-    notes.extend(gone.map(|node| format!("{} removed", node.name)));
-    notes
-}
-
-fn list(items: impl Iterator<Item = impl Display>) -> String {
-    items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -271,8 +231,14 @@ mod tests {
             .replace("\nname = \"node3\"\n", "\nname = \"node4\"\n")
             .replace("[listen]", "ttl = \"9s\"\n[listen]");
         let proposal = source(TEXT).reload(&config(TEXT), new).unwrap();
-        let expected =
-            ["node2: 192.0.2.12 -> 192.0.2.22", "node4 added: 192.0.2.13", "node3 removed", "[zone] changed"];
+        let expected = [
+            "[zone] ttl: default -> \"9s\"",
+            "node2 ipv4: \"192.0.2.12\" -> \"192.0.2.22\"",
+            "node2 [health] port: default -> 7000",
+            "node2 backup: [\"node3\"] -> default",
+            "node4 added: 192.0.2.13, ns = \"ns3\"",
+            "node3 removed",
+        ];
         assert_eq!(proposal.notes, expected);
         let same = source(TEXT).reload(&config(TEXT), TEXT.to_owned()).unwrap();
         assert_eq!(same.notes, ["nothing has changed"]);

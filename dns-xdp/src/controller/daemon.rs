@@ -120,7 +120,7 @@ impl Daemon {
     fn reload_by_signal(&mut self) {
         service::reloading();
         match self.reload() {
-            Ok(done) => tracing::info!("reloaded: {}", done.notes.join(", ")),
+            Ok(done) => tracing::info!("reloaded: {}", done.notes.join("; ")),
             Err(refusal) => tracing::error!("nothing was reloaded: {refusal}"),
         }
         service::ready();
