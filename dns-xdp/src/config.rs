@@ -88,7 +88,7 @@ impl Config {
         let differs = [
             ("listen", self.listen != other.listen),
             ("xdp", self.xdp != other.xdp),
-            ("control", self.control != other.control),
+            ("control", self.control.places() != other.control.places()),
             ("metrics", self.metrics != other.metrics),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
@@ -222,4 +222,12 @@ pub struct Control {
     pub socket: PathBuf,
     /// The file that keeps the admin intent over a restart.
     pub state: PathBuf,
+    /// Reload when the configuration file has changed.
+    pub watch: bool,
+}
+
+impl Control {
+    fn places(&self) -> (&Path, &Path) {
+        (&self.socket, &self.state)
+    }
 }

@@ -11,6 +11,7 @@ mod change;
 mod command;
 mod daemon;
 mod event;
+mod file;
 pub(crate) mod privileges;
 mod publication;
 mod query;

@@ -237,7 +237,11 @@ mod tests {
             },
             failover: rules(),
             cluster,
-            control: config::Control { socket: "control.sock".into(), state: "state.json".into() },
+            control: config::Control {
+                socket: "control.sock".into(),
+                state: "state.json".into(),
+                watch: false,
+            },
             metrics: None,
         }
     }

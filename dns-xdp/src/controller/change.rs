@@ -15,6 +15,8 @@ pub(super) struct Source {
     /// The control socket that the command line named instead of the file's.
     socket: Option<PathBuf>,
     text: String,
+    /// The text of the file when all of it was in force.
+    filed: String,
     /// As the file has them; the others are ephemeral.
     nodes: Vec<Node>,
 }
@@ -63,7 +65,8 @@ impl Source {
     pub(super) fn new(path: &Path, socket: &Path, text: String) -> Result<(Self, Config), ConfigError> {
         let filed = Config::parse(&text, path)?;
         let socket = (filed.control.socket != socket).then(|| socket.to_owned());
-        let source = Source { path: path.to_owned(), socket, nodes: filed.cluster.nodes, text };
+        let nodes = filed.cluster.nodes;
+        let source = Source { path: path.to_owned(), socket, filed: text.clone(), nodes, text };
         let config = source.parse(&source.text)?;
         Ok((source, config))
     }
@@ -79,6 +82,11 @@ impl Source {
     /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether all that this text of the file says is in force.
+    pub(super) fn is_filed(&self, text: &str) -> bool {
+        self.filed == text
     }
 
     /// Whether a node, or its place, is not in the file.
@@ -104,7 +112,8 @@ impl Source {
         if notes.is_empty() {
             notes.push("nothing has changed".to_owned());
         }
-        let source = Source { nodes: config.cluster.nodes.clone(), text: file, ..self.clone() };
+        let nodes = config.cluster.nodes.clone();
+        let source = Source { nodes, filed: file.clone(), text: file, ..self.clone() };
         Ok(Proposal { config, source, write: None, notes })
     }
 
@@ -142,6 +151,9 @@ impl Source {
             // What was done to the file is the operator's to know, more than what was done to our copy.
             let others = proposal.notes.split_off(0).into_iter().filter(|note| !edited.notes.contains(note));
             proposal.notes = edited.notes.iter().cloned().chain(others).collect();
+            if self.is_filed(file) {
+                proposal.source.filed.clone_from(&edited.text);
+            }
             proposal.write = Some(edited.text);
         }
         Ok(())
@@ -211,6 +223,27 @@ mod tests {
         let written = proposal.write.unwrap();
         assert!(written.contains("192.0.2.33") && written.contains("node4"), "{written}");
         assert!(proposal.notes[0].contains("`dns-xdp reload`"), "{:?}", proposal.notes);
+    }
+
+    #[test]
+    fn what_we_write_ourselves_is_in_force_unless_it_has_edits_that_wait() {
+        let ephemeral = source(TEXT).change(&add("node5", 15), None).unwrap().source;
+        let added = ephemeral.change(&add("node4", 14), Some(TEXT)).unwrap();
+        assert!(added.source.is_filed(added.write.as_ref().unwrap()) && !added.source.is_filed(TEXT));
+
+        let waiting = TEXT.replace("192.0.2.13", "192.0.2.33");
+        let added = source(TEXT).change(&add("node4", 14), Some(&waiting)).unwrap();
+        assert!(!added.source.is_filed(added.write.as_ref().unwrap()));
+        let reloaded = added.source.reload(&added.config, waiting.clone()).unwrap();
+        assert!(reloaded.source.is_filed(&waiting));
+    }
+
+    #[test]
+    fn watching_the_file_is_switched_without_a_restart() {
+        let watched = format!("{TEXT}[control]\nwatch = true\n");
+        let proposal = source(TEXT).reload(&config(TEXT), watched).unwrap();
+        assert!(proposal.config.control.watch);
+        assert_eq!(proposal.notes, ["[control] watch: default -> true"]);
     }
 
     #[test]

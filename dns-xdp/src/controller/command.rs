@@ -1,5 +1,6 @@
 //! The commands of the control socket. Each answers when its effect is published, or when nothing has changed.
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,10 @@ impl Daemon {
                 let attached = interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
                 json(query(&self.watch.state, decision, &zone, attached, (&name, &qtype))?)
             }
-            Command::Reload => json(self.reload()?),
+            Command::Reload => {
+                let text = self.read_file()?;
+                json(self.reload(text)?)
+            }
             Command::NodeList => json(node_entries(&self.watch.state, &self.source)),
             Command::NodeAdd { name, ipv4, ipv6, ephemeral } => {
                 self.change(&NodeChange::Add { name, ipv4, ipv6 }, ephemeral)
@@ -65,7 +69,7 @@ impl Daemon {
             interfaces: self.publication.interfaces(),
             lease_left: self.publication.lease_left(),
             up_to_date: !self.publication.pending(),
-            alarms: self.publication.alarms(),
+            alarms: self.publication.alarms().into_iter().chain(self.refused.clone()).collect(),
         };
         json(status(&self.watch.state, decision, around))
     }
@@ -86,11 +90,14 @@ impl Daemon {
         })
     }
 
-    /// All of the file or nothing.
-    pub(super) fn reload(&mut self) -> Result<Done, Refusal> {
-        let proposal = self.source.reload(self.watch.state.config(), self.read_file()?)?;
+    /// All of the file's text or nothing.
+    pub(super) fn reload(&mut self, text: String) -> Result<Done, Refusal> {
+        let proposal = self.source.reload(self.watch.state.config(), text)?;
         let intents = self.watch.state.intents().clone();
-        self.adopt(proposal, intents)
+        let done = self.adopt(proposal, intents)?;
+        self.refused = None;
+        tracing::info!("reloaded: {}", done.notes.join("; "));
+        Ok(done)
     }
 
     fn change(&mut self, change: &NodeChange, ephemeral: bool) -> Result<Value, Refusal> {
@@ -163,10 +170,14 @@ impl Daemon {
         }
     }
 
-    fn read_file(&self) -> Result<String, Refusal> {
-        let path = self.source.path();
-        let refusal = |error| format!("cannot read {}: {error}; nothing was changed", path.display());
-        std::fs::read_to_string(path).map_err(|error| Refusal::new(RefusalKind::Failed, refusal(error)))
+    pub(super) fn read_file(&self) -> Result<String, Refusal> {
+        self.readable(std::fs::read_to_string(self.source.path()))
+    }
+
+    pub(super) fn readable(&self, text: io::Result<String>) -> Result<String, Refusal> {
+        let path = self.source.path().display();
+        let refusal = |error| format!("cannot read {path}: {error}; nothing was changed");
+        text.map_err(|error| Refusal::new(RefusalKind::Failed, refusal(error)))
     }
 }
 
