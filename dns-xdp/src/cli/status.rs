@@ -7,7 +7,7 @@ use super::{Format, print, print_json};
 use crate::cluster::Admin;
 use crate::control::api::{NodeStatus, Status};
 use crate::control::{Client, Command};
-use crate::intent;
+use crate::{intent, promise};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp status --json";
 
@@ -33,10 +33,7 @@ fn screen(status: &Status) -> String {
     let verdict = if quorum.ok { "ok" } else { "not met" };
     line(format!("quorum: {} visible, {} needed: {verdict}", quorum.visible, quorum.needed));
     line(format!("lease: {}", lease(status)));
-    let detect = Duration::from_millis(status.promise.detect_ms);
-    let whole = detect + Duration::from_secs(status.promise.ttl_seconds.into());
-    let [detect, whole] = [detect, whole].map(humantime::format_duration);
-    line(format!("promise: a dead node is replaced within {detect}, in every cache within {whole}"));
+    line(format!("promise: {}", promise::in_words(&status.promise).trim_end()));
     if let Some(reason) = &status.frozen {
         line(format!("FROZEN: {reason}"));
     }
@@ -104,7 +101,8 @@ mod tests {
             "config": "/etc/dns-xdp/dns-xdp.toml", "fail_open": false, "frozen": "1 of 2 visible",
             "interfaces": [{"name": "eth0", "mode": "generic", "reason": "no driver support"}],
             "quorum": {"visible": 1, "needed": 2, "ok": false},
-            "promise": {"detect_ms": 2000, "ttl_seconds": 5},
+            "promise": {"detect_ms": 2000, "detect_by": "interval 1s + the rest", "publish_ms": 3,
+                "publish_measured": true, "ttl_seconds": 5},
             "lease": {"stale_after_ms": 30000, "left_ms": 29500},
             "alarms": ["answered by userspace only"],
             "nodes": [{"name": "node2", "ipv4": "192.0.2.12", "ipv6": "2001:db8::12", "admin": "auto",
@@ -121,7 +119,10 @@ dns-xdp 0.1.0, pid 42, up 1m 1s
 interface eth0: generic (no driver support)
 quorum: 1 visible, 2 needed: not met
 lease: 29s 500ms left of 30s
-promise: a dead node is replaced within 2s, in every cache within 7s
+promise: a dead node is in no answer after 2s 3ms, in no cache after 7s 3ms
+  found out within 2s: interval 1s + the rest
+  answers changed within 3ms: measured when they changed last
+  forgotten by caches after 5s: the TTL
 FROZEN: 1 of 2 visible
 ALARM: answered by userspace only
 

@@ -277,12 +277,25 @@ pub struct NodeStatus {
     pub cached_ms: Option<u64>,
 }
 
-/// How soon a dead node is replaced: `detect_ms` until the servers answer another address, and `ttl_seconds`
-/// more until the last cache has forgotten the old one.
+/// How soon a dead node is replaced: `detect_ms` and `publish_ms` until the servers answer another address, and
+/// `ttl_seconds` more until the last cache has forgotten the old one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promise {
-    /// The longest [`crate::cluster::Probe::time_to_detect`] of any node, in milliseconds.
+    /// The longest [`crate::cluster::HealthCheck::time_to_detect`] of any node or service, in milliseconds.
     pub detect_ms: u64,
+    /// What that is the sum of, in words.
+    #[serde(default)]
+    pub detect_by: String,
+    /// The node or service that takes so long, where they differ.
+    #[serde(default)]
+    pub slowest: Option<String>,
+    /// What publishing the answers takes, in milliseconds: as measured when they changed last, or an estimate that is
+    /// on the safe side.
+    #[serde(default)]
+    pub publish_ms: u64,
+    /// Whether `publish_ms` was measured.
+    #[serde(default)]
+    pub publish_measured: bool,
     /// TTL of every address answer.
     pub ttl_seconds: u32,
 }

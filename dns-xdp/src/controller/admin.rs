@@ -98,7 +98,7 @@ fn keeps_quorum(state: &State, index: usize) -> Result<(), Refusal> {
         return Ok(());
     };
     let up = decision.effective.iter().filter(|effective| **effective == Effective::Up).count() - 1;
-    let (witnesses, needed) = (state.visible_witnesses(), decision.quorum.needed);
+    let (witnesses, needed) = (state.view().visible_witnesses, decision.quorum.needed);
     if up + witnesses >= needed {
         return Ok(());
     }

@@ -63,6 +63,7 @@ impl Daemon {
         let around = Surroundings {
             published: &zone,
             published_at: self.publication.at,
+            publishing: self.publication.took,
             caches: (&self.publication.caches, Instant::now()),
             started: self.watch.started,
             now: Timestamp::now(),

@@ -159,18 +159,14 @@ impl State {
         };
         let cluster = &self.config.cluster;
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
-        View {
-            nodes: cluster.nodes.iter().map(node).collect(),
-            members: apart.map(|service| (service.name.clone(), self.members(service))).collect(),
-            visible_witnesses: self.visible_witnesses(),
-        }
-    }
-
-    pub(super) fn visible_witnesses(&self) -> usize {
         let witness = |(subject, standing): &(&Subject, &Standing)| {
             matches!(subject, Subject::Witness(_)) && standing.visible
         };
-        self.standings.iter().filter(witness).count()
+        View {
+            nodes: cluster.nodes.iter().map(node).collect(),
+            members: apart.map(|service| (service.name.clone(), self.members(service))).collect(),
+            visible_witnesses: self.standings.iter().filter(witness).count(),
+        }
     }
 
     fn members(&self, service: &Service) -> Vec<MemberState> {

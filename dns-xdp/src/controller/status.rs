@@ -12,9 +12,10 @@ use super::change::Source;
 use super::state::State;
 use crate::cluster::{Admin, Node};
 use crate::config::Mode;
-use crate::control::api::{InterfaceStatus, Lease, NodeEntry, NodeStatus, Promise, QuorumStatus, Status};
+use crate::control::api::{InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Status};
 use crate::datapath::Attached;
 use crate::failover::Decision;
+use crate::promise::promise;
 use crate::zone::Zone;
 
 /// What the state does not know: the daemon's side of a [`Status`].
@@ -24,6 +25,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) published: &'a Zone,
     /// When it last changed.
     pub(super) published_at: Timestamp,
+    /// How long that took.
+    pub(super) publishing: Duration,
     /// What resolvers may remember, and the time on the clock of that.
     pub(super) caches: (&'a Caches, Instant),
     /// The origin of the verdicts' times.
@@ -61,7 +64,6 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         let out = !node.addresses().any(|address| answered.contains(&address));
         out.then(|| milliseconds(caches.left(node.addresses(), at)))
     };
-    let detect = config.cluster.nodes.iter().map(|node| node.health.time_to_detect()).max();
     Status {
         zone: config.zone.apex.to_string(),
         epoch: config.epoch(),
@@ -82,10 +84,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
                 NodeStatus { effective, answers, cached_ms, since, ..node_status(state, node) }
             })
             .collect(),
-        promise: Promise {
-            detect_ms: milliseconds(detect.unwrap_or_default()),
-            ttl_seconds: config.zone.ttl_seconds,
-        },
+        promise: promise(config, around.published.names().len(), Some(around.publishing)),
         lease: Lease {
             stale_after_ms: config.xdp.stale_after.map(milliseconds),
             left_ms: around.lease_left.filter(|_| attached).map(milliseconds),
@@ -197,6 +196,7 @@ mod tests {
         let around = Surroundings {
             published: &zone,
             published_at: started,
+            publishing: Duration::from_millis(3),
             caches: (&Caches::default(), Instant::now()),
             started,
             now,
