@@ -52,8 +52,8 @@ impl Awaited {
         let mut heard = true;
         while start.elapsed() < left {
             let passed = start.elapsed();
-            bar.set_position(passed.as_millis() as u64);
             bar.set_message(format!("the caches forget `{node}` in {}", seconds(left - passed)));
+            bar.set_position(passed.as_millis() as u64);
             tokio::select! {
                 () = sleep_until(start + left.min(passed + LOOK)) => {}
                 _ = &mut interrupt => bail!(self.interrupted(left.saturating_sub(start.elapsed()))),
