@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod controller;
 pub mod datapath;
+pub mod event;
 pub mod failover;
 pub mod health;
 pub mod intent;
