@@ -10,6 +10,7 @@
 //!  clock ──────────────────────────────────┘                          status, metrics, events observe it
 //! ```
 pub mod bench;
+pub mod child;
 pub mod cli;
 pub mod cluster;
 pub mod config;
