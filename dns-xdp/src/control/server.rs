@@ -252,7 +252,7 @@ impl Desk {
         let _place = self.followers.try_acquire().map_err(|_| {
             let message =
                 format!("{FOLLOWERS} clients follow the events already; end one, or ask without waiting");
-            Refusal::new(RefusalKind::Failed, message)
+            Refusal::new(RefusalKind::Conflict, message)
         })?;
         tokio::select! {
             () = self.journal.appended(started, after) => {}
