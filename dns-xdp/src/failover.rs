@@ -239,6 +239,7 @@ mod tests {
             cluster,
             control: config::Control { socket: "control.sock".into(), state: "state.json".into() },
             metrics: None,
+            events: config::Events { on_event: Vec::new(), on_event_timeout: Duration::from_secs(10) },
         }
     }
 

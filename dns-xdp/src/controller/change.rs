@@ -147,7 +147,7 @@ impl Source {
 }
 
 /// What a reload changes, in words.
-fn differences(old: &Config, new: &Config) -> Vec<String> {
+pub(super) fn differences(old: &Config, new: &Config) -> Vec<String> {
     let mut notes = nodes(&old.cluster, &new.cluster);
     if old.cluster.services != new.cluster.services {
         notes.push("services changed".to_owned());
@@ -157,6 +157,9 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
     }
     if old.failover != new.failover {
         notes.push("[failover] changed".to_owned());
+    }
+    if old.events != new.events {
+        notes.push("[events] changed".to_owned());
     }
     if notes.is_empty() {
         notes.push("nothing has changed".to_owned());

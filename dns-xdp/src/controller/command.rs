@@ -4,8 +4,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::change::{NodeChange, Proposal};
+use super::change::{NodeChange, Proposal, differences};
 use super::daemon::Daemon;
+use super::event;
 use super::query::query;
 use super::status::{Surroundings, node_entries, status};
 use crate::cluster::Admin;
@@ -13,6 +14,7 @@ use crate::config::replace_file;
 use crate::control::api::{Done, Stats};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::datapath::Attached;
+use crate::event::Occurrence;
 use crate::failover::Decision;
 use crate::intent::{self, Intent, Intents};
 use crate::zone::Zone;
@@ -40,6 +42,7 @@ impl Daemon {
             Command::NodeRemove { name, ephemeral } => self.change(&NodeChange::Remove { name }, ephemeral),
             Command::Admin { node, admin, reason } => self.admin(&node.to_ascii_lowercase(), admin, reason),
             Command::Handover | Command::Unload => unreachable!("they end the loop"),
+            Command::Events { .. } => unreachable!("the control socket answers them from the journal"),
         }
     }
 
@@ -71,6 +74,9 @@ impl Daemon {
             ("transitions", self.watch.transitions),
             ("publications", self.publication.count),
             ("publication-failures", self.publication.failures),
+            ("events", self.events.count()),
+            ("on-event-failures", self.events.notified().failures),
+            ("on-event-overflows", self.events.notified().overflows),
         ];
         json(Stats {
             xdp: xdp.into_iter().map(owned).collect(),
@@ -83,7 +89,7 @@ impl Daemon {
     pub(super) fn reload(&mut self) -> Result<Done, Refusal> {
         let proposal = self.source.reload(self.watch.state.config(), self.read_file()?)?;
         let intents = self.watch.state.intents().clone();
-        self.adopt(proposal, intents)
+        self.adopt(proposal, intents, event::reload)
     }
 
     fn change(&mut self, change: &NodeChange, ephemeral: bool) -> Result<Value, Refusal> {
@@ -99,7 +105,7 @@ impl Daemon {
         };
         let mut intents = self.watch.state.intents().clone();
         let forgotten = forgotten && intents.remove(&name).is_some();
-        let mut done = self.adopt(proposal, intents)?;
+        let mut done = self.adopt(proposal, intents, |notes| event::node(&name, notes))?;
         if forgotten && let Err(error) = self.store(self.watch.state.intents()) {
             done.notes.push(format!("what was wanted of `{name}` is not forgotten on disk: {error}"));
         }
@@ -107,8 +113,14 @@ impl Daemon {
     }
 
     /// Publishes what is proposed, then writes the file; if either fails, everything is as it was.
-    fn adopt(&mut self, proposal: Proposal, intents: Intents) -> Result<Done, Refusal> {
+    fn adopt(
+        &mut self,
+        proposal: Proposal,
+        intents: Intents,
+        event: impl FnOnce(&[String]) -> Occurrence,
+    ) -> Result<Done, Refusal> {
         let Proposal { config, source, write, notes } = proposal;
+        let event = event(&differences(self.watch.state.config(), &config));
         let mut next = self.watch.state.clone();
         next.adopt(config);
         next.want(intents);
@@ -125,7 +137,7 @@ impl Daemon {
             return Err(self.take_back(before.as_deref(), Refusal::new(RefusalKind::Failed, message)));
         }
         self.source = source;
-        self.commit(next);
+        self.commit(next, Some(event));
         Ok(Done { notes })
     }
 
@@ -154,10 +166,14 @@ impl Daemon {
             self.store(&intents).map_err(|error| failed(anyhow::Error::msg(error)))?;
         }
         let mut next = self.watch.state.clone();
+        if intents != *next.intents() {
+            let reason = intents.get(name).and_then(|intent| intent.reason.as_deref());
+            self.events.tell(event::admin(name, admin, reason));
+        }
         next.want(intents);
         next.decide();
         let published = self.publish(next.zone());
-        self.commit(next);
+        self.commit(next, None);
         let kept = |why: &str| {
             format!("`{name}` is to be {admin}, which is kept, but not in the answers yet: {why}")
         };

@@ -3,14 +3,17 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::Source;
+use super::events::Events;
 use super::publication::Publication;
 use super::servers::Servers;
 use super::signals::{Signal, Signals};
 use super::state::State;
+use super::told::Told;
 use super::watch::Watch;
 use super::{event, service, start};
 use crate::control::api::Done;
 use crate::control::{Call, Command, Refusal, RefusalKind};
+use crate::event::Occurrence;
 use crate::responder::Responder;
 
 type Reply = oneshot::Sender<Result<Value, Refusal>>;
@@ -22,6 +25,9 @@ pub(super) struct Daemon {
     pub(super) publication: Publication,
     pub(super) source: Source,
     pub(super) responder: Responder,
+    pub(super) events: Events,
+    /// What was told last of decision and answers.
+    told: Option<Told>,
 }
 
 /// How to end.
@@ -46,8 +52,14 @@ impl Stop {
 }
 
 impl Daemon {
-    pub(super) fn new(watch: Watch, publication: Publication, source: Source, responder: Responder) -> Self {
-        Daemon { watch, publication, source, responder }
+    pub(super) fn new(
+        watch: Watch,
+        publication: Publication,
+        source: Source,
+        responder: Responder,
+        (events, told): (Events, Option<Told>),
+    ) -> Self {
+        Daemon { watch, publication, source, responder, events, told }
     }
 
     /// Runs until somebody asks for an end. Lease and watchdog are kept alive from here and nowhere else: a loop
@@ -75,8 +87,8 @@ impl Daemon {
     /// Ends in good order: the program first, for it is what others wait for or rely on.
     pub(super) async fn stop(self, stop: Stop, servers: Servers) -> anyhow::Result<()> {
         service::stopping();
-        tracing::info!("stopping: {}", stop.text());
-        let Daemon { publication, responder, watch, .. } = self;
+        self.events.tell(event::stop(stop.text()));
+        let Daemon { publication, responder, watch, events, .. } = self;
         drop(watch);
         let (done, reply) = match stop {
             Stop::Leave => (publication.leave(), None),
@@ -92,7 +104,7 @@ impl Daemon {
             reply.send(answer).ok();
         }
         servers.stop().await;
-        responder.shutdown().await;
+        tokio::join!(responder.shutdown(), events.finish());
         tracing::info!("stopped");
         done
     }
@@ -118,9 +130,8 @@ impl Daemon {
 
     fn reload_by_signal(&mut self) {
         service::reloading();
-        match self.reload() {
-            Ok(done) => tracing::info!("reloaded: {}", done.notes.join(", ")),
-            Err(refusal) => tracing::error!("nothing was reloaded: {refusal}"),
+        if let Err(refusal) = self.reload() {
+            tracing::error!("nothing was reloaded: {refusal}");
         }
         service::ready();
     }
@@ -129,21 +140,22 @@ impl Daemon {
     fn settle(&mut self) {
         let mut next = self.watch.state.clone();
         next.decide();
-        let known = self.publication.pending();
-        if let Some(zone) = next.zone()
-            && let Err(error) = self.publication.publish(zone)
-            && !known
-        {
-            tracing::error!("{error:#}; the old one is answered");
+        if let Some(zone) = next.zone() {
+            // The publication tells of its own trouble.
+            self.publication.publish(zone).ok();
         }
-        self.commit(next);
+        self.commit(next, None);
     }
 
-    /// Puts a decided state into force, once it is published or sure to be.
-    pub(super) fn commit(&mut self, next: State) {
-        if let Some(now) = next.decision() {
-            event::decision(self.watch.state.decision(), now).iter().for_each(event::Event::log);
+    /// Puts a decided state into force, once it is published or sure to be; `change`: another configuration comes
+    /// with it.
+    pub(super) fn commit(&mut self, next: State, change: Option<Occurrence>) {
+        let now = self.publication.zone().and_then(|zone| Told::new(&next, zone));
+        if let (Some(before), Some(now)) = (&self.told, &now) {
+            now.since(before, &next, change).into_iter().for_each(|what| self.events.tell(what));
         }
+        self.told = now;
+        self.events.configure(&next.config().events);
         self.watch.replace(next);
     }
 }

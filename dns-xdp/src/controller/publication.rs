@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::event;
+use super::events::Events;
 use crate::config::Xdp;
 use crate::datapath::{self, Attached, Datapath};
 use crate::responder::Published;
@@ -34,6 +35,7 @@ pub(super) struct Publication {
     pub(super) failures: u64,
     trouble: Option<String>,
     lease_trouble: Option<String>,
+    events: Events,
     /// The program answers, ours or a predecessor's.
     answering: bool,
     renewed: Instant,
@@ -41,7 +43,7 @@ pub(super) struct Publication {
 
 impl Publication {
     /// Nothing is published. A predecessor's program that still answers goes on doing so.
-    pub(super) fn new(datapath: Datapath, xdp: &Xdp) -> Self {
+    pub(super) fn new(datapath: Datapath, xdp: &Xdp, events: Events) -> Self {
         let answering = datapath.answers();
         let mut publication = Publication {
             datapath,
@@ -53,6 +55,7 @@ impl Publication {
             failures: 0,
             trouble: None,
             lease_trouble: None,
+            events,
             answering,
             renewed: Instant::now(),
         };
@@ -72,8 +75,6 @@ impl Publication {
 
     /// Publishes the first zone, attaches the program and gives it its lease.
     pub(super) fn open(&mut self, zone: Zone) -> anyhow::Result<()> {
-        let names = zone.names().len();
-        let epoch = zone.epoch();
         self.publish(zone)?;
         self.datapath.attach()?;
         self.answering = true;
@@ -82,7 +83,6 @@ impl Publication {
         for (interface, attached) in self.datapath.interfaces() {
             log_mode(&interface, attached);
         }
-        tracing::info!("{names} names are answered, epoch {epoch}");
         Ok(())
     }
 
@@ -91,24 +91,32 @@ impl Publication {
     pub(super) fn publish(&mut self, zone: Zone) -> anyhow::Result<()> {
         let before = self.zone();
         if before.as_deref() == Some(&zone) {
-            self.trouble = None;
+            self.untroubled();
             return Ok(());
         }
         let zone = Arc::new(zone);
-        if let Err(error) =
-            self.replace(before.clone(), &zone).context("cannot publish the zone to the kernel")
-        {
+        if let Err(error) = self.replace(before, &zone).context("cannot publish the zone to the kernel") {
             self.failures += 1;
-            self.trouble = Some(format!("the answers are not up to date: {error:#}"));
+            self.troubled(&error);
             return Err(error);
         }
-        if let Some(before) = before {
-            event::answers(&before, &zone).iter().for_each(event::Event::log);
-        }
-        self.trouble = None;
+        self.untroubled();
         self.at = Timestamp::now();
         self.count += 1;
         Ok(())
+    }
+
+    fn troubled(&mut self, error: &anyhow::Error) {
+        let trouble = format!("the answers are not up to date: {error:#}");
+        if self.trouble.replace(trouble).is_none() {
+            self.events.tell(event::unpublished(&format!("{error:#}; the old zone is answered")));
+        }
+    }
+
+    fn untroubled(&mut self) {
+        if self.trouble.take().is_some() {
+            self.events.tell(event::published());
+        }
     }
 
     /// The responder turns to the new zone when all that is left in the kernel is to replace one pointer: that takes

@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
+use super::events::Events;
 use super::publication::Publication;
+use super::service;
 use super::signals::{Signal, Signals};
+use super::told::Told;
 use super::watch::Watch;
-use super::{event, service};
 use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
 use crate::datapath;
@@ -90,14 +92,22 @@ pub(super) async fn first_round(
     None
 }
 
-/// Decides for the first time, and answers by it.
-pub(super) fn go_live(watch: &mut Watch, publication: &mut Publication) -> anyhow::Result<()> {
+/// Decides for the first time, answers by it, and tells what this is.
+pub(super) fn go_live(
+    watch: &mut Watch,
+    publication: &mut Publication,
+    events: &Events,
+    server: &str,
+) -> anyhow::Result<Option<Told>> {
     watch.state.decide();
-    if let (Some(decision), Some(zone)) = (watch.state.decision(), watch.state.zone()) {
-        event::decision(None, decision).iter().for_each(event::Event::log);
+    if let Some(zone) = watch.state.zone() {
         publication.open(zone)?;
     }
-    Ok(())
+    let told = publication.zone().and_then(|zone| Told::new(&watch.state, zone));
+    if let Some(told) = &told {
+        told.at_the_start(&watch.state, server).into_iter().for_each(|what| events.tell(what));
+    }
+    Ok(told)
 }
 
 #[cfg(test)]
@@ -122,7 +132,8 @@ mod tests {
 
         let (calls, mut inbox) = tokio::sync::mpsc::channel::<crate::control::Call>(1);
         let stop = tokio_util::sync::CancellationToken::new();
-        let serving = tokio::spawn(running.serve(calls, stop.clone()));
+        let journal = std::sync::Arc::new(crate::event::Journal::new(jiff::Timestamp::UNIX_EPOCH));
+        let serving = tokio::spawn(running.serve(calls, journal, stop.clone()));
         let gives_way = tokio::spawn(async move {
             let call = inbox.recv().await.unwrap();
             assert_eq!(call.command, Command::Handover);
