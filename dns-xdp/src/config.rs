@@ -47,6 +47,8 @@ pub struct Config {
     pub control: Control,
     /// Where the Prometheus listener is bound; `None` when it is off.
     pub metrics: Option<SocketAddr>,
+    /// Who is told of events.
+    pub events: Events,
 }
 
 impl Config {
@@ -213,6 +215,15 @@ pub enum AllDown {
     LastGood,
     /// REFUSED, so that resolvers ask elsewhere.
     Refused,
+}
+
+/// `[events]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// A program by its absolute path, and its arguments: run for each event. Empty: none is.
+    pub on_event: Vec<String>,
+    /// What takes longer is killed.
+    pub on_event_timeout: Duration,
 }
 
 /// `[control]`

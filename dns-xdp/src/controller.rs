@@ -11,7 +11,9 @@ mod change;
 mod command;
 mod daemon;
 mod event;
+mod events;
 mod file;
+mod notify;
 pub(crate) mod privileges;
 mod publication;
 mod query;
@@ -23,6 +25,7 @@ mod simulation;
 mod start;
 mod state;
 mod status;
+mod told;
 mod watch;
 
 use anyhow::Context as _;
@@ -30,6 +33,7 @@ use tokio::sync::mpsc;
 
 use self::change::Source;
 use self::daemon::Daemon;
+use self::events::Events;
 use self::publication::Publication;
 use self::servers::Servers;
 use self::signals::Signals;
@@ -57,7 +61,8 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&config.path)
         .with_context(|| format!("cannot read {}: name another file with --config", config.path.display()))?;
     let (source, config) = Source::new(&config.path, &config.control.socket, text)?;
-    let intents = start::intents(&config.control.state)?;
+    let events = Events::new(&config.events);
+    let intents = start::intents(&config.control.state, &events)?;
     let addresses = served_addresses(&config.listen)?;
     let sockets = responder::bind(&addresses, config.listen.port)?;
     let datapath = Datapath::load(&config, &addresses)?;
@@ -66,18 +71,21 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
     tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
-    let mut publication = Publication::new(datapath, &config.xdp);
-    let mut watch = Watch::new(State::new(config, intents));
+    let mut publication = Publication::new(datapath, &config.xdp, events.clone());
+    let mut watch = Watch::new(State::new(config, intents), events.clone());
     let (calls, inbox) = mpsc::channel(CALLS);
-    let servers = Servers::start(control, metrics, calls);
+    let servers = Servers::start(control, metrics, calls, events.journal());
     if let Some(signal) = start::first_round(&mut watch, &mut publication, &mut signals).await {
         tracing::info!("stopped by {signal:?} before the first round of probes was over");
         return publication.abandon();
     }
-    if let Err(error) = start::go_live(&mut watch, &mut publication) {
-        publication.abandon()?;
-        return Err(error);
-    }
+    let told = match start::go_live(&mut watch, &mut publication, &events, &identity) {
+        Ok(told) => told,
+        Err(error) => {
+            publication.abandon()?;
+            return Err(error);
+        }
+    };
     let responder = Responder::start(sockets, publication.subscribe(), &identity);
     let responder = match responder.context("cannot serve the sockets of [listen]") {
         Ok(responder) => responder,
@@ -87,7 +95,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
         }
     };
     service::ready();
-    let mut daemon = Daemon::new(watch, publication, source, responder);
+    let mut daemon = Daemon::new(watch, publication, source, responder, (events, told));
     let stop = daemon.serve(inbox, &mut signals).await;
     tokio::select! {
         stopped = daemon.stop(stop, servers) => stopped,

@@ -243,6 +243,7 @@ mod tests {
                 watch: false,
             },
             metrics: None,
+            events: config::Events { on_event: Vec::new(), on_event_timeout: Duration::from_secs(10) },
         }
     }
 

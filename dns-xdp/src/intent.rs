@@ -5,6 +5,7 @@ mod file;
 mod wish;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,16 @@ impl Intent {
     /// Whether its time is over.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| until <= now)
+    }
+}
+
+impl fmt::Display for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Intent { admin, reason, by, until, .. } = self;
+        let circumstances = in_words(None, by.as_deref(), *until);
+        let space = if circumstances.is_empty() { "" } else { " " };
+        write!(f, "{admin}{space}{circumstances}")?;
+        reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
     }
 }
 
@@ -152,6 +163,14 @@ mod tests {
         assert_eq!(in_words(reason, None, None), "new disk");
         assert_eq!(in_words(None, by, None), "by alice");
         assert_eq!(in_words(reason, by, until), "by alice until 1970-01-01T00:00:00Z: new disk");
+        let bare = Intent::new(Admin::Drain, second(0));
+        assert_eq!(bare.to_string(), "drain");
+        let said = Intent { reason: reason.map(str::to_owned), ..bare };
+        assert_eq!(said.to_string(), "drain: new disk");
+        assert_eq!(
+            Intent { by: by.map(str::to_owned), until, ..said }.to_string(),
+            "drain by alice until 1970-01-01T00:00:00Z: new disk"
+        );
     }
 
     #[test]

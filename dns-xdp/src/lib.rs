@@ -10,12 +10,14 @@
 //!  clock ──────────────────────────────────┘                          status, metrics, events observe it
 //! ```
 pub mod bench;
+pub mod child;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod controller;
 pub mod datapath;
+pub mod event;
 pub mod failover;
 pub mod health;
 pub mod intent;

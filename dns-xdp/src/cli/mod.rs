@@ -2,6 +2,7 @@
 mod bench;
 mod check;
 mod columns;
+mod events;
 mod node;
 mod query;
 mod reload;
@@ -55,6 +56,9 @@ enum Verb {
     /// Show what would be answered, by which path, and why
     #[command(after_help = query::EXAMPLE)]
     Query(query::Query),
+    /// Show what has happened, or follow what happens
+    #[command(after_help = events::EXAMPLE)]
+    Events(events::Events),
     /// Show every counter
     #[command(after_help = stats::EXAMPLE)]
     Stats(Format),
@@ -93,6 +97,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Status(format) => briefly(status::status(&client(), &format)),
         Verb::Node(node) => briefly(node.run(&client())),
         Verb::Query(query) => briefly(query.run(&client())),
+        Verb::Events(events) => briefly(events.run(&client())),
         Verb::Stats(format) => briefly(stats::stats(&client(), &format)),
     }
 }
@@ -135,11 +140,15 @@ async fn change(client: &Client, command: &Command) -> anyhow::Result<Done> {
 
 /// Data goes to stdout; a reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
+    print_if_read(text).map(drop)
+}
+
+/// As [`print`]. `false`: the reader is gone.
+fn print_if_read(text: &str) -> anyhow::Result<bool> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to stdout")
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to stdout"),
     }
 }
 
@@ -165,7 +174,7 @@ mod tests {
         };
         let mut all = verbs(&command);
         all.extend(all.clone().iter().flat_map(verbs));
-        assert_eq!(all.len(), 9 + 8);
+        assert_eq!(all.len(), 10 + 8);
         for verb in all {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Example: dns-xdp "), "{}", verb.get_name());
@@ -189,6 +198,9 @@ mod tests {
             "node drain node1 --reason upgrade --for 45m --force --wait",
             "query node1",
             "query node1 aaaa --json",
+            "events --follow --json",
+            "events --since 57",
+            "events --since 10m",
             "stats --json",
             "bench --config f --json --seconds 10",
             "unload",
@@ -219,6 +231,7 @@ mod tests {
             "node down n --force",
             "node remove n --force",
             "node list --wait",
+            "events --since yesterday",
             "halt",
         ] {
             let words = std::iter::once("dns-xdp").chain(line.split_whitespace());

@@ -10,8 +10,8 @@ use super::kind::{Surroundings, kind, target};
 use super::problem::{At, ConfigError, Problems, values};
 use super::section::Section;
 use super::{
-    AllDown, Config, Control, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check, resolve,
-    value,
+    AllDown, Config, Control, Events, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check,
+    resolve, value,
 };
 use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
 
@@ -47,6 +47,8 @@ pub const DEFAULT_SOCKET: &str = "/run/dns-xdp/control.sock";
 /// A configuration below the first directory keeps its state in the second.
 const CONFIG_DIRECTORY: &str = "/etc/dns-xdp";
 const STATE_DIRECTORY: &str = "/var/lib/dns-xdp";
+/// `[events]`
+const ON_EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `[metrics] listen`
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9153);
 
@@ -121,6 +123,7 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     let services = services.filter_map(|section| service(section, &usual)).collect();
     let control = control(file.section("control", "[control]"), path);
     let metrics = metrics(file.section("metrics", "[metrics]"));
+    let events = events(file.section("events", "[events]"));
     file.close();
 
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
@@ -132,7 +135,17 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
         all_down,
     };
     let cluster = check::into_cluster(spec);
-    Some(Config { path: path.to_owned(), zone: zone?, listen, xdp, failover, cluster, control, metrics })
+    Some(Config {
+        path: path.to_owned(),
+        zone: zone?,
+        listen,
+        xdp,
+        failover,
+        cluster,
+        control,
+        metrics,
+        events,
+    })
 }
 
 fn zone(mut section: Section<'_>) -> Option<ZoneConfig> {
@@ -349,4 +362,19 @@ fn metrics(mut section: Section<'_>) -> Option<SocketAddr> {
     let listen = section.value("listen", value::listener).unwrap_or(Some(METRICS));
     section.close();
     listen
+}
+
+fn events(mut section: Section<'_>) -> Events {
+    let on_event = section.list("on-event", value::word);
+    if let Some(program) = on_event.first()
+        && let Err(problem) = value::program(&program.value)
+    {
+        section.problem(program.at, format!("`on-event` {problem}"));
+    }
+    let events = Events {
+        on_event: values(&on_event),
+        on_event_timeout: section.value("on-event-timeout", value::period).unwrap_or(ON_EVENT_TIMEOUT),
+    };
+    section.close();
+    events
 }

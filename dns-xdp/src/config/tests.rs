@@ -451,3 +451,36 @@ fn a_quorum_that_one_silent_death_breaks_is_warned_of() {
     assert!(warned(&format!("{MINIMAL}[failover]\nquorum = 1\n")).is_empty());
     assert!(warned(CONTRACT).len() == 1);
 }
+
+#[test]
+fn an_on_event_command_is_a_program_that_can_be_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("notify").display().to_string();
+    std::fs::write(&file, "#!/bin/sh\n").unwrap();
+    let text = |program: &str| format!("{MINIMAL}[events]\non-event = [\n  \"{program}\",\n  \"-v\",\n]\n");
+    let cases = [
+        ("notify", "f:13: `on-event` begins with `notify`; write the program's whole path, from /"),
+        (
+            "/nonexistent/notify",
+            "f:13: `on-event` names /nonexistent/notify, which cannot be run: No such file",
+        ),
+        (&*file, "which is no program; try chmod +x "),
+        ("/usr", "f:13: `on-event` names /usr, which is no program"),
+        ("", "f:13: `on-event` begins with ``"),
+    ];
+    for (program, expected) in cases {
+        let refusal = refusal(&text(program));
+        assert!(refusal.contains(expected), "{program}: {refusal}");
+    }
+    let config = parse(&text("/bin/sh"));
+    assert_eq!(config.events.on_event, ["/bin/sh", "-v"]);
+    assert_eq!(config.events.on_event_timeout, Duration::from_secs(10));
+    assert!(
+        refusal(&format!("{MINIMAL}[events]\non-event-timeout = \"0s\"\n"))
+            .contains("f:12: `on-event-timeout` is zero")
+    );
+    let none = parse(MINIMAL);
+    assert!(none.events.on_event.is_empty());
+    assert_eq!(config.epoch(), none.epoch());
+    assert!(config.needs_restart(&none).is_empty());
+}

@@ -3,10 +3,11 @@
 //! The errors continue a sentence that begins with the key.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
+use nix::unistd::{AccessFlags, access};
 use toml::de::DeValue;
 
 use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
@@ -238,6 +239,28 @@ pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
         return Err(format!("is `{text}`; write the whole path, from /"));
     }
     Ok(path)
+}
+
+/// One word of a command line.
+pub(super) fn word(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value, "a word in quotation marks")?;
+    if text.contains('\0') {
+        return Err("has a NUL in it, which no program takes; remove it".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A program that can be run as it is: whether it can is looked up here and now.
+pub(super) fn program(text: &str) -> Read<()> {
+    let path = Path::new(text);
+    if !path.is_absolute() {
+        return Err(format!("begins with `{text}`; write the program's whole path, from /"));
+    }
+    let file = path.metadata().map_err(|error| format!("names {text}, which cannot be run: {error}"))?;
+    if !file.is_file() || access(path, AccessFlags::X_OK).is_err() {
+        return Err(format!("names {text}, which is no program; try chmod +x {text}"));
+    }
+    Ok(())
 }
 
 pub(super) fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {

@@ -86,6 +86,21 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
+    /// Answers [`Page`](crate::event::Page): the events after a number.
+    Events {
+        /// `None`: from the oldest that is kept.
+        #[serde(default)]
+        after: u64,
+        /// The daemon's start in whose numbers `after` is; that of another daemon counts as 0.
+        #[serde(default)]
+        started: Option<Timestamp>,
+        /// At most so many events; the server has a limit of its own.
+        #[serde(default)]
+        limit: Option<usize>,
+        /// Wait so long for an event if there is none yet; the server has a limit of its own.
+        #[serde(default)]
+        wait_ms: u64,
+    },
     /// Gives way to a new daemon: everything stays pinned and answering.
     Handover,
     /// Detaches, unpins and ends.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,18 +15,24 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::IncomingStream;
+use jiff::Timestamp;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 use serde_json::Value;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::COMMAND_PATH;
 use super::api::{Call, Command, Refusal, RefusalKind};
+use crate::event::{EVENTS, Journal, Page};
 
 /// The longest command is a name with two addresses and a reason.
 const LONGEST_REQUEST: usize = 16 * 1024;
+/// Clients that wait for events at a time.
+const FOLLOWERS: usize = 32;
+/// How long one may wait, less than the patience of any client.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// What a client has to read its answer once the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -92,12 +99,16 @@ impl Server {
     }
 
     /// Serves until `stop` is cancelled and the answers under way are given. Dropping it removes the socket.
-    pub async fn serve(self, calls: mpsc::Sender<Call>, stop: CancellationToken) {
+    ///
+    /// Commands go to the controller; events are read from the journal without it.
+    pub async fn serve(self, calls: mpsc::Sender<Call>, journal: Arc<Journal>, stop: CancellationToken) {
         let Server { listener, file } = self;
+        let desk =
+            Desk { calls, journal, followers: Arc::new(Semaphore::new(FOLLOWERS)), stop: stop.clone() };
         let router = Router::new()
             .route(COMMAND_PATH, post(command))
             .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
-            .with_state(calls)
+            .with_state(desk)
             .into_make_service_with_connect_info::<Peer>();
         let stopping = stop.clone();
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
@@ -195,16 +206,21 @@ impl Peer {
     }
 }
 
-async fn command(
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    State(calls): State<mpsc::Sender<Call>>,
-    body: Bytes,
-) -> Response {
+/// Where requests go.
+#[derive(Debug, Clone)]
+struct Desk {
+    calls: mpsc::Sender<Call>,
+    journal: Arc<Journal>,
+    followers: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+async fn command(ConnectInfo(peer): ConnectInfo<Peer>, State(desk): State<Desk>, body: Bytes) -> Response {
     if !peer.admitted(nix::unistd::geteuid()) {
         let message = "only root and the daemon's own user may command it";
         return json(StatusCode::FORBIDDEN, &Refusal::new(RefusalKind::Failed, message));
     }
-    match ask(&calls, &body).await {
+    match desk.ask(&body).await {
         Ok(value) => json(StatusCode::OK, &value),
         Err(refusal) => {
             let status = StatusCode::from_u16(refusal.kind.http_status());
@@ -213,13 +229,42 @@ async fn command(
     }
 }
 
-async fn ask(calls: &mpsc::Sender<Call>, body: &[u8]) -> Result<Value, Refusal> {
-    let command: Command = serde_json::from_slice(body)
-        .map_err(|error| Refusal::new(RefusalKind::Invalid, format!("this is not a command: {error}")))?;
-    let stopping = || Refusal::new(RefusalKind::Failed, "the daemon is stopping; ask again when it runs");
-    let (reply, answer) = oneshot::channel();
-    calls.send(Call { command, reply }).await.map_err(|_| stopping())?;
-    answer.await.map_err(|_| stopping())?
+impl Desk {
+    async fn ask(&self, body: &[u8]) -> Result<Value, Refusal> {
+        let command: Command = serde_json::from_slice(body)
+            .map_err(|error| Refusal::new(RefusalKind::Invalid, format!("this is not a command: {error}")))?;
+        if let Command::Events { after, started, limit, wait_ms } = command {
+            self.wait(started, after, Duration::from_millis(wait_ms)).await?;
+            let limit = limit.unwrap_or(EVENTS).min(EVENTS);
+            return page(&self.journal.page(started, after, limit));
+        }
+        let stopping = || Refusal::new(RefusalKind::Failed, "the daemon is stopping; ask again when it runs");
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call { command, reply }).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// Until there is an event to read, the time is over, or the daemon stops.
+    async fn wait(&self, started: Option<Timestamp>, after: u64, limit: Duration) -> Result<(), Refusal> {
+        if limit.is_zero() {
+            return Ok(());
+        }
+        let _place = self.followers.try_acquire().map_err(|_| {
+            let message =
+                format!("{FOLLOWERS} clients follow the events already; end one, or ask without waiting");
+            Refusal::new(RefusalKind::Conflict, message)
+        })?;
+        tokio::select! {
+            () = self.journal.appended(started, after) => {}
+            () = tokio::time::sleep(limit.min(LONGEST_WAIT)) => {}
+            () = self.stop.cancelled() => {}
+        }
+        Ok(())
+    }
+}
+
+fn page(page: &Page) -> Result<Value, Refusal> {
+    serde_json::to_value(page).map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))
 }
 
 fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {

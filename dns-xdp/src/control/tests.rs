@@ -1,8 +1,10 @@
 //! Server and client over a socket of their own.
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,12 +14,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{BindError, Call, CallError, Client, Command, Refusal, RefusalKind, Server, remove_stale};
+use crate::event::{EVENTS, Journal, Kind, Occurrence, Page};
 
 /// A daemon that knows its status, forgets reloads, and knows no node.
 struct Daemon {
     directory: TempDir,
     socket: PathBuf,
     stop: CancellationToken,
+    journal: Arc<Journal>,
     serving: JoinHandle<()>,
 }
 
@@ -28,9 +32,10 @@ impl Daemon {
         let (calls, controller) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let server = Server::bind(&socket).unwrap();
-        let serving = tokio::spawn(server.serve(calls, stop.clone()));
+        let journal = Arc::new(Journal::new(Timestamp::UNIX_EPOCH));
+        let serving = tokio::spawn(server.serve(calls, Arc::clone(&journal), stop.clone()));
         tokio::spawn(answer(controller));
-        Daemon { directory, socket, stop, serving }
+        Daemon { directory, socket, stop, journal, serving }
     }
 
     fn client(&self) -> Client {
@@ -77,6 +82,90 @@ async fn a_command_reaches_the_controller_and_its_answer_the_client() {
     let daemon = Daemon::start();
     let answer: Value = daemon.client().ask(&Command::Status).await.unwrap();
     assert_eq!(answer, json!({"zone": "example.com."}));
+    daemon.stop().await;
+}
+
+fn events(started: Option<Timestamp>, after: u64, wait_ms: u64) -> Command {
+    Command::Events { after, started, limit: None, wait_ms }
+}
+
+fn happen(daemon: &Daemon) {
+    daemon.journal.append(Timestamp::UNIX_EPOCH, Occurrence::new(Kind::Down).about("node2"));
+}
+
+#[tokio::test]
+async fn events_are_read_from_a_number_on_and_awaited() {
+    let daemon = Daemon::start();
+    happen(&daemon);
+    happen(&daemon);
+    let page: Page = daemon.client().ask(&events(None, 1, 0)).await.unwrap();
+    assert_eq!((page.events.len(), page.events[0].seq, page.newest), (1, 2, 2));
+    let client = daemon.client();
+    let waiting = tokio::spawn(async move { client.ask::<Page>(&events(None, 2, 10_000)).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished());
+    happen(&daemon);
+    let page = waiting.await.unwrap().unwrap();
+    assert_eq!(page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [3]);
+    let empty: Page = daemon.client().ask(&events(None, 3, 20)).await.unwrap();
+    assert!(empty.events.is_empty() && empty.newest == 3);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_follower_of_the_daemon_before_gets_this_ones_first_events_at_once() {
+    let daemon = Daemon::start();
+    happen(&daemon);
+    let before = Timestamp::from_second(1).unwrap();
+    let page: Page = daemon.client().ask(&events(Some(before), 57, 10_000)).await.unwrap();
+    assert_eq!((page.started, page.events[0].seq), (Timestamp::UNIX_EPOCH, 1));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn followers_are_bounded_and_let_go_when_the_daemon_stops() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let follow = || {
+        let client = client.clone();
+        tokio::spawn(async move { client.ask::<Page>(&events(None, 0, 10_000)).await })
+    };
+    let following: Vec<_> = (0..40).map(|_| follow()).collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Who does not wait is served all the same, and so are commands.
+    client.ask::<Page>(&events(None, 0, 0)).await.unwrap();
+    client.call(&Command::Status).await.unwrap();
+    let start = std::time::Instant::now();
+    daemon.stop().await;
+    let mut served = 0;
+    for follower in following {
+        match follower.await.unwrap() {
+            Ok(page) => served += usize::from(page.events.is_empty()),
+            Err(error) => assert!(error.to_string().starts_with("32 clients follow"), "{error}"),
+        }
+    }
+    assert_eq!(served, 32);
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_answer_holds_nobody_up() {
+    let daemon = Daemon::start();
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+        stream.write_all(&post(r#"{"verb":"events","wait_ms":10000}"#)).await.unwrap();
+        silent.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let reason = "x".repeat(500);
+    let start = std::time::Instant::now();
+    for _ in 0..EVENTS * 2 {
+        daemon.journal.append(Timestamp::UNIX_EPOCH, Occurrence::new(Kind::Down).because(&reason));
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    let page: Page = daemon.client().ask(&events(None, 0, 0)).await.unwrap();
+    assert_eq!((page.events.len(), page.lost), (EVENTS, EVENTS as u64));
     daemon.stop().await;
 }
 

@@ -22,13 +22,13 @@ impl Daemon {
         let intents = intent::want(self.watch.state.intents(), name, wish, Timestamp::now());
         if intents != *self.watch.state.intents() {
             self.store(&intents).map_err(|error| failed(anyhow::Error::msg(error)))?;
-            event::wanted(name, &intents[name]).log();
+            self.events.tell(event::admin(name, &intents[name]));
         }
         let mut next = self.watch.state.clone();
         next.want(intents);
         next.decide();
         let published = self.publish(next.zone());
-        self.commit(next);
+        self.commit(next, None);
         let kept = |why: &str| {
             format!("`{name}` is to be {admin}, which is kept, but not in the answers yet: {why}")
         };
@@ -59,7 +59,7 @@ impl Daemon {
         let Some((left, over)) = intent::expire(self.watch.state.intents(), Timestamp::now()) else {
             return;
         };
-        event::expired(&over).iter().for_each(event::Event::log);
+        over.iter().for_each(|(node, intent)| self.events.tell(event::expired(node, intent)));
         // What is still in the file ends again at the next start.
         if let Err(error) = self.store(&left) {
             tracing::error!("{error}");

@@ -108,13 +108,16 @@ impl Source {
             );
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let mut notes = differences(&self.text, &file);
-        if notes.is_empty() {
-            notes.push("nothing has changed".to_owned());
-        }
         let nodes = config.cluster.nodes.clone();
         let source = Source { nodes, filed: file.clone(), text: file, ..self.clone() };
+        let notes = self.differences(&source);
         Ok(Proposal { config, source, write: None, notes })
+    }
+
+    /// What another source makes different, a line for each key.
+    pub(super) fn differences(&self, next: &Source) -> Vec<String> {
+        let differences = differences(&self.text, &next.text);
+        if differences.is_empty() { vec!["nothing has changed".to_owned()] } else { differences }
     }
 
     /// A change to a node, in force and, if its text is given, in the file.

@@ -11,12 +11,14 @@ use tokio::time::Instant;
 
 use super::change::{NodeChange, Proposal};
 use super::daemon::Daemon;
+use super::event;
 use super::query::query;
 use super::status::{Surroundings, milliseconds, node_entries, status};
 use crate::config::replace_file;
 use crate::control::api::{Done, Stats};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::datapath::Attached;
+use crate::event::Occurrence;
 use crate::failover::Decision;
 use crate::intent::{Intents, Wish};
 use crate::zone::Zone;
@@ -50,6 +52,7 @@ impl Daemon {
                 json(self.admin(&node.to_ascii_lowercase(), wish, force)?)
             }
             Command::Handover | Command::Unload => unreachable!("they end the loop"),
+            Command::Events { .. } => unreachable!("the control socket answers them from the journal"),
         }
     }
 
@@ -83,6 +86,9 @@ impl Daemon {
             ("transitions", self.watch.transitions),
             ("publications", self.publication.count),
             ("publication-failures", self.publication.failures),
+            ("events", self.events.count()),
+            ("on-event-failures", self.events.notified().failures),
+            ("on-event-overflows", self.events.notified().overflows),
         ];
         json(Stats {
             xdp: xdp.into_iter().map(owned).collect(),
@@ -95,9 +101,8 @@ impl Daemon {
     pub(super) fn reload(&mut self, text: String) -> Result<Done, Refusal> {
         let proposal = self.source.reload(self.watch.state.config(), text)?;
         let intents = self.watch.state.intents().clone();
-        let done = self.adopt(proposal, intents)?;
+        let done = self.adopt(proposal, intents, event::reload)?;
         self.refused = None;
-        tracing::info!("reloaded: {}", done.notes.join("; "));
         Ok(done)
     }
 
@@ -115,7 +120,7 @@ impl Daemon {
         let before: BTreeSet<IpAddr> = self.addresses(&name).collect();
         let mut intents = self.watch.state.intents().clone();
         let forgotten = forgotten && intents.remove(&name).is_some();
-        let mut done = self.adopt(proposal, intents)?;
+        let mut done = self.adopt(proposal, intents, |notes| event::node(&name, notes))?;
         if forgotten && let Err(error) = self.store(self.watch.state.intents()) {
             done.notes.push(format!("what was wanted of `{name}` is not forgotten on disk: {error}"));
         }
@@ -134,8 +139,14 @@ impl Daemon {
     }
 
     /// Publishes what is proposed, then writes the file; if either fails, everything is as it was.
-    fn adopt(&mut self, proposal: Proposal, intents: Intents) -> Result<Done, Refusal> {
+    fn adopt(
+        &mut self,
+        proposal: Proposal,
+        intents: Intents,
+        event: impl FnOnce(&[String]) -> Occurrence,
+    ) -> Result<Done, Refusal> {
         let Proposal { config, source, write, notes } = proposal;
+        let event = event(&self.source.differences(&source));
         let mut next = self.watch.state.clone();
         next.adopt(config);
         next.want(intents);
@@ -152,7 +163,7 @@ impl Daemon {
             return Err(self.take_back(before.as_deref(), Refusal::new(RefusalKind::Failed, message)));
         }
         self.source = source;
-        self.commit(next);
+        self.commit(next, Some(event));
         Ok(Done { notes, cached_ms: None })
     }
 

@@ -5,15 +5,18 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::Source;
+use super::events::Events;
 use super::file::FileWatch;
 use super::publication::Publication;
 use super::servers::Servers;
 use super::signals::{Signal, Signals};
 use super::state::State;
+use super::told::Told;
 use super::watch::Watch;
 use super::{event, service, start};
 use crate::control::api::Done;
 use crate::control::{Call, Command, Refusal, RefusalKind};
+use crate::event::Occurrence;
 use crate::responder::Responder;
 
 type Reply = oneshot::Sender<Result<Value, Refusal>>;
@@ -25,6 +28,9 @@ pub(super) struct Daemon {
     pub(super) publication: Publication,
     pub(super) source: Source,
     pub(super) responder: Responder,
+    pub(super) events: Events,
+    /// What was told last of decision and answers.
+    told: Option<Told>,
     /// Why the last reload that nobody waited for was refused.
     pub(super) refused: Option<String>,
     file: Option<FileWatch>,
@@ -52,8 +58,15 @@ impl Stop {
 }
 
 impl Daemon {
-    pub(super) fn new(watch: Watch, publication: Publication, source: Source, responder: Responder) -> Self {
-        let mut daemon = Daemon { watch, publication, source, responder, refused: None, file: None };
+    pub(super) fn new(
+        watch: Watch,
+        publication: Publication,
+        source: Source,
+        responder: Responder,
+        (events, told): (Events, Option<Told>),
+    ) -> Self {
+        let (refused, file) = (None, None);
+        let mut daemon = Daemon { watch, publication, source, responder, events, told, refused, file };
         daemon.watch_file();
         daemon
     }
@@ -84,8 +97,8 @@ impl Daemon {
     /// Ends in good order: the program first, for it is what others wait for or rely on.
     pub(super) async fn stop(self, stop: Stop, servers: Servers) -> anyhow::Result<()> {
         service::stopping();
-        tracing::info!("stopping: {}", stop.text());
-        let Daemon { publication, responder, watch, .. } = self;
+        self.events.tell(event::stop(stop.text()));
+        let Daemon { publication, responder, watch, events, .. } = self;
         drop(watch);
         let (done, reply) = match stop {
             Stop::Leave => (publication.leave(), None),
@@ -101,7 +114,7 @@ impl Daemon {
             reply.send(answer).ok();
         }
         servers.stop().await;
-        responder.shutdown().await;
+        tokio::join!(responder.shutdown(), events.finish());
         tracing::info!("stopped");
         done
     }
@@ -165,21 +178,22 @@ impl Daemon {
     /// As [`Daemon::settle`], from a state that has changed.
     pub(super) fn settle_on(&mut self, mut next: State) {
         next.decide();
-        let known = self.publication.pending();
-        if let Some(zone) = next.zone()
-            && let Err(error) = self.publication.publish(zone)
-            && !known
-        {
-            tracing::error!("{error:#}; the old one is answered");
+        if let Some(zone) = next.zone() {
+            // The publication tells of its own trouble.
+            self.publication.publish(zone).ok();
         }
-        self.commit(next);
+        self.commit(next, None);
     }
 
-    /// Puts a decided state into force, once it is published or sure to be.
-    pub(super) fn commit(&mut self, next: State) {
-        if let Some(now) = next.decision() {
-            event::decision(self.watch.state.decision(), now).iter().for_each(event::Event::log);
+    /// Puts a decided state into force, once it is published or sure to be; `change`: another configuration comes
+    /// with it.
+    pub(super) fn commit(&mut self, next: State, change: Option<Occurrence>) {
+        let now = self.publication.zone().and_then(|zone| Told::new(&next, zone));
+        if let (Some(before), Some(now)) = (&self.told, &now) {
+            now.since(before, &next, change).into_iter().for_each(|what| self.events.tell(what));
         }
+        self.told = now;
+        self.events.configure(&next.config().events);
         self.watch.replace(next);
         self.watch_file();
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::caches::Caches;
 use super::event;
+use super::events::Events;
 use crate::config::Xdp;
 use crate::datapath::{self, Attached, Datapath};
 use crate::responder::Published;
@@ -39,6 +40,7 @@ pub(super) struct Publication {
     pub(super) failures: u64,
     trouble: Option<String>,
     lease_trouble: Option<String>,
+    events: Events,
     /// The program answers, ours or a predecessor's.
     answering: bool,
     renewed: Instant,
@@ -46,7 +48,7 @@ pub(super) struct Publication {
 
 impl Publication {
     /// Nothing is published. A predecessor's program that still answers goes on doing so.
-    pub(super) fn new(datapath: Datapath, xdp: &Xdp) -> Self {
+    pub(super) fn new(datapath: Datapath, xdp: &Xdp, events: Events) -> Self {
         let answering = datapath.answers();
         let mut publication = Publication {
             datapath,
@@ -60,6 +62,7 @@ impl Publication {
             failures: 0,
             trouble: None,
             lease_trouble: None,
+            events,
             answering,
             renewed: Instant::now(),
         };
@@ -80,8 +83,6 @@ impl Publication {
     /// Publishes the first zone, attaches the program and gives it its lease. `past`: what a predecessor may have
     /// answered up to now.
     pub(super) fn open(&mut self, zone: Zone, past: &Zone) -> anyhow::Result<()> {
-        let names = zone.names().len();
-        let epoch = zone.epoch();
         self.caches.replaced(past, &zone, Instant::now());
         self.publish(zone)?;
         self.datapath.attach()?;
@@ -91,7 +92,6 @@ impl Publication {
         for (interface, attached) in self.datapath.interfaces() {
             log_mode(&interface, attached);
         }
-        tracing::info!("{names} names are answered, epoch {epoch}");
         Ok(())
     }
 
@@ -100,28 +100,39 @@ impl Publication {
     pub(super) fn publish(&mut self, zone: Zone) -> anyhow::Result<()> {
         let before = self.zone();
         if before.as_deref() == Some(&zone) {
-            self.trouble = None;
+            self.untroubled();
             return Ok(());
         }
         let zone = Arc::new(zone);
         let start = Instant::now();
-        if let Err(error) =
-            self.replace(before.clone(), &zone).context("cannot publish the zone to the kernel")
-        {
+        let replaced = self.replace(before.clone(), &zone);
+        if let Err(error) = replaced.context("cannot publish the zone to the kernel") {
             self.failures += 1;
-            self.trouble = Some(format!("the answers are not up to date: {error:#}"));
+            self.troubled(&error);
             return Err(error);
         }
         let now = Instant::now();
         self.took = now - start;
         if let Some(before) = before {
             self.caches.replaced(&before, &zone, now);
-            event::answers(&before, &zone).iter().for_each(event::Event::log);
         }
-        self.trouble = None;
+        self.untroubled();
         self.at = Timestamp::now();
         self.count += 1;
         Ok(())
+    }
+
+    fn troubled(&mut self, error: &anyhow::Error) {
+        let trouble = format!("the answers are not up to date: {error:#}");
+        if self.trouble.replace(trouble).is_none() {
+            self.events.tell(event::unpublished(&format!("{error:#}; the old zone is answered")));
+        }
+    }
+
+    fn untroubled(&mut self) {
+        if self.trouble.take().is_some() {
+            self.events.tell(event::published());
+        }
     }
 
     /// The responder turns to the new zone when all that is left in the kernel is to replace one pointer: that takes

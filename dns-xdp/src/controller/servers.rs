@@ -1,11 +1,13 @@
 //! The listeners through which others reach the loop: the control socket and the metrics.
 use std::net::TcpListener;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{Call, Server};
+use crate::event::Journal;
 use crate::metrics;
 
 /// The running listeners. Dropping them leaves them running to the end of the runtime.
@@ -17,11 +19,16 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Passes what is asked on to `calls`.
-    pub(super) fn start(control: Server, metrics: Option<TcpListener>, calls: mpsc::Sender<Call>) -> Self {
+    /// Passes what is asked on to `calls`; events are read from the journal.
+    pub(super) fn start(
+        control: Server,
+        metrics: Option<TcpListener>,
+        calls: mpsc::Sender<Call>,
+        journal: Arc<Journal>,
+    ) -> Self {
         let stop = CancellationToken::new();
         let metrics = metrics.map(|listener| tokio::spawn(metrics::serve(listener, calls.clone())));
-        Servers { control: tokio::spawn(control.serve(calls, stop.clone())), metrics, stop }
+        Servers { control: tokio::spawn(control.serve(calls, journal, stop.clone())), metrics, stop }
     }
 
     /// Gives the answers under way and closes. The control socket goes last: a successor waits for it, and then

@@ -7,8 +7,10 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
+use super::events::Events;
 use super::publication::Publication;
 use super::signals::{Signal, Signals};
+use super::told::Told;
 use super::watch::Watch;
 use super::{event, service};
 use crate::config::{Config, Listen};
@@ -42,12 +44,12 @@ pub(super) async fn control_socket(path: &Path, replace: bool) -> anyhow::Result
 }
 
 /// The admin intent as the last daemon left it, without what has ended since.
-pub(super) fn intents(path: &Path) -> Result<Intents, intent::Error> {
+pub(super) fn intents(path: &Path, events: &Events) -> Result<Intents, intent::Error> {
     let intents = intent::load(path)?;
     let Some((left, over)) = intent::expire(&intents, Timestamp::now()) else {
         return Ok(intents);
     };
-    event::expired(&over).iter().for_each(event::Event::log);
+    over.iter().for_each(|(node, intent)| events.tell(event::expired(node, intent)));
     if let Err(error) = intent::store(path, &left) {
         tracing::warn!("{error}");
     }
@@ -105,14 +107,22 @@ pub(super) async fn first_round(
     None
 }
 
-/// Decides for the first time, and answers by it.
-pub(super) fn go_live(watch: &mut Watch, publication: &mut Publication) -> anyhow::Result<()> {
+/// Decides for the first time, answers by it, and tells what this is.
+pub(super) fn go_live(
+    watch: &mut Watch,
+    publication: &mut Publication,
+    events: &Events,
+    server: &str,
+) -> anyhow::Result<Option<Told>> {
     watch.state.decide();
-    if let (Some(decision), Some(zone)) = (watch.state.decision(), watch.state.zone()) {
-        event::decision(None, decision).iter().for_each(event::Event::log);
+    if let Some(zone) = watch.state.zone() {
         publication.open(zone, &failover::healthy_zone(watch.state.config()))?;
     }
-    Ok(())
+    let told = publication.zone().and_then(|zone| Told::new(&watch.state, zone));
+    if let Some(told) = &told {
+        told.at_the_start(&watch.state, server).into_iter().for_each(|what| events.tell(what));
+    }
+    Ok(told)
 }
 
 #[cfg(test)]
@@ -137,7 +147,8 @@ mod tests {
 
         let (calls, mut inbox) = tokio::sync::mpsc::channel::<crate::control::Call>(1);
         let stop = tokio_util::sync::CancellationToken::new();
-        let serving = tokio::spawn(running.serve(calls, stop.clone()));
+        let journal = std::sync::Arc::new(crate::event::Journal::new(Timestamp::UNIX_EPOCH));
+        let serving = tokio::spawn(running.serve(calls, journal, stop.clone()));
         let gives_way = tokio::spawn(async move {
             let call = inbox.recv().await.unwrap();
             assert_eq!(call.command, Command::Handover);

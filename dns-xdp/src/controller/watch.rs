@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::event;
+use super::events::Events;
 use super::state::State;
 use crate::health::{CLEAN_ROUNDS, Prober, Report};
 
@@ -22,6 +23,7 @@ pub(super) struct Watch {
     pub(super) started: Timestamp,
     pub(super) probes: u64,
     pub(super) transitions: u64,
+    events: Events,
     origin: Instant,
     pulse: Interval,
     prober: Prober,
@@ -30,14 +32,24 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Probes everyone from now on. Needs a tokio runtime.
-    pub(super) fn new(state: State) -> Self {
+    pub(super) fn new(state: State, events: Events) -> Self {
         let (sender, reports) = mpsc::channel(REPORTS);
         let origin = Instant::now();
         let mut prober = Prober::new(origin, sender);
         let mut pulse = tokio::time::interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         prober.reconcile(state.targets());
-        Watch { state, started: Timestamp::now(), probes: 0, transitions: 0, origin, pulse, prober, reports }
+        Watch {
+            state,
+            started: Timestamp::now(),
+            probes: 0,
+            transitions: 0,
+            events,
+            origin,
+            pulse,
+            prober,
+            reports,
+        }
     }
 
     /// The next report that is up to date. Cancel safe.
@@ -61,7 +73,7 @@ impl Watch {
     }
 
     fn look_at_ourselves(&mut self) {
-        let now = self.origin.elapsed();
+        let (now, blind) = (self.origin.elapsed(), self.state.blind().is_some());
         let ended: Vec<String> = self.prober.ended().iter().map(|probe| probe.subject.to_string()).collect();
         let slipped = self.state.blindness().pulse(now);
         if !ended.is_empty() {
@@ -70,7 +82,12 @@ impl Watch {
         }
         if slipped || !ended.is_empty() {
             let reason = self.state.blind().unwrap_or_default();
-            tracing::warn!("blind, nobody is judged for {CLEAN_ROUNDS} clean rounds of probes: {reason}");
+            let reason = format!("nobody is judged for {CLEAN_ROUNDS} clean rounds of probes: {reason}");
+            if blind {
+                tracing::warn!("still blind: {reason}");
+            } else {
+                self.events.tell(event::blind(&reason));
+            }
             self.prober.restart();
             self.pace();
         }
@@ -81,7 +98,7 @@ impl Watch {
         let blind = self.state.blind().is_some();
         let decisive = self.judge(report);
         if blind && self.state.blind().is_none() {
-            tracing::info!("no longer blind: the probes count again");
+            self.events.tell(event::seeing());
         }
         self.pace();
         self.prober.heard(report);
@@ -96,7 +113,9 @@ impl Watch {
         self.probes += 1;
         if let Some(transition) = change.transition {
             self.transitions += 1;
-            event::transition(&probe.subject, transition, &self.state.standings()[&probe.subject]).log();
+            let standing = &self.state.standings()[&probe.subject];
+            let told = event::transition(&probe.subject, transition, standing);
+            told.into_iter().for_each(|what| self.events.tell(what));
         }
         change.decisive
     }

@@ -1,0 +1,214 @@
+//! What has happened, as the log, `dns-xdp events` and the on-event command tell it.
+//!
+//! An [`Occurrence`] is what happened; the [`Journal`] numbers it and makes an [`Event`] of it, and keeps the newest.
+mod journal;
+mod kind;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use journal::{EVENTS, Journal, Page};
+pub use kind::Kind;
+
+/// A program's last words and an operator's reason are cut here, in characters.
+const LONGEST_REASON: usize = 512;
+/// Names and addresses in the answers of one event; a change of more is cut short and counted.
+const WORDS: usize = 4_096;
+/// In one line: the names, and the addresses of each.
+const NAMES_SHOWN: usize = 4;
+const ADDRESSES_SHOWN: usize = 8;
+
+/// An [`Occurrence`] with its number and time. Its JSON form is what outsiders rely on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// From 1 at the daemon's start, without gaps.
+    pub seq: u64,
+    /// When it was noticed here.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: Occurrence,
+    /// [`Kind::is_grave`]
+    pub grave: bool,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Occurrence {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Whom it is about, as `status` calls it: `node2`, `witness 192.0.2.1`; `None`: the server as a whole, or
+    /// several nodes, which the reason names.
+    pub subject: Option<String>,
+    /// Why, in one line.
+    pub reason: Option<String>,
+    /// The names that answer something else than before.
+    pub answers: Vec<AnswerChange>,
+    /// How many more names do.
+    pub answers_omitted: usize,
+}
+
+/// What one name answered and answers. A name that does not exist answers `NXDOMAIN`, one whose addresses are
+/// withheld `REFUSED`; one that has none, nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerChange {
+    /// Fully qualified.
+    pub name: String,
+    /// Addresses, IPv4 first.
+    pub old: Vec<String>,
+    /// See `old`.
+    pub new: Vec<String>,
+}
+
+impl Occurrence {
+    /// Something that is about nobody in particular.
+    pub fn new(kind: Kind) -> Self {
+        Occurrence { kind, subject: None, reason: None, answers: Vec::new(), answers_omitted: 0 }
+    }
+
+    /// Names whom it is about.
+    pub fn about(self, subject: impl fmt::Display) -> Self {
+        Occurrence { subject: Some(subject.to_string()), ..self }
+    }
+
+    /// Says why. What would break a line, or is too long for one, is cut out.
+    pub fn because(self, reason: impl AsRef<str>) -> Self {
+        let reason = one_line(reason.as_ref());
+        Occurrence { reason: Some(reason).filter(|reason| !reason.is_empty()), ..self }
+    }
+
+    /// Adds what is answered differently, as far as it goes into one event.
+    pub fn with(mut self, answers: Vec<AnswerChange>) -> Self {
+        let mut words = self.words();
+        for change in answers {
+            words += change.words();
+            if words <= WORDS && self.answers_omitted == 0 {
+                self.answers.push(change);
+            } else {
+                self.answers_omitted += 1;
+            }
+        }
+        self
+    }
+
+    /// Its reason and its answers, in one line of bounded length.
+    pub fn detail(&self) -> String {
+        let answers = self.answers.iter().take(NAMES_SHOWN).map(ToString::to_string);
+        let mut answers: Vec<String> = answers.collect();
+        let more = self.answers.len().saturating_sub(NAMES_SHOWN) + self.answers_omitted;
+        if more > 0 {
+            answers.push(format!("and {more} more"));
+        }
+        let parts = [self.reason.clone().unwrap_or_default(), answers.join(", ")];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    }
+
+    fn words(&self) -> usize {
+        self.answers.iter().map(AnswerChange::words).sum()
+    }
+}
+
+impl AnswerChange {
+    fn words(&self) -> usize {
+        1 + self.old.len() + self.new.len()
+    }
+}
+
+/// As the log has it: `+down node2: refused`.
+impl fmt::Display for Occurrence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        if let Some(subject) = &self.subject {
+            write!(f, " {subject}")?;
+        }
+        let detail = self.detail();
+        if detail.is_empty() { Ok(()) } else { write!(f, ": {detail}") }
+    }
+}
+
+impl fmt::Display for AnswerChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} -> {}", self.name, shown(&self.old), shown(&self.new))
+    }
+}
+
+fn shown(addresses: &[String]) -> String {
+    match addresses.len() {
+        0 => "nothing".to_owned(),
+        count if count > ADDRESSES_SHOWN => {
+            format!("{} (and {} more)", addresses[..ADDRESSES_SHOWN].join(" "), count - ADDRESSES_SHOWN)
+        }
+        _ => addresses.join(" "),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let printable = text.chars().map(|char| if char.is_control() { ' ' } else { char });
+    let mut line: String = printable.take(LONGEST_REASON).collect();
+    line.truncate(line.trim_end().len());
+    line
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A change of one name from one address to another.
+    pub(crate) fn moved(name: &str, old: &str, new: &str) -> AnswerChange {
+        let list = |address: &str| vec![address.to_owned()];
+        AnswerChange { name: name.to_owned(), old: list(old), new: list(new) }
+    }
+
+    fn failover(names: usize) -> Occurrence {
+        let names = (1..=names).map(|number| moved(&format!("name{number}."), "192.0.2.12", "192.0.2.13"));
+        Occurrence::new(Kind::Failover).about("node2").because("node2 is down").with(names.collect())
+    }
+
+    #[test]
+    fn the_json_form_has_the_fields_that_outsiders_rely_on() {
+        let event = Event { seq: 7, at: Timestamp::UNIX_EPOCH, what: failover(1), grave: false };
+        let expected = serde_json::json!({
+            "seq": 7, "at": "1970-01-01T00:00:00Z", "kind": "+failover", "subject": "node2",
+            "reason": "node2 is down", "grave": false, "answers_omitted": 0,
+            "answers": [{"name": "name1.", "old": ["192.0.2.12"], "new": ["192.0.2.13"]}],
+        });
+        assert_eq!(serde_json::to_value(&event).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<Event>(expected).unwrap(), event);
+    }
+
+    #[test]
+    fn a_line_names_the_first_names_and_counts_the_others() {
+        let expected = "+failover node2: node2 is down; name1. 192.0.2.12 -> 192.0.2.13, \
+                        name2. 192.0.2.12 -> 192.0.2.13";
+        assert_eq!(failover(2).to_string(), expected);
+        let long = failover(70_000).to_string();
+        assert!(long.ends_with("name4. 192.0.2.12 -> 192.0.2.13, and 69996 more"), "{long}");
+        assert_eq!(Occurrence::new(Kind::Thawed).to_string(), "-freeze");
+    }
+
+    #[test]
+    fn an_event_keeps_only_so_many_answers() {
+        let kept = failover(70_000);
+        assert_eq!(kept.answers.len(), WORDS / 3);
+        assert_eq!(kept.answers.len() + kept.answers_omitted, 70_000);
+    }
+
+    #[test]
+    fn a_long_list_of_addresses_is_cut_in_a_line_and_whole_in_the_event() {
+        let new: Vec<String> = (1..=20).map(|last| format!("192.0.2.{last}")).collect();
+        let change = AnswerChange { name: "x.".to_owned(), old: Vec::new(), new };
+        assert!(change.to_string().starts_with("x. nothing -> 192.0.2.1 "), "{change}");
+        assert!(change.to_string().ends_with("192.0.2.8 (and 12 more)"), "{change}");
+    }
+
+    #[test]
+    fn a_reason_is_one_line_of_bounded_length() {
+        let said = Occurrence::new(Kind::Down).because("exit 1:\nfake +down node1\0 \n");
+        assert_eq!(said.to_string(), "+down: exit 1: fake +down node1");
+        let long = Occurrence::new(Kind::Down).because("ä".repeat(10_000));
+        assert_eq!(long.reason.unwrap().chars().count(), LONGEST_REASON);
+        assert_eq!(Occurrence::new(Kind::Down).because("\n").reason, None);
+    }
+}

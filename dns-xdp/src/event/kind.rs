@@ -1,0 +1,159 @@
+//! The kinds of event and their texts: a plus begins something that lasts, a minus ends it.
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of thing happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
+pub enum Kind {
+    /// The first answers of this daemon are given; those that differ from the configured ones are told.
+    Start,
+    /// The daemon ends in good order.
+    Stop,
+    /// Another configuration is in force, by `reload` or SIGHUP.
+    Reload,
+    /// A node was added, changed or removed by command.
+    Node,
+    /// Something else is wanted of a node.
+    Admin,
+    /// A node of which nothing was known is up.
+    Up,
+    /// A node's failures are being counted.
+    Suspect,
+    /// They are not any more: it is up.
+    Trusted,
+    /// It has failed too often.
+    Down,
+    /// It is up again.
+    Risen,
+    /// A node that is down has begun to succeed.
+    Recovering,
+    /// It has failed before it was up.
+    Relapsed,
+    /// Names answer something else, for a node is out.
+    Failover,
+    /// Names answer what is configured again, or more of it.
+    Failback,
+    /// The answers stay as they are, for too few nodes are visible.
+    Frozen,
+    /// They follow the probes again.
+    Thawed,
+    /// This server does not trust its own probes.
+    Blind,
+    /// It does again.
+    Seeing,
+    /// No node is up, and dead addresses are answered.
+    FailOpen,
+    /// Some node is up again.
+    FailOpenOver,
+    /// What was decided cannot be published.
+    Unpublished,
+    /// It is published.
+    Published,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 22] = [
+        Kind::Start,
+        Kind::Stop,
+        Kind::Reload,
+        Kind::Node,
+        Kind::Admin,
+        Kind::Up,
+        Kind::Suspect,
+        Kind::Trusted,
+        Kind::Down,
+        Kind::Risen,
+        Kind::Recovering,
+        Kind::Relapsed,
+        Kind::Failover,
+        Kind::Failback,
+        Kind::Frozen,
+        Kind::Thawed,
+        Kind::Blind,
+        Kind::Seeing,
+        Kind::FailOpen,
+        Kind::FailOpenOver,
+        Kind::Unpublished,
+        Kind::Published,
+    ];
+
+    /// As everybody sees it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Kind::Start => "start",
+            Kind::Stop => "stop",
+            Kind::Reload => "reload",
+            Kind::Node => "node",
+            Kind::Admin => "admin",
+            Kind::Up => "up",
+            Kind::Suspect => "+suspect",
+            Kind::Trusted => "-suspect",
+            Kind::Down => "+down",
+            Kind::Risen => "-down",
+            Kind::Recovering => "+recovering",
+            Kind::Relapsed => "-recovering",
+            Kind::Failover => "+failover",
+            Kind::Failback => "-failback",
+            Kind::Frozen => "+freeze",
+            Kind::Thawed => "-freeze",
+            Kind::Blind => "+blind",
+            Kind::Seeing => "-blind",
+            Kind::FailOpen => "+fail-open",
+            Kind::FailOpenOver => "-fail-open",
+            Kind::Unpublished => "+unpublished",
+            Kind::Published => "-unpublished",
+        }
+    }
+
+    /// Whether it should wake somebody.
+    pub const fn is_grave(self) -> bool {
+        matches!(self, Kind::Down | Kind::Frozen | Kind::Blind | Kind::FailOpen | Kind::Unpublished)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.text())
+    }
+}
+
+impl From<Kind> for &'static str {
+    fn from(kind: Kind) -> Self {
+        kind.text()
+    }
+}
+
+impl TryFrom<String> for Kind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let named = Kind::ALL.into_iter().find(|kind| kind.text() == text);
+        named.ok_or_else(|| format!("there is no event of the kind `{text}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_read_back_from_its_text_and_strangers_are_refused() {
+        for kind in Kind::ALL {
+            let json = serde_json::to_string(&kind).unwrap();
+            assert_eq!(serde_json::from_str::<Kind>(&json).unwrap(), kind, "{json}");
+        }
+        assert!(serde_json::from_str::<Kind>("\"+explosion\"").is_err());
+    }
+
+    #[test]
+    fn what_lasts_has_an_end() {
+        let texts: Vec<&str> = Kind::ALL.iter().map(|kind| kind.text()).collect();
+        let begun = texts.iter().filter_map(|text| text.strip_prefix('+')).filter(|text| *text != "failover");
+        for text in begun {
+            assert!(texts.contains(&&*format!("-{text}")), "{text}");
+        }
+    }
+}
