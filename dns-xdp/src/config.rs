@@ -1,5 +1,6 @@
 //! The configuration file, checked: what runs. Every default is written once, in `config/spec.rs`.
 mod check;
+mod difference;
 pub mod edit;
 mod epoch;
 mod kind;
@@ -20,6 +21,7 @@ use hickory_proto::rr::Name;
 
 use crate::cluster::Cluster;
 
+pub use difference::differences;
 pub use problem::{ConfigError, Problem};
 pub use replace::replace_file;
 pub use spec::DEFAULT_SOCKET;
@@ -88,7 +90,7 @@ impl Config {
         let differs = [
             ("listen", self.listen != other.listen),
             ("xdp", self.xdp != other.xdp),
-            ("control", self.control != other.control),
+            ("control", self.control.places() != other.control.places()),
             ("metrics", self.metrics != other.metrics),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
@@ -231,4 +233,12 @@ pub struct Control {
     pub socket: PathBuf,
     /// The file that keeps the admin intent over a restart.
     pub state: PathBuf,
+    /// Reload when the configuration file has changed.
+    pub watch: bool,
+}
+
+impl Control {
+    fn places(&self) -> (&Path, &Path) {
+        (&self.socket, &self.state)
+    }
 }

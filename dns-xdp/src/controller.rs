@@ -5,11 +5,14 @@
 //!        ─► decision ─► zone published ─► program attached ─► lease ─► responder ─► ready
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
 //! ```
+mod admin;
+mod caches;
 mod change;
 mod command;
 mod daemon;
 mod event;
 mod events;
+mod file;
 mod notify;
 pub(crate) mod privileges;
 mod publication;
@@ -38,8 +41,8 @@ use self::state::State;
 use self::watch::Watch;
 use crate::config::Config;
 use crate::datapath::Datapath;
+use crate::metrics;
 use crate::responder::{self, Responder};
-use crate::{intent, metrics};
 pub(crate) use start::served_addresses;
 
 /// Commands that wait for the loop; whoever asks then waits longer.
@@ -58,7 +61,8 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&config.path)
         .with_context(|| format!("cannot read {}: name another file with --config", config.path.display()))?;
     let (source, config) = Source::new(&config.path, &config.control.socket, text)?;
-    let intents = intent::load(&config.control.state)?;
+    let events = Events::new(&config.events);
+    let intents = start::intents(&config.control.state, &events)?;
     let addresses = served_addresses(&config.listen)?;
     let sockets = responder::bind(&addresses, config.listen.port)?;
     let datapath = Datapath::load(&config, &addresses)?;
@@ -67,7 +71,6 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
     tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
-    let events = Events::new(&config.events);
     let mut publication = Publication::new(datapath, &config.xdp, events.clone());
     let mut watch = Watch::new(State::new(config, intents), events.clone());
     let (calls, inbox) = mpsc::channel(CALLS);

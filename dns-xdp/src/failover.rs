@@ -237,7 +237,11 @@ mod tests {
             },
             failover: rules(),
             cluster,
-            control: config::Control { socket: "control.sock".into(), state: "state.json".into() },
+            control: config::Control {
+                socket: "control.sock".into(),
+                state: "state.json".into(),
+                watch: false,
+            },
             metrics: None,
             events: config::Events { on_event: Vec::new(), on_event_timeout: Duration::from_secs(10) },
         }

@@ -1,13 +1,17 @@
-//! The admin intent that survives a restart: one small file, replaced whole.
+//! The admin intent: what an operator wants of each node, why, who wants it and for how long.
 //!
 //! It names nodes and what is wanted of them. Addresses are not in it: they have one home, the configuration.
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod file;
+mod wish;
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+pub use file::{Error, load, store};
+pub use wish::{LONGEST_TEXT, Wish, lasting, text};
 
 use crate::cluster::Admin;
 
@@ -23,122 +27,156 @@ pub struct Intent {
     /// Why, in the operator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Since when.
     pub since: Timestamp,
+    /// When it ends and the probes decide again; `None`: it does not. The time is the wall clock's, which is what
+    /// outlasts a restart: a clock that is set moves the end with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
-/// Why the intent could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file is there and cannot be read.
-    #[error("cannot read the admin intent from {path}: {source}; make the file readable for the daemon")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is not what [`store`] writes.
-    #[error(
-        "{path} does not hold admin intent: {source}; correct it, or remove it and set the nodes' intent again \
-         with `dns-xdp node down|up|drain`"
-    )]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        source: serde_json::Error,
-    },
-    /// The new file could not be put in place; the old one is as it was.
-    #[error("cannot write the admin intent to {path}: {source}; the change would be lost with a restart")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+impl Intent {
+    /// Without a reason, without an end, and nobody's.
+    pub fn new(admin: Admin, since: Timestamp) -> Self {
+        Intent { admin, reason: None, by: None, since, until: None }
+    }
+
+    /// Whether its time is over.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
 }
 
-/// Reads the file; a missing one is no intent at all.
-pub fn load(path: &Path) -> Result<Intents, Error> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Intents::new()),
-        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
-    };
-    serde_json::from_slice(&text).map_err(|source| Error::Malformed { path: path.to_owned(), source })
+impl fmt::Display for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Intent { admin, reason, by, until, .. } = self;
+        let circumstances = in_words(None, by.as_deref(), *until);
+        let space = if circumstances.is_empty() { "" } else { " " };
+        write!(f, "{admin}{space}{circumstances}")?;
+        reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
 }
 
-/// Replaces the file, and makes its directory if need be. It holds the old intent or the new, whatever happens
-/// meanwhile, and the new one once this has returned.
-pub fn store(path: &Path, intents: &Intents) -> Result<(), Error> {
-    replace(path, intents).map_err(|source| Error::Write { path: path.to_owned(), source })
+/// Who wants it, until when, and why: as far as there is something to say.
+pub fn in_words(reason: Option<&str>, by: Option<&str>, until: Option<Timestamp>) -> String {
+    let by = by.map(|by| format!("by {by}"));
+    let until = until.map(|until| format!("until {until:.0}"));
+    let circumstances: Vec<String> = by.into_iter().chain(until).collect();
+    let circumstances = Some(circumstances.join(" ")).filter(|text| !text.is_empty());
+    circumstances.into_iter().chain(reason.map(str::to_owned)).collect::<Vec<_>>().join(": ")
 }
 
-fn replace(path: &Path, intents: &Intents) -> io::Result<()> {
-    let mut text = serde_json::to_vec_pretty(intents)?;
-    text.push(b'\n');
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(directory)?;
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let new = directory.join(name);
-    let mut file = File::create(&new)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    // The rename itself is on the disk only when the directory is.
-    File::open(directory)?.sync_all()
+/// The intents with a wish granted. Wishing the same again keeps its time, and whatever the new wish does not say.
+pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intents {
+    let mut intents = intents.clone();
+    let Wish { admin, reason, by, lasting } = wish;
+    // Longer than time is counted is for ever.
+    let until = lasting.and_then(|lasting| now.checked_add(SignedDuration::try_from(lasting).ok()?).ok());
+    match intents.get_mut(node) {
+        Some(intent) if intent.admin == admin => {
+            if reason.is_some() || until.is_some() {
+                intent.by = by;
+            }
+            intent.reason = reason.or(intent.reason.take());
+            intent.until = until.or(intent.until);
+        }
+        None if admin == Admin::Auto => {}
+        _ => {
+            intents.insert(node.to_owned(), Intent { admin, reason, by, since: now, until });
+        }
+    }
+    intents
+}
+
+/// The intents without those whose time is over, and those; `None`: there are none of these.
+pub fn expire(intents: &Intents, now: Timestamp) -> Option<(Intents, Intents)> {
+    let (over, mut left): (Intents, Intents) =
+        intents.clone().into_iter().partition(|(_, intent)| intent.is_over(now));
+    for (node, intent) in &over {
+        let since = intent.until.unwrap_or(now);
+        left.insert(node.clone(), Intent::new(Admin::Auto, since));
+    }
+    (!over.is_empty()).then_some((left, over))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn drained() -> Intents {
-        let since: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let drained = Intent { admin: Admin::Drain, reason: Some("new disk".to_owned()), since };
-        let up = Intent { admin: Admin::Up, reason: None, since };
-        Intents::from([("node1".to_owned(), up), ("node2".to_owned(), drained)])
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn wish(admin: Admin, reason: Option<&str>, lasting: Option<Duration>) -> Wish {
+        Wish { admin, reason: reason.map(str::to_owned), by: Some("alice".to_owned()), lasting }
     }
 
     #[test]
-    fn a_missing_file_is_no_intent() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(load(&directory.path().join("state.json")).unwrap(), Intents::new());
+    fn wishing_the_same_again_keeps_what_the_new_wish_does_not_say() {
+        let down = want(&Intents::new(), "node1", wish(Admin::Down, Some("disk"), Some(HOUR)), second(0));
+        let intent = &down["node1"];
+        assert_eq!((intent.since, intent.until), (second(0), Some(second(3600))));
+        let bob = |wish| Wish { by: Some("bob".to_owned()), ..wish };
+        assert_eq!(want(&down, "node1", bob(wish(Admin::Down, None, None)), second(60)), down);
+
+        let fan = want(&down, "node1", bob(wish(Admin::Down, Some("fan"), None)), second(60));
+        let expected =
+            Intent { reason: Some("fan".to_owned()), by: Some("bob".to_owned()), ..down["node1"].clone() };
+        assert_eq!(fan["node1"], expected);
+        let longer = want(&down, "node1", bob(wish(Admin::Down, None, Some(HOUR))), second(60));
+        assert_eq!(longer["node1"].until, Some(second(3660)));
+        assert_eq!(longer["node1"].reason.as_deref(), Some("disk"));
     }
 
     #[test]
-    fn what_was_stored_is_loaded_and_nothing_else_is_left() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("new/state.json");
-        store(&path, &Intents::new()).unwrap();
-        store(&path, &drained()).unwrap();
-        assert_eq!(load(&path).unwrap(), drained());
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    fn another_wish_begins_anew_and_auto_for_one_that_is_auto_is_none() {
+        let down = want(&Intents::new(), "node1", wish(Admin::Down, Some("disk"), Some(HOUR)), second(0));
+        let auto = want(&down, "node1", wish(Admin::Auto, None, None), second(60));
+        let expected = Intent { by: Some("alice".to_owned()), ..Intent::new(Admin::Auto, second(60)) };
+        assert_eq!(auto["node1"], expected);
+        assert!(want(&Intents::new(), "node1", wish(Admin::Auto, None, None), second(0)).is_empty());
     }
 
     #[test]
-    fn a_malformed_file_is_named_with_the_place_and_the_remedy() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state.json");
-        fs::write(&path, "{\"node1\": {\"admin\": \"sideways\"}}").unwrap();
-        let message = load(&path).unwrap_err().to_string();
-        for part in [path.to_str().unwrap(), "sideways", "line 1 column", "remove it"] {
-            assert!(message.contains(part), "{message}");
-        }
+    fn an_intent_ends_at_its_time_and_no_other_does() {
+        let drained = want(&Intents::new(), "node1", wish(Admin::Drain, None, Some(HOUR)), second(0));
+        let both = want(&drained, "node2", wish(Admin::Down, None, None), second(0));
+        assert_eq!(expire(&both, second(3599)), None);
+        let (left, over) = expire(&both, second(7200)).unwrap();
+        assert_eq!(over, drained);
+        assert_eq!(left["node1"], Intent::new(Admin::Auto, second(3600)));
+        assert_eq!(left["node2"], both["node2"]);
+        assert_eq!(expire(&left, second(9000)), None);
     }
 
     #[test]
-    fn a_file_that_cannot_be_replaced_stays_as_it_was() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state.json");
-        store(&path, &drained()).unwrap();
-        fs::create_dir(directory.path().join("state.json.new")).unwrap();
-        assert!(matches!(store(&path, &Intents::new()), Err(Error::Write { .. })));
-        assert_eq!(load(&path).unwrap(), drained());
+    fn an_intent_in_words_says_what_is_known_of_it() {
+        let (reason, by, until) = (Some("new disk"), Some("alice"), Some(second(0)));
+        assert_eq!(in_words(None, None, None), "");
+        assert_eq!(in_words(reason, None, None), "new disk");
+        assert_eq!(in_words(None, by, None), "by alice");
+        assert_eq!(in_words(reason, by, until), "by alice until 1970-01-01T00:00:00Z: new disk");
+        let bare = Intent::new(Admin::Drain, second(0));
+        assert_eq!(bare.to_string(), "drain");
+        let said = Intent { reason: reason.map(str::to_owned), ..bare };
+        assert_eq!(said.to_string(), "drain: new disk");
+        assert_eq!(
+            Intent { by: by.map(str::to_owned), until, ..said }.to_string(),
+            "drain by alice until 1970-01-01T00:00:00Z: new disk"
+        );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_moves_the_end() {
+        let drained = want(&Intents::new(), "node1", wish(Admin::Drain, None, Some(HOUR)), second(7200));
+        assert_eq!(expire(&drained, second(0)), None);
+        assert!(expire(&drained, second(1_000_000)).is_some());
     }
 }

@@ -23,5 +23,6 @@ pub mod health;
 pub mod intent;
 pub mod metrics;
 pub mod path;
+pub mod promise;
 pub mod responder;
 pub mod zone;

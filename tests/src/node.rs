@@ -231,9 +231,23 @@ impl Node {
     /// # Errors
     /// When it cannot be started; its exit code is for the caller to judge.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        self.namespace.output(&mut self.cli_command(arguments)?)
+    }
+
+    /// Starts a verb of the command line that takes its time; its output is kept for the caller.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn cli_start(&self, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.cli_command(arguments)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.namespace.spawn(&mut command)
+    }
+
+    fn cli_command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(process::sibling("dns-xdp")?);
         command.arg("--socket").arg(&self.socket).args(arguments);
-        self.namespace.output(&mut command)
+        Ok(command)
     }
 
     /// Runs a verb that has to succeed, and returns its stdout.

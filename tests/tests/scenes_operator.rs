@@ -54,8 +54,9 @@ fn an_ephemeral_node_is_not_in_the_file() {
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn what_the_operator_wants_of_a_node_holds_at_once_and_over_a_restart() {
     scene(&Plan::quick(2), |cluster| {
-        for (verb, shown) in [("drain", "drain"), ("down", "down")] {
-            cluster.nodes[0].cli_ok(&["node", verb, "node2", "--reason", "maintenance"])?;
+        for (verb, shown, more) in [("drain", "drain", &["--force"][..]), ("down", "down", &[])] {
+            let wanted = ["node", verb, "node2", "--reason", "maintenance"];
+            cluster.nodes[0].cli_ok(&[&wanted[..], more].concat())?;
             expect(cluster, "node2", &["192.0.2.11"])?;
             expect(cluster, "ns2", &["192.0.2.11"])?;
             let status = cluster.nodes[0].status()?;
@@ -97,7 +98,8 @@ fn a_reload_takes_all_of_the_file_or_nothing() {
         assert!(!output.status.success() && stderr.contains("ttll"), "{stderr}");
         assert_eq!(ttl(cluster)?, 5);
         node.edit_config("ttll = \"8s\"\n", "")?;
-        node.cli_ok(&["reload"])?;
+        let told = node.cli(&["reload"])?;
+        assert_eq!(String::from_utf8_lossy(&told.stderr), "[zone] ttl: default -> \"7s\"\n");
         assert_eq!(ttl(cluster)?, 7);
         node.edit_config("ttl = \"7s\"", "ttl = \"9s\"")?;
         node.signal(Signal::SIGHUP)?;

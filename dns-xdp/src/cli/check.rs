@@ -1,6 +1,5 @@
 //! `check`: what each name would answer with every node healthy, and by which path.
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use hickory_proto::rr::{Name, Record, RecordType};
 
@@ -8,10 +7,10 @@ use super::columns::columns;
 use super::print;
 use crate::cluster::{HealthCheck, Require};
 use crate::config::{Config, Mode};
-use crate::failover;
 use crate::health::{self, ProbeId, Subject, Target};
 use crate::path::path;
 use crate::zone::{Lookup, Zone};
+use crate::{failover, promise};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp check --config /etc/dns-xdp/dns-xdp.toml";
 
@@ -91,17 +90,13 @@ fn summary(config: &Config, zone: &Zone) -> String {
     let nodes = &config.cluster.nodes;
     let voters = nodes.len() + config.failover.witness.len();
     let needed = config.failover.quorum.needed(voters);
-    let detect = nodes.iter().map(|node| node.health.time_to_detect()).max().unwrap_or_default();
-    let ttl = Duration::from_secs(config.zone.ttl_seconds.into());
-    let [detect, ttl, whole] = [detect, ttl, detect + ttl].map(humantime::format_duration);
+    let promise = promise::promise(config, zone.names().len(), None);
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{line}").expect("a string takes every line");
     line(format!("{} is valid", config.path.display()));
     line(format!("zone {} of {} nodes, epoch {}", zone.apex(), nodes.len(), zone.epoch()));
     line(format!("quorum: {needed} of {voters} nodes and witnesses have to be visible"));
-    line(format!(
-        "repair: a dead node is found out within {detect}; with a TTL of {ttl} no cache has it after {whole}"
-    ));
+    line(format!("repair: {}", promise::in_words(&promise).trim_end()));
     text
 }
 
@@ -123,7 +118,7 @@ mod tests {
         let report = report(&config, &failover::healthy_zone(&config));
         assert!(report.starts_with("f is valid\nzone demo.example.com. of 17 nodes, epoch "), "{report}");
         assert!(report.contains("quorum: 9 of 17 nodes"), "{report}");
-        assert!(report.contains("within 2s; with a TTL of 5s no cache has it after 7s"), "{report}");
+        assert!(report.contains("a dead node is in no answer after 2s"), "{report}");
         let words: Vec<Vec<&str>> = report.lines().map(|line| line.split_whitespace().collect()).collect();
         let has = |row: &[&str]| words.iter().any(|words| words.starts_with(row));
         assert!(has(&["demo.example.com.", "NS", "60s", "responder", "ns1.demo.example.com."]), "{report}");

@@ -10,6 +10,7 @@ mod run;
 mod stats;
 mod status;
 mod unload;
+mod wait;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -129,12 +130,12 @@ fn briefly<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::
 }
 
 /// Asks for a change and passes the daemon's notes on.
-async fn change(client: &Client, command: &Command) -> anyhow::Result<()> {
+async fn change(client: &Client, command: &Command) -> anyhow::Result<Done> {
     let done: Done = client.ask(command).await?;
-    for note in done.notes {
+    for note in &done.notes {
         eprintln!("{note}");
     }
-    Ok(())
+    Ok(done)
 }
 
 /// Data goes to stdout; a reader that has seen enough (`| head`) is no error.
@@ -190,11 +191,11 @@ mod tests {
             "--socket s node list --json",
             "node add node4 --ipv4 192.0.2.14 --ipv6 2001:db8::14 --ephemeral",
             "node set node4 --ipv4 192.0.2.15",
-            "node remove node4 --socket s",
-            "node down node1 --reason disk",
-            "node up node1",
-            "node auto node1",
-            "node drain node1 --reason upgrade",
+            "node remove node4 --socket s --wait",
+            "node down node1 --reason disk --for 2h --wait",
+            "node up node1 --for 1h30m",
+            "node auto node1 --reason done",
+            "node drain node1 --reason upgrade --for 45m --force --wait",
             "query node1",
             "query node1 aaaa --json",
             "events --follow --json",
@@ -219,11 +220,26 @@ mod tests {
             "bench --seconds 0",
             "node add n --ipv4 ::1",
             "query a NONSENSE",
+            "node drain",
+            "node drain n --for soon",
+            "node drain n --for 0s",
+            "node drain n --for 2y",
+            "node auto n --for 5m",
+            "node auto n --wait",
+            "node up n --wait",
+            "node up n --force",
+            "node down n --force",
+            "node remove n --force",
+            "node list --wait",
             "events --since yesterday",
             "halt",
         ] {
             let words = std::iter::once("dns-xdp").chain(line.split_whitespace());
             assert_eq!(Args::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+        for words in [&["drain", ""][..], &["remove", " "], &["down", "n", "--reason", ""]] {
+            let words = ["dns-xdp", "node"].iter().chain(words);
+            assert_eq!(Args::try_parse_from(words.clone()).unwrap_err().exit_code(), 2, "{words:?}");
         }
     }
 

@@ -1,15 +1,19 @@
 //! `node`: the node map, and what is wanted of each node.
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use clap::Subcommand;
+use nix::unistd::{Uid, User};
 
 use super::columns::columns;
+use super::wait::Awaited;
 use super::{Format, change, print, print_json};
 use crate::cluster::Admin;
 use crate::control::api::NodeEntry;
 use crate::control::{Client, Command};
+use crate::intent;
 
-pub(super) const EXAMPLE: &str = "Example: dns-xdp node drain node1 --reason 'kernel update'";
+pub(super) const EXAMPLE: &str = "Example: dns-xdp node drain node1 --reason 'kernel update' --for 2h --wait";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Node {
@@ -25,29 +29,66 @@ pub(super) enum Node {
     /// Remove a node
     #[command(after_help = "Example: dns-xdp node remove node4")]
     Remove {
-        /// The node's name, relative to the zone
-        name: String,
+        #[command(flatten)]
+        name: Name,
         #[command(flatten)]
         keeping: Keeping,
+        #[command(flatten)]
+        waiting: Waiting,
     },
     /// Take a node out of the answers, whatever its probes say
     #[command(after_help = "Example: dns-xdp node down node1 --reason 'disk full'")]
-    Down(Wanted),
+    Down {
+        #[command(flatten)]
+        wanted: Wanted,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Keep a node in the answers, whatever its probes say
-    #[command(after_help = "Example: dns-xdp node up node1 --reason 'the probe is wrong'")]
+    #[command(after_help = "Example: dns-xdp node up node1 --reason 'the probe is wrong' --for 1h")]
     Up(Wanted),
     /// Let the probes decide about a node
     #[command(after_help = "Example: dns-xdp node auto node1")]
-    Auto(Wanted),
+    Auto {
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        why: Why,
+    },
     /// Take a healthy node out of the answers, for maintenance
-    #[command(after_help = "Example: dns-xdp node drain node1 --reason 'kernel update'")]
-    Drain(Wanted),
+    #[command(
+        after_help = "Example: dns-xdp node drain node1 --reason 'kernel update' --for 2h --wait && reboot"
+    )]
+    Drain {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Even if fewer nodes than the quorum are left in the answers
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Name {
+    /// The node's name, relative to the zone
+    #[arg(value_parser = node_name)]
+    name: String,
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if name.is_empty() {
+        return Err("a node's name is wanted; `dns-xdp node list` shows them".to_owned());
+    }
+    Ok(name.to_owned())
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Place {
-    /// The node's name, relative to the zone
-    name: String,
+    #[command(flatten)]
+    name: Name,
     /// Its IPv4 address
     #[arg(long, value_name = "A", required_unless_present = "ipv6")]
     ipv4: Option<Ipv4Addr>,
@@ -66,44 +107,92 @@ pub(super) struct Keeping {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Wanted {
-    /// The node's name, relative to the zone
-    name: String,
+pub(super) struct Why {
     /// Why: shown by `status`
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = intent::text)]
     reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    #[command(flatten)]
+    name: Name,
+    #[command(flatten)]
+    why: Why,
+    /// For how long; then the probes decide again [default: for good]
+    #[arg(long = "for", value_name = "DURATION", value_parser = intent::lasting)]
+    lasting: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Waiting {
+    /// Return when no cache that keeps to the TTL holds an address of the node
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Node {
     pub(super) async fn run(self, client: &Client) -> anyhow::Result<()> {
-        match self {
-            Node::List(format) => list(client, &format).await,
-            other => change(client, &other.into_command()).await,
+        if let Node::List(format) = &self {
+            return list(client, format).await;
+        }
+        let awaited = self.awaited();
+        let done = change(client, &self.into_command(who())).await?;
+        match awaited {
+            Some(awaited) => awaited.wait(client, done.cached_ms.map(Duration::from_millis)).await,
+            None => Ok(()),
         }
     }
 
-    fn into_command(self) -> Command {
+    /// What `--wait` waits for.
+    fn awaited(&self) -> Option<Awaited> {
+        match self {
+            Node::Remove { name, waiting: Waiting { wait: true }, .. } => Some(Awaited::removed(&name.name)),
+            Node::Down { wanted, waiting: Waiting { wait: true } }
+            | Node::Drain { wanted, waiting: Waiting { wait: true }, .. } => {
+                Some(Awaited::out(&wanted.name.name))
+            }
+            _ => None,
+        }
+    }
+
+    fn into_command(self, by: Option<String>) -> Command {
         match self {
             Node::List(_) => Command::NodeList,
-            Node::Add(Place { name, ipv4, ipv6, keeping: Keeping { ephemeral } }) => {
+            Node::Add(Place { name: Name { name }, ipv4, ipv6, keeping: Keeping { ephemeral } }) => {
                 Command::NodeAdd { name, ipv4, ipv6, ephemeral }
             }
-            Node::Set(Place { name, ipv4, ipv6, keeping: Keeping { ephemeral } }) => {
+            Node::Set(Place { name: Name { name }, ipv4, ipv6, keeping: Keeping { ephemeral } }) => {
                 Command::NodeSet { name, ipv4, ipv6, ephemeral }
             }
-            Node::Remove { name, keeping: Keeping { ephemeral } } => Command::NodeRemove { name, ephemeral },
-            Node::Down(wanted) => wanted.into_command(Admin::Down),
-            Node::Up(wanted) => wanted.into_command(Admin::Up),
-            Node::Auto(wanted) => wanted.into_command(Admin::Auto),
-            Node::Drain(wanted) => wanted.into_command(Admin::Drain),
+            Node::Remove { name: Name { name }, keeping: Keeping { ephemeral }, .. } => {
+                Command::NodeRemove { name, ephemeral }
+            }
+            Node::Down { wanted, .. } => wanted.into_command(Admin::Down, by, false),
+            Node::Up(wanted) => wanted.into_command(Admin::Up, by, false),
+            Node::Auto { name, why } => {
+                Wanted { name, why, lasting: None }.into_command(Admin::Auto, by, false)
+            }
+            Node::Drain { wanted, force, .. } => wanted.into_command(Admin::Drain, by, force),
         }
     }
 }
 
 impl Wanted {
-    fn into_command(self, admin: Admin) -> Command {
-        Command::Admin { node: self.name, admin, reason: self.reason }
+    fn into_command(self, admin: Admin, by: Option<String>, force: bool) -> Command {
+        let Wanted { name: Name { name: node }, why: Why { reason }, lasting } = self;
+        // A year of milliseconds is far from the end of the type.
+        let for_ms = lasting.map(|lasting| lasting.as_millis() as u64);
+        Command::Admin { node, admin, reason, by, for_ms, force }
     }
+}
+
+/// Who is at the keyboard, as well as can be told.
+fn who() -> Option<String> {
+    let variable = |name| std::env::var(name).ok();
+    let user = || User::from_uid(Uid::current()).ok().flatten().map(|user| user.name);
+    let candidates = [variable("SUDO_USER"), variable("USER"), user()];
+    candidates.into_iter().flatten().find(|name| intent::text(name).is_ok())
 }
 
 async fn list(client: &Client, format: &Format) -> anyhow::Result<()> {
@@ -125,11 +214,16 @@ fn table(nodes: &[NodeEntry]) -> String {
             node.backup.join(","),
             node.admin.to_string(),
             if node.ephemeral { "no" } else { "file" }.to_owned(),
-            node.reason.clone().unwrap_or_default(),
+            wanted(node),
         ]
     };
     let rows: Vec<_> = std::iter::once(head).chain(nodes.iter().map(row)).collect();
     columns(&rows)
+}
+
+fn wanted(NodeEntry { admin, reason, by, until, .. }: &NodeEntry) -> String {
+    let by = by.as_deref().filter(|_| *admin != Admin::Auto);
+    intent::in_words(reason.as_deref(), by, *until)
 }
 
 #[cfg(test)]
@@ -146,11 +240,13 @@ mod tests {
             backup: vec!["node2".to_owned(), "node3".to_owned()],
             admin: Admin::Drain,
             reason: Some("kernel update".to_owned()),
+            by: Some("alice".to_owned()),
+            until: Some("2026-03-01T12:00:00Z".parse().unwrap()),
             ephemeral: false,
         };
         let expected = "\
 NODE   IPV4        IPV6  NS   BACKUP       ADMIN  KEPT  REASON
-node1  192.0.2.11  -     ns1  node2,node3  drain  file  kernel update
+node1  192.0.2.11  -     ns1  node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update
 ";
         assert_eq!(table(&[node]), expected);
     }

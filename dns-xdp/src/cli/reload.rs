@@ -5,5 +5,5 @@ use crate::control::{Client, Command};
 pub(super) const EXAMPLE: &str = "Example: dns-xdp reload";
 
 pub(super) async fn reload(client: &Client) -> anyhow::Result<()> {
-    change(client, &Command::Reload).await
+    change(client, &Command::Reload).await.map(drop)
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::columns::columns;
 use super::{Format, print, print_json};
+use crate::cluster::Admin;
 use crate::control::api::{NodeStatus, Status};
 use crate::control::{Client, Command};
+use crate::{intent, promise};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp status --json";
 
@@ -31,10 +33,7 @@ fn screen(status: &Status) -> String {
     let verdict = if quorum.ok { "ok" } else { "not met" };
     line(format!("quorum: {} visible, {} needed: {verdict}", quorum.visible, quorum.needed));
     line(format!("lease: {}", lease(status)));
-    let detect = Duration::from_millis(status.promise.detect_ms);
-    let whole = detect + Duration::from_secs(status.promise.ttl_seconds.into());
-    let [detect, whole] = [detect, whole].map(humantime::format_duration);
-    line(format!("promise: a dead node is replaced within {detect}, in every cache within {whole}"));
+    line(format!("promise: {}", promise::in_words(&status.promise).trim_end()));
     if let Some(reason) = &status.frozen {
         line(format!("FROZEN: {reason}"));
     }
@@ -74,11 +73,21 @@ fn nodes(nodes: &[NodeStatus]) -> String {
             node.effective.clone(),
             node.answers.join(","),
             format!("{:.0}", node.since),
-            node.reason.clone().unwrap_or_default(),
+            remarks(node),
         ]
     };
     let rows: Vec<_> = std::iter::once(head).chain(nodes.iter().map(row)).collect();
     columns(&rows)
+}
+
+fn remarks(node: &NodeStatus) -> String {
+    let by = node.by.as_deref().filter(|_| node.admin != Admin::Auto);
+    let why = intent::in_words(node.reason.as_deref(), by, node.until);
+    // Whole seconds, the last one too: this is for people.
+    let cached =
+        node.cached_ms.filter(|ms| *ms > 0).map(|ms| format!("in caches for {}s", ms.div_ceil(1000)));
+    let remarks: Vec<String> = Some(why).filter(|why| !why.is_empty()).into_iter().chain(cached).collect();
+    remarks.join("; ")
 }
 
 #[cfg(test)]
@@ -92,12 +101,17 @@ mod tests {
             "config": "/etc/dns-xdp/dns-xdp.toml", "fail_open": false, "frozen": "1 of 2 visible",
             "interfaces": [{"name": "eth0", "mode": "generic", "reason": "no driver support"}],
             "quorum": {"visible": 1, "needed": 2, "ok": false},
-            "promise": {"detect_ms": 2000, "ttl_seconds": 5},
+            "promise": {"detect_ms": 2000, "detect_by": "interval 1s + the rest", "publish_ms": 3,
+                "publish_measured": true, "ttl_seconds": 5},
             "lease": {"stale_after_ms": 30000, "left_ms": 29500},
             "alarms": ["answered by userspace only"],
             "nodes": [{"name": "node2", "ipv4": "192.0.2.12", "ipv6": "2001:db8::12", "admin": "auto",
                 "health": "down", "effective": "down", "answers": ["192.0.2.11"],
-                "since": "2024-05-01T10:00:00Z", "reason": "refused"}],
+                "since": "2024-05-01T10:00:00Z", "reason": "refused", "by": "alice", "cached_ms": 2100},
+                {"name": "node3", "ipv4": "192.0.2.13", "ipv6": null, "admin": "drain",
+                "health": "up", "effective": "drain", "answers": ["192.0.2.11"],
+                "since": "2024-05-01T10:00:00Z", "reason": "disk", "by": "alice", "until": "2024-05-01T11:00:00Z",
+                "cached_ms": 0}],
         });
         let expected = "\
 zone demo.example.com., epoch 7, from /etc/dns-xdp/dns-xdp.toml
@@ -105,12 +119,16 @@ dns-xdp 0.1.0, pid 42, up 1m 1s
 interface eth0: generic (no driver support)
 quorum: 1 visible, 2 needed: not met
 lease: 29s 500ms left of 30s
-promise: a dead node is replaced within 2s, in every cache within 7s
+promise: a dead node is in no answer after 2s 3ms, in no cache after 7s 3ms
+  found out within 2s: interval 1s + the rest
+  answers changed within 3ms: measured when they changed last
+  forgotten by caches after 5s: the TTL
 FROZEN: 1 of 2 visible
 ALARM: answered by userspace only
 
 NODE   ADDRESS                  ADMIN  HEALTH  EFFECTIVE  ANSWERS     SINCE                 REASON
-node2  192.0.2.12,2001:db8::12  auto   down    down       192.0.2.11  2024-05-01T10:00:00Z  refused
+node2  192.0.2.12,2001:db8::12  auto   down    down       192.0.2.11  2024-05-01T10:00:00Z  refused; in caches for 3s
+node3  192.0.2.13               drain  up      drain      192.0.2.11  2024-05-01T10:00:00Z  by alice until 2024-05-01T11:00:00Z: disk
 ";
         assert_eq!(screen(&serde_json::from_value(json).unwrap()), expected);
     }

@@ -14,7 +14,7 @@ pub(super) fn unload(config: &Config) -> anyhow::Result<()> {
         let stopped = change(&client, &Command::Unload).await;
         match stopped.as_ref().map_err(|error| error.downcast_ref::<CallError>()) {
             Err(Some(CallError::NoDaemon { .. })) => Ok(()),
-            _ => stopped,
+            _ => stopped.map(drop),
         }
     });
     stopped.context("the running daemon did not unload")?;

@@ -344,8 +344,9 @@ fn service(mut section: Section<'_>, usual: &Usual) -> Option<ServiceSpec> {
 fn control(mut section: Section<'_>, path: &Path) -> Control {
     let socket = section.value("socket", value::socket_path).unwrap_or_else(|| DEFAULT_SOCKET.into());
     let state = section.value("state", value::path).unwrap_or_else(|| default_state(path));
+    let watch = section.value("watch", value::boolean).unwrap_or(false);
     section.close();
-    Control { socket, state }
+    Control { socket, state, watch }
 }
 
 fn default_state(path: &Path) -> PathBuf {

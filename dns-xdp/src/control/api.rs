@@ -78,6 +78,13 @@ pub enum Command {
         admin: Admin,
         /// Why, for those who look at the status later.
         reason: Option<String>,
+        /// Who wants it.
+        by: Option<String>,
+        /// For how long, in milliseconds; `None`: for good.
+        for_ms: Option<u64>,
+        /// Drain the node even if that breaks the quorum.
+        #[serde(default)]
+        force: bool,
     },
     /// Answers [`Page`](crate::event::Page): the events after a number.
     Events {
@@ -183,6 +190,10 @@ impl From<ConfigError> for Refusal {
 pub struct Done {
     /// What was done besides, or why nothing was.
     pub notes: Vec<String>,
+    /// How long caches may yet hold addresses of the changed node that no name answers any more; `None`: they are
+    /// answered, or no address has left the answers.
+    #[serde(default)]
+    pub cached_ms: Option<u64>,
 }
 
 /// `status`
@@ -269,14 +280,37 @@ pub struct NodeStatus {
     pub since: Timestamp,
     /// Why it is as it is, where there is something to say.
     pub reason: Option<String>,
+    /// Who wants of it what is wanted.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// When that ends, and the probes decide again; `None`: it does not.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// How long caches may yet hold its addresses; `None`: they are answered. Name servers that are fixed to the glue
+    /// are left out of account.
+    #[serde(default)]
+    pub cached_ms: Option<u64>,
 }
 
-/// How soon a dead node is replaced: `detect_ms` until the servers answer another address, and `ttl_seconds`
-/// more until the last cache has forgotten the old one.
+/// How soon a dead node is replaced: `detect_ms` and `publish_ms` until the servers answer another address, and
+/// `ttl_seconds` more until the last cache has forgotten the old one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promise {
-    /// The longest [`crate::cluster::Probe::time_to_detect`] of any node, in milliseconds.
+    /// The longest [`crate::cluster::HealthCheck::time_to_detect`] of any node or service, in milliseconds.
     pub detect_ms: u64,
+    /// What that is the sum of, in words.
+    #[serde(default)]
+    pub detect_by: String,
+    /// The node or service that takes so long, where they differ.
+    #[serde(default)]
+    pub slowest: Option<String>,
+    /// What publishing the answers takes, in milliseconds: as measured when they changed last, or an estimate that is
+    /// on the safe side.
+    #[serde(default)]
+    pub publish_ms: u64,
+    /// Whether `publish_ms` was measured.
+    #[serde(default)]
+    pub publish_measured: bool,
     /// TTL of every address answer.
     pub ttl_seconds: u32,
 }
@@ -319,6 +353,12 @@ pub struct NodeEntry {
     pub admin: Admin,
     /// Why that is wanted.
     pub reason: Option<String>,
+    /// Who wants it.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// When that ends; `None`: it does not.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
     /// It, or its addresses, are not in the configuration file.
     pub ephemeral: bool,
 }
@@ -348,12 +388,16 @@ mod tests {
 
     #[test]
     fn a_command_is_readable_json_and_unknown_fields_are_refused() {
-        let command = Command::Admin { node: "node1".to_owned(), admin: Admin::Drain, reason: None };
-        let json = r#"{"verb":"admin","node":"node1","admin":"drain","reason":null}"#;
+        let (node, by) = ("node1".to_owned(), Some("alice".to_owned()));
+        let admin = Admin::Drain;
+        let command = Command::Admin { node, admin, reason: None, by, for_ms: Some(1500), force: true };
+        let json = r#"{"verb":"admin","node":"node1","admin":"drain","reason":null,"by":"alice","for_ms":1500,"force":true}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), json);
         assert_eq!(serde_json::from_str::<Command>(json).unwrap(), command);
-        let without_reason = r#"{"verb":"admin","node":"node1","admin":"drain"}"#;
-        assert_eq!(serde_json::from_str::<Command>(without_reason).unwrap(), command);
+        let bare = r#"{"verb":"admin","node":"node1","admin":"drain"}"#;
+        let (node, by) = ("node1".to_owned(), None);
+        let command = Command::Admin { node, admin, reason: None, by, for_ms: None, force: false };
+        assert_eq!(serde_json::from_str::<Command>(bare).unwrap(), command);
         assert_eq!(serde_json::from_str::<Command>(r#"{"verb":"node-list"}"#).unwrap(), Command::NodeList);
         let misspelt = r#"{"verb":"node-remove","name":"node1","ephemeral":true,"forse":true}"#;
         assert!(serde_json::from_str::<Command>(misspelt).is_err());
@@ -371,11 +415,15 @@ mod tests {
             answers: vec!["192.0.2.11".to_owned()],
             since: Timestamp::UNIX_EPOCH,
             reason: None,
+            by: Some("alice".to_owned()),
+            until: None,
+            cached_ms: None,
         };
         let json = serde_json::to_value(node).unwrap();
         let expected = serde_json::json!({
             "name": "node1", "ipv4": "192.0.2.11", "ipv6": null, "admin": "auto", "health": "up",
             "effective": "up", "answers": ["192.0.2.11"], "since": "1970-01-01T00:00:00Z", "reason": null,
+            "by": "alice", "until": null, "cached_ms": null,
         });
         assert_eq!(json, expected);
     }

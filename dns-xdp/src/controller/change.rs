@@ -1,12 +1,11 @@
 //! Changes to the configuration in force: from the file as a whole, or node by node. Text in, a [`Proposal`] out;
 //! nothing takes effect here.
-use std::fmt::Display;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Cluster, Node};
+use crate::cluster::Node;
 use crate::config::edit::{EditError, Edited, add_node, remove_node, set_node};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
 
 /// The text that the configuration in force was read from, with the changes made to it since.
@@ -16,6 +15,8 @@ pub(super) struct Source {
     /// The control socket that the command line named instead of the file's.
     socket: Option<PathBuf>,
     text: String,
+    /// The text of the file when all of it was in force.
+    filed: String,
     /// As the file has them; the others are ephemeral.
     nodes: Vec<Node>,
 }
@@ -64,7 +65,8 @@ impl Source {
     pub(super) fn new(path: &Path, socket: &Path, text: String) -> Result<(Self, Config), ConfigError> {
         let filed = Config::parse(&text, path)?;
         let socket = (filed.control.socket != socket).then(|| socket.to_owned());
-        let source = Source { path: path.to_owned(), socket, nodes: filed.cluster.nodes, text };
+        let nodes = filed.cluster.nodes;
+        let source = Source { path: path.to_owned(), socket, filed: text.clone(), nodes, text };
         let config = source.parse(&source.text)?;
         Ok((source, config))
     }
@@ -80,6 +82,11 @@ impl Source {
     /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether all that this text of the file says is in force.
+    pub(super) fn is_filed(&self, text: &str) -> bool {
+        self.filed == text
     }
 
     /// Whether a node, or its place, is not in the file.
@@ -101,9 +108,16 @@ impl Source {
             );
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let notes = differences(in_force, &config);
-        let source = Source { nodes: config.cluster.nodes.clone(), text: file, ..self.clone() };
+        let nodes = config.cluster.nodes.clone();
+        let source = Source { nodes, filed: file.clone(), text: file, ..self.clone() };
+        let notes = self.differences(&source);
         Ok(Proposal { config, source, write: None, notes })
+    }
+
+    /// What another source makes different, a line for each key.
+    pub(super) fn differences(&self, next: &Source) -> Vec<String> {
+        let differences = differences(&self.text, &next.text);
+        if differences.is_empty() { vec!["nothing has changed".to_owned()] } else { differences }
     }
 
     /// A change to a node, in force and, if its text is given, in the file.
@@ -140,55 +154,13 @@ impl Source {
             // What was done to the file is the operator's to know, more than what was done to our copy.
             let others = proposal.notes.split_off(0).into_iter().filter(|note| !edited.notes.contains(note));
             proposal.notes = edited.notes.iter().cloned().chain(others).collect();
+            if self.is_filed(file) {
+                proposal.source.filed.clone_from(&edited.text);
+            }
             proposal.write = Some(edited.text);
         }
         Ok(())
     }
-}
-
-/// What a reload changes, in words.
-pub(super) fn differences(old: &Config, new: &Config) -> Vec<String> {
-    let mut notes = nodes(&old.cluster, &new.cluster);
-    if old.cluster.services != new.cluster.services {
-        notes.push("services changed".to_owned());
-    }
-    if old.zone != new.zone {
-        notes.push("[zone] changed".to_owned());
-    }
-    if old.failover != new.failover {
-        notes.push("[failover] changed".to_owned());
-    }
-    if old.events != new.events {
-        notes.push("[events] changed".to_owned());
-    }
-    if notes.is_empty() {
-        notes.push("nothing has changed".to_owned());
-    }
-    notes
-}
-
-fn nodes(old: &Cluster, new: &Cluster) -> Vec<String> {
-    let named = |cluster: &Cluster, name: &str| cluster.nodes.iter().find(|node| node.name == name).cloned();
-    let mut notes = Vec::new();
-    for node in &new.nodes {
-        let name = &node.name;
-        match named(old, name) {
-            None => notes.push(format!("{name} added: {}", list(node.addresses()))),
-            Some(before) if !before.addresses().eq(node.addresses()) => {
-                notes.push(format!("{name}: {} -> {}", list(before.addresses()), list(node.addresses())));
-            }
-            Some(before) if before.health != node.health => notes.push(format!("{name}: probe changed")),
-            Some(before) if before != *node => notes.push(format!("{name} changed")),
-            Some(_) => {}
-        }
-    }
-    let gone = old.nodes.iter().filter(|node| named(new, &node.name).is_none());
-    notes.extend(gone.map(|node| format!("{} removed", node.name)));
-    notes
-}
-
-fn list(items: impl Iterator<Item = impl Display>) -> String {
-    items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -257,6 +229,27 @@ mod tests {
     }
 
     #[test]
+    fn what_we_write_ourselves_is_in_force_unless_it_has_edits_that_wait() {
+        let ephemeral = source(TEXT).change(&add("node5", 15), None).unwrap().source;
+        let added = ephemeral.change(&add("node4", 14), Some(TEXT)).unwrap();
+        assert!(added.source.is_filed(added.write.as_ref().unwrap()) && !added.source.is_filed(TEXT));
+
+        let waiting = TEXT.replace("192.0.2.13", "192.0.2.33");
+        let added = source(TEXT).change(&add("node4", 14), Some(&waiting)).unwrap();
+        assert!(!added.source.is_filed(added.write.as_ref().unwrap()));
+        let reloaded = added.source.reload(&added.config, waiting.clone()).unwrap();
+        assert!(reloaded.source.is_filed(&waiting));
+    }
+
+    #[test]
+    fn watching_the_file_is_switched_without_a_restart() {
+        let watched = format!("{TEXT}[control]\nwatch = true\n");
+        let proposal = source(TEXT).reload(&config(TEXT), watched).unwrap();
+        assert!(proposal.config.control.watch);
+        assert_eq!(proposal.notes, ["[control] watch: default -> true"]);
+    }
+
+    #[test]
     fn a_change_that_makes_the_configuration_invalid_is_refused() {
         let refusal = source(TEXT).change(&add("node4", 13), Some(TEXT)).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Invalid);
@@ -274,8 +267,14 @@ mod tests {
             .replace("\nname = \"node3\"\n", "\nname = \"node4\"\n")
             .replace("[listen]", "ttl = \"9s\"\n[listen]");
         let proposal = source(TEXT).reload(&config(TEXT), new).unwrap();
-        let expected =
-            ["node2: 192.0.2.12 -> 192.0.2.22", "node4 added: 192.0.2.13", "node3 removed", "[zone] changed"];
+        let expected = [
+            "[zone] ttl: default -> \"9s\"",
+            "node2 ipv4: \"192.0.2.12\" -> \"192.0.2.22\"",
+            "node2 [health] port: default -> 7000",
+            "node2 backup: [\"node3\"] -> default",
+            "node4 added: 192.0.2.13, ns = \"ns3\"",
+            "node3 removed",
+        ];
         assert_eq!(proposal.notes, expected);
         let same = source(TEXT).reload(&config(TEXT), TEXT.to_owned()).unwrap();
         assert_eq!(same.notes, ["nothing has changed"]);

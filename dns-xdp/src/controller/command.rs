@@ -1,22 +1,26 @@
 //! The commands of the control socket. Each answers when its effect is published, or when nothing has changed.
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::change::{NodeChange, Proposal, differences};
+use super::change::{NodeChange, Proposal};
 use super::daemon::Daemon;
 use super::event;
 use super::query::query;
-use super::status::{Surroundings, node_entries, status};
-use crate::cluster::Admin;
+use super::status::{Surroundings, milliseconds, node_entries, status};
 use crate::config::replace_file;
 use crate::control::api::{Done, Stats};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::datapath::Attached;
 use crate::event::Occurrence;
 use crate::failover::Decision;
-use crate::intent::{self, Intent, Intents};
+use crate::intent::{Intents, Wish};
 use crate::zone::Zone;
 
 impl Daemon {
@@ -31,7 +35,10 @@ impl Daemon {
                 let attached = interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
                 json(query(&self.watch.state, decision, &zone, attached, (&name, &qtype))?)
             }
-            Command::Reload => json(self.reload()?),
+            Command::Reload => {
+                let text = self.read_file()?;
+                json(self.reload(text)?)
+            }
             Command::NodeList => json(node_entries(&self.watch.state, &self.source)),
             Command::NodeAdd { name, ipv4, ipv6, ephemeral } => {
                 self.change(&NodeChange::Add { name, ipv4, ipv6 }, ephemeral)
@@ -40,7 +47,10 @@ impl Daemon {
                 self.change(&NodeChange::Set { name, ipv4, ipv6 }, ephemeral)
             }
             Command::NodeRemove { name, ephemeral } => self.change(&NodeChange::Remove { name }, ephemeral),
-            Command::Admin { node, admin, reason } => self.admin(&node.to_ascii_lowercase(), admin, reason),
+            Command::Admin { node, admin, reason, by, for_ms, force } => {
+                let wish = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
+                json(self.admin(&node.to_ascii_lowercase(), wish, force)?)
+            }
             Command::Handover | Command::Unload => unreachable!("they end the loop"),
             Command::Events { .. } => unreachable!("the control socket answers them from the journal"),
         }
@@ -56,12 +66,14 @@ impl Daemon {
         let around = Surroundings {
             published: &zone,
             published_at: self.publication.at,
+            publishing: self.publication.took,
+            caches: (&self.publication.caches, Instant::now()),
             started: self.watch.started,
             now: Timestamp::now(),
             interfaces: self.publication.interfaces(),
             lease_left: self.publication.lease_left(),
             up_to_date: !self.publication.pending(),
-            alarms: self.publication.alarms(),
+            alarms: self.publication.alarms().into_iter().chain(self.refused.clone()).collect(),
         };
         json(status(&self.watch.state, decision, around))
     }
@@ -85,11 +97,13 @@ impl Daemon {
         })
     }
 
-    /// All of the file or nothing.
-    pub(super) fn reload(&mut self) -> Result<Done, Refusal> {
-        let proposal = self.source.reload(self.watch.state.config(), self.read_file()?)?;
+    /// All of the file's text or nothing.
+    pub(super) fn reload(&mut self, text: String) -> Result<Done, Refusal> {
+        let proposal = self.source.reload(self.watch.state.config(), text)?;
         let intents = self.watch.state.intents().clone();
-        self.adopt(proposal, intents, event::reload)
+        let done = self.adopt(proposal, intents, event::reload)?;
+        self.refused = None;
+        Ok(done)
     }
 
     fn change(&mut self, change: &NodeChange, ephemeral: bool) -> Result<Value, Refusal> {
@@ -103,13 +117,25 @@ impl Daemon {
             NodeChange::Set { .. } => false,
             NodeChange::Remove { .. } => !ephemeral,
         };
+        let before: BTreeSet<IpAddr> = self.addresses(&name).collect();
         let mut intents = self.watch.state.intents().clone();
         let forgotten = forgotten && intents.remove(&name).is_some();
         let mut done = self.adopt(proposal, intents, |notes| event::node(&name, notes))?;
         if forgotten && let Err(error) = self.store(self.watch.state.intents()) {
             done.notes.push(format!("what was wanted of `{name}` is not forgotten on disk: {error}"));
         }
+        let left: Vec<IpAddr> = before.difference(&self.addresses(&name).collect()).copied().collect();
+        if !left.is_empty() {
+            done.cached_ms = Some(milliseconds(self.publication.caches.left(left, Instant::now())));
+        }
         json(done)
+    }
+
+    /// None when there is no such node.
+    pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = IpAddr> + use<> {
+        let mut nodes = self.watch.state.config().cluster.nodes.iter();
+        let node = nodes.find(|node| node.name == name).cloned();
+        node.into_iter().flat_map(|node| node.addresses())
     }
 
     /// Publishes what is proposed, then writes the file; if either fails, everything is as it was.
@@ -120,7 +146,7 @@ impl Daemon {
         event: impl FnOnce(&[String]) -> Occurrence,
     ) -> Result<Done, Refusal> {
         let Proposal { config, source, write, notes } = proposal;
-        let event = event(&differences(self.watch.state.config(), &config));
+        let event = event(&self.source.differences(&source));
         let mut next = self.watch.state.clone();
         next.adopt(config);
         next.want(intents);
@@ -138,10 +164,10 @@ impl Daemon {
         }
         self.source = source;
         self.commit(next, Some(event));
-        Ok(Done { notes })
+        Ok(Done { notes, cached_ms: None })
     }
 
-    fn publish(&mut self, zone: Option<Zone>) -> Result<(), Refusal> {
+    pub(super) fn publish(&mut self, zone: Option<Zone>) -> Result<(), Refusal> {
         zone.map_or(Ok(()), |zone| self.publication.publish(zone)).map_err(failed)
     }
 
@@ -156,84 +182,22 @@ impl Daemon {
         }
     }
 
-    fn admin(&mut self, name: &str, admin: Admin, reason: Option<String>) -> Result<Value, Refusal> {
-        let names = || self.watch.state.config().cluster.nodes.iter().map(|node| node.name.as_str());
-        if !names().any(|known| known == name) {
-            return Err(Refusal::unknown_node(name, names()));
-        }
-        let intents = wanted(self.watch.state.intents(), name, admin, reason, Timestamp::now());
-        if intents != *self.watch.state.intents() {
-            self.store(&intents).map_err(|error| failed(anyhow::Error::msg(error)))?;
-        }
-        let mut next = self.watch.state.clone();
-        if intents != *next.intents() {
-            let reason = intents.get(name).and_then(|intent| intent.reason.as_deref());
-            self.events.tell(event::admin(name, admin, reason));
-        }
-        next.want(intents);
-        next.decide();
-        let published = self.publish(next.zone());
-        self.commit(next, None);
-        let kept = |why: &str| {
-            format!("`{name}` is to be {admin}, which is kept, but not in the answers yet: {why}")
-        };
-        published.map_err(|refusal| Refusal::new(refusal.kind, kept(&refusal.message)))?;
-        let decision = self.watch.state.decision();
-        if let Some(reason) = decision.and_then(|decision| decision.frozen.as_ref()) {
-            return Err(Refusal::new(RefusalKind::Conflict, kept(&format!("they are frozen, {reason}"))));
-        }
-        let fail_open = decision.is_some_and(|decision| decision.fail_open);
-        let note = || "no node is up: the answers are those of `[failover] all-down`".to_owned();
-        json(Done { notes: fail_open.then(note).into_iter().collect() })
+    pub(super) fn read_file(&self) -> Result<String, Refusal> {
+        self.readable(std::fs::read_to_string(self.source.path()))
     }
 
-    fn store(&self, intents: &Intents) -> Result<(), intent::Error> {
-        intent::store(&self.watch.state.config().control.state, intents)
+    pub(super) fn readable(&self, text: io::Result<String>) -> Result<String, Refusal> {
+        let path = self.source.path().display();
+        let refusal = |error| format!("cannot read {path}: {error}; nothing was changed");
+        text.map_err(|error| Refusal::new(RefusalKind::Failed, refusal(error)))
     }
-
-    fn read_file(&self) -> Result<String, Refusal> {
-        let path = self.source.path();
-        let refusal = |error| format!("cannot read {}: {error}; nothing was changed", path.display());
-        std::fs::read_to_string(path).map_err(|error| Refusal::new(RefusalKind::Failed, refusal(error)))
-    }
-}
-
-/// The intents with one set. Setting the same again keeps its time, and its reason if none is given.
-fn wanted(intents: &Intents, name: &str, admin: Admin, reason: Option<String>, now: Timestamp) -> Intents {
-    let mut intents = intents.clone();
-    match intents.get_mut(name) {
-        Some(intent) if intent.admin == admin => intent.reason = reason.or(intent.reason.take()),
-        None if admin == Admin::Auto => {}
-        _ => {
-            intents.insert(name.to_owned(), Intent { admin, reason, since: now });
-        }
-    }
-    intents
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
-fn failed(error: anyhow::Error) -> Refusal {
+pub(super) fn failed(error: anyhow::Error) -> Refusal {
     Refusal::new(RefusalKind::Failed, format!("{error:#}"))
 }
 
 fn json(answer: impl serde::Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(answer).map_err(|error| failed(error.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wanting_the_same_again_keeps_the_time_and_the_reason() {
-        let [then, now] = [0, 60].map(|second| Timestamp::from_second(second).unwrap());
-        let disk = || Some("disk".to_owned());
-        let down = wanted(&Intents::new(), "node1", Admin::Down, disk(), then);
-        assert_eq!(wanted(&down, "node1", Admin::Down, None, now), down);
-        let fan = wanted(&down, "node1", Admin::Down, Some("fan".to_owned()), now);
-        assert_eq!((fan["node1"].reason.as_deref(), fan["node1"].since), (Some("fan"), then));
-        let auto = wanted(&down, "node1", Admin::Auto, None, now);
-        assert_eq!(auto["node1"], Intent { admin: Admin::Auto, reason: None, since: now });
-        assert!(wanted(&Intents::new(), "node1", Admin::Auto, None, now).is_empty());
-    }
 }

@@ -1,9 +1,12 @@
 //! The running daemon: one loop that judges, publishes, answers commands and keeps the lease alive.
+use std::io;
+
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::Source;
 use super::events::Events;
+use super::file::FileWatch;
 use super::publication::Publication;
 use super::servers::Servers;
 use super::signals::{Signal, Signals};
@@ -28,6 +31,9 @@ pub(super) struct Daemon {
     pub(super) events: Events,
     /// What was told last of decision and answers.
     told: Option<Told>,
+    /// Why the last reload that nobody waited for was refused.
+    pub(super) refused: Option<String>,
+    file: Option<FileWatch>,
 }
 
 /// How to end.
@@ -59,7 +65,10 @@ impl Daemon {
         responder: Responder,
         (events, told): (Events, Option<Told>),
     ) -> Self {
-        Daemon { watch, publication, source, responder, events, told }
+        let (refused, file) = (None, None);
+        let mut daemon = Daemon { watch, publication, source, responder, events, told, refused, file };
+        daemon.watch_file();
+        daemon
     }
 
     /// Runs until somebody asks for an end. Lease and watchdog are kept alive from here and nowhere else: a loop
@@ -75,8 +84,9 @@ impl Daemon {
                     return stop;
                 },
                 _ = beat.tick() => self.beat(),
+                text = settled(&mut self.file) => self.file_changed(text),
                 signal = signals.next() => match signal {
-                    Signal::Hangup => self.reload_by_signal(),
+                    Signal::Hangup => self.reload_unasked(self.read_file()),
                     Signal::Interrupt => return Stop::Detach(None),
                     Signal::Terminate => return Stop::Leave,
                 },
@@ -124,21 +134,49 @@ impl Daemon {
         if self.publication.pending() {
             self.settle();
         }
+        self.expire();
         self.publication.renew();
         service::alive();
     }
 
-    fn reload_by_signal(&mut self) {
+    /// Watches the configuration file if that is wanted.
+    fn watch_file(&mut self) {
+        if !self.watch.state.config().control.watch {
+            self.file = None;
+        } else if self.file.is_none() {
+            match FileWatch::start(self.source.path()) {
+                Ok(file) => self.file = Some(file),
+                Err(error) => tracing::error!("cannot watch {}: {error}", self.source.path().display()),
+            }
+        }
+    }
+
+    fn file_changed(&mut self, text: io::Result<String>) {
+        let text = self.readable(text);
+        if text.as_ref().is_ok_and(|text| self.source.is_filed(text)) {
+            self.refused = None;
+        } else {
+            self.reload_unasked(text);
+        }
+    }
+
+    /// A reload that nobody waits for: that it is refused has to be seen in the log and in the status.
+    fn reload_unasked(&mut self, text: Result<String, Refusal>) {
         service::reloading();
-        if let Err(refusal) = self.reload() {
+        if let Err(refusal) = text.and_then(|text| self.reload(text)) {
             tracing::error!("nothing was reloaded: {refusal}");
+            self.refused = Some(alarm(&refusal));
         }
         service::ready();
     }
 
     /// Decides anew and publishes what follows. What cannot be published is tried again with the next beat.
     fn settle(&mut self) {
-        let mut next = self.watch.state.clone();
+        self.settle_on(self.watch.state.clone());
+    }
+
+    /// As [`Daemon::settle`], from a state that has changed.
+    pub(super) fn settle_on(&mut self, mut next: State) {
         next.decide();
         if let Some(zone) = next.zone() {
             // The publication tells of its own trouble.
@@ -157,5 +195,37 @@ impl Daemon {
         self.told = now;
         self.events.configure(&next.config().events);
         self.watch.replace(next);
+        self.watch_file();
+    }
+}
+
+/// Waits for ever where no file is watched. Cancel safe.
+async fn settled(file: &mut Option<FileWatch>) -> io::Result<String> {
+    match file {
+        Some(file) => file.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// In one line, however much is wrong.
+fn alarm(refusal: &Refusal) -> String {
+    const MOST: usize = 3;
+    let mut problems: Vec<&str> = refusal.message.lines().collect();
+    let more = problems.len().saturating_sub(MOST);
+    problems.truncate(MOST);
+    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    format!("the last reload was refused, what was in force stays: {}{more}", problems.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_reload_is_an_alarm_of_one_line() {
+        let refused = |message: &str| alarm(&Refusal::new(RefusalKind::Invalid, message));
+        assert_eq!(refused("f:1: a"), "the last reload was refused, what was in force stays: f:1: a");
+        let many = refused("f:1: a\nf:2: b\nf:3: c\nf:4: d\nf:5: e");
+        assert!(many.ends_with("stays: f:1: a; f:2: b; f:3: c; and 2 more"), "{many}");
     }
 }

@@ -2,6 +2,7 @@
 use crate::cluster::Admin;
 use crate::event::{Kind, Occurrence};
 use crate::health::{Health, Standing, Subject, Transition};
+use crate::intent::Intent;
 
 /// A change of health, which is two things where a step was left out: several probes are combined.
 pub(super) fn transition(
@@ -32,10 +33,15 @@ pub(super) fn transition(
     kinds.iter().map(told).collect()
 }
 
-/// Something else is wanted of a node; `why`: in the operator's words.
-pub(super) fn admin(node: &str, admin: Admin, why: Option<&str>) -> Occurrence {
-    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-    Occurrence::new(Kind::Admin).about(node).because(format!("{admin}{why}"))
+/// Something else is wanted of a node.
+pub(super) fn admin(node: &str, wanted: &Intent) -> Occurrence {
+    Occurrence::new(Kind::Admin).about(node).because(wanted.to_string())
+}
+
+/// What was wanted of a node had its time, and that is over.
+pub(super) fn expired(node: &str, wanted: &Intent) -> Occurrence {
+    let reason = format!("{}: its time is over; it was {wanted}", Admin::Auto);
+    Occurrence::new(Kind::Admin).about(node).because(reason)
 }
 
 /// Another configuration is in force; `notes`: what is different about it.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::caches::Caches;
 use super::event;
 use super::events::Events;
 use crate::config::Xdp;
@@ -29,6 +30,10 @@ pub(super) struct Publication {
     zone: watch::Sender<Option<Arc<Zone>>>,
     /// When the zone was last replaced.
     pub(super) at: Timestamp,
+    /// How long that took.
+    pub(super) took: Duration,
+    /// What resolvers may remember of the zones before.
+    pub(super) caches: Caches,
     /// Zones published.
     pub(super) count: u64,
     /// Zones that could not be.
@@ -51,6 +56,8 @@ impl Publication {
             stop_grace: xdp.stop_grace,
             zone: watch::Sender::new(None),
             at: Timestamp::now(),
+            took: Duration::ZERO,
+            caches: Caches::default(),
             count: 0,
             failures: 0,
             trouble: None,
@@ -73,8 +80,10 @@ impl Publication {
         self.zone.borrow().clone()
     }
 
-    /// Publishes the first zone, attaches the program and gives it its lease.
-    pub(super) fn open(&mut self, zone: Zone) -> anyhow::Result<()> {
+    /// Publishes the first zone, attaches the program and gives it its lease. `past`: what a predecessor may have
+    /// answered up to now.
+    pub(super) fn open(&mut self, zone: Zone, past: &Zone) -> anyhow::Result<()> {
+        self.caches.replaced(past, &zone, Instant::now());
         self.publish(zone)?;
         self.datapath.attach()?;
         self.answering = true;
@@ -95,10 +104,17 @@ impl Publication {
             return Ok(());
         }
         let zone = Arc::new(zone);
-        if let Err(error) = self.replace(before, &zone).context("cannot publish the zone to the kernel") {
+        let start = Instant::now();
+        let replaced = self.replace(before.clone(), &zone);
+        if let Err(error) = replaced.context("cannot publish the zone to the kernel") {
             self.failures += 1;
             self.troubled(&error);
             return Err(error);
+        }
+        let now = Instant::now();
+        self.took = now - start;
+        if let Some(before) = before {
+            self.caches.replaced(&before, &zone, now);
         }
         self.untroubled();
         self.at = Timestamp::now();

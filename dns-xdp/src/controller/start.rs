@@ -4,17 +4,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
 use super::events::Events;
 use super::publication::Publication;
-use super::service;
 use super::signals::{Signal, Signals};
 use super::told::Told;
 use super::watch::Watch;
+use super::{event, service};
 use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
-use crate::datapath;
+use crate::intent::{self, Intents};
+use crate::{datapath, failover};
 
 /// A predecessor answers its open queries before it ends.
 const HANDOVER: Duration = Duration::from_secs(10);
@@ -39,6 +41,19 @@ pub(super) async fn control_socket(path: &Path, replace: bool) -> anyhow::Result
             bound => return Ok(bound?),
         }
     }
+}
+
+/// The admin intent as the last daemon left it, without what has ended since.
+pub(super) fn intents(path: &Path, events: &Events) -> Result<Intents, intent::Error> {
+    let intents = intent::load(path)?;
+    let Some((left, over)) = intent::expire(&intents, Timestamp::now()) else {
+        return Ok(intents);
+    };
+    over.iter().for_each(|(node, intent)| events.tell(event::expired(node, intent)));
+    if let Err(error) = intent::store(path, &left) {
+        tracing::warn!("{error}");
+    }
+    Ok(left)
 }
 
 /// Those of the configuration, or else those of the interfaces.
@@ -101,7 +116,7 @@ pub(super) fn go_live(
 ) -> anyhow::Result<Option<Told>> {
     watch.state.decide();
     if let Some(zone) = watch.state.zone() {
-        publication.open(zone)?;
+        publication.open(zone, &failover::healthy_zone(watch.state.config()))?;
     }
     let told = publication.zone().and_then(|zone| Told::new(&watch.state, zone));
     if let Some(told) = &told {
@@ -132,7 +147,7 @@ mod tests {
 
         let (calls, mut inbox) = tokio::sync::mpsc::channel::<crate::control::Call>(1);
         let stop = tokio_util::sync::CancellationToken::new();
-        let journal = std::sync::Arc::new(crate::event::Journal::new(jiff::Timestamp::UNIX_EPOCH));
+        let journal = std::sync::Arc::new(crate::event::Journal::new(Timestamp::UNIX_EPOCH));
         let serving = tokio::spawn(running.serve(calls, journal, stop.clone()));
         let gives_way = tokio::spawn(async move {
             let call = inbox.recv().await.unwrap();

@@ -305,6 +305,14 @@ nodes = ["node1", "node2"]
         state.decide();
     }
 
+    /// Sets what is wanted of one more node, and decides.
+    pub(in crate::controller) fn want(state: &mut State, node: &str, admin: Admin) {
+        let mut intents = state.intents.clone();
+        intents.insert(node.to_owned(), Intent::new(admin, jiff::Timestamp::UNIX_EPOCH));
+        state.want(intents);
+        state.decide();
+    }
+
     pub(in crate::controller) fn addresses(state: &State, name: &str) -> Vec<IpAddr> {
         let name = Name::from_ascii(name).unwrap().append_domain(&state.config.zone.apex).unwrap();
         state.zone().unwrap().addresses(&name).unwrap().iter().collect()
@@ -386,10 +394,7 @@ nodes = ["node1", "node2"]
     #[test]
     fn the_operator_is_obeyed_at_the_next_decision() {
         let mut state = healthy(TEXT);
-        let since = jiff::Timestamp::UNIX_EPOCH;
-        let drained = Intent { admin: Admin::Drain, reason: None, since };
-        state.want(Intents::from([("node2".to_owned(), drained)]));
-        state.decide();
+        want(&mut state, "node2", Admin::Drain);
         assert_eq!(addresses(&state, "node2"), [ip(13)]);
         assert_eq!(state.decision().unwrap().effective[1], Effective::Drain);
         assert_eq!(state.node(&state.config.cluster.nodes[1]).health, Health::Up);

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use hickory_proto::rr::Name;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
+use super::caches::{Caches, answered};
 use super::change::Source;
 use super::state::State;
 use crate::cluster::{Admin, Node};
 use crate::config::Mode;
-use crate::control::api::{InterfaceStatus, Lease, NodeEntry, NodeStatus, Promise, QuorumStatus, Status};
+use crate::control::api::{InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Status};
 use crate::datapath::Attached;
 use crate::failover::Decision;
+use crate::promise::promise;
 use crate::zone::Zone;
 
 /// What the state does not know: the daemon's side of a [`Status`].
@@ -22,6 +25,10 @@ pub(super) struct Surroundings<'a> {
     pub(super) published: &'a Zone,
     /// When it last changed.
     pub(super) published_at: Timestamp,
+    /// How long that took.
+    pub(super) publishing: Duration,
+    /// What resolvers may remember, and the time on the clock of that.
+    pub(super) caches: (&'a Caches, Instant),
     /// The origin of the verdicts' times.
     pub(super) started: Timestamp,
     pub(super) now: Timestamp,
@@ -51,7 +58,12 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
     let attached = around.interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
     let nodes = config.cluster.nodes.iter().zip(&decision.effective);
-    let detect = config.cluster.nodes.iter().map(|node| node.health.time_to_detect()).max();
+    let answered = answered(around.published, config);
+    let cached = |node: &Node| {
+        let (caches, at) = around.caches;
+        let out = !node.addresses().any(|address| answered.contains(&address));
+        out.then(|| milliseconds(caches.left(node.addresses(), at)))
+    };
     Status {
         zone: config.zone.apex.to_string(),
         epoch: config.epoch(),
@@ -68,13 +80,11 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
             .map(|(node, effective)| {
                 let answers = answers(around.published, node, &config.zone.apex);
                 let since = since(state, node, around.started);
-                NodeStatus { effective: effective.to_string(), answers, since, ..node_status(state, node) }
+                let (effective, cached_ms) = (effective.to_string(), cached(node));
+                NodeStatus { effective, answers, cached_ms, since, ..node_status(state, node) }
             })
             .collect(),
-        promise: Promise {
-            detect_ms: milliseconds(detect.unwrap_or_default()),
-            ttl_seconds: config.zone.ttl_seconds,
-        },
+        promise: promise(config, around.published.names().len(), Some(around.publishing)),
         lease: Lease {
             stale_after_ms: config.xdp.stale_after.map(milliseconds),
             left_ms: around.lease_left.filter(|_| attached).map(milliseconds),
@@ -101,6 +111,8 @@ pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
             backup: node.backup.clone(),
             admin: intent.map_or(Admin::Auto, |intent| intent.admin),
             reason: intent.and_then(|intent| intent.reason.clone()),
+            by: intent.and_then(|intent| intent.by.clone()),
+            until: intent.and_then(|intent| intent.until),
             ephemeral: source.ephemeral(node),
         }
     };
@@ -121,6 +133,9 @@ fn node_status(state: &State, node: &Node) -> NodeStatus {
         answers: Vec::new(),
         since: Timestamp::UNIX_EPOCH,
         reason: wanted.or_else(|| standing.reason.clone()),
+        by: intent.and_then(|intent| intent.by.clone()),
+        until: intent.and_then(|intent| intent.until),
+        cached_ms: None,
     }
 }
 
@@ -163,7 +178,7 @@ fn cannot_probe(state: &State) -> Vec<String> {
     blind.into_iter().map(|(reason, subjects)| format!("{}: {reason}", subjects.join(", "))).collect()
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -181,6 +196,8 @@ mod tests {
         let around = Surroundings {
             published: &zone,
             published_at: started,
+            publishing: Duration::from_millis(3),
+            caches: (&Caches::default(), Instant::now()),
             started,
             now,
             interfaces,
@@ -214,12 +231,18 @@ mod tests {
     fn what_is_wanted_stands_beside_the_real_state() {
         let mut state = healthy(TEXT);
         let since: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let intent = Intent { admin: Admin::Drain, reason: Some("new disk".to_owned()), since };
+        let intent = Intent {
+            reason: Some("new disk".to_owned()),
+            by: Some("alice".to_owned()),
+            until: Some(since),
+            ..Intent::new(Admin::Drain, since)
+        };
         state.want(Intents::from([("node1".to_owned(), intent)]));
         state.decide();
         let node = &shown(&state, Vec::new()).nodes[0];
         assert_eq!((node.admin, &*node.health, &*node.effective), (Admin::Drain, "up", "drain"));
         assert_eq!((node.since, node.reason.as_deref()), (since, Some("new disk")));
+        assert_eq!((node.by.as_deref(), node.until), (Some("alice"), Some(since)));
     }
 
     #[test]

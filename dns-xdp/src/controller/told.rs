@@ -336,7 +336,7 @@ mod tests {
         let mut bad = good.clone();
         kill(&mut bad, "node2");
         let since = jiff::Timestamp::UNIX_EPOCH;
-        let drained = Intent { admin: Admin::Drain, reason: Some("new disk".to_owned()), since };
+        let drained = Intent { reason: Some("new disk".to_owned()), ..Intent::new(Admin::Drain, since) };
         bad.want(Intents::from([("node1".to_owned(), drained)]));
         bad.decide();
         let events = told(&bad).since(&told(&good), &bad, None);

@@ -199,7 +199,7 @@ impl History {
                 let server = self.servers.get_mut(server).filter(|server| server.listens())?;
                 let mut intents = server.disk.clone();
                 let reason = Some(format!("at {now:?}"));
-                let intent = Intent { admin, reason, since: Timestamp::UNIX_EPOCH };
+                let intent = Intent { reason, ..Intent::new(admin, Timestamp::UNIX_EPOCH) };
                 intents.insert(format!("node{}", node + 1), intent);
                 server.want(intents);
                 return Some(server.index);

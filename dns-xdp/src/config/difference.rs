@@ -1,0 +1,396 @@
+//! What differs between two configuration files, key by key, for the operator who reloads.
+//!
+//! The documents are compared as they are written, so that a key need not be known here. A list of tables is told apart
+//! by their names where they have some, and a key that a table leaves out has the value that the tables around it give.
+use toml_edit::{DocumentMut, Item, TableLike, Value};
+
+use super::spec::default_ns;
+
+/// Lines; the rest is only counted.
+const MOST: usize = 60;
+/// Characters of one value.
+const LONGEST: usize = 100;
+
+/// What a table is called by.
+const NAME: &str = "name";
+/// The list whose tables go by their names alone.
+const NODE: &str = "node";
+/// What a node has by its position where the file does not say it.
+const NS: &str = "ns";
+
+/// One line for each key, in the order of the new file; none when the two mean the same.
+pub fn differences(old: &str, new: &str) -> Vec<String> {
+    let [Ok(old), Ok(new)] = [old, new].map(str::parse::<DocumentMut>) else {
+        return vec!["the file was changed, and cannot be compared".to_owned()];
+    };
+    let [old, new] = [old, new].map(|document| table(document.as_table()));
+    let mut differences = Differences::default();
+    differences.tables(&Place::default(), &Side::whole(&old), &Side::whole(&new));
+    let mut lines = differences.0;
+    if lines.len() > MOST {
+        let more = lines.len() - MOST;
+        lines.truncate(MOST);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+/// A part of a document without its comments and its layout.
+#[derive(Debug, Clone, PartialEq)]
+enum Tree {
+    Leaf(String),
+    Table(Table),
+    List(Vec<Table>),
+}
+
+type Table = Vec<(String, Tree)>;
+
+static EMPTY: Table = Vec::new();
+
+fn table(written: &dyn TableLike) -> Table {
+    written.iter().filter_map(|(key, item)| Some((key.to_owned(), tree(item)?))).collect()
+}
+
+fn tree(item: &Item) -> Option<Tree> {
+    if let Some(written) = item.as_table_like() {
+        return Some(Tree::Table(table(written)));
+    }
+    let list: Option<Vec<Table>> = match item {
+        Item::ArrayOfTables(tables) => Some(tables.iter().map(|written| table(written)).collect()),
+        Item::Value(Value::Array(array)) if !array.is_empty() => {
+            array.iter().map(|value| Some(table(value.as_inline_table()?))).collect()
+        }
+        _ => None,
+    };
+    list.map(Tree::List).or_else(|| item.as_value().map(|value| Tree::Leaf(text(value))))
+}
+
+fn text(value: &Value) -> String {
+    let join = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Value::String(string) => format!("{:?}", string.value()),
+        Value::Integer(integer) => integer.value().to_string(),
+        Value::Float(float) => float.value().to_string(),
+        Value::Boolean(boolean) => boolean.value().to_string(),
+        Value::Datetime(datetime) => datetime.value().to_string(),
+        Value::Array(array) => format!("[{}]", join(array.iter().map(text).collect())),
+        Value::InlineTable(table) => {
+            let pairs = table.iter().map(|(key, value)| format!("{key} = {}", text(value)));
+            format!("{{{}}}", join(pairs.collect()))
+        }
+    }
+}
+
+fn find<'a>(table: &'a Table, key: &str) -> Option<&'a Tree> {
+    table.iter().find(|(known, _)| known == key).map(|(_, tree)| tree)
+}
+
+fn name(table: &Table) -> Option<String> {
+    match find(table, NAME)? {
+        Tree::Leaf(name) => Some(name.trim_matches('"').to_ascii_lowercase()),
+        _ => None,
+    }
+}
+
+/// A table of one of the documents, and those that give what it leaves out, the nearest first.
+struct Side<'a> {
+    table: &'a Table,
+    around: Vec<&'a Table>,
+}
+
+impl<'a> Side<'a> {
+    fn whole(document: &'a Table) -> Self {
+        Side { table: document, around: Vec::new() }
+    }
+
+    /// A table of a list in this one.
+    fn element(&self, element: &'a Table) -> Self {
+        Side { table: element, around: std::iter::once(self.table).chain(self.around.clone()).collect() }
+    }
+
+    fn within(&self, key: &str) -> Self {
+        let inner = |table: &&'a Table| match find(table, key) {
+            Some(Tree::Table(inner)) => Some(inner),
+            _ => None,
+        };
+        let table = inner(&self.table).unwrap_or(&EMPTY);
+        Side { table, around: self.around.iter().filter_map(inner).collect() }
+    }
+
+    fn list(&self, key: &str) -> &'a [Table] {
+        match find(self.table, key) {
+            Some(Tree::List(list)) => list,
+            _ => &[],
+        }
+    }
+
+    fn text(&self, key: &str) -> String {
+        let leaf = |table: &&'a Table| match find(table, key)? {
+            Tree::Leaf(text) => Some(text.as_str()),
+            Tree::Table(_) | Tree::List(_) => Some("a table"),
+        };
+        let found = std::iter::once(&self.table).chain(&self.around).find_map(leaf);
+        found.unwrap_or("default").to_owned()
+    }
+}
+
+/// Where a key stands, as an operator says it: `node2 [health]`.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    element: String,
+    path: Vec<String>,
+}
+
+impl Place {
+    fn within(&self, key: &str) -> Self {
+        let path = self.path.iter().cloned().chain([key.to_owned()]).collect();
+        Place { element: self.element.clone(), path }
+    }
+
+    fn element(&self, key: &str, name: &str) -> Self {
+        let bare = key == NODE && self.element.is_empty() && self.path.is_empty();
+        let element = if bare { name.to_owned() } else { self.text(&format!("{key} {name}")) };
+        Place { element, path: Vec::new() }
+    }
+
+    fn text(&self, last: &str) -> String {
+        let path = (!self.path.is_empty()).then(|| format!("[{}]", self.path.join(".")));
+        let element = Some(self.element.clone()).filter(|element| !element.is_empty());
+        let last = Some(last.to_owned()).filter(|last| !last.is_empty());
+        [element, path, last].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[derive(Debug, Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn tables(&mut self, place: &Place, old: &Side<'_>, new: &Side<'_>) {
+        let gone = old.table.iter().filter(|(key, _)| find(new.table, key).is_none());
+        for (key, _) in new.table.iter().chain(gone) {
+            let [before, now] = [old, new].map(|side| find(side.table, key));
+            match (before, now) {
+                _ if before == now => {}
+                (Some(Tree::Table(_)) | None, Some(Tree::Table(_)) | None) => {
+                    self.tables(&place.within(key), &old.within(key), &new.within(key));
+                }
+                (Some(Tree::List(_)) | None, Some(Tree::List(_)) | None) => self.lists(place, key, old, new),
+                _ => self.values(place, key, old, new),
+            }
+        }
+    }
+
+    fn values(&mut self, place: &Place, key: &str, old: &Side<'_>, new: &Side<'_>) {
+        let [before, now] = [old, new].map(|side| side.text(key));
+        if before != now {
+            self.0.push(format!("{}: {} -> {}", place.text(key), short(&before), short(&now)));
+        }
+    }
+
+    fn lists(&mut self, place: &Place, key: &str, old: &Side<'_>, new: &Side<'_>) {
+        let [before, now] = [old, new].map(|side| with_names(key, side.list(key)));
+        let find = |name: &str| before.iter().find(|(known, _)| known == name);
+        for (name, table) in &now {
+            let place = place.element(key, name);
+            match find(name) {
+                Some((_, known)) => self.tables(&place, &old.element(known), &new.element(table)),
+                None => self.0.push(format!("{} added: {}", place.text(""), short(&summary(table)))),
+            }
+        }
+        let is_in = |list: &[(String, Table)], name: &str| list.iter().any(|(known, _)| known == name);
+        for (name, _) in before.iter().filter(|(name, _)| !is_in(&now, name)) {
+            self.0.push(format!("{} removed", place.element(key, name).text("")));
+        }
+        let order = |list: &[(String, Table)], other: &[(String, Table)]| {
+            let common = list.iter().filter(|(name, _)| is_in(other, name));
+            common.map(|(name, _)| name.clone()).collect::<Vec<_>>().join(" ")
+        };
+        let [before, now] = [order(&before, &now), order(&now, &before)];
+        if before != now {
+            let place = place.text(&format!("[[{key}]] order"));
+            self.0.push(format!("{place}: {} -> {}", short(&before), short(&now)));
+        }
+    }
+}
+
+/// The tables of a list by their names, or else by their numbers.
+fn with_names(key: &str, list: &[Table]) -> Vec<(String, Table)> {
+    let named = |(position, table): (usize, &Table)| {
+        let name = name(table).unwrap_or_else(|| position.to_string());
+        let mut table: Table = table.iter().filter(|(key, _)| key != NAME).cloned().collect();
+        if key == NODE && find(&table, NS).is_none() {
+            table.push((NS.to_owned(), Tree::Leaf(format!("{:?}", default_ns(position)))));
+        }
+        (name, table)
+    };
+    (1..).zip(list).map(named).collect()
+}
+
+/// The addresses first, as they are; then everything else.
+fn summary(table: &Table) -> String {
+    let mut addresses = Vec::new();
+    let mut rest = Vec::new();
+    leaves(table, "", &mut |key, value| match key {
+        "ipv4" | "ipv6" => addresses.push(value.trim_matches('"').to_owned()),
+        _ => rest.push(format!("{key} = {value}")),
+    });
+    let addresses = Some(addresses.join(" ")).filter(|addresses| !addresses.is_empty());
+    addresses.into_iter().chain(rest).collect::<Vec<_>>().join(", ")
+}
+
+fn leaves(table: &Table, path: &str, take: &mut impl FnMut(&str, &str)) {
+    for (key, tree) in table {
+        let key = format!("{path}{key}");
+        match tree {
+            Tree::Leaf(value) => take(&key, value),
+            Tree::Table(inner) => leaves(inner, &format!("{key}."), take),
+            Tree::List(list) => {
+                for (position, inner) in (1..).zip(list) {
+                    leaves(inner, &format!("{key} {position}."), take);
+                }
+            }
+        }
+    }
+}
+
+fn short(text: &str) -> String {
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    text.chars().take(LONGEST).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"# our cluster
+[zone]
+name = "demo.example.com"
+ttl = "5s" # short
+
+[health]
+port = 6379
+[[health.probes]]
+probe = "tcp"
+[[health.probes]]
+probe = "dns"
+
+[[node]]
+name = "node1"
+ipv4 = "192.0.2.11"
+[[node]]
+name = "Node2"
+ipv4 = "192.0.2.12"
+backup = ["node1", "node3"]
+  [node.health]
+  fall = 4
+[[node]]
+name = "node3"
+ipv4 = "192.0.2.13"
+
+[[service]]
+name = "db"
+nodes = ["node1", "node2"]
+"#;
+
+    /// The differences that replacing one text by another makes.
+    fn told(changes: &[(&str, &str)]) -> Vec<String> {
+        let mut new = TEXT.to_owned();
+        for (from, to) in changes {
+            assert_eq!(new.matches(from).count(), 1, "{from}");
+            new = new.replace(from, to);
+        }
+        differences(TEXT, &new)
+    }
+
+    #[test]
+    fn a_changed_key_is_told_with_its_old_and_its_new_value() {
+        assert_eq!(told(&[("ttl = \"5s\"", "ttl = \"9s\"")]), ["[zone] ttl: \"5s\" -> \"9s\""]);
+        assert_eq!(told(&[("ttl = \"5s\"", "")]), ["[zone] ttl: \"5s\" -> default"]);
+        assert_eq!(
+            told(&[("[health]", "[failover]\nwitness = [\n  \"192.0.2.1\", # the gateway\n]\n[health]")]),
+            ["[failover] witness: default -> [\"192.0.2.1\"]"]
+        );
+    }
+
+    #[test]
+    fn what_a_node_leaves_out_is_what_the_section_says() {
+        assert_eq!(
+            told(&[("  fall = 4", "  fall = 4\n  port = 7000")]),
+            ["node2 [health] port: 6379 -> 7000"]
+        );
+        assert_eq!(told(&[("  fall = 4", "  fall = 4\n  port = 6379")]), [""; 0]);
+        assert_eq!(told(&[("  [node.health]\n  fall = 4", "")]), ["node2 [health] fall: 4 -> default"]);
+        assert_eq!(
+            told(&[("probe = \"tcp\"", "probe = \"tcp\"\nport = 6380")]),
+            ["[health] probes 1 port: 6379 -> 6380"]
+        );
+        assert_eq!(told(&[("port = 6379", "port = 6380")]), ["[health] port: 6379 -> 6380"]);
+    }
+
+    #[test]
+    fn nodes_and_services_go_by_their_names_whatever_their_case() {
+        let changes = [
+            ("\"Node2\"", "\"node2\""),
+            ("192.0.2.12", "192.0.2.22"),
+            ("[\"node1\", \"node3\"]", "[\"node3\"]"),
+            ("nodes = [\"node1\", \"node2\"]", "nodes = [\"node1\"]"),
+        ];
+        let expected = [
+            "node2 ipv4: \"192.0.2.12\" -> \"192.0.2.22\"",
+            "node2 backup: [\"node1\", \"node3\"] -> [\"node3\"]",
+            "service db nodes: [\"node1\", \"node2\"] -> [\"node1\"]",
+        ];
+        assert_eq!(told(&changes), expected);
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_told_with_the_name_servers_that_move() {
+        let changes = [
+            ("[[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n", ""),
+            (
+                "[[service]]\nname = \"db\"",
+                "[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\nipv6 = \"2001:db8::14\"\nhealth.port = 7000\n\
+                 [[service]]\nname = \"cache\"",
+            ),
+        ];
+        let expected = [
+            "node2 ns: \"ns2\" -> \"ns1\"",
+            "node3 ns: \"ns3\" -> \"ns2\"",
+            "node4 added: 192.0.2.14 2001:db8::14, health.port = 7000, ns = \"ns3\"",
+            "node1 removed",
+            "service cache added: nodes = [\"node1\", \"node2\"]",
+            "service db removed",
+        ];
+        assert_eq!(told(&changes), expected);
+    }
+
+    #[test]
+    fn an_order_that_changes_is_told() {
+        let changes =
+            [("\"node1\"\nipv4 = \"192.0.2.11\"", "\"node3\"\nipv4 = \"192.0.2.13\"\nns = \"ns3\"")];
+        let new = TEXT
+            .replace("\"node3\"\nipv4 = \"192.0.2.13\"", "\"node1\"\nipv4 = \"192.0.2.11\"\nns = \"ns1\"");
+        let new = new.replacen(changes[0].0, changes[0].1, 1);
+        assert_eq!(differences(TEXT, &new), ["[[node]] order: node1 node2 node3 -> node3 node2 node1"]);
+    }
+
+    #[test]
+    fn comments_and_layout_are_no_difference() {
+        assert_eq!(told(&[("# our cluster", ""), ("ttl = \"5s\" # short", "ttl='5s'")]), [""; 0]);
+        assert_eq!(told(&[("[\"node1\", \"node3\"]", "[\n\"node1\",\n\"node3\",\n]")]), [""; 0]);
+        assert_eq!(told(&[("  [node.health]\n  fall = 4", "health = { fall = 4 }")]), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_told_is_bounded() {
+        let many = (0..100).map(|number| format!("[[node]]\nname = \"other{number}\"\n")).collect::<String>();
+        let lines = differences(TEXT, &format!("{TEXT}{many}"));
+        assert_eq!((lines.len(), lines[60].as_str()), (61, "and 40 more"));
+        let long = told(&[("# short", ""), ("ttl = \"5s\"", &format!("ttl = \"{}\"", "ä".repeat(500)))]);
+        assert!(long[0].chars().count() < 150, "{long:?}");
+        let control = told(&[("\"5s\"", r#""5s\u001b[2J\n""#)]);
+        assert!(!control[0].chars().any(char::is_control), "{control:?}");
+    }
+}

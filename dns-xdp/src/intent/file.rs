@@ -1,0 +1,140 @@
+//! The file in which the admin intent survives a restart: small, and replaced whole.
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::Intents;
+
+/// Why the intent could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is there and cannot be read.
+    #[error("cannot read the admin intent from {path}: {source}; make the file readable for the daemon")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what [`store`] writes.
+    #[error(
+        "{path} does not hold admin intent: {source}; correct it, or remove it and set the nodes' intent again \
+         with `dns-xdp node down|up|drain`"
+    )]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// The new file could not be put in place; the old one is as it was.
+    #[error("cannot write the admin intent to {path}: {source}; the change would be lost with a restart")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Reads the file; a missing one is no intent at all.
+pub fn load(path: &Path) -> Result<Intents, Error> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Intents::new()),
+        Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
+    };
+    serde_json::from_slice(&text).map_err(|source| Error::Malformed { path: path.to_owned(), source })
+}
+
+/// Replaces the file, and makes its directory if need be. It holds the old intent or the new, whatever happens
+/// meanwhile, and the new one once this has returned.
+pub fn store(path: &Path, intents: &Intents) -> Result<(), Error> {
+    replace(path, intents).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+fn replace(path: &Path, intents: &Intents) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(intents)?;
+    text.push(b'\n');
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory)?;
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(".new");
+    let new = directory.join(name);
+    let mut file = File::create(&new)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    // The rename itself is on the disk only when the directory is.
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{Timestamp, ToSpan as _};
+
+    use super::super::Intent;
+    use super::*;
+    use crate::cluster::Admin;
+
+    fn drained() -> Intents {
+        let since: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let drained = Intent {
+            reason: Some("new disk".to_owned()),
+            by: Some("alice".to_owned()),
+            until: Some(since + 1.hour()),
+            ..Intent::new(Admin::Drain, since)
+        };
+        Intents::from([("node1".to_owned(), Intent::new(Admin::Up, since)), ("node2".to_owned(), drained)])
+    }
+
+    #[test]
+    fn a_missing_file_is_no_intent() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(load(&directory.path().join("state.json")).unwrap(), Intents::new());
+    }
+
+    #[test]
+    fn what_was_stored_is_loaded_and_nothing_else_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/state.json");
+        store(&path, &Intents::new()).unwrap();
+        store(&path, &drained()).unwrap();
+        assert_eq!(load(&path).unwrap(), drained());
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_from_before_there_was_a_who_and_an_end_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        let text = r#"{"node1": {"admin": "drain", "reason": "new disk", "since": "2026-03-01T12:00:00Z"}}"#;
+        fs::write(&path, text).unwrap();
+        let intent = &load(&path).unwrap()["node1"];
+        assert_eq!((intent.admin, &intent.by, intent.until), (Admin::Drain, &None, None));
+    }
+
+    #[test]
+    fn a_malformed_file_is_named_with_the_place_and_the_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        fs::write(&path, "{\"node1\": {\"admin\": \"sideways\"}}").unwrap();
+        let message = load(&path).unwrap_err().to_string();
+        for part in [path.to_str().unwrap(), "sideways", "line 1 column", "remove it"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_stays_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        store(&path, &drained()).unwrap();
+        fs::create_dir(directory.path().join("state.json.new")).unwrap();
+        assert!(matches!(store(&path, &Intents::new()), Err(Error::Write { .. })));
+        assert_eq!(load(&path).unwrap(), drained());
+    }
+}
