@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::cluster::{Admin, HealthCheck, Node, Service};
 use crate::config::Config;
 use crate::failover::{self, Decision, MemberState, NodeState, View};
-use crate::health::{self, Blindness, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict};
+use crate::health::{
+    self, Blindness, Health, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict,
+};
 use crate::intent::{Intent, Intents};
 use crate::zone::Zone;
 
@@ -121,7 +123,15 @@ impl State {
             }
             return Some(Change { transition: None, decisive: false });
         }
+        let plain = |verdict: &Verdict| {
+            verdict.health() == Health::Up && verdict.visible() && !verdict.inconclusive()
+        };
+        let was_plain = plain(verdict);
         verdict.observe(at, observation);
+        if was_plain && plain(verdict) {
+            // As nearly always: nothing follows from it.
+            return Some(Change { transition: None, decisive: false });
+        }
         let before = self.standings.get(&probe.subject)?;
         let now = self.standing(&probe.subject, Some(before), at);
         let decisive = |standing: &Standing| (standing.serving(), standing.visible, standing.seconds_left());
@@ -237,7 +247,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::failover::Effective;
-    use crate::health::{Failure, Health};
+    use crate::health::Failure;
     use hickory_proto::rr::Name;
 
     pub(in crate::controller) const TEXT: &str = r#"# three nodes

@@ -1,4 +1,6 @@
 //! What has to hold after every step, whatever happened.
+use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::server::{Server, host};
@@ -16,7 +18,7 @@ const TOLERANCE: Duration = Duration::from_millis(1);
 /// What a server answered before a step.
 #[derive(Debug)]
 pub(super) struct Before {
-    answers: Option<Answers>,
+    answers: Option<Arc<Answers>>,
     frozen: bool,
     blind: bool,
 }
@@ -43,11 +45,11 @@ pub(super) fn check(
     if server.state.intents() != &server.disk {
         return Err(format!("intent {:?} is not what is on disk, {:?}", server.state.intents(), server.disk));
     }
-    let Some((decision, answers)) = server.decision().zip(server.published.as_ref()) else {
+    let Some((decision, answers)) = server.decision().zip(server.published.as_deref()) else {
         return Ok(());
     };
     no_answer_is_empty(answers)?;
-    let changed = before.answers.as_ref() != Some(answers);
+    let changed = before.answers.as_deref().is_none_or(|before| !ptr::eq(before, answers));
     let frozen = decision.frozen.is_some();
     if changed
         && !told
@@ -141,7 +143,7 @@ fn those_who_see_the_same_say_the_same(
         let comparable = other.state.config() == config
             && decision.effective.contains(&Effective::Up)
             && other.state.view() == view;
-        if comparable && other.published.as_ref() != Some(answers) {
+        if comparable && other.published.as_deref() != Some(answers) {
             return Err(format!("{answers:?} here and {:?} at {}", other.published, other.index));
         }
     }
@@ -151,7 +153,7 @@ fn those_who_see_the_same_say_the_same(
 /// When all has been well for long enough, every server answers what is configured.
 pub(super) fn at_the_end(servers: &[Server]) -> Result<(), String> {
     for server in servers {
-        let Some(answers) = server.published.as_ref().filter(|_| server.live) else {
+        let Some(answers) = server.published.as_deref().filter(|_| server.live) else {
             return Err(format!("server {} answers nothing", server.index));
         };
         let wanted = server.disk.values().all(|intent| intent.admin == Admin::Auto);

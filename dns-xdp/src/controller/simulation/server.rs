@@ -1,5 +1,6 @@
 //! One simulated server: the daemon's state and schedules on a simulated host.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -29,7 +30,7 @@ pub(super) struct Server {
     /// Its first round of probes is over.
     pub(super) live: bool,
     /// What its program answers.
-    pub(super) published: Option<Answers>,
+    pub(super) published: Option<Arc<Answers>>,
     /// What was on its disk.
     pub(super) disk: Intents,
     /// Since when it judges without interruption.
@@ -196,7 +197,10 @@ impl Server {
     fn decide(&mut self) {
         if self.live {
             self.state.decide();
-            self.published = self.decision().map(|decision| decision.answers.clone());
+            let answers = self.decision().map(|decision| &decision.answers);
+            if answers != self.published.as_deref() {
+                self.published = answers.cloned().map(Arc::new);
+            }
         }
     }
 
@@ -219,14 +223,15 @@ impl Server {
                 under_way: None,
             });
         }
+        self.attempts.sort_by(|one, other| one.probe.cmp(&other.probe));
         self.pace();
     }
 
     fn pace(&mut self) {
         let blind = self.state.blind().is_some();
-        let paces: BTreeMap<&ProbeId, Pace> = paces(self.state.verdicts(), blind).collect();
-        for attempt in &mut self.attempts {
-            attempt.pace = paces[&attempt.probe];
+        for (attempt, (probe, pace)) in self.attempts.iter_mut().zip(paces(self.state.verdicts(), blind)) {
+            debug_assert_eq!(attempt.probe, *probe);
+            attempt.pace = pace;
         }
     }
 }
