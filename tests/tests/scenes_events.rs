@@ -109,8 +109,8 @@ fn a_follower_goes_on_over_a_restart_and_ends_with_0_by_ctrl_c() {
         cluster.start()?;
         let mut follower = Follower::start(&cluster.nodes[0], &["events", "--follow"])?;
         follower.wait_for("start")?;
-        cluster.nodes[0].cli_ok(&["node", "drain", "node2", "--reason", "new disk"])?;
-        follower.wait_for("admin         node2         drain: new disk")?;
+        cluster.nodes[0].cli_ok(&["node", "drain", "node2", "--force", "--reason", "new disk"])?;
+        follower.wait_for("admin         node2         drain by ")?;
         follower.wait_for("+failover     node2         node2 is drain (new disk); ")?;
         cluster.nodes[0].stop(Signal::SIGTERM)?;
         follower.wait_for("stop")?;

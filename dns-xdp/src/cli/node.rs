@@ -27,7 +27,7 @@ pub(super) enum Node {
     #[command(after_help = "Example: dns-xdp node set node4 --ipv4 192.0.2.24")]
     Set(Place),
     /// Remove a node
-    #[command(after_help = "Example: dns-xdp node remove node4")]
+    #[command(after_help = "Example: dns-xdp node remove node4 --wait")]
     Remove {
         #[command(flatten)]
         name: Name,
