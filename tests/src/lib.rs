@@ -24,6 +24,7 @@ pub mod dig;
 pub mod exchange;
 pub mod fake_clock;
 pub mod frames;
+pub mod gdnsd;
 pub mod host;
 pub mod interrupt;
 pub mod kernel;
