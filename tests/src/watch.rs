@@ -23,7 +23,34 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub struct Watch {
     changes: Receiver<Change>,
     is_over: Arc<AtomicBool>,
-    client: Option<JoinHandle<Duration>>,
+    client: Option<JoinHandle<Pauses>>,
+}
+
+/// Times from one round of questions to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pauses {
+    /// How many there were.
+    pub count: u32,
+    /// All together.
+    pub sum: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+impl Pauses {
+    /// With those of another client.
+    #[must_use]
+    pub fn and(self, other: Pauses) -> Pauses {
+        Pauses {
+            count: self.count + other.count,
+            sum: self.sum + other.sum,
+            longest: self.longest.max(other.longest),
+        }
+    }
+
+    fn one(length: Duration) -> Pauses {
+        Pauses { count: 1, sum: length, longest: length }
+    }
 }
 
 /// Who is asked for the addresses of what.
@@ -109,15 +136,15 @@ impl Watch {
         }
     }
 
-    /// Ends it: all changes that nobody has waited for, and the longest time from one round of questions to the next.
+    /// Ends it: all changes that nobody has waited for, and how often it has asked.
     ///
     /// # Errors
     /// When the client has panicked.
-    pub fn finish(mut self) -> Result<(Vec<Change>, Duration)> {
+    pub fn finish(mut self) -> Result<(Vec<Change>, Pauses)> {
         self.is_over.store(true, Ordering::Relaxed);
         let client = self.client.take().context("it is finished once")?;
-        let longest_pause = client.join().map_err(|_| anyhow!("the client has panicked"))?;
-        Ok((self.changes.try_iter().collect(), longest_pause))
+        let pauses = client.join().map_err(|_| anyhow!("the client has panicked"))?;
+        Ok((self.changes.try_iter().collect(), pauses))
     }
 }
 
@@ -127,9 +154,9 @@ impl Drop for Watch {
     }
 }
 
-fn ask(asker: &Asker, questions: &[Question], is_over: &AtomicBool, changes: &Sender<Change>) -> Duration {
+fn ask(asker: &Asker, questions: &[Question], is_over: &AtomicBool, changes: &Sender<Change>) -> Pauses {
     let mut last: Vec<Option<Result<Vec<IpAddr>, String>>> = vec![None; questions.len()];
-    let (mut longest_pause, mut round) = (Duration::ZERO, Instant::now());
+    let (mut pauses, mut round) = (Pauses::default(), Instant::now());
     while !is_over.load(Ordering::Relaxed) {
         for (question, last) in questions.iter().zip(&mut last) {
             let answer = question.ask(asker).map_err(|error| format!("{error:#}"));
@@ -141,10 +168,10 @@ fn ask(asker: &Asker, questions: &[Question], is_over: &AtomicBool, changes: &Se
             changes.send(Change { at: Instant::now(), question: question.clone(), answer }).ok();
         }
         thread::sleep(PAUSE);
-        longest_pause = longest_pause.max(round.elapsed());
+        pauses = pauses.and(Pauses::one(round.elapsed()));
         round = Instant::now();
     }
-    longest_pause
+    pauses
 }
 
 /// The answers that were given at `moment` or after it. `changes` are in their order.

@@ -23,7 +23,7 @@ use dns_xdp_tests::plan::{DATABASE_PORT, Plan, ZONE};
 use dns_xdp_tests::process::exit_code;
 use dns_xdp_tests::run::Run;
 use dns_xdp_tests::wait;
-use dns_xdp_tests::watch::{Change, Question, Watch, names};
+use dns_xdp_tests::watch::{Change, Pauses, Question, Watch, names};
 
 /// The servers, each on the node of that number (from 0); behind them are the nodes that die.
 const SERVERS: [&str; 3] = ["dns-xdp", "dns-xdp, gdnsd's times", "gdnsd"];
@@ -39,7 +39,7 @@ const RISE: u32 = 2;
 
 /// A server that has not changed its answer by then will not.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a name is asked once at least.
+/// A longer pause than this is in the hundredths that are printed.
 const ASKED_EVERY: Duration = Duration::from_millis(5);
 
 /// Times to repair, side by side with gdnsd's
@@ -103,13 +103,14 @@ fn bench(args: &Args) -> Result<()> {
     if played.is_err() {
         eprint!("{}", cluster.logs());
     }
-    let (rounds, longest_pause) = played?;
+    let (rounds, pauses) = played?;
     println!("{}", settings(&cluster)?);
     println!(
-        "asked at least every {:.1} ms; each node died once, at a random moment\n",
-        1e3 * longest_pause.as_secs_f64()
+        "each server was asked every {:.1} ms, with a pause of {:.1} ms at most; each node died once, at a random moment\n",
+        1e3 * pauses.sum.as_secs_f64() / f64::from(pauses.count),
+        1e3 * pauses.longest.as_secs_f64()
     );
-    if longest_pause > ASKED_EVERY {
+    if pauses.longest > ASKED_EVERY {
         eprintln!(
             "a pause above {ASKED_EVERY:?}: other programs are running, and a time may be that much too long"
         );
@@ -181,13 +182,13 @@ fn gdnsd_service() -> String {
     )
 }
 
-/// All rounds, and the longest time that a server was not asked.
-fn play(cluster: &mut Cluster) -> Result<(Vec<Round>, Duration)> {
+/// All rounds, and how often the servers were asked.
+fn play(cluster: &mut Cluster) -> Result<(Vec<Round>, Pauses)> {
     let mut rounds = Vec::new();
-    let mut longest_pause = Duration::ZERO;
+    let mut pauses = Pauses::default();
     let deaths = Death::ALL.into_iter().cycle();
     for (victim, death) in (SERVERS.len()..cluster.nodes.len()).zip(deaths) {
-        let (round, pause) = one(cluster, victim, death)
+        let (round, of_round) = one(cluster, victim, death)
             .with_context(|| format!("{}, {}", cluster.nodes[victim].name, death.text()))?;
         let seconds = round.repaired.map(|time| format!("{:.2}", time.as_secs_f64()));
         eprintln!(
@@ -197,12 +198,12 @@ fn play(cluster: &mut Cluster) -> Result<(Vec<Round>, Duration)> {
             seconds.join(", ")
         );
         rounds.push(round);
-        longest_pause = longest_pause.max(pause);
+        pauses = pauses.and(of_round);
     }
-    Ok((rounds, longest_pause))
+    Ok((rounds, pauses))
 }
 
-fn one(cluster: &mut Cluster, victim: usize, death: Death) -> Result<(Round, Duration)> {
+fn one(cluster: &mut Cluster, victim: usize, death: Death) -> Result<(Round, Pauses)> {
     let servers: [IpAddr; SERVERS.len()] = std::array::from_fn(|server| cluster.nodes[server].ipv4());
     let node = &mut cluster.nodes[victim];
     let own = node.ipv4();
@@ -217,13 +218,13 @@ fn one(cluster: &mut Cluster, victim: usize, death: Death) -> Result<(Round, Dur
     let returned = Instant::now();
     death.undo(node)?;
     let back = await_all(&watch, &servers, is_own).context("after its return")?;
-    let (_, longest_pause) = watch.finish()?;
+    let (_, pauses) = watch.finish()?;
     let round = Round {
         death,
         repaired: repaired.map(|at| at - struck),
         back: back.map(|at| at.saturating_duration_since(returned)),
     };
-    Ok((round, longest_pause))
+    Ok((round, pauses))
 }
 
 /// When each server first gave such an answer.
