@@ -57,6 +57,10 @@ mod programs {
     #[btf_map]
     static TIMED: ProgramArray<1> = ProgramArray::new();
 
+    /// By the last octet of the address that they go to.
+    #[btf_map]
+    static SYN_ACKS: Array<u64, 256> = Array::new();
+
     /// One entry, under [`KEY`].
     #[btf_map]
     static HASH: HashMap<[u64; 2], u64, 1024> = HashMap::new();
@@ -72,6 +76,32 @@ mod programs {
     #[xdp]
     pub(crate) fn pass(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_PASS
+    }
+
+    /// For a switch's port: loses every other SYN-ACK of the station behind it, of those to each last octet of an IPv4
+    /// address. Whoever connects to it succeeds every other time.
+    #[xdp]
+    pub(crate) fn halve(ctx: XdpContext) -> u32 {
+        const ETHER_TYPE: Field<u16, 12> = Field::new();
+        const PROTOCOL: Field<u8, 23> = Field::new();
+        const LAST_OCTET: Field<u8, 33> = Field::new();
+        const FLAGS: Field<u8, 47> = Field::new();
+        const IPV4: u16 = 0x0800_u16.to_be();
+        const TCP: u8 = 6;
+        const SYN_ACK: u8 = 0x12;
+        let Some(frame): Option<Region<54>> = frame(&ctx).region(0) else { return xdp_action::XDP_PASS };
+        if frame.read(ETHER_TYPE) != IPV4 || frame.read(PROTOCOL) != TCP || frame.read(FLAGS) != SYN_ACK {
+            return xdp_action::XDP_PASS;
+        }
+        let Some(count) = SYN_ACKS.get_ptr_mut(frame.read(LAST_OCTET).into()) else {
+            return xdp_action::XDP_PASS;
+        };
+        // SAFETY: the element is valid as long as the map is; a count that is off by one does no harm.
+        let count = unsafe {
+            *count += 1;
+            *count
+        };
+        if count % 2 == 0 { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
     }
 
     /// Costs nothing: what is left of a time when this one's is taken away is the program's own.

@@ -10,7 +10,7 @@ use aya::programs::xdp::XdpLink;
 use crate::ask::Asker;
 use crate::dig::{Reply, dig};
 use crate::netns::Namespace;
-use crate::network::Network;
+use crate::network::{Cable, Network};
 use crate::node::{Node, healths};
 use crate::parent::Parent;
 use crate::plan::Plan;
@@ -103,6 +103,26 @@ impl Cluster {
     /// When there is a program already.
     pub fn occupy(&mut self, node: usize) -> Result<XdpLink> {
         self.network.occupy(&self.nodes[node].namespace)
+    }
+
+    /// From now on every other connection to a node (from 0) over IPv4 comes to nothing, of those from each other one.
+    ///
+    /// # Errors
+    /// When its port of the switch cannot be made to lose frames.
+    pub fn halve(&mut self, node: usize) -> Result<()> {
+        let node = &self.nodes[node];
+        // A SYN-ACK that is sent again would break the alternation.
+        node.namespace.enter(|| Ok(fs::write("/proc/sys/net/ipv4/tcp_synack_retries", "0")?))?;
+        self.network.halve(&self.run, &node.name)
+    }
+
+    /// Plugs in a station that is none of the nodes.
+    ///
+    /// # Errors
+    /// When there is one of that name.
+    pub fn plug(&mut self, station: &str, addresses: &[IpAddr]) -> Result<Cable> {
+        let (_namespace, cable) = self.network.plug(&self.run, station, addresses)?;
+        Ok(cable)
     }
 
     /// `dig` in the client's namespace, asking `server`.

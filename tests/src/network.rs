@@ -1,9 +1,10 @@
 //! The switch of a run and the cables to it.
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use aya::Ebpf;
-use aya::programs::links::FdLink;
+use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{Xdp, XdpMode};
 use dns_xdp::datapath::TESTBED;
@@ -16,11 +17,15 @@ pub const INTERFACE: &str = "eth0";
 
 const BRIDGE: &str = "br0";
 
+/// The programs of the switch's ports.
+const PASS: &str = "pass";
+const HALVE: &str = "halve";
+
 /// A bridge in a namespace of its own.
 #[derive(Debug)]
 pub struct Network {
     switch: Namespace,
-    pass: Ebpf,
+    programs: Ebpf,
 }
 
 impl Network {
@@ -29,16 +34,18 @@ impl Network {
     /// # Errors
     /// When the namespace cannot be made, or the kernel does not take the `XDP_PASS` stub.
     pub fn create(run: &Run) -> Result<Self> {
-        let mut pass = Ebpf::load(TESTBED).context("cannot load the test bed's object")?;
-        stub(&mut pass)?
-            .load()
-            .context("cannot load the XDP_PASS stub: is this root, on a kernel with BPF?")?;
+        let mut programs = Ebpf::load(TESTBED).context("cannot load the test bed's object")?;
+        for name in [PASS, HALVE] {
+            program(&mut programs, name)?
+                .load()
+                .with_context(|| format!("cannot load `{name}`: is this root, on a kernel with BPF?"))?;
+        }
         let switch = Namespace::create(run.namespace("switch").name())?;
         // Neighbour discovery is multicast; a bridge that snoops loses it until somebody has reported.
         switch.ip(&format!(
             "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set {BRIDGE} up\n"
         ))?;
-        Ok(Network { switch, pass })
+        Ok(Network { switch, programs })
     }
 
     /// Makes a station's namespace and plugs it in; its `eth0` has `addresses`, usable at once.
@@ -69,20 +76,35 @@ impl Network {
     /// # Errors
     /// When there is a program already.
     pub fn occupy(&mut self, station: &Namespace) -> Result<XdpLink> {
-        let pass = &mut self.pass;
+        let programs = &mut self.programs;
         station.enter(move || {
-            let program = stub(pass)?;
+            let program = program(programs, PASS)?;
             let id = program.attach(INTERFACE, XdpMode::Driver)?;
             Ok(program.take_link(id)?)
         })
     }
 
+    /// From now on every other connection to a station over IPv4 comes to nothing, of those from each other station:
+    /// the SYN-ACK is lost on its way.
+    ///
+    /// # Errors
+    /// When there is no such station.
+    pub fn halve(&mut self, run: &Run, station: &str) -> Result<()> {
+        let pin = port_pin(run, station);
+        let pinned = PinnedLink::from_pin(&pin).with_context(|| format!("cannot open {}", pin.display()))?;
+        let program = program(&mut self.programs, HALVE)?;
+        let id = program.attach_to_link(FdLink::from(pinned).try_into()?)?;
+        // The pin keeps it.
+        drop(program.take_link(id)?);
+        Ok(())
+    }
+
     /// A veth device takes frames that its peer sent with `XDP_TX` only when it has an XDP program itself.
     fn let_replies_through(&mut self, run: &Run, station: &str) -> Result<()> {
-        let pin = run.pins().join(format!("switch-{station}"));
-        let pass = &mut self.pass;
+        let pin = port_pin(run, station);
+        let programs = &mut self.programs;
         self.switch.enter(move || {
-            let program = stub(pass)?;
+            let program = program(programs, PASS)?;
             let id = program.attach(station, XdpMode::Driver)?;
             let link: FdLink = program.take_link(id)?.try_into()?;
             // Pinned, it outlives this process: the lab's does.
@@ -92,9 +114,14 @@ impl Network {
     }
 }
 
-fn stub(object: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = object.program_mut("pass").context("the test bed's object has no program `pass`")?;
-    Ok(program.try_into()?)
+/// Where the link of the program on a station's port is pinned.
+fn port_pin(run: &Run, station: &str) -> PathBuf {
+    run.pins().join(format!("switch-{station}"))
+}
+
+fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = object.program_mut(name);
+    Ok(program.with_context(|| format!("the test bed's object has no program `{name}`"))?.try_into()?)
 }
 
 /// The cable from one station to the switch.

@@ -39,6 +39,8 @@ pub struct Node {
     pub pins: PathBuf,
     /// What its daemon says.
     pub log: PathBuf,
+    /// Variables of the environment in which its daemons are started.
+    pub environment: Vec<(String, String)>,
     cable: Cable,
     database: Option<Child>,
     daemon: Option<Child>,
@@ -55,6 +57,7 @@ impl Node {
             config: file("toml"),
             socket: file("sock"),
             log: file("log"),
+            environment: Vec::new(),
             pins: run.pins().join(&name),
             cable,
             database: None,
@@ -157,6 +160,7 @@ impl Node {
     fn daemon_command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(process::sibling("dns-xdp")?);
         command.arg("run").arg("--config").arg(&self.config).args(arguments);
+        command.envs(self.environment.iter().cloned());
         Ok(command)
     }
 
@@ -203,6 +207,14 @@ impl Node {
     /// When the switch is gone.
     pub fn pull_cable(&self) -> Result<()> {
         self.cable.pull()
+    }
+
+    /// Puts the cable back.
+    ///
+    /// # Errors
+    /// When the switch is gone.
+    pub fn put_cable_back(&self) -> Result<()> {
+        self.cable.put_back()
     }
 
     /// The node dies: cable pulled, database and daemon killed.
@@ -267,6 +279,16 @@ impl Node {
     /// When the daemon does not answer.
     pub fn status(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.cli_ok(&["status", "--json"])?)?)
+    }
+
+    /// The time that its daemon promises from a death to the verdict, as `status` shows it.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn promise(&self) -> Result<Duration> {
+        let status = self.status()?;
+        let promise = status["promise"]["detect_ms"].as_u64();
+        Ok(Duration::from_millis(promise.with_context(|| format!("status has no promise: {status}"))?))
     }
 
     /// `stats --json`.

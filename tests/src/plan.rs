@@ -16,7 +16,7 @@ const SECTIONS: [&str; 7] = ["zone", "listen", "xdp", "health", "failover", "con
 /// How many nodes, and the settings in which they differ from the defaults.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// `node1` to this one; at most 9, so that the addresses end in two digits.
+    /// `node1` to this one; at most 40, so that the addresses end in two digits and nobody else has them.
     pub nodes: u8,
     lines: Vec<(String, String)>,
     tables: String,
@@ -25,7 +25,7 @@ pub struct Plan {
 impl Plan {
     /// A cluster with the default settings.
     pub fn new(nodes: u8) -> Self {
-        assert!((1..=9).contains(&nodes), "1 to 9 nodes, not {nodes}");
+        assert!((1..=40).contains(&nodes), "1 to 40 nodes, not {nodes}");
         Plan { nodes, lines: Vec::new(), tables: String::new() }
     }
 

@@ -13,6 +13,8 @@ pub(crate) enum What {
     Wire,
     /// answers per second and losses beside NSD, Knot DNS, gdnsd and our own fallback, with a plot
     Compare,
+    /// seconds from a node's death to another answer, and back, beside gdnsd's
+    Failover,
 }
 
 /// Measures one thing; `arguments` are for the measurement.
@@ -33,6 +35,10 @@ pub(crate) fn run(what: What, arguments: &[String]) -> Result<()> {
         What::Compare => {
             setup::rivals()?;
             "bench-compare"
+        }
+        What::Failover => {
+            setup::rivals()?;
+            "bench-failover"
         }
     };
     cargo::run(cargo::built(binary)?.args(arguments))
