@@ -162,7 +162,10 @@ impl State {
             let standing = self.node(node);
             NodeState {
                 serving: standing.serving(),
-                visible: standing.visible || self.members_of(node).any(|member| member.visible),
+                // Who was added a moment ago has not been silent yet.
+                visible: standing.health == Health::Unknown
+                    || standing.visible
+                    || self.members_of(node).any(|member| member.visible),
                 admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
                 seconds_left: standing.seconds_left(),
             }
@@ -388,6 +391,7 @@ nodes = ["node1", "node2"]
         state.adopt(config(&format!("{TEXT}[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\n")));
         state.decide();
         assert_eq!(addresses(&state, "node4"), [ip(14)]);
+        assert_eq!(state.decision().unwrap().quorum.visible, 4, "it has not been silent yet");
         assert_eq!(addresses(&state, ""), [ip(11), ip(13)]);
     }
 

@@ -29,9 +29,9 @@ pub(super) struct Surroundings<'a> {
     pub(super) publishing: Duration,
     /// What resolvers may remember, and the time on the clock of that.
     pub(super) caches: (&'a Caches, Instant),
-    /// The origin of the verdicts' times.
-    pub(super) started: Timestamp,
     pub(super) now: Timestamp,
+    /// Since the origin of the verdicts' times; the wall clock may have been set meanwhile.
+    pub(super) uptime: Duration,
     pub(super) interfaces: Vec<(String, Attached)>,
     /// `None`: for ever.
     pub(super) lease_left: Option<Duration>,
@@ -57,6 +57,8 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     alarms.extend(cannot_probe(state));
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
     let attached = around.interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
+    let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
+    let started = around.now.checked_sub(uptime).unwrap_or(around.now);
     let nodes = config.cluster.nodes.iter().zip(&decision.effective);
     let answered = answered(around.published, config);
     let cached = |node: &Node| {
@@ -79,7 +81,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         nodes: nodes
             .map(|(node, effective)| {
                 let answers = answers(around.published, node, &config.zone.apex);
-                let since = since(state, node, around.started);
+                let since = since(state, node, started);
                 let (effective, cached_ms) = (effective.to_string(), cached(node));
                 NodeStatus { effective, answers, cached_ms, since, ..node_status(state, node) }
             })
@@ -93,7 +95,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         config: config.path.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        uptime_seconds: around.now.duration_since(around.started).as_secs().unsigned_abs(),
+        uptime_seconds: around.uptime.as_secs(),
         published: Some(around.published_at),
         up_to_date: around.up_to_date,
     }
@@ -198,8 +200,8 @@ mod tests {
             published_at: started,
             publishing: Duration::from_millis(3),
             caches: (&Caches::default(), Instant::now()),
-            started,
             now,
+            uptime: Duration::from_secs(61),
             interfaces,
             lease_left: Some(Duration::from_secs(29)),
             up_to_date: true,

@@ -1,7 +1,6 @@
 //! The probes and the state that they feed.
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -19,8 +18,6 @@ const PULSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) state: State,
-    /// The same moment as the reports' zero.
-    pub(super) started: Timestamp,
     pub(super) probes: u64,
     pub(super) transitions: u64,
     events: Events,
@@ -39,17 +36,12 @@ impl Watch {
         let mut pulse = tokio::time::interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         prober.reconcile(state.targets());
-        Watch {
-            state,
-            started: Timestamp::now(),
-            probes: 0,
-            transitions: 0,
-            events,
-            origin,
-            pulse,
-            prober,
-            reports,
-        }
+        Watch { state, probes: 0, transitions: 0, events, origin, pulse, prober, reports }
+    }
+
+    /// Since the reports' zero.
+    pub(super) fn uptime(&self) -> Duration {
+        self.origin.elapsed()
     }
 
     /// The next report that is up to date. Cancel safe.
