@@ -366,11 +366,7 @@ fn metrics(mut section: Section<'_>) -> Option<SocketAddr> {
 
 fn events(mut section: Section<'_>) -> Events {
     let on_event = section.list("on-event", value::word);
-    if let Some(program) = on_event.first()
-        && let Err(problem) = value::program(&program.value)
-    {
-        section.problem(program.at, format!("`on-event` {problem}"));
-    }
+    check::program("on-event", &on_event, &section);
     let events = Events {
         on_event: values(&on_event),
         on_event_timeout: section.value("on-event-timeout", value::period).unwrap_or(ON_EVENT_TIMEOUT),
