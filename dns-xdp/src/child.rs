@@ -11,17 +11,19 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// Bytes kept of a line.
+/// Bytes kept of a line: its beginning.
 const LONGEST_LINE: usize = 512;
-/// For what is still in the pipe when the program has ended. A child of its own may hold the pipe open for ever.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// pipe(7): a pipe holds 16 pages.
+const PAGE: usize = 4096;
+const PAGES: usize = 16;
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// `None`: it took too long, and its process group was killed.
     pub status: Option<ExitStatus>,
-    /// The last line with something in it that it wrote to stdout or stderr; empty: it wrote none.
+    /// What a person can read of the last line with something in it that it wrote to stdout or stderr; empty: it
+    /// wrote none.
     pub last_line: String,
 }
 
@@ -32,14 +34,35 @@ impl Ended {
     }
 }
 
-/// Runs `command` with `input` on its stdin, in a process group of its own. The group is killed after `limit`, and
-/// when the future is dropped before its end.
+/// What becomes of those that a program started and that are in its process group when it ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// They are killed.
+    Kill,
+    /// They go on.
+    Spare,
+}
+
+/// Runs `command` with `input` on its stdin, in the directory / and in a process group of its own. The group is killed
+/// after `limit`, and when the future is dropped before its end. Whoever goes on and holds the output is not waited for.
 ///
 /// # Errors
 /// It could not be started.
-pub async fn run(mut command: Command, input: &[u8], limit: Duration) -> io::Result<Ended> {
+pub async fn run(
+    mut command: Command,
+    input: &[u8],
+    limit: Duration,
+    leftovers: Leftovers,
+) -> io::Result<Ended> {
     let (output, ends) = io::pipe()?;
-    command.stdin(Stdio::piped()).stdout(ends.try_clone()?).stderr(ends).process_group(0);
+    command
+        // The daemon's readiness is its own to tell.
+        .env_remove("NOTIFY_SOCKET")
+        .current_dir("/")
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdout(ends.try_clone()?)
+        .stderr(ends)
+        .process_group(0);
     let mut child = command.spawn()?;
     // It holds our copies of the pipe's other end.
     drop(command);
@@ -63,22 +86,20 @@ pub async fn run(mut command: Command, input: &[u8], limit: Duration) -> io::Res
             never = conversation => never,
         }
     });
-    let status = match ended.await {
-        Ok(status) => {
-            group.spare();
-            Some(status?)
-        }
-        Err(_elapsed) => {
-            drop(group);
-            None
-        }
-    };
-    // What is not read by then is not waited for.
-    timeout(LAST_WORDS, lines.read(&mut output)).await.ok();
+    let status = ended.await.ok().transpose()?;
+    if status.is_some() && leftovers == Leftovers::Spare {
+        group.spare();
+    } else {
+        drop(group);
+    }
+    lines.read_rest(&output);
     Ok(Ended { status, last_line: lines.last() })
 }
 
-/// The process group of a child that has not been waited for, so that its number is not another's. Killed on drop.
+/// The process group of a child. Killed on drop.
+///
+/// The number of a group is not given away while a process of the group is left, or its leader has not been waited for;
+/// where none is left, there is no time for another to have got it.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -93,6 +114,7 @@ impl Group {
 }
 
 impl Drop for Group {
+    /// The leader is reaped by the runtime.
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // Whoever has ended meanwhile is as good as killed.
@@ -110,8 +132,19 @@ struct Lines {
 
 impl Lines {
     async fn read(&mut self, output: &mut pipe::Receiver) {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; PAGE];
         while let Ok(count @ 1..) = output.read(&mut buffer).await {
+            self.take(&buffer[..count]);
+        }
+    }
+
+    /// What a program has written is in the pipe when it ends, whether the runtime knows it yet or not.
+    fn read_rest(&mut self, output: &pipe::Receiver) {
+        let mut buffer = [0; PAGE];
+        for _page in 0..PAGES {
+            let Ok(count @ 1..) = nix::unistd::read(output, &mut buffer) else {
+                return;
+            };
             self.take(&buffer[..count]);
         }
     }
@@ -135,58 +168,87 @@ impl Lines {
 
     fn last(mut self) -> String {
         self.end_line();
-        String::from_utf8_lossy(self.whole.trim_ascii()).into_owned()
+        let text = String::from_utf8_lossy(&self.whole);
+        let readable: String = text.chars().filter(|letter| !letter.is_control()).collect();
+        readable.trim().to_owned()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Instant;
-
-    use nix::errno::Errno;
-    use nix::sys::signal::kill;
 
     use super::*;
 
     const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(500);
 
-    async fn sh(script: &str, input: &[u8], limit: Duration) -> Ended {
+    async fn sh(script: &str, input: &[u8], limit: Duration, leftovers: Leftovers) -> Ended {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        run(command, input, limit).await.unwrap()
+        run(command, input, limit, leftovers).await.unwrap()
+    }
+
+    async fn told(script: &str, input: &[u8]) -> Ended {
+        sh(script, input, LONG, Leftovers::Spare).await
     }
 
     #[tokio::test]
     async fn the_last_line_of_either_output_is_kept() {
-        let ended = sh("echo first; echo second >&2; echo; exit 3", b"", LONG).await;
+        let ended = told("echo first; echo second >&2; echo; exit 3", b"").await;
         assert_eq!((ended.status.and_then(|status| status.code()), &*ended.last_line), (Some(3), "second"));
         assert!(!ended.success());
-        assert!(sh("exit 0", b"", LONG).await.success());
+        assert!(told("exit 0", b"").await.success());
+    }
+
+    #[test]
+    fn of_a_line_is_kept_what_a_person_can_read() {
+        let mut lines = Lines::default();
+        lines.take(b"first\n \x1b[31mred\xff\t\n \n");
+        assert_eq!(lines.last(), "[31mred\u{fffd}");
     }
 
     #[tokio::test]
     async fn input_is_read_whole_or_not_at_all() {
         let input = [vec![b'x'; 300_000], b"\nlast".to_vec()].concat();
-        assert_eq!(sh("cat", &input, LONG).await.last_line, "last");
-        assert!(sh("exit 0", &input, LONG).await.success());
+        assert_eq!(told("cat", &input).await.last_line, "last");
+        assert!(told("exit 0", &input).await.success());
+        let nothing = told("cat; echo end", b"").await;
+        assert_eq!(nothing.last_line, "end");
+    }
+
+    #[tokio::test]
+    async fn a_program_runs_in_the_root_and_cannot_tell_that_we_are_ready() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo $PWD $NOTIFY_SOCKET"]).env("NOTIFY_SOCKET", "/run/notify");
+        assert_eq!(run(command, b"", LONG, Leftovers::Spare).await.unwrap().last_line, "/");
     }
 
     #[tokio::test]
     async fn more_output_than_a_pipe_holds_holds_nobody_up() {
-        let ended = sh("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo end", b"", LONG).await;
+        let ended = told("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo end", b"").await;
         assert!(ended.success() && ended.last_line == "end", "{ended:?}");
-        assert_eq!(
-            sh("head -c 1000000 /dev/zero | tr '\\0' x", b"", LONG).await.last_line.len(),
-            LONGEST_LINE
-        );
+        let line = told("head -c 1000000 /dev/zero | tr '\\0' x", b"").await.last_line;
+        assert_eq!(line.len(), LONGEST_LINE);
+        for leftovers in [Leftovers::Kill, Leftovers::Spare] {
+            let start = Instant::now();
+            let ended = sh("yes", b"", SHORT, leftovers).await;
+            assert!(start.elapsed() < LONG / 4 && ended.status.is_none(), "{ended:?}");
+            assert_eq!(ended.last_line, "y");
+        }
     }
 
     #[tokio::test]
     async fn what_takes_too_long_is_killed_with_its_children() {
-        let start = Instant::now();
-        let ended = sh("sleep 300 & echo $!; wait", b"", Duration::from_millis(300)).await;
-        assert!(start.elapsed() < LONG && ended.status.is_none(), "{ended:?}");
-        assert_gone(ended.last_line.parse().unwrap()).await;
+        for leftovers in [Leftovers::Kill, Leftovers::Spare] {
+            let start = Instant::now();
+            let ended = sh("sleep 300 & echo $$ $!; wait", b"", SHORT, leftovers).await;
+            assert!(start.elapsed() < LONG && ended.status.is_none(), "{ended:?}");
+            let (leader, child) = ended.last_line.split_once(' ').unwrap();
+            wait_until("the child is dead", || !lives(child)).await;
+            wait_until("nothing is left of the leader", || !exists(leader)).await;
+        }
     }
 
     #[tokio::test]
@@ -194,32 +256,47 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pid");
         let script = format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 300", file.display());
-        let running = tokio::spawn(async move { sh(&script, b"", LONG).await });
-        while !file.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let running = tokio::spawn(async move { told(&script, b"").await });
+        wait_until("it runs", || file.exists()).await;
         running.abort();
         running.await.unwrap_err();
-        assert_gone(std::fs::read_to_string(&file).unwrap().trim().parse().unwrap()).await;
+        let pid = std::fs::read_to_string(&file).unwrap();
+        wait_until("nothing is left of it", || !exists(pid.trim())).await;
     }
 
     #[tokio::test]
-    async fn a_child_that_goes_on_in_the_background_is_not_waited_for() {
-        let start = Instant::now();
-        let ended = sh("sleep 3 & echo done", b"", LONG).await;
-        assert!(ended.success() && ended.last_line == "done" && start.elapsed() < Duration::from_secs(2));
+    async fn a_child_that_goes_on_is_not_waited_for_and_spared_or_killed() {
+        for leftovers in [Leftovers::Kill, Leftovers::Spare] {
+            let start = Instant::now();
+            let ended = sh("sleep 300 & echo $!", b"", LONG, leftovers).await;
+            assert!(ended.success() && start.elapsed() < LONG / 2, "{ended:?}");
+            let child = &ended.last_line;
+            match leftovers {
+                Leftovers::Kill => wait_until("it is dead", || !lives(child)).await,
+                Leftovers::Spare => {
+                    tokio::time::sleep(SHORT).await;
+                    assert!(lives(child));
+                    nix::sys::signal::kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL).unwrap();
+                }
+            }
+        }
     }
 
-    /// A killed process is gone once somebody has waited for it.
-    async fn assert_gone(pid: i32) {
-        for _ in 0..500 {
-            let is_zombie =
-                std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
-            if is_zombie || kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
-                return;
-            }
+    /// Dead or alive: it has not been waited for.
+    fn exists(pid: &str) -> bool {
+        Path::new("/proc").join(pid).exists()
+    }
+
+    /// A child of a child is waited for by whoever has inherited it, perhaps never.
+    fn lives(pid: &str) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    async fn wait_until(what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + LONG;
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{pid} lives");
     }
 }

@@ -5,6 +5,7 @@ pub mod edit;
 mod epoch;
 mod kind;
 mod problem;
+mod remains;
 mod replace;
 mod resolve;
 mod section;
@@ -23,6 +24,7 @@ use crate::cluster::Cluster;
 
 pub use difference::differences;
 pub use problem::{ConfigError, Problem};
+pub use remains::Remains;
 pub use replace::replace_file;
 pub use spec::DEFAULT_SOCKET;
 #[cfg(test)]
@@ -54,9 +56,7 @@ pub struct Config {
 impl Config {
     /// Reads and checks the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Config::parse(&text, path)
+        Config::parse(&text(path)?, path)
     }
 
     /// Checks the text of the file at `path`, which need not exist; the path is for messages and for what is
@@ -95,6 +95,10 @@ impl Config {
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
     }
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
 
 /// The name that was probably meant by `name`, of those `known`.

@@ -13,6 +13,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -31,7 +32,7 @@ pub use interface::addresses as interface_addresses;
 use maps::{Maps, Renewal};
 use pins::Pins;
 
-use crate::config::{Config, Mode, Xdp};
+use crate::config::{Config, Mode};
 use crate::zone::Zone;
 
 /// Programs for tests and benchmarks: the stopwatch's, and the stub for the other end of a veth pair.
@@ -333,6 +334,6 @@ fn follow_log(object: &mut Ebpf) -> Result<(), Error> {
 ///
 /// # Errors
 /// Something there cannot be removed.
-pub fn unload(xdp: &Xdp) -> anyhow::Result<Vec<String>> {
-    pins::remove_all(&xdp.pin).with_context(|| format!("cannot remove everything in {}", xdp.pin.display()))
+pub fn unload(pin: &Path) -> anyhow::Result<Vec<String>> {
+    pins::remove_all(pin).with_context(|| format!("cannot remove everything in {}", pin.display()))
 }

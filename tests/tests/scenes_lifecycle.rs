@@ -186,6 +186,20 @@ fn unload_removes_what_a_killed_daemon_left_and_is_content_with_nothing() {
     });
 }
 
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn unload_needs_no_program_that_the_file_names() {
+    scene(&Plan::quick(1), |cluster| {
+        let node = &mut cluster.nodes[0];
+        node.stop(Signal::SIGKILL)?;
+        node.edit_config("[health]\n", "[events]\non-event = [\"/nonexistent/notify\"]\n[health]\n")?;
+        let config = node.config.display().to_string();
+        let check = node.cli(&["check", "--config", &config])?;
+        ensure!(check.status.code() == Some(2), "{check:?}");
+        unload(node)
+    });
+}
+
 fn unload(node: &Node) -> Result<()> {
     node.cli_ok(&["unload", "--config", &node.config.display().to_string()])?;
     nothing_is_left(node)

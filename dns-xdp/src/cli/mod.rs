@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
-use crate::config::{Config, ConfigError, DEFAULT_SOCKET};
+use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
 use crate::control::api::Done;
 use crate::control::{CallError, Client, Command};
 
@@ -92,7 +92,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Run(run) => run.run(socket),
         Verb::Bench(bench) => bench.run(socket),
         Verb::Check(file) => check::check(&file.load(socket)?),
-        Verb::Unload(file) => unload::unload(&file.load(socket)?),
+        Verb::Unload(file) => unload::unload(&file.remains(socket)?),
         Verb::Reload => briefly(reload::reload(&client())),
         Verb::Status(format) => briefly(status::status(&client(), &format)),
         Verb::Node(node) => briefly(node.run(&client())),
@@ -120,6 +120,11 @@ impl ConfigFile {
             config.control.socket = socket;
         }
         Ok(config)
+    }
+
+    fn remains(&self, socket: Option<PathBuf>) -> Result<Remains, ConfigError> {
+        let remains = Remains::load(&self.config)?;
+        Ok(Remains { socket: socket.unwrap_or(remains.socket), ..remains })
     }
 }
 

@@ -2,14 +2,14 @@
 use anyhow::Context as _;
 
 use super::{briefly, change};
-use crate::config::Config;
+use crate::config::Remains;
 use crate::control::{CallError, Client, Command, remove_stale};
 use crate::datapath;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp unload --config /etc/dns-xdp/dns-xdp.toml";
 
-pub(super) fn unload(config: &Config) -> anyhow::Result<()> {
-    let client = Client::new(&config.control.socket);
+pub(super) fn unload(remains: &Remains) -> anyhow::Result<()> {
+    let client = Client::new(&remains.socket);
     let stopped = briefly(async {
         let stopped = change(&client, &Command::Unload).await;
         match stopped.as_ref().map_err(|error| error.downcast_ref::<CallError>()) {
@@ -18,14 +18,14 @@ pub(super) fn unload(config: &Config) -> anyhow::Result<()> {
         }
     });
     stopped.context("the running daemon did not unload")?;
-    let pin = config.xdp.pin.display();
+    let pin = remains.pin.display();
     let removed =
-        datapath::unload(&config.xdp).with_context(|| format!("cannot unload what is pinned in {pin}"))?;
+        datapath::unload(&remains.pin).with_context(|| format!("cannot unload what is pinned in {pin}"))?;
     for removed in removed {
         eprintln!("{removed}");
     }
-    if remove_stale(&config.control.socket)? {
-        eprintln!("removed {}", config.control.socket.display());
+    if remove_stale(&remains.socket)? {
+        eprintln!("removed {}", remains.socket.display());
     }
     Ok(())
 }

@@ -68,6 +68,15 @@ pub(super) fn unique<T: Ord + Display>(key: &str, list: &[At<T>], section: &Sect
     }
 }
 
+/// Records a command line that cannot be run.
+pub(super) fn program(key: &str, words: &[At<String>], section: &Section<'_>) {
+    if let Some(At { at, value: program }) = words.first()
+        && let Err(problem) = value::program(program)
+    {
+        section.problem(*at, format!("`{key}` {problem}"));
+    }
+}
+
 fn duplicates<T: Ord>(list: &[At<T>]) -> impl Iterator<Item = &At<T>> {
     let mut seen = std::collections::BTreeSet::new();
     list.iter().filter(move |located| !seen.insert(&located.value))

@@ -1,7 +1,6 @@
 //! What a probe asks, as the configuration has it: each kind with its own keys, and no other's.
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use hickory_proto::rr::Name;
@@ -13,9 +12,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use toml::de::DeValue;
 
 use super::problem::{At, values};
-use super::resolve;
 use super::section::Section;
 use super::value::{self, Codes, Read};
+use super::{check, resolve};
 use crate::cluster::{Authorities, Dns, Elsewhere, Exec, Http, Pattern, ProbeKind, Trust};
 
 /// RFC 9110, section 4.2.
@@ -167,10 +166,8 @@ fn exec(section: &mut Section<'_>, usual: &ProbeKind, around: &Surroundings) -> 
     if let (ProbeKind::Exec(exec), false) = (usual, section.has("command")) {
         return ProbeKind::Exec(exec.clone());
     }
-    let words = section.required_list("command", "[\"/usr/local/bin/probe\", \"argument\"]", word);
-    if let Some(problem) = words.first().and_then(|program| not_executable(&program.value)) {
-        section.problem(words[0].at, format!("`command` {problem}"));
-    }
+    let words = section.required_list("command", "[\"/usr/local/bin/probe\", \"argument\"]", value::word);
+    check::program("command", &words, section);
     ProbeKind::Exec(Exec { command: values(&words), zone: around.apex.clone() })
 }
 
@@ -234,31 +231,6 @@ fn authorities(value: &DeValue<'_>) -> Read<Authorities> {
         added.map_err(|error| format!("is {shown}, whose certificate {number} is no good: {error}"))?;
     }
     Ok(Authorities { path, certificates })
-}
-
-fn word(value: &DeValue<'_>) -> Read<String> {
-    let text = value::text(value, "words such as \"/usr/local/bin/probe\", \"argument\"")?;
-    if text.contains('\0') {
-        return Err("has a word with a NUL character; no program can be given that".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn not_executable(program: &str) -> Option<String> {
-    /// For anybody: who checks need not be who runs it.
-    const EXECUTABLE: u32 = 0o111;
-    let path = Path::new(program);
-    if !path.is_absolute() {
-        return Some(format!("begins with `{program}`; write the whole path of the program, from /"));
-    }
-    match path.metadata() {
-        Err(error) => Some(format!("begins with {program}, which cannot be run: {error}")),
-        Ok(file) if !file.is_file() => Some(format!("begins with {program}, which is no file")),
-        Ok(file) if file.permissions().mode() & EXECUTABLE == 0 => {
-            Some(format!("begins with {program}, which is not executable; `chmod +x` it"))
-        }
-        Ok(_) => None,
-    }
 }
 
 #[cfg(test)]

@@ -83,8 +83,17 @@ pub(super) struct ClusterSpec {
 
 /// Reads the text of the file at `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    document(text, path, read)
+}
+
+/// Reads the text of the file at `path` with `read`, which returns `None` only when it recorded a problem.
+pub(super) fn document<T>(
+    text: &str,
+    path: &Path,
+    read: impl FnOnce(&DeTable<'_>, &Path, &Problems) -> Option<T>,
+) -> Result<T, ConfigError> {
     let problems = Problems::default();
-    let config = match DeTable::parse(text) {
+    let value = match DeTable::parse(text) {
         Ok(document) => read(document.get_ref(), path, &problems),
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
@@ -92,8 +101,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             None
         }
     };
-    match (problems.into_error(text, path), config) {
-        (None, Some(config)) => Ok(config),
+    match (problems.into_error(text, path), value) {
+        (None, Some(value)) => Ok(value),
         (Some(error), _) => Err(error),
         (None, None) => unreachable!("a part of the file is missing and no problem was recorded"),
     }
@@ -195,7 +204,7 @@ fn listen(mut section: Section<'_>) -> Listen {
     Listen { interfaces: values(&interfaces), addresses: values(&addresses), port }
 }
 
-fn xdp(mut section: Section<'_>) -> Xdp {
+pub(super) fn xdp(mut section: Section<'_>) -> Xdp {
     let xdp = Xdp {
         mode: section.value("mode", value::mode).unwrap_or(Mode::Auto),
         pin: section.value("pin", value::path).unwrap_or_else(|| PathBuf::from(PIN)),
@@ -341,7 +350,7 @@ fn service(mut section: Section<'_>, usual: &Usual) -> Option<ServiceSpec> {
     Some(ServiceSpec { name: name?, nodes, min_healthy, health: own.then_some(health) })
 }
 
-fn control(mut section: Section<'_>, path: &Path) -> Control {
+pub(super) fn control(mut section: Section<'_>, path: &Path) -> Control {
     let socket = section.value("socket", value::socket_path).unwrap_or_else(|| DEFAULT_SOCKET.into());
     let state = section.value("state", value::path).unwrap_or_else(|| default_state(path));
     let watch = section.value("watch", value::boolean).unwrap_or(false);
@@ -366,11 +375,7 @@ fn metrics(mut section: Section<'_>) -> Option<SocketAddr> {
 
 fn events(mut section: Section<'_>) -> Events {
     let on_event = section.list("on-event", value::word);
-    if let Some(program) = on_event.first()
-        && let Err(problem) = value::program(&program.value)
-    {
-        section.problem(program.at, format!("`on-event` {problem}"));
-    }
+    check::program("on-event", &on_event, &section);
     let events = Events {
         on_event: values(&on_event),
         on_event_timeout: section.value("on-event-timeout", value::period).unwrap_or(ON_EVENT_TIMEOUT),

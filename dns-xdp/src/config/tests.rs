@@ -459,13 +459,13 @@ fn an_on_event_command_is_a_program_that_can_be_run() {
     std::fs::write(&file, "#!/bin/sh\n").unwrap();
     let text = |program: &str| format!("{MINIMAL}[events]\non-event = [\n  \"{program}\",\n  \"-v\",\n]\n");
     let cases = [
-        ("notify", "f:13: `on-event` begins with `notify`; write the program's whole path, from /"),
+        ("notify", "f:13: `on-event` begins with `notify`; write the whole path of the program, from /"),
         (
             "/nonexistent/notify",
-            "f:13: `on-event` names /nonexistent/notify, which cannot be run: No such file",
+            "f:13: `on-event` begins with /nonexistent/notify, which cannot be run: No such file",
         ),
-        (&*file, "which is no program; try chmod +x "),
-        ("/usr", "f:13: `on-event` names /usr, which is no program"),
+        (&*file, "which is not executable; `chmod +x` it"),
+        ("/usr", "f:13: `on-event` begins with /usr, which is no file"),
         ("", "f:13: `on-event` begins with ``"),
     ];
     for (program, expected) in cases {

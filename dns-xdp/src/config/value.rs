@@ -3,11 +3,11 @@
 //! The errors continue a sentence that begins with the key.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
-use nix::unistd::{AccessFlags, access};
 use toml::de::DeValue;
 
 use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
@@ -250,17 +250,22 @@ pub(super) fn word(value: &DeValue<'_>) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// A program that can be run as it is: whether it can is looked up here and now.
+/// The first word of a command line: whether it can be run is looked up here and now.
 pub(super) fn program(text: &str) -> Read<()> {
+    /// For anybody: who checks need not be who runs it.
+    const EXECUTABLE: u32 = 0o111;
     let path = Path::new(text);
     if !path.is_absolute() {
-        return Err(format!("begins with `{text}`; write the program's whole path, from /"));
+        return Err(format!("begins with `{text}`; write the whole path of the program, from /"));
     }
-    let file = path.metadata().map_err(|error| format!("names {text}, which cannot be run: {error}"))?;
-    if !file.is_file() || access(path, AccessFlags::X_OK).is_err() {
-        return Err(format!("names {text}, which is no program; try chmod +x {text}"));
+    match path.metadata() {
+        Err(error) => Err(format!("begins with {text}, which cannot be run: {error}")),
+        Ok(file) if !file.is_file() => Err(format!("begins with {text}, which is no file")),
+        Ok(file) if file.permissions().mode() & EXECUTABLE == 0 => {
+            Err(format!("begins with {text}, which is not executable; `chmod +x` it"))
+        }
+        Ok(_) => Ok(()),
     }
-    Ok(())
 }
 
 pub(super) fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {

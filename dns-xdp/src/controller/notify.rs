@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::child;
+use crate::child::{self, Leftovers};
 use crate::config;
 use crate::event::Event;
 
@@ -140,12 +140,9 @@ async fn notify(program: &str, arguments: &[String], limit: Duration, event: &Ev
         .args(arguments)
         .env("DNS_XDP_EVENT", what.kind.text())
         .env("DNS_XDP_SUBJECT", what.subject.as_deref().unwrap_or_default())
-        .env("DNS_XDP_REASON", what.reason.as_deref().unwrap_or_default())
-        // The daemon's readiness is its own to tell.
-        .env_remove("NOTIFY_SOCKET")
-        .current_dir("/");
-    let ended =
-        child::run(command, &line, limit).await.map_err(|error| format!("it cannot be run: {error}"))?;
+        .env("DNS_XDP_REASON", what.reason.as_deref().unwrap_or_default());
+    let ended = child::run(command, &line, limit, Leftovers::Spare).await;
+    let ended = ended.map_err(|error| format!("it cannot be run: {error}"))?;
     let how = match ended.status {
         Some(status) if status.success() => return Ok(()),
         Some(status) => status.to_string(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::cluster::Probe;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 const CLUSTER: &str = r#"[zone]
 name = "demo.example.com"
@@ -226,7 +227,7 @@ fn a_wrong_value_is_refused_with_its_line() {
         (
             "exec",
             "command = [\"/bin/true\", \"\\u0000\"]",
-            "`command` has a word with a NUL character; no program can be given that",
+            "`command` has a NUL in it, which no program takes; remove it",
         ),
         (
             "dns",
