@@ -94,7 +94,7 @@ fn a_command_that_hangs_is_killed_and_delays_nothing() {
             node.cli(&["reload"])?
         };
         let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
-        ensure!(refused.status.code() == Some(2) && stderr.contains("`on-event` names "), "{stderr}");
+        ensure!(refused.status.code() == Some(2) && stderr.contains("`on-event` begins with "), "{stderr}");
         cluster.nodes[0].stop(Signal::SIGTERM)?;
         let left = cluster.nodes[0].namespace.pids()?;
         ensure!(left.len() == 1, "besides the database there is something left: {left:?}");
