@@ -65,6 +65,7 @@ impl Answers {
                 self.services.insert(service.clone(), passing);
             }
         }
+        self.seconds_left = doubts(cluster, view);
         self
     }
 
