@@ -50,13 +50,13 @@ impl State {
     pub(super) fn adopt(&mut self, config: Config) {
         let before = std::mem::replace(self, State::new(config, self.intents.clone()));
         self.decision = before.decision;
+        let targets = &self.targets;
+        let kept = |probe: &ProbeId| {
+            targets.get(probe).is_some_and(|target| before.targets.get(probe) == Some(target))
+        };
         let limits = std::mem::replace(&mut self.blindness, before.blindness);
-        self.blindness.adopt(&limits);
-        for (probe, verdict) in before.verdicts {
-            if self.targets.get(&probe).is_some_and(|target| before.targets.get(&probe) == Some(target)) {
-                self.verdicts.insert(probe, verdict);
-            }
-        }
+        self.blindness.adopt(&limits, kept);
+        self.verdicts.extend(before.verdicts.into_iter().filter(|(probe, _)| kept(probe)));
         self.standings = before.standings;
         self.stand();
     }

@@ -36,9 +36,12 @@ impl Blindness {
         Blindness { limit: shortest.max(LEAST_SLIP), last: None, blind: None }
     }
 
-    /// Takes the limit of another one.
-    pub fn adopt(&mut self, other: &Blindness) {
+    /// Takes the limit of another one. Of the round under way only the probes that are `kept` still count.
+    pub fn adopt(&mut self, other: &Blindness, kept: impl Fn(&ProbeId) -> bool) {
         self.limit = other.limit;
+        if let Some(blind) = &mut self.blind {
+            blind.heard.retain(kept);
+        }
     }
 
     /// The loop runs, as it is to do several times within the shortest timeout. `true`: it was held up before, and
