@@ -6,7 +6,7 @@ use fastrand::Rng;
 use jiff::Timestamp;
 
 use super::server::Server;
-use super::world::World;
+use super::world::{Loss, Port, World};
 use super::{NODES, config, invariants};
 use crate::cluster::Admin;
 use crate::intent::Intent;
@@ -14,7 +14,9 @@ use crate::intent::Intent;
 /// What goes wrong begins when everybody has been judged, and is followed by a time in which all is well again.
 const CALM: Duration = Duration::from_secs(3);
 const TROUBLE_MS: std::ops::Range<u64> = 2_000..15_000;
-/// Long enough for the longest rise, [`invariants::RECOVERY`].
+/// From here on a server that stood still has to notice: the timeout of its probes.
+const SLIP_MS: u64 = 500;
+/// Long enough for the longest rise, and for a server that stands still to see again.
 const AFTERMATH: Duration = Duration::from_secs(9);
 
 /// One history under way.
@@ -32,20 +34,20 @@ pub(super) struct History {
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Start(usize),
-    /// The service on a node dies, or comes back.
-    Service(usize, bool),
+    /// What listens on a port of a node dies, or comes back.
+    Service(usize, Port, bool),
     /// A host dies with all that runs on it, or comes back.
     Host(usize, bool),
-    /// The share of the attempts of a server at a node that get lost.
-    Loss(usize, usize, f64),
+    /// What becomes of the attempts of a server at a node.
+    Loss(usize, usize, Loss),
     /// Between a server and a node, or the witness behind them, nothing gets through; or all does again.
     Cut(usize, usize, bool),
-    /// A server stands still for as many milliseconds.
-    Pause(usize, u64),
+    /// A server stands still for as many milliseconds, and may be deaf for what is said to it.
+    Pause(usize, u64, bool),
     /// A daemon ends.
     Stop(usize),
-    /// A server is told that its cluster has that many nodes.
-    Reload(usize, usize),
+    /// A server is told that its cluster has that many nodes, the last of which may be probed in another way.
+    Reload(usize, usize, bool),
     Admin(usize, usize, Admin),
     /// Everything is well again.
     Mend,
@@ -56,7 +58,8 @@ impl History {
         let mut random = Rng::with_seed(seed);
         let nodes = random.usize(2..=NODES);
         let count = random.usize(1..=nodes.min(3));
-        let mut servers: Vec<Server> = (0..count).map(|index| Server::new(index, config(nodes))).collect();
+        let mut servers: Vec<Server> =
+            (0..count).map(|index| Server::new(index, config(nodes, false))).collect();
         for server in &mut servers {
             server.start(Duration::ZERO, &mut random);
         }
@@ -80,12 +83,14 @@ impl History {
             let later = at + Duration::from_millis(random.u64(50..6_000));
             let (server, node) = (random.usize(0..servers), random.usize(0..nodes));
             let mut both = |first, second| self.to_come.extend([(at, first), (later.min(end), second)]);
-            match random.u8(0..20) {
-                0..=3 => both(Action::Service(node, false), Action::Service(node, true)),
+            let port = [Port::Node, Port::Member][usize::from(random.u8(0..4) == 0)];
+            match random.u8(0..22) {
+                0..=3 => both(Action::Service(node, port, false), Action::Service(node, port, true)),
                 4..=6 => both(Action::Host(node, false), Action::Host(node, true)),
                 7 | 8 => {
-                    let loss = [0.1, 0.5, 0.9][random.usize(0..3)];
-                    both(Action::Loss(server, node, loss), Action::Loss(server, node, 0.0));
+                    let losses = [Loss::Share(0.1), Loss::Share(0.5), Loss::Share(0.9), Loss::EveryOther];
+                    let loss = losses[random.usize(0..losses.len())];
+                    both(Action::Loss(server, node, loss), Action::Loss(server, node, Loss::Share(0.0)));
                 }
                 // One link, or a server from everybody else.
                 9 => both(Action::Cut(server, node, true), Action::Cut(server, node, false)),
@@ -101,14 +106,27 @@ impl History {
                     let period = Duration::from_millis(random.u64(100..2_000));
                     let flips = random.u32(2..12);
                     for flip in 0..flips {
-                        self.to_come.push((at + period * flip, Action::Service(node, flip % 2 == 1)));
+                        self.to_come.push((at + period * flip, Action::Service(node, port, flip % 2 == 1)));
                     }
                 }
-                13 | 14 => self.to_come.push((at, Action::Pause(server, random.u64(50..5_000)))),
+                13 | 14 => {
+                    let milliseconds = random.u64(50..5_000);
+                    let deaf = milliseconds >= SLIP_MS && random.bool();
+                    self.to_come.push((at, Action::Pause(server, milliseconds, deaf)));
+                }
                 15 | 16 => both(Action::Stop(server), Action::Start(server)),
                 17 => {
                     let other = if nodes > 2 && random.bool() { nodes - 1 } else { nodes + 1 };
-                    both(Action::Reload(server, other), Action::Reload(server, nodes));
+                    both(Action::Reload(server, other, false), Action::Reload(server, nodes, false));
+                }
+                18 => both(Action::Reload(server, nodes, true), Action::Reload(server, nodes, false)),
+                // The scheduler has other things to do, again and again.
+                19 => {
+                    let mut at = at;
+                    for _ in 0..random.u32(2..6) {
+                        self.to_come.push((at, Action::Pause(server, random.u64(SLIP_MS..900), true)));
+                        at += Duration::from_millis(random.u64(700..2_000));
+                    }
                 }
                 _ => {
                     let admin = [Admin::Up, Admin::Down, Admin::Drain][random.usize(0..3)];
@@ -127,9 +145,10 @@ impl History {
         let end = actions.last().map_or(Duration::ZERO, |(at, _)| *at) + AFTERMATH;
         let mut actions = actions.into_iter().peekable();
         let mut steps = 0;
+        let mut due: Vec<_> = self.servers.iter().map(Server::next).collect();
         loop {
             let action = actions.peek().map(|(at, _)| *at);
-            let servers = self.servers.iter().filter_map(|server| Some((server.next()?, server.index)));
+            let servers = due.iter().enumerate().filter_map(|(index, due)| Some(((*due)?, index)));
             let server = servers.min().filter(|(at, _)| action.is_none_or(|action| *at < action));
             let now = server.map(|(at, _)| at).or(action).filter(|now| *now < end);
             let Some(now) = now.map(|now| now.max(self.world.now)) else {
@@ -140,10 +159,13 @@ impl History {
             if let Some((_, index)) = server {
                 let server = &mut self.servers[index];
                 let before = invariants::Before::of(server);
-                server.step(&self.world, &mut self.random);
-                self.check(index, &before, false)?;
+                if server.step(&self.world, &mut self.random) {
+                    self.check(index, &before, false)?;
+                }
+                due[index] = self.servers[index].next();
             } else if let Some((_, action)) = actions.next() {
                 self.act(action)?;
+                due = self.servers.iter().map(Server::next).collect();
             }
         }
         self.world.now = end;
@@ -174,7 +196,7 @@ impl History {
                     server.start(now, random);
                 }
             }
-            Action::Service(node, alive) => self.world.nodes[node].service = alive,
+            Action::Service(node, port, alive) => self.world.nodes[node].services[port as usize] = alive,
             Action::Host(node, alive) => {
                 self.world.nodes[node].host = alive;
                 match self.servers.get_mut(node) {
@@ -185,14 +207,13 @@ impl History {
             }
             Action::Loss(server, node, loss) => self.world.links[server][node].loss = loss,
             Action::Cut(server, node, cut) => self.world.links[server][node].cut = cut,
-            Action::Pause(server, milliseconds) => {
-                let until = now + Duration::from_millis(milliseconds);
-                self.servers[server].paused_until = Some(until);
+            Action::Pause(server, milliseconds, deaf) => {
+                self.servers[server].pause(now, Duration::from_millis(milliseconds), deaf);
             }
             Action::Stop(server) => self.servers[server].stop(false),
-            Action::Reload(server, nodes) => {
+            Action::Reload(server, nodes, changed) => {
                 let server = self.servers.get_mut(server).filter(|server| server.listens())?;
-                server.reload(config(nodes), now, random);
+                server.reload(config(nodes, changed), now, random);
                 return Some(server.index);
             }
             Action::Admin(server, node, admin) => {
@@ -205,9 +226,7 @@ impl History {
                 return Some(server.index);
             }
             Action::Mend => {
-                let World { nodes, links, .. } = &mut self.world;
-                nodes.iter_mut().for_each(|node| (node.host, node.service) = (true, true));
-                links.iter_mut().flatten().for_each(|link| (link.cut, link.loss) = (false, 0.0));
+                self.world.mend();
                 let stopped = self.servers.iter_mut().filter(|server| !server.running);
                 stopped.for_each(|server| server.start(now, random));
             }

@@ -3,15 +3,25 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::server::{Server, host};
-use super::world::World;
-use crate::cluster::Admin;
-use crate::failover::{Answers, Effective};
-use crate::health::Subject;
+use super::NODES;
+use super::server::{ROUND_TRIP, Server, number};
+use super::world::{Outlook, Port, World};
+use crate::cluster::{Admin, Cluster, Node, Probe};
+use crate::config::PROBE;
+use crate::failover::{Answers, Decision, Effective};
+use crate::health::{Health, Subject};
 
-/// A node that answers every probe is in the answers after this at the latest, however often it fell before: an attempt
-/// under way fails, the next one is an interval later, and as many as `rise-max` follow each other.
-pub(super) const RECOVERY: Duration = Duration::from_millis(500 + 1_000 + 16 * 250 + 500);
+/// A node that answers every probe is in the answers after this at the latest, however often it fell before: the next
+/// attempt is an interval later, and as many as `rise-max` follow each other.
+fn recovery(node: &Node) -> Duration {
+    let Probe { interval, fast_interval, rise_max, .. } = node.health.probes[0];
+    interval + fast_interval * rise_max + ROUND_TRIP
+}
+
+/// A node that answers every other probe is out of the answers after this at the latest: one that is answered, the
+/// first that is not and its timeout, and as many fast ones as `fall` needs when every other one counts; the last may
+/// take its timeout.
+const HALF_LOST: Duration = Duration::from_millis(2 * 1_000 + 500 + 4 * 250 + 500);
 /// Times are compared a little generously: attempts that are due at once are made one after the other.
 const TOLERANCE: Duration = Duration::from_millis(1);
 
@@ -19,17 +29,13 @@ const TOLERANCE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Before {
     answers: Option<Arc<Answers>>,
-    frozen: bool,
+    live: bool,
     blind: bool,
 }
 
 impl Before {
     pub(super) fn of(server: &Server) -> Self {
-        Before {
-            answers: server.published.clone(),
-            frozen: server.decision().is_some_and(|decision| decision.frozen.is_some()),
-            blind: server.state.blind().is_some(),
-        }
+        Before { answers: server.published.clone(), live: server.live, blind: server.state.blind().is_some() }
     }
 }
 
@@ -42,8 +48,17 @@ pub(super) fn check(
     told: bool,
 ) -> Result<(), String> {
     let server = &servers[index];
+    if let Some(broken) = &server.broken {
+        return Err(broken.clone());
+    }
     if server.state.intents() != &server.disk {
         return Err(format!("intent {:?} is not what is on disk, {:?}", server.state.intents(), server.disk));
+    }
+    if server.running
+        && server.paused_until.is_none()
+        && server.state.blind().is_some() != server.held_up.is_some()
+    {
+        return Err(format!("blind: {:?}, and yet {:?}", server.state.blind(), server.held_up));
     }
     let Some((decision, answers)) = server.decision().zip(server.published.as_deref()) else {
         return Ok(());
@@ -51,20 +66,27 @@ pub(super) fn check(
     no_answer_is_empty(answers)?;
     let changed = before.answers.as_deref().is_none_or(|before| !ptr::eq(before, answers));
     let frozen = decision.frozen.is_some();
-    if changed
-        && !told
-        && before.answers.is_some()
-        && (before.frozen && frozen || before.blind && server.live)
-    {
-        let why = if before.frozen { "frozen" } else { "blind" };
+    let reloaded = told && server.reloaded == world.now;
+    if changed && before.live && !reloaded && (frozen || before.blind && !told) {
+        let why = if frozen { "frozen" } else { "blind" };
         return Err(format!("{why}, and yet {:?} became {answers:?}", before.answers));
     }
-    if server.state.blind().is_some() || server.paused_until.is_some() || frozen {
+    if server.state.blind().is_some() || server.paused_until.is_some() {
         return Ok(());
     }
-    the_dead_are_replaced(world, server, answers)?;
-    the_living_are_answered(world, server, answers)?;
+    the_quorum_is_what_is_heard(world, server, decision)?;
+    if frozen {
+        return Ok(());
+    }
+    let living = living(world, server);
+    the_dead_are_replaced(world, server, decision, answers, &living)?;
+    the_living_are_answered(server, answers, &living)?;
+    suspects_are_not_kept_in_caches(server, answers)?;
     if changed {
+        if reloaded {
+            who_is_new_is_unknown(world, server)?;
+        }
+        who_is_unknown_answers_for_nobody_else(server, answers)?;
         those_who_see_the_same_say_the_same(servers, server, answers)?;
     }
     Ok(())
@@ -78,52 +100,178 @@ fn no_answer_is_empty(answers: &Answers) -> Result<(), String> {
     }
 }
 
-/// No address that has been dead for longer than the promise is answered while a node is up, nor one that the operator
-/// took out.
-fn the_dead_are_replaced(world: &World, server: &Server, answers: &Answers) -> Result<(), String> {
-    let Some(decision) = server.decision().filter(|decision| !decision.fail_open) else {
+/// A server that has long heard of fewer than the quorum is frozen, and one that has long heard of enough is not.
+fn the_quorum_is_what_is_heard(world: &World, server: &Server, decision: &Decision) -> Result<(), String> {
+    let config = server.state.config();
+    let Some(judges) = server.judges_since else {
         return Ok(());
     };
-    for (place, node) in server.state.config().cluster.nodes.iter().enumerate() {
-        let answered = answers.by_node.contains(&Some(place))
-            || answers.services.values().any(|nodes| nodes.contains(&place));
-        if !answered {
-            continue;
+    let known = judges.max(server.reloaded);
+    let long = |since: Option<Duration>| {
+        since.is_some_and(|since| {
+            world.now.saturating_sub(since.max(known)) > PROBE.time_to_detect() + TOLERANCE
+        })
+    };
+    let nodes = config.cluster.nodes.iter().map(|node| Some(number(&node.name)));
+    let voters = nodes.chain(config.failover.witness.iter().map(|_| None));
+    let (mut silent, mut clear, mut all) = (0, 0, 0);
+    for link in voters.map(|voter| world.link(server.index, voter)) {
+        all += 1;
+        silent += usize::from(long(link.silent_since));
+        clear += usize::from(long(link.clear_since));
+    }
+    let needed = all / 2 + 1;
+    match &decision.frozen {
+        Some(_) if clear >= needed => Err(format!("{clear} of {all} are heard, and yet {decision:?}")),
+        None if all - silent < needed => Err(format!("{silent} of {all} are silent, and yet {decision:?}")),
+        _ => Ok(()),
+    }
+}
+
+/// By port and place in the cluster.
+type Living = [[bool; NODES + 1]; 2];
+
+/// Who has been well for so long, and is not unwanted, that nothing keeps it out.
+fn living(world: &World, server: &Server) -> Living {
+    [Port::Node, Port::Member].map(|port| {
+        let lives = |node: &Node| {
+            let known = known_since(server, node);
+            let since = outlook(world, server, node, port).perfect_since.zip(known);
+            !matches!(admin(server, node), Admin::Down | Admin::Drain)
+                && since.is_some_and(|(perfect, known)| {
+                    world.now.saturating_sub(perfect.max(known)) > recovery(node)
+                })
+        };
+        let mut living = [false; NODES + 1];
+        for (living, node) in living.iter_mut().zip(&server.state.config().cluster.nodes) {
+            *living = lives(node);
         }
-        let admin = server.state.intent(node).map_or(Admin::Auto, |intent| intent.admin);
-        if matches!(admin, Admin::Down | Admin::Drain) {
+        living
+    })
+}
+
+/// No address that has been dead for longer than the promise is answered while a node is up, nor one that the operator
+/// took out. A service with probes of its own answers none that is dead to them while one of its members passes them.
+fn the_dead_are_replaced(
+    world: &World,
+    server: &Server,
+    decision: &Decision,
+    answers: &Answers,
+    [living, living_members]: &Living,
+) -> Result<(), String> {
+    let cluster = &server.state.config().cluster;
+    let one_is_up = decision.effective.contains(&Effective::Up) || living.contains(&true);
+    for (place, node) in cluster.nodes.iter().enumerate() {
+        let by_own_probes = |service: &str| probed_apart(cluster, service);
+        let under = |apart: bool| {
+            let mut services = answers.services.iter().filter(|(name, _)| by_own_probes(name) == apart);
+            services.any(|(_, nodes)| nodes.contains(&place))
+        };
+        let answered = answers.by_node.contains(&Some(place)) || under(false);
+        let admin = admin(server, node);
+        if one_is_up && matches!(admin, Admin::Down | Admin::Drain) && (answered || under(true)) {
             return Err(format!("{} is to be {admin} and is answered: {decision:?}", node.name));
         }
-        let Some(dead) = dead_for(world, server, &node.name).filter(|_| admin == Admin::Auto) else {
-            continue;
-        };
-        if dead > node.health.time_to_detect() + TOLERANCE {
-            return Err(format!("{} has been dead for {dead:?} and is answered: {decision:?}", node.name));
+        let is_dead = |port| dead(world, server, node, port).filter(|_| admin == Admin::Auto);
+        if let Some(dead) = is_dead(Port::Node).filter(|_| one_is_up && answered) {
+            return Err(format!("{} has been {dead} and is answered: {decision:?}", node.name));
+        }
+        for (service, members) in answers.services.iter().filter(|(name, _)| by_own_probes(name)) {
+            let configured = cluster.services.iter().find(|configured| configured.name == **service);
+            let one_passes = cluster.nodes.iter().zip(living_members).any(|(node, lives)| {
+                *lives && configured.is_some_and(|configured| configured.nodes.contains(&node.name))
+            });
+            if let Some(dead) = is_dead(Port::Member).filter(|_| one_passes && members.contains(&place)) {
+                return Err(format!("{} has been {dead} for {service}: {decision:?}", node.name));
+            }
         }
     }
     Ok(())
 }
 
-/// For how long this server has been able to know that a node is dead.
-fn dead_for(world: &World, server: &Server, node: &str) -> Option<Duration> {
-    let link = &world.links[server.index][host(&Subject::Node(node.to_owned()))?];
-    let known = link.dead_since?.max(server.judges_since?).max(server.configured_since[node]);
-    Some(world.now.saturating_sub(known))
+/// What is wrong with a node for so long that this server has to know.
+fn dead(world: &World, server: &Server, node: &Node, port: Port) -> Option<String> {
+    let known = known_since(server, node)?;
+    let Outlook { dead_since, half_since, .. } = outlook(world, server, node, port);
+    let longer = |since: Option<Duration>, than: Duration| {
+        let lasting = world.now.saturating_sub(since?.max(known));
+        (lasting > than + TOLERANCE).then_some(lasting)
+    };
+    let dead = longer(*dead_since, node.health.time_to_detect());
+    let half = || longer(*half_since, HALF_LOST);
+    dead.map(|lasting| format!("dead for {lasting:?}"))
+        .or_else(|| half().map(|lasting| format!("half lost for {lasting:?}")))
 }
 
-fn the_living_are_answered(world: &World, server: &Server, answers: &Answers) -> Result<(), String> {
-    for (place, node) in server.state.config().cluster.nodes.iter().enumerate() {
-        if server.state.intent(node).is_some_and(|intent| matches!(intent.admin, Admin::Down | Admin::Drain))
-        {
+fn the_living_are_answered(
+    server: &Server,
+    answers: &Answers,
+    [living, living_members]: &Living,
+) -> Result<(), String> {
+    let cluster = &server.state.config().cluster;
+    for (place, node) in cluster.nodes.iter().enumerate() {
+        if living[place] && answers.by_node[place] != Some(place) {
+            return Err(format!("{} is well and not answered: {answers:?}", node.name));
+        }
+        for service in cluster.services.iter().filter(|service| service.nodes.contains(&node.name)) {
+            let lives = if service.health.is_some() { living_members } else { living };
+            if lives[place] && !answers.services[&service.name].contains(&place) {
+                return Err(format!("{} is well and not in {}: {answers:?}", node.name, service.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is answered of a suspect is not to be kept for longer than it may be a suspect.
+fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result<(), String> {
+    for attempt in server.attempts.iter().filter(|attempt| attempt.failures > 0) {
+        let verdict = &server.state.verdicts()[&attempt.probe];
+        let node = match &attempt.probe.subject {
+            Subject::Node(name) | Subject::Member { node: name, .. } => name,
+            Subject::Witness(_) => continue,
+        };
+        let nodes = &server.state.config().cluster.nodes;
+        let Some(place) = nodes.iter().position(|known| known.name == *node) else {
+            continue;
+        };
+        if verdict.health() != Health::Suspect || admin(server, &nodes[place]) != Admin::Auto {
             continue;
         }
-        let host = host(&Subject::Node(node.name.clone()));
-        let perfect = host.and_then(|host| world.links[server.index][host].perfect_since);
-        let since = perfect.zip(server.judges_since).map(|(perfect, judges)| perfect.max(judges));
-        let since = since.map(|since| since.max(server.configured_since[&node.name]));
-        let long = since.is_some_and(|since| world.now.saturating_sub(since) > RECOVERY);
-        if long && answers.by_node[place] != Some(place) {
-            return Err(format!("{} is well since {since:?} and not answered: {answers:?}", node.name));
+        // Each failure that is missing may take a whole timeout.
+        let most = (PROBE.timeout * (PROBE.fall - attempt.failures)).as_millis().div_ceil(1000);
+        match answers.seconds_left.get(&place) {
+            Some(&left) if u128::from(left) <= most => {}
+            left => {
+                return Err(format!(
+                    "{:?} is suspect, for {most} s at most, and may be kept for {left:?}: {answers:?} {:?}",
+                    attempt.probe,
+                    server.state.decision()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
+    for node in &server.state.config().cluster.nodes {
+        let health = server.state.node(node).health;
+        if server.configured_since[&node.name] == world.now && health != Health::Unknown {
+            return Err(format!("{} is new and judged {health}", node.name));
+        }
+    }
+    Ok(())
+}
+
+fn who_is_unknown_answers_for_nobody_else(server: &Server, answers: &Answers) -> Result<(), String> {
+    let nodes = &server.state.config().cluster.nodes;
+    let health = |node: &Node| (admin(server, node), server.state.node(node).serving());
+    let one_is_proven = nodes.iter().any(|node| matches!(health(node), (Admin::Auto, Some(true))));
+    for (place, node) in nodes.iter().enumerate().filter(|(_, node)| health(node) == (Admin::Auto, None)) {
+        let others = answers.by_node.iter().enumerate().filter(|(other, _)| *other != place);
+        if one_is_proven && others.clone().any(|(_, answering)| *answering == Some(place)) {
+            return Err(format!("nothing is known of {} and it answers for others: {answers:?}", node.name));
         }
     }
     Ok(())
@@ -163,4 +311,21 @@ pub(super) fn at_the_end(servers: &[Server]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn outlook<'a>(world: &'a World, server: &Server, node: &Node, port: Port) -> &'a Outlook {
+    &world.link(server.index, Some(number(&node.name))).outlook[port as usize]
+}
+
+/// Since when this server has been able to know of a node.
+fn known_since(server: &Server, node: &Node) -> Option<Duration> {
+    Some(server.judges_since?.max(server.configured_since[&node.name]))
+}
+
+fn admin(server: &Server, node: &Node) -> Admin {
+    server.state.intent(node).map_or(Admin::Auto, |intent| intent.admin)
+}
+
+fn probed_apart(cluster: &Cluster, service: &str) -> bool {
+    cluster.services.iter().any(|configured| configured.name == *service && configured.health.is_some())
 }

@@ -14,19 +14,53 @@ pub(super) struct World {
 pub(super) struct Node {
     /// The host answers packets.
     pub(super) host: bool,
-    /// The service on it accepts connections.
-    pub(super) service: bool,
+    /// What listens on each [`Port`] accepts connections.
+    pub(super) services: [bool; 2],
+}
+
+impl Node {
+    const WELL: Node = Node { host: true, services: [true; 2] };
+}
+
+/// What is asked on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// By the check of the node.
+    Node,
+    /// By the check of a service for its members.
+    Member,
 }
 
 /// The way from a server to a node.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) cut: bool,
-    /// Share of the attempts that get no answer.
-    pub(super) loss: f64,
-    /// Since when no attempt on this way can succeed.
+    pub(super) loss: Loss,
+    /// Since when nothing at all is heard on this way.
+    pub(super) silent_since: Option<Duration>,
+    /// Since when every packet gets through.
+    pub(super) clear_since: Option<Duration>,
+    /// By [`Port`].
+    pub(super) outlook: [Outlook; 2],
+}
+
+/// What becomes of the attempts on a link that is not cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Loss {
+    /// This share of them gets no answer.
+    Share(f64),
+    /// Every other one of each probe gets none, beginning with its first.
+    EveryOther,
+}
+
+/// What the attempts at one port have to come to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outlook {
+    /// Since when none can succeed.
     pub(super) dead_since: Option<Duration>,
-    /// Since when every attempt on this way succeeds.
+    /// Since when every other one is lost and the others succeed.
+    pub(super) half_since: Option<Duration>,
+    /// Since when every one succeeds.
     pub(super) perfect_since: Option<Duration>,
 }
 
@@ -38,39 +72,78 @@ pub(super) enum Answer {
     Silence,
 }
 
-impl World {
-    pub(super) fn new(servers: usize, nodes: usize) -> Self {
-        let link = Link { cut: false, loss: 0.0, dead_since: None, perfect_since: Some(Duration::ZERO) };
-        World {
-            now: Duration::ZERO,
-            nodes: vec![Node { host: true, service: true }; nodes],
-            links: vec![vec![link; nodes + 1]; servers],
+impl Link {
+    /// Whether an attempt gets lost; `chance` from 0 to 1, `made`: how many this probe has made before.
+    pub(super) fn loses(&self, made: u64, chance: f64) -> bool {
+        match self.loss {
+            Loss::Share(share) => chance < share,
+            Loss::EveryOther => made.is_multiple_of(2),
         }
     }
+}
 
-    /// What an attempt of `server` at `node` (`None`: the witness) comes to; `chance` from 0 to 1.
-    pub(super) fn answer(&self, server: usize, node: Option<usize>, chance: f64) -> Answer {
-        let link = &self.links[server][node.unwrap_or(self.nodes.len())];
-        let Some(Node { host, service }) = node.map(|node| &self.nodes[node]) else {
+impl World {
+    pub(super) fn new(servers: usize, nodes: usize) -> Self {
+        let link = Link {
+            cut: false,
+            loss: Loss::Share(0.0),
+            silent_since: None,
+            clear_since: None,
+            outlook: Default::default(),
+        };
+        let mut world = World {
+            now: Duration::ZERO,
+            nodes: vec![Node::WELL; nodes],
+            links: vec![vec![link; nodes + 1]; servers],
+        };
+        world.settle();
+        world
+    }
+
+    /// The way from a server to a node, or with `None` to the witness.
+    pub(super) fn link(&self, server: usize, node: Option<usize>) -> &Link {
+        &self.links[server][node.unwrap_or(self.nodes.len())]
+    }
+
+    /// What an attempt of `server` at `node` (`None`: the witness) comes to if it does not get lost.
+    pub(super) fn answer(&self, server: usize, node: Option<usize>, port: Port) -> Answer {
+        let link = self.link(server, node);
+        let Some(Node { host, services }) = node.map(|node| &self.nodes[node]) else {
             return if link.cut { Answer::Silence } else { Answer::Refused };
         };
-        match (*host && !link.cut && chance >= link.loss, *service) {
+        match (*host && !link.cut, services[port as usize]) {
             (false, _) => Answer::Silence,
             (true, false) => Answer::Refused,
             (true, true) => Answer::Accepted,
         }
     }
 
+    /// Everything is well again.
+    pub(super) fn mend(&mut self) {
+        self.nodes.fill(Node::WELL);
+        for link in self.links.iter_mut().flatten() {
+            (link.cut, link.loss) = (false, Loss::Share(0.0));
+        }
+    }
+
     /// Notes what the links are like after a change.
     pub(super) fn settle(&mut self) {
         let now = self.now;
+        let keep = |holds: bool, since: &mut Option<Duration>| {
+            *since = holds.then(|| since.unwrap_or(now));
+        };
+        let witness = &Node::WELL;
         for link in &mut self.links {
-            for (node, link) in self.nodes.iter().zip(link) {
-                let dead = !node.host || !node.service || link.cut;
-                let perfect = !dead && link.loss == 0.0;
-                let keep = |holds: bool, since: Option<Duration>| holds.then(|| since.unwrap_or(now));
-                link.dead_since = keep(dead, link.dead_since);
-                link.perfect_since = keep(perfect, link.perfect_since);
+            for (node, link) in self.nodes.iter().chain([witness]).zip(link) {
+                let silent = !node.host || link.cut;
+                let clear = !silent && link.loss == Loss::Share(0.0);
+                keep(silent, &mut link.silent_since);
+                keep(clear, &mut link.clear_since);
+                for (alive, outlook) in node.services.iter().zip(&mut link.outlook) {
+                    keep(silent || !alive, &mut outlook.dead_since);
+                    keep(!silent && *alive && link.loss == Loss::EveryOther, &mut outlook.half_since);
+                    keep(clear && *alive, &mut outlook.perfect_since);
+                }
             }
         }
     }
