@@ -11,6 +11,10 @@ impl Sum {
     /// Nothing summed yet.
     pub const ZERO: Sum = Sum(0);
 
+    /// A multiple of 0xffff, which is nothing in ones' complement: more than the sum of a name's words of which every
+    /// octet is 0x20, the most that lower-casing adds.
+    const NOTHING: u64 = 0xffff << 20;
+
     /// A sum that was folded and stored.
     #[inline(always)]
     pub const fn from_folded(folded: u16) -> Self {
@@ -39,6 +43,13 @@ impl Sum {
     #[inline(always)]
     pub const fn add(self, other: Sum) -> Self {
         Sum(self.0 + other.0)
+    }
+
+    /// Takes away a sum that is in this one; it must be less than [`Sum::NOTHING`]. What is left is not zero, so that
+    /// it folds as the sum of the other words does.
+    #[inline(always)]
+    pub const fn take_away(self, other: Sum) -> Self {
+        Sum(self.0 + (Self::NOTHING - other.0))
     }
 
     /// Adds the sum of bytes that begin at `offset` here, but were summed as if they began at an even one.
@@ -113,6 +124,21 @@ mod tests {
                 Sum::ZERO.add_bytes(&bytes).fold(),
                 "split at {split}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_taken_away_is_as_if_it_had_not_been_added() {
+        let words: Vec<u64> = (0..64).map(|i| (0x2020_0020_2000_2020_u64).rotate_left(i)).collect();
+        let case =
+            words.iter().take(32).fold(Sum::ZERO, |sum, word| sum.add_u64(*word & 0x2020_2020_2020_2020));
+        let most = [0x2020_2020_2020_2020; 32].into_iter().fold(Sum::ZERO, Sum::add_u64);
+        for taken in [Sum::ZERO, case, most] {
+            for rest in [1, 0x1234, 0xffff, 0xffff_fffe] {
+                let rest = Sum::ZERO.add_u32(rest);
+                assert_eq!(rest.add(taken).take_away(taken).fold(), rest.fold());
+                assert_eq!(Sum::from_folded(rest.add(taken).fold()).take_away(taken).fold(), rest.fold());
+            }
         }
     }
 

@@ -17,8 +17,6 @@ pub struct Name {
     pub length: usize,
     /// Without regard to case.
     pub hash: u64,
-    /// Of the name as it came.
-    pub sum: Sum,
     /// Octets in the words before the last.
     whole: usize,
     /// The last word, with zeros behind the name.
@@ -41,7 +39,7 @@ impl Name {
     /// Reads up to the first zero octet.
     #[inline(always)]
     pub fn read(frame: Frame, from: usize, message_end: usize, seed: u64) -> Result<Self, Outcome> {
-        let (mut hash, mut sum) = (seed, Sum::ZERO);
+        let mut hash = seed;
         let mut words = frame.cursor(from);
         let mut whole = 0;
         let (word, zeros) = 'last: {
@@ -52,7 +50,6 @@ impl Name {
                     break 'last (word, zeros);
                 }
                 hash = mix_name(hash, word);
-                sum = sum.add_u64(word);
                 whole += 8;
             }
             let at = from + forget(whole, hash);
@@ -72,8 +69,7 @@ impl Name {
             return Err(Outcome::Name);
         }
         let last = word & name;
-        let (hash, sum) = (mix_name(hash, last), sum.add_u64(last));
-        Ok(Name { from, length, hash, sum, whole, last })
+        Ok(Name { from, length, hash: mix_name(hash, last), whole, last })
     }
 
     /// Offset behind the name.
@@ -82,16 +78,36 @@ impl Name {
         self.from + self.length
     }
 
-    /// Whether this is, in any case, the name of the entry, the rest of which is in `more`.
+    /// If this is, in any case, the name of the entry, the rest of which is in `more`: the sum of the name as it came.
     #[inline(always)]
-    pub fn is<'t>(&self, frame: Frame, entry: &Entry, more: impl Fn() -> Option<&'t More>) -> bool {
-        let mut comparison =
-            Comparison { octets: frame.cursor(self.from), left: self.whole, last: self.last };
-        self.length == usize::from(entry.length)
+    pub fn sum_as<'t>(
+        &self,
+        frame: Frame,
+        entry: &Entry,
+        more: impl Fn() -> Option<&'t More>,
+    ) -> Option<Sum> {
+        let mut comparison = Comparison::new(frame.cursor(self.from), self.whole, self.last);
+        let same = self.length == usize::from(entry.length)
             && match comparison.run(&entry.name) {
                 Some(same) => same,
-                None => more().and_then(|more| comparison.run(&more.name)).unwrap_or(false),
+                None => comparison.run(&more()?.name)?,
+            };
+        same.then(|| Sum::from_folded(entry.name_sum).take_away(comparison.lowered))
+    }
+
+    /// The sum of the name as it came, for a name that has no entry to know it from.
+    #[inline(always)]
+    pub fn sum(&self, frame: Frame) -> Option<Sum> {
+        let (mut words, mut left) = (frame.cursor(self.from), forget(self.whole, self.hash));
+        let mut sum = Sum::ZERO.add_u64(self.last);
+        for _ in 0..NAME_WORDS {
+            if left == 0 {
+                break;
             }
+            sum = sum.add_u64(words.take()?);
+            left -= 8;
+        }
+        Some(sum)
     }
 
     /// Whether the octets from `skipped` on are, in any case, the `length` octets in `words`.
@@ -100,7 +116,7 @@ impl Name {
         let at = self.from + forget(skipped, self.hash);
         let left = length.wrapping_sub(1) & !7;
         let Some(last) = octets_before(frame, at + left, self.end()) else { return false };
-        Comparison { octets: frame.cursor(at), left, last }.run(words).unwrap_or(false)
+        Comparison::new(frame.cursor(at), left, last).run(words).unwrap_or(false)
     }
 
     /// Walks the labels: whether the name lies below the apex of `apex_length` octets in `apex`.
@@ -135,23 +151,41 @@ struct Comparison {
     /// Octets before the last word.
     left: usize,
     last: u64,
+    /// Sum of what lower-casing has added to the octets.
+    lowered: Sum,
 }
 
 impl Comparison {
+    #[inline(always)]
+    const fn new(octets: Cursor, left: usize, last: u64) -> Self {
+        Comparison { octets, left, last, lowered: Sum::ZERO }
+    }
+
     /// Whether they are the same in any case; `None` when they are so far, and the name goes on behind `words`.
     #[inline(always)]
     fn run(&mut self, words: &[u64]) -> Option<bool> {
         for word in words {
             if self.left == 0 {
-                return Some(same(self.last, *word));
+                return Some(self.same(self.last, *word));
             }
             let Some(octets) = self.octets.take() else { return Some(false) };
-            if !same(octets, *word) {
+            if !self.same(octets, *word) {
                 return Some(false);
             }
             self.left -= 8;
         }
         None
+    }
+
+    /// Whether octets in any case are those of a lower-case word.
+    #[inline(always)]
+    fn same(&mut self, octets: u64, word: u64) -> bool {
+        if octets == word {
+            return true;
+        }
+        let lower = lower_case(octets);
+        self.lowered = self.lowered.add_u64(lower ^ octets);
+        lower == word
     }
 }
 
@@ -171,12 +205,6 @@ fn octets_before(frame: Frame, at: usize, end: usize) -> Option<u64> {
 #[inline(always)]
 const fn zero_octets(word: u64) -> u64 {
     word.wrapping_sub(LOWEST_BITS) & !word & HIGHEST_BITS
-}
-
-/// Whether octets in any case are those of a lower-case word.
-#[inline(always)]
-const fn same(octets: u64, word: u64) -> bool {
-    octets == word || lower_case(octets) == word
 }
 
 /// Lower-cases the ASCII letters of eight octets (RFC 4343). Lengths of labels are no letters.

@@ -22,6 +22,8 @@ pub struct Reply<'t> {
     pub header: Header,
     /// The question.
     pub question: Question,
+    /// Sum of the question's name.
+    pub name_sum: Sum,
     /// From the query's OPT record.
     pub edns: Edns,
     /// The records.
@@ -142,7 +144,7 @@ impl<'t> Reply<'t> {
         let records_at = question.end();
         let opt_at = records_at + self.records.length();
         // Offsets in the message are even or odd as those in the frame: everything before it is even.
-        let mut sum = turned.sum.add(self.write_header(turned.message)).add(question.name.sum);
+        let mut sum = turned.sum.add(self.write_header(turned.message)).add(self.name_sum);
         sum = sum.add_at(records_at, Sum::ZERO.add_u32(question.type_class));
         sum = sum.add_at(records_at, self.write_records(frame, records_at)?);
         if edns.present {

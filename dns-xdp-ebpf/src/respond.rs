@@ -36,13 +36,16 @@ fn read<H: Host>(host: &H) -> Result<Reply<'_>, Outcome> {
     };
     let slot = head.slot(question.name.hash);
     let entry = host.entry(slot).ok_or(Outcome::NoZone)?;
-    let records = if question.name.is(frame, entry, || host.more(slot)) {
-        entry_records(head, entry, || host.more(slot), question.qtype)?
-    } else {
-        question.name.below(frame, &head.apex, usize::from(head.apex_length))?;
-        negative(head, Rcode::NxDomain)?
+    let (records, name_sum) = match question.name.sum_as(frame, entry, || host.more(slot)) {
+        Some(sum) => (entry_records(head, entry, || host.more(slot), question.qtype)?, sum),
+        None => {
+            // First, or the verifier follows it once for each way through the labels.
+            let sum = question.name.sum(frame).ok_or(Outcome::Name)?;
+            question.name.below(frame, &head.apex, usize::from(head.apex_length))?;
+            (negative(head, Rcode::NxDomain)?, sum)
+        }
     };
-    Ok(Reply { datagram, header, question, edns, records }.fitted())
+    Ok(Reply { datagram, header, question, name_sum, edns, records }.fitted())
 }
 
 /// The records of a name that exists.

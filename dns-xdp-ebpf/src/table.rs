@@ -6,7 +6,7 @@ use crate::checksum::Sum;
 use crate::reply::{a_sum, aaaa_record};
 
 /// Version of every layout in this file. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
 /// is published: one pointer, seen by each packet before or after, never between.
@@ -70,7 +70,9 @@ pub struct Entry {
     pub ttl: u32,
     /// The address of an A RRset of one, in network order.
     pub ipv4: u32,
-    _reserved: u32,
+    /// Folded sum of the name.
+    pub name_sum: u16,
+    _reserved: u16,
     /// The first words of the name.
     pub name: [u64; ENTRY_WORDS],
 }
@@ -106,6 +108,7 @@ impl Entry {
         ipv6_count: 0,
         ttl: 0,
         ipv4: 0,
+        name_sum: 0,
         _reserved: 0,
         name: [0; ENTRY_WORDS],
     };
@@ -140,7 +143,8 @@ impl Slot {
     /// The slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
     pub fn new(name: &NameWords, length: u8, flags: u8, ttl_seconds: u32) -> Self {
         let mut slot = Slot::EMPTY;
-        slot.entry = Entry { length, flags, ttl: ttl_seconds.to_be(), ..Entry::EMPTY };
+        let name_sum = name.iter().copied().fold(Sum::ZERO, Sum::add_u64).fold();
+        slot.entry = Entry { length, flags, ttl: ttl_seconds.to_be(), name_sum, ..Entry::EMPTY };
         let (first, rest) = name.split_at(ENTRY_WORDS);
         slot.entry.name.copy_from_slice(first);
         slot.more.name.copy_from_slice(rest);
@@ -377,7 +381,7 @@ macro_rules! bytes {
 }
 
 bytes!(Entry, it =>
-    [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl, it.ipv4, it._reserved], it.name);
+    [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl, it.ipv4], [it.name_sum, it._reserved], it.name);
 bytes!(More, it =>
     [it.ipv4_sum, it.ipv6_sum], it._reserved, it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
 bytes!(Head, it =>

@@ -3,7 +3,7 @@
 //! ```text
 //!  /sys/fs/bpf/dns-xdp/program          the program
 //!                      link-eth0        its link to an interface, which keeps it attached
-//!                      maps-v2-5120/    its maps: version of their layout, and slots in a half of the table
+//!                      maps-v3-5120/    its maps: version of their layout, and slots in a half of the table
 //! ```
 use std::fs::{self, File};
 use std::io;
