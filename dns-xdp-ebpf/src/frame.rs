@@ -80,30 +80,30 @@ impl Cursor {
     /// The next word, when the frame has it.
     #[inline(always)]
     pub fn take<T: Word>(&mut self) -> Option<T> {
-        let at = self.pass::<T>()?;
-        // SAFETY: the word ends where the frame does, or before.
-        Some(unsafe { T::load::<0>(at) })
+        self.pass::<T>()?;
+        // SAFETY: the word that was passed ends where the frame does, or before.
+        Some(unsafe { T::load_before(self.at) })
     }
 
     /// Puts a word, when the frame has room for it.
     #[inline(always)]
     pub fn put<T: Word>(&mut self, word: T) -> Option<()> {
-        let at = self.pass::<T>()?;
-        // SAFETY: the word ends where the frame does, or before; the frame is the program's alone while it runs.
-        unsafe { T::store::<0>(at, word) };
+        self.pass::<T>()?;
+        // SAFETY: the word that was passed ends where the frame does, or before; the frame is the program's alone
+        // while it runs.
+        unsafe { T::store_before(self.at, word) };
         Some(())
     }
 
-    /// Moves on by a word; returns where it was.
+    /// Moves on by a word.
     #[inline(always)]
-    fn pass<T: Word>(&mut self) -> Option<*mut u8> {
-        let at = self.at;
-        let behind = step(at, size_of::<T>());
+    fn pass<T: Word>(&mut self) -> Option<()> {
+        let behind = step_over::<T>(self.at);
         if behind > self.end {
             return None;
         }
         self.at = behind;
-        Some(at)
+        Some(())
     }
 }
 
@@ -140,6 +140,12 @@ pub trait Word: Copy {
     /// # Safety
     /// `size_of::<Self>()` bytes at `base + AT` are writable.
     unsafe fn store<const AT: usize>(base: *mut u8, value: Self);
+    /// # Safety
+    /// `size_of::<Self>()` bytes before `end` are readable.
+    unsafe fn load_before(end: *mut u8) -> Self;
+    /// # Safety
+    /// `size_of::<Self>()` bytes before `end` are writable.
+    unsafe fn store_before(end: *mut u8, value: Self);
 }
 
 // rustc takes unaligned accesses of the BPF target apart into bytes, because the kernel may run on a machine that
@@ -150,37 +156,52 @@ macro_rules! word {
         impl Word for $word {
             #[inline(always)]
             unsafe fn load<const AT: usize>(base: *mut u8) -> Self {
-                let value: u64;
-                // SAFETY: one load from memory that the caller vouches for. It clears the bits above its width, which
-                // the compiler does not know of an instruction that it does not see, and would do again.
-                unsafe {
-                    core::arch::asm!(
-                        concat!("{value} = *(", $size, " *)({base} + {at})"),
-                        value = lateout(reg) value,
-                        base = in(reg) base,
-                        at = const AT,
-                        options(pure, readonly, nostack, preserves_flags),
-                    );
-                    core::hint::assert_unchecked(value <= <$word>::MAX as u64);
-                }
-                value as $word
+                // SAFETY: the caller vouches for the memory.
+                unsafe { word!(load $word, $size, base, "+", AT) }
             }
 
             #[inline(always)]
             unsafe fn store<const AT: usize>(base: *mut u8, value: Self) {
-                // SAFETY: one store to memory that the caller vouches for.
-                unsafe {
-                    core::arch::asm!(
-                        concat!("*(", $size, " *)({base} + {at}) = {value}"),
-                        value = in(reg) u64::from(value),
-                        base = in(reg) base,
-                        at = const AT,
-                        options(nostack, preserves_flags),
-                    );
-                }
+                // SAFETY: the caller vouches for the memory.
+                unsafe { word!(store $size, base, "+", AT, value) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_before(end: *mut u8) -> Self {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { word!(load $word, $size, end, "-", size_of::<Self>()) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_before(end: *mut u8, value: Self) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { word!(store $size, end, "-", size_of::<Self>(), value) }
             }
         }
     )*};
+    // A load clears the bits above its width, which the compiler does not know of an instruction that it does not
+    // see, and would do again.
+    (load $word:ty, $size:literal, $base:ident, $sign:literal, $at:expr) => {{
+        let value: u64;
+        core::arch::asm!(
+            concat!("{value} = *(", $size, " *)({base} ", $sign, " {at})"),
+            value = lateout(reg) value,
+            base = in(reg) $base,
+            at = const $at,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+        core::hint::assert_unchecked(value <= <$word>::MAX as u64);
+        value as $word
+    }};
+    (store $size:literal, $base:ident, $sign:literal, $at:expr, $value:ident) => {
+        core::arch::asm!(
+            concat!("*(", $size, " *)({base} ", $sign, " {at}) = {value}"),
+            value = in(reg) u64::from($value),
+            base = in(reg) $base,
+            at = const $at,
+            options(nostack, preserves_flags),
+        )
+    };
 }
 
 #[cfg(not(target_arch = "bpf"))]
@@ -196,11 +217,42 @@ macro_rules! word {
                 // SAFETY: the caller vouches for the memory.
                 unsafe { base.add(AT).cast::<$word>().write_unaligned(value) }
             }
+
+            unsafe fn load_before(end: *mut u8) -> Self {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { end.cast::<$word>().sub(1).read_unaligned() }
+            }
+
+            unsafe fn store_before(end: *mut u8, value: Self) {
+                // SAFETY: the caller vouches for the memory.
+                unsafe { end.cast::<$word>().sub(1).write_unaligned(value) }
+            }
         }
     )*};
 }
 
 word! { u8, "u8"; u16, "u16"; u32, "u32"; u64, "u64"; }
+
+/// `base` and a word behind it, computed as by [`step`].
+#[inline(always)]
+fn step_over<T: Word>(base: *mut u8) -> *mut u8 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut pointer = base;
+        // SAFETY: an addition.
+        unsafe {
+            core::arch::asm!(
+                "{pointer} += {size}",
+                pointer = inout(reg) pointer,
+                size = const size_of::<T>(),
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    base.wrapping_add(size_of::<T>())
+}
 
 /// `base + offset` by an instruction that the compiler does not see into, or it would compute the checked and the
 /// used pointer separately.

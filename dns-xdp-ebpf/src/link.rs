@@ -50,8 +50,6 @@ const HOPS: u8 = 64;
 const ETHERNET_DESTINATION: Field<u64, 0> = Field::new();
 const ETHERNET_SOURCE: Field<u64, 6> = Field::new();
 const ETHERNET_TYPE: Field<u16, 12> = Field::new();
-const ETHERNET_FIRST: Field<u64, 0> = Field::new();
-const ETHERNET_SECOND: Field<u32, 8> = Field::new();
 /// The six bytes of a MAC address in the eight that are read.
 const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
 /// The inner type behind a tag.
@@ -229,8 +227,9 @@ impl Datagram {
         let to: Region<{ EthHdr::LEN }> = frame.region(0)?;
         let (destination, source) = (from.read(ETHERNET_DESTINATION), from.read(ETHERNET_SOURCE));
         let ethertype = from.read(ETHERNET_TYPE);
-        to.write(ETHERNET_FIRST, source & MAC | destination << 48);
-        to.write(ETHERNET_SECOND, (destination >> 16) as u32);
+        // Each is written with two octets too many, over which the next is written.
+        to.write(ETHERNET_DESTINATION, source);
+        to.write(ETHERNET_SOURCE, destination);
         to.write(ETHERNET_TYPE, ethertype);
         let (mut from, mut to) = (frame.cursor(moved + EthHdr::LEN), frame.cursor(EthHdr::LEN));
         for tags in 1..=TAGS_MAX {
