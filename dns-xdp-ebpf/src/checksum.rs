@@ -3,7 +3,7 @@
 //! Sums are kept as the machine's order reads the words; RFC 1071, section 2(B): the sum comes out in that order
 //! too, so no word is ever swapped on the way.
 
-/// A ones' complement sum that has not been folded yet. Room for the sum of some four thousand million words.
+/// A ones' complement sum that has not been folded yet, of 48 bits: room for the sum of some sixty thousand words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -71,10 +71,10 @@ impl Sum {
     /// The sum in 16 bits.
     #[inline(always)]
     pub const fn fold(self) -> u16 {
-        let mut sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        ((sum & 0xffff) + (sum >> 16)) as u16
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        // Both halves are added to each other twice, side by side, so that the lower addition's carry goes into the
+        // upper. A 33rd bit is added there too, and makes no second carry: behind it are the bits of the 48 only.
+        (sum.wrapping_mul(0x0001_0001_0001) >> 32) as u16
     }
 
     /// The checksum as it is stored in an IPv4 header.
@@ -101,6 +101,18 @@ mod tests {
     fn the_example_of_rfc_1071_section_3_comes_out() {
         let sum = Sum::ZERO.add_bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(sum.fold().to_ne_bytes(), [0xdd, 0xf2]);
+    }
+
+    #[test]
+    fn a_sum_folds_to_what_its_words_leave_when_divided_by_0xffff() {
+        const EDGES: [u64; 7] = [0, 1, 2, 0x7fff, 0x8000, 0xfffe, 0xffff];
+        for nth in 0..EDGES.len().pow(3) {
+            let [high, middle, low] = [49, 7, 1].map(|of| EDGES[nth / of % 7]);
+            let sum = high << 32 | middle << 16 | low;
+            let rest = (sum % 0xffff) as u16;
+            let folded = Sum(sum).fold();
+            assert_eq!(folded, if rest == 0 && sum != 0 { 0xffff } else { rest }, "{sum:#x}");
+        }
     }
 
     #[test]

@@ -72,7 +72,8 @@ mod ipv4 {
     pub(super) const PROTOCOL: Field<u8, 9> = Field::new();
     pub(super) const SOURCE: Field<u32, 12> = Field::new();
     pub(super) const DESTINATION: Field<u32, 16> = Field::new();
-    pub(super) const PORTS: Field<u32, 20> = Field::new();
+    pub(super) const SOURCE_PORT: Field<u16, 20> = Field::new();
+    pub(super) const DESTINATION_PORT: Field<u16, 22> = Field::new();
 }
 
 mod ipv6 {
@@ -86,7 +87,8 @@ mod ipv6 {
     pub(super) const SOURCE_LOW: Field<u64, 16> = Field::new();
     pub(super) const DESTINATION_HIGH: Field<u64, 24> = Field::new();
     pub(super) const DESTINATION_LOW: Field<u64, 32> = Field::new();
-    pub(super) const PORTS: Field<u32, 40> = Field::new();
+    pub(super) const SOURCE_PORT: Field<u16, 40> = Field::new();
+    pub(super) const DESTINATION_PORT: Field<u16, 42> = Field::new();
 }
 
 mod udp {
@@ -250,7 +252,7 @@ impl Datagram {
         let from: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(moved + self.network)?;
         let to: Region<{ IPV4_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = frame.region(self.network)?;
         let (source, destination) = (from.read(ipv4::SOURCE), from.read(ipv4::DESTINATION));
-        let ports = from.read(ipv4::PORTS).rotate_left(16);
+        let (source_port, port) = (from.read(ipv4::SOURCE_PORT), from.read(ipv4::DESTINATION_PORT));
         let addresses = Sum::ZERO.add_u32(source).add_u32(destination);
         let total = (IPV4_LENGTH + UDP_LENGTH + length) as u16;
         let first = (u32::from(IPV4_PLAIN) << 24 | u32::from(total)).to_be();
@@ -260,9 +262,10 @@ impl Datagram {
         to.write(ipv4::TTL_TO_CHECKSUM, u32::from(ttl_protocol) | u32::from(header.checksum()) << 16);
         to.write(ipv4::SOURCE, destination);
         to.write(ipv4::DESTINATION, source);
-        to.write(ipv4::PORTS, ports);
+        to.write(ipv4::SOURCE_PORT, port);
+        to.write(ipv4::DESTINATION_PORT, source_port);
         let (udp, message) = (to.part::<IPV4_LENGTH, _>(), to.part::<{ IPV4_LENGTH + UDP_LENGTH }, _>());
-        Some(Turned { udp, message, sum: udp_sum(addresses, ports, length) })
+        Some(Turned { udp, message, sum: udp_sum(addresses.add_u16(source_port).add_u16(port), length) })
     }
 
     #[inline(always)]
@@ -271,7 +274,7 @@ impl Datagram {
         let to: Region<{ IPV6_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = frame.region(self.network)?;
         let source = [from.read(ipv6::SOURCE_HIGH), from.read(ipv6::SOURCE_LOW)];
         let destination = [from.read(ipv6::DESTINATION_HIGH), from.read(ipv6::DESTINATION_LOW)];
-        let ports = from.read(ipv6::PORTS).rotate_left(16);
+        let (source_port, port) = (from.read(ipv6::SOURCE_PORT), from.read(ipv6::DESTINATION_PORT));
         let addresses = Sum::ZERO.add_u64(source[0]).add_u64(source[1]);
         let addresses = addresses.add_u64(destination[0]).add_u64(destination[1]);
         let payload = (UDP_LENGTH + length) as u32;
@@ -281,9 +284,10 @@ impl Datagram {
         to.write(ipv6::SOURCE_LOW, destination[1]);
         to.write(ipv6::DESTINATION_HIGH, source[0]);
         to.write(ipv6::DESTINATION_LOW, source[1]);
-        to.write(ipv6::PORTS, ports);
+        to.write(ipv6::SOURCE_PORT, port);
+        to.write(ipv6::DESTINATION_PORT, source_port);
         let (udp, message) = (to.part::<IPV6_LENGTH, _>(), to.part::<{ IPV6_LENGTH + UDP_LENGTH }, _>());
-        Some(Turned { udp, message, sum: udp_sum(addresses, ports, length) })
+        Some(Turned { udp, message, sum: udp_sum(addresses.add_u16(source_port).add_u16(port), length) })
     }
 }
 
@@ -298,7 +302,7 @@ impl Turned {
 
 /// The length is summed twice: in the pseudo-header and in the UDP header.
 #[inline(always)]
-fn udp_sum(addresses: Sum, ports: u32, length: usize) -> Sum {
+fn udp_sum(addresses_ports: Sum, length: usize) -> Sum {
     let length = ((UDP_LENGTH + length) as u16).to_be();
-    addresses.add_u32(ports).add_u16(length).add_u16(length).add_u16((IpProto::Udp as u16).to_be())
+    addresses_ports.add_u16(length).add_u16(length).add_u16((IpProto::Udp as u16).to_be())
 }
