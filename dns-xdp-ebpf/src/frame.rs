@@ -62,10 +62,31 @@ impl Frame {
         if from.wrapping_add(N) > self.end { None } else { Some(Region(from)) }
     }
 
+    /// The same for an offset that is a constant where this is inlined, which takes no instructions.
+    #[inline(always)]
+    pub fn fixed<const N: usize>(self, offset: usize) -> Option<Region<N>> {
+        let from = self.start.wrapping_add(offset);
+        if from.wrapping_add(N) > self.end { None } else { Some(Region(from)) }
+    }
+
+    /// The frame from `offset` on.
+    #[inline(always)]
+    pub fn from(self, offset: usize) -> Frame {
+        Frame { start: step(self.start, bounded(offset)), end: self.end }
+    }
+
     /// The octets from `offset` on, to be gone through in order.
     #[inline(always)]
     pub fn cursor(self, offset: usize) -> Cursor {
-        Cursor { at: step(self.start, bounded(offset)), end: self.end }
+        let at = step(self.start, bounded(offset));
+        Cursor { at, end: self.end }
+    }
+
+    /// The same for an offset that is a constant where this is inlined.
+    #[inline(always)]
+    pub fn fixed_cursor(self, offset: usize) -> Cursor {
+        let at = self.start.wrapping_add(offset);
+        Cursor { at, end: self.end }
     }
 }
 
@@ -112,7 +133,7 @@ impl<const N: usize> Region<N> {
     #[inline(always)]
     pub fn part<const AT: usize, const M: usize>(self) -> Region<M> {
         const { assert!(AT + M <= N, "the part lies outside the region") };
-        Region(step(self.0, AT))
+        Region(self.0.wrapping_add(AT))
     }
 
     /// Reads a field.

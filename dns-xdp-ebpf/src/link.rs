@@ -10,13 +10,22 @@ use crate::outcome::Outcome;
 use crate::question::HEADER_LENGTH;
 use crate::table::{Local, UDP_SIZE};
 
+/// The link's part of a frame that holds an IP packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Link {
+    /// Octets of tags. Offsets are counted as if there were none.
+    tags: usize,
+    mac: u64,
+    /// What the frame holds.
+    pub version: Version,
+}
+
 /// A UDP datagram for a served address, as offsets into its frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram {
-    network: usize,
+    /// As in [`Link`].
+    pub tags: usize,
     version: Version,
-    /// Offset of the DNS message.
-    pub message: usize,
     /// Offset behind the DNS message; the frame may go on with padding.
     pub end: usize,
 }
@@ -30,9 +39,12 @@ pub struct Turned {
     pub sum: Sum,
 }
 
+/// Version of the IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
+pub enum Version {
+    /// IPv4
     V4,
+    /// IPv6
     V6,
 }
 
@@ -100,47 +112,57 @@ mod udp {
     pub(super) const LENGTH_CHECKSUM: Field<u32, 4> = Field::new();
 }
 
-/// Reads from the link inward to the message.
-#[inline(always)]
-pub fn read<H: Host>(host: &H) -> Result<Datagram, Outcome> {
-    let frame = host.frame();
-    let ethernet: Region<{ EthHdr::LEN }> = frame.region(0).ok_or(Outcome::NotForUs)?;
-    let mac = ethernet.read(ETHERNET_DESTINATION) & MAC;
-    let mut ethertype = ethernet.read(ETHERNET_TYPE);
-    let mut network = EthHdr::LEN;
-    for _ in 0..TAGS_MAX {
-        if ethertype != EtherType::Ieee8021q as u16 && ethertype != EtherType::Ieee8021ad as u16 {
-            break;
-        }
-        let tag: Region<TAG_LENGTH> = frame.region(network).ok_or(Outcome::NotForUs)?;
-        ethertype = tag.read(TAG_TYPE);
-        network += TAG_LENGTH;
-    }
-    let network = forget(network, u64::from(ethertype));
-    let frame = host.frame();
-    let (datagram, destination) = if ethertype == EtherType::Ipv4 as u16 {
-        read_ipv4(host, frame, network)?
-    } else if ethertype == EtherType::Ipv6 as u16 {
-        read_ipv6(host, frame, network)?
-    } else {
-        return Err(Outcome::NotForUs);
-    };
-    let interface = host.interface();
-    match host.local(interface, destination) {
-        Some(local) if local.address == destination && local.interface == interface => {
-            if mac == local.mac {
-                Ok(datagram)
-            } else {
-                Err(Outcome::ForeignMac)
+impl Link {
+    /// Reads up to the IP header.
+    #[inline(always)]
+    pub fn read(frame: Frame) -> Result<Self, Outcome> {
+        let ethernet: Region<{ EthHdr::LEN }> = frame.fixed(0).ok_or(Outcome::NotForUs)?;
+        let mac = ethernet.read(ETHERNET_DESTINATION) & MAC;
+        let mut ethertype = ethernet.read(ETHERNET_TYPE);
+        let mut tags = 0;
+        for _ in 0..TAGS_MAX {
+            if ethertype != EtherType::Ieee8021q as u16 && ethertype != EtherType::Ieee8021ad as u16 {
+                break;
             }
+            let tag: Region<TAG_LENGTH> = frame.region(EthHdr::LEN + tags).ok_or(Outcome::NotForUs)?;
+            ethertype = tag.read(TAG_TYPE);
+            tags += TAG_LENGTH;
         }
-        _ => Err(Outcome::ForeignAddress),
+        let version = if ethertype == EtherType::Ipv4 as u16 {
+            Version::V4
+        } else if ethertype == EtherType::Ipv6 as u16 {
+            Version::V6
+        } else {
+            return Err(Outcome::NotForUs);
+        };
+        Ok(Link { tags: forget(tags, mac), mac, version })
+    }
+
+    /// Reads on to the message.
+    #[inline(always)]
+    pub fn datagram<H: Host>(&self, host: &H, version: Version) -> Result<Datagram, Outcome> {
+        let frame = host.frame().from(self.tags);
+        let (end, destination) = match version {
+            Version::V4 => read_ipv4(host, frame)?,
+            Version::V6 => read_ipv6(host, frame)?,
+        };
+        let interface = host.interface();
+        match host.local(interface, destination) {
+            Some(local) if local.address == destination && local.interface == interface => {
+                if self.mac == local.mac {
+                    Ok(Datagram { tags: self.tags, version, end })
+                } else {
+                    Err(Outcome::ForeignMac)
+                }
+            }
+            _ => Err(Outcome::ForeignAddress),
+        }
     }
 }
 
 #[inline(always)]
-fn read_ipv4<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagram, [u64; 2]), Outcome> {
-    let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(network).ok_or(Outcome::NotForUs)?;
+fn read_ipv4<H: Host>(host: &H, frame: Frame) -> Result<(usize, [u64; 2]), Outcome> {
+    let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN).ok_or(Outcome::NotForUs)?;
     if ip.read(ipv4::PROTOCOL) != IpProto::Udp as u8 {
         return Err(Outcome::NotForUs);
     }
@@ -150,32 +172,30 @@ fn read_ipv4<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagra
     if ip.read(ipv4::FRAGMENT) & IPV4_FRAGMENT != 0 {
         return Err(Outcome::Fragment);
     }
-    let transport = network + IPV4_LENGTH;
     let datagram_length = u16::from_be(ip.read(ipv4::TOTAL_LENGTH)).wrapping_sub(IPV4_LENGTH as u16);
     let udp = ip.part::<IPV4_LENGTH, UDP_LENGTH>();
-    let datagram = read_udp(host, frame, udp, network, Version::V4, transport, datagram_length)?;
+    let end = read_udp(host, frame, udp, EthHdr::LEN + IPV4_LENGTH, datagram_length)?;
     let source = ip.read(ipv4::SOURCE);
     let destination = ip.read(ipv4::DESTINATION);
     // "This network", loopback, multicast and above: RFC 6890.
     if matches!(u32::from_be(source) >> 24, 0 | 127 | 224..) || source == destination {
         return Err(Outcome::SourceAddress);
     }
-    Ok((datagram, [Local::IPV4, u64::from(destination)]))
+    Ok((end, [Local::IPV4, u64::from(destination)]))
 }
 
 #[inline(always)]
-fn read_ipv6<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagram, [u64; 2]), Outcome> {
-    let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(network).ok_or(Outcome::NotForUs)?;
+fn read_ipv6<H: Host>(host: &H, frame: Frame) -> Result<(usize, [u64; 2]), Outcome> {
+    let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN).ok_or(Outcome::NotForUs)?;
     if ip.read(ipv6::NEXT_HEADER) != IpProto::Udp as u8 {
         return Err(Outcome::NotForUs);
     }
     if ip.read(ipv6::VERSION_CLASS) >> 4 != 6 {
         return Err(Outcome::IpHeader);
     }
-    let transport = network + IPV6_LENGTH;
     let datagram_length = u16::from_be(ip.read(ipv6::PAYLOAD_LENGTH));
     let udp = ip.part::<IPV6_LENGTH, UDP_LENGTH>();
-    let datagram = read_udp(host, frame, udp, network, Version::V6, transport, datagram_length)?;
+    let end = read_udp(host, frame, udp, EthHdr::LEN + IPV6_LENGTH, datagram_length)?;
     // Only IPv4 lets a sender do without a checksum (RFC 8200, section 8.1).
     if udp.read(udp::CHECKSUM) == 0 {
         return Err(Outcome::Checksum);
@@ -186,7 +206,7 @@ fn read_ipv6<H: Host>(host: &H, frame: Frame, network: usize) -> Result<(Datagra
     if source[0] == 0 || u64::from_be(source[0]) >> 56 == 0xff || source == destination {
         return Err(Outcome::SourceAddress);
     }
-    Ok((datagram, destination))
+    Ok((end, destination))
 }
 
 /// `length`: octets from the UDP header on, according to IP.
@@ -195,11 +215,9 @@ fn read_udp<H: Host>(
     host: &H,
     frame: Frame,
     udp: Region<UDP_LENGTH>,
-    network: usize,
-    version: Version,
     transport: usize,
     length: u16,
-) -> Result<Datagram, Outcome> {
+) -> Result<usize, Outcome> {
     if udp.read(udp::DESTINATION) != host.port() {
         return Err(Outcome::NotForUs);
     }
@@ -207,7 +225,6 @@ fn read_udp<H: Host>(
         return Err(Outcome::SourcePort);
     }
     let udp_length = usize::from(u16::from_be(udp.read(udp::LENGTH)));
-    let message = transport + UDP_LENGTH;
     let end = transport + udp_length;
     if udp_length != usize::from(length)
         || udp_length < UDP_LENGTH + MESSAGE_MIN
@@ -216,41 +233,63 @@ fn read_udp<H: Host>(
     {
         return Err(Outcome::Length);
     }
-    Ok(Datagram { network, version, message, end })
+    Ok(end)
 }
 
 impl Datagram {
-    /// Turns addresses and ports round and mends lengths for a message of `length` octets; what is read lies `moved`
-    /// octets behind where it goes.
-    /// `None` cannot happen, but the verifier wants to see it handled.
+    /// The frame as it is now, from where offsets are counted.
     #[inline(always)]
-    pub fn turn_round(&self, frame: Frame, moved: usize, length: usize) -> Option<Turned> {
-        let from: Region<{ EthHdr::LEN }> = frame.region(moved)?;
-        let to: Region<{ EthHdr::LEN }> = frame.region(0)?;
+    pub fn frame<H: Host>(&self, host: &H) -> Frame {
+        host.frame().from(self.tags)
+    }
+
+    /// Offset of the DNS message.
+    #[inline(always)]
+    pub fn message(&self) -> usize {
+        let ip = match self.version {
+            Version::V4 => IPV4_LENGTH,
+            Version::V6 => IPV6_LENGTH,
+        };
+        EthHdr::LEN + ip + UDP_LENGTH
+    }
+
+    /// Turns the link's addresses round; what is read may lie behind where it goes.
+    /// `None` cannot happen, here or below, but the verifier wants to see it handled.
+    #[inline(always)]
+    pub fn turn_link_round(&self, from_frame: Frame, to_frame: Frame) -> Option<()> {
+        let from: Region<{ EthHdr::LEN }> = from_frame.fixed(0)?;
+        let to: Region<{ EthHdr::LEN }> = to_frame.fixed(0)?;
         let (destination, source) = (from.read(ETHERNET_DESTINATION), from.read(ETHERNET_SOURCE));
         let ethertype = from.read(ETHERNET_TYPE);
         // Each is written with two octets too many, over which the next is written.
         to.write(ETHERNET_DESTINATION, source);
         to.write(ETHERNET_SOURCE, destination);
         to.write(ETHERNET_TYPE, ethertype);
-        let (mut from, mut to) = (frame.cursor(moved + EthHdr::LEN), frame.cursor(EthHdr::LEN));
+        let (mut from, mut to) = (from_frame.fixed_cursor(EthHdr::LEN), to_frame.fixed_cursor(EthHdr::LEN));
         for tags in 1..=TAGS_MAX {
-            if EthHdr::LEN + tags * TAG_LENGTH > self.network {
+            if tags * TAG_LENGTH > self.tags {
                 break;
             }
             let tag: u32 = from.take()?;
             to.put(tag)?;
         }
+        Some(())
+    }
+
+    /// Turns addresses and ports round and mends lengths for a message of `length` octets; the headers are written to
+    /// where the frame begins, and may be read behind that.
+    #[inline(always)]
+    pub fn turn_round(&self, from: Frame, to: Frame, length: usize) -> Option<Turned> {
         match self.version {
-            Version::V4 => self.turn_round_ipv4(frame, moved, length),
-            Version::V6 => self.turn_round_ipv6(frame, moved, length),
+            Version::V4 => Self::turn_round_ipv4(from, to, length),
+            Version::V6 => Self::turn_round_ipv6(from, to, length),
         }
     }
 
     #[inline(always)]
-    fn turn_round_ipv4(&self, frame: Frame, moved: usize, length: usize) -> Option<Turned> {
-        let from: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.region(moved + self.network)?;
-        let to: Region<{ IPV4_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = frame.region(self.network)?;
+    fn turn_round_ipv4(from: Frame, to: Frame, length: usize) -> Option<Turned> {
+        let from: Region<{ IPV4_LENGTH + UDP_LENGTH }> = from.fixed(EthHdr::LEN)?;
+        let to: Region<{ IPV4_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = to.fixed(EthHdr::LEN)?;
         let (source, destination) = (from.read(ipv4::SOURCE), from.read(ipv4::DESTINATION));
         let (source_port, port) = (from.read(ipv4::SOURCE_PORT), from.read(ipv4::DESTINATION_PORT));
         let addresses = Sum::ZERO.add_u32(source).add_u32(destination);
@@ -269,9 +308,9 @@ impl Datagram {
     }
 
     #[inline(always)]
-    fn turn_round_ipv6(&self, frame: Frame, moved: usize, length: usize) -> Option<Turned> {
-        let from: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.region(moved + self.network)?;
-        let to: Region<{ IPV6_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = frame.region(self.network)?;
+    fn turn_round_ipv6(from: Frame, to: Frame, length: usize) -> Option<Turned> {
+        let from: Region<{ IPV6_LENGTH + UDP_LENGTH }> = from.fixed(EthHdr::LEN)?;
+        let to: Region<{ IPV6_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = to.fixed(EthHdr::LEN)?;
         let source = [from.read(ipv6::SOURCE_HIGH), from.read(ipv6::SOURCE_LOW)];
         let destination = [from.read(ipv6::DESTINATION_HIGH), from.read(ipv6::DESTINATION_LOW)];
         let (source_port, port) = (from.read(ipv6::SOURCE_PORT), from.read(ipv6::DESTINATION_PORT));

@@ -45,6 +45,7 @@ mod hook {
 
     /// Answers what it can, passes the rest.
     #[xdp]
+    #[inline(always)]
     pub(crate) fn dns_xdp(ctx: XdpContext) -> u32 {
         let outcome = respond(&Kernel { ctx: ctx.ctx });
         if outcome != Outcome::NotForUs {

@@ -6,7 +6,7 @@ use crate::checksum::Sum;
 use crate::frame::{Cursor, Field, Frame, Region, forget};
 use crate::outcome::Outcome;
 use crate::question::TYPE_CLASS_LENGTH;
-use crate::table::{Entry, More, NAME_MAX, NAME_WORDS, NameWords, mix_name};
+use crate::table::{ENTRY_WORDS, Entry, More, NAME_MAX, NAME_WORDS, NameWords, mix_name};
 
 /// A name in a frame. Its octets are read as little-endian words of eight: the first octet is the lowest.
 #[derive(Debug, Clone, Copy)]
@@ -40,17 +40,20 @@ impl Name {
     #[inline(always)]
     pub fn read(frame: Frame, from: usize, message_end: usize, seed: u64) -> Result<Self, Outcome> {
         let mut hash = seed;
-        let mut words = frame.cursor(from);
+        let mut words = frame.fixed_cursor(from);
         let mut whole = 0;
         let (word, zeros) = 'last: {
-            for _ in 0..NAME_WORDS {
-                let Some(word) = words.take() else { break };
-                let zeros = zero_octets(word);
-                if zeros != 0 {
-                    break 'last (word, zeros);
+            // Written out as often as makes an entry's part of a name.
+            'words: for _ in 0..NAME_WORDS.div_ceil(ENTRY_WORDS) {
+                for _ in 0..ENTRY_WORDS {
+                    let Some(word) = words.take() else { break 'words };
+                    let zeros = zero_octets(word);
+                    if zeros != 0 {
+                        break 'last (word, zeros);
+                    }
+                    hash = mix_name(hash, word);
+                    whole += 8;
                 }
-                hash = mix_name(hash, word);
-                whole += 8;
             }
             let at = from + forget(whole, hash);
             let word = octets_before(frame, at, frame.length()).ok_or(Outcome::Name)?;
@@ -86,7 +89,7 @@ impl Name {
         entry: &Entry,
         more: impl Fn() -> Option<&'t More>,
     ) -> Option<Sum> {
-        let mut comparison = Comparison::new(frame.cursor(self.from), self.whole, self.last);
+        let mut comparison = Comparison::new(frame.fixed_cursor(self.from), self.whole, self.last);
         let same = self.length == usize::from(entry.length)
             && match comparison.run(&entry.name) {
                 Some(same) => same,
@@ -98,7 +101,7 @@ impl Name {
     /// The sum of the name as it came, for a name that has no entry to know it from.
     #[inline(always)]
     pub fn sum(&self, frame: Frame) -> Option<Sum> {
-        let (mut words, mut left) = (frame.cursor(self.from), forget(self.whole, self.hash));
+        let (mut words, mut left) = (frame.fixed_cursor(self.from), forget(self.whole, self.hash));
         let mut sum = Sum::ZERO.add_u64(self.last);
         for _ in 0..NAME_WORDS {
             if left == 0 {

@@ -78,7 +78,7 @@ impl Header {
     /// Reads the header and refuses what is not a plain query.
     #[inline(always)]
     pub fn read(frame: Frame, datagram: &Datagram) -> Result<Self, Outcome> {
-        let header: Region<HEADER_LENGTH> = frame.region(datagram.message).ok_or(Outcome::Length)?;
+        let header: Region<HEADER_LENGTH> = frame.fixed(datagram.message()).ok_or(Outcome::Length)?;
         let flags = u16::from_be(header.read(FLAGS));
         if flags & QR != 0 {
             return Err(Outcome::Response);
@@ -101,9 +101,9 @@ impl Header {
 impl Question {
     /// Reads the question; `seed` starts the hash of its name.
     #[inline(always)]
-    pub fn read(frame: Frame, datagram: &Datagram, seed: u64) -> Result<Self, Outcome> {
-        let name = Name::read(frame, datagram.message + HEADER_LENGTH, datagram.end, seed)?;
-        let behind: Region<TYPE_CLASS_LENGTH> = frame.region(name.end()).ok_or(Outcome::Name)?;
+    pub fn read(frame: impl Fn() -> Frame, datagram: &Datagram, seed: u64) -> Result<Self, Outcome> {
+        let name = Name::read(frame(), datagram.message() + HEADER_LENGTH, datagram.end, seed)?;
+        let behind: Region<TYPE_CLASS_LENGTH> = frame().region(name.end()).ok_or(Outcome::Name)?;
         let type_class = behind.read(TYPE_CLASS);
         let both = u32::from_be(type_class);
         if both as u16 != CLASS_IN {
@@ -118,24 +118,24 @@ impl Question {
         }
     }
 
-    /// Moves the question to its offset from `moved` octets behind, in words of eight octets, the last of which
-    /// overlaps the one before, or the header of a message with a very short name.
+    /// Moves the question, in words of eight octets, the last of which overlaps the one before, or the header of a
+    /// message with a very short name.
     #[inline(always)]
-    pub fn move_down(&self, frame: Frame, moved: usize) -> Option<()> {
+    pub fn move_down(&self, from: Frame, to: Frame) -> Option<()> {
         let (start, last) = (self.name.from, self.end() - 8);
-        let last_from: Region<8> = frame.region(last + moved)?;
+        let last_from: Region<8> = from.region(last)?;
         let last_word = last_from.read(WORD);
-        let (mut from, mut to) = (frame.cursor(start + moved), frame.cursor(start));
+        let (mut from, mut words) = (from.fixed_cursor(start), to.fixed_cursor(start));
         let mut at = forget(start, last_word);
         for _ in 0..NAME_WORDS + 1 {
             if at >= last {
                 break;
             }
             let word: u64 = from.take()?;
-            to.put(word)?;
+            words.put(word)?;
             at += 8;
         }
-        let last_to: Region<8> = frame.region(last)?;
+        let last_to: Region<8> = to.region(last)?;
         last_to.write(WORD, last_word);
         Some(())
     }

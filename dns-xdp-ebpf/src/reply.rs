@@ -108,7 +108,7 @@ impl<'t> Reply<'t> {
     /// Octets of the message.
     #[inline(always)]
     fn length(&self) -> usize {
-        self.question.end() - self.datagram.message + self.records.length() + self.edns.length()
+        self.question.end() - self.datagram.message() + self.records.length() + self.edns.length()
     }
 
     /// Makes room and, when there is some, writes the answer. Nothing has been written before.
@@ -118,7 +118,7 @@ impl<'t> Reply<'t> {
     #[inline(always)]
     pub fn write<H: Host>(&self, host: &H) -> Outcome {
         let length = self.length();
-        let delta = (self.datagram.message + length) as i32 - host.frame().length() as i32;
+        let delta = (self.datagram.message() + length) as i32 - self.datagram.frame(host).length() as i32;
         let moved = if delta > 0 && host.prepend(delta) {
             delta as usize
         } else if delta == 0 || host.resize(delta) {
@@ -134,12 +134,15 @@ impl<'t> Reply<'t> {
 
     /// What the frame held lies `moved` octets behind where it was.
     #[inline(always)]
-    fn write_into(&self, frame: Frame, moved: usize, length: usize) -> Option<()> {
+    fn write_into(&self, start: Frame, moved: usize, length: usize) -> Option<()> {
         let Reply { datagram, question, edns, .. } = self;
         // The headers end before the question that has not moved yet begins.
-        let turned = datagram.turn_round(frame, moved, length)?;
+        datagram.turn_link_round(start.from(moved), start)?;
+        let frame = start.from(datagram.tags);
+        let from = frame.from(moved);
+        let turned = datagram.turn_round(from, frame, length)?;
         if moved != 0 {
-            question.move_down(frame, moved)?;
+            question.move_down(from, frame)?;
         }
         let records_at = question.end();
         let opt_at = records_at + self.records.length();

@@ -1,7 +1,7 @@
 //! The path of a query: the only control flow. A reading half that refuses, and a writing half that answers.
 use crate::edns::Edns;
 use crate::host::Host;
-use crate::link;
+use crate::link::{Link, Version};
 use crate::outcome::Outcome;
 use crate::question::{Header, Question, qtype};
 use crate::reply::{Rcode, Records, Reply};
@@ -10,7 +10,19 @@ use crate::table::{Entry, Head, More};
 /// Answers the frame, or leaves it untouched; the outcome says which, and why.
 #[inline(always)]
 pub fn respond<H: Host>(host: &H) -> Outcome {
-    match read(host) {
+    match Link::read(host.frame()) {
+        // Each version has the path for itself, so that the offsets up to the question are constants.
+        Ok(link) => match link.version {
+            Version::V4 => respond_to(host, link, Version::V4),
+            Version::V6 => respond_to(host, link, Version::V6),
+        },
+        Err(outcome) => outcome,
+    }
+}
+
+#[inline(always)]
+fn respond_to<H: Host>(host: &H, link: Link, version: Version) -> Outcome {
+    match read(host, link, version) {
         Ok(reply) => reply.write(host),
         Err(outcome) => outcome,
     }
@@ -18,17 +30,18 @@ pub fn respond<H: Host>(host: &H) -> Outcome {
 
 /// Reads inward from the link; the first thing that is not understood ends it. Writes nothing.
 #[inline(always)]
-fn read<H: Host>(host: &H) -> Result<Reply<'_>, Outcome> {
-    let datagram = link::read(host)?;
-    let frame = host.frame();
-    let header = Header::read(frame, &datagram)?;
+fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Outcome> {
+    let datagram = link.datagram(host, version)?;
+    // Read anew where words of the name have been gone through, or the verifier would follow each number of them.
+    let frame = || datagram.frame(host);
+    let header = Header::read(frame(), &datagram)?;
     if !host.lease_lives() {
         return Err(Outcome::LeaseExpired);
     }
     let head = host.head().ok_or(Outcome::NoZone)?;
     let question = Question::read(frame, &datagram, head.seed)?;
     let edns = if header.additional {
-        Edns::read(frame, question.end(), datagram.end)?
+        Edns::read(frame(), question.end(), datagram.end)?
     } else if question.end() == datagram.end {
         Edns::NONE
     } else {
@@ -36,12 +49,12 @@ fn read<H: Host>(host: &H) -> Result<Reply<'_>, Outcome> {
     };
     let slot = head.slot(question.name.hash);
     let entry = host.entry(slot).ok_or(Outcome::NoZone)?;
-    let (records, name_sum) = match question.name.sum_as(frame, entry, || host.more(slot)) {
+    let (records, name_sum) = match question.name.sum_as(frame(), entry, || host.more(slot)) {
         Some(sum) => (entry_records(head, entry, || host.more(slot), question.qtype)?, sum),
         None => {
             // First, or the verifier follows it once for each way through the labels.
-            let sum = question.name.sum(frame).ok_or(Outcome::Name)?;
-            question.name.below(frame, &head.apex, usize::from(head.apex_length))?;
+            let sum = question.name.sum(frame()).ok_or(Outcome::Name)?;
+            question.name.below(frame(), &head.apex, usize::from(head.apex_length))?;
             (negative(head, Rcode::NxDomain)?, sum)
         }
     };
