@@ -1,7 +1,7 @@
 //! OPT in: size, DO, version, options; and OPT out (RFC 6891, section 6.1).
 use crate::checksum::Sum;
 use crate::frame::{Field, Frame, Region, forget};
-use crate::outcome::Outcome;
+use crate::outcome::{OrRefuse, Outcome};
 use crate::question::qtype;
 use crate::table::UDP_SIZE;
 
@@ -54,21 +54,21 @@ impl Edns {
     #[inline(always)]
     pub fn read(frame: Frame, at: usize, end: usize) -> Result<Self, Outcome> {
         if at + OPT_LENGTH > end {
-            return Err(Outcome::Opt);
+            return Outcome::Opt.refuse();
         }
-        let opt: Region<OPT_LENGTH> = frame.region(at).ok_or(Outcome::Opt)?;
+        let opt: Region<OPT_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
         if opt.read(OWNER) != 0 || opt.read(TYPE) != qtype::OPT.to_be() {
-            return Err(Outcome::Opt);
+            return Outcome::Opt.refuse();
         }
         if opt.read(VERSION) != 0 {
-            return Err(Outcome::EdnsVersion);
+            return Outcome::EdnsVersion.refuse();
         }
         let behind = at + OPT_LENGTH + usize::from(u16::from_be(opt.read(OPTIONS_LENGTH)));
         if behind > end {
-            return Err(Outcome::Opt);
+            return Outcome::Opt.refuse();
         }
         if behind < end {
-            return Err(Outcome::Trailing);
+            return Outcome::Trailing.refuse();
         }
         read_options(frame, at + OPT_LENGTH, end)?;
         let size = u16::from_be(opt.read(SIZE)).clamp(PLAIN_SIZE, UDP_SIZE);
@@ -108,19 +108,19 @@ fn read_options(frame: Frame, mut at: usize, end: usize) -> Result<(), Outcome> 
             return Ok(());
         }
         if at + OPTION_HEADER_LENGTH > end {
-            return Err(Outcome::Opt);
+            return Outcome::Opt.refuse();
         }
-        let option: Region<OPTION_HEADER_LENGTH> = frame.region(at).ok_or(Outcome::Opt)?;
+        let option: Region<OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
         if option.read(OPTION_CODE) == OPTION_NSID.to_be() {
-            return Err(Outcome::Nsid);
+            return Outcome::Nsid.refuse();
         }
         let length = u16::from_be(option.read(OPTION_LENGTH));
         // Before it is bounded, or a length of some KiB too much would come out as one that fits.
         let behind = at + OPTION_HEADER_LENGTH + usize::from(length);
         if behind > end {
-            return Err(Outcome::Opt);
+            return Outcome::Opt.refuse();
         }
         at = forget(behind, u64::from(length));
     }
-    if at == end { Ok(()) } else { Err(Outcome::OptionCount) }
+    if at == end { Ok(()) } else { Outcome::OptionCount.refuse() }
 }

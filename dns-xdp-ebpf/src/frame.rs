@@ -65,7 +65,7 @@ impl Frame {
     /// The same for an offset that is a constant where this is inlined, which takes no instructions.
     #[inline(always)]
     pub fn fixed<const N: usize>(self, offset: usize) -> Option<Region<N>> {
-        let from = self.start.wrapping_add(offset);
+        let from = self.start.wrapping_add(bounded(offset));
         if from.wrapping_add(N) > self.end { None } else { Some(Region(from)) }
     }
 
@@ -85,7 +85,7 @@ impl Frame {
     /// The same for an offset that is a constant where this is inlined.
     #[inline(always)]
     pub fn fixed_cursor(self, offset: usize) -> Cursor {
-        let at = self.start.wrapping_add(offset);
+        let at = self.start.wrapping_add(bounded(offset));
         Cursor { at, end: self.end }
     }
 }
@@ -331,4 +331,21 @@ pub fn forget(offset: usize, unknown: u64) -> usize {
         let _ = unknown;
         bounded(offset)
     }
+}
+
+/// Gives the branch that it stands in an instruction. Without one the compiler has no block for the branch, and puts
+/// the number that comes out of it on the way of the frames that do not take it: two instructions for each refusal.
+#[inline(always)]
+pub fn aside(number: u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: a move of a register to itself.
+    unsafe {
+        core::arch::asm!(
+            "{number} = {number}",
+            number = inout(reg) number => _,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = number;
 }

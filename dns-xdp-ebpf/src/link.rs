@@ -6,14 +6,14 @@ use network_types::udp::UdpHdr;
 use crate::checksum::Sum;
 use crate::frame::{Field, Frame, Region, forget};
 use crate::host::Host;
-use crate::outcome::Outcome;
+use crate::outcome::{OrRefuse, Outcome};
 use crate::question::HEADER_LENGTH;
 use crate::table::{Local, UDP_SIZE};
 
 /// The link's part of a frame that holds an IP packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Link {
-    /// Octets of tags. Offsets are counted as if there were none.
+    /// Octets of tags. Offsets are counted as if there were none, so that those up to the question are constants.
     tags: usize,
     mac: u64,
     /// What the frame holds.
@@ -116,7 +116,7 @@ impl Link {
     /// Reads up to the IP header.
     #[inline(always)]
     pub fn read(frame: Frame) -> Result<Self, Outcome> {
-        let ethernet: Region<{ EthHdr::LEN }> = frame.fixed(0).ok_or(Outcome::NotForUs)?;
+        let ethernet: Region<{ EthHdr::LEN }> = frame.fixed(0).or_refuse(Outcome::NotForUs)?;
         let mac = ethernet.read(ETHERNET_DESTINATION) & MAC;
         let mut ethertype = ethernet.read(ETHERNET_TYPE);
         let mut tags = 0;
@@ -124,7 +124,7 @@ impl Link {
             if ethertype != EtherType::Ieee8021q as u16 && ethertype != EtherType::Ieee8021ad as u16 {
                 break;
             }
-            let tag: Region<TAG_LENGTH> = frame.region(EthHdr::LEN + tags).ok_or(Outcome::NotForUs)?;
+            let tag: Region<TAG_LENGTH> = frame.region(EthHdr::LEN + tags).or_refuse(Outcome::NotForUs)?;
             ethertype = tag.read(TAG_TYPE);
             tags += TAG_LENGTH;
         }
@@ -133,7 +133,7 @@ impl Link {
         } else if ethertype == EtherType::Ipv6 as u16 {
             Version::V6
         } else {
-            return Err(Outcome::NotForUs);
+            return Outcome::NotForUs.refuse();
         };
         Ok(Link { tags: forget(tags, mac), mac, version })
     }
@@ -152,25 +152,25 @@ impl Link {
                 if self.mac == local.mac {
                     Ok(Datagram { tags: self.tags, version, end })
                 } else {
-                    Err(Outcome::ForeignMac)
+                    Outcome::ForeignMac.refuse()
                 }
             }
-            _ => Err(Outcome::ForeignAddress),
+            _ => Outcome::ForeignAddress.refuse(),
         }
     }
 }
 
 #[inline(always)]
 fn read_ipv4<H: Host>(host: &H, frame: Frame) -> Result<(usize, [u64; 2]), Outcome> {
-    let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN).ok_or(Outcome::NotForUs)?;
+    let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN).or_refuse(Outcome::NotForUs)?;
     if ip.read(ipv4::PROTOCOL) != IpProto::Udp as u8 {
-        return Err(Outcome::NotForUs);
+        return Outcome::NotForUs.refuse();
     }
     if ip.read(ipv4::VERSION_IHL) != IPV4_PLAIN {
-        return Err(Outcome::IpHeader);
+        return Outcome::IpHeader.refuse();
     }
     if ip.read(ipv4::FRAGMENT) & IPV4_FRAGMENT != 0 {
-        return Err(Outcome::Fragment);
+        return Outcome::Fragment.refuse();
     }
     let datagram_length = u16::from_be(ip.read(ipv4::TOTAL_LENGTH)).wrapping_sub(IPV4_LENGTH as u16);
     let udp = ip.part::<IPV4_LENGTH, UDP_LENGTH>();
@@ -179,32 +179,32 @@ fn read_ipv4<H: Host>(host: &H, frame: Frame) -> Result<(usize, [u64; 2]), Outco
     let destination = ip.read(ipv4::DESTINATION);
     // "This network", loopback, multicast and above: RFC 6890.
     if matches!(u32::from_be(source) >> 24, 0 | 127 | 224..) || source == destination {
-        return Err(Outcome::SourceAddress);
+        return Outcome::SourceAddress.refuse();
     }
     Ok((end, [Local::IPV4, u64::from(destination)]))
 }
 
 #[inline(always)]
 fn read_ipv6<H: Host>(host: &H, frame: Frame) -> Result<(usize, [u64; 2]), Outcome> {
-    let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN).ok_or(Outcome::NotForUs)?;
+    let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN).or_refuse(Outcome::NotForUs)?;
     if ip.read(ipv6::NEXT_HEADER) != IpProto::Udp as u8 {
-        return Err(Outcome::NotForUs);
+        return Outcome::NotForUs.refuse();
     }
     if ip.read(ipv6::VERSION_CLASS) >> 4 != 6 {
-        return Err(Outcome::IpHeader);
+        return Outcome::IpHeader.refuse();
     }
     let datagram_length = u16::from_be(ip.read(ipv6::PAYLOAD_LENGTH));
     let udp = ip.part::<IPV6_LENGTH, UDP_LENGTH>();
     let end = read_udp(host, frame, udp, EthHdr::LEN + IPV6_LENGTH, datagram_length)?;
     // Only IPv4 lets a sender do without a checksum (RFC 8200, section 8.1).
     if udp.read(udp::CHECKSUM) == 0 {
-        return Err(Outcome::Checksum);
+        return Outcome::Checksum.refuse();
     }
     let source = [ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)];
     let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
     // ::/64 holds the unspecified, the loopback and the IPv4-mapped addresses, ff00::/8 is multicast: RFC 4291.
     if source[0] == 0 || u64::from_be(source[0]) >> 56 == 0xff || source == destination {
-        return Err(Outcome::SourceAddress);
+        return Outcome::SourceAddress.refuse();
     }
     Ok((end, destination))
 }
@@ -219,10 +219,10 @@ fn read_udp<H: Host>(
     length: u16,
 ) -> Result<usize, Outcome> {
     if udp.read(udp::DESTINATION) != host.port() {
-        return Err(Outcome::NotForUs);
+        return Outcome::NotForUs.refuse();
     }
     if udp.read(udp::SOURCE) == 0 {
-        return Err(Outcome::SourcePort);
+        return Outcome::SourcePort.refuse();
     }
     let udp_length = usize::from(u16::from_be(udp.read(udp::LENGTH)));
     let end = transport + udp_length;
@@ -231,7 +231,7 @@ fn read_udp<H: Host>(
         || udp_length > UDP_LENGTH + UDP_SIZE as usize
         || end > frame.length()
     {
-        return Err(Outcome::Length);
+        return Outcome::Length.refuse();
     }
     Ok(end)
 }

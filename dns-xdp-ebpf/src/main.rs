@@ -44,6 +44,7 @@ mod hook {
     static LOCALS_SEED: Global<u64> = Global::new(0);
 
     /// Answers what it can, passes the rest.
+    // Inlined, for the entry that the macro writes would call it.
     #[xdp]
     #[inline(always)]
     pub(crate) fn dns_xdp(ctx: XdpContext) -> u32 {

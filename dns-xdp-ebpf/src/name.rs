@@ -4,7 +4,7 @@
 //! that name's labels. Only a name that is not found is walked label by label (RFC 1035, section 3.1).
 use crate::checksum::Sum;
 use crate::frame::{Cursor, Field, Frame, Region, forget};
-use crate::outcome::Outcome;
+use crate::outcome::{OrRefuse, Outcome};
 use crate::question::TYPE_CLASS_LENGTH;
 use crate::table::{ENTRY_WORDS, Entry, More, NAME_MAX, NAME_WORDS, NameWords, mix_name};
 
@@ -56,11 +56,11 @@ impl Name {
                 }
             }
             let at = from + forget(whole, hash);
-            let word = octets_before(frame, at, frame.length()).ok_or(Outcome::Name)?;
+            let word = octets_before(frame, at, frame.length()).or_refuse(Outcome::Name)?;
             (word, zero_octets(word))
         };
         if zeros == 0 {
-            return Err(Outcome::Name);
+            return Outcome::Name.refuse();
         }
         // The lowest mark is exact, those above it need not be. Below it are seven bits of the zero octet and all
         // bits of the octets before it.
@@ -69,7 +69,7 @@ impl Name {
         let whole = forget(whole, word);
         let length = whole + octets as usize;
         if length > NAME_MAX || from + length + TYPE_CLASS_LENGTH > message_end {
-            return Err(Outcome::Name);
+            return Outcome::Name.refuse();
         }
         let last = word & name;
         Ok(Name { from, length, hash: mix_name(hash, last), whole, last })
@@ -131,20 +131,20 @@ impl Name {
                 return if self.ends_in(frame, at, apex, apex_length) {
                     Ok(())
                 } else {
-                    Err(Outcome::ForeignName)
+                    Outcome::ForeignName.refuse()
                 };
             }
-            let label: Region<1> = frame.region(self.from + at).ok_or(Outcome::Name)?;
+            let label: Region<1> = frame.region(self.from + at).or_refuse(Outcome::Name)?;
             let label = label.read(OCTET);
             if label == 0 {
-                return Err(Outcome::ForeignName);
+                return Outcome::ForeignName.refuse();
             }
             at = forget(at + 1 + usize::from(label), self.hash);
             if label > LABEL_MAX || at >= self.length {
-                return Err(Outcome::Name);
+                return Outcome::Name.refuse();
             }
         }
-        Err(Outcome::Name)
+        Outcome::Name.refuse()
     }
 }
 

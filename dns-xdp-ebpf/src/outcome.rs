@@ -1,4 +1,5 @@
 //! Why a query was answered, passed up or dropped: the counter's index and its text, defined once.
+use crate::frame::aside;
 
 /// What the hook tells the kernel to do with the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,13 @@ macro_rules! outcomes {
             /// The outcome's name in counters, logs, metrics and tests.
             pub const fn text(self) -> &'static str {
                 match self { $(Outcome::$name => $text),* }
+            }
+
+            /// Ends the reading of a frame; see [`aside`].
+            #[inline(always)]
+            pub fn refuse<T>(self) -> Result<T, Outcome> {
+                aside(self as u64);
+                Err(self)
             }
 
             /// What the hook does with the frame.
@@ -97,6 +105,22 @@ outcomes! {
     Reserved = "reserved" => Pass;
     /// The driver has no room for the answer behind the query.
     NoRoom = "no-room" => Pass;
+}
+
+/// Options without which the reading of a frame ends.
+pub trait OrRefuse<T> {
+    /// The value, or [`Outcome::refuse`].
+    fn or_refuse(self, outcome: Outcome) -> Result<T, Outcome>;
+}
+
+impl<T> OrRefuse<T> for Option<T> {
+    #[inline(always)]
+    fn or_refuse(self, outcome: Outcome) -> Result<T, Outcome> {
+        match self {
+            Some(value) => Ok(value),
+            None => outcome.refuse(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 use crate::frame::{Field, Frame, Region, forget};
 use crate::link::Datagram;
 use crate::name::Name;
-use crate::outcome::Outcome;
+use crate::outcome::{OrRefuse, Outcome};
 use crate::table::NAME_WORDS;
 
 /// Octets of the header.
@@ -78,20 +78,20 @@ impl Header {
     /// Reads the header and refuses what is not a plain query.
     #[inline(always)]
     pub fn read(frame: Frame, datagram: &Datagram) -> Result<Self, Outcome> {
-        let header: Region<HEADER_LENGTH> = frame.fixed(datagram.message()).ok_or(Outcome::Length)?;
+        let header: Region<HEADER_LENGTH> = frame.fixed(datagram.message()).or_refuse(Outcome::Length)?;
         let flags = u16::from_be(header.read(FLAGS));
         if flags & QR != 0 {
-            return Err(Outcome::Response);
+            return Outcome::Response.refuse();
         }
         if flags & OPCODE != 0 {
-            return Err(Outcome::Opcode);
+            return Outcome::Opcode.refuse();
         }
         if flags & (TC | RCODE) != 0 {
-            return Err(Outcome::Flags);
+            return Outcome::Flags.refuse();
         }
         let additionals = u64::from_be(header.read(COUNTS)).wrapping_sub(ONE_QUESTION);
         if additionals > 1 {
-            return Err(Outcome::Counts);
+            return Outcome::Counts.refuse();
         }
         let id = header.read(ID);
         Ok(Header { id, copied_flags: flags & (RD | CD), additional: additionals == 1 })
@@ -103,16 +103,16 @@ impl Question {
     #[inline(always)]
     pub fn read(frame: impl Fn() -> Frame, datagram: &Datagram, seed: u64) -> Result<Self, Outcome> {
         let name = Name::read(frame(), datagram.message() + HEADER_LENGTH, datagram.end, seed)?;
-        let behind: Region<TYPE_CLASS_LENGTH> = frame().region(name.end()).ok_or(Outcome::Name)?;
+        let behind: Region<TYPE_CLASS_LENGTH> = frame().region(name.end()).or_refuse(Outcome::Name)?;
         let type_class = behind.read(TYPE_CLASS);
         let both = u32::from_be(type_class);
         if both as u16 != CLASS_IN {
-            return Err(Outcome::Class);
+            return Outcome::Class.refuse();
         }
         let qtype = (both >> 16) as u16;
         match qtype {
             0 | qtype::NS | qtype::SOA | qtype::OPT | qtype::META_FIRST..=qtype::META_LAST => {
-                Err(Outcome::Type)
+                Outcome::Type.refuse()
             }
             _ => Ok(Question { name, qtype, type_class }),
         }
