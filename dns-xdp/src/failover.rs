@@ -13,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use answers::Answers;
+pub(crate) use zone::owner;
 pub use zone::{healthy_zone, zone};
 
 use crate::cluster::{Admin, Cluster};

@@ -17,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod controller;
 pub mod datapath;
+pub mod delegation;
 pub mod event;
 pub mod failover;
 pub mod health;

@@ -2,6 +2,7 @@
 mod bench;
 mod check;
 mod columns;
+mod delegation;
 mod events;
 mod node;
 mod query;
@@ -65,6 +66,9 @@ enum Verb {
     /// Time the program over this zone's own names, on one core, without any traffic
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Bench),
+    /// Show what the parent zone has to hold, and verify that the world sees it
+    #[command(subcommand, after_help = delegation::EXAMPLE)]
+    Delegation(delegation::Delegation),
     /// Detach and unpin what outlives a stopped daemon
     #[command(after_help = unload::EXAMPLE)]
     Unload(ConfigFile),
@@ -92,6 +96,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Run(run) => run.run(socket),
         Verb::Bench(bench) => bench.run(socket),
         Verb::Check(file) => check::check(&file.load(socket)?),
+Verb::Delegation(delegation) => delegation.run(),
         Verb::Unload(file) => unload::unload(&file.remains(socket)?),
         Verb::Reload => briefly(reload::reload(&client())),
         Verb::Status(format) => briefly(status::status(&client(), &format)),
@@ -102,8 +107,11 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// 1: refused or failed; 2: wrong usage (which clap finds) or configuration.
+/// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` has warnings only.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
+        return unsound.exit_code();
+    }
     if error.is::<ConfigError>() {
         return 2;
     }
@@ -179,7 +187,7 @@ mod tests {
         };
         let mut all = verbs(&command);
         all.extend(all.clone().iter().flat_map(verbs));
-        assert_eq!(all.len(), 10 + 8);
+        assert_eq!(all.len(), 11 + 10);
         for verb in all {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Example: dns-xdp "), "{}", verb.get_name());
@@ -208,6 +216,8 @@ mod tests {
             "events --since 10m",
             "stats --json",
             "bench --config f --json --seconds 10",
+            "delegation show --config f --format terraform-aws --ttl 5m --parent example.com",
+            "delegation verify --config f --parent-ns 192.0.2.53 --resolver 2001:db8::53 --json",
             "unload",
         ];
         for line in lines {
@@ -237,6 +247,12 @@ mod tests {
             "node remove n --force",
             "node list --wait",
             "events --since yesterday",
+            "delegation",
+            "delegation show --format zonefile",
+            "delegation show --ttl 1.5",
+            "delegation show --ttl 500ms",
+            "delegation show --parent a..b",
+            "delegation verify --parent-ns ns.example.com",
             "halt",
         ] {
             let words = std::iter::once("dns-xdp").chain(line.split_whitespace());

@@ -52,7 +52,7 @@ fn answering(config: &Config, answers: &Answers) -> Zone {
     Zone::new(origin, names)
 }
 
-pub(super) fn owner(relative: &str, apex: &Name) -> Name {
+pub(crate) fn owner(relative: &str, apex: &Name) -> Name {
     if relative == APEX {
         return apex.clone();
     }

@@ -1,0 +1,213 @@
+//! `delegation`: what the parent zone has to hold, and whether the world sees it.
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use hickory_proto::rr::Name;
+use serde_json::json;
+use thiserror::Error;
+
+use super::{ConfigFile, briefly, print, print_json};
+use crate::delegation::ask::Asker;
+use crate::delegation::{self, Finding, Form, Places, Verdict, verify, worst};
+
+pub(super) const EXAMPLE: &str = "Example: dns-xdp delegation show --format route53 > delegation.json";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Delegation {
+    /// Print the records that the parent zone has to hold, from the configuration; takes no daemon
+    #[command(after_help = "Example: dns-xdp delegation show --format bind >> /etc/nsd/example.com.zone")]
+    Show(Show),
+    /// Ask the parent, every name server and a resolver, and hold what they say against the configuration
+    #[command(
+        after_help = "Example: dns-xdp delegation verify --parent-ns 192.0.2.53\n\nExit code 0: all is well; 1: something \
+                      has failed; 2: wrong usage or configuration; 3: nothing but warnings."
+    )]
+    Verify(Verify),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Where the records are to go
+    #[arg(long, value_enum, default_value = "table")]
+    format: Form,
+    /// TTL of the records at the parent, such as 60s or 5m
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = ttl_seconds)]
+    ttl: u32,
+    #[command(flatten)]
+    parent: Parent,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// A name server of the parent zone [default: found through the resolver]
+    #[arg(long, value_name = "ADDRESS")]
+    parent_ns: Option<IpAddr>,
+    /// A resolver, for the path that clients take [default: the first in /etc/resolv.conf]
+    #[arg(long, value_name = "ADDRESS")]
+    resolver: Option<IpAddr>,
+    #[command(flatten)]
+    parent: Parent,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Parent {
+    /// The zone that holds the delegation [default: the name above the zone's]
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    parent: Option<Name>,
+}
+
+fn zone(text: &str) -> Result<Name, String> {
+    let name = Name::from_ascii(text).ok().filter(|_| !text.is_empty());
+    let mut name = name.ok_or("it is no domain name; write it like example.com")?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+fn ttl_seconds(text: &str) -> Result<u32, String> {
+    /// RFC 2181, section 8.
+    const LARGEST: u64 = (1 << 31) - 1;
+    let ttl = humantime::parse_duration(text).map_err(|_| "write whole seconds such as 60s".to_owned())?;
+    let seconds = u32::try_from(ttl.as_secs()).ok().filter(|&seconds| u64::from(seconds) <= LARGEST);
+    let seconds = seconds.filter(|_| ttl.subsec_nanos() == 0);
+    seconds.ok_or_else(|| format!("a TTL is whole seconds, at most {LARGEST}"))
+}
+
+/// A delegation with which all is not well, or that cannot be.
+#[derive(Debug, Error)]
+pub(super) enum Unsound {
+    #[error("--parent: {0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+    #[error("{0}")]
+    Warned(String),
+}
+
+impl Unsound {
+    pub(super) const fn exit_code(&self) -> u8 {
+        match self {
+            Unsound::Failed(_) => 1,
+            Unsound::Usage(_) => 2,
+            Unsound::Warned(_) => 3,
+        }
+    }
+}
+
+impl Delegation {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Delegation::Show(show) => show.run(),
+            Delegation::Verify(verify) => briefly(verify.run()),
+        }
+    }
+}
+
+impl Show {
+    fn run(self) -> anyhow::Result<()> {
+        let config = self.file.load(None)?;
+        let wanted = delegation::Delegation::new(&config, self.parent.parent.as_ref(), self.ttl);
+        let wanted = wanted.map_err(Unsound::Usage)?;
+        print(&wanted.render(self.format))?;
+        eprintln!("{}", wanted.next_step(self.format));
+        Ok(())
+    }
+}
+
+impl Verify {
+    async fn run(self) -> anyhow::Result<()> {
+        let config = self.file.load(None)?;
+        // The TTL at the parent is not compared with this one, but with the zone's own.
+        let wanted =
+            delegation::Delegation::new(&config, self.parent.parent.as_ref(), config.zone.ns_ttl_seconds);
+        let wanted = wanted.map_err(Unsound::Usage)?;
+        let resolver = self.resolver.or_else(Places::system_resolver);
+        let places = Places { parent: self.parent_ns, resolver };
+        let findings = verify(&config, &wanted, places, &Arc::new(Asker::default())).await;
+        let verdict = worst(&findings);
+        if self.json {
+            let zone = wanted.apex.to_string();
+            print_json(&json!({ "zone": zone, "verdict": verdict, "findings": findings }))?;
+        } else {
+            print(&text(&findings))?;
+        }
+        let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+        let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+        let sum = format!("of {} checks {failed} failed, {warned} warned", findings.len());
+        match verdict {
+            Verdict::Ok => Ok(()),
+            Verdict::Warn => Err(Unsound::Warned(sum).into()),
+            Verdict::Fail => Err(Unsound::Failed(sum).into()),
+        }
+    }
+}
+
+/// A line for each finding; what is well in the same words at several places in a row is one line.
+fn text(findings: &[Finding]) -> String {
+    let alike = |a: &Finding, b: &Finding| {
+        (a.check, a.verdict, &a.detail) == (b.check, b.verdict, &b.detail) && a.verdict == Verdict::Ok
+    };
+    let mut text = String::new();
+    for same in findings.chunk_by(alike) {
+        let Some(Finding { verdict, check, subject, detail, remedy }) = same.first() else { continue };
+        let others = match same.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let (verdict, check) = (verdict.text(), check.text());
+        writeln!(text, "{verdict:<6}{check:<18}{subject}{others}: {detail}")
+            .expect("a string takes every line");
+        if let Some(remedy) = remedy {
+            writeln!(text, "      {:<18}-> {remedy}", "").expect("a string takes every line");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delegation::Check;
+
+    fn finding(verdict: Verdict, check: Check, subject: &str, detail: &str) -> Finding {
+        let remedy = (verdict != Verdict::Ok).then(|| "do this".to_owned());
+        Finding { verdict, check, subject: subject.to_owned(), detail: detail.to_owned(), remedy }
+    }
+
+    #[test]
+    fn what_is_well_is_short_and_what_is_not_has_a_remedy() {
+        let findings = [
+            finding(Verdict::Ok, Check::ServerUdp, "ns1", "answers"),
+            finding(Verdict::Ok, Check::ServerUdp, "ns2", "answers"),
+            finding(Verdict::Fail, Check::ServerUdp, "ns3", "answers"),
+            finding(Verdict::Fail, Check::ServerUdp, "ns4", "answers"),
+            finding(Verdict::Ok, Check::ServerTcp, "ns1", "answers"),
+            finding(Verdict::Ok, Check::ServerTcp, "ns2", "answers otherwise"),
+        ];
+        let expected = "\
+ok    server-udp        ns1 and 1 more: answers
+fail  server-udp        ns3: answers
+                        -> do this
+fail  server-udp        ns4: answers
+                        -> do this
+ok    server-tcp        ns1: answers
+ok    server-tcp        ns2: answers otherwise
+";
+        assert_eq!(text(&findings), expected);
+    }
+
+    #[test]
+    fn a_zone_is_fully_qualified_however_it_is_written() {
+        assert_eq!(zone("example.com").unwrap(), Name::from_ascii("example.com.").unwrap());
+        assert_eq!(zone(".").unwrap(), Name::root());
+        assert!(zone("").is_err());
+    }
+}

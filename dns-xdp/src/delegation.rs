@@ -1,0 +1,156 @@
+//! What the parent zone has to hold for the cluster's zone to be found, in each provider's form; verifying it live.
+pub mod ask;
+mod finding;
+mod form;
+mod verify;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::rr::{Name, RecordType};
+
+use crate::config::Config;
+use crate::failover;
+
+pub use finding::{Check, Finding, Verdict, worst};
+pub use form::Form;
+pub use verify::{Places, verify};
+
+/// The delegation of one zone: the NS set at the cut, and the glue below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegation {
+    /// The delegated zone, fully qualified and in lower case.
+    pub apex: Name,
+    /// The zone that holds the delegation: an ancestor of the apex.
+    pub parent: Name,
+    /// In the order of the nodes; not empty.
+    pub name_servers: Vec<NameServer>,
+    /// TTL of every record, in seconds.
+    pub ttl_seconds: u32,
+}
+
+/// A name server, whose name is below the apex: without glue nobody finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameServer {
+    /// Fully qualified and in lower case.
+    pub name: Name,
+    /// At least one of the two addresses is set.
+    pub ipv4: Option<Ipv4Addr>,
+    /// See [`NameServer::ipv4`].
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl NameServer {
+    /// Its glue, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+}
+
+/// The records of one owner and type (RFC 2181, section 5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct RecordSet {
+    owner: Name,
+    rtype: RecordType,
+    /// In the notation of zone files; names have the final dot.
+    data: Vec<String>,
+}
+
+impl Delegation {
+    /// What the configuration wants of the parent zone, which is the name above the zone's unless another is given.
+    ///
+    /// # Errors
+    /// When `parent` is not above the zone's name; the text says what to write instead.
+    pub fn new(config: &Config, parent: Option<&Name>, ttl_seconds: u32) -> Result<Self, String> {
+        let apex = config.zone.apex.clone();
+        let parent = parent.map_or_else(|| apex.base_name(), Name::to_lowercase);
+        if !parent.zone_of(&apex) || parent == apex {
+            let nearest = apex.base_name();
+            return Err(format!("{parent} is not above {apex}; the nearest zone that can be is {nearest}"));
+        }
+        let nodes = config.cluster.nodes.iter();
+        let name_server = |node: &crate::cluster::Node| NameServer {
+            name: failover::owner(&node.ns, &apex),
+            ipv4: node.ipv4,
+            ipv6: node.ipv6,
+        };
+        let name_servers = nodes.map(name_server).collect();
+        Ok(Delegation { apex, parent, name_servers, ttl_seconds })
+    }
+
+    /// The NS set, then the glue.
+    fn record_sets(&self) -> Vec<RecordSet> {
+        let names = self.name_servers.iter().map(|server| server.name.to_string()).collect();
+        let mut sets = vec![RecordSet { owner: self.apex.clone(), rtype: RecordType::NS, data: names }];
+        for server in &self.name_servers {
+            for address in server.addresses() {
+                let rtype = if address.is_ipv4() { RecordType::A } else { RecordType::AAAA };
+                let data = vec![address.to_string()];
+                sets.push(RecordSet { owner: server.name.clone(), rtype, data });
+            }
+        }
+        sets
+    }
+
+    /// The same, the NS set last: whoever applies them one after the other names no server that cannot be found.
+    fn glue_first(&self) -> Vec<RecordSet> {
+        let mut sets = self.record_sets();
+        sets.rotate_left(1);
+        sets
+    }
+}
+
+/// A name without the final dot, for forms that do not have it.
+fn undotted(name: &Name) -> String {
+    let text = name.to_string();
+    text.strip_suffix('.').map_or_else(|| text.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+fn example() -> Delegation {
+    Delegation::new(&example_config(), None, 60).unwrap()
+}
+
+/// Two nodes; the second has an IPv6 address.
+#[cfg(test)]
+fn example_config() -> Config {
+    let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
+                [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n\
+                [[node]]\nname = \"node2\"\nipv4 = \"192.0.2.12\"\nipv6 = \"2001:db8::12\"\n";
+    Config::parse(text, std::path::Path::new("f")).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    #[test]
+    fn every_node_is_a_name_server_with_its_own_addresses() {
+        let delegation = example();
+        assert_eq!((delegation.apex, delegation.parent), (name("demo.example.com."), name("example.com.")));
+        let of = |index: usize| {
+            let server: &NameServer = &delegation.name_servers[index];
+            let addresses: Vec<String> = server.addresses().map(|address| address.to_string()).collect();
+            (server.name.to_string(), addresses.join(" "))
+        };
+        assert_eq!(of(0), ("ns1.demo.example.com.".to_owned(), "192.0.2.11".to_owned()));
+        assert_eq!(of(1), ("ns2.demo.example.com.".to_owned(), "192.0.2.12 2001:db8::12".to_owned()));
+    }
+
+    #[test]
+    fn a_parent_may_be_any_zone_above_and_no_other() {
+        let of = |parent: &str| Delegation::new(&example_config(), Some(&name(parent)), 60);
+        assert_eq!(of("COM.").unwrap().parent, name("com."));
+        assert_eq!(of(".").unwrap().parent, Name::root());
+        for wrong in ["demo.example.com.", "example.org.", "x.demo.example.com."] {
+            let error = of(wrong).unwrap_err();
+            assert!(
+                error.contains("is not above demo.example.com.") && error.ends_with("example.com."),
+                "{error}"
+            );
+        }
+    }
+}
