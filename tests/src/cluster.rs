@@ -1,6 +1,7 @@
 //! A whole cluster on this machine: switch, nodes, a client, and the parent zone where it is wanted.
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use crate::dig::{Reply, dig};
 use crate::netns::Namespace;
 use crate::network::{Cable, Network};
 use crate::node::{Node, healths};
-use crate::parent::Parent;
+use crate::parent::{Parent, root_hints};
 use crate::plan::Plan;
 use crate::process;
 use crate::run::Run;
+use crate::unbound::{self, Unbound};
 use crate::wait;
 
 /// Where the client lives.
@@ -33,6 +35,8 @@ pub struct Cluster {
     pub client: Namespace,
     /// The server of the parent zone, once [`Cluster::delegate`] has started it.
     pub parent: Option<Parent>,
+    /// A resolver beside the client, once [`Cluster::resolve`] has started it.
+    pub resolver: Option<Unbound>,
     network: Network,
     run: Run,
 }
@@ -54,7 +58,7 @@ impl Cluster {
             nodes.push(node);
         }
         let (client, _) = network.plug(&run, "client", &CLIENT)?;
-        Ok(Cluster { nodes, client, parent: None, network, run })
+        Ok(Cluster { nodes, client, parent: None, resolver: None, network, run })
     }
 
     /// Starts every database and daemon and waits until all of them see all nodes up.
@@ -88,13 +92,45 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts the server of the parent zone, with the delegation to all nodes and their glue.
+    /// Starts the server of the parent zone, with the delegation that `dns-xdp delegation show` prints.
     ///
     /// # Errors
     /// When NSD is not installed or does not come up.
     pub fn delegate(&mut self) -> Result<()> {
-        self.parent = Some(Parent::start(&self.run, &mut self.network, &self.nodes)?);
+        let delegation = self.delegation()?;
+        self.parent = Some(Parent::start(&self.run, &mut self.network, &delegation)?);
         Ok(())
+    }
+
+    /// The lines that the parent zone needs, as the first node's configuration has them.
+    ///
+    /// # Errors
+    /// When the command line fails.
+    pub fn delegation(&self) -> Result<String> {
+        let node = &self.nodes[0];
+        let config = node.config.to_str().context("the configuration's path is no text")?;
+        node.cli_ok(&["delegation", "show", "--config", config, "--format", "bind"])
+    }
+
+    /// Starts a resolver beside the client, which comes from the root to the parent zone.
+    ///
+    /// # Errors
+    /// When Unbound is not installed or does not come up.
+    pub fn resolve(&mut self) -> Result<()> {
+        self.resolver = Some(Unbound::start(&self.client, &self.run.directory(), &root_hints())?);
+        Ok(())
+    }
+
+    /// `delegation verify` as an operator runs it beside the client, with the first node's configuration and the client's
+    /// resolver, and with more arguments.
+    ///
+    /// # Errors
+    /// When it cannot be started; its exit code is for the caller to judge.
+    pub fn verify(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(process::sibling("dns-xdp")?);
+        command.args(["delegation", "verify", "--config"]).arg(&self.nodes[0].config);
+        command.arg("--resolver").arg(unbound::ADDRESS.to_string()).args(arguments);
+        self.client.output(&mut command)
     }
 
     /// Puts a program that is not ours on the interface of a node (from 0), until the link is dropped.
@@ -162,6 +198,7 @@ impl Drop for Cluster {
         if !self.run.is_kept() {
             self.nodes.iter_mut().for_each(Node::end);
             self.parent.iter_mut().for_each(Parent::end);
+            self.resolver.iter_mut().for_each(Unbound::end);
         }
     }
 }

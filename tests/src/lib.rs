@@ -6,8 +6,8 @@
 //!   ══╧═══════╧═══════╧═══════╧════════╧══       the switch's namespace: a bridge, XDP_PASS on every port
 //! ```
 //!
-//! A node runs its database and `dns-xdp run`; the parent is NSD with the delegation. All that one [`run::Run`]
-//! makes bears its name and is removed with it.
+//! A node runs its database and `dns-xdp run`; the parent is NSD with the delegation, and a root above it, from which
+//! the client's [`unbound`] comes down. All that one [`run::Run`] makes bears its name and is removed with it.
 //!
 //! Beside it stands the packet table: [`table`] has the rows, [`frames`] builds their packets and takes the answers
 //! apart, [`host`] and [`mod@kernel`] run the path of a query over them. [`law`] says what is due to any frame whatever.
@@ -43,6 +43,7 @@ pub mod queries;
 pub mod rivals;
 pub mod run;
 pub mod table;
+pub mod unbound;
 pub mod views;
 pub mod wait;
 pub mod watch;

@@ -1,4 +1,4 @@
-//! An NSD that serves one zone in a namespace of the test bed.
+//! An NSD that serves zones in a namespace of the test bed.
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::dig::dig;
 use crate::netns::Namespace;
@@ -16,6 +16,15 @@ use crate::wait;
 /// How NSD says who it is: NSID and `id.server`.
 pub const IDENTITY: &str = "node1";
 
+/// A zone that it serves.
+#[derive(Debug, Clone, Copy)]
+pub struct Zone<'a> {
+    /// With or without the final dot.
+    pub apex: &'a str,
+    /// A zone file's.
+    pub text: &'a str,
+}
+
 /// A running NSD; it is to be ended, or its namespace removed.
 #[derive(Debug)]
 pub struct Nsd {
@@ -23,26 +32,27 @@ pub struct Nsd {
 }
 
 impl Nsd {
-    /// Starts it on port 53 of `addresses` with `zone`, which is a zone file's text, and waits for its first answer.
-    /// Its files go into `directory`.
+    /// Starts it on port 53 of `addresses` and waits for its first answer, about the first of `zones`. Its files go
+    /// into `directory`.
     ///
     /// # Errors
-    /// When NSD is not installed, refuses the zone or does not come up.
+    /// When NSD is not installed, refuses a zone or does not come up.
     pub fn start(
         namespace: &Namespace,
         directory: &Path,
         addresses: &[IpAddr],
-        apex: &str,
-        zone: &str,
+        zones: &[Zone<'_>],
     ) -> Result<Self> {
-        let mut command = command(directory, addresses, apex, zone, "")?;
+        let mut command = command(directory, addresses, zones, "")?;
         let log = directory.join("nsd.log");
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let server = namespace.spawn(&mut command).context("is nsd installed?")?;
         let mut nsd = Nsd { server };
         let answered = wait::until("nsd answers", Duration::from_secs(10), || {
-            dig(namespace, addresses[0], &[apex, "SOA"])
+            let reply = dig(namespace, addresses[0], &[zones[0].apex, "SOA"])?;
+            ensure!(reply.has_flag("aa"), "without authority:\n{}", reply.text);
+            Ok(())
         });
         match answered {
             Ok(_) => Ok(nsd),
@@ -63,19 +73,19 @@ impl Nsd {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn command(
-    directory: &Path,
-    addresses: &[IpAddr],
-    apex: &str,
-    zone: &str,
-    more: &str,
-) -> Result<Command> {
+pub fn command(directory: &Path, addresses: &[IpAddr], zones: &[Zone<'_>], more: &str) -> Result<Command> {
     let file = |name: &str| directory.join(name);
-    write(&file("nsd.zone"), zone)?;
-    write(&file("nsd.conf"), &configuration(directory, addresses, apex, more))?;
+    for (index, zone) in zones.iter().enumerate() {
+        write(&file(&zone_file(index)), zone.text)?;
+    }
+    write(&file("nsd.conf"), &configuration(directory, addresses, zones, more))?;
     let mut command = Command::new("nsd");
     command.arg("-d").arg("-c").arg(file("nsd.conf"));
     Ok(command)
+}
+
+fn zone_file(index: usize) -> String {
+    format!("nsd-{index}.zone")
 }
 
 fn write(path: &PathBuf, text: &str) -> Result<()> {
@@ -83,8 +93,12 @@ fn write(path: &PathBuf, text: &str) -> Result<()> {
 }
 
 /// One server process, which answers in order; as many answers a second as are asked for.
-fn configuration(directory: &Path, addresses: &[IpAddr], apex: &str, more: &str) -> String {
+fn configuration(directory: &Path, addresses: &[IpAddr], zones: &[Zone<'_>], more: &str) -> String {
     let directory = directory.display();
+    let zones = zones.iter().enumerate();
+    let zones: String = zones
+        .map(|(index, zone)| format!("zone:\n\tname: {}\n\tzonefile: {}\n", zone.apex, zone_file(index)))
+        .collect();
     let addresses: String = addresses.iter().map(|address| format!("\tip-address: {address}\n")).collect();
     format!(
         "server:\n\
@@ -104,8 +118,6 @@ fn configuration(directory: &Path, addresses: &[IpAddr], apex: &str, more: &str)
          \tzonelistfile: \"{directory}/nsd.zones\"\n\
          remote-control:\n\
          \tcontrol-enable: no\n\
-         zone:\n\
-         \tname: {apex}\n\
-         \tzonefile: nsd.zone\n"
+         {zones}"
     )
 }

@@ -1,14 +1,12 @@
-//! The parent zone on NSD: the delegation of the cluster's zone with glue, as an operator would write it.
-use std::fmt::Write as _;
+//! The parent zone on NSD, with the delegation that it is given, and the root above it, so that a resolver comes down.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::netns::Namespace;
 use crate::network::Network;
-use crate::node::Node;
-use crate::nsd::Nsd;
-use crate::plan::ZONE;
+use crate::nsd::{Nsd, Zone};
 use crate::run::Run;
 
 /// The parent zone.
@@ -22,18 +20,30 @@ pub const ADDRESSES: [IpAddr; 2] =
 pub struct Parent {
     /// Where it lives.
     pub namespace: Namespace,
+    directory: PathBuf,
     server: Nsd,
 }
 
 impl Parent {
-    /// Starts it in a station of its own and waits for its first answer.
+    /// Starts it in a station of its own and waits for its first answer. `delegation` is lines of its zone file.
     ///
     /// # Errors
-    /// When NSD is not installed or does not come up.
-    pub fn start(run: &Run, network: &mut Network, nodes: &[Node]) -> Result<Self> {
+    /// When NSD is not installed, refuses the delegation or does not come up.
+    pub fn start(run: &Run, network: &mut Network, delegation: &str) -> Result<Self> {
         let (namespace, _) = network.plug(run, "parent", &ADDRESSES)?;
-        let server = Nsd::start(&namespace, &run.directory(), &ADDRESSES, PARENT, &zone(nodes))?;
-        Ok(Parent { namespace, server })
+        let directory = run.directory();
+        let server = serve(&namespace, &directory, delegation)?;
+        Ok(Parent { namespace, directory, server })
+    }
+
+    /// From now on it has another delegation.
+    ///
+    /// # Errors
+    /// As [`Parent::start`].
+    pub fn change(&mut self, delegation: &str) -> Result<()> {
+        self.server.end();
+        self.server = serve(&self.namespace, &self.directory, delegation)?;
+        Ok(())
     }
 
     /// Kills the server.
@@ -42,21 +52,42 @@ impl Parent {
     }
 }
 
-/// `demo` delegated to `ns1.demo` and so on, each with the address of its node.
-fn zone(nodes: &[Node]) -> String {
-    let mut zone = format!(
+fn serve(namespace: &Namespace, directory: &Path, delegation: &str) -> Result<Nsd> {
+    let (root, parent) = (root(), zone(delegation));
+    let zones = [Zone { apex: ".", text: &root }, Zone { apex: PARENT, text: &parent }];
+    Nsd::start(namespace, directory, &ADDRESSES, &zones)
+}
+
+/// What the resolvers of this test bed know of the world: [`root`]'s server, as a hints file.
+pub fn root_hints() -> String {
+    format!(". 3600 NS root.\nroot. 3600 A {}\nroot. 3600 AAAA {}\n", ADDRESSES[0], ADDRESSES[1])
+}
+
+/// A root zone that delegates the parent zone alone.
+fn root() -> String {
+    format!(
+        "$TTL 3600\n\
+         . SOA root. hostmaster.{PARENT}. 1 14400 3600 604800 300\n\
+         {hints}\
+         {PARENT}. NS ns.{PARENT}.\n\
+         ns.{PARENT}. A {}\n\
+         ns.{PARENT}. AAAA {}\n",
+        ADDRESSES[0],
+        ADDRESSES[1],
+        hints = root_hints(),
+    )
+}
+
+/// The parent zone around a delegation.
+pub fn zone(delegation: &str) -> String {
+    format!(
         "$ORIGIN {PARENT}.\n\
          $TTL 60\n\
          @ SOA ns hostmaster 1 14400 3600 604800 300\n\
          @ NS ns\n\
          ns A {}\n\
-         ns AAAA {}\n",
+         ns AAAA {}\n\
+         {delegation}",
         ADDRESSES[0], ADDRESSES[1]
-    );
-    for (index, node) in nodes.iter().enumerate() {
-        let ns = format!("ns{}.{ZONE}.", index + 1);
-        let [ipv4, ipv6] = node.addresses;
-        write!(zone, "{ZONE}. NS {ns}\n{ns} A {ipv4}\n{ns} AAAA {ipv6}\n").expect("a String takes all");
-    }
-    zone
+    )
 }

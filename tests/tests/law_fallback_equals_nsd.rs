@@ -16,7 +16,7 @@ use dns_xdp_tests::exchange::{Tcp, Udp};
 use dns_xdp_tests::frames::Checksum;
 use dns_xdp_tests::meaning::Meaning;
 use dns_xdp_tests::netns::Namespace;
-use dns_xdp_tests::nsd::{IDENTITY, Nsd};
+use dns_xdp_tests::nsd::{self, IDENTITY, Nsd};
 use dns_xdp_tests::queries;
 use dns_xdp_tests::run::Run;
 use dns_xdp_tests::table::zone::{APEX, zone_with_name_servers};
@@ -253,7 +253,8 @@ impl Servers {
         let namespace = Namespace::create(run.namespace("servers").name())?;
         let lines = [OURS, THEIRS].concat().into_iter().map(|address| format!("addr add {address} dev lo\n"));
         namespace.ip(&lines.collect::<String>())?;
-        let nsd = Nsd::start(&namespace, &run.directory(), &THEIRS, APEX, &zone_file(&zone))?;
+        let theirs = nsd::Zone { apex: APEX, text: &zone_file(&zone) };
+        let nsd = Nsd::start(&namespace, &run.directory(), &THEIRS, &[theirs])?;
         let runtime = Runtime::new()?;
         let sockets = namespace.enter(|| Ok(bind(&OURS, DNS_PORT)?))?;
         let (publisher, published) = watch::channel(Some(Arc::new(zone)));

@@ -24,13 +24,20 @@ struct Tool {
     service: Option<&'static str>,
 }
 
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 7] = [
     Tool { program: "ip", package: "iproute2", service: None },
     Tool { program: "nsenter", package: "util-linux", service: None },
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
     // Its library, which gives a daemon a wall clock of its own.
     Tool { program: "faketime", package: "faketime", service: None },
     Tool { program: "nsd", package: "nsd", service: Some("nsd.service") },
+    Tool { program: "unbound", package: "unbound", service: Some("unbound.service") },
+    // No program: the models of a provider's API, which a change of a zone has to fit.
+    Tool {
+        program: "/usr/lib/python3/dist-packages/botocore/__init__.py",
+        package: "python3-botocore",
+        service: None,
+    },
 ];
 
 /// libFuzzer is compiled from its source.
@@ -184,7 +191,7 @@ fn output(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Looks where root's programs are too, even if the caller's PATH leaves them out.
+/// Looks where root's programs are too, even if the caller's PATH leaves them out. A whole path is looked for as it is.
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);

@@ -150,22 +150,26 @@ impl Verify {
     }
 }
 
-/// A line for each finding; what is well in the same words at several places in a row is one line.
+/// A line for each finding, and what to do below those that share it; what is well in the same words at several places in
+/// a row is one line.
 fn text(findings: &[Finding]) -> String {
     let alike = |a: &Finding, b: &Finding| {
         (a.check, a.verdict, &a.detail) == (b.check, b.verdict, &b.detail) && a.verdict == Verdict::Ok
     };
     let mut text = String::new();
-    for same in findings.chunk_by(alike) {
+    let mut lines = findings.chunk_by(alike).peekable();
+    while let Some(same) = lines.next() {
         let Some(Finding { verdict, check, subject, detail, remedy }) = same.first() else { continue };
         let others = match same.len() - 1 {
             0 => String::new(),
             others => format!(" and {others} more"),
         };
-        let (verdict, check) = (verdict.text(), check.text());
-        writeln!(text, "{verdict:<6}{check:<18}{subject}{others}: {detail}")
+        let (verdict, word) = (verdict.text(), check.text());
+        writeln!(text, "{verdict:<6}{word:<18}{subject}{others}: {detail}")
             .expect("a string takes every line");
-        if let Some(remedy) = remedy {
+        let shared = lines.peek().and_then(|next| next.first());
+        let shared = shared.is_some_and(|next| (next.check, &next.remedy) == (*check, remedy));
+        if let Some(remedy) = remedy.as_ref().filter(|_| !shared) {
             writeln!(text, "      {:<18}-> {remedy}", "").expect("a string takes every line");
         }
     }
@@ -195,7 +199,6 @@ mod tests {
         let expected = "\
 ok    server-udp        ns1 and 1 more: answers
 fail  server-udp        ns3: answers
-                        -> do this
 fail  server-udp        ns4: answers
                         -> do this
 ok    server-tcp        ns1: answers

@@ -184,7 +184,11 @@ fn failed(error: io::Error) -> NoAnswer {
             NoAnswer::Closed
         }
         io::ErrorKind::ConnectionRefused => NoAnswer::Io("connection refused".to_owned()),
-        _ => NoAnswer::Io(error.to_string().to_lowercase()),
+        // The number says nothing that the words do not.
+        _ => {
+            let text = error.to_string().to_lowercase();
+            NoAnswer::Io(text.split(" (os error").next().unwrap_or_default().to_owned())
+        }
     }
 }
 

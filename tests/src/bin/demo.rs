@@ -12,13 +12,17 @@ use dns_xdp_tests::parent::{ADDRESSES, PARENT};
 use dns_xdp_tests::plan::{Plan, ZONE};
 use dns_xdp_tests::process::exit_code;
 use dns_xdp_tests::run::Run;
-use dns_xdp_tests::wait;
+use dns_xdp_tests::{unbound, wait};
 use hickory_proto::rr::RecordType;
 
 const NODES: u8 = 3;
 /// A client has to see the dead address replaced within this, with the default configuration.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(4);
 const FAILBACK_LIMIT: Duration = Duration::from_secs(15);
+/// The failover, and the TTL of the zone's addresses, twice as long as by default.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(18);
+/// A resolver that tries a dead server first takes longer than a name server.
+const RESOLVED_WITHIN: &str = "+time=5";
 
 fn main() -> ExitCode {
     exit_code(demonstrate())
@@ -41,11 +45,15 @@ struct Demo {
 
 impl Demo {
     fn play(&mut self, cluster: &mut Cluster) -> Result<()> {
-        self.step("three nodes, a parent zone, a client");
+        self.step("three nodes, a parent zone, a client with its resolver");
         cluster.delegate()?;
         cluster.start()?;
+        cluster.resolve()?;
         show_stations(cluster)?;
         let asker = cluster.asker()?;
+
+        self.step("the parent zone holds what `dns-xdp delegation show` says that it has to");
+        delegation(cluster)?;
 
         self.step("the client asks the parent, and is referred to the cluster's own nodes");
         let servers = referral(cluster)?;
@@ -55,6 +63,13 @@ impl Demo {
 
         self.step("address queries are answered in XDP: the responder sees none of them");
         counters(cluster, &asker)?;
+
+        self.step("the resolver has an empty cache, and finds node1 from the root down");
+        resolve(cluster, "node1")?;
+        resolve(cluster, "node2")?;
+
+        self.step("`dns-xdp delegation verify` asks the parent, every server and the resolver");
+        verify(cluster, 0)?;
 
         self.step("node2 dies: cable pulled, database and daemon killed");
         let death = Instant::now();
@@ -67,10 +82,17 @@ impl Demo {
         self.step("a resolver that tries the dead server goes on to the next");
         next_server(cluster, &servers)?;
 
+        self.step("so does the client's, and it finds every name");
+        resolver_goes_on(cluster)?;
+
+        self.step("`dns-xdp delegation verify` says which server is dead");
+        verify(cluster, 1)?;
+
         self.step("node2 comes back");
         let start = Instant::now();
         cluster.nodes[1].come_back()?;
         failback(cluster, &asker, start)?;
+        verify(cluster, 0)?;
 
         println!("\nall steps passed");
         Ok(())
@@ -89,8 +111,39 @@ fn show_stations(cluster: &Cluster) -> Result<()> {
         println!("   {:<8}{:<14}{:<16}xdp: {mode}", node.name, node.addresses[0], node.addresses[1]);
         ensure!(mode == "native", "{} does not answer in XDP's native mode: {mode}", node.name);
     }
-    println!("   {:<8}{:<14}{:<16}nsd, zone {PARENT}", "parent", ADDRESSES[0], ADDRESSES[1]);
-    println!("   {:<8}{:<14}{}", "client", CLIENT[0], CLIENT[1]);
+    println!("   {:<8}{:<14}{:<16}nsd, zone {PARENT} and the root", "parent", ADDRESSES[0], ADDRESSES[1]);
+    println!("   {:<8}{:<14}{:<16}unbound on {}", "client", CLIENT[0], CLIENT[1], unbound::ADDRESS);
+    Ok(())
+}
+
+fn delegation(cluster: &Cluster) -> Result<()> {
+    for line in cluster.delegation()?.lines() {
+        println!("   {line}");
+    }
+    Ok(())
+}
+
+/// Asks the client's resolver for the IPv4 address of a name, which has to be a living node's.
+fn resolve(cluster: &Cluster, name: &str) -> Result<()> {
+    let reply = dig(cluster, unbound::ADDRESS, &[RESOLVED_WITHIN, &format!("{name}.{ZONE}"), "A"])?;
+    ensure!(reply.has_flag("ra") && !reply.answers.is_empty(), "it resolves nothing:\n{}", reply.text);
+    show("answer", &reply.answers);
+    Ok(())
+}
+
+/// `delegation verify` as an operator sees it; it has to end with `exit_code`.
+fn verify(cluster: &Cluster, exit_code: i32) -> Result<()> {
+    let output = cluster.verify(&[])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    for line in text.lines() {
+        println!("   {line}");
+    }
+    let code = output.status.code();
+    println!("   exit code {}", code.unwrap_or(-1));
+    ensure!(code == Some(exit_code), "the exit code is not {exit_code}");
+    let dead = text.lines().filter(|line| line.starts_with("fail"));
+    ensure!(dead.clone().all(|line| line.contains(" ns2.")), "it is not ns2 that fails");
+    ensure!((dead.count() > 0) == (exit_code == 1), "the lines do not say what the exit code does");
     Ok(())
 }
 
@@ -220,6 +273,26 @@ fn next_server(cluster: &Cluster, servers: &[IpAddr]) -> Result<()> {
         }
     }
     bail!("no server answers")
+}
+
+/// A resolver holds the dead address for its TTL, and after that nobody gets it.
+fn resolver_goes_on(cluster: &Cluster) -> Result<()> {
+    let dead = cluster.nodes[1].ipv4().to_string();
+    let qname = format!("node2.{ZONE}");
+    let ask = |qname: &str| cluster.dig(unbound::ADDRESS, &[RESOLVED_WITHIN, qname, "A"]);
+    let (reply, _) = wait::until("the resolver forgets the dead address", FORGOTTEN_WITHIN, || {
+        let reply = ask(&qname)?;
+        ensure!(!reply.data("A").contains(&dead.as_str()), "it holds {dead}");
+        Ok(reply)
+    })?;
+    show("answer", &reply.answers);
+    for name in ["node1", "node3", "ns1", "ns2", "ns3"] {
+        let reply = ask(&format!("{name}.{ZONE}"))?;
+        let addresses = reply.data("A");
+        ensure!(!addresses.is_empty() && !addresses.contains(&dead.as_str()), "{name}:\n{}", reply.text);
+        show("", &reply.answers);
+    }
+    Ok(())
 }
 
 fn failback(cluster: &Cluster, asker: &Asker, start: Instant) -> Result<()> {

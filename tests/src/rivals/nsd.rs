@@ -11,5 +11,6 @@ use crate::run::Run;
 
 /// With answers as short as ours.
 pub(super) fn command(run: &Run, wire: &Wire) -> Result<Command> {
-    nsd::command(&run.directory(), &SERVER, ZONE, &ours::zone_file(run, wire)?, "\tminimal-responses: yes\n")
+    let zone = nsd::Zone { apex: ZONE, text: &ours::zone_file(run, wire)? };
+    nsd::command(&run.directory(), &SERVER, &[zone], "\tminimal-responses: yes\n")
 }

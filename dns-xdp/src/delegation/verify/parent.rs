@@ -61,7 +61,7 @@ async fn servers(parent: &Name, resolver: IpAddr, asker: &Asker) -> Result<Vec<I
             break names;
         }
         if zone.is_root() {
-            return Err("it knows no name servers of the root".to_owned());
+            return Err(format!("it knows no name servers of {parent} or of any zone above"));
         }
         zone = zone.base_name();
     };
@@ -98,6 +98,12 @@ fn judge(config: &Config, delegation: &Delegation, server: IpAddr, response: &Me
     if metadata.authoritative && !seen.is_empty() {
         let what = format!("serves {apex} itself, and does not refer to others");
         return refused(what, "name a server of the parent zone with --parent-ns");
+    }
+    if let Some(other) = response.authorities.iter().find(|record| {
+        record.record_type() == RecordType::NS && record.name != *apex && record.name.zone_of(apex)
+    }) {
+        let what = format!("refers to the servers of {}, which are nearer to {apex}", other.name);
+        return refused(what, "name one of those with --parent-ns");
     }
     if seen.is_empty() {
         return refused(format!("does not delegate {apex}"), &format!("delegate it: {SHOW}"));
@@ -236,6 +242,11 @@ mod tests {
         assert_eq!(told(&missing), ["fail parent-ns: says that demo.example.com. does not exist"]);
         missing.metadata.response_code = ResponseCode::Refused;
         assert_eq!(told(&missing), ["fail parent-ns: answers query refused"]);
+        let mut above = referral(60);
+        above.authorities.iter_mut().for_each(|record| record.name = example().parent);
+        let expected =
+            "fail parent-ns: refers to the servers of example.com., which are nearer to demo.example.com.";
+        assert_eq!(told(&above), [expected]);
         let mut own = referral(60);
         own.answers = std::mem::take(&mut own.authorities);
         own.metadata.authoritative = true;

@@ -101,8 +101,8 @@ fn soa(check: Check, place: &Place, expected: &Expected, answered: &Answered) ->
     let response = match answered {
         Ok(response) => response,
         Err(why) => {
-            let remedy = "is the node up, is dns-xdp running there (`dns-xdp status`), and does every firewall on the \
-                          way let port 53 through, UDP and TCP?";
+            let remedy = "is the node up, and dns-xdp running there? does every firewall on the way let port 53 \
+                          through, UDP and TCP?";
             return fail(why.to_string(), remedy);
         }
     };
