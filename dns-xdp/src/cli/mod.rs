@@ -96,7 +96,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Run(run) => run.run(socket),
         Verb::Bench(bench) => bench.run(socket),
         Verb::Check(file) => check::check(&file.load(socket)?),
-Verb::Delegation(delegation) => delegation.run(),
+        Verb::Delegation(delegation) => delegation.run(),
         Verb::Unload(file) => unload::unload(&file.remains(socket)?),
         Verb::Reload => briefly(reload::reload(&client())),
         Verb::Status(format) => briefly(status::status(&client(), &format)),

@@ -40,7 +40,10 @@ pub enum NoAnswer {
     /// The connection was closed without an answer.
     #[error("the connection is closed without an answer")]
     Closed,
-    /// What the system says: connection refused, network unreachable.
+    /// Our own trouble, as where this machine has no IPv6: it says nothing about the server.
+    #[error("this machine has no route to it")]
+    NoRoute,
+    /// What the system says: connection refused, host unreachable.
     #[error("{0}")]
     Io(String),
     /// It came and is no DNS message.
@@ -133,13 +136,13 @@ fn query(name: &Name, rtype: RecordType, recursion: Recursion) -> Message {
 async fn exchange_udp(server: SocketAddr, query: &Message) -> Result<Message, NoAnswer> {
     let ours: IpAddr =
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((ours, 0)).await.map_err(failed)?;
+    let socket = UdpSocket::bind((ours, 0)).await.map_err(|error| failed(&error))?;
     // Connected: what others send does not arrive, and an ICMP error does.
-    socket.connect(server).await.map_err(failed)?;
-    socket.send(&packet(query)?).await.map_err(failed)?;
+    socket.connect(server).await.map_err(|error| failed(&error))?;
+    socket.send(&packet(query)?).await.map_err(|error| failed(&error))?;
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
-        let length = socket.recv(&mut buffer).await.map_err(failed)?;
+        let length = socket.recv(&mut buffer).await.map_err(|error| failed(&error))?;
         // What does not answer the query is somebody else's (RFC 5452, section 9.1).
         if let Ok(response) = Message::from_vec(&buffer[..length])
             && answers(&response, query)
@@ -150,13 +153,13 @@ async fn exchange_udp(server: SocketAddr, query: &Message) -> Result<Message, No
 }
 
 async fn exchange_tcp(server: SocketAddr, query: &Message) -> Result<Message, NoAnswer> {
-    let mut stream = TcpStream::connect(server).await.map_err(failed)?;
+    let mut stream = TcpStream::connect(server).await.map_err(|error| failed(&error))?;
     let packet = packet(query)?;
     let length = u16::try_from(packet.len()).expect("a query has a few hundred octets");
-    stream.write_all(&[&length.to_be_bytes()[..], &packet].concat()).await.map_err(failed)?;
-    let length = stream.read_u16().await.map_err(failed)?;
+    stream.write_all(&[&length.to_be_bytes()[..], &packet].concat()).await.map_err(|error| failed(&error))?;
+    let length = stream.read_u16().await.map_err(|error| failed(&error))?;
     let mut packet = vec![0; length.into()];
-    stream.read_exact(&mut packet).await.map_err(failed)?;
+    stream.read_exact(&mut packet).await.map_err(|error| failed(&error))?;
     let response = Message::from_vec(&packet).map_err(|error| NoAnswer::Unreadable(error.to_string()))?;
     if answers(&response, query) {
         Ok(response)
@@ -178,11 +181,12 @@ fn answers(response: &Message, query: &Message) -> bool {
         && (response.queries == query.queries || response.queries.is_empty())
 }
 
-fn failed(error: io::Error) -> NoAnswer {
+fn failed(error: &io::Error) -> NoAnswer {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             NoAnswer::Closed
         }
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => NoAnswer::NoRoute,
         io::ErrorKind::ConnectionRefused => NoAnswer::Io("connection refused".to_owned()),
         // The number says nothing that the words do not.
         _ => {

@@ -280,6 +280,7 @@ fn resolver_goes_on(cluster: &Cluster) -> Result<()> {
     let dead = cluster.nodes[1].ipv4().to_string();
     let qname = format!("node2.{ZONE}");
     let ask = |qname: &str| cluster.dig(unbound::ADDRESS, &[RESOLVED_WITHIN, qname, "A"]);
+    println!("   dig @{} {RESOLVED_WITHIN} {qname} A, and the others", unbound::ADDRESS);
     let (reply, _) = wait::until("the resolver forgets the dead address", FORGOTTEN_WITHIN, || {
         let reply = ask(&qname)?;
         ensure!(!reply.data("A").contains(&dead.as_str()), "it holds {dead}");

@@ -9,6 +9,7 @@ use dns_xdp_tests::parent::ADDRESSES;
 use dns_xdp_tests::plan::{Plan, ZONE};
 use dns_xdp_tests::process::{exit_code, sibling};
 use dns_xdp_tests::run::Run;
+use dns_xdp_tests::unbound;
 
 /// There is one lab on a machine.
 const NAME: &str = "lab";
@@ -38,6 +39,7 @@ fn up() -> Result<()> {
     let directory = run.directory();
     let mut cluster = Cluster::lay(run, &Plan::new(NODES))?;
     cluster.delegate()?;
+    cluster.resolve()?;
     cluster.start().inspect_err(|_| eprint!("{}", cluster.logs()))?;
     println!("the lab is up: zone {ZONE}");
     for node in &cluster.nodes {
@@ -48,6 +50,11 @@ fn up() -> Result<()> {
     println!("configurations, logs, sockets: {}", directory.display());
     println!("try:");
     println!("  cargo xtask lab enter client     then: dig @192.0.2.11 node1.{ZONE}");
+    println!(
+        "  cargo xtask lab enter client     then: dns-xdp delegation verify --config {}/node1.toml --resolver {}",
+        directory.display(),
+        unbound::ADDRESS
+    );
     println!(
         "  cargo xtask lab enter node1      then: dns-xdp --socket {}/node1.sock status",
         directory.display()

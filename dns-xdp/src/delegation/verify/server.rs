@@ -100,6 +100,10 @@ fn soa(check: Check, place: &Place, expected: &Expected, answered: &Answered) ->
     let fail = |detail: String, remedy: &str| Finding::fail(check, place, detail, remedy);
     let response = match answered {
         Ok(response) => response,
+        Err(why @ NoAnswer::NoRoute) => {
+            let remedy = "verify from a machine that has one, as the resolvers of clients do";
+            return Finding::warn(check, place, why.to_string(), remedy);
+        }
         Err(why) => {
             let remedy = "is the node up, and dns-xdp running there? does every firewall on the way let port 53 \
                           through, UDP and TCP?";
@@ -283,6 +287,12 @@ mod tests {
             let finding = soa(Check::ServerUdp, &place(), &expected(), &answered);
             assert_eq!((finding.verdict, finding.detail.as_str()), (Verdict::Fail, detail));
         }
+    }
+
+    #[test]
+    fn what_this_machine_cannot_reach_is_no_failure_of_the_server() {
+        let finding = soa(Check::ServerUdp, &place(), &expected(), &Err(NoAnswer::NoRoute));
+        assert_eq!(finding.verdict, Verdict::Warn);
     }
 
     #[test]
