@@ -117,15 +117,15 @@ fn each_defect_is_told_by_its_own_line_and_by_the_exit_code() {
         let at = |number: u8, address| format!("ns{number}.{ZONE}. {address}");
 
         let wrong_glue = right.replace("192.0.2.12", "192.0.2.99");
-        told(cluster, &wrong_glue, 1, vec![("fail", "parent-glue", ns(2))])?;
+        told(cluster, &wrong_glue, 1, &[("fail", "parent-glue", ns(2))])?;
 
         let missing: Vec<&str> = right.lines().filter(|line| !line.contains(&ns(3))).collect();
         let asked = parent::ADDRESSES[0].to_string();
-        told(cluster, &(missing.join("\n") + "\n"), 1, vec![("fail", "parent-ns", asked.clone())])?;
-        told(cluster, "", 1, vec![("fail", "parent-ns", asked.clone())])?;
+        told(cluster, &(missing.join("\n") + "\n"), 1, &[("fail", "parent-ns", asked.clone())])?;
+        told(cluster, "", 1, &[("fail", "parent-ns", asked.clone())])?;
 
         let long = right.replace("  60  IN", "  86400  IN");
-        told(cluster, &long, 3, vec![("warn", "parent-ttl", asked)])?;
+        told(cluster, &long, 3, &[("warn", "parent-ttl", asked)])?;
 
         // The third server has another configuration, which the first one's is held against.
         cluster.nodes[2].edit_config("[zone]\n", "[zone]\nns-ttl = \"50s\"\n")?;
@@ -134,7 +134,7 @@ fn each_defect_is_told_by_its_own_line_and_by_the_exit_code() {
         for check in ["server-udp", "server-tcp"] {
             expected.extend(other.map(|address| ("fail", check, at(3, address))));
         }
-        told(cluster, &right, 1, expected)?;
+        told(cluster, &right, 1, &expected)?;
         cluster.nodes[2].edit_config("ns-ttl = \"50s\"\n", "")?;
         cluster.nodes[2].cli_ok(&["reload"])?;
 
@@ -144,7 +144,7 @@ fn each_defect_is_told_by_its_own_line_and_by_the_exit_code() {
             expected.extend(dead.map(|address| ("fail", check, at(2, address))));
         }
         let start = Instant::now();
-        told(cluster, &right, 1, expected)?;
+        told(cluster, &right, 1, &expected)?;
         assert!(start.elapsed() < VERIFIED_WITHIN, "{:?}", start.elapsed());
         Ok(())
     });
@@ -169,12 +169,7 @@ fn a_single_server_is_a_warning_and_a_wrong_file_is_wrong_usage() {
 }
 
 /// Gives the parent zone that delegation; `verify` has to end with that code and to find this, and nothing else, amiss.
-fn told(
-    cluster: &mut Cluster,
-    delegation: &str,
-    code: i32,
-    expected: Vec<(&str, &str, String)>,
-) -> Result<()> {
+fn told(cluster: &mut Cluster, delegation: &str, code: i32, expected: &[(&str, &str, String)]) -> Result<()> {
     cluster.parent.as_mut().context("there is no parent zone")?.change(delegation)?;
     // What the resolver holds of the last delegation is none of this one's defects.
     let resolver = cluster.resolver.take();
