@@ -24,13 +24,16 @@ struct Tool {
     service: Option<&'static str>,
 }
 
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 7] = [
     Tool { program: "ip", package: "iproute2", service: None },
     Tool { program: "nsenter", package: "util-linux", service: None },
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
     // Its library, which gives a daemon a wall clock of its own.
     Tool { program: "faketime", package: "faketime", service: None },
     Tool { program: "nsd", package: "nsd", service: Some("nsd.service") },
+    // The judge of the alerts that are shipped.
+    Tool { program: "promtool", package: "prometheus", service: Some("prometheus.service") },
+    Tool { program: "chromium", package: "chromium", service: None },
 ];
 
 /// libFuzzer is compiled from its source.

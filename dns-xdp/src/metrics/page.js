@@ -10,11 +10,12 @@ async function refresh() {
     const response = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(EVERY_MS) });
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     document.querySelector("main").replaceWith(fresh.querySelector("main"));
+    document.body.dataset.refreshed = response.headers.get("date");
     document.title = fresh.title;
     heard = new Date();
     silence.hidden = true;
   } catch {
-    silence.textContent = `No answer since ${heard.toLocaleTimeString()}: what is below is old.`;
+    silence.textContent = `✗ No answer since ${heard.toLocaleTimeString()}: what is below is old.`;
     silence.hidden = false;
   }
   setTimeout(refresh, EVERY_MS);

@@ -234,7 +234,7 @@ fn node_row(node: &NodeStatus, now: Timestamp) -> Markup {
             td data-label="In the answers" { (state(effective.0, effective.1)) }
             td data-label="Its name answers" { (node.answers.join(" ")) }
             td .time data-label="Since" { (ago(now, node.since)) }
-            td data-label="Why" { (why.join("; ")) }
+            td .why data-label="Why" { (why.join("; ")) }
         }
     }
 }
@@ -254,7 +254,7 @@ fn told(events: &[Event], now: Timestamp) -> Markup {
                                 @if event.grave { (state(Level::Bad, kind)) } @else { (kind) }
                             }
                             td data-label="Who" { (event.what.subject.as_deref().unwrap_or_default()) }
-                            td data-label="Why" { (event.what.detail()) }
+                            td .why data-label="Why" { (event.what.detail()) }
                         }
                     }
                 }
