@@ -17,6 +17,7 @@ mod notify;
 pub(crate) mod privileges;
 mod publication;
 mod query;
+mod repair;
 mod servers;
 mod service;
 mod signals;
@@ -41,7 +42,7 @@ use self::state::State;
 use self::watch::Watch;
 use crate::config::Config;
 use crate::datapath::Datapath;
-use crate::metrics;
+use crate::metrics::{self, Recorder};
 use crate::responder::{self, Responder};
 pub(crate) use start::served_addresses;
 
@@ -71,11 +72,13 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
     tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
-    let mut publication = Publication::new(datapath, &config.xdp, events.clone());
-    let mut watch = Watch::new(State::new(config, intents), events.clone());
+    let recorder = Recorder::default();
+    let mut publication = Publication::new(datapath, &config.xdp, events.clone(), recorder.clone());
+    let mut watch = Watch::new(State::new(config, intents), events.clone(), recorder.clone());
     let (calls, inbox) = mpsc::channel(CALLS);
+    let metrics = metrics.map(|listener| (listener, identity.clone(), recorder.clone()));
     let servers = Servers::start(control, metrics, calls, events.journal());
-    if let Some(signal) = start::first_round(&mut watch, &mut publication, &mut signals).await {
+    if let Some(signal) = start::first_round(&mut watch, &mut publication, &mut signals, &recorder).await {
         tracing::info!("stopped by {signal:?} before the first round of probes was over");
         return publication.abandon();
     }
@@ -95,7 +98,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
         }
     };
     service::ready();
-    let mut daemon = Daemon::new(watch, publication, source, responder, (events, told));
+    let mut daemon = Daemon::new(watch, publication, source, responder, (events, told), recorder);
     let stop = daemon.serve(inbox, &mut signals).await;
     tokio::select! {
         stopped = daemon.stop(stop, servers) => stopped,

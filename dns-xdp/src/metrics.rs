@@ -1,26 +1,53 @@
-//! Prometheus text over HTTP: what `status` and `stats` say, asked of the controller at each scrape.
+//! How the daemon is watched over HTTP: Prometheus' numbers, a load balancer's yes or no, and a page for people.
+//!
+//! ```text
+//!   loop ──writes down──► Recorder ◄─────────────────────┐
+//!    ▲                                                    ├── /metrics  /healthz  /readyz  /
+//!    └── Status and Stats, one question at a time ◄── Desk ┘
+//! ```
+//! The listener only reads. The loop never waits for it: what the loop says when it is asked, all who look share, and
+//! its last words are shown where it does not answer. Connections are bounded in number and time.
+mod connections;
+mod desk;
+mod page;
+mod rates;
+mod recorder;
+#[cfg(test)]
+mod shipped;
 mod text;
 
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use jiff::Timestamp;
 
-use crate::control::api::{Stats, Status};
-use crate::control::{Call, Command};
+pub use self::desk::Desk;
+use self::desk::Life;
+pub use self::recorder::{Recorder, Repair};
+use crate::control::api::Status;
 
-/// Prometheus gives a scrape ten seconds; a loop that takes this long is not well.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// OpenMetrics 1.0, which the encoder writes.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const STYLE: &str = include_str!("metrics/page.css");
+const SCRIPT: &str = include_str!("metrics/page.js");
+/// Nothing but our own two files, nothing inline, nobody's frame.
+const PAGE_HEADERS: [(HeaderName, &str); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
 
 /// Binds the listener.
 ///
@@ -34,57 +61,79 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     bound.with_context(|| format!("cannot bind [metrics] listen = \"{address}\": name another, or \"off\""))
 }
 
-/// Serves `/metrics`, and `/healthz` and `/readyz`, which are well when the controller's loop answers: before the
-/// first publication, and when it hangs, it does not.
-pub async fn serve(listener: TcpListener, calls: mpsc::Sender<Call>) {
+/// Serves `/metrics`; `/healthz`, which is well while the loop runs; `/readyz`, which is while besides everything that
+/// was decided is answered; and the status page at `/`. Ends when it is dropped.
+pub async fn serve(listener: TcpListener, desk: Arc<Desk>) {
     let router = Router::new()
+        .route("/", get(page))
+        .route("/page.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
+        .route("/page.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(calls);
-    let served = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => axum::serve(listener, router).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        tracing::error!(%error, "the metrics listener failed: restart the daemon to have it again");
-    }
+        .with_state(desk);
+    let Err(error) = connections::serve(listener, router).await;
+    tracing::error!(%error, "the metrics listener failed: restart the daemon to have it again");
 }
 
-async fn metrics(State(calls): State<mpsc::Sender<Call>>) -> Response {
-    let answers = tokio::join!(ask::<Status>(&calls, Command::Status), ask::<Stats>(&calls, Command::Stats));
-    match answers {
-        (Some(status), Some(stats)) => {
-            ([(header::CONTENT_TYPE, CONTENT_TYPE)], text::encode(status, stats)).into_response()
+async fn page(State(desk): State<Arc<Desk>>) -> Response {
+    let view = desk.view().await;
+    let life = desk.life();
+    let code = if view.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let html = page::page(desk.server(), &life, view.as_deref(), &desk.events(), Timestamp::now());
+    (code, PAGE_HEADERS, Html(html.into_string())).into_response()
+}
+
+fn asset(content_type: &'static str, text: &'static str) -> Response {
+    (PAGE_HEADERS, [(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
+    match desk.view().await {
+        Some(view) => {
+            ([(header::CONTENT_TYPE, CONTENT_TYPE)], text::encode(&view, desk.recorder())).into_response()
         }
-        _ => unwell(),
+        None => unwell(&desk.life()),
     }
 }
 
-async fn healthz(State(calls): State<mpsc::Sender<Call>>) -> Response {
-    ask::<Status>(&calls, Command::Status).await.map_or_else(unwell, |_| "ok\n".into_response())
-}
-
-/// Besides, everything that was decided is published.
-async fn readyz(State(calls): State<mpsc::Sender<Call>>) -> Response {
-    match ask::<Status>(&calls, Command::Status).await {
-        Some(status) if status.up_to_date => "ready\n".into_response(),
-        Some(status) => (StatusCode::SERVICE_UNAVAILABLE, status.alarms.join("\n") + "\n").into_response(),
-        None => unwell(),
+async fn healthz(State(desk): State<Arc<Desk>>) -> Response {
+    match desk.life() {
+        Life::Starting | Life::Running => "ok\n".into_response(),
+        life @ Life::Hung(_) => unwell(&life),
     }
 }
 
-fn unwell() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "the controller does not answer (yet)\n").into_response()
+async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
+    let view = desk.view().await;
+    match (desk.life(), view) {
+        (Life::Running, Some(view)) if view.status.up_to_date => ready(&view.status).into_response(),
+        (Life::Running, Some(view)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, view.status.alarms.join("\n") + "\n").into_response()
+        }
+        (life, _) => unwell(&life),
+    }
 }
 
-async fn ask<T: DeserializeOwned>(calls: &mpsc::Sender<Call>, command: Command) -> Option<T> {
-    let (reply, answer) = oneshot::channel();
-    let asked = async {
-        calls.send(Call { command, reply }).await.ok()?;
-        answer.await.ok()?.ok()
-    };
-    serde_json::from_value(timeout(PATIENCE, asked).await.ok()??).ok()
+/// A server that is frozen, blind or fails open answers as well as it can: taking it away helps nobody.
+fn ready(status: &Status) -> String {
+    let mut text = "ready\n".to_owned();
+    let mut but =
+        |what: &str, why: &str| writeln!(text, "but {what}: {why}").expect("a string takes every line");
+    if let Some(reason) = &status.frozen {
+        but("frozen", reason);
+    }
+    if let Some(reason) = &status.blind {
+        but("blind", reason);
+    }
+    if status.fail_open {
+        but("fail-open", "no node is up, and dead addresses are answered");
+    }
+    text
+}
+
+fn unwell(life: &Life) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, life.to_string() + "\n").into_response()
 }
 
 #[cfg(test)]
@@ -107,25 +156,54 @@ mod tests {
     async fn a_loop_that_answers_is_healthy_and_its_numbers_are_shown() {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let (calls, mut inbox) = mpsc::channel::<Call>(4);
-        let serving = tokio::spawn(serve(listener, calls));
-        let controller = tokio::spawn(async move {
-            while let Some(Call { command, reply }) = inbox.recv().await {
-                let (status, stats) = text::tests::example();
-                let answer = match command {
-                    Command::Status => serde_json::to_value(status),
-                    _ => serde_json::to_value(stats),
-                };
-                reply.send(Ok(answer.unwrap())).unwrap();
-            }
-        });
-        assert!(get(address, "/metrics").await.contains("dns_xdp_responses_total{rcode=\"NXDOMAIN\"} 3\n"));
-        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
-        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
+        let (desk, inbox) = desk::tests::desk();
+        let serving = tokio::spawn(serve(listener, desk));
+        let controller = tokio::spawn(desk::tests::answer(inbox));
+        let scraped = get(address, "/metrics").await;
+        assert!(scraped.contains("\r\ncontent-type: application/openmetrics-text;"), "{scraped}");
+        assert!(
+            scraped.contains("dns_xdp_packets_total{outcome=\"type\",action=\"passed\"} 5\n"),
+            "{scraped}"
+        );
+        assert!(get(address, "/healthz").await.ends_with("\r\n\r\nok\n"));
+        assert!(get(address, "/readyz").await.ends_with("\r\n\r\nready\n"));
+        let page = get(address, "/").await;
+        assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("demo.example.com."), "{page}");
+        assert!(
+            page.contains("\r\ncontent-security-policy: default-src 'none'; style-src 'self';"),
+            "{page}"
+        );
+        assert!(get(address, "/page.js").await.contains("\r\ncontent-type: text/javascript"));
+        assert!(get(address, "/nothing").await.starts_with("HTTP/1.1 404 "));
         controller.abort();
-        controller.await.ok();
-        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 503 "));
         serving.abort();
+    }
+
+    #[tokio::test]
+    async fn before_the_first_publication_the_server_lives_but_is_not_ready() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (calls, _inbox) = tokio::sync::mpsc::channel(1);
+        let journal = Arc::new(crate::event::Journal::new(Timestamp::UNIX_EPOCH));
+        let desk = Desk::new("node1".to_owned(), calls, journal, Recorder::default());
+        let serving = tokio::spawn(serve(listener, Arc::new(desk)));
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
+        for path in ["/readyz", "/metrics", "/"] {
+            let response = get(address, path).await;
+            assert!(response.starts_with("HTTP/1.1 503 "), "{path}: {response}");
+            assert!(response.contains("nothing is published yet"), "{path}: {response}");
+        }
+        serving.abort();
+    }
+
+    #[test]
+    fn whoever_is_frozen_or_fails_open_is_ready_and_says_so() {
+        let (mut status, _) = text::tests::example();
+        status.frozen = Some("1 of 2 is visible".to_owned());
+        status.fail_open = true;
+        let expected = "ready\nbut frozen: 1 of 2 is visible\n\
+                        but fail-open: no node is up, and dead addresses are answered\n";
+        assert_eq!(ready(&status), expected);
     }
 
     #[test]

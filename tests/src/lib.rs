@@ -15,7 +15,7 @@
 //! The laws compare the [`meaning`] of two answers to one of the generated [`queries`]; on the wire they are asked
 //! through [`exchange`], and [`nsd`] serves what [`mod@zone_file`] writes.
 //!
-//! What a node serves besides, a scene sets up with [`web`].
+//! What a node serves besides, a scene sets up with [`web`]; what its metrics listener says, it gets with [`mod@fetch`].
 //!
 //! The benches put [`load`] on one server of [`rivals`] after the other.
 pub mod ask;
@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod dig;
 pub mod exchange;
 pub mod fake_clock;
+pub mod fetch;
 pub mod frames;
 pub mod gdnsd;
 pub mod host;

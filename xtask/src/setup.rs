@@ -24,7 +24,7 @@ struct Tool {
     service: Option<&'static str>,
 }
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 9] = [
     Tool { program: "ip", package: "iproute2", service: None },
     Tool { program: "nsenter", package: "util-linux", service: None },
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
@@ -38,6 +38,9 @@ const TOOLS: [Tool; 7] = [
         package: "python3-botocore",
         service: None,
     },
+    // The judge of the alerts that are shipped.
+    Tool { program: "promtool", package: "prometheus", service: Some("prometheus.service") },
+    Tool { program: "chromium", package: "chromium", service: None },
 ];
 
 /// libFuzzer is compiled from its source.

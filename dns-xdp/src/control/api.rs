@@ -246,6 +246,9 @@ pub struct InterfaceStatus {
     pub mode: String,
     /// Why it is not a better one.
     pub reason: Option<String>,
+    /// It was to be native if it can be, and is not.
+    #[serde(default)]
+    pub degraded: bool,
 }
 
 /// The quorum of [`Status`]: nodes and witnesses.

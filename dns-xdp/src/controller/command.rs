@@ -36,7 +36,7 @@ impl Daemon {
                 json(query(&self.watch.state, decision, &zone, attached, (&name, &qtype))?)
             }
             Command::Reload => {
-                let text = self.read_file()?;
+                let text = self.read_file();
                 json(self.reload(text)?)
             }
             Command::NodeList => json(node_entries(&self.watch.state, &self.source)),
@@ -98,7 +98,13 @@ impl Daemon {
     }
 
     /// All of the file's text or nothing.
-    pub(super) fn reload(&mut self, text: String) -> Result<Done, Refusal> {
+    pub(super) fn reload(&mut self, text: Result<String, Refusal>) -> Result<Done, Refusal> {
+        let done = text.and_then(|text| self.take_over(text));
+        self.recorder.reloaded(done.is_ok());
+        done
+    }
+
+    fn take_over(&mut self, text: String) -> Result<Done, Refusal> {
         let proposal = self.source.reload(self.watch.state.config(), text)?;
         let intents = self.watch.state.intents().clone();
         let done = self.adopt(proposal, intents, event::reload)?;

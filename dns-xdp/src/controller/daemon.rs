@@ -16,7 +16,8 @@ use super::watch::Watch;
 use super::{event, service, start};
 use crate::control::api::Done;
 use crate::control::{Call, Command, Refusal, RefusalKind};
-use crate::event::Occurrence;
+use crate::event::{Kind, Occurrence};
+use crate::metrics::Recorder;
 use crate::responder::Responder;
 
 type Reply = oneshot::Sender<Result<Value, Refusal>>;
@@ -29,6 +30,7 @@ pub(super) struct Daemon {
     pub(super) source: Source,
     pub(super) responder: Responder,
     pub(super) events: Events,
+    pub(super) recorder: Recorder,
     /// What was told last of decision and answers.
     told: Option<Told>,
     /// Why the last reload that nobody waited for was refused.
@@ -64,9 +66,14 @@ impl Daemon {
         source: Source,
         responder: Responder,
         (events, told): (Events, Option<Told>),
+        recorder: Recorder,
     ) -> Self {
         let (refused, file) = (None, None);
-        let mut daemon = Daemon { watch, publication, source, responder, events, told, refused, file };
+        let mut daemon =
+            Daemon { watch, publication, source, responder, events, recorder, told, refused, file };
+        // Who was down at the start is in no answer from the start.
+        daemon.watch.answered(false);
+        daemon.recorder.go_live();
         daemon.watch_file();
         daemon
     }
@@ -136,6 +143,7 @@ impl Daemon {
         }
         self.expire();
         self.publication.renew();
+        self.recorder.beat();
         service::alive();
     }
 
@@ -163,7 +171,7 @@ impl Daemon {
     /// A reload that nobody waits for: that it is refused has to be seen in the log and in the status.
     fn reload_unasked(&mut self, text: Result<String, Refusal>) {
         service::reloading();
-        if let Err(refusal) = text.and_then(|text| self.reload(text)) {
+        if let Err(refusal) = self.reload(text) {
             tracing::error!("nothing was reloaded: {refusal}");
             self.refused = Some(alarm(&refusal));
         }
@@ -189,8 +197,15 @@ impl Daemon {
     /// with it.
     pub(super) fn commit(&mut self, next: State, change: Option<Occurrence>) {
         let now = self.publication.zone().and_then(|zone| Told::new(&next, zone));
+        let mut moved = false;
         if let (Some(before), Some(now)) = (&self.told, &now) {
-            now.since(before, &next, change).into_iter().for_each(|what| self.events.tell(what));
+            let told = now.since(before, &next, change);
+            moved = told.iter().any(|what| what.kind == Kind::Failover);
+            told.into_iter().for_each(|what| self.events.tell(what));
+        }
+        let follows = next.decision().is_some_and(|decision| decision.frozen.is_none());
+        if follows && !self.publication.pending() {
+            self.watch.answered(moved);
         }
         self.told = now;
         self.events.configure(&next.config().events);

@@ -13,6 +13,7 @@ use super::event;
 use super::events::Events;
 use crate::config::Xdp;
 use crate::datapath::{self, Attached, Datapath};
+use crate::metrics::Recorder;
 use crate::responder::Published;
 use crate::zone::Zone;
 
@@ -41,6 +42,7 @@ pub(super) struct Publication {
     trouble: Option<String>,
     lease_trouble: Option<String>,
     events: Events,
+    recorder: Recorder,
     /// The program answers, ours or a predecessor's.
     answering: bool,
     renewed: Instant,
@@ -48,7 +50,7 @@ pub(super) struct Publication {
 
 impl Publication {
     /// Nothing is published. A predecessor's program that still answers goes on doing so.
-    pub(super) fn new(datapath: Datapath, xdp: &Xdp, events: Events) -> Self {
+    pub(super) fn new(datapath: Datapath, xdp: &Xdp, events: Events, recorder: Recorder) -> Self {
         let answering = datapath.answers();
         let mut publication = Publication {
             datapath,
@@ -63,6 +65,7 @@ impl Publication {
             trouble: None,
             lease_trouble: None,
             events,
+            recorder,
             answering,
             renewed: Instant::now(),
         };
@@ -88,7 +91,7 @@ impl Publication {
         self.datapath.attach()?;
         self.answering = true;
         self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
-        self.renewed = Instant::now();
+        self.note_lease();
         for (interface, attached) in self.datapath.interfaces() {
             log_mode(&interface, attached);
         }
@@ -113,6 +116,7 @@ impl Publication {
         }
         let now = Instant::now();
         self.took = now - start;
+        self.recorder.published(self.took);
         if let Some(before) = before {
             self.caches.replaced(&before, &zone, now);
         }
@@ -165,7 +169,7 @@ impl Publication {
         let renewed = self.datapath.renew(self.stale_after);
         match renewed.context("the lease cannot be renewed and will run out") {
             Ok(()) => {
-                self.renewed = Instant::now();
+                self.note_lease();
                 self.lease_trouble = None;
             }
             Err(error) => {
@@ -176,6 +180,11 @@ impl Publication {
                 self.lease_trouble = Some(trouble);
             }
         }
+    }
+
+    fn note_lease(&mut self) {
+        self.renewed = Instant::now();
+        self.recorder.leased(self.stale_after.map(|lease| self.renewed + lease));
     }
 
     /// What is left of the lease; `None`: it is for ever.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::{Call, Server};
 use crate::event::Journal;
-use crate::metrics;
+use crate::metrics::{self, Desk, Recorder};
 
 /// The running listeners. Dropping them leaves them running to the end of the runtime.
 #[derive(Debug)]
@@ -19,15 +19,19 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Passes what is asked on to `calls`; events are read from the journal.
+    /// Passes what is asked on to `calls`; events are read from the journal. `metrics`: where, as whom, and what the
+    /// loop writes down.
     pub(super) fn start(
         control: Server,
-        metrics: Option<TcpListener>,
+        metrics: Option<(TcpListener, String, Recorder)>,
         calls: mpsc::Sender<Call>,
         journal: Arc<Journal>,
     ) -> Self {
         let stop = CancellationToken::new();
-        let metrics = metrics.map(|listener| tokio::spawn(metrics::serve(listener, calls.clone())));
+        let metrics = metrics.map(|(listener, server, recorder)| {
+            let desk = Desk::new(server, calls.clone(), Arc::clone(&journal), recorder);
+            tokio::spawn(metrics::serve(listener, Arc::new(desk)))
+        });
         Servers { control: tokio::spawn(control.serve(calls, journal, stop.clone())), metrics, stop }
     }
 

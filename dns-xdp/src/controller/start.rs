@@ -16,6 +16,7 @@ use super::{event, service};
 use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
 use crate::intent::{self, Intents};
+use crate::metrics::Recorder;
 use crate::{datapath, failover};
 
 /// A predecessor answers its open queries before it ends.
@@ -88,6 +89,7 @@ pub(super) async fn first_round(
     watch: &mut Watch,
     publication: &mut Publication,
     signals: &mut Signals,
+    recorder: &Recorder,
 ) -> Option<Signal> {
     let mut beat = beat(publication);
     while !watch.state.round_complete() {
@@ -97,6 +99,7 @@ pub(super) async fn first_round(
             }
             _ = beat.tick() => {
                 publication.renew();
+                recorder.beat();
                 service::alive();
             }
             signal = signals.next() => if signal != Signal::Hangup {

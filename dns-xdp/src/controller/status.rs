@@ -51,7 +51,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         .collect();
     let mut alarms = around.alarms;
     alarms.extend(interfaces.iter().filter_map(|interface| {
-        let reason = interface.reason.as_ref().filter(|_| config.xdp.mode == Mode::Auto)?;
+        let reason = interface.reason.as_ref().filter(|_| interface.degraded)?;
         Some(format!("{} is {}: {reason}", interface.name, interface.mode))
     }));
     alarms.extend(cannot_probe(state));
@@ -167,7 +167,8 @@ fn interface(name: &str, attached: Attached, wanted: Mode) -> InterfaceStatus {
         }
     };
     let (name, mode) = (name.to_owned(), attached.to_string());
-    InterfaceStatus { name, mode, reason: reason.map(str::to_owned) }
+    let degraded = wanted == Mode::Auto && attached != Attached::Native;
+    InterfaceStatus { name, mode, reason: reason.map(str::to_owned), degraded }
 }
 
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.

@@ -6,8 +6,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::event;
 use super::events::Events;
+use super::repair::Falls;
 use super::state::State;
 use crate::health::{CLEAN_ROUNDS, Prober, Report};
+use crate::metrics::Recorder;
 
 /// Reports that wait for the loop; the probes then wait too.
 const REPORTS: usize = 256;
@@ -21,6 +23,8 @@ pub(super) struct Watch {
     pub(super) probes: u64,
     pub(super) transitions: u64,
     events: Events,
+    recorder: Recorder,
+    falls: Falls,
     origin: Instant,
     pulse: Interval,
     prober: Prober,
@@ -29,14 +33,16 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Probes everyone from now on. Needs a tokio runtime.
-    pub(super) fn new(state: State, events: Events) -> Self {
+    pub(super) fn new(state: State, events: Events, recorder: Recorder) -> Self {
         let (sender, reports) = mpsc::channel(REPORTS);
         let origin = Instant::now();
         let mut prober = Prober::new(origin, sender);
         let mut pulse = tokio::time::interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         prober.reconcile(state.targets());
-        Watch { state, probes: 0, transitions: 0, events, origin, pulse, prober, reports }
+        recorder.attend(state.targets());
+        let falls = Falls::default();
+        Watch { state, probes: 0, transitions: 0, events, recorder, falls, origin, pulse, prober, reports }
     }
 
     /// Since the reports' zero.
@@ -103,13 +109,24 @@ impl Watch {
             return false;
         };
         self.probes += 1;
+        if let Some(target) = self.state.targets().get(probe) {
+            self.recorder.probed(&probe.subject, target.probe.kind.text(), observation);
+        }
         if let Some(transition) = change.transition {
             self.transitions += 1;
+            self.recorder.turned(&probe.subject, transition.to);
+            self.falls.turned(&probe.subject, transition, *at);
             let standing = &self.state.standings()[&probe.subject];
             let told = event::transition(&probe.subject, transition, standing);
             told.into_iter().for_each(|what| self.events.tell(what));
         }
         change.decisive
+    }
+
+    /// The answers follow the verdicts; `moved`: names have gone from somebody who is out to another.
+    pub(super) fn answered(&mut self, moved: bool) {
+        let repairs = self.falls.answered(self.origin.elapsed());
+        repairs.into_iter().filter(|_| moved).for_each(|repair| self.recorder.repaired(repair));
     }
 
     fn pace(&self) {
@@ -120,6 +137,7 @@ impl Watch {
     pub(super) fn replace(&mut self, state: State) {
         self.state = state;
         self.prober.reconcile(self.state.targets());
+        self.recorder.attend(self.state.targets());
         self.pace();
     }
 }

@@ -1,24 +1,64 @@
 //! The metrics as text. Their labels have few values, and none comes from a query.
-use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
+use dns_xdp_ebpf::outcome::{Action, Outcome};
+use jiff::{SignedDuration, Timestamp};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode as encode_registry;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::desk::View;
+use super::recorder::{HEALTHS, Recorder};
+use crate::cluster::Admin;
 use crate::control::api::{Stats, Status};
-use crate::health::Health;
+use crate::responder::DROPPED;
 
 const PREFIX: &str = "dns_xdp";
-const HEALTHS: [Health; 5] = [Health::Unknown, Health::Up, Health::Suspect, Health::Down, Health::Recovering];
+const ADMINS: [Admin; 4] = [Admin::Auto, Admin::Up, Admin::Down, Admin::Drain];
+const MODES: [&str; 3] = ["native", "generic", "off"];
+/// What the controller counts and `dns-xdp stats` shows; the other counters of that name have labels here.
+const CONTROLLER: [(&str, &str, &str); 5] = [
+    ("publications", "publications", "Changes of the answers that got into the kernel and the responder"),
+    (
+        "publication-failures",
+        "publication_failures",
+        "Changes that did not; they are tried again with each heartbeat",
+    ),
+    ("events", "events", "What dns-xdp events has told since the daemon started"),
+    ("on-event-failures", "on_event_failures", "Runs of the on-event command that failed or took too long"),
+    (
+        "on-event-overflows",
+        "on_event_overflows",
+        "Events that the on-event command was not told, for it is behind",
+    ),
+];
+
+/// Queries that were answered by the program, and by the responder.
+pub(super) fn answered_by(stats: &Stats) -> [u64; 2] {
+    let kernel = outcomes(stats).filter(|(outcome, _)| outcome.action() == Action::Transmit);
+    let responder = stats.responder.iter().filter(|(rcode, _)| *rcode != DROPPED);
+    [kernel.map(|(_, count)| count).sum(), responder.map(|(_, count)| count).sum()]
+}
 
 /// OpenMetrics text, ended as it has to be.
-pub(super) fn encode(status: Status, stats: Stats) -> String {
+pub(super) fn encode(view: &View, recorder: &Recorder) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Scrape { status, stats }));
+    let View { status, stats, .. } = view;
+    let silence = recorder.heartbeat_age();
+    let scrape = Scrape {
+        status: status.clone(),
+        stats: stats.clone(),
+        started: recorder.started(),
+        heartbeat: before(Timestamp::now(), silence),
+        lease_left: recorder.lease_left(),
+    };
+    registry.register_collector(Box::new(scrape));
+    recorder.register(&mut registry);
     let mut text = String::new();
     encode_registry(&mut text, &registry).expect("a string takes every line");
     text
@@ -28,95 +68,218 @@ pub(super) fn encode(status: Status, stats: Stats) -> String {
 struct Scrape {
     status: Status,
     stats: Stats,
+    started: Timestamp,
+    heartbeat: Timestamp,
+    lease_left: Option<Duration>,
 }
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Scrape { status, stats } = self;
-        counters(
-            &mut encoder,
-            "packets",
-            "Packets by what the program did with them.",
-            "outcome",
-            &stats.xdp,
-        )?;
-        counters(&mut encoder, "responses", "Responses of userspace.", "rcode", &stats.responder)?;
-        for (name, count) in &stats.controller {
-            let (name, help) = (name.replace('-', "_"), format!("Of the controller: {name}."));
-            let counter = ConstCounter::new(*count);
-            counter.encode(encoder.encode_descriptor(&name, &help, None, counter.metric_type())?)?;
+        let Scrape { status, stats, .. } = self;
+        build(&mut encoder, status)?;
+        queries(&mut encoder, stats)?;
+        for (key, name, help) in CONTROLLER {
+            let counter = ConstCounter::new(stats.controller.get(key).copied().unwrap_or_default());
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
-        let modes = status.interfaces.iter();
-        let modes = modes.map(|it| ([("interface", &*it.name), ("mode", &*it.mode)], 1));
-        gauges(&mut encoder, "interface_mode", "1 for the mode in force.", modes)?;
-        let healths = status.nodes.iter().flat_map(|node| {
-            HEALTHS.map(|health| {
-                let health = health.text();
-                ([("node", &*node.name), ("health", health)], i64::from(node.health == health))
-            })
-        });
-        gauges(&mut encoder, "node_health", "1 for what the probes say.", healths)?;
-        let up = status.nodes.iter().map(|node| ([("node", &*node.name)], i64::from(node.effective == "up")));
-        gauges(&mut encoder, "node_up", "1 if the node is in the answers.", up)?;
-        totals(&mut encoder, status)
+        interfaces(&mut encoder, status)?;
+        nodes(&mut encoder, status)?;
+        self.server(&mut encoder)
     }
 }
 
-/// Without labels.
-fn totals(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
-    let quorum = &status.quorum;
-    let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    let published = status.published.map_or(0, |published| published.as_second());
-    let totals = [
-        ("quorum_visible", "Nodes and witnesses that answered anything.", whole(quorum.visible)),
-        ("quorum_needed", "Nodes and witnesses that have to be visible.", whole(quorum.needed)),
-        ("frozen", "1 while the answers stay as they are.", i64::from(status.frozen.is_some())),
-        ("fail_open", "1 while dead addresses are answered, for no node is up.", i64::from(status.fail_open)),
-        ("epoch", "Of the configuration; servers that agree have the same.", i64::from(status.epoch)),
-        ("published_timestamp_seconds", "When the answers changed last.", published),
-        ("alarms", "What `dns-xdp status` wants looked at.", whole(status.alarms.len())),
-    ];
-    for (name, help, value) in totals {
-        gauges(encoder, name, help, [([("", ""); 0], value)].into_iter())?;
+impl Scrape {
+    /// Without labels.
+    fn server(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Status { quorum, promise, frozen, blind, .. } = &self.status;
+        let published = self.status.published.map_or(0.0, seconds_of);
+        let attached = self.status.interfaces.iter().any(|interface| interface.mode != "off");
+        let promised = Duration::from_millis(promise.detect_ms + promise.publish_ms);
+        let flag = |set: bool| f64::from(u8::from(set));
+        for (name, help, value) in [
+            (
+                "quorum_visible",
+                "Nodes and witnesses that have answered anything of late",
+                quorum.visible as f64,
+            ),
+            (
+                "quorum_needed",
+                "Nodes and witnesses that have to be visible, or the answers freeze",
+                quorum.needed as f64,
+            ),
+            (
+                "frozen",
+                "1 while too few are visible: the answers stay as they are, whatever the probes say",
+                flag(frozen.is_some()),
+            ),
+            (
+                "fail_open",
+                "1 while no node is up, and dead addresses are answered",
+                flag(self.status.fail_open),
+            ),
+            (
+                "blind",
+                "1 while this server does not trust its own probes, and judges nobody",
+                flag(blind.is_some()),
+            ),
+            (
+                "up_to_date",
+                "1 if what was decided is what is answered; 0: publishing fails",
+                flag(self.status.up_to_date),
+            ),
+            ("alarms", "How many things dns-xdp status wants looked at", self.status.alarms.len() as f64),
+            (
+                "epoch",
+                "The configuration, as the SOA's serial; servers with the same configuration have the same",
+                f64::from(self.status.epoch),
+            ),
+            (
+                "promised_failover_seconds",
+                "How soon a dead node is in no answer, by the configuration and the last publication",
+                promised.as_secs_f64(),
+            ),
+            ("published_timestamp_seconds", "When the answers changed last", published),
+            ("start_timestamp_seconds", "When the daemon started", seconds_of(self.started)),
+            (
+                "heartbeat_timestamp_seconds",
+                "When the controller's loop ran last: once a second, or it hangs",
+                seconds_of(self.heartbeat),
+            ),
+        ] {
+            gauges(encoder, name, help, [([("", ""); 0], value)].into_iter())?;
+        }
+        match self.lease_left.filter(|_| attached) {
+            None => Ok(()),
+            Some(left) => {
+                let help = "For how long the program goes on answering if nobody renews its lease; absent: for ever, or no program";
+                gauges(encoder, "lease_left_seconds", help, [([("", ""); 0], left.as_secs_f64())].into_iter())
+            }
+        }
     }
-    Ok(())
 }
 
-fn counters(
+fn build(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+    let info = Info::new([("version", status.version.clone()), ("zone", status.zone.clone())]);
+    let help = "The version that runs, and the zone that it serves";
+    info.encode(encoder.encode_descriptor("build", help, None, info.metric_type())?)
+}
+
+fn queries(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
+    let kernel = outcomes(stats).filter(|(outcome, _)| outcome.action() == Action::Transmit);
+    let kernel = kernel.map(|(outcome, count)| {
+        ([("path", "xdp"), ("outcome", outcome.text()), ("rcode", rcode(outcome))], count)
+    });
+    let responder = stats.responder.iter().map(|(rcode, count)| {
+        let (outcome, rcode) = if rcode == DROPPED { ("dropped", "") } else { ("answered", rcode.as_str()) };
+        ([("path", "responder"), ("outcome", outcome), ("rcode", rcode)], *count)
+    });
+    let help = "Queries, each counted once: by the program that answered it, or by the responder, to which the others go";
+    counters(encoder, "queries", help, kernel.chain(responder))?;
+    let packets = outcomes(stats).map(|(outcome, count)| {
+        let action = match outcome.action() {
+            Action::Transmit => "answered",
+            Action::Pass => "passed",
+            Action::Drop => "dropped",
+        };
+        ([("outcome", outcome.text()), ("action", action)], count)
+    });
+    let help = "Packets to the served port by what the program did with them and why; those passed go to the responder";
+    counters(encoder, "packets", help, packets)
+}
+
+fn interfaces(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+    let modes = status.interfaces.iter().flat_map(|interface| {
+        MODES.map(|mode| ([("interface", &*interface.name), ("mode", mode)], flag(interface.mode == mode)))
+    });
+    gauges(encoder, "interface_mode", "1 for the XDP mode that is in force on the interface", modes)?;
+    let degraded = status.interfaces.iter().map(|it| ([("interface", &*it.name)], flag(it.degraded)));
+    let help = "1 if the interface was to be native and is not: dns-xdp status says why";
+    gauges(encoder, "interface_degraded", help, degraded)
+}
+
+fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+    let healths = status.nodes.iter().flat_map(|node| {
+        HEALTHS.map(|health| {
+            ([("node", &*node.name), ("health", health.text())], flag(node.health == health.text()))
+        })
+    });
+    gauges(encoder, "node_health", "1 for what the probes of the node say", healths)?;
+    let texts = ADMINS.map(|admin| (admin, admin.to_string()));
+    let admins = status.nodes.iter().flat_map(|node| {
+        texts.iter().map(|(admin, text)| {
+            ([("node", &*node.name), ("admin", text.as_str())], flag(node.admin == *admin))
+        })
+    });
+    gauges(
+        encoder,
+        "node_admin",
+        "1 for what the operator wants of the node; auto: as the probes say",
+        admins,
+    )?;
+    let up = status.nodes.iter().map(|node| ([("node", &*node.name)], flag(node.effective == "up")));
+    gauges(encoder, "node_up", "1 if the node is in the answers, as probes and operator have it", up)
+}
+
+fn flag(set: bool) -> i64 {
+    i64::from(set)
+}
+
+/// The counters that are an outcome's.
+fn outcomes(stats: &Stats) -> impl Iterator<Item = (Outcome, u64)> {
+    Outcome::ALL.iter().filter_map(|outcome| Some((*outcome, *stats.xdp.get(outcome.text())?)))
+}
+
+/// Of an answer.
+fn rcode(outcome: Outcome) -> &'static str {
+    if outcome == Outcome::NxDomain { "NXDOMAIN" } else { "NOERROR" }
+}
+
+fn before(now: Timestamp, ago: Duration) -> Timestamp {
+    SignedDuration::try_from(ago).ok().and_then(|ago| now.checked_sub(ago).ok()).unwrap_or(now)
+}
+
+fn seconds_of(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1000.0
+}
+
+fn counters<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    label: &str,
-    counts: &BTreeMap<String, u64>,
+    counts: impl Iterator<Item = ([(&'a str, &'a str); N], u64)>,
 ) -> fmt::Result {
     let kind = ConstCounter::new(0u64).metric_type();
     let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-    for (text, count) in counts {
-        ConstCounter::new(*count).encode(family.encode_family(&[(label, &**text)])?)?;
+    for (labels, count) in counts {
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
 }
 
-fn gauges<'a, const N: usize>(
+fn gauges<'a, const N: usize, V: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl Iterator<Item = ([(&'a str, &'a str); N], i64)>,
+    values: impl Iterator<Item = ([(&'a str, &'a str); N], V)>,
 ) -> fmt::Result {
     let kind = ConstGauge::new(0i64).metric_type();
     let mut family = encoder.encode_descriptor(name, help, None, kind)?;
     for (labels, value) in values {
         if N == 0 {
-            return ConstGauge::new(value).encode(family);
+            return family.encode_gauge(&value);
         }
-        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        family.encode_family(&labels)?.encode_gauge(&value)?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+    use crate::config::PROBE;
+    use crate::health::{ProbeId, Subject, Target};
 
     pub(in crate::metrics) fn example() -> (Status, Stats) {
         let status = serde_json::json!({
@@ -124,41 +287,81 @@ pub(super) mod tests {
             "config": "f", "fail_open": false, "frozen": null, "up_to_date": true,
             "interfaces": [{"name": "eth0", "mode": "native", "reason": null}],
             "quorum": {"visible": 1, "needed": 2, "ok": false},
-            "promise": {"detect_ms": 2000, "ttl_seconds": 5},
+            "promise": {"detect_ms": 2000, "publish_ms": 50, "ttl_seconds": 5},
             "lease": {"stale_after_ms": 30000, "left_ms": 29500},
             "alarms": [], "published": "1970-01-01T00:01:00Z",
             "nodes": [{"name": "node2", "ipv4": "192.0.2.12", "ipv6": null, "admin": "auto",
                 "health": "down", "effective": "down", "answers": ["192.0.2.11"],
                 "since": "2024-05-01T10:00:00Z", "reason": "refused"}],
         });
-        let counts = |name: &str, count| BTreeMap::from([(name.to_owned(), count)]);
+        let counts = |counts: &[(&str, u64)]| {
+            counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
         let stats = Stats {
-            xdp: counts("answered", 12),
-            responder: counts("NXDOMAIN", 3),
-            controller: counts("publication-failures", 1),
+            xdp: counts(&[("answered", 12), ("nxdomain", 4), ("type", 5), ("response", 1)]),
+            responder: counts(&[("NXDOMAIN", 3), ("NOERROR", 2), (DROPPED, 1)]),
+            controller: counts(&[("publication-failures", 1)]),
         };
         (serde_json::from_value(status).unwrap(), stats)
     }
 
+    /// What a scrape of the example has.
+    pub(in crate::metrics) fn exposition() -> String {
+        let (status, stats) = example();
+        let recorder = Recorder::default();
+        let probe = ProbeId { subject: Subject::Node("node2".to_owned()), index: 0 };
+        let target = Target { address: [192, 0, 2, 12].into(), probe: PROBE };
+        recorder.attend(&BTreeMap::from([(probe, target)]));
+        recorder.leased(Some(tokio::time::Instant::now() + Duration::from_secs(30)));
+        encode(&View { status, stats, rates: None, at: Timestamp::UNIX_EPOCH }, &recorder)
+    }
+
     #[test]
     fn every_number_an_alert_needs_is_there() {
-        let (status, stats) = example();
-        let text = encode(status, stats);
+        let text = exposition();
         for line in [
-            "dns_xdp_packets_total{outcome=\"answered\"} 12",
-            "dns_xdp_responses_total{rcode=\"NXDOMAIN\"} 3",
+            "dns_xdp_build_info{version=\"0.1.0\",zone=\"demo.example.com.\"} 1",
+            "dns_xdp_queries_total{path=\"xdp\",outcome=\"answered\",rcode=\"NOERROR\"} 12",
+            "dns_xdp_queries_total{path=\"xdp\",outcome=\"nxdomain\",rcode=\"NXDOMAIN\"} 4",
+            "dns_xdp_queries_total{path=\"responder\",outcome=\"answered\",rcode=\"NXDOMAIN\"} 3",
+            "dns_xdp_queries_total{path=\"responder\",outcome=\"dropped\",rcode=\"\"} 1",
+            "dns_xdp_packets_total{outcome=\"type\",action=\"passed\"} 5",
             "dns_xdp_publication_failures_total 1",
+            "dns_xdp_events_total 0",
             "dns_xdp_interface_mode{interface=\"eth0\",mode=\"native\"} 1",
+            "dns_xdp_interface_mode{interface=\"eth0\",mode=\"off\"} 0",
+            "dns_xdp_interface_degraded{interface=\"eth0\"} 0",
             "dns_xdp_node_health{node=\"node2\",health=\"down\"} 1",
             "dns_xdp_node_health{node=\"node2\",health=\"up\"} 0",
+            "dns_xdp_node_admin{node=\"node2\",admin=\"auto\"} 1",
             "dns_xdp_node_up{node=\"node2\"} 0",
-            "dns_xdp_quorum_visible 1",
-            "dns_xdp_fail_open 0",
-            "dns_xdp_epoch 7",
-            "dns_xdp_published_timestamp_seconds 60",
+            "dns_xdp_quorum_visible 1.0",
+            "dns_xdp_fail_open 0.0",
+            "dns_xdp_epoch 7.0",
+            "dns_xdp_promised_failover_seconds 2.05",
+            "dns_xdp_published_timestamp_seconds 60.0",
+            "dns_xdp_reloads_total{result=\"refused\"} 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|has| has == line), "{line} is not in\n{text}");
         }
+        assert!(text.contains("\ndns_xdp_lease_left_seconds 29.9"), "{text}");
+    }
+
+    #[test]
+    fn a_query_is_counted_once_whoever_answers_it() {
+        assert_eq!(answered_by(&example().1), [16, 5]);
+    }
+
+    #[test]
+    fn every_metric_has_one_help_that_says_something_and_no_name_is_used_twice() {
+        let text = exposition();
+        let mut named = BTreeSet::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+            let (name, help) = line.split_once(' ').unwrap();
+            assert!(named.insert(name.to_owned()), "{name} is there twice");
+            assert!(name.starts_with("dns_xdp_") && help.split(' ').count() >= 3, "{line}");
+        }
+        assert!(named.len() > 25, "{named:?}");
     }
 }

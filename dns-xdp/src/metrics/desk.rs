@@ -1,0 +1,219 @@
+//! What the pages show: asked of the loop by one question at a time, however many look.
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::rates::{Rates, Samples, Totals};
+use super::recorder::Recorder;
+use super::text::answered_by;
+use crate::control::api::{Stats, Status};
+use crate::control::{Call, Command};
+use crate::event::{Event, Journal};
+
+/// A loop that takes this long to answer is not well; Prometheus gives a scrape ten seconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What is younger is shown again.
+const FRESH: Duration = Duration::from_millis(250);
+/// The loop beats once a second at least; beyond this it hangs.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+/// Events on the page.
+const EVENTS: u64 = 20;
+
+/// Where the pages get what they show.
+#[derive(Debug)]
+pub struct Desk {
+    server: String,
+    calls: mpsc::Sender<Call>,
+    journal: Arc<Journal>,
+    recorder: Recorder,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    origin: Instant,
+    view: Option<Arc<View>>,
+    asked: Option<Instant>,
+    samples: Samples,
+}
+
+/// What the loop said when it was asked last.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) status: Status,
+    pub(super) stats: Stats,
+    /// `None`: nobody has looked shortly before.
+    pub(super) rates: Option<Rates>,
+    /// When it said so.
+    pub(super) at: Timestamp,
+}
+
+/// Whether the loop lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Nothing is published yet.
+    Starting,
+    Running,
+    /// Since so long.
+    Hung(Duration),
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Life::Starting => f.write_str("nothing is published yet: the first round of probes is under way"),
+            Life::Running => f.write_str("the controller's loop does not answer: see the log"),
+            Life::Hung(silence) => {
+                let seconds = silence.as_secs();
+                write!(
+                    f,
+                    "the controller's loop has not run for {seconds} s: see the log, restart the daemon"
+                )
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// `server`: who this is among the servers of the cluster.
+    pub fn new(server: String, calls: mpsc::Sender<Call>, journal: Arc<Journal>, recorder: Recorder) -> Self {
+        let memory = Memory { origin: Instant::now(), view: None, asked: None, samples: Samples::default() };
+        Desk { server, calls, journal, recorder, memory: Mutex::new(memory) }
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(super) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Asks nobody: a loop that hangs is found out at once.
+    pub(super) fn life(&self) -> Life {
+        match self.recorder.heartbeat_age() {
+            silence if silence > LONGEST_SILENCE => Life::Hung(silence),
+            _ if self.recorder.is_live() => Life::Running,
+            _ => Life::Starting,
+        }
+    }
+
+    /// What the loop says, or what it said last if it does not answer; `None`: it has not said anything yet.
+    pub(super) async fn view(&self) -> Option<Arc<View>> {
+        let mut memory = self.memory.lock().await;
+        let fresh = memory.asked.is_some_and(|asked| asked.elapsed() < FRESH);
+        if fresh || self.life() != Life::Running {
+            return memory.view.clone();
+        }
+        let answers = tokio::join!(self.ask::<Status>(Command::Status), self.ask::<Stats>(Command::Stats));
+        let now = Instant::now();
+        memory.asked = Some(now);
+        if let (Some(status), Some(stats)) = answers {
+            let [kernel, responder] = answered_by(&stats);
+            let at = now - memory.origin;
+            let rates = memory.samples.add(at, Totals { kernel, responder });
+            memory.view = Some(Arc::new(View { status, stats, rates, at: Timestamp::now() }));
+        }
+        memory.view.clone()
+    }
+
+    /// The newest events, the newest first.
+    pub(super) fn events(&self) -> Vec<Event> {
+        let after = self.journal.newest().saturating_sub(EVENTS);
+        let mut events = self.journal.page(None, after, EVENTS as usize).events;
+        events.reverse();
+        events
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, command: Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.calls.send(Call { command, reply }).await.ok()?;
+            answer.await.ok()?.ok()
+        };
+        serde_json::from_value(timeout(PATIENCE, asked).await.ok()??).ok()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::text::tests::example;
+    use super::*;
+
+    /// A desk and the inbox of its loop, which has published and beats once.
+    pub(in crate::metrics) fn desk() -> (Arc<Desk>, mpsc::Receiver<Call>) {
+        desk_with(Recorder::default())
+    }
+
+    fn desk_with(recorder: Recorder) -> (Arc<Desk>, mpsc::Receiver<Call>) {
+        let (calls, inbox) = mpsc::channel(4);
+        let journal = Arc::new(Journal::new(Timestamp::UNIX_EPOCH));
+        recorder.go_live();
+        (Arc::new(Desk::new("node1".to_owned(), calls, journal, recorder)), inbox)
+    }
+
+    /// A loop that says what the example has, and counts the questions about the status.
+    pub(in crate::metrics) async fn answer(mut inbox: mpsc::Receiver<Call>) -> usize {
+        let mut asked = 0;
+        while let Some(Call { command, reply }) = inbox.recv().await {
+            let (status, stats) = example();
+            let answer = match command {
+                Command::Status => {
+                    asked += 1;
+                    serde_json::to_value(status)
+                }
+                _ => serde_json::to_value(stats),
+            };
+            reply.send(Ok(answer.unwrap())).unwrap();
+        }
+        asked
+    }
+
+    #[tokio::test]
+    async fn however_many_look_the_loop_is_asked_one_question_at_a_time() {
+        let (desk, inbox) = desk();
+        let controller = tokio::spawn(answer(inbox));
+        let looks: Vec<_> = (0..100)
+            .map(|_| {
+                let desk = Arc::clone(&desk);
+                tokio::spawn(async move { desk.view().await.is_some() })
+            })
+            .collect();
+        for look in looks {
+            assert!(look.await.unwrap());
+        }
+        drop(desk);
+        assert_eq!(controller.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_does_not_answer_holds_up_one_client_and_its_last_words_are_shown() {
+        let (desk, mut inbox) = desk();
+        let start = Instant::now();
+        assert!(desk.view().await.is_none());
+        assert!(start.elapsed() >= PATIENCE);
+        let next = Instant::now();
+        assert!(desk.view().await.is_none());
+        assert!(next.elapsed() < PATIENCE / 2, "the next client waits all over again");
+        while inbox.try_recv().is_ok() {}
+        let controller = tokio::spawn(answer(inbox));
+        tokio::time::sleep(FRESH).await;
+        let said = desk.view().await.unwrap();
+        controller.abort();
+        tokio::time::sleep(FRESH).await;
+        assert_eq!(desk.view().await.unwrap().at, said.at);
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_hangs_is_not_even_asked() {
+        let (desk, mut inbox) = desk_with(Recorder::since(Instant::now() - Duration::from_secs(9)));
+        assert!(matches!(desk.life(), Life::Hung(silence) if silence >= Duration::from_secs(9)));
+        assert!(desk.view().await.is_none());
+        assert!(inbox.try_recv().is_err());
+    }
+}

@@ -1,0 +1,330 @@
+//! What the loop writes down for whoever watches it: it never waits for them, and it costs nothing while nobody does.
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+use crate::health::{Health, Observation, ProbeId, Subject, Target};
+
+/// Of a probe that succeeds, in seconds: from a machine beside us to the slowest timeout that makes sense.
+const PROBE_SECONDS: [f64; 13] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// From a verdict to the kernel's table, in seconds: some milliseconds, more for a large zone.
+const PUBLISH_SECONDS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// From a first failed probe to the kernel's table, in seconds, around the promise of the defaults, two seconds.
+const FAILOVER_SECONDS: [f64; 12] = [0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
+
+const RESULTS: [&str; 3] = ["success", "failure", "inconclusive"];
+pub(super) const HEALTHS: [Health; 5] =
+    [Health::Unknown, Health::Up, Health::Suspect, Health::Down, Health::Recovering];
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Counters and times of the loop; a clone is the same. Its labels are those of the configuration.
+#[derive(Debug, Clone)]
+pub struct Recorder(Arc<Inner>);
+
+/// How long a name answered a node that had failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repair {
+    /// From the first probe that failed to the answer without the node.
+    pub whole: Duration,
+    /// From the verdict that it is down.
+    pub publishing: Duration,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// On the wall clock, at the origin.
+    started: Timestamp,
+    origin: Instant,
+    /// Milliseconds since the origin.
+    heartbeat: AtomicU64,
+    live: AtomicBool,
+    lease_end: Mutex<Option<Instant>>,
+    attended: Mutex<BTreeMap<Subject, BTreeSet<&'static str>>>,
+    probes: Family<Labels, Counter>,
+    probe_duration: Family<Labels, Histogram, fn() -> Histogram>,
+    transitions: Family<Labels, Counter>,
+    reloads: Family<Labels, Counter>,
+    failover: Histogram,
+    failover_publish: Histogram,
+    last_publication: Gauge<f64, AtomicU64>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Recorder::since(Instant::now())
+    }
+}
+
+impl Recorder {
+    /// The heartbeat counts from `origin`.
+    pub(super) fn since(origin: Instant) -> Self {
+        let reloads: Family<Labels, Counter> = Family::default();
+        for result in ["ok", "refused"] {
+            drop(reloads.get_or_create(&vec![("result", result.to_owned())]));
+        }
+        Recorder(Arc::new(Inner {
+            started: Timestamp::now(),
+            origin,
+            heartbeat: AtomicU64::new(0),
+            live: AtomicBool::new(false),
+            lease_end: Mutex::default(),
+            attended: Mutex::default(),
+            probes: Family::default(),
+            probe_duration: Family::new_with_constructor(|| Histogram::new(PROBE_SECONDS)),
+            transitions: Family::default(),
+            reloads,
+            failover: Histogram::new(FAILOVER_SECONDS),
+            failover_publish: Histogram::new(PUBLISH_SECONDS),
+            last_publication: Gauge::default(),
+        }))
+    }
+
+    pub(super) fn started(&self) -> Timestamp {
+        self.0.started
+    }
+
+    /// The loop runs.
+    pub fn beat(&self) {
+        let now = u64::try_from(self.0.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.heartbeat.store(now, Ordering::Relaxed);
+    }
+
+    /// Since the last [`Recorder::beat`].
+    pub(super) fn heartbeat_age(&self) -> Duration {
+        let beat = Duration::from_millis(self.0.heartbeat.load(Ordering::Relaxed));
+        self.0.origin.elapsed().saturating_sub(beat)
+    }
+
+    /// The first zone is published: the loop takes questions from now on.
+    pub fn go_live(&self) {
+        self.0.live.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.0.live.load(Ordering::Relaxed)
+    }
+
+    /// The lease was renewed and ends then; `None`: never.
+    pub fn leased(&self, end: Option<Instant>) {
+        *self.0.lease_end.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    /// What is left of the lease now, also where nobody renews it any more; `None`: it is for ever.
+    pub(super) fn lease_left(&self) -> Option<Duration> {
+        let end = *self.0.lease_end.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(end?.saturating_duration_since(Instant::now()))
+    }
+
+    /// Who is probed from now on: they begin at zero, so that the first failure is an increase, and others are gone.
+    pub fn attend(&self, targets: &BTreeMap<ProbeId, Target>) {
+        let mut wanted: BTreeMap<Subject, BTreeSet<&'static str>> = BTreeMap::new();
+        for (probe, target) in targets {
+            wanted.entry(probe.subject.clone()).or_default().insert(target.probe.kind.text());
+        }
+        let mut attended = self.0.attended.lock().unwrap_or_else(PoisonError::into_inner);
+        for (subject, kinds) in attended.iter() {
+            let kept = wanted.get(subject);
+            for kind in kinds.iter().filter(|kind| !kept.is_some_and(|kept| kept.contains(*kind))) {
+                for result in RESULTS {
+                    self.0.probes.remove(&probe_labels(subject, kind, Some(result)));
+                }
+                self.0.probe_duration.remove(&probe_labels(subject, kind, None));
+            }
+            for health in HEALTHS.iter().filter(|_| kept.is_none()) {
+                self.0.transitions.remove(&transition_labels(subject, *health));
+            }
+        }
+        for (subject, kinds) in &wanted {
+            for kind in kinds {
+                for result in RESULTS {
+                    drop(self.0.probes.get_or_create(&probe_labels(subject, kind, Some(result))));
+                }
+                drop(self.0.probe_duration.get_or_create(&probe_labels(subject, kind, None)));
+            }
+            for health in HEALTHS {
+                drop(self.0.transitions.get_or_create(&transition_labels(subject, health)));
+            }
+        }
+        *attended = wanted;
+    }
+
+    /// What one probe found out.
+    pub fn probed(&self, subject: &Subject, kind: &'static str, observation: &Observation) {
+        let result = match observation {
+            Observation::Success { round_trip } => {
+                let durations = self.0.probe_duration.get_or_create(&probe_labels(subject, kind, None));
+                durations.observe(round_trip.as_secs_f64());
+                "success"
+            }
+            Observation::Failure(_) => "failure",
+            Observation::Inconclusive { .. } => "inconclusive",
+            Observation::Overdue => return,
+        };
+        self.0.probes.get_or_create(&probe_labels(subject, kind, Some(result))).inc();
+    }
+
+    /// The health of a subject has become another.
+    pub fn turned(&self, subject: &Subject, to: Health) {
+        self.0.transitions.get_or_create(&transition_labels(subject, to)).inc();
+    }
+
+    /// A node that had failed is in no answer any more.
+    pub fn repaired(&self, repair: Repair) {
+        self.0.failover.observe(repair.whole.as_secs_f64());
+        self.0.failover_publish.observe(repair.publishing.as_secs_f64());
+    }
+
+    /// A zone was published, and that took so long.
+    pub fn published(&self, took: Duration) {
+        self.0.last_publication.set(took.as_secs_f64());
+    }
+
+    /// The configuration was to be read again, and is in force or was refused.
+    pub fn reloaded(&self, ok: bool) {
+        let result = if ok { "ok" } else { "refused" };
+        self.0.reloads.get_or_create(&vec![("result", result.to_owned())]).inc();
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let Inner { probes, probe_duration, transitions, reloads, .. } = &*self.0;
+        registry.register(
+            "probes",
+            "Probes of a node by kind and result; failure speaks against the node, inconclusive against this server",
+            probes.clone(),
+        );
+        registry.register_with_unit(
+            "probe_duration",
+            "How long the probes took that succeeded",
+            Unit::Seconds,
+            probe_duration.clone(),
+        );
+        registry.register("transitions", "How often a node's health became this", transitions.clone());
+        registry.register(
+            "reloads",
+            "Reloads of the configuration, by command, SIGHUP or because the file changed",
+            reloads.clone(),
+        );
+        registry.register_with_unit(
+            "failover",
+            "From the first failed probe of a node until no answer has its address; the TTL that caches hold comes on top",
+            Unit::Seconds,
+            self.0.failover.clone(),
+        );
+        registry.register_with_unit(
+            "failover_publish",
+            "The part of dns_xdp_failover_seconds behind the verdict: deciding, and writing the kernel's table",
+            Unit::Seconds,
+            self.0.failover_publish.clone(),
+        );
+        registry.register_with_unit(
+            "last_publication_duration",
+            "How long publishing the answers took when they changed last",
+            Unit::Seconds,
+            self.0.last_publication.clone(),
+        );
+    }
+}
+
+fn probe_labels(subject: &Subject, kind: &str, result: Option<&str>) -> Labels {
+    let mut labels = subject_labels(subject);
+    labels.push(("kind", kind.to_owned()));
+    labels.extend(result.map(|result| ("result", result.to_owned())));
+    labels
+}
+
+fn transition_labels(subject: &Subject, to: Health) -> Labels {
+    let mut labels = subject_labels(subject);
+    labels.push(("health", to.text().to_owned()));
+    labels
+}
+
+/// A witness is no node, and stands under its address.
+fn subject_labels(subject: &Subject) -> Labels {
+    match subject {
+        Subject::Node(node) => vec![("node", node.clone())],
+        Subject::Member { service, node } => vec![("node", node.clone()), ("service", service.clone())],
+        Subject::Witness(address) => vec![("witness", address.to_string())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+    use crate::config::PROBE;
+
+    fn text(recorder: &Recorder) -> String {
+        let mut registry = Registry::with_prefix("dns_xdp");
+        recorder.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    fn targets(nodes: &[&str]) -> BTreeMap<ProbeId, Target> {
+        let target = |node: &&str| {
+            let probe = ProbeId { subject: Subject::Node((*node).to_owned()), index: 0 };
+            (probe, Target { address: [192, 0, 2, 1].into(), probe: PROBE })
+        };
+        nodes.iter().map(target).collect()
+    }
+
+    #[test]
+    fn whoever_is_probed_begins_at_zero_and_is_gone_when_removed() {
+        let recorder = Recorder::default();
+        recorder.attend(&targets(&["node1", "node2"]));
+        let both = text(&recorder);
+        assert!(
+            both.contains("dns_xdp_probes_total{node=\"node2\",kind=\"tcp\",result=\"failure\"} 0\n"),
+            "{both}"
+        );
+        assert!(both.contains("dns_xdp_transitions_total{node=\"node2\",health=\"down\"} 0\n"), "{both}");
+        recorder.attend(&targets(&["node1"]));
+        let one = text(&recorder);
+        assert!(!one.contains("node2") && one.contains("node1"), "{one}");
+    }
+
+    #[test]
+    fn a_probe_is_counted_by_its_result_and_only_a_success_has_a_duration() {
+        let (recorder, node) = (Recorder::default(), Subject::Node("node1".to_owned()));
+        recorder.attend(&targets(&["node1"]));
+        recorder.probed(&node, "tcp", &Observation::Success { round_trip: Duration::from_millis(3) });
+        recorder.probed(&node, "tcp", &Observation::Inconclusive { reason: "no descriptors".to_owned() });
+        recorder.probed(&node, "tcp", &Observation::Overdue);
+        let text = text(&recorder);
+        for line in [
+            "dns_xdp_probes_total{node=\"node1\",kind=\"tcp\",result=\"success\"} 1",
+            "dns_xdp_probes_total{node=\"node1\",kind=\"tcp\",result=\"inconclusive\"} 1",
+            "dns_xdp_probe_duration_seconds_count{node=\"node1\",kind=\"tcp\"} 1",
+            "dns_xdp_probe_duration_seconds_bucket{le=\"0.0025\",node=\"node1\",kind=\"tcp\"} 0",
+            "dns_xdp_probe_duration_seconds_bucket{le=\"0.005\",node=\"node1\",kind=\"tcp\"} 1",
+        ] {
+            assert!(text.lines().any(|has| has == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn heartbeat_and_lease_age_without_the_loop() {
+        let recorder = Recorder::since(Instant::now() - Duration::from_secs(100));
+        assert!(recorder.heartbeat_age() >= Duration::from_secs(100));
+        recorder.beat();
+        assert!(recorder.heartbeat_age() < Duration::from_secs(50));
+        assert_eq!(recorder.lease_left(), None);
+        recorder.leased(Some(Instant::now() + Duration::from_secs(30)));
+        assert!(recorder.lease_left().unwrap() <= Duration::from_secs(30));
+        recorder.leased(Some(Instant::now() - Duration::from_secs(1)));
+        assert_eq!(recorder.lease_left(), Some(Duration::ZERO));
+    }
+}
