@@ -192,7 +192,7 @@ fn a_browser_shows_the_page_refreshes_it_and_runs_nobodys_script() {
         for (name, more) in [
             ("light", &["--window-size=1280,1000"][..]),
             ("dark", &["--window-size=1280,1000", "--blink-settings=preferredColorScheme=0"]),
-            ("phone", &["--window-size=500,1400"]),
+            ("phone", &["--window-size=390,1400"]),
         ] {
             let picture = directory.join(format!("{name}.png"));
             let screenshot = format!("--screenshot={}", picture.display());
