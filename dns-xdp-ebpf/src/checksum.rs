@@ -45,7 +45,7 @@ impl Sum {
         Sum(self.0 + other.0)
     }
 
-    /// Takes away a sum that is in this one; it must be less than [`Sum::NOTHING`]. What is left is not zero, so that
+    /// Takes away a sum that is in this one; it must be less than `Sum::NOTHING`. What is left is not zero, so that
     /// it folds as the sum of the other words does.
     #[inline(always)]
     pub const fn take_away(self, other: Sum) -> Self {

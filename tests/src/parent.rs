@@ -58,7 +58,7 @@ fn serve(namespace: &Namespace, directory: &Path, delegation: &str) -> Result<Ns
     Nsd::start(namespace, directory, &ADDRESSES, &zones)
 }
 
-/// What the resolvers of this test bed know of the world: [`root`]'s server, as a hints file.
+/// What the resolvers of this test bed know of the world: the root's server, as a hints file.
 pub fn root_hints() -> String {
     format!(". 3600 NS root.\nroot. 3600 A {}\nroot. 3600 AAAA {}\n", ADDRESSES[0], ADDRESSES[1])
 }
