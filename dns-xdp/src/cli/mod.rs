@@ -2,7 +2,9 @@
 mod bench;
 mod check;
 mod columns;
+mod completion;
 mod delegation;
+mod doctor;
 mod events;
 mod node;
 mod query;
@@ -18,7 +20,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
@@ -69,6 +71,9 @@ enum Verb {
     /// Show what the parent zone has to hold, and verify that the world sees it
     #[command(subcommand, after_help = delegation::EXAMPLE)]
     Delegation(delegation::Delegation),
+    /// Look for what keeps this machine from answering, and tell what to do about it
+    #[command(after_help = doctor::EXAMPLE)]
+    Doctor(doctor::Doctor),
     /// Detach and unpin what outlives a stopped daemon
     #[command(after_help = unload::EXAMPLE)]
     Unload(ConfigFile),
@@ -88,6 +93,11 @@ struct Format {
     json: bool,
 }
 
+/// The whole command line, for man pages and completion.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
 /// Does what the arguments say. The error is for stderr, and [`exit_code`] for the shell.
 pub fn dispatch(args: Args) -> anyhow::Result<()> {
     let socket = args.socket;
@@ -95,6 +105,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
     match args.verb {
         Verb::Run(run) => run.run(socket),
         Verb::Bench(bench) => bench.run(socket),
+        Verb::Doctor(doctor) => doctor.run(socket),
         Verb::Check(file) => check::check(&file.load(socket)?),
         Verb::Delegation(delegation) => delegation.run(),
         Verb::Unload(file) => unload::unload(&file.remains(socket)?),
@@ -114,6 +125,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     }
     if error.is::<ConfigError>() {
         return 2;
+    }
+    if let Some(found) = error.downcast_ref::<doctor::Found>() {
+        return found.exit_code();
     }
     match error.downcast_ref::<CallError>() {
         Some(CallError::Refused(refusal)) => refusal.kind.exit_code(),
@@ -171,8 +185,6 @@ fn print_json(value: &Value) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
     use crate::control::{Refusal, RefusalKind};
 
@@ -187,7 +199,7 @@ mod tests {
         };
         let mut all = verbs(&command);
         all.extend(all.clone().iter().flat_map(verbs));
-        assert_eq!(all.len(), 11 + 10);
+        assert_eq!(all.len(), 12 + 10);
         for verb in all {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Example: dns-xdp "), "{}", verb.get_name());
@@ -219,6 +231,7 @@ mod tests {
             "delegation show --config f --format terraform-aws --ttl 5m --parent example.com",
             "delegation verify --config f --parent-ns 192.0.2.53 --resolver 2001:db8::53 --json",
             "unload",
+            "doctor --config f --json",
         ];
         for line in lines {
             let words = std::iter::once("dns-xdp").chain(line.split(' '));
