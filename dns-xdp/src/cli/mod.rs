@@ -188,22 +188,54 @@ mod tests {
     use super::*;
     use crate::control::{Refusal, RefusalKind};
 
+    /// Every verb below a command, with the words that lead to it.
+    fn verbs(command: &clap::Command, words: &str) -> Vec<(String, clap::Command)> {
+        let below = command.get_subcommands().filter(|verb| verb.get_name() != "help");
+        let with_its_own = |verb: &clap::Command| {
+            let words = format!("{words} {}", verb.get_name());
+            let mut all = verbs(verb, &words);
+            all.push((words, verb.clone()));
+            all
+        };
+        below.flat_map(with_its_own).collect()
+    }
+
     #[test]
-    fn the_command_line_is_well_formed_and_every_verb_has_an_example() {
-        let mut command = Args::command();
+    fn every_verb_has_an_example_of_itself_that_is_understood() {
+        let mut command = command();
         command.build();
         command.clone().debug_assert();
-        let verbs = |command: &clap::Command| {
-            let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
-            verbs.cloned().collect::<Vec<_>>()
-        };
-        let mut all = verbs(&command);
-        all.extend(all.clone().iter().flat_map(verbs));
-        assert_eq!(all.len(), 12 + 10);
-        for verb in all {
+        let all = verbs(&command, "dns-xdp");
+        assert!(all.len() > 15, "{}", all.len());
+        for (words, verb) in all {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.starts_with("Example: dns-xdp "), "{}", verb.get_name());
+            let line = help.strip_prefix("Example: ").unwrap_or_else(|| panic!("{words}: {help}"));
+            assert!(line.starts_with(&words), "{words}: {line}");
+            let line = line.lines().next().unwrap_or_default();
+            let line = line.split(" && ").next().unwrap_or_default();
+            // What is quoted has its blanks put aside.
+            let quoted: Vec<String> = line.split('\'').map(str::to_owned).collect();
+            let whole = |(index, part): (usize, &String)| {
+                if index % 2 == 1 { part.replace(' ', "_") } else { part.clone() }
+            };
+            let line: String = quoted.iter().enumerate().map(whole).collect();
+            Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn help_of_a_verb_and_the_nearest_verb_are_at_hand() {
+        let said = |line: &str| Args::try_parse_from(line.split(' ')).unwrap_err().to_string();
+        for line in [
+            "dns-xdp help node",
+            "dns-xdp help node drain",
+            "dns-xdp node help drain",
+            "dns-xdp node drain --help",
+        ] {
+            assert!(said(line).contains("Example: dns-xdp node drain"), "{line}: {}", said(line));
+        }
+        assert!(said("dns-xdp statsu").contains("'stat"), "{}", said("dns-xdp statsu"));
+        assert!(said("dns-xdp node drian node1").contains("'drain'"));
     }
 
     #[test]
