@@ -22,7 +22,7 @@ const EXPOSURE: f64 = 3.0;
 fn the_package_serves_with_the_shipped_file_filled_in_and_the_units_capabilities() {
     let run = Run::unique().expect("a run can be made");
     let installed = Installed::install(&run).expect("the package can be installed");
-    let unit = read(&installed.path("lib/systemd/system/dns-xdp.service"));
+    let unit = read(&installed.path("usr/lib/systemd/system/dns-xdp.service"));
     let daemon = installed.path("usr/bin/dns-xdp");
     stage(&Plan::quick(1), |cluster| {
         cluster.nodes[0].start_database()?;
@@ -115,7 +115,7 @@ fn manual_pages(installed: &Installed) -> Result<()> {
 }
 
 fn unit(run: &Run, installed: &Installed) -> Result<()> {
-    let text = read(&installed.path("lib/systemd/system/dns-xdp.service"));
+    let text = read(&installed.path("usr/lib/systemd/system/dns-xdp.service"));
     // Its program is not where the unit says: not on this machine.
     let program = installed.path("usr/bin/dns-xdp").display().to_string();
     let unit = run.directory().join("dns-xdp.service");
