@@ -70,13 +70,13 @@ fn the_package_serves_with_the_shipped_file_filled_in_and_the_units_capabilities
 /// The answer comes from the program.
 fn served(cluster: &Cluster) -> Result<()> {
     let node = &cluster.nodes[0];
-    wait::until("the installed daemon answers", Duration::from_secs(15), || {
+    wait::until("the installed daemon answers in the kernel", Duration::from_secs(15), || {
         let reply = cluster.dig(node.ipv4(), &[&format!("node1.{ZONE}"), "A"])?;
         ensure!(reply.data("A") == ["192.0.2.11"], "{}", reply.text);
+        let answered = node.stats()?.answered_by_xdp();
+        ensure!(answered > 0, "the responder answered, not the program");
         Ok(())
     })?;
-    let answered = node.stats()?.answered_by_xdp();
-    ensure!(answered > 0, "the responder answered, not the program");
     Ok(())
 }
 

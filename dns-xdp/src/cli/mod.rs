@@ -27,9 +27,15 @@ use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
 use crate::control::api::Done;
 use crate::control::{CallError, Client, Command};
 
+const EXAMPLE: &str = "\
+Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
+
+The configuration is /etc/dns-xdp/dns-xdp.toml. Exit code 0: the effect is visible to clients; 1: refused or failed; 2: wrong
+usage or configuration.";
+
 /// An eBPF/XDP accelerated DNS responder for clusters that are found through DNS.
 #[derive(Debug, Parser)]
-#[command(name = "dns-xdp", version, arg_required_else_help = true)]
+#[command(name = "dns-xdp", version, arg_required_else_help = true, after_help = EXAMPLE)]
 pub struct Args {
     /// Control socket of the daemon; for `run` and `unload` it overrides the configuration's
     /// [default: /run/dns-xdp/control.sock]
