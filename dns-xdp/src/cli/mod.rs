@@ -124,7 +124,8 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` has warnings only.
+/// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` and `doctor` have
+/// warnings only.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
         return unsound.exit_code();
