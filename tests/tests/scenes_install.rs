@@ -141,7 +141,7 @@ fn completion(installed: &Installed, socket: &Path) -> Result<()> {
     let complete = |words: &str, last: usize| {
         let lines = format!(
             "PATH={}:$PATH; source {}; COMP_WORDS=({words}); COMP_CWORD={last}; COMP_TYPE=9\n\
-             $(complete -p dns-xdp | sed 's/.*-F \\([^ ]*\\).*/\\1/') dns-xdp\n\
+             $(complete -p dns-xdp | sed 's/.*-F \\([^ ]*\\).*/\\1/') dns-xdp \"${{COMP_WORDS[COMP_CWORD]}}\"\n\
              printf '%s\\n' \"${{COMPREPLY[@]}}\"",
             path.display(),
             script.display()
