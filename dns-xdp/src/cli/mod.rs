@@ -219,7 +219,10 @@ mod tests {
             let line = help.strip_prefix("Example: ").unwrap_or_else(|| panic!("{words}: {help}"));
             assert!(line.starts_with(&words), "{words}: {line}");
             let line = line.lines().next().unwrap_or_default();
-            let line = line.split(" && ").next().unwrap_or_default();
+            // The rest is the shell's.
+            let line =
+                line.split(" && ").flat_map(|line| line.split(" >")).flat_map(|line| line.split(" | "));
+            let line = line.map(str::trim_end).next().unwrap_or_default();
             // What is quoted has its blanks put aside.
             let quoted: Vec<String> = line.split('\'').map(str::to_owned).collect();
             let whole = |(index, part): (usize, &String)| {
