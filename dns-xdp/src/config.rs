@@ -9,6 +9,8 @@ mod remains;
 mod replace;
 mod resolve;
 mod section;
+#[cfg(test)]
+mod shipped;
 mod spec;
 #[cfg(test)]
 mod tests;

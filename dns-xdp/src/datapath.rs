@@ -1,5 +1,6 @@
 //! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
 mod attachment;
+mod inspection;
 mod interface;
 pub mod layout;
 mod maps;
@@ -22,6 +23,7 @@ use aya::maps::MapError;
 use dns_xdp_ebpf::table;
 
 pub use attachment::{Attachment, attachments};
+pub use inspection::{Inspection, ProgramThere, inspect};
 pub use maps::Prepared;
 pub use pins::PinnedMaps;
 pub use stopwatch::{Least, Stopwatch, Timed};

@@ -18,6 +18,7 @@ pub mod control;
 pub mod controller;
 pub mod datapath;
 pub mod delegation;
+pub mod doctor;
 pub mod event;
 pub mod failover;
 pub mod health;

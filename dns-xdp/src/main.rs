@@ -2,9 +2,12 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap_complete::CompleteEnv;
 use dns_xdp::cli;
 
 fn main() -> ExitCode {
+    // Ends here when a shell asks what could come next.
+    CompleteEnv::with_factory(cli::command).complete();
     match cli::dispatch(cli::Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

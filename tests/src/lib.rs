@@ -36,6 +36,7 @@ pub mod netns;
 pub mod network;
 pub mod node;
 pub mod nsd;
+pub mod package;
 pub mod parent;
 pub mod phase;
 pub mod plan;

@@ -2,6 +2,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod dist;
 mod fuzz;
 mod lab;
 mod setup;
@@ -47,6 +48,12 @@ enum Verb {
         #[command(subcommand)]
         verb: lab::Verb,
     },
+    /// Pack a release: a tarball and a Debian package, in target/dist
+    Dist {
+        /// how it is built; `dev` for a look at the package
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
     /// Check the house rules that no compiler checks
     Tidy,
 }
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Bench { what, arguments } => bench::run(what, &arguments),
         Verb::Fuzz { seconds } => fuzz::run_for(seconds),
         Verb::Lab { verb } => lab::run(&verb),
+        Verb::Dist { profile } => dist::run_in(&profile),
         Verb::Tidy => tidy::run(),
     };
     match result {

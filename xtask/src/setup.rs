@@ -11,6 +11,7 @@ const TOOLCHAIN: &str = "1.95.0";
 /// Takes the LLVM of [`TOOLCHAIN`]'s rustc.
 const BPF_LINKER: &str = "0.10.3";
 const CARGO_FUZZ: &str = "0.13.2";
+const CARGO_DEB: &str = "3.8.0";
 
 const BPFFS: &str = "/sys/fs/bpf";
 /// Debian's way to forbid that a package starts its service: a program that exits with 101.
@@ -24,7 +25,7 @@ struct Tool {
     service: Option<&'static str>,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 11] = [
     Tool { program: "ip", package: "iproute2", service: None },
     Tool { program: "nsenter", package: "util-linux", service: None },
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
@@ -41,10 +42,15 @@ const TOOLS: [Tool; 9] = [
     // The judge of the alerts that are shipped.
     Tool { program: "promtool", package: "prometheus", service: Some("prometheus.service") },
     Tool { program: "chromium", package: "chromium", service: None },
+    // Reads the unit and rates it; no service manager has to run.
+    Tool { program: "systemd-analyze", package: "systemd", service: None },
+    Tool { program: "man", package: "man-db", service: None },
 ];
 
 /// libFuzzer is compiled from its source.
 const COMPILER: [Tool; 1] = [Tool { program: "c++", package: "g++", service: None }];
+
+const PACKAGING: [Tool; 1] = [Tool { program: "dpkg-deb", package: "dpkg", service: None }];
 
 /// The name servers that ours is compared with, besides NSD.
 const RIVALS: [Tool; 2] = [
@@ -94,6 +100,21 @@ pub(crate) fn fuzzing() -> Result<()> {
     Ok(())
 }
 
+/// What packing takes on top: cargo-deb, and Debian's own tool that it is checked with.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub(crate) fn packaging() -> Result<()> {
+    toolchain()?;
+    install(&PACKAGING)?;
+    let version = output("cargo", &["deb", "--version"]).unwrap_or_default();
+    if version.trim() != format!("cargo-deb {CARGO_DEB}") {
+        println!("setup: installing cargo-deb {CARGO_DEB}, which takes two minutes");
+        cargo(&["install", "cargo-deb", "--version", CARGO_DEB, "--locked", "--quiet"])?;
+    }
+    Ok(())
+}
+
 /// What loading programs takes on top: root and the BPF filesystem.
 ///
 /// # Errors
@@ -119,6 +140,7 @@ pub(crate) fn kernel() -> Result<()> {
 /// When one is missing and there is no apt-get to install it; the error says what to install.
 pub(crate) fn network() -> Result<()> {
     kernel()?;
+    packaging()?;
     install(&TOOLS)
 }
 

@@ -2,7 +2,9 @@
 mod bench;
 mod check;
 mod columns;
+mod completion;
 mod delegation;
+mod doctor;
 mod events;
 mod node;
 mod query;
@@ -18,16 +20,22 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
 use crate::control::api::Done;
 use crate::control::{CallError, Client, Command};
 
+const EXAMPLE: &str = "\
+Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
+
+The configuration is /etc/dns-xdp/dns-xdp.toml. Exit code 0: the effect is visible to clients; 1: refused or failed; 2: wrong
+usage or configuration.";
+
 /// An eBPF/XDP accelerated DNS responder for clusters that are found through DNS.
 #[derive(Debug, Parser)]
-#[command(name = "dns-xdp", version, arg_required_else_help = true)]
+#[command(name = "dns-xdp", version, arg_required_else_help = true, after_help = EXAMPLE)]
 pub struct Args {
     /// Control socket of the daemon; for `run` and `unload` it overrides the configuration's
     /// [default: /run/dns-xdp/control.sock]
@@ -69,6 +77,9 @@ enum Verb {
     /// Show what the parent zone has to hold, and verify that the world sees it
     #[command(subcommand, after_help = delegation::EXAMPLE)]
     Delegation(delegation::Delegation),
+    /// Look for what keeps this machine from answering, and tell what to do about it
+    #[command(after_help = doctor::EXAMPLE)]
+    Doctor(doctor::Doctor),
     /// Detach and unpin what outlives a stopped daemon
     #[command(after_help = unload::EXAMPLE)]
     Unload(ConfigFile),
@@ -88,6 +99,11 @@ struct Format {
     json: bool,
 }
 
+/// The whole command line, for man pages and completion.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
 /// Does what the arguments say. The error is for stderr, and [`exit_code`] for the shell.
 pub fn dispatch(args: Args) -> anyhow::Result<()> {
     let socket = args.socket;
@@ -95,6 +111,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
     match args.verb {
         Verb::Run(run) => run.run(socket),
         Verb::Bench(bench) => bench.run(socket),
+        Verb::Doctor(doctor) => doctor.run(socket),
         Verb::Check(file) => check::check(&file.load(socket)?),
         Verb::Delegation(delegation) => delegation.run(),
         Verb::Unload(file) => unload::unload(&file.remains(socket)?),
@@ -107,13 +124,17 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` has warnings only.
+/// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` and `doctor` have
+/// warnings only.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
         return unsound.exit_code();
     }
     if error.is::<ConfigError>() {
         return 2;
+    }
+    if let Some(found) = error.downcast_ref::<doctor::Found>() {
+        return found.exit_code();
     }
     match error.downcast_ref::<CallError>() {
         Some(CallError::Refused(refusal)) => refusal.kind.exit_code(),
@@ -171,27 +192,60 @@ fn print_json(value: &Value) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
     use crate::control::{Refusal, RefusalKind};
 
+    /// Every verb below a command, with the words that lead to it.
+    fn verbs(command: &clap::Command, words: &str) -> Vec<(String, clap::Command)> {
+        let below = command.get_subcommands().filter(|verb| verb.get_name() != "help");
+        let with_its_own = |verb: &clap::Command| {
+            let words = format!("{words} {}", verb.get_name());
+            let mut all = verbs(verb, &words);
+            all.push((words, verb.clone()));
+            all
+        };
+        below.flat_map(with_its_own).collect()
+    }
+
     #[test]
-    fn the_command_line_is_well_formed_and_every_verb_has_an_example() {
-        let mut command = Args::command();
+    fn every_verb_has_an_example_of_itself_that_is_understood() {
+        let mut command = command();
         command.build();
         command.clone().debug_assert();
-        let verbs = |command: &clap::Command| {
-            let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
-            verbs.cloned().collect::<Vec<_>>()
-        };
-        let mut all = verbs(&command);
-        all.extend(all.clone().iter().flat_map(verbs));
-        assert_eq!(all.len(), 11 + 10);
-        for verb in all {
+        let all = verbs(&command, "dns-xdp");
+        assert!(all.len() > 15, "{}", all.len());
+        for (words, verb) in all {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.starts_with("Example: dns-xdp "), "{}", verb.get_name());
+            let line = help.strip_prefix("Example: ").unwrap_or_else(|| panic!("{words}: {help}"));
+            assert!(line.starts_with(&words), "{words}: {line}");
+            let line = line.lines().next().unwrap_or_default();
+            // The rest is the shell's.
+            let line =
+                line.split(" && ").flat_map(|line| line.split(" >")).flat_map(|line| line.split(" | "));
+            let line = line.map(str::trim_end).next().unwrap_or_default();
+            // What is quoted has its blanks put aside.
+            let quoted: Vec<String> = line.split('\'').map(str::to_owned).collect();
+            let whole = |(index, part): (usize, &String)| {
+                if index % 2 == 1 { part.replace(' ', "_") } else { part.clone() }
+            };
+            let line: String = quoted.iter().enumerate().map(whole).collect();
+            Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn help_of_a_verb_and_the_nearest_verb_are_at_hand() {
+        let said = |line: &str| Args::try_parse_from(line.split(' ')).unwrap_err().to_string();
+        for line in [
+            "dns-xdp help node",
+            "dns-xdp help node drain",
+            "dns-xdp node help drain",
+            "dns-xdp node drain --help",
+        ] {
+            assert!(said(line).contains("Example: dns-xdp node drain"), "{line}: {}", said(line));
+        }
+        assert!(said("dns-xdp statsu").contains("'stat"), "{}", said("dns-xdp statsu"));
+        assert!(said("dns-xdp node drian node1").contains("'drain'"));
     }
 
     #[test]
@@ -219,6 +273,7 @@ mod tests {
             "delegation show --config f --format terraform-aws --ttl 5m --parent example.com",
             "delegation verify --config f --parent-ns 192.0.2.53 --resolver 2001:db8::53 --json",
             "unload",
+            "doctor --config f --json",
         ];
         for line in lines {
             let words = std::iter::once("dns-xdp").chain(line.split(' '));

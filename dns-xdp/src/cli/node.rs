@@ -7,7 +7,7 @@ use nix::unistd::{Uid, User};
 
 use super::columns::columns;
 use super::wait::Awaited;
-use super::{Format, change, print, print_json};
+use super::{Format, change, completion, print, print_json};
 use crate::cluster::Admin;
 use crate::control::api::NodeEntry;
 use crate::control::{Client, Command};
@@ -73,7 +73,7 @@ pub(super) enum Node {
 #[derive(Debug, clap::Args)]
 pub(super) struct Name {
     /// The node's name, relative to the zone
-    #[arg(value_parser = node_name)]
+    #[arg(value_parser = node_name, add = completion::nodes())]
     name: String,
 }
 

@@ -1,7 +1,7 @@
 //! `query`: what would be answered, by which path, and why.
 use hickory_proto::rr::RecordType;
 
-use super::{Format, print, print_json};
+use super::{Format, completion, print, print_json};
 use crate::control::api::QueryAnswer;
 use crate::control::{Client, Command};
 
@@ -10,6 +10,7 @@ pub(super) const EXAMPLE: &str = "Example: dns-xdp query node1 AAAA";
 #[derive(Debug, clap::Args)]
 pub(super) struct Query {
     /// Relative to the zone, or in full
+    #[arg(add = completion::nodes())]
     name: String,
     /// The type asked for
     #[arg(value_name = "TYPE", default_value = "A", value_parser = qtype)]

@@ -66,7 +66,7 @@ impl Interface {
     }
 }
 
-fn on_interface(xdp: &[LinkXdp]) -> Option<OnInterface> {
+pub(super) fn on_interface(xdp: &[LinkXdp]) -> Option<OnInterface> {
     let native = xdp.iter().any(|xdp| matches!(xdp, LinkXdp::Attached(XdpAttached::Driver)));
     xdp.iter().find_map(|xdp| match xdp {
         LinkXdp::ProgId(id) => Some(OnInterface { id: *id, native }),
@@ -76,7 +76,7 @@ fn on_interface(xdp: &[LinkXdp]) -> Option<OnInterface> {
 
 /// The device is looked up by its bus, for /sys/class/net has the interfaces of another network namespace where only
 /// that was entered.
-fn driver(attributes: &[LinkAttribute]) -> Option<String> {
+pub(super) fn driver(attributes: &[LinkAttribute]) -> Option<String> {
     let bus = attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::ParentDevBusName(bus) => Some(bus),
         _ => None,
@@ -102,7 +102,7 @@ fn driver(attributes: &[LinkAttribute]) -> Option<String> {
 }
 
 /// RTM_GETLINK for one interface.
-fn ask(name: &str) -> io::Result<LinkMessage> {
+pub(super) fn ask(name: &str) -> io::Result<LinkMessage> {
     let mut link = LinkMessage::default();
     link.attributes.push(LinkAttribute::IfName(name.to_owned()));
     let mut header = NetlinkHeader::default();
@@ -125,7 +125,7 @@ fn ask(name: &str) -> io::Result<LinkMessage> {
     }
 }
 
-fn present() -> Vec<String> {
+pub(super) fn present() -> Vec<String> {
     let mut names: Vec<String> =
         getifaddrs().map(|all| all.map(|one| one.interface_name).collect()).unwrap_or_default();
     names.sort();

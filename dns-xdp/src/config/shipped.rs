@@ -1,0 +1,76 @@
+//! The shipped file against the code: every line that is commented out shows the default, and no key is missing.
+use std::path::Path;
+
+use super::Config;
+
+const SHIPPED: &str = include_str!("../../dist/dns-xdp.toml");
+const PATH: &str = "/etc/dns-xdp/dns-xdp.toml";
+
+/// With what an operator has to fill in.
+fn filled() -> String {
+    let fill = [
+        ("name = \"\"", "name = \"mycluster.example.com\""),
+        ("interfaces = []", "interfaces = [\"eth0\"]"),
+        ("name = \"\"", "name = \"node1\""),
+        ("ipv4 = \"\"", "ipv4 = \"192.0.2.11\""),
+    ];
+    fill.iter().fold(SHIPPED.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    })
+}
+
+fn config(text: &str) -> Config {
+    Config::parse(text, Path::new(PATH)).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// The lines that show a default: a # and a key.
+fn is_default(line: &str) -> bool {
+    line.strip_prefix('#').is_some_and(|line| line.starts_with(|letter: char| letter.is_ascii_lowercase()))
+}
+
+#[test]
+fn every_line_that_is_commented_out_is_the_default() {
+    let text = filled();
+    let default = config(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let mut seen = 0;
+    for (index, line) in lines.iter().enumerate().filter(|(_, line)| is_default(line)) {
+        let mut lines = lines.clone();
+        lines[index] = &line[1..];
+        assert_eq!(config(&lines.join("\n")), default, "{line}");
+        seen += 1;
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+#[test]
+fn all_of_them_together_are_the_default_too() {
+    let text = filled();
+    let uncommented: Vec<&str> =
+        text.lines().map(|line| if is_default(line) { &line[1..] } else { line }).collect();
+    assert_eq!(config(&uncommented.join("\n")), config(&text));
+}
+
+#[test]
+fn no_key_of_these_sections_is_missing() {
+    for section in ["zone", "listen", "xdp", "failover", "control", "events", "metrics"] {
+        let head = format!("[{section}]\n");
+        let with_unknown = filled().replacen(&head, &format!("{head}no-such-key-at-all = 1\n"), 1);
+        let error = Config::parse(&with_unknown, Path::new(PATH)).unwrap_err().to_string();
+        let (_, keys) = error.split_once("known here: ").unwrap_or_else(|| panic!("{error}"));
+        let shown = |key: &str| {
+            SHIPPED.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key} = ")))
+        };
+        let missing: Vec<&str> = keys.split(", ").filter(|key| !shown(key)).collect();
+        assert!(missing.is_empty(), "[{section}] {missing:?}");
+    }
+}
+
+#[test]
+fn as_it_is_shipped_it_is_refused_with_the_lines_to_fill_in() {
+    let error = Config::parse(SHIPPED, Path::new(PATH)).unwrap_err().to_string();
+    for key in ["`name`", "`interfaces`", "`ipv4`"] {
+        assert!(error.contains(key), "{key}: {error}");
+    }
+}

@@ -1,0 +1,76 @@
+//! The machine: kernel, processors, clock, packet filters.
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::facts::Host;
+use crate::child::{self, Leftovers};
+use crate::controller::privileges;
+
+/// For a program that lists rules.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn host() -> Host {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let cpus =
+        std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+    Host {
+        kernel: release.trim().to_owned(),
+        btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        bpffs: has_bpffs(&mounts),
+        lacking: privileges::lacking(),
+        cpus,
+        clock_synchronised: clock_synchronised(),
+        filters: filters().await,
+    }
+}
+
+fn has_bpffs(mounts: &str) -> bool {
+    let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    mounts.into_iter().any(|words| words.get(1..3) == Some(&["/sys/fs/bpf", "bpf"]))
+}
+
+/// adjtimex(2)
+fn clock_synchronised() -> Option<bool> {
+    #[expect(unsafe_code, reason = "adjtimex(2) has no safe wrapper")]
+    // SAFETY: every field of a timex is a number, for which zeroes are a value; no modes are set, so the kernel only
+    // writes into the timex, which outlives the call.
+    let state = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        libc::adjtimex(&raw mut timex)
+    };
+    match state {
+        -1 => None,
+        state => Some(state != libc::TIME_ERROR),
+    }
+}
+
+/// Those with rules: each says it in its own way.
+async fn filters() -> Vec<&'static str> {
+    let mut filters = Vec::new();
+    let mut nft = Command::new("nft");
+    nft.args(["list", "ruleset"]);
+    let listed = child::run(nft, b"", PATIENCE, Leftovers::Kill).await;
+    if listed.is_ok_and(|ended| ended.success() && !ended.last_line.is_empty()) {
+        filters.push("nftables");
+    }
+    let tables = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+    if tables.iter().any(|tables| fs::read_to_string(tables).is_ok_and(|names| !names.trim().is_empty())) {
+        filters.push("iptables");
+    }
+    filters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bpf_filesystem_counts_where_it_belongs() {
+        assert!(has_bpffs("sysfs /sys sysfs rw 0 0\nbpf /sys/fs/bpf bpf rw 0 0\n"));
+        assert!(!has_bpffs("sysfs /sys sysfs rw 0 0\nbpf /mnt bpf rw 0 0\ntmpfs /sys/fs/bpf tmpfs rw 0 0\n"));
+    }
+}

@@ -1,0 +1,127 @@
+//! `cargo xtask dist`: what an operator installs, as a tarball and as a Debian package.
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cargo::{cargo, command, root, run};
+use crate::setup;
+
+/// What the completion of each shell is called where it is installed.
+const COMPLETIONS: [(&str, &str); 3] =
+    [("bash", "dns-xdp.bash"), ("zsh", "_dns-xdp"), ("fish", "dns-xdp.fish")];
+/// Of the repository, into the tarball.
+const FILES: [&str; 8] = [
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "dns-xdp/dist/dns-xdp.toml",
+    "dns-xdp/dist/dns-xdp.service",
+    "dns-xdp/dist/grafana-dashboard.json",
+    "dns-xdp/dist/prometheus-alerts.yml",
+];
+
+/// Builds in `profile` and packs.
+///
+/// # Errors
+/// When something cannot be built.
+pub(crate) fn run_in(profile: &str) -> Result<()> {
+    setup::packaging()?;
+    cargo(&["build", "--quiet", "--profile", profile, "--workspace", "--bin", "dns-xdp", "--bin", "manual"])?;
+    let target = target()?;
+    let built = target.join(if profile == "dev" { "debug" } else { profile });
+    let dist = root().join("target/dist");
+    let stage = dist.join("stage");
+    if stage.exists() {
+        fs::remove_dir_all(&stage).with_context(|| format!("cannot remove {}", stage.display()))?;
+    }
+    stage_files(&built, &stage)?;
+    let tarball = tarball(&dist, &stage, &built)?;
+    let package = package(&dist, profile)?;
+    for file in [tarball, package] {
+        println!("{}", file.strip_prefix(root()).unwrap_or(&file).display());
+    }
+    Ok(())
+}
+
+/// Manual pages and completions, as the built program tells them itself.
+fn stage_files(built: &Path, stage: &Path) -> Result<()> {
+    let completions = stage.join("completions");
+    fs::create_dir_all(&completions).with_context(|| format!("cannot make {}", completions.display()))?;
+    run(command(text(&built.join("manual"))?).arg(stage.join("man")))?;
+    for (shell, file) in COMPLETIONS {
+        let path = completions.join(file);
+        let output = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut program = command(text(&built.join("dns-xdp"))?);
+        // The script calls it by the name that it was called by.
+        program.arg0("dns-xdp").env("COMPLETE", shell).stdout(Stdio::from(output));
+        run(&mut program)?;
+    }
+    Ok(())
+}
+
+/// One directory to unpack: the program and what belongs to it.
+fn tarball(dist: &Path, stage: &Path, built: &Path) -> Result<PathBuf> {
+    let name = format!("dns-xdp-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let directory = stage.join(&name);
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let files = FILES.iter().map(|file| root().join(file)).chain([built.join("dns-xdp")]);
+    for file in files {
+        let to = directory.join(file.file_name().unwrap_or_default());
+        fs::copy(&file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
+    }
+    for part in ["man", "completions"] {
+        run(command("cp").arg("-r").arg(stage.join(part)).arg(directory.join(part)))?;
+    }
+    let tarball = dist.join(format!("{name}.tar.gz"));
+    // Neither the builder's name nor the order of a directory is in it.
+    let mut tar = command("tar");
+    tar.args([
+        "--create",
+        "--gzip",
+        "--sort=name",
+        "--owner=root:0",
+        "--group=root:0",
+        "--numeric-owner",
+        "--file",
+    ]);
+    run(tar.arg(&tarball).arg("--directory").arg(stage).arg(&name))?;
+    Ok(tarball)
+}
+
+/// What dns-xdp/Cargo.toml says a package is.
+fn package(dist: &Path, profile: &str) -> Result<PathBuf> {
+    let package = dist.join("dns-xdp.deb");
+    let mut deb = command("cargo");
+    deb.args(["deb", "--quiet", "--package", "dns-xdp", "--no-build", "--profile", profile, "--output"]);
+    deb.arg(&package);
+    if profile == "dev" {
+        // Only looked at: the time is not worth the octets.
+        deb.arg("--fast");
+    }
+    // It says its file's name too, which is not the last.
+    run(deb.stdout(Stdio::null()))?;
+    let fields = ["Package", "Version", "Architecture"];
+    let mut named = Vec::new();
+    for field in fields {
+        let output = command("dpkg-deb").arg("--field").arg(&package).arg(field).output();
+        let output = output.context("cannot start dpkg-deb")?;
+        ensure!(output.status.success(), "{} is no package", package.display());
+        named.push(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let named = dist.join(format!("{}.deb", named.join("_")));
+    fs::rename(&package, &named).with_context(|| format!("cannot rename {}", package.display()))?;
+    Ok(named)
+}
+
+fn target() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("cannot tell where xtask is")?;
+    Ok(this.ancestors().nth(2).context("xtask is not in a target directory")?.to_owned())
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("the directory's name is not UTF-8")
+}
