@@ -13,13 +13,15 @@
 //! ```
 //!
 //! [`respond::respond`] runs in three places: in the kernel (`main.rs`), in tests over a buffer, in the fuzzer.
-//! [`host::Host`] is all that it knows of its surroundings, [`table`] all that it shares with userspace.
+//! [`host::Host`] is all that it knows of its surroundings, [`table`] all that it shares with userspace; the hook
+//! shares a [`sample`] besides.
 //!
 //! # Invariants
 //! - Reading never writes: a passed frame is byte-identical. Everything is written after the frame was resized.
 //! - The answer equals the responder's answer to the same query, or the query was passed.
 //! - Every query is answered once, here or above; none is met with silence (RFC 8906). Only responses are dropped.
-//! - Every loop has a named bound. A packet creates no state.
+//! - Every loop has a named bound. A packet creates no state, but for a [`sample`] in a ring of fixed size while somebody
+//!   looks at the names that are asked.
 //! - The counters sum to the UDP packets to the served port, and those whose port cannot be seen for fragmentation
 //!   or options.
 //! - A query sees the zone before or after a change, never a mixture: the head is replaced by one pointer, and the
@@ -45,4 +47,5 @@ pub mod outcome;
 pub mod question;
 pub mod reply;
 pub mod respond;
+pub mod sample;
 pub mod table;

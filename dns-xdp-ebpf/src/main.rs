@@ -9,10 +9,14 @@ fn main() {}
 mod hook {
     #![expect(unsafe_code, reason = "maps, context and helpers belong to the kernel")]
 
+    use core::cell::UnsafeCell;
+
     use aya_ebpf::Global;
-    use aya_ebpf::bindings::{BPF_F_MMAPABLE, xdp_action, xdp_md};
-    use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray};
-    use aya_ebpf::helpers::{bpf_jiffies64, bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+    use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP, xdp_action, xdp_md};
+    use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray, RingBuf};
+    use aya_ebpf::helpers::{
+        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    };
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use aya_log_ebpf::debug;
@@ -20,6 +24,7 @@ mod hook {
     use dns_xdp_ebpf::host::Host;
     use dns_xdp_ebpf::outcome::{Action, Outcome};
     use dns_xdp_ebpf::respond::respond;
+    use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::{
         Entry, FOR_EVER, Head, LOCALS_CAPACITY, Local, More, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH,
     };
@@ -38,6 +43,10 @@ mod hook {
     static LOCALS: Array<Local, { LOCALS_CAPACITY as usize }> = Array::new();
     #[btf_map]
     static COUNTERS: PerCpuArray<u64, { Outcome::ALL.len() }> = PerCpuArray::new();
+    #[btf_map]
+    static SAMPLES: RingBuf<Sample, RING_LENGTH> = RingBuf::new();
+    #[unsafe(link_section = ".data.sampling")]
+    static SAMPLING: Shared<Sampling> = Shared(UnsafeCell::new(Sampling::OFF));
     #[unsafe(no_mangle)]
     static PORT: Global<u16> = Global::new(53_u16.to_be());
     #[unsafe(no_mangle)]
@@ -55,11 +64,73 @@ mod hook {
                 unsafe { *counter += 1 };
             }
             debug!(&ctx, "outcome {}", outcome as u32);
+            let until = SAMPLING.until();
+            if until != 0 {
+                sample(ctx.ctx, until);
+            }
         }
         match outcome.action() {
             Action::Transmit => xdp_action::XDP_TX,
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
+        }
+    }
+
+    /// Copies some frames for whoever looks at the names, until nobody has asked for it of late.
+    #[cold]
+    #[inline(never)]
+    fn sample(ctx: *mut xdp_md, until: u64) {
+        // SAFETY: the helpers have no preconditions.
+        let (now, random) = unsafe { (bpf_ktime_get_ns(), bpf_get_prandom_u32()) };
+        if now > until {
+            SAMPLING.end();
+            return;
+        }
+        if u64::from(random) & SAMPLING.mask() != 0 {
+            return;
+        }
+        let Some(mut entry) = SAMPLES.reserve(0) else { return };
+        let sample = entry.as_mut_ptr();
+        // SAFETY: the context is valid while the program runs; each word is read below the packet's end and written
+        // into the sample that was reserved.
+        unsafe {
+            let start = (&raw const (*ctx).data).read_volatile() as usize;
+            let end = (&raw const (*ctx).data_end).read_volatile() as usize;
+            let mut words = 0;
+            while words < WORDS && start + 4 * words + 4 <= end {
+                let word = ((start + 4 * words) as *const u32).read_volatile();
+                (&raw mut (*sample).frame[words]).write_volatile(word);
+                words += 1;
+            }
+            (&raw mut (*sample).words).write(words as u32);
+        }
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    }
+
+    /// A value that userspace writes while programs run.
+    #[repr(transparent)]
+    struct Shared<T>(UnsafeCell<T>);
+
+    // SAFETY: it is read and written only by single accesses of eight aligned octets.
+    unsafe impl Sync for Shared<Sampling> {}
+
+    impl Shared<Sampling> {
+        #[inline(always)]
+        fn until(&self) -> u64 {
+            // SAFETY: see the implementation of Sync.
+            unsafe { (&raw const (*self.0.get()).until).read_volatile() }
+        }
+
+        #[inline(always)]
+        fn mask(&self) -> u64 {
+            // SAFETY: see the implementation of Sync.
+            unsafe { (&raw const (*self.0.get()).mask).read_volatile() }
+        }
+
+        #[inline(always)]
+        fn end(&self) {
+            // SAFETY: see the implementation of Sync.
+            unsafe { (&raw mut (*self.0.get()).until).write_volatile(0) };
         }
     }
 

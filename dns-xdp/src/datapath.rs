@@ -6,6 +6,7 @@ pub mod layout;
 mod maps;
 mod pins;
 mod program;
+mod samples;
 mod stopwatch;
 mod unattached;
 
@@ -26,6 +27,7 @@ pub use attachment::{Attachment, attachments};
 pub use inspection::{Inspection, ProgramThere, inspect};
 pub use maps::Prepared;
 pub use pins::PinnedMaps;
+pub use samples::SAMPLING_LIFE;
 pub use stopwatch::{Least, Stopwatch, Timed};
 pub use unattached::{Size, Unattached};
 
@@ -33,6 +35,7 @@ use interface::Interface;
 pub use interface::addresses as interface_addresses;
 use maps::{Maps, Renewal};
 use pins::Pins;
+use samples::Samples;
 
 use crate::config::{Config, Mode};
 use crate::zone::Zone;
@@ -126,6 +129,7 @@ pub struct Datapath {
 struct Kernel {
     object: Ebpf,
     maps: Maps,
+    samples: Samples,
     pins: Pins,
     directory: std::path::PathBuf,
     modes: Vec<(Interface, Mode)>,
@@ -211,6 +215,16 @@ impl Datapath {
         self.kernel.as_ref().map_or_else(|| Ok(BTreeMap::new()), |kernel| kernel.maps.counters())
     }
 
+    /// The names in the samples that the program has taken since the last call; none without an attached program.
+    pub fn asked_names(&mut self) -> Vec<String> {
+        self.kernel.as_mut().map(|kernel| kernel.samples.names()).unwrap_or_default()
+    }
+
+    /// Has the program sample one of so many queries, a power of two, for [`SAMPLING_LIFE`] from now.
+    pub fn sample(&mut self, one_of: u64) -> Result<(), Error> {
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.samples.go_on(one_of))
+    }
+
     /// Lets go of the program without detaching it: it and its maps stay pinned.
     pub fn leave(self) {}
 
@@ -266,10 +280,11 @@ impl Kernel {
             let options = program::Options { pinned: &pinned, half, locals: &locals, port, log };
             let mut object = program::load(&options)?;
             let maps = Maps::take(&mut object, half)?;
+            let samples = Samples::take(&mut object)?;
             let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged)?;
-            Ok((object, maps, adopted && lease.lived()))
+            Ok((object, (maps, samples), adopted && lease.lived()))
         };
-        let mut result: Result<(Ebpf, Maps, bool), Error> = loaded(pins.adopt_maps()?);
+        let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(pins.adopt_maps()?);
         if let Err(error) = &result
             && pins.linked().is_empty()
         {
@@ -277,13 +292,13 @@ impl Kernel {
             pins.remove_maps();
             result = loaded(pins.adopt_maps()?);
         }
-        let (mut object, maps, lived) = result?;
+        let (mut object, (maps, samples), lived) = result?;
         if config.xdp.log {
             follow_log(&mut object)?;
         }
         let answers = lived && !pins.linked().is_empty();
         let (pins, directory) = (pins.clone(), config.xdp.pin.clone());
-        Ok(Kernel { object, maps, pins, directory, modes, answers, attached: false })
+        Ok(Kernel { object, maps, samples, pins, directory, modes, answers, attached: false })
     }
 
     fn attach(&mut self) -> Result<Vec<(String, Attached)>, Error> {

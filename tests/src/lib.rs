@@ -15,7 +15,8 @@
 //! The laws compare the [`meaning`] of two answers to one of the generated [`queries`]; on the wire they are asked
 //! through [`exchange`], and [`nsd`] serves what [`mod@zone_file`] writes.
 //!
-//! What a node serves besides, a scene sets up with [`web`]; what its metrics listener says, it gets with [`mod@fetch`].
+//! What a node serves besides, a scene sets up with [`web`]; what its metrics listener says, it gets with [`mod@fetch`];
+//! what an operator sees, it reads off a [`terminal`].
 //!
 //! The benches put [`load`] on one server of [`rivals`] after the other.
 pub mod ask;
@@ -45,6 +46,7 @@ pub mod queries;
 pub mod rivals;
 pub mod run;
 pub mod table;
+pub mod terminal;
 pub mod unbound;
 pub mod views;
 pub mod wait;

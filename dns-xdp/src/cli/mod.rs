@@ -8,12 +8,16 @@ mod doctor;
 mod events;
 mod node;
 mod query;
+mod refresh;
 mod reload;
 mod run;
 mod stats;
 mod status;
+mod terminal;
+mod top;
 mod unload;
 mod wait;
+mod words;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -58,7 +62,10 @@ enum Verb {
     Reload,
     /// Show the interfaces, the quorum, every node and the repair-time promise
     #[command(after_help = status::EXAMPLE)]
-    Status(Format),
+    Status(status::Status),
+    /// Show what is answered at this moment: rates, nodes, events, and the most asked names
+    #[command(after_help = top::EXAMPLE)]
+    Top(top::Top),
     /// List and change the nodes, and what is wanted of them
     #[command(subcommand, after_help = node::EXAMPLE)]
     Node(node::Node),
@@ -116,7 +123,8 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Delegation(delegation) => delegation.run(),
         Verb::Unload(file) => unload::unload(&file.remains(socket)?),
         Verb::Reload => briefly(reload::reload(&client())),
-        Verb::Status(format) => briefly(status::status(&client(), &format)),
+        Verb::Status(status) => briefly(status.run(&client())),
+        Verb::Top(top) => briefly(top.run(&client())),
         Verb::Node(node) => briefly(node.run(&client())),
         Verb::Query(query) => briefly(query.run(&client())),
         Verb::Events(events) => briefly(events.run(&client())),
@@ -255,6 +263,9 @@ mod tests {
             "check --config f",
             "reload",
             "status --json",
+            "status --watch",
+            "status --watch 0.5",
+            "top --no-names",
             "--socket s node list --json",
             "node add node4 --ipv4 192.0.2.14 --ipv6 2001:db8::14 --ephemeral",
             "node set node4 --ipv4 192.0.2.15",
@@ -308,6 +319,9 @@ mod tests {
             "delegation show --ttl 500ms",
             "delegation show --parent a..b",
             "delegation verify --parent-ns ns.example.com",
+            "status --watch 0",
+            "status --watch --json",
+            "top --json",
             "halt",
         ] {
             let words = std::iter::once("dns-xdp").chain(line.split_whitespace());

@@ -1,135 +1,122 @@
-//! `status`: one screen about the daemon and its nodes.
-use std::fmt::Write as _;
+//! `status`: one screen about the daemon and its nodes, once or again and again.
+mod screen;
+mod watch;
+
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use super::columns::columns;
-use super::{Format, print, print_json};
-use crate::cluster::Admin;
-use crate::control::api::{NodeStatus, Status};
+use anstyle::{AnsiColor, Effects, Style};
+use jiff::Timestamp;
+use ratatui::crossterm::terminal;
+use ratatui::style::{Color, Modifier};
+use ratatui::text::Text;
+
+use super::{Format, print_json};
+use crate::control::api::Status as Answer;
 use crate::control::{Client, Command};
-use crate::{intent, promise};
 
-pub(super) const EXAMPLE: &str = "Example: dns-xdp status --json";
+#[cfg(test)]
+pub(super) use screen::tests::status as sample;
+pub(super) use screen::{colour_of, served_as};
 
-pub(super) async fn status(client: &Client, format: &Format) -> anyhow::Result<()> {
-    if format.json {
-        return print_json(&client.call(&Command::Status).await?);
-    }
-    print(&screen(&client.ask(&Command::Status).await?))
+pub(super) const EXAMPLE: &str = "Example: dns-xdp status --watch\n\n\
+    Colours are shown on a terminal only, and never where NO_COLOR is set; CLICOLOR_FORCE=1 keeps them in a pipe.";
+
+/// Columns where there is no terminal that tells.
+const COLUMNS: usize = 80;
+/// Narrower is no screen, wider is not read.
+const NARROWEST: usize = 40;
+const WIDEST: usize = 160;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    format: Format,
+    /// Show it again and again, every 2 seconds or as often as is said; q ends it
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
+    #[arg(conflicts_with = "json")]
+    watch: Option<Duration>,
 }
 
-fn screen(status: &Status) -> String {
-    let mut text = String::new();
-    let mut line = |line: String| writeln!(text, "{line}").expect("a string takes every line");
-    let Status { zone, epoch, version, pid, .. } = status;
-    let uptime = humantime::format_duration(Duration::from_secs(status.uptime_seconds));
-    line(format!("zone {zone}, epoch {epoch}, from {}", status.config.display()));
-    line(format!("dns-xdp {version}, pid {pid}, up {uptime}"));
-    for interface in &status.interfaces {
-        let reason = interface.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        line(format!("interface {}: {}{reason}", interface.name, interface.mode));
-    }
-    let quorum = &status.quorum;
-    let verdict = if quorum.ok { "ok" } else { "not met" };
-    line(format!("quorum: {} visible, {} needed: {verdict}", quorum.visible, quorum.needed));
-    line(format!("lease: {}", lease(status)));
-    line(format!("promise: {}", promise::in_words(&status.promise).trim_end()));
-    if let Some(reason) = &status.frozen {
-        line(format!("FROZEN: {reason}"));
-    }
-    if status.fail_open {
-        line("FAIL OPEN: every node is down, the configured addresses are answered".to_owned());
-    }
-    for alarm in &status.alarms {
-        line(format!("ALARM: {alarm}"));
-    }
-    text.push('\n');
-    text.push_str(&nodes(&status.nodes));
-    text
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3_600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "write seconds, from 0.1 to 3600".to_owned())
 }
 
-fn lease(status: &Status) -> String {
-    let lease = &status.lease;
-    let period = |ms| humantime::format_duration(Duration::from_millis(ms));
-    match (lease.stale_after_ms, lease.left_ms) {
-        (None, _) => "for ever".to_owned(),
-        (Some(given), None) => format!("{} at each renewal", period(given)),
-        (Some(given), Some(left)) => format!("{} left of {}", period(left), period(given)),
+impl Status {
+    pub(super) async fn run(&self, client: &Client) -> anyhow::Result<()> {
+        if self.format.json {
+            return print_json(&client.call(&Command::Status).await?);
+        }
+        if let Some(every) = self.watch {
+            return watch::watch(client, every).await;
+        }
+        let status: Answer = client.ask(&Command::Status).await?;
+        print(&screen::screen(&status, Timestamp::now(), columns())).map(drop)
     }
 }
 
-fn nodes(nodes: &[NodeStatus]) -> String {
-    let head =
-        ["NODE", "ADDRESS", "ADMIN", "HEALTH", "EFFECTIVE", "ANSWERS", "SINCE", "REASON"].map(str::to_owned);
-    let row = |node: &NodeStatus| {
-        let ipv4 = node.ipv4.map(|ipv4| ipv4.to_string());
-        let ipv6 = node.ipv6.map(|ipv6| ipv6.to_string());
-        let own: Vec<String> = ipv4.into_iter().chain(ipv6).collect();
-        [
-            node.name.clone(),
-            own.join(","),
-            node.admin.to_string(),
-            node.health.clone(),
-            node.effective.clone(),
-            node.answers.join(","),
-            format!("{:.0}", node.since),
-            remarks(node),
-        ]
+fn columns() -> usize {
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let terminal = io::stdout().is_terminal().then(terminal::size).and_then(Result::ok);
+    let columns = terminal.map(|(columns, _)| columns.into()).or_else(told).unwrap_or(COLUMNS);
+    columns.clamp(NARROWEST, WIDEST)
+}
+
+/// To stdout, with colours where they are wanted. `false`: the reader is gone.
+fn print(text: &Text<'_>) -> anyhow::Result<bool> {
+    let mut octets = Vec::new();
+    let colours = anstream::AutoStream::choice(&io::stdout());
+    anstream::AutoStream::new(&mut octets, colours).write_all(escaped(text).as_bytes())?;
+    super::print_if_read(&String::from_utf8_lossy(&octets))
+}
+
+/// With the escape sequences of its styles.
+fn escaped(text: &Text<'_>) -> String {
+    let mut escaped = String::new();
+    for line in &text.lines {
+        for span in &line.spans {
+            let style = style(line.style.patch(span.style));
+            escaped.push_str(&format!("{style}{}{style:#}", span.content));
+        }
+        escaped.push('\n');
+    }
+    escaped
+}
+
+fn style(style: ratatui::style::Style) -> Style {
+    let colour = match style.fg {
+        Some(Color::Green) => Some(AnsiColor::Green),
+        Some(Color::Yellow) => Some(AnsiColor::Yellow),
+        Some(Color::Red) => Some(AnsiColor::Red),
+        _ => None,
     };
-    let rows: Vec<_> = std::iter::once(head).chain(nodes.iter().map(row)).collect();
-    columns(&rows)
-}
-
-fn remarks(node: &NodeStatus) -> String {
-    let by = node.by.as_deref().filter(|_| node.admin != Admin::Auto);
-    let why = intent::in_words(node.reason.as_deref(), by, node.until);
-    // Whole seconds, the last one too: this is for people.
-    let cached =
-        node.cached_ms.filter(|ms| *ms > 0).map(|ms| format!("in caches for {}s", ms.div_ceil(1000)));
-    let remarks: Vec<String> = Some(why).filter(|why| !why.is_empty()).into_iter().chain(cached).collect();
-    remarks.join("; ")
+    let mut effects = Effects::new();
+    for (modifier, effect) in [(Modifier::BOLD, Effects::BOLD), (Modifier::DIM, Effects::DIMMED)] {
+        if style.add_modifier.contains(modifier) {
+            effects |= effect;
+        }
+    }
+    Style::new().fg_color(colour.map(Into::into)).effects(effects)
 }
 
 #[cfg(test)]
 mod tests {
+    use ratatui::style::Stylize as _;
+
     use super::*;
 
     #[test]
-    fn the_screen_shows_what_an_operator_looks_for() {
-        let json = serde_json::json!({
-            "zone": "demo.example.com.", "epoch": 7, "version": "0.1.0", "pid": 42, "uptime_seconds": 61,
-            "config": "/etc/dns-xdp/dns-xdp.toml", "fail_open": false, "frozen": "1 of 2 visible",
-            "interfaces": [{"name": "eth0", "mode": "generic", "reason": "no driver support"}],
-            "quorum": {"visible": 1, "needed": 2, "ok": false},
-            "promise": {"detect_ms": 2000, "detect_by": "interval 1s + the rest", "publish_ms": 3,
-                "publish_measured": true, "ttl_seconds": 5},
-            "lease": {"stale_after_ms": 30000, "left_ms": 29500},
-            "alarms": ["answered by userspace only"],
-            "nodes": [{"name": "node2", "ipv4": "192.0.2.12", "ipv6": "2001:db8::12", "admin": "auto",
-                "health": "down", "effective": "down", "answers": ["192.0.2.11"],
-                "since": "2024-05-01T10:00:00Z", "reason": "refused", "by": "alice", "cached_ms": 2100},
-                {"name": "node3", "ipv4": "192.0.2.13", "ipv6": null, "admin": "drain",
-                "health": "up", "effective": "drain", "answers": ["192.0.2.11"],
-                "since": "2024-05-01T10:00:00Z", "reason": "disk", "by": "alice", "until": "2024-05-01T11:00:00Z",
-                "cached_ms": 0}],
-        });
-        let expected = "\
-zone demo.example.com., epoch 7, from /etc/dns-xdp/dns-xdp.toml
-dns-xdp 0.1.0, pid 42, up 1m 1s
-interface eth0: generic (no driver support)
-quorum: 1 visible, 2 needed: not met
-lease: 29s 500ms left of 30s
-promise: a dead node is in no answer after 2s 3ms, in no cache after 7s 3ms
-  found out within 2s: interval 1s + the rest
-  answers changed within 3ms: measured when they changed last
-  forgotten by caches after 5s: the TTL
-FROZEN: 1 of 2 visible
-ALARM: answered by userspace only
+    fn styles_become_escape_sequences_and_plain_text_has_none() {
+        let text = Text::from(vec![vec!["a ".into(), "down".red().bold()].into(), "b".into()]);
+        assert_eq!(escaped(&text), "a \x1b[1m\x1b[31mdown\x1b[0m\nb\n");
+    }
 
-NODE   ADDRESS                  ADMIN  HEALTH  EFFECTIVE  ANSWERS     SINCE                 REASON
-node2  192.0.2.12,2001:db8::12  auto   down    down       192.0.2.11  2024-05-01T10:00:00Z  refused; in caches for 3s
-node3  192.0.2.13               drain  up      drain      192.0.2.11  2024-05-01T10:00:00Z  by alice until 2024-05-01T11:00:00Z: disk
-";
-        assert_eq!(screen(&serde_json::from_value(json).unwrap()), expected);
+    #[test]
+    fn a_watch_has_a_sensible_interval() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["0", "-1", "inf", "NaN", "1e9", "soon"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
     }
 }

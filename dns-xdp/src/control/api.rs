@@ -30,6 +30,8 @@ pub enum Command {
     Status,
     /// Answers [`Stats`].
     Stats,
+    /// Answers [`Names`]. The program samples names from the first such command until some seconds after the last.
+    Names,
     /// Answers [`QueryAnswer`].
     Query {
         /// Relative to the zone or fully qualified.
@@ -235,6 +237,20 @@ pub struct Status {
     /// What was decided is what is answered; an alarm says why not.
     #[serde(default)]
     pub up_to_date: bool,
+    /// What is answered; `None`: the daemon has only just started.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+}
+
+/// How much is answered, the mean of the last seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Answers of the program and of the responder.
+    pub queries_per_second: f64,
+    /// The program's share of them, from 0 to 1; `None`: nothing was asked.
+    pub kernel_share: Option<f64>,
+    /// The time that this is the mean of.
+    pub seconds: f64,
 }
 
 /// One interface of [`Status`].
@@ -337,6 +353,28 @@ pub struct Stats {
     /// Of the controller: probes sent, failovers, publications and the like.
     #[serde(default)]
     pub controller: BTreeMap<String, u64>,
+}
+
+/// The names that are asked most, by the program's samples of the last half minute or so.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Names {
+    /// A program is attached, and samples. What only the responder sees, over TCP or without XDP, is in no sample.
+    pub sampled: bool,
+    /// One sample stands for so many queries.
+    pub one_of: u64,
+    /// Samples that the shares are made of, older ones counted less.
+    pub samples: u64,
+    /// The most asked first, as many as there are to tell; empty at first.
+    pub names: Vec<AskedName>,
+}
+
+/// One name of [`Names`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskedName {
+    /// Fully qualified, in lower case, with `\DDD` for whatever is no letter, digit, `-` or `_`.
+    pub name: String,
+    /// Of all samples, from 0 to 1.
+    pub share: f64,
 }
 
 /// One node of `node list`.

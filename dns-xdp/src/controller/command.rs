@@ -13,6 +13,7 @@ use super::change::{NodeChange, Proposal};
 use super::daemon::Daemon;
 use super::event;
 use super::query::query;
+use super::rates::Answered;
 use super::status::{Surroundings, milliseconds, node_entries, status};
 use crate::config::replace_file;
 use crate::control::api::{Done, Stats};
@@ -29,6 +30,7 @@ impl Daemon {
         match command {
             Command::Status => self.status(),
             Command::Stats => self.stats(),
+            Command::Names => self.names(),
             Command::Query { name, qtype } => {
                 let (decision, zone) = self.published()?;
                 let interfaces = self.publication.interfaces();
@@ -73,6 +75,7 @@ impl Daemon {
             interfaces: self.publication.interfaces(),
             lease_left: self.publication.lease_left(),
             up_to_date: !self.publication.pending(),
+            rate: self.answered().ok().and_then(|answered| self.rates.rate(Instant::now(), answered)),
             alarms: self.publication.alarms().into_iter().chain(self.refused.clone()).collect(),
         };
         json(status(&self.watch.state, decision, around))
@@ -95,6 +98,34 @@ impl Daemon {
             responder: self.responder.counters().total().into_iter().map(owned).collect(),
             controller: controller.into_iter().map(owned).collect(),
         })
+    }
+
+    /// Whoever asks looks: the program goes on sampling for a while, and ends by itself.
+    fn names(&mut self) -> Result<Value, Refusal> {
+        let now = Instant::now();
+        let names = self.publication.asked_names();
+        self.asked_names.count(names, now);
+        let rate = self.answered().ok().and_then(|answered| self.rates.rate(now, answered));
+        let one_of = self.asked_names.one_of(rate.map_or(0.0, |rate| rate.queries_per_second));
+        let interfaces = self.publication.interfaces();
+        let attached = interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
+        if attached {
+            self.publication.sample(one_of).map_err(failed)?;
+        }
+        json(self.asked_names.answer(attached))
+    }
+
+    fn answered(&self) -> anyhow::Result<Answered> {
+        Ok(Answered::new(&self.publication.counters()?, &self.responder.counters().total()))
+    }
+
+    pub(super) fn read_rates(&mut self) {
+        let now = Instant::now();
+        if self.rates.due(now)
+            && let Ok(answered) = self.answered()
+        {
+            self.rates.read(now, answered);
+        }
     }
 
     /// All of the file's text or nothing.

@@ -3,11 +3,14 @@ use std::io;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::change::Source;
 use super::events::Events;
 use super::file::FileWatch;
+use super::names::AskedNames;
 use super::publication::Publication;
+use super::rates::Rates;
 use super::servers::Servers;
 use super::signals::{Signal, Signals};
 use super::state::State;
@@ -36,6 +39,8 @@ pub(super) struct Daemon {
     /// Why the last reload that nobody waited for was refused.
     pub(super) refused: Option<String>,
     file: Option<FileWatch>,
+    pub(super) rates: Rates,
+    pub(super) asked_names: AskedNames,
 }
 
 /// How to end.
@@ -68,9 +73,19 @@ impl Daemon {
         (events, told): (Events, Option<Told>),
         recorder: Recorder,
     ) -> Self {
-        let (refused, file) = (None, None);
-        let mut daemon =
-            Daemon { watch, publication, source, responder, events, recorder, told, refused, file };
+        let mut daemon = Daemon {
+            watch,
+            publication,
+            source,
+            responder,
+            events,
+            recorder,
+            told,
+            refused: None,
+            file: None,
+            rates: Rates::default(),
+            asked_names: AskedNames::default(),
+        };
         // Who was down at the start is in no answer from the start.
         daemon.watch.answered(false);
         daemon.recorder.go_live();
@@ -144,6 +159,8 @@ impl Daemon {
         self.expire();
         self.publication.renew();
         self.recorder.beat();
+        self.read_rates();
+        self.asked_names.end_unless_looked_at(Instant::now());
         service::alive();
     }
 

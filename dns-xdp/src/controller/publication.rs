@@ -205,6 +205,16 @@ impl Publication {
         self.datapath.counters().context("cannot read the program's counters")
     }
 
+    /// [`Datapath::asked_names`]
+    pub(super) fn asked_names(&mut self) -> Vec<String> {
+        self.datapath.asked_names()
+    }
+
+    /// [`Datapath::sample`]
+    pub(super) fn sample(&mut self, one_of: u64) -> anyhow::Result<()> {
+        self.datapath.sample(one_of).context("cannot have the program sample names")
+    }
+
     /// Lets the program answer for the grace and ends nothing.
     pub(super) fn leave(self) -> anyhow::Result<()> {
         let grace = Some(self.stop_grace);

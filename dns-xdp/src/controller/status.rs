@@ -12,7 +12,7 @@ use super::change::Source;
 use super::state::State;
 use crate::cluster::{Admin, Node};
 use crate::config::Mode;
-use crate::control::api::{InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Status};
+use crate::control::api::{InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, Status};
 use crate::datapath::Attached;
 use crate::failover::Decision;
 use crate::promise::promise;
@@ -35,6 +35,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) interfaces: Vec<(String, Attached)>,
     /// `None`: for ever.
     pub(super) lease_left: Option<Duration>,
+    pub(super) rate: Option<Rate>,
     /// [`Status::up_to_date`]
     pub(super) up_to_date: bool,
     /// What went wrong at the daemon's edges.
@@ -98,6 +99,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         uptime_seconds: around.uptime.as_secs(),
         published: Some(around.published_at),
         up_to_date: around.up_to_date,
+        rate: around.rate,
     }
 }
 
@@ -205,6 +207,7 @@ mod tests {
             uptime: Duration::from_secs(61),
             interfaces,
             lease_left: Some(Duration::from_secs(29)),
+            rate: None,
             up_to_date: true,
             alarms: Vec::new(),
         };

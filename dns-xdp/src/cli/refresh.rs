@@ -1,0 +1,39 @@
+//! Asking the daemon again and again, beside a screen that shows what came last.
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use crate::control::CallError;
+
+/// A daemon that has said nothing for so long is as good as gone.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The answers to a question that is asked every so often, from a task of its own, so that a daemon that is silent
+/// keeps nobody from pressing a key. It ends when the receiver is dropped.
+pub(super) fn every<T, F>(
+    interval: Duration,
+    mut ask: impl FnMut() -> F + Send + 'static,
+) -> mpsc::Receiver<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send,
+{
+    let (sender, answers) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if sender.send(ask().await).await.is_err() {
+                return;
+            }
+        }
+    });
+    answers
+}
+
+/// Whether asking again can help: the daemon may come back, but not let in whom it has turned away.
+pub(super) fn is_passing(error: &CallError) -> bool {
+    !matches!(error, CallError::Denied { .. })
+}
