@@ -16,7 +16,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use aya::Ebpf;
@@ -202,7 +202,7 @@ impl Datapath {
     pub fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
         let renewal = lease.map_or(Renewal::ForEver, Renewal::For);
-        maps::renew(program::program(&kernel.object, table::RENEW)?, renewal).map(|_| ())
+        maps::renew(program::program(&kernel.object, table::RENEW)?, renewal, seconds()).map(|_| ())
     }
 
     /// Every interface with the way the program is attached to it.
@@ -281,7 +281,7 @@ impl Kernel {
             let mut object = program::load(&options)?;
             let maps = Maps::take(&mut object, half)?;
             let samples = Samples::take(&mut object)?;
-            let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged)?;
+            let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
             Ok((object, (maps, samples), adopted && lease.lived()))
         };
         let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(pins.adopt_maps()?);
@@ -331,6 +331,11 @@ impl Kernel {
         }
         Ok(attached)
     }
+}
+
+/// The time of day in seconds since 1970; a clock that is set to before that dates cookies 1970.
+fn seconds() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// Passes on what the program logs for as long as the process lives.

@@ -169,8 +169,8 @@ pub(super) enum Renewal {
     Unchanged,
 }
 
-/// Runs the program that renews the lease.
-pub(super) fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
+/// Runs the program that renews the lease; `seconds` is the time of day since 1970.
+pub(super) fn renew(program: &Xdp, renewal: Renewal, seconds: u64) -> Result<Lease, Error> {
     let jiffies = match renewal {
         Renewal::For(Duration::ZERO) => RENEW_ENDED,
         Renewal::For(life) => jiffies(life),
@@ -179,6 +179,7 @@ pub(super) fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
     };
     let mut packet = [0; RENEWAL_LENGTH];
     packet[..8].copy_from_slice(&jiffies.to_ne_bytes());
+    packet[8..16].copy_from_slice(&seconds.to_ne_bytes());
     let mut answer = packet;
     let options =
         TestRunOptions { data_in: Some(&packet), data_out: Some(&mut answer), ..TestRunOptions::new() };
@@ -190,7 +191,7 @@ pub(super) fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
         octets.copy_from_slice(&answer[at..at + 8]);
         u64::from_ne_bytes(octets)
     };
-    Ok(Lease { now: number(8), deadline: number(16) })
+    Ok(Lease { now: number(16), deadline: number(24) })
 }
 
 /// A time in the kernel's ticks, rounded up. The coarse clock's resolution is one of them.

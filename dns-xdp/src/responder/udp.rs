@@ -41,7 +41,7 @@ async fn answer(socket: &UdpSocket, exchange: &Exchange, message: &[u8], peer: S
         exchange.counters.count_dropped(Transport::Udp);
         return;
     }
-    if let Some(response) = exchange.answer(message, Transport::Udp)
+    if let Some(response) = exchange.answer(message, Transport::Udp, peer.ip())
         && let Err(error) = socket.send_to(&response, peer).await
     {
         tracing::trace!(%peer, %error, "sending over udp failed");
