@@ -43,6 +43,7 @@ pub mod phase;
 pub mod plan;
 pub mod process;
 pub mod queries;
+pub mod rights;
 pub mod rivals;
 pub mod run;
 pub mod table;
