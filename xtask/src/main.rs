@@ -2,6 +2,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod deny;
 mod dist;
 mod fuzz;
 mod lab;
@@ -56,6 +57,8 @@ enum Verb {
         #[arg(long, default_value = "release")]
         profile: String,
     },
+    /// Check licences, sources and features of what is linked
+    Deny,
     /// Check the house rules that no compiler checks
     Tidy,
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Fuzz { target, seconds } => fuzz::run_for(target, seconds),
         Verb::Lab { verb } => lab::run(&verb),
         Verb::Dist { profile } => dist::run_in(&profile),
+        Verb::Deny => deny::run(),
         Verb::Tidy => tidy::run(),
     };
     match result {
