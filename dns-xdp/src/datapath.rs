@@ -244,7 +244,7 @@ impl Drop for Kernel {
     /// A daemon that fails before it has attached leaves nothing of its own behind.
     fn drop(&mut self) {
         if !self.attached && self.pins.linked().is_empty() {
-            pins::remove(&self.directory);
+            pins::remove_directory(&self.directory);
         }
     }
 }
@@ -256,7 +256,7 @@ impl Kernel {
         let pins = Pins::create(&directory, half)?;
         let result = Self::load_pinned(config, found, addresses, half, &pins);
         if result.is_err() && pins.linked().is_empty() {
-            pins::remove(&directory);
+            pins::remove_directory(&directory);
         }
         result
     }
@@ -279,7 +279,7 @@ impl Kernel {
             let pinned = MAPS.map(|name| (name, pins.map(name)));
             let options = program::Options { pinned: &pinned, half, locals: &locals, port, log };
             let mut object = program::load(&options)?;
-            let maps = Maps::take(&mut object, half)?;
+            let maps = Maps::take(&mut object, half, Some(pins.heads()))?;
             let samples = Samples::take(&mut object)?;
             let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
             Ok((object, (maps, samples), adopted && lease.lived()))

@@ -41,6 +41,8 @@ pub struct Node {
     pub log: PathBuf,
     /// Variables of the environment in which its daemons are started.
     pub environment: Vec<(String, String)>,
+    /// What its daemons are started with, up to `run`; empty: the program that was built with this one.
+    pub launcher: Vec<String>,
     cable: Cable,
     database: Option<Child>,
     daemon: Option<Child>,
@@ -58,6 +60,7 @@ impl Node {
             socket: file("sock"),
             log: file("log"),
             environment: Vec::new(),
+            launcher: Vec::new(),
             pins: run.pins().join(&name),
             cable,
             database: None,
@@ -158,7 +161,14 @@ impl Node {
     }
 
     fn daemon_command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(process::sibling("dns-xdp")?);
+        let mut command = match self.launcher.as_slice() {
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments);
+                command
+            }
+            [] => Command::new(process::sibling("dns-xdp")?),
+        };
         command.arg("run").arg("--config").arg(&self.config).args(arguments);
         command.envs(self.environment.iter().cloned());
         Ok(command)

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::change::{NodeChange, Proposal};
 use super::daemon::Daemon;
 use super::event;
+use super::privileges;
 use super::query::query;
 use super::rates::Answered;
 use super::status::{Surroundings, milliseconds, node_entries, status};
@@ -148,6 +149,9 @@ impl Daemon {
 
     fn take_over(&mut self, text: String) -> Result<Done, Refusal> {
         let proposal = self.source.reload(self.watch.state.config(), text)?;
+        if let Some(reason) = privileges::beyond(&proposal.config) {
+            return Err(Refusal::new(RefusalKind::Conflict, format!("nothing was reloaded: {reason}")));
+        }
         let intents = self.watch.state.intents().clone();
         let done = self.adopt(proposal, intents, event::reload)?;
         self.refused = None;

@@ -67,7 +67,7 @@ impl Unattached {
             addresses.iter().map(|address| Local::new(LOOPBACK, *address, mac)).collect();
         let options = program::Options { pinned, half, locals: &locals, port, log: false };
         let mut object = program::load(&options)?;
-        let maps = Maps::take(&mut object, half)?;
+        let maps = Maps::take(&mut object, half, None)?;
         let mut loaded = Unattached { object, maps, borrowed: !pinned.is_empty() };
         loaded.renew(None, super::seconds())?;
         Ok(loaded)
