@@ -18,7 +18,8 @@
 //! What a node serves besides, a scene sets up with [`web`]; what its metrics listener says, it gets with [`mod@fetch`];
 //! what an operator sees, it reads off a [`terminal`].
 //!
-//! The benches put [`load`] on one server of [`rivals`] after the other.
+//! The benches put [`load`] on one server of [`rivals`] after the other. What [`survive`] puts on them is slower, and
+//! accounts for every query.
 pub mod ask;
 pub mod cluster;
 pub mod dig;
@@ -45,6 +46,7 @@ pub mod process;
 pub mod queries;
 pub mod rivals;
 pub mod run;
+pub mod survive;
 pub mod table;
 pub mod terminal;
 pub mod unbound;

@@ -1,0 +1,425 @@
+//! The load: queries at a steady pace, each judged by its answer's octets, each accounted for.
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::Pid;
+
+use super::inquiry::Inquiry;
+use crate::netns::Namespace;
+
+const DNS_PORT: u16 = 53;
+/// Sockets for each family. An identification of one comes up again after 65,536 queries of its socket: what is not
+/// answered by then, or [`LINGER`] after the last query, is lost.
+const SOCKETS: usize = 8;
+const IDS: usize = 1 << 16;
+/// Behind the last query.
+const LINGER: Duration = Duration::from_secs(3);
+/// From one turn of the loop to the next.
+const TICK: Duration = Duration::from_micros(500);
+/// Queries of one turn at most: whoever has slept too long does not flood the ring of a veth, and sends less in all.
+const BURST: u64 = 64;
+/// A longer time without a right answer of a server is kept.
+const SILENCE: Duration = Duration::from_millis(50);
+/// Octets of a socket's buffer: a client that has to wait for its core loses nothing.
+const BUFFER: usize = 32 << 20;
+
+/// The running client; dropping it ends it.
+#[derive(Debug)]
+pub struct Load {
+    tally: Arc<Mutex<Tally>>,
+    is_over: Arc<AtomicBool>,
+    client: Option<JoinHandle<()>>,
+}
+
+/// How fast, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Queries per second; `None`: as many as one core can.
+    pub per_second: Option<u32>,
+    /// The core that it is kept on.
+    pub core: Option<usize>,
+}
+
+/// What has become of the queries.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Sent, with those that the kernel would not send.
+    pub sent: u64,
+    /// Answered as is due.
+    pub right: u64,
+    /// Answered otherwise.
+    pub wrong: u64,
+    /// Not answered.
+    pub lost: u64,
+    /// Answers too many, or to nothing.
+    pub surplus: u64,
+    /// How often an answer was another of the permitted ones than the answer before.
+    pub turns: u64,
+    /// The first wrong answer.
+    pub example: Option<String>,
+    /// When each server last gave a right answer.
+    pub last_right: BTreeMap<IpAddr, Instant>,
+    /// Times of more than 50 ms between two right answers of a server.
+    pub silences: Vec<Silence>,
+}
+
+/// A time without a right answer of a server, which ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silence {
+    /// Whose.
+    pub server: IpAddr,
+    /// The last right answer before it.
+    pub from: Instant,
+    /// The first behind it.
+    pub to: Instant,
+}
+
+impl Tally {
+    /// Nothing lost, nothing wrong, nothing too much; and something was asked.
+    pub fn is_clean(&self) -> bool {
+        self.sent > 0 && self.right == self.sent && self.surplus == 0
+    }
+
+    /// Every query is right, wrong or lost.
+    ///
+    /// # Errors
+    /// When the sum is another: the client has a defect.
+    pub fn check(&self) -> Result<()> {
+        let Tally { sent, right, wrong, lost, .. } = self;
+        ensure!(right + wrong + lost == *sent, "{right} + {wrong} + {lost} are not {sent}");
+        Ok(())
+    }
+
+    /// With those of another client.
+    #[must_use]
+    pub fn and(mut self, other: Tally) -> Tally {
+        self.sent += other.sent;
+        self.right += other.right;
+        self.wrong += other.wrong;
+        self.lost += other.lost;
+        self.surplus += other.surplus;
+        self.turns += other.turns;
+        self.example = self.example.or(other.example);
+        self.last_right.extend(other.last_right);
+        self.silences.extend(other.silences);
+        self
+    }
+
+    /// In words: `0 lost, 0 wrong of 120,000`.
+    pub fn text(&self) -> String {
+        let Tally { sent, wrong, lost, surplus, example, .. } = self;
+        let mut text =
+            format!("{} lost, {} wrong of {}", thousands(*lost), thousands(*wrong), thousands(*sent));
+        if *surplus > 0 {
+            text += &format!(", {} answers too many", thousands(*surplus));
+        }
+        if let Some(example) = example {
+            text += &format!(" ({example})");
+        }
+        text
+    }
+}
+
+/// A count with its thousands apart.
+pub fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl Pace {
+    /// So many queries per second, from whichever core.
+    pub fn of(per_second: u32) -> Pace {
+        Pace { per_second: Some(per_second), core: None }
+    }
+}
+
+impl Load {
+    /// Asks all these in turn from now on.
+    ///
+    /// # Errors
+    /// When the sockets cannot be opened.
+    pub fn start(from: &Namespace, inquiries: Vec<Inquiry>, pace: Pace) -> Result<Load> {
+        ensure!(!inquiries.is_empty(), "there is nothing to ask");
+        let sockets = from.enter(|| (0..2 * SOCKETS).map(open).collect::<Result<Vec<UdpSocket>>>())?;
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut client = Client::new(sockets, inquiries);
+        let thread = thread::spawn({
+            let (tally, is_over) = (Arc::clone(&tally), Arc::clone(&is_over));
+            move || client.run(pace, &tally, &is_over)
+        });
+        Ok(Load { tally, is_over, client: Some(thread) })
+    }
+
+    /// What has become of the queries so far; those under way are in no count but that of the sent.
+    pub fn so_far(&self) -> Tally {
+        lock(&self.tally).clone()
+    }
+
+    /// When a server first gave a right answer at `moment` or after it.
+    ///
+    /// # Errors
+    /// When it gives none until `limit` after that.
+    pub fn answered_after(&self, server: IpAddr, moment: Instant, limit: Duration) -> Result<Instant> {
+        loop {
+            {
+                let tally = lock(&self.tally);
+                if tally.last_right.get(&server).is_some_and(|last| *last >= moment) {
+                    let ended = |silence: &&Silence| silence.server == server && silence.to >= moment;
+                    let first = tally.silences.iter().find(ended);
+                    return Ok(first.filter(|it| it.from < moment).map_or(moment, |silence| silence.to));
+                }
+            }
+            ensure!(moment.elapsed() <= limit, "{server} gives no right answer within {limit:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Sends no more, waits for what is under way, and counts.
+    ///
+    /// # Errors
+    /// When the client has panicked or lost count.
+    pub fn finish(mut self) -> Result<Tally> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let client = self.client.take().context("it is finished once")?;
+        client.join().map_err(|_| anyhow!("the client of the load has panicked"))?;
+        let tally = self.so_far();
+        tally.check()?;
+        Ok(tally)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The first half of the sockets is for IPv4.
+fn open(nth: usize) -> Result<UdpSocket> {
+    let address: IpAddr =
+        if nth < SOCKETS { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((address, 0)).context("cannot open a socket")?;
+    socket.set_nonblocking(true)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("cannot have a large buffer")?;
+    Ok(socket)
+}
+
+/// What became of the query that last had this socket and identification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Unused,
+    Open(u16),
+    Answered,
+}
+
+struct Client {
+    sockets: Vec<UdpSocket>,
+    inquiries: Vec<Inquiry>,
+    /// Which permitted answer each inquiry had last.
+    last: Vec<Option<usize>>,
+    fates: Vec<Fate>,
+    /// Queries sent over each family.
+    counts: [usize; 2],
+    open: u64,
+    /// What is not yet in the shared one.
+    tally: Tally,
+}
+
+impl Client {
+    fn new(sockets: Vec<UdpSocket>, inquiries: Vec<Inquiry>) -> Client {
+        let last = vec![None; inquiries.len()];
+        let fates = vec![Fate::Unused; sockets.len() * IDS];
+        Client { sockets, inquiries, last, fates, counts: [0; 2], open: 0, tally: Tally::default() }
+    }
+
+    fn run(&mut self, pace: Pace, shared: &Mutex<Tally>, is_over: &AtomicBool) {
+        if let Some(core) = pace.core {
+            // Where it cannot be kept there, the figures are of another core.
+            keep_on(core).ok();
+        }
+        let mut due_from = Instant::now();
+        let mut sent = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let burst = match pace.per_second {
+                Some(rate) => {
+                    let due = (due_from.elapsed().as_secs_f64() * f64::from(rate)) as u64;
+                    if due > sent + 4 * BURST {
+                        // Time that was slept away is not made up for.
+                        (due_from, sent) = (Instant::now(), 0);
+                    }
+                    due.saturating_sub(sent).min(BURST)
+                }
+                None => BURST,
+            };
+            for _ in 0..burst {
+                self.send();
+            }
+            sent += burst;
+            self.receive();
+            lock(shared).clone_from(&self.tally);
+            if pace.per_second.is_some() {
+                thread::sleep(TICK);
+            }
+        }
+        let end = Instant::now();
+        while self.open > 0 && end.elapsed() < LINGER {
+            self.receive();
+            thread::sleep(TICK);
+        }
+        self.tally.lost += self.open;
+        lock(shared).clone_from(&self.tally);
+    }
+
+    fn send(&mut self) {
+        let which = usize::try_from(self.tally.sent).unwrap_or_default() % self.inquiries.len();
+        let inquiry = &mut self.inquiries[which];
+        let family = usize::from(inquiry.server.is_ipv6());
+        let count = self.counts[family];
+        self.counts[family] += 1;
+        let socket = family * SOCKETS + count % SOCKETS;
+        let id = (count / SOCKETS) % IDS;
+        inquiry.message[..2].copy_from_slice(&(id as u16).to_be_bytes());
+        self.tally.sent += 1;
+        let fate = &mut self.fates[socket * IDS + id];
+        if matches!(fate, Fate::Open(_)) {
+            self.tally.lost += 1;
+            self.open -= 1;
+        }
+        let address = SocketAddr::new(inquiry.server, DNS_PORT);
+        // A server that cannot be reached: the query is as lost as one that the network has lost.
+        self.sockets[socket].send_to(&inquiry.message, address).ok();
+        *fate = Fate::Open(which as u16);
+        self.open += 1;
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = [0; 2048];
+        for socket in 0..self.sockets.len() {
+            loop {
+                match self.sockets[socket].recv_from(&mut buffer) {
+                    Ok((length, from)) => self.take(socket, &buffer[..length], from),
+                    // Nothing more, or what ICMP says about a query.
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, socket: usize, answer: &[u8], from: SocketAddr) {
+        let Some(id) = answer.first_chunk().map(|octets| usize::from(u16::from_be_bytes(*octets))) else {
+            self.tally.surplus += 1;
+            return;
+        };
+        let fate = &mut self.fates[socket * IDS + id];
+        let Fate::Open(which) = *fate else {
+            self.tally.surplus += 1;
+            return;
+        };
+        *fate = Fate::Answered;
+        self.open -= 1;
+        let which = usize::from(which);
+        let inquiry = &self.inquiries[which];
+        let judged = if from == SocketAddr::new(inquiry.server, DNS_PORT) {
+            inquiry.judge(answer)
+        } else {
+            Err(format!("{from} answers what {} was asked", inquiry.server))
+        };
+        match judged {
+            Ok(permitted) => {
+                self.tally.right += 1;
+                let last = self.last[which].replace(permitted);
+                self.tally.turns += u64::from(last.is_some_and(|last| last != permitted));
+                self.heard(from.ip());
+            }
+            Err(what) => {
+                self.tally.wrong += 1;
+                self.tally.example.get_or_insert(what);
+            }
+        }
+    }
+
+    fn heard(&mut self, server: IpAddr) {
+        let now = Instant::now();
+        let last = self.tally.last_right.insert(server, now);
+        if let Some(from) = last.filter(|last| now - *last > SILENCE) {
+            self.tally.silences.push(Silence { server, from, to: now });
+        }
+    }
+}
+
+fn keep_on(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    // Zero is the calling thread.
+    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+}
+
+fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> (Client, Vec<u8>) {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let inquiry = Inquiry::addresses(address, "a.example.", vec![vec![address]], 5);
+        let mut answer = inquiry.message.clone();
+        answer[2] = 0x84;
+        answer[7] = 1;
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 192, 0, 2, 1]);
+        (Client::new((0..2 * SOCKETS).map(|nth| open_small(nth)).collect(), vec![inquiry]), answer)
+    }
+
+    /// Without the privilege that a large buffer takes.
+    fn open_small(_nth: usize) -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").unwrap()
+    }
+
+    fn server() -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], DNS_PORT))
+    }
+
+    #[test]
+    fn every_query_is_right_wrong_or_lost() {
+        let (mut client, answer) = client();
+        let wrong = [&answer[..], &[0]].concat();
+        // Without a network to send them to.
+        for socket in 0..4 {
+            client.fates[socket * IDS] = Fate::Open(0);
+        }
+        (client.open, client.tally.sent) = (4, 4);
+        client.take(0, &answer, server());
+        client.take(0, &answer, server());
+        client.take(1, &wrong, server());
+        client.take(2, &answer, SocketAddr::from(([192, 0, 2, 2], DNS_PORT)));
+        client.tally.lost += client.open;
+        let tally = client.tally;
+        assert_eq!((tally.right, tally.wrong, tally.lost, tally.surplus), (1, 2, 1, 1));
+        tally.check().unwrap();
+        assert!(!tally.is_clean());
+    }
+
+    #[test]
+    fn counts_are_told_with_their_thousands_apart() {
+        assert_eq!([7, 1000, 1_234_567].map(thousands), ["7", "1,000", "1,234,567"]);
+    }
+}
