@@ -4,9 +4,11 @@
 //! [`load`]'s. The short form is part of the tests; the long one is what the README's table shows.
 pub mod conversation;
 pub mod flips;
+pub mod holdings;
 pub mod inquiry;
 pub mod killed;
 pub mod lease;
+pub mod link;
 pub mod load;
 pub mod replaced;
 pub mod stage;
@@ -123,7 +125,7 @@ pub const EVENTS: [Event; 16] = [
         number: 7,
         what: "link down and up, renamed, made anew, MTU, 100 carrier flaps, XDP detached by another hand",
         aim: "answers ≤ 1.2 s after it is back; no program, map or descriptor leaks",
-        play: None,
+        play: Some(link::run),
     },
     Event {
         number: 8,

@@ -41,6 +41,7 @@ pub(super) struct Publication {
     pub(super) failures: u64,
     trouble: Option<String>,
     lease_trouble: Option<String>,
+    attachment_trouble: Option<String>,
     events: Events,
     recorder: Recorder,
     /// The program answers, ours or a predecessor's.
@@ -64,6 +65,7 @@ impl Publication {
             failures: 0,
             trouble: None,
             lease_trouble: None,
+            attachment_trouble: None,
             events,
             recorder,
             answering,
@@ -182,6 +184,25 @@ impl Publication {
         }
     }
 
+    /// Looks whether the program is where it was attached, and attaches it anew where it is not.
+    pub(super) fn mend(&mut self) {
+        match self.datapath.mend().context("the program is not attached as it was") {
+            Ok(changed) => {
+                if !changed.is_empty() {
+                    self.attachment_trouble = None;
+                }
+                for (interface, attached) in changed {
+                    log_mode(&interface, attached);
+                }
+            }
+            Err(error) => {
+                let trouble = format!("{error:#}");
+                tracing::error!("{trouble}");
+                self.attachment_trouble = Some(trouble);
+            }
+        }
+    }
+
     fn note_lease(&mut self) {
         self.renewed = Instant::now();
         self.recorder.leased(self.stale_after.map(|lease| self.renewed + lease));
@@ -193,7 +214,8 @@ impl Publication {
     }
 
     pub(super) fn alarms(&self) -> Vec<String> {
-        self.trouble.iter().chain(&self.lease_trouble).cloned().collect()
+        let all = [&self.trouble, &self.lease_trouble, &self.attachment_trouble];
+        all.into_iter().flatten().cloned().collect()
     }
 
     pub(super) fn interfaces(&self) -> Vec<(String, Attached)> {

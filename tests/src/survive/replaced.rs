@@ -52,18 +52,22 @@ pub fn run(length: Length) -> Result<Row> {
         let inquiries =
             Inquiry::of_node(&cluster.client, &cluster.nodes[0].name, cluster.nodes[0].addresses)?;
         let conversation = Conversation::start(&cluster.client, cluster.nodes[0].ipv4())?;
-        let load = Load::start(&cluster.client, inquiries, Pace::of(20_000))?;
-        let mut responder = Tally::default();
+        let (mut kernel, mut responder) = (Tally::default(), Tally::default());
         for round in 0..rounds {
             for way in WAYS {
+                let load = Load::start(&cluster.client, inquiries.clone(), Pace::of(20_000))?;
                 sleep(LIFE);
                 let asked = change(cluster, way, round).with_context(|| format!("{way:?}"))?;
-                eprintln!("{way:?} {:?}", load.so_far().silences.len());
+                sleep(LIFE);
+                let tally = load.finish()?;
+                if !tally.is_clean() || asked.lost > 0 {
+                    eprintln!("{way:?}: {}; responder: {}", tally.text(), asked.text());
+                }
+                kernel = kernel.and(tally);
                 responder = responder.and(asked);
             }
         }
-        sleep(LIFE);
-        Ok((load.finish()?, responder, conversation.finish()?))
+        Ok((kernel, responder, conversation.finish()?))
     })?;
     let Exchanges { finished, broken, refused, example } = &exchanges;
     let mut result = format!(
