@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes
-//!        ─► decision ─► zone published ─► program attached ─► lease ─► responder ─► ready
+//!        ─► decision ─► zone published ─► lease ─► program attached ─► responder ─► ready
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
 //! ```
 mod admin;

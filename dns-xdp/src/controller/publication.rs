@@ -85,14 +85,15 @@ impl Publication {
         self.zone.borrow().clone()
     }
 
-    /// Publishes the first zone, attaches the program and gives it its lease. `past`: what a predecessor may have
-    /// answered up to now.
+    /// Publishes the first zone, gives the program its lease and attaches it: in this order, for a program that takes a
+    /// predecessor's place over maps of its own would pass every query up until its lease came. `past`: what the
+    /// predecessor may have answered up to now.
     pub(super) fn open(&mut self, zone: Zone, past: &Zone) -> anyhow::Result<()> {
         self.caches.replaced(past, &zone, Instant::now());
         self.publish(zone)?;
+        self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
         self.datapath.attach()?;
         self.answering = true;
-        self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
         self.note_lease();
         for (interface, attached) in self.datapath.interfaces() {
             log_mode(&interface, attached);
