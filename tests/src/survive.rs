@@ -10,7 +10,9 @@ pub mod killed;
 pub mod lease;
 pub mod link;
 pub mod load;
+pub mod partition;
 pub mod replaced;
+pub mod soak;
 pub mod stage;
 
 use anyhow::Result;
@@ -119,7 +121,7 @@ pub const EVENTS: [Event; 16] = [
         number: 6,
         what: "silence, service death, one-way silence, all down, flapping, under the flood of a core",
         aim: "repaired within the promise + 50 ms, worst of 50; never an empty answer or SERVFAIL",
-        play: None,
+        play: Some(partition::run),
     },
     Event {
         number: 7,
@@ -179,7 +181,7 @@ pub const EVENTS: [Event; 16] = [
         number: 16,
         what: "soak, an hour, random failures from a seed",
         aim: "memory, descriptors, maps flat; every query accounted for",
-        play: None,
+        play: Some(soak::run),
     },
 ];
 

@@ -148,7 +148,10 @@ fn strike(cluster: &mut Cluster, load: &Load, blow: Blow, flaps: u32) -> Result<
 }
 
 /// Waits until the program answers, natively, and the responder no more.
-fn in_kernel(node: &Node) -> Result<Duration> {
+///
+/// # Errors
+/// When it does not within some seconds.
+pub fn in_kernel(node: &Node) -> Result<Duration> {
     let (_, took) = wait::until("the program answers again", REPAIR, || {
         let status = node.status()?;
         ensure!(status["interfaces"][0]["mode"] == "native", "{}", status["interfaces"]);

@@ -1,6 +1,7 @@
 //! The load: queries at a steady pace, each judged by its answer's octets, each accounted for.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
+use std::mem::swap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,8 @@ const TICK: Duration = Duration::from_micros(500);
 const BURST: u64 = 64;
 /// A longer time without a right answer of a server is kept.
 const SILENCE: Duration = Duration::from_millis(50);
+/// Changes that are kept.
+const CHANGES: usize = 1024;
 /// Octets of a socket's buffer: a client that has to wait for its core loses nothing.
 const BUFFER: usize = 32 << 20;
 
@@ -69,6 +72,21 @@ pub struct Tally {
     pub last_right: BTreeMap<IpAddr, Instant>,
     /// Times of more than 50 ms between two right answers of a server.
     pub silences: Vec<Silence>,
+    /// Which permitted answer each inquiry had last.
+    pub now: Vec<Option<usize>>,
+    /// The last changes of that.
+    pub changes: VecDeque<Change>,
+}
+
+/// An inquiry is answered otherwise than before, or for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// When.
+    pub at: Instant,
+    /// Which inquiry, from 0.
+    pub inquiry: usize,
+    /// Which of its permitted answers it is.
+    pub answer: usize,
 }
 
 /// A time without a right answer of a server, which ended.
@@ -159,6 +177,7 @@ impl Load {
         let tally = Arc::new(Mutex::new(Tally::default()));
         let is_over = Arc::new(AtomicBool::new(false));
         let mut client = Client::new(sockets, inquiries);
+        lock(&tally).now.clone_from(&client.tally.now);
         let thread = thread::spawn({
             let (tally, is_over) = (Arc::clone(&tally), Arc::clone(&is_over));
             move || client.run(pace, &tally, &is_over)
@@ -169,6 +188,41 @@ impl Load {
     /// What has become of the queries so far; those under way are in no count but that of the sent.
     pub fn so_far(&self) -> Tally {
         lock(&self.tally).clone()
+    }
+
+    /// Right answers so far.
+    pub fn right(&self) -> u64 {
+        lock(&self.tally).right
+    }
+
+    /// When the answer to an inquiry became such a one, not before `moment`, which it still is.
+    ///
+    /// # Errors
+    /// When it has not within `limit` after that.
+    pub fn becomes(
+        &self,
+        inquiry: usize,
+        moment: Instant,
+        limit: Duration,
+        is_such: impl Fn(usize) -> bool,
+    ) -> Result<Instant> {
+        loop {
+            {
+                let tally = lock(&self.tally);
+                let now = tally.now.get(inquiry).copied().flatten();
+                if now.is_some_and(&is_such) {
+                    let mut changes = tally.changes.iter().rev().filter(|change| change.inquiry == inquiry);
+                    // It may have become another such one since.
+                    let such = changes.by_ref().take_while(|change| is_such(change.answer)).last();
+                    return Ok(such.map_or(moment, |change| change.at.max(moment)));
+                }
+                ensure!(
+                    moment.elapsed() <= limit,
+                    "inquiry {inquiry} is answered with {now:?} after {limit:?}"
+                );
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// When a server first gave a right answer at `moment` or after it.
@@ -231,21 +285,19 @@ enum Fate {
 struct Client {
     sockets: Vec<UdpSocket>,
     inquiries: Vec<Inquiry>,
-    /// Which permitted answer each inquiry had last.
-    last: Vec<Option<usize>>,
     fates: Vec<Fate>,
     /// Queries sent over each family.
     counts: [usize; 2],
     open: u64,
-    /// What is not yet in the shared one.
+    /// During a turn of the loop the one that is shared; between them nothing of worth.
     tally: Tally,
 }
 
 impl Client {
     fn new(sockets: Vec<UdpSocket>, inquiries: Vec<Inquiry>) -> Client {
-        let last = vec![None; inquiries.len()];
+        let tally = Tally { now: vec![None; inquiries.len()], ..Tally::default() };
         let fates = vec![Fate::Unused; sockets.len() * IDS];
-        Client { sockets, inquiries, last, fates, counts: [0; 2], open: 0, tally: Tally::default() }
+        Client { sockets, inquiries, fates, counts: [0; 2], open: 0, tally }
     }
 
     fn run(&mut self, pace: Pace, shared: &Mutex<Tally>, is_over: &AtomicBool) {
@@ -267,23 +319,32 @@ impl Client {
                 }
                 None => BURST,
             };
-            for _ in 0..burst {
-                self.send();
-            }
+            self.turn(shared, |client| {
+                (0..burst).for_each(|_| client.send());
+                client.receive();
+            });
             sent += burst;
-            self.receive();
-            lock(shared).clone_from(&self.tally);
             if pace.per_second.is_some() {
                 thread::sleep(TICK);
+            } else {
+                // Whoever looks at the tally is to have it, too.
+                thread::yield_now();
             }
         }
         let end = Instant::now();
         while self.open > 0 && end.elapsed() < LINGER {
-            self.receive();
+            self.turn(shared, Client::receive);
             thread::sleep(TICK);
         }
-        self.tally.lost += self.open;
-        lock(shared).clone_from(&self.tally);
+        self.turn(shared, |client| client.tally.lost += client.open);
+    }
+
+    /// Works on the shared tally.
+    fn turn(&mut self, shared: &Mutex<Tally>, work: impl FnOnce(&mut Client)) {
+        let mut shared = lock(shared);
+        swap(&mut self.tally, &mut shared);
+        work(self);
+        swap(&mut self.tally, &mut shared);
     }
 
     fn send(&mut self) {
@@ -344,15 +405,26 @@ impl Client {
         match judged {
             Ok(permitted) => {
                 self.tally.right += 1;
-                let last = self.last[which].replace(permitted);
-                self.tally.turns += u64::from(last.is_some_and(|last| last != permitted));
                 self.heard(from.ip());
+                self.note(which, permitted);
             }
             Err(what) => {
                 self.tally.wrong += 1;
                 self.tally.example.get_or_insert(what);
             }
         }
+    }
+
+    fn note(&mut self, inquiry: usize, answer: usize) {
+        let last = self.tally.now[inquiry].replace(answer);
+        if last == Some(answer) {
+            return;
+        }
+        self.tally.turns += u64::from(last.is_some());
+        if self.tally.changes.len() == CHANGES {
+            self.tally.changes.pop_front();
+        }
+        self.tally.changes.push_back(Change { at: Instant::now(), inquiry, answer });
     }
 
     fn heard(&mut self, server: IpAddr) {

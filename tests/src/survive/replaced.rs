@@ -51,23 +51,26 @@ pub fn run(length: Length) -> Result<Row> {
     let (kernel, responder, exchanges) = on_cluster(&plan, |cluster| {
         let inquiries =
             Inquiry::of_node(&cluster.client, &cluster.nodes[0].name, cluster.nodes[0].addresses)?;
-        let conversation = Conversation::start(&cluster.client, cluster.nodes[0].ipv4())?;
         let (mut kernel, mut responder) = (Tally::default(), Tally::default());
+        let mut exchanges = Exchanges::default();
         for round in 0..rounds {
             for way in WAYS {
+                let conversation = Conversation::start(&cluster.client, cluster.nodes[0].ipv4())?;
                 let load = Load::start(&cluster.client, inquiries.clone(), Pace::of(20_000))?;
                 sleep(LIFE);
                 let asked = change(cluster, way, round).with_context(|| format!("{way:?}"))?;
                 sleep(LIFE);
                 let tally = load.finish()?;
-                if !tally.is_clean() || asked.lost > 0 {
-                    eprintln!("{way:?}: {}; responder: {}", tally.text(), asked.text());
+                let talked = conversation.finish()?;
+                if !tally.is_clean() || asked.lost > 0 || talked.broken > 0 {
+                    eprintln!("{way:?}: {}; responder: {}; {talked:?}", tally.text(), asked.text());
                 }
+                exchanges = exchanges.and(talked);
                 kernel = kernel.and(tally);
                 responder = responder.and(asked);
             }
         }
-        Ok((kernel, responder, conversation.finish()?))
+        Ok((kernel, responder, exchanges))
     })?;
     let Exchanges { finished, broken, refused, example } = &exchanges;
     let mut result = format!(
@@ -102,7 +105,7 @@ fn change(cluster: &mut Cluster, way: Way, round: usize) -> Result<Tally> {
             }
             let node = &cluster.nodes[0];
             let soa = Inquiry::as_now(&cluster.client, node.ipv4(), &format!("{ZONE}."), SOA)?;
-            let load = Load::start(&cluster.client, vec![soa], Pace::of(100))?;
+            let load = Load::start(&cluster.client, vec![soa], Pace::of(300))?;
             cluster.nodes[0].replace()?;
             sleep(LIFE);
             load.finish()
