@@ -100,6 +100,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
         }
     };
     service::ready();
+    publication.level();
     let mut daemon = Daemon::new(watch, publication, source, responder, (events, told), recorder);
     let stop = daemon.serve(inbox, &mut signals).await;
     tokio::select! {

@@ -194,6 +194,14 @@ impl Datapath {
         }
     }
 
+    /// Takes the work of writing the whole table off the next zone, which may be urgent. To be called when there is time.
+    ///
+    /// # Errors
+    /// A map cannot be written; the next zone is published all the same.
+    pub fn level(&mut self, zone: &Zone) -> Result<(), Error> {
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.maps.level(zone))
+    }
+
     /// Attaches the program to every interface, or swaps it in where a predecessor's is attached, and pins it.
     /// To be called after the first [`Datapath::switch`].
     ///

@@ -185,12 +185,24 @@ impl Publication {
         }
     }
 
+    /// Has the table ready for the next zone. [`Datapath::level`]
+    pub(super) fn level(&mut self) {
+        let Some(zone) = self.zone() else { return };
+        if let Err(error) = self.datapath.level(&zone) {
+            tracing::warn!(
+                "the next change of the answers will take longer: {:#}",
+                anyhow::Error::new(error)
+            );
+        }
+    }
+
     /// Looks whether the program is where it was attached, and attaches it anew where it is not.
     pub(super) fn mend(&mut self) {
         match self.datapath.mend().context("the program is not attached as it was") {
             Ok(changed) => {
                 if !changed.is_empty() {
                     self.attachment_trouble = None;
+                    self.level();
                 }
                 for (interface, attached) in changed {
                     log_mode(&interface, attached);
