@@ -219,11 +219,13 @@ impl Datapath {
     /// # Errors
     /// It cannot be loaded or attached; where it is attached, it stays.
     pub fn mend(&mut self) -> Result<Vec<(String, Attached)>, Error> {
-        let mended = self.kernel.as_mut().map_or(Ok(None), Kernel::mend)?;
-        let Some(now) = mended else { return Ok(Vec::new()) };
-        let name =
-            |(name, attached): &(String, Option<Attached>)| (name.clone(), attached.unwrap_or(Attached::Off));
-        self.interfaces = now.iter().map(name).collect();
+        let Some(kernel) = &mut self.kernel else { return Ok(Vec::new()) };
+        if !kernel.mend()? {
+            return Ok(Vec::new());
+        }
+        let now = kernel.attachments();
+        let each = now.iter().map(|(name, attached)| (name.clone(), attached.unwrap_or(Attached::Off)));
+        self.interfaces = each.collect();
         Ok(now.into_iter().filter_map(|(name, attached)| Some((name, attached?))).collect())
     }
 

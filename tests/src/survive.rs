@@ -14,6 +14,7 @@ pub mod partition;
 pub mod replaced;
 pub mod soak;
 pub mod stage;
+pub mod tally;
 
 use anyhow::Result;
 

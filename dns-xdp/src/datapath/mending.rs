@@ -31,14 +31,14 @@ impl Identity {
 
 impl Kernel {
     /// Attaches the program where it is not any more. Nothing is done where nothing has changed since the last look,
-    /// so that what cannot be mended is not tried at every look. `Some`: how it is attached now to each interface that is there.
+    /// so that what cannot be mended is not tried at every look. Returns whether something has changed.
     ///
     /// # Errors
     /// The program cannot be loaded or attached; what is attached stays.
-    pub(super) fn mend(&mut self) -> Result<Option<Vec<(String, Option<Attached>)>>, Error> {
+    pub(super) fn mend(&mut self) -> Result<bool, Error> {
         let there = self.look();
         if self.there == there {
-            return Ok(None);
+            return Ok(false);
         }
         self.there.clone_from(&there);
         let responder = program::program(&self.object, table::RESPONDER)?;
@@ -56,20 +56,19 @@ impl Kernel {
             }
             Remedy::LoadAnew => self.load_anew(present)?,
         }
-        Ok(Some(
-            self.config
-                .listen
-                .interfaces
-                .iter()
-                .zip(&self.there)
-                .map(|(name, interface)| {
-                    if interface.is_none() {
-                        tracing::warn!("{name} is not there: the program is attached to it when it is back");
-                    }
-                    (name.clone(), interface.as_ref().map(|interface| self.attached_to(interface)))
-                })
-                .collect(),
-        ))
+        let names = self.config.listen.interfaces.iter().zip(&self.there);
+        for (name, _) in names.filter(|(_, interface)| interface.is_none()) {
+            tracing::warn!("{name} is not there: the program is attached to it when it is back");
+        }
+        Ok(true)
+    }
+
+    /// Every interface of the configuration as it was at the last look, and how the program is attached to it; `None`:
+    /// it is not there.
+    pub(super) fn attachments(&self) -> Vec<(String, Option<Attached>)> {
+        let names = self.config.listen.interfaces.iter().zip(&self.there);
+        let attached = |interface: &Interface| self.attached_to(interface);
+        names.map(|(name, interface)| (name.clone(), interface.as_ref().map(attached))).collect()
     }
 
     /// How our program is attached.

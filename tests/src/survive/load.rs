@@ -1,5 +1,4 @@
 //! The load: queries at a steady pace, each judged by its answer's octets, each accounted for.
-use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::mem::swap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -14,6 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 
 use super::inquiry::Inquiry;
+pub use super::tally::{Change, Silence, Tally, thousands};
 use crate::netns::Namespace;
 
 const DNS_PORT: u16 = 53;
@@ -22,7 +22,7 @@ const DNS_PORT: u16 = 53;
 const SOCKETS: usize = 8;
 const IDS: usize = 1 << 16;
 /// Behind the last query.
-const LINGER: Duration = Duration::from_secs(3);
+const LINGER: Duration = Duration::from_secs(2);
 /// From one turn of the loop to the next.
 const TICK: Duration = Duration::from_micros(500);
 /// Queries of one turn at most: whoever has slept too long does not flood the ring of a veth, and sends less in all.
@@ -49,114 +49,6 @@ pub struct Pace {
     pub per_second: Option<u32>,
     /// The core that it is kept on.
     pub core: Option<usize>,
-}
-
-/// What has become of the queries.
-#[derive(Debug, Clone, Default)]
-pub struct Tally {
-    /// Sent, with those that the kernel would not send.
-    pub sent: u64,
-    /// Answered as is due.
-    pub right: u64,
-    /// Answered otherwise.
-    pub wrong: u64,
-    /// Not answered.
-    pub lost: u64,
-    /// Answers too many, or to nothing.
-    pub surplus: u64,
-    /// How often an answer was another of the permitted ones than the answer before.
-    pub turns: u64,
-    /// The first wrong answer.
-    pub example: Option<String>,
-    /// When each server last gave a right answer.
-    pub last_right: BTreeMap<IpAddr, Instant>,
-    /// Times of more than 50 ms between two right answers of a server.
-    pub silences: Vec<Silence>,
-    /// Which permitted answer each inquiry had last.
-    pub now: Vec<Option<usize>>,
-    /// The last changes of that.
-    pub changes: VecDeque<Change>,
-}
-
-/// An inquiry is answered otherwise than before, or for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
-    /// When.
-    pub at: Instant,
-    /// Which inquiry, from 0.
-    pub inquiry: usize,
-    /// Which of its permitted answers it is.
-    pub answer: usize,
-}
-
-/// A time without a right answer of a server, which ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Silence {
-    /// Whose.
-    pub server: IpAddr,
-    /// The last right answer before it.
-    pub from: Instant,
-    /// The first behind it.
-    pub to: Instant,
-}
-
-impl Tally {
-    /// Nothing lost, nothing wrong, nothing too much; and something was asked.
-    pub fn is_clean(&self) -> bool {
-        self.sent > 0 && self.right == self.sent && self.surplus == 0
-    }
-
-    /// Every query is right, wrong or lost.
-    ///
-    /// # Errors
-    /// When the sum is another: the client has a defect.
-    pub fn check(&self) -> Result<()> {
-        let Tally { sent, right, wrong, lost, .. } = self;
-        ensure!(right + wrong + lost == *sent, "{right} + {wrong} + {lost} are not {sent}");
-        Ok(())
-    }
-
-    /// With those of another client.
-    #[must_use]
-    pub fn and(mut self, other: Tally) -> Tally {
-        self.sent += other.sent;
-        self.right += other.right;
-        self.wrong += other.wrong;
-        self.lost += other.lost;
-        self.surplus += other.surplus;
-        self.turns += other.turns;
-        self.example = self.example.or(other.example);
-        self.last_right.extend(other.last_right);
-        self.silences.extend(other.silences);
-        self
-    }
-
-    /// In words: `0 lost, 0 wrong of 120,000`.
-    pub fn text(&self) -> String {
-        let Tally { sent, wrong, lost, surplus, example, .. } = self;
-        let mut text =
-            format!("{} lost, {} wrong of {}", thousands(*lost), thousands(*wrong), thousands(*sent));
-        if *surplus > 0 {
-            text += &format!(", {} answers too many", thousands(*surplus));
-        }
-        if let Some(example) = example {
-            text += &format!(" ({example})");
-        }
-        text
-    }
-}
-
-/// A count with its thousands apart.
-pub fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 impl Pace {
@@ -458,7 +350,7 @@ mod tests {
         answer[2] = 0x84;
         answer[7] = 1;
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 192, 0, 2, 1]);
-        (Client::new((0..2 * SOCKETS).map(|nth| open_small(nth)).collect(), vec![inquiry]), answer)
+        (Client::new((0..2 * SOCKETS).map(open_small).collect(), vec![inquiry]), answer)
     }
 
     /// Without the privilege that a large buffer takes.
@@ -488,10 +380,5 @@ mod tests {
         assert_eq!((tally.right, tally.wrong, tally.lost, tally.surplus), (1, 2, 1, 1));
         tally.check().unwrap();
         assert!(!tally.is_clean());
-    }
-
-    #[test]
-    fn counts_are_told_with_their_thousands_apart() {
-        assert_eq!([7, 1000, 1_234_567].map(thousands), ["7", "1,000", "1,234,567"]);
     }
 }

@@ -30,6 +30,8 @@ const TTLS: [&str; 2] = ["ttl = \"5s\"", "ttl = \"4s\""];
 const TTL_MAX: u32 = 5;
 /// The seed of a run that is to be played again.
 const SEED: &str = "DNS_XDP_SEED";
+/// Minutes instead of an hour, in the long form.
+const MINUTES: &str = "DNS_XDP_SOAK_MINUTES";
 /// What a daemon's memory may grow by after the first tenth, of which half a MiB is the noise of an allocator.
 const GROWTH: f64 = 0.05;
 const GROWTH_KIB: u64 = 512;
@@ -75,7 +77,7 @@ struct Soaked {
 /// # Errors
 /// When it cannot be played.
 pub fn run(length: Length) -> Result<Row> {
-    let time = length.pick(Duration::from_secs(5), Duration::from_secs(3600));
+    let time = length.pick(Duration::from_secs(3), minutes()?);
     let seed = match env::var(SEED) {
         Ok(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16)
             .with_context(|| format!("{SEED} is no hexadecimal number: {text}"))?,
@@ -102,16 +104,24 @@ pub fn run(length: Length) -> Result<Row> {
         leak.as_deref().unwrap_or("no leak"),
     );
     let allowed = (before.memory_kib as f64 * (1.0 + GROWTH)) as u64 + GROWTH_KIB;
-    // Five seconds are not enough for an allocator to come to rest.
+    // Some seconds are not enough for an allocator to come to rest.
     let is_flat = after.descriptors <= before.descriptors
         && after.maps.len() == before.maps.len()
         && (length == Length::Short || after.memory_kib <= allowed);
     Ok(Row::new(16, result, tally.is_clean() && is_flat && leak.is_none()))
 }
 
+fn minutes() -> Result<Duration> {
+    let minutes: u64 = match env::var(MINUTES) {
+        Ok(text) => text.parse().with_context(|| format!("{MINUTES} is no number: {text}"))?,
+        Err(_) => 60,
+    };
+    Ok(Duration::from_secs(60 * minutes))
+}
+
 fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
     let mut rng = Rng::with_seed(seed);
-    let load = Load::start(&cluster.client, inquiries(cluster), Pace::of(10_000))?;
+    let load = Load::start(&cluster.client, inquiries(cluster), Pace::of(5_000))?;
     let start = Instant::now();
     let mut held = vec![Holdings::of(cluster.nodes[RESTLESS].daemon()?)?];
     let mut before = None;
