@@ -4,6 +4,7 @@ mod inspection;
 mod interface;
 pub mod layout;
 mod maps;
+mod mending;
 mod pins;
 mod program;
 mod samples;
@@ -132,7 +133,13 @@ struct Kernel {
     samples: Samples,
     pins: Pins,
     directory: std::path::PathBuf,
+    /// What it was loaded for.
+    config: Config,
+    addresses: Vec<IpAddr>,
+    half: u32,
     modes: Vec<(Interface, Mode)>,
+    /// The interfaces at the last look.
+    there: Vec<Option<Interface>>,
     answers: bool,
     attached: bool,
 }
@@ -187,6 +194,14 @@ impl Datapath {
         }
     }
 
+    /// Takes the work of writing the whole table off the next zone, which may be urgent. To be called when there is time.
+    ///
+    /// # Errors
+    /// A map cannot be written; the next zone is published all the same.
+    pub fn level(&mut self, zone: &Zone) -> Result<(), Error> {
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.maps.level(zone))
+    }
+
     /// Attaches the program to every interface, or swaps it in where a predecessor's is attached, and pins it.
     /// To be called after the first [`Datapath::switch`].
     ///
@@ -196,6 +211,22 @@ impl Datapath {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         self.interfaces = kernel.attach()?;
         Ok(())
+    }
+
+    /// Attaches the program again where it has been lost: the interface is another, or somebody has detached it. Tells
+    /// how it is attached to each interface that is there, where something has changed.
+    ///
+    /// # Errors
+    /// It cannot be loaded or attached; where it is attached, it stays.
+    pub fn mend(&mut self) -> Result<Vec<(String, Attached)>, Error> {
+        let Some(kernel) = &mut self.kernel else { return Ok(Vec::new()) };
+        if !kernel.mend()? {
+            return Ok(Vec::new());
+        }
+        let now = kernel.attachments();
+        let each = now.iter().map(|(name, attached)| (name.clone(), attached.unwrap_or(Attached::Off)));
+        self.interfaces = each.collect();
+        Ok(now.into_iter().filter_map(|(name, attached)| Some((name, attached?))).collect())
     }
 
     /// Lets the program answer for this long from now, zero ends it at once; `None`: for ever.
@@ -298,7 +329,21 @@ impl Kernel {
         }
         let answers = lived && !pins.linked().is_empty();
         let (pins, directory) = (pins.clone(), config.xdp.pin.clone());
-        Ok(Kernel { object, maps, samples, pins, directory, modes, answers, attached: false })
+        let (config, addresses) = (config.clone(), addresses.to_vec());
+        Ok(Kernel {
+            object,
+            maps,
+            samples,
+            pins,
+            directory,
+            config,
+            addresses,
+            half,
+            modes,
+            there: Vec::new(),
+            answers,
+            attached: false,
+        })
     }
 
     fn attach(&mut self) -> Result<Vec<(String, Attached)>, Error> {
@@ -320,6 +365,7 @@ impl Kernel {
         pinned.map_err(|error| Error::new(format!("cannot pin {}", pin.display())).because_of(error))?;
         self.pins.remove_other_maps();
         self.attached = true;
+        self.there = self.look();
         attached
     }
 

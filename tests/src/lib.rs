@@ -18,7 +18,8 @@
 //! What a node serves besides, a scene sets up with [`web`]; what its metrics listener says, it gets with [`mod@fetch`];
 //! what an operator sees, it reads off a [`terminal`].
 //!
-//! The benches put [`load`] on one server of [`rivals`] after the other.
+//! The benches put [`load`] on one server of [`rivals`] after the other. What [`survive`] puts on them is slower, and
+//! accounts for every query.
 pub mod ask;
 pub mod cluster;
 pub mod dig;
@@ -47,6 +48,7 @@ pub mod rights;
 pub mod rivals;
 pub mod run;
 pub mod seeds;
+pub mod survive;
 pub mod table;
 pub mod terminal;
 pub mod unbound;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use dns_xdp_ebpf::outcome::{Action, Outcome};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -174,13 +175,21 @@ impl Node {
         Ok(command)
     }
 
+    /// The process of the daemon.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn daemon(&self) -> Result<Pid> {
+        let child = self.daemon.as_ref().context("no daemon is running")?;
+        Ok(Pid::from_raw(child.id().try_into()?))
+    }
+
     /// Sends the daemon a signal.
     ///
     /// # Errors
     /// When it is not running.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let child = self.daemon.as_ref().context("no daemon is running")?;
-        kill(Pid::from_raw(child.id().try_into()?), signal).context("cannot signal the daemon")
+        kill(self.daemon()?, signal).context("cannot signal the daemon")
     }
 
     /// Sends the daemon a signal and waits until it has ended.
@@ -381,6 +390,12 @@ impl Stats {
     /// Queries that the XDP program answered with addresses.
     pub fn answered_by_xdp(&self) -> u64 {
         self.xdp.get("answered").copied().unwrap_or(0)
+    }
+
+    /// Queries that the XDP program answered in any way.
+    pub fn answered_in_kernel(&self) -> u64 {
+        let answers = Outcome::ALL.iter().filter(|outcome| outcome.action() == Action::Transmit);
+        answers.filter_map(|outcome| self.xdp.get(outcome.text())).sum()
     }
 
     /// Queries that the responder answered.

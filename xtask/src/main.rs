@@ -28,8 +28,15 @@ enum Verb {
     Demo,
     /// Run the tests: all of them, or one part
     Test {
-        /// unit: no privileges; kernel: the packet table in the kernel; net: scenes in network namespaces
+        /// unit: no privileges; kernel: the packet table in the kernel; net: scenes in network namespaces; survive: a
+        /// steady load while things go wrong
         part: Option<test::Part>,
+        /// of survive: for as long as its table says, which takes two hours
+        #[arg(long)]
+        long: bool,
+        /// of survive: these rows of its table alone
+        #[arg(value_name = "ROW", value_parser = clap::value_parser!(u8).range(1..=16))]
+        rows: Vec<u8>,
     },
     /// Measure
     Bench {
@@ -66,7 +73,7 @@ enum Verb {
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Demo => demo::run(),
-        Verb::Test { part } => test::run(part),
+        Verb::Test { part, long, rows } => test::run(part, &test::Survive { long, rows }),
         Verb::Bench { what, arguments } => bench::run(what, &arguments),
         Verb::Fuzz { target, seconds } => fuzz::run_for(target, seconds),
         Verb::Lab { verb } => lab::run(&verb),

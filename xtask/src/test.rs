@@ -1,10 +1,10 @@
-//! `cargo xtask test`: unit, kernel and net, each under its heading; a part that cannot run has failed.
+//! `cargo xtask test`: unit, kernel, net and survive, each under its heading; a part that cannot run has failed.
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::cargo::cargo;
+use crate::cargo::{built, cargo, command, run as run_command};
 use crate::setup;
 
 /// A part of the tests.
@@ -16,6 +16,24 @@ pub(crate) enum Part {
     Kernel,
     /// The scenes in network namespaces, and the law that takes another name server
     Net,
+    /// A steady load while things go wrong: the table of what the program survives
+    Survive,
+}
+
+/// How the last part is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Survive {
+    /// As the table says, with optimisations.
+    pub(crate) long: bool,
+    /// Rows of the table; none: all.
+    pub(crate) rows: Vec<u8>,
+}
+
+impl Survive {
+    fn arguments(&self) -> Vec<String> {
+        let long = self.long.then(|| "--long".to_owned());
+        long.into_iter().chain(self.rows.iter().map(u8::to_string)).collect()
+    }
 }
 
 impl Part {
@@ -23,13 +41,13 @@ impl Part {
         match self {
             Part::Unit => setup::toolchain(),
             Part::Kernel => setup::kernel(),
-            Part::Net => setup::network(),
+            Part::Net | Part::Survive => setup::network(),
         }
     }
 
-    /// The whole workspace each time, so that every part uses the same build.
-    fn arguments(self) -> &'static [&'static str] {
-        match self {
+    /// Runs it. The whole workspace each time, so that every part uses the same build.
+    fn run(self, survive: &Survive) -> Result<()> {
+        let arguments: &[&str] = match self {
             Part::Unit => &["test", "--workspace", "--no-fail-fast"],
             Part::Kernel => {
                 &["test", "--workspace", "--test", "packets", "--test", "law_kernel_*", "--", "--ignored"]
@@ -46,7 +64,13 @@ impl Part {
                 "--ignored",
                 "--test-threads=1",
             ],
-        }
+            Part::Survive if survive.long => {
+                return run_command(built("survive")?.args(survive.arguments()));
+            }
+            Part::Survive => &["run", "--quiet", "--package", "dns-xdp-tests", "--bin", "survive", "--"],
+        };
+        let rows = if self == Part::Survive { survive.arguments() } else { Vec::new() };
+        run_command(command("cargo").args(arguments).args(rows))
     }
 }
 
@@ -54,7 +78,11 @@ impl Part {
 ///
 /// # Errors
 /// When a part fails; the others are run nevertheless.
-pub(crate) fn run(part: Option<Part>) -> Result<()> {
+pub(crate) fn run(part: Option<Part>, survive: &Survive) -> Result<()> {
+    ensure!(
+        part == Some(Part::Survive) || survive.arguments().is_empty(),
+        "--long and rows are for `cargo xtask test survive`"
+    );
     let parts = part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
     for part in &parts {
         part.setup()?;
@@ -67,7 +95,7 @@ pub(crate) fn run(part: Option<Part>) -> Result<()> {
         let name = format!("{part:?}").to_lowercase();
         heading(&name);
         let start = Instant::now();
-        let result = cargo(part.arguments());
+        let result = part.run(survive);
         let verdict = if result.is_ok() { "passed" } else { "FAILED" };
         lines.push(format!("{name:<8}{verdict}  {}", seconds(start.elapsed())));
         failed.extend(result.is_err().then_some(name));

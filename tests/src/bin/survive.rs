@@ -1,0 +1,57 @@
+//! The table of what the program survives: `survive [--long] [ROW…]` plays the rows and prints each as it comes.
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use dns_xdp_tests::process::exit_code;
+use dns_xdp_tests::survive::{EVENTS, Event, HEAD, Length, Row};
+
+/// What the program survives: every query of a steady load is counted as right, wrong or lost
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask test survive",
+    after_help = "Example: cargo xtask test survive --long 1 2\n\n\
+    DNS_XDP_SOAK_MINUTES: how long row 16 takes in the long form, instead of an hour\n\
+    DNS_XDP_SEED: plays the troubles of an earlier row 16 again"
+)]
+struct Args {
+    /// As many rounds, and for as long, as the table says; otherwise a minute and a quarter in all
+    #[arg(long)]
+    long: bool,
+    /// Only these rows of the table
+    #[arg(value_name = "ROW", value_parser = clap::value_parser!(u8).range(1..=EVENTS.len() as i64))]
+    rows: Vec<u8>,
+}
+
+fn main() -> ExitCode {
+    exit_code(survive(&Args::parse()))
+}
+
+fn survive(args: &Args) -> Result<()> {
+    let length = if args.long { Length::Long } else { Length::Short };
+    let chosen = |event: &&Event| args.rows.is_empty() || args.rows.contains(&event.number);
+    println!("{HEAD}");
+    let mut fallen_short = Vec::new();
+    for event in EVENTS.iter().filter(chosen) {
+        let Some(play) = event.play else {
+            println!("| {} | {} | {} | not run yet |", event.number, event.what, event.aim);
+            continue;
+        };
+        let start = Instant::now();
+        let row = play(length)
+            .unwrap_or_else(|error| Row::new(event.number, one_line(&format!("failed: {error:#}")), false));
+        println!("{}", row.line());
+        std::io::stdout().flush()?;
+        eprintln!("row {}: {:.1} s", event.number, start.elapsed().as_secs_f64());
+        fallen_short.extend((!row.reached).then(|| event.number.to_string()));
+    }
+    ensure!(fallen_short.is_empty(), "not reached: row {}", fallen_short.join(", "));
+    Ok(())
+}
+
+/// A line of a table has no room for more.
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ").replace('|', "/")
+}

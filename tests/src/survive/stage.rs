@@ -1,0 +1,27 @@
+//! The cluster that a row is played on.
+use anyhow::Result;
+
+use crate::cluster::Cluster;
+use crate::plan::Plan;
+use crate::run::Run;
+
+/// Lays and starts the cluster of `plan` and plays on it. It is removed whatever happens; when something fails, the
+/// ends of its logs are shown.
+///
+/// # Errors
+/// When the cluster does not come up, and those of `play`.
+pub fn on_cluster<T>(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<T>) -> Result<T> {
+    on_laid(plan, |cluster| {
+        cluster.start()?;
+        play(cluster)
+    })
+}
+
+/// As [`on_cluster`], with nothing started yet.
+///
+/// # Errors
+/// As [`on_cluster`].
+pub fn on_laid<T>(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<T>) -> Result<T> {
+    let mut cluster = Cluster::lay(Run::unique()?, plan)?;
+    play(&mut cluster).inspect_err(|_| eprint!("{}", cluster.logs()))
+}
