@@ -46,6 +46,7 @@ pub mod process;
 pub mod queries;
 pub mod rivals;
 pub mod run;
+pub mod strace;
 pub mod survive;
 pub mod table;
 pub mod terminal;

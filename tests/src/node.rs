@@ -41,6 +41,8 @@ pub struct Node {
     pub log: PathBuf,
     /// Variables of the environment in which its daemons are started.
     pub environment: Vec<(String, String)>,
+    /// A program with its arguments that becomes the daemon: `prlimit --nofile=64`.
+    pub wrapper: Vec<String>,
     cable: Cable,
     database: Option<Child>,
     daemon: Option<Child>,
@@ -58,6 +60,7 @@ impl Node {
             socket: file("sock"),
             log: file("log"),
             environment: Vec::new(),
+            wrapper: Vec::new(),
             pins: run.pins().join(&name),
             cable,
             database: None,
@@ -158,7 +161,15 @@ impl Node {
     }
 
     fn daemon_command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(process::sibling("dns-xdp")?);
+        let daemon = process::sibling("dns-xdp")?;
+        let mut command = match &*self.wrapper {
+            [] => Command::new(daemon),
+            [program, wrapper @ ..] => {
+                let mut command = Command::new(program);
+                command.args(wrapper).arg(daemon);
+                command
+            }
+        };
         command.arg("run").arg("--config").arg(&self.config).args(arguments);
         command.envs(self.environment.iter().cloned());
         Ok(command)
