@@ -6,6 +6,7 @@
 //! responses that it cannot parse, parses EDNS options that a server has to ignore, accepts connections
 //! without a limit and drops what is under way when it stops.
 mod counters;
+mod descriptors;
 mod request;
 mod response;
 mod sockets;
@@ -55,7 +56,7 @@ impl Responder {
         let counters = Arc::new(Counters::default());
         let identity = identity.as_bytes().iter().copied().take(usize::from(u8::MAX)).collect();
         let exchange = Arc::new(Exchange { zone, identity, counters: Arc::clone(&counters) });
-        let connections = Arc::new(Connections::new(tcp::CAPACITY));
+        let connections = Arc::new(Connections::new(descriptors::room(tcp::CAPACITY)));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for socket in sockets.udp {

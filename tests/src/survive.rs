@@ -6,6 +6,8 @@ pub mod failing_calls;
 pub mod inquiry;
 pub mod load;
 pub mod stage;
+pub mod tcp_abuse;
+pub mod usage;
 
 use std::time::Duration;
 
@@ -154,7 +156,7 @@ pub const EVENTS: [Event; 16] = [
         number: 12,
         what: "600 abusive TCP connections, also with 64 descriptors",
         aim: "every fresh probe answered within 50 ms, CPU ≤ 5 %",
-        play: None,
+        play: Some(tcp_abuse::run),
     },
     Event {
         number: 13,
