@@ -22,6 +22,7 @@
 //! accounts for every query.
 pub mod ask;
 pub mod cluster;
+pub mod dice;
 pub mod dig;
 pub mod exchange;
 pub mod fake_clock;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use dns_xdp_ebpf::outcome::{Action, Outcome};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -382,6 +383,12 @@ impl Stats {
     /// Queries that the XDP program answered with addresses.
     pub fn answered_by_xdp(&self) -> u64 {
         self.xdp.get("answered").copied().unwrap_or(0)
+    }
+
+    /// Queries that the XDP program answered in any way.
+    pub fn answered_in_kernel(&self) -> u64 {
+        let answers = Outcome::ALL.iter().filter(|outcome| outcome.action() == Action::Transmit);
+        answers.filter_map(|outcome| self.xdp.get(outcome.text())).sum()
     }
 
     /// Queries that the responder answered.

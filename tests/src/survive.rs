@@ -2,9 +2,15 @@
 //!
 //! A row of the table is a file below this one, with a function that plays it and says what came out. The load is
 //! [`load`]'s. The short form is part of the tests; the long one is what the README's table shows.
+pub mod control_abuse;
+pub mod conversation;
 pub mod failing_calls;
+pub mod flips;
 pub mod inquiry;
+pub mod killed;
+pub mod lease;
 pub mod load;
+pub mod replaced;
 pub mod stage;
 pub mod tcp_abuse;
 pub mod usage;
@@ -90,13 +96,13 @@ pub const EVENTS: [Event; 16] = [
         number: 1,
         what: "`kill -9` of the daemon, restart after 100 ms, 20 rounds",
         aim: "0 lost, 0 wrong of ≥ 100,000 answered in the kernel",
-        play: None,
+        play: Some(killed::run),
     },
     Event {
         number: 2,
         what: "restart (SIGTERM, `run`), `run --replace`, another map layout and back, 20 times",
         aim: "0 lost over UDP, open TCP exchanges finished",
-        play: None,
+        play: Some(replaced::run),
     },
     Event {
         number: 3,
@@ -108,13 +114,13 @@ pub const EVENTS: [Event; 16] = [
         number: 4,
         what: "the controller is killed, or stopped; its wall clock steps by an hour, both ways",
         aim: "silent ≤ 0.1 s after `stale-after`, answers ≤ 1 s after it is back; a step changes nothing",
-        play: None,
+        play: Some(lease::run),
     },
     Event {
         number: 5,
         what: "disjoint answers flipped at full rate under load on two cores",
         aim: "0 torn or mixed of ≥ 10,000,000 answers",
-        play: None,
+        play: Some(flips::run),
     },
     Event {
         number: 6,
@@ -168,7 +174,7 @@ pub const EVENTS: [Event; 16] = [
         number: 14,
         what: "control socket: no root, a symlink, 1,000,000 fuzzed requests, a client that never reads",
         aim: "refused; no crash; memory flat; probes never blocked",
-        play: None,
+        play: Some(control_abuse::run),
     },
     Event {
         number: 15,

@@ -1,0 +1,117 @@
+//! The controller dies, hangs, or has another time of day: the program answers for as long as its lease says.
+use std::net::IpAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use super::inquiry::Inquiry;
+use super::load::{Load, Pace, Tally};
+use super::stage::on_laid;
+use super::{Length, Row};
+use crate::cluster::Cluster;
+use crate::fake_clock::FakeClock;
+use crate::plan::Plan;
+
+const STEP_SECONDS: i64 = 3600;
+/// A daemon that has ended renews nothing: what is left of its lease is one beat less than the whole, at least.
+const BEATS: u32 = 4;
+
+/// How the controller falls silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fall {
+    Killed,
+    Stopped,
+}
+
+/// What one fall was like.
+struct Outage {
+    /// From the fall to the last answer.
+    answered_for: Duration,
+    /// From the daemon's return to the first answer.
+    back_after: Duration,
+    tally: Tally,
+}
+
+/// Plays it.
+///
+/// # Errors
+/// When it cannot be played.
+pub fn run(length: Length) -> Result<Row> {
+    let (lease, rounds) = length.pick((Duration::from_secs(1), 1), (Duration::from_secs(4), 5));
+    let plan = Plan::quick(1).line("xdp", &format!("stale-after = \"{}s\"", lease.as_secs()));
+    let (outages, stepped) = on_laid(&plan, |cluster| {
+        let directory = cluster.nodes[0].config.parent().context("a configuration is in a directory")?;
+        let clock = FakeClock::new(directory)?;
+        cluster.nodes[0].environment = clock.environment();
+        cluster.start()?;
+        let stepped = step(cluster, &clock, lease)?;
+        let mut outages = Vec::new();
+        for fall in [Fall::Killed, Fall::Stopped].repeat(rounds) {
+            outages.push(outage(cluster, fall, lease)?);
+        }
+        Ok((outages, stepped))
+    })?;
+    let slack = Duration::from_millis(length.pick(300, 100));
+    let back_slack = Duration::from_secs(length.pick(3, 1));
+    let fell = outages.iter().map(|outage| outage.answered_for);
+    let (shortest, longest) = (fell.clone().min().unwrap_or_default(), fell.max().unwrap_or_default());
+    let back = outages.iter().map(|outage| outage.back_after).max().unwrap_or_default();
+    let wrong: u64 = outages.iter().map(|outage| outage.tally.wrong + outage.tally.surplus).sum();
+    let reached = longest <= lease + slack
+        && shortest >= lease - lease / BEATS - slack
+        && back <= back_slack
+        && wrong == 0
+        && stepped.is_clean();
+    let result = format!(
+        "stale-after {lease:?}: silent {:.2} to {:.2} s after the fall, answers {:.2} s after the return at most, \
+         {wrong} wrong; steps of an hour: {}",
+        shortest.as_secs_f64(),
+        longest.as_secs_f64(),
+        back.as_secs_f64(),
+        stepped.text()
+    );
+    Ok(Row::new(4, result, reached))
+}
+
+/// The wall clock an hour ahead, an hour behind, and right again, a whole lease each.
+fn step(cluster: &Cluster, clock: &FakeClock, lease: Duration) -> Result<Tally> {
+    let load = load(cluster)?;
+    for seconds in [STEP_SECONDS, -STEP_SECONDS, 0] {
+        clock.set(seconds)?;
+        sleep(lease + Duration::from_millis(300));
+    }
+    load.finish()
+}
+
+fn outage(cluster: &mut Cluster, fall: Fall, lease: Duration) -> Result<Outage> {
+    let load = load(cluster)?;
+    let node = &mut cluster.nodes[0];
+    let server = node.ipv4();
+    sleep(Duration::from_millis(200));
+    let fallen = Instant::now();
+    match fall {
+        Fall::Killed => drop(node.stop(Signal::SIGKILL)?),
+        Fall::Stopped => node.signal(Signal::SIGSTOP)?,
+    }
+    sleep(lease + Duration::from_millis(700));
+    let last = load.so_far().last_right.get(&server).copied().context("it has never answered")?;
+    let returned = Instant::now();
+    match fall {
+        Fall::Killed => node.spawn(&[])?,
+        Fall::Stopped => node.signal(Signal::SIGCONT)?,
+    }
+    let back = load.answered_after(server, returned, Duration::from_secs(10))?;
+    node.wait_until_ready()?;
+    let tally = load.finish()?;
+    Ok(Outage { answered_for: last - fallen, back_after: back - returned, tally })
+}
+
+/// The node's own IPv4 address alone, over which an answer's time is taken.
+fn load(cluster: &Cluster) -> Result<Load> {
+    let node = &cluster.nodes[0];
+    let inquiries = Inquiry::of_node(&cluster.client, &node.name, node.addresses)?;
+    let ipv4 = inquiries.into_iter().filter(|inquiry| IpAddr::is_ipv4(&inquiry.server)).collect();
+    Load::start(&cluster.client, ipv4, Pace::of(10_000))
+}
