@@ -1,5 +1,6 @@
 //! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
 mod attachment;
+mod fit;
 mod inspection;
 mod interface;
 pub mod layout;
@@ -113,6 +114,10 @@ impl Error {
         Error { what: what.to_owned(), source: Some(error.into()) }
     }
 
+    fn pinning(pin: &Path, error: impl StdError + Send + Sync + 'static) -> Self {
+        Error::new(format!("cannot pin {}", pin.display())).because_of(error)
+    }
+
     fn attaching(interface: &Interface, error: anyhow::Error) -> Self {
         Error { what: format!("cannot attach to {}", interface.name), source: Some(error.into()) }
     }
@@ -134,6 +139,8 @@ struct Kernel {
     directory: std::path::PathBuf,
     modes: Vec<(Interface, Mode)>,
     answers: bool,
+    /// The maps were there before.
+    adopted: bool,
     attached: bool,
 }
 
@@ -225,7 +232,7 @@ impl Datapath {
         self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.samples.go_on(one_of))
     }
 
-    /// Lets go of the program without detaching it: it and its maps stay pinned.
+    /// Lets go of the program without detaching it: it and its maps stay pinned. What was never attached goes.
     pub fn leave(self) {}
 
     /// Detaches and unpins everything.
@@ -241,10 +248,15 @@ impl Datapath {
 }
 
 impl Drop for Kernel {
-    /// A daemon that fails before it has attached leaves nothing of its own behind.
+    /// A daemon that fails before it has attached leaves nothing of its own behind, and a predecessor's as it was.
     fn drop(&mut self) {
-        if !self.attached && self.pins.linked().is_empty() {
+        if self.attached {
+            return;
+        }
+        if self.pins.linked().is_empty() {
             pins::remove(&self.directory);
+        } else if !self.adopted {
+            self.pins.remove_maps();
         }
     }
 }
@@ -284,13 +296,21 @@ impl Kernel {
             let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged)?;
             Ok((object, (maps, samples), adopted && lease.lived()))
         };
-        let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(pins.adopt_maps()?);
+        let mut there = pins.adopt_maps()?;
+        if there && let Some(misfit) = fit::misfit(half, |name| pins.map(name))? {
+            // A predecessor's program has the maps that it was loaded with, wherever these are pinned.
+            tracing::warn!("the maps are made anew: {misfit}");
+            pins.remove_maps();
+            there = pins.adopt_maps()?;
+        }
+        let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(there);
         if let Err(error) = &result
             && pins.linked().is_empty()
         {
             tracing::warn!("the pinned maps do not fit and are made anew: {error}");
             pins.remove_maps();
-            result = loaded(pins.adopt_maps()?);
+            there = pins.adopt_maps()?;
+            result = loaded(there);
         }
         let (mut object, (maps, samples), lived) = result?;
         if config.xdp.log {
@@ -298,7 +318,7 @@ impl Kernel {
         }
         let answers = lived && !pins.linked().is_empty();
         let (pins, directory) = (pins.clone(), config.xdp.pin.clone());
-        Ok(Kernel { object, maps, samples, pins, directory, modes, answers, attached: false })
+        Ok(Kernel { object, maps, samples, pins, directory, modes, answers, adopted: there, attached: false })
     }
 
     fn attach(&mut self) -> Result<Vec<(String, Attached)>, Error> {
@@ -317,7 +337,7 @@ impl Kernel {
         let pin = self.pins.program();
         pins::remove(&pin);
         let pinned = program::program_mut(&mut self.object, table::RESPONDER)?.pin(&pin);
-        pinned.map_err(|error| Error::new(format!("cannot pin {}", pin.display())).because_of(error))?;
+        pinned.map_err(|error| Error::pinning(&pin, error))?;
         self.pins.remove_other_maps();
         self.attached = true;
         attached

@@ -10,6 +10,7 @@ pub mod inquiry;
 pub mod killed;
 pub mod lease;
 pub mod load;
+pub mod pins;
 pub mod replaced;
 pub mod stage;
 pub mod tcp_abuse;
@@ -180,7 +181,7 @@ pub const EVENTS: [Event; 16] = [
         number: 15,
         what: "pins that are foreign, corrupt, of another layout",
         aim: "refused or rebuilt, never a crash",
-        play: None,
+        play: Some(pins::run),
     },
     Event {
         number: 16,
