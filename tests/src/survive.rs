@@ -8,6 +8,7 @@ pub mod failing_calls;
 pub mod flips;
 pub mod inquiry;
 pub mod killed;
+pub mod ladder;
 pub mod lease;
 pub mod load;
 pub mod pins;
@@ -145,7 +146,7 @@ pub const EVENTS: [Event; 16] = [
         number: 9,
         what: "attaching refused or unsupported, another XDP program there, no capability",
         aim: "native → generic → userspace, the same answers in all three; a clear error",
-        play: None,
+        play: Some(ladder::run),
     },
     Event {
         number: 10,
