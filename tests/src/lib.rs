@@ -47,6 +47,7 @@ pub mod process;
 pub mod queries;
 pub mod rivals;
 pub mod run;
+pub mod spoof;
 pub mod strace;
 pub mod survive;
 pub mod table;

@@ -12,6 +12,7 @@ pub mod ladder;
 pub mod lease;
 pub mod load;
 pub mod pins;
+pub mod reflection;
 pub mod replaced;
 pub mod stage;
 pub mod tcp_abuse;
@@ -158,7 +159,7 @@ pub const EVENTS: [Event; 16] = [
         number: 11,
         what: "reflection: QR=1, two servers and one spoofed packet",
         aim: "at most one reply in all, in the kernel and in userspace",
-        play: None,
+        play: Some(reflection::run),
     },
     Event {
         number: 12,
