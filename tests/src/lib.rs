@@ -21,7 +21,9 @@
 //! The benches put [`load`] on one server of [`rivals`] after the other. What [`survive`] puts on them is slower, and
 //! accounts for every query.
 pub mod ask;
+pub mod cgroup;
 pub mod cluster;
+pub mod command;
 pub mod dice;
 pub mod dig;
 pub mod exchange;

@@ -4,6 +4,7 @@
 //! [`load`]'s. The short form is part of the tests; the long one is what the README's table shows.
 pub mod control_abuse;
 pub mod conversation;
+pub mod exhaustion;
 pub mod failing_calls;
 pub mod flips;
 pub mod inquiry;
@@ -141,7 +142,7 @@ pub const EVENTS: [Event; 16] = [
         number: 8,
         what: "map full, table over capacity, memory limit, full disk, read-only files, no descriptors left",
         aim: "refused whole, old data intact, alarm in `status`",
-        play: None,
+        play: Some(exhaustion::run),
     },
     Event {
         number: 9,

@@ -16,6 +16,7 @@ use super::stage::on_laid;
 use super::usage::Process;
 use super::{Length, Row, SOON};
 use crate::cluster::Cluster;
+use crate::command::{Connection, post};
 use crate::dice::Dice;
 use crate::node::{Node, healths};
 use crate::plan::Plan;
@@ -98,7 +99,7 @@ fn a_stranger_is_refused(node: &Node) -> Result<()> {
     let mode = fs::metadata(&node.socket)?.permissions();
     fs::set_permissions(&node.socket, Permissions::from_mode(0o666))?;
     let code =
-        as_stranger(|| Ok(Client::connect(&node.socket)?.exchange(&[post(COMMANDS[0].as_bytes())])?[0]));
+        as_stranger(|| Ok(Connection::open(&node.socket)?.exchange(&[post(COMMANDS[0].as_bytes())])?[0]));
     fs::set_permissions(&node.socket, mode)?;
     let code = code?;
     ensure!(code == 403, "a stranger was answered {code}");
@@ -185,11 +186,8 @@ fn fuzz(cluster: &mut Cluster, count: u64) -> Result<Fuzzed> {
 }
 
 fn health_of_the_second(socket: &Path) -> Result<String> {
-    let mut client = Client::connect(socket)?;
-    client.stream.write_all(&post(COMMANDS[0].as_bytes()))?;
-    let (code, body) = client.response()?;
+    let (code, status) = Connection::open(socket)?.ask(COMMANDS[0])?;
     ensure!(code == 200, "status is {code}");
-    let status: serde_json::Value = serde_json::from_slice(&body)?;
     Ok(healths(&status)?[1].to_owned())
 }
 
@@ -204,11 +202,6 @@ fn deaf(socket: &Path) -> Result<UnixStream> {
     }
 }
 
-fn post(body: &[u8]) -> Vec<u8> {
-    let head = format!("POST /command HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
-    [head.as_bytes(), body].concat()
-}
-
 struct Fuzzer {
     socket: std::path::PathBuf,
     dice: Dice,
@@ -218,7 +211,7 @@ struct Fuzzer {
 impl Fuzzer {
     /// Commands that are as they ought to be, or nearly; and now and then a connection with what is no HTTP.
     fn ask(&mut self, count: u64) -> Result<()> {
-        let mut client = Client::connect(&self.socket)?;
+        let mut client = Connection::open(&self.socket)?;
         let mut asked = 0;
         while asked < count {
             if self.dice.below(100) == 0 {
@@ -247,7 +240,7 @@ impl Fuzzer {
     fn garble(&mut self) -> Result<()> {
         let mut request = self.request();
         self.dice.disturb(&mut request);
-        let mut client = Client::connect(&self.socket)?;
+        let mut client = Connection::open(&self.socket)?;
         client.stream.write_all(&request)?;
         client.stream.shutdown(std::net::Shutdown::Write)?;
         let mut answer = Vec::new();
@@ -259,50 +252,4 @@ impl Fuzzer {
             _ => Ok(()),
         }
     }
-}
-
-/// One connection to the socket.
-struct Client {
-    stream: UnixStream,
-    read: Vec<u8>,
-}
-
-impl Client {
-    fn connect(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket).context("nobody listens on the control socket")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Client { stream, read: Vec::new() })
-    }
-
-    /// Sends all these and returns the code of each answer.
-    fn exchange(&mut self, requests: &[Vec<u8>]) -> Result<Vec<u16>> {
-        self.stream.write_all(&requests.concat())?;
-        requests.iter().map(|_| Ok(self.response()?.0)).collect()
-    }
-
-    fn response(&mut self) -> Result<(u16, Vec<u8>)> {
-        loop {
-            if let Some((code, head, length)) = head(&self.read)
-                && self.read.len() >= head + length
-            {
-                let body = self.read[head..head + length].to_vec();
-                self.read.drain(..head + length);
-                return Ok((code, body));
-            }
-            let mut buffer = [0; 1 << 16];
-            let length = self.stream.read(&mut buffer).context("no answer on the control socket")?;
-            ensure!(length > 0, "the control socket was closed before its answer");
-            self.read.extend(&buffer[..length]);
-        }
-    }
-}
-
-/// Code, octets of the head, octets behind it; none as long as it is not whole.
-fn head(read: &[u8]) -> Option<(u16, usize, usize)> {
-    let end = read.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&read[..end]).ok()?.to_ascii_lowercase();
-    let code = text.split(' ').nth(1)?.parse().ok()?;
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    Some((code, end, length.unwrap_or(0)))
 }
