@@ -37,6 +37,7 @@ pub mod kernel;
 pub mod law;
 pub mod load;
 pub mod meaning;
+pub mod mutation;
 pub mod netns;
 pub mod network;
 pub mod node;

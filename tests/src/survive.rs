@@ -7,8 +7,10 @@ pub mod conversation;
 pub mod exhaustion;
 pub mod failing_calls;
 pub mod flips;
+pub mod hostile;
 pub mod inquiry;
 pub mod killed;
+pub mod known_bad;
 pub mod ladder;
 pub mod lease;
 pub mod load;
@@ -154,7 +156,7 @@ pub const EVENTS: [Event; 16] = [
         number: 10,
         what: "hostile packets on the wire and in the kernel, all types, the known-bad ones",
         aim: "0 wrong, oversized, looped or second answers; no XDP_ABORTED",
-        play: None,
+        play: Some(hostile::run),
     },
     Event {
         number: 11,
