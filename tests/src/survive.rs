@@ -7,6 +7,7 @@ pub mod conversation;
 pub mod exhaustion;
 pub mod failing_calls;
 pub mod flips;
+pub mod floods;
 pub mod hostile;
 pub mod inquiry;
 pub mod killed;
@@ -174,7 +175,7 @@ pub const EVENTS: [Event; 16] = [
         number: 13,
         what: "random-subdomain flood, fallback flood at saturation",
         aim: "kernel answers to others ≥ 99 %, p99 under twice the quiet one; memory bounded",
-        play: None,
+        play: Some(floods::run),
     },
     Event {
         number: 14,
