@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes
-//!        ─► decision ─► zone published ─► program attached ─► lease ─► responder ─► ready
+//!        ─► decision ─► zone published ─► lease ─► program attached ─► responder ─► ready
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
 //! ```
 mod admin;
@@ -100,6 +100,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
         }
     };
     service::ready();
+    publication.level();
     let mut daemon = Daemon::new(watch, publication, source, responder, (events, told), recorder);
     let stop = daemon.serve(inbox, &mut signals).await;
     tokio::select! {

@@ -5,6 +5,7 @@ mod inspection;
 mod interface;
 pub mod layout;
 mod maps;
+mod mending;
 mod pins;
 mod program;
 mod samples;
@@ -137,7 +138,13 @@ struct Kernel {
     samples: Samples,
     pins: Pins,
     directory: std::path::PathBuf,
+    /// What it was loaded for.
+    config: Config,
+    addresses: Vec<IpAddr>,
+    half: u32,
     modes: Vec<(Interface, Mode)>,
+    /// The interfaces at the last look.
+    there: Vec<Option<Interface>>,
     answers: bool,
     /// The maps were there before.
     adopted: bool,
@@ -194,6 +201,14 @@ impl Datapath {
         }
     }
 
+    /// Takes the work of writing the whole table off the next zone, which may be urgent. To be called when there is time.
+    ///
+    /// # Errors
+    /// A map cannot be written; the next zone is published all the same.
+    pub fn level(&mut self, zone: &Zone) -> Result<(), Error> {
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.maps.level(zone))
+    }
+
     /// Attaches the program to every interface, or swaps it in where a predecessor's is attached, and pins it.
     /// To be called after the first [`Datapath::switch`].
     ///
@@ -203,6 +218,22 @@ impl Datapath {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         self.interfaces = kernel.attach()?;
         Ok(())
+    }
+
+    /// Attaches the program again where it has been lost: the interface is another, or somebody has detached it. Tells
+    /// how it is attached to each interface that is there, where something has changed.
+    ///
+    /// # Errors
+    /// It cannot be loaded or attached; where it is attached, it stays.
+    pub fn mend(&mut self) -> Result<Vec<(String, Attached)>, Error> {
+        let Some(kernel) = &mut self.kernel else { return Ok(Vec::new()) };
+        if !kernel.mend()? {
+            return Ok(Vec::new());
+        }
+        let now = kernel.attachments();
+        let each = now.iter().map(|(name, attached)| (name.clone(), attached.unwrap_or(Attached::Off)));
+        self.interfaces = each.collect();
+        Ok(now.into_iter().filter_map(|(name, attached)| Some((name, attached?))).collect())
     }
 
     /// Lets the program answer for this long from now, zero ends it at once; `None`: for ever.
@@ -296,21 +327,21 @@ impl Kernel {
             let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged)?;
             Ok((object, (maps, samples), adopted && lease.lived()))
         };
-        let mut there = pins.adopt_maps()?;
-        if there && let Some(misfit) = fit::misfit(half, |name| pins.map(name))? {
+        let mut was_there = pins.adopt_maps()?;
+        if was_there && let Some(misfit) = fit::misfit(half, |name| pins.map(name))? {
             // A predecessor's program has the maps that it was loaded with, wherever these are pinned.
             tracing::warn!("the maps are made anew: {misfit}");
             pins.remove_maps();
-            there = pins.adopt_maps()?;
+            was_there = pins.adopt_maps()?;
         }
-        let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(there);
+        let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(was_there);
         if let Err(error) = &result
             && pins.linked().is_empty()
         {
             tracing::warn!("the pinned maps do not fit and are made anew: {error}");
             pins.remove_maps();
-            there = pins.adopt_maps()?;
-            result = loaded(there);
+            was_there = pins.adopt_maps()?;
+            result = loaded(was_there);
         }
         let (mut object, (maps, samples), lived) = result?;
         if config.xdp.log {
@@ -318,7 +349,22 @@ impl Kernel {
         }
         let answers = lived && !pins.linked().is_empty();
         let (pins, directory) = (pins.clone(), config.xdp.pin.clone());
-        Ok(Kernel { object, maps, samples, pins, directory, modes, answers, adopted: there, attached: false })
+        let (config, addresses) = (config.clone(), addresses.to_vec());
+        Ok(Kernel {
+            object,
+            maps,
+            samples,
+            pins,
+            directory,
+            config,
+            addresses,
+            half,
+            modes,
+            there: Vec::new(),
+            answers,
+            adopted: was_there,
+            attached: false,
+        })
     }
 
     fn attach(&mut self) -> Result<Vec<(String, Attached)>, Error> {
@@ -340,6 +386,7 @@ impl Kernel {
         pinned.map_err(|error| Error::pinning(&pin, error))?;
         self.pins.remove_other_maps();
         self.attached = true;
+        self.there = self.look();
         attached
     }
 

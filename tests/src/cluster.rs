@@ -160,6 +160,23 @@ impl Cluster {
         self.network.stretch(&self.nodes[node].name, octets)
     }
 
+    /// Removes a node's (from 0) interface.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn remove_interface(&mut self, node: usize) -> Result<()> {
+        self.network.unplug(&self.run, &self.nodes[node].name)
+    }
+
+    /// Makes a node (from 0) whose interface was removed another one of the same name and addresses.
+    ///
+    /// # Errors
+    /// When it has one.
+    pub fn make_interface(&mut self, node: usize) -> Result<()> {
+        let node = &self.nodes[node];
+        self.network.connect(&self.run, &node.name, &node.namespace, &node.addresses)
+    }
+
     /// Plugs in a station that is none of the nodes.
     ///
     /// # Errors

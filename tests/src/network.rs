@@ -1,4 +1,5 @@
 //! The switch of a run and the cables to it.
+use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -54,6 +55,31 @@ impl Network {
     /// When there is a station of that name, or the devices cannot be made.
     pub fn plug(&mut self, run: &Run, station: &str, addresses: &[IpAddr]) -> Result<(Namespace, Cable)> {
         let namespace = Namespace::create(run.namespace(station).name())?;
+        self.connect(run, station, &namespace, addresses)?;
+        Ok((namespace, Cable { switch: self.switch.clone(), station: station.into() }))
+    }
+
+    /// Removes a station's `eth0`, and with it the cable.
+    ///
+    /// # Errors
+    /// When there is no such station.
+    pub fn unplug(&mut self, run: &Run, station: &str) -> Result<()> {
+        run.namespace(station).ip(&format!("link del {INTERFACE}\n"))?;
+        let pin = port_pin(run, station);
+        fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
+    }
+
+    /// Makes a station an `eth0` with these addresses, usable at once, and plugs it in.
+    ///
+    /// # Errors
+    /// When it has one, or the devices cannot be made.
+    pub fn connect(
+        &mut self,
+        run: &Run,
+        station: &str,
+        namespace: &Namespace,
+        addresses: &[IpAddr],
+    ) -> Result<()> {
         self.switch.ip(&format!(
             "link add {station} type veth peer name {INTERFACE} netns {}\n\
              link set {station} master {BRIDGE} up\n",
@@ -67,8 +93,7 @@ impl Network {
             };
         }
         namespace.ip(&format!("{lines}link set {INTERFACE} up\n"))?;
-        self.let_replies_through(run, station)?;
-        Ok((namespace, Cable { switch: self.switch.clone(), station: station.into() }))
+        self.let_replies_through(run, station)
     }
 
     /// Puts a program that is not ours on a station's `eth0`, until the link is dropped.

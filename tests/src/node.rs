@@ -176,13 +176,21 @@ impl Node {
         Ok(command)
     }
 
+    /// The process of the daemon.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn daemon(&self) -> Result<Pid> {
+        let child = self.daemon.as_ref().context("no daemon is running")?;
+        Ok(Pid::from_raw(child.id().try_into()?))
+    }
+
     /// Sends the daemon a signal.
     ///
     /// # Errors
     /// When it is not running.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let child = self.daemon.as_ref().context("no daemon is running")?;
-        kill(Pid::from_raw(child.id().try_into()?), signal).context("cannot signal the daemon")
+        kill(self.daemon()?, signal).context("cannot signal the daemon")
     }
 
     /// Sends the daemon a signal and waits until it has ended.

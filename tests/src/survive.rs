@@ -8,17 +8,22 @@ pub mod exhaustion;
 pub mod failing_calls;
 pub mod flips;
 pub mod floods;
+pub mod holdings;
 pub mod hostile;
 pub mod inquiry;
 pub mod killed;
 pub mod known_bad;
 pub mod ladder;
 pub mod lease;
+pub mod link;
 pub mod load;
+pub mod partition;
 pub mod pins;
 pub mod reflection;
 pub mod replaced;
+pub mod soak;
 pub mod stage;
+pub mod tally;
 pub mod tcp_abuse;
 pub mod usage;
 
@@ -133,13 +138,13 @@ pub const EVENTS: [Event; 16] = [
         number: 6,
         what: "silence, service death, one-way silence, all down, flapping, under the flood of a core",
         aim: "repaired within the promise + 50 ms, worst of 50; never an empty answer or SERVFAIL",
-        play: None,
+        play: Some(partition::run),
     },
     Event {
         number: 7,
         what: "link down and up, renamed, made anew, MTU, 100 carrier flaps, XDP detached by another hand",
         aim: "answers ≤ 1.2 s after it is back; no program, map or descriptor leaks",
-        play: None,
+        play: Some(link::run),
     },
     Event {
         number: 8,
@@ -193,7 +198,7 @@ pub const EVENTS: [Event; 16] = [
         number: 16,
         what: "soak, an hour, random failures from a seed",
         aim: "memory, descriptors, maps flat; every query accounted for",
-        play: None,
+        play: Some(soak::run),
     },
 ];
 

@@ -204,6 +204,23 @@ fn a_replaced_daemon_ends_and_no_query_is_lost() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_program_over_other_maps_answers_from_the_moment_it_takes_over() {
+    scene(&Plan::quick(1).line("xdp", "capacity = 4096"), |cluster| {
+        let lost = losses(cluster, |cluster| {
+            cluster.nodes[0].edit_config("capacity = 4096", "capacity = 1024")?;
+            cluster.nodes[0].replace()
+        })?;
+        assert_eq!(lost, 0);
+        // The counters are new with the maps.
+        let stats = cluster.nodes[0].stats()?;
+        assert!(stats.answered_by_xdp() > 0 && stats.answered_by_responder() == 0, "{stats:?}");
+        assert_eq!(stats.xdp["lease-expired"], 0, "{stats:?}");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
 fn unload_removes_what_a_killed_daemon_left_and_is_content_with_nothing() {
     scene(&Plan::quick(1), |cluster| {
         cluster.nodes[0].stop(Signal::SIGKILL)?;

@@ -158,6 +158,7 @@ impl Daemon {
         }
         self.expire();
         self.publication.renew();
+        self.publication.mend();
         self.recorder.beat();
         self.read_rates();
         self.asked_names.end_unless_looked_at(Instant::now());

@@ -41,6 +41,7 @@ pub(super) struct Publication {
     pub(super) failures: u64,
     trouble: Option<String>,
     lease_trouble: Option<String>,
+    attachment_trouble: Option<String>,
     events: Events,
     recorder: Recorder,
     /// The program answers, ours or a predecessor's.
@@ -64,6 +65,7 @@ impl Publication {
             failures: 0,
             trouble: None,
             lease_trouble: None,
+            attachment_trouble: None,
             events,
             recorder,
             answering,
@@ -83,14 +85,15 @@ impl Publication {
         self.zone.borrow().clone()
     }
 
-    /// Publishes the first zone, attaches the program and gives it its lease. `past`: what a predecessor may have
-    /// answered up to now.
+    /// Publishes the first zone, gives the program its lease and attaches it: in this order, for a program that takes a
+    /// predecessor's place over maps of its own would pass every query up until its lease came. `past`: what the
+    /// predecessor may have answered up to now.
     pub(super) fn open(&mut self, zone: Zone, past: &Zone) -> anyhow::Result<()> {
         self.caches.replaced(past, &zone, Instant::now());
         self.publish(zone)?;
+        self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
         self.datapath.attach()?;
         self.answering = true;
-        self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
         self.note_lease();
         for (interface, attached) in self.datapath.interfaces() {
             log_mode(&interface, attached);
@@ -182,6 +185,37 @@ impl Publication {
         }
     }
 
+    /// Has the table ready for the next zone. [`Datapath::level`]
+    pub(super) fn level(&mut self) {
+        let Some(zone) = self.zone() else { return };
+        if let Err(error) = self.datapath.level(&zone) {
+            tracing::warn!(
+                "the next change of the answers will take longer: {:#}",
+                anyhow::Error::new(error)
+            );
+        }
+    }
+
+    /// Looks whether the program is where it was attached, and attaches it anew where it is not.
+    pub(super) fn mend(&mut self) {
+        match self.datapath.mend().context("the program is not attached as it was") {
+            Ok(changed) => {
+                if !changed.is_empty() {
+                    self.attachment_trouble = None;
+                    self.level();
+                }
+                for (interface, attached) in changed {
+                    log_mode(&interface, attached);
+                }
+            }
+            Err(error) => {
+                let trouble = format!("{error:#}");
+                tracing::error!("{trouble}");
+                self.attachment_trouble = Some(trouble);
+            }
+        }
+    }
+
     fn note_lease(&mut self) {
         self.renewed = Instant::now();
         self.recorder.leased(self.stale_after.map(|lease| self.renewed + lease));
@@ -193,7 +227,8 @@ impl Publication {
     }
 
     pub(super) fn alarms(&self) -> Vec<String> {
-        self.trouble.iter().chain(&self.lease_trouble).cloned().collect()
+        let all = [&self.trouble, &self.lease_trouble, &self.attachment_trouble];
+        all.into_iter().flatten().cloned().collect()
     }
 
     pub(super) fn interfaces(&self) -> Vec<(String, Attached)> {

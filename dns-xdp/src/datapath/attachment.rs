@@ -34,11 +34,7 @@ fn find(name: &str, config: &Config) -> Result<Attachment, Error> {
 
 fn attachment(interface: Interface, config: &Config) -> Attachment {
     // Without our link the program there is somebody else's.
-    let ours = interface.program.filter(|_| pins::link(&config.xdp.pin, &interface.name).exists());
-    let attached = match ours {
-        Some(program) if program.native => Attached::Native,
-        Some(_) => Attached::Generic,
-        None => Attached::Off,
-    };
+    let is_ours = pins::link(&config.xdp.pin, &interface.name).exists();
+    let attached = if is_ours { interface.attached() } else { Attached::Off };
     Attachment { interface: interface.name, attached, driver: interface.driver }
 }

@@ -9,7 +9,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::ifaddrs::getifaddrs;
 
-use super::Error;
+use super::{Attached, Error};
 
 /// An interface as the kernel describes it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,15 @@ impl Interface {
         });
         let driver = driver(&message.attributes);
         Ok(Interface { name: name.to_owned(), index: message.header.index, mac, program, driver })
+    }
+
+    /// How the program there is attached, whosever it is.
+    pub(super) fn attached(&self) -> Attached {
+        match self.program {
+            Some(program) if program.native => Attached::Native,
+            Some(_) => Attached::Generic,
+            None => Attached::Off,
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Maps {
     pub(super) fn prepare(&mut self, zone: &Zone) -> Result<Prepared, Error> {
         let laid_out = layout::lay_out(zone, self.half, &self.places);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, layout::capacity(self.half)))?;
-        let base = if self.base == Some(0) { self.half } else { 0 };
+        let base = self.unread();
         let which = usize::from(base != 0);
         let before = self.contents[which].take();
         self.write(base, before.as_ref(), &laid_out.slots)?;
@@ -78,6 +78,26 @@ impl Maps {
         let mut head = HeadMap::create(1, 0).map_err(failed)?;
         head.set(0, octets, 0).map_err(failed)?;
         Ok(Prepared { head, base })
+    }
+
+    /// Writes the zone into the half that no packet reads, unless it is known what that holds. The next zone, in which a
+    /// node has died perhaps, need not wait then until all of it is written.
+    pub(super) fn level(&mut self, zone: &Zone) -> Result<(), Error> {
+        let base = self.unread();
+        let which = usize::from(base != 0);
+        if self.contents[which].is_some() {
+            return Ok(());
+        }
+        let laid_out = layout::lay_out(zone, self.half, &self.places);
+        let laid_out = laid_out.map_err(|names| Error::too_many(names, layout::capacity(self.half)))?;
+        self.write(base, None, &laid_out.slots)?;
+        self.contents[which] = Some(laid_out.slots);
+        Ok(())
+    }
+
+    /// Base of the half that no packet reads.
+    fn unread(&self) -> u32 {
+        if self.base == Some(0) { self.half } else { 0 }
     }
 
     /// Lets packets see a zone that was written. The kernel returns from this only when no program reads the zone

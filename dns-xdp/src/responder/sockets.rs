@@ -2,6 +2,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
@@ -9,6 +10,10 @@ use super::counters::Transport;
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
+
+/// Octets that may wait in a UDP socket. A daemon that takes over binds its sockets when it begins to start and reads
+/// them when it is ready: at a page for each datagram, which is what a driver with XDP takes, it is a thousand of them.
+const UDP_BUFFER: usize = 4 << 20;
 
 /// One UDP socket and one TCP listener for each address served.
 #[derive(Debug)]
@@ -115,6 +120,10 @@ fn listener(endpoint: SocketAddr) -> io::Result<TcpListener> {
 
 fn socket(endpoint: SocketAddr) -> io::Result<UdpSocket> {
     let socket = unbound(endpoint, Type::DGRAM, Protocol::UDP)?;
+    if setsockopt(&socket, sockopt::RcvBufForce, &UDP_BUFFER).is_err() {
+        // Without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
+        socket.set_recv_buffer_size(UDP_BUFFER)?;
+    }
     socket.bind(&endpoint.into())?;
     Ok(socket.into())
 }

@@ -61,8 +61,22 @@ pub(super) async fn serve(
             }
         }
     }
-    drop(listener);
+    for stream in backlog(listener) {
+        let seat = Connections::enter(&connections);
+        tasks.spawn(converse_seated(stream, Arc::clone(&exchange), seat, stop.clone()));
+    }
     while tasks.join_next().await.is_some() {}
+}
+
+/// The connections that wait to be accepted, and no more behind them: those too that the runtime has not told of yet.
+fn backlog(listener: TcpListener) -> Vec<TcpStream> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accepted = std::iter::from_fn(|| listener.accept().ok());
+    let ready = accepted.filter_map(|(stream, _)| {
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok()
+    });
+    ready.collect()
 }
 
 async fn converse_seated(
@@ -224,6 +238,13 @@ mod tests {
         assert_eq!(answer, [0, 12, 0, 7, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
         serving.abort();
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_which_the_runtime_has_not_heard_is_in_the_backlog() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(backlog(listener).len(), 1);
     }
 
     #[test]

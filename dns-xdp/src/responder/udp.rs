@@ -24,7 +24,7 @@ pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: Canc
             // What waits in the socket at the stop is still answered.
             biased;
             received = socket.recv_from(&mut buffer) => received,
-            () = &mut stopped => return,
+            () = &mut stopped => break,
         };
         match received {
             Ok((length, peer)) => answer(&socket, &exchange, &buffer[..length], peer).await,
@@ -32,6 +32,20 @@ pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: Canc
                 tracing::warn!(%error, "receiving over udp failed");
                 sleep(ERROR_PAUSE).await;
             }
+        }
+    }
+    answer_the_rest(socket, &exchange, &mut buffer);
+}
+
+/// Answers what waits in the socket though the runtime has not told of it yet, and no more behind that.
+fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((length, peer)) = socket.recv_from(buffer) {
+        if answerable(peer, socket.local_addr())
+            && let Some(response) = exchange.answer(&buffer[..length], Transport::Udp)
+        {
+            // Whoever cannot be reached now cannot be waited for.
+            socket.send_to(&response, peer).ok();
         }
     }
 }
@@ -61,7 +75,26 @@ fn answerable(peer: SocketAddr, local: io::Result<SocketAddr>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
+    use super::super::Counters;
     use super::*;
+
+    #[tokio::test]
+    async fn what_the_runtime_has_not_told_of_is_answered_before_the_end() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        // A header alone, with the id 7: FORMERR.
+        let query = [0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        client.send_to(&query, socket.local_addr().unwrap()).unwrap();
+        let (_publisher, zone) = watch::channel(None);
+        let exchange = Exchange { zone, identity: Vec::new(), counters: Arc::new(Counters::default()) };
+        answer_the_rest(socket, &exchange, &mut [0; 512]);
+        client.set_nonblocking(true).unwrap();
+        let mut answer = [0; 512];
+        assert_eq!(client.recv(&mut answer).unwrap(), 12);
+        assert_eq!(answer[..4], [0, 7, 0x80, 1]);
+    }
 
     #[test]
     fn a_source_that_no_answer_reaches_is_not_answered() {

@@ -10,7 +10,12 @@ use dns_xdp_tests::survive::{EVENTS, Event, HEAD, Length, Row};
 
 /// What the program survives: every query of a steady load is counted as right, wrong or lost
 #[derive(Parser)]
-#[command(name = "cargo xtask test survive", after_help = "Example: cargo xtask test survive --long 1 2")]
+#[command(
+    name = "cargo xtask test survive",
+    after_help = "Example: cargo xtask test survive --long 1 2\n\n\
+    DNS_XDP_SOAK_MINUTES: how long row 16 takes in the long form, instead of an hour\n\
+    DNS_XDP_SEED: plays the troubles of an earlier row 16 again"
+)]
 struct Args {
     /// As many rounds, and for as long, as the table says; otherwise a minute and a quarter in all
     #[arg(long)]

@@ -36,6 +36,8 @@ pub struct Exchanges {
     pub finished: u64,
     /// Begun, and not answered so.
     pub broken: u64,
+    /// Reset before the answer: where the listener closes, a connection that it has not accepted.
+    pub reset: u64,
     /// Not begun: nobody listened.
     pub refused: u64,
     /// What was wrong with the first broken one.
@@ -49,6 +51,7 @@ impl Exchanges {
         Exchanges {
             finished: self.finished + other.finished,
             broken: self.broken + other.broken,
+            reset: self.reset + other.reset,
             refused: self.refused + other.refused,
             example: self.example.or(other.example),
         }
@@ -108,6 +111,7 @@ fn talk(server: IpAddr, query: &[u8], answer: &[u8], is_over: &AtomicBool) -> Ex
         match exchange(stream, query, answer.len()) {
             Ok(heard) if heard == answer => exchanges.finished += 1,
             Ok(heard) => exchanges.break_off(format!("another answer: {heard:02x?}")),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => exchanges.reset += 1,
             Err(error) => exchanges.break_off(error.to_string()),
         }
     }

@@ -81,7 +81,7 @@ fn flip(cluster: &Cluster, answers: u64, limit: Duration) -> Result<Flipped> {
     let client = Client::new(&node.socket);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut flips = 0;
-    let answered = || first.so_far().right + second.so_far().right;
+    let answered = || first.right() + second.right();
     while answered() < answers && start.elapsed() < limit {
         let next = node.config.with_extension("next");
         fs::write(&next, &texts[(flips as usize + 1) % SETS])?;

@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use super::inquiry::Inquiry;
-use super::load::{Load, Pace, Tally};
+use super::load::{Load, Pace, Tally, thousands};
 use super::stage::on_laid;
 use super::{Length, Row};
 use crate::cluster::Cluster;
 use crate::fake_clock::FakeClock;
+use crate::node::Node;
 use crate::plan::Plan;
 
 const STEP_SECONDS: i64 = 3600;
@@ -26,12 +27,12 @@ enum Fall {
 }
 
 /// What one fall was like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Outage {
     /// From the fall to the last answer.
     answered_for: Duration,
     /// From the daemon's return to the first answer.
     back_after: Duration,
-    tally: Tally,
 }
 
 /// Plays it.
@@ -41,24 +42,25 @@ struct Outage {
 pub fn run(length: Length) -> Result<Row> {
     let (lease, rounds) = length.pick((Duration::from_secs(1), 1), (Duration::from_secs(4), 5));
     let plan = Plan::quick(1).line("xdp", &format!("stale-after = \"{}s\"", lease.as_secs()));
-    let (outages, stepped) = on_laid(&plan, |cluster| {
+    let (outages, fallen, stepped) = on_laid(&plan, |cluster| {
         let directory = cluster.nodes[0].config.parent().context("a configuration is in a directory")?;
         let clock = FakeClock::new(directory)?;
         cluster.nodes[0].environment = clock.environment();
         cluster.start()?;
         let stepped = step(cluster, &clock, lease)?;
         let mut outages = Vec::new();
+        let load = load(cluster)?;
         for fall in [Fall::Killed, Fall::Stopped].repeat(rounds) {
-            outages.push(outage(cluster, fall, lease)?);
+            outages.push(outage(&mut cluster.nodes[0], &load, fall, lease)?);
         }
-        Ok((outages, stepped))
+        Ok((outages, load.finish()?, stepped))
     })?;
     let slack = Duration::from_millis(length.pick(300, 100));
     let back_slack = Duration::from_secs(length.pick(3, 1));
     let fell = outages.iter().map(|outage| outage.answered_for);
     let (shortest, longest) = (fell.clone().min().unwrap_or_default(), fell.max().unwrap_or_default());
     let back = outages.iter().map(|outage| outage.back_after).max().unwrap_or_default();
-    let wrong: u64 = outages.iter().map(|outage| outage.tally.wrong + outage.tally.surplus).sum();
+    let wrong = fallen.wrong + fallen.surplus;
     let reached = longest <= lease + slack
         && shortest >= lease - lease / BEATS - slack
         && back <= back_slack
@@ -66,28 +68,28 @@ pub fn run(length: Length) -> Result<Row> {
         && stepped.is_clean();
     let result = format!(
         "stale-after {lease:?}: silent {:.2} to {:.2} s after the fall, answers {:.2} s after the return at most, \
-         {wrong} wrong; steps of an hour: {}",
+         {wrong} wrong of {}; steps of an hour: {}",
         shortest.as_secs_f64(),
         longest.as_secs_f64(),
         back.as_secs_f64(),
+        thousands(fallen.right + wrong),
         stepped.text()
     );
     Ok(Row::new(4, result, reached))
 }
 
-/// The wall clock an hour ahead, an hour behind, and right again, a whole lease each.
+/// The wall clock an hour ahead, then an hour behind, a whole lease each; it is right again at the end.
 fn step(cluster: &Cluster, clock: &FakeClock, lease: Duration) -> Result<Tally> {
     let load = load(cluster)?;
-    for seconds in [STEP_SECONDS, -STEP_SECONDS, 0] {
+    for seconds in [STEP_SECONDS, -STEP_SECONDS] {
         clock.set(seconds)?;
         sleep(lease + Duration::from_millis(300));
     }
+    clock.set(0)?;
     load.finish()
 }
 
-fn outage(cluster: &mut Cluster, fall: Fall, lease: Duration) -> Result<Outage> {
-    let load = load(cluster)?;
-    let node = &mut cluster.nodes[0];
+fn outage(node: &mut Node, load: &Load, fall: Fall, lease: Duration) -> Result<Outage> {
     let server = node.ipv4();
     sleep(Duration::from_millis(200));
     let fallen = Instant::now();
@@ -104,8 +106,7 @@ fn outage(cluster: &mut Cluster, fall: Fall, lease: Duration) -> Result<Outage> 
     }
     let back = load.answered_after(server, returned, Duration::from_secs(10))?;
     node.wait_until_ready()?;
-    let tally = load.finish()?;
-    Ok(Outage { answered_for: last - fallen, back_after: back - returned, tally })
+    Ok(Outage { answered_for: last - fallen, back_after: back - returned })
 }
 
 /// The node's own IPv4 address alone, over which an answer's time is taken.

@@ -1,6 +1,6 @@
 //! The load: queries at a steady pace, each judged by its answer's octets, each accounted for.
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::mem::swap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 
 use super::inquiry::Inquiry;
+pub use super::tally::{Change, Silence, Tally, thousands};
 use crate::netns::Namespace;
 
 const DNS_PORT: u16 = 53;
@@ -21,13 +22,15 @@ const DNS_PORT: u16 = 53;
 const SOCKETS: usize = 8;
 const IDS: usize = 1 << 16;
 /// Behind the last query.
-const LINGER: Duration = Duration::from_secs(3);
+const LINGER: Duration = Duration::from_secs(2);
 /// From one turn of the loop to the next.
 const TICK: Duration = Duration::from_micros(500);
 /// Queries of one turn at most: whoever has slept too long does not flood the ring of a veth, and sends less in all.
 const BURST: u64 = 64;
 /// A longer time without a right answer of a server is kept.
 const SILENCE: Duration = Duration::from_millis(50);
+/// Changes that are kept.
+const CHANGES: usize = 1024;
 /// Octets of a socket's buffer: a client that has to wait for its core loses nothing.
 const BUFFER: usize = 32 << 20;
 
@@ -48,99 +51,6 @@ pub struct Pace {
     pub core: Option<usize>,
 }
 
-/// What has become of the queries.
-#[derive(Debug, Clone, Default)]
-pub struct Tally {
-    /// Sent, with those that the kernel would not send.
-    pub sent: u64,
-    /// Answered as is due.
-    pub right: u64,
-    /// Answered otherwise.
-    pub wrong: u64,
-    /// Not answered.
-    pub lost: u64,
-    /// Answers too many, or to nothing.
-    pub surplus: u64,
-    /// How often an answer was another of the permitted ones than the answer before.
-    pub turns: u64,
-    /// The first wrong answer.
-    pub example: Option<String>,
-    /// When each server last gave a right answer.
-    pub last_right: BTreeMap<IpAddr, Instant>,
-    /// Times of more than 50 ms between two right answers of a server.
-    pub silences: Vec<Silence>,
-}
-
-/// A time without a right answer of a server, which ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Silence {
-    /// Whose.
-    pub server: IpAddr,
-    /// The last right answer before it.
-    pub from: Instant,
-    /// The first behind it.
-    pub to: Instant,
-}
-
-impl Tally {
-    /// Nothing lost, nothing wrong, nothing too much; and something was asked.
-    pub fn is_clean(&self) -> bool {
-        self.sent > 0 && self.right == self.sent && self.surplus == 0
-    }
-
-    /// Every query is right, wrong or lost.
-    ///
-    /// # Errors
-    /// When the sum is another: the client has a defect.
-    pub fn check(&self) -> Result<()> {
-        let Tally { sent, right, wrong, lost, .. } = self;
-        ensure!(right + wrong + lost == *sent, "{right} + {wrong} + {lost} are not {sent}");
-        Ok(())
-    }
-
-    /// With those of another client.
-    #[must_use]
-    pub fn and(mut self, other: Tally) -> Tally {
-        self.sent += other.sent;
-        self.right += other.right;
-        self.wrong += other.wrong;
-        self.lost += other.lost;
-        self.surplus += other.surplus;
-        self.turns += other.turns;
-        self.example = self.example.or(other.example);
-        self.last_right.extend(other.last_right);
-        self.silences.extend(other.silences);
-        self
-    }
-
-    /// In words: `0 lost, 0 wrong of 120,000`.
-    pub fn text(&self) -> String {
-        let Tally { sent, wrong, lost, surplus, example, .. } = self;
-        let mut text =
-            format!("{} lost, {} wrong of {}", thousands(*lost), thousands(*wrong), thousands(*sent));
-        if *surplus > 0 {
-            text += &format!(", {} answers too many", thousands(*surplus));
-        }
-        if let Some(example) = example {
-            text += &format!(" ({example})");
-        }
-        text
-    }
-}
-
-/// A count with its thousands apart.
-pub fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 impl Pace {
     /// So many queries per second, from whichever core.
     pub fn of(per_second: u32) -> Pace {
@@ -159,6 +69,7 @@ impl Load {
         let tally = Arc::new(Mutex::new(Tally::default()));
         let is_over = Arc::new(AtomicBool::new(false));
         let mut client = Client::new(sockets, inquiries);
+        lock(&tally).now.clone_from(&client.tally.now);
         let thread = thread::spawn({
             let (tally, is_over) = (Arc::clone(&tally), Arc::clone(&is_over));
             move || client.run(pace, &tally, &is_over)
@@ -169,6 +80,41 @@ impl Load {
     /// What has become of the queries so far; those under way are in no count but that of the sent.
     pub fn so_far(&self) -> Tally {
         lock(&self.tally).clone()
+    }
+
+    /// Right answers so far.
+    pub fn right(&self) -> u64 {
+        lock(&self.tally).right
+    }
+
+    /// When the answer to an inquiry became such a one, not before `moment`, which it still is.
+    ///
+    /// # Errors
+    /// When it has not within `limit` after that.
+    pub fn becomes(
+        &self,
+        inquiry: usize,
+        moment: Instant,
+        limit: Duration,
+        is_such: impl Fn(usize) -> bool,
+    ) -> Result<Instant> {
+        loop {
+            {
+                let tally = lock(&self.tally);
+                let now = tally.now.get(inquiry).copied().flatten();
+                if now.is_some_and(&is_such) {
+                    let mut changes = tally.changes.iter().rev().filter(|change| change.inquiry == inquiry);
+                    // It may have become another such one since.
+                    let such = changes.by_ref().take_while(|change| is_such(change.answer)).last();
+                    return Ok(such.map_or(moment, |change| change.at.max(moment)));
+                }
+                ensure!(
+                    moment.elapsed() <= limit,
+                    "inquiry {inquiry} is answered with {now:?} after {limit:?}"
+                );
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// When a server first gave a right answer at `moment` or after it.
@@ -231,21 +177,19 @@ enum Fate {
 struct Client {
     sockets: Vec<UdpSocket>,
     inquiries: Vec<Inquiry>,
-    /// Which permitted answer each inquiry had last.
-    last: Vec<Option<usize>>,
     fates: Vec<Fate>,
     /// Queries sent over each family.
     counts: [usize; 2],
     open: u64,
-    /// What is not yet in the shared one.
+    /// During a turn of the loop the one that is shared; between them nothing of worth.
     tally: Tally,
 }
 
 impl Client {
     fn new(sockets: Vec<UdpSocket>, inquiries: Vec<Inquiry>) -> Client {
-        let last = vec![None; inquiries.len()];
+        let tally = Tally { now: vec![None; inquiries.len()], ..Tally::default() };
         let fates = vec![Fate::Unused; sockets.len() * IDS];
-        Client { sockets, inquiries, last, fates, counts: [0; 2], open: 0, tally: Tally::default() }
+        Client { sockets, inquiries, fates, counts: [0; 2], open: 0, tally }
     }
 
     fn run(&mut self, pace: Pace, shared: &Mutex<Tally>, is_over: &AtomicBool) {
@@ -267,23 +211,32 @@ impl Client {
                 }
                 None => BURST,
             };
-            for _ in 0..burst {
-                self.send();
-            }
+            self.turn(shared, |client| {
+                (0..burst).for_each(|_| client.send());
+                client.receive();
+            });
             sent += burst;
-            self.receive();
-            lock(shared).clone_from(&self.tally);
             if pace.per_second.is_some() {
                 thread::sleep(TICK);
+            } else {
+                // Whoever looks at the tally is to have it, too.
+                thread::yield_now();
             }
         }
         let end = Instant::now();
         while self.open > 0 && end.elapsed() < LINGER {
-            self.receive();
+            self.turn(shared, Client::receive);
             thread::sleep(TICK);
         }
-        self.tally.lost += self.open;
-        lock(shared).clone_from(&self.tally);
+        self.turn(shared, |client| client.tally.lost += client.open);
+    }
+
+    /// Works on the shared tally.
+    fn turn(&mut self, shared: &Mutex<Tally>, work: impl FnOnce(&mut Client)) {
+        let mut shared = lock(shared);
+        swap(&mut self.tally, &mut shared);
+        work(self);
+        swap(&mut self.tally, &mut shared);
     }
 
     fn send(&mut self) {
@@ -344,15 +297,26 @@ impl Client {
         match judged {
             Ok(permitted) => {
                 self.tally.right += 1;
-                let last = self.last[which].replace(permitted);
-                self.tally.turns += u64::from(last.is_some_and(|last| last != permitted));
                 self.heard(from.ip());
+                self.note(which, permitted);
             }
             Err(what) => {
                 self.tally.wrong += 1;
                 self.tally.example.get_or_insert(what);
             }
         }
+    }
+
+    fn note(&mut self, inquiry: usize, answer: usize) {
+        let last = self.tally.now[inquiry].replace(answer);
+        if last == Some(answer) {
+            return;
+        }
+        self.tally.turns += u64::from(last.is_some());
+        if self.tally.changes.len() == CHANGES {
+            self.tally.changes.pop_front();
+        }
+        self.tally.changes.push_back(Change { at: Instant::now(), inquiry, answer });
     }
 
     fn heard(&mut self, server: IpAddr) {
@@ -386,7 +350,7 @@ mod tests {
         answer[2] = 0x84;
         answer[7] = 1;
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 192, 0, 2, 1]);
-        (Client::new((0..2 * SOCKETS).map(|nth| open_small(nth)).collect(), vec![inquiry]), answer)
+        (Client::new((0..2 * SOCKETS).map(open_small).collect(), vec![inquiry]), answer)
     }
 
     /// Without the privilege that a large buffer takes.
@@ -416,10 +380,5 @@ mod tests {
         assert_eq!((tally.right, tally.wrong, tally.lost, tally.surplus), (1, 2, 1, 1));
         tally.check().unwrap();
         assert!(!tally.is_clean());
-    }
-
-    #[test]
-    fn counts_are_told_with_their_thousands_apart() {
-        assert_eq!([7, 1000, 1_234_567].map(thousands), ["7", "1,000", "1,234,567"]);
     }
 }

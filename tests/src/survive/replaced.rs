@@ -51,24 +51,40 @@ pub fn run(length: Length) -> Result<Row> {
     let (kernel, responder, exchanges) = on_cluster(&plan, |cluster| {
         let inquiries =
             Inquiry::of_node(&cluster.client, &cluster.nodes[0].name, cluster.nodes[0].addresses)?;
-        let conversation = Conversation::start(&cluster.client, cluster.nodes[0].ipv4())?;
-        let load = Load::start(&cluster.client, inquiries, Pace::of(20_000))?;
-        let mut responder = Tally::default();
+        let (mut kernel, mut responder) = (Tally::default(), Tally::default());
+        let mut exchanges = Exchanges::default();
         for round in 0..rounds {
             for way in WAYS {
+                let conversation = Conversation::start(&cluster.client, cluster.nodes[0].ipv4())?;
+                let load = Load::start(&cluster.client, inquiries.clone(), Pace::of(20_000))?;
                 sleep(LIFE);
                 let asked = change(cluster, way, round).with_context(|| format!("{way:?}"))?;
-                eprintln!("{way:?} {:?}", load.so_far().silences.len());
+                sleep(LIFE);
+                let tally = load.finish()?;
+                let talked = conversation.finish()?;
+                if !tally.is_clean() || asked.lost > 0 || talked.broken + talked.reset > 0 {
+                    eprintln!("{way:?}: {}; responder: {}; {talked:?}", tally.text(), asked.text());
+                }
+                // Behind SIGTERM nobody listens: a connection that is reset is one that came a moment too late.
+                let (broken, refused) = match way {
+                    Way::Restart | Way::OtherVersion => (0, talked.reset),
+                    Way::Replace | Way::OtherCapacity => (talked.reset, 0),
+                };
+                exchanges = exchanges.and(Exchanges {
+                    broken: talked.broken + broken,
+                    refused: talked.refused + refused,
+                    ..talked
+                });
+                kernel = kernel.and(tally);
                 responder = responder.and(asked);
             }
         }
-        sleep(LIFE);
-        Ok((load.finish()?, responder, conversation.finish()?))
+        Ok((kernel, responder, exchanges))
     })?;
-    let Exchanges { finished, broken, refused, example } = &exchanges;
+    let Exchanges { finished, broken, refused, example, .. } = &exchanges;
     let mut result = format!(
         "{rounds} × {} changes: {}; of queries to the responder while it is replaced {}; TCP: {broken} of {} open \
-         exchanges broken, {} connections refused while no daemon ran",
+         exchanges broken, {} connections refused or reset while no daemon ran",
         WAYS.len(),
         kernel.text(),
         responder.text(),
@@ -98,7 +114,7 @@ fn change(cluster: &mut Cluster, way: Way, round: usize) -> Result<Tally> {
             }
             let node = &cluster.nodes[0];
             let soa = Inquiry::as_now(&cluster.client, node.ipv4(), &format!("{ZONE}."), SOA)?;
-            let load = Load::start(&cluster.client, vec![soa], Pace::of(100))?;
+            let load = Load::start(&cluster.client, vec![soa], Pace::of(300))?;
             cluster.nodes[0].replace()?;
             sleep(LIFE);
             load.finish()

@@ -1,0 +1,97 @@
+//! What a daemon holds: descriptors, memory, programs and maps of the kernel, and which of those are left behind.
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::loaded_maps;
+use aya::programs::loaded_programs;
+use nix::unistd::Pid;
+
+use crate::wait;
+
+/// The kernel frees a program or a map when no core reads it any more.
+const FREED: Duration = Duration::from_secs(5);
+
+/// What a process holds at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holdings {
+    /// Open descriptors.
+    pub descriptors: usize,
+    /// Resident memory in KiB.
+    pub memory_kib: u64,
+    /// The kernel's numbers of the programs.
+    pub programs: BTreeSet<u32>,
+    /// The kernel's numbers of the maps.
+    pub maps: BTreeSet<u32>,
+}
+
+impl Holdings {
+    /// What it holds now.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of(process: Pid) -> Result<Holdings> {
+        let directory = format!("/proc/{process}/fdinfo");
+        let entries = fs::read_dir(&directory).with_context(|| format!("cannot list {directory}"))?;
+        let infos: Vec<String> =
+            entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok()).collect();
+        let status = format!("/proc/{process}/status");
+        let status = fs::read_to_string(&status).with_context(|| format!("cannot read {status}"))?;
+        Ok(Holdings {
+            descriptors: infos.len(),
+            memory_kib: number(&status, "VmRSS:").context("a process has a size")?.into(),
+            programs: infos.iter().filter_map(|info| number(info, "prog_id:")).collect(),
+            maps: infos.iter().filter_map(|info| number(info, "map_id:")).collect(),
+        })
+    }
+
+    /// Waits until the kernel has freed all programs and maps of these that nobody holds any more but this one.
+    ///
+    /// # Errors
+    /// When some are still there after five seconds: they have leaked.
+    pub fn are_all_that_is_left_of(&self, earlier: &[Holdings]) -> Result<()> {
+        let programs: BTreeSet<u32> = earlier.iter().flat_map(|held| held.programs.iter().copied()).collect();
+        let maps: BTreeSet<u32> = earlier.iter().flat_map(|held| held.maps.iter().copied()).collect();
+        wait::until("what was let go is freed", FREED, || {
+            let leaked: Vec<u32> = loaded_programs()
+                .flatten()
+                .map(|program| program.id())
+                .filter(|id| programs.contains(id) && !self.programs.contains(id))
+                .collect();
+            ensure!(leaked.is_empty(), "programs {leaked:?} are left behind");
+            let leaked: Vec<u32> = loaded_maps()
+                .flatten()
+                .map(|map| map.id())
+                .filter(|id| maps.contains(id) && !self.maps.contains(id))
+                .collect();
+            ensure!(leaked.is_empty(), "maps {leaked:?} are left behind");
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+/// The number behind a label at the start of a line.
+fn number(text: &str, label: &str) -> Option<u32> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_descriptors_and_memory() {
+        let holdings = Holdings::of(nix::unistd::getpid()).unwrap();
+        assert!(holdings.descriptors >= 3 && holdings.memory_kib > 100, "{holdings:?}");
+    }
+
+    #[test]
+    fn a_number_stands_behind_its_label() {
+        assert_eq!(number("pos:\t0\nprog_id:\t41\n", "prog_id:"), Some(41));
+        assert_eq!(number("VmRSS:\t  2052 kB\n", "VmRSS:"), Some(2052));
+        assert_eq!(number("map_type:\t1\n", "map_id:"), None);
+    }
+}

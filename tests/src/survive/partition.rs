@@ -1,0 +1,237 @@
+//! Nodes that fall silent, die, are not heard by one server, or flap: how long they stay in the answers.
+//!
+//! Two servers of three are asked for every name, every other millisecond; the third node suffers. The settings probe
+//! five times as often as the default, so that fifty rounds of each kind pass in some minutes.
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::inquiry::Inquiry;
+use super::load::{Load, Pace, Tally, thousands};
+use super::stage::on_cluster;
+use super::{Length, Row};
+use crate::cluster::Cluster;
+use crate::node::Node;
+use crate::phase::random_share;
+use crate::plan::{Plan, ZONE};
+
+const NODES: usize = 3;
+/// The nodes that are asked, from 0.
+const SERVERS: [usize; 2] = [0, 2];
+const VICTIM: usize = 1;
+/// Each node's name, and the apex.
+const LABELS: usize = NODES + 1;
+const TTL: u32 = 5;
+/// On top of the promise.
+const MARGIN: Duration = Duration::from_millis(50);
+/// Whoever is not back by then does not come back.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The interval of the probes, over which the blows are strewn.
+const INTERVAL: Duration = Duration::from_millis(200);
+const FLAP: Duration = Duration::from_millis(500);
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blow {
+    /// The node is cut off.
+    Silence,
+    /// Its service is killed.
+    Death,
+    /// What it says does not reach the first server.
+    OneWay,
+    /// Every service is killed.
+    AllDown,
+    /// Its service dies and comes back once a second, and dies for good.
+    Flaps(u32),
+}
+
+/// Plays it.
+///
+/// # Errors
+/// When it cannot be played.
+pub fn run(length: Length) -> Result<Row> {
+    let rounds: u32 = length.pick(1, 50);
+    let flaps = Blow::Flaps(length.pick(2, 5));
+    let plan = Plan::quick(NODES as u8).line("health", "rise-max = 2").line("health", "flap-decay = \"1s\"");
+    let played = on_cluster(&plan, |cluster| {
+        let promise = cluster.nodes[0].promise()?;
+        let load = load(cluster)?;
+        let mut worst = Vec::new();
+        for (blow, name, rounds) in [
+            (Blow::Silence, "silent", rounds),
+            (Blow::Death, "service dead", rounds),
+            (Blow::OneWay, "one way", rounds),
+            (Blow::AllDown, "all down", rounds),
+            (flaps, "flapping", rounds.div_ceil(10)),
+        ] {
+            worst.push((name, worst_of(rounds, || strike(cluster, &load, blow)).context(name)?));
+        }
+        let quiet = load.finish()?;
+        let (flooded, flood) = under_flood(cluster, rounds)?;
+        worst.push(("silent under flood", flooded));
+        Ok((promise, worst, quiet, flood))
+    });
+    let (promise, worst, quiet, (flooded, rate)) = played?;
+    let times: Vec<String> =
+        worst.iter().map(|(name, time)| format!("{name} {:.2} s", time.as_secs_f64())).collect();
+    let result = format!(
+        "promised {:.2} s; worst of {rounds}: {}; {}; {} wrong under a flood of {}/s",
+        promise.as_secs_f64(),
+        times.join(", "),
+        quiet.text(),
+        flooded.wrong,
+        thousands(rate),
+    );
+    let limit = promise + length.pick(Duration::from_secs(1), MARGIN);
+    let is_right = quiet.is_clean() && flooded.wrong == 0 && flooded.surplus == 0;
+    Ok(Row::new(6, result, is_right && worst.iter().all(|(_, time)| *time <= limit)))
+}
+
+fn worst_of(rounds: u32, mut round: impl FnMut() -> Result<Duration>) -> Result<Duration> {
+    let mut worst = Duration::ZERO;
+    for _ in 0..rounds {
+        sleep(INTERVAL.mul_f64(random_share()));
+        worst = worst.max(round()?);
+    }
+    Ok(worst)
+}
+
+/// The same while one core sends as much as it can to a server; how long repairs took, and what was flooded per second.
+fn under_flood(cluster: &mut Cluster, rounds: u32) -> Result<(Duration, (Tally, u64))> {
+    let server = &cluster.nodes[0];
+    let own = Inquiry::addresses(server.ipv4(), &qname(0), vec![vec![server.ipv4()]], TTL);
+    let flood = Load::start(&cluster.client, vec![own], Pace { per_second: None, core: Some(0) })?;
+    let start = Instant::now();
+    let load = load(cluster)?;
+    let worst = worst_of(rounds, || strike(cluster, &load, Blow::Silence)).context("under flood")?;
+    let tally = load.finish()?;
+    let rate = (flood.right() as f64 / start.elapsed().as_secs_f64()) as u64;
+    let flood = flood.finish()?;
+    Ok((worst, (tally.and(flood), rate)))
+}
+
+/// Strikes once, waits until all is well again, and says how long the worst of the servers answered what is no more.
+fn strike(cluster: &mut Cluster, load: &Load, blow: Blow) -> Result<Duration> {
+    await_health(load)?;
+    if let Blow::Flaps(flaps) = blow {
+        for _ in 0..flaps {
+            cluster.nodes[VICTIM].kill_database()?;
+            sleep(FLAP);
+            cluster.nodes[VICTIM].start_database()?;
+            sleep(FLAP);
+        }
+    }
+    let struck = Instant::now();
+    let victim = &mut cluster.nodes[VICTIM];
+    let took = match blow {
+        Blow::Silence => {
+            victim.pull_cable()?;
+            let took = repaired(load, struck, &SERVERS)?;
+            victim.put_cable_back()?;
+            took
+        }
+        Blow::Death | Blow::Flaps(_) => {
+            victim.kill_database()?;
+            let took = repaired(load, struck, &SERVERS)?;
+            victim.start_database()?;
+            took
+        }
+        Blow::OneWay => {
+            let [deaf, other] = SERVERS;
+            turn_away(cluster, "add")?;
+            let took = repaired(load, struck, &[deaf])?;
+            sleep(MARGIN);
+            let answer = load.so_far().now[inquiry(other, VICTIM)];
+            ensure!(answer == Some(VICTIM), "a server that hears the node answers {answer:?}");
+            turn_away(cluster, "del")?;
+            took
+        }
+        Blow::AllDown => {
+            cluster.nodes.iter_mut().try_for_each(Node::kill_database)?;
+            sleep(cluster.nodes[0].promise()? + 4 * MARGIN);
+            let changes = load.so_far().changes;
+            let last = changes.iter().map(|change| change.at).max().context("nothing was ever answered")?;
+            ensure_configured(load)?;
+            cluster.nodes.iter_mut().try_for_each(Node::start_database)?;
+            last.saturating_duration_since(struck)
+        }
+    };
+    await_health(load)?;
+    Ok(took)
+}
+
+/// Routes on the victim that let nothing it says reach the first server.
+fn turn_away(cluster: &Cluster, verb: &str) -> Result<()> {
+    let [ipv4, ipv6] = cluster.nodes[SERVERS[0]].addresses;
+    let victim = &cluster.nodes[VICTIM].namespace;
+    victim.ip(&format!("route {verb} blackhole {ipv4}/32\nroute {verb} blackhole {ipv6}/128\n"))
+}
+
+fn repaired(load: &Load, struck: Instant, servers: &[usize]) -> Result<Duration> {
+    let mut worst = Duration::ZERO;
+    for server in servers {
+        let which = inquiry(*server, VICTIM);
+        let at = load.becomes(which, struck, PATIENCE, |answer| answer != VICTIM)?;
+        worst = worst.max(at - struck);
+    }
+    Ok(worst)
+}
+
+/// Every node's name answers the node's own address, and the apex all.
+fn await_health(load: &Load) -> Result<()> {
+    let now = Instant::now();
+    for server in SERVERS {
+        for label in 0..LABELS {
+            let own = if label == NODES { all_nodes() } else { label };
+            load.becomes(inquiry(server, label), now, PATIENCE, |answer| answer == own)
+                .context("not back")?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`await_health`], at this moment.
+fn ensure_configured(load: &Load) -> Result<()> {
+    let now = load.so_far().now;
+    for server in SERVERS {
+        for label in 0..NODES {
+            let answer = now[inquiry(server, label)];
+            ensure!(answer == Some(label), "all are down and {} is answered with {answer:?}", qname(label));
+        }
+    }
+    Ok(())
+}
+
+/// A server's number and a label's to the inquiry's.
+fn inquiry(server: usize, label: usize) -> usize {
+    let nth = SERVERS.iter().position(|known| *known == server).unwrap_or_default();
+    nth * LABELS + label
+}
+
+fn load(cluster: &Cluster) -> Result<Load> {
+    let addresses: Vec<_> = cluster.nodes.iter().map(Node::ipv4).collect();
+    let alone = addresses.iter().map(|address| vec![*address]).collect::<Vec<_>>();
+    // Every set of nodes but the empty one, by the bits of its number.
+    let sets = (1..1 << NODES).map(|bits: usize| {
+        let members = addresses.iter().enumerate().filter(|(node, _)| bits & (1 << node) != 0);
+        members.map(|(_, address)| *address).collect()
+    });
+    let sets: Vec<Vec<_>> = sets.collect();
+    let all = SERVERS.iter().flat_map(|server| {
+        let server = addresses[*server];
+        let names = (0..NODES).map(|label| Inquiry::addresses(server, &qname(label), alone.clone(), TTL));
+        let apex = Inquiry::addresses(server, &format!("{ZONE}."), sets.clone(), TTL);
+        names.chain([apex]).collect::<Vec<_>>()
+    });
+    Load::start(&cluster.client, all.collect(), Pace::of(4_000))
+}
+
+/// The number of the set of all nodes, among those of the apex.
+fn all_nodes() -> usize {
+    (1 << NODES) - 2
+}
+
+fn qname(label: usize) -> String {
+    format!("node{}.{ZONE}.", label + 1)
+}

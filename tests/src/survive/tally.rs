@@ -1,0 +1,133 @@
+//! What has become of the queries of a load.
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+/// What has become of the queries.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Sent, with those that the kernel would not send.
+    pub sent: u64,
+    /// Answered as is due.
+    pub right: u64,
+    /// Answered otherwise.
+    pub wrong: u64,
+    /// Not answered.
+    pub lost: u64,
+    /// Answers too many, or to nothing.
+    pub surplus: u64,
+    /// How often an answer was another of the permitted ones than the answer before.
+    pub turns: u64,
+    /// The first wrong answer.
+    pub example: Option<String>,
+    /// When each server last gave a right answer.
+    pub last_right: BTreeMap<IpAddr, Instant>,
+    /// Times of more than 50 ms between two right answers of a server.
+    pub silences: Vec<Silence>,
+    /// Which permitted answer each inquiry had last.
+    pub now: Vec<Option<usize>>,
+    /// The last changes of that.
+    pub changes: VecDeque<Change>,
+}
+
+/// An inquiry is answered otherwise than before, or for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// When.
+    pub at: Instant,
+    /// Which inquiry, from 0.
+    pub inquiry: usize,
+    /// Which of its permitted answers it is.
+    pub answer: usize,
+}
+
+/// A time without a right answer of a server, which ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silence {
+    /// Whose.
+    pub server: IpAddr,
+    /// The last right answer before it.
+    pub from: Instant,
+    /// The first behind it.
+    pub to: Instant,
+}
+
+impl Tally {
+    /// Nothing lost, nothing wrong, nothing too much; and something was asked.
+    pub fn is_clean(&self) -> bool {
+        self.sent > 0 && self.right == self.sent && self.surplus == 0
+    }
+
+    /// Every query is right, wrong or lost.
+    ///
+    /// # Errors
+    /// When the sum is another: the client has a defect.
+    pub fn check(&self) -> Result<()> {
+        let Tally { sent, right, wrong, lost, .. } = self;
+        ensure!(right + wrong + lost == *sent, "{right} + {wrong} + {lost} are not {sent}");
+        Ok(())
+    }
+
+    /// With those of another client.
+    #[must_use]
+    pub fn and(mut self, other: Tally) -> Tally {
+        self.sent += other.sent;
+        self.right += other.right;
+        self.wrong += other.wrong;
+        self.lost += other.lost;
+        self.surplus += other.surplus;
+        self.turns += other.turns;
+        self.example = self.example.or(other.example);
+        self.last_right.extend(other.last_right);
+        self.silences.extend(other.silences);
+        self
+    }
+
+    /// In words: `0 lost, 0 wrong of 120,000`.
+    pub fn text(&self) -> String {
+        let Tally { sent, wrong, lost, surplus, example, .. } = self;
+        let mut text =
+            format!("{} lost, {} wrong of {}", thousands(*lost), thousands(*wrong), thousands(*sent));
+        if *surplus > 0 {
+            text += &format!(", {} answers too many", thousands(*surplus));
+        }
+        if let Some(example) = example {
+            text += &format!(" ({example})");
+        }
+        text
+    }
+}
+
+/// A count with its thousands apart.
+pub fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_nobody_accounts_for_is_told() {
+        let tally = Tally { sent: 3, right: 1, lost: 1, ..Tally::default() };
+        assert!(tally.check().is_err() && !tally.is_clean());
+        let whole = tally.and(Tally { right: 1, ..Tally::default() });
+        whole.check().unwrap();
+        assert_eq!(whole.text(), "1 lost, 0 wrong of 3");
+    }
+
+    #[test]
+    fn counts_are_told_with_their_thousands_apart() {
+        assert_eq!([7, 1000, 1_234_567].map(thousands), ["7", "1,000", "1,234,567"]);
+    }
+}
