@@ -29,7 +29,7 @@ use crate::guard::Guard;
 pub use difference::differences;
 pub use problem::{ConfigError, Problem};
 pub use remains::Remains;
-pub use replace::replace_file;
+pub use replace::Replacement;
 pub use spec::DEFAULT_SOCKET;
 #[cfg(test)]
 pub(crate) use spec::PROBE;

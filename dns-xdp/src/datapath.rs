@@ -1,5 +1,6 @@
 //! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
 mod attachment;
+mod fit;
 mod inspection;
 mod interface;
 pub mod layout;
@@ -114,6 +115,10 @@ impl Error {
         Error { what: what.to_owned(), source: Some(error.into()) }
     }
 
+    fn pinning(pin: &Path, error: impl StdError + Send + Sync + 'static) -> Self {
+        Error::new(format!("cannot pin {}", pin.display())).because_of(error)
+    }
+
     fn attaching(interface: &Interface, error: anyhow::Error) -> Self {
         Error { what: format!("cannot attach to {}", interface.name), source: Some(error.into()) }
     }
@@ -141,6 +146,8 @@ struct Kernel {
     /// The interfaces at the last look.
     there: Vec<Option<Interface>>,
     answers: bool,
+    /// The maps were there before.
+    adopted: bool,
     attached: bool,
 }
 
@@ -256,7 +263,7 @@ impl Datapath {
         self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.samples.go_on(one_of))
     }
 
-    /// Lets go of the program without detaching it: it and its maps stay pinned.
+    /// Lets go of the program without detaching it: it and its maps stay pinned. What was never attached goes.
     pub fn leave(self) {}
 
     /// Detaches and unpins everything.
@@ -272,10 +279,15 @@ impl Datapath {
 }
 
 impl Drop for Kernel {
-    /// A daemon that fails before it has attached leaves nothing of its own behind.
+    /// A daemon that fails before it has attached leaves nothing of its own behind, and a predecessor's as it was.
     fn drop(&mut self) {
-        if !self.attached && self.pins.linked().is_empty() {
+        if self.attached {
+            return;
+        }
+        if self.pins.linked().is_empty() {
             pins::remove_directory(&self.directory);
+        } else if !self.adopted {
+            self.pins.remove_maps();
         }
     }
 }
@@ -315,13 +327,21 @@ impl Kernel {
             let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
             Ok((object, (maps, samples), adopted && lease.lived()))
         };
-        let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(pins.adopt_maps()?);
+        let mut was_there = pins.adopt_maps()?;
+        if was_there && let Some(misfit) = fit::misfit(half, |name| pins.map(name))? {
+            // A predecessor's program has the maps that it was loaded with, wherever these are pinned.
+            tracing::warn!("the maps are made anew: {misfit}");
+            pins.remove_maps();
+            was_there = pins.adopt_maps()?;
+        }
+        let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(was_there);
         if let Err(error) = &result
             && pins.linked().is_empty()
         {
             tracing::warn!("the pinned maps do not fit and are made anew: {error}");
             pins.remove_maps();
-            result = loaded(pins.adopt_maps()?);
+            was_there = pins.adopt_maps()?;
+            result = loaded(was_there);
         }
         let (mut object, (maps, samples), lived) = result?;
         if config.xdp.log {
@@ -342,6 +362,7 @@ impl Kernel {
             modes,
             there: Vec::new(),
             answers,
+            adopted: was_there,
             attached: false,
         })
     }
@@ -362,7 +383,7 @@ impl Kernel {
         let pin = self.pins.program();
         pins::remove(&pin);
         let pinned = program::program_mut(&mut self.object, table::RESPONDER)?.pin(&pin);
-        pinned.map_err(|error| Error::new(format!("cannot pin {}", pin.display())).because_of(error))?;
+        pinned.map_err(|error| Error::pinning(&pin, error))?;
         self.pins.remove_other_maps();
         self.attached = true;
         self.there = self.look();

@@ -8,6 +8,7 @@
 //! without a limit and drops what is under way when it stops.
 mod clients;
 mod counters;
+mod descriptors;
 mod request;
 mod response;
 mod sockets;
@@ -62,7 +63,7 @@ impl Responder {
         let identity = identity.as_bytes().iter().copied().take(usize::from(u8::MAX)).collect();
         let clients = Clients::default();
         let exchange = Arc::new(Exchange { zone, identity, counters: Arc::clone(&counters), clients });
-        let connections = Arc::new(Connections::new(tcp::CAPACITY));
+        let connections = Arc::new(Connections::new(descriptors::room(tcp::CAPACITY)));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for socket in sockets.udp {

@@ -152,6 +152,14 @@ impl Cluster {
         self.network.halve(&self.run, &node.name)
     }
 
+    /// Sets how many octets the switch's end of a node's cable (from 0) takes in a frame.
+    ///
+    /// # Errors
+    /// When the switch is gone, or the node's native program does not allow so many.
+    pub fn stretch(&self, node: usize, octets: u32) -> Result<()> {
+        self.network.stretch(&self.nodes[node].name, octets)
+    }
+
     /// Removes a node's (from 0) interface.
     ///
     /// # Errors

@@ -21,7 +21,10 @@
 //! The benches put [`load`] on one server of [`rivals`] after the other. What [`survive`] puts on them is slower, and
 //! accounts for every query.
 pub mod ask;
+pub mod cgroup;
 pub mod cluster;
+pub mod command;
+pub mod dice;
 pub mod dig;
 pub mod exchange;
 pub mod fake_clock;
@@ -34,6 +37,7 @@ pub mod kernel;
 pub mod law;
 pub mod load;
 pub mod meaning;
+pub mod mutation;
 pub mod netns;
 pub mod network;
 pub mod node;
@@ -48,6 +52,8 @@ pub mod rights;
 pub mod rivals;
 pub mod run;
 pub mod seeds;
+pub mod spoof;
+pub mod strace;
 pub mod survive;
 pub mod table;
 pub mod terminal;

@@ -124,6 +124,14 @@ impl Network {
         Ok(())
     }
 
+    /// Sets how many octets a station's port takes in a frame.
+    ///
+    /// # Errors
+    /// When there is no such station, or its native program does not allow so many.
+    pub fn stretch(&self, station: &str, octets: u32) -> Result<()> {
+        self.switch.ip(&format!("link set {station} mtu {octets}\n"))
+    }
+
     /// A veth device takes frames that its peer sent with `XDP_TX` only when it has an XDP program itself.
     fn let_replies_through(&mut self, run: &Run, station: &str) -> Result<()> {
         let pin = port_pin(run, station);

@@ -42,8 +42,10 @@ pub struct Node {
     pub log: PathBuf,
     /// Variables of the environment in which its daemons are started.
     pub environment: Vec<(String, String)>,
-    /// What its daemons are started with, up to `run`; empty: the program that was built with this one.
-    pub launcher: Vec<String>,
+    /// A program with its arguments that becomes the daemon: `prlimit --nofile=64`.
+    pub wrapper: Vec<String>,
+    /// Where its daemons are to be found; none: beside this program.
+    pub program: Option<PathBuf>,
     cable: Cable,
     database: Option<Child>,
     daemon: Option<Child>,
@@ -61,7 +63,8 @@ impl Node {
             socket: file("sock"),
             log: file("log"),
             environment: Vec::new(),
-            launcher: Vec::new(),
+            wrapper: Vec::new(),
+            program: None,
             pins: run.pins().join(&name),
             cable,
             database: None,
@@ -162,13 +165,14 @@ impl Node {
     }
 
     fn daemon_command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = match self.launcher.as_slice() {
-            [program, arguments @ ..] => {
+        let daemon = self.program.clone().map_or_else(|| process::sibling("dns-xdp"), Ok)?;
+        let mut command = match &*self.wrapper {
+            [] => Command::new(daemon),
+            [program, wrapper @ ..] => {
                 let mut command = Command::new(program);
-                command.args(arguments);
+                command.args(wrapper).arg(daemon);
                 command
             }
-            [] => Command::new(process::sibling("dns-xdp")?),
         };
         command.arg("run").arg("--config").arg(&self.config).args(arguments);
         command.envs(self.environment.iter().cloned());

@@ -72,11 +72,11 @@ impl Installed {
         Ok(bpffs)
     }
 
-    /// The words that start the daemon as the unit does: as its user, with its capabilities.
+    /// What becomes the daemon as the unit has it: its user, with its capabilities.
     ///
     /// # Errors
     /// When the unit gives none.
-    pub fn launcher(&self) -> Result<Vec<String>> {
+    pub fn wrapper(&self) -> Result<Vec<String>> {
         let unit = self.path("usr/lib/systemd/system/dns-xdp.service");
         let unit = fs::read_to_string(&unit).with_context(|| format!("cannot read {}", unit.display()))?;
         let capabilities = |key: &str| {
@@ -97,7 +97,6 @@ impl Installed {
             format!("--ambient-caps={ambient}"),
             format!("--bounding-set={}", capabilities("CapabilityBoundingSet")?),
             "--".to_owned(),
-            self.path("usr/bin/dns-xdp").display().to_string(),
         ])
     }
 

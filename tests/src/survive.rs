@@ -2,21 +2,37 @@
 //!
 //! A row of the table is a file below this one, with a function that plays it and says what came out. The load is
 //! [`load`]'s. The short form is part of the tests; the long one is what the README's table shows.
+pub mod control_abuse;
 pub mod conversation;
+pub mod exhaustion;
+pub mod failing_calls;
 pub mod flips;
+pub mod floods;
 pub mod holdings;
+pub mod hostile;
 pub mod inquiry;
 pub mod killed;
+pub mod known_bad;
+pub mod ladder;
 pub mod lease;
 pub mod link;
 pub mod load;
 pub mod partition;
+pub mod pins;
+pub mod reflection;
 pub mod replaced;
 pub mod soak;
 pub mod stage;
 pub mod tally;
+pub mod tcp_abuse;
+pub mod usage;
+
+use std::time::Duration;
 
 use anyhow::Result;
+
+/// What is to be had soon is there by then, on a busy machine too.
+const SOON: Duration = Duration::from_secs(5);
 
 /// How thoroughly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +120,7 @@ pub const EVENTS: [Event; 16] = [
         number: 3,
         what: "a `bpf()` call fails (EPERM, ENOMEM, ENOSPC) at every step of start, adoption and publication",
         aim: "the old program and the old zone serve on; the message names the step",
-        play: None,
+        play: Some(failing_calls::run),
     },
     Event {
         number: 4,
@@ -134,49 +150,49 @@ pub const EVENTS: [Event; 16] = [
         number: 8,
         what: "map full, table over capacity, memory limit, full disk, read-only files, no descriptors left",
         aim: "refused whole, old data intact, alarm in `status`",
-        play: None,
+        play: Some(exhaustion::run),
     },
     Event {
         number: 9,
         what: "attaching refused or unsupported, another XDP program there, no capability",
         aim: "native → generic → userspace, the same answers in all three; a clear error",
-        play: None,
+        play: Some(ladder::run),
     },
     Event {
         number: 10,
         what: "hostile packets on the wire and in the kernel, all types, the known-bad ones",
         aim: "0 wrong, oversized, looped or second answers; no XDP_ABORTED",
-        play: None,
+        play: Some(hostile::run),
     },
     Event {
         number: 11,
         what: "reflection: QR=1, two servers and one spoofed packet",
         aim: "at most one reply in all, in the kernel and in userspace",
-        play: None,
+        play: Some(reflection::run),
     },
     Event {
         number: 12,
         what: "600 abusive TCP connections, also with 64 descriptors",
         aim: "every fresh probe answered within 50 ms, CPU ≤ 5 %",
-        play: None,
+        play: Some(tcp_abuse::run),
     },
     Event {
         number: 13,
         what: "random-subdomain flood, fallback flood at saturation",
         aim: "kernel answers to others ≥ 99 %, p99 under twice the quiet one; memory bounded",
-        play: None,
+        play: Some(floods::run),
     },
     Event {
         number: 14,
         what: "control socket: no root, a symlink, 1,000,000 fuzzed requests, a client that never reads",
         aim: "refused; no crash; memory flat; probes never blocked",
-        play: None,
+        play: Some(control_abuse::run),
     },
     Event {
         number: 15,
         what: "pins that are foreign, corrupt, of another layout",
         aim: "refused or rebuilt, never a crash",
-        play: None,
+        play: Some(pins::run),
     },
     Event {
         number: 16,

@@ -42,7 +42,8 @@ fn the_package_serves_as_a_user_of_its_own_with_the_shipped_file_filled_in() {
         );
         fill_in(node, &installed)?;
         let _pins = installed.prepare()?;
-        node.launcher = installed.launcher()?;
+        node.wrapper = installed.wrapper()?;
+        node.program = Some(installed.path("usr/bin/dns-xdp"));
         node.start()?;
         let played = serves(cluster, &installed);
         cluster.nodes[0].end();

@@ -168,6 +168,32 @@ fn a_killed_daemon_is_outlived_by_its_program_and_the_next_one_adopts_it() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_start_that_is_given_up_leaves_a_predecessors_program_answering_over_other_maps_too() {
+    scene(&Plan::quick(1), |cluster| {
+        let asker = cluster.asker()?;
+        cluster.nodes[0].stop(Signal::SIGKILL)?;
+        let node = &mut cluster.nodes[0];
+        node.edit_config("[xdp]\n", "[xdp]\ncapacity = 100\n")?;
+        // Nobody is there, which takes the first round of probes its time.
+        node.edit_config("timeout = \"300ms\"", "timeout = \"5s\"")?;
+        node.edit_config("interval = \"200ms\"", "interval = \"5s\"")?;
+        node.edit_config("[[node]]\n", "[[node]]\nname = \"node9\"\nipv4 = \"192.0.2.99\"\n[[node]]\n")?;
+        let maps = |node: &Node| Ok::<_, anyhow::Error>(std::fs::read_dir(&node.pins)?.count());
+        let before = maps(node)?;
+        node.spawn(&[])?;
+        wait::until("its maps are there", Duration::from_secs(5), || {
+            ensure!(maps(&cluster.nodes[0])? > before, "only those of the predecessor");
+            Ok(())
+        })?;
+        let node = &mut cluster.nodes[0];
+        node.stop(Signal::SIGTERM)?;
+        assert_eq!(maps(node)?, before, "its own maps are left");
+        ask(cluster, &asker)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_replaced_daemon_ends_and_no_query_is_lost() {
     scene(&Plan::quick(1), |cluster| {
         let lost = losses(cluster, |cluster| cluster.nodes[0].replace())?;

@@ -26,12 +26,14 @@ struct Tool {
     service: Option<&'static str>,
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 13] = [
     Tool { program: "ip", package: "iproute2", service: None },
     Tool { program: "nsenter", package: "util-linux", service: None },
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
     // Its library, which gives a daemon a wall clock of its own.
     Tool { program: "faketime", package: "faketime", service: None },
+    // Has the kernel refuse a call of the daemon's.
+    Tool { program: "strace", package: "strace", service: None },
     Tool { program: "tmux", package: "tmux", service: None },
     Tool { program: "nsd", package: "nsd", service: Some("nsd.service") },
     Tool { program: "unbound", package: "unbound", service: Some("unbound.service") },

@@ -1,11 +1,10 @@
 //! The law of frames under libFuzzer: an input is a frame, and what becomes of it is what is due to it.
 #![no_main]
 
-mod mutation;
-
 use std::sync::LazyLock;
 
 use dns_xdp_tests::law::States;
+use dns_xdp_tests::mutation;
 use dns_xdp_tests::table::zone::zone;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 

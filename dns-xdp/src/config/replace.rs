@@ -2,22 +2,41 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Replaces the file at once and durably, with the mode and owner that it has.
-pub fn replace_file(path: &Path, text: &str) -> io::Result<()> {
-    // A symbolic link stays one; what it points at is replaced.
-    let path = path.canonicalize()?;
-    let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let new = directory.join(format!(".{}.new", name.to_string_lossy()));
-    let replaced = write_like(&path, &new, text).and_then(|()| std::fs::rename(&new, &path));
-    if let Err(error) = replaced {
-        // The first error is the one to report; what is left over is removed next time.
-        std::fs::remove_file(&new).ok();
-        return Err(error);
+/// A file's new text, which lies beside it until it takes effect. Dropped before, it is removed.
+#[derive(Debug)]
+pub struct Replacement {
+    path: PathBuf,
+    new: PathBuf,
+}
+
+impl Replacement {
+    /// Writes the new text durably, with the mode and owner that the file has. What keeps a file from being written
+    /// (a full disk, a file system that is read-only) shows here.
+    pub fn write(path: &Path, text: &str) -> io::Result<Self> {
+        // A symbolic link stays one; what it points at is replaced.
+        let path = path.canonicalize()?;
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let new = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
+        let replacement = Replacement { path, new };
+        write_like(&replacement.path, &replacement.new, text)?;
+        Ok(replacement)
     }
-    File::open(directory)?.sync_all()
+
+    /// Puts it in the file's place, at once and durably.
+    pub fn take_effect(self) -> io::Result<()> {
+        std::fs::rename(&self.new, &self.path)?;
+        let directory = self.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        File::open(directory)?.sync_all()
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // Nothing is there once it has taken effect; what is left over otherwise is removed next time.
+        std::fs::remove_file(&self.new).ok();
+    }
 }
 
 fn write_like(model: &Path, new: &Path, text: &str) -> io::Result<()> {
@@ -52,10 +71,20 @@ mod tests {
         std::fs::write(directory.path().join(".dns-xdp.toml.new"), "left by a crash").unwrap();
         let link = directory.path().join("link.toml");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        replace_file(&link, "new").unwrap();
+        Replacement::write(&link, "new").unwrap().take_effect().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_replacement_that_does_not_take_effect_leaves_the_file_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dns-xdp.toml");
+        std::fs::write(&path, "old").unwrap();
+        drop(Replacement::write(&path, "new").unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

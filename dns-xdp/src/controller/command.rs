@@ -17,7 +17,7 @@ use super::privileges;
 use super::query::query;
 use super::rates::Answered;
 use super::status::{Surroundings, milliseconds, node_entries, status};
-use crate::config::replace_file;
+use crate::config::Replacement;
 use crate::control::api::{Done, Stats};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::datapath::Attached;
@@ -190,7 +190,8 @@ impl Daemon {
         node.into_iter().flat_map(|node| node.addresses())
     }
 
-    /// Publishes what is proposed, then writes the file; if either fails, everything is as it was.
+    /// Writes the file's new text beside it, publishes what is proposed, and puts the text in the file's place; if one of
+    /// these fails, everything is as it was. What cannot be written is answered at no time.
     fn adopt(
         &mut self,
         proposal: Proposal,
@@ -198,6 +199,15 @@ impl Daemon {
         event: impl FnOnce(&[String]) -> Occurrence,
     ) -> Result<Done, Refusal> {
         let Proposal { config, source, write, notes } = proposal;
+        let unwritten = |error: io::Error| {
+            let message = format!(
+                "cannot write {}: {error}; nothing was changed: make it writable, or use --ephemeral",
+                source.path().display()
+            );
+            Refusal::new(RefusalKind::Failed, message)
+        };
+        let write =
+            write.map(|text| Replacement::write(source.path(), &text)).transpose().map_err(unwritten)?;
         let event = event(&self.source.differences(&source));
         let mut next = self.watch.state.clone();
         next.adopt(config);
@@ -205,14 +215,10 @@ impl Daemon {
         next.decide();
         let before = self.publication.zone();
         self.publish(next.zone()).map_err(|refusal| self.take_back(before.as_deref(), refusal))?;
-        if let Some(text) = write
-            && let Err(error) = replace_file(source.path(), &text)
+        if let Some(replacement) = write
+            && let Err(error) = replacement.take_effect()
         {
-            let message = format!(
-                "cannot write {}: {error}; nothing was changed: make it writable, or use --ephemeral",
-                source.path().display()
-            );
-            return Err(self.take_back(before.as_deref(), Refusal::new(RefusalKind::Failed, message)));
+            return Err(self.take_back(before.as_deref(), unwritten(error)));
         }
         self.source = source;
         self.commit(next, Some(event));

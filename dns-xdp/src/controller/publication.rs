@@ -275,7 +275,11 @@ impl Publication {
 
     /// Gives a start up: nothing of ours is left, and a predecessor's program keeps its grace.
     pub(super) fn abandon(self) -> anyhow::Result<()> {
-        if self.answering { self.leave() } else { self.detach() }
+        if self.answering {
+            return self.leave();
+        }
+        self.datapath.leave();
+        Ok(())
     }
 }
 

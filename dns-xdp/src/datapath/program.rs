@@ -15,7 +15,7 @@ use super::{Attached, Error};
 use crate::config::Mode;
 
 /// The program that answers, as the BPF linker left it.
-const RESPONDER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/responder"));
+pub(super) const RESPONDER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/responder"));
 
 /// What the object logs at when its log is on.
 const LOG_LEVEL: aya_log::Level = aya_log::Level::Debug;
@@ -136,7 +136,7 @@ pub(super) fn attach(
                     program.take_link(id).map_err(|error| Error::attaching(interface, error.into()))?;
                 let link =
                     FdLink::try_from(link).map_err(|error| Error::attaching(interface, error.into()))?;
-                link.pin(&pin).map_err(|error| Error::attaching(interface, error.into()))?;
+                link.pin(&pin).map_err(|error| Error::pinning(&pin, error))?;
                 return Ok(*attached);
             }
             Err(error) => refusals.push(format!("{attached}: {}", root_cause(&error))),

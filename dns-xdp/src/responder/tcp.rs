@@ -15,14 +15,15 @@ use tokio_util::sync::CancellationToken;
 use super::counters::Transport;
 use super::{Exchange, stopped};
 
-/// Connections at a time, over all addresses.
+/// Connections at a time, over all addresses, where there are descriptors for them.
 pub(super) const CAPACITY: usize = 1024;
 
 /// A connection is closed that has not brought the next whole message, or not taken the answer, after this.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After an error in accepting, so that the want of descriptors does not make the loop spin.
-const ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// After an error in accepting, so that the want of descriptors does not make the loop spin. By then the connection that
+/// was closed for it has given its descriptor back; who waits to be accepted waits no longer than need be.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
 /// Accepts connections until the stop, and then waits for those that are answering.
 pub(super) async fn serve(
@@ -32,6 +33,7 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let mut tasks = JoinSet::new();
+    let mut is_failing = false;
     let mut stopped_accepting = pin!(stopped(stop.clone()));
     loop {
         let accepted = tokio::select! {
@@ -43,13 +45,17 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
+                is_failing = false;
                 let seat = Connections::enter(&connections);
                 tasks.spawn(converse_seated(stream, Arc::clone(&exchange), seat, stop.clone()));
             }
             // The client went away again; there may be more behind it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "accepting a tcp connection failed: closing the one idle longest");
+                // The first of a row is told, and not each of a hundred a second.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "accepting a tcp connection failed: closing the one idle longest");
+                }
                 connections.close_oldest();
                 sleep(ERROR_PAUSE).await;
             }

@@ -328,7 +328,7 @@ impl Client {
     }
 }
 
-fn keep_on(core: usize) -> Result<()> {
+pub(super) fn keep_on(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
     // Zero is the calling thread.

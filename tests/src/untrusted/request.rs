@@ -1,10 +1,12 @@
 //! Messages to the responder: whatever comes, one answer or none, of the right size, to nobody's harm.
+use std::net::Ipv4Addr;
+
 use arbitrary::{Arbitrary, Unstructured};
-use dns_xdp::responder::{Rcode, Response, Transport, respond};
+use dns_xdp::responder::{Arrival, Rcode, Transport, respond};
 use dns_xdp::zone::Zone;
 use hickory_proto::op::{Message, ResponseCode};
 
-use crate::table::zone::within;
+use crate::table::zone::{COOKIES, within};
 
 const HEADER: usize = 12;
 const QR: u8 = 0x80;
@@ -33,9 +35,9 @@ pub fn message(input: &[u8]) -> Vec<u8> {
 /// # Errors
 /// What is wrong with which answer.
 pub fn hold(zone: &Zone, message: &[u8]) -> Result<(), String> {
-    let answer = |transport| respond(message, transport, Some(zone), IDENTITY);
+    let answer = |transport| answer(message, transport, Some(zone));
     let answers =
-        (answer(Transport::Udp), answer(Transport::Tcp), respond(message, Transport::Udp, None, IDENTITY));
+        (answer(Transport::Udp), answer(Transport::Tcp), self::answer(message, Transport::Udp, None));
     let due = message.len() >= HEADER && message[2] & QR == 0;
     let (udp, tcp, without) = match answers {
         (Some(udp), Some(tcp), Some(without)) if due => (udp, tcp, without),
@@ -58,7 +60,20 @@ pub fn hold(zone: &Zone, message: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-fn check(message: &[u8], Response { rcode, message: response }: &Response) -> Result<(), String> {
+/// An answer as it goes out.
+#[derive(Debug, PartialEq, Eq)]
+struct Sent {
+    rcode: Rcode,
+    message: Vec<u8>,
+}
+
+fn answer(message: &[u8], transport: Transport, zone: Option<&Zone>) -> Option<Sent> {
+    let arrival = Arrival { transport, client: Ipv4Addr::new(198, 51, 100, 100).into(), seconds: COOKIES.0 };
+    let response = respond(message, arrival, zone, IDENTITY)?;
+    Some(Sent { rcode: response.rcode, message: response.encode()? })
+}
+
+fn check(message: &[u8], Sent { rcode, message: response }: &Sent) -> Result<(), String> {
     let read = Message::from_vec(response).map_err(|error| format!("unreadable ({error})"))?;
     if response[..2] != message[..2] || response[2] & QR == 0 {
         return Err("no response to this".to_owned());
@@ -76,7 +91,7 @@ fn check(message: &[u8], Response { rcode, message: response }: &Response) -> Re
     {
         return Err("the question is missing".to_owned());
     }
-    let again = respond(response, Transport::Udp, None, IDENTITY);
+    let again = answer(response, Transport::Udp, None);
     if again.is_some() { Err("it would be answered itself".to_owned()) } else { Ok(()) }
 }
 

@@ -1,7 +1,8 @@
 //! Changes a query to another one: what random octets seldom do.
-use dns_xdp_tests::frames::message::{A, DO, Message, Opt, name, option};
-use dns_xdp_tests::frames::{Checksum, Datagram, SERVICE_TAG, TAG, read};
-use dns_xdp_tests::table::zone::{APEX_LENGTH, LETTERS, ask, over_ipv4, over_ipv6, sized, within};
+use crate::dice::Dice;
+use crate::frames::message::{A, DO, Message, Opt, name, option};
+use crate::frames::{Checksum, Datagram, SERVICE_TAG, TAG, read};
+use crate::table::zone::{APEX_LENGTH, LETTERS, ask, over_ipv4, over_ipv6, sized, within};
 
 /// AA, RD, RA, Z, AD and CD, which a query may have.
 const QUERY_FLAGS: u16 = 0x05f0;
@@ -70,35 +71,5 @@ fn change(datagram: &mut Datagram, query: &mut Message, dice: &mut Dice) {
             let over = if datagram.source.is_ipv4() { over_ipv6 } else { over_ipv4 };
             *datagram = Datagram { tags, padding, source_port: dice.number(), ..over(query) };
         }
-    }
-}
-
-/// Numbers by splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn number(&mut self) -> u16 {
-        self.next() as u16
-    }
-
-    /// One of these, or now and then none.
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
-        all.get(self.below(all.len() * 4 / 3 + 1)).copied()
-    }
-
-    /// At least one octet, and at most so many.
-    fn octets(&mut self, most: usize) -> Vec<u8> {
-        (0..=self.below(most)).map(|_| self.next() as u8).collect()
     }
 }

@@ -1,0 +1,70 @@
+//! Whether what is pinned in the maps' places are the maps that the program is written for.
+use std::io;
+use std::path::PathBuf;
+
+use aya::maps::{MapError, MapInfo};
+use aya_obj::Object;
+use dns_xdp_ebpf::table;
+
+use super::program::RESPONDER;
+use super::{Error, MAPS};
+
+/// What a map is made of: type, octets of a key and of a value, elements.
+type Shape = (u32, u32, u32, u32);
+
+/// What is wrong with the first pinned map that is missing, is none, or is of another shape than the object's; `half`
+/// is the number of slots in a half of the table.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(super) fn misfit(half: u32, pinned: impl Fn(&str) -> PathBuf) -> Result<Option<String>, Error> {
+    let object = Object::parse(RESPONDER).map_err(|error| Error::loading(error.into()))?;
+    for name in MAPS {
+        let Some(map) = object.maps.get(name) else { continue };
+        let elements = if [table::NAMES, table::MORE].contains(&name) { 2 * half } else { map.max_entries() };
+        let wanted = (map.map_type(), map.key_size(), map.value_size(), elements);
+        let path = pinned(name);
+        let wrong = match there(&path) {
+            Ok(shape) if shape == wanted => continue,
+            Ok(_) => "is not of this version's shape",
+            Err(MapError::SyscallError(call)) if is_none(&call.io_error) => "is no map",
+            Err(error) => {
+                return Err(
+                    Error::new(format!("cannot look at the pinned map {}", path.display())).because_of(error)
+                );
+            }
+        };
+        return Ok(Some(format!("{} {wrong}", path.display())));
+    }
+    Ok(None)
+}
+
+fn there(path: &PathBuf) -> Result<Shape, MapError> {
+    let info = MapInfo::from_pin(path)?;
+    Ok((info.map_type()? as u32, info.key_size(), info.value_size(), info.max_entries()))
+}
+
+/// Whether the kernel says that there is no such thing, and not that it cannot tell now.
+fn is_none(error: &io::Error) -> bool {
+    [libc::ENOENT, libc::ENOTDIR, libc::EINVAL, libc::EISDIR, libc::ELOOP, libc::EACCES]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_no_map() {
+        let directory = tempfile::tempdir().unwrap();
+        let misfit = misfit(20, |name| directory.path().join(name)).unwrap().unwrap();
+        assert!(misfit.ends_with(&format!("{} is no map", MAPS[0])), "{misfit}");
+    }
+
+    #[test]
+    fn the_object_has_every_map_that_is_pinned() {
+        let object = Object::parse(RESPONDER).unwrap();
+        assert!(MAPS.iter().all(|name| object.maps.contains_key(*name)));
+    }
+}

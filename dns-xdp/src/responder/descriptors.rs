@@ -1,0 +1,51 @@
+//! Descriptors: how many connections there is room for beside what else the daemon opens.
+use std::fs;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// What is asked for: room for the most connections, for the program's maps, and for as many probes and commands.
+const WANTED: u64 = 4096;
+/// Where the system does not tell what is open.
+const OPEN: usize = 48;
+
+/// How many connections there may be at a time, at most `most`: half of the descriptors that are free, for probes, the
+/// control socket and the metrics need some too. Raises the soft limit where the hard one allows it.
+pub(super) fn room(most: usize) -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
+    let wanted = soft.max(WANTED.min(hard));
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
+        Ok(()) => wanted,
+        Err(_) => soft,
+    };
+    let open = fs::read_dir("/proc/self/fd").map_or(OPEN, Iterator::count);
+    let room = room_of(usize::try_from(limit).unwrap_or(usize::MAX), open, most);
+    if room < most {
+        tracing::warn!(
+            "room for {room} tcp connections at a time, for the limit of open files is {limit} (LimitNOFILE): \
+             {WANTED} make room for {most}"
+        );
+    }
+    room
+}
+
+fn room_of(limit: usize, open: usize, most: usize) -> usize {
+    (limit.saturating_sub(open) / 2).clamp(1, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_half_of_the_free_descriptors_to_others() {
+        assert_eq!(room_of(4096, 40, 1024), 1024);
+        assert_eq!(room_of(1024, 40, 1024), 492);
+        assert_eq!(room_of(64, 40, 1024), 12);
+        assert_eq!(room_of(40, 64, 1024), 1, "somebody has to be served");
+    }
+
+    #[test]
+    fn there_is_room_in_this_process() {
+        assert!((1..=1024).contains(&room(1024)));
+    }
+}

@@ -1,0 +1,47 @@
+//! A limit of memory for one program and what it loads into the kernel.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Where systemd mounts version 2, and the memory of version 1.
+const UNIFIED: &str = "/sys/fs/cgroup";
+const MEMORY: &str = "/sys/fs/cgroup/memory";
+
+/// A control group (cgroups(7)); dropping it removes it, once nothing runs in it.
+#[derive(Debug)]
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// A group of this name that may have so many octets.
+    ///
+    /// # Errors
+    /// When memory is not accounted for on this machine, or this is not root.
+    pub fn of_memory(name: &str, octets: u64) -> Result<Self> {
+        let (root, limit) = if Path::new(MEMORY).exists() {
+            (MEMORY, "memory.limit_in_bytes")
+        } else {
+            fs::write(format!("{UNIFIED}/cgroup.subtree_control"), "+memory")
+                .context("no memory in cgroups")?;
+            (UNIFIED, "memory.max")
+        };
+        let group = Cgroup(Path::new(root).join(name));
+        fs::create_dir(&group.0).with_context(|| format!("cannot make {}", group.0.display()))?;
+        fs::write(group.0.join(limit), octets.to_string())?;
+        Ok(group)
+    }
+
+    /// What a program is started by that is to be in it.
+    pub fn wrapper(&self) -> Vec<String> {
+        let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
+        ["sh", "-c", &script, "sh"].map(String::from).to_vec()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}

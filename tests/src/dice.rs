@@ -1,0 +1,78 @@
+//! Numbers that a seed gives, the same each time.
+
+/// Numbers by splitmix64.
+#[derive(Debug, Clone)]
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// Any number.
+    pub fn next_number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next_number() % bound as u64) as usize
+    }
+
+    /// Any number of 16 bits.
+    pub fn number(&mut self) -> u16 {
+        self.next_number() as u16
+    }
+
+    /// One of these, or now and then none.
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        all.get(self.below(all.len() * 4 / 3 + 1)).copied()
+    }
+
+    /// At least one octet, and at most so many.
+    pub fn octets(&mut self, most: usize) -> Vec<u8> {
+        (0..=self.below(most)).map(|_| self.next_number() as u8).collect()
+    }
+
+    /// Changes, doubles or leaves out some octets, or cuts the end off.
+    pub fn disturb(&mut self, octets: &mut Vec<u8>) {
+        for _ in 0..=self.below(3) {
+            let at = self.below(octets.len() + 1);
+            match self.below(5) {
+                0 => octets.truncate(at),
+                1 if at < octets.len() => drop(octets.remove(at)),
+                2 if at < octets.len() => octets.insert(at, octets[at]),
+                3 => {
+                    let more = self.octets(8);
+                    octets.splice(at..at, more);
+                }
+                _ => octets.iter_mut().skip(at).take(1).for_each(|octet| *octet ^= 1 << self.below(8)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_numbers_each_time() {
+        let disturbed = |seed| {
+            let (mut dice, mut octets) = (Dice(seed), b"a query".to_vec());
+            (0..100).for_each(|_| dice.disturb(&mut octets));
+            octets
+        };
+        assert_eq!(disturbed(7), disturbed(7));
+        assert_ne!(disturbed(7), disturbed(8));
+    }
+
+    #[test]
+    fn there_is_nothing_that_cannot_be_disturbed() {
+        let mut dice = Dice(1);
+        for _ in 0..1000 {
+            let mut octets = Vec::new();
+            dice.disturb(&mut octets);
+            assert!(octets.len() <= 4 * 9, "{octets:?}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Row 13: floods of random subdomains, and of what only the responder answers, while others ask as always.
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use hickory_proto::rr::RecordType;
+
+use super::inquiry::Inquiry;
+use super::load::{Load, Pace, keep_on};
+use super::stage::on_cluster;
+use super::usage::Process;
+use super::{Length, Row};
+use crate::cluster::Cluster;
+use crate::dice::Dice;
+use crate::exchange::Tcp;
+use crate::frames::message::{A, IN, Message, Opt, name, option};
+use crate::load::figures::{percent, rate};
+use crate::netns::Namespace;
+use crate::node::healths;
+use crate::plan::{Plan, ZONE};
+
+/// The core that floods; what is left of the machine is the cluster's.
+const CORE: usize = 0;
+/// QTYPE of all types, which the responder alone answers.
+const ANY: u16 = 255;
+/// The option that asks for the server's name, which the responder alone answers.
+const NSID: u16 = 3;
+/// What others ask, a second.
+const PACE: u32 = 2_000;
+/// From one question whose time is taken to the next.
+const PAUSE: Duration = Duration::from_millis(1);
+/// By so much may the daemon grow.
+const GROWTH: u64 = 32 << 20;
+
+/// Plays the row.
+///
+/// # Errors
+/// When the cluster does not come up, or takes a node for dead.
+pub fn run(length: Length) -> Result<Row> {
+    on_cluster(&Plan::quick(2), |cluster| {
+        let time = length.pick(Duration::from_millis(700), Duration::from_secs(30));
+        let quiet = measure(cluster, time)?;
+        let mut texts = vec![format!("p99 {:.2} ms quiet", ms(quiet.p99))];
+        let mut reached = true;
+        for kind in [Kind::RandomSubdomains, Kind::Fallback, Kind::Tcp] {
+            let flooded = under(cluster, kind, time).with_context(|| format!("under {}", kind.text()))?;
+            texts.push(flooded.text(kind));
+            reached &= flooded.share >= 0.99
+                && flooded.growth <= GROWTH
+                && flooded.status <= length.pick(Duration::from_secs(2), Duration::from_millis(250))
+                && (length == Length::Short || flooded.p99 < 2 * quiet.p99);
+        }
+        Ok(Row::new(13, texts.join("; "), reached))
+    })
+}
+
+/// What floods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Names that nobody has asked for before, which the program denies.
+    RandomSubdomains,
+    /// Queries with NSID and for ANY.
+    Fallback,
+    /// One query after the other over TCP.
+    Tcp,
+}
+
+impl Kind {
+    fn text(self) -> &'static str {
+        match self {
+            Kind::RandomSubdomains => "random subdomains",
+            Kind::Fallback => "NSID and ANY",
+            Kind::Tcp => "TCP",
+        }
+    }
+
+    fn message(self, dice: &mut Dice) -> Message {
+        let plain = || Message::query(&name(&format!("node1.{ZONE}")), A, IN);
+        match self {
+            Kind::RandomSubdomains => {
+                let label = format!("x{:016x}.{ZONE}", dice.next_number());
+                Message::query(&name(&label), A, IN)
+            }
+            Kind::Fallback if dice.below(2) == 0 => Message::query(&name(ZONE), ANY, IN),
+            Kind::Fallback => plain().with(Opt { options: option(NSID, &[]), ..Opt::of_size(1232) }),
+            Kind::Tcp => plain(),
+        }
+    }
+}
+
+/// What others saw.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Queries of the flood in a second.
+    flood: f64,
+    /// Of the others' queries, that were answered right.
+    share: f64,
+    p99: Duration,
+    /// The slowest `status`.
+    status: Duration,
+    growth: u64,
+}
+
+impl Seen {
+    fn text(&self, kind: Kind) -> String {
+        let Seen { flood, share, p99, status, growth } = self;
+        format!(
+            "{} ({}/s): {} of the others answered right, p99 {:.2} ms, `status` within {:.0} ms, {} KiB more memory",
+            kind.text(),
+            rate(*flood),
+            percent(*share),
+            ms(*p99),
+            ms(*status),
+            growth >> 10
+        )
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn under(cluster: &Cluster, kind: Kind, time: Duration) -> Result<Seen> {
+    let (is_over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (client, server) = (&cluster.client, cluster.nodes[0].ipv4());
+    thread::scope(|scope| {
+        let flooding = scope.spawn(|| flood(client, server, kind, &is_over, &sent));
+        let before = (Instant::now(), sent.load(Ordering::Relaxed));
+        let seen = measure(cluster, time);
+        let flood = (sent.load(Ordering::Relaxed) - before.1) as f64 / before.0.elapsed().as_secs_f64();
+        is_over.store(true, Ordering::Relaxed);
+        flooding.join().expect("a flood does not panic")?;
+        ensure!(flood > 100.0, "the flood trickles: {flood:.0}/s");
+        Ok(Seen { flood, ..seen? })
+    })
+}
+
+/// As much as one core can, until it is over.
+fn flood(from: &Namespace, server: IpAddr, kind: Kind, is_over: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+    let mut dice = Dice(13);
+    let mut connection = Tcp::new(from, server);
+    let socket = from.enter(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((server, 53))?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    })?;
+    keep_on(CORE)?;
+    while !is_over.load(Ordering::Relaxed) {
+        let message = kind.message(&mut dice).bytes();
+        if kind == Kind::Tcp {
+            // Who is cut off connects again.
+            connection.exchange(&message).ok();
+        } else if socket.send(&message).is_err() {
+            continue;
+        }
+        sent.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Asks as others do, and looks at the daemon.
+fn measure(cluster: &Cluster, time: Duration) -> Result<Seen> {
+    let node = &cluster.nodes[0];
+    let status = node.status()?;
+    let daemon = Process(u32::try_from(status["pid"].as_u64().context("a daemon has a number")?)?);
+    let inquiries = Inquiry::of_node(&cluster.client, "node1", node.addresses)?;
+    let before = daemon.resident()?;
+    let load = Load::start(&cluster.client, inquiries, Pace { per_second: Some(PACE), core: None })?;
+    let asker = cluster.asker()?;
+    let (start, mut times, mut slowest) = (Instant::now(), Vec::new(), Duration::ZERO);
+    let mut looked = start;
+    while start.elapsed() < time {
+        let asked = Instant::now();
+        // What is lost is the load's to count.
+        asker.addresses(node.ipv4(), &format!("node1.{ZONE}."), RecordType::A).ok();
+        times.push(asked.elapsed());
+        if looked.elapsed() > Duration::from_millis(300) {
+            looked = Instant::now();
+            let status = node.status()?;
+            slowest = slowest.max(looked.elapsed());
+            ensure!(
+                healths(&status)?.iter().all(|health| *health == "up"),
+                "a node is taken for dead: {status}"
+            );
+        }
+        thread::sleep(PAUSE);
+    }
+    let tally = load.finish()?;
+    ensure!(tally.wrong == 0, "{}", tally.text());
+    times.sort();
+    Ok(Seen {
+        flood: 0.0,
+        share: tally.right as f64 / tally.sent.max(1) as f64,
+        p99: times[times.len() * 99 / 100],
+        status: slowest,
+        growth: daemon.resident()?.saturating_sub(before),
+    })
+}

@@ -1,0 +1,174 @@
+//! Row 10: hostile packets, through the program by millions, and over the wire to the program and to the responder.
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dns_xdp::datapath::Unattached;
+
+use super::known_bad;
+use super::load::thousands;
+use super::stage::on_laid;
+use super::{Length, Row};
+use crate::cluster::Cluster;
+use crate::dice::Dice;
+use crate::exchange::{Tcp, Udp};
+use crate::frames::Checksum;
+use crate::frames::message::{A, IN, Message, name};
+use crate::kernel;
+use crate::law::Due;
+use crate::meaning::Meaning;
+use crate::mutation::mutated;
+use crate::node::Node;
+use crate::plan::{Plan, ZONE};
+use crate::queries;
+use crate::table::zone::{CAPACITY, PORT, SERVER, SERVER_MAC, ask, over_ipv4, over_ipv6, zone};
+
+/// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
+const FRAME_MIN: usize = 14;
+/// What no answer over UDP exceeds, with an OPT record and without.
+const ANSWER_MAX: [usize; 2] = [1232, 512];
+/// On their way at a time.
+const WINDOW: usize = 32;
+/// Another seed finds other frames; this one finds the same each time.
+const SEED: u64 = 10;
+
+/// Plays the row.
+///
+/// # Errors
+/// When a frame is not treated as is due to it.
+pub fn run(length: Length) -> Result<Row> {
+    let threads = thread::available_parallelism()?.get().min(4) as u64;
+    let each = length.pick(8_000, 10_000_000 / threads + 1);
+    let in_kernel = thread::scope(|scope| {
+        let hold = |nth| scope.spawn(move || in_kernel(SEED + nth, each, length.pick(16, 1)));
+        let threads: Vec<_> = (0..length.pick(1, threads)).map(hold).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no law panics")).sum::<Result<u64>>()
+    })?;
+    let plan = Plan::quick(2).line("health", "fall = 100");
+    let on_wire = on_laid(&plan, |cluster| {
+        cluster.nodes[0].edit_config("[xdp]\n", "[xdp]\nmode = \"native\"\n")?;
+        cluster.nodes[1].edit_config("[xdp]\n", "[xdp]\nmode = \"off\"\n")?;
+        cluster.start()?;
+        on_wire(cluster, length)
+    })?;
+    let result = format!(
+        "{} frames through the program, {} messages on the wire to the program and to the responder: 0 wrong, \
+         oversized, looped or second answers, 0 aborted",
+        thousands(in_kernel),
+        thousands(on_wire)
+    );
+    Ok(Row::new(10, result, length == Length::Short || in_kernel >= 10_000_000))
+}
+
+/// Frames through a program of its own, each with what is due to it; the types are so many apart.
+fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
+    let zone = zone();
+    let mut program = Unattached::load(&SERVER, SERVER_MAC, PORT, CAPACITY)?;
+    program.publish(&zone)?;
+    let mut held = 0;
+    let mut hold = |frame: &[u8]| {
+        let due = Due::to(&zone, frame);
+        // An action that is none of the three is an error: XDP_ABORTED among them.
+        let (action, after) = kernel::run(&program, frame).map_err(anyhow::Error::msg)?;
+        let checked = due.check(frame, action, &after).map_err(anyhow::Error::msg);
+        held += 1;
+        checked.map(|_| ()).with_context(|| format!("{frame:02x?}"))
+    };
+    for (what, message) in known_bad::messages() {
+        for datagram in [over_ipv4(&ask("@", A)), over_ipv6(&ask("@", A))] {
+            // A frame has no more octets than a page leaves.
+            let message = message[..message.len().min(1400)].to_vec();
+            hold(&crate::frames::Datagram { message, ..datagram }.frame()).context(what.clone())?;
+        }
+    }
+    for qtype in (0..=u16::MAX).step_by(types_apart).filter(|_| seed == SEED) {
+        hold(&over_ipv4(&ask("node3", qtype)).frame()).with_context(|| format!("type {qtype}"))?;
+    }
+    let mut dice = Dice(seed);
+    let mut frame = over_ipv4(&ask("node3", A)).frame();
+    for nth in 0..count {
+        // From query to query, and from each a step aside.
+        frame = if nth % 64 == 0 { Vec::new() } else { frame };
+        frame = mutated(&frame, dice.next_number() as u32);
+        let mut aside = frame.clone();
+        if nth % 2 == 1 {
+            dice.disturb(&mut aside);
+        }
+        if aside.len() >= FRAME_MIN {
+            hold(&aside)?;
+        }
+    }
+    Ok(held)
+}
+
+fn on_wire(cluster: &Cluster, length: Length) -> Result<u64> {
+    let mut dice = Dice(SEED);
+    let bad: Vec<Vec<u8>> = known_bad::messages().into_iter().map(|(_, message)| message).collect();
+    let types = (0..=u16::MAX).step_by(length.pick(256, 1));
+    let typed = types.map(|qtype| Message::query(&name(&format!("node1.{ZONE}")), qtype, IN).bytes());
+    let disturbed = (0..length.pick(300, 300_000)).map(|_| {
+        let mut message = bad[dice.below(bad.len())].clone();
+        dice.disturb(&mut message);
+        message
+    });
+    let messages = queries::identified(bad.iter().cloned().chain(typed).chain(disturbed));
+    for node in &cluster.nodes {
+        for (family, address) in node.addresses.iter().enumerate() {
+            // A thousandth part of them goes over IPv6 too.
+            let share = if family == 0 { &messages[..] } else { &messages[..bad.len()] };
+            over_udp(cluster, *address, share).with_context(|| format!("{} over udp", node.name))?;
+        }
+        over_tcp(cluster, node.ipv4(), &bad).with_context(|| format!("{} over tcp", node.name))?;
+        unharmed(cluster, node)?;
+    }
+    Ok((2 * (messages.len() + 2 * bad.len())) as u64)
+}
+
+fn over_udp(cluster: &Cluster, server: IpAddr, messages: &[Vec<u8>]) -> Result<()> {
+    let socket = Udp::connect(&cluster.client, server, Checksum::Whole)?;
+    for window in messages.chunks(WINDOW) {
+        for (message, answer) in window.iter().zip(socket.exchange(window)?) {
+            let Some(answer) = answer else { continue };
+            judge(message, &answer).with_context(|| format!("{message:02x?}: {answer:02x?}"))?;
+        }
+    }
+    socket.expect_quiet(Duration::from_millis(50))
+}
+
+/// What has to be true of any answer to anything.
+fn judge(message: &[u8], answer: &[u8]) -> Result<()> {
+    let meaning = Meaning::of(answer).map_err(anyhow::Error::msg)?;
+    ensure!(message[2] & 0x80 == 0, "a response was answered");
+    ensure!(answer[..2] == message[..2] && answer[2] & 0x80 != 0, "no response to this");
+    ensure!(answer.len() <= ANSWER_MAX[usize::from(meaning.edns.is_none())], "{} octets", answer.len());
+    Ok(())
+}
+
+/// Answered or cut off, one after the other.
+fn over_tcp(cluster: &Cluster, server: IpAddr, messages: &[Vec<u8>]) -> Result<()> {
+    let mut client = Tcp::new(&cluster.client, server);
+    for message in messages {
+        let answer = client.exchange(message).with_context(|| format!("{message:02x?}"))?;
+        if let Some(answer) = answer {
+            ensure!(
+                answer.get(..2) == message.get(..2) && answer[2] & 0x80 != 0,
+                "{message:02x?}: {answer:02x?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// It is asked again, and has told of no trouble.
+fn unharmed(cluster: &Cluster, node: &Node) -> Result<()> {
+    let addresses = cluster.asker()?.addresses(
+        node.ipv4(),
+        &format!("node1.{ZONE}."),
+        hickory_proto::rr::RecordType::A,
+    )?;
+    ensure!(addresses == [cluster.nodes[0].ipv4()], "node1 is {addresses:?}");
+    let log = std::fs::read_to_string(&node.log)?;
+    ensure!(!log.contains("panicked"), "{log}");
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Row 12: 600 abusive TCP connections, while fresh ones ask what anybody may.
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::stage::on_laid;
+use super::usage::Process;
+use super::{Length, Row};
+use crate::cluster::Cluster;
+use crate::frames::message::{A, IN, Message, name};
+use crate::netns::Namespace;
+use crate::plan::{Plan, ZONE};
+
+const DNS_PORT: u16 = 53;
+/// Connections of each kind.
+const EACH: usize = 120;
+/// Queries that are sent down a connection and whose answers nobody reads.
+const PIPELINED: usize = 200;
+/// From one turn of the abusers to the next; one that finds its connection closed opens another.
+const TURN: Duration = Duration::from_secs(1);
+/// From one probe to the next.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A probe that has no answer by then has none.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What the program may open where it has little.
+const DESCRIPTORS: usize = 64;
+
+/// Plays the row.
+///
+/// # Errors
+/// When the cluster does not come up, or an answer is wrong.
+pub fn run(length: Length) -> Result<Row> {
+    let plain = under_abuse(length, None)?;
+    let few = under_abuse(length, Some(DESCRIPTORS))?;
+    let worst = plain.worst.max(few.worst);
+    let (slowest, cpu) = length.pick((Duration::from_millis(500), 0.5), (Duration::from_millis(50), 0.05));
+    let reached = worst <= slowest && plain.cpu.max(few.cpu) <= cpu;
+    let result = format!("{}; with {DESCRIPTORS} descriptors {}", plain.text(), few.text());
+    Ok(Row::new(12, result, reached))
+}
+
+/// What the probes saw.
+#[derive(Debug)]
+struct Seen {
+    probes: usize,
+    worst: Duration,
+    cpu: f64,
+    connections: u64,
+}
+
+impl Seen {
+    fn text(&self) -> String {
+        let Seen { probes, worst, cpu, connections } = self;
+        let (milliseconds, percent) = (worst.as_secs_f64() * 1e3, cpu * 100.0);
+        format!(
+            "{probes} of {probes} probes answered, the slowest after {milliseconds:.1} ms, CPU {percent:.1} %, \
+             {connections} connections"
+        )
+    }
+}
+
+fn under_abuse(length: Length, descriptors: Option<usize>) -> Result<Seen> {
+    on_laid(&Plan::quick(1), |cluster| {
+        if let Some(limit) = descriptors {
+            cluster.nodes[0].wrapper = vec!["prlimit".to_owned(), format!("--nofile={limit}:{limit}")];
+        }
+        cluster.start()?;
+        let server = cluster.nodes[0].ipv4();
+        let is_over = AtomicBool::new(false);
+        let seen = thread::scope(|scope| {
+            let abuse = scope.spawn(|| abuse(&cluster.client, server, &is_over));
+            let seen = probe(cluster, length);
+            is_over.store(true, Ordering::Relaxed);
+            let connections = abuse.join().expect("the abusers do not panic")?;
+            Ok::<_, anyhow::Error>(Seen { connections, ..seen? })
+        })?;
+        let alarms = cluster.nodes[0].status()?["alarms"].to_string();
+        ensure!(alarms == "[]", "the alarms are {alarms}");
+        Ok(seen)
+    })
+}
+
+/// Asks over one fresh connection after the other. Nobody is left without an answer.
+fn probe(cluster: &Cluster, length: Length) -> Result<Seen> {
+    let node = &cluster.nodes[0];
+    let (server, address) = (node.ipv4(), node.ipv4());
+    let daemon = Process(u32::try_from(node.status()?["pid"].as_u64().context("a daemon has a number")?)?);
+    // All abusers are at it by then.
+    thread::sleep(TURN);
+    let (start, before) = (Instant::now(), daemon.cpu_time()?);
+    let mut seen = Seen { probes: 0, worst: Duration::ZERO, cpu: 0.0, connections: 0 };
+    cluster.client.enter(|| {
+        while start.elapsed() < length.pick(Duration::from_secs(2), Duration::from_secs(60)) {
+            let asked = Instant::now();
+            let answer = ask(server).with_context(|| format!("probe {}", seen.probes))?;
+            ensure!(answer.ends_with(&octets(address)), "a wrong answer: {answer:02x?}");
+            seen.worst = seen.worst.max(asked.elapsed());
+            seen.probes += 1;
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    })?;
+    seen.cpu = (daemon.cpu_time()? - before).as_secs_f64() / start.elapsed().as_secs_f64();
+    Ok(seen)
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ipv4) => ipv4.octets().to_vec(),
+        IpAddr::V6(ipv6) => ipv6.octets().to_vec(),
+    }
+}
+
+fn ask(server: IpAddr) -> Result<Vec<u8>> {
+    let mut stream = connect(server)?;
+    stream.write_all(&query())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).context("no answer")?;
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer).context("half an answer")?;
+    Ok(answer)
+}
+
+fn connect(server: IpAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(server, DNS_PORT), PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn query() -> Vec<u8> {
+    let message = Message::query(&name(&format!("node1.{ZONE}")), A, IN).bytes();
+    [&(message.len() as u16).to_be_bytes(), &message[..]].concat()
+}
+
+/// What is wrong with a connection.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Idle,
+    AnOctetASecond,
+    HalfALength,
+    NeverRead,
+    Reset,
+}
+
+#[derive(Debug)]
+struct Abuser {
+    kind: Kind,
+    stream: Option<TcpStream>,
+    sent: usize,
+}
+
+/// Abuses the server until it is over; says how many connections it took.
+fn abuse(from: &Namespace, server: IpAddr, is_over: &AtomicBool) -> Result<u64> {
+    const KINDS: [Kind; 5] =
+        [Kind::Idle, Kind::AnOctetASecond, Kind::HalfALength, Kind::NeverRead, Kind::Reset];
+    let kinds = KINDS.iter().cycle().take(KINDS.len() * EACH);
+    let mut abusers: Vec<Abuser> = kinds.map(|kind| Abuser { kind: *kind, stream: None, sent: 0 }).collect();
+    let mut connections = 0;
+    from.enter(|| {
+        while !is_over.load(Ordering::Relaxed) {
+            let turn = Instant::now();
+            for abuser in &mut abusers {
+                // Who is refused or cut off comes again.
+                connections += u64::from(abuser.turn(server).unwrap_or(true));
+            }
+            thread::sleep(TURN.saturating_sub(turn.elapsed()));
+        }
+        Ok(connections)
+    })
+}
+
+impl Abuser {
+    /// `true`: it took a new connection.
+    fn turn(&mut self, server: IpAddr) -> Result<bool> {
+        let fresh = self.stream.as_mut().is_none_or(|stream| is_closed(stream));
+        if fresh {
+            self.sent = 0;
+            let stream = connect(server)?;
+            stream.set_nonblocking(true)?;
+            self.stream = Some(stream);
+        }
+        let Some(stream) = &mut self.stream else { return Ok(fresh) };
+        match self.kind {
+            Kind::Idle => {}
+            Kind::HalfALength if fresh => stream.write_all(&[0])?,
+            Kind::HalfALength => {}
+            Kind::AnOctetASecond => {
+                let query = query();
+                stream.write_all(&query[self.sent % query.len()..][..1])?;
+                self.sent += 1;
+            }
+            Kind::NeverRead if fresh => stream.write_all(&query().repeat(PIPELINED))?,
+            Kind::NeverRead => {}
+            Kind::Reset => {
+                let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+                setsockopt(&*stream, sockopt::Linger, &at_once)?;
+                self.stream = None;
+            }
+        }
+        Ok(fresh)
+    }
+}
+
+/// Whether the other side has gone; what it has sent is left where it is.
+fn is_closed(stream: &TcpStream) -> bool {
+    match stream.peek(&mut [0]) {
+        Ok(octets) => octets == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
