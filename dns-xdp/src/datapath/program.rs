@@ -196,6 +196,8 @@ pub(super) fn check_free(interface: &Interface, mode: Mode, pins: &Pins) -> Resu
         );
         return Err(Error::new(format!("another dns-xdp answers on {interface}: {holder}")));
     }
+    // Its name takes CAP_SYS_ADMIN to ask for.
+    let name = if name.is_empty() { "with a name that only root is told".to_owned() } else { name };
     let text = format!("{interface} has another XDP program, {name} (id {}), which is left alone", there.id);
     match mode {
         Mode::Auto => {

@@ -61,10 +61,10 @@ impl Socket {
         };
         let answer =
             self.say(&said).map_err(|error| format!("{error} after {:?}", String::from_utf8_lossy(&said)))?;
-        if !answer.is_empty() && !answer.starts_with(b"HTTP/1.1 ") {
+        if !answer.is_empty() && !answer.starts_with(b"HTTP/1.") {
             return Err(format!("{:?} is no HTTP", String::from_utf8_lossy(&answer)));
         }
-        if answer.starts_with(b"HTTP/1.1 500") {
+        if answer.get(8..12) == Some(b" 500") {
             return Err(String::from_utf8_lossy(&answer).into_owned());
         }
         Ok(())
