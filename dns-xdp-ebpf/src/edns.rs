@@ -1,5 +1,6 @@
-//! OPT in: size, DO, version, options; and OPT out (RFC 6891, section 6.1).
+//! OPT in: size, DO, version, options; and OPT out, with a cookie (RFC 6891, section 6.1).
 use crate::checksum::Sum;
+use crate::cookie::{self, Cookie, Mint};
 use crate::frame::{Field, Frame, Region, forget};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::qtype;
@@ -15,6 +16,14 @@ const OPTION_NSID: u16 = 3;
 /// What fits without EDNS (RFC 1035, section 4.2.1).
 const PLAIN_SIZE: u16 = 512;
 const DO: u16 = 0x8000;
+/// Code and length of the answer's cookie.
+const COOKIE_HEAD: u32 = {
+    let [code_high, code_low] = cookie::OPTION.to_be_bytes();
+    u32::from_ne_bytes([code_high, code_low, 0, cookie::LENGTH as u8])
+};
+/// Octets that a cookie adds to an OPT record.
+const COOKIE_LENGTH: usize = OPTION_HEADER_LENGTH + cookie::LENGTH;
+const WITH_COOKIE_LENGTH: usize = OPT_LENGTH + COOKIE_LENGTH;
 /// Root owner, type, our size, response code and version of 0, and the first octet of the flags.
 const HEAD: u64 = {
     let [type_high, type_low] = qtype::OPT.to_be_bytes();
@@ -35,24 +44,38 @@ const OUT_HEAD: Field<u64, 0> = Field::new();
 const OUT_TAIL: Field<u16, 8> = Field::new();
 const OUT_LAST: Field<u8, 10> = Field::new();
 
+const CLIENT: Field<u64, 0> = Field::new();
+const SERVER_HEAD: Field<u64, 8> = Field::new();
+const SERVER_HASH: Field<u64, 16> = Field::new();
+const OUT_COOKIE_HEAD: Field<u32, 0> = Field::new();
+const OUT_CLIENT: Field<u64, 4> = Field::new();
+const OUT_SERVER_HEAD: Field<u64, 12> = Field::new();
+const OUT_SERVER_HASH: Field<u64, 20> = Field::new();
+
 /// What a query says by its OPT record, or by having none.
 #[derive(Debug, Clone, Copy)]
 pub struct Edns {
-    /// The query has an OPT record, so the answer has one.
-    pub present: bool,
+    /// Octets of the answer's OPT record: none, without a cookie, with one.
+    length: usize,
     /// The first eight octets of the answer's OPT record.
     head: u64,
     /// The largest answer, in octets.
     pub limit: usize,
+    /// What the client's cookie is answered with.
+    cookie: Cookie,
+    /// The client has a cookie of ours: it is at the address that it seems to be at.
+    pub genuine: bool,
 }
 
 impl Edns {
     /// A query without EDNS.
-    pub const NONE: Edns = Edns { present: false, head: 0, limit: PLAIN_SIZE as usize };
+    pub const NONE: Edns =
+        Edns { length: 0, head: 0, limit: PLAIN_SIZE as usize, cookie: Cookie::NONE, genuine: false };
 
-    /// Reads the OPT record that begins at `at` and has to end the message at `end`.
+    /// Reads the OPT record that begins at `at` and has to end the message at `end`. Where cookies are used, the
+    /// responder has those that stand behind another option.
     #[inline(always)]
-    pub fn read(frame: Frame, at: usize, end: usize) -> Result<Self, Outcome> {
+    pub fn read(frame: Frame, at: usize, end: usize, cookie_option: u32) -> Result<Self, Outcome> {
         if at + OPT_LENGTH > end {
             return Outcome::Opt.refuse();
         }
@@ -70,23 +93,76 @@ impl Edns {
         if behind < end {
             return Outcome::Trailing.refuse();
         }
-        read_options(frame, at + OPT_LENGTH, end)?;
+        read_options(frame, at + OPT_LENGTH, end, cookie_option)?;
         let size = u16::from_be(opt.read(SIZE)).clamp(PLAIN_SIZE, UDP_SIZE);
         // DO is copied (RFC 3225, section 3); its octet is the last of the eight.
         let dnssec_ok = u64::from(opt.read(FLAGS) & DO.to_be()) << 56;
-        Ok(Edns { present: true, head: HEAD | dnssec_ok, limit: usize::from(size) })
+        let (head, limit) = (HEAD | dnssec_ok, usize::from(size));
+        Ok(Edns { length: OPT_LENGTH, head, limit, cookie: Cookie::NONE, genuine: false })
+    }
+
+    /// Examines the cookie of the client at `address`, where the first option, at `at`, is one.
+    #[inline(always)]
+    pub fn examine<'m>(
+        &mut self,
+        frame: Frame,
+        at: usize,
+        cookie_option: u32,
+        mint: impl Fn() -> Mint<'m>,
+        address: impl Fn() -> Option<[u64; 2]>,
+    ) -> Result<(), Outcome> {
+        let option: Region<OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
+        if u32::from(option.read(OPTION_CODE)) != cookie_option {
+            return Ok(());
+        }
+        let length = usize::from(u16::from_be(option.read(OPTION_LENGTH)));
+        let at = at + OPTION_HEADER_LENGTH;
+        if !cookie::well_formed(length) {
+            return Outcome::Opt.refuse();
+        }
+        let part: Region<{ cookie::CLIENT_LENGTH }> = frame.region(at).or_refuse(Outcome::Opt)?;
+        let mut cookie = Cookie { client: part.read(CLIENT), head: 0, hash: 0 };
+        if length == cookie::LENGTH {
+            let whole: Region<{ cookie::LENGTH }> = frame.region(at).or_refuse(Outcome::Opt)?;
+            cookie.head = whole.read(SERVER_HEAD);
+            cookie.hash = whole.read(SERVER_HASH);
+        }
+        self.genuine = mint().examine(&mut cookie, address().or_refuse(Outcome::Opt)?);
+        self.cookie = cookie;
+        self.length = WITH_COOKIE_LENGTH;
+        Ok(())
     }
 
     /// Octets of the answer's OPT record.
     #[inline(always)]
     pub fn length(&self) -> usize {
-        if self.present { OPT_LENGTH } else { 0 }
+        self.length
+    }
+
+    /// Whether the answer has an OPT record.
+    #[inline(always)]
+    pub fn present(&self) -> bool {
+        self.length != 0
+    }
+
+    /// The same, of which the verifier does not know what the answer's OPT record is: it goes through the writing once,
+    /// and not once for each.
+    #[inline(always)]
+    pub fn settled(self, unknown: u64) -> Self {
+        Edns { length: forget(self.length, unknown), ..self }
     }
 
     /// Sum of the answer's OPT record as if it began at an even offset.
     #[inline(always)]
     pub fn sum(&self) -> Sum {
-        Sum::ZERO.add_u64(self.head)
+        let sum = Sum::ZERO.add_u64(self.head);
+        if self.length != WITH_COOKIE_LENGTH {
+            return sum;
+        }
+        let Cookie { client, head, hash } = self.cookie;
+        let cookie = Sum::ZERO.add_u32(COOKIE_HEAD).add_u64(client).add_u64(head).add_u64(hash);
+        // The length's second octet is the eleventh of the record.
+        sum.add_u16(u16::from_ne_bytes([COOKIE_LENGTH as u8, 0])).add_at(OPT_LENGTH, cookie)
     }
 
     /// Writes the answer's OPT record.
@@ -95,15 +171,25 @@ impl Edns {
         let opt: Region<OPT_LENGTH> = frame.region(at)?;
         opt.write(OUT_HEAD, self.head);
         opt.write(OUT_TAIL, 0);
-        opt.write(OUT_LAST, 0);
+        if self.length != WITH_COOKIE_LENGTH {
+            opt.write(OUT_LAST, 0);
+            return Some(());
+        }
+        let Cookie { client, head, hash } = self.cookie;
+        opt.write(OUT_LAST, COOKIE_LENGTH as u8);
+        let option: Region<COOKIE_LENGTH> = frame.region(at + OPT_LENGTH)?;
+        option.write(OUT_COOKIE_HEAD, COOKIE_HEAD);
+        option.write(OUT_CLIENT, client);
+        option.write(OUT_SERVER_HEAD, head);
+        option.write(OUT_SERVER_HASH, hash);
         Some(())
     }
 }
 
 /// Looks through the options from `at` to `end` for one that the responder has to answer.
 #[inline(always)]
-fn read_options(frame: Frame, mut at: usize, end: usize) -> Result<(), Outcome> {
-    for _ in 0..OPTIONS_MAX {
+fn read_options(frame: Frame, mut at: usize, end: usize, cookie_option: u32) -> Result<(), Outcome> {
+    for nth in 0..OPTIONS_MAX {
         if at == end {
             return Ok(());
         }
@@ -111,8 +197,12 @@ fn read_options(frame: Frame, mut at: usize, end: usize) -> Result<(), Outcome> 
             return Outcome::Opt.refuse();
         }
         let option: Region<OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
-        if option.read(OPTION_CODE) == OPTION_NSID.to_be() {
+        let code = option.read(OPTION_CODE);
+        if code == OPTION_NSID.to_be() {
             return Outcome::Nsid.refuse();
+        }
+        if nth > 0 && u32::from(code) == cookie_option {
+            return Outcome::Cookie.refuse();
         }
         let length = u16::from_be(option.read(OPTION_LENGTH));
         // Before it is bounded, or a length of some KiB too much would come out as one that fits.

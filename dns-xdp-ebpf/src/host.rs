@@ -1,5 +1,6 @@
 //! All that the path of a query knows of its surroundings.
 use crate::frame::Frame;
+use crate::limit::Rate;
 use crate::table::{Entry, Head, Local, More};
 
 /// The kernel, a test's buffer, or the fuzzer.
@@ -23,6 +24,18 @@ pub trait Host {
 
     /// Whether the lease is alive.
     fn lease_lives(&self) -> bool;
+
+    /// What time of day it is: seconds since 1970, as the daemon said last.
+    fn seconds(&self) -> u32;
+
+    /// Whether the clients of this prefix may have an answer now; then it is counted.
+    fn admit(&self, prefix: u64, rate: &Rate) -> bool;
+
+    /// Whether the responder may have a query now; then it is counted.
+    fn admit_fallback(&self, rate: &Rate) -> bool;
+
+    /// A random number.
+    fn random(&self) -> u32;
 
     /// The served address in the slot of this address and interface; its slot may hold another, or none.
     fn local(&self, interface: u32, address: [u64; 2]) -> Option<&Local>;

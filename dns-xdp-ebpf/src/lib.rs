@@ -19,9 +19,10 @@
 //! # Invariants
 //! - Reading never writes: a passed frame is byte-identical. Everything is written after the frame was resized.
 //! - The answer equals the responder's answer to the same query, or the query was passed.
-//! - Every query is answered once, here or above; none is met with silence (RFC 8906). Only responses are dropped.
-//! - Every loop has a named bound. A packet creates no state, but for a [`sample`] in a ring of fixed size while somebody
-//!   looks at the names that are asked.
+//! - Every query is answered once, here or above; none is met with silence (RFC 8906). Dropped are responses, and what
+//!   is more than a [`limit`] allows.
+//! - Every loop has a named bound. A packet creates no state but in tables of fixed size: a [`sample`] while somebody
+//!   looks at the names that are asked, the time when its sender's next answer is due while answers are limited.
 //! - The counters sum to the UDP packets to the served port, and those whose port cannot be seen for fragmentation
 //!   or options.
 //! - A query sees the zone before or after a change, never a mixture: the head is replaced by one pointer, and the
@@ -37,9 +38,11 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod checksum;
+pub mod cookie;
 pub mod edns;
 pub mod frame;
 pub mod host;
+pub mod limit;
 pub mod link;
 pub mod load;
 pub mod name;

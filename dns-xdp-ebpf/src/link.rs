@@ -253,6 +253,21 @@ impl Datagram {
         EthHdr::LEN + ip + UDP_LENGTH
     }
 
+    /// The sender's address, as [`address_words`](crate::table::address_words) has it.
+    #[inline(always)]
+    pub fn source(&self, frame: Frame) -> Option<[u64; 2]> {
+        match self.version {
+            Version::V4 => {
+                let ip: Region<IPV4_LENGTH> = frame.fixed(EthHdr::LEN)?;
+                Some([Local::IPV4, u64::from(ip.read(ipv4::SOURCE))])
+            }
+            Version::V6 => {
+                let ip: Region<IPV6_LENGTH> = frame.fixed(EthHdr::LEN)?;
+                Some([ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)])
+            }
+        }
+    }
+
     /// Turns the link's addresses round; what is read may lie behind where it goes.
     /// `None` cannot happen, here or below, but the verifier wants to see it handled.
     #[inline(always)]

@@ -13,20 +13,23 @@ mod hook {
 
     use aya_ebpf::Global;
     use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP, xdp_action, xdp_md};
-    use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray, RingBuf};
+    use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf};
     use aya_ebpf::helpers::{
-        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_tail,
     };
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use aya_log_ebpf::debug;
     use dns_xdp_ebpf::frame::{Field, Frame, Region};
     use dns_xdp_ebpf::host::Host;
+    use dns_xdp_ebpf::limit::Rate;
     use dns_xdp_ebpf::outcome::{Action, Outcome};
     use dns_xdp_ebpf::respond::respond;
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::{
-        Entry, FOR_EVER, Head, LOCALS_CAPACITY, Local, More, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH,
+        CLIENTS_CAPACITY, Entry, FOR_EVER, Head, LOCALS_CAPACITY, Lease, Local, More, RENEW_ENDED,
+        RENEW_UNCHANGED, RENEWAL_LENGTH,
     };
 
     #[btf_map]
@@ -38,7 +41,11 @@ mod hook {
     #[btf_map]
     static MORE: Array<More, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
     #[btf_map]
-    static LEASE: Array<u64, 1> = Array::new();
+    static LEASE: Array<Lease, 1> = Array::new();
+    #[btf_map]
+    static CLIENTS: LruHashMap<u64, u64, CLIENTS_CAPACITY> = LruHashMap::new();
+    #[btf_map]
+    static FALLBACK: Array<u64, 1> = Array::new();
     #[btf_map]
     static LOCALS: Array<Local, { LOCALS_CAPACITY as usize }> = Array::new();
     #[btf_map]
@@ -145,10 +152,13 @@ mod hook {
 
     fn renew(kernel: &Kernel) -> Option<()> {
         const LIFE: Field<u64, 0> = Field::new();
-        const NOW: Field<u64, 8> = Field::new();
-        const DEADLINE: Field<u64, 16> = Field::new();
+        const SECONDS: Field<u64, 8> = Field::new();
+        const NOW: Field<u64, 16> = Field::new();
+        const DEADLINE: Field<u64, 24> = Field::new();
         let packet: Region<RENEWAL_LENGTH> = kernel.frame().region(0)?;
-        let deadline = LEASE.get_ptr_mut(0)?;
+        let lease = LEASE.get_ptr_mut(0)?;
+        // SAFETY: the map's only element, both of whose fields lie in it.
+        let (deadline, seconds) = unsafe { (&raw mut (*lease).deadline, &raw mut (*lease).seconds) };
         // SAFETY: the helper has no preconditions.
         let now = unsafe { bpf_jiffies64() };
         packet.write(NOW, now);
@@ -160,8 +170,11 @@ mod hook {
             FOR_EVER => FOR_EVER,
             jiffies => now.wrapping_add(jiffies),
         };
-        // SAFETY: one aligned store of eight octets, which readers see whole.
-        unsafe { deadline.write_volatile(renewed) };
+        // SAFETY: aligned stores of eight octets, each of which readers see whole.
+        unsafe {
+            seconds.write_volatile(packet.read(SECONDS));
+            deadline.write_volatile(renewed);
+        }
         Some(())
     }
 
@@ -206,7 +219,55 @@ mod hook {
         #[inline(always)]
         fn lease_lives(&self) -> bool {
             // SAFETY: the helper has no preconditions.
-            LEASE.get(0).is_some_and(|deadline| unsafe { bpf_jiffies64() } <= *deadline)
+            LEASE.get(0).is_some_and(|lease| unsafe { bpf_jiffies64() } <= lease.deadline)
+        }
+
+        #[inline(always)]
+        fn seconds(&self) -> u32 {
+            LEASE.get(0).map_or(0, |lease| lease.seconds as u32)
+        }
+
+        #[inline(always)]
+        fn admit(&self, prefix: u64, rate: &Rate) -> bool {
+            // SAFETY: the helper has no preconditions.
+            let now = unsafe { bpf_ktime_get_coarse_ns() };
+            let Some(due) = CLIENTS.get_ptr_mut(prefix) else {
+                // Where there is no room for the prefix it is not held back either.
+                let _ = CLIENTS.insert(prefix, now + rate.interval, 0);
+                return true;
+            };
+            // SAFETY: the entry is a word that programs on other CPUs read and write whole. One of two that come at
+            // the same time may go uncounted.
+            match rate.admit(unsafe { due.read_volatile() }, now) {
+                Some(next) => {
+                    // SAFETY: as above.
+                    unsafe { due.write_volatile(next) };
+                    true
+                }
+                None => false,
+            }
+        }
+
+        #[inline(always)]
+        fn admit_fallback(&self, rate: &Rate) -> bool {
+            // SAFETY: the helper has no preconditions.
+            let now = unsafe { bpf_ktime_get_coarse_ns() };
+            let Some(due) = FALLBACK.get_ptr_mut(0) else { return true };
+            // SAFETY: as in `admit`.
+            match rate.admit(unsafe { due.read_volatile() }, now) {
+                Some(next) => {
+                    // SAFETY: as above.
+                    unsafe { due.write_volatile(next) };
+                    true
+                }
+                None => false,
+            }
+        }
+
+        #[inline(always)]
+        fn random(&self) -> u32 {
+            // SAFETY: the helper has no preconditions.
+            unsafe { bpf_get_prandom_u32() }
         }
 
         #[inline(always)]

@@ -55,6 +55,13 @@ outcomes! {
     NxDomain = "nxdomain" => Transmit;
     /// Answered with TC=1: the answer is larger than the client takes (RFC 2181, section 9).
     Truncated = "truncated" => Transmit;
+    /// Answered with TC=1 and nothing else: the client's prefix gets more answers than it may, and TCP shows that it is
+    /// not somebody else's victim.
+    Slipped = "slipped" => Transmit;
+    /// Not answered: the client's prefix gets more answers than it may.
+    RateLimited = "rate-limited" => Drop;
+    /// Not passed up: the responder gets more queries than it may.
+    FallbackLimited = "fallback-limited" => Drop;
     /// A response sent to a name server's port (RFC 1035, section 4.1.1): answering it could loop.
     Response = "response" => Drop;
     /// No daemon has renewed the lease.
@@ -95,6 +102,8 @@ outcomes! {
     EdnsVersion = "edns-version" => Pass;
     /// The client wants to know which server answers (RFC 5001).
     Nsid = "nsid" => Pass;
+    /// A cookie behind another option.
+    Cookie = "cookie" => Pass;
     /// More EDNS options than the program looks through.
     OptionCount = "option-count" => Pass;
     /// Something behind the message.
@@ -105,6 +114,27 @@ outcomes! {
     Reserved = "reserved" => Pass;
     /// The driver has no room for the answer behind the query.
     NoRoom = "no-room" => Pass;
+}
+
+impl Outcome {
+    /// Whether the frame goes up as a query to a served address: what goes up besides may be none of ours.
+    #[inline(always)]
+    pub const fn is_for_the_responder(self) -> bool {
+        use Outcome::*;
+        let unknown = matches!(
+            self,
+            NotForUs
+                | ForeignAddress
+                | ForeignMac
+                | IpHeader
+                | Fragment
+                | SourceAddress
+                | SourcePort
+                | Length
+                | Checksum
+        );
+        matches!(self.action(), Action::Pass) && !unknown
+    }
 }
 
 /// Options without which the reading of a frame ends.

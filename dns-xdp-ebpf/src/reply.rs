@@ -41,8 +41,8 @@ pub enum Records<'t> {
     Aaaa(&'t Entry, &'t More),
     /// The SOA of a negative answer, with its response code (RFC 2308, section 2).
     Soa(&'t Head, Rcode),
-    /// None, for they do not fit.
-    Truncated,
+    /// None, for they do not fit or are too many: what is counted.
+    Truncated(Outcome),
 }
 
 /// The response codes that are answered here (RFC 1035, section 4.1.1).
@@ -100,7 +100,7 @@ impl<'t> Reply<'t> {
     #[inline(always)]
     pub fn fitted(mut self) -> Self {
         if self.length() > self.edns.limit {
-            self.records = Records::Truncated;
+            self.records = Records::Truncated(Outcome::Truncated);
         }
         self
     }
@@ -150,7 +150,7 @@ impl<'t> Reply<'t> {
         let mut sum = turned.sum.add(self.write_header(turned.message)).add(self.name_sum);
         sum = sum.add_at(records_at, Sum::ZERO.add_u32(question.type_class));
         sum = sum.add_at(records_at, self.write_records(frame, records_at)?);
-        if edns.present {
+        if edns.present() {
             sum = sum.add_at(opt_at, edns.sum());
             edns.write(frame, opt_at)?;
         }
@@ -166,9 +166,9 @@ impl<'t> Reply<'t> {
             Records::A(entry, _) => (u64::from(entry.ipv4_count), 0, 0),
             Records::Aaaa(entry, _) => (u64::from(entry.ipv6_count), 0, 0),
             Records::Soa(_, rcode) => (0, 1, rcode as u16),
-            Records::Truncated => (0, 0, TC),
+            Records::Truncated(_) => (0, 0, TC),
         };
-        let counts = (1 << 48 | answers << 32 | authorities << 16 | u64::from(self.edns.present)).to_be();
+        let counts = (1 << 48 | answers << 32 | authorities << 16 | u64::from(self.edns.present())).to_be();
         let flags = (flags | QR | AA | self.header.copied_flags).to_be();
         header.write(ID, self.header.id);
         header.write(FLAGS, flags);
@@ -201,7 +201,7 @@ impl<'t> Reply<'t> {
                 write_soa(frame, at, head, owner)?;
                 Some(Sum::from_folded(head.soa_sum).add_u16(owner))
             }
-            Records::Truncated => Some(Sum::ZERO),
+            Records::Truncated(_) => Some(Sum::ZERO),
         }
     }
 }
@@ -214,7 +214,7 @@ impl Records<'_> {
             Records::A(entry, _) => usize::from(entry.ipv4_count) * A_LENGTH,
             Records::Aaaa(entry, _) => usize::from(entry.ipv6_count) * AAAA_LENGTH,
             Records::Soa(head, _) => usize::from(head.soa_length),
-            Records::Truncated => 0,
+            Records::Truncated(_) => 0,
         }
     }
 
@@ -224,7 +224,7 @@ impl Records<'_> {
             Records::One(_) | Records::A(..) | Records::Aaaa(..) => Outcome::Answered,
             Records::Soa(_, Rcode::NoError) => Outcome::NoData,
             Records::Soa(_, Rcode::NxDomain) => Outcome::NxDomain,
-            Records::Truncated => Outcome::Truncated,
+            Records::Truncated(outcome) => *outcome,
         }
     }
 }

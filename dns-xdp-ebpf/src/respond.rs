@@ -1,11 +1,12 @@
 //! The path of a query: the only control flow. A reading half that refuses, and a writing half that answers.
-use crate::edns::Edns;
+use crate::cookie::Mint;
+use crate::edns::{Edns, OPT_LENGTH};
 use crate::host::Host;
 use crate::link::{Link, Version};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::{Header, Question, qtype};
 use crate::reply::{Rcode, Records, Reply};
-use crate::table::{Entry, Head, More};
+use crate::table::{Entry, Guard, Head, More};
 
 /// Answers the frame, or leaves it untouched; the outcome says which, and why.
 #[inline(always)]
@@ -28,7 +29,19 @@ fn respond_to<H: Host>(host: &H, link: Link, version: Version) -> Outcome {
             Reply { records: Records::One(entry), ..reply }.write(host)
         }
         Ok(reply) => reply.write(host),
+        Err(outcome) if outcome.is_for_the_responder() => pass_up(host, outcome),
         Err(outcome) => outcome,
+    }
+}
+
+/// A query for the responder, unless that has more than it may.
+#[inline(always)]
+fn pass_up<H: Host>(host: &H, outcome: Outcome) -> Outcome {
+    match host.head() {
+        Some(Head { guard, .. }) if guard.fallback.interval != 0 && !host.admit_fallback(&guard.fallback) => {
+            Outcome::FallbackLimited
+        }
+        _ => outcome,
     }
 }
 
@@ -44,8 +57,9 @@ fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Ou
     }
     let head = host.head().or_refuse(Outcome::NoZone)?;
     let question = Question::read(frame, &datagram, head.seed)?;
-    let edns = if header.additional {
-        Edns::read(frame(), question.end(), datagram.end)?
+    let cookie_option = head.guard.cookie_option;
+    let mut edns = if header.additional {
+        Edns::read(frame(), question.end(), datagram.end, cookie_option)?
     } else if question.end() == datagram.end {
         Edns::NONE
     } else {
@@ -62,7 +76,34 @@ fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Ou
             (negative(head, Rcode::NxDomain)?, sum)
         }
     };
-    Ok(Reply { datagram, header, question, name_sum, edns, records }.fitted())
+    let options = question.end() + OPT_LENGTH;
+    if options < datagram.end {
+        let (secrets, count) = (&head.guard.secrets, head.guard.secret_count);
+        let mint = || Mint { secrets, count, now: host.seconds() };
+        edns.examine(frame(), options, cookie_option, mint, || datagram.source(frame()))?;
+    }
+    let edns = edns.settled(question.type_class.into());
+    let reply = Reply { datagram, header, question, name_sum, edns, records }.fitted();
+    if head.guard.answers.interval == 0 || edns.genuine {
+        return Ok(reply);
+    }
+    let address = datagram.source(frame()).or_refuse(Outcome::Length)?;
+    if limited(host, &head.guard, address)? {
+        return Ok(Reply { records: Records::Truncated(Outcome::Slipped), ..reply });
+    }
+    Ok(reply)
+}
+
+/// Whether the answer to a client slips; it may be none at all, for its prefix may have only so many.
+#[inline(always)]
+fn limited<H: Host>(host: &H, guard: &Guard, address: [u64; 2]) -> Result<bool, Outcome> {
+    if host.admit(guard.prefix(address), &guard.answers) || guard.exempts(address) {
+        return Ok(false);
+    }
+    if guard.slip == 0 || !host.random().is_multiple_of(guard.slip) {
+        return Outcome::RateLimited.refuse();
+    }
+    Ok(true)
 }
 
 /// The records of a name that exists.

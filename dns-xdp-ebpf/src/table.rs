@@ -2,11 +2,15 @@
 //!
 //! Everything here is laid out by userspace before the program reads it, and replaced, never edited, while it does.
 
+use core::net::IpAddr;
+
 use crate::checksum::Sum;
+use crate::cookie::{self, SECRETS_MAX, Secret};
+use crate::limit::Rate;
 use crate::reply::{a_sum, aaaa_record};
 
 /// Version of every layout in this file. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
 /// is published: one pointer, seen by each packet before or after, never between.
@@ -15,8 +19,15 @@ pub const ZONE: &str = "ZONE";
 pub const NAMES: &str = "NAMES";
 /// What does not fit an [`Entry`]: an array of [`More`], each in the slot that its name has in [`NAMES`].
 pub const MORE: &str = "MORE";
-/// The lease: an array of one `u64`, the jiffies up to which the program answers.
+/// The lease: an array of one [`Lease`].
 pub const LEASE: &str = "LEASE";
+/// When the next answer to the clients of a prefix is due, in nanoseconds: a hash table of `u64` under `u64`, which
+/// forgets the prefixes that were not seen for the longest time. Each object has its own.
+pub const CLIENTS: &str = "CLIENTS";
+/// Prefixes that [`CLIENTS`] holds.
+pub const CLIENTS_CAPACITY: usize = 1 << 16;
+/// When the next query to the responder is due, in nanoseconds: an array of one `u64`. Each object has its own.
+pub const FALLBACK: &str = "FALLBACK";
 /// The served addresses: an array of [`Local`], [`LOCALS_CAPACITY`] of them.
 pub const LOCALS: &str = "LOCALS";
 /// The counters: a per-CPU array of `u64`, one for each [`Outcome`](crate::outcome::Outcome).
@@ -41,7 +52,7 @@ pub const NAME_MAX: usize = 255;
 /// See [`NAME_MAX`].
 pub const NAME_WORDS: usize = 32;
 /// The longest SOA record that fits a [`Head`]; negative answers of zones with a longer one go up. Behind the longest
-/// question and before an OPT record it fits 512 octets, so that no negative answer is ever truncated.
+/// question and before an OPT record without a cookie it fits 512 octets: hardly any negative answer is truncated.
 pub const SOA_MAX: usize = 224;
 /// The EDNS size of this server, and the most octets it sends over UDP (RFC 9715, section 3).
 pub const UDP_SIZE: u16 = 1232;
@@ -206,6 +217,8 @@ pub struct Head {
     /// Folded sum of the SOA record.
     pub soa_sum: u16,
     _reserved: u16,
+    /// What clients are held to.
+    pub guard: Guard,
     /// The apex.
     pub apex: NameWords,
     /// The SOA record of negative answers, its owner two octets of zero where the pointer to the apex goes.
@@ -234,6 +247,7 @@ impl Head {
             soa_length: soa.len() as u16,
             soa_sum: Sum::ZERO.add_bytes(soa).fold(),
             _reserved: 0,
+            guard: Guard::NONE,
             apex: *apex,
             soa: words,
             soa_last: soa.last_chunk().map_or(0, |eight| u64::from_ne_bytes(*eight)),
@@ -248,12 +262,149 @@ impl Head {
     }
 }
 
+/// What is done against floods: cookies, limits and who is exempt from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Guard {
+    /// Answers to the clients of one prefix.
+    pub answers: Rate,
+    /// Queries to the responder, whosever they are.
+    pub fallback: Rate,
+    /// One of so many answers that are too many goes out empty and truncated, so that the client asks over TCP; 0: none.
+    pub slip: u32,
+    /// The option in which cookies are looked for, in network order; [`Guard::NO_OPTION`]: they are ignored.
+    pub cookie_option: u32,
+    /// How many secrets there are.
+    pub secret_count: u64,
+    /// The first makes cookies, all verify them.
+    pub secrets: [Secret; SECRETS_MAX],
+    /// The bits of a prefix, as [`address_words`] has them: the first word's of IPv6, the second's of IPv4.
+    pub masks: [u64; 2],
+    /// Whoever is never held back.
+    pub exempt: [Prefix; EXEMPT_MAX],
+}
+
+/// Prefixes that are exempt from limits.
+pub const EXEMPT_MAX: usize = 16;
+
+/// The addresses with these bits, as [`address_words`] has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Prefix {
+    /// The bits that count.
+    pub mask: [u64; 2],
+    /// What they are.
+    pub value: [u64; 2],
+}
+
+impl Prefix {
+    /// No address has these bits.
+    pub const NONE: Prefix = Prefix { mask: [0; 2], value: [1; 2] };
+
+    /// The addresses that have the first `length` bits in common with `address`.
+    pub fn new(address: IpAddr, length: u8) -> Prefix {
+        let mask = match address {
+            IpAddr::V4(_) => [u64::MAX, ipv4_mask(length)],
+            IpAddr::V6(_) => {
+                let bits = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                address_words(IpAddr::V6(bits.into()))
+            }
+        };
+        let [high, low] = address_words(address);
+        Prefix { mask, value: [high & mask[0], low & mask[1]] }
+    }
+
+    /// Whether the address is one of them.
+    #[inline(always)]
+    pub fn holds(&self, [high, low]: [u64; 2]) -> bool {
+        high & self.mask[0] == self.value[0] && low & self.mask[1] == self.value[1]
+    }
+}
+
+impl Guard {
+    /// The code of no option.
+    pub const NO_OPTION: u32 = u32::MAX;
+
+    /// Nobody is held to anything.
+    pub const NONE: Guard = Guard {
+        answers: Rate::NONE,
+        fallback: Rate::NONE,
+        slip: 0,
+        cookie_option: Guard::NO_OPTION,
+        secret_count: 0,
+        secrets: [Secret::NONE; SECRETS_MAX],
+        masks: [0; 2],
+        exempt: [Prefix::NONE; EXEMPT_MAX],
+    };
+
+    /// Makes cookies with the first of these secrets, and verifies those of all; at most [`SECRETS_MAX`] count.
+    pub fn set_secrets(&mut self, secrets: &[Secret]) {
+        for (place, secret) in self.secrets.iter_mut().zip(secrets) {
+            *place = *secret;
+            self.secret_count += 1;
+            self.cookie_option = u32::from(cookie::OPTION.to_be());
+        }
+    }
+
+    /// Sets how many bits of an address make its prefix: at most 32, and 64.
+    pub fn set_prefixes(&mut self, ipv4: u8, ipv6: u8) {
+        let bits = u64::MAX.checked_shl(64 - u32::from(ipv6)).unwrap_or(0);
+        self.masks = [bits.to_be(), ipv4_mask(ipv4)];
+    }
+
+    /// The prefix of an address: the key of [`CLIENTS`].
+    #[inline(always)]
+    pub fn prefix(&self, [high, low]: [u64; 2]) -> u64 {
+        if high == Local::IPV4 {
+            // Above the bits of an address, what no IPv6 address of a client begins with.
+            0xffff_ffff << 32 | low & self.masks[1]
+        } else {
+            high & self.masks[0]
+        }
+    }
+
+    /// Whether an address is exempt from limits.
+    #[inline(always)]
+    pub fn exempts(&self, address: [u64; 2]) -> bool {
+        self.exempt.iter().any(|prefix| prefix.holds(address))
+    }
+}
+
+fn ipv4_mask(length: u8) -> u64 {
+    u64::from(u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0).to_be())
+}
+
+/// An address as the program compares it: network order, in halves. An IPv4 address is the second half's low 32 bits as
+/// they lie in memory, its first half is [`Local::IPV4`].
+pub fn address_words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(ipv4) => [Local::IPV4, u64::from(u32::from_ne_bytes(ipv4.octets()))],
+        IpAddr::V6(ipv6) => {
+            let both = ipv6.octets();
+            [0, 8].map(|at| {
+                let mut half = [0; 8];
+                half.copy_from_slice(&both[at..at + 8]);
+                u64::from_ne_bytes(half)
+            })
+        }
+    }
+}
+
+/// The time up to which the program answers, and the time of day: both from the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Lease {
+    /// In jiffies.
+    pub deadline: u64,
+    /// Seconds since 1970 when the lease was renewed: what cookies are dated with.
+    pub seconds: u64,
+}
+
 /// A served address on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Local {
-    /// Network order, in halves; an IPv4 address is the second half's low 32 bits as they lie in memory, its first
-    /// half is [`Local::IPV4`].
+    /// See [`address_words`].
     pub address: [u64; 2],
     /// Index of the interface; 0: the slot is empty.
     pub interface: u32,
@@ -269,18 +420,8 @@ impl Local {
     pub const EMPTY: Local = Local { address: [0; 2], interface: 0, _reserved: 0, mac: 0 };
 
     /// A served address.
-    pub fn new(interface: u32, address: core::net::IpAddr, mac: [u8; 6]) -> Self {
-        let address = match address {
-            core::net::IpAddr::V4(ipv4) => [Self::IPV4, u64::from(u32::from_ne_bytes(ipv4.octets()))],
-            core::net::IpAddr::V6(ipv6) => {
-                let both = ipv6.octets();
-                [0, 8].map(|at| {
-                    let mut half = [0; 8];
-                    half.copy_from_slice(&both[at..at + 8]);
-                    u64::from_ne_bytes(half)
-                })
-            }
-        };
+    pub fn new(interface: u32, address: IpAddr, mac: [u8; 6]) -> Self {
+        let address = address_words(address);
         let [a, b, c, d, e, f] = mac;
         Local { address, interface, _reserved: 0, mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) }
     }
@@ -293,9 +434,10 @@ impl Local {
     }
 }
 
-/// The packet of [`RENEW`]: three `u64`. The first is for how many jiffies from now the lease is to live; the program
-/// writes what jiffies it is now into the second, and up to which the lease lived into the third.
-pub const RENEWAL_LENGTH: usize = 24;
+/// The packet of [`RENEW`]: four `u64`. The first is for how many jiffies from now the lease is to live, the second
+/// what time of day it is, as [`Lease`] has it; the program writes what jiffies it is now into the third, and up to
+/// which the lease lived into the fourth.
+pub const RENEWAL_LENGTH: usize = 32;
 /// The lease ends at once.
 pub const RENEW_ENDED: u64 = 0;
 /// The lease is left as it is: for reading it.
@@ -355,10 +497,12 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
 
 const _: () = assert!(size_of::<Entry>() == 64, "one line of the cache");
 const _: () = assert!(size_of::<More>() == 9 * 64);
-const _: () = assert!(size_of::<Head>() == 8 + 8 + 8 + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS);
+const _: () =
+    assert!(size_of::<Head>() == 8 + 8 + 8 + size_of::<Guard>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS);
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);
-const _: () = assert!(12 + NAME_MAX + 4 + SOA_MAX + 11 <= 512, "no negative answer is truncated");
+const _: () =
+    assert!(12 + NAME_MAX + 4 + SOA_MAX + 11 <= 512, "no negative answer without a cookie is truncated");
 
 macro_rules! bytes {
     ($type:ty, $value:ident => $($part:expr),+ $(,)?) => {
@@ -385,6 +529,9 @@ bytes!(Entry, it =>
 bytes!(More, it =>
     [it.ipv4_sum, it.ipv6_sum], it._reserved, it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
 bytes!(Head, it =>
-    [it.seed], [it.base, it.half], [it.apex_length, it.soa_length, it.soa_sum, it._reserved], it.apex, it.soa, [it.soa_last],
+    [it.seed], [it.base, it.half], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
+    [it.guard.answers.interval, it.guard.answers.tolerance, it.guard.fallback.interval, it.guard.fallback.tolerance],
+    [it.guard.slip, it.guard.cookie_option], [it.guard.secret_count], it.guard.secrets.iter().flat_map(|secret| secret.0), it.guard.masks,
+    it.guard.exempt.iter().flat_map(|Prefix { mask, value }| [mask[0], mask[1], value[0], value[1]]), it.apex, it.soa, [it.soa_last],
     it.displacements);
 bytes!(Local, it => it.address, [it.interface, it._reserved], [it.mac]);

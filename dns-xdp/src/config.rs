@@ -17,12 +17,14 @@ mod tests;
 mod value;
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
 
 use crate::cluster::Cluster;
+use crate::guard::Guard;
 
 pub use difference::differences;
 pub use problem::{ConfigError, Problem};
@@ -43,6 +45,8 @@ pub struct Config {
     pub listen: Listen,
     /// The XDP program.
     pub xdp: Xdp,
+    /// What floods are met with.
+    pub guard: Guard,
     /// When a decision is made, and what is answered when there is none to make.
     pub failover: Failover,
     /// Nodes and services.
@@ -75,6 +79,16 @@ impl Config {
 
     /// What is valid and probably not meant.
     pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.quorum_warnings();
+        let others = std::fs::metadata(&self.path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0);
+        if others && !self.guard.secrets.is_empty() {
+            let path = self.path.display();
+            warnings.push(format!("everybody may read the secrets of [cookies]: chmod o= {path}"));
+        }
+        warnings
+    }
+
+    fn quorum_warnings(&self) -> Vec<String> {
         let voters = self.cluster.nodes.len() + self.failover.witness.len();
         let needed = self.failover.quorum.needed(voters);
         if voters < 2 || needed < voters {

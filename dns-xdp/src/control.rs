@@ -4,6 +4,7 @@
 //! [`api`], or a [`Refusal`] with the status that its kind names.
 pub mod api;
 mod client;
+mod connections;
 mod server;
 #[cfg(test)]
 mod tests;

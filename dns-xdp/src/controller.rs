@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes
-//!        ─► decision ─► zone published ─► lease ─► program attached ─► responder ─► ready
+//!        ─► decision ─► zone published ─► lease ─► program attached ─► privileges given up ─► responder ─► ready
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
 //! ```
 mod admin;
@@ -91,6 +91,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    privileges::settle(watch.state.config()).await;
     let responder = Responder::start(sockets, publication.subscribe(), &identity);
     let responder = match responder.context("cannot serve the sockets of [listen]") {
         Ok(responder) => responder,

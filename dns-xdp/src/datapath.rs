@@ -18,7 +18,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use aya::Ebpf;
@@ -240,7 +240,7 @@ impl Datapath {
     pub fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
         let renewal = lease.map_or(Renewal::ForEver, Renewal::For);
-        maps::renew(program::program(&kernel.object, table::RENEW)?, renewal).map(|_| ())
+        maps::renew(program::program(&kernel.object, table::RENEW)?, renewal, seconds()).map(|_| ())
     }
 
     /// Every interface with the way the program is attached to it.
@@ -285,7 +285,7 @@ impl Drop for Kernel {
             return;
         }
         if self.pins.linked().is_empty() {
-            pins::remove(&self.directory);
+            pins::remove_directory(&self.directory);
         } else if !self.adopted {
             self.pins.remove_maps();
         }
@@ -299,7 +299,7 @@ impl Kernel {
         let pins = Pins::create(&directory, half)?;
         let result = Self::load_pinned(config, found, addresses, half, &pins);
         if result.is_err() && pins.linked().is_empty() {
-            pins::remove(&directory);
+            pins::remove_directory(&directory);
         }
         result
     }
@@ -322,9 +322,9 @@ impl Kernel {
             let pinned = MAPS.map(|name| (name, pins.map(name)));
             let options = program::Options { pinned: &pinned, half, locals: &locals, port, log };
             let mut object = program::load(&options)?;
-            let maps = Maps::take(&mut object, half)?;
+            let maps = Maps::take(&mut object, half, Some(pins.heads()))?;
             let samples = Samples::take(&mut object)?;
-            let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged)?;
+            let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
             Ok((object, (maps, samples), adopted && lease.lived()))
         };
         let mut was_there = pins.adopt_maps()?;
@@ -398,6 +398,11 @@ impl Kernel {
         }
         Ok(attached)
     }
+}
+
+/// The time of day in seconds since 1970; a clock that is set to before that dates cookies 1970.
+fn seconds() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// Passes on what the program logs for as long as the process lives.

@@ -236,6 +236,7 @@ mod tests {
                 capacity: 4096,
                 log: false,
             },
+            guard: crate::guard::Guard::default(),
             failover: rules(),
             cluster,
             control: config::Control {

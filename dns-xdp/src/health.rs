@@ -3,7 +3,7 @@
 //! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the
 //! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
 mod blindness;
-mod probe;
+pub(crate) mod probe;
 pub(crate) mod schedule;
 mod standing;
 mod verdict;

@@ -21,6 +21,7 @@ pub mod delegation;
 pub mod doctor;
 pub mod event;
 pub mod failover;
+pub mod guard;
 pub mod health;
 pub mod intent;
 pub mod metrics;

@@ -1,10 +1,12 @@
 //! The fallback: everything that the program does not answer, over UDP and TCP.
 //!
 //! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these
-//! are pure. Around them are the sockets (`sockets`) and one loop for each transport (`udp`, `tcp`).
+//! are pure. Around them are the sockets (`sockets`) and one loop for each transport (`udp`, `tcp`); `clients` holds back
+//! what a prefix of clients gets beyond its rate.
 //! Names, records and their encoding are hickory's; the transport is not hickory-server's, which answers
 //! responses that it cannot parse, parses EDNS options that a server has to ignore, accepts connections
 //! without a limit and drops what is under way when it stops.
+mod clients;
 mod counters;
 mod descriptors;
 mod request;
@@ -14,16 +16,20 @@ mod tcp;
 mod udp;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use dns_xdp_ebpf::table::address_words;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use self::counters::{Counters, DROPPED, Rcode, Transport};
-pub use self::response::{Response, answer, respond};
+use self::clients::{Clients, Verdict};
+pub use self::counters::{Counters, DROPPED, RATE_LIMITED, Rcode, Transport, is_answer};
+pub use self::response::{Arrival, Response, answer, respond};
 pub use self::sockets::{BindError, Sockets, bind};
 use self::tcp::Connections;
 use crate::zone::Zone;
@@ -55,7 +61,8 @@ impl Responder {
     pub fn start(sockets: Sockets, zone: Published, identity: &str) -> io::Result<Responder> {
         let counters = Arc::new(Counters::default());
         let identity = identity.as_bytes().iter().copied().take(usize::from(u8::MAX)).collect();
-        let exchange = Arc::new(Exchange { zone, identity, counters: Arc::clone(&counters) });
+        let clients = Clients::default();
+        let exchange = Arc::new(Exchange { zone, identity, counters: Arc::clone(&counters), clients });
         let connections = Arc::new(Connections::new(descriptors::room(tcp::CAPACITY)));
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -98,18 +105,34 @@ struct Exchange {
     zone: Published,
     identity: Vec<u8>,
     counters: Arc<Counters>,
+    clients: Clients,
 }
 
 impl Exchange {
-    /// The answer to `message`; none when it is not to be answered.
-    fn answer(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    /// The answer to a message of this client; none when it is not to be answered.
+    fn answer(&self, message: &[u8], transport: Transport, client: IpAddr) -> Option<Vec<u8>> {
         let zone = self.zone.borrow().clone();
-        let Some(response) = respond(message, transport, zone.as_deref(), &self.identity) else {
+        let seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs() as u32);
+        let arrival = Arrival { transport, client, seconds };
+        let Some(mut response) = respond(message, arrival, zone.as_deref(), &self.identity) else {
             self.counters.count_dropped(transport);
             return None;
         };
+        if transport == Transport::Udp
+            && !response.genuine
+            && let Some(zone) = zone
+        {
+            match self.clients.judge(zone.guard(), address_words(client), fastrand::u32(..)) {
+                Verdict::Send => {}
+                Verdict::Slip => response.truncate(),
+                Verdict::Drop => {
+                    self.counters.count_rate_limited(transport);
+                    return None;
+                }
+            }
+        }
         self.counters.count(transport, response.rcode);
-        Some(response.message)
+        response.encode()
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dns_xdp_ebpf::table::Guard;
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
@@ -22,6 +23,7 @@ pub struct Zone {
     ns_ttl_seconds: u32,
     name_servers: Vec<Name>,
     names: BTreeMap<Name, Addresses>,
+    guard: Guard,
 }
 
 /// What a zone is made of, apart from its address names.
@@ -120,7 +122,19 @@ impl Zone {
             }
             all.insert(name, addresses);
         }
-        Zone { apex, soa, negative_ttl_seconds, ns_ttl_seconds, name_servers, names: all }
+        let guard = Guard::NONE;
+        Zone { apex, soa, negative_ttl_seconds, ns_ttl_seconds, name_servers, names: all, guard }
+    }
+
+    /// The same, with what clients are held to.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Zone { guard, ..self }
+    }
+
+    /// What clients are held to.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// The apex, in lower case.

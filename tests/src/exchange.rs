@@ -92,6 +92,20 @@ impl Udp {
         }
     }
 
+    /// Sends all messages and returns what comes, until nothing has come for so long.
+    ///
+    /// # Errors
+    /// When they cannot be sent.
+    pub fn burst(&self, messages: &[Vec<u8>], quiet: Duration) -> Result<Vec<Vec<u8>>> {
+        for message in messages {
+            self.send(message)?;
+        }
+        self.socket.set_read_timeout(Some(quiet))?;
+        let answers = std::iter::from_fn(|| self.receive().ok()).collect();
+        self.socket.set_read_timeout(Some(TIMEOUT))?;
+        Ok(answers)
+    }
+
     /// Waits for so long, in which nothing may come.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! A host of the query's path in memory: a frame in a buffer, and the table that the kernel would have.
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -7,6 +7,7 @@ use dns_xdp::datapath::layout::{self, Places};
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::frame::Frame;
 use dns_xdp_ebpf::host::Host;
+use dns_xdp_ebpf::limit::Rate;
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
 use dns_xdp_ebpf::table::{Entry, Head, Local, More, Slot};
@@ -35,6 +36,16 @@ pub struct Server {
     pub room: bool,
     /// Whether a frame can be made longer at its head.
     pub headroom: bool,
+    /// Nanoseconds on the clock of the limits.
+    pub now: u64,
+    /// What the daemon said last of the time of day.
+    pub seconds: u32,
+    /// The random number.
+    pub random: u32,
+    /// When the next answer to each prefix is due.
+    pub clients: RefCell<HashMap<u64, u64>>,
+    /// When the next query to the responder is due.
+    pub fallback: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -63,6 +74,11 @@ impl Server {
             lease_lives: true,
             room: true,
             headroom: false,
+            now: 0,
+            seconds: 0,
+            random: 0,
+            clients: RefCell::default(),
+            fallback: Cell::default(),
         }
     }
 
@@ -150,6 +166,28 @@ impl Host for BufferHost<'_> {
 
     fn lease_lives(&self) -> bool {
         self.server.lease_lives
+    }
+
+    fn seconds(&self) -> u32 {
+        self.server.seconds
+    }
+
+    fn admit(&self, prefix: u64, rate: &Rate) -> bool {
+        let mut clients = self.server.clients.borrow_mut();
+        let due = clients.entry(prefix).or_default();
+        let next = rate.admit(*due, self.server.now);
+        *due = next.unwrap_or(*due);
+        next.is_some()
+    }
+
+    fn admit_fallback(&self, rate: &Rate) -> bool {
+        let next = rate.admit(self.server.fallback.get(), self.server.now);
+        self.server.fallback.set(next.unwrap_or(self.server.fallback.get()));
+        next.is_some()
+    }
+
+    fn random(&self) -> u32 {
+        self.server.random
     }
 
     fn local(&self, interface: u32, address: [u64; 2]) -> Option<&Local> {

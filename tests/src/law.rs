@@ -4,7 +4,7 @@
 //! says two things at once: nothing is answered that must not be, and nothing is left that could be answered.
 use std::net::IpAddr;
 
-use dns_xdp::responder::{Transport, respond};
+use dns_xdp::responder::{Arrival, Response, Transport, respond};
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 use hickory_proto::rr::Name;
@@ -14,7 +14,10 @@ use crate::frames::message::{CD, IN, Message, Opt, RD};
 use crate::frames::{Checksum, Datagram, read, reply};
 use crate::host::Server;
 use crate::meaning::Meaning;
-use crate::table::zone::{PORT, SERVER, SERVER_MAC};
+use crate::table::zone::{COOKIES, PORT, SERVER, SERVER_MAC};
+
+/// The time of day.
+const SECONDS: u32 = COOKIES.0;
 
 const QR: u16 = 0x8000;
 const AA: u16 = 0x0400;
@@ -23,6 +26,7 @@ const TC: u16 = 0x0200;
 const QUERY_FLAGS: u16 = 0x05f0;
 const NXDOMAIN: u16 = 3;
 const NSID: u16 = 3;
+const COOKIE: u16 = 10;
 /// Header, root and type and class; and what no message of UDP exceeds here, in or out.
 const MESSAGE_MIN: usize = 17;
 const MESSAGE_MAX: usize = 1232;
@@ -89,11 +93,14 @@ impl Exchange {
         // A zero octet within a label is not told from the name's end.
         let zeros = query.question[..query.question.len() - 4].iter().filter(|octet| **octet == 0);
         let plain = query.flags & !QUERY_FLAGS == 0 && zeros.count() == 1 && qclass == IN && !is_meta(qtype);
-        let plain = plain && query.opt.as_ref().is_none_or(is_plain) && !is_reserved(zone, &query);
-        let response = respond(&datagram.message, Transport::Udp, Some(zone), b"node1").filter(|_| plain)?;
-        let flags = u16::from_be_bytes([*response.message.get(2)?, *response.message.get(3)?]);
+        let plain =
+            plain && query.opt.as_ref().is_none_or(|opt| is_plain(zone, opt)) && !is_reserved(zone, &query);
+        let arrival = Arrival { transport: Transport::Udp, client: datagram.source, seconds: SECONDS };
+        let response = respond(&datagram.message, arrival, Some(zone), b"node1").filter(|_| plain);
+        let response = response.and_then(Response::encode)?;
+        let flags = u16::from_be_bytes([*response.get(2)?, *response.get(3)?]);
         // Not authoritative are the answers about names that are not the zone's.
-        let response = (flags & AA != 0).then_some(response.message)?;
+        let response = (flags & AA != 0).then_some(response)?;
         Some(Box::new(Exchange { datagram, query, response }))
     }
 
@@ -157,8 +164,11 @@ fn is_meta(qtype: u16) -> bool {
     matches!(qtype, 0 | 2 | 6 | 41 | 128..=255)
 }
 
-fn is_plain(opt: &Opt) -> bool {
-    opt.version == 0 && opt.codes().is_some_and(|codes| codes.len() <= OPTIONS_MAX && !codes.contains(&NSID))
+fn is_plain(zone: &Zone, opt: &Opt) -> bool {
+    let cookie_behind =
+        |codes: &[u16]| zone.guard().secret_count != 0 && codes.iter().skip(1).any(|code| *code == COOKIE);
+    let plain = |codes: &[u16]| codes.len() <= OPTIONS_MAX && !codes.contains(&NSID) && !cookie_behind(codes);
+    opt.version == 0 && opt.codes().is_some_and(|codes| plain(&codes))
 }
 
 /// Whether a name has answers that the program does not hold.
@@ -189,6 +199,7 @@ impl States {
         let serving_but = |change: fn(&mut Server)| {
             let mut server = unpublished();
             server.publish(&zone);
+            server.seconds = SECONDS;
             change(&mut server);
             server
         };

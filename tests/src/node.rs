@@ -44,6 +44,8 @@ pub struct Node {
     pub environment: Vec<(String, String)>,
     /// A program with its arguments that becomes the daemon: `prlimit --nofile=64`.
     pub wrapper: Vec<String>,
+    /// Where its daemons are to be found; none: beside this program.
+    pub program: Option<PathBuf>,
     cable: Cable,
     database: Option<Child>,
     daemon: Option<Child>,
@@ -62,6 +64,7 @@ impl Node {
             log: file("log"),
             environment: Vec::new(),
             wrapper: Vec::new(),
+            program: None,
             pins: run.pins().join(&name),
             cable,
             database: None,
@@ -162,7 +165,7 @@ impl Node {
     }
 
     fn daemon_command(&self, arguments: &[&str]) -> Result<Command> {
-        let daemon = process::sibling("dns-xdp")?;
+        let daemon = self.program.clone().map_or_else(|| process::sibling("dns-xdp"), Ok)?;
         let mut command = match &*self.wrapper {
             [] => Command::new(daemon),
             [program, wrapper @ ..] => {

@@ -9,6 +9,13 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+/// What the server of [`COOKIES`](crate::table::zone::COOKIES) makes for a client cookie of the IPv4 client, as the
+/// reference implementation of SipHash-2-4 has it.
+const OWN_COOKIE: [u8; 24] = [
+    0x24, 0x64, 0xc4, 0xab, 0xcf, 0x10, 0xc9, 0x57, 1, 0, 0, 0, 0x5c, 0xf7, 0x9f, 0x11, 0xdf, 0x6d, 0x44,
+    0xfa, 0x5e, 0xc6, 0xf1, 0xa8,
+];
+
 const SPECIAL: &[&str] =
     &["@", "node1", "node2", "node3", "service", "sixteen", "seventeen", "prod", "withheld"];
 const FOREIGN: &[&str] =
@@ -136,6 +143,9 @@ fn opts() -> impl Strategy<Value = Opt> {
     let options = vec(
         prop_oneof![
             6 => vec(any::<u8>(), 8..=8).prop_map(|cookie| option(10, &cookie)),
+            2 => vec(any::<u8>(), 24..=24).prop_map(|cookie| option(10, &cookie)),
+            1 => Just(option(10, &OWN_COOKIE)),
+            1 => vec(any::<u8>(), 0..45).prop_map(|cookie| option(10, &cookie)),
             4 => (any::<u16>(), vec(any::<u8>(), 0..30)).prop_map(|(code, value)| option(code, &value)),
             1 => Just(option(3, &[])),
             // Its length is some multiple of 2048 too much.

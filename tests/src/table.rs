@@ -2,6 +2,7 @@
 mod answer;
 mod answered;
 mod edns;
+mod guard;
 mod link;
 mod question;
 pub mod zone;
@@ -43,6 +44,16 @@ pub enum State {
     LongSoa,
     /// The zone is published and the lease lives: [`zone::zone`].
     Serving,
+    /// The same zone, with cookies: [`zone::COOKIES`].
+    Cookies,
+    /// Likewise: [`zone::NEW_SECRET`].
+    NewSecret,
+    /// The client of each family has had all that it may for ever, and more slips: [`zone::zone_with_limits`].
+    Slipping,
+    /// Likewise, and nothing slips.
+    Holding,
+    /// The responder has had all that it may for ever.
+    Flooded,
     /// A frame cannot be resized.
     NoRoom,
     /// The lease has ended.
@@ -51,8 +62,18 @@ pub enum State {
 
 impl State {
     /// Every state, in the order in which a server goes through them.
-    pub const ALL: [State; 5] =
-        [State::Unpublished, State::LongSoa, State::Serving, State::NoRoom, State::LeaseExpired];
+    pub const ALL: [State; 10] = [
+        State::Unpublished,
+        State::LongSoa,
+        State::Serving,
+        State::Cookies,
+        State::NewSecret,
+        State::Slipping,
+        State::Holding,
+        State::Flooded,
+        State::NoRoom,
+        State::LeaseExpired,
+    ];
 }
 
 impl Row {
@@ -99,7 +120,7 @@ impl Row {
 
 /// Every row.
 pub fn rows() -> Vec<Row> {
-    [answered::rows(), link::rows(), question::rows(), edns::rows(), states()].concat()
+    [answered::rows(), link::rows(), question::rows(), edns::rows(), guard::rows(), states()].concat()
 }
 
 /// What depends on the server's state.

@@ -9,7 +9,7 @@ use dns_xdp_tests::table::{Row, rows};
 
 /// Frames with which the fuzzer has broken the law, each named by the fault: those of the path, and some that were put
 /// into a copy of it to see whether they are found.
-const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dns-xdp-ebpf/fuzz/regressions");
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dns-xdp-ebpf/fuzz/regressions/frame");
 /// Queries of the packet table whose neighbourhood is searched.
 const QUERIES: usize = 20;
 

@@ -3,10 +3,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dns_xdp::datapath::Unattached;
+use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 use dns_xdp_tests::host::Server;
 use dns_xdp_tests::kernel;
-use dns_xdp_tests::table::zone::{CAPACITY, PORT, SERVER, SERVER_MAC, zone, zone_with_long_soa};
+use dns_xdp_tests::table::zone::{
+    CAPACITY, COOKIES, NEW_SECRET, PORT, SERVER, SERVER_MAC, zone, zone_with_cookies,
+    zone_with_fallback_limit, zone_with_limits, zone_with_long_soa,
+};
 use dns_xdp_tests::table::{Row, State, rows};
 
 /// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
@@ -57,7 +61,7 @@ fn host_every_outcome_has_a_row() {
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test kernel"]
 fn kernel_every_row_comes_out_as_the_table_says() {
-    let mut program = Unattached::load(&SERVER, SERVER_MAC, PORT, CAPACITY).unwrap();
+    let mut program = load();
     let rows = rows();
     let mut failures = Vec::new();
     for state in State::ALL {
@@ -97,21 +101,45 @@ fn none(failures: &[String]) {
 }
 
 fn enter_on_host(server: &mut Server, state: State) {
+    if let Some((zone, seconds)) = published_in(state) {
+        server.publish(&zone);
+        server.seconds = seconds;
+    }
     match state {
-        State::Unpublished => {}
-        State::LongSoa => server.publish(&zone_with_long_soa()),
-        State::Serving => server.publish(&zone()),
         State::NoRoom => server.room = false,
         State::LeaseExpired => server.lease_lives = false,
+        _ => server.clients.borrow_mut().clear(),
     }
 }
 
+fn load() -> Unattached {
+    Unattached::load(&SERVER, SERVER_MAC, PORT, CAPACITY).expect("the kernel takes the program")
+}
+
 fn enter_in_kernel(program: &mut Unattached, state: State) {
+    if state == State::Holding {
+        // Another that has seen no client yet.
+        *program = load();
+    }
+    let lease = (state == State::LeaseExpired).then_some(Duration::ZERO);
+    let (zone, seconds) = published_in(state).unzip();
+    if let Some(zone) = zone {
+        program.publish(&zone).expect("the program is loaded");
+    }
+    program.renew(lease, seconds.unwrap_or_default().into()).expect("the program is loaded");
+}
+
+/// The zone that is published on entering a state, and the time of day.
+fn published_in(state: State) -> Option<(Zone, u32)> {
     match state {
-        State::Unpublished | State::NoRoom => {}
-        State::LongSoa => program.publish(&zone_with_long_soa()).expect("the program is loaded"),
-        State::Serving => program.publish(&zone()).expect("the program is loaded"),
-        State::LeaseExpired => program.renew(Some(Duration::ZERO)).expect("the program is loaded"),
+        State::LongSoa => Some((zone_with_long_soa(), 0)),
+        State::Serving | State::NoRoom => Some((zone(), 0)),
+        State::Cookies => Some((zone_with_cookies(COOKIES.1), COOKIES.0)),
+        State::NewSecret => Some((zone_with_cookies(NEW_SECRET.1), NEW_SECRET.0)),
+        State::Slipping => Some((zone_with_limits(1), COOKIES.0)),
+        State::Holding => Some((zone_with_limits(0), COOKIES.0)),
+        State::Flooded => Some((zone_with_fallback_limit(), 0)),
+        State::Unpublished | State::LeaseExpired => None,
     }
 }
 

@@ -13,13 +13,15 @@ use crate::setup;
 const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "dns-xdp.bash"), ("zsh", "_dns-xdp"), ("fish", "dns-xdp.fish")];
 /// Of the repository, into the tarball.
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     "README.md",
     "CHANGELOG.md",
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "dns-xdp/dist/dns-xdp.toml",
     "dns-xdp/dist/dns-xdp.service",
+    "dns-xdp/dist/dns-xdp.sysusers",
+    "dns-xdp/dist/dns-xdp.tmpfiles",
     "dns-xdp/dist/grafana-dashboard.json",
     "dns-xdp/dist/prometheus-alerts.yml",
 ];

@@ -1,8 +1,9 @@
-//! `cargo xtask fuzz`: sets up, and lets libFuzzer loose on the path of a query, from the packet table on.
+//! `cargo xtask fuzz`: sets up, and lets libFuzzer loose on what comes from others, from what is known on.
 use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 
 use crate::cargo::{cargo, command, root, run};
 use crate::setup;
@@ -10,39 +11,92 @@ use crate::setup;
 /// Everything of it that is not source. Not below the fuzz crate: it lies within dns-xdp-ebpf, and whatever changes
 /// there has the programs built anew.
 const DIRECTORY: &str = "target/fuzz";
-/// Frames that have once broken the law.
+/// Inputs that have once broken the law, a directory below it for each target.
 const REGRESSIONS: &str = "dns-xdp-ebpf/fuzz/regressions";
-/// Octets of an input: more than the path looks at, padding and all.
-const FRAME_MAX: u32 = 4096;
-/// The slowest frame takes a millisecond or two.
-const TIMEOUT_SECONDS: u32 = 10;
+/// The slowest input takes a millisecond or two, an overloaded machine some more.
+const TIMEOUT_SECONDS: u32 = 20;
 
-/// Fuzzes for so many seconds; what was learnt before is where it goes on.
+/// What is fuzzed.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Target {
+    /// Frames on the path of a query
+    Frame,
+    /// Messages to the responder
+    Request,
+    /// The text of a configuration
+    Configuration,
+    /// What is said on the control socket
+    Control,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Target::Frame => "frame",
+            Target::Request => "request",
+            Target::Configuration => "configuration",
+            Target::Control => "control",
+        }
+    }
+
+    /// Octets of an input: more than anybody looks at.
+    fn longest(self) -> u32 {
+        match self {
+            Target::Frame | Target::Request | Target::Configuration => 4096,
+            Target::Control => 20_000,
+        }
+    }
+
+    /// What replays what was found.
+    fn test(self) -> &'static str {
+        match self {
+            Target::Frame => "law_of_frames",
+            Target::Request | Target::Configuration | Target::Control => "untrusted",
+        }
+    }
+}
+
+/// Fuzzes one target, or one after the other, each for so many seconds; what was learnt before is where it goes on.
 ///
 /// # Errors
-/// When a frame breaks the law.
-pub(crate) fn run_for(seconds: u32) -> Result<()> {
+/// When an input breaks the law of its target.
+pub(crate) fn run_for(target: Option<Target>, seconds: u32) -> Result<()> {
     setup::fuzzing()?;
-    let [seeds, corpus, artifacts, target] = ["seeds", "corpus", "artifacts", "build"]
-        .map(|directory| format!("{}/{DIRECTORY}/{directory}", root().display()));
-    for directory in [&corpus, &artifacts] {
-        fs::create_dir_all(directory).with_context(|| format!("cannot create {directory}"))?;
-    }
+    let [seeds, build] = ["seeds", "build"].map(directory);
     cargo(&["run", "--quiet", "--package", "dns-xdp-tests", "--bin", "fuzz-seeds", "--", &seeds])?;
     println!("fuzz: building with instrumentation, which takes minutes the first time");
-    run(cargo_fuzz("build", &target).arg("frame"))?;
-    let mut fuzz = cargo_fuzz("run", &target);
-    fuzz.args(["frame", &corpus, &seeds, REGRESSIONS, "--", "-print_final_stats=1"]);
+    let targets = target.map_or_else(|| Target::value_variants().to_vec(), |target| vec![target]);
+    for target in &targets {
+        run(cargo_fuzz("build", &build).arg(target.name()))?;
+    }
+    targets.into_iter().try_for_each(|target| fuzz(target, seconds, &seeds, &build))
+}
+
+fn fuzz(target: Target, seconds: u32, seeds: &str, build: &str) -> Result<()> {
+    let name = target.name();
+    let [corpus, artifacts] = ["corpus", "artifacts"].map(|kind| directory(&format!("{kind}/{name}")));
+    let regressions = format!("{REGRESSIONS}/{name}");
+    for directory in [&corpus, &artifacts, &format!("{}/{regressions}", root().display())] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {directory}"))?;
+    }
+    println!("fuzz: {name} for {seconds} s");
+    let mut fuzz = cargo_fuzz("run", build);
+    fuzz.args([name, &corpus, &format!("{seeds}/{name}"), &regressions, "--", "-print_final_stats=1"]);
     fuzz.arg(format!("-artifact_prefix={artifacts}/"));
     fuzz.arg(format!("-max_total_time={seconds}"));
-    fuzz.arg(format!("-max_len={FRAME_MAX}"));
+    fuzz.arg(format!("-max_len={}", target.longest()));
     fuzz.arg(format!("-timeout={TIMEOUT_SECONDS}"));
     run(&mut fuzz).with_context(|| {
         format!(
-            "a frame broke the law, what is said above tells how: copy it from {artifacts} to {REGRESSIONS}, under a \
-             name that says what is wrong, and `cargo test --package dns-xdp-tests --test law_of_frames` replays it"
+            "an input broke the law, what is said above tells how: copy it from {artifacts} to {regressions}, under a \
+             name that says what is wrong, and `cargo test --package dns-xdp-tests --test {}` replays it",
+            target.test()
         )
     })
+}
+
+fn directory(name: &str) -> String {
+    format!("{}/{DIRECTORY}/{name}", root().display())
 }
 
 fn cargo_fuzz(verb: &str, target: &str) -> Command {

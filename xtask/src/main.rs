@@ -2,6 +2,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod deny;
 mod dist;
 mod fuzz;
 mod lab;
@@ -44,9 +45,11 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Look for a frame that is not treated as is due to it
+    /// Look for an input that is not treated as is due to it
     Fuzz {
-        /// how long to look
+        /// all of them, one after the other, unless one is named
+        target: Option<fuzz::Target>,
+        /// how long to look, for each of them
         #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         seconds: u32,
     },
@@ -61,6 +64,8 @@ enum Verb {
         #[arg(long, default_value = "release")]
         profile: String,
     },
+    /// Check licences, sources and features of what is linked
+    Deny,
     /// Check the house rules that no compiler checks
     Tidy,
 }
@@ -70,9 +75,10 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Test { part, long, rows } => test::run(part, &test::Survive { long, rows }),
         Verb::Bench { what, arguments } => bench::run(what, &arguments),
-        Verb::Fuzz { seconds } => fuzz::run_for(seconds),
+        Verb::Fuzz { target, seconds } => fuzz::run_for(target, seconds),
         Verb::Lab { verb } => lab::run(&verb),
         Verb::Dist { profile } => dist::run_in(&profile),
+        Verb::Deny => deny::run(),
         Verb::Tidy => tidy::run(),
     };
     match result {

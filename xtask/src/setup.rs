@@ -12,6 +12,7 @@ const TOOLCHAIN: &str = "1.95.0";
 const BPF_LINKER: &str = "0.10.3";
 const CARGO_FUZZ: &str = "0.13.2";
 const CARGO_DEB: &str = "3.8.0";
+const CARGO_DENY: &str = "0.20.2";
 
 const BPFFS: &str = "/sys/fs/bpf";
 /// Debian's way to forbid that a package starts its service: a program that exits with 101.
@@ -114,6 +115,19 @@ pub(crate) fn packaging() -> Result<()> {
     if version.trim() != format!("cargo-deb {CARGO_DEB}") {
         println!("setup: installing cargo-deb {CARGO_DEB}, which takes two minutes");
         cargo(&["install", "cargo-deb", "--version", CARGO_DEB, "--locked", "--quiet"])?;
+    }
+    Ok(())
+}
+
+/// What the check of what is linked takes.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub(crate) fn denying() -> Result<()> {
+    let version = output("cargo", &["deny", "--version"]).unwrap_or_default();
+    if version.trim() != format!("cargo-deny {CARGO_DENY}") {
+        println!("setup: installing cargo-deny {CARGO_DENY}, which takes two or three minutes");
+        cargo(&["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--quiet"])?;
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ const UNFINISHED: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 const MACHINE_PATHS: [&str; 2] = [concat!("/ho", "me/"), concat!("/ro", "ot/")];
 
 /// The verbs that the README has to mention.
-const VERBS: [&str; 7] = ["demo", "test", "bench", "dist", "fuzz", "lab", "tidy"];
+const VERBS: [&str; 8] = ["demo", "deny", "test", "bench", "dist", "fuzz", "lab", "tidy"];
 
 /// Checks the whole workspace.
 ///

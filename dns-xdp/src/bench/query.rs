@@ -34,6 +34,8 @@ pub enum Edns {
     Opt,
     /// An OPT record with a client cookie (RFC 7873), as BIND and dig send it.
     Cookie,
+    /// The same with the server's part, as they send it from the second query on.
+    WholeCookie([u8; 16]),
 }
 
 /// A question of class IN.
@@ -48,6 +50,7 @@ pub struct Query<'a> {
 }
 
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const CLIENT_COOKIE: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 const CLIENT_PORT: u16 = 49_152;
 const RECURSION_DESIRED: u16 = 0x0100;
 const UDP: u8 = 17;
@@ -73,11 +76,15 @@ impl Route {
 
 impl Edns {
     /// An OPT record: the root, type 41, 1232 octets, version 0, no flags, the length of the options and these.
-    fn record(self) -> &'static [u8] {
+    fn record(self) -> Vec<u8> {
+        const HEAD: [u8; 9] = [0, 0, 41, 4, 208, 0, 0, 0, 0];
         match self {
-            Edns::None => &[],
-            Edns::Opt => &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0],
-            Edns::Cookie => &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8],
+            Edns::None => Vec::new(),
+            Edns::Opt => [&HEAD[..], &[0, 0]].concat(),
+            Edns::Cookie => [&HEAD[..], &[0, 12, 0, 10, 0, 8], &CLIENT_COOKIE].concat(),
+            Edns::WholeCookie(server) => {
+                [&HEAD[..], &[0, 28, 0, 10, 0, 24], &CLIENT_COOKIE, &server].concat()
+            }
         }
     }
 }

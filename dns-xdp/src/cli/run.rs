@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::ConfigFile;
-use crate::controller;
+use crate::controller::{self, privileges};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp run --config /etc/dns-xdp/dns-xdp.toml";
 
@@ -24,7 +24,11 @@ impl Run {
     pub(super) fn run(&self, socket: Option<PathBuf>) -> anyhow::Result<()> {
         let config = self.file.load(socket)?;
         log_to_stderr();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        privileges::close_to_programs()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .on_thread_start(privileges::settle_thread)
+            .build();
         let runtime = runtime.context("cannot start the asynchronous runtime")?;
         runtime.block_on(controller::run(config, self.replace))
     }

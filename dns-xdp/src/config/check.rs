@@ -36,6 +36,13 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
     quorum(spec, problems);
 }
 
+/// A list that is not longer than this.
+pub(super) fn at_most<T>(key: &str, list: &[At<T>], most: usize, section: &Section<'_>) {
+    if let Some(At { at, .. }) = list.get(most) {
+        section.problem(*at, format!("`{key}` has {} entries; write at most {most}", list.len()));
+    }
+}
+
 /// The checked cluster; its nodes have addresses and its references lead somewhere.
 pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
     let node = |node: NodeSpec| Node {

@@ -17,6 +17,8 @@ const NAME: &str = "name";
 const NODE: &str = "node";
 /// What a node has by its position where the file does not say it.
 const NS: &str = "ns";
+/// What is not shown.
+const SECRETS: &str = "secrets";
 
 /// One line for each key, in the order of the new file; none when the two mean the same.
 pub fn differences(old: &str, new: &str) -> Vec<String> {
@@ -182,7 +184,9 @@ impl Differences {
 
     fn values(&mut self, place: &Place, key: &str, old: &Side<'_>, new: &Side<'_>) {
         let [before, now] = [old, new].map(|side| side.text(key));
-        if before != now {
+        if before != now && key == SECRETS {
+            self.0.push(format!("{}: changed", place.text(key)));
+        } else if before != now {
             self.0.push(format!("{}: {} -> {}", place.text(key), short(&before), short(&now)));
         }
     }

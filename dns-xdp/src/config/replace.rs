@@ -46,7 +46,11 @@ fn write_like(model: &Path, new: &Path, text: &str) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-    fchown(&file, Some(model.uid()), Some(model.gid()))?;
+    match fchown(&file, Some(model.uid()), Some(model.gid())) {
+        // Who may not give a file away keeps it, with the mode that lets others read it or not.
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+        _ => {}
+    }
     file.set_permissions(model.permissions())?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -54,7 +54,18 @@ fn all_of_them_together_are_the_default_too() {
 
 #[test]
 fn no_key_of_these_sections_is_missing() {
-    for section in ["zone", "listen", "xdp", "failover", "control", "events", "metrics"] {
+    for section in [
+        "zone",
+        "listen",
+        "xdp",
+        "rate-limit",
+        "cookies",
+        "fallback",
+        "failover",
+        "control",
+        "events",
+        "metrics",
+    ] {
         let head = format!("[{section}]\n");
         let with_unknown = filled().replacen(&head, &format!("{head}no-such-key-at-all = 1\n"), 1);
         let error = Config::parse(&with_unknown, Path::new(PATH)).unwrap_err().to_string();

@@ -3,6 +3,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use dns_xdp_ebpf::cookie::SECRETS_MAX;
+use dns_xdp_ebpf::table::EXEMPT_MAX;
 use hickory_proto::rr::Name;
 use toml::de::DeTable;
 
@@ -14,6 +16,7 @@ use super::{
     resolve, value,
 };
 use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
+use crate::guard::{Guard, RateLimit};
 
 /// `[zone]`
 const TTL_SECONDS: u32 = 5;
@@ -28,6 +31,12 @@ const PIN: &str = "/sys/fs/bpf/dns-xdp";
 const STALE_AFTER: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 const CAPACITY: u32 = 4096;
+/// `[rate-limit]`
+const SLIP: u32 = 2;
+const IPV4_PREFIX: u8 = 24;
+const IPV6_PREFIX: u8 = 56;
+/// `[fallback]`
+const FALLBACK_PER_SECOND: u32 = 20_000;
 /// `[health]`
 pub(crate) const PROBE: Probe = Probe {
     kind: ProbeKind::Tcp { port: 6379 },
@@ -114,6 +123,7 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     let zone = zone(file.section("zone", "[zone]"));
     let listen = listen(file.section("listen", "[listen]"));
     let xdp = xdp(file.section("xdp", "[xdp]"));
+    let guard = guard(&mut file);
     let apex = zone.as_ref().map(|zone| zone.apex.clone());
     let around = Surroundings {
         apex: apex.clone().unwrap_or_default(),
@@ -149,6 +159,7 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
         zone: zone?,
         listen,
         xdp,
+        guard,
         failover,
         cluster,
         control,
@@ -215,6 +226,30 @@ pub(super) fn xdp(mut section: Section<'_>) -> Xdp {
     };
     section.close();
     xdp
+}
+
+fn guard(file: &mut Section<'_>) -> Guard {
+    let mut section = file.section("rate-limit", "[rate-limit]");
+    let exempt = section.list("exempt", value::network);
+    check::at_most("exempt", &exempt, EXEMPT_MAX, &section);
+    let rate_limit = RateLimit {
+        answers_per_second: section.value("answers-per-second", value::per_second).unwrap_or(0),
+        burst: section.value("burst", value::per_second).unwrap_or(0),
+        slip: section.value("slip", value::slip).unwrap_or(SLIP),
+        ipv4_prefix: section.value("ipv4-prefix", value::ipv4_prefix).unwrap_or(IPV4_PREFIX),
+        ipv6_prefix: section.value("ipv6-prefix", value::ipv6_prefix).unwrap_or(IPV6_PREFIX),
+        exempt: values(&exempt),
+    };
+    section.close();
+    let mut section = file.section("cookies", "[cookies]");
+    let secrets = section.list("secrets", value::secret);
+    check::at_most("secrets", &secrets, SECRETS_MAX, &section);
+    section.close();
+    let mut section = file.section("fallback", "[fallback]");
+    let fallback_per_second =
+        section.value("queries-per-second", value::per_second).unwrap_or(FALLBACK_PER_SECOND);
+    section.close();
+    Guard { rate_limit, fallback_per_second, secrets: values(&secrets) }
 }
 
 /// What a section about health says where it is silent.

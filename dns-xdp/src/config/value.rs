@@ -7,11 +7,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dns_xdp_ebpf::cookie::Secret;
 use hickory_proto::rr::Name;
 use toml::de::DeValue;
 
 use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
 use crate::cluster::{APEX, Require};
+use crate::guard::Network;
 
 pub(super) type Read<T> = Result<T, String>;
 /// HTTP status codes, both ends included.
@@ -131,6 +133,54 @@ pub(super) fn ttl_seconds(value: &DeValue<'_>) -> Read<u32> {
     }
     let in_range = u32::try_from(ttl.as_secs()).ok().filter(|&ttl| u64::from(ttl) <= LARGEST_TTL);
     in_range.ok_or_else(|| format!("is {text}; a TTL is at most {LARGEST_TTL} seconds"))
+}
+
+/// How many in a second; 0 is a word for no limit.
+pub(super) fn per_second(value: &DeValue<'_>) -> Read<u32> {
+    integer(value, 0, 10_000_000)
+}
+
+pub(super) fn slip(value: &DeValue<'_>) -> Read<u32> {
+    integer(value, 0, 100)
+}
+
+/// Bits of an IPv4 address.
+pub(super) fn ipv4_prefix(value: &DeValue<'_>) -> Read<u8> {
+    integer(value, 0, 32)
+}
+
+/// Bits of an IPv6 address; those of a host are not looked at.
+pub(super) fn ipv6_prefix(value: &DeValue<'_>) -> Read<u8> {
+    integer(value, 0, 64)
+}
+
+/// A network, or a single address.
+pub(super) fn network(value: &DeValue<'_>) -> Read<Network> {
+    const WANTED: &str = "a network such as \"10.0.0.0/8\", or an address";
+    let text = text(value, WANTED)?;
+    let wrong = || format!("is `{text}`; write {WANTED}");
+    let (address, length) =
+        text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Ok(most), str::parse::<u8>).map_err(|_| wrong())?;
+    if length > most {
+        return Err(format!("is `{text}`; such an address has {most} bits"));
+    }
+    Ok(Network { address, length })
+}
+
+/// A key of 128 bits. What is wrong with one is said without showing it.
+pub(super) fn secret(value: &DeValue<'_>) -> Read<Secret> {
+    let wrong = || "has no 32 hexadecimal digits; write what `openssl rand -hex 16` prints".to_owned();
+    let text = value.as_str().filter(|text| text.len() == 32 && text.is_ascii()).ok_or_else(wrong)?;
+    let mut octets = [0; 16];
+    for (octet, at) in octets.iter_mut().zip((0..).step_by(2)) {
+        let digits =
+            text.get(at..at + 2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        *octet = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(wrong)?;
+    }
+    Ok(Secret::new(octets))
 }
 
 pub(super) fn port(value: &DeValue<'_>) -> Read<u16> {

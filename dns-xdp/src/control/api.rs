@@ -240,6 +240,26 @@ pub struct Status {
     /// What is answered; `None`: the daemon has only just started.
     #[serde(default)]
     pub rate: Option<Rate>,
+    /// What floods are met with.
+    #[serde(default)]
+    pub guard: GuardStatus,
+}
+
+/// The limits in force, and what was held back by them since the program was attached first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardStatus {
+    /// Cookies are made and verified.
+    pub cookies: bool,
+    /// Answers to each prefix of clients; 0: as many as are asked for.
+    pub answers_per_second: u32,
+    /// Queries that the program passes up; 0: as many as come.
+    pub fallback_per_second: u32,
+    /// Queries not answered, for their prefix gets more than it may.
+    pub rate_limited: u64,
+    /// Queries that the program answered truncated instead.
+    pub slipped: u64,
+    /// Queries kept from the responder.
+    pub fallback_limited: u64,
 }
 
 /// How much is answered, the mean of the last seconds.

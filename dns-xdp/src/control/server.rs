@@ -9,22 +9,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::serve::IncomingStream;
 use jiff::Timestamp;
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::unistd::Uid;
+use nix::unistd::geteuid;
 use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::COMMAND_PATH;
 use super::api::{Call, Command, Refusal, RefusalKind};
+use super::{COMMAND_PATH, connections};
 use crate::event::{EVENTS, Journal, Page};
 
 /// The longest command is a name with two addresses and a reason.
@@ -63,6 +61,14 @@ pub enum BindError {
         /// The path.
         path: PathBuf,
     },
+    /// Somebody else could put a socket of theirs in its place.
+    #[error("the control socket would not be safe in {directory}, which {why}", directory = directory.display())]
+    Unsafe {
+        /// The socket's directory.
+        directory: PathBuf,
+        /// What is wrong with it, and the remedy.
+        why: String,
+    },
     /// The system refused.
     #[error("cannot make the control socket {path}: {source}", path = path.display())]
     Refused {
@@ -74,11 +80,13 @@ pub enum BindError {
 }
 
 impl Server {
-    /// Binds the socket, mode 0600, in a directory that is made with mode 0700 if it is missing. A socket on
-    /// which nobody answers was left by a daemon that was killed, and is replaced. Needs a tokio runtime.
+    /// Binds the socket, mode 0600, in a directory that is made with mode 0700 if it is missing, and that nobody else may
+    /// write to. A socket on which nobody answers was left by a daemon that was killed, and is replaced. Needs a tokio
+    /// runtime.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let refused = |source| BindError::Refused { path: path.to_owned(), source };
         let directory = made_directory(path).map_err(refused)?;
+        check_directory(parent(path))?;
         let listener = match StdListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(path)?;
@@ -108,18 +116,13 @@ impl Server {
         let router = Router::new()
             .route(COMMAND_PATH, post(command))
             .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
-            .with_state(desk)
-            .into_make_service_with_connect_info::<Peer>();
-        let stopping = stop.clone();
-        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+            .with_state(desk);
         let give_up = async {
-            stopping.cancelled().await;
+            stop.cancelled().await;
             tokio::time::sleep(LAST_ANSWERS).await;
         };
         tokio::select! {
-            result = serving.into_future() => if let Err(error) = result {
-                tracing::error!(%error, "the control socket failed: restart the daemon to have it again");
-            },
+            () = connections::serve(listener, router, connections::LIMITS, stop.clone()) => {}
             () = give_up => {}
         }
         drop(file);
@@ -157,13 +160,33 @@ impl Drop for SocketFile {
 
 /// Makes the socket's directory; `None` when it is there.
 fn made_directory(path: &Path) -> io::Result<Option<PathBuf>> {
-    match path.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() && !directory.exists() => {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            Ok(Some(directory.to_owned()))
-        }
-        _ => Ok(None),
+    let directory = parent(path);
+    if directory.exists() {
+        return Ok(None);
     }
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    Ok(Some(directory.to_owned()))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whoever may write to a directory can take our socket away and put another in its place, unless it is sticky as /tmp is.
+fn check_directory(directory: &Path) -> Result<(), BindError> {
+    let refused = |source| BindError::Refused { path: directory.to_owned(), source };
+    let metadata = fs::symlink_metadata(directory).map_err(refused)?;
+    let (owner, mode) = (metadata.uid(), metadata.mode());
+    let why = if metadata.is_symlink() {
+        "is a symbolic link: name what it points at in [control] socket".to_owned()
+    } else if owner != 0 && owner != geteuid().as_raw() {
+        format!("belongs to user {owner}: name a directory of the daemon's own in [control] socket")
+    } else if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        format!("others may write to: chmod go-w {}", directory.display())
+    } else {
+        return Ok(());
+    };
+    Err(BindError::Unsafe { directory: directory.to_owned(), why })
 }
 
 /// Removes a socket on which nobody listens, which a daemon that was killed leaves behind. `false`: there is none.
@@ -187,25 +210,6 @@ pub fn remove_stale(path: &Path) -> Result<bool, BindError> {
     }
 }
 
-/// Whoever is at the other end of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Peer {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Peer { uid: stream.io().peer_cred().ok().map(|peer| peer.uid()) }
-    }
-}
-
-impl Peer {
-    /// Root and the daemon's own user.
-    fn admitted(self, own: Uid) -> bool {
-        self.uid.is_some_and(|uid| uid == 0 || uid == own.as_raw())
-    }
-}
-
 /// Where requests go.
 #[derive(Debug, Clone)]
 struct Desk {
@@ -215,11 +219,7 @@ struct Desk {
     stop: CancellationToken,
 }
 
-async fn command(ConnectInfo(peer): ConnectInfo<Peer>, State(desk): State<Desk>, body: Bytes) -> Response {
-    if !peer.admitted(nix::unistd::geteuid()) {
-        let message = "only root and the daemon's own user may command it";
-        return json(StatusCode::FORBIDDEN, &Refusal::new(RefusalKind::Failed, message));
-    }
+async fn command(State(desk): State<Desk>, body: Bytes) -> Response {
     match desk.ask(&body).await {
         Ok(value) => json(StatusCode::OK, &value),
         Err(refusal) => {

@@ -225,6 +225,28 @@ async fn a_client_that_says_nothing_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn a_directory_in_which_another_socket_could_be_put_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let [open, sticky, link] = ["open", "sticky", "link"].map(|name| directory.path().join(name));
+    for (path, mode) in [(&open, 0o777), (&sticky, 0o1777)] {
+        std::fs::create_dir(path).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    std::os::unix::fs::symlink(&sticky, &link).unwrap();
+    for (path, why) in [(&open, "others may write to: chmod go-w"), (&link, "is a symbolic link")] {
+        let message = Server::bind(&path.join("control.sock")).unwrap_err().to_string();
+        assert!(message.contains(why), "{message}");
+    }
+    drop(Server::bind(&sticky.join("control.sock")).unwrap());
+    let target = directory.path().join("target.sock");
+    let _listening = std::os::unix::net::UnixListener::bind(&target).unwrap();
+    let path = directory.path().join("control.sock");
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    assert!(matches!(Server::bind(&path), Err(BindError::NotASocket { .. })));
+    assert!(path.is_symlink() && target.exists());
+}
+
+#[tokio::test]
 async fn a_missing_daemon_says_how_to_start_it() {
     let error = Client::new("/nonexistent/control.sock".as_ref()).call(&Command::Status).await.unwrap_err();
     let text = "no dns-xdp answers on /nonexistent/control.sock: \

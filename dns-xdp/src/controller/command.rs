@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dns_xdp_ebpf::outcome::Outcome;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::change::{NodeChange, Proposal};
 use super::daemon::Daemon;
 use super::event;
+use super::privileges;
 use super::query::query;
 use super::rates::Answered;
 use super::status::{Surroundings, milliseconds, node_entries, status};
@@ -22,6 +24,7 @@ use crate::datapath::Attached;
 use crate::event::Occurrence;
 use crate::failover::Decision;
 use crate::intent::{Intents, Wish};
+use crate::responder::RATE_LIMITED;
 use crate::zone::Zone;
 
 impl Daemon {
@@ -76,9 +79,18 @@ impl Daemon {
             lease_left: self.publication.lease_left(),
             up_to_date: !self.publication.pending(),
             rate: self.answered().ok().and_then(|answered| self.rates.rate(Instant::now(), answered)),
+            held_back: self.held_back(),
             alarms: self.publication.alarms().into_iter().chain(self.refused.clone()).collect(),
         };
         json(status(&self.watch.state, decision, around))
+    }
+
+    /// See [`Surroundings::held_back`]; nothing where the counters cannot be read.
+    fn held_back(&self) -> [u64; 3] {
+        let xdp = self.publication.counters().unwrap_or_default();
+        let count = |outcome: Outcome| xdp.get(outcome.text()).copied().unwrap_or(0);
+        let responder = self.responder.counters().total().get(RATE_LIMITED).copied().unwrap_or(0);
+        [count(Outcome::RateLimited) + responder, count(Outcome::Slipped), count(Outcome::FallbackLimited)]
     }
 
     fn stats(&self) -> Result<Value, Refusal> {
@@ -137,6 +149,9 @@ impl Daemon {
 
     fn take_over(&mut self, text: String) -> Result<Done, Refusal> {
         let proposal = self.source.reload(self.watch.state.config(), text)?;
+        if let Some(reason) = privileges::beyond(&proposal.config) {
+            return Err(Refusal::new(RefusalKind::Conflict, format!("nothing was reloaded: {reason}")));
+        }
         let intents = self.watch.state.intents().clone();
         let done = self.adopt(proposal, intents, event::reload)?;
         self.refused = None;

@@ -1,10 +1,37 @@
-//! Whether this process may do what XDP needs, said before anything is touched.
-use crate::config::Mode;
+//! What this process may do: looked at before anything is touched, and given up before the first query is read.
+//!
+//! | capability | kept for | where |
+//! |---|---|---|
+//! | BPF, PERFMON, NET_ADMIN | loading and attaching the program, again and again | `[xdp] mode` is not "off" |
+//! | NET_RAW | echoes | a probe or a witness is asked by one |
+//! | CHOWN, DAC_OVERRIDE, FOWNER | files of other users | root has started it with a configuration that is not root's |
+//!
+//! Every other one is given up when the sockets are bound and the program is attached, CAP_NET_BIND_SERVICE among them.
+//! Commands of the operator's run without any, from the first on.
+mod filter;
+mod lower;
 
-/// capabilities(7): the bits of those that loading and attaching an XDP program takes.
-const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
-/// Stands for the last two.
-const CAP_SYS_ADMIN: u32 = 21;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::cluster::ProbeKind;
+use crate::config::{Config, Mode};
+use crate::health::{self, probe};
+
+pub(super) use lower::settle;
+pub(crate) use lower::{close_to_programs, settle_thread};
+
+/// What loading and attaching an XDP program takes.
+const XDP: [(CapabilitySet, &str); 3] = [
+    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+    (CapabilitySet::PERFMON, "CAP_PERFMON"),
+    (CapabilitySet::BPF, "CAP_BPF"),
+];
+/// What root needs to read and to replace a file in somebody's home.
+const FILES_OF_OTHERS: CapabilitySet =
+    CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER);
 
 /// Refuses to go on without the capabilities, even where `mode = "auto"` could do without XDP: an operator who
 /// forgot `sudo` does not want a slow server.
@@ -19,37 +46,89 @@ pub(super) fn check(mode: Mode) -> anyhow::Result<()> {
     )
 }
 
-/// The capabilities that this process lacks.
+/// The capabilities for XDP that this process lacks.
 pub(crate) fn lacking() -> Vec<&'static str> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    effective(&status).map(missing).unwrap_or_default()
+    capabilities(None).map(|sets| missing(sets.effective)).unwrap_or_default()
 }
 
-/// The effective set in proc_pid_status(5).
-fn effective(status: &str) -> Option<u64> {
-    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(set.trim(), 16).ok()
-}
-
-fn missing(effective: u64) -> Vec<&'static str> {
-    let has = |bit: u32| effective & (1 << bit) != 0;
-    let is_missing = |&&(bit, name): &&(u32, &str)| {
-        let covered = has(CAP_SYS_ADMIN) && name != "CAP_NET_ADMIN";
-        !has(bit) && !covered
+fn missing(effective: CapabilitySet) -> Vec<&'static str> {
+    let is_missing = |&&(capability, name): &&(CapabilitySet, &str)| {
+        // It stands for the last two.
+        let covered = effective.contains(CapabilitySet::SYS_ADMIN) && name != "CAP_NET_ADMIN";
+        !effective.contains(capability) && !covered
     };
-    NEEDED.iter().filter(is_missing).map(|(_, name)| *name).collect()
+    XDP.iter().filter(is_missing).map(|(_, name)| *name).collect()
+}
+
+/// Whether a configuration that is to come into force takes what the one at the start did not: the reason to refuse it.
+pub(super) fn beyond(config: &Config) -> Option<&'static str> {
+    let missing = echoes(config)
+        && !capabilities(None).is_ok_and(|sets| sets.permitted.contains(CapabilitySet::NET_RAW))
+        && !probe::may_echo();
+    missing.then_some(
+        "its probes by icmp take CAP_NET_RAW, which this daemon gave up at its start, where none was configured: \
+         take over with `dns-xdp run --replace`, or widen net.ipv4.ping_group_range",
+    )
+}
+
+/// What the daemon needs for as long as it runs.
+fn needed(config: &Config) -> CapabilitySet {
+    let wanted = [
+        (config.xdp.mode != Mode::Off, XDP.iter().fold(CapabilitySet::empty(), |all, (one, _)| all | *one)),
+        (echoes(config), CapabilitySet::NET_RAW),
+        (nix::unistd::geteuid().is_root() && of_others(&config.path), FILES_OF_OTHERS),
+    ];
+    wanted.into_iter().filter(|(wanted, _)| *wanted).fold(CapabilitySet::empty(), |all, (_, some)| all | some)
+}
+
+/// Whether anybody is asked by an echo.
+fn echoes(config: &Config) -> bool {
+    let targets = health::targets(&config.cluster, &config.failover.witness);
+    targets.values().any(|target| target.probe.kind == ProbeKind::Icmp)
+}
+
+/// Whether a file or a directory on the way to it is not root's.
+fn of_others(path: &Path) -> bool {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.ancestors().any(|part| part.metadata().is_ok_and(|metadata| metadata.uid() != 0))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::tests::{TEXT, config};
     use super::*;
 
     #[test]
     fn missing_capabilities_are_named() {
-        let of = |set: &str| effective(&format!("Name:\tdns-xdp\nCapEff:\t{set}\n")).map(missing).unwrap();
-        assert!(of("000001ffffffffff").is_empty());
-        assert_eq!(of("0000000000000000"), ["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
-        assert_eq!(of("0000000000201000"), [""; 0]);
-        assert_eq!(of("0000008000001000"), ["CAP_PERFMON"]);
+        assert!(missing(CapabilitySet::all()).is_empty());
+        assert_eq!(missing(CapabilitySet::empty()), ["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
+        assert_eq!(missing(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN), [""; 0]);
+        assert_eq!(missing(CapabilitySet::BPF | CapabilitySet::NET_ADMIN), ["CAP_PERFMON"]);
+    }
+
+    #[test]
+    fn the_configuration_says_what_is_needed() {
+        let xdp = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
+        let files = needed(&config(TEXT)) & FILES_OF_OTHERS;
+        let needed = |text: &str| needed(&config(text)) - files;
+        let off = format!("[xdp]\nmode = \"off\"\n{TEXT}");
+        let echo = format!("[health]\nprobe = \"icmp\"\n{TEXT}");
+        assert_eq!(needed(TEXT), xdp);
+        assert_eq!(needed(&off), CapabilitySet::empty());
+        assert_eq!(needed(&echo), xdp | CapabilitySet::NET_RAW);
+    }
+
+    #[test]
+    fn a_file_below_somebody_elses_directory_is_not_roots() {
+        assert!(!of_others(Path::new("/etc")));
+        assert!(!of_others(Path::new("/proc/1/nothing")));
+        let directory = tempfile::tempdir().unwrap();
+        if nix::unistd::geteuid().is_root() {
+            let file = directory.path().join("dns-xdp.toml");
+            std::fs::write(&file, "").unwrap();
+            assert!(!of_others(&file));
+            std::os::unix::fs::chown(directory.path(), Some(65_534), None).unwrap();
+            assert!(of_others(&file));
+        }
     }
 }

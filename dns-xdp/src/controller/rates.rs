@@ -6,7 +6,7 @@ use dns_xdp_ebpf::outcome::{Action, Outcome};
 use tokio::time::Instant;
 
 use crate::control::api::Rate;
-use crate::responder::DROPPED;
+use crate::responder::is_answer;
 
 /// What a rate is the mean of, at most.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ impl Answered {
     pub(super) fn new(xdp: &BTreeMap<&str, u64>, responder: &BTreeMap<&str, u64>) -> Self {
         let transmitted = Outcome::ALL.iter().filter(|outcome| outcome.action() == Action::Transmit);
         let kernel = transmitted.filter_map(|outcome| xdp.get(outcome.text())).sum();
-        let responder = responder.iter().filter(|(text, _)| **text != DROPPED).map(|(_, count)| count).sum();
+        let responder = responder.iter().filter(|(text, _)| is_answer(text)).map(|(_, count)| count).sum();
         Answered { kernel, responder }
     }
 }
@@ -74,7 +74,7 @@ mod tests {
 
     fn answered(kernel: u64, responder: u64) -> Answered {
         let xdp = BTreeMap::from([("answered", kernel), ("type", 1_000_000), ("response", 1_000_000)]);
-        let responder = BTreeMap::from([("NOERROR", responder), (DROPPED, 1_000_000)]);
+        let responder = BTreeMap::from([("NOERROR", responder), ("dropped", 1_000_000)]);
         Answered::new(&xdp, &responder)
     }
 

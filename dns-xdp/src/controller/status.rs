@@ -12,9 +12,12 @@ use super::change::Source;
 use super::state::State;
 use crate::cluster::{Admin, Node};
 use crate::config::Mode;
-use crate::control::api::{InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, Status};
+use crate::control::api::{
+    GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, Status,
+};
 use crate::datapath::Attached;
 use crate::failover::Decision;
+use crate::guard::Guard;
 use crate::promise::promise;
 use crate::zone::Zone;
 
@@ -36,6 +39,8 @@ pub(super) struct Surroundings<'a> {
     /// `None`: for ever.
     pub(super) lease_left: Option<Duration>,
     pub(super) rate: Option<Rate>,
+    /// [`GuardStatus::rate_limited`], [`GuardStatus::slipped`] and [`GuardStatus::fallback_limited`]
+    pub(super) held_back: [u64; 3],
     /// [`Status::up_to_date`]
     pub(super) up_to_date: bool,
     /// What went wrong at the daemon's edges.
@@ -100,6 +105,18 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         published: Some(around.published_at),
         up_to_date: around.up_to_date,
         rate: around.rate,
+        guard: guard_status(&config.guard, around.held_back),
+    }
+}
+
+fn guard_status(guard: &Guard, [rate_limited, slipped, fallback_limited]: [u64; 3]) -> GuardStatus {
+    GuardStatus {
+        cookies: !guard.secrets.is_empty(),
+        answers_per_second: guard.rate_limit.answers_per_second,
+        fallback_per_second: guard.fallback_per_second,
+        rate_limited,
+        slipped,
+        fallback_limited,
     }
 }
 
@@ -208,6 +225,7 @@ mod tests {
             interfaces,
             lease_left: Some(Duration::from_secs(29)),
             rate: None,
+            held_back: [0; 3],
             up_to_date: true,
             alarms: Vec::new(),
         };

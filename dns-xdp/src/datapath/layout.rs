@@ -127,6 +127,7 @@ fn slot(name: &Name, addresses: &Addresses) -> Slot {
 pub fn head(zone: &Zone, layout: &Layout, base: u32, half: u32) -> Head {
     let (apex, length) = words(zone.apex());
     let mut head = Head::new(layout.places.seed, base, half, &apex, length, &soa(zone));
+    head.guard = *zone.guard();
     head.displacements.copy_from_slice(&layout.places.displacements);
     head
 }

@@ -1,10 +1,11 @@
 //! The maps: a zone published whole, the lease, the counters.
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, ArrayOfMaps, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::table::{
@@ -31,6 +32,7 @@ pub(super) struct Maps {
     more: Array<MapData, MoreBytes>,
     counters: PerCpuArray<MapData, u64>,
     half: u32,
+    heads: Option<Heads>,
     /// Where the names of the last zone went.
     places: Places,
     /// Base of the half in use; none before the first zone.
@@ -46,20 +48,23 @@ pub struct Prepared {
 }
 
 impl Maps {
-    /// Takes the maps of a loaded object.
-    pub(super) fn take(object: &mut Ebpf, half: u32) -> Result<Self, Error> {
+    /// Takes the maps of a loaded object; `heads`: where those of the halves are, or are to be, pinned.
+    pub(super) fn take(object: &mut Ebpf, half: u32, heads: Option<Heads>) -> Result<Self, Error> {
         let zone: ArrayOfMaps<MapData, HeadMap> = take(object, table::ZONE)?;
         let names = take(object, table::NAMES)?;
         let more = take(object, table::MORE)?;
         let counters = take(object, table::COUNTERS)?;
-        let base = match zone.get(&0, 0) {
-            Ok(head) => Some(base_of(&head.get(&0, 0).map_err(|error| Error::map(table::ZONE, error))?)),
-            Err(MapError::KeyNotFound) => None,
-            Err(error) => return Err(Error::map(table::ZONE, error)),
+        let head = match &heads {
+            Some(heads) => heads.in_use(),
+            // Nobody else has written to maps that are not pinned.
+            None => Ok(None),
         };
+        let base = head.and_then(|head| head.map(|head| head.get(&0, 0)).transpose());
+        let base =
+            base.map(|head| head.as_ref().map(base_of)).map_err(|error| Error::map(table::ZONE, error))?;
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
         let places = Places::new(RandomState::new().hash_one("names"));
-        Ok(Maps { zone, names, more, counters, half, places, base, contents: [None, None] })
+        Ok(Maps { zone, names, more, counters, half, heads, places, base, contents: [None, None] })
     }
 
     /// Writes the zone into the half that no packet reads; [`Maps::switch`] turns to it.
@@ -77,7 +82,13 @@ impl Maps {
         let failed = |error| Error::map(table::ZONE, error);
         let mut head = HeadMap::create(1, 0).map_err(failed)?;
         head.set(0, octets, 0).map_err(failed)?;
-        Ok(Prepared { head, base })
+        let Some(heads) = &self.heads else { return Ok(Prepared { head, base }) };
+        // The one that is pinned there has not been in use since the last switch.
+        let pin = &heads.halves[which];
+        super::pins::remove(pin);
+        let cannot = || Error::new(format!("cannot pin {}", pin.display()));
+        head.pin(pin).map_err(|error| cannot().because_of(error))?;
+        Ok(Prepared { head: pinned_head(pin).map_err(|error| cannot().because_of(error))?, base })
     }
 
     /// Writes the zone into the half that no packet reads, unless it is known what that holds. The next zone, in which a
@@ -149,6 +160,39 @@ impl Maps {
     }
 }
 
+/// Where the heads are pinned. The kernel tells which one the zone's map holds by its number only, and to open a map by
+/// its number takes CAP_SYS_ADMIN.
+#[derive(Debug, Clone)]
+pub(super) struct Heads {
+    /// The zone's map.
+    pub(super) zone: PathBuf,
+    /// The heads of the two halves: the one in use, and the one before or the next.
+    pub(super) halves: [PathBuf; 2],
+}
+
+impl Heads {
+    /// The head that packets see; `None` before the first zone.
+    fn in_use(&self) -> Result<Option<HeadMap>, MapError> {
+        // The kernel shows the numbers as if they were what an array holds.
+        let numbers: Array<MapData, u32> = Map::Array(MapData::from_pin(&self.zone)?).try_into()?;
+        let number = match numbers.get(&0, 0) {
+            Err(MapError::KeyNotFound) => return Ok(None),
+            number => number?,
+        };
+        for pin in self.halves.iter().filter(|pin| pin.exists()) {
+            let head = MapData::from_pin(pin)?;
+            if head.info()?.id() == number {
+                return Map::Array(head).try_into().map(Some);
+            }
+        }
+        Map::Array(MapData::from_id(number)?).try_into().map(Some)
+    }
+}
+
+fn pinned_head(pin: &Path) -> Result<HeadMap, MapError> {
+    Map::Array(MapData::from_pin(pin)?).try_into()
+}
+
 fn base_of(head: &HeadBytes) -> u32 {
     let mut base = [0; 4];
     base.copy_from_slice(&head[BASE]);
@@ -156,10 +200,7 @@ fn base_of(head: &HeadBytes) -> u32 {
 }
 
 /// Takes a map out of the object.
-pub(super) fn take<M: TryFrom<aya::maps::Map, Error = MapError>>(
-    object: &mut Ebpf,
-    name: &str,
-) -> Result<M, Error> {
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &str) -> Result<M, Error> {
     let map = object.take_map(name).ok_or_else(|| Error::new(format!("the program has no map {name}")))?;
     M::try_from(map).map_err(|error| Error::map(name, error))
 }
@@ -189,8 +230,8 @@ pub(super) enum Renewal {
     Unchanged,
 }
 
-/// Runs the program that renews the lease.
-pub(super) fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
+/// Runs the program that renews the lease; `seconds` is the time of day since 1970.
+pub(super) fn renew(program: &Xdp, renewal: Renewal, seconds: u64) -> Result<Lease, Error> {
     let jiffies = match renewal {
         Renewal::For(Duration::ZERO) => RENEW_ENDED,
         Renewal::For(life) => jiffies(life),
@@ -199,6 +240,7 @@ pub(super) fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
     };
     let mut packet = [0; RENEWAL_LENGTH];
     packet[..8].copy_from_slice(&jiffies.to_ne_bytes());
+    packet[8..16].copy_from_slice(&seconds.to_ne_bytes());
     let mut answer = packet;
     let options =
         TestRunOptions { data_in: Some(&packet), data_out: Some(&mut answer), ..TestRunOptions::new() };
@@ -210,7 +252,7 @@ pub(super) fn renew(program: &Xdp, renewal: Renewal) -> Result<Lease, Error> {
         octets.copy_from_slice(&answer[at..at + 8]);
         u64::from_ne_bytes(octets)
     };
-    Ok(Lease { now: number(8), deadline: number(16) })
+    Ok(Lease { now: number(16), deadline: number(24) })
 }
 
 /// A time in the kernel's ticks, rounded up. The coarse clock's resolution is one of them.

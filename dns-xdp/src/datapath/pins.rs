@@ -3,7 +3,8 @@
 //! ```text
 //!  /sys/fs/bpf/dns-xdp/program          the program
 //!                      link-eth0        its link to an interface, which keeps it attached
-//!                      maps-v3-5120/    its maps: version of their layout, and slots in a half of the table
+//!                      maps-v3-5120/    its maps: version of their layout, and slots in a half of the table;
+//!                                       head-0 and head-1 are the zones that were published last
 //! ```
 use std::fs::{self, File};
 use std::io;
@@ -14,12 +15,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use aya::programs::links::PinnedLink;
-use dns_xdp_ebpf::table::LAYOUT;
+use dns_xdp_ebpf::table::{LAYOUT, ZONE};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::Error;
+use super::maps::Heads;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const LINK: &str = "link-";
@@ -56,6 +58,11 @@ impl Pins {
     /// Where a map is pinned.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
+    }
+
+    /// Where the heads of the table's halves are pinned, beside the maps.
+    pub(super) fn heads(&self) -> Heads {
+        Heads { zone: self.map(ZONE), halves: ["head-0", "head-1"].map(|head| self.map(head)) }
     }
 
     /// Removes the maps of this layout.
@@ -157,7 +164,12 @@ fn make(directory: &Path) -> Result<(), Error> {
                 .because(errno.into())
         })?;
     }
-    let cannot = || Error::new(format!("cannot make the pin directory {}", directory.display()));
+    let cannot = || {
+        let what = directory.display();
+        Error::new(format!(
+            "cannot make the pin directory {what}: it has to be the daemon's own, on the way to which it may pass through"
+        ))
+    };
     fs::create_dir_all(directory).map_err(|error| cannot().because(error))?;
     if on_bpffs(directory) {
         return Ok(());
@@ -201,8 +213,14 @@ fn is(file: &File, path: &Path) -> bool {
 /// Detaches and unpins everything in a pin directory; says what that was.
 ///
 /// # Errors
-/// A link cannot be unpinned. What can be removed is removed all the same.
+/// It is on no BPF filesystem, so that whatever is in it is not ours; or a link cannot be unpinned. What can be removed
+/// is removed all the same.
 pub(super) fn remove_all(directory: &Path) -> io::Result<Vec<String>> {
+    if directory.exists() && !on_bpffs(directory) {
+        return Err(io::Error::other(
+            "it is on no BPF filesystem, and nothing in it is ours: correct [xdp] pin",
+        ));
+    }
     let mut removed = Vec::new();
     for path in entries(directory).collect::<Vec<_>>() {
         if starts_with(&path, LINK) {
@@ -218,7 +236,7 @@ pub(super) fn remove_all(directory: &Path) -> io::Result<Vec<String>> {
         removed.push(path.display().to_string());
     }
     match fs::remove_dir(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if !may_stay(&error) => Err(error),
         _ => Ok(removed),
     }
 }
@@ -239,6 +257,21 @@ pub(super) fn remove(path: &Path) {
     {
         tracing::warn!("cannot remove {}: {error}", path.display());
     }
+}
+
+/// Removes a pin directory that holds nothing attached.
+pub(super) fn remove_directory(directory: &Path) {
+    entries(directory).for_each(|path| remove(&path));
+    if let Err(error) = fs::remove_dir(directory)
+        && !may_stay(&error)
+    {
+        tracing::warn!("cannot remove {}: {error}", directory.display());
+    }
+}
+
+/// An empty directory is as good as none, where what it is in is another user's: then somebody has made it for the daemon.
+fn may_stay(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 fn on_bpffs(path: &Path) -> bool {

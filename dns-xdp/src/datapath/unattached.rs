@@ -67,9 +67,9 @@ impl Unattached {
             addresses.iter().map(|address| Local::new(LOOPBACK, *address, mac)).collect();
         let options = program::Options { pinned, half, locals: &locals, port, log: false };
         let mut object = program::load(&options)?;
-        let maps = Maps::take(&mut object, half)?;
+        let maps = Maps::take(&mut object, half, None)?;
         let mut loaded = Unattached { object, maps, borrowed: !pinned.is_empty() };
-        loaded.renew(None)?;
+        loaded.renew(None, super::seconds())?;
         Ok(loaded)
     }
 
@@ -85,10 +85,10 @@ impl Unattached {
         self.maps.switch(&prepared)
     }
 
-    /// As [`super::Datapath::renew`].
-    pub fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error> {
+    /// As [`super::Datapath::renew`], at this time of day in seconds since 1970.
+    pub fn renew(&mut self, lease: Option<Duration>, seconds: u64) -> Result<(), Error> {
         let renewal = lease.map_or(Renewal::ForEver, Renewal::For);
-        maps::renew(program::program(&self.object, table::RENEW)?, renewal).map(|_| ())
+        maps::renew(program::program(&self.object, table::RENEW)?, renewal, seconds).map(|_| ())
     }
 
     /// Runs the program over a packet: the XDP action, and the packet as it is afterwards.

@@ -49,7 +49,7 @@ fn answering(config: &Config, answers: &Answers) -> Zone {
         negative_ttl_seconds: settings.negative_ttl_seconds,
         name_servers: nodes.iter().map(|node| owner(&node.ns)).collect(),
     };
-    Zone::new(origin, names)
+    Zone::new(origin, names).guarded(config.guard.table())
 }
 
 pub(crate) fn owner(relative: &str, apex: &Name) -> Name {

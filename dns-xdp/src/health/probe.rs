@@ -27,6 +27,11 @@ pub struct Peer<'a> {
     pub address: IpAddr,
 }
 
+/// Whether this process may send an echo.
+pub(crate) fn may_echo() -> bool {
+    icmp::permitted()
+}
+
 /// Asks once; it is over after `timeout` at the latest.
 pub async fn probe(kind: &ProbeKind, peer: Peer<'_>, timeout: Duration) -> Observation {
     let start = Instant::now();

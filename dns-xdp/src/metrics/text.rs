@@ -16,7 +16,7 @@ use super::desk::View;
 use super::recorder::{HEALTHS, Recorder};
 use crate::cluster::Admin;
 use crate::control::api::{Stats, Status};
-use crate::responder::DROPPED;
+use crate::responder::is_answer;
 
 const PREFIX: &str = "dns_xdp";
 const ADMINS: [Admin; 4] = [Admin::Auto, Admin::Up, Admin::Down, Admin::Drain];
@@ -41,7 +41,7 @@ const CONTROLLER: [(&str, &str, &str); 5] = [
 /// Queries that were answered by the program, and by the responder.
 pub(super) fn answered_by(stats: &Stats) -> [u64; 2] {
     let kernel = outcomes(stats).filter(|(outcome, _)| outcome.action() == Action::Transmit);
-    let responder = stats.responder.iter().filter(|(rcode, _)| *rcode != DROPPED);
+    let responder = stats.responder.iter().filter(|(text, _)| is_answer(text));
     [kernel.map(|(_, count)| count).sum(), responder.map(|(_, count)| count).sum()]
 }
 
@@ -169,8 +169,9 @@ fn queries(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
     let kernel = kernel.map(|(outcome, count)| {
         ([("path", "xdp"), ("outcome", outcome.text()), ("rcode", rcode(outcome))], count)
     });
-    let responder = stats.responder.iter().map(|(rcode, count)| {
-        let (outcome, rcode) = if rcode == DROPPED { ("dropped", "") } else { ("answered", rcode.as_str()) };
+    let responder = stats.responder.iter().map(|(text, count)| {
+        let (outcome, rcode) =
+            if is_answer(text) { ("answered", text.as_str()) } else { (text.as_str(), "") };
         ([("path", "responder"), ("outcome", outcome), ("rcode", rcode)], *count)
     });
     let help = "Queries, each counted once: by the program that answered it, or by the responder, to which the others go";
@@ -299,7 +300,7 @@ pub(super) mod tests {
         };
         let stats = Stats {
             xdp: counts(&[("answered", 12), ("nxdomain", 4), ("type", 5), ("response", 1)]),
-            responder: counts(&[("NXDOMAIN", 3), ("NOERROR", 2), (DROPPED, 1)]),
+            responder: counts(&[("NXDOMAIN", 3), ("NOERROR", 2), ("dropped", 1)]),
             controller: counts(&[("publication-failures", 1)]),
         };
         (serde_json::from_value(status).unwrap(), stats)

@@ -63,6 +63,13 @@ pub enum Transport {
 
 /// The text under which messages without an answer are counted.
 pub const DROPPED: &str = "dropped";
+/// The text under which queries are counted whose clients get more answers than they may.
+pub const RATE_LIMITED: &str = "rate-limited";
+
+/// Whether what is counted under this text was answered.
+pub fn is_answer(text: &str) -> bool {
+    text != DROPPED && text != RATE_LIMITED
+}
 
 /// The counters; their sum is the number of messages received.
 #[derive(Debug, Default)]
@@ -75,16 +82,18 @@ pub struct Counters {
 struct PerTransport {
     answered: [AtomicU64; Rcode::ALL.len()],
     dropped: AtomicU64,
+    rate_limited: AtomicU64,
 }
 
 impl Counters {
-    /// The counts of one transport, by the text of the rcode and [`DROPPED`]; zeros are among them.
+    /// The counts of one transport, by the text of the rcode, [`DROPPED`] and [`RATE_LIMITED`]; zeros are among them.
     pub fn of(&self, transport: Transport) -> BTreeMap<&'static str, u64> {
         let counters = self.per_transport(transport);
         let answered =
             Rcode::ALL.map(|rcode| (rcode.text(), counters.answered[rcode as usize].load(Ordering::Relaxed)));
         let dropped = (DROPPED, counters.dropped.load(Ordering::Relaxed));
-        answered.into_iter().chain([dropped]).collect()
+        let rate_limited = (RATE_LIMITED, counters.rate_limited.load(Ordering::Relaxed));
+        answered.into_iter().chain([dropped, rate_limited]).collect()
     }
 
     /// The counts of both transports together, as [`Counters::of`] has them.
@@ -102,6 +111,10 @@ impl Counters {
 
     pub(super) fn count_dropped(&self, transport: Transport) {
         self.per_transport(transport).dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_rate_limited(&self, transport: Transport) {
+        self.per_transport(transport).rate_limited.fetch_add(1, Ordering::Relaxed);
     }
 
     fn per_transport(&self, transport: Transport) -> &PerTransport {

@@ -2,6 +2,7 @@
 //!
 //! Beside the question and the OPT nothing in a query has a meaning for this server. Records in any section
 //! and bytes behind the last record are passed over, but the records have to be what the header counts.
+use dns_xdp_ebpf::cookie::{self, Cookie};
 use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, Query};
 use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, DecodeError};
@@ -33,6 +34,17 @@ pub(super) struct Opt {
     pub(super) dnssec_ok: bool,
     /// The requestor asks for the server's identity.
     pub(super) nsid: bool,
+    /// The requestor's cookie.
+    pub(super) cookie: Option<Asked>,
+}
+
+/// A COOKIE option (RFC 7873, section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Of a length that no cookie has.
+    Malformed,
+    /// The server's part is empty when it cannot be ours.
+    Cookie(Cookie),
 }
 
 /// Why reading stopped: the message ends too early, or a part of it is not what it has to be.
@@ -121,18 +133,42 @@ impl RawRecord<'_> {
         }
         let [_extended_rcode, version, flags, _] = self.ttl.to_be_bytes();
         // The options of a version that we do not know may be of another form.
-        let nsid = if version == 0 { asks_for_nsid(self.rdata)? } else { false };
-        Ok(Opt { payload_size: self.class, version, dnssec_ok: flags & 0x80 != 0, nsid })
+        let options = if version == 0 { options(self.rdata)? } else { Options::default() };
+        let Options { nsid, cookie } = options;
+        Ok(Opt { payload_size: self.class, version, dnssec_ok: flags & 0x80 != 0, nsid, cookie })
     }
 }
 
-/// Walks the options (RFC 6891, section 6.1.2); all of them have to lie within `rdata`.
-fn asks_for_nsid(mut rdata: &[u8]) -> Result<bool, Malformed> {
-    let mut nsid = false;
+#[derive(Default)]
+struct Options {
+    nsid: bool,
+    cookie: Option<Asked>,
+}
+
+/// Walks the options (RFC 6891, section 6.1.2); all of them have to lie within `rdata`. Of several cookies the first
+/// counts (RFC 7873, section 5.2).
+fn options(mut rdata: &[u8]) -> Result<Options, Malformed> {
+    let mut options = Options::default();
     while let [code_high, code_low, length_high, length_low, rest @ ..] = rdata {
-        nsid |= u16::from_be_bytes([*code_high, *code_low]) == OPTION_NSID;
         let length = u16::from_be_bytes([*length_high, *length_low]);
-        rdata = rest.get(usize::from(length)..).ok_or(Malformed)?;
+        let (data, behind) = rest.split_at_checked(usize::from(length)).ok_or(Malformed)?;
+        match u16::from_be_bytes([*code_high, *code_low]) {
+            OPTION_NSID => options.nsid = true,
+            cookie::OPTION => options.cookie = options.cookie.or(Some(Asked::read(data))),
+            _ => {}
+        }
+        rdata = behind;
     }
-    if rdata.is_empty() { Ok(nsid) } else { Err(Malformed) }
+    if rdata.is_empty() { Ok(options) } else { Err(Malformed) }
+}
+
+impl Asked {
+    fn read(data: &[u8]) -> Asked {
+        let word = |at: usize| data.get(at..at + 8)?.first_chunk().map(|word| u64::from_ne_bytes(*word));
+        let server = |at| word(at).filter(|_| data.len() == cookie::LENGTH).unwrap_or(0);
+        match word(0).filter(|_| cookie::well_formed(data.len())) {
+            Some(client) => Asked::Cookie(Cookie { client, head: server(8), hash: server(16) }),
+            None => Asked::Malformed,
+        }
+    }
 }

@@ -1,11 +1,15 @@
-//! The answer to one message: a pure function from bytes, the zone and the identity to bytes.
+//! The answer to one message: a pure function from bytes, whence and when they came, the zone and the identity.
+use std::net::IpAddr;
+
+use dns_xdp_ebpf::cookie::{self, Cookie, Mint};
+use dns_xdp_ebpf::table::{Guard, address_words};
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::rdata::opt::{EdnsOption, NSIDPayload};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::counters::{Rcode, Transport};
-use super::request::{Opt, Request};
+use super::request::{Asked, Opt, Request};
 use crate::zone::{Lookup, Zone};
 
 /// The largest datagram sent, and the size that our OPT offers: it is not fragmented (RFC 9715, section 3.2).
@@ -20,31 +24,73 @@ const TRANSFERS: std::ops::RangeInclusive<u16> = 251..=252;
 /// QTYPEs of other meta-queries up to MAILA, TKEY and TSIG among them; 255, ANY, is the zone's to answer.
 const META_QUERIES: std::ops::RangeInclusive<u16> = 248..=254;
 
+/// How a message came.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// By datagram or by connection.
+    pub transport: Transport,
+    /// The sender, as it seems.
+    pub client: IpAddr,
+    /// Seconds since 1970, without what does not fit.
+    pub seconds: u32,
+}
+
 /// A finished answer.
 #[derive(Debug)]
 pub struct Response {
     /// What it says, as it is counted.
     pub rcode: Rcode,
+    /// The client has a cookie of ours: it is who it seems to be.
+    pub genuine: bool,
+    message: Message,
+    limit: usize,
+}
+
+impl Response {
     /// The message as it goes out, without TCP's length.
-    pub message: Vec<u8>,
+    pub fn encode(self) -> Option<Vec<u8>> {
+        encode(self.message, self.limit)
+    }
+
+    /// Question and OPT alone, with TC set: the client is to ask over TCP.
+    pub fn truncate(&mut self) {
+        truncate(&mut self.message);
+    }
 }
 
 /// Answers `message` from `zone`, or REFUSED while there is none. `None`: no answer is to be sent.
-pub fn respond(
-    message: &[u8],
-    transport: Transport,
-    zone: Option<&Zone>,
-    identity: &[u8],
-) -> Option<Response> {
+pub fn respond(message: &[u8], arrival: Arrival, zone: Option<&Zone>, identity: &[u8]) -> Option<Response> {
     let request = Request::read(message)?;
-    let answer = decide(&request, zone, identity);
+    let asked = request.opt.and_then(|opt| opt.cookie).filter(|_| guard(zone).secret_count != 0);
+    let answer = match asked {
+        Some(Asked::Malformed) if request.metadata.op_code == OpCode::Query => Rcode::FormErr.into(),
+        _ => decide(&request, zone, identity),
+    };
+    let (cookie, genuine) = match asked {
+        Some(Asked::Cookie(cookie)) => {
+            let (cookie, genuine) = examine(guard(zone), cookie, arrival);
+            (Some(cookie), genuine)
+        }
+        _ => (None, false),
+    };
     let rcode = answer.rcode;
-    let limit = match transport {
+    let limit = match arrival.transport {
         Transport::Udp => udp_limit(request.opt),
         Transport::Tcp => u16::MAX,
     };
-    let message = encode(assemble(request, answer, identity), usize::from(limit))?;
-    Some(Response { rcode, message })
+    let message = assemble(request, answer, identity, cookie);
+    Some(Response { rcode, genuine, message, limit: usize::from(limit) })
+}
+
+fn guard(zone: Option<&Zone>) -> &Guard {
+    zone.map_or(&Guard::NONE, Zone::guard)
+}
+
+/// The cookie that goes with the answer, and whether the one that came is ours (RFC 7873, section 5.2).
+fn examine(guard: &Guard, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool) {
+    let mint = Mint { secrets: &guard.secrets, count: guard.secret_count, now: arrival.seconds };
+    let genuine = mint.examine(&mut cookie, address_words(arrival.client));
+    (cookie, genuine)
 }
 
 /// What is said in answer to a request, before it is a message.
@@ -138,7 +184,7 @@ fn chaos(question: &Query, identity: &[u8]) -> Answer {
 }
 
 /// RD and CD are the request's; RA, AD and Z are 0; an OPT is there exactly when the request has one.
-fn assemble(request: Request, answer: Answer, identity: &[u8]) -> Message {
+fn assemble(request: Request, answer: Answer, identity: &[u8], cookie: Option<Cookie>) -> Message {
     let mut message = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
     message.metadata = Metadata::response_from_request(&request.metadata);
     message.metadata.authoritative = answer.authoritative;
@@ -147,17 +193,21 @@ fn assemble(request: Request, answer: Answer, identity: &[u8]) -> Message {
     message.answers = answer.answers;
     message.authorities = answer.authorities;
     message.additionals = answer.additionals;
-    message.edns = request.opt.map(|opt| our_opt(opt, identity));
+    message.edns = request.opt.map(|opt| our_opt(opt, identity, cookie));
     message
 }
 
-fn our_opt(asked: Opt, identity: &[u8]) -> Edns {
+fn our_opt(asked: Opt, identity: &[u8], cookie: Option<Cookie>) -> Edns {
     let mut opt = Edns::new();
     opt.set_max_payload(PAYLOAD_SIZE).set_version(0).set_dnssec_ok(asked.dnssec_ok);
     if asked.nsid
         && let Ok(payload) = NSIDPayload::new(identity)
     {
         opt.options_mut().insert(EdnsOption::NSID(payload));
+    }
+    if let Some(Cookie { client, head, hash }) = cookie {
+        let octets = [client, head, hash].map(u64::to_ne_bytes).concat();
+        opt.options_mut().insert(EdnsOption::Unknown(cookie::OPTION, octets));
     }
     opt
 }
@@ -181,10 +231,15 @@ fn encode(mut message: Message, limit: usize) -> Option<Vec<u8>> {
     if let Some(bytes) = fitting(&message) {
         return Some(bytes);
     }
+    truncate(&mut message);
+    message.to_vec().ok()
+}
+
+fn truncate(message: &mut Message) {
     message.metadata.truncation = true;
     message.answers.clear();
     message.authorities.clear();
-    message.to_vec().ok()
+    message.additionals.clear();
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ async fn converse(
     stop: CancellationToken,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let client = stream.peer_addr()?.ip();
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     let mut stopped = pin!(stopped(stop));
@@ -115,7 +116,7 @@ async fn converse(
             () = &mut stopped => return Ok(()),
         };
         seat.touch();
-        let Some(response) = exchange.answer(&message, Transport::Tcp) else { return Ok(()) };
+        let Some(response) = exchange.answer(&message, Transport::Tcp, client) else { return Ok(()) };
         timeout(IDLE_TIMEOUT, writer.write_all(&framed(&response))).await??;
     }
 }
@@ -217,6 +218,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::super::Counters;
+    use super::super::clients::Clients;
     use super::*;
 
     #[tokio::test]
@@ -225,7 +227,8 @@ mod tests {
         let server = listener.local_addr().unwrap();
         let (_publisher, zone) = watch::channel(None);
         let counters = Arc::new(Counters::default());
-        let exchange = Arc::new(Exchange { zone, identity: Vec::new(), counters });
+        let clients = Clients::default();
+        let exchange = Arc::new(Exchange { zone, identity: Vec::new(), counters, clients });
         let connections = Arc::new(Connections::new(1));
         let serving = tokio::spawn(serve(listener, exchange, connections, CancellationToken::new()));
 

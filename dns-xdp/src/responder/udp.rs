@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::counters::Transport;
 use super::{Exchange, stopped};
 
+/// More than waits in a socket: whoever floods it does not keep the daemon from ending.
+const REST_MAX: usize = 8192;
+
 /// After an error in receiving, so that a persistent one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,9 +43,10 @@ pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: Canc
 /// Answers what waits in the socket though the runtime has not told of it yet, and no more behind that.
 fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
     let Ok(socket) = socket.into_std() else { return };
-    while let Ok((length, peer)) = socket.recv_from(buffer) {
+    for _ in 0..REST_MAX {
+        let Ok((length, peer)) = socket.recv_from(buffer) else { return };
         if answerable(peer, socket.local_addr())
-            && let Some(response) = exchange.answer(&buffer[..length], Transport::Udp)
+            && let Some(response) = exchange.answer(&buffer[..length], Transport::Udp, peer.ip())
         {
             // Whoever cannot be reached now cannot be waited for.
             socket.send_to(&response, peer).ok();
@@ -55,7 +59,7 @@ async fn answer(socket: &UdpSocket, exchange: &Exchange, message: &[u8], peer: S
         exchange.counters.count_dropped(Transport::Udp);
         return;
     }
-    if let Some(response) = exchange.answer(message, Transport::Udp)
+    if let Some(response) = exchange.answer(message, Transport::Udp, peer.ip())
         && let Err(error) = socket.send_to(&response, peer).await
     {
         tracing::trace!(%peer, %error, "sending over udp failed");
@@ -77,7 +81,7 @@ fn answerable(peer: SocketAddr, local: io::Result<SocketAddr>) -> bool {
 mod tests {
     use tokio::sync::watch;
 
-    use super::super::Counters;
+    use super::super::clients::Clients;
     use super::*;
 
     #[tokio::test]
@@ -88,7 +92,8 @@ mod tests {
         let query = [0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         client.send_to(&query, socket.local_addr().unwrap()).unwrap();
         let (_publisher, zone) = watch::channel(None);
-        let exchange = Exchange { zone, identity: Vec::new(), counters: Arc::new(Counters::default()) };
+        let (counters, clients) = (Arc::default(), Clients::default());
+        let exchange = Exchange { zone, identity: Vec::new(), counters, clients };
         answer_the_rest(socket, &exchange, &mut [0; 512]);
         client.set_nonblocking(true).unwrap();
         let mut answer = [0; 512];

@@ -5,10 +5,13 @@
 //! one run on one core; the ratios travel, the nanoseconds are this machine's.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use dns_xdp::bench::{Between, Edns, Query, Route};
 use dns_xdp::datapath::{Least, Size, Stopwatch, Timed, Unattached};
+use dns_xdp::guard::{Guard, RateLimit};
 use dns_xdp::zone::{Addresses, Origin, Zone};
+use dns_xdp_ebpf::cookie::Secret;
+use dns_xdp_ebpf::table;
 use hickory_proto::rr::{Name, RecordType};
 
 const ROUNDS: usize = 14;
@@ -60,12 +63,33 @@ fn main() -> Result<()> {
         print(&row.what, ns);
     }
     print("parts: reflect + grow + look_up", parts);
+    for (what, query, guard) in guarded() {
+        let ns = bench.time_guarded(query, guard)?;
+        print(what, ns);
+    }
     let spread = [16, 1024, CAPACITY].map(|count| bench.spread(count).map(|ns| (count, ns)));
     for row in spread {
         let (count, ns) = row?;
         print(&format!("A, {count} names at random"), ns);
     }
     Ok(())
+}
+
+/// What cookies and limits cost where they are used.
+fn guarded() -> [(&'static str, Edns, table::Guard); 5] {
+    let secrets = Guard { secrets: vec![Secret::new([7; 16])], ..Guard::default() }.table();
+    let limits = |answers_per_second, slip| {
+        let rate_limit = RateLimit { answers_per_second, slip, ipv4_prefix: 24, ..RateLimit::default() };
+        Guard { rate_limit, ..Guard::default() }.table()
+    };
+    let whole = Edns::WholeCookie([0; 16]);
+    [
+        ("A, OPT; cookies on", Edns::Opt, secrets),
+        ("A, the client's cookie; cookies on", Edns::Cookie, secrets),
+        ("A, a whole cookie; cookies on", whole, secrets),
+        ("A, never too many; limit on", Edns::None, limits(10_000_000, 2)),
+        ("A, too many, slipping; limit on", Edns::None, limits(1, 1)),
+    ]
 }
 
 /// A line of the table.
@@ -102,6 +126,23 @@ impl Bench {
             }
         }
         Ok(least.into_iter().map(Least::ns).collect())
+    }
+
+    /// Nanoseconds of an answer to a query with this OPT record, in a zone that is guarded so. A whole cookie is the one
+    /// that the program makes.
+    fn time_guarded(&mut self, mut edns: Edns, guard: table::Guard) -> Result<f64> {
+        self.responder.publish(&zone(16)?.guarded(guard))?;
+        let query = |edns| frame("node00001.demo.example.com", RecordType::A, edns, &IPV4);
+        if let Edns::WholeCookie(server) = &mut edns {
+            let (_, answer) = self.responder.run(&query(Edns::Cookie)?)?;
+            *server = *answer.last_chunk().context("the answer is shorter than a cookie")?;
+        }
+        self.stopwatch.frames(&[query(edns)?])?;
+        let mut least = Least::NONE;
+        for _ in 0..ROUNDS {
+            self.stopwatch.round(Timed::Responder(&self.responder), REPEAT, &mut least)?;
+        }
+        Ok(least.ns())
     }
 
     /// Nanoseconds of an answer over the names of a zone of `count`, in an order that no prefetcher foresees.

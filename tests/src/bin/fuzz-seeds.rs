@@ -1,20 +1,21 @@
-//! Writes the frames of the packet table to a directory, for the fuzzer to start from.
-use std::collections::BTreeSet;
+//! Writes what the fuzzer is to start from to a directory, one below it for each target.
 use std::path::Path;
 use std::{env, fs};
 
 use anyhow::{Context, Result};
-use dns_xdp_tests::table::rows;
+use dns_xdp_tests::seeds;
 
 fn main() -> Result<()> {
-    let directory = env::args_os().nth(1).context("name the directory to write the frames to")?;
-    let directory = Path::new(&directory);
-    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let frames: BTreeSet<Vec<u8>> = rows().into_iter().map(|row| row.frame).collect();
-    for (nth, frame) in frames.iter().enumerate() {
-        let path = directory.join(format!("{nth:05}"));
-        fs::write(&path, frame).with_context(|| format!("cannot write {}", path.display()))?;
+    let directory = env::args_os().nth(1).context("name the directory to write the seeds to")?;
+    for target in seeds::TARGETS {
+        let directory = Path::new(&directory).join(target);
+        fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let seeds = seeds::of(target);
+        for (nth, seed) in seeds.iter().enumerate() {
+            let path = directory.join(format!("{nth:05}"));
+            fs::write(&path, seed).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        println!("{} seeds in {}", seeds.len(), directory.display());
     }
-    println!("{} frames of the packet table in {}", frames.len(), directory.display());
     Ok(())
 }

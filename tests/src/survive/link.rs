@@ -2,6 +2,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -138,13 +139,25 @@ fn strike(cluster: &mut Cluster, load: &Load, blow: Blow, flaps: u32) -> Result<
             }
         }
         Blow::Detached => {
-            let pin = cluster.nodes[0].pins.join(format!("link-{INTERFACE}"));
-            fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+            detach(&cluster.nodes[0])?;
         }
     }
     let over = Instant::now();
     let answered = load.answered_after(server, over, Duration::from_secs(10))?;
     Ok(Return { answered: answered - over, in_kernel: in_kernel(&cluster.nodes[0])? })
+}
+
+/// Detaches the program behind its daemon's back.
+///
+/// # Errors
+/// When it is not attached.
+pub fn detach(node: &Node) -> Result<()> {
+    let pin = link_pin(node);
+    fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
+}
+
+fn link_pin(node: &Node) -> PathBuf {
+    node.pins.join(format!("link-{INTERFACE}"))
 }
 
 /// Waits until the program answers, natively, and the responder no more.
@@ -153,6 +166,9 @@ fn strike(cluster: &mut Cluster, load: &Load, blow: Blow, flaps: u32) -> Result<
 /// When it does not within some seconds.
 pub fn in_kernel(node: &Node) -> Result<Duration> {
     let (_, took) = wait::until("the program answers again", REPAIR, || {
+        // Where it is gone, the kernel may take its time to detach the program, and the daemon to notice.
+        let pin = link_pin(node);
+        ensure!(pin.exists(), "there is no {}", pin.display());
         let status = node.status()?;
         ensure!(status["interfaces"][0]["mode"] == "native", "{}", status["interfaces"]);
         let before = node.stats()?;

@@ -4,7 +4,6 @@
 //! replaced over and over; the third and fourth die and come back. Nothing keeps a query from the two that are asked, so
 //! that each has a right answer due.
 use std::env;
-use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,11 +13,11 @@ use nix::sys::signal::Signal;
 
 use super::holdings::Holdings;
 use super::inquiry::Inquiry;
+use super::link;
 use super::load::{Load, Pace, Tally};
 use super::stage::on_cluster;
 use super::{Length, Row};
 use crate::cluster::Cluster;
-use crate::network::INTERFACE;
 use crate::node::Node;
 use crate::plan::{Plan, ZONE};
 
@@ -202,9 +201,8 @@ fn play(cluster: &mut Cluster, trouble: Trouble, rng: &mut Rng) -> Result<()> {
             cluster.nodes[STEADY].cli_ok(&["node", "auto", &name])?;
         }
         Trouble::Detached => {
-            let pin = cluster.nodes[STEADY].pins.join(format!("link-{INTERFACE}"));
-            fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
-            super::link::in_kernel(&cluster.nodes[STEADY])?;
+            link::detach(&cluster.nodes[STEADY])?;
+            link::in_kernel(&cluster.nodes[STEADY])?;
         }
     }
     Ok(())

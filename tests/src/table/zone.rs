@@ -1,7 +1,11 @@
 //! The zone under test, its server and a client.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dns_xdp::guard::{Guard, Network, RateLimit};
 use dns_xdp::zone::{Addresses, Origin, Zone};
+use dns_xdp_ebpf::cookie::Secret;
+use dns_xdp_ebpf::limit::Rate;
+use dns_xdp_ebpf::table;
 use hickory_proto::rr::Name;
 
 use crate::frames::message::{self, IN, Message};
@@ -64,6 +68,41 @@ pub fn sized(octets: usize) -> String {
 pub fn zone() -> Zone {
     made_of("hostmaster", 1, names())
 }
+
+/// The time of day in seconds since 1970, and the secrets in force: RFC 9018, appendix A.1.
+pub const COOKIES: (u32, [u128; 2]) = (1_559_731_985, [0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf, 0x0707]);
+/// The same of appendix A.4, where a new secret has come before the one that cookies were made with.
+pub const NEW_SECRET: (u32, [u128; 2]) =
+    (1_559_741_961, [0x4455_36bc_d251_3298_075a_5d37_9663_c962, 0xdd3b_df93_44b6_78b1_85a6_f5cb_60fc_a715]);
+
+/// The same zone with these secrets.
+pub fn zone_with_cookies(secrets: [u128; 2]) -> Zone {
+    zone().guarded(cookies(secrets).table())
+}
+
+fn cookies(secrets: [u128; 2]) -> Guard {
+    let secrets = secrets.map(|secret| Secret::new(secret.to_be_bytes())).to_vec();
+    Guard { secrets, ..Guard::default() }
+}
+
+/// The same with cookies and one answer to a prefix in some centuries; of the others one in `slip` slips.
+pub fn zone_with_limits(slip: u32) -> Zone {
+    let exempt = vec![Network { address: EXEMPT, length: 32 }];
+    let rate_limit = RateLimit { slip, exempt, ipv4_prefix: 24, ipv6_prefix: 56, ..RateLimit::default() };
+    let mut guard = Guard { rate_limit, ..cookies(COOKIES.1) }.table();
+    guard.answers = CENTURIES;
+    zone().guarded(guard)
+}
+
+/// A client that limits are not for, of the same prefix as the others.
+pub const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200));
+
+/// The same with one query to the responder in some centuries.
+pub fn zone_with_fallback_limit() -> Zone {
+    zone().guarded(table::Guard { fallback: CENTURIES, ..table::Guard::NONE })
+}
+
+const CENTURIES: Rate = Rate { interval: u64::MAX / 4, tolerance: 0 };
 
 /// The same with so many name servers, `ns1` and on.
 pub fn zone_with_name_servers(count: u8) -> Zone {

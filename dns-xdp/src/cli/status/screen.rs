@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span, Text};
 
 use super::super::words::{ago, cut, harmless, number, percent, wrap};
 use crate::cluster::Admin;
-use crate::control::api::{NodeStatus, Status};
+use crate::control::api::{GuardStatus, NodeStatus, Status};
 use crate::{intent, promise};
 
 /// Columns of the labels, with the blanks behind them.
@@ -79,6 +79,7 @@ fn facts(status: &Status) -> Vec<(String, String)> {
         ("quorum".to_owned(), quorum),
         ("lease".to_owned(), lease(status)),
     ]);
+    facts.extend(floods(&status.guard).map(|floods| ("floods".to_owned(), floods)));
     let promised = promised.lines().enumerate();
     facts.extend(
         promised
@@ -96,6 +97,24 @@ fn queries(status: &Status) -> String {
         share.unwrap_or_default(),
         number(rate.seconds.round())
     )
+}
+
+/// What was held back, where anything was or is to be.
+fn floods(guard: &GuardStatus) -> Option<String> {
+    let count = |count: u64| number(count as f64);
+    let mut said = Vec::new();
+    if guard.answers_per_second != 0 || guard.rate_limited + guard.slipped != 0 {
+        let limit = number(guard.answers_per_second.into());
+        let (held_back, slipped) = (count(guard.rate_limited), count(guard.slipped));
+        said.push(format!("{limit} answers/s a prefix: {held_back} held back, {slipped} slipped"));
+    }
+    if guard.fallback_limited != 0 {
+        said.push(format!("{} kept from the responder", count(guard.fallback_limited)));
+    }
+    if guard.cookies {
+        said.push("cookies".to_owned());
+    }
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 fn lease(status: &Status) -> String {
@@ -244,6 +263,8 @@ pub(in crate::cli) mod tests {
                 "publish_measured": true, "ttl_seconds": 5},
             "lease": {"stale_after_ms": 30000, "left_ms": 29500},
             "rate": {"queries_per_second": 1234.4, "kernel_share": 0.998, "seconds": 10.02},
+            "guard": {"cookies": true, "answers_per_second": 100, "fallback_per_second": 20000,
+                "rate_limited": 1234, "slipped": 617, "fallback_limited": 3},
             "alarms": ["answered by userspace only"],
             "nodes": [{"name": "node2", "ipv4": "192.0.2.12", "ipv6": "2001:db8::12", "admin": "auto",
                 "health": "down", "effective": "down", "answers": ["192.0.2.11"],
@@ -276,6 +297,8 @@ eth0     generic: no driver support
 queries  1,234/s answered, 99.8 % in the kernel (mean of 10 s)
 quorum   NOT MET: 1 visible, 2 needed
 lease    29s 500ms left of 30s
+floods   100 answers/s a prefix: 1,234 held back, 617 slipped; 3 kept from the
+         responder; cookies
 promise  a dead node is in no answer after 2s 3ms, in no cache after 7s 3ms
          found out within 2s: interval 1s + the rest
          answers changed within 3ms: measured when they changed last

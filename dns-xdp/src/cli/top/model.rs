@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::control::api::{Names, Stats, Status};
 use crate::event::Event;
-use crate::responder::DROPPED;
+use crate::responder::is_answer;
 
 /// Seconds that are kept for the sparkline.
 const HISTORY: usize = 512;
@@ -207,7 +207,7 @@ fn by_program(text: &str) -> By {
 }
 
 fn by_responder(text: &str) -> By {
-    if text == DROPPED { By::Unanswered } else { By::Responder }
+    if is_answer(text) { By::Responder } else { By::Unanswered }
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ mod tests {
 
     use super::super::super::{Verdict, example, example_config};
     use super::*;
-    use crate::responder::{Transport, respond};
+    use crate::responder::{Arrival, Transport, respond};
 
     fn place() -> Place {
         Place { name: example().name_servers[0].name.clone(), address: [192, 0, 2, 11].into() }
@@ -231,8 +231,10 @@ mod tests {
         let mut query = Message::query();
         query.add_query(Query::query(name.clone(), rtype));
         let zone = failover::healthy_zone(&example_config());
-        let response = respond(&query.to_vec().unwrap(), Transport::Tcp, Some(&zone), b"node1").unwrap();
-        Message::from_vec(&response.message).unwrap()
+        let client = std::net::Ipv4Addr::LOCALHOST.into();
+        let arrival = Arrival { transport: Transport::Tcp, client, seconds: 0 };
+        let response = respond(&query.to_vec().unwrap(), arrival, Some(&zone), b"node1").unwrap();
+        Message::from_vec(&response.encode().unwrap()).unwrap()
     }
 
     fn apex() -> Name {

@@ -5,7 +5,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use dns_xdp_ebpf::checksum::Sum;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -34,6 +34,11 @@ pub(super) async fn ask(address: IpAddr, deadline: Instant) -> Result<(), Fault>
     socket.send(&request.packet()).await.map_err(|error| unreachable(judge(&error)))?;
     let answered = datagram(&socket, deadline, |packet| request.is_answered_by(packet).then_some(Ok(())));
     answered.await.map_err(unreachable)
+}
+
+/// Whether this process may send one.
+pub(super) fn permitted() -> bool {
+    socket(Ipv4Addr::LOCALHOST.into()).is_ok()
 }
 
 fn socket(address: IpAddr) -> io::Result<Socket> {

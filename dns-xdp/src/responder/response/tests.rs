@@ -116,8 +116,12 @@ impl Wire {
     }
 }
 
+fn arrival(transport: Transport) -> Arrival {
+    Arrival { transport, client: "198.51.100.100".parse().unwrap(), seconds: 1_559_731_985 }
+}
+
 fn answer(zone: Option<&Zone>, transport: Transport, query: &Wire) -> Option<Vec<u8>> {
-    respond(&query.bytes(), transport, zone, b"node1").map(|response| response.message)
+    respond(&query.bytes(), arrival(transport), zone, b"node1").and_then(Response::encode)
 }
 
 fn parsed(query: &Wire) -> Message {
@@ -296,7 +300,7 @@ fn responses_and_fragments_of_a_header_are_met_with_silence() {
     assert!(answer(Some(&zone), Transport::Udp, &response).is_none());
     assert!(answer(Some(&zone), Transport::Udp, &broken_response).is_none());
     for length in 0..12 {
-        assert!(respond(&header(0).bytes()[..length], Transport::Udp, Some(&zone), b"").is_none());
+        assert!(respond(&header(0).bytes()[..length], arrival(Transport::Udp), Some(&zone), b"").is_none());
     }
 }
 
@@ -346,8 +350,8 @@ fn the_id_turns_the_records_of_a_rotating_rrset() {
     let first = |id: u16| {
         let mut query = ask("demo.example.com.", A).bytes();
         query[..2].copy_from_slice(&id.to_be_bytes());
-        let response = respond(&query, Transport::Udp, Some(&zone(3)), b"").unwrap();
-        Message::from_vec(&response.message).unwrap().answers[0].data.to_string()
+        let response = respond(&query, arrival(Transport::Udp), Some(&zone(3)), b"").unwrap();
+        Message::from_vec(&response.encode().unwrap()).unwrap().answers[0].data.to_string()
     };
     assert_eq!([first(0), first(0x8000), first(0xffff)], ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
 }
@@ -398,9 +402,10 @@ proptest! {
     #[test]
     fn a_disturbed_query_gets_one_readable_answer_that_fits(query in disturbed_query()) {
         let is_query = query.len() >= 12 && query[2] & 0x80 == 0;
-        let response = respond(&query, Transport::Udp, Some(&zone(3)), b"node1");
+        let response = respond(&query, arrival(Transport::Udp), Some(&zone(3)), b"node1");
         prop_assert_eq!(response.is_some(), is_query);
-        if let Some(Response { message, .. }) = response {
+        if let Some(response) = response {
+            let message = response.encode().unwrap();
             prop_assert_eq!(&message[..2], &query[..2]);
             prop_assert!(message.len() <= usize::from(PAYLOAD_SIZE));
             prop_assert!(Message::from_vec(&message).is_ok());
@@ -409,6 +414,63 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_make_it_fail(bytes in collection::vec(any::<u8>(), 0..600)) {
-        drop(respond(&bytes, Transport::Tcp, Some(&zone(1)), b"node1"));
+        drop(respond(&bytes, arrival(Transport::Tcp), Some(&zone(1)), b"node1"));
     }
+}
+
+fn with_secrets() -> Zone {
+    let secret =
+        [0xe5, 0xe9, 0x73, 0xe5, 0xa6, 0xb2, 0xa4, 0x3f, 0x48, 0xe7, 0xdc, 0x84, 0x9e, 0x37, 0xbf, 0xcf];
+    let secrets = vec![cookie::Secret::new(secret)];
+    zone(3).guarded(crate::guard::Guard { secrets, ..crate::guard::Guard::default() }.table())
+}
+
+const CLIENT: [u8; 8] = [0x24, 0x64, 0xc4, 0xab, 0xcf, 0x10, 0xc9, 0x57];
+const SERVER: [u8; 16] =
+    [0x01, 0, 0, 0, 0x5c, 0xf7, 0x9f, 0x11, 0x1f, 0x81, 0x30, 0xc3, 0xee, 0xe2, 0x94, 0x80];
+
+fn with_cookie(cookie: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(cookie.len()).unwrap().to_be_bytes();
+    ask("node1.demo.example.com.", A).opt(1232, 0, &[&[0, 10], &length, cookie].concat()).bytes()
+}
+
+#[test]
+fn a_cookie_is_answered_with_the_servers_own_and_knows_its_client_again() {
+    let zone = with_secrets();
+    let forged = [&CLIENT[..], &[1; 16]].concat();
+    let short = [&CLIENT[..], &SERVER[..8]].concat();
+    let ours = [CLIENT.as_slice(), &SERVER].concat();
+    for (cookie, genuine) in [(&CLIENT[..], false), (&ours, true), (&forged, false), (&short, false)] {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let response = respond(&with_cookie(cookie), arrival(transport), Some(&zone), b"").unwrap();
+            assert_eq!(response.genuine, genuine, "{cookie:02x?}");
+            let message = Message::from_vec(&response.encode().unwrap()).unwrap();
+            assert_eq!(message.answers.len(), 1);
+            let answered = EdnsOption::Unknown(10, ours.clone());
+            assert_eq!(message.edns.unwrap().option(EdnsCode::Cookie), Some(&answered), "{cookie:02x?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_a_cookie_is_malformed_where_cookies_are_used_and_ignored_elsewhere() {
+    for length in [0, 7, 9, 15, 41] {
+        let query = with_cookie(&vec![1; length]);
+        let said = |zone: &Zone| {
+            summary(&respond(&query, arrival(Transport::Udp), Some(zone), b"").unwrap().encode().unwrap())
+        };
+        assert_eq!(said(&with_secrets()), "FORMERR 0/0/0 opt=0,1232", "{length}");
+        assert_eq!(said(&zone(3)), "NOERROR aa 1/0/0 opt=0,1232", "{length}");
+    }
+}
+
+#[test]
+fn a_truncated_response_has_the_question_and_the_cookie_alone() {
+    let zone = with_secrets();
+    let mut response = respond(&with_cookie(&CLIENT), arrival(Transport::Udp), Some(&zone), b"").unwrap();
+    response.truncate();
+    let message = response.encode().unwrap();
+    assert_eq!(summary(&message), "NOERROR aa tc 0/0/0 opt=0,1232,options");
+    let message = Message::from_vec(&message).unwrap();
+    assert!(message.edns.unwrap().option(EdnsCode::Cookie).is_some());
 }

@@ -1,0 +1,130 @@
+//! System calls that neither the daemon nor a command of the operator's has a use for are refused with EPERM.
+//!
+//! It is a list of what is refused, not of what is allowed. Commands inherit the filter, and what an ordinary program, its C
+//! library or this one's runtime calls is another from version to version: a list of what is allowed would take away
+//! answers one day. The unit has such a list besides, in systemd's own sets, which are kept up to date with the system
+//! that the unit runs on. Nothing is killed: whatever is refused is told so.
+use std::collections::BTreeMap;
+
+use libc::c_long;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+
+use crate::config::Mode;
+
+/// By what they would be good for.
+const REFUSED: [&[c_long]; 7] = [
+    // Another kernel, or another machine.
+    &[
+        libc::SYS_init_module,
+        libc::SYS_finit_module,
+        libc::SYS_delete_module,
+        libc::SYS_kexec_load,
+        libc::SYS_kexec_file_load,
+        libc::SYS_reboot,
+    ],
+    // Other processes, the daemon that has started a command above all: its memory and its descriptors.
+    &[
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_process_madvise,
+        libc::SYS_kcmp,
+        libc::SYS_pidfd_getfd,
+    ],
+    // Another view of the files.
+    &[
+        libc::SYS_mount,
+        libc::SYS_umount2,
+        libc::SYS_pivot_root,
+        libc::SYS_move_mount,
+        libc::SYS_open_tree,
+        libc::SYS_fsopen,
+        libc::SYS_fsconfig,
+        libc::SYS_fsmount,
+        libc::SYS_fspick,
+        libc::SYS_mount_setattr,
+        libc::SYS_open_by_handle_at,
+        libc::SYS_name_to_handle_at,
+    ],
+    // Other namespaces, in which a user may be root.
+    &[libc::SYS_unshare, libc::SYS_setns],
+    // Wide doors into the kernel.
+    &[
+        libc::SYS_perf_event_open,
+        libc::SYS_userfaultfd,
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+        libc::SYS_fanotify_init,
+    ],
+    // What belongs to all: clock, names, swap, quotas, accounts, the kernel's log.
+    &[
+        libc::SYS_settimeofday,
+        libc::SYS_clock_settime,
+        libc::SYS_clock_adjtime,
+        libc::SYS_adjtimex,
+        libc::SYS_sethostname,
+        libc::SYS_setdomainname,
+        libc::SYS_swapon,
+        libc::SYS_swapoff,
+        libc::SYS_quotactl,
+        libc::SYS_acct,
+        libc::SYS_syslog,
+        libc::SYS_vhangup,
+    ],
+    // Keys of the kernel's.
+    &[libc::SYS_add_key, libc::SYS_keyctl, libc::SYS_request_key],
+];
+
+/// In every thread of this process, and for good.
+///
+/// # Errors
+/// The architecture is none that the filter can be written for, or the kernel knows no filters.
+pub(super) fn install(mode: Mode) -> Result<(), seccompiler::Error> {
+    seccompiler::apply_filter_all_threads(&compile(mode)?)
+}
+
+fn compile(mode: Mode) -> Result<BpfProgram, seccompiler::Error> {
+    let refused = REFUSED.into_iter().flatten().copied();
+    let bpf = (mode == Mode::Off).then_some(libc::SYS_bpf);
+    // No condition: whatever the arguments.
+    let rules: BTreeMap<i64, Vec<_>> = refused.chain(bpf).map(|call| (call, Vec::new())).collect();
+    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
+    let eperm = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    Ok(SeccompFilter::new(rules, SeccompAction::Allow, eperm, architecture)?.try_into()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use nix::errno::Errno;
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    #[test]
+    fn what_is_of_no_use_is_refused_and_an_ordinary_command_runs() {
+        // A thread of its own, which the filter ends with.
+        let (refused, output) = thread::spawn(|| {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            seccompiler::apply_filter(&compile(Mode::Auto).unwrap()).unwrap();
+            let script =
+                "echo begin; cat /proc/self/status | sort | head -1 > /dev/null; unshare -r true || echo end";
+            (
+                unshare(CloneFlags::CLONE_NEWUSER),
+                Command::new("/bin/sh").args(["-c", script]).output().unwrap(),
+            )
+        })
+        .join()
+        .unwrap();
+        assert_eq!(refused, Err(Errno::EPERM));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "begin\nend\n");
+    }
+
+    #[test]
+    fn bpf_is_refused_where_there_is_no_xdp() {
+        assert!(compile(Mode::Off).unwrap().len() > compile(Mode::Native).unwrap().len());
+    }
+}

@@ -1,0 +1,151 @@
+//! Giving up what is not needed. Linux keeps capabilities for each thread: one gives up its own.
+use std::cell::Cell;
+use std::fs;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::prctl;
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
+    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_capabilities_secure_bits,
+};
+use tokio::task::JoinSet;
+
+use super::{filter, needed};
+use crate::config::Config;
+
+/// Root is nobody special to a program that is executed, for good.
+const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
+    .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
+    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
+
+/// Rounds in which the runtime's threads are asked to give up theirs, and what each of these takes a thread.
+const ROUNDS: usize = 200;
+const ROUND: Duration = Duration::from_millis(1);
+
+/// What the threads of the running daemon keep.
+static KEPT: OnceLock<CapabilitySet> = OnceLock::new();
+
+thread_local! {
+    static SETTLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// To be called while there is one thread: no program that any of them executes has a capability, be it root, setuid or
+/// one with capabilities of its own.
+///
+/// # Errors
+/// The system refuses, which it has no reason to.
+pub(crate) fn close_to_programs() -> anyhow::Result<()> {
+    close().context("cannot keep privileges from the programs that are executed")
+}
+
+fn close() -> anyhow::Result<()> {
+    prctl::set_no_new_privs().context("PR_SET_NO_NEW_PRIVS")?;
+    clear_ambient_capability_set().context("PR_CAP_AMBIENT")?;
+    let sets = capabilities(None)?;
+    set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..sets })?;
+    if !sets.effective.contains(CapabilitySet::SETPCAP) {
+        // Whoever is not root has nothing that a program could gain without new privileges.
+        return Ok(());
+    }
+    set_capabilities_secure_bits(SECURE).context("PR_SET_SECUREBITS")?;
+    for capability in (0..u64::BITS).filter_map(|bit| CapabilitySet::from_bits(1 << bit)) {
+        // Those that this kernel does not know it refuses to tell of.
+        if capability_is_in_bounding_set(capability).unwrap_or(false) {
+            remove_capability_from_bounding_set(capability).context("PR_CAPBSET_DROP")?;
+        }
+    }
+    Ok(())
+}
+
+/// The daemon has what it needs at a start only: every thread gives up what the configuration does not need, and system
+/// calls that are of no use are refused in all of them.
+pub(in super::super) async fn settle(config: &Config) {
+    let kept = *KEPT.get_or_init(|| needed(config));
+    settle_thread();
+    for _round in 0..ROUNDS {
+        if threads_keep(kept) {
+            break;
+        }
+        // As many as there are workers at least, each of which holds one up for long enough that the others go round.
+        let mut tasks = JoinSet::new();
+        for _task in 0..2 * thread::available_parallelism().map_or(1, usize::from) {
+            tasks.spawn(async {
+                settle_thread();
+                thread::sleep(ROUND);
+            });
+        }
+        tasks.join_all().await;
+    }
+    if !threads_keep(kept) {
+        tracing::warn!("a thread goes on with more capabilities than the configuration needs");
+    }
+    if let Err(error) = filter::install(config.xdp.mode) {
+        tracing::warn!("goes on without a filter for system calls: {error}");
+    }
+}
+
+/// For each thread that is started: whoever has started it may not have settled yet.
+pub(crate) fn settle_thread() {
+    let Some(kept) = KEPT.get() else { return };
+    if !SETTLED.replace(true)
+        && let Err(error) = keep(*kept)
+    {
+        tracing::warn!(%error, "a thread cannot give up its capabilities");
+    }
+}
+
+/// Of what this thread has, in either set.
+fn keep(kept: CapabilitySet) -> anyhow::Result<()> {
+    let permitted = capabilities(None)?.permitted & kept;
+    let sets = CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() };
+    Ok(set_capabilities(None, sets)?)
+}
+
+/// Whether no thread of this process has others.
+fn threads_keep(kept: CapabilitySet) -> bool {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let mut permitted = threads.filter_map(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        let set = status.lines().find_map(|line| line.strip_prefix("CapPrm:"))?;
+        Some(CapabilitySet::from_bits_retain(u64::from_str_radix(set.trim(), 16).ok()?))
+    });
+    permitted.all(|permitted| kept.contains(permitted))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// A field of proc_pid_status(5).
+    fn field(status: &str, name: &str) -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_and_programs_get_nothing() {
+        // A thread of its own, which all of this ends with.
+        let (own, child) = thread::spawn(|| {
+            close().unwrap();
+            keep(CapabilitySet::BPF).unwrap();
+            let own = fs::read_to_string("/proc/thread-self/status").unwrap();
+            let child = Command::new("/bin/cat").arg("/proc/self/status").output().unwrap();
+            (own, String::from_utf8(child.stdout).unwrap())
+        })
+        .join()
+        .unwrap();
+        assert_eq!(field(&own, "CapPrm") & !CapabilitySet::BPF.bits(), 0, "{own}");
+        assert_eq!((field(&own, "CapInh"), field(&own, "CapAmb"), field(&own, "NoNewPrivs")), (0, 0, 1));
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(field(&child, set), 0, "{child}");
+        }
+        assert_eq!(field(&child, "NoNewPrivs"), 1);
+    }
+}

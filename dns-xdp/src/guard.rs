@@ -1,0 +1,131 @@
+//! What floods are met with: cookies, a limit on answers to each prefix of clients, a limit on what the responder is given.
+use std::net::IpAddr;
+
+use dns_xdp_ebpf::cookie::Secret;
+use dns_xdp_ebpf::limit::Rate;
+use dns_xdp_ebpf::table;
+
+/// The responder may be given as many at once as come in so much of a second.
+const FALLBACK_BURST: u32 = 4;
+
+/// The settings, for both readers of a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guard {
+    /// `[rate-limit]`
+    pub rate_limit: RateLimit,
+    /// `[fallback] queries-per-second`: what the program passes up; 0: as many as come.
+    pub fallback_per_second: u32,
+    /// `[cookies] secrets`: the first makes cookies, all verify them; none: cookies are ignored.
+    pub secrets: Vec<Secret>,
+}
+
+/// Response rate limiting: what the clients of one prefix are answered over UDP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RateLimit {
+    /// Answers to a prefix; 0: as many as are asked for.
+    pub answers_per_second: u32,
+    /// Answers at once; 0: as many as in a second.
+    pub burst: u32,
+    /// One of so many answers that are too many is truncated, the others are not given; 0: none is given.
+    pub slip: u32,
+    /// Bits of a prefix, at most 32.
+    pub ipv4_prefix: u8,
+    /// Bits of a prefix, at most 64.
+    pub ipv6_prefix: u8,
+    /// Networks that are never limited, at most [`table::EXEMPT_MAX`].
+    pub exempt: Vec<Network>,
+}
+
+/// Addresses that have their first bits in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// One of them.
+    pub address: IpAddr,
+    /// How many bits that are.
+    pub length: u8,
+}
+
+impl Guard {
+    /// As both readers use it.
+    pub fn table(&self) -> table::Guard {
+        let RateLimit { answers_per_second, burst, slip, ipv4_prefix, ipv6_prefix, exempt } =
+            &self.rate_limit;
+        let burst = if *burst == 0 { *answers_per_second } else { *burst };
+        let mut guard = table::Guard {
+            answers: Rate::per_second(*answers_per_second, burst),
+            fallback: Rate::per_second(self.fallback_per_second, self.fallback_per_second / FALLBACK_BURST),
+            slip: *slip,
+            ..table::Guard::NONE
+        };
+        guard.set_secrets(&self.secrets);
+        for (place, network) in guard.exempt.iter_mut().zip(exempt) {
+            *place = table::Prefix::new(network.address, network.length);
+        }
+        guard.set_prefixes(*ipv4_prefix, *ipv6_prefix);
+        guard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dns_xdp_ebpf::table::address_words;
+
+    use super::*;
+
+    fn words(address: &str) -> [u64; 2] {
+        address_words(address.parse().unwrap())
+    }
+
+    fn prefixes(ipv4_prefix: u8, ipv6_prefix: u8) -> table::Guard {
+        Guard {
+            rate_limit: RateLimit { ipv4_prefix, ipv6_prefix, ..RateLimit::default() },
+            ..Guard::default()
+        }
+        .table()
+    }
+
+    #[test]
+    fn clients_of_one_prefix_share_a_key_and_others_do_not() {
+        let guard = prefixes(24, 56);
+        let key = |address| guard.prefix(words(address));
+        assert_eq!(key("192.0.2.1"), key("192.0.2.255"));
+        assert_ne!(key("192.0.2.1"), key("192.0.3.1"));
+        assert_eq!(key("2001:db8:0:12::1"), key("2001:db8:0:34:5::9"));
+        assert_ne!(key("2001:db8:0:100::1"), key("2001:db8:0:200::1"));
+        assert_ne!(key("192.0.2.1"), key("::192.0.2.1"));
+        let (each, all) = (prefixes(32, 64), prefixes(0, 0));
+        assert_ne!(each.prefix(words("192.0.2.1")), each.prefix(words("192.0.2.2")));
+        assert_eq!(all.prefix(words("192.0.2.1")), all.prefix(words("203.0.113.9")));
+        assert_eq!(all.prefix(words("2001:db8::1")), all.prefix(words("fe80::1")));
+    }
+
+    #[test]
+    fn exempt_are_the_addresses_of_the_networks_and_no_others() {
+        let network = |address: &str, length| Network { address: address.parse().unwrap(), length };
+        let networks = [network("10.1.2.3", 8), network("2001:db8:1::", 48), network("2001:db8:2::7", 128)];
+        let rate_limit = RateLimit { exempt: networks.to_vec(), ..RateLimit::default() };
+        let guard = Guard { rate_limit, ..Guard::default() }.table();
+        for (address, exempt) in [
+            ("10.255.0.1", true),
+            ("11.0.0.1", false),
+            ("2001:db8:1:ffff::1", true),
+            ("2001:db8:2::7", true),
+            ("2001:db8:2::8", false),
+            ("::a01:203", false),
+        ] {
+            assert_eq!(guard.exempts(words(address)), exempt, "{address}");
+        }
+        assert!(!prefixes(24, 56).exempts([0; 2]) && !prefixes(24, 56).exempts([1; 2]));
+        let all = RateLimit { exempt: vec![network("0.0.0.0", 0)], ..RateLimit::default() };
+        let all = Guard { rate_limit: all, ..Guard::default() }.table();
+        assert!(all.exempts(words("192.0.2.1")) && !all.exempts(words("2001:db8::1")));
+    }
+
+    #[test]
+    fn no_secret_shows_itself() {
+        let guard = Guard { secrets: vec![Secret::new([0x5e; 16])], ..Guard::default() };
+        for text in [format!("{guard:?}"), format!("{:?}", guard.table())] {
+            assert!(!text.contains("5e") && !text.contains(&0x5e5e_5e5e_5e5e_5e5e_u64.to_string()), "{text}");
+        }
+    }
+}

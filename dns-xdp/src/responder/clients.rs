@@ -1,0 +1,114 @@
+//! What the clients of each prefix may still be answered over UDP, as the program keeps it for its own answers.
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use dns_xdp_ebpf::table::{CLIENTS_CAPACITY, Guard};
+use lru::LruCache;
+
+/// What becomes of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is sent.
+    Send,
+    /// It goes out truncated.
+    Slip,
+    /// It is not sent.
+    Drop,
+}
+
+/// When the next answer to each prefix is due, in nanoseconds since the start; the prefixes that were not seen for
+/// the longest time are forgotten.
+#[derive(Debug)]
+pub(super) struct Clients {
+    due: Mutex<LruCache<u64, u64>>,
+    start: Instant,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        let capacity = NonZeroUsize::new(CLIENTS_CAPACITY).unwrap_or(NonZeroUsize::MIN);
+        // It grows with what is in it.
+        let mut due = LruCache::unbounded();
+        due.resize(capacity);
+        Clients { due: Mutex::new(due), start: Instant::now() }
+    }
+}
+
+impl Clients {
+    /// What becomes of an answer to this address now. `random` decides which of those that are too many slip.
+    pub(super) fn judge(&self, guard: &Guard, address: [u64; 2], random: u32) -> Verdict {
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.judge_at(guard, address, random, now)
+    }
+
+    fn judge_at(&self, guard: &Guard, address: [u64; 2], random: u32, now: u64) -> Verdict {
+        if guard.answers.interval == 0 {
+            return Verdict::Send;
+        }
+        let mut clients = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = clients.get_or_insert_mut(guard.prefix(address), || 0);
+        match guard.answers.admit(*due, now) {
+            Some(next) => {
+                *due = next;
+                Verdict::Send
+            }
+            None if guard.exempts(address) => Verdict::Send,
+            None if guard.slip != 0 && random.is_multiple_of(guard.slip) => Verdict::Slip,
+            None => Verdict::Drop,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dns_xdp_ebpf::table::address_words;
+
+    use super::*;
+    use crate::guard::{self, Network, RateLimit};
+
+    fn guard(slip: u32) -> Guard {
+        let exempt = vec![Network { address: "192.0.2.7".parse().unwrap(), length: 32 }];
+        let (answers_per_second, burst) = (10, 3);
+        let rate_limit =
+            RateLimit { answers_per_second, burst, slip, ipv4_prefix: 24, ipv6_prefix: 56, exempt };
+        guard::Guard { rate_limit, ..guard::Guard::default() }.table()
+    }
+
+    fn words(address: &str) -> [u64; 2] {
+        address_words(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_prefix_gets_its_burst_and_its_rate_and_others_are_not_touched() {
+        let (clients, guard) = (Clients::default(), guard(2));
+        let judge = |address, random, now| clients.judge_at(&guard, words(address), random, now);
+        for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+            assert_eq!(judge(address, 0, 1), Verdict::Send);
+        }
+        assert_eq!(judge("192.0.2.4", 2, 1), Verdict::Slip);
+        assert_eq!(judge("192.0.2.4", 3, 1), Verdict::Drop);
+        assert_eq!(judge("192.0.2.7", 3, 1), Verdict::Send);
+        assert_eq!(judge("203.0.113.1", 3, 1), Verdict::Send);
+        assert_eq!(judge("192.0.2.4", 3, 100_000_001), Verdict::Send);
+        assert_eq!(judge("192.0.2.4", 3, 100_000_002), Verdict::Drop);
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_kept_and_without_slip_nothing_slips() {
+        let clients = Clients::default();
+        assert_eq!(clients.judge(&Guard::NONE, words("192.0.2.1"), 0), Verdict::Send);
+        assert_eq!(clients.due.lock().unwrap().len(), 0);
+        let verdicts = [(); 4].map(|()| clients.judge_at(&guard(0), words("192.0.2.1"), 0, 1));
+        assert_eq!(verdicts, [Verdict::Send, Verdict::Send, Verdict::Send, Verdict::Drop]);
+    }
+
+    #[test]
+    fn more_prefixes_than_there_is_room_for_are_forgotten() {
+        let (clients, guard) = (Clients::default(), guard(0));
+        for number in 0..CLIENTS_CAPACITY as u64 + 100 {
+            clients.judge_at(&guard, [number << 8, 1], 0, 1);
+        }
+        assert_eq!(clients.due.lock().unwrap().len(), CLIENTS_CAPACITY);
+    }
+}

@@ -1,0 +1,15 @@
+//! `cargo xtask deny`: what may be linked, by licence, source and feature, as `.cargo/deny.toml` has it.
+use anyhow::{Context as _, Result};
+
+use crate::cargo::cargo;
+use crate::setup;
+
+/// Checks everything that the lock file names.
+///
+/// # Errors
+/// When something is linked that may not be.
+pub(crate) fn run() -> Result<()> {
+    setup::denying()?;
+    cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
+        .context("what is named above may not be linked: do without it, or give a reason in .cargo/deny.toml")
+}
