@@ -32,7 +32,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 /// What is to be had soon is there by then, on a busy machine too.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 /// How thoroughly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,8 +56,8 @@ pub fn run(length: Length) -> Result<Row> {
         cluster.nodes[0].start()?;
         wait::until("both nodes are up", SOON, || all_up(&cluster.nodes[0]))?;
         a_stranger_is_refused(&cluster.nodes[0])?;
-        let fuzzed = fuzz(cluster, length.pick(20_000, 1_000_000))?;
-        let late = length.pick(Duration::from_secs(2), Duration::from_millis(500));
+        let fuzzed = fuzz(cluster, length.pick(5_000, 1_000_000))?;
+        let late = length.pick(Duration::from_secs(4), Duration::from_millis(500));
         let reached = fuzzed.growth <= GROWTH
             && fuzzed.slowest <= length.pick(Duration::from_secs(2), Duration::from_millis(250))
             && fuzzed.detected <= fuzzed.promise + late;

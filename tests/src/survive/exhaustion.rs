@@ -1,6 +1,6 @@
 //! Row 8: no room, no memory, no disk, nothing to be written, no descriptors: what cannot be done is refused whole.
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
@@ -99,7 +99,7 @@ impl Disk {
     }
 
     /// A file of it, as the daemon sees it.
-    fn seen(&self, daemon: Process, file: &PathBuf) -> PathBuf {
+    fn seen(&self, daemon: Process, file: &Path) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}", daemon.0, file.display()))
     }
 

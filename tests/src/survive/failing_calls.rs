@@ -206,7 +206,7 @@ impl Failures {
         self.directory.join(format!("trace{}", self.traces))
     }
 
-    /// Which calls fail, and how: each in every way, or in the short form the first of every other command in one.
+    /// Which calls fail, and how: each in every way, or in the short form the first of every third command in one.
     fn steps(&self, calls: &[Call]) -> Vec<Step> {
         let object = calls.iter().rposition(|call| call.command == "BPF_BTF_LOAD").unwrap_or(0);
         let step = |at: usize, (error, text)| Step {
@@ -222,7 +222,7 @@ impl Failures {
             Length::Long => all.flat_map(|at| ERRORS.map(|error| step(at, error))).collect(),
             Length::Short => all
                 .filter(first)
-                .step_by(2)
+                .step_by(3)
                 .zip(ERRORS.into_iter().cycle())
                 .map(|(at, error)| step(at, error))
                 .collect(),
