@@ -199,6 +199,7 @@ impl Client {
         }
         let mut due_from = Instant::now();
         let mut sent = 0;
+        let mut turned = Instant::now();
         while !is_over.load(Ordering::Relaxed) {
             let burst = match pace.per_second {
                 Some(rate) => {
@@ -211,7 +212,10 @@ impl Client {
                 }
                 None => BURST,
             };
+            let pause = turned.elapsed();
+            turned = Instant::now();
             self.turn(shared, |client| {
+                client.tally.held_up = client.tally.held_up.max(pause);
                 (0..burst).for_each(|_| client.send());
                 client.receive();
             });

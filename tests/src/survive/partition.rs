@@ -76,9 +76,11 @@ pub fn run(length: Length) -> Result<Row> {
     let times: Vec<String> =
         worst.iter().map(|(name, time)| format!("{name} {:.2} s", time.as_secs_f64())).collect();
     let result = format!(
-        "promised {:.2} s; worst of {rounds}: {}; {}; {} wrong under a flood of {}/s",
+        "promised {:.2} s; worst of {rounds}: {}; the client itself held up for {:.2} s at most; {}; {} wrong under a \
+         flood of {}/s",
         promise.as_secs_f64(),
         times.join(", "),
+        quiet.held_up.as_secs_f64(),
         quiet.text(),
         flooded.wrong,
         thousands(rate),

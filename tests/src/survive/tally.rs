@@ -1,7 +1,7 @@
 //! What has become of the queries of a load.
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -26,6 +26,9 @@ pub struct Tally {
     pub last_right: BTreeMap<IpAddr, Instant>,
     /// Times of more than 50 ms between two right answers of a server.
     pub silences: Vec<Silence>,
+    /// The longest time from one turn of the client to the next: what the machine's other programs have made it wait, and
+    /// so may have made others wait.
+    pub held_up: Duration,
     /// Which permitted answer each inquiry had last.
     pub now: Vec<Option<usize>>,
     /// The last changes of that.
@@ -80,6 +83,7 @@ impl Tally {
         self.surplus += other.surplus;
         self.turns += other.turns;
         self.example = self.example.or(other.example);
+        self.held_up = self.held_up.max(other.held_up);
         self.last_right.extend(other.last_right);
         self.silences.extend(other.silences);
         self
