@@ -20,6 +20,8 @@ pub struct Tally {
     pub surplus: u64,
     /// How often an answer was another of the permitted ones than the answer before.
     pub turns: u64,
+    /// How often an answer was another of the permitted ones than that of the inquiry before, whichever that was.
+    pub alternations: u64,
     /// The first wrong answer.
     pub example: Option<String>,
     /// When each server last gave a right answer.
@@ -82,6 +84,7 @@ impl Tally {
         self.lost += other.lost;
         self.surplus += other.surplus;
         self.turns += other.turns;
+        self.alternations += other.alternations;
         self.example = self.example.or(other.example);
         self.held_up = self.held_up.max(other.held_up);
         self.last_right.extend(other.last_right);
