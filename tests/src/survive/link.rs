@@ -24,8 +24,9 @@ const ABSENCE: Duration = Duration::from_millis(200);
 /// How long a flapping carrier is there, or not.
 const FLAP: Duration = Duration::from_millis(5);
 const OTHER_NAME: &str = "other0";
-/// From what was done until the program answers again; meanwhile the responder does.
-const REPAIR: Duration = Duration::from_secs(4);
+/// From what was done until the program answers again; meanwhile the responder does. The kernel detaches a program whose
+/// link is gone when it has the time for it.
+const REPAIR: Duration = Duration::from_secs(15);
 
 /// What is done to the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

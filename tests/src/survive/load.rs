@@ -64,11 +64,23 @@ impl Load {
     /// # Errors
     /// When the sockets cannot be opened.
     pub fn start(from: &Namespace, inquiries: Vec<Inquiry>, pace: Pace) -> Result<Load> {
+        Load::over(SOCKETS, from, inquiries, pace)
+    }
+
+    /// As [`Load::start`], over one socket for each family: answers are taken in the order in which they were given.
+    ///
+    /// # Errors
+    /// As [`Load::start`].
+    pub fn start_in_order(from: &Namespace, inquiries: Vec<Inquiry>, pace: Pace) -> Result<Load> {
+        Load::over(1, from, inquiries, pace)
+    }
+
+    fn over(used: usize, from: &Namespace, inquiries: Vec<Inquiry>, pace: Pace) -> Result<Load> {
         ensure!(!inquiries.is_empty(), "there is nothing to ask");
         let sockets = from.enter(|| (0..2 * SOCKETS).map(open).collect::<Result<Vec<UdpSocket>>>())?;
         let tally = Arc::new(Mutex::new(Tally::default()));
         let is_over = Arc::new(AtomicBool::new(false));
-        let mut client = Client::new(sockets, inquiries);
+        let mut client = Client::new(sockets, used, inquiries);
         lock(&tally).now.clone_from(&client.tally.now);
         let thread = thread::spawn({
             let (tally, is_over) = (Arc::clone(&tally), Arc::clone(&is_over));
@@ -176,20 +188,24 @@ enum Fate {
 
 struct Client {
     sockets: Vec<UdpSocket>,
+    /// How many of a family's are used.
+    used: usize,
     inquiries: Vec<Inquiry>,
     fates: Vec<Fate>,
     /// Queries sent over each family.
     counts: [usize; 2],
     open: u64,
+    /// Which permitted answer the last one was, of whatever inquiry.
+    last: Option<usize>,
     /// During a turn of the loop the one that is shared; between them nothing of worth.
     tally: Tally,
 }
 
 impl Client {
-    fn new(sockets: Vec<UdpSocket>, inquiries: Vec<Inquiry>) -> Client {
+    fn new(sockets: Vec<UdpSocket>, used: usize, inquiries: Vec<Inquiry>) -> Client {
         let tally = Tally { now: vec![None; inquiries.len()], ..Tally::default() };
         let fates = vec![Fate::Unused; sockets.len() * IDS];
-        Client { sockets, inquiries, fates, counts: [0; 2], open: 0, tally }
+        Client { sockets, used, inquiries, fates, counts: [0; 2], open: 0, last: None, tally }
     }
 
     fn run(&mut self, pace: Pace, shared: &Mutex<Tally>, is_over: &AtomicBool) {
@@ -199,6 +215,7 @@ impl Client {
         }
         let mut due_from = Instant::now();
         let mut sent = 0;
+        let mut turned = Instant::now();
         while !is_over.load(Ordering::Relaxed) {
             let burst = match pace.per_second {
                 Some(rate) => {
@@ -211,7 +228,10 @@ impl Client {
                 }
                 None => BURST,
             };
+            let pause = turned.elapsed();
+            turned = Instant::now();
             self.turn(shared, |client| {
+                client.tally.held_up = client.tally.held_up.max(pause);
                 (0..burst).for_each(|_| client.send());
                 client.receive();
             });
@@ -245,8 +265,8 @@ impl Client {
         let family = usize::from(inquiry.server.is_ipv6());
         let count = self.counts[family];
         self.counts[family] += 1;
-        let socket = family * SOCKETS + count % SOCKETS;
-        let id = (count / SOCKETS) % IDS;
+        let socket = family * SOCKETS + count % self.used;
+        let id = (count / self.used) % IDS;
         inquiry.message[..2].copy_from_slice(&(id as u16).to_be_bytes());
         self.tally.sent += 1;
         let fate = &mut self.fates[socket * IDS + id];
@@ -308,6 +328,8 @@ impl Client {
     }
 
     fn note(&mut self, inquiry: usize, answer: usize) {
+        let before = self.last.replace(answer);
+        self.tally.alternations += u64::from(before.is_some_and(|before| before != answer));
         let last = self.tally.now[inquiry].replace(answer);
         if last == Some(answer) {
             return;
@@ -350,7 +372,7 @@ mod tests {
         answer[2] = 0x84;
         answer[7] = 1;
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 192, 0, 2, 1]);
-        (Client::new((0..2 * SOCKETS).map(open_small).collect(), vec![inquiry]), answer)
+        (Client::new((0..2 * SOCKETS).map(open_small).collect(), SOCKETS, vec![inquiry]), answer)
     }
 
     /// Without the privilege that a large buffer takes.

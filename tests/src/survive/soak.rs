@@ -20,6 +20,7 @@ use super::{Length, Row};
 use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::plan::{Plan, ZONE};
+use crate::wait;
 
 const NODES: usize = 4;
 const STEADY: usize = 0;
@@ -31,6 +32,8 @@ const TTL_MAX: u32 = 5;
 const SEED: &str = "DNS_XDP_SEED";
 /// Minutes instead of an hour, in the long form.
 const MINUTES: &str = "DNS_XDP_SOAK_MINUTES";
+/// A trouble before may have cut the server off, which lasts until nodes have been seen again.
+const OBEDIENCE: Duration = Duration::from_secs(15);
 /// What a daemon's memory may grow by after the first tenth, of which half a MiB is the noise of an allocator.
 const GROWTH: f64 = 0.05;
 const GROWTH_KIB: u64 = 512;
@@ -196,15 +199,21 @@ fn play(cluster: &mut Cluster, trouble: Trouble, rng: &mut Rng) -> Result<()> {
         }
         Trouble::Drained => {
             let name = cluster.nodes[victim].name.clone();
-            cluster.nodes[STEADY].cli_ok(&["node", "drain", &name, "--force"])?;
+            obeyed(&cluster.nodes[STEADY], &["node", "drain", &name, "--force"])?;
             sleep(a_while);
-            cluster.nodes[STEADY].cli_ok(&["node", "auto", &name])?;
+            obeyed(&cluster.nodes[STEADY], &["node", "auto", &name])?;
         }
         Trouble::Detached => {
             link::detach(&cluster.nodes[STEADY])?;
             link::in_kernel(&cluster.nodes[STEADY])?;
         }
     }
+    Ok(())
+}
+
+/// Gives a command, again and again where it has to wait until the answers are not frozen any more.
+fn obeyed(node: &Node, command: &[&str]) -> Result<()> {
+    wait::until("the command is obeyed", OBEDIENCE, || node.cli_ok(command))?;
     Ok(())
 }
 

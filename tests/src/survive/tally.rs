@@ -1,7 +1,7 @@
 //! What has become of the queries of a load.
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
@@ -20,12 +20,17 @@ pub struct Tally {
     pub surplus: u64,
     /// How often an answer was another of the permitted ones than the answer before.
     pub turns: u64,
+    /// How often an answer was another of the permitted ones than that of the inquiry before, whichever that was.
+    pub alternations: u64,
     /// The first wrong answer.
     pub example: Option<String>,
     /// When each server last gave a right answer.
     pub last_right: BTreeMap<IpAddr, Instant>,
     /// Times of more than 50 ms between two right answers of a server.
     pub silences: Vec<Silence>,
+    /// The longest time from one turn of the client to the next: what the machine's other programs have made it wait, and
+    /// so may have made others wait.
+    pub held_up: Duration,
     /// Which permitted answer each inquiry had last.
     pub now: Vec<Option<usize>>,
     /// The last changes of that.
@@ -79,7 +84,9 @@ impl Tally {
         self.lost += other.lost;
         self.surplus += other.surplus;
         self.turns += other.turns;
+        self.alternations += other.alternations;
         self.example = self.example.or(other.example);
+        self.held_up = self.held_up.max(other.held_up);
         self.last_right.extend(other.last_right);
         self.silences.extend(other.silences);
         self
