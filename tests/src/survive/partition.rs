@@ -59,13 +59,15 @@ struct Times {
 }
 
 impl Times {
+    /// Where every round was blind, of those: a loaded machine has no others.
     fn worst(&self) -> Duration {
-        self.sighted.iter().copied().max().unwrap_or(Duration::MAX)
+        let rounds = if self.sighted.is_empty() { &self.blind } else { &self.sighted };
+        rounds.iter().copied().max().unwrap_or(Duration::MAX)
     }
 
     fn text(&self) -> String {
         let rounds: Rounds = self.sighted.iter().map(Duration::as_secs_f64).collect();
-        let mut text = format!("{:.2} and {:.2} s", rounds.median(), rounds.range().1);
+        let mut text = format!("{:.2} and {:.2} s", rounds.median(), rounds.range().1.max(0.0));
         if let Some(worst) = self.blind.iter().max() {
             text += &format!(" ({} more while blind, up to {:.2} s)", self.blind.len(), worst.as_secs_f64());
         }
@@ -112,9 +114,10 @@ pub fn run(length: Length) -> Result<Row> {
         flooded.wrong,
         thousands(rate),
     );
-    let limit = promise + length.pick(Duration::from_secs(1), MARGIN);
+    let limit = promise + length.pick(Duration::from_secs(3), MARGIN);
+    let is_played = length == Length::Short || worst.iter().all(|(_, times)| !times.sighted.is_empty());
     let is_right = quiet.is_clean() && flooded.wrong == 0 && flooded.surplus == 0;
-    Ok(Row::new(6, result, is_right && worst.iter().all(|(_, times)| times.worst() <= limit)))
+    Ok(Row::new(6, result, is_right && is_played && worst.iter().all(|(_, times)| times.worst() <= limit)))
 }
 
 /// So many rounds in which no server was blind, or twice as many in all.
