@@ -172,10 +172,11 @@ fn maps(node: &Node) -> Result<PathBuf> {
 }
 
 /// The lease, the counters, and which zone is published: all that a query, a renewal and a publication change.
-fn contents(node: &Node) -> Result<(u64, Vec<Vec<u64>>, u32)> {
+fn contents(node: &Node) -> Result<([u64; 2], Vec<Vec<u64>>, u32)> {
     let maps = maps(node)?;
     let open = |name: &str| MapData::from_pin(maps.join(name));
-    let lease: Array<_, u64> = Map::Array(open(table::LEASE)?).try_into()?;
+    // Deadline and time of day.
+    let lease: Array<_, [u64; 2]> = Map::Array(open(table::LEASE)?).try_into()?;
     let counters: PerCpuArray<_, u64> = Map::PerCpuArray(open(table::COUNTERS)?).try_into()?;
     let counters = counters.iter().map(|values| Ok(values?.to_vec())).collect::<Result<_>>()?;
     let zone: aya::maps::ArrayOfMaps<_, MapData> = Map::ArrayOfMaps(open(table::ZONE)?).try_into()?;

@@ -28,7 +28,7 @@ pub(super) struct Limits {
 
 /// A connection lives longer than the patience of any client.
 pub(super) const LIMITS: Limits =
-    Limits { connections: 64, head: Duration::from_secs(10), lifetime: Duration::from_secs(60) };
+    Limits { connections: 256, head: Duration::from_secs(10), lifetime: Duration::from_secs(60) };
 
 /// The head of a request is kept in this.
 const BUFFER: usize = 16 * 1024;
