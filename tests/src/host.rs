@@ -1,7 +1,9 @@
 //! A host of the query's path in memory: a frame in a buffer, and the table that the kernel would have.
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use dns_xdp::datapath::layout::{self, Places};
 use dns_xdp::zone::Zone;
@@ -43,9 +45,9 @@ pub struct Server {
     /// The random number.
     pub random: u32,
     /// When the next answer to each prefix is due.
-    pub clients: RefCell<HashMap<u64, u64>>,
+    clients: Mutex<HashMap<u64, u64>>,
     /// When the next query to the responder is due.
-    pub fallback: Cell<u64>,
+    fallback: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -77,8 +79,8 @@ impl Server {
             now: 0,
             seconds: 0,
             random: 0,
-            clients: RefCell::default(),
-            fallback: Cell::default(),
+            clients: Mutex::default(),
+            fallback: AtomicU64::default(),
         }
     }
 
@@ -89,6 +91,11 @@ impl Server {
             layout::lay_out(zone, half, &Places::new(SEED)).expect("the table is as large as the zone");
         let head = layout::head(zone, &laid_out, half, half);
         self.zone = Some(Published { head, half, slots: laid_out.slots });
+    }
+
+    /// Forgets what clients were answered.
+    pub fn forget_clients(&mut self) {
+        self.clients.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Runs the query's path over a frame: what became of it, and the frame as it is afterwards.
@@ -173,7 +180,7 @@ impl Host for BufferHost<'_> {
     }
 
     fn admit(&self, prefix: u64, rate: &Rate) -> bool {
-        let mut clients = self.server.clients.borrow_mut();
+        let mut clients = self.server.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let due = clients.entry(prefix).or_default();
         let next = rate.admit(*due, self.server.now);
         *due = next.unwrap_or(*due);
@@ -181,8 +188,9 @@ impl Host for BufferHost<'_> {
     }
 
     fn admit_fallback(&self, rate: &Rate) -> bool {
-        let next = rate.admit(self.server.fallback.get(), self.server.now);
-        self.server.fallback.set(next.unwrap_or(self.server.fallback.get()));
+        let due = self.server.fallback.load(Ordering::Relaxed);
+        let next = rate.admit(due, self.server.now);
+        self.server.fallback.store(next.unwrap_or(due), Ordering::Relaxed);
         next.is_some()
     }
 

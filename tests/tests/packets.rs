@@ -108,7 +108,7 @@ fn enter_on_host(server: &mut Server, state: State) {
     match state {
         State::NoRoom => server.room = false,
         State::LeaseExpired => server.lease_lives = false,
-        _ => server.clients.borrow_mut().clear(),
+        _ => server.forget_clients(),
     }
 }
 
