@@ -369,7 +369,10 @@ impl Kernel {
 
     fn attach(&mut self) -> Result<Vec<(String, Attached)>, Error> {
         let before = self.pins.linked();
-        let attached = self.attach_each();
+        let attached = self.attach_each().and_then(|attached| {
+            self.pin_program()?;
+            Ok(attached)
+        });
         if attached.is_err() {
             for interface in self.pins.linked().iter().filter(|interface| !before.contains(interface)) {
                 pins::remove(&self.pins.link(interface));
@@ -380,14 +383,17 @@ impl Kernel {
         {
             pins::remove(&self.pins.link(interface));
         }
-        let pin = self.pins.program();
-        pins::remove(&pin);
-        let pinned = program::program_mut(&mut self.object, table::RESPONDER)?.pin(&pin);
-        pinned.map_err(|error| Error::pinning(&pin, error))?;
         self.pins.remove_other_maps();
         self.attached = true;
         self.there = self.look();
         attached
+    }
+
+    fn pin_program(&mut self) -> Result<(), Error> {
+        let pin = self.pins.program();
+        pins::remove(&pin);
+        let pinned = program::program_mut(&mut self.object, table::RESPONDER)?.pin(&pin);
+        pinned.map_err(|error| Error::pinning(&pin, error))
     }
 
     fn attach_each(&mut self) -> Result<Vec<(String, Attached)>, Error> {
