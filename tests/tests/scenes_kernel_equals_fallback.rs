@@ -45,7 +45,10 @@ const DUE: [(&str, usize); 8] = [
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_node_with_xdp_answers_every_query_as_one_without_and_once() {
     // A probe that is late on a busy machine changes the zone of one node and not of the other.
-    let plan = Plan::quick(2).line("health", "fall = 100").tables(&tables());
+    let plan = Plan::quick(2)
+        .line("health", "fall = 100")
+        .tables(&tables())
+        .tables("[fallback]\nqueries-per-second = 0\n");
     stage(&plan, |cluster| {
         cluster.nodes[0].edit_config("[xdp]\n", "[xdp]\nmode = \"native\"\n")?;
         cluster.nodes[1].edit_config("[xdp]\n", "[xdp]\nmode = \"off\"\n")?;

@@ -46,7 +46,7 @@ pub fn run(length: Length) -> Result<Row> {
         let threads: Vec<_> = (0..length.pick(1, threads)).map(hold).collect();
         threads.into_iter().map(|thread| thread.join().expect("no law panics")).sum::<Result<u64>>()
     })?;
-    let plan = Plan::quick(2).line("health", "fall = 100");
+    let plan = Plan::quick(2).tables("[fallback]\nqueries-per-second = 0\n").line("health", "fall = 100");
     let on_wire = on_laid(&plan, |cluster| {
         cluster.nodes[0].edit_config("[xdp]\n", "[xdp]\nmode = \"native\"\n")?;
         cluster.nodes[1].edit_config("[xdp]\n", "[xdp]\nmode = \"off\"\n")?;
