@@ -178,6 +178,26 @@ mod hook {
         Some(())
     }
 
+    /// Nanoseconds on the clock of the limits.
+    #[inline(always)]
+    fn now() -> u64 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    /// Whether one more may happen now; `due`, a value in a map, is then when the next may.
+    #[inline(always)]
+    fn admitted(due: *mut u64, rate: &Rate) -> bool {
+        // SAFETY: it is a word that programs on other CPUs read and write whole. One of two that come at the same time
+        // may go uncounted.
+        let next = rate.admit(unsafe { due.read_volatile() }, now());
+        if let Some(next) = next {
+            // SAFETY: as above.
+            unsafe { due.write_volatile(next) };
+        }
+        next.is_some()
+    }
+
     struct Kernel {
         ctx: *mut xdp_md,
     }
@@ -229,39 +249,17 @@ mod hook {
 
         #[inline(always)]
         fn admit(&self, prefix: u64, rate: &Rate) -> bool {
-            // SAFETY: the helper has no preconditions.
-            let now = unsafe { bpf_ktime_get_coarse_ns() };
             let Some(due) = CLIENTS.get_ptr_mut(prefix) else {
                 // Where there is no room for the prefix it is not held back either.
-                let _ = CLIENTS.insert(prefix, now + rate.interval, 0);
+                let _ = CLIENTS.insert(prefix, now() + rate.interval, 0);
                 return true;
             };
-            // SAFETY: the entry is a word that programs on other CPUs read and write whole. One of two that come at
-            // the same time may go uncounted.
-            match rate.admit(unsafe { due.read_volatile() }, now) {
-                Some(next) => {
-                    // SAFETY: as above.
-                    unsafe { due.write_volatile(next) };
-                    true
-                }
-                None => false,
-            }
+            admitted(due, rate)
         }
 
         #[inline(always)]
         fn admit_fallback(&self, rate: &Rate) -> bool {
-            // SAFETY: the helper has no preconditions.
-            let now = unsafe { bpf_ktime_get_coarse_ns() };
-            let Some(due) = FALLBACK.get_ptr_mut(0) else { return true };
-            // SAFETY: as in `admit`.
-            match rate.admit(unsafe { due.read_volatile() }, now) {
-                Some(next) => {
-                    // SAFETY: as above.
-                    unsafe { due.write_volatile(next) };
-                    true
-                }
-                None => false,
-            }
+            FALLBACK.get_ptr_mut(0).is_none_or(|due| admitted(due, rate))
         }
 
         #[inline(always)]
