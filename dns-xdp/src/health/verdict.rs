@@ -116,6 +116,8 @@ pub struct Verdict {
     serving_since: Duration,
     /// The slowest answer of late.
     round_trip: Duration,
+    /// Answers since it was silent.
+    answers: u32,
 }
 
 /// How the next attempt is to be made.
@@ -143,6 +145,7 @@ impl Verdict {
             falls: 0,
             serving_since: Duration::ZERO,
             round_trip: Duration::ZERO,
+            answers: 0,
         }
     }
 
@@ -159,7 +162,7 @@ impl Verdict {
         self.inconclusive = matches!(observation, Observation::Inconclusive { .. });
         let to = match observation {
             Observation::Success { round_trip } => {
-                self.round_trip = (self.round_trip - self.round_trip / 8).max(*round_trip);
+                self.take_time(*round_trip);
                 self.succeed()
             }
             Observation::Failure(failure) => self.fail(failure),
@@ -195,6 +198,17 @@ impl Verdict {
         u32::try_from(needed).unwrap_or(u32::MAX).min(self.probe.rise_max.max(self.probe.rise))
     }
 
+    /// The first answer behind a silence has waited until the way there was found again (RFC 826, RFC 4861), which says
+    /// nothing of the next ones.
+    fn take_time(&mut self, round_trip: Duration) {
+        self.round_trip = match self.answers {
+            0 => round_trip,
+            1 => self.round_trip.min(round_trip),
+            _ => (self.round_trip - self.round_trip / 8).max(round_trip),
+        };
+        self.answers = self.answers.saturating_add(1);
+    }
+
     fn succeed(&mut self) -> Health {
         self.visible = true;
         self.successes = self.successes.saturating_add(1);
@@ -219,7 +233,10 @@ impl Verdict {
         self.failures = self.failures.saturating_add(1);
         match self.health {
             Health::Up | Health::Suspect if self.failures < self.probe.fall => Health::Suspect,
-            _ => Health::Down,
+            _ => {
+                self.answers = 0;
+                Health::Down
+            }
         }
     }
 
@@ -470,5 +487,33 @@ mod tests {
         assert_eq!(verdict.time_left(), Some(PROBE.fast_interval));
         course(&mut verdict, "-");
         assert_eq!(verdict.time_left(), None);
+    }
+
+    /// How long a suspect has to answer whose successes took so many milliseconds; `-1`: a failure.
+    fn haste(took: &[i64]) -> u128 {
+        let mut verdict = Verdict::new(&probe(3, 2));
+        for took in took {
+            let observation = match u64::try_from(*took) {
+                Ok(took) => Observation::Success { round_trip: Duration::from_millis(took) },
+                Err(_) => failure(false),
+            };
+            verdict.observe(Duration::ZERO, &observation);
+        }
+        verdict.observe(Duration::ZERO, &failure(false));
+        assert_eq!(verdict.health(), Suspect);
+        verdict.pace(false).timeout.as_millis()
+    }
+
+    #[test]
+    fn a_suspect_has_twice_its_slowest_answer_of_late_and_the_first_behind_a_silence_is_none() {
+        assert_eq!(haste(&[1, 1]), 250, "fast-interval");
+        assert_eq!(haste(&[200, 200]), 400);
+        assert_eq!(haste(&[1, 200, 1]), 350, "an eighth is forgotten with each answer");
+        assert_eq!(haste(&[900, 900]), 500, "no longer than timeout");
+        assert_eq!(haste(&[200, 1]), 250);
+        assert_eq!(haste(&[1, -1, -1, -1, 200, 1]), 250);
+        assert_eq!(haste(&[1, -1, -1, -1, 200, -1, 200, 1]), 250);
+        assert_eq!(haste(&[1, -1, -1, -1, 200, 200]), 400, "it is slow indeed");
+        assert_eq!(haste(&[1, 200, 200, -1, 1]), 350, "a lost probe is no silence");
     }
 }
