@@ -1,19 +1,22 @@
-//! The accept loop and the connections: a bounded number, the one idle longest makes room (RFC 7766).
-use std::collections::BTreeMap;
+//! The accept loop and the connections: a bounded number, and who holds most of them makes room (RFC 7766, section 6.2.2).
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dns_xdp_ebpf::table::{self, address_words};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::counters::Transport;
 use super::{Exchange, stopped};
+use crate::guard::Guard;
 
 /// Connections at a time, over all addresses, where there are descriptors for them.
 pub(super) const CAPACITY: usize = 1024;
@@ -44,37 +47,39 @@ pub(super) async fn serve(
             () = &mut stopped_accepting => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
                 is_failing = false;
-                let seat = Connections::enter(&connections);
+                let seat = Connections::enter(&connections, client.ip());
                 tasks.spawn(converse_seated(stream, Arc::clone(&exchange), seat, stop.clone()));
+                // Who was closed for it gives the descriptor back, and its query is read before others crowd it out.
+                yield_now().await;
             }
             // The client went away again; there may be more behind it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 // The first of a row is told, and not each of a hundred a second.
                 if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(%error, "accepting a tcp connection failed: closing the one idle longest");
+                    tracing::warn!(%error, "accepting a tcp connection failed: closing one of the client that has most");
                 }
-                connections.close_oldest();
+                connections.make_room();
                 sleep(ERROR_PAUSE).await;
             }
         }
     }
-    for stream in backlog(listener) {
-        let seat = Connections::enter(&connections);
+    for (stream, client) in backlog(listener) {
+        let seat = Connections::enter(&connections, client);
         tasks.spawn(converse_seated(stream, Arc::clone(&exchange), seat, stop.clone()));
     }
     while tasks.join_next().await.is_some() {}
 }
 
 /// The connections that wait to be accepted, and no more behind them: those too that the runtime has not told of yet.
-fn backlog(listener: TcpListener) -> Vec<TcpStream> {
+fn backlog(listener: TcpListener) -> Vec<(TcpStream, IpAddr)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };
     let accepted = std::iter::from_fn(|| listener.accept().ok());
-    let ready = accepted.filter_map(|(stream, _)| {
+    let ready = accepted.filter_map(|(stream, client)| {
         stream.set_nonblocking(true).ok()?;
-        TcpStream::from_std(stream).ok()
+        Some((TcpStream::from_std(stream).ok()?, client.ip()))
     });
     ready.collect()
 }
@@ -134,18 +139,28 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), message].concat()
 }
 
-/// The open connections, the one idle longest first.
+/// The open connections, over all addresses.
 #[derive(Debug)]
 pub(super) struct Connections {
     capacity: usize,
+    prefixes: table::Guard,
     open: Mutex<Open>,
 }
 
-/// Every connection has a turn, and takes a new one at each message.
+/// Every connection has a turn, and takes a new one at each message: the lowest is idle longest.
 #[derive(Debug, Default)]
 struct Open {
     next_turn: u64,
-    by_turn: BTreeMap<u64, CancellationToken>,
+    by_turn: BTreeMap<u64, Taken>,
+    /// How many the clients of a prefix have.
+    held: HashMap<u64, usize>,
+}
+
+/// A seat that is taken.
+#[derive(Debug, Clone)]
+struct Taken {
+    prefix: u64,
+    closed: CancellationToken,
 }
 
 /// One connection's place among the open ones; it is given up when dropped.
@@ -159,22 +174,24 @@ pub(super) struct Seat {
 impl Connections {
     /// Room for `capacity` connections.
     pub(super) fn new(capacity: usize) -> Connections {
-        Connections { capacity, open: Mutex::default() }
+        Connections { capacity, prefixes: Guard::default().table(), open: Mutex::default() }
     }
 
-    /// Takes a seat; when all are taken, the connection that has been idle longest is closed for it.
-    fn enter(connections: &Arc<Connections>) -> Seat {
+    /// Takes a seat. When all are taken one is closed for it, of the prefix that has most: a client that opens
+    /// hundreds closes its own, and not the one that another has come with.
+    fn enter(connections: &Arc<Connections>, client: IpAddr) -> Seat {
         let mut open = connections.lock();
         if open.by_turn.len() >= connections.capacity {
-            open.close_oldest();
+            open.make_room();
         }
         let closed = CancellationToken::new();
-        let turn = open.take_turn(closed.clone());
+        let prefix = connections.prefixes.prefix(address_words(client));
+        let turn = open.take(Taken { prefix, closed: closed.clone() });
         Seat { connections: Arc::clone(connections), turn, closed }
     }
 
-    fn close_oldest(&self) {
-        self.lock().close_oldest();
+    fn make_room(&self) {
+        self.lock().make_room();
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -183,16 +200,32 @@ impl Connections {
 }
 
 impl Open {
-    fn take_turn(&mut self, closed: CancellationToken) -> u64 {
+    fn take(&mut self, seat: Taken) -> u64 {
         let turn = self.next_turn;
         self.next_turn += 1;
-        self.by_turn.insert(turn, closed);
+        *self.held.entry(seat.prefix).or_default() += 1;
+        self.by_turn.insert(turn, seat);
         turn
     }
 
-    fn close_oldest(&mut self) {
-        if let Some((_, closed)) = self.by_turn.pop_first() {
-            closed.cancel();
+    fn give_back(&mut self, turn: u64) -> Option<Taken> {
+        let seat = self.by_turn.remove(&turn)?;
+        if let Some(held) = self.held.get_mut(&seat.prefix) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&seat.prefix);
+            }
+        }
+        Some(seat)
+    }
+
+    /// Closes the connection that is idle longest, of those of the prefixes that have most.
+    fn make_room(&mut self) {
+        let most = self.held.values().copied().max();
+        let mut in_turn = self.by_turn.iter();
+        let of_most = in_turn.find(|(_, seat)| self.held.get(&seat.prefix).copied() == most);
+        if let Some(seat) = of_most.map(|(turn, _)| *turn).and_then(|turn| self.give_back(turn)) {
+            seat.closed.cancel();
         }
     }
 }
@@ -201,15 +234,15 @@ impl Seat {
     /// The connection was not idle just now.
     fn touch(&mut self) {
         let mut open = self.connections.lock();
-        if let Some(closed) = open.by_turn.remove(&self.turn) {
-            self.turn = open.take_turn(closed);
+        if let Some(seat) = open.give_back(self.turn) {
+            self.turn = open.take(seat);
         }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.connections.lock().by_turn.remove(&self.turn);
+        self.connections.lock().give_back(self.turn);
     }
 }
 
@@ -250,24 +283,41 @@ mod tests {
         assert_eq!(backlog(listener).len(), 1);
     }
 
+    /// A connection from 192.0.2.0/24, or from as many other prefixes.
+    fn enter(connections: &Arc<Connections>, network: u8) -> Seat {
+        Connections::enter(connections, IpAddr::from([192, 0, network, 1]))
+    }
+
     #[test]
     fn a_full_house_closes_the_connection_that_was_idle_longest() {
         let connections = Arc::new(Connections::new(2));
-        let mut first = Connections::enter(&connections);
-        let second = Connections::enter(&connections);
+        let mut first = enter(&connections, 2);
+        let second = enter(&connections, 2);
         first.touch();
-        let third = Connections::enter(&connections);
+        let third = enter(&connections, 2);
         assert!(!first.closed.is_cancelled());
         assert!(second.closed.is_cancelled());
         assert!(!third.closed.is_cancelled());
     }
 
     #[test]
+    fn who_has_most_connections_makes_room_for_the_others() {
+        let connections = Arc::new(Connections::new(4));
+        let modest = enter(&connections, 1);
+        let crowd = [2; 3].map(|network| enter(&connections, network));
+        let more = enter(&connections, 2);
+        let other = enter(&connections, 3);
+        assert!([&modest, &more, &other].iter().all(|seat| !seat.closed.is_cancelled()));
+        assert_eq!(crowd.map(|seat| seat.closed.is_cancelled()), [true, true, false]);
+    }
+
+    #[test]
     fn a_connection_that_ended_leaves_its_seat_to_the_next() {
         let connections = Arc::new(Connections::new(1));
-        drop(Connections::enter(&connections));
-        let seat = Connections::enter(&connections);
+        drop(enter(&connections, 1));
+        let seat = enter(&connections, 2);
         assert!(!seat.closed.is_cancelled());
-        assert_eq!(connections.lock().by_turn.len(), 1);
+        let open = connections.lock();
+        assert_eq!((open.by_turn.len(), open.held.len()), (1, 1));
     }
 }
