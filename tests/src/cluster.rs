@@ -181,9 +181,8 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is one of that name.
-    pub fn plug(&mut self, station: &str, addresses: &[IpAddr]) -> Result<Cable> {
-        let (_namespace, cable) = self.network.plug(&self.run, station, addresses)?;
-        Ok(cable)
+    pub fn plug(&mut self, station: &str, addresses: &[IpAddr]) -> Result<(Namespace, Cable)> {
+        self.network.plug(&self.run, station, addresses)
     }
 
     /// `dig` in the client's namespace, asking `server`.

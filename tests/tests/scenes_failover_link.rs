@@ -47,7 +47,7 @@ fn of_two_nodes_the_survivor_takes_over_when_it_sees_the_witness_and_freezes_whe
     const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     let plan = Plan::quick(2).line("failover", &format!("witness = [\"{GATEWAY}\"]"));
     stage(&plan, |cluster| {
-        let gateway = cluster.plug("gateway", &[GATEWAY])?;
+        let (_namespace, gateway) = cluster.plug("gateway", &[GATEWAY])?;
         cluster.start()?;
         let [survivor, other] = [0, 1].map(|node| cluster.nodes[node].ipv4());
 

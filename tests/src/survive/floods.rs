@@ -1,11 +1,13 @@
 //! Row 13: floods of random subdomains, and of what only the responder answers, while others ask as always.
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hickory_proto::rr::RecordType;
+use nix::unistd::gettid;
 
 use super::inquiry::Inquiry;
 use super::load::{Load, Pace, keep_on};
@@ -20,7 +22,10 @@ use crate::load::figures::{percent, rate};
 use crate::netns::Namespace;
 use crate::node::healths;
 use crate::plan::{Plan, ZONE};
+use crate::process::succeed;
 
+/// Where the flood comes from.
+const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
 /// The core that floods; what is left of the machine is the cluster's.
 const CORE: usize = 0;
 /// QTYPE of all types, which the responder alone answers.
@@ -40,6 +45,8 @@ const GROWTH: u64 = 32 << 20;
 /// When the cluster does not come up, or takes a node for dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2), |cluster| {
+        // Behind a link of its own: whoever shares one with a flood loses queries before any server sees them.
+        let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
         let time = length.pick(Duration::from_millis(700), Duration::from_secs(30));
         // Asked for now: what a flood leaves in the responder's queue would keep the next one from being asked.
         let inquiries = Inquiry::of_node(&cluster.client, "node1", cluster.nodes[0].addresses)?;
@@ -48,7 +55,7 @@ pub fn run(length: Length) -> Result<Row> {
         let mut reached = true;
         for kind in [Kind::RandomSubdomains, Kind::Fallback, Kind::Tcp] {
             let flooded =
-                under(cluster, kind, &inquiries, time).with_context(|| format!("under {}", kind.text()))?;
+                under(cluster, &flooder, kind, &inquiries, time).with_context(|| format!("under {}", kind.text()))?;
             texts.push(flooded.text(kind));
             reached &= flooded.share >= 0.99
                 && flooded.growth <= GROWTH
@@ -125,11 +132,17 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn under(cluster: &Cluster, kind: Kind, inquiries: &[Inquiry], time: Duration) -> Result<Seen> {
+fn under(
+    cluster: &Cluster,
+    flooder: &Namespace,
+    kind: Kind,
+    inquiries: &[Inquiry],
+    time: Duration,
+) -> Result<Seen> {
     let (is_over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (client, server) = (&cluster.client, cluster.nodes[0].ipv4());
+    let server = cluster.nodes[0].ipv4();
     thread::scope(|scope| {
-        let flooding = scope.spawn(|| flood(client, server, kind, &is_over, &sent));
+        let flooding = scope.spawn(|| flood(flooder, server, kind, &is_over, &sent));
         let before = (Instant::now(), sent.load(Ordering::Relaxed));
         let seen = measure(cluster, inquiries, time);
         let flood = (sent.load(Ordering::Relaxed) - before.1) as f64 / before.0.elapsed().as_secs_f64();
@@ -172,6 +185,7 @@ fn measure(cluster: &Cluster, inquiries: &[Inquiry], time: Duration) -> Result<S
     let before = daemon.resident()?;
     let load = Load::start(&cluster.client, inquiries.to_vec(), Pace { per_second: Some(PACE), core: None })?;
     let asker = cluster.asker()?;
+    let _first = Precedence::take()?;
     let (start, mut times, mut slowest) = (Instant::now(), Vec::new(), Duration::ZERO);
     let mut looked = start;
     while start.elapsed() < time {
@@ -200,4 +214,31 @@ fn measure(cluster: &Cluster, inquiries: &[Inquiry], time: Duration) -> Result<S
         status: slowest,
         growth: daemon.resident()?.saturating_sub(before),
     })
+}
+
+/// This thread runs before those of the cluster and the flood until this is dropped: the time of an answer is not to be
+/// the time until the one who asked has a core again.
+struct Precedence;
+
+impl Precedence {
+    fn take() -> Result<Self> {
+        schedule("--fifo", 1)?;
+        Ok(Precedence)
+    }
+}
+
+impl Drop for Precedence {
+    fn drop(&mut self) {
+        schedule("--other", 0).ok();
+    }
+}
+
+/// What is started from here, `dns-xdp status` say, does not inherit it.
+fn schedule(policy: &str, priority: u8) -> Result<()> {
+    let thread = gettid().to_string();
+    succeed(
+        Command::new("chrt").args(["--reset-on-fork", policy, "--pid", &priority.to_string(), &thread]),
+        "",
+    )?;
+    Ok(())
 }
