@@ -12,6 +12,7 @@ mod section;
 #[cfg(test)]
 mod shipped;
 mod spec;
+mod store;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -25,12 +26,15 @@ use hickory_proto::rr::Name;
 
 use crate::cluster::Cluster;
 use crate::guard::Guard;
+use crate::store::agreement::Observers;
+use crate::store::{Documents, Revision};
 
 pub use difference::differences;
 pub use problem::{ConfigError, Problem};
 pub use remains::Remains;
 pub use replace::Replacement;
 pub use spec::DEFAULT_SOCKET;
+pub use store::SharedStore;
 #[cfg(test)]
 pub(crate) use spec::PROBE;
 
@@ -57,6 +61,10 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Who is told of events.
     pub events: Events,
+    /// The store that the servers share; `None`: each has its file.
+    pub store: Option<SharedStore>,
+    /// When the store's documents that it was read from were changed last.
+    pub revision: Option<Revision>,
 }
 
 impl Config {
@@ -71,10 +79,30 @@ impl Config {
         spec::parse(text, path)
     }
 
-    /// A hash of what the servers of one cluster share: zone, nodes, services, health and failover. Servers
-    /// with the same configuration agree on it over versions and machines. Never 0.
+    /// Checks a file's text whose shared sections are those of the store. A problem of these has the line of the text that
+    /// is made of both, and the document's key.
+    ///
+    /// # Errors
+    /// What is wrong with either.
+    pub fn parse_with(text: &str, path: &Path, documents: &Documents) -> Result<Self, ConfigError> {
+        store::parse_with(text, path, documents)
+    }
+
+    /// The store that the file at `path` names; its other sections are not looked at.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its `[cluster]` is wrong.
+    pub fn store_of(text: &str, path: &Path) -> Result<Option<SharedStore>, ConfigError> {
+        store::of_file(text, path)
+    }
+
+    /// On which the servers of one cluster agree. Where they share a store, the low 32 bits of the revision of its documents;
+    /// else a hash of zone, nodes, services, health and failover, the same over versions and machines. Never 0.
     pub fn epoch(&self) -> u32 {
-        epoch::epoch(self)
+        match self.revision {
+            Some(revision) => (revision as u32).max(1),
+            None => epoch::epoch(self),
+        }
     }
 
     /// What is valid and probably not meant.
@@ -108,6 +136,7 @@ impl Config {
             ("xdp", self.xdp != other.xdp),
             ("control", self.control.places() != other.control.places()),
             ("metrics", self.metrics != other.metrics),
+            ("cluster", self.store != other.store),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(section, _)| section).collect()
     }
@@ -205,6 +234,10 @@ pub struct Failover {
     pub witness: Vec<IpAddr>,
     /// What is answered when every node is down.
     pub all_down: AllDown,
+    /// Where servers share a store: how many have to find a node dead.
+    pub observers: Observers,
+    /// Where servers share a store: how many of them probe a node, besides its own; at least one.
+    pub probers: usize,
 }
 
 /// `[failover] quorum`

@@ -9,6 +9,7 @@ mod admin;
 mod caches;
 mod change;
 mod command;
+mod concert;
 mod daemon;
 mod event;
 mod events;

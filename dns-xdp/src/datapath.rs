@@ -119,6 +119,10 @@ impl Error {
         Error::new(format!("cannot pin {}", pin.display())).because_of(error)
     }
 
+    fn opening(pin: &Path, error: impl StdError + Send + Sync + 'static) -> Self {
+        Error::new(format!("cannot open the pin {}", pin.display())).because_of(error)
+    }
+
     fn attaching(interface: &Interface, error: anyhow::Error) -> Self {
         Error { what: format!("cannot attach to {}", interface.name), source: Some(error.into()) }
     }

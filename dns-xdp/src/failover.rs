@@ -4,7 +4,7 @@
 //! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
 //! looks back.
 mod answers;
-mod rendezvous;
+pub(crate) mod rendezvous;
 mod zone;
 
 use std::collections::BTreeMap;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     pub(super) fn rules() -> Failover {
-        Failover { quorum: config::Quorum::Majority, witness: Vec::new(), all_down: AllDown::Configured }
+        Failover { quorum: config::Quorum::Majority, witness: Vec::new(), all_down: AllDown::Configured, observers: crate::store::agreement::Observers::Majority, probers: 5 }
     }
 
     pub(super) fn config(cluster: Cluster) -> Config {

@@ -28,4 +28,5 @@ pub mod metrics;
 pub mod path;
 pub mod promise;
 pub mod responder;
+pub mod store;
 pub mod zone;

@@ -28,6 +28,8 @@ pub enum ConfigError {
 pub struct Problem {
     /// Counted from 1.
     pub line: usize,
+    /// The document of the store that it is in, if it is not in the file.
+    pub document: Option<String>,
     /// What is wrong and what to do about it.
     pub text: String,
 }
@@ -40,9 +42,12 @@ impl fmt::Display for ConfigError {
                 write!(f, "{path}: cannot be read: {source}; name another file with --config")
             }
             ConfigError::Invalid { path, problems } => {
-                for (index, Problem { line, text }) in problems.iter().enumerate() {
+                for (index, Problem { line, document, text }) in problems.iter().enumerate() {
                     let newline = if index == 0 { "" } else { "\n" };
-                    write!(f, "{newline}{path}:{line}: {text}", path = path.display())?;
+                    match document {
+                        Some(document) => write!(f, "{newline}{document}:{line}: {text}")?,
+                        None => write!(f, "{newline}{path}:{line}: {text}", path = path.display())?,
+                    }
                 }
                 Ok(())
             }
@@ -77,7 +82,7 @@ impl Problems {
     pub(super) fn into_error(self, text: &str, path: &Path) -> Option<ConfigError> {
         let mut found = self.0.into_inner();
         found.sort_by_key(|problem| problem.at);
-        let problem = |At { at, value }| Problem { line: line_of(text, at), text: value };
+        let problem = |At { at, value }| Problem { line: line_of(text, at), document: None, text: value };
         let problems: Vec<Problem> = found.into_iter().map(problem).collect();
         if problems.is_empty() {
             return None;

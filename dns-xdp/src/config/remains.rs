@@ -6,7 +6,20 @@ use super::section::Section;
 use super::{ConfigError, spec, text};
 
 /// The sections that are not read: they are known by name, lest a misspelt one pass for them.
-const OTHERS: [&str; 8] = ["zone", "listen", "health", "failover", "node", "service", "metrics", "events"];
+const OTHERS: [&str; 12] = [
+    "zone",
+    "listen",
+    "rate-limit",
+    "cookies",
+    "fallback",
+    "health",
+    "failover",
+    "node",
+    "service",
+    "metrics",
+    "events",
+    "cluster",
+];
 
 /// Where that is which outlives a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +64,10 @@ probe = "https"
 ca = "/nonexistent/ca.pem"
 target = "nobody.invalid"
 [failover]
+[rate-limit]
+[cookies]
+[fallback]
+[cluster]
 [[node]]
 name = "node1"
 ipv4 = "192.0.2.11"

@@ -13,10 +13,11 @@ use super::problem::{At, ConfigError, Problems, values};
 use super::section::Section;
 use super::{
     AllDown, Config, Control, Events, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check,
-    resolve, value,
+    resolve, store, value,
 };
 use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
 use crate::guard::{Guard, RateLimit};
+use crate::store::agreement::Observers;
 
 /// `[zone]`
 const TTL_SECONDS: u32 = 5;
@@ -49,6 +50,8 @@ pub(crate) const PROBE: Probe = Probe {
     rise_max: 16,
     flap_decay: Duration::from_secs(60),
 };
+/// `[failover]`
+pub(super) const PROBERS: usize = 5;
 /// `[[node]]`
 const WEIGHT: u32 = 1;
 /// `[control] socket`, and where the command line looks for the daemon.
@@ -131,7 +134,7 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
         patience: Instant::now() + resolve::PATIENCE,
     };
     let usual = health(file.section("health", "[health]"), &Usual::new(around));
-    let (witness, quorum, all_down) = failover(file.section("failover", "[failover]"));
+    let (witness, quorum, all_down, (observers, probers)) = failover(file.section("failover", "[failover]"));
     let nodes = file.sections("node", "[[node]]");
     if nodes.is_empty() {
         file.problem(0, "there is no node; write a [[node]] with `name` and `ipv4` for each");
@@ -143,6 +146,7 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     let control = control(file.section("control", "[control]"), path);
     let metrics = metrics(file.section("metrics", "[metrics]"));
     let events = events(file.section("events", "[events]"));
+    let store = store::read(file.section("cluster", "[cluster]"), apex.as_ref());
     file.close();
 
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
@@ -152,6 +156,8 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
         quorum: spec.quorum.as_ref().map_or(Quorum::Majority, |quorum| quorum.value),
         witness: values(&spec.witness),
         all_down,
+        observers,
+        probers,
     };
     let cluster = check::into_cluster(spec);
     Some(Config {
@@ -165,6 +171,8 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
         control,
         metrics,
         events,
+        store,
+        revision: None,
     })
 }
 
@@ -343,14 +351,16 @@ fn probe(section: &mut Section<'_>, usual: &Probe, around: &Surroundings) -> Pro
     probe
 }
 
-type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, AllDown);
+type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, AllDown, (Observers, usize));
 
 fn failover(mut section: Section<'_>) -> FailoverSpec {
     let quorum = section.located("quorum", value::quorum);
     let witness = section.list("witness", value::address);
     let all_down = section.value("all-down", value::all_down).unwrap_or(AllDown::Configured);
+    let observers = section.value("observers", value::observers).unwrap_or(Observers::Majority);
+    let probers = section.value("probers", value::probers).unwrap_or(PROBERS);
     section.close();
-    (witness, quorum, all_down)
+    (witness, quorum, all_down, (observers, probers))
 }
 
 fn node(mut section: Section<'_>, position: usize, usual: &Usual) -> Option<NodeSpec> {

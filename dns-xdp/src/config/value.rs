@@ -13,6 +13,7 @@ use toml::de::DeValue;
 
 use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
 use crate::cluster::{APEX, Require};
+use crate::store::agreement::Observers;
 use crate::guard::Network;
 
 pub(super) type Read<T> = Result<T, String>;
@@ -226,6 +227,18 @@ pub(super) fn quorum(value: &DeValue<'_>) -> Read<Quorum> {
     // The upper limit depends on the nodes, which are not known here.
     let count = integer(value, 1, u32::MAX);
     count.map(Quorum::Count).map_err(|_| "is neither \"majority\" nor a number of at least 1".to_owned())
+}
+
+pub(super) fn observers(value: &DeValue<'_>) -> Read<Observers> {
+    if value.as_str() == Some("majority") {
+        return Ok(Observers::Majority);
+    }
+    let count = integer(value, 1, u32::MAX).map(|count| Observers::Count(count as usize));
+    count.map_err(|_| "is neither \"majority\" nor a number of at least 1".to_owned())
+}
+
+pub(super) fn probers(value: &DeValue<'_>) -> Read<usize> {
+    integer(value, 1, u32::MAX).map(|count| count as usize)
 }
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {

@@ -3,13 +3,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::concert::Concert;
 use crate::cluster::{Admin, HealthCheck, Node, Service};
 use crate::config::Config;
-use crate::failover::{self, Decision, MemberState, NodeState, View};
+use crate::failover::{self, Decision, Effective, MemberState, NodeState, View};
 use crate::health::{
     self, Blindness, Health, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict,
 };
 use crate::intent::{Intent, Intents};
+use crate::store::agreement::Verdicts;
 use crate::zone::Zone;
 
 /// Configuration, intents and verdicts, with the decision last made of them.
@@ -22,6 +24,15 @@ pub(super) struct State {
     standings: BTreeMap<Subject, Standing>,
     blindness: Blindness,
     decision: Option<Decision>,
+    /// What the servers say together; `None`: this one decides alone, as it always does without a store.
+    concert: Option<Concert>,
+}
+
+/// What is known of a subject, as a decision looks at it.
+struct Judged {
+    serving: Option<bool>,
+    visible: bool,
+    seconds_left: Option<u32>,
 }
 
 /// What an observation has changed.
@@ -36,19 +47,26 @@ pub(super) struct Change {
 impl State {
     /// Nothing is known of any node, and nothing decided.
     pub(super) fn new(config: Config, intents: Intents) -> Self {
-        let targets = targets(&config);
+        State::with(config, intents, None)
+    }
+
+    fn with(config: Config, intents: Intents, concert: Option<Concert>) -> Self {
+        let targets = targets(&config, concert.as_ref());
         let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
         let verdicts = targets.iter().map(verdict).collect();
         let blindness = Blindness::new(targets.values().map(|target| &target.probe));
         let standings = BTreeMap::new();
-        let mut state = State { config, intents, targets, verdicts, standings, blindness, decision: None };
+        let decision = None;
+        let mut state =
+            State { config, intents, targets, verdicts, standings, blindness, decision, concert };
         state.stand();
         state
     }
 
     /// Takes another configuration. Who is probed as before keeps its verdict, who is new or changed is unknown.
     pub(super) fn adopt(&mut self, config: Config) {
-        let before = std::mem::replace(self, State::new(config, self.intents.clone()));
+        let next = State::with(config, self.intents.clone(), self.concert.clone());
+        let before = std::mem::replace(self, next);
         self.decision = before.decision;
         let targets = &self.targets;
         let kept = |probe: &ProbeId| {
@@ -61,9 +79,52 @@ impl State {
         self.stand();
     }
 
+    /// Takes what the servers say together. Who is probed by this one because of it, and whom the others find up, is not
+    /// given up for one lost probe.
+    pub(super) fn hear(&mut self, concert: Concert) {
+        let same = self.concert.as_ref().is_some_and(|before| before.probes_as(&concert));
+        self.concert = Some(concert);
+        if same {
+            return;
+        }
+        let before: Vec<ProbeId> = self.targets.keys().cloned().collect();
+        self.adopt(self.config.clone());
+        let observers = self.config.failover.observers;
+        let Some(concert) = &self.concert else { return };
+        for (probe, verdict) in &mut self.verdicts {
+            if before.binary_search(probe).is_err() && concert.agree(&probe.subject, observers).serving == Some(true) {
+                verdict.presume_up();
+            }
+        }
+        self.stand();
+    }
+
+    /// What this server makes of those that it probes. While it is blind: nothing.
+    pub(super) fn own_verdicts(&self) -> Verdicts {
+        let mut own = Verdicts::default();
+        if self.blindness.reason().is_some() {
+            return own;
+        }
+        for (subject, standing) in &self.standings {
+            let said = match (standing.serving(), standing.visible) {
+                (None, _) => continue,
+                (Some(true), _) => &mut own.up,
+                (Some(false), true) => &mut own.down,
+                (Some(false), false) => &mut own.gone,
+            };
+            said.insert(subject.to_string());
+        }
+        own
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.concert.as_ref().is_some_and(|concert| !concert.is_alone())
+    }
+
     /// Works every standing out.
     fn stand(&mut self) {
-        let subjects: Vec<Subject> = self.targets.keys().map(|probe| probe.subject.clone()).collect();
+        let all = all_targets(&self.config);
+        let subjects: Vec<Subject> = all.into_keys().map(|probe| probe.subject).collect();
         let standings = subjects.into_iter().map(|subject| {
             let standing = self.standing(&subject, self.standings.get(&subject), Duration::ZERO);
             (subject, standing)
@@ -75,6 +136,9 @@ impl State {
         let first = ProbeId { subject: subject.clone(), index: 0 };
         let last = ProbeId { index: usize::MAX, ..first.clone() };
         let verdicts: Vec<&Verdict> = self.verdicts.range(first..=last).map(|(_, verdict)| verdict).collect();
+        if verdicts.is_empty() {
+            return Standing::unknown();
+        }
         Standing::new(&self.check(subject), &verdicts, before, now)
     }
 
@@ -159,21 +223,20 @@ impl State {
     /// What a decision looks at.
     pub(super) fn view(&self) -> View {
         let node = |node: &Node| {
-            let standing = self.node(node);
+            let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node));
+            let members = self.members_of(node);
+            let mut members = members.map(|(subject, standing)| self.judged(subject, standing).visible);
             NodeState {
-                serving: standing.serving(),
-                // Who was added a moment ago has not been silent yet.
-                visible: standing.health == Health::Unknown
-                    || standing.visible
-                    || self.members_of(node).any(|member| member.visible),
+                serving: judged.serving.or_else(|| self.is_out(node).then_some(false)),
+                visible: judged.visible || members.any(|visible| visible),
                 admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
-                seconds_left: standing.seconds_left(),
+                seconds_left: judged.seconds_left,
             }
         };
         let cluster = &self.config.cluster;
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
         let witness = |(subject, standing): &(&Subject, &Standing)| {
-            matches!(subject, Subject::Witness(_)) && standing.visible
+            matches!(subject, Subject::Witness(_)) && self.judged(subject, standing).visible
         };
         View {
             nodes: cluster.nodes.iter().map(node).collect(),
@@ -182,19 +245,46 @@ impl State {
         }
     }
 
+    /// What counts of a subject: what the servers agree on, or what this one finds. Where servers agree, how soon a suspect
+    /// may fall is nobody's to tell: they would not give the same answers.
+    fn judged(&self, subject: &Subject, standing: &Standing) -> Judged {
+        // Who was added a moment ago has not been silent yet; a witness has to have answered.
+        let unknown = standing.health == Health::Unknown && !matches!(subject, Subject::Witness(_));
+        let own = Judged {
+            serving: standing.serving(),
+            visible: unknown || standing.visible,
+            seconds_left: standing.seconds_left(),
+        };
+        let Some(concert) = &self.concert else { return own };
+        let agreed = concert.agree(subject, self.config.failover.observers);
+        if concert.is_alone() {
+            return Judged { serving: own.serving.or(agreed.serving), ..own };
+        }
+        let visible = if agreed.serving.is_some() { agreed.visible } else { own.visible };
+        Judged { serving: agreed.serving.or(own.serving), visible, seconds_left: None }
+    }
+
+    /// Nobody says anything of the node any more, and it was out of the answers.
+    fn is_out(&self, node: &Node) -> bool {
+        let Some((decision, _)) = self.decision.as_ref().zip(self.concert.as_ref()) else { return false };
+        let position = self.config.cluster.nodes.iter().position(|known| known.name == node.name);
+        position.and_then(|index| decision.effective.get(index)) == Some(&Effective::Down)
+    }
+
     fn members(&self, service: &Service) -> Vec<MemberState> {
         let state = |node: &String| {
             let subject = Subject::Member { service: service.name.clone(), node: node.clone() };
-            let standing = self.standings.get(&subject).expect("every member is probed");
-            MemberState { serving: standing.serving(), seconds_left: standing.seconds_left() }
+            let standing = self.standings.get(&subject).expect("every member has a standing");
+            let judged = self.judged(&subject, standing);
+            MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
         };
         service.nodes.iter().map(state).collect()
     }
 
     /// The standings of a node in the services that have probes of their own.
-    fn members_of<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Standing> {
-        let of_node = move |(subject, standing): (&Subject, &'a Standing)| match subject {
-            Subject::Member { node: name, .. } if *name == node.name => Some(standing),
+    fn members_of<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = (&'a Subject, &'a Standing)> {
+        let of_node = move |(subject, standing): (&'a Subject, &'a Standing)| match subject {
+            Subject::Member { node: name, .. } if *name == node.name => Some((subject, standing)),
             _ => None,
         };
         self.standings.iter().filter_map(of_node)
@@ -231,7 +321,7 @@ impl State {
 
     /// The standing of a node of the cluster.
     pub(super) fn node(&self, node: &Node) -> &Standing {
-        self.standings.get(&Subject::Node(node.name.clone())).expect("every node is probed")
+        self.standings.get(&Subject::Node(node.name.clone())).expect("every node has a standing")
     }
 
     pub(super) fn decision(&self) -> Option<&Decision> {
@@ -239,7 +329,19 @@ impl State {
     }
 }
 
-fn targets(config: &Config) -> BTreeMap<ProbeId, Target> {
+/// Those that this server probes. Witnesses are every server's.
+fn targets(config: &Config, concert: Option<&Concert>) -> BTreeMap<ProbeId, Target> {
+    let mut targets = all_targets(config);
+    if let Some(concert) = concert {
+        targets.retain(|probe, _| match &probe.subject {
+            Subject::Node(node) | Subject::Member { node, .. } => concert.probes(node, config.failover.probers),
+            Subject::Witness(_) => true,
+        });
+    }
+    targets
+}
+
+fn all_targets(config: &Config) -> BTreeMap<ProbeId, Target> {
     health::targets(&config.cluster, &config.failover.witness)
 }
 

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, MapData};
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::{ProgramError, Xdp, XdpMode, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use dns_xdp_ebpf::table::{self, LOCALS_CAPACITY, Local};
@@ -153,7 +153,12 @@ pub(super) fn attach(
 
 /// Puts the program in the place of a predecessor's; `None` when there is none, or its interface is gone.
 fn swap(program: &mut Xdp, interface: &Interface, pin: &Path) -> Result<Option<Attached>, Error> {
-    let (Ok(pinned), Some(before)) = (PinnedLink::from_pin(pin), interface.program) else {
+    let pinned = match PinnedLink::from_pin(pin) {
+        // Removing the pin would detach the predecessor's program for a want of ours.
+        Err(error) if is_want(&error) => return Err(Error::opening(pin, error)),
+        pinned => pinned,
+    };
+    let (Ok(pinned), Some(before)) = (pinned, interface.program) else {
         super::pins::remove(pin);
         return Ok(None);
     };
@@ -173,6 +178,12 @@ fn swap(program: &mut Xdp, interface: &Interface, pin: &Path) -> Result<Option<A
             Ok(None)
         }
     }
+}
+
+/// Whether a pin could not be opened for what this process lacks, and not for what is pinned there.
+fn is_want(error: &LinkError) -> bool {
+    const WANTS: [i32; 5] = [libc::EPERM, libc::ENOMEM, libc::ENOSPC, libc::EMFILE, libc::ENFILE];
+    matches!(error, LinkError::SyscallError(call) if call.io_error.raw_os_error().is_some_and(|code| WANTS.contains(&code)))
 }
 
 /// Whether the kernel says that a link's interface is gone.

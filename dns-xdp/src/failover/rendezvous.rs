@@ -39,7 +39,7 @@ fn best_draw(dead: &str, candidate: &Node) -> u64 {
 /// FNV-1a (64 bits) over both names with a zero byte between them, then the finalizer of MurmurHash3, without
 /// which names that differ in the last byte only would not spread. Never to be changed: servers of different
 /// versions have to agree.
-fn weight(dead: &str, candidate: &str) -> u64 {
+pub(crate) fn weight(dead: &str, candidate: &str) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let bytes = dead.bytes().chain([0]).chain(candidate.bytes());

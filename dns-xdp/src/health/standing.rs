@@ -41,6 +41,18 @@ impl Standing {
         }
     }
 
+    /// Of somebody that is not probed from here.
+    pub fn unknown() -> Self {
+        Standing {
+            health: Health::Unknown,
+            visible: false,
+            since: Duration::ZERO,
+            reason: None,
+            inconclusive: false,
+            time_left: None,
+        }
+    }
+
     /// [`Standing::time_left`] in whole seconds, rounded up.
     pub fn seconds_left(&self) -> Option<u32> {
         let left = self.time_left?;

@@ -149,6 +149,13 @@ impl Verdict {
         }
     }
 
+    /// Others find it up: it is to be lost as if it had been probed from here all along.
+    pub fn presume_up(&mut self) {
+        if self.health == Health::Unknown {
+            (self.health, self.visible) = (Health::Up, true);
+        }
+    }
+
     /// Takes in what a probe found out at `now`.
     ///
     /// Failures accumulate: while suspect, only `rise` successes in a row clear the count, so that a link

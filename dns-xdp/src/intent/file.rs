@@ -50,12 +50,16 @@ pub fn load(path: &Path) -> Result<Intents, Error> {
 /// Replaces the file, and makes its directory if need be. It holds the old intent or the new, whatever happens
 /// meanwhile, and the new one once this has returned.
 pub fn store(path: &Path, intents: &Intents) -> Result<(), Error> {
-    replace(path, intents).map_err(|source| Error::Write { path: path.to_owned(), source })
+    let text = serde_json::to_vec_pretty(intents).map_err(io::Error::from);
+    let written = text.and_then(|mut text| {
+        text.push(b'\n');
+        replace(path, &text)
+    });
+    written.map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
-fn replace(path: &Path, intents: &Intents) -> io::Result<()> {
-    let mut text = serde_json::to_vec_pretty(intents)?;
-    text.push(b'\n');
+/// Puts another file in the place of the one at `path`, or none at all.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -65,7 +69,7 @@ fn replace(path: &Path, intents: &Intents) -> io::Result<()> {
     name.push(".new");
     let new = directory.join(name);
     let mut file = File::create(&new)?;
-    file.write_all(&text)?;
+    file.write_all(text)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
     // The rename itself is on the disk only when the directory is.

@@ -1,0 +1,93 @@
+//! What the servers that share a store say together, as one of them looks at it: pure.
+use std::sync::Arc;
+
+use crate::failover::Answers;
+use crate::health::Subject;
+use crate::store::agreement::{Agreed, Observers, agree, probers};
+use crate::store::mirror::{Mode, Seen, View};
+
+/// The others' verdicts, and how far they count.
+#[derive(Debug, Clone)]
+pub(super) struct Concert {
+    view: Arc<View>,
+    /// The store is lost: what is known from it is only where one's own verdict is missing.
+    alone: bool,
+    server: String,
+}
+
+impl Concert {
+    pub(super) fn new(seen: &Seen, server: &str) -> Self {
+        let (view, alone) = (Arc::clone(&seen.view), seen.mode != Mode::Joined);
+        Concert { view, alone, server: server.to_owned() }
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// What the servers make of a subject.
+    pub(super) fn agree(&self, subject: &Subject, observers: Observers) -> Agreed {
+        agree(&subject.to_string(), &self.view.verdicts, observers)
+    }
+
+    /// Whether this server probes a node; alone it probes all.
+    pub(super) fn probes(&self, node: &str, count: usize) -> bool {
+        let others = self.view.servers.keys().map(String::as_str);
+        self.alone || probers(node, others.chain([self.server.as_str()]), count).contains(self.server.as_str())
+    }
+
+    /// Whether the same nodes are probed as with another one.
+    pub(super) fn probes_as(&self, other: &Concert) -> bool {
+        self.alone == other.alone && self.view.servers.keys().eq(other.view.servers.keys())
+    }
+}
+
+/// A number on which servers agree that give the same answers. Whatever is in it is there in every version.
+pub(super) fn digest(answers: &Answers, epoch: u32) -> String {
+    /// FNV-1a, 64 bits: draft-eastlake-fnv, section 5.
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let mut text = format!("{epoch}");
+    for answering in &answers.by_node {
+        text += &answering.map_or(" -".to_owned(), |node| format!(" {node}"));
+    }
+    for (service, answering) in &answers.services {
+        text += &format!(" {service} {answering:?}");
+    }
+    let hash = text.bytes().fold(OFFSET, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(PRIME));
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::store::Server;
+    use crate::store::agreement::Verdicts;
+
+    /// What three servers say, of which this is the first: for each a list of those up, down and gone.
+    pub(in crate::controller) fn said(mode: Mode, said: [[&[&str]; 3]; 3]) -> Concert {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let verdicts = said.map(|[up, down, gone]| Verdicts { up: set(up), down: set(down), gone: set(gone) });
+        let names = ["node1", "node2", "node3"].map(str::to_owned);
+        let servers: BTreeMap<String, Server> = names.clone().map(|name| (name, Server::default())).into();
+        let view = View { verdicts: names.into_iter().zip(verdicts).collect(), servers, ..View::default() };
+        let seen = Seen { view: Arc::new(view), mode, trouble: None, since: Timestamp::UNIX_EPOCH };
+        Concert::new(&seen, "node1")
+    }
+
+    #[test]
+    fn a_server_that_is_alone_probes_everyone() {
+        let nobody: [[&[&str]; 3]; 3] = [[&[]; 3]; 3];
+        let (joined, alone) = (said(Mode::Joined, nobody), said(Mode::Alone, nobody));
+        let nodes: Vec<String> = (1..=30).map(|number| format!("node{number}")).collect();
+        let ours = |concert: &Concert| nodes.iter().filter(|node| concert.probes(node, 1)).count();
+        assert_eq!(ours(&alone), 30);
+        assert!((5..20).contains(&ours(&joined)), "{}", ours(&joined));
+        assert!(joined.probes("node1", 1), "its own node");
+        assert!(!joined.probes_as(&alone) && joined.probes_as(&joined.clone()));
+    }
+}

@@ -1,0 +1,334 @@
+//! The store in etcd: one member at a time, every answer within its time, every error in the operator's words.
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity, KeyValue,
+    PutOptions, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
+};
+
+use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
+use crate::config::SharedStore;
+
+/// An idle connection whose other end is gone is found out after these.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How to reach the members, read once: a daemon that has given up its privileges cannot read the keys again.
+#[derive(Clone)]
+pub struct Members {
+    endpoints: Vec<String>,
+    prefix: String,
+    options: ConnectOptions,
+    /// Of a single call.
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Members {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The options hold the password and the key.
+        f.debug_struct("Members").field("endpoints", &self.endpoints).field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// A file that `[cluster]` names cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}, the {what} of [cluster]: {source}")]
+pub struct Unreadable {
+    what: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Members {
+    /// Reads the files that the configuration names.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn new(config: &SharedStore, timeout: Duration) -> Result<Members, Unreadable> {
+        let read = |what: &'static str, path: &Path| {
+            fs::read(path).map_err(|source| Unreadable { what, path: path.to_owned(), source })
+        };
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(timeout)
+            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
+            .with_keep_alive_while_idle(true)
+            .with_auto_token_refresh(true)
+            .with_require_leader(true);
+        if config.endpoints.iter().any(|endpoint| endpoint.starts_with("https:")) {
+            let mut tls = TlsOptions::new();
+            if let Some(ca) = &config.ca {
+                tls = tls.ca_certificate(Certificate::from_pem(read("ca", ca)?));
+            }
+            if let Some((cert, key)) = &config.identity {
+                tls = tls.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?));
+            }
+            options = options.with_tls(tls);
+        }
+        if let Some((user, file)) = &config.user {
+            let password = String::from_utf8_lossy(&read("password-file", file)?).trim_end().to_owned();
+            options = options.with_user(user, password);
+        }
+        Ok(Members {
+            endpoints: config.endpoints.clone(),
+            prefix: format!("{}/", config.prefix.trim_end_matches('/')),
+            options,
+            timeout,
+        })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// A connection to one of them, counted from any number on.
+    ///
+    /// # Errors
+    /// It cannot be reached or does not let us in.
+    pub async fn connect(&self, number: usize) -> Result<Etcd, Error> {
+        let endpoint = &self.endpoints[number % self.endpoints.len()];
+        let connecting = Client::connect([endpoint], Some(self.options.clone()));
+        let client = within(self.timeout, connecting).await.map_err(|error| at(endpoint, error))?;
+        let etcd = Etcd { client, endpoint: endpoint.clone(), prefix: self.prefix.clone(), timeout: self.timeout };
+        Ok(etcd)
+    }
+
+    /// Does something with the first member that lets us.
+    ///
+    /// # Errors
+    /// What the last one said.
+    pub async fn any<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        does: impl Fn(Etcd) -> F,
+    ) -> Result<T, Error> {
+        let mut last = Error::Unreachable("there are no endpoints".to_owned());
+        for number in 0..self.count() {
+            let done = match self.connect(number).await {
+                Ok(etcd) => does(etcd).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Err(error @ (Error::Unreachable(_) | Error::Denied(_))) => last = error,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// A connection to one member.
+#[derive(Clone)]
+pub struct Etcd {
+    client: Client,
+    endpoint: String,
+    prefix: String,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Etcd").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Etcd {
+    /// The member.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Error> {
+        within(self.timeout, call).await.map_err(|error| at(&self.endpoint, error))
+    }
+
+    /// A transaction; `None`: what it is made from has changed.
+    async fn commit(&self, compares: Vec<Compare>, operations: Vec<TxnOp>) -> Result<Option<Revision>, Error> {
+        let transaction = Txn::new().when(compares).and_then(operations);
+        let mut client = self.client.kv_client();
+        let response = self.call(client.txn(transaction)).await?;
+        Ok(response.succeeded().then(|| revision(response.header().map_or(0, |header| header.revision()))))
+    }
+}
+
+impl Store for Etcd {
+    type Watch = Watching;
+
+    async fn list(&self) -> Result<Listing, Error> {
+        let mut client = self.client.kv_client();
+        let options = GetOptions::new().with_prefix();
+        let mut response = self.call(client.get(self.prefix.as_str(), Some(options))).await?;
+        let at = response.header().map_or(0, |header| header.revision());
+        let entries = response.take_kvs().into_iter().filter_map(|found| entry(&self.prefix, &found));
+        Ok(Listing { revision: revision(at), entries: entries.collect() })
+    }
+
+    async fn watch(&self, from: Revision) -> Result<Watching, Error> {
+        let mut client = self.client.watch_client();
+        let from = i64::try_from(from).unwrap_or(i64::MAX);
+        let options = WatchOptions::new().with_prefix().with_start_revision(from);
+        let stream = self.call(client.watch(self.prefix.as_str(), Some(options))).await?;
+        Ok(Watching { stream, endpoint: self.endpoint.clone(), prefix: self.prefix.clone() })
+    }
+
+    async fn swap(&self, swap: Swap) -> Result<Revision, Error> {
+        let compares = swap.expected.iter().map(|(key, expected)| {
+            let expected = i64::try_from(*expected).unwrap_or(i64::MAX);
+            Compare::mod_revision(self.key(key), CompareOp::Equal, expected)
+        });
+        let puts = swap.writes.iter().map(|(key, value)| TxnOp::put(self.key(key), value.clone(), None));
+        let committed = self.commit(compares.collect(), puts.collect()).await?;
+        committed.ok_or(Error::Conflict)
+    }
+
+    async fn lease(&self, time: Duration) -> Result<i64, Error> {
+        let mut client = self.client.lease_client();
+        let seconds = i64::try_from(time.as_secs().max(1)).unwrap_or(i64::MAX);
+        Ok(self.call(client.grant(seconds, None)).await?.id())
+    }
+
+    async fn keep_alive(&self, lease: i64) -> Result<(), Error> {
+        let mut client = self.client.lease_client();
+        match self.call(client.keep_alive(lease)).await {
+            Err(Error::Unreachable(text)) if text.contains("lease not found") => Err(Error::LeaseLost),
+            kept => kept.map(drop),
+        }
+    }
+
+    async fn revoke(&self, lease: i64) -> Result<(), Error> {
+        let mut client = self.client.lease_client();
+        self.call(client.revoke(lease)).await.map(drop)
+    }
+
+    async fn put(&self, writes: BTreeMap<String, Vec<u8>>, lease: i64) -> Result<Revision, Error> {
+        let under = Some(PutOptions::new().with_lease(lease));
+        let puts = writes.iter().map(|(key, value)| TxnOp::put(self.key(key), value.clone(), under.clone()));
+        match self.commit(Vec::new(), puts.collect()).await {
+            Err(Error::Unreachable(text)) if text.contains("lease not found") => Err(Error::LeaseLost),
+            committed => committed?.ok_or(Error::Conflict),
+        }
+    }
+}
+
+/// What comes from a member as it happens.
+pub struct Watching {
+    stream: WatchStream,
+    endpoint: String,
+    prefix: String,
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watching").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Watch for Watching {
+    async fn next(&mut self) -> Result<Batch, Error> {
+        loop {
+            let message = self.stream.message().await.map_err(|error| at(&self.endpoint, error.into()))?;
+            let ended = || Error::Unreachable(format!("{}: the watch has ended", self.endpoint));
+            let message = message.ok_or_else(ended)?;
+            if message.compact_revision() != 0 {
+                let text = format!("compacted up to revision {}", message.compact_revision());
+                return Err(Error::Compacted(text));
+            }
+            if message.canceled() {
+                return Err(Error::Unreachable(format!("{}: {}", self.endpoint, message.cancel_reason())));
+            }
+            let mut batch = Batch { revision: 0, changes: Vec::new() };
+            for event in message.events() {
+                let Some(pair) = event.kv() else { continue };
+                batch.revision = batch.revision.max(revision(pair.mod_revision()));
+                let Some((key, value)) = entry(&self.prefix, pair) else { continue };
+                batch.changes.push((key, (event.event_type() == EventType::Put).then_some(value)));
+            }
+            if !batch.changes.is_empty() {
+                return Ok(batch);
+            }
+        }
+    }
+}
+
+fn entry(prefix: &str, pair: &KeyValue) -> Option<(String, Entry)> {
+    let key = pair.key_str().ok()?.strip_prefix(prefix)?.to_owned();
+    Some((key, Entry { value: pair.value().to_vec(), revision: revision(pair.mod_revision()) }))
+}
+
+/// etcd counts in signed numbers, from 1.
+fn revision(number: i64) -> Revision {
+    Revision::try_from(number).unwrap_or(0)
+}
+
+/// What went wrong with a call.
+enum Fault {
+    Slow(Duration),
+    Said(etcd_client::Error),
+}
+
+impl From<etcd_client::Error> for Fault {
+    fn from(error: etcd_client::Error) -> Self {
+        Fault::Said(error)
+    }
+}
+
+async fn within<T>(
+    time: Duration,
+    call: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(time, call).await {
+        Ok(said) => said.map_err(Fault::Said),
+        Err(_elapsed) => Err(Fault::Slow(time)),
+    }
+}
+
+/// gRPC's codes, as etcd uses them.
+fn at(endpoint: &str, fault: Fault) -> Error {
+    use tonic_code::{INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, PERMISSION_DENIED, UNAUTHENTICATED};
+    match fault {
+        Fault::Slow(time) => Error::Unreachable(format!("{endpoint}: no answer within {} ms", time.as_millis())),
+        Fault::Said(etcd_client::Error::GRpcStatus(status)) => {
+            let cause = status.source().map(|_| format!(": {}", root(&status))).unwrap_or_default();
+            let text = format!("{endpoint}: {}{cause}", status.message());
+            match i32::from(status.code()) {
+                UNAUTHENTICATED | PERMISSION_DENIED => Error::Denied(text),
+                INVALID_ARGUMENT if text.contains("auth") || text.contains("password") => Error::Denied(text),
+                NOT_FOUND if text.contains("lease") => Error::LeaseLost,
+                OUT_OF_RANGE => Error::Compacted(text),
+                _ => Error::Unreachable(text),
+            }
+        }
+        Fault::Said(error) => {
+            let text = match &error {
+                etcd_client::Error::TransportError(transport) => format!("{transport}: {}", root(transport)),
+                other => other.to_string(),
+            };
+            Error::Unreachable(format!("{endpoint}: {text}"))
+        }
+    }
+}
+
+/// gRPC's status codes (google.rpc.Code).
+mod tonic_code {
+    pub(super) const INVALID_ARGUMENT: i32 = 3;
+    pub(super) const NOT_FOUND: i32 = 5;
+    pub(super) const PERMISSION_DENIED: i32 = 7;
+    pub(super) const OUT_OF_RANGE: i32 = 11;
+    pub(super) const UNAUTHENTICATED: i32 = 16;
+}
+
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
