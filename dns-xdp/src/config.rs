@@ -88,6 +88,14 @@ impl Config {
         store::parse_with(text, path, documents)
     }
 
+    /// The text of the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn text(path: &Path) -> Result<String, ConfigError> {
+        text(path)
+    }
+
     /// The store that the file at `path` names; its other sections are not looked at.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ mod rates;
 mod repair;
 mod servers;
 mod service;
+mod sharing;
 mod signals;
 #[cfg(test)]
 mod simulation;
@@ -43,10 +44,10 @@ use self::servers::Servers;
 use self::signals::Signals;
 use self::state::State;
 use self::watch::Watch;
-use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::metrics::{self, Recorder};
 use crate::responder::{self, Responder};
+use crate::store::Loaded;
 pub(crate) use start::served_addresses;
 
 /// Commands that wait for the loop; whoever asks then waits longer.
@@ -57,16 +58,19 @@ const CALLS: usize = 16;
 /// # Errors
 /// What keeps it from starting, with the remedy; nothing is left attached or bound then. A second signal while
 /// it stops is an error too.
-pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
+pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
+    let Loaded { config, text, shared, trouble } = loaded;
     privileges::check(config.xdp.mode)?;
     let control = start::control_socket(&config.control.socket, replace).await?;
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = config.metrics.map(metrics::bind).transpose()?;
-    let text = std::fs::read_to_string(&config.path)
-        .with_context(|| format!("cannot read {}: name another file with --config", config.path.display()))?;
-    let (source, config) = Source::new(&config.path, &config.control.socket, text)?;
+    let documents = shared.as_ref().map(|(documents, _)| documents.clone());
+    let (source, config) = Source::new(&config.path, &config.control.socket, text, documents)?;
     let events = Events::new(&config.events);
-    let intents = start::intents(&config.control.state, &events)?;
+    let intents = match &shared {
+        Some((documents, _)) => documents.intents.clone(),
+        None => start::intents(&config.control.state, &events)?,
+    };
     let addresses = served_addresses(&config.listen)?;
     let sockets = responder::bind(&addresses, config.listen.port)?;
     let datapath = Datapath::load(&config, &addresses)?;
@@ -75,6 +79,10 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
     tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
+    if let Some(trouble) = &trouble {
+        tracing::warn!("the store is away, this start is from the last good copy of it: {trouble}");
+    }
+    let mut sharing = start::sharing(&config, shared, &identity)?;
     let recorder = Recorder::default();
     let mut publication = Publication::new(datapath, &config.xdp, events.clone(), recorder.clone());
     let mut watch = Watch::new(State::new(config, intents), events.clone(), recorder.clone());
@@ -84,6 +92,9 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     if let Some(signal) = start::first_round(&mut watch, &mut publication, &mut signals, &recorder).await {
         tracing::info!("stopped by {signal:?} before the first round of probes was over");
         return publication.abandon();
+    }
+    if let Some(sharing) = &mut sharing {
+        start::join(&mut watch, sharing).await;
     }
     let told = match start::go_live(&mut watch, &mut publication, &events, &identity) {
         Ok(told) => told,
@@ -103,7 +114,7 @@ pub async fn run(config: Config, replace: bool) -> anyhow::Result<()> {
     };
     service::ready();
     publication.level();
-    let mut daemon = Daemon::new(watch, publication, source, responder, (events, told), recorder);
+    let mut daemon = Daemon::new(watch, publication, source, responder, (events, told), recorder, sharing);
     let stop = daemon.serve(inbox, &mut signals).await;
     tokio::select! {
         stopped = daemon.stop(stop, servers) => stopped,

@@ -12,6 +12,7 @@ pub mod agreement;
 pub mod copy;
 pub mod documents;
 pub mod etcd;
+pub mod load;
 pub mod mirror;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use documents::{Documents, Shared};
+pub use load::{Loaded, load};
 
 use crate::failover::Quorum;
 

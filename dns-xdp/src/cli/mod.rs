@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 mod bench;
 mod check;
+mod cluster;
 mod columns;
 mod completion;
 mod delegation;
@@ -30,6 +31,7 @@ use serde_json::Value;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
 use crate::control::api::Done;
 use crate::control::{CallError, Client, Command};
+use crate::store::{self, Loaded};
 
 const EXAMPLE: &str = "\
 Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
@@ -69,6 +71,9 @@ enum Verb {
     /// List and change the nodes, and what is wanted of them
     #[command(subcommand, after_help = node::EXAMPLE)]
     Node(node::Node),
+    /// Show and change what the servers of a shared store have in common
+    #[command(subcommand, after_help = cluster::EXAMPLE)]
+    Cluster(cluster::Cluster),
     /// Show what would be answered, by which path, and why
     #[command(after_help = query::EXAMPLE)]
     Query(query::Query),
@@ -121,6 +126,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Doctor(doctor) => doctor.run(socket),
         Verb::Check(file) => check::check(&file.load(socket)?),
         Verb::Delegation(delegation) => delegation.run(),
+        Verb::Cluster(cluster) => cluster.run(&client()),
         Verb::Unload(file) => unload::unload(&file.remains(socket)?),
         Verb::Reload => briefly(reload::reload(&client())),
         Verb::Status(status) => briefly(status.run(&client())),
@@ -138,8 +144,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
         return unsound.exit_code();
     }
-    if error.is::<ConfigError>() {
-        return 2;
+    match error.downcast_ref::<ConfigError>() {
+        Some(ConfigError::Store { .. }) => return 1,
+        Some(ConfigError::Unreadable { .. } | ConfigError::Invalid { .. }) => return 2,
+        None => {}
     }
     if let Some(found) = error.downcast_ref::<doctor::Found>() {
         return found.exit_code();
@@ -152,11 +160,24 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 impl ConfigFile {
     fn load(&self, socket: Option<PathBuf>) -> Result<Config, ConfigError> {
-        let mut config = Config::load(&self.config)?;
-        if let Some(socket) = socket {
-            config.control.socket = socket;
+        let loaded = self.load_all(socket)?;
+        if let Some(trouble) = loaded.trouble {
+            eprintln!("warning: this is the last good copy of the cluster's documents: {trouble}");
         }
-        Ok(config)
+        Ok(loaded.config)
+    }
+
+    /// With where it comes from.
+    fn load_all(&self, socket: Option<PathBuf>) -> Result<Loaded, ConfigError> {
+        let loading = async { Ok(store::load(&self.config).await) };
+        let mut loaded = briefly(loading).map_err(|error| ConfigError::Store {
+            path: self.config.clone(),
+            reason: format!("{error:#}"),
+        })??;
+        if let Some(socket) = socket {
+            loaded.config.control.socket = socket;
+        }
+        Ok(loaded)
     }
 
     fn remains(&self, socket: Option<PathBuf>) -> Result<Remains, ConfigError> {

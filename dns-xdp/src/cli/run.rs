@@ -22,7 +22,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self, socket: Option<PathBuf>) -> anyhow::Result<()> {
-        let config = self.file.load(socket)?;
+        let loaded = self.file.load_all(socket)?;
         log_to_stderr();
         privileges::close_to_programs()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -30,7 +30,7 @@ impl Run {
             .on_thread_start(privileges::settle_thread)
             .build();
         let runtime = runtime.context("cannot start the asynchronous runtime")?;
-        runtime.block_on(controller::run(config, self.replace))
+        runtime.block_on(controller::run(loaded, self.replace))
     }
 }
 

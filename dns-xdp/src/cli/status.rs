@@ -11,9 +11,11 @@ use ratatui::crossterm::terminal;
 use ratatui::style::{Color, Modifier};
 use ratatui::text::Text;
 
+use super::columns::columns as columns_of;
 use super::{Format, print_json};
-use crate::control::api::Status as Answer;
+use crate::control::api::{ClusterStatus, Status as Answer};
 use crate::control::{Client, Command};
+use crate::store::mirror::Mode;
 
 #[cfg(test)]
 pub(super) use screen::tests::status as sample;
@@ -36,6 +38,9 @@ pub(super) struct Status {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
     #[arg(conflicts_with = "json")]
     watch: Option<Duration>,
+    /// Show every server that shares the store, and whether they agree
+    #[arg(long, conflicts_with = "watch")]
+    cluster: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -45,8 +50,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 impl Status {
     pub(super) async fn run(&self, client: &Client) -> anyhow::Result<()> {
+        let command = if self.cluster { Command::Cluster } else { Command::Status };
         if self.format.json {
-            return print_json(&client.call(&Command::Status).await?);
+            return print_json(&client.call(&command).await?);
+        }
+        if self.cluster {
+            let cluster: ClusterStatus = client.ask(&command).await?;
+            return super::print(&servers(&cluster));
         }
         if let Some(every) = self.watch {
             return watch::watch(client, every).await;
@@ -54,6 +64,40 @@ impl Status {
         let status: Answer = client.ask(&Command::Status).await?;
         print(&screen::screen(&status, Timestamp::now(), columns())).map(drop)
     }
+}
+
+/// A line for each server, and what they disagree in.
+fn servers(cluster: &ClusterStatus) -> String {
+    let ClusterStatus { epoch, revision, mode, servers, disagreement } = cluster;
+    let mut rows = vec![["SERVER", "MODE", "EPOCH", "ANSWERS", "QUORUM", "VERSION", "TROUBLE"].map(str::to_owned)];
+    for server in servers {
+        let mode = match (server.alive, server.mode) {
+            (false, _) => "not heard of",
+            (true, Mode::Joined) => "joined",
+            (true, Mode::Alone | Mode::Frozen) => "alone",
+        };
+        let quorum = server.quorum.map_or(String::new(), |quorum| format!("{} of {}", quorum.visible, quorum.needed));
+        let number = |alive: bool| if alive { server.epoch.to_string() } else { String::new() };
+        rows.push([
+            server.name.clone(),
+            mode.to_owned(),
+            number(server.alive),
+            server.digest.chars().take(8).collect(),
+            quorum,
+            server.version.clone(),
+            server.trouble.clone().unwrap_or_default(),
+        ]);
+    }
+    let mode = match mode {
+        Mode::Joined => "joined",
+        Mode::Alone => "alone: what is shown of the others is what was known last",
+        Mode::Frozen => "frozen: the store is older than what was seen of it",
+    };
+    let mut text = format!("epoch {epoch}, store revision {revision}, this server is {mode}\n{}", columns_of(&rows));
+    for line in disagreement {
+        text += &format!("disagreement: {line}\n");
+    }
+    text
 }
 
 fn columns() -> usize {

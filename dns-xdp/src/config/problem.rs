@@ -14,6 +14,13 @@ pub enum ConfigError {
         /// What the system said.
         source: io::Error,
     },
+    /// The store that the file names could not be read, and there is no copy of it.
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The file is not a valid configuration; one line of text for each problem.
     Invalid {
         /// The file.
@@ -40,6 +47,9 @@ impl fmt::Display for ConfigError {
             ConfigError::Unreadable { path, source } => {
                 let path = path.display();
                 write!(f, "{path}: cannot be read: {source}; name another file with --config")
+            }
+            ConfigError::Store { path, reason } => {
+                write!(f, "[cluster] of {path}: {reason}", path = path.display())
             }
             ConfigError::Invalid { path, problems } => {
                 for (index, Problem { line, document, text }) in problems.iter().enumerate() {

@@ -146,7 +146,7 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     let control = control(file.section("control", "[control]"), path);
     let metrics = metrics(file.section("metrics", "[metrics]"));
     let events = events(file.section("events", "[events]"));
-    let store = store::read(file.section("cluster", "[cluster]"), apex.as_ref());
+    let store = store::read(file.section("cluster", "[cluster]"), apex.as_ref(), &control.state);
     file.close();
 
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);

@@ -7,7 +7,7 @@ use hickory_proto::rr::Name;
 use super::problem::{At, ConfigError, Problem};
 use super::section::Section;
 use super::{Config, value};
-use crate::store::Documents;
+use crate::store::{Documents, copy};
 use crate::store::documents::{CONCERNS, split};
 
 const LEASE: Duration = Duration::from_secs(5);
@@ -33,12 +33,14 @@ pub struct SharedStore {
     pub lease: Duration,
     /// This server's name among them; `None`: that of the node whose address it serves.
     pub server: Option<String>,
+    /// Where the last good copy of the documents is kept.
+    pub copy: PathBuf,
 }
 
 /// The kinds of `[cluster] store`.
 const STORES: [(&str, bool); 2] = [("file", false), ("etcd", true)];
 
-pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>) -> Option<SharedStore> {
+pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) -> Option<SharedStore> {
     let is_shared = section.value("store", |value| value::one_of(value, &STORES)).unwrap_or(false);
     let endpoints = section.list("endpoints", endpoint);
     let prefix = section.value("prefix", prefix);
@@ -66,7 +68,7 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>) -> Option<Shar
     let by_zone = || apex.map(|apex| format!("{PREFIX}/{}", apex.to_ascii().trim_end_matches('.')));
     let prefix = prefix.or_else(by_zone).unwrap_or_else(|| PREFIX.to_owned());
     let endpoints = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
-    is_shared.then_some(SharedStore { endpoints, prefix, ca, identity, user, lease, server })
+    is_shared.then_some(SharedStore { endpoints, prefix, ca, identity, user, lease, server, copy: copy::path(state) })
 }
 
 fn both<A, B>(section: &Section<'_>, a: (&str, Option<At<A>>), b: (&str, Option<At<B>>)) -> Option<(A, B)> {
@@ -136,10 +138,11 @@ fn placed(error: ConfigError, local: &str, documents: &Documents) -> ConfigError
 /// # Errors
 /// The file cannot be read, or its `[cluster]` is wrong.
 pub(super) fn of_file(text: &str, path: &Path) -> Result<Option<SharedStore>, ConfigError> {
-    super::spec::document(text, path, |document, _, problems| {
+    super::spec::document(text, path, |document, path, problems| {
         let mut file = Section::file(document, problems);
         let apex = file.section("zone", "[zone]").value("name", value::zone_name);
         // The outer one: whether there is a problem or not is known by the problems.
-        Some(read(file.section("cluster", "[cluster]"), apex.as_ref()))
+        let control = super::spec::control(file.section("control", "[control]"), path);
+        Some(read(file.section("cluster", "[cluster]"), apex.as_ref(), &control.state))
     })
 }

@@ -33,9 +33,16 @@ impl Daemon {
             format!("`{name}` is to be {admin}, which is kept, but not in the answers yet: {why}")
         };
         published.map_err(|refusal| Refusal::new(refusal.kind, kept(&refusal.message)))?;
+        self.granted(name, admin)
+    }
+
+    /// What is said of a wish that is in force.
+    pub(super) fn granted(&self, name: &str, admin: Admin) -> Result<Done, Refusal> {
         let decision = self.watch.state.decision();
         if let Some(reason) = decision.and_then(|decision| decision.frozen.as_ref()) {
-            return Err(Refusal::new(RefusalKind::Conflict, kept(&format!("they are frozen, {reason}"))));
+            let kept =
+                format!("`{name}` is to be {admin}, which is kept, but not in the answers yet: they are frozen, {reason}");
+            return Err(Refusal::new(RefusalKind::Conflict, kept));
         }
         let mut notes = Vec::new();
         if decision.is_some_and(|decision| decision.fail_open) {
@@ -56,6 +63,9 @@ impl Daemon {
 
     /// Ends what is wanted of nodes when its time is over.
     pub(super) fn expire(&mut self) {
+        if self.sharing.is_some() {
+            return self.expire_for_all();
+        }
         let Some((left, over)) = intent::expire(self.watch.state.intents(), Timestamp::now()) else {
             return;
         };
@@ -75,7 +85,7 @@ impl Daemon {
 }
 
 /// Whether the wish may be granted.
-fn judge(state: &State, name: &str, wish: &Wish, force: bool) -> Result<(), Refusal> {
+pub(super) fn judge(state: &State, name: &str, wish: &Wish, force: bool) -> Result<(), Refusal> {
     let nodes = &state.config().cluster.nodes;
     let Some(index) = nodes.iter().position(|node| node.name == name) else {
         return Err(Refusal::unknown_node(name, nodes.iter().map(|node| node.name.as_str())));

@@ -1,5 +1,6 @@
 //! Changes to the configuration in force: from the file as a whole, or node by node. Text in, a [`Proposal`] out;
 //! nothing takes effect here.
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use crate::cluster::Node;
 use crate::config::edit::{EditError, Edited, add_node, remove_node, set_node};
 use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
+use crate::store::documents::{Documents, Shared, split};
 
 /// The text that the configuration in force was read from, with the changes made to it since.
 #[derive(Debug, Clone)]
@@ -19,6 +21,17 @@ pub(super) struct Source {
     filed: String,
     /// As the file has them; the others are ephemeral.
     nodes: Vec<Node>,
+    /// The shared sections, where these are the store's and not the file's.
+    documents: Option<Documents>,
+}
+
+/// What has to be written to the store for a change.
+#[derive(Debug, Default)]
+pub(super) struct Push {
+    /// By the key; empty: nothing.
+    pub(super) writes: BTreeMap<String, Vec<u8>>,
+    /// For the operator.
+    pub(super) notes: Vec<String>,
 }
 
 /// A change to one node.
@@ -62,17 +75,27 @@ impl NodeChange {
 impl Source {
     /// Reads the configuration that is to be in force from `text`, the text of the file at `path`; the daemon
     /// listens on `socket` whatever it says.
-    pub(super) fn new(path: &Path, socket: &Path, text: String) -> Result<(Self, Config), ConfigError> {
-        let filed = Config::parse(&text, path)?;
-        let socket = (filed.control.socket != socket).then(|| socket.to_owned());
-        let nodes = filed.cluster.nodes;
-        let source = Source { path: path.to_owned(), socket, filed: text.clone(), nodes, text };
+    pub(super) fn new(
+        path: &Path,
+        socket: &Path,
+        text: String,
+        documents: Option<Documents>,
+    ) -> Result<(Self, Config), ConfigError> {
+        let path = path.to_owned();
+        let mut source =
+            Source { path, socket: None, filed: text.clone(), nodes: Vec::new(), text, documents };
+        let filed = source.parse(&source.text)?;
+        source.socket = (filed.control.socket != socket).then(|| socket.to_owned());
+        source.nodes = filed.cluster.nodes;
         let config = source.parse(&source.text)?;
         Ok((source, config))
     }
 
     fn parse(&self, text: &str) -> Result<Config, ConfigError> {
-        let mut config = Config::parse(text, &self.path)?;
+        let mut config = match &self.documents {
+            Some(documents) => Config::parse_with(text, &self.path, documents)?,
+            None => Config::parse(text, &self.path)?,
+        };
         if let Some(socket) = &self.socket {
             config.control.socket.clone_from(socket);
         }
@@ -116,7 +139,11 @@ impl Source {
 
     /// What another source makes different, a line for each key.
     pub(super) fn differences(&self, next: &Source) -> Vec<String> {
-        let differences = differences(&self.text, &next.text);
+        let in_force = |source: &Source| match &source.documents {
+            Some(documents) => split(&source.text).unwrap_or_default().0 + &documents.text(),
+            None => source.text.clone(),
+        };
+        let differences = differences(&in_force(self), &in_force(next));
         if differences.is_empty() { vec!["nothing has changed".to_owned()] } else { differences }
     }
 
@@ -133,6 +160,53 @@ impl Source {
             self.change_file(change, file, &mut proposal)?;
         }
         Ok(proposal)
+    }
+
+    /// The documents that are in force, where they are the store's.
+    pub(super) fn documents(&self) -> Option<&Documents> {
+        self.documents.as_ref()
+    }
+
+    /// All of the documents that the store holds now, or nothing.
+    pub(super) fn join(&self, in_force: &Config, documents: Documents) -> Result<Proposal, Refusal> {
+        let next = Source { documents: Some(documents), ..self.clone() };
+        let config = next.parse(&next.text)?;
+        if !in_force.needs_restart(&config).is_empty() {
+            let message = "a document takes effect at a start only: take over with `dns-xdp run --replace`";
+            return Err(Refusal::new(RefusalKind::Conflict, message));
+        }
+        let source = Source { nodes: config.cluster.nodes.clone(), ..next };
+        let notes = self.differences(&source);
+        Ok(Proposal { config, source, write: None, notes })
+    }
+
+    /// What has to be written to the store for a change to a node.
+    pub(super) fn share(&self, change: &NodeChange) -> Result<Push, Refusal> {
+        let Some(documents) = &self.documents else { return Ok(Push::default()) };
+        let Edited { text, notes } = change.edit(&documents.text())?;
+        let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
+        let (_, shared) = split(&text).map_err(invalid)?;
+        Ok(Push { writes: self.checked(documents, shared)?, notes })
+    }
+
+    /// What has to be written to the store for the shared sections of the file's text, if it has any.
+    pub(super) fn push(&self, file: &str) -> Result<Push, Refusal> {
+        let Some(documents) = &self.documents else { return Ok(Push::default()) };
+        let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
+        let (_, shared) = split(file).map_err(invalid)?;
+        if !shared.contains_key("config/nodes") {
+            return Ok(Push::default());
+        }
+        let before = documents.text();
+        let after = crate::store::documents::join(&shared);
+        Ok(Push { writes: self.checked(documents, shared)?, notes: differences(&before, &after) })
+    }
+
+    fn checked(&self, documents: &Documents, shared: Shared) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
+        let writes = documents.writes(&shared);
+        let next = Source { documents: Some(Documents { texts: shared, ..documents.clone() }), ..self.clone() };
+        next.parse(&next.text)?;
+        Ok(writes)
     }
 
     fn change_file(&self, change: &NodeChange, file: &str, proposal: &mut Proposal) -> Result<(), Refusal> {
@@ -170,7 +244,7 @@ mod tests {
 
     fn source(text: &str) -> Source {
         let config = config(text);
-        Source::new(&config.path, &config.control.socket, text.to_owned()).unwrap().0
+        Source::new(&config.path, &config.control.socket, text.to_owned(), None).unwrap().0
     }
 
     fn add(name: &str, last: u8) -> NodeChange {
@@ -292,7 +366,7 @@ mod tests {
     fn a_socket_named_on_the_command_line_stays_over_a_reload() {
         let path = Path::new("/etc/dns-xdp/dns-xdp.toml");
         let other = Path::new("/run/other.sock");
-        let (source, config) = Source::new(path, other, TEXT.to_owned()).unwrap();
+        let (source, config) = Source::new(path, other, TEXT.to_owned(), None).unwrap();
         assert_eq!(config.control.socket, other);
         let moved = format!("{TEXT}[control]\nsocket = \"/run/elsewhere.sock\"\n");
         assert_eq!(source.reload(&config, moved).unwrap().config.control.socket, other);

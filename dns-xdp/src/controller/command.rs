@@ -16,9 +16,10 @@ use super::event;
 use super::privileges;
 use super::query::query;
 use super::rates::Answered;
+use super::sharing::Sharing;
 use super::status::{Surroundings, milliseconds, node_entries, status};
 use crate::config::Replacement;
-use crate::control::api::{Done, Stats};
+use crate::control::api::{Done, Stats, StoreStatus};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::datapath::Attached;
 use crate::event::Occurrence;
@@ -34,6 +35,8 @@ impl Daemon {
             Command::Status => self.status(),
             Command::Stats => self.stats(),
             Command::Names => self.names(),
+            Command::Cluster => self.cluster_status(),
+            Command::AcceptStore => self.accept_store(),
             Command::Query { name, qtype } => {
                 let (decision, zone) = self.published()?;
                 let interfaces = self.publication.interfaces();
@@ -80,9 +83,21 @@ impl Daemon {
             up_to_date: !self.publication.pending(),
             rate: self.answered().ok().and_then(|answered| self.rates.rate(Instant::now(), answered)),
             held_back: self.held_back(),
-            alarms: self.publication.alarms().into_iter().chain(self.refused.clone()).collect(),
+            store: self.store_status(),
+            alarms: self.alarms(),
         };
         json(status(&self.watch.state, decision, around))
+    }
+
+    fn store_status(&self) -> StoreStatus {
+        let epoch = self.watch.state.config().epoch();
+        let of_file = || StoreStatus { epoch, ..StoreStatus::default() };
+        self.sharing.as_ref().map_or_else(of_file, |sharing| sharing.status(epoch))
+    }
+
+    fn alarms(&self) -> Vec<String> {
+        let of_store = self.sharing.iter().flat_map(Sharing::alarms);
+        self.publication.alarms().into_iter().chain(self.refused.clone()).chain(of_store).collect()
     }
 
     /// See [`Surroundings::held_back`]; nothing where the counters cannot be read.

@@ -16,14 +16,15 @@ use super::signals::{Signal, Signals};
 use super::state::State;
 use super::told::Told;
 use super::watch::Watch;
-use super::{event, service, start};
+use super::sharing::Sharing;
+use super::{event, service, sharing, start};
 use crate::control::api::Done;
 use crate::control::{Call, Command, Refusal, RefusalKind};
 use crate::event::{Kind, Occurrence};
 use crate::metrics::Recorder;
 use crate::responder::Responder;
 
-type Reply = oneshot::Sender<Result<Value, Refusal>>;
+pub(super) type Reply = oneshot::Sender<Result<Value, Refusal>>;
 
 /// Everything that a published daemon has.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(super) struct Daemon {
     file: Option<FileWatch>,
     pub(super) rates: Rates,
     pub(super) asked_names: AskedNames,
+    /// The other servers of the store; `None`: there is no store.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// How to end.
@@ -72,6 +75,7 @@ impl Daemon {
         responder: Responder,
         (events, told): (Events, Option<Told>),
         recorder: Recorder,
+        sharing: Option<Sharing>,
     ) -> Self {
         let mut daemon = Daemon {
             watch,
@@ -85,11 +89,13 @@ impl Daemon {
             file: None,
             rates: Rates::default(),
             asked_names: AskedNames::default(),
+            sharing,
         };
         // Who was down at the start is in no answer from the start.
         daemon.watch.answered(false);
         daemon.recorder.go_live();
         daemon.watch_file();
+        daemon.speak();
         daemon
     }
 
@@ -106,6 +112,7 @@ impl Daemon {
                     return stop;
                 },
                 _ = beat.tick() => self.beat(),
+                news = sharing::next(&mut self.sharing) => self.news(news),
                 text = settled(&mut self.file) => self.file_changed(text),
                 signal = signals.next() => match signal {
                     Signal::Hangup => self.reload_unasked(self.read_file()),
@@ -120,8 +127,11 @@ impl Daemon {
     pub(super) async fn stop(self, stop: Stop, servers: Servers) -> anyhow::Result<()> {
         service::stopping();
         self.events.tell(event::stop(stop.text()));
-        let Daemon { publication, responder, watch, events, .. } = self;
+        let Daemon { publication, responder, watch, events, sharing, .. } = self;
         drop(watch);
+        if let (Some(sharing), Stop::Leave | Stop::Detach(_)) = (sharing, &stop) {
+            sharing.leave().await;
+        }
         let (done, reply) = match stop {
             Stop::Leave => (publication.leave(), None),
             Stop::HandOver(reply) => (publication.hand_over(), Some(reply)),
@@ -146,7 +156,9 @@ impl Daemon {
             Command::Handover => Some(Stop::HandOver(reply)),
             Command::Unload => Some(Stop::Detach(Some(reply))),
             command => {
-                reply.send(self.answer(command)).ok();
+                if let Some((command, reply)) = self.share(command, reply) {
+                    reply.send(self.answer(command)).ok();
+                }
                 None
             }
         }
@@ -157,6 +169,8 @@ impl Daemon {
             self.settle();
         }
         self.expire();
+        self.answer_waiting();
+        self.speak();
         self.publication.renew();
         self.publication.mend();
         self.recorder.beat();
@@ -229,6 +243,7 @@ impl Daemon {
         self.events.configure(&next.config().events);
         self.watch.replace(next);
         self.watch_file();
+        self.speak();
     }
 }
 

@@ -64,6 +64,16 @@ pub(super) fn published() -> Occurrence {
     Occurrence::new(Kind::Published)
 }
 
+/// This server decides together with the others of the store.
+pub(super) fn joined(circumstances: &str) -> Occurrence {
+    Occurrence::new(Kind::Joined).because(circumstances)
+}
+
+/// This server has lost the store, or does not believe it.
+pub(super) fn alone(reason: &str) -> Occurrence {
+    Occurrence::new(Kind::Alone).because(reason)
+}
+
 /// The daemon ends; the reason says what becomes of the program.
 pub(super) fn stop(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Stop).because(reason)

@@ -1,6 +1,7 @@
 //! The steps of a start, each with its own way to refuse.
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep};
 
 use super::events::Events;
 use super::publication::Publication;
+use super::sharing::Sharing;
 use super::signals::{Signal, Signals};
 use super::told::Told;
 use super::watch::Watch;
@@ -17,10 +19,15 @@ use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
 use crate::intent::{self, Intents};
 use crate::metrics::Recorder;
+use crate::store::etcd::Members;
+use crate::store::mirror::{Mirror, Settings};
+use crate::store::{Documents, Revision};
 use crate::{datapath, failover};
 
 /// A predecessor answers its open queries before it ends.
 const HANDOVER: Duration = Duration::from_secs(10);
+/// A store that is there is seen within this.
+const FIRST_VIEW: Duration = Duration::from_secs(1);
 const HANDOVER_POLL: Duration = Duration::from_millis(20);
 
 /// Binds the control socket; `replace`: asks a daemon that holds it to give way, and waits until it has.
@@ -81,6 +88,30 @@ pub(super) fn beat(publication: &Publication) -> tokio::time::Interval {
     let mut beat = tokio::time::interval(publication.beat().min(watchdog));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beat
+}
+
+/// The daemon's place among the servers of its store; `None`: it has none.
+pub(super) fn sharing(
+    config: &Config,
+    shared: Option<(Documents, Revision)>,
+    identity: &str,
+) -> anyhow::Result<Option<Sharing>> {
+    let (Some(store), Some(known)) = (&config.store, shared) else { return Ok(None) };
+    let server = store.server.clone().unwrap_or_else(|| identity.to_owned());
+    let settings = Settings { server: server.clone(), lease: store.lease, copy: store.copy.clone() };
+    let members = Members::new(store, store.lease / 5)?;
+    let members = Arc::new(members);
+    let mirror = Mirror::start(settings, known, move |number| {
+        let members = Arc::clone(&members);
+        async move { members.connect(number).await }
+    });
+    Ok(Some(Sharing::new(mirror, server)))
+}
+
+/// Waits a moment for the store, so that the first answers are those that the others give.
+pub(super) async fn join(watch: &mut Watch, sharing: &mut Sharing) {
+    sharing.settle(FIRST_VIEW).await;
+    watch.state.hear(sharing.concert());
 }
 
 /// Waits until every node and witness has been probed once, which their timeouts bound. `Some`: a signal asked

@@ -13,7 +13,7 @@ use super::state::State;
 use crate::cluster::{Admin, Node};
 use crate::config::Mode;
 use crate::control::api::{
-    GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, Status,
+    GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, Status, StoreStatus,
 };
 use crate::datapath::Attached;
 use crate::failover::Decision;
@@ -43,6 +43,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) held_back: [u64; 3],
     /// [`Status::up_to_date`]
     pub(super) up_to_date: bool,
+    /// [`Status::store`]
+    pub(super) store: StoreStatus,
     /// What went wrong at the daemon's edges.
     pub(super) alarms: Vec<String>,
 }
@@ -106,6 +108,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         up_to_date: around.up_to_date,
         rate: around.rate,
         guard: guard_status(&config.guard, around.held_back),
+        store: around.store,
     }
 }
 

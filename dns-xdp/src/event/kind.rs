@@ -51,11 +51,15 @@ pub enum Kind {
     Unpublished,
     /// It is published.
     Published,
+    /// This server has lost the store that it shares, and judges by itself.
+    Alone,
+    /// It decides together with the others.
+    Joined,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 24] = [
         Kind::Start,
         Kind::Stop,
         Kind::Reload,
@@ -78,6 +82,8 @@ impl Kind {
         Kind::FailOpenOver,
         Kind::Unpublished,
         Kind::Published,
+        Kind::Alone,
+        Kind::Joined,
     ];
 
     /// As everybody sees it.
@@ -105,12 +111,17 @@ impl Kind {
             Kind::FailOpenOver => "-fail-open",
             Kind::Unpublished => "+unpublished",
             Kind::Published => "-unpublished",
+            Kind::Alone => "+alone",
+            Kind::Joined => "-alone",
         }
     }
 
     /// Whether it should wake somebody.
     pub const fn is_grave(self) -> bool {
-        matches!(self, Kind::Down | Kind::Frozen | Kind::Blind | Kind::FailOpen | Kind::Unpublished)
+        matches!(
+            self,
+            Kind::Down | Kind::Frozen | Kind::Blind | Kind::FailOpen | Kind::Unpublished | Kind::Alone
+        )
     }
 }
 

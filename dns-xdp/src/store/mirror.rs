@@ -34,6 +34,8 @@ pub struct View {
     pub servers: BTreeMap<String, Server>,
     /// Why newer documents are not in here.
     pub malformed: Option<String>,
+    /// When something was changed last that decisions are made from: a document or a verdict.
+    pub judged: Revision,
 }
 
 impl View {
@@ -49,8 +51,14 @@ impl View {
             verdicts: below(listing, VERDICTS),
             servers: below(listing, SERVERS),
             malformed,
+            judged: judged(listing),
         }
     }
+}
+
+fn judged(listing: &Listing) -> Revision {
+    let counts = listing.entries.iter().filter(|(key, _)| !key.starts_with(SERVERS));
+    counts.map(|(_, entry)| entry.revision).max().unwrap_or(0)
 }
 
 /// What cannot be read says nothing.

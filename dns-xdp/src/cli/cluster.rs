@@ -1,0 +1,196 @@
+//! `cluster`: the shared documents in the store, without a daemon; and whether to believe an older store, with one.
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{ConfigFile, Format, briefly, change, print, print_json};
+use crate::config::{Config, SharedStore, differences};
+use crate::control::{Client, Command};
+use crate::intent;
+use crate::store::documents::{Documents, INTENT, Shared, join, split};
+use crate::store::{Error, Store as _, Swap, load};
+
+pub(super) const EXAMPLE: &str = "Example: dns-xdp cluster init --config /etc/dns-xdp/dns-xdp.toml\n\n\
+    The store is the one of [cluster] in the file. The file's shared sections ([zone], [health], [failover], [[node]], [[service]]) \
+    are what `init` and `import` write; in force is what the store holds.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Cluster {
+    /// Write the file's shared sections to a store that has no cluster yet
+    #[command(after_help = "Example: dns-xdp cluster init --config /etc/dns-xdp/dns-xdp.toml")]
+    Init(ConfigFile),
+    /// Show the documents that the servers share, and when they were changed
+    #[command(after_help = "Example: dns-xdp cluster show")]
+    Show(Show),
+    /// Show what `import` would change: how the file's shared sections differ from the store's
+    #[command(after_help = "Example: dns-xdp cluster diff --config /etc/dns-xdp/dns-xdp.toml")]
+    Diff(ConfigFile),
+    /// Print the shared sections as one file
+    #[command(after_help = "Example: dns-xdp cluster export > cluster.toml")]
+    Export(ConfigFile),
+    /// Write shared sections to the store: the file's own, or those of another file
+    #[command(after_help = "Example: dns-xdp cluster import cluster.toml")]
+    Import(Import),
+    /// Have this server's daemon believe a store that was restored from an older copy
+    #[command(after_help = "Example: dns-xdp cluster accept")]
+    Accept,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// The file with the shared sections; `-`: standard input [default: that of --config]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Cluster {
+    pub(super) fn run(&self, client: &Client) -> anyhow::Result<()> {
+        match self {
+            Cluster::Init(file) => init(&file.config),
+            Cluster::Show(show) => show.run(),
+            Cluster::Diff(file) => diff(&file.config),
+            Cluster::Export(file) => print(&stored(&file.config)?.1.text()),
+            Cluster::Import(import) => import.run(),
+            Cluster::Accept => briefly(change(client, &Command::AcceptStore)).map(drop),
+        }
+    }
+}
+
+/// The file's text and its store.
+fn of_file(path: &Path) -> anyhow::Result<(String, SharedStore)> {
+    let text = Config::text(path)?;
+    let store = Config::store_of(&text, path)?;
+    let store = store.with_context(|| {
+        format!("{} names no store: write [cluster] with store = \"etcd\" and endpoints", path.display())
+    })?;
+    Ok((text, store))
+}
+
+fn stored(path: &Path) -> anyhow::Result<(SharedStore, Documents)> {
+    let (_, store) = of_file(path)?;
+    let (documents, _) = briefly(load::fetch(&store))?;
+    Ok((store, documents))
+}
+
+/// The shared sections of a text, checked together with the file's own sections.
+fn shared(local: &str, text: &str, path: &Path) -> anyhow::Result<Shared> {
+    let (_, shared) = split(text).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
+    let documents = Documents { texts: shared, ..Documents::default() };
+    Config::parse_with(local, path, &documents)?;
+    Ok(documents.texts)
+}
+
+fn swapped(store: &SharedStore, swap: Swap) -> anyhow::Result<()> {
+    let swapping = async {
+        let members = load::members(store)?;
+        let swap = &swap;
+        anyhow::Ok(members.any(|etcd| async move { etcd.swap(swap.clone()).await }).await)
+    };
+    match briefly(swapping)? {
+        Ok(_revision) => Ok(()),
+        Err(Error::Conflict) => bail!("nothing was written: somebody else has changed the cluster meanwhile; look at it with `dns-xdp cluster diff`, and repeat"),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn init(path: &Path) -> anyhow::Result<()> {
+    let (text, store) = of_file(path)?;
+    let shared = shared(&text, &text, path)?;
+    let state = Config::parse_with(&text, path, &Documents { texts: shared.clone(), ..Documents::default() })?.control.state;
+    let intents = intent::load(&state)?;
+    let documents = Documents::default();
+    let mut writes = documents.writes(&shared);
+    let mut expected = documents.expected();
+    if !intents.is_empty() {
+        writes.insert(INTENT.to_owned(), serde_json::to_vec_pretty(&intents)?);
+        expected.insert(INTENT.to_owned(), 0);
+    }
+    let listing = briefly(async { Ok(load::members(&store)?.any(|etcd| async move { etcd.list().await }).await?) })?;
+    if listing.entries.keys().any(|key| key.starts_with("config/")) {
+        bail!(
+            "there is a cluster at {} already, and nothing was written: see it with `dns-xdp cluster show`, change it with \
+             `dns-xdp cluster import`",
+            store.prefix
+        );
+    }
+    let written: Vec<String> = writes.keys().cloned().collect();
+    swapped(&store, Swap { expected, writes })?;
+    print(&format!("wrote {} to {}\n", written.join(", "), store.prefix))
+}
+
+impl Show {
+    fn run(&self) -> anyhow::Result<()> {
+        let (store, documents) = stored(&self.file.config)?;
+        if self.format.json {
+            return print_json(&json!({
+                "prefix": store.prefix,
+                "epoch": documents.epoch(),
+                "documents": documents.texts,
+                "intent": documents.intents,
+                "revisions": documents.revisions,
+            }));
+        }
+        let mut text = format!("# {}, epoch {}\n", store.prefix, documents.epoch());
+        for (key, document) in &documents.texts {
+            let revision = documents.revisions.get(key).copied().unwrap_or(0);
+            writeln!(text, "\n# {key}, revision {revision}\n{}", document.trim_end())?;
+        }
+        if !documents.intents.is_empty() {
+            let revision = documents.revisions.get(INTENT).copied().unwrap_or(0);
+            writeln!(text, "\n# {INTENT}, revision {revision}")?;
+            for (node, intent) in &documents.intents {
+                writeln!(text, "# {node} is to be {intent}")?;
+            }
+        }
+        print(&text)
+    }
+}
+
+fn diff(path: &Path) -> anyhow::Result<()> {
+    let (text, _) = of_file(path)?;
+    let shared = shared(&text, &text, path)?;
+    let (_, documents) = stored(path)?;
+    let lines = differences(&documents.text(), &join(&shared));
+    let lines = if lines.is_empty() { vec!["no difference".to_owned()] } else { lines };
+    print(&format!("{}\n", lines.join("\n")))
+}
+
+impl Import {
+    fn run(&self) -> anyhow::Result<()> {
+        let path = &self.file.config;
+        let (local, store) = of_file(path)?;
+        let (text, from) = match &self.from {
+            None => (local.clone(), path.clone()),
+            Some(from) if from.as_os_str() == "-" => {
+                let mut text = String::new();
+                std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+                (text, from.clone())
+            }
+            Some(from) => (Config::text(from)?, from.clone()),
+        };
+        let shared = shared(&local, &text, &from)?;
+        let (documents, _) = briefly(load::fetch(&store))?;
+        let writes = documents.writes(&shared);
+        if writes.is_empty() {
+            eprintln!("nothing has changed");
+            return Ok(());
+        }
+        for line in differences(&documents.text(), &join(&shared)) {
+            eprintln!("{line}");
+        }
+        swapped(&store, Swap { expected: documents.expected(), writes })
+    }
+}
