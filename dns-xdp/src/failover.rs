@@ -217,6 +217,8 @@ mod tests {
 
     pub(super) fn config(cluster: Cluster) -> Config {
         Config {
+            store: None,
+            revision: None,
             path: "/etc/dns-xdp/dns-xdp.toml".into(),
             zone: config::ZoneConfig {
                 apex: Name::from_ascii("demo.example.com.").unwrap(),

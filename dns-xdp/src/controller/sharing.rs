@@ -91,7 +91,7 @@ pub(super) struct OutcomeOf(Outcome);
 impl Sharing {
     pub(super) fn new(mirror: Mirror, server: String) -> Self {
         let (outcome, outcomes) = mpsc::channel(OUTCOMES);
-        Sharing { mirror, server, waiting: Vec::new(), outcomes, outcome, refused: None, mode: Mode::Alone }
+        Sharing { mirror, server, waiting: Vec::new(), outcomes, outcome, refused: None, mode: Mode::Joined }
     }
 
     /// The next news. Cancel safe.
@@ -106,6 +106,7 @@ impl Sharing {
     pub(super) async fn settle(&mut self, patience: Duration) {
         let joined = self.mirror.seen.wait_for(|seen| seen.mode == Mode::Joined);
         tokio::time::timeout(patience, joined).await.ok();
+        self.mode = self.mirror.seen.borrow().mode;
     }
 
     /// What the servers say together.

@@ -181,7 +181,7 @@ mod tests {
 
         let (calls, mut inbox) = tokio::sync::mpsc::channel::<crate::control::Call>(1);
         let stop = tokio_util::sync::CancellationToken::new();
-        let journal = std::sync::Arc::new(crate::event::Journal::new(Timestamp::UNIX_EPOCH));
+        let journal = Arc::new(crate::event::Journal::new(Timestamp::UNIX_EPOCH));
         let serving = tokio::spawn(running.serve(calls, journal, stop.clone()));
         let gives_way = tokio::spawn(async move {
             let call = inbox.recv().await.unwrap();

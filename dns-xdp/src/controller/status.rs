@@ -219,6 +219,7 @@ mod tests {
         let now = started + SignedDuration::from_secs(61);
         let zone = state.zone().unwrap();
         let around = Surroundings {
+            store: StoreStatus::default(),
             published: &zone,
             published_at: started,
             publishing: Duration::from_millis(3),

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Documents, Revision};
 use crate::intent::{self, Intents};
 
-/// Where the copy is kept: beside the file of the intent.
+/// Where the copy is kept: beside the file of the intent, and under its name.
 pub fn path(state: &Path) -> PathBuf {
-    state.with_file_name("store.json")
+    state.with_extension("store.json")
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -152,6 +152,7 @@ impl Mirror {
         F: Future<Output = Result<S, Error>> + Send + 'static,
     {
         let (documents, revision) = known;
+        let epoch = documents.epoch();
         let view = Arc::new(View { revision, documents, ..View::default() });
         let trouble = Some("the store has not been reached yet".to_owned());
         let seen = Seen { view, mode: Mode::Alone, trouble, since: Timestamp::now() };
@@ -160,7 +161,7 @@ impl Mirror {
         let (swaps, requests) = mpsc::channel(SWAPS);
         let (accepted, accepts) = watch::channel(0);
         let (leaving, leaves) = watch::channel(false);
-        let keeper = Keeper { settings, seen, own: own_of_loop, accepts, leaves, highest: revision, accepted: 0 };
+        let keeper = Keeper { settings, seen, own: own_of_loop, accepts, leaves, epoch, accepted: 0 };
         let task = tokio::spawn(keeper.run(requests, connect));
         Mirror { seen: seen_by_loop, own, swaps, accepted, leaving, task }
     }
@@ -203,8 +204,8 @@ struct Keeper {
     own: watch::Receiver<Own>,
     accepts: watch::Receiver<u64>,
     leaves: watch::Receiver<bool>,
-    /// How far the store has been seen.
-    highest: Revision,
+    /// Of the newest documents that were seen.
+    epoch: Revision,
     /// Of the times that an operator accepted an older store.
     accepted: u64,
 }
@@ -273,18 +274,8 @@ impl Keeper {
         requests: &mut mpsc::Receiver<Request>,
         confirmed: &watch::Sender<Instant>,
     ) -> Result<(), End> {
-        let asked = Instant::now();
-        let lease = store.lease(self.settings.lease).await?;
-        // Before the view is taken: with it the others' verdicts and ours count at once.
-        let own = self.own.borrow_and_update().clone();
-        store.put(self.writes(&own), lease).await?;
         let mut listing = store.list().await?;
-        while listing.revision < self.highest && *self.accepts.borrow() == self.accepted {
-            let reason = format!(
-                "the store is at revision {}, and {} was seen of it: it was restored from an older copy; \
-                 `dns-xdp cluster accept` believes it",
-                listing.revision, self.highest
-            );
+        while let Some(reason) = self.is_older(&listing) {
             turn(&self.seen, Mode::Frozen, Some(reason));
             tokio::select! {
                 _ = self.accepts.changed() => {}
@@ -292,9 +283,14 @@ impl Keeper {
                 Some(request) = requests.recv() => refuse(request, "the store is older than what was seen of it"),
                 _ = self.leaves.changed() => return Err(End::Left),
             }
-            store.keep_alive(lease).await?;
             listing = store.list().await?;
         }
+        let asked = Instant::now();
+        let lease = store.lease(self.settings.lease).await?;
+        // Before the view is taken: with it the others' verdicts and ours count at once.
+        let own = self.own.borrow_and_update().clone();
+        store.put(self.writes(&own), lease).await?;
+        let mut listing = store.list().await?;
         self.accepted = *self.accepts.borrow();
         let mut watch = store.watch(listing.revision + 1).await?;
         confirmed.send_replace(asked);
@@ -329,6 +325,20 @@ impl Keeper {
         }
     }
 
+    /// Why the store is not believed: its documents are those of a time that is over. The servers write there too, so that
+    /// its revision alone says little; `None`: it is believed.
+    fn is_older(&self, listing: &Listing) -> Option<String> {
+        let epoch = Documents::read(listing).map_or(Revision::MAX, |documents| documents.epoch());
+        let accepted = *self.accepts.borrow() != self.accepted;
+        (epoch < self.epoch && !accepted).then(|| {
+            format!(
+                "the store is at epoch {epoch}, and {} was seen of it: it was restored from an older copy; \
+                 `dns-xdp cluster accept` believes it",
+                self.epoch
+            )
+        })
+    }
+
     fn writes(&self, own: &Own) -> BTreeMap<String, Vec<u8>> {
         writes(own, &self.settings.server)
     }
@@ -337,7 +347,7 @@ impl Keeper {
     fn show(&mut self, listing: &Listing) {
         let before = Arc::clone(&self.seen.borrow().view);
         let view = View::read(listing, &before.documents);
-        self.highest = view.revision;
+        self.epoch = view.documents.epoch();
         if view.documents != before.documents && !view.documents.texts.is_empty()
             && let Err(error) = copy::store(&self.settings.copy, &view.documents, view.revision)
         {
