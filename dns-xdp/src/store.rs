@@ -13,6 +13,8 @@ pub mod copy;
 pub mod documents;
 pub mod etcd;
 pub mod load;
+#[cfg(test)]
+mod memory;
 pub mod mirror;
 
 use std::collections::BTreeMap;

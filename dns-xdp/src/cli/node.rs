@@ -213,7 +213,12 @@ fn table(nodes: &[NodeEntry]) -> String {
             node.ns.clone(),
             node.backup.join(","),
             node.admin.to_string(),
-            if node.ephemeral { "no" } else { "file" }.to_owned(),
+            match (node.ephemeral, node.shared) {
+                (true, _) => "no",
+                (false, true) => "store",
+                (false, false) => "file",
+            }
+            .to_owned(),
             wanted(node),
         ]
     };
@@ -243,6 +248,7 @@ mod tests {
             by: Some("alice".to_owned()),
             until: Some("2026-03-01T12:00:00Z".parse().unwrap()),
             ephemeral: false,
+            shared: false,
         };
         let expected = "\
 NODE   IPV4        IPV6  NS   BACKUP       ADMIN  KEPT  REASON

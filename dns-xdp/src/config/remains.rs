@@ -108,7 +108,7 @@ socket = "/run/other.sock"
     #[test]
     fn what_is_wrong_with_what_is_read_is_refused() {
         let misspelt = refusal(&FILE.replace("[xdp]", "[xdpp]"));
-        assert_eq!(misspelt, "f:20: unknown key `xdpp`; did you mean `xdp`?");
+        assert_eq!(misspelt, "f:24: unknown key `xdpp`; did you mean `xdp`?");
         let relative = refusal(&FILE.replace("/sys/fs/bpf/other", "other"));
         assert_eq!(relative, "f:21: `pin` is `other`; write the whole path, from /");
         assert!(refusal("[xdp").starts_with("f:1: "));

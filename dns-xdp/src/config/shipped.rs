@@ -65,6 +65,7 @@ fn no_key_of_these_sections_is_missing() {
         "control",
         "events",
         "metrics",
+        "cluster",
     ] {
         let head = format!("[{section}]\n");
         let with_unknown = filled().replacen(&head, &format!("{head}no-such-key-at-all = 1\n"), 1);

@@ -494,6 +494,9 @@ pub struct NodeEntry {
     pub until: Option<Timestamp>,
     /// It, or its addresses, are not in the configuration file.
     pub ephemeral: bool,
+    /// It is kept in the store that the servers share, and not in this server's file.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 /// `query`

@@ -264,6 +264,23 @@ impl State {
         Judged { serving: agreed.serving.or(own.serving), visible, seconds_left: None }
     }
 
+    /// The health of a node as it counts, and why it is not plainly up: one's own finding unless the others overrule it.
+    pub(super) fn health_that_counts(&self, node: &Node) -> (Health, Option<String>) {
+        let standing = self.node(node);
+        let own = (standing.health, standing.reason.clone());
+        let Some(concert) = self.concert.as_ref().filter(|concert| !concert.is_alone()) else { return own };
+        let agreed = concert.agree(&Subject::Node(node.name.clone()), self.config.failover.observers);
+        let (health, finders) = match agreed.serving {
+            None => return own,
+            serving if serving == standing.serving() => return own,
+            Some(true) => (Health::Up, agreed.up),
+            Some(false) => (Health::Down, agreed.down),
+        };
+        let servers = agreed.up + agreed.down;
+        let here = own.1.map(|reason| format!("; here: {reason}")).unwrap_or_default();
+        (health, Some(format!("{health} for {finders} of {servers} servers{here}")))
+    }
+
     /// Nobody says anything of the node any more, and it was out of the answers.
     fn is_out(&self, node: &Node) -> bool {
         let Some((decision, _)) = self.decision.as_ref().zip(self.concert.as_ref()) else { return false };

@@ -138,6 +138,7 @@ pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
             by: intent.and_then(|intent| intent.by.clone()),
             until: intent.and_then(|intent| intent.until),
             ephemeral: source.ephemeral(node),
+            shared: source.documents().is_some(),
         }
     };
     state.config().cluster.nodes.iter().map(entry).collect()
@@ -145,18 +146,18 @@ pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
 
 /// Without what a decision and the zone say.
 fn node_status(state: &State, node: &Node) -> NodeStatus {
-    let (standing, intent) = (state.node(node), state.intent(node));
+    let ((health, found), intent) = (state.health_that_counts(node), state.intent(node));
     let wanted = intent.and_then(|intent| intent.reason.clone());
     NodeStatus {
         name: node.name.clone(),
         ipv4: node.ipv4,
         ipv6: node.ipv6,
         admin: intent.map_or(Admin::Auto, |intent| intent.admin),
-        health: standing.health.to_string(),
+        health: health.to_string(),
         effective: String::new(),
         answers: Vec::new(),
         since: Timestamp::UNIX_EPOCH,
-        reason: wanted.or_else(|| standing.reason.clone()),
+        reason: wanted.or(found),
         by: intent.and_then(|intent| intent.by.clone()),
         until: intent.and_then(|intent| intent.until),
         cached_ms: None,

@@ -515,7 +515,7 @@ mod tests {
     fn a_suspect_has_twice_its_slowest_answer_of_late_and_the_first_behind_a_silence_is_none() {
         assert_eq!(haste(&[1, 1]), 250, "fast-interval");
         assert_eq!(haste(&[200, 200]), 400);
-        assert_eq!(haste(&[1, 200, 1]), 350, "an eighth is forgotten with each answer");
+        assert_eq!(haste(&[1, 1, 200, 1]), 350, "an eighth is forgotten with each answer");
         assert_eq!(haste(&[900, 900]), 500, "no longer than timeout");
         assert_eq!(haste(&[200, 1]), 250);
         assert_eq!(haste(&[1, -1, -1, -1, 200, 1]), 250);

@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::counters::Transport;
 use super::{Exchange, stopped};
-use crate::guard::Guard;
 
 /// Connections at a time, over all addresses, where there are descriptors for them.
 pub(super) const CAPACITY: usize = 1024;
+
+/// Bits of an IPv4 and of an IPv6 address that one client is taken to hold all of.
+const PREFIXES: [u8; 2] = [24, 56];
 
 /// A connection is closed that has not brought the next whole message, or not taken the answer, after this.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -174,7 +176,9 @@ pub(super) struct Seat {
 impl Connections {
     /// Room for `capacity` connections.
     pub(super) fn new(capacity: usize) -> Connections {
-        Connections { capacity, prefixes: Guard::default().table(), open: Mutex::default() }
+        let mut prefixes = table::Guard::NONE;
+        prefixes.set_prefixes(PREFIXES[0], PREFIXES[1]);
+        Connections { capacity, prefixes, open: Mutex::default() }
     }
 
     /// Takes a seat. When all are taken one is closed for it, of the prefix that has most: a client that opens

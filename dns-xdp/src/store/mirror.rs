@@ -446,3 +446,107 @@ fn refuse_waiting(requests: &mut mpsc::Receiver<Request>, reason: &str) {
         refuse(request, reason);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Memory;
+    use super::*;
+
+    const ZONE: &str = "[zone]\nname = \"demo.example.com\"\n";
+
+    fn stored() -> Memory {
+        let store = Memory::new();
+        store.write("config/zone", ZONE);
+        store
+    }
+
+    fn start(store: &Memory, server: &str, directory: &tempfile::TempDir) -> Mirror {
+        let copy = copy::path(&directory.path().join(server));
+        let settings = Settings { server: server.to_owned(), lease: Duration::from_secs(2), copy };
+        let known = copy::load(&settings.copy).unwrap().unwrap_or_default();
+        let store = store.clone();
+        Mirror::start(settings, known, move |_| std::future::ready(Ok(store.clone())))
+    }
+
+    async fn until(mirror: &mut Mirror, holds: impl FnMut(&Seen) -> bool) -> Seen {
+        let seen = tokio::time::timeout(Duration::from_secs(60), mirror.seen.wait_for(holds)).await;
+        seen.expect("it comes about").unwrap().clone()
+    }
+
+    fn own(up: &str) -> Own {
+        let verdicts = Verdicts { up: [up.to_owned()].into(), ..Verdicts::default() };
+        Own { verdicts, ..Own::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_see_documents_and_each_others_verdicts() {
+        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
+        let mut first = start(&store, "node1", &directory);
+        let mut second = start(&store, "node2", &directory);
+        second.own.send_replace(own("node7"));
+        let seen = until(&mut first, |seen| seen.view.verdicts.get("node2").is_some_and(|said| !said.up.is_empty())).await;
+        assert_eq!((seen.mode, &*seen.view.documents.texts["config/zone"]), (Mode::Joined, ZONE));
+        let epoch = store.write("config/nodes", "[[node]]\n");
+        let seen = until(&mut second, |seen| seen.view.documents.texts.len() == 2).await;
+        assert_eq!(seen.view.documents.epoch(), epoch);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
+        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
+        let mut mirror = start(&store, "node1", &directory);
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        let cut = Instant::now();
+        store.cut_off(true);
+        let seen = until(&mut mirror, |seen| seen.mode == Mode::Alone).await;
+        assert!(cut.elapsed() < Duration::from_millis(1300), "{:?}", cut.elapsed());
+        assert!(seen.trouble.is_some() && seen.view.documents.texts.len() == 1, "{seen:?}");
+        let (reply, told) = oneshot::channel();
+        mirror.swaps.send(Request { swap: Swap::default(), reply }).await.unwrap();
+        assert!(matches!(told.await.unwrap(), Err(Error::Unreachable(_))));
+        store.cut_off(false);
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_takes_its_verdicts_along_at_once() {
+        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
+        let mut mirror = start(&store, "node1", &directory);
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        assert!(store.value("servers/node1").is_some());
+        mirror.leave().await;
+        assert_eq!((store.value("servers/node1"), store.value("verdicts/node1")), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_older_store_is_not_believed_until_it_is_accepted() {
+        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
+        let older = store.copy();
+        store.write("config/nodes", "[[node]]\n");
+        let mut mirror = start(&store, "node1", &directory);
+        until(&mut mirror, |seen| seen.mode == Mode::Joined && seen.view.documents.texts.len() == 2).await;
+        drop(mirror);
+        store.restore(&older);
+        // From the copy on its disk, as after a restart.
+        let mut mirror = start(&store, "node1", &directory);
+        let seen = until(&mut mirror, |seen| seen.mode == Mode::Frozen).await;
+        assert_eq!(seen.view.documents.texts.len(), 2, "those before stay");
+        assert!(seen.trouble.unwrap().contains("cluster accept"));
+        mirror.accept();
+        let seen = until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        assert_eq!(seen.view.documents.texts.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_that_cannot_be_read_leaves_those_before() {
+        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
+        store.write("intent", "{}");
+        let mut mirror = start(&store, "node1", &directory);
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        store.write("intent", "{");
+        let seen = until(&mut mirror, |seen| seen.view.malformed.is_some()).await;
+        assert_eq!(&*seen.view.documents.texts["config/zone"], ZONE);
+        store.write("intent", "{}");
+        until(&mut mirror, |seen| seen.view.malformed.is_none()).await;
+    }
+}

@@ -8,7 +8,8 @@ use ratatui::text::{Line, Span, Text};
 
 use super::super::words::{ago, cut, harmless, number, percent, wrap};
 use crate::cluster::Admin;
-use crate::control::api::{GuardStatus, NodeStatus, Status};
+use crate::control::api::{GuardStatus, NodeStatus, Status, StoreStatus};
+use crate::store::mirror::Mode;
 use crate::{intent, promise};
 
 /// Columns of the labels, with the blanks behind them.
@@ -79,6 +80,7 @@ fn facts(status: &Status) -> Vec<(String, String)> {
         ("quorum".to_owned(), quorum),
         ("lease".to_owned(), lease(status)),
     ]);
+    facts.extend(store(&status.store).map(|store| ("store".to_owned(), store)));
     facts.extend(floods(&status.guard).map(|floods| ("floods".to_owned(), floods)));
     let promised = promised.lines().enumerate();
     facts.extend(
@@ -86,6 +88,16 @@ fn facts(status: &Status) -> Vec<(String, String)> {
             .map(|(nth, line)| (if nth == 0 { "promise" } else { "" }.to_owned(), line.trim().to_owned())),
     );
     facts
+}
+
+/// Nothing where each server has its file.
+fn store(store: &StoreStatus) -> Option<String> {
+    let mode = match store.mode {
+        Mode::Joined => "joined: decides with the others",
+        Mode::Alone => "ALONE: judges by itself",
+        Mode::Frozen => "FROZEN: older than what was seen of it",
+    };
+    (store.kind != "file").then(|| format!("{}, revision {}, {mode}", store.kind, store.revision))
 }
 
 fn queries(status: &Status) -> String {

@@ -1,0 +1,164 @@
+//! A store in memory, for the tests of what is built on one: revisions, leases that end when they are told to, and a switch
+//! that cuts it off.
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
+
+#[derive(Debug, Clone)]
+pub(super) struct Memory(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    revision: Revision,
+    entries: BTreeMap<String, Entry>,
+    /// By lease.
+    leased: BTreeMap<i64, Vec<String>>,
+    history: Vec<(Revision, String, Option<Entry>)>,
+    changed: watch::Sender<Revision>,
+    is_cut_off: bool,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Memory(Arc::new(Mutex::new(State {
+            revision: 1,
+            entries: BTreeMap::new(),
+            leased: BTreeMap::new(),
+            history: Vec::new(),
+            changed: watch::Sender::new(1),
+            is_cut_off: false,
+        })))
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.0.lock().unwrap();
+        if state.is_cut_off { Err(Error::Unreachable("cut off".to_owned())) } else { Ok(state) }
+    }
+
+    /// Writes from outside.
+    pub(super) fn write(&self, key: &str, value: &str) -> Revision {
+        let mut state = self.0.lock().unwrap();
+        state.write([(key.to_owned(), Some(value.as_bytes().to_vec()))])
+    }
+
+    pub(super) fn value(&self, key: &str) -> Option<String> {
+        let state = self.0.lock().unwrap();
+        state.entries.get(key).map(|entry| String::from_utf8(entry.value.clone()).unwrap())
+    }
+
+    /// Whoever watches meanwhile is told.
+    pub(super) fn cut_off(&self, is_cut_off: bool) {
+        let mut state = self.0.lock().unwrap();
+        state.is_cut_off = is_cut_off;
+        state.changed.send_modify(|_| {});
+    }
+
+    /// As if an older copy had been put in its place.
+    pub(super) fn restore(&self, older: &Memory) {
+        let older = older.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
+        (state.revision, state.entries) = (older.revision, older.entries.clone());
+        state.history.clear();
+    }
+
+    /// The same at this moment.
+    pub(super) fn copy(&self) -> Memory {
+        let copy = Memory::new();
+        copy.restore(self);
+        copy
+    }
+}
+
+impl State {
+    fn write(&mut self, writes: impl IntoIterator<Item = (String, Option<Vec<u8>>)>) -> Revision {
+        self.revision += 1;
+        for (key, value) in writes {
+            let entry = value.map(|value| Entry { value, revision: self.revision });
+            match &entry {
+                Some(entry) => self.entries.insert(key.clone(), entry.clone()),
+                None => self.entries.remove(&key),
+            };
+            self.history.push((self.revision, key, entry));
+        }
+        self.changed.send_replace(self.revision);
+        self.revision
+    }
+}
+
+impl Store for Memory {
+    type Watch = Watching;
+
+    async fn list(&self) -> Result<Listing, Error> {
+        let state = self.state()?;
+        Ok(Listing { revision: state.revision, entries: state.entries.clone() })
+    }
+
+    async fn watch(&self, from: Revision) -> Result<Watching, Error> {
+        let changed = self.state()?.changed.subscribe();
+        Ok(Watching { store: self.clone(), changed, seen: from - 1 })
+    }
+
+    async fn swap(&self, swap: Swap) -> Result<Revision, Error> {
+        let mut state = self.state()?;
+        let revision = |key: &String| state.entries.get(key).map_or(0, |entry| entry.revision);
+        if swap.expected.iter().any(|(key, expected)| revision(key) != *expected) {
+            return Err(Error::Conflict);
+        }
+        Ok(state.write(swap.writes.into_iter().map(|(key, value)| (key, Some(value)))))
+    }
+
+    async fn lease(&self, _time: Duration) -> Result<i64, Error> {
+        let mut state = self.state()?;
+        let lease = i64::try_from(state.leased.len()).unwrap() + 1;
+        state.leased.insert(lease, Vec::new());
+        Ok(lease)
+    }
+
+    async fn keep_alive(&self, lease: i64) -> Result<(), Error> {
+        let state = self.state()?;
+        if state.leased.contains_key(&lease) { Ok(()) } else { Err(Error::LeaseLost) }
+    }
+
+    async fn revoke(&self, lease: i64) -> Result<(), Error> {
+        let mut state = self.state()?;
+        let keys = state.leased.remove(&lease).unwrap_or_default();
+        state.write(keys.into_iter().map(|key| (key, None)));
+        Ok(())
+    }
+
+    async fn put(&self, writes: BTreeMap<String, Vec<u8>>, lease: i64) -> Result<Revision, Error> {
+        let mut state = self.state()?;
+        let keys = writes.keys().cloned();
+        state.leased.get_mut(&lease).ok_or(Error::LeaseLost)?.extend(keys);
+        Ok(state.write(writes.into_iter().map(|(key, value)| (key, Some(value)))))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Watching {
+    store: Memory,
+    changed: watch::Receiver<Revision>,
+    seen: Revision,
+}
+
+impl Watch for Watching {
+    async fn next(&mut self) -> Result<Batch, Error> {
+        loop {
+            self.changed.borrow_and_update();
+            {
+                let state = self.store.state()?;
+                let news = state.history.iter().filter(|(revision, ..)| *revision > self.seen);
+                let changes: Vec<_> = news.map(|(_, key, entry)| (key.clone(), entry.clone())).collect();
+                if !changes.is_empty() {
+                    self.seen = state.revision;
+                    return Ok(Batch { revision: state.revision, changes });
+                }
+            }
+            self.changed.changed().await.map_err(|_| Error::LeaseLost)?;
+        }
+    }
+}
