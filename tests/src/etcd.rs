@@ -139,8 +139,7 @@ impl Etcd {
     fn ctl_at(&self, endpoints: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(endpoints);
-        // A member that has to find out that its leader is gone takes longer than the default.
-        command.args(["--command-timeout", "10s"]).args(self.access.credentials(&self.directory));
+        command.args(["--command-timeout", "2s"]).args(self.access.credentials(&self.directory));
         command.args(arguments);
         command
     }
@@ -161,7 +160,10 @@ impl Etcd {
     /// # Errors
     /// When nobody takes it.
     pub fn write(&self, key: &str, value: &str) -> Result<()> {
-        self.ctl(&["put", &format!("{}/{key}", prefix()), "--", value]).map(drop)
+        let key = format!("{}/{key}", prefix());
+        // What comes while nobody leads is lost, and the sender is not told.
+        wait::until(&format!("{key} is written"), PATIENCE, || self.ctl(&["put", &key, "--", value]))?;
+        Ok(())
     }
 
     /// The keys below the prefix, without it.
