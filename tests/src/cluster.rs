@@ -1,6 +1,7 @@
 //! A whole cluster on this machine: switch, nodes, a client, and the parent zone where it is wanted.
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use aya::programs::xdp::XdpLink;
 
 use crate::ask::Asker;
 use crate::dig::{Reply, dig};
+use crate::etcd::{Access, Etcd};
 use crate::netns::Namespace;
 use crate::network::{Cable, Network};
 use crate::node::{Node, healths};
@@ -37,6 +39,9 @@ pub struct Cluster {
     pub parent: Option<Parent>,
     /// A resolver beside the client, once [`Cluster::resolve`] has started it.
     pub resolver: Option<Unbound>,
+    /// The store that the servers share, once [`Cluster::share`] has started it.
+    pub etcd: Option<Etcd>,
+    store: Option<Access>,
     network: Network,
     run: Run,
 }
@@ -57,15 +62,54 @@ impl Cluster {
                 .with_context(|| format!("cannot write {}", node.config.display()))?;
             nodes.push(node);
         }
+        if plan.store.is_some() {
+            let shared = shared_file(&run);
+            fs::write(&shared, plan.shared_config(&run))
+                .with_context(|| format!("cannot write {}", shared.display()))?;
+        }
         let (client, _) = network.plug(&run, "client", &CLIENT)?;
-        Ok(Cluster { nodes, client, parent: None, resolver: None, network, run })
+        let store = plan.store;
+        Ok(Cluster { nodes, client, parent: None, resolver: None, etcd: None, store, network, run })
     }
 
-    /// Starts every database and daemon and waits until all of them see all nodes up.
+    /// Starts the store of the plan, with nothing in it.
+    ///
+    /// # Errors
+    /// When the plan has none, etcd is not installed, or it does not come up.
+    pub fn start_store(&mut self) -> Result<()> {
+        let access = self.store.context("the plan has no store")?;
+        self.etcd = Some(Etcd::start(&self.run, &mut self.network, access)?);
+        Ok(())
+    }
+
+    /// Puts the shared part of the configuration into the store, as an operator does once.
+    ///
+    /// # Errors
+    /// When the command line fails.
+    pub fn share(&self) -> Result<String> {
+        let shared = shared_file(&self.run);
+        let shared = shared.to_str().context("the file's path is no text")?;
+        self.nodes[0].cli_ok(&["cluster", "init", "--config", shared])
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// When it has not been started.
+    pub fn etcd(&mut self) -> Result<&mut Etcd> {
+        self.etcd.as_mut().context("there is no store")
+    }
+
+    /// Starts every database and daemon, and before them the store of the plan unless it runs, and waits until all
+    /// daemons see all nodes up.
     ///
     /// # Errors
     /// When one does not come up; [`Cluster::logs`] says more.
     pub fn start(&mut self) -> Result<()> {
+        if self.store.is_some() && self.etcd.is_none() {
+            self.start_store()?;
+            self.share()?;
+        }
         for node in &mut self.nodes {
             node.start_database()?;
             node.spawn(&[])?;
@@ -205,7 +249,8 @@ impl Cluster {
     pub fn logs(&self) -> String {
         let tail =
             |node: &Node| format!("--- the log of {} ends:\n{}\n", node.name, process::tail(&node.log, 15));
-        self.nodes.iter().map(tail).collect()
+        let store = self.etcd.as_ref().map(Etcd::logs).unwrap_or_default();
+        self.nodes.iter().map(tail).collect::<String>() + &store
     }
 
     /// Leaves everything running when this process ends.
@@ -223,8 +268,14 @@ impl Drop for Cluster {
             self.nodes.iter_mut().for_each(Node::end);
             self.parent.iter_mut().for_each(Parent::end);
             self.resolver.iter_mut().for_each(Unbound::end);
+            self.etcd.iter_mut().for_each(Etcd::end);
         }
     }
+}
+
+/// What `cluster init` puts into the store.
+fn shared_file(run: &Run) -> PathBuf {
+    run.directory().join("shared.toml")
 }
 
 /// Plays one scene: the cluster of `plan` is laid, started, given to `play`, and removed whatever happens.

@@ -87,6 +87,14 @@ impl Namespace {
         self.enter(|| process::output(command, ""))
     }
 
+    /// Runs a program in the namespace, which has to succeed, and returns what it wrote to stdout.
+    ///
+    /// # Errors
+    /// When it cannot be started or fails; the error holds its stderr.
+    pub fn succeed(&self, command: &mut Command) -> Result<String> {
+        self.enter(|| process::succeed(command, ""))
+    }
+
     /// Runs lines of `ip` in the namespace, without the leading `ip`.
     ///
     /// # Errors

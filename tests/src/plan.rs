@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use crate::etcd::{self, Access};
 use crate::run::Run;
 
 /// The zone that the cluster serves.
@@ -12,12 +13,18 @@ pub const DATABASE_PORT: u16 = 6379;
 
 const NODES_FROM: u8 = 11;
 const SECTIONS: [&str; 7] = ["zone", "listen", "xdp", "health", "failover", "control", "metrics"];
+/// Where a store has the rest.
+const LOCAL: [&str; 5] = ["cluster", "listen", "xdp", "control", "metrics"];
+/// What goes into the store, behind the section that says which it is.
+const SHARED: [&str; 4] = ["cluster", "zone", "health", "failover"];
 
 /// How many nodes, and the settings in which they differ from the defaults.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// `node1` to this one; at most 40, so that the addresses end in two digits and nobody else has them.
     pub nodes: u8,
+    /// The store that the servers share, and how it lets them in; `None`: each has it all in its file.
+    pub store: Option<Access>,
     lines: Vec<(String, String)>,
     tables: String,
 }
@@ -26,7 +33,7 @@ impl Plan {
     /// A cluster with the default settings.
     pub fn new(nodes: u8) -> Self {
         assert!((1..=40).contains(&nodes), "1 to 40 nodes, not {nodes}");
-        Plan { nodes, lines: Vec::new(), tables: String::new() }
+        Plan { nodes, store: None, lines: Vec::new(), tables: String::new() }
     }
 
     /// A cluster that probes five times as often as the default, for scenes in which the times do not matter.
@@ -35,6 +42,13 @@ impl Plan {
             .line("health", "interval = \"200ms\"")
             .line("health", "fast-interval = \"100ms\"")
             .line("health", "timeout = \"300ms\"")
+    }
+
+    /// The servers share what is not their own through etcd.
+    #[must_use]
+    pub fn on_etcd(mut self, access: Access) -> Self {
+        self.store = Some(access);
+        self
     }
 
     /// Adds a line to a section (`health`) or to one node's table (`node2`), in every node's file.
@@ -58,14 +72,36 @@ impl Plan {
 
     /// The file of node `number` (from 1).
     pub fn config(&self, run: &Run, number: u8) -> String {
-        let mut toml = String::from("# one node of a cluster in network namespaces\n");
-        for section in SECTIONS {
+        let title = "# one node of a cluster in network namespaces\n";
+        match self.store {
+            None => format!("{title}{}{}", self.sections(&SECTIONS, run, number), self.members()),
+            Some(_) => format!("{title}{}", self.sections(&LOCAL, run, number)),
+        }
+    }
+
+    /// The file that `cluster init` takes, of a plan with a store.
+    pub fn shared_config(&self, run: &Run) -> String {
+        let title = "# what the nodes of a cluster in network namespaces share\n";
+        format!("{title}{}{}", self.sections(&SHARED, run, 1), self.members())
+    }
+
+    fn sections(&self, sections: &[&str], run: &Run, number: u8) -> String {
+        let mut toml = String::new();
+        for section in sections {
             let lines = self.lines_of(section);
-            let base = base(section, &run.directory(), &run.pins(), number);
-            // Nobody watches unless the plan says where.
-            let base = if section == "metrics" && !lines.is_empty() { String::new() } else { base };
+            let base = match (*section, self.store) {
+                // Nobody watches unless the plan says where.
+                ("metrics", _) if !lines.is_empty() => String::new(),
+                ("cluster", Some(access)) => cluster(access, &run.directory()),
+                _ => base(section, &run.directory(), &run.pins(), number),
+            };
             write!(toml, "[{section}]\n{base}{lines}\n").expect("a String takes all");
         }
+        toml
+    }
+
+    fn members(&self) -> String {
+        let mut toml = String::new();
         for other in 1..=self.nodes {
             let (ipv4, ipv6) = (ipv4(other), ipv6(other));
             let name = format!("node{other}");
@@ -101,6 +137,14 @@ fn base(section: &str, directory: &Path, pins: &Path, number: u8) -> String {
     }
 }
 
+fn cluster(access: Access, directory: &Path) -> String {
+    let endpoints: Vec<String> =
+        etcd::endpoints(access).iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+    let (endpoints, prefix) = (endpoints.join(", "), etcd::prefix());
+    let lines = access.lines(directory);
+    format!("store = \"etcd\"\nendpoints = [{endpoints}]\nprefix = \"{prefix}\"\n{lines}")
+}
+
 /// The addresses of node `number` (from 1).
 pub fn addresses(number: u8) -> [IpAddr; 2] {
     [ipv4(number).into(), ipv6(number).into()]
@@ -127,5 +171,20 @@ mod tests {
         assert!(toml.contains("[zone]\nname = \"demo.example.com\"\nttl = \"1s\"\n"), "{toml}");
         assert!(toml.contains("ipv6 = \"2001:db8::12\"\nbackup = [\"node1\"]\n"), "{toml}");
         assert!(toml.contains("pin = \"/sys/fs/bpf/dns-xdp-plan/node2\"\n"), "{toml}");
+    }
+
+    #[test]
+    fn what_is_shared_through_a_store_is_in_no_nodes_file() {
+        let plan = Plan::new(2).on_etcd(Access::Open).line("zone", "ttl = \"1s\"");
+        let plan = plan.tables("[[service]]\nname = \"db1\"\nnodes = [\"node1\"]\n");
+        let run = Run::existing("plan");
+        let (own, shared) = (plan.config(&run, 2), plan.shared_config(&run));
+        for section in ["[zone]", "[health]", "[failover]", "[[node]]", "[[service]]"] {
+            assert!(shared.contains(section) && !own.contains(section), "{section} in {own}");
+        }
+        for section in ["[listen]", "[xdp]", "[control]", "[metrics]"] {
+            assert!(own.contains(section) && !shared.contains(section), "{section} in {shared}");
+        }
+        assert!(own.contains("[cluster]\nstore = \"etcd\"\n") && shared.contains("[cluster]\nstore"));
     }
 }

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -138,15 +138,32 @@ impl Authority {
     /// # Errors
     /// When `host` is none.
     pub fn certify(&self, host: &str, expired: bool) -> Result<Arc<ServerConfig>> {
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec![host.to_owned()])?;
-        if expired {
-            params.not_after = date_time_ymd(2001, 1, 1);
-        }
-        let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
+        let (certificate, key) = self.issue(&[host.to_owned()], expired)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        Ok(Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key)?))
+        let chain = vec![certificate.der().clone()];
+        Ok(Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?))
+    }
+
+    /// Writes a certificate of whoever is all of `hosts`, expired long ago if so wished, and its key.
+    ///
+    /// # Errors
+    /// When one of `hosts` is none, or a file cannot be written.
+    pub fn write_identity(&self, hosts: &[String], expired: bool, cert: &Path, key: &Path) -> Result<()> {
+        let (certificate, pair) = self.issue(hosts, expired)?;
+        for (path, pem) in [(cert, certificate.pem()), (key, pair.serialize_pem())] {
+            std::fs::write(path, pem).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn issue(&self, hosts: &[String], expired: bool) -> Result<(Certificate, KeyPair)> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(hosts)?;
+        if expired {
+            params.not_after = date_time_ymd(2001, 1, 1);
+        }
+        Ok((params.signed_by(&key, &self.issuer)?, key))
     }
 }

@@ -26,7 +26,7 @@ struct Tool {
     service: Option<&'static str>,
 }
 
-const TOOLS: [Tool; 13] = [
+const TOOLS: [Tool; 15] = [
     Tool { program: "ip", package: "iproute2", service: None },
     Tool { program: "nsenter", package: "util-linux", service: None },
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
@@ -37,6 +37,8 @@ const TOOLS: [Tool; 13] = [
     Tool { program: "tmux", package: "tmux", service: None },
     Tool { program: "nsd", package: "nsd", service: Some("nsd.service") },
     Tool { program: "unbound", package: "unbound", service: Some("unbound.service") },
+    Tool { program: "etcd", package: "etcd-server", service: Some("etcd.service") },
+    Tool { program: "etcdctl", package: "etcd-client", service: None },
     // No program: the models of a provider's API, which a change of a zone has to fit.
     Tool {
         program: "/usr/lib/python3/dist-packages/botocore/__init__.py",
@@ -51,6 +53,17 @@ const TOOLS: [Tool; 13] = [
     Tool { program: "man", package: "man-db", service: None },
 ];
 
+/// The client of etcd compiles the store's protocol with these, so the daemon's build takes them.
+const PROTOCOL: [Tool; 2] = [
+    Tool { program: "protoc", package: "protobuf-compiler", service: None },
+    // No program: what the protocol's files import. The compiler's package merely recommends it.
+    Tool {
+        program: "/usr/include/google/protobuf/descriptor.proto",
+        package: "libprotobuf-dev",
+        service: None,
+    },
+];
+
 /// libFuzzer is compiled from its source.
 const COMPILER: [Tool; 1] = [Tool { program: "c++", package: "g++", service: None }];
 
@@ -62,7 +75,7 @@ const RIVALS: [Tool; 2] = [
     Tool { program: "gdnsd", package: "gdnsd", service: Some("gdnsd.service") },
 ];
 
-/// What a build takes: the toolchain's components and the BPF linker.
+/// What a build takes: the toolchain's components, the BPF linker and the protocol compiler.
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
@@ -86,7 +99,7 @@ pub(crate) fn toolchain() -> Result<()> {
         println!("setup: installing bpf-linker {BPF_LINKER}, which takes a minute or two");
         cargo(&["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet"])?;
     }
-    Ok(())
+    install(&PROTOCOL)
 }
 
 /// What fuzzing takes on top: cargo-fuzz and a C++ compiler.

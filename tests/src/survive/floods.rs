@@ -54,8 +54,8 @@ pub fn run(length: Length) -> Result<Row> {
         let mut texts = vec![format!("p99 {:.2} ms quiet", ms(quiet.p99))];
         let mut reached = true;
         for kind in [Kind::RandomSubdomains, Kind::Fallback, Kind::Tcp] {
-            let flooded =
-                under(cluster, &flooder, kind, &inquiries, time).with_context(|| format!("under {}", kind.text()))?;
+            let flooded = under(cluster, &flooder, kind, &inquiries, time)
+                .with_context(|| format!("under {}", kind.text()))?;
             texts.push(flooded.text(kind));
             reached &= flooded.share >= 0.99
                 && flooded.growth <= GROWTH
