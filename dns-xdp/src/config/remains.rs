@@ -110,7 +110,7 @@ socket = "/run/other.sock"
         let misspelt = refusal(&FILE.replace("[xdp]", "[xdpp]"));
         assert_eq!(misspelt, "f:24: unknown key `xdpp`; did you mean `xdp`?");
         let relative = refusal(&FILE.replace("/sys/fs/bpf/other", "other"));
-        assert_eq!(relative, "f:21: `pin` is `other`; write the whole path, from /");
+        assert_eq!(relative, "f:25: `pin` is `other`; write the whole path, from /");
         assert!(refusal("[xdp").starts_with("f:1: "));
     }
 }
