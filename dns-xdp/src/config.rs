@@ -34,9 +34,9 @@ pub use problem::{ConfigError, Problem};
 pub use remains::Remains;
 pub use replace::Replacement;
 pub use spec::DEFAULT_SOCKET;
-pub use store::SharedStore;
 #[cfg(test)]
 pub(crate) use spec::PROBE;
+pub use store::SharedStore;
 
 /// A whole, valid configuration. Whoever holds one need check nothing again.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -212,7 +212,13 @@ mod tests {
     }
 
     pub(super) fn rules() -> Failover {
-        Failover { quorum: config::Quorum::Majority, witness: Vec::new(), all_down: AllDown::Configured, observers: crate::store::agreement::Observers::Majority, probers: 5 }
+        Failover {
+            quorum: config::Quorum::Majority,
+            witness: Vec::new(),
+            all_down: AllDown::Configured,
+            observers: crate::store::agreement::Observers::Majority,
+            probers: 5,
+        }
     }
 
     pub(super) fn config(cluster: Cluster) -> Config {

@@ -15,7 +15,8 @@
 //! The laws compare the [`meaning`] of two answers to one of the generated [`queries`]; on the wire they are asked
 //! through [`exchange`], and [`nsd`] serves what [`mod@zone_file`] writes.
 //!
-//! Where the servers share one view, it is in the store that [`mod@etcd`] runs on three stations of its own.
+//! Where the servers share one view, it is in the store that [`mod@etcd`] runs on three stations of its own, and
+//! [`mod@concord`] says whether they do.
 //!
 //! What a node serves besides, a scene sets up with [`web`]; what its metrics listener says, it gets with [`mod@fetch`];
 //! what an operator sees, it reads off a [`terminal`].
@@ -26,6 +27,7 @@ pub mod ask;
 pub mod cgroup;
 pub mod cluster;
 pub mod command;
+pub mod concord;
 pub mod dice;
 pub mod dig;
 pub mod etcd;

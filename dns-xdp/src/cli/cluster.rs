@@ -93,15 +93,16 @@ fn shared(local: &str, text: &str, path: &Path) -> anyhow::Result<Shared> {
     Ok(documents.texts)
 }
 
-fn swapped(store: &SharedStore, swap: Swap) -> anyhow::Result<()> {
+fn swapped(store: &SharedStore, swap: &Swap) -> anyhow::Result<()> {
     let swapping = async {
         let members = load::members(store)?;
-        let swap = &swap;
         anyhow::Ok(members.any(|etcd| async move { etcd.swap(swap.clone()).await }).await)
     };
     match briefly(swapping)? {
         Ok(_revision) => Ok(()),
-        Err(Error::Conflict) => bail!("nothing was written: somebody else has changed the cluster meanwhile; look at it with `dns-xdp cluster diff`, and repeat"),
+        Err(Error::Conflict) => bail!(
+            "nothing was written: somebody else has changed the cluster meanwhile; look at it with `dns-xdp cluster diff`, and repeat"
+        ),
         Err(error) => Err(error.into()),
     }
 }
@@ -109,7 +110,10 @@ fn swapped(store: &SharedStore, swap: Swap) -> anyhow::Result<()> {
 fn init(path: &Path) -> anyhow::Result<()> {
     let (text, store) = of_file(path)?;
     let shared = shared(&text, &text, path)?;
-    let state = Config::parse_with(&text, path, &Documents { texts: shared.clone(), ..Documents::default() })?.control.state;
+    let state =
+        Config::parse_with(&text, path, &Documents { texts: shared.clone(), ..Documents::default() })?
+            .control
+            .state;
     let intents = intent::load(&state)?;
     let documents = Documents::default();
     let mut writes = documents.writes(&shared);
@@ -118,7 +122,8 @@ fn init(path: &Path) -> anyhow::Result<()> {
         writes.insert(INTENT.to_owned(), serde_json::to_vec_pretty(&intents)?);
         expected.insert(INTENT.to_owned(), 0);
     }
-    let listing = briefly(async { Ok(load::members(&store)?.any(|etcd| async move { etcd.list().await }).await?) })?;
+    let listing =
+        briefly(async { Ok(load::members(&store)?.any(|etcd| async move { etcd.list().await }).await?) })?;
     if listing.entries.keys().any(|key| key.starts_with("config/")) {
         bail!(
             "there is a cluster at {} already, and nothing was written: see it with `dns-xdp cluster show`, change it with \
@@ -127,7 +132,7 @@ fn init(path: &Path) -> anyhow::Result<()> {
         );
     }
     let written: Vec<String> = writes.keys().cloned().collect();
-    swapped(&store, Swap { expected, writes })?;
+    swapped(&store, &Swap { expected, writes })?;
     print(&format!("wrote {} to {}\n", written.join(", "), store.prefix))
 }
 
@@ -191,6 +196,6 @@ impl Import {
         for line in differences(&documents.text(), &join(&shared)) {
             eprintln!("{line}");
         }
-        swapped(&store, Swap { expected: documents.expected(), writes })
+        swapped(&store, &Swap { expected: documents.expected(), writes })
     }
 }

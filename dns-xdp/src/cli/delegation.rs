@@ -9,6 +9,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::{ConfigFile, briefly, print, print_json};
+use crate::config::Config;
 use crate::delegation::ask::Asker;
 use crate::delegation::{self, Finding, Form, Places, Verdict, verify, worst};
 
@@ -106,7 +107,10 @@ impl Delegation {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Delegation::Show(show) => show.run(),
-            Delegation::Verify(verify) => briefly(verify.run()),
+            Delegation::Verify(verify) => {
+                let config = verify.file.load(None)?;
+                briefly(verify.run(&config))
+            }
         }
     }
 }
@@ -123,15 +127,14 @@ impl Show {
 }
 
 impl Verify {
-    async fn run(self) -> anyhow::Result<()> {
-        let config = self.file.load(None)?;
+    async fn run(self, config: &Config) -> anyhow::Result<()> {
         // The TTL at the parent is not compared with this one, but with the zone's own.
         let wanted =
-            delegation::Delegation::new(&config, self.parent.parent.as_ref(), config.zone.ns_ttl_seconds);
+            delegation::Delegation::new(config, self.parent.parent.as_ref(), config.zone.ns_ttl_seconds);
         let wanted = wanted.map_err(Unsound::Usage)?;
         let resolver = self.resolver.or_else(Places::system_resolver);
         let places = Places { parent: self.parent_ns, resolver };
-        let findings = verify(&config, &wanted, places, &Arc::new(Asker::default())).await;
+        let findings = verify(config, &wanted, places, &Arc::new(Asker::default())).await;
         let verdict = worst(&findings);
         if self.json {
             let zone = wanted.apex.to_string();

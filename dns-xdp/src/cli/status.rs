@@ -69,14 +69,16 @@ impl Status {
 /// A line for each server, and what they disagree in.
 fn servers(cluster: &ClusterStatus) -> String {
     let ClusterStatus { epoch, revision, mode, servers, disagreement } = cluster;
-    let mut rows = vec![["SERVER", "MODE", "EPOCH", "ANSWERS", "QUORUM", "VERSION", "TROUBLE"].map(str::to_owned)];
+    let mut rows =
+        vec![["SERVER", "MODE", "EPOCH", "ANSWERS", "QUORUM", "VERSION", "TROUBLE"].map(str::to_owned)];
     for server in servers {
         let mode = match (server.alive, server.mode) {
             (false, _) => "not heard of",
             (true, Mode::Joined) => "joined",
             (true, Mode::Alone | Mode::Frozen) => "alone",
         };
-        let quorum = server.quorum.map_or(String::new(), |quorum| format!("{} of {}", quorum.visible, quorum.needed));
+        let quorum =
+            server.quorum.map_or(String::new(), |quorum| format!("{} of {}", quorum.visible, quorum.needed));
         let number = |alive: bool| if alive { server.epoch.to_string() } else { String::new() };
         rows.push([
             server.name.clone(),
@@ -93,7 +95,8 @@ fn servers(cluster: &ClusterStatus) -> String {
         Mode::Alone => "alone: what is shown of the others is what was known last",
         Mode::Frozen => "frozen: the store is older than what was seen of it",
     };
-    let mut text = format!("epoch {epoch}, store revision {revision}, this server is {mode}\n{}", columns_of(&rows));
+    let mut text =
+        format!("epoch {epoch}, store revision {revision}, this server is {mode}\n{}", columns_of(&rows));
     for line in disagreement {
         text += &format!("disagreement: {line}\n");
     }

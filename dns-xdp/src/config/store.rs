@@ -7,8 +7,8 @@ use hickory_proto::rr::Name;
 use super::problem::{At, ConfigError, Problem};
 use super::section::Section;
 use super::{Config, value};
-use crate::store::{Documents, copy};
 use crate::store::documents::{CONCERNS, split};
+use crate::store::{Documents, copy};
 
 const LEASE: Duration = Duration::from_secs(5);
 /// etcd's leases are of whole seconds, and it may not keep its word below two.
@@ -54,7 +54,10 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
     let lease = section.located("lease", value::period);
     let server = section.value("server", value::relative_name);
     if is_shared && endpoints.is_empty() {
-        section.problem(section.at(), "[cluster] has no `endpoints`; write endpoints = [\"https://192.0.2.21:2379\"]");
+        section.problem(
+            section.at(),
+            "[cluster] has no `endpoints`; write endpoints = [\"https://192.0.2.21:2379\"]",
+        );
     }
     let identity = both(&section, ("cert", cert), ("key", key));
     let user = both(&section, ("user", user), ("password-file", password));
@@ -68,7 +71,16 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
     let by_zone = || apex.map(|apex| format!("{PREFIX}/{}", apex.to_ascii().trim_end_matches('.')));
     let prefix = prefix.or_else(by_zone).unwrap_or_else(|| PREFIX.to_owned());
     let endpoints = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
-    is_shared.then_some(SharedStore { endpoints, prefix, ca, identity, user, lease, server, copy: copy::path(state) })
+    is_shared.then_some(SharedStore {
+        endpoints,
+        prefix,
+        ca,
+        identity,
+        user,
+        lease,
+        server,
+        copy: copy::path(state),
+    })
 }
 
 fn both<A, B>(section: &Section<'_>, a: (&str, Option<At<A>>), b: (&str, Option<At<B>>)) -> Option<(A, B)> {
@@ -96,8 +108,13 @@ fn endpoint(value: &toml::de::DeValue<'_>) -> Result<String, String> {
 fn prefix(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     const WANTED: &str = "a path such as \"/dns-xdp/demo.example.com\"";
     let text = value::text(value, WANTED)?;
-    let is_right = text.starts_with('/') && text.trim_end_matches('/').len() > 1 && !text.contains(char::is_whitespace);
-    if is_right { Ok(text.trim_end_matches('/').to_owned()) } else { Err(format!("is {text:?}; write {WANTED}")) }
+    let is_right =
+        text.starts_with('/') && text.trim_end_matches('/').len() > 1 && !text.contains(char::is_whitespace);
+    if is_right {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err(format!("is {text:?}; write {WANTED}"))
+    }
 }
 
 /// [`Config::parse_with`]

@@ -13,8 +13,8 @@ use toml::de::DeValue;
 
 use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
 use crate::cluster::{APEX, Require};
-use crate::store::agreement::Observers;
 use crate::guard::Network;
+use crate::store::agreement::Observers;
 
 pub(super) type Read<T> = Result<T, String>;
 /// HTTP status codes, both ends included.

@@ -40,8 +40,9 @@ impl Daemon {
     pub(super) fn granted(&self, name: &str, admin: Admin) -> Result<Done, Refusal> {
         let decision = self.watch.state.decision();
         if let Some(reason) = decision.and_then(|decision| decision.frozen.as_ref()) {
-            let kept =
-                format!("`{name}` is to be {admin}, which is kept, but not in the answers yet: they are frozen, {reason}");
+            let kept = format!(
+                "`{name}` is to be {admin}, which is kept, but not in the answers yet: they are frozen, {reason}"
+            );
             return Err(Refusal::new(RefusalKind::Conflict, kept));
         }
         let mut notes = Vec::new();

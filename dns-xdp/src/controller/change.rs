@@ -204,7 +204,8 @@ impl Source {
 
     fn checked(&self, documents: &Documents, shared: Shared) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
         let writes = documents.writes(&shared);
-        let next = Source { documents: Some(Documents { texts: shared, ..documents.clone() }), ..self.clone() };
+        let next =
+            Source { documents: Some(Documents { texts: shared, ..documents.clone() }), ..self.clone() };
         next.parse(&next.text)?;
         Ok(writes)
     }

@@ -33,7 +33,8 @@ impl Concert {
     /// Whether this server probes a node; alone it probes all.
     pub(super) fn probes(&self, node: &str, count: usize) -> bool {
         let others = self.view.servers.keys().map(String::as_str);
-        self.alone || probers(node, others.chain([self.server.as_str()]), count).contains(self.server.as_str())
+        self.alone
+            || probers(node, others.chain([self.server.as_str()]), count).contains(self.server.as_str())
     }
 
     /// Whether the same nodes are probed as with another one.
@@ -71,7 +72,8 @@ pub(super) mod tests {
     /// What three servers say, of which this is the first: for each a list of those up, down and gone.
     pub(in crate::controller) fn said(mode: Mode, said: [[&[&str]; 3]; 3]) -> Concert {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let verdicts = said.map(|[up, down, gone]| Verdicts { up: set(up), down: set(down), gone: set(gone) });
+        let verdicts =
+            said.map(|[up, down, gone]| Verdicts { up: set(up), down: set(down), gone: set(gone) });
         let names = ["node1", "node2", "node3"].map(str::to_owned);
         let servers: BTreeMap<String, Server> = names.clone().map(|name| (name, Server::default())).into();
         let view = View { verdicts: names.into_iter().zip(verdicts).collect(), servers, ..View::default() };

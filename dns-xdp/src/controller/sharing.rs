@@ -130,7 +130,14 @@ impl Sharing {
 
     pub(super) fn status(&self, epoch: u32) -> StoreStatus {
         let Seen { view, mode, trouble, since } = self.seen();
-        StoreStatus { kind: "etcd".to_owned(), mode, epoch, revision: view.revision, since: Some(since), trouble }
+        StoreStatus {
+            kind: "etcd".to_owned(),
+            mode,
+            epoch,
+            revision: view.revision,
+            since: Some(since),
+            trouble,
+        }
     }
 
     pub(super) async fn leave(self) {
@@ -277,7 +284,8 @@ impl Daemon {
             command => return Some((command, reply)),
         };
         if ephemeral {
-            let message = "--ephemeral is for a server with a file of its own: what the store holds is all servers'";
+            let message =
+                "--ephemeral is for a server with a file of its own: what the store holds is all servers'";
             reply.send(Err(Refusal::new(RefusalKind::Invalid, message))).ok();
             return None;
         }
@@ -353,7 +361,9 @@ impl Daemon {
         }
         if seen.mode != Mode::Joined {
             let trouble = seen.trouble.unwrap_or_default();
-            let message = format!("nothing was changed for the cluster: {trouble}; repeat when `dns-xdp status` shows it joined");
+            let message = format!(
+                "nothing was changed for the cluster: {trouble}; repeat when `dns-xdp status` shows it joined"
+            );
             return Err(Refusal::new(RefusalKind::Failed, message));
         }
         let mut expected = documents.expected();
@@ -374,7 +384,11 @@ impl Daemon {
                 self.answer_waiting();
             }
             Err(Error::Conflict) => {
-                let now = self.sharing.as_ref().map(|sharing| sharing.seen().view.documents.clone()).unwrap_or_default();
+                let now = self
+                    .sharing
+                    .as_ref()
+                    .map(|sharing| sharing.seen().view.documents.clone())
+                    .unwrap_or_default();
                 let told = what_changed(&base, &now);
                 let same = match &change.what {
                     What::Admin { node, .. } => base.intents.get(node) == now.intents.get(node),
@@ -394,7 +408,8 @@ impl Daemon {
                 change.reply.send(Err(Refusal::new(RefusalKind::Conflict, message))).ok();
             }
             Err(error) => {
-                let message = format!("{error}; whether it was changed is not known: look with `dns-xdp cluster show`");
+                let message =
+                    format!("{error}; whether it was changed is not known: look with `dns-xdp cluster show`");
                 change.reply.send(Err(Refusal::new(RefusalKind::Failed, message))).ok();
             }
         }
@@ -415,7 +430,8 @@ impl Daemon {
                 continue;
             }
             let why = self.sharing.as_ref().and_then(|sharing| sharing.refused.clone()).unwrap_or_default();
-            let message = format!("the store has it (revision {revision}), but it is not in force here yet: {why}");
+            let message =
+                format!("the store has it (revision {revision}), but it is not in force here yet: {why}");
             change.reply.send(Err(Refusal::new(RefusalKind::Failed, message))).ok();
         }
     }
@@ -439,9 +455,10 @@ impl Daemon {
 
     /// Ends what is wanted of nodes for all, when its time is over.
     pub(super) fn expire_for_all(&mut self) {
-        let over = self.source.documents().is_some_and(|documents| {
-            intent::expire(&documents.intents, Timestamp::now()).is_some()
-        });
+        let over = self
+            .source
+            .documents()
+            .is_some_and(|documents| intent::expire(&documents.intents, Timestamp::now()).is_some());
         if over && self.watch.state.is_joined() {
             let (reply, _nobody) = oneshot::channel();
             self.begin(Change { what: What::Expiry, notes: Vec::new(), tries: 0, reply });

@@ -57,8 +57,7 @@ impl State {
         let blindness = Blindness::new(targets.values().map(|target| &target.probe));
         let standings = BTreeMap::new();
         let decision = None;
-        let mut state =
-            State { config, intents, targets, verdicts, standings, blindness, decision, concert };
+        let mut state = State { config, intents, targets, verdicts, standings, blindness, decision, concert };
         state.stand();
         state
     }
@@ -92,7 +91,9 @@ impl State {
         let observers = self.config.failover.observers;
         let Some(concert) = &self.concert else { return };
         for (probe, verdict) in &mut self.verdicts {
-            if before.binary_search(probe).is_err() && concert.agree(&probe.subject, observers).serving == Some(true) {
+            if before.binary_search(probe).is_err()
+                && concert.agree(&probe.subject, observers).serving == Some(true)
+            {
                 verdict.presume_up();
             }
         }
@@ -351,7 +352,9 @@ fn targets(config: &Config, concert: Option<&Concert>) -> BTreeMap<ProbeId, Targ
     let mut targets = all_targets(config);
     if let Some(concert) = concert {
         targets.retain(|probe, _| match &probe.subject {
-            Subject::Node(node) | Subject::Member { node, .. } => concert.probes(node, config.failover.probers),
+            Subject::Node(node) | Subject::Member { node, .. } => {
+                concert.probes(node, config.failover.probers)
+            }
             Subject::Witness(_) => true,
         });
     }

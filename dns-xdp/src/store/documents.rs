@@ -112,7 +112,9 @@ pub fn split(text: &str) -> Result<(String, Shared), String> {
     let tables = |text: &str| text.parse::<DocumentMut>().map_err(|error| error.message().to_owned());
     let (whole, apart) = (tables(text)?, tables(&local)?);
     if let Some((_, name)) = CONCERNS.iter().find(|(_, name)| apart.contains_key(name)) {
-        return Err(format!("`{name}` cannot be told from the local sections: begin it with a line [{name}]"));
+        return Err(format!(
+            "`{name}` cannot be told from the local sections: begin it with a line [{name}]"
+        ));
     }
     let joined = tables(&join(&shared))?;
     if whole.len() != apart.len() + joined.len() {
@@ -199,17 +201,15 @@ nodes = [\"node1\"]
 
     fn listing(entries: &[(&str, &str, Revision)]) -> Listing {
         let entry = |value: &str, revision| Entry { value: value.as_bytes().to_vec(), revision };
-        let entries = entries.iter().map(|(key, value, revision)| ((*key).to_owned(), entry(value, *revision)));
+        let entries =
+            entries.iter().map(|(key, value, revision)| ((*key).to_owned(), entry(value, *revision)));
         Listing { revision: 99, entries: entries.collect() }
     }
 
     #[test]
     fn the_epoch_is_the_last_change_of_a_document_and_of_nothing_else() {
-        let listing = listing(&[
-            ("config/zone", "[zone]\n", 3),
-            ("intent", "{}", 7),
-            ("verdicts/node1", "{}", 50),
-        ]);
+        let listing =
+            listing(&[("config/zone", "[zone]\n", 3), ("intent", "{}", 7), ("verdicts/node1", "{}", 50)]);
         let documents = Documents::read(&listing).unwrap();
         assert_eq!(documents.epoch(), 7);
         assert_eq!(documents.expected()["config/zone"], 3);

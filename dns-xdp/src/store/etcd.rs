@@ -31,7 +31,10 @@ pub struct Members {
 impl std::fmt::Debug for Members {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The options hold the password and the key.
-        f.debug_struct("Members").field("endpoints", &self.endpoints).field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Members")
+            .field("endpoints", &self.endpoints)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +97,8 @@ impl Members {
         let endpoint = &self.endpoints[number % self.endpoints.len()];
         let connecting = Client::connect([endpoint], Some(self.options.clone()));
         let client = within(self.timeout, connecting).await.map_err(|error| at(endpoint, error))?;
-        let etcd = Etcd { client, endpoint: endpoint.clone(), prefix: self.prefix.clone(), timeout: self.timeout };
+        let etcd =
+            Etcd { client, endpoint: endpoint.clone(), prefix: self.prefix.clone(), timeout: self.timeout };
         Ok(etcd)
     }
 
@@ -151,7 +155,11 @@ impl Etcd {
     }
 
     /// A transaction; `None`: what it is made from has changed.
-    async fn commit(&self, compares: Vec<Compare>, operations: Vec<TxnOp>) -> Result<Option<Revision>, Error> {
+    async fn commit(
+        &self,
+        compares: Vec<Compare>,
+        operations: Vec<TxnOp>,
+    ) -> Result<Option<Revision>, Error> {
         let transaction = Txn::new().when(compares).and_then(operations);
         let mut client = self.client.kv_client();
         let response = self.call(client.txn(transaction)).await?;
@@ -294,7 +302,9 @@ async fn within<T>(
 fn at(endpoint: &str, fault: Fault) -> Error {
     use tonic_code::{INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, PERMISSION_DENIED, UNAUTHENTICATED};
     match fault {
-        Fault::Slow(time) => Error::Unreachable(format!("{endpoint}: no answer within {} ms", time.as_millis())),
+        Fault::Slow(time) => {
+            Error::Unreachable(format!("{endpoint}: no answer within {} ms", time.as_millis()))
+        }
         Fault::Said(etcd_client::Error::GRpcStatus(status)) => {
             let cause = status.source().map(|_| format!(": {}", root(&status))).unwrap_or_default();
             let text = format!("{endpoint}: {}{cause}", status.message());

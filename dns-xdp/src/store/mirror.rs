@@ -67,8 +67,12 @@ fn below<T: serde::de::DeserializeOwned>(listing: &Listing, prefix: &str) -> BTr
         let server = key.strip_prefix(prefix)?.to_owned();
         Some((server, serde_json::from_slice(&entry.value).ok()?))
     };
-    listing.entries.range(prefix.to_owned()..).map_while(|found| found.0.starts_with(prefix).then_some(found))
-        .filter_map(of_server).collect()
+    listing
+        .entries
+        .range(prefix.to_owned()..)
+        .map_while(|found| found.0.starts_with(prefix).then_some(found))
+        .filter_map(of_server)
+        .collect()
 }
 
 /// How this server stands to the store.
@@ -245,9 +249,11 @@ impl Keeper {
                 Ok(()) | Err(End::Left) => return,
                 Err(End::Lost(reason)) => {
                     tracing::debug!("the store: {reason}");
-                    let is_old = seen.borrow().mode == Mode::Joined && confirmed.borrow().elapsed() < patience;
+                    let is_old =
+                        seen.borrow().mode == Mode::Joined && confirmed.borrow().elapsed() < patience;
                     if !is_old {
-                        let mode = if seen.borrow().mode == Mode::Frozen { Mode::Frozen } else { Mode::Alone };
+                        let mode =
+                            if seen.borrow().mode == Mode::Frozen { Mode::Frozen } else { Mode::Alone };
                         if mode == Mode::Alone {
                             turn(&seen, mode, Some(reason.clone()));
                         }
@@ -348,7 +354,8 @@ impl Keeper {
         let before = Arc::clone(&self.seen.borrow().view);
         let view = View::read(listing, &before.documents);
         self.epoch = view.documents.epoch();
-        if view.documents != before.documents && !view.documents.texts.is_empty()
+        if view.documents != before.documents
+            && !view.documents.texts.is_empty()
             && let Err(error) = copy::store(&self.settings.copy, &view.documents, view.revision)
         {
             tracing::warn!("cannot keep a copy of the store in {}: {error}", self.settings.copy.display());
@@ -484,7 +491,9 @@ mod tests {
         let mut first = start(&store, "node1", &directory);
         let mut second = start(&store, "node2", &directory);
         second.own.send_replace(own("node7"));
-        let seen = until(&mut first, |seen| seen.view.verdicts.get("node2").is_some_and(|said| !said.up.is_empty())).await;
+        let seen =
+            until(&mut first, |seen| seen.view.verdicts.get("node2").is_some_and(|said| !said.up.is_empty()))
+                .await;
         assert_eq!((seen.mode, &*seen.view.documents.texts["config/zone"]), (Mode::Joined, ZONE));
         let epoch = store.write("config/nodes", "[[node]]\n");
         let seen = until(&mut second, |seen| seen.view.documents.texts.len() == 2).await;
