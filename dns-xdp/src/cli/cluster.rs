@@ -1,4 +1,5 @@
 //! `cluster`: the shared documents in the store, without a daemon; and whether to believe an older store, with one.
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -89,8 +90,18 @@ fn stored(path: &Path) -> anyhow::Result<(SharedStore, Documents)> {
 fn shared(local: &str, text: &str, path: &Path) -> anyhow::Result<Shared> {
     let (_, shared) = split(text).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
     let documents = Documents { texts: shared, ..Documents::default() };
-    Config::parse_with(local, path, &documents)?;
+    Config::parse_with(&of_a_server(local), path, &documents)?;
     Ok(documents.texts)
+}
+
+/// A file that has nothing but what the servers share is checked as one that also has what a server needs.
+fn of_a_server(local: &str) -> Cow<'_, str> {
+    match local.parse::<toml_edit::DocumentMut>() {
+        Ok(file) if !file.contains_key("listen") => {
+            Cow::Owned(format!("{local}\n[listen]\ninterfaces = [\"lo\"]\n"))
+        }
+        Ok(_) | Err(_) => Cow::Borrowed(local),
+    }
 }
 
 fn swapped(store: &SharedStore, swap: &Swap) -> anyhow::Result<()> {
@@ -110,10 +121,8 @@ fn swapped(store: &SharedStore, swap: &Swap) -> anyhow::Result<()> {
 fn init(path: &Path) -> anyhow::Result<()> {
     let (text, store) = of_file(path)?;
     let shared = shared(&text, &text, path)?;
-    let state =
-        Config::parse_with(&text, path, &Documents { texts: shared.clone(), ..Documents::default() })?
-            .control
-            .state;
+    let documents = Documents { texts: shared.clone(), ..Documents::default() };
+    let state = Config::parse_with(&of_a_server(&text), path, &documents)?.control.state;
     let intents = intent::load(&state)?;
     let documents = Documents::default();
     let mut writes = documents.writes(&shared);

@@ -14,6 +14,7 @@ use super::change::{NodeChange, Push};
 use super::command::failed;
 use super::concert::{Concert, digest};
 use super::daemon::{Daemon, Reply};
+use super::start::keep_copy;
 use super::status::milliseconds;
 use super::{event, privileges};
 use crate::config::differences;
@@ -130,6 +131,7 @@ impl Sharing {
 
     pub(super) fn status(&self, epoch: u32) -> StoreStatus {
         let Seen { view, mode, trouble, since } = self.seen();
+        let trouble = trouble.or_else(|| self.refused.clone());
         StoreStatus {
             kind: "etcd".to_owned(),
             mode,
@@ -201,6 +203,7 @@ impl Daemon {
         let mut next = self.watch.state.clone();
         let mut occurrence = None;
         let in_force = self.source.documents().cloned().unwrap_or_default();
+        let refused_before = sharing.refused.take();
         sharing.refused = view.malformed.as_ref().map(|problem| alarm(problem));
         if view.documents != in_force && !view.documents.texts.is_empty() {
             let joined = self.source.join(self.watch.state.config(), view.documents.clone());
@@ -217,17 +220,19 @@ impl Daemon {
                         .into_iter()
                         .for_each(|told| self.events.tell(told));
                     self.source = proposal.source;
+                    if let Some(store) = &proposal.config.store {
+                        keep_copy(&store.copy, &view.documents, view.revision);
+                    }
                     next.adopt(proposal.config);
                     next.want(view.documents.intents.clone());
                 }
                 Err(refusal) => {
-                    let problem = alarm(&refusal.message);
-                    if sharing.refused.as_ref() != Some(&problem) {
-                        tracing::error!("{problem}");
-                    }
-                    sharing.refused = Some(problem);
+                    sharing.refused = Some(alarm(&refusal.message));
                 }
             }
+        }
+        if let Some(problem) = sharing.refused.as_ref().filter(|now| refused_before.as_ref() != Some(now)) {
+            tracing::error!("{problem}");
         }
         next.hear(concert);
         next.decide();

@@ -313,7 +313,7 @@ fn at(endpoint: &str, fault: Fault) -> Error {
                 INVALID_ARGUMENT if text.contains("auth") || text.contains("password") => Error::Denied(text),
                 NOT_FOUND if text.contains("lease") => Error::LeaseLost,
                 OUT_OF_RANGE => Error::Compacted(text),
-                _ => Error::Unreachable(text),
+                _ => unreachable(endpoint, text),
             }
         }
         Fault::Said(error) => {
@@ -321,9 +321,21 @@ fn at(endpoint: &str, fault: Fault) -> Error {
                 etcd_client::Error::TransportError(transport) => format!("{transport}: {}", root(transport)),
                 other => other.to_string(),
             };
-            Error::Unreachable(format!("{endpoint}: {text}"))
+            unreachable(endpoint, format!("{endpoint}: {text}"))
         }
     }
+}
+
+/// Who does not take a certificate says so in a TLS alert, or closes a connection that was made: our end of TLS 1.3 is
+/// done before the other has seen the certificate (RFC 8446, section 4.4.2.4).
+fn unreachable(endpoint: &str, text: String) -> Error {
+    if text.contains("ertificate") || text.contains("fatal alert") {
+        return Error::Denied(text);
+    }
+    if endpoint.starts_with("https:") && text.contains("closed") {
+        return Error::Unreachable(format!("{text}; does it take the certificate in cert of [cluster]?"));
+    }
+    Error::Unreachable(text)
 }
 
 /// gRPC's status codes (google.rpc.Code).
