@@ -11,6 +11,7 @@ mod change;
 mod command;
 mod concert;
 mod daemon;
+mod edit;
 mod event;
 mod events;
 mod file;

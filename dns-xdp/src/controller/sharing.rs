@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::admin::judge;
-use super::change::{NodeChange, Push};
+use super::change::Push;
 use super::command::failed;
 use super::concert::{Concert, digest};
 use super::daemon::{Daemon, Reply};
+use super::edit::ClusterChange;
 use super::start::keep_copy;
 use super::status::milliseconds;
 use super::{event, privileges};
@@ -57,7 +58,7 @@ struct Change {
 
 #[derive(Debug)]
 enum What {
-    Node { change: NodeChange, before: BTreeSet<IpAddr> },
+    Edit { change: ClusterChange, before: BTreeSet<IpAddr> },
     Admin { node: String, wish: Wish, force: bool },
     Reload,
     Expiry,
@@ -274,19 +275,18 @@ impl Daemon {
             return Some((command, reply));
         }
         let (what, ephemeral) = match command {
-            Command::NodeAdd { name, ipv4, ipv6, ephemeral } => {
-                (self.of_node(NodeChange::Add { name, ipv4, ipv6 }), ephemeral)
-            }
-            Command::NodeSet { name, ipv4, ipv6, ephemeral } => {
-                (self.of_node(NodeChange::Set { name, ipv4, ipv6 }), ephemeral)
-            }
-            Command::NodeRemove { name, ephemeral } => (self.of_node(NodeChange::Remove { name }), ephemeral),
             Command::Admin { node, admin, reason, by, for_ms, force } => {
                 let wish = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 (What::Admin { node: node.to_ascii_lowercase(), wish, force }, false)
             }
             Command::Reload => (What::Reload, false),
-            command => return Some((command, reply)),
+            command => match ClusterChange::asked(command) {
+                Ok((change, ephemeral)) => {
+                    let before = self.addresses(&change.node().unwrap_or_default()).collect();
+                    (What::Edit { change, before }, ephemeral)
+                }
+                Err(command) => return Some((command, reply)),
+            },
         };
         if ephemeral {
             let message =
@@ -296,11 +296,6 @@ impl Daemon {
         }
         self.begin(Change { what, notes: Vec::new(), tries: 0, reply });
         None
-    }
-
-    fn of_node(&self, change: NodeChange) -> What {
-        let before = self.addresses(&change.name()).collect();
-        What::Node { change, before }
     }
 
     /// Works out what a change writes, and hands it to the store.
@@ -338,8 +333,8 @@ impl Daemon {
         };
         let seen = sharing.seen();
         let writes = match &change.what {
-            What::Node { change: node, .. } => {
-                let Push { writes, notes } = self.source.share(node)?;
+            What::Edit { change: edit, .. } => {
+                let Push { writes, notes } = self.source.share(edit)?;
                 change.notes = notes;
                 writes
             }
@@ -398,7 +393,7 @@ impl Daemon {
                 let same = match &change.what {
                     What::Admin { node, .. } => base.intents.get(node) == now.intents.get(node),
                     What::Expiry => true,
-                    What::Node { .. } | What::Reload => false,
+                    What::Edit { .. } | What::Reload => false,
                 };
                 if same && change.tries < TRIES {
                     // Somebody else has changed something else.
@@ -446,8 +441,9 @@ impl Daemon {
         let Change { what, notes, reply, .. } = change;
         let answer = match what {
             What::Admin { node, wish, .. } => self.granted(&node, wish.admin),
-            What::Node { change, before } => {
-                let after: BTreeSet<IpAddr> = self.addresses(&change.name()).collect();
+            What::Edit { change, before } => {
+                let node = change.node().unwrap_or_default();
+                let after: BTreeSet<IpAddr> = self.addresses(&node).collect();
                 let left: Vec<IpAddr> = before.difference(&after).copied().collect();
                 let cached = |left| milliseconds(self.publication.caches.left(left, Instant::now()));
                 Ok(Done { notes, cached_ms: (!left.is_empty()).then(|| cached(left)) })
