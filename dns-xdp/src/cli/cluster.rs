@@ -106,8 +106,8 @@ fn of_a_server(local: &str) -> Cow<'_, str> {
 
 fn swapped(store: &SharedStore, swap: &Swap) -> anyhow::Result<()> {
     let swapping = async {
-        let members = load::members(store)?;
-        anyhow::Ok(members.any(|etcd| async move { etcd.swap(swap.clone()).await }).await)
+        let (etcd, _) = load::members(store)?.list().await?;
+        anyhow::Ok(etcd.swap(swap.clone()).await)
     };
     match briefly(swapping)? {
         Ok(_revision) => Ok(()),
@@ -131,8 +131,7 @@ fn init(path: &Path) -> anyhow::Result<()> {
         writes.insert(INTENT.to_owned(), serde_json::to_vec_pretty(&intents)?);
         expected.insert(INTENT.to_owned(), 0);
     }
-    let listing =
-        briefly(async { Ok(load::members(&store)?.any(|etcd| async move { etcd.list().await }).await?) })?;
+    let listing = briefly(async { Ok(load::members(&store)?.list().await?.1) })?;
     if listing.entries.keys().any(|key| key.starts_with("config/")) {
         bail!(
             "there is a cluster at {} already, and nothing was written: see it with `dns-xdp cluster show`, change it with \

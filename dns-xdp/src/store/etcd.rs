@@ -11,12 +11,16 @@ use etcd_client::{
     PutOptions, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 
+use tokio::task::JoinSet;
+
 use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
 use crate::config::SharedStore;
 
 /// An idle connection whose other end is gone is found out after these.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// From one member that is asked to the next, where any will do.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// How to reach the members, read once: a daemon that has given up its privileges cannot read the keys again.
 #[derive(Clone)]
@@ -102,23 +106,29 @@ impl Members {
         Ok(etcd)
     }
 
-    /// Does something with the first member that lets us.
+    /// What the first member has to say that says anything, and a connection to it. All are asked, a moment after each other,
+    /// so that one that is silent costs no more than that.
     ///
     /// # Errors
-    /// What the last one said.
-    pub async fn any<T, F: Future<Output = Result<T, Error>>>(
-        &self,
-        does: impl Fn(Etcd) -> F,
-    ) -> Result<T, Error> {
-        let mut last = Error::Unreachable("there are no endpoints".to_owned());
+    /// None did; what the last one said.
+    pub async fn list(&self) -> Result<(Etcd, Listing), Error> {
+        let mut asked = JoinSet::new();
         for number in 0..self.count() {
-            let done = match self.connect(number).await {
-                Ok(etcd) => does(etcd).await,
-                Err(error) => Err(error),
-            };
-            match done {
-                Err(error @ (Error::Unreachable(_) | Error::Denied(_))) => last = error,
-                done => return done,
+            let members = self.clone();
+            asked.spawn(async move {
+                tokio::time::sleep(STAGGER * u32::try_from(number).unwrap_or(u32::MAX)).await;
+                let etcd = members.connect(number).await?;
+                let listing = etcd.list().await?;
+                Ok((etcd, listing))
+            });
+        }
+        let mut last = Error::Unreachable("there are no endpoints".to_owned());
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok(Ok(found)) => return Ok(found),
+                // Who refuses says more than who is silent.
+                Ok(Err(error)) => last = if matches!(last, Error::Denied(_)) { last } else { error },
+                Err(_cancelled) => {}
             }
         }
         Err(last)

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::documents::Documents;
 use super::etcd::Members;
-use super::{Revision, Store as _, copy};
+use super::{Revision, copy};
 use crate::config::{Config, ConfigError, SharedStore};
 
-/// Of each call; whoever waits at a terminal waits for as many as there are members.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Of each call. A daemon that is started again without the store has to answer before `[xdp] stop-grace` is over.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A configuration, and where its shared part comes from.
 #[derive(Debug, Clone)]
@@ -72,8 +72,7 @@ fn and(error: ConfigError, more: &str) -> ConfigError {
 /// # Errors
 /// It cannot be reached, does not let us in, or has none.
 pub async fn fetch(store: &SharedStore) -> anyhow::Result<(Documents, Revision)> {
-    let members = Members::new(store, PATIENCE)?;
-    let listing = members.any(|etcd| async move { etcd.list().await }).await?;
+    let (_, listing) = members(store)?.list().await?;
     let documents = Documents::read(&listing).map_err(anyhow::Error::msg)?;
     anyhow::ensure!(
         !documents.texts.is_empty(),
