@@ -1,10 +1,11 @@
 //! What a daemon holds: descriptors, memory, programs and maps of the kernel, and which of those are left behind.
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::loaded_maps;
+use aya::maps::{MapData, loaded_maps};
 use aya::programs::loaded_programs;
 use nix::unistd::Pid;
 
@@ -46,11 +47,12 @@ impl Holdings {
         })
     }
 
-    /// Waits until the kernel has freed all programs and maps of these that nobody holds any more but this one.
+    /// Waits until the kernel has freed all programs and maps of these but those that this one holds, or that are pinned
+    /// below `pins`: of a zone there are two heads, and a daemon opens one for as long as it writes it.
     ///
     /// # Errors
     /// When some are still there after five seconds: they have leaked.
-    pub fn are_all_that_is_left_of(&self, earlier: &[Holdings]) -> Result<()> {
+    pub fn are_all_that_is_left_of(&self, earlier: &[Holdings], pins: &Path) -> Result<()> {
         let programs: BTreeSet<u32> = earlier.iter().flat_map(|held| held.programs.iter().copied()).collect();
         let maps: BTreeSet<u32> = earlier.iter().flat_map(|held| held.maps.iter().copied()).collect();
         wait::until("what was let go is freed", FREED, || {
@@ -60,16 +62,31 @@ impl Holdings {
                 .filter(|id| programs.contains(id) && !self.programs.contains(id))
                 .collect();
             ensure!(leaked.is_empty(), "programs {leaked:?} are left behind");
-            let leaked: Vec<u32> = loaded_maps()
+            let pinned = pinned_maps(pins);
+            let left = |id: u32| maps.contains(&id) && !self.maps.contains(&id) && !pinned.contains(&id);
+            let leaked: Vec<String> = loaded_maps()
                 .flatten()
-                .map(|map| map.id())
-                .filter(|id| maps.contains(id) && !self.maps.contains(id))
+                .filter(|map| left(map.id()))
+                .map(|map| format!("{} {}", map.id(), map.name_as_str().unwrap_or_default()))
                 .collect();
             ensure!(leaked.is_empty(), "maps {leaked:?} are left behind");
             Ok(())
         })?;
         Ok(())
     }
+}
+
+/// The kernel's numbers of the maps that are pinned below a directory, at any depth.
+fn pinned_maps(directory: &Path) -> BTreeSet<u32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let numbers = |path: PathBuf| {
+        if path.is_dir() {
+            return pinned_maps(&path);
+        }
+        let map = MapData::from_pin(&path).and_then(|map| Ok(map.info()?.id()));
+        map.into_iter().collect()
+    };
+    entries.flat_map(numbers).collect()
 }
 
 /// The number behind a label at the start of a line.

@@ -2,7 +2,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ pub fn run(length: Length) -> Result<Row> {
             }
         }
         let after = Holdings::of(cluster.nodes[0].daemon()?)?;
-        let leaks = leaks(&before, &after, &held);
+        let leaks = leaks(&before, &after, &held, &cluster.nodes[0].pins);
         let tally = load.finish()?;
         Ok((times, tally.wrong + tally.surplus, leaks))
     })?;
@@ -182,11 +182,11 @@ pub fn in_kernel(node: &Node) -> Result<Duration> {
     Ok(took)
 }
 
-fn leaks(before: &Holdings, after: &Holdings, held: &[Holdings]) -> Option<String> {
+fn leaks(before: &Holdings, after: &Holdings, held: &[Holdings], pins: &Path) -> Option<String> {
     if after.descriptors > before.descriptors {
         return Some(format!("{} descriptors instead of {}", after.descriptors, before.descriptors));
     }
-    after.are_all_that_is_left_of(held).err().map(|error| format!("{error:#}"))
+    after.are_all_that_is_left_of(held, pins).err().map(|error| format!("{error:#}"))
 }
 
 fn down(node: &Node, interface: &str) -> Result<()> {

@@ -144,7 +144,10 @@ fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
     }
     let after = at_rest(&cluster.nodes[STEADY])?;
     let restless = Holdings::of(cluster.nodes[RESTLESS].daemon()?)?;
-    let leak = restless.are_all_that_is_left_of(&held).err().map(|error| format!("{error:#}"));
+    let leak = restless
+        .are_all_that_is_left_of(&held, &cluster.nodes[RESTLESS].pins)
+        .err()
+        .map(|error| format!("{error:#}"));
     let before = before.context("no trouble was over in time")?;
     Ok(Soaked { tally: load.finish()?, troubles, before, after, leak })
 }
