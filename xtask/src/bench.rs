@@ -9,6 +9,8 @@ use crate::{cargo, setup};
 pub(crate) enum What {
     /// ns per answered query, by BPF_PROG_TEST_RUN
     Program,
+    /// map writes and milliseconds of a publication, by how many names change
+    Publish,
     /// answers per second of one core over a veth pair under flood, beside a bare reflector's
     Wire,
     /// answers per second and losses beside NSD, Knot DNS, gdnsd and our own fallback, with a plot
@@ -27,6 +29,11 @@ pub(crate) fn run(what: What, arguments: &[String]) -> Result<()> {
             ensure!(arguments.is_empty(), "`bench program` takes no arguments, not {}", arguments.join(" "));
             setup::kernel()?;
             "bench-program"
+        }
+        What::Publish => {
+            ensure!(arguments.is_empty(), "`bench publish` takes no arguments, not {}", arguments.join(" "));
+            setup::kernel()?;
+            "bench-publish"
         }
         What::Wire => {
             setup::network()?;

@@ -3,11 +3,11 @@ use anyhow::Result;
 
 use crate::{cargo, setup};
 
-/// Sets up, builds, and shows the main job.
+/// Sets up, builds, and shows the main job; `etcd`: servers that share one view.
 ///
 /// # Errors
 /// When a step fails.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(etcd: bool) -> Result<()> {
     setup::network()?;
-    cargo::run(&mut cargo::built("demo")?)
+    cargo::run(&mut cargo::built(if etcd { "demo-etcd" } else { "demo" })?)
 }

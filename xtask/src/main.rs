@@ -25,7 +25,11 @@ struct Args {
 #[derive(Subcommand)]
 enum Verb {
     /// Show the main job: three nodes, one of them dies and comes back
-    Demo,
+    Demo {
+        /// Instead: five servers that share one view through etcd
+        #[arg(long)]
+        etcd: bool,
+    },
     /// Run the tests: all of them, or one part
     Test {
         /// unit: no privileges; kernel: the packet table in the kernel; net: scenes in network namespaces; survive: a
@@ -72,7 +76,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
-        Verb::Demo => demo::run(),
+        Verb::Demo { etcd } => demo::run(etcd),
         Verb::Test { part, long, rows } => test::run(part, &test::Survive { long, rows }),
         Verb::Bench { what, arguments } => bench::run(what, &arguments),
         Verb::Fuzz { target, seconds } => fuzz::run_for(target, seconds),

@@ -45,6 +45,14 @@ pub(super) struct Maps {
 pub struct Prepared {
     head: HeadMap,
     base: u32,
+    writes: usize,
+}
+
+impl Prepared {
+    /// How many elements of maps were written for it.
+    pub(super) const fn writes(&self) -> usize {
+        self.writes
+    }
 }
 
 impl Maps {
@@ -74,7 +82,7 @@ impl Maps {
         let base = self.unread();
         let which = usize::from(base != 0);
         let before = self.contents[which].take();
-        self.write(base, before.as_ref(), &laid_out.slots)?;
+        let slots_written = self.write(base, before.as_ref(), &laid_out.slots)?;
         let octets = layout::head(zone, &laid_out, base, self.half).to_bytes();
         self.contents[which] = Some(laid_out.slots);
         self.places = laid_out.places;
@@ -82,13 +90,15 @@ impl Maps {
         let failed = |error| Error::map(table::ZONE, error);
         let mut head = HeadMap::create(1, 0).map_err(failed)?;
         head.set(0, octets, 0).map_err(failed)?;
-        let Some(heads) = &self.heads else { return Ok(Prepared { head, base }) };
+        let writes = slots_written + 1;
+        let Some(heads) = &self.heads else { return Ok(Prepared { head, base, writes }) };
         // The one that is pinned there has not been in use since the last switch.
         let pin = &heads.halves[which];
         super::pins::remove(pin);
         let cannot = || Error::new(format!("cannot pin {}", pin.display()));
         head.pin(pin).map_err(|error| cannot().because_of(error))?;
-        Ok(Prepared { head: pinned_head(pin).map_err(|error| cannot().because_of(error))?, base })
+        let head = pinned_head(pin).map_err(|error| cannot().because_of(error))?;
+        Ok(Prepared { head, base, writes })
     }
 
     /// Writes the zone into the half that no packet reads, unless it is known what that holds. The next zone, in which a
@@ -113,19 +123,20 @@ impl Maps {
 
     /// Lets packets see a zone that was written. The kernel returns from this only when no program reads the zone
     /// before any more, which takes it some milliseconds; the first packet sees the new one at once.
-    pub(super) fn switch(&mut self, Prepared { head, base }: &Prepared) -> Result<(), Error> {
+    pub(super) fn switch(&mut self, Prepared { head, base, .. }: &Prepared) -> Result<(), Error> {
         self.zone.set(0, head, 0).map_err(|error| Error::map(table::ZONE, error))?;
         self.base = Some(*base);
         Ok(())
     }
 
-    /// Makes the half at `base` hold these slots and no others.
+    /// Makes the half at `base` hold these slots and no others; how many elements that took.
     fn write(
         &mut self,
         base: u32,
         before: Option<&HashMap<u32, Slot>>,
         slots: &HashMap<u32, Slot>,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
+        let mut writes = 0;
         let stale: HashSet<u32> = match before {
             Some(before) => before.keys().copied().collect(),
             None => (0..self.half).collect(),
@@ -138,13 +149,15 @@ impl Maps {
             if there.is_none_or(|there| there.more != slot.more) {
                 let result = self.more.set(base + index, slot.more.to_bytes(), 0);
                 result.map_err(|error| Error::map(table::MORE, error))?;
+                writes += 1;
             }
             if there.is_none_or(|there| there.entry != slot.entry) {
                 let result = self.names.set(base + index, slot.entry.to_bytes(), 0);
                 result.map_err(|error| Error::map(table::NAMES, error))?;
+                writes += 1;
             }
         }
-        Ok(())
+        Ok(writes)
     }
 
     /// Every outcome's counter, summed over the CPUs.

@@ -73,16 +73,17 @@ impl Unattached {
         Ok(loaded)
     }
 
-    /// As [`super::Datapath::prepare`] and [`super::Datapath::switch`].
+    /// As [`super::Datapath::prepare`] and [`super::Datapath::switch`]; how many elements of maps were written.
     ///
     /// # Errors
     /// As there, and when the table is a daemon's.
-    pub fn publish(&mut self, zone: &Zone) -> Result<(), Error> {
+    pub fn publish(&mut self, zone: &Zone) -> Result<usize, Error> {
         if self.borrowed {
             return Err(Error::new("the table is a daemon's, which alone publishes to it"));
         }
         let prepared = self.maps.prepare(zone)?;
-        self.maps.switch(&prepared)
+        self.maps.switch(&prepared)?;
+        Ok(prepared.writes() + 1)
     }
 
     /// As [`super::Datapath::renew`], at this time of day in seconds since 1970.

@@ -1,0 +1,76 @@
+//! What a publication costs by how many names change: elements of maps written, and the time until packets see them.
+//!
+//! Two halves of the table take turns. So a publication writes what has changed, and what the one before has changed in
+//! the other half: of twice as many names, and of no other.
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use dns_xdp::datapath::Unattached;
+use dns_xdp::zone::{Addresses, Origin, Zone};
+use hickory_proto::rr::Name;
+
+const SIZES: [usize; 3] = [100, 5_000, 65_000];
+const CHANGES: [usize; 4] = [1, 10, 100, 1_000];
+const ROUNDS: usize = 11;
+const CAPACITY: u32 = 65_536;
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const PORT: u16 = 53;
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 11));
+
+fn main() -> Result<()> {
+    println!(
+        "| names | changed | map writes | writes / changed | ms until packets see it |\n|---:|---:|---:|---:|---:|"
+    );
+    for size in SIZES {
+        for changed in CHANGES.into_iter().filter(|changed| *changed <= size) {
+            let (writes, took) = publications(size, changed)?;
+            let ratio = writes as f64 / changed as f64;
+            println!("| {size} | {changed} | {writes} | {ratio:.1} | {:.2} |", took.as_secs_f64() * 1e3);
+        }
+    }
+    Ok(())
+}
+
+/// The medians of writes and time over publications that each change so many names of so many.
+fn publications(size: usize, changed: usize) -> Result<(usize, Duration)> {
+    let mut program = Unattached::load(&[SERVER], MAC, PORT, CAPACITY)?;
+    let mut versions = vec![0u32; size];
+    // Each half is written whole once.
+    for _ in 0..2 {
+        program.publish(&zone(&versions)?)?;
+    }
+    let (mut writes, mut times) = (Vec::new(), Vec::new());
+    let mut next = (0..size).cycle();
+    for _ in 0..ROUNDS {
+        for name in next.by_ref().take(changed) {
+            versions[name] += 1;
+        }
+        let zone = zone(&versions)?;
+        let start = Instant::now();
+        writes.push(program.publish(&zone)?);
+        times.push(start.elapsed());
+    }
+    writes.sort_unstable();
+    times.sort_unstable();
+    Ok((writes[ROUNDS / 2], times[ROUNDS / 2]))
+}
+
+/// Each name with the address of its version.
+fn zone(versions: &[u32]) -> Result<Zone> {
+    let apex = Name::from_ascii("demo.example.com.")?;
+    let name = |label: &str| Name::from_ascii(label).and_then(|name| name.append_domain(&apex));
+    let origin = Origin {
+        apex: apex.clone(),
+        contact: name("hostmaster")?,
+        serial: 1,
+        ns_ttl_seconds: 60,
+        negative_ttl_seconds: 300,
+        name_servers: vec![name("ns1")?],
+    };
+    let address = |version: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + version));
+    let names = versions.iter().enumerate().map(|(number, version)| {
+        Ok((name(&format!("node{number:05}"))?, Addresses::new(5, [address(*version)])))
+    });
+    Ok(Zone::new(origin, names.collect::<Result<Vec<_>>>()?))
+}

@@ -1,0 +1,250 @@
+//! One view of five servers, shown step by step: a store of three members, one operator for all, two at once, a death that is
+//! agreed on, a bad link, a server without the store, and the store lost.
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use dns_xdp_tests::ask::Asker;
+use dns_xdp_tests::cluster::Cluster;
+use dns_xdp_tests::concord::{view, wait_for_concord, wait_for_mode};
+use dns_xdp_tests::etcd::{ADDRESSES, Access, Etcd, prefix};
+use dns_xdp_tests::node::Node;
+use dns_xdp_tests::plan::{Plan, ZONE};
+use dns_xdp_tests::process::exit_code;
+use dns_xdp_tests::run::Run;
+use dns_xdp_tests::wait;
+use hickory_proto::rr::RecordType;
+
+const SERVERS: u8 = 5;
+const ALL: [usize; SERVERS as usize] = [0, 1, 2, 3, 4];
+/// An operator's word is in all answers within this.
+const HEARD: Duration = Duration::from_secs(1);
+/// A death is out of all answers within the promise of the default configuration, and its lease.
+const REPAIRED: Duration = Duration::from_secs(9);
+
+fn main() -> ExitCode {
+    exit_code(demonstrate())
+}
+
+fn demonstrate() -> Result<()> {
+    let plan = Plan::new(SERVERS).on_etcd(Access::Open);
+    let mut cluster = Cluster::lay(Run::unique()?, &plan).context("the network cannot be laid")?;
+    let mut demo = Demo { step: 0 };
+    let played = demo.play(&mut cluster);
+    if played.is_err() {
+        eprint!("{}", cluster.logs());
+    }
+    played.with_context(|| format!("step {} failed", demo.step))
+}
+
+struct Demo {
+    step: u32,
+}
+
+impl Demo {
+    fn play(&mut self, cluster: &mut Cluster) -> Result<()> {
+        self.step("a store of three members, and what the servers share is put into it");
+        cluster.start_store()?;
+        for (number, address) in (1..).zip(ADDRESSES) {
+            println!("   etcd{number:<4}{address}");
+        }
+        print!("   dns-xdp cluster init --config shared.toml\n   {}", cluster.share()?);
+
+        self.step("five servers start with what is their own, and are of one mind");
+        cluster.start()?;
+        wait_for_concord(cluster, &ALL)?;
+        println!("   {} holds the zone, {} the nodes", prefix(), SERVERS);
+        shown(&cluster.nodes[4], &["status", "--cluster"])?;
+        let asker = cluster.asker()?;
+
+        self.step("`node drain` on one server is in the answers of all");
+        typed(cluster, &asker, 0, "drain", false)?;
+        typed(cluster, &asker, 3, "auto", true)?;
+
+        self.step("two operators at once: one wins, and the other is told");
+        two_at_once(cluster)?;
+
+        self.step("node1's link to node3 is bad: no answer changes");
+        bad_link(cluster, &asker)?;
+
+        self.step("node5's database dies: the servers agree on it");
+        death(cluster, &asker)?;
+
+        self.step("node1 loses the store: it goes on, and judges by itself");
+        store(cluster)?.cut_off(&cluster.nodes[0])?;
+        println!("   {}", wait_for_mode(&cluster.nodes[0], "alone")?);
+        said_by(cluster, &asker)?;
+        wait::until("the others miss it", REPAIRED, || {
+            let view = view(&cluster.nodes[1])?;
+            ensure!(
+                view["servers"].as_array().is_some_and(|all| all.iter().any(|it| it["alive"] == false)),
+                "{view}"
+            );
+            Ok(())
+        })?;
+        shown(&cluster.nodes[1], &["status", "--cluster"])?;
+
+        self.step("it has the store again, and joins without a flap");
+        store(cluster)?.join(&cluster.nodes[0])?;
+        wait_for_concord(cluster, &ALL)?;
+        said_by(cluster, &asker)?;
+
+        self.step(
+            "the store loses its majority: every server answers and judges on, and no operator is lied to",
+        );
+        for member in 0..2 {
+            cluster.etcd()?.members[member].kill()?;
+        }
+        for node in &cluster.nodes {
+            wait_for_mode(node, "alone")?;
+        }
+        said_by(cluster, &asker)?;
+        refused(&cluster.nodes[2], &["node", "down", "node2"])?;
+
+        self.step("the store is back, and so is node5");
+        cluster.etcd()?.start_all()?;
+        cluster.nodes[4].start_database()?;
+        wait_for_concord(cluster, &ALL)?;
+        heard(cluster, &asker, "node5", cluster.nodes[4].ipv4(), true, 2 * REPAIRED)?;
+        said_by(cluster, &asker)?;
+
+        println!("\nall steps passed");
+        Ok(())
+    }
+
+    fn step(&mut self, title: &str) {
+        self.step += 1;
+        println!("\n{}. {title}", self.step);
+    }
+}
+
+fn store(cluster: &Cluster) -> Result<&Etcd> {
+    cluster.etcd.as_ref().context("there is no store")
+}
+
+/// A verb of `node` about node2 on a server (from 0), after which every server answers its address, or does not.
+fn typed(cluster: &Cluster, asker: &Asker, server: usize, verb: &str, is_answered: bool) -> Result<()> {
+    let start = Instant::now();
+    cluster.nodes[server].cli_ok(&["node", verb, "node2"])?;
+    let told = start.elapsed();
+    let took = heard(cluster, asker, "node2", cluster.nodes[1].ipv4(), is_answered, HEARD)?;
+    let all = told + took;
+    println!(
+        "   {}: dns-xdp node {verb} node2: told after {told:.0?}, in all answers after {all:.0?}",
+        cluster.nodes[server].name
+    );
+    Ok(())
+}
+
+/// Waits until every server answers an address to a name, or until none does.
+fn heard(
+    cluster: &Cluster,
+    asker: &Asker,
+    label: &str,
+    address: IpAddr,
+    is_answered: bool,
+    within: Duration,
+) -> Result<Duration> {
+    let ((), took) = wait::until(&format!("every server has heard of {label}"), within, || {
+        for server in &cluster.nodes {
+            let answered = only_address(asker, server, label)?;
+            ensure!((answered == address) == is_answered, "{} answers {answered}", server.name);
+        }
+        Ok(())
+    })?;
+    Ok(took)
+}
+
+fn two_at_once(cluster: &Cluster) -> Result<()> {
+    let lines: [[&str; 5]; 2] = [
+        ["service", "add", "db1", "--nodes", "node1,node2"],
+        ["service", "add", "db1", "--nodes", "node3,node4"],
+    ];
+    let [one, other] = [0, 3].map(|server| &cluster.nodes[server]);
+    let outputs = scope(|scope| {
+        let first = scope.spawn(|| one.cli(&lines[0]));
+        let second = other.cli(&lines[1]);
+        let first = first.join().expect("starting a program does not panic");
+        Ok::<_, anyhow::Error>([first?, second?])
+    })?;
+    let mut won = 0;
+    for ((output, line), server) in outputs.iter().zip(lines).zip([one, other]) {
+        println!(
+            "   {}: dns-xdp {}: exit code {}",
+            server.name,
+            line.join(" "),
+            output.status.code().unwrap_or(-1)
+        );
+        String::from_utf8_lossy(&output.stderr).lines().for_each(|line| println!("     {line}"));
+        won += usize::from(output.status.success());
+    }
+    ensure!(won == 1, "{won} of the two have won");
+    wait_for_concord(cluster, &ALL)?;
+    shown(&cluster.nodes[4], &["service", "list"])
+}
+
+fn bad_link(cluster: &Cluster, asker: &Asker) -> Result<()> {
+    let [ipv4, ipv6] = cluster.nodes[0].addresses;
+    let link = |verb: &str| {
+        let node = &cluster.nodes[2].namespace;
+        node.ip(&format!("route {verb} blackhole {ipv4}/32\nroute {verb} blackhole {ipv6}/128\n"))
+    };
+    link("add")?;
+    let etcd = store(cluster)?;
+    wait::until("node1 finds node3 dead", REPAIRED, || {
+        let verdicts = etcd.read("verdicts/node1")?;
+        ensure!(verdicts.contains("\"gone\":[\"node3\"]"), "{verdicts}");
+        println!("   verdicts/node1: {}", verdicts.trim());
+        Ok(())
+    })?;
+    sleep(HEARD);
+    heard(cluster, asker, "node3", cluster.nodes[2].ipv4(), true, HEARD)?;
+    let status = cluster.nodes[0].cli_ok(&["status"])?;
+    status.lines().filter(|line| line.contains("node3")).for_each(|line| println!("   {line}"));
+    link("del")?;
+    cluster.wait_until_healthy()
+}
+
+fn death(cluster: &mut Cluster, asker: &Asker) -> Result<()> {
+    let death = Instant::now();
+    cluster.nodes[4].kill_database()?;
+    heard(cluster, asker, "node5", cluster.nodes[4].ipv4(), false, REPAIRED)?;
+    println!("   out of the answers of all after {:.2} s", death.elapsed().as_secs_f64());
+    said_by(cluster, asker)
+}
+
+/// What each server says node5 is.
+fn said_by(cluster: &Cluster, asker: &Asker) -> Result<()> {
+    let mut said = Vec::new();
+    for server in &cluster.nodes {
+        let address = only_address(asker, server, "node5")?;
+        println!("   {:<8}says node5 is {address}", server.name);
+        said.push(address);
+    }
+    ensure!(said.windows(2).all(|pair| pair[0] == pair[1]), "the servers disagree");
+    Ok(())
+}
+
+fn only_address(asker: &Asker, server: &Node, label: &str) -> Result<IpAddr> {
+    let addresses = asker.addresses(server.ipv4(), &format!("{label}.{ZONE}."), RecordType::A)?;
+    let [address] = addresses[..] else { anyhow::bail!("{} answers {addresses:?} to {label}", server.name) };
+    Ok(address)
+}
+
+/// A command on a server, and what it prints.
+fn shown(server: &Node, arguments: &[&str]) -> Result<()> {
+    println!("   {}: dns-xdp {}", server.name, arguments.join(" "));
+    server.cli_ok(arguments)?.lines().for_each(|line| println!("     {line}"));
+    Ok(())
+}
+
+/// A command that must not pretend to have done anything.
+fn refused(server: &Node, arguments: &[&str]) -> Result<()> {
+    let output = server.cli(arguments)?;
+    ensure!(output.status.code() == Some(1), "it was not refused: {output:?}");
+    println!("   {}: dns-xdp {}: exit code 1", server.name, arguments.join(" "));
+    String::from_utf8_lossy(&output.stderr).lines().for_each(|line| println!("     {line}"));
+    Ok(())
+}
