@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{Array, MapData};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::{ProgramError, Xdp, XdpMode, loaded_programs};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use dns_xdp_ebpf::table::{self, LOCALS_CAPACITY, Local};
 
 use super::interface::Interface;
@@ -40,6 +40,9 @@ pub(super) fn load(options: &Options<'_>) -> Result<Ebpf, Error> {
     let port = options.port.to_be();
     let log_level = if options.log { LOG_LEVEL as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
+    // Why a program is refused, without the way there: that is written only after a refusal, by walking through the program
+    // again and again until the log is long enough, which takes half a minute.
+    loader.verifier_log_level(VerifierLogLevel::STATS);
     loader.map_max_entries(table::NAMES, 2 * options.half);
     loader.map_max_entries(table::MORE, 2 * options.half);
     loader.override_global(table::PORT, &port, true);
