@@ -24,6 +24,14 @@ impl Answers {
         Answers::new(cluster, (0..cluster.nodes.len()).map(Some).collect(), members(cluster))
     }
 
+    /// Where the cluster that it was made for had a node; `likely`: where to look first.
+    pub(super) fn place(&self, likely: usize, node: &str) -> Option<usize> {
+        match self.nodes.get(likely) {
+            Some(known) if known == node => Some(likely),
+            _ => self.nodes.iter().position(|known| known == node),
+        }
+    }
+
     /// Every name is refused.
     pub(super) fn withheld(cluster: &Cluster) -> Self {
         let services = members(cluster).into_keys().map(|service| (service, Vec::new())).collect();

@@ -2,10 +2,11 @@
 //!
 //! Every server works both out from the same documents, so that none has to be told by another.
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::tally::Tally;
 use crate::failover::rendezvous::weight;
 
 /// What one server has made of those that it probes, each by the text of its [`Subject`](crate::health::Subject). Who
@@ -51,31 +52,14 @@ pub struct Agreed {
     pub serving: Option<bool>,
     /// Its host is not silent, as far as is known.
     pub visible: bool,
+    /// Its host is silent, and more than one server says so.
+    pub attested: bool,
     /// How many servers find it up.
     pub up: usize,
     /// How many do not.
     pub down: usize,
     /// How many it takes that do not.
     pub needed: usize,
-}
-
-/// Puts together what the servers, by their names, have made of a subject. The votes are those of the servers that
-/// have judged it; a server that says several things says the best of them.
-pub fn agree(subject: &str, verdicts: &BTreeMap<String, Verdicts>, observers: Observers) -> Agreed {
-    let (mut up, mut visible, mut gone) = (0, 0, 0);
-    for judged in verdicts.values() {
-        if judged.up.contains(subject) {
-            up += 1;
-        } else if judged.down.contains(subject) {
-            visible += 1;
-        } else if judged.gone.contains(subject) {
-            gone += 1;
-        }
-    }
-    let down = visible + gone;
-    let votes = up + down;
-    let needed = observers.needed(votes);
-    Agreed { serving: (votes > 0).then_some(down < needed), visible: gone < needed, up, down, needed }
 }
 
 /// The servers that probe a node: as many as `count` (at least one) of those with the highest weight for it
@@ -96,6 +80,8 @@ pub fn probers<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -115,6 +101,10 @@ mod tests {
             verdicts
         });
         (1..).map(|number| format!("server{number}")).zip(verdicts).collect()
+    }
+
+    fn agree(subject: &str, verdicts: &BTreeMap<String, Verdicts>, observers: Observers) -> Agreed {
+        Tally::of(verdicts.values()).agree(subject, observers)
     }
 
     fn names(count: usize) -> Vec<String> {
@@ -151,6 +141,7 @@ mod tests {
             let expected = Agreed {
                 serving,
                 visible,
+                attested: !visible && letters.matches('g').count() > 1,
                 needed,
                 up: letters.matches('u').count(),
                 down: letters.matches(['d', 'g']).count(),
