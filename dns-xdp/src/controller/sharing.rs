@@ -94,7 +94,16 @@ pub(super) struct OutcomeOf(Outcome);
 impl Sharing {
     pub(super) fn new(mirror: Mirror, server: String) -> Self {
         let (outcome, outcomes) = mpsc::channel(OUTCOMES);
-        Sharing { mirror, server, waiting: Vec::new(), outcomes, outcome, refused: None, mode: Mode::Joined, decided: None }
+        Sharing {
+            mirror,
+            server,
+            waiting: Vec::new(),
+            outcomes,
+            outcome,
+            refused: None,
+            mode: Mode::Joined,
+            decided: None,
+        }
     }
 
     /// The next news. Cancel safe.

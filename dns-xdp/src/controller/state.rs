@@ -501,7 +501,9 @@ nodes = ["node1", "node2"]
 
     #[test]
     fn turning_alone_moves_no_answer_before_there_is_a_result_of_its_own() {
-        let five: String = (4..=5).map(|node| format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.1{node}\"\n")).collect();
+        let five: String = (4..=5)
+            .map(|node| format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.1{node}\"\n"))
+            .collect();
         let text = format!("{TEXT}{five}[failover]\nprobers = 1\n");
         let (up, gone): (&[&str], &[&str]) = (&["node1", "node2"], &["node3", "node4", "node5"]);
         let by_all = [[up, &[], gone], [up, &[], gone], [&[], &[], gone]];

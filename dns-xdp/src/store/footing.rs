@@ -173,7 +173,10 @@ mod tests {
         assert_eq!(footing.stand(at(9100)), Stand::Probation(at(5900)));
         keep(&mut footing, 10_000, 14_000);
         assert_eq!(footing.turns(at(14_100)), Some(at(15_000)));
-        assert_eq!((footing.stand(at(14_999)), footing.stand(at(15_000))), (Stand::Probation(at(1)), Stand::Joined));
+        assert_eq!(
+            (footing.stand(at(14_999)), footing.stand(at(15_000))),
+            (Stand::Probation(at(1)), Stand::Joined)
+        );
         let mut footing = joined(at(0));
         footing.confirm(at(9000), at(9100));
         footing.confirm(at(12_000), at(12_000));
@@ -214,6 +217,7 @@ mod tests {
                     footing.decide();
                 }
                 let (mut now, mut newest, mut alone) = (Duration::ZERO, None, None);
+                let mut decides = !fresh;
                 let mut confirmations = confirmations.into_iter();
                 let mut next = None;
                 loop {
@@ -229,11 +233,12 @@ mod tests {
                     prop_assert!(turns.is_none_or(|turns| footing.stand(turns) != footing.stand(now)));
                     match footing.stand(now) {
                         Stand::Joined => {
+                            decides = true;
                             prop_assert!(newest.is_some_and(|asked| now < asked + LEASE * 3 / 5), "{:?} at {:?}", newest, now);
                             prop_assert!(alone.is_none_or(|alone| now >= alone + LEASE * 3 / 5), "{:?} at {:?}", alone, now);
                         }
                         Stand::Probation(left) => prop_assert!(left <= LEASE * 6 / 5),
-                        Stand::Alone => alone = Some(now).filter(|_| !fresh || newest.is_some()),
+                        Stand::Alone => alone = Some(now).filter(|_| decides),
                     }
                     now += at(50);
                 }

@@ -93,7 +93,8 @@ impl Tally {
 /// The best that a server says of each subject.
 fn votes(verdicts: &Verdicts) -> impl Iterator<Item = (&String, Vote)> {
     let Verdicts { up, down, gone } = verdicts;
-    let none_of = |sets: &[&BTreeSet<String>], subject: &String| !sets.iter().any(|set| set.contains(subject));
+    let none_of =
+        |sets: &[&BTreeSet<String>], subject: &String| !sets.iter().any(|set| set.contains(subject));
     let down_alone = down.iter().filter(move |subject| none_of(&[up], subject));
     let gone_alone = gone.iter().filter(move |subject| none_of(&[up, down], subject));
     let up = up.iter().map(|subject| (subject, Vote::Up));

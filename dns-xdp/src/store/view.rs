@@ -213,7 +213,9 @@ mod tests {
 
     #[test]
     fn verdicts_that_go_are_another_moment() {
-        let said = |servers: &[&str]| View::of(servers.iter().map(|&name| (name.to_owned(), Verdicts::default())), []);
+        let said = |servers: &[&str]| {
+            View::of(servers.iter().map(|&name| (name.to_owned(), Verdicts::default())), [])
+        };
         let (both, one) = (said(&["node1", "node2"]), said(&["node1"]));
         assert_eq!(both.judged.revision, one.judged.revision);
         assert!(both.judged != one.judged && !both.decides_as(&one));
