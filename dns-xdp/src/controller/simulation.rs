@@ -6,6 +6,7 @@ mod concord;
 mod desk;
 mod history;
 mod invariants;
+mod scale;
 mod server;
 mod sharing;
 mod store_model;
@@ -124,6 +125,28 @@ fn histories_that_once_broke_something_do_so_no_more() {
         (0x2a, "a link that loses every other probe is taken for a good one"),
     ] {
         run(seed).unwrap_or_else(|broken| panic!("{what}: {broken}"));
+    }
+}
+
+/// The same of servers that share a store; the names are those of mutations that the seed finds.
+#[test]
+fn shared_histories_that_break_what_is_guarded_by_a_rule_hold() {
+    for (seed, what) in [
+        (0x20, "a server joins at once and goes by the few verdicts that are back already"),
+        (0x79, "a gap between two confirmations does not begin the probation anew"),
+        (0xa, "a server is joined when its lease has run out"),
+        (0x1824, "a confirmation counts from when it was answered"),
+        (0x116c, "nodes that several servers find silent are needed for the quorum"),
+        (0x14, "half of the servers that judge a node take it out"),
+        (0x35, "a node is probed by one server"),
+        (0x88, "verdicts of servers that are gone count"),
+        (0x1, "verdicts that were replaced count"),
+        (0x73, "verdicts that are gone do not make another moment"),
+        (0x7, "a watch that is silent is not found out"),
+        (0x68, "a server that is alone probes its share only"),
+        (0x1d, "a frozen server answers what is configured"),
+    ] {
+        run_shared(seed).unwrap_or_else(|broken| panic!("{what}: {broken}"));
     }
 }
 

@@ -13,6 +13,7 @@ use crate::failover::{Answers, Decision, Effective};
 use crate::health::Subject;
 use crate::intent::Intents;
 use crate::store::Documents;
+use crate::store::agreement::{Observers, Verdicts};
 use crate::store::mirror::Mode;
 
 /// A verdict is written, and heard of, within this.
@@ -67,6 +68,7 @@ pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
     }
     let (Some(was), Some(is)) = (&before.decision, member.server.decision()) else { return Ok(()) };
     let (then, now) = (before.mode, member.mode());
+    who_is_newly_probed_is_presumed_to_be_what_all_find(member, before)?;
     if (then, now) == (Some(Mode::Joined), Some(Mode::Alone))
         && before.intents == *member.server.state.intents()
     {
@@ -86,6 +88,48 @@ pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
     Ok(())
 }
 
+/// One lost probe does not take out whom the others find up.
+fn who_is_newly_probed_is_presumed_to_be_what_all_find(
+    member: &Member,
+    before: &Before,
+) -> Result<(), String> {
+    let Some((view, _)) = &member.heard else { return Ok(()) };
+    for node in nodes(member).iter().filter(|node| !before.probed.contains(&node.name)) {
+        let is_probed = member.server.attempts.iter().any(|attempt| attempt.probe.subject == subject(node));
+        let is_up = view.tally.agree(&node.name, Observers::Majority).serving == Some(true);
+        if is_probed && is_up && member.server.state.node(node).serving() != Some(true) {
+            return Err(format!("{} is up for the others, and unknown from here", node.name));
+        }
+    }
+    Ok(())
+}
+
+fn subject(node: &Node) -> Subject {
+    Subject::Node(node.name.clone())
+}
+
+/// A server that is joined is frozen unless enough nodes are visible, or their silence is told by several servers; and where
+/// no node is visible.
+fn only_what_several_attest_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
+    let Some((view, _)) = &member.heard else { return Ok(()) };
+    if decision.frozen.is_some() {
+        return Ok(());
+    }
+    let gone = |node: &&Node| {
+        let says = |said: &&Verdicts| said.gone.contains(&node.name);
+        view.verdicts.values().map(|said| &**said).filter(says).count() > 1
+    };
+    let attested = nodes(member).iter().filter(gone).count();
+    let visible = member.server.state.view().nodes.iter().filter(|node| node.visible).count();
+    let needed = nodes(member).len() / 2 + 1;
+    if visible == 0 || visible + attested < needed {
+        return Err(format!(
+            "{visible} visible, the silence of {attested} attested, and not frozen: {decision:?}"
+        ));
+    }
+    Ok(())
+}
+
 /// Checks a server as it is now.
 pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
     let member = &cluster.members[index];
@@ -95,14 +139,19 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
     else {
         return Ok(());
     };
-    if !member.acts() || server.state.blind().is_some() {
+    if !member.acts() {
         return Ok(());
+    }
+    if server.state.blind().is_some() {
+        let says = member.desk.as_ref().is_some_and(|desk| desk.said != Verdicts::default());
+        return if says { Err("blind, and yet it has a vote".to_owned()) } else { Ok(()) };
     }
     if mode == Mode::Alone {
         the_quorum_is_what_is_heard(&cluster.world, server, decision)?;
     } else {
         those_at_one_moment_say_the_same(cluster, member, decision)?;
         the_lease_is_confirmed(cluster, member)?;
+        only_what_several_attest_needs_no_quorum(member, decision)?;
         one_bad_link_takes_nobody_out(cluster, member, decision, answers)?;
     }
     let late = member.way.slow + silence(cluster, member) + WORD;
@@ -143,8 +192,7 @@ fn those_at_one_moment_say_the_same(
     let comparable = |member: &Member, decision: &Decision| {
         let Some((view, Mode::Joined)) = &member.heard else { return false };
         // What nobody has judged yet each one knows by itself; the frozen and those without a living node look back.
-        let judged =
-            |node: &Node| view.tally.agree(&node.name, crate::store::agreement::Observers::Majority).serving;
+        let judged = |node: &Node| view.tally.agree(&node.name, Observers::Majority).serving;
         nodes(member).iter().all(|node| judged(node).is_some())
             && decision.frozen.is_none()
             && decision.effective.contains(&Effective::Up)
@@ -265,7 +313,7 @@ fn the_dead_are_replaced(
 fn lacks_evidence(member: &Member) -> bool {
     let Some((view, _)) = &member.heard else { return true };
     let votes = |node: &Node| {
-        let agreed = view.tally.agree(&node.name, crate::store::agreement::Observers::Majority);
+        let agreed = view.tally.agree(&node.name, Observers::Majority);
         agreed.up + agreed.down
     };
     nodes(member).iter().any(|node| votes(node) < 2)

@@ -14,10 +14,12 @@ use crate::store::agreement::Verdicts;
 use crate::store::documents::INTENT;
 use crate::store::footing::{Footing, Stand};
 use crate::store::mirror::{Mode, Seen, View};
-use crate::store::{Error, Listing, SERVERS, Server, Swap, VERDICTS};
+use crate::store::{Entry, Error, Listing, SERVERS, Server, Swap, VERDICTS};
 
 /// From one try to the next.
 const PAUSE: Duration = Duration::from_millis(200);
+/// What a server says of itself is written no more often: as the mirror has it.
+const LEISURE: Duration = Duration::from_millis(500);
 const LATENCY_MS: std::ops::RangeInclusive<u64> = 1..=40;
 /// What is on its way over a link that is cut is sent again after this.
 const RESENT: Duration = Duration::from_millis(100);
@@ -47,6 +49,8 @@ pub(super) struct Desk {
     pub(super) view: Arc<View>,
     /// What the server finds.
     pub(super) said: Verdicts,
+    /// What it says of itself, where that is counted.
+    pub(super) status: Option<Server>,
     listing: Listing,
     session: Option<Session>,
     calls: Vec<Call>,
@@ -55,12 +59,15 @@ pub(super) struct Desk {
     pub(super) swapped: Vec<(Wished, bool)>,
     /// Messages of the watch, and their changes.
     pub(super) messages: u64,
+    pub(super) bytes_heard: u64,
 }
 
 #[derive(Debug)]
 struct Session {
     lease: i64,
     written: Verdicts,
+    told: Option<Server>,
+    told_at: Duration,
     silent: bool,
     keep_at: Duration,
     compare_at: Duration,
@@ -83,6 +90,7 @@ enum What {
     List(i64, Verdicts, Duration),
     Keep,
     Put(Verdicts),
+    Tell(Server),
     Compare,
     Watch,
     Swap(Swap, Wished),
@@ -97,12 +105,14 @@ impl Desk {
             footing: Footing::new(lease),
             view: Arc::new(view),
             said: Verdicts::default(),
+            status: None,
             listing: Listing::default(),
             session: None,
             calls: Vec::new(),
             retry: now,
             swapped: Vec::new(),
             messages: 0,
+            bytes_heard: 0,
         }
     }
 
@@ -151,8 +161,9 @@ impl Desk {
                 let keep = Some(session.keep_at).filter(|_| !self.calls(|what| matches!(what, What::Keep)));
                 let compare =
                     Some(session.compare_at).filter(|_| !self.calls(|what| matches!(what, What::Compare)));
+                let tell = Some(session.told_at + LEISURE).filter(|_| self.has_to_tell(session));
                 let at_once = self.has_to_put(session) || self.has_to_watch(session, store);
-                keep.into_iter().chain(compare).chain(at_once.then_some(now)).min()
+                keep.into_iter().chain(compare).chain(tell).chain(at_once.then_some(now)).min()
             }
         };
         calls.into_iter().chain(own).chain(self.footing.turns(now)).min()
@@ -160,6 +171,10 @@ impl Desk {
 
     fn has_to_put(&self, session: &Session) -> bool {
         session.written != self.said && !self.calls(|what| matches!(what, What::Put(_)))
+    }
+
+    fn has_to_tell(&self, session: &Session) -> bool {
+        session.told != self.status && !self.calls(|what| matches!(what, What::Tell(_)))
     }
 
     fn has_to_watch(&self, session: &Session, store: &StoreModel) -> bool {
@@ -182,6 +197,10 @@ impl Desk {
         };
         let (put, watch) = (self.has_to_put(session), self.has_to_watch(session, store));
         let (keep, compare) = (session.keep_at <= now, session.compare_at <= now);
+        let tell = session.told_at + LEISURE <= now && self.has_to_tell(session);
+        if let Some(status) = self.status.clone().filter(|_| tell) {
+            self.call(What::Tell(status), now, random);
+        }
         if put {
             self.call(What::Put(self.said.clone()), now, random);
         }
@@ -275,6 +294,8 @@ impl Desk {
                 self.session = Some(Session {
                     lease: *lease,
                     written: said.clone(),
+                    told: None,
+                    told_at: now,
                     silent: false,
                     keep_at: now + self.footing.rhythm(),
                     compare_at: now + self.footing.comparison(),
@@ -284,6 +305,10 @@ impl Desk {
             What::Watch => {
                 let batch = store.since(self.listing.revision);
                 self.messages += 1;
+                let length = |(key, entry): &(String, Option<Entry>)| {
+                    key.len() + entry.as_ref().map_or(0, |entry| entry.value.len())
+                };
+                self.bytes_heard += batch.changes.iter().map(length).sum::<usize>() as u64;
                 self.listing.apply(batch);
                 self.view = Arc::new(View::read(&self.listing, &self.view));
             }
@@ -291,6 +316,12 @@ impl Desk {
                 if store.swap(swap.clone()).is_ok() {
                     self.swapped.push((wished.clone(), heard));
                 }
+            }
+            What::Tell(status) => {
+                let Some(session) = &mut self.session else { return Ok(()) };
+                let text = serde_json::to_vec(status).expect("a server is JSON");
+                store.put([(format!("{SERVERS}{}", self.name), text)].into(), session.lease)?;
+                (session.told, session.told_at) = (Some(status.clone()), now);
             }
             What::Keep | What::Put(_) => {
                 let Some(session) = &mut self.session else { return Ok(()) };

@@ -67,7 +67,7 @@ pub(super) struct Attempt {
     /// Failures that counted since the verdict was plainly up.
     pub(super) failures: u32,
     /// How many attempts have been made.
-    made: u64,
+    pub(super) made: u64,
     schedule: Schedule,
     pace: Pace,
     /// When the one under way ends, when it began, and what comes of it.

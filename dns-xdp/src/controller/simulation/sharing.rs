@@ -110,7 +110,7 @@ fn configured(nodes: usize, probers: usize) -> Config {
 }
 
 impl Member {
-    fn new(index: usize, config: &Config) -> Self {
+    pub(super) fn new(index: usize, config: &Config) -> Self {
         Member {
             name: format!("node{}", index + 1),
             server: Server::new(index, config),
@@ -123,7 +123,7 @@ impl Member {
         }
     }
 
-    fn start(&mut self, lease: Duration, now: Duration, random: &mut Rng) {
+    pub(super) fn start(&mut self, lease: Duration, now: Duration, random: &mut Rng) {
         self.server.start(now, random);
         let documents = self.heard.take().map(|(view, _)| Arc::clone(&view.documents)).unwrap_or_default();
         let copy = View { documents, ..View::default() };
@@ -140,13 +140,13 @@ impl Member {
         self.heard.as_ref().map(|(_, mode)| *mode).filter(|_| self.server.live)
     }
 
-    fn next(&self, store: &StoreModel, now: Duration) -> Option<Duration> {
+    pub(super) fn next(&self, store: &StoreModel, now: Duration) -> Option<Duration> {
         let desk = self.desk.as_ref().filter(|_| self.acts());
         self.server.next().into_iter().chain(desk.and_then(|desk| desk.next(store, now))).min()
     }
 
     /// Whether something has come that the state is to hear, as the daemon's loop has it.
-    fn has_news(&self, now: Duration) -> bool {
+    pub(super) fn has_news(&self, now: Duration) -> bool {
         let Some(desk) = &self.desk else { return false };
         let mode = desk.mode(now);
         let same = |(view, known): &(Arc<View>, Mode)| {
@@ -155,7 +155,7 @@ impl Member {
         !self.heard.as_ref().is_some_and(same)
     }
 
-    fn hear(&mut self, now: Duration, random: &mut Rng) {
+    pub(super) fn hear(&mut self, now: Duration, random: &mut Rng) {
         let Some(desk) = &mut self.desk else { return };
         let mode = desk.mode(now);
         let concert = Concert::new(&desk.seen(now), &self.name);
@@ -167,7 +167,7 @@ impl Member {
     }
 
     /// What it finds is to be written.
-    fn speak(&mut self) {
+    pub(super) fn speak(&mut self) {
         let Some(desk) = &mut self.desk else { return };
         if self.server.live {
             if !std::mem::replace(&mut self.was_live, true) {
