@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crate::failover::Answers;
 use crate::health::Subject;
 use crate::store::Moment;
-use crate::store::agreement::{Agreed, Observers, probers};
+use crate::store::agreement::{Agreed, Observers, is_prober};
 use crate::store::mirror::{Mode, Seen, View};
 
 /// The others' verdicts, and how far they count.
@@ -38,9 +38,8 @@ impl Concert {
 
     /// Whether this server probes a node; alone it probes all.
     pub(super) fn probes(&self, node: &str, count: usize) -> bool {
-        let others = self.view.servers.keys().map(String::as_str);
-        self.alone
-            || probers(node, others.chain([self.server.as_str()]), count).contains(self.server.as_str())
+        let servers = self.view.servers.keys().map(String::as_str);
+        self.alone || is_prober(&self.server, node, servers, count)
     }
 
     /// Whether the same nodes are probed as with another one.

@@ -78,6 +78,18 @@ pub fn probers<'a>(
     own.into_iter().chain(others).collect()
 }
 
+/// Whether a server is among the [`probers`] of a node, worked out for it alone.
+pub fn is_prober<'a>(
+    server: &str,
+    node: &str,
+    servers: impl IntoIterator<Item = &'a str>,
+    count: usize,
+) -> bool {
+    let own = (weight(node, server), server);
+    let ahead = |other: &&str| *other != node && (weight(node, other), *other) > own;
+    server == node || servers.into_iter().filter(ahead).count() < count.max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -251,6 +263,10 @@ mod tests {
             let mut servers: Vec<&str> = names.iter().map(String::as_str).collect();
             let expected = probers(&node, servers.iter().copied(), count);
             fastrand::Rng::with_seed(shuffled).shuffle(&mut servers);
+            for server in &names {
+                let is_prober = is_prober(server, &node, servers.iter().copied(), count);
+                prop_assert_eq!(is_prober, expected.contains(server.as_str()));
+            }
             servers.extend(names.first().map(String::as_str));
             let probers = probers(&node, servers.iter().copied(), count);
             prop_assert_eq!(&probers, &expected);
