@@ -18,8 +18,8 @@ use crate::store::Server;
 /// As the defaults have it.
 const LEASE: Duration = Duration::from_secs(5);
 const PROBERS: usize = 5;
-/// Everybody has joined by then.
-const CALM: Duration = Duration::from_secs(6);
+/// Everybody has joined by then, whoever found the store late by way of a probation.
+const CALM: Duration = Duration::from_secs(8);
 const REST: Duration = Duration::from_secs(5);
 /// What follows from a death is over by then.
 const AFTERMATH: Duration = Duration::from_secs(8);

@@ -59,7 +59,7 @@ pub(super) struct Cluster {
 }
 
 /// Something that happens. Numbers are those of nodes and servers, from 0.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Action {
     /// What listens on a node dies, or comes back.
     Service(usize, bool),
