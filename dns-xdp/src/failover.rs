@@ -28,6 +28,8 @@ pub struct View {
     pub members: BTreeMap<String, Vec<MemberState>>,
     /// How many witnesses answered something.
     pub visible_witnesses: usize,
+    /// How many nodes and witnesses are silent for several servers that say so together.
+    pub attested: usize,
 }
 
 /// What is known of a node as a member of one service.
@@ -126,6 +128,14 @@ pub struct Decision {
     pub quorum: Quorum,
 }
 
+impl Decision {
+    /// Whether a node was down in it; `place`: where the cluster has the node now, which may not be where it had it then.
+    pub fn is_out(&self, place: usize, node: &str) -> bool {
+        let place = self.answers.place(place, node);
+        place.and_then(|place| self.effective.get(place)) == Some(&Effective::Down)
+    }
+}
+
 /// Decides who answers for whom. The view has to be of that cluster.
 pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option<&Decision>) -> Decision {
     let states = view.nodes.as_slice();
@@ -158,9 +168,15 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
     Decision { answers, effective, fail_open, frozen: None, quorum }
 }
 
+/// A server that sees few nodes takes itself for cut off, and a minority never fails over. Of a node whose silence several servers
+/// attest to each other through their store that is no explanation, and none of them is needed. Where no node is visible to anybody it
+/// is one again: then all count as if each server were alone, and all freeze alike.
 fn count(rules: &Failover, view: &View) -> Quorum {
-    let visible = view.nodes.iter().filter(|state| state.visible).count() + view.visible_witnesses;
+    let nodes = view.nodes.iter().filter(|state| state.visible).count();
+    let visible = nodes + view.visible_witnesses;
+    let attested = if nodes > 0 { view.attested } else { 0 };
     let needed = rules.quorum.needed(view.nodes.len() + rules.witness.len());
+    let needed = needed.saturating_sub(attested).max(needed.min(1));
     Quorum { visible, needed, ok: visible >= needed }
 }
 
@@ -360,6 +376,24 @@ mod tests {
         };
         assert_eq!(quorum(0), Quorum { visible: 2, needed: 3, ok: false });
         assert_eq!(quorum(1), Quorum { visible: 3, needed: 3, ok: true });
+    }
+
+    #[test]
+    fn nodes_whose_silence_several_servers_attest_are_not_needed_for_the_quorum_unless_all_are_silent() {
+        let mut config = three_nodes();
+        let quorum = |config: &Config, states: &[NodeState], attested| {
+            let view = View { attested, ..view(states) };
+            decide(&config.cluster, &config.failover, &view, None).quorum
+        };
+        let states = [UP, SILENT, SILENT];
+        assert_eq!(quorum(&config, &states, 0), Quorum { visible: 1, needed: 2, ok: false });
+        assert_eq!(quorum(&config, &states, 1), Quorum { visible: 1, needed: 1, ok: true });
+        assert_eq!(quorum(&config, &states, 2), Quorum { visible: 1, needed: 1, ok: true });
+        assert_eq!(quorum(&config, &[SILENT; 3], 3), Quorum { visible: 0, needed: 2, ok: false });
+        config.failover.witness = vec![Ipv4Addr::new(192, 0, 2, 254).into()];
+        let view = View { attested: 3, visible_witnesses: 1, ..view(&[SILENT; 3]) };
+        let quorum = decide(&config.cluster, &config.failover, &view, None).quorum;
+        assert_eq!(quorum, Quorum { visible: 1, needed: 3, ok: false }, "a witness is no node to answer");
     }
 
     #[test]

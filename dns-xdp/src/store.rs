@@ -8,14 +8,20 @@
 //!  cluster init, node …, reload ──► swap ──► config/*, intent ──► mirror ──► Config, Intents ─┐
 //!  probes ──► health ──► lease ──► verdicts/<server> ───────────► mirror ──► agreement ───────┴─► failover ─► Zone
 //! ```
+pub mod abreast;
 pub mod agreement;
 pub mod copy;
 pub mod documents;
 pub mod etcd;
+pub mod footing;
 pub mod load;
 #[cfg(test)]
 mod memory;
 pub mod mirror;
+mod mode;
+mod tally;
+mod upkeep;
+mod view;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,8 +29,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use abreast::Extent;
 pub use documents::{Documents, Shared};
 pub use load::{Loaded, load};
+pub use view::Moment;
 
 use crate::failover::Quorum;
 
@@ -113,6 +121,8 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Everything, at one moment, as a majority knows it.
     fn list(&self) -> impl Future<Output = Result<Listing, Error>> + Send;
+    /// How far it has come, as a majority knows it; cheaper than [`Store::list`].
+    fn extent(&self) -> impl Future<Output = Result<Extent, Error>> + Send;
     /// What happens from this revision on.
     fn watch(&self, from: Revision) -> impl Future<Output = Result<Self::Watch, Error>> + Send;
     /// Writes if nothing expected has changed; the revision of the writes.
@@ -146,9 +156,12 @@ pub struct Server {
     /// Of the documents that it has in force.
     #[serde(default)]
     pub epoch: Revision,
-    /// Of the verdicts that it has decided from.
+    /// Of the verdicts and documents that it has decided from; 0: it has judged by itself.
     #[serde(default)]
     pub revision: Revision,
+    /// How many of them there were: [`Moment`].
+    #[serde(default)]
+    pub entries: usize,
     /// Of its answers: servers with the same digest give the same ones.
     #[serde(default)]
     pub digest: String,

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use crate::failover::Answers;
 use crate::health::Subject;
-use crate::store::agreement::{Agreed, Observers, agree, probers};
+use crate::store::Moment;
+use crate::store::agreement::{Agreed, Observers, is_prober};
 use crate::store::mirror::{Mode, Seen, View};
 
 /// The others' verdicts, and how far they count.
@@ -25,16 +26,20 @@ impl Concert {
         self.alone
     }
 
+    /// What its decisions are made from; `None`: from its own verdicts.
+    pub(super) fn moment(&self) -> Option<Moment> {
+        (!self.alone).then_some(self.view.judged)
+    }
+
     /// What the servers make of a subject.
     pub(super) fn agree(&self, subject: &Subject, observers: Observers) -> Agreed {
-        agree(&subject.to_string(), &self.view.verdicts, observers)
+        self.view.tally.agree(&subject.to_string(), observers)
     }
 
     /// Whether this server probes a node; alone it probes all.
     pub(super) fn probes(&self, node: &str, count: usize) -> bool {
-        let others = self.view.servers.keys().map(String::as_str);
-        self.alone
-            || probers(node, others.chain([self.server.as_str()]), count).contains(self.server.as_str())
+        let servers = self.view.servers.keys().map(String::as_str);
+        self.alone || is_prober(&self.server, node, servers, count)
     }
 
     /// Whether the same nodes are probed as with another one.
@@ -61,12 +66,9 @@ pub(super) fn digest(answers: &Answers, epoch: u32) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::BTreeMap;
-
     use jiff::Timestamp;
 
     use super::*;
-    use crate::store::Server;
     use crate::store::agreement::Verdicts;
 
     /// What three servers say, of which this is the first: for each a list of those up, down and gone.
@@ -75,9 +77,9 @@ pub(super) mod tests {
         let verdicts =
             said.map(|[up, down, gone]| Verdicts { up: set(up), down: set(down), gone: set(gone) });
         let names = ["node1", "node2", "node3"].map(str::to_owned);
-        let servers: BTreeMap<String, Server> = names.clone().map(|name| (name, Server::default())).into();
-        let view = View { verdicts: names.into_iter().zip(verdicts).collect(), servers, ..View::default() };
-        let seen = Seen { view: Arc::new(view), mode, trouble: None, since: Timestamp::UNIX_EPOCH };
+        let view = View::of(names.clone().into_iter().zip(verdicts), names);
+        let since = Timestamp::UNIX_EPOCH;
+        let seen = Seen { view: Arc::new(view), mode, trouble: None, since, is_up: mode == Mode::Joined };
         Concert::new(&seen, "node1")
     }
 

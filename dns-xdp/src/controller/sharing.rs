@@ -2,6 +2,7 @@
 //! operator become changes for all.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,8 +24,8 @@ use crate::control::api::{ClusterServer, ClusterStatus, Done, StoreStatus};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::intent::{self, Intents, Wish};
 use crate::store::documents::{Documents, INTENT};
-use crate::store::mirror::{Mirror, Mode, Own, Request, Seen};
-use crate::store::{Error, Revision, Server, Swap};
+use crate::store::mirror::{Mirror, Mode, Own, Request, Seen, View};
+use crate::store::{Error, Moment, Revision, Server, Swap};
 
 /// Changes whose outcome waits for the loop.
 const OUTCOMES: usize = 16;
@@ -45,6 +46,8 @@ pub(super) struct Sharing {
     /// Why the documents in force are not the store's.
     refused: Option<String>,
     mode: Mode,
+    /// The view that was decided on last.
+    decided: Option<Arc<View>>,
 }
 
 /// A change on its way.
@@ -93,7 +96,16 @@ pub(super) struct OutcomeOf(Outcome);
 impl Sharing {
     pub(super) fn new(mirror: Mirror, server: String) -> Self {
         let (outcome, outcomes) = mpsc::channel(OUTCOMES);
-        Sharing { mirror, server, waiting: Vec::new(), outcomes, outcome, refused: None, mode: Mode::Joined }
+        Sharing {
+            mirror,
+            server,
+            waiting: Vec::new(),
+            outcomes,
+            outcome,
+            refused: None,
+            mode: Mode::Joined,
+            decided: None,
+        }
     }
 
     /// The next news. Cancel safe.
@@ -109,6 +121,7 @@ impl Sharing {
         let joined = self.mirror.seen.wait_for(|seen| seen.mode == Mode::Joined);
         tokio::time::timeout(patience, joined).await.ok();
         self.mode = self.mirror.seen.borrow().mode;
+        self.mirror.decide();
     }
 
     /// What the servers say together.
@@ -131,7 +144,7 @@ impl Sharing {
     }
 
     pub(super) fn status(&self, epoch: u32) -> StoreStatus {
-        let Seen { view, mode, trouble, since } = self.seen();
+        let Seen { view, mode, trouble, since, is_up: _ } = self.seen();
         let trouble = trouble.or_else(|| self.refused.clone());
         StoreStatus {
             kind: "etcd".to_owned(),
@@ -193,6 +206,12 @@ impl Daemon {
         let Some(sharing) = &mut self.sharing else { return };
         let concert = sharing.concert();
         let Seen { view, mode, trouble, .. } = sharing.seen();
+        let is_known = sharing.decided.as_ref().is_some_and(|decided| decided.decides_as(&view));
+        if is_known && sharing.mode == mode && sharing.refused.is_none() {
+            // Servers say of themselves how they are again and again: nothing follows from it.
+            return self.answer_waiting();
+        }
+        sharing.decided = Some(Arc::clone(&view));
         if sharing.mode != mode {
             let trouble = trouble.unwrap_or_default();
             match mode {
@@ -206,8 +225,8 @@ impl Daemon {
         let in_force = self.source.documents().cloned().unwrap_or_default();
         let refused_before = sharing.refused.take();
         sharing.refused = view.malformed.as_ref().map(|problem| alarm(problem));
-        if view.documents != in_force && !view.documents.texts.is_empty() {
-            let joined = self.source.join(self.watch.state.config(), view.documents.clone());
+        if *view.documents != in_force && !view.documents.texts.is_empty() {
+            let joined = self.source.join(self.watch.state.config(), Documents::clone(&view.documents));
             let joined = joined.and_then(|proposal| match privileges::beyond(&proposal.config) {
                 Some(reason) => Err(Refusal::new(RefusalKind::Conflict, reason)),
                 None => Ok(proposal),
@@ -250,13 +269,14 @@ impl Daemon {
         let Some(sharing) = &self.sharing else { return };
         let state = &self.watch.state;
         let Some(decision) = state.decision() else { return };
-        let view = &sharing.mirror.seen.borrow().view;
+        let Moment { revision, entries } = state.moment().unwrap_or_default();
         let own = Own {
             verdicts: state.own_verdicts(),
             server: Server {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 epoch: self.source.documents().map_or(0, Documents::epoch),
-                revision: view.judged,
+                revision,
+                entries,
                 digest: digest(&decision.answers, state.config().epoch()),
                 quorum: Some(decision.quorum),
                 trouble: decision.frozen.clone().or_else(|| state.blind().map(str::to_owned)),
@@ -359,8 +379,8 @@ impl Daemon {
         if writes.is_empty() {
             return Ok(None);
         }
-        if seen.mode != Mode::Joined {
-            let trouble = seen.trouble.unwrap_or_default();
+        if !seen.is_up {
+            let trouble = seen.trouble.unwrap_or_else(|| "the store is not reached at the moment".to_owned());
             let message = format!(
                 "nothing was changed for the cluster: {trouble}; repeat when `dns-xdp status` shows it joined"
             );
@@ -387,7 +407,7 @@ impl Daemon {
                 let now = self
                     .sharing
                     .as_ref()
-                    .map(|sharing| sharing.seen().view.documents.clone())
+                    .map(|sharing| Documents::clone(&sharing.seen().view.documents))
                     .unwrap_or_default();
                 let told = what_changed(&base, &now);
                 let same = match &change.what {
@@ -473,7 +493,8 @@ impl Daemon {
             return Err(Refusal::new(RefusalKind::Conflict, message));
         };
         let Seen { view, mode, .. } = sharing.seen();
-        let mut servers = view.servers.clone();
+        let mut servers: BTreeMap<String, Server> =
+            view.servers.iter().map(|(name, server)| (name.clone(), Server::clone(server))).collect();
         let own = sharing.mirror.own.borrow().server.clone();
         servers.insert(sharing.server.clone(), own);
         let missing = self.watch.state.config().cluster.nodes.iter().map(|node| node.name.clone());
@@ -481,7 +502,7 @@ impl Daemon {
         let disagreement = disagreement(&servers);
         let entry = |(name, server): (String, Server)| {
             let joined = view.servers.contains_key(&name) && (name != sharing.server || mode == Mode::Joined);
-            let Server { version, epoch, revision, digest, quorum, trouble } = server;
+            let Server { version, epoch, revision, digest, quorum, trouble, entries: _ } = server;
             let mode = if joined { Mode::Joined } else { Mode::Alone };
             ClusterServer { name, version, epoch, revision, digest, alive: true, mode, quorum, trouble }
         };
@@ -526,12 +547,16 @@ impl Daemon {
 fn disagreement(servers: &BTreeMap<String, Server>) -> Vec<String> {
     let mut told = Vec::new();
     let newest = servers.values().map(|server| server.epoch).max().unwrap_or(0);
-    let mut digests: BTreeMap<(Revision, Revision), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    let mut digests: BTreeMap<(Revision, Moment), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
     for (name, server) in servers {
         if server.epoch < newest {
             told.push(format!("{name} is at epoch {}, others at {newest}", server.epoch));
         }
-        let of_moment = digests.entry((server.epoch, server.revision)).or_default();
+        let moment = Moment { revision: server.revision, entries: server.entries };
+        if moment == Moment::default() {
+            continue;
+        }
+        let of_moment = digests.entry((server.epoch, moment)).or_default();
         of_moment.entry(&server.digest).or_default().push(name);
     }
     for ((epoch, _), digests) in digests.into_iter().filter(|(_, digests)| digests.len() > 1) {

@@ -2,9 +2,14 @@
 //!
 //! The servers run the daemon's own [`State`], schedules and decisions; what stands in for the network, the clock and
 //! the disk is in [`world`]. A seed gives the same history on every machine.
+mod concord;
+mod desk;
 mod history;
 mod invariants;
+mod scale;
 mod server;
+mod sharing;
+mod store_model;
 mod world;
 
 use std::sync::OnceLock;
@@ -16,6 +21,8 @@ use crate::config::Config;
 
 /// How many histories every run of the tests goes through.
 const HISTORIES: u64 = 100_000;
+/// The same, of servers that share a store.
+const SHARED: u64 = 8_000;
 /// Most nodes of a simulated cluster.
 const NODES: usize = 5;
 
@@ -63,8 +70,19 @@ fn run(seed: u64) -> Result<u64, String> {
     })
 }
 
-#[test]
-fn in_a_hundred_thousand_histories_nothing_is_answered_that_should_not_be() {
+/// As [`run`], of servers that share a store.
+fn run_shared(seed: u64) -> Result<u64, String> {
+    let mut cluster = sharing::Cluster::new(seed);
+    cluster.run().map_err(|broken| {
+        format!(
+            "seed {seed:#x}: {broken}\n{}replay it: DNS_XDP_SEED={seed:#x} cargo test -p dns-xdp --lib a_shared_seed",
+            cluster.log()
+        )
+    })
+}
+
+/// Runs so many histories; how many steps they took.
+fn run_all(histories: u64, run: fn(u64) -> Result<u64, String>) -> u64 {
     let next = AtomicU64::new(0);
     let steps = AtomicU64::new(0);
     let workers = thread::available_parallelism().map_or(2, usize::from);
@@ -73,7 +91,7 @@ fn in_a_hundred_thousand_histories_nothing_is_answered_that_should_not_be() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= HISTORIES {
+                    if seed >= histories {
                         break;
                     }
                     let taken = run(seed).unwrap_or_else(|broken| panic!("{broken}"));
@@ -82,7 +100,17 @@ fn in_a_hundred_thousand_histories_nothing_is_answered_that_should_not_be() {
             });
         }
     });
-    println!("{HISTORIES} histories, {} steps", steps.into_inner());
+    steps.into_inner()
+}
+
+#[test]
+fn in_a_hundred_thousand_histories_nothing_is_answered_that_should_not_be() {
+    println!("{HISTORIES} histories, {} steps", run_all(HISTORIES, run));
+}
+
+#[test]
+fn in_thousands_of_histories_servers_that_share_a_store_agree_and_repair() {
+    println!("{SHARED} histories, {} steps", run_all(SHARED, run_shared));
 }
 
 /// Histories that once broke something, or break what is guarded by the rule that they are named by.
@@ -100,16 +128,50 @@ fn histories_that_once_broke_something_do_so_no_more() {
     }
 }
 
+/// The same of servers that share a store; the names are those of mutations that the seed finds.
+#[test]
+fn shared_histories_that_break_what_is_guarded_by_a_rule_hold() {
+    for (seed, what) in [
+        (0x20, "a server joins at once and goes by the few verdicts that are back already"),
+        (0x79, "a gap between two confirmations does not begin the probation anew"),
+        (0xa, "a server is joined when its lease has run out"),
+        (0x1824, "a confirmation counts from when it was answered"),
+        (0x116c, "nodes that several servers find silent are needed for the quorum"),
+        (0x14, "half of the servers that judge a node take it out"),
+        (0x35, "a node is probed by one server"),
+        (0x88, "verdicts of servers that are gone count"),
+        (0x1, "verdicts that were replaced count"),
+        (0x73, "verdicts that are gone do not make another moment"),
+        (0x7, "a watch that is silent is not found out"),
+        (0x68, "a server that is alone probes its share only"),
+        (0x1d, "a frozen server answers what is configured"),
+    ] {
+        run_shared(seed).unwrap_or_else(|broken| panic!("{what}: {broken}"));
+    }
+}
+
 /// For replaying one history: shows what happens in it.
 #[test]
 fn a_seed_from_the_environment_holds_too() {
-    let Ok(seed) = std::env::var("DNS_XDP_SEED") else {
-        return;
-    };
-    let digits = seed.strip_prefix("0x").unwrap_or(&seed);
-    let seed = u64::from_str_radix(digits, 16).expect("DNS_XDP_SEED is a hexadecimal number");
+    let Some(seed) = seed() else { return };
     let mut history = history::History::new(seed);
     let result = history.run();
     println!("{}", history.log());
     result.unwrap_or_else(|broken| panic!("{broken}"));
+}
+
+/// The same for servers that share a store.
+#[test]
+fn a_shared_seed_from_the_environment_holds_too() {
+    let Some(seed) = seed() else { return };
+    let mut cluster = sharing::Cluster::new(seed);
+    let result = cluster.run();
+    println!("{}", cluster.log());
+    result.unwrap_or_else(|broken| panic!("{broken}"));
+}
+
+fn seed() -> Option<u64> {
+    let seed = std::env::var("DNS_XDP_SEED").ok()?;
+    let digits = seed.strip_prefix("0x").unwrap_or(&seed);
+    Some(u64::from_str_radix(digits, 16).expect("DNS_XDP_SEED is a hexadecimal number"))
 }

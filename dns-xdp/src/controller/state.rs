@@ -1,16 +1,17 @@
 //! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::concert::Concert;
 use crate::cluster::{Admin, HealthCheck, Node, Service};
 use crate::config::Config;
-use crate::failover::{self, Decision, Effective, MemberState, NodeState, View};
+use crate::failover::{self, Decision, MemberState, NodeState, View};
 use crate::health::{
     self, Blindness, Health, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict,
 };
 use crate::intent::{Intent, Intents};
+use crate::store::Moment;
 use crate::store::agreement::Verdicts;
 use crate::zone::Zone;
 
@@ -32,6 +33,8 @@ pub(super) struct State {
 struct Judged {
     serving: Option<bool>,
     visible: bool,
+    /// It is not, and several servers say so.
+    attested: bool,
     seconds_left: Option<u32>,
 }
 
@@ -120,6 +123,11 @@ impl State {
 
     pub(super) fn is_joined(&self) -> bool {
         self.concert.as_ref().is_some_and(|concert| !concert.is_alone())
+    }
+
+    /// What the decisions of a server that is joined are made from.
+    pub(super) fn moment(&self) -> Option<Moment> {
+        self.concert.as_ref().and_then(Concert::moment)
     }
 
     /// Works every standing out.
@@ -223,46 +231,72 @@ impl State {
 
     /// What a decision looks at.
     pub(super) fn view(&self) -> View {
-        let node = |node: &Node| {
+        let cluster = &self.config.cluster;
+        let members = self.seen_as_members();
+        let mut attested = 0;
+        let mut node = |index: usize, node: &Node| {
             let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node));
-            let members = self.members_of(node);
-            let mut members = members.map(|(subject, standing)| self.judged(subject, standing).visible);
+            let visible = judged.visible || members.contains(node.name.as_str());
+            attested += usize::from(judged.attested && !visible);
             NodeState {
-                serving: judged.serving.or_else(|| self.is_out(node).then_some(false)),
-                visible: judged.visible || members.any(|visible| visible),
+                serving: judged.serving.or_else(|| self.is_out(index, node).then_some(false)),
+                visible,
                 admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
                 seconds_left: judged.seconds_left,
             }
         };
-        let cluster = &self.config.cluster;
+        let nodes = cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
-        let witness = |(subject, standing): &(&Subject, &Standing)| {
-            matches!(subject, Subject::Witness(_)) && self.judged(subject, standing).visible
-        };
+        let witnesses = self.standings.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
+        let witnesses: Vec<Judged> =
+            witnesses.map(|(subject, standing)| self.judged(subject, standing)).collect();
+        let silent = witnesses.iter().filter(|witness| witness.attested).count();
         View {
-            nodes: cluster.nodes.iter().map(node).collect(),
+            nodes,
             members: apart.map(|service| (service.name.clone(), self.members(service))).collect(),
-            visible_witnesses: self.standings.iter().filter(witness).count(),
+            visible_witnesses: witnesses.iter().filter(|witness| witness.visible).count(),
+            attested: attested + silent,
         }
+    }
+
+    /// The nodes of whose hosts something is heard as members of services that have probes of their own.
+    fn seen_as_members(&self) -> BTreeSet<&str> {
+        let mut seen = BTreeSet::new();
+        for (subject, standing) in &self.standings {
+            if let Subject::Member { node, .. } = subject
+                && self.judged(subject, standing).visible
+            {
+                seen.insert(node.as_str());
+            }
+        }
+        seen
     }
 
     /// What counts of a subject: what the servers agree on, or what this one finds. Where servers agree, how soon a suspect
     /// may fall is nobody's to tell: they would not give the same answers.
+    ///
+    /// A server that turns alone begins to probe those that others probed for it. Until it has a result of its own, what
+    /// was agreed on last counts, of their visibility too: so that turning alone by itself moves no answer.
     fn judged(&self, subject: &Subject, standing: &Standing) -> Judged {
         // Who was added a moment ago has not been silent yet; a witness has to have answered.
         let unknown = standing.health == Health::Unknown && !matches!(subject, Subject::Witness(_));
         let own = Judged {
             serving: standing.serving(),
             visible: unknown || standing.visible,
+            attested: false,
             seconds_left: standing.seconds_left(),
         };
         let Some(concert) = &self.concert else { return own };
-        let agreed = concert.agree(subject, self.config.failover.observers);
-        if concert.is_alone() {
-            return Judged { serving: own.serving.or(agreed.serving), ..own };
+        let alone = concert.is_alone();
+        if alone && own.serving.is_some() {
+            return own;
         }
-        let visible = if agreed.serving.is_some() { agreed.visible } else { own.visible };
-        Judged { serving: agreed.serving.or(own.serving), visible, seconds_left: None }
+        let agreed = concert.agree(subject, self.config.failover.observers);
+        let Some(serving) = agreed.serving else {
+            return Judged { seconds_left: own.seconds_left.filter(|_| alone), ..own };
+        };
+        let attested = agreed.attested && !alone;
+        Judged { serving: Some(serving), visible: agreed.visible, attested, seconds_left: None }
     }
 
     /// The health of a node as it counts, and why it is not plainly up: one's own finding unless the others overrule it.
@@ -282,11 +316,10 @@ impl State {
         (health, Some(format!("{health} for {finders} of {servers} servers{here}")))
     }
 
-    /// Nobody says anything of the node any more, and it was out of the answers.
-    fn is_out(&self, node: &Node) -> bool {
+    /// Nobody says anything of the node at this place any more, and it was out of the answers.
+    fn is_out(&self, index: usize, node: &Node) -> bool {
         let Some((decision, _)) = self.decision.as_ref().zip(self.concert.as_ref()) else { return false };
-        let position = self.config.cluster.nodes.iter().position(|known| known.name == node.name);
-        position.and_then(|index| decision.effective.get(index)) == Some(&Effective::Down)
+        decision.is_out(index, &node.name)
     }
 
     fn members(&self, service: &Service) -> Vec<MemberState> {
@@ -297,15 +330,6 @@ impl State {
             MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
         };
         service.nodes.iter().map(state).collect()
-    }
-
-    /// The standings of a node in the services that have probes of their own.
-    fn members_of<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = (&'a Subject, &'a Standing)> {
-        let of_node = move |(subject, standing): (&'a Subject, &'a Standing)| match subject {
-            Subject::Member { node: name, .. } if *name == node.name => Some((subject, standing)),
-            _ => None,
-        };
-        self.standings.iter().filter_map(of_node)
     }
 
     /// The zone that follows from the decision; `None` before the first.
@@ -370,9 +394,11 @@ pub(super) mod tests {
     use std::net::IpAddr;
     use std::path::Path;
 
+    use super::super::concert::tests::said;
     use super::*;
     use crate::failover::Effective;
     use crate::health::Failure;
+    use crate::store::mirror::Mode;
     use hickory_proto::rr::Name;
 
     pub(in crate::controller) const TEXT: &str = r#"# three nodes
@@ -471,6 +497,52 @@ nodes = ["node1", "node2"]
         }
         assert_eq!(state.blind(), None);
         assert!(observe(&mut state, "node2", false).transition.is_some());
+    }
+
+    #[test]
+    fn turning_alone_moves_no_answer_before_there_is_a_result_of_its_own() {
+        let five: String = (4..=5)
+            .map(|node| format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.1{node}\"\n"))
+            .collect();
+        let text = format!("{TEXT}{five}[failover]\nprobers = 1\n");
+        let (up, gone): (&[&str], &[&str]) = (&["node1", "node2"], &["node3", "node4", "node5"]);
+        let by_all = [[up, &[], gone], [up, &[], gone], [&[], &[], gone]];
+        let mut state = State::new(config(&text), Intents::new());
+        state.hear(said(Mode::Joined, by_all));
+        let probed = state.targets().len();
+        observe(&mut state, "node1", true);
+        state.decide();
+        let joined = state.decision().unwrap().clone();
+        assert_eq!((joined.frozen.as_deref(), joined.quorum.visible), (None, 2));
+        assert_eq!(joined.effective[2..], [Effective::Down; 3]);
+
+        state.hear(said(Mode::Alone, by_all));
+        assert!(probed < 5 && state.targets().len() == 5);
+        state.decide();
+        let alone = state.decision().unwrap().clone();
+        assert_eq!((&alone.answers, alone.quorum.visible, alone.quorum.ok), (&joined.answers, 2, false));
+        assert_eq!(alone.effective, joined.effective);
+        for node in ["node2", "node3", "node4"] {
+            observe(&mut state, node, true);
+        }
+        state.decide();
+        let seeing = state.decision().unwrap();
+        let (up, down) = (Effective::Up, Effective::Down);
+        assert_eq!((&*seeing.effective, seeing.quorum.ok), ([up, up, up, up, down].as_slice(), true));
+    }
+
+    #[test]
+    fn a_node_that_was_added_is_not_out_because_another_one_was_at_its_place() {
+        let mut state = healthy(TEXT);
+        kill(&mut state, "node2");
+        state.hear(said(Mode::Joined, [[&["node1", "node3"], &["node2"], &[]]; 3]));
+        state.decide();
+        let node4 = "[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\n";
+        let text = TEXT.replace("[[node]]\nname = \"node2\"", &format!("{node4}[[node]]\nname = \"node2\""));
+        state.adopt(config(&text));
+        state.decide();
+        assert_eq!(state.decision().unwrap().effective[1], Effective::Up);
+        assert_eq!(addresses(&state, "node2"), [ip(13)]);
     }
 
     #[test]

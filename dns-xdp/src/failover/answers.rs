@@ -24,6 +24,14 @@ impl Answers {
         Answers::new(cluster, (0..cluster.nodes.len()).map(Some).collect(), members(cluster))
     }
 
+    /// Where the cluster that it was made for had a node; `likely`: where to look first.
+    pub(super) fn place(&self, likely: usize, node: &str) -> Option<usize> {
+        match self.nodes.get(likely) {
+            Some(known) if known == node => Some(likely),
+            _ => self.nodes.iter().position(|known| known == node),
+        }
+    }
+
     /// Every name is refused.
     pub(super) fn withheld(cluster: &Cluster) -> Self {
         let services = members(cluster).into_keys().map(|service| (service, Vec::new())).collect();
@@ -39,12 +47,15 @@ impl Answers {
         };
         let by_node: Vec<Option<usize>> = (0..).zip(&view.nodes).map(stand_in).collect();
         let mut services = members(cluster);
+        let is_trusted: BTreeSet<usize> = trusted.iter().copied().collect();
+        let least: BTreeMap<&str, usize> =
+            cluster.services.iter().map(|service| (service.name.as_str(), service.min_healthy)).collect();
         for (service, answering) in &mut services {
             let healthy = match view.members.get(service) {
                 Some(apart) => healthy(answering, apart, view),
-                None => answering.iter().copied().filter(|index| trusted.contains(index)).collect(),
+                None => answering.iter().copied().filter(|index| is_trusted.contains(index)).collect(),
             };
-            if healthy.len() < least(cluster, service) {
+            if healthy.len() < least.get(service.as_str()).copied().unwrap_or(0) {
                 continue;
             }
             *answering = if healthy.is_empty() {
@@ -117,16 +128,13 @@ fn healthy(members: &[usize], apart: &[MemberState], view: &View) -> Vec<usize> 
     trusted(&states.collect::<Vec<_>>()).into_iter().map(|place| members[place]).collect()
 }
 
-/// The fewest healthy members with which a service answers them alone.
-fn least(cluster: &Cluster, service: &str) -> usize {
-    let configured = cluster.services.iter().find(|configured| configured.name == service);
-    configured.map_or(0, |service| service.min_healthy)
-}
-
 /// How soon each suspect may be out of some answer.
 fn doubts(cluster: &Cluster, view: &View) -> BTreeMap<usize, u32> {
     let own = (0..).zip(&view.nodes).filter_map(|(index, state)| Some((index, state.doubt()?)));
     let mut doubts: BTreeMap<usize, u32> = own.collect();
+    if view.members.is_empty() {
+        return doubts;
+    }
     let members = members(cluster);
     for (service, apart) in &view.members {
         for (&index, member) in members.get(service).into_iter().flatten().zip(apart) {
@@ -141,7 +149,9 @@ fn doubts(cluster: &Cluster, view: &View) -> BTreeMap<usize, u32> {
 
 /// The members of every service; the apex, unless it is configured, has all nodes.
 fn members(cluster: &Cluster) -> BTreeMap<String, Vec<usize>> {
-    let index = |name: &String| cluster.nodes.iter().position(|node| node.name == *name);
+    let places: BTreeMap<&str, usize> =
+        cluster.nodes.iter().map(|node| node.name.as_str()).zip(0..).collect();
+    let index = |name: &String| places.get(name.as_str()).copied();
     let apex = (APEX.to_owned(), (0..cluster.nodes.len()).collect());
     let configured = cluster.services.iter().map(|service| {
         let members = service.nodes.iter().filter_map(index).collect();

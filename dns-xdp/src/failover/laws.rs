@@ -64,6 +64,7 @@ fn a_view(count: usize, apart: &[(String, usize)]) -> impl Strategy<Value = View
         nodes,
         members: members.into_iter().collect(),
         visible_witnesses: 0,
+        attested: 0,
     })
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Every server works both out from the same documents, so that none has to be told by another.
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::tally::Tally;
 use crate::failover::rendezvous::weight;
 
 /// What one server has made of those that it probes, each by the text of its [`Subject`](crate::health::Subject). Who
@@ -51,31 +52,14 @@ pub struct Agreed {
     pub serving: Option<bool>,
     /// Its host is not silent, as far as is known.
     pub visible: bool,
+    /// Its host is silent, and more than one server says so.
+    pub attested: bool,
     /// How many servers find it up.
     pub up: usize,
     /// How many do not.
     pub down: usize,
     /// How many it takes that do not.
     pub needed: usize,
-}
-
-/// Puts together what the servers, by their names, have made of a subject. The votes are those of the servers that
-/// have judged it; a server that says several things says the best of them.
-pub fn agree(subject: &str, verdicts: &BTreeMap<String, Verdicts>, observers: Observers) -> Agreed {
-    let (mut up, mut visible, mut gone) = (0, 0, 0);
-    for judged in verdicts.values() {
-        if judged.up.contains(subject) {
-            up += 1;
-        } else if judged.down.contains(subject) {
-            visible += 1;
-        } else if judged.gone.contains(subject) {
-            gone += 1;
-        }
-    }
-    let down = visible + gone;
-    let votes = up + down;
-    let needed = observers.needed(votes);
-    Agreed { serving: (votes > 0).then_some(down < needed), visible: gone < needed, up, down, needed }
 }
 
 /// The servers that probe a node: as many as `count` (at least one) of those with the highest weight for it
@@ -94,8 +78,22 @@ pub fn probers<'a>(
     own.into_iter().chain(others).collect()
 }
 
+/// Whether a server is among the [`probers`] of a node, worked out for it alone.
+pub fn is_prober<'a>(
+    server: &str,
+    node: &str,
+    servers: impl IntoIterator<Item = &'a str>,
+    count: usize,
+) -> bool {
+    let own = (weight(node, server), server);
+    let ahead = |other: &&str| *other != node && (weight(node, other), *other) > own;
+    server == node || servers.into_iter().filter(ahead).count() < count.max(1)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -115,6 +113,10 @@ mod tests {
             verdicts
         });
         (1..).map(|number| format!("server{number}")).zip(verdicts).collect()
+    }
+
+    fn agree(subject: &str, verdicts: &BTreeMap<String, Verdicts>, observers: Observers) -> Agreed {
+        Tally::of(verdicts.values()).agree(subject, observers)
     }
 
     fn names(count: usize) -> Vec<String> {
@@ -151,6 +153,7 @@ mod tests {
             let expected = Agreed {
                 serving,
                 visible,
+                attested: !visible && letters.matches('g').count() > 1,
                 needed,
                 up: letters.matches('u').count(),
                 down: letters.matches(['d', 'g']).count(),
@@ -260,6 +263,10 @@ mod tests {
             let mut servers: Vec<&str> = names.iter().map(String::as_str).collect();
             let expected = probers(&node, servers.iter().copied(), count);
             fastrand::Rng::with_seed(shuffled).shuffle(&mut servers);
+            for server in &names {
+                let is_prober = is_prober(server, &node, servers.iter().copied(), count);
+                prop_assert_eq!(is_prober, expected.contains(server.as_str()));
+            }
             servers.extend(names.first().map(String::as_str));
             let probers = probers(&node, servers.iter().copied(), count);
             prop_assert_eq!(&probers, &expected);

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity, KeyValue,
-    PutOptions, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
+    PutOptions, SortOrder, SortTarget, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 
 use tokio::task::JoinSet;
 
+use super::abreast::Extent;
 use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
 use crate::config::SharedStore;
 
@@ -189,6 +190,15 @@ impl Store for Etcd {
         Ok(Listing { revision: revision(at), entries: entries.collect() })
     }
 
+    async fn extent(&self) -> Result<Extent, Error> {
+        let mut client = self.client.kv_client();
+        let newest_first = GetOptions::new().with_sort(SortTarget::Mod, SortOrder::Descend);
+        let options = newest_first.with_prefix().with_limit(1).with_keys_only();
+        let response = self.call(client.get(self.prefix.as_str(), Some(options))).await?;
+        let newest = response.kvs().first().map_or(0, KeyValue::mod_revision);
+        Ok(Extent { newest: revision(newest), keys: usize::try_from(response.count()).unwrap_or(0) })
+    }
+
     async fn watch(&self, from: Revision) -> Result<Watching, Error> {
         let mut client = self.client.watch_client();
         let from = i64::try_from(from).unwrap_or(i64::MAX);
@@ -277,7 +287,8 @@ impl Watch for Watching {
 }
 
 fn entry(prefix: &str, pair: &KeyValue) -> Option<(String, Entry)> {
-    let key = pair.key_str().ok()?.strip_prefix(prefix)?.to_owned();
+    // A key that is no text is nobody's, but is there: the keys are counted.
+    let key = String::from_utf8_lossy(pair.key()).strip_prefix(prefix)?.to_owned();
     Some((key, Entry { value: pair.value().to_vec(), revision: revision(pair.mod_revision()) }))
 }
 

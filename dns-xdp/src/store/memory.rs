@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::abreast::Extent;
 use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
 
 #[derive(Debug, Clone)]
@@ -20,6 +21,12 @@ struct State {
     history: Vec<(Revision, String, Option<Entry>)>,
     changed: watch::Sender<Revision>,
     is_cut_off: bool,
+    /// Writes under a lease get no answer.
+    puts_hang: bool,
+    /// Watches from before this revision tell nothing any more.
+    silenced: Revision,
+    /// How often leases were kept alive.
+    kept: u64,
 }
 
 impl Memory {
@@ -31,6 +38,9 @@ impl Memory {
             history: Vec::new(),
             changed: watch::Sender::new(1),
             is_cut_off: false,
+            puts_hang: false,
+            silenced: 0,
+            kept: 0,
         })))
     }
 
@@ -55,6 +65,21 @@ impl Memory {
         let mut state = self.0.lock().unwrap();
         state.is_cut_off = is_cut_off;
         state.changed.send_modify(|_| {});
+    }
+
+    pub(super) fn hang_puts(&self, hang: bool) {
+        self.0.lock().unwrap().puts_hang = hang;
+    }
+
+    /// Watches that are under way tell nothing any more, and do not end either.
+    pub(super) fn silence_watches(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.silenced = state.revision + 2;
+    }
+
+    /// How often leases were kept alive.
+    pub(super) fn kept(&self) -> u64 {
+        self.0.lock().unwrap().kept
     }
 
     /// As if an older copy had been put in its place.
@@ -97,9 +122,15 @@ impl Store for Memory {
         Ok(Listing { revision: state.revision, entries: state.entries.clone() })
     }
 
+    async fn extent(&self) -> Result<Extent, Error> {
+        let state = self.state()?;
+        let newest = state.entries.values().map(|entry| entry.revision).max().unwrap_or(0);
+        Ok(Extent { newest, keys: state.entries.len() })
+    }
+
     async fn watch(&self, from: Revision) -> Result<Watching, Error> {
         let changed = self.state()?.changed.subscribe();
-        Ok(Watching { store: self.clone(), changed, seen: from - 1 })
+        Ok(Watching { store: self.clone(), changed, from, seen: from - 1 })
     }
 
     async fn swap(&self, swap: Swap) -> Result<Revision, Error> {
@@ -119,7 +150,8 @@ impl Store for Memory {
     }
 
     async fn keep_alive(&self, lease: i64) -> Result<(), Error> {
-        let state = self.state()?;
+        let mut state = self.state()?;
+        state.kept += 1;
         if state.leased.contains_key(&lease) { Ok(()) } else { Err(Error::LeaseLost) }
     }
 
@@ -131,6 +163,9 @@ impl Store for Memory {
     }
 
     async fn put(&self, writes: BTreeMap<String, Vec<u8>>, lease: i64) -> Result<Revision, Error> {
+        if self.state()?.puts_hang {
+            return std::future::pending().await;
+        }
         let mut state = self.state()?;
         let keys = writes.keys().cloned();
         state.leased.get_mut(&lease).ok_or(Error::LeaseLost)?.extend(keys);
@@ -142,6 +177,7 @@ impl Store for Memory {
 pub(super) struct Watching {
     store: Memory,
     changed: watch::Receiver<Revision>,
+    from: Revision,
     seen: Revision,
 }
 
@@ -149,6 +185,9 @@ impl Watch for Watching {
     async fn next(&mut self) -> Result<Batch, Error> {
         loop {
             self.changed.borrow_and_update();
+            if self.from < self.store.state()?.silenced {
+                return std::future::pending().await;
+            }
             {
                 let state = self.store.state()?;
                 let news = state.history.iter().filter(|(revision, ..)| *revision > self.seen);

@@ -1,102 +1,41 @@
 //! The mirror of the store: a task that lists, watches, keeps the lease and writes what is ours, over one member at a
 //! time; the loop sees the newest view and whether it may be relied on.
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
+use super::abreast::{Abreast, Extent};
 use super::agreement::Verdicts;
-use super::{Documents, Error, Listing, Revision, SERVERS, Server, Store, Swap, VERDICTS, Watch as _};
+pub use super::mode::Mode;
+use super::mode::{Ground, mind};
+use super::upkeep::{compare, keep, put, write, writes};
+pub use super::view::View;
+use super::{Documents, Error, Listing, Revision, Server, Store, Swap, Watch};
 
 /// From one try to reach the store to the next.
 const PAUSE: Duration = Duration::from_millis(200);
-/// What servers say of themselves is written no more often, unless their verdicts change.
-const LEISURE: Duration = Duration::from_millis(500);
 /// Changes that wait for the store.
 const SWAPS: usize = 16;
-
-/// What the store holds, as this server has seen it last.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct View {
-    /// Nothing after this revision is in here.
-    pub revision: Revision,
-    /// The last ones that could be read.
-    pub documents: Documents,
-    /// By server.
-    pub verdicts: BTreeMap<String, Verdicts>,
-    /// The servers that live.
-    pub servers: BTreeMap<String, Server>,
-    /// Why newer documents are not in here.
-    pub malformed: Option<String>,
-    /// When something was changed last that decisions are made from: a document or a verdict.
-    pub judged: Revision,
-}
-
-impl View {
-    /// The view of a listing; a document that cannot be read leaves those `before`.
-    pub fn read(listing: &Listing, before: &Documents) -> View {
-        let (documents, malformed) = match Documents::read(listing) {
-            Ok(documents) => (documents, None),
-            Err(problem) => (before.clone(), Some(problem)),
-        };
-        View {
-            revision: listing.revision,
-            documents,
-            verdicts: below(listing, VERDICTS),
-            servers: below(listing, SERVERS),
-            malformed,
-            judged: judged(listing),
-        }
-    }
-}
-
-fn judged(listing: &Listing) -> Revision {
-    let counts = listing.entries.iter().filter(|(key, _)| !key.starts_with(SERVERS));
-    counts.map(|(_, entry)| entry.revision).max().unwrap_or(0)
-}
-
-/// What cannot be read says nothing.
-fn below<T: serde::de::DeserializeOwned>(listing: &Listing, prefix: &str) -> BTreeMap<String, T> {
-    let of_server = |(key, entry): (&String, &super::Entry)| {
-        let server = key.strip_prefix(prefix)?.to_owned();
-        Some((server, serde_json::from_slice(&entry.value).ok()?))
-    };
-    listing
-        .entries
-        .range(prefix.to_owned()..)
-        .map_while(|found| found.0.starts_with(prefix).then_some(found))
-        .filter_map(of_server)
-        .collect()
-}
-
-/// How this server stands to the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Its lease is confirmed, its view is kept up to date: it decides with the others.
-    Joined,
-    /// It has lost the store, and judges by itself.
-    Alone,
-    /// The store is older than what was seen of it, and is not believed until an operator accepts it.
-    Frozen,
-}
+/// So many changes that come at once are taken in before any of them is shown.
+const AT_ONCE: usize = 256;
 
 /// What the loop is told.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// The newest view.
     pub view: Arc<View>,
-    /// Whether it may be relied on.
+    /// Whether the others' verdicts in it may be relied on.
     pub mode: Mode,
     /// Why not.
     pub trouble: Option<String>,
     /// Since when the mode is what it is.
     pub since: Timestamp,
+    /// The store takes changes: joined or not, for a change takes place only where nobody else has changed anything.
+    pub is_up: bool,
 }
 
 /// What this server puts into the store.
@@ -135,6 +74,7 @@ pub struct Mirror {
     pub own: watch::Sender<Own>,
     /// Changes.
     pub swaps: mpsc::Sender<Request>,
+    ground: watch::Sender<Ground>,
     accepted: watch::Sender<u64>,
     leaving: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -154,17 +94,40 @@ impl Mirror {
     {
         let (documents, revision) = known;
         let epoch = documents.epoch();
-        let view = Arc::new(View { revision, documents, ..View::default() });
-        let trouble = Some("the store has not been reached yet".to_owned());
-        let seen = Seen { view, mode: Mode::Alone, trouble, since: Timestamp::now() };
+        let view = View { revision, documents: Arc::new(documents), ..View::default() };
+        let ground = Ground::new(settings.lease);
+        let since = Timestamp::now();
+        let mut seen = Seen { view: Arc::new(view), mode: Mode::Alone, trouble: None, since, is_up: false };
+        ground.turn(&mut seen);
         let (seen, seen_by_loop) = watch::channel(seen);
         let (own, own_of_loop) = watch::channel(Own::default());
         let (swaps, requests) = mpsc::channel(SWAPS);
         let (accepted, accepts) = watch::channel(0);
         let (leaving, leaves) = watch::channel(false);
-        let keeper = Keeper { settings, seen, own: own_of_loop, accepts, leaves, epoch, accepted: 0 };
-        let task = tokio::spawn(keeper.run(requests, connect));
-        Mirror { seen: seen_by_loop, own, swaps, accepted, leaving, task }
+        let ground = watch::Sender::new(ground);
+        let keeper = Keeper {
+            settings,
+            seen: seen.clone(),
+            own: own_of_loop,
+            accepts,
+            leaves,
+            ground: ground.clone(),
+            epoch,
+            accepted: 0,
+        };
+        let minding = mind(ground.subscribe(), seen);
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = minding => {}
+                () = keeper.run(requests, connect) => {}
+            }
+        });
+        Mirror { seen: seen_by_loop, own, swaps, ground, accepted, leaving, task }
+    }
+
+    /// Something is decided from now on: see [`Footing::decide`](super::footing::Footing::decide).
+    pub fn decide(&self) {
+        self.ground.send_modify(|ground| ground.footing.decide());
     }
 
     /// A store that is older than what was seen of it is believed from now on.
@@ -205,6 +168,7 @@ struct Keeper {
     own: watch::Receiver<Own>,
     accepts: watch::Receiver<u64>,
     leaves: watch::Receiver<bool>,
+    ground: watch::Sender<Ground>,
     /// Of the newest documents that were seen.
     epoch: Revision,
     /// Of the times that an operator accepted an older store.
@@ -217,45 +181,19 @@ impl Keeper {
         S: Store,
         F: Future<Output = Result<S, Error>> + Send,
     {
-        let (confirmed, watched) = watch::channel(Instant::now());
-        let patience = self.settings.lease * 3 / 5;
-        let seen = self.seen.clone();
         // Servers of one cluster begin with different members.
         let first = self.settings.server.bytes().map(usize::from).sum::<usize>();
         for number in first.. {
-            let session = async {
-                let store = connect(number).await?;
-                self.session(store, &mut requests, &confirmed).await
-            };
-            let end = {
-                tokio::pin!(session);
-                loop {
-                    let lost = *watched.borrow() + patience;
-                    let is_joined = seen.borrow().mode == Mode::Joined;
-                    tokio::select! {
-                        end = &mut session => break end,
-                        () = sleep_until(lost), if is_joined => {
-                            if watched.borrow().elapsed() >= patience {
-                                turn(&seen, Mode::Alone, Some("the store has not confirmed the lease in time".to_owned()));
-                            }
-                        }
-                    }
-                }
+            let end = match connect(number).await {
+                Ok(store) => self.session(store, &mut requests).await,
+                Err(error) => Err(error.into()),
             };
             match end {
                 Ok(()) | Err(End::Left) => return,
                 Err(End::Lost(reason)) => {
                     tracing::debug!("the store: {reason}");
-                    let is_old =
-                        seen.borrow().mode == Mode::Joined && confirmed.borrow().elapsed() < patience;
-                    if !is_old {
-                        let mode =
-                            if seen.borrow().mode == Mode::Frozen { Mode::Frozen } else { Mode::Alone };
-                        if mode == Mode::Alone {
-                            turn(&seen, mode, Some(reason.clone()));
-                        }
-                    }
                     refuse_waiting(&mut requests, &reason);
+                    self.ground.send_modify(|ground| (ground.lost, ground.is_up) = (reason, false));
                 }
             }
             let pause = sleep(PAUSE);
@@ -275,11 +213,10 @@ impl Keeper {
         &mut self,
         store: S,
         requests: &mut mpsc::Receiver<Request>,
-        confirmed: &watch::Sender<Instant>,
     ) -> Result<(), End> {
         let mut listing = store.list().await?;
         while let Some(reason) = self.is_older(&listing) {
-            turn(&self.seen, Mode::Frozen, Some(reason));
+            self.ground.send_modify(|ground| ground.frozen = Some(reason));
             tokio::select! {
                 _ = self.accepts.changed() => {}
                 () = sleep(self.settings.lease / 5) => {}
@@ -288,29 +225,45 @@ impl Keeper {
             }
             listing = store.list().await?;
         }
+        let patience = self.ground.borrow().footing.patience();
         let asked = Instant::now();
         let lease = store.lease(self.settings.lease).await?;
         // Before the view is taken: with it the others' verdicts and ours count at once.
         let own = self.own.borrow_and_update().clone();
-        store.put(self.writes(&own), lease).await?;
+        let server = self.settings.server.clone();
+        put(&store, writes(&own, &server), lease, patience).await?;
         let mut listing = store.list().await?;
         self.accepted = *self.accepts.borrow();
         let mut watch = store.watch(listing.revision + 1).await?;
-        confirmed.send_replace(asked);
-        self.show(&listing);
-        let seen = self.seen.clone();
-        let keeping = keep(&store, lease, self.settings.lease, confirmed, &seen);
-        let server = self.settings.server.clone();
-        let writing = write(&store, lease, self.own.clone(), own, &server);
-        tokio::pin!(keeping, writing);
+        let ground = self.ground.clone();
+        ground.send_modify(|ground| {
+            ground.confirm(asked);
+            (ground.frozen, ground.is_up) = (None, true);
+        });
+        let view = View::anew(&listing, &self.seen.borrow().view.documents);
+        self.show(view);
+        let comparison = ground.borrow().footing.comparison();
+        let mut abreast = Abreast::default();
+        let (found, mut founds) = mpsc::channel(1);
+        let keeping = keep(&store, lease, &ground);
+        let writing = write(&store, lease, self.own.clone(), own, &server, patience);
+        let comparing = compare(&store, comparison, found);
+        tokio::pin!(keeping, writing, comparing);
         let mut leaves = self.leaves.clone();
         loop {
             tokio::select! {
                 error = &mut keeping => return Err(error.into()),
                 error = &mut writing => return Err(error.into()),
+                error = &mut comparing => return Err(error.into()),
+                Some(extent) = founds.recv() => if abreast.is_behind(extent, Extent::of(&listing)) {
+                    let reason = format!("the watch is silent, and the store has changed at revision {}", extent.newest);
+                    return Err(End::Lost(reason));
+                },
                 batch = watch.next() => {
                     listing.apply(batch?);
-                    self.show(&listing);
+                    take_in_what_is_there(&mut listing, &mut watch).await?;
+                    let view = View::read(&listing, &self.seen.borrow().view);
+                    self.show(view);
                 }
                 Some(request) = requests.recv() => {
                     let store = store.clone();
@@ -342,97 +295,27 @@ impl Keeper {
         })
     }
 
-    fn writes(&self, own: &Own) -> BTreeMap<String, Vec<u8>> {
-        writes(own, &self.settings.server)
-    }
-
     /// Shows the loop what is in the store.
-    fn show(&mut self, listing: &Listing) {
-        let before = Arc::clone(&self.seen.borrow().view);
-        let view = View::read(listing, &before.documents);
+    fn show(&mut self, view: View) {
         self.epoch = view.documents.epoch();
+        let ground = self.ground.borrow();
         self.seen.send_modify(|seen| {
-            if seen.mode != Mode::Joined {
-                seen.since = Timestamp::now();
-            }
-            *seen = Seen { view: Arc::new(view), mode: Mode::Joined, trouble: None, since: seen.since };
+            seen.view = Arc::new(view);
+            ground.turn(seen);
         });
     }
 }
 
-fn turn(seen: &watch::Sender<Seen>, mode: Mode, trouble: Option<String>) {
-    seen.send_if_modified(|seen| {
-        if seen.mode == mode && seen.trouble == trouble {
-            return false;
+/// What has come meanwhile, so that it is decided on once.
+async fn take_in_what_is_there(listing: &mut Listing, watch: &mut impl Watch) -> Result<(), Error> {
+    for _ in 0..AT_ONCE {
+        tokio::select! {
+            biased;
+            batch = watch.next() => listing.apply(batch?),
+            () = std::future::ready(()) => break,
         }
-        if seen.mode != mode {
-            seen.since = Timestamp::now();
-        }
-        (seen.mode, seen.trouble) = (mode, trouble);
-        true
-    });
-}
-
-fn writes(own: &Own, server: &str) -> BTreeMap<String, Vec<u8>> {
-    let json = |value: serde_json::Result<Vec<u8>>| value.unwrap_or_default();
-    BTreeMap::from([
-        (format!("{VERDICTS}{server}"), json(serde_json::to_vec(&own.verdicts))),
-        (format!("{SERVERS}{server}"), json(serde_json::to_vec(&own.server))),
-    ])
-}
-
-/// Keeps the lease alive; returns when that is over. A server that was alone for a moment has joined again then.
-async fn keep<S: Store>(
-    store: &S,
-    lease: i64,
-    time: Duration,
-    confirmed: &watch::Sender<Instant>,
-    seen: &watch::Sender<Seen>,
-) -> Error {
-    loop {
-        sleep(time / 5).await;
-        let asked = Instant::now();
-        if let Err(error) = store.keep_alive(lease).await {
-            return error;
-        }
-        confirmed.send_replace(asked);
-        turn(seen, Mode::Joined, None);
     }
-}
-
-/// Writes what is ours whenever it has changed; returns when it cannot.
-async fn write<S: Store>(
-    store: &S,
-    lease: i64,
-    mut own: watch::Receiver<Own>,
-    mut written: Own,
-    server: &str,
-) -> Error {
-    let mut at = Instant::now();
-    loop {
-        let now = own.borrow_and_update().clone();
-        if now == written {
-            if own.changed().await.is_err() {
-                // The loop is gone, and the mirror with it before long.
-                std::future::pending::<()>().await;
-            }
-            continue;
-        }
-        if now.verdicts == written.verdicts && at.elapsed() < LEISURE {
-            tokio::select! {
-                () = sleep_until(at + LEISURE) => {}
-                _ = own.changed() => continue,
-            }
-        }
-        let mut changed = writes(&now, server);
-        if now.verdicts == written.verdicts {
-            changed.remove(&format!("{VERDICTS}{server}"));
-        }
-        if let Err(error) = store.put(changed, lease).await {
-            return error;
-        }
-        (written, at) = (now, Instant::now());
-    }
+    Ok(())
 }
 
 fn refuse(request: Request, reason: &str) {
@@ -506,8 +389,81 @@ mod tests {
         let (reply, told) = oneshot::channel();
         mirror.swaps.send(Request { swap: Swap::default(), reply }).await.unwrap();
         assert!(matches!(told.await.unwrap(), Err(Error::Unreachable(_))));
+        let back = Instant::now();
         store.cut_off(false);
+        let zone = store.write("config/nodes", "[[node]]\n");
+        let seen = until(&mut mirror, |seen| seen.is_up).await;
+        assert_eq!((seen.mode, seen.view.documents.epoch()), (Mode::Alone, zone), "documents count at once");
+        assert_eq!(seen.trouble.as_deref(), Some("the store is back; joining in 3 s"));
+        let (reply, told) = oneshot::channel();
+        mirror.swaps.send(Request { swap: Swap::default(), reply }).await.unwrap();
+        assert!(told.await.unwrap().is_ok(), "and so does the word of an operator");
+        until(&mut mirror, |seen| seen.trouble.as_deref() == Some("the store is back; joining in 1 s")).await;
         until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        assert!(back.elapsed() >= Duration::from_millis(2400), "{:?}", back.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_decided_before_it_reached_the_store_joins_after_a_probation() {
+        let store = stored();
+        store.cut_off(true);
+        let mut mirror = start(&store, "node1");
+        sleep(Duration::from_millis(500)).await;
+        mirror.decide();
+        store.cut_off(false);
+        let seen = until(&mut mirror, |seen| seen.is_up).await;
+        assert_eq!(seen.mode, Mode::Alone, "{:?}", seen.trouble);
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_not_kept_alive_for_verdicts_that_cannot_be_written() {
+        let store = stored();
+        let mut mirror = start(&store, "node1");
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        let hung = Instant::now();
+        store.hang_puts(true);
+        mirror.own.send_replace(own("node7"));
+        until(&mut mirror, |seen| !seen.is_up).await;
+        let kept = store.kept();
+        assert!(hung.elapsed() <= Duration::from_millis(1201), "{:?}", hung.elapsed());
+        until(&mut mirror, |seen| seen.mode == Mode::Alone).await;
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(store.kept(), kept);
+        store.hang_puts(false);
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        assert_eq!(store.value("verdicts/node1").as_deref(), Some(r#"{"up":["node7"]}"#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_has_fallen_silent_is_begun_anew() {
+        let store = stored();
+        let mut mirror = start(&store, "node1");
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        store.silence_watches();
+        let silenced = Instant::now();
+        let epoch = store.write("config/nodes", "[[node]]\n");
+        let seen = until(&mut mirror, |seen| seen.view.documents.epoch() == epoch).await;
+        assert!(silenced.elapsed() < Duration::from_secs(2), "{:?}", silenced.elapsed());
+        assert_eq!(seen.mode, Mode::Joined, "the lease was confirmed all the while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_that_are_there_are_shown_once() {
+        let store = stored();
+        let mut mirror = start(&store, "node1");
+        until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
+        mirror.seen.borrow_and_update();
+        let mut last = 0;
+        for number in 0..100 {
+            last = store.write("intent", &format!("{{}}{}", " ".repeat(number)));
+        }
+        let mut shown = Vec::new();
+        while shown.last() != Some(&last) {
+            mirror.seen.changed().await.unwrap();
+            shown.push(mirror.seen.borrow_and_update().view.revision);
+        }
+        assert!(shown.len() <= 2, "{shown:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -531,7 +487,7 @@ mod tests {
         drop(mirror);
         store.restore(&older);
         // From the copy on its disk, as after a restart.
-        let known = (seen.view.documents.clone(), seen.view.revision);
+        let known = (Documents::clone(&seen.view.documents), seen.view.revision);
         let mut mirror = start_from(&store, "node1", known);
         let seen = until(&mut mirror, |seen| seen.mode == Mode::Frozen).await;
         assert_eq!(seen.view.documents.texts.len(), 2, "those before stay");

@@ -160,7 +160,7 @@ listen = \"off\"
         let edited = set_service(TEXT, "db1", &[], Some(1)).unwrap();
         assert_eq!(edited.text, TEXT.replace("min-healthy = 2", "min-healthy = 1"));
         let error = set_service(TEXT, "db", &names(&["node2"]), None).unwrap_err();
-        assert_eq!(error.to_string(), "there is no service `db`; did you mean `db1`?");
+        assert_eq!(error.to_string(), "there is no service `db`; `dns-xdp service list` shows them");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::health::{Health, Subject};
 
 /// A node that answers every probe is in the answers after this at the latest, however often it fell before: the next
 /// attempt is an interval later, and as many as `rise-max` follow each other.
-fn recovery(node: &Node) -> Duration {
+pub(super) fn recovery(node: &Node) -> Duration {
     let Probe { interval, fast_interval, rise_max, .. } = node.health.probes[0];
     interval + fast_interval * rise_max + ROUND_TRIP
 }
@@ -23,7 +23,7 @@ fn recovery(node: &Node) -> Duration {
 /// take its timeout.
 const HALF_LOST: Duration = Duration::from_millis(2 * 1_000 + 500 + 4 * 250 + 500);
 /// Times are compared a little generously: attempts that are due at once are made one after the other.
-const TOLERANCE: Duration = Duration::from_millis(1);
+pub(super) const TOLERANCE: Duration = Duration::from_millis(1);
 
 /// What a server answered before a step.
 #[derive(Debug)]
@@ -101,7 +101,11 @@ fn no_answer_is_empty(answers: &Answers) -> Result<(), String> {
 }
 
 /// A server that has long heard of fewer than the quorum is frozen, and one that has long heard of enough is not.
-fn the_quorum_is_what_is_heard(world: &World, server: &Server, decision: &Decision) -> Result<(), String> {
+pub(super) fn the_quorum_is_what_is_heard(
+    world: &World,
+    server: &Server,
+    decision: &Decision,
+) -> Result<(), String> {
     let config = server.state.config();
     let Some(judges) = server.judges_since else {
         return Ok(());

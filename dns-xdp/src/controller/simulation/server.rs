@@ -8,6 +8,7 @@ use fastrand::Rng;
 use super::State;
 use super::world::{Answer, Outlook, Port, World};
 use crate::config::Config;
+use crate::controller::concert::Concert;
 use crate::failover::{Answers, Decision};
 use crate::health::schedule::Schedule;
 use crate::health::{CLEAN_ROUNDS, Failure, Health, Observation, Pace, ProbeId, Subject, paces};
@@ -66,7 +67,7 @@ pub(super) struct Attempt {
     /// Failures that counted since the verdict was plainly up.
     pub(super) failures: u32,
     /// How many attempts have been made.
-    made: u64,
+    pub(super) made: u64,
     schedule: Schedule,
     pace: Pace,
     /// When the one under way ends, when it began, and what comes of it.
@@ -167,6 +168,25 @@ impl Server {
     pub(super) fn want(&mut self, intents: Intents) {
         self.disk.clone_from(&intents);
         self.state.want(intents);
+        self.decide();
+    }
+
+    /// Takes what the servers of a store say together, and what operators want of all.
+    pub(super) fn hear(&mut self, concert: Concert, intents: &Intents, now: Duration, random: &mut Rng) {
+        let before = self.state.targets().clone();
+        self.state.hear(concert);
+        self.disk.clone_from(intents);
+        self.state.want(intents.clone());
+        let targets = self.state.targets();
+        if *targets != before {
+            let same = |probe: &ProbeId| before.get(probe) == targets.get(probe);
+            self.attempts.retain(|attempt| same(&attempt.probe));
+            if let Some(HeldUp { heard, .. }) = &mut self.held_up {
+                heard.retain(same);
+            }
+            self.reloaded = now;
+            self.reconcile(random);
+        }
         self.decide();
     }
 

@@ -1,0 +1,470 @@
+//! Servers that share a store: what happens to them, drawn from a seed, and the clock that drives it.
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::Timestamp;
+
+use super::concord::{self, Before};
+use super::desk::{Desk, Way, Wished};
+use super::server::Server;
+use super::store_model::StoreModel;
+use super::world::{Loss, Port, World};
+use crate::cluster::Admin;
+use crate::config::Config;
+use crate::controller::concert::Concert;
+use crate::intent::{Intent, Intents};
+use crate::store::agreement::Verdicts;
+use crate::store::mirror::{Mode, View};
+
+const NODES: usize = 6;
+const CALM: Duration = Duration::from_secs(2);
+const TROUBLE_MS: std::ops::Range<u64> = 2_000..10_000;
+/// How often all is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// Of the store, in seconds.
+const LEASES: [u64; 2] = [2, 3];
+
+/// A server at its store.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) server: Server,
+    pub(super) desk: Option<Desk>,
+    pub(super) way: Way,
+    /// When something was last done to it, its way to the store or the store.
+    pub(super) shaken: Duration,
+    /// It began with nothing decided, and joined at once.
+    pub(super) cold: bool,
+    /// What the state has heard last.
+    pub(super) heard: Option<(Arc<View>, Mode)>,
+    was_live: bool,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    pub(super) random: Rng,
+    pub(super) world: World,
+    pub(super) store: StoreModel,
+    pub(super) members: Vec<Member>,
+    pub(super) lease: Duration,
+    pub(super) probers: usize,
+    /// What operators want as the store has taken it, and since when.
+    pub(super) wanted: Intents,
+    pub(super) wanted_since: Duration,
+    to_come: Vec<(Duration, Action)>,
+    log: String,
+}
+
+/// Something that happens. Numbers are those of nodes and servers, from 0.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    /// What listens on a node dies, or comes back.
+    Service(usize, bool),
+    /// A host dies with all that runs on it, or comes back.
+    Host(usize, bool),
+    Loss(usize, usize, f64),
+    /// Between a server and a node nothing gets through, or all does again.
+    Cut(usize, usize, bool),
+    /// A server loses the store, or finds it again.
+    Lose(usize, bool),
+    /// Most members of the store die, or come back.
+    Majority(bool),
+    /// A server's verdicts cannot be written.
+    Hang(usize, bool),
+    /// A server hears of changes so many milliseconds later.
+    Slow(usize, u64),
+    /// A watch ends without a word.
+    Silence(usize),
+    Pause(usize, u64),
+    /// A daemon ends, in good order or not.
+    Stop(usize, bool),
+    Start(usize),
+    Admin(usize, usize, Admin),
+    /// Everything is well again.
+    Mend,
+}
+
+/// The configuration of so many nodes, of which each is probed by as many servers.
+fn config(nodes: usize, probers: usize) -> &'static Config {
+    static CONFIGS: OnceLock<Vec<Config>> = OnceLock::new();
+    let configs = CONFIGS.get_or_init(|| {
+        let all = (0..=NODES).flat_map(|nodes| (1..=5).map(move |probers| (nodes.max(3), probers)));
+        all.map(|(nodes, probers)| configured(nodes, probers)).collect()
+    });
+    &configs[nodes * 5 + probers - 1]
+}
+
+fn configured(nodes: usize, probers: usize) -> Config {
+    let mut text = format!(
+        "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
+         [failover]\nprobers = {probers}\n[health]\nrise-max = 2\n\
+         [[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\"]\n"
+    );
+    for node in 1..=nodes {
+        text.push_str(&format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.{node}\"\n"));
+    }
+    crate::controller::state::tests::config(&text)
+}
+
+impl Member {
+    pub(super) fn new(index: usize, config: &Config) -> Self {
+        Member {
+            name: format!("node{}", index + 1),
+            server: Server::new(index, config),
+            desk: None,
+            way: Way::default(),
+            shaken: Duration::ZERO,
+            cold: true,
+            heard: None,
+            was_live: false,
+        }
+    }
+
+    pub(super) fn start(&mut self, lease: Duration, now: Duration, random: &mut Rng) {
+        self.server.start(now, random);
+        let documents = self.heard.take().map(|(view, _)| Arc::clone(&view.documents)).unwrap_or_default();
+        let copy = View { documents, ..View::default() };
+        self.desk = Some(Desk::new(self.name.clone(), lease, copy, now));
+        (self.shaken, self.cold, self.was_live) = (self.shaken.max(now), true, false);
+    }
+
+    /// Whether it runs and does not stand still.
+    pub(super) fn acts(&self) -> bool {
+        self.server.listens()
+    }
+
+    pub(super) fn mode(&self) -> Option<Mode> {
+        self.heard.as_ref().map(|(_, mode)| *mode).filter(|_| self.server.live)
+    }
+
+    pub(super) fn next(&self, store: &StoreModel, now: Duration) -> Option<Duration> {
+        let desk = self.desk.as_ref().filter(|_| self.acts());
+        self.server.next().into_iter().chain(desk.and_then(|desk| desk.next(store, now))).min()
+    }
+
+    /// Whether something has come that the state is to hear, as the daemon's loop has it.
+    pub(super) fn has_news(&self, now: Duration) -> bool {
+        let Some(desk) = &self.desk else { return false };
+        let mode = desk.mode(now);
+        let same = |(view, known): &(Arc<View>, Mode)| {
+            *known == mode && (Arc::ptr_eq(view, &desk.view) || view.decides_as(&desk.view))
+        };
+        !self.heard.as_ref().is_some_and(same)
+    }
+
+    pub(super) fn hear(&mut self, now: Duration, random: &mut Rng) {
+        let Some(desk) = &mut self.desk else { return };
+        let mode = desk.mode(now);
+        let concert = Concert::new(&desk.seen(now), &self.name);
+        self.server.hear(concert, &desk.view.documents.intents, now, random);
+        if mode == Mode::Alone && self.was_live {
+            self.cold = false;
+        }
+        self.heard = Some((Arc::clone(&desk.view), mode));
+    }
+
+    /// What it finds is to be written.
+    pub(super) fn speak(&mut self) {
+        let Some(desk) = &mut self.desk else { return };
+        if self.server.live {
+            if !std::mem::replace(&mut self.was_live, true) {
+                desk.footing.decide();
+            }
+            desk.said = self.server.state.own_verdicts();
+        } else {
+            desk.said = Verdicts::default();
+        }
+    }
+}
+
+impl Cluster {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let servers = random.usize(3..=5);
+        let nodes = random.usize(servers..=NODES);
+        let probers = [2, 3, 5, 5][random.usize(0..4)];
+        let lease = Duration::from_secs(LEASES[random.usize(0..LEASES.len())]);
+        let mut members: Vec<Member> =
+            (0..servers).map(|index| Member::new(index, config(nodes, probers))).collect();
+        for member in &mut members {
+            member.start(lease, Duration::ZERO, &mut random);
+        }
+        let mut cluster = Cluster {
+            world: World::new(servers, nodes),
+            store: StoreModel::default(),
+            members,
+            lease,
+            probers,
+            wanted: Intents::new(),
+            wanted_since: Duration::ZERO,
+            to_come: Vec::new(),
+            log: format!("{servers} servers, {nodes} nodes, {probers} probers, a lease of {lease:?}\n"),
+            random,
+        };
+        cluster.draw(nodes);
+        cluster
+    }
+
+    fn draw(&mut self, nodes: usize) {
+        let (random, servers) = (&mut self.random, self.members.len());
+        let end = CALM + Duration::from_millis(random.u64(TROUBLE_MS));
+        for _ in 0..random.usize(1..=6) {
+            let at = CALM + (end - CALM).mul_f64(random.f64());
+            let later = (at + Duration::from_millis(random.u64(50..8_000))).min(end);
+            let (server, node) = (random.usize(0..servers), random.usize(0..nodes));
+            let mut both = |first, second| self.to_come.extend([(at, first), (later, second)]);
+            match random.u8(0..26) {
+                0..=2 => both(Action::Service(node, false), Action::Service(node, true)),
+                3..=5 => both(Action::Host(node, false), Action::Host(node, true)),
+                // A rack.
+                6 => {
+                    for node in 0..random.usize(2..=nodes.max(2)) {
+                        self.to_come
+                            .extend([(at, Action::Host(node, false)), (later, Action::Host(node, true))]);
+                    }
+                }
+                7 => both(Action::Loss(server, node, 0.5), Action::Loss(server, node, 0.0)),
+                8..=10 => both(Action::Cut(server, node, true), Action::Cut(server, node, false)),
+                // A server from everybody else, and from the store or not.
+                11..=13 => {
+                    let store = random.bool();
+                    for node in (0..nodes).filter(|&node| node != server) {
+                        self.to_come.extend([
+                            (at, Action::Cut(server, node, true)),
+                            (later, Action::Cut(server, node, false)),
+                        ]);
+                    }
+                    if store {
+                        self.to_come
+                            .extend([(at, Action::Lose(server, true)), (later, Action::Lose(server, false))]);
+                    }
+                }
+                14..=16 => both(Action::Lose(server, true), Action::Lose(server, false)),
+                // All of them.
+                17 => {
+                    for server in 0..servers {
+                        let back = later + Duration::from_millis(random.u64(0..400));
+                        self.to_come
+                            .extend([(at, Action::Lose(server, true)), (back, Action::Lose(server, false))]);
+                    }
+                }
+                18 => both(Action::Majority(false), Action::Majority(true)),
+                19 => both(Action::Hang(server, true), Action::Hang(server, false)),
+                20 => both(Action::Slow(server, random.u64(50..1_000)), Action::Slow(server, 0)),
+                21 => self.to_come.push((at, Action::Silence(server))),
+                22 => self.to_come.push((at, Action::Pause(server, random.u64(50..5_000)))),
+                23 => both(Action::Stop(server, random.bool()), Action::Start(server)),
+                _ => {
+                    let admin = [Admin::Up, Admin::Down, Admin::Drain][random.usize(0..3)];
+                    let (other, word) = (random.usize(0..servers), random.usize(0..nodes));
+                    self.to_come.extend([
+                        (at, Action::Admin(server, node, admin)),
+                        (at, Action::Admin(other, word, Admin::Drain)),
+                        (later, Action::Admin(server, node, Admin::Auto)),
+                    ]);
+                }
+            }
+        }
+        let last = self.to_come.iter().map(|(at, _)| *at).max().unwrap_or_default().max(end);
+        self.to_come.push((last, Action::Mend));
+        self.to_come.sort_by_key(|(at, _)| *at);
+    }
+
+    /// Runs to the end; how many steps it took, or what did not hold.
+    pub(super) fn run(&mut self) -> Result<u64, String> {
+        let actions = std::mem::take(&mut self.to_come);
+        let last = actions.last().map_or(Duration::ZERO, |(at, _)| *at);
+        let end = last + self.lease * 2 + Duration::from_secs(5);
+        let mut actions = actions.into_iter().peekable();
+        let (mut look, mut steps) = (LOOK, 0);
+        let mut due = vec![Some(Duration::ZERO); self.members.len()];
+        loop {
+            let action = actions.peek().map(|(at, _)| *at);
+            let next = due.iter().copied().flatten().chain(action).chain(self.store.next()).min();
+            let now = next.map_or(look, |next| next.min(look)).max(self.world.now);
+            if now >= end {
+                break;
+            }
+            self.world.now = now;
+            steps += 1;
+            let revision = self.store.revision();
+            self.store.expire(now);
+            let acts = action.is_some_and(|at| at <= now);
+            if let Some((_, action)) = actions.next_if(|(at, _)| *at <= now) {
+                writeln!(self.log, "{now:>12.3?} {action:?}").expect("a string takes every line");
+                self.act(action);
+                self.world.settle();
+            }
+            for index in 0..self.members.len() {
+                if due[index].is_some_and(|due| due <= now) {
+                    self.step(index)?;
+                    due[index] = self.members[index].next(&self.store, now);
+                }
+            }
+            if acts || self.store.revision() != revision {
+                due = self.members.iter().map(|member| member.next(&self.store, now)).collect();
+            }
+            if look <= now {
+                look = now + LOOK;
+                self.look()?;
+            }
+        }
+        self.world.now = end;
+        concord::at_the_end(self).map_err(|broken| format!("at the end: {broken}"))?;
+        Ok(steps)
+    }
+
+    fn step(&mut self, index: usize) -> Result<(), String> {
+        let now = self.world.now;
+        let paused = self.members[index].server.paused_until.is_some_and(|until| until > now);
+        if paused {
+            return Ok(());
+        }
+        self.sync(index)?;
+        let (random, member) = (&mut self.random, &mut self.members[index]);
+        if member.server.next().is_some_and(|due| due <= now) {
+            let before = member.server.published.clone().filter(|_| member.server.live);
+            if member.server.step(&self.world, random) {
+                member.speak();
+                concord::judged(member, before.as_ref())
+                    .map_err(|broken| format!("{} at {now:.3?}: {broken}", member.name))?;
+            }
+        }
+        if let Some(desk) = &mut member.desk {
+            desk.step(&mut self.store, &member.way, now, random);
+            for (wished, told) in std::mem::take(&mut desk.swapped) {
+                let told = if told { "" } else { ", and nobody is told" };
+                let Wished { node, intent } = wished;
+                writeln!(self.log, "{now:>12.3?} {node} is to be {intent}{told}")
+                    .expect("a string takes every line");
+                self.wanted.insert(node, intent);
+                self.wanted_since = now;
+                concord::nothing_is_lost(&self.store, &self.wanted)?;
+            }
+        }
+        self.sync(index)
+    }
+
+    fn sync(&mut self, index: usize) -> Result<(), String> {
+        let now = self.world.now;
+        let member = &mut self.members[index];
+        if !member.has_news(now) {
+            return Ok(());
+        }
+        let before = Before::of(member);
+        member.hear(now, &mut self.random);
+        member.speak();
+        let at = |broken: String| format!("node{} at {now:.3?}: {broken}", index + 1);
+        concord::heard(&self.members[index], &before).map_err(at)?;
+        concord::check(self, index).map_err(at)
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        let now = self.world.now;
+        for member in &mut self.members {
+            if member.acts() && member.server.state.blind().is_some() {
+                member.shaken = member.shaken.max(now);
+            }
+        }
+        for index in 0..self.members.len() {
+            concord::check(self, index)
+                .map_err(|broken| format!("node{} at {now:.3?}: {broken}", index + 1))?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) {
+        let now = self.world.now;
+        let (random, members) = (&mut self.random, &mut self.members);
+        match action {
+            Action::Service(node, alive) => self.world.nodes[node].services[Port::Node as usize] = alive,
+            Action::Host(node, alive) => {
+                self.world.nodes[node].host = alive;
+                if let Some(member) = members.get_mut(node) {
+                    if alive && !member.server.running {
+                        member.start(self.lease, now, random);
+                    } else if !alive {
+                        member.server.stop(true);
+                        member.desk = None;
+                        member.shaken = now;
+                    }
+                }
+            }
+            Action::Loss(server, node, share) => self.world.links[server][node].loss = Loss::Share(share),
+            Action::Cut(server, node, cut) => self.world.links[server][node].cut = cut,
+            Action::Lose(server, cut) => (members[server].way.cut, members[server].shaken) = (cut, now),
+            Action::Majority(there) => {
+                if there {
+                    self.store.find_majority(now);
+                } else {
+                    self.store.lost = true;
+                }
+                members.iter_mut().for_each(|member| member.shaken = member.shaken.max(now));
+            }
+            Action::Hang(server, hang) => {
+                (members[server].way.puts_hang, members[server].shaken) = (hang, now);
+            }
+            Action::Slow(server, late) => {
+                members[server].way.slow = Duration::from_millis(late);
+                members[server].shaken = now;
+            }
+            Action::Silence(server) => {
+                if let Some(desk) = &mut members[server].desk {
+                    desk.silence();
+                    members[server].shaken = now;
+                }
+            }
+            Action::Pause(server, milliseconds) => {
+                let lasting = Duration::from_millis(milliseconds);
+                members[server].server.pause(now, lasting, false);
+                members[server].shaken = now + lasting;
+            }
+            Action::Stop(server, orderly) => {
+                let member = &mut members[server];
+                member.server.stop(false);
+                let lease = member.desk.take().and_then(|desk| desk.lease());
+                if let Some(lease) = lease.filter(|_| orderly && !member.way.cut && !self.store.lost) {
+                    self.store.revoke(lease);
+                }
+                member.shaken = now;
+            }
+            Action::Start(server) => {
+                if !members[server].server.running && self.world.nodes[server].host {
+                    members[server].start(self.lease, now, random);
+                }
+            }
+            Action::Admin(server, node, admin) => {
+                let reason = Some(format!("by node{} at {now:?}", server + 1));
+                let since = Timestamp::from_millisecond(i64::try_from(now.as_millis()).unwrap_or(0));
+                let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
+                let wished = Wished {
+                    node: format!("node{}", node + 1),
+                    intent: Intent { reason, ..Intent::new(admin, since) },
+                };
+                if members[server].acts()
+                    && let Some(desk) = &mut members[server].desk
+                {
+                    desk.wish(wished, now, random);
+                }
+            }
+            Action::Mend => {
+                self.world.mend();
+                self.store.find_majority(now);
+                for member in members {
+                    (member.way, member.shaken) = (Way::default(), member.shaken.max(now));
+                    if !member.server.running {
+                        member.start(self.lease, now, random);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has happened so far.
+    pub(super) fn log(&self) -> &str {
+        &self.log
+    }
+}

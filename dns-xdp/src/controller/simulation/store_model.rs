@@ -1,0 +1,135 @@
+//! A store that the simulated servers share: revisions, a compare-and-swap, leases that run out, and a majority that can be
+//! lost.
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::store::abreast::Extent;
+use crate::store::{Batch, Entry, Error, Listing, Revision, Swap};
+
+/// What the members of the store hold together.
+#[derive(Debug, Default)]
+pub(super) struct StoreModel {
+    pub(super) listing: Listing,
+    /// Nobody is answered without it, and no lease runs out.
+    pub(super) lost: bool,
+    history: Vec<(Revision, String, Option<Entry>)>,
+    leases: BTreeMap<i64, Lease>,
+    granted: i64,
+    /// What servers have made it do.
+    pub(super) counts: Counts,
+}
+
+/// What was asked of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) writes: u64,
+    pub(super) bytes_written: u64,
+    pub(super) kept: u64,
+}
+
+#[derive(Debug)]
+struct Lease {
+    time: Duration,
+    runs_out: Duration,
+    keys: BTreeSet<String>,
+}
+
+impl StoreModel {
+    pub(super) fn revision(&self) -> Revision {
+        self.listing.revision
+    }
+
+    fn write(&mut self, writes: impl IntoIterator<Item = (String, Option<Vec<u8>>)>) -> Revision {
+        let revision = self.listing.revision + 1;
+        let mut changes = Vec::new();
+        for (key, value) in writes {
+            self.counts.writes += 1;
+            self.counts.bytes_written += (key.len() + value.as_ref().map_or(0, Vec::len)) as u64;
+            let entry = value.map(|value| Entry { value, revision });
+            self.history.push((revision, key.clone(), entry.clone()));
+            changes.push((key, entry));
+        }
+        self.listing.apply(Batch { revision, changes });
+        revision
+    }
+
+    /// What has happened behind a revision, and when that was.
+    pub(super) fn since(&self, revision: Revision) -> Batch {
+        let first = self.history.partition_point(|(of, ..)| *of <= revision);
+        let changes = self.history[first..].iter().map(|(_, key, entry)| (key.clone(), entry.clone()));
+        Batch { revision: self.revision(), changes: changes.collect() }
+    }
+
+    pub(super) fn extent(&self) -> Extent {
+        Extent::of(&self.listing)
+    }
+
+    pub(super) fn swap(&mut self, swap: Swap) -> Result<Revision, Error> {
+        let revision = |key: &String| self.listing.entries.get(key).map_or(0, |entry| entry.revision);
+        if swap.expected.iter().any(|(key, expected)| revision(key) != *expected) {
+            return Err(Error::Conflict);
+        }
+        Ok(self.write(swap.writes.into_iter().map(|(key, value)| (key, Some(value)))))
+    }
+
+    pub(super) fn lease(&mut self, time: Duration, now: Duration) -> i64 {
+        self.granted += 1;
+        self.leases.insert(self.granted, Lease { time, runs_out: now + time, keys: BTreeSet::new() });
+        self.granted
+    }
+
+    pub(super) fn keep_alive(&mut self, lease: i64, now: Duration) -> Result<(), Error> {
+        self.counts.kept += 1;
+        let lease = self.leases.get_mut(&lease).ok_or(Error::LeaseLost)?;
+        lease.runs_out = now + lease.time;
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, writes: BTreeMap<String, Vec<u8>>, lease: i64) -> Result<Revision, Error> {
+        if !self.leases.contains_key(&lease) {
+            return Err(Error::LeaseLost);
+        }
+        for (id, of) in &mut self.leases {
+            for key in writes.keys() {
+                if *id == lease {
+                    of.keys.insert(key.clone());
+                } else {
+                    of.keys.remove(key);
+                }
+            }
+        }
+        Ok(self.write(writes.into_iter().map(|(key, value)| (key, Some(value)))))
+    }
+
+    pub(super) fn revoke(&mut self, lease: i64) {
+        if let Some(Lease { keys, .. }) = self.leases.remove(&lease)
+            && !keys.is_empty()
+        {
+            self.write(keys.into_iter().map(|key| (key, None)));
+        }
+    }
+
+    /// When a lease runs out next.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.leases.values().map(|lease| lease.runs_out).min().filter(|_| !self.lost)
+    }
+
+    /// Ends the leases that have run out.
+    pub(super) fn expire(&mut self, now: Duration) {
+        if self.lost {
+            return;
+        }
+        while let Some((&id, _)) = self.leases.iter().find(|(_, lease)| lease.runs_out <= now) {
+            self.revoke(id);
+        }
+    }
+
+    /// A new leader gives every lease its whole time again: etcd does.
+    pub(super) fn find_majority(&mut self, now: Duration) {
+        if std::mem::take(&mut self.lost) {
+            for lease in self.leases.values_mut() {
+                lease.runs_out = now + lease.time;
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What the store holds, as one server has seen it last: read once, and from then on only what has changed.
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::agreement::{Tally, Verdicts};
+use super::documents::{CONCERNS, INTENT};
+use super::{Documents, Listing, Revision, SERVERS, Server, VERDICTS};
+
+/// What the store holds, as this server has seen it last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Nothing after this revision is in here.
+    pub revision: Revision,
+    /// The last ones that could be read.
+    pub documents: Arc<Documents>,
+    /// By server.
+    pub verdicts: BTreeMap<String, Read<Verdicts>>,
+    /// All verdicts, counted.
+    pub tally: Arc<Tally>,
+    /// The servers that live.
+    pub servers: BTreeMap<String, Read<Server>>,
+    /// Why newer documents are not in here.
+    pub malformed: Option<String>,
+    /// What decisions are made from.
+    pub judged: Moment,
+}
+
+/// A state of what decisions are made from, documents and verdicts. What is written moves the revision; from then on
+/// entries can only go, each of which lowers their number: so that two servers at one moment have the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Of the entry that was written last.
+    pub revision: Revision,
+    /// How many entries there are.
+    pub entries: usize,
+}
+
+/// Something that was read from an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read<T> {
+    revision: Revision,
+    value: Arc<T>,
+}
+
+impl<T> Deref for Read<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl View {
+    /// The view of a listing, after one of an earlier one: what has not changed since is not read again. A document that
+    /// cannot be read leaves those before.
+    pub fn read(listing: &Listing, before: &View) -> View {
+        View::with(documents(listing, before), listing, before)
+    }
+
+    /// As [`View::read`], but reads all of it: at the beginning of a session, for a store that was restored from a copy may
+    /// count the same revisions again.
+    pub fn anew(listing: &Listing, before: &Arc<Documents>) -> View {
+        View::with(readable(listing, before), listing, &View::default())
+    }
+
+    fn with(
+        (documents, malformed): (Arc<Documents>, Option<String>),
+        listing: &Listing,
+        before: &View,
+    ) -> View {
+        let verdicts = below(listing, VERDICTS, &before.verdicts);
+        let tally = counted(&verdicts, before);
+        View {
+            revision: listing.revision,
+            documents,
+            verdicts,
+            tally,
+            servers: below(listing, SERVERS, &before.servers),
+            malformed,
+            judged: judged(listing),
+        }
+    }
+
+    /// Whether the same follows from it as from another one; what servers say of themselves is for operators.
+    pub fn decides_as(&self, other: &View) -> bool {
+        self.judged == other.judged
+            && self.malformed == other.malformed
+            && self.documents == other.documents
+            && self.servers.keys().eq(other.servers.keys())
+    }
+
+    /// One that nobody has written.
+    #[cfg(test)]
+    pub(crate) fn of(
+        verdicts: impl IntoIterator<Item = (String, Verdicts)>,
+        servers: impl IntoIterator<Item = String>,
+    ) -> View {
+        let mut listing = Listing { revision: 1, ..Listing::default() };
+        let mut put = |key: String, value: Vec<u8>| {
+            listing.entries.insert(key, super::Entry { value, revision: 1 });
+        };
+        for (server, verdicts) in verdicts {
+            put(format!("{VERDICTS}{server}"), serde_json::to_vec(&verdicts).unwrap());
+        }
+        for server in servers {
+            put(format!("{SERVERS}{server}"), serde_json::to_vec(&Server::default()).unwrap());
+        }
+        View::anew(&listing, &Arc::default())
+    }
+}
+
+fn documents(listing: &Listing, before: &View) -> (Arc<Documents>, Option<String>) {
+    let keys = CONCERNS.iter().map(|(key, _)| *key).chain([INTENT]);
+    let found = |key| listing.entries.get(key).map(|entry| entry.revision);
+    let same = |key| found(key) == before.documents.revisions.get(key).copied();
+    if before.malformed.is_none() && keys.into_iter().all(same) {
+        return (Arc::clone(&before.documents), None);
+    }
+    readable(listing, &before.documents)
+}
+
+fn readable(listing: &Listing, before: &Arc<Documents>) -> (Arc<Documents>, Option<String>) {
+    match Documents::read(listing) {
+        Ok(documents) => (Arc::new(documents), None),
+        Err(problem) => (Arc::clone(before), Some(problem)),
+    }
+}
+
+fn judged(listing: &Listing) -> Moment {
+    let counts = listing.entries.iter().filter(|(key, _)| !key.starts_with(SERVERS));
+    counts.fold(Moment::default(), |moment, (_, entry)| Moment {
+        revision: moment.revision.max(entry.revision),
+        entries: moment.entries + 1,
+    })
+}
+
+/// What cannot be read says nothing.
+fn below<T: DeserializeOwned>(
+    listing: &Listing,
+    prefix: &str,
+    before: &BTreeMap<String, Read<T>>,
+) -> BTreeMap<String, Read<T>> {
+    let of_server = |(key, entry): (&String, &super::Entry)| {
+        let server = key.strip_prefix(prefix)?;
+        let known = before.get(server).filter(|known| known.revision == entry.revision);
+        let value = match known {
+            Some(known) => Arc::clone(&known.value),
+            None => Arc::new(serde_json::from_slice(&entry.value).ok()?),
+        };
+        Some((server.to_owned(), Read { revision: entry.revision, value }))
+    };
+    listing
+        .entries
+        .range(prefix.to_owned()..)
+        .take_while(|(key, _)| key.starts_with(prefix))
+        .filter_map(of_server)
+        .collect()
+}
+
+/// The count of those before, for those that have changed since.
+fn counted(verdicts: &BTreeMap<String, Read<Verdicts>>, before: &View) -> Arc<Tally> {
+    let mut tally = Arc::clone(&before.tally);
+    for (server, known) in &before.verdicts {
+        if verdicts.get(server).is_none_or(|now| !Arc::ptr_eq(&now.value, &known.value)) {
+            Arc::make_mut(&mut tally).take_back(known);
+        }
+    }
+    for (server, now) in verdicts {
+        if before.verdicts.get(server).is_none_or(|known| !Arc::ptr_eq(&now.value, &known.value)) {
+            Arc::make_mut(&mut tally).add(now);
+        }
+    }
+    tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Batch, Entry};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn changes() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
+        let key = prop_oneof!["verdicts/node[1-3]", "servers/node[1-3]", Just("intent".to_owned())];
+        let said = |sets: &str, node: u8| format!("{{\"{sets}\": [\"node{node}\"]}}");
+        let value = prop_oneof![
+            (1u8..4).prop_map(move |node| Some(said("up", node))),
+            (1u8..4).prop_map(move |node| Some(said("gone", node))),
+            Just(Some("{}".to_owned())),
+            Just(Some("{".to_owned())),
+            Just(None),
+        ];
+        proptest::collection::vec((key, value), 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn a_view_that_is_kept_up_to_date_is_what_reading_anew_gives(changes in changes()) {
+            let mut listing = Listing { revision: 1, ..Listing::default() };
+            let mut view = View::default();
+            for (revision, (key, value)) in (2..).zip(changes) {
+                let value = value.map(|value| Entry { value: value.into_bytes(), revision });
+                listing.apply(Batch { revision, changes: vec![(key, value)] });
+                let anew = View::anew(&listing, &view.documents);
+                view = View::read(&listing, &view);
+                prop_assert_eq!(&view, &anew);
+                prop_assert_eq!(&*view.tally, &Tally::of(view.verdicts.values().map(|said| &**said)));
+            }
+        }
+    }
+
+    #[test]
+    fn verdicts_that_go_are_another_moment() {
+        let said = |servers: &[&str]| {
+            View::of(servers.iter().map(|&name| (name.to_owned(), Verdicts::default())), [])
+        };
+        let (both, one) = (said(&["node1", "node2"]), said(&["node1"]));
+        assert_eq!(both.judged.revision, one.judged.revision);
+        assert!(both.judged != one.judged && !both.decides_as(&one));
+    }
+}
