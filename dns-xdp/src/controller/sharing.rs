@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::admin::judge;
@@ -92,6 +92,11 @@ impl Sharing {
     pub(super) fn new(mirror: Mirror, server: String) -> Self {
         let (outcome, outcomes) = mpsc::channel(OUTCOMES);
         Sharing { mirror, server, waiting: Vec::new(), outcomes, outcome, refused: None, mode: Mode::Joined }
+    }
+
+    /// For others that look at the store and change documents, and this server's name.
+    pub(super) fn ends(&self) -> (watch::Receiver<Seen>, mpsc::Sender<Request>, String) {
+        (self.mirror.seen.clone(), self.mirror.swaps.clone(), self.server.clone())
     }
 
     /// The next news. Cancel safe.
