@@ -236,6 +236,43 @@ nodes = [\"node1\", \"node2\"]
         assert_eq!(done(&Listing::default(), &zone).0.entries.len(), 300 * 3);
     }
 
+    /// What CoreDNS' etcd plugin makes of a name's keys: what is below it, or else its own, of the group of the shortest key.
+    fn read(listing: &Listing, place: &str) -> BTreeSet<String> {
+        let below = format!("{place}/");
+        let found: Vec<(usize, serde_json::Value)> = listing
+            .entries
+            .range(below.clone()..)
+            .take_while(|(key, _)| key.starts_with(&below))
+            .map(|(key, entry)| (key.matches('/').count(), serde_json::from_slice(&entry.value).unwrap()))
+            .collect();
+        let (mut depth, mut group) =
+            found.first().map(|(depth, first)| (*depth, first["group"].clone())).unwrap();
+        for (other, value) in &found {
+            if *other < depth {
+                (depth, group) = (*other, value["group"].clone());
+            }
+        }
+        let of_group = found.into_iter().filter(|(_, value)| value["group"] == group);
+        of_group.map(|(_, value)| value["host"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn who_reads_as_coredns_does_finds_what_is_answered_for_names_above_others_too() {
+        let text = "[[node]]\nname = \"a\"\nipv4 = \"192.0.2.1\"\n[[node]]\nname = \"b.a\"\nipv4 = \"192.0.2.2\"\n\
+                    [[node]]\nname = \"z.a\"\nipv4 = \"192.0.2.3\"\n\
+                    [[service]]\nname = \"x.b.a\"\nnodes = [\"a\", \"z.a\"]\n\
+                    [[service]]\nname = \"@\"\nnodes = [\"b.a\"]\n";
+        let zone = healthy_zone(&config(text));
+        let (listing, _) = done(&Listing::default(), &zone);
+        for (name, addresses) in zone.names() {
+            let relative = name.to_ascii().replace("demo.example.com.", "");
+            let place = if relative.is_empty() { place(APEX) } else { place(relative.trim_end_matches('.')) };
+            let answered: BTreeSet<String> = addresses.iter().map(|address| address.to_string()).collect();
+            assert_eq!(read(&listing, &place), answered, "{name}");
+        }
+        assert_eq!(zone.names().len(), 8);
+    }
+
     /// Nodes by the families they have, and the members of services.
     type Drawn = (Vec<(bool, bool)>, Vec<Vec<usize>>);
 
