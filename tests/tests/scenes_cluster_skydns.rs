@@ -26,14 +26,14 @@ const MIRRORED_WITHIN: Duration = Duration::from_secs(4);
 /// Longer than whoever follows waits for more.
 const NOTHING_COMES: Duration = Duration::from_secs(2);
 
-fn plan(line: &str) -> Plan {
-    Plan::quick(SERVERS as u8).on_etcd(Access::Open).line("cluster", "lease = \"2s\"").line("cluster", line)
+fn plan(access: Access, line: &str) -> Plan {
+    Plan::quick(SERVERS as u8).on_etcd(access).line("cluster", "lease = \"2s\"").line("cluster", line)
 }
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn nodes_come_and_go_with_their_keys_and_nonsense_changes_nothing() {
-    scene(&plan("skydns-follow = \"/skydns\""), |cluster| {
+    scene(&plan(Access::Open, "skydns-follow = \"/skydns\""), |cluster| {
         let first = wait_for_concord(cluster, &ALL)?;
         for node in &cluster.nodes {
             // An empty store is no cluster without nodes.
@@ -90,7 +90,7 @@ fn nodes_come_and_go_with_their_keys_and_nonsense_changes_nothing() {
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn nodes_are_imported_once_from_keys_that_are_not_followed() {
-    scene(&plan(""), |cluster| {
+    scene(&plan(Access::Open, ""), |cluster| {
         let before = wait_for_concord(cluster, &ALL)?;
         for (key, address) in
             [("node1/x1", "192.0.2.11"), ("node2/x1", "192.0.2.12"), ("web/x1", "192.0.2.13")]
@@ -109,6 +109,36 @@ fn nodes_are_imported_once_from_keys_that_are_not_followed() {
         let refused = cluster.nodes[0].cli(&empty)?;
         ensure!(refused.status.code() == Some(1), "{refused:?}");
         cluster.nodes[0].cli_ok(&["node", "remove", "web"]).map(drop)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn whom_the_store_does_not_let_at_the_keys_says_so_until_it_does() {
+    let plan = plan(Access::Password, "skydns-follow = \"/skydns\"");
+    scene(&plan.line("cluster", "skydns-mirror = \"/skydns-live\""), |cluster| {
+        wait_for_concord(cluster, &ALL)?;
+        for node in &cluster.nodes {
+            wait_for_alarm(
+                node,
+                Some("below /skydns/com/example/demo cannot be followed: the store refuses"),
+            )?;
+        }
+        wait_for_alarm(&cluster.nodes[0], Some("cannot be mirrored"))?;
+        for (number, node) in (1..).zip(&cluster.nodes) {
+            put(cluster, &format!("node{number}/0a"), &record(&node.ipv4().to_string()))?;
+        }
+        for (rights, path) in [("read", "/skydns/"), ("readwrite", "/skydns-live/")] {
+            cluster.etcd()?.ctl(&["role", "grant-permission", "dns-xdp", "--prefix=true", rights, path])?;
+        }
+        for node in &cluster.nodes {
+            wait_for_alarm(node, None)?;
+        }
+        wait::until("the mirror has what is followed", SOON, || {
+            ensure!(mirrored(cluster, "node3")? == BTreeSet::from([cluster.nodes[2].ipv4()]));
+            Ok(())
+        })?;
+        Ok(())
     });
 }
 
@@ -152,7 +182,7 @@ fn nonsense(cluster: &mut Cluster) -> Result<()> {
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn the_mirror_has_what_is_answered_through_deaths_of_nodes_and_of_who_writes_it() {
     const FOREIGN: &str = "{\"host\":\"192.0.2.99\"}";
-    let plan = plan("skydns-mirror = \"/skydns-live\"")
+    let plan = plan(Access::Open, "skydns-mirror = \"/skydns-live\"")
         .tables("[[service]]\nname = \"db.prod\"\nnodes = [\"node2\", \"node3\"]\n");
     scene(&plan, |cluster| {
         wait_for_concord(cluster, &ALL)?;

@@ -235,9 +235,12 @@ port = 7000
         known.members.nodes.iter().map(node).chain(known.members.services.iter().map(service)).collect()
     }
 
+    /// A case, the addresses of names, and what they are told to be.
+    type Case = (&'static str, &'static [(&'static str, &'static [&'static str])], &'static [&'static str]);
+
     #[test]
     fn names_are_nodes_or_services_by_their_addresses() {
-        let cases: &[(&str, &[(&str, &[&str])], &[&str])] = &[
+        let cases: &[Case] = &[
             (
                 "as they are",
                 &[("node1", &["11", ":11"]), ("node2", &["12"]), ("db", &["11", ":11", "12"])],

@@ -256,7 +256,7 @@ mod tests {
         let settings = Settings {
             below: "/skydns".to_owned(),
             file: "/etc/dns-xdp/dns-xdp.toml".into(),
-            text: "[listen]\ninterfaces = [\"eth0\"]\n".to_owned(),
+            text: "[listen]\ninterfaces = [\"eth0\"]\n[xdp]\ncapacity = 16\n".to_owned(),
         };
         let (seen, swaps) = (mirror.seen.clone(), mirror.swaps.clone());
         let follower = Follower::start(settings, seen, swaps, move |path, _| {
@@ -319,6 +319,23 @@ mod tests {
         keys.write("node2", &host(13));
         until(&mut server, |nodes| nodes.contains("192.0.2.13")).await;
         until_troubled(&mut server, |trouble| trouble.is_none()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_come_one_after_the_other_are_one_change_and_more_than_can_be_held_are_none() {
+        let ((store, keys), directory) = (stores(), tempfile::tempdir().unwrap());
+        let mut server = start(&store, &keys, "node1", directory.path());
+        // Seven nodes, their name servers and the apex.
+        for last in 12..18 {
+            sleep(REST / 2).await;
+            keys.write(&format!("node{last}"), &host(last));
+        }
+        let nodes = until(&mut server, |nodes| nodes.contains("192.0.2.12")).await;
+        assert!(nodes.contains("192.0.2.17"), "{nodes}");
+        keys.write("node18", &host(18));
+        let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
+        assert!(trouble.contains("17 names, more than [xdp] capacity, 16"), "{trouble}");
+        assert_eq!(store.value("config/nodes").unwrap(), nodes);
     }
 
     #[tokio::test(start_paused = true)]
