@@ -11,6 +11,7 @@ mod change;
 mod command;
 mod concert;
 mod daemon;
+mod edit;
 mod event;
 mod events;
 mod file;
@@ -82,7 +83,7 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
     tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
     if let Some(trouble) = &trouble {
-        tracing::warn!("the store is away, this start is from the last good copy of it: {trouble}");
+        tracing::warn!("this start is from the last good copy of the store: {trouble}");
     }
     let mut sharing = start::sharing(&config, shared, &identity)?;
     let recorder = Recorder::default();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use dns_xdp_tests::ask::Asker;
 use dns_xdp_tests::cluster::{Cluster, scene};
-use dns_xdp_tests::concord::{SOON, steady_but_for, store, view, wait_for_concord, wait_for_mode, watch};
+use dns_xdp_tests::concord::{SOON, steady_but_for, view, wait_for_concord, wait_for_mode, watch};
 use dns_xdp_tests::etcd::Access;
 use dns_xdp_tests::node::Node;
 use dns_xdp_tests::plan::{Plan, ZONE};

@@ -126,6 +126,10 @@ fn a_document_that_is_none_is_refused_by_all_and_a_server_starts_without_the_sto
                 })?;
             }
         }
+        // A start is from what was in force.
+        cluster.nodes[2].replace()?;
+        let log = std::fs::read_to_string(&cluster.nodes[2].log)?;
+        ensure!(log.contains("last good copy") && log.contains(KEY), "{log}");
         cluster.etcd()?.write(KEY, right.trim_end())?;
         wait_for_concord(cluster, &ALL)?;
         for node in &cluster.nodes {

@@ -1,6 +1,7 @@
 //! `cluster`: the shared documents in the store, without a daemon; and whether to believe an older store, with one.
 mod skydns;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -98,14 +99,24 @@ fn stored(path: &Path) -> anyhow::Result<(SharedStore, Documents)> {
 fn shared(local: &str, text: &str, path: &Path) -> anyhow::Result<Shared> {
     let (_, shared) = split(text).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
     let documents = Documents { texts: shared, ..Documents::default() };
-    Config::parse_with(local, path, &documents)?;
+    Config::parse_with(&of_a_server(local), path, &documents)?;
     Ok(documents.texts)
+}
+
+/// A file that has nothing but what the servers share is checked as one that also has what a server needs.
+fn of_a_server(local: &str) -> Cow<'_, str> {
+    match local.parse::<toml_edit::DocumentMut>() {
+        Ok(file) if !file.contains_key("listen") => {
+            Cow::Owned(format!("{local}\n[listen]\ninterfaces = [\"lo\"]\n"))
+        }
+        Ok(_) | Err(_) => Cow::Borrowed(local),
+    }
 }
 
 fn swapped(store: &SharedStore, swap: &Swap) -> anyhow::Result<()> {
     let swapping = async {
-        let members = load::members(store)?;
-        anyhow::Ok(members.any(|etcd| async move { etcd.swap(swap.clone()).await }).await)
+        let (etcd, _) = load::members(store)?.list().await?;
+        anyhow::Ok(etcd.swap(swap.clone()).await)
     };
     match briefly(swapping)? {
         Ok(_revision) => Ok(()),
@@ -119,10 +130,8 @@ fn swapped(store: &SharedStore, swap: &Swap) -> anyhow::Result<()> {
 fn init(path: &Path) -> anyhow::Result<()> {
     let (text, store) = of_file(path)?;
     let shared = shared(&text, &text, path)?;
-    let state =
-        Config::parse_with(&text, path, &Documents { texts: shared.clone(), ..Documents::default() })?
-            .control
-            .state;
+    let documents = Documents { texts: shared.clone(), ..Documents::default() };
+    let state = Config::parse_with(&of_a_server(&text), path, &documents)?.control.state;
     let intents = intent::load(&state)?;
     let documents = Documents::default();
     let mut writes = documents.writes(&shared);
@@ -131,8 +140,7 @@ fn init(path: &Path) -> anyhow::Result<()> {
         writes.insert(INTENT.to_owned(), serde_json::to_vec_pretty(&intents)?);
         expected.insert(INTENT.to_owned(), 0);
     }
-    let listing =
-        briefly(async { Ok(load::members(&store)?.any(|etcd| async move { etcd.list().await }).await?) })?;
+    let listing = briefly(async { Ok(load::members(&store)?.list().await?.1) })?;
     if listing.entries.keys().any(|key| key.starts_with("config/")) {
         bail!(
             "there is a cluster at {} already, and nothing was written: see it with `dns-xdp cluster show`, change it with \

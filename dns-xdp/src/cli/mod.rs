@@ -12,6 +12,7 @@ mod query;
 mod refresh;
 mod reload;
 mod run;
+mod service;
 mod stats;
 mod status;
 mod terminal;
@@ -71,6 +72,9 @@ enum Verb {
     /// List and change the nodes, and what is wanted of them
     #[command(subcommand, after_help = node::EXAMPLE)]
     Node(node::Node),
+    /// List and change the services: names that answer all their healthy nodes
+    #[command(subcommand, after_help = service::EXAMPLE)]
+    Service(service::Service),
     /// Show and change what the servers of a shared store have in common
     #[command(subcommand, after_help = cluster::EXAMPLE)]
     Cluster(cluster::Cluster),
@@ -132,6 +136,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Status(status) => briefly(status.run(&client())),
         Verb::Top(top) => briefly(top.run(&client())),
         Verb::Node(node) => briefly(node.run(&client())),
+        Verb::Service(service) => briefly(service.run(&client())),
         Verb::Query(query) => briefly(query.run(&client())),
         Verb::Events(events) => briefly(events.run(&client())),
         Verb::Stats(format) => briefly(stats::stats(&client(), &format)),

@@ -103,7 +103,7 @@ pub(super) struct Place {
 pub(super) struct Keeping {
     /// Leave the configuration file as it is: forgotten at the next reload or start
     #[arg(long)]
-    ephemeral: bool,
+    pub(super) ephemeral: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -213,17 +213,21 @@ fn table(nodes: &[NodeEntry]) -> String {
             node.ns.clone(),
             node.backup.join(","),
             node.admin.to_string(),
-            match (node.ephemeral, node.shared) {
-                (true, _) => "no",
-                (false, true) => "store",
-                (false, false) => "file",
-            }
-            .to_owned(),
+            kept(node.ephemeral, node.shared).to_owned(),
             wanted(node),
         ]
     };
     let rows: Vec<_> = std::iter::once(head).chain(nodes.iter().map(row)).collect();
     columns(&rows)
+}
+
+/// Where it is kept.
+pub(super) const fn kept(is_ephemeral: bool, is_shared: bool) -> &'static str {
+    match (is_ephemeral, is_shared) {
+        (true, _) => "no",
+        (false, true) => "store",
+        (false, false) => "file",
+    }
 }
 
 fn wanted(NodeEntry { admin, reason, by, until, .. }: &NodeEntry) -> String {

@@ -1,9 +1,13 @@
 //! Changes to the text of the configuration file that keep everything else in it, comments too.
 //!
 //! Text in, text out; whoever calls parses the new text before anything is written.
+mod service;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
+
+pub use service::{add_service, remove_service, set_service};
 
 use super::{nearest, spec};
 
@@ -27,6 +31,14 @@ pub enum EditError {
         /// The name that was probably meant.
         nearest: Option<String>,
     },
+    /// There is no service of that name.
+    #[error("{}", unknown_of("service", name, nearest.as_deref()))]
+    UnknownService {
+        /// The name asked for.
+        name: String,
+        /// The name that was probably meant.
+        nearest: Option<String>,
+    },
     /// The change contradicts what is there.
     #[error("{0}")]
     Conflict(String),
@@ -37,9 +49,13 @@ pub enum EditError {
 
 /// What is said of a name that no node has.
 pub fn unknown_node(name: &str, nearest: Option<&str>) -> String {
+    unknown_of("node", name, nearest)
+}
+
+fn unknown_of(kind: &str, name: &str, nearest: Option<&str>) -> String {
     match nearest {
-        Some(nearest) => format!("there is no node `{name}`; did you mean `{nearest}`?"),
-        None => format!("there is no node `{name}`; `dns-xdp node list` shows them"),
+        Some(nearest) => format!("there is no {kind} `{name}`; did you mean `{nearest}`?"),
+        None => format!("there is no {kind} `{name}`; `dns-xdp {kind} list` shows them"),
     }
 }
 

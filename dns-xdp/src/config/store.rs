@@ -166,6 +166,9 @@ pub(super) fn parse_with(text: &str, path: &Path, documents: &Documents) -> Resu
     };
     let (local, _) = split(text).map_err(|problem| invalid(1, problem))?;
     let own = of_file(text, path)?;
+    if let Some(problem) = documents.stray() {
+        return Err(ConfigError::Invalid { path: path.to_owned(), problems: vec![problem] });
+    }
     let joined = format!("{local}{}", documents.text());
     let mut config = Config::parse(&joined, path).map_err(|error| placed(error, &local, documents))?;
     // Which store this is can depend on the name of the zone in the file alone.

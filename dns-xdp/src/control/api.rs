@@ -79,6 +79,37 @@ pub enum Command {
         /// Leave the configuration file as it is.
         ephemeral: bool,
     },
+    /// Answers a list of [`ServiceEntry`].
+    ServiceList,
+    /// Adds a service.
+    ServiceAdd {
+        /// Relative to the zone, or `@`.
+        name: String,
+        /// Names of its members; not empty.
+        nodes: Vec<String>,
+        /// `None`: the default.
+        min_healthy: Option<usize>,
+        /// Leave the configuration file as it is.
+        ephemeral: bool,
+    },
+    /// Gives a service other members, or another minimum of healthy ones.
+    ServiceSet {
+        /// Relative to the zone, or `@`.
+        name: String,
+        /// Names of its members; empty: as they are.
+        nodes: Vec<String>,
+        /// `None`: as it is.
+        min_healthy: Option<usize>,
+        /// Leave the configuration file as it is.
+        ephemeral: bool,
+    },
+    /// Removes a service.
+    ServiceRemove {
+        /// Relative to the zone, or `@`.
+        name: String,
+        /// Leave the configuration file as it is.
+        ephemeral: bool,
+    },
     /// Sets what is wanted of a node.
     Admin {
         /// Its name, relative to the zone.
@@ -180,7 +211,7 @@ impl fmt::Display for Refusal {
 impl From<EditError> for Refusal {
     fn from(error: EditError) -> Self {
         let kind = match error {
-            EditError::UnknownNode { .. } => RefusalKind::NotFound,
+            EditError::UnknownNode { .. } | EditError::UnknownService { .. } => RefusalKind::NotFound,
             EditError::Conflict(_) => RefusalKind::Conflict,
             EditError::Malformed(_) => RefusalKind::Invalid,
         };
@@ -467,6 +498,23 @@ pub struct AskedName {
     pub name: String,
     /// Of all samples, from 0 to 1.
     pub share: f64,
+}
+
+/// One service of `service list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceEntry {
+    /// Relative to the zone, or `@`.
+    pub name: String,
+    /// Names of its members, in the order of the configuration.
+    pub nodes: Vec<String>,
+    /// With fewer healthy members all of them are answered.
+    pub min_healthy: usize,
+    /// The addresses that its name answers now.
+    pub answers: Vec<String>,
+    /// It is not in the file as it is in force.
+    pub ephemeral: bool,
+    /// It is in the store that servers share.
+    pub shared: bool,
 }
 
 /// One node of `node list`.

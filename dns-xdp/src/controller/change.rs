@@ -1,11 +1,11 @@
-//! Changes to the configuration in force: from the file as a whole, or node by node. Text in, a [`Proposal`] out;
+//! Changes to the configuration in force: from the file as a whole, or a node or service alone. Text in, a [`Proposal`] out;
 //! nothing takes effect here.
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use crate::cluster::Node;
-use crate::config::edit::{EditError, Edited, add_node, remove_node, set_node};
+use super::edit::ClusterChange;
+use crate::cluster::{Cluster, Node, Service};
+use crate::config::edit::{EditError, Edited};
 use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
 use crate::store::documents::{Documents, Shared, split};
@@ -21,6 +21,8 @@ pub(super) struct Source {
     filed: String,
     /// As the file has them; the others are ephemeral.
     nodes: Vec<Node>,
+    /// Likewise.
+    services: Vec<Service>,
     /// The shared sections, where these are the store's and not the file's.
     documents: Option<Documents>,
 }
@@ -34,14 +36,6 @@ pub(super) struct Push {
     pub(super) notes: Vec<String>,
 }
 
-/// A change to one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NodeChange {
-    Add { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr> },
-    Set { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr> },
-    Remove { name: String },
-}
-
 /// What would be in force, and what would be in the file.
 #[derive(Debug)]
 pub(super) struct Proposal {
@@ -51,25 +45,6 @@ pub(super) struct Proposal {
     pub(super) write: Option<String>,
     /// For the operator.
     pub(super) notes: Vec<String>,
-}
-
-impl NodeChange {
-    /// The node that is changed, as the configuration has it.
-    pub(super) fn name(&self) -> String {
-        match self {
-            NodeChange::Add { name, .. } | NodeChange::Set { name, .. } | NodeChange::Remove { name } => {
-                name.to_ascii_lowercase()
-            }
-        }
-    }
-
-    fn edit(&self, text: &str) -> Result<Edited, EditError> {
-        match self {
-            NodeChange::Add { name, ipv4, ipv6 } => add_node(text, name, *ipv4, *ipv6),
-            NodeChange::Set { name, ipv4, ipv6 } => set_node(text, name, *ipv4, *ipv6),
-            NodeChange::Remove { name } => remove_node(text, name),
-        }
-    }
 }
 
 impl Source {
@@ -82,11 +57,11 @@ impl Source {
         documents: Option<Documents>,
     ) -> Result<(Self, Config), ConfigError> {
         let path = path.to_owned();
-        let mut source =
-            Source { path, socket: None, filed: text.clone(), nodes: Vec::new(), text, documents };
+        let (nodes, services) = (Vec::new(), Vec::new());
+        let mut source = Source { path, socket: None, filed: text.clone(), nodes, services, text, documents };
         let filed = source.parse(&source.text)?;
         source.socket = (filed.control.socket != socket).then(|| socket.to_owned());
-        source.nodes = filed.cluster.nodes;
+        (source.nodes, source.services) = (filed.cluster.nodes, filed.cluster.services);
         let config = source.parse(&source.text)?;
         Ok((source, config))
     }
@@ -117,6 +92,15 @@ impl Source {
         !self.nodes.iter().any(|filed| filed.name == node.name && filed.addresses().eq(node.addresses()))
     }
 
+    /// Whether a service, or its members, are not in the file.
+    pub(super) fn ephemeral_service(&self, service: &Service) -> bool {
+        let same = |filed: &Service| {
+            (&filed.name, &filed.nodes, filed.min_healthy)
+                == (&service.name, &service.nodes, service.min_healthy)
+        };
+        !self.services.iter().any(same)
+    }
+
     /// All of the file, or nothing. Ephemeral changes are forgotten.
     pub(super) fn reload(&self, in_force: &Config, file: String) -> Result<Proposal, Refusal> {
         let config = self.parse(&file)?;
@@ -131,8 +115,8 @@ impl Source {
             );
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let nodes = config.cluster.nodes.clone();
-        let source = Source { nodes, filed: file.clone(), text: file, ..self.clone() };
+        let Cluster { nodes, services } = config.cluster.clone();
+        let source = Source { nodes, services, filed: file.clone(), text: file, ..self.clone() };
         let notes = self.differences(&source);
         Ok(Proposal { config, source, write: None, notes })
     }
@@ -147,8 +131,8 @@ impl Source {
         if differences.is_empty() { vec!["nothing has changed".to_owned()] } else { differences }
     }
 
-    /// A change to a node, in force and, if its text is given, in the file.
-    pub(super) fn change(&self, change: &NodeChange, file: Option<&str>) -> Result<Proposal, Refusal> {
+    /// A change to a node or service, in force and, if its text is given, in the file.
+    pub(super) fn change(&self, change: &ClusterChange, file: Option<&str>) -> Result<Proposal, Refusal> {
         let Edited { text, notes } = change.edit(&self.text)?;
         let mut proposal = Proposal {
             config: self.parse(&text)?,
@@ -175,13 +159,14 @@ impl Source {
             let message = "a document takes effect at a start only: take over with `dns-xdp run --replace`";
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let source = Source { nodes: config.cluster.nodes.clone(), ..next };
+        let Cluster { nodes, services } = config.cluster.clone();
+        let source = Source { nodes, services, ..next };
         let notes = self.differences(&source);
         Ok(Proposal { config, source, write: None, notes })
     }
 
-    /// What has to be written to the store for a change to a node.
-    pub(super) fn share(&self, change: &NodeChange) -> Result<Push, Refusal> {
+    /// What has to be written to the store for a change to a node or service.
+    pub(super) fn share(&self, change: &ClusterChange) -> Result<Push, Refusal> {
         let Some(documents) = &self.documents else { return Ok(Push::default()) };
         let Edited { text, notes } = change.edit(&documents.text())?;
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
@@ -210,16 +195,22 @@ impl Source {
         Ok(writes)
     }
 
-    fn change_file(&self, change: &NodeChange, file: &str, proposal: &mut Proposal) -> Result<(), Refusal> {
+    fn change_file(
+        &self,
+        change: &ClusterChange,
+        file: &str,
+        proposal: &mut Proposal,
+    ) -> Result<(), Refusal> {
         let path = self.path.display();
         let edited = change.edit(file).map_err(|error| match error {
-            EditError::UnknownNode { .. } => Refusal::new(
+            EditError::UnknownNode { .. } | EditError::UnknownService { .. } => Refusal::new(
                 RefusalKind::Conflict,
                 format!("`{}` is not in {path}: repeat with --ephemeral, or add it first", change.name()),
             ),
             other => other.into(),
         })?;
-        proposal.source.nodes = self.parse(&edited.text)?.cluster.nodes;
+        let Cluster { nodes, services } = self.parse(&edited.text)?.cluster;
+        (proposal.source.nodes, proposal.source.services) = (nodes, services);
         if edited.text != proposal.source.text {
             let text =
                 format!("{path} differs from what is in force: `dns-xdp reload` would bring it into force");
@@ -240,16 +231,19 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
+    use super::super::edit::{NodeChange, ServiceChange};
     use super::super::state::tests::{TEXT, config};
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn source(text: &str) -> Source {
         let config = config(text);
         Source::new(&config.path, &config.control.socket, text.to_owned(), None).unwrap().0
     }
 
-    fn add(name: &str, last: u8) -> NodeChange {
-        NodeChange::Add { name: name.to_owned(), ipv4: Some(Ipv4Addr::new(192, 0, 2, last)), ipv6: None }
+    fn add(name: &str, last: u8) -> ClusterChange {
+        let ipv4 = Some(Ipv4Addr::new(192, 0, 2, last));
+        ClusterChange::Node(NodeChange::Add { name: name.to_owned(), ipv4, ipv6: None })
     }
 
     fn names(proposal: &Proposal) -> Vec<&str> {
@@ -282,8 +276,8 @@ mod tests {
     #[test]
     fn a_node_that_the_file_does_not_have_cannot_be_changed_there() {
         let added = source(TEXT).change(&add("node4", 14), None).unwrap().source;
-        let set =
-            NodeChange::Set { name: "node4".to_owned(), ipv4: Some([192, 0, 2, 44].into()), ipv6: None };
+        let (name, ipv4) = ("node4".to_owned(), Some([192, 0, 2, 44].into()));
+        let set = ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6: None });
         let refusal = added.change(&set, Some(TEXT)).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Conflict);
         assert!(refusal.message.contains("repeat with --ephemeral"), "{refusal}");
@@ -291,6 +285,22 @@ mod tests {
             added.change(&set, None).unwrap().config.cluster.nodes[3].ipv4,
             Some([192, 0, 2, 44].into())
         );
+    }
+
+    #[test]
+    fn a_service_is_kept_in_the_file_or_forgotten_as_a_node_is() {
+        let (name, nodes) = ("cache".to_owned(), vec!["node3".to_owned()]);
+        let add = ClusterChange::Service(ServiceChange::Add { name, nodes, min_healthy: None });
+        for (file, is_ephemeral) in [(Some(TEXT), false), (None, true)] {
+            let proposal = source(TEXT).change(&add, file).unwrap();
+            let [_, added] = &proposal.config.cluster.services[..] else { panic!("two services") };
+            assert_eq!((added.name.as_str(), proposal.write.is_some()), ("cache", !is_ephemeral));
+            assert_eq!(proposal.source.ephemeral_service(added), is_ephemeral);
+        }
+        let unknown = vec!["nobody".to_owned()];
+        let set = ServiceChange::Set { name: "db".to_owned(), nodes: unknown, min_healthy: None };
+        let refusal = source(TEXT).change(&ClusterChange::Service(set), Some(TEXT)).unwrap_err();
+        assert!(refusal.kind == RefusalKind::Invalid && refusal.message.contains("nobody"), "{refusal}");
     }
 
     #[test]
@@ -329,7 +339,7 @@ mod tests {
         let refusal = source(TEXT).change(&add("node4", 13), Some(TEXT)).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Invalid);
         assert!(refusal.message.contains("192.0.2.13"), "{refusal}");
-        let remove = NodeChange::Remove { name: "nobody".to_owned() };
+        let remove = ClusterChange::Node(NodeChange::Remove { name: "nobody".to_owned() });
         let idle = source(TEXT).change(&remove, Some(TEXT)).unwrap();
         assert_eq!((idle.write, idle.notes.len()), (None, 1));
     }

@@ -10,16 +10,17 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::change::{NodeChange, Proposal};
+use super::change::Proposal;
 use super::daemon::Daemon;
+use super::edit::{ClusterChange, NodeChange};
 use super::event;
 use super::privileges;
 use super::query::query;
 use super::rates::Answered;
 use super::sharing::Sharing;
-use super::status::{Surroundings, milliseconds, node_entries, status};
+use super::status::{Surroundings, milliseconds, node_entries, service_entries, status};
 use crate::config::Replacement;
-use crate::control::api::{Done, Stats, StoreStatus};
+use crate::control::api::{Done, ServiceEntry, Stats, StoreStatus};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::datapath::Attached;
 use crate::event::Occurrence;
@@ -48,19 +49,17 @@ impl Daemon {
                 json(self.reload(text)?)
             }
             Command::NodeList => json(node_entries(&self.watch.state, &self.source)),
-            Command::NodeAdd { name, ipv4, ipv6, ephemeral } => {
-                self.change(&NodeChange::Add { name, ipv4, ipv6 }, ephemeral)
-            }
-            Command::NodeSet { name, ipv4, ipv6, ephemeral } => {
-                self.change(&NodeChange::Set { name, ipv4, ipv6 }, ephemeral)
-            }
-            Command::NodeRemove { name, ephemeral } => self.change(&NodeChange::Remove { name }, ephemeral),
+            Command::ServiceList => json(self.services()?),
             Command::Admin { node, admin, reason, by, for_ms, force } => {
                 let wish = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 json(self.admin(&node.to_ascii_lowercase(), wish, force)?)
             }
             Command::Handover | Command::Unload => unreachable!("they end the loop"),
             Command::Events { .. } => unreachable!("the control socket answers them from the journal"),
+            command => match ClusterChange::asked(command) {
+                Ok((change, ephemeral)) => self.change(&change, ephemeral),
+                Err(command) => unreachable!("{command:?} has been answered"),
+            },
         }
     }
 
@@ -180,29 +179,39 @@ impl Daemon {
         Ok(done)
     }
 
-    fn change(&mut self, change: &NodeChange, ephemeral: bool) -> Result<Value, Refusal> {
+    fn change(&mut self, change: &ClusterChange, ephemeral: bool) -> Result<Value, Refusal> {
         let file = if ephemeral { None } else { Some(self.read_file()?) };
         let proposal = self.source.change(change, file.as_deref())?;
         let name = change.name();
-        let known = self.watch.state.config().cluster.nodes.iter().any(|node| node.name == name);
+        let node = change.node().unwrap_or_default();
+        let known = self.watch.state.config().cluster.nodes.iter().any(|known| known.name == node);
         // What is wanted of a node goes with it; one that comes back for good begins anew.
         let forgotten = match change {
-            NodeChange::Add { .. } => !known,
-            NodeChange::Set { .. } => false,
-            NodeChange::Remove { .. } => !ephemeral,
+            ClusterChange::Node(NodeChange::Add { .. }) => !known,
+            ClusterChange::Node(NodeChange::Remove { .. }) => !ephemeral,
+            ClusterChange::Node(NodeChange::Set { .. }) | ClusterChange::Service(_) => false,
         };
-        let before: BTreeSet<IpAddr> = self.addresses(&name).collect();
+        let before: BTreeSet<IpAddr> = self.addresses(&node).collect();
         let mut intents = self.watch.state.intents().clone();
-        let forgotten = forgotten && intents.remove(&name).is_some();
-        let mut done = self.adopt(proposal, intents, |notes| event::node(&name, notes))?;
+        let forgotten = forgotten && intents.remove(&node).is_some();
+        let event = match change {
+            ClusterChange::Node(_) => event::node,
+            ClusterChange::Service(_) => event::service,
+        };
+        let mut done = self.adopt(proposal, intents, |notes| event(&name, notes))?;
         if forgotten && let Err(error) = self.store(self.watch.state.intents()) {
             done.notes.push(format!("what was wanted of `{name}` is not forgotten on disk: {error}"));
         }
-        let left: Vec<IpAddr> = before.difference(&self.addresses(&name).collect()).copied().collect();
+        let left: Vec<IpAddr> = before.difference(&self.addresses(&node).collect()).copied().collect();
         if !left.is_empty() {
             done.cached_ms = Some(milliseconds(self.publication.caches.left(left, Instant::now())));
         }
         json(done)
+    }
+
+    fn services(&self) -> Result<Vec<ServiceEntry>, Refusal> {
+        let (_, zone) = self.published()?;
+        Ok(service_entries(&self.watch.state, &self.source, &zone))
     }
 
     /// None when there is no such node.

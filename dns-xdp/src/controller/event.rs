@@ -54,6 +54,11 @@ pub(super) fn node(name: &str, notes: &[String]) -> Occurrence {
     Occurrence::new(Kind::Node).about(name).because(notes.join(", "))
 }
 
+/// A service was added, changed or removed by command.
+pub(super) fn service(name: &str, notes: &[String]) -> Occurrence {
+    Occurrence::new(Kind::Service).about(name).because(notes.join(", "))
+}
+
 /// What was decided is not what is answered.
 pub(super) fn unpublished(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Unpublished).because(reason)

@@ -10,10 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::admin::judge;
-use super::change::{NodeChange, Push};
+use super::change::Push;
 use super::command::failed;
 use super::concert::{Concert, digest};
 use super::daemon::{Daemon, Reply};
+use super::edit::ClusterChange;
+use super::start::keep_copy;
 use super::status::milliseconds;
 use super::{event, privileges};
 use crate::config::differences;
@@ -56,7 +58,7 @@ struct Change {
 
 #[derive(Debug)]
 enum What {
-    Node { change: NodeChange, before: BTreeSet<IpAddr> },
+    Edit { change: ClusterChange, before: BTreeSet<IpAddr> },
     Admin { node: String, wish: Wish, force: bool },
     Reload,
     Expiry,
@@ -135,6 +137,7 @@ impl Sharing {
 
     pub(super) fn status(&self, epoch: u32) -> StoreStatus {
         let Seen { view, mode, trouble, since } = self.seen();
+        let trouble = trouble.or_else(|| self.refused.clone());
         StoreStatus {
             kind: "etcd".to_owned(),
             mode,
@@ -206,6 +209,7 @@ impl Daemon {
         let mut next = self.watch.state.clone();
         let mut occurrence = None;
         let in_force = self.source.documents().cloned().unwrap_or_default();
+        let refused_before = sharing.refused.take();
         sharing.refused = view.malformed.as_ref().map(|problem| alarm(problem));
         if view.documents != in_force && !view.documents.texts.is_empty() {
             let joined = self.source.join(self.watch.state.config(), view.documents.clone());
@@ -222,17 +226,19 @@ impl Daemon {
                         .into_iter()
                         .for_each(|told| self.events.tell(told));
                     self.source = proposal.source;
+                    if let Some(store) = &proposal.config.store {
+                        keep_copy(&store.copy, &view.documents, view.revision);
+                    }
                     next.adopt(proposal.config);
                     next.want(view.documents.intents.clone());
                 }
                 Err(refusal) => {
-                    let problem = alarm(&refusal.message);
-                    if sharing.refused.as_ref() != Some(&problem) {
-                        tracing::error!("{problem}");
-                    }
-                    sharing.refused = Some(problem);
+                    sharing.refused = Some(alarm(&refusal.message));
                 }
             }
+        }
+        if let Some(problem) = sharing.refused.as_ref().filter(|now| refused_before.as_ref() != Some(now)) {
+            tracing::error!("{problem}");
         }
         next.hear(concert);
         next.decide();
@@ -274,19 +280,18 @@ impl Daemon {
             return Some((command, reply));
         }
         let (what, ephemeral) = match command {
-            Command::NodeAdd { name, ipv4, ipv6, ephemeral } => {
-                (self.of_node(NodeChange::Add { name, ipv4, ipv6 }), ephemeral)
-            }
-            Command::NodeSet { name, ipv4, ipv6, ephemeral } => {
-                (self.of_node(NodeChange::Set { name, ipv4, ipv6 }), ephemeral)
-            }
-            Command::NodeRemove { name, ephemeral } => (self.of_node(NodeChange::Remove { name }), ephemeral),
             Command::Admin { node, admin, reason, by, for_ms, force } => {
                 let wish = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 (What::Admin { node: node.to_ascii_lowercase(), wish, force }, false)
             }
             Command::Reload => (What::Reload, false),
-            command => return Some((command, reply)),
+            command => match ClusterChange::asked(command) {
+                Ok((change, ephemeral)) => {
+                    let before = self.addresses(&change.node().unwrap_or_default()).collect();
+                    (What::Edit { change, before }, ephemeral)
+                }
+                Err(command) => return Some((command, reply)),
+            },
         };
         if ephemeral {
             let message =
@@ -296,11 +301,6 @@ impl Daemon {
         }
         self.begin(Change { what, notes: Vec::new(), tries: 0, reply });
         None
-    }
-
-    fn of_node(&self, change: NodeChange) -> What {
-        let before = self.addresses(&change.name()).collect();
-        What::Node { change, before }
     }
 
     /// Works out what a change writes, and hands it to the store.
@@ -338,8 +338,8 @@ impl Daemon {
         };
         let seen = sharing.seen();
         let writes = match &change.what {
-            What::Node { change: node, .. } => {
-                let Push { writes, notes } = self.source.share(node)?;
+            What::Edit { change: edit, .. } => {
+                let Push { writes, notes } = self.source.share(edit)?;
                 change.notes = notes;
                 writes
             }
@@ -398,7 +398,7 @@ impl Daemon {
                 let same = match &change.what {
                     What::Admin { node, .. } => base.intents.get(node) == now.intents.get(node),
                     What::Expiry => true,
-                    What::Node { .. } | What::Reload => false,
+                    What::Edit { .. } | What::Reload => false,
                 };
                 if same && change.tries < TRIES {
                     // Somebody else has changed something else.
@@ -446,8 +446,9 @@ impl Daemon {
         let Change { what, notes, reply, .. } = change;
         let answer = match what {
             What::Admin { node, wish, .. } => self.granted(&node, wish.admin),
-            What::Node { change, before } => {
-                let after: BTreeSet<IpAddr> = self.addresses(&change.name()).collect();
+            What::Edit { change, before } => {
+                let node = change.node().unwrap_or_default();
+                let after: BTreeSet<IpAddr> = self.addresses(&node).collect();
                 let left: Vec<IpAddr> = before.difference(&after).copied().collect();
                 let cached = |left| milliseconds(self.publication.caches.left(left, Instant::now()));
                 Ok(Done { notes, cached_ms: (!left.is_empty()).then(|| cached(left)) })

@@ -8,8 +8,8 @@ use crate::control::{Command, Refusal, RefusalKind};
 use crate::responder::Published;
 use crate::store::etcd::Members;
 use crate::store::skydns::follower::{Follower, Settings};
-use crate::store::skydns::path;
 use crate::store::skydns::reflector::Reflector;
+use crate::store::skydns::{path, place};
 
 /// The tasks that the configuration asks for; dropping them ends them.
 #[derive(Debug, Default)]
@@ -58,13 +58,16 @@ impl Sky {
 pub(super) fn refuses(config: &Config, command: &Command) -> Option<Refusal> {
     let SharedStore { skydns_follow, .. } = config.store.as_ref()?;
     let below = skydns_follow.as_ref()?;
-    let (Command::NodeAdd { name, .. } | Command::NodeSet { name, .. } | Command::NodeRemove { name, .. }) =
-        command
-    else {
-        return None;
+    let name = match command {
+        Command::NodeAdd { name, .. }
+        | Command::NodeSet { name, .. }
+        | Command::NodeRemove { name, .. }
+        | Command::ServiceAdd { name, .. }
+        | Command::ServiceRemove { name, .. } => name,
+        Command::ServiceSet { name, nodes, .. } if !nodes.is_empty() => name,
+        _ => return None,
     };
-    let (path, labels) = (path(below, &config.zone.apex), name.to_ascii_lowercase());
-    let key = labels.rsplit('.').fold(path, |path, label| format!("{path}/{label}"));
+    let key = format!("{}/{}", path(below, &config.zone.apex), place(&name.to_ascii_lowercase()));
     let message = format!(
         "nodes and services follow the SkyDNS keys below {below} ([cluster] skydns-follow): change {key} there, or what \
          writes it, such as ExternalDNS; `node up`, `down`, `drain` and `auto` are as ever"

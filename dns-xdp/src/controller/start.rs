@@ -21,7 +21,7 @@ use crate::intent::{self, Intents};
 use crate::metrics::Recorder;
 use crate::store::etcd::Members;
 use crate::store::mirror::{Mirror, Settings};
-use crate::store::{Documents, Revision};
+use crate::store::{Documents, Revision, copy};
 use crate::{datapath, failover};
 
 /// A predecessor answers its open queries before it ends.
@@ -98,14 +98,22 @@ pub(super) fn sharing(
 ) -> anyhow::Result<Option<Sharing>> {
     let (Some(store), Some(known)) = (&config.store, shared) else { return Ok(None) };
     let server = store.server.clone().unwrap_or_else(|| identity.to_owned());
-    let settings = Settings { server: server.clone(), lease: store.lease, copy: store.copy.clone() };
+    let settings = Settings { server: server.clone(), lease: store.lease };
     let members = Members::new(store, store.lease / 5)?;
     let members = Arc::new(members);
+    keep_copy(&store.copy, &known.0, known.1);
     let mirror = Mirror::start(settings, known, move |number| {
         let members = Arc::clone(&members);
         async move { members.connect(number).await }
     });
     Ok(Some(Sharing::new(mirror, server)))
+}
+
+/// The documents in force are what the next start is from, should the store be away then.
+pub(super) fn keep_copy(path: &Path, documents: &Documents, revision: Revision) {
+    if let Err(error) = copy::store(path, documents, revision) {
+        tracing::warn!("cannot keep a copy of the store in {}: {error}", path.display());
+    }
 }
 
 /// Waits a moment for the store, so that the first answers are those that the others give.

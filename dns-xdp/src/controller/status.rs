@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::caches::{Caches, answered};
 use super::change::Source;
 use super::state::State;
-use crate::cluster::{Admin, Node};
+use crate::cluster::{APEX, Admin, Node, Service};
 use crate::config::Mode;
 use crate::control::api::{
-    GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, Status, StoreStatus,
+    GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, ServiceEntry, Status,
+    StoreStatus,
 };
 use crate::datapath::Attached;
 use crate::failover::Decision;
@@ -88,7 +89,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         blind: state.blind().map(str::to_owned),
         nodes: nodes
             .map(|(node, effective)| {
-                let answers = answers(around.published, node, &config.zone.apex);
+                let answers = answers(around.published, &node.name, &config.zone.apex);
                 let since = since(state, node, started);
                 let (effective, cached_ms) = (effective.to_string(), cached(node));
                 NodeStatus { effective, answers, cached_ms, since, ..node_status(state, node) }
@@ -170,8 +171,22 @@ fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
     state.intent(node).map_or(health, |intent| intent.since.max(health))
 }
 
-fn answers(zone: &Zone, node: &Node, apex: &Name) -> Vec<String> {
-    let name = Name::from_ascii(&node.name).and_then(|name| name.append_domain(apex)).ok();
+/// `service list`
+pub(super) fn service_entries(state: &State, source: &Source, zone: &Zone) -> Vec<ServiceEntry> {
+    let entry = |service: &Service| ServiceEntry {
+        name: service.name.clone(),
+        nodes: service.nodes.clone(),
+        min_healthy: service.min_healthy,
+        answers: answers(zone, &service.name, &state.config().zone.apex),
+        ephemeral: source.ephemeral_service(service),
+        shared: source.documents().is_some(),
+    };
+    state.config().cluster.services.iter().map(entry).collect()
+}
+
+fn answers(zone: &Zone, name: &str, apex: &Name) -> Vec<String> {
+    let name = if name == APEX { Ok(Name::root()) } else { Name::from_ascii(name) };
+    let name = name.and_then(|name| name.append_domain(apex)).ok();
     let addresses = name.and_then(|name| zone.addresses(&name));
     addresses
         .into_iter()

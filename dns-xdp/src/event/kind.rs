@@ -15,6 +15,8 @@ pub enum Kind {
     Reload,
     /// A node was added, changed or removed by command.
     Node,
+    /// A service was added, changed or removed by command.
+    Service,
     /// Something else is wanted of a node.
     Admin,
     /// A node of which nothing was known is up.
@@ -59,11 +61,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 24] = [
+    pub const ALL: [Kind; 25] = [
         Kind::Start,
         Kind::Stop,
         Kind::Reload,
         Kind::Node,
+        Kind::Service,
         Kind::Admin,
         Kind::Up,
         Kind::Suspect,
@@ -93,6 +96,7 @@ impl Kind {
             Kind::Stop => "stop",
             Kind::Reload => "reload",
             Kind::Node => "node",
+            Kind::Service => "service",
             Kind::Admin => "admin",
             Kind::Up => "up",
             Kind::Suspect => "+suspect",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use toml_edit::DocumentMut;
 
 use super::{Listing, Revision};
+use crate::config::Problem;
 use crate::intent::Intents;
 
 /// The documents of the configuration, in the order in which they are joined, and the section that each holds.
@@ -61,6 +62,17 @@ impl Documents {
     pub fn expected(&self) -> BTreeMap<String, Revision> {
         let revision = |key: &str| self.revisions.get(key).copied().unwrap_or(0);
         CONCERNS.iter().map(|(key, _)| ((*key).to_owned(), revision(key))).collect()
+    }
+
+    /// A document that has something else in it than its section: what is a server's own is in no document.
+    pub fn stray(&self) -> Option<Problem> {
+        let stray = |(key, name): &(&str, &str)| {
+            let tables = self.texts.get(*key)?.parse::<DocumentMut>().ok()?;
+            let (other, _) = tables.iter().find(|(section, _)| section != name)?;
+            let text = format!("`{other}` does not belong here: this document has the section {name} alone");
+            Some(Problem { line: 1, document: Some((*key).to_owned()), text })
+        };
+        CONCERNS.iter().find_map(stray)
     }
 
     /// The shared part as one text.
@@ -218,6 +230,17 @@ nodes = [\"node1\"]
         let writes = documents.writes(&shared);
         assert_eq!(writes.len(), 2);
         assert!(writes["config/zone"].is_empty() && !writes["config/nodes"].is_empty());
+    }
+
+    #[test]
+    fn what_is_no_part_of_its_section_is_stray_in_a_document() {
+        let stray = |text: &str| {
+            let texts = Shared::from([("config/nodes".to_owned(), text.to_owned())]);
+            Documents { texts, ..Documents::default() }.stray().map(|problem| problem.text)
+        };
+        assert_eq!(stray("[[node]]\nname = \"node1\"\n[node.health]\nport = 1\n"), None);
+        assert!(stray("[[node]]\n[xdp]\nmode = \"off\"\n").unwrap().starts_with("`xdp` "));
+        assert!(stray("[zone]\n").unwrap().starts_with("`zone` "));
     }
 
     #[test]

@@ -11,12 +11,16 @@ use etcd_client::{
     PutOptions, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 
+use tokio::task::JoinSet;
+
 use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
 use crate::config::SharedStore;
 
 /// An idle connection whose other end is gone is found out after these.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// From one member that is asked to the next, where any will do.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// How to reach the members, read once: a daemon that has given up its privileges cannot read the keys again.
 #[derive(Clone)]
@@ -108,23 +112,29 @@ impl Members {
         Ok(etcd)
     }
 
-    /// Does something with the first member that lets us.
+    /// What the first member has to say that says anything, and a connection to it. All are asked, a moment after each other,
+    /// so that one that is silent costs no more than that.
     ///
     /// # Errors
-    /// What the last one said.
-    pub async fn any<T, F: Future<Output = Result<T, Error>>>(
-        &self,
-        does: impl Fn(Etcd) -> F,
-    ) -> Result<T, Error> {
-        let mut last = Error::Unreachable("there are no endpoints".to_owned());
+    /// None did; what the last one said.
+    pub async fn list(&self) -> Result<(Etcd, Listing), Error> {
+        let mut asked = JoinSet::new();
         for number in 0..self.count() {
-            let done = match self.connect(number).await {
-                Ok(etcd) => does(etcd).await,
-                Err(error) => Err(error),
-            };
-            match done {
-                Err(error @ (Error::Unreachable(_) | Error::Denied(_))) => last = error,
-                done => return done,
+            let members = self.clone();
+            asked.spawn(async move {
+                tokio::time::sleep(STAGGER * u32::try_from(number).unwrap_or(u32::MAX)).await;
+                let etcd = members.connect(number).await?;
+                let listing = etcd.list().await?;
+                Ok((etcd, listing))
+            });
+        }
+        let mut last = Error::Unreachable("there are no endpoints".to_owned());
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok(Ok(found)) => return Ok(found),
+                // Who refuses says more than who is silent.
+                Ok(Err(error)) => last = if matches!(last, Error::Denied(_)) { last } else { error },
+                Err(_cancelled) => {}
             }
         }
         Err(last)
@@ -331,7 +341,7 @@ fn at(endpoint: &str, fault: Fault) -> Error {
                 INVALID_ARGUMENT if text.contains("auth") || text.contains("password") => Error::Denied(text),
                 NOT_FOUND if text.contains("lease") => Error::LeaseLost,
                 OUT_OF_RANGE => Error::Compacted(text),
-                _ => Error::Unreachable(text),
+                _ => unreachable(endpoint, text),
             }
         }
         Fault::Said(error) => {
@@ -339,9 +349,21 @@ fn at(endpoint: &str, fault: Fault) -> Error {
                 etcd_client::Error::TransportError(transport) => format!("{transport}: {}", root(transport)),
                 other => other.to_string(),
             };
-            Error::Unreachable(format!("{endpoint}: {text}"))
+            unreachable(endpoint, format!("{endpoint}: {text}"))
         }
     }
+}
+
+/// Who does not take a certificate says so in a TLS alert, or closes a connection that was made: our end of TLS 1.3 is
+/// done before the other has seen the certificate (RFC 8446, section 4.4.2.4).
+fn unreachable(endpoint: &str, text: String) -> Error {
+    if text.contains("ertificate") || text.contains("fatal alert") {
+        return Error::Denied(text);
+    }
+    if endpoint.starts_with("https:") && text.contains("closed") {
+        return Error::Unreachable(format!("{text}; does it take the certificate in cert of [cluster]?"));
+    }
+    Error::Unreachable(text)
 }
 
 /// gRPC's status codes (google.rpc.Code).

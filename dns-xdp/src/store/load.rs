@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::documents::Documents;
 use super::etcd::Members;
-use super::{Revision, Store as _, copy};
+use super::{Revision, copy};
 use crate::config::{Config, ConfigError, SharedStore};
 
-/// Of each call; whoever waits at a terminal waits for as many as there are members.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Of each call. A daemon that is started again without the store has to answer before `[xdp] stop-grace` is over.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A configuration, and where its shared part comes from.
 #[derive(Debug, Clone)]
@@ -34,20 +34,37 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
         let config = Config::parse(&text, path)?;
         return Ok(Loaded { config, text, shared: None, trouble: None });
     };
-    let (documents, revision, trouble) = match fetch(&store).await {
-        Ok((documents, revision)) => (documents, revision, None),
-        Err(error) => {
-            let copy = store.copy.display();
-            let why = match copy::load(&store.copy) {
-                Ok(Some((documents, revision))) => Ok((documents, revision, Some(format!("{error:#}")))),
-                Ok(None) => Err(format!("{error:#}; and there is no copy in {copy} to start from")),
-                Err(unread) => Err(format!("{error:#}; and the copy in {copy} cannot be read: {unread}")),
-            };
-            why.map_err(|reason| ConfigError::Store { path: path.to_owned(), reason })?
-        }
+    let from_store = match fetch(&store).await {
+        Ok((documents, revision)) => match Config::parse_with(&text, path, &documents) {
+            Ok(config) => {
+                let shared = Some((documents, revision));
+                return Ok(Loaded { config, text, shared, trouble: None });
+            }
+            Err(wrong) => wrong,
+        },
+        Err(error) => ConfigError::Store { path: path.to_owned(), reason: format!("{error:#}") },
     };
-    let config = Config::parse_with(&text, path, &documents)?;
-    Ok(Loaded { config, text, shared: Some((documents, revision)), trouble })
+    // What a server has in force, it has from its copy at the next start too.
+    let copied = copy::load(&store.copy);
+    let place = store.copy.display();
+    match copied {
+        Ok(Some((documents, revision))) => {
+            let config = Config::parse_with(&text, path, &documents)?;
+            let trouble = Some(from_store.to_string());
+            Ok(Loaded { config, text, shared: Some((documents, revision)), trouble })
+        }
+        Ok(None) => Err(and(from_store, &format!("there is no copy in {place} to start from"))),
+        Err(unread) => Err(and(from_store, &format!("the copy in {place} cannot be read: {unread}"))),
+    }
+}
+
+fn and(error: ConfigError, more: &str) -> ConfigError {
+    match error {
+        ConfigError::Store { path, reason } => {
+            ConfigError::Store { path, reason: format!("{reason}; and {more}") }
+        }
+        wrong => wrong,
+    }
 }
 
 /// The documents of a store that has been given a cluster.
@@ -55,8 +72,7 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// It cannot be reached, does not let us in, or has none.
 pub async fn fetch(store: &SharedStore) -> anyhow::Result<(Documents, Revision)> {
-    let members = Members::new(store, PATIENCE)?;
-    let listing = members.any(|etcd| async move { etcd.list().await }).await?;
+    let (_, listing) = members(store)?.list().await?;
     let documents = Documents::read(&listing).map_err(anyhow::Error::msg)?;
     anyhow::ensure!(
         !documents.texts.is_empty(),

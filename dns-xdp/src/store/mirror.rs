@@ -1,7 +1,6 @@
 //! The mirror of the store: a task that lists, watches, keeps the lease and writes what is ours, over one member at a
 //! time; the loop sees the newest view and whether it may be relied on.
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::agreement::Verdicts;
-use super::{Documents, Error, Listing, Revision, SERVERS, Server, Store, Swap, VERDICTS, Watch as _, copy};
+use super::{Documents, Error, Listing, Revision, SERVERS, Server, Store, Swap, VERDICTS, Watch as _};
 
 /// From one try to reach the store to the next.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -125,8 +124,6 @@ pub struct Settings {
     pub server: String,
     /// How long the others believe in this server without hearing of it.
     pub lease: Duration,
-    /// Where the last good copy is kept.
-    pub copy: PathBuf,
 }
 
 /// The loop's end of a mirror; dropping it ends the mirror.
@@ -349,17 +346,11 @@ impl Keeper {
         writes(own, &self.settings.server)
     }
 
-    /// Shows the loop what is in the store, and keeps the copy of the documents up to date.
+    /// Shows the loop what is in the store.
     fn show(&mut self, listing: &Listing) {
         let before = Arc::clone(&self.seen.borrow().view);
         let view = View::read(listing, &before.documents);
         self.epoch = view.documents.epoch();
-        if view.documents != before.documents
-            && !view.documents.texts.is_empty()
-            && let Err(error) = copy::store(&self.settings.copy, &view.documents, view.revision)
-        {
-            tracing::warn!("cannot keep a copy of the store in {}: {error}", self.settings.copy.display());
-        }
         self.seen.send_modify(|seen| {
             if seen.mode != Mode::Joined {
                 seen.since = Timestamp::now();
@@ -467,10 +458,12 @@ mod tests {
         store
     }
 
-    fn start(store: &Memory, server: &str, directory: &tempfile::TempDir) -> Mirror {
-        let copy = copy::path(&directory.path().join(server));
-        let settings = Settings { server: server.to_owned(), lease: Duration::from_secs(2), copy };
-        let known = copy::load(&settings.copy).unwrap().unwrap_or_default();
+    fn start(store: &Memory, server: &str) -> Mirror {
+        start_from(store, server, (Documents::default(), 0))
+    }
+
+    fn start_from(store: &Memory, server: &str, known: (Documents, Revision)) -> Mirror {
+        let settings = Settings { server: server.to_owned(), lease: Duration::from_secs(2) };
         let store = store.clone();
         Mirror::start(settings, known, move |_| std::future::ready(Ok(store.clone())))
     }
@@ -487,9 +480,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn servers_see_documents_and_each_others_verdicts() {
-        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
-        let mut first = start(&store, "node1", &directory);
-        let mut second = start(&store, "node2", &directory);
+        let store = stored();
+        let mut first = start(&store, "node1");
+        let mut second = start(&store, "node2");
         second.own.send_replace(own("node7"));
         let seen =
             until(&mut first, |seen| seen.view.verdicts.get("node2").is_some_and(|said| !said.up.is_empty()))
@@ -502,8 +495,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
-        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
-        let mut mirror = start(&store, "node1", &directory);
+        let store = stored();
+        let mut mirror = start(&store, "node1");
         until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
         let cut = Instant::now();
         store.cut_off(true);
@@ -519,8 +512,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_leaves_takes_its_verdicts_along_at_once() {
-        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
-        let mut mirror = start(&store, "node1", &directory);
+        let store = stored();
+        let mut mirror = start(&store, "node1");
         until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
         assert!(store.value("servers/node1").is_some());
         mirror.leave().await;
@@ -529,15 +522,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_older_store_is_not_believed_until_it_is_accepted() {
-        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
+        let store = stored();
         let older = store.copy();
         store.write("config/nodes", "[[node]]\n");
-        let mut mirror = start(&store, "node1", &directory);
-        until(&mut mirror, |seen| seen.mode == Mode::Joined && seen.view.documents.texts.len() == 2).await;
+        let mut mirror = start(&store, "node1");
+        let joined = |seen: &Seen| seen.mode == Mode::Joined && seen.view.documents.texts.len() == 2;
+        let seen = until(&mut mirror, joined).await;
         drop(mirror);
         store.restore(&older);
         // From the copy on its disk, as after a restart.
-        let mut mirror = start(&store, "node1", &directory);
+        let known = (seen.view.documents.clone(), seen.view.revision);
+        let mut mirror = start_from(&store, "node1", known);
         let seen = until(&mut mirror, |seen| seen.mode == Mode::Frozen).await;
         assert_eq!(seen.view.documents.texts.len(), 2, "those before stay");
         assert!(seen.trouble.unwrap().contains("cluster accept"));
@@ -548,9 +543,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_document_that_cannot_be_read_leaves_those_before() {
-        let (store, directory) = (stored(), tempfile::tempdir().unwrap());
+        let store = stored();
         store.write("intent", "{}");
-        let mut mirror = start(&store, "node1", &directory);
+        let mut mirror = start(&store, "node1");
         until(&mut mirror, |seen| seen.mode == Mode::Joined).await;
         store.write("intent", "{");
         let seen = until(&mut mirror, |seen| seen.view.malformed.is_some()).await;

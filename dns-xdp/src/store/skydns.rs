@@ -37,7 +37,7 @@ pub fn path(below: &str, apex: &Name) -> String {
 }
 
 /// The key of a name of the zone, relative to the zone's path: where its addresses are, each with a label more.
-fn place(name: &str) -> String {
+pub fn place(name: &str) -> String {
     if name == APEX {
         return OF_APEX.join("/");
     }

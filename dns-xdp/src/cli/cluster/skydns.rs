@@ -9,7 +9,7 @@ use crate::config::{Config, differences};
 use crate::store::documents::{Documents, join};
 use crate::store::skydns::follow::{Followed, follow};
 use crate::store::skydns::path;
-use crate::store::{Store as _, Swap, load};
+use crate::store::{Swap, load};
 
 /// Writes what the keys `below` this say to the documents; `dry`: prints what they would be.
 pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> {
@@ -18,7 +18,7 @@ pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> 
     let zone = Config::parse_with(&local, file, &documents)?.zone.apex;
     let place = path(below, &zone);
     let members = load::members(&store)?.below(&place);
-    let listing = briefly(async { Ok(members.any(|etcd| async move { etcd.list().await }).await?) })?;
+    let (_, listing) = briefly(async { Ok(members.list().await?) })?;
     let Followed { ignored, texts } = follow(&listing, &documents);
     if !ignored.is_empty() {
         eprintln!("left out of the keys below {place}: {ignored}");

@@ -226,10 +226,7 @@ fn apex(documents: &Documents) -> Option<Name> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::store::copy;
     use crate::store::memory::Memory;
     use crate::store::mirror::{Mirror, Settings as OfMirror};
 
@@ -244,12 +241,8 @@ mod tests {
         follower: Follower,
     }
 
-    fn start(store: &Memory, keys: &Memory, server: &str, directory: &Path) -> Server {
-        let settings = OfMirror {
-            server: server.to_owned(),
-            lease: Duration::from_secs(2),
-            copy: copy::path(&directory.join(server)),
-        };
+    fn start(store: &Memory, keys: &Memory, server: &str) -> Server {
+        let settings = OfMirror { server: server.to_owned(), lease: Duration::from_secs(2) };
         let (store, keys) = (store.clone(), keys.clone());
         let known = (Documents::default(), 0);
         let mirror = Mirror::start(settings, known, move |_| std::future::ready(Ok(store.clone())));
@@ -288,9 +281,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_becomes_a_node_once_however_many_servers_follow() {
-        let ((store, keys), directory) = (stores(), tempfile::tempdir().unwrap());
-        let mut servers =
-            ["node1", "node2", "node3"].map(|name| start(&store, &keys, name, directory.path()));
+        let (store, keys) = stores();
+        let mut servers = ["node1", "node2", "node3"].map(|name| start(&store, &keys, name));
         keys.write("node2", &host(12));
         for server in &mut servers {
             let nodes = until(server, |nodes| nodes.contains("192.0.2.12")).await;
@@ -309,9 +301,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_no_configuration_is_refused_with_an_alarm_until_it_is_right() {
-        let ((store, keys), directory) = (stores(), tempfile::tempdir().unwrap());
+        let (store, keys) = stores();
         store.write("config/failover", "[failover]\nwitness = [\"192.0.2.12\"]\n");
-        let mut server = start(&store, &keys, "node1", directory.path());
+        let mut server = start(&store, &keys, "node1");
         keys.write("node2", &host(12));
         let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
         assert!(trouble.contains("192.0.2.12") && trouble.contains("what is in force stays"), "{trouble}");
@@ -323,8 +315,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keys_that_come_one_after_the_other_are_one_change_and_more_than_can_be_held_are_none() {
-        let ((store, keys), directory) = (stores(), tempfile::tempdir().unwrap());
-        let mut server = start(&store, &keys, "node1", directory.path());
+        let (store, keys) = stores();
+        let mut server = start(&store, &keys, "node1");
         // Seven nodes, their name servers and the apex.
         for last in 12..18 {
             sleep(REST / 2).await;
@@ -340,8 +332,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keys_that_are_all_gone_leave_the_nodes() {
-        let ((store, keys), directory) = (stores(), tempfile::tempdir().unwrap());
-        let mut server = start(&store, &keys, "node1", directory.path());
+        let (store, keys) = stores();
+        let mut server = start(&store, &keys, "node1");
         keys.change(BTreeMap::new(), [("node1".to_owned(), None)].into()).await.unwrap();
         let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
         assert!(trouble.contains("no address of a node"), "{trouble}");
@@ -350,9 +342,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keys_that_cannot_be_read_are_an_alarm_after_a_while() {
-        let ((store, keys), directory) = (stores(), tempfile::tempdir().unwrap());
+        let (store, keys) = stores();
         keys.cut_off(true);
-        let mut server = start(&store, &keys, "node1", directory.path());
+        let mut server = start(&store, &keys, "node1");
         let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
         assert!(trouble.contains("/skydns/com/example/demo cannot be followed"), "{trouble}");
         keys.cut_off(false);

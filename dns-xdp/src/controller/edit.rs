@@ -1,0 +1,104 @@
+//! A change to one node or one service, as a command asks for it: what it makes of a text.
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::config::edit::{
+    EditError, Edited, add_node, add_service, remove_node, remove_service, set_node, set_service,
+};
+use crate::control::Command;
+
+/// A change to the nodes or services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ClusterChange {
+    Node(NodeChange),
+    Service(ServiceChange),
+}
+
+/// A change to one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NodeChange {
+    Add { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr> },
+    Set { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr> },
+    Remove { name: String },
+}
+
+/// A change to one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ServiceChange {
+    Add {
+        name: String,
+        nodes: Vec<String>,
+        min_healthy: Option<usize>,
+    },
+    /// No nodes: those that it has.
+    Set {
+        name: String,
+        nodes: Vec<String>,
+        min_healthy: Option<usize>,
+    },
+    Remove {
+        name: String,
+    },
+}
+
+impl ClusterChange {
+    /// What a command asks for, and whether that is ephemeral.
+    ///
+    /// # Errors
+    /// The command, when it asks for something else.
+    pub(super) fn asked(command: Command) -> Result<(Self, bool), Command> {
+        use ClusterChange::{Node, Service};
+        Ok(match command {
+            Command::NodeAdd { name, ipv4, ipv6, ephemeral } => {
+                (Node(NodeChange::Add { name, ipv4, ipv6 }), ephemeral)
+            }
+            Command::NodeSet { name, ipv4, ipv6, ephemeral } => {
+                (Node(NodeChange::Set { name, ipv4, ipv6 }), ephemeral)
+            }
+            Command::NodeRemove { name, ephemeral } => (Node(NodeChange::Remove { name }), ephemeral),
+            Command::ServiceAdd { name, nodes, min_healthy, ephemeral } => {
+                (Service(ServiceChange::Add { name, nodes, min_healthy }), ephemeral)
+            }
+            Command::ServiceSet { name, nodes, min_healthy, ephemeral } => {
+                (Service(ServiceChange::Set { name, nodes, min_healthy }), ephemeral)
+            }
+            Command::ServiceRemove { name, ephemeral } => {
+                (Service(ServiceChange::Remove { name }), ephemeral)
+            }
+            other => return Err(other),
+        })
+    }
+
+    /// The name of what is changed, as the configuration has it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            ClusterChange::Node(
+                NodeChange::Add { name, .. } | NodeChange::Set { name, .. } | NodeChange::Remove { name },
+            )
+            | ClusterChange::Service(
+                ServiceChange::Add { name, .. }
+                | ServiceChange::Set { name, .. }
+                | ServiceChange::Remove { name },
+            ) => name.to_ascii_lowercase(),
+        }
+    }
+
+    /// The name of the node that is changed, if it is one.
+    pub(super) fn node(&self) -> Option<String> {
+        matches!(self, ClusterChange::Node(_)).then(|| self.name())
+    }
+
+    pub(super) fn edit(&self, text: &str) -> Result<Edited, EditError> {
+        match self {
+            ClusterChange::Node(NodeChange::Add { name, ipv4, ipv6 }) => add_node(text, name, *ipv4, *ipv6),
+            ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6 }) => set_node(text, name, *ipv4, *ipv6),
+            ClusterChange::Node(NodeChange::Remove { name }) => remove_node(text, name),
+            ClusterChange::Service(ServiceChange::Add { name, nodes, min_healthy }) => {
+                add_service(text, name, nodes, *min_healthy)
+            }
+            ClusterChange::Service(ServiceChange::Set { name, nodes, min_healthy }) => {
+                set_service(text, name, nodes, *min_healthy)
+            }
+            ClusterChange::Service(ServiceChange::Remove { name }) => remove_service(text, name),
+        }
+    }
+}
