@@ -97,7 +97,7 @@ fn changes(listing: &Listing, place: &str, mut missing: BTreeSet<Vec<u8>>) -> Ve
 }
 
 /// The place and the number of a key of ours.
-fn ours(key: &str) -> Option<(&str, u64)> {
+pub(super) fn ours(key: &str) -> Option<(&str, u64)> {
     let (place, mark) = key.rsplit_once('/')?;
     let number = mark.strip_prefix(MARKER)?;
     let parsed: u64 = number.parse().ok()?;

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::reflect::{Step, steps};
+use super::reflect::{Step, ours, steps};
 use super::{Trouble, path};
 use crate::responder::Published;
 use crate::store::mirror::{Mode, Seen};
@@ -140,7 +140,12 @@ impl Reflecting {
                         let known = listing.entries.get(key).map_or(0, |known| known.revision);
                         entry.as_ref().map_or(revision, |entry| entry.revision) > known
                     });
+                    let is_ours = changes.iter().any(|(key, _)| ours(key).is_some());
                     listing.apply(Batch { revision, changes });
+                    if is_ours {
+                        // Whoever takes himself for the first too is not to be outdone, but to find out.
+                        sleep(PAUSE).await;
+                    }
                 }
             }
         }
