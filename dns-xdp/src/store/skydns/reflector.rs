@@ -232,12 +232,14 @@ mod tests {
         let first = start(&keys, "node1", &["node1", "node2"], zone(11));
         let second = start(&keys, "node2", &["node1", "node2"], zone(22));
         until(&keys, |value| value.is_some_and(|value| value.contains("192.0.2.11"))).await;
+        let written = keys.list().await.unwrap().revision;
         sleep(Duration::from_secs(5)).await;
-        until(&keys, |value| value.is_some_and(|value| value.contains("192.0.2.11"))).await;
+        assert_eq!(keys.list().await.unwrap().revision, written, "the other keeps quiet");
         first.seen.send_replace(seen(Mode::Alone, &["node1", "node2"]));
         second.seen.send_replace(seen(Mode::Joined, &["node2"]));
         until(&keys, |value| value.is_some_and(|value| value.contains("192.0.2.22"))).await;
+        let written = keys.list().await.unwrap().revision;
         sleep(Duration::from_secs(5)).await;
-        until(&keys, |value| value.is_some_and(|value| value.contains("192.0.2.22"))).await;
+        assert_eq!(keys.list().await.unwrap().revision, written, "and so does who is alone");
     }
 }
