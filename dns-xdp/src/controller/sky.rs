@@ -91,6 +91,15 @@ mod tests {
         let message = refuses(&following, &remove).unwrap().message;
         assert!(message.contains(" /skydns/com/example/demo/node1 "), "{message}");
         assert_eq!(refuses(&alone, &remove), None);
+        let members = |nodes: &[&str]| Command::ServiceSet {
+            name: "@".to_owned(),
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            min_healthy: Some(1),
+            ephemeral: false,
+        };
+        let message = refuses(&following, &members(&["node1"])).unwrap().message;
+        assert!(message.contains(" /skydns/com/example/demo/dns/apex "), "{message}");
+        assert_eq!(refuses(&following, &members(&[])), None, "what the keys do not say");
         let down = Command::Admin {
             node: name,
             admin: Admin::Down,
