@@ -105,7 +105,9 @@ impl Following {
             if let Err(error) = failed {
                 failures += 1;
                 tracing::debug!("{path}: {error}");
-                if failures >= TRIES || matches!(error, Error::Denied(_)) {
+                // Each member says it in its own words: once is enough.
+                let is_told = failures > TRIES || failures > 1 && matches!(error, Error::Denied(_));
+                if !is_told && (failures == TRIES || matches!(error, Error::Denied(_))) {
                     self.trouble
                         .set(Some(format!("the SkyDNS keys below {path} cannot be followed: {error}")));
                 }

@@ -91,7 +91,8 @@ impl Reflecting {
                 Err(error) => {
                     failures += 1;
                     tracing::debug!("{path}: {error}");
-                    if failures >= TRIES || matches!(error, Error::Denied(_)) {
+                    let is_told = self.trouble.0.borrow().is_some();
+                    if !is_told && (failures >= TRIES || matches!(error, Error::Denied(_))) {
                         let text =
                             format!("the answers cannot be mirrored to SkyDNS keys below {path}: {error}");
                         self.trouble.set(Some(text));
@@ -105,6 +106,10 @@ impl Reflecting {
     /// Waits for this server's turn; what is answered then. `None`: the daemon ends.
     async fn turn(&mut self) -> Option<Arc<Zone>> {
         let server = &self.server;
+        if !is_first(&self.seen.borrow(), server) {
+            // What was in our way is another's to tell.
+            self.trouble.set(None);
+        }
         self.seen.wait_for(|seen| is_first(seen, server)).await.ok()?;
         self.published.wait_for(Option::is_some).await.ok()?.clone()
     }
