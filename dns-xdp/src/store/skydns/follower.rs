@@ -106,8 +106,8 @@ impl Following {
                 failures += 1;
                 tracing::debug!("{path}: {error}");
                 // Each member says it in its own words: once is enough.
-                let is_told = failures > TRIES || failures > 1 && matches!(error, Error::Denied(_));
-                if !is_told && (failures == TRIES || matches!(error, Error::Denied(_))) {
+                let is_told = self.trouble.0.borrow().is_some();
+                if !is_told && (failures >= TRIES || matches!(error, Error::Denied(_))) {
                     self.trouble
                         .set(Some(format!("the SkyDNS keys below {path} cannot be followed: {error}")));
                 }
