@@ -6,6 +6,7 @@ mod epoch;
 mod kind;
 mod problem;
 mod remains;
+pub mod renew;
 mod replace;
 mod resolve;
 mod section;

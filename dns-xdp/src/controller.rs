@@ -28,6 +28,7 @@ mod sharing;
 mod signals;
 #[cfg(test)]
 mod simulation;
+mod sky;
 mod start;
 mod state;
 mod status;
@@ -43,6 +44,7 @@ use self::events::Events;
 use self::publication::Publication;
 use self::servers::Servers;
 use self::signals::Signals;
+use self::sky::Sky;
 use self::state::State;
 use self::watch::Watch;
 use crate::datapath::Datapath;
@@ -66,7 +68,7 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = config.metrics.map(metrics::bind).transpose()?;
     let documents = shared.as_ref().map(|(documents, _)| documents.clone());
-    let (source, config) = Source::new(&config.path, &config.control.socket, text, documents)?;
+    let (source, config) = Source::new(&config.path, &config.control.socket, text.clone(), documents)?;
     let events = Events::new(&config.events);
     let intents = match &shared {
         Some((documents, _)) => documents.intents.clone(),
@@ -86,6 +88,7 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     let mut sharing = start::sharing(&config, shared, &identity)?;
     let recorder = Recorder::default();
     let mut publication = Publication::new(datapath, &config.xdp, events.clone(), recorder.clone());
+    let sky = Sky::start(&config, &text, sharing.as_ref(), publication.subscribe())?;
     let mut watch = Watch::new(State::new(config, intents), events.clone(), recorder.clone());
     let (calls, inbox) = mpsc::channel(CALLS);
     let metrics = metrics.map(|listener| (listener, identity.clone(), recorder.clone()));
@@ -116,6 +119,7 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     service::ready();
     publication.level();
     let mut daemon = Daemon::new(watch, publication, source, responder, (events, told), recorder, sharing);
+    daemon.sky = sky;
     let stop = daemon.serve(inbox, &mut signals).await;
     tokio::select! {
         stopped = daemon.stop(stop, servers) => stopped,

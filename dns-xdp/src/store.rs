@@ -19,6 +19,7 @@ pub mod load;
 mod memory;
 pub mod mirror;
 mod mode;
+pub mod skydns;
 mod tally;
 mod upkeep;
 mod view;
@@ -127,6 +128,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn watch(&self, from: Revision) -> impl Future<Output = Result<Self::Watch, Error>> + Send;
     /// Writes if nothing expected has changed; the revision of the writes.
     fn swap(&self, swap: Swap) -> impl Future<Output = Result<Revision, Error>> + Send;
+    /// Writes what is some and removes what is none, under no lease, if nothing expected has changed.
+    fn change(
+        &self,
+        expected: BTreeMap<String, Revision>,
+        changes: BTreeMap<String, Option<Vec<u8>>>,
+    ) -> impl Future<Output = Result<Revision, Error>> + Send;
     /// A lease that lives so long without [`Store::keep_alive`].
     fn lease(&self, time: Duration) -> impl Future<Output = Result<i64, Error>> + Send;
     /// Gives a lease its whole time again.

@@ -1,4 +1,6 @@
 //! `cluster`: the shared documents in the store, without a daemon; and whether to believe an older store, with one.
+mod skydns;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -52,7 +54,14 @@ pub(super) struct Show {
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
     /// The file with the shared sections; `-`: standard input [default: that of --config]
+    #[arg(conflicts_with = "skydns")]
     from: Option<PathBuf>,
+    /// Nodes and services from the SkyDNS keys of the zone below this path instead, such as /skydns
+    #[arg(long, value_name = "PATH")]
+    skydns: Option<String>,
+    /// Print what the store would hold, and write nothing
+    #[arg(long, requires = "skydns")]
+    dry_run: bool,
     #[command(flatten)]
     file: ConfigFile,
 }
@@ -184,6 +193,9 @@ fn diff(path: &Path) -> anyhow::Result<()> {
 impl Import {
     fn run(&self) -> anyhow::Result<()> {
         let path = &self.file.config;
+        if let Some(below) = &self.skydns {
+            return skydns::import(path, below, self.dry_run);
+        }
         let (local, store) = of_file(path)?;
         let (text, from) = match &self.from {
             None => (local.clone(), path.clone()),

@@ -77,7 +77,18 @@ pub fn add_node(
             "node `{name}` is there with another address; use `dns-xdp node set {name}`"
         )));
     }
-    let ns = free_ns(&document, nodes_of(&document).count());
+    let ns = append(&mut document, name, &addresses)?;
+    let notes = ns.into_iter().map(|ns| format!("its name server is `{ns}`: the next name is taken"));
+    Ok(Edited { text: document.to_string(), notes: notes.collect() })
+}
+
+/// Appends a node that is not there; the name of its name server where that is not the usual one.
+pub(super) fn append(
+    document: &mut DocumentMut,
+    name: &str,
+    addresses: &[(&'static str, IpAddr)],
+) -> Result<Option<String>, EditError> {
+    let ns = free_ns(document, nodes_of(document).count());
     let mut table = Table::new();
     table.decor_mut().set_prefix("\n");
     table.insert("name", toml_edit::value(name));
@@ -87,9 +98,8 @@ pub fn add_node(
     if let Some(ns) = &ns {
         table.insert("ns", toml_edit::value(ns));
     }
-    nodes(&mut document)?.push(table);
-    let notes = ns.into_iter().map(|ns| format!("its name server is `{ns}`: the next name is taken"));
-    Ok(Edited { text: document.to_string(), notes: notes.collect() })
+    nodes(document)?.push(table);
+    Ok(ns)
 }
 
 /// Gives a node other addresses; the family that is not given stays as it is.
@@ -123,6 +133,13 @@ pub fn remove_node(text: &str, name: &str) -> Result<Edited, EditError> {
         return Err(EditError::Conflict(format!("`{name}` is the only node; add another first")));
     }
     let mut notes = Vec::new();
+    take_out(nodes, index, name, &mut notes);
+    remove_from_services(&mut document, name, &mut notes)?;
+    Ok(Edited { text: document.to_string(), notes })
+}
+
+/// Removes the node at this place from the nodes and from their backup lists.
+pub(super) fn take_out(nodes: &mut ArrayOfTables, index: usize, name: &str, notes: &mut Vec<String>) {
     keep_comments_of_the_section(nodes, index);
     for (later, table) in nodes.iter_mut().enumerate().skip(index + 1) {
         if !table.contains_key("ns") {
@@ -143,35 +160,36 @@ pub fn remove_node(text: &str, name: &str) -> Result<Edited, EditError> {
             }
         }
     }
-    remove_from_services(&mut document, name, &mut notes)?;
-    Ok(Edited { text: document.to_string(), notes })
 }
 
-fn parse(text: &str) -> Result<DocumentMut, EditError> {
+pub(super) fn parse(text: &str) -> Result<DocumentMut, EditError> {
     text.parse().map_err(|error: toml_edit::TomlError| EditError::Malformed(error.message().to_owned()))
 }
 
-fn nodes(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
+pub(super) fn nodes(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
     let nodes = document.get_mut("node").and_then(Item::as_array_of_tables_mut);
     nodes.ok_or_else(|| {
         EditError::Conflict("the nodes are not written as [[node]]; rewrite them so".to_owned())
     })
 }
 
-fn nodes_of(document: &DocumentMut) -> impl Iterator<Item = &Table> {
+pub(super) fn nodes_of(document: &DocumentMut) -> impl Iterator<Item = &Table> {
     tables_of(document, "node")
 }
 
-fn tables_of<'a>(document: &'a DocumentMut, key: &str) -> impl Iterator<Item = &'a Table> + use<'a> {
+pub(super) fn tables_of<'a>(
+    document: &'a DocumentMut,
+    key: &str,
+) -> impl Iterator<Item = &'a Table> + use<'a> {
     document.get(key).and_then(Item::as_array_of_tables).into_iter().flatten()
 }
 
-fn name_of(table: &Table) -> &str {
+pub(super) fn name_of(table: &Table) -> &str {
     table.get("name").and_then(Item::as_str).unwrap_or_default()
 }
 
 /// Names in the file may be in any case.
-fn position(nodes: &ArrayOfTables, name: &str) -> Option<usize> {
+pub(super) fn position(nodes: &ArrayOfTables, name: &str) -> Option<usize> {
     nodes.iter().position(|table| name_of(table).eq_ignore_ascii_case(name))
 }
 
@@ -184,18 +202,18 @@ fn unchanged(text: &str, note: String) -> Edited {
     Edited { text: text.to_owned(), notes: vec![note] }
 }
 
-fn given(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Vec<(&'static str, IpAddr)> {
+pub(super) fn given(ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Vec<(&'static str, IpAddr)> {
     let ipv4 = ipv4.map(|ipv4| ("ipv4", IpAddr::V4(ipv4)));
     let ipv6 = ipv6.map(|ipv6| ("ipv6", IpAddr::V6(ipv6)));
     ipv4.into_iter().chain(ipv6).collect()
 }
 
-fn holds(table: &Table, key: &str, address: IpAddr) -> bool {
+pub(super) fn holds(table: &Table, key: &str, address: IpAddr) -> bool {
     let written = table.get(key).and_then(Item::as_str);
     written.and_then(|text| text.parse().ok()) == Some(address)
 }
 
-fn replace_value(table: &mut Table, key: &str, new: String) {
+pub(super) fn replace_value(table: &mut Table, key: &str, new: String) {
     let Some(value) = table.get_mut(key).and_then(Item::as_value_mut) else {
         table.insert(key, toml_edit::value(new));
         return;
@@ -239,7 +257,7 @@ fn keep_comments_of_the_section(nodes: &mut ArrayOfTables, index: usize) {
 }
 
 /// Whether it was there.
-fn remove_from(array: &mut Array, name: &str) -> bool {
+pub(super) fn remove_from(array: &mut Array, name: &str) -> bool {
     let is_it = |value: &Value| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(name));
     let Some(index) = array.iter().position(is_it) else {
         return false;

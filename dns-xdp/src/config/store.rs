@@ -35,6 +35,10 @@ pub struct SharedStore {
     pub server: Option<String>,
     /// Where the last good copy of the documents is kept.
     pub copy: PathBuf,
+    /// The SkyDNS keys that nodes and services are taken from are below this; `None`: they are in the documents alone.
+    pub skydns_follow: Option<String>,
+    /// What is answered is kept as SkyDNS keys below this; `None`: nowhere.
+    pub skydns_mirror: Option<String>,
 }
 
 /// The kinds of `[cluster] store`.
@@ -44,6 +48,8 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
     let is_shared = section.value("store", |value| value::one_of(value, &STORES)).unwrap_or(false);
     let endpoints = section.list("endpoints", endpoint);
     let prefix = section.value("prefix", prefix);
+    let follow = section.located("skydns-follow", skydns);
+    let mirror = section.located("skydns-mirror", skydns);
     let (ca, cert, key) = (
         section.value("ca", value::path),
         section.located("cert", value::path),
@@ -67,9 +73,12 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
         }
         value
     });
-    section.close();
     let by_zone = || apex.map(|apex| format!("{PREFIX}/{}", apex.to_ascii().trim_end_matches('.')));
     let prefix = prefix.or_else(by_zone).unwrap_or_else(|| PREFIX.to_owned());
+    section.close();
+    if is_shared {
+        apart(&section, &prefix, follow.as_ref(), mirror.as_ref());
+    }
     let endpoints = endpoints.into_iter().map(|endpoint| endpoint.value).collect();
     is_shared.then_some(SharedStore {
         endpoints,
@@ -80,7 +89,31 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
         lease,
         server,
         copy: copy::path(state),
+        skydns_follow: follow.map(|follow| follow.value),
+        skydns_mirror: mirror.map(|mirror| mirror.value),
     })
+}
+
+/// What is followed must not be what is written, neither by the mirror nor by the servers themselves.
+fn apart(section: &Section<'_>, prefix: &str, follow: Option<&At<String>>, mirror: Option<&At<String>>) {
+    let below = |path: &str, other: &str| path.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+    let overlap = |a: &str, b: &str| a == b || below(a, b) || below(b, a);
+    for (key, path) in [("skydns-follow", follow), ("skydns-mirror", mirror)] {
+        if let Some(At { at, value }) = path.filter(|path| overlap(&path.value, prefix)) {
+            let text = format!("`{key}` {value:?} and `prefix` {prefix:?} overlap; keep them apart");
+            section.problem(*at, text);
+        }
+    }
+    if let (Some(follow), Some(mirror)) = (follow, mirror)
+        && overlap(&follow.value, &mirror.value)
+    {
+        let text = format!(
+            "`skydns-mirror` {:?} and `skydns-follow` {:?} overlap: the servers would follow their own answers; \
+             write another path, such as \"/skydns-live\"",
+            mirror.value, follow.value
+        );
+        section.problem(mirror.at, text);
+    }
 }
 
 fn both<A, B>(section: &Section<'_>, a: (&str, Option<At<A>>), b: (&str, Option<At<B>>)) -> Option<(A, B)> {
@@ -106,14 +139,22 @@ fn endpoint(value: &toml::de::DeValue<'_>) -> Result<String, String> {
 }
 
 fn prefix(value: &toml::de::DeValue<'_>) -> Result<String, String> {
-    const WANTED: &str = "a path such as \"/dns-xdp/demo.example.com\"";
-    let text = value::text(value, WANTED)?;
+    path(value, "a path such as \"/dns-xdp/demo.example.com\"")
+}
+
+fn skydns(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    path(value, "a path such as \"/skydns\"")
+}
+
+/// Of keys; without a slash at the end.
+fn path(value: &toml::de::DeValue<'_>, wanted: &str) -> Result<String, String> {
+    let text = value::text(value, wanted)?;
     let is_right =
         text.starts_with('/') && text.trim_end_matches('/').len() > 1 && !text.contains(char::is_whitespace);
     if is_right {
         Ok(text.trim_end_matches('/').to_owned())
     } else {
-        Err(format!("is {text:?}; write {WANTED}"))
+        Err(format!("is {text:?}; write {wanted}"))
     }
 }
 
@@ -165,4 +206,39 @@ pub(super) fn of_file(text: &str, path: &Path) -> Result<Option<SharedStore>, Co
         let control = super::spec::control(file.section("control", "[control]"), path);
         Some(read(file.section("cluster", "[cluster]"), apex.as_ref(), &control.state))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(lines: &str) -> Result<SharedStore, String> {
+        let text = format!(
+            "[listen]\ninterfaces = [\"eth0\"]\n[zone]\nname = \"demo.example.com\"\n\
+             [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n\
+             [cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n{lines}"
+        );
+        let config = Config::parse(&text, Path::new("/etc/dns-xdp/dns-xdp.toml"));
+        config.map(|config| config.store.unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_followed_is_apart_from_what_is_written() {
+        let store = parsed("skydns-follow = \"/skydns/\"\nskydns-mirror = \"/skydns-live\"\n").unwrap();
+        assert_eq!(store.skydns_follow.as_deref(), Some("/skydns"));
+        assert_eq!(store.skydns_mirror.as_deref(), Some("/skydns-live"));
+        for (follow, mirror) in [("/skydns", "/skydns/"), ("/a/b", "/a"), ("/a", "/a/b/c")] {
+            let error =
+                parsed(&format!("skydns-follow = {follow:?}\nskydns-mirror = {mirror:?}\n")).unwrap_err();
+            assert!(error.contains("would follow their own answers"), "{error}");
+        }
+        for key in ["skydns-follow", "skydns-mirror"] {
+            let error = parsed(&format!("{key} = \"/dns-xdp\"\n")).unwrap_err();
+            assert!(error.contains("`prefix` \"/dns-xdp/demo.example.com\" overlap"), "{error}");
+            let error = parsed(&format!("{key} = \"skydns\"\n")).unwrap_err();
+            assert!(error.contains("a path such as \"/skydns\""), "{error}");
+        }
+        let error = parsed("skydns-folow = \"/skydns\"\n").unwrap_err();
+        assert!(error.contains("did you mean `skydns-follow`?"), "{error}");
+    }
 }

@@ -96,7 +96,14 @@ impl Daemon {
 
     fn alarms(&self) -> Vec<String> {
         let of_store = self.sharing.iter().flat_map(Sharing::alarms);
-        self.publication.alarms().into_iter().chain(self.refused.clone()).chain(of_store).collect()
+        let of_keys = self.sky.alarms();
+        self.publication
+            .alarms()
+            .into_iter()
+            .chain(self.refused.clone())
+            .chain(of_store)
+            .chain(of_keys)
+            .collect()
     }
 
     /// See [`Surroundings::held_back`]; nothing where the counters cannot be read.

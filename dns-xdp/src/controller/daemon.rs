@@ -14,10 +14,11 @@ use super::rates::Rates;
 use super::servers::Servers;
 use super::sharing::Sharing;
 use super::signals::{Signal, Signals};
+use super::sky::Sky;
 use super::state::State;
 use super::told::Told;
 use super::watch::Watch;
-use super::{event, service, sharing, start};
+use super::{event, service, sharing, sky, start};
 use crate::control::api::Done;
 use crate::control::{Call, Command, Refusal, RefusalKind};
 use crate::event::{Kind, Occurrence};
@@ -44,6 +45,8 @@ pub(super) struct Daemon {
     pub(super) asked_names: AskedNames,
     /// The other servers of the store; `None`: there is no store.
     pub(super) sharing: Option<Sharing>,
+    /// The SkyDNS keys that are followed and written.
+    pub(super) sky: Sky,
 }
 
 /// How to end.
@@ -90,6 +93,7 @@ impl Daemon {
             rates: Rates::default(),
             asked_names: AskedNames::default(),
             sharing,
+            sky: Sky::default(),
         };
         // Who was down at the start is in no answer from the start.
         daemon.watch.answered(false);
@@ -127,8 +131,8 @@ impl Daemon {
     pub(super) async fn stop(self, stop: Stop, servers: Servers) -> anyhow::Result<()> {
         service::stopping();
         self.events.tell(event::stop(stop.text()));
-        let Daemon { publication, responder, watch, events, sharing, .. } = self;
-        drop(watch);
+        let Daemon { publication, responder, watch, events, sharing, sky, .. } = self;
+        drop((watch, sky));
         if let (Some(sharing), Stop::Leave | Stop::Detach(_)) = (sharing, &stop) {
             sharing.leave().await;
         }
@@ -156,7 +160,9 @@ impl Daemon {
             Command::Handover => Some(Stop::HandOver(reply)),
             Command::Unload => Some(Stop::Detach(Some(reply))),
             command => {
-                if let Some((command, reply)) = self.share(command, reply) {
+                if let Some(refusal) = sky::refuses(self.watch.state.config(), &command) {
+                    reply.send(Err(refusal)).ok();
+                } else if let Some((command, reply)) = self.share(command, reply) {
                     reply.send(self.answer(command)).ok();
                 }
                 None

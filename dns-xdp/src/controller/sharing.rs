@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::admin::judge;
@@ -106,6 +106,11 @@ impl Sharing {
             mode: Mode::Joined,
             decided: None,
         }
+    }
+
+    /// For others that look at the store and change documents, and this server's name.
+    pub(super) fn ends(&self) -> (watch::Receiver<Seen>, mpsc::Sender<Request>, String) {
+        (self.mirror.seen.clone(), self.mirror.swaps.clone(), self.server.clone())
     }
 
     /// The next news. Cancel safe.

@@ -89,6 +89,12 @@ impl Members {
         })
     }
 
+    /// The same members, with the keys below another path.
+    #[must_use]
+    pub fn below(&self, path: &str) -> Members {
+        Members { prefix: format!("{}/", path.trim_end_matches('/')), ..self.clone() }
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.endpoints.len()
@@ -208,12 +214,24 @@ impl Store for Etcd {
     }
 
     async fn swap(&self, swap: Swap) -> Result<Revision, Error> {
-        let compares = swap.expected.iter().map(|(key, expected)| {
+        self.change(swap.expected, swap.writes.into_iter().map(|(key, value)| (key, Some(value))).collect())
+            .await
+    }
+
+    async fn change(
+        &self,
+        expected: BTreeMap<String, Revision>,
+        changes: BTreeMap<String, Option<Vec<u8>>>,
+    ) -> Result<Revision, Error> {
+        let compares = expected.iter().map(|(key, expected)| {
             let expected = i64::try_from(*expected).unwrap_or(i64::MAX);
             Compare::mod_revision(self.key(key), CompareOp::Equal, expected)
         });
-        let puts = swap.writes.iter().map(|(key, value)| TxnOp::put(self.key(key), value.clone(), None));
-        let committed = self.commit(compares.collect(), puts.collect()).await?;
+        let operations = changes.into_iter().map(|(key, value)| match value {
+            Some(value) => TxnOp::put(self.key(&key), value, None),
+            None => TxnOp::delete(self.key(&key), None),
+        });
+        let committed = self.commit(compares.collect(), operations.collect()).await?;
         committed.ok_or(Error::Conflict)
     }
 

@@ -134,12 +134,21 @@ impl Store for Memory {
     }
 
     async fn swap(&self, swap: Swap) -> Result<Revision, Error> {
+        self.change(swap.expected, swap.writes.into_iter().map(|(key, value)| (key, Some(value))).collect())
+            .await
+    }
+
+    async fn change(
+        &self,
+        expected: BTreeMap<String, Revision>,
+        changes: BTreeMap<String, Option<Vec<u8>>>,
+    ) -> Result<Revision, Error> {
         let mut state = self.state()?;
         let revision = |key: &String| state.entries.get(key).map_or(0, |entry| entry.revision);
-        if swap.expected.iter().any(|(key, expected)| revision(key) != *expected) {
+        if expected.iter().any(|(key, expected)| revision(key) != *expected) {
             return Err(Error::Conflict);
         }
-        Ok(state.write(swap.writes.into_iter().map(|(key, value)| (key, Some(value)))))
+        Ok(state.write(changes))
     }
 
     async fn lease(&self, _time: Duration) -> Result<i64, Error> {

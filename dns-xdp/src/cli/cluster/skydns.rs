@@ -1,0 +1,47 @@
+//! `cluster import --skydns`: nodes and services once from the SkyDNS keys of the zone, without a daemon.
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+
+use super::super::{briefly, print};
+use super::{of_file, swapped};
+use crate::config::{Config, differences};
+use crate::store::documents::{Documents, join};
+use crate::store::skydns::follow::{Followed, follow};
+use crate::store::skydns::path;
+use crate::store::{Swap, load};
+
+/// Writes what the keys `below` this say to the documents; `dry`: prints what they would be.
+pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> {
+    let (local, store) = of_file(file)?;
+    let (documents, _) = briefly(load::fetch(&store))?;
+    let zone = Config::parse_with(&local, file, &documents)?.zone.apex;
+    let place = path(below, &zone);
+    let members = load::members(&store)?.below(&place);
+    let (_, listing) = briefly(async { Ok(members.list().await?) })?;
+    let Followed { ignored, texts } = follow(&listing, &documents);
+    if !ignored.is_empty() {
+        eprintln!("left out of the keys below {place}: {ignored}");
+    }
+    let texts = match texts {
+        Err(reason) => {
+            bail!("nothing was written: of the {} keys below {place}, {reason}", listing.entries.len())
+        }
+        Ok(texts) => texts.unwrap_or_else(|| documents.texts.clone()),
+    };
+    let next = Documents { texts, ..documents.clone() };
+    Config::parse_with(&local, file, &next)
+        .with_context(|| format!("nothing was written: the keys below {place} are no valid configuration"))?;
+    let lines = differences(&documents.text(), &join(&next.texts));
+    if dry {
+        lines.iter().for_each(|line| eprintln!("{line}"));
+        return print(&next.text());
+    }
+    let writes = documents.writes(&next.texts);
+    if writes.is_empty() {
+        eprintln!("nothing has changed");
+        return Ok(());
+    }
+    lines.iter().for_each(|line| eprintln!("{line}"));
+    swapped(&store, &Swap { expected: documents.expected(), writes })
+}

@@ -1,0 +1,293 @@
+//! Nodes and services set anew as a whole, in a text that keeps what it says of those that stay: health, weight, comments.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
+
+use super::edit::{
+    EditError, append, given, holds, name_of, nodes, nodes_of, parse, position, remove_from, replace_value,
+    tables_of, take_out,
+};
+use super::spec;
+
+/// A node by its name and its addresses; names are in lower case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Relative to the zone.
+    pub name: String,
+    /// One of the two is set.
+    pub ipv4: Option<Ipv4Addr>,
+    /// See [`Place::ipv4`].
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Place {
+    /// A node without addresses yet.
+    pub fn new(name: &str) -> Self {
+        Place { name: name.to_owned(), ..Place::default() }
+    }
+
+    /// The same with one address more, or instead of another of its family.
+    #[must_use]
+    pub fn at(mut self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(ipv4) => self.ipv4 = Some(ipv4),
+            IpAddr::V6(ipv6) => self.ipv6 = Some(ipv6),
+        }
+        self
+    }
+
+    /// IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+}
+
+/// All nodes, and all services with the names of their members.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Members {
+    /// In the order in which new ones are appended.
+    pub nodes: Vec<Place>,
+    /// Likewise by the name.
+    pub services: BTreeMap<String, Vec<String>>,
+}
+
+/// What a text has of both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// In its order.
+    pub members: Members,
+    /// The names of the nodes' name servers.
+    pub name_servers: BTreeSet<String>,
+}
+
+/// Reads nodes and services, as far as they can be read.
+///
+/// # Errors
+/// The text is no TOML.
+pub fn known(text: &str) -> Result<Known, EditError> {
+    let document = parse(text)?;
+    let mut known = Known::default();
+    for (index, table) in nodes_of(&document).enumerate() {
+        let written = |key| table.get(key).and_then(Item::as_str);
+        let address = |key| written(key).and_then(|text| text.parse::<IpAddr>().ok());
+        let name = name_of(table).to_ascii_lowercase();
+        let ns = written("ns").map_or_else(|| spec::default_ns(index + 1), str::to_ascii_lowercase);
+        let addresses = [address("ipv4"), address("ipv6")].into_iter().flatten();
+        known.members.nodes.push(addresses.fold(Place::new(&name), Place::at));
+        known.name_servers.insert(ns);
+    }
+    for table in tables_of(&document, "service") {
+        let members = table.get("nodes").and_then(Item::as_array).into_iter().flatten();
+        let members = members.filter_map(Value::as_str).map(str::to_ascii_lowercase).collect();
+        known.members.services.insert(name_of(table).to_ascii_lowercase(), members);
+    }
+    Ok(known)
+}
+
+/// The text with these nodes and services and no others; the same text if it has them already.
+///
+/// # Errors
+/// It is no TOML, or does not write nodes as `[[node]]` and services as `[[service]]`.
+pub fn renew(text: &str, members: &Members) -> Result<String, EditError> {
+    let mut document = parse(text)?;
+    let tables = nodes(&mut document)?;
+    let wanted = |name: &str| members.nodes.iter().find(|place| place.name.eq_ignore_ascii_case(name));
+    for index in (0..tables.len()).rev() {
+        let name = tables.get(index).map(name_of).unwrap_or_default().to_owned();
+        if wanted(&name).is_none() {
+            take_out(tables, index, &name, &mut Vec::new());
+        }
+    }
+    for table in tables.iter_mut() {
+        if let Some(place) = wanted(name_of(table)) {
+            settle(table, place);
+        }
+    }
+    renew_services(&mut document, &members.services)?;
+    for place in &members.nodes {
+        if position(nodes(&mut document)?, &place.name).is_none() {
+            append(&mut document, &place.name, &given(place.ipv4, place.ipv6))?;
+        }
+    }
+    Ok(document.to_string())
+}
+
+fn settle(table: &mut Table, place: &Place) {
+    let addresses = [("ipv4", place.ipv4.map(IpAddr::V4)), ("ipv6", place.ipv6.map(IpAddr::V6))];
+    for (key, address) in addresses {
+        match address {
+            Some(address) if holds(table, key, address) => {}
+            Some(address) => replace_value(table, key, address.to_string()),
+            None => drop(table.remove(key)),
+        }
+    }
+}
+
+fn renew_services(
+    document: &mut DocumentMut,
+    services: &BTreeMap<String, Vec<String>>,
+) -> Result<(), EditError> {
+    if services.is_empty() {
+        document.remove("service");
+        return Ok(());
+    }
+    let tables = document.entry("service").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
+    let tables = tables.as_array_of_tables_mut().ok_or_else(|| {
+        EditError::Conflict("the services are not written as [[service]]; rewrite them so".to_owned())
+    })?;
+    let wanted = |table: &Table| services.get(&name_of(table).to_ascii_lowercase());
+    tables.retain(|table| wanted(table).is_some());
+    for table in tables.iter_mut() {
+        let Some(members) = wanted(table) else { continue };
+        if let Some(written) = table.get_mut("nodes").and_then(Item::as_array_mut) {
+            list(written, members);
+        } else {
+            table.insert("nodes", toml_edit::value(members.iter().collect::<Array>()));
+        }
+    }
+    let there: Vec<String> = tables.iter().map(|table| name_of(table).to_ascii_lowercase()).collect();
+    for (name, members) in services.iter().filter(|(name, _)| !there.contains(name)) {
+        let mut table = Table::new();
+        table.decor_mut().set_prefix("\n");
+        table.insert("name", toml_edit::value(name));
+        table.insert("nodes", toml_edit::value(members.iter().collect::<Array>()));
+        tables.push(table);
+    }
+    Ok(())
+}
+
+/// Those that stay are left in their order.
+fn list(written: &mut Array, members: &[String]) {
+    let names = |written: &Array| -> Vec<String> {
+        written.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
+    };
+    for name in names(written).iter().filter(|name| !members.contains(name)) {
+        remove_from(written, name);
+    }
+    let there = names(written);
+    for name in members.iter().filter(|name| !there.contains(name)) {
+        written.push(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"# all nodes
+
+# the old machine
+[[node]]
+name = "node1"
+ipv4 = "192.0.2.11" # rack A
+ipv6 = "2001:db8::11"
+backup = ["node2"]
+
+[[node]]
+name = "Node2"
+ipv4 = "192.0.2.12"
+weight = 3
+[node.health]
+port = 7000
+
+[[node]]
+name = "node3"
+ipv4 = "192.0.2.13"
+backup = ["node1", "node2"]
+
+# the databases
+[[service]]
+name = "db"
+nodes = ["node3", "node1"] # in this order
+min-healthy = 1
+
+[[service]]
+name = "old"
+nodes = ["node1"]
+"#;
+
+    fn place(name: &str, addresses: &[&str]) -> Place {
+        addresses.iter().map(|address| address.parse().unwrap()).fold(Place::new(name), Place::at)
+    }
+
+    fn services(services: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        services.iter().map(|(name, members)| ((*name).to_owned(), own(members))).collect()
+    }
+
+    #[test]
+    fn what_a_text_has_is_read_and_changes_nothing() {
+        let known = known(TEXT).unwrap();
+        assert_eq!(known.members.nodes[1], place("node2", &["192.0.2.12"]));
+        assert_eq!(known.members.services["db"], ["node3", "node1"]);
+        assert!(known.name_servers.iter().eq(["ns1", "ns2", "ns3"]));
+        assert_eq!(renew(TEXT, &known.members).unwrap(), TEXT);
+    }
+
+    #[test]
+    fn what_is_said_of_those_that_stay_is_kept() {
+        let nodes = vec![
+            place("node2", &["192.0.2.22", "2001:db8::22"]),
+            place("node3", &["192.0.2.13"]),
+            place("node4", &["2001:db8::14"]),
+        ];
+        let services = services(&[("db", &["node2", "node3"]), ("new", &["node4"])]);
+        let renewed = renew(TEXT, &Members { nodes, services }).unwrap();
+        let expected = r#"# all nodes
+
+[[node]]
+name = "Node2"
+ipv4 = "192.0.2.22"
+weight = 3
+ns = "ns2"
+ipv6 = "2001:db8::22"
+[node.health]
+port = 7000
+
+[[node]]
+name = "node3"
+ipv4 = "192.0.2.13"
+backup = ["node2"]
+ns = "ns3"
+
+[[node]]
+name = "node4"
+ipv6 = "2001:db8::14"
+ns = "ns1"
+
+# the databases
+[[service]]
+name = "db"
+nodes = ["node3", "node2"] # in this order
+min-healthy = 1
+
+[[service]]
+name = "new"
+nodes = ["node4"]
+"#;
+        assert_eq!(renewed, expected);
+    }
+
+    #[test]
+    fn services_come_and_go_as_a_whole() {
+        let nodes = known(TEXT).unwrap().members.nodes;
+        let without = renew(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }).unwrap();
+        assert!(!without.contains("service") && without.contains("node3"), "{without}");
+        let services = services(&[("db", &["node1"])]);
+        let again = renew(&without, &Members { nodes, services }).unwrap();
+        assert!(again.ends_with("\n[[service]]\nname = \"db\"\nnodes = [\"node1\"]\n"), "{again}");
+    }
+
+    #[test]
+    fn nodes_that_change_their_places_do_so_at_once() {
+        let nodes = vec![
+            place("node1", &["192.0.2.12"]),
+            place("node2", &["192.0.2.11", "2001:db8::11"]),
+            place("node3", &["192.0.2.13"]),
+        ];
+        let renewed = renew(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }).unwrap();
+        assert_eq!(known(&renewed).unwrap().members.nodes, nodes);
+        assert!(renewed.contains("ipv4 = \"192.0.2.12\" # rack A"), "{renewed}");
+    }
+}

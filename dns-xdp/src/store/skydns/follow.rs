@@ -1,0 +1,357 @@
+//! From keys to documents: the nodes and services that a listing of a zone's path says there are, in the documents' own text.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{Cause, Ignored, names};
+use crate::cluster::APEX;
+use crate::config::renew::{Known, Members, Place, known, renew};
+use crate::store::Listing;
+use crate::store::documents::{Documents, Shared, join, split};
+
+/// More keys than this are no cluster's.
+const KEYS_MOST: usize = 20_000;
+const NODES: &str = "config/nodes";
+const SERVICES: &str = "config/services";
+
+/// What follows from a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// The keys that have no part in it.
+    pub ignored: Ignored,
+    /// All documents as they are to be; `None`: as they are. Or why they stay as they are.
+    pub texts: Result<Option<Shared>, String>,
+}
+
+/// What the documents are to be. Whether that is a valid configuration is for the caller to find out.
+pub fn follow(listing: &Listing, documents: &Documents) -> Followed {
+    let mut ignored = Ignored::default();
+    let texts = followed(listing, documents, &mut ignored);
+    Followed { ignored, texts }
+}
+
+fn followed(
+    listing: &Listing,
+    documents: &Documents,
+    ignored: &mut Ignored,
+) -> Result<Option<Shared>, String> {
+    if listing.entries.len() > KEYS_MOST {
+        return Err(format!("there are {} keys, more than {KEYS_MOST}", listing.entries.len()));
+    }
+    let names = names(listing, ignored);
+    let ours = |key: &&str| [NODES, SERVICES].contains(key);
+    let before: Shared = documents.texts.iter().filter(|(key, _)| ours(&key.as_str())).map(owned).collect();
+    let text = join(&before);
+    let known = known(&text).map_err(|error| error.to_string())?;
+    let members = members(names, &known, ignored);
+    if members.nodes.is_empty() {
+        return Err("there is no address of a node among the keys".to_owned());
+    }
+    let renewed = renew(&text, &members).map_err(|error| error.to_string())?;
+    if renewed == text {
+        return Ok(None);
+    }
+    let (_, mut renewed) = split(&renewed)?;
+    let mut texts = documents.texts.clone();
+    for key in [NODES, SERVICES] {
+        match renewed.remove(key) {
+            Some(text) => texts.insert(key.to_owned(), text),
+            None => texts.remove(key),
+        };
+    }
+    Ok(Some(texts))
+}
+
+fn owned((key, text): (&String, &String)) -> (String, String) {
+    (key.clone(), text.clone())
+}
+
+/// Which of the names are nodes, and which are services with which members.
+fn members(names: BTreeMap<String, BTreeSet<IpAddr>>, known: &Known, ignored: &mut Ignored) -> Members {
+    let mut nodes: Vec<Place> = Vec::new();
+    let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let mut others: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+    let (mut single, several): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|(name, addresses)| is_node(name, addresses, known));
+    others.extend(several);
+    single.sort_by_key(|(name, _)| precedence(name, known));
+    for (name, addresses) in single {
+        let is_known = known.members.nodes.iter().any(|node| node.name == name);
+        let is_taken = addresses.iter().any(|address| owners.contains_key(address));
+        if !is_known && (known.name_servers.contains(&name) || is_taken && is_usual_ns(&name)) {
+            ignored.add(Cause::NameServer, &name);
+        } else if is_taken {
+            others.insert(name, addresses);
+        } else {
+            owners.extend(addresses.iter().map(|address| (*address, name.clone())));
+            nodes.push(addresses.into_iter().fold(Place::new(&name), Place::at));
+        }
+    }
+    let homeless: BTreeSet<IpAddr> =
+        others.values().flatten().filter(|address| !owners.contains_key(address)).copied().collect();
+    for address in homeless {
+        let name = home(address, &nodes, &others, known);
+        owners.insert(address, name.clone());
+        match nodes.iter_mut().find(|node| node.name == name) {
+            Some(node) => *node = node.clone().at(address),
+            None => nodes.push(Place::new(&name).at(address)),
+        }
+    }
+    let member = |address: &IpAddr| owners.get(address).cloned();
+    let services = others.into_iter().map(|(name, addresses)| {
+        let distinct: BTreeSet<String> = addresses.iter().filter_map(member).collect();
+        let mut members: Vec<String> = distinct.into_iter().collect();
+        members.sort_by_key(|name| precedence(name, known));
+        (name, members)
+    });
+    let mut services: BTreeMap<String, Vec<String>> = services.collect();
+    // Which is what the apex answers anyway.
+    if !known.members.services.contains_key(APEX)
+        && services.get(APEX).is_some_and(|members| members.len() == nodes.len())
+    {
+        services.remove(APEX);
+    }
+    Members { nodes, services }
+}
+
+/// At most one address of a family; and what is a service stays one, however many are left of its members.
+fn is_node(name: &str, addresses: &BTreeSet<IpAddr>, known: &Known) -> bool {
+    let ipv4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+    let single = ipv4 <= 1 && addresses.len() - ipv4 <= 1;
+    single && name != APEX && !known.members.services.contains_key(name)
+}
+
+/// Of several names with one address the first is the node: one that is a node already, then others, then those that look
+/// like a name server's; `node2` before `node10`.
+fn precedence(name: &str, known: &Known) -> (u8, usize, String) {
+    let rank = if known.members.nodes.iter().any(|node| node.name == name) {
+        0
+    } else if known.name_servers.contains(name) || is_usual_ns(name) {
+        2
+    } else {
+        1
+    };
+    (rank, name.len(), name.to_owned())
+}
+
+/// `ns1`
+fn is_usual_ns(name: &str) -> bool {
+    let number = name.strip_prefix("ns");
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
+/// The name of the node at an address that only services have: what it is called already, else after the address.
+fn home(
+    address: IpAddr,
+    nodes: &[Place],
+    others: &BTreeMap<String, BTreeSet<IpAddr>>,
+    known: &Known,
+) -> String {
+    let has = |node: &&Place| node.addresses().any(|known| known == address);
+    let free = |node: &&Place| {
+        let taken = nodes.iter().find(|other| other.name == node.name);
+        // It may have come here a moment ago for its other address.
+        let is_same = taken
+            .is_none_or(|other| other.addresses().all(|other| node.addresses().any(|known| known == other)));
+        is_same && !others.contains_key(&node.name)
+    };
+    match known.members.nodes.iter().filter(has).find(free) {
+        Some(node) => node.name.clone(),
+        None => called(address),
+    }
+}
+
+/// `ip-192-0-2-11`, `ip-2001-db8-0-0-0-0-0-11`
+fn called(address: IpAddr) -> String {
+    let parts: Vec<String> = match address {
+        IpAddr::V4(ipv4) => ipv4.octets().iter().map(ToString::to_string).collect(),
+        IpAddr::V6(ipv6) => ipv6.segments().iter().map(|segment| format!("{segment:x}")).collect(),
+    };
+    format!("ip-{}", parts.join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::listing;
+    use super::*;
+
+    const NODES_TEXT: &str = "\
+[[node]]
+name = \"node1\"
+ipv4 = \"192.0.2.11\"
+ipv6 = \"2001:db8::11\"
+weight = 2
+[[node]]
+name = \"node2\"
+ipv4 = \"192.0.2.12\"
+[node.health]
+port = 7000
+";
+    const SERVICES_TEXT: &str =
+        "# databases\n[[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\"]\nmin-healthy = 1\n";
+
+    fn documents() -> Documents {
+        let texts = [
+            ("config/zone", "[zone]\nname = \"demo.example.com\"\n# behind it\n"),
+            (NODES, NODES_TEXT),
+            (SERVICES, SERVICES_TEXT),
+        ];
+        let texts = texts.map(|(key, text)| (key.to_owned(), text.to_owned())).into();
+        Documents { texts, ..Documents::default() }
+    }
+
+    /// Addresses by their last number, v6 with a colon before it; the keys are told apart as ExternalDNS does it.
+    fn keys(names: &[(&str, &[&str])]) -> Listing {
+        let mut entries = Vec::new();
+        for (name, addresses) in names {
+            for (index, last) in addresses.iter().enumerate() {
+                let address = match last.strip_prefix(':') {
+                    Some(last) => format!("2001:db8::{last}"),
+                    None => format!("192.0.2.{last}"),
+                };
+                let place =
+                    if *name == APEX { String::new() } else { format!("{}/", super::super::place(name)) };
+                entries.push((
+                    format!("{place}{index:08x}"),
+                    format!(r#"{{"host":"{address}","targetstrip":1}}"#),
+                ));
+            }
+        }
+        let entries: Vec<(&str, &str)> = entries.iter().map(|(key, value)| (&**key, &**value)).collect();
+        listing(&entries)
+    }
+
+    /// Nodes with their addresses, then services with their members.
+    fn told(names: &[(&str, &[&str])], documents: &Documents) -> Vec<String> {
+        let texts = match follow(&keys(names), documents).texts {
+            Ok(texts) => texts.unwrap_or_else(|| documents.texts.clone()),
+            Err(reason) => return vec![reason],
+        };
+        let known = known(&join(&texts)).unwrap();
+        let node = |node: &Place| {
+            let addresses: Vec<String> = node.addresses().map(|address| address.to_string()).collect();
+            format!("{} {}", node.name, addresses.join(" "))
+        };
+        let service = |(name, members): (&String, &Vec<String>)| format!("{name}: {}", members.join(" "));
+        known.members.nodes.iter().map(node).chain(known.members.services.iter().map(service)).collect()
+    }
+
+    /// A case, the addresses of names, and what they are told to be.
+    type Case = (&'static str, &'static [(&'static str, &'static [&'static str])], &'static [&'static str]);
+
+    #[test]
+    fn names_are_nodes_or_services_by_their_addresses() {
+        let cases: &[Case] = &[
+            (
+                "as they are",
+                &[("node1", &["11", ":11"]), ("node2", &["12"]), ("db", &["11", ":11", "12"])],
+                &["node1 192.0.2.11 2001:db8::11", "node2 192.0.2.12", "db: node1 node2"],
+            ),
+            (
+                "another address, a new node, a new service, one less",
+                &[("node1", &["21"]), ("node3", &["13"]), ("web", &["21", "13"])],
+                &["node1 192.0.2.21", "node3 192.0.2.13", "web: node1 node3"],
+            ),
+            (
+                "a service stays one with one member",
+                &[("node1", &["11"]), ("node2", &["12"]), ("db", &["12"])],
+                &["node1 192.0.2.11", "node2 192.0.2.12", "db: node2"],
+            ),
+            (
+                "a second name of a node is a service of it",
+                &[("node1", &["11"]), ("node2", &["12"]), ("a", &["12"]), ("db", &["11", "12"])],
+                &["node1 192.0.2.11", "node2 192.0.2.12", "a: node2", "db: node1 node2"],
+            ),
+            (
+                "addresses that nobody is called after keep their nodes, or make some",
+                &[("db", &["11", ":11", "12", "13", ":ff"])],
+                &[
+                    "node1 192.0.2.11 2001:db8::11",
+                    "node2 192.0.2.12",
+                    "ip-192-0-2-13 192.0.2.13",
+                    "ip-2001-db8-0-0-0-0-0-ff 2001:db8::ff",
+                    "db: node1 node2 ip-192-0-2-13 ip-2001-db8-0-0-0-0-0-ff",
+                ],
+            ),
+            (
+                "a node that becomes a service gives its name away",
+                &[("node1", &["11", "12"]), ("node2", &["12"])],
+                &["node2 192.0.2.12", "ip-192-0-2-11 192.0.2.11", "node1: node2 ip-192-0-2-11"],
+            ),
+            (
+                "a node that was made gets a name",
+                &[("web1", &["11"]), ("node2", &["12"]), ("db", &["11", "12"])],
+                &["node2 192.0.2.12", "web1 192.0.2.11", "db: node2 web1"],
+            ),
+            (
+                "name servers are ours",
+                &[
+                    ("node1", &["11"]),
+                    ("node2", &["12"]),
+                    ("ns1", &["11"]),
+                    ("ns2", &["99"]),
+                    ("ns7", &["12"]),
+                ],
+                &["node1 192.0.2.11", "node2 192.0.2.12"],
+            ),
+            (
+                "the apex of all nodes needs no service, that of some does",
+                &[("node1", &["11"]), ("node2", &["12"]), ("@", &["11", "12"])],
+                &["node1 192.0.2.11", "node2 192.0.2.12"],
+            ),
+            (
+                "the apex of one",
+                &[("node1", &["11"]), ("node2", &["12"]), ("@", &["12"])],
+                &["node1 192.0.2.11", "node2 192.0.2.12", "@: node2"],
+            ),
+            (
+                "deeper names",
+                &[("db.prod", &["11"]), ("all.prod", &["11", "12"])],
+                &["node2 192.0.2.12", "db.prod 192.0.2.11", "all.prod: node2 db.prod"],
+            ),
+            ("nothing", &[], &["there is no address of a node among the keys"]),
+        ];
+        for (case, names, expected) in cases {
+            assert_eq!(&told(names, &documents()), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_is_not_written_and_what_else_is_said_stays() {
+        let same: &[(&str, &[&str])] =
+            &[("node1", &["11", ":11"]), ("node2", &["12"]), ("db", &["11", "12", ":11"])];
+        assert_eq!(follow(&keys(same), &documents()).texts, Ok(None));
+        let grown: &[(&str, &[&str])] =
+            &[same[0], ("node2", &["22"]), ("node3", &["13"]), ("db", &["22", "13"])];
+        let texts = follow(&keys(grown), &documents()).texts.unwrap().unwrap();
+        assert_eq!(texts["config/zone"], documents().texts["config/zone"]);
+        let nodes = NODES_TEXT.replace("192.0.2.12", "192.0.2.22");
+        assert_eq!(texts[NODES], format!("{nodes}\n[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n"));
+        assert_eq!(texts[SERVICES], SERVICES_TEXT.replace("\"node1\", \"node2\"", "\"node2\", \"node3\""));
+        let after = Documents { texts, ..Documents::default() };
+        assert_eq!(
+            follow(&keys(grown), &after).texts,
+            Ok(None),
+            "who comes second sees that nothing differs"
+        );
+    }
+
+    #[test]
+    fn services_that_are_gone_leave_no_document() {
+        let names: &[(&str, &[&str])] = &[("node1", &["11", ":11"]), ("node2", &["12"])];
+        let texts = follow(&keys(names), &documents()).texts.unwrap().unwrap();
+        assert_eq!(texts[NODES].trim_end(), NODES_TEXT.trim_end());
+        let services = texts.get(SERVICES).map_or("", String::as_str);
+        assert!(!services.contains("service"), "{services}");
+    }
+
+    #[test]
+    fn no_keys_or_far_too_many_change_nothing() {
+        assert!(follow(&Listing::default(), &documents()).texts.is_err());
+        let heritage = listing(&[("node1", r#"{"text":"heritage=external-dns"}"#)]);
+        assert!(follow(&heritage, &documents()).texts.is_err());
+        let entry =
+            |number| (format!("node{number}"), super::super::super::Entry { value: Vec::new(), revision: 1 });
+        let many = Listing { revision: 1, entries: (0..=KEYS_MOST).map(entry).collect() };
+        assert!(follow(&many, &documents()).texts.unwrap_err().contains("20001 keys"));
+    }
+}

@@ -1,0 +1,355 @@
+//! The task that follows SkyDNS keys: it lists and watches a zone's path, and has the documents changed where they differ.
+//!
+//! Every server has one. Of several that change the documents at once one wins, the others see that nothing differs.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::follow::{Followed, follow};
+use super::{Ignored, Trouble, path};
+use crate::config::{Config, differences};
+use crate::failover::healthy_zone;
+use crate::store::documents::{Documents, Shared, join};
+use crate::store::mirror::{Mode, Request, Seen};
+use crate::store::{Error, Listing, Revision, Store, Swap, Watch as _};
+
+/// From one try to the next.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Tries that fail before anybody is told.
+const TRIES: u32 = 10;
+/// Whoever writes several keys one by one is through when nothing has come for this long,
+const REST: Duration = Duration::from_millis(150);
+/// or is not waited for any longer.
+const REST_MOST: Duration = Duration::from_secs(1);
+/// A change of the documents is answered within this.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What is tried again though nothing has changed: a change whose outcome is not known.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What is followed, and what a change is checked against.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The keys are below this and the zone's name turned round.
+    pub below: String,
+    /// This server's file.
+    pub file: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// Follows until it is dropped.
+#[derive(Debug)]
+pub struct Follower {
+    /// What keeps the documents from what the keys say.
+    pub trouble: watch::Receiver<Option<String>>,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Follows from now on. `connect` makes a connection to some member, counted from 0, with the keys of a path. Needs a
+    /// tokio runtime.
+    pub fn start<S, F>(
+        settings: Settings,
+        seen: watch::Receiver<Seen>,
+        swaps: mpsc::Sender<Request>,
+        connect: impl Fn(String, usize) -> F + Send + Sync + 'static,
+    ) -> Follower
+    where
+        S: Store,
+        F: Future<Output = Result<S, Error>> + Send + 'static,
+    {
+        let (trouble, troubled) = Trouble::new();
+        let following = Following { settings, seen, swaps, trouble, ignored: Ignored::default(), done: None };
+        Follower { trouble: troubled, task: tokio::spawn(following.run(connect)) }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a translation is made from; while it is the same, there is nothing to do.
+type Base = (Revision, BTreeMap<String, Revision>, Mode);
+
+struct Following {
+    settings: Settings,
+    seen: watch::Receiver<Seen>,
+    swaps: mpsc::Sender<Request>,
+    trouble: Trouble,
+    /// As they were told last.
+    ignored: Ignored,
+    done: Option<Base>,
+}
+
+impl Following {
+    async fn run<S, F>(mut self, connect: impl Fn(String, usize) -> F)
+    where
+        S: Store,
+        F: Future<Output = Result<S, Error>> + Send,
+    {
+        let mut failures = 0;
+        for number in 0.. {
+            let Some(apex) = self.apex().await else { return };
+            let path = path(&self.settings.below, &apex);
+            let failed = match connect(path.clone(), number).await {
+                Ok(store) => self.session(store, &apex, &mut failures).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = failed {
+                failures += 1;
+                tracing::debug!("{path}: {error}");
+                // Each member says it in its own words: once is enough.
+                let is_told = self.trouble.0.borrow().is_some();
+                if !is_told && (failures >= TRIES || matches!(error, Error::Denied(_))) {
+                    self.trouble
+                        .set(Some(format!("the SkyDNS keys below {path} cannot be followed: {error}")));
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// The zone's name, as soon as the documents say it; `None`: the mirror has ended.
+    async fn apex(&mut self) -> Option<Name> {
+        let seen = self.seen.wait_for(|seen| apex(&seen.view.documents).is_some()).await.ok()?;
+        apex(&seen.view.documents)
+    }
+
+    /// What can be done with one connection; ends when the zone has another name.
+    async fn session<S: Store>(&mut self, store: S, zone: &Name, failures: &mut u32) -> Result<(), Error> {
+        let mut listing = store.list().await?;
+        let mut watch = store.watch(listing.revision + 1).await?;
+        self.done = None;
+        *failures = 0;
+        loop {
+            if apex(&self.seen.borrow_and_update().view.documents).as_ref() != Some(zone) {
+                return Ok(());
+            }
+            self.bring(&listing).await;
+            tokio::select! {
+                batch = watch.next() => {
+                    listing.apply(batch?);
+                    let most = Instant::now() + REST_MOST;
+                    while let Ok(batch) = timeout_at(most.min(Instant::now() + REST), watch.next()).await {
+                        listing.apply(batch?);
+                    }
+                }
+                changed = self.seen.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                () = sleep(AGAIN), if self.done.is_none() => {}
+            }
+        }
+    }
+
+    /// Brings the documents to what the keys say, if anything may have become different.
+    async fn bring(&mut self, listing: &Listing) {
+        let (documents, base) = {
+            let seen = self.seen.borrow();
+            let base = (listing.revision, seen.view.documents.revisions.clone(), seen.mode);
+            if seen.mode != Mode::Joined || seen.view.malformed.is_some() || self.done.as_ref() == Some(&base)
+            {
+                return;
+            }
+            (seen.view.documents.clone(), base)
+        };
+        self.done = Some(base);
+        let Followed { ignored, texts } = follow(listing, &documents);
+        let path = &self.settings.below;
+        if ignored != self.ignored {
+            if !ignored.is_empty() {
+                tracing::warn!("SkyDNS keys of the zone below {path} that are not followed: {ignored}");
+            }
+            self.ignored = ignored;
+        }
+        let texts = match texts
+            .and_then(|texts| texts.map(|texts| self.checked(&documents, texts)).transpose())
+        {
+            Ok(Some(texts)) => texts,
+            Ok(None) => return self.trouble.set(None),
+            Err(reason) => {
+                let reason = reason.replace('\n', "; ");
+                let text = format!(
+                    "the SkyDNS keys of the zone below {path} are refused, what is in force stays: {reason}"
+                );
+                return self.trouble.set(Some(text));
+            }
+        };
+        let swap = Swap { expected: documents.expected(), writes: documents.writes(&texts) };
+        match self.swap(swap).await {
+            Ok(revision) => {
+                let told = differences(&documents.text(), &join(&texts)).join("; ");
+                tracing::info!("followed the SkyDNS keys below {path} (revision {revision}): {told}");
+                self.trouble.set(None);
+            }
+            // What the other has changed is here before long, and is looked at then.
+            Err(Error::Conflict) => {}
+            Err(error) => {
+                tracing::debug!("{error}");
+                self.done = None;
+            }
+        }
+    }
+
+    /// Whether documents with these texts are a valid configuration that this server can hold.
+    fn checked(&self, documents: &Documents, texts: Shared) -> Result<Shared, String> {
+        let next = Documents { texts, ..documents.clone() };
+        let Settings { file, text, .. } = &self.settings;
+        let config = Config::parse_with(text, file, &next).map_err(|error| error.to_string())?;
+        let (names, capacity) = (healthy_zone(&config).names().len(), config.xdp.capacity as usize);
+        if names > capacity {
+            return Err(format!("the zone would have {names} names, more than [xdp] capacity, {capacity}"));
+        }
+        Ok(next.texts)
+    }
+
+    async fn swap(&self, swap: Swap) -> Result<Revision, Error> {
+        let gone = || Error::Unreachable("the mirror has ended".to_owned());
+        let (reply, told) = oneshot::channel();
+        self.swaps.send(Request { swap, reply }).await.map_err(|_| gone())?;
+        let slow = |_| Error::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
+        timeout(PATIENCE, told).await.map_err(slow)?.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// The zone that the documents are about.
+fn apex(documents: &Documents) -> Option<Name> {
+    let document: toml_edit::DocumentMut = documents.texts.get("config/zone")?.parse().ok()?;
+    let name = Name::from_ascii(document.get("zone")?.get("name")?.as_str()?).ok()?;
+    (!name.is_root()).then(|| name.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+    use crate::store::mirror::{Mirror, Settings as OfMirror};
+
+    const NODES: &str = "[[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\nweight = 3\n";
+
+    fn host(last: u8) -> String {
+        format!(r#"{{"host":"192.0.2.{last}"}}"#)
+    }
+
+    struct Server {
+        mirror: Mirror,
+        follower: Follower,
+    }
+
+    fn start(store: &Memory, keys: &Memory, server: &str) -> Server {
+        let settings = OfMirror { server: server.to_owned(), lease: Duration::from_secs(2) };
+        let (store, keys) = (store.clone(), keys.clone());
+        let known = (Documents::default(), 0);
+        let mirror = Mirror::start(settings, known, move |_| std::future::ready(Ok(store.clone())));
+        let settings = Settings {
+            below: "/skydns".to_owned(),
+            file: "/etc/dns-xdp/dns-xdp.toml".into(),
+            text: "[listen]\ninterfaces = [\"eth0\"]\n[xdp]\ncapacity = 16\n".to_owned(),
+        };
+        let (seen, swaps) = (mirror.seen.clone(), mirror.swaps.clone());
+        let follower = Follower::start(settings, seen, swaps, move |path, _| {
+            assert_eq!(path, "/skydns/com/example/demo");
+            std::future::ready(Ok(keys.clone()))
+        });
+        Server { mirror, follower }
+    }
+
+    fn stores() -> (Memory, Memory) {
+        let (store, keys) = (Memory::new(), Memory::new());
+        store.write("config/zone", "[zone]\nname = \"Demo.example.com\"\n");
+        store.write("config/nodes", NODES);
+        keys.write("node1", &host(11));
+        (store, keys)
+    }
+
+    async fn until(server: &mut Server, holds: impl Fn(&str) -> bool) -> String {
+        let has =
+            |seen: &Seen| holds(seen.view.documents.texts.get("config/nodes").map_or("", String::as_str));
+        let seen = timeout(Duration::from_secs(60), server.mirror.seen.wait_for(has)).await;
+        seen.expect("it comes about").unwrap().view.documents.texts["config/nodes"].clone()
+    }
+
+    async fn until_troubled(server: &mut Server, holds: impl Fn(Option<&str>) -> bool) -> Option<String> {
+        let trouble = server.follower.trouble.wait_for(|trouble| holds(trouble.as_deref()));
+        timeout(Duration::from_secs(60), trouble).await.expect("it comes about").unwrap().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_becomes_a_node_once_however_many_servers_follow() {
+        let (store, keys) = stores();
+        let mut servers = ["node1", "node2", "node3"].map(|name| start(&store, &keys, name));
+        keys.write("node2", &host(12));
+        for server in &mut servers {
+            let nodes = until(server, |nodes| nodes.contains("192.0.2.12")).await;
+            assert!(nodes.starts_with(NODES), "{nodes}");
+        }
+        let before = store.list().await.unwrap().entries["config/nodes"].revision;
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(store.list().await.unwrap().entries["config/nodes"].revision, before);
+        // Whoever changes the documents behind the keys' back is put right.
+        store.write("config/nodes", &NODES.replace("weight = 3", "weight = 5"));
+        let nodes =
+            until(&mut servers[1], |nodes| nodes.contains("192.0.2.12") && nodes.contains("weight = 5"))
+                .await;
+        assert!(nodes.contains("node2"), "{nodes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_configuration_is_refused_with_an_alarm_until_it_is_right() {
+        let (store, keys) = stores();
+        store.write("config/failover", "[failover]\nwitness = [\"192.0.2.12\"]\n");
+        let mut server = start(&store, &keys, "node1");
+        keys.write("node2", &host(12));
+        let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
+        assert!(trouble.contains("192.0.2.12") && trouble.contains("what is in force stays"), "{trouble}");
+        assert_eq!(store.value("config/nodes").unwrap(), NODES);
+        keys.write("node2", &host(13));
+        until(&mut server, |nodes| nodes.contains("192.0.2.13")).await;
+        until_troubled(&mut server, |trouble| trouble.is_none()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_come_one_after_the_other_are_one_change_and_more_than_can_be_held_are_none() {
+        let (store, keys) = stores();
+        let mut server = start(&store, &keys, "node1");
+        // Seven nodes, their name servers and the apex.
+        for last in 12..18 {
+            sleep(REST / 2).await;
+            keys.write(&format!("node{last}"), &host(last));
+        }
+        let nodes = until(&mut server, |nodes| nodes.contains("192.0.2.12")).await;
+        assert!(nodes.contains("192.0.2.17"), "{nodes}");
+        keys.write("node18", &host(18));
+        let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
+        assert!(trouble.contains("17 names, more than [xdp] capacity, 16"), "{trouble}");
+        assert_eq!(store.value("config/nodes").unwrap(), nodes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_are_all_gone_leave_the_nodes() {
+        let (store, keys) = stores();
+        let mut server = start(&store, &keys, "node1");
+        keys.change(BTreeMap::new(), [("node1".to_owned(), None)].into()).await.unwrap();
+        let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
+        assert!(trouble.contains("no address of a node"), "{trouble}");
+        assert_eq!(store.value("config/nodes").unwrap(), NODES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_cannot_be_read_are_an_alarm_after_a_while() {
+        let (store, keys) = stores();
+        keys.cut_off(true);
+        let mut server = start(&store, &keys, "node1");
+        let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
+        assert!(trouble.contains("/skydns/com/example/demo cannot be followed"), "{trouble}");
+        keys.cut_off(false);
+        until_troubled(&mut server, |trouble| trouble.is_none()).await;
+    }
+}

@@ -1,0 +1,250 @@
+//! The task that mirrors the answers to SkyDNS keys. One server does it at a time: the first by name of those that are joined.
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::reflect::{Step, ours, steps};
+use super::{Trouble, path};
+use crate::responder::Published;
+use crate::store::mirror::{Mode, Seen};
+use crate::store::{Batch, Entry, Error, Store, Watch as _};
+use crate::zone::Zone;
+
+/// From one try to the next.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Tries that fail before anybody is told.
+const TRIES: u32 = 10;
+
+/// Mirrors until it is dropped; the keys stay.
+#[derive(Debug)]
+pub struct Reflector {
+    /// What keeps the keys from being what is answered.
+    pub trouble: watch::Receiver<Option<String>>,
+    task: JoinHandle<()>,
+}
+
+impl Reflector {
+    /// Mirrors from now on what is published to below a path, while it is this server's turn. `connect` is as that of a
+    /// follower. Needs a tokio runtime.
+    pub fn start<S, F>(
+        below: String,
+        server: String,
+        seen: watch::Receiver<Seen>,
+        published: Published,
+        connect: impl Fn(String, usize) -> F + Send + Sync + 'static,
+    ) -> Reflector
+    where
+        S: Store,
+        F: Future<Output = Result<S, Error>> + Send + 'static,
+    {
+        let (trouble, troubled) = Trouble::new();
+        let reflecting = Reflecting { below, server, seen, published, trouble };
+        Reflector { trouble: troubled, task: tokio::spawn(reflecting.run(connect)) }
+    }
+}
+
+impl Drop for Reflector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether it is this server's turn.
+fn is_first(seen: &Seen, server: &str) -> bool {
+    seen.mode == Mode::Joined && seen.view.servers.keys().next().is_some_and(|first| first == server)
+}
+
+/// Waits until it is another's turn, or the mirror of the store has ended. Cancel safe.
+async fn passed_on(seen: &mut watch::Receiver<Seen>, server: &str) {
+    seen.wait_for(|seen| !is_first(seen, server)).await.ok();
+}
+
+struct Reflecting {
+    below: String,
+    server: String,
+    seen: watch::Receiver<Seen>,
+    published: Published,
+    trouble: Trouble,
+}
+
+impl Reflecting {
+    async fn run<S, F>(mut self, connect: impl Fn(String, usize) -> F)
+    where
+        S: Store,
+        F: Future<Output = Result<S, Error>> + Send,
+    {
+        let mut failures = 0;
+        for number in 0.. {
+            let Some(zone) = self.turn().await else { return };
+            let path = path(&self.below, zone.apex());
+            let failed = match connect(path.clone(), number).await {
+                Ok(store) => self.session(store, &zone, &mut failures).await,
+                Err(error) => Err(error),
+            };
+            match failed {
+                Ok(()) => self.trouble.set(None),
+                // Somebody else has written there: look again.
+                Err(Error::Conflict) => {}
+                Err(error) => {
+                    failures += 1;
+                    tracing::debug!("{path}: {error}");
+                    let is_told = self.trouble.0.borrow().is_some();
+                    if !is_told && (failures >= TRIES || matches!(error, Error::Denied(_))) {
+                        let text =
+                            format!("the answers cannot be mirrored to SkyDNS keys below {path}: {error}");
+                        self.trouble.set(Some(text));
+                    }
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits for this server's turn; what is answered then. `None`: the daemon ends.
+    async fn turn(&mut self) -> Option<Arc<Zone>> {
+        let server = &self.server;
+        if !is_first(&self.seen.borrow(), server) {
+            // What was in our way is another's to tell.
+            self.trouble.set(None);
+        }
+        self.seen.wait_for(|seen| is_first(seen, server)).await.ok()?;
+        self.published.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// What can be done with one connection; ends when it is another's turn, or the zone has another name.
+    async fn session<S: Store>(&mut self, store: S, first: &Zone, failures: &mut u32) -> Result<(), Error> {
+        let mut listing = store.list().await?;
+        let mut watch = store.watch(listing.revision + 1).await?;
+        loop {
+            let zone = self.published.borrow_and_update().clone();
+            let Some(zone) = zone.filter(|zone| zone.apex() == first.apex()) else { return Ok(()) };
+            for Step { expected, changes } in steps(&listing, &zone) {
+                if !is_first(&self.seen.borrow_and_update(), &self.server) {
+                    return Ok(());
+                }
+                let revision = store.change(expected, changes.clone()).await?;
+                let entry = |value| Entry { value, revision };
+                let changes = changes.into_iter().map(|(key, value)| (key, value.map(entry)));
+                listing.apply(Batch { revision, changes: changes.collect() });
+            }
+            *failures = 0;
+            self.trouble.set(None);
+            tokio::select! {
+                biased;
+                () = passed_on(&mut self.seen, &self.server) => return Ok(()),
+                changed = self.published.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                batch = watch.next() => {
+                    let Batch { revision, mut changes } = batch?;
+                    // What we have written comes back, and may be older than what we have written since.
+                    changes.retain(|(key, entry)| {
+                        let known = listing.entries.get(key).map_or(0, |known| known.revision);
+                        entry.as_ref().map_or(revision, |entry| entry.revision) > known
+                    });
+                    let is_ours = changes.iter().any(|(key, _)| ours(key).is_some());
+                    listing.apply(Batch { revision, changes });
+                    if is_ours {
+                        // Whoever takes himself for the first too is not to be outdone, but to find out.
+                        sleep(PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use jiff::Timestamp;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::failover::healthy_zone;
+    use crate::store::memory::Memory;
+    use crate::store::mirror::View;
+    use crate::store::{Listing, SERVERS};
+
+    fn zone(last: u8) -> Option<Arc<Zone>> {
+        let text = format!(
+            "[listen]\ninterfaces = [\"eth0\"]\n[zone]\nname = \"demo.example.com\"\n\
+             [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.{last}\"\n"
+        );
+        Some(Arc::new(healthy_zone(&Config::parse(&text, Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap())))
+    }
+
+    fn seen(mode: Mode, servers: &[&str]) -> Seen {
+        let entry = Entry { value: b"{}".to_vec(), revision: 1 };
+        let entries = servers.iter().map(|name| (format!("{SERVERS}{name}"), entry.clone())).collect();
+        let view = View::read(&Listing { revision: 1, entries }, &View::default());
+        Seen { view: Arc::new(view), mode, trouble: None, since: Timestamp::UNIX_EPOCH, is_up: true }
+    }
+
+    struct Mirrored {
+        keys: Memory,
+        seen: watch::Sender<Seen>,
+        published: watch::Sender<Option<Arc<Zone>>>,
+        _reflector: Reflector,
+    }
+
+    fn start(keys: &Memory, server: &str, servers: &[&str], zone: Option<Arc<Zone>>) -> Mirrored {
+        let (seen, seen_by_task) = watch::channel(seen(Mode::Joined, servers));
+        let (published, of_task) = watch::channel(zone);
+        let store = keys.clone();
+        let reflector =
+            Reflector::start("/live".to_owned(), server.to_owned(), seen_by_task, of_task, move |path, _| {
+                assert_eq!(path, "/live/com/example/demo");
+                std::future::ready(Ok(store.clone()))
+            });
+        Mirrored { keys: keys.clone(), seen, published, _reflector: reflector }
+    }
+
+    async fn until(keys: &Memory, holds: impl Fn(Option<&str>) -> bool) {
+        let waiting = async {
+            while !holds(keys.value("node1/dns-xdp-1").as_deref()) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), waiting).await.expect("it comes about");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_answered_is_in_the_keys_and_what_others_do_to_them_is_put_right() {
+        let mirrored = start(&Memory::new(), "node1", &["node1", "node2"], None);
+        mirrored.published.send_replace(zone(11));
+        until(&mirrored.keys, |value| value.is_some_and(|value| value.contains("192.0.2.11"))).await;
+        mirrored.published.send_replace(zone(12));
+        until(&mirrored.keys, |value| value.is_some_and(|value| value.contains("192.0.2.12"))).await;
+        mirrored.keys.write("node1/x1", "{}");
+        mirrored.keys.write("node1/dns-xdp-1", "{}");
+        until(&mirrored.keys, |value| value.is_some_and(|value| value.contains("192.0.2.12"))).await;
+        let gone = [("node1/dns-xdp-1".to_owned(), None)].into();
+        mirrored.keys.change(BTreeMap::new(), gone).await.unwrap();
+        until(&mirrored.keys, |value| value.is_some_and(|value| value.contains("192.0.2.12"))).await;
+        assert_eq!(mirrored.keys.value("node1/x1").as_deref(), Some("{}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_server_writes_and_the_next_takes_over() {
+        let keys = Memory::new();
+        let first = start(&keys, "node1", &["node1", "node2"], zone(11));
+        let second = start(&keys, "node2", &["node1", "node2"], zone(22));
+        until(&keys, |value| value.is_some_and(|value| value.contains("192.0.2.11"))).await;
+        let written = keys.list().await.unwrap().revision;
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(keys.list().await.unwrap().revision, written, "the other keeps quiet");
+        first.seen.send_replace(seen(Mode::Alone, &["node1", "node2"]));
+        second.seen.send_replace(seen(Mode::Joined, &["node2"]));
+        until(&keys, |value| value.is_some_and(|value| value.contains("192.0.2.22"))).await;
+        let written = keys.list().await.unwrap().revision;
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(keys.list().await.unwrap().revision, written, "and so does who is alone");
+    }
+}
