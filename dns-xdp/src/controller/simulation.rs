@@ -22,7 +22,7 @@ use crate::config::Config;
 /// How many histories every run of the tests goes through.
 const HISTORIES: u64 = 100_000;
 /// The same, of servers that share a store.
-const SHARED: u64 = 8_000;
+const SHARED: u64 = 6_500;
 /// Most nodes of a simulated cluster.
 const NODES: usize = 5;
 
