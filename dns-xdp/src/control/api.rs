@@ -1,4 +1,6 @@
 //! What goes over the control socket: commands, and the JSON that answers them.
+mod store;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -9,12 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+pub use store::{ClusterServer, ClusterStatus, StoreStatus};
+
 use crate::cluster::Admin;
 use crate::config::edit::{EditError, unknown_node};
 use crate::config::{ConfigError, nearest};
-use crate::failover::Quorum;
-use crate::store::Revision;
-use crate::store::mirror::Mode;
 
 /// A command on its way to the controller.
 #[derive(Debug)]
@@ -284,68 +285,6 @@ pub struct Status {
     /// Where the shared part of the configuration is.
     #[serde(default)]
     pub store: StoreStatus,
-}
-
-/// Where the shared part of the configuration is, and how this server stands to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreStatus {
-    /// `file` or `etcd`.
-    pub kind: String,
-    /// A file is always joined.
-    pub mode: Mode,
-    /// As [`Status::epoch`].
-    pub epoch: u32,
-    /// How far the store has been seen; 0 for a file.
-    pub revision: Revision,
-    /// Since when the mode is what it is.
-    pub since: Option<Timestamp>,
-    /// Why it is not joined.
-    pub trouble: Option<String>,
-}
-
-impl Default for StoreStatus {
-    fn default() -> Self {
-        let (kind, mode) = ("file".to_owned(), Mode::Joined);
-        StoreStatus { kind, mode, epoch: 0, revision: 0, since: None, trouble: None }
-    }
-}
-
-/// `status --cluster`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterStatus {
-    /// When the documents were changed last.
-    pub epoch: Revision,
-    /// How far the asked server has seen the store.
-    pub revision: Revision,
-    /// How it stands to it.
-    pub mode: Mode,
-    /// Those that live, by name, and nodes whose servers do not.
-    pub servers: Vec<ClusterServer>,
-    /// What keeps them from giving the same answers; empty: they do.
-    pub disagreement: Vec<String>,
-}
-
-/// One server of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterServer {
-    /// Its name.
-    pub name: String,
-    /// Of its program.
-    pub version: String,
-    /// Of the documents that it has in force.
-    pub epoch: Revision,
-    /// Of what it has decided from.
-    pub revision: Revision,
-    /// The same for the same answers.
-    pub digest: String,
-    /// Its lease lives.
-    pub alive: bool,
-    /// Whether it decides together with the others.
-    pub mode: Mode,
-    /// What it sees.
-    pub quorum: Option<Quorum>,
-    /// Why its answers are frozen, or it judges nobody.
-    pub trouble: Option<String>,
 }
 
 /// The limits in force, and what was held back by them since the program was attached first.

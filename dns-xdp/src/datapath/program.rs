@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, MapData};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode, loaded_programs};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use dns_xdp_ebpf::table::{self, LOCALS_CAPACITY, Local};
@@ -165,8 +166,12 @@ fn swap(program: &mut Xdp, interface: &Interface, pin: &Path) -> Result<Option<A
         super::pins::remove(pin);
         return Ok(None);
     };
-    let link = FdLink::from(pinned);
-    let Ok(link) = link.try_into() else { return Ok(None) };
+    let link = match XdpLink::try_from(FdLink::from(pinned)) {
+        Ok(link) => link,
+        // Attaching beside it would leave the predecessor's program to itself.
+        Err(error) if is_want(&error) => return Err(Error::opening(pin, error)),
+        Err(_) => return Ok(None),
+    };
     match program.attach_to_link(link) {
         Ok(id) => {
             // The pin keeps the link; this process need not.

@@ -35,7 +35,7 @@ const STEPS: [(&str, &[&str]); 12] = [
     ("BPF_MAP_FREEZE", &["map"]),
     ("BPF_MAP_LOOKUP_ELEM", &["map"]),
     ("BPF_MAP_UPDATE_ELEM", &["map"]),
-    ("BPF_OBJ_GET_INFO_BY_FD", &["map"]),
+    ("BPF_OBJ_GET_INFO_BY_FD", &["map", "pin"]),
     ("BPF_OBJ_GET", &["map", "pin"]),
     ("BPF_OBJ_PIN", &["pin"]),
     ("BPF_PROG_TEST_RUN", &["lease"]),
