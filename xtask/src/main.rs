@@ -32,8 +32,8 @@ enum Verb {
     },
     /// Run the tests: all of them, or one part
     Test {
-        /// unit: no privileges; kernel: the packet table in the kernel; net: scenes in network namespaces; survive: a
-        /// steady load while things go wrong
+        /// unit: no privileges; kernel: the packet table in the kernel; net: scenes in network namespaces; store: those of
+        /// servers that share one; survive: a steady load while things go wrong
         part: Option<test::Part>,
         /// of survive: for as long as its table says, which takes two hours
         #[arg(long)]

@@ -1,11 +1,15 @@
-//! `cargo xtask test`: unit, kernel, net and survive, each under its heading; a part that cannot run has failed.
+//! `cargo xtask test`: unit, kernel, net, store and survive, each under its heading; a part that cannot run has failed.
+use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::cargo::{built, cargo, command, run as run_command};
+use crate::cargo::{built, cargo, command, root, run as run_command};
 use crate::setup;
+
+/// Scenes that wait most of the time, for caches and leases to end, and so do not disturb each other.
+const PATIENT: [&str; 4] = ["scenes_drain", "scenes_events", "scenes_lifecycle", "scenes_metrics"];
 
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -16,6 +20,8 @@ pub(crate) enum Part {
     Kernel,
     /// The scenes in network namespaces, and the law that takes another name server
     Net,
+    /// The scenes of servers that share a store, in network namespaces
+    Store,
     /// A steady load while things go wrong: the table of what the program survives
     Survive,
 }
@@ -41,37 +47,51 @@ impl Part {
         match self {
             Part::Unit => setup::toolchain(),
             Part::Kernel => setup::kernel(),
-            Part::Net | Part::Survive => setup::network(),
+            Part::Net | Part::Store | Part::Survive => setup::network(),
         }
     }
 
     /// Runs it. The whole workspace each time, so that every part uses the same build.
     fn run(self, survive: &Survive) -> Result<()> {
-        let arguments: &[&str] = match self {
-            Part::Unit => &["test", "--workspace", "--no-fail-fast"],
-            Part::Kernel => {
-                &["test", "--workspace", "--test", "packets", "--test", "law_kernel_*", "--", "--ignored"]
+        match self {
+            Part::Unit => cargo(&["test", "--workspace", "--no-fail-fast"]),
+            Part::Kernel => ignored(&["packets", "law_kernel_*"].map(str::to_owned), 2),
+            Part::Net => {
+                let (patient, hurried): (Vec<String>, Vec<String>) =
+                    scenes()?.into_iter().partition(|scene| PATIENT.contains(&&**scene));
+                // The others are run whatever becomes of these.
+                let first = ignored(&[hurried, vec!["law_fallback_*".to_owned()]].concat(), 1);
+                ignored(&patient, 2).and(first)
             }
-            Part::Net => &[
-                "test",
-                "--workspace",
-                "--no-fail-fast",
-                "--test",
-                "scenes_*",
-                "--test",
-                "law_fallback_*",
-                "--",
-                "--ignored",
-                "--test-threads=1",
-            ],
-            Part::Survive if survive.long => {
-                return run_command(built("survive")?.args(survive.arguments()));
+            Part::Store => ignored(&["store_*".to_owned()], 2),
+            Part::Survive if survive.long => run_command(built("survive")?.args(survive.arguments())),
+            Part::Survive => {
+                let run = ["run", "--quiet", "--package", "dns-xdp-tests", "--bin", "survive", "--"];
+                run_command(command("cargo").args(run).args(survive.arguments()))
             }
-            Part::Survive => &["run", "--quiet", "--package", "dns-xdp-tests", "--bin", "survive", "--"],
-        };
-        let rows = if self == Part::Survive { survive.arguments() } else { Vec::new() };
-        run_command(command("cargo").args(arguments).args(rows))
+        }
     }
+}
+
+/// Runs the tests that need root of these files, so many at once.
+fn ignored(files: &[String], at_once: usize) -> Result<()> {
+    let files = files.iter().flat_map(|file| ["--test", file]);
+    let mut command = command("cargo");
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(files);
+    run_command(command.args(["--", "--ignored", &format!("--test-threads={at_once}")]))
+}
+
+/// The files of scenes.
+fn scenes() -> Result<Vec<String>> {
+    let directory = root().join("tests/tests");
+    let entries = fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut scenes: Vec<String> = names
+        .filter_map(|name| name.strip_suffix(".rs").map(ToOwned::to_owned))
+        .filter(|name| name.starts_with("scenes_"))
+        .collect();
+    scenes.sort();
+    Ok(scenes)
 }
 
 /// Runs one part, or all of them.
