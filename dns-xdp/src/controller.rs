@@ -22,6 +22,7 @@ mod publication;
 mod query;
 mod rates;
 mod repair;
+mod roll;
 mod servers;
 mod service;
 mod sharing;

@@ -12,6 +12,7 @@ use ratatui::style::{Color, Modifier};
 use ratatui::text::Text;
 
 use super::columns::columns as columns_of;
+use super::words::ago;
 use super::{Format, print_json};
 use crate::control::api::{ClusterStatus, Status as Answer};
 use crate::control::{Client, Command};
@@ -56,7 +57,7 @@ impl Status {
         }
         if self.cluster {
             let cluster: ClusterStatus = client.ask(&command).await?;
-            return super::print(&servers(&cluster));
+            return super::print(&servers(&cluster, Timestamp::now()));
         }
         if let Some(every) = self.watch {
             return watch::watch(client, every).await;
@@ -67,10 +68,11 @@ impl Status {
 }
 
 /// A line for each server, and what they disagree in.
-fn servers(cluster: &ClusterStatus) -> String {
+fn servers(cluster: &ClusterStatus, now: Timestamp) -> String {
     let ClusterStatus { epoch, revision, mode, servers, disagreement } = cluster;
-    let mut rows =
-        vec![["SERVER", "MODE", "EPOCH", "ANSWERS", "QUORUM", "VERSION", "TROUBLE"].map(str::to_owned)];
+    let mut rows = vec![
+        ["SERVER", "MODE", "SEEN", "EPOCH", "ANSWERS", "QUORUM", "VERSION", "TROUBLE"].map(str::to_owned),
+    ];
     for server in servers {
         let mode = match (server.alive, server.mode) {
             (false, _) => "not heard of",
@@ -83,6 +85,7 @@ fn servers(cluster: &ClusterStatus) -> String {
         rows.push([
             server.name.clone(),
             mode.to_owned(),
+            server.last_seen.map_or_else(|| "never".to_owned(), |seen| ago(seen, now)),
             number(server.alive),
             server.digest.chars().take(8).collect(),
             quorum,

@@ -16,11 +16,12 @@ use super::command::failed;
 use super::concert::{Concert, digest};
 use super::daemon::{Daemon, Reply};
 use super::edit::ClusterChange;
+use super::roll::Roll;
 use super::start::keep_copy;
 use super::status::milliseconds;
 use super::{event, privileges};
 use crate::config::differences;
-use crate::control::api::{ClusterServer, ClusterStatus, Done, StoreStatus};
+use crate::control::api::{Done, StoreStatus};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::intent::{self, Intents, Wish};
 use crate::store::documents::{Documents, INTENT};
@@ -48,6 +49,8 @@ pub(super) struct Sharing {
     mode: Mode,
     /// The view that was decided on last.
     decided: Option<Arc<View>>,
+    /// Who lives.
+    roll: Roll,
 }
 
 /// A change on its way.
@@ -105,6 +108,7 @@ impl Sharing {
             refused: None,
             mode: Mode::Joined,
             decided: None,
+            roll: Roll::default(),
         }
     }
 
@@ -210,7 +214,9 @@ impl Daemon {
     fn take_over_from_store(&mut self) {
         let Some(sharing) = &mut self.sharing else { return };
         let concert = sharing.concert();
-        let Seen { view, mode, trouble, .. } = sharing.seen();
+        let seen = sharing.seen();
+        sharing.roll.note(&seen, Timestamp::now());
+        let Seen { view, mode, trouble, .. } = seen;
         let is_known = sharing.decided.as_ref().is_some_and(|decided| decided.decides_as(&view));
         if is_known && sharing.mode == mode && sharing.refused.is_none() {
             // Servers say of themselves how they are again and again: nothing follows from it.
@@ -497,39 +503,10 @@ impl Daemon {
             let message = "this server shares no store: see [cluster] in the README";
             return Err(Refusal::new(RefusalKind::Conflict, message));
         };
-        let Seen { view, mode, .. } = sharing.seen();
-        let mut servers: BTreeMap<String, Server> =
-            view.servers.iter().map(|(name, server)| (name.clone(), Server::clone(server))).collect();
         let own = sharing.mirror.own.borrow().server.clone();
-        servers.insert(sharing.server.clone(), own);
-        let missing = self.watch.state.config().cluster.nodes.iter().map(|node| node.name.clone());
-        let missing: Vec<String> = missing.filter(|name| !servers.contains_key(name)).collect();
-        let disagreement = disagreement(&servers);
-        let entry = |(name, server): (String, Server)| {
-            let joined = view.servers.contains_key(&name) && (name != sharing.server || mode == Mode::Joined);
-            let Server { version, epoch, revision, digest, quorum, trouble, entries: _ } = server;
-            let mode = if joined { Mode::Joined } else { Mode::Alone };
-            ClusterServer { name, version, epoch, revision, digest, alive: true, mode, quorum, trouble }
-        };
-        let gone = missing.into_iter().map(|name| ClusterServer {
-            name,
-            version: String::new(),
-            epoch: 0,
-            revision: 0,
-            digest: String::new(),
-            alive: false,
-            mode: Mode::Alone,
-            quorum: None,
-            trouble: None,
-        });
-        let status = ClusterStatus {
-            epoch: view.documents.epoch(),
-            revision: view.revision,
-            mode,
-            servers: servers.into_iter().map(entry).chain(gone).collect(),
-            disagreement,
-        };
-        Ok(json!(status))
+        let nodes = self.watch.state.config().cluster.nodes.iter().map(|node| node.name.as_str());
+        let roll = sharing.roll.call(&sharing.seen(), (&sharing.server, own), nodes, Timestamp::now());
+        Ok(json!(roll))
     }
 
     /// An older store is believed from now on.
@@ -546,29 +523,6 @@ impl Daemon {
             None => Err(Refusal::new(RefusalKind::Conflict, "this server shares no store")),
         }
     }
-}
-
-/// Servers that have decided from the same and answer otherwise, and servers that lag behind.
-fn disagreement(servers: &BTreeMap<String, Server>) -> Vec<String> {
-    let mut told = Vec::new();
-    let newest = servers.values().map(|server| server.epoch).max().unwrap_or(0);
-    let mut digests: BTreeMap<(Revision, Moment), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
-    for (name, server) in servers {
-        if server.epoch < newest {
-            told.push(format!("{name} is at epoch {}, others at {newest}", server.epoch));
-        }
-        let moment = Moment { revision: server.revision, entries: server.entries };
-        if moment == Moment::default() {
-            continue;
-        }
-        let of_moment = digests.entry((server.epoch, moment)).or_default();
-        of_moment.entry(&server.digest).or_default().push(name);
-    }
-    for ((epoch, _), digests) in digests.into_iter().filter(|(_, digests)| digests.len() > 1) {
-        let groups: Vec<String> = digests.into_values().map(|names| names.join(" and ")).collect();
-        told.push(format!("at epoch {epoch} the answers differ: {}", groups.join(" against ")));
-    }
-    told
 }
 
 fn intent_writes(before: &Intents, after: &Intents) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {

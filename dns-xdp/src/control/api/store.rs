@@ -66,4 +66,7 @@ pub struct ClusterServer {
     pub quorum: Option<Quorum>,
     /// Why its answers are frozen, or it judges nobody.
     pub trouble: Option<String>,
+    /// When the asked server has heard of it last, through the store; `None`: never since it was started.
+    #[serde(default)]
+    pub last_seen: Option<Timestamp>,
 }
