@@ -5,9 +5,12 @@ pub mod member;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 pub use access::Access;
@@ -29,6 +32,8 @@ pub const PORT: u16 = 2379;
 
 /// Three members on a machine with others have elected one of them by then.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough for whoever asks to wait, and too short for an election.
+const HELD_UP: Duration = Duration::from_millis(100);
 /// Nobody has this one: frames to it reach nobody, and no error tells the sender.
 const NOBODY: &str = "02:00:00:00:00:99";
 
@@ -192,6 +197,21 @@ impl Etcd {
     pub fn compact(&self) -> Result<()> {
         let revision = self.revision()?;
         self.ctl(&["compact", "--physical", &revision.to_string()]).map(drop)
+    }
+
+    /// Has every member stand still half of the time until it is told to stop: a store that is slow.
+    ///
+    /// # Errors
+    /// When a member does not run.
+    pub fn hold_up(&self, is_over: &AtomicBool) -> Result<()> {
+        let all = |signal| self.members.iter().try_for_each(|member| member.signal(signal));
+        while !is_over.load(Ordering::Relaxed) {
+            for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
+                all(signal)?;
+                sleep(HELD_UP);
+            }
+        }
+        Ok(())
     }
 
     /// Saves a backup, and says where.

@@ -31,7 +31,7 @@ fn plan(access: Access, line: &str) -> Plan {
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn nodes_come_and_go_with_their_keys_and_nonsense_changes_nothing() {
     scene(&plan(Access::Open, "skydns-follow = \"/skydns\""), |cluster| {
         let first = wait_for_concord(cluster, &ALL)?;
@@ -88,7 +88,7 @@ fn nodes_come_and_go_with_their_keys_and_nonsense_changes_nothing() {
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn nodes_are_imported_once_from_keys_that_are_not_followed() {
     scene(&plan(Access::Open, ""), |cluster| {
         let before = wait_for_concord(cluster, &ALL)?;
@@ -113,7 +113,7 @@ fn nodes_are_imported_once_from_keys_that_are_not_followed() {
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn whom_the_store_does_not_let_at_the_keys_says_so_until_it_does() {
     let plan = plan(Access::Password, "skydns-follow = \"/skydns\"");
     scene(&plan.line("cluster", "skydns-mirror = \"/skydns-live\""), |cluster| {
@@ -179,7 +179,7 @@ fn nonsense(cluster: &mut Cluster) -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn the_mirror_has_what_is_answered_through_deaths_of_nodes_and_of_who_writes_it() {
     const FOREIGN: &str = "{\"host\":\"192.0.2.99\"}";
     let plan = plan(Access::Open, "skydns-mirror = \"/skydns-live\"")

@@ -1,6 +1,7 @@
 //! Scenes: what servers make of a store that loses members or its history, goes back in time, holds nonsense, or does not
 //! let them in.
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,11 +22,12 @@ fn plan(access: Access) -> Plan {
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn members_that_die_or_stand_still_and_a_history_that_is_forgotten_change_no_answer() {
     scene(&plan(Access::Open), |cluster| {
         wait_for_concord(cluster, &ALL)?;
         let watched = watch(cluster, &ALL)?;
+        slow(cluster)?;
         for blow in [Signal::SIGKILL, Signal::SIGSTOP] {
             let leader = cluster.etcd()?.leader()?;
             let struck = Instant::now();
@@ -68,7 +70,7 @@ fn members_that_die_or_stand_still_and_a_history_that_is_forgotten_change_no_ans
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn a_store_that_is_restored_from_an_older_backup_is_not_believed_until_an_operator_accepts_it() {
     scene(&plan(Access::Open), |cluster| {
         wait_for_concord(cluster, &ALL)?;
@@ -103,7 +105,7 @@ fn a_store_that_is_restored_from_an_older_backup_is_not_believed_until_an_operat
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn a_document_that_is_none_is_refused_by_all_and_a_server_starts_without_the_store() {
     const KEY: &str = "config/nodes";
     scene(&plan(Access::Open), |cluster| {
@@ -154,7 +156,7 @@ fn a_document_that_is_none_is_refused_by_all_and_a_server_starts_without_the_sto
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn whom_the_store_does_not_let_in_says_why_and_answers_from_its_copy() {
     for (access, words) in
         [(Access::Password, ["password", "password-file"]), (Access::Certificate, ["certificate", "cert"])]
@@ -184,6 +186,27 @@ fn whom_the_store_does_not_let_in_says_why_and_answers_from_its_copy() {
             steady_but_for(watched, None).map(drop)
         });
     }
+}
+
+/// A store that takes its time is one all the same: every server obeys, and nobody is alone for it.
+fn slow(cluster: &Cluster) -> Result<()> {
+    let etcd = cluster.etcd.as_ref().context("no store")?;
+    let is_over = AtomicBool::new(false);
+    let slowed = Instant::now();
+    scope(|scope| {
+        let slowing = scope.spawn(|| etcd.hold_up(&is_over));
+        // For longer than a server waits before it takes itself for alone.
+        let heard = ALL.repeat(4).into_iter().try_for_each(|server| obeyed(cluster, server));
+        is_over.store(true, Ordering::Relaxed);
+        slowing.join().expect("sending signals does not panic")?;
+        heard
+    })?;
+    println!("while the store is slow: each server obeys, in {:.2?} in all", slowed.elapsed());
+    for node in &cluster.nodes {
+        let events = node.cli_ok(&["events"])?;
+        ensure!(!events.contains("+alone"), "{}: {events}", node.name);
+    }
+    Ok(())
 }
 
 fn path(cluster: &Cluster) -> Result<String> {

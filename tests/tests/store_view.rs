@@ -30,7 +30,7 @@ fn plan() -> Plan {
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn what_is_typed_on_one_server_is_in_all_answers_within_a_second_and_all_are_of_one_mind() {
     scene(&plan(), |cluster| {
         wait_for_concord(cluster, &ALL)?;
@@ -69,7 +69,7 @@ fn what_is_typed_on_one_server_is_in_all_answers_within_a_second_and_all_are_of_
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn of_two_operators_who_want_different_things_one_wins_and_the_other_is_told() {
     const ROUNDS: usize = 6;
     const PLACES: [IpAddr; 2] =
@@ -113,7 +113,7 @@ fn of_two_operators_who_want_different_things_one_wins_and_the_other_is_told() {
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn servers_that_are_cut_off_from_the_store_judge_by_themselves_and_join_again_without_a_flap() {
     scene(&plan(), |cluster| {
         wait_for_concord(cluster, &ALL)?;
@@ -163,7 +163,7 @@ fn servers_that_are_cut_off_from_the_store_judge_by_themselves_and_join_again_wi
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn without_a_majority_of_the_store_every_server_repairs_a_death_by_itself() {
     scene(&plan(), |cluster| {
         wait_for_concord(cluster, &ALL)?;
@@ -192,7 +192,7 @@ fn without_a_majority_of_the_store_every_server_repairs_a_death_by_itself() {
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn one_servers_bad_link_takes_nobody_out_and_a_death_takes_the_dead_out_everywhere() {
     scene(&plan(), |cluster| {
         wait_for_concord(cluster, &ALL)?;
@@ -245,7 +245,7 @@ fn one_servers_bad_link_takes_nobody_out_and_a_death_takes_the_dead_out_everywhe
 }
 
 #[test]
-#[ignore = "needs root and XDP: cargo xtask test net"]
+#[ignore = "needs root and XDP: cargo xtask test store"]
 fn an_upgrade_of_one_server_after_the_other_loses_no_query() {
     scene(&plan(), |cluster| {
         wait_for_concord(cluster, &ALL)?;
