@@ -22,7 +22,7 @@ const FAILBACK_LIMIT: Duration = Duration::from_secs(15);
 /// The failover, and the TTL of the zone's addresses, twice as long as by default.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(18);
 /// A resolver that tries a dead server first takes longer than a name server.
-const RESOLVED_WITHIN: &str = "+time=5";
+const RESOLVED_WITHIN: &str = "+time=10";
 
 fn main() -> ExitCode {
     exit_code(demonstrate())
