@@ -60,7 +60,7 @@ pub(super) struct Import {
     #[arg(long, value_name = "PATH")]
     skydns: Option<String>,
     /// Print what the store would hold, and write nothing
-    #[arg(long, requires = "skydns")]
+    #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     file: ConfigFile,
@@ -208,14 +208,23 @@ impl Import {
         };
         let shared = shared(&local, &text, &from)?;
         let (documents, _) = briefly(load::fetch(&store))?;
-        let writes = documents.writes(&shared);
-        if writes.is_empty() {
-            eprintln!("nothing has changed");
-            return Ok(());
-        }
-        for line in differences(&documents.text(), &join(&shared)) {
-            eprintln!("{line}");
-        }
-        swapped(&store, &Swap { expected: documents.expected(), writes })
+        replaced(&store, &documents, shared, self.dry_run)
     }
+}
+
+/// Tells what other documents change, and writes them; `dry`: prints them instead.
+fn replaced(store: &SharedStore, documents: &Documents, texts: Shared, dry: bool) -> anyhow::Result<()> {
+    let writes = documents.writes(&texts);
+    let next = Documents { texts, ..documents.clone() };
+    for line in differences(&documents.text(), &next.text()) {
+        eprintln!("{line}");
+    }
+    if dry {
+        return print(&next.text());
+    }
+    if writes.is_empty() {
+        eprintln!("nothing has changed");
+        return Ok(());
+    }
+    swapped(store, &Swap { expected: documents.expected(), writes })
 }

@@ -1,7 +1,7 @@
 //! Changes to the text of the configuration file that keep everything else in it, comments too.
 //!
 //! Text in, text out; whoever calls parses the new text before anything is written.
-mod service;
+pub(super) mod service;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -2,13 +2,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
+use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::edit::{
     EditError, append, given, holds, name_of, nodes, nodes_of, parse, position, remove_from, replace_value,
     tables_of, take_out,
 };
-use super::spec;
+use super::{edit, spec};
 
 /// A node by its name and its addresses; names are in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -132,10 +132,7 @@ fn renew_services(
         document.remove("service");
         return Ok(());
     }
-    let tables = document.entry("service").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
-    let tables = tables.as_array_of_tables_mut().ok_or_else(|| {
-        EditError::Conflict("the services are not written as [[service]]; rewrite them so".to_owned())
-    })?;
+    let tables = edit::service::services(document)?;
     let wanted = |table: &Table| services.get(&name_of(table).to_ascii_lowercase());
     tables.retain(|table| wanted(table).is_some());
     for table in tables.iter_mut() {
@@ -148,11 +145,7 @@ fn renew_services(
     }
     let there: Vec<String> = tables.iter().map(|table| name_of(table).to_ascii_lowercase()).collect();
     for (name, members) in services.iter().filter(|(name, _)| !there.contains(name)) {
-        let mut table = Table::new();
-        table.decor_mut().set_prefix("\n");
-        table.insert("name", toml_edit::value(name));
-        table.insert("nodes", toml_edit::value(members.iter().collect::<Array>()));
-        tables.push(table);
+        tables.push(edit::service::table_of(name, members));
     }
     Ok(())
 }

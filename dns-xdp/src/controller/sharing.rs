@@ -393,7 +393,7 @@ impl Daemon {
         if !seen.is_up {
             let trouble = seen.trouble.unwrap_or_else(|| "the store is not reached at the moment".to_owned());
             let message = format!(
-                "nothing was changed for the cluster: {trouble}; repeat when `dns-xdp status` shows it joined"
+                "nothing was changed for the cluster: {trouble}; repeat it on a server that `dns-xdp status` shows joined, or when the store is back"
             );
             return Err(Refusal::new(RefusalKind::Failed, message));
         }

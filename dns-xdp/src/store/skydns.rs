@@ -13,12 +13,13 @@ pub mod reflector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use hickory_proto::rr::Name;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::Listing;
+use super::{Error, Listing};
 use crate::cluster::APEX;
 
 /// What the last label of the mirror's keys begins with; a number follows. CoreDNS answers what is below a name with the name.
@@ -202,6 +203,11 @@ fn is_host_name(label: &str) -> bool {
     letters && !hyphens && (1..=LONGEST_LABEL).contains(&label.len())
 }
 
+/// From one try of a task to the next.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Tries that fail before anybody is told.
+const TRIES: u32 = 10;
+
 /// What is wrong with a task, for the alarms; told once in the log.
 #[derive(Debug)]
 struct Trouble(watch::Sender<Option<String>>);
@@ -210,6 +216,16 @@ impl Trouble {
     fn new() -> (Trouble, watch::Receiver<Option<String>>) {
         let (sender, receiver) = watch::channel(None);
         (Trouble(sender), receiver)
+    }
+
+    /// A try has failed, one of so many in a row. Each member says why in its own words: once is enough.
+    fn failed(&self, failures: &mut u32, what: &str, error: &Error) {
+        *failures += 1;
+        tracing::debug!("{what}: {error}");
+        let is_told = self.0.borrow().is_some();
+        if !is_told && (*failures >= TRIES || matches!(error, Error::Denied(_))) {
+            self.set(Some(format!("{what}: {error}")));
+        }
     }
 
     fn set(&self, trouble: Option<String>) {

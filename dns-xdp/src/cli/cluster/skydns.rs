@@ -3,13 +3,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use super::super::{briefly, print};
-use super::{of_file, swapped};
-use crate::config::{Config, differences};
-use crate::store::documents::{Documents, join};
+use super::super::briefly;
+use super::{of_file, replaced};
+use crate::config::Config;
+use crate::store::documents::Documents;
+use crate::store::load;
 use crate::store::skydns::follow::{Followed, follow};
 use crate::store::skydns::path;
-use crate::store::{Swap, load};
 
 /// Writes what the keys `below` this say to the documents; `dry`: prints what they would be.
 pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> {
@@ -32,16 +32,5 @@ pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> 
     let next = Documents { texts, ..documents.clone() };
     Config::parse_with(&local, file, &next)
         .with_context(|| format!("nothing was written: the keys below {place} are no valid configuration"))?;
-    let lines = differences(&documents.text(), &join(&next.texts));
-    if dry {
-        lines.iter().for_each(|line| eprintln!("{line}"));
-        return print(&next.text());
-    }
-    let writes = documents.writes(&next.texts);
-    if writes.is_empty() {
-        eprintln!("nothing has changed");
-        return Ok(());
-    }
-    lines.iter().for_each(|line| eprintln!("{line}"));
-    swapped(&store, &Swap { expected: documents.expected(), writes })
+    replaced(&store, &documents, next.texts, dry)
 }

@@ -22,10 +22,7 @@ pub fn add_service(
             "service `{name}` is there with other nodes; use `dns-xdp service set {name}`"
         )));
     }
-    let mut table = Table::new();
-    table.decor_mut().set_prefix("\n");
-    table.insert("name", toml_edit::value(name));
-    table.insert("nodes", toml_edit::value(array(nodes)));
+    let mut table = table_of(name, nodes);
     if let Some(min_healthy) = min_healthy {
         table.insert("min-healthy", toml_edit::value(integer(min_healthy)));
     }
@@ -67,7 +64,17 @@ pub fn remove_service(text: &str, name: &str) -> Result<Edited, EditError> {
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
-fn services(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
+/// A service that the text does not have yet.
+pub(in crate::config) fn table_of(name: &str, nodes: &[String]) -> Table {
+    let mut table = Table::new();
+    table.decor_mut().set_prefix("\n");
+    table.insert("name", toml_edit::value(name));
+    table.insert("nodes", toml_edit::value(array(nodes)));
+    table
+}
+
+/// The services of the text; none yet is as good as some.
+pub(in crate::config) fn services(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
     let services = document.entry("service").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
     services.as_array_of_tables_mut().ok_or_else(|| {
         EditError::Conflict("the services are not written as [[service]]; rewrite them so".to_owned())

@@ -11,17 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::follow::{Followed, follow};
-use super::{Ignored, Trouble, path};
+use super::{Ignored, PAUSE, Trouble, path};
 use crate::config::{Config, differences};
 use crate::failover::healthy_zone;
 use crate::store::documents::{Documents, Shared, join};
 use crate::store::mirror::{Mode, Request, Seen};
 use crate::store::{Error, Listing, Revision, Store, Swap, Watch as _};
 
-/// From one try to the next.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Tries that fail before anybody is told.
-const TRIES: u32 = 10;
 /// Whoever writes several keys one by one is through when nothing has come for this long,
 const REST: Duration = Duration::from_millis(150);
 /// or is not waited for any longer.
@@ -103,14 +99,8 @@ impl Following {
                 Err(error) => Err(error),
             };
             if let Err(error) = failed {
-                failures += 1;
-                tracing::debug!("{path}: {error}");
-                // Each member says it in its own words: once is enough.
-                let is_told = self.trouble.0.borrow().is_some();
-                if !is_told && (failures >= TRIES || matches!(error, Error::Denied(_))) {
-                    self.trouble
-                        .set(Some(format!("the SkyDNS keys below {path} cannot be followed: {error}")));
-                }
+                let what = format!("the SkyDNS keys below {path} cannot be followed");
+                self.trouble.failed(&mut failures, &what, &error);
             }
             sleep(PAUSE).await;
         }

@@ -1,22 +1,16 @@
 //! The task that mirrors the answers to SkyDNS keys. One server does it at a time: the first by name of those that are joined.
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::reflect::{Step, ours, steps};
-use super::{Trouble, path};
+use super::{PAUSE, Trouble, path};
 use crate::responder::Published;
 use crate::store::mirror::{Mode, Seen};
 use crate::store::{Batch, Entry, Error, Store, Watch as _};
 use crate::zone::Zone;
-
-/// From one try to the next.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Tries that fail before anybody is told.
-const TRIES: u32 = 10;
 
 /// Mirrors until it is dropped; the keys stay.
 #[derive(Debug)]
@@ -89,14 +83,8 @@ impl Reflecting {
                 // Somebody else has written there: look again.
                 Err(Error::Conflict) => {}
                 Err(error) => {
-                    failures += 1;
-                    tracing::debug!("{path}: {error}");
-                    let is_told = self.trouble.0.borrow().is_some();
-                    if !is_told && (failures >= TRIES || matches!(error, Error::Denied(_))) {
-                        let text =
-                            format!("the answers cannot be mirrored to SkyDNS keys below {path}: {error}");
-                        self.trouble.set(Some(text));
-                    }
+                    let what = format!("the answers cannot be mirrored to SkyDNS keys below {path}");
+                    self.trouble.failed(&mut failures, &what, &error);
                 }
             }
             sleep(PAUSE).await;
@@ -161,6 +149,7 @@ impl Reflecting {
 mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
+    use std::time::Duration;
 
     use jiff::Timestamp;
     use tokio::time::timeout;
