@@ -28,6 +28,7 @@ pub mod cgroup;
 pub mod cluster;
 pub mod command;
 pub mod concord;
+pub mod demo;
 pub mod dice;
 pub mod dig;
 pub mod etcd;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dns_xdp::datapath::Unattached;
-use dns_xdp::zone::{Addresses, Origin, Zone};
-use hickory_proto::rr::Name;
+use dns_xdp::zone::{Addresses, Zone};
+use dns_xdp_tests::table::zone::zone_of;
 
 const SIZES: [usize; 3] = [100, 5_000, 65_000];
 const CHANGES: [usize; 4] = [1, 10, 100, 1_000];
@@ -38,7 +38,7 @@ fn publications(size: usize, changed: usize) -> Result<(usize, Duration)> {
     let mut versions = vec![0u32; size];
     // Each half is written whole once.
     for _ in 0..2 {
-        program.publish(&zone(&versions)?)?;
+        program.publish(&zone(&versions))?;
     }
     let (mut writes, mut times) = (Vec::new(), Vec::new());
     let mut next = (0..size).cycle();
@@ -46,7 +46,7 @@ fn publications(size: usize, changed: usize) -> Result<(usize, Duration)> {
         for name in next.by_ref().take(changed) {
             versions[name] += 1;
         }
-        let zone = zone(&versions)?;
+        let zone = zone(&versions);
         let start = Instant::now();
         writes.push(program.publish(&zone)?);
         times.push(start.elapsed());
@@ -57,20 +57,12 @@ fn publications(size: usize, changed: usize) -> Result<(usize, Duration)> {
 }
 
 /// Each name with the address of its version.
-fn zone(versions: &[u32]) -> Result<Zone> {
-    let apex = Name::from_ascii("demo.example.com.")?;
-    let name = |label: &str| Name::from_ascii(label).and_then(|name| name.append_domain(&apex));
-    let origin = Origin {
-        apex: apex.clone(),
-        contact: name("hostmaster")?,
-        serial: 1,
-        ns_ttl_seconds: 60,
-        negative_ttl_seconds: 300,
-        name_servers: vec![name("ns1")?],
-    };
+fn zone(versions: &[u32]) -> Zone {
     let address = |version: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + version));
-    let names = versions.iter().enumerate().map(|(number, version)| {
-        Ok((name(&format!("node{number:05}"))?, Addresses::new(5, [address(*version)])))
-    });
-    Ok(Zone::new(origin, names.collect::<Result<Vec<_>>>()?))
+    zone_of(
+        versions
+            .iter()
+            .enumerate()
+            .map(|(number, version)| (format!("node{number:05}"), Addresses::new(5, [address(*version)]))),
+    )
 }

@@ -9,11 +9,10 @@ use anyhow::{Context, Result, ensure};
 use dns_xdp_tests::ask::Asker;
 use dns_xdp_tests::cluster::Cluster;
 use dns_xdp_tests::concord::{view, wait_for_concord, wait_for_mode};
+use dns_xdp_tests::demo::{Steps, demonstrate};
 use dns_xdp_tests::etcd::{ADDRESSES, Access, Etcd, prefix};
 use dns_xdp_tests::node::Node;
 use dns_xdp_tests::plan::{Plan, ZONE};
-use dns_xdp_tests::process::exit_code;
-use dns_xdp_tests::run::Run;
 use dns_xdp_tests::wait;
 use hickory_proto::rr::RecordType;
 
@@ -25,99 +24,74 @@ const HEARD: Duration = Duration::from_secs(1);
 const REPAIRED: Duration = Duration::from_secs(9);
 
 fn main() -> ExitCode {
-    exit_code(demonstrate())
+    demonstrate(&Plan::new(SERVERS).on_etcd(Access::Open), play)
 }
 
-fn demonstrate() -> Result<()> {
-    let plan = Plan::new(SERVERS).on_etcd(Access::Open);
-    let mut cluster = Cluster::lay(Run::unique()?, &plan).context("the network cannot be laid")?;
-    let mut demo = Demo { step: 0 };
-    let played = demo.play(&mut cluster);
-    if played.is_err() {
-        eprint!("{}", cluster.logs());
+fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
+    steps.step("a store of three members, and what the servers share is put into it");
+    cluster.start_store()?;
+    for (number, address) in (1..).zip(ADDRESSES) {
+        println!("   etcd{number:<4}{address}");
     }
-    played.with_context(|| format!("step {} failed", demo.step))
-}
+    print!("   dns-xdp cluster init --config shared.toml\n   {}", cluster.share()?);
 
-struct Demo {
-    step: u32,
-}
+    steps.step("five servers start with what is their own, and are of one mind");
+    cluster.start()?;
+    wait_for_concord(cluster, &ALL)?;
+    println!("   {} holds the zone, {} the nodes", prefix(), SERVERS);
+    shown(&cluster.nodes[4], &["status", "--cluster"])?;
+    let asker = cluster.asker()?;
 
-impl Demo {
-    fn play(&mut self, cluster: &mut Cluster) -> Result<()> {
-        self.step("a store of three members, and what the servers share is put into it");
-        cluster.start_store()?;
-        for (number, address) in (1..).zip(ADDRESSES) {
-            println!("   etcd{number:<4}{address}");
-        }
-        print!("   dns-xdp cluster init --config shared.toml\n   {}", cluster.share()?);
+    steps.step("`node drain` on one server is in the answers of all");
+    typed(cluster, &asker, 0, "drain", false)?;
+    typed(cluster, &asker, 3, "auto", true)?;
 
-        self.step("five servers start with what is their own, and are of one mind");
-        cluster.start()?;
-        wait_for_concord(cluster, &ALL)?;
-        println!("   {} holds the zone, {} the nodes", prefix(), SERVERS);
-        shown(&cluster.nodes[4], &["status", "--cluster"])?;
-        let asker = cluster.asker()?;
+    steps.step("two operators at once: one wins, and the other is told");
+    two_at_once(cluster)?;
 
-        self.step("`node drain` on one server is in the answers of all");
-        typed(cluster, &asker, 0, "drain", false)?;
-        typed(cluster, &asker, 3, "auto", true)?;
+    steps.step("node1's link to node3 is bad: no answer changes");
+    bad_link(cluster, &asker)?;
 
-        self.step("two operators at once: one wins, and the other is told");
-        two_at_once(cluster)?;
+    steps.step("node5's database dies: the servers agree on it");
+    death(cluster, &asker)?;
 
-        self.step("node1's link to node3 is bad: no answer changes");
-        bad_link(cluster, &asker)?;
-
-        self.step("node5's database dies: the servers agree on it");
-        death(cluster, &asker)?;
-
-        self.step("node1 loses the store: it goes on, and judges by itself");
-        store(cluster)?.cut_off(&cluster.nodes[0])?;
-        println!("   {}", wait_for_mode(&cluster.nodes[0], "alone")?);
-        said_by(cluster, &asker)?;
-        wait::until("the others miss it", REPAIRED, || {
-            let view = view(&cluster.nodes[1])?;
-            ensure!(
-                view["servers"].as_array().is_some_and(|all| all.iter().any(|it| it["alive"] == false)),
-                "{view}"
-            );
-            Ok(())
-        })?;
-        shown(&cluster.nodes[1], &["status", "--cluster"])?;
-
-        self.step("it has the store again, and joins without a flap");
-        store(cluster)?.join(&cluster.nodes[0])?;
-        wait_for_concord(cluster, &ALL)?;
-        said_by(cluster, &asker)?;
-
-        self.step(
-            "the store loses its majority: every server answers and judges on, and no operator is lied to",
+    steps.step("node1 loses the store: it goes on, and judges by itself");
+    store(cluster)?.cut_off(&cluster.nodes[0])?;
+    println!("   {}", wait_for_mode(&cluster.nodes[0], "alone")?);
+    said_by(cluster, &asker)?;
+    wait::until("the others miss it", REPAIRED, || {
+        let view = view(&cluster.nodes[1])?;
+        ensure!(
+            view["servers"].as_array().is_some_and(|all| all.iter().any(|it| it["alive"] == false)),
+            "{view}"
         );
-        for member in 0..2 {
-            cluster.etcd()?.members[member].kill()?;
-        }
-        for node in &cluster.nodes {
-            wait_for_mode(node, "alone")?;
-        }
-        said_by(cluster, &asker)?;
-        refused(&cluster.nodes[2], &["node", "down", "node2"])?;
-
-        self.step("the store is back, and so is node5");
-        cluster.etcd()?.start_all()?;
-        cluster.nodes[4].start_database()?;
-        wait_for_concord(cluster, &ALL)?;
-        heard(cluster, &asker, "node5", cluster.nodes[4].ipv4(), true, 2 * REPAIRED)?;
-        said_by(cluster, &asker)?;
-
-        println!("\nall steps passed");
         Ok(())
-    }
+    })?;
+    shown(&cluster.nodes[1], &["status", "--cluster"])?;
 
-    fn step(&mut self, title: &str) {
-        self.step += 1;
-        println!("\n{}. {title}", self.step);
+    steps.step("it has the store again, and joins without a flap");
+    store(cluster)?.join(&cluster.nodes[0])?;
+    wait_for_concord(cluster, &ALL)?;
+    said_by(cluster, &asker)?;
+
+    steps
+        .step("the store loses its majority: every server answers and judges on, and no operator is lied to");
+    for member in 0..2 {
+        cluster.etcd()?.members[member].kill()?;
     }
+    for node in &cluster.nodes {
+        wait_for_mode(node, "alone")?;
+    }
+    said_by(cluster, &asker)?;
+    refused(&cluster.nodes[2], &["node", "down", "node2"])?;
+
+    steps.step("the store is back, and so is node5");
+    cluster.etcd()?.start_all()?;
+    cluster.nodes[4].start_database()?;
+    wait_for_concord(cluster, &ALL)?;
+    heard(cluster, &asker, "node5", cluster.nodes[4].ipv4(), true, 2 * REPAIRED)?;
+    said_by(cluster, &asker)?;
+    Ok(())
 }
 
 fn store(cluster: &Cluster) -> Result<&Etcd> {

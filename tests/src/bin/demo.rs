@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use dns_xdp_tests::ask::Asker;
 use dns_xdp_tests::cluster::{CLIENT, Cluster};
+use dns_xdp_tests::demo::{Steps, demonstrate};
 use dns_xdp_tests::dig::{Record, Reply};
 use dns_xdp_tests::node::Node;
 use dns_xdp_tests::parent::{ADDRESSES, PARENT};
 use dns_xdp_tests::plan::{Plan, ZONE};
-use dns_xdp_tests::process::exit_code;
-use dns_xdp_tests::run::Run;
 use dns_xdp_tests::{unbound, wait};
 use hickory_proto::rr::RecordType;
 
@@ -25,83 +24,59 @@ const FORGOTTEN_WITHIN: Duration = Duration::from_secs(18);
 const RESOLVED_WITHIN: &str = "+time=10";
 
 fn main() -> ExitCode {
-    exit_code(demonstrate())
+    demonstrate(&Plan::new(NODES), play)
 }
 
-fn demonstrate() -> Result<()> {
-    let mut cluster =
-        Cluster::lay(Run::unique()?, &Plan::new(NODES)).context("the network cannot be laid")?;
-    let mut demo = Demo { step: 0 };
-    let played = demo.play(&mut cluster);
-    if played.is_err() {
-        eprint!("{}", cluster.logs());
-    }
-    played.with_context(|| format!("step {} failed", demo.step))
-}
+fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
+    steps.step("three nodes, a parent zone, a client with its resolver");
+    cluster.delegate()?;
+    cluster.start()?;
+    cluster.resolve()?;
+    show_stations(cluster)?;
+    let asker = cluster.asker()?;
 
-struct Demo {
-    step: u32,
-}
+    steps.step("the parent zone holds what `dns-xdp delegation show` says that it has to");
+    delegation(cluster)?;
 
-impl Demo {
-    fn play(&mut self, cluster: &mut Cluster) -> Result<()> {
-        self.step("three nodes, a parent zone, a client with its resolver");
-        cluster.delegate()?;
-        cluster.start()?;
-        cluster.resolve()?;
-        show_stations(cluster)?;
-        let asker = cluster.asker()?;
+    steps.step("the client asks the parent, and is referred to the cluster's own nodes");
+    let servers = referral(cluster)?;
 
-        self.step("the parent zone holds what `dns-xdp delegation show` says that it has to");
-        delegation(cluster)?;
+    steps.step("it asks the nodes in turn, and the first answers");
+    answers(cluster, servers[0])?;
 
-        self.step("the client asks the parent, and is referred to the cluster's own nodes");
-        let servers = referral(cluster)?;
+    steps.step("address queries are answered in XDP: the responder sees none of them");
+    counters(cluster, &asker)?;
 
-        self.step("it asks the nodes in turn, and the first answers");
-        answers(cluster, servers[0])?;
+    steps.step("the resolver has an empty cache, and finds node1 from the root down");
+    resolve(cluster, "node1")?;
+    resolve(cluster, "node2")?;
 
-        self.step("address queries are answered in XDP: the responder sees none of them");
-        counters(cluster, &asker)?;
+    steps.step("`dns-xdp delegation verify` asks the parent, every server and the resolver");
+    verify(cluster, 0)?;
 
-        self.step("the resolver has an empty cache, and finds node1 from the root down");
-        resolve(cluster, "node1")?;
-        resolve(cluster, "node2")?;
+    steps.step("node2 dies: cable pulled, database and daemon killed");
+    let death = Instant::now();
+    cluster.nodes[1].die()?;
+    failover(cluster, &asker, death)?;
 
-        self.step("`dns-xdp delegation verify` asks the parent, every server and the resolver");
-        verify(cluster, 0)?;
+    steps.step("the dead address is gone from every name, and the servers agree");
+    dead_address_is_gone(cluster, &asker)?;
 
-        self.step("node2 dies: cable pulled, database and daemon killed");
-        let death = Instant::now();
-        cluster.nodes[1].die()?;
-        failover(cluster, &asker, death)?;
+    steps.step("a resolver that tries the dead server goes on to the next");
+    next_server(cluster, &servers)?;
 
-        self.step("the dead address is gone from every name, and the servers agree");
-        dead_address_is_gone(cluster, &asker)?;
+    steps.step("so does the client's, and it finds every name");
+    resolver_goes_on(cluster)?;
 
-        self.step("a resolver that tries the dead server goes on to the next");
-        next_server(cluster, &servers)?;
+    steps.step("`dns-xdp delegation verify` says which server is dead");
+    verify(cluster, 1)?;
 
-        self.step("so does the client's, and it finds every name");
-        resolver_goes_on(cluster)?;
-
-        self.step("`dns-xdp delegation verify` says which server is dead");
-        verify(cluster, 1)?;
-
-        self.step("node2 comes back");
-        let start = Instant::now();
-        cluster.nodes[1].come_back()?;
-        failback(cluster, &asker, start)?;
-        verify(cluster, 0)?;
-
-        println!("\nall steps passed");
-        Ok(())
-    }
-
-    fn step(&mut self, title: &str) {
-        self.step += 1;
-        println!("\n{}. {title}", self.step);
-    }
+    steps.step("node2 comes back");
+    let start = Instant::now();
+    cluster.nodes[1].come_back()?;
+    failback(cluster, &asker, start)?;
+    verify(cluster, 0)?;
+    Ok(())
 }
 
 fn show_stations(cluster: &Cluster) -> Result<()> {

@@ -143,6 +143,11 @@ pub fn zone_with_long_soa() -> Zone {
     made_of(contact.trim_end_matches(APEX).trim_end_matches('.'), 1, [("node1".to_owned(), node1)])
 }
 
+/// A zone of these names, relative to the apex or `@`, with one name server.
+pub fn zone_of(names: impl IntoIterator<Item = (String, Addresses)>) -> Zone {
+    made_of("hostmaster", 1, names)
+}
+
 fn made_of(contact: &str, servers: u8, names: impl IntoIterator<Item = (String, Addresses)>) -> Zone {
     let origin = Origin {
         apex: absolute("@"),

@@ -19,7 +19,7 @@ pub fn add_service(
             return Ok(unchanged(text, format!("service `{name}` is there already")));
         }
         return Err(EditError::Conflict(format!(
-            "service `{name}` is there with other nodes; use `dns-xdp service set {name}`"
+            "service `{name}` is there with other nodes or another minimum; use `dns-xdp service set {name}`"
         )));
     }
     let mut table = table_of(name, nodes);
