@@ -6,6 +6,7 @@
 //! [listen] ────────────────────────────────┘
 //! ```
 mod addresses;
+mod holders;
 mod links;
 mod monitor;
 mod netlink;
@@ -14,6 +15,7 @@ mod serving;
 use std::io;
 
 pub use self::addresses::Address;
+pub use self::holders::{Holder, holders};
 pub use self::links::{Link, OnInterface, Peer, VlanProtocol, VlanTag};
 pub use self::monitor::Monitor;
 pub use self::netlink::peer_has_program;
