@@ -47,6 +47,13 @@ pub struct Listener {
     pub device: Option<String>,
 }
 
+impl From<IpAddr> for Listener {
+    /// The address in no VRF.
+    fn from(address: IpAddr) -> Self {
+        Listener { address, device: None }
+    }
+}
+
 impl Serving {
     /// Where the XDP program answers: distinct, in a fixed order.
     pub fn places(&self) -> &[Place] {
