@@ -103,6 +103,7 @@ impl Daemon {
             .chain(self.refused.clone())
             .chain(of_store)
             .chain(of_keys)
+            .chain(self.network.alarms())
             .collect()
     }
 
