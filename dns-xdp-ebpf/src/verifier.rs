@@ -10,7 +10,10 @@
 //! | Where paths join that differ by a constant, the constant is widened ([`widen`], [`widen_offset`]), also if it is in use only on one of them. | All. Up to 5.15 a constant and an unknown number that lie on the stack are never the same. |
 //! | Packet pointers are read anew after each loop over the packet. | All: the verifier learns from each length of a name how long the frame is at least. |
 //! | Helpers and map types are those of 5.10. The clock is `bpf_jiffies64`. | 5.10. Programs for fragmented frames use `bpf_xdp_get_buff_len`, which is as old as such frames: 5.18. |
-#![expect(unsafe_code, reason = "inline assembly, and one reference behind a mask")]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unsafe_code, reason = "inline assembly, and one reference behind a mask")
+)]
 
 use crate::frame::{Frame, Word};
 

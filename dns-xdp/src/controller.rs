@@ -81,7 +81,7 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     anyhow::ensure!(impossible.is_empty(), "{}", impossible.join("; "));
     let network = ServedNetwork::new(&config.listen)?;
     let sockets = start::sockets(network.serving().listeners(), config.listen.port, predecessor).await?;
-    let datapath = Datapath::load(&config, &network.serving().served())?;
+    let datapath = Datapath::load(&config)?;
 
     let identity = start::identity(&config, &network.listened());
     network.alarms().iter().for_each(|alarm| tracing::warn!("{alarm}"));
@@ -106,7 +106,7 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     if let Some(sharing) = &mut sharing {
         start::join(&mut watch, sharing).await;
     }
-    let told = match start::go_live(&mut watch, &mut publication, &events, &identity) {
+    let told = match start::go_live(&mut watch, &mut publication, &network, &events, &identity) {
         Ok(told) => told,
         Err(error) => {
             publication.abandon()?;

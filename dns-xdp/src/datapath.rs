@@ -40,11 +40,12 @@ pub use driver::{mtu_max, needs_half_of_the_queues};
 pub use foreign::Foreign;
 pub use inspection::{Inspection, ProgramThere, inspect};
 pub use kernel_version::KernelVersion;
+pub use locals::local;
 pub use maps::Prepared;
 pub use pins::PinnedMaps;
 pub use samples::SAMPLING_LIFE;
 pub use stopwatch::{Least, Stopwatch, Timed};
-pub use unattached::{Size, Unattached};
+pub use unattached::{LOOPBACK, Size, Unattached, places};
 pub use variant::Variant;
 
 use device::Device;
@@ -54,7 +55,6 @@ use samples::Samples;
 use transmit::TransmitWatch;
 
 use crate::config::{Config, Mode};
-use crate::guard::Guard;
 use crate::network::{Network, Serving};
 use crate::zone::Zone;
 
@@ -409,7 +409,7 @@ impl Kernel {
 
     fn load_pinned(config: &Config, version: KernelVersion, half: u32, pins: &Pins) -> Result<Self, Error> {
         let (mut object, adopted) = Self::object(config, half, pins)?;
-        let guarded = is_guarded(&Guard::table(&config.guard));
+        let guarded = config.guard.takes_guarded_program();
         program::load(&mut object, Variant { guarded, frags: false })?;
         let maps = Maps::take(&mut object, half, Some(pins.heads()))?;
         let samples = Samples::take(&mut object)?;

@@ -195,7 +195,7 @@ pub struct States {
 impl States {
     /// Servers with this zone.
     pub fn of(zone: Zone) -> States {
-        let unpublished = || Server::new(&SERVER, SERVER_MAC, PORT);
+        let unpublished = || Server::new(&places(), false, PORT);
         let serving_but = |change: fn(&mut Server)| {
             let mut server = unpublished();
             server.publish(&zone);

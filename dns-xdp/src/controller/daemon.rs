@@ -179,14 +179,12 @@ impl Daemon {
         if self.publication.pending() {
             self.settle();
         }
-        if self.network.is_pending() {
-            self.follow_network();
-        }
         self.expire();
         self.answer_waiting();
         self.speak();
         self.publication.renew();
-        self.publication.mend();
+        // Programs come and go without a message of the kernel's.
+        self.follow_network();
         self.recorder.beat();
         self.read_rates();
         self.asked_names.end_unless_looked_at(Instant::now());
@@ -198,6 +196,7 @@ impl Daemon {
         if self.network.refresh() || self.network.is_pending() {
             self.network.bind(&mut self.responder);
         }
+        self.publication.follow(self.network.serving(), self.network.network());
     }
 
     /// Watches the configuration file if that is wanted.

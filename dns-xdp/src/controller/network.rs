@@ -87,6 +87,11 @@ impl ServedNetwork {
         self.unread.is_some() || !self.unbound.is_empty()
     }
 
+    /// The network as it was read last.
+    pub(super) fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// What is served.
     pub(super) fn serving(&self) -> &Serving {
         &self.serving

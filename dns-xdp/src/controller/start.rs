@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
 use super::events::Events;
+use super::network::ServedNetwork;
 use super::publication::Publication;
 use super::sharing::Sharing;
 use super::signals::{Signal, Signals};
@@ -205,12 +206,14 @@ pub(super) async fn first_round(
 pub(super) fn go_live(
     watch: &mut Watch,
     publication: &mut Publication,
+    network: &ServedNetwork,
     events: &Events,
     server: &str,
 ) -> anyhow::Result<Option<Told>> {
     watch.state.decide();
     if let Some(zone) = watch.state.zone() {
-        publication.open(zone, &failover::healthy_zone(watch.state.config()))?;
+        let past = failover::healthy_zone(watch.state.config());
+        publication.open(zone, &past, (network.serving(), network.network()))?;
     }
     let told = publication.zone().and_then(|zone| Told::new(&watch.state, zone));
     if let Some(told) = &told {

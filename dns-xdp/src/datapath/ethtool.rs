@@ -16,7 +16,7 @@ const COUNT_MAX: usize = 1 << 16;
 const SPARE: usize = 4096;
 
 /// Every statistic of an interface's driver by its name; none where there are none, or no such interface.
-pub fn statistics(interface: &str) -> Vec<(String, u64)> {
+pub(super) fn statistics(interface: &str) -> Vec<(String, u64)> {
     read(interface).unwrap_or_default()
 }
 

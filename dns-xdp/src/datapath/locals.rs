@@ -15,7 +15,7 @@ const SEEDS_MAX: u64 = 1 << 20;
 pub(super) type LocalsBytes = [u8; size_of::<Locals>()];
 
 /// An address where the program answers for it, as it is in the table.
-pub(super) fn local(place: &Place, is_generic: bool) -> Local {
+pub fn local(place: &Place, is_generic: bool) -> Local {
     Local::new(place.interface, tags(&place.tags), place.address, place.mac, is_generic)
 }
 

@@ -20,11 +20,12 @@ impl Kernel {
         let wanted = self.wanted(serving, network, &ours);
         let mut result = Ok(());
         let mut kept = Vec::new();
-        for device in std::mem::take(&mut self.devices) {
+        for mut device in std::mem::take(&mut self.devices) {
             let facts = wanted.get(&device.facts.index).filter(|facts| facts.name == device.facts.name);
             match facts {
                 Some(facts) if device.is_in_place(network, &ours) && !device.may_move(facts, self.mode) => {
-                    kept.push(Device { facts: facts.clone(), ..device });
+                    device.facts.clone_from(facts);
+                    kept.push(device);
                 }
                 _ => {
                     changed = true;

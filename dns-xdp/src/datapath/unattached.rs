@@ -20,8 +20,8 @@ use crate::zone::Zone;
 /// The interface that packets of BPF_PROG_TEST_RUN come in by: the loopback of the caller's network namespace.
 pub const LOOPBACK: u32 = 1;
 
-/// These addresses on the interface of BPF_PROG_TEST_RUN.
-fn places(addresses: &[IpAddr], mac: [u8; 6]) -> Vec<Place> {
+/// These addresses behind a MAC address on [`LOOPBACK`].
+pub fn places(addresses: &[IpAddr], mac: [u8; 6]) -> Vec<Place> {
     let place = |address: &IpAddr| Place { interface: LOOPBACK, tags: Vec::new(), address: *address, mac };
     addresses.iter().map(place).collect()
 }
@@ -50,28 +50,9 @@ pub struct Size {
 }
 
 impl Unattached {
-    /// Loads a variant for these served addresses behind this MAC address; its lease lives for ever.
-    pub fn load(
-        variant: Variant,
-        addresses: &[IpAddr],
-        mac: [u8; 6],
-        port: u16,
-        capacity: u32,
-    ) -> Result<Self, Error> {
-        Self::load_over(variant, &[], layout::half(capacity), &places(addresses, mac), port)
-    }
-
-    /// The same for addresses wherever they are served; `generic`: as where the program runs in generic mode.
-    pub fn load_for(
-        variant: Variant,
-        places: &[Place],
-        generic: bool,
-        port: u16,
-        capacity: u32,
-    ) -> Result<Self, Error> {
-        let mut loaded = Self::load_over(variant, &[], layout::half(capacity), places, port)?;
-        loaded.serve(places, generic)?;
-        Ok(loaded)
+    /// Loads a variant for these served addresses; its lease lives for ever. Packets come in by [`LOOPBACK`].
+    pub fn load(variant: Variant, places: &[Place], port: u16, capacity: u32) -> Result<Self, Error> {
+        Self::load_over(variant, &[], layout::half(capacity), places, port)
     }
 
     /// As [`Unattached::load`], over the table that a daemon pinned: it answers what that daemon publishes, with a
@@ -104,7 +85,8 @@ impl Unattached {
         Ok(loaded)
     }
 
-    fn serve(&mut self, places: &[Place], generic: bool) -> Result<(), Error> {
+    /// Serves these addresses and no others; `generic`: as where the program runs in generic mode.
+    pub fn serve(&mut self, places: &[Place], generic: bool) -> Result<(), Error> {
         let locals: Vec<Local> = places.iter().map(|place| locals::local(place, generic)).collect();
         self.maps.publish_locals(&locals::table(&locals).0)
     }
