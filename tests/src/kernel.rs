@@ -26,20 +26,27 @@ pub struct TableRun {
 /// When the program cannot be loaded, or a zone cannot be published to it.
 pub fn run_table(load: impl Fn() -> Result<Unattached, Error>) -> Result<TableRun, Error> {
     let mut program = load()?;
-    let mut run = TableRun { rows: 0, failures: Vec::new() };
+    let (mut count, mut failures) = (0, Vec::new());
     let rows = rows();
     for state in State::ALL {
         if state == State::Holding {
             program = load()?;
         }
         enter(&mut program, state)?;
+        let mut counters = program.counters()?;
         for row in rows.iter().filter(|row| row.state == state && reaches_the_kernel(row)) {
-            run.rows += 1;
-            let checked = run_row(&program, row)?.and_then(|(action, after)| row.check(action, &after));
-            run.failures.extend(checked.err().map(|error| format!("{}: {error}", row.what)));
+            count += 1;
+            let before = std::mem::take(&mut counters);
+            let ran = run(&program, &row.frame);
+            counters = program.counters()?;
+            let checked = ran.and_then(|(action, after)| {
+                check_counters(row, &risen(&before, &counters))?;
+                row.check(action, &after)
+            });
+            failures.extend(checked.err().map(|error| format!("{}: {error}", row.what)));
         }
     }
-    Ok(run)
+    Ok(TableRun { rows: count, failures })
 }
 
 /// In the kernel every frame has room: BPF_PROG_TEST_RUN gives each a page, of which headroom and tail leave 3520
@@ -57,16 +64,10 @@ fn enter(program: &mut Unattached, state: State) -> Result<(), Error> {
     program.renew(lease, seconds.unwrap_or_default().into())
 }
 
-/// What became of a row's packet, and the packet afterwards; or that something else was counted than the row's outcome.
-fn run_row(program: &Unattached, row: &Row) -> Result<Result<(Action, Vec<u8>), String>, Error> {
-    let before = program.counters()?;
-    let run = run(program, &row.frame);
-    let counted = risen(&before, &program.counters()?);
+/// One packet is counted once, as the row's outcome, unless it is none of ours.
+fn check_counters(row: &Row, counted: &[(&'static str, u64)]) -> Result<(), String> {
     let expected = if row.outcome == Outcome::NotForUs { vec![] } else { vec![(row.outcome.text(), 1)] };
-    if run.is_ok() && counted != expected {
-        return Ok(Err(format!("counted {counted:?} instead of {expected:?}")));
-    }
-    Ok(run)
+    if counted == expected { Ok(()) } else { Err(format!("counted {counted:?} instead of {expected:?}")) }
 }
 
 fn risen(
