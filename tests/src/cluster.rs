@@ -57,7 +57,7 @@ impl Cluster {
         for number in 1..=plan.nodes {
             let name = format!("node{number}");
             let (namespace, cable) = network.plug(&run, &name, &crate::plan::addresses(number))?;
-            let node = Node::new(&run, number, namespace, cable);
+            let node = Node::new(&run, number, namespace, Some(cable));
             fs::write(&node.config, plan.config(&run, number))
                 .with_context(|| format!("cannot write {}", node.config.display()))?;
             nodes.push(node);

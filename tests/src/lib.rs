@@ -21,6 +21,8 @@
 //! What a node serves besides, a scene sets up with [`web`]; what its metrics listener says, it gets with [`mod@fetch`];
 //! what an operator sees, it reads off a [`terminal`].
 //!
+//! What other kernels do with the program is seen in machines of QEMU's, where [`guest`] runs one check after the other.
+//!
 //! The benches put [`load`] on one server of [`rivals`] after the other. What [`survive`] puts on them is slower, and
 //! accounts for every query.
 pub mod ask;
@@ -37,6 +39,7 @@ pub mod fake_clock;
 pub mod fetch;
 pub mod frames;
 pub mod gdnsd;
+pub mod guest;
 pub mod host;
 pub mod interrupt;
 pub mod kernel;

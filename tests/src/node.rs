@@ -46,14 +46,16 @@ pub struct Node {
     pub wrapper: Vec<String>,
     /// Where its daemons are to be found; none: beside this program.
     pub program: Option<PathBuf>,
-    cable: Cable,
+    /// How long its daemons may take to become ready, or to end.
+    pub patience: Duration,
+    cable: Option<Cable>,
     database: Option<Child>,
     daemon: Option<Child>,
 }
 
 impl Node {
-    /// Node `number` (from 1), with nothing running.
-    pub fn new(run: &Run, number: u8, namespace: Namespace, cable: Cable) -> Self {
+    /// Node `number` (from 1), with nothing running; the cable, if any, is that to a switch.
+    pub fn new(run: &Run, number: u8, namespace: Namespace, cable: Option<Cable>) -> Self {
         let name = format!("node{number}");
         let file = |suffix: &str| run.directory().join(format!("{name}.{suffix}"));
         Node {
@@ -65,6 +67,7 @@ impl Node {
             environment: Vec::new(),
             wrapper: Vec::new(),
             program: None,
+            patience: PATIENCE,
             pins: run.pins().join(&name),
             cable,
             database: None,
@@ -131,7 +134,7 @@ impl Node {
     /// When it ends before or takes too long; [`Cluster::logs`](crate::cluster::Cluster::logs) says more.
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let mut child = self.daemon.take().context("no daemon is running")?;
-        let looked = wait::until(&format!("{} is ready", self.name), PATIENCE, || {
+        let looked = wait::until(&format!("{} is ready", self.name), self.patience, || {
             // Nothing more will come of one that has ended: no use in waiting on.
             if let Some(status) = child.try_wait()? {
                 return Ok(Some(status));
@@ -157,7 +160,7 @@ impl Node {
         let mut command = self.daemon_command(arguments)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.namespace.spawn(&mut command)?;
-        if let Err(error) = wait_for(&mut child, PATIENCE) {
+        if let Err(error) = wait_for(&mut child, self.patience) {
             end(child)?;
             return Err(error);
         }
@@ -203,7 +206,7 @@ impl Node {
     pub fn stop(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.signal(signal)?;
         let mut child = self.daemon.take().context("no daemon is running")?;
-        let stopped = wait_for(&mut child, PATIENCE);
+        let stopped = wait_for(&mut child, self.patience);
         if stopped.is_err() {
             self.daemon = Some(child);
         }
@@ -217,7 +220,7 @@ impl Node {
     pub fn replace(&mut self) -> Result<()> {
         let mut old = self.daemon.take().context("no daemon is running")?;
         self.spawn(&["--replace"])?;
-        if let Err(error) = wait_for(&mut old, PATIENCE) {
+        if let Err(error) = wait_for(&mut old, self.patience) {
             end(old)?;
             return Err(error);
         }
@@ -229,7 +232,7 @@ impl Node {
     /// # Errors
     /// When the switch is gone.
     pub fn pull_cable(&self) -> Result<()> {
-        self.cable.pull()
+        self.cable()?.pull()
     }
 
     /// Puts the cable back.
@@ -237,7 +240,11 @@ impl Node {
     /// # Errors
     /// When the switch is gone.
     pub fn put_cable_back(&self) -> Result<()> {
-        self.cable.put_back()
+        self.cable()?.put_back()
+    }
+
+    fn cable(&self) -> Result<&Cable> {
+        self.cable.as_ref().with_context(|| format!("{} has no cable to a switch", self.name))
     }
 
     /// The node dies: cable pulled, database and daemon killed.
@@ -245,7 +252,7 @@ impl Node {
     /// # Errors
     /// When it was not alive.
     pub fn die(&mut self) -> Result<()> {
-        self.cable.pull()?;
+        self.cable()?.pull()?;
         self.kill_database()?;
         self.stop(Signal::SIGKILL)?;
         Ok(())
@@ -256,7 +263,7 @@ impl Node {
     /// # Errors
     /// When one of them does not come up.
     pub fn come_back(&mut self) -> Result<()> {
-        self.cable.put_back()?;
+        self.cable()?.put_back()?;
         self.start_database()?;
         self.start()
     }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use crate::etcd::{self, Access};
+use crate::network::INTERFACE;
 use crate::run::Run;
 
 /// The zone that the cluster serves.
@@ -25,6 +26,8 @@ pub struct Plan {
     pub nodes: u8,
     /// The store that the servers share, and how it lets them in; `None`: each has it all in its file.
     pub store: Option<Access>,
+    /// The interfaces that every node serves.
+    pub interfaces: Vec<String>,
     lines: Vec<(String, String)>,
     tables: String,
 }
@@ -33,7 +36,8 @@ impl Plan {
     /// A cluster with the default settings.
     pub fn new(nodes: u8) -> Self {
         assert!((1..=40).contains(&nodes), "1 to 40 nodes, not {nodes}");
-        Plan { nodes, store: None, lines: Vec::new(), tables: String::new() }
+        let interfaces = vec![INTERFACE.to_owned()];
+        Plan { nodes, store: None, interfaces, lines: Vec::new(), tables: String::new() }
     }
 
     /// A cluster that probes five times as often as the default, for scenes in which the times do not matter.
@@ -48,6 +52,13 @@ impl Plan {
     #[must_use]
     pub fn on_etcd(mut self, access: Access) -> Self {
         self.store = Some(access);
+        self
+    }
+
+    /// Every node serves these interfaces instead of `eth0`.
+    #[must_use]
+    pub fn on(mut self, interfaces: &[&str]) -> Self {
+        self.interfaces = interfaces.iter().map(|&name| name.to_owned()).collect();
         self
     }
 
@@ -93,6 +104,7 @@ impl Plan {
                 // Nobody watches unless the plan says where.
                 ("metrics", _) if !lines.is_empty() => String::new(),
                 ("cluster", Some(access)) => cluster(access, &run.directory()),
+                ("listen", _) => listen(&self.interfaces, number),
                 _ => base(section, &run.directory(), &run.pins(), number),
             };
             write!(toml, "[{section}]\n{base}{lines}\n").expect("a String takes all");
@@ -122,9 +134,6 @@ fn base(section: &str, directory: &Path, pins: &Path, number: u8) -> String {
     let (directory, pins) = (directory.display(), pins.display());
     match section {
         "zone" => format!("name = \"{ZONE}\"\n"),
-        "listen" => {
-            format!("interfaces = [\"eth0\"]\naddresses = [\"{}\", \"{}\"]\n", ipv4(number), ipv6(number))
-        }
         "xdp" => format!("pin = \"{pins}/node{number}\"\n"),
         "health" => format!("port = {DATABASE_PORT}\n"),
         "control" => {
@@ -135,6 +144,11 @@ fn base(section: &str, directory: &Path, pins: &Path, number: u8) -> String {
         "metrics" => "listen = \"off\"\n".into(),
         _ => String::new(),
     }
+}
+
+fn listen(interfaces: &[String], number: u8) -> String {
+    let (ipv4, ipv6) = (ipv4(number), ipv6(number));
+    format!("interfaces = {interfaces:?}\naddresses = [\"{ipv4}\", \"{ipv6}\"]\n")
 }
 
 fn cluster(access: Access, directory: &Path) -> String {

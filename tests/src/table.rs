@@ -7,8 +7,10 @@ mod link;
 mod question;
 pub mod zone;
 
+use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 
+use self::zone::{COOKIES, NEW_SECRET};
 use crate::frames::{Datagram, message::Message, reply};
 
 /// One packet.
@@ -74,6 +76,20 @@ impl State {
         State::NoRoom,
         State::LeaseExpired,
     ];
+
+    /// The zone that is published on entering the state, and the time of day; none: the zone before stays.
+    pub fn publication(self) -> Option<(Zone, u32)> {
+        match self {
+            State::LongSoa => Some((zone::zone_with_long_soa(), 0)),
+            State::Serving | State::NoRoom => Some((zone::zone(), 0)),
+            State::Cookies => Some((zone::zone_with_cookies(COOKIES.1), COOKIES.0)),
+            State::NewSecret => Some((zone::zone_with_cookies(NEW_SECRET.1), NEW_SECRET.0)),
+            State::Slipping => Some((zone::zone_with_limits(1), COOKIES.0)),
+            State::Holding => Some((zone::zone_with_limits(0), COOKIES.0)),
+            State::Flooded => Some((zone::zone_with_fallback_limit(), 0)),
+            State::Unpublished | State::LeaseExpired => None,
+        }
+    }
 }
 
 impl Row {

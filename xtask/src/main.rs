@@ -5,6 +5,7 @@ mod demo;
 mod deny;
 mod dist;
 mod fuzz;
+mod kernels;
 mod lab;
 mod setup;
 mod test;
@@ -33,14 +34,15 @@ enum Verb {
     /// Run the tests: all of them, or one part
     Test {
         /// unit: no privileges; kernel: the packet table in the kernel; net: scenes in network namespaces; store: those of
-        /// servers that share one; survive: a steady load while things go wrong
+        /// servers that share one; kernels: other kernels, in machines of QEMU's; survive: a steady load while things go
+        /// wrong
         part: Option<test::Part>,
         /// of survive: for as long as its table says, which takes two hours
         #[arg(long)]
         long: bool,
-        /// of survive: these rows of its table alone
-        #[arg(value_name = "ROW", value_parser = clap::value_parser!(u8).range(1..=16))]
-        rows: Vec<u8>,
+        /// of survive: these rows of its table alone; of kernels: these versions alone, such as 6.1 or `newest`
+        #[arg(value_name = "ROW|VERSION")]
+        which: Vec<String>,
     },
     /// Measure
     Bench {
@@ -77,7 +79,7 @@ enum Verb {
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Demo { etcd } => demo::run(etcd),
-        Verb::Test { part, long, rows } => test::run(part, &test::Survive { long, rows }),
+        Verb::Test { part, long, which } => test::run(part, &test::Options { long, which }),
         Verb::Bench { what, arguments } => bench::run(what, &arguments),
         Verb::Fuzz { target, seconds } => fuzz::run_for(target, seconds),
         Verb::Lab { verb } => lab::run(&verb),

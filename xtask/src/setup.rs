@@ -15,6 +15,8 @@ const CARGO_DEB: &str = "3.8.0";
 const CARGO_DENY: &str = "0.20.2";
 
 const BPFFS: &str = "/sys/fs/bpf";
+/// The keys that Debian's releases are signed with.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Debian's way to forbid that a package starts its service: a program that exits with 101.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -51,6 +53,18 @@ const TOOLS: [Tool; 15] = [
     // Reads the unit and rates it; no service manager has to run.
     Tool { program: "systemd-analyze", package: "systemd", service: None },
     Tool { program: "man", package: "man-db", service: None },
+];
+
+/// What machines with other kernels take.
+const EMULATION: [Tool; 5] = [
+    Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", service: None },
+    // The first programs of a machine.
+    Tool { program: "busybox", package: "busybox-static", service: None },
+    Tool { program: "ip", package: "iproute2", service: None },
+    // Its offloads are switched in a scene.
+    Tool { program: "ethtool", package: "ethtool", service: None },
+    // No program: the keys of the archive that the kernels are downloaded from.
+    Tool { program: KEYRING, package: "debian-archive-keyring", service: None },
 ];
 
 /// The client of etcd compiles the store's protocol with these, so the daemon's build takes them.
@@ -181,6 +195,19 @@ pub(crate) fn network() -> Result<()> {
 pub(crate) fn rivals() -> Result<()> {
     network()?;
     install(&RIVALS)
+}
+
+/// What machines with other kernels take: an emulator and what is packed into them.
+///
+/// # Errors
+/// As [`network`].
+pub(crate) fn emulation() -> Result<()> {
+    toolchain()?;
+    let missing = EMULATION.iter().filter(|tool| !is_on_path(tool.program)).count();
+    if missing > 0 {
+        println!("setup: an emulator and its programs are missing: other kernels are booted in it");
+    }
+    install(&EMULATION)
 }
 
 /// Installs those of these programs that are missing.

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: unit, kernel, net, store and survive, each under its heading; a part that cannot run has failed.
+//! `cargo xtask test`: unit, kernel, net, store, kernels and survive, each under its heading; a part that cannot run has failed.
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::cargo::{built, cargo, command, root, run as run_command};
-use crate::setup;
+use crate::{kernels, setup};
 
 /// Scenes that wait most of the time, for caches and leases to end, and so do not disturb each other.
 const PATIENT: [&str; 4] = ["scenes_drain", "scenes_events", "scenes_lifecycle", "scenes_metrics"];
+
+/// Of the table of survive.
+const ROWS: std::ops::RangeInclusive<u8> = 1..=16;
 
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,23 +25,48 @@ pub(crate) enum Part {
     Net,
     /// The scenes of servers that share a store, in network namespaces
     Store,
+    /// The program, the daemon and its interfaces on other kernels, in machines of QEMU's
+    Kernels,
     /// A steady load while things go wrong: the table of what the program survives
     Survive,
 }
 
-/// How the last part is run.
+/// What a part takes besides its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Survive {
-    /// As the table says, with optimisations.
+pub(crate) struct Options {
+    /// Of survive: as its table says, with optimisations.
     pub(crate) long: bool,
-    /// Rows of the table; none: all.
-    pub(crate) rows: Vec<u8>,
+    /// Of survive: rows of its table; of kernels: versions. None: all.
+    pub(crate) which: Vec<String>,
 }
 
-impl Survive {
-    fn arguments(&self) -> Vec<String> {
-        let long = self.long.then(|| "--long".to_owned());
-        long.into_iter().chain(self.rows.iter().map(u8::to_string)).collect()
+impl Options {
+    /// # Errors
+    /// When they are not for this part.
+    fn check(&self, part: Option<Part>) -> Result<()> {
+        ensure!(!self.long || part == Some(Part::Survive), "--long is for `cargo xtask test survive`");
+        match part {
+            Some(Part::Kernels) => {}
+            Some(Part::Survive) => {
+                let is_row = |row: &&String| row.parse().is_ok_and(|row: u8| ROWS.contains(&row));
+                if let Some(other) = self.which.iter().find(|row| !is_row(row)) {
+                    bail!(
+                        "the table of survive has no row {other}: they are {} to {}",
+                        ROWS.start(),
+                        ROWS.end()
+                    );
+                }
+            }
+            _ => ensure!(
+                self.which.is_empty(),
+                "rows are for `cargo xtask test survive`, versions for `cargo xtask test kernels`"
+            ),
+        }
+        Ok(())
+    }
+
+    fn survive(&self) -> impl Iterator<Item = String> {
+        self.long.then(|| "--long".to_owned()).into_iter().chain(self.which.clone())
     }
 }
 
@@ -48,11 +76,12 @@ impl Part {
             Part::Unit => setup::toolchain(),
             Part::Kernel => setup::kernel(),
             Part::Net | Part::Store | Part::Survive => setup::network(),
+            Part::Kernels => setup::emulation(),
         }
     }
 
     /// Runs it. The whole workspace each time, so that every part uses the same build.
-    fn run(self, survive: &Survive) -> Result<()> {
+    fn run(self, options: &Options, alone: bool) -> Result<()> {
         match self {
             Part::Unit => cargo(&["test", "--workspace", "--no-fail-fast"]),
             Part::Kernel => ignored(&["packets", "law_kernel_*"].map(str::to_owned), 2),
@@ -64,10 +93,12 @@ impl Part {
                 ignored(&patient, 2).and(first)
             }
             Part::Store => ignored(&["store_*".to_owned()], 2),
-            Part::Survive if survive.long => run_command(built("survive")?.args(survive.arguments())),
+            Part::Kernels if alone => kernels::run(&options.which, &kernels::binaries()?),
+            Part::Kernels => kernels::run(&kernels::COMMON.map(str::to_owned), &kernels::binaries()?),
+            Part::Survive if options.long => run_command(built("survive")?.args(options.survive())),
             Part::Survive => {
                 let run = ["run", "--quiet", "--package", "dns-xdp-tests", "--bin", "survive", "--"];
-                run_command(command("cargo").args(run).args(survive.arguments()))
+                run_command(command("cargo").args(run).args(options.survive()))
             }
         }
     }
@@ -98,24 +129,27 @@ fn scenes() -> Result<Vec<String>> {
 ///
 /// # Errors
 /// When a part fails; the others are run nevertheless.
-pub(crate) fn run(part: Option<Part>, survive: &Survive) -> Result<()> {
-    ensure!(
-        part == Some(Part::Survive) || survive.arguments().is_empty(),
-        "--long and rows are for `cargo xtask test survive`"
-    );
+pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<()> {
+    options.check(part)?;
     let parts = part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
     for part in &parts {
         part.setup()?;
     }
     heading("build");
-    cargo(&["build", "--workspace", "--bins", "--tests"])?;
+    match part {
+        // Nothing else of the tests is put into the machines.
+        Some(Part::Kernels) => {
+            cargo(&["build", "--workspace", "--bin", "dns-xdp", "--bin", "guest", "--bin", "database"])?
+        }
+        _ => cargo(&["build", "--workspace", "--bins", "--tests"])?,
+    }
     let mut failed = Vec::new();
     let mut lines = Vec::new();
-    for part in parts {
+    for part in &parts {
         let name = format!("{part:?}").to_lowercase();
         heading(&name);
         let start = Instant::now();
-        let result = part.run(survive);
+        let result = part.run(options, parts.len() == 1);
         let verdict = if result.is_ok() { "passed" } else { "FAILED" };
         lines.push(format!("{name:<8}{verdict}  {}", seconds(start.elapsed())));
         failed.extend(result.is_err().then_some(name));

@@ -1,0 +1,22 @@
+//! Runs in a machine of QEMU's that boots another kernel: checks the program, the daemon and its interfaces there.
+use std::env::args;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use dns_xdp_tests::{guest, process};
+
+fn main() -> ExitCode {
+    process::exit_code(run(args().nth(1).as_deref()))
+}
+
+fn run(verb: Option<&str>) -> Result<()> {
+    match verb {
+        None => guest::run(),
+        // Asked for outside the machine, by whoever packs them into it.
+        Some("modules") => {
+            guest::modules().iter().for_each(|module| println!("{module}"));
+            Ok(())
+        }
+        Some(other) => bail!("usage: guest [modules], not {other}"),
+    }
+}

@@ -1,0 +1,112 @@
+//! `cargo xtask test kernels`: the program, the daemon and its interfaces on Debian's kernels, in machines of QEMU's.
+//!
+//! Each kernel's packages are unpacked below `target/kernels`, never installed. The machine boots that kernel with an
+//! initramfs in which `guest`, a program of the tests, checks one thing after the other and writes a line about each
+//! on the serial console.
+mod image;
+mod machine;
+mod modules;
+mod package;
+mod report;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cargo::root;
+
+use machine::Machine;
+use package::Kernel;
+use report::Report;
+
+/// Everything of these tests that is kept between runs.
+const DIRECTORY: &str = "target/kernels";
+/// What `cargo xtask test kernels` runs when no version is named.
+const ALL: [&str; 4] = ["5.10", "6.1", "6.12", package::NEWEST];
+/// What `cargo xtask test` runs: Debian stable's predecessor, whose verifier is the strictest in wide use, and the newest.
+pub(crate) const COMMON: [&str; 2] = ["6.1", package::NEWEST];
+/// Machines that run at once: each keeps about one core busy.
+const AT_ONCE: usize = 2;
+
+/// Tests these versions, or all of them, with the programs that were built into `binaries`.
+///
+/// # Errors
+/// When a kernel cannot be fetched, a machine does not come to its end, or a check fails.
+pub(crate) fn run(versions: &[String], binaries: &Path) -> Result<()> {
+    let versions = match versions {
+        [] => ALL.map(str::to_owned).to_vec(),
+        versions => versions.to_vec(),
+    };
+    let directory = root().join(DIRECTORY);
+    let wanted = image::modules(binaries)?;
+    let common = image::userland(binaries)?;
+    let mut machines = VecDeque::new();
+    let mut reports = Vec::new();
+    for version in versions {
+        match prepare(&directory, &version, &wanted, &common) {
+            Ok(machine) => machines.push_back(machine),
+            // The others are run nevertheless.
+            Err(error) => reports.push(Report::failed(&version, &error)),
+        }
+    }
+    reports.extend(boot_all(machines));
+    println!("\n{}", report::table(&reports));
+    let [passed, failed] =
+        [true, false].map(|verdict| reports.iter().map(|report| report.count(verdict)).sum());
+    for report in &reports {
+        print!("{}", report.failures());
+    }
+    println!("{passed} passed, {failed} failed");
+    let failed: usize = failed;
+    ensure!(
+        failed == 0,
+        "{failed} checks failed; the consoles are in {DIRECTORY}/VERSION/{}",
+        machine::CONSOLE
+    );
+    Ok(())
+}
+
+/// Fetches a kernel unless it is there, and packs the initramfs for it.
+fn prepare(directory: &Path, version: &str, wanted: &[String], common: &[u8]) -> Result<Machine> {
+    let kernel = Kernel::fetch(directory, version)?;
+    let modules = modules::find(&kernel.modules, wanted)?;
+    let initramfs = kernel.directory.join("initramfs");
+    image::write(&initramfs, common, &modules)
+        .with_context(|| format!("cannot write {}", initramfs.display()))?;
+    Ok(Machine { version: kernel.version, kernel: kernel.image, initramfs, directory: kernel.directory })
+}
+
+/// Boots every machine, some at once, and says what came of each as soon as it has ended.
+fn boot_all(machines: VecDeque<Machine>) -> Vec<Report> {
+    let waiting = Mutex::new(machines);
+    let reports = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(machine) = next else { return };
+            let report = Report::of(&machine.version, machine.boot());
+            print!("{}", report.lines());
+            reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+    let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    reports.sort_by_key(|report| package::numbers(&report.version));
+    reports
+}
+
+/// Where cargo puts what `cargo build` builds.
+///
+/// # Errors
+/// When xtask is not in a target directory.
+pub(crate) fn binaries() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("cannot tell where xtask is")?;
+    Ok(this.parent().context("xtask is not in a target directory")?.to_owned())
+}

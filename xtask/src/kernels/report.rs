@@ -1,0 +1,176 @@
+//! What came of one kernel, read off its console, and the table of all.
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Error, Result};
+
+use super::machine::{Ended, tail};
+
+/// The first word of a line about one check; the guest's `report` has the others: kind, name, verdict, value, seconds,
+/// detail.
+const RESULT: &str = "result";
+/// The guest's last line.
+const END: &str = "end";
+
+/// A check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Check {
+    kind: String,
+    name: String,
+    passed: bool,
+    /// What goes into the table.
+    value: String,
+    seconds: String,
+    detail: String,
+}
+
+/// The checks of one kernel.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The kernel's version.
+    pub(crate) version: String,
+    checks: Vec<Check>,
+    time: Option<Duration>,
+}
+
+impl Report {
+    /// What a machine's console says. A machine that did not come to its end is one more check, which failed.
+    pub(crate) fn of(version: &str, ended: Result<Ended>) -> Self {
+        let Ended { console, time } = match ended {
+            Ok(ended) => ended,
+            Err(error) => return Report::failed(version, &error),
+        };
+        let lines: Vec<&str> = console.lines().map(|line| line.trim_end_matches('\r')).collect();
+        let mut checks: Vec<Check> = lines.iter().filter_map(|line| check(line)).collect();
+        if !lines.contains(&END) {
+            let detail = format!("the guest ended before it was done; its console ends:\n{}", tail(&console));
+            checks.push(machine_check(detail));
+        }
+        Report { version: version.to_owned(), checks, time: Some(time) }
+    }
+
+    /// A kernel that was not tested.
+    pub(crate) fn failed(version: &str, error: &Error) -> Self {
+        Report { version: version.to_owned(), checks: vec![machine_check(format!("{error:#}"))], time: None }
+    }
+
+    /// How many checks passed, or failed.
+    pub(crate) fn count(&self, passed: bool) -> usize {
+        self.checks.iter().filter(|check| check.passed == passed).count()
+    }
+
+    /// One line for each check.
+    pub(crate) fn lines(&self) -> String {
+        let mut lines = String::new();
+        for Check { kind, name, passed, value, seconds, detail } in &self.checks {
+            let verdict = if *passed { "passed" } else { "FAILED" };
+            let words = [value, detail].into_iter().filter(|word| !word.is_empty());
+            let words = words.fold(String::new(), |words, word| words + ": " + word);
+            writeln!(lines, "kernels: {} {verdict} {kind} {name}{words} [{seconds} s]", self.version)
+                .expect("a String takes all");
+        }
+        if let Some(time) = self.time {
+            let seconds = time.as_secs_f64();
+            writeln!(lines, "kernels: {} took {seconds:.0} s", self.version).expect("a String takes all");
+        }
+        lines
+    }
+
+    /// The checks that failed, one line each.
+    pub(crate) fn failures(&self) -> String {
+        let failed = Report {
+            version: self.version.clone(),
+            checks: self.checks.iter().filter(|check| !check.passed).cloned().collect(),
+            time: None,
+        };
+        failed.lines()
+    }
+
+    /// The values of one name, and a mark on each that failed.
+    fn cell(&self, kind: &str, name: &str) -> String {
+        let cell = self.checks.iter().find(|check| check.kind == kind && check.name == name);
+        match cell {
+            None => "–".to_owned(),
+            Some(check) if check.passed => check.value.clone(),
+            Some(check) => format!("**{} failed**", check.value).replace("** ", "**"),
+        }
+    }
+
+    fn scenes(&self) -> String {
+        let count = |passed| {
+            self.checks.iter().filter(|check| check.kind == "scene" && check.passed == passed).count()
+        };
+        format!("{} passed, {} failed", count(true), count(false))
+    }
+}
+
+fn machine_check(detail: String) -> Check {
+    let [kind, name, seconds] = ["machine", "boot", "0"].map(str::to_owned);
+    Check { kind, name, passed: false, value: String::new(), seconds, detail }
+}
+
+fn check(line: &str) -> Option<Check> {
+    let mut words = line.split('\t');
+    if words.next() != Some(RESULT) {
+        return None;
+    }
+    let mut word = || words.next().map(str::to_owned);
+    let (kind, name, verdict) = (word()?, word()?, word()?);
+    let (value, seconds, detail) = (word()?, word()?, word()?);
+    Some(Check { kind, name, passed: verdict == "passed", value, seconds, detail })
+}
+
+/// All kernels as a table in Markdown: what the verifier processed, the mode on each driver, the scenes.
+pub(crate) fn table(reports: &[Report]) -> String {
+    let columns: Vec<(&str, &str)> = {
+        let checks = reports.iter().flat_map(|report| &report.checks);
+        let mut seen = BTreeSet::new();
+        let columns = checks.filter(|check| ["program", "driver", "table"].contains(&&*check.kind));
+        columns.map(|check| (&*check.kind, &*check.name)).filter(|column| seen.insert(*column)).collect()
+    };
+    let head = columns.iter().map(|(kind, name)| match *kind {
+        "program" => format!("{name}: instructions processed"),
+        _ => (*name).to_owned(),
+    });
+    let head: Vec<String> =
+        ["Linux".to_owned()].into_iter().chain(head).chain(["scenes".to_owned()]).collect();
+    let mut table = row(&head) + &row(&vec!["---".to_owned(); head.len()]);
+    for report in reports {
+        let cells = columns.iter().map(|(kind, name)| report.cell(kind, name));
+        let cells = [report.version.clone()].into_iter().chain(cells).chain([report.scenes()]);
+        table += &row(&cells.collect::<Vec<_>>());
+    }
+    table
+}
+
+fn row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(console: &str) -> Report {
+        Report::of("6.1", Ok(Ended { console: console.to_owned(), time: Duration::from_secs(9) }))
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_kernel() {
+        let console = "noise\r\nresult\tprogram\tplain\tpassed\t300000\t2.0\t\r\nresult\tdriver\tveth\tfailed\toff\t2.0\tno\r\n\
+                       result\tscene\ta scene\tpassed\t\t2.0\t\r\nend\r\n";
+        let report = report(console);
+        assert_eq!((report.count(true), report.count(false)), (2, 1));
+        let expected = "| Linux | plain: instructions processed | veth | scenes |\n| --- | --- | --- | --- |\n\
+                        | 6.1 | 300000 | **off failed** | 1 passed, 0 failed |\n";
+        assert_eq!(table(&[report]), expected);
+    }
+
+    #[test]
+    fn a_guest_that_ends_early_has_failed() {
+        let report = report("result\tscene\ta scene\tpassed\t\t2.0\t\nKernel panic\n");
+        assert_eq!(report.count(false), 1);
+        assert!(report.failures().contains("Kernel panic"), "{}", report.failures());
+    }
+}
