@@ -57,6 +57,13 @@ struct Published {
 impl Server {
     /// A server without a zone for these addresses, in generic mode or not; its lease lives and frames have room.
     pub fn new(places: &[Place], generic: bool, port: u16) -> Self {
+        let mut server = Server::without_addresses(port);
+        server.serve(places, generic);
+        server
+    }
+
+    /// Serves these addresses and no others.
+    pub fn serve(&mut self, places: &[Place], generic: bool) {
         let slots = |seed| {
             let local = |place: &Place| {
                 let local = datapath::local(place, generic);
@@ -65,12 +72,15 @@ impl Server {
             places.iter().map(local).collect::<HashMap<usize, Local>>()
         };
         let seed = (0..).find(|seed| slots(*seed).len() == places.len());
-        let locals_seed = seed.expect("some seed gives each address a slot of its own");
-        let locals = slots(locals_seed);
+        self.locals_seed = seed.expect("some seed gives each address a slot of its own");
+        self.locals = slots(self.locals_seed);
+    }
+
+    fn without_addresses(port: u16) -> Self {
         Server {
             port: port.to_be(),
-            locals_seed,
-            locals,
+            locals_seed: 0,
+            locals: HashMap::new(),
             zone: None,
             lease_lives: true,
             room: true,

@@ -7,7 +7,7 @@ use dns_xdp::zone::Zone;
 use dns_xdp_tests::kernel;
 use dns_xdp_tests::law::{Due, States};
 use dns_xdp_tests::queries;
-use dns_xdp_tests::table::zone::{CAPACITY, COOKIES, PORT, SERVER, SERVER_MAC, zone, zone_with_cookies};
+use dns_xdp_tests::table::zone::{CAPACITY, COOKIES, PORT, places, zone, zone_with_cookies};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 /// Cases of a plain run; `PROPTEST_CASES` sets another number.

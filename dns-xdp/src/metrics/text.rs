@@ -309,6 +309,7 @@ pub(super) mod tests {
             xdp: counts(&[("answered", 12), ("nxdomain", 4), ("type", 5), ("response", 1)]),
             responder: counts(&[("NXDOMAIN", 3), ("NOERROR", 2), ("dropped", 1)]),
             controller: counts(&[("publication-failures", 1)]),
+            transmit_errors: counts(&[("eth0", 2)]),
         };
         (serde_json::from_value(status).unwrap(), stats)
     }

@@ -22,7 +22,7 @@ use crate::mutation::mutated;
 use crate::node::Node;
 use crate::plan::{Plan, ZONE};
 use crate::queries;
-use crate::table::zone::{CAPACITY, PORT, SERVER, SERVER_MAC, ask, over_ipv4, over_ipv6, zone};
+use crate::table::zone::{CAPACITY, PORT, ask, over_ipv4, over_ipv6, places, zone};
 
 /// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
 const FRAME_MIN: usize = 14;
