@@ -17,6 +17,8 @@ use anyhow::Result;
 
 use release::Release;
 
+pub use scenes::play_without_modules;
+
 /// The modules that any check needs, for whoever packs the machine's initramfs.
 pub fn modules() -> BTreeSet<&'static str> {
     let scenes = scenes::SCENES.iter().flat_map(|scene| scene.modules);
