@@ -47,6 +47,8 @@ pub enum Kind {
     DetachLink,
     /// Remove pins and end processes that hold a link.
     ReleaseLink,
+    /// End another dns-xdp, which takes its program with it.
+    EndOther,
     /// Install bpftool and detach a link.
     InstallBpftool,
     /// Lower an MTU.
@@ -81,6 +83,44 @@ pub enum Kind {
     StartDaemon,
     /// Read the daemon's log.
     ReadLog,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 32] = [
+        Kind::InstallKernel,
+        Kind::TryKernel,
+        Kind::InstallBtf,
+        Kind::MountBpffs,
+        Kind::BeRoot,
+        Kind::LockMemory,
+        Kind::SetClock,
+        Kind::CorrectFile,
+        Kind::SetInterfaces,
+        Kind::SetMode,
+        Kind::SwitchOn,
+        Kind::RemoveProgram,
+        Kind::DetachLink,
+        Kind::ReleaseLink,
+        Kind::EndOther,
+        Kind::InstallBpftool,
+        Kind::LowerMtu,
+        Kind::SetQueues,
+        Kind::SetVethQueues,
+        Kind::ShortenRing,
+        Kind::KeepTags,
+        Kind::AddAddress,
+        Kind::RemoveAddress,
+        Kind::AddNode,
+        Kind::StopUnit,
+        Kind::StopStubListener,
+        Kind::EndHolder,
+        Kind::FindHolder,
+        Kind::OpenFilter,
+        Kind::StartUnit,
+        Kind::StartDaemon,
+        Kind::ReadLog,
+    ];
 }
 
 impl fmt::Display for Remedy {
@@ -125,6 +165,13 @@ impl Remedy {
     pub(super) fn remove_program(interface: &str, there: &ProgramThere, has_bpftool: bool) -> Self {
         let detach = there.program.remedy(interface);
         match there.program.link {
+            // SIGINT has it detach and unpin everything.
+            _ if there.program.is_dns_xdp() && !there.holders.is_empty() => {
+                Remedy::new(Kind::EndOther, format!("kill -INT {}", numbers(&there.holders)))
+            }
+            Some(_) if there.program.is_dns_xdp() && !there.pins.is_empty() => {
+                Remedy::new(Kind::ReleaseLink, release(there))
+            }
             None => Remedy::new(Kind::RemoveProgram, detach),
             Some(_) if has_bpftool => Remedy::new(Kind::DetachLink, detach),
             Some(_) if there.pins.is_empty() && there.holders.is_empty() => {
@@ -203,10 +250,13 @@ impl Remedy {
 /// A link lives as long as a pin or a process holds it.
 fn release(there: &ProgramThere) -> String {
     let pins: Vec<String> = there.pins.iter().map(|pin| word(pin)).collect();
-    let pids: Vec<String> = there.holders.iter().map(ToString::to_string).collect();
     let rm = (!pins.is_empty()).then(|| format!("rm {}", pins.join(" ")));
-    let kill = (!pids.is_empty()).then(|| format!("kill {}", pids.join(" ")));
+    let kill = (!there.holders.is_empty()).then(|| format!("kill {}", numbers(&there.holders)));
     rm.into_iter().chain(kill).collect::<Vec<_>>().join("; ")
+}
+
+fn numbers(pids: &[u32]) -> String {
+    pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// The path as a word of the shell.
@@ -246,6 +296,11 @@ mod tests {
         let held = remedy(&there(Some(4), &[], &[7]), false);
         assert_eq!(held, (Kind::ReleaseLink, "kill 7".to_owned()));
         assert_eq!(remedy(&there(Some(4), &[], &[]), false).0, Kind::InstallBpftool);
+        let mut other = there(Some(4), &["/sys/fs/bpf/other/link-eth0"], &[7]);
+        other.program.name = dns_xdp_ebpf::table::RESPONDER.to_owned();
+        assert_eq!(remedy(&other, true), (Kind::EndOther, "kill -INT 7".to_owned()));
+        other.holders.clear();
+        assert_eq!(remedy(&other, true), (Kind::ReleaseLink, "rm /sys/fs/bpf/other/link-eth0".to_owned()));
     }
 
     #[test]
@@ -253,5 +308,11 @@ mod tests {
         assert_eq!(word(Path::new("/etc/dns-xdp/a.toml")), "/etc/dns-xdp/a.toml");
         assert_eq!(word(Path::new("/tmp/it's")), r"'/tmp/it'\''s'");
         assert_eq!(word(Path::new("/tmp/$(x)")), "'/tmp/$(x)'");
+    }
+
+    #[test]
+    fn every_kind_is_in_the_list_of_all() {
+        assert!(Kind::ALL.iter().enumerate().all(|(place, kind)| *kind as usize == place));
+        assert_eq!(Kind::ALL.last(), Some(&Kind::ReadLog));
     }
 }
