@@ -33,7 +33,9 @@ enum Proof {
 fn proof(kind: Kind) -> Proof {
     use Proof::{Excused, Scene};
     match kind {
-        Kind::InstallKernel => Excused("it takes another kernel; cargo xtask test kernels boots those that suffice"),
+        Kind::InstallKernel => {
+            Excused("it takes another kernel; cargo xtask test kernels boots those that suffice")
+        }
         Kind::TryKernel => Excused("this kernel is not newer than the newest that is tested"),
         Kind::InstallBtf => Excused("it takes another kernel"),
         Kind::MountBpffs => Scene("doctor_mounts_the_bpf_filesystem"),
@@ -49,7 +51,9 @@ fn proof(kind: Kind) -> Proof {
         Kind::ReleaseLink => Scene("a_program_on_a_link_leaves_without_bpftool"),
         Kind::EndOther => Scene("another_dns_xdp_takes_its_program_with_it"),
         Kind::InstallBpftool => Excused("it takes a link that no process and no usual file holds"),
-        Kind::LowerMtu => Excused("every driver in a namespace takes fragmented frames or has no known limit"),
+        Kind::LowerMtu => {
+            Excused("every driver in a namespace takes fragmented frames or has no known limit")
+        }
         Kind::SetQueues => Excused("it takes a card: no driver in a namespace has combined queues"),
         Kind::SetVethQueues => Scene("doctor_gives_a_veth_the_queues_that_native_xdp_takes"),
         Kind::ShortenRing => Excused("it takes a card: no driver in a namespace has a ring"),
@@ -73,7 +77,10 @@ fn every_kind_of_remedy_is_typed_in_a_scene_or_excused() {
         match proof(kind) {
             Proof::Scene(name) => {
                 let scene = format!("fn {name}() {{");
-                assert!(SCENES.iter().any(|file| file.contains(&scene)), "{kind:?}: there is no scene {name}");
+                assert!(
+                    SCENES.iter().any(|file| file.contains(&scene)),
+                    "{kind:?}: there is no scene {name}"
+                );
             }
             Proof::Excused(reason) => assert!(reason.len() > 10, "{kind:?}"),
         }
