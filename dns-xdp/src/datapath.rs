@@ -36,9 +36,10 @@ use aya::maps::MapError;
 use dns_xdp_ebpf::table::{self, Local};
 
 pub use attachment::{Attachment, attachments};
-pub use driver::{mtu_max, needs_half_of_the_queues};
+pub use driver::{mtu_max, needs_half_of_the_queues, sets_ring, takes_fragments};
+pub use ethtool::{Channels, Settings, settings};
 pub use foreign::Foreign;
-pub use inspection::{Inspection, ProgramThere, inspect};
+pub use inspection::{ProgramThere, program_on};
 pub use kernel_version::KernelVersion;
 pub use locals::local;
 pub use maps::Prepared;

@@ -1,10 +1,11 @@
 //! What an operator would look at by hand before, and when, a node does not answer: facts, and the findings they amount to.
-mod device;
+mod daemon;
 mod examine;
 pub mod facts;
 mod features;
 mod gather;
 mod host;
+mod remedy;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 pub use examine::findings;
 pub use gather::gather;
+pub use remedy::{Kind, Remedy};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -46,8 +48,8 @@ pub struct Finding {
     pub what: String,
     /// What was found.
     pub text: String,
-    /// A command to type, or a line to write. `None` when nothing is to be done.
-    pub remedy: Option<String>,
+    /// What to do. `None`: nothing is to be done, or nothing that this machine knows.
+    pub remedy: Option<Remedy>,
 }
 
 impl Finding {
@@ -55,13 +57,11 @@ impl Finding {
         Finding { level: Level::Ok, what: what.into(), text: text.into(), remedy: None }
     }
 
-    fn warn(what: impl Into<String>, text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let remedy = Some(remedy.into());
-        Finding { level: Level::Warn, what: what.into(), text: text.into(), remedy }
+    fn warn(what: impl Into<String>, text: impl Into<String>, remedy: impl Into<Option<Remedy>>) -> Self {
+        Finding { level: Level::Warn, what: what.into(), text: text.into(), remedy: remedy.into() }
     }
 
-    fn fail(what: impl Into<String>, text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let remedy = Some(remedy.into());
-        Finding { level: Level::Fail, what: what.into(), text: text.into(), remedy }
+    fn fail(what: impl Into<String>, text: impl Into<String>, remedy: impl Into<Option<Remedy>>) -> Self {
+        Finding { level: Level::Fail, what: what.into(), text: text.into(), remedy: remedy.into() }
     }
 }

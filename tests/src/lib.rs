@@ -18,6 +18,8 @@
 //! Where the servers share one view, it is in the store that [`mod@etcd`] runs on three stations of its own, and
 //! [`mod@concord`] says whether they do.
 //!
+//! What `doctor` says of a node, and what comes of doing what it says, is seen through [`doctor`].
+//!
 //! What a node serves besides, a scene sets up with [`web`]; what its metrics listener says, it gets with [`mod@fetch`];
 //! what an operator sees, it reads off a [`terminal`].
 //!
@@ -33,6 +35,7 @@ pub mod concord;
 pub mod demo;
 pub mod dice;
 pub mod dig;
+pub mod doctor;
 pub mod etcd;
 pub mod exchange;
 pub mod fake_clock;

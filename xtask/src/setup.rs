@@ -28,7 +28,7 @@ struct Tool {
     service: Option<&'static str>,
 }
 
-const TOOLS: [Tool; 15] = [
+const TOOLS: [Tool; 17] = [
     Tool { program: "ip", package: "iproute2", service: None },
     Tool { program: "nsenter", package: "util-linux", service: None },
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
@@ -53,6 +53,9 @@ const TOOLS: [Tool; 15] = [
     // Reads the unit and rates it; no service manager has to run.
     Tool { program: "systemd-analyze", package: "systemd", service: None },
     Tool { program: "man", package: "man-db", service: None },
+    // What `doctor` prints to be typed.
+    Tool { program: "bpftool", package: "bpftool", service: None },
+    Tool { program: "ethtool", package: "ethtool", service: None },
 ];
 
 /// What machines with other kernels take.

@@ -70,6 +70,7 @@ fn report(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::{Kind, Remedy};
 
     #[test]
     fn the_remedy_is_below_what_was_found() {
@@ -77,7 +78,7 @@ mod tests {
             level,
             what: what.to_owned(),
             text: text.to_owned(),
-            remedy: remedy.map(str::to_owned),
+            remedy: remedy.map(|text| Remedy::new(Kind::SwitchOn, text)),
         };
         let findings = [
             finding(Level::Ok, "kernel", "6.18.0", None),

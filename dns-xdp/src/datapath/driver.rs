@@ -20,6 +20,35 @@ pub fn needs_half_of_the_queues(driver: &str) -> bool {
     matches!(driver, "ena" | "gve")
 }
 
+/// Whether a driver takes programs for fragmented frames, for kernels that do not tell themselves (5.18 to 6.2).
+pub fn takes_fragments(driver: &str) -> bool {
+    matches!(driver, "veth" | "mvneta" | "mlx5_core" | "bnxt_en")
+}
+
+/// Whether a driver lets its receive ring be made shorter (`ethtool -G`), on every kernel and with every device.
+pub fn sets_ring(driver: &str) -> bool {
+    let drivers = [
+        "atlantic",
+        "bnxt_en",
+        "ena",
+        "hv_netvsc",
+        "i40e",
+        "iavf",
+        "ice",
+        "igb",
+        "igc",
+        "ixgbe",
+        "ixgbevf",
+        "mlx4_en",
+        "mlx5_core",
+        "mvneta",
+        "mvpp2",
+        "nfp",
+        "qede",
+    ];
+    drivers.contains(&driver)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

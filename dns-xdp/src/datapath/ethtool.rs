@@ -1,9 +1,13 @@
-//! The ethtool ioctl of an interface: its driver's statistics.
+//! The ethtool ioctl of an interface: how its device is set, and its driver's statistics.
 use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// linux/ethtool.h
+const GET_RINGS: u32 = 0x10;
+const GET_FLAGS: u32 = 0x25;
+const GET_CHANNELS: u32 = 0x3c;
+const STRIPS_TAGS: u32 = 1 << 8;
 const GET_STRING_SET_INFO: u32 = 0x37;
 const GET_STRINGS: u32 = 0x1b;
 const GET_STATISTICS: u32 = 0x1d;
@@ -14,6 +18,72 @@ const NAME: usize = 32;
 const COUNT_MAX: usize = 1 << 16;
 /// Older kernels write as many as there are by then, whatever was asked for: room for queues that were added meanwhile.
 const SPARE: usize = 4096;
+
+/// How a device is set; nothing where it has no such setting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Its queues.
+    pub channels: Option<Channels>,
+    /// Slots in a receive ring.
+    pub ring: Option<u32>,
+    /// It takes VLAN tags out of frames.
+    pub strips_tags: bool,
+}
+
+/// Queues of a device, and the most that it can have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Channels {
+    /// Queues that receive only.
+    pub receive: u32,
+    /// The most of these.
+    pub receive_max: u32,
+    /// Queues that send only.
+    pub transmit: u32,
+    /// The most of these.
+    pub transmit_max: u32,
+    /// Queues that receive and send.
+    pub combined: u32,
+    /// The most of these.
+    pub combined_max: u32,
+}
+
+/// Asks for the settings of an interface's device.
+pub fn settings(interface: &str) -> Settings {
+    // struct ethtool_channels: cmd, max_rx, max_tx, max_other, max_combined, rx, tx, other, combined
+    let channels = nine_words(interface, GET_CHANNELS).map(
+        |[_, receive_max, transmit_max, _, combined_max, receive, transmit, _, combined]| Channels {
+            receive,
+            receive_max,
+            transmit,
+            transmit_max,
+            combined,
+            combined_max,
+        },
+    );
+    // struct ethtool_ringparam: cmd, rx_max, rx_mini_max, rx_jumbo_max, tx_max, rx, …
+    let ring = nine_words(interface, GET_RINGS).map(|[_, _, _, _, _, receive, ..]| receive);
+    // struct ethtool_value: cmd, data
+    let flags = nine_words(interface, GET_FLAGS).map_or(0, |[_, flags, ..]| flags);
+    Settings {
+        channels: channels.filter(|channels| channels.receive + channels.combined > 0),
+        ring: ring.filter(|slots| *slots > 0),
+        strips_tags: flags & STRIPS_TAGS != 0,
+    }
+}
+
+/// The answer to a command whose structure has at most nine numbers of 32 bits.
+fn nine_words(interface: &str, command: u32) -> Option<[u32; 9]> {
+    let mut request = [0_u64; 5];
+    request[0] = u64::from_ne_bytes(two(command, 0));
+    ioctl(interface, &mut request)?;
+    let octets: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut words = [0; 9];
+    words
+        .iter_mut()
+        .zip(octets.as_chunks::<4>().0)
+        .for_each(|(word, four)| *word = u32::from_ne_bytes(*four));
+    Some(words)
+}
 
 /// Every statistic of an interface's driver by its name; none where there are none, or no such interface.
 pub(super) fn statistics(interface: &str) -> Vec<(String, u64)> {
@@ -80,8 +150,8 @@ fn ioctl(interface: &str, request: &mut [u64]) -> Option<()> {
     let mut ifreq =
         libc::ifreq { ifr_name: letters, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: data } };
     #[expect(unsafe_code, reason = "an ioctl has no safe wrapper")]
-    // SAFETY: the request holds a terminated name and points to memory that outlives the call, with room for the number of
-    // names or values that the driver told a moment ago, which does not change while the interface exists.
+    // SAFETY: the request holds a terminated name and points to memory that outlives the call, with room for the
+    // structure of its command and for more names or values than the driver told a moment ago.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut ifreq) };
     (result == 0).then_some(())
 }
@@ -93,5 +163,10 @@ mod tests {
     #[test]
     fn an_interface_that_is_not_there_has_no_statistics() {
         assert_eq!(statistics("no-such-one"), []);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_has_no_settings() {
+        assert_eq!(settings("no-such-one"), Settings::default());
     }
 }

@@ -1,10 +1,12 @@
 //! What was found out about the machine, without a judgement.
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::Mode;
-use crate::datapath::Inspection;
+use crate::config::{Listen, Mode};
+use crate::datapath::{ProgramThere, Settings};
 pub use crate::network::Holder;
+use crate::network::{Network, Serving};
 
 /// Everything that the findings are made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Facts {
 /// The machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
+    /// Its name.
+    pub name: String,
     /// The kernel's release: `6.18.0-1-amd64`.
     pub kernel: String,
     /// The kernel describes its types.
@@ -34,48 +38,61 @@ pub struct Host {
     pub clock_synchronised: Option<bool>,
     /// The packet filters that have rules.
     pub filters: Vec<&'static str>,
+    /// `bpftool` is installed.
+    pub bpftool: bool,
+    /// The unit of the package is installed.
+    pub unit: bool,
 }
 
-/// The part of the configuration that the machine has to fit.
+/// The part of the configuration that the machine has to fit, and what of the machine it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// The file.
     pub path: PathBuf,
+    /// The control socket, when it is not the default one.
+    pub socket: Option<PathBuf>,
     /// What is valid and probably not meant.
     pub warnings: Vec<String>,
     /// `[xdp] mode`
     pub mode: Mode,
-    /// `[listen] port`
-    pub port: u16,
-    /// `[listen] interfaces`, each with what the kernel says of it.
-    pub interfaces: Vec<(String, Result<Device, String>)>,
-    /// The served addresses; the error says why there are none.
-    pub served: Result<Vec<IpAddr>, String>,
-    /// Every address of this machine, with the interface that has it.
-    pub present: Vec<(String, IpAddr)>,
-    /// Addresses of the nodes.
-    pub nodes: Vec<IpAddr>,
+    /// `[listen]`
+    pub listen: Listen,
+    /// The links and addresses of this machine.
+    pub network: Network,
+    /// What the daemon serves of them.
+    pub serving: Serving,
+    /// The devices that a program belongs on, and their slaves, by index.
+    pub devices: BTreeMap<u32, Device>,
+    /// Addresses of the nodes, each with its node's name.
+    pub nodes: Vec<(String, IpAddr)>,
     /// Who holds the served port.
     pub holders: Vec<Holder>,
+    /// The systemd units of these, by process.
+    pub units: BTreeMap<u32, String>,
     /// Whether a TCP connection to a served address came about; `None`: nobody is there to take it.
     pub reached: Option<(SocketAddr, Result<(), String>)>,
 }
 
-/// A network device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is particular to a device that a program belongs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
-    /// What netlink tells.
-    pub link: Inspection,
-    /// The driver's own word on native XDP; `None`: this kernel does not ask it.
-    pub native: Option<bool>,
-    /// Receive queues: now, and the most.
-    pub queues: Option<(u32, u32)>,
-    /// Slots in a receive ring.
-    pub ring: Option<u32>,
-    /// The card takes VLAN tags away.
-    pub strips_tags: bool,
-    /// VLANs are configured on it.
-    pub trunk: bool,
+    /// The XDP program on it.
+    pub program: Option<ProgramThere>,
+    /// The driver's own word on XDP; `None`: this kernel does not ask it.
+    pub features: Option<Features>,
+    /// Queues, ring, offload.
+    pub settings: Settings,
+    /// Of a veth: the other end has an XDP program. `None`: it is none, or that cannot be known.
+    pub peer_has_program: Option<bool>,
+}
+
+/// What of XDP a driver has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// Programs in the driver.
+    pub native: bool,
+    /// Programs for fragmented frames.
+    pub fragments: bool,
 }
 
 /// What answered on the control socket.
@@ -86,10 +103,66 @@ pub enum Daemon {
     /// Somebody, and not as expected.
     Garbled(String),
     /// A daemon.
-    Running {
-        /// Its process.
-        pid: u32,
-        /// What it raises itself.
-        alarms: Vec<String>,
-    },
+    Running(Running),
+}
+
+/// What a running daemon says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Running {
+    /// Its process.
+    pub pid: u32,
+    /// What it raises itself.
+    pub alarms: Vec<String>,
+    /// Its interfaces.
+    pub interfaces: Vec<InterfaceState>,
+    /// Its addresses.
+    pub addresses: Vec<AddressState>,
+    /// Answers that drivers did not send, by interface.
+    pub transmit_errors: BTreeMap<String, u64>,
+    /// It may lock as much memory as it likes. `None`: that cannot be read.
+    pub unlimited_memory: Option<bool>,
+}
+
+/// An interface in the running daemon's status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceState {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `native`, `generic` or `off`.
+    pub mode: String,
+    /// Why it is not in a better mode.
+    pub reason: Option<String>,
+}
+
+/// An address in the running daemon's status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressState {
+    /// The address.
+    pub address: IpAddr,
+    /// `served`, or why not.
+    pub state: String,
+    /// Why it is not served, in words.
+    pub reason: Option<String>,
+}
+
+impl Daemon {
+    /// The daemon, when one runs.
+    pub fn running(&self) -> Option<&Running> {
+        match self {
+            Daemon::Running(running) => Some(running),
+            Daemon::Absent | Daemon::Garbled(_) => None,
+        }
+    }
+}
+
+impl Running {
+    /// What it says of an interface of the configuration.
+    pub fn interface(&self, name: &str) -> Option<&InterfaceState> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    /// Its program is attached somewhere.
+    pub fn is_attached(&self) -> bool {
+        self.interfaces.iter().any(|interface| interface.mode != "off")
+    }
 }

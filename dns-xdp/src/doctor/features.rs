@@ -1,8 +1,10 @@
-//! Whether a driver has native XDP, by its own word: the generic netlink family `netdev`, since Linux 6.3.
+//! What of XDP a driver has, by its own word: the generic netlink family `netdev`, since Linux 6.3.
 use std::io;
 
 use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{Socket, SocketAddr};
+
+use super::facts::Features;
 
 /// linux/genetlink.h
 const CONTROLLER: u16 = 0x10;
@@ -16,6 +18,8 @@ const INDEX: u16 = 1;
 const XDP_FEATURES: u16 = 3;
 /// NETDEV_XDP_ACT_BASIC: pass, drop, abort and send back.
 const BASIC: u64 = 1;
+/// NETDEV_XDP_ACT_RX_SG: programs for fragmented frames.
+const FRAGMENTS: u64 = 1 << 5;
 
 /// linux/netlink.h
 const REQUEST: u16 = 1;
@@ -24,12 +28,12 @@ const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
 
 /// `None`: the kernel has no word on it.
-pub(super) fn native(index: u32) -> Option<bool> {
+pub(super) fn features(index: u32) -> Option<Features> {
     let family = ask(CONTROLLER, GET_FAMILY, FAMILY_NAME, FAMILY).ok()?;
     let family = u16::from_ne_bytes(attribute(&family, FAMILY_ID)?.try_into().ok()?);
     let device = ask(family, GET_DEVICE, INDEX, &index.to_ne_bytes()).ok()?;
     let features = u64::from_ne_bytes(attribute(&device, XDP_FEATURES)?.try_into().ok()?);
-    Some(features & BASIC != 0)
+    Some(Features { native: features & BASIC != 0, fragments: features & FRAGMENTS != 0 })
 }
 
 /// Sends a command with one attribute, and returns the attributes of the answer.
@@ -95,6 +99,6 @@ mod tests {
 
     #[test]
     fn no_device_has_no_features() {
-        assert_eq!(native(u32::MAX >> 1), None);
+        assert_eq!(features(u32::MAX >> 1), None);
     }
 }

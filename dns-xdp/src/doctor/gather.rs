@@ -1,84 +1,100 @@
 //! The effects: everything is asked once, within a bounded time.
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
-use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::facts::{Daemon, Device, Facts, Setting};
-use super::{device, features, host};
-use crate::config::{Config, ConfigError};
-use crate::control::{CallError, Client, Command};
-use crate::controller::served_addresses;
-use crate::{datapath, network};
+use super::facts::{Device, Facts, Holder, Setting};
+use super::{daemon, features, host};
+use crate::cluster::Node;
+use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Mode};
+use crate::datapath;
+use crate::network::{self, Network, peer_has_program};
 
 /// For the daemon, and for a connection to ourselves.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at everything that the configuration touches.
 pub async fn gather(config: Result<&Config, &ConfigError>, socket: &Path) -> Facts {
-    let daemon = daemon(socket).await;
+    let daemon = daemon::daemon(socket).await;
     let setting = match config {
-        Ok(config) => Ok(setting(config, &daemon).await),
+        Ok(config) => match Network::read() {
+            Ok(network) => Ok(setting(config, socket, network, daemon.running().is_some()).await),
+            Err(error) => Err(format!("the kernel does not tell of its interfaces and addresses: {error}")),
+        },
         Err(error) => Err(error.to_string()),
     };
     Facts { host: host::host().await, setting, daemon }
 }
 
-async fn daemon(socket: &Path) -> Daemon {
-    let client = Client::new(socket).with_patience(PATIENCE);
-    let status = match client.call(&Command::Status).await {
-        Ok(status) => status,
-        Err(CallError::NoDaemon { .. }) => return Daemon::Absent,
-        Err(error) => return Daemon::Garbled(error.to_string()),
-    };
-    let Some(pid) = status["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()) else {
-        return Daemon::Garbled("its status has no pid: it is another version".to_owned());
-    };
-    let alarms = status["alarms"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let frozen = status["frozen"].as_str().map(|reason| format!("the answers are frozen: {reason}"));
-    Daemon::Running { pid, alarms: alarms.map(str::to_owned).chain(frozen).collect() }
-}
-
-async fn setting(config: &Config, daemon: &Daemon) -> Setting {
+async fn setting(config: &Config, socket: &Path, network: Network, is_running: bool) -> Setting {
     let listen = &config.listen;
-    let served = served_addresses(listen).map_err(|error| format!("{error:#}"));
-    let first = served.as_ref().ok().and_then(|served| served.first());
-    let reached = match (daemon, first) {
-        (Daemon::Running { .. }, Some(first)) => Some(reach(SocketAddr::new(*first, listen.port)).await),
-        _ => None,
+    let serving = network::serving(listen, &network);
+    let first = serving.served().first().copied().filter(|_| is_running);
+    let reached = match first {
+        Some(first) => Some(reach(SocketAddr::new(first, listen.port)).await),
+        None => None,
     };
-    let interface = |name: &String| {
-        let found = datapath::inspect(name, &config.xdp.pin);
-        (name.clone(), found.map(|link| inspect(name, link)))
+    let holders = network::holders(listen.port);
+    let addresses = |node: &Node| -> Vec<(String, IpAddr)> {
+        node.addresses().map(|address| (node.name.clone(), address)).collect()
     };
     Setting {
         path: config.path.clone(),
+        socket: Some(socket.to_owned()).filter(|socket| socket != Path::new(DEFAULT_SOCKET)),
         warnings: config.warnings(),
         mode: config.xdp.mode,
-        port: listen.port,
-        interfaces: listen.interfaces.iter().map(interface).collect(),
-        served,
-        present: present(),
-        nodes: config.cluster.nodes.iter().flat_map(|node| node.addresses()).collect(),
-        holders: network::holders(listen.port),
+        listen: listen.clone(),
+        devices: if config.xdp.mode == Mode::Off {
+            BTreeMap::new()
+        } else {
+            devices(&serving, &network, &config.xdp.pin)
+        },
+        network,
+        serving,
+        nodes: config.cluster.nodes.iter().flat_map(addresses).collect(),
+        units: units(&holders),
+        holders,
         reached,
     }
 }
 
-fn inspect(name: &str, link: datapath::Inspection) -> Device {
-    let settings = device::settings(name);
-    Device {
-        native: features::native(link.index),
-        queues: settings.queues,
-        ring: settings.ring,
-        strips_tags: settings.strips_tags,
-        trunk: device::is_trunk(name),
-        link,
-    }
+fn devices(serving: &network::Serving, network: &Network, pin: &Path) -> BTreeMap<u32, Device> {
+    let ports = serving.interfaces.iter().filter_map(|interface| interface.port.as_ref().ok());
+    let ports = ports.filter(|port| port.is_ethernet());
+    let with_slaves = |port: &network::Port| {
+        std::iter::once(port.device).chain(port.slaves.iter().map(|slave| slave.index)).collect()
+    };
+    let indices: BTreeSet<u32> = ports.flat_map(|port| -> Vec<u32> { with_slaves(port) }).collect();
+    let device = |index: u32| {
+        let link = network.link(index)?;
+        let device = Device {
+            program: datapath::program_on(link, pin),
+            features: features::features(index),
+            settings: datapath::settings(&link.name),
+            peer_has_program: link.is("veth").then(|| peer_has_program(link)).flatten(),
+        };
+        Some((index, device))
+    };
+    indices.into_iter().filter_map(device).collect()
+}
+
+/// The units that processes belong to, where systemd started them.
+fn units(holders: &[Holder]) -> BTreeMap<u32, String> {
+    let pids = holders.iter().filter_map(|holder| holder.process.as_ref().map(|(pid, _)| *pid));
+    let unit = |pid: u32| Some((pid, unit(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)?));
+    pids.filter_map(unit).collect()
+}
+
+/// `0::/system.slice/named.service`: named.service. Units of users and of containers are not this machine's to stop.
+fn unit(cgroup: &str) -> Option<String> {
+    let path = cgroup.lines().find_map(|line| line.split_once("/system.slice/").map(|(_, path)| path))?;
+    let unit = path.split('/').next()?;
+    unit.ends_with(".service").then(|| unit.to_owned())
 }
 
 async fn reach(address: SocketAddr) -> (SocketAddr, Result<(), String>) {
@@ -89,13 +105,15 @@ async fn reach(address: SocketAddr) -> (SocketAddr, Result<(), String>) {
     (address, connected)
 }
 
-fn present() -> Vec<(String, IpAddr)> {
-    let all = getifaddrs().into_iter().flatten();
-    let ip = |one: nix::ifaddrs::InterfaceAddress| {
-        let address = one.address?;
-        let ipv4 = address.as_sockaddr_in().map(|socket| IpAddr::V4(socket.ip()));
-        let ip = ipv4.or_else(|| address.as_sockaddr_in6().map(|socket| IpAddr::V6(socket.ip())))?;
-        Some((one.interface_name, ip))
-    };
-    all.filter_map(ip).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_of_a_process_is_the_systems() {
+        assert_eq!(unit("0::/system.slice/named.service\n").as_deref(), Some("named.service"));
+        assert_eq!(unit("1:name=systemd:/system.slice/a.service/inner\n").as_deref(), Some("a.service"));
+        assert_eq!(unit("0::/user.slice/user-0.slice/session-1.scope\n"), None);
+        assert_eq!(unit("0::/system.slice/docker-1234.scope\n"), None);
+    }
 }

@@ -12,12 +12,20 @@ use crate::controller::privileges;
 /// For a program that lists rules.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Where packages and operators put the unit.
+const UNITS: [&str; 3] = [
+    "/etc/systemd/system/dns-xdp.service",
+    "/usr/lib/systemd/system/dns-xdp.service",
+    "/lib/systemd/system/dns-xdp.service",
+];
+
 pub(super) async fn host() -> Host {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let cpus =
         std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
     Host {
+        name: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
         kernel: release.trim().to_owned(),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
         bpffs: has_bpffs(&mounts),
@@ -25,7 +33,14 @@ pub(super) async fn host() -> Host {
         cpus,
         clock_synchronised: clock_synchronised(),
         filters: filters().await,
+        bpftool: is_installed("bpftool"),
+        unit: UNITS.iter().any(|path| Path::new(path).exists()),
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 fn has_bpffs(mounts: &str) -> bool {
