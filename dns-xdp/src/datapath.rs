@@ -6,6 +6,8 @@ mod interface;
 pub mod layout;
 mod maps;
 mod mending;
+#[cfg(test)]
+mod oldest_kernel;
 mod pins;
 mod program;
 mod samples;
