@@ -119,12 +119,6 @@ impl Mint<'_> {
 /// The hash of a server cookie. `address` is the client's, as [`Local`](crate::table::Local) has it.
 #[inline(always)]
 fn hash(secret: &Secret, client: u64, head: u64, [high, low]: [u64; 2]) -> u64 {
-    hash_of(secret, client, head, high, low)
-}
-
-/// A function of its own in the program too, for it is long and has several callers.
-#[inline(never)]
-fn hash_of(secret: &Secret, client: u64, head: u64, high: u64, low: u64) -> u64 {
     let mut state = SipHash::new(secret);
     state.block(client);
     state.block(head);

@@ -1,10 +1,12 @@
 //! OPT in: size, DO, version, options; and OPT out, with a cookie (RFC 6891, section 6.1).
 use crate::checksum::Sum;
 use crate::cookie::{self, Cookie, Mint};
-use crate::frame::{Field, Frame, Region, forget};
+use crate::frame::{Field, Frame, Region};
+use crate::host::Host;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::qtype;
 use crate::table::UDP_SIZE;
+use crate::verifier::{widen, widen_offset};
 
 /// Octets of an OPT record without options.
 pub const OPT_LENGTH: usize = 11;
@@ -148,8 +150,24 @@ impl Edns {
     /// The same, of which the verifier does not know what the answer's OPT record is: it goes through the writing once,
     /// and not once for each.
     #[inline(always)]
-    pub fn settled(self, unknown: u64) -> Self {
-        Edns { length: forget(self.length, unknown), ..self }
+    pub fn merge_verifier_states<H: Host>(self, unknown: u64) -> Self {
+        let Edns { length, head, limit, mut cookie, mut genuine } = self;
+        if H::GUARDED {
+            let Cookie { client, head, hash } = cookie;
+            cookie = Cookie {
+                client: widen(client, unknown),
+                head: widen(head, unknown),
+                hash: widen(hash, unknown),
+            };
+            genuine = widen(genuine.into(), unknown) != 0;
+        }
+        Edns {
+            length: widen_offset(length, unknown),
+            head: widen(head, unknown),
+            limit: widen_offset(limit, unknown),
+            cookie,
+            genuine,
+        }
     }
 
     /// Sum of the answer's OPT record as if it began at an even offset.
@@ -210,7 +228,7 @@ fn read_options(frame: Frame, mut at: usize, end: usize, cookie_option: u32) -> 
         if behind > end {
             return Outcome::Opt.refuse();
         }
-        at = forget(behind, u64::from(length));
+        at = widen_offset(behind, u64::from(length));
     }
     if at == end { Ok(()) } else { Outcome::OptionCount.refuse() }
 }

@@ -10,6 +10,8 @@
 
 use core::marker::PhantomData;
 
+use crate::verifier::{bounded, step, step_over};
+
 /// The bytes of a frame as the kernel lays them out, from the Ethernet header on. Growing or shrinking the frame
 /// makes every `Frame` and [`Region`] of it worthless.
 #[derive(Debug, Clone, Copy)]
@@ -253,99 +255,3 @@ macro_rules! word {
 }
 
 word! { u8, "u8"; u16, "u16"; u32, "u32"; u64, "u64"; }
-
-/// `base` and a word behind it, computed as by [`step`].
-#[inline(always)]
-fn step_over<T: Word>(base: *mut u8) -> *mut u8 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut pointer = base;
-        // SAFETY: an addition.
-        unsafe {
-            core::arch::asm!(
-                "{pointer} += {size}",
-                pointer = inout(reg) pointer,
-                size = const size_of::<T>(),
-                options(pure, nomem, nostack, preserves_flags),
-            );
-        }
-        pointer
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    base.wrapping_add(size_of::<T>())
-}
-
-/// `base + offset` by an instruction that the compiler does not see into, or it would compute the checked and the
-/// used pointer separately.
-#[inline(always)]
-fn step(base: *mut u8, offset: usize) -> *mut u8 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut pointer = base;
-        // SAFETY: an addition.
-        unsafe {
-            core::arch::asm!(
-                "{pointer} += {offset}",
-                pointer = inout(reg) pointer,
-                offset = in(reg) offset,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-        }
-        pointer
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    base.wrapping_add(offset)
-}
-
-/// Lets the verifier see a bound on an offset; on offsets within a frame it changes nothing.
-#[inline(always)]
-fn bounded(offset: usize) -> usize {
-    offset & Frame::MAX_LENGTH
-}
-
-/// An offset of which the verifier is to forget what it has found out, so that paths that differ by nothing else
-/// are one to it: without this it follows each length that a name may have through all that comes after.
-/// `unknown` is any number that came from the packet.
-#[inline(always)]
-pub fn forget(offset: usize, unknown: u64) -> usize {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut offset = offset;
-        // SAFETY: adding a number and taking it away again. The bound is set here, where the compiler does not see
-        // it, for it would go on using the unbounded number too.
-        unsafe {
-            core::arch::asm!(
-                "{offset} += {unknown}",
-                "{offset} -= {unknown}",
-                "{offset} &= {max}",
-                max = const Frame::MAX_LENGTH,
-                offset = inout(reg) offset,
-                unknown = in(reg) unknown,
-                options(pure, nomem, nostack, preserves_flags),
-            );
-        }
-        offset
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    {
-        let _ = unknown;
-        bounded(offset)
-    }
-}
-
-/// Gives the branch that it stands in an instruction. Without one the compiler has no block for the branch, and puts
-/// the number that comes out of it on the way of the frames that do not take it: two instructions for each refusal.
-#[inline(always)]
-pub fn aside(number: u64) {
-    #[cfg(target_arch = "bpf")]
-    // SAFETY: a move of a register to itself.
-    unsafe {
-        core::arch::asm!(
-            "{number} = {number}",
-            number = inout(reg) number => _,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    let _ = number;
-}

@@ -1,10 +1,14 @@
 //! All that the path of a query knows of its surroundings.
 use crate::frame::Frame;
 use crate::limit::Rate;
-use crate::table::{Entry, Head, Local, More};
+use crate::table::{Entry, Head, Local, More, Tags};
 
 /// The kernel, a test's buffer, or the fuzzer.
 pub trait Host {
+    /// Whether cookies and limits are part of the path. Without them a zone's [`Guard`](crate::table::Guard) has no
+    /// effect but on what is passed up, and takes neither instructions nor verification.
+    const GUARDED: bool;
+
     /// The frame as it is now. Worthless after [`Host::resize`].
     fn frame(&self) -> Frame;
 
@@ -15,6 +19,9 @@ pub trait Host {
     /// Grows the frame at its head by `delta` octets, whose contents mean nothing; on `false` nothing has changed.
     /// Some drivers hand over frames with room in front only: veth, for one, those of local senders.
     fn prepend(&self, delta: i32) -> bool;
+
+    /// Whether the frame lies in one piece, so that [`Host::frame`] is all of it.
+    fn is_linear(&self) -> bool;
 
     /// Index of the interface that the frame came in by.
     fn interface(&self) -> u32;
@@ -37,8 +44,9 @@ pub trait Host {
     /// A random number.
     fn random(&self) -> u32;
 
-    /// The served address in the slot of this address and interface; its slot may hold another, or none.
-    fn local(&self, interface: u32, address: [u64; 2]) -> Option<&Local>;
+    /// The served address in the slot of this address behind these tags on this interface; its slot may hold another,
+    /// or none.
+    fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local>;
 
     /// The zone that is published.
     fn head(&self) -> Option<&Head>;

@@ -52,3 +52,4 @@ pub mod reply;
 pub mod respond;
 pub mod sample;
 pub mod table;
+pub mod verifier;

@@ -4,17 +4,19 @@ use network_types::ip::{IpProto, Ipv4Hdr, Ipv6Hdr};
 use network_types::udp::UdpHdr;
 
 use crate::checksum::Sum;
-use crate::frame::{Field, Frame, Region, forget};
+use crate::frame::{Field, Frame, Region};
 use crate::host::Host;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::HEADER_LENGTH;
-use crate::table::{Local, UDP_SIZE};
+use crate::table::{Local, Tags, UDP_SIZE};
+use crate::verifier::{widen, widen_offset};
 
 /// The link's part of a frame that holds an IP packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Link {
     /// Octets of tags. Offsets are counted as if there were none, so that those up to the question are constants.
-    tags: usize,
+    tags_length: usize,
+    tags: Tags,
     mac: u64,
     /// What the frame holds.
     pub version: Version,
@@ -24,7 +26,7 @@ pub struct Link {
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram {
     /// As in [`Link`].
-    pub tags: usize,
+    pub tags_length: usize,
     version: Version,
     /// Offset behind the DNS message; the frame may go on with padding.
     pub end: usize,
@@ -48,9 +50,6 @@ pub enum Version {
     V6,
 }
 
-/// Tags that are looked through: 802.1Q, and 802.1ad around it.
-const TAGS_MAX: usize = 2;
-const TAG_LENGTH: usize = 4;
 const IPV4_LENGTH: usize = Ipv4Hdr::LEN;
 const IPV6_LENGTH: usize = Ipv6Hdr::LEN;
 const UDP_LENGTH: usize = UdpHdr::LEN;
@@ -62,8 +61,8 @@ const HOPS: u8 = 64;
 const ETHERNET_DESTINATION: Field<u64, 0> = Field::new();
 const ETHERNET_SOURCE: Field<u64, 6> = Field::new();
 const ETHERNET_TYPE: Field<u16, 12> = Field::new();
-/// The six bytes of a MAC address in the eight that are read.
-const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+/// A tag's control information.
+const TAG_CONTROL: Field<u16, 0> = Field::new();
 /// The inner type behind a tag.
 const TAG_TYPE: Field<u16, 2> = Field::new();
 
@@ -117,16 +116,19 @@ impl Link {
     #[inline(always)]
     pub fn read(frame: Frame) -> Result<Self, Outcome> {
         let ethernet: Region<{ EthHdr::LEN }> = frame.fixed(0).or_refuse(Outcome::NotForUs)?;
-        let mac = ethernet.read(ETHERNET_DESTINATION) & MAC;
+        let mac = ethernet.read(ETHERNET_DESTINATION) & Local::MAC;
         let mut ethertype = ethernet.read(ETHERNET_TYPE);
-        let mut tags = 0;
-        for _ in 0..TAGS_MAX {
-            if ethertype != EtherType::Ieee8021q as u16 && ethertype != EtherType::Ieee8021ad as u16 {
+        let (mut tags, mut tags_length) = (Tags::NONE, 0);
+        for nth in 0..Tags::MAX {
+            let is_dot1ad = ethertype == EtherType::Ieee8021ad as u16;
+            if !is_dot1ad && ethertype != EtherType::Ieee8021q as u16 {
                 break;
             }
-            let tag: Region<TAG_LENGTH> = frame.region(EthHdr::LEN + tags).or_refuse(Outcome::NotForUs)?;
+            let tag: Region<{ Tags::LENGTH }> =
+                frame.region(EthHdr::LEN + tags_length).or_refuse(Outcome::NotForUs)?;
             ethertype = tag.read(TAG_TYPE);
-            tags += TAG_LENGTH;
+            tags = tags.with(nth, is_dot1ad, u16::from_be(tag.read(TAG_CONTROL)));
+            tags_length += Tags::LENGTH;
         }
         let version = if ethertype == EtherType::Ipv4 as u16 {
             Version::V4
@@ -135,28 +137,33 @@ impl Link {
         } else {
             return Outcome::NotForUs.refuse();
         };
-        Ok(Link { tags: forget(tags, mac), mac, version })
+        let tags = Tags(widen(tags.0.into(), mac) as u32);
+        Ok(Link { tags_length: widen_offset(tags_length, mac), tags, mac, version })
     }
 
     /// Reads on to the message.
     #[inline(always)]
     pub fn datagram<H: Host>(&self, host: &H, version: Version) -> Result<Datagram, Outcome> {
-        let frame = host.frame().from(self.tags);
+        let frame = host.frame().from(self.tags_length);
         let (end, destination) = match version {
             Version::V4 => read_ipv4(host, frame)?,
             Version::V6 => read_ipv6(host, frame)?,
         };
-        let interface = host.interface();
-        match host.local(interface, destination) {
-            Some(local) if local.address == destination && local.interface == interface => {
-                if self.mac == local.mac {
-                    Ok(Datagram { tags: self.tags, version, end })
-                } else {
-                    Outcome::ForeignMac.refuse()
-                }
-            }
-            _ => Outcome::ForeignAddress.refuse(),
+        let (interface, tags) = (host.interface(), self.tags);
+        let local = host.local(interface, tags, destination).or_refuse(Outcome::ForeignAddress)?;
+        if local.address != destination || local.interface != interface || local.tags != tags {
+            return Outcome::ForeignAddress.refuse();
         }
+        if local.mac & Local::MAC != self.mac {
+            return Outcome::ForeignMac.refuse();
+        }
+        let datagram = Datagram { tags_length: self.tags_length, version, end };
+        if local.mac & Local::GENERIC != 0
+            && datagram.has_partial_checksum(frame).or_refuse(Outcome::Length)?
+        {
+            return Outcome::PartialChecksum.refuse();
+        }
+        Ok(datagram)
     }
 }
 
@@ -226,7 +233,8 @@ fn read_udp<H: Host>(
     }
     let udp_length = usize::from(u16::from_be(udp.read(udp::LENGTH)));
     let end = transport + udp_length;
-    if udp_length != usize::from(length)
+    if !host.is_linear()
+        || udp_length != usize::from(length)
         || udp_length < UDP_LENGTH + MESSAGE_MIN
         || udp_length > UDP_LENGTH + UDP_SIZE as usize
         || end > frame.length()
@@ -240,7 +248,7 @@ impl Datagram {
     /// The frame as it is now, from where offsets are counted.
     #[inline(always)]
     pub fn frame<H: Host>(&self, host: &H) -> Frame {
-        host.frame().from(self.tags)
+        host.frame().from(self.tags_length)
     }
 
     /// Offset of the DNS message.
@@ -268,6 +276,31 @@ impl Datagram {
         }
     }
 
+    /// Whether the checksum is that of the pseudo-header alone, as a local sender leaves it for the device to complete.
+    /// One of 65,536 whole checksums looks like it.
+    ///
+    /// Generic mode sends such a frame on with the order to complete the checksum at its place in the query, which is
+    /// another place in an answer.
+    #[inline(always)]
+    fn has_partial_checksum(&self, frame: Frame) -> Option<bool> {
+        let (addresses, udp): (Sum, Region<UDP_LENGTH>) = match self.version {
+            Version::V4 => {
+                let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN)?;
+                let addresses = Sum::ZERO.add_u32(ip.read(ipv4::SOURCE)).add_u32(ip.read(ipv4::DESTINATION));
+                (addresses, ip.part::<IPV4_LENGTH, _>())
+            }
+            Version::V6 => {
+                let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN)?;
+                let source = Sum::ZERO.add_u64(ip.read(ipv6::SOURCE_HIGH)).add_u64(ip.read(ipv6::SOURCE_LOW));
+                let addresses =
+                    source.add_u64(ip.read(ipv6::DESTINATION_HIGH)).add_u64(ip.read(ipv6::DESTINATION_LOW));
+                (addresses, ip.part::<IPV6_LENGTH, _>())
+            }
+        };
+        let pseudo_header = addresses.add_u16(udp.read(udp::LENGTH)).add_u16((IpProto::Udp as u16).to_be());
+        Some(udp.read(udp::CHECKSUM) == pseudo_header.fold())
+    }
+
     /// Turns the link's addresses round; what is read may lie behind where it goes.
     /// `None` cannot happen, here or below, but the verifier wants to see it handled.
     #[inline(always)]
@@ -281,8 +314,8 @@ impl Datagram {
         to.write(ETHERNET_SOURCE, destination);
         to.write(ETHERNET_TYPE, ethertype);
         let (mut from, mut to) = (from_frame.fixed_cursor(EthHdr::LEN), to_frame.fixed_cursor(EthHdr::LEN));
-        for tags in 1..=TAGS_MAX {
-            if tags * TAG_LENGTH > self.tags {
+        for tags in 1..=Tags::MAX {
+            if tags * Tags::LENGTH > self.tags_length {
                 break;
             }
             let tag: u32 = from.take()?;

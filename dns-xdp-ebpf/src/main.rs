@@ -15,8 +15,8 @@ mod hook {
     use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP, xdp_action, xdp_md};
     use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf};
     use aya_ebpf::helpers::{
-        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_xdp_adjust_head,
-        bpf_xdp_adjust_tail,
+        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_xdp_get_buff_len,
     };
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
@@ -28,9 +28,10 @@ mod hook {
     use dns_xdp_ebpf::respond::respond;
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::{
-        CLIENTS_CAPACITY, Entry, FOR_EVER, Head, LOCALS_CAPACITY, Lease, Local, More, RENEW_ENDED,
-        RENEW_UNCHANGED, RENEWAL_LENGTH,
+        CLIENTS_CAPACITY, Entry, FOR_EVER, Head, Lease, Local, Locals, More, RENEW_ENDED, RENEW_UNCHANGED,
+        RENEWAL_LENGTH, Tags,
     };
+    use dns_xdp_ebpf::verifier::widen_offset;
 
     #[btf_map]
     static ZONE: ArrayOfMaps<Array<Head, 1>, 1> = ArrayOfMaps::new();
@@ -47,7 +48,7 @@ mod hook {
     #[btf_map]
     static FALLBACK: Array<u64, 1> = Array::new();
     #[btf_map]
-    static LOCALS: Array<Local, { LOCALS_CAPACITY as usize }> = Array::new();
+    static LOCALS: ArrayOfMaps<Array<Locals, 1>, 1> = ArrayOfMaps::new();
     #[btf_map]
     static COUNTERS: PerCpuArray<u64, { Outcome::ALL.len() }> = PerCpuArray::new();
     #[btf_map]
@@ -57,35 +58,63 @@ mod hook {
     #[unsafe(no_mangle)]
     static PORT: Global<u16> = Global::new(53_u16.to_be());
     #[unsafe(no_mangle)]
-    static LOCALS_SEED: Global<u64> = Global::new(0);
+    static JIFFY: Global<u64> = Global::new(4_000_000);
 
     /// Answers what it can, passes the rest.
-    // Inlined, for the entry that the macro writes would call it.
+    // Inlined as the others are, for the entry that the macro writes would call it.
     #[xdp]
     #[inline(always)]
     pub(crate) fn dns_xdp(ctx: XdpContext) -> u32 {
-        let outcome = respond(&Kernel { ctx: ctx.ctx });
-        if outcome != Outcome::NotForUs {
-            if let Some(counter) = COUNTERS.get_ptr_mut(outcome as u32) {
+        answer::<false, false>(&ctx)
+    }
+
+    /// The same with cookies and limits.
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn dns_xdp_guarded(ctx: XdpContext) -> u32 {
+        answer::<true, false>(&ctx)
+    }
+
+    /// As [`dns_xdp`], where frames may lie in several pieces.
+    #[xdp(frags)]
+    #[inline(always)]
+    pub(crate) fn dns_xdp_frags(ctx: XdpContext) -> u32 {
+        answer::<false, true>(&ctx)
+    }
+
+    /// As [`dns_xdp_guarded`], where frames may lie in several pieces.
+    #[xdp(frags)]
+    #[inline(always)]
+    pub(crate) fn dns_xdp_guarded_frags(ctx: XdpContext) -> u32 {
+        answer::<true, true>(&ctx)
+    }
+
+    #[inline(always)]
+    fn answer<const GUARDED: bool, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+        let outcome = respond(&Kernel::<GUARDED, FRAGS> { ctx: ctx.ctx });
+        let action = match outcome.action() {
+            Action::Transmit => xdp_action::XDP_TX,
+            Action::Pass => xdp_action::XDP_PASS,
+            Action::Drop => xdp_action::XDP_DROP,
+        };
+        let until = SAMPLING.until();
+        let outcome = widen_offset(outcome as usize, until) as u32;
+        let action = widen_offset(action as usize, until) as u32;
+        if outcome != Outcome::NotForUs as u32 {
+            if let Some(counter) = COUNTERS.get_ptr_mut(outcome) {
                 // SAFETY: the element is this CPU's, and no other program runs on it meanwhile.
                 unsafe { *counter += 1 };
             }
-            debug!(&ctx, "outcome {}", outcome as u32);
-            let until = SAMPLING.until();
+            debug!(ctx, "outcome {}", outcome);
             if until != 0 {
                 sample(ctx.ctx, until);
             }
         }
-        match outcome.action() {
-            Action::Transmit => xdp_action::XDP_TX,
-            Action::Pass => xdp_action::XDP_PASS,
-            Action::Drop => xdp_action::XDP_DROP,
-        }
+        action
     }
 
     /// Copies some frames for whoever looks at the names, until nobody has asked for it of late.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     fn sample(ctx: *mut xdp_md, until: u64) {
         // SAFETY: the helpers have no preconditions.
         let (now, random) = unsafe { (bpf_ktime_get_ns(), bpf_get_prandom_u32()) };
@@ -144,13 +173,13 @@ mod hook {
     /// Renews the lease: run by the daemon over a packet as `table` describes it, never attached.
     #[xdp]
     pub(crate) fn renew_lease(ctx: XdpContext) -> u32 {
-        match renew(&Kernel { ctx: ctx.ctx }) {
+        match renew(&Kernel::<false, false> { ctx: ctx.ctx }) {
             Some(()) => xdp_action::XDP_PASS,
             None => xdp_action::XDP_ABORTED,
         }
     }
 
-    fn renew(kernel: &Kernel) -> Option<()> {
+    fn renew(kernel: &Kernel<false, false>) -> Option<()> {
         const LIFE: Field<u64, 0> = Field::new();
         const SECONDS: Field<u64, 8> = Field::new();
         const NOW: Field<u64, 16> = Field::new();
@@ -182,7 +211,7 @@ mod hook {
     #[inline(always)]
     fn now() -> u64 {
         // SAFETY: the helper has no preconditions.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        unsafe { bpf_jiffies64().wrapping_mul(JIFFY.load()) }
     }
 
     /// Whether one more may happen now; `due`, a value in a map, is then when the next may.
@@ -198,11 +227,13 @@ mod hook {
         next.is_some()
     }
 
-    struct Kernel {
+    struct Kernel<const GUARDED: bool, const FRAGS: bool> {
         ctx: *mut xdp_md,
     }
 
-    impl Host for Kernel {
+    impl<const GUARDED: bool, const FRAGS: bool> Host for Kernel<GUARDED, FRAGS> {
+        const GUARDED: bool = GUARDED;
+
         #[inline(always)]
         fn frame(&self) -> Frame {
             // SAFETY: the context holds the packet's bounds, and the packet is the program's while it runs.
@@ -223,6 +254,12 @@ mod hook {
         fn prepend(&self, delta: i32) -> bool {
             // SAFETY: the context is the one that the program was given.
             unsafe { bpf_xdp_adjust_head(self.ctx, -delta) == 0 }
+        }
+
+        #[inline(always)]
+        fn is_linear(&self) -> bool {
+            // SAFETY: the context is the one that the program was given.
+            !FRAGS || unsafe { bpf_xdp_get_buff_len(self.ctx) } == self.frame().length() as u64
         }
 
         #[inline(always)]
@@ -269,8 +306,8 @@ mod hook {
         }
 
         #[inline(always)]
-        fn local(&self, interface: u32, address: [u64; 2]) -> Option<&Local> {
-            LOCALS.get(Local::slot(LOCALS_SEED.load(), interface, address))
+        fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local> {
+            Some(LOCALS.get_value(0, &0)?.in_slot(interface, tags, address))
         }
 
         #[inline(always)]

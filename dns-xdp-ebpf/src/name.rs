@@ -3,10 +3,11 @@
 //! A name's labels need no look when the bytes up to the first zero equal a name of the zone: then the labels are
 //! that name's labels. Only a name that is not found is walked label by label (RFC 1035, section 3.1).
 use crate::checksum::Sum;
-use crate::frame::{Cursor, Field, Frame, Region, forget};
+use crate::frame::{Cursor, Field, Frame, Region};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::TYPE_CLASS_LENGTH;
 use crate::table::{ENTRY_WORDS, Entry, More, NAME_MAX, NAME_WORDS, NameWords, mix_name};
+use crate::verifier::widen_offset;
 
 /// A name in a frame. Its octets are read as little-endian words of eight: the first octet is the lowest.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +56,7 @@ impl Name {
                     whole += 8;
                 }
             }
-            let at = from + forget(whole, hash);
+            let at = from + widen_offset(whole, hash);
             let word = octets_before(frame, at, frame.length()).or_refuse(Outcome::Name)?;
             (word, zero_octets(word))
         };
@@ -66,7 +67,7 @@ impl Name {
         // bits of the octets before it.
         let name = (zeros & zeros.wrapping_neg()) - 1;
         let octets = (name & LOWEST_BITS).wrapping_mul(LOWEST_BITS) >> 56;
-        let whole = forget(whole, word);
+        let whole = widen_offset(whole, word);
         let length = whole + octets as usize;
         if length > NAME_MAX || from + length + TYPE_CLASS_LENGTH > message_end {
             return Outcome::Name.refuse();
@@ -101,7 +102,7 @@ impl Name {
     /// The sum of the name as it came, for a name that has no entry to know it from.
     #[inline(always)]
     pub fn sum(&self, frame: Frame) -> Option<Sum> {
-        let (mut words, mut left) = (frame.fixed_cursor(self.from), forget(self.whole, self.hash));
+        let (mut words, mut left) = (frame.fixed_cursor(self.from), widen_offset(self.whole, self.hash));
         let mut sum = Sum::ZERO.add_u64(self.last);
         for _ in 0..NAME_WORDS {
             if left == 0 {
@@ -116,7 +117,7 @@ impl Name {
     /// Whether the octets from `skipped` on are, in any case, the `length` octets in `words`.
     #[inline(always)]
     fn ends_in(&self, frame: Frame, skipped: usize, words: &NameWords, length: usize) -> bool {
-        let at = self.from + forget(skipped, self.hash);
+        let at = self.from + widen_offset(skipped, self.hash);
         let left = length.wrapping_sub(1) & !7;
         let Some(last) = octets_before(frame, at + left, self.end()) else { return false };
         Comparison::new(frame.cursor(at), left, last).run(words).unwrap_or(false)
@@ -139,7 +140,7 @@ impl Name {
             if label == 0 {
                 return Outcome::ForeignName.refuse();
             }
-            at = forget(at + 1 + usize::from(label), self.hash);
+            at = widen_offset(at + 1 + usize::from(label), self.hash);
             if label > LABEL_MAX || at >= self.length {
                 return Outcome::Name.refuse();
             }

@@ -1,5 +1,5 @@
 //! Why a query was answered, passed up or dropped: the counter's index and its text, defined once.
-use crate::frame::aside;
+use crate::verifier::keep_branch;
 
 /// What the hook tells the kernel to do with the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,10 @@ macro_rules! outcomes {
                 match self { $(Outcome::$name => $text),* }
             }
 
-            /// Ends the reading of a frame; see [`aside`].
+            /// Ends the reading of a frame; see [`keep_branch`].
             #[inline(always)]
             pub fn refuse<T>(self) -> Result<T, Outcome> {
-                aside(self as u64);
+                keep_branch(self as u64);
                 Err(self)
             }
 
@@ -84,6 +84,8 @@ outcomes! {
     Length = "length" => Pass;
     /// No UDP checksum where IPv6 demands one (RFC 8200, section 8.1).
     Checksum = "checksum" => Pass;
+    /// A UDP checksum that its sender left to be completed, in generic mode: it comes from this machine.
+    PartialChecksum = "partial-checksum" => Pass;
     /// An opcode other than QUERY.
     Opcode = "opcode" => Pass;
     /// TC, or a response code, in a query.

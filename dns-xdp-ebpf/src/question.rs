@@ -1,9 +1,10 @@
 //! The DNS header and the one question (RFC 1035, sections 4.1.1 and 4.1.2).
-use crate::frame::{Field, Frame, Region, forget};
+use crate::frame::{Field, Frame, Region};
 use crate::link::Datagram;
 use crate::name::Name;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::table::NAME_WORDS;
+use crate::verifier::widen_offset;
 
 /// Octets of the header.
 pub const HEADER_LENGTH: usize = 12;
@@ -126,7 +127,7 @@ impl Question {
         let last_from: Region<8> = from.region(last)?;
         let last_word = last_from.read(WORD);
         let (mut from, mut words) = (from.fixed_cursor(start), to.fixed_cursor(start));
-        let mut at = forget(start, last_word);
+        let mut at = widen_offset(start, last_word);
         for _ in 0..NAME_WORDS + 1 {
             if at >= last {
                 break;

@@ -12,6 +12,7 @@ use crate::link::Datagram;
 use crate::outcome::Outcome;
 use crate::question::{AA, COUNTS, FLAGS, HEADER_LENGTH, Header, ID, QR, Question, TC, qtype};
 use crate::table::{ADDRESSES_MAX, Entry, Head, More};
+use crate::verifier::element;
 
 /// Everything that the writing half needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +127,7 @@ impl<'t> Reply<'t> {
         } else {
             return Outcome::NoRoom;
         };
-        match self.write_into(host.frame(), moved, length) {
+        match self.write_into(host, moved, length) {
             Some(()) => self.records.outcome(),
             None => Outcome::NoRoom,
         }
@@ -134,16 +135,19 @@ impl<'t> Reply<'t> {
 
     /// What the frame held lies `moved` octets behind where it was.
     #[inline(always)]
-    fn write_into(&self, start: Frame, moved: usize, length: usize) -> Option<()> {
+    fn write_into<H: Host>(&self, host: &H, moved: usize, length: usize) -> Option<()> {
         let Reply { datagram, question, edns, .. } = self;
+        let start = host.frame();
         // The headers end before the question that has not moved yet begins.
         datagram.turn_link_round(start.from(moved), start)?;
-        let frame = start.from(datagram.tags);
+        let frame = start.from(datagram.tags_length);
         let from = frame.from(moved);
         let turned = datagram.turn_round(from, frame, length)?;
         if moved != 0 {
             question.move_down(from, frame)?;
         }
+        // Read anew, or the verifier goes on with what it learns of the frame from each length of a name.
+        let frame = datagram.frame(host);
         let records_at = question.end();
         let opt_at = records_at + self.records.length();
         // Offsets in the message are even or odd as those in the frame: everything before it is even.
@@ -241,7 +245,7 @@ fn write_a(frame: Frame, at: usize, entry: &Entry, more: &More, id: u16) -> Opti
     let count = usize::from(entry.ipv4_count);
     let mut index = first(entry, entry.ipv4_count, id);
     for _ in 0..count.min(ADDRESSES_MAX) {
-        for word in a_record(entry.ttl, *more.ipv4.get(index)?) {
+        for word in a_record(entry.ttl, *element(&more.ipv4, index)) {
             to.put(word)?;
         }
         index = if index + 1 < count { index + 1 } else { 0 };
@@ -255,7 +259,7 @@ fn write_aaaa(frame: Frame, at: usize, entry: &Entry, more: &More, id: u16) -> O
     let count = usize::from(entry.ipv6_count);
     let mut index = first(entry, entry.ipv6_count, id);
     for _ in 0..count.min(ADDRESSES_MAX) {
-        let (words, last) = aaaa_record(entry.ttl, *more.ipv6.get(index)?);
+        let (words, last) = aaaa_record(entry.ttl, *element(&more.ipv6, index));
         for word in words {
             to.put(word)?;
         }

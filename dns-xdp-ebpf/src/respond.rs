@@ -57,7 +57,7 @@ fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Ou
     }
     let head = host.head().or_refuse(Outcome::NoZone)?;
     let question = Question::read(frame, &datagram, head.seed)?;
-    let cookie_option = head.guard.cookie_option;
+    let cookie_option = if H::GUARDED { head.guard.cookie_option } else { Guard::NO_OPTION };
     let mut edns = if header.additional {
         Edns::read(frame(), question.end(), datagram.end, cookie_option)?
     } else if question.end() == datagram.end {
@@ -65,6 +65,15 @@ fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Ou
     } else {
         return Outcome::Trailing.refuse();
     };
+    if H::GUARDED {
+        let options = question.end() + OPT_LENGTH;
+        if options < datagram.end {
+            let (secrets, count) = (&head.guard.secrets, head.guard.secret_count);
+            let mint = || Mint { secrets, count, now: host.seconds() };
+            edns.examine(frame(), options, cookie_option, mint, || datagram.source(frame()))?;
+        }
+    }
+    let edns = edns.merge_verifier_states::<H>(question.type_class.into());
     let slot = head.slot(question.name.hash);
     let entry = host.entry(slot).or_refuse(Outcome::NoZone)?;
     let (records, name_sum) = match question.name.sum_as(frame(), entry, || host.more(slot)) {
@@ -76,15 +85,8 @@ fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Ou
             (negative(head, Rcode::NxDomain)?, sum)
         }
     };
-    let options = question.end() + OPT_LENGTH;
-    if options < datagram.end {
-        let (secrets, count) = (&head.guard.secrets, head.guard.secret_count);
-        let mint = || Mint { secrets, count, now: host.seconds() };
-        edns.examine(frame(), options, cookie_option, mint, || datagram.source(frame()))?;
-    }
-    let edns = edns.settled(question.type_class.into());
     let reply = Reply { datagram, header, question, name_sum, edns, records }.fitted();
-    if head.guard.answers.interval == 0 || edns.genuine {
+    if !H::GUARDED || head.guard.answers.interval == 0 || edns.genuine {
         return Ok(reply);
     }
     let address = datagram.source(frame()).or_refuse(Outcome::Length)?;

@@ -8,9 +8,10 @@ use crate::checksum::Sum;
 use crate::cookie::{self, SECRETS_MAX, Secret};
 use crate::limit::Rate;
 use crate::reply::{a_sum, aaaa_record};
+use crate::verifier::element;
 
 /// Version of every layout in this file. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
 /// is published: one pointer, seen by each packet before or after, never between.
@@ -28,21 +29,22 @@ pub const CLIENTS: &str = "CLIENTS";
 pub const CLIENTS_CAPACITY: usize = 1 << 16;
 /// When the next query to the responder is due, in nanoseconds: an array of one `u64`. Each object has its own.
 pub const FALLBACK: &str = "FALLBACK";
-/// The served addresses: an array of [`Local`], [`LOCALS_CAPACITY`] of them.
+/// The served addresses: an array of maps whose one inner map holds one [`Locals`]. Replacing the inner map is how they
+/// change. Each object has its own.
 pub const LOCALS: &str = "LOCALS";
 /// The counters: a per-CPU array of `u64`, one for each [`Outcome`](crate::outcome::Outcome).
 pub const COUNTERS: &str = "COUNTERS";
 /// Global: the served UDP port, in network order.
 pub const PORT: &str = "PORT";
-/// Global: the seed of the served addresses' slots.
-pub const LOCALS_SEED: &str = "LOCALS_SEED";
-/// The program that answers.
+/// Global: nanoseconds of a jiffy, as a `u64`.
+pub const JIFFY: &str = "JIFFY";
+/// What the names of the programs that answer begin with. The kernel keeps 15 octets of a name.
 pub const RESPONDER: &str = "dns_xdp";
 /// The program that renews the lease; run by userspace over a packet of [`RENEWAL_LENGTH`] octets.
 pub const RENEW: &str = "renew_lease";
 
-/// Slots for served addresses: an address and interface has exactly one, which the seed makes collision-free.
-pub const LOCALS_CAPACITY: u32 = 1024;
+/// Slots for served addresses: an address on an interface has exactly one, which the seed makes collision-free.
+pub const LOCALS_CAPACITY: usize = 4096;
 /// What is left of a hash are the bits of such a slot.
 const LOCALS_SHIFT: u32 = u64::BITS - LOCALS_CAPACITY.ilog2();
 /// The most addresses of a family that the program answers for one name; larger RRsets go up.
@@ -258,7 +260,7 @@ impl Head {
     /// The index of the only slot that a name with this hash may be in.
     #[inline(always)]
     pub fn slot(&self, hash: u64) -> u32 {
-        self.base + slot(hash, self.displacements[bucket(hash) % BUCKETS], self.half)
+        self.base + slot(hash, *element(&self.displacements, bucket(hash)), self.half)
     }
 }
 
@@ -400,16 +402,48 @@ pub struct Lease {
     pub seconds: u64,
 }
 
+/// The VLAN tags in front of an IP packet: 16 bits for each of up to two, the outer one's are the lower. They are 12 bits
+/// of VLAN id, and above them one bit that tells 802.1Q from 802.1ad. A tag with the id 0 is none: it has only a priority
+/// (IEEE 802.1Q, 9.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct Tags(pub u32);
+
+impl Tags {
+    /// No tag.
+    pub const NONE: Tags = Tags(0);
+    /// Octets of a tag.
+    pub const LENGTH: usize = 4;
+    /// Tags that are read.
+    pub const MAX: usize = 2;
+    const VLAN_ID: u16 = 0x0fff;
+    const DOT1Q: u32 = 0x1000;
+    const DOT1AD: u32 = 0x2000;
+
+    /// The same with one more at place `nth` from outside, which is 0 or 1; `control` is the tag's control information in
+    /// the machine's order.
+    #[inline(always)]
+    pub const fn with(self, nth: usize, is_dot1ad: bool, control: u16) -> Tags {
+        let vlan = control & Tags::VLAN_ID;
+        if vlan == 0 {
+            return self;
+        }
+        let kind = if is_dot1ad { Tags::DOT1AD } else { Tags::DOT1Q };
+        Tags(self.0 | (kind | vlan as u32) << (16 * nth))
+    }
+}
+
 /// A served address on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Local {
     /// See [`address_words`].
     pub address: [u64; 2],
-    /// Index of the interface; 0: the slot is empty.
+    /// Index of the interface that a frame comes in by; 0: the slot is empty.
     pub interface: u32,
-    _reserved: u32,
-    /// The interface's MAC address, as the first six bytes of the word in memory.
+    /// The tags that a frame has there.
+    pub tags: Tags,
+    /// The MAC address that a frame has to have, as the first six bytes of the word in memory, and [`Local::GENERIC`].
     pub mac: u64,
 }
 
@@ -417,20 +451,43 @@ impl Local {
     /// First half of an IPv4 address: no IPv6 address that a packet comes for begins with these 64 bits.
     pub const IPV4: u64 = u64::MAX;
     /// An empty slot.
-    pub const EMPTY: Local = Local { address: [0; 2], interface: 0, _reserved: 0, mac: 0 };
+    pub const EMPTY: Local = Local { address: [0; 2], interface: 0, tags: Tags::NONE, mac: 0 };
+    /// The six bytes of a MAC address in eight.
+    pub const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    /// In [`Local::mac`]: the program runs in generic mode there, where a checksum may be incomplete when a frame leaves.
+    pub const GENERIC: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 1, 0]);
 
     /// A served address.
-    pub fn new(interface: u32, address: IpAddr, mac: [u8; 6]) -> Self {
+    pub fn new(interface: u32, tags: Tags, address: IpAddr, mac: [u8; 6], is_generic: bool) -> Self {
         let address = address_words(address);
         let [a, b, c, d, e, f] = mac;
-        Local { address, interface, _reserved: 0, mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) }
+        let generic = if is_generic { Local::GENERIC } else { 0 };
+        Local { address, interface, tags, mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) | generic }
     }
 
     /// The slot of an address on an interface.
     #[inline(always)]
-    pub const fn slot(seed: u64, interface: u32, address: [u64; 2]) -> u32 {
+    pub const fn slot(seed: u64, interface: u32, tags: Tags, address: [u64; 2]) -> usize {
         let both = address[0].wrapping_mul(MULTIPLIER).wrapping_add(address[1]);
-        (mix(seed ^ interface as u64, both) >> LOCALS_SHIFT) as u32
+        (mix(seed ^ (interface as u64 | (tags.0 as u64) << 32), both) >> LOCALS_SHIFT) as usize
+    }
+}
+
+/// The served addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Locals {
+    /// Gives every address on an interface a slot of its own.
+    pub seed: u64,
+    /// See [`Local::slot`].
+    pub slots: [Local; LOCALS_CAPACITY],
+}
+
+impl Locals {
+    /// What the slot of an address on an interface holds: that address, another, or none.
+    #[inline(always)]
+    pub fn in_slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> &Local {
+        element(&self.slots, Local::slot(self.seed, interface, tags, address))
     }
 }
 
@@ -534,4 +591,4 @@ bytes!(Head, it =>
     [it.guard.slip, it.guard.cookie_option], [it.guard.secret_count], it.guard.secrets.iter().flat_map(|secret| secret.0), it.guard.masks,
     it.guard.exempt.iter().flat_map(|Prefix { mask, value }| [mask[0], mask[1], value[0], value[1]]), it.apex, it.soa, [it.soa_last],
     it.displacements);
-bytes!(Local, it => it.address, [it.interface, it._reserved], [it.mac]);
+bytes!(Local, it => it.address, [it.interface, it.tags.0], [it.mac]);

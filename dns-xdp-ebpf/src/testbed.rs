@@ -78,6 +78,12 @@ mod programs {
         xdp_action::XDP_PASS
     }
 
+    /// The same where frames may lie in several pieces, for an end with a large MTU.
+    #[xdp(frags)]
+    pub(crate) fn pass_frags(_ctx: XdpContext) -> u32 {
+        xdp_action::XDP_PASS
+    }
+
     /// For a switch's port: loses every other SYN-ACK of the station behind it, of those to each last octet of an IPv4
     /// address. Whoever connects to it succeeds every other time.
     #[xdp]

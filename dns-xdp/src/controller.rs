@@ -16,6 +16,7 @@ mod event;
 mod events;
 mod file;
 mod names;
+mod network;
 mod notify;
 pub(crate) mod privileges;
 mod publication;
@@ -42,6 +43,7 @@ use tokio::sync::mpsc;
 use self::change::Source;
 use self::daemon::Daemon;
 use self::events::Events;
+use self::network::ServedNetwork;
 use self::publication::Publication;
 use self::servers::Servers;
 use self::signals::Signals;
@@ -50,7 +52,7 @@ use self::state::State;
 use self::watch::Watch;
 use crate::datapath::Datapath;
 use crate::metrics::{self, Recorder};
-use crate::responder::{self, Responder};
+use crate::responder::Responder;
 use crate::store::Loaded;
 pub(crate) use start::served_addresses;
 
@@ -65,7 +67,7 @@ const CALLS: usize = 16;
 pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     let Loaded { config, text, shared, trouble } = loaded;
     privileges::check(config.xdp.mode)?;
-    let control = start::control_socket(&config.control.socket, replace).await?;
+    let (control, predecessor) = start::control_socket(&config.control.socket, replace).await?;
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = config.metrics.map(metrics::bind).transpose()?;
     let documents = shared.as_ref().map(|(documents, _)| documents.clone());
@@ -75,11 +77,14 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
         Some((documents, _)) => documents.intents.clone(),
         None => start::intents(&config.control.state, &events)?,
     };
-    let addresses = served_addresses(&config.listen)?;
-    let sockets = responder::bind(&addresses, config.listen.port)?;
-    let datapath = Datapath::load(&config, &addresses)?;
+    let impossible = crate::network::impossible(&config.listen);
+    anyhow::ensure!(impossible.is_empty(), "{}", impossible.join("; "));
+    let network = ServedNetwork::new(&config.listen)?;
+    let sockets = start::sockets(network.serving().listeners(), config.listen.port, predecessor).await?;
+    let datapath = Datapath::load(&config)?;
 
-    let identity = start::identity(&config, &addresses);
+    let identity = start::identity(&config, &network.listened());
+    network.alarms().iter().for_each(|alarm| tracing::warn!("{alarm}"));
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
     tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
@@ -101,7 +106,7 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     if let Some(sharing) = &mut sharing {
         start::join(&mut watch, sharing).await;
     }
-    let told = match start::go_live(&mut watch, &mut publication, &events, &identity) {
+    let told = match start::go_live(&mut watch, &mut publication, &network, &events, &identity) {
         Ok(told) => told,
         Err(error) => {
             publication.abandon()?;
@@ -119,7 +124,8 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     };
     service::ready();
     publication.level();
-    let mut daemon = Daemon::new(watch, publication, source, responder, (events, told), recorder, sharing);
+    let serving = (responder, network);
+    let mut daemon = Daemon::new(watch, publication, source, serving, (events, told), recorder, sharing);
     daemon.sky = sky;
     let stop = daemon.serve(inbox, &mut signals).await;
     tokio::select! {

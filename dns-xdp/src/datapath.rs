@@ -1,47 +1,63 @@
 //! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
+//!
+//! What of the network is to be served comes in as a [`Serving`]: devices, on which `reconcile` keeps a program by the
+//! ladder of `device`, and addresses, which `locals` lays out for the program. A [`Zone`] is laid out by `layout` and
+//! published by `maps`.
 mod attachment;
+mod device;
+mod driver;
+mod ethtool;
 mod fit;
+mod foreign;
 mod inspection;
-mod interface;
+mod kernel_version;
 pub mod layout;
+mod locals;
 mod maps;
-mod mending;
 #[cfg(test)]
 mod oldest_kernel;
 mod pins;
 mod program;
+mod reconcile;
 mod samples;
 mod stopwatch;
+mod transmit;
 mod unattached;
+mod variant;
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::MapError;
-use dns_xdp_ebpf::table;
+use dns_xdp_ebpf::table::{self, Local};
 
 pub use attachment::{Attachment, attachments};
+pub use driver::{mtu_max, needs_half_of_the_queues};
+pub use foreign::Foreign;
 pub use inspection::{Inspection, ProgramThere, inspect};
+pub use kernel_version::KernelVersion;
+pub use locals::local;
 pub use maps::Prepared;
 pub use pins::PinnedMaps;
 pub use samples::SAMPLING_LIFE;
 pub use stopwatch::{Least, Stopwatch, Timed};
-pub use unattached::{Size, Unattached};
+pub use unattached::{LOOPBACK, Size, Unattached, places};
+pub use variant::Variant;
 
-use interface::Interface;
-pub use interface::addresses as interface_addresses;
+use device::Device;
 use maps::{Maps, Renewal};
 use pins::Pins;
 use samples::Samples;
+use transmit::TransmitWatch;
 
 use crate::config::{Config, Mode};
+use crate::network::{Network, Serving};
 use crate::zone::Zone;
 
 /// Programs for tests and benchmarks: the stopwatch's, and the stub for the other end of a veth pair.
@@ -83,11 +99,13 @@ impl fmt::Display for Attached {
 pub struct Error {
     what: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// It ends a start in every mode.
+    is_fatal: bool,
 }
 
 impl Error {
     fn new(what: impl Into<String>) -> Self {
-        Error { what: what.into(), source: None }
+        Error { what: what.into(), source: None, is_fatal: false }
     }
 
     fn because(self, error: io::Error) -> Self {
@@ -112,9 +130,8 @@ impl Error {
     }
 
     fn loading(error: anyhow::Error) -> Self {
-        let what = "cannot load the XDP program; it needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, \
-                    and the kernel that the README names";
-        Error { what: what.to_owned(), source: Some(error.into()) }
+        let what = "cannot load the XDP program; it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+        Error { source: Some(error.into()), ..Error::new(what) }
     }
 
     fn pinning(pin: &Path, error: impl StdError + Send + Sync + 'static) -> Self {
@@ -125,16 +142,34 @@ impl Error {
         Error::new(format!("cannot open the pin {}", pin.display())).because_of(error)
     }
 
-    fn attaching(interface: &Interface, error: anyhow::Error) -> Self {
-        Error { what: format!("cannot attach to {}", interface.name), source: Some(error.into()) }
+    fn attaching(interface: &str, error: impl StdError + Send + Sync + 'static) -> Self {
+        Error::new(format!("cannot attach to {interface}")).because_of(error)
     }
+
+    /// Another dns-xdp is where this one belongs.
+    fn occupied(what: String) -> Self {
+        Error { is_fatal: true, ..Error::new(what) }
+    }
+}
+
+/// An interface of the configuration, and how its queries are answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceState {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How the program is attached to its device.
+    pub mode: Attached,
+    /// Why not in a better way, and what to do; `None`: it is as well as the configuration wants.
+    pub reason: Option<String>,
 }
 
 /// The loaded program, its maps and its links; or nothing of it, where there is no XDP.
 #[derive(Debug)]
 pub struct Datapath {
-    interfaces: Vec<(String, Attached)>,
+    interfaces: Vec<InterfaceState>,
     kernel: Option<Kernel>,
+    /// Why there is nothing of it, though the configuration wants it.
+    refusal: Option<String>,
 }
 
 /// What the kernel holds for this process.
@@ -143,14 +178,17 @@ struct Kernel {
     maps: Maps,
     samples: Samples,
     pins: Pins,
-    directory: std::path::PathBuf,
+    /// `[xdp] mode`
+    mode: Mode,
+    version: KernelVersion,
     /// What it was loaded for.
     config: Config,
-    addresses: Vec<IpAddr>,
-    half: u32,
-    modes: Vec<(Interface, Mode)>,
-    /// The interfaces at the last look.
-    there: Vec<Option<Interface>>,
+    /// The variants in use have cookies and limits.
+    guarded: bool,
+    devices: Vec<Device>,
+    /// The served addresses as they were published last.
+    locals: Option<Vec<Local>>,
+    transmit: TransmitWatch,
     answers: bool,
     /// The maps were there before.
     adopted: bool,
@@ -159,28 +197,40 @@ struct Kernel {
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kernel").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Kernel").field("pins", &self.pins).finish_non_exhaustive()
     }
 }
 
 impl Datapath {
-    /// Loads the program for these interfaces and served addresses, over the maps that a predecessor pinned if there
-    /// are any. A predecessor's program goes on answering; nothing that did not answer before does now.
-    pub fn load(config: &Config, addresses: &[IpAddr]) -> Result<Self, Error> {
-        let off = config.listen.interfaces.iter().map(|name| (name.clone(), Attached::Off)).collect();
-        if config.xdp.mode == Mode::Off {
-            return Ok(Datapath { interfaces: off, kernel: None });
-        }
-        let found: Vec<Interface> =
-            config.listen.interfaces.iter().map(|name| Interface::find(name)).collect::<Result<_, _>>()?;
-        let kernel = match Kernel::load(config, found, addresses) {
-            Err(error) if config.xdp.mode == Mode::Auto && error.source.is_some() => {
-                tracing::warn!("no XDP, the responder answers everything: {:#}", anyhow::Error::new(error));
-                None
-            }
-            kernel => Some(kernel?),
+    /// Loads the program, over the maps that a predecessor pinned if there are any. A predecessor's program goes on
+    /// answering; nothing that did not answer before does now.
+    pub fn load(config: &Config) -> Result<Self, Error> {
+        let off = |reason: Option<String>| {
+            let names = config.listen.interfaces.iter();
+            let state = |name: &String| InterfaceState {
+                name: name.clone(),
+                mode: Attached::Off,
+                reason: reason.clone(),
+            };
+            Datapath { interfaces: names.map(state).collect(), kernel: None, refusal: reason.clone() }
         };
-        Ok(Datapath { interfaces: off, kernel })
+        if config.xdp.mode == Mode::Off {
+            return Ok(off(None));
+        }
+        let version = KernelVersion::running().unwrap_or(KernelVersion::OLDEST);
+        let kernel = match version.lacks() {
+            Some(lacks) => Err(Error::new(lacks)),
+            None => Kernel::load(config, version),
+        };
+        match kernel {
+            Ok(kernel) => Ok(Datapath { kernel: Some(kernel), ..off(None) }),
+            Err(error) if config.xdp.mode == Mode::Auto && !error.is_fatal => {
+                let reason = format!("{:#}", anyhow::Error::new(error));
+                tracing::warn!("no XDP, the responder answers everything: {reason}");
+                Ok(off(Some(reason)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a predecessor's program is attached and its lease lives: then the lease is ours to renew at once.
@@ -191,9 +241,15 @@ impl Datapath {
     /// Writes a zone where no query sees it yet; [`Datapath::switch`] publishes it.
     ///
     /// # Errors
-    /// The zone has more names than `[xdp] capacity`, or a map cannot be written; the zone before stays.
+    /// The zone has more names than `[xdp] capacity`, a map cannot be written, or the variant that the zone takes cannot
+    /// be loaded; the zone before stays.
     pub fn prepare(&mut self, zone: &Zone) -> Result<Option<Prepared>, Error> {
-        self.kernel.as_mut().map(|kernel| kernel.maps.prepare(zone)).transpose()
+        let Some(kernel) = &mut self.kernel else { return Ok(None) };
+        // Before the zone: what it is without cookies and limits is answered by either variant alike.
+        if is_guarded(zone.guard()) {
+            kernel.set_guarded(true)?;
+        }
+        kernel.maps.prepare(zone).map(Some)
     }
 
     /// Publishes a zone, whole: a query is answered from the one before or from this one.
@@ -207,56 +263,96 @@ impl Datapath {
         }
     }
 
-    /// Takes the work of writing the whole table off the next zone, which may be urgent. To be called when there is time.
+    /// Takes work off the next zone, which may be urgent: writes the whole table, and swaps a variant in that does no more
+    /// than this zone takes. To be called when there is time.
     ///
     /// # Errors
-    /// A map cannot be written; the next zone is published all the same.
+    /// A map cannot be written, or a program not be loaded; the next zone is published all the same.
     pub fn level(&mut self, zone: &Zone) -> Result<(), Error> {
-        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.maps.level(zone))
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        kernel.set_guarded(is_guarded(zone.guard()))?;
+        kernel.maps.level(zone)
     }
 
-    /// Attaches the program to every interface, or swaps it in where a predecessor's is attached, and pins it.
+    /// Attaches the program to every device, or swaps it in where a predecessor's is attached, and pins it.
     /// To be called after the first [`Datapath::switch`].
     ///
     /// # Errors
-    /// An interface refuses, or another daemon is on it; what this call attached is detached again.
-    pub fn attach(&mut self) -> Result<(), Error> {
-        let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        self.interfaces = kernel.attach()?;
+    /// Another daemon answers on an interface, or no interface takes the mode that the configuration demands; what this
+    /// call attached is detached again.
+    pub fn attach(&mut self, serving: &Serving, network: &Network) -> Result<(), Error> {
+        let Some(kernel) = &mut self.kernel else {
+            self.refresh(serving);
+            return Ok(());
+        };
+        kernel.attach(serving, network)?;
+        self.refresh(serving);
         Ok(())
     }
 
-    /// Attaches the program again where it has been lost: the interface is another, or somebody has detached it. Tells
-    /// how it is attached to each interface that is there, where something has changed.
+    /// Brings what is attached and answered in line with the network as it is: follows devices that come, go and change,
+    /// puts the program back where somebody has taken it off, makes lost pins anew. Returns whether anything has changed.
     ///
     /// # Errors
     /// It cannot be loaded or attached; where it is attached, it stays.
-    pub fn mend(&mut self) -> Result<Vec<(String, Attached)>, Error> {
-        let Some(kernel) = &mut self.kernel else { return Ok(Vec::new()) };
-        if !kernel.mend()? {
-            return Ok(Vec::new());
-        }
-        let now = kernel.attachments();
-        let each = now.iter().map(|(name, attached)| (name.clone(), attached.unwrap_or(Attached::Off)));
-        self.interfaces = each.collect();
-        Ok(now.into_iter().filter_map(|(name, attached)| Some((name, attached?))).collect())
+    pub fn follow(
+        &mut self,
+        serving: &Serving,
+        network: &Network,
+        zone: &Zone,
+        lease: Option<Duration>,
+    ) -> Result<bool, Error> {
+        let before = self.interfaces.clone();
+        let result = match &mut self.kernel {
+            None => Ok(()),
+            Some(kernel) => kernel.repin().and_then(|maps_are_lost| {
+                if maps_are_lost {
+                    kernel.pin_anew(serving, network, zone, lease)
+                } else {
+                    kernel.follow(serving, network).map(drop)
+                }
+            }),
+        };
+        self.refresh(serving);
+        result.map(|()| self.interfaces != before)
+    }
+
+    fn refresh(&mut self, serving: &Serving) {
+        self.interfaces = match &self.kernel {
+            Some(kernel) => kernel.states(serving),
+            None => serving
+                .interfaces
+                .iter()
+                .map(|interface| InterfaceState {
+                    name: interface.name.clone(),
+                    mode: Attached::Off,
+                    reason: self.refusal.clone().or_else(|| match &interface.port {
+                        Err(reason @ crate::network::Unserved::Missing(_)) => Some(reason.to_string()),
+                        _ => None,
+                    }),
+                })
+                .collect(),
+        };
     }
 
     /// Lets the program answer for this long from now, zero ends it at once; `None`: for ever.
     pub fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error> {
-        let Some(kernel) = &self.kernel else { return Ok(()) };
-        let renewal = lease.map_or(Renewal::ForEver, Renewal::For);
-        maps::renew(program::program(&kernel.object, table::RENEW)?, renewal, seconds()).map(|_| ())
+        self.kernel.as_ref().map_or(Ok(()), |kernel| kernel.renew(lease))
     }
 
     /// Every interface with the way the program is attached to it.
-    pub fn interfaces(&self) -> Vec<(String, Attached)> {
+    pub fn interfaces(&self) -> Vec<InterfaceState> {
         self.interfaces.clone()
     }
 
     /// Every outcome's counter, summed over the CPUs. Counters go on over an adoption.
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
         self.kernel.as_ref().map_or_else(|| Ok(BTreeMap::new()), |kernel| kernel.maps.counters())
+    }
+
+    /// Answers that drivers did not get out since this daemon attached the program, by interface; where drivers tell.
+    pub fn transmit_errors(&self) -> BTreeMap<String, u64> {
+        self.kernel.as_ref().map(|kernel| kernel.transmit.errors()).unwrap_or_default()
     }
 
     /// The names in the samples that the program has taken since the last call; none without an attached program.
@@ -274,14 +370,22 @@ impl Datapath {
 
     /// Detaches and unpins everything.
     pub fn detach(mut self) -> Result<(), Error> {
-        let Some(kernel) = self.kernel.take() else { return Ok(()) };
-        let directory = kernel.directory.clone();
+        let Some(mut kernel) = self.kernel.take() else { return Ok(()) };
+        for device in std::mem::take(&mut kernel.devices) {
+            device.detach(&kernel.pins);
+        }
+        let directory = kernel.pins.directory().to_owned();
         drop(kernel);
         let removed = pins::remove_all(&directory);
         removed
             .map(|_| ())
             .map_err(|error| Error::new(format!("cannot unpin {}", directory.display())).because(error))
     }
+}
+
+/// Whether a zone takes a variant with cookies and limits.
+fn is_guarded(guard: &table::Guard) -> bool {
+    guard.answers.interval != 0 || guard.secret_count != 0
 }
 
 impl Drop for Kernel {
@@ -291,7 +395,7 @@ impl Drop for Kernel {
             return;
         }
         if self.pins.linked().is_empty() {
-            pins::remove_directory(&self.directory);
+            pins::remove_directory(self.pins.directory());
         } else if !self.adopted {
             self.pins.remove_maps();
         }
@@ -299,116 +403,141 @@ impl Drop for Kernel {
 }
 
 impl Kernel {
-    fn load(config: &Config, found: Vec<Interface>, addresses: &[IpAddr]) -> Result<Self, Error> {
+    fn load(config: &Config, version: KernelVersion) -> Result<Self, Error> {
         let half = layout::half(config.xdp.capacity);
-        let directory = config.xdp.pin.clone();
-        let pins = Pins::create(&directory, half)?;
-        let result = Self::load_pinned(config, found, addresses, half, &pins);
+        let pins = Pins::create(&config.xdp.pin, half)?;
+        let result = Self::load_pinned(config, version, half, &pins);
         if result.is_err() && pins.linked().is_empty() {
-            pins::remove_directory(&directory);
+            pins::remove_directory(pins.directory());
         }
         result
     }
 
-    fn load_pinned(
-        config: &Config,
-        found: Vec<Interface>,
-        addresses: &[IpAddr],
-        half: u32,
-        pins: &Pins,
-    ) -> Result<Self, Error> {
-        let locals = program::locals(&found, addresses)?;
-        let with_mode = |interface: Interface| {
-            let mode = program::check_free(&interface, config.xdp.mode, pins)?;
-            Ok((interface, mode))
-        };
-        let modes: Vec<(Interface, Mode)> = found.into_iter().map(with_mode).collect::<Result<_, Error>>()?;
-        let loaded = |adopted| {
-            let (port, log) = (config.listen.port, config.xdp.log);
-            let pinned = MAPS.map(|name| (name, pins.map(name)));
-            let options = program::Options { pinned: &pinned, half, locals: &locals, port, log };
-            let mut object = program::load(&options)?;
-            let maps = Maps::take(&mut object, half, Some(pins.heads()))?;
-            let samples = Samples::take(&mut object)?;
-            let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
-            Ok((object, (maps, samples), adopted && lease.lived()))
-        };
-        let mut was_there = pins.adopt_maps()?;
-        if was_there && let Some(misfit) = fit::misfit(half, |name| pins.map(name))? {
-            // A predecessor's program has the maps that it was loaded with, wherever these are pinned.
-            tracing::warn!("the maps are made anew: {misfit}");
-            pins.remove_maps();
-            was_there = pins.adopt_maps()?;
-        }
-        let mut result: Result<(Ebpf, (Maps, Samples), bool), Error> = loaded(was_there);
-        if let Err(error) = &result
-            && pins.linked().is_empty()
-        {
-            tracing::warn!("the pinned maps do not fit and are made anew: {error}");
-            pins.remove_maps();
-            was_there = pins.adopt_maps()?;
-            result = loaded(was_there);
-        }
-        let (mut object, (maps, samples), lived) = result?;
+    fn load_pinned(config: &Config, version: KernelVersion, half: u32, pins: &Pins) -> Result<Self, Error> {
+        let (mut object, adopted) = Self::object(config, half, pins)?;
+        let guarded = config.guard.takes_guarded_program();
+        program::load(&mut object, Variant { guarded, frags: false })?;
+        let maps = Maps::take(&mut object, half, Some(pins.heads()))?;
+        let samples = Samples::take(&mut object)?;
+        let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
         if config.xdp.log {
             follow_log(&mut object)?;
         }
-        let answers = lived && !pins.linked().is_empty();
-        let (pins, directory) = (pins.clone(), config.xdp.pin.clone());
-        let (config, addresses) = (config.clone(), addresses.to_vec());
         Ok(Kernel {
             object,
             maps,
             samples,
-            pins,
-            directory,
-            config,
-            addresses,
-            half,
-            modes,
-            there: Vec::new(),
-            answers,
-            adopted: was_there,
+            pins: pins.clone(),
+            mode: config.xdp.mode,
+            version,
+            config: config.clone(),
+            guarded,
+            devices: Vec::new(),
+            locals: None,
+            transmit: TransmitWatch::default(),
+            answers: adopted && lease.lived() && !pins.linked().is_empty(),
+            adopted,
             attached: false,
         })
     }
 
-    fn attach(&mut self) -> Result<Vec<(String, Attached)>, Error> {
+    /// The object over the pinned maps, or over new ones where those there do not fit; whether they were there before.
+    fn object(config: &Config, half: u32, pins: &Pins) -> Result<(Ebpf, bool), Error> {
+        let load = || {
+            let pinned = MAPS.map(|name| (name, pins.map(name)));
+            let (port, log) = (config.listen.port, config.xdp.log);
+            program::object(&program::Options { pinned: &pinned, half, port, log })
+        };
+        let was_there = pins.adopt_maps()?;
+        if was_there && let Some(misfit) = fit::misfit(half, |name| pins.map(name))? {
+            // A predecessor's program has the maps that it was loaded with, wherever these are pinned.
+            tracing::warn!("the maps are made anew: {misfit}");
+        } else {
+            match load() {
+                Err(error) if was_there && pins.linked().is_empty() => {
+                    tracing::warn!("the pinned maps do not fit and are made anew: {error}");
+                }
+                object => return Ok((object?, was_there)),
+            }
+        }
+        pins.remove_maps();
+        let was_there = pins.adopt_maps()?;
+        Ok((load()?, was_there))
+    }
+
+    fn renew(&self, lease: Option<Duration>) -> Result<(), Error> {
+        let renewal = lease.map_or(Renewal::ForEver, Renewal::For);
+        maps::renew(program::program(&self.object, table::RENEW)?, renewal, seconds()).map(|_| ())
+    }
+
+    /// Has the variants with cookies and limits answer, or those without.
+    fn set_guarded(&mut self, guarded: bool) -> Result<(), Error> {
+        if self.guarded == guarded {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.guarded, guarded);
+        let mut devices = std::mem::take(&mut self.devices);
+        let switched = devices.iter_mut().try_for_each(|device| device.switch(&mut self.source()));
+        self.devices = devices;
+        if switched.is_err() {
+            self.guarded = before;
+        }
+        switched?;
+        if self.attached { self.pin_program() } else { Ok(()) }
+    }
+
+    fn attach(&mut self, serving: &Serving, network: &Network) -> Result<(), Error> {
         let before = self.pins.linked();
-        let attached = self.attach_each().and_then(|attached| {
-            self.pin_program()?;
-            Ok(attached)
+        let attached = self.follow(serving, network).map(drop).and_then(|()| match self.refused() {
+            Some(refused) => Err(Error::new(refused)),
+            None => self.pin_program(),
         });
-        if attached.is_err() {
+        if let Err(error) = attached {
             for interface in self.pins.linked().iter().filter(|interface| !before.contains(interface)) {
                 pins::remove(&self.pins.link(interface));
             }
-            return attached;
-        }
-        for interface in before.iter().filter(|name| !self.modes.iter().any(|(ours, _)| ours.name == **name))
-        {
-            pins::remove(&self.pins.link(interface));
+            self.devices.clear();
+            return Err(error);
         }
         self.pins.remove_other_maps();
         self.attached = true;
-        self.there = self.look();
-        attached
+        Ok(())
     }
 
     fn pin_program(&mut self) -> Result<(), Error> {
         let pin = self.pins.program();
         pins::remove(&pin);
-        let pinned = program::program_mut(&mut self.object, table::RESPONDER)?.pin(&pin);
+        let variant = Variant { guarded: self.guarded, frags: false };
+        let pinned = program::load(&mut self.object, variant)?.pin(&pin);
         pinned.map_err(|error| Error::pinning(&pin, error))
     }
 
-    fn attach_each(&mut self) -> Result<Vec<(String, Attached)>, Error> {
-        let mut attached = Vec::new();
-        for (interface, mode) in &self.modes {
-            let how = program::attach(&mut self.object, interface, *mode, &self.pins)?;
-            attached.push((interface.name.clone(), how));
-        }
-        Ok(attached)
+    /// Everything over new maps in a new directory, which takes the place of what is attached: somebody has removed the
+    /// pins.
+    fn pin_anew(
+        &mut self,
+        serving: &Serving,
+        network: &Network,
+        zone: &Zone,
+        lease: Option<Duration>,
+    ) -> Result<(), Error> {
+        tracing::warn!(
+            "somebody has removed pins in {}: they are made anew",
+            self.pins.directory().display()
+        );
+        let pins = self.pins.made_anew()?;
+        let half = layout::half(self.config.xdp.capacity);
+        let mut next = Self::load_pinned(&self.config, self.version, half, &pins)?;
+        // Whatever becomes of it, the directory stays.
+        next.attached = true;
+        let prepared = next.maps.prepare(zone)?;
+        next.maps.switch(&prepared)?;
+        next.renew(lease)?;
+        // The programs that are attached answer until then.
+        self.devices.clear();
+        next.attach(serving, network)?;
+        *self = next;
+        Ok(())
     }
 }
 

@@ -5,7 +5,6 @@ pub mod facts;
 mod features;
 mod gather;
 mod host;
-mod ports;
 #[cfg(test)]
 mod tests;
 

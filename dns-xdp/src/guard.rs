@@ -46,6 +46,11 @@ pub struct Network {
 }
 
 impl Guard {
+    /// Whether cookies or limits on answers are on, which only some variants of the program have.
+    pub fn takes_guarded_program(&self) -> bool {
+        !self.secrets.is_empty() || self.rate_limit.answers_per_second != 0
+    }
+
     /// As both readers use it.
     pub fn table(&self) -> table::Guard {
         let RateLimit { answers_per_second, burst, slip, ipv4_prefix, ipv6_prefix, exempt } =

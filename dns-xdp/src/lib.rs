@@ -25,6 +25,7 @@ pub mod guard;
 pub mod health;
 pub mod intent;
 pub mod metrics;
+pub mod network;
 pub mod path;
 pub mod promise;
 pub mod responder;

@@ -15,6 +15,7 @@ mod sockets;
 mod tcp;
 mod udp;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,8 +31,11 @@ use tokio_util::sync::CancellationToken;
 use self::clients::{Clients, Verdict};
 pub use self::counters::{Counters, DROPPED, RATE_LIMITED, Rcode, Transport, is_answer};
 pub use self::response::{Arrival, Response, answer, respond};
-pub use self::sockets::{BindError, Sockets, bind};
+use self::sockets::Bound;
+pub(crate) use self::sockets::DAEMON;
+pub use self::sockets::{BindError, Sockets, bind, probe};
 use self::tcp::Connections;
+use crate::network::Listener;
 use crate::zone::Zone;
 
 /// After the word to stop, what is on its way into the sockets has this long to be answered.
@@ -47,7 +51,11 @@ pub type Published = watch::Receiver<Option<Arc<Zone>>>;
 /// The running responder; dropping it ends it at once, [`Responder::shutdown`] in good order.
 #[derive(Debug)]
 pub struct Responder {
-    counters: Arc<Counters>,
+    port: u16,
+    exchange: Arc<Exchange>,
+    connections: Arc<Connections>,
+    /// What ends the tasks of each address.
+    served: BTreeMap<Listener, CancellationToken>,
     tasks: JoinSet<()>,
     stop: CancellationToken,
 }
@@ -62,24 +70,59 @@ impl Responder {
         let counters = Arc::new(Counters::default());
         let identity = identity.as_bytes().iter().copied().take(usize::from(u8::MAX)).collect();
         let clients = Clients::default();
-        let exchange = Arc::new(Exchange { zone, identity, counters: Arc::clone(&counters), clients });
-        let connections = Arc::new(Connections::new(descriptors::room(tcp::CAPACITY)));
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        for socket in sockets.udp {
-            let socket = tokio::net::UdpSocket::from_std(socket)?;
-            tasks.spawn(udp::serve(socket, Arc::clone(&exchange), stop.clone()));
+        let mut responder = Responder {
+            port: sockets.port,
+            exchange: Arc::new(Exchange { zone, identity, counters, clients }),
+            connections: Arc::new(Connections::new(descriptors::room(tcp::CAPACITY))),
+            served: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            stop: CancellationToken::new(),
+        };
+        for (listener, bound) in sockets.bound {
+            responder.serve(listener, bound)?;
         }
-        for listener in sockets.tcp {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tasks.spawn(tcp::serve(listener, Arc::clone(&exchange), Arc::clone(&connections), stop.clone()));
+        Ok(responder)
+    }
+
+    /// Answers on these addresses from now on: new ones are bound, on those that are not among them what has arrived is
+    /// answered and their sockets are closed, the others are left alone. Returns those that cannot be bound, which are
+    /// tried again with the next call. To be called in the runtime.
+    pub fn listen(&mut self, wanted: &[Listener]) -> Vec<(Listener, BindError)> {
+        // What has ended since the last call.
+        while self.tasks.try_join_next().is_some() {}
+        let wanted: BTreeSet<&Listener> = wanted.iter().collect();
+        let gone = self.served.extract_if(.., |listener, _| !wanted.contains(listener));
+        gone.for_each(|(_, stop)| stop.cancel());
+        let mut failed = Vec::new();
+        for listener in wanted {
+            if self.served.contains_key(listener) {
+                continue;
+            }
+            let served = Bound::new(listener, self.port).and_then(|bound| {
+                let (address, port) = (listener.address, self.port);
+                let served = self.serve(listener.clone(), bound);
+                served.map_err(|source| BindError::Other { address, port, source })
+            });
+            failed.extend(served.err().map(|error| (listener.clone(), error)));
         }
-        Ok(Responder { counters, tasks, stop })
+        failed
+    }
+
+    /// Starts the tasks of an address.
+    fn serve(&mut self, listener: Listener, bound: Bound) -> io::Result<()> {
+        let udp = tokio::net::UdpSocket::from_std(bound.udp)?;
+        let tcp = tokio::net::TcpListener::from_std(bound.tcp)?;
+        let stop = self.stop.child_token();
+        let (exchange, connections) = (&self.exchange, &self.connections);
+        self.tasks.spawn(udp::serve(udp, Arc::clone(exchange), stop.clone()));
+        self.tasks.spawn(tcp::serve(tcp, Arc::clone(exchange), Arc::clone(connections), stop.clone()));
+        self.served.insert(listener, stop);
+        Ok(())
     }
 
     /// The counters, which outlive the responder.
     pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+        Arc::clone(&self.exchange.counters)
     }
 
     /// Answers what has arrived, then closes the sockets and waits for open exchanges: a tenth of a second
@@ -151,7 +194,7 @@ mod tests {
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn start(address: IpAddr) -> (Responder, SocketAddr, watch::Sender<Option<Arc<Zone>>>) {
-        let sockets = bind(&[address], 0).unwrap();
+        let sockets = bind(&[address.into()], 0).unwrap();
         let endpoint = sockets.addresses().unwrap()[0];
         let (publisher, zone) = watch::channel(None);
         (Responder::start(sockets, zone, "node1").unwrap(), endpoint, publisher)
@@ -277,6 +320,50 @@ mod tests {
         let mut stream = TcpStream::connect(server).await.unwrap();
         stream.write_all(&[0, 1, 0xff]).await.unwrap();
         assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn addresses_are_taken_and_given_up_while_others_are_served() {
+        let port = bind(&[LOOPBACK.into()], 0).unwrap().addresses().unwrap()[0].port();
+        let (_publisher, zone) = watch::channel(None);
+        let [stays, goes, comes] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+        let sockets = bind(&[stays.into(), goes.into()], port).unwrap();
+        let mut responder = Responder::start(sockets, zone, "node1").unwrap();
+        let mut idle = TcpStream::connect((stays, port)).await.unwrap();
+        let leaving = client(LOOPBACK, (goes, port).into()).await;
+        leaving.send(&identity_query(1)).await.unwrap();
+
+        assert!(responder.listen(&[comes.into(), stays.into()]).is_empty());
+        assert_eq!(received(&leaving).await.metadata.id, 1);
+        let coming = client(LOOPBACK, (comes, port).into()).await;
+        coming.send(&identity_query(2)).await.unwrap();
+        assert_eq!(received(&coming).await.metadata.id, 2);
+        idle.write_all(&framed(&identity_query(3))).await.unwrap();
+        assert_eq!(read(&mut idle).await.metadata.id, 3);
+        let freed = timeout(STOP_TIMEOUT, async {
+            while probe(&[goes.into()], port).is_err() {
+                sleep(STOP_LINGER).await;
+            }
+        });
+        freed.await.expect("the port is free");
+        responder.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_keeps_no_other_from_being_served_and_is_tried_again() {
+        let (mut responder, server, _publisher) = start(LOOPBACK);
+        let port = bind(&[LOOPBACK.into()], 0).unwrap().addresses().unwrap()[0].port();
+        responder.port = port;
+        let [taken, free] = [2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+        let holder = UdpSocket::bind((taken, port)).await.unwrap();
+        let wanted = [taken, free, server.ip()].map(Listener::from);
+        let failed = responder.listen(&wanted);
+        assert!(matches!(&failed[..], [(listener, BindError::Taken { .. })] if listener.address == taken));
+        let client = client(LOOPBACK, (free, port).into()).await;
+        client.send(&identity_query(1)).await.unwrap();
+        assert_eq!(received(&client).await.metadata.id, 1);
+        drop(holder);
+        assert!(responder.listen(&wanted).is_empty());
     }
 
     #[tokio::test]

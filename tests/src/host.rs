@@ -1,23 +1,20 @@
 //! A host of the query's path in memory: a frame in a buffer, and the table that the kernel would have.
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use dns_xdp::datapath::layout::{self, Places};
+use dns_xdp::datapath::{self, LOOPBACK};
+use dns_xdp::network::Place;
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::frame::Frame;
 use dns_xdp_ebpf::host::Host;
 use dns_xdp_ebpf::limit::Rate;
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
-use dns_xdp_ebpf::table::{Entry, Head, Local, More, Slot};
+use dns_xdp_ebpf::table::{Entry, Head, Local, More, Slot, Tags};
 
-use crate::frames::Mac;
-
-/// The interface that frames come in by.
-const INTERFACE: u32 = 1;
 /// What lies behind a frame in its buffer.
 const BEHIND: u8 = 0xa5;
 /// The most octets that a frame grows by in a test, at either end.
@@ -30,7 +27,7 @@ const SEED: u64 = 0x5eed;
 pub struct Server {
     port: u16,
     locals_seed: u64,
-    locals: HashMap<u32, Local>,
+    locals: HashMap<usize, Local>,
     zone: Option<Published>,
     /// Whether the lease is alive.
     pub lease_lives: bool,
@@ -58,20 +55,32 @@ struct Published {
 }
 
 impl Server {
-    /// A server without a zone; its lease lives and frames have room.
-    pub fn new(addresses: &[IpAddr], mac: Mac, port: u16) -> Self {
-        let locals = addresses.iter().map(|address| Local::new(INTERFACE, *address, mac));
+    /// A server without a zone for these addresses, in generic mode or not; its lease lives and frames have room.
+    pub fn new(places: &[Place], generic: bool, port: u16) -> Self {
+        let mut server = Server::without_addresses(port);
+        server.serve(places, generic);
+        server
+    }
+
+    /// Serves these addresses and no others.
+    pub fn serve(&mut self, places: &[Place], generic: bool) {
         let slots = |seed| {
-            let slot = |local: Local| (Local::slot(seed, INTERFACE, local.address), local);
-            locals.clone().map(slot).collect::<HashMap<u32, Local>>()
+            let local = |place: &Place| {
+                let local = datapath::local(place, generic);
+                (Local::slot(seed, local.interface, local.tags, local.address), local)
+            };
+            places.iter().map(local).collect::<HashMap<usize, Local>>()
         };
-        let seed = (0..).find(|seed| slots(*seed).len() == addresses.len());
-        let locals_seed = seed.expect("some seed gives each address a slot of its own");
-        let locals = slots(locals_seed);
+        let seed = (0..).find(|seed| slots(*seed).len() == places.len());
+        self.locals_seed = seed.expect("some seed gives each address a slot of its own");
+        self.locals = slots(self.locals_seed);
+    }
+
+    fn without_addresses(port: u16) -> Self {
         Server {
             port: port.to_be(),
-            locals_seed,
-            locals,
+            locals_seed: 0,
+            locals: HashMap::new(),
             zone: None,
             lease_lives: true,
             room: true,
@@ -132,6 +141,12 @@ impl BufferHost<'_> {
 }
 
 impl Host for BufferHost<'_> {
+    const GUARDED: bool = true;
+
+    fn is_linear(&self) -> bool {
+        true
+    }
+
     fn frame(&self) -> Frame {
         let buffer = self.buffer.as_ptr().cast::<u8>().cast_mut();
         let (start, end) = (buffer.wrapping_add(self.start.get()), buffer.wrapping_add(self.end.get()));
@@ -164,7 +179,7 @@ impl Host for BufferHost<'_> {
     }
 
     fn interface(&self) -> u32 {
-        INTERFACE
+        LOOPBACK
     }
 
     fn port(&self) -> u16 {
@@ -198,8 +213,8 @@ impl Host for BufferHost<'_> {
         self.server.random
     }
 
-    fn local(&self, interface: u32, address: [u64; 2]) -> Option<&Local> {
-        let slot = Local::slot(self.server.locals_seed, interface, address);
+    fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local> {
+        let slot = Local::slot(self.server.locals_seed, interface, tags, address);
         Some(self.server.locals.get(&slot).unwrap_or(&Local::EMPTY))
     }
 

@@ -2,9 +2,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dns_xdp::datapath::{Error, Unattached};
+use dns_xdp::datapath::{Error, Unattached, Variant};
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 
+use crate::table::zone::{CAPACITY, PORT, places};
 use crate::table::{Row, State, rows};
 
 /// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
@@ -19,19 +20,21 @@ pub struct TableRun {
     pub failures: Vec<String>,
 }
 
-/// Runs every row that the kernel takes through a program that `load` loads, and through another where a state asks for
-/// one that has seen no client yet.
+/// Runs every row that the kernel and this variant of the program take. Where a state asks for a program that has seen no
+/// client yet, another is loaded.
 ///
 /// # Errors
 /// When the program cannot be loaded, or a zone cannot be published to it.
-pub fn run_table(load: impl Fn() -> Result<Unattached, Error>) -> Result<TableRun, Error> {
+pub fn run_table(variant: Variant) -> Result<TableRun, Error> {
+    let load = || Unattached::load(variant, &places(), PORT, CAPACITY);
     let mut program = load()?;
     let (mut count, mut failures) = (0, Vec::new());
     let rows = rows();
-    for state in State::ALL {
+    for state in State::ALL.into_iter().filter(|state| variant.guarded || !state.takes_guarded()) {
         if state == State::Holding {
             program = load()?;
         }
+        program.serve(&places(), state == State::Generic)?;
         enter(&mut program, state)?;
         let mut counters = program.counters()?;
         for row in rows.iter().filter(|row| row.state == state && reaches_the_kernel(row)) {

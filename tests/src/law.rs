@@ -14,7 +14,7 @@ use crate::frames::message::{CD, IN, Message, Opt, RD};
 use crate::frames::{Checksum, Datagram, read, reply};
 use crate::host::Server;
 use crate::meaning::Meaning;
-use crate::table::zone::{COOKIES, PORT, SERVER, SERVER_MAC};
+use crate::table::zone::{COOKIES, PORT, SERVER, SERVER_MAC, places, serves_behind};
 
 /// The time of day.
 const SECONDS: u32 = COOKIES.0;
@@ -147,7 +147,8 @@ fn is_served(datagram: &Datagram) -> bool {
     let Datagram { source, destination, checksum, .. } = datagram;
     let to_us = datagram.destination_mac == SERVER_MAC
         && SERVER.contains(destination)
-        && datagram.destination_port == PORT;
+        && datagram.destination_port == PORT
+        && serves_behind(&datagram.tags);
     let from_elsewhere = source != destination && datagram.source_port != 0;
     let from_a_client = match source {
         IpAddr::V4(source) => !matches!(source.octets()[0], 0 | 127 | 224..),
@@ -195,7 +196,7 @@ pub struct States {
 impl States {
     /// Servers with this zone.
     pub fn of(zone: Zone) -> States {
-        let unpublished = || Server::new(&SERVER, SERVER_MAC, PORT);
+        let unpublished = || Server::new(&places(), false, PORT);
         let serving_but = |change: fn(&mut Server)| {
             let mut server = unpublished();
             server.publish(&zone);

@@ -11,7 +11,7 @@ use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 
 use self::zone::{COOKIES, NEW_SECRET};
-use crate::frames::{Datagram, message::Message, reply};
+use crate::frames::{Checksum, Datagram, TAG, message::Message, reply};
 
 /// One packet.
 #[derive(Debug, Clone)]
@@ -56,6 +56,8 @@ pub enum State {
     Holding,
     /// The responder has had all that it may for ever.
     Flooded,
+    /// The program runs in generic mode; the zone is that of [`State::Serving`].
+    Generic,
     /// A frame cannot be resized.
     NoRoom,
     /// The lease has ended.
@@ -64,7 +66,7 @@ pub enum State {
 
 impl State {
     /// Every state, in the order in which a server goes through them.
-    pub const ALL: [State; 10] = [
+    pub const ALL: [State; 11] = [
         State::Unpublished,
         State::LongSoa,
         State::Serving,
@@ -73,6 +75,7 @@ impl State {
         State::Slipping,
         State::Holding,
         State::Flooded,
+        State::Generic,
         State::NoRoom,
         State::LeaseExpired,
     ];
@@ -81,7 +84,7 @@ impl State {
     pub fn publication(self) -> Option<(Zone, u32)> {
         match self {
             State::LongSoa => Some((zone::zone_with_long_soa(), 0)),
-            State::Serving | State::NoRoom => Some((zone::zone(), 0)),
+            State::Serving | State::Generic | State::NoRoom => Some((zone::zone(), 0)),
             State::Cookies => Some((zone::zone_with_cookies(COOKIES.1), COOKIES.0)),
             State::NewSecret => Some((zone::zone_with_cookies(NEW_SECRET.1), NEW_SECRET.0)),
             State::Slipping => Some((zone::zone_with_limits(1), COOKIES.0)),
@@ -89,6 +92,11 @@ impl State {
             State::Flooded => Some((zone::zone_with_fallback_limit(), 0)),
             State::Unpublished | State::LeaseExpired => None,
         }
+    }
+
+    /// Whether it takes a variant of the program that has cookies and limits.
+    pub fn takes_guarded(self) -> bool {
+        matches!(self, State::Cookies | State::NewSecret | State::Slipping | State::Holding)
     }
 }
 
@@ -145,7 +153,18 @@ fn states() -> Vec<Row> {
     let missing = zone::ask("node9", 1);
     let response = Message { flags: 0x8000, ..found.clone() };
     let positive = answer::positive(&found, &[answer::a(zone::ipv4(1))]);
-    vec![
+    let mut rows = Vec::new();
+    for query in [zone::over_ipv4(&found), zone::over_ipv6(&found)] {
+        for tags in [vec![], vec![(TAG, 5)]] {
+            let query = Datagram { tags, ..query.clone() };
+            let partial = Datagram { checksum: Checksum::Partial, ..query.clone() };
+            let what = "a checksum that is not complete";
+            rows.push(Row::untouched(what, Outcome::PartialChecksum, &partial).in_state(State::Generic));
+            let whole = Row::answered("a whole checksum", Outcome::Answered, query, positive.clone());
+            rows.push(whole.in_state(State::Generic));
+        }
+    }
+    rows.extend([
         Row::passed("a query", Outcome::NoZone, &found).in_state(State::Unpublished),
         Row::passed("a response", Outcome::Response, &response).in_state(State::Unpublished),
         Row::answered("a query", Outcome::Answered, zone::over_ipv4(&found), positive)
@@ -158,5 +177,6 @@ fn states() -> Vec<Row> {
         Row::passed("a foreign name", Outcome::LeaseExpired, &Message::query(&[0], 1, 1))
             .in_state(State::LeaseExpired),
         Row::passed("a response", Outcome::Response, &response).in_state(State::LeaseExpired),
-    ]
+    ]);
+    rows
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use choices::{CHOICES, Difference, NAME_SERVERS, Path, Query};
+use dns_xdp::network::Listener;
 use dns_xdp::responder::{Responder, bind};
 use dns_xdp::zone::Zone;
 use dns_xdp_tests::exchange::{Tcp, Udp};
@@ -256,7 +257,7 @@ impl Servers {
         let theirs = nsd::Zone { apex: APEX, text: &zone_file(&zone) };
         let nsd = Nsd::start(&namespace, &run.directory(), &THEIRS, &[theirs])?;
         let runtime = Runtime::new()?;
-        let sockets = namespace.enter(|| Ok(bind(&OURS, DNS_PORT)?))?;
+        let sockets = namespace.enter(|| Ok(bind(&OURS.map(Listener::from), DNS_PORT)?))?;
         let (publisher, published) = watch::channel(Some(Arc::new(zone)));
         let responder = {
             let _context = runtime.enter();

@@ -2,12 +2,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use dns_xdp::datapath::Unattached;
+use dns_xdp::datapath::{Unattached, Variant};
 use dns_xdp::zone::Zone;
 use dns_xdp_tests::kernel;
 use dns_xdp_tests::law::{Due, States};
 use dns_xdp_tests::queries;
-use dns_xdp_tests::table::zone::{CAPACITY, COOKIES, PORT, SERVER, SERVER_MAC, zone, zone_with_cookies};
+use dns_xdp_tests::table::zone::{CAPACITY, COOKIES, PORT, places, zone, zone_with_cookies};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 /// Cases of a plain run; `PROPTEST_CASES` sets another number.
@@ -30,7 +30,7 @@ fn host_an_answer_means_what_the_responder_means() {
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test kernel"]
 fn kernel_an_answer_means_what_the_responder_means() {
-    let mut program = Unattached::load(&SERVER, SERVER_MAC, PORT, CAPACITY).unwrap();
+    let mut program = Unattached::load(Variant::ALL[1], &places(), PORT, CAPACITY).unwrap();
     program.renew(None, COOKIES.0.into()).unwrap();
     for zone in zones() {
         program.publish(&zone).unwrap();

@@ -117,7 +117,10 @@ fn has_given_up(node: &Node, user: u32) -> Result<()> {
     let pid = u32::try_from(node.status()?["pid"].as_u64().context("status tells no pid")?)?;
     wait::until("the daemon has given up what it can", Duration::from_secs(5), || {
         for thread in Rights::of_threads(pid)? {
-            ensure!((thread.uid, thread.permitted, thread.inherited) == (user, XDP, 0), "{thread:?}");
+            ensure!(
+                (thread.uid, thread.permitted, thread.inherited) == (user, XDP | NET_BIND_SERVICE, 0),
+                "{thread:?}"
+            );
             ensure!(thread.bounding & !(XDP | NET_RAW | NET_BIND_SERVICE) == 0, "{thread:?}");
             ensure!(thread.no_new_privileges && thread.filtered, "{thread:?}");
         }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use dns_xdp_tests::cluster::{Cluster, scene, stage};
 use dns_xdp_tests::node::Node;
 use dns_xdp_tests::plan::{Plan, ZONE};
-use dns_xdp_tests::rights::{NET_RAW, Rights, XDP};
+use dns_xdp_tests::rights::{NET_BIND_SERVICE, NET_RAW, Rights, XDP};
 use dns_xdp_tests::wait;
 use nix::sys::signal::Signal;
 
@@ -24,7 +24,7 @@ fn a_daemon_of_roots_keeps_what_xdp_takes_and_goes_on_working() {
     let events = format!("[events]\non-event = [\"{}\"]\n", event.script.display());
     scene(&Plan::quick(2).line("node2", &health).tables(&events), |cluster| {
         let node = &mut cluster.nodes[0];
-        has(node, XDP)?;
+        has(node, XDP | NET_BIND_SERVICE)?;
         node.cli_ok(&["node", "add", "node3", "--ipv4", "192.0.2.13"])?;
         ensure!(node.config_text()?.contains("node3"), "the file has not been edited");
         node.edit_config("name = \"node3\"", "name = \"node4\"")?;
@@ -39,7 +39,7 @@ fn a_daemon_of_roots_keeps_what_xdp_takes_and_goes_on_working() {
             .ip("link set eth0 down\nlink set eth0 up\naddress replace 2001:db8::11/64 dev eth0 nodad\n")?;
         answered_in_the_kernel(cluster, "after the link was down")?;
         cluster.nodes[0].replace()?;
-        has(&cluster.nodes[0], XDP)?;
+        has(&cluster.nodes[0], XDP | NET_BIND_SERVICE)?;
         answered_in_the_kernel(cluster, "after another has taken over")?;
         cluster.nodes[0].stop(Signal::SIGINT)?;
         let remains = cluster.nodes[0].remains()?;
@@ -65,14 +65,14 @@ fn echoes_take_a_capability_that_is_kept_only_where_they_are_configured() {
         ensure!(refused.status.code() == Some(1) && said.contains("CAP_NET_RAW"), "{said}");
         ensure!(said.contains("dns-xdp run --replace"), "{said}");
         node.replace()?;
-        has(node, XDP | NET_RAW)?;
+        has(node, XDP | NET_BIND_SERVICE | NET_RAW)?;
         cluster.wait_until_healthy()?;
 
         let node = &mut cluster.nodes[0];
         fs::write(&node.config, ours.replace("[xdp]\n", "[xdp]\nmode = \"off\"\n"))?;
         node.stop(Signal::SIGINT)?;
         node.start()?;
-        has(node, 0)?;
+        has(node, NET_BIND_SERVICE)?;
         let answer = cluster.dig(cluster.nodes[0].ipv4(), &[&format!("node1.{ZONE}"), "A"])?;
         ensure!(answer.data("A") == ["192.0.2.11"], "{}", answer.text);
         Ok(())

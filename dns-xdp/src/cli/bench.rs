@@ -15,7 +15,7 @@ use super::{ConfigFile, Format, print, print_json};
 use crate::bench::{Between, Kind, Route, Routes, kinds};
 use crate::config::Config;
 use crate::controller::{privileges, served_addresses};
-use crate::datapath::{self, Least, PinnedMaps, Stopwatch, Timed, Unattached};
+use crate::datapath::{self, Least, PinnedMaps, Stopwatch, Timed, Unattached, Variant};
 use crate::failover;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp bench --config /etc/dns-xdp/dns-xdp.toml --seconds 10";
@@ -153,9 +153,15 @@ fn load(config: &Config, served: &[IpAddr]) -> anyhow::Result<(Unattached, Table
             Table::Pinned(pinned.directory().to_owned()),
         ));
     }
-    let mut responder = Unattached::load(served, MAC, port, config.xdp.capacity)?;
+    let mut responder =
+        Unattached::load(variant(config), &datapath::places(served, MAC), port, config.xdp.capacity)?;
     responder.publish(&failover::healthy_zone(config))?;
     Ok((responder, Table::Configuration(config.path.clone())))
+}
+
+/// The one that a daemon with this configuration uses.
+fn variant(config: &Config) -> Variant {
+    Variant { guarded: config.guard.takes_guarded_program(), frags: false }
 }
 
 /// The kinds of query that the program answers about the names in the configuration.

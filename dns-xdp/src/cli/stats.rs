@@ -20,7 +20,12 @@ fn table(stats: &Stats) -> String {
         let row = |(counter, count): (&String, &u64)| [name.to_owned(), counter.clone(), count.to_string()];
         counters.iter().map(row).collect::<Vec<_>>()
     };
-    let groups = [("xdp", &stats.xdp), ("responder", &stats.responder), ("controller", &stats.controller)];
+    let groups = [
+        ("xdp", &stats.xdp),
+        ("responder", &stats.responder),
+        ("controller", &stats.controller),
+        ("transmit-errors", &stats.transmit_errors),
+    ];
     let rows: Vec<_> = groups.into_iter().flat_map(|(name, counters)| group(name, counters)).collect();
     columns(&rows)
 }
@@ -36,7 +41,11 @@ mod tests {
             xdp: counters("answered", 12),
             responder: counters("NXDOMAIN", 3),
             controller: BTreeMap::new(),
+            transmit_errors: counters("eth0", 7),
         };
-        assert_eq!(table(&stats), "xdp        answered  12\nresponder  NXDOMAIN  3\n");
+        assert_eq!(
+            table(&stats),
+            "xdp              answered  12\nresponder        NXDOMAIN  3\ntransmit-errors  eth0      7\n"
+        );
     }
 }

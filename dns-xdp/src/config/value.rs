@@ -28,8 +28,8 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 const LARGEST_TTL: u64 = (1 << 31) - 1;
 /// RFC 1035, section 2.3.4.
 const LONGEST_LABEL: usize = 63;
-/// IFNAMSIZ without the terminator.
-const LONGEST_INTERFACE: usize = 15;
+/// ALTIFNAMSIZ without the terminator, for an interface may be called by an alternative name.
+const LONGEST_INTERFACE: usize = 127;
 /// The size of `sun_path` without the terminator, unix(7).
 const LONGEST_SOCKET_PATH: usize = 107;
 

@@ -3,7 +3,7 @@ mod store;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -246,6 +246,9 @@ pub struct Status {
     pub epoch: u32,
     /// In the order of the configuration.
     pub interfaces: Vec<InterfaceStatus>,
+    /// Those of `[listen]`, and whether they are served.
+    #[serde(default)]
+    pub addresses: Vec<AddressStatus>,
     /// Who is visible to this server.
     pub quorum: QuorumStatus,
     /// Every node is down, and the configured addresses are answered all the same.
@@ -324,9 +327,22 @@ pub struct InterfaceStatus {
     pub mode: String,
     /// Why it is not a better one.
     pub reason: Option<String>,
-    /// It was to be native if it can be, and is not.
+    /// It is not in the mode that `[xdp] mode` wants.
     #[serde(default)]
     pub degraded: bool,
+}
+
+/// One address of [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressStatus {
+    /// Of `[listen]`, or of a configured interface.
+    pub address: IpAddr,
+    /// The interface that has it; `None`: none has.
+    pub interface: Option<String>,
+    /// `served`, or why not: `absent`, `tentative`, `duplicate`, `deprecated`, `temporary`.
+    pub state: String,
+    /// Why it is not served, and what to do.
+    pub reason: Option<String>,
 }
 
 /// The quorum of [`Status`]: nodes and witnesses.
@@ -415,6 +431,9 @@ pub struct Stats {
     /// Of the controller: probes sent, failovers, publications and the like.
     #[serde(default)]
     pub controller: BTreeMap<String, u64>,
+    /// Answers of the program that the driver did not get out, by interface; where the driver tells.
+    #[serde(default)]
+    pub transmit_errors: BTreeMap<String, u64>,
 }
 
 /// The names that are asked most, by the program's samples of the last half minute or so.

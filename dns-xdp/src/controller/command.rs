@@ -41,7 +41,7 @@ impl Daemon {
             Command::Query { name, qtype } => {
                 let (decision, zone) = self.published()?;
                 let interfaces = self.publication.interfaces();
-                let attached = interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
+                let attached = interfaces.iter().any(|interface| interface.mode != Attached::Off);
                 json(query(&self.watch.state, decision, &zone, attached, (&name, &qtype))?)
             }
             Command::Reload => {
@@ -78,6 +78,7 @@ impl Daemon {
             now: Timestamp::now(),
             uptime: self.watch.uptime(),
             interfaces: self.publication.interfaces(),
+            addresses: &self.network.serving().addresses,
             lease_left: self.publication.lease_left(),
             up_to_date: !self.publication.pending(),
             rate: self.answered().ok().and_then(|answered| self.rates.rate(Instant::now(), answered)),
@@ -103,6 +104,7 @@ impl Daemon {
             .chain(self.refused.clone())
             .chain(of_store)
             .chain(of_keys)
+            .chain(self.network.alarms())
             .collect()
     }
 
@@ -130,6 +132,7 @@ impl Daemon {
             xdp: xdp.into_iter().map(owned).collect(),
             responder: self.responder.counters().total().into_iter().map(owned).collect(),
             controller: controller.into_iter().map(owned).collect(),
+            transmit_errors: self.publication.transmit_errors(),
         })
     }
 
@@ -141,7 +144,7 @@ impl Daemon {
         let rate = self.answered().ok().and_then(|answered| self.rates.rate(now, answered));
         let one_of = self.asked_names.one_of(rate.map_or(0.0, |rate| rate.queries_per_second));
         let interfaces = self.publication.interfaces();
-        let attached = interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
+        let attached = interfaces.iter().any(|interface| interface.mode != Attached::Off);
         if attached {
             self.publication.sample(one_of).map_err(failed)?;
         }

@@ -9,6 +9,7 @@ use super::change::Source;
 use super::events::Events;
 use super::file::FileWatch;
 use super::names::AskedNames;
+use super::network::ServedNetwork;
 use super::publication::Publication;
 use super::rates::Rates;
 use super::servers::Servers;
@@ -34,6 +35,7 @@ pub(super) struct Daemon {
     pub(super) publication: Publication,
     pub(super) source: Source,
     pub(super) responder: Responder,
+    pub(super) network: ServedNetwork,
     pub(super) events: Events,
     pub(super) recorder: Recorder,
     /// What was told last of decision and answers.
@@ -75,7 +77,7 @@ impl Daemon {
         watch: Watch,
         publication: Publication,
         source: Source,
-        responder: Responder,
+        (responder, network): (Responder, ServedNetwork),
         (events, told): (Events, Option<Told>),
         recorder: Recorder,
         sharing: Option<Sharing>,
@@ -85,6 +87,7 @@ impl Daemon {
             publication,
             source,
             responder,
+            network,
             events,
             recorder,
             told,
@@ -98,6 +101,7 @@ impl Daemon {
         // Who was down at the start is in no answer from the start.
         daemon.watch.answered(false);
         daemon.recorder.go_live();
+        daemon.network.bind(&mut daemon.responder);
         daemon.watch_file();
         daemon.speak();
         daemon
@@ -117,6 +121,7 @@ impl Daemon {
                 },
                 _ = beat.tick() => self.beat(),
                 news = sharing::next(&mut self.sharing) => self.news(news),
+                () = self.network.changed() => self.follow_network(),
                 text = settled(&mut self.file) => self.file_changed(text),
                 signal = signals.next() => match signal {
                     Signal::Hangup => self.reload_unasked(self.read_file()),
@@ -178,11 +183,20 @@ impl Daemon {
         self.answer_waiting();
         self.speak();
         self.publication.renew();
-        self.publication.mend();
+        // Programs come and go without a message of the kernel's.
+        self.follow_network();
         self.recorder.beat();
         self.read_rates();
         self.asked_names.end_unless_looked_at(Instant::now());
         service::alive();
+    }
+
+    /// Serves what of the network is to be served now. What could not be bound is tried again.
+    fn follow_network(&mut self) {
+        if self.network.refresh() || self.network.is_pending() {
+            self.network.bind(&mut self.responder);
+        }
+        self.publication.follow(self.network.serving(), self.network.network());
     }
 
     /// Watches the configuration file if that is wanted.

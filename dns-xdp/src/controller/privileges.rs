@@ -3,10 +3,11 @@
 //! | capability | kept for | where |
 //! |---|---|---|
 //! | BPF, PERFMON, NET_ADMIN | loading and attaching the program, again and again | `[xdp] mode` is not "off" |
+//! | NET_BIND_SERVICE | addresses that come while the daemon runs | `[listen] port` is below 1024 |
 //! | NET_RAW | echoes | a probe or a witness is asked by one |
 //! | CHOWN, DAC_OVERRIDE, FOWNER | files of other users | root has started it with a configuration that is not root's |
 //!
-//! Every other one is given up when the sockets are bound and the program is attached, CAP_NET_BIND_SERVICE among them.
+//! Every other one is given up when the sockets are bound and the program is attached.
 //! Commands of the operator's run without any, from the first on.
 mod filter;
 mod lower;
@@ -29,6 +30,8 @@ const XDP: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::PERFMON, "CAP_PERFMON"),
     (CapabilitySet::BPF, "CAP_BPF"),
 ];
+/// Ports below it take a capability to be bound (net.ipv4.ip_unprivileged_port_start, where nobody has changed it).
+const UNPRIVILEGED_PORT: u16 = 1024;
 /// What root needs to read and to replace a file in somebody's home.
 const FILES_OF_OTHERS: CapabilitySet =
     CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER);
@@ -75,6 +78,7 @@ pub(super) fn beyond(config: &Config) -> Option<&'static str> {
 fn needed(config: &Config) -> CapabilitySet {
     let wanted = [
         (config.xdp.mode != Mode::Off, XDP.iter().fold(CapabilitySet::empty(), |all, (one, _)| all | *one)),
+        (config.listen.port < UNPRIVILEGED_PORT, CapabilitySet::NET_BIND_SERVICE),
         (echoes(config), CapabilitySet::NET_RAW),
         (nix::unistd::geteuid().is_root() && of_others(&config.path), FILES_OF_OTHERS),
     ];
@@ -113,9 +117,12 @@ mod tests {
         let needed = |text: &str| needed(&config(text)) - files;
         let off = format!("[xdp]\nmode = \"off\"\n{TEXT}");
         let echo = format!("[health]\nprobe = \"icmp\"\n{TEXT}");
-        assert_eq!(needed(TEXT), xdp);
-        assert_eq!(needed(&off), CapabilitySet::empty());
-        assert_eq!(needed(&echo), xdp | CapabilitySet::NET_RAW);
+        let bind = CapabilitySet::NET_BIND_SERVICE;
+        let high_port = off.replace("[listen]\n", "[listen]\nport = 5353\n");
+        assert_eq!(needed(TEXT), xdp | bind);
+        assert_eq!(needed(&off), bind);
+        assert_eq!(needed(&high_port), CapabilitySet::empty());
+        assert_eq!(needed(&echo), xdp | bind | CapabilitySet::NET_RAW);
     }
 
     #[test]

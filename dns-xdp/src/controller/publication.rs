@@ -12,8 +12,9 @@ use super::caches::Caches;
 use super::event;
 use super::events::Events;
 use crate::config::Xdp;
-use crate::datapath::{self, Attached, Datapath};
+use crate::datapath::{self, Attached, Datapath, InterfaceState};
 use crate::metrics::Recorder;
+use crate::network::{Network, Serving};
 use crate::responder::Published;
 use crate::zone::Zone;
 
@@ -88,16 +89,19 @@ impl Publication {
     /// Publishes the first zone, gives the program its lease and attaches it: in this order, for a program that takes a
     /// predecessor's place over maps of its own would pass every query up until its lease came. `past`: what the
     /// predecessor may have answered up to now.
-    pub(super) fn open(&mut self, zone: Zone, past: &Zone) -> anyhow::Result<()> {
+    pub(super) fn open(
+        &mut self,
+        zone: Zone,
+        past: &Zone,
+        (serving, network): (&Serving, &Network),
+    ) -> anyhow::Result<()> {
         self.caches.replaced(past, &zone, Instant::now());
         self.publish(zone)?;
         self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
-        self.datapath.attach()?;
+        self.datapath.attach(serving, network)?;
         self.answering = true;
         self.note_lease();
-        for (interface, attached) in self.datapath.interfaces() {
-            log_mode(&interface, attached);
-        }
+        self.datapath.interfaces().iter().for_each(log_mode);
         Ok(())
     }
 
@@ -196,24 +200,28 @@ impl Publication {
         }
     }
 
-    /// Looks whether the program is where it was attached, and attaches it anew where it is not.
-    pub(super) fn mend(&mut self) {
-        match self.datapath.mend().context("the program is not attached as it was") {
+    /// Has the program attached and answering as the network is now.
+    pub(super) fn follow(&mut self, serving: &Serving, network: &Network) {
+        let Some(zone) = self.zone() else { return };
+        let before = self.datapath.interfaces();
+        let followed = self.datapath.follow(serving, network, &zone, self.stale_after);
+        match followed.context("the program is not attached as it was to be") {
             Ok(changed) => {
-                if !changed.is_empty() {
-                    self.attachment_trouble = None;
+                self.attachment_trouble = None;
+                if changed {
                     self.level();
-                }
-                for (interface, attached) in changed {
-                    log_mode(&interface, attached);
                 }
             }
             Err(error) => {
                 let trouble = format!("{error:#}");
-                tracing::error!("{trouble}");
+                if self.attachment_trouble.as_ref() != Some(&trouble) {
+                    tracing::error!("{trouble}");
+                }
                 self.attachment_trouble = Some(trouble);
             }
         }
+        let now = self.datapath.interfaces();
+        now.iter().filter(|interface| !before.contains(interface)).for_each(log_mode);
     }
 
     fn note_lease(&mut self) {
@@ -231,8 +239,13 @@ impl Publication {
         all.into_iter().flatten().cloned().collect()
     }
 
-    pub(super) fn interfaces(&self) -> Vec<(String, Attached)> {
+    pub(super) fn interfaces(&self) -> Vec<InterfaceState> {
         self.datapath.interfaces()
+    }
+
+    /// [`Datapath::transmit_errors`]
+    pub(super) fn transmit_errors(&self) -> BTreeMap<String, u64> {
+        self.datapath.transmit_errors()
     }
 
     /// The counters of the program by their text.
@@ -283,16 +296,17 @@ impl Publication {
     }
 }
 
-fn log_mode(interface: &str, attached: Attached) {
-    match attached {
-        Attached::Native => tracing::info!("{interface}: XDP is {attached}"),
+fn log_mode(InterfaceState { name, mode, reason }: &InterfaceState) {
+    let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    match mode {
+        Attached::Native => tracing::info!("{name}: XDP is {mode}"),
         Attached::Generic => {
             tracing::warn!(
-                "{interface}: XDP is {attached}: queries are answered after the kernel has made an skb"
+                "{name}: XDP is {mode}: queries are answered after the kernel has made an skb{reason}"
             );
         }
         Attached::Off => {
-            tracing::warn!("{interface}: XDP is {attached}: every query is answered in userspace");
+            tracing::warn!("{name}: XDP is {mode}: every query is answered in userspace{reason}");
         }
     }
 }

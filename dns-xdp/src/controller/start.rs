@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, sleep};
 
 use super::events::Events;
+use super::network::ServedNetwork;
 use super::publication::Publication;
 use super::sharing::Sharing;
 use super::signals::{Signal, Signals};
@@ -17,38 +18,86 @@ use super::watch::Watch;
 use super::{event, service};
 use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
+use crate::failover;
 use crate::intent::{self, Intents};
 use crate::metrics::Recorder;
+use crate::network::{self, Listener, Network};
+use crate::responder::{self, Sockets};
 use crate::store::etcd::Members;
 use crate::store::mirror::{Mirror, Settings};
 use crate::store::{Documents, Revision, copy};
-use crate::{datapath, failover};
 
 /// A predecessor answers its open queries before it ends.
 const HANDOVER: Duration = Duration::from_secs(10);
 /// A store that is there is seen within this.
 const FIRST_VIEW: Duration = Duration::from_secs(1);
 const HANDOVER_POLL: Duration = Duration::from_millis(20);
+/// A daemon that was told to stop holds the port while it answers the last queries, without a control socket.
+const ENDING: Duration = Duration::from_millis(2500);
+const ENDING_POLL: Duration = Duration::from_millis(100);
 
-/// Binds the control socket; `replace`: asks a daemon that holds it to give way, and waits until it has.
-pub(super) async fn control_socket(path: &Path, replace: bool) -> anyhow::Result<Server> {
+/// Binds the control socket; `replace`: asks a daemon that holds it to give way, and waits until it has. Returns the
+/// process of that daemon too.
+pub(super) async fn control_socket(path: &Path, replace: bool) -> anyhow::Result<(Server, Option<u32>)> {
     let deadline = Instant::now() + HANDOVER;
-    let mut asked = false;
+    let mut predecessor = None;
     loop {
         match Server::bind(path) {
             Err(BindError::Busy { pid, .. }) if replace && Instant::now() < deadline => {
-                if !asked {
+                if predecessor.is_none() {
                     let client = Client::new(path).with_patience(HANDOVER);
                     let answer = client.call(&Command::Handover).await;
                     answer.with_context(|| format!("the running dns-xdp (pid {pid}) did not give way"))?;
                     tracing::info!("taking over from the dns-xdp with pid {pid}");
-                    asked = true;
+                    predecessor = Some(pid.unsigned_abs());
                 }
                 sleep(HANDOVER_POLL).await;
             }
-            bound => return Ok(bound?),
+            bound => return Ok((bound?, predecessor)),
         }
     }
+}
+
+/// Binds the addresses, once nobody but `predecessor` holds the port on one of them. One that cannot be bound for
+/// another reason is bound later.
+pub(super) async fn sockets(
+    listeners: &[Listener],
+    port: u16,
+    predecessor: Option<u32>,
+) -> anyhow::Result<Sockets> {
+    let deadline = Instant::now() + ENDING;
+    while let Err(error) = responder::probe(listeners, port) {
+        let responder::BindError::Taken { address, port, transport, .. } = error else { break };
+        let others: Vec<_> = network::holders(port)
+            .into_iter()
+            .filter(|holder| holder.protocol == transport)
+            .filter(|holder| holder.address == address || holder.address.is_unspecified())
+            .map(|holder| holder.process)
+            .filter(|process| predecessor.is_none() || process.as_ref().map(|(pid, _)| *pid) != predecessor)
+            .collect();
+        if predecessor.is_some() && others.is_empty() {
+            break;
+        }
+        let holder = others.into_iter().flatten().next();
+        let may_be_ending = holder.as_ref().is_none_or(|(_, name)| name == responder::DAEMON);
+        if !may_be_ending || Instant::now() > deadline {
+            return Err(responder::BindError::Taken { address, port, transport, holder }.into());
+        }
+        sleep(ENDING_POLL).await;
+    }
+    let mut sockets = Sockets::new(port);
+    for listener in listeners {
+        match sockets.add(listener) {
+            Ok(()) => {}
+            Err(
+                error @ responder::BindError::Other { .. } | error @ responder::BindError::Missing { .. },
+            ) => {
+                tracing::warn!("{:#}: it is tried again", anyhow::Error::new(error));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(sockets)
 }
 
 /// The admin intent as the last daemon left it, without what has ended since.
@@ -64,12 +113,16 @@ pub(super) fn intents(path: &Path, events: &Events) -> Result<Intents, intent::E
     Ok(left)
 }
 
-/// Those of the configuration, or else those of the interfaces.
+/// Those of the configuration, or else those of the interfaces; the error says why there are none.
 pub(crate) fn served_addresses(listen: &Listen) -> anyhow::Result<Vec<IpAddr>> {
-    if listen.addresses.is_empty() {
-        return Ok(datapath::interface_addresses(&listen.interfaces)?);
+    if !listen.addresses.is_empty() {
+        return Ok(listen.addresses.clone());
     }
-    Ok(listen.addresses.clone())
+    let network = Network::read().context("cannot ask the kernel about interfaces and addresses")?;
+    let serving = network::serving(listen, &network);
+    let served = serving.served();
+    anyhow::ensure!(!served.is_empty(), "{}", serving.alarms().join("; "));
+    Ok(served)
 }
 
 /// The name of the node that has one of the served addresses; else the machine's.
@@ -153,12 +206,14 @@ pub(super) async fn first_round(
 pub(super) fn go_live(
     watch: &mut Watch,
     publication: &mut Publication,
+    network: &ServedNetwork,
     events: &Events,
     server: &str,
 ) -> anyhow::Result<Option<Told>> {
     watch.state.decide();
     if let Some(zone) = watch.state.zone() {
-        publication.open(zone, &failover::healthy_zone(watch.state.config()))?;
+        let past = failover::healthy_zone(watch.state.config());
+        publication.open(zone, &past, (network.serving(), network.network()))?;
     }
     let told = publication.zone().and_then(|zone| Told::new(&watch.state, zone));
     if let Some(told) = &told {
@@ -180,10 +235,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_port_that_another_process_holds_is_refused_and_a_predecessors_is_shared() {
+        let loopback = [Listener::from(IpAddr::from([127, 0, 0, 1]))];
+        let running = responder::bind(&loopback, 0).unwrap();
+        let port = running.addresses().unwrap()[0].port();
+        let own = std::process::id();
+        assert!(sockets(&loopback, port, Some(own)).await.is_ok());
+        for predecessor in [None, Some(1)] {
+            let message = sockets(&loopback, port, predecessor).await.unwrap_err().to_string();
+            assert!(message.contains(&format!("(pid {own})")), "{message}");
+        }
+        drop(running);
+        assert!(sockets(&loopback, port, None).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn a_running_daemon_is_named_and_left_alone_unless_it_is_to_be_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
-        let running = control_socket(&path, false).await.unwrap();
+        let (running, _) = control_socket(&path, false).await.unwrap();
         let message = control_socket(&path, false).await.unwrap_err().to_string();
         assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
 
@@ -198,7 +268,8 @@ mod tests {
             sleep(Duration::from_millis(100)).await;
             stop.cancel();
         });
-        let successor = control_socket(&path, true).await.unwrap();
+        let (successor, predecessor) = control_socket(&path, true).await.unwrap();
+        assert_eq!(predecessor, Some(std::process::id()));
         gives_way.await.unwrap();
         serving.await.unwrap();
         assert!(path.exists());

@@ -13,12 +13,13 @@ use super::state::State;
 use crate::cluster::{APEX, Admin, Node, Service};
 use crate::config::Mode;
 use crate::control::api::{
-    GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, ServiceEntry, Status,
-    StoreStatus,
+    AddressStatus, GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate,
+    ServiceEntry, Status, StoreStatus,
 };
-use crate::datapath::Attached;
+use crate::datapath::{Attached, InterfaceState};
 use crate::failover::Decision;
 use crate::guard::Guard;
+use crate::network::AddressState;
 use crate::promise::promise;
 use crate::zone::Zone;
 
@@ -36,7 +37,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) now: Timestamp,
     /// Since the origin of the verdicts' times; the wall clock may have been set meanwhile.
     pub(super) uptime: Duration,
-    pub(super) interfaces: Vec<(String, Attached)>,
+    pub(super) interfaces: Vec<InterfaceState>,
+    pub(super) addresses: &'a [AddressState],
     /// `None`: for ever.
     pub(super) lease_left: Option<Duration>,
     pub(super) rate: Option<Rate>,
@@ -53,19 +55,21 @@ pub(super) struct Surroundings<'a> {
 /// `status`, once there is a decision.
 pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_>) -> Status {
     let config = state.config();
-    let interfaces: Vec<InterfaceStatus> = around
-        .interfaces
-        .iter()
-        .map(|(name, attached)| interface(name, *attached, config.xdp.mode))
-        .collect();
+    let interfaces: Vec<InterfaceStatus> =
+        around.interfaces.iter().map(|state| interface(state, config.xdp.mode)).collect();
     let mut alarms = around.alarms;
-    alarms.extend(interfaces.iter().filter_map(|interface| {
-        let reason = interface.reason.as_ref().filter(|_| interface.degraded)?;
-        Some(format!("{} is {}: {reason}", interface.name, interface.mode))
-    }));
+    let degraded: Vec<String> = interfaces
+        .iter()
+        .filter_map(|interface| {
+            let reason = interface.reason.as_ref().filter(|_| interface.degraded)?;
+            let is_told = alarms.contains(reason);
+            (!is_told).then(|| format!("{} is {}: {reason}", interface.name, interface.mode))
+        })
+        .collect();
+    alarms.extend(degraded);
     alarms.extend(cannot_probe(state));
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
-    let attached = around.interfaces.iter().any(|(_, attached)| *attached != Attached::Off);
+    let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
     let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
     let started = around.now.checked_sub(uptime).unwrap_or(around.now);
     let nodes = config.cluster.nodes.iter().zip(&decision.effective);
@@ -79,6 +83,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         zone: config.zone.apex.to_string(),
         epoch: config.epoch(),
         interfaces,
+        addresses: around.addresses.iter().map(address).collect(),
         quorum: QuorumStatus {
             visible: decision.quorum.visible,
             needed: decision.quorum.needed,
@@ -195,18 +200,21 @@ fn answers(zone: &Zone, name: &str, apex: &Name) -> Vec<String> {
         .collect()
 }
 
-fn interface(name: &str, attached: Attached, wanted: Mode) -> InterfaceStatus {
-    let reason = match (attached, wanted) {
-        (Attached::Native, _) | (_, Mode::Native | Mode::Generic) => None,
-        (Attached::Generic, _) => Some("the driver's own mode was refused: see the log"),
-        (Attached::Off, Mode::Off) => Some("switched off by [xdp] mode"),
-        (Attached::Off, Mode::Auto) => {
-            Some("no mode was accepted, the responder answers everything: see the log")
-        }
-    };
-    let (name, mode) = (name.to_owned(), attached.to_string());
-    let degraded = wanted == Mode::Auto && attached != Attached::Native;
-    InterfaceStatus { name, mode, reason: reason.map(str::to_owned), degraded }
+fn interface(state: &InterfaceState, wanted: Mode) -> InterfaceStatus {
+    let InterfaceState { name, mode, reason } = state.clone();
+    let degraded = wanted != Mode::Off && reason.is_some();
+    let switched_off = || "switched off by [xdp] mode".to_owned();
+    let reason = if wanted == Mode::Off { Some(switched_off()) } else { reason };
+    InterfaceStatus { name, mode: mode.to_string(), reason, degraded }
+}
+
+fn address(state: &AddressState) -> AddressStatus {
+    AddressStatus {
+        address: state.address,
+        interface: state.interface.clone(),
+        state: state.state.to_string(),
+        reason: state.reason.clone(),
+    }
 }
 
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.
@@ -230,7 +238,11 @@ mod tests {
     use crate::health::Observation;
     use crate::intent::{Intent, Intents};
 
-    fn shown(state: &State, interfaces: Vec<(String, Attached)>) -> Status {
+    fn eth0(mode: Attached, reason: Option<&str>) -> Vec<InterfaceState> {
+        vec![InterfaceState { name: "eth0".to_owned(), mode, reason: reason.map(str::to_owned) }]
+    }
+
+    fn shown(state: &State, interfaces: Vec<InterfaceState>) -> Status {
         let started = Timestamp::UNIX_EPOCH;
         let now = started + SignedDuration::from_secs(61);
         let zone = state.zone().unwrap();
@@ -243,6 +255,7 @@ mod tests {
             now,
             uptime: Duration::from_secs(61),
             interfaces,
+            addresses: &[],
             lease_left: Some(Duration::from_secs(29)),
             rate: None,
             held_back: [0; 3],
@@ -256,7 +269,7 @@ mod tests {
     fn a_dead_node_is_shown_with_its_substitute_since_and_reason() {
         let mut state = healthy(TEXT);
         kill(&mut state, "node2");
-        let status = shown(&state, vec![("eth0".to_owned(), Attached::Native)]);
+        let status = shown(&state, eth0(Attached::Native, None));
         let node = &status.nodes[1];
         assert_eq!(
             (&*node.health, &*node.effective, &*node.answers),
@@ -292,9 +305,10 @@ mod tests {
     #[test]
     fn a_worse_mode_than_hoped_for_is_an_alarm() {
         let state = healthy(TEXT);
-        let status = shown(&state, vec![("eth0".to_owned(), Attached::Generic)]);
-        assert_eq!(status.alarms, ["eth0 is generic: the driver's own mode was refused: see the log"]);
-        let off = shown(&state, vec![("eth0".to_owned(), Attached::Off)]);
+        let status =
+            shown(&state, eth0(Attached::Generic, Some("native was refused: MTU 9000 is above 3506")));
+        assert_eq!(status.alarms, ["eth0 is generic: native was refused: MTU 9000 is above 3506"]);
+        let off = shown(&state, eth0(Attached::Off, Some("there is no such interface")));
         assert_eq!((off.lease.left_ms, off.alarms.len()), (None, 1));
     }
 

@@ -1,40 +1,48 @@
 //! How the program is attached at this moment, as the kernel says it, whether a daemon runs or not.
-use super::interface::Interface;
 use super::{Attached, Error, pins};
-use crate::config::{Config, Mode};
+use crate::config::Config;
+use crate::network::{Link, Network, serving};
 
 /// An interface of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
     /// Its name.
     pub interface: String,
-    /// How the program is attached to it.
+    /// How the program is attached to its device.
     pub attached: Attached,
-    /// What drives it, where the kernel tells: `virtio_net`, `veth`.
+    /// What drives the device, where the kernel tells: `virtio_net`, `veth`.
     pub driver: Option<String>,
 }
 
 /// Every interface of the configuration.
 ///
 /// # Errors
-/// There is no such interface, or none that XDP knows and the mode is not off.
+/// The kernel does not tell of its interfaces.
 pub fn attachments(config: &Config) -> Result<Vec<Attachment>, Error> {
-    config.listen.interfaces.iter().map(|name| find(name, config)).collect()
-}
-
-fn find(name: &str, config: &Config) -> Result<Attachment, Error> {
-    match Interface::find(name) {
-        Ok(interface) => Ok(attachment(interface, config)),
-        Err(_) if config.xdp.mode == Mode::Off => {
-            Ok(Attachment { interface: name.to_owned(), attached: Attached::Off, driver: None })
+    let network = Network::read();
+    let network =
+        network.map_err(|error| Error::new("cannot list this machine's interfaces").because(error))?;
+    let attachment = |interface: crate::network::Interface| {
+        let port = interface.port.as_ref().ok();
+        let device = port.and_then(|port| network.link(port.device));
+        let slaves = port.into_iter().flat_map(|port| &port.slaves);
+        let all = device.into_iter().chain(slaves.filter_map(|slave| network.link(slave.index)));
+        let attached = all.map(|link| attached(link, config)).find(|attached| *attached != Attached::Off);
+        Attachment {
+            interface: interface.name,
+            attached: attached.unwrap_or(Attached::Off),
+            driver: device.and_then(|device| device.driver.clone()),
         }
-        Err(error) => Err(error),
-    }
+    };
+    Ok(serving(&config.listen, &network).interfaces.into_iter().map(attachment).collect())
 }
 
-fn attachment(interface: Interface, config: &Config) -> Attachment {
+fn attached(link: &Link, config: &Config) -> Attached {
     // Without our link the program there is somebody else's.
-    let is_ours = pins::link(&config.xdp.pin, &interface.name).exists();
-    let attached = if is_ours { interface.attached() } else { Attached::Off };
-    Attachment { interface: interface.name, attached, driver: interface.driver }
+    let is_ours = pins::link(&config.xdp.pin, &link.name).exists();
+    match link.program().filter(|_| is_ours) {
+        Some(program) if program.native => Attached::Native,
+        Some(_) => Attached::Generic,
+        None => Attached::Off,
+    }
 }

@@ -6,7 +6,7 @@ use aya::maps::{MapError, MapInfo};
 use aya_obj::Object;
 use dns_xdp_ebpf::table;
 
-use super::program::RESPONDER;
+use super::program::OBJECT;
 use super::{Error, MAPS};
 
 /// What a map is made of: type, octets of a key and of a value, elements.
@@ -18,7 +18,7 @@ type Shape = (u32, u32, u32, u32);
 /// # Errors
 /// The kernel does not tell.
 pub(super) fn misfit(half: u32, pinned: impl Fn(&str) -> PathBuf) -> Result<Option<String>, Error> {
-    let object = Object::parse(RESPONDER).map_err(|error| Error::loading(error.into()))?;
+    let object = Object::parse(OBJECT).map_err(|error| Error::loading(error.into()))?;
     for name in MAPS {
         let Some(map) = object.maps.get(name) else { continue };
         let elements = if [table::NAMES, table::MORE].contains(&name) { 2 * half } else { map.max_entries() };
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_object_has_every_map_that_is_pinned() {
-        let object = Object::parse(RESPONDER).unwrap();
+        let object = Object::parse(OBJECT).unwrap();
         assert!(MAPS.iter().all(|name| object.maps.contains_key(*name)));
     }
 }

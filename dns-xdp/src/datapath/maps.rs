@@ -15,12 +15,14 @@ use nix::time::{ClockId, clock_getres};
 
 use super::Error;
 use super::layout::{self, Places};
+use super::locals::LocalsBytes;
 use crate::zone::Zone;
 
 type HeadBytes = [u8; size_of::<Head>()];
 type EntryBytes = [u8; size_of::<Entry>()];
 type MoreBytes = [u8; size_of::<More>()];
 type HeadMap = Array<MapData, HeadBytes>;
+type LocalsMap = Array<MapData, LocalsBytes>;
 
 /// Where a head keeps the index of its half's first slot.
 const BASE: std::ops::Range<usize> = 8..12;
@@ -31,6 +33,7 @@ pub(super) struct Maps {
     names: Array<MapData, EntryBytes>,
     more: Array<MapData, MoreBytes>,
     counters: PerCpuArray<MapData, u64>,
+    locals: ArrayOfMaps<MapData, LocalsMap>,
     half: u32,
     heads: Option<Heads>,
     /// Where the names of the last zone went.
@@ -62,6 +65,7 @@ impl Maps {
         let names = take(object, table::NAMES)?;
         let more = take(object, table::MORE)?;
         let counters = take(object, table::COUNTERS)?;
+        let locals = take(object, table::LOCALS)?;
         let head = match &heads {
             Some(heads) => heads.in_use(),
             // Nobody else has written to maps that are not pinned.
@@ -72,7 +76,7 @@ impl Maps {
             base.map(|head| head.as_ref().map(base_of)).map_err(|error| Error::map(table::ZONE, error))?;
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
         let places = Places::new(RandomState::new().hash_one("names"));
-        Ok(Maps { zone, names, more, counters, half, heads, places, base, contents: [None, None] })
+        Ok(Maps { zone, names, more, counters, locals, half, heads, places, base, contents: [None, None] })
     }
 
     /// Writes the zone into the half that no packet reads; [`Maps::switch`] turns to it.
@@ -114,6 +118,14 @@ impl Maps {
         self.write(base, None, &laid_out.slots)?;
         self.contents[which] = Some(laid_out.slots);
         Ok(())
+    }
+
+    /// Has the program serve the addresses of this table: all of them from one packet to the next.
+    pub(super) fn publish_locals(&mut self, octets: &LocalsBytes) -> Result<(), Error> {
+        let failed = |error| Error::map(table::LOCALS, error);
+        let mut next = LocalsMap::create(1, 0).map_err(failed)?;
+        next.set(0, octets, 0).map_err(failed)?;
+        self.locals.set(0, &next, 0).map_err(failed)
     }
 
     /// Base of the half that no packet reads.
@@ -268,8 +280,12 @@ pub(super) fn renew(program: &Xdp, renewal: Renewal, seconds: u64) -> Result<Lea
     Ok(Lease { now: number(16), deadline: number(24) })
 }
 
-/// A time in the kernel's ticks, rounded up. The coarse clock's resolution is one of them.
+/// A time in the kernel's ticks, rounded up.
 fn jiffies(time: Duration) -> u64 {
-    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::from_millis(1), Duration::from);
-    u64::try_from(time.as_nanos().div_ceil(tick.as_nanos().max(1))).unwrap_or(u64::MAX / 2)
+    u64::try_from(time.as_nanos().div_ceil(tick().as_nanos().max(1))).unwrap_or(u64::MAX / 2)
+}
+
+/// One of the kernel's ticks: the coarse clock's resolution.
+pub(super) fn tick() -> Duration {
+    clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::from_millis(1), Duration::from)
 }

@@ -8,7 +8,7 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_insn;
 use dns_xdp_ebpf::table;
 
-use super::program::RESPONDER as OBJECT;
+use super::program::OBJECT;
 
 /// The last of `enum bpf_func_id` in Linux 5.10: `bpf_redirect_peer`.
 const HELPER_MAX: i32 = 155;
@@ -42,7 +42,11 @@ fn every_helper_that_is_called_is_one_of_linux_5_10() {
 #[test]
 fn every_map_is_of_a_type_of_linux_5_10() {
     for (name, map) in &object().maps {
-        assert!(map.map_type() <= MAP_TYPE_MAX, "{name} is of type {}, which 5.10 does not have", map.map_type());
+        assert!(
+            map.map_type() <= MAP_TYPE_MAX,
+            "{name} is of type {}, which 5.10 does not have",
+            map.map_type()
+        );
     }
 }
 
@@ -52,7 +56,8 @@ fn no_program_that_is_attached_calls_a_function_of_the_object() {
     // The one that renews the lease is only run by BPF_PROG_TEST_RUN, and small.
     for (name, program) in object.programs.iter().filter(|(name, _)| *name != table::RENEW) {
         let function = &object.functions[&program.function_key()];
-        let calls = function.instructions.iter().filter(|insn| insn.code == CALL && insn.src_reg() == FUNCTION);
+        let calls =
+            function.instructions.iter().filter(|insn| insn.code == CALL && insn.src_reg() == FUNCTION);
         let count = calls.count();
         assert_eq!(count, 0, "{name} calls functions of the object at {count} places");
     }

@@ -3,9 +3,12 @@
 //! ```text
 //!  /sys/fs/bpf/dns-xdp/program          the program
 //!                      link-eth0        its link to an interface, which keeps it attached
-//!                      maps-v3-5120/    its maps: version of their layout, and slots in a half of the table;
+//!                      maps-v5-5120/    its maps: version of their layout, and slots in a half of the table;
 //!                                       head-0 and head-1 are the zones that were published last
 //! ```
+//!
+//! A BPF filesystem refuses names with a dot, so a dot is written `%2e` and a percent sign `%25`: `link-eth0%2e5` is the
+//! link to `eth0.5`.
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,6 +27,7 @@ use super::Error;
 use super::maps::Heads;
 
 const BPFFS: &str = "/sys/fs/bpf";
+const PROGRAM: &str = "program";
 const LINK: &str = "link-";
 const MAPS: &str = "maps-";
 
@@ -36,13 +40,34 @@ const GIVING_WAY_POLL: Duration = Duration::from_millis(20);
 pub(super) struct Pins {
     directory: PathBuf,
     half: u32,
-    _lock: Arc<Flock<File>>,
+    lock: Arc<Flock<File>>,
 }
 
 impl Pins {
     /// Makes the directory, and mounts the BPF filesystem where it belongs if nobody has.
     pub(super) fn create(directory: &Path, half: u32) -> Result<Self, Error> {
-        Ok(Pins { directory: directory.to_owned(), half, _lock: Arc::new(make_and_lock(directory)?) })
+        let directory = place(directory);
+        let lock = Arc::new(make_and_lock(&directory)?);
+        Ok(Pins { directory, half, lock })
+    }
+
+    /// The directory.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether the directory that was made is still there, with all that is pinned of the maps.
+    pub(super) fn has_maps(&self, names: &[&str]) -> bool {
+        self.is_there() && names.iter().all(|name| self.map(name).exists())
+    }
+
+    /// Makes the directory anew if somebody has removed it.
+    pub(super) fn made_anew(&self) -> Result<Self, Error> {
+        if self.is_there() { Ok(self.clone()) } else { Pins::create(&self.directory, self.half) }
+    }
+
+    fn is_there(&self) -> bool {
+        is(&self.lock, &self.directory)
     }
 
     /// Makes the directory of the maps; `true` when it was there.
@@ -80,18 +105,18 @@ impl Pins {
 
     /// Where the program is pinned.
     pub(super) fn program(&self) -> PathBuf {
-        program(&self.directory)
+        self.directory.join(PROGRAM)
     }
 
     /// Where an interface's link is pinned.
     pub(super) fn link(&self, interface: &str) -> PathBuf {
-        link(&self.directory, interface)
+        self.directory.join(format!("{LINK}{}", encoded(interface)))
     }
 
     /// The interfaces that a link is pinned for.
     pub(super) fn linked(&self) -> Vec<String> {
         let links = entries(&self.directory).filter(|path| starts_with(path, LINK));
-        links.filter_map(|path| Some(path.file_name()?.to_str()?.strip_prefix(LINK)?.to_owned())).collect()
+        links.filter_map(|path| Some(decoded(path.file_name()?.to_str()?.strip_prefix(LINK)?))).collect()
     }
 
     fn maps(&self) -> PathBuf {
@@ -99,14 +124,34 @@ impl Pins {
     }
 }
 
-/// Where a daemon that pins in `directory` pins its program.
-pub(super) fn program(directory: &Path) -> PathBuf {
-    directory.join("program")
+/// Where a daemon with this `[xdp] pin` pins its program.
+pub(super) fn program(pin: &Path) -> PathBuf {
+    place(pin).join(PROGRAM)
 }
 
-/// Where a daemon that pins in `directory` pins an interface's link.
-pub(super) fn link(directory: &Path, interface: &str) -> PathBuf {
-    directory.join(format!("{LINK}{interface}"))
+/// Where a daemon with this `[xdp] pin` pins an interface's link.
+pub(super) fn link(pin: &Path, interface: &str) -> PathBuf {
+    place(pin).join(format!("{LINK}{}", encoded(interface)))
+}
+
+/// The directory that `[xdp] pin` names. What is below the BPF filesystem's root, and is not there as it is written, is
+/// encoded.
+fn place(pin: &Path) -> PathBuf {
+    let existing = pin.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let below = pin.strip_prefix(existing).unwrap_or(Path::new(""));
+    if !on_bpffs(existing) && !existing.starts_with(BPFFS) {
+        return pin.to_owned();
+    }
+    let encoded = below.components().map(|part| encoded(&part.as_os_str().to_string_lossy()));
+    existing.join(encoded.collect::<PathBuf>())
+}
+
+fn encoded(name: &str) -> String {
+    name.replace('%', "%25").replace('.', "%2e")
+}
+
+fn decoded(name: &str) -> String {
+    name.replace("%2e", ".").replace("%25", "%")
 }
 
 /// The maps that a daemon pinned, for whoever reads them beside it.
@@ -122,6 +167,7 @@ impl PinnedMaps {
     /// # Errors
     /// Their layout is another version's.
     pub fn find(pin: &Path) -> Result<Option<Self>, Error> {
+        let pin = &place(pin);
         let mut all: Vec<PathBuf> = entries(pin).filter(|path| starts_with(path, MAPS)).collect();
         all.sort();
         let ours = format!("{MAPS}v{LAYOUT}-");
@@ -141,6 +187,11 @@ impl PinnedMaps {
     /// Their directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Where the daemon's program is pinned.
+    pub(super) fn program(&self) -> Option<PathBuf> {
+        Some(self.directory.parent()?.join(PROGRAM))
     }
 
     /// Slots in a half of the table.
@@ -215,7 +266,8 @@ fn is(file: &File, path: &Path) -> bool {
 /// # Errors
 /// It is on no BPF filesystem, so that whatever is in it is not ours; or a link cannot be unpinned. What can be removed
 /// is removed all the same.
-pub(super) fn remove_all(directory: &Path) -> io::Result<Vec<String>> {
+pub(super) fn remove_all(pin: &Path) -> io::Result<Vec<String>> {
+    let directory = &place(pin);
     if directory.exists() && !on_bpffs(directory) {
         return Err(io::Error::other(
             "it is on no BPF filesystem, and nothing in it is ours: correct [xdp] pin",
@@ -281,6 +333,14 @@ fn on_bpffs(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_a_bpf_filesystem_refuses_are_encoded_and_read_back() {
+        for (name, expected) in [("eth0.5", "eth0%2e5"), ("bond0", "bond0"), ("a%2e.", "a%252e%2e")] {
+            assert_eq!(encoded(name), expected);
+            assert_eq!(decoded(expected), name);
+        }
+    }
 
     #[test]
     fn pinned_maps_are_found_by_their_version_whatever_their_size() {

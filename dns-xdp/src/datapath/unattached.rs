@@ -12,11 +12,19 @@ use dns_xdp_ebpf::table::{self, Local};
 
 use super::maps::{self, Maps, Renewal};
 use super::pins::{self, PinnedMaps};
-use super::{Error, layout, program};
+use super::variant::Variant;
+use super::{Error, layout, locals, program};
+use crate::network::Place;
 use crate::zone::Zone;
 
 /// The interface that packets of BPF_PROG_TEST_RUN come in by: the loopback of the caller's network namespace.
-const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
+
+/// These addresses behind a MAC address on [`LOOPBACK`].
+pub fn places(addresses: &[IpAddr], mac: [u8; 6]) -> Vec<Place> {
+    let place = |address: &IpAddr| Place { interface: LOOPBACK, tags: Vec::new(), address: *address, mac };
+    addresses.iter().map(place).collect()
+}
 
 /// Of `enum xdp_action`.
 pub(super) const XDP_TX: u32 = 3;
@@ -25,6 +33,7 @@ pub(super) const XDP_TX: u32 = 3;
 pub struct Unattached {
     object: Ebpf,
     maps: Maps,
+    variant: Variant,
     /// The table is a daemon's, and its zone is not ours to publish.
     borrowed: bool,
 }
@@ -41,36 +50,45 @@ pub struct Size {
 }
 
 impl Unattached {
-    /// Loads the program for these served addresses behind this MAC address; its lease lives for ever.
-    pub fn load(addresses: &[IpAddr], mac: [u8; 6], port: u16, capacity: u32) -> Result<Self, Error> {
-        Self::load_over(&[], layout::half(capacity), addresses, mac, port)
+    /// Loads a variant for these served addresses; its lease lives for ever. Packets come in by [`LOOPBACK`].
+    pub fn load(variant: Variant, places: &[Place], port: u16, capacity: u32) -> Result<Self, Error> {
+        Self::load_over(variant, &[], layout::half(capacity), places, port)
     }
 
     /// As [`Unattached::load`], over the table that a daemon pinned: it answers what that daemon publishes, with a
-    /// lease and counters of its own.
+    /// lease and counters of its own, by the variant that the daemon uses.
     pub fn over(pinned: &PinnedMaps, addresses: &[IpAddr], mac: [u8; 6], port: u16) -> Result<Self, Error> {
         let table = [table::ZONE, table::NAMES, table::MORE].map(|name| (name, pinned.map(name)));
         if let Some((_, missing)) = table.iter().find(|(_, path)| !path.exists()) {
             return Err(Error::new(format!("{} is gone: the daemon has unloaded", missing.display())));
         }
-        Self::load_over(&table, pinned.half(), addresses, mac, port)
+        let program = pinned.program().and_then(|pin| ProgramInfo::from_pin(pin).ok());
+        let name = program.as_ref().and_then(ProgramInfo::name_as_str).unwrap_or_default();
+        let variant = Variant::ALL.into_iter().find(|variant| variant.program() == name).unwrap_or_default();
+        Self::load_over(variant, &table, pinned.half(), &places(addresses, mac), port)
     }
 
     fn load_over(
+        variant: Variant,
         pinned: &[(&'static str, PathBuf)],
         half: u32,
-        addresses: &[IpAddr],
-        mac: [u8; 6],
+        places: &[Place],
         port: u16,
     ) -> Result<Self, Error> {
-        let locals: Vec<Local> =
-            addresses.iter().map(|address| Local::new(LOOPBACK, *address, mac)).collect();
-        let options = program::Options { pinned, half, locals: &locals, port, log: false };
-        let mut object = program::load(&options)?;
+        let options = program::Options { pinned, half, port, log: false };
+        let mut object = program::object(&options)?;
+        program::load(&mut object, variant)?;
         let maps = Maps::take(&mut object, half, None)?;
-        let mut loaded = Unattached { object, maps, borrowed: !pinned.is_empty() };
+        let mut loaded = Unattached { object, maps, variant, borrowed: !pinned.is_empty() };
+        loaded.serve(places, false)?;
         loaded.renew(None, super::seconds())?;
         Ok(loaded)
+    }
+
+    /// Serves these addresses and no others; `generic`: as where the program runs in generic mode.
+    pub fn serve(&mut self, places: &[Place], generic: bool) -> Result<(), Error> {
+        let locals: Vec<Local> = places.iter().map(|place| locals::local(place, generic)).collect();
+        self.maps.publish_locals(&locals::table(&locals).0)
     }
 
     /// As [`super::Datapath::prepare`] and [`super::Datapath::switch`]; how many elements of maps were written.
@@ -97,7 +115,7 @@ impl Unattached {
         let mut after = vec![0; 2 * Frame::MAX_LENGTH];
         let options =
             TestRunOptions { data_in: Some(packet), data_out: Some(&mut after), ..TestRunOptions::new() };
-        let result = program::program(&self.object, table::RESPONDER)?.test_run(options);
+        let result = program::program(&self.object, self.variant.program())?.test_run(options);
         let result =
             result.map_err(|error| Error::new("cannot run the program over a packet").because_of(error))?;
         after.truncate(result.data_size_out as usize);
@@ -125,19 +143,19 @@ impl Unattached {
     /// Whether the program that a daemon pinned under `[xdp] pin` is this one; `None`: there is none.
     pub fn is_pinned(&self, pin: &Path) -> Option<bool> {
         let pinned = ProgramInfo::from_pin(pins::program(pin)).ok()?;
-        let this = program::program(&self.object, table::RESPONDER).ok()?.info().ok()?;
+        let this = program::program(&self.object, self.variant.program()).ok()?.info().ok()?;
         Some(this.tag() == pinned.tag())
     }
 
     /// The program, to be called by another.
     pub fn program(&self) -> Result<&ProgramFd, Error> {
-        let program = program::program(&self.object, table::RESPONDER)?;
+        let program = program::program(&self.object, self.variant.program())?;
         program.fd().map_err(|error| Error::loading(error.into()))
     }
 
     /// How large the program is.
     pub fn size(&self) -> Result<Size, Error> {
-        let info = program::program(&self.object, table::RESPONDER)?.info();
+        let info = program::program(&self.object, self.variant.program())?.info();
         let info = info.map_err(|error| Error::loading(error.into()))?;
         Ok(Size {
             verified: info.verified_instruction_count().unwrap_or_default(),

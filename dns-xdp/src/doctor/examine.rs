@@ -222,12 +222,13 @@ fn expected(name: &str, device: &Device, mode: Mode) -> Finding {
 fn in_the_way(name: &str, device: &Device, mode: Mode) -> Option<Finding> {
     let what = format!("{name} program");
     let there = device.link.program.as_ref()?;
-    let attached = if there.native { "native" } else { "generic" };
+    let program = &there.program;
+    let attached = if program.native { "native" } else { "generic" };
     if there.ours {
-        return Some(Finding::ok(what, format!("ours is attached, {attached} (id {})", there.id)));
+        return Some(Finding::ok(what, format!("ours is attached, {attached} (id {})", program.id)));
     }
-    let text = format!("another XDP program is there, {} (id {}, {attached})", there.name, there.id);
-    let remedy = format!("ip link set {name} xdp off, if nobody needs it: bpftool net show dev {name}");
+    let text = format!("another XDP program is there, {} (id {}, {attached})", program.name, program.id);
+    let remedy = program.remedy(name);
     Some(match mode {
         Mode::Auto => Finding::warn(what, format!("{text}: the responder answers everything"), remedy),
         _ => Finding::fail(what, text, remedy),

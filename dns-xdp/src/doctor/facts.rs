@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::Mode;
 use crate::datapath::Inspection;
+pub use crate::network::Holder;
 
 /// Everything that the findings are made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,17 +76,6 @@ pub struct Device {
     pub strips_tags: bool,
     /// VLANs are configured on it.
     pub trunk: bool,
-}
-
-/// A socket that is bound to the served port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// `udp` or `tcp`
-    pub protocol: &'static str,
-    /// Where it is bound.
-    pub address: IpAddr,
-    /// Whose it is, where that can be seen.
-    pub process: Option<(u32, String)>,
 }
 
 /// What answered on the control socket.

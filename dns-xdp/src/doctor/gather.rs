@@ -9,11 +9,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::facts::{Daemon, Device, Facts, Setting};
-use super::{device, features, host, ports};
+use super::{device, features, host};
 use crate::config::{Config, ConfigError};
 use crate::control::{CallError, Client, Command};
 use crate::controller::served_addresses;
-use crate::datapath;
+use crate::{datapath, network};
 
 /// For the daemon, and for a connection to ourselves.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ async fn setting(config: &Config, daemon: &Daemon) -> Setting {
         served,
         present: present(),
         nodes: config.cluster.nodes.iter().flat_map(|node| node.addresses()).collect(),
-        holders: ports::holders(listen.port),
+        holders: network::holders(listen.port),
         reached,
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use super::facts::{Daemon, Device, Facts, Holder, Host, Setting};
 use super::{Finding, Level, findings};
 use crate::config::Mode;
-use crate::datapath::{Inspection, ProgramThere};
+use crate::datapath::{Foreign, Inspection, ProgramThere};
 
 const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 11));
 
@@ -153,8 +153,10 @@ fn the_mode_to_expect_is_the_drivers_word_else_that_of_a_table() {
 fn another_program_is_in_the_way_and_ours_is_not() {
     let there = |mode, ours| {
         with_device(mode, |device| {
-            device.link.program =
-                Some(ProgramThere { id: 9, name: "xdp_filter".to_owned(), native: true, ours });
+            device.link.program = Some(ProgramThere {
+                program: Foreign { id: 9, name: "xdp_filter".to_owned(), native: true, link: Some(4) },
+                ours,
+            });
         })
     };
     one(

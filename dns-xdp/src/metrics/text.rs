@@ -78,6 +78,7 @@ impl Collector for Scrape {
         let Scrape { status, stats, .. } = self;
         build(&mut encoder, status)?;
         queries(&mut encoder, stats)?;
+        transmit_errors(&mut encoder, stats)?;
         for (key, name, help) in CONTROLLER {
             let counter = ConstCounter::new(stats.controller.get(key).copied().unwrap_or_default());
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
@@ -188,13 +189,20 @@ fn queries(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
     counters(encoder, "packets", help, packets)
 }
 
+fn transmit_errors(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
+    let errors =
+        stats.transmit_errors.iter().map(|(interface, count)| ([("interface", &**interface)], *count));
+    let help = "Answers of the program that the driver did not get out; only of drivers that count them";
+    counters(encoder, "transmit_errors", help, errors)
+}
+
 fn interfaces(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
     let modes = status.interfaces.iter().flat_map(|interface| {
         MODES.map(|mode| ([("interface", &*interface.name), ("mode", mode)], flag(interface.mode == mode)))
     });
     gauges(encoder, "interface_mode", "1 for the XDP mode that is in force on the interface", modes)?;
     let degraded = status.interfaces.iter().map(|it| ([("interface", &*it.name)], flag(it.degraded)));
-    let help = "1 if the interface was to be native and is not: dns-xdp status says why";
+    let help = "1 if the interface is not in the mode that was wanted: dns-xdp status says why";
     gauges(encoder, "interface_degraded", help, degraded)
 }
 
@@ -302,6 +310,7 @@ pub(super) mod tests {
             xdp: counts(&[("answered", 12), ("nxdomain", 4), ("type", 5), ("response", 1)]),
             responder: counts(&[("NXDOMAIN", 3), ("NOERROR", 2), ("dropped", 1)]),
             controller: counts(&[("publication-failures", 1)]),
+            transmit_errors: counts(&[("eth0", 2)]),
         };
         (serde_json::from_value(status).unwrap(), stats)
     }

@@ -7,6 +7,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
 use super::counters::Transport;
+use crate::network::Listener;
+
+/// The name of this program's process.
+pub(crate) const DAEMON: &str = "dns-xdp";
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -15,20 +19,41 @@ const BACKLOG: i32 = 1024;
 /// them when it is ready: at a page for each datagram, which is what a driver with XDP takes, it is a thousand of them.
 const UDP_BUFFER: usize = 4 << 20;
 
-/// One UDP socket and one TCP listener for each address served.
+/// The sockets of the served addresses, on one port.
 #[derive(Debug)]
 pub struct Sockets {
-    pub(super) udp: Vec<UdpSocket>,
-    pub(super) tcp: Vec<TcpListener>,
+    pub(super) port: u16,
+    pub(super) bound: Vec<(Listener, Bound)>,
+}
+
+/// The sockets of one address.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) udp: UdpSocket,
+    pub(super) tcp: TcpListener,
 }
 
 impl Sockets {
+    /// None yet. Port 0 takes a free one for each address.
+    pub fn new(port: u16) -> Self {
+        Sockets { port, bound: Vec::new() }
+    }
+
+    /// Binds UDP and TCP on an address.
+    ///
+    /// # Errors
+    /// The address cannot be had; the others stay bound.
+    pub fn add(&mut self, listener: &Listener) -> Result<(), BindError> {
+        self.bound.push((listener.clone(), Bound::new(listener, self.port)?));
+        Ok(())
+    }
+
     /// The addresses and ports served, the same over UDP and TCP.
     ///
     /// # Errors
     /// Those of getsockname(2).
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.tcp.iter().map(TcpListener::local_addr).collect()
+        self.bound.iter().map(|(_, bound)| bound.tcp.local_addr()).collect()
     }
 }
 
@@ -36,10 +61,7 @@ impl Sockets {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// EADDRINUSE
-    #[error(
-        "{transport} port {port} on {address} is taken (systemd-resolved or dnsmasq often hold it): \
-         see `ss -lntup sport = :{port}`, and stop what is there or keep it off {address}"
-    )]
+    #[error("{transport} port {port} on {address} is taken{}", advice(holder.as_ref(), *address, *port))]
     Taken {
         /// The address asked for.
         address: IpAddr,
@@ -47,6 +69,8 @@ pub enum BindError {
         port: u16,
         /// `udp` or `tcp`.
         transport: &'static str,
+        /// The process that holds it, where somebody has looked.
+        holder: Option<(u32, String)>,
     },
     /// EACCES
     #[error("may not bind port {port} on {address}: run as root, or with CAP_NET_BIND_SERVICE")]
@@ -58,8 +82,7 @@ pub enum BindError {
     },
     /// EADDRNOTAVAIL
     #[error(
-        "{address} is not an address of this machine, or not ready yet: see `ip address`, \
-         and correct `[listen] addresses`"
+        "{address} is not an address that can be bound: see `ip address`, and correct `[listen] addresses`"
     )]
     Missing {
         /// The address asked for.
@@ -83,33 +106,75 @@ pub enum BindError {
     },
 }
 
+/// What to do about a port that is taken.
+fn advice(holder: Option<&(u32, String)>, address: IpAddr, port: u16) -> String {
+    match holder {
+        Some((pid, name)) if name == DAEMON => format!(
+            " by another {name} (pid {pid}): stop it, or give `run --replace` the [control] socket of that one"
+        ),
+        Some((pid, name)) => format!(" by {name} (pid {pid}): stop it or keep it off {address}"),
+        None => format!(
+            " (systemd-resolved or dnsmasq often hold it): see `ss -lntup sport = :{port}`, \
+             and stop what is there or keep it off {address}"
+        ),
+    }
+}
+
 /// Binds UDP and TCP on each of the addresses, and on no wildcard, so that an answer leaves from the address
-/// that was asked (RFC 2181, section 4.1). Port 0 takes a free one for each address.
+/// that was asked (RFC 2181, section 4.1). An address that the machine does not have yet is bound too (IP_FREEBIND).
 ///
 /// SO_REUSEPORT lets a daemon that takes over bind beside the running one. It lets any other process of the
-/// same user do so too, and the kernel then shares the queries out among them: that no second daemon runs
-/// unknowingly is for the caller to see to.
+/// same user do so too, and the kernel then shares the queries out among them: [`probe`] tells of such a one.
 ///
 /// # Errors
 /// The first address that cannot be had; nothing is left bound then.
-pub fn bind(addresses: &[IpAddr], port: u16) -> Result<Sockets, BindError> {
-    let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new() };
-    for &address in addresses {
-        if address.is_unspecified() {
-            return Err(BindError::Unspecified { address });
-        }
-        let endpoint = SocketAddr::new(address, port);
-        let listener = listener(endpoint).map_err(|error| explain(error, endpoint, Transport::Tcp))?;
-        // The same port for both, also when the kernel chose it.
-        let endpoint = listener.local_addr().map_err(|error| explain(error, endpoint, Transport::Tcp))?;
-        sockets.udp.push(socket(endpoint).map_err(|error| explain(error, endpoint, Transport::Udp))?);
-        sockets.tcp.push(listener);
-    }
+pub fn bind(listeners: &[Listener], port: u16) -> Result<Sockets, BindError> {
+    let mut sockets = Sockets::new(port);
+    listeners.iter().try_for_each(|listener| sockets.add(listener))?;
     Ok(sockets)
 }
 
-fn listener(endpoint: SocketAddr) -> io::Result<TcpListener> {
-    let socket = unbound(endpoint, Type::STREAM, Protocol::TCP)?;
+/// Looks whether anybody holds the port on one of the addresses: another daemon of the same user too, which
+/// [`bind`] would bind beside.
+///
+/// # Errors
+/// The first address that cannot be had alone.
+pub fn probe(listeners: &[Listener], port: u16) -> Result<(), BindError> {
+    for listener in listeners {
+        let endpoint = SocketAddr::new(listener.address, port);
+        let kinds =
+            [(Transport::Udp, Type::DGRAM, Protocol::UDP), (Transport::Tcp, Type::STREAM, Protocol::TCP)];
+        for (transport, kind, protocol) in kinds {
+            let bound = unbound(endpoint, kind, protocol, listener.device.as_deref()).and_then(|socket| {
+                // A connection that lingers in TIME_WAIT is nobody.
+                socket.set_reuse_address(transport == Transport::Tcp)?;
+                socket.bind(&endpoint.into())
+            });
+            bound.map_err(|error| explain(error, endpoint, transport))?;
+        }
+    }
+    Ok(())
+}
+
+impl Bound {
+    /// Binds UDP and TCP on an address. Port 0 takes a free one, the same for both.
+    pub(super) fn new(listener: &Listener, port: u16) -> Result<Self, BindError> {
+        let Listener { address, device } = listener;
+        if address.is_unspecified() {
+            return Err(BindError::Unspecified { address: *address });
+        }
+        let endpoint = SocketAddr::new(*address, port);
+        let of_tcp = |error| explain(error, endpoint, Transport::Tcp);
+        let tcp = tcp(endpoint, device.as_deref()).map_err(of_tcp)?;
+        let endpoint = tcp.local_addr().map_err(of_tcp)?;
+        let udp = udp(endpoint, device.as_deref());
+        Ok(Bound { udp: udp.map_err(|error| explain(error, endpoint, Transport::Udp))?, tcp })
+    }
+}
+
+fn tcp(endpoint: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
+    let socket = unbound(endpoint, Type::STREAM, Protocol::TCP, device)?;
+    socket.set_reuse_port(true)?;
     // Connections of a predecessor may linger in TIME_WAIT. Not for UDP, where it would let us share the port
     // with a server that knows nothing of it.
     socket.set_reuse_address(true)?;
@@ -118,8 +183,9 @@ fn listener(endpoint: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn socket(endpoint: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = unbound(endpoint, Type::DGRAM, Protocol::UDP)?;
+fn udp(endpoint: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
+    let socket = unbound(endpoint, Type::DGRAM, Protocol::UDP, device)?;
+    socket.set_reuse_port(true)?;
     if setsockopt(&socket, sockopt::RcvBufForce, &UDP_BUFFER).is_err() {
         // Without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
         socket.set_recv_buffer_size(UDP_BUFFER)?;
@@ -128,12 +194,18 @@ fn socket(endpoint: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn unbound(endpoint: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+/// A socket that may be bound to an address that is not there, or not ready, yet; `device`: in this VRF.
+fn unbound(endpoint: SocketAddr, kind: Type, protocol: Protocol, device: Option<&str>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(endpoint), kind, Some(protocol))?;
     if endpoint.is_ipv6() {
         socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
     }
-    socket.set_reuse_port(true)?;
+    if let Some(device) = device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -145,7 +217,7 @@ fn explain(source: io::Error, endpoint: SocketAddr, transport: Transport) -> Bin
         Transport::Tcp => "tcp",
     };
     match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::Taken { address, port, transport },
+        io::ErrorKind::AddrInUse => BindError::Taken { address, port, transport, holder: None },
         io::ErrorKind::PermissionDenied => BindError::Denied { address, port },
         io::ErrorKind::AddrNotAvailable => BindError::Missing { address },
         _ => BindError::Other { address, port, source },
@@ -158,41 +230,70 @@ mod tests {
 
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    fn on(address: IpAddr) -> [Listener; 1] {
+        [Listener::from(address)]
+    }
+
     #[test]
     fn both_transports_of_an_address_have_the_same_port() {
-        let sockets = bind(&[LOOPBACK, LOOPBACK], 0).unwrap();
-        let udp: Vec<_> = sockets.udp.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let sockets = bind(&[on(LOOPBACK), on(LOOPBACK)].concat(), 0).unwrap();
+        let udp: Vec<_> = sockets.bound.iter().map(|(_, bound)| bound.udp.local_addr().unwrap()).collect();
         assert_eq!(sockets.addresses().unwrap(), udp);
         assert_ne!(udp[0], udp[1]);
     }
 
     #[test]
-    fn a_daemon_that_takes_over_binds_beside_the_running_one() {
-        let running = bind(&[LOOPBACK], 0).unwrap();
+    fn a_daemon_that_takes_over_binds_beside_the_running_one_which_a_probe_tells_of() {
+        let running = bind(&on(LOOPBACK), 0).unwrap();
         let port = running.addresses().unwrap()[0].port();
-        assert!(bind(&[LOOPBACK], port).is_ok());
+        assert!(matches!(probe(&on(LOOPBACK), port), Err(BindError::Taken { .. })));
+        assert!(bind(&on(LOOPBACK), port).is_ok());
+        drop(running);
+        probe(&on(LOOPBACK), port).unwrap();
+    }
+
+    #[test]
+    fn a_probe_looks_at_both_transports() {
+        let (udp, tcp) = (UdpSocket::bind((LOOPBACK, 0)).unwrap(), TcpListener::bind((LOOPBACK, 0)).unwrap());
+        for (transport, taken) in [("udp", udp.local_addr().unwrap()), ("tcp", tcp.local_addr().unwrap())] {
+            let message = probe(&on(LOOPBACK), taken.port()).unwrap_err().to_string();
+            assert!(message.starts_with(transport), "{message}");
+        }
     }
 
     #[test]
     fn a_port_that_another_server_holds_is_named_with_the_remedy() {
         let other = UdpSocket::bind((LOOPBACK, 0)).unwrap();
         let port = other.local_addr().unwrap().port();
-        let message = bind(&[LOOPBACK], port).unwrap_err().to_string();
+        let message = bind(&on(LOOPBACK), port).unwrap_err().to_string();
         assert!(message.starts_with(&format!("udp port {port} on 127.0.0.1 is taken")), "{message}");
         assert!(message.contains(&format!("`ss -lntup sport = :{port}`")), "{message}");
+        let held = |name: &str| advice(Some(&(7, name.to_owned())), LOOPBACK, 53);
+        assert_eq!(held("named"), " by named (pid 7): stop it or keep it off 127.0.0.1");
+        assert!(held(DAEMON).contains("pid 7") && held(DAEMON).contains("--replace"));
     }
 
     #[test]
-    fn an_address_that_the_machine_does_not_have_is_named() {
-        let address = "192.0.2.1".parse().unwrap();
-        assert!(
-            matches!(bind(&[address], 0), Err(BindError::Missing { address: named }) if named == address)
-        );
+    fn an_address_that_the_machine_does_not_have_is_bound() {
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let address: IpAddr = address.parse().unwrap();
+            let sockets = bind(&on(address), 0).unwrap();
+            assert_eq!(sockets.addresses().unwrap()[0].ip(), address);
+        }
+    }
+
+    #[test]
+    fn a_vrf_that_is_not_there_keeps_one_address_from_being_bound() {
+        let mut sockets = Sockets::new(0);
+        let device = Some("novrf0".to_owned());
+        let error = sockets.add(&Listener { address: LOOPBACK, device }).unwrap_err();
+        assert!(matches!(error, BindError::Other { .. }), "{error}");
+        sockets.add(&on(LOOPBACK)[0]).unwrap();
     }
 
     #[test]
     fn a_wildcard_address_is_refused() {
-        let error = bind(&["::".parse().unwrap()], 0).unwrap_err();
+        let error = bind(&on("::".parse().unwrap()), 0).unwrap_err();
         assert!(matches!(error, BindError::Unspecified { .. }));
     }
 }

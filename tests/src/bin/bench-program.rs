@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
 use dns_xdp::bench::{Between, Edns, Query, Route};
-use dns_xdp::datapath::{Least, Size, Stopwatch, Timed, Unattached};
+use dns_xdp::datapath::{Least, Size, Stopwatch, Timed, Unattached, Variant, places};
 use dns_xdp::guard::{Guard, RateLimit};
 use dns_xdp::zone::{Addresses, Zone};
 use dns_xdp_ebpf::cookie::Secret;
@@ -51,11 +51,13 @@ fn main() -> Result<()> {
         row("NODATA", node(RecordType::HTTPS, Edns::None, &IPV4)?),
         row("NXDOMAIN", a("random-7f3a.demo.example.com")?),
     ]);
-    let Size { verified, translated, compiled } = bench.responder.size()?;
-    println!(
-        "program: {} instructions, {verified} verified, {compiled} octets of machine code",
-        translated / 8
-    );
+    for (variant, program) in [("plain", &bench.responder), ("guarded", &bench.guarded)] {
+        let Size { verified, translated, compiled } = program.size()?;
+        println!(
+            "{variant} program: {} instructions, {verified} verified, {compiled} octets of machine code",
+            translated / 8
+        );
+    }
     println!("| | ns | × parts |\n|---|---|---|");
     let least = bench.time_each(&rows)?;
     let parts: f64 = least[..PARTS].iter().sum();
@@ -104,15 +106,21 @@ struct Row {
 
 struct Bench {
     responder: Unattached,
+    /// The variant with cookies and limits.
+    guarded: Unattached,
     stopwatch: Stopwatch,
 }
 
 impl Bench {
     fn load() -> Result<Self> {
         let served = [IpAddr::V4(SERVER), IpAddr::V6(SERVER_IPV6)];
-        let mut responder = Unattached::load(&served, MAC, PORT, CAPACITY as u32)?;
+        let load = |guarded| {
+            let variant = Variant { guarded, frags: false };
+            Unattached::load(variant, &places(&served, MAC), PORT, CAPACITY as u32)
+        };
+        let [mut responder, guarded] = [load(false)?, load(true)?];
         responder.publish(&zone(16))?;
-        Ok(Bench { responder, stopwatch: Stopwatch::load(CAPACITY)? })
+        Ok(Bench { responder, guarded, stopwatch: Stopwatch::load(CAPACITY)? })
     }
 
     /// Nanoseconds of each row. All of them are gone through in each round: what disturbs the machine for a while is
@@ -132,16 +140,16 @@ impl Bench {
     /// Nanoseconds of an answer to a query with this OPT record, in a zone that is guarded so. A whole cookie is the one
     /// that the program makes.
     fn time_guarded(&mut self, mut edns: Edns, guard: table::Guard) -> Result<f64> {
-        self.responder.publish(&zone(16).guarded(guard))?;
+        self.guarded.publish(&zone(16).guarded(guard))?;
         let query = |edns| frame("node00001.demo.example.com", RecordType::A, edns, &IPV4);
         if let Edns::WholeCookie(server) = &mut edns {
-            let (_, answer) = self.responder.run(&query(Edns::Cookie)?)?;
+            let (_, answer) = self.guarded.run(&query(Edns::Cookie)?)?;
             *server = *answer.last_chunk().context("the answer is shorter than a cookie")?;
         }
         self.stopwatch.frames(&[query(edns)?])?;
         let mut least = Least::NONE;
         for _ in 0..ROUNDS {
-            self.stopwatch.round(Timed::Responder(&self.responder), REPEAT, &mut least)?;
+            self.stopwatch.round(Timed::Responder(&self.guarded), REPEAT, &mut least)?;
         }
         Ok(least.ns())
     }

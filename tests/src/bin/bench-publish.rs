@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use dns_xdp::datapath::Unattached;
+use dns_xdp::datapath::{Unattached, Variant, places};
 use dns_xdp::zone::{Addresses, Zone};
 use dns_xdp_tests::table::zone::zone_of;
 
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
 
 /// The medians of writes and time over publications that each change so many names of so many.
 fn publications(size: usize, changed: usize) -> Result<(usize, Duration)> {
-    let mut program = Unattached::load(&[SERVER], MAC, PORT, CAPACITY)?;
+    let mut program = Unattached::load(Variant::default(), &places(&[SERVER], MAC), PORT, CAPACITY)?;
     let mut versions = vec![0u32; size];
     // Each half is written whole once.
     for _ in 0..2 {

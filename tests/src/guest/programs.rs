@@ -2,35 +2,36 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use dns_xdp::datapath::{Error, Unattached};
+use dns_xdp::datapath::{Error, KernelVersion, Unattached, Variant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::budget::VERIFIED_MAX;
+use super::budget::{PLAIN_VERIFIED_MAX, VERIFIED_MAX};
 use super::report::{self, Kind};
+use super::share::Share;
 use crate::kernel;
-use crate::table::zone::{CAPACITY, PORT, SERVER, SERVER_MAC};
+use crate::table::zone::{CAPACITY, PORT, places};
 
-/// A variant of the program, as the daemon would load it.
-struct Variant {
-    name: &'static str,
-    /// Instructions that the verifier may process.
-    verified_max: u32,
-    load: fn() -> Result<Unattached, Error>,
+fn load(variant: Variant) -> Result<Unattached, Error> {
+    Unattached::load(variant, &places(), PORT, CAPACITY)
 }
 
-/// Every variant.
-const VARIANTS: [Variant; 1] = [Variant { name: "responder", verified_max: VERIFIED_MAX, load }];
-
-fn load() -> Result<Unattached, Error> {
-    Unattached::load(&SERVER, SERVER_MAC, PORT, CAPACITY)
+/// The variants that the kernel can run: all of them, but for those for fragmented frames on older ones.
+fn variants() -> impl Iterator<Item = Variant> {
+    let has_frags = KernelVersion::running().is_some_and(KernelVersion::has_frags);
+    Variant::ALL.into_iter().filter(move |variant| has_frags || !variant.frags)
 }
 
-/// Loads each variant, then runs the packet table.
-pub fn check() {
-    for variant in VARIANTS {
-        report::check(Kind::Program, variant.name, |seen| {
+/// Instructions that the verifier may process.
+fn verified_max(variant: Variant) -> u32 {
+    if variant.guarded { VERIFIED_MAX } else { PLAIN_VERIFIED_MAX }
+}
+
+/// Loads each variant, then runs the packet table through each that is in this machine's share.
+pub fn check(share: Share) {
+    for variant in variants() {
+        report::check(Kind::Program, &variant.to_string(), |seen| {
             let start = Instant::now();
-            let loaded = (variant.load)();
+            let loaded = load(variant);
             let milliseconds = start.elapsed().as_millis();
             if loaded.is_err() {
                 seen.value = "refused".into();
@@ -38,42 +39,41 @@ pub fn check() {
             }
             let verified = match loaded.context("the kernel refuses it")?.size()?.verified {
                 // Kernels before 5.16 do not have it there.
-                0 => verified_of_log(variant.load)?,
+                0 => verified_of_log(variant)?,
                 verified => verified,
             };
             seen.value = verified.to_string();
             seen.detail = format!("loaded in {milliseconds} ms");
-            let most = variant.verified_max;
+            let most = verified_max(variant);
             ensure!(verified <= most, "the verifier processed {verified} instructions, more than {most}");
             Ok(())
         });
     }
-    report::check(Kind::Table, "packet table", |seen| {
-        let run = kernel::run_table(load)?;
-        seen.value = format!("{} of {}", run.rows - run.failures.len(), run.rows);
-        ensure!(run.failures.is_empty(), "{}", run.failures.join("; "));
-        Ok(())
-    });
+    for (_, variant) in variants().enumerate().filter(|(place, _)| share.has(*place)) {
+        report::check(Kind::Table, &format!("packet table, {variant}"), |seen| {
+            let run = kernel::run_table(variant)?;
+            seen.value = format!("{} of {}", run.rows - run.failures.len(), run.rows);
+            ensure!(run.failures.is_empty(), "{}", run.failures.join("; "));
+            Ok(())
+        });
+    }
 }
 
 /// The count on the last line of the verifier's log, which aya returns of a refused program only. So each load is refused
 /// in its last step: the kernel has verified the program by the time that it finds no file descriptor left for it. Each
-/// round leaves one descriptor more, until the load succeeds; the largest program's count is the one that is wanted.
-fn verified_of_log(load: fn() -> Result<Unattached, Error>) -> Result<u32> {
+/// round leaves one descriptor more, until the load succeeds. The maps come first, then the program that renews the lease,
+/// then the variant, whose count is the largest.
+fn verified_of_log(variant: Variant) -> Result<u32> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let mut most = None;
-    let mut result = Ok(());
     for descriptors in 3..soft {
         setrlimit(Resource::RLIMIT_NOFILE, descriptors, hard)?;
-        match load() {
+        match load(variant) {
             Ok(_) => break,
             Err(error) => most = most.max(processed(&format!("{:#}", anyhow::Error::new(error)))),
         }
     }
-    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, soft, hard) {
-        result = Err(error);
-    }
-    result.context("cannot restore the limit of file descriptors")?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).context("cannot restore the limit of file descriptors")?;
     most.context("the verifier's log has no count of instructions")
 }
 

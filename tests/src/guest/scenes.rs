@@ -2,15 +2,18 @@
 //!
 //! A scene is one line of [`SCENES`] and one function in a file below. It is played where its kernel is new enough, in
 //! namespaces of its own that it makes with [`super::wire::Wire`].
+mod addresses;
 mod bonds;
+mod devices;
 mod lifecycle;
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::release::Release;
 use super::report::{self, Kind};
+use super::share::Share;
 
 /// A scene.
 pub struct Scene {
@@ -24,7 +27,7 @@ pub struct Scene {
 }
 
 /// Every scene, in the order in which they are played.
-pub const SCENES: [Scene; 4] = [
+pub const SCENES: [Scene; 16] = [
     Scene {
         name: "a daemon that is killed leaves the program answering, and the next one adopts it",
         modules: &[],
@@ -38,22 +41,101 @@ pub const SCENES: [Scene; 4] = [
         play: lifecycle::generic_on_request,
     },
     Scene {
-        name: "a responder alone answers over a VLAN on a bond of veths",
-        modules: &["bonding", "8021q"],
+        name: "a bond is served natively, by slaves that come later too",
+        modules: &["bonding"],
         since: Release::ANY,
-        play: bonds::vlan_on_a_bond_of_veths,
+        play: bonds::bond_of_cards,
     },
     Scene {
-        name: "a responder alone answers over a VLAN on a bond of cards",
+        name: "a VLAN on a bond is served natively",
         modules: &["bonding", "8021q"],
         since: Release::ANY,
         play: bonds::vlan_on_a_bond_of_cards,
     },
+    Scene {
+        name: "a VLAN is served natively, and frames of another are not answered for it",
+        modules: &["8021q"],
+        since: Release::ANY,
+        play: bonds::vlan_on_a_card,
+    },
+    Scene {
+        name: "a card and its VLAN are served by one program",
+        modules: &["8021q"],
+        since: Release::ANY,
+        play: bonds::card_and_its_vlan,
+    },
+    Scene {
+        name: "jumbo frames on a card are native where the driver takes fragments, and else when the MTU falls",
+        modules: &[],
+        since: Release::ANY,
+        play: devices::jumbo_frames_on_cards,
+    },
+    Scene {
+        name: "jumbo frames on a veth are native where the driver takes fragments, and else when the MTU falls",
+        modules: &[],
+        since: Release::ANY,
+        play: devices::jumbo_frames_on_a_veth,
+    },
+    Scene {
+        name: "a veth without a program at the other end is generic until there is one",
+        modules: &[],
+        since: Release::ANY,
+        play: devices::veth_without_a_program_at_the_other_end,
+    },
+    Scene {
+        name: "an interface with a dot in its name is served and adopted",
+        modules: &[],
+        since: Release::ANY,
+        play: devices::name_with_a_dot,
+    },
+    Scene {
+        name: "pins that somebody removes are made anew",
+        modules: &[],
+        since: Release::ANY,
+        play: devices::pins_are_removed,
+    },
+    Scene {
+        name: "an interface is taken when another program leaves it",
+        modules: &[],
+        since: Release::ANY,
+        play: devices::foreign_program_leaves,
+    },
+    Scene {
+        name: "an interface that is missing is taken when it appears, and the others are served meanwhile",
+        modules: &[],
+        since: Release::ANY,
+        play: devices::missing_interface_appears,
+    },
+    Scene {
+        name: "an address that comes is answered by the program, and one that goes is not",
+        modules: &[],
+        since: Release::ANY,
+        play: addresses::come_and_go,
+    },
+    Scene {
+        name: "sixty addresses of one interface are answered by the program",
+        modules: &[],
+        since: Release::ANY,
+        play: addresses::many_on_one_interface,
+    },
+    Scene {
+        name: "a listed address that appears on another interface is answered by the program",
+        modules: &[],
+        since: Release::ANY,
+        play: addresses::listed_on_another_interface,
+    },
 ];
 
-/// Plays every scene that applies to the running kernel.
-pub fn check(release: Release) {
-    for scene in SCENES.iter().filter(|scene| release >= scene.since) {
+/// Plays the scenes that need no module, which any machine with root can.
+pub fn play_without_modules(name: &str) -> Result<()> {
+    let scene = SCENES.iter().find(|scene| scene.name == name && scene.modules.is_empty());
+    (scene.with_context(|| format!("there is no scene of that name without modules: {name}"))?.play)()
+}
+
+/// Plays every scene of a share that applies to the running kernel.
+pub fn check(release: Release, share: Share) {
+    let shared = SCENES.iter().enumerate().filter(|(place, _)| share.has(*place));
+    for scene in shared.map(|(_, scene)| scene).filter(|scene| release >= scene.since) {
         report::check(Kind::Scene, scene.name, |_| {
             for module in scene.modules {
                 // A module that is built in has a directory only if it has parameters or a version.

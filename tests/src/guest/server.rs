@@ -1,5 +1,6 @@
 //! A daemon at the server's end of a wire, and the client that asks it from the other end.
 use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -75,6 +76,17 @@ impl Server {
                 ensure!(answer == [server], "{server} answers {answer:?}");
             }
         }
+        Ok(())
+    }
+
+    /// Asks for the node's IPv4 address once, at an address of the server's.
+    ///
+    /// # Errors
+    /// When that is not answered.
+    pub fn ask_at(&self, server: IpAddr) -> Result<()> {
+        let name = format!("{}.{ZONE}", self.node.name);
+        let answer = self.asker.addresses(server, &name, RecordType::A)?;
+        ensure!(answer == [self.node.ipv4()], "{server} answers {answer:?}");
         Ok(())
     }
 

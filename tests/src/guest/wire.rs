@@ -31,7 +31,13 @@ pub struct Wire {
     /// Names the namespaces, and keeps files and pins.
     pub run: Run,
     /// Programs on the client's ends, without which a veth device drops what its peer sent by XDP_TX.
-    stubs: Option<(Ebpf, Vec<FdLink>)>,
+    stubs: Vec<Stubs>,
+}
+
+/// Programs that stay attached while this lives.
+pub struct Stubs {
+    _object: Ebpf,
+    _links: Vec<FdLink>,
 }
 
 impl Wire {
@@ -97,7 +103,7 @@ impl Wire {
         let run = Run::unique()?;
         let server = Namespace::create(run.namespace("server").name())?;
         let client = Namespace::create(run.namespace("client").name())?;
-        Ok(Wire { server, client, run, stubs: None })
+        Ok(Wire { server, client, run, stubs: Vec::new() })
     }
 
     fn up(&self, names: &[&str]) -> Result<()> {
@@ -126,6 +132,10 @@ impl Wire {
             lines += &format!("link set {interface} down\nlink set {interface} master {bond}\n");
         }
         lines += &format!("link set {bond} up\n");
+        if let (true, Some(primary)) = (mode == "active-backup", interfaces.first()) {
+            // Both ends choose for themselves, and have to choose the same pair.
+            lines += &format!("link set {bond} type bond primary {primary}\n");
+        }
         self.server.ip(&lines)?;
         self.client.ip(&lines)
     }
@@ -140,23 +150,76 @@ impl Wire {
         self.client.ip(&lines)
     }
 
+    /// Runs lines of `ip` in both namespaces.
+    ///
+    /// # Errors
+    /// When a line fails.
+    pub fn both(&self, lines: &str) -> Result<()> {
+        self.server.ip(lines)?;
+        self.client.ip(lines)
+    }
+
+    /// Joins one more pair of veth devices, with a stub and without addresses.
+    ///
+    /// # Errors
+    /// As [`Wire::veth`].
+    pub fn add_veth(&mut self, name: &str) -> Result<()> {
+        let client = self.client.name();
+        self.server.ip(&format!("link add {name} type veth peer name {name} netns {client}\n"))?;
+        self.up(&[name])?;
+        self.put_stubs(&[name])
+    }
+
     /// Puts the stub on each of these interfaces of the client's.
-    fn put_stubs(&mut self, names: &[&str]) -> Result<()> {
-        let mut object = Ebpf::load(TESTBED).context("cannot load the test bed's object")?;
-        let program = object.program_mut("pass").context("the test bed's object has no program `pass`")?;
-        let program: &mut Xdp = program.try_into()?;
-        program.load().context("cannot load `pass`")?;
-        let links = self.client.enter(|| {
-            let attach = |name: &&str| -> Result<FdLink> {
-                let id =
-                    program.attach(name, XdpMode::Driver).with_context(|| format!("no stub on {name}"))?;
-                Ok(program.take_link(id)?.try_into()?)
-            };
-            names.iter().map(attach).collect::<Result<Vec<_>>>()
-        })?;
-        self.stubs = Some((object, links));
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn put_stubs(&mut self, names: &[&str]) -> Result<()> {
+        let stubs = attached(&self.client, "pass", names)?;
+        self.stubs.push(stubs);
         Ok(())
     }
+
+    /// The same with a stub that lets a large MTU be.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_stubs_for_fragments(&mut self, names: &[&str]) -> Result<()> {
+        let stubs = attached(&self.client, "pass_frags", names)?;
+        self.stubs.push(stubs);
+        Ok(())
+    }
+
+    /// Takes every stub off.
+    pub fn remove_stubs(&mut self) {
+        self.stubs.clear();
+    }
+
+    /// Puts a program that is not ours on an interface of the server's, until the value is dropped.
+    ///
+    /// # Errors
+    /// When there is a program already.
+    pub fn occupy(&self, name: &str) -> Result<Stubs> {
+        attached(&self.server, "pass", &[name])
+    }
+}
+
+/// Attaches a program of the test bed natively.
+fn attached(namespace: &Namespace, name: &str, interfaces: &[&str]) -> Result<Stubs> {
+    let mut object = Ebpf::load(TESTBED).context("cannot load the test bed's object")?;
+    let program = object.program_mut(name);
+    let program = program.with_context(|| format!("the test bed's object has no program `{name}`"))?;
+    let program: &mut Xdp = program.try_into()?;
+    program.load().with_context(|| format!("cannot load `{name}`"))?;
+    let links = namespace.enter(|| {
+        let attach = |interface: &&str| -> Result<FdLink> {
+            let id = program.attach(interface, XdpMode::Driver);
+            let id = id.with_context(|| format!("cannot attach `{name}` to {interface}"))?;
+            Ok(program.take_link(id)?.try_into()?)
+        };
+        interfaces.iter().map(attach).collect::<Result<Vec<_>>>()
+    })?;
+    Ok(Stubs { _object: object, _links: links })
 }
 
 fn assign(namespace: &Namespace, interface: &str, addresses: &[IpAddr]) -> Result<()> {

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use dns_xdp::datapath::Unattached;
+use dns_xdp::datapath::{Unattached, Variant};
 
 use super::known_bad;
 use super::load::thousands;
@@ -22,7 +22,7 @@ use crate::mutation::mutated;
 use crate::node::Node;
 use crate::plan::{Plan, ZONE};
 use crate::queries;
-use crate::table::zone::{CAPACITY, PORT, SERVER, SERVER_MAC, ask, over_ipv4, over_ipv6, zone};
+use crate::table::zone::{CAPACITY, PORT, ask, over_ipv4, over_ipv6, places, zone};
 
 /// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
 const FRAME_MIN: usize = 14;
@@ -65,7 +65,7 @@ pub fn run(length: Length) -> Result<Row> {
 /// Frames through a program of its own, each with what is due to it; the types are so many apart.
 fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
     let zone = zone();
-    let mut program = Unattached::load(&SERVER, SERVER_MAC, PORT, CAPACITY)?;
+    let mut program = Unattached::load(Variant::ALL[1], &places(), PORT, CAPACITY)?;
     program.publish(&zone)?;
     let mut held = 0;
     let mut hold = |frame: &[u8]| {

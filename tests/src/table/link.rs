@@ -26,6 +26,18 @@ fn ethernet() -> Vec<Row> {
         let tagged = |tags: &[(u16, u16)]| Datagram { tags: tags.to_vec(), ..query.clone() };
         let three = [(SERVICE_TAG, 1), (TAG, 2), (TAG, 3)];
         rows.push(Row::untouched("three VLAN tags", Outcome::NotForUs, &tagged(&three)));
+        for foreign in [
+            vec![(TAG, 6)],
+            vec![(SERVICE_TAG, 5)],
+            vec![(TAG, 7), (SERVICE_TAG, 6)],
+            vec![(TAG, 6), (TAG, 7)],
+            vec![(SERVICE_TAG, 6)],
+            vec![(TAG, 5), (TAG, 7)],
+            vec![(TAG, 0), (TAG, 5)],
+        ] {
+            let what = format!("a VLAN that is not served: {foreign:x?}");
+            rows.push(Row::untouched(what, Outcome::ForeignAddress, &tagged(&foreign)));
+        }
         for ethertype in [0x0806, 0x8847, 0x88cc, 0x0000, 0xffff] {
             let query = Datagram { ethertype: Some(ethertype), ..query.clone() };
             rows.push(Row::untouched(format!("EtherType {ethertype:#06x}"), Outcome::NotForUs, &query));

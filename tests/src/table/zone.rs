@@ -1,7 +1,9 @@
 //! The zone under test, its server and a client.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dns_xdp::datapath;
 use dns_xdp::guard::{Guard, Network, RateLimit};
+use dns_xdp::network::{Place, VlanProtocol, VlanTag};
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::limit::Rate;
@@ -9,7 +11,7 @@ use dns_xdp_ebpf::table;
 use hickory_proto::rr::Name;
 
 use crate::frames::message::{self, IN, Message};
-use crate::frames::{Checksum, Datagram, Mac, UDP};
+use crate::frames::{Checksum, Datagram, Mac, SERVICE_TAG, TAG, UDP};
 
 /// The apex.
 pub const APEX: &str = "demo.example.com";
@@ -29,6 +31,14 @@ pub const SERVER: [IpAddr; 2] =
 pub const SERVER_MAC: Mac = [0x02, 0x00, 0x5e, 0x10, 0x00, 0x53];
 /// The server's port.
 pub const PORT: u16 = 53;
+/// The VLANs on which the server's addresses are served, besides none: EtherTypes and ids of the tags, the outer first.
+pub const VLANS: [&[(u16, u16)]; 5] = [
+    &[(TAG, 5)],
+    &[(TAG, 10)],
+    &[(SERVICE_TAG, 6), (TAG, 7)],
+    &[(SERVICE_TAG, 0x123), (TAG, 0xfff)],
+    &[(TAG, 1), (TAG, 2)],
+];
 /// Names that the server's table has to hold.
 pub const CAPACITY: u32 = 512;
 
@@ -40,6 +50,31 @@ const CLIENT: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0x1, 0xe, 0x2, 0xf, 0x7)),
 ];
 const CLIENT_MAC: Mac = [0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee];
+
+/// Where the server's addresses are served.
+pub fn places() -> Vec<Place> {
+    let tag = |(ethertype, id): &(u16, u16)| VlanTag {
+        protocol: if *ethertype == SERVICE_TAG { VlanProtocol::Dot1Ad } else { VlanProtocol::Dot1Q },
+        id: *id,
+    };
+    let untagged = datapath::places(&SERVER, SERVER_MAC);
+    let tagged = VLANS.iter().flat_map(|vlan| {
+        let place = |place: &Place| Place { tags: vlan.iter().map(tag).collect(), ..place.clone() };
+        untagged.iter().map(place).collect::<Vec<_>>()
+    });
+    untagged.iter().cloned().chain(tagged).collect()
+}
+
+/// Whether the server's addresses are served behind these tags: EtherTypes and control information.
+pub fn serves_behind(tags: &[(u16, u16)]) -> bool {
+    let mut vlan: Vec<(u16, u16)> =
+        tags.iter().map(|(ethertype, control)| (*ethertype, control & 0x0fff)).collect();
+    // A tag without an id has a priority only; before another tag it is none that is served.
+    while vlan.last().is_some_and(|(_, id)| *id == 0) {
+        vlan.pop();
+    }
+    vlan.is_empty() || VLANS.contains(&&*vlan)
+}
 
 /// The nth A record of a name.
 pub fn ipv4(nth: u8) -> Ipv4Addr {

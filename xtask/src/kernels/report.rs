@@ -37,15 +37,16 @@ pub(crate) struct Report {
 impl Report {
     /// What a machine's console says. A machine that did not come to its end is one more check, which failed.
     pub(crate) fn of(version: &str, ended: Result<Ended>) -> Self {
-        let Ended { console, time } = match ended {
+        let Ended { console, time, failure } = match ended {
             Ok(ended) => ended,
             Err(error) => return Report::failed(version, &error),
         };
         let lines: Vec<&str> = console.lines().map(|line| line.trim_end_matches('\r')).collect();
         let mut checks: Vec<Check> = lines.iter().filter_map(|line| check(line)).collect();
-        if !lines.contains(&END) {
-            let detail = format!("the guest ended before it was done; its console ends:\n{}", tail(&console));
-            checks.push(machine_check(detail));
+        if failure.is_some() || !lines.contains(&END) {
+            let why =
+                failure.map_or("the guest ended before it was done".to_owned(), |error| format!("{error:#}"));
+            checks.push(machine_check(format!("{why}; the console ends:\n{}", tail(&console))));
         }
         Report { version: version.to_owned(), checks, time: Some(time) }
     }
@@ -153,7 +154,10 @@ mod tests {
     use super::*;
 
     fn report(console: &str) -> Report {
-        Report::of("6.1", Ok(Ended { console: console.to_owned(), time: Duration::from_secs(9) }))
+        Report::of(
+            "6.1",
+            Ok(Ended { console: console.to_owned(), time: Duration::from_secs(9), failure: None }),
+        )
     }
 
     #[test]

@@ -4,13 +4,22 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use super::facts::Holder;
-
 /// `st` of a TCP socket that listens.
 const LISTENS: &str = "0A";
 
-/// Everybody who is bound to the port.
-pub(super) fn holders(port: u16) -> Vec<Holder> {
+/// A socket that is bound to a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// `udp` or `tcp`
+    pub protocol: &'static str,
+    /// Where it is bound.
+    pub address: IpAddr,
+    /// Whose it is, number and name, where that can be seen.
+    pub process: Option<(u32, String)>,
+}
+
+/// Every socket that is bound to the port. Looks at the descriptors of every process.
+pub fn holders(port: u16) -> Vec<Holder> {
     let tables = [("udp", "udp"), ("udp", "udp6"), ("tcp", "tcp"), ("tcp", "tcp6")];
     let mut found = Vec::new();
     for (protocol, table) in tables {

@@ -1,0 +1,176 @@
+//! What is written as it is for the kernel's verifier: bounds where it sees them, and paths that it need not tell apart.
+//!
+//! The verifier follows every path through the program and gives up after a million instructions. The program has to
+//! load on every kernel from 5.10 on, and kernels differ in what they notice, so these rules hold for all of it:
+//!
+//! | rule | kernels that need it |
+//! |---|---|
+//! | No call from one BPF function to another: everything is inlined. | 5.10 to 6.3 do not follow precision through a call. They take every number for precise then, and no two paths for the same. |
+//! | A bound is set by a mask, in the instructions right before the address is computed ([`element`], [`bounded`]). | 6.8 forgets a bound that was checked, spilled to the stack and reloaded; 5.10 and 5.11 forget every bound that is spilled. |
+//! | Where paths join that differ by a constant, the constant is widened ([`widen`], [`widen_offset`]), also if it is in use only on one of them. | All. Up to 5.15 a constant and an unknown number that lie on the stack are never the same. |
+//! | Packet pointers are read anew after each loop over the packet. | All: the verifier learns from each length of a name how long the frame is at least. |
+//! | Helpers and map types are those of 5.10. The clock is `bpf_jiffies64`. | 5.10. Programs for fragmented frames use `bpf_xdp_get_buff_len`, which is as old as such frames: 5.18. |
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unsafe_code, reason = "inline assembly, and one reference behind a mask")
+)]
+
+use crate::frame::{Frame, Word};
+
+/// `base + offset` by an instruction that the compiler does not see into; otherwise it would compute the checked and the
+/// used pointer separately, and the verifier would not see that they are the same.
+#[inline(always)]
+pub(crate) fn step(base: *mut u8, offset: usize) -> *mut u8 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut pointer = base;
+        // SAFETY: an addition.
+        unsafe {
+            core::arch::asm!(
+                "{pointer} += {offset}",
+                pointer = inout(reg) pointer,
+                offset = in(reg) offset,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    base.wrapping_add(offset)
+}
+
+/// `base` and a word behind it, computed as by [`step`].
+#[inline(always)]
+pub(crate) fn step_over<T: Word>(base: *mut u8) -> *mut u8 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut pointer = base;
+        // SAFETY: an addition.
+        unsafe {
+            core::arch::asm!(
+                "{pointer} += {size}",
+                pointer = inout(reg) pointer,
+                size = const size_of::<T>(),
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    base.wrapping_add(size_of::<T>())
+}
+
+/// Bounds an offset within a frame. Offsets up to [`Frame::MAX_LENGTH`] stay as they are.
+#[inline(always)]
+pub(crate) fn bounded(offset: usize) -> usize {
+    offset & Frame::MAX_LENGTH
+}
+
+/// The element at `index` modulo `N`, which is a power of two.
+#[inline(always)]
+pub fn element<T, const N: usize>(elements: &[T; N], index: usize) -> &T {
+    const { assert!(N.is_power_of_two(), "the bound is a mask") };
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut element = elements.as_ptr();
+        // SAFETY: the index is less than N when it is added, so the pointer is to an element of the array.
+        unsafe {
+            core::arch::asm!(
+                "{index} &= {mask}",
+                "{index} *= {size}",
+                "{element} += {index}",
+                mask = const N - 1,
+                size = const size_of::<T>(),
+                index = inout(reg) index => _,
+                element = inout(reg) element,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            &*element
+        }
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    &elements[index & (N - 1)]
+}
+
+/// A number of which the verifier forgets what it knows. `unknown` is any number that the verifier does not know, for
+/// example one that was read from the packet.
+#[inline(always)]
+pub fn widen(number: u64, unknown: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut number = number;
+        // SAFETY: adding a number and taking it away again.
+        unsafe {
+            core::arch::asm!(
+                "{number} += {unknown}",
+                "{number} -= {unknown}",
+                number = inout(reg) number,
+                unknown = in(reg) unknown,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        number
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = unknown;
+        number
+    }
+}
+
+/// The same for an offset within a frame, or another number up to [`Frame::MAX_LENGTH`]: of it the verifier knows that
+/// bound alone. Without this it follows each length that a name may have through all that comes after.
+#[inline(always)]
+pub fn widen_offset(offset: usize, unknown: u64) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut offset = offset;
+        // SAFETY: adding a number and taking it away again. The bound is set here, where the compiler does not see
+        // it, for it would go on using the unbounded number too.
+        unsafe {
+            core::arch::asm!(
+                "{offset} += {unknown}",
+                "{offset} -= {unknown}",
+                "{offset} &= {max}",
+                max = const Frame::MAX_LENGTH,
+                offset = inout(reg) offset,
+                unknown = in(reg) unknown,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        offset
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = unknown;
+        bounded(offset)
+    }
+}
+
+/// Gives the branch that it stands in an instruction. Without one the compiler has no block for the branch, and puts
+/// the number that comes out of it on the way of the frames that do not take it: two instructions for each refusal.
+#[inline(always)]
+pub(crate) fn keep_branch(number: u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: a move of a register to itself.
+    unsafe {
+        core::arch::asm!(
+            "{number} = {number}",
+            number = inout(reg) number => _,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = number;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_outside_an_array_comes_round() {
+        let elements = [0, 1, 2, 3];
+        assert_eq!((*element(&elements, 3), *element(&elements, 6)), (3, 2));
+    }
+}

@@ -1,0 +1,97 @@
+//! The ethtool ioctl of an interface: its driver's statistics.
+use std::os::fd::AsRawFd as _;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+/// linux/ethtool.h
+const GET_STRING_SET_INFO: u32 = 0x37;
+const GET_STRINGS: u32 = 0x1b;
+const GET_STATISTICS: u32 = 0x1d;
+const STATISTICS: u32 = 1;
+/// Octets of a name.
+const NAME: usize = 32;
+/// More than any driver has: a card of 128 queues has some ten thousand.
+const COUNT_MAX: usize = 1 << 16;
+/// Older kernels write as many as there are by then, whatever was asked for: room for queues that were added meanwhile.
+const SPARE: usize = 4096;
+
+/// Every statistic of an interface's driver by its name; none where there are none, or no such interface.
+pub(super) fn statistics(interface: &str) -> Vec<(String, u64)> {
+    read(interface).unwrap_or_default()
+}
+
+fn read(interface: &str) -> Option<Vec<(String, u64)>> {
+    // struct ethtool_sset_info: cmd, reserved, mask of 64 bits, and a number for each bit.
+    let mut info = [0_u64; 3];
+    info[0] = u64::from(GET_STRING_SET_INFO);
+    info[1] = 1 << STATISTICS;
+    ioctl(interface, &mut info)?;
+    if info[1] == 0 {
+        return None;
+    }
+    let count = info[2] as u32 as usize;
+    if count == 0 || count > COUNT_MAX {
+        return None;
+    }
+    // struct ethtool_gstrings: cmd, set, number, names.
+    let mut names = vec![0_u8; 12 + (4 * count + SPARE) * NAME];
+    let head = [GET_STRINGS, STATISTICS, count as u32];
+    names.as_chunks_mut::<4>().0.iter_mut().zip(head).for_each(|(four, word)| *four = word.to_ne_bytes());
+    let mut names = words(&names);
+    ioctl(interface, &mut names)?;
+    // struct ethtool_stats: cmd, number, values.
+    let mut values = vec![0_u64; 1 + 4 * count + SPARE];
+    values[0] = u64::from_ne_bytes(two(GET_STATISTICS, count as u32));
+    ioctl(interface, &mut values)?;
+    let names: Vec<u8> = names.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let names = names.get(12..)?.chunks_exact(NAME).map(|name| {
+        let length = name.iter().position(|octet| *octet == 0).unwrap_or(NAME);
+        String::from_utf8_lossy(&name[..length]).into_owned()
+    });
+    Some(names.zip(values.into_iter().skip(1)).take(count).collect())
+}
+
+fn two(first: u32, second: u32) -> [u8; 8] {
+    let mut both = [0; 8];
+    both[..4].copy_from_slice(&first.to_ne_bytes());
+    both[4..].copy_from_slice(&second.to_ne_bytes());
+    both
+}
+
+/// The octets in words, which are aligned as the kernel's structures are.
+fn words(octets: &[u8]) -> Vec<u64> {
+    let word = |eight: &[u8]| {
+        let mut padded = [0; 8];
+        padded[..eight.len()].copy_from_slice(eight);
+        u64::from_ne_bytes(padded)
+    };
+    octets.chunks(8).map(word).collect()
+}
+
+/// `request` has room for all that the kernel writes for the command in its first four octets.
+fn ioctl(interface: &str, request: &mut [u64]) -> Option<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
+    let mut letters = [0; libc::IFNAMSIZ];
+    // The last letter stays 0.
+    for (letter, octet) in letters.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
+        *letter = libc::c_char::from_ne_bytes([octet]);
+    }
+    let data = request.as_mut_ptr().cast();
+    let mut ifreq =
+        libc::ifreq { ifr_name: letters, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: data } };
+    #[expect(unsafe_code, reason = "an ioctl has no safe wrapper")]
+    // SAFETY: the request holds a terminated name and points to memory that outlives the call, with room for the number of
+    // names or values that the driver told a moment ago, which does not change while the interface exists.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut ifreq) };
+    (result == 0).then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_not_there_has_no_statistics() {
+        assert_eq!(statistics("no-such-one"), []);
+    }
+}

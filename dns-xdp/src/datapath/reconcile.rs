@@ -1,0 +1,184 @@
+//! The program where it belongs: attached to devices that come, taken off those that go, put back where it was lost.
+use std::collections::BTreeMap;
+
+use dns_xdp_ebpf::table::Local;
+
+use super::device::{Device, Facts, Source};
+use super::{Attached, Error, InterfaceState, Kernel, locals, pins, program};
+use crate::config::Mode;
+use crate::network::{Network, Port, Serving};
+
+impl Kernel {
+    /// Brings devices and served addresses in line with the network. What has not changed since the last call is not
+    /// tried again, so that what cannot be had is not tried for ever. Returns whether anything has changed.
+    ///
+    /// # Errors
+    /// A program cannot be loaded, or this process lacks what attaching takes; what is attached stays.
+    pub(super) fn follow(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
+        let ours = program::ids(&self.object);
+        let mut changed = false;
+        let wanted = self.wanted(serving, network, &ours);
+        let mut result = Ok(());
+        let mut kept = Vec::new();
+        for mut device in std::mem::take(&mut self.devices) {
+            let facts = wanted.get(&device.facts.index).filter(|facts| facts.name == device.facts.name);
+            match facts {
+                Some(facts) if device.is_in_place(network, &ours) && !device.may_move(facts, self.mode) => {
+                    device.facts.clone_from(facts);
+                    kept.push(device);
+                }
+                _ => {
+                    changed = true;
+                    device.detach(&self.pins);
+                }
+            }
+        }
+        self.devices = kept;
+        for (index, facts) in wanted {
+            if self.devices.iter().any(|device| device.facts.index == index) {
+                continue;
+            }
+            match Device::attach(facts, network, &mut self.source()) {
+                Ok(device) => {
+                    changed = true;
+                    self.devices.push(device);
+                }
+                Err(error) => result = Err(error),
+            }
+        }
+        if result.is_ok() {
+            self.forget_stale_pins();
+        }
+        changed |= self.publish_locals(serving)?;
+        result.map(|()| changed)
+    }
+
+    /// The devices that a program belongs on.
+    fn wanted(&mut self, serving: &Serving, network: &Network, ours: &[u32]) -> BTreeMap<u32, Facts> {
+        let mut wanted = BTreeMap::new();
+        for port in ports(serving) {
+            let Some(device) = network.link(port.device) else { continue };
+            let slaves: Vec<u32> = port.slaves.iter().map(|slave| slave.index).collect();
+            let mut facts = Facts::of(device, &slaves, network, ours);
+            let before = self.devices.iter().find(|known| known.facts.index == facts.index);
+            let is_native = before.is_some_and(|known| known.mode == Attached::Native);
+            let lost_before = before.is_some_and(|known| known.facts.loses_answers);
+            let attached: Vec<&str> = before.into_iter().flat_map(Device::attached_to).collect();
+            let loses = attached.iter().any(|name| self.transmit.loses_all(name));
+            facts.loses_answers = lost_before || (is_native && loses);
+            wanted.insert(facts.index, facts);
+        }
+        wanted
+    }
+
+    pub(super) fn source(&mut self) -> Source<'_> {
+        Source {
+            object: &mut self.object,
+            pins: &self.pins,
+            mode: self.mode,
+            guarded: self.guarded,
+            kernel: self.version,
+            is_running: self.attached,
+        }
+    }
+
+    /// Removes the pins of links that no device has: those of interfaces that were renamed, or are not configured any more.
+    fn forget_stale_pins(&self) {
+        let attached: Vec<&str> = self.devices.iter().flat_map(Device::attached_to).collect();
+        for interface in self.pins.linked().iter().filter(|name| !attached.contains(&&***name)) {
+            pins::remove(&self.pins.link(interface));
+        }
+    }
+
+    /// Tells the program which addresses it serves, if that has changed.
+    pub(super) fn publish_locals(&mut self, serving: &Serving) -> Result<bool, Error> {
+        let generic: Vec<u32> = ports(serving)
+            .filter(|port| self.mode_of(port) == Attached::Generic)
+            .flat_map(|port| std::iter::once(port.device).chain(port.slaves.iter().map(|slave| slave.index)))
+            .collect();
+        let places = serving.places().iter();
+        let wanted: Vec<Local> =
+            places.map(|place| locals::local(place, generic.contains(&place.interface))).collect();
+        if self.locals.as_ref() == Some(&wanted) {
+            return Ok(false);
+        }
+        let (octets, held) = locals::table(&wanted);
+        self.maps.publish_locals(&octets)?;
+        if held < wanted.len() {
+            tracing::warn!(
+                "the XDP program serves {held} of {} pairs of address and interface, the responder all of them",
+                wanted.len()
+            );
+        }
+        self.locals = Some(wanted);
+        Ok(true)
+    }
+
+    /// How the program is attached to the device of an interface.
+    fn mode_of(&self, port: &Port) -> Attached {
+        let device = self.devices.iter().find(|device| device.facts.index == port.device);
+        device.map_or(Attached::Off, |device| device.mode)
+    }
+
+    /// Every interface of the configuration.
+    pub(super) fn states(&self, serving: &Serving) -> Vec<InterfaceState> {
+        let state = |interface: &crate::network::Interface| {
+            let name = interface.name.clone();
+            let port = match &interface.port {
+                Ok(port) => port,
+                Err(reason) => {
+                    return InterfaceState { name, mode: Attached::Off, reason: Some(reason.to_string()) };
+                }
+            };
+            if !port.is_ethernet() {
+                let reason = format!("{name} is not an Ethernet interface: the responder answers on it");
+                return InterfaceState { name, mode: Attached::Off, reason: Some(reason) };
+            }
+            let device = self.devices.iter().find(|device| device.facts.index == port.device);
+            let reason = match device {
+                Some(device) => device.reason.clone(),
+                None => Some("nothing is attached yet".to_owned()),
+            };
+            InterfaceState { name, mode: self.mode_of(port), reason }
+        };
+        serving.interfaces.iter().map(state).collect()
+    }
+
+    /// Whether a mode was demanded that no device has.
+    pub(super) fn refused(&self) -> Option<String> {
+        let demanded = matches!(self.mode, Mode::Native | Mode::Generic);
+        let refused = demanded && !self.devices.is_empty();
+        if !refused || self.devices.iter().any(|device| device.mode != Attached::Off) {
+            return None;
+        }
+        let reason = |device: &Device| {
+            let reason = device.reason.as_deref().unwrap_or("it was refused");
+            format!("cannot attach to {} ({reason})", device.facts.name)
+        };
+        let reasons: Vec<String> = self.devices.iter().map(reason).collect();
+        Some(format!("{}: try [xdp] mode = \"auto\"", reasons.join("; ")))
+    }
+
+    /// Pins again what somebody has unpinned of what is attached. Returns whether maps are lost too, which takes more.
+    ///
+    /// # Errors
+    /// Something cannot be pinned.
+    pub(super) fn repin(&mut self) -> Result<bool, Error> {
+        if !self.pins.has_maps(&super::MAPS) {
+            return Ok(true);
+        }
+        for device in &mut self.devices {
+            device.repin(&self.pins)?;
+        }
+        if self.attached && !self.pins.program().exists() {
+            self.pin_program()?;
+        }
+        Ok(false)
+    }
+}
+
+/// The ports on which a program can answer.
+fn ports(serving: &Serving) -> impl Iterator<Item = &Port> {
+    let ports = serving.interfaces.iter().filter_map(|interface| interface.port.as_ref().ok());
+    ports.filter(|port| port.is_ethernet())
+}

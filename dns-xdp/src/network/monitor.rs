@@ -1,0 +1,91 @@
+//! Waiting for changes of links and addresses (the multicast groups of rtnetlink).
+use std::io;
+use std::time::Duration;
+
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
+
+const GROUPS: [u32; 3] = [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR];
+
+/// From one report of a change to the next: on a machine where containers come and go the network is not read anew for
+/// each message.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Messages that are read for one report; the rest are the next report.
+const DRAIN_MAX: usize = 4096;
+
+/// What a message says is not read: the network is read instead.
+const BUFFER: usize = 1024;
+
+/// Hears of changes of this network namespace from its making on.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: AsyncFd<Socket>,
+    /// The next report is not given before.
+    next: Instant,
+}
+
+impl Monitor {
+    /// Joins the groups for links and addresses. Takes no capability.
+    ///
+    /// # Errors
+    /// Those of a netlink socket, and of registering it with the runtime, in which this has to be called.
+    pub fn new() -> io::Result<Monitor> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        socket.bind_auto()?;
+        for group in GROUPS {
+            socket.add_membership(group)?;
+        }
+        #[expect(unsafe_code, reason = "tokio has no safe way to register a socket of another crate")]
+        // SAFETY: the socket owns its descriptor, is no clone and is never cloned; it is closed when the `AsyncFd`, which
+        // owns it, has taken it out of the reactor.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        Ok(Monitor { socket: socket.map_err(io::Error::from)?, next: Instant::now() })
+    }
+
+    /// Completes when a link or an address has changed since the last call, or may have; once for a burst of changes.
+    /// Cancel safe.
+    pub async fn changed(&mut self) {
+        loop {
+            // Nothing is taken from the socket before the last await.
+            let ready = self.socket.readable().await.map(|mut ready| ready.retain_ready());
+            sleep_until(self.next).await;
+            let heard = ready.and_then(|()| self.drain());
+            self.next = Instant::now() + PAUSE;
+            match heard {
+                Ok(false) => {}
+                Ok(true) => return,
+                // Nothing can be known of the network now but by reading it.
+                Err(error) => {
+                    tracing::warn!(%error, "listening for changes of the network failed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes what waits in the socket. Returns whether there was anything.
+    fn drain(&self) -> io::Result<bool> {
+        let mut heard = false;
+        let mut buffer = [0; BUFFER];
+        for _message in 0..DRAIN_MAX {
+            let received =
+                self.socket.try_io(Interest::READABLE, |socket| socket.recv(&mut &mut buffer[..], 0));
+            match received {
+                Ok(_) => heard = true,
+                Err(error) => match error.raw_os_error() {
+                    // Messages were lost.
+                    Some(libc::ENOBUFS) => heard = true,
+                    Some(libc::EINTR) => {}
+                    _ if error.kind() == io::ErrorKind::WouldBlock => break,
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(heard)
+    }
+}
