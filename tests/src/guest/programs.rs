@@ -1,4 +1,6 @@
 //! The programs and the packet table on the running kernel: what its verifier processes, and what comes out.
+use std::collections::BTreeSet;
+use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -59,22 +61,33 @@ pub fn check(share: Share) {
     }
 }
 
-/// The count on the last line of the verifier's log, which aya returns of a refused program only. So each load is refused
-/// in its last step: the kernel has verified the program by the time that it finds no file descriptor left for it. Each
-/// round leaves one descriptor more, until the load succeeds. The maps come first, then the program that renews the lease,
-/// then the variant, whose count is the largest.
+/// The count on the last line of the verifier's log, which aya returns of a refused program only. So a load is refused in
+/// its last step: the kernel has verified the variant by the time that it finds no file descriptor left for it. The
+/// descriptors that a load takes are left to it, then one less each time, until that is where it fails.
 fn verified_of_log(variant: Variant) -> Result<u32> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let mut most = None;
-    for descriptors in 3..soft {
+    let before = descriptors()?;
+    let loaded = load(variant)?;
+    let highest = descriptors()?.difference(&before).max().copied().unwrap_or_default();
+    drop(loaded);
+    let mut count = None;
+    for descriptors in (0..=highest).rev() {
         setrlimit(Resource::RLIMIT_NOFILE, descriptors, hard)?;
-        match load(variant) {
-            Ok(_) => break,
-            Err(error) => most = most.max(processed(&format!("{:#}", anyhow::Error::new(error)))),
+        if let Err(error) = load(variant) {
+            count = processed(&format!("{:#}", anyhow::Error::new(error)));
+        }
+        if count.is_some() {
+            break;
         }
     }
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).context("cannot restore the limit of file descriptors")?;
-    most.context("the verifier's log has no count of instructions")
+    count.context("the verifier's log has no count of instructions")
+}
+
+/// This process's file descriptors.
+fn descriptors() -> Result<BTreeSet<u64>> {
+    let entries = fs::read_dir("/proc/self/fd").context("cannot list this process's file descriptors")?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// `processed 271828 insns (limit 1000000) …`
