@@ -99,13 +99,11 @@ impl fmt::Display for Attached {
 pub struct Error {
     what: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
-    /// It ends a start in every mode.
-    is_fatal: bool,
 }
 
 impl Error {
     fn new(what: impl Into<String>) -> Self {
-        Error { what: what.into(), source: None, is_fatal: false }
+        Error { what: what.into(), source: None }
     }
 
     fn because(self, error: io::Error) -> Self {
@@ -148,7 +146,7 @@ impl Error {
 
     /// Another dns-xdp is where this one belongs.
     fn occupied(what: String) -> Self {
-        Error { is_fatal: true, ..Error::new(what) }
+        Error::new(what)
     }
 }
 
@@ -218,13 +216,17 @@ impl Datapath {
             return Ok(off(None));
         }
         let version = KernelVersion::running().unwrap_or(KernelVersion::OLDEST);
-        let kernel = match version.lacks() {
-            Some(lacks) => Err(Error::new(lacks)),
-            None => Kernel::load(config, version),
-        };
-        match kernel {
+        if let Some(lacks) = version.lacks() {
+            if config.xdp.mode != Mode::Auto {
+                return Err(Error::new(lacks));
+            }
+            tracing::warn!("{lacks}");
+            return Ok(off(Some(lacks)));
+        }
+        match Kernel::load(config, version) {
             Ok(kernel) => Ok(Datapath { kernel: Some(kernel), ..off(None) }),
-            Err(error) if config.xdp.mode == Mode::Auto && !error.is_fatal => {
+            // What the kernel refuses is no mistake of the operator's.
+            Err(error) if config.xdp.mode == Mode::Auto && error.source.is_some() => {
                 let reason = format!("{:#}", anyhow::Error::new(error));
                 tracing::warn!("no XDP, the responder answers everything: {reason}");
                 Ok(off(Some(reason)))

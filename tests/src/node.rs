@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::netns::Namespace;
-use crate::network::{Cable, INTERFACE};
+use crate::network::Cable;
 use crate::plan::{self, DATABASE_PORT};
 use crate::process;
 use crate::run::Run;
@@ -333,15 +333,15 @@ impl Node {
         Ok(Stats { xdp: part("xdp")?, responder: part("responder")? })
     }
 
-    /// Whether an XDP program is attached to its interface.
+    /// Whether an XDP program is attached to any of its interfaces.
     ///
     /// # Errors
-    /// When the interface is gone.
+    /// When the namespace is gone.
     pub fn has_xdp(&self) -> Result<bool> {
         let mut command = Command::new("ip");
-        command.args(["-n", self.namespace.name(), "-json", "link", "show", INTERFACE]);
+        command.args(["-n", self.namespace.name(), "-json", "link", "show"]);
         let links: Value = serde_json::from_str(&process::succeed(&mut command, "")?)?;
-        Ok(links[0].get("xdp").is_some())
+        Ok(links.as_array().is_some_and(|links| links.iter().any(|link| link.get("xdp").is_some())))
     }
 
     /// Whether anything of its daemon is left: an attached program, pins, the control socket.
@@ -351,7 +351,7 @@ impl Node {
     pub fn remains(&self) -> Result<Vec<String>> {
         let mut remains = Vec::new();
         if self.has_xdp()? {
-            remains.push(format!("a program on {INTERFACE}"));
+            remains.push("a program on an interface".to_owned());
         }
         if self.socket.exists() {
             remains.push(self.socket.display().to_string());

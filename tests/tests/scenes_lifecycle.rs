@@ -28,12 +28,15 @@ fn a_wrong_configuration_is_refused_with_file_and_line() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_missing_interface_is_named() {
-    stage(&Plan::quick(1), |cluster| {
-        let node = &cluster.nodes[0];
+fn a_missing_interface_is_named_and_waited_for() {
+    scene(&Plan::quick(1), |cluster| {
+        let node = &mut cluster.nodes[0];
+        node.stop(Signal::SIGINT)?;
         node.edit_config("[\"eth0\"]", "[\"eth7\"]")?;
-        let stderr = refused(&node.run_to_the_end(&[])?, 1);
-        assert!(stderr.contains("eth7"), "{stderr}");
+        node.start()?;
+        let alarms = node.status()?["alarms"].to_string();
+        assert!(alarms.contains("there is no interface eth7"), "{alarms}");
+        node.stop(Signal::SIGINT)?;
         nothing_is_left(node)
     });
 }

@@ -16,7 +16,8 @@ impl Kernel {
     /// A program cannot be loaded, or this process lacks what attaching takes; what is attached stays.
     pub(super) fn follow(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
         let ours = program::ids(&self.object);
-        let mut changed = false;
+        // Before a program takes another's place: it answers for these addresses from its first packet.
+        let mut changed = self.publish_locals(serving, network)?;
         let wanted = self.wanted(serving, network, &ours);
         let mut result = Ok(());
         let mut kept = Vec::new();
@@ -49,7 +50,7 @@ impl Kernel {
         if result.is_ok() {
             self.forget_stale_pins();
         }
-        changed |= self.publish_locals(serving)?;
+        changed |= self.publish_locals(serving, network)?;
         result.map(|()| changed)
     }
 
@@ -91,9 +92,9 @@ impl Kernel {
     }
 
     /// Tells the program which addresses it serves, if that has changed.
-    pub(super) fn publish_locals(&mut self, serving: &Serving) -> Result<bool, Error> {
+    fn publish_locals(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
         let generic: Vec<u32> = ports(serving)
-            .filter(|port| self.mode_of(port) == Attached::Generic)
+            .filter(|port| !self.is_native(port, network))
             .flat_map(|port| std::iter::once(port.device).chain(port.slaves.iter().map(|slave| slave.index)))
             .collect();
         let places = serving.places().iter();
@@ -112,6 +113,19 @@ impl Kernel {
         }
         self.locals = Some(wanted);
         Ok(true)
+    }
+
+    /// Whether the program runs in the driver of an interface's device, or is going to. Where that is not known, it is taken
+    /// for generic, in which the program answers less.
+    fn is_native(&self, port: &Port, network: &Network) -> bool {
+        match self.mode_of(port) {
+            Attached::Native => true,
+            Attached::Generic => false,
+            Attached::Off => {
+                let there = network.link(port.device).and_then(crate::network::Link::program);
+                there.is_some_and(|there| there.native)
+            }
+        }
     }
 
     /// How the program is attached to the device of an interface.

@@ -14,6 +14,9 @@ const GROUPS: [u32; 3] = [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::R
 /// each message.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// After an error, which may be there again at once.
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
+
 /// Messages that are read for one report; the rest are the next report.
 const DRAIN_MAX: usize = 4096;
 
@@ -62,6 +65,7 @@ impl Monitor {
                 // Nothing can be known of the network now but by reading it.
                 Err(error) => {
                     tracing::warn!(%error, "listening for changes of the network failed");
+                    self.next += ERROR_PAUSE;
                     return;
                 }
             }

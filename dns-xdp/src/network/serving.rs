@@ -94,8 +94,8 @@ pub fn serving(listen: &Listen, network: &Network) -> Serving {
     let listeners = listeners.filter(|listener| seen.insert(listener.clone())).collect();
     let places: BTreeSet<Place> =
         found.iter().flat_map(|found| places(found, network, &configured)).collect();
-    let addresses: Vec<AddressState> = found.into_iter().map(|found| found.state).collect();
-    let alarms = alarms(listen, &interfaces, &addresses, network);
+    let alarms = alarms(listen, &interfaces, &found, network);
+    let addresses = found.into_iter().map(|found| found.state).collect();
     Serving { interfaces, addresses, listeners, places: places.into_iter().collect(), alarms }
 }
 
@@ -139,7 +139,7 @@ fn places(found: &address::Found, network: &Network, configured: &Configured<'_>
     let serves = |port: &&Port| {
         let is_in_vrf_of = |link: &&Link| network.vrf(link) == port.vrf.as_deref();
         if ours.is_empty() {
-            return others.iter().any(|link| is_in_vrf_of(link));
+            return others.iter().any(is_in_vrf_of);
         }
         ours.iter().any(|link| {
             let is_own = link.index == port.index;
@@ -154,20 +154,21 @@ fn places(found: &address::Found, network: &Network, configured: &Configured<'_>
 fn alarms(
     listen: &Listen,
     interfaces: &[Interface],
-    addresses: &[AddressState],
+    found: &[address::Found],
     network: &Network,
 ) -> Vec<String> {
     let of_interfaces = interfaces.iter().filter_map(|interface| match &interface.port {
         Err(reason @ (Unserved::Missing(_) | Unserved::Repeated(_))) => Some(reason.to_string()),
         _ => {
             let link = network.link(interface.link?)?;
-            let is_bare = listen.addresses.is_empty() && !addresses.iter().any(|address| address.is_on(link));
+            let is_bare = listen.addresses.is_empty() && !found.iter().any(|found| found.is_served_on(link));
             interface::alarm(link, is_bare, network)
         }
     });
-    let of_addresses = addresses.iter().filter(|address| address.is_alarm(listen));
+    let addresses = || found.iter().map(|found| &found.state);
+    let of_addresses = addresses().filter(|address| address.is_alarm(listen));
     let of_addresses = of_addresses.filter_map(|address| address.reason.clone());
-    let nothing = !addresses.iter().any(|address| address.state == State::Served);
+    let nothing = !addresses().any(|address| address.state == State::Served);
     let nothing = nothing.then(|| "no address is served: this server answers nobody".to_owned());
     nothing.into_iter().chain(of_interfaces).chain(of_addresses).collect()
 }

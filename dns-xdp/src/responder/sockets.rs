@@ -135,10 +135,10 @@ pub fn bind(listeners: &[Listener], port: u16) -> Result<Sockets, BindError> {
 }
 
 /// Looks whether anybody holds the port on one of the addresses: another daemon of the same user too, which
-/// [`bind`] would bind beside.
+/// [`bind`] would bind beside. What else may keep an address from being bound, [`bind`] tells.
 ///
 /// # Errors
-/// The first address that cannot be had alone.
+/// [`BindError::Taken`] for the first address on which the port is held.
 pub fn probe(listeners: &[Listener], port: u16) -> Result<(), BindError> {
     for listener in listeners {
         let endpoint = SocketAddr::new(listener.address, port);
@@ -150,7 +150,8 @@ pub fn probe(listeners: &[Listener], port: u16) -> Result<(), BindError> {
                 socket.set_reuse_address(transport == Transport::Tcp)?;
                 socket.bind(&endpoint.into())
             });
-            bound.map_err(|error| explain(error, endpoint, transport))?;
+            let taken = bound.err().filter(|error| error.kind() == io::ErrorKind::AddrInUse);
+            taken.map_or(Ok(()), |error| Err(explain(error, endpoint, transport)))?;
         }
     }
     Ok(())

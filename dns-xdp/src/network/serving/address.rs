@@ -62,11 +62,6 @@ impl AddressState {
         AddressState { address, interface, state, reason }
     }
 
-    /// Whether it is served and the link has it.
-    pub(super) fn is_on(&self, link: &Link) -> bool {
-        self.state == State::Served && self.interface.as_ref() == Some(&link.name)
-    }
-
     /// Whether an operator has to hear that it is not served.
     pub(super) fn is_alarm(&self, listen: &Listen) -> bool {
         match self.state {
@@ -90,6 +85,11 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Whether the address is served and this link has it.
+    pub(super) fn is_served_on(&self, link: &Link) -> bool {
+        self.state.state == State::Served && self.holders.contains(&link.index)
+    }
+
     /// One for each VRF in which the address is. A listed address that is nowhere is expected in the VRF of the
     /// configured interfaces, when that is one.
     pub(super) fn listeners(&self, network: &Network, configured: &Configured<'_>) -> Vec<Listener> {
@@ -148,7 +148,7 @@ fn listed_address(address: IpAddr, network: &Network, configured: &Configured<'_
 /// Without a list, the global addresses of the interfaces are served; those of `lo` besides, when it is one of these.
 fn by_default(address: IpAddr, network: &Network, configured: &Configured<'_>) -> Found {
     let state = |link: &Link, there: &Address| match there {
-        there if !is_global(there.ip) && !(link.is_loopback && there.ip.is_loopback()) => State::NotGlobal,
+        there if !(is_global(there.ip) || link.is_loopback && there.ip.is_loopback()) => State::NotGlobal,
         there if there.dad_failed => State::Duplicate,
         there if !there.is_usable() => State::Tentative,
         there if there.deprecated => State::Deprecated,

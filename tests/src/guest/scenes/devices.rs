@@ -127,7 +127,7 @@ pub(super) fn pins_are_removed() -> Result<()> {
 
 /// Another program on the interface is left alone for as long as it is there.
 pub(super) fn foreign_program_leaves() -> Result<()> {
-    let mut wire = Wire::veth(&["eth0"])?;
+    let wire = Wire::veth(&["eth0"])?;
     let foreign = wire.occupy("eth0")?;
     let mut server = Server::start(&wire, &Plan::quick(1))?;
     let reason = mode_becomes(&server, "eth0", "off")?;
