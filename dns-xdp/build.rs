@@ -3,8 +3,18 @@ use std::env;
 
 use aya_build::{Package, Toolchain, build_ebpf};
 
+/// Where the kernel says that unaligned accesses are cheap (CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS), of those that run XDP.
+const MACHINES: [&str; 2] = ["x86_64", "aarch64"];
+
 #[expect(unsafe_code, reason = "setting a variable of the environment")]
 fn main() -> anyhow::Result<()> {
+    let machine = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    anyhow::ensure!(
+        MACHINES.contains(&&*machine),
+        "dns-xdp does not run on {machine}: its XDP program reads packets by unaligned loads, which the BPF verifier takes \
+         on {} only",
+        MACHINES.join(" and ")
+    );
     // core has to be built for the BPF target, which the stable toolchain does only when told so.
     // SAFETY: a build script's main runs before any other thread of it exists.
     unsafe {

@@ -30,7 +30,7 @@
 //! - The program answers only while its lease lives: a dead daemon does not hand out yesterday's health for ever.
 //!
 //! # Limits
-//! Little-endian machines. Names of up to 255 octets, RRsets of up to 16 addresses, two VLAN tags, no IPv4 options,
+//! x86_64 and aarch64: packets are read by unaligned loads, and numbers as little-endian words. Names of up to 255 octets, RRsets of up to 16 addresses, two VLAN tags, no IPv4 options,
 //! no IPv6 extension headers. The checksums of queries, of IPv4 headers and of UDP, are not verified: the link's own
 //! check and the client's comparison of the question remain. Of our own addresses only the one asked is refused as a
 //! source.

@@ -33,8 +33,13 @@ mod hook {
     };
     use dns_xdp_ebpf::verifier::widen_offset;
 
+    /// Words of an inner map's value, which is no structure to the map: from 5.15 to 6.1 the kernel puts no map without BTF,
+    /// as userspace makes them, in the place of one whose value is a structure by its BTF.
+    const HEAD_WORDS: usize = size_of::<Head>() / 8;
+    const LOCALS_WORDS: usize = size_of::<Locals>() / 8;
+
     #[btf_map]
-    static ZONE: ArrayOfMaps<Array<Head, 1>, 1> = ArrayOfMaps::new();
+    static ZONE: ArrayOfMaps<Array<[u64; HEAD_WORDS], 1>, 1> = ArrayOfMaps::new();
     /// Its size is set by the loader, as is that of the next. A map that can be mapped begins with a page, and so each
     /// entry with a line of the cache.
     #[btf_map]
@@ -48,7 +53,7 @@ mod hook {
     #[btf_map]
     static FALLBACK: Array<u64, 1> = Array::new();
     #[btf_map]
-    static LOCALS: ArrayOfMaps<Array<Locals, 1>, 1> = ArrayOfMaps::new();
+    static LOCALS: ArrayOfMaps<Array<[u64; LOCALS_WORDS], 1>, 1> = ArrayOfMaps::new();
     #[btf_map]
     static COUNTERS: PerCpuArray<u64, { Outcome::ALL.len() }> = PerCpuArray::new();
     #[btf_map]
@@ -307,12 +312,17 @@ mod hook {
 
         #[inline(always)]
         fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local> {
-            Some(LOCALS.get_value(0, &0)?.in_slot(interface, tags, address))
+            let words: *const [u64; LOCALS_WORDS] = LOCALS.get_value(0, &0)?;
+            // SAFETY: userspace writes a whole table before it puts the map there, and never afterwards.
+            let locals = unsafe { &*words.cast::<Locals>() };
+            Some(locals.in_slot(interface, tags, address))
         }
 
         #[inline(always)]
         fn head(&self) -> Option<&Head> {
-            ZONE.get_value(0, &0)
+            let words: *const [u64; HEAD_WORDS] = ZONE.get_value(0, &0)?;
+            // SAFETY: as in `local`.
+            Some(unsafe { &*words.cast::<Head>() })
         }
 
         #[inline(always)]

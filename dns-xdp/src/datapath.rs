@@ -30,7 +30,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use aya::Ebpf;
@@ -187,6 +187,8 @@ struct Kernel {
     /// The served addresses as they were published last.
     locals: Option<Vec<Local>>,
     transmit: TransmitWatch,
+    /// When devices were found to lose native answers.
+    lost: BTreeMap<String, Instant>,
     answers: bool,
     /// The maps were there before.
     adopted: bool,
@@ -437,6 +439,7 @@ impl Kernel {
             devices: Vec::new(),
             locals: None,
             transmit: TransmitWatch::default(),
+            lost: BTreeMap::new(),
             answers: adopted && lease.lived() && !pins.linked().is_empty(),
             adopted,
             attached: false,
@@ -537,7 +540,8 @@ impl Kernel {
         next.renew(lease)?;
         // The programs that are attached answer until then.
         self.devices.clear();
-        next.attach(serving, network)?;
+        let without_them = Network::read();
+        next.attach(serving, without_them.as_ref().unwrap_or(network))?;
         *self = next;
         Ok(())
     }

@@ -196,12 +196,20 @@ impl Cluster {
         self.network.halve(&self.run, &node.name)
     }
 
-    /// Sets how many octets the switch's end of a node's cable (from 0) takes in a frame.
+    /// The switch's end of a node's cable (from 0) drops what the node sends with `XDP_TX`, as veth devices do by default.
     ///
     /// # Errors
-    /// When the switch is gone, or the node's native program does not allow so many.
-    pub fn stretch(&self, node: usize, octets: u32) -> Result<()> {
-        self.network.stretch(&self.nodes[node].name, octets)
+    /// When it does so already.
+    pub fn drop_replies(&self, node: usize) -> Result<()> {
+        self.network.drop_replies(&self.run, &self.nodes[node].name)
+    }
+
+    /// Undoes [`Cluster::drop_replies`].
+    ///
+    /// # Errors
+    /// When there is nothing to undo.
+    pub fn let_replies_through(&mut self, node: usize) -> Result<()> {
+        self.network.let_replies_through(&self.run, &self.nodes[node].name)
     }
 
     /// Removes a node's (from 0) interface.

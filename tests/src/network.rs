@@ -124,16 +124,20 @@ impl Network {
         Ok(())
     }
 
-    /// Sets how many octets a station's port takes in a frame.
+    /// Takes the program off a station's port, which drops what the station sends with `XDP_TX` from then on.
     ///
     /// # Errors
-    /// When there is no such station, or its native program does not allow so many.
-    pub fn stretch(&self, station: &str, octets: u32) -> Result<()> {
-        self.switch.ip(&format!("link set {station} mtu {octets}\n"))
+    /// When there is no such station.
+    pub fn drop_replies(&self, run: &Run, station: &str) -> Result<()> {
+        let pin = port_pin(run, station);
+        fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
     }
 
     /// A veth device takes frames that its peer sent with `XDP_TX` only when it has an XDP program itself.
-    fn let_replies_through(&mut self, run: &Run, station: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When there is no such station, or its port has a program.
+    pub fn let_replies_through(&mut self, run: &Run, station: &str) -> Result<()> {
         let pin = port_pin(run, station);
         let programs = &mut self.programs;
         self.switch.enter(move || {

@@ -1,9 +1,11 @@
 //! A device with its program: the ladder native, generic, userspace only, and why it stands on a lower rung.
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, XdpMode};
+use aya::programs::{ProgramError, Xdp, XdpMode};
 
 use super::foreign::Foreign;
 use super::kernel_version::KernelVersion;
@@ -14,6 +16,9 @@ use super::{Attached, Error, driver};
 use crate::config::Mode;
 use crate::network::{Link, Network, OnInterface, peer_has_program};
 
+/// How long a link that was let go of may yet be attached: 200 ms.
+const DETACHING_POLLS: u32 = 20;
+const DETACHING_POLL: Duration = Duration::from_millis(10);
 /// An MTU that every driver takes with a plain program.
 const MTU_USUAL: u32 = 1500;
 
@@ -224,7 +229,7 @@ impl Device {
             // A link of a device that has gone is in the way.
             let pin = source.pins.link(&name);
             pins::remove(&pin);
-            match program::attach(program, index, mode) {
+            match attached(program, index, mode) {
                 Ok(link) => {
                     let link = link.pin(&pin).map_err(|error| Error::pinning(&pin, error))?.into();
                     attachments.push(Attachment { index, name, link });
@@ -284,7 +289,7 @@ impl Device {
             let mode = if native { Attached::Native } else { Attached::Generic };
             let is_lower = !native && source.mode == Mode::Auto;
             let (_, useless) = rungs(source.mode, facts, source.kernel);
-            let before = || "the daemon before attached it so, and it was taken over".to_owned();
+            let before = || "the daemon before attached it so, and it was taken over without a break".to_owned();
             let reason = is_lower.then(|| useless.unwrap_or_else(before));
             return Ok(Some(Device { facts: facts.clone(), mode, reason, attachments, frags: uses_frags }));
         }
@@ -402,6 +407,18 @@ impl Device {
     pub(super) fn attached_to(&self) -> impl Iterator<Item = &str> {
         self.attachments.iter().map(|attachment| &*attachment.name)
     }
+}
+
+/// Attaches a program, and waits for a moment where another one is there yet that was detached just before: the kernel lets
+/// go of a link some time after its last reference has gone.
+fn attached(program: &mut Xdp, index: u32, mode: XdpMode) -> Result<FdLink, ProgramError> {
+    for _ in 0..DETACHING_POLLS {
+        match program::attach(program, index, mode) {
+            Err(error) if matches!(errno(&error), Some(libc::EEXIST | libc::EBUSY)) => sleep(DETACHING_POLL),
+            attached => return attached,
+        }
+    }
+    program::attach(program, index, mode)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The program where it belongs: attached to devices that come, taken off those that go, put back where it was lost.
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use dns_xdp_ebpf::table::Local;
 
@@ -7,6 +8,9 @@ use super::device::{Device, Facts, Source};
 use super::{Attached, Error, InterfaceState, Kernel, locals, pins, program};
 use crate::config::Mode;
 use crate::network::{Network, Port, Serving};
+
+/// How long a device that has lost native answers is left in generic mode before it is tried again.
+const LOST_RETRY: Duration = Duration::from_secs(300);
 
 impl Kernel {
     /// Brings devices and served addresses in line with the network. What has not changed since the last call is not
@@ -63,9 +67,12 @@ impl Kernel {
             let mut facts = Facts::of(device, &slaves, network, ours);
             let before = self.devices.iter().find(|known| known.facts.index == facts.index);
             let is_native = before.is_some_and(|known| known.mode == Attached::Native);
-            let lost_before = before.is_some_and(|known| known.facts.loses_answers);
+            let lost_before = self.lost.get(&device.name).is_some_and(|at| at.elapsed() < LOST_RETRY);
             let attached: Vec<&str> = before.into_iter().flat_map(Device::attached_to).collect();
             let loses = attached.iter().any(|name| self.transmit.loses_all(name));
+            if is_native && loses {
+                self.lost.insert(device.name.clone(), Instant::now());
+            }
             facts.loses_answers = lost_before || (is_native && loses);
             wanted.insert(facts.index, facts);
         }

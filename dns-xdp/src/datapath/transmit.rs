@@ -30,34 +30,54 @@ fn summed<'a>(statistics: impl Iterator<Item = (&'a str, u64)>) -> Transmitted {
     transmitted
 }
 
-/// What the drivers have counted from one look to the next, by interface.
+/// Errors without any answer that left, after which a driver counts as one that loses them all.
+const LOST: u64 = 8;
+
+/// What the drivers have counted since they were looked at first, by interface.
 #[derive(Debug, Default)]
 pub(super) struct TransmitWatch {
-    first: BTreeMap<String, Transmitted>,
-    last: BTreeMap<String, Transmitted>,
+    interfaces: BTreeMap<String, Counted>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    first: Transmitted,
+    /// When an answer left last.
+    sent: Transmitted,
+    last: Transmitted,
 }
 
 impl TransmitWatch {
-    /// Looks at an interface; whether nothing but errors came of what was sent since the last look.
+    /// Looks at an interface; whether no answer has left it for a while, and some were lost.
     pub(super) fn loses_all(&mut self, interface: &str) -> bool {
         self.look(interface, transmitted(interface))
     }
 
     fn look(&mut self, interface: &str, now: Transmitted) -> bool {
-        self.first.entry(interface.to_owned()).or_insert(now);
-        let before = self.last.insert(interface.to_owned(), now).unwrap_or(now);
-        now.errors > before.errors && now.sent <= before.sent
+        let new = || Counted { first: now, sent: now, last: now };
+        let counted = self.interfaces.entry(interface.to_owned()).or_insert_with(new);
+        if now.errors < counted.last.errors {
+            // A device that is made anew counts anew.
+            *counted = new();
+        }
+        counted.last = now;
+        if now.sent != counted.sent.sent {
+            counted.sent = now;
+        }
+        let loses = now.errors - counted.sent.errors >= LOST;
+        if loses {
+            // From here on, should it be tried again.
+            counted.sent = now;
+        }
+        loses
     }
 
     /// Errors since each interface was looked at first.
     pub(super) fn errors(&self) -> BTreeMap<String, u64> {
-        let since = |(name, now): (&String, &Transmitted)| {
-            let first = self.first.get(name).map_or(0, |first| first.errors);
-            // A device that is made anew counts anew.
-            let errors = now.errors.checked_sub(first).unwrap_or(now.errors);
-            (name.clone(), errors)
+        let since = |(name, counted): (&String, &Counted)| {
+            (name.clone(), counted.last.errors - counted.first.errors)
         };
-        self.last.iter().map(since).collect()
+        self.interfaces.iter().map(since).collect()
     }
 }
 
@@ -81,11 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_lost_when_there_are_errors_alone() {
+    fn answers_are_lost_when_there_are_errors_alone_for_a_while() {
         let mut watch = TransmitWatch::default();
         let at = |sent, errors| Transmitted { sent, errors };
-        let looks = [at(5, 7), at(5, 7), at(5, 9), at(9, 10), at(12, 10)];
-        assert_eq!(looks.map(|now| watch.look("eth0", now)), [false, false, true, false, false]);
-        assert_eq!(watch.errors(), BTreeMap::from([("eth0".to_owned(), 3)]));
+        let looks = [at(5, 7), at(5, 12), at(6, 16), at(6, 20), at(6, 24), at(6, 25), at(9, 90)];
+        let expected = [false, false, false, false, true, false, false];
+        assert_eq!(looks.map(|now| watch.look("eth0", now)), expected);
+        assert_eq!(watch.errors(), BTreeMap::from([("eth0".to_owned(), 83)]));
     }
 }
