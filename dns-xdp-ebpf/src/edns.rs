@@ -2,11 +2,11 @@
 use crate::checksum::Sum;
 use crate::cookie::{self, Cookie, Mint};
 use crate::frame::{Field, Frame, Region};
-use crate::verifier::{widen_offset, widen};
 use crate::host::Host;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::qtype;
 use crate::table::UDP_SIZE;
+use crate::verifier::{widen, widen_offset};
 
 /// Octets of an OPT record without options.
 pub const OPT_LENGTH: usize = 11;
@@ -154,10 +154,20 @@ impl Edns {
         let Edns { length, head, limit, mut cookie, mut genuine } = self;
         if H::GUARDED {
             let Cookie { client, head, hash } = cookie;
-            cookie = Cookie { client: widen(client, unknown), head: widen(head, unknown), hash: widen(hash, unknown) };
+            cookie = Cookie {
+                client: widen(client, unknown),
+                head: widen(head, unknown),
+                hash: widen(hash, unknown),
+            };
             genuine = widen(genuine.into(), unknown) != 0;
         }
-        Edns { length: widen_offset(length, unknown), head: widen(head, unknown), limit: widen_offset(limit, unknown), cookie, genuine }
+        Edns {
+            length: widen_offset(length, unknown),
+            head: widen(head, unknown),
+            limit: widen_offset(limit, unknown),
+            cookie,
+            genuine,
+        }
     }
 
     /// Sum of the answer's OPT record as if it began at an even offset.

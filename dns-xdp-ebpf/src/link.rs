@@ -5,11 +5,11 @@ use network_types::udp::UdpHdr;
 
 use crate::checksum::Sum;
 use crate::frame::{Field, Frame, Region};
-use crate::verifier::{widen, widen_offset};
 use crate::host::Host;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::HEADER_LENGTH;
 use crate::table::{Local, Tags, UDP_SIZE};
+use crate::verifier::{widen, widen_offset};
 
 /// The link's part of a frame that holds an IP packet.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +158,9 @@ impl Link {
             return Outcome::ForeignMac.refuse();
         }
         let datagram = Datagram { tags_length: self.tags_length, version, end };
-        if local.mac & Local::GENERIC != 0 && datagram.has_partial_checksum(frame).or_refuse(Outcome::Length)? {
+        if local.mac & Local::GENERIC != 0
+            && datagram.has_partial_checksum(frame).or_refuse(Outcome::Length)?
+        {
             return Outcome::PartialChecksum.refuse();
         }
         Ok(datagram)

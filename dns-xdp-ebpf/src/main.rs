@@ -15,23 +15,23 @@ mod hook {
     use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP, xdp_action, xdp_md};
     use aya_ebpf::btf_maps::{Array, ArrayOfMaps, LruHashMap, PerCpuArray, RingBuf};
     use aya_ebpf::helpers::{
-        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_adjust_head,
-        bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+        bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_xdp_get_buff_len,
     };
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use aya_log_ebpf::debug;
     use dns_xdp_ebpf::frame::{Field, Frame, Region};
-use dns_xdp_ebpf::verifier::{widen_offset};
     use dns_xdp_ebpf::host::Host;
     use dns_xdp_ebpf::limit::Rate;
     use dns_xdp_ebpf::outcome::{Action, Outcome};
     use dns_xdp_ebpf::respond::respond;
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::{
-        CLIENTS_CAPACITY, Entry, FOR_EVER, Head, Lease, Local, Locals, More, RENEW_ENDED,
-        RENEW_UNCHANGED, RENEWAL_LENGTH, Tags,
+        CLIENTS_CAPACITY, Entry, FOR_EVER, Head, Lease, Local, Locals, More, RENEW_ENDED, RENEW_UNCHANGED,
+        RENEWAL_LENGTH, Tags,
     };
+    use dns_xdp_ebpf::verifier::widen_offset;
 
     /// Words of an inner map's value, which is no structure to the map: from 5.15 to 6.1 the kernel puts no map without BTF,
     /// as userspace makes them, in the place of one whose value is a structure by its BTF.

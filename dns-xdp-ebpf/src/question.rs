@@ -1,10 +1,10 @@
 //! The DNS header and the one question (RFC 1035, sections 4.1.1 and 4.1.2).
 use crate::frame::{Field, Frame, Region};
-use crate::verifier::{widen_offset};
 use crate::link::Datagram;
 use crate::name::Name;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::table::NAME_WORDS;
+use crate::verifier::widen_offset;
 
 /// Octets of the header.
 pub const HEADER_LENGTH: usize = 12;

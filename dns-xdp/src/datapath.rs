@@ -14,6 +14,8 @@ mod kernel_version;
 pub mod layout;
 mod locals;
 mod maps;
+#[cfg(test)]
+mod oldest_kernel;
 mod pins;
 mod program;
 mod reconcile;
@@ -206,7 +208,11 @@ impl Datapath {
     pub fn load(config: &Config) -> Result<Self, Error> {
         let off = |reason: Option<String>| {
             let names = config.listen.interfaces.iter();
-            let state = |name: &String| InterfaceState { name: name.clone(), mode: Attached::Off, reason: reason.clone() };
+            let state = |name: &String| InterfaceState {
+                name: name.clone(),
+                mode: Attached::Off,
+                reason: reason.clone(),
+            };
             Datapath { interfaces: names.map(state).collect(), kernel: None, refusal: reason.clone() }
         };
         if config.xdp.mode == Mode::Off {
@@ -521,7 +527,10 @@ impl Kernel {
         zone: &Zone,
         lease: Option<Duration>,
     ) -> Result<(), Error> {
-        tracing::warn!("somebody has removed pins in {}: they are made anew", self.pins.directory().display());
+        tracing::warn!(
+            "somebody has removed pins in {}: they are made anew",
+            self.pins.directory().display()
+        );
         let pins = self.pins.made_anew()?;
         let half = layout::half(self.config.xdp.capacity);
         let mut next = Self::load_pinned(&self.config, self.version, half, &pins)?;

@@ -9,6 +9,7 @@ pub mod release;
 pub mod report;
 pub mod scenes;
 pub mod server;
+pub mod share;
 pub mod wire;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use release::Release;
+use share::Share;
 
 pub use scenes::play_without_modules;
 
@@ -26,15 +28,15 @@ pub fn modules() -> BTreeSet<&'static str> {
     scenes.chain(drivers).copied().collect()
 }
 
-/// Runs every check that applies to the running kernel.
+/// Runs every check that applies to the running kernel and is in this machine's share.
 ///
 /// # Errors
-/// When it cannot be told which kernel that is; a check that fails is reported, and the next one is run.
+/// When it cannot be told which kernel or which share that is; a check that fails is reported, and the next one is run.
 pub fn run() -> Result<()> {
-    let release = Release::running()?;
-    programs::check();
+    let (release, share) = (Release::running()?, Share::given()?);
+    programs::check(share);
     drivers::check(release);
-    scenes::check(release);
+    scenes::check(release, share);
     report::end();
     Ok(())
 }

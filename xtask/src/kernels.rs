@@ -31,11 +31,20 @@ pub(crate) const COMMON: [&str; 2] = ["6.1", package::NEWEST];
 /// Machines that run at once: each keeps about one core busy.
 const AT_ONCE: usize = 2;
 
+/// How scenes and packet tables are shared out among the kernels of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Each kernel has them all.
+    Everything,
+    /// Each scene is played on one of the kernels alone, for time's sake.
+    EachOnce,
+}
+
 /// Tests these versions, or all of them, with the programs that were built into `binaries`.
 ///
 /// # Errors
 /// When a kernel cannot be fetched, a machine does not come to its end, or a check fails.
-pub(crate) fn run(versions: &[String], binaries: &Path) -> Result<()> {
+pub(crate) fn run(versions: &[String], share: Share, binaries: &Path) -> Result<()> {
     let versions = match versions {
         [] => ALL.map(str::to_owned).to_vec(),
         versions => versions.to_vec(),
@@ -45,11 +54,15 @@ pub(crate) fn run(versions: &[String], binaries: &Path) -> Result<()> {
     let common = image::userland(binaries)?;
     let mut machines = VecDeque::new();
     let mut reports = Vec::new();
-    for version in versions {
-        match prepare(&directory, &version, &wanted, &common) {
+    for (nth, version) in versions.iter().enumerate() {
+        let share = match share {
+            Share::Everything => "1/1".to_owned(),
+            Share::EachOnce => format!("{}/{}", nth + 1, versions.len()),
+        };
+        match prepare(&directory, version, &wanted, &common, share) {
             Ok(machine) => machines.push_back(machine),
             // The others are run nevertheless.
-            Err(error) => reports.push(Report::failed(&version, &error)),
+            Err(error) => reports.push(Report::failed(version, &error)),
         }
     }
     reports.extend(boot_all(machines));
@@ -70,13 +83,25 @@ pub(crate) fn run(versions: &[String], binaries: &Path) -> Result<()> {
 }
 
 /// Fetches a kernel unless it is there, and packs the initramfs for it.
-fn prepare(directory: &Path, version: &str, wanted: &[String], common: &[u8]) -> Result<Machine> {
+fn prepare(
+    directory: &Path,
+    version: &str,
+    wanted: &[String],
+    common: &[u8],
+    share: String,
+) -> Result<Machine> {
     let kernel = Kernel::fetch(directory, version)?;
     let modules = modules::find(&kernel.modules, wanted)?;
     let initramfs = kernel.directory.join("initramfs");
     image::write(&initramfs, common, &modules)
         .with_context(|| format!("cannot write {}", initramfs.display()))?;
-    Ok(Machine { version: kernel.version, kernel: kernel.image, initramfs, directory: kernel.directory })
+    Ok(Machine {
+        version: kernel.version,
+        kernel: kernel.image,
+        initramfs,
+        directory: kernel.directory,
+        share,
+    })
 }
 
 /// Boots every machine, some at once, and says what came of each as soon as it has ended.

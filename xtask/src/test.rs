@@ -93,8 +93,13 @@ impl Part {
                 ignored(&patient, 2).and(first)
             }
             Part::Store => ignored(&["store_*".to_owned()], 2),
-            Part::Kernels if alone => kernels::run(&options.which, &kernels::binaries()?),
-            Part::Kernels => kernels::run(&kernels::COMMON.map(str::to_owned), &kernels::binaries()?),
+            Part::Kernels if alone => {
+                kernels::run(&options.which, kernels::Share::Everything, &kernels::binaries()?)
+            }
+            Part::Kernels => {
+                let common = kernels::COMMON.map(str::to_owned);
+                kernels::run(&common, kernels::Share::EachOnce, &kernels::binaries()?)
+            }
             Part::Survive if options.long => run_command(built("survive")?.args(options.survive())),
             Part::Survive => {
                 let run = ["run", "--quiet", "--package", "dns-xdp-tests", "--bin", "survive", "--"];

@@ -153,7 +153,8 @@ fn load(config: &Config, served: &[IpAddr]) -> anyhow::Result<(Unattached, Table
             Table::Pinned(pinned.directory().to_owned()),
         ));
     }
-    let mut responder = Unattached::load(variant(config), &datapath::places(served, MAC), port, config.xdp.capacity)?;
+    let mut responder =
+        Unattached::load(variant(config), &datapath::places(served, MAC), port, config.xdp.capacity)?;
     responder.publish(&failover::healthy_zone(config))?;
     Ok((responder, Table::Configuration(config.path.clone())))
 }

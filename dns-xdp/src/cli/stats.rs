@@ -43,6 +43,9 @@ mod tests {
             controller: BTreeMap::new(),
             transmit_errors: counters("eth0", 7),
         };
-        assert_eq!(table(&stats), "xdp              answered  12\nresponder        NXDOMAIN  3\ntransmit-errors  eth0      7\n");
+        assert_eq!(
+            table(&stats),
+            "xdp              answered  12\nresponder        NXDOMAIN  3\ntransmit-errors  eth0      7\n"
+        );
     }
 }

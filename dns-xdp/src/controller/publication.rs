@@ -301,7 +301,9 @@ fn log_mode(InterfaceState { name, mode, reason }: &InterfaceState) {
     match mode {
         Attached::Native => tracing::info!("{name}: XDP is {mode}"),
         Attached::Generic => {
-            tracing::warn!("{name}: XDP is {mode}: queries are answered after the kernel has made an skb{reason}");
+            tracing::warn!(
+                "{name}: XDP is {mode}: queries are answered after the kernel has made an skb{reason}"
+            );
         }
         Attached::Off => {
             tracing::warn!("{name}: XDP is {mode}: every query is answered in userspace{reason}");

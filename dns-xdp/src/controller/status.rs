@@ -13,8 +13,8 @@ use super::state::State;
 use crate::cluster::{APEX, Admin, Node, Service};
 use crate::config::Mode;
 use crate::control::api::{
-    AddressStatus, GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate, ServiceEntry, Status,
-    StoreStatus,
+    AddressStatus, GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate,
+    ServiceEntry, Status, StoreStatus,
 };
 use crate::datapath::{Attached, InterfaceState};
 use crate::failover::Decision;
@@ -55,17 +55,17 @@ pub(super) struct Surroundings<'a> {
 /// `status`, once there is a decision.
 pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_>) -> Status {
     let config = state.config();
-    let interfaces: Vec<InterfaceStatus> = around
-        .interfaces
-        .iter()
-        .map(|state| interface(state, config.xdp.mode))
-        .collect();
+    let interfaces: Vec<InterfaceStatus> =
+        around.interfaces.iter().map(|state| interface(state, config.xdp.mode)).collect();
     let mut alarms = around.alarms;
-    let degraded: Vec<String> = interfaces.iter().filter_map(|interface| {
-        let reason = interface.reason.as_ref().filter(|_| interface.degraded)?;
-        let is_told = alarms.contains(reason);
-        (!is_told).then(|| format!("{} is {}: {reason}", interface.name, interface.mode))
-    }).collect();
+    let degraded: Vec<String> = interfaces
+        .iter()
+        .filter_map(|interface| {
+            let reason = interface.reason.as_ref().filter(|_| interface.degraded)?;
+            let is_told = alarms.contains(reason);
+            (!is_told).then(|| format!("{} is {}: {reason}", interface.name, interface.mode))
+        })
+        .collect();
     alarms.extend(degraded);
     alarms.extend(cannot_probe(state));
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
@@ -305,7 +305,8 @@ mod tests {
     #[test]
     fn a_worse_mode_than_hoped_for_is_an_alarm() {
         let state = healthy(TEXT);
-        let status = shown(&state, eth0(Attached::Generic, Some("native was refused: MTU 9000 is above 3506")));
+        let status =
+            shown(&state, eth0(Attached::Generic, Some("native was refused: MTU 9000 is above 3506")));
         assert_eq!(status.alarms, ["eth0 is generic: native was refused: MTU 9000 is above 3506"]);
         let off = shown(&state, eth0(Attached::Off, Some("there is no such interface")));
         assert_eq!((off.lease.left_ms, off.alarms.len()), (None, 1));

@@ -20,7 +20,8 @@ pub struct Attachment {
 /// The kernel does not tell of its interfaces.
 pub fn attachments(config: &Config) -> Result<Vec<Attachment>, Error> {
     let network = Network::read();
-    let network = network.map_err(|error| Error::new("cannot list this machine's interfaces").because(error))?;
+    let network =
+        network.map_err(|error| Error::new("cannot list this machine's interfaces").because(error))?;
     let attachment = |interface: crate::network::Interface| {
         let port = interface.port.as_ref().ok();
         let device = port.and_then(|port| network.link(port.device));

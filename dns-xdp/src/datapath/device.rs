@@ -70,7 +70,9 @@ impl Facts {
     /// Why native mode would be of no use, though the kernel would take it.
     fn native_is_useless(&self) -> Option<String> {
         if self.loses_answers {
-            return Some("native answers were lost: its driver counted none that left, only errors".to_owned());
+            return Some(
+                "native answers were lost: its driver counted none that left, only errors".to_owned(),
+            );
         }
         let lost = "native answers would be lost: the other end of this veth has no XDP program";
         (self.peer_takes_answers == Some(false)).then(|| lost.to_owned())
@@ -82,7 +84,9 @@ impl Facts {
         let limit = self.driver.as_deref().and_then(driver::mtu_max);
         match (errno(error), limit) {
             (Some(libc::EOPNOTSUPP), _) if mtu <= MTU_USUAL => format!("{driver} has no native XDP"),
-            (_, Some(limit)) if mtu > limit => format!("MTU {mtu} is above {limit}, the most that {driver} takes"),
+            (_, Some(limit)) if mtu > limit => {
+                format!("MTU {mtu} is above {limit}, the most that {driver} takes")
+            }
             (Some(libc::EINVAL | libc::ERANGE | libc::EOPNOTSUPP), None) if mtu > MTU_USUAL => {
                 format!("MTU {mtu} is more than {driver} takes, or it has no native XDP")
             }
@@ -233,7 +237,8 @@ impl Device {
                 Err(error) => {
                     Self::detach_all(attachments, source.pins);
                     let is_slave = rung == Rung::Slaves;
-                    let said = if rung == Rung::Generic { root_cause(&error) } else { facts.native_refusal(&error) };
+                    let said =
+                        if rung == Rung::Generic { root_cause(&error) } else { facts.native_refusal(&error) };
                     let what = if rung == Rung::Generic { "generic" } else { "native" };
                     let on = if is_slave { format!(" on {name}") } else { String::new() };
                     return Ok(Err(format!("{what} was refused{on}: {said}")));
@@ -317,7 +322,8 @@ impl Device {
         }
         if let Some(error) = refusal {
             // Anything but a link that outlived its interface leaves the predecessor's program where it is.
-            let wants = errno(&error).map(std::io::Error::from_raw_os_error).is_some_and(|error| is_want(&error));
+            let wants =
+                errno(&error).map(std::io::Error::from_raw_os_error).is_some_and(|error| is_want(&error));
             if wants || facts.mtu <= MTU_USUAL {
                 return Err(Error::attaching(&facts.name, error));
             }
@@ -452,10 +458,9 @@ mod tests {
 
     #[test]
     fn answers_that_would_not_leave_are_not_given_natively() {
-        for lossy in [
-            Facts { peer_takes_answers: Some(false), ..facts() },
-            Facts { loses_answers: true, ..facts() },
-        ] {
+        for lossy in
+            [Facts { peer_takes_answers: Some(false), ..facts() }, Facts { loses_answers: true, ..facts() }]
+        {
             let (rungs, reason) = rungs(Mode::Auto, &lossy, KERNEL);
             assert_eq!(rungs, [Rung::Generic]);
             assert!(reason.unwrap().starts_with("native answers w"));
@@ -473,7 +478,8 @@ mod tests {
 
     #[test]
     fn a_device_on_a_lower_rung_moves_when_what_held_it_there_has_changed() {
-        let device = |mode, facts| Device { facts, mode, reason: None, attachments: Vec::new(), frags: false };
+        let device =
+            |mode, facts| Device { facts, mode, reason: None, attachments: Vec::new(), frags: false };
         let jumbo = Facts { mtu: 9000, ..facts() };
         let generic = device(Attached::Generic, jumbo.clone());
         assert!(!generic.may_move(&jumbo, Mode::Auto));

@@ -51,7 +51,10 @@ impl Foreign {
         let Foreign { id, name, .. } = self;
         if self.is_dns_xdp() {
             let holder = holder(*id).map_or_else(
-                || "its daemon is gone: dns-xdp unload --config FILE with the file that it ran with".to_owned(),
+                || {
+                    "its daemon is gone: dns-xdp unload --config FILE with the file that it ran with"
+                        .to_owned()
+                },
                 |pid| format!("process {pid} holds it: stop that first"),
             );
             return format!("another dns-xdp answers on {interface}: {holder}");

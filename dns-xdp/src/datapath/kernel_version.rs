@@ -33,7 +33,11 @@ impl KernelVersion {
         if self >= KernelVersion::OLDEST {
             return None;
         }
-        let reason = if self < KernelVersion::LINKS { "has no BPF link for XDP" } else { "is too old for the program" };
+        let reason = if self < KernelVersion::LINKS {
+            "has no BPF link for XDP"
+        } else {
+            "is too old for the program"
+        };
         let oldest = KernelVersion::OLDEST;
         Some(format!("Linux {self} {reason}: the responder answers everything; {oldest} or later is needed"))
     }
@@ -65,7 +69,8 @@ mod tests {
     #[test]
     fn an_old_kernel_is_named_with_what_it_lacks_and_what_is_needed() {
         let lacks = KernelVersion(4, 19).lacks().unwrap();
-        let expected = "Linux 4.19 has no BPF link for XDP: the responder answers everything; 5.10 or later is needed";
+        let expected =
+            "Linux 4.19 has no BPF link for XDP: the responder answers everything; 5.10 or later is needed";
         assert_eq!(lacks, expected);
         assert!(KernelVersion(5, 9).lacks().is_some());
         assert_eq!(KernelVersion(5, 10).lacks(), None);

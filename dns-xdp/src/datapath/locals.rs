@@ -20,9 +20,10 @@ pub fn local(place: &Place, is_generic: bool) -> Local {
 }
 
 fn tags(tags: &[VlanTag]) -> Tags {
-    tags.iter().take(Tags::MAX).enumerate().fold(Tags::NONE, |tags, (nth, tag)| {
-        tags.with(nth, tag.protocol == VlanProtocol::Dot1Ad, tag.id)
-    })
+    tags.iter()
+        .take(Tags::MAX)
+        .enumerate()
+        .fold(Tags::NONE, |tags, (nth, tag)| tags.with(nth, tag.protocol == VlanProtocol::Dot1Ad, tag.id))
 }
 
 /// The table of these addresses. Of more than [`LOCALS_MAX`] the rest is left out, and what has the same key as another.
@@ -106,7 +107,8 @@ mod tests {
         let tag = |protocol, id| VlanTag { protocol, id };
         let (plain, service) = (tag(VlanProtocol::Dot1Q, 5), tag(VlanProtocol::Dot1Ad, 5));
         let other = tag(VlanProtocol::Dot1Q, 6);
-        let all = [vec![], vec![plain], vec![service], vec![other], vec![service, plain], vec![plain, service]];
+        let all =
+            [vec![], vec![plain], vec![service], vec![other], vec![service, plain], vec![plain, service]];
         let all: BTreeSet<u32> = all.iter().map(|each| tags(each).0).collect();
         assert_eq!(all.len(), 6);
     }

@@ -33,8 +33,7 @@ const RESTORE: &str = "restore";
 /// Does nothing.
 const TRANSMIT: &str = "transmit";
 /// Those, and the programs that may be put under the clock.
-const TIMED_PROGRAMS: [&str; 7] =
-    [RESTORE, TRANSMIT, "reflect", "grow", "grow_head", "look_up", "read_line"];
+const TIMED_PROGRAMS: [&str; 7] = [RESTORE, TRANSMIT, "reflect", "grow", "grow_head", "look_up", "read_line"];
 
 /// The caller with its frames.
 pub struct Stopwatch {

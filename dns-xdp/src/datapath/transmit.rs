@@ -88,11 +88,14 @@ mod tests {
     #[test]
     fn each_drivers_names_are_understood() {
         let sum = |names: &[&str]| summed(names.iter().map(|name| (*name, 1)));
-        let veth = ["rx_queue_0_xdp_tx", "rx_queue_0_xdp_tx_errors", "rx_queue_0_xdp_drops", "peer_tq_0_xdp_xmit"];
+        let veth =
+            ["rx_queue_0_xdp_tx", "rx_queue_0_xdp_tx_errors", "rx_queue_0_xdp_drops", "peer_tq_0_xdp_xmit"];
         assert_eq!(sum(&veth), Transmitted { sent: 1, errors: 1 });
-        let virtio = ["rx_queue_0_xdp_tx", "tx_queue_0_xdp_tx", "tx_queue_0_xdp_tx_drops", "rx_queue_0_bytes"];
+        let virtio =
+            ["rx_queue_0_xdp_tx", "tx_queue_0_xdp_tx", "tx_queue_0_xdp_tx_drops", "rx_queue_0_bytes"];
         assert_eq!(sum(&virtio), Transmitted { sent: 2, errors: 1 });
-        let mlx5 = ["rx_xdp_tx_xmit", "rx_xdp_tx_mpwqe", "rx_xdp_tx_full", "rx_xdp_tx_err", "rx_xdp_redirect"];
+        let mlx5 =
+            ["rx_xdp_tx_xmit", "rx_xdp_tx_mpwqe", "rx_xdp_tx_full", "rx_xdp_tx_err", "rx_xdp_redirect"];
         assert_eq!(sum(&mlx5).errors, 2);
         assert_eq!(sum(&["rx_packets", "tx_errors"]), Transmitted::default());
     }

@@ -190,7 +190,8 @@ fn queries(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
 }
 
 fn transmit_errors(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
-    let errors = stats.transmit_errors.iter().map(|(interface, count)| ([("interface", &**interface)], *count));
+    let errors =
+        stats.transmit_errors.iter().map(|(interface, count)| ([("interface", &**interface)], *count));
     let help = "Answers of the program that the driver did not get out; only of drivers that count them";
     counters(encoder, "transmit_errors", help, errors)
 }

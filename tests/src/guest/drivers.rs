@@ -28,8 +28,7 @@ pub const DRIVERS: [Driver; 4] = [
     Driver {
         name: "virtio_net",
         modules: &["virtio_pci", "virtio_net"],
-        // Before, it takes a queue for each processor on top of those in use, and the emulated card has one alone.
-        native_since: Some(Release(5, 13)),
+        native_since: Some(Release::ANY),
         wire: || Wire::cards("virtio_net", &["eth0"]),
     },
     Driver {

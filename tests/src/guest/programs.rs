@@ -1,4 +1,6 @@
 //! The programs and the packet table on the running kernel: what its verifier processes, and what comes out.
+use std::collections::BTreeSet;
+use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -7,6 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::budget::{PLAIN_VERIFIED_MAX, VERIFIED_MAX};
 use super::report::{self, Kind};
+use super::share::Share;
 use crate::kernel;
 use crate::table::zone::{CAPACITY, PORT, places};
 
@@ -25,8 +28,8 @@ fn verified_max(variant: Variant) -> u32 {
     if variant.guarded { VERIFIED_MAX } else { PLAIN_VERIFIED_MAX }
 }
 
-/// Loads each variant, then runs the packet table through each.
-pub fn check() {
+/// Loads each variant, then runs the packet table through each that is in this machine's share.
+pub fn check(share: Share) {
     for variant in variants() {
         report::check(Kind::Program, &variant.to_string(), |seen| {
             let start = Instant::now();
@@ -48,7 +51,7 @@ pub fn check() {
             Ok(())
         });
     }
-    for variant in variants() {
+    for (_, variant) in variants().enumerate().filter(|(place, _)| share.has(*place)) {
         report::check(Kind::Table, &format!("packet table, {variant}"), |seen| {
             let run = kernel::run_table(variant)?;
             seen.value = format!("{} of {}", run.rows - run.failures.len(), run.rows);
@@ -58,25 +61,33 @@ pub fn check() {
     }
 }
 
-/// The count on the last line of the verifier's log, which aya returns of a refused program only. So each load is refused
-/// in its last step: the kernel has verified the program by the time that it finds no file descriptor left for it. Each
-/// round leaves one descriptor more, until the load succeeds; the largest program's count is the one that is wanted.
+/// The count on the last line of the verifier's log, which aya returns of a refused program only. So a load is refused in
+/// its last step: the kernel has verified the variant by the time that it finds no file descriptor left for it. The
+/// descriptors that a load takes are left to it, then one less each time, until that is where it fails.
 fn verified_of_log(variant: Variant) -> Result<u32> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let mut most = None;
-    let mut result = Ok(());
-    for descriptors in 3..soft {
+    let before = descriptors()?;
+    let loaded = load(variant)?;
+    let highest = descriptors()?.difference(&before).max().copied().unwrap_or_default();
+    drop(loaded);
+    let mut count = None;
+    for descriptors in (0..=highest).rev() {
         setrlimit(Resource::RLIMIT_NOFILE, descriptors, hard)?;
-        match load(variant) {
-            Ok(_) => break,
-            Err(error) => most = most.max(processed(&format!("{:#}", anyhow::Error::new(error)))),
+        if let Err(error) = load(variant) {
+            count = processed(&format!("{:#}", anyhow::Error::new(error)));
+        }
+        if count.is_some() {
+            break;
         }
     }
-    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, soft, hard) {
-        result = Err(error);
-    }
-    result.context("cannot restore the limit of file descriptors")?;
-    most.context("the verifier's log has no count of instructions")
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).context("cannot restore the limit of file descriptors")?;
+    count.context("the verifier's log has no count of instructions")
+}
+
+/// This process's file descriptors.
+fn descriptors() -> Result<BTreeSet<u64>> {
+    let entries = fs::read_dir("/proc/self/fd").context("cannot list this process's file descriptors")?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// `processed 271828 insns (limit 1000000) …`

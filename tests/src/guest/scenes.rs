@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::release::Release;
 use super::report::{self, Kind};
+use super::share::Share;
 
 /// A scene.
 pub struct Scene {
@@ -131,9 +132,10 @@ pub fn play_without_modules(name: &str) -> Result<()> {
     (scene.with_context(|| format!("there is no scene of that name without modules: {name}"))?.play)()
 }
 
-/// Plays every scene that applies to the running kernel.
-pub fn check(release: Release) {
-    for scene in SCENES.iter().filter(|scene| release >= scene.since) {
+/// Plays every scene of a share that applies to the running kernel.
+pub fn check(release: Release, share: Share) {
+    let shared = SCENES.iter().enumerate().filter(|(place, _)| share.has(*place));
+    for scene in shared.map(|(_, scene)| scene).filter(|scene| release >= scene.since) {
         report::check(Kind::Scene, scene.name, |_| {
             for module in scene.modules {
                 // A module that is built in has a directory only if it has parameters or a version.

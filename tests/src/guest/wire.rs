@@ -132,6 +132,10 @@ impl Wire {
             lines += &format!("link set {interface} down\nlink set {interface} master {bond}\n");
         }
         lines += &format!("link set {bond} up\n");
+        if let (true, Some(primary)) = (mode == "active-backup", interfaces.first()) {
+            // Both ends choose for themselves, and have to choose the same pair.
+            lines += &format!("link set {bond} type bond primary {primary}\n");
+        }
         self.server.ip(&lines)?;
         self.client.ip(&lines)
     }

@@ -32,8 +32,13 @@ pub const SERVER_MAC: Mac = [0x02, 0x00, 0x5e, 0x10, 0x00, 0x53];
 /// The server's port.
 pub const PORT: u16 = 53;
 /// The VLANs on which the server's addresses are served, besides none: EtherTypes and ids of the tags, the outer first.
-pub const VLANS: [&[(u16, u16)]; 5] =
-    [&[(TAG, 5)], &[(TAG, 10)], &[(SERVICE_TAG, 6), (TAG, 7)], &[(SERVICE_TAG, 0x123), (TAG, 0xfff)], &[(TAG, 1), (TAG, 2)]];
+pub const VLANS: [&[(u16, u16)]; 5] = [
+    &[(TAG, 5)],
+    &[(TAG, 10)],
+    &[(SERVICE_TAG, 6), (TAG, 7)],
+    &[(SERVICE_TAG, 0x123), (TAG, 0xfff)],
+    &[(TAG, 1), (TAG, 2)],
+];
 /// Names that the server's table has to hold.
 pub const CAPACITY: u32 = 512;
 
@@ -62,7 +67,8 @@ pub fn places() -> Vec<Place> {
 
 /// Whether the server's addresses are served behind these tags: EtherTypes and control information.
 pub fn serves_behind(tags: &[(u16, u16)]) -> bool {
-    let mut vlan: Vec<(u16, u16)> = tags.iter().map(|(ethertype, control)| (*ethertype, control & 0x0fff)).collect();
+    let mut vlan: Vec<(u16, u16)> =
+        tags.iter().map(|(ethertype, control)| (*ethertype, control & 0x0fff)).collect();
     // A tag without an id has a priority only; before another tag it is none that is served.
     while vlan.last().is_some_and(|(_, id)| *id == 0) {
         vlan.pop();

@@ -1,19 +1,22 @@
 //! A machine of QEMU's: two processors, no disk, for each driver two cards on one hub, a serial console in a file.
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
 use crate::cargo::command;
 
 /// What the machine writes on its serial console.
 pub(crate) const CONSOLE: &str = "console.log";
 
-/// A machine that is not done by then is ended. One takes a minute or two without hardware's help.
-const TIME_LIMIT: Duration = Duration::from_secs(300);
+/// What QEMU itself says.
+const EMULATOR_LOG: &str = "qemu.log";
+
+/// A machine that is not done by then is ended. One takes three to five minutes where the cores are its own.
+const TIME_LIMIT: Duration = Duration::from_secs(900);
 /// How often a running machine is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -36,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) initramfs: PathBuf,
     /// Where the console's file is written.
     pub(crate) directory: PathBuf,
+    /// What the guest does of what can be shared out among machines: such as 1/2, the first of two parts.
+    pub(crate) share: String,
 }
 
 /// A machine's end.
@@ -45,23 +50,28 @@ pub(crate) struct Ended {
     pub(crate) console: String,
     /// From its start.
     pub(crate) time: Duration,
+    /// Why it did not switch itself off, if it did not.
+    pub(crate) failure: Option<Error>,
 }
 
 impl Machine {
-    /// Boots it and waits until it has switched itself off.
+    /// Boots it and waits until it has switched itself off, or ends it at its time limit.
     ///
     /// # Errors
-    /// When QEMU cannot be started or fails, or the machine is still running at its time limit. It is ended then.
+    /// When QEMU cannot be started.
     pub(crate) fn boot(&self) -> Result<Ended> {
         let console = self.directory.join(CONSOLE);
         fs::write(&console, "").with_context(|| format!("cannot write {}", console.display()))?;
         let start = Instant::now();
         println!("kernels: booting {}", self.version);
-        let mut qemu = self.command().spawn().context("cannot start qemu-system-x86_64")?;
-        let ended = wait(&mut qemu);
-        let text = String::from_utf8_lossy(&fs::read(&console).unwrap_or_default()).into_owned();
-        ended.with_context(|| format!("Linux {}: the console ends:\n{}", self.version, tail(&text)))?;
-        Ok(Ended { console: text, time: start.elapsed() })
+        let log = self.directory.join(EMULATOR_LOG);
+        let stderr = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut qemu = self.command().stderr(stderr).spawn().context("cannot start qemu-system-x86_64")?;
+        let failure =
+            wait(&mut qemu).with_context(|| format!("see {} and {}", console.display(), log.display()));
+        let text = fs::read(&console).with_context(|| format!("cannot read {}", console.display()))?;
+        let console = String::from_utf8_lossy(&text).into_owned();
+        Ok(Ended { console, time: start.elapsed(), failure: failure.err() })
     }
 
     fn command(&self) -> Command {
@@ -71,7 +81,8 @@ impl Machine {
         qemu.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
         qemu.arg("-serial").arg(format!("file:{}", self.directory.join(CONSOLE).display()));
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs);
-        qemu.args(["-append", KERNEL_ARGUMENTS]);
+        // What the kernel does not know is in the environment of its first process.
+        qemu.arg("-append").arg(format!("{KERNEL_ARGUMENTS} SHARE={}", self.share));
         for (hub, model) in CARDS.iter().enumerate() {
             for end in 0..2 {
                 let card = format!("h{hub}e{end}");

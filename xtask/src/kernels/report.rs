@@ -37,15 +37,16 @@ pub(crate) struct Report {
 impl Report {
     /// What a machine's console says. A machine that did not come to its end is one more check, which failed.
     pub(crate) fn of(version: &str, ended: Result<Ended>) -> Self {
-        let Ended { console, time } = match ended {
+        let Ended { console, time, failure } = match ended {
             Ok(ended) => ended,
             Err(error) => return Report::failed(version, &error),
         };
         let lines: Vec<&str> = console.lines().map(|line| line.trim_end_matches('\r')).collect();
         let mut checks: Vec<Check> = lines.iter().filter_map(|line| check(line)).collect();
-        if !lines.contains(&END) {
-            let detail = format!("the guest ended before it was done; its console ends:\n{}", tail(&console));
-            checks.push(machine_check(detail));
+        if failure.is_some() || !lines.contains(&END) {
+            let why =
+                failure.map_or("the guest ended before it was done".to_owned(), |error| format!("{error:#}"));
+            checks.push(machine_check(format!("{why}; the console ends:\n{}", tail(&console))));
         }
         Report { version: version.to_owned(), checks, time: Some(time) }
     }
@@ -97,11 +98,15 @@ impl Report {
         }
     }
 
-    fn scenes(&self) -> String {
-        let count = |passed| {
-            self.checks.iter().filter(|check| check.kind == "scene" && check.passed == passed).count()
-        };
-        format!("{} passed, {} failed", count(true), count(false))
+    /// How many of a kind passed and failed.
+    fn counts(&self, kind: &str) -> String {
+        let count =
+            |passed| self.checks.iter().filter(|check| check.kind == kind && check.passed == passed).count();
+        match (count(true), count(false)) {
+            (0, 0) => "–".to_owned(),
+            (passed, 0) => format!("{passed} passed"),
+            (passed, failed) => format!("{passed} passed, **{failed} failed**"),
+        }
     }
 }
 
@@ -121,27 +126,30 @@ fn check(line: &str) -> Option<Check> {
     Some(Check { kind, name, passed: verdict == "passed", value, seconds, detail })
 }
 
-/// All kernels as a table in Markdown: what the verifier processed, the mode on each driver, the scenes.
+/// All kernels as a table in Markdown: what the verifier processed for each program, how many runs of the packet table
+/// came out right, the mode on each driver, the scenes.
 pub(crate) fn table(reports: &[Report]) -> String {
-    let columns: Vec<(&str, &str)> = {
-        let checks = reports.iter().flat_map(|report| &report.checks);
-        let mut seen = BTreeSet::new();
-        let columns = checks.filter(|check| ["program", "driver", "table"].contains(&&*check.kind));
-        columns.map(|check| (&*check.kind, &*check.name)).filter(|column| seen.insert(*column)).collect()
-    };
-    let head = columns.iter().map(|(kind, name)| match *kind {
-        "program" => format!("{name}: instructions processed"),
-        _ => (*name).to_owned(),
-    });
-    let head: Vec<String> =
-        ["Linux".to_owned()].into_iter().chain(head).chain(["scenes".to_owned()]).collect();
+    let [programs, drivers] = ["program", "driver"].map(|kind| names(reports, kind));
+    let titles = programs.iter().map(|name| format!("{name}: processed")).chain(["packet table".to_owned()]);
+    let titles = titles.chain(drivers.iter().map(|name| (*name).to_owned())).chain(["scenes".to_owned()]);
+    let head: Vec<String> = ["Linux".to_owned()].into_iter().chain(titles).collect();
     let mut table = row(&head) + &row(&vec!["---".to_owned(); head.len()]);
     for report in reports {
-        let cells = columns.iter().map(|(kind, name)| report.cell(kind, name));
-        let cells = [report.version.clone()].into_iter().chain(cells).chain([report.scenes()]);
-        table += &row(&cells.collect::<Vec<_>>());
+        let mut cells = vec![report.version.clone()];
+        cells.extend(programs.iter().map(|name| report.cell("program", name)));
+        cells.push(report.counts("table"));
+        cells.extend(drivers.iter().map(|name| report.cell("driver", name)));
+        cells.push(report.counts("scene"));
+        table += &row(&cells);
     }
     table
+}
+
+/// The names of a kind's checks on any kernel, each once, in their order.
+fn names<'a>(reports: &'a [Report], kind: &str) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    let checks = reports.iter().flat_map(|report| &report.checks).filter(|check| check.kind == kind);
+    checks.map(|check| &*check.name).filter(|name| seen.insert(*name)).collect()
 }
 
 fn row(cells: &[String]) -> String {
@@ -153,7 +161,10 @@ mod tests {
     use super::*;
 
     fn report(console: &str) -> Report {
-        Report::of("6.1", Ok(Ended { console: console.to_owned(), time: Duration::from_secs(9) }))
+        Report::of(
+            "6.1",
+            Ok(Ended { console: console.to_owned(), time: Duration::from_secs(9), failure: None }),
+        )
     }
 
     #[test]
@@ -162,8 +173,8 @@ mod tests {
                        result\tscene\ta scene\tpassed\t\t2.0\t\r\nend\r\n";
         let report = report(console);
         assert_eq!((report.count(true), report.count(false)), (2, 1));
-        let expected = "| Linux | plain: instructions processed | veth | scenes |\n| --- | --- | --- | --- |\n\
-                        | 6.1 | 300000 | **off failed** | 1 passed, 0 failed |\n";
+        let expected = "| Linux | plain: processed | packet table | veth | scenes |\n| --- | --- | --- | --- | --- |\n\
+                        | 6.1 | 300000 | – | **off failed** | 1 passed |\n";
         assert_eq!(table(&[report]), expected);
     }
 

@@ -1,0 +1,58 @@
+//! Which of the repeated checks this machine does, where several machines share them out.
+use std::env;
+
+use anyhow::{Context, Result};
+
+/// The variable of the environment that has it, such as 1/2.
+const VARIABLE: &str = "SHARE";
+
+/// One part of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    part: usize,
+    parts: usize,
+}
+
+impl Share {
+    /// What the environment says; all of them, where it says nothing.
+    ///
+    /// # Errors
+    /// When it says what is no share.
+    pub fn given() -> Result<Self> {
+        match env::var(VARIABLE) {
+            Err(_) => Ok(Share { part: 1, parts: 1 }),
+            Ok(text) => parse(&text).with_context(|| format!("{VARIABLE}={text} is no share, such as 1/2")),
+        }
+    }
+
+    /// Whether a check, by its place among its like, is in it.
+    pub fn has(self, place: usize) -> bool {
+        place % self.parts == self.part - 1
+    }
+}
+
+fn parse(text: &str) -> Option<Share> {
+    let (part, parts) = text.split_once('/')?;
+    let (part, parts) = (part.parse().ok()?, parts.parse().ok()?);
+    (1..=parts).contains(&part).then_some(Share { part, parts })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_check_is_in_one_share() {
+        let shares = ["1/2", "2/2"].map(|text| parse(text).unwrap());
+        for place in 0..5 {
+            assert_eq!(shares.iter().filter(|share| share.has(place)).count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_no_share_is_refused() {
+        for text in ["", "1", "0/2", "3/2", "1/0"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}
