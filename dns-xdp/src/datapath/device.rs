@@ -289,7 +289,8 @@ impl Device {
             let mode = if native { Attached::Native } else { Attached::Generic };
             let is_lower = !native && source.mode == Mode::Auto;
             let (_, useless) = rungs(source.mode, facts, source.kernel);
-            let before = || "the daemon before attached it so, and it was taken over without a break".to_owned();
+            let before =
+                || "the daemon before attached it so, and it was taken over without a break".to_owned();
             let reason = is_lower.then(|| useless.unwrap_or_else(before));
             return Ok(Some(Device { facts: facts.clone(), mode, reason, attachments, frags: uses_frags }));
         }

@@ -74,9 +74,8 @@ impl TransmitWatch {
 
     /// Errors since each interface was looked at first.
     pub(super) fn errors(&self) -> BTreeMap<String, u64> {
-        let since = |(name, counted): (&String, &Counted)| {
-            (name.clone(), counted.last.errors - counted.first.errors)
-        };
+        let since =
+            |(name, counted): (&String, &Counted)| (name.clone(), counted.last.errors - counted.first.errors);
         self.interfaces.iter().map(since).collect()
     }
 }
