@@ -6,7 +6,6 @@
 mod attachment;
 mod device;
 mod driver;
-mod ethtool;
 mod fit;
 mod foreign;
 mod inspection;
@@ -39,7 +38,6 @@ use dns_xdp_ebpf::table::{self, Local};
 
 pub use attachment::{Attachment, attachments};
 pub use driver::{mtu_max, needs_half_of_the_queues, sets_ring, takes_fragments};
-pub use ethtool::{Channels, Settings, settings};
 pub use foreign::Foreign;
 pub use inspection::{ProgramThere, program_on};
 pub use kernel_version::KernelVersion;

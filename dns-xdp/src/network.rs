@@ -6,6 +6,7 @@
 //! [listen] ────────────────────────────────┘
 //! ```
 mod addresses;
+pub mod ethtool;
 mod holders;
 mod links;
 mod monitor;

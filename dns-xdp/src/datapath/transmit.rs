@@ -1,7 +1,7 @@
 //! What drivers count of the frames that XDP sends back: whether answers leave.
 use std::collections::BTreeMap;
 
-use super::ethtool;
+use crate::network::ethtool;
 
 /// Frames that one driver was given by XDP to send back, since it was loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::{Listen, Mode};
-use crate::datapath::{ProgramThere, Settings};
+use crate::datapath::ProgramThere;
 pub use crate::network::Holder;
+use crate::network::ethtool::Settings;
 use crate::network::{Network, Serving};
 
 /// Everything that the findings are made from.

@@ -75,7 +75,7 @@ fn devices(serving: &network::Serving, network: &Network, pin: &Path) -> BTreeMa
         let device = Device {
             program: datapath::program_on(link, pin),
             features: features::features(index),
-            settings: datapath::settings(&link.name),
+            settings: network::ethtool::settings(&link.name),
             peer_has_program: link.is("veth").then(|| peer_has_program(link)).flatten(),
         };
         Some((index, device))

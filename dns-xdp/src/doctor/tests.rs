@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::facts::{Daemon, Device, Facts, Features, Holder, Host, InterfaceState, Running, Setting};
 use super::{Finding, Level, findings};
 use crate::config::{Listen, Mode};
-use crate::datapath::{Channels, Settings};
+use crate::network::ethtool::{Channels, Settings};
 use crate::network::{Address, Link, Network, serving};
 
 const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 11));

@@ -5,6 +5,8 @@ use netlink_packet_core::{NlaBuffer, NlasIterator, ParseableParametrized, parse_
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkLayerType, LinkXdp, Prop};
 
+use super::ethtool;
+
 /// Octets of `struct ifinfomsg`.
 const HEADER: usize = 16;
 /// linux/if_link.h: the kind of a virtual link, and what is particular to the kind.
@@ -159,22 +161,15 @@ impl Link {
 }
 
 /// The driver of a link's device, which it tells by bus and name since Linux 5.14. The device is looked up by its bus:
-/// /sys/class/net has the links of the network namespace in which /sys was mounted, which need not be this one.
+/// /sys/class/net has the links of the network namespace in which /sys was mounted, which need not be this one. Before, the
+/// driver is asked for its name.
 fn driver(link: &Link, device: Option<(String, String)>) -> Option<String> {
-    let device = match device {
-        Some((bus, device)) => format!("/sys/bus/{bus}/devices/{device}"),
-        None if link.kind.is_none() && !link.is_loopback => class_device(link)?,
-        None => return None,
+    let Some((bus, device)) = device else {
+        let is_hardware = link.kind.is_none() && !link.is_loopback;
+        return is_hardware.then(|| ethtool::driver(&link.name)).flatten();
     };
-    let driver = fs::read_link(format!("{device}/driver")).ok()?;
+    let driver = fs::read_link(format!("/sys/bus/{bus}/devices/{device}/driver")).ok()?;
     Some(driver.file_name()?.to_string_lossy().into_owned())
-}
-
-/// The device that /sys/class/net has for the link, when that is this link and not a namesake.
-fn class_device(link: &Link) -> Option<String> {
-    let class = format!("/sys/class/net/{}", link.name);
-    let index = fs::read_to_string(format!("{class}/ifindex")).ok()?;
-    (index.trim().parse() == Ok(link.index)).then(|| format!("{class}/device"))
 }
 
 fn programs(xdp: &[LinkXdp]) -> Vec<OnInterface> {

@@ -3,9 +3,8 @@ use super::super::facts::Device;
 use super::super::{Finding, Kind, Remedy};
 use super::{View, interface};
 use crate::config::Mode;
-use crate::datapath::{
-    Channels, KernelVersion, mtu_max, needs_half_of_the_queues, sets_ring, takes_fragments,
-};
+use crate::datapath::{KernelVersion, mtu_max, needs_half_of_the_queues, sets_ring, takes_fragments};
+use crate::network::ethtool::Channels;
 use crate::network::{Link, Port};
 
 /// An MTU that every driver takes.

@@ -1,9 +1,10 @@
-//! The ethtool ioctl of an interface: how its device is set, and its driver's statistics.
+//! The ethtool ioctl of an interface: its driver, the driver's statistics, and how the device is set.
 use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// linux/ethtool.h
+const GET_DRIVER: u32 = 0x03;
 const GET_RINGS: u32 = 0x10;
 const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
@@ -47,6 +48,17 @@ pub struct Channels {
     pub combined_max: u32,
 }
 
+/// The name of an interface's driver; `None`: it has none, or does not tell.
+pub fn driver(interface: &str) -> Option<String> {
+    // struct ethtool_drvinfo: cmd, the driver's name in 32 octets, and 160 octets of other texts and numbers.
+    let mut request = [0_u64; 25];
+    request[0] = u64::from_ne_bytes(two(GET_DRIVER, 0));
+    ioctl(interface, &mut request)?;
+    let octets: Vec<u8> = request.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let name = octets.get(4..4 + NAME)?.split(|octet| *octet == 0).next()?;
+    (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
+}
+
 /// Asks for the settings of an interface's device.
 pub fn settings(interface: &str) -> Settings {
     // struct ethtool_channels: cmd, max_rx, max_tx, max_other, max_combined, rx, tx, other, combined
@@ -86,7 +98,7 @@ fn nine_words(interface: &str, command: u32) -> Option<[u32; 9]> {
 }
 
 /// Every statistic of an interface's driver by its name; none where there are none, or no such interface.
-pub(super) fn statistics(interface: &str) -> Vec<(String, u64)> {
+pub fn statistics(interface: &str) -> Vec<(String, u64)> {
     read(interface).unwrap_or_default()
 }
 
@@ -166,7 +178,8 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_is_not_there_has_no_settings() {
+    fn an_interface_that_is_not_there_has_no_settings_and_no_driver() {
         assert_eq!(settings("no-such-one"), Settings::default());
+        assert_eq!(driver("no-such-one"), None);
     }
 }
