@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_link_that_nobody_made_is_held_by_nobody() {
-        assert_eq!(holders_of(u32::MAX), [0; 0]);
-        assert_eq!(pins_of(u32::MAX, u32::MAX), [PathBuf::new(); 0]);
+        assert!(holders_of(u32::MAX).is_empty());
+        assert!(pins_of(u32::MAX, u32::MAX).is_empty());
     }
 }

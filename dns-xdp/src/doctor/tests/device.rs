@@ -43,7 +43,7 @@ fn what_the_daemon_has_attached_decides_over_an_mtu() {
         remarks(|facts| {
             says(facts, mode, reason);
             change_device(facts, Mode::Auto, |link, _| {
-                (link.mtu, link.driver) = (9000, Some(driver.to_owned()))
+                (link.mtu, link.driver) = (9000, Some(driver.to_owned()));
             });
         })
     };
