@@ -139,7 +139,7 @@ pub(super) fn link(pin: &Path, interface: &str) -> PathBuf {
 fn place(pin: &Path) -> PathBuf {
     let existing = pin.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let below = pin.strip_prefix(existing).unwrap_or(Path::new(""));
-    if !on_bpffs(existing) && !existing.starts_with(BPFFS) {
+    if existing == pin || (!on_bpffs(existing) && !existing.starts_with(BPFFS)) {
         return pin.to_owned();
     }
     let encoded = below.components().map(|part| encoded(&part.as_os_str().to_string_lossy()));
