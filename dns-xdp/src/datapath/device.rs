@@ -470,11 +470,16 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_mtu_that_is_too_large() {
-        let refused = ProgramError::IOError(std::io::Error::from_raw_os_error(libc::EINVAL));
+        let refused = |errno| {
+            let io_error = std::io::Error::from_raw_os_error(errno);
+            ProgramError::SyscallError(aya::sys::SyscallError { call: "bpf_link_create", io_error })
+        };
         let jumbo = Facts { mtu: 9000, ..facts() };
-        assert_eq!(jumbo.native_refusal(&refused), "MTU 9000 is above 3506, the most that virtio_net takes");
-        let unsupported = ProgramError::IOError(std::io::Error::from_raw_os_error(libc::EOPNOTSUPP));
-        assert_eq!(facts().native_refusal(&unsupported), "virtio_net has no native XDP");
+        assert_eq!(
+            jumbo.native_refusal(&refused(libc::EINVAL)),
+            "MTU 9000 is above 3506, the most that virtio_net takes"
+        );
+        assert_eq!(facts().native_refusal(&refused(libc::EOPNOTSUPP)), "virtio_net has no native XDP");
     }
 
     #[test]
