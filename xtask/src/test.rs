@@ -144,7 +144,7 @@ pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<()> {
     match part {
         // Nothing else of the tests is put into the machines.
         Some(Part::Kernels) => {
-            cargo(&["build", "--workspace", "--bin", "dns-xdp", "--bin", "guest", "--bin", "database"])?
+            cargo(&["build", "--workspace", "--bin", "dns-xdp", "--bin", "guest", "--bin", "database"])?;
         }
         _ => cargo(&["build", "--workspace", "--bins", "--tests"])?,
     }
