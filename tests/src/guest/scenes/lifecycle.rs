@@ -23,7 +23,7 @@ pub(super) fn killed_and_adopted() -> Result<()> {
     server.end()
 }
 
-/// `[xdp] mode = "generic"` is what `status` says then.
+/// `[xdp] mode = "generic"` is what `status` says then. Not on a veth, whose queries have no checksum of their own.
 pub(super) fn generic_on_request() -> Result<()> {
     // On a veth the client's checksums are not complete, which leaves its queries to the responder.
     let wire = Wire::cards("virtio_net", &["eth0"])?;
