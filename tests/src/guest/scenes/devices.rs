@@ -113,7 +113,10 @@ pub(super) fn pins_are_removed() -> Result<()> {
     };
     wait::until("both are pinned again", SOON, is_pinned)?;
     server.expect_answers_in_kernel(QUERIES)?;
-    fs::remove_dir_all(&pins).context("cannot remove the pins")?;
+    // The daemon may pin again while they are removed.
+    wait::until("the pins are removed", SOON, || {
+        fs::remove_dir_all(&pins).context("cannot remove the pins")
+    })?;
     wait::until("everything is pinned again", SOON, is_pinned)?;
     mode_becomes(&server, "eth0", "native")?;
     server.expect_answers_in_kernel(QUERIES)?;
