@@ -103,6 +103,7 @@ mod hook {
             Action::Drop => xdp_action::XDP_DROP,
         };
         let until = SAMPLING.until();
+        // What follows is verified once, and not once for each outcome.
         let outcome = widen_offset(outcome as usize, until) as u32;
         let action = widen_offset(action as usize, until) as u32;
         if outcome != Outcome::NotForUs as u32 {

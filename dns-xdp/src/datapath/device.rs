@@ -14,6 +14,7 @@ use super::program::{self, errno, is_want, root_cause};
 use super::variant::Variant;
 use super::{Attached, Error, driver};
 use crate::config::Mode;
+use crate::network::ethtool::{self, Channels};
 use crate::network::{Link, Network, OnInterface, peer_has_program};
 
 /// How long a link that was let go of may yet be attached: 200 ms.
@@ -30,6 +31,8 @@ pub(super) struct Facts {
     /// In octets.
     mtu: u32,
     driver: Option<String>,
+    /// Its queues, of which some drivers take a certain number for a native program.
+    channels: Option<Channels>,
     /// Those of a bond, a team or a Hyper-V device, by index and name.
     slaves: Vec<(u32, String)>,
     /// Programs on the device, or on its slaves, that are not ours.
@@ -56,6 +59,7 @@ impl Facts {
             name: device.name.clone(),
             mtu: device.mtu,
             driver: device.driver.clone(),
+            channels: ethtool::settings(&device.name).channels,
             foreign: foreign.collect(),
             slaves,
             peer_takes_answers: device.is("veth").then(|| peer_has_program(device)).flatten(),
@@ -87,6 +91,10 @@ impl Facts {
             (_, Some(limit)) if mtu > limit => {
                 format!("MTU {mtu} is above {limit}, the most that {driver} takes")
             }
+            // veth_xdp_set
+            (Some(libc::ERANGE), Some(limit)) => {
+                format!("the MTU of its other end is above {limit}, the most that {driver} takes")
+            }
             (Some(libc::EINVAL | libc::ERANGE | libc::EOPNOTSUPP), None) if mtu > MTU_USUAL => {
                 format!("MTU {mtu} is more than {driver} takes, or it has no native XDP")
             }
@@ -112,7 +120,9 @@ fn rungs(mode: Mode, facts: &Facts, kernel: KernelVersion) -> (Vec<Rung>, Option
     let useless = facts.native_is_useless();
     if matches!(mode, Mode::Auto | Mode::Native) && useless.is_none() {
         rungs.push(Rung::Native);
-        if facts.mtu > MTU_USUAL && kernel.has_frags() {
+        // For a veth the MTU of its other end counts.
+        let may_be_fragmented = facts.mtu > MTU_USUAL || facts.driver() == "veth";
+        if may_be_fragmented && kernel.has_frags() {
             rungs.push(Rung::NativeFrags);
         }
         if !facts.slaves.is_empty() {
@@ -434,6 +444,7 @@ mod tests {
             name: "eth0".to_owned(),
             mtu: 1500,
             driver: Some("virtio_net".to_owned()),
+            channels: None,
             slaves: Vec::new(),
             foreign: Vec::new(),
             peer_takes_answers: None,
@@ -480,6 +491,9 @@ mod tests {
             "MTU 9000 is above 3506, the most that virtio_net takes"
         );
         assert_eq!(facts().native_refusal(&refused(libc::EOPNOTSUPP)), "virtio_net has no native XDP");
+        let veth = Facts { driver: Some("veth".to_owned()), ..facts() };
+        let reason = "the MTU of its other end is above 3506, the most that veth takes";
+        assert_eq!(veth.native_refusal(&refused(libc::ERANGE)), reason);
     }
 
     #[test]

@@ -44,7 +44,16 @@ pub(super) fn veth_without_a_program_at_the_other_end() -> Result<()> {
 /// A BPF filesystem refuses names with a dot.
 pub(super) fn name_with_a_dot() -> Result<()> {
     let wire = Wire::veth(&["eth0.5"])?;
-    let mut server = Server::start(&wire, &Plan::quick(1).on(&["eth0.5"]))?;
+    let text = Plan::quick(1).on(&["eth0.5"]).config(&wire.run, 1);
+    let pin = wire.run.pins().join("node1");
+    let written = format!("pin = \"{}\"", pin.display());
+    ensure!(text.contains(&written), "the configuration does not have {written}");
+    let dotted = format!("pin = \"{}\"", pin.with_file_name("node.1").display());
+    let mut server = Server::prepare(&wire, &text.replace(&written, &dotted))?;
+    server.node.pins = pin.with_file_name("node%2e1");
+    server.node.start_database()?;
+    server.node.start()?;
+    ensure!(server.node.pins.join("link-eth0%2e5").exists(), "the link is not pinned under an encoded name");
     mode_becomes(&server, "eth0.5", "native")?;
     server.expect_answers_in_kernel(QUERIES)?;
     server.node.stop(Signal::SIGKILL)?;
