@@ -28,7 +28,7 @@ macro_rules! outcomes {
                 match self { $(Outcome::$name => $text),* }
             }
 
-            /// Ends the reading of a frame; see [`keep_branch`].
+            /// Ends the reading of a frame; see `verifier::keep_branch`.
             #[inline(always)]
             pub fn refuse<T>(self) -> Result<T, Outcome> {
                 keep_branch(self as u64);
