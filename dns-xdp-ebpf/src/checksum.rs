@@ -2,6 +2,7 @@
 //!
 //! Sums are kept as the machine's order reads the words; RFC 1071, section 2(B): the sum comes out in that order
 //! too, so no word is ever swapped on the way.
+use crate::verifier::widen;
 
 /// A ones' complement sum that has not been folded yet, of 48 bits: room for the sum of some sixty thousand words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +58,13 @@ impl Sum {
     pub const fn add_at(self, offset: usize, other: Sum) -> Self {
         // A rotation by eight bits, which a sum of so few words survives without being folded.
         Sum(self.0 + (other.0 << (8 * (offset & 1))))
+    }
+
+    /// The same, of which the verifier forgets how large it is: it follows each round of a loop over a sum otherwise.
+    /// `unknown` is as for [`widen`].
+    #[inline(always)]
+    pub fn widened(self, unknown: u64) -> Self {
+        Sum(widen(self.0, unknown))
     }
 
     /// Adds bytes that begin at an even offset.

@@ -77,11 +77,11 @@ impl Edns {
     /// Reads the OPT record that begins at `at` and has to end the message at `end`. Where cookies are used, the
     /// responder has those that stand behind another option.
     #[inline(always)]
-    pub fn read(frame: Frame, at: usize, end: usize, cookie_option: u32) -> Result<Self, Outcome> {
+    pub fn read(frame: Frame<'_>, at: usize, end: usize, cookie_option: u32) -> Result<Self, Outcome> {
         if at + OPT_LENGTH > end {
             return Outcome::Opt.refuse();
         }
-        let opt: Region<OPT_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
+        let opt: Region<'_, OPT_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
         if opt.read(OWNER) != 0 || opt.read(TYPE) != qtype::OPT.to_be() {
             return Outcome::Opt.refuse();
         }
@@ -107,13 +107,13 @@ impl Edns {
     #[inline(always)]
     pub fn examine<'m>(
         &mut self,
-        frame: Frame,
+        frame: Frame<'_>,
         at: usize,
         cookie_option: u32,
         mint: impl Fn() -> Mint<'m>,
         address: impl Fn() -> Option<[u64; 2]>,
     ) -> Result<(), Outcome> {
-        let option: Region<OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
+        let option: Region<'_, OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
         if u32::from(option.read(OPTION_CODE)) != cookie_option {
             return Ok(());
         }
@@ -122,10 +122,10 @@ impl Edns {
         if !cookie::well_formed(length) {
             return Outcome::Opt.refuse();
         }
-        let part: Region<{ cookie::CLIENT_LENGTH }> = frame.region(at).or_refuse(Outcome::Opt)?;
+        let part: Region<'_, { cookie::CLIENT_LENGTH }> = frame.region(at).or_refuse(Outcome::Opt)?;
         let mut cookie = Cookie { client: part.read(CLIENT), head: 0, hash: 0 };
         if length == cookie::LENGTH {
-            let whole: Region<{ cookie::LENGTH }> = frame.region(at).or_refuse(Outcome::Opt)?;
+            let whole: Region<'_, { cookie::LENGTH }> = frame.region(at).or_refuse(Outcome::Opt)?;
             cookie.head = whole.read(SERVER_HEAD);
             cookie.hash = whole.read(SERVER_HASH);
         }
@@ -185,8 +185,8 @@ impl Edns {
 
     /// Writes the answer's OPT record.
     #[inline(always)]
-    pub fn write(&self, frame: Frame, at: usize) -> Option<()> {
-        let opt: Region<OPT_LENGTH> = frame.region(at)?;
+    pub fn write(&self, frame: Frame<'_>, at: usize) -> Option<()> {
+        let opt: Region<'_, OPT_LENGTH> = frame.region(at)?;
         opt.write(OUT_HEAD, self.head);
         opt.write(OUT_TAIL, 0);
         if self.length != WITH_COOKIE_LENGTH {
@@ -195,7 +195,7 @@ impl Edns {
         }
         let Cookie { client, head, hash } = self.cookie;
         opt.write(OUT_LAST, COOKIE_LENGTH as u8);
-        let option: Region<COOKIE_LENGTH> = frame.region(at + OPT_LENGTH)?;
+        let option: Region<'_, COOKIE_LENGTH> = frame.region(at + OPT_LENGTH)?;
         option.write(OUT_COOKIE_HEAD, COOKIE_HEAD);
         option.write(OUT_CLIENT, client);
         option.write(OUT_SERVER_HEAD, head);
@@ -206,7 +206,7 @@ impl Edns {
 
 /// Looks through the options from `at` to `end` for one that the responder has to answer.
 #[inline(always)]
-fn read_options(frame: Frame, mut at: usize, end: usize, cookie_option: u32) -> Result<(), Outcome> {
+fn read_options(frame: Frame<'_>, mut at: usize, end: usize, cookie_option: u32) -> Result<(), Outcome> {
     for nth in 0..OPTIONS_MAX {
         if at == end {
             return Ok(());
@@ -214,7 +214,7 @@ fn read_options(frame: Frame, mut at: usize, end: usize, cookie_option: u32) -> 
         if at + OPTION_HEADER_LENGTH > end {
             return Outcome::Opt.refuse();
         }
-        let option: Region<OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
+        let option: Region<'_, OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
         let code = option.read(OPTION_CODE);
         if code == OPTION_NSID.to_be() {
             return Outcome::Nsid.refuse();

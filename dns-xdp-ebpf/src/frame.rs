@@ -12,17 +12,18 @@ use core::marker::PhantomData;
 
 use crate::verifier::{bounded, step, step_over};
 
-/// The bytes of a frame as the kernel lays them out, from the Ethernet header on. Growing or shrinking the frame
-/// makes every `Frame` and [`Region`] of it worthless.
+/// The bytes of a frame as the kernel lays them out, from the Ethernet header on. Whoever grows or shrinks the frame
+/// needs the packet for itself (see [`Packet`](crate::host::Packet)): no `Frame` and no [`Region`] lives longer.
 #[derive(Debug, Clone, Copy)]
-pub struct Frame {
+pub struct Frame<'f> {
     start: *mut u8,
     end: *mut u8,
+    packet: PhantomData<&'f ()>,
 }
 
 /// `N` bytes within a frame, checked to lie there.
 #[derive(Debug, Clone, Copy)]
-pub struct Region<const N: usize>(*mut u8);
+pub struct Region<'f, const N: usize>(*mut u8, PhantomData<&'f ()>);
 
 /// A field of `T` at byte `AT` of a region. Values are as they lie in memory: numbers in network order.
 #[derive(Debug)]
@@ -41,14 +42,14 @@ impl<T, const AT: usize> Default for Field<T, AT> {
     }
 }
 
-impl Frame {
+impl<'f> Frame<'f> {
     /// Octets of a frame behind this are not looked at: no query is that long, and the verifier wants offsets bounded.
     pub const MAX_LENGTH: usize = 2047;
 
     /// # Safety
     /// The bytes from `start` to `end` belong to the caller for as long as the frame or its regions are used.
     pub const unsafe fn new(start: *mut u8, end: *mut u8) -> Self {
-        Frame { start, end }
+        Frame { start, end, packet: PhantomData }
     }
 
     /// Bytes in the frame.
@@ -59,47 +60,48 @@ impl Frame {
 
     /// The `N` bytes at `offset`, when the frame has them.
     #[inline(always)]
-    pub fn region<const N: usize>(self, offset: usize) -> Option<Region<N>> {
+    pub fn region<const N: usize>(self, offset: usize) -> Option<Region<'f, N>> {
         let from = step(self.start, bounded(offset));
-        if from.wrapping_add(N) > self.end { None } else { Some(Region(from)) }
+        if from.wrapping_add(N) > self.end { None } else { Some(Region(from, PhantomData)) }
     }
 
     /// The same for an offset that is a constant where this is inlined, which takes no instructions.
     #[inline(always)]
-    pub fn fixed<const N: usize>(self, offset: usize) -> Option<Region<N>> {
+    pub fn fixed<const N: usize>(self, offset: usize) -> Option<Region<'f, N>> {
         let from = self.start.wrapping_add(bounded(offset));
-        if from.wrapping_add(N) > self.end { None } else { Some(Region(from)) }
+        if from.wrapping_add(N) > self.end { None } else { Some(Region(from, PhantomData)) }
     }
 
     /// The frame from `offset` on.
     #[inline(always)]
-    pub fn from(self, offset: usize) -> Frame {
-        Frame { start: step(self.start, bounded(offset)), end: self.end }
+    pub fn from(self, offset: usize) -> Frame<'f> {
+        Frame { start: step(self.start, bounded(offset)), ..self }
     }
 
     /// The octets from `offset` on, to be gone through in order.
     #[inline(always)]
-    pub fn cursor(self, offset: usize) -> Cursor {
+    pub fn cursor(self, offset: usize) -> Cursor<'f> {
         let at = step(self.start, bounded(offset));
-        Cursor { at, end: self.end }
+        Cursor { at, end: self.end, packet: PhantomData }
     }
 
     /// The same for an offset that is a constant where this is inlined.
     #[inline(always)]
-    pub fn fixed_cursor(self, offset: usize) -> Cursor {
+    pub fn fixed_cursor(self, offset: usize) -> Cursor<'f> {
         let at = self.start.wrapping_add(bounded(offset));
-        Cursor { at, end: self.end }
+        Cursor { at, end: self.end, packet: PhantomData }
     }
 }
 
 /// A place in a frame that moves on with each word that is taken or put.
 #[derive(Debug, Clone, Copy)]
-pub struct Cursor {
+pub struct Cursor<'f> {
     at: *mut u8,
     end: *mut u8,
+    packet: PhantomData<&'f ()>,
 }
 
-impl Cursor {
+impl Cursor<'_> {
     /// The next word, when the frame has it.
     #[inline(always)]
     pub fn take<T: Word>(&mut self) -> Option<T> {
@@ -130,12 +132,12 @@ impl Cursor {
     }
 }
 
-impl<const N: usize> Region<N> {
+impl<'f, const N: usize> Region<'f, N> {
     /// The `M` bytes at `AT` of it, which need no check of their own.
     #[inline(always)]
-    pub fn part<const AT: usize, const M: usize>(self) -> Region<M> {
+    pub fn part<const AT: usize, const M: usize>(self) -> Region<'f, M> {
         const { assert!(AT + M <= N, "the part lies outside the region") };
-        Region(self.0.wrapping_add(AT))
+        Region(self.0.wrapping_add(AT), PhantomData)
     }
 
     /// Reads a field.

@@ -1,30 +1,33 @@
-//! All that the path of a query knows of its surroundings.
+//! All that the path of a query knows of its surroundings: the packet, and the host's tables and clocks.
 use crate::frame::Frame;
 use crate::limit::Rate;
-use crate::table::{Entry, Head, Local, More, Tags};
+use crate::table::{Entry, Guard, Head, Local, More, Tags};
 
-/// The kernel, a test's buffer, or the fuzzer.
-pub trait Host {
-    /// Whether cookies and limits are part of the path. Without them a zone's [`Guard`](crate::table::Guard) has no
-    /// effect but on what is passed up, and takes neither instructions nor verification.
-    const GUARDED: bool;
-
-    /// The frame as it is now. Worthless after [`Host::resize`].
-    fn frame(&self) -> Frame;
+/// One packet, in the kernel or in a buffer.
+pub trait Packet {
+    /// The frame as it is now. It cannot be kept over a change of its length, which takes the packet as a whole.
+    fn frame(&self) -> Frame<'_>;
 
     /// Grows (or with a negative `delta` shrinks) the frame at its tail; on `false` nothing has changed. The kernel
     /// clears what is new, which makes this the dearer way to grow.
-    fn resize(&self, delta: i32) -> bool;
+    fn resize(&mut self, delta: i32) -> bool;
 
     /// Grows the frame at its head by `delta` octets, whose contents mean nothing; on `false` nothing has changed.
     /// Some drivers hand over frames with room in front only: veth, for one, those of local senders.
-    fn prepend(&self, delta: i32) -> bool;
+    fn prepend(&mut self, delta: i32) -> bool;
 
-    /// Whether the frame lies in one piece, so that [`Host::frame`] is all of it.
+    /// Whether the frame lies in one piece, so that [`Packet::frame`] is all of it.
     fn is_linear(&self) -> bool;
 
     /// Index of the interface that the frame came in by.
     fn interface(&self) -> u32;
+}
+
+/// The kernel, a test, or the fuzzer.
+pub trait Host {
+    /// Whether cookies and limits are part of the path. Without them a zone's [`Guard`] has no
+    /// effect but on what is passed up, and takes neither instructions nor verification.
+    const GUARDED: bool;
 
     /// The served UDP port, in network order.
     fn port(&self) -> u16;
@@ -38,8 +41,8 @@ pub trait Host {
     /// Whether the clients of this prefix may have an answer now; then it is counted.
     fn admit(&self, prefix: u64, rate: &Rate) -> bool;
 
-    /// Whether the responder may have a query now; then it is counted.
-    fn admit_fallback(&self, rate: &Rate) -> bool;
+    /// Whether the responder may have a query of this prefix now, see [`Guard::fallback`]; then it is counted.
+    fn admit_fallback(&self, prefix: u64, guard: &Guard) -> bool;
 
     /// A random number.
     fn random(&self) -> u32;

@@ -1,4 +1,5 @@
-//! How often something may happen: the generic cell rate algorithm (ITU-T I.371), whose state is one time.
+//! How often something may happen: the generic cell rate algorithm (ITU-T I.371), whose state is one time; and how much
+//! somebody has asked of late.
 
 /// A rate, and how far it may be exceeded for a short while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +34,44 @@ impl Rate {
     }
 }
 
+/// How much a prefix of clients has asked of late: a count that is halved about once a second. In the lower 16 bits the
+/// count, above them the time of the last halving in units of 2^20 nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Demand(pub u64);
+
+impl Demand {
+    const COUNT: u64 = 0xffff;
+    /// A halving is about a second: 2^10 units.
+    const HALVING: u32 = 10;
+
+    /// One more query at this time, in nanoseconds; and the count before it.
+    #[inline(always)]
+    pub const fn one_more(self, now: u64) -> (Demand, u64) {
+        let (units, last) = (now >> 20, self.0 >> 16);
+        let halvings = units.wrapping_sub(last) >> Demand::HALVING;
+        let before = if halvings < 16 { (self.0 & Demand::COUNT) >> halvings } else { 0 };
+        let last = if before == 0 { units } else { last + (halvings << Demand::HALVING) };
+        let count = if before < Demand::COUNT { before + 1 } else { before };
+        (Demand(last << 16 | count), before)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_demand_is_forgotten_in_some_seconds() {
+        let mut demand = Demand::default();
+        for nth in 0..1000 {
+            demand = demand.one_more(5 * SECOND + nth * SECOND / 1000).0;
+        }
+        let count_after = |seconds| demand.one_more(6 * SECOND + seconds * SECOND).1;
+        assert!((400..=1000).contains(&count_after(0)), "{}", count_after(0));
+        assert!((100..=300).contains(&count_after(2)), "{}", count_after(2));
+        assert_eq!((count_after(20), count_after(3600)), (0, 0));
+        assert_eq!(Demand::default().one_more(5 * SECOND).1, 0);
+    }
 
     /// How many of those that come every `step` nanoseconds are admitted in `time`.
     fn admitted(rate: Rate, step: u64, time: u64) -> u64 {

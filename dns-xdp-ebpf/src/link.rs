@@ -5,7 +5,7 @@ use network_types::udp::UdpHdr;
 
 use crate::checksum::Sum;
 use crate::frame::{Field, Frame, Region};
-use crate::host::Host;
+use crate::host::{Host, Packet};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::HEADER_LENGTH;
 use crate::table::{Local, Tags, UDP_SIZE};
@@ -33,10 +33,10 @@ pub struct Datagram {
 }
 
 /// Headers that are turned round, and what is still to be written behind them.
-pub struct Turned {
-    udp: Region<UDP_LENGTH>,
+pub struct Turned<'f> {
+    udp: Region<'f, UDP_LENGTH>,
     /// The DNS header.
-    pub message: Region<HEADER_LENGTH>,
+    pub message: Region<'f, HEADER_LENGTH>,
     /// Of the pseudo-header and of the UDP header, the checksum apart.
     pub sum: Sum,
 }
@@ -70,6 +70,14 @@ const TAG_TYPE: Field<u16, 2> = Field::new();
 const IPV4_PLAIN: u8 = 0x45;
 /// More fragments, and the fragment's offset.
 const IPV4_FRAGMENT: u16 = 0x3fff_u16.to_be();
+/// The fragment's offset.
+const IPV4_FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
+/// The fragment's offset (RFC 8200, section 4.5).
+const IPV6_FRAGMENT_OFFSET: u16 = 0xfff8_u16.to_be();
+/// Extension headers that are gone through.
+const EXTENSIONS_MAX: usize = 4;
+/// Octets of the shortest extension header.
+const EXTENSION_LENGTH_MIN: usize = 8;
 /// Don't fragment: with it the identification means nothing and is zero (RFC 6864, section 4.1).
 const IPV4_WHOLE: u32 = 0x0000_4000_u32.to_be();
 
@@ -102,6 +110,22 @@ mod ipv6 {
     pub(super) const DESTINATION_PORT: Field<u16, 42> = Field::new();
 }
 
+/// Extension headers: their numbers (IANA, "IPv6 Extension Header Types") and the fields that they begin with.
+mod extension {
+    use crate::frame::Field;
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const AUTHENTICATION: u8 = 51;
+    pub(super) const DESTINATION_OPTIONS: u8 = 60;
+    pub(super) const MOBILITY: u8 = 135;
+    pub(super) const HIP: u8 = 139;
+    pub(super) const SHIM6: u8 = 140;
+    pub(super) const NEXT_HEADER: Field<u8, 0> = Field::new();
+    pub(super) const LENGTH: Field<u8, 1> = Field::new();
+    pub(super) const FRAGMENT_OFFSET: Field<u16, 2> = Field::new();
+}
+
 mod udp {
     use crate::frame::Field;
     pub(super) const SOURCE: Field<u16, 0> = Field::new();
@@ -114,8 +138,8 @@ mod udp {
 impl Link {
     /// Reads up to the IP header.
     #[inline(always)]
-    pub fn read(frame: Frame) -> Result<Self, Outcome> {
-        let ethernet: Region<{ EthHdr::LEN }> = frame.fixed(0).or_refuse(Outcome::NotForUs)?;
+    pub fn read(frame: Frame<'_>) -> Result<Self, Outcome> {
+        let ethernet: Region<'_, { EthHdr::LEN }> = frame.fixed(0).or_refuse(Outcome::NotForUs)?;
         let mac = ethernet.read(ETHERNET_DESTINATION) & Local::MAC;
         let mut ethertype = ethernet.read(ETHERNET_TYPE);
         let (mut tags, mut tags_length) = (Tags::NONE, 0);
@@ -124,7 +148,7 @@ impl Link {
             if !is_dot1ad && ethertype != EtherType::Ieee8021q as u16 {
                 break;
             }
-            let tag: Region<{ Tags::LENGTH }> =
+            let tag: Region<'_, { Tags::LENGTH }> =
                 frame.region(EthHdr::LEN + tags_length).or_refuse(Outcome::NotForUs)?;
             ethertype = tag.read(TAG_TYPE);
             tags = tags.with(nth, is_dot1ad, u16::from_be(tag.read(TAG_CONTROL)));
@@ -141,15 +165,43 @@ impl Link {
         Ok(Link { tags_length: widen_offset(tags_length, mac), tags, mac, version })
     }
 
-    /// Reads on to the message.
+    /// Reads on to the message. First it is decided whether the frame is for the served port of a served address: what
+    /// is found afterwards is found about a query to this server.
     #[inline(always)]
-    pub fn datagram<H: Host>(&self, host: &H, version: Version) -> Result<Datagram, Outcome> {
-        let frame = host.frame().from(self.tags_length);
-        let (end, destination) = match version {
-            Version::V4 => read_ipv4(host, frame)?,
-            Version::V6 => read_ipv6(host, frame)?,
+    pub fn datagram<P: Packet, H: Host>(
+        &self,
+        packet: &P,
+        host: &H,
+        version: Version,
+    ) -> Result<Datagram, Outcome> {
+        let datagram = |end| Datagram { tags_length: self.tags_length, version, end };
+        let (datagram, local) = match version {
+            Version::V4 => {
+                let (end, local) = self.read_ipv4(packet, host)?;
+                (datagram(end), local)
+            }
+            Version::V6 => {
+                let (end, local) = self.read_ipv6(packet, host)?;
+                (datagram(end), local)
+            }
         };
-        let (interface, tags) = (host.interface(), self.tags);
+        if local.mac & Local::GENERIC != 0
+            && datagram.has_partial_checksum(datagram.frame(packet)).or_refuse(Outcome::Length)?
+        {
+            return Outcome::PartialChecksum.refuse();
+        }
+        Ok(datagram)
+    }
+
+    /// The served address that the frame is for.
+    #[inline(always)]
+    fn local<'h, P: Packet, H: Host>(
+        &self,
+        packet: &P,
+        host: &'h H,
+        destination: [u64; 2],
+    ) -> Result<&'h Local, Outcome> {
+        let (interface, tags) = (packet.interface(), self.tags);
         let local = host.local(interface, tags, destination).or_refuse(Outcome::ForeignAddress)?;
         if local.address != destination || local.interface != interface || local.tags != tags {
             return Outcome::ForeignAddress.refuse();
@@ -157,83 +209,181 @@ impl Link {
         if local.mac & Local::MAC != self.mac {
             return Outcome::ForeignMac.refuse();
         }
-        let datagram = Datagram { tags_length: self.tags_length, version, end };
-        if local.mac & Local::GENERIC != 0
-            && datagram.has_partial_checksum(frame).or_refuse(Outcome::Length)?
-        {
-            return Outcome::PartialChecksum.refuse();
+        Ok(local)
+    }
+
+    /// A number that the verifier does not know.
+    #[inline(always)]
+    pub fn unknown(&self) -> u64 {
+        self.mac
+    }
+
+    /// The same, of a version that is a constant where this is inlined.
+    #[inline(always)]
+    pub fn of_version(self, version: Version) -> Link {
+        Link { version, ..self }
+    }
+
+    /// The sender's address, as [`address_words`](crate::table::address_words) has it.
+    #[inline(always)]
+    pub fn source<P: Packet>(&self, packet: &P) -> Option<[u64; 2]> {
+        source(self.version, packet.frame().from(self.tags_length))
+    }
+
+    #[inline(always)]
+    fn read_ipv4<'h, P: Packet, H: Host>(
+        &self,
+        packet: &P,
+        host: &'h H,
+    ) -> Result<(usize, &'h Local), Outcome> {
+        let frame = packet.frame().from(self.tags_length);
+        let ip: Region<'_, { IPV4_LENGTH + UDP_LENGTH }> =
+            frame.fixed(EthHdr::LEN).or_refuse(Outcome::NotForUs)?;
+        if ip.read(ipv4::PROTOCOL) != IpProto::Udp as u8 {
+            return Outcome::NotForUs.refuse();
         }
-        Ok(datagram)
+        if ip.read(ipv4::VERSION_IHL) != IPV4_PLAIN || ip.read(ipv4::FRAGMENT) & IPV4_FRAGMENT != 0 {
+            return self.refuse_ipv4(packet, host);
+        }
+        let udp = ip.part::<IPV4_LENGTH, UDP_LENGTH>();
+        if udp.read(udp::DESTINATION) != host.port() {
+            return Outcome::NotForUs.refuse();
+        }
+        let destination = [Local::IPV4, u64::from(ip.read(ipv4::DESTINATION))];
+        let local = self.local(packet, host, destination)?;
+        // "This network", loopback, multicast and above: RFC 6890.
+        let source = ip.read(ipv4::SOURCE);
+        if matches!(u32::from_be(source) >> 24, 0 | 127 | 224..) || source == ip.read(ipv4::DESTINATION) {
+            return Outcome::SourceAddress.refuse();
+        }
+        let length = u16::from_be(ip.read(ipv4::TOTAL_LENGTH)).wrapping_sub(IPV4_LENGTH as u16);
+        Ok((read_udp(packet, frame, udp, EthHdr::LEN + IPV4_LENGTH, length)?, local))
+    }
+
+    /// A header with options, or a part of a datagram. A later part does not show its port, and is nothing without the
+    /// first.
+    #[inline(always)]
+    fn refuse_ipv4<T, P: Packet, H: Host>(&self, packet: &P, host: &H) -> Result<T, Outcome> {
+        let frame = packet.frame().from(self.tags_length);
+        let ip: Region<'_, { IPV4_LENGTH + UDP_LENGTH }> =
+            frame.fixed(EthHdr::LEN).or_refuse(Outcome::NotForUs)?;
+        let (version_ihl, fragment) = (ip.read(ipv4::VERSION_IHL), ip.read(ipv4::FRAGMENT));
+        let length = 4 * usize::from(version_ihl & 0x0f);
+        if version_ihl >> 4 != 4 || length < IPV4_LENGTH || fragment & IPV4_FRAGMENT_OFFSET != 0 {
+            return Outcome::NotForUs.refuse();
+        }
+        let udp: Region<'_, UDP_LENGTH> = frame.region(EthHdr::LEN + length).or_refuse(Outcome::NotForUs)?;
+        if udp.read(udp::DESTINATION) != host.port() {
+            return Outcome::NotForUs.refuse();
+        }
+        self.local(packet, host, [Local::IPV4, u64::from(ip.read(ipv4::DESTINATION))])?;
+        if fragment & IPV4_FRAGMENT == 0 { Outcome::IpHeader.refuse() } else { Outcome::Fragment.refuse() }
+    }
+
+    #[inline(always)]
+    fn read_ipv6<'h, P: Packet, H: Host>(
+        &self,
+        packet: &P,
+        host: &'h H,
+    ) -> Result<(usize, &'h Local), Outcome> {
+        let frame = packet.frame().from(self.tags_length);
+        let ip: Region<'_, { IPV6_LENGTH + UDP_LENGTH }> =
+            frame.fixed(EthHdr::LEN).or_refuse(Outcome::NotForUs)?;
+        if ip.read(ipv6::VERSION_CLASS) >> 4 != 6 {
+            return Outcome::NotForUs.refuse();
+        }
+        if ip.read(ipv6::NEXT_HEADER) != IpProto::Udp as u8 {
+            return self.refuse_ipv6(packet, host);
+        }
+        let udp = ip.part::<IPV6_LENGTH, UDP_LENGTH>();
+        if udp.read(udp::DESTINATION) != host.port() {
+            return Outcome::NotForUs.refuse();
+        }
+        let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
+        let local = self.local(packet, host, destination)?;
+        // ::/64 holds the unspecified, the loopback and the IPv4-mapped addresses, ff00::/8 is multicast: RFC 4291.
+        let source = [ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)];
+        if source[0] == 0 || u64::from_be(source[0]) >> 56 == 0xff || source == destination {
+            return Outcome::SourceAddress.refuse();
+        }
+        let length = u16::from_be(ip.read(ipv6::PAYLOAD_LENGTH));
+        let end = read_udp(packet, frame, udp, EthHdr::LEN + IPV6_LENGTH, length)?;
+        // Only IPv4 lets a sender do without a checksum (RFC 8200, section 8.1).
+        if udp.read(udp::CHECKSUM) == 0 {
+            return Outcome::Checksum.refuse();
+        }
+        Ok((end, local))
+    }
+
+    /// Extension headers (RFC 8200, section 4), or another protocol. Whoever sends more of them than are gone through, or
+    /// longer ones than are read, counts as a client: behind the first fragment there may be more.
+    #[inline(always)]
+    fn refuse_ipv6<T, P: Packet, H: Host>(&self, packet: &P, host: &H) -> Result<T, Outcome> {
+        let frame = packet.frame().from(self.tags_length);
+        let ip: Region<'_, IPV6_LENGTH> = frame.fixed(EthHdr::LEN).or_refuse(Outcome::NotForUs)?;
+        let mut next = ip.read(ipv6::NEXT_HEADER);
+        let mut at = EthHdr::LEN + IPV6_LENGTH;
+        let mut outcome = Outcome::IpHeader;
+        let region = |at| if at == Frame::MAX_LENGTH { None } else { frame.region::<UDP_LENGTH>(at) };
+        for _ in 0..EXTENSIONS_MAX {
+            if !is_extension(next) {
+                break;
+            }
+            let Some(header) = region(at) else { break };
+            let length = usize::from(header.read(extension::LENGTH));
+            let length = match next {
+                extension::FRAGMENT => {
+                    if header.read(extension::FRAGMENT_OFFSET) & IPV6_FRAGMENT_OFFSET != 0 {
+                        return Outcome::NotForUs.refuse();
+                    }
+                    outcome = Outcome::Fragment;
+                    EXTENSION_LENGTH_MIN
+                }
+                extension::AUTHENTICATION => 4 * (length + 2),
+                _ => 8 * (length + 1),
+            };
+            next = header.read(extension::NEXT_HEADER);
+            // What lies further on is not read.
+            let behind = at + length;
+            at = widen_offset(if behind > Frame::MAX_LENGTH { Frame::MAX_LENGTH } else { behind }, self.mac);
+        }
+        if next == IpProto::Udp as u8 {
+            if region(at).is_some_and(|udp| udp.read(udp::DESTINATION) != host.port()) {
+                return Outcome::NotForUs.refuse();
+            }
+        } else if !is_extension(next) {
+            return Outcome::NotForUs.refuse();
+        }
+        self.local(packet, host, [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)])?;
+        outcome.refuse()
     }
 }
 
+/// Whether this number of a next header is that of an extension header, behind which UDP may come.
 #[inline(always)]
-fn read_ipv4<H: Host>(host: &H, frame: Frame) -> Result<(usize, [u64; 2]), Outcome> {
-    let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN).or_refuse(Outcome::NotForUs)?;
-    if ip.read(ipv4::PROTOCOL) != IpProto::Udp as u8 {
-        return Outcome::NotForUs.refuse();
-    }
-    if ip.read(ipv4::VERSION_IHL) != IPV4_PLAIN {
-        return Outcome::IpHeader.refuse();
-    }
-    if ip.read(ipv4::FRAGMENT) & IPV4_FRAGMENT != 0 {
-        return Outcome::Fragment.refuse();
-    }
-    let datagram_length = u16::from_be(ip.read(ipv4::TOTAL_LENGTH)).wrapping_sub(IPV4_LENGTH as u16);
-    let udp = ip.part::<IPV4_LENGTH, UDP_LENGTH>();
-    let end = read_udp(host, frame, udp, EthHdr::LEN + IPV4_LENGTH, datagram_length)?;
-    let source = ip.read(ipv4::SOURCE);
-    let destination = ip.read(ipv4::DESTINATION);
-    // "This network", loopback, multicast and above: RFC 6890.
-    if matches!(u32::from_be(source) >> 24, 0 | 127 | 224..) || source == destination {
-        return Outcome::SourceAddress.refuse();
-    }
-    Ok((end, [Local::IPV4, u64::from(destination)]))
+const fn is_extension(next: u8) -> bool {
+    use extension::*;
+    matches!(
+        next,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6
+    )
 }
 
+/// `length`: octets from the UDP header on, according to IP. Returns the offset behind the message.
 #[inline(always)]
-fn read_ipv6<H: Host>(host: &H, frame: Frame) -> Result<(usize, [u64; 2]), Outcome> {
-    let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN).or_refuse(Outcome::NotForUs)?;
-    if ip.read(ipv6::NEXT_HEADER) != IpProto::Udp as u8 {
-        return Outcome::NotForUs.refuse();
-    }
-    if ip.read(ipv6::VERSION_CLASS) >> 4 != 6 {
-        return Outcome::IpHeader.refuse();
-    }
-    let datagram_length = u16::from_be(ip.read(ipv6::PAYLOAD_LENGTH));
-    let udp = ip.part::<IPV6_LENGTH, UDP_LENGTH>();
-    let end = read_udp(host, frame, udp, EthHdr::LEN + IPV6_LENGTH, datagram_length)?;
-    // Only IPv4 lets a sender do without a checksum (RFC 8200, section 8.1).
-    if udp.read(udp::CHECKSUM) == 0 {
-        return Outcome::Checksum.refuse();
-    }
-    let source = [ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)];
-    let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
-    // ::/64 holds the unspecified, the loopback and the IPv4-mapped addresses, ff00::/8 is multicast: RFC 4291.
-    if source[0] == 0 || u64::from_be(source[0]) >> 56 == 0xff || source == destination {
-        return Outcome::SourceAddress.refuse();
-    }
-    Ok((end, destination))
-}
-
-/// `length`: octets from the UDP header on, according to IP.
-#[inline(always)]
-fn read_udp<H: Host>(
-    host: &H,
-    frame: Frame,
-    udp: Region<UDP_LENGTH>,
+fn read_udp<P: Packet>(
+    packet: &P,
+    frame: Frame<'_>,
+    udp: Region<'_, UDP_LENGTH>,
     transport: usize,
     length: u16,
 ) -> Result<usize, Outcome> {
-    if udp.read(udp::DESTINATION) != host.port() {
-        return Outcome::NotForUs.refuse();
-    }
     if udp.read(udp::SOURCE) == 0 {
         return Outcome::SourcePort.refuse();
     }
     let udp_length = usize::from(u16::from_be(udp.read(udp::LENGTH)));
     let end = transport + udp_length;
-    if !host.is_linear()
+    if !packet.is_linear()
         || udp_length != usize::from(length)
         || udp_length < UDP_LENGTH + MESSAGE_MIN
         || udp_length > UDP_LENGTH + UDP_SIZE as usize
@@ -244,11 +394,26 @@ fn read_udp<H: Host>(
     Ok(end)
 }
 
+/// The source address of an IP packet, as [`address_words`](crate::table::address_words) has it.
+#[inline(always)]
+fn source(version: Version, frame: Frame<'_>) -> Option<[u64; 2]> {
+    match version {
+        Version::V4 => {
+            let ip: Region<'_, IPV4_LENGTH> = frame.fixed(EthHdr::LEN)?;
+            Some([Local::IPV4, u64::from(ip.read(ipv4::SOURCE))])
+        }
+        Version::V6 => {
+            let ip: Region<'_, IPV6_LENGTH> = frame.fixed(EthHdr::LEN)?;
+            Some([ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)])
+        }
+    }
+}
+
 impl Datagram {
     /// The frame as it is now, from where offsets are counted.
     #[inline(always)]
-    pub fn frame<H: Host>(&self, host: &H) -> Frame {
-        host.frame().from(self.tags_length)
+    pub fn frame<'p, P: Packet>(&self, packet: &'p P) -> Frame<'p> {
+        packet.frame().from(self.tags_length)
     }
 
     /// Offset of the DNS message.
@@ -263,17 +428,15 @@ impl Datagram {
 
     /// The sender's address, as [`address_words`](crate::table::address_words) has it.
     #[inline(always)]
-    pub fn source(&self, frame: Frame) -> Option<[u64; 2]> {
-        match self.version {
-            Version::V4 => {
-                let ip: Region<IPV4_LENGTH> = frame.fixed(EthHdr::LEN)?;
-                Some([Local::IPV4, u64::from(ip.read(ipv4::SOURCE))])
-            }
-            Version::V6 => {
-                let ip: Region<IPV6_LENGTH> = frame.fixed(EthHdr::LEN)?;
-                Some([ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)])
-            }
-        }
+    pub fn source(&self, frame: Frame<'_>) -> Option<[u64; 2]> {
+        source(self.version, frame)
+    }
+
+    /// The sender's port.
+    #[inline(always)]
+    pub fn source_port(&self, frame: Frame<'_>) -> Option<u16> {
+        let udp: Region<'_, UDP_LENGTH> = frame.fixed(self.message() - UDP_LENGTH)?;
+        Some(u16::from_be(udp.read(udp::SOURCE)))
     }
 
     /// Whether the checksum is that of the pseudo-header alone, as a local sender leaves it for the device to complete.
@@ -282,15 +445,15 @@ impl Datagram {
     /// Generic mode sends such a frame on with the order to complete the checksum at its place in the query, which is
     /// another place in an answer.
     #[inline(always)]
-    fn has_partial_checksum(&self, frame: Frame) -> Option<bool> {
-        let (addresses, udp): (Sum, Region<UDP_LENGTH>) = match self.version {
+    fn has_partial_checksum(&self, frame: Frame<'_>) -> Option<bool> {
+        let (addresses, udp): (Sum, Region<'_, UDP_LENGTH>) = match self.version {
             Version::V4 => {
-                let ip: Region<{ IPV4_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN)?;
+                let ip: Region<'_, { IPV4_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN)?;
                 let addresses = Sum::ZERO.add_u32(ip.read(ipv4::SOURCE)).add_u32(ip.read(ipv4::DESTINATION));
                 (addresses, ip.part::<IPV4_LENGTH, _>())
             }
             Version::V6 => {
-                let ip: Region<{ IPV6_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN)?;
+                let ip: Region<'_, { IPV6_LENGTH + UDP_LENGTH }> = frame.fixed(EthHdr::LEN)?;
                 let source = Sum::ZERO.add_u64(ip.read(ipv6::SOURCE_HIGH)).add_u64(ip.read(ipv6::SOURCE_LOW));
                 let addresses =
                     source.add_u64(ip.read(ipv6::DESTINATION_HIGH)).add_u64(ip.read(ipv6::DESTINATION_LOW));
@@ -304,9 +467,9 @@ impl Datagram {
     /// Turns the link's addresses round; what is read may lie behind where it goes.
     /// `None` cannot happen, here or below, but the verifier wants to see it handled.
     #[inline(always)]
-    pub fn turn_link_round(&self, from_frame: Frame, to_frame: Frame) -> Option<()> {
-        let from: Region<{ EthHdr::LEN }> = from_frame.fixed(0)?;
-        let to: Region<{ EthHdr::LEN }> = to_frame.fixed(0)?;
+    pub fn turn_link_round(&self, from_frame: Frame<'_>, to_frame: Frame<'_>) -> Option<()> {
+        let from: Region<'_, { EthHdr::LEN }> = from_frame.fixed(0)?;
+        let to: Region<'_, { EthHdr::LEN }> = to_frame.fixed(0)?;
         let (destination, source) = (from.read(ETHERNET_DESTINATION), from.read(ETHERNET_SOURCE));
         let ethertype = from.read(ETHERNET_TYPE);
         // Each is written with two octets too many, over which the next is written.
@@ -327,7 +490,7 @@ impl Datagram {
     /// Turns addresses and ports round and mends lengths for a message of `length` octets; the headers are written to
     /// where the frame begins, and may be read behind that.
     #[inline(always)]
-    pub fn turn_round(&self, from: Frame, to: Frame, length: usize) -> Option<Turned> {
+    pub fn turn_round<'t>(&self, from: Frame<'_>, to: Frame<'t>, length: usize) -> Option<Turned<'t>> {
         match self.version {
             Version::V4 => Self::turn_round_ipv4(from, to, length),
             Version::V6 => Self::turn_round_ipv6(from, to, length),
@@ -335,9 +498,9 @@ impl Datagram {
     }
 
     #[inline(always)]
-    fn turn_round_ipv4(from: Frame, to: Frame, length: usize) -> Option<Turned> {
-        let from: Region<{ IPV4_LENGTH + UDP_LENGTH }> = from.fixed(EthHdr::LEN)?;
-        let to: Region<{ IPV4_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = to.fixed(EthHdr::LEN)?;
+    fn turn_round_ipv4<'t>(from: Frame<'_>, to: Frame<'t>, length: usize) -> Option<Turned<'t>> {
+        let from: Region<'_, { IPV4_LENGTH + UDP_LENGTH }> = from.fixed(EthHdr::LEN)?;
+        let to: Region<'_, { IPV4_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = to.fixed(EthHdr::LEN)?;
         let (source, destination) = (from.read(ipv4::SOURCE), from.read(ipv4::DESTINATION));
         let (source_port, port) = (from.read(ipv4::SOURCE_PORT), from.read(ipv4::DESTINATION_PORT));
         let addresses = Sum::ZERO.add_u32(source).add_u32(destination);
@@ -356,9 +519,9 @@ impl Datagram {
     }
 
     #[inline(always)]
-    fn turn_round_ipv6(from: Frame, to: Frame, length: usize) -> Option<Turned> {
-        let from: Region<{ IPV6_LENGTH + UDP_LENGTH }> = from.fixed(EthHdr::LEN)?;
-        let to: Region<{ IPV6_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = to.fixed(EthHdr::LEN)?;
+    fn turn_round_ipv6<'t>(from: Frame<'_>, to: Frame<'t>, length: usize) -> Option<Turned<'t>> {
+        let from: Region<'_, { IPV6_LENGTH + UDP_LENGTH }> = from.fixed(EthHdr::LEN)?;
+        let to: Region<'_, { IPV6_LENGTH + UDP_LENGTH + HEADER_LENGTH }> = to.fixed(EthHdr::LEN)?;
         let source = [from.read(ipv6::SOURCE_HIGH), from.read(ipv6::SOURCE_LOW)];
         let destination = [from.read(ipv6::DESTINATION_HIGH), from.read(ipv6::DESTINATION_LOW)];
         let (source_port, port) = (from.read(ipv6::SOURCE_PORT), from.read(ipv6::DESTINATION_PORT));
@@ -378,7 +541,7 @@ impl Datagram {
     }
 }
 
-impl Turned {
+impl Turned<'_> {
     /// Writes the UDP length and checksum; `sum` is that of everything else (RFC 768; RFC 8200, section 8.1).
     #[inline(always)]
     pub fn seal(&self, length: usize, sum: Sum) {

@@ -22,14 +22,14 @@ mod hook {
     use aya_ebpf::programs::XdpContext;
     use aya_log_ebpf::debug;
     use dns_xdp_ebpf::frame::{Field, Frame, Region};
-    use dns_xdp_ebpf::host::Host;
-    use dns_xdp_ebpf::limit::Rate;
+    use dns_xdp_ebpf::host::{Host, Packet};
+    use dns_xdp_ebpf::limit::{Demand, Rate};
     use dns_xdp_ebpf::outcome::{Action, Outcome};
     use dns_xdp_ebpf::respond::respond;
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::{
-        CLIENTS_CAPACITY, Entry, FOR_EVER, Head, Lease, Local, Locals, More, RENEW_ENDED, RENEW_UNCHANGED,
-        RENEWAL_LENGTH, Tags,
+        CLIENTS_CAPACITY, Entry, FOR_EVER, Guard, Head, Lease, Local, Locals, More, RENEW_ENDED,
+        RENEW_UNCHANGED, RENEWAL_LENGTH, Tags,
     };
     use dns_xdp_ebpf::verifier::widen_offset;
 
@@ -52,6 +52,8 @@ mod hook {
     static CLIENTS: LruHashMap<u64, u64, CLIENTS_CAPACITY> = LruHashMap::new();
     #[btf_map]
     static FALLBACK: Array<u64, 1> = Array::new();
+    #[btf_map]
+    static FALLBACK_CLIENTS: LruHashMap<u64, u64, CLIENTS_CAPACITY> = LruHashMap::new();
     #[btf_map]
     static LOCALS: ArrayOfMaps<Array<[u64; LOCALS_WORDS], 1>, 1> = ArrayOfMaps::new();
     #[btf_map]
@@ -96,7 +98,7 @@ mod hook {
 
     #[inline(always)]
     fn answer<const GUARDED: bool, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-        let outcome = respond(&Kernel::<GUARDED, FRAGS> { ctx: ctx.ctx });
+        let outcome = respond(&mut Context::<FRAGS>(ctx.ctx), &Kernel::<GUARDED>);
         let action = match outcome.action() {
             Action::Transmit => xdp_action::XDP_TX,
             Action::Pass => xdp_action::XDP_PASS,
@@ -179,18 +181,18 @@ mod hook {
     /// Renews the lease: run by the daemon over a packet as `table` describes it, never attached.
     #[xdp]
     pub(crate) fn renew_lease(ctx: XdpContext) -> u32 {
-        match renew(&Kernel::<false, false> { ctx: ctx.ctx }) {
+        match renew(&Context::<false>(ctx.ctx)) {
             Some(()) => xdp_action::XDP_PASS,
             None => xdp_action::XDP_ABORTED,
         }
     }
 
-    fn renew(kernel: &Kernel<false, false>) -> Option<()> {
+    fn renew(packet: &Context<false>) -> Option<()> {
         const LIFE: Field<u64, 0> = Field::new();
         const SECONDS: Field<u64, 8> = Field::new();
         const NOW: Field<u64, 16> = Field::new();
         const DEADLINE: Field<u64, 24> = Field::new();
-        let packet: Region<RENEWAL_LENGTH> = kernel.frame().region(0)?;
+        let packet: Region<'_, RENEWAL_LENGTH> = packet.frame().region(0)?;
         let lease = LEASE.get_ptr_mut(0)?;
         // SAFETY: the map's only element, both of whose fields lie in it.
         let (deadline, seconds) = unsafe { (&raw mut (*lease).deadline, &raw mut (*lease).seconds) };
@@ -233,46 +235,50 @@ mod hook {
         next.is_some()
     }
 
-    struct Kernel<const GUARDED: bool, const FRAGS: bool> {
-        ctx: *mut xdp_md,
-    }
+    /// The packet that the program was given.
+    struct Context<const FRAGS: bool>(*mut xdp_md);
 
-    impl<const GUARDED: bool, const FRAGS: bool> Host for Kernel<GUARDED, FRAGS> {
-        const GUARDED: bool = GUARDED;
-
+    impl<const FRAGS: bool> Packet for Context<FRAGS> {
         #[inline(always)]
-        fn frame(&self) -> Frame {
+        fn frame(&self) -> Frame<'_> {
             // SAFETY: the context holds the packet's bounds, and the packet is the program's while it runs.
             unsafe {
-                let start = (&raw const (*self.ctx).data).read_volatile() as usize as *mut u8;
-                let end = (&raw const (*self.ctx).data_end).read_volatile() as usize as *mut u8;
+                let start = (&raw const (*self.0).data).read_volatile() as usize as *mut u8;
+                let end = (&raw const (*self.0).data_end).read_volatile() as usize as *mut u8;
                 Frame::new(start, end)
             }
         }
 
         #[inline(always)]
-        fn resize(&self, delta: i32) -> bool {
+        fn resize(&mut self, delta: i32) -> bool {
             // SAFETY: the context is the one that the program was given.
-            unsafe { bpf_xdp_adjust_tail(self.ctx, delta) == 0 }
+            unsafe { bpf_xdp_adjust_tail(self.0, delta) == 0 }
         }
 
         #[inline(always)]
-        fn prepend(&self, delta: i32) -> bool {
+        fn prepend(&mut self, delta: i32) -> bool {
             // SAFETY: the context is the one that the program was given.
-            unsafe { bpf_xdp_adjust_head(self.ctx, -delta) == 0 }
+            unsafe { bpf_xdp_adjust_head(self.0, -delta) == 0 }
         }
 
         #[inline(always)]
         fn is_linear(&self) -> bool {
             // SAFETY: the context is the one that the program was given.
-            !FRAGS || unsafe { bpf_xdp_get_buff_len(self.ctx) } == self.frame().length() as u64
+            !FRAGS || unsafe { bpf_xdp_get_buff_len(self.0) } == self.frame().length() as u64
         }
 
         #[inline(always)]
         fn interface(&self) -> u32 {
             // SAFETY: the context is valid while the program runs.
-            unsafe { (*self.ctx).ingress_ifindex }
+            unsafe { (*self.0).ingress_ifindex }
         }
+    }
+
+    /// The maps and the clocks.
+    struct Kernel<const GUARDED: bool>;
+
+    impl<const GUARDED: bool> Host for Kernel<GUARDED> {
+        const GUARDED: bool = GUARDED;
 
         #[inline(always)]
         fn port(&self) -> u16 {
@@ -301,8 +307,22 @@ mod hook {
         }
 
         #[inline(always)]
-        fn admit_fallback(&self, rate: &Rate) -> bool {
-            FALLBACK.get_ptr_mut(0).is_none_or(|due| admitted(due, rate))
+        fn admit_fallback(&self, prefix: u64, guard: &Guard) -> bool {
+            let before = match FALLBACK_CLIENTS.get_ptr_mut(prefix) {
+                Some(place) => {
+                    // SAFETY: as in `admitted`.
+                    let (demand, before) = Demand(unsafe { place.read_volatile() }).one_more(now());
+                    // SAFETY: as in `admitted`.
+                    unsafe { place.write_volatile(demand.0) };
+                    before
+                }
+                None => {
+                    let (demand, before) = Demand::default().one_more(now());
+                    let _ = FALLBACK_CLIENTS.insert(prefix, demand.0, 0);
+                    before
+                }
+            };
+            FALLBACK.get_ptr_mut(0).is_none_or(|due| admitted(due, &guard.fallback_of(before)))
         }
 
         #[inline(always)]

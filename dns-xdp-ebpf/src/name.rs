@@ -39,7 +39,7 @@ const LABELS_MAX: usize = 128;
 impl Name {
     /// Reads up to the first zero octet.
     #[inline(always)]
-    pub fn read(frame: Frame, from: usize, message_end: usize, seed: u64) -> Result<Self, Outcome> {
+    pub fn read(frame: Frame<'_>, from: usize, message_end: usize, seed: u64) -> Result<Self, Outcome> {
         let mut hash = seed;
         let mut words = frame.fixed_cursor(from);
         let mut whole = 0;
@@ -86,7 +86,7 @@ impl Name {
     #[inline(always)]
     pub fn sum_as<'t>(
         &self,
-        frame: Frame,
+        frame: Frame<'_>,
         entry: &Entry,
         more: impl Fn() -> Option<&'t More>,
     ) -> Option<Sum> {
@@ -101,7 +101,7 @@ impl Name {
 
     /// The sum of the name as it came, for a name that has no entry to know it from.
     #[inline(always)]
-    pub fn sum(&self, frame: Frame) -> Option<Sum> {
+    pub fn sum(&self, frame: Frame<'_>) -> Option<Sum> {
         let (mut words, mut left) = (frame.fixed_cursor(self.from), widen_offset(self.whole, self.hash));
         let mut sum = Sum::ZERO.add_u64(self.last);
         for _ in 0..NAME_WORDS {
@@ -116,7 +116,7 @@ impl Name {
 
     /// Whether the octets from `skipped` on are, in any case, the `length` octets in `words`.
     #[inline(always)]
-    fn ends_in(&self, frame: Frame, skipped: usize, words: &NameWords, length: usize) -> bool {
+    fn ends_in(&self, frame: Frame<'_>, skipped: usize, words: &NameWords, length: usize) -> bool {
         let at = self.from + widen_offset(skipped, self.hash);
         let left = length.wrapping_sub(1) & !7;
         let Some(last) = octets_before(frame, at + left, self.end()) else { return false };
@@ -125,7 +125,7 @@ impl Name {
 
     /// Walks the labels: whether the name lies below the apex of `apex_length` octets in `apex`.
     #[inline(always)]
-    pub fn below(&self, frame: Frame, apex: &NameWords, apex_length: usize) -> Result<(), Outcome> {
+    pub fn below(&self, frame: Frame<'_>, apex: &NameWords, apex_length: usize) -> Result<(), Outcome> {
         let mut at = 0;
         for _ in 0..LABELS_MAX {
             if self.length - at == apex_length {
@@ -135,7 +135,7 @@ impl Name {
                     Outcome::ForeignName.refuse()
                 };
             }
-            let label: Region<1> = frame.region(self.from + at).or_refuse(Outcome::Name)?;
+            let label: Region<'_, 1> = frame.region(self.from + at).or_refuse(Outcome::Name)?;
             let label = label.read(OCTET);
             if label == 0 {
                 return Outcome::ForeignName.refuse();
@@ -150,8 +150,8 @@ impl Name {
 }
 
 /// A name against the words of another, which are lower case.
-struct Comparison {
-    octets: Cursor,
+struct Comparison<'f> {
+    octets: Cursor<'f>,
     /// Octets before the last word.
     left: usize,
     last: u64,
@@ -159,9 +159,9 @@ struct Comparison {
     lowered: Sum,
 }
 
-impl Comparison {
+impl<'f> Comparison<'f> {
     #[inline(always)]
-    const fn new(octets: Cursor, left: usize, last: u64) -> Self {
+    const fn new(octets: Cursor<'f>, left: usize, last: u64) -> Self {
         Comparison { octets, left, last, lowered: Sum::ZERO }
     }
 
@@ -196,12 +196,12 @@ impl Comparison {
 /// The octets from `at` to `end`, of which there are one to eight, with zeros behind them. They are read with those
 /// before them, for behind them the frame may end; before them are at least the headers.
 #[inline(always)]
-fn octets_before(frame: Frame, at: usize, end: usize) -> Option<u64> {
+fn octets_before(frame: Frame<'_>, at: usize, end: usize) -> Option<u64> {
     let missing = (at + 8).wrapping_sub(end);
     if missing >= 8 {
         return None;
     }
-    let region: Region<8> = frame.region(end - 8)?;
+    let region: Region<'_, 8> = frame.region(end - 8)?;
     Some(region.read(WORD) >> (8 * missing))
 }
 

@@ -1,5 +1,5 @@
 //! Why a query was answered, passed up or dropped: the counter's index and its text, defined once.
-use crate::verifier::keep_branch;
+use crate::verifier::{keep_branch, widen_offset};
 
 /// What the hook tells the kernel to do with the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,16 @@ macro_rules! outcomes {
                 Err(self)
             }
 
+            /// The same, of which the verifier does not know which it is: what follows is verified once, and not once for
+            /// each outcome. `unknown` is as for [`verifier::widen`](crate::verifier::widen).
+            #[inline(always)]
+            #[expect(unsafe_code, reason = "a number that was one of the enumeration's before")]
+            pub fn widened(self, unknown: u64) -> Outcome {
+                let number = widen_offset(self as usize, unknown) as u32;
+                // SAFETY: widening does not change the number.
+                unsafe { core::mem::transmute::<u32, Outcome>(number) }
+            }
+
             /// What the hook does with the frame.
             #[inline(always)]
             pub const fn action(self) -> Action {
@@ -45,7 +55,7 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    /// Not UDP to the served port: none of our business, and not counted.
+    /// Not UDP to the served port, or a later fragment, which does not show its port: not counted.
     NotForUs = "not-for-us" => Pass;
     /// Answered with an A or AAAA RRset.
     Answered = "answered" => Transmit;
@@ -72,9 +82,9 @@ outcomes! {
     ForeignAddress = "foreign-address" => Pass;
     /// To another station's MAC address: the interface is promiscuous.
     ForeignMac = "foreign-mac" => Pass;
-    /// IPv4 options, or a version that is not the EtherType's.
+    /// IPv4 options, IPv6 extension headers, or a version that is not the EtherType's.
     IpHeader = "ip-header" => Pass;
-    /// Part of a fragmented datagram.
+    /// The first part of a fragmented datagram.
     Fragment = "fragment" => Pass;
     /// A source that no query comes from: loopback, unspecified, multicast, broadcast, or our own address.
     SourceAddress = "source-address" => Pass;
@@ -116,26 +126,28 @@ outcomes! {
     Reserved = "reserved" => Pass;
     /// The driver has no room for the answer behind the query.
     NoRoom = "no-room" => Pass;
+    /// The answer could not be finished after its writing had begun. This cannot happen, but the frame is spoiled then.
+    Spoiled = "spoiled" => Drop;
 }
 
 impl Outcome {
-    /// Whether the frame goes up as a query to a served address: what goes up besides may be none of ours.
+    /// Whether the frame goes up to the port of a served address. All other frames that go up are none of ours.
     #[inline(always)]
     pub const fn is_for_the_responder(self) -> bool {
-        use Outcome::*;
-        let unknown = matches!(
-            self,
-            NotForUs
-                | ForeignAddress
-                | ForeignMac
-                | IpHeader
-                | Fragment
-                | SourceAddress
-                | SourcePort
-                | Length
-                | Checksum
-        );
-        matches!(self.action(), Action::Pass) && !unknown
+        const SET: u64 = {
+            let (mut set, mut index) = (0, 0);
+            while index < Outcome::ALL.len() {
+                let outcome = Outcome::ALL[index];
+                let is_foreign =
+                    matches!(outcome, Outcome::NotForUs | Outcome::ForeignAddress | Outcome::ForeignMac);
+                if matches!(outcome.action(), Action::Pass) && !is_foreign {
+                    set |= 1 << index;
+                }
+                index += 1;
+            }
+            set
+        };
+        SET >> self as u32 & 1 != 0
     }
 }
 

@@ -78,8 +78,8 @@ pub struct Question {
 impl Header {
     /// Reads the header and refuses what is not a plain query.
     #[inline(always)]
-    pub fn read(frame: Frame, datagram: &Datagram) -> Result<Self, Outcome> {
-        let header: Region<HEADER_LENGTH> = frame.fixed(datagram.message()).or_refuse(Outcome::Length)?;
+    pub fn read(frame: Frame<'_>, datagram: &Datagram) -> Result<Self, Outcome> {
+        let header: Region<'_, HEADER_LENGTH> = frame.fixed(datagram.message()).or_refuse(Outcome::Length)?;
         let flags = u16::from_be(header.read(FLAGS));
         if flags & QR != 0 {
             return Outcome::Response.refuse();
@@ -102,9 +102,9 @@ impl Header {
 impl Question {
     /// Reads the question; `seed` starts the hash of its name.
     #[inline(always)]
-    pub fn read(frame: impl Fn() -> Frame, datagram: &Datagram, seed: u64) -> Result<Self, Outcome> {
+    pub fn read<'f>(frame: impl Fn() -> Frame<'f>, datagram: &Datagram, seed: u64) -> Result<Self, Outcome> {
         let name = Name::read(frame(), datagram.message() + HEADER_LENGTH, datagram.end, seed)?;
-        let behind: Region<TYPE_CLASS_LENGTH> = frame().region(name.end()).or_refuse(Outcome::Name)?;
+        let behind: Region<'_, TYPE_CLASS_LENGTH> = frame().region(name.end()).or_refuse(Outcome::Name)?;
         let type_class = behind.read(TYPE_CLASS);
         let both = u32::from_be(type_class);
         if both as u16 != CLASS_IN {
@@ -122,9 +122,9 @@ impl Question {
     /// Moves the question, in words of eight octets, the last of which overlaps the one before, or the header of a
     /// message with a very short name.
     #[inline(always)]
-    pub fn move_down(&self, from: Frame, to: Frame) -> Option<()> {
+    pub fn move_down(&self, from: Frame<'_>, to: Frame<'_>) -> Option<()> {
         let (start, last) = (self.name.from, self.end() - 8);
-        let last_from: Region<8> = from.region(last)?;
+        let last_from: Region<'_, 8> = from.region(last)?;
         let last_word = last_from.read(WORD);
         let (mut from, mut words) = (from.fixed_cursor(start), to.fixed_cursor(start));
         let mut at = widen_offset(start, last_word);
@@ -136,7 +136,7 @@ impl Question {
             words.put(word)?;
             at += 8;
         }
-        let last_to: Region<8> = to.region(last)?;
+        let last_to: Region<'_, 8> = to.region(last)?;
         last_to.write(WORD, last_word);
         Some(())
     }

@@ -7,12 +7,12 @@
 use crate::checksum::Sum;
 use crate::edns::Edns;
 use crate::frame::{Field, Frame, Region};
-use crate::host::Host;
+use crate::host::Packet;
 use crate::link::Datagram;
 use crate::outcome::Outcome;
 use crate::question::{AA, COUNTS, FLAGS, HEADER_LENGTH, Header, ID, QR, Question, TC, qtype};
 use crate::table::{ADDRESSES_MAX, Entry, Head, More};
-use crate::verifier::element;
+use crate::verifier::{element, widen_offset};
 
 /// Everything that the writing half needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -36,14 +36,25 @@ pub struct Reply<'t> {
 pub enum Records<'t> {
     /// The A RRset of a name that has one address.
     One(&'t Entry),
-    /// The A RRset of a name.
-    A(&'t Entry, &'t More),
-    /// The AAAA RRset of a name.
-    Aaaa(&'t Entry, &'t More),
+    /// Members of the A RRset of a name.
+    A(&'t Entry, Members<'t>),
+    /// Members of the AAAA RRset of a name.
+    Aaaa(&'t Entry, Members<'t>),
     /// The SOA of a negative answer, with its response code (RFC 2308, section 2).
     Soa(&'t Head, Rcode),
-    /// None, for they do not fit or are too many: what is counted.
-    Truncated(Outcome),
+    /// None, for they do not fit or are too many: what is counted, and the response code of the whole answer.
+    Truncated(Outcome, Rcode),
+}
+
+/// The members of an RRset that an answer has, as [`More`] has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Members<'t> {
+    /// Where they are.
+    pub more: &'t More,
+    /// The first.
+    pub index: usize,
+    /// Behind the last member: the first of all is the next then.
+    pub end: usize,
 }
 
 /// The response codes that are answered here (RFC 1035, section 4.1.1).
@@ -101,7 +112,7 @@ impl<'t> Reply<'t> {
     #[inline(always)]
     pub fn fitted(mut self) -> Self {
         if self.length() > self.edns.limit {
-            self.records = Records::Truncated(Outcome::Truncated);
+            self.records = self.records.truncated(Outcome::Truncated);
         }
         self
     }
@@ -117,27 +128,27 @@ impl<'t> Reply<'t> {
     /// Room is made in front, so that the answer ends where the query did: that is the cheaper of the two, for the
     /// kernel clears what it adds at the tail. All headers are written anew, only the question has to move.
     #[inline(always)]
-    pub fn write<H: Host>(&self, host: &H) -> Outcome {
+    pub fn write<P: Packet>(&self, packet: &mut P) -> Outcome {
         let length = self.length();
-        let delta = (self.datagram.message() + length) as i32 - self.datagram.frame(host).length() as i32;
-        let moved = if delta > 0 && host.prepend(delta) {
+        let delta = (self.datagram.message() + length) as i32 - self.datagram.frame(packet).length() as i32;
+        let moved = if delta > 0 && packet.prepend(delta) {
             delta as usize
-        } else if delta == 0 || host.resize(delta) {
+        } else if delta == 0 || packet.resize(delta) {
             0
         } else {
             return Outcome::NoRoom;
         };
-        match self.write_into(host, moved, length) {
+        match self.write_into(packet, moved, length) {
             Some(()) => self.records.outcome(),
-            None => Outcome::NoRoom,
+            None => Outcome::Spoiled,
         }
     }
 
     /// What the frame held lies `moved` octets behind where it was.
     #[inline(always)]
-    fn write_into<H: Host>(&self, host: &H, moved: usize, length: usize) -> Option<()> {
+    fn write_into<P: Packet>(&self, packet: &P, moved: usize, length: usize) -> Option<()> {
         let Reply { datagram, question, edns, .. } = self;
-        let start = host.frame();
+        let start = packet.frame();
         // The headers end before the question that has not moved yet begins.
         datagram.turn_link_round(start.from(moved), start)?;
         let frame = start.from(datagram.tags_length);
@@ -147,7 +158,7 @@ impl<'t> Reply<'t> {
             question.move_down(from, frame)?;
         }
         // Read anew, or the verifier goes on with what it learns of the frame from each length of a name.
-        let frame = datagram.frame(host);
+        let frame = datagram.frame(packet);
         let records_at = question.end();
         let opt_at = records_at + self.records.length();
         // Offsets in the message are even or odd as those in the frame: everything before it is even.
@@ -164,13 +175,13 @@ impl<'t> Reply<'t> {
 
     /// Writes flags and counts; returns the header's sum.
     #[inline(always)]
-    fn write_header(&self, header: Region<HEADER_LENGTH>) -> Sum {
+    fn write_header(&self, header: Region<'_, HEADER_LENGTH>) -> Sum {
         let (answers, authorities, flags) = match self.records {
             Records::One(_) => (1, 0, 0),
             Records::A(entry, _) => (u64::from(entry.ipv4_count), 0, 0),
             Records::Aaaa(entry, _) => (u64::from(entry.ipv6_count), 0, 0),
             Records::Soa(_, rcode) => (0, 1, rcode as u16),
-            Records::Truncated(_) => (0, 0, TC),
+            Records::Truncated(_, rcode) => (0, 0, TC | rcode as u16),
         };
         let counts = (1 << 48 | answers << 32 | authorities << 16 | u64::from(self.edns.present())).to_be();
         let flags = (flags | QR | AA | self.header.copied_flags).to_be();
@@ -182,7 +193,7 @@ impl<'t> Reply<'t> {
 
     /// Writes the records; returns their sum as if they began at an even offset.
     #[inline(always)]
-    fn write_records(&self, frame: Frame, at: usize) -> Option<Sum> {
+    fn write_records(&self, frame: Frame<'_>, at: usize) -> Option<Sum> {
         match self.records {
             Records::One(entry) => {
                 let [first, second] = a_record(entry.ttl, entry.ipv4);
@@ -191,21 +202,15 @@ impl<'t> Reply<'t> {
                 record.write(SECOND, second);
                 Some(a_sum(entry.ttl, entry.ipv4))
             }
-            Records::A(entry, more) => {
-                write_a(frame, at, entry, more, u16::from_be(self.header.id))?;
-                Some(Sum::from_folded(more.ipv4_sum))
-            }
-            Records::Aaaa(entry, more) => {
-                write_aaaa(frame, at, entry, more, u16::from_be(self.header.id))?;
-                Some(Sum::from_folded(more.ipv6_sum))
-            }
+            Records::A(entry, members) => write_a(frame, at, entry, members),
+            Records::Aaaa(entry, members) => write_aaaa(frame, at, entry, members),
             Records::Soa(head, _) => {
                 let apex = HEADER_LENGTH + self.question.name.length - usize::from(head.apex_length);
                 let owner = (POINTER | apex as u16).to_be();
                 write_soa(frame, at, head, owner)?;
                 Some(Sum::from_folded(head.soa_sum).add_u16(owner))
             }
-            Records::Truncated(_) => Some(Sum::ZERO),
+            Records::Truncated(..) => Some(Sum::ZERO),
         }
     }
 }
@@ -218,7 +223,7 @@ impl Records<'_> {
             Records::A(entry, _) => usize::from(entry.ipv4_count) * A_LENGTH,
             Records::Aaaa(entry, _) => usize::from(entry.ipv6_count) * AAAA_LENGTH,
             Records::Soa(head, _) => usize::from(head.soa_length),
-            Records::Truncated(_) => 0,
+            Records::Truncated(..) => 0,
         }
     }
 
@@ -228,63 +233,78 @@ impl Records<'_> {
             Records::One(_) | Records::A(..) | Records::Aaaa(..) => Outcome::Answered,
             Records::Soa(_, Rcode::NoError) => Outcome::NoData,
             Records::Soa(_, Rcode::NxDomain) => Outcome::NxDomain,
-            Records::Truncated(outcome) => *outcome,
+            Records::Truncated(outcome, _) => *outcome,
         }
+    }
+
+    /// None of them, with the response code that they have.
+    #[inline(always)]
+    pub fn truncated(&self, outcome: Outcome) -> Self {
+        let rcode = match self {
+            Records::Soa(_, rcode) | Records::Truncated(_, rcode) => *rcode,
+            Records::One(_) | Records::A(..) | Records::Aaaa(..) => Rcode::NoError,
+        };
+        Records::Truncated(outcome, rcode)
     }
 }
 
-/// Index of the record that goes out first: as `dns_xdp::zone::rotation` has it.
-#[inline(always)]
-fn first(entry: &Entry, count: u8, id: u16) -> usize {
-    if entry.flags & Entry::ROTATE == 0 { 0 } else { (usize::from(id) * usize::from(count)) >> 16 }
-}
-
-#[inline(always)]
-fn write_a(frame: Frame, at: usize, entry: &Entry, more: &More, id: u16) -> Option<()> {
-    let mut to = frame.cursor(at);
-    let count = usize::from(entry.ipv4_count);
-    let mut index = first(entry, entry.ipv4_count, id);
-    for _ in 0..count.min(ADDRESSES_MAX) {
-        for word in a_record(entry.ttl, *element(&more.ipv4, index)) {
-            to.put(word)?;
-        }
-        index = if index + 1 < count { index + 1 } else { 0 };
+impl Members<'_> {
+    /// Moves on to the next.
+    #[inline(always)]
+    fn step(&mut self, unknown: u64) {
+        let index = if self.index + 1 < self.end { self.index + 1 } else { 0 };
+        self.index = widen_offset(index, unknown);
     }
-    Some(())
+}
+
+/// Writes as many records as the entry says; returns their sum.
+#[inline(always)]
+fn write_a(frame: Frame<'_>, at: usize, entry: &Entry, mut members: Members<'_>) -> Option<Sum> {
+    let mut to = frame.cursor(at);
+    let mut sum = Sum::ZERO;
+    for _ in 0..usize::from(entry.ipv4_count).min(ADDRESSES_MAX) {
+        let [first, second] = a_record(entry.ttl, *element(&members.more.ipv4, members.index));
+        to.put(first)?;
+        to.put(second)?;
+        sum = sum.add_u64(first).add_u64(second).widened(second);
+        members.step(second);
+    }
+    Some(sum)
 }
 
 #[inline(always)]
-fn write_aaaa(frame: Frame, at: usize, entry: &Entry, more: &More, id: u16) -> Option<()> {
+fn write_aaaa(frame: Frame<'_>, at: usize, entry: &Entry, mut members: Members<'_>) -> Option<Sum> {
     let mut to = frame.cursor(at);
-    let count = usize::from(entry.ipv6_count);
-    let mut index = first(entry, entry.ipv6_count, id);
-    for _ in 0..count.min(ADDRESSES_MAX) {
-        let (words, last) = aaaa_record(entry.ttl, *element(&more.ipv6, index));
+    let mut sum = Sum::ZERO;
+    for _ in 0..usize::from(entry.ipv6_count).min(ADDRESSES_MAX) {
+        let (words, last) = aaaa_record(entry.ttl, *element(&members.more.ipv6, members.index));
         for word in words {
             to.put(word)?;
+            sum = sum.add_u64(word);
         }
         to.put(last)?;
-        index = if index + 1 < count { index + 1 } else { 0 };
+        sum = sum.add_u32(last).widened(last.into());
+        members.step(last.into());
     }
-    Some(())
+    Some(sum)
 }
 
 /// Writes the SOA record in words of eight octets, the last of them overlapping the one before, and its owner.
 #[inline(always)]
-fn write_soa(frame: Frame, at: usize, head: &Head, owner: u16) -> Option<()> {
+fn write_soa(frame: Frame<'_>, at: usize, head: &Head, owner: u16) -> Option<()> {
     let last = at + usize::from(head.soa_length) - 8;
     let mut to = at;
     for word in &head.soa {
         if to >= last {
             break;
         }
-        let region: Region<8> = frame.region(to)?;
+        let region: Region<'_, 8> = frame.region(to)?;
         region.write(FIRST, *word);
         to += 8;
     }
-    let region: Region<8> = frame.region(last)?;
+    let region: Region<'_, 8> = frame.region(last)?;
     region.write(FIRST, head.soa_last);
-    let region: Region<2> = frame.region(at)?;
+    let region: Region<'_, 2> = frame.region(at)?;
     region.write(OWNER, owner);
     Some(())
 }

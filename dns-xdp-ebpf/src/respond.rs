@@ -1,56 +1,65 @@
 //! The path of a query: the only control flow. A reading half that refuses, and a writing half that answers.
 use crate::cookie::Mint;
 use crate::edns::{Edns, OPT_LENGTH};
-use crate::host::Host;
+use crate::host::{Host, Packet};
 use crate::link::{Link, Version};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::{Header, Question, qtype};
-use crate::reply::{Rcode, Records, Reply};
-use crate::table::{Entry, Guard, Head, More};
+use crate::reply::{Members, Rcode, Records, Reply};
+use crate::table::{ADDRESSES_MAX, Entry, Guard, Head, chunk_step, first_member, turn};
+use crate::verifier::{widen, widen_offset};
 
 /// Answers the frame, or leaves it untouched; the outcome says which, and why.
 #[inline(always)]
-pub fn respond<H: Host>(host: &H) -> Outcome {
-    match Link::read(host.frame()) {
+pub fn respond<P: Packet, H: Host>(packet: &mut P, host: &H) -> Outcome {
+    match Link::read(packet.frame()) {
         // Each version has the path for itself, in which the length of its header is a constant.
         Ok(link) => match link.version {
-            Version::V4 => respond_to(host, link, Version::V4),
-            Version::V6 => respond_to(host, link, Version::V6),
+            Version::V4 => respond_to(packet, host, link, Version::V4),
+            Version::V6 => respond_to(packet, host, link, Version::V6),
         },
         Err(outcome) => outcome,
     }
 }
 
 #[inline(always)]
-fn respond_to<H: Host>(host: &H, link: Link, version: Version) -> Outcome {
-    match read(host, link, version) {
+fn respond_to<P: Packet, H: Host>(packet: &mut P, host: &H, link: Link, version: Version) -> Outcome {
+    match read(packet, host, link, version) {
         // The commonest answer has the writing half for itself.
         Ok(reply) if let Records::One(entry) = reply.records => {
-            Reply { records: Records::One(entry), ..reply }.write(host)
+            Reply { records: Records::One(entry), ..reply }.write(packet)
         }
-        Ok(reply) => reply.write(host),
-        Err(outcome) if outcome.is_for_the_responder() => pass_up(host, outcome),
-        Err(outcome) => outcome,
+        Ok(reply) => reply.write(packet),
+        Err(outcome) => pass_up(packet, host, link.of_version(version), outcome),
     }
 }
 
-/// A query for the responder, unless that has more than it may.
+/// What goes up; a query for the responder, unless that has more than it may.
 #[inline(always)]
-fn pass_up<H: Host>(host: &H, outcome: Outcome) -> Outcome {
-    match host.head() {
-        Some(Head { guard, .. }) if guard.fallback.interval != 0 && !host.admit_fallback(&guard.fallback) => {
-            Outcome::FallbackLimited
-        }
-        _ => outcome,
+fn pass_up<P: Packet, H: Host>(packet: &P, host: &H, link: Link, outcome: Outcome) -> Outcome {
+    let outcome = outcome.widened(link.unknown());
+    if !outcome.is_for_the_responder() {
+        return outcome;
     }
+    let Some(Head { guard, .. }) = host.head() else { return outcome };
+    if guard.fallback.interval == 0 {
+        return outcome;
+    }
+    let prefix = guard.prefix(link.source(packet).unwrap_or_default());
+    if host.admit_fallback(prefix, guard) { outcome } else { Outcome::FallbackLimited }
 }
 
 /// Reads inward from the link; the first thing that is not understood ends it. Writes nothing.
 #[inline(always)]
-fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Outcome> {
-    let datagram = link.datagram(host, version)?;
+fn read<'h, P: Packet, H: Host>(
+    packet: &P,
+    host: &'h H,
+    link: Link,
+    version: Version,
+) -> Result<Reply<'h>, Outcome> {
+    let datagram = link.datagram(packet, host, version)?;
     // Another for each that reads, or the verifier goes on with what it learns of the frame from each length of a name.
-    let frame = || datagram.frame(host);
+    let frame = || datagram.frame(packet);
     let header = Header::read(frame(), &datagram)?;
     if !host.lease_lives() {
         return Outcome::LeaseExpired.refuse();
@@ -77,7 +86,13 @@ fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Ou
     let slot = head.slot(question.name.hash);
     let entry = host.entry(slot).or_refuse(Outcome::NoZone)?;
     let (records, name_sum) = match question.name.sum_as(frame(), entry, || host.more(slot)) {
-        Some(sum) => (entry_records(head, entry, || host.more(slot), question.qtype)?, sum),
+        Some(sum) => {
+            let turn = || {
+                let (port, address) = (datagram.source_port(frame())?, datagram.source(frame())?);
+                Some(turn(u16::from_be(header.id), port, address))
+            };
+            (entry_records(host, head, entry, slot, question.qtype, turn)?, sum)
+        }
         None => {
             // First, or the verifier follows it once for each way through the labels.
             let sum = question.name.sum(frame()).or_refuse(Outcome::Name)?;
@@ -91,7 +106,7 @@ fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Ou
     }
     let address = datagram.source(frame()).or_refuse(Outcome::Length)?;
     if limited(host, &head.guard, address)? {
-        return Ok(Reply { records: Records::Truncated(Outcome::Slipped), ..reply });
+        return Ok(Reply { records: reply.records.truncated(Outcome::Slipped), ..reply });
     }
     Ok(reply)
 }
@@ -99,7 +114,7 @@ fn read<H: Host>(host: &H, link: Link, version: Version) -> Result<Reply<'_>, Ou
 /// Whether the answer to a client slips; it may be none at all, for its prefix may have only so many.
 #[inline(always)]
 fn limited<H: Host>(host: &H, guard: &Guard, address: [u64; 2]) -> Result<bool, Outcome> {
-    if host.admit(guard.prefix(address), &guard.answers) || guard.exempts(address) {
+    if guard.exempts(address) || host.admit(guard.prefix(address), &guard.answers) {
         return Ok(false);
     }
     if guard.slip == 0 || !host.random().is_multiple_of(guard.slip) {
@@ -110,21 +125,52 @@ fn limited<H: Host>(host: &H, guard: &Guard, address: [u64; 2]) -> Result<bool, 
 
 /// The records of a name that exists.
 #[inline(always)]
-fn entry_records<'t>(
-    head: &'t Head,
-    entry: &'t Entry,
-    more: impl Fn() -> Option<&'t More>,
+fn entry_records<'h, H: Host>(
+    host: &'h H,
+    head: &'h Head,
+    entry: &'h Entry,
+    slot: u32,
     qtype: u16,
-) -> Result<Records<'t>, Outcome> {
+    turn: impl Fn() -> Option<u32>,
+) -> Result<Records<'h>, Outcome> {
     if entry.flags & Entry::RESERVED != 0 {
         return Outcome::Reserved.refuse();
     }
+    let members = |family| members(host, head, entry, slot, family, &turn).or_refuse(Outcome::NoZone);
     match (qtype, entry.ipv4_count, entry.ipv6_count) {
-        (qtype::A, 1, _) => Ok(Records::One(entry)),
-        (qtype::A, 2.., _) => Ok(Records::A(entry, more().or_refuse(Outcome::NoZone)?)),
-        (qtype::AAAA, _, 1..) => Ok(Records::Aaaa(entry, more().or_refuse(Outcome::NoZone)?)),
+        (qtype::A, 1, _) if entry.ipv4 != 0 => Ok(Records::One(entry)),
+        (qtype::A, 1.., _) => Ok(Records::A(entry, members(Version::V4)?)),
+        (qtype::AAAA, _, 1..) => Ok(Records::Aaaa(entry, members(Version::V6)?)),
         _ => negative(head, Rcode::NoError),
     }
+}
+
+/// Where the addresses of a family are that the answer has, in this turn.
+#[inline(always)]
+fn members<'h, H: Host>(
+    host: &'h H,
+    head: &Head,
+    entry: &Entry,
+    slot: u32,
+    family: Version,
+    turn: impl Fn() -> Option<u32>,
+) -> Option<Members<'h>> {
+    let more = host.more(slot)?;
+    let (count, members) = match family {
+        Version::V4 => (entry.ipv4_count, usize::from(more.ipv4_members)),
+        Version::V6 => (entry.ipv6_count, usize::from(more.ipv6_members)),
+    };
+    let first = if entry.flags & Entry::ROTATE == 0 { 0 } else { first_member(turn()?, members) };
+    // As far as the verifier is concerned, the answers of all names are alike.
+    let first = widen(first as u64, entry.ttl.into()) as usize;
+    if members <= ADDRESSES_MAX {
+        return Some(Members { more, index: first, end: widen_offset(members, entry.ttl.into()) });
+    }
+    let step = chunk_step(count);
+    let first = first as u32;
+    let more = host.more(head.chunks + more.chunks + first / step)?;
+    let index = widen_offset((first % step) as usize, entry.ttl.into());
+    Some(Members { more, index, end: widen_offset(ADDRESSES_MAX, entry.ttl.into()) })
 }
 
 #[inline(always)]

@@ -2,23 +2,25 @@
 //!
 //! Everything here is laid out by userspace before the program reads it, and replaced, never edited, while it does.
 
-use core::net::IpAddr;
+mod guard;
 
+use core::net::IpAddr;
+use core::num::NonZero;
+
+pub use self::guard::{EXEMPT_MAX, Guard, Prefix};
 use crate::checksum::Sum;
-use crate::cookie::{self, SECRETS_MAX, Secret};
-use crate::limit::Rate;
-use crate::reply::{a_sum, aaaa_record};
 use crate::verifier::element;
 
 /// Version of every layout in this file. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
 /// is published: one pointer, seen by each packet before or after, never between.
 pub const ZONE: &str = "ZONE";
 /// The names: an array of [`Entry`], in two halves. The head says which half is in use.
 pub const NAMES: &str = "NAMES";
-/// What does not fit an [`Entry`]: an array of [`More`], each in the slot that its name has in [`NAMES`].
+/// What does not fit an [`Entry`]: an array of [`More`], each in the slot that its name has in [`NAMES`], and chunks of
+/// large RRsets behind them.
 pub const MORE: &str = "MORE";
 /// The lease: an array of one [`Lease`].
 pub const LEASE: &str = "LEASE";
@@ -29,6 +31,9 @@ pub const CLIENTS: &str = "CLIENTS";
 pub const CLIENTS_CAPACITY: usize = 1 << 16;
 /// When the next query to the responder is due, in nanoseconds: an array of one `u64`. Each object has its own.
 pub const FALLBACK: &str = "FALLBACK";
+/// How much each prefix of clients has asked of the responder of late: a hash table as [`CLIENTS`], of
+/// [`Demand`](crate::limit::Demand).
+pub const FALLBACK_CLIENTS: &str = "FALLBACK_CLIENTS";
 /// The served addresses: an array of maps whose one inner map holds one [`Locals`]. Replacing the inner map is how they
 /// change. Each object has its own.
 pub const LOCALS: &str = "LOCALS";
@@ -47,8 +52,10 @@ pub const RENEW: &str = "renew_lease";
 pub const LOCALS_CAPACITY: usize = 4096;
 /// What is left of a hash are the bits of such a slot.
 const LOCALS_SHIFT: u32 = u64::BITS - LOCALS_CAPACITY.ilog2();
-/// The most addresses of a family that the program answers for one name; larger RRsets go up.
+/// The most addresses of a family that one answer of the program has.
 pub const ADDRESSES_MAX: usize = 16;
+/// The most members of an RRset that the program knows; larger RRsets go up.
+pub const MEMBERS_MAX: usize = u16::MAX as usize;
 /// The most octets of a name (RFC 1035, section 3.1), and of a name in words of eight.
 pub const NAME_MAX: usize = 255;
 /// See [`NAME_MAX`].
@@ -75,9 +82,9 @@ pub struct Entry {
     pub length: u8,
     /// [`Entry::RESERVED`], [`Entry::ROTATE`].
     pub flags: u8,
-    /// Addresses in the A RRset.
+    /// Addresses in an answer of type A.
     pub ipv4_count: u8,
-    /// Addresses in the AAAA RRset.
+    /// Addresses in an answer of type AAAA.
     pub ipv6_count: u8,
     /// TTL of either RRset, in network order.
     pub ttl: u32,
@@ -90,15 +97,19 @@ pub struct Entry {
     pub name: [u64; ENTRY_WORDS],
 }
 
-/// What does not fit an [`Entry`].
+/// What does not fit an [`Entry`], or a chunk of a large RRset: some of its addresses, in their order.
+///
+/// A large RRset has more than [`ADDRESSES_MAX`] members. Each of its chunks begins [`chunk_step`] members behind the one
+/// before, so that the members of every answer lie in one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct More {
-    /// Folded sum of the A RRset as it goes out.
-    pub ipv4_sum: u16,
-    /// Folded sum of the AAAA RRset as it goes out.
-    pub ipv6_sum: u16,
-    _reserved: [u16; 2],
+    /// Members of the A RRset, of which an answer has [`Entry::ipv4_count`].
+    pub ipv4_members: u16,
+    /// Members of the AAAA RRset.
+    pub ipv6_members: u16,
+    /// The first chunk of the large RRsets, counted from [`Head::chunks`].
+    pub chunks: u32,
     /// Addresses in network order, in halves.
     pub ipv6: [[u64; 2]; ADDRESSES_MAX],
     /// Addresses in network order.
@@ -111,7 +122,7 @@ pub struct More {
 impl Entry {
     /// The name exists; every question about it goes up.
     pub const RESERVED: u8 = 1;
-    /// The RRsets turn with the query's id.
+    /// Answers begin with another member for each query: [`turn`].
     pub const ROTATE: u8 = 2;
     /// An empty slot.
     pub const EMPTY: Entry = Entry {
@@ -130,14 +141,48 @@ impl Entry {
 impl More {
     /// Nothing.
     pub const EMPTY: More = More {
-        ipv4_sum: 0,
-        ipv6_sum: 0,
-        _reserved: [0; 2],
+        ipv4_members: 0,
+        ipv6_members: 0,
+        chunks: 0,
         ipv6: [[0; 2]; ADDRESSES_MAX],
         ipv4: [0; ADDRESSES_MAX],
         name: [0; NAME_WORDS - ENTRY_WORDS],
         _padding: [0; 5],
     };
+}
+
+/// Members between the beginnings of two chunks, where answers have `count` members: at least 1.
+#[inline(always)]
+pub const fn chunk_step(count: u8) -> NonZero<u32> {
+    match NonZero::new((ADDRESSES_MAX as u32 + 1).saturating_sub(count as u32)) {
+        Some(step) => step,
+        None => NonZero::<u32>::MIN,
+    }
+}
+
+/// Chunks that a half of `half` slots has room for.
+pub const fn chunk_room(half: u32) -> u32 {
+    half / 4 + 32
+}
+
+/// Elements of [`MORE`]: behind those of the slots, the chunks of each half.
+pub const fn more_elements(half: u32) -> u32 {
+    2 * (half + chunk_room(half))
+}
+
+/// A number for each query that tells with which member its answer begins. It depends on the id, on the source port and
+/// on the source address, so that a client whose ids are small, or all the same from one port after the other (RFC 5452,
+/// section 9.2), gets every member first as often as any other.
+#[inline(always)]
+pub const fn turn(id: u16, port: u16, [high, low]: [u64; 2]) -> u32 {
+    (mix(mix(id as u64 | (port as u64) << 16, high), low) >> 32) as u32
+}
+
+/// The index of the member with which an answer begins.
+#[inline(always)]
+pub const fn first_member(turn: u32, members: usize) -> usize {
+    // As in `slot`.
+    ((turn as u64 * members as u64) >> 32) as usize
 }
 
 /// What a slot holds, in both arrays.
@@ -172,33 +217,75 @@ impl Slot {
         name
     }
 
-    /// Appends an address to the A RRset; `false` when it is full.
-    pub fn push_ipv4(&mut self, octets: [u8; 4]) -> bool {
+    /// Sets both RRsets, of whose members an answer has at most `most`. If one of them is large its chunks lie at
+    /// `chunks` and behind it. `false` when this cannot be said here.
+    pub fn set_members(&mut self, members: &Addresses<'_>, chunks: u32) -> bool {
+        let Addresses { ipv4, ipv6, most } = *members;
+        let counts = [ipv4.len(), ipv6.len()];
+        let answered = counts.map(|count| count.min(most));
+        let is_large = counts.iter().any(|count| *count > ADDRESSES_MAX);
+        if answered.iter().any(|count| *count > ADDRESSES_MAX)
+            || counts.iter().any(|count| *count > MEMBERS_MAX)
+        {
+            return false;
+        }
         let Slot { entry, more } = self;
-        let Some(place) = more.ipv4.get_mut(usize::from(entry.ipv4_count)) else { return false };
-        let address = u32::from_ne_bytes(octets);
-        *place = address;
-        entry.ipv4_count += 1;
-        entry.ipv4 = if entry.ipv4_count == 1 { address } else { 0 };
-        more.ipv4_sum = Sum::from_folded(more.ipv4_sum).add(a_sum(entry.ttl, address)).fold();
+        [entry.ipv4_count, entry.ipv6_count] = answered.map(|count| count as u8);
+        [more.ipv4_members, more.ipv6_members] = counts.map(|count| count as u16);
+        more.chunks = if is_large { chunks } else { 0 };
+        more.put(
+            ipv4.iter().filter(|_| ipv4.len() <= ADDRESSES_MAX),
+            ipv6.iter().filter(|_| ipv6.len() <= ADDRESSES_MAX),
+        );
+        entry.ipv4 = if ipv4.len() == 1 { more.ipv4[0] } else { 0 };
         true
     }
+}
 
-    /// Appends an address to the AAAA RRset; `false` when it is full.
-    pub fn push_ipv6(&mut self, octets: [u8; 16]) -> bool {
-        let Slot { entry, more } = self;
-        let Some(place) = more.ipv6.get_mut(usize::from(entry.ipv6_count)) else { return false };
-        let [high, low] = [0, 8].map(|at| {
-            let mut half = [0; 8];
-            half.copy_from_slice(&octets[at..at + 8]);
-            u64::from_ne_bytes(half)
-        });
-        *place = [high, low];
-        entry.ipv6_count += 1;
-        let (words, last) = aaaa_record(entry.ttl, [high, low]);
-        let sum = words.into_iter().fold(Sum::from_folded(more.ipv6_sum), Sum::add_u64);
-        more.ipv6_sum = sum.add_u32(last).fold();
-        true
+/// The members of a name's two RRsets, in their order, and how many of them an answer has at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses<'a> {
+    /// Of the A RRset.
+    pub ipv4: &'a [[u8; 4]],
+    /// Of the AAAA RRset.
+    pub ipv6: &'a [[u8; 16]],
+    /// Members of an answer.
+    pub most: usize,
+}
+
+impl<'a> Addresses<'a> {
+    /// The chunks of the large RRsets among these: see [`More`].
+    pub fn chunks(self) -> impl ExactSizeIterator<Item = More> + use<'a> {
+        let Addresses { ipv4, ipv6, most } = self;
+        let step = chunk_step(most.min(ADDRESSES_MAX) as u8).get() as usize;
+        let is_large = |count: usize| count > ADDRESSES_MAX;
+        let chunks =
+            [ipv4.len(), ipv6.len()].map(|count| if is_large(count) { count.div_ceil(step) } else { 0 });
+        (0..chunks[0].max(chunks[1])).map(move |nth| {
+            let mut chunk = More::EMPTY;
+            let from = nth * step;
+            chunk.put(
+                ipv4.iter().cycle().skip(from).take(if nth < chunks[0] { ADDRESSES_MAX } else { 0 }),
+                ipv6.iter().cycle().skip(from).take(if nth < chunks[1] { ADDRESSES_MAX } else { 0 }),
+            );
+            chunk
+        })
+    }
+}
+
+impl More {
+    /// Puts addresses in its places.
+    fn put<'a>(&mut self, ipv4: impl Iterator<Item = &'a [u8; 4]>, ipv6: impl Iterator<Item = &'a [u8; 16]>) {
+        for (place, octets) in self.ipv4.iter_mut().zip(ipv4) {
+            *place = u32::from_ne_bytes(*octets);
+        }
+        for (place, octets) in self.ipv6.iter_mut().zip(ipv6) {
+            *place = [0, 8].map(|at| {
+                let mut half = [0; 8];
+                half.copy_from_slice(&octets[at..at + 8]);
+                u64::from_ne_bytes(half)
+            });
+        }
     }
 }
 
@@ -212,6 +299,9 @@ pub struct Head {
     pub base: u32,
     /// Slots in a half.
     pub half: u32,
+    /// Index of the first chunk, of those that belong to the half in use.
+    pub chunks: u32,
+    _reserved_too: u32,
     /// Octets of the apex with its final zero.
     pub apex_length: u16,
     /// Octets of the SOA record; 0: negative answers go up.
@@ -245,6 +335,8 @@ impl Head {
             seed,
             base,
             half,
+            chunks: 2 * half + if base == 0 { 0 } else { chunk_room(half) },
+            _reserved_too: 0,
             apex_length: u16::from(apex_length),
             soa_length: soa.len() as u16,
             soa_sum: Sum::ZERO.add_bytes(soa).fold(),
@@ -262,118 +354,6 @@ impl Head {
     pub fn slot(&self, hash: u64) -> u32 {
         self.base + slot(hash, *element(&self.displacements, bucket(hash)), self.half)
     }
-}
-
-/// What is done against floods: cookies, limits and who is exempt from them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Guard {
-    /// Answers to the clients of one prefix.
-    pub answers: Rate,
-    /// Queries to the responder, whosever they are.
-    pub fallback: Rate,
-    /// One of so many answers that are too many goes out empty and truncated, so that the client asks over TCP; 0: none.
-    pub slip: u32,
-    /// The option in which cookies are looked for, in network order; [`Guard::NO_OPTION`]: they are ignored.
-    pub cookie_option: u32,
-    /// How many secrets there are.
-    pub secret_count: u64,
-    /// The first makes cookies, all verify them.
-    pub secrets: [Secret; SECRETS_MAX],
-    /// The bits of a prefix, as [`address_words`] has them: the first word's of IPv6, the second's of IPv4.
-    pub masks: [u64; 2],
-    /// Whoever is never held back.
-    pub exempt: [Prefix; EXEMPT_MAX],
-}
-
-/// Prefixes that are exempt from limits.
-pub const EXEMPT_MAX: usize = 16;
-
-/// The addresses with these bits, as [`address_words`] has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Prefix {
-    /// The bits that count.
-    pub mask: [u64; 2],
-    /// What they are.
-    pub value: [u64; 2],
-}
-
-impl Prefix {
-    /// No address has these bits.
-    pub const NONE: Prefix = Prefix { mask: [0; 2], value: [1; 2] };
-
-    /// The addresses that have the first `length` bits in common with `address`.
-    pub fn new(address: IpAddr, length: u8) -> Prefix {
-        let mask = match address {
-            IpAddr::V4(_) => [u64::MAX, ipv4_mask(length)],
-            IpAddr::V6(_) => {
-                let bits = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-                address_words(IpAddr::V6(bits.into()))
-            }
-        };
-        let [high, low] = address_words(address);
-        Prefix { mask, value: [high & mask[0], low & mask[1]] }
-    }
-
-    /// Whether the address is one of them.
-    #[inline(always)]
-    pub fn holds(&self, [high, low]: [u64; 2]) -> bool {
-        high & self.mask[0] == self.value[0] && low & self.mask[1] == self.value[1]
-    }
-}
-
-impl Guard {
-    /// The code of no option.
-    pub const NO_OPTION: u32 = u32::MAX;
-
-    /// Nobody is held to anything.
-    pub const NONE: Guard = Guard {
-        answers: Rate::NONE,
-        fallback: Rate::NONE,
-        slip: 0,
-        cookie_option: Guard::NO_OPTION,
-        secret_count: 0,
-        secrets: [Secret::NONE; SECRETS_MAX],
-        masks: [0; 2],
-        exempt: [Prefix::NONE; EXEMPT_MAX],
-    };
-
-    /// Makes cookies with the first of these secrets, and verifies those of all; at most [`SECRETS_MAX`] count.
-    pub fn set_secrets(&mut self, secrets: &[Secret]) {
-        for (place, secret) in self.secrets.iter_mut().zip(secrets) {
-            *place = *secret;
-            self.secret_count += 1;
-            self.cookie_option = u32::from(cookie::OPTION.to_be());
-        }
-    }
-
-    /// Sets how many bits of an address make its prefix: at most 32, and 64.
-    pub fn set_prefixes(&mut self, ipv4: u8, ipv6: u8) {
-        let bits = u64::MAX.checked_shl(64 - u32::from(ipv6)).unwrap_or(0);
-        self.masks = [bits.to_be(), ipv4_mask(ipv4)];
-    }
-
-    /// The prefix of an address: the key of [`CLIENTS`].
-    #[inline(always)]
-    pub fn prefix(&self, [high, low]: [u64; 2]) -> u64 {
-        if high == Local::IPV4 {
-            // Above the bits of an address, what no IPv6 address of a client begins with.
-            0xffff_ffff << 32 | low & self.masks[1]
-        } else {
-            high & self.masks[0]
-        }
-    }
-
-    /// Whether an address is exempt from limits.
-    #[inline(always)]
-    pub fn exempts(&self, address: [u64; 2]) -> bool {
-        self.exempt.iter().any(|prefix| prefix.holds(address))
-    }
-}
-
-fn ipv4_mask(length: u8) -> u64 {
-    u64::from(u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0).to_be())
 }
 
 /// An address as the program compares it: network order, in halves. An IPv4 address is the second half's low 32 bits as
@@ -554,8 +534,9 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
 
 const _: () = assert!(size_of::<Entry>() == 64, "one line of the cache");
 const _: () = assert!(size_of::<More>() == 9 * 64);
-const _: () =
-    assert!(size_of::<Head>() == 8 + 8 + 8 + size_of::<Guard>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS);
+const _: () = assert!(
+    size_of::<Head>() == 8 + 8 + 8 + 8 + size_of::<Guard>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS
+);
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);
 const _: () =
@@ -584,10 +565,11 @@ macro_rules! bytes {
 bytes!(Entry, it =>
     [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl, it.ipv4], [it.name_sum, it._reserved], it.name);
 bytes!(More, it =>
-    [it.ipv4_sum, it.ipv6_sum], it._reserved, it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
+    [it.ipv4_members, it.ipv6_members], [it.chunks], it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
 bytes!(Head, it =>
-    [it.seed], [it.base, it.half], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
+    [it.seed], [it.base, it.half, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
     [it.guard.answers.interval, it.guard.answers.tolerance, it.guard.fallback.interval, it.guard.fallback.tolerance],
+    [it.guard.fallback_penalty],
     [it.guard.slip, it.guard.cookie_option], [it.guard.secret_count], it.guard.secrets.iter().flat_map(|secret| secret.0), it.guard.masks,
     it.guard.exempt.iter().flat_map(|Prefix { mask, value }| [mask[0], mask[1], value[0], value[1]]), it.apex, it.soa, [it.soa_last],
     it.displacements);

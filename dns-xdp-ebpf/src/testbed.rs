@@ -95,7 +95,7 @@ mod programs {
         const IPV4: u16 = 0x0800_u16.to_be();
         const TCP: u8 = 6;
         const SYN_ACK: u8 = 0x12;
-        let Some(frame): Option<Region<54>> = frame(&ctx).region(0) else { return xdp_action::XDP_PASS };
+        let Some(frame): Option<Region<'_, 54>> = frame(&ctx).region(0) else { return xdp_action::XDP_PASS };
         if frame.read(ETHER_TYPE) != IPV4 || frame.read(PROTOCOL) != TCP || frame.read(FLAGS) != SYN_ACK {
             return xdp_action::XDP_PASS;
         }
@@ -126,7 +126,7 @@ mod programs {
         const SOURCE: Field<u32, 26> = Field::new();
         const DESTINATION: Field<u32, 30> = Field::new();
         const PORTS: Field<u32, 34> = Field::new();
-        let Some(frame): Option<Region<42>> = frame(&ctx).region(0) else { return xdp_action::XDP_PASS };
+        let Some(frame): Option<Region<'_, 42>> = frame(&ctx).region(0) else { return xdp_action::XDP_PASS };
         let (high, low) = (frame.read(MAC_HIGH), frame.read(MAC_LOW));
         frame.write(MAC_HIGH, frame.read(OTHER_HIGH));
         frame.write(MAC_LOW, frame.read(OTHER_LOW));
@@ -218,16 +218,16 @@ mod programs {
         let mut at = 0;
         for word in &template.words {
             if at + 8 >= length {
-                let region: Region<8> = frame.region(length.wrapping_sub(8))?;
+                let region: Region<'_, 8> = frame.region(length.wrapping_sub(8))?;
                 region.write(WORD, template.last);
                 break;
             }
-            let region: Region<8> = frame.region(at)?;
+            let region: Region<'_, 8> = frame.region(at)?;
             region.write(WORD, *word);
             at += 8;
         }
         if turn.at != 0 {
-            let region: Region<8> = frame.region(turn.at as usize)?;
+            let region: Region<'_, 8> = frame.region(turn.at as usize)?;
             region.write(WORD, *variant);
         }
         Some(())
@@ -255,7 +255,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn frame(ctx: &XdpContext) -> Frame {
+    fn frame(ctx: &XdpContext) -> Frame<'_> {
         // SAFETY: the context holds the packet's bounds, and the packet is the program's while it runs.
         unsafe {
             let start = (&raw const (*ctx.ctx).data).read_volatile() as usize as *mut u8;

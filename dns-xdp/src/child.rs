@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 /// Bytes kept of a line: its beginning.
 const LONGEST_LINE: usize = 512;
@@ -48,10 +48,15 @@ pub enum Leftovers {
 ///
 /// # Errors
 /// It could not be started.
-pub async fn run(
+pub async fn run(command: Command, input: &[u8], limit: Duration, leftovers: Leftovers) -> io::Result<Ended> {
+    run_until(command, input, sleep(limit), leftovers).await
+}
+
+/// As [`run`], with any other end of its time.
+async fn run_until(
     mut command: Command,
     input: &[u8],
-    limit: Duration,
+    limit: impl Future<Output = ()>,
     leftovers: Leftovers,
 ) -> io::Result<Ended> {
     let (output, ends) = io::pipe()?;
@@ -80,13 +85,12 @@ pub async fn run(
         tokio::join!(told, lines.read(&mut output));
         std::future::pending().await
     };
-    let ended = timeout(limit, async {
-        tokio::select! {
-            status = child.wait() => status,
-            never = conversation => never,
-        }
-    });
-    let status = ended.await.ok().transpose()?;
+    let status = tokio::select! {
+        biased;
+        status = child.wait() => Some(status?),
+        () = limit => None,
+        never = conversation => never,
+    };
     if status.is_some() && leftovers == Leftovers::Spare {
         group.spare();
     } else {
@@ -176,22 +180,43 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::time::Instant;
 
     use super::*;
 
+    /// What has not come by then does not come.
     const LONG: Duration = Duration::from_secs(20);
-    const SHORT: Duration = Duration::from_millis(500);
 
-    async fn sh(script: &str, input: &[u8], limit: Duration, leftovers: Leftovers) -> Ended {
+    fn sh(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        run(command, input, limit, leftovers).await.unwrap()
+        command
     }
 
     async fn told(script: &str, input: &[u8]) -> Ended {
-        sh(script, input, LONG, Leftovers::Spare).await
+        run(sh(script), input, LONG, Leftovers::Spare).await.unwrap()
+    }
+
+    /// Files by which a test and a script tell each other how far they are. No time has to be guessed.
+    struct Signs(tempfile::TempDir);
+
+    impl Signs {
+        fn new() -> Signs {
+            Signs(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self, sign: &str) -> PathBuf {
+            self.0.path().join(sign)
+        }
+
+        /// Runs a script in which `@` is the directory of the signs. Its time is over once it has given the sign `ready`.
+        async fn run(&self, script: &str, leftovers: Leftovers) -> Ended {
+            let ready = self.path("ready");
+            let script = script.replace('@', &self.0.path().display().to_string());
+            let limit = wait_until("the script is ready", || ready.exists());
+            run_until(sh(&script), b"", limit, leftovers).await.unwrap()
+        }
     }
 
     #[tokio::test]
@@ -232,19 +257,23 @@ mod tests {
         let line = told("head -c 1000000 /dev/zero | tr '\\0' x", b"").await.last_line;
         assert_eq!(line.len(), LONGEST_LINE);
         for leftovers in [Leftovers::Kill, Leftovers::Spare] {
-            let start = Instant::now();
-            let ended = sh("yes", b"", SHORT, leftovers).await;
-            assert!(start.elapsed() < LONG / 4 && ended.status.is_none(), "{ended:?}");
+            let ended = Signs::new().run("yes | head -c 1000000; : > @/ready; exec yes", leftovers).await;
+            assert!(ended.status.is_none(), "{ended:?}");
             assert_eq!(ended.last_line, "y");
         }
     }
 
     #[tokio::test]
+    async fn a_program_has_the_time_that_it_is_given() {
+        let ended = run(sh("exec sleep 300"), b"", Duration::ZERO, Leftovers::Kill).await.unwrap();
+        assert!(ended.status.is_none(), "{ended:?}");
+    }
+
+    #[tokio::test]
     async fn what_takes_too_long_is_killed_with_its_children() {
         for leftovers in [Leftovers::Kill, Leftovers::Spare] {
-            let start = Instant::now();
-            let ended = sh("sleep 300 & echo $$ $!; wait", b"", SHORT, leftovers).await;
-            assert!(start.elapsed() < LONG && ended.status.is_none(), "{ended:?}");
+            let ended = Signs::new().run("sleep 300 & echo $$ $!; : > @/ready; wait", leftovers).await;
+            assert!(ended.status.is_none(), "{ended:?}");
             let (leader, child) = ended.last_line.split_once(' ').unwrap();
             wait_until("the child is dead", || !lives(child)).await;
             wait_until("nothing is left of the leader", || !exists(leader)).await;
@@ -253,8 +282,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_that_is_given_up_is_killed_too() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("pid");
+        let signs = Signs::new();
+        let file = signs.path("pid");
         let script = format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 300", file.display());
         let running = tokio::spawn(async move { told(&script, b"").await });
         wait_until("it runs", || file.exists()).await;
@@ -266,16 +295,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_goes_on_is_not_waited_for_and_spared_or_killed() {
+        // It gives an answer when it is asked.
+        let script =
+            "{ until [ -e @/asked ]; do sleep 0.01; done; : > @/answered; exec sleep 300; } & echo $!";
         for leftovers in [Leftovers::Kill, Leftovers::Spare] {
-            let start = Instant::now();
-            let ended = sh("sleep 300 & echo $!", b"", LONG, leftovers).await;
-            assert!(ended.success() && start.elapsed() < LONG / 2, "{ended:?}");
+            let signs = Signs::new();
+            // The sign `ready` is never given: the program ends by itself.
+            let ended = signs.run(script, leftovers).await;
+            assert!(ended.success(), "{ended:?}");
             let child = &ended.last_line;
             match leftovers {
                 Leftovers::Kill => wait_until("it is dead", || !lives(child)).await,
                 Leftovers::Spare => {
-                    tokio::time::sleep(SHORT).await;
-                    assert!(lives(child));
+                    std::fs::write(signs.path("asked"), "").unwrap();
+                    wait_until("it answers", || signs.path("answered").exists()).await;
                     nix::sys::signal::kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL).unwrap();
                 }
             }
@@ -296,7 +329,7 @@ mod tests {
         let deadline = Instant::now() + LONG;
         while !holds() {
             assert!(Instant::now() < deadline, "{what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
     }
 }

@@ -1,4 +1,5 @@
 //! The cluster as the operator describes it: its nodes, its services, and what is wanted of each node.
+mod address;
 mod kind;
 
 use std::fmt;
@@ -7,6 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use address::NO_NODES;
+pub use address::SpecialAddress;
 pub use kind::{Authorities, Dns, Exec, Http, Pattern, ProbeKind, Trust};
 
 /// The nodes and services of one zone, in the order of the configuration. Names are lower case and
@@ -53,7 +57,7 @@ impl Node {
     }
 }
 
-/// A name that answers all its healthy members, in rotation.
+/// A name that answers its healthy members in rotation, so many of them at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Relative to the zone, or [`APEX`].
@@ -62,6 +66,8 @@ pub struct Service {
     pub nodes: Vec<String>,
     /// With fewer healthy members than this all of them are answered, healthy or not.
     pub min_healthy: usize,
+    /// How many addresses of a family an answer has at most; `None`: as many as the zone says.
+    pub answers_max: Option<usize>,
     /// How the health of its members is found out; `None`: a member is as healthy as its node.
     pub health: Option<HealthCheck>,
 }

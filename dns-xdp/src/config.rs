@@ -4,6 +4,8 @@ mod difference;
 pub mod edit;
 mod epoch;
 mod kind;
+#[cfg(test)]
+mod limits;
 mod problem;
 mod remains;
 pub mod renew;
@@ -27,6 +29,7 @@ use hickory_proto::rr::Name;
 
 use crate::cluster::Cluster;
 use crate::guard::Guard;
+use crate::pin_directory;
 use crate::store::agreement::Observers;
 use crate::store::{Documents, Revision};
 
@@ -66,6 +69,8 @@ pub struct Config {
     pub store: Option<SharedStore>,
     /// When the store's documents that it was read from were changed last.
     pub revision: Option<Revision>,
+    /// Shared sections of the file that say something else than the store's documents, which are in force.
+    pub overridden: Vec<&'static str>,
 }
 
 impl Config {
@@ -105,6 +110,17 @@ impl Config {
         store::of_file(text, path)
     }
 
+    /// Looks at this machine: whether the directory of `[xdp] pin` can be a daemon's. Without XDP nothing is pinned.
+    ///
+    /// # Errors
+    /// What keeps the directory from being one.
+    pub fn check_pin(&self) -> Result<(), ConfigError> {
+        if self.xdp.mode == Mode::Off {
+            return Ok(());
+        }
+        pin_directory::fit(&self.xdp.pin).map_err(|unfit| ConfigError::pin(&self.path, unfit))
+    }
+
     /// On which the servers of one cluster agree. Where they share a store, the low 32 bits of the revision of its documents;
     /// else a hash of zone, nodes, services, health and failover, the same over versions and machines. Never 0.
     pub fn epoch(&self) -> u32 {
@@ -117,12 +133,28 @@ impl Config {
     /// What is valid and probably not meant.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.quorum_warnings();
+        warnings.extend(special_use(&self.zone.apex));
+        warnings.extend(self.store.as_ref().and_then(SharedStore::warning));
+        warnings.extend(self.overridden_warning());
         let others = std::fs::metadata(&self.path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0);
         if others && !self.guard.secrets.is_empty() {
             let path = self.path.display();
             warnings.push(format!("everybody may read the secrets of [cookies]: chmod o= {path}"));
         }
         warnings
+    }
+
+    /// What of the file is not in force, and what to do.
+    pub(crate) fn overridden_warning(&self) -> Option<String> {
+        let sections: Vec<String> = self.overridden.iter().map(|section| format!("[{section}]")).collect();
+        (!sections.is_empty()).then(|| {
+            format!(
+                "{} of {} differ from the store, which is in force: `dns-xdp cluster diff` shows how. To change the store, \
+                 edit what `dns-xdp cluster export` prints and `dns-xdp cluster import` it, or remove them from the file",
+                sections.join(", "),
+                self.path.display()
+            )
+        })
     }
 
     fn quorum_warnings(&self) -> Vec<String> {
@@ -151,6 +183,22 @@ impl Config {
     }
 }
 
+/// Names that resolvers and clients do not ask the DNS for (RFC 6761, RFC 6762, RFC 7686).
+fn special_use(apex: &Name) -> Option<String> {
+    let last = apex.iter().next_back().map(String::from_utf8_lossy)?;
+    let reason = match &*last {
+        "local" => "many clients look such names up by multicast DNS (RFC 6762) and never ask a server",
+        "localhost" | "invalid" | "onion" | "test" => {
+            "many resolvers answer such names themselves (RFC 6761)"
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "the zone {} is below `.{last}`: {reason}; delegate a zone below a domain of your own",
+        apex.to_ascii().trim_end_matches('.')
+    ))
+}
+
 fn text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
@@ -159,8 +207,11 @@ fn text(path: &Path) -> Result<String, ConfigError> {
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Two letters exchanged are still 0.9 alike in a name of five.
     const ALIKE: f64 = 0.7;
-    let measured =
-        known.into_iter().map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+    /// RFC 1035, section 2.3.4. A comparison takes time by the product of both lengths.
+    const LONGEST: usize = 255;
+    let is_comparable = |known: &&str| name.len().max(known.len()) <= LONGEST;
+    let known = known.into_iter().filter(is_comparable);
+    let measured = known.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
     let best = measured.max_by(|(a, _), (b, _)| a.total_cmp(b));
     best.filter(|(likeness, _)| *likeness >= ALIKE).map(|(_, known)| known)
 }
@@ -182,6 +233,8 @@ pub struct ZoneConfig {
     pub contact: Name,
     /// What the name servers' names answer when their node is dead.
     pub ns_addresses: NsAddresses,
+    /// How many addresses of a family an answer about the apex or a service has at most.
+    pub answers_max: usize,
 }
 
 /// `[zone] ns-addresses`

@@ -59,14 +59,27 @@ pub(crate) use start::served_addresses;
 /// Commands that wait for the loop; whoever asks then waits longer.
 const CALLS: usize = 16;
 
+/// How a daemon ends that `dns-xdp unload` has ended. It is an error for its exit code alone, by which the unit of the
+/// package tells it from a daemon that is to be started again.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by dns-xdp unload")]
+pub struct Unloaded;
+
+impl Unloaded {
+    /// The unit names it in `RestartPreventExitStatus`.
+    pub const EXIT_CODE: u8 = 4;
+}
+
 /// Runs the daemon until it is told to stop; `replace`: takes over from the one that runs.
 ///
 /// # Errors
 /// What keeps it from starting, with the remedy; nothing is left attached or bound then. A second signal while
-/// it stops is an error too.
+/// it stops is an error too. [`Unloaded`] is the reason where `dns-xdp unload` has ended it.
 pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     let Loaded { config, text, shared, trouble } = loaded;
     privileges::check(config.xdp.mode)?;
+    // Before a predecessor gives way: it shall not end for a start that is refused.
+    config.check_pin()?;
     let (control, predecessor) = start::control_socket(&config.control.socket, replace).await?;
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let metrics = config.metrics.map(metrics::bind).transpose()?;
@@ -114,7 +127,7 @@ pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
         }
     };
     privileges::settle(watch.state.config()).await;
-    let responder = Responder::start(sockets, publication.subscribe(), &identity);
+    let responder = Responder::start(sockets, publication.subscribe(), &identity, privileges::settle_thread);
     let responder = match responder.context("cannot serve the sockets of [listen]") {
         Ok(responder) => responder,
         Err(error) => {

@@ -10,14 +10,18 @@ mod fit;
 mod foreign;
 mod inspection;
 mod kernel_version;
+mod ladder;
 pub mod layout;
+mod links;
 mod locals;
+mod log_task;
 mod maps;
 #[cfg(test)]
 mod oldest_kernel;
 mod pins;
 mod program;
 mod reconcile;
+mod recreate;
 mod samples;
 mod stopwatch;
 mod transmit;
@@ -31,25 +35,25 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::MapError;
 use dns_xdp_ebpf::table::{self, Local};
 
 pub use attachment::{Attachment, attachments};
-pub use driver::{mtu_max, needs_half_of_the_queues, sets_ring, takes_fragments};
-pub use foreign::Foreign;
+pub use driver::{has_native, mtu_max, needs_half_of_the_queues, sets_ring, takes_fragments};
+pub use foreign::{AttachedBy, Foreign};
 pub use inspection::{ProgramThere, program_on};
 pub use kernel_version::KernelVersion;
 pub use locals::local;
 pub use maps::Prepared;
-pub use pins::PinnedMaps;
+pub use pins::{PinnedMaps, Removal};
 pub use samples::SAMPLING_LIFE;
 pub use stopwatch::{Least, Stopwatch, Timed};
 pub use unattached::{LOOPBACK, Size, Unattached, places};
 pub use variant::Variant;
 
 use device::Device;
+use log_task::LogTask;
 use maps::{Maps, Renewal};
 use pins::Pins;
 use samples::Samples;
@@ -57,6 +61,7 @@ use transmit::TransmitWatch;
 
 use crate::config::{Config, Mode};
 use crate::network::{Network, Serving};
+use crate::pin_directory::Unfit;
 use crate::zone::Zone;
 
 /// Programs for tests and benchmarks: the stopwatch's, and the stub for the other end of a veth pair.
@@ -67,9 +72,6 @@ pub const LOAD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/l
 
 /// The maps that outlive a daemon.
 const MAPS: [&str; 5] = [table::ZONE, table::NAMES, table::MORE, table::LEASE, table::COUNTERS];
-
-/// How often the program's log is looked at, when it is on.
-const LOG_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How the program is attached to an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,10 +190,18 @@ struct Kernel {
     transmit: TransmitWatch,
     /// When devices were found to lose native answers.
     lost: BTreeMap<String, Instant>,
+    /// What programs before this one have counted.
+    counted: BTreeMap<&'static str, u64>,
+    /// The programs that answer for this one until it takes their place.
+    predecessors: Vec<u32>,
+    /// It is told that somebody has removed pins.
+    pins_are_lost: bool,
     answers: bool,
     /// The maps were there before.
     adopted: bool,
     attached: bool,
+    /// Passes the program's log on.
+    _log: Option<LogTask>,
 }
 
 impl fmt::Debug for Kernel {
@@ -285,11 +295,11 @@ impl Datapath {
     /// call attached is detached again.
     pub fn attach(&mut self, serving: &Serving, network: &Network) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else {
-            self.refresh(serving);
+            self.refresh(serving, network);
             return Ok(());
         };
         kernel.attach(serving, network)?;
-        self.refresh(serving);
+        self.refresh(serving, network);
         Ok(())
     }
 
@@ -316,13 +326,13 @@ impl Datapath {
                 }
             }),
         };
-        self.refresh(serving);
+        self.refresh(serving, network);
         result.map(|()| self.interfaces != before)
     }
 
-    fn refresh(&mut self, serving: &Serving) {
+    fn refresh(&mut self, serving: &Serving, network: &Network) {
         self.interfaces = match &self.kernel {
-            Some(kernel) => kernel.states(serving),
+            Some(kernel) => kernel.states(serving, network),
             None => serving
                 .interfaces
                 .iter()
@@ -348,9 +358,14 @@ impl Datapath {
         self.interfaces.clone()
     }
 
-    /// Every outcome's counter, summed over the CPUs. Counters go on over an adoption.
+    /// Why the next start would be refused: others have put entries into the pin directory.
+    pub fn foreign_pins(&self) -> Option<Unfit> {
+        self.kernel.as_ref()?.pins.foreign()
+    }
+
+    /// Every outcome's counter, summed over the CPUs. Counters go on over an adoption, and when maps are made anew.
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
-        self.kernel.as_ref().map_or_else(|| Ok(BTreeMap::new()), |kernel| kernel.maps.counters())
+        self.kernel.as_ref().map_or_else(|| Ok(BTreeMap::new()), Kernel::counters)
     }
 
     /// Answers that drivers did not get out since this daemon attached the program, by interface; where drivers tell.
@@ -377,12 +392,10 @@ impl Datapath {
         for device in std::mem::take(&mut kernel.devices) {
             device.detach(&kernel.pins);
         }
-        let directory = kernel.pins.directory().to_owned();
+        // The lock is held until everything is removed.
+        let pins = kernel.pins.clone();
         drop(kernel);
-        let removed = pins::remove_all(&directory);
-        removed
-            .map(|_| ())
-            .map_err(|error| Error::new(format!("cannot unpin {}", directory.display())).because(error))
+        pins.remove_all()
     }
 }
 
@@ -398,7 +411,7 @@ impl Drop for Kernel {
             return;
         }
         if self.pins.linked().is_empty() {
-            pins::remove_directory(self.pins.directory());
+            self.pins.abandon();
         } else if !self.adopted {
             self.pins.remove_maps();
         }
@@ -411,7 +424,7 @@ impl Kernel {
         let pins = Pins::create(&config.xdp.pin, half)?;
         let result = Self::load_pinned(config, version, half, &pins);
         if result.is_err() && pins.linked().is_empty() {
-            pins::remove_directory(pins.directory());
+            pins.abandon();
         }
         result
     }
@@ -423,9 +436,9 @@ impl Kernel {
         let maps = Maps::take(&mut object, half, Some(pins.heads()))?;
         let samples = Samples::take(&mut object)?;
         let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
-        if config.xdp.log {
-            follow_log(&mut object)?;
-        }
+        let linked = pins.linked();
+        let pinned = linked.iter().filter_map(|interface| links::pinned(&pins.link(interface)));
+        let log = config.xdp.log.then(|| LogTask::start(&mut object)).transpose()?;
         Ok(Kernel {
             object,
             maps,
@@ -439,9 +452,13 @@ impl Kernel {
             locals: None,
             transmit: TransmitWatch::default(),
             lost: BTreeMap::new(),
-            answers: adopted && lease.lived() && !pins.linked().is_empty(),
+            counted: BTreeMap::new(),
+            predecessors: pinned.map(|link| link.program).collect(),
+            pins_are_lost: false,
+            answers: adopted && lease.lived() && !linked.is_empty(),
             adopted,
             attached: false,
+            _log: log,
         })
     }
 
@@ -474,20 +491,38 @@ impl Kernel {
         maps::renew(program::program(&self.object, table::RENEW)?, renewal, seconds()).map(|_| ())
     }
 
-    /// Has the variants with cookies and limits answer, or those without.
+    /// As [`Datapath::counters`].
+    fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
+        let mut counters = self.maps.counters()?;
+        self.counted.iter().for_each(|(outcome, count)| *counters.entry(outcome).or_default() += count);
+        Ok(counters)
+    }
+
+    /// Has the variants with cookies and limits answer, or those without: on every device or, after an error, on none.
     fn set_guarded(&mut self, guarded: bool) -> Result<(), Error> {
-        if self.guarded == guarded {
+        if self.guarded == guarded && self.devices.iter().all(|device| device.has_guarded(guarded)) {
             return Ok(());
         }
         let before = std::mem::replace(&mut self.guarded, guarded);
-        let mut devices = std::mem::take(&mut self.devices);
-        let switched = devices.iter_mut().try_for_each(|device| device.switch(&mut self.source()));
-        self.devices = devices;
+        let switched = self.switch_devices();
         if switched.is_err() {
             self.guarded = before;
+            if let Err(error) = self.switch_devices() {
+                tracing::warn!("not every interface has the program that it had before: {error}");
+            }
         }
         switched?;
         if self.attached { self.pin_program() } else { Ok(()) }
+    }
+
+    /// Swaps the wanted variant in where another one is.
+    fn switch_devices(&mut self) -> Result<(), Error> {
+        let guarded = self.guarded;
+        let mut devices = std::mem::take(&mut self.devices);
+        let mut others = devices.iter_mut().filter(|device| !device.has_guarded(guarded));
+        let switched = others.try_for_each(|device| device.switch(&mut self.source()));
+        self.devices = devices;
+        switched
     }
 
     fn attach(&mut self, serving: &Serving, network: &Network) -> Result<(), Error> {
@@ -505,6 +540,7 @@ impl Kernel {
         }
         self.pins.remove_other_maps();
         self.attached = true;
+        self.predecessors.clear();
         Ok(())
     }
 
@@ -515,35 +551,6 @@ impl Kernel {
         let pinned = program::load(&mut self.object, variant)?.pin(&pin);
         pinned.map_err(|error| Error::pinning(&pin, error))
     }
-
-    /// Everything over new maps in a new directory, which takes the place of what is attached: somebody has removed the
-    /// pins.
-    fn pin_anew(
-        &mut self,
-        serving: &Serving,
-        network: &Network,
-        zone: &Zone,
-        lease: Option<Duration>,
-    ) -> Result<(), Error> {
-        tracing::warn!(
-            "somebody has removed pins in {}: they are made anew",
-            self.pins.directory().display()
-        );
-        let pins = self.pins.made_anew()?;
-        let half = layout::half(self.config.xdp.capacity);
-        let mut next = Self::load_pinned(&self.config, self.version, half, &pins)?;
-        // Whatever becomes of it, the directory stays.
-        next.attached = true;
-        let prepared = next.maps.prepare(zone)?;
-        next.maps.switch(&prepared)?;
-        next.renew(lease)?;
-        // The programs that are attached answer until then.
-        self.devices.clear();
-        let without_them = Network::read();
-        next.attach(serving, without_them.as_ref().unwrap_or(network))?;
-        *self = next;
-        Ok(())
-    }
 }
 
 /// The time of day in seconds since 1970; a clock that is set to before that dates cookies 1970.
@@ -551,24 +558,11 @@ fn seconds() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// Passes on what the program logs for as long as the process lives.
-fn follow_log(object: &mut Ebpf) -> Result<(), Error> {
-    let failed = || Error::new("cannot follow the program's log");
-    let mut logger = aya_log::EbpfLogger::init(object).map_err(|error| failed().because_of(error))?;
-    tokio::spawn(async move {
-        let mut tick = tokio::time::interval(LOG_INTERVAL);
-        loop {
-            tick.tick().await;
-            logger.flush();
-        }
-    });
-    Ok(())
-}
-
-/// Detaches and unpins what is left of a stopped daemon, and says what that was.
+/// Detaches and unpins what is left of a stopped daemon.
 ///
 /// # Errors
-/// Something there cannot be removed.
-pub fn unload(pin: &Path) -> anyhow::Result<Vec<String>> {
-    pins::remove_all(pin).with_context(|| format!("cannot remove everything in {}", pin.display()))
+/// Nothing of a daemon's may be removed there, a running daemon has the directory, or something in it cannot be removed.
+/// In the last case everything else is removed all the same.
+pub fn unload(pin: &Path) -> Result<Removal, Error> {
+    pins::remove_all(pin)
 }

@@ -224,7 +224,7 @@ mod tests {
 
     pub(super) fn service(name: &str, nodes: &[&str]) -> Service {
         let nodes = nodes.iter().map(|&node| node.to_owned()).collect();
-        Service { name: name.to_owned(), nodes, min_healthy: 0, health: None }
+        Service { name: name.to_owned(), nodes, min_healthy: 0, answers_max: None, health: None }
     }
 
     pub(super) fn rules() -> Failover {
@@ -241,6 +241,7 @@ mod tests {
         Config {
             store: None,
             revision: None,
+            overridden: Vec::new(),
             path: "/etc/dns-xdp/dns-xdp.toml".into(),
             zone: config::ZoneConfig {
                 apex: Name::from_ascii("demo.example.com.").unwrap(),
@@ -250,6 +251,7 @@ mod tests {
                 negative_ttl_seconds: 300,
                 contact: Name::from_ascii("hostmaster.example.com.").unwrap(),
                 ns_addresses: NsAddresses::Live,
+                answers_max: 8,
             },
             listen: config::Listen { interfaces: vec!["eth0".to_owned()], addresses: Vec::new(), port: 53 },
             xdp: config::Xdp {

@@ -58,10 +58,10 @@ impl Guard {
         let burst = if *burst == 0 { *answers_per_second } else { *burst };
         let mut guard = table::Guard {
             answers: Rate::per_second(*answers_per_second, burst),
-            fallback: Rate::per_second(self.fallback_per_second, self.fallback_per_second / FALLBACK_BURST),
             slip: *slip,
             ..table::Guard::NONE
         };
+        guard.set_fallback(self.fallback_per_second, self.fallback_per_second / FALLBACK_BURST);
         guard.set_secrets(&self.secrets);
         for (place, network) in guard.exempt.iter_mut().zip(exempt) {
             *place = table::Prefix::new(network.address, network.length);

@@ -9,6 +9,7 @@
 //!                                          │                                                  └─► responder (hickory)
 //!  clock ──────────────────────────────────┘                          status, metrics, events observe it
 //! ```
+pub mod authorities;
 pub mod bench;
 pub mod child;
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod intent;
 pub mod metrics;
 pub mod network;
 pub mod path;
+pub mod pin_directory;
 pub mod promise;
 pub mod responder;
 pub mod store;

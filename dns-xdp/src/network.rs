@@ -19,7 +19,7 @@ pub use self::addresses::Address;
 pub use self::holders::{Holder, holders};
 pub use self::links::{Link, OnInterface, Peer, VlanProtocol, VlanTag};
 pub use self::monitor::Monitor;
-pub use self::netlink::peer_has_program;
+pub use self::netlink::{peer, peer_has_program};
 pub use self::serving::{
     AddressState, Interface, Listener, Place, Port, Serving, Slave, State, Unserved, impossible, serving,
 };
@@ -53,6 +53,13 @@ impl Network {
     pub fn named(&self, name: &str) -> Option<&Link> {
         let by_name = self.links.iter().find(|link| link.name == name);
         by_name.or_else(|| self.links.iter().find(|link| link.altnames.iter().any(|other| other == name)))
+    }
+
+    /// A VLAN above a device that clients can reach: it is up and has an address.
+    pub fn vlan_above(&self, device: u32) -> Option<&Link> {
+        let has_address = |link: &Link| self.addresses.iter().any(|address| address.link == link.index);
+        let mut vlans = self.links.iter().filter(|link| link.is("vlan") && link.lower == Some(device));
+        vlans.find(|link| link.up && has_address(link))
     }
 
     /// The name of the VRF that a link belongs to.

@@ -14,15 +14,18 @@ mod response;
 mod sockets;
 mod tcp;
 mod udp;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dns_xdp_ebpf::table::address_words;
 
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -58,15 +61,31 @@ pub struct Responder {
     served: BTreeMap<Listener, CancellationToken>,
     tasks: JoinSet<()>,
     stop: CancellationToken,
+    /// Its threads are the responder's alone. Taken when it is dropped.
+    runtime: Option<Runtime>,
 }
 
 impl Responder {
-    /// Answers on `sockets` from what `zone` holds at the time of each query. `identity` tells which node
+    /// Answers on `sockets` from what `zone` holds at the time of each query, on threads of its own, of which there is
+    /// one less than there are cores, and one at least: whatever is asked, the caller's tasks have a core.
+    /// `on_thread_start` runs on each first. `identity` tells which node
     /// answered: NSID (RFC 5001) and `id.server` (RFC 4892); at most 255 bytes of it are used.
     ///
     /// # Errors
-    /// Those of registering a socket with the runtime, in which it has to be called.
-    pub fn start(sockets: Sockets, zone: Published, identity: &str) -> io::Result<Responder> {
+    /// Those of starting the threads and of registering a socket with them.
+    pub fn start(
+        sockets: Sockets,
+        zone: Published,
+        identity: &str,
+        on_thread_start: fn(),
+    ) -> io::Result<Responder> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores.saturating_sub(1).max(1))
+            .thread_name("responder")
+            .on_thread_start(on_thread_start)
+            .enable_all()
+            .build()?;
         let counters = Arc::new(Counters::default());
         let identity = identity.as_bytes().iter().copied().take(usize::from(u8::MAX)).collect();
         let clients = Clients::default();
@@ -77,6 +96,7 @@ impl Responder {
             served: BTreeMap::new(),
             tasks: JoinSet::new(),
             stop: CancellationToken::new(),
+            runtime: Some(runtime),
         };
         for (listener, bound) in sockets.bound {
             responder.serve(listener, bound)?;
@@ -110,6 +130,9 @@ impl Responder {
 
     /// Starts the tasks of an address.
     fn serve(&mut self, listener: Listener, bound: Bound) -> io::Result<()> {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        // What is registered and spawned here belongs to those threads.
+        let _entered = runtime.enter();
         let udp = tokio::net::UdpSocket::from_std(bound.udp)?;
         let tcp = tokio::net::TcpListener::from_std(bound.tcp)?;
         let stop = self.stop.child_token();
@@ -136,6 +159,15 @@ impl Responder {
     }
 }
 
+impl Drop for Responder {
+    fn drop(&mut self) {
+        // The caller may be a task, which must not wait for threads.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// Completes when the sockets are to be closed.
 async fn stopped(stop: CancellationToken) {
     stop.cancelled().await;
@@ -153,10 +185,11 @@ struct Exchange {
 
 impl Exchange {
     /// The answer to a message of this client; none when it is not to be answered.
-    fn answer(&self, message: &[u8], transport: Transport, client: IpAddr) -> Option<Vec<u8>> {
+    fn answer(&self, message: &[u8], transport: Transport, client: SocketAddr) -> Option<Vec<u8>> {
         let zone = self.zone.borrow().clone();
         let seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs() as u32);
-        let arrival = Arrival { transport, client, seconds };
+        let (client, port) = (client.ip().to_canonical(), client.port());
+        let arrival = Arrival { transport, client, port, seconds };
         let Some(mut response) = respond(message, arrival, zone.as_deref(), &self.identity) else {
             self.counters.count_dropped(transport);
             return None;
@@ -175,13 +208,13 @@ impl Exchange {
             }
         }
         self.counters.count(transport, response.rcode);
-        response.encode()
+        Some(response.encode())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use hickory_proto::op::{Message, Query, ResponseCode};
     use hickory_proto::rr::{DNSClass, Name, RecordType};
@@ -197,7 +230,7 @@ mod tests {
         let sockets = bind(&[address.into()], 0).unwrap();
         let endpoint = sockets.addresses().unwrap()[0];
         let (publisher, zone) = watch::channel(None);
-        (Responder::start(sockets, zone, "node1").unwrap(), endpoint, publisher)
+        (Responder::start(sockets, zone, "node1", || ()).unwrap(), endpoint, publisher)
     }
 
     fn query(id: u16) -> Vec<u8> {
@@ -328,7 +361,7 @@ mod tests {
         let (_publisher, zone) = watch::channel(None);
         let [stays, goes, comes] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
         let sockets = bind(&[stays.into(), goes.into()], port).unwrap();
-        let mut responder = Responder::start(sockets, zone, "node1").unwrap();
+        let mut responder = Responder::start(sockets, zone, "node1", || ()).unwrap();
         let mut idle = TcpStream::connect((stays, port)).await.unwrap();
         let leaving = client(LOOPBACK, (goes, port).into()).await;
         leaving.send(&identity_query(1)).await.unwrap();

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dns_xdp_ebpf::table::Guard;
+use dns_xdp_ebpf::table::{self, Guard};
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
@@ -52,8 +52,10 @@ pub struct Addresses {
     pub ipv4: Vec<Ipv4Addr>,
     /// The AAAA RRset.
     pub ipv6: Vec<Ipv6Addr>,
-    /// The order of the records turns with the query's id: [`rotation`].
+    /// Answers begin with another address for each query: [`table::turn`].
     pub rotate: bool,
+    /// How many addresses of a family an answer has at most.
+    pub answers_max: usize,
     /// The name exists and its addresses are withheld: REFUSED (`all-down = "refused"`).
     pub refused: bool,
 }
@@ -61,7 +63,7 @@ pub struct Addresses {
 impl Addresses {
     /// Collects addresses of both families in the order given.
     pub fn new(ttl_seconds: u32, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        let mut collected = Addresses { ttl_seconds, ..Addresses::default() };
+        let mut collected = Addresses { ttl_seconds, answers_max: usize::MAX, ..Addresses::default() };
         for address in addresses {
             match address {
                 IpAddr::V4(ipv4) => collected.ipv4.push(ipv4),
@@ -96,12 +98,6 @@ pub enum Lookup {
     Refused,
     /// The name is not at or below the apex.
     NotInZone,
-}
-
-/// Where the records of a rotating RRset of `count` records start for the query with this id: every start is
-/// equally likely over all ids, and kernel and responder compute the same one.
-pub fn rotation(id: u16, count: usize) -> usize {
-    (usize::from(id) * count) >> 16
 }
 
 impl Zone {
@@ -142,6 +138,11 @@ impl Zone {
         &self.apex
     }
 
+    /// How many name servers the zone has.
+    pub fn name_server_count(&self) -> usize {
+        self.name_servers.len()
+    }
+
     /// The configuration's epoch, which is the SOA's serial.
     pub fn epoch(&self) -> u32 {
         self.soa.serial
@@ -162,8 +163,9 @@ impl Zone {
         Record::from_rdata(self.apex.clone(), self.negative_ttl_seconds, RData::SOA(self.soa.clone()))
     }
 
-    /// What the zone answers to `qname` (in lower case) and `qtype`; `id` turns rotating RRsets.
-    pub fn lookup(&self, qname: &Name, qtype: RecordType, id: u16) -> Lookup {
+    /// What the zone answers to `qname` (in lower case) and `qtype`; `turn` is the
+    /// query's [`table::turn`].
+    pub fn lookup(&self, qname: &Name, qtype: RecordType, turn: u32) -> Lookup {
         if !self.apex.zone_of(qname) {
             return Lookup::NotInZone;
         }
@@ -173,11 +175,11 @@ impl Zone {
         let apex = *qname == self.apex;
         let answers = match qtype {
             RecordType::A | RecordType::AAAA if addresses.refused => return Lookup::Refused,
-            RecordType::A | RecordType::AAAA => address_records(qname, addresses, qtype, id),
+            RecordType::A | RecordType::AAAA => address_records(qname, addresses, qtype, turn),
             RecordType::SOA if apex => vec![self.soa()],
             RecordType::NS if apex => {
                 let answers = self.ns_records();
-                let additionals = self.glue(id);
+                let additionals = self.glue(turn);
                 return Lookup::Found { answers, additionals };
             }
             // RFC 8482, section 4.2: a HINFO instead of everything that the name has.
@@ -197,14 +199,14 @@ impl Zone {
         self.name_servers.iter().map(record).collect()
     }
 
-    fn glue(&self, id: u16) -> Vec<Record> {
+    fn glue(&self, turn: u32) -> Vec<Record> {
         let mut records = Vec::new();
         for server in &self.name_servers {
             if let Some(addresses) = self.names.get(server)
                 && !addresses.refused
             {
                 for rtype in [RecordType::A, RecordType::AAAA] {
-                    records.extend(address_records(server, addresses, rtype, id));
+                    records.extend(address_records(server, addresses, rtype, turn));
                 }
             }
         }
@@ -212,7 +214,7 @@ impl Zone {
     }
 }
 
-fn address_records(owner: &Name, addresses: &Addresses, rtype: RecordType, id: u16) -> Vec<Record> {
+fn address_records(owner: &Name, addresses: &Addresses, rtype: RecordType, turn: u32) -> Vec<Record> {
     let rdata: Vec<RData> = if rtype == RecordType::A {
         addresses.ipv4.iter().map(|&address| RData::A(A(address))).collect()
     } else {
@@ -220,10 +222,7 @@ fn address_records(owner: &Name, addresses: &Addresses, rtype: RecordType, id: u
     };
     let ttl = addresses.ttl_seconds;
     let record = |rdata| Record::from_rdata(owner.clone(), ttl, rdata);
-    let mut records: Vec<Record> = rdata.into_iter().map(record).collect();
-    if addresses.rotate {
-        let start = rotation(id, records.len());
-        records.rotate_left(start);
-    }
-    records
+    let first = if addresses.rotate { table::first_member(turn, rdata.len()) } else { 0 };
+    let count = rdata.len().min(addresses.answers_max);
+    rdata.iter().cycle().skip(first).take(count).cloned().map(record).collect()
 }

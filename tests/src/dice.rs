@@ -1,4 +1,22 @@
 //! Numbers that a seed gives, the same each time.
+use std::env;
+
+use anyhow::{Context, Result};
+
+/// What has a run played again.
+pub const SEED: &str = "DNS_XDP_SEED";
+
+/// The seed of the environment, else one that no run had; whoever takes it shows it.
+///
+/// # Errors
+/// When that of the environment is no hexadecimal number.
+pub fn seed() -> Result<u64> {
+    match env::var(SEED) {
+        Ok(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16)
+            .with_context(|| format!("{SEED} is no hexadecimal number: {text}")),
+        Err(_) => Ok(fastrand::u64(..)),
+    }
+}
 
 /// Numbers by splitmix64.
 #[derive(Debug, Clone)]

@@ -131,6 +131,21 @@ impl Etcd {
         self.station().succeed(&mut command)
     }
 
+    /// Writes these keys with their values, all at once.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn put_all(&self, pairs: &[(String, String)]) -> Result<()> {
+        let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+        let put =
+            |(key, value): &(String, String)| format!("put \"{}\" \"{}\"\n", quoted(key), quoted(value));
+        // No condition; what to do; nothing to do otherwise.
+        let request = format!("\n{}\n\n", pairs.iter().map(put).collect::<String>());
+        let mut command = self.ctl_at(&endpoints(self.access).join(","), &["txn"]);
+        self.station().enter(|| process::succeed(&mut command, &request))?;
+        Ok(())
+    }
+
     /// Where `etcdctl` runs.
     fn station(&self) -> &Namespace {
         let running = self.members.iter().find(|member| member.is_started());

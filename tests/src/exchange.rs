@@ -1,13 +1,15 @@
 //! Messages sent as they are, and what comes back: one answer each, or silence that is no mere lateness.
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, send, setsockopt, socket, sockopt,
+};
 
 use crate::frames::Checksum;
 use crate::frames::message::{Message, name};
@@ -20,6 +22,15 @@ const HEADER: usize = 12;
 /// TXT and CH: `id.server` is a name that every server here has an answer to (RFC 4892).
 const TXT: u16 = 16;
 const CH: u16 = 3;
+
+/// A socket whose port others may be bound to.
+fn bind(address: SocketAddr) -> Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(UdpSocket::from(socket))
+}
 
 /// A client's socket to one server over UDP.
 #[derive(Debug)]
@@ -35,10 +46,31 @@ impl Udp {
     /// # Errors
     /// When it cannot be opened.
     pub fn connect(from: &Namespace, server: IpAddr, checksum: Checksum) -> Result<Self> {
+        Udp::connect_by(from, server, checksum, 0)
+    }
+
+    /// The same from this port, which other sockets of [`Udp`] to other servers may have too; 0: a free one.
+    ///
+    /// # Errors
+    /// As for [`Udp::connect`].
+    pub fn connect_by(from: &Namespace, server: IpAddr, checksum: Checksum, port: u16) -> Result<Self> {
         let unspecified: IpAddr =
             if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Udp::connect_as(from, SocketAddr::new(unspecified, port), server, checksum)
+    }
+
+    /// The same from this address of `from`.
+    ///
+    /// # Errors
+    /// As for [`Udp::connect`].
+    pub fn connect_as(
+        from: &Namespace,
+        local: SocketAddr,
+        server: IpAddr,
+        checksum: Checksum,
+    ) -> Result<Self> {
         let socket = from.enter(|| {
-            let socket = UdpSocket::bind((unspecified, 0)).context("cannot open a socket")?;
+            let socket = bind(local).context("cannot open a socket")?;
             socket.connect((server, DNS_PORT)).with_context(|| format!("no way to {server}"))?;
             Ok(socket)
         })?;
@@ -47,6 +79,14 @@ impl Udp {
             omit_checksums(&socket)?;
         }
         Ok(Udp { socket, checksum })
+    }
+
+    /// The port that messages leave by.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn port(&self) -> Result<u16> {
+        Ok(self.socket.local_addr()?.port())
     }
 
     /// Sends all messages, which have identifications of their own, and returns the answer to each of them. Behind
@@ -63,9 +103,9 @@ impl Udp {
             self.send(message)?;
         }
         for last in (0..=u16::MAX).filter(|id| !places.contains_key(id)).take(2) {
-            let marker = Message { id: last, ..Message::query(&name("id.server"), TXT, CH) };
+            let marker = marker(last);
             self.send(&marker.bytes())?;
-            self.collect(last, &places, &mut answers)?;
+            self.collect(&marker, &places, &mut answers)?;
             if answers.iter().all(Option::is_some) {
                 break;
             }
@@ -73,10 +113,10 @@ impl Udp {
         Ok(answers)
     }
 
-    /// Puts each answer in its message's place until the one with the identification `last` comes.
+    /// Puts each answer in its message's place until the one to the marker comes.
     fn collect(
         &self,
-        last: u16,
+        marker: &Message,
         places: &HashMap<u16, usize>,
         answers: &mut [Option<Vec<u8>>],
     ) -> Result<()> {
@@ -86,7 +126,7 @@ impl Udp {
             match place.and_then(|place| answers.get_mut(*place)) {
                 Some(Some(_)) => bail!("answered twice: {answer:02x?}"),
                 Some(unanswered) => *unanswered = Some(answer),
-                None if id(&answer) == Some(last) => return Ok(()),
+                None if is_to(marker, &answer) => return Ok(()),
                 None => bail!("an answer to nothing that was asked: {answer:02x?}"),
             }
         }
@@ -106,15 +146,31 @@ impl Udp {
         Ok(answers)
     }
 
-    /// Waits for so long, in which nothing may come.
+    /// Sends a message and returns its answer; none within this time is none.
     ///
     /// # Errors
-    /// When something does.
-    pub fn expect_quiet(&self, time: Duration) -> Result<()> {
-        self.socket.set_read_timeout(Some(time))?;
-        let late = self.receive();
+    /// When it cannot be sent.
+    pub fn ask(&self, message: &[u8], patience: Duration) -> Result<Option<Vec<u8>>> {
+        self.send(message)?;
+        self.socket.set_read_timeout(Some(patience))?;
+        // What comes too late for an earlier one is passed over.
+        let answer = std::iter::from_fn(|| self.receive().ok()).find(|answer| id(answer) == id(message));
         self.socket.set_read_timeout(Some(TIMEOUT))?;
-        ensure!(late.is_err(), "an answer too many: {late:02x?}");
+        Ok(answer)
+    }
+
+    /// Nothing is on its way any more: two queries, one after the other, get their own answers and nothing else. What the
+    /// server said before them has come by then, however busy the machine is.
+    ///
+    /// # Errors
+    /// When something else comes.
+    pub fn expect_quiet(&self) -> Result<()> {
+        for last in [0, 1] {
+            let marker = marker(last);
+            self.send(&marker.bytes())?;
+            let answer = self.receive()?;
+            ensure!(is_to(&marker, &answer), "an answer too many: {answer:02x?}");
+        }
         Ok(())
     }
 
@@ -136,6 +192,16 @@ impl Udp {
         buffer.truncate(length);
         Ok(buffer)
     }
+}
+
+/// A query that is answered for certain.
+fn marker(id: u16) -> Message {
+    Message { id, ..Message::query(&name("id.server"), TXT, CH) }
+}
+
+/// Whether an answer has the identification and the question of a query.
+fn is_to(query: &Message, answer: &[u8]) -> bool {
+    id(answer) == Some(query.id) && answer[HEADER..].starts_with(&query.question)
 }
 
 fn omit_checksums(socket: &UdpSocket) -> Result<()> {

@@ -1,19 +1,18 @@
 //! A host of the query's path in memory: a frame in a buffer, and the table that the kernel would have.
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use dns_xdp::datapath::layout::{self, Places};
+use dns_xdp::datapath::layout::{self, Layout, Places};
 use dns_xdp::datapath::{self, LOOPBACK};
 use dns_xdp::network::Place;
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::frame::Frame;
-use dns_xdp_ebpf::host::Host;
-use dns_xdp_ebpf::limit::Rate;
+use dns_xdp_ebpf::host::{Host, Packet};
+use dns_xdp_ebpf::limit::{Demand, Rate};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
-use dns_xdp_ebpf::table::{Entry, Head, Local, More, Slot, Tags};
+use dns_xdp_ebpf::table::{Entry, Guard, Head, Local, More, Slot, Tags};
 
 /// What lies behind a frame in its buffer.
 const BEHIND: u8 = 0xa5;
@@ -43,15 +42,21 @@ pub struct Server {
     pub random: u32,
     /// When the next answer to each prefix is due.
     clients: Mutex<HashMap<u64, u64>>,
-    /// When the next query to the responder is due.
-    fallback: AtomicU64,
+    fallback: Mutex<Fallback>,
+}
+
+/// When the next query to the responder is due, and how much each prefix has asked of late.
+#[derive(Debug, Default)]
+struct Fallback {
+    due: u64,
+    clients: HashMap<u64, Demand>,
 }
 
 #[derive(Debug)]
 struct Published {
     head: Head,
     half: u32,
-    slots: HashMap<u32, Slot>,
+    layout: Layout,
 }
 
 impl Server {
@@ -89,22 +94,28 @@ impl Server {
             seconds: 0,
             random: 0,
             clients: Mutex::default(),
-            fallback: AtomicU64::default(),
+            fallback: Mutex::default(),
         }
     }
 
-    /// Lays the zone out in the second half of a table, so that an index that forgets the half shows.
+    /// Lays the zone out in a table that is as large as it has to be.
     pub fn publish(&mut self, zone: &Zone) {
-        let half = layout::half(u32::try_from(zone.names().len()).expect("a zone of a test is small"));
+        self.publish_in(zone, u32::try_from(zone.names().len()).expect("a zone of a test is small"));
+    }
+
+    /// Lays the zone out in the second half of a table for so many names, so that an index that forgets the half shows.
+    pub fn publish_in(&mut self, zone: &Zone, capacity: u32) {
+        let half = layout::half(capacity);
         let laid_out =
             layout::lay_out(zone, half, &Places::new(SEED)).expect("the table is as large as the zone");
         let head = layout::head(zone, &laid_out, half, half);
-        self.zone = Some(Published { head, half, slots: laid_out.slots });
+        self.zone = Some(Published { head, half, layout: laid_out });
     }
 
-    /// Forgets what clients were answered.
-    pub fn forget_clients(&mut self) {
-        self.clients.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Forgets what clients were answered, and what was passed up.
+    pub fn forget_clients(&self) {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.fallback.lock().unwrap_or_else(PoisonError::into_inner) = Fallback::default();
     }
 
     /// Runs the query's path over a frame: what became of it, and the frame as it is afterwards.
@@ -112,114 +123,121 @@ impl Server {
         // Without room the buffer is the frame alone: then a sanitizer sees what is read outside it.
         let spare = if self.room || self.headroom { &[BEHIND; SPARE][..] } else { &[] };
         let (start, end) = (spare.len(), spare.len() + frame.len());
-        let buffer = spare.iter().chain(frame).chain(spare).copied().map(Cell::new).collect();
-        let host = BufferHost { server: self, buffer, start: Cell::new(start), end: Cell::new(end) };
-        let outcome = respond(&host);
-        let touched = host.start.get()..host.end.get().max(end);
-        let outside = host.buffer[..touched.start].iter().chain(&host.buffer[touched.end..]);
+        let octets = spare.iter().chain(frame).chain(spare).copied().map(Cell::new).collect();
+        let mut packet = Buffer { octets, start, end, room: self.room, headroom: self.headroom };
+        let outcome = respond(&mut packet, self);
+        let touched = packet.start..packet.end.max(end);
+        let outside = packet.octets[..touched.start].iter().chain(&packet.octets[touched.end..]);
         // One comparison, for each that the fuzzer sees costs time.
         let written = outside.fold(0, |written, octet| written | octet.get() ^ BEHIND);
         assert_eq!(written, 0, "something was written outside the frame");
-        (outcome, host.buffer[host.start.get()..host.end.get()].iter().map(Cell::get).collect())
+        (outcome, packet.octets[packet.start..packet.end].iter().map(Cell::get).collect())
     }
 }
 
-/// One frame on a server.
-struct BufferHost<'s> {
-    server: &'s Server,
-    buffer: Vec<Cell<u8>>,
-    start: Cell<usize>,
-    end: Cell<usize>,
+/// One frame in its buffer.
+struct Buffer {
+    octets: Vec<Cell<u8>>,
+    start: usize,
+    end: usize,
+    /// Whether it can be made longer or shorter at its tail.
+    room: bool,
+    /// Whether it can be made longer at its head.
+    headroom: bool,
 }
 
-impl BufferHost<'_> {
-    fn slot(&self, index: u32) -> Option<&Slot> {
-        let zone = self.server.zone.as_ref()?;
-        let slot = index.checked_sub(zone.half).filter(|slot| *slot < zone.half)?;
-        Some(zone.slots.get(&slot).unwrap_or(&Slot::EMPTY))
-    }
-}
-
-impl Host for BufferHost<'_> {
-    const GUARDED: bool = true;
-
+impl Packet for Buffer {
     fn is_linear(&self) -> bool {
         true
     }
 
-    fn frame(&self) -> Frame {
-        let buffer = self.buffer.as_ptr().cast::<u8>().cast_mut();
-        let (start, end) = (buffer.wrapping_add(self.start.get()), buffer.wrapping_add(self.end.get()));
+    fn frame(&self) -> Frame<'_> {
+        let buffer = self.octets.as_ptr().cast::<u8>().cast_mut();
+        let (start, end) = (buffer.wrapping_add(self.start), buffer.wrapping_add(self.end));
         #[expect(unsafe_code, reason = "the path of a query looks at frames through pointers")]
-        // SAFETY: the octets are cells of the buffer, which outlives every use of the frame in `run`.
+        // SAFETY: the octets are cells of the buffer, which outlives the frame.
         unsafe {
             Frame::new(start, end)
         }
     }
 
-    fn resize(&self, delta: i32) -> bool {
-        let before = self.end.get();
+    fn resize(&mut self, delta: i32) -> bool {
+        let before = self.end;
         let Some(after) = before.checked_add_signed(delta as isize) else { return false };
-        if !self.server.room || after > self.buffer.len() {
+        if !self.room || after > self.octets.len() {
             return false;
         }
         // As bpf_xdp_adjust_tail does it: what is new is zero, what is gone is left as it was.
-        self.buffer.iter().take(after).skip(before).for_each(|octet| octet.set(0));
-        self.end.set(after);
+        self.octets.iter().take(after).skip(before).for_each(|octet| octet.set(0));
+        self.end = after;
         true
     }
 
-    fn prepend(&self, delta: i32) -> bool {
-        let before = self.start.get();
-        let Some(start) = before.checked_add_signed(-delta as isize) else { return false };
-        if self.server.headroom {
-            self.start.set(start);
+    fn prepend(&mut self, delta: i32) -> bool {
+        let Some(start) = self.start.checked_add_signed(-delta as isize) else { return false };
+        if self.headroom {
+            self.start = start;
         }
-        self.server.headroom
+        self.headroom
     }
 
     fn interface(&self) -> u32 {
         LOOPBACK
     }
+}
+
+impl Server {
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        let zone = self.zone.as_ref()?;
+        let slot = index.checked_sub(zone.half).filter(|slot| *slot < zone.half)?;
+        Some(zone.layout.slots.get(&slot).unwrap_or(&Slot::EMPTY))
+    }
+}
+
+impl Host for Server {
+    const GUARDED: bool = true;
 
     fn port(&self) -> u16 {
-        self.server.port
+        self.port
     }
 
     fn lease_lives(&self) -> bool {
-        self.server.lease_lives
+        self.lease_lives
     }
 
     fn seconds(&self) -> u32 {
-        self.server.seconds
+        self.seconds
     }
 
     fn admit(&self, prefix: u64, rate: &Rate) -> bool {
-        let mut clients = self.server.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let due = clients.entry(prefix).or_default();
-        let next = rate.admit(*due, self.server.now);
+        let next = rate.admit(*due, self.now);
         *due = next.unwrap_or(*due);
         next.is_some()
     }
 
-    fn admit_fallback(&self, rate: &Rate) -> bool {
-        let due = self.server.fallback.load(Ordering::Relaxed);
-        let next = rate.admit(due, self.server.now);
-        self.server.fallback.store(next.unwrap_or(due), Ordering::Relaxed);
+    fn admit_fallback(&self, prefix: u64, guard: &Guard) -> bool {
+        let mut fallback = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
+        let demand = fallback.clients.get(&prefix).copied().unwrap_or_default();
+        let (demand, before) = demand.one_more(self.now);
+        fallback.clients.insert(prefix, demand);
+        let next = guard.fallback_of(before).admit(fallback.due, self.now);
+        fallback.due = next.unwrap_or(fallback.due);
         next.is_some()
     }
 
     fn random(&self) -> u32 {
-        self.server.random
+        self.random
     }
 
     fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local> {
-        let slot = Local::slot(self.server.locals_seed, interface, tags, address);
-        Some(self.server.locals.get(&slot).unwrap_or(&Local::EMPTY))
+        let slot = Local::slot(self.locals_seed, interface, tags, address);
+        Some(self.locals.get(&slot).unwrap_or(&Local::EMPTY))
     }
 
     fn head(&self) -> Option<&Head> {
-        self.server.zone.as_ref().map(|zone| &zone.head)
+        self.zone.as_ref().map(|zone| &zone.head)
     }
 
     fn entry(&self, index: u32) -> Option<&Entry> {
@@ -227,6 +245,10 @@ impl Host for BufferHost<'_> {
     }
 
     fn more(&self, index: u32) -> Option<&More> {
-        Some(&self.slot(index)?.more)
+        let zone = self.zone.as_ref()?;
+        match index.checked_sub(zone.head.chunks) {
+            Some(nth) => zone.layout.chunks.get(nth as usize),
+            None => Some(&self.slot(index)?.more),
+        }
     }
 }

@@ -5,16 +5,20 @@
 use std::net::IpAddr;
 
 use dns_xdp::responder::{Arrival, Response, Transport, respond};
-use dns_xdp::zone::Zone;
+use dns_xdp::zone::{Addresses, Lookup, Zone};
 use dns_xdp_ebpf::outcome::{Action, Outcome};
-use hickory_proto::rr::Name;
+use dns_xdp_ebpf::table::{Guard, SOA_MAX};
+use hickory_proto::rr::{Name, RData};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::frames::message::{CD, IN, Message, Opt, RD};
 use crate::frames::{Checksum, Datagram, read, reply};
 use crate::host::Server;
 use crate::meaning::Meaning;
-use crate::table::zone::{COOKIES, PORT, SERVER, SERVER_MAC, places, serves_behind};
+use crate::table::zone::{
+    CENTURIES, COOKIES, LARGE_CAPACITY, PORT, SERVER, SERVER_MAC, places, serves_behind,
+};
+use crate::zones;
 
 /// The time of day.
 const SECONDS: u32 = COOKIES.0;
@@ -27,6 +31,10 @@ const QUERY_FLAGS: u16 = 0x05f0;
 const NXDOMAIN: u16 = 3;
 const NSID: u16 = 3;
 const COOKIE: u16 = 10;
+/// Octets of a header, of an OPT record without options, and of an option with a whole cookie.
+const HEADER: usize = 12;
+const OPT: usize = 11;
+const COOKIE_OPTION: usize = 28;
 /// Header, root and type and class; and what no message of UDP exceeds here, in or out.
 const MESSAGE_MIN: usize = 17;
 const MESSAGE_MAX: usize = 1232;
@@ -93,11 +101,17 @@ impl Exchange {
         // A zero octet within a label is not told from the name's end.
         let zeros = query.question[..query.question.len() - 4].iter().filter(|octet| **octet == 0);
         let plain = query.flags & !QUERY_FLAGS == 0 && zeros.count() == 1 && qclass == IN && !is_meta(qtype);
-        let plain =
-            plain && query.opt.as_ref().is_none_or(|opt| is_plain(zone, opt)) && !is_reserved(zone, &query);
-        let arrival = Arrival { transport: Transport::Udp, client: datagram.source, seconds: SECONDS };
+        let plain = plain
+            && query.opt.as_ref().is_none_or(|opt| is_plain(zone, opt))
+            && !is_reserved(zone, &query, qtype);
+        let arrival = Arrival {
+            transport: Transport::Udp,
+            client: datagram.source,
+            port: datagram.source_port,
+            seconds: SECONDS,
+        };
         let response = respond(&datagram.message, arrival, Some(zone), b"node1").filter(|_| plain);
-        let response = response.and_then(Response::encode)?;
+        let response = response.map(Response::encode)?;
         let flags = u16::from_be_bytes([*response.get(2)?, *response.get(3)?]);
         // Not authoritative are the answers about names that are not the zone's.
         let response = (flags & AA != 0).then_some(response)?;
@@ -127,7 +141,7 @@ impl Exchange {
         if said != QR | AA && said != QR | AA | NXDOMAIN || flags & copied != query.flags & copied {
             return Err(format!("flags {flags:#06x} to a query with {:#06x}", query.flags));
         }
-        if number(4) != 1 || answer.get(12..12 + query.question.len()) != Some(&query.question) {
+        if number(4) != 1 || answer.get(HEADER..HEADER + query.question.len()) != Some(&query.question) {
             return Err("the question is another".to_owned());
         }
         if number(10) != u16::from(query.opt.is_some()) {
@@ -172,13 +186,22 @@ fn is_plain(zone: &Zone, opt: &Opt) -> bool {
     opt.version == 0 && opt.codes().is_some_and(|codes| plain(&codes))
 }
 
-/// Whether a name has answers that the program does not hold.
-fn is_reserved(zone: &Zone, query: &Message) -> bool {
-    let qname = Name::read(&mut BinDecoder::new(&query.question));
-    let addresses = qname.ok().and_then(|qname| zone.addresses(&qname.to_lowercase()));
-    addresses.is_some_and(|addresses| {
-        addresses.refused || addresses.ipv4.len().max(addresses.ipv6.len()) > ADDRESSES_MAX
-    })
+/// Whether a query has an answer that the program does not hold.
+fn is_reserved(zone: &Zone, query: &Message, qtype: u16) -> bool {
+    let Ok(qname) = Name::read(&mut BinDecoder::new(&query.question)) else { return false };
+    let qname = qname.to_lowercase();
+    let is_negative = matches!(zone.lookup(&qname, qtype.into(), 0), Lookup::NoData | Lookup::NxDomain);
+    let is_left = |addresses: &Addresses| {
+        let answered = addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max);
+        addresses.refused || answered > ADDRESSES_MAX
+    };
+    zone.addresses(&qname).is_some_and(is_left) || is_negative && soa_octets(zone) > SOA_MAX
+}
+
+/// Octets of the SOA record in a negative answer, where its owner is a pointer and nothing else is compressed.
+fn soa_octets(zone: &Zone) -> usize {
+    let RData::SOA(soa) = zone.soa().data else { unreachable!("the data are those of an SOA record") };
+    zones::SOA_REST + zones::wire(&soa.mname).len() + zones::wire(&soa.rname).len()
 }
 
 /// A server in every state that a frame can meet.
@@ -191,18 +214,27 @@ pub struct States {
     no_room: Server,
     expired: Server,
     unpublished: Server,
+    /// One answer to each prefix, then all slip; one query for the responder.
+    slipping: Server,
+    /// One answer to each prefix, and no more.
+    holding: Server,
 }
 
 impl States {
     /// Servers with this zone.
     pub fn of(zone: Zone) -> States {
         let unpublished = || Server::new(&places(), false, PORT);
-        let serving_but = |change: fn(&mut Server)| {
+        let with = |zone: &Zone, change: fn(&mut Server)| {
             let mut server = unpublished();
-            server.publish(&zone);
+            server.publish_in(zone, LARGE_CAPACITY);
             server.seconds = SECONDS;
             change(&mut server);
             server
+        };
+        let serving_but = |change| with(&zone, change);
+        let limited = |slip| {
+            let rates = Guard { answers: CENTURIES, fallback: CENTURIES, slip, ..*zone.guard() };
+            with(&zone.clone().guarded(rates), |server| server.headroom = true)
         };
         States {
             serving: serving_but(|server| server.headroom = true),
@@ -211,6 +243,8 @@ impl States {
             no_room: serving_but(|server| server.room = false),
             expired: serving_but(|server| server.lease_lives = false),
             unpublished: unpublished(),
+            slipping: limited(1),
+            holding: limited(0),
             zone,
         }
     }
@@ -248,8 +282,71 @@ impl States {
                 return Err(format!("{} for {}: {after_there:02x?}", there.text(), reason.text()));
             }
         }
+        self.hold_limits(frame, outcome, &after)?;
         Ok(kind)
     }
+
+    /// The first of a prefix is treated as ever; the second is one too many, unless its cookie vouches for the client.
+    fn hold_limits(&self, frame: &[u8], outcome: Outcome, after: &[u8]) -> Result<(), String> {
+        let is_answered = outcome.action() == Action::Transmit;
+        let datagram = read::datagram(frame).filter(|_| is_answered);
+        let exchange = datagram.and_then(|datagram| {
+            let query = Message::read(&datagram.message)?;
+            Some(reply::message(&datagram, after).map(|answer| (datagram, query, answer)))
+        });
+        let exchange = exchange.transpose()?;
+        let vouched = exchange.as_ref().is_some_and(|(_, query, answer)| {
+            let (opt, cookie) = (query.opt.as_ref(), cookie(answer));
+            opt.zip(cookie).is_some_and(|(opt, cookie)| opt.options.starts_with(cookie))
+        });
+        for (server, slips) in [(&self.slipping, true), (&self.holding, false)] {
+            server.forget_clients();
+            let first = server.run(frame);
+            let (again, after_again) = server.run(frame);
+            let wrong =
+                |what: &str| Err(format!("{what}, slips: {slips}: {}: {after_again:02x?}", again.text()));
+            if first != (outcome, after.to_vec()) {
+                return wrong("the first of a prefix is treated otherwise");
+            }
+            match &exchange {
+                Some((datagram, query, answer)) if slips && !vouched => {
+                    let slipped = (again == Outcome::Slipped).then(|| reply::message(datagram, &after_again));
+                    if slipped.transpose()? != Some(truncated(query, answer)) {
+                        return wrong("what slips is not the answer without its records");
+                    }
+                }
+                _ => {
+                    let due = match outcome {
+                        _ if is_answered && !vouched => Outcome::RateLimited,
+                        _ if outcome.is_for_the_responder() => Outcome::FallbackLimited,
+                        as_ever => as_ever,
+                    };
+                    let due_after = if due == outcome { after } else { frame };
+                    if (again, &after_again[..]) != (due, due_after) {
+                        return wrong("the second of a prefix");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The cookie option at the end of an answer: the client's part and the server's (RFC 9018, section 4).
+fn cookie(answer: &[u8]) -> Option<&[u8]> {
+    let option = &answer[answer.len().checked_sub(COOKIE_OPTION)?..];
+    option.starts_with(&[0, COOKIE as u8, 0, COOKIE_OPTION as u8 - 4]).then_some(option)
+}
+
+/// An answer without its records, of which OPT alone stays.
+fn truncated(query: &Message, answer: &[u8]) -> Vec<u8> {
+    let opt = query.opt.as_ref().map_or(0, |_| OPT + cookie(answer).map_or(0, <[u8]>::len));
+    let (before, opt) = (&answer[..HEADER + query.question.len()], &answer[answer.len() - opt..]);
+    let mut truncated = [before, opt].concat();
+    truncated[2] |= (TC >> 8) as u8;
+    // Of the records, those of the answer and authority sections.
+    truncated[6..10].fill(0);
+    truncated
 }
 
 /// Whether the counter tells what became of the frame.

@@ -76,3 +76,4 @@ pub mod wait;
 pub mod watch;
 pub mod web;
 pub mod zone_file;
+pub mod zones;

@@ -1,9 +1,9 @@
 //! Queries of every kind: names in, near and outside a zone, in any case, over any transport, well formed or almost.
 use crate::frames::message::{A, AAAA, CD, DO, IN, Message, OPT, Opt, RD, name, option};
 use crate::frames::{Checksum, Datagram, SERVICE_TAG, TAG};
-use crate::table::zone::{APEX, over_ipv4, over_ipv6, within};
+use crate::table::zone::{over_ipv4, over_ipv6};
+use crate::zones::wire;
 use dns_xdp::zone::Zone;
-use hickory_proto::serialize::binary::BinEncodable;
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -16,10 +16,12 @@ const OWN_COOKIE: [u8; 24] = [
     0xfa, 0x5e, 0xc6, 0xf1, 0xa8,
 ];
 
-const SPECIAL: &[&str] =
-    &["@", "node1", "node2", "node3", "service", "sixteen", "seventeen", "prod", "withheld"];
-const FOREIGN: &[&str] =
-    &["", "com", "example.com", "xdemo.example.com", "demo.example.org", "demo.example.com.x"];
+/// Octets of a short name of the zone more than of its apex, and from where on one is long.
+const SHORT: usize = 22;
+const LONG: usize = 250;
+/// Octets of a name and its addresses that are hardly in an answer of 512 octets, and of a record of an address.
+const LARGE: usize = 450;
+const ADDRESS_OCTETS: usize = 16;
 /// Types that somebody treats in a way of their own, and some that nobody does.
 const TYPES: &[u16] =
     &[0, 2, 5, 6, 12, 13, 15, 16, 33, 35, 37, 39, 41, 43, 46, 64, 65, 127, 128, 249, 250, 252, 255, 256, 257];
@@ -30,7 +32,7 @@ type Disturbance = Vec<(Index, u8)>;
 /// Messages in their frames, which are themselves well formed.
 pub fn datagrams(zone: &Zone) -> impl Strategy<Value = Datagram> + use<> {
     let tags = select(vec![vec![], vec![(TAG, 5)], vec![(SERVICE_TAG, 6), (TAG, 7)]]);
-    let checksum = select(vec![Checksum::Whole, Checksum::Zero, Checksum::Partial]);
+    let checksum = select(vec![Checksum::Whole, Checksum::Whole, Checksum::Zero, Checksum::Partial]);
     (messages(zone), any::<bool>(), tags, checksum, 0..64_usize, disturbance()).prop_map(
         |(message, ipv6, tags, checksum, padding, disturbance)| {
             let datagram = if ipv6 { over_ipv6(&message) } else { over_ipv4(&message) };
@@ -61,7 +63,7 @@ pub fn identified(messages: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
 }
 
 fn disturbance() -> impl Strategy<Value = Disturbance> {
-    prop_oneof![9 => Just(Vec::new()), 1 => vec((any::<Index>(), any::<u8>()), 1..4)]
+    prop_oneof![19 => Just(Vec::new()), 1 => vec((any::<Index>(), any::<u8>()), 1..4)]
 }
 
 fn disturbed(mut message: Vec<u8>, disturbance: &Disturbance) -> Vec<u8> {
@@ -74,17 +76,17 @@ fn disturbed(mut message: Vec<u8>, disturbance: &Disturbance) -> Vec<u8> {
 /// Messages whose parts are what they are meant to be, or one of them is not.
 pub fn messages(zone: &Zone) -> impl Strategy<Value = Message> + use<> {
     let qtypes = prop_oneof![
-        6 => select(vec![A, AAAA]),
+        12 => select(vec![A, AAAA]),
         2 => select(TYPES),
         1 => any::<u16>(),
     ];
-    let qclasses = prop_oneof![18 => Just(IN), 1 => select(vec![0, 3, 4, 254, 255]), 1 => any::<u16>()];
+    let qclasses = prop_oneof![38 => Just(IN), 1 => select(vec![0, 3, 4, 254, 255]), 1 => any::<u16>()];
     let flags = prop_oneof![
-        12 => select(vec![0, RD, CD, RD | CD]),
+        20 => select(vec![0, RD, CD, RD | CD]),
         3 => any::<u16>().prop_map(|flags| flags & 0x05f0),
         1 => any::<u16>(),
     ];
-    let counts = weighted(0.03, [0..3_u16, 0..2_u16, 0..2_u16, 0..3_u16]);
+    let counts = weighted(0.02, [0..3_u16, 0..2_u16, 0..2_u16, 0..3_u16]);
     let trailing = prop_oneof![30 => Just(Vec::new()), 1 => vec(any::<u8>(), 1..20)];
     let question = (qnames(zone), qtypes, qclasses);
     (any::<u16>(), flags, counts, question, weighted(0.6, opts()), trailing).prop_map(
@@ -99,16 +101,16 @@ pub fn messages(zone: &Zone) -> impl Strategy<Value = Message> + use<> {
 fn qnames(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     let label = || vec(any::<u8>(), 1..20);
     let spelt = prop_oneof![
-        14 => names_of(zone),
+        20 => names_of(zone),
         3 => (label(), names_of(zone)).prop_map(|(label, above)| prefixed(&above, &label)),
-        1 => vec(label(), 1..14).prop_map(|labels| {
-            labels.iter().fold(name(APEX), |above, label| prefixed(&above, label))
+        1 => (Just(wire(zone.apex())), vec(label(), 1..14)).prop_map(|(apex, labels)| {
+            labels.iter().fold(apex, |above, label| prefixed(&above, label))
         }),
         3 => (names_of(zone), any::<Index>(), any::<u8>()).prop_map(|(mut qname, at, octet)| {
             *at.get_mut(&mut qname) = octet;
             qname
         }),
-        2 => select(FOREIGN).prop_map(name),
+        2 => select(foreign(zone)),
         1 => vec(any::<u8>(), 0..40),
     ];
     (spelt, any::<u64>()).prop_map(|(mut qname, upper)| {
@@ -122,16 +124,44 @@ fn qnames(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     })
 }
 
-/// Names that exist; those that are special or long more often than their number would have it.
+/// Names that exist; those that are short, long or rich in addresses more often than their number would have it.
 fn names_of(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
-    let all = zone.names().map(|(name, _)| name.to_bytes().expect("the zone's names are names"));
-    let all: Vec<Vec<u8>> = all.collect();
-    let long: Vec<Vec<u8>> = all.iter().filter(|name| name.len() > 250).cloned().collect();
+    let all: Vec<(Vec<u8>, usize)> =
+        zone.names().map(|(name, addresses)| (wire(name), addresses.iter().count())).collect();
+    let apex_octets = wire(zone.apex()).len();
+    let those = |which: &dyn Fn(usize, usize) -> bool| {
+        let those = all.iter().filter(|(name, addresses)| which(name.len(), *addresses));
+        let those: Vec<Vec<u8>> = those.map(|(name, _)| name.clone()).collect();
+        if those.is_empty() { vec![wire(zone.apex())] } else { those }
+    };
     prop_oneof![
-        4 => select(SPECIAL).prop_map(|relative| name(&within(relative))),
-        2 => select(all),
-        1 => select(long),
+        4 => select(those(&|octets, _| octets <= apex_octets + SHORT)),
+        1 => select(those(&|_, _| true)),
+        1 => select(those(&|octets, _| octets >= LONG)),
+        2 => select(those(&|octets, addresses| octets + addresses * ADDRESS_OCTETS > LARGE)),
     ]
+}
+
+/// Names outside the zone that are near its apex: what is above it, beside it, and what has it elsewhere than at the end.
+fn foreign(zone: &Zone) -> Vec<Vec<u8>> {
+    let apex = wire(zone.apex());
+    let labels = zone.apex().num_labels().into();
+    let mut names: Vec<Vec<u8>> = (0..labels).map(|count| wire(&zone.apex().trim_to(count))).collect();
+    let (mut beside, mut longer, last) = (apex.clone(), apex.clone(), apex.len() - 1);
+    if last > 0 {
+        beside[last - 1] ^= 1;
+        longer.insert(1, b'x');
+        longer[0] += 1;
+    }
+    names.extend([beside, longer, [&apex[..last], b"\x01x\0"].concat()]);
+    // In a label the octets of the apex are no labels.
+    names.extend(
+        u8::try_from(last)
+            .ok()
+            .filter(|last| (1..64).contains(last))
+            .map(|length| [&[length], &apex[..last], b"\0"].concat()),
+    );
+    names
 }
 
 fn prefixed(above: &[u8], label: &[u8]) -> Vec<u8> {
@@ -142,20 +172,20 @@ fn prefixed(above: &[u8], label: &[u8]) -> Vec<u8> {
 fn opts() -> impl Strategy<Value = Opt> {
     let options = vec(
         prop_oneof![
-            6 => vec(any::<u8>(), 8..=8).prop_map(|cookie| option(10, &cookie)),
-            2 => vec(any::<u8>(), 24..=24).prop_map(|cookie| option(10, &cookie)),
-            1 => Just(option(10, &OWN_COOKIE)),
+            12 => vec(any::<u8>(), 8..=8).prop_map(|cookie| option(10, &cookie)),
+            4 => vec(any::<u8>(), 24..=24).prop_map(|cookie| option(10, &cookie)),
+            3 => Just(option(10, &OWN_COOKIE)),
             1 => vec(any::<u8>(), 0..45).prop_map(|cookie| option(10, &cookie)),
-            4 => (any::<u16>(), vec(any::<u8>(), 0..30)).prop_map(|(code, value)| option(code, &value)),
+            8 => (any::<u16>(), vec(any::<u8>(), 0..30)).prop_map(|(code, value)| option(code, &value)),
             1 => Just(option(3, &[])),
             // Its length is some multiple of 2048 too much.
             1 => (1..32_u8).prop_map(|times| [&[0, 10, 8 * times, 8], &[0; 8][..]].concat()),
         ],
-        0..4,
+        0..3,
     );
     let size =
-        prop_oneof![3 => select(vec![0, 512, 513, 1232, 4096, 65_535]), 2 => 500..800_u16, 1 => any::<u16>()];
-    let version = prop_oneof![20 => Just(0), 1 => any::<u8>()];
+        prop_oneof![3 => select(vec![0, 512, 513, 1232, 4096, 65_535]), 3 => 500..800_u16, 1 => any::<u16>()];
+    let version = prop_oneof![40 => Just(0), 1 => any::<u8>()];
     let flags = prop_oneof![4 => select(vec![0, DO]), 1 => any::<u16>()];
     let length = weighted(0.03, 0..60_u16);
     let rtype = prop_oneof![30 => Just(OPT), 1 => any::<u16>()];

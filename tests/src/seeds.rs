@@ -15,9 +15,9 @@ const CONFIGURATIONS: [&str; 3] = [
      probe = \"http\"\npath = \"/h\"\ncodes = [200, \"204-206\"]\nbody = \"^ready\"\ninterval = \"1s\"\n[failover]\n\
      quorum = 1\nwitness = [\"192.0.2.254\"]\nall-down = \"last-good\"\n[[node]]\nname = \"node1\"\n\
      ipv4 = \"192.0.2.11\"\nbackup = [\"node2\"]\nweight = 3\n[node.health]\nrequire = \"any\"\n\
-     [[node.health.probes]]\nprobe = \"icmp\"\n[[node]]\nname = \"node2\"\nipv6 = \"2001:db8::2\"\nns = \"x\"\n\
+     [[node.health.probes]]\nprobe = \"icmp\"\n[[node.health.probes]]\nport = 1\n[[node]]\nname = \"node2\"\nipv6 = \"2001:db8::2\"\nns = \"x\"\n\
      [[service]]\nname = \"@\"\nnodes = [\"node1\", \"node2\"]\nmin-healthy = 1\n[control]\nwatch = true\n\
-     [events]\non-event-timeout = \"10s\"\n[metrics]\nlisten = \"off\"\n",
+     [events]\non-event = []\non-event-timeout = \"10s\"\n[metrics]\nlisten = \"off\"\n",
     "[zone]\nname = \"a.example\"\nnaem = 1\n[listen]\ninterfaces = []\n[[node]]\nname = \"-\"\nipv4 = \"1.2.3\"\n",
 ];
 

@@ -38,8 +38,13 @@ impl Spoofer {
     /// # Errors
     /// When there is no way to the destination.
     pub fn send(&self, source: SocketAddr, destination: SocketAddr, message: &[u8]) -> Result<()> {
+        self.send_datagram(&Spoofer::datagram(source, destination, message))
+    }
+
+    /// The datagram of such a message.
+    pub fn datagram(source: SocketAddr, destination: SocketAddr, message: &[u8]) -> Datagram {
         let plain = ask("@", 1);
-        let datagram = Datagram {
+        Datagram {
             source: source.ip(),
             destination: destination.ip(),
             source_port: source.port(),
@@ -47,10 +52,18 @@ impl Spoofer {
             checksum: Checksum::Whole,
             message: message.to_vec(),
             ..if destination.is_ipv4() { over_ipv4(&plain) } else { over_ipv6(&plain) }
-        };
+        }
+    }
+
+    /// Sends a datagram as it is, but for its link.
+    ///
+    /// # Errors
+    /// When there is no way to the destination.
+    pub fn send_datagram(&self, datagram: &Datagram) -> Result<()> {
+        let Datagram { source, destination, .. } = datagram;
         let descriptor = &self.sockets[usize::from(destination.is_ipv6())];
         // A raw socket has no ports.
-        let to: SockaddrStorage = SocketAddr::new(destination.ip(), 0).into();
+        let to: SockaddrStorage = SocketAddr::new(*destination, 0).into();
         sendto(descriptor.as_raw_fd(), &datagram.frame()[LINK..], &to, MsgFlags::empty())
             .with_context(|| format!("cannot send to {destination} as {source}"))?;
         Ok(())

@@ -2,8 +2,11 @@
 //!
 //! A row of the table is a file below this one, with a function that plays it and says what came out. The load is
 //! [`load`]'s. The short form is part of the tests; the long one is what the README's table shows.
+pub mod absences;
 pub mod control_abuse;
 pub mod conversation;
+pub mod costly;
+pub mod disguised;
 pub mod exhaustion;
 pub mod failing_calls;
 pub mod flips;
@@ -37,7 +40,7 @@ const SOON: Duration = Duration::from_secs(15);
 /// How thoroughly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// A minute and a quarter for all rows: counts are scaled down, times are judged generously.
+    /// Some minutes for all rows: counts are scaled down, times are judged generously.
     Short,
     /// As the table's aims say.
     Long,
@@ -103,7 +106,7 @@ pub struct Event {
 }
 
 /// Everything that goes wrong, in the order of the table.
-pub const EVENTS: [Event; 16] = [
+pub const EVENTS: [Event; 18] = [
     Event {
         number: 1,
         what: "`kill -9` of the daemon, restart after 100 ms, 20 rounds",
@@ -200,6 +203,18 @@ pub const EVENTS: [Event; 16] = [
         aim: "memory, descriptors, maps flat; every query accounted for",
         play: Some(soak::run),
     },
+    Event {
+        number: 17,
+        what: "the costliest messages, of 64 KiB over 8 TCP connections and over UDP, at once",
+        aim: "every one answered, others within 20 ms; probes within 10 % of their quiet time",
+        play: Some(costly::run),
+    },
+    Event {
+        number: 18,
+        what: "a flood for the responder from forged addresses, plain, overlong, with IP options; an exempt client",
+        aim: "no more than `[fallback]` allows; a moderate client ≥ 99 % answered, a neighbour all of its share",
+        play: Some(disguised::run),
+    },
 ];
 
 #[cfg(test)]
@@ -209,7 +224,7 @@ mod tests {
     #[test]
     fn the_events_are_numbered_through() {
         let numbers: Vec<u8> = EVENTS.iter().map(|event| event.number).collect();
-        assert_eq!(numbers, (1..=16).collect::<Vec<u8>>());
+        assert_eq!(numbers, (1..=18).collect::<Vec<u8>>());
     }
 
     #[test]

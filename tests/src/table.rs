@@ -48,7 +48,9 @@ pub enum State {
     Serving,
     /// The same zone, with cookies: [`zone::COOKIES`].
     Cookies,
-    /// Likewise: [`zone::NEW_SECRET`].
+    /// The same, and the longest SOA record that the program holds: [`zone::zone_with_longest_soa`].
+    LongestSoa,
+    /// Cookies, and a new secret: [`zone::NEW_SECRET`].
     NewSecret,
     /// The client of each family has had all that it may for ever, and more slips: [`zone::zone_with_limits`].
     Slipping,
@@ -66,11 +68,12 @@ pub enum State {
 
 impl State {
     /// Every state, in the order in which a server goes through them.
-    pub const ALL: [State; 11] = [
+    pub const ALL: [State; 12] = [
         State::Unpublished,
         State::LongSoa,
         State::Serving,
         State::Cookies,
+        State::LongestSoa,
         State::NewSecret,
         State::Slipping,
         State::Holding,
@@ -86,6 +89,7 @@ impl State {
             State::LongSoa => Some((zone::zone_with_long_soa(), 0)),
             State::Serving | State::Generic | State::NoRoom => Some((zone::zone(), 0)),
             State::Cookies => Some((zone::zone_with_cookies(COOKIES.1), COOKIES.0)),
+            State::LongestSoa => Some((zone::zone_with_longest_soa(), COOKIES.0)),
             State::NewSecret => Some((zone::zone_with_cookies(NEW_SECRET.1), NEW_SECRET.0)),
             State::Slipping => Some((zone::zone_with_limits(1), COOKIES.0)),
             State::Holding => Some((zone::zone_with_limits(0), COOKIES.0)),
@@ -96,7 +100,10 @@ impl State {
 
     /// Whether it takes a variant of the program that has cookies and limits.
     pub fn takes_guarded(self) -> bool {
-        matches!(self, State::Cookies | State::NewSecret | State::Slipping | State::Holding)
+        matches!(
+            self,
+            State::Cookies | State::LongestSoa | State::NewSecret | State::Slipping | State::Holding
+        )
     }
 }
 

@@ -4,11 +4,12 @@ mod forms;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::slice;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use choices::{CHOICES, Difference, NAME_SERVERS, Path, Query};
 use dns_xdp::network::Listener;
 use dns_xdp::responder::{Responder, bind};
@@ -136,7 +137,7 @@ impl Law {
 
     fn compare(&mut self, message: &[u8], path: Path, ours: Option<&[u8]>, theirs: Option<&[u8]>) {
         let query = Query::of(message);
-        match self.difference(&query, ours, theirs) {
+        match self.difference(&query, path, ours, theirs) {
             Ok(kind) => *self.seen.entry(kind).or_default() += 1,
             Err(breach) => {
                 let octets: String = message.iter().map(|octet| format!("{octet:02x}")).collect();
@@ -149,6 +150,7 @@ impl Law {
     fn difference(
         &mut self,
         query: &Query,
+        path: Path,
         ours: Option<&[u8]>,
         theirs: Option<&[u8]>,
     ) -> Result<String, String> {
@@ -156,7 +158,7 @@ impl Law {
         match (ours, theirs.map(unordered)) {
             (None, None) => Ok("silence".to_owned()),
             (None, Some(theirs)) => Err(format!("we keep silent, NSD says {theirs:?}")),
-            (Some(ours), Some(Ok(theirs))) => self.settle(query, &ours, &theirs),
+            (Some(ours), Some(Ok(theirs))) => self.settle(query, path, &ours, &theirs),
             (Some(_), Some(Err(error))) => {
                 let chosen = self.occurs(|choice| matches!(choice, Difference::Unreadable(of) if of(query)));
                 chosen.then(|| "by choice".to_owned()).ok_or(format!("NSD's answer: {error}"))
@@ -168,7 +170,37 @@ impl Law {
         }
     }
 
-    fn settle(&mut self, query: &Query, ours: &Meaning, theirs: &Meaning) -> Result<String, String> {
+    fn settle(
+        &mut self,
+        query: &Query,
+        path: Path,
+        ours: &Meaning,
+        theirs: &Meaning,
+    ) -> Result<String, String> {
+        let instead = |difference: &Difference| match difference {
+            Difference::Instead(is_so) => is_so(query, ours, theirs),
+            _ => false,
+        };
+        if self.occurs(instead) {
+            let plain = query.plain(ours.metadata.id);
+            let theirs = self.theirs_of_plain(path, &plain).map_err(|error| format!("{error:#}"))?;
+            return self.agree(&Query::of(&plain), ours, &unordered(&theirs)?);
+        }
+        self.agree(query, ours, theirs)
+    }
+
+    /// NSD's answer to another query; once more in the next second, where it may have sent its errors for this one.
+    fn theirs_of_plain(&mut self, path: Path, plain: &Vec<u8>) -> Result<Vec<u8>> {
+        for pause in [Duration::ZERO, SECOND] {
+            sleep(pause);
+            if let Some(answer) = self.theirs.ask(path, slice::from_ref(plain))?.pop().flatten() {
+                return Ok(answer);
+            }
+        }
+        bail!("NSD keeps silent about {plain:02x?}")
+    }
+
+    fn agree(&mut self, query: &Query, ours: &Meaning, theirs: &Meaning) -> Result<String, String> {
         let (mut our, mut their) = (ours.clone(), theirs.clone());
         self.occurs(|difference| match difference {
             Difference::Answers(settle) => settle(query, &mut our, &mut their),
@@ -261,7 +293,7 @@ impl Servers {
         let (publisher, published) = watch::channel(Some(Arc::new(zone)));
         let responder = {
             let _context = runtime.enter();
-            Responder::start(sockets, published, IDENTITY)?
+            Responder::start(sockets, published, IDENTITY, || ())?
         };
         let (_responder, _publisher, _runtime, _run) = (responder, publisher, runtime, run);
         Ok(Servers { namespace, nsd, _responder, _publisher, _runtime, _run })

@@ -43,7 +43,8 @@ fn host_every_answer_is_the_same_when_the_room_is_in_front() {
 #[test]
 fn host_every_outcome_has_a_row() {
     let rows = rows();
-    for outcome in Outcome::ALL {
+    // No frame spoils an answer.
+    for outcome in Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::Spoiled) {
         assert!(rows.iter().any(|row| row.outcome == *outcome), "{}", outcome.text());
     }
 }
@@ -61,7 +62,8 @@ fn kernel_every_row_comes_out_as_the_table_says() {
 #[test]
 fn kernel_rows_have_every_outcome_but_no_room() {
     let rows = rows();
-    for outcome in Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::NoRoom) {
+    let cannot = [Outcome::NoRoom, Outcome::Spoiled];
+    for outcome in Outcome::ALL.iter().filter(|outcome| !cannot.contains(outcome)) {
         let there = rows.iter().any(|row| row.outcome == *outcome && reaches_the_kernel(row));
         assert!(there, "{}", outcome.text());
     }

@@ -1,68 +1,15 @@
-//! Scenes: what `delegation show` prints is taken by those for whom it is, and `delegation verify` tells the truth.
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+//! Scenes: `delegation verify` tells the truth.
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use dns_xdp_tests::cluster::{Cluster, scene};
-use dns_xdp_tests::parent::{self, PARENT};
+use dns_xdp_tests::parent;
 use dns_xdp_tests::plan::{Plan, ZONE};
-use dns_xdp_tests::process;
-use dns_xdp_tests::run::Run;
 use serde_json::Value;
 
 /// What takes longer is not bounded: two attempts of two seconds, one after another at most twice.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(15);
-
-/// Whether a change batch fits the model of the provider's own library, enumerations included.
-const ROUTE_53: &str = r#"
-import json, sys
-import botocore.session
-from botocore.validate import ParamValidator
-model = botocore.session.get_session().get_service_model("route53")
-batch = json.load(open(sys.argv[1]))
-shape = model.operation_model("ChangeResourceRecordSets").input_shape
-report = ParamValidator().validate({"HostedZoneId": "Z0", "ChangeBatch": batch}, shape)
-if report.has_errors():
-    sys.exit(report.generate_report())
-for change in batch["Changes"]:
-    assert change["Action"] in model.shape_for("ChangeAction").enum, change
-    assert change["ResourceRecordSet"]["Type"] in model.shape_for("RRType").enum, change
-print(len(batch["Changes"]))
-"#;
-
-#[test]
-#[ignore = "needs NSD, nsupdate and botocore: cargo xtask test net"]
-fn each_form_is_taken_by_those_for_whom_it_is() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let file = |name: &str| directory.path().join(name);
-    fs::write(file("config"), Plan::new(2).config(&Run::existing("forms"), 1))?;
-
-    fs::write(file("zone"), parent::zone(&show(&file("config"), "bind")?))?;
-    process::succeed(Command::new("nsd-checkzone").arg(PARENT).arg(file("zone")), "")?;
-
-    // The script as it is, but for the sending.
-    let script = show(&file("config"), "nsupdate")?.replace("\nsend\n", "\nshow\n");
-    let message = process::succeed(&mut Command::new("nsupdate"), &script)?;
-    assert_eq!(message.matches("\tANY\t").count(), 1 + 2 * 2, "{message}");
-    assert_eq!(message.matches("\t60\tIN\t").count(), 2 + 2 * 2, "{message}");
-
-    fs::write(file("batch"), show(&file("config"), "route53")?)?;
-    let changes = process::succeed(Command::new("python3").args(["-c", ROUTE_53]).arg(file("batch")), "")?;
-    assert_eq!(changes.trim(), "5");
-
-    for form in ["gcloud", "azure"] {
-        process::succeed(Command::new("sh").arg("-n"), &show(&file("config"), form)?)?;
-    }
-    Ok(())
-}
-
-fn show(config: &Path, form: &str) -> Result<String> {
-    let mut command = Command::new(process::sibling("dns-xdp")?);
-    command.args(["delegation", "show", "--format", form, "--config"]).arg(config);
-    process::succeed(&mut command, "")
-}
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]

@@ -135,18 +135,23 @@ fn a_drain_ends_by_itself_when_its_time_is_over() {
 fn the_end_of_a_drain_survives_a_restart_and_comes_while_the_daemon_is_away() {
     scene(&Plan::quick(3), |cluster| {
         let start = Instant::now();
-        cluster.nodes[0].cli_ok(&["node", "drain", "node2", "--for", "5s"])?;
+        cluster.nodes[0].cli_ok(&["node", "drain", "node2", "--for", "15s"])?;
+        let until = wanted(cluster, 1)?["until"].clone();
         cluster.nodes[0].stop(Signal::SIGTERM)?;
         cluster.nodes[0].start()?;
-        if start.elapsed() < Duration::from_millis(4500) {
-            assert_eq!(wanted(cluster, 1)?["admin"], "drain");
-        }
-        wait::until("node2 is back", Duration::from_secs(10), || expect(cluster, "node2", &["192.0.2.12"]))?;
-        ensure!(start.elapsed() > Duration::from_millis(4900), "too early: {:?}", start.elapsed());
+        let status = wanted(cluster, 1)?;
+        assert_eq!((&status["admin"], &status["until"]), (&"drain".into(), &until), "{:?}", start.elapsed());
+        ensure!(!addresses(cluster, "node2")?.contains(&"192.0.2.12".to_owned()), "node2 is answered");
+        wait::until("node2 is back", Duration::from_secs(20), || expect(cluster, "node2", &["192.0.2.12"]))?;
+        ensure!(start.elapsed() > Duration::from_millis(14_900), "too early: {:?}", start.elapsed());
 
-        cluster.nodes[0].cli_ok(&["node", "drain", "node2", "--for", "1s"])?;
+        let start = Instant::now();
+        cluster.nodes[0].cli_ok(&["node", "drain", "node2", "--for", "5s"])?;
+        assert_eq!(wanted(cluster, 1)?["admin"], "drain");
         cluster.nodes[0].stop(Signal::SIGTERM)?;
-        thread::sleep(Duration::from_millis(1100));
+        let stopped = start.elapsed();
+        ensure!(stopped < Duration::from_secs(5), "the drain was over before the daemon: {stopped:?}");
+        thread::sleep(Duration::from_millis(5100).saturating_sub(stopped));
         cluster.nodes[0].start()?;
         expect(cluster, "node2", &["192.0.2.12"])?;
         assert_eq!(wanted(cluster, 1)?["admin"], "auto");

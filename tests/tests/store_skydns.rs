@@ -39,11 +39,14 @@ fn nodes_come_and_go_with_their_keys_and_nonsense_changes_nothing() {
             // An empty store is no cluster without nodes.
             wait_for_alarm(node, Some("no address of a node"))?;
         }
+        let mut keys = Vec::new();
         for (number, node) in (1..).zip(&cluster.nodes) {
             for (mark, address) in node.addresses.iter().enumerate() {
-                put(cluster, &format!("node{number}/{mark:08x}"), &record(&address.to_string()))?;
+                keys.push((format!("{FOLLOWED}/node{number}/{mark:08x}"), record(&address.to_string())));
             }
         }
+        // At once: a server that sees a part of them follows that.
+        cluster.etcd()?.put_all(&keys)?;
         for node in &cluster.nodes {
             wait_for_alarm(node, None)?;
         }

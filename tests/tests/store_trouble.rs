@@ -209,6 +209,36 @@ fn slow(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test store"]
+fn a_server_without_ca_trusts_whom_its_machine_trusts() {
+    // Where the machine's authorities are looked for: a file, and a directory.
+    let trusting = |file: &str, nowhere: &str| {
+        [("SSL_CERT_FILE", file), ("SSL_CERT_DIR", nowhere)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    };
+    scene(&plan(Access::Certificate), |cluster| {
+        wait_for_concord(cluster, &ALL)?;
+        let node = &mut cluster.nodes[0];
+        let text = node.config_text()?;
+        let line = text.lines().find(|line| line.starts_with("ca = ")).context("the plan names no `ca`")?;
+        let ca = line.trim_start_matches("ca = ").trim_matches('"').to_owned();
+        node.edit_config(&format!("{line}\n"), "")?;
+        node.stop(Signal::SIGTERM)?;
+        let [nobody, nowhere] = ["nobody.pem", "nowhere"].map(|name| node.config.with_file_name(name));
+        std::fs::write(&nobody, "")?;
+        let (nobody, nowhere) = (nobody.display().to_string(), nowhere.display().to_string());
+        node.environment = trusting(&nobody, &nowhere).into();
+        let refused = node.run_to_the_end(&[])?;
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        ensure!(refused.status.code() == Some(1), "{refused:?}");
+        ensure!(stderr.contains("no `ca`") && stderr.contains("trusts no certificate authority"), "{stderr}");
+        node.environment = trusting(&ca, &nowhere).into();
+        node.start()?;
+        wait_for_mode(node, "joined").map(drop)
+    });
+}
+
 fn path(cluster: &Cluster) -> Result<String> {
     Ok(cluster.nodes[0].config.to_str().context("the path is no text")?.to_owned())
 }

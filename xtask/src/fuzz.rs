@@ -42,7 +42,9 @@ impl Target {
     /// Octets of an input: more than anybody looks at.
     fn longest(self) -> u32 {
         match self {
-            Target::Frame | Target::Request | Target::Configuration => 4096,
+            Target::Frame | Target::Configuration => 4096,
+            // The longest over TCP, behind the octet that says how it is made.
+            Target::Request => 65_536,
             Target::Control => 20_000,
         }
     }

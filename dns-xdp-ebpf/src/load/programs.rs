@@ -92,7 +92,7 @@ mod programs {
     }
 
     #[inline(always)]
-    fn write(frame: Region<FRAME_MAX>, words: &[u64; FRAME_MAX / 8], ipv6: bool, id: u16) {
+    fn write(frame: Region<'_, FRAME_MAX>, words: &[u64; FRAME_MAX / 8], ipv6: bool, id: u16) {
         const PORT_IPV4: Field<u16, 34> = Field::new();
         const ID_IPV4: Field<u16, 42> = Field::new();
         const PORT_IPV6: Field<u16, 54> = Field::new();
@@ -129,7 +129,7 @@ mod programs {
 
     /// What comes from port 53; anything else is for the stack.
     #[inline(always)]
-    fn seen(frame: Frame) -> Option<Seen> {
+    fn seen(frame: Frame<'_>) -> Option<Seen> {
         const PROTOCOL_IPV4: Field<u8, 9> = Field::new();
         const PROTOCOL_IPV6: Field<u8, 6> = Field::new();
         const PORT: Field<u16, 0> = Field::new();
@@ -140,14 +140,14 @@ mod programs {
         const LOOKED_AT: u16 = 0x820f_u16.to_be();
         const NXDOMAIN: u16 = 0x8003_u16.to_be();
         const UDP: u8 = 17;
-        let ethernet: Region<14> = frame.region(0)?;
-        let ip: Region<20> = frame.region(14)?;
+        let ethernet: Region<'_, 14> = frame.region(0)?;
+        let ip: Region<'_, 20> = frame.region(14)?;
         let (protocol, udp) = match ethernet.read(ETHERTYPE) {
             IPV4 => (ip.read(PROTOCOL_IPV4), 34),
             IPV6 => (ip.read(PROTOCOL_IPV6), 54),
             _ => return None,
         };
-        let message: Region<20> = frame.region(udp)?;
+        let message: Region<'_, 20> = frame.region(udp)?;
         if protocol != UDP || message.read(PORT) != DNS_PORT {
             return None;
         }
@@ -198,16 +198,16 @@ mod programs {
     }
 
     #[inline(always)]
-    fn turn_round(frame: Frame) -> Option<()> {
-        let ethernet: Region<14> = frame.region(0)?;
+    fn turn_round(frame: Frame<'_>) -> Option<()> {
+        let ethernet: Region<'_, 14> = frame.region(0)?;
         match ethernet.read(ETHERTYPE) {
             IPV4 => {
-                let datagram: Region<28> = frame.region(14)?;
+                let datagram: Region<'_, 28> = frame.region(14)?;
                 swap::<u32, 12, 16, 28>(datagram);
                 swap::<u16, 20, 22, 28>(datagram);
             }
             IPV6 => {
-                let datagram: Region<48> = frame.region(14)?;
+                let datagram: Region<'_, 48> = frame.region(14)?;
                 swap::<u64, 8, 24, 48>(datagram);
                 swap::<u64, 16, 32, 48>(datagram);
                 swap::<u16, 40, 42, 48>(datagram);
@@ -220,14 +220,14 @@ mod programs {
     }
 
     #[inline(always)]
-    fn swap<T: Word, const A: usize, const B: usize, const N: usize>(region: Region<N>) {
+    fn swap<T: Word, const A: usize, const B: usize, const N: usize>(region: Region<'_, N>) {
         let (a, b) = (region.read(Field::<T, A>::new()), region.read(Field::<T, B>::new()));
         region.write(Field::<T, A>::new(), b);
         region.write(Field::<T, B>::new(), a);
     }
 
     #[inline(always)]
-    fn frame(ctx: &XdpContext) -> Frame {
+    fn frame(ctx: &XdpContext) -> Frame<'_> {
         // SAFETY: the context holds the packet's bounds, and the packet is the program's while it runs.
         unsafe {
             let start = (&raw const (*ctx.ctx).data).read_volatile() as usize as *mut u8;

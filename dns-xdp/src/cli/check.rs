@@ -18,7 +18,12 @@ pub(super) fn check(config: &Config) -> anyhow::Result<()> {
     for warning in config.warnings() {
         eprintln!("warning: {warning}");
     }
-    print(&report(config, &failover::healthy_zone(config)))
+    let pin = config.check_pin();
+    if pin.is_ok() {
+        print(&format!("{} is valid\n", config.path.display()))?;
+    }
+    print(&report(config, &failover::healthy_zone(config)))?;
+    Ok(pin?)
 }
 
 fn report(config: &Config, zone: &Zone) -> String {
@@ -93,7 +98,6 @@ fn summary(config: &Config, zone: &Zone) -> String {
     let promise = promise::promise(config, zone.names().len(), None);
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{line}").expect("a string takes every line");
-    line(format!("{} is valid", config.path.display()));
     line(format!("zone {} of {} nodes, epoch {}", zone.apex(), nodes.len(), zone.epoch()));
     line(format!("quorum: {needed} of {voters} nodes and witnesses have to be visible"));
     line(format!("repair: {}", promise::in_words(&promise).trim_end()));
@@ -116,7 +120,7 @@ mod tests {
         }
         let config = Config::parse(&text, Path::new("f")).unwrap();
         let report = report(&config, &failover::healthy_zone(&config));
-        assert!(report.starts_with("f is valid\nzone demo.example.com. of 17 nodes, epoch "), "{report}");
+        assert!(report.starts_with("zone demo.example.com. of 17 nodes, epoch "), "{report}");
         assert!(report.contains("quorum: 9 of 17 nodes"), "{report}");
         assert!(report.contains("a dead node is in no answer after 2s"), "{report}");
         let words: Vec<Vec<&str>> = report.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -130,6 +134,26 @@ mod tests {
             "{report}"
         );
         assert!(has(&["db1.demo.example.com.", "A", "5s", "xdp", "192.0.2.2"]), "{report}");
+    }
+
+    #[test]
+    fn a_zone_of_thousands_of_nodes_with_long_names_is_shown() {
+        let mut text = format!(
+            "[zone]\nname = \"{}.example.com\"\n",
+            std::array::from_fn::<_, 3, _>(|_| "z".repeat(50)).join(".")
+        );
+        text += "[listen]\ninterfaces = [\"eth0\"]\n";
+        for node in 0..3000 {
+            let (high, low) = (node / 256, node % 256);
+            text += &format!("[[node]]\nname = \"n{node}\"\nipv4 = \"10.0.{high}.{low}\"\n");
+        }
+        let config = Config::parse(&text, Path::new("f")).unwrap();
+        let report = report(&config, &failover::healthy_zone(&config));
+        assert!(report.contains(" of 3000 nodes, epoch "));
+        let longest = report.lines().map(str::len).max().unwrap_or_default();
+        assert!(longest > usize::from(u16::MAX), "{longest}");
+        // No row is padded to the width of the longest answer.
+        assert!(report.len() < 100 * longest, "{}", report.len());
     }
 
     #[test]

@@ -32,13 +32,15 @@ use serde_json::Value;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
 use crate::control::api::Done;
 use crate::control::{CallError, Client, Command};
+use crate::controller::Unloaded;
+use crate::pin_directory;
 use crate::store::{self, Loaded};
 
 const EXAMPLE: &str = "\
 Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
 
 The configuration is /etc/dns-xdp/dns-xdp.toml. Exit code 0: the effect is visible to clients; 1: refused or failed; 2: wrong
-usage or configuration.";
+usage or configuration; 3: nothing but warnings; 4: a `run` that `dns-xdp unload` has ended.";
 
 /// An eBPF/XDP accelerated DNS responder for clusters that are found through DNS.
 #[derive(Debug, Parser)]
@@ -144,15 +146,20 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
 }
 
 /// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` and `doctor` have
-/// warnings only.
+/// warnings only; 4: a daemon that `unload` has ended.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
         return unsound.exit_code();
     }
     match error.downcast_ref::<ConfigError>() {
         Some(ConfigError::Store { .. }) => return 1,
-        Some(ConfigError::Unreadable { .. } | ConfigError::Invalid { .. }) => return 2,
+        Some(ConfigError::Unreadable { .. } | ConfigError::Invalid { .. } | ConfigError::Pin { .. }) => {
+            return 2;
+        }
         None => {}
+    }
+    if error.downcast_ref::<Unloaded>().is_some() {
+        return Unloaded::EXIT_CODE;
     }
     if let Some(found) = error.downcast_ref::<doctor::Found>() {
         return found.exit_code();
@@ -187,6 +194,7 @@ impl ConfigFile {
 
     fn remains(&self, socket: Option<PathBuf>) -> Result<Remains, ConfigError> {
         let remains = Remains::load(&self.config)?;
+        pin_directory::removable(&remains.pin).map_err(|unfit| ConfigError::pin(&self.config, unfit))?;
         Ok(Remains { socket: socket.unwrap_or(remains.socket), ..remains })
     }
 }
@@ -228,6 +236,7 @@ fn print_json(value: &Value) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use crate::control::{Refusal, RefusalKind};
+    use crate::pin_directory::Unfit;
 
     /// Every verb below a command, with the words that lead to it.
     fn verbs(command: &clap::Command, words: &str) -> Vec<(String, clap::Command)> {
@@ -360,14 +369,29 @@ mod tests {
     }
 
     #[test]
+    fn the_units_exit_codes_are_those_of_the_daemon() {
+        let unit = include_str!("../../dist/dns-xdp.service");
+        let codes = |key: &str| {
+            let line = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default().split(' ').collect::<Vec<_>>()
+        };
+        let unloaded = Unloaded::EXIT_CODE.to_string();
+        assert_eq!(codes("RestartPreventExitStatus"), ["2", &unloaded]);
+        assert_eq!(codes("SuccessExitStatus"), [&unloaded]);
+    }
+
+    #[test]
     fn exit_codes_tell_refusals_from_wrong_configuration() {
         let refused = |kind| anyhow::Error::new(CallError::Refused(Refusal::new(kind, "no")));
         let wrong = Config::parse("", Path::new("f")).unwrap_err();
+        let unfit = Unfit::MountRoot { pin: "/".into(), own: Vec::new() };
         let cases = [
+            (anyhow::Error::new(Unloaded), 4),
             (refused(RefusalKind::Conflict), 1),
             (refused(RefusalKind::Invalid), 2),
             (anyhow::anyhow!("failed"), 1),
             (anyhow::Error::new(wrong), 2),
+            (anyhow::Error::new(ConfigError::pin(Path::new("f"), unfit)), 2),
         ];
         for (error, code) in cases {
             assert_eq!(exit_code(&error.context("while testing")), code);

@@ -1,31 +1,103 @@
 //! `unload`: ends a running daemon if there is one, then detaches and unpins what is left.
+use std::path::Path;
+
 use anyhow::Context as _;
 
 use super::{briefly, change};
 use crate::config::Remains;
-use crate::control::{CallError, Client, Command, remove_stale};
-use crate::datapath;
+use crate::control::{BindError, CallError, Client, Command, RefusalKind, remove_stale};
+use crate::datapath::{self, Removal};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp unload --config /etc/dns-xdp/dns-xdp.toml";
 
 pub(super) fn unload(remains: &Remains) -> anyhow::Result<()> {
-    let client = Client::new(&remains.socket);
-    let stopped = briefly(async {
-        let stopped = change(&client, &Command::Unload).await;
-        match stopped.as_ref().map_err(|error| error.downcast_ref::<CallError>()) {
-            Err(Some(CallError::NoDaemon { .. })) => Ok(()),
-            _ => stopped.map(drop),
-        }
-    });
-    stopped.context("the running daemon did not unload")?;
+    let had_daemon = end_daemon(&remains.socket).context("the running daemon did not unload")?;
     let pin = remains.pin.display();
-    let removed =
+    let Removal { removed, foreign } =
         datapath::unload(&remains.pin).with_context(|| format!("cannot unload what is pinned in {pin}"))?;
-    for removed in removed {
-        eprintln!("{removed}");
+    for removed in &removed {
+        eprintln!("removed {}", removed.display());
     }
-    if remove_stale(&remains.socket)? {
-        eprintln!("removed {}", remains.socket.display());
+    for foreign in &foreign {
+        eprintln!("left {}, which is not dns-xdp's", foreign.display());
+    }
+    match remove_stale(&remains.socket) {
+        Ok(true) => eprintln!("removed {}", remains.socket.display()),
+        // A daemon removes its socket when it has given its last answers.
+        Err(BindError::Busy { .. }) if had_daemon => {}
+        left => drop(left?),
+    }
+    if !had_daemon && !removed.is_empty() {
+        eprintln!("no daemon ran; if systemd is about to start one again: systemctl stop dns-xdp");
     }
     Ok(())
+}
+
+/// Asks the running daemon to unload, and returns whether there is one. What it cannot remove is not its last word:
+/// this process may be root.
+fn end_daemon(socket: &Path) -> anyhow::Result<bool> {
+    let client = Client::new(socket);
+    briefly(async {
+        let Err(error) = change(&client, &Command::Unload).await else { return Ok(true) };
+        match error.downcast_ref::<CallError>() {
+            Some(CallError::NoDaemon { .. }) => Ok(false),
+            Some(CallError::Refused(refusal)) if refusal.kind == RefusalKind::Failed => {
+                eprintln!("the daemon has ended: {refusal}; the rest is tried without it");
+                Ok(true)
+            }
+            _ => Err(error),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::control::{Refusal, Server};
+    use crate::event::Journal;
+
+    /// A daemon that answers `unload` with a refusal of this kind, in a thread of its own.
+    fn refusing(socket: &Path, kind: RefusalKind) -> std::thread::JoinHandle<()> {
+        let (bound, is_bound) = std::sync::mpsc::channel();
+        let socket = socket.to_owned();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let server = Server::bind(&socket).unwrap();
+                bound.send(()).unwrap();
+                let (calls, mut inbox) = mpsc::channel(1);
+                let stop = CancellationToken::new();
+                let journal = Arc::new(Journal::new(Timestamp::UNIX_EPOCH));
+                let serving = tokio::spawn(server.serve(calls, journal, stop.clone()));
+                let call = inbox.recv().await.unwrap();
+                assert_eq!(call.command, Command::Unload);
+                call.reply.send(Err(Refusal::new(kind, "cannot detach everything"))).unwrap();
+                stop.cancel();
+                serving.await.unwrap();
+            });
+        });
+        is_bound.recv().unwrap();
+        thread
+    }
+
+    #[test]
+    fn what_a_daemon_fails_to_remove_is_tried_without_it_and_a_refusal_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let remains =
+            Remains { pin: directory.path().join("missing"), socket: directory.path().join("run/socket") };
+        let daemon = refusing(&remains.socket, RefusalKind::Failed);
+        unload(&remains).unwrap();
+        daemon.join().unwrap();
+        let daemon = refusing(&remains.socket, RefusalKind::Conflict);
+        unload(&remains).unwrap_err();
+        daemon.join().unwrap();
+        // Nobody is there.
+        unload(&remains).unwrap();
+    }
 }

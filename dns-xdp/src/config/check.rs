@@ -1,11 +1,10 @@
 //! What has to hold between the parts of a configuration: unique names and addresses, references that lead somewhere.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
 
-use super::nearest;
 use super::problem::{At, Problems, values};
 use super::section::Section;
 use super::spec::{ClusterSpec, NodeSpec};
@@ -36,6 +35,34 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
     quorum(spec, problems);
 }
 
+/// The slowest clock of a kernel ticks so many times a second (HZ). The program's clock is that one, so the answers of a
+/// tick come at once.
+const TICKS_PER_SECOND: u32 = 100;
+
+/// The least burst with which a limit lets its whole rate through. Where ticks and the intervals between two answers do
+/// not divide each other, an answer may be due in the middle of a tick: the limit has to look one tick ahead.
+fn least_burst(per_second: u32) -> u32 {
+    let in_one_tick = per_second.div_ceil(TICKS_PER_SECOND);
+    let divide = |a: u32, b: u32| b != 0 && a.is_multiple_of(b);
+    let is_aligned = divide(per_second, TICKS_PER_SECOND) || divide(TICKS_PER_SECOND, per_second);
+    if is_aligned { in_one_tick } else { in_one_tick + 1 }
+}
+
+/// Records a burst by which the rate would be less than what is configured.
+pub(super) fn burst(burst: Option<&At<u32>>, per_second: u32, section: &Section<'_>) {
+    let least = least_burst(per_second);
+    if let Some(At { at, value: burst @ 1.. }) = burst
+        && *burst < least
+    {
+        let text = format!(
+            "`burst` is {burst}, with which the kernel's clock, of ticks of {} ms, lets less than {per_second} \
+             `answers-per-second` through; write at least {least}",
+            1000 / TICKS_PER_SECOND
+        );
+        section.problem(*at, text);
+    }
+}
+
 /// A list that is not longer than this.
 pub(super) fn at_most<T>(key: &str, list: &[At<T>], most: usize, section: &Section<'_>) {
     if let Some(At { at, .. }) = list.get(most) {
@@ -62,6 +89,7 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
                 name: service.name.value,
                 nodes: values(&service.nodes),
                 min_healthy: service.min_healthy.map_or(0, |least| least.value as usize),
+                answers_max: service.answers_max,
                 health: service.health,
             })
             .collect(),
@@ -85,7 +113,7 @@ pub(super) fn program(key: &str, words: &[At<String>], section: &Section<'_>) {
 }
 
 fn duplicates<T: Ord>(list: &[At<T>]) -> impl Iterator<Item = &At<T>> {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     list.iter().filter(move |located| !seen.insert(&located.value))
 }
 
@@ -142,9 +170,9 @@ fn references(key: &str, list: &[At<String>], nodes: &[NodeSpec], problems: &Pro
     for At { at, value } in duplicates(list) {
         problems.add(*at, format!("`{key}` names `{value}` twice; remove one"));
     }
-    let known = || nodes.iter().map(|node| node.name.value.as_str());
-    for At { at, value } in list.iter().filter(|name| !known().any(|known| known == name.value)) {
-        let remedy = match nearest(value, known()) {
+    let known: BTreeSet<&str> = nodes.iter().map(|node| node.name.value.as_str()).collect();
+    for At { at, value } in list.iter().filter(|name| !known.contains(name.value.as_str())) {
+        let remedy = match problems.nearest_name(value, known.iter().copied()) {
             Some(known) => format!("did you mean `{known}`?"),
             None => "add a [[node]] of that name, or remove it here".to_owned(),
         };

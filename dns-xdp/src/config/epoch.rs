@@ -42,6 +42,9 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
     if zone.ttl_min_seconds != ttl.min(spec::TTL_MIN_SECONDS) {
         writeln!(out, "ttl-min {}", zone.ttl_min_seconds)?;
     }
+    if zone.answers_max != spec::ANSWERS_MAX {
+        writeln!(out, "answers-max {}", zone.answers_max)?;
+    }
     for node in &config.cluster.nodes {
         write!(out, "node {} {}", node.name, node.ns)?;
         for address in node.addresses() {
@@ -57,6 +60,9 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         writeln!(out, "service {} {}", service.name, service.nodes.join(" "))?;
         if service.min_healthy != 0 {
             writeln!(out, "min-healthy {}", service.min_healthy)?;
+        }
+        if let Some(answers_max) = service.answers_max {
+            writeln!(out, "answers-max {answers_max}")?;
         }
         if let Some(own) = &service.health {
             health(own, out)?;

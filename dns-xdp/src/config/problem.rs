@@ -1,8 +1,14 @@
 //! What is wrong with a configuration file, and on which line.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::nearest;
+use crate::pin_directory::Unfit;
 
 /// Why there is no [`super::Config`].
 #[derive(Debug)]
@@ -20,6 +26,15 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         reason: String,
+    },
+    /// The directory of `[xdp] pin` cannot be a daemon's.
+    Pin {
+        /// The file.
+        path: PathBuf,
+        /// Where the key stands; `None`: the file leaves it out.
+        line: Option<usize>,
+        /// Why.
+        unfit: Unfit,
     },
     /// The file is not a valid configuration; one line of text for each problem.
     Invalid {
@@ -41,6 +56,14 @@ pub struct Problem {
     pub text: String,
 }
 
+impl ConfigError {
+    /// The directory of `[xdp] pin` in the file at `path` is unfit.
+    pub fn pin(path: &Path, unfit: Unfit) -> Self {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        ConfigError::Pin { path: path.to_owned(), line: line_of_key(&text, "xdp", "pin"), unfit }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -50,6 +73,12 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Store { path, reason } => {
                 write!(f, "[cluster] of {path}: {reason}", path = path.display())
+            }
+            ConfigError::Pin { path, line: Some(line), unfit } => {
+                write!(f, "{path}:{line}: `pin` {unfit}", path = path.display())
+            }
+            ConfigError::Pin { path, line: None, unfit } => {
+                write!(f, "[xdp] of {path}: `pin` {unfit}", path = path.display())
             }
             ConfigError::Invalid { path, problems } => {
                 for (index, Problem { line, document, text }) in problems.iter().enumerate() {
@@ -79,29 +108,119 @@ pub(super) fn values<T: Clone>(located: &[At<T>]) -> Vec<T> {
     located.iter().map(|located| located.value.clone()).collect()
 }
 
+/// Problems that are told; the others are counted. A daemon that is asked for a change makes this text, and lives.
+const TOLD: usize = 100;
+/// Names of a file that are compared with those of all nodes, of which there may be 65,536.
+const NAMES_COMPARED: usize = 3;
+/// Keys that are compared with the few that a section has.
+const KEYS_COMPARED: usize = TOLD;
+
 /// Collects problems while the file is read, so that the operator sees all of them at once.
 #[derive(Debug, Default)]
-pub(super) struct Problems(RefCell<Vec<At<String>>>);
+pub(super) struct Problems {
+    found: RefCell<Vec<At<String>>>,
+    /// Where unknown keys are.
+    unknown: RefCell<BTreeSet<usize>>,
+    names_compared: Cell<usize>,
+    keys_compared: Cell<usize>,
+}
 
 impl Problems {
     pub(super) fn add(&self, at: usize, text: impl Into<String>) {
-        self.0.borrow_mut().push(At { at, value: text.into() });
+        self.found.borrow_mut().push(At { at, value: text.into() });
+    }
+
+    /// Records a key that is unknown among those that are known.
+    pub(super) fn add_unknown_key(&self, at: usize, name: &str, known: &[&'static str]) {
+        let remedy = match compared(&self.keys_compared, KEYS_COMPARED, name, known.iter().copied()) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => format!("known here: {}", known.join(", ")),
+        };
+        self.unknown.borrow_mut().insert(at);
+        self.add(at, format!("unknown key `{name}`; {remedy}"));
+    }
+
+    /// The name that was probably meant, of all nodes; for the first few names alone.
+    pub(super) fn nearest_name<'a>(
+        &self,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        compared(&self.names_compared, NAMES_COMPARED, name, known)
+    }
+
+    /// The unknown keys alone.
+    pub(super) fn into_unknown_keys(self, text: &str) -> Vec<Problem> {
+        let unknown = self.unknown.into_inner();
+        let mut found = self.found.into_inner();
+        found.retain(|problem| unknown.contains(&problem.at) && problem.value.starts_with("unknown key"));
+        told(found, text)
     }
 
     /// The error that they amount to; `None` when there are none.
     pub(super) fn into_error(self, text: &str, path: &Path) -> Option<ConfigError> {
-        let mut found = self.0.into_inner();
-        found.sort_by_key(|problem| problem.at);
-        let problem = |At { at, value }| Problem { line: line_of(text, at), document: None, text: value };
-        let problems: Vec<Problem> = found.into_iter().map(problem).collect();
-        if problems.is_empty() {
-            return None;
-        }
-        Some(ConfigError::Invalid { path: path.to_owned(), problems })
+        let problems = told(self.found.into_inner(), text);
+        (!problems.is_empty()).then(|| ConfigError::Invalid { path: path.to_owned(), problems })
     }
+}
+
+/// In the order of the file, each with its line.
+fn told(mut found: Vec<At<String>>, text: &str) -> Vec<Problem> {
+    found.sort_by_key(|problem| problem.at);
+    let more = found.len().saturating_sub(TOLD);
+    if more > 0 {
+        found.truncate(TOLD + 1);
+        found[TOLD].value = format!("and {more} more problems");
+    }
+    let problem = |At { at, value }| Problem { line: line_of(text, at), document: None, text: value };
+    found.into_iter().map(problem).collect()
+}
+
+/// [`nearest`], so many times.
+fn compared<'a>(
+    count: &Cell<usize>,
+    most: usize,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    if count.get() >= most {
+        return None;
+    }
+    count.set(count.get() + 1);
+    nearest(name, known)
+}
+
+/// The line of a key's value in the text of a file; `None`: the key is not there.
+fn line_of_key(text: &str, section: &str, key: &str) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let value = document.get_ref().get(section)?.get_ref().as_table()?.get(key)?;
+    Some(line_of(text, value.span().start))
 }
 
 fn line_of(text: &str, at: usize) -> usize {
     let before = text.as_bytes().iter().take(at);
     1 + before.filter(|&&byte| byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfit_pin_directory_is_named_with_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("f.toml");
+        let said = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let said = ConfigError::pin(&file, Unfit::NotBpf("/srv/pins".into())).to_string();
+            said.replace(&file.display().to_string(), "f")
+        };
+        let written = said("[zone]\n[xdp]\nmode = \"auto\"\npin = \"/srv/pins\"\n");
+        assert!(
+            written.starts_with("f:4: `pin` is `/srv/pins`, which is not on a BPF filesystem"),
+            "{written}"
+        );
+        let default = said("[zone]\n");
+        assert!(default.starts_with("[xdp] of f: `pin` is `/srv/pins`"), "{default}");
+    }
 }

@@ -111,6 +111,8 @@ socket = "/run/other.sock"
         assert_eq!(misspelt, "f:24: unknown key `xdpp`; did you mean `xdp`?");
         let relative = refusal(&FILE.replace("/sys/fs/bpf/other", "other"));
         assert_eq!(relative, "f:25: `pin` is `other`; write the whole path, from /");
+        let upwards = refusal(&FILE.replace("/sys/fs/bpf/other", "/sys/fs/bpf/.."));
+        assert_eq!(upwards, "f:25: `pin` is `/sys/fs/bpf/..`; write the path without `..`");
         assert!(refusal("[xdp").starts_with("f:1: "));
     }
 }

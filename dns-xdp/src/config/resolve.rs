@@ -11,9 +11,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn address(name: &str, patience: Instant) -> Result<IpAddr, String> {
     let (tell, told) = mpsc::channel();
     let (name, started) = (name.to_owned(), Instant::now());
-    // The system's resolver has its own idea of patience: whoever waits for it waits in a thread of his own.
+    if patience <= started {
+        return Err(unresolved());
+    }
+    // The system's resolver has time limits of its own, so it is asked in another thread.
     std::thread::spawn(move || {
-        // Nobody may listen any more.
+        // The reader may have given up.
         tell.send(lookup(&name)).ok();
     });
     match told.recv_timeout(patience.saturating_duration_since(started)) {
@@ -22,11 +25,13 @@ pub(super) fn address(name: &str, patience: Instant) -> Result<IpAddr, String> {
             .min_by_key(IpAddr::is_ipv6)
             .ok_or_else(|| "has no address; write the address".to_owned()),
         Ok(Err(error)) => Err(format!("resolves to nothing ({error}); write the address")),
-        Err(_elapsed) => {
-            let patience = humantime::format_duration(PATIENCE);
-            Err(format!("was not resolved within {patience} for the whole file; write the address"))
-        }
+        Err(_elapsed) => Err(unresolved()),
     }
+}
+
+fn unresolved() -> String {
+    let patience = humantime::format_duration(PATIENCE);
+    format!("was not resolved within {patience} for the whole file; write the address")
 }
 
 fn lookup(name: &str) -> io::Result<Vec<IpAddr>> {

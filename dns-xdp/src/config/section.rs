@@ -2,11 +2,18 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::nearest;
 use super::problem::{At, Problems};
 
 /// Reads one value. The error continues a sentence that begins with the key: "is 70000; write …".
 pub(super) type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
+
+/// Whether a value is the default of its key.
+pub(super) type IsDefault = fn(&DeValue<'_>) -> bool;
+
+/// A list is empty by default.
+pub(super) fn is_empty_list(value: &DeValue<'_>) -> bool {
+    value.as_array().is_some_and(|array| array.is_empty())
+}
 
 /// A table of the file, or its absence, which reads like an empty one.
 pub(super) struct Section<'a> {
@@ -149,6 +156,27 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Records that keys which are there have no effect, and what they lack, unless they say the default. They count as
+    /// asked for.
+    pub(super) fn without_effect(&mut self, keys: &[(&'static str, IsDefault)], lacks: &str) {
+        for (key, is_default) in keys {
+            if self.find(key).is_some_and(|value| !is_default(value.get_ref())) {
+                let at = self
+                    .table
+                    .and_then(|table| table.get_key_value(*key))
+                    .map_or(0, |(key, _)| key.span().start);
+                self.problem(at, format!("`{key}` has no effect without {lacks}; write that, or remove it"));
+            }
+        }
+    }
+
+    /// Keys that have no effect unless `switch` is there. One that is switched off in so many words keeps its settings.
+    pub(super) fn needs(&mut self, switch: &'static str, keys: &[(&'static str, IsDefault)]) {
+        if !self.has(switch) {
+            self.without_effect(keys, &format!("`{switch}`"));
+        }
+    }
+
     /// Ends the reading: every key that was not asked for is unknown.
     pub(super) fn close(&self) {
         let Some(table) = self.table else {
@@ -159,11 +187,7 @@ impl<'a> Section<'a> {
             if self.asked.contains(&name) || self.refused.contains(&name) {
                 continue;
             }
-            let remedy = match nearest(name, self.asked.iter().copied()) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => format!("known here: {}", self.asked.join(", ")),
-            };
-            self.problems.add(key.span().start, format!("unknown key `{name}`; {remedy}"));
+            self.problems.add_unknown_key(key.span().start, name, &self.asked);
         }
     }
 

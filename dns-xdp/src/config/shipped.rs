@@ -1,4 +1,4 @@
-//! The shipped file against the code: every line that is commented out shows the default, and no key is missing.
+//! The shipped file against the code: a line behind # shows the default, one behind ## an example, and no key is missing.
 use std::path::Path;
 
 use super::Config;
@@ -41,7 +41,7 @@ fn every_line_that_is_commented_out_is_the_default() {
         assert_eq!(config(&lines.join("\n")), default, "{line}");
         seen += 1;
     }
-    assert!(seen > 30, "{seen}");
+    assert!(seen > 45, "{seen}");
 }
 
 #[test]
@@ -50,6 +50,42 @@ fn all_of_them_together_are_the_default_too() {
     let uncommented: Vec<&str> =
         text.lines().map(|line| if is_default(line) { &line[1..] } else { line }).collect();
     assert_eq!(config(&uncommented.join("\n")), config(&text));
+}
+
+/// The lines that show an example: two # and a key.
+fn is_example(line: &str) -> bool {
+    line.strip_prefix('#').is_some_and(is_default)
+}
+
+#[test]
+fn examples_take_effect_beside_a_store_and_are_refused_without_one() {
+    let text = filled();
+    let lines: Vec<&str> = text.lines().collect();
+    for (index, line) in lines.iter().enumerate().filter(|(_, line)| is_example(line)) {
+        let mut lines = lines.clone();
+        lines[index] = &line[2..];
+        let error = Config::parse(&lines.join("\n"), Path::new(PATH)).expect_err(line).to_string();
+        let key = line[2..].split(' ').next().unwrap_or_default();
+        assert!(
+            error.contains(&format!("`{key}` has no effect without [cluster] store = \"etcd\"")),
+            "{error}"
+        );
+    }
+    let with_store = |line: &'static str| match line {
+        "#store = \"file\"" => "store = \"etcd\"",
+        line if is_example(line) => &line[2..],
+        line => line,
+    };
+    let text: Vec<String> = SHIPPED.lines().map(|line| with_store(line).to_owned()).collect();
+    let text = text.join("\n").replacen("name = \"\"", "name = \"mycluster.example.com\"", 1);
+    let store = Config::store_of(&text, Path::new(PATH)).unwrap().unwrap();
+    assert_eq!(store.endpoints.len(), 3);
+    assert_eq!(store.prefix, "/dns-xdp/mycluster.example.com");
+    assert!(store.ca.is_some() && store.identity.is_some() && store.user.is_some() && store.server.is_some());
+    assert!(store.skydns_follow.is_some() && store.skydns_mirror.is_some());
+    // The example of a prefix is the default.
+    let of_default = text.replace("prefix = \"/dns-xdp/mycluster.example.com\"", "");
+    assert_eq!(Config::store_of(&of_default, Path::new(PATH)).unwrap().unwrap(), store);
 }
 
 #[test]

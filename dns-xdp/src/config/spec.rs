@@ -9,8 +9,8 @@ use hickory_proto::rr::Name;
 use toml::de::DeTable;
 
 use super::kind::{Surroundings, kind, target};
-use super::problem::{At, ConfigError, Problems, values};
-use super::section::Section;
+use super::problem::{At, ConfigError, Problem, Problems, values};
+use super::section::{Section, is_empty_list};
 use super::{
     AllDown, Config, Control, Events, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check,
     resolve, store, value,
@@ -38,6 +38,8 @@ const IPV4_PREFIX: u8 = 24;
 const IPV6_PREFIX: u8 = 56;
 /// `[fallback]`
 const FALLBACK_PER_SECOND: u32 = 20_000;
+/// `[zone] answers-max`
+pub(super) const ANSWERS_MAX: usize = 8;
 /// `[health]`
 pub(crate) const PROBE: Probe = Probe {
     kind: ProbeKind::Tcp { port: 6379 },
@@ -80,6 +82,7 @@ pub(super) struct ServiceSpec {
     pub(super) name: At<String>,
     pub(super) nodes: Vec<At<String>>,
     pub(super) min_healthy: Option<At<u32>>,
+    pub(super) answers_max: Option<usize>,
     pub(super) health: Option<HealthCheck>,
 }
 
@@ -95,7 +98,21 @@ pub(super) struct ClusterSpec {
 
 /// Reads the text of the file at `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    document(text, path, read)
+    document(text, path, |document, path, problems| read(document, path, problems, false, resolve::PATIENCE))
+}
+
+/// The unknown keys of a file whose other problems do not matter, because another text is in force.
+pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Problem> {
+    let problems = Problems::default();
+    if let Ok(document) = DeTable::parse(text) {
+        read(document.get_ref(), path, &problems, true, Duration::ZERO);
+    }
+    problems.into_unknown_keys(text)
+}
+
+/// As [`parse`], of a text whose shared sections are those of a store.
+pub(super) fn parse_shared(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    document(text, path, |document, path, problems| read(document, path, problems, true, resolve::PATIENCE))
 }
 
 /// Reads the text of the file at `path` with `read`, which returns `None` only when it recorded a problem.
@@ -120,8 +137,15 @@ pub(super) fn document<T>(
     }
 }
 
-/// `None` only when a problem was recorded.
-fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Config> {
+/// `None` only when a problem was recorded. `is_shared`: the store that the sections come from is named elsewhere.
+/// `patience`: how long the names in it may take to be resolved, all together.
+fn read(
+    document: &DeTable<'_>,
+    path: &Path,
+    problems: &Problems,
+    is_shared: bool,
+    patience: Duration,
+) -> Option<Config> {
     let mut file = Section::file(document, problems);
     let zone = zone(file.section("zone", "[zone]"));
     let listen = listen(file.section("listen", "[listen]"));
@@ -131,10 +155,13 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
     let around = Surroundings {
         apex: apex.clone().unwrap_or_default(),
         dns_port: listen.port,
-        patience: Instant::now() + resolve::PATIENCE,
+        patience: Instant::now() + patience,
     };
     let usual = health(file.section("health", "[health]"), &Usual::new(around));
-    let (witness, quorum, all_down, (observers, probers)) = failover(file.section("failover", "[failover]"));
+    let cluster = document.get("cluster").and_then(|cluster| cluster.get_ref().as_table());
+    let has_store = is_shared || cluster.is_some_and(|cluster| cluster.contains_key("store"));
+    let (witness, quorum, all_down, (observers, probers)) =
+        failover(file.section("failover", "[failover]"), has_store);
     let nodes = file.sections("node", "[[node]]");
     if nodes.is_empty() {
         file.problem(0, "there is no node; write a [[node]] with `name` and `ipv4` for each");
@@ -173,6 +200,7 @@ fn read(document: &DeTable<'_>, path: &Path, problems: &Problems) -> Option<Conf
         events,
         store,
         revision: None,
+        overridden: Vec::new(),
     })
 }
 
@@ -186,11 +214,12 @@ fn zone(mut section: Section<'_>) -> Option<ZoneConfig> {
         section.problem(at, format!("`ttl-min` {value}s is longer than `ttl` {ttl_seconds}s; shorten it"));
     }
     let ttl_min_seconds = ttl_min.map_or(TTL_MIN_SECONDS.min(ttl_seconds), |located| located.value);
-    let ns_ttl_seconds = section.value("ns-ttl", value::ttl_seconds).unwrap_or(NS_TTL_SECONDS);
+    let ns_ttl_seconds = section.value("ns-ttl", value::ns_ttl_seconds).unwrap_or(NS_TTL_SECONDS);
     let negative_ttl_seconds =
-        section.value("negative-ttl", value::ttl_seconds).unwrap_or(NEGATIVE_TTL_SECONDS);
+        section.value("negative-ttl", value::negative_ttl_seconds).unwrap_or(NEGATIVE_TTL_SECONDS);
     let contact = section.value("contact", value::contact);
     let ns_addresses = section.value("ns-addresses", value::ns_addresses).unwrap_or(NsAddresses::Live);
+    let answers_max = section.value("answers-max", value::answers_max).unwrap_or(ANSWERS_MAX);
     let contact = apex.as_ref().and_then(|At { at, value: apex }| {
         contact.or_else(|| {
             let default = apex.prepend_label(CONTACT).ok();
@@ -210,6 +239,7 @@ fn zone(mut section: Section<'_>) -> Option<ZoneConfig> {
         negative_ttl_seconds,
         contact,
         ns_addresses,
+        answers_max,
     })
 }
 
@@ -226,7 +256,7 @@ fn listen(mut section: Section<'_>) -> Listen {
 pub(super) fn xdp(mut section: Section<'_>) -> Xdp {
     let xdp = Xdp {
         mode: section.value("mode", value::mode).unwrap_or(Mode::Auto),
-        pin: section.value("pin", value::path).unwrap_or_else(|| PathBuf::from(PIN)),
+        pin: section.value("pin", value::pin).unwrap_or_else(|| PathBuf::from(PIN)),
         stale_after: section.value("stale-after", value::lease).unwrap_or(Some(STALE_AFTER)),
         stop_grace: section.value("stop-grace", value::duration).unwrap_or(STOP_GRACE),
         capacity: section.value("capacity", value::capacity).unwrap_or(CAPACITY),
@@ -238,11 +268,22 @@ pub(super) fn xdp(mut section: Section<'_>) -> Xdp {
 
 fn guard(file: &mut Section<'_>) -> Guard {
     let mut section = file.section("rate-limit", "[rate-limit]");
+    section.needs(
+        "answers-per-second",
+        &[
+            ("burst", |value| value::per_second(value) == Ok(0)),
+            ("slip", |value| value::slip(value) == Ok(SLIP)),
+            ("exempt", is_empty_list),
+        ],
+    );
     let exempt = section.list("exempt", value::network);
     check::at_most("exempt", &exempt, EXEMPT_MAX, &section);
+    let answers_per_second = section.value("answers-per-second", value::per_second).unwrap_or(0);
+    let burst = section.located("burst", value::per_second);
+    check::burst(burst.as_ref(), answers_per_second, &section);
     let rate_limit = RateLimit {
-        answers_per_second: section.value("answers-per-second", value::per_second).unwrap_or(0),
-        burst: section.value("burst", value::per_second).unwrap_or(0),
+        answers_per_second,
+        burst: burst.map_or(0, |burst| burst.value),
         slip: section.value("slip", value::slip).unwrap_or(SLIP),
         ipv4_prefix: section.value("ipv4-prefix", value::ipv4_prefix).unwrap_or(IPV4_PREFIX),
         ipv6_prefix: section.value("ipv6-prefix", value::ipv6_prefix).unwrap_or(IPV6_PREFIX),
@@ -307,11 +348,16 @@ fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
     if !several {
         probes.push(base.clone());
     }
-    if let Some(At { at, value: Require::Count(count) }) = require
-        && count > probes.len()
-    {
-        let text = format!("`require` is {count} with {} probes; write at most that many", probes.len());
-        section.problem(at, text);
+    match &require {
+        Some(At { at, value: Require::Count(count) }) if *count > probes.len() => {
+            let text = format!("`require` is {count} with {} probes; write at most that many", probes.len());
+            section.problem(*at, text);
+        }
+        Some(At { at, value: Require::Any | Require::Count(_) }) if probes.len() == 1 => section.problem(
+            *at,
+            "`require` has no effect with one probe; list several as [[health.probes]], or remove it",
+        ),
+        _ => {}
     }
     let require = require.map_or(Require::All, |located| located.value);
     Usual { base, check: HealthCheck { probes, require }, listed: several, around }
@@ -353,9 +399,18 @@ fn probe(section: &mut Section<'_>, usual: &Probe, around: &Surroundings) -> Pro
 
 type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, AllDown, (Observers, usize));
 
-fn failover(mut section: Section<'_>) -> FailoverSpec {
+fn failover(mut section: Section<'_>, has_store: bool) -> FailoverSpec {
+    if !has_store {
+        section.without_effect(
+            &[
+                ("observers", |value| value::observers(value) == Ok(Observers::Majority)),
+                ("probers", |value| value::probers(value) == Ok(PROBERS)),
+            ],
+            store::WANTED,
+        );
+    }
     let quorum = section.located("quorum", value::quorum);
-    let witness = section.list("witness", value::address);
+    let witness = section.list("witness", value::witness);
     let all_down = section.value("all-down", value::all_down).unwrap_or(AllDown::Configured);
     let observers = section.value("observers", value::observers).unwrap_or(Observers::Majority);
     let probers = section.value("probers", value::probers).unwrap_or(PROBERS);
@@ -389,10 +444,11 @@ fn service(mut section: Section<'_>, usual: &Usual) -> Option<ServiceSpec> {
     let name = section.required("name", "\"db1\"", value::service_name);
     let nodes = section.required_list("nodes", "[\"node1\"]", value::relative_name);
     let min_healthy = section.located("min-healthy", value::members);
+    let answers_max = section.value("answers-max", value::answers_max);
     let own = section.has("health");
     let health = health(section.section("health", "[service.health]"), usual).check;
     section.close();
-    Some(ServiceSpec { name: name?, nodes, min_healthy, health: own.then_some(health) })
+    Some(ServiceSpec { name: name?, nodes, min_healthy, answers_max, health: own.then_some(health) })
 }
 
 pub(super) fn control(mut section: Section<'_>, path: &Path) -> Control {
@@ -419,6 +475,7 @@ fn metrics(mut section: Section<'_>) -> Option<SocketAddr> {
 }
 
 fn events(mut section: Section<'_>) -> Events {
+    section.needs("on-event", &[("on-event-timeout", |value| value::period(value) == Ok(ON_EVENT_TIMEOUT))]);
     let on_event = section.list("on-event", value::word);
     check::program("on-event", &on_event, &section);
     let events = Events {

@@ -3,11 +3,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
+use toml::de::DeValue;
+use toml_edit::DocumentMut;
 
 use super::problem::{At, ConfigError, Problem};
-use super::section::Section;
-use super::{Config, value};
-use crate::store::documents::{CONCERNS, split};
+use super::section::{IsDefault, Section, is_empty_list};
+use super::{Config, differences, value};
+use crate::store::documents::{CONCERNS, Shared, split};
 use crate::store::{Documents, copy};
 
 const LEASE: Duration = Duration::from_secs(5);
@@ -23,7 +25,7 @@ pub struct SharedStore {
     pub endpoints: Vec<String>,
     /// What the keys begin with, without a slash at the end.
     pub prefix: String,
-    /// Authorities for `https` in a PEM file; `None`: nobody else's are trusted.
+    /// Authorities for `https` in a PEM file; `None`: those that this machine trusts.
     pub ca: Option<PathBuf>,
     /// This server's certificate and key, in PEM files.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -41,11 +43,52 @@ pub struct SharedStore {
     pub skydns_mirror: Option<String>,
 }
 
+impl SharedStore {
+    /// What is valid and probably not meant.
+    pub(super) fn warning(&self) -> Option<String> {
+        let speaks_tls = self.endpoints.iter().any(|endpoint| endpoint.starts_with("https:"));
+        (speaks_tls && self.ca.is_none()).then(|| {
+            "[cluster] has `endpoints` over https and no `ca`: a member is trusted if any certificate authority that \
+             this machine trusts has signed its certificate; name the store's own authority in `ca`"
+                .to_owned()
+        })
+    }
+}
+
 /// The kinds of `[cluster] store`.
 const STORES: [(&str, bool); 2] = [("file", false), ("etcd", true)];
 
+/// What the keys of a store lack where there is none.
+pub(super) const WANTED: &str = "[cluster] store = \"etcd\"";
+
+/// Those that only a store gives a meaning.
+const OF_A_STORE: [(&str, IsDefault); 11] = [
+    ("endpoints", is_empty_list),
+    ("prefix", never),
+    ("ca", never),
+    ("cert", never),
+    ("key", never),
+    ("user", never),
+    ("password-file", never),
+    ("lease", |value| value::period(value) == Ok(LEASE)),
+    ("server", never),
+    ("skydns-follow", never),
+    ("skydns-mirror", never),
+];
+
+/// A key that has no default which could be written.
+fn never(_: &DeValue<'_>) -> bool {
+    false
+}
+
 pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) -> Option<SharedStore> {
+    let is_named = section.has("store");
     let is_shared = section.value("store", |value| value::one_of(value, &STORES)).unwrap_or(false);
+    if !is_named {
+        section.without_effect(&OF_A_STORE, WANTED);
+        section.close();
+        return None;
+    }
     let endpoints = section.list("endpoints", endpoint);
     let prefix = section.value("prefix", prefix);
     let follow = section.located("skydns-follow", skydns);
@@ -64,6 +107,11 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
             section.at(),
             "[cluster] has no `endpoints`; write endpoints = [\"https://192.0.2.21:2379\"]",
         );
+    }
+    let speaks_tls = endpoints.iter().any(|endpoint| endpoint.value.starts_with("https:"));
+    if is_shared && !endpoints.is_empty() && !speaks_tls {
+        let of_tls: [(&str, IsDefault); 3] = [("ca", never), ("cert", never), ("key", never)];
+        section.without_effect(&of_tls, "https in one of `endpoints`");
     }
     let identity = both(&section, ("cert", cert), ("key", key));
     let user = both(&section, ("user", user), ("password-file", password));
@@ -127,7 +175,7 @@ fn both<A, B>(section: &Section<'_>, a: (&str, Option<At<A>>), b: (&str, Option<
     }
 }
 
-fn endpoint(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+fn endpoint(value: &DeValue<'_>) -> Result<String, String> {
     const WANTED: &str = "a URL such as \"https://192.0.2.21:2379\"";
     let text = value::text(value, WANTED)?;
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
@@ -138,16 +186,16 @@ fn endpoint(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     }
 }
 
-fn prefix(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+fn prefix(value: &DeValue<'_>) -> Result<String, String> {
     path(value, "a path such as \"/dns-xdp/demo.example.com\"")
 }
 
-fn skydns(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+fn skydns(value: &DeValue<'_>) -> Result<String, String> {
     path(value, "a path such as \"/skydns\"")
 }
 
 /// Of keys; without a slash at the end.
-fn path(value: &toml::de::DeValue<'_>, wanted: &str) -> Result<String, String> {
+fn path(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
     let text = value::text(value, wanted)?;
     let is_right =
         text.starts_with('/') && text.trim_end_matches('/').len() > 1 && !text.contains(char::is_whitespace);
@@ -164,17 +212,53 @@ pub(super) fn parse_with(text: &str, path: &Path, documents: &Documents) -> Resu
         let problems = vec![Problem { line, document: None, text }];
         ConfigError::Invalid { path: path.to_owned(), problems }
     };
-    let (local, _) = split(text).map_err(|problem| invalid(1, problem))?;
+    let (local, shared) = split(text).map_err(|problem| invalid(1, problem))?;
     let own = of_file(text, path)?;
     if let Some(problem) = documents.stray() {
         return Err(ConfigError::Invalid { path: path.to_owned(), problems: vec![problem] });
     }
     let joined = format!("{local}{}", documents.text());
-    let mut config = Config::parse(&joined, path).map_err(|error| placed(error, &local, documents))?;
+    let parsed = super::spec::parse_shared(&joined, path).map_err(|error| placed(error, &local, documents));
+    let mut config = match (parsed, unknown_keys(text, &local, path)) {
+        (Ok(config), unknown) if unknown.is_empty() => config,
+        (Ok(_), problems) => return Err(ConfigError::Invalid { path: path.to_owned(), problems }),
+        (Err(ConfigError::Invalid { path, mut problems }), unknown) => {
+            problems.extend(unknown);
+            return Err(ConfigError::Invalid { path, problems });
+        }
+        (Err(error), _) => return Err(error),
+    };
     // Which store this is can depend on the name of the zone in the file alone.
     config.store = own;
     config.revision = Some(documents.epoch());
+    config.overridden = overridden(&shared, documents);
     Ok(config)
+}
+
+/// Unknown keys in the shared sections of a file, which are not in force and are read for this alone.
+fn unknown_keys(text: &str, local: &str, path: &Path) -> Vec<Problem> {
+    // The local part has an empty line for each that is shared.
+    let local: Vec<&str> = local.lines().collect();
+    let is_shared = |problem: &Problem| local.get(problem.line - 1).is_none_or(|line| line.is_empty());
+    if text.lines().eq(local.iter().copied()) {
+        return Vec::new();
+    }
+    super::spec::unknown_keys(text, path).into_iter().filter(is_shared).collect()
+}
+
+/// The shared sections that say something else than the documents. A zone's name alone says which store it is.
+fn overridden(shared: &Shared, documents: &Documents) -> Vec<&'static str> {
+    let differs = |(key, name): &&(&str, &str)| {
+        let (Some(text), stored) = (shared.get(*key), documents.texts.get(*key)) else { return false };
+        let is_name_alone =
+            *name == "zone" && text.parse::<DocumentMut>().is_ok_and(|zone| names_alone(&zone));
+        !is_name_alone && !differences(stored.map_or("", String::as_str), text).is_empty()
+    };
+    CONCERNS.iter().filter(differs).map(|(_, name)| *name).collect()
+}
+
+fn names_alone(document: &DocumentMut) -> bool {
+    document.get("zone").and_then(|zone| zone.as_table_like()).is_some_and(|zone| zone.len() == 1)
 }
 
 /// The problem's place in the document that it is in.
@@ -240,5 +324,54 @@ mod tests {
         }
         let error = parsed("skydns-folow = \"/skydns\"\n").unwrap_err();
         assert!(error.contains("did you mean `skydns-follow`?"), "{error}");
+    }
+
+    /// A file with these shared sections, beside a store with a zone of its own.
+    fn beside_a_store(sections: &str) -> Result<Config, String> {
+        let text = format!(
+            "[listen]\ninterfaces = [\"eth0\"]\n{sections}[cluster]\nstore = \"etcd\"\n\
+             endpoints = [\"http://192.0.2.61:2379\"]\n[xdp]\nmode = \"off\"\n"
+        );
+        let document = |key: &str, text: &str| (key.to_owned(), text.to_owned());
+        let texts = [
+            document("config/zone", "[zone]\nname = \"demo.example.com\"\nttl = \"9s\"\n"),
+            document("config/failover", "[failover]\nquorum = 1\n"),
+            document("config/nodes", "[[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n"),
+        ];
+        let documents = Documents { texts: Shared::from(texts), ..Documents::default() };
+        let config = Config::parse_with(&text, Path::new("f"), &documents);
+        config.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_section_that_the_store_stands_in_for_is_refused() {
+        let error = beside_a_store("[failover]\nquroum = 2\n").unwrap_err();
+        assert_eq!(error, "f:4: unknown key `quroum`; did you mean `quorum`?");
+        // What else is wrong with them is refused when they are written to the store.
+        let error = beside_a_store("[health]\nprobe = \"htp\"\nintervall = \"1s\"\n").unwrap_err();
+        assert_eq!(error, "f:5: unknown key `intervall`; did you mean `interval`?");
+        let error = beside_a_store("intrefaces = []\n[failover]\nquroum = 2\n").unwrap_err();
+        assert_eq!(error.lines().count(), 2, "{error}");
+    }
+
+    #[test]
+    fn shared_sections_that_differ_from_the_store_are_warned_of() {
+        let warned = |sections: &str| {
+            let config = beside_a_store(sections).unwrap();
+            config
+                .warnings()
+                .into_iter()
+                .filter(|warning| warning.contains("cluster diff"))
+                .collect::<Vec<_>>()
+        };
+        let [warning] = &warned("[failover]\nquorum = 2\n[zone]\nname = \"demo.example.com\"\n")[..] else {
+            panic!("one warning")
+        };
+        assert!(warning.starts_with("[failover] of f differ from the store"), "{warning}");
+        for same in
+            ["", "[zone]\nname = \"demo.example.com\"\n", "[failover]\n# as in the store\nquorum = 1\n"]
+        {
+            assert!(warned(same).is_empty(), "{same}");
+        }
     }
 }

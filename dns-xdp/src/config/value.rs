@@ -12,8 +12,9 @@ use hickory_proto::rr::Name;
 use toml::de::DeValue;
 
 use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
-use crate::cluster::{APEX, Require};
+use crate::cluster::{APEX, Require, SpecialAddress};
 use crate::guard::Network;
+use crate::pin_directory;
 use crate::store::agreement::Observers;
 
 pub(super) type Read<T> = Result<T, String>;
@@ -24,8 +25,12 @@ pub(super) type Codes = RangeInclusive<u16>;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// A lease must outlast a daemon that is held up for a moment.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
-/// RFC 2181, section 8.
-const LARGEST_TTL: u64 = (1 << 31) - 1;
+/// The longest TTL: RFC 8767, section 4, has caches cut what is longer to a week.
+const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The longest negative TTL: RFC 2308, section 5, calls more than a day problematic.
+const LONGEST_NEGATIVE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// What an address looks like.
+const ADDRESS: &str = "an address such as \"192.0.2.11\" or \"2001:db8::11\"";
 /// RFC 1035, section 2.3.4.
 const LONGEST_LABEL: usize = 63;
 /// ALTIFNAMSIZ without the terminator, for an interface may be called by an alternative name.
@@ -125,15 +130,33 @@ pub(super) fn lease(value: &DeValue<'_>) -> Read<Option<Duration>> {
     Ok(Some(lease))
 }
 
+/// A TTL of addresses; with zero, caches keep nothing.
 pub(super) fn ttl_seconds(value: &DeValue<'_>) -> Read<u32> {
+    ttl(value, Duration::ZERO, LONGEST_TTL)
+}
+
+/// A TTL of the NS set; with zero, resolvers would ask the parent zone before every query.
+pub(super) fn ns_ttl_seconds(value: &DeValue<'_>) -> Read<u32> {
+    ttl(value, Duration::from_secs(1), LONGEST_TTL)
+}
+
+/// A TTL of negative answers. A resolver that has asked for a name before it exists does not see it for that time.
+pub(super) fn negative_ttl_seconds(value: &DeValue<'_>) -> Read<u32> {
+    ttl(value, Duration::ZERO, LONGEST_NEGATIVE_TTL)
+}
+
+fn ttl(value: &DeValue<'_>, least: Duration, most: Duration) -> Read<u32> {
     const WANTED: &str = "whole seconds such as \"5s\"";
     let text = text(value, WANTED)?;
     let ttl = humantime::parse_duration(text).map_err(|_| format!("is `{text}`; write {WANTED}"))?;
     if ttl.subsec_nanos() != 0 {
         return Err(format!("is {text}; a TTL is {WANTED}"));
     }
-    let in_range = u32::try_from(ttl.as_secs()).ok().filter(|&ttl| u64::from(ttl) <= LARGEST_TTL);
-    in_range.ok_or_else(|| format!("is {text}; a TTL is at most {LARGEST_TTL} seconds"))
+    if ttl < least {
+        return Err(format!("is {text}; write at least \"{}\"", humantime::format_duration(least)));
+    }
+    let in_range = u32::try_from(ttl.as_secs()).ok().filter(|_| ttl <= most);
+    in_range.ok_or_else(|| format!("is {text}; write at most \"{}\"", humantime::format_duration(most)))
 }
 
 /// How many in a second; 0 is a word for no limit.
@@ -216,6 +239,11 @@ pub(super) fn results_in_a_row(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 1, 1000)
 }
 
+/// More than 16 addresses in an answer are the responder's alone to give.
+pub(super) fn answers_max(value: &DeValue<'_>) -> Read<usize> {
+    integer(value, 1, 255_u8).map(usize::from)
+}
+
 pub(super) fn capacity(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 16, 65_536)
 }
@@ -245,35 +273,54 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
     value.as_bool().ok_or_else(|| mistyped(value, "true or false"))
 }
 
+/// An address that this machine listens or asks at.
 pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
-    unicast(value, "an address such as \"192.0.2.11\" or \"2001:db8::11\"")
+    ordinary(value, ADDRESS, SpecialAddress::of_local)
 }
 
+/// An address of a node.
 pub(super) fn ipv4(value: &DeValue<'_>) -> Read<Ipv4Addr> {
     const WANTED: &str = "an IPv4 address such as \"192.0.2.11\"";
-    match unicast(value, WANTED)? {
+    match reachable(value, WANTED)? {
         IpAddr::V4(ipv4) => Ok(ipv4),
         IpAddr::V6(ipv6) => Err(format!("is {ipv6}; write {WANTED}, or use `ipv6`")),
     }
 }
 
+/// An address of a node.
 pub(super) fn ipv6(value: &DeValue<'_>) -> Read<Ipv6Addr> {
     const WANTED: &str = "an IPv6 address such as \"2001:db8::11\"";
-    match unicast(value, WANTED)? {
+    match reachable(value, WANTED)? {
         IpAddr::V6(ipv6) => Ok(ipv6),
         IpAddr::V4(ipv4) => Err(format!("is {ipv4}; write {WANTED}, or use `ipv4`")),
     }
 }
 
-fn unicast(value: &DeValue<'_>, wanted: &str) -> Read<IpAddr> {
-    let text = text(value, wanted)?;
-    let address: IpAddr = text.parse().map_err(|_| format!("is `{text}`; write {wanted}"))?;
-    let mapped = matches!(address, IpAddr::V6(ipv6) if ipv6.to_ipv4_mapped().is_some());
-    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
-    if address.is_unspecified() || address.is_multicast() || broadcast || mapped {
-        return Err(format!("is {address}, which is no unicast address; write {wanted}"));
+/// An address of another machine that counts as a visible node.
+pub(super) fn witness(value: &DeValue<'_>) -> Read<IpAddr> {
+    reachable(value, ADDRESS)
+}
+
+/// An address that means the same machine on every host.
+fn reachable(value: &DeValue<'_>, wanted: &str) -> Read<IpAddr> {
+    ordinary(value, wanted, SpecialAddress::of)
+}
+
+fn ordinary(
+    value: &DeValue<'_>,
+    wanted: &str,
+    special: fn(IpAddr) -> Option<SpecialAddress>,
+) -> Read<IpAddr> {
+    let address = parsed(value, wanted)?;
+    match special(address) {
+        Some(kind) => Err(format!("is {address}, {kind}; write {wanted}")),
+        None => Ok(address),
     }
-    Ok(address)
+}
+
+fn parsed(value: &DeValue<'_>, wanted: &str) -> Read<IpAddr> {
+    let text = text(value, wanted)?;
+    text.parse().map_err(|_| format!("is `{text}`; write {wanted}"))
 }
 
 /// `"off"` or where to listen.
@@ -301,6 +348,13 @@ pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
     if !path.is_absolute() {
         return Err(format!("is `{text}`; write the whole path, from /"));
     }
+    Ok(path)
+}
+
+/// A directory of the daemon's own. Whether it can be one on this machine is looked at where it is used.
+pub(super) fn pin(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = path(value)?;
+    pin_directory::check_path(&path).map_err(|unfit| unfit.to_string())?;
     Ok(path)
 }
 

@@ -1,4 +1,5 @@
 //! The server's side of the control socket: who may speak, how much, and on to the controller.
+use std::error::Error as _;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
@@ -8,25 +9,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{HttpBody as _, to_bytes};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use http_body_util::{BodyExt as _, LengthLimitError};
 use jiff::Timestamp;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use serde_json::Value;
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Call, Command, Refusal, RefusalKind};
 use super::{COMMAND_PATH, connections};
 use crate::event::{EVENTS, Journal, Page};
 
-/// The longest command is a name with two addresses and a reason.
-const LONGEST_REQUEST: usize = 16 * 1024;
+/// The longest command is a service with every node that a zone has room for: names of 253 octets, each with quotation marks
+/// and a comma, beside a name and a reason.
+const LONGEST_COMMAND: usize = NAMES_MAX * (253 + 3) + SHORT_COMMAND;
+/// The most names of a zone, `[xdp] capacity`.
+const NAMES_MAX: usize = 65_536;
+/// Commands up to this are read at once. Longer ones are read one after the other, each when the one before is answered, so
+/// that only one of them is in memory.
+const SHORT_COMMAND: usize = 64 * 1024;
 /// Clients that wait for events at a time.
 const FOLLOWERS: usize = 32;
 /// How long one may wait, less than the patience of any client.
@@ -111,12 +119,14 @@ impl Server {
     /// Commands go to the controller; events are read from the journal without it.
     pub async fn serve(self, calls: mpsc::Sender<Call>, journal: Arc<Journal>, stop: CancellationToken) {
         let Server { listener, file } = self;
-        let desk =
-            Desk { calls, journal, followers: Arc::new(Semaphore::new(FOLLOWERS)), stop: stop.clone() };
-        let router = Router::new()
-            .route(COMMAND_PATH, post(command))
-            .layer(DefaultBodyLimit::max(LONGEST_REQUEST))
-            .with_state(desk);
+        let desk = Desk {
+            calls,
+            journal,
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
+            long_command: Arc::new(Semaphore::new(1)),
+            stop: stop.clone(),
+        };
+        let router = Router::new().route(COMMAND_PATH, post(command)).with_state(desk);
         let give_up = async {
             stop.cancelled().await;
             tokio::time::sleep(LAST_ANSWERS).await;
@@ -216,11 +226,18 @@ struct Desk {
     calls: mpsc::Sender<Call>,
     journal: Arc<Journal>,
     followers: Arc<Semaphore>,
+    long_command: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-async fn command(State(desk): State<Desk>, body: Bytes) -> Response {
-    match desk.ask(&body).await {
+async fn command(State(desk): State<Desk>, request: Request) -> Response {
+    let (command, permit) = match desk.read(request).await {
+        Ok(read) => read,
+        Err((status, refusal)) => return json(status, &refusal),
+    };
+    let answer = desk.ask(command).await;
+    drop(permit);
+    match answer {
         Ok(value) => json(StatusCode::OK, &value),
         Err(refusal) => {
             let status = StatusCode::from_u16(refusal.kind.http_status());
@@ -230,9 +247,38 @@ async fn command(State(desk): State<Desk>, body: Bytes) -> Response {
 }
 
 impl Desk {
-    async fn ask(&self, body: &[u8]) -> Result<Value, Refusal> {
-        let command: Command = serde_json::from_slice(body)
-            .map_err(|error| Refusal::new(RefusalKind::Invalid, format!("this is not a command: {error}")))?;
+    /// Reads a command, or says what is wrong with it. A long one comes with the permit that it holds while it is in
+    /// memory.
+    async fn read(
+        &self,
+        request: Request,
+    ) -> Result<(Command, Option<SemaphorePermit<'_>>), (StatusCode, Refusal)> {
+        let wrong = |message| (StatusCode::BAD_REQUEST, Refusal::new(RefusalKind::Invalid, message));
+        let mut body = request.into_body();
+        // Of a body in chunks the size is not known.
+        let size = body.size_hint().upper().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        if let Some(size) = size.filter(|size| *size > LONGEST_COMMAND) {
+            // A client that is cut off while it writes reads no answer.
+            while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
+            return Err(too_long(&size.to_string()));
+        }
+        let is_short = size.is_some_and(|size| size <= SHORT_COMMAND);
+        let permit = if is_short { None } else { self.long_command.acquire().await.ok() };
+        let body = to_bytes(body, LONGEST_COMMAND).await.map_err(|error| {
+            if error.source().is_some_and(|error| error.is::<LengthLimitError>()) {
+                too_long(&format!("more than {LONGEST_COMMAND}"))
+            } else {
+                wrong(format!("the command was cut off: {error}"))
+            }
+        })?;
+        let command: Command = serde_json::from_slice(&body)
+            .map_err(|error| wrong(format!("this is not a command: {error}")))?;
+        // This one is small whatever it was read from, and its answer may take long.
+        let is_small = matches!(command, Command::Events { .. });
+        Ok((command, permit.filter(|_| !is_small)))
+    }
+
+    async fn ask(&self, command: Command) -> Result<Value, Refusal> {
         if let Command::Events { after, started, limit, wait_ms } = command {
             self.wait(started, after, Duration::from_millis(wait_ms)).await?;
             let limit = limit.unwrap_or(EVENTS).min(EVENTS);
@@ -263,6 +309,14 @@ impl Desk {
     }
 }
 
+fn too_long(size: &str) -> (StatusCode, Refusal) {
+    let message = format!(
+        "the command has {size} octets, and it may have at most {LONGEST_COMMAND}: a zone has at most {NAMES_MAX} names; \
+         name fewer nodes, or write them into the configuration file and reload"
+    );
+    (StatusCode::PAYLOAD_TOO_LARGE, Refusal::new(RefusalKind::Invalid, message))
+}
+
 fn page(page: &Page) -> Result<Value, Refusal> {
     serde_json::to_value(page).map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))
 }
@@ -270,4 +324,49 @@ fn page(page: &Page) -> Result<Value, Refusal> {
 fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
     let text = serde_json::to_vec(body).expect("these types have a JSON form");
     (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn desk() -> (Desk, mpsc::Receiver<Call>) {
+        let (calls, inbox) = mpsc::channel(1);
+        let journal = Arc::new(Journal::new(Timestamp::UNIX_EPOCH));
+        let (followers, long_command) = (Arc::new(Semaphore::new(FOLLOWERS)), Arc::new(Semaphore::new(1)));
+        (Desk { calls, journal, followers, long_command, stop: CancellationToken::new() }, inbox)
+    }
+
+    /// A command with blanks behind it.
+    fn long(command: &Command) -> Request {
+        let mut body = serde_json::to_vec(command).unwrap();
+        body.resize(SHORT_COMMAND + 1, b' ');
+        Request::new(Body::from(body))
+    }
+
+    #[tokio::test]
+    async fn a_long_command_is_the_only_one_in_memory_until_it_is_answered() {
+        let (desk, mut inbox) = desk();
+        let asked = tokio::spawn(command(State(desk.clone()), long(&Command::Status)));
+        let call = inbox.recv().await.unwrap();
+        assert_eq!(desk.long_command.available_permits(), 0);
+        call.reply.send(Ok(Value::Null)).unwrap();
+        assert_eq!(asked.await.unwrap().status(), StatusCode::OK);
+        assert_eq!(desk.long_command.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_events_keeps_no_long_command_from_being_read() {
+        let (desk, _inbox) = desk();
+        let events = Command::Events { after: 0, started: None, limit: None, wait_ms: 10_000 };
+        let waiting = tokio::spawn(command(State(desk.clone()), long(&events)));
+        while desk.followers.available_permits() == FOLLOWERS {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(desk.long_command.available_permits(), 1);
+        desk.stop.cancel();
+        assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
+    }
 }

@@ -205,7 +205,7 @@ async fn garbage_is_refused_and_the_server_goes_on() {
         (b"GET /command HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "405"),
         (&post("{"), "400"),
         (&post(r#"{"verb":"explode"}"#), "400"),
-        (&post(&"x".repeat(20_000)), "413"),
+        (&post(&"x".repeat(20_000)), "400"),
     ];
     for (request, status) in cases {
         let response = raw(&daemon, request).await;
@@ -301,4 +301,33 @@ async fn a_successors_socket_survives_the_end_of_its_predecessor() {
     serving.await.unwrap();
     assert!(socket.exists());
     drop(successor);
+}
+
+#[tokio::test]
+async fn the_largest_valid_command_is_taken_and_a_larger_one_is_refused_with_both_sizes() {
+    let daemon = Daemon::start();
+    // The most nodes that a zone has names for, each name as long as one can be.
+    let nodes: Vec<String> = (0..65_536).map(|node| format!("{node:n>253}")).collect();
+    let add = |nodes: Vec<String>| Command::ServiceAdd {
+        name: "s".repeat(63),
+        nodes,
+        min_healthy: Some(usize::MAX),
+        ephemeral: false,
+    };
+    let client = Client::new(&daemon.socket).with_patience(Duration::from_secs(60));
+    let refusal = |error| match error {
+        CallError::Refused(refusal) => refusal,
+        other => panic!("{other}"),
+    };
+    let taken = refusal(client.call(&add(nodes.clone())).await.unwrap_err());
+    assert_eq!(taken, Refusal::unknown_node("nod1", ["node1"]));
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    stream.write_all(&post(&"x".repeat(20_000_000))).await.unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 413");
+    let refused = refusal(client.call(&add([nodes.clone(), nodes].concat())).await.unwrap_err());
+    assert_eq!(refused.kind, RefusalKind::Invalid);
+    assert!(refused.message.contains("octets") && refused.message.contains("at most"), "{refused}");
+    daemon.stop().await;
 }

@@ -180,7 +180,9 @@ impl Source {
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(file).map_err(invalid)?;
         if !shared.contains_key("config/nodes") {
-            return Ok(Push::default());
+            // Without nodes these sections are no cluster. What they say has no effect, and the operator hears of it.
+            let notes = self.parse(file)?.overridden_warning().into_iter().collect();
+            return Ok(Push { writes: BTreeMap::new(), notes });
         }
         let before = documents.text();
         let after = crate::store::documents::join(&shared);
@@ -324,6 +326,21 @@ mod tests {
         assert!(!added.source.is_filed(added.write.as_ref().unwrap()));
         let reloaded = added.source.reload(&added.config, waiting.clone()).unwrap();
         assert!(reloaded.source.is_filed(&waiting));
+    }
+
+    #[test]
+    fn sections_of_a_file_without_nodes_are_not_written_to_the_store_and_that_is_said() {
+        let local = "[listen]\ninterfaces = [\"eth0\"]\n[cluster]\nstore = \"etcd\"\n\
+                     endpoints = [\"http://192.0.2.61:2379\"]\n";
+        let (_, texts) = split(TEXT).unwrap();
+        let documents = Documents { texts, ..Documents::default() };
+        let path = Path::new("f");
+        let (source, _) =
+            Source::new(path, Path::new("/run/f.sock"), local.to_owned(), Some(documents)).unwrap();
+        let pushed = source.push(&format!("{local}[failover]\nquorum = 1\n")).unwrap();
+        assert!(pushed.writes.is_empty());
+        assert!(pushed.notes[0].starts_with("[failover] of f differ from the store"), "{:?}", pushed.notes);
+        assert!(source.push(local).unwrap().notes.is_empty());
     }
 
     #[test]

@@ -105,7 +105,20 @@ impl Daemon {
             .chain(of_store)
             .chain(of_keys)
             .chain(self.network.alarms())
+            .chain(self.fallback_alarm())
             .collect()
+    }
+
+    /// The limit on what the responder is given is felt.
+    fn fallback_alarm(&self) -> Option<String> {
+        let kept = self.answered().ok().map_or(0, |answered| self.rates.kept(answered));
+        let most = self.watch.state.config().guard.fallback_per_second;
+        (kept != 0).then(|| {
+            format!(
+                "{kept} queries were kept from the responder in the last seconds, above [fallback] queries-per-second = {most}; \
+                 dns-xdp top shows what is asked"
+            )
+        })
     }
 
     /// See [`Surroundings::held_back`]; nothing where the counters cannot be read.

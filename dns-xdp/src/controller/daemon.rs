@@ -1,6 +1,7 @@
 //! The running daemon: one loop that judges, publishes, answers commands and keeps the lease alive.
 use std::io;
 
+use anyhow::Context as _;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use super::sky::Sky;
 use super::state::State;
 use super::told::Told;
 use super::watch::Watch;
-use super::{event, service, sharing, sky, start};
+use super::{Unloaded, event, service, sharing, sky, start};
 use crate::control::api::Done;
 use crate::control::{Call, Command, Refusal, RefusalKind};
 use crate::event::{Kind, Occurrence};
@@ -141,9 +142,12 @@ impl Daemon {
         if let (Some(sharing), Stop::Leave | Stop::Detach(_)) = (sharing, &stop) {
             sharing.leave().await;
         }
+        let is_unloaded = matches!(stop, Stop::Detach(Some(_)));
         let (done, reply) = match stop {
             Stop::Leave => (publication.leave(), None),
             Stop::HandOver(reply) => (publication.hand_over(), Some(reply)),
+            Stop::Detach(None) => (publication.detach().context("as root, try `dns-xdp unload`"), None),
+            // Whoever has asked by `unload` tries the rest by itself.
             Stop::Detach(reply) => (publication.detach(), reply),
         };
         if let Some(reply) = reply {
@@ -157,7 +161,12 @@ impl Daemon {
         servers.stop().await;
         tokio::join!(responder.shutdown(), events.finish());
         tracing::info!("stopped");
-        done
+        match done {
+            // Whether everything could be removed or not: it is not to be started again.
+            Ok(()) if is_unloaded => Err(Unloaded.into()),
+            Err(error) if is_unloaded => Err(anyhow::Error::new(Unloaded).context(format!("{error:#}"))),
+            done => done,
+        }
     }
 
     fn obey(&mut self, Call { command, reply }: Call) -> Option<Stop> {

@@ -76,11 +76,15 @@ pub(super) fn beyond(config: &Config) -> Option<&'static str> {
 
 /// What the daemon needs for as long as it runs.
 fn needed(config: &Config) -> CapabilitySet {
+    needed_where(config, nix::unistd::geteuid().is_root() && of_others(&config.path))
+}
+
+fn needed_where(config: &Config, files_are_of_others: bool) -> CapabilitySet {
     let wanted = [
         (config.xdp.mode != Mode::Off, XDP.iter().fold(CapabilitySet::empty(), |all, (one, _)| all | *one)),
         (config.listen.port < UNPRIVILEGED_PORT, CapabilitySet::NET_BIND_SERVICE),
         (echoes(config), CapabilitySet::NET_RAW),
-        (nix::unistd::geteuid().is_root() && of_others(&config.path), FILES_OF_OTHERS),
+        (files_are_of_others, FILES_OF_OTHERS),
     ];
     wanted.into_iter().filter(|(wanted, _)| *wanted).fold(CapabilitySet::empty(), |all, (_, some)| all | some)
 }
@@ -94,7 +98,12 @@ fn echoes(config: &Config) -> bool {
 /// Whether a file or a directory on the way to it is not root's.
 fn of_others(path: &Path) -> bool {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    path.ancestors().any(|part| part.metadata().is_ok_and(|metadata| metadata.uid() != 0))
+    any_of_others(&path, |part| part.metadata().ok().map(|metadata| metadata.uid()))
+}
+
+/// A part without an owner is not there.
+fn any_of_others(path: &Path, owner: impl Fn(&Path) -> Option<u32>) -> bool {
+    path.ancestors().any(|part| owner(part).is_some_and(|uid| uid != 0))
 }
 
 #[cfg(test)]
@@ -113,8 +122,7 @@ mod tests {
     #[test]
     fn the_configuration_says_what_is_needed() {
         let xdp = CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::NET_ADMIN;
-        let files = needed(&config(TEXT)) & FILES_OF_OTHERS;
-        let needed = |text: &str| needed(&config(text)) - files;
+        let needed = |text: &str| needed_where(&config(text), false);
         let off = format!("[xdp]\nmode = \"off\"\n{TEXT}");
         let echo = format!("[health]\nprobe = \"icmp\"\n{TEXT}");
         let bind = CapabilitySet::NET_BIND_SERVICE;
@@ -123,6 +131,9 @@ mod tests {
         assert_eq!(needed(&off), bind);
         assert_eq!(needed(&high_port), CapabilitySet::empty());
         assert_eq!(needed(&echo), xdp | bind | CapabilitySet::NET_RAW);
+        let files = CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER;
+        assert_eq!(needed_where(&config(TEXT), true), xdp | bind | files);
+        assert_eq!(needed_where(&config(&high_port), true), files);
     }
 
     #[test]
@@ -130,12 +141,24 @@ mod tests {
         assert!(!of_others(Path::new("/etc")));
         assert!(!of_others(Path::new("/proc/1/nothing")));
         let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("dns-xdp.toml");
+        std::fs::write(&file, "").unwrap();
+        // Another user than root is somebody else already.
         if nix::unistd::geteuid().is_root() {
-            let file = directory.path().join("dns-xdp.toml");
-            std::fs::write(&file, "").unwrap();
             assert!(!of_others(&file));
             std::os::unix::fs::chown(directory.path(), Some(65_534), None).unwrap();
-            assert!(of_others(&file));
+        }
+        assert!(of_others(&file));
+    }
+
+    #[test]
+    fn the_owner_of_each_part_of_a_path_counts() {
+        let file = Path::new("/srv/cluster/etc/dns-xdp.toml");
+        assert!(!any_of_others(file, |_| Some(0)));
+        assert!(!any_of_others(file, |_| None));
+        for others in ["/", "/srv", "/srv/cluster", "/srv/cluster/etc", "/srv/cluster/etc/dns-xdp.toml"] {
+            let owner = |part: &Path| Some(if part == Path::new(others) { 1000 } else { 0 });
+            assert!(any_of_others(file, owner), "{others}");
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Publication {
     trouble: Option<String>,
     lease_trouble: Option<String>,
     attachment_trouble: Option<String>,
+    pin_trouble: Option<String>,
     events: Events,
     recorder: Recorder,
     /// The program answers, ours or a predecessor's.
@@ -67,6 +68,7 @@ impl Publication {
             trouble: None,
             lease_trouble: None,
             attachment_trouble: None,
+            pin_trouble: None,
             events,
             recorder,
             answering,
@@ -220,8 +222,20 @@ impl Publication {
                 self.attachment_trouble = Some(trouble);
             }
         }
+        self.look_at_pins();
         let now = self.datapath.interfaces();
         now.iter().filter(|interface| !before.contains(interface)).for_each(log_mode);
+    }
+
+    /// Others may put entries into the pin directory at any time. The daemon goes on; its next start would be refused.
+    fn look_at_pins(&mut self) {
+        let trouble = self.datapath.foreign_pins();
+        let trouble = trouble.map(|unfit| format!("the next start would be refused: [xdp] pin {unfit}"));
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| Some(*trouble) != self.pin_trouble.as_ref())
+        {
+            tracing::warn!("{trouble}");
+        }
+        self.pin_trouble = trouble;
     }
 
     fn note_lease(&mut self) {
@@ -235,7 +249,7 @@ impl Publication {
     }
 
     pub(super) fn alarms(&self) -> Vec<String> {
-        let all = [&self.trouble, &self.lease_trouble, &self.attachment_trouble];
+        let all = [&self.trouble, &self.lease_trouble, &self.attachment_trouble, &self.pin_trouble];
         all.into_iter().flatten().cloned().collect()
     }
 
@@ -283,7 +297,7 @@ impl Publication {
 
     /// Detaches and unpins everything.
     pub(super) fn detach(self) -> anyhow::Result<()> {
-        self.datapath.detach().context("cannot detach everything; try `dns-xdp unload`")
+        self.datapath.detach().context("cannot detach everything")
     }
 
     /// Gives a start up: nothing of ours is left, and a predecessor's program keeps its grace.

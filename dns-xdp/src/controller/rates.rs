@@ -18,6 +18,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Answered {
     kernel: u64,
     responder: u64,
+    /// Queries that were not passed up, for there were more than the responder may have.
+    kept: u64,
 }
 
 /// The counters as they were.
@@ -32,7 +34,8 @@ impl Answered {
         let transmitted = Outcome::ALL.iter().filter(|outcome| outcome.action() == Action::Transmit);
         let kernel = transmitted.filter_map(|outcome| xdp.get(outcome.text())).sum();
         let responder = responder.iter().filter(|(text, _)| is_answer(text)).map(|(_, count)| count).sum();
-        Answered { kernel, responder }
+        let kept = xdp.get(Outcome::FallbackLimited.text()).copied().unwrap_or(0);
+        Answered { kernel, responder, kept }
     }
 }
 
@@ -49,6 +52,11 @@ impl Rates {
         while self.readings.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) {
             self.readings.pop_front();
         }
+    }
+
+    /// How many queries were kept from the responder from the beginning of the window until now.
+    pub(super) fn kept(&self, now: Answered) -> u64 {
+        self.readings.front().map_or(0, |(_, before)| now.kept.saturating_sub(before.kept))
     }
 
     /// The mean from the beginning of the window until now; `None`: that is too short a time.
@@ -88,6 +96,19 @@ mod tests {
         let rate = rates.rate(second(60), answered(1_000 + 90 * 60, 1_000 + 10 * 60)).unwrap();
         assert_eq!((rate.queries_per_second, rate.kernel_share, rate.seconds), (100.0, Some(0.9), 10.0));
         assert!(rates.readings.len() < 12);
+    }
+
+    #[test]
+    fn what_was_kept_from_the_responder_is_told_for_as_long_as_the_window() {
+        let start = Instant::now();
+        let second = |nth| start + Duration::from_secs(nth);
+        let kept = |count| Answered::new(&BTreeMap::from([("fallback-limited", count)]), &BTreeMap::new());
+        let mut rates = Rates::default();
+        assert_eq!(rates.kept(kept(7)), 0);
+        rates.read(second(0), kept(0));
+        assert_eq!(rates.kept(kept(7)), 7);
+        (1..=60).for_each(|nth| rates.read(second(nth), kept(7)));
+        assert_eq!(rates.kept(kept(7)), 0);
     }
 
     #[test]

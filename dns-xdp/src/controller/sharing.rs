@@ -373,8 +373,8 @@ impl Daemon {
                 let Push { writes, notes } = self.source.push(local.as_deref().unwrap_or_default())?;
                 if !writes.is_empty() {
                     change.notes.retain(|note| note != "nothing has changed");
-                    change.notes.extend(notes);
                 }
+                change.notes.extend(notes);
                 writes
             }
             What::Admin { node, wish, force } => {

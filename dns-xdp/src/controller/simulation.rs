@@ -12,6 +12,8 @@ mod sharing;
 mod store_model;
 mod world;
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -150,10 +152,11 @@ fn shared_histories_that_break_what_is_guarded_by_a_rule_hold() {
     }
 }
 
-/// For replaying one history: shows what happens in it.
+/// For replaying one history: shows what happens in it. Without a seed in the environment it is one that no run had.
 #[test]
 fn a_seed_from_the_environment_holds_too() {
-    let Some(seed) = seed() else { return };
+    let seed = seed();
+    println!("DNS_XDP_SEED={seed:#x}");
     let mut history = history::History::new(seed);
     let result = history.run();
     println!("{}", history.log());
@@ -163,15 +166,31 @@ fn a_seed_from_the_environment_holds_too() {
 /// The same for servers that share a store.
 #[test]
 fn a_shared_seed_from_the_environment_holds_too() {
-    let Some(seed) = seed() else { return };
+    let seed = seed();
+    println!("DNS_XDP_SEED={seed:#x}");
     let mut cluster = sharing::Cluster::new(seed);
     let result = cluster.run();
     println!("{}", cluster.log());
     result.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-fn seed() -> Option<u64> {
-    let seed = std::env::var("DNS_XDP_SEED").ok()?;
-    let digits = seed.strip_prefix("0x").unwrap_or(&seed);
-    Some(u64::from_str_radix(digits, 16).expect("DNS_XDP_SEED is a hexadecimal number"))
+/// That of the environment, else a random one; what fails shows it.
+fn seed() -> u64 {
+    match std::env::var("DNS_XDP_SEED") {
+        Ok(text) => hexadecimal(&text),
+        Err(_) => RandomState::new().hash_one(0),
+    }
+}
+
+fn hexadecimal(text: &str) -> u64 {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16).expect("DNS_XDP_SEED is a hexadecimal number")
+}
+
+#[test]
+fn a_seed_is_read_as_it_is_shown() {
+    for seed in [0, 0x1824, u64::MAX] {
+        assert_eq!(hexadecimal(&format!("{seed:#x}")), seed);
+        assert_eq!(hexadecimal(&format!("{seed:x}")), seed);
+    }
 }

@@ -504,7 +504,7 @@ nodes = ["node1", "node2"]
         let five: String = (4..=5)
             .map(|node| format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.1{node}\"\n"))
             .collect();
-        let text = format!("{TEXT}{five}[failover]\nprobers = 1\n");
+        let text = format!("{TEXT}{five}[cluster]\nstore = \"file\"\n[failover]\nprobers = 1\n");
         let (up, gone): (&[&str], &[&str]) = (&["node1", "node2"], &["node3", "node4", "node5"]);
         let by_all = [[up, &[], gone], [up, &[], gone], [&[], &[], gone]];
         let mut state = State::new(config(&text), Intents::new());
@@ -561,9 +561,8 @@ nodes = ["node1", "node2"]
         state.adopt(config(&TEXT.replace("192.0.2.12", "192.0.2.99")));
         state.decide();
         assert_eq!(addresses(&state, "node2"), [ip(99)]);
-        let node = |index: usize| state.config.cluster.nodes[index].clone();
-        assert_eq!(state.node(&node(1)).health, Health::Unknown);
-        assert_eq!(state.node(&node(0)).health, Health::Up);
+        let health = |index: usize| state.node(&state.config.cluster.nodes[index]).health;
+        assert_eq!([0, 1].map(health), [Health::Up, Health::Unknown]);
         assert!(!state.round_complete());
     }
 

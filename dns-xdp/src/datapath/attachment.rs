@@ -1,7 +1,7 @@
 //! How the program is attached at this moment, as the kernel says it, whether a daemon runs or not.
-use super::{Attached, Error, pins};
+use super::{Attached, Error, inspection};
 use crate::config::Config;
-use crate::network::{Link, Network, serving};
+use crate::network::{Link, Network, OnInterface, serving};
 
 /// An interface of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub fn attachments(config: &Config) -> Result<Vec<Attachment>, Error> {
 
 fn attached(link: &Link, config: &Config) -> Attached {
     // Without our link the program there is somebody else's.
-    let is_ours = pins::link(&config.xdp.pin, &link.name).exists();
-    match link.program().filter(|_| is_ours) {
+    let is_ours = |there: &OnInterface| inspection::is_pinned(link, *there, &config.xdp.pin);
+    match link.program().filter(is_ours) {
         Some(program) if program.native => Attached::Native,
         Some(_) => Attached::Generic,
         None => Attached::Off,

@@ -1,7 +1,7 @@
-//! A device with its program: the ladder native, generic, userspace only, and why it stands on a lower rung.
+//! A device with its program, attached by the ladder of [`super::ladder`].
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
@@ -9,131 +9,17 @@ use aya::programs::{ProgramError, Xdp, XdpMode};
 
 use super::foreign::Foreign;
 use super::kernel_version::KernelVersion;
+use super::ladder::{Facts, MTU_USUAL, RETRY, Refusal, Rung, rungs};
 use super::pins::{self, Pins};
 use super::program::{self, errno, is_want, root_cause};
 use super::variant::Variant;
-use super::{Attached, Error, driver};
+use super::{Attached, Error};
 use crate::config::Mode;
-use crate::network::ethtool::{self, Channels};
-use crate::network::{Link, Network, OnInterface, peer_has_program};
+use crate::network::{Link, Network};
 
 /// How long a link that was let go of may yet be attached: 200 ms.
 const DETACHING_POLLS: u32 = 20;
 const DETACHING_POLL: Duration = Duration::from_millis(10);
-/// An MTU that every driver takes with a plain program.
-const MTU_USUAL: u32 = 1500;
-
-/// What decides on which rung a device can stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) index: u32,
-    pub(super) name: String,
-    /// In octets.
-    mtu: u32,
-    driver: Option<String>,
-    /// Its queues, of which some drivers take a certain number for a native program.
-    channels: Option<Channels>,
-    /// Those of a bond, a team or a Hyper-V device, by index and name.
-    slaves: Vec<(u32, String)>,
-    /// Programs on the device, or on its slaves, that are not ours.
-    foreign: Vec<(String, OnInterface)>,
-    /// Of a veth: its other end takes what is sent to it natively. `None`: that cannot be known, or matters to no other
-    /// device.
-    peer_takes_answers: Option<bool>,
-    /// The driver has counted that native answers do not leave.
-    pub(super) loses_answers: bool,
-}
-
-impl Facts {
-    /// Looks at a device; `ours` are the numbers of our own programs.
-    pub(super) fn of(device: &Link, slaves: &[u32], network: &Network, ours: &[u32]) -> Self {
-        let links = slaves.iter().filter_map(|slave| network.link(*slave));
-        let slaves: Vec<(u32, String)> = links.map(|link| (link.index, link.name.clone())).collect();
-        let all = std::iter::once(device).chain(slaves.iter().filter_map(|(index, _)| network.link(*index)));
-        let foreign = all.flat_map(|link| {
-            let others = link.programs.iter().filter(|there| !ours.contains(&there.id));
-            others.map(|there| (link.name.clone(), *there))
-        });
-        Facts {
-            index: device.index,
-            name: device.name.clone(),
-            mtu: device.mtu,
-            driver: device.driver.clone(),
-            channels: ethtool::settings(&device.name).channels,
-            foreign: foreign.collect(),
-            slaves,
-            peer_takes_answers: device.is("veth").then(|| peer_has_program(device)).flatten(),
-            loses_answers: false,
-        }
-    }
-
-    fn driver(&self) -> &str {
-        self.driver.as_deref().unwrap_or("its driver")
-    }
-
-    /// Why native mode would be of no use, though the kernel would take it.
-    fn native_is_useless(&self) -> Option<String> {
-        if self.loses_answers {
-            return Some(
-                "native answers were lost: its driver counted none that left, only errors".to_owned(),
-            );
-        }
-        let lost = "native answers would be lost: the other end of this veth has no XDP program";
-        (self.peer_takes_answers == Some(false)).then(|| lost.to_owned())
-    }
-
-    /// Why the kernel refused a program in the driver.
-    fn native_refusal(&self, error: &ProgramError) -> String {
-        let (mtu, driver) = (self.mtu, self.driver());
-        let limit = self.driver.as_deref().and_then(driver::mtu_max);
-        match (errno(error), limit) {
-            (Some(libc::EOPNOTSUPP), _) if mtu <= MTU_USUAL => format!("{driver} has no native XDP"),
-            (_, Some(limit)) if mtu > limit => {
-                format!("MTU {mtu} is above {limit}, the most that {driver} takes")
-            }
-            // veth_xdp_set
-            (Some(libc::ERANGE), Some(limit)) => {
-                format!("the MTU of its other end is above {limit}, the most that {driver} takes")
-            }
-            (Some(libc::EINVAL | libc::ERANGE | libc::EOPNOTSUPP), None) if mtu > MTU_USUAL => {
-                format!("MTU {mtu} is more than {driver} takes, or it has no native XDP")
-            }
-            _ => root_cause(error),
-        }
-    }
-}
-
-/// A way to attach a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rung {
-    Native,
-    /// With a program for fragmented frames.
-    NativeFrags,
-    /// Natively on each slave.
-    Slaves,
-    Generic,
-}
-
-/// The ways that are tried in turn, and why others are not.
-fn rungs(mode: Mode, facts: &Facts, kernel: KernelVersion) -> (Vec<Rung>, Option<String>) {
-    let mut rungs = Vec::new();
-    let useless = facts.native_is_useless();
-    if matches!(mode, Mode::Auto | Mode::Native) && useless.is_none() {
-        rungs.push(Rung::Native);
-        // For a veth the MTU of its other end counts.
-        let may_be_fragmented = facts.mtu > MTU_USUAL || facts.driver() == "veth";
-        if may_be_fragmented && kernel.has_frags() {
-            rungs.push(Rung::NativeFrags);
-        }
-        if !facts.slaves.is_empty() {
-            rungs.push(Rung::Slaves);
-        }
-    }
-    if matches!(mode, Mode::Auto | Mode::Generic) {
-        rungs.push(Rung::Generic);
-    }
-    (rungs, useless.filter(|_| mode != Mode::Generic))
-}
 
 /// Where devices get their programs from.
 pub(super) struct Source<'a> {
@@ -169,8 +55,12 @@ pub(super) struct Device {
     pub(super) mode: Attached,
     /// Why it is on no higher rung.
     pub(super) reason: Option<String>,
+    /// When a driver refused a native program that it may take later.
+    refused_at: Option<Instant>,
     attachments: Vec<Attachment>,
     frags: bool,
+    /// With cookies and limits; `None`: a switch has failed between two interfaces.
+    guarded: Option<bool>,
 }
 
 impl Device {
@@ -183,24 +73,17 @@ impl Device {
         if let Some(device) = Self::adopt(&facts, network, source)? {
             return Ok(device);
         }
-        let off = |facts, reason| Device {
-            facts,
-            mode: Attached::Off,
-            reason: Some(reason),
-            attachments: Vec::new(),
-            frags: false,
-        };
-        if let Some((interface, there)) = facts.foreign.first() {
-            let foreign = Foreign::find(*there);
-            let reason = foreign.reason(interface);
+        if let Some((index, name, there)) = facts.foreign.first() {
+            let foreign = Foreign::find(*there, *index);
+            let reason = foreign.reason(name);
             return if foreign.is_dns_xdp() && !source.is_running {
                 Err(Error::occupied(reason))
             } else {
-                Ok(off(facts, reason))
+                Ok(Device::off(facts, reason))
             };
         }
-        let (rungs, useless) = rungs(source.mode, &facts, source.kernel);
-        let mut refusals: Vec<String> = useless.into_iter().collect();
+        let (rungs, mut refusals) = rungs(source.mode, &facts, source.kernel);
+        let mut refused_at = None;
         for rung in rungs {
             match Self::attach_on(rung, &facts, source)? {
                 Ok(attachments) => {
@@ -208,13 +91,32 @@ impl Device {
                     let is_lower = mode == Attached::Generic && source.mode != Mode::Generic;
                     let reason = Some(refusals.join("; ")).filter(|reason| is_lower && !reason.is_empty());
                     let frags = rung == Rung::NativeFrags;
-                    return Ok(Device { facts, mode, reason, attachments, frags });
+                    let guarded = Some(source.guarded);
+                    return Ok(Device { facts, mode, reason, refused_at, attachments, frags, guarded });
                 }
-                Err(refusal) if refusals.contains(&refusal) => {}
-                Err(refusal) => refusals.push(refusal),
+                Err(refusal) => {
+                    if refusal.may_pass {
+                        refused_at = Some(Instant::now());
+                    }
+                    if !refusals.contains(&refusal.reason) {
+                        refusals.push(refusal.reason);
+                    }
+                }
             }
         }
-        Ok(off(facts, refusals.join("; ")))
+        Ok(Device { refused_at, ..Device::off(facts, refusals.join("; ")) })
+    }
+
+    fn off(facts: Facts, reason: String) -> Self {
+        Device {
+            facts,
+            mode: Attached::Off,
+            reason: Some(reason),
+            refused_at: None,
+            attachments: Vec::new(),
+            frags: false,
+            guarded: None,
+        }
     }
 
     /// The inner error is the kernel's refusal, in words.
@@ -222,20 +124,23 @@ impl Device {
         rung: Rung,
         facts: &Facts,
         source: &mut Source<'_>,
-    ) -> Result<Result<Vec<Attachment>, String>, Error> {
+    ) -> Result<Result<Vec<Attachment>, Refusal>, Error> {
         let (mode, on) = match rung {
-            Rung::Native | Rung::NativeFrags => (XdpMode::Driver, vec![(facts.index, facts.name.clone())]),
-            Rung::Slaves => (XdpMode::Driver, facts.slaves.clone()),
-            Rung::Generic => (XdpMode::Skb, vec![(facts.index, facts.name.clone())]),
+            Rung::Native | Rung::NativeFrags => (XdpMode::Driver, std::slice::from_ref(&facts.device)),
+            Rung::Slaves => (XdpMode::Driver, &*facts.slaves),
+            Rung::Generic => (XdpMode::Skb, std::slice::from_ref(&facts.device)),
         };
         let variant = source.variant(rung == Rung::NativeFrags);
         let program = match program::load(source.object, variant) {
             Ok(program) => program,
-            Err(error) if variant.frags => return Ok(Err(error.to_string())),
+            Err(error) if variant.frags => {
+                return Ok(Err(Refusal { reason: error.to_string(), may_pass: false }));
+            }
             Err(error) => return Err(error),
         };
         let mut attachments = Vec::new();
-        for (index, name) in on {
+        for card in on {
+            let (index, name) = (card.index, card.name.clone());
             // A link of a device that has gone is in the way.
             let pin = source.pins.link(&name);
             pins::remove(&pin);
@@ -246,12 +151,17 @@ impl Device {
                 }
                 Err(error) => {
                     Self::detach_all(attachments, source.pins);
-                    let is_slave = rung == Rung::Slaves;
-                    let said =
-                        if rung == Rung::Generic { root_cause(&error) } else { facts.native_refusal(&error) };
-                    let what = if rung == Rung::Generic { "generic" } else { "native" };
-                    let on = if is_slave { format!(" on {name}") } else { String::new() };
-                    return Ok(Err(format!("{what} was refused{on}: {said}")));
+                    let said = root_cause(&error);
+                    if rung == Rung::Generic {
+                        let reason = format!("generic was refused: {said}");
+                        return Ok(Err(Refusal { reason, may_pass: true }));
+                    }
+                    let on = if rung == Rung::Slaves { format!(" on {name}") } else { String::new() };
+                    let Refusal { reason, may_pass } = facts.native_refusal(card, errno(&error), said);
+                    return Ok(Err(Refusal {
+                        reason: format!("native was refused{on}: {reason}"),
+                        may_pass,
+                    }));
                 }
             }
         }
@@ -260,9 +170,8 @@ impl Device {
 
     /// Takes over the links that a predecessor pinned; `None`: there are none that live.
     fn adopt(facts: &Facts, network: &Network, source: &mut Source<'_>) -> Result<Option<Self>, Error> {
-        let own = vec![(facts.index, facts.name.clone())];
-        for on in [own, facts.slaves.clone()] {
-            if on.is_empty() || !on.iter().all(|(_, name)| source.pins.link(name).exists()) {
+        for on in facts.adoptable() {
+            if !on.iter().all(|(_, name)| source.pins.link(name).exists()) {
                 continue;
             }
             let mut attachments = Vec::new();
@@ -298,11 +207,20 @@ impl Device {
             }
             let mode = if native { Attached::Native } else { Attached::Generic };
             let is_lower = !native && source.mode == Mode::Auto;
-            let (_, useless) = rungs(source.mode, facts, source.kernel);
             let before =
                 || "the daemon before attached it so, and it was taken over without a break".to_owned();
-            let reason = is_lower.then(|| useless.unwrap_or_else(before));
-            return Ok(Some(Device { facts: facts.clone(), mode, reason, attachments, frags: uses_frags }));
+            let reason = is_lower.then(|| facts.native_is_useless().unwrap_or_else(before));
+            // What the daemon before was refused is not known.
+            let refused_at = is_lower.then(Instant::now);
+            return Ok(Some(Device {
+                facts: facts.clone(),
+                mode,
+                reason,
+                refused_at,
+                attachments,
+                frags: uses_frags,
+                guarded: Some(source.guarded),
+            }));
         }
         Ok(None)
     }
@@ -335,8 +253,8 @@ impl Device {
             // Anything but a link that outlived its interface leaves the predecessor's program where it is.
             let wants =
                 errno(&error).map(std::io::Error::from_raw_os_error).is_some_and(|error| is_want(&error));
-            if wants || facts.mtu <= MTU_USUAL {
-                return Err(Error::attaching(&facts.name, error));
+            if wants || facts.device.mtu <= MTU_USUAL {
+                return Err(Error::attaching(&facts.device.name, error));
             }
         }
         pins::remove(pin);
@@ -346,16 +264,26 @@ impl Device {
     /// Swaps in the variant that is wanted now.
     ///
     /// # Errors
-    /// The kernel refuses; the one before stays.
+    /// The kernel refuses, or a link cannot be pinned; interfaces that were not reached have the variant before.
     pub(super) fn switch(&mut self, source: &mut Source<'_>) -> Result<(), Error> {
+        // The library takes the link, and lets go of it where the kernel refuses: a pin keeps it attached.
+        self.repin(source.pins)?;
+        self.guarded = None;
         let variant = source.variant(self.frags);
         for attachment in &mut self.attachments {
             let pin = source.pins.link(&attachment.name);
-            let Some(link) = program::pinned(&pin)? else { continue };
+            let link = program::pinned(&pin)?
+                .ok_or_else(|| Error::new(format!("the link pinned at {} is gone", pin.display())))?;
             let swapped = program::replace(program::load(source.object, variant)?, link);
             attachment.link = swapped.map_err(|error| Error::attaching(&attachment.name, error))?;
         }
+        self.guarded = Some(source.guarded);
         Ok(())
+    }
+
+    /// Whether each of its programs has cookies and limits, or none has, as is wanted.
+    pub(super) fn has_guarded(&self, guarded: bool) -> bool {
+        self.attachments.is_empty() || self.guarded == Some(guarded)
     }
 
     /// Detaches everything.
@@ -381,16 +309,21 @@ impl Device {
 
     /// Whether it may stand on another rung now that this is so.
     pub(super) fn may_move(&self, facts: &Facts, mode: Mode) -> bool {
+        let is_due = self.refused_at.is_some_and(|at| at.elapsed() >= RETRY);
+        if is_due && self.mode != Attached::Native && (mode != Mode::Generic || self.mode == Attached::Off) {
+            return true;
+        }
         if self.facts == *facts {
             return false;
         }
         let (before, now) = (&self.facts, facts);
-        let on_slaves = self.attachments.iter().any(|attachment| attachment.index != now.index);
+        let is_another = before.device.index != now.device.index;
+        let on_slaves = self.attachments.iter().any(|attachment| attachment.index != now.device.index);
         match self.mode {
-            Attached::Native if on_slaves => before.slaves != now.slaves || before.index != now.index,
-            Attached::Native => {
-                mode == Mode::Auto && now.native_is_useless().is_some() || before.index != now.index
+            Attached::Native if on_slaves => {
+                !before.has_slaves_of(now) || now.own_slave.is_some() || is_another
             }
+            Attached::Native => mode == Mode::Auto && now.native_is_useless().is_some() || is_another,
             Attached::Generic => mode != Mode::Generic && now.native_is_useless().is_none(),
             Attached::Off => true,
         }
@@ -434,82 +367,47 @@ fn attached(program: &mut Xdp, index: u32, mode: XdpMode) -> Result<FdLink, Prog
 
 #[cfg(test)]
 mod tests {
+    use super::super::ladder::Card;
     use super::*;
-
-    const KERNEL: KernelVersion = KernelVersion(6, 1);
+    use crate::network::OnInterface;
 
     fn facts() -> Facts {
-        Facts {
-            index: 2,
-            name: "eth0".to_owned(),
-            mtu: 1500,
-            driver: Some("virtio_net".to_owned()),
-            channels: None,
-            slaves: Vec::new(),
-            foreign: Vec::new(),
-            peer_takes_answers: None,
-            loses_answers: false,
-        }
+        let device = Card { index: 2, name: "eth0".to_owned(), mtu: 1500, ..Card::default() };
+        Facts { device, ..Facts::default() }
     }
 
-    #[test]
-    fn the_ladder_is_native_then_generic() {
-        assert_eq!(rungs(Mode::Auto, &facts(), KERNEL), (vec![Rung::Native, Rung::Generic], None));
-        assert_eq!(rungs(Mode::Native, &facts(), KERNEL).0, [Rung::Native]);
-        assert_eq!(rungs(Mode::Generic, &facts(), KERNEL).0, [Rung::Generic]);
-    }
-
-    #[test]
-    fn jumbo_frames_and_bonds_have_rungs_between() {
-        let jumbo = Facts { mtu: 9000, ..facts() };
-        assert_eq!(rungs(Mode::Native, &jumbo, KERNEL).0, [Rung::Native, Rung::NativeFrags]);
-        assert_eq!(rungs(Mode::Native, &jumbo, KernelVersion(5, 10)).0, [Rung::Native]);
-        let bond = Facts { slaves: vec![(3, "eth1".to_owned())], ..facts() };
-        assert_eq!(rungs(Mode::Auto, &bond, KERNEL).0, [Rung::Native, Rung::Slaves, Rung::Generic]);
-    }
-
-    #[test]
-    fn answers_that_would_not_leave_are_not_given_natively() {
-        for lossy in
-            [Facts { peer_takes_answers: Some(false), ..facts() }, Facts { loses_answers: true, ..facts() }]
-        {
-            let (rungs, reason) = rungs(Mode::Auto, &lossy, KERNEL);
-            assert_eq!(rungs, [Rung::Generic]);
-            assert!(reason.unwrap().starts_with("native answers w"));
-        }
-    }
-
-    #[test]
-    fn a_refusal_names_the_mtu_that_is_too_large() {
-        let refused = |errno| {
-            let io_error = std::io::Error::from_raw_os_error(errno);
-            ProgramError::SyscallError(aya::sys::SyscallError { call: "bpf_link_create", io_error })
-        };
-        let jumbo = Facts { mtu: 9000, ..facts() };
-        assert_eq!(
-            jumbo.native_refusal(&refused(libc::EINVAL)),
-            "MTU 9000 is above 3506, the most that virtio_net takes"
-        );
-        assert_eq!(facts().native_refusal(&refused(libc::EOPNOTSUPP)), "virtio_net has no native XDP");
-        let veth = Facts { driver: Some("veth".to_owned()), ..facts() };
-        let reason = "the MTU of its other end is above 3506, the most that veth takes";
-        assert_eq!(veth.native_refusal(&refused(libc::ERANGE)), reason);
+    fn device(mode: Attached, facts: Facts) -> Device {
+        Device { mode, reason: None, ..Device::off(facts, String::new()) }
     }
 
     #[test]
     fn a_device_on_a_lower_rung_moves_when_what_held_it_there_has_changed() {
-        let device =
-            |mode, facts| Device { facts, mode, reason: None, attachments: Vec::new(), frags: false };
-        let jumbo = Facts { mtu: 9000, ..facts() };
+        let jumbo = Facts { device: Card { mtu: 9000, ..facts().device }, ..facts() };
         let generic = device(Attached::Generic, jumbo.clone());
         assert!(!generic.may_move(&jumbo, Mode::Auto));
         assert!(generic.may_move(&facts(), Mode::Auto));
         assert!(!generic.may_move(&facts(), Mode::Generic));
+        let peer = Facts { peer_mtu: Some(9000), ..facts() };
+        assert!(device(Attached::Generic, peer).may_move(&facts(), Mode::Auto));
         let native = device(Attached::Native, facts());
         assert!(!native.may_move(&jumbo, Mode::Auto));
         assert!(native.may_move(&Facts { loses_answers: true, ..facts() }, Mode::Auto));
-        let occupied = vec![("eth0".to_owned(), OnInterface { id: 8, native: true })];
+        let occupied = vec![(2, "eth0".to_owned(), OnInterface { id: 8, native: true })];
         let off = device(Attached::Off, Facts { foreign: occupied, ..facts() });
         assert!(off.may_move(&facts(), Mode::Auto));
+    }
+
+    #[test]
+    fn what_a_driver_refused_for_a_while_is_tried_again_later() {
+        let refused = |mode, ago| {
+            let refused_at = Instant::now().checked_sub(ago);
+            Device { refused_at, ..device(mode, facts()) }
+        };
+        let moves = |device: Device, mode| device.may_move(&facts(), mode);
+        assert!(!moves(refused(Attached::Generic, RETRY / 2), Mode::Auto));
+        assert!(moves(refused(Attached::Generic, RETRY), Mode::Auto));
+        assert!(moves(refused(Attached::Off, RETRY), Mode::Native));
+        assert!(!moves(refused(Attached::Native, RETRY), Mode::Auto));
+        assert!(!moves(device(Attached::Generic, facts()), Mode::Auto), "it was refused for good");
     }
 }

@@ -4,6 +4,39 @@
 /// Ethernet header.
 const OF_A_PAGE: u32 = 4096 - 256 - 320 - 14;
 
+/// Drivers with native XDP on every kernel.
+const NATIVE: [&str; 24] = [
+    "atlantic",
+    "bnxt_en",
+    "dpaa2-eth",
+    "ena",
+    "fsl_dpaa2_eth",
+    "gve",
+    "hv_netvsc",
+    "i40e",
+    "iavf",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "mana",
+    "mlx4_en",
+    "mlx5_core",
+    "mvneta",
+    "mvpp2",
+    "nfp",
+    "qede",
+    "tun",
+    "veth",
+    "virtio_net",
+];
+
+/// Whether a driver is known to have native XDP, for kernels that do not tell themselves (before 6.3).
+pub fn has_native(driver: &str) -> bool {
+    NATIVE.contains(&driver)
+}
+
 /// The largest MTU with which a driver takes a program that is not for fragmented frames; `None`: it is not known here.
 pub fn mtu_max(driver: &str) -> Option<u32> {
     match driver {

@@ -21,7 +21,11 @@ pub(super) fn misfit(half: u32, pinned: impl Fn(&str) -> PathBuf) -> Result<Opti
     let object = Object::parse(OBJECT).map_err(|error| Error::loading(error.into()))?;
     for name in MAPS {
         let Some(map) = object.maps.get(name) else { continue };
-        let elements = if [table::NAMES, table::MORE].contains(&name) { 2 * half } else { map.max_entries() };
+        let elements = match name {
+            table::NAMES => 2 * half,
+            table::MORE => table::more_elements(half),
+            _ => map.max_entries(),
+        };
         let wanted = (map.map_type(), map.key_size(), map.value_size(), elements);
         let path = pinned(name);
         let wrong = match there(&path) {

@@ -1,11 +1,22 @@
 //! XDP programs that are not ours: what they are called, what holds them, and the command that removes them.
 use std::fs;
 
-use aya::programs::links::LinkType;
-use aya::programs::{loaded_links, loaded_programs};
+use aya::programs::loaded_programs;
 use dns_xdp_ebpf::table::RESPONDER;
 
+use super::links;
 use crate::network::OnInterface;
+
+/// What attaches a program to an interface, and so what removes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachedBy {
+    /// The BPF link with this number.
+    Link(u32),
+    /// Netlink, as `ip link set … xdp` does.
+    Netlink,
+    /// This process may not read it: that takes CAP_SYS_ADMIN.
+    Unreadable,
+}
 
 /// An XDP program of somebody else on an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,20 +27,21 @@ pub struct Foreign {
     pub native: bool,
     /// Its name; empty where it cannot be read.
     pub name: String,
-    /// The number of the BPF link that attaches it; `None`: it was attached by netlink, or that cannot be read.
-    pub link: Option<u32>,
+    /// What attaches it.
+    pub by: AttachedBy,
 }
 
 impl Foreign {
-    /// Looks a program up.
-    pub fn find(there: OnInterface) -> Self {
+    /// Looks up a program that is on the interface with this index.
+    pub fn find(there: OnInterface, interface: u32) -> Self {
         let program = loaded_programs().flatten().find(|program| program.id() == there.id);
         let name = program.and_then(|program| Some(program.name_as_str()?.to_owned())).unwrap_or_default();
-        let is_its = |link: &aya::programs::links::LinkInfo| {
-            link.program_id() == there.id && matches!(link.link_type(), Ok(LinkType::Xdp))
+        let by = match links::of(there.id, interface) {
+            Ok(Some(link)) => AttachedBy::Link(link.id),
+            Ok(None) => AttachedBy::Netlink,
+            Err(_) => AttachedBy::Unreadable,
         };
-        let link = loaded_links().flatten().find(is_its).map(|link| link.id());
-        Foreign { id: there.id, native: there.native, name, link }
+        Foreign { id: there.id, native: there.native, name, by }
     }
 
     /// It is a program of another dns-xdp.
@@ -37,12 +49,13 @@ impl Foreign {
         self.name.starts_with(RESPONDER)
     }
 
-    /// The command that removes it from the interface.
-    pub fn remedy(&self, interface: &str) -> String {
-        match (self.link, self.native) {
-            (Some(link), _) => format!("bpftool link detach id {link}"),
-            (None, true) => format!("ip link set dev {interface} xdpdrv off"),
-            (None, false) => format!("ip link set dev {interface} xdpgeneric off"),
+    /// The command that removes it from the interface; `None`: that depends on what cannot be read.
+    pub fn remedy(&self, interface: &str) -> Option<String> {
+        match (self.by, self.native) {
+            (AttachedBy::Link(link), _) => Some(format!("bpftool link detach id {link}")),
+            (AttachedBy::Netlink, true) => Some(format!("ip link set dev {interface} xdpdrv off")),
+            (AttachedBy::Netlink, false) => Some(format!("ip link set dev {interface} xdpgeneric off")),
+            (AttachedBy::Unreadable, _) => None,
         }
     }
 
@@ -61,9 +74,11 @@ impl Foreign {
         }
         // Its name takes CAP_SYS_ADMIN to ask for.
         let name = if name.is_empty() { "with a name that only root is told" } else { name };
+        let remedy = self
+            .remedy(interface)
+            .unwrap_or_else(|| "how to remove it is told, as root, by dns-xdp doctor".to_owned());
         format!(
-            "{interface} has another XDP program, {name} (id {id}), which is left alone; if nobody needs it: {}",
-            self.remedy(interface)
+            "{interface} has another XDP program, {name} (id {id}), which is left alone; if nobody needs it: {remedy}"
         )
     }
 }
@@ -86,10 +101,20 @@ mod tests {
 
     #[test]
     fn the_remedy_fits_how_the_program_was_attached() {
-        let foreign = |link, native| Foreign { id: 7, native, name: "filter".to_owned(), link };
-        assert_eq!(foreign(Some(3), true).remedy("eth0"), "bpftool link detach id 3");
-        assert_eq!(foreign(None, true).remedy("eth0"), "ip link set dev eth0 xdpdrv off");
-        assert_eq!(foreign(None, false).remedy("eth0"), "ip link set dev eth0 xdpgeneric off");
-        assert!(foreign(None, true).reason("eth0").contains("filter (id 7), which is left alone"));
+        let foreign = |by, native| Foreign { id: 7, native, name: "filter".to_owned(), by };
+        let remedy = |by, native| foreign(by, native).remedy("eth0").unwrap();
+        assert_eq!(remedy(AttachedBy::Link(3), true), "bpftool link detach id 3");
+        assert_eq!(remedy(AttachedBy::Netlink, true), "ip link set dev eth0 xdpdrv off");
+        assert_eq!(remedy(AttachedBy::Netlink, false), "ip link set dev eth0 xdpgeneric off");
+        let reason = foreign(AttachedBy::Netlink, true).reason("eth0");
+        assert!(reason.contains("filter (id 7), which is left alone"), "{reason}");
+    }
+
+    #[test]
+    fn a_daemon_that_may_not_read_how_a_program_was_attached_sends_to_doctor() {
+        let foreign = Foreign { id: 7, native: true, name: String::new(), by: AttachedBy::Unreadable };
+        assert_eq!(foreign.remedy("eth0"), None);
+        let reason = foreign.reason("eth0");
+        assert!(reason.ends_with("as root, by dns-xdp doctor") && !reason.contains("ip link"), "{reason}");
     }
 }

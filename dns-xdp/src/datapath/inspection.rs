@@ -2,11 +2,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::programs::links::{FdLink, LinkType, PinnedLink};
-
-use super::foreign::Foreign;
-use super::pins;
-use crate::network::Link;
+use super::foreign::{AttachedBy, Foreign};
+use super::{links, pins};
+use crate::network::{Link, OnInterface};
 
 const BPFFS: &str = "/sys/fs/bpf";
 /// Directories below the BPF filesystem that are looked into, and how deep; more than anybody makes.
@@ -28,18 +26,28 @@ pub struct ProgramThere {
 
 /// The program on a link; `pin` is `[xdp] pin`.
 pub fn program_on(link: &Link, pin: &Path) -> Option<ProgramThere> {
-    let program = Foreign::find(link.program()?);
-    let is_ours = program.name.is_empty() || program.is_dns_xdp();
-    let ours = is_ours && pins::link(pin, &link.name).exists();
-    let (pins, holders) = match program.link {
-        Some(link) if !ours => (pins_of(link, program.id), holders_of(link)),
+    let there = link.program()?;
+    let program = Foreign::find(there, link.index);
+    let ours = (program.name.is_empty() || program.is_dns_xdp()) && is_pinned(link, there, pin);
+    let (pins, holders) = match program.by {
+        AttachedBy::Link(link) if !ours => (pins_of(link), holders_of(link)),
         _ => (Vec::new(), Vec::new()),
     };
     Some(ProgramThere { program, ours, pins, holders })
 }
 
+/// Whether a program on a link hangs on the link that `[xdp] pin` has for it. A pin that this process may not read is
+/// believed.
+pub(super) fn is_pinned(link: &Link, there: OnInterface, pin: &Path) -> bool {
+    let pin = pins::link(pin, &link.name);
+    match links::pinned(&pin) {
+        Some(pinned) => (pinned.program, pinned.interface) == (there.id, link.index),
+        None => pin.exists(),
+    }
+}
+
 /// Where a link is pinned below the usual BPF filesystem.
-fn pins_of(link: u32, program: u32) -> Vec<PathBuf> {
+fn pins_of(link: u32) -> Vec<PathBuf> {
     let mut pins = Vec::new();
     let mut left = vec![(PathBuf::from(BPFFS), 0)];
     let mut looked = 0;
@@ -52,21 +60,17 @@ fn pins_of(link: u32, program: u32) -> Vec<PathBuf> {
             let path = entry.path();
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() && depth < DEPTH_MAX => left.push((path, depth + 1)),
-                Ok(kind) if kind.is_file() && is_pin_of(&path, link, program) => pins.push(path),
+                Ok(kind)
+                    if kind.is_file() && links::pinned(&path).is_some_and(|pinned| pinned.id == link) =>
+                {
+                    pins.push(path);
+                }
                 _ => {}
             }
         }
     }
     pins.sort();
     pins
-}
-
-/// A pinned map or program has no number of a program where a link has it.
-fn is_pin_of(path: &Path, link: u32, program: u32) -> bool {
-    let Ok(pinned) = PinnedLink::from_pin(path) else { return false };
-    let Ok(info) = FdLink::from(pinned).info() else { return false };
-    let is_xdp = matches!(info.link_type(), Ok(LinkType::Xdp));
-    is_xdp && info.id() == link && info.program_id() == program
 }
 
 /// The processes that have the link open.
@@ -89,6 +93,6 @@ mod tests {
     #[test]
     fn a_link_that_nobody_made_is_held_by_nobody() {
         assert!(holders_of(u32::MAX).is_empty());
-        assert!(pins_of(u32::MAX, u32::MAX).is_empty());
+        assert!(pins_of(u32::MAX).is_empty());
     }
 }

@@ -6,8 +6,9 @@
 //! keeps its places, so that a failover does not wait for the search.
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use dns_xdp_ebpf::table::{self, BUCKETS, Entry, Head, NameWords, SOA_MAX, Slot};
+use dns_xdp_ebpf::table::{self, BUCKETS, Entry, Head, More, NameWords, SOA_MAX, Slot};
 use hickory_proto::rr::{Name, RData};
 
 use crate::zone::{Addresses, Zone};
@@ -22,6 +23,8 @@ pub struct Layout {
     pub places: Places,
     /// The slots that are taken, as indexes into the half.
     pub slots: HashMap<u32, Slot>,
+    /// The chunks of large RRsets.
+    pub chunks: Vec<More>,
 }
 
 /// What turns a name into the index of its slot.
@@ -66,23 +69,26 @@ pub fn capacity(half: u32) -> u32 {
 /// # Errors
 /// The number of names, when they do not fit.
 pub fn lay_out(zone: &Zone, half: u32, before: &Places) -> Result<Layout, usize> {
-    let slots: Vec<Slot> = zone.names().map(|(name, addresses)| slot(name, addresses)).collect();
+    let mut chunks = Chunks { all: Vec::new(), room: table::chunk_room(half) as usize };
+    let slots: Vec<Slot> = zone.names().map(|(name, addresses)| slot(name, addresses, &mut chunks)).collect();
+    let chunks = chunks.all;
     if slots.len() > capacity(half) as usize {
         return Err(slots.len());
     }
-    if let Some(layout) = put(&slots, half, before.clone()) {
-        return Ok(layout);
+    let layout = |(places, slots)| Layout { places, slots, chunks };
+    if let Some(kept) = put(&slots, half, before.clone()) {
+        return Ok(layout(kept));
     }
     let mut seeds = (0..SEEDS_MAX).map(|nth| before.seed.wrapping_add(nth));
     let found = seeds.find_map(|seed| put(&slots, half, search(&slots, half, seed)?));
-    found.ok_or(slots.len())
+    found.map(layout).ok_or(slots.len())
 }
 
 /// Puts every name in its place; `None` when two have the same.
-fn put(slots: &[Slot], half: u32, places: Places) -> Option<Layout> {
+fn put(slots: &[Slot], half: u32, places: Places) -> Option<(Places, HashMap<u32, Slot>)> {
     let mut taken = HashMap::with_capacity(slots.len());
     let free = slots.iter().all(|slot| taken.insert(places.index(slot, half), *slot).is_none());
-    free.then_some(Layout { places, slots: taken })
+    free.then_some((places, taken))
 }
 
 /// Places in which no two names meet; `None` when this seed has none.
@@ -111,16 +117,35 @@ fn search(slots: &[Slot], half: u32, seed: u64) -> Option<Places> {
 }
 
 /// The kernel's answers to one name. What it cannot hold it leaves to the responder.
-fn slot(name: &Name, addresses: &Addresses) -> Slot {
+fn slot(name: &Name, addresses: &Addresses, chunks: &mut Chunks) -> Slot {
     let (words, length) = words(name);
     let rotate = if addresses.rotate { Entry::ROTATE } else { 0 };
     let mut slot = Slot::new(&words, length, rotate, addresses.ttl_seconds);
-    let ipv4_fit = addresses.ipv4.iter().all(|address| slot.push_ipv4(address.octets()));
-    let ipv6_fit = addresses.ipv6.iter().all(|address| slot.push_ipv6(address.octets()));
-    if addresses.refused || !ipv4_fit || !ipv6_fit {
+    let ipv4: Vec<[u8; 4]> = addresses.ipv4.iter().map(Ipv4Addr::octets).collect();
+    let ipv6: Vec<[u8; 16]> = addresses.ipv6.iter().map(Ipv6Addr::octets).collect();
+    let members = table::Addresses { ipv4: &ipv4, ipv6: &ipv6, most: addresses.answers_max };
+    if addresses.refused || !slot.set_members(&members, chunks.all.len() as u32) || !chunks.add(members) {
         return Slot::new(&words, length, Entry::RESERVED, 0);
     }
     slot
+}
+
+/// The chunks of a half.
+struct Chunks {
+    all: Vec<More>,
+    room: usize,
+}
+
+impl Chunks {
+    /// Appends those of these addresses; `false` when there is no room for them.
+    fn add(&mut self, members: table::Addresses<'_>) -> bool {
+        let chunks = members.chunks();
+        let fits = self.all.len() + chunks.len() <= self.room;
+        if fits {
+            self.all.extend(chunks);
+        }
+        fits
+    }
 }
 
 /// The head of a zone laid out in the half that begins at `base`.
@@ -165,8 +190,6 @@ pub fn wire(name: &Name) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::zone::Origin;
 

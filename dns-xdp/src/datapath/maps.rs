@@ -1,5 +1,5 @@
 //! The maps: a zone published whole, the lease, the counters.
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use dns_xdp_ebpf::table::{
 use nix::time::{ClockId, clock_getres};
 
 use super::Error;
-use super::layout::{self, Places};
+use super::layout::{self, Layout, Places};
 use super::locals::LocalsBytes;
 use crate::zone::Zone;
 
@@ -41,7 +41,7 @@ pub(super) struct Maps {
     /// Base of the half in use; none before the first zone.
     base: Option<u32>,
     /// What the halves hold; none where that is not known.
-    contents: [Option<HashMap<u32, Slot>>; 2],
+    contents: [Option<Layout>; 2],
 }
 
 /// A zone that lies in the half that no packet reads.
@@ -86,10 +86,11 @@ impl Maps {
         let base = self.unread();
         let which = usize::from(base != 0);
         let before = self.contents[which].take();
-        let slots_written = self.write(base, before.as_ref(), &laid_out.slots)?;
-        let octets = layout::head(zone, &laid_out, base, self.half).to_bytes();
-        self.contents[which] = Some(laid_out.slots);
-        self.places = laid_out.places;
+        let head = layout::head(zone, &laid_out, base, self.half);
+        let slots_written = self.write(&head, before.as_ref(), &laid_out)?;
+        let octets = head.to_bytes();
+        self.places = laid_out.places.clone();
+        self.contents[which] = Some(laid_out);
 
         let failed = |error| Error::map(table::ZONE, error);
         let mut head = HeadMap::create(1, 0).map_err(failed)?;
@@ -98,7 +99,7 @@ impl Maps {
         let Some(heads) = &self.heads else { return Ok(Prepared { head, base, writes }) };
         // The one that is pinned there has not been in use since the last switch.
         let pin = &heads.halves[which];
-        super::pins::remove(pin);
+        super::pins::remove_map(pin);
         let cannot = || Error::new(format!("cannot pin {}", pin.display()));
         head.pin(pin).map_err(|error| cannot().because_of(error))?;
         let head = pinned_head(pin).map_err(|error| cannot().because_of(error))?;
@@ -115,8 +116,8 @@ impl Maps {
         }
         let laid_out = layout::lay_out(zone, self.half, &self.places);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, layout::capacity(self.half)))?;
-        self.write(base, None, &laid_out.slots)?;
-        self.contents[which] = Some(laid_out.slots);
+        self.write(&layout::head(zone, &laid_out, base, self.half), None, &laid_out)?;
+        self.contents[which] = Some(laid_out);
         Ok(())
     }
 
@@ -141,35 +142,41 @@ impl Maps {
         Ok(())
     }
 
-    /// Makes the half at `base` hold these slots and no others; how many elements that took.
-    fn write(
-        &mut self,
-        base: u32,
-        before: Option<&HashMap<u32, Slot>>,
-        slots: &HashMap<u32, Slot>,
-    ) -> Result<usize, Error> {
+    /// Makes the half of this head hold what is laid out, and nothing else; how many elements that took.
+    fn write(&mut self, head: &Head, before: Option<&Layout>, layout: &Layout) -> Result<usize, Error> {
         let mut writes = 0;
         let stale: HashSet<u32> = match before {
-            Some(before) => before.keys().copied().collect(),
+            Some(before) => before.slots.keys().copied().collect(),
             None => (0..self.half).collect(),
         };
         let emptied =
-            stale.iter().filter(|index| !slots.contains_key(index)).map(|index| (*index, Slot::EMPTY));
-        let written = slots.iter().map(|(index, slot)| (*index, *slot));
+            stale.iter().filter(|index| !layout.slots.contains_key(index)).map(|index| (*index, Slot::EMPTY));
+        let written = layout.slots.iter().map(|(index, slot)| (*index, *slot));
         for (index, slot) in emptied.chain(written) {
-            let there = before.map(|before| before.get(&index).copied().unwrap_or(Slot::EMPTY));
+            let there = before.map(|before| before.slots.get(&index).copied().unwrap_or(Slot::EMPTY));
             if there.is_none_or(|there| there.more != slot.more) {
-                let result = self.more.set(base + index, slot.more.to_bytes(), 0);
-                result.map_err(|error| Error::map(table::MORE, error))?;
+                self.write_more(head.base + index, &slot.more)?;
                 writes += 1;
             }
             if there.is_none_or(|there| there.entry != slot.entry) {
-                let result = self.names.set(base + index, slot.entry.to_bytes(), 0);
+                let result = self.names.set(head.base + index, slot.entry.to_bytes(), 0);
                 result.map_err(|error| Error::map(table::NAMES, error))?;
                 writes += 1;
             }
         }
+        // What lies behind the chunks in use is never read.
+        for (index, chunk) in (head.chunks..).zip(&layout.chunks) {
+            let nth = (index - head.chunks) as usize;
+            if before.and_then(|before| before.chunks.get(nth)) != Some(chunk) {
+                self.write_more(index, chunk)?;
+                writes += 1;
+            }
+        }
         Ok(writes)
+    }
+
+    fn write_more(&mut self, index: u32, more: &More) -> Result<(), Error> {
+        self.more.set(index, more.to_bytes(), 0).map_err(|error| Error::map(table::MORE, error))
     }
 
     /// Every outcome's counter, summed over the CPUs.

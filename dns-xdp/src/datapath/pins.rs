@@ -7,8 +7,7 @@
 //!                                       head-0 and head-1 are the zones that were published last
 //! ```
 //!
-//! A BPF filesystem refuses names with a dot, so a dot is written `%2e` and a percent sign `%25`: `link-eth0%2e5` is the
-//! link to `eth0.5`.
+//! Which names these are, and which directory may hold them, is in [`crate::pin_directory`].
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,19 +20,20 @@ use aya::programs::links::PinnedLink;
 use dns_xdp_ebpf::table::{LAYOUT, ZONE};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::Error;
 use super::maps::Heads;
-
-const BPFFS: &str = "/sys/fs/bpf";
-const PROGRAM: &str = "program";
-const LINK: &str = "link-";
-const MAPS: &str = "maps-";
+use crate::pin_directory::{
+    self, BPFFS, LINK, MAPS, PROGRAM, RemoveError, Unfit, decoded, encoded, entries, existing, file_name,
+    is_link, is_maps, on_bpffs, remove_own,
+};
 
 /// A predecessor that gives way ends within this.
 const GIVING_WAY: Duration = Duration::from_secs(5);
 const GIVING_WAY_POLL: Duration = Duration::from_millis(20);
+/// What to do about another daemon: for one that starts, and for `unload`.
+const TAKE_ANOTHER: &str = "stop it, or give one of them another [xdp] pin";
+const NAME_ITS_SOCKET: &str = "name its control socket with --socket, or stop it";
 
 /// The pin directory of one daemon, which holds it alone for as long as this lives.
 #[derive(Debug, Clone)]
@@ -45,10 +45,21 @@ pub(super) struct Pins {
 
 impl Pins {
     /// Makes the directory, and mounts the BPF filesystem where it belongs if nobody has.
-    pub(super) fn create(directory: &Path, half: u32) -> Result<Self, Error> {
-        let directory = place(directory);
-        let lock = Arc::new(make_and_lock(&directory)?);
+    ///
+    /// # Errors
+    /// It is not to be the daemon's own, another daemon has it, or it cannot be made.
+    pub(super) fn create(pin: &Path, half: u32) -> Result<Self, Error> {
+        pin_directory::fit(pin).map_err(|unfit| refused(&unfit))?;
+        let directory = pin_directory::directory(pin);
+        let lock = Arc::new(make_and_lock(&directory, GIVING_WAY)?);
         Ok(Pins { directory, half, lock })
+    }
+
+    /// Why the next start would be refused: others have put entries beside the daemon's.
+    pub(super) fn foreign(&self) -> Option<Unfit> {
+        let foreign = pin_directory::foreign_entries(&self.directory);
+        let (pin, first) = (self.directory.clone(), foreign.first()?.clone());
+        Some(Unfit::Foreign { pin, first, more: foreign.len() - 1 })
     }
 
     /// The directory.
@@ -61,11 +72,16 @@ impl Pins {
         self.is_there() && names.iter().all(|name| self.map(name).exists())
     }
 
-    /// Makes the directory anew if somebody has removed it.
+    /// Makes the directory anew if somebody has removed it. Waits for nobody, unlike [`Pins::create`].
     pub(super) fn made_anew(&self) -> Result<Self, Error> {
-        if self.is_there() { Ok(self.clone()) } else { Pins::create(&self.directory, self.half) }
+        if self.is_there() {
+            return Ok(self.clone());
+        }
+        let lock = Arc::new(make_and_lock(&self.directory, Duration::ZERO)?);
+        Ok(Pins { lock, ..self.clone() })
     }
 
+    /// Whether the directory that was made is still there.
     fn is_there(&self) -> bool {
         is(&self.lock, &self.directory)
     }
@@ -95,11 +111,27 @@ impl Pins {
         remove(&self.maps());
     }
 
+    /// Removes everything of ours, and the directory if that leaves it empty. The daemon holds the directory meanwhile. A
+    /// directory that somebody has put in its place is left alone.
+    ///
+    /// # Errors
+    /// What could not be removed. Everything else is removed all the same.
+    pub(super) fn remove_all(&self) -> Result<(), Error> {
+        if self.is_there() { empty(&self.directory).map(drop) } else { Ok(()) }
+    }
+
+    /// As [`Pins::remove_all`], of a start that failed; what cannot be removed is logged.
+    pub(super) fn abandon(&self) {
+        if let Err(error) = self.remove_all() {
+            tracing::warn!("{error}");
+        }
+    }
+
     /// Removes the maps of other layouts, which no attached program uses any more.
     pub(super) fn remove_other_maps(&self) {
         let ours = self.maps();
-        for path in entries(&self.directory).filter(|path| starts_with(path, MAPS) && *path != ours) {
-            remove(&path);
+        for path in named(&self.directory, is_maps).iter().filter(|path| **path != ours) {
+            remove(path);
         }
     }
 
@@ -115,43 +147,23 @@ impl Pins {
 
     /// The interfaces that a link is pinned for.
     pub(super) fn linked(&self) -> Vec<String> {
-        let links = entries(&self.directory).filter(|path| starts_with(path, LINK));
-        links.filter_map(|path| Some(decoded(path.file_name()?.to_str()?.strip_prefix(LINK)?))).collect()
+        let links = named(&self.directory, is_link);
+        links.iter().filter_map(|path| Some(decoded(file_name(path)?.strip_prefix(LINK)?))).collect()
     }
 
     fn maps(&self) -> PathBuf {
-        self.directory.join(format!("{MAPS}v{LAYOUT}-{}", self.half))
+        self.directory.join(format!("{MAPS}{LAYOUT}-{}", self.half))
     }
 }
 
 /// Where a daemon with this `[xdp] pin` pins its program.
 pub(super) fn program(pin: &Path) -> PathBuf {
-    place(pin).join(PROGRAM)
+    pin_directory::directory(pin).join(PROGRAM)
 }
 
 /// Where a daemon with this `[xdp] pin` pins an interface's link.
 pub(super) fn link(pin: &Path, interface: &str) -> PathBuf {
-    place(pin).join(format!("{LINK}{}", encoded(interface)))
-}
-
-/// The directory that `[xdp] pin` names. What is below the BPF filesystem's root, and is not there as it is written, is
-/// encoded.
-fn place(pin: &Path) -> PathBuf {
-    let existing = pin.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let below = pin.strip_prefix(existing).unwrap_or(Path::new(""));
-    if existing == pin || (!on_bpffs(existing) && !existing.starts_with(BPFFS)) {
-        return pin.to_owned();
-    }
-    let encoded = below.components().map(|part| encoded(&part.as_os_str().to_string_lossy()));
-    existing.join(encoded.collect::<PathBuf>())
-}
-
-fn encoded(name: &str) -> String {
-    name.replace('%', "%25").replace('.', "%2e")
-}
-
-fn decoded(name: &str) -> String {
-    name.replace("%2e", ".").replace("%25", "%")
+    pin_directory::directory(pin).join(format!("{LINK}{}", encoded(interface)))
 }
 
 /// The maps that a daemon pinned, for whoever reads them beside it.
@@ -167,10 +179,8 @@ impl PinnedMaps {
     /// # Errors
     /// Their layout is another version's.
     pub fn find(pin: &Path) -> Result<Option<Self>, Error> {
-        let pin = &place(pin);
-        let mut all: Vec<PathBuf> = entries(pin).filter(|path| starts_with(path, MAPS)).collect();
-        all.sort();
-        let ours = format!("{MAPS}v{LAYOUT}-");
+        let all = named(&pin_directory::directory(pin), is_maps);
+        let ours = format!("{MAPS}{LAYOUT}-");
         let half = |path: &Path| path.file_name()?.to_str()?.strip_prefix(&ours)?.parse().ok();
         let mut found =
             all.iter().filter_map(|path| Some(PinnedMaps { half: half(path)?, directory: path.clone() }));
@@ -205,9 +215,21 @@ impl PinnedMaps {
     }
 }
 
+fn refused(unfit: &Unfit) -> Error {
+    Error::new(format!("[xdp] pin {unfit}"))
+}
+
+/// The entries of a directory whose names are of a kind, in order; none where it cannot be read.
+fn named(directory: &Path, is: fn(&str) -> bool) -> Vec<PathBuf> {
+    let entries = entries(directory).unwrap_or_default().into_iter();
+    let mut named: Vec<PathBuf> = entries.filter(|path| file_name(path).is_some_and(is)).collect();
+    named.sort();
+    named
+}
+
+/// Makes the directory, on a BPF filesystem or not at all: nothing is made elsewhere.
 fn make(directory: &Path) -> Result<(), Error> {
-    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    if !on_bpffs(existing) && directory.starts_with(BPFFS) {
+    if pin_directory::is_to_be_mounted(directory) {
         tracing::info!("mounting the BPF filesystem on {BPFFS}");
         let none: Option<&str> = None;
         mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), none).map_err(|errno| {
@@ -215,45 +237,73 @@ fn make(directory: &Path) -> Result<(), Error> {
                 .because(errno.into())
         })?;
     }
-    let cannot = || {
+    if !on_bpffs(existing(directory)) {
+        return Err(refused(&Unfit::NotBpf(directory.to_owned())));
+    }
+    fs::create_dir_all(directory).map_err(|error| {
         let what = directory.display();
         Error::new(format!(
             "cannot make the pin directory {what}: it has to be the daemon's own, on the way to which it may pass through"
         ))
-    };
-    fs::create_dir_all(directory).map_err(|error| cannot().because(error))?;
-    if on_bpffs(directory) {
-        return Ok(());
-    }
-    fs::remove_dir(directory).map_err(|error| cannot().because(error))?;
-    Err(Error::new(format!(
-        "[xdp] pin = \"{}\" is not on a BPF filesystem: mount -t bpf bpf {BPFFS}, or choose a place on one",
-        directory.display()
-    )))
+        .because(error)
+    })
 }
 
 /// Two daemons over the same maps would undo each other's zones. A predecessor that ends may take the directory with
-/// it, so what was locked has to be what is there.
-fn make_and_lock(directory: &Path) -> Result<Flock<File>, Error> {
-    let what = directory.display();
+/// it, so what was locked has to be what is there. `patience` is for that predecessor.
+fn make_and_lock(directory: &Path, patience: Duration) -> Result<Flock<File>, Error> {
     let mut waited = Duration::ZERO;
     loop {
         make(directory)?;
-        let file = File::open(directory)
-            .map_err(|error| Error::new(format!("cannot open {what}")).because(error))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) if is(&lock, directory) => return Ok(lock),
-            Err(_) if waited >= GIVING_WAY => {
-                return Err(Error::new(format!(
-                    "another dns-xdp holds the pins in {what}: stop it, or give one of them another [xdp] pin"
-                )));
-            }
-            _ => {
-                sleep(GIVING_WAY_POLL);
-                waited += GIVING_WAY_POLL;
-            }
+        if let Some(lock) = try_lock(directory)? {
+            return Ok(lock);
         }
+        wait(directory, &mut waited, patience, TAKE_ANOTHER)?;
     }
+}
+
+/// The lock of a directory that is there; `None`: it is not, or not any more.
+fn lock_existing(directory: &Path) -> Result<Option<Flock<File>>, Error> {
+    let mut waited = Duration::ZERO;
+    while is_there(directory)? {
+        if let Some(lock) = try_lock(directory)? {
+            return Ok(Some(lock));
+        }
+        wait(directory, &mut waited, GIVING_WAY, NAME_ITS_SOCKET)?;
+    }
+    Ok(None)
+}
+
+/// A directory that may not be looked at is not taken for one that is missing.
+fn is_there(directory: &Path) -> Result<bool, Error> {
+    let unseen = |error| {
+        Error::new(format!("cannot look at {}: run this as root", directory.display())).because(error)
+    };
+    directory.try_exists().map_err(unseen)
+}
+
+/// `None`: another process has it, or has removed the directory.
+fn try_lock(directory: &Path) -> Result<Option<Flock<File>>, Error> {
+    let file = match File::open(directory) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::new(format!("cannot open {}", directory.display())).because(error)),
+    };
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok();
+    Ok(lock.filter(|lock| is(lock, directory)))
+}
+
+/// Waits a moment for a predecessor that gives way.
+fn wait(directory: &Path, waited: &mut Duration, patience: Duration, remedy: &str) -> Result<(), Error> {
+    if *waited >= patience {
+        return Err(Error::new(format!(
+            "another dns-xdp holds the pins in {}: {remedy}",
+            directory.display()
+        )));
+    }
+    sleep(GIVING_WAY_POLL);
+    *waited += GIVING_WAY_POLL;
+    Ok(())
 }
 
 fn is(file: &File, path: &Path) -> bool {
@@ -261,73 +311,91 @@ fn is(file: &File, path: &Path) -> bool {
     inode(file.metadata()) == inode(fs::metadata(path))
 }
 
-/// Detaches and unpins everything in a pin directory; says what that was.
+/// What `unload` has done to a pin directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Entries of the daemon's, which are gone.
+    pub removed: Vec<PathBuf>,
+    /// Entries of others, which were left where they are.
+    pub foreign: Vec<PathBuf>,
+}
+
+/// Detaches and unpins everything of ours in the directory that `[xdp] pin` names, under its lock.
 ///
 /// # Errors
-/// It is on no BPF filesystem, so that whatever is in it is not ours; or a link cannot be unpinned. What can be removed
-/// is removed all the same.
-pub(super) fn remove_all(pin: &Path) -> io::Result<Vec<String>> {
-    let directory = &place(pin);
-    if directory.exists() && !on_bpffs(directory) {
-        return Err(io::Error::other(
-            "it is on no BPF filesystem, and nothing in it is ours: correct [xdp] pin",
-        ));
+/// Nothing of ours may be removed there, another daemon has the directory, or something in it cannot be removed. In the
+/// last case everything else is removed all the same.
+pub(super) fn remove_all(pin: &Path) -> Result<Removal, Error> {
+    pin_directory::removable(pin).map_err(|unfit| refused(&unfit))?;
+    let directory = &pin_directory::directory(pin);
+    if is_there(directory)? && !on_bpffs(directory) {
+        return Err(refused(&Unfit::NotBpf(pin.to_owned())));
     }
-    let mut removed = Vec::new();
-    for path in entries(directory).collect::<Vec<_>>() {
-        if starts_with(&path, LINK) {
-            // Whoever holds the last reference detaches; another process may hold one for a moment yet.
-            if let Ok(link) = PinnedLink::from_pin(&path) {
-                drop(link.unpin()?);
-            } else {
-                fs::remove_file(&path)?;
-            }
-        } else {
-            remove(&path);
+    match lock_existing(directory)? {
+        // The lock is held to the end: nobody pins there meanwhile.
+        Some(_lock) => empty(directory),
+        None => Ok(Removal::default()),
+    }
+}
+
+/// Removes everything of ours in a directory that is locked, and the directory if that leaves it empty.
+fn empty(directory: &Path) -> Result<Removal, Error> {
+    let unread = |error| Error::new(format!("cannot read {}", directory.display())).because(error);
+    let all = entries(directory).map_err(unread)?.into_iter();
+    let (mut own, mut foreign): (Vec<PathBuf>, Vec<PathBuf>) =
+        all.partition(|path| file_name(path).is_some_and(pin_directory::is_own));
+    own.sort();
+    foreign.sort();
+    let (mut removed, mut failed) = (Vec::new(), Vec::new());
+    for path in own {
+        match unpin(&path) {
+            Ok(()) => removed.push(path),
+            Err(error) => failed.push(format!("{}: {error}", path.display())),
         }
-        removed.push(path.display().to_string());
     }
-    match fs::remove_dir(directory) {
-        Err(error) if !may_stay(&error) => Err(error),
-        _ => Ok(removed),
+    if failed.is_empty()
+        && foreign.is_empty()
+        && let Err(error) = fs::remove_dir(directory)
+        && !may_stay(&error)
+    {
+        failed.push(format!("{}: {error}", directory.display()));
     }
+    if failed.is_empty() {
+        return Ok(Removal { removed, foreign });
+    }
+    Err(Error::new(format!("cannot remove {}; everything else of dns-xdp is removed", failed.join(", "))))
 }
 
-fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+/// Removes an entry of ours. The program of a link is detached at once, unless another process holds the link yet.
+fn unpin(path: &Path) -> Result<(), RemoveError> {
+    let is_link = file_name(path).is_some_and(is_link);
+    let link = is_link.then(|| PinnedLink::from_pin(path).ok()).flatten();
+    remove_own(path)?;
+    drop(link);
+    Ok(())
 }
 
-fn starts_with(path: &Path, prefix: &str) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(prefix))
-}
-
-/// Removes a file or a directory with all that is in it; what cannot be removed is told.
+/// Removes an entry of ours; what cannot be removed is logged.
 pub(super) fn remove(path: &Path) {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    if let Err(error) = removed
+    if let Err(error) = remove_own(path) {
+        tracing::warn!("cannot remove {}: {error}", path.display());
+    }
+}
+
+/// Removes the pin of a map; what cannot be removed is logged.
+pub(super) fn remove_map(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!("cannot remove {}: {error}", path.display());
     }
 }
 
-/// Removes a pin directory that holds nothing attached.
-pub(super) fn remove_directory(directory: &Path) {
-    entries(directory).for_each(|path| remove(&path));
-    if let Err(error) = fs::remove_dir(directory)
-        && !may_stay(&error)
-    {
-        tracing::warn!("cannot remove {}: {error}", directory.display());
-    }
-}
-
-/// An empty directory is as good as none, where what it is in is another user's: then somebody has made it for the daemon.
+/// An empty directory may stay where somebody has made it for the daemon: in a directory of another user's, or behind a
+/// symbolic link. One that got an entry meanwhile stays too.
 fn may_stay(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
-}
-
-fn on_bpffs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|filesystem| filesystem.filesystem_type() == BPF_FS_MAGIC)
+    use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | PermissionDenied | NotADirectory | DirectoryNotEmpty)
 }
 
 #[cfg(test)]
@@ -335,23 +403,79 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_a_bpf_filesystem_refuses_are_encoded_and_read_back() {
-        for (name, expected) in [("eth0.5", "eth0%2e5"), ("bond0", "bond0"), ("a%2e.", "a%252e%2e")] {
-            assert_eq!(encoded(name), expected);
-            assert_eq!(decoded(expected), name);
-        }
-    }
-
-    #[test]
     fn pinned_maps_are_found_by_their_version_whatever_their_size() {
         let pin = tempfile::tempdir().unwrap();
         assert_eq!(PinnedMaps::find(pin.path()).unwrap(), None);
         assert_eq!(PinnedMaps::find(&pin.path().join("missing")).unwrap(), None);
+        fs::create_dir(pin.path().join("maps-vpn")).unwrap();
+        assert_eq!(PinnedMaps::find(pin.path()).unwrap(), None);
         fs::create_dir(pin.path().join(format!("maps-v{}-9", LAYOUT + 1))).unwrap();
         let message = PinnedMaps::find(pin.path()).unwrap_err().to_string();
         assert!(message.contains("another version"), "{message}");
         fs::create_dir(pin.path().join(format!("maps-v{LAYOUT}-36"))).unwrap();
         let found = PinnedMaps::find(pin.path()).unwrap().unwrap();
         assert_eq!((found.half(), found.map("ZONE")), (36, found.directory().join("ZONE")));
+    }
+
+    #[test]
+    fn nothing_is_made_or_removed_where_no_bpf_filesystem_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let empty = directory.path().join("spool");
+        fs::create_dir(&empty).unwrap();
+        for pin in [&empty, &directory.path().join("a/b")] {
+            let message = make(pin).unwrap_err().to_string();
+            assert!(message.contains("not on a BPF filesystem"), "{message}");
+        }
+        let left: Vec<PathBuf> = entries(directory.path()).unwrap();
+        assert_eq!(left, [empty]);
+    }
+
+    #[test]
+    fn own_entries_are_removed_beside_those_of_others_which_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        for entry in ["program", "link-eth0", "maps-v5-20", "maps-vpn", "tc"] {
+            fs::create_dir(directory.path().join(entry)).unwrap();
+        }
+        let names = |paths: &[PathBuf]| -> Vec<String> {
+            paths.iter().filter_map(|path| file_name(path).map(str::to_owned)).collect()
+        };
+        let Removal { removed, foreign } = empty(directory.path()).unwrap();
+        assert_eq!(names(&removed), ["link-eth0", "maps-v5-20", "program"]);
+        assert_eq!(names(&foreign), ["maps-vpn", "tc"]);
+        assert!(foreign.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn a_directory_behind_a_symbolic_link_is_emptied_and_stays() {
+        let around = tempfile::tempdir().unwrap();
+        let (there, link) = (around.path().join("there"), around.path().join("link"));
+        fs::create_dir_all(there.join("program")).unwrap();
+        std::os::unix::fs::symlink(&there, &link).unwrap();
+        assert_eq!(empty(&link).unwrap().removed, [link.join("program")]);
+        assert!(there.exists() && entries(&there).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_looked_at_is_not_taken_for_a_missing_one() {
+        let around = tempfile::tempdir().unwrap();
+        let file = around.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(!is_there(&around.path().join("missing")).unwrap());
+        // As for a user who may not pass: what is below a file cannot be looked at, and root passes everywhere.
+        let message = is_there(&file.join("dns-xdp")).unwrap_err().to_string();
+        assert!(message.contains("run this as root"), "{message}");
+        empty(&file).unwrap_err();
+        assert!(lock_existing(&file.join("dns-xdp")).is_err());
+    }
+
+    #[test]
+    fn a_directory_that_another_daemon_has_comes_with_the_remedy_of_whoever_asks() {
+        let directory = tempfile::tempdir().unwrap();
+        let remedy = |remedy| {
+            let mut waited = Duration::ZERO;
+            wait(directory.path(), &mut waited, Duration::ZERO, remedy).unwrap_err().to_string()
+        };
+        assert!(remedy(TAKE_ANOTHER).contains("another [xdp] pin"));
+        assert!(remedy(NAME_ITS_SOCKET).contains("--socket"));
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn object(options: &Options<'_>) -> Result<Ebpf, Error> {
     // again and again until the log is long enough, which takes half a minute.
     loader.verifier_log_level(VerifierLogLevel::STATS);
     loader.map_max_entries(table::NAMES, 2 * options.half);
-    loader.map_max_entries(table::MORE, 2 * options.half);
+    loader.map_max_entries(table::MORE, table::more_elements(options.half));
     loader.override_global(table::PORT, &port, true);
     loader.override_global(table::JIFFY, &jiffy, true);
     loader.override_global(aya_log::LEVEL, &log_level, true);

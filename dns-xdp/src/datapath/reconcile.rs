@@ -1,32 +1,36 @@
 //! The program where it belongs: attached to devices that come, taken off those that go, put back where it was lost.
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use dns_xdp_ebpf::table::Local;
 
-use super::device::{Device, Facts, Source};
-use super::{Attached, Error, InterfaceState, Kernel, locals, pins, program};
+use super::device::{Device, Source};
+use super::ladder::{Facts, RETRY};
+use super::{Attached, Error, InterfaceState, Kernel, links, locals, pins, program};
 use crate::config::Mode;
 use crate::network::{Network, Port, Serving};
 
-/// How long a device that has lost native answers is left in generic mode before it is tried again.
-const LOST_RETRY: Duration = Duration::from_secs(300);
-
 impl Kernel {
-    /// Brings devices and served addresses in line with the network. What has not changed since the last call is not
-    /// tried again, so that what cannot be had is not tried for ever. Returns whether anything has changed.
+    /// Brings devices and served addresses in line with the network. Where nothing has changed since the last call, nothing
+    /// is tried again before [`RETRY`], and what cannot be had at all is not. Returns whether anything has changed.
     ///
     /// # Errors
     /// A program cannot be loaded, or this process lacks what attaching takes; what is attached stays.
     pub(super) fn follow(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
-        let ours = program::ids(&self.object);
+        let mut ours = program::ids(&self.object);
+        ours.extend(&self.predecessors);
         // Before a program takes another's place: it answers for these addresses from its first packet.
         let mut changed = self.publish_locals(serving, network)?;
         let wanted = self.wanted(serving, network, &ours);
+        if !self.attached {
+            self.unpin_unadoptable(&wanted);
+        }
         let mut result = Ok(());
         let mut kept = Vec::new();
         for mut device in std::mem::take(&mut self.devices) {
-            let facts = wanted.get(&device.facts.index).filter(|facts| facts.name == device.facts.name);
+            let facts = wanted
+                .get(&device.facts.device.index)
+                .filter(|facts| facts.device.name == device.facts.device.name);
             match facts {
                 Some(facts) if device.is_in_place(network, &ours) && !device.may_move(facts, self.mode) => {
                     device.facts.clone_from(facts);
@@ -40,7 +44,7 @@ impl Kernel {
         }
         self.devices = kept;
         for (index, facts) in wanted {
-            if self.devices.iter().any(|device| device.facts.index == index) {
+            if self.devices.iter().any(|device| device.facts.device.index == index) {
                 continue;
             }
             match Device::attach(facts, network, &mut self.source()) {
@@ -61,20 +65,21 @@ impl Kernel {
     /// The devices that a program belongs on.
     fn wanted(&mut self, serving: &Serving, network: &Network, ours: &[u32]) -> BTreeMap<u32, Facts> {
         let mut wanted = BTreeMap::new();
+        let devices: BTreeSet<u32> = ports(serving).map(|port| port.device).collect();
         for port in ports(serving) {
             let Some(device) = network.link(port.device) else { continue };
             let slaves: Vec<u32> = port.slaves.iter().map(|slave| slave.index).collect();
-            let mut facts = Facts::of(device, &slaves, network, ours);
-            let before = self.devices.iter().find(|known| known.facts.index == facts.index);
+            let mut facts = Facts::of(device, &slaves, network, ours, &devices);
+            let before = self.devices.iter().find(|known| known.facts.device.index == facts.device.index);
             let is_native = before.is_some_and(|known| known.mode == Attached::Native);
-            let lost_before = self.lost.get(&device.name).is_some_and(|at| at.elapsed() < LOST_RETRY);
+            let lost_before = self.lost.get(&device.name).is_some_and(|at| at.elapsed() < RETRY);
             let attached: Vec<&str> = before.into_iter().flat_map(Device::attached_to).collect();
             let loses = attached.iter().any(|name| self.transmit.loses_all(name));
             if is_native && loses {
                 self.lost.insert(device.name.clone(), Instant::now());
             }
             facts.loses_answers = lost_before || (is_native && loses);
-            wanted.insert(facts.index, facts);
+            wanted.insert(facts.device.index, facts);
         }
         wanted
     }
@@ -87,6 +92,23 @@ impl Kernel {
             guarded: self.guarded,
             kernel: self.version,
             is_running: self.attached,
+        }
+    }
+
+    /// Removes a predecessor's pins that no device can take over, which would be in its way: those of an interface that was
+    /// renamed, of one that got a master, of some of the slaves only.
+    fn unpin_unadoptable(&self, wanted: &BTreeMap<u32, Facts>) {
+        let linked = self.pins.linked();
+        let is_its = |(index, name): &(u32, String)| {
+            let pinned = links::pinned(&self.pins.link(name));
+            // What cannot be read is left to those who take it over.
+            linked.contains(name) && pinned.is_none_or(|there| there.interface == *index)
+        };
+        let sets = wanted.values().flat_map(Facts::adoptable).filter(|set| set.iter().all(is_its));
+        let adoptable: BTreeSet<String> = sets.flatten().map(|(_, name)| name).collect();
+        for interface in linked.iter().filter(|name| !adoptable.contains(*name)) {
+            tracing::info!("the program that a daemon before attached to {interface} is taken off");
+            pins::remove(&self.pins.link(interface));
         }
     }
 
@@ -137,12 +159,12 @@ impl Kernel {
 
     /// How the program is attached to the device of an interface.
     fn mode_of(&self, port: &Port) -> Attached {
-        let device = self.devices.iter().find(|device| device.facts.index == port.device);
+        let device = self.devices.iter().find(|device| device.facts.device.index == port.device);
         device.map_or(Attached::Off, |device| device.mode)
     }
 
     /// Every interface of the configuration.
-    pub(super) fn states(&self, serving: &Serving) -> Vec<InterfaceState> {
+    pub(super) fn states(&self, serving: &Serving, network: &Network) -> Vec<InterfaceState> {
         let state = |interface: &crate::network::Interface| {
             let name = interface.name.clone();
             let port = match &interface.port {
@@ -155,12 +177,13 @@ impl Kernel {
                 let reason = format!("{name} is not an Ethernet interface: the responder answers on it");
                 return InterfaceState { name, mode: Attached::Off, reason: Some(reason) };
             }
-            let device = self.devices.iter().find(|device| device.facts.index == port.device);
-            let reason = match device {
-                Some(device) => device.reason.clone(),
-                None => Some("nothing is attached yet".to_owned()),
+            let device = self.devices.iter().find(|device| device.facts.device.index == port.device);
+            let Some(device) = device else {
+                let reason = Some("nothing is attached yet".to_owned());
+                return InterfaceState { name, mode: Attached::Off, reason };
             };
-            InterfaceState { name, mode: self.mode_of(port), reason }
+            let (mode, reason) = seen(device, port, network);
+            InterfaceState { name, mode, reason }
         };
         serving.interfaces.iter().map(state).collect()
     }
@@ -174,7 +197,7 @@ impl Kernel {
         }
         let reason = |device: &Device| {
             let reason = device.reason.as_deref().unwrap_or("it was refused");
-            format!("cannot attach to {} ({reason})", device.facts.name)
+            format!("cannot attach to {} ({reason})", device.facts.device.name)
         };
         let reasons: Vec<String> = self.devices.iter().map(reason).collect();
         Some(format!("{}: try [xdp] mode = \"auto\"", reasons.join("; ")))
@@ -195,6 +218,30 @@ impl Kernel {
             self.pin_program()?;
         }
         Ok(false)
+    }
+}
+
+/// How the queries of a port are answered by its device: not by a program that does not see the port's tags.
+fn seen(device: &Device, port: &Port, network: &Network) -> (Attached, Option<String>) {
+    let as_it_is = || (device.mode, device.reason.clone());
+    if device.mode == Attached::Off {
+        return as_it_is();
+    }
+    let is_native = device.mode == Attached::Native;
+    let Some(hidden) = device.facts.hides_tags(is_native) else { return as_it_is() };
+    if !port.tags.is_empty() {
+        let reasons = std::iter::once(hidden).chain(device.reason.clone());
+        return (Attached::Off, Some(reasons.collect::<Vec<_>>().join("; ")));
+    }
+    // In generic mode the tag is kept beside the frame, and goes out with the answer.
+    match network.vlan_above(port.device).filter(|_| is_native) {
+        Some(vlan) => {
+            let (vlan, device) = (&vlan.name, &port.device_name);
+            let lost =
+                format!("clients in {vlan} that ask at an address of {device} get no answer: {hidden}");
+            (Attached::Native, Some(lost))
+        }
+        None => as_it_is(),
     }
 }
 

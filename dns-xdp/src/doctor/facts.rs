@@ -68,7 +68,7 @@ pub struct Setting {
     pub nodes: Vec<(String, IpAddr)>,
     /// Who holds the served port.
     pub holders: Vec<Holder>,
-    /// The systemd units of these, by process.
+    /// The systemd units of these and of the holders of programs, by process.
     pub units: BTreeMap<u32, String>,
     /// Whether a TCP connection to a served address came about; `None`: nobody is there to take it.
     pub reached: Option<(SocketAddr, Result<(), String>)>,

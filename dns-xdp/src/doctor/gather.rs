@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::facts::{Device, Facts, Holder, Setting};
+use super::facts::{Device, Facts, Setting};
 use super::{daemon, features, host};
 use crate::cluster::Node;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Mode};
@@ -39,7 +39,16 @@ async fn setting(config: &Config, socket: &Path, network: Network, is_running: b
         Some(first) => Some(reach(SocketAddr::new(first, listen.port)).await),
         None => None,
     };
+    let devices = if config.xdp.mode == Mode::Off {
+        BTreeMap::new()
+    } else {
+        devices(&serving, &network, &config.xdp.pin)
+    };
     let holders = network::holders(listen.port);
+    let of_programs = devices.values().filter_map(|device| device.program.as_ref());
+    let of_programs = of_programs.flat_map(|program| program.holders.iter().copied());
+    let of_port = holders.iter().filter_map(|holder| holder.process.as_ref().map(|(pid, _)| *pid));
+    let units = units(of_port.chain(of_programs));
     let addresses = |node: &Node| -> Vec<(String, IpAddr)> {
         node.addresses().map(|address| (node.name.clone(), address)).collect()
     };
@@ -49,15 +58,11 @@ async fn setting(config: &Config, socket: &Path, network: Network, is_running: b
         warnings: config.warnings(),
         mode: config.xdp.mode,
         listen: listen.clone(),
-        devices: if config.xdp.mode == Mode::Off {
-            BTreeMap::new()
-        } else {
-            devices(&serving, &network, &config.xdp.pin)
-        },
+        devices,
         network,
         serving,
         nodes: config.cluster.nodes.iter().flat_map(addresses).collect(),
-        units: units(&holders),
+        units,
         holders,
         reached,
     }
@@ -84,8 +89,7 @@ fn devices(serving: &network::Serving, network: &Network, pin: &Path) -> BTreeMa
 }
 
 /// The units that processes belong to, where systemd started them.
-fn units(holders: &[Holder]) -> BTreeMap<u32, String> {
-    let pids = holders.iter().filter_map(|holder| holder.process.as_ref().map(|(pid, _)| *pid));
+fn units(pids: impl Iterator<Item = u32>) -> BTreeMap<u32, String> {
     let unit = |pid: u32| Some((pid, unit(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)?));
     pids.filter_map(unit).collect()
 }

@@ -1,4 +1,5 @@
 //! Remedies: a command to type or a line of the configuration to write, each of a kind that a test executes or excuses.
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 
 use super::facts::{Holder, Setting};
-use crate::datapath::ProgramThere;
+use crate::datapath::{AttachedBy, ProgramThere};
 
 /// What to do about a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,24 +162,35 @@ impl Remedy {
         Remedy::new(Kind::SwitchOn, format!("ip link set dev {interface} up"))
     }
 
-    /// Takes another's program off an interface, with what is installed here.
-    pub(super) fn remove_program(interface: &str, there: &ProgramThere, has_bpftool: bool) -> Self {
-        let detach = there.program.remedy(interface);
-        match there.program.link {
-            // SIGINT has it detach and unpin everything.
+    /// Takes another's program off an interface, with what is installed here. `units` are those of its holders.
+    pub(super) fn remove_program(
+        interface: &str,
+        there: &ProgramThere,
+        has_bpftool: bool,
+        units: &BTreeMap<u32, String>,
+    ) -> Self {
+        let Some(detach) = there.program.remedy(interface) else {
+            return Remedy::be_root();
+        };
+        match there.program.by {
             _ if there.program.is_dns_xdp() && !there.holders.is_empty() => {
-                Remedy::new(Kind::EndOther, format!("kill -INT {}", numbers(&there.holders)))
+                Remedy::new(Kind::EndOther, end_daemon(there, units))
             }
-            Some(_) if there.program.is_dns_xdp() && !there.pins.is_empty() => {
+            AttachedBy::Link(_) if there.program.is_dns_xdp() && !there.pins.is_empty() => {
                 Remedy::new(Kind::ReleaseLink, release(there))
             }
-            None => Remedy::new(Kind::RemoveProgram, detach),
-            Some(_) if has_bpftool => Remedy::new(Kind::DetachLink, detach),
-            Some(_) if there.pins.is_empty() && there.holders.is_empty() => {
+            AttachedBy::Netlink | AttachedBy::Unreadable => Remedy::new(Kind::RemoveProgram, detach),
+            AttachedBy::Link(_) if has_bpftool => Remedy::new(Kind::DetachLink, detach),
+            AttachedBy::Link(_) if there.pins.is_empty() && there.holders.is_empty() => {
                 Remedy::new(Kind::InstallBpftool, format!("install bpftool, then: {detach}"))
             }
-            Some(_) => Remedy::new(Kind::ReleaseLink, release(there)),
+            AttachedBy::Link(_) => Remedy::new(Kind::ReleaseLink, release(there)),
         }
+    }
+
+    /// Has doctor look at what this process may not.
+    pub(super) fn be_root() -> Self {
+        Remedy::new(Kind::BeRoot, "sudo dns-xdp doctor")
     }
 
     pub(super) fn lower_mtu(interface: &str, mtu: u32) -> Self {
@@ -247,6 +259,20 @@ impl Remedy {
     }
 }
 
+/// SIGINT has a daemon detach and unpin everything. A unit would start it again, so that is stopped, and the program that
+/// a stopped daemon leaves behind goes with its pins.
+fn end_daemon(there: &ProgramThere, units: &BTreeMap<u32, String>) -> String {
+    let mut names: Vec<&str> =
+        there.holders.iter().filter_map(|pid| units.get(pid)).map(|unit| &**unit).collect();
+    names.dedup();
+    if names.is_empty() {
+        return format!("kill -INT {}", numbers(&there.holders));
+    }
+    let stop = format!("systemctl stop {}", names.join(" "));
+    let pins: Vec<String> = there.pins.iter().map(|pin| word(pin)).collect();
+    if pins.is_empty() { stop } else { format!("{stop}; rm -f {}", pins.join(" ")) }
+}
+
 /// A link lives as long as a pin or a process holds it.
 fn release(there: &ProgramThere) -> String {
     let pins: Vec<String> = there.pins.iter().map(|pin| word(pin)).collect();
@@ -276,8 +302,8 @@ mod tests {
     use super::*;
     use crate::datapath::Foreign;
 
-    fn there(link: Option<u32>, pins: &[&str], holders: &[u32]) -> ProgramThere {
-        let program = Foreign { id: 9, native: true, name: "filter".to_owned(), link };
+    fn there(by: AttachedBy, pins: &[&str], holders: &[u32]) -> ProgramThere {
+        let program = Foreign { id: 9, native: true, name: "filter".to_owned(), by };
         let pins = pins.iter().map(PathBuf::from).collect();
         ProgramThere { program, ours: false, pins, holders: holders.to_vec() }
     }
@@ -285,20 +311,27 @@ mod tests {
     #[test]
     fn a_program_is_removed_with_what_is_installed() {
         let remedy = |there: &ProgramThere, bpftool| {
-            let remedy = Remedy::remove_program("eth0", there, bpftool);
+            let units = BTreeMap::from([(9, "dns-xdp.service".to_owned())]);
+            let remedy = Remedy::remove_program("eth0", there, bpftool, &units);
             (remedy.kind, remedy.to_string())
         };
         let netlink = (Kind::RemoveProgram, "ip link set dev eth0 xdpdrv off".to_owned());
-        assert_eq!(remedy(&there(None, &[], &[]), false), netlink);
-        let pinned = there(Some(4), &["/sys/fs/bpf/a b"], &[7, 8]);
+        assert_eq!(remedy(&there(AttachedBy::Netlink, &[], &[]), false), netlink);
+        let unreadable = there(AttachedBy::Unreadable, &[], &[]);
+        assert_eq!(remedy(&unreadable, true), (Kind::BeRoot, "sudo dns-xdp doctor".to_owned()));
+        let pinned = there(AttachedBy::Link(4), &["/sys/fs/bpf/a b"], &[7, 8]);
         assert_eq!(remedy(&pinned, true), (Kind::DetachLink, "bpftool link detach id 4".to_owned()));
         assert_eq!(remedy(&pinned, false), (Kind::ReleaseLink, "rm '/sys/fs/bpf/a b'; kill 7 8".to_owned()));
-        let held = remedy(&there(Some(4), &[], &[7]), false);
+        let held = remedy(&there(AttachedBy::Link(4), &[], &[7]), false);
         assert_eq!(held, (Kind::ReleaseLink, "kill 7".to_owned()));
-        assert_eq!(remedy(&there(Some(4), &[], &[]), false).0, Kind::InstallBpftool);
-        let mut other = there(Some(4), &["/sys/fs/bpf/other/link-eth0"], &[7]);
+        assert_eq!(remedy(&there(AttachedBy::Link(4), &[], &[]), false).0, Kind::InstallBpftool);
+        let mut other = there(AttachedBy::Link(4), &["/sys/fs/bpf/other/link-eth0"], &[7]);
         other.program.name = dns_xdp_ebpf::table::RESPONDER.to_owned();
         assert_eq!(remedy(&other, true), (Kind::EndOther, "kill -INT 7".to_owned()));
+        // A unit would have it back.
+        other.holders = vec![9, 9];
+        let stop = "systemctl stop dns-xdp.service; rm -f /sys/fs/bpf/other/link-eth0".to_owned();
+        assert_eq!(remedy(&other, true), (Kind::EndOther, stop));
         other.holders.clear();
         assert_eq!(remedy(&other, true), (Kind::ReleaseLink, "rm /sys/fs/bpf/other/link-eth0".to_owned()));
     }

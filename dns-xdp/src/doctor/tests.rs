@@ -29,7 +29,12 @@ fn healthy() -> Facts {
     let channels = Channels { combined: 4, combined_max: 8, ..Channels::default() };
     let device = Device {
         features: Some(Features { native: true, fragments: false }),
-        settings: Settings { channels: Some(channels), ring: Some(256), strips_tags: true },
+        settings: Settings {
+            channels: Some(channels),
+            ring: Some(256),
+            strips_tags: true,
+            aggregates: false,
+        },
         ..Device::default()
     };
     let listen = Listen { interfaces: vec!["eth0".to_owned()], addresses: Vec::new(), port: 53 };

@@ -1,4 +1,6 @@
 //! The zone that follows from a decision.
+use std::collections::HashMap;
+
 use hickory_proto::rr::Name;
 
 use super::{Answers, Decision};
@@ -38,8 +40,12 @@ fn answering(config: &Config, answers: &Answers) -> Zone {
         names.push((owner(&node.ns), name_server));
         names.push((owner(&node.name), live));
     }
+    let own: HashMap<&str, usize> = (config.cluster.services.iter())
+        .filter_map(|service| Some((service.name.as_str(), service.answers_max?)))
+        .collect();
     for (service, answering) in &answers.services {
-        names.push((owner(service), addresses(answering, true)));
+        let answers_max = own.get(service.as_str()).copied().unwrap_or(settings.answers_max);
+        names.push((owner(service), Addresses { answers_max, ..addresses(answering, true) }));
     }
     let origin = Origin {
         apex: settings.apex.clone(),

@@ -9,6 +9,7 @@ const GET_RINGS: u32 = 0x10;
 const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
 const STRIPS_TAGS: u32 = 1 << 8;
+const AGGREGATES: u32 = 1 << 15;
 const GET_STRING_SET_INFO: u32 = 0x37;
 const GET_STRINGS: u32 = 0x1b;
 const GET_STATISTICS: u32 = 0x1d;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub ring: Option<u32>,
     /// It takes VLAN tags out of frames.
     pub strips_tags: bool,
+    /// It makes one long frame of several (LRO), which some drivers do not with native XDP.
+    pub aggregates: bool,
 }
 
 /// Queues of a device, and the most that it can have.
@@ -80,6 +83,7 @@ pub fn settings(interface: &str) -> Settings {
         channels: channels.filter(|channels| channels.receive + channels.combined > 0),
         ring: ring.filter(|slots| *slots > 0),
         strips_tags: flags & STRIPS_TAGS != 0,
+        aggregates: flags & AGGREGATES != 0,
     }
 }
 

@@ -40,6 +40,11 @@ pub(super) fn addresses() -> io::Result<Vec<Address>> {
 /// Whether an XDP program is on the other end of this veth. `None`: the link is none, or the other end cannot be looked
 /// at; that takes CAP_NET_ADMIN where it is in another network namespace.
 pub fn peer_has_program(link: &Link) -> Option<bool> {
+    Some(!peer(link)?.programs.is_empty())
+}
+
+/// The other end of this veth. `None`: as for [`peer_has_program`].
+pub fn peer(link: &Link) -> Option<Link> {
     let peer = link.peer?;
     let mut message = without_statistics();
     message.header.index = peer.index;
@@ -57,8 +62,7 @@ pub fn peer_has_program(link: &Link) -> Option<bool> {
         Link::parse,
     );
     let Ok(Answer::Whole(links)) = asked else { return None };
-    let peer = links.first().filter(|found| found.index == peer.index && found.is("veth"))?;
-    Some(!peer.programs.is_empty())
+    links.into_iter().next().filter(|found| found.index == peer.index && found.is("veth"))
 }
 
 fn without_statistics() -> LinkMessage {

@@ -43,7 +43,7 @@ impl Clients {
     }
 
     fn judge_at(&self, guard: &Guard, address: [u64; 2], random: u32, now: u64) -> Verdict {
-        if guard.answers.interval == 0 {
+        if guard.answers.interval == 0 || guard.exempts(address) {
             return Verdict::Send;
         }
         let mut clients = self.due.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,6 @@ impl Clients {
                 *due = next;
                 Verdict::Send
             }
-            None if guard.exempts(address) => Verdict::Send,
             None if guard.slip != 0 && random.is_multiple_of(guard.slip) => Verdict::Slip,
             None => Verdict::Drop,
         }
@@ -110,5 +109,16 @@ mod tests {
             clients.judge_at(&guard, [number << 8, 1], 0, 1);
         }
         assert_eq!(clients.due.lock().unwrap().len(), CLIENTS_CAPACITY);
+    }
+
+    #[test]
+    fn an_exempt_client_leaves_its_prefix_what_is_its_own() {
+        let (clients, guard) = (Clients::default(), guard(0));
+        for _ in 0..100 {
+            assert_eq!(clients.judge_at(&guard, words("192.0.2.7"), 0, 0), Verdict::Send);
+        }
+        let others = (0..4).map(|_| clients.judge_at(&guard, words("192.0.2.8"), 0, 0));
+        let sent = others.filter(|verdict| *verdict == Verdict::Send).count();
+        assert_eq!(sent, 3);
     }
 }

@@ -19,12 +19,21 @@ pub enum Rcode {
     Refused,
     /// An EDNS version above 0 (RFC 6891, section 6.1.3).
     BadVers,
+    /// A query for a cookie alone, whose own is not ours (RFC 7873, section 5.4).
+    BadCookie,
 }
 
 impl Rcode {
     /// All of them.
-    pub const ALL: [Rcode; 6] =
-        [Rcode::NoError, Rcode::FormErr, Rcode::NxDomain, Rcode::NotImp, Rcode::Refused, Rcode::BadVers];
+    pub const ALL: [Rcode; 7] = [
+        Rcode::NoError,
+        Rcode::FormErr,
+        Rcode::NxDomain,
+        Rcode::NotImp,
+        Rcode::Refused,
+        Rcode::BadVers,
+        Rcode::BadCookie,
+    ];
 
     /// The mnemonic of the IANA registry, in capitals.
     pub const fn text(self) -> &'static str {
@@ -35,6 +44,7 @@ impl Rcode {
             Rcode::NotImp => "NOTIMP",
             Rcode::Refused => "REFUSED",
             Rcode::BadVers => "BADVERS",
+            Rcode::BadCookie => "BADCOOKIE",
         }
     }
 }
@@ -48,6 +58,7 @@ impl From<Rcode> for ResponseCode {
             Rcode::NotImp => ResponseCode::NotImp,
             Rcode::Refused => ResponseCode::Refused,
             Rcode::BadVers => ResponseCode::BADVERS,
+            Rcode::BadCookie => ResponseCode::BADCOOKIE,
         }
     }
 }

@@ -44,8 +44,27 @@ mod tests {
         assert_eq!(room_of(40, 64, 1024), 1, "somebody has to be served");
     }
 
+    /// Limits belong to a process, and other tests share this one. The test therefore runs again in a process of its own.
     #[test]
-    fn there_is_room_in_this_process() {
-        assert!((1..=1024).contains(&room(1024)));
+    fn the_soft_limit_is_raised_and_open_descriptors_are_taken_from_it() {
+        const ALONE: &str = "DNS_XDP_TEST_ALONE";
+        const NAME: &str =
+            "responder::descriptors::tests::the_soft_limit_is_raised_and_open_descriptors_are_taken_from_it";
+        if std::env::var_os(ALONE).is_none() {
+            let limited = "ulimit -S -n 64 && ulimit -H -n 200 && exec \"$0\" \"$@\"";
+            let mut command = std::process::Command::new("/bin/sh");
+            command.args(["-c", limited]).arg(std::env::current_exe().unwrap());
+            let output = command.args(["--exact", NAME]).env(ALONE, "1").output().unwrap();
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && told.contains(" 1 passed"), "{told}");
+            return;
+        }
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((64, 200)));
+        let _files = [(); 40].map(|()| fs::File::open("/dev/null").unwrap());
+        let open = fs::read_dir("/proc/self/fd").unwrap().count();
+        assert!(open > 40, "{open}");
+        assert_eq!(room(1024), (200 - open) / 2);
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((200, 200)), "the soft limit is as it was");
+        assert_eq!(room(10), 10);
     }
 }

@@ -1,14 +1,27 @@
 //! What can be read of a message: its header, then as much of the question and the OPT as is well formed.
 //!
-//! Beside the question and the OPT nothing in a query has a meaning for this server. Records in any section
-//! and bytes behind the last record are passed over, but the records have to be what the header counts.
+//! Beside the question and the OPT nothing in a query has a meaning for this server. Other records and bytes behind the
+//! last record are passed over, but the records have to be what the header counts, and they have to be few. A reader
+//! never goes back: no compression pointer is followed, so that a message costs no more than its length.
 use dns_xdp_ebpf::cookie::{self, Cookie};
 use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, Query};
-use hickory_proto::rr::{Name, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, DecodeError};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 /// NSID (RFC 5001, section 2.3).
-const OPTION_NSID: u16 = 3;
+pub(super) const OPTION_NSID: u16 = 3;
+
+/// Octets of the header (RFC 1035, section 4.1.1).
+pub(super) const HEADER_LENGTH: usize = 12;
+
+/// The most records in a query. OPT, TSIG and the SOA of an IXFR are three.
+const RECORDS_MAX: u32 = 8;
+
+/// The most octets of a name, and of a label in it (RFC 1035, section 2.3.4).
+const NAME_MAX: usize = 255;
+const LABEL_MAX: u8 = 63;
+/// What a compression pointer begins with (RFC 1035, section 4.1.4).
+const POINTER: u8 = 0xc0;
 
 /// A query, or what is left of one.
 #[derive(Debug)]
@@ -19,8 +32,10 @@ pub(super) struct Request {
     pub(super) question: Option<Query>,
     /// The OPT; none when there is none that is readable.
     pub(super) opt: Option<Opt>,
-    /// The message was readable to the end of its last record, with one question and at most one OPT.
+    /// The message was readable to the end of its last record, with at most one question and at most one OPT.
     pub(super) well_formed: bool,
+    /// Parts that were read: labels, records, options.
+    pub(super) steps: usize,
 }
 
 /// What an OPT says (RFC 6891, section 6.1).
@@ -44,96 +59,144 @@ pub(super) enum Asked {
     /// Of a length that no cookie has.
     Malformed,
     /// The server's part is empty when it cannot be ours.
-    Cookie(Cookie),
+    Cookie {
+        /// What was sent.
+        cookie: Cookie,
+        /// A server's part was sent.
+        has_server_part: bool,
+    },
 }
 
 /// Why reading stopped: the message ends too early, or a part of it is not what it has to be.
 struct Malformed;
 
-impl From<DecodeError> for Malformed {
-    fn from(_: DecodeError) -> Self {
-        Malformed
-    }
-}
-
 impl Request {
     /// Reads a message. `None`: it is to be met with silence, because it has no whole header or because it
     /// is a response, to which an answer might go back and forth for ever.
     pub(super) fn read(message: &[u8]) -> Option<Request> {
-        let mut decoder = BinDecoder::new(message);
-        let Header { metadata, counts } = Header::read(&mut decoder).ok()?;
+        let Header { metadata, counts } = Header::read(&mut BinDecoder::new(message)).ok()?;
         if metadata.message_type == MessageType::Response {
             return None;
         }
-        let mut request = Request { metadata, question: None, opt: None, well_formed: false };
-        request.well_formed = request.read_sections(&mut decoder, counts).is_ok();
+        let mut request = Request { metadata, question: None, opt: None, well_formed: false, steps: 0 };
+        let mut reader = Reader { message, at: HEADER_LENGTH, steps: 0 };
+        request.well_formed = request.read_sections(&mut reader, counts).is_ok();
+        request.steps = reader.steps;
         Some(request)
     }
 
-    fn read_sections(&mut self, decoder: &mut BinDecoder<'_>, counts: HeaderCounts) -> Result<(), Malformed> {
-        for _ in 0..counts.queries {
-            let question = read_question(decoder)?;
-            if counts.queries == 1 {
-                self.question = Some(question);
-            }
+    fn read_sections(&mut self, reader: &mut Reader<'_>, counts: HeaderCounts) -> Result<(), Malformed> {
+        let passed_over = u32::from(counts.answers) + u32::from(counts.authorities);
+        if counts.queries > 1 || passed_over + u32::from(counts.additionals) > RECORDS_MAX {
+            return Err(Malformed);
         }
-        for _ in 0..u32::from(counts.answers) + u32::from(counts.authorities) {
-            read_record(decoder)?;
+        if counts.queries == 1 {
+            self.question = Some(reader.question()?);
+        }
+        for _ in 0..passed_over {
+            reader.record()?;
         }
         for _ in 0..counts.additionals {
-            let record = read_record(decoder)?;
+            let record = reader.record()?;
             if record.rtype == RecordType::OPT {
                 if self.opt.is_some() {
                     return Err(Malformed);
                 }
-                self.opt = Some(record.opt()?);
+                self.opt = Some(record.opt(&mut reader.steps)?);
             }
         }
-        if self.question.is_some() { Ok(()) } else { Err(Malformed) }
+        Ok(())
     }
 }
 
-/// The first name of a message has nothing before it that it could point to but the header: a compressed
-/// one is refused.
-fn read_question(decoder: &mut BinDecoder<'_>) -> Result<Query, Malformed> {
-    let start = decoder.index();
-    let name = Name::read(decoder)?;
-    let uncompressed = name.to_bytes().map_err(|_| Malformed)?;
-    if decoder.slice_from(start)? != uncompressed {
-        return Err(Malformed);
+/// Goes through a message from front to back.
+struct Reader<'a> {
+    message: &'a [u8],
+    at: usize,
+    steps: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let octets = self.message.get(self.at..).and_then(|rest| rest.get(..length)).ok_or(Malformed)?;
+        self.at += length;
+        Ok(octets)
     }
-    let mut question = Query::query(name, RecordType::read(decoder)?);
-    question.set_query_class(BinDecodable::read(decoder)?);
-    Ok(question)
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.take(N)?.try_into().map_err(|_| Malformed)
+    }
+
+    fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    /// Moves behind a name, and to nowhere that it points to. Returns whether it ends in a pointer.
+    fn pass_name(&mut self) -> Result<bool, Malformed> {
+        let start = self.at;
+        loop {
+            self.steps += 1;
+            let [length] = self.array()?;
+            match length {
+                0 => break,
+                1..=LABEL_MAX => self.take(length.into())?,
+                POINTER.. => {
+                    self.take(1)?;
+                    return Ok(true);
+                }
+                _ => return Err(Malformed),
+            };
+            if self.at - start > NAME_MAX {
+                return Err(Malformed);
+            }
+        }
+        if self.at - start > NAME_MAX { Err(Malformed) } else { Ok(false) }
+    }
+
+    /// The first name of a message has nothing before it that it could point to but the header: a compressed
+    /// one is refused.
+    fn question(&mut self) -> Result<Query, Malformed> {
+        let start = self.at;
+        if self.pass_name()? {
+            return Err(Malformed);
+        }
+        let mut name = BinDecoder::new(self.message.get(start..self.at).ok_or(Malformed)?);
+        let name = Name::read(&mut name).map_err(|_| Malformed)?;
+        let mut question = Query::query(name, RecordType::from(self.u16()?));
+        question.set_query_class(DNSClass::from(self.u16()?));
+        Ok(question)
+    }
+
+    fn record(&mut self) -> Result<RawRecord<'a>, Malformed> {
+        let start = self.at;
+        self.pass_name()?;
+        let is_root = self.at - start == 1;
+        let (rtype, class) = (RecordType::from(self.u16()?), self.u16()?);
+        let ttl = self.array()?;
+        let length = self.u16()?;
+        let rdata = self.take(length.into())?;
+        Ok(RawRecord { is_root, rtype, class, ttl, rdata })
+    }
 }
 
 /// A record as it lies there, its data unread.
 struct RawRecord<'a> {
-    owner: Name,
+    /// The owner is the root.
+    is_root: bool,
     rtype: RecordType,
     class: u16,
-    ttl: u32,
+    ttl: [u8; 4],
     rdata: &'a [u8],
 }
 
-fn read_record<'a>(decoder: &mut BinDecoder<'a>) -> Result<RawRecord<'a>, Malformed> {
-    let owner = Name::read(decoder)?;
-    let rtype = RecordType::read(decoder)?;
-    let class = decoder.read_u16()?.unverified(/* every value is a class */);
-    let ttl = decoder.read_u32()?.unverified(/* every value is a TTL */);
-    let rdata_length = decoder.read_u16()?.unverified(/* the next read verifies it */);
-    let rdata = decoder.read_slice(usize::from(rdata_length))?.unverified(/* bytes of any value */);
-    Ok(RawRecord { owner, rtype, class, ttl, rdata })
-}
-
 impl RawRecord<'_> {
-    fn opt(&self) -> Result<Opt, Malformed> {
-        if !self.owner.is_root() {
+    fn opt(&self, steps: &mut usize) -> Result<Opt, Malformed> {
+        if !self.is_root {
             return Err(Malformed);
         }
-        let [_extended_rcode, version, flags, _] = self.ttl.to_be_bytes();
+        let [_extended_rcode, version, flags, _] = self.ttl;
         // The options of a version that we do not know may be of another form.
-        let options = if version == 0 { options(self.rdata)? } else { Options::default() };
+        let options = if version == 0 { options(self.rdata, steps)? } else { Options::default() };
         let Options { nsid, cookie } = options;
         Ok(Opt { payload_size: self.class, version, dnssec_ok: flags & 0x80 != 0, nsid, cookie })
     }
@@ -147,9 +210,10 @@ struct Options {
 
 /// Walks the options (RFC 6891, section 6.1.2); all of them have to lie within `rdata`. Of several cookies the first
 /// counts (RFC 7873, section 5.2).
-fn options(mut rdata: &[u8]) -> Result<Options, Malformed> {
+fn options(mut rdata: &[u8], steps: &mut usize) -> Result<Options, Malformed> {
     let mut options = Options::default();
     while let [code_high, code_low, length_high, length_low, rest @ ..] = rdata {
+        *steps += 1;
         let length = u16::from_be_bytes([*length_high, *length_low]);
         let (data, behind) = rest.split_at_checked(usize::from(length)).ok_or(Malformed)?;
         match u16::from_be_bytes([*code_high, *code_low]) {
@@ -167,7 +231,10 @@ impl Asked {
         let word = |at: usize| data.get(at..at + 8)?.first_chunk().map(|word| u64::from_ne_bytes(*word));
         let server = |at| word(at).filter(|_| data.len() == cookie::LENGTH).unwrap_or(0);
         match word(0).filter(|_| cookie::well_formed(data.len())) {
-            Some(client) => Asked::Cookie(Cookie { client, head: server(8), hash: server(16) }),
+            Some(client) => {
+                let cookie = Cookie { client, head: server(8), hash: server(16) };
+                Asked::Cookie { cookie, has_server_part: data.len() > cookie::CLIENT_LENGTH }
+            }
             None => Asked::Malformed,
         }
     }

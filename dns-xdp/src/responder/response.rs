@@ -2,14 +2,14 @@
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::cookie::{self, Cookie, Mint};
-use dns_xdp_ebpf::table::{Guard, address_words};
-use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query};
+use dns_xdp_ebpf::table::{Guard, address_words, turn};
+use hickory_proto::op::{Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
-use hickory_proto::rr::rdata::opt::{EdnsOption, NSIDPayload};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::counters::{Rcode, Transport};
-use super::request::{Asked, Opt, Request};
+use super::request::{Asked, OPTION_NSID, Opt, Request};
+use super::wire::{Outgoing, OutgoingOpt};
 use crate::zone::{Lookup, Zone};
 
 /// The largest datagram sent, and the size that our OPT offers: it is not fragmented (RFC 9715, section 3.2).
@@ -17,6 +17,9 @@ const PAYLOAD_SIZE: u16 = 1232;
 
 /// What fits into a datagram when nothing is said, and the least that can be said (RFC 6891, section 6.2.5).
 const PAYLOAD_SIZE_MIN: u16 = 512;
+
+/// Octets of the shortest NS record: owner, type, class, TTL, length, and a label with a pointer behind it.
+const NS_LENGTH_MIN: usize = 2 + 2 + 2 + 4 + 2 + 2 + 2;
 
 /// QTYPEs of zone transfers, IXFR and AXFR (RFC 1995, RFC 5936).
 const TRANSFERS: std::ops::RangeInclusive<u16> = 251..=252;
@@ -31,6 +34,8 @@ pub struct Arrival {
     pub transport: Transport,
     /// The sender, as it seems.
     pub client: IpAddr,
+    /// The sender's port.
+    pub port: u16,
     /// Seconds since 1970, without what does not fit.
     pub seconds: u32,
 }
@@ -42,19 +47,23 @@ pub struct Response {
     pub rcode: Rcode,
     /// The client has a cookie of ours: it is who it seems to be.
     pub genuine: bool,
-    message: Message,
+    message: Outgoing,
     limit: usize,
+    /// Parts of the message that were read: labels, records, options.
+    pub steps: usize,
 }
 
 impl Response {
     /// The message as it goes out, without TCP's length.
-    pub fn encode(self) -> Option<Vec<u8>> {
-        encode(self.message, self.limit)
+    pub fn encode(self) -> Vec<u8> {
+        self.message.write(self.limit)
     }
 
     /// Question and OPT alone, with TC set: the client is to ask over TCP.
     pub fn truncate(&mut self) {
-        truncate(&mut self.message);
+        let Outgoing { metadata, answers, authorities, additionals, .. } = &mut self.message;
+        metadata.truncation = true;
+        [answers, authorities, additionals].into_iter().for_each(Vec::clear);
     }
 }
 
@@ -62,24 +71,28 @@ impl Response {
 pub fn respond(message: &[u8], arrival: Arrival, zone: Option<&Zone>, identity: &[u8]) -> Option<Response> {
     let request = Request::read(message)?;
     let asked = request.opt.and_then(|opt| opt.cookie).filter(|_| guard(zone).secret_count != 0);
-    let answer = match asked {
-        Some(Asked::Malformed) if request.metadata.op_code == OpCode::Query => Rcode::FormErr.into(),
-        _ => decide(&request, zone, identity),
-    };
     let (cookie, genuine) = match asked {
-        Some(Asked::Cookie(cookie)) => {
+        Some(Asked::Cookie { cookie, .. }) => {
             let (cookie, genuine) = examine(guard(zone), cookie, arrival);
             (Some(cookie), genuine)
         }
         _ => (None, false),
     };
-    let rcode = answer.rcode;
-    let limit = match arrival.transport {
+    let limit = usize::from(match arrival.transport {
         Transport::Udp => udp_limit(request.opt),
         Transport::Tcp => u16::MAX,
+    });
+    let turn = turn(request.metadata.id, arrival.port, address_words(arrival.client));
+    let answer = match asked {
+        Some(Asked::Malformed) if request.metadata.op_code == OpCode::Query => Rcode::FormErr.into(),
+        Some(Asked::Cookie { has_server_part, .. }) if asks_for_cookie(&request) => {
+            if has_server_part && !genuine { Rcode::BadCookie.into() } else { Rcode::NoError.into() }
+        }
+        _ => decide(&request, zone, identity, turn, limit),
     };
+    let (rcode, steps) = (answer.rcode, request.steps);
     let message = assemble(request, answer, identity, cookie);
-    Some(Response { rcode, genuine, message, limit: usize::from(limit) })
+    Some(Response { rcode, genuine, message, limit, steps })
 }
 
 fn guard(zone: Option<&Zone>) -> &Guard {
@@ -93,10 +106,18 @@ fn examine(guard: &Guard, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool
     (cookie, genuine)
 }
 
+/// Whether this is a query without a question, which asks for a cookie (RFC 7873, section 5.4).
+fn asks_for_cookie(request: &Request) -> bool {
+    let is_whole = request.well_formed && request.question.is_none();
+    is_whole && request.metadata.op_code == OpCode::Query && request.opt.is_some_and(|opt| opt.version == 0)
+}
+
 /// What is said in answer to a request, before it is a message.
 struct Answer {
     rcode: Rcode,
     authoritative: bool,
+    /// There are more records than fit in any case: they were not made.
+    truncated: bool,
     answers: Vec<Record>,
     authorities: Vec<Record>,
     additionals: Vec<Record>,
@@ -111,12 +132,12 @@ impl Answer {
 impl From<Rcode> for Answer {
     fn from(rcode: Rcode) -> Self {
         let (answers, authorities, additionals) = (Vec::new(), Vec::new(), Vec::new());
-        Answer { rcode, authoritative: false, answers, authorities, additionals }
+        Answer { rcode, authoritative: false, truncated: false, answers, authorities, additionals }
     }
 }
 
 /// The opcode comes first, for it says what the rest of the message means; then form, EDNS version and class.
-fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8]) -> Answer {
+fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, limit: usize) -> Answer {
     match request.metadata.op_code {
         OpCode::Query => {}
         OpCode::Notify | OpCode::Update => return Rcode::Refused.into(),
@@ -129,7 +150,7 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8]) -> Answer {
         return Rcode::BadVers.into();
     }
     match (question.query_class(), zone) {
-        (DNSClass::IN, Some(zone)) => internet(question, zone, request.metadata.id),
+        (DNSClass::IN, Some(zone)) => internet(question, zone, turn, limit),
         (DNSClass::CH, _) => chaos(question, identity),
         _ => Rcode::Refused.into(),
     }
@@ -138,14 +159,22 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8]) -> Answer {
 /// What a question of class IN is answered: the rcode, the records, and the TTL of the answer, which is the SOA's
 /// where there is none.
 pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record>, Option<u32>) {
-    let Answer { rcode, answers, authorities, .. } = internet(&Query::query(qname, qtype), zone, 0);
+    let Answer { rcode, answers, authorities, .. } =
+        internet(&Query::query(qname, qtype), zone, 0, usize::MAX);
     let ttl_seconds = answers.iter().chain(&authorities).map(|record| record.ttl).next();
     (rcode, answers, ttl_seconds)
 }
 
-fn internet(question: &Query, zone: &Zone, id: u16) -> Answer {
+fn internet(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
     let (qname, qtype) = (question.name(), question.query_type());
-    let lookup = zone.lookup(&qname.to_lowercase(), qtype, id);
+    let lowercase = qname.to_lowercase();
+    if qtype == RecordType::NS
+        && lowercase == *zone.apex()
+        && zone.name_server_count() * NS_LENGTH_MIN > limit
+    {
+        return Answer { truncated: true, ..Answer::authoritative(Rcode::NoError) };
+    }
+    let lookup = zone.lookup(&lowercase, qtype, turn);
     let meta = META_QUERIES.contains(&qtype.into()) || qtype == RecordType::OPT;
     match lookup {
         Lookup::NotInZone | Lookup::Refused => Rcode::Refused.into(),
@@ -184,62 +213,30 @@ fn chaos(question: &Query, identity: &[u8]) -> Answer {
 }
 
 /// RD and CD are the request's; RA, AD and Z are 0; an OPT is there exactly when the request has one.
-fn assemble(request: Request, answer: Answer, identity: &[u8], cookie: Option<Cookie>) -> Message {
-    let mut message = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
-    message.metadata = Metadata::response_from_request(&request.metadata);
-    message.metadata.authoritative = answer.authoritative;
-    message.metadata.response_code = answer.rcode.into();
-    message.queries.extend(request.question);
-    message.answers = answer.answers;
-    message.authorities = answer.authorities;
-    message.additionals = answer.additionals;
-    message.edns = request.opt.map(|opt| our_opt(opt, identity, cookie));
-    message
+fn assemble(request: Request, answer: Answer, identity: &[u8], cookie: Option<Cookie>) -> Outgoing {
+    let Answer { rcode, authoritative, truncated, answers, authorities, additionals } = answer;
+    let mut metadata = Metadata::response_from_request(&request.metadata);
+    metadata.authoritative = authoritative;
+    metadata.truncation = truncated;
+    let rcode: ResponseCode = rcode.into();
+    metadata.response_code = rcode;
+    let opt = request.opt.map(|opt| our_opt(opt, rcode.high(), identity, cookie));
+    Outgoing { metadata, question: request.question, answers, authorities, additionals, opt }
 }
 
-fn our_opt(asked: Opt, identity: &[u8], cookie: Option<Cookie>) -> Edns {
-    let mut opt = Edns::new();
-    opt.set_max_payload(PAYLOAD_SIZE).set_version(0).set_dnssec_ok(asked.dnssec_ok);
-    if asked.nsid
-        && let Ok(payload) = NSIDPayload::new(identity)
-    {
-        opt.options_mut().insert(EdnsOption::NSID(payload));
+fn our_opt(asked: Opt, rcode_high: u8, identity: &[u8], cookie: Option<Cookie>) -> OutgoingOpt {
+    let mut options = Vec::new();
+    if asked.nsid {
+        options.push((OPTION_NSID, identity.to_vec()));
     }
     if let Some(Cookie { client, head, hash }) = cookie {
-        let octets = [client, head, hash].map(u64::to_ne_bytes).concat();
-        opt.options_mut().insert(EdnsOption::Unknown(cookie::OPTION, octets));
+        options.push((cookie::OPTION, [client, head, hash].map(u64::to_ne_bytes).concat()));
     }
-    opt
+    OutgoingOpt { payload_size: PAYLOAD_SIZE, rcode_high, dnssec_ok: asked.dnssec_ok, options }
 }
 
 fn udp_limit(opt: Option<Opt>) -> u16 {
     opt.map_or(PAYLOAD_SIZE_MIN, |opt| opt.payload_size.clamp(PAYLOAD_SIZE_MIN, PAYLOAD_SIZE))
-}
-
-/// What does not fit goes out with TC set and nothing but question and OPT, so that nobody takes a part of an RRset for
-/// the whole. Glue is no part of the answer here, as it is of a referral (RFC 9471): it is left out, which is no
-/// truncation (RFC 2181, section 9), and all of it, so that the first servers are not asked more than the others.
-fn encode(mut message: Message, limit: usize) -> Option<Vec<u8>> {
-    let fitting = |message: &Message| {
-        let truncated = |bytes: &[u8]| bytes.get(2).is_some_and(|flags| flags & 0x02 != 0);
-        message.to_vec().ok().filter(|bytes| bytes.len() <= limit && !truncated(bytes))
-    };
-    if let Some(bytes) = fitting(&message) {
-        return Some(bytes);
-    }
-    message.additionals.clear();
-    if let Some(bytes) = fitting(&message) {
-        return Some(bytes);
-    }
-    truncate(&mut message);
-    message.to_vec().ok()
-}
-
-fn truncate(message: &mut Message) {
-    message.metadata.truncation = true;
-    message.answers.clear();
-    message.authorities.clear();
-    message.additionals.clear();
 }
 
 #[cfg(test)]

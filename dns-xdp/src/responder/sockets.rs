@@ -1,6 +1,7 @@
 //! The sockets of the served addresses, and what to do where an address cannot be had.
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -191,8 +192,24 @@ fn udp(endpoint: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
         // Without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
         socket.set_recv_buffer_size(UDP_BUFFER)?;
     }
+    forget_path_mtu(&socket, endpoint)?;
     socket.bind(&endpoint.into())?;
     Ok(socket.into())
+}
+
+/// Has datagrams leave whole, whatever ICMP messages say of the path, which anybody can forge (RFC 9715, section 3.1).
+fn forget_path_mtu(socket: &Socket, endpoint: SocketAddr) -> io::Result<()> {
+    let (level, option, value) = if endpoint.is_ipv6() {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
+    };
+    let length = size_of_val(&value) as libc::socklen_t;
+    #[expect(unsafe_code, reason = "no library has this option")]
+    // SAFETY: the option is an int, which lives until the call returns.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A socket that may be bound to an address that is not there, or not ready, yet; `device`: in this VRF.

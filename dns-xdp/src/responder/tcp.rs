@@ -112,7 +112,7 @@ async fn converse(
     stop: CancellationToken,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let client = stream.peer_addr()?.ip();
+    let client = stream.peer_addr()?;
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     let mut stopped = pin!(stopped(stop));
@@ -124,7 +124,10 @@ async fn converse(
         };
         seat.touch();
         let Some(response) = exchange.answer(&message, Transport::Tcp, client) else { return Ok(()) };
-        timeout(IDLE_TIMEOUT, writer.write_all(&framed(&response))).await??;
+        let framed = framed(&response);
+        // A client may read slowly, and have much more to ask.
+        drop((message, response));
+        timeout(IDLE_TIMEOUT, writer.write_all(&framed)).await??;
     }
 }
 

@@ -46,7 +46,7 @@ fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
     for _ in 0..REST_MAX {
         let Ok((length, peer)) = socket.recv_from(buffer) else { return };
         if answerable(peer, socket.local_addr())
-            && let Some(response) = exchange.answer(&buffer[..length], Transport::Udp, peer.ip())
+            && let Some(response) = exchange.answer(&buffer[..length], Transport::Udp, peer)
         {
             // Whoever cannot be reached now cannot be waited for.
             socket.send_to(&response, peer).ok();
@@ -59,7 +59,7 @@ async fn answer(socket: &UdpSocket, exchange: &Exchange, message: &[u8], peer: S
         exchange.counters.count_dropped(Transport::Udp);
         return;
     }
-    if let Some(response) = exchange.answer(message, Transport::Udp, peer.ip())
+    if let Some(response) = exchange.answer(message, Transport::Udp, peer)
         && let Err(error) = socket.send_to(&response, peer).await
     {
         tracing::trace!(%peer, %error, "sending over udp failed");

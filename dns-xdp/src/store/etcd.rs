@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::abreast::Extent;
 use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
+use crate::authorities::{self, NoAuthorities};
 use crate::config::SharedStore;
 
 /// An idle connection whose other end is gone is found out after these.
@@ -43,23 +44,32 @@ impl std::fmt::Debug for Members {
     }
 }
 
-/// A file that `[cluster]` names cannot be read.
+/// Why the members of a store cannot be spoken to at all.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {path}, the {what} of [cluster]: {source}")]
-pub struct Unreadable {
-    what: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub enum MembersError {
+    /// A file that `[cluster]` names cannot be read.
+    #[error("cannot read {path}, the {what} of [cluster]: {source}", path = path.display())]
+    Unreadable {
+        /// The key.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// `[cluster]` has no `ca`, and nobody else vouches for a member.
+    #[error("[cluster] has `endpoints` over https and no `ca`: {0}")]
+    NoAuthorities(#[from] NoAuthorities),
 }
 
 impl Members {
     /// Reads the files that the configuration names.
     ///
     /// # Errors
-    /// One of them cannot be read.
-    pub fn new(config: &SharedStore, timeout: Duration) -> Result<Members, Unreadable> {
+    /// One of them cannot be read, or no certificate of a member would be good.
+    pub fn new(config: &SharedStore, timeout: Duration) -> Result<Members, MembersError> {
         let read = |what: &'static str, path: &Path| {
-            fs::read(path).map_err(|source| Unreadable { what, path: path.to_owned(), source })
+            fs::read(path).map_err(|source| MembersError::Unreadable { what, path: path.to_owned(), source })
         };
         let mut options = ConnectOptions::new()
             .with_connect_timeout(timeout)
@@ -69,9 +79,10 @@ impl Members {
             .with_require_leader(true);
         if config.endpoints.iter().any(|endpoint| endpoint.starts_with("https:")) {
             let mut tls = TlsOptions::new();
-            if let Some(ca) = &config.ca {
-                tls = tls.ca_certificate(Certificate::from_pem(read("ca", ca)?));
-            }
+            tls = match &config.ca {
+                Some(ca) => tls.ca_certificate(Certificate::from_pem(read("ca", ca)?)),
+                None => tls.trust_anchors(authorities::read()?.roots),
+            };
             if let Some((cert, key)) = &config.identity {
                 tls = tls.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?));
             }
@@ -368,6 +379,11 @@ fn at(endpoint: &str, fault: Fault) -> Error {
 /// Who does not take a certificate says so in a TLS alert, or closes a connection that was made: our end of TLS 1.3 is
 /// done before the other has seen the certificate (RFC 8446, section 4.4.2.4).
 fn unreachable(endpoint: &str, text: String) -> Error {
+    if text.contains("UnknownIssuer") {
+        return Error::Denied(format!(
+            "{text}: sign it by an authority in ca of [cluster], or without ca by one that this machine trusts"
+        ));
+    }
     if text.contains("ertificate") || text.contains("fatal alert") {
         return Error::Denied(text);
     }

@@ -12,7 +12,7 @@ pub mod reflector;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::{Error, Listing};
-use crate::cluster::APEX;
+use crate::cluster::{APEX, SpecialAddress};
 
 /// What the last label of the mirror's keys begins with; a number follows. CoreDNS answers what is below a name with the name.
 pub const MARKER: &str = "dns-xdp-";
@@ -152,14 +152,10 @@ fn message(key: &str, value: &[u8]) -> Result<(String, bool, IpAddr), Cause> {
         return Err(Cause::Service);
     }
     let address: IpAddr = message.host.parse().map_err(|_| Cause::Alias)?;
-    if is_of_node(address) { Ok((name, exact, address)) } else { Err(Cause::Address) }
-}
-
-/// The same that `[[node]]` takes.
-fn is_of_node(address: IpAddr) -> bool {
-    let mapped = matches!(address, IpAddr::V6(ipv6) if ipv6.to_ipv4_mapped().is_some());
-    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
-    !(address.is_unspecified() || address.is_multicast() || broadcast || mapped)
+    match SpecialAddress::of(address) {
+        None => Ok((name, exact, address)),
+        Some(_) => Err(Cause::Address),
+    }
 }
 
 /// The name that a key below the zone's path is about, and whether the key is the name itself. The labels that
@@ -321,5 +317,22 @@ pub(in crate::store) mod tests {
              2 with a port or for mail (d), 1 whose host no node can have (h), \
              1 with keys below them for the same name (i)"
         );
+    }
+
+    #[test]
+    fn an_address_that_a_node_cannot_have_is_counted_and_the_others_are_followed() {
+        let value = |address: &str| format!("{{\"host\":\"{address}\"}}");
+        let names_and_values: Vec<(String, String)> = crate::cluster::NO_NODES
+            .iter()
+            .enumerate()
+            .map(|(index, (address, _))| (format!("n{index}"), value(address)))
+            .chain([("good".to_owned(), value("192.0.2.1"))])
+            .collect();
+        let entries: Vec<(&str, &str)> =
+            names_and_values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut ignored = Ignored::default();
+        let names = names(&listing(&entries), &mut ignored);
+        assert_eq!(names.keys().collect::<Vec<_>>(), ["good"]);
+        assert_eq!(ignored.to_string(), "14 whose host no node can have (n0)");
     }
 }

@@ -17,7 +17,7 @@ use dns_xdp_tests::survive::{EVENTS, Event, HEAD, Length, Row};
     DNS_XDP_SEED: plays the troubles of an earlier row 16 again"
 )]
 struct Args {
-    /// As many rounds, and for as long, as the table says; otherwise a minute and a quarter in all
+    /// As many rounds, and for as long, as the table says; otherwise two minutes in all
     #[arg(long)]
     long: bool,
     /// Only these rows of the table

@@ -6,6 +6,7 @@ mod addresses;
 mod bonds;
 mod devices;
 mod lifecycle;
+mod pins;
 
 use std::path::Path;
 
@@ -27,7 +28,7 @@ pub struct Scene {
 }
 
 /// Every scene, in the order in which they are played.
-pub const SCENES: [Scene; 16] = [
+pub const SCENES: [Scene; 19] = [
     Scene {
         name: "a daemon that is killed leaves the program answering, and the next one adopts it",
         modules: &[],
@@ -93,6 +94,24 @@ pub const SCENES: [Scene; 16] = [
         modules: &[],
         since: Release::ANY,
         play: devices::pins_are_removed,
+    },
+    Scene {
+        name: "pins are made anew with the cookies that a reload has switched on, and counters go on",
+        modules: &[],
+        since: Release::ANY,
+        play: pins::made_anew_with_cookies,
+    },
+    Scene {
+        name: "cookies come on every interface, where somebody has unpinned a link too",
+        modules: &[],
+        since: Release::ANY,
+        play: pins::cookies_without_a_pin,
+    },
+    Scene {
+        name: "an interface that was renamed after a stop is taken by the next daemon",
+        modules: &[],
+        since: Release::ANY,
+        play: pins::renamed_interface,
     },
     Scene {
         name: "an interface is taken when another program leaves it",

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use dns_xdp::datapath::program_on;
+use dns_xdp::network::Network;
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
@@ -61,6 +63,17 @@ impl Server {
         let found = found.with_context(|| format!("status does not have {interface}"))?;
         let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
         Ok((word("mode"), word("reason")))
+    }
+
+    /// The name of the XDP program on an interface; empty: there is none.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn program(&self, interface: &str) -> Result<String> {
+        let network = self.node.namespace.enter(|| Ok(Network::read()?))?;
+        let link = network.named(interface).with_context(|| format!("there is no {interface}"))?;
+        let there = program_on(link, &self.node.pins);
+        Ok(there.map(|there| there.program.name).unwrap_or_default())
     }
 
     /// Asks for the node's address, over IPv4 and IPv6 each, so many times.

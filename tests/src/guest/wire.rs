@@ -195,12 +195,12 @@ impl Wire {
         self.stubs.clear();
     }
 
-    /// Puts a program that is not ours on an interface of the server's, until the value is dropped.
+    /// Puts one program that is not ours on interfaces of the server's, until the value is dropped.
     ///
     /// # Errors
     /// When there is a program already.
-    pub fn occupy(&self, name: &str) -> Result<Stubs> {
-        attached(&self.server, "pass", &[name])
+    pub fn occupy(&self, names: &[&str]) -> Result<Stubs> {
+        attached(&self.server, "pass", names)
     }
 }
 

@@ -24,6 +24,8 @@ use crate::queries;
 use crate::table::zone::{APEX, sized};
 use crate::wait;
 
+/// Whence everything is asked on each rung: the rotation depends on it.
+const CLIENT_PORT: u16 = 20_961;
 /// On their way at a time.
 const WINDOW: usize = 32;
 /// What is taken away, and which of it the daemon misses first.
@@ -89,7 +91,7 @@ fn rung(cluster: &mut Cluster, mode: &str, messages: &[Vec<u8>]) -> Result<Vec<O
     })?;
     let server: IpAddr = node.ipv4();
     let before = node.stats()?.answered_by_xdp();
-    let socket = Udp::connect(&cluster.client, server, Checksum::Whole)?;
+    let socket = Udp::connect_by(&cluster.client, server, Checksum::Whole, CLIENT_PORT)?;
     let mut answers = Vec::new();
     for window in messages.chunks(WINDOW) {
         for answer in socket.exchange(window)? {

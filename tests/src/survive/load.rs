@@ -1,6 +1,7 @@
 //! The load: queries at a steady pace, each judged by its answer's octets, each accounted for.
+use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::mem::swap;
+use std::mem::{swap, take};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -92,6 +93,11 @@ impl Load {
     /// What has become of the queries so far; those under way are in no count but that of the sent.
     pub fn so_far(&self) -> Tally {
         lock(&self.tally).clone()
+    }
+
+    /// The changes of answers since the last call, as long as these are not too many to be kept.
+    pub fn take_changes(&self) -> VecDeque<Change> {
+        take(&mut lock(&self.tally).changes)
     }
 
     /// Right answers so far.

@@ -22,34 +22,65 @@ use crate::plan::{Plan, ZONE};
 const CAPACITY: &str = "capacity = 16";
 const HALF: u32 = 20;
 
+/// A pin that is not the daemon's.
+const STRAY: &str = "stray";
+
+/// What a daemon makes of a find.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It starts and answers.
+    Rebuilt,
+    /// It ends, and says over what.
+    Refused,
+}
+
 /// What a daemon finds.
 struct Find {
     what: &'static str,
+    expected: Outcome,
     /// A predecessor was killed, whose program answers; otherwise nothing is there but what is planted.
     after_a_kill: bool,
     plant: fn(&Node) -> Result<()>,
 }
 
 const FINDS: [Find; 19] = [
-    Find { what: "a file of nobody's", after_a_kill: false, plant: |node| map(&node.pins.join("stray")) },
-    Find { what: "a map as the link", after_a_kill: false, plant: |node| map(&link(node)) },
+    Find {
+        what: "an entry of another's",
+        expected: Outcome::Refused,
+        after_a_kill: false,
+        plant: |node| map(&node.pins.join(STRAY)),
+    },
+    Find {
+        what: "a map as the link",
+        expected: Outcome::Rebuilt,
+        after_a_kill: false,
+        plant: |node| map(&link(node)),
+    },
     Find {
         what: "a table of another size",
+        expected: Outcome::Rebuilt,
         after_a_kill: true,
         plant: |node| replace(node, "NAMES", array::<{ size_of::<Entry>() }>),
     },
     Find {
         what: "a map as the link of a program that answers",
+        expected: Outcome::Rebuilt,
         after_a_kill: true,
         plant: |node| {
             fs::remove_file(link(node))?;
             map(&link(node))
         },
     },
-    Find { what: "a lease that is no array", after_a_kill: true, plant: |node| replace(node, "LEASE", hash) },
-    Find { what: "a head of garbage", after_a_kill: true, plant: garbage_head },
+    Find {
+        what: "a lease that is no array",
+        expected: Outcome::Rebuilt,
+        after_a_kill: true,
+        plant: |node| replace(node, "LEASE", hash),
+    },
+    Find { what: "a head of garbage", expected: Outcome::Rebuilt, after_a_kill: true, plant: garbage_head },
     Find {
         what: "another layout's maps",
+        expected: Outcome::Rebuilt,
         after_a_kill: true,
         plant: |node| {
             let maps = node.pins.join(format!("maps-v{}-{HALF}", LAYOUT + 1));
@@ -57,32 +88,66 @@ const FINDS: [Find; 19] = [
             map(&maps.join("ZONE"))
         },
     },
-    Find { what: "no zone", after_a_kill: true, plant: |node| Ok(fs::remove_file(maps(node).join("ZONE"))?) },
-    Find { what: "a program as the link", after_a_kill: false, plant: |node| program(&link(node)) },
+    Find {
+        what: "no zone",
+        expected: Outcome::Rebuilt,
+        after_a_kill: true,
+        plant: |node| Ok(fs::remove_file(maps(node).join("ZONE"))?),
+    },
+    Find {
+        what: "a program as the link",
+        expected: Outcome::Rebuilt,
+        after_a_kill: false,
+        plant: |node| program(&link(node)),
+    },
     Find {
         what: "a directory as the link",
+        expected: Outcome::Rebuilt,
         after_a_kill: false,
         plant: |node| Ok(fs::create_dir_all(link(node))?),
     },
     Find {
         what: "a link that leads nowhere",
+        expected: Outcome::Rebuilt,
         after_a_kill: false,
         plant: |node| Ok(symlink("/nonexistent", link(node))?),
     },
     Find {
         what: "a map as the program",
+        expected: Outcome::Rebuilt,
         after_a_kill: true,
         plant: |node| {
             fs::remove_file(node.pins.join("program"))?;
             map(&node.pins.join("program"))
         },
     },
-    Find { what: "no link", after_a_kill: true, plant: |node| Ok(fs::remove_file(link(node))?) },
-    Find { what: "empty maps", after_a_kill: false, plant: |node| Ok(fs::create_dir_all(maps(node))?) },
-    Find { what: "a map as the maps", after_a_kill: false, plant: |node| map(&maps(node)) },
-    Find { what: "no maps", after_a_kill: true, plant: |node| Ok(fs::remove_dir_all(maps(node))?) },
+    Find {
+        what: "no link",
+        expected: Outcome::Rebuilt,
+        after_a_kill: true,
+        plant: |node| Ok(fs::remove_file(link(node))?),
+    },
+    Find {
+        what: "empty maps",
+        expected: Outcome::Rebuilt,
+        after_a_kill: false,
+        plant: |node| Ok(fs::create_dir_all(maps(node))?),
+    },
+    Find {
+        what: "a map as the maps",
+        expected: Outcome::Rebuilt,
+        after_a_kill: false,
+        plant: |node| map(&maps(node)),
+    },
+    Find {
+        what: "no maps",
+        expected: Outcome::Rebuilt,
+        after_a_kill: true,
+        plant: |node| Ok(fs::remove_dir_all(maps(node))?),
+    },
     Find {
         what: "names of garbage",
+        expected: Outcome::Rebuilt,
         after_a_kill: true,
         plant: |node| {
             fill::<{ size_of::<Entry>() }>(node, "NAMES")?;
@@ -91,11 +156,13 @@ const FINDS: [Find; 19] = [
     },
     Find {
         what: "a zone that is a table",
+        expected: Outcome::Rebuilt,
         after_a_kill: true,
         plant: |node| replace(node, "ZONE", array::<{ size_of::<Head>() }>),
     },
     Find {
         what: "counters that are no counters",
+        expected: Outcome::Rebuilt,
         after_a_kill: true,
         plant: |node| replace(node, "COUNTERS", hash),
     },
@@ -113,20 +180,21 @@ pub fn run(length: Length) -> Result<Row> {
         .line("xdp", "stop-grace = \"300s\"");
     on_laid(&plan, |cluster| {
         cluster.nodes[0].start_database()?;
-        let (mut refused, mut rebuilt) = (0, 0);
-        for find in &FINDS[..length.pick(6, FINDS.len())] {
-            let started = find.play(cluster).with_context(|| find.what)?;
-            *(if started { &mut rebuilt } else { &mut refused }) += 1;
+        let finds = &FINDS[..length.pick(6, FINDS.len())];
+        for find in finds {
+            find.play(cluster).with_context(|| find.what)?;
         }
+        let refused = finds.iter().filter(|find| find.expected == Outcome::Refused).count();
+        let rebuilt = finds.len() - refused;
         let result =
-            format!("{} finds: {rebuilt} rebuilt, {refused} refused by name, 0 crashes", rebuilt + refused);
+            format!("{} finds: {rebuilt} rebuilt, {refused} refused by name, 0 crashes", finds.len());
         Ok(Row::new(15, result, true))
     })
 }
 
 impl Find {
-    /// Whether a daemon starts over it; otherwise it has refused, and says over what.
-    fn play(&self, cluster: &mut Cluster) -> Result<bool> {
+    /// A daemon starts over it, or refuses, as is expected.
+    fn play(&self, cluster: &mut Cluster) -> Result<()> {
         let node = &mut cluster.nodes[0];
         if self.after_a_kill {
             node.start()?;
@@ -139,24 +207,37 @@ impl Find {
         let started = node.start();
         let log = fs::read_to_string(&node.log)?;
         ensure!(!log.contains("panicked"), "{log}");
-        let started = match started {
-            Ok(()) => true,
-            Err(error) if format!("{error:#}").contains("exit status: 1)") => {
-                let named = log.contains(&node.pins.display().to_string()) || log.contains("eth0");
-                ensure!(named, "the message does not say where: {log}");
-                false
+        let outcome = match started {
+            Ok(()) => Outcome::Rebuilt,
+            Err(error) if format!("{error:#}").contains("exit status: 2)") => {
+                ensure!(
+                    log.contains(&node.pins.display().to_string()),
+                    "the message does not say where: {log}"
+                );
+                Outcome::Refused
             }
             Err(error) => bail!("{error:#}: {log}"),
         };
-        if started {
+        ensure!(outcome == self.expected, "{outcome:?}, not {:?}: {log}", self.expected);
+        if outcome == Outcome::Rebuilt {
             answers(cluster)?;
             cluster.nodes[0].stop(Signal::SIGKILL)?;
         }
         let node = &cluster.nodes[0];
-        node.cli_ok(&["unload", "--config", &node.config.display().to_string()])?;
+        let unload = ["unload", "--config", &node.config.display().to_string()];
+        node.cli_ok(&unload)?;
+        let stray = node.pins.join(STRAY);
+        ensure!(
+            stray.exists() == (outcome == Outcome::Refused),
+            "an entry of another's is gone, or left behind"
+        );
+        if stray.exists() {
+            fs::remove_file(&stray)?;
+            node.cli_ok(&unload)?;
+        }
         let remains = node.remains()?;
         ensure!(remains.is_empty(), "left behind: {remains:?}");
-        Ok(started)
+        Ok(())
     }
 }
 

@@ -2,22 +2,27 @@
 //!
 //! The first node's daemon lives through all of it, which is what its memory is watched for; the second's is killed and
 //! replaced over and over; the third and fourth die and come back. Nothing keeps a query from the two that are asked, so
-//! that each has a right answer due.
+//! that each has a right answer due. Which that is depends on who is dead when: that is written down, and compared with
+//! every change of the answers.
+use std::collections::VecDeque;
 use std::env;
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 
+use super::absences::{Absence, Findings, Subject, compare};
 use super::holdings::Holdings;
 use super::inquiry::Inquiry;
 use super::link;
-use super::load::{Load, Pace, Tally};
+use super::load::{Change, Load, Pace, Tally};
 use super::stage::on_cluster;
 use super::{Length, Row};
 use crate::cluster::Cluster;
+use crate::dice::{SEED, seed};
 use crate::node::Node;
 use crate::plan::{Plan, ZONE};
 use crate::wait;
@@ -26,14 +31,24 @@ const NODES: usize = 4;
 const STEADY: usize = 0;
 const RESTLESS: usize = 1;
 const VICTIMS: [usize; 2] = [2, 3];
+/// The nodes that are asked.
+const SERVERS: [usize; 2] = [STEADY, RESTLESS];
 const TTLS: [&str; 2] = ["ttl = \"5s\"", "ttl = \"4s\""];
 const TTL_MAX: u32 = 5;
-/// The seed of a run that is to be played again.
-const SEED: &str = "DNS_XDP_SEED";
 /// Minutes instead of an hour, in the long form.
 const MINUTES: &str = "DNS_XDP_SOAK_MINUTES";
 /// A trouble before may have cut the server off, which lasts until nodes have been seen again.
 const OBEDIENCE: Duration = Duration::from_secs(15);
+/// On top of the promise, or of a command's end.
+const MARGIN: Duration = Duration::from_millis(50);
+/// As long as the client was held up itself, up to this, an answer may be late.
+const HELD_UP_MAX: Duration = Duration::from_millis(200);
+/// What is not back by then does not come back.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The first troubles, so that a short run has deaths that have to be found out.
+const FIRST: [Trouble; 2] = [Trouble::ServiceKilled, Trouble::CableOut];
+/// For how much longer a run goes on whose deaths were all while a server was held up.
+const OVERTIME: Duration = Duration::from_secs(60);
 /// What a daemon's memory may grow by after the first tenth, of which half a MiB is the noise of an allocator.
 const GROWTH: f64 = 0.05;
 const GROWTH_KIB: u64 = 512;
@@ -67,7 +82,9 @@ const TROUBLES: [Trouble; 9] = [
 /// What was seen.
 struct Soaked {
     tally: Tally,
-    troubles: u32,
+    troubles: usize,
+    absences: usize,
+    findings: Findings,
     /// Of the steady daemon: after the first tenth of the time, and at the end.
     before: Holdings,
     after: Holdings,
@@ -80,11 +97,7 @@ struct Soaked {
 /// When it cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let time = length.pick(Duration::from_secs(3), minutes()?);
-    let seed = match env::var(SEED) {
-        Ok(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16)
-            .with_context(|| format!("{SEED} is no hexadecimal number: {text}"))?,
-        Err(_) => fastrand::u64(..),
-    };
+    let seed = seed()?;
     eprintln!("soak: {SEED}={seed:#x} plays the same troubles again");
     let plan = Plan::quick(NODES as u8)
         .line("zone", TTLS[0])
@@ -92,11 +105,15 @@ pub fn run(length: Length) -> Result<Row> {
         .line("health", "flap-decay = \"1s\"");
     let soaked =
         on_cluster(&plan, |cluster| soak(cluster, time, seed)).with_context(|| format!("seed {seed:#x}"))?;
-    let Soaked { tally, troubles, before, after, leak } = soaked;
+    let Soaked { tally, troubles, absences, findings, before, after, leak } = soaked;
+    let Findings { left, wrong } = findings;
     let result = format!(
-        "seed {seed:#x}, {troubles} troubles in {} s: {}; {:.1} → {:.1} MiB, {} → {} descriptors, {} → {} maps; {}",
+        "seed {seed:#x}, {troubles} troubles in {} s: {}; of {absences} absences {left} had to leave a server's \
+         answers in time, {} answers without or in spite of one{}; {:.1} → {:.1} MiB, {} → {} descriptors, {} → {} maps; {}",
         time.as_secs(),
         tally.text(),
+        wrong.len(),
+        wrong.first().map(|what| format!(" ({what})")).unwrap_or_default(),
         mebibytes(before.memory_kib),
         mebibytes(after.memory_kib),
         before.descriptors,
@@ -110,7 +127,8 @@ pub fn run(length: Length) -> Result<Row> {
     let is_flat = after.descriptors <= before.descriptors
         && after.maps.len() == before.maps.len()
         && (length == Length::Short || after.memory_kib <= allowed);
-    Ok(Row::new(16, result, tally.is_clean() && is_flat && leak.is_none()))
+    let is_right = tally.is_clean() && wrong.is_empty() && left > 0;
+    Ok(Row::new(16, result, is_right && is_flat && leak.is_none()))
 }
 
 fn minutes() -> Result<Duration> {
@@ -124,14 +142,19 @@ fn minutes() -> Result<Duration> {
 fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
     let mut rng = Rng::with_seed(seed);
     let load = Load::start(&cluster.client, inquiries(cluster), Pace::of(5_000))?;
+    let mut ledger = Ledger { promise: cluster.nodes[STEADY].promise()?, ..Ledger::default() };
     let start = Instant::now();
     let mut held = vec![Holdings::of(cluster.nodes[RESTLESS].daemon()?)?];
     let mut before = None;
-    let mut troubles = 0;
+    let mut troubles = 0_usize;
     let mut shown = start;
-    while start.elapsed() < time {
-        let trouble = TROUBLES[rng.usize(..TROUBLES.len())];
-        play(cluster, trouble, &mut rng).with_context(|| format!("{trouble:?}"))?;
+    while start.elapsed() < time || ledger.has_left() == 0 && start.elapsed() < time + OVERTIME {
+        let is_first = troubles < FIRST.len();
+        let trouble = if is_first { FIRST[troubles] } else { TROUBLES[rng.usize(..TROUBLES.len())] };
+        let is_long = is_first || rng.bool();
+        let played = play(cluster, trouble, is_long, &mut rng, &load, &mut ledger);
+        played.with_context(|| format!("{trouble:?}"))?;
+        ledger.changes.extend(load.take_changes());
         troubles += 1;
         held.push(Holdings::of(cluster.nodes[RESTLESS].daemon()?)?);
         if before.is_none() && start.elapsed() > time / 10 {
@@ -142,6 +165,9 @@ fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
             eprintln!("soak: {} s, {}", start.elapsed().as_secs(), load.so_far().text());
         }
     }
+    ledger.settle(&load)?;
+    ledger.changes.extend(load.take_changes());
+    let findings = compare(&subjects(), &ledger.changes, &ledger.absences, Instant::now());
     let after = at_rest(&cluster.nodes[STEADY])?;
     let restless = Holdings::of(cluster.nodes[RESTLESS].daemon()?)?;
     let leak = restless
@@ -149,7 +175,79 @@ fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
         .err()
         .map(|error| format!("{error:#}"));
     let before = before.context("no trouble was over in time")?;
-    Ok(Soaked { tally: load.finish()?, troubles, before, after, leak })
+    let absences = ledger.absences.len();
+    Ok(Soaked { tally: load.finish()?, troubles, absences, findings, before, after, leak })
+}
+
+/// Who was out when, and every change of the answers.
+#[derive(Debug, Default)]
+struct Ledger {
+    promise: Duration,
+    absences: Vec<Absence>,
+    changes: VecDeque<Change>,
+}
+
+impl Ledger {
+    /// How many absences had to be found out in time.
+    fn has_left(&self) -> usize {
+        self.absences.iter().filter(|absence| absence.gone_by.is_some_and(|by| by < absence.to)).count()
+    }
+
+    /// Waits until everything is answered as it is configured: nobody is out any more.
+    fn settle(&mut self, load: &Load) -> Result<()> {
+        let now = Instant::now();
+        for (nth, Subject { own, answers, .. }) in subjects().iter().enumerate() {
+            load.becomes(nth, now, PATIENCE, |answer| answers[answer] == *own).context("not back")?;
+        }
+        let now = Instant::now();
+        self.absences.iter_mut().for_each(|absence| absence.back = absence.back.or(Some(now)));
+        Ok(())
+    }
+
+    /// A node dies by `kill`, lies dead, and is brought back by `revive`. A server that was held up meanwhile promised
+    /// nothing.
+    fn death(
+        &mut self,
+        cluster: &mut Cluster,
+        load: &Load,
+        (node, lying): (usize, Duration),
+        kill: fn(&mut Node) -> Result<()>,
+        revive: fn(&mut Node) -> Result<()>,
+    ) -> Result<()> {
+        self.settle(load)?;
+        for server in SERVERS {
+            let server = &cluster.nodes[server];
+            wait::until("the server trusts its timers", PATIENCE, || {
+                let status = server.status()?;
+                ensure!(status["blind"].is_null(), "{}", status["blind"]);
+                Ok(())
+            })?;
+        }
+        let before = blindness(cluster)?;
+        let from = Instant::now();
+        kill(&mut cluster.nodes[node])?;
+        let dead = Instant::now();
+        sleep(lying);
+        let to = Instant::now();
+        revive(&mut cluster.nodes[node])?;
+        let by = dead + self.promise + MARGIN + load.so_far().held_up.min(HELD_UP_MAX);
+        let after = blindness(cluster)?;
+        self.absences.extend((0..SERVERS.len()).map(|server| {
+            let gone_by = (before[server] == after[server]).then_some(by);
+            Absence { server, node, from, gone_by, to, back: None }
+        }));
+        Ok(())
+    }
+}
+
+/// How often each server has found that it was held up.
+fn blindness(cluster: &Cluster) -> Result<[usize; 2]> {
+    let mut counts = [0; 2];
+    for (count, server) in counts.iter_mut().zip(SERVERS) {
+        let log = fs::read_to_string(&cluster.nodes[server].log)?;
+        *count = log.matches("this server was held up").count();
+    }
+    Ok(counts)
 }
 
 /// What a daemon holds while nothing is asked of it: the fewest descriptors of some looks, for each probe has one.
@@ -165,19 +263,27 @@ fn at_rest(node: &Node) -> Result<Holdings> {
     Ok(least)
 }
 
-fn play(cluster: &mut Cluster, trouble: Trouble, rng: &mut Rng) -> Result<()> {
+fn play(
+    cluster: &mut Cluster,
+    trouble: Trouble,
+    is_long: bool,
+    rng: &mut Rng,
+    load: &Load,
+    ledger: &mut Ledger,
+) -> Result<()> {
     let a_while = Duration::from_millis(rng.u64(100..1000));
     let victim = VICTIMS[rng.usize(..VICTIMS.len())];
+    // Dead for so long that it has to be found out, or perhaps not.
+    let lying = if is_long { ledger.promise + HELD_UP_MAX + MARGIN + a_while } else { a_while };
     match trouble {
         Trouble::ServiceKilled => {
-            cluster.nodes[victim].kill_database()?;
-            sleep(a_while);
-            cluster.nodes[victim].start_database()?;
+            let victim = (victim, lying);
+            ledger.death(cluster, load, victim, Node::kill_database, Node::start_database)?;
         }
         Trouble::CableOut => {
-            cluster.nodes[victim].pull_cable()?;
-            sleep(a_while);
-            cluster.nodes[victim].put_cable_back()?;
+            let pull = |node: &mut Node| node.pull_cable();
+            let put_back = |node: &mut Node| node.put_cable_back();
+            ledger.death(cluster, load, (victim, lying), pull, put_back)?;
         }
         Trouble::DaemonKilled => {
             cluster.nodes[RESTLESS].stop(Signal::SIGKILL)?;
@@ -202,9 +308,15 @@ fn play(cluster: &mut Cluster, trouble: Trouble, rng: &mut Rng) -> Result<()> {
         }
         Trouble::Drained => {
             let name = cluster.nodes[victim].name.clone();
+            ledger.settle(load)?;
+            let from = Instant::now();
             obeyed(&cluster.nodes[STEADY], &["node", "drain", &name, "--force"])?;
+            // Nobody else has been told.
+            let (server, node, gone_by) = (0, victim, Some(Instant::now() + MARGIN));
             sleep(a_while);
+            let to = Instant::now();
             obeyed(&cluster.nodes[STEADY], &["node", "auto", &name])?;
+            ledger.absences.push(Absence { server, node, from, gone_by, to, back: None });
         }
         Trouble::Detached => {
             link::detach(&cluster.nodes[STEADY])?;
@@ -220,7 +332,19 @@ fn obeyed(node: &Node, command: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Either server for every node's name, which is any node's address, and for the apex, which is those of some.
+/// What the inquiries are about, in their order.
+fn subjects() -> Vec<Subject> {
+    let all = (1 << NODES) - 1;
+    let of_server = |server| {
+        let alone: Vec<usize> = (0..NODES).map(|node| 1 << node).collect();
+        let name = move |node: usize| Subject { server, own: 1_usize << node, answers: alone.clone() };
+        (0..NODES).map(name).chain([Subject { server, own: all, answers: (1..=all).collect() }])
+    };
+    (0..SERVERS.len()).flat_map(of_server).collect()
+}
+
+/// Either server for every node's name, which is any node's address, and for the apex, which is those of some. Which of
+/// them is right depends on who is dead.
 fn inquiries(cluster: &Cluster) -> Vec<Inquiry> {
     let addresses: Vec<_> = cluster.nodes.iter().map(Node::ipv4).collect();
     let alone: Vec<_> = addresses.iter().map(|address| vec![*address]).collect();
@@ -237,7 +361,7 @@ fn inquiries(cluster: &Cluster) -> Vec<Inquiry> {
         let apex = Inquiry::addresses(server, &format!("{ZONE}."), sets.clone(), TTL_MAX);
         cluster.nodes.iter().map(name).chain([apex]).collect::<Vec<_>>()
     };
-    [STEADY, RESTLESS].into_iter().flat_map(of_server).collect()
+    SERVERS.into_iter().flat_map(of_server).collect()
 }
 
 fn mebibytes(kib: u64) -> f64 {

@@ -25,6 +25,17 @@ const PIPELINED: usize = 200;
 const TURN: Duration = Duration::from_secs(1);
 /// From one probe to the next.
 const PAUSE: Duration = Duration::from_millis(20);
+/// By then a probe is to be answered: every one in the long form, in the short one all but one in so many, for the machine
+/// has other things to do. The slowest has a limit there too.
+const PROMPT: Duration = Duration::from_millis(50);
+const ONE_IN: usize = 20;
+const SLOWEST: Duration = Duration::from_millis(500);
+/// The share of a core that the daemon may take. A debug build in its first second, when all abusers come, takes more.
+const CPU: [f64; 2] = [0.25, 0.05];
+/// Tries of the short form, each of a second.
+const SECONDS: u32 = 3;
+/// Fewer probes or connections show nothing.
+const PROBES: usize = 10;
 /// A probe that has no answer by then has none.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What the program may open where it has little.
@@ -35,27 +46,47 @@ const DESCRIPTORS: usize = 64;
 /// # Errors
 /// When the cluster does not come up, or an answer is wrong.
 pub fn run(length: Length) -> Result<Row> {
-    let plain = under_abuse(length, None)?;
-    let few = under_abuse(length, Some(DESCRIPTORS))?;
-    let worst = plain.worst.max(few.worst);
-    let (slowest, cpu) = length.pick((Duration::from_secs(3), 0.5), (Duration::from_millis(50), 0.05));
-    let reached = worst <= slowest && plain.cpu.max(few.cpu) <= cpu;
+    let plain = judged(length, None)?;
+    let few = judged(length, Some(DESCRIPTORS))?;
+    let reached = [&plain, &few].into_iter().all(|seen| seen.is_well(length));
     let result = format!("{}; with {DESCRIPTORS} descriptors {}", plain.text(), few.text());
     Ok(Row::new(12, result, reached))
 }
 
+/// A second on a busy machine may be lost to its other programs: the short form has more than one. What the daemon does
+/// wrong, it does in each.
+fn judged(length: Length, descriptors: Option<usize>) -> Result<Seen> {
+    let mut seen = under_abuse(length, descriptors)?;
+    for _again in 1..length.pick(SECONDS, 1) {
+        if seen.is_well(length) {
+            break;
+        }
+        seen = under_abuse(length, descriptors)?;
+    }
+    Ok(seen)
+}
+
 /// What the probes saw.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Seen {
     probes: usize,
+    /// Probes that were not answered within [`PROMPT`].
+    late: usize,
     worst: Duration,
     cpu: f64,
     connections: u64,
 }
 
 impl Seen {
+    fn is_well(&self, length: Length) -> bool {
+        let Seen { probes, late, worst, cpu, connections } = *self;
+        let is_prompt = length.pick(late <= probes / ONE_IN && worst <= SLOWEST, late == 0);
+        let is_abused = probes >= PROBES && connections >= (KINDS.len() * EACH) as u64;
+        is_prompt && is_abused && cpu <= length.pick(CPU[0], CPU[1])
+    }
+
     fn text(&self) -> String {
-        let Seen { probes, worst, cpu, connections } = self;
+        let Seen { probes, worst, cpu, connections, .. } = self;
         let (milliseconds, percent) = (worst.as_secs_f64() * 1e3, cpu * 100.0);
         format!(
             "{probes} of {probes} probes answered, the slowest after {milliseconds:.1} ms, CPU {percent:.1} %, \
@@ -94,13 +125,15 @@ fn probe(cluster: &Cluster, length: Length) -> Result<Seen> {
     // All abusers are at it by then.
     thread::sleep(TURN);
     let (start, before) = (Instant::now(), daemon.cpu_time()?);
-    let mut seen = Seen { probes: 0, worst: Duration::ZERO, cpu: 0.0, connections: 0 };
+    let mut seen = Seen { probes: 0, late: 0, worst: Duration::ZERO, cpu: 0.0, connections: 0 };
     cluster.client.enter(|| {
         while start.elapsed() < length.pick(Duration::from_secs(1), Duration::from_secs(60)) {
             let asked = Instant::now();
             let answer = ask(server).with_context(|| format!("probe {}", seen.probes))?;
             ensure!(answer.ends_with(&octets(address)), "a wrong answer: {answer:02x?}");
-            seen.worst = seen.worst.max(asked.elapsed());
+            let took = asked.elapsed();
+            seen.worst = seen.worst.max(took);
+            seen.late += usize::from(took > PROMPT);
             seen.probes += 1;
             thread::sleep(PAUSE);
         }
@@ -150,6 +183,8 @@ enum Kind {
     Reset,
 }
 
+const KINDS: [Kind; 5] = [Kind::Idle, Kind::AnOctetASecond, Kind::HalfALength, Kind::NeverRead, Kind::Reset];
+
 #[derive(Debug)]
 struct Abuser {
     kind: Kind,
@@ -159,8 +194,6 @@ struct Abuser {
 
 /// Abuses the server until it is over; says how many connections it took.
 fn abuse(from: &Namespace, server: IpAddr, is_over: &AtomicBool) -> Result<u64> {
-    const KINDS: [Kind; 5] =
-        [Kind::Idle, Kind::AnOctetASecond, Kind::HalfALength, Kind::NeverRead, Kind::Reset];
     let kinds = KINDS.iter().cycle().take(KINDS.len() * EACH);
     let mut abusers: Vec<Abuser> = kinds.map(|kind| Abuser { kind: *kind, stream: None, sent: 0 }).collect();
     let mut connections = 0;
@@ -214,5 +247,27 @@ fn is_closed(stream: &TcpStream) -> bool {
     match stream.peek(&mut [0]) {
         Ok(octets) => octets == 0,
         Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_that_are_late_a_busy_daemon_and_no_abuse_are_not_well() {
+        let well = Seen { probes: 45, late: 0, worst: PROMPT, cpu: 0.05, connections: 600 };
+        assert!([Length::Short, Length::Long].into_iter().all(|length| well.is_well(length)));
+        let late = Seen { late: 2, worst: SLOWEST, ..well };
+        assert!(late.is_well(Length::Short) && !late.is_well(Length::Long));
+        for bad in [
+            Seen { late: 3, worst: SLOWEST, ..well },
+            Seen { late: 1, worst: SLOWEST + PROMPT, ..well },
+            Seen { cpu: 0.3, ..well },
+            Seen { probes: 9, ..well },
+            Seen { connections: 599, ..well },
+        ] {
+            assert!(!bad.is_well(Length::Short) && !bad.is_well(Length::Long), "{bad:?}");
+        }
     }
 }

@@ -27,14 +27,24 @@ pub(super) fn positive(query: &Message, records: &[Vec<u8>]) -> Vec<u8> {
 
 /// The answer that there is nothing, with the SOA record.
 pub(super) fn negative(query: &Message, rcode: u16) -> Vec<u8> {
+    negative_of(query, rcode, &within("hostmaster"))
+}
+
+/// Likewise, in a zone with another mailbox.
+pub(super) fn negative_of(query: &Message, rcode: u16, contact: &str) -> Vec<u8> {
     let qname_length = query.question.len() - 4;
     let apex = QNAME + u16::try_from(qname_length - APEX_LENGTH).expect("a name has at most 255 octets");
-    answer(query, rcode, &[], &[soa(apex)])
+    answer(query, rcode, &[], &[soa(apex, contact)])
 }
 
 /// The answer without the records, which do not fit.
 pub(super) fn truncated(query: &Message) -> Vec<u8> {
-    answer(query, TC, &[], &[])
+    truncated_as(query, NO_ERROR)
+}
+
+/// Likewise; the response code goes along, for it is of no record.
+pub(super) fn truncated_as(query: &Message, rcode: u16) -> Vec<u8> {
+    answer(query, TC | rcode, &[], &[])
 }
 
 /// An A record of the question's name.
@@ -64,9 +74,9 @@ fn answer(query: &Message, flags: u16, answers: &[Vec<u8>], authorities: &[Vec<u
 }
 
 /// RFC 1035, section 3.3.13; the timers are the zone's.
-fn soa(owner: u16) -> Vec<u8> {
+fn soa(owner: u16, contact: &str) -> Vec<u8> {
     let (refresh, retry, expire): (u32, u32, u32) = (14_400, 3_600, 604_800);
-    let mut rdata = [name(&within("ns1")), name(&within("hostmaster"))].concat();
+    let mut rdata = [name(&within("ns1")), name(contact)].concat();
     for number in [SERIAL, refresh, retry, expire, NEGATIVE_TTL] {
         rdata.extend(number.to_be_bytes());
     }

@@ -3,7 +3,7 @@ use dns_xdp_ebpf::outcome::Outcome;
 
 use super::Row;
 use super::answer::{NO_ERROR, NX_DOMAIN, a, aaaa, negative, positive, truncated};
-use super::zone::{APEX_LENGTH, LETTERS, ask, ipv4, ipv6, over_ipv4, over_ipv6, sized};
+use super::zone::{APEX_LENGTH, LETTERS, ask, in_turn, ipv4, ipv6, over_ipv4, over_ipv6, sized};
 use crate::frames::message::{A, AAAA, CD, DO, IN, Message, Opt, RD, name};
 use crate::frames::{Checksum, Datagram, SERVICE_TAG, TAG};
 
@@ -14,7 +14,7 @@ pub(super) fn rows() -> Vec<Row> {
 /// An answer to expect.
 type Exchange = (&'static str, Message, Outcome, Vec<u8>);
 
-fn exchanges() -> Vec<Exchange> {
+fn exchanges(over: fn(&Message) -> Datagram) -> Vec<Exchange> {
     let both = || vec![a(ipv4(1))];
     let plain = ask("node3", A);
     let edns = ask("node3", A).with(Opt::of_size(1232));
@@ -22,8 +22,7 @@ fn exchanges() -> Vec<Exchange> {
     let nodata = ask("node1", AAAA);
     let nxdomain = ask("node9", A).with(Opt::of_size(1232));
     let large = Message::query(&name(&sized(255)), AAAA, IN);
-    // Identification 0xa1b2 begins with the second of three.
-    let turned = [aaaa(ipv6(2)), aaaa(ipv6(3)), aaaa(ipv6(1))];
+    let turned = records(AAAA, in_turn(&over(&dnssec), dnssec.id, 3, 3));
     vec![
         ("A", plain.clone(), Outcome::Answered, positive(&plain, &both())),
         ("A with OPT", edns.clone(), Outcome::Answered, positive(&edns, &both())),
@@ -45,8 +44,9 @@ fn transports() -> Vec<Row> {
         vec![(TAG, 1), (TAG, 2)],
     ];
     let mut rows = Vec::new();
-    for (what, message, outcome, answer) in exchanges() {
-        for datagram in [over_ipv4(&message), over_ipv6(&message)] {
+    for over in [over_ipv4, over_ipv6] {
+        for (what, message, outcome, answer) in exchanges(over) {
+            let datagram = over(&message);
             for tags in &tags {
                 for checksum in [Checksum::Whole, Checksum::Zero, Checksum::Partial] {
                     for padding in [0, 1, 18, 3000] {
@@ -95,30 +95,43 @@ fn lengths() -> Vec<Row> {
     rows
 }
 
-/// The identification turns a rotating RRset: each third of the identifications begins with another record.
+/// Each query turns a rotating RRset, and answers have so many of its members.
 fn rotation() -> Vec<Row> {
-    let starts = [(0, 1), (0x5555, 1), (0x5556, 2), (0xaaaa, 2), (0xaaab, 3), (0xffff, 3)];
     let mut rows = Vec::new();
-    for (id, start) in starts {
-        let turned = (0..3).map(|nth| (start - 1 + nth) % 3 + 1);
-        for (qtype, records) in [
-            (A, turned.clone().map(ipv4).map(a).collect::<Vec<_>>()),
-            (AAAA, turned.map(ipv6).map(aaaa).collect()),
-        ] {
-            let query = Message { id, ..ask("service", qtype) };
-            let what = format!("type {qtype} in rotation, identification {id:#06x}");
-            let answer = positive(&query, &records);
-            rows.push(Row::answered(what, Outcome::Answered, over_ipv4(&query), answer));
+    for (qname, members, count) in [
+        ("service", 3, 3),
+        ("eight", 16, 8),
+        ("many", 40, 8),
+        ("all-but", 17, 16),
+        ("one-of-three", 3, 1),
+        ("one-of-many", 100, 1),
+    ] {
+        for (id, source_port) in [(0, 1024), (0, 1025), (1, 1024), (0x5555, 40_961), (0xffff, 65_535)] {
+            for qtype in [A, AAAA] {
+                let query = Message { id, opt: Some(Opt::of_size(1232)), ..ask(qname, qtype) };
+                for datagram in [over_ipv4(&query), over_ipv6(&query)] {
+                    let datagram = Datagram { source_port, ..datagram };
+                    let turned = in_turn(&datagram, id, members, count);
+                    let what = format!("type {qtype} of {qname}, id {id:#06x}, port {source_port}");
+                    let answer = positive(&query, &records(qtype, turned));
+                    rows.push(Row::answered(what, Outcome::Answered, datagram, answer));
+                }
+            }
         }
     }
+    let query = ask("ordered", A);
+    let answer = positive(&query, &records(A, 1..=2));
+    rows.push(Row::answered("two of many, in order", Outcome::Answered, over_ipv4(&query), answer));
     rows
+}
+
+/// The members' records of a type.
+fn records(qtype: u16, members: impl Iterator<Item = u8>) -> Vec<Vec<u8>> {
+    if qtype == A { members.map(ipv4).map(a).collect() } else { members.map(ipv6).map(aaaa).collect() }
 }
 
 /// What the client takes: 512 octets without EDNS and at least with it, what it says, and 1232 at most.
 fn sizes() -> Vec<Row> {
-    let sixteen = |qtype| -> Vec<Vec<u8>> {
-        if qtype == A { (1..=16).map(ipv4).map(a).collect() } else { (1..=16).map(ipv6).map(aaaa).collect() }
-    };
     let mut rows = Vec::new();
     for (qname, qtype, size, fits) in [
         ("sixteen", A, None, true),
@@ -140,14 +153,15 @@ fn sizes() -> Vec<Row> {
             ask(qname, qtype)
         };
         let query = Message { id: 0, opt: size.map(Opt::of_size), ..query };
-        let (outcome, answer) = if fits {
-            (Outcome::Answered, positive(&query, &sixteen(qtype)))
-        } else {
-            (Outcome::Truncated, truncated(&query))
-        };
         let what = format!("sixteen records of type {qtype} for {qname}, size {size:?}");
         for datagram in [over_ipv4(&query), over_ipv6(&query)] {
-            rows.push(Row::answered(&what, outcome, datagram, answer.clone()));
+            let sixteen = records(qtype, in_turn(&datagram, 0, 16, 16));
+            let (outcome, answer) = if fits {
+                (Outcome::Answered, positive(&query, &sixteen))
+            } else {
+                (Outcome::Truncated, truncated(&query))
+            };
+            rows.push(Row::answered(&what, outcome, datagram, answer));
         }
     }
     rows

@@ -2,13 +2,17 @@
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::outcome::Outcome;
+use dns_xdp_ebpf::table::SOA_MAX;
 
-use super::answer::{NO_ERROR, NX_DOMAIN, a, aaaa, negative, positive, truncated};
-use super::zone::{EXEMPT, ask, ipv4, ipv6, over_ipv4, over_ipv6, sized};
+use super::answer::{NO_ERROR, NX_DOMAIN, a, aaaa, negative, negative_of, positive, truncated, truncated_as};
+use super::zone::{EXEMPT, LONGEST_CONTACT, ask, in_turn, ipv4, ipv6, over_ipv4, over_ipv6, sized};
 use super::{Row, State};
 use crate::frames::Datagram;
 use crate::frames::message::{A, AAAA, DO, IN, Message, Opt, name, option};
 
+/// Octets of a message's header, and of an OPT record without options.
+const HEADER: usize = 12;
+const OPT: usize = 11;
 const COOKIE: u16 = 10;
 const NSID: u16 = 3;
 const PADDING: u16 = 12;
@@ -25,7 +29,8 @@ const IPV6_BEFORE: [u8; 16] = 0x0100_0000_5cf7_c579_2655_6bd0_934c_72f8_u128.to_
 const IPV6_AFTER: [u8; 16] = 0x0100_0000_5cf7_c609_a6bb_79d1_6625_507a_u128.to_be_bytes();
 
 pub(super) fn rows() -> Vec<Row> {
-    [answered_with_a_cookie(), in_the_way(), malformed(), new_secret(), limited(), flooded()].concat()
+    [answered_with_a_cookie(), longest(), in_the_way(), malformed(), new_secret(), limited(), flooded()]
+        .concat()
 }
 
 fn from(client: &str, query: &Message) -> Datagram {
@@ -56,8 +61,10 @@ fn answered_with_a_cookie() -> Vec<Row> {
     let ours = cookie(&[&CLIENT, &SERVER]);
     let long = Message::query(&name(&sized(255)), AAAA, IN);
     let one = |query: &Message| positive(query, &[a(ipv4(1))]);
-    // Identification 0xa1b2 begins with the second of three.
-    let turned = |query: &Message| positive(query, &[aaaa(ipv6(2)), aaaa(ipv6(3)), aaaa(ipv6(1))]);
+    let turned = |query: &Message| {
+        let members = in_turn(&from(OWNER, query), query.id, 3, 3);
+        positive(query, &members.map(ipv6).map(aaaa).collect::<Vec<_>>())
+    };
     let no_type = |query: &Message| negative(query, NO_ERROR);
     let no_name = |query: &Message| negative(query, NX_DOMAIN);
     type Expected<'e> = (&'static str, Message, Outcome, &'e dyn Fn(&Message) -> Vec<u8>);
@@ -88,6 +95,34 @@ fn answered_with_a_cookie() -> Vec<Row> {
         }
     }
     rows
+}
+
+/// The longest negative answers, which are longer than 512 octets with a cookie alone: their response code stays when they
+/// are cut.
+fn longest() -> Vec<Row> {
+    let ours = cookie(&[&CLIENT, &SERVER]);
+    let contact = sized(LONGEST_CONTACT);
+    let mut absent = name(&sized(255));
+    absent[1] = b'-';
+    let whole = (HEADER + 255 + 4 + SOA_MAX + OPT + ours.len()) as u16;
+    let mut rows = Vec::new();
+    for (what, qname, rcode, outcome) in [
+        ("no such name", absent, NX_DOMAIN, Outcome::NxDomain),
+        ("no such type", name(&sized(255)), NO_ERROR, Outcome::NoData),
+    ] {
+        for size in [0, 512, whole - 1, whole, 1232] {
+            let opt = Opt { options: cookie(&[&CLIENT]), ..Opt::of_size(size) };
+            let query = Message::query(&qname, A, IN).with(opt);
+            let (outcome, answer) = if size < whole {
+                (Outcome::Truncated, truncated_as(&query, rcode))
+            } else {
+                (outcome, negative_of(&query, rcode, &contact))
+            };
+            let what = format!("{what}, size {size}, the longest SOA");
+            rows.push(Row::answered(what, outcome, from(OWNER, &query), and(answer, &ours)));
+        }
+    }
+    rows.into_iter().map(|row| row.in_state(State::LongestSoa)).collect()
 }
 
 /// What else a query may have beside its cookie, or in its place.
@@ -165,8 +200,27 @@ fn limited() -> Vec<Row> {
     let held = more.map(|(client, query)| {
         Row::untouched(format!("more from {client}"), Outcome::RateLimited, &from(client, query))
     });
-    let slipping = first().into_iter().chain(slipping).chain([learning]);
-    let held = first().into_iter().chain(held);
+    // What else is asked slips as what it is answered with.
+    let no_type = |client: &str, query: &Message| {
+        let what = format!("more of another type from {client}");
+        Row::answered(what, Outcome::Slipped, from(client, query), truncated(query))
+    };
+    let no_name = |client: &str, query: &Message| {
+        let what = format!("more of a name that does not exist from {client}");
+        Row::answered(what, Outcome::Slipped, from(client, query), truncated_as(query, NX_DOMAIN))
+    };
+    let (missing, deep) = (ask("node9", A), ask("a.b.node9", AAAA));
+    let with_opt = Message { opt: Some(Opt { flags: DO, ..Opt::of_size(512) }), ..missing.clone() };
+    let mut others = vec![no_type(OWNER, &ask("node1", AAAA)), no_type(IPV6_OWNER, &ask("prod", A))];
+    for client in [OWNER, IPV6_OWNER] {
+        others.extend([&missing, &deep, &with_opt].map(|query| no_name(client, query)));
+    }
+    let unanswered = [(OWNER, ask("node1", AAAA)), (OWNER, missing), (IPV6_OWNER, deep), (OWNER, with_opt)];
+    let unanswered = unanswered.map(|(client, query)| {
+        Row::untouched(format!("nothing for {client}"), Outcome::RateLimited, &from(client, &query))
+    });
+    let slipping = first().into_iter().chain(slipping).chain([learning]).chain(others);
+    let held = first().into_iter().chain(held).chain(unanswered);
     let slipping = slipping.map(|row| row.in_state(State::Slipping));
     slipping.chain(held.map(|row| row.in_state(State::Holding))).collect()
 }
@@ -175,9 +229,49 @@ fn limited() -> Vec<Row> {
 fn flooded() -> Vec<Row> {
     let (ns, plain) = (ask("node3", NS), ask("node3", A));
     let foreign = Datagram { destination: [203, 0, 113, 1].into(), ..over_ipv4(&ns) };
+    let with_options = Datagram { ip_options: vec![0x94, 4, 0, 0], ..over_ipv4(&ns) };
+    let long = Datagram { message: [ns.bytes(), vec![0; 1250]].concat(), ..over_ipv4(&ns) };
+    let fragment = Datagram { fragment: 0x2000, ..over_ipv4(&ns) };
+    let extended =
+        |protocol, header: &[u8]| Datagram { protocol, ip_options: header.to_vec(), ..over_ipv6(&ns) };
+    let authenticated = [17, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // Options that are longer than what there is of them, with more options or UDP behind.
+    let cut_at = |next| {
+        let headers = [60, 0, 0, 1, 0, 0, 0, 9, next, 9, 1, 4, 0, 0, 0, 0];
+        Datagram { message: Vec::new(), udp_length: Some(0), ..extended(44, &headers) }
+    };
+    let (cut, udp_later) = (cut_at(60), cut_at(17));
+    let greatest = |next: u8| [&[next, 255, 1, 4][..], &[0, 53].repeat(1022)].concat();
+    let (longest, longest_of_another) = (extended(0, &greatest(60)), extended(0, &greatest(6)));
+    let many = [[60, 0, 1, 4, 0, 0, 0, 0]; 6].concat();
     let rows = [
         Row::passed("the first", Outcome::Type, &ns),
         Row::passed("a type", Outcome::FallbackLimited, &ns),
+        Row::untouched("IPv4 options", Outcome::FallbackLimited, &with_options),
+        Row::untouched("a long message", Outcome::FallbackLimited, &long),
+        Row::untouched("the first fragment", Outcome::FallbackLimited, &fragment),
+        Row::untouched(
+            "hop-by-hop options",
+            Outcome::FallbackLimited,
+            &extended(0, &[17, 0, 1, 4, 0, 0, 0, 0]),
+        ),
+        Row::untouched("an authentication header", Outcome::FallbackLimited, &extended(51, &authenticated)),
+        Row::untouched(
+            "the first fragment over IPv6",
+            Outcome::FallbackLimited,
+            &extended(44, &[17, 0, 0, 1, 0, 0, 0, 9]),
+        ),
+        Row::untouched("many extension headers", Outcome::FallbackLimited, &extended(0, &many)),
+        Row::untouched(
+            "another protocol's fragment",
+            Outcome::NotForUs,
+            &extended(44, &[6, 0, 0, 1, 0, 0, 0, 9]),
+        ),
+        Row::untouched("a later fragment", Outcome::NotForUs, &extended(44, &[17, 0, 0, 8, 0, 0, 0, 9])),
+        Row::untouched("a chain that goes on in the next fragment", Outcome::FallbackLimited, &cut),
+        Row::untouched("UDP in the next fragment", Outcome::FallbackLimited, &udp_later),
+        Row::untouched("a header of the greatest length", Outcome::FallbackLimited, &longest),
+        Row::untouched("another protocol behind such a one", Outcome::NotForUs, &longest_of_another),
         Row::passed("a name", Outcome::FallbackLimited, &Message::query(&[0], A, IN)),
         Row::untouched("DNS that passes through", Outcome::ForeignAddress, &foreign),
         Row::answered("an answer", Outcome::Answered, over_ipv4(&plain), positive(&plain, &[a(ipv4(1))])),

@@ -80,7 +80,9 @@ fn ip() -> Vec<Row> {
     let [query, over_ipv6] = queries();
     for fragment in [MORE_FRAGMENTS, 1, 0x1fff, MORE_FRAGMENTS | 185] {
         let query = Datagram { fragment, ..query.clone() };
-        rows.push(Row::untouched(format!("fragment {fragment:#06x}"), Outcome::Fragment, &query));
+        // A later part does not show its port.
+        let outcome = if fragment == MORE_FRAGMENTS { Outcome::Fragment } else { Outcome::NotForUs };
+        rows.push(Row::untouched(format!("fragment {fragment:#06x}"), outcome, &query));
     }
     for fragment in [0x4000, 0x8000] {
         let query = Datagram { fragment, ..query.clone() };
@@ -91,18 +93,20 @@ fn ip() -> Vec<Row> {
     rows.push(Row::untouched("IPv4 options", Outcome::IpHeader, &router_alert));
     for version in [0x00, 0x44, 0x46, 0x4f, 0x55, 0x65] {
         let query = Datagram { version: Some(version), ..query.clone() };
-        rows.push(Row::untouched(format!("IPv4 begins with {version:#04x}"), Outcome::IpHeader, &query));
+        rows.push(Row::untouched(format!("IPv4 begins with {version:#04x}"), Outcome::NotForUs, &query));
     }
     for version in [0x0a, 0x4a, 0x5a, 0x7a, 0xea] {
         let query = Datagram { version: Some(version), ..over_ipv6.clone() };
-        rows.push(Row::untouched(format!("IPv6 begins with {version:#04x}"), Outcome::IpHeader, &query));
+        rows.push(Row::untouched(format!("IPv6 begins with {version:#04x}"), Outcome::NotForUs, &query));
     }
-    for (what, next_header, extension) in [
-        ("hop-by-hop options", 0, [17, 0, 1, 4, 0, 0, 0, 0]),
-        ("a fragment header", 44, [17, 0, 0, 1, 0, 0, 0, 9]),
+    for (what, next_header, extension, outcome) in [
+        ("hop-by-hop options", 0, [17, 0, 1, 4, 0, 0, 0, 0], Outcome::IpHeader),
+        ("a fragment header", 44, [17, 0, 0, 1, 0, 0, 0, 9], Outcome::Fragment),
+        ("a later fragment's header", 44, [17, 0, 0, 9, 0, 0, 0, 9], Outcome::NotForUs),
+        ("options before TCP", 60, [6, 0, 1, 4, 0, 0, 0, 0], Outcome::NotForUs),
     ] {
         let query = Datagram { protocol: next_header, ip_options: extension.to_vec(), ..over_ipv6.clone() };
-        rows.push(Row::untouched(format!("IPv6 with {what}"), Outcome::NotForUs, &query));
+        rows.push(Row::untouched(format!("IPv6 with {what}"), outcome, &query));
     }
     rows
 }

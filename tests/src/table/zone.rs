@@ -7,7 +7,7 @@ use dns_xdp::network::{Place, VlanProtocol, VlanTag};
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::limit::Rate;
-use dns_xdp_ebpf::table;
+use dns_xdp_ebpf::table::{self, address_words};
 use hickory_proto::rr::Name;
 
 use crate::frames::message::{self, IN, Message};
@@ -41,6 +41,8 @@ pub const VLANS: [&[(u16, u16)]; 5] = [
 ];
 /// Names that the server's table has to hold.
 pub const CAPACITY: u32 = 512;
+/// The same, where no RRset is to be left to the responder for lack of room for its addresses.
+pub const LARGE_CAPACITY: u32 = 16_384;
 
 /// A name of the zone with every letter, and with what differs from a neighbour of the letters by the same bit.
 pub const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz-0123456789-`{|}~";
@@ -99,6 +101,11 @@ pub fn sized(octets: usize) -> String {
     labels.join(".")
 }
 
+/// What [`sized`] gives, relative to the apex.
+fn relative(octets: usize) -> String {
+    sized(octets).trim_end_matches(APEX).trim_end_matches('.').to_owned()
+}
+
 /// The zone under test.
 pub fn zone() -> Zone {
     made_of("hostmaster", 1, names())
@@ -134,10 +141,13 @@ pub const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200));
 
 /// The same with one query to the responder in some centuries.
 pub fn zone_with_fallback_limit() -> Zone {
-    zone().guarded(table::Guard { fallback: CENTURIES, ..table::Guard::NONE })
+    let mut guard = Guard::default().table();
+    guard.set_prefixes(24, 56);
+    zone().guarded(table::Guard { fallback: CENTURIES, ..guard })
 }
 
-const CENTURIES: Rate = Rate { interval: u64::MAX / 4, tolerance: 0 };
+/// One in some centuries.
+pub const CENTURIES: Rate = Rate { interval: u64::MAX / 4, tolerance: 0 };
 
 /// The same with so many name servers, `ns1` and on.
 pub fn zone_with_name_servers(count: u8) -> Zone {
@@ -159,23 +169,37 @@ fn names() -> Vec<(String, Addresses)> {
         ("service".to_owned(), rotating(3)),
         ("sixteen".to_owned(), rotating(16)),
         ("seventeen".to_owned(), rotating(17)),
+        ("eight".to_owned(), Addresses { answers_max: 8, ..rotating(16) }),
+        ("many".to_owned(), Addresses { answers_max: 8, ..rotating(40) }),
+        ("all-but".to_owned(), Addresses { answers_max: 16, ..rotating(17) }),
+        ("one-of-three".to_owned(), Addresses { answers_max: 1, ..rotating(3) }),
+        ("one-of-many".to_owned(), Addresses { answers_max: 1, ..rotating(100) }),
+        ("ordered".to_owned(), Addresses { rotate: false, answers_max: 2, ..rotating(33) }),
         ("db.prod".to_owned(), Addresses::new(TTL, both(1))),
         ("withheld".to_owned(), Addresses { refused: true, ..Addresses::new(TTL, both(1)) }),
         ("x".repeat(63), Addresses::new(TTL, both(1))),
         (LETTERS.to_owned(), Addresses::new(TTL, both(1))),
     ];
     for octets in APEX_LENGTH + 2..=255 {
-        let relative = sized(octets).trim_end_matches(APEX).trim_end_matches('.').to_owned();
-        names.push((relative, rotating(if octets == 255 { 16 } else { 1 })));
+        names.push((relative(octets), rotating(if octets == 255 { 16 } else { 1 })));
     }
     names
 }
 
 /// A zone whose SOA record is larger than the program holds: a mailbox of 250 octets.
 pub fn zone_with_long_soa() -> Zone {
-    let contact = sized(250);
     let node1 = Addresses::new(TTL, [ipv4(1).into()]);
-    made_of(contact.trim_end_matches(APEX).trim_end_matches('.'), 1, [("node1".to_owned(), node1)])
+    made_of(&relative(250), 1, [("node1".to_owned(), node1)])
+}
+
+/// Octets of the mailbox in [`zone_with_longest_soa`].
+pub const LONGEST_CONTACT: usize = 170;
+
+/// A zone with cookies whose SOA record in a negative answer is as large as the program holds; a name of 255 octets in it
+/// has no address.
+pub fn zone_with_longest_soa() -> Zone {
+    let longest = (relative(255), Addresses::default());
+    made_of(&relative(LONGEST_CONTACT), 1, [longest]).guarded(cookies(COOKIES.1).table())
 }
 
 /// A zone of these names, relative to the apex or `@`, with one name server.
@@ -203,6 +227,18 @@ fn absolute(relative: &str) -> Name {
 /// A name relative to the apex, or `@`, in full.
 pub fn within(relative: &str) -> String {
     if relative == "@" { APEX.to_owned() } else { format!("{relative}.{APEX}") }
+}
+
+/// The members, counted from 1, that an answer of `count` out of `members` has to a query with this id.
+pub fn in_turn(
+    datagram: &Datagram,
+    id: u16,
+    members: u8,
+    count: u8,
+) -> impl Iterator<Item = u8> + Clone + use<> {
+    let turn = table::turn(id, datagram.source_port, address_words(datagram.source));
+    let first = table::first_member(turn, members.into()) as u8;
+    (0..count).map(move |nth| (first + nth) % members + 1)
 }
 
 /// A question about a name of the zone, relative to the apex or `@`.

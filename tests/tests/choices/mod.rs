@@ -22,13 +22,16 @@ pub(crate) struct Choice {
 pub(crate) enum Difference {
     /// The answers say something else. The function takes the difference out of them, and tells whether it was there.
     Answers(fn(&Query, &mut Meaning, &mut Meaning) -> bool),
+    /// We answer such a query as another one, in which what we pass over is missing: NSD is asked that one. The function
+    /// tells whether that is so.
+    Instead(fn(&Query, &Meaning, &Meaning) -> bool),
     /// Such a query NSD does not answer.
     Silence(fn(&Query) -> bool),
     /// NSD's answer to such a query cannot be read.
     Unreadable(fn(&Query) -> bool),
 }
 
-use Difference::{Answers, Silence, Unreadable};
+use Difference::{Answers, Instead, Silence, Unreadable};
 
 /// Every choice, in the order in which they are settled. One that never occurs is none: the law fails.
 pub(crate) const CHOICES: &[Choice] = &[
@@ -88,17 +91,17 @@ pub(crate) const CHOICES: &[Choice] = &[
     Choice {
         what: "we pass over records that mean nothing in a query, NSD does not know the form",
         reason: "no RFC forbids them, and what a later one puts there is then no error",
-        difference: Answers(settle::meaningless_records),
+        difference: Instead(settle::meaningless_records),
     },
     Choice {
         what: "we pass over a TSIG, NSD does not know its key",
         reason: "we have no keys: to us it is one of those records (RFC 8945, section 5.2 is for who has)",
-        difference: Answers(settle::signature),
+        difference: Instead(settle::signature),
     },
     Choice {
         what: "we pass over the rcode of a query, NSD does not know the form",
         reason: "it has no meaning in a query (RFC 1035, section 4.1.1)",
-        difference: Answers(settle::rcode_of_the_query),
+        difference: Instead(settle::rcode_of_the_query),
     },
     Choice {
         what: "we refuse NOTIFY and UPDATE",
@@ -132,6 +135,11 @@ pub(crate) const CHOICES: &[Choice] = &[
         difference: Answers(settle::any_of_chaos),
     },
     // The zone's data.
+    Choice {
+        what: "we answer so many addresses of a large RRset, NSD all of them",
+        reason: "`answers-max`, which a zone file cannot say: an answer of a size that suits clients, in turn",
+        difference: Answers(settle::answers_max),
+    },
     Choice {
         what: "NSD spells names within data as the question does",
         reason: "it compresses them against the question; in any case they are the same names (RFC 4343, section 3)",

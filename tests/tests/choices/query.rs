@@ -5,6 +5,8 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
 const OPT: u16 = 41;
 const NSID: u16 = 3;
+const HEADER: usize = 12;
+const RCODE: u16 = 0x000f;
 
 /// How a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(crate) struct Query {
     pub(crate) qclass: u16,
     /// The records behind the first question.
     pub(crate) records: Vec<Record>,
+    /// The first question, as it lies in the message.
+    question: Vec<u8>,
 }
 
 /// A record of a query.
@@ -42,6 +46,8 @@ pub(crate) struct Record {
     /// The version, where it is an OPT.
     pub(crate) version: u8,
     rdata: Vec<u8>,
+    /// Type, class, TTL, length and data, as they lie in the message.
+    octets: Vec<u8>,
 }
 
 impl Query {
@@ -60,16 +66,38 @@ impl Query {
         self.qname = Some(Name::read(&mut decoder)?.to_lowercase());
         self.qtype = u16::read(&mut decoder)?;
         self.qclass = u16::read(&mut decoder)?;
+        self.question = message[HEADER..decoder.index()].to_vec();
         while !decoder.is_empty() {
             let compressed = decoder.peek().is_some_and(|first| first.unverified() >= 0xc0);
             Name::read(&mut decoder)?;
+            let start = decoder.index();
             let [rtype, _class] = [u16::read(&mut decoder)?, u16::read(&mut decoder)?];
             let [_, version, _, _] = u32::read(&mut decoder)?.to_be_bytes();
             let length = usize::from(u16::read(&mut decoder)?).min(decoder.len());
             let rdata = decoder.read_slice(length)?.unverified().to_vec();
-            self.records.push(Record { rtype, compressed, version, rdata });
+            let octets = message[start..decoder.index()].to_vec();
+            self.records.push(Record { rtype, compressed, version, rdata, octets });
         }
         Ok(())
+    }
+
+    /// Whether there is a question.
+    pub(crate) fn has_question(&self) -> bool {
+        !self.question.is_empty()
+    }
+
+    /// The same query without what has no meaning in one: the rcode, and all records but the OPT, whose owner is written
+    /// out. An OPT in another section, or behind the last record that is counted, is one of those records.
+    pub(crate) fn plain(&self, id: u16) -> Vec<u8> {
+        let [_, answers, authorities, additionals] = self.counts.map(usize::from);
+        let mut additionals = self.records.iter().skip(answers + authorities).take(additionals);
+        let opt = additionals.find(|record| record.rtype == OPT);
+        let counts = [1, 0, 0, u16::from(opt.is_some())];
+        let header = [&[id, self.flags & !RCODE][..], &counts].concat();
+        let mut message: Vec<u8> = header.into_iter().flat_map(u16::to_be_bytes).collect();
+        message.extend(&self.question);
+        message.extend(opt.into_iter().flat_map(|opt| [&[0], &*opt.octets].concat()));
+        message
     }
 
     pub(crate) fn opcode(&self) -> u16 {

@@ -2,12 +2,13 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use dns_xdp::zone::Lookup;
+use dns_xdp::zone::{Lookup, Zone};
 use dns_xdp_tests::meaning::Meaning;
-use dns_xdp_tests::table::zone::{within, zone_with_name_servers};
+use dns_xdp_tests::table::zone::{NEGATIVE_TTL, within, zone_with_name_servers};
 use hickory_proto::op::ResponseCode::{self, BADSIG, FormErr, NXDomain, NoError, NotAuth, NotImp, Refused};
 use hickory_proto::rr::rdata::opt::EdnsCode;
 use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::{NAME_SERVERS, Query};
 
@@ -105,22 +106,28 @@ pub(super) fn opt_of_errors(query: &Query, ours: &mut Meaning, theirs: &mut Mean
 
 pub(super) fn version_of_a_broken_opt(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let other_version = query.opts().any(|opt| opt.version > 0);
-    alike(other_version && rcode(ours) == FormErr && rcode(theirs) == BADVERS, ours, theirs)
+    let occurs = other_version && rcode(ours) == FormErr && rcode(theirs) == BADVERS;
+    if occurs {
+        make_error(FormErr, theirs);
+        // An OPT that cannot be read is answered with none.
+        theirs.edns = None;
+    }
+    occurs
 }
 
-pub(super) fn meaningless_records(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+pub(super) fn meaningless_records(query: &Query, ours: &Meaning, theirs: &Meaning) -> bool {
     let records = !has_plain_counts(query)
         || query.records.iter().any(|record| record.rtype != OPT || record.compressed);
-    alike(records && rcode(ours) != FormErr && rcode(theirs) == FormErr, ours, theirs)
+    records && query.has_question() && rcode(ours) != FormErr && rcode(theirs) == FormErr
 }
 
-pub(super) fn signature(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+pub(super) fn signature(query: &Query, _: &Meaning, theirs: &Meaning) -> bool {
     let signed = query.records.iter().any(|record| record.rtype == TSIG);
-    alike(signed && rcode(theirs) == NotAuth, ours, theirs)
+    signed && query.has_question() && rcode(theirs) == NotAuth
 }
 
-pub(super) fn rcode_of_the_query(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
-    alike(query.has(RCODE) && rcode(ours) != FormErr && rcode(theirs) == FormErr, ours, theirs)
+pub(super) fn rcode_of_the_query(query: &Query, ours: &Meaning, theirs: &Meaning) -> bool {
+    query.has(RCODE) && query.has_question() && rcode(ours) != FormErr && rcode(theirs) == FormErr
 }
 
 pub(super) fn opcodes(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
@@ -134,11 +141,8 @@ pub(super) fn opcodes(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -
 
 pub(super) fn meta_queries(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let meta = matches!(query.qtype, OPT | 248..=250 | 253 | 254);
-    alike(
-        meta && rcode(ours) == NotImp && !is_error(query, theirs) && theirs.answers.is_empty(),
-        ours,
-        theirs,
-    )
+    let occurs = meta && rcode(ours) == NotImp && !is_error(query, theirs) && theirs.answers.is_empty();
+    make_error_where(occurs, NotImp, theirs)
 }
 
 pub(super) fn transfers(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
@@ -152,7 +156,7 @@ pub(super) fn transfers(query: &Query, ours: &mut Meaning, theirs: &mut Meaning)
 
 pub(super) fn class_any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let answered = !is_error(query, theirs) && !theirs.metadata.authoritative;
-    alike(query.qclass == ANY && rcode(ours) == Refused && answered, ours, theirs)
+    make_error_where(query.qclass == ANY && rcode(ours) == Refused && answered, Refused, theirs)
 }
 
 pub(super) fn authority_over_chaos(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
@@ -164,7 +168,35 @@ pub(super) fn authority_over_chaos(query: &Query, ours: &mut Meaning, theirs: &m
 
 pub(super) fn any_of_chaos(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let answered = !is_error(query, theirs) && !theirs.answers.is_empty();
-    alike(query.qclass == CH && query.qtype == ANY && rcode(ours) == Refused && answered, ours, theirs)
+    let occurs = query.qclass == CH && query.qtype == ANY && rcode(ours) == Refused && answered;
+    make_error_where(occurs, Refused, theirs)
+}
+
+pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let Some((members, most)) = members(query) else { return false };
+    let (our, their) = (lower_case(&ours.answers), lower_case(&theirs.answers));
+    let all = their == members || theirs.metadata.truncation && their.is_empty();
+    // So many of them, none twice.
+    let some = ours.answers.len() == most && our.len() == most && our.is_subset(&members);
+    let occurs = members.len() > most && all && some;
+    if occurs {
+        theirs.answers.clone_from(&ours.answers);
+        theirs.metadata.truncation = false;
+    }
+    occurs
+}
+
+/// The records of the name and type that are asked for, in lower case, and how many of them an answer has at most.
+fn members(query: &Query) -> Option<(BTreeSet<String>, usize)> {
+    let qname = query.qname.as_ref()?;
+    let addresses = ZONE.addresses(qname)?;
+    let texts: Vec<String> = match RecordType::from(query.qtype) {
+        RecordType::A => addresses.ipv4.iter().map(|address| format!("in a {address}")).collect(),
+        RecordType::AAAA => addresses.ipv6.iter().map(|address| format!("in aaaa {address}")).collect(),
+        _ => return None,
+    };
+    let record = |text: &String| format!("{qname} {} {text}", addresses.ttl_seconds);
+    Some((texts.iter().map(record).collect(), addresses.answers_max))
 }
 
 pub(super) fn spelling(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
@@ -199,23 +231,42 @@ pub(super) fn name_servers(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) 
 }
 
 pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
-    let hinfo = matches!(&*ours.answers, [only] if only.ends_with(" IN HINFO RFC8482 "));
-    let occurs = query.qtype == ANY && hinfo && rcode(theirs) == NoError && theirs.metadata.authoritative;
-    alike(occurs, ours, theirs)
+    let occurs = query.qtype == ANY
+        && !ours.answers.is_empty()
+        && rcode(theirs) == NoError
+        && theirs.metadata.authoritative;
+    if occurs {
+        let spelt = Name::read(&mut BinDecoder::new(&theirs.question)).map(|qname| qname.to_string());
+        theirs.answers = vec![format!("{} {NEGATIVE_TTL} IN HINFO RFC8482 ", spelt.unwrap_or_default())];
+        theirs.metadata.truncation = false;
+        theirs.authorities.clear();
+        theirs.additionals.clear();
+    }
+    occurs
 }
 
 pub(super) fn withheld(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let name = Name::from_ascii(within("withheld")).expect("the zone has the name");
     let asked = query.qname.as_ref().is_some_and(|qname| qname.eq_ignore_root(&name));
-    alike(asked && rcode(ours) == Refused && !theirs.answers.is_empty(), ours, theirs)
+    make_error_where(asked && rcode(ours) == Refused && !theirs.answers.is_empty(), Refused, theirs)
 }
 
-/// Where the whole answer is another, nothing is left to compare.
-fn alike(occurs: bool, ours: &Meaning, theirs: &mut Meaning) -> bool {
+fn make_error_where(occurs: bool, rcode: ResponseCode, theirs: &mut Meaning) -> bool {
     if occurs {
-        theirs.clone_from(ours);
+        make_error(rcode, theirs);
     }
     occurs
+}
+
+/// What an answer is when it is this error instead: without records, authority and truncation. Identification, the flags of
+/// the query, question and OPT are due all the same.
+fn make_error(rcode: ResponseCode, theirs: &mut Meaning) {
+    theirs.metadata.response_code = rcode;
+    theirs.metadata.authoritative = false;
+    theirs.metadata.truncation = false;
+    for section in [&mut theirs.answers, &mut theirs.authorities, &mut theirs.additionals] {
+        section.clear();
+    }
 }
 
 fn rcode(answer: &Meaning) -> ResponseCode {
@@ -236,9 +287,11 @@ fn lower_case(records: &[String]) -> BTreeSet<String> {
     records.iter().map(|record| record.to_lowercase()).collect()
 }
 
+static ZONE: LazyLock<Zone> = LazyLock::new(|| zone_with_name_servers(NAME_SERVERS));
+
 /// The zone's NS set and the servers' addresses, in lower case.
 static SERVERS_AND_GLUE: LazyLock<(BTreeSet<String>, BTreeSet<String>)> = LazyLock::new(|| {
-    let zone = zone_with_name_servers(NAME_SERVERS);
+    let zone = &*ZONE;
     let texts = |records: &[Record]| records.iter().map(|record| record.to_string().to_lowercase()).collect();
     match zone.lookup(zone.apex(), RecordType::NS, 0) {
         Lookup::Found { answers, additionals } => (texts(&answers), texts(&additionals)),

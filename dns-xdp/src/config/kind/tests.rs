@@ -134,7 +134,7 @@ fn another_address_than_the_nodes_is_asked_when_one_is_given() {
     assert!(said.ends_with("; write the address"), "{said}");
     assert_eq!(
         refusal("[health]\ntarget = \"224.0.0.1\""),
-        "2: `target` is 224.0.0.1, which is no unicast address; write an address such as \"192.0.2.11\" or \"2001:db8::11\""
+        "2: `target` is 224.0.0.1, a multicast address; write an address such as \"192.0.2.11\" or \"2001:db8::11\""
     );
 }
 

@@ -28,7 +28,8 @@ const NAMES: usize = 65_536;
 /// Nodes, of which the first ones are servers too.
 fn config(nodes: usize, probers: usize) -> Config {
     let mut text = format!(
-        "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[failover]\nprobers = {probers}\n"
+        "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[failover]\nprobers = {probers}\n\
+         [cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n"
     );
     for node in 1..=nodes {
         let (high, low) = (node / 250, node % 250 + 1);
@@ -239,7 +240,13 @@ fn scale_of_a_decision_over_all_names() {
         for number in 0..NAMES - 2 * nodes - 1 {
             let members = (0..3).map(|step| format!("node{}", (number + step) % nodes + 1)).collect();
             let name = format!("service{number}");
-            config.cluster.services.push(Service { name, nodes: members, min_healthy: 0, health: None });
+            config.cluster.services.push(Service {
+                name,
+                nodes: members,
+                min_healthy: 0,
+                answers_max: None,
+                health: None,
+            });
         }
         let mut state = State::new(config, Intents::new());
         let began = Instant::now();

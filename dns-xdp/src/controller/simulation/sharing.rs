@@ -100,7 +100,8 @@ fn config(nodes: usize, probers: usize) -> &'static Config {
 fn configured(nodes: usize, probers: usize) -> Config {
     let mut text = format!(
         "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
-         [failover]\nprobers = {probers}\n[health]\nrise-max = 2\n\
+         [failover]\nprobers = {probers}\n\
+         [cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n[health]\nrise-max = 2\n\
          [[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\"]\n"
     );
     for node in 1..=nodes {

@@ -232,9 +232,9 @@ mod tests {
         query.add_query(Query::query(name.clone(), rtype));
         let zone = failover::healthy_zone(&example_config());
         let client = std::net::Ipv4Addr::LOCALHOST.into();
-        let arrival = Arrival { transport: Transport::Tcp, client, seconds: 0 };
+        let arrival = Arrival { transport: Transport::Tcp, client, port: 0, seconds: 0 };
         let response = respond(&query.to_vec().unwrap(), arrival, Some(&zone), b"node1").unwrap();
-        Message::from_vec(&response.encode().unwrap()).unwrap()
+        Message::from_vec(&response.encode()).unwrap()
     }
 
     fn apex() -> Name {

@@ -43,7 +43,7 @@ fn program(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     // Its name takes CAP_SYS_ADMIN to ask for.
     let called = if program.name.is_empty() { "with a name that only root is told" } else { &program.name };
     let text = format!("another XDP program is there, {called} (id {}, {attached})", program.id);
-    let remedy = Remedy::remove_program(name, there, view.host.bpftool);
+    let remedy = Remedy::remove_program(name, there, view.host.bpftool, &view.setting.units);
     Some(match view.setting.mode {
         Mode::Auto => Finding::warn(what, format!("{text}: the responder answers everything"), remedy),
         _ => Finding::fail(what, text, remedy),
@@ -165,11 +165,22 @@ fn ring(mode: Mode, link: &Link, device: &Device) -> Option<Finding> {
     })
 }
 
-/// A tag that is taken out of the frame is beside it, where the program does not see it.
+/// A tag that is taken out of the frame is beside it, where the program does not see it. A master has no frames of its own
+/// in native mode: its slaves decide.
 fn tags(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     let what = format!("{} vlan", link.name);
-    let tagged = ports(view, link).find(|(_, port)| !port.tags.is_empty());
-    let (vlan, _) = tagged.filter(|_| device.settings.strips_tags)?;
+    let decides = |port: &Port| port.device != link.index || port.slaves.is_empty();
+    let ports = || ports(view, link).filter(|(_, port)| device.settings.strips_tags && decides(port));
+    let Some((vlan, _)) = ports().find(|(_, port)| !port.tags.is_empty()) else {
+        let is_native = view.setting.mode != Mode::Generic && !link.is("veth");
+        let (_, port) = ports().next().filter(|_| is_native)?;
+        let vlan = &view.setting.network.vlan_above(port.device)?.name;
+        let text = format!(
+            "the device takes VLAN tags out of frames: clients in {vlan} that ask at an address of {} get no answer",
+            port.device_name
+        );
+        return Some(Finding::warn(what, text, Remedy::keep_tags(&link.name)));
+    };
     if link.is("veth") {
         let text = format!(
             "the program answers {vlan} if the other end of this veth leaves tags in its frames, there: \

@@ -3,35 +3,8 @@ use super::super::facts::Device;
 use super::super::{Finding, Kind, Remedy};
 use super::View;
 use crate::config::Mode;
+use crate::datapath;
 use crate::network::{Interface, Link, Port, Unserved};
-
-/// Drivers with native XDP, for kernels that do not tell themselves (before 6.3).
-const NATIVE: [&str; 24] = [
-    "atlantic",
-    "bnxt_en",
-    "dpaa2-eth",
-    "ena",
-    "fsl_dpaa2_eth",
-    "gve",
-    "hv_netvsc",
-    "i40e",
-    "iavf",
-    "ice",
-    "igb",
-    "igc",
-    "ixgbe",
-    "ixgbevf",
-    "mana",
-    "mlx4_en",
-    "mlx5_core",
-    "mvneta",
-    "mvpp2",
-    "nfp",
-    "qede",
-    "tun",
-    "veth",
-    "virtio_net",
-];
 
 pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
     view.setting.serving.interfaces.iter().flat_map(|interface| one(view, interface)).collect()
@@ -180,7 +153,7 @@ fn expected(view: &View<'_>, port: &Port) -> Expected {
 pub(super) fn has_native(view: &View<'_>, index: u32) -> Option<bool> {
     let word = view.setting.devices.get(&index).and_then(|device: &Device| device.features);
     let driver = || view.setting.network.link(index)?.driver.as_deref();
-    word.map(|features| features.native).or_else(|| driver().map(|driver| NATIVE.contains(&driver)))
+    word.map(|features| features.native).or_else(|| driver().map(datapath::has_native))
 }
 
 impl Expected {

@@ -71,7 +71,7 @@ fn capabilities(host: &Host) -> Finding {
         return Finding::ok("capabilities", "this process has those that XDP takes");
     }
     let text = format!("this process lacks {}", host.lacking.join(", "));
-    Finding::fail("capabilities", text, Remedy::new(Kind::BeRoot, "sudo dns-xdp doctor"))
+    Finding::fail("capabilities", text, Remedy::be_root())
 }
 
 fn memlock(facts: &Facts) -> Finding {

@@ -1,19 +1,25 @@
 //! Of the devices that a program belongs on.
 use super::*;
-use crate::datapath::{Foreign, ProgramThere};
+use crate::datapath::{AttachedBy, Foreign, ProgramThere};
 
 #[test]
 fn another_program_is_in_the_way_and_ours_is_not() {
-    let there = |mode, ours, link| {
+    let there = |mode, ours, by| {
         with_device(mode, |_, device| {
-            let program = Foreign { id: 9, name: "xdp_filter".to_owned(), native: true, link };
+            let program = Foreign { id: 9, name: "xdp_filter".to_owned(), native: true, by };
             device.program = Some(ProgramThere { program, ours, pins: Vec::new(), holders: Vec::new() });
         })
     };
     let (what, text) = ("eth0 program", "xdp_filter (id 9");
-    one(&there(Mode::Auto, false, Some(4)), Level::Warn, what, text, "bpftool link detach id 4");
-    one(&there(Mode::Native, false, None), Level::Fail, what, text, "ip link set dev eth0 xdpdrv off");
-    assert_eq!(there(Mode::Auto, true, Some(4)), []);
+    one(&there(Mode::Auto, false, AttachedBy::Link(4)), Level::Warn, what, text, "bpftool link detach id 4");
+    one(
+        &there(Mode::Native, false, AttachedBy::Netlink),
+        Level::Fail,
+        what,
+        text,
+        "ip link set dev eth0 xdpdrv off",
+    );
+    assert_eq!(there(Mode::Auto, true, AttachedBy::Link(4)), []);
 }
 
 #[test]

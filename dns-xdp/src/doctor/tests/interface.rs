@@ -79,6 +79,20 @@ fn a_device_that_takes_tags_out_of_frames_hides_its_vlans() {
         setting.network.links[1].kind = Some("veth".to_owned());
     });
     assert_eq!(veth, [], "the other end's setting counts");
+    let beside = with_setting(|setting| {
+        let interfaces = setting.listen.interfaces.clone();
+        vlan(setting);
+        setting.listen.interfaces = interfaces;
+        setting.network.addresses[1].link = ETH0;
+        setting.network.addresses.push(Address::new(7, "198.51.100.5".parse().unwrap(), 24));
+    });
+    one(
+        &beside,
+        Level::Warn,
+        "eth0 vlan",
+        "clients in eth0.5 that ask at an address of eth0",
+        "ethtool -K eth0",
+    );
 }
 
 #[test]

@@ -20,7 +20,11 @@ const HEADER: usize = 8;
 const NO_PORT: u16 = 0;
 
 pub(super) async fn ask(address: IpAddr, deadline: Instant) -> Result<(), Fault> {
-    let socket = socket(address).map_err(|error| match error.kind() {
+    ask_over(socket(address), address, deadline).await
+}
+
+async fn ask_over(socket: io::Result<Socket>, address: IpAddr, deadline: Instant) -> Result<(), Fault> {
+    let socket = socket.map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
             Fault::Ours("cannot send an echo: it takes CAP_NET_RAW, or net.ipv4.ping_group_range".to_owned())
         }
@@ -106,9 +110,12 @@ impl Echo {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use std::net::Ipv4Addr;
+    use std::fs;
     use std::time::Duration;
+
+    use nix::errno::Errno;
+
+    use super::*;
 
     #[test]
     fn a_request_has_the_checksum_of_the_standard() {
@@ -141,18 +148,48 @@ mod tests {
 
     #[test]
     fn an_unreachable_is_nobodys_proof_of_life() {
-        assert_eq!(unreachable(judge(&nix::errno::Errno::ECONNREFUSED.into())), unseen("refused"));
-        assert!(matches!(unreachable(judge(&nix::errno::Errno::EPERM.into())), Fault::Ours(_)));
+        assert_eq!(unreachable(judge(&Errno::ECONNREFUSED.into())), unseen("refused"));
+        assert!(matches!(unreachable(judge(&Errno::EPERM.into())), Fault::Ours(_)));
     }
 
     #[tokio::test]
-    async fn the_loopback_answers_an_echo_and_what_we_may_not_send_is_our_own_fault() {
+    async fn the_loopback_answers_an_echo_where_the_system_lets_us_send_one() {
+        let may_send = may_send();
+        assert_eq!(permitted(), may_send, "what the system's files say");
         for address in ["127.0.0.1", "::1"].map(|address| address.parse().unwrap()) {
             let answer = ask(address, Instant::now() + Duration::from_secs(5)).await;
-            match socket(address) {
-                Ok(_may_send) => assert_eq!(answer, Ok(()), "{address}"),
-                Err(_) => assert!(matches!(answer, Err(Fault::Ours(_))), "{address}: {answer:?}"),
+            if may_send {
+                assert_eq!(answer, Ok(()), "{address}");
+            } else {
+                assert!(matches!(answer, Err(Fault::Ours(_))), "{address}: {answer:?}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_echo_that_we_may_not_send_is_our_own_fault_and_says_what_it_takes() {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let refused = |errno: Errno| ask_over(Err(errno.into()), Ipv4Addr::LOCALHOST.into(), deadline);
+        for errno in [Errno::EPERM, Errno::EACCES] {
+            let Err(Fault::Ours(reason)) = refused(errno).await else { panic!("{errno}") };
+            assert!(reason.contains("CAP_NET_RAW") && reason.contains("ping_group_range"), "{reason}");
+        }
+        let Err(Fault::Ours(reason)) = refused(Errno::EMFILE).await else { panic!("no descriptor") };
+        assert!(!reason.contains("CAP_NET_RAW"), "{reason}");
+    }
+
+    /// Whether this process may send an echo, as procfs tells it: by its capability, or by its group.
+    fn may_send() -> bool {
+        const CAP_NET_RAW: u32 = 13;
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        let effective = u64::from_str_radix(field("CapEff:"), 16).unwrap();
+        let range = fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").unwrap();
+        let range: Vec<u32> = range.split_whitespace().map(|group| group.parse().unwrap()).collect();
+        // The effective group is the second of four; the others are the supplementary ones.
+        let groups = field("Gid:").split_whitespace().nth(1).into_iter();
+        let mut groups = groups.chain(field("Groups:").split_whitespace());
+        effective >> CAP_NET_RAW & 1 == 1
+            || groups.any(|group| (range[0]..=range[1]).contains(&group.parse().unwrap()))
     }
 }

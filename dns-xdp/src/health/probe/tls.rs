@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Fault, judge, wrong};
+use crate::authorities::{self, NoAuthorities};
 use crate::cluster::Trust;
 
 /// Speaks TLS with the host at the other end, which has to be `name`.
@@ -50,24 +51,15 @@ async fn config(trust: &Trust) -> Result<ClientConfig, Fault> {
 
 /// The machine's authorities, read once and apart: some hundred files.
 async fn system() -> Result<Arc<RootCertStore>, Fault> {
-    static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
-    let read = || {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Arc::new(roots)
-    };
+    static SYSTEM: OnceLock<Result<Arc<RootCertStore>, NoAuthorities>> = OnceLock::new();
+    let read = || authorities::read().map(Arc::new);
     let roots = match SYSTEM.get() {
         Some(roots) => roots.clone(),
         None => tokio::task::spawn_blocking(move || SYSTEM.get_or_init(read).clone())
             .await
             .map_err(|error| Fault::Ours(format!("cannot read the machine's certificates: {error}")))?,
     };
-    if roots.is_empty() {
-        let reason =
-            "this machine trusts no certificate authority: install ca-certificates and restart, or set `ca`";
-        return Err(Fault::Ours(reason.to_owned()));
-    }
-    Ok(roots)
+    roots.map_err(|none| Fault::Ours(none.to_string()))
 }
 
 /// What is behind an error of a TLS connection.

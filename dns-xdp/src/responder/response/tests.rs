@@ -1,8 +1,9 @@
 //! Queries of every kind, bytes in, and the answers that they get.
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::opt::EdnsCode;
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, NSIDPayload};
 use hickory_proto::serialize::binary::BinEncodable;
 
 use proptest::collection;
@@ -10,6 +11,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::zone::{Addresses, Origin};
+
+mod large;
 
 const A: u16 = 1;
 const NS: u16 = 2;
@@ -117,11 +120,11 @@ impl Wire {
 }
 
 fn arrival(transport: Transport) -> Arrival {
-    Arrival { transport, client: "198.51.100.100".parse().unwrap(), seconds: 1_559_731_985 }
+    Arrival { transport, client: "198.51.100.100".parse().unwrap(), port: 4096, seconds: 1_559_731_985 }
 }
 
 fn answer(zone: Option<&Zone>, transport: Transport, query: &Wire) -> Option<Vec<u8>> {
-    respond(&query.bytes(), arrival(transport), zone, b"node1").and_then(Response::encode)
+    respond(&query.bytes(), arrival(transport), zone, b"node1").map(Response::encode)
 }
 
 fn parsed(query: &Wire) -> Message {
@@ -346,14 +349,27 @@ fn the_identity_is_given_by_nsid_and_by_class_ch() {
 }
 
 #[test]
-fn the_id_turns_the_records_of_a_rotating_rrset() {
-    let first = |id: u16| {
-        let mut query = ask("demo.example.com.", A).bytes();
-        query[..2].copy_from_slice(&id.to_be_bytes());
-        let response = respond(&query, arrival(Transport::Udp), Some(&zone(3)), b"").unwrap();
-        Message::from_vec(&response.encode().unwrap()).unwrap().answers[0].data.to_string()
+fn a_client_gets_every_address_of_a_rotating_rrset_first_whatever_its_ids_are() {
+    let firsts = |queries: &[(u16, u16)]| {
+        let mut firsts = BTreeMap::<String, usize>::new();
+        for (id, port) in queries {
+            let mut query = ask("demo.example.com.", A).bytes();
+            query[..2].copy_from_slice(&id.to_be_bytes());
+            let arrival = Arrival { port: *port, ..arrival(Transport::Udp) };
+            let response = respond(&query, arrival, Some(&zone(3)), b"").unwrap();
+            let first = Message::from_vec(&response.encode()).unwrap().answers[0].data.to_string();
+            *firsts.entry(first).or_default() += 1;
+        }
+        firsts
     };
-    assert_eq!([first(0), first(0x8000), first(0xffff)], ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    let small_ids: Vec<_> = (1..=300).map(|id| (id, 4096)).collect();
+    let no_ids: Vec<_> = (1..=300).map(|port| (0, 1024 + port)).collect();
+    for queries in [small_ids, no_ids] {
+        let firsts = firsts(&queries);
+        assert_eq!(firsts.len(), 3);
+        assert!(firsts.values().all(|count| (70..=130).contains(count)), "{firsts:?}");
+    }
+    assert_eq!(firsts(&[(7, 4096); 100]).len(), 1);
 }
 
 #[test]
@@ -405,7 +421,7 @@ proptest! {
         let response = respond(&query, arrival(Transport::Udp), Some(&zone(3)), b"node1");
         prop_assert_eq!(response.is_some(), is_query);
         if let Some(response) = response {
-            let message = response.encode().unwrap();
+            let message = response.encode();
             prop_assert_eq!(&message[..2], &query[..2]);
             prop_assert!(message.len() <= usize::from(PAYLOAD_SIZE));
             prop_assert!(Message::from_vec(&message).is_ok());
@@ -444,7 +460,7 @@ fn a_cookie_is_answered_with_the_servers_own_and_knows_its_client_again() {
         for transport in [Transport::Udp, Transport::Tcp] {
             let response = respond(&with_cookie(cookie), arrival(transport), Some(&zone), b"").unwrap();
             assert_eq!(response.genuine, genuine, "{cookie:02x?}");
-            let message = Message::from_vec(&response.encode().unwrap()).unwrap();
+            let message = Message::from_vec(&response.encode()).unwrap();
             assert_eq!(message.answers.len(), 1);
             let answered = EdnsOption::Unknown(10, ours.clone());
             assert_eq!(message.edns.unwrap().option(EdnsCode::Cookie), Some(&answered), "{cookie:02x?}");
@@ -457,7 +473,7 @@ fn what_cannot_be_a_cookie_is_malformed_where_cookies_are_used_and_ignored_elsew
     for length in [0, 7, 9, 15, 41] {
         let query = with_cookie(&vec![1; length]);
         let said = |zone: &Zone| {
-            summary(&respond(&query, arrival(Transport::Udp), Some(zone), b"").unwrap().encode().unwrap())
+            summary(&respond(&query, arrival(Transport::Udp), Some(zone), b"").unwrap().encode())
         };
         assert_eq!(said(&with_secrets()), "FORMERR 0/0/0 opt=0,1232", "{length}");
         assert_eq!(said(&zone(3)), "NOERROR aa 1/0/0 opt=0,1232", "{length}");
@@ -469,7 +485,7 @@ fn a_truncated_response_has_the_question_and_the_cookie_alone() {
     let zone = with_secrets();
     let mut response = respond(&with_cookie(&CLIENT), arrival(Transport::Udp), Some(&zone), b"").unwrap();
     response.truncate();
-    let message = response.encode().unwrap();
+    let message = response.encode();
     assert_eq!(summary(&message), "NOERROR aa tc 0/0/0 opt=0,1232,options");
     let message = Message::from_vec(&message).unwrap();
     assert!(message.edns.unwrap().option(EdnsCode::Cookie).is_some());

@@ -139,11 +139,17 @@ pub(super) fn pins_are_removed() -> Result<()> {
 
 /// Another program on the interface is left alone for as long as it is there.
 pub(super) fn foreign_program_leaves() -> Result<()> {
-    let wire = Wire::veth(&["eth0"])?;
-    let foreign = wire.occupy("eth0")?;
-    let mut server = Server::start(&wire, &Plan::quick(1))?;
-    let reason = mode_becomes(&server, "eth0", "off")?;
-    ensure!(reason.contains("another XDP program, pass") && reason.contains("link detach id"), "{reason}");
+    let wire = Wire::veth(&["eth0", "eth1"])?;
+    let foreign = wire.occupy(&["eth0", "eth1"])?;
+    let mut server = Server::start(&wire, &Plan::quick(1).on(&["eth0", "eth1"]))?;
+    let mut detaches = Vec::new();
+    for interface in ["eth0", "eth1"] {
+        let reason = mode_becomes(&server, interface, "off")?;
+        ensure!(reason.contains("another XDP program, pass"), "{reason}");
+        let detach = reason.split_once("link detach id ").map(|(_, id)| id.to_owned());
+        detaches.push(detach.with_context(|| reason.clone())?);
+    }
+    ensure!(detaches[0] != detaches[1], "each interface has a link of its own: {detaches:?}");
     server.ask(QUERIES)?;
     drop(foreign);
     mode_becomes(&server, "eth0", "native")?;

@@ -1,0 +1,142 @@
+//! What floods are met with, as the program holds it.
+use core::net::IpAddr;
+
+use super::{Local, address_words};
+use crate::cookie::{self, SECRETS_MAX, Secret};
+use crate::limit::Rate;
+
+/// What is done against floods: cookies, limits and who is exempt from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Guard {
+    /// Answers to the clients of one prefix.
+    pub answers: Rate,
+    /// Queries to the responder, whosever they are.
+    pub fallback: Rate,
+    /// By how much the tolerance of that is less for each query that the prefix has asked of late, in nanoseconds. So who
+    /// asks more leaves room for those that ask less. See [`Guard::fallback_of`].
+    pub fallback_penalty: u64,
+    /// One of so many answers that are too many goes out empty and truncated, so that the client asks over TCP; 0: none.
+    pub slip: u32,
+    /// The option in which cookies are looked for, in network order; [`Guard::NO_OPTION`]: they are ignored.
+    pub cookie_option: u32,
+    /// How many secrets there are.
+    pub secret_count: u64,
+    /// The first makes cookies, all verify them.
+    pub secrets: [Secret; SECRETS_MAX],
+    /// The bits of a prefix, as [`address_words`] has them: the first word's of IPv6, the second's of IPv4.
+    pub masks: [u64; 2],
+    /// Whoever is never held back by the limit on answers.
+    pub exempt: [Prefix; EXEMPT_MAX],
+}
+
+/// Prefixes that are exempt from limits.
+pub const EXEMPT_MAX: usize = 16;
+
+/// The addresses with these bits, as [`address_words`] has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Prefix {
+    /// The bits that count.
+    pub mask: [u64; 2],
+    /// What they are.
+    pub value: [u64; 2],
+}
+
+impl Prefix {
+    /// No address has these bits.
+    pub const NONE: Prefix = Prefix { mask: [0; 2], value: [1; 2] };
+
+    /// The addresses that have the first `length` bits in common with `address`.
+    pub fn new(address: IpAddr, length: u8) -> Prefix {
+        let mask = match address {
+            IpAddr::V4(_) => [u64::MAX, ipv4_mask(length)],
+            IpAddr::V6(_) => {
+                let bits = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                address_words(IpAddr::V6(bits.into()))
+            }
+        };
+        let [high, low] = address_words(address);
+        Prefix { mask, value: [high & mask[0], low & mask[1]] }
+    }
+
+    /// Whether the address is one of them.
+    #[inline(always)]
+    pub fn holds(&self, [high, low]: [u64; 2]) -> bool {
+        high & self.mask[0] == self.value[0] && low & self.mask[1] == self.value[1]
+    }
+}
+
+impl Guard {
+    /// The code of no option.
+    pub const NO_OPTION: u32 = u32::MAX;
+
+    /// Nobody is held to anything.
+    pub const NONE: Guard = Guard {
+        answers: Rate::NONE,
+        fallback: Rate::NONE,
+        fallback_penalty: 0,
+        slip: 0,
+        cookie_option: Guard::NO_OPTION,
+        secret_count: 0,
+        secrets: [Secret::NONE; SECRETS_MAX],
+        masks: [0; 2],
+        exempt: [Prefix::NONE; EXEMPT_MAX],
+    };
+
+    /// Makes cookies with the first of these secrets, and verifies those of all; at most [`SECRETS_MAX`] count.
+    pub fn set_secrets(&mut self, secrets: &[Secret]) {
+        for (place, secret) in self.secrets.iter_mut().zip(secrets) {
+            *place = *secret;
+            self.secret_count += 1;
+            self.cookie_option = u32::from(cookie::OPTION.to_be());
+        }
+    }
+
+    /// Sets how many bits of an address make its prefix: at most 32, and 64.
+    pub fn set_prefixes(&mut self, ipv4: u8, ipv6: u8) {
+        let bits = u64::MAX.checked_shl(64 - u32::from(ipv6)).unwrap_or(0);
+        self.masks = [bits.to_be(), ipv4_mask(ipv4)];
+    }
+
+    /// The prefix of an address: the key of [`CLIENTS`](super::CLIENTS).
+    #[inline(always)]
+    pub fn prefix(&self, [high, low]: [u64; 2]) -> u64 {
+        if high == Local::IPV4 {
+            // The octet that multicast addresses begin with (RFC 4291, section 2.7), which no client has.
+            0xff | (low & self.masks[1]) << 32
+        } else {
+            high & self.masks[0]
+        }
+    }
+
+    /// Sets how many queries the responder is given in a second, and at once.
+    pub fn set_fallback(&mut self, per_second: u32, burst: u32) {
+        // One more, for the penalty of the others takes one away.
+        self.fallback = Rate::per_second(per_second, burst.saturating_add(1));
+        self.fallback_penalty = self.fallback.tolerance * 3 / 4 / Guard::DEMAND_MAX;
+    }
+
+    /// From this count of late on, prefixes are treated alike.
+    const DEMAND_MAX: u64 = 1024;
+
+    /// What the responder is given of a prefix that has asked so much before: the same rate, counted in common, and less
+    /// of its burst for who has asked more ([`Demand`](crate::limit::Demand)). Prefixes that are not known come last, for
+    /// they may be forged: a quarter.
+    #[inline(always)]
+    pub fn fallback_of(&self, before: u64) -> Rate {
+        let Rate { interval, tolerance } = self.fallback;
+        let before = if before == 0 || before > Guard::DEMAND_MAX { Guard::DEMAND_MAX } else { before };
+        Rate { interval, tolerance: tolerance.wrapping_sub(before * self.fallback_penalty) }
+    }
+
+    /// Whether an address is exempt from the limit on answers.
+    #[inline(always)]
+    pub fn exempts(&self, address: [u64; 2]) -> bool {
+        self.exempt.iter().any(|prefix| prefix.holds(address))
+    }
+}
+
+fn ipv4_mask(length: u8) -> u64 {
+    u64::from(u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0).to_be())
+}

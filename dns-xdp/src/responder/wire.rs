@@ -1,0 +1,233 @@
+//! A message as it goes out: written once, in order, up to a limit.
+//!
+//! Names are compressed as far as it pays in a zone (RFC 1035, section 4.1.4): against the question's name, and against
+//! names that were written whole before. The zone's negative SOA is not, for the program writes it uncompressed
+//! too: both paths truncate at the same length then.
+use std::collections::HashMap;
+
+use dns_xdp_ebpf::table::SOA_MAX;
+use hickory_proto::op::{Header, HeaderCounts, Metadata, Query};
+use hickory_proto::rr::rdata::SOA;
+use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
+
+use super::request::HEADER_LENGTH;
+
+/// A pointer to a name, with its offset in the lower bits.
+const POINTER: u16 = 0xc000;
+
+/// An OPT record (RFC 6891, section 6.1.2).
+#[derive(Debug)]
+pub(super) struct OutgoingOpt {
+    /// Octets that we take over UDP.
+    pub(super) payload_size: u16,
+    /// The upper eight bits of the response code.
+    pub(super) rcode_high: u8,
+    /// DO.
+    pub(super) dnssec_ok: bool,
+    /// Codes and data.
+    pub(super) options: Vec<(u16, Vec<u8>)>,
+}
+
+/// What goes out, before it is octets.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// Id, flags and the lower bits of the response code.
+    pub(super) metadata: Metadata,
+    /// The question; none where the query has none that can be read.
+    pub(super) question: Option<Query>,
+    /// The answer section.
+    pub(super) answers: Vec<Record>,
+    /// The authority section.
+    pub(super) authorities: Vec<Record>,
+    /// Glue, without which the answer is whole too.
+    pub(super) additionals: Vec<Record>,
+    /// The OPT.
+    pub(super) opt: Option<OutgoingOpt>,
+}
+
+impl Outgoing {
+    /// The message in at most `limit` octets. Glue that does not fit is left out as a whole, which is no truncation
+    /// (RFC 2181, section 9). If the rest does not fit either, TC is set and question and OPT are all.
+    pub(super) fn write(&self, limit: usize) -> Vec<u8> {
+        let mut writer = Writer::new(self.question.as_ref(), limit.saturating_sub(self.opt_length()));
+        let question_end = writer.octets.len();
+        let mut metadata = self.metadata;
+        let mut counts =
+            HeaderCounts { queries: u16::from(self.question.is_some()), ..HeaderCounts::default() };
+        if writer.records(&self.answers) && writer.records(&self.authorities) {
+            counts.answers = self.answers.len() as u16;
+            counts.authorities = self.authorities.len() as u16;
+            let end = writer.octets.len();
+            if writer.records(&self.additionals) {
+                counts.additionals = self.additionals.len() as u16;
+            } else {
+                writer.octets.truncate(end);
+            }
+        } else {
+            writer.octets.truncate(question_end);
+            metadata.truncation = true;
+        }
+        let mut octets = writer.octets;
+        if let Some(opt) = &self.opt {
+            opt.write(&mut octets);
+            counts.additionals += 1;
+        }
+        let header = Header { metadata, counts }.to_bytes().unwrap_or_default();
+        for (place, octet) in octets.iter_mut().zip(header) {
+            *place = octet;
+        }
+        octets
+    }
+
+    fn opt_length(&self) -> usize {
+        let mut octets = Vec::new();
+        if let Some(opt) = &self.opt {
+            opt.write(&mut octets);
+        }
+        octets.len()
+    }
+}
+
+impl OutgoingOpt {
+    fn write(&self, octets: &mut Vec<u8>) {
+        const ROOT_AND_TYPE: [u8; 3] = [0, 0, 41];
+        let options: Vec<u8> = self
+            .options
+            .iter()
+            .flat_map(|(code, data)| {
+                let length = data.len() as u16;
+                [&code.to_be_bytes()[..], &length.to_be_bytes(), data].concat()
+            })
+            .collect();
+        octets.extend(ROOT_AND_TYPE);
+        octets.extend(self.payload_size.to_be_bytes());
+        octets.extend([self.rcode_high, 0, u8::from(self.dnssec_ok) << 7, 0]);
+        octets.extend((options.len() as u16).to_be_bytes());
+        octets.extend(options);
+    }
+}
+
+/// Writes a message behind its header.
+struct Writer<'m> {
+    octets: Vec<u8>,
+    limit: usize,
+    question: Option<&'m Name>,
+    /// Where names begin that were written and are not the question's, or above it.
+    written: HashMap<&'m Name, u16>,
+}
+
+impl<'m> Writer<'m> {
+    fn new(question: Option<&'m Query>, limit: usize) -> Self {
+        let mut writer =
+            Writer { octets: vec![0; HEADER_LENGTH], limit, question: None, written: HashMap::new() };
+        if let Some(query) = question {
+            writer.whole_name(query.name());
+            writer.octets.extend(u16::from(query.query_type()).to_be_bytes());
+            writer.octets.extend(u16::from(query.query_class()).to_be_bytes());
+            writer.question = Some(query.name());
+        }
+        writer
+    }
+
+    /// Writes records; `false` when the limit is passed, behind which it goes on no further.
+    fn records(&mut self, records: &'m [Record]) -> bool {
+        records.len() <= usize::from(u16::MAX)
+            && records.iter().all(|record| {
+                self.record(record);
+                self.octets.len() <= self.limit
+            })
+    }
+
+    fn record(&mut self, record: &'m Record) {
+        self.name(&record.name);
+        self.octets.extend(u16::from(record.record_type()).to_be_bytes());
+        self.octets.extend(u16::from(record.dns_class).to_be_bytes());
+        self.octets.extend(record.ttl.to_be_bytes());
+        let length_at = self.octets.len();
+        self.octets.extend([0; 2]);
+        match &record.data {
+            RData::A(address) => self.octets.extend(address.octets()),
+            RData::AAAA(address) => self.octets.extend(address.octets()),
+            RData::NS(target) => self.name(&target.0),
+            RData::SOA(soa) => self.soa(soa),
+            other => self.other(other),
+        }
+        let length = (self.octets.len() - length_at - 2) as u16;
+        for (place, octet) in self.octets.iter_mut().skip(length_at).zip(length.to_be_bytes()) {
+            *place = octet;
+        }
+    }
+
+    /// One that is too long for the program is the responder's alone, and compressed.
+    fn soa(&mut self, soa: &'m SOA) {
+        const TIMERS: usize = 20;
+        const BEFORE: usize = 12;
+        if BEFORE + soa.mname.len() + soa.rname.len() + TIMERS > SOA_MAX {
+            self.name(&soa.mname);
+            self.name(&soa.rname);
+        } else {
+            self.whole_name(&soa.mname);
+            self.whole_name(&soa.rname);
+        }
+        self.octets.extend(soa.serial.to_be_bytes());
+        for timer in [soa.refresh, soa.retry, soa.expire] {
+            self.octets.extend(timer.to_be_bytes());
+        }
+        self.octets.extend(soa.minimum.to_be_bytes());
+    }
+
+    /// Data without names that could be compressed.
+    fn other(&mut self, data: &RData) {
+        let mut octets = Vec::new();
+        if data.emit(&mut BinEncoder::new(&mut octets)).is_ok() {
+            self.octets.extend(octets);
+        }
+    }
+
+    /// Writes a name, its end by a pointer where there is something to point to.
+    fn name(&mut self, name: &'m Name) {
+        if let Some(&offset) = self.written.get(name) {
+            self.octets.extend((POINTER | offset).to_be_bytes());
+            return;
+        }
+        let (own, pointer) = self.against_question(name);
+        if own != 0
+            && let Ok(offset) = u16::try_from(self.octets.len())
+            && offset < POINTER.wrapping_neg()
+        {
+            self.written.insert(name, offset);
+        }
+        for label in name.iter().take(own) {
+            self.label(label);
+        }
+        self.octets.extend(match pointer {
+            Some(offset) => (POINTER | offset).to_be_bytes().to_vec(),
+            None => vec![0],
+        });
+    }
+
+    /// How many of the name's labels the question's name does not end in, and where in the message the others are.
+    fn against_question(&self, name: &Name) -> (usize, Option<u16>) {
+        let labels = name.iter().len();
+        let Some(question) = self.question else { return (labels, None) };
+        let same = name.iter().rev().zip(question.iter().rev());
+        let common = same.take_while(|(ours, theirs)| ours.eq_ignore_ascii_case(theirs)).count();
+        if common == 0 {
+            return (labels, None);
+        }
+        let before = question.iter().take(question.iter().len() - common).map(|label| 1 + label.len());
+        (labels - common, Some((HEADER_LENGTH + before.sum::<usize>()) as u16))
+    }
+
+    fn whole_name(&mut self, name: &Name) {
+        name.iter().for_each(|label| self.label(label));
+        self.octets.push(0);
+    }
+
+    fn label(&mut self, label: &[u8]) {
+        // A label has at most 63 octets.
+        self.octets.push(label.len() as u8);
+        self.octets.extend(label);
+    }
+}

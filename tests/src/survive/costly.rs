@@ -1,0 +1,254 @@
+//! Row 17: the messages that cost most to read or to answer, over TCP and UDP at once, beside the probes.
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::load::thousands;
+use super::stage::on_cluster;
+use super::{Length, Row};
+use crate::cluster::Cluster;
+use crate::exchange::Udp;
+use crate::fetch::{LISTEN, metric};
+use crate::frames::Checksum;
+use crate::frames::message::{IN, Message, Opt, name, option};
+use crate::frames::octets;
+use crate::netns::Namespace;
+use crate::node::{Node, healths};
+use crate::plan::{Plan, ZONE};
+
+const DNS_PORT: u16 = 53;
+/// Where the flood comes from: behind a link of its own.
+const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
+/// Connections, each with one message under way.
+const CONNECTIONS: usize = 8;
+/// From one message over UDP to the next.
+const PAUSE: Duration = Duration::from_micros(200);
+/// From one query of somebody else, for the responder, to the next; what is not answered by then is lost.
+const PACE: Duration = Duration::from_millis(20);
+/// By then nearly all of those are to be answered; the short form, which other programs disturb, takes longer.
+const PROMPT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(20)];
+/// Turns of quiet and flood, so that both meet the same other programs.
+const TURNS: [u32; 2] = [2, 20];
+/// By how much probes may take longer: a tenth; in the short form, which other programs disturb, by this.
+const TENTH: f64 = 1.1;
+const SHORT: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(3);
+const NS: u16 = 2;
+/// The longest message over TCP.
+const MESSAGE_MAX: usize = 65_535;
+
+/// Plays the row.
+///
+/// # Errors
+/// When the cluster does not come up, a message has no answer, or a node is taken for dead.
+pub fn run(length: Length) -> Result<Row> {
+    on_cluster(&Plan::quick(2).line("metrics", LISTEN), |cluster| {
+        let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
+        let (mut quiet, mut flooded, mut answered) = (Probes::default(), Probes::default(), 0);
+        let (mut times, mut lost) = (Vec::new(), 0);
+        for _ in 0..length.pick(TURNS[0], TURNS[1]) {
+            let time = length.pick(Duration::from_secs(1), Duration::from_secs(3));
+            quiet.add(&Probes::during(&cluster.nodes[0], time)?);
+            let ((probes, others), count) = flood(cluster, &flooder, || {
+                thread::scope(|scope| {
+                    let others = scope.spawn(|| ask(cluster, time));
+                    let probes = Probes::during(&cluster.nodes[0], time);
+                    let others = others.join().expect("who asks does not panic")?;
+                    Ok((probes?, others))
+                })
+            })?;
+            flooded.add(&probes);
+            answered += count;
+            lost += others.iter().filter(|time| time.is_none()).count();
+            times.extend(others.into_iter().flatten());
+        }
+        times.sort();
+        let p99 = times.get(times.len() * 99 / 100).copied().context("nobody else was answered")?;
+        let status = cluster.nodes[0].status()?;
+        let states = healths(&status)?;
+        ensure!(states.iter().all(|state| *state == "up"), "a node is taken for dead: {states:?}");
+        let (quiet_mean, flooded_mean) = (quiet.mean()?, flooded.mean()?);
+        let most = length.pick(quiet_mean + SHORT, quiet_mean.mul_f64(TENTH));
+        let result = format!(
+            "{} messages answered; of {} others' queries for the responder {lost} lost, p99 {:.1} ms; {} probes take {:.3} ms, \
+             {} quiet ones {:.3} ms",
+            thousands(answered),
+            thousands((times.len() + lost) as u64),
+            p99.as_secs_f64() * 1e3,
+            flooded.count,
+            flooded_mean.as_secs_f64() * 1e3,
+            quiet.count,
+            quiet_mean.as_secs_f64() * 1e3,
+        );
+        let probes_are_well = flooded_mean <= most && flooded.count >= quiet.count * 9 / 10;
+        Ok(Row::new(17, result, probes_are_well && lost == 0 && p99 <= length.pick(PROMPT[0], PROMPT[1])))
+    })
+}
+
+/// The probes that succeeded in some time, and how long they took together.
+#[derive(Debug, Clone, Copy, Default)]
+struct Probes {
+    count: u64,
+    seconds: f64,
+}
+
+impl Probes {
+    /// Of one node, of the other.
+    fn during(node: &Node, time: Duration) -> Result<Probes> {
+        let before = Probes::of(node)?;
+        thread::sleep(time);
+        let after = Probes::of(node)?;
+        Ok(Probes { count: after.count - before.count, seconds: after.seconds - before.seconds })
+    }
+
+    fn of(node: &Node) -> Result<Probes> {
+        let value = |what| {
+            metric(node, &format!("dns_xdp_probe_duration_seconds_{what}{{node=\"node2\",kind=\"tcp\"}}"))
+        };
+        Ok(Probes { count: value("count")? as u64, seconds: value("sum")? })
+    }
+
+    fn add(&mut self, more: &Probes) {
+        self.count += more.count;
+        self.seconds += more.seconds;
+    }
+
+    fn mean(&self) -> Result<Duration> {
+        ensure!(self.count > 0, "there were no probes");
+        Ok(Duration::from_secs_f64(self.seconds / self.count as f64))
+    }
+}
+
+/// How long each of somebody else's queries took; none: it was lost.
+fn ask(cluster: &Cluster, time: Duration) -> Result<Vec<Option<Duration>>> {
+    let client = Udp::connect(&cluster.client, cluster.nodes[0].ipv4(), Checksum::Whole)?;
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < time {
+        let query = Message { id: times.len() as u16, ..Message::query(&name(ZONE), NS, IN) };
+        let asked = Instant::now();
+        let answer = client.ask(&query.bytes(), PATIENCE)?;
+        times.push(answer.map(|_| asked.elapsed()));
+        thread::sleep(PACE);
+    }
+    Ok(times)
+}
+
+/// Floods while `meanwhile` goes on; also how many messages were answered.
+fn flood<T>(
+    cluster: &Cluster,
+    flooder: &Namespace,
+    meanwhile: impl FnOnce() -> Result<T>,
+) -> Result<(T, u64)> {
+    let (is_over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    let server = SocketAddr::new(cluster.nodes[0].ipv4(), DNS_PORT);
+    let (is_over, answered) = (&is_over, &answered);
+    thread::scope(|scope| {
+        let messages = costly();
+        let over_tcp = (0..CONNECTIONS).map(|nth| {
+            let message = messages[nth % messages.len()].clone();
+            scope.spawn(move || flooder.enter(|| over_tcp(server, &message, is_over, answered)))
+        });
+        let mut floods: Vec<_> = over_tcp.collect();
+        floods.push(scope.spawn(move || flooder.enter(|| over_udp(server, is_over, answered))));
+        let seen = meanwhile();
+        is_over.store(true, Ordering::Relaxed);
+        for flood in floods {
+            flood.join().expect("a flood does not panic")?;
+        }
+        let answered = answered.load(Ordering::Relaxed);
+        ensure!(answered >= CONNECTIONS as u64, "only {answered} messages were answered");
+        Ok((seen?, answered))
+    })
+}
+
+fn over_tcp(server: SocketAddr, message: &[u8], is_over: &AtomicBool, answered: &AtomicU64) -> Result<()> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let framed = [&octets(&[u16::try_from(message.len())?]), message].concat();
+    while !is_over.load(Ordering::Relaxed) {
+        stream.write_all(&framed).context("a costly message cannot be sent")?;
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).context("a costly message has no answer")?;
+        let mut answer = vec![0; u16::from_be_bytes(length).into()];
+        stream.read_exact(&mut answer).context("half an answer to a costly message")?;
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// One query after the other for which the responder has most to write, answered or not.
+fn over_udp(server: SocketAddr, is_over: &AtomicBool, answered: &AtomicU64) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(server)?;
+    socket.set_nonblocking(true)?;
+    let query =
+        Message::query(&name(ZONE), NS, IN).with(Opt { options: option(3, &[]), ..Opt::of_size(1232) });
+    let (query, mut answer) = (query.bytes(), [0; 2048]);
+    while !is_over.load(Ordering::Relaxed) {
+        socket.send(&query).ok();
+        while socket.recv(&mut answer).is_ok() {
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+        let pause = Instant::now();
+        while pause.elapsed() < PAUSE {
+            thread::yield_now();
+        }
+    }
+    Ok(())
+}
+
+/// Messages of the greatest length: chains of compression pointers in RDATA and in owners, with as many records as there
+/// may be and with more; options without content; names of 127 labels.
+fn costly() -> Vec<Vec<u8>> {
+    let question = Message::query(&name(&format!("node1.{ZONE}")), NS, IN);
+    let start = question.bytes().len();
+    let chain = |from: usize, octets: usize| -> Vec<u8> {
+        let pointers = (0..octets / 2).map(|nth| if nth == 0 { 12 } else { from + 2 * (nth - 1) });
+        pointers.take_while(|to| *to < 0x4000).flat_map(|to| (0xc000 | to as u16).to_be_bytes()).collect()
+    };
+    let record = |owner: &[u8], rdata: &[u8]| {
+        let length = u16::try_from(rdata.len()).expect("RDATA has less than 64 KiB");
+        [owner, &octets(&[1, IN, 0, 0, length]), rdata].concat()
+    };
+    let with = |counts, records: Vec<u8>| {
+        let mut message = Message { counts: Some(counts), trailing: records, ..question.clone() }.bytes();
+        message.truncate(MESSAGE_MAX);
+        message
+    };
+    let in_rdata = record(&[0], &chain(start + 11, 16_000));
+    let end = (0xc000 | (start + 11 + 15_998).min(0x3fff) as u16).to_be_bytes();
+    let few = [in_rdata.clone(), record(&end, &[]).repeat(7)].concat();
+    let many = [in_rdata, record(&end, &[]).repeat(4096)].concat();
+    let labels = [[1, b'a'].repeat(126), vec![0]].concat();
+    let long = record(&labels, &[]).repeat(240);
+    let options = option(9, &[]).repeat(16_000);
+    vec![
+        with([1, 8, 0, 0], few),
+        with([1, 4097, 0, 0], many),
+        with([1, 0, 240, 0], long.clone()),
+        with([1, 0, 8, 0], long),
+        question.clone().with(Opt { options, ..Opt::of_size(1232) }).bytes(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use dns_xdp::responder::{Arrival, Transport, respond};
+
+    use super::*;
+    use crate::table::zone::zone;
+
+    #[test]
+    fn every_costly_message_is_long_and_has_an_answer() {
+        for message in costly() {
+            let arrival = Arrival { transport: Transport::Tcp, client: FLOODER[0], port: 4096, seconds: 0 };
+            assert!(message.len() > 16_000, "{} octets", message.len());
+            assert!(respond(&message, arrival, Some(&zone()), b"node1").is_some());
+        }
+    }
+}
