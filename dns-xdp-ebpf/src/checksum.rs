@@ -60,8 +60,8 @@ impl Sum {
         Sum(self.0 + (other.0 << (8 * (offset & 1))))
     }
 
-    /// The same, of which the verifier forgets how large it is: it follows each round of a loop over a sum otherwise.
-    /// `unknown` is as for [`widen`].
+    /// Returns the same sum, with a value that the verifier no longer knows. Otherwise the verifier forks a state for
+    /// every round of a loop over the sum. `unknown` is as for [`widen`].
     #[inline(always)]
     pub fn widened(self, unknown: u64) -> Self {
         Sum(widen(self.0, unknown))

@@ -147,8 +147,8 @@ impl Edns {
         self.length != 0
     }
 
-    /// The same, of which the verifier does not know what the answer's OPT record is: it goes through the writing once,
-    /// and not once for each.
+    /// Returns the same value, with an OPT record that the verifier no longer knows. The verifier then follows the writing
+    /// half once, instead of once for every kind of OPT record.
     #[inline(always)]
     pub fn merge_verifier_states<H: Host>(self, unknown: u64) -> Self {
         let Edns { length, head, limit, mut cookie, mut genuine } = self;

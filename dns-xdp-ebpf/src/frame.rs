@@ -12,8 +12,8 @@ use core::marker::PhantomData;
 
 use crate::verifier::{bounded, step, step_over};
 
-/// The bytes of a frame as the kernel lays them out, from the Ethernet header on. Whoever grows or shrinks the frame
-/// needs the packet for itself (see [`Packet`](crate::host::Packet)): no `Frame` and no [`Region`] lives longer.
+/// The bytes of a frame as the kernel lays them out, from the Ethernet header on. To grow or shrink the frame takes a
+/// mutable borrow of the [`Packet`](crate::host::Packet), so no `Frame` and no [`Region`] outlives a resize.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'f> {
     start: *mut u8,

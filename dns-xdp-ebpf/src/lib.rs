@@ -19,21 +19,20 @@
 //! # Invariants
 //! - Reading never writes: a passed frame is byte-identical. Everything is written after the frame was resized.
 //! - The answer equals the responder's answer to the same query, or the query was passed.
-//! - Every query is answered once, here or above; none is met with silence (RFC 8906). Dropped are responses, what
-//!   is more than a [`limit`] allows, and frames that cannot be finished after writing has begun, of which there are none.
-//! - Every loop has a named bound. A packet creates no state but in tables of fixed size: a [`sample`] while somebody
-//!   looks at the names that are asked, the time when its sender's next answer is due while answers are limited, what its
-//!   sender has asked of the responder while that is limited.
-//! - The counters sum to the UDP packets to the served port, but for the later fragments of a datagram, which do not show
-//!   their port.
+//! - Every query is answered once, here or above; none is met with silence (RFC 8906). The program drops responses and
+//!   queries above a [`limit`]. It also drops a frame that it cannot finish after writing has begun; no frame does that.
+//! - Every loop has a named bound. A packet creates state only in tables of fixed size: a [`sample`] while an operator
+//!   watches the queries, and one entry for its source prefix in each [`limit`] that is on.
+//! - The counters sum to the UDP packets to the served port. Later fragments of a datagram do not show their port and are
+//!   not counted.
 //! - A query sees the zone before or after a change, never a mixture: the head is replaced by one pointer, and the
 //!   half of the names that it points to is written only when no program reads it.
 //! - The program answers only while its lease lives: a dead daemon does not hand out yesterday's health for ever.
 //!
 //! # Limits
 //! x86_64 and aarch64: packets are read by unaligned loads, and numbers as little-endian words. Names of up to 255 octets,
-//! answers of up to 16 addresses, two VLAN tags, no IPv4 options, no IPv6 extension headers. The checksums of queries, of IPv4 headers and of UDP, are not verified: the link's own
-//! check and the client's comparison of the question remain. Of our own addresses only the one asked is refused as a
+//! answers of up to 16 addresses, two VLAN tags, no IPv4 options, no IPv6 extension headers. The checksums of queries, of
+//! IPv4 headers and of UDP, are not verified: the link's own check and the client's comparison of the question remain. Of our own addresses only the one asked is refused as a
 //! source.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]

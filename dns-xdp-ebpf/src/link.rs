@@ -165,8 +165,8 @@ impl Link {
         Ok(Link { tags_length: widen_offset(tags_length, mac), tags, mac, version })
     }
 
-    /// Reads on to the message. First it is decided whether the frame is for the served port of a served address: what
-    /// is found afterwards is found about a query to this server.
+    /// Reads on to the message. First decides whether the frame is for the served port of a served address; every later
+    /// refusal is therefore of a query to this server.
     #[inline(always)]
     pub fn datagram<P: Packet, H: Host>(
         &self,
@@ -315,8 +315,8 @@ impl Link {
         Ok((end, local))
     }
 
-    /// Extension headers (RFC 8200, section 4), or another protocol. Whoever sends more of them than are gone through, or
-    /// longer ones than are read, counts as a client: behind the first fragment there may be more.
+    /// Refuses extension headers (RFC 8200, section 4) and other protocols. A chain that is longer than the loop, or that
+    /// leaves the frame, counts as a query: the next fragment may hold the rest.
     #[inline(always)]
     fn refuse_ipv6<T, P: Packet, H: Host>(&self, packet: &P, host: &H) -> Result<T, Outcome> {
         let frame = packet.frame().from(self.tags_length);

@@ -35,8 +35,9 @@ macro_rules! outcomes {
                 Err(self)
             }
 
-            /// The same, of which the verifier does not know which it is: what follows is verified once, and not once for
-            /// each outcome. `unknown` is as for [`verifier::widen`](crate::verifier::widen).
+            /// Returns the same outcome, with a number that the verifier no longer knows. The verifier then follows the
+            /// rest once, instead of once for every outcome. `unknown` is as for
+            /// [`verifier::widen`](crate::verifier::widen).
             #[inline(always)]
             #[expect(unsafe_code, reason = "a number that was one of the enumeration's before")]
             pub fn widened(self, unknown: u64) -> Outcome {
@@ -131,7 +132,7 @@ outcomes! {
 }
 
 impl Outcome {
-    /// Whether the frame goes up to the port of a served address. All other frames that go up are none of ours.
+    /// Whether the frame goes up to the served port of a served address, where the responder reads it.
     #[inline(always)]
     pub const fn is_for_the_responder(self) -> bool {
         const SET: u64 = {

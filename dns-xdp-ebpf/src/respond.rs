@@ -58,7 +58,7 @@ fn read<'h, P: Packet, H: Host>(
     version: Version,
 ) -> Result<Reply<'h>, Outcome> {
     let datagram = link.datagram(packet, host, version)?;
-    // Another for each that reads, or the verifier goes on with what it learns of the frame from each length of a name.
+    // Reload the packet pointers in each reader; otherwise the verifier forks a state for every name length.
     let frame = || datagram.frame(packet);
     let header = Header::read(frame(), &datagram)?;
     if !host.lease_lives() {

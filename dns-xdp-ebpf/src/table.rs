@@ -97,14 +97,14 @@ pub struct Entry {
     pub name: [u64; ENTRY_WORDS],
 }
 
-/// What does not fit an [`Entry`], or a chunk of a large RRset: some of its addresses, in their order.
+/// The part of a name that does not fit an [`Entry`], or one chunk of a large RRset: consecutive members of it.
 ///
 /// A large RRset has more than [`ADDRESSES_MAX`] members. Each of its chunks begins [`chunk_step`] members behind the one
 /// before, so that the members of every answer lie in one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct More {
-    /// Members of the A RRset, of which an answer has [`Entry::ipv4_count`].
+    /// Members of the A RRset. An answer has [`Entry::ipv4_count`] of them.
     pub ipv4_members: u16,
     /// Members of the AAAA RRset.
     pub ipv6_members: u16,
@@ -170,9 +170,9 @@ pub const fn more_elements(half: u32) -> u32 {
     2 * (half + chunk_room(half))
 }
 
-/// A number for each query that tells with which member its answer begins. It depends on the id, on the source port and
-/// on the source address, so that a client whose ids are small, or all the same from one port after the other (RFC 5452,
-/// section 9.2), gets every member first as often as any other.
+/// Returns a number that selects the first member of an answer. It is a hash of the query's id, source port and source
+/// address. A client with small or constant ids therefore gets every member first equally often, as long as its source
+/// port changes (RFC 5452, section 9.2).
 #[inline(always)]
 pub const fn turn(id: u16, port: u16, [high, low]: [u64; 2]) -> u32 {
     (mix(mix(id as u64 | (port as u64) << 16, high), low) >> 32) as u32

@@ -57,7 +57,7 @@ impl Node {
     }
 }
 
-/// A name that answers its healthy members in rotation, so many of them at a time.
+/// A name that answers with its healthy members in rotation. An answer has at most `answers_max` of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Relative to the zone, or [`APEX`].

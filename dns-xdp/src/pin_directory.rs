@@ -1,4 +1,4 @@
-//! The directory of one daemon on a BPF filesystem: which directory may be one, and what in it is the daemon's own.
+//! The pin directory of one daemon: which directories are fit for it, and which entries in it are the daemon's own.
 //!
 //! Only the entries that [`is_own`] names are ever removed. [`fit`] refuses a directory that is the root of a mount, or
 //! that has other entries: others use it too.
@@ -141,7 +141,7 @@ pub fn removable(pin: &Path) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// Whether `pin` can be the directory of a daemon that starts.
+/// Checks that a daemon can start with `pin` as its directory.
 ///
 /// # Errors
 /// [`removable`] refuses it, it is not on a BPF filesystem, or others have entries in it.

@@ -66,10 +66,10 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Answers on `sockets` from what `zone` holds at the time of each query, on threads of its own, of which there is
-    /// one less than there are cores, and one at least: whatever is asked, the caller's tasks have a core.
-    /// `on_thread_start` runs on each first. `identity` tells which node
-    /// answered: NSID (RFC 5001) and `id.server` (RFC 4892); at most 255 bytes of it are used.
+    /// Answers on `sockets` from the zone that `zone` holds at the time of each query. The responder has its own threads,
+    /// one less than there are cores and at least one, so that one core is left for the caller's tasks.
+    /// `on_thread_start` runs first on each thread. `identity` names the node in NSID (RFC 5001) and `id.server`
+    /// (RFC 4892); at most 255 bytes of it are used.
     ///
     /// # Errors
     /// Those of starting the threads and of registering a socket with them.

@@ -3,13 +3,13 @@ use std::env;
 
 use anyhow::{Context, Result};
 
-/// What has a run played again.
+/// The environment variable with the seed of an earlier run, to repeat that run.
 pub const SEED: &str = "DNS_XDP_SEED";
 
-/// The seed of the environment, else one that no run had; whoever takes it shows it.
+/// Returns the seed in the environment variable [`SEED`], or else a random seed. The caller prints it.
 ///
 /// # Errors
-/// When that of the environment is no hexadecimal number.
+/// The variable holds no hexadecimal number.
 pub fn seed() -> Result<u64> {
     match env::var(SEED) {
         Ok(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16)

@@ -98,12 +98,13 @@ impl Server {
         }
     }
 
-    /// Lays the zone out in a table that is as large as it has to be.
+    /// Publishes the zone in a table for exactly its names.
     pub fn publish(&mut self, zone: &Zone) {
         self.publish_in(zone, u32::try_from(zone.names().len()).expect("a zone of a test is small"));
     }
 
-    /// Lays the zone out in the second half of a table for so many names, so that an index that forgets the half shows.
+    /// Publishes the zone in a table for `capacity` names. It lies in the second half, so that an index without the half's
+    /// offset fails.
     pub fn publish_in(&mut self, zone: &Zone, capacity: u32) {
         let half = layout::half(capacity);
         let laid_out =

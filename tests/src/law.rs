@@ -286,7 +286,8 @@ impl States {
         Ok(kind)
     }
 
-    /// The first of a prefix is treated as ever; the second is one too many, unless its cookie vouches for the client.
+    /// Sends the frame twice to servers that allow each prefix one answer. The first is treated as without a limit. The
+    /// second is above the limit, unless it has a valid cookie.
     fn hold_limits(&self, frame: &[u8], outcome: Outcome, after: &[u8]) -> Result<(), String> {
         let is_answered = outcome.action() == Action::Transmit;
         let datagram = read::datagram(frame).filter(|_| is_answered);
@@ -338,7 +339,7 @@ fn cookie(answer: &[u8]) -> Option<&[u8]> {
     option.starts_with(&[0, COOKIE as u8, 0, COOKIE_OPTION as u8 - 4]).then_some(option)
 }
 
-/// An answer without its records, of which OPT alone stays.
+/// Returns the answer with TC and without its records, except OPT.
 fn truncated(query: &Message, answer: &[u8]) -> Vec<u8> {
     let opt = query.opt.as_ref().map_or(0, |_| OPT + cookie(answer).map_or(0, <[u8]>::len));
     let (before, opt) = (&answer[..HEADER + query.question.len()], &answer[answer.len() - opt..]);

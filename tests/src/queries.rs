@@ -19,7 +19,8 @@ const OWN_COOKIE: [u8; 24] = [
 /// Octets of a short name of the zone more than of its apex, and from where on one is long.
 const SHORT: usize = 22;
 const LONG: usize = 250;
-/// Octets of a name and its addresses that are hardly in an answer of 512 octets, and of a record of an address.
+/// From this many octets of name and addresses on, an answer may exceed 512 octets. An address record has
+/// [`ADDRESS_OCTETS`].
 const LARGE: usize = 450;
 const ADDRESS_OCTETS: usize = 16;
 /// Types that somebody treats in a way of their own, and some that nobody does.

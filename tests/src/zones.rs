@@ -14,17 +14,18 @@ use crate::table::zone::COOKIES;
 pub const NAME_MAX: usize = 255;
 /// What the SOA record of a negative answer has besides its names: a pointer, type, class, TTL, length and five numbers.
 pub const SOA_REST: usize = 32;
-/// Addresses of one family, and how many of them an answer has at most.
+/// How many addresses of one family a name has.
 const COUNTS: [usize; 12] = [0, 1, 1, 1, 2, 3, 16, 16, 16, 16, 17, 100];
-/// More than any other number that the program has to do with, now and then.
+/// One name in [`RARELY`] has this many addresses: more than [`Frame::MAX_LENGTH`](dns_xdp_ebpf::frame::Frame::MAX_LENGTH).
 const LARGE: usize = 3000;
 const RARELY: usize = 40;
+/// How many addresses of one family an answer has at most.
 const ANSWERS_MAX: [usize; 6] = [1, 2, 8, 16, 16, usize::MAX];
-/// What apexes are made of; all other names also of what looks like letters of the other case, but for a bit.
+/// The octets of apexes. All other names also have octets that differ from a letter by the bit of its case alone.
 const LETTERS_OF_APEX: &[u8] = b"abcdefghijklmnopqrstuvwxyz-0123456789";
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz-0123456789_`{|}~";
 
-/// A zone whose apex has so many octets in wire form, from 1 to 255, and whose everything else is up to the dice.
+/// Returns a random zone whose apex has `apex_octets` octets in wire form, from 1 to 255.
 pub fn zone(dice: &mut Dice, apex_octets: usize) -> Zone {
     let apex = random_name(dice, apex_octets, LETTERS_OF_APEX);
     let name_server = prefixed(b"ns1", &apex).unwrap_or_else(|| apex.clone());
@@ -85,7 +86,7 @@ fn addresses(dice: &mut Dice) -> Addresses {
     }
 }
 
-/// A name of so many octets in wire form, of which 2 are impossible.
+/// Returns a random name of `octets` octets in wire form. No name has 2 octets; such a name gets 3.
 fn random_name(dice: &mut Dice, octets: usize, letters: &[u8]) -> Name {
     let octets = if octets == 2 { 3 } else { octets.max(1) };
     let (mut wire, mut left) = (Vec::new(), octets - 1);

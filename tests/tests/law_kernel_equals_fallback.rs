@@ -14,8 +14,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 /// Cases of a plain run, half of them in one zone; `PROPTEST_CASES` sets another number.
 const CASES: u32 = 20_000;
 const KERNEL_CASES: u32 = 10_000;
-/// What becomes of queries, and the share that a run has of each at least, as one in so many: a run that has seen little
-/// of one proves little.
+/// The kinds of results. At least one case in [`ONE_IN`] has to be of each kind, or the run proves little about it.
 const KINDS: [&str; 6] = ["truncated", "NoError with answers", "NoError", "NXDomain", "passed", "dropped"];
 const ONE_IN: u32 = 100;
 
@@ -48,8 +47,8 @@ fn kernel_an_answer_means_what_the_responder_means() {
     run.judge();
 }
 
-/// The zone of the packet table without cookies and with them, and one with an apex of every length there is; each with
-/// the cases that it has.
+/// Returns the zones with their numbers of cases: the packet table's zone without cookies and with them, and a random zone
+/// for every length of an apex.
 fn zones(run: &mut Run) -> Vec<(Zone, u32)> {
     let (plain, random) = (run.cases / 4, run.cases / 2 / NAME_MAX as u32);
     let mut zones = vec![(zone(), plain), (zone_with_cookies(COOKIES.1), plain)];
@@ -57,7 +56,7 @@ fn zones(run: &mut Run) -> Vec<(Zone, u32)> {
     zones
 }
 
-/// A run, which its seed plays again.
+/// A run, which its seed repeats.
 struct Run {
     seed: u64,
     dice: Dice,
@@ -73,7 +72,7 @@ impl Run {
         Run { seed, dice: Dice(seed), cases, seen: BTreeMap::new() }
     }
 
-    /// Holds the law for so many queries about the zone.
+    /// Checks the law with `cases` queries about the zone.
     fn hold(&mut self, zone: &Zone, cases: u32, law: &Law<'_>) {
         let config = Config { cases, failure_persistence: None, ..Config::default() };
         let seed: Vec<u8> = (0..4).flat_map(|_| self.dice.next_number().to_ne_bytes()).collect();

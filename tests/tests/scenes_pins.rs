@@ -1,4 +1,4 @@
-//! Scenes: what of a pin directory is the daemon's own, who may remove it, and what is never touched.
+//! Scenes: which entries of a pin directory are the daemon's own, which verbs remove them, and which entries stay.
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;

@@ -5,18 +5,18 @@ use super::{Local, address_words};
 use crate::cookie::{self, SECRETS_MAX, Secret};
 use crate::limit::Rate;
 
-/// What is done against floods: cookies, limits and who is exempt from them.
+/// The protection against floods: cookies, limits, and the prefixes that are exempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Guard {
     /// Answers to the clients of one prefix.
     pub answers: Rate,
-    /// Queries to the responder, whosever they are.
+    /// Queries to the responder, from all clients together.
     pub fallback: Rate,
-    /// By how much the tolerance of that is less for each query that the prefix has asked of late, in nanoseconds. So who
-    /// asks more leaves room for those that ask less. See [`Guard::fallback_of`].
+    /// Nanoseconds that each recent query of a prefix takes from its tolerance in `fallback`. A prefix that asks more is
+    /// therefore cut earlier. See [`Guard::fallback_of`].
     pub fallback_penalty: u64,
-    /// One of so many answers that are too many goes out empty and truncated, so that the client asks over TCP; 0: none.
+    /// Of the answers above the limit, one in `slip` goes out empty and truncated, so that the client asks over TCP. 0: none.
     pub slip: u32,
     /// The option in which cookies are looked for, in network order; [`Guard::NO_OPTION`]: they are ignored.
     pub cookie_option: u32,
@@ -26,7 +26,7 @@ pub struct Guard {
     pub secrets: [Secret; SECRETS_MAX],
     /// The bits of a prefix, as [`address_words`] has them: the first word's of IPv6, the second's of IPv4.
     pub masks: [u64; 2],
-    /// Whoever is never held back by the limit on answers.
+    /// Prefixes that the limit on answers does not apply to.
     pub exempt: [Prefix; EXEMPT_MAX],
 }
 
@@ -110,19 +110,19 @@ impl Guard {
         }
     }
 
-    /// Sets how many queries the responder is given in a second, and at once.
+    /// Sets how many queries a second go up to the responder, and how many at once.
     pub fn set_fallback(&mut self, per_second: u32, burst: u32) {
-        // One more, for the penalty of the others takes one away.
+        // Add one, because the penalty of a single query takes up to one away.
         self.fallback = Rate::per_second(per_second, burst.saturating_add(1));
         self.fallback_penalty = self.fallback.tolerance * 3 / 4 / Guard::DEMAND_MAX;
     }
 
-    /// From this count of late on, prefixes are treated alike.
+    /// Prefixes with at least this many recent queries are treated alike.
     const DEMAND_MAX: u64 = 1024;
 
-    /// What the responder is given of a prefix that has asked so much before: the same rate, counted in common, and less
-    /// of its burst for who has asked more ([`Demand`](crate::limit::Demand)). Prefixes that are not known come last, for
-    /// they may be forged: a quarter.
+    /// Returns the limit on what goes up, for a prefix with `before` recent queries ([`Demand`](crate::limit::Demand)).
+    /// All prefixes share one rate. A prefix with more recent queries may use less of the burst. An unknown prefix (0)
+    /// may be forged and may use a quarter of it.
     #[inline(always)]
     pub fn fallback_of(&self, before: u64) -> Rate {
         let Rate { interval, tolerance } = self.fallback;

@@ -35,12 +35,12 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
     quorum(spec, problems);
 }
 
-/// The slowest clock of a kernel ticks so many times a second (HZ). The program's clock is that one, so the answers of a
-/// tick come at once.
+/// Ticks a second of the slowest kernel clock (HZ). The program reads that clock, so it sees all answers of a tick at one
+/// time.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// The least burst with which a limit lets its whole rate through. Where ticks and the intervals between two answers do
-/// not divide each other, an answer may be due in the middle of a tick: the limit has to look one tick ahead.
+/// Returns the smallest burst with which a limit lets its whole rate through. If ticks and the intervals between answers do
+/// not divide each other, an answer may be due within a tick. The burst then has to cover one more.
 fn least_burst(per_second: u32) -> u32 {
     let in_one_tick = per_second.div_ceil(TICKS_PER_SECOND);
     let divide = |a: u32, b: u32| b != 0 && a.is_multiple_of(b);

@@ -177,7 +177,7 @@ fn keys_without_effect_are_refused_with_what_they_lack() {
         assert!(text.starts_with(place) && text.contains("has no effect") && text.contains(lacks), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
-    // What is switched off in so many words keeps its settings for the day when it is switched on.
+    // A feature that the file switches off explicitly may keep its settings.
     for off in [
         "[rate-limit]\nanswers-per-second = 0\nburst = 9\nslip = 1",
         "[events]\non-event = []\non-event-timeout = \"1s\"",

@@ -108,9 +108,9 @@ pub(super) fn values<T: Clone>(located: &[At<T>]) -> Vec<T> {
     located.iter().map(|located| located.value.clone()).collect()
 }
 
-/// Problems that are told; the others are counted. A daemon that is asked for a change makes this text, and lives.
+/// Problems that a message lists; the others are counted. The running daemon writes this message too, so it is bounded.
 const TOLD: usize = 100;
-/// Names of a file that are compared with those of all nodes, of which there may be 65,536.
+/// Unknown names of a file that are compared with the names of all nodes. There may be 65,536 nodes.
 const NAMES_COMPARED: usize = 3;
 /// Keys that are compared with the few that a section has.
 const KEYS_COMPARED: usize = TOLD;
@@ -176,7 +176,7 @@ fn told(mut found: Vec<At<String>>, text: &str) -> Vec<Problem> {
     found.into_iter().map(problem).collect()
 }
 
-/// [`nearest`], so many times.
+/// Calls [`nearest`], at most `most` times; then returns `None`.
 fn compared<'a>(
     count: &Cell<usize>,
     most: usize,

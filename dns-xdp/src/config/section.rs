@@ -170,7 +170,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Keys that have no effect unless `switch` is there. One that is switched off in so many words keeps its settings.
+    /// Records keys that have no effect unless `switch` is there. A switch that is off explicitly may keep its settings.
     pub(super) fn needs(&mut self, switch: &'static str, keys: &[(&'static str, IsDefault)]) {
         if !self.has(switch) {
             self.without_effect(keys, &format!("`{switch}`"));

@@ -137,8 +137,8 @@ pub(super) fn document<T>(
     }
 }
 
-/// `None` only when a problem was recorded. `is_shared`: the store that the sections come from is named elsewhere.
-/// `patience`: how long the names in it may take to be resolved, all together.
+/// Returns `None` only when a problem was recorded. `is_shared`: another file names the store of these sections.
+/// `patience`: the time in which all names together have to be resolved.
 fn read(
     document: &DeTable<'_>,
     path: &Path,

@@ -27,8 +27,8 @@ use super::api::{Call, Command, Refusal, RefusalKind};
 use super::{COMMAND_PATH, connections};
 use crate::event::{EVENTS, Journal, Page};
 
-/// The longest command is a service with every node that a zone has room for: names of 253 octets, each with quotation marks
-/// and a comma, beside a name and a reason.
+/// Octets of the longest valid command: a service with the most nodes of a zone. Each node name has 253 octets, two
+/// quotation marks and a comma.
 const LONGEST_COMMAND: usize = NAMES_MAX * (253 + 3) + SHORT_COMMAND;
 /// The most names of a zone, `[xdp] capacity`.
 const NAMES_MAX: usize = 65_536;

@@ -147,7 +147,7 @@ impl Daemon {
             Stop::Leave => (publication.leave(), None),
             Stop::HandOver(reply) => (publication.hand_over(), Some(reply)),
             Stop::Detach(None) => (publication.detach().context("as root, try `dns-xdp unload`"), None),
-            // Whoever has asked by `unload` tries the rest by itself.
+            // The `unload` command that asked tries the rest itself.
             Stop::Detach(reply) => (publication.detach(), reply),
         };
         if let Some(reply) = reply {

@@ -21,7 +21,7 @@ pub(super) struct Card {
     /// In octets.
     pub(super) mtu: u32,
     pub(super) driver: Option<String>,
-    /// Its queues, of which some drivers take a certain number for a native program.
+    /// Its queues. Some drivers take a native program only with a certain number of them.
     pub(super) channels: Option<Channels>,
     /// It makes one frame of several (LRO).
     pub(super) aggregates: bool,

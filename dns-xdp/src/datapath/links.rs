@@ -37,10 +37,10 @@ pub(super) fn pinned(pin: &Path) -> Option<XdpLinkThere> {
     info(&link)
 }
 
-/// The link that attaches a program to an interface; `None`: it is not attached by a link.
+/// Returns the BPF link that attaches a program to an interface. `None`: another mechanism attaches the program.
 ///
 /// # Errors
-/// This process may not look at all links, which takes CAP_SYS_ADMIN.
+/// This process lacks CAP_SYS_ADMIN, which it needs to list all links.
 pub(super) fn of(program: u32, interface: u32) -> io::Result<Option<XdpLinkThere>> {
     for link in loaded_links() {
         let link = link.map_err(io::Error::other)?;

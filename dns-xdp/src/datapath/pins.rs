@@ -111,11 +111,11 @@ impl Pins {
         remove(&self.maps());
     }
 
-    /// Removes everything of ours, and the directory if that leaves it empty. The daemon holds the directory meanwhile. A
-    /// directory that somebody has put in its place is left alone.
+    /// Removes the daemon's own entries, and the directory if it is empty then. The daemon holds the lock meanwhile.
+    /// Leaves a directory alone that has replaced the daemon's.
     ///
     /// # Errors
-    /// What could not be removed. Everything else is removed all the same.
+    /// Names the entries that could not be removed. All other entries are removed.
     pub(super) fn remove_all(&self) -> Result<(), Error> {
         if self.is_there() { empty(&self.directory).map(drop) } else { Ok(()) }
     }
@@ -320,11 +320,11 @@ pub struct Removal {
     pub foreign: Vec<PathBuf>,
 }
 
-/// Detaches and unpins everything of ours in the directory that `[xdp] pin` names, under its lock.
+/// Detaches and unpins the daemon's own entries in the directory that `[xdp] pin` names, under its lock.
 ///
 /// # Errors
-/// Nothing of ours may be removed there, another daemon has the directory, or something in it cannot be removed. In the
-/// last case everything else is removed all the same.
+/// The directory cannot be a daemon's own, another daemon has it, or an entry cannot be removed. In the last case all
+/// other entries are removed.
 pub(super) fn remove_all(pin: &Path) -> Result<Removal, Error> {
     pin_directory::removable(pin).map_err(|unfit| refused(&unfit))?;
     let directory = &pin_directory::directory(pin);
@@ -338,7 +338,7 @@ pub(super) fn remove_all(pin: &Path) -> Result<Removal, Error> {
     }
 }
 
-/// Removes everything of ours in a directory that is locked, and the directory if that leaves it empty.
+/// Removes the daemon's own entries in a locked directory, and the directory if it is empty then.
 fn empty(directory: &Path) -> Result<Removal, Error> {
     let unread = |error| Error::new(format!("cannot read {}", directory.display())).because(error);
     let all = entries(directory).map_err(unread)?.into_iter();
@@ -461,7 +461,7 @@ mod tests {
         let file = around.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(!is_there(&around.path().join("missing")).unwrap());
-        // As for a user who may not pass: what is below a file cannot be looked at, and root passes everywhere.
+        // ENOTDIR stands for EACCES here, because these tests may run as root.
         let message = is_there(&file.join("dns-xdp")).unwrap_err().to_string();
         assert!(message.contains("run this as root"), "{message}");
         empty(&file).unwrap_err();

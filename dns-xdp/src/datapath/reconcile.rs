@@ -95,13 +95,13 @@ impl Kernel {
         }
     }
 
-    /// Removes a predecessor's pins that no device can take over, which would be in its way: those of an interface that was
-    /// renamed, of one that got a master, of some of the slaves only.
+    /// Removes a predecessor's pins that no device can take over and that would block it. These are pins of an interface
+    /// that was renamed or got a master, and pins of only some slaves of a bond.
     fn unpin_unadoptable(&self, wanted: &BTreeMap<u32, Facts>) {
         let linked = self.pins.linked();
         let is_its = |(index, name): &(u32, String)| {
             let pinned = links::pinned(&self.pins.link(name));
-            // What cannot be read is left to those who take it over.
+            // Keep a pin that cannot be read: the adoption reports the error.
             linked.contains(name) && pinned.is_none_or(|there| there.interface == *index)
         };
         let sets = wanted.values().flat_map(Facts::adoptable).filter(|set| set.iter().all(is_its));

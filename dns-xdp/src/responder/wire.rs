@@ -1,8 +1,8 @@
-//! A message as it goes out: written once, in order, up to a limit.
+//! Writes an answer in wire form: once, in order, up to a size limit.
 //!
-//! Names are compressed as far as it pays in a zone (RFC 1035, section 4.1.4): against the question's name, and against
-//! names that were written whole before. The zone's negative SOA is not, for the program writes it uncompressed
-//! too: both paths truncate at the same length then.
+//! Names are compressed against the question's name and against names that were written whole before (RFC 1035, section
+//! 4.1.4). The SOA of negative answers is not compressed, as in the program, so that both paths truncate at the same
+//! length.
 use std::collections::HashMap;
 
 use dns_xdp_ebpf::table::SOA_MAX;

@@ -27,13 +27,13 @@ const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
 const CONNECTIONS: usize = 8;
 /// From one message over UDP to the next.
 const PAUSE: Duration = Duration::from_micros(200);
-/// From one query of somebody else, for the responder, to the next; what is not answered by then is lost.
+/// The interval between the queries of another client, which asks the responder.
 const PACE: Duration = Duration::from_millis(20);
-/// By then nearly all of those are to be answered; the short form, which other programs disturb, takes longer.
+/// The limit for the 99th percentile of its answers, in the short form (beside other programs) and in the long one.
 const PROMPT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(20)];
 /// Turns of quiet and flood, so that both meet the same other programs.
 const TURNS: [u32; 2] = [2, 20];
-/// By how much probes may take longer: a tenth; in the short form, which other programs disturb, by this.
+/// Probes may take a tenth longer than when it is quiet; in the short form (beside other programs), `SHORT` longer.
 const TENTH: f64 = 1.1;
 const SHORT: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -123,7 +123,7 @@ impl Probes {
     }
 }
 
-/// How long each of somebody else's queries took; none: it was lost.
+/// Asks as another client does, and returns how long each answer took; `None`: it was lost.
 fn ask(cluster: &Cluster, time: Duration) -> Result<Vec<Option<Duration>>> {
     let client = Udp::connect(&cluster.client, cluster.nodes[0].ipv4(), Checksum::Whole)?;
     let (start, mut times) = (Instant::now(), Vec::new());
@@ -202,8 +202,8 @@ fn over_udp(server: SocketAddr, is_over: &AtomicBool, answered: &AtomicU64) -> R
     Ok(())
 }
 
-/// Messages of the greatest length: chains of compression pointers in RDATA and in owners, with as many records as there
-/// may be and with more; options without content; names of 127 labels.
+/// Returns messages of nearly 64 KiB: chains of compression pointers in RDATA and owners, with an allowed and an excessive
+/// number of records; names of 127 labels; empty options.
 fn costly() -> Vec<Vec<u8>> {
     let question = Message::query(&name(&format!("node1.{ZONE}")), NS, IN);
     let start = question.bytes().len();

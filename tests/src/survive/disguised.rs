@@ -24,14 +24,14 @@ const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
 /// An exempt client, and one of the same prefix that is not.
 const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 201));
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 202));
-/// What the responder is given in a second, and a prefix of the program's answers.
+/// Queries a second that go up to the responder, and answers a second to one prefix.
 const FALLBACK: u32 = 1_000;
 const ANSWERS: u32 = 1_000;
 /// From one query of the moderate client to the next.
 const PACE: Duration = Duration::from_millis(100);
 /// An answer that is not there by then is lost.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Nobody knows a client before it has asked: its first queries are treated as the forged ones are.
+/// The time for which the client asks before the flood. The first query of any prefix ranks with the forged ones.
 const ACQUAINTANCE: Duration = Duration::from_millis(500);
 /// Queries that the exempt client sends before each of its neighbour's.
 const EXEMPT_BURST: u16 = 100;
@@ -112,8 +112,7 @@ impl Seen {
     fn is_well(&self, length: Length) -> bool {
         // A burst may come on top in a short time.
         let (allowed, excess) = (f64::from(FALLBACK), length.pick(1.5, 1.1));
-        // Of few queries two may be lost: on the way, for want of room in a ring, and when the table of those who are known
-        // is full for the first time.
+        // The short form allows two lost queries: one to a full receive ring, one when the table of prefixes first fills up.
         let lost_max = length.pick(2, self.asked / 100);
         let is_flooded = self.flood > 2.0 * allowed;
         is_flooded && self.passed <= excess * allowed && self.answered + lost_max >= self.asked

@@ -1,9 +1,9 @@
 //! A long time of one trouble after another, chosen by a seed, while two servers are asked for every name.
 //!
 //! The first node's daemon lives through all of it, which is what its memory is watched for; the second's is killed and
-//! replaced over and over; the third and fourth die and come back. Nothing keeps a query from the two that are asked, so
-//! that each has a right answer due. Which that is depends on who is dead when: that is written down, and compared with
-//! every change of the answers.
+//! replaced over and over; the third and fourth die and come back. Nothing keeps a query from the two servers that are
+//! asked, so that every query has a right answer. The right answer depends on which nodes are dead at that time. The test
+//! records when each node was dead, and compares every change of the answers with that record.
 use std::collections::VecDeque;
 use std::env;
 use std::fs;
@@ -179,7 +179,7 @@ fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
     Ok(Soaked { tally: load.finish()?, troubles, absences, findings, before, after, leak })
 }
 
-/// Who was out when, and every change of the answers.
+/// When each node was out, and every change of the answers.
 #[derive(Debug, Default)]
 struct Ledger {
     promise: Duration,
@@ -344,7 +344,7 @@ fn subjects() -> Vec<Subject> {
 }
 
 /// Either server for every node's name, which is any node's address, and for the apex, which is those of some. Which of
-/// them is right depends on who is dead.
+/// them is right depends on which nodes are dead.
 fn inquiries(cluster: &Cluster) -> Vec<Inquiry> {
     let addresses: Vec<_> = cluster.nodes.iter().map(Node::ipv4).collect();
     let alone: Vec<_> = addresses.iter().map(|address| vec![*address]).collect();

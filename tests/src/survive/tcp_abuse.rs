@@ -25,8 +25,8 @@ const PIPELINED: usize = 200;
 const TURN: Duration = Duration::from_secs(1);
 /// From one probe to the next.
 const PAUSE: Duration = Duration::from_millis(20);
-/// By then a probe is to be answered: every one in the long form, in the short one all but one in so many, for the machine
-/// has other things to do. The slowest has a limit there too.
+/// The time within which a probe is to be answered. In the long form that holds for every probe. In the short form, beside
+/// other programs, one in [`ONE_IN`] may be late, up to [`SLOWEST`].
 const PROMPT: Duration = Duration::from_millis(50);
 const ONE_IN: usize = 20;
 const SLOWEST: Duration = Duration::from_millis(500);

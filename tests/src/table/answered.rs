@@ -95,7 +95,7 @@ fn lengths() -> Vec<Row> {
     rows
 }
 
-/// Each query turns a rotating RRset, and answers have so many of its members.
+/// Each query starts a rotating RRset at another member. An answer has at most `answers_max` members.
 fn rotation() -> Vec<Row> {
     let mut rows = Vec::new();
     for (qname, members, count) in [

@@ -195,8 +195,8 @@ pub fn zone_with_long_soa() -> Zone {
 /// Octets of the mailbox in [`zone_with_longest_soa`].
 pub const LONGEST_CONTACT: usize = 170;
 
-/// A zone with cookies whose SOA record in a negative answer is as large as the program holds; a name of 255 octets in it
-/// has no address.
+/// A zone with cookies and the largest SOA record that the program holds in a negative answer. One name of 255 octets has
+/// no address.
 pub fn zone_with_longest_soa() -> Zone {
     let longest = (relative(255), Addresses::default());
     made_of(&relative(LONGEST_CONTACT), 1, [longest]).guarded(cookies(COOKIES.1).table())

@@ -19,8 +19,8 @@ const COPIED: (u8, u8) = (0x79, 0x10);
 const PLAIN_MAX: usize = 512;
 const DATAGRAM_MAX: usize = 1232;
 const IDENTITY: &[u8] = b"node1";
-/// Steps of reading a message: one for each four octets, of which an option has at least as many, and those of the names
-/// of its records.
+/// The most steps of reading a message: one for each option, which has at least four octets, and one for each label of the
+/// names of its records.
 const OCTETS_A_STEP: usize = 4;
 const STEPS_OF_NAMES: usize = 9 * 128;
 const TIMES: usize = 3;
