@@ -4,6 +4,7 @@
 //! [`Zone::lookup`] is the zone's whole meaning: the responder encodes it, the kernel's table is laid out from it.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, OnceLock};
 
 use dns_xdp_ebpf::table::{self, Guard};
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA};
@@ -24,7 +25,33 @@ pub struct Zone {
     name_servers: Vec<Name>,
     names: BTreeMap<Name, Addresses>,
     guard: Guard,
+    encoded_name_servers: Derived,
 }
+
+/// The NS records of the apex and their glue in wire form, as they follow the question of a message.
+#[derive(Debug)]
+pub struct EncodedNameServers {
+    /// All records: the NS records, then the glue.
+    pub octets: Vec<u8>,
+    /// How many octets the NS records have.
+    pub answers_length: usize,
+    /// How many NS records there are.
+    pub answers: u16,
+    /// How many records of glue there are.
+    pub additionals: u16,
+}
+
+/// Derived from the zone at the first query, and therefore no part of its value.
+#[derive(Debug, Clone, Default)]
+struct Derived(OnceLock<Arc<EncodedNameServers>>);
+
+impl PartialEq for Derived {
+    fn eq(&self, _: &Derived) -> bool {
+        true
+    }
+}
+
+impl Eq for Derived {}
 
 /// What a zone is made of, apart from its address names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +145,16 @@ impl Zone {
             }
             all.insert(name, addresses);
         }
-        let guard = Guard::NONE;
-        Zone { apex, soa, negative_ttl_seconds, ns_ttl_seconds, name_servers, names: all, guard }
+        Zone {
+            apex,
+            soa,
+            negative_ttl_seconds,
+            ns_ttl_seconds,
+            name_servers,
+            names: all,
+            guard: Guard::NONE,
+            encoded_name_servers: Derived::default(),
+        }
     }
 
     /// The same, with what clients are held to.
@@ -141,6 +176,16 @@ impl Zone {
     /// How many name servers the zone has.
     pub fn name_server_count(&self) -> usize {
         self.name_servers.len()
+    }
+
+    /// Returns the answer to a query for the apex' NS RRset. `encode` makes it once for each zone, from the NS records
+    /// and their glue. A query therefore costs the same in a zone of any size.
+    pub fn encoded_name_servers(
+        &self,
+        encode: impl FnOnce(&[Record], &[Record]) -> EncodedNameServers,
+    ) -> Arc<EncodedNameServers> {
+        let make = || Arc::new(encode(&self.ns_records(), &self.glue(0)));
+        Arc::clone(self.encoded_name_servers.0.get_or_init(make))
     }
 
     /// The configuration's epoch, which is the SOA's serial.

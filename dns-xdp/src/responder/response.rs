@@ -9,7 +9,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::counters::{Rcode, Transport};
 use super::request::{Asked, OPTION_NSID, Opt, Request};
-use super::wire::{Outgoing, OutgoingOpt};
+use super::wire::{Outgoing, OutgoingOpt, Records, encode_name_servers};
 use crate::zone::{Lookup, Zone};
 
 /// The largest datagram sent, and the size that our OPT offers: it is not fragmented (RFC 9715, section 3.2).
@@ -61,9 +61,8 @@ impl Response {
 
     /// Question and OPT alone, with TC set: the client is to ask over TCP.
     pub fn truncate(&mut self) {
-        let Outgoing { metadata, answers, authorities, additionals, .. } = &mut self.message;
-        metadata.truncation = true;
-        [answers, authorities, additionals].into_iter().for_each(Vec::clear);
+        self.message.metadata.truncation = true;
+        self.message.records = Records::NONE;
     }
 }
 
@@ -118,9 +117,7 @@ struct Answer {
     authoritative: bool,
     /// There are more records than fit in any case: they were not made.
     truncated: bool,
-    answers: Vec<Record>,
-    authorities: Vec<Record>,
-    additionals: Vec<Record>,
+    records: Records,
 }
 
 impl Answer {
@@ -131,8 +128,7 @@ impl Answer {
 
 impl From<Rcode> for Answer {
     fn from(rcode: Rcode) -> Self {
-        let (answers, authorities, additionals) = (Vec::new(), Vec::new(), Vec::new());
-        Answer { rcode, authoritative: false, truncated: false, answers, authorities, additionals }
+        Answer { rcode, authoritative: false, truncated: false, records: Records::NONE }
     }
 }
 
@@ -159,33 +155,43 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, li
 /// What a question of class IN is answered: the rcode, the records, and the TTL of the answer, which is the SOA's
 /// where there is none.
 pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record>, Option<u32>) {
-    let Answer { rcode, answers, authorities, .. } =
-        internet(&Query::query(qname, qtype), zone, 0, usize::MAX);
+    let Answer { rcode, records, .. } = records_of(&Query::query(qname, qtype), zone, 0);
+    let (answers, authorities) = match records {
+        Records::Plain { answers, authorities } => (answers, authorities),
+        Records::NameServers(_) => Default::default(),
+    };
     let ttl_seconds = answers.iter().chain(&authorities).map(|record| record.ttl).next();
     (rcode, answers, ttl_seconds)
 }
 
 fn internet(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
-    let (qname, qtype) = (question.name(), question.query_type());
-    let lowercase = qname.to_lowercase();
-    if qtype == RecordType::NS
-        && lowercase == *zone.apex()
-        && zone.name_server_count() * NS_LENGTH_MIN > limit
-    {
-        return Answer { truncated: true, ..Answer::authoritative(Rcode::NoError) };
+    if question.query_type() != RecordType::NS || question.name().to_lowercase() != *zone.apex() {
+        return records_of(question, zone, turn);
     }
-    let lookup = zone.lookup(&lowercase, qtype, turn);
+    let answer = Answer::authoritative(Rcode::NoError);
+    if zone.name_server_count() * NS_LENGTH_MIN > limit {
+        return Answer { truncated: true, ..answer };
+    }
+    let encoded = zone.encoded_name_servers(|records, glue| encode_name_servers(question, records, glue));
+    Answer { records: Records::NameServers(encoded), ..answer }
+}
+
+/// The answer from the zone, in records.
+fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
+    let (qname, qtype) = (question.name(), question.query_type());
+    let lookup = zone.lookup(&qname.to_lowercase(), qtype, turn);
     let meta = META_QUERIES.contains(&qtype.into()) || qtype == RecordType::OPT;
     match lookup {
         Lookup::NotInZone | Lookup::Refused => Rcode::Refused.into(),
         _ if TRANSFERS.contains(&qtype.into()) => Rcode::Refused.into(),
         // RFC 8906, section 3.1.2: unknown types are NODATA, but meta-queries may be NOTIMP.
         _ if meta => Rcode::NotImp.into(),
-        Lookup::Found { mut answers, additionals } => {
+        Lookup::Found { mut answers, .. } => {
             for record in &mut answers {
                 record.name = qname.clone();
             }
-            Answer { answers, additionals, ..Answer::authoritative(Rcode::NoError) }
+            let records = Records::Plain { answers, authorities: Vec::new() };
+            Answer { records, ..Answer::authoritative(Rcode::NoError) }
         }
         Lookup::NoData => negative(Rcode::NoError, qname, zone),
         Lookup::NxDomain => negative(Rcode::NxDomain, qname, zone),
@@ -197,7 +203,8 @@ fn negative(rcode: Rcode, qname: &Name, zone: &Zone) -> Answer {
     let mut soa = zone.soa();
     // The question's own spelling of the apex: the owner is then a pointer, as in the program's answers.
     soa.name = qname.trim_to(zone.apex().iter().len());
-    Answer { authorities: vec![soa], ..Answer::authoritative(rcode) }
+    let records = Records::Plain { answers: Vec::new(), authorities: vec![soa] };
+    Answer { records, ..Answer::authoritative(rcode) }
 }
 
 /// Class CH knows who answers (RFC 4892) and keeps to itself what software that is.
@@ -209,19 +216,20 @@ fn chaos(question: &Query, identity: &[u8]) -> Answer {
     let text = RData::TXT(TXT::from_bytes(vec![identity]));
     let mut record = Record::from_rdata(question.name().clone(), 0, text);
     record.dns_class = DNSClass::CH;
-    Answer { answers: vec![record], ..Answer::authoritative(Rcode::NoError) }
+    let records = Records::Plain { answers: vec![record], authorities: Vec::new() };
+    Answer { records, ..Answer::authoritative(Rcode::NoError) }
 }
 
 /// RD and CD are the request's; RA, AD and Z are 0; an OPT is there exactly when the request has one.
 fn assemble(request: Request, answer: Answer, identity: &[u8], cookie: Option<Cookie>) -> Outgoing {
-    let Answer { rcode, authoritative, truncated, answers, authorities, additionals } = answer;
+    let Answer { rcode, authoritative, truncated, records } = answer;
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.authoritative = authoritative;
     metadata.truncation = truncated;
     let rcode: ResponseCode = rcode.into();
     metadata.response_code = rcode;
     let opt = request.opt.map(|opt| our_opt(opt, rcode.high(), identity, cookie));
-    Outgoing { metadata, question: request.question, answers, authorities, additionals, opt }
+    Outgoing { metadata, question: request.question, records, opt }
 }
 
 fn our_opt(asked: Opt, rcode_high: u8, identity: &[u8], cookie: Option<Cookie>) -> OutgoingOpt {

@@ -4,6 +4,7 @@
 //! 4.1.4). The SOA of negative answers is not compressed, as in the program, so that both paths truncate at the same
 //! length.
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use dns_xdp_ebpf::table::SOA_MAX;
 use hickory_proto::op::{Header, HeaderCounts, Metadata, Query};
@@ -12,6 +13,7 @@ use hickory_proto::rr::{Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
 use super::request::HEADER_LENGTH;
+use crate::zone::EncodedNameServers;
 
 /// A pointer to a name, with its offset in the lower bits.
 const POINTER: u16 = 0xc000;
@@ -36,14 +38,48 @@ pub(super) struct Outgoing {
     pub(super) metadata: Metadata,
     /// The question; none where the query has none that can be read.
     pub(super) question: Option<Query>,
-    /// The answer section.
-    pub(super) answers: Vec<Record>,
-    /// The authority section.
-    pub(super) authorities: Vec<Record>,
-    /// Glue, without which the answer is whole too.
-    pub(super) additionals: Vec<Record>,
+    /// The records of the three sections.
+    pub(super) records: Records,
     /// The OPT.
     pub(super) opt: Option<OutgoingOpt>,
+}
+
+/// The records of an answer.
+#[derive(Debug)]
+pub(super) enum Records {
+    /// Records to encode.
+    Plain {
+        /// The answer section.
+        answers: Vec<Record>,
+        /// The authority section.
+        authorities: Vec<Record>,
+    },
+    /// The name servers, encoded behind a question for them.
+    NameServers(Arc<EncodedNameServers>),
+}
+
+impl Records {
+    /// No records.
+    pub(super) const NONE: Records = Records::Plain { answers: Vec::new(), authorities: Vec::new() };
+}
+
+/// Encodes the NS records and the glue of the question's name.
+pub(super) fn encode_name_servers(
+    question: &Query,
+    answers: &[Record],
+    glue: &[Record],
+) -> EncodedNameServers {
+    let mut writer = Writer::new(Some(question), usize::MAX);
+    let question_end = writer.octets.len();
+    writer.records(answers);
+    let answers_length = writer.octets.len() - question_end;
+    writer.records(glue);
+    EncodedNameServers {
+        octets: writer.octets.split_off(question_end),
+        answers_length,
+        answers: answers.len() as u16,
+        additionals: glue.len() as u16,
+    }
 }
 
 impl Outgoing {
@@ -52,21 +88,29 @@ impl Outgoing {
     pub(super) fn write(&self, limit: usize) -> Vec<u8> {
         let mut writer = Writer::new(self.question.as_ref(), limit.saturating_sub(self.opt_length()));
         let question_end = writer.octets.len();
-        let mut metadata = self.metadata;
-        let mut counts =
-            HeaderCounts { queries: u16::from(self.question.is_some()), ..HeaderCounts::default() };
-        if writer.records(&self.answers) && writer.records(&self.authorities) {
-            counts.answers = self.answers.len() as u16;
-            counts.authorities = self.authorities.len() as u16;
-            let end = writer.octets.len();
-            if writer.records(&self.additionals) {
-                counts.additionals = self.additionals.len() as u16;
-            } else {
-                writer.octets.truncate(end);
+        let queries = u16::from(self.question.is_some());
+        let mut counts = HeaderCounts { queries, ..HeaderCounts::default() };
+        let fits = match &self.records {
+            Records::Plain { answers, authorities } => {
+                counts.answers = answers.len() as u16;
+                counts.authorities = authorities.len() as u16;
+                writer.records(answers) && writer.records(authorities)
             }
-        } else {
-            writer.octets.truncate(question_end);
+            Records::NameServers(encoded) => {
+                let (answers, glue) = encoded.octets.split_at(encoded.answers_length);
+                counts.answers = encoded.answers;
+                let fits = writer.encoded(answers);
+                if fits && writer.encoded(glue) {
+                    counts.additionals = encoded.additionals;
+                }
+                fits
+            }
+        };
+        let mut metadata = self.metadata;
+        if !fits {
             metadata.truncation = true;
+            writer.octets.truncate(question_end);
+            counts = HeaderCounts { queries, ..HeaderCounts::default() };
         }
         let mut octets = writer.octets;
         if let Some(opt) = &self.opt {
@@ -137,6 +181,15 @@ impl<'m> Writer<'m> {
                 self.record(record);
                 self.octets.len() <= self.limit
             })
+    }
+
+    /// Writes records that are encoded; `false` when they do not fit and none is written.
+    fn encoded(&mut self, records: &[u8]) -> bool {
+        let fits = self.octets.len() + records.len() <= self.limit;
+        if fits {
+            self.octets.extend(records);
+        }
+        fits
     }
 
     fn record(&mut self, record: &'m Record) {

@@ -2,6 +2,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::zone::EncodedNameServers;
 
 /// A zone of `count` nodes with one address each, which are its name servers and the members of its apex.
 fn large_zone(apex: &str, count: u32, answers_max: usize) -> Zone {
@@ -40,6 +41,31 @@ fn over_tcp_nothing_is_truncated_that_fits_65_535_octets() {
         let all = over_tcp(&zone, &ask(apex, A));
         assert_eq!((all.answers.len(), all.metadata.truncation), (1500, false));
     }
+}
+
+#[test]
+fn name_servers_are_encoded_once_whatever_the_spelling_and_the_size_that_is_asked() {
+    let zone = large_zone("demo.example.com.", 20, 8);
+    let over_udp = |text: &str, size: u16| {
+        let query = ask(text, NS).opt(size, 0, &[]);
+        Message::from_vec(&answer(Some(&zone), Transport::Udp, &query).unwrap()).unwrap()
+    };
+    for (text, size, glue) in [("demo.example.com.", 512, 0), ("DEMO.example.COM.", 1232, 20)] {
+        let answer = over_udp(text, size);
+        assert_eq!((answer.answers.len(), answer.additionals.len()), (20, glue));
+        assert_eq!(answer.queries[0].name().to_ascii(), text);
+        assert!(answer.answers.iter().all(|record| record.name == name("demo.example.com.")));
+        assert_eq!(answer.answers[19].data.to_string(), "ns20.demo.example.com.");
+    }
+    let mut calls = 0;
+    let mut encode = |_: &[Record], _: &[Record]| {
+        calls += 1;
+        EncodedNameServers { octets: Vec::new(), answers_length: 0, answers: 0, additionals: 0 }
+    };
+    assert_eq!(zone.encoded_name_servers(&mut encode).answers, 20);
+    let changed = large_zone("demo.example.com.", 21, 8);
+    assert_eq!(changed.encoded_name_servers(&mut encode).answers, 0);
+    assert_eq!(calls, 1);
 }
 
 #[test]
