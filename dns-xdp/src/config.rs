@@ -12,6 +12,7 @@ pub mod renew;
 mod replace;
 mod resolve;
 mod section;
+pub mod shared;
 #[cfg(test)]
 mod shipped;
 mod spec;
@@ -30,8 +31,8 @@ use hickory_proto::rr::Name;
 use crate::cluster::Cluster;
 use crate::guard::Guard;
 use crate::pin_directory;
-use crate::store::agreement::Observers;
-use crate::store::{Documents, Revision};
+
+use self::shared::{Documents, Revision};
 
 pub use difference::differences;
 pub use problem::{ConfigError, Problem};
@@ -317,6 +318,25 @@ impl Quorum {
         match self {
             Quorum::Majority => voters / 2 + 1,
             Quorum::Count(count) => count as usize,
+        }
+    }
+}
+
+/// `[failover] observers`: how many servers have to find a node or a member of a service dead before it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observers {
+    /// More than half of those that have judged it.
+    Majority,
+    /// This many, or all that have judged it if they are fewer.
+    Count(usize),
+}
+
+impl Observers {
+    /// How many out of `votes`; at least one.
+    pub fn needed(self, votes: usize) -> usize {
+        match self {
+            Observers::Majority => votes / 2 + 1,
+            Observers::Count(count) => count.min(votes).max(1),
         }
     }
 }

@@ -232,7 +232,7 @@ mod tests {
             quorum: config::Quorum::Majority,
             witness: Vec::new(),
             all_down: AllDown::Configured,
-            observers: crate::store::agreement::Observers::Majority,
+            observers: config::Observers::Majority,
             probers: 5,
         }
     }

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod network;
 pub mod path;
 pub mod pin_directory;
+mod privileges;
 pub mod promise;
 pub mod responder;
 pub mod store;

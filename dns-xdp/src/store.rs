@@ -31,14 +31,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use abreast::Extent;
-pub use documents::{Documents, Shared};
+pub use documents::{Documents, Revision, Shared};
 pub use load::{Loaded, load};
 pub use view::Moment;
 
 use crate::failover::Quorum;
-
-/// A moment in the store's history: every change to it has one, greater than all before.
-pub type Revision = u64;
 
 /// Where each server puts the verdicts of its probes: the server's name follows.
 pub const VERDICTS: &str = "verdicts/";

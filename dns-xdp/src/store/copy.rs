@@ -1,16 +1,11 @@
 //! The last good copy of the shared documents on this server's disk: what it starts from when the store is away.
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Documents, Revision};
 use crate::intent::{self, Intents};
-
-/// Where the copy is kept: beside the file of the intent, and under its name.
-pub fn path(state: &Path) -> PathBuf {
-    state.with_extension("store.json")
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Copy {
@@ -54,7 +49,7 @@ mod tests {
     #[test]
     fn what_was_copied_is_there_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let path = path(&directory.path().join("state.json"));
+        let path = directory.path().join("state.store.json");
         assert!(load(&path).unwrap().is_none());
         let texts = Shared::from([("config/zone".to_owned(), "[zone]\n".to_owned())]);
         let revisions = [("config/zone".to_owned(), 7)].into();
