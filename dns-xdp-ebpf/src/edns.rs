@@ -3,6 +3,7 @@ use crate::checksum::Sum;
 use crate::cookie::{self, Cookie, Mint};
 use crate::frame::{Field, Frame, Region};
 use crate::host::Host;
+use crate::message::{OPTION_COOKIE, OPTION_NSID};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::qtype;
 use crate::table::UDP_SIZE;
@@ -13,14 +14,12 @@ pub const OPT_LENGTH: usize = 11;
 /// Options that are looked through; queries have one or two.
 const OPTIONS_MAX: usize = 8;
 const OPTION_HEADER_LENGTH: usize = 4;
-/// NSID (RFC 5001).
-const OPTION_NSID: u16 = 3;
 /// What fits without EDNS (RFC 1035, section 4.2.1).
 const PLAIN_SIZE: u16 = 512;
 const DO: u16 = 0x8000;
 /// Code and length of the answer's cookie.
 const COOKIE_HEAD: u32 = {
-    let [code_high, code_low] = cookie::OPTION.to_be_bytes();
+    let [code_high, code_low] = OPTION_COOKIE.to_be_bytes();
     u32::from_ne_bytes([code_high, code_low, 0, cookie::LENGTH as u8])
 };
 /// Octets that a cookie adds to an OPT record.
