@@ -43,7 +43,6 @@ pub mod edns;
 pub mod frame;
 pub mod host;
 pub mod link;
-pub mod load;
 pub mod message;
 pub mod name;
 pub mod outcome;

@@ -64,12 +64,6 @@ use crate::network::{Network, Serving};
 use crate::pin_directory::Unfit;
 use crate::zone::Zone;
 
-/// Programs for tests and benchmarks: the stopwatch's, and the stub for the other end of a veth pair.
-pub const TESTBED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/testbed"));
-
-/// The load generator's programs; no part of the released binary uses them.
-pub const LOAD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/load"));
-
 /// The maps that outlive a daemon.
 const MAPS: [&str; 5] = [table::ZONE, table::NAMES, table::MORE, table::LEASE, table::COUNTERS];
 
