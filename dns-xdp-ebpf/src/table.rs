@@ -1,6 +1,8 @@
 //! The contract between kernel and userspace: what the maps hold, how large they are, what they are called.
 //!
 //! Everything here is laid out by userspace before the program reads it, and replaced, never edited, while it does.
+//! The names, the zone's head and the addresses are here, what floods are met with is in `guard`, rates in `limit`. Nothing
+//! here reads or writes a packet.
 
 mod guard;
 pub mod limit;

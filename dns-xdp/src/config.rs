@@ -1,4 +1,8 @@
 //! The configuration file, checked: what runs. Every default is written once, in `config/spec.rs`.
+//!
+//! `spec`, `kind` and `store` read the sections by `section` and `value`, `check` holds them against each other. `edit` and
+//! `renew` change a file's text, `difference` compares two, `shared` splits one into documents. Nothing here watches the
+//! file or asks a store.
 mod check;
 mod difference;
 pub mod edit;

@@ -2,7 +2,7 @@
 //!
 //! What of the network is to be served comes in as a [`Serving`]: devices, on which `reconcile` keeps a program by the
 //! ladder of `device`, and addresses, which `locals` lays out for the program. A [`Zone`] is laid out by `layout` and
-//! published by `maps`.
+//! published by `maps`. `pins` keeps what outlives a daemon, `stopwatch` times the program, `samples` are the names asked.
 mod attachment;
 mod device;
 mod driver;

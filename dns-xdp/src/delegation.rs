@@ -1,4 +1,7 @@
 //! What the parent zone has to hold for the cluster's zone to be found, in each provider's form; verifying it live.
+//!
+//! `form` shows the records, `verify` asks the servers and the resolver by `ask`, `check` is what comes of each question.
+//! Nothing is written at a provider.
 pub mod ask;
 mod finding;
 mod form;

@@ -1,4 +1,7 @@
 //! What an operator would look at by hand before, and when, a node does not answer: facts, and the findings they amount to.
+//!
+//! `gather` collects the facts, from `host`, `features`, `daemon` and the folders below; `examine` turns them into findings
+//! and is pure; `remedy` is what to type. Nothing here changes the machine.
 mod daemon;
 mod examine;
 pub mod facts;

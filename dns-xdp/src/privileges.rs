@@ -1,5 +1,7 @@
 //! What this process may do: looked at before anything is touched, and given up before the first query is read.
 //!
+//! Which capabilities are needed is here, `lower` gives up the others, `filter` refuses system calls.
+//!
 //! | capability | kept for | where |
 //! |---|---|---|
 //! | BPF, PERFMON, NET_ADMIN | loading and attaching the program, again and again | `[xdp] mode` is not "off" |

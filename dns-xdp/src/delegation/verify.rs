@@ -1,4 +1,6 @@
 //! The live state of a delegation: what the parent, each name server and a resolver say, held against the configuration.
+//!
+//! A file for each of the three.
 mod parent;
 mod resolver;
 mod server;

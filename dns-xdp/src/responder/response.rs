@@ -1,4 +1,6 @@
 //! The answer to one message: a pure function from bytes, whence and when they came, the zone and the identity.
+//!
+//! Reading the message is in `request`, encoding the answer in `wire`.
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::cookie::{self, Cookie, Mint};
