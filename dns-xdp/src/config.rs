@@ -13,7 +13,6 @@ mod limits;
 mod problem;
 mod remains;
 pub mod renew;
-mod replace;
 mod resolve;
 mod section;
 pub mod shared;
@@ -32,6 +31,7 @@ use std::time::Duration;
 
 use hickory_proto::rr::Name;
 
+pub use crate::atomic_file::Replacement;
 use crate::cluster::Cluster;
 use crate::guard::Guard;
 use crate::pin_directory;
@@ -41,7 +41,6 @@ use self::shared::{Documents, Revision};
 pub use difference::differences;
 pub use problem::{ConfigError, Problem};
 pub use remains::Remains;
-pub use replace::Replacement;
 pub use spec::DEFAULT_SOCKET;
 #[cfg(test)]
 pub(crate) use spec::PROBE;

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Documents, Revision};
-use crate::intent::{self, Intents};
+use crate::atomic_file;
+use crate::intent::Intents;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Copy {
@@ -38,7 +39,7 @@ pub fn store(path: &Path, documents: &Documents, revision: Revision) -> io::Resu
     let Documents { texts, intents, revisions } = documents.clone();
     let mut text = serde_json::to_vec_pretty(&Copy { revision, texts, intents, revisions })?;
     text.push(b'\n');
-    intent::replace(path, &text)
+    atomic_file::replace(path, &text)
 }
 
 #[cfg(test)]

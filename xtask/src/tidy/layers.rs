@@ -31,7 +31,19 @@ pub(super) const LAYERS: [Layers; 2] = [
     Layers {
         source: "dns-xdp/src",
         modules: &[
-            &["authorities", "child", "cluster", "event", "guard", "pin_directory", "zone"],
+            &[
+                "atomic_file",
+                "authorities",
+                "child",
+                "cluster",
+                "connections",
+                "event",
+                "fnv",
+                "guard",
+                "pin_directory",
+                "severity",
+                "zone",
+            ],
             &["intent", "path"],
             &["config"],
             &["failover", "health", "network"],
