@@ -5,43 +5,14 @@
 //!  8 octets        1           3          4           8
 //! ```
 //! Words are as they lie in memory: SipHash reads little-endian ones, and so does this machine.
+pub use crate::message::OPTION_COOKIE as OPTION;
+use crate::table::Local;
+pub use crate::table::{SECRETS_MAX, Secret};
 
-/// The option's code (RFC 7873, section 4).
-pub const OPTION: u16 = 10;
 /// Octets of a client cookie.
 pub const CLIENT_LENGTH: usize = 8;
 /// Octets of a client cookie and a server cookie of ours (RFC 9018, section 4).
 pub const LENGTH: usize = 24;
-/// A key of SipHash, in halves. It does not show itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Secret(pub [u64; 2]);
-
-impl core::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl Secret {
-    /// No secret.
-    pub const NONE: Secret = Secret([0; 2]);
-
-    /// The key of these octets.
-    pub fn new(octets: [u8; 16]) -> Secret {
-        let mut halves = [0; 2];
-        for (half, eight) in halves.iter_mut().zip(octets.chunks_exact(8)) {
-            let mut word = [0; 8];
-            word.copy_from_slice(eight);
-            *half = u64::from_le_bytes(word);
-        }
-        Secret(halves)
-    }
-}
-
-/// Secrets that are known at a time: the one that cookies are made with, and its predecessor or successor.
-pub const SECRETS_MAX: usize = 2;
-
 /// Of the server cookie's first octet (RFC 9018, section 4.1).
 const VERSION: u8 = 1;
 /// Seconds for which a cookie counts, and after which a fresh one goes with the answer; and how far clocks of the
@@ -116,13 +87,13 @@ impl Mint<'_> {
     }
 }
 
-/// The hash of a server cookie. `address` is the client's, as [`Local`](crate::table::Local) has it.
+/// The hash of a server cookie. `address` is the client's, as [`Local`] has it.
 #[inline(always)]
 fn hash(secret: &Secret, client: u64, head: u64, [high, low]: [u64; 2]) -> u64 {
     let mut state = SipHash::new(secret);
     state.block(client);
     state.block(head);
-    if high == crate::table::Local::IPV4 {
+    if high == Local::IPV4 {
         state.block(low | 20 << 56);
     } else {
         state.block(high);

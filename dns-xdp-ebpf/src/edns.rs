@@ -3,6 +3,7 @@ use crate::checksum::Sum;
 use crate::cookie::{self, Cookie, Mint};
 use crate::frame::{Field, Frame, Region};
 use crate::host::Host;
+use crate::message::{OPTION_COOKIE, OPTION_NSID, UDP_SIZE_MIN};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::qtype;
 use crate::table::UDP_SIZE;
@@ -13,14 +14,10 @@ pub const OPT_LENGTH: usize = 11;
 /// Options that are looked through; queries have one or two.
 const OPTIONS_MAX: usize = 8;
 const OPTION_HEADER_LENGTH: usize = 4;
-/// NSID (RFC 5001).
-const OPTION_NSID: u16 = 3;
-/// What fits without EDNS (RFC 1035, section 4.2.1).
-const PLAIN_SIZE: u16 = 512;
 const DO: u16 = 0x8000;
 /// Code and length of the answer's cookie.
 const COOKIE_HEAD: u32 = {
-    let [code_high, code_low] = cookie::OPTION.to_be_bytes();
+    let [code_high, code_low] = OPTION_COOKIE.to_be_bytes();
     u32::from_ne_bytes([code_high, code_low, 0, cookie::LENGTH as u8])
 };
 /// Octets that a cookie adds to an OPT record.
@@ -72,7 +69,7 @@ pub struct Edns {
 impl Edns {
     /// A query without EDNS.
     pub const NONE: Edns =
-        Edns { length: 0, head: 0, limit: PLAIN_SIZE as usize, cookie: Cookie::NONE, genuine: false };
+        Edns { length: 0, head: 0, limit: UDP_SIZE_MIN as usize, cookie: Cookie::NONE, genuine: false };
 
     /// Reads the OPT record that begins at `at` and has to end the message at `end`. Where cookies are used, the
     /// responder has those that stand behind another option.
@@ -96,7 +93,7 @@ impl Edns {
             return Outcome::Trailing.refuse();
         }
         read_options(frame, at + OPT_LENGTH, end, cookie_option)?;
-        let size = u16::from_be(opt.read(SIZE)).clamp(PLAIN_SIZE, UDP_SIZE);
+        let size = u16::from_be(opt.read(SIZE)).clamp(UDP_SIZE_MIN, UDP_SIZE);
         // DO is copied (RFC 3225, section 3); its octet is the last of the eight.
         let dnssec_ok = u64::from(opt.read(FLAGS) & DO.to_be()) << 56;
         let (head, limit) = (HEAD | dnssec_ok, usize::from(size));

@@ -10,7 +10,7 @@
 
 use core::marker::PhantomData;
 
-use crate::verifier::{bounded, step, step_over};
+use crate::verifier::{OFFSET_MAX, bounded, step, step_over};
 
 /// The bytes of a frame as the kernel lays them out, from the Ethernet header on. To grow or shrink the frame takes a
 /// mutable borrow of the [`Packet`](crate::host::Packet), so no `Frame` and no [`Region`] outlives a resize.
@@ -44,7 +44,7 @@ impl<T, const AT: usize> Default for Field<T, AT> {
 
 impl<'f> Frame<'f> {
     /// Octets of a frame behind this are not looked at: no query is that long, and the verifier wants offsets bounded.
-    pub const MAX_LENGTH: usize = 2047;
+    pub const MAX_LENGTH: usize = OFFSET_MAX;
 
     /// # Safety
     /// The bytes from `start` to `end` belong to the caller for as long as the frame or its regions are used.

@@ -1,6 +1,6 @@
 //! All that the path of a query knows of its surroundings: the packet, and the host's tables and clocks.
 use crate::frame::Frame;
-use crate::limit::Rate;
+use crate::table::limit::Rate;
 use crate::table::{Entry, Guard, Head, Local, More, Tags};
 
 /// One packet, in the kernel or in a buffer.

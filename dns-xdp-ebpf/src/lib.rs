@@ -14,15 +14,15 @@
 //!
 //! [`respond::respond`] runs in three places: in the kernel (`main.rs`), in tests over a buffer, in the fuzzer.
 //! [`host::Host`] is all that it knows of its surroundings, [`table`] all that it shares with userspace; the hook
-//! shares a [`sample`] besides.
+//! shares a [`sample`] besides. Reading and writing depend on that contract, and it depends on neither.
 //!
 //! # Invariants
 //! - Reading never writes: a passed frame is byte-identical. Everything is written after the frame was resized.
 //! - The answer equals the responder's answer to the same query, or the query was passed.
 //! - Every query is answered once, here or above; none is met with silence (RFC 8906). The program drops responses and
-//!   queries above a [`limit`]. It also drops a frame that it cannot finish after writing has begun; no frame does that.
+//!   queries above a limit ([`table::limit`]). It also drops a frame that it cannot finish after writing has begun; no frame does that.
 //! - Every loop has a named bound. A packet creates state only in tables of fixed size: a [`sample`] while an operator
-//!   watches the queries, and one entry for its source prefix in each [`limit`] that is on.
+//!   watches the queries, and one entry for its source prefix in each limit that is on.
 //! - The counters sum to the UDP packets to the served port. Later fragments of a datagram do not show their port and are
 //!   not counted.
 //! - A query sees the zone before or after a change, never a mixture: the head is replaced by one pointer, and the
@@ -42,9 +42,8 @@ pub mod cookie;
 pub mod edns;
 pub mod frame;
 pub mod host;
-pub mod limit;
 pub mod link;
-pub mod load;
+pub mod message;
 pub mod name;
 pub mod outcome;
 pub mod question;

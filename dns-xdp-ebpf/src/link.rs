@@ -6,8 +6,8 @@ use network_types::udp::UdpHdr;
 use crate::checksum::Sum;
 use crate::frame::{Field, Frame, Region};
 use crate::host::{Host, Packet};
+use crate::message::{HEADER_LENGTH, TYPE_CLASS_LENGTH};
 use crate::outcome::{OrRefuse, Outcome};
-use crate::question::HEADER_LENGTH;
 use crate::table::{Local, Tags, UDP_SIZE};
 use crate::verifier::{widen, widen_offset};
 
@@ -54,7 +54,7 @@ const IPV4_LENGTH: usize = Ipv4Hdr::LEN;
 const IPV6_LENGTH: usize = Ipv6Hdr::LEN;
 const UDP_LENGTH: usize = UdpHdr::LEN;
 /// DNS header, root name, type and class (RFC 1035, section 4.1).
-const MESSAGE_MIN: usize = 12 + 1 + 4;
+const MESSAGE_MIN: usize = HEADER_LENGTH + 1 + TYPE_CLASS_LENGTH;
 /// TTL or hop limit of what leaves here (the assigned default, RFC 1340).
 const HOPS: u8 = 64;
 

@@ -23,10 +23,10 @@ mod hook {
     use aya_log_ebpf::debug;
     use dns_xdp_ebpf::frame::{Field, Frame, Region};
     use dns_xdp_ebpf::host::{Host, Packet};
-    use dns_xdp_ebpf::limit::{Demand, Rate};
     use dns_xdp_ebpf::outcome::{Action, Outcome};
     use dns_xdp_ebpf::respond::respond;
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
+    use dns_xdp_ebpf::table::limit::{Demand, Rate};
     use dns_xdp_ebpf::table::{
         CLIENTS_CAPACITY, Entry, FOR_EVER, Guard, Head, Lease, Local, Locals, More, RENEW_ENDED,
         RENEW_UNCHANGED, RENEWAL_LENGTH, Tags,

@@ -4,8 +4,8 @@
 //! that name's labels. Only a name that is not found is walked label by label (RFC 1035, section 3.1).
 use crate::checksum::Sum;
 use crate::frame::{Cursor, Field, Frame, Region};
+use crate::message::TYPE_CLASS_LENGTH;
 use crate::outcome::{OrRefuse, Outcome};
-use crate::question::TYPE_CLASS_LENGTH;
 use crate::table::{ENTRY_WORDS, Entry, More, NAME_MAX, NAME_WORDS, NameWords, mix_name};
 use crate::verifier::widen_offset;
 

@@ -1,15 +1,12 @@
 //! The DNS header and the one question (RFC 1035, sections 4.1.1 and 4.1.2).
 use crate::frame::{Field, Frame, Region};
 use crate::link::Datagram;
+use crate::message::{HEADER_LENGTH, TYPE_CLASS_LENGTH};
 use crate::name::Name;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::table::NAME_WORDS;
 use crate::verifier::widen_offset;
 
-/// Octets of the header.
-pub const HEADER_LENGTH: usize = 12;
-/// Octets of type and class.
-pub const TYPE_CLASS_LENGTH: usize = 4;
 /// The header's second word: flags, opcode and response code.
 pub const FLAGS: Field<u16, 2> = Field::new();
 /// The four counts.

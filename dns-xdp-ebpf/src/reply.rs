@@ -9,8 +9,9 @@ use crate::edns::Edns;
 use crate::frame::{Field, Frame, Region};
 use crate::host::Packet;
 use crate::link::Datagram;
+use crate::message::HEADER_LENGTH;
 use crate::outcome::Outcome;
-use crate::question::{AA, COUNTS, FLAGS, HEADER_LENGTH, Header, ID, QR, Question, TC, qtype};
+use crate::question::{AA, COUNTS, FLAGS, Header, ID, QR, Question, TC, qtype};
 use crate::table::{ADDRESSES_MAX, Entry, Head, More};
 use crate::verifier::{element, widen_offset};
 

@@ -1,17 +1,20 @@
 //! The contract between kernel and userspace: what the maps hold, how large they are, what they are called.
 //!
 //! Everything here is laid out by userspace before the program reads it, and replaced, never edited, while it does.
+//! The names, the zone's head and the addresses are here, what floods are met with is in `guard`, rates in `limit`. Nothing
+//! here reads or writes a packet.
 
 mod guard;
+pub mod limit;
 
 use core::net::IpAddr;
 use core::num::NonZero;
 
-pub use self::guard::{EXEMPT_MAX, Guard, Prefix};
+pub use self::guard::{EXEMPT_MAX, Guard, Prefix, SECRETS_MAX, Secret};
 use crate::checksum::Sum;
 use crate::verifier::element;
 
-/// Version of every layout in this file. Pinned maps carry it in their names.
+/// Version of every layout in this module. Pinned maps carry it in their names.
 pub const LAYOUT: u32 = 6;
 
 /// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
@@ -32,7 +35,7 @@ pub const CLIENTS_CAPACITY: usize = 1 << 16;
 /// When the next query to the responder is due, in nanoseconds: an array of one `u64`. Each object has its own.
 pub const FALLBACK: &str = "FALLBACK";
 /// How much each prefix of clients has asked of the responder of late: a hash table as [`CLIENTS`], of
-/// [`Demand`](crate::limit::Demand).
+/// [`Demand`](limit::Demand).
 pub const FALLBACK_CLIENTS: &str = "FALLBACK_CLIENTS";
 /// The served addresses: an array of maps whose one inner map holds one [`Locals`]. Replacing the inner map is how they
 /// change. Each object has its own.

@@ -15,7 +15,8 @@
     expect(unsafe_code, reason = "inline assembly, and one reference behind a mask")
 )]
 
-use crate::frame::{Frame, Word};
+/// Offsets within a frame go up to this, a mask. Frames may be longer; what lies behind it is not read.
+pub const OFFSET_MAX: usize = 2047;
 
 /// `base + offset` by an instruction that the compiler does not see into; otherwise it would compute the checked and the
 /// used pointer separately, and the verifier would not see that they are the same.
@@ -41,7 +42,7 @@ pub(crate) fn step(base: *mut u8, offset: usize) -> *mut u8 {
 
 /// `base` and a word behind it, computed as by [`step`].
 #[inline(always)]
-pub(crate) fn step_over<T: Word>(base: *mut u8) -> *mut u8 {
+pub(crate) fn step_over<T>(base: *mut u8) -> *mut u8 {
     #[cfg(target_arch = "bpf")]
     {
         let mut pointer = base;
@@ -60,10 +61,10 @@ pub(crate) fn step_over<T: Word>(base: *mut u8) -> *mut u8 {
     base.wrapping_add(size_of::<T>())
 }
 
-/// Bounds an offset within a frame. Offsets up to [`Frame::MAX_LENGTH`] stay as they are.
+/// Bounds an offset within a frame. Offsets up to [`OFFSET_MAX`] stay as they are.
 #[inline(always)]
 pub(crate) fn bounded(offset: usize) -> usize {
-    offset & Frame::MAX_LENGTH
+    offset & OFFSET_MAX
 }
 
 /// The element at `index` modulo `N`, which is a power of two.
@@ -118,7 +119,7 @@ pub fn widen(number: u64, unknown: u64) -> u64 {
     }
 }
 
-/// The same for an offset within a frame, or another number up to [`Frame::MAX_LENGTH`]: of it the verifier knows that
+/// The same for an offset within a frame, or another number up to [`OFFSET_MAX`]: of it the verifier knows that
 /// bound alone. Without this it follows each length that a name may have through all that comes after.
 #[inline(always)]
 pub fn widen_offset(offset: usize, unknown: u64) -> usize {
@@ -132,7 +133,7 @@ pub fn widen_offset(offset: usize, unknown: u64) -> usize {
                 "{offset} += {unknown}",
                 "{offset} -= {unknown}",
                 "{offset} &= {max}",
-                max = const Frame::MAX_LENGTH,
+                max = const OFFSET_MAX,
                 offset = inout(reg) offset,
                 unknown = in(reg) unknown,
                 options(pure, nomem, nostack, preserves_flags),

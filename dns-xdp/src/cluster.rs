@@ -1,4 +1,6 @@
 //! The cluster as the operator describes it: its nodes, its services, and what is wanted of each node.
+//!
+//! `kind` is what a probe asks, `address` which addresses mean no other machine. Reading a file is in `config`.
 mod address;
 mod kind;
 

@@ -1,4 +1,8 @@
 //! The configuration file, checked: what runs. Every default is written once, in `config/spec.rs`.
+//!
+//! `spec`, `kind` and `store` read the sections by `section` and `value`, `check` holds them against each other. `edit` and
+//! `renew` change a file's text, `difference` compares two, `shared` splits one into documents. Nothing here watches the
+//! file or asks a store.
 mod check;
 mod difference;
 pub mod edit;
@@ -9,9 +13,9 @@ mod limits;
 mod problem;
 mod remains;
 pub mod renew;
-mod replace;
 mod resolve;
 mod section;
+pub mod shared;
 #[cfg(test)]
 mod shipped;
 mod spec;
@@ -27,16 +31,16 @@ use std::time::Duration;
 
 use hickory_proto::rr::Name;
 
+pub use crate::atomic_file::Replacement;
 use crate::cluster::Cluster;
 use crate::guard::Guard;
 use crate::pin_directory;
-use crate::store::agreement::Observers;
-use crate::store::{Documents, Revision};
+
+use self::shared::{Documents, Revision};
 
 pub use difference::differences;
 pub use problem::{ConfigError, Problem};
 pub use remains::Remains;
-pub use replace::Replacement;
 pub use spec::DEFAULT_SOCKET;
 #[cfg(test)]
 pub(crate) use spec::PROBE;
@@ -317,6 +321,25 @@ impl Quorum {
         match self {
             Quorum::Majority => voters / 2 + 1,
             Quorum::Count(count) => count as usize,
+        }
+    }
+}
+
+/// `[failover] observers`: how many servers have to find a node or a member of a service dead before it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observers {
+    /// More than half of those that have judged it.
+    Majority,
+    /// This many, or all that have judged it if they are fewer.
+    Count(usize),
+}
+
+impl Observers {
+    /// How many out of `votes`; at least one.
+    pub fn needed(self, votes: usize) -> usize {
+        match self {
+            Observers::Majority => votes / 2 + 1,
+            Observers::Count(count) => count.min(votes).max(1),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What of the network is to be served comes in as a [`Serving`]: devices, on which `reconcile` keeps a program by the
 //! ladder of `device`, and addresses, which `locals` lays out for the program. A [`Zone`] is laid out by `layout` and
-//! published by `maps`.
+//! published by `maps`. `pins` keeps what outlives a daemon, `stopwatch` times the program, `samples` are the names asked.
 mod attachment;
 mod device;
 mod driver;
@@ -63,12 +63,6 @@ use crate::config::{Config, Mode};
 use crate::network::{Network, Serving};
 use crate::pin_directory::Unfit;
 use crate::zone::Zone;
-
-/// Programs for tests and benchmarks: the stopwatch's, and the stub for the other end of a veth pair.
-pub const TESTBED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/testbed"));
-
-/// The load generator's programs; no part of the released binary uses them.
-pub const LOAD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/load"));
 
 /// The maps that outlive a daemon.
 const MAPS: [&str; 5] = [table::ZONE, table::NAMES, table::MORE, table::LEASE, table::COUNTERS];

@@ -1,6 +1,9 @@
 //! What the parent zone has to hold for the cluster's zone to be found, in each provider's form; verifying it live.
+//!
+//! `form` shows the records, `verify` asks the servers and the resolver by `ask`, `check` is what comes of each question.
+//! Nothing is written at a provider.
 pub mod ask;
-mod finding;
+mod check;
 mod form;
 mod verify;
 
@@ -11,7 +14,7 @@ use hickory_proto::rr::{Name, RecordType};
 use crate::config::Config;
 use crate::failover;
 
-pub use finding::{Check, Finding, Verdict, worst};
+pub use check::{Check, CheckResult, worst};
 pub use form::Form;
 pub use verify::{Places, verify};
 

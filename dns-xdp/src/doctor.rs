@@ -1,4 +1,7 @@
 //! What an operator would look at by hand before, and when, a node does not answer: facts, and the findings they amount to.
+//!
+//! `gather` collects the facts, from `host`, `features`, `daemon` and the folders below; `examine` turns them into findings
+//! and is pure; `remedy` is what to type. Nothing here changes the machine.
 mod daemon;
 mod examine;
 pub mod facts;
@@ -9,41 +12,19 @@ mod remedy;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
 use serde::Serialize;
 
 pub use examine::findings;
 pub use gather::gather;
 pub use remedy::{Kind, Remedy};
 
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Nothing to do.
-    Ok,
-    /// It works, and could work better.
-    Warn,
-    /// It does not work.
-    Fail,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Level::Ok => "ok",
-            Level::Warn => "warn",
-            Level::Fail => "fail",
-        })
-    }
-}
+use crate::severity::Severity;
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad it is.
-    pub level: Level,
+    pub level: Severity,
     /// What was looked at: `kernel`, `eth0 queues`.
     pub what: String,
     /// What was found.
@@ -54,14 +35,14 @@ pub struct Finding {
 
 impl Finding {
     fn ok(what: impl Into<String>, text: impl Into<String>) -> Self {
-        Finding { level: Level::Ok, what: what.into(), text: text.into(), remedy: None }
+        Finding { level: Severity::Ok, what: what.into(), text: text.into(), remedy: None }
     }
 
     fn warn(what: impl Into<String>, text: impl Into<String>, remedy: impl Into<Option<Remedy>>) -> Self {
-        Finding { level: Level::Warn, what: what.into(), text: text.into(), remedy: remedy.into() }
+        Finding { level: Severity::Warn, what: what.into(), text: text.into(), remedy: remedy.into() }
     }
 
     fn fail(what: impl Into<String>, text: impl Into<String>, remedy: impl Into<Option<Remedy>>) -> Self {
-        Finding { level: Level::Fail, what: what.into(), text: text.into(), remedy: remedy.into() }
+        Finding { level: Severity::Fail, what: what.into(), text: text.into(), remedy: remedy.into() }
     }
 }

@@ -1,5 +1,8 @@
 //! Who answers for whom: a pure function of the cluster, the verdicts and the admin intent.
 //!
+//! `answers` names who answers, `rendezvous` chooses a substitute, `zone` makes the zone of a decision. How a node's health
+//! is found out is in `health`.
+//!
 //! Servers do not talk to each other. They agree because the same states give the same answers, whatever
 //! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
 //! looks back.
@@ -232,7 +235,7 @@ mod tests {
             quorum: config::Quorum::Majority,
             witness: Vec::new(),
             all_down: AllDown::Configured,
-            observers: crate::store::agreement::Observers::Majority,
+            observers: config::Observers::Majority,
             probers: 5,
         }
     }

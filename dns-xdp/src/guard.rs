@@ -2,8 +2,8 @@
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::cookie::Secret;
-use dns_xdp_ebpf::limit::Rate;
 use dns_xdp_ebpf::table;
+use dns_xdp_ebpf::table::limit::Rate;
 
 /// The responder may be given as many at once as come in so much of a second.
 const FALLBACK_BURST: u32 = 4;

@@ -10,7 +10,6 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use file::replace;
 pub use file::{Error, load, store};
 pub use wish::{LONGEST_TEXT, Wish, lasting, text};
 

@@ -9,12 +9,14 @@
 //!                                          │                                                  └─► responder (hickory)
 //!  clock ──────────────────────────────────┘                          status, metrics, events observe it
 //! ```
+mod atomic_file;
 pub mod authorities;
 pub mod bench;
 pub mod child;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+mod connections;
 pub mod control;
 pub mod controller;
 pub mod datapath;
@@ -22,6 +24,7 @@ pub mod delegation;
 pub mod doctor;
 pub mod event;
 pub mod failover;
+mod fnv;
 pub mod guard;
 pub mod health;
 pub mod intent;
@@ -29,7 +32,9 @@ pub mod metrics;
 pub mod network;
 pub mod path;
 pub mod pin_directory;
+mod privileges;
 pub mod promise;
 pub mod responder;
+pub mod severity;
 pub mod store;
 pub mod zone;

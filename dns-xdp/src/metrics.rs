@@ -72,8 +72,9 @@ pub async fn serve(listener: TcpListener, desk: Arc<Desk>) {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(desk);
-    let Err(error) = connections::serve(listener, router).await;
-    tracing::error!(%error, "the metrics listener failed: restart the daemon to have it again");
+    if let Err(error) = connections::serve(listener, router).await {
+        tracing::error!(%error, "the metrics listener failed: restart the daemon to have it again");
+    }
 }
 
 async fn page(State(desk): State<Arc<Desk>>) -> Response {

@@ -1,5 +1,8 @@
 //! The store that the servers of a cluster share: what is in it, and the seam to the engine that keeps it.
 //!
+//! `etcd` is the engine; `mirror` follows it and `view` is what it has seen; `agreement` counts the verdicts. `skydns` exchanges
+//! names with other programs. What the servers decide from all this is not here.
+//!
 //! The shared part of the configuration and the operators' intent are documents, replaced whole by compare-and-swap.
 //! Every server mirrors them, joins them with the local part of its file, and puts the verdicts of its probes beside
 //! them under a lease. Whoever loses the store goes on with what it knows and judges by itself.
@@ -31,14 +34,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use abreast::Extent;
-pub use documents::{Documents, Shared};
+pub use documents::{Documents, Revision, Shared};
 pub use load::{Loaded, load};
 pub use view::Moment;
 
 use crate::failover::Quorum;
-
-/// A moment in the store's history: every change to it has one, greater than all before.
-pub type Revision = u64;
 
 /// Where each server puts the verdicts of its probes: the server's name follows.
 pub const VERDICTS: &str = "verdicts/";

@@ -9,9 +9,9 @@ use dns_xdp::network::Place;
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::frame::Frame;
 use dns_xdp_ebpf::host::{Host, Packet};
-use dns_xdp_ebpf::limit::{Demand, Rate};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
+use dns_xdp_ebpf::table::limit::{Demand, Rate};
 use dns_xdp_ebpf::table::{Entry, Guard, Head, Local, More, Slot, Tags};
 
 /// What lies behind a frame in its buffer.

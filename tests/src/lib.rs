@@ -59,6 +59,7 @@ pub mod parent;
 pub mod phase;
 pub mod plan;
 pub mod process;
+pub mod programs;
 pub mod queries;
 pub mod rights;
 pub mod rivals;

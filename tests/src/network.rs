@@ -8,9 +8,9 @@ use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{Xdp, XdpMode};
-use dns_xdp::datapath::TESTBED;
 
 use crate::netns::Namespace;
+use crate::programs::TESTBED;
 use crate::run::Run;
 
 /// The interface of every station.

@@ -11,13 +11,13 @@ use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpLink;
 use aya::programs::{Xdp, XdpMode};
-use dns_xdp::datapath::TESTBED;
 use dns_xdp::doctor::Kind;
 use dns_xdp_tests::cluster::stage;
 use dns_xdp_tests::doctor::{cure, cure_in};
 use dns_xdp_tests::node::Node;
 use dns_xdp_tests::plan::Plan;
 use dns_xdp_tests::process;
+use dns_xdp_tests::programs::TESTBED;
 
 const SCENES: [&str; 2] = [include_str!("scenes_doctor.rs"), include_str!("scenes_doctor_program.rs")];
 

@@ -1,9 +1,12 @@
-//! `cargo xtask tidy`: the house rules that no compiler checks.
+//! `cargo xtask tidy`: the house rules that no compiler checks. The order of the modules is in `layers`.
+mod layers;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use self::layers::LAYERS;
 use crate::cargo::root;
 
 /// What may lie at the top level, besides the target directory and the repository's own.
@@ -34,7 +37,7 @@ const EMPTY_NAMES: [&str; 5] = ["common", "helper", "helpers", "manager", "utils
 const LINES: usize = 600;
 
 /// Where `unsafe` may stand outside the eBPF crate, each place with its reason in an `expect`.
-const UNSAFE: &str = "#[expect(unsafe_code, reason = ";
+const UNSAFE: &str = "expect(unsafe_code, reason = ";
 
 /// Written in the source as two halves, so that this file does not break its own rule.
 const UNFINISHED: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
@@ -59,11 +62,18 @@ pub(crate) fn run() -> Result<()> {
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let path = path.strip_prefix(root()).unwrap_or(&path);
-            breaches
-                .extend(check(path, &text).into_iter().map(|breach| format!("{}{breach}", path.display())));
+            let mut in_file = check(path, &text);
+            for layers in &LAYERS {
+                if let Ok(below) = path.strip_prefix(layers.source) {
+                    in_file.extend(layers.check(below, &text));
+                }
+            }
+            breaches.extend(in_file.into_iter().map(|breach| format!("{}{breach}", path.display())));
             files += 1;
         }
+        breaches.extend(without_module(&root().join(member).join("src"))?);
     }
+    breaches.extend(LAYERS.iter().flat_map(|layers| layers.missing(root())));
     for breach in &breaches {
         println!("{breach}");
     }
@@ -104,6 +114,25 @@ fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Folders below a source directory whose module file is not there, and so cannot say what is in them: `name.rs` beside the
+/// folder, or `mod.rs` in it. What it opens with is checked as that of every file.
+fn without_module(source: &Path) -> Result<Vec<String>> {
+    let mut breaches = Vec::new();
+    for entry in fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))? {
+        let path = entry?.path();
+        // Each file in it is a program.
+        if !path.is_dir() || path.ends_with("bin") {
+            continue;
+        }
+        if !path.with_extension("rs").exists() && !path.join("mod.rs").exists() {
+            let path = path.strip_prefix(root()).unwrap_or(&path).display();
+            breaches.push(format!("{path}: has no module file that says in a `//!` sentence what is in it"));
+        }
+        breaches.extend(without_module(&path)?);
+    }
+    Ok(breaches)
 }
 
 /// The breaches in one file, each as `:line: what`.
@@ -159,7 +188,7 @@ mod tests {
         let bare = "//! A.\nfn a() { unsafe { b() } }\n";
         assert_eq!(breaches("dns-xdp/src/a.rs", bare), 1);
         assert_eq!(breaches("dns-xdp-ebpf/src/a.rs", bare), 0);
-        let expected = format!("//! A.\n{UNSAFE}\"a\")]\nfn a() {{ unsafe {{ b() }} }}\n");
+        let expected = format!("//! A.\n#[{UNSAFE}\"a\")]\nfn a() {{ unsafe {{ b() }} }}\n");
         assert_eq!(breaches("dns-xdp/src/a.rs", &expected), 0);
     }
 }

@@ -1,9 +1,9 @@
 //! What floods are met with, as the program holds it.
 use core::net::IpAddr;
 
+use super::limit::Rate;
 use super::{Local, address_words};
-use crate::cookie::{self, SECRETS_MAX, Secret};
-use crate::limit::Rate;
+use crate::message::OPTION_COOKIE;
 
 /// The protection against floods: cookies, limits, and the prefixes that are exempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,38 @@ pub struct Guard {
     pub exempt: [Prefix; EXEMPT_MAX],
 }
 
+/// Secrets that are known at a time: the one that cookies are made with, and its predecessor or successor.
+pub const SECRETS_MAX: usize = 2;
+
 /// Prefixes that are exempt from limits.
 pub const EXEMPT_MAX: usize = 16;
+
+/// A key of SipHash, in halves, which cookies are made with. It does not show itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Secret(pub [u64; 2]);
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// No secret.
+    pub const NONE: Secret = Secret([0; 2]);
+
+    /// The key of these octets.
+    pub fn new(octets: [u8; 16]) -> Secret {
+        let mut halves = [0; 2];
+        for (half, eight) in halves.iter_mut().zip(octets.chunks_exact(8)) {
+            let mut word = [0; 8];
+            word.copy_from_slice(eight);
+            *half = u64::from_le_bytes(word);
+        }
+        Secret(halves)
+    }
+}
 
 /// The addresses with these bits, as [`address_words`] has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +119,7 @@ impl Guard {
         for (place, secret) in self.secrets.iter_mut().zip(secrets) {
             *place = *secret;
             self.secret_count += 1;
-            self.cookie_option = u32::from(cookie::OPTION.to_be());
+            self.cookie_option = u32::from(OPTION_COOKIE.to_be());
         }
     }
 
@@ -120,7 +150,7 @@ impl Guard {
     /// Prefixes with at least this many recent queries are treated alike.
     const DEMAND_MAX: u64 = 1024;
 
-    /// Returns the limit on what goes up, for a prefix with `before` recent queries ([`Demand`](crate::limit::Demand)).
+    /// Returns the limit on what goes up, for a prefix with `before` recent queries ([`Demand`](super::limit::Demand)).
     /// All prefixes share one rate. A prefix with more recent queries may use less of the burst. An unknown prefix (0)
     /// may be forged and may use a quarter of it.
     #[inline(always)]

@@ -14,9 +14,10 @@ use super::columns::columns;
 use super::{ConfigFile, Format, print, print_json};
 use crate::bench::{Between, Kind, Route, Routes, kinds};
 use crate::config::Config;
-use crate::controller::{privileges, served_addresses};
+use crate::controller::served_addresses;
 use crate::datapath::{self, Least, PinnedMaps, Stopwatch, Timed, Unattached, Variant};
 use crate::failover;
+use crate::privileges;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp bench --config /etc/dns-xdp/dns-xdp.toml --seconds 10";
 

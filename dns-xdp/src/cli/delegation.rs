@@ -11,7 +11,8 @@ use thiserror::Error;
 use super::{ConfigFile, briefly, print, print_json};
 use crate::config::Config;
 use crate::delegation::ask::Asker;
-use crate::delegation::{self, Finding, Form, Places, Verdict, verify, worst};
+use crate::delegation::{self, CheckResult, Form, Places, verify, worst};
+use crate::severity::Severity;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp delegation show --format route53 > delegation.json";
 
@@ -143,26 +144,26 @@ impl Verify {
             print(&text(&findings))?;
         }
         let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
-        let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+        let (failed, warned) = (count(Severity::Fail), count(Severity::Warn));
         let sum = format!("of {} checks {failed} failed, {warned} warned", findings.len());
         match verdict {
-            Verdict::Ok => Ok(()),
-            Verdict::Warn => Err(Unsound::Warned(sum).into()),
-            Verdict::Fail => Err(Unsound::Failed(sum).into()),
+            Severity::Ok => Ok(()),
+            Severity::Warn => Err(Unsound::Warned(sum).into()),
+            Severity::Fail => Err(Unsound::Failed(sum).into()),
         }
     }
 }
 
 /// A line for each finding, and what to do below those that share it; what is well in the same words at several places in
 /// a row is one line.
-fn text(findings: &[Finding]) -> String {
-    let alike = |a: &Finding, b: &Finding| {
-        (a.check, a.verdict, &a.detail) == (b.check, b.verdict, &b.detail) && a.verdict == Verdict::Ok
+fn text(findings: &[CheckResult]) -> String {
+    let alike = |a: &CheckResult, b: &CheckResult| {
+        (a.check, a.verdict, &a.detail) == (b.check, b.verdict, &b.detail) && a.verdict == Severity::Ok
     };
     let mut text = String::new();
     let mut lines = findings.chunk_by(alike).peekable();
     while let Some(same) = lines.next() {
-        let Some(Finding { verdict, check, subject, detail, remedy }) = same.first() else { continue };
+        let Some(CheckResult { verdict, check, subject, detail, remedy }) = same.first() else { continue };
         let others = match same.len() - 1 {
             0 => String::new(),
             others => format!(" and {others} more"),
@@ -184,20 +185,20 @@ mod tests {
     use super::*;
     use crate::delegation::Check;
 
-    fn finding(verdict: Verdict, check: Check, subject: &str, detail: &str) -> Finding {
-        let remedy = (verdict != Verdict::Ok).then(|| "do this".to_owned());
-        Finding { verdict, check, subject: subject.to_owned(), detail: detail.to_owned(), remedy }
+    fn finding(verdict: Severity, check: Check, subject: &str, detail: &str) -> CheckResult {
+        let remedy = (verdict != Severity::Ok).then(|| "do this".to_owned());
+        CheckResult { verdict, check, subject: subject.to_owned(), detail: detail.to_owned(), remedy }
     }
 
     #[test]
     fn what_is_well_is_short_and_what_is_not_has_a_remedy() {
         let findings = [
-            finding(Verdict::Ok, Check::ServerUdp, "ns1", "answers"),
-            finding(Verdict::Ok, Check::ServerUdp, "ns2", "answers"),
-            finding(Verdict::Fail, Check::ServerUdp, "ns3", "answers"),
-            finding(Verdict::Fail, Check::ServerUdp, "ns4", "answers"),
-            finding(Verdict::Ok, Check::ServerTcp, "ns1", "answers"),
-            finding(Verdict::Ok, Check::ServerTcp, "ns2", "answers otherwise"),
+            finding(Severity::Ok, Check::ServerUdp, "ns1", "answers"),
+            finding(Severity::Ok, Check::ServerUdp, "ns2", "answers"),
+            finding(Severity::Fail, Check::ServerUdp, "ns3", "answers"),
+            finding(Severity::Fail, Check::ServerUdp, "ns4", "answers"),
+            finding(Severity::Ok, Check::ServerTcp, "ns1", "answers"),
+            finding(Severity::Ok, Check::ServerTcp, "ns2", "answers otherwise"),
         ];
         let expected = "\
 ok    server-udp        ns1 and 1 more: answers

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 
 use super::{ConfigFile, Format, briefly, print, print_json};
 use crate::config::DEFAULT_SOCKET;
-use crate::doctor::{Finding, Level, findings, gather};
+use crate::doctor::{Finding, findings, gather};
+use crate::severity::Severity;
 
 pub(super) const EXAMPLE: &str = "\
 Example: dns-xdp doctor --config /etc/dns-xdp/dns-xdp.toml
@@ -30,7 +31,7 @@ impl Found {
     /// None when there is nothing to do.
     fn of(findings: &[Finding]) -> Option<Self> {
         let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-        let (failed, warned) = (count(Level::Fail), count(Level::Warn));
+        let (failed, warned) = (count(Severity::Fail), count(Severity::Warn));
         (failed + warned > 0).then_some(Found { failed, warned })
     }
 
@@ -81,8 +82,8 @@ mod tests {
             remedy: remedy.map(|text| Remedy::new(Kind::SwitchOn, text)),
         };
         let findings = [
-            finding(Level::Ok, "kernel", "6.18.0", None),
-            finding(Level::Fail, "eth0", "veth, down", Some("ip link set eth0 up")),
+            finding(Severity::Ok, "kernel", "6.18.0", None),
+            finding(Severity::Fail, "eth0", "veth, down", Some("ip link set eth0 up")),
         ];
         let expected =
             "ok    kernel  6.18.0\nfail  eth0    veth, down\n              -> ip link set eth0 up\n";
@@ -91,8 +92,8 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_that_of_the_worst() {
-        let of = |levels: &[Level]| {
-            let finding = |level: &Level| Finding {
+        let of = |levels: &[Severity]| {
+            let finding = |level: &Severity| Finding {
                 level: *level,
                 what: String::new(),
                 text: String::new(),
@@ -101,8 +102,8 @@ mod tests {
             let findings: Vec<Finding> = levels.iter().map(finding).collect();
             Found::of(&findings).map_or(0, |found| found.exit_code())
         };
-        assert_eq!(of(&[Level::Ok]), 0);
-        assert_eq!(of(&[Level::Warn, Level::Ok]), 3);
-        assert_eq!(of(&[Level::Warn, Level::Fail]), 1);
+        assert_eq!(of(&[Severity::Ok]), 0);
+        assert_eq!(of(&[Severity::Warn, Severity::Ok]), 3);
+        assert_eq!(of(&[Severity::Warn, Severity::Fail]), 1);
     }
 }

@@ -1,4 +1,7 @@
 //! The command line: one file a verb.
+//!
+//! Beside the verbs there are what they print with: `columns`, `words`, `terminal` and `refresh`. What a verb does is in the
+//! other modules, or in the daemon.
 mod bench;
 mod check;
 mod cluster;

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::ConfigFile;
-use crate::controller::{self, privileges};
+use crate::{controller, privileges};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp run --config /etc/dns-xdp/dns-xdp.toml";
 

@@ -1,5 +1,6 @@
 //! Changes to the text of the configuration file that keep everything else in it, comments too.
 //!
+//! Nodes are here, services in `service`.
 //! Text in, text out; whoever calls parses the new text before anything is written.
 pub(super) mod service;
 

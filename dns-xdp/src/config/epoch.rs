@@ -4,29 +4,16 @@ use std::fmt;
 use super::spec;
 use super::{AllDown, Config, NsAddresses, Quorum};
 use crate::cluster::{Dns, Elsewhere, HealthCheck, Http, Pattern, Probe, ProbeKind, Require, Trust};
-
-/// FNV-1a, 64 bits: draft-eastlake-fnv, section 5.
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+use crate::fnv::Fnv1a;
 
 /// Never 0, which stands for "no epoch".
 pub(super) fn epoch(config: &Config) -> u32 {
-    let mut hash = Fnv1a(FNV_OFFSET);
+    let mut hash = Fnv1a::new();
     canonical(config, &mut hash).expect("hashing cannot fail");
     // Folding the halves together keeps what either half knows.
-    let folded = (hash.0 >> 32) as u32 ^ hash.0 as u32;
+    let hash = hash.finish();
+    let folded = (hash >> 32) as u32 ^ hash as u32;
     folded.max(1)
-}
-
-struct Fnv1a(u64);
-
-impl fmt::Write for Fnv1a {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
-        }
-        Ok(())
-    }
 }
 
 /// The part of the configuration that the servers of a cluster share, as text. Its form is fixed: to change

@@ -1,7 +1,7 @@
 //! Tests of values that are read and cannot do what the operator means: they are refused, and the message says why.
 use std::path::Path;
 
-use dns_xdp_ebpf::limit::Rate;
+use dns_xdp_ebpf::table::limit::Rate;
 
 use super::Config;
 use crate::cluster::NO_NODES;

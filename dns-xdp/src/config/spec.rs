@@ -12,12 +12,11 @@ use super::kind::{Surroundings, kind, target};
 use super::problem::{At, ConfigError, Problem, Problems, values};
 use super::section::{Section, is_empty_list};
 use super::{
-    AllDown, Config, Control, Events, Failover, Listen, Mode, NsAddresses, Quorum, Xdp, ZoneConfig, check,
-    resolve, store, value,
+    AllDown, Config, Control, Events, Failover, Listen, Mode, NsAddresses, Observers, Quorum, Xdp,
+    ZoneConfig, check, resolve, store, value,
 };
 use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
 use crate::guard::{Guard, RateLimit};
-use crate::store::agreement::Observers;
 
 /// `[zone]`
 const TTL_SECONDS: u32 = 5;

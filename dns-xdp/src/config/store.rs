@@ -8,9 +8,8 @@ use toml_edit::DocumentMut;
 
 use super::problem::{At, ConfigError, Problem};
 use super::section::{IsDefault, Section, is_empty_list};
+use super::shared::{CONCERNS, Documents, Shared, split};
 use super::{Config, differences, value};
-use crate::store::documents::{CONCERNS, Shared, split};
-use crate::store::{Documents, copy};
 
 const LEASE: Duration = Duration::from_secs(5);
 /// etcd's leases are of whole seconds, and it may not keep its word below two.
@@ -136,10 +135,15 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
         user,
         lease,
         server,
-        copy: copy::path(state),
+        copy: copy_beside(state),
         skydns_follow: follow.map(|follow| follow.value),
         skydns_mirror: mirror.map(|mirror| mirror.value),
     })
+}
+
+/// Where the last good copy of the documents is kept: beside the file of the intent, and under its name.
+fn copy_beside(state: &Path) -> PathBuf {
+    state.with_extension("store.json")
 }
 
 /// What is followed must not be what is written, neither by the mirror nor by the servers themselves.

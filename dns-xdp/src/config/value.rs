@@ -11,11 +11,10 @@ use dns_xdp_ebpf::cookie::Secret;
 use hickory_proto::rr::Name;
 use toml::de::DeValue;
 
-use super::{AllDown, Mode, NsAddresses, Quorum, nearest};
+use super::{AllDown, Mode, NsAddresses, Observers, Quorum, nearest};
 use crate::cluster::{APEX, Require, SpecialAddress};
 use crate::guard::Network;
 use crate::pin_directory;
-use crate::store::agreement::Observers;
 
 pub(super) type Read<T> = Result<T, String>;
 /// HTTP status codes, both ends included.

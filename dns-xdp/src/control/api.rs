@@ -1,4 +1,6 @@
 //! What goes over the control socket: commands, and the JSON that answers them.
+//!
+//! What is said of a store is in `store`. Nothing here reads or writes a socket.
 mod store;
 
 use std::collections::BTreeMap;

@@ -1,74 +1,34 @@
-//! The connections of the control socket: of root and the daemon's own user alone, so many at a time, each for so long,
-//! whatever a client does.
-use std::pin::pin;
-use std::sync::Arc;
+//! Who connects to the control socket, and what clients may take up: root and the daemon's own user alone.
+use std::io;
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use nix::unistd::{Uid, geteuid};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
-/// What clients may take up.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Connections at a time; whoever comes then waits for a place.
-    connections: usize,
-    /// For the head of a request, and between two of them.
-    head: Duration,
-    /// For a connection as a whole.
-    lifetime: Duration,
-}
+use crate::connections::{Limits, Listener};
 
 /// A connection lives longer than the patience of any client.
 pub(super) const LIMITS: Limits =
     Limits { connections: 256, head: Duration::from_secs(10), lifetime: Duration::from_secs(60) };
 
-/// The head of a request is kept in this.
-const BUFFER: usize = 16 * 1024;
-/// After an error in accepting, say because there are no file descriptors.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) struct ControlSocket(pub(super) UnixListener);
 
-/// Serves until `stop` is cancelled and the answers under way are given.
-pub(super) async fn serve(listener: UnixListener, router: Router, limits: Limits, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let mut connections = JoinSet::new();
-    while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
-        match accepted {
-            Ok((stream, place)) if admitted(peer(&stream), geteuid()) => {
-                connections.spawn(converse(stream, router.clone(), place, limits, stop.clone()));
-            }
-            Ok((stream, _)) => {
-                tracing::warn!(
-                    "the control socket is for root and the daemon's user alone, not for {:?}",
-                    peer(&stream)
-                );
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the control socket cannot accept a connection");
-                // Cut short when it is to stop.
-                stop.run_until_cancelled(sleep(PAUSE)).await;
-            }
-        }
-        while connections.try_join_next().is_some() {}
+impl Listener for ControlSocket {
+    type Stream = UnixStream;
+    const NAME: &'static str = "control socket";
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        self.0.accept().await.map(|(stream, _)| stream)
     }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
-}
 
-/// A place first: whoever finds none waits in the system's queue, where it holds nothing of ours.
-async fn accept(
-    listener: &UnixListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(UnixStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.expect("nobody closes it");
-    listener.accept().await.map(|(stream, _)| (stream, place))
+    fn admits(&self, stream: &UnixStream) -> bool {
+        let peer = peer(stream);
+        let admitted = admitted(peer, geteuid());
+        if !admitted {
+            tracing::warn!("the control socket is for root and the daemon's user alone, not for {peer:?}");
+        }
+        admitted
+    }
 }
 
 /// The user at the other end when it connected (SO_PEERCRED, unix(7)).
@@ -80,43 +40,20 @@ fn admitted(peer: Option<Uid>, own: Uid) -> bool {
     peer.is_some_and(|uid| uid.is_root() || uid == own)
 }
 
-async fn converse(
-    stream: UnixStream,
-    router: Router,
-    _place: OwnedSemaphorePermit,
-    limits: Limits,
-    stop: CancellationToken,
-) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = pin!(connection);
-    let conversation = async {
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = stop.cancelled() => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        connection.await
-    };
-    // What goes wrong is the client's affair.
-    if let Ok(ended) = timeout(limits.lifetime, conversation).await {
-        ended.ok();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
     use std::time::Instant;
 
+    use axum::Router;
     use axum::body::Bytes;
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::sleep;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::connections::serve;
 
     /// More than a socket holds.
     const LONG: usize = 4 << 20;
@@ -132,7 +69,7 @@ mod tests {
             .route("/long", get(|| async { vec![b'x'; LONG] }))
             .route("/", post(|_body: Bytes| async { "heard" }));
         let listener = UnixListener::bind(&socket).unwrap();
-        tokio::spawn(serve(listener, router, QUICK, CancellationToken::new()));
+        tokio::spawn(serve(ControlSocket(listener), router, QUICK, CancellationToken::new()));
         (directory, socket)
     }
 

@@ -23,8 +23,10 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::COMMAND_PATH;
 use super::api::{Call, Command, Refusal, RefusalKind};
-use super::{COMMAND_PATH, connections};
+use super::connections::{ControlSocket, LIMITS};
+use crate::connections;
 use crate::event::{EVENTS, Journal, Page};
 
 /// Octets of the longest valid command: a service with the most nodes of a zone. Each node name has 253 octets, two
@@ -132,7 +134,7 @@ impl Server {
             tokio::time::sleep(LAST_ANSWERS).await;
         };
         tokio::select! {
-            () = connections::serve(listener, router, connections::LIMITS, stop.clone()) => {}
+            () = connections::serve(ControlSocket(listener), router, LIMITS, stop.clone()) => {}
             () = give_up => {}
         }
         drop(file);

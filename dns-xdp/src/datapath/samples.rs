@@ -5,6 +5,8 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{Array, MapData, RingBuf};
 use dns_xdp_ebpf::sample::{SAMPLES, SAMPLING, Sample, Sampling};
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use nix::time::{ClockId, clock_gettime};
 
 use super::Error;
@@ -32,7 +34,7 @@ impl Samples {
         let mut names = Vec::new();
         for _ in 0..MOST {
             let Some(sample) = self.ring.next() else { break };
-            names.extend(frame(&sample).and_then(qname).map(presented));
+            names.extend(frame(&sample).and_then(qname).as_ref().map(presented));
         }
         names
     }
@@ -56,8 +58,8 @@ fn frame(sample: &[u8]) -> Option<&[u8]> {
     sample.get(at..at + 4 * words as usize)
 }
 
-/// The question's name, uncompressed and with its final zero, of a query or an answer.
-fn qname(frame: &[u8]) -> Option<&[u8]> {
+/// The question's name, of a query or an answer. The program's own way to the message takes queries alone.
+fn qname(frame: &[u8]) -> Option<Name> {
     const VLAN: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
     const ETHERNET: usize = 12;
     const UDP_AND_DNS: usize = 8 + 12;
@@ -72,24 +74,15 @@ fn qname(frame: &[u8]) -> Option<&[u8]> {
         [0x86, 0xdd] => ip + 40,
         _ => return None,
     };
-    let name = frame.get(message + UDP_AND_DNS..)?;
-    let mut length = 0;
-    loop {
-        match *name.get(length)? {
-            0 if length < 255 => return Some(&name[..=length]),
-            label @ 1..=63 => length += 1 + usize::from(label),
-            _ => return None,
-        }
-    }
+    // A pointer in it would point before the octets that are given here: it is refused.
+    Name::read(&mut BinDecoder::new(frame.get(message + UDP_AND_DNS..)?)).ok()
 }
 
 /// A name in lower case, with whatever is neither a letter, a digit, `-` nor `_` escaped (RFC 1035, section 5.1): it
 /// comes from strangers and goes to terminals.
-fn presented(name: &[u8]) -> String {
+fn presented(name: &Name) -> String {
     let mut text = String::new();
-    let mut rest = name;
-    while let Some((&length @ 1.., labels)) = rest.split_first() {
-        let (label, others) = labels.split_at_checked(length.into()).unwrap_or((labels, &[]));
+    for label in name {
         for octet in label {
             match octet.to_ascii_lowercase() {
                 plain @ (b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_') => text.push(plain.into()),
@@ -97,7 +90,6 @@ fn presented(name: &[u8]) -> String {
             }
         }
         text.push('.');
-        rest = others;
     }
     if text.is_empty() { ".".to_owned() } else { text }
 }
@@ -118,7 +110,7 @@ mod tests {
         let tag = [0x81, 0, 0, 5];
         let frames = [ipv4(&[]), ipv4(&tag), ipv4(&[&[0x88, 0xa8, 0, 5], &tag[..]].concat()), ipv6];
         for frame in frames {
-            assert_eq!(qname(&frame).map(presented).as_deref(), Some("node1.example."));
+            assert_eq!(qname(&frame).as_ref().map(presented).as_deref(), Some("node1.example."));
         }
     }
 
@@ -136,7 +128,7 @@ mod tests {
                 frame[at] = random.u8(..);
             }
             if let Some(name) = qname(&frame) {
-                assert!(presented(name).bytes().all(|octet| octet.is_ascii_graphic()));
+                assert!(presented(&name).bytes().all(|octet| octet.is_ascii_graphic()));
             }
         }
     }
@@ -147,12 +139,13 @@ mod tests {
         assert_eq!(qname(&behind(b"\xc0\x0c\0")), None);
         let long = [&[63; 64][..]; 4].concat();
         assert_eq!(qname(&behind(&[&long[..], &[0]].concat())), None);
-        assert_eq!(qname(&behind(b"\0")).map(presented).as_deref(), Some("."));
+        assert_eq!(qname(&behind(b"\0")).as_ref().map(presented).as_deref(), Some("."));
     }
 
     #[test]
     fn what_could_move_a_terminal_is_escaped() {
-        assert_eq!(presented(b"\x08\x1b[2J\n.\"\x80\x01a\0"), "\\027\\0912j\\010\\046\\034\\128.a.");
+        let name = Name::read(&mut BinDecoder::new(b"\x08\x1b[2J\n.\"\x80\x01a\0")).unwrap();
+        assert_eq!(presented(&name), "\\027\\0912j\\010\\046\\034\\128.a.");
     }
 
     #[test]

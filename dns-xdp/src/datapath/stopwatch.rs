@@ -11,9 +11,12 @@ use nix::unistd::Pid;
 
 use super::maps::take;
 use super::unattached::XDP_TX;
-use super::{Error, TESTBED, Unattached, program};
+use super::{Error, Unattached, program};
 
-/// The longest frame, as the testbed has it: a query for the longest name fits.
+/// The stopwatch's programs.
+const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stopwatch"));
+
+/// The longest frame, as its programs have it: a query for the longest name fits.
 const FRAME_MAX: usize = 8 * 46;
 /// The frame's length, its last eight octets, and the frame.
 const TEMPLATE_LENGTH: usize = 8 + 8 + FRAME_MAX;
@@ -26,7 +29,7 @@ const TURN: &str = "TURN";
 const START: &str = "START";
 const TIMED: &str = "TIMED";
 const HASH: &str = "HASH";
-/// Of the entry that the testbed looks up.
+/// Of the entry that `look_up` finds.
 const KEY: [u64; 2] = [1, 2];
 /// Calls the program under the clock.
 const RESTORE: &str = "restore";
@@ -37,7 +40,7 @@ const TIMED_PROGRAMS: [&str; 7] = [RESTORE, TRANSMIT, "reflect", "grow", "grow_h
 
 /// The caller with its frames.
 pub struct Stopwatch {
-    testbed: Ebpf,
+    object: Ebpf,
     templates: Array<MapData, [u8; TEMPLATE_LENGTH]>,
     variants: Array<MapData, u64>,
     turn: Array<MapData, [u8; 24]>,
@@ -50,8 +53,8 @@ pub struct Stopwatch {
 pub enum Timed<'a> {
     /// The program that answers.
     Responder(&'a Unattached),
-    /// A program of the testbed, by its name.
-    Testbed(&'a str),
+    /// One of the steps to compare with, by the name of its program.
+    Reference(&'a str),
 }
 
 /// The least of the rounds so far, in nanoseconds.
@@ -79,18 +82,18 @@ impl Stopwatch {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(TEMPLATE, u32::try_from(room).unwrap_or(u32::MAX));
         loader.map_max_entries(VARIANT, u32::try_from(room).unwrap_or(u32::MAX));
-        let mut testbed = loader.load(TESTBED).map_err(|error| Error::loading(error.into()))?;
+        let mut object = loader.load(OBJECT).map_err(|error| Error::loading(error.into()))?;
         for name in TIMED_PROGRAMS {
-            let program = program::program_mut(&mut testbed, name)?;
+            let program = program::program_mut(&mut object, name)?;
             program.load().map_err(|error| Error::loading(error.into()))?;
         }
-        let mut hash: HashMap<MapData, [u64; 2], u64> = take(&mut testbed, HASH)?;
+        let mut hash: HashMap<MapData, [u64; 2], u64> = take(&mut object, HASH)?;
         hash.insert(KEY, 0, 0).map_err(|error| Error::map(HASH, error))?;
-        let templates = take(&mut testbed, TEMPLATE)?;
-        let (variants, turn) = (take(&mut testbed, VARIANT)?, take(&mut testbed, TURN)?);
-        let start = take(&mut testbed, START)?;
-        let timed = take(&mut testbed, TIMED)?;
-        Ok(Stopwatch { testbed, templates, variants, turn, start, timed })
+        let templates = take(&mut object, TEMPLATE)?;
+        let (variants, turn) = (take(&mut object, VARIANT)?, take(&mut object, TURN)?);
+        let start = take(&mut object, START)?;
+        let timed = take(&mut object, TIMED)?;
+        Ok(Stopwatch { object, templates, variants, turn, start, timed })
     }
 
     /// Sets the frames that are run in turn. Where their number is no power of two, some come twice in a turn.
@@ -132,20 +135,20 @@ impl Stopwatch {
     /// The program did not answer the last frame.
     pub fn round(&mut self, timed: Timed<'_>, repeat: u32, least: &mut Least) -> Result<(), Error> {
         least.with_program = least.with_program.min(self.once(timed, repeat)?);
-        least.without = least.without.min(self.once(Timed::Testbed(TRANSMIT), repeat)?);
+        least.without = least.without.min(self.once(Timed::Reference(TRANSMIT), repeat)?);
         Ok(())
     }
 
     fn once(&mut self, timed: Timed<'_>, repeat: u32) -> Result<f64, Error> {
         let program = match timed {
             Timed::Responder(responder) => responder.program()?,
-            Timed::Testbed(name) => &self.descriptor(name)?,
+            Timed::Reference(name) => &self.descriptor(name)?,
         };
         self.timed.set(0, program, 0).map_err(|error| Error::map(TIMED, error))?;
         self.start.set(0, [0; 16], 0).map_err(|error| Error::map(START, error))?;
         let packet = [0; 128];
         let options = TestRunOptions { data_in: Some(&packet), repeat, ..TestRunOptions::new() };
-        let result = program::program(&self.testbed, RESTORE)?.test_run(options);
+        let result = program::program(&self.object, RESTORE)?.test_run(options);
         let result = result.map_err(|error| Error::new("cannot time the program").because_of(error))?;
         if result.return_value != XDP_TX {
             let action = result.return_value;
@@ -155,7 +158,7 @@ impl Stopwatch {
     }
 
     fn descriptor(&self, name: &str) -> Result<ProgramFd, Error> {
-        let program = program::program(&self.testbed, name)?;
+        let program = program::program(&self.object, name)?;
         let descriptor = program.fd().map_err(|error| Error::loading(error.into()))?;
         descriptor
             .try_clone()

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use dns_xdp_ebpf::table::UDP_SIZE;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use thiserror::Error;
@@ -19,8 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
 /// Sockets open at once, for a cluster of hundreds.
 const AT_ONCE: usize = 64;
-/// RFC 9715, section 3.2.
-const PAYLOAD_SIZE: u16 = 1232;
 
 /// Whether the client wants the server to resolve (RD).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +127,7 @@ fn query(name: &Name, rtype: RecordType, recursion: Recursion) -> Message {
     message.add_query(Query::query(name.clone(), rtype));
     message.metadata.recursion_desired = recursion == Recursion::Desired;
     let mut opt = Edns::new();
-    opt.set_max_payload(PAYLOAD_SIZE).set_version(0);
+    opt.set_max_payload(UDP_SIZE).set_version(0);
     message.edns = Some(opt);
     message
 }

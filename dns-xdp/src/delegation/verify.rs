@@ -1,4 +1,6 @@
 //! The live state of a delegation: what the parent, each name server and a resolver say, held against the configuration.
+//!
+//! A file for each of the three.
 mod parent;
 mod resolver;
 mod server;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use hickory_proto::rr::{Name, RecordType};
 
 use super::ask::Asker;
-use super::{Check, Delegation, Finding};
+use super::{Check, CheckResult, Delegation};
 use crate::config::Config;
 use crate::failover;
 
@@ -43,7 +45,7 @@ pub async fn verify(
     delegation: &Delegation,
     places: Places,
     asker: &Arc<Asker>,
-) -> Vec<Finding> {
+) -> Vec<CheckResult> {
     let (parent, servers, resolver) = tokio::join!(
         parent::verify(config, delegation, places, asker),
         server::verify(config, delegation, asker),
@@ -56,16 +58,16 @@ pub async fn verify(
     findings
 }
 
-fn enough(delegation: &Delegation) -> Finding {
+fn enough(delegation: &Delegation) -> CheckResult {
     let zone = &delegation.apex;
     match delegation.name_servers.len() {
-        1 => Finding::warn(
+        1 => CheckResult::warn(
             Check::Servers,
             zone,
             "has one name server: when it dies, nobody finds the zone",
             "add a second node",
         ),
-        count => Finding::ok(Check::Servers, zone, format!("has {count} name servers")),
+        count => CheckResult::ok(Check::Servers, zone, format!("has {count} name servers")),
     }
 }
 

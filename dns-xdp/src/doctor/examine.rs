@@ -1,4 +1,6 @@
 //! Facts into findings: pure, in the order in which an operator would look.
+//!
+//! A file for each subject: the machine, its interfaces and their devices, its addresses, the port.
 mod addresses;
 mod device;
 mod interface;

@@ -1,6 +1,7 @@
 //! What of XDP a driver has, by its own word: the generic netlink family `netdev`, since Linux 6.3.
 use std::io;
 
+use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR, NlasIterator};
 use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -22,8 +23,6 @@ const BASIC: u64 = 1;
 const FRAGMENTS: u64 = 1 << 5;
 
 /// linux/netlink.h
-const REQUEST: u16 = 1;
-const ERROR: u16 = 2;
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
 
@@ -44,7 +43,7 @@ fn ask(family: u16, command: u8, kind: u16, value: &[u8]) -> io::Result<Vec<u8>>
     socket.send(&request(family, command, kind, value), 0)?;
     let (answer, _) = socket.recv_from_full()?;
     match answer.get(4..6) {
-        Some(kind) if kind != ERROR.to_ne_bytes() => {
+        Some(kind) if kind != NLMSG_ERROR.to_ne_bytes() => {
             Ok(answer.get(HEADER + GENERIC_HEADER..).unwrap_or_default().to_vec())
         }
         _ => Err(io::Error::other("the kernel refused")),
@@ -55,7 +54,7 @@ fn request(family: u16, command: u8, kind: u16, value: &[u8]) -> Vec<u8> {
     let attribute = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
     let mut octets = vec![0; 4];
     octets.extend(family.to_ne_bytes());
-    octets.extend(REQUEST.to_ne_bytes());
+    octets.extend(NLM_F_REQUEST.to_ne_bytes());
     // Sequence number, port; command, version, reserved.
     octets.extend([0; 8]);
     octets.extend([command, 1, 0, 0]);
@@ -69,16 +68,9 @@ fn request(family: u16, command: u8, kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 /// The value of the first attribute of that kind.
-fn attribute(mut octets: &[u8], wanted: u16) -> Option<&[u8]> {
-    while let [length_a, length_b, kind_a, kind_b, ..] = *octets {
-        let length = usize::from(u16::from_ne_bytes([length_a, length_b]));
-        let value = octets.get(4..length)?;
-        if u16::from_ne_bytes([kind_a, kind_b]) == wanted {
-            return Some(value);
-        }
-        octets = octets.get(length.next_multiple_of(4)..)?;
-    }
-    None
+fn attribute(octets: &[u8], wanted: u16) -> Option<Vec<u8>> {
+    let found = NlasIterator::new(octets).flatten().find(|attribute| attribute.kind() == wanted)?;
+    Some(found.value().to_vec())
 }
 
 #[cfg(test)]
@@ -90,7 +82,7 @@ mod tests {
         let one = &request(0, 0, 7, &[1, 2, 3])[HEADER + GENERIC_HEADER..];
         let two = &request(0, 0, 9, &[4, 5])[HEADER + GENERIC_HEADER..];
         let both = [one, two].concat();
-        assert_eq!(attribute(&both, 9), Some(&[4, 5][..]));
+        assert_eq!(attribute(&both, 9), Some(vec![4, 5]));
         assert_eq!(attribute(&both, 8), None);
         for length in 0..both.len() - 2 {
             assert_eq!(attribute(&both[..length], 9), None, "{length}");

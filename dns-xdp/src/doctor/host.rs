@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use super::facts::Host;
 use crate::child::{self, Leftovers};
-use crate::controller::privileges;
+use crate::privileges;
 
 /// For a program that lists rules.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::facts::{Daemon, Device, Facts, Features, Holder, Host, InterfaceState, Running, Setting};
-use super::{Finding, Level, findings};
+use super::{Finding, Severity, findings};
 use crate::config::{Listen, Mode};
 use crate::network::ethtool::{Channels, Settings};
 use crate::network::{Address, Link, Network, serving};
@@ -105,7 +105,7 @@ fn all(differ: impl FnOnce(&mut Facts)) -> Vec<Finding> {
 /// What is left to do on a machine that differs from the healthy one.
 fn remarks(differ: impl FnOnce(&mut Facts)) -> Vec<Finding> {
     let mut findings = all(differ);
-    findings.retain(|finding| finding.level != Level::Ok);
+    findings.retain(|finding| finding.level != Severity::Ok);
     findings
 }
 
@@ -133,7 +133,7 @@ fn says(facts: &mut Facts, mode: &str, reason: Option<&str>) {
 
 /// Exactly one, of this level, about this, with these words in it, and in its remedy.
 #[track_caller]
-fn one(findings: &[Finding], level: Level, what: &str, text: &str, remedy: &str) {
+fn one(findings: &[Finding], level: Severity, what: &str, text: &str, remedy: &str) {
     let [finding] = findings else { panic!("{findings:#?}") };
     let said = finding.remedy.as_ref().map(ToString::to_string).unwrap_or_default();
     assert_eq!((finding.level, finding.what.as_str()), (level, what), "{finding:?}");

@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 
 use crate::cluster::{Cluster, Node};
+use crate::fnv::Fnv1a;
 
 /// Who answers for the node at `dead`: the first healthy one of its `backup` list that shares an address
 /// family with it; else the healthy one that shares the most families and, among those, has the highest
@@ -40,10 +41,9 @@ fn best_draw(dead: &str, candidate: &Node) -> u64 {
 /// which names that differ in the last byte only would not spread. Never to be changed: servers of different
 /// versions have to agree.
 pub(crate) fn weight(dead: &str, candidate: &str) -> u64 {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let bytes = dead.bytes().chain([0]).chain(candidate.bytes());
-    finalize(bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME)))
+    let mut hash = Fnv1a::new();
+    hash.add(dead.bytes().chain([0]).chain(candidate.bytes()));
+    finalize(hash.finish())
 }
 
 fn finalize(mut hash: u64) -> u64 {

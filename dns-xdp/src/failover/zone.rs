@@ -65,3 +65,23 @@ pub(crate) fn owner(relative: &str, apex: &Name) -> Name {
     let name = Name::from_ascii(relative).and_then(|name| name.append_domain(apex));
     name.expect("the configuration's names have been checked")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::tests::{config, node};
+    use super::*;
+    use crate::cluster::Cluster;
+
+    #[test]
+    fn a_name_server_that_is_called_as_its_node_answers_as_the_node() {
+        let mut node1 = node(1, true, false);
+        "node1".clone_into(&mut node1.ns);
+        let nodes = vec![node1, node(2, false, true)];
+        let zone = healthy_zone(&config(Cluster { nodes, services: Vec::new() }));
+        assert_eq!(zone.soa().data.to_string().split(' ').next(), Some("node1.demo.example.com."));
+        let node = owner("node1", zone.apex());
+        assert_eq!(zone.addresses(&node).unwrap().ipv4, [Ipv4Addr::new(192, 0, 2, 1)]);
+    }
+}

@@ -1,9 +1,10 @@
 //! The file in which the admin intent survives a restart: small, and replaced whole.
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Intents;
+use crate::atomic_file;
 
 /// Why the intent could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -53,27 +54,9 @@ pub fn store(path: &Path, intents: &Intents) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(intents).map_err(io::Error::from);
     let written = text.and_then(|mut text| {
         text.push(b'\n');
-        replace(path, &text)
+        atomic_file::replace(path, &text)
     });
     written.map_err(|source| Error::Write { path: path.to_owned(), source })
-}
-
-/// Puts another file in the place of the one at `path`, or none at all.
-pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(directory)?;
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let new = directory.join(name);
-    let mut file = File::create(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    // The rename itself is on the disk only when the directory is.
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -137,7 +120,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
         store(&path, &drained()).unwrap();
-        fs::create_dir(directory.path().join("state.json.new")).unwrap();
+        fs::create_dir(directory.path().join(".state.json.new")).unwrap();
         assert!(matches!(store(&path, &Intents::new()), Err(Error::Write { .. })));
         assert_eq!(load(&path).unwrap(), drained());
     }

@@ -1,4 +1,7 @@
 //! What of the network is served: a pure function of the configuration and the network as it is.
+//!
+//! `interface` finds the links that a program belongs on, `address` the addresses that queries may come to. Neither attaches
+//! or binds anything.
 mod address;
 mod interface;
 #[cfg(test)]

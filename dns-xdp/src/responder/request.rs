@@ -4,21 +4,16 @@
 //! last record are passed over, but the records have to be what the header counts, and they have to be few. A reader
 //! never goes back: no compression pointer is followed, so that a message costs no more than its length.
 use dns_xdp_ebpf::cookie::{self, Cookie};
+use dns_xdp_ebpf::message::{HEADER_LENGTH, OPTION_NSID};
+use dns_xdp_ebpf::table::NAME_MAX;
 use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, Query};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-/// NSID (RFC 5001, section 2.3).
-pub(super) const OPTION_NSID: u16 = 3;
-
-/// Octets of the header (RFC 1035, section 4.1.1).
-pub(super) const HEADER_LENGTH: usize = 12;
-
 /// The most records in a query. OPT, TSIG and the SOA of an IXFR are three.
 const RECORDS_MAX: u32 = 8;
 
-/// The most octets of a name, and of a label in it (RFC 1035, section 2.3.4).
-const NAME_MAX: usize = 255;
+/// The most octets of a label (RFC 1035, section 2.3.4).
 const LABEL_MAX: u8 = 63;
 /// What a compression pointer begins with (RFC 1035, section 4.1.4).
 const POINTER: u8 = 0xc0;

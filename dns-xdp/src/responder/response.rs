@@ -1,22 +1,19 @@
 //! The answer to one message: a pure function from bytes, whence and when they came, the zone and the identity.
+//!
+//! Reading the message is in `request`, encoding the answer in `wire`.
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::cookie::{self, Cookie, Mint};
-use dns_xdp_ebpf::table::{Guard, address_words, turn};
+use dns_xdp_ebpf::message::{OPTION_NSID, UDP_SIZE_MIN};
+use dns_xdp_ebpf::table::{Guard, UDP_SIZE, address_words, turn};
 use hickory_proto::op::{Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::counters::{Rcode, Transport};
-use super::request::{Asked, OPTION_NSID, Opt, Request};
+use super::request::{Asked, Opt, Request};
 use super::wire::{Outgoing, OutgoingOpt, Records, encode_name_servers};
 use crate::zone::{Lookup, Zone};
-
-/// The largest datagram sent, and the size that our OPT offers: it is not fragmented (RFC 9715, section 3.2).
-const PAYLOAD_SIZE: u16 = 1232;
-
-/// What fits into a datagram when nothing is said, and the least that can be said (RFC 6891, section 6.2.5).
-const PAYLOAD_SIZE_MIN: u16 = 512;
 
 /// Octets of the shortest NS record: owner, type, class, TTL, length, and a label with a pointer behind it.
 const NS_LENGTH_MIN: usize = 2 + 2 + 2 + 4 + 2 + 2 + 2;
@@ -240,11 +237,11 @@ fn our_opt(asked: Opt, rcode_high: u8, identity: &[u8], cookie: Option<Cookie>) 
     if let Some(Cookie { client, head, hash }) = cookie {
         options.push((cookie::OPTION, [client, head, hash].map(u64::to_ne_bytes).concat()));
     }
-    OutgoingOpt { payload_size: PAYLOAD_SIZE, rcode_high, dnssec_ok: asked.dnssec_ok, options }
+    OutgoingOpt { payload_size: UDP_SIZE, rcode_high, dnssec_ok: asked.dnssec_ok, options }
 }
 
 fn udp_limit(opt: Option<Opt>) -> u16 {
-    opt.map_or(PAYLOAD_SIZE_MIN, |opt| opt.payload_size.clamp(PAYLOAD_SIZE_MIN, PAYLOAD_SIZE))
+    opt.map_or(UDP_SIZE_MIN, |opt| opt.payload_size.clamp(UDP_SIZE_MIN, UDP_SIZE))
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use dns_xdp_ebpf::message::HEADER_LENGTH;
 use dns_xdp_ebpf::table::SOA_MAX;
 use hickory_proto::op::{Header, HeaderCounts, Metadata, Query};
 use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
-use super::request::HEADER_LENGTH;
 use crate::zone::EncodedNameServers;
 
 /// A pointer to a name, with its offset in the lower bits.

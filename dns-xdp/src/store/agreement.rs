@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 pub use super::tally::Tally;
+pub use crate::config::Observers;
 use crate::failover::rendezvous::weight;
 
 /// What one server has made of those that it probes, each by the text of its [`Subject`](crate::health::Subject). Who
@@ -24,25 +25,6 @@ pub struct Verdicts {
     /// They do not, and their hosts are silent.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<String>,
-}
-
-/// How many servers have to find a subject dead before it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Observers {
-    /// More than half of those that have judged it.
-    Majority,
-    /// This many, or all that have judged it if they are fewer.
-    Count(usize),
-}
-
-impl Observers {
-    /// How many out of `votes`; at least one.
-    pub fn needed(self, votes: usize) -> usize {
-        match self {
-            Observers::Majority => votes / 2 + 1,
-            Observers::Count(count) => count.min(votes).max(1),
-        }
-    }
 }
 
 /// What the servers together have made of a subject.

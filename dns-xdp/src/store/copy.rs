@@ -1,16 +1,12 @@
 //! The last good copy of the shared documents on this server's disk: what it starts from when the store is away.
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Documents, Revision};
-use crate::intent::{self, Intents};
-
-/// Where the copy is kept: beside the file of the intent, and under its name.
-pub fn path(state: &Path) -> PathBuf {
-    state.with_extension("store.json")
-}
+use crate::atomic_file;
+use crate::intent::Intents;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Copy {
@@ -43,7 +39,7 @@ pub fn store(path: &Path, documents: &Documents, revision: Revision) -> io::Resu
     let Documents { texts, intents, revisions } = documents.clone();
     let mut text = serde_json::to_vec_pretty(&Copy { revision, texts, intents, revisions })?;
     text.push(b'\n');
-    intent::replace(path, &text)
+    atomic_file::replace(path, &text)
 }
 
 #[cfg(test)]
@@ -54,7 +50,7 @@ mod tests {
     #[test]
     fn what_was_copied_is_there_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let path = path(&directory.path().join("state.json"));
+        let path = directory.path().join("state.store.json");
         assert!(load(&path).unwrap().is_none());
         let texts = Shared::from([("config/zone".to_owned(), "[zone]\n".to_owned())]);
         let revisions = [("config/zone".to_owned(), 7)].into();

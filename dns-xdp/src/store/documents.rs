@@ -1,36 +1,8 @@
-//! The shared documents, and how a configuration comes apart into them and is joined again.
+//! The shared documents in the store: read from a listing, and the writes that replace them.
 use std::collections::BTreeMap;
 
-use toml_edit::DocumentMut;
-
-use super::{Listing, Revision};
-use crate::config::Problem;
-use crate::intent::Intents;
-
-/// The documents of the configuration, in the order in which they are joined, and the section that each holds.
-pub const CONCERNS: [(&str, &str); 5] = [
-    ("config/zone", "zone"),
-    ("config/health", "health"),
-    ("config/failover", "failover"),
-    ("config/nodes", "node"),
-    ("config/services", "service"),
-];
-/// The key of the operators' intent.
-pub const INTENT: &str = "intent";
-
-/// The text of each document, by its key.
-pub type Shared = BTreeMap<String, String>;
-
-/// What the servers share, at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Documents {
-    /// The shared part of the configuration; empty: the store has not been given any.
-    pub texts: Shared,
-    /// What operators want of the nodes.
-    pub intents: Intents,
-    /// Of the last change of each key.
-    pub revisions: BTreeMap<String, Revision>,
-}
+use super::Listing;
+pub use crate::config::shared::{CONCERNS, Documents, INTENT, Revision, Shared, join, split};
 
 impl Documents {
     /// Those of a listing.
@@ -53,31 +25,10 @@ impl Documents {
         Ok(documents)
     }
 
-    /// On which all servers with the same documents agree: when one of them was changed last.
-    pub fn epoch(&self) -> Revision {
-        self.revisions.values().copied().max().unwrap_or(0)
-    }
-
     /// The documents of the configuration and when they were changed, for a swap that must not overlook a change.
     pub fn expected(&self) -> BTreeMap<String, Revision> {
         let revision = |key: &str| self.revisions.get(key).copied().unwrap_or(0);
         CONCERNS.iter().map(|(key, _)| ((*key).to_owned(), revision(key))).collect()
-    }
-
-    /// A document that has something else in it than its section: what is a server's own is in no document.
-    pub fn stray(&self) -> Option<Problem> {
-        let stray = |(key, name): &(&str, &str)| {
-            let tables = self.texts.get(*key)?.parse::<DocumentMut>().ok()?;
-            let (other, _) = tables.iter().find(|(section, _)| section != name)?;
-            let text = format!("`{other}` does not belong here: this document has the section {name} alone");
-            Some(Problem { line: 1, document: Some((*key).to_owned()), text })
-        };
-        CONCERNS.iter().find_map(stray)
-    }
-
-    /// The shared part as one text.
-    pub fn text(&self) -> String {
-        join(&self.texts)
     }
 
     /// What has to be written to make the shared part this one. A document that is not in it becomes empty.
@@ -91,125 +42,10 @@ impl Documents {
     }
 }
 
-/// The documents one behind the other: one TOML text.
-pub fn join(shared: &Shared) -> String {
-    let texts = CONCERNS.iter().filter_map(|(key, _)| shared.get(*key));
-    texts.map(|text| format!("{}\n", text.trim_end())).collect()
-}
-
-/// A file's local part, with an empty line for each that was taken out, and the shared documents.
-///
-/// # Errors
-/// What keeps the sections from being told apart.
-pub fn split(text: &str) -> Result<(String, Shared), String> {
-    let mut local = String::new();
-    let mut shared = Shared::new();
-    let mut pending = Vec::new();
-    let mut concern: Option<&str> = None;
-    for line in text.lines() {
-        if let Some(section) = section(line) {
-            concern = CONCERNS.iter().find(|(_, name)| *name == section).map(|(key, _)| *key);
-        } else if line.trim_start().starts_with('#') {
-            // A comment belongs to what follows it.
-            pending.push(line);
-            continue;
-        }
-        for line in pending.drain(..).chain([line]) {
-            give(line, concern, &mut local, &mut shared);
-        }
-    }
-    for line in pending {
-        give(line, concern, &mut local, &mut shared);
-    }
-    let tables = |text: &str| text.parse::<DocumentMut>().map_err(|error| error.message().to_owned());
-    let (whole, apart) = (tables(text)?, tables(&local)?);
-    if let Some((_, name)) = CONCERNS.iter().find(|(_, name)| apart.contains_key(name)) {
-        return Err(format!(
-            "`{name}` cannot be told from the local sections: begin it with a line [{name}]"
-        ));
-    }
-    let joined = tables(&join(&shared))?;
-    if whole.len() != apart.len() + joined.len() {
-        return Err("the shared sections cannot be told apart: begin each with a line [section]".to_owned());
-    }
-    Ok((local, shared))
-}
-
-fn give(line: &str, concern: Option<&str>, local: &mut String, shared: &mut Shared) {
-    if let Some(key) = concern {
-        let text = shared.entry(key.to_owned()).or_default();
-        text.push_str(line);
-        text.push('\n');
-    } else {
-        local.push_str(line);
-    }
-    local.push('\n');
-}
-
-/// The first word of the header of a table, if the line is one.
-fn section(line: &str) -> Option<&str> {
-    let header = line.trim_start();
-    if !header.starts_with('[') {
-        return None;
-    }
-    let table: DocumentMut = line.parse().ok()?;
-    let name = table.iter().next()?.0.to_owned();
-    let word = header.trim_start_matches('[').trim_start().trim_start_matches(['"', '\'']);
-    word.get(..name.len()).filter(|word| *word == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Entry;
-
-    const TEXT: &str = "\
-# of this server
-[listen]
-interfaces = [
-  \"eth0\",
-]
-
-# what clients ask for
-[zone]
-name = \"demo.example.com\"
-[xdp]
-mode = \"off\"
-[[node]] # first
-name = \"node1\"
-ipv4 = \"192.0.2.11\"
-[node.health]
-port = 7000
-[[service]]
-name = \"db\"
-nodes = [\"node1\"]
-";
-
-    #[test]
-    fn a_file_comes_apart_into_what_is_local_and_a_document_for_each_concern() {
-        let (local, shared) = split(TEXT).unwrap();
-        assert_eq!(local.lines().count(), TEXT.lines().count(), "places stay what they were");
-        assert_eq!(local.lines().nth(9), Some("[xdp]"));
-        assert!(!local.contains("demo.example.com") && !local.contains("node1"), "{local}");
-        let keys: Vec<&str> = shared.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["config/nodes", "config/services", "config/zone"]);
-        assert_eq!(shared["config/zone"], "# what clients ask for\n[zone]\nname = \"demo.example.com\"\n");
-        assert!(shared["config/nodes"].ends_with("[node.health]\nport = 7000\n"));
-    }
-
-    #[test]
-    fn what_came_apart_joins_to_the_same_configuration() {
-        let (local, shared) = split(TEXT).unwrap();
-        let joined: toml::Table = toml::from_str(&(local + &join(&shared))).unwrap();
-        assert_eq!(joined, toml::from_str::<toml::Table>(TEXT).unwrap());
-    }
-
-    #[test]
-    fn sections_that_cannot_be_told_apart_are_refused() {
-        let refused = split("zone.name = \"demo.example.com\"\n").unwrap_err();
-        assert!(refused.contains("[zone]"), "{refused}");
-        assert!(split("zone = [\n").is_err());
-    }
 
     fn listing(entries: &[(&str, &str, Revision)]) -> Listing {
         let entry = |value: &str, revision| Entry { value: value.as_bytes().to_vec(), revision };
@@ -230,17 +66,6 @@ nodes = [\"node1\"]
         let writes = documents.writes(&shared);
         assert_eq!(writes.len(), 2);
         assert!(writes["config/zone"].is_empty() && !writes["config/nodes"].is_empty());
-    }
-
-    #[test]
-    fn what_is_no_part_of_its_section_is_stray_in_a_document() {
-        let stray = |text: &str| {
-            let texts = Shared::from([("config/nodes".to_owned(), text.to_owned())]);
-            Documents { texts, ..Documents::default() }.stray().map(|problem| problem.text)
-        };
-        assert_eq!(stray("[[node]]\nname = \"node1\"\n[node.health]\nport = 1\n"), None);
-        assert!(stray("[[node]]\n[xdp]\nmode = \"off\"\n").unwrap().starts_with("`xdp` "));
-        assert!(stray("[zone]\n").unwrap().starts_with("`zone` "));
     }
 
     #[test]

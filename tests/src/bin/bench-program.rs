@@ -19,7 +19,7 @@ const ROUNDS: usize = 14;
 const REPEAT: u32 = 100_000;
 const CAPACITY: usize = 65_536;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Programs of the testbed that do a part of what an answer takes.
+/// Programs of the stopwatch that do a part of what an answer takes.
 const REFERENCES: [&str; 5] = ["reflect", "grow", "look_up", "grow_head", "read_line"];
 /// Of those, what any responder does that finds its answer in a hash map and makes room at the tail.
 const PARTS: usize = 3;
@@ -100,7 +100,7 @@ fn guarded() -> [(&'static str, Edns, table::Guard); 5] {
 struct Row {
     what: String,
     frame: Vec<u8>,
-    /// Of the testbed; none: the responder.
+    /// Of the stopwatch; none: the responder.
     program: Option<&'static str>,
 }
 
@@ -130,7 +130,7 @@ impl Bench {
         for _ in 0..ROUNDS {
             for (row, least) in rows.iter().zip(&mut least) {
                 self.stopwatch.frames(std::slice::from_ref(&row.frame))?;
-                let timed = row.program.map_or(Timed::Responder(&self.responder), Timed::Testbed);
+                let timed = row.program.map_or(Timed::Responder(&self.responder), Timed::Reference);
                 self.stopwatch.round(timed, REPEAT, least)?;
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use dns_xdp_ebpf::load::Seen;
+use dns_xdp_testbed::load::Seen;
 use dns_xdp_tests::load::cores::Workers;
 use dns_xdp_tests::load::figures::{Rounds, percent, rate, table};
 use dns_xdp_tests::load::generator::Generator;

@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::{Xdp, XdpMode};
-use dns_xdp::datapath::TESTBED;
 
 use crate::cluster::CLIENT;
 use crate::netns::Namespace;
 use crate::plan;
 use crate::process;
+use crate::programs::TESTBED;
 use crate::run::Run;
 use crate::wait;
 

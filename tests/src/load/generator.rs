@@ -7,8 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use dns_xdp::datapath::LOAD;
-use dns_xdp_ebpf::load::{
+use dns_xdp_testbed::load::{
     FRAME_MAX, INTERVAL, SAMPLE, SEEN, SENDING, Sample, Seen, Sending, TEMPLATE, Template,
 };
 use nix::unistd::getppid;
@@ -17,6 +16,7 @@ use super::cores;
 use super::wire::Wire;
 use crate::netns::Namespace;
 use crate::process::{sibling, tail};
+use crate::programs::LOAD;
 use crate::run::Run;
 
 /// Frames that the kernel makes at once, at most 256.

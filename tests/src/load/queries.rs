@@ -1,6 +1,6 @@
 //! The zone under load, and the queries: 1,024 frames of a kind, one for each name.
 use clap::ValueEnum;
-use dns_xdp_ebpf::load::{FRAME_MAX, Seen, TEMPLATES, Template};
+use dns_xdp_testbed::load::{FRAME_MAX, Seen, TEMPLATES, Template};
 
 use super::wire::{CLIENT, SERVER, Wire};
 use crate::frames::Datagram;

@@ -3,7 +3,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use dns_xdp_ebpf::load::Seen;
+use dns_xdp_testbed::load::Seen;
 
 use super::cores::Workers;
 use super::generator::{Counts, Generator};

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::Xdp;
-use dns_xdp::datapath::TESTBED;
 use dns_xdp_ebpf::table::{Entry, Head, LAYOUT, More};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
@@ -17,6 +16,7 @@ use super::{Length, Row};
 use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::plan::{Plan, ZONE};
+use crate::programs::TESTBED;
 
 /// `[xdp] capacity` of the row's plan, and the slots in a half of the table that follow from it.
 const CAPACITY: &str = "capacity = 16";

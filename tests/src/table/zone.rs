@@ -6,7 +6,7 @@ use dns_xdp::guard::{Guard, Network, RateLimit};
 use dns_xdp::network::{Place, VlanProtocol, VlanTag};
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
-use dns_xdp_ebpf::limit::Rate;
+use dns_xdp_ebpf::table::limit::Rate;
 use dns_xdp_ebpf::table::{self, address_words};
 use hickory_proto::rr::Name;
 

@@ -6,7 +6,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::super::ask::{Asker, NoAnswer, Recursion};
-use super::super::{Check, Delegation, Finding, NameServer};
+use super::super::{Check, CheckResult, Delegation, NameServer};
 use super::{Places, difference};
 use crate::config::Config;
 
@@ -20,7 +20,7 @@ pub(super) async fn verify(
     delegation: &Delegation,
     places: Places,
     asker: &Asker,
-) -> Vec<Finding> {
+) -> Vec<CheckResult> {
     let servers = match (places.parent, places.resolver) {
         (Some(server), _) => vec![server],
         (None, Some(resolver)) => match servers(&delegation.parent, resolver, asker).await {
@@ -39,11 +39,11 @@ pub(super) async fn verify(
         }
     }
     let remedy = "start a server of the parent zone, or name another with --parent-ns";
-    vec![Finding::fail(Check::ParentServer, &delegation.parent, silent.join("; "), remedy)]
+    vec![CheckResult::fail(Check::ParentServer, &delegation.parent, silent.join("; "), remedy)]
 }
 
-fn unknown(why: &str) -> Finding {
-    Finding::warn(Check::ParentServer, "the parent zone", why, "name one of its servers with --parent-ns")
+fn unknown(why: &str) -> CheckResult {
+    CheckResult::warn(Check::ParentServer, "the parent zone", why, "name one of its servers with --parent-ns")
 }
 
 /// The servers of the zone that holds the cut: of the nearest name above that has an NS set.
@@ -80,10 +80,10 @@ async fn servers(parent: &Name, resolver: IpAddr, asker: &Asker) -> Result<Vec<I
 }
 
 /// What a response to a query for the apex's NS set says of the delegation.
-fn judge(config: &Config, delegation: &Delegation, server: IpAddr, response: &Message) -> Vec<Finding> {
+fn judge(config: &Config, delegation: &Delegation, server: IpAddr, response: &Message) -> Vec<CheckResult> {
     let apex = &delegation.apex;
     let metadata = &response.metadata;
-    let refused = |what: String, remedy: &str| vec![Finding::fail(Check::ParentNs, server, what, remedy)];
+    let refused = |what: String, remedy: &str| vec![CheckResult::fail(Check::ParentNs, server, what, remedy)];
     match metadata.response_code {
         ResponseCode::NoError => {}
         ResponseCode::NXDomain => {
@@ -110,7 +110,9 @@ fn judge(config: &Config, delegation: &Delegation, server: IpAddr, response: &Me
     }
     let wanted: Vec<&Name> = delegation.name_servers.iter().map(|server| &server.name).collect();
     let mut findings = vec![match difference(&wanted, &seen) {
-        None => Finding::ok(Check::ParentNs, server, format!("refers to the {} name servers", wanted.len())),
+        None => {
+            CheckResult::ok(Check::ParentNs, server, format!("refers to the {} name servers", wanted.len()))
+        }
         Some(what) => {
             refused(what, &format!("change the NS set of {apex} in the parent zone: {SHOW}")).remove(0)
         }
@@ -128,12 +130,12 @@ fn name_servers<'a>(response: &'a Message, zone: &Name) -> Vec<&'a Name> {
     records.filter_map(|record| name(&record.data)).collect()
 }
 
-fn glue(server: &NameServer, response: &Message) -> Finding {
+fn glue(server: &NameServer, response: &Message) -> CheckResult {
     let records = response.additionals.iter().filter(|record| record.name == server.name);
     let seen: BTreeSet<IpAddr> = records.filter_map(|record| record.data.ip_addr()).collect();
     let wanted: BTreeSet<IpAddr> = server.addresses().collect();
     if seen == wanted {
-        return Finding::ok(Check::ParentGlue, &server.name, "has the configured addresses as glue");
+        return CheckResult::ok(Check::ParentGlue, &server.name, "has the configured addresses as glue");
     }
     let list = |addresses: &BTreeSet<IpAddr>| {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -141,19 +143,23 @@ fn glue(server: &NameServer, response: &Message) -> Finding {
     };
     let detail = format!("glue is {}, configured is {}", list(&seen), list(&wanted));
     let remedy = format!("change the addresses of {} in the parent zone: {SHOW}", server.name);
-    Finding::fail(Check::ParentGlue, &server.name, detail, remedy)
+    CheckResult::fail(Check::ParentGlue, &server.name, detail, remedy)
 }
 
 /// A resolver that keeps to the parent's TTL goes on with the old servers for so long after a change.
-fn ttl(config: &Config, delegation: &Delegation, server: IpAddr, response: &Message) -> Finding {
+fn ttl(config: &Config, delegation: &Delegation, server: IpAddr, response: &Message) -> CheckResult {
     let ours = config.zone.ns_ttl_seconds;
     let of_referral = response.authorities.iter().chain(&response.answers).chain(&response.additionals);
     let of_referral = of_referral.filter(|record| delegation.apex.zone_of(&record.name));
     let longest = of_referral.map(|record| record.ttl).max().unwrap_or_default();
     if longest <= ours {
-        return Finding::ok(Check::ParentTtl, server, format!("TTL {longest} s, the zone's own is {ours} s"));
+        return CheckResult::ok(
+            Check::ParentTtl,
+            server,
+            format!("TTL {longest} s, the zone's own is {ours} s"),
+        );
     }
-    Finding::warn(
+    CheckResult::warn(
         Check::ParentTtl,
         server,
         format!("TTL {longest} s, the zone's own is {ours} s: resolvers keep old servers for that long"),
@@ -168,8 +174,9 @@ mod tests {
     use hickory_proto::rr::Record;
     use hickory_proto::rr::rdata::{A, AAAA, NS};
 
-    use super::super::super::{Verdict, example, example_config};
+    use super::super::super::{example, example_config};
     use super::*;
+    use crate::severity::Severity;
 
     const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 53));
 
@@ -194,7 +201,7 @@ mod tests {
     /// The findings that are not ok, as `check: detail`.
     fn told(response: &Message) -> Vec<String> {
         let findings = judge(&example_config(), &example(), SERVER, response);
-        let bad = findings.iter().filter(|finding| finding.verdict != Verdict::Ok);
+        let bad = findings.iter().filter(|finding| finding.verdict != Severity::Ok);
         bad.map(|finding| {
             assert!(finding.remedy.is_some(), "{finding:?}");
             format!("{} {}: {}", finding.verdict.text(), finding.check.text(), finding.detail)

@@ -5,14 +5,14 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::Name;
 
 use super::super::ask::{Asker, Recursion};
-use super::super::{Check, Finding};
+use super::super::{Check, CheckResult};
 use super::node;
 use crate::config::Config;
 
-pub(super) async fn verify(config: &Config, resolver: Option<IpAddr>, asker: &Asker) -> Vec<Finding> {
+pub(super) async fn verify(config: &Config, resolver: Option<IpAddr>, asker: &Asker) -> Vec<CheckResult> {
     let Some(resolver) = resolver else {
         let remedy = "name a resolver with --resolver, one that clients use";
-        return vec![Finding::warn(
+        return vec![CheckResult::warn(
             Check::Resolver,
             "the system",
             "/etc/resolv.conf names no resolver",
@@ -24,13 +24,14 @@ pub(super) async fn verify(config: &Config, resolver: Option<IpAddr>, asker: &As
         Ok(response) => judge(config, resolver, &name, &response),
         Err(why) => {
             let remedy = "if the lines above are in order, look at the resolver itself, or name another with --resolver";
-            vec![Finding::fail(Check::Resolver, resolver, format!("{name}: {why}"), remedy)]
+            vec![CheckResult::fail(Check::Resolver, resolver, format!("{name}: {why}"), remedy)]
         }
     }
 }
 
-fn judge(config: &Config, resolver: IpAddr, name: &Name, response: &Message) -> Vec<Finding> {
-    let fail = |detail: String, remedy: &str| vec![Finding::fail(Check::Resolver, resolver, detail, remedy)];
+fn judge(config: &Config, resolver: IpAddr, name: &Name, response: &Message) -> Vec<CheckResult> {
+    let fail =
+        |detail: String, remedy: &str| vec![CheckResult::fail(Check::Resolver, resolver, detail, remedy)];
     match response.metadata.response_code {
         ResponseCode::NoError => {}
         ResponseCode::NXDomain => {
@@ -54,17 +55,17 @@ fn judge(config: &Config, resolver: IpAddr, name: &Name, response: &Message) -> 
     }
     let addresses: Vec<String> = seen.iter().map(ToString::to_string).collect();
     let mut findings =
-        vec![Finding::ok(Check::Resolver, resolver, format!("finds {name} at {}", addresses.join(", ")))];
+        vec![CheckResult::ok(Check::Resolver, resolver, format!("finds {name} at {}", addresses.join(", ")))];
     let (ttl, ours) = (response.answers.iter().map(|record| record.ttl).max(), config.zone.ttl_seconds);
     let ttl = ttl.unwrap_or_default();
     findings.push(if ttl <= ours {
-        Finding::ok(
+        CheckResult::ok(
             Check::ResolverTtl,
             resolver,
             format!("keeps answers for at most the configured {ours} s"),
         )
     } else {
-        Finding::warn(
+        CheckResult::warn(
             Check::ResolverTtl,
             resolver,
             format!(
@@ -81,10 +82,11 @@ mod tests {
     use hickory_proto::rr::rdata::A;
     use hickory_proto::rr::{RData, Record};
 
-    use super::super::super::{Verdict, example_config};
+    use super::super::super::example_config;
     use super::*;
+    use crate::severity::Severity;
 
-    fn told(code: ResponseCode, address: Option<[u8; 4]>, ttl: u32) -> Vec<(Verdict, String)> {
+    fn told(code: ResponseCode, address: Option<[u8; 4]>, ttl: u32) -> Vec<(Severity, String)> {
         let config = example_config();
         let (name, _) = node(&config);
         let mut response = Message::query().into_response();
@@ -100,19 +102,19 @@ mod tests {
     fn any_node_is_an_answer_and_nobody_else() {
         // node2 may answer for node1.
         let found = told(ResponseCode::NoError, Some([192, 0, 2, 12]), 5);
-        assert_eq!(found[0], (Verdict::Ok, "finds node1.demo.example.com. at 192.0.2.12".to_owned()));
-        assert_eq!(found[1].0, Verdict::Ok);
+        assert_eq!(found[0], (Severity::Ok, "finds node1.demo.example.com. at 192.0.2.12".to_owned()));
+        assert_eq!(found[1].0, Severity::Ok);
         let foreign = told(ResponseCode::NoError, Some([192, 0, 2, 99]), 5);
-        assert_eq!((foreign.len(), foreign[0].0), (1, Verdict::Fail));
+        assert_eq!((foreign.len(), foreign[0].0), (1, Severity::Fail));
         for code in [ResponseCode::NoError, ResponseCode::NXDomain, ResponseCode::ServFail] {
-            assert_eq!(told(code, None, 5)[0].0, Verdict::Fail);
+            assert_eq!(told(code, None, 5)[0].0, Severity::Fail);
         }
     }
 
     #[test]
     fn a_resolver_that_keeps_answers_longer_is_warned_of() {
         let found = told(ResponseCode::NoError, Some([192, 0, 2, 11]), 30);
-        assert_eq!((found[0].0, found[1].0), (Verdict::Ok, Verdict::Warn));
+        assert_eq!((found[0].0, found[1].0), (Severity::Ok, Severity::Warn));
         assert!(found[1].1.starts_with("keeps answers for 30 s, configured is 5 s"), "{found:?}");
     }
 }

@@ -8,7 +8,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::task::JoinSet;
 
 use super::super::ask::{Asker, NoAnswer, Recursion};
-use super::super::{Check, Delegation, Finding};
+use super::super::{Check, CheckResult, Delegation};
 use super::{difference, foreign, node};
 use crate::config::Config;
 use crate::failover;
@@ -55,7 +55,7 @@ impl Expected {
 }
 
 /// Every server at every address, all at the same time.
-pub(super) async fn verify(config: &Config, delegation: &Delegation, asker: &Arc<Asker>) -> Vec<Finding> {
+pub(super) async fn verify(config: &Config, delegation: &Delegation, asker: &Arc<Asker>) -> Vec<CheckResult> {
     let expected = Arc::new(Expected::of(config, delegation));
     let servers = delegation.name_servers.iter();
     let places = servers.flat_map(|server| server.addresses().map(|address| (server.name.clone(), address)));
@@ -69,7 +69,7 @@ pub(super) async fn verify(config: &Config, delegation: &Delegation, asker: &Arc
     findings.into_iter().flat_map(|(_, findings)| findings).collect()
 }
 
-async fn look(place: &Place, expected: &Expected, asker: &Asker) -> Vec<Finding> {
+async fn look(place: &Place, expected: &Expected, asker: &Asker) -> Vec<CheckResult> {
     let (apex, address) = (&expected.soa.name, place.address);
     let (udp, tcp) = tokio::join!(
         asker.udp(address, apex, RecordType::SOA, Recursion::No),
@@ -96,13 +96,13 @@ async fn look(place: &Place, expected: &Expected, asker: &Asker) -> Vec<Finding>
 
 type Answered = Result<Message, NoAnswer>;
 
-fn soa(check: Check, place: &Place, expected: &Expected, answered: &Answered) -> Finding {
-    let fail = |detail: String, remedy: &str| Finding::fail(check, place, detail, remedy);
+fn soa(check: Check, place: &Place, expected: &Expected, answered: &Answered) -> CheckResult {
+    let fail = |detail: String, remedy: &str| CheckResult::fail(check, place, detail, remedy);
     let response = match answered {
         Ok(response) => response,
         Err(why @ NoAnswer::NoRoute) => {
             let remedy = "verify from a machine that has one, as the resolvers of clients do";
-            return Finding::warn(check, place, why.to_string(), remedy);
+            return CheckResult::warn(check, place, why.to_string(), remedy);
         }
         Err(why) => {
             let remedy = "is the node up, and dns-xdp running there? does every firewall on the way let port 53 \
@@ -125,28 +125,28 @@ fn soa(check: Check, place: &Place, expected: &Expected, answered: &Answered) ->
         }
         (Some(seen), wanted) if seen == wanted => {
             let serial = if let RData::SOA(soa) = wanted { soa.serial } else { 0 };
-            Finding::ok(check, place, format!("answers with authority, serial {serial}"))
+            CheckResult::ok(check, place, format!("answers with authority, serial {serial}"))
         }
         (Some(seen), _) => fail(format!("has another SOA: {seen}"), SAME_FILE),
         (None, _) => fail("has no SOA".to_owned(), WHO_LISTENS),
     }
 }
 
-fn name_servers(place: &Place, expected: &Expected, answered: &Answered) -> Finding {
+fn name_servers(place: &Place, expected: &Expected, answered: &Answered) -> CheckResult {
     let response = match answered {
         Ok(response) => response,
-        Err(why) => return Finding::fail(Check::ServerNs, place, why.to_string(), "try again"),
+        Err(why) => return CheckResult::fail(Check::ServerNs, place, why.to_string(), "try again"),
     };
     let name = |record: &Record| if let RData::NS(ns) = &record.data { Some(ns.0.clone()) } else { None };
     let seen: Vec<Name> = response.answers.iter().filter_map(name).collect();
     let wanted: Vec<&Name> = expected.name_servers.iter().collect();
     match difference(&wanted, &seen.iter().collect::<Vec<_>>()) {
-        None => Finding::ok(Check::ServerNs, place, format!("names the {} name servers", wanted.len())),
-        Some(what) => Finding::fail(Check::ServerNs, place, what, SAME_FILE),
+        None => CheckResult::ok(Check::ServerNs, place, format!("names the {} name servers", wanted.len())),
+        Some(what) => CheckResult::fail(Check::ServerNs, place, what, SAME_FILE),
     }
 }
 
-fn ttl(place: &Place, expected: &Expected, servers: &Answered, addresses: &Answered) -> Finding {
+fn ttl(place: &Place, expected: &Expected, servers: &Answered, addresses: &Answered) -> CheckResult {
     let longest = |answered: &Answered| {
         let answers = answered.as_ref().map(|response| response.answers.as_slice()).unwrap_or_default();
         answers.iter().map(|record| record.ttl).max()
@@ -155,52 +155,59 @@ fn ttl(place: &Place, expected: &Expected, servers: &Answered, addresses: &Answe
     let (name, Expected { ttl_seconds, ns_ttl_seconds, .. }) = (&expected.node.0, expected);
     if let Some(ns) = ns.filter(|ns| ns > ns_ttl_seconds) {
         let detail = format!("TTL of the NS set is {ns} s, configured is {ns_ttl_seconds} s");
-        return Finding::warn(Check::ServerTtl, place, detail, SAME_FILE);
+        return CheckResult::warn(Check::ServerTtl, place, detail, SAME_FILE);
     }
     match address {
         Some(address) if address > *ttl_seconds => {
             let detail = format!("TTL of {name} is {address} s, configured is {ttl_seconds} s");
-            Finding::warn(Check::ServerTtl, place, detail, SAME_FILE)
+            CheckResult::warn(Check::ServerTtl, place, detail, SAME_FILE)
         }
-        Some(_) => Finding::ok(
+        Some(_) => CheckResult::ok(
             Check::ServerTtl,
             place,
             format!("TTLs are at most the configured {ttl_seconds} s of addresses, {ns_ttl_seconds} s of NS"),
         ),
         None => {
             let remedy = format!("see `dns-xdp query {name}` there");
-            Finding::warn(Check::ServerTtl, place, format!("has no address of {name}"), remedy)
+            CheckResult::warn(Check::ServerTtl, place, format!("has no address of {name}"), remedy)
         }
     }
 }
 
-fn axfr(place: &Place, answered: &Answered) -> Finding {
+fn axfr(place: &Place, answered: &Answered) -> CheckResult {
     match answered {
         Ok(response) if !response.answers.is_empty() => {
-            Finding::fail(Check::ServerAxfr, place, "gives the whole zone away", WHO_LISTENS)
+            CheckResult::fail(Check::ServerAxfr, place, "gives the whole zone away", WHO_LISTENS)
         }
-        Ok(_) | Err(NoAnswer::Closed) => Finding::ok(Check::ServerAxfr, place, "refuses zone transfers"),
+        Ok(_) | Err(NoAnswer::Closed) => CheckResult::ok(Check::ServerAxfr, place, "refuses zone transfers"),
         Err(why) => {
             let detail = format!("asked for a transfer: {why}");
-            Finding::warn(Check::ServerAxfr, place, detail, "see whether a firewall cuts long connections")
+            CheckResult::warn(
+                Check::ServerAxfr,
+                place,
+                detail,
+                "see whether a firewall cuts long connections",
+            )
         }
     }
 }
 
-fn recursion(place: &Place, answered: &Answered) -> Finding {
+fn recursion(place: &Place, answered: &Answered) -> CheckResult {
     match answered {
         Ok(response) if response.metadata.recursion_available || !response.answers.is_empty() => {
-            Finding::fail(
+            CheckResult::fail(
                 Check::ServerRecursion,
                 place,
                 "resolves for whoever asks, as a tool of attacks on others",
                 WHO_LISTENS,
             )
         }
-        Ok(_) => Finding::ok(Check::ServerRecursion, place, "offers no recursion, answers for no other zone"),
+        Ok(_) => {
+            CheckResult::ok(Check::ServerRecursion, place, "offers no recursion, answers for no other zone")
+        }
         Err(why) => {
             let detail = format!("asked for another zone's name: {why}");
-            Finding::warn(
+            CheckResult::warn(
                 Check::ServerRecursion,
                 place,
                 detail,
@@ -214,9 +221,10 @@ fn recursion(place: &Place, answered: &Answered) -> Finding {
 mod tests {
     use hickory_proto::op::Query;
 
-    use super::super::super::{Verdict, example, example_config};
+    use super::super::super::{example, example_config};
     use super::*;
     use crate::responder::{Arrival, Transport, respond};
+    use crate::severity::Severity;
 
     fn place() -> Place {
         Place { name: example().name_servers[0].name.clone(), address: [192, 0, 2, 11].into() }
@@ -258,7 +266,7 @@ mod tests {
             axfr(&place, &answer(&apex(), RecordType::AXFR)),
         ];
         for finding in findings {
-            assert_eq!(finding.verdict, Verdict::Ok, "{finding:?}");
+            assert_eq!(finding.verdict, Severity::Ok, "{finding:?}");
         }
     }
 
@@ -287,25 +295,25 @@ mod tests {
         ];
         for (answered, detail) in cases {
             let finding = soa(Check::ServerUdp, &place(), &expected(), &answered);
-            assert_eq!((finding.verdict, finding.detail.as_str()), (Verdict::Fail, detail));
+            assert_eq!((finding.verdict, finding.detail.as_str()), (Severity::Fail, detail));
         }
     }
 
     #[test]
     fn what_this_machine_cannot_reach_is_no_failure_of_the_server() {
         let finding = soa(Check::ServerUdp, &place(), &expected(), &Err(NoAnswer::NoRoute));
-        assert_eq!(finding.verdict, Verdict::Warn);
+        assert_eq!(finding.verdict, Severity::Warn);
     }
 
     #[test]
     fn what_must_not_be_answered_is_a_failure_where_it_is() {
         let mut open = Message::query().into_response();
         open.metadata.recursion_available = true;
-        assert_eq!(recursion(&place(), &Ok(open)).verdict, Verdict::Fail);
+        assert_eq!(recursion(&place(), &Ok(open)).verdict, Severity::Fail);
         let transfer = ours(&apex(), RecordType::SOA);
-        assert_eq!(axfr(&place(), &Ok(transfer)).verdict, Verdict::Fail);
-        assert_eq!(axfr(&place(), &Err(NoAnswer::Closed)).verdict, Verdict::Ok);
-        assert_eq!(axfr(&place(), &Err(NoAnswer::Silence)).verdict, Verdict::Warn);
+        assert_eq!(axfr(&place(), &Ok(transfer)).verdict, Severity::Fail);
+        assert_eq!(axfr(&place(), &Err(NoAnswer::Closed)).verdict, Severity::Ok);
+        assert_eq!(axfr(&place(), &Err(NoAnswer::Silence)).verdict, Severity::Warn);
     }
 
     #[test]
@@ -321,7 +329,7 @@ mod tests {
             let servers = longer(&apex(), RecordType::NS, ns);
             ttl(&place(), &expected, &servers, &longer(node, rtype, address))
         };
-        assert_eq!(told(60, 5).verdict, Verdict::Ok);
+        assert_eq!(told(60, 5).verdict, Severity::Ok);
         assert_eq!(told(61, 5).detail, "TTL of the NS set is 61 s, configured is 60 s");
         assert_eq!(told(60, 6).detail, "TTL of node1.demo.example.com. is 6 s, configured is 5 s");
     }

@@ -20,12 +20,12 @@ fn each_address_is_told_with_the_reason_why_it_is_not_served() {
         assert!(finding.text.contains(text), "{finding:?}");
         finding.clone()
     };
-    assert_eq!(said(|_| (), "to be served, on eth0").level, Level::Ok);
-    assert_eq!(said(|address| address.tentative = true, "is tentative").level, Level::Ok);
-    assert_eq!(said(|address| address.deprecated = true, "is deprecated").level, Level::Ok);
-    assert_eq!(said(|address| address.temporary = true, "is temporary").level, Level::Ok);
+    assert_eq!(said(|_| (), "to be served, on eth0").level, Severity::Ok);
+    assert_eq!(said(|address| address.tentative = true, "is tentative").level, Severity::Ok);
+    assert_eq!(said(|address| address.deprecated = true, "is deprecated").level, Severity::Ok);
+    assert_eq!(said(|address| address.temporary = true, "is temporary").level, Severity::Ok);
     let duplicate = said(|address| address.dad_failed = true, "another machine");
-    one(&[duplicate], Level::Warn, "address 192.0.2.53", "", "ip address del 192.0.2.53/24 dev eth0");
+    one(&[duplicate], Severity::Warn, "address 192.0.2.53", "", "ip address del 192.0.2.53/24 dev eth0");
     let link_local = with(|address| address.ip = [169, 254, 0, 1].into());
     assert!(about(&link_local, "addresses").text.contains("169.254.0.1 on eth0 (not-global)"));
 }
@@ -43,14 +43,14 @@ fn the_running_daemons_word_on_an_address_goes_before() {
     let not = says("tentative", Some("why"));
     let finding = about(&not, "address 192.0.2.11");
     assert_eq!(finding.text, "on eth0, and the daemon does not serve it: why");
-    assert_eq!(finding.level, Level::Warn);
+    assert_eq!(finding.level, Severity::Warn);
 }
 
 #[test]
 fn a_listed_address_is_on_this_machine() {
     let absent = with_setting(|setting| setting.listen.addresses = vec![OWN, OTHER]);
     let add = "ip address add 192.0.2.53/32 dev eth0";
-    one(&absent, Level::Warn, "address 192.0.2.53", "no interface has 192.0.2.53", add);
+    one(&absent, Severity::Warn, "address 192.0.2.53", "no interface has 192.0.2.53", add);
     let on = |link: u32, kind: Option<&str>| {
         with_setting(|setting| {
             let link8 = Link { kind: kind.map(str::to_owned), ..ethernet(8, "eth1") };
@@ -60,7 +60,7 @@ fn a_listed_address_is_on_this_machine() {
         })
     };
     let write = "write [listen] interfaces = [\"eth0\", \"eth1\"], then restart the daemon";
-    one(&on(8, None), Level::Warn, "address 192.0.2.53", "on eth1, which is not in [listen]", write);
+    one(&on(8, None), Severity::Warn, "address 192.0.2.53", "on eth1, which is not in [listen]", write);
     // Frames for an address of these come in by the others.
     assert_eq!(on(8, Some("dummy")), []);
     assert_eq!(on(1, None), []);
@@ -73,9 +73,15 @@ fn a_machine_without_an_address_to_serve_fails_with_the_interface_that_has_one()
         setting.network.addresses[1].link = 8;
     });
     let write = "write [listen] interfaces = [\"eth0\", \"bond0.91\"]";
-    one(&elsewhere, Level::Fail, "addresses", "eth0 has no address that can be served", write);
+    one(&elsewhere, Severity::Fail, "addresses", "eth0 has no address that can be served", write);
     let nowhere = with_setting(|setting| setting.network.addresses.truncate(1));
-    one(&nowhere, Level::Fail, "addresses", "no address is served", "ip address add 192.0.2.11/32 dev eth0");
+    one(
+        &nowhere,
+        Severity::Fail,
+        "addresses",
+        "no address is served",
+        "ip address add 192.0.2.11/32 dev eth0",
+    );
 }
 
 #[test]
@@ -85,5 +91,5 @@ fn a_served_address_is_a_nodes() {
         setting.socket = Some("/tmp/s".into());
     });
     let add = "dns-xdp --socket /tmp/s node add node1 --ipv4 192.0.2.11";
-    one(&no_node, Level::Warn, "node", "no node", add);
+    one(&no_node, Severity::Warn, "node", "no node", add);
 }

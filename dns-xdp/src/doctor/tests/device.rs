@@ -11,10 +11,16 @@ fn another_program_is_in_the_way_and_ours_is_not() {
         })
     };
     let (what, text) = ("eth0 program", "xdp_filter (id 9");
-    one(&there(Mode::Auto, false, AttachedBy::Link(4)), Level::Warn, what, text, "bpftool link detach id 4");
+    one(
+        &there(Mode::Auto, false, AttachedBy::Link(4)),
+        Severity::Warn,
+        what,
+        text,
+        "bpftool link detach id 4",
+    );
     one(
         &there(Mode::Native, false, AttachedBy::Netlink),
-        Level::Fail,
+        Severity::Fail,
         what,
         text,
         "ip link set dev eth0 xdpdrv off",
@@ -34,12 +40,12 @@ fn an_mtu_is_measured_by_what_driver_and_kernel_take() {
         })
     };
     let ena = jumbo("6.1.0", "ena", 9001, false);
-    one(&ena, Level::Warn, "eth0 mtu", "9001 is above 3498", "ip link set dev eth0 mtu 3498");
+    one(&ena, Severity::Warn, "eth0 mtu", "9001 is above 3498", "ip link set dev eth0 mtu 3498");
     assert_eq!(jumbo("6.1.0", "ena", 3498, false), []);
     assert_eq!(jumbo("6.1.0", "virtio_net", 9000, true), []);
     let old = jumbo("5.15.0", "virtio_net", 9000, true);
-    one(&old[old.len() - 1..], Level::Warn, "eth0 mtu", "3506", "ip link set dev eth0 mtu 3506");
-    one(&jumbo("5.15.0", "veth", 9000, true), Level::Warn, "eth0 mtu", "3506", "");
+    one(&old[old.len() - 1..], Severity::Warn, "eth0 mtu", "3506", "ip link set dev eth0 mtu 3506");
+    one(&jumbo("5.15.0", "veth", 9000, true), Severity::Warn, "eth0 mtu", "3506", "");
     assert_eq!(jumbo("6.1.0", "mlx5_core", 9000, false), [], "its limit is not known here");
 }
 
@@ -56,8 +62,8 @@ fn what_the_daemon_has_attached_decides_over_an_mtu() {
     assert_eq!(jumbo("native", None, "ena"), []);
     let refused = "native was refused: MTU 9000 is more than i40e takes, or it has no native XDP";
     let generic = jumbo("generic", Some(refused), "i40e");
-    one(&generic[..1], Level::Warn, "eth0 xdp", refused, "");
-    one(&generic[1..], Level::Warn, "eth0 mtu", "9000: generic", "ip link set dev eth0 mtu 1500");
+    one(&generic[..1], Severity::Warn, "eth0 xdp", refused, "");
+    one(&generic[1..], Severity::Warn, "eth0 mtu", "9000: generic", "ip link set dev eth0 mtu 1500");
 }
 
 #[test]
@@ -76,7 +82,7 @@ fn queues_are_as_many_as_ethtool_can_set_and_xdp_leaves() {
         transmit_max: receive_max,
         ..Channels::default()
     };
-    let (level, what) = (Level::Warn, "eth0 queues");
+    let (level, what) = (Severity::Warn, "eth0 queues");
     one(&queues("i40e", combined(1, 8)), level, what, "1 receive queues of 8", "ethtool -L eth0 combined 4");
     assert_eq!(queues("i40e", combined(1, 1)), []);
     one(&queues("ena", combined(8, 8)), level, what, "native XDP is refused", "ethtool -L eth0 combined 4");
@@ -101,7 +107,7 @@ fn a_ring_is_shortened_where_the_driver_can() {
             device.settings.ring = Some(4096);
         })
     };
-    one(&ring("ixgbe"), Level::Warn, "eth0 ring", "4096", "ethtool -G eth0 rx 512");
+    one(&ring("ixgbe"), Severity::Warn, "eth0 ring", "4096", "ethtool -G eth0 rx 512");
     assert_eq!(ring("virtio_net"), []);
 }
 
@@ -111,5 +117,5 @@ fn answers_that_do_not_leave_are_told() {
         let transmit_errors = BTreeMap::from([("eth0".to_owned(), 7)]);
         facts.daemon = Daemon::Running(Running { pid: 42, transmit_errors, ..Running::default() });
     });
-    one(&lost, Level::Warn, "eth0 transmit", "did not send 7 answers", "");
+    one(&lost, Severity::Warn, "eth0 transmit", "did not send 7 answers", "");
 }

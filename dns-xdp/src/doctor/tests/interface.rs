@@ -21,29 +21,29 @@ fn vlan(setting: &mut Setting) {
 fn an_interface_that_is_missing_is_replaced_by_those_that_are_there() {
     let none = with_setting(|setting| setting.listen.interfaces = vec!["eth9".to_owned()]);
     let write = "write [listen] interfaces = [\"eth0\"], then restart the daemon";
-    one(&none[..1], Level::Fail, "eth9", "there is no interface eth9", write);
+    one(&none[..1], Severity::Fail, "eth9", "there is no interface eth9", write);
     let interfaces = || vec!["eth9".to_owned(), "eth0".to_owned()];
     let one_of_two = with_setting(|setting| setting.listen.interfaces = interfaces());
-    one(&one_of_two, Level::Warn, "eth9", "there are eth0, lo", write);
+    one(&one_of_two, Severity::Warn, "eth9", "there are eth0, lo", write);
     let repeated = with_setting(|setting| {
         setting.network.links[1].altnames = vec!["wan".to_owned()];
         setting.listen.interfaces = vec!["eth0".to_owned(), "wan".to_owned()];
     });
-    one(&repeated, Level::Warn, "wan", "the same interface as eth0", write);
+    one(&repeated, Severity::Warn, "wan", "the same interface as eth0", write);
 }
 
 #[test]
 fn an_interface_is_up_and_plugged_in_and_so_is_what_is_below_it() {
     let down = with_device(Mode::Auto, |link, _| link.up = false);
-    one(&down, Level::Fail, "eth0", "down", "ip link set dev eth0 up");
+    one(&down, Severity::Fail, "eth0", "down", "ip link set dev eth0 up");
     let unplugged = with_device(Mode::Auto, |link, _| link.carrier = false);
-    one(&unplugged, Level::Fail, "eth0", "carrier", "");
+    one(&unplugged, Severity::Fail, "eth0", "carrier", "");
     let below = with_setting(|setting| {
         vlan(setting);
         setting.network.links[1].up = false;
         setting.network.links[2].carrier = false;
     });
-    one(&below[..1], Level::Fail, "eth0.5", "eth0 below it is down", "ip link set dev eth0 up");
+    one(&below[..1], Severity::Fail, "eth0.5", "eth0 below it is down", "ip link set dev eth0 up");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn lo_vlans_and_bonds_are_served_as_the_daemon_serves_them() {
         facts.setting.as_mut().unwrap().devices.get_mut(&ETH0).unwrap().settings.strips_tags = false;
     });
     assert!(about(&findings, "eth0.5 xdp").text.contains("native is to be expected"), "{findings:#?}");
-    assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
+    assert!(findings.iter().all(|finding| finding.level == Severity::Ok), "{findings:#?}");
     let bond = all(|facts| {
         let setting = facts.setting.as_mut().unwrap();
         let slave = |index, name: &str| Link { master: Some(ETH0), ..ethernet(index, name) };
@@ -67,13 +67,13 @@ fn lo_vlans_and_bonds_are_served_as_the_daemon_serves_them() {
         setting.devices.extend([(8, device.clone()), (9, device)]);
     });
     assert!(about(&bond, "eth0 xdp").text.contains("on each of 2 slaves"));
-    assert_eq!(about(&bond, "s9 queues").level, Level::Ok);
+    assert_eq!(about(&bond, "s9 queues").level, Severity::Ok);
 }
 
 #[test]
 fn a_device_that_takes_tags_out_of_frames_hides_its_vlans() {
     let strips = with_setting(vlan);
-    one(&strips, Level::Warn, "eth0 vlan", "the responder answers eth0.5", "ethtool -K eth0 rxvlan off");
+    one(&strips, Severity::Warn, "eth0 vlan", "the responder answers eth0.5", "ethtool -K eth0 rxvlan off");
     let veth = with_setting(|setting| {
         vlan(setting);
         setting.network.links[1].kind = Some("veth".to_owned());
@@ -88,7 +88,7 @@ fn a_device_that_takes_tags_out_of_frames_hides_its_vlans() {
     });
     one(
         &beside,
-        Level::Warn,
+        Severity::Warn,
         "eth0 vlan",
         "clients in eth0.5 that ask at an address of eth0",
         "ethtool -K eth0",
@@ -100,7 +100,7 @@ fn the_mode_to_expect_is_the_drivers_word_else_that_of_a_table() {
     let none = Some(Features { native: false, fragments: false });
     let without = |mode| with_device(mode, |_, device| device.features = none);
     assert_eq!(without(Mode::Auto), []);
-    one(&without(Mode::Native), Level::Fail, "eth0 xdp", "no native XDP", "write [xdp] mode = \"auto\"");
+    one(&without(Mode::Native), Severity::Fail, "eth0 xdp", "no native XDP", "write [xdp] mode = \"auto\"");
     assert_eq!(without(Mode::Generic), []);
     let silent = |driver: &str| {
         with_device(Mode::Native, |link, device| {
@@ -109,14 +109,14 @@ fn the_mode_to_expect_is_the_drivers_word_else_that_of_a_table() {
         })
     };
     assert_eq!(silent("virtio_net"), []);
-    one(&silent("e1000"), Level::Fail, "eth0 xdp", "e1000 has no native XDP", "");
+    one(&silent("e1000"), Severity::Fail, "eth0 xdp", "e1000 has no native XDP", "");
 }
 
 #[test]
 fn what_the_running_daemon_says_of_an_interface_is_shown_with_its_reason() {
     let refused = "native was refused: MTU 9000 is more than virtio_net takes";
     let generic = remarks(|facts| says(facts, "generic", Some(refused)));
-    one(&generic, Level::Warn, "eth0 xdp", &format!("generic: {refused}"), "");
+    one(&generic, Severity::Warn, "eth0 xdp", &format!("generic: {refused}"), "");
     assert_eq!(remarks(|facts| says(facts, "native", None)), []);
     let no_driver = remarks(|facts| {
         says(facts, "generic", Some("native was refused: e1000 has no native XDP"));
@@ -124,7 +124,7 @@ fn what_the_running_daemon_says_of_an_interface_is_shown_with_its_reason() {
         change_device(facts, Mode::Auto, |_, device| device.features = none);
     });
     assert_eq!(no_driver, [], "there is nothing to do about it");
-    one(&remarks(|facts| says(facts, "off", Some("why"))), Level::Warn, "eth0 xdp", "off: why", "");
+    one(&remarks(|facts| says(facts, "off", Some("why"))), Severity::Warn, "eth0 xdp", "off: why", "");
 }
 
 #[test]
@@ -135,5 +135,5 @@ fn a_veth_whose_other_end_has_no_program_is_generic() {
     let text = "native answers would be lost, for the other end of this veth has no XDP program";
     assert!(about(&all(lost(Mode::Auto)), "eth0 xdp").text.contains(text));
     assert_eq!(remarks(lost(Mode::Auto)), []);
-    one(&remarks(lost(Mode::Native)), Level::Fail, "eth0 xdp", text, "write [xdp] mode = \"auto\"");
+    one(&remarks(lost(Mode::Native)), Severity::Fail, "eth0 xdp", text, "write [xdp] mode = \"auto\"");
 }

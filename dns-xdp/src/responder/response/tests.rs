@@ -423,7 +423,7 @@ proptest! {
         if let Some(response) = response {
             let message = response.encode();
             prop_assert_eq!(&message[..2], &query[..2]);
-            prop_assert!(message.len() <= usize::from(PAYLOAD_SIZE));
+            prop_assert!(message.len() <= usize::from(UDP_SIZE));
             prop_assert!(Message::from_vec(&message).is_ok());
         }
     }

@@ -1,4 +1,5 @@
-//! Programs for tests and benchmarks: none of them answers queries, none stays on a node.
+//! The programs of `dns-xdp bench`: what puts a packet back before each run, and single steps of an answer to compare with.
+//! None of them answers queries, none is attached.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -57,10 +58,6 @@ mod programs {
     #[btf_map]
     static TIMED: ProgramArray<1> = ProgramArray::new();
 
-    /// By the last octet of the address that they go to.
-    #[btf_map]
-    static SYN_ACKS: Array<u64, 256> = Array::new();
-
     /// One entry, under [`KEY`].
     #[btf_map]
     static HASH: HashMap<[u64; 2], u64, 1024> = HashMap::new();
@@ -71,44 +68,6 @@ mod programs {
     const KEY: [u64; 2] = [1, 2];
 
     const WORD: Field<u64, 0> = Field::new();
-
-    /// For the other end of a veth pair, which delivers what is transmitted to it only when it has a program.
-    #[xdp]
-    pub(crate) fn pass(_ctx: XdpContext) -> u32 {
-        xdp_action::XDP_PASS
-    }
-
-    /// The same where frames may lie in several pieces, for an end with a large MTU.
-    #[xdp(frags)]
-    pub(crate) fn pass_frags(_ctx: XdpContext) -> u32 {
-        xdp_action::XDP_PASS
-    }
-
-    /// For a switch's port: loses every other SYN-ACK of the station behind it, of those to each last octet of an IPv4
-    /// address. Whoever connects to it succeeds every other time.
-    #[xdp]
-    pub(crate) fn halve(ctx: XdpContext) -> u32 {
-        const ETHER_TYPE: Field<u16, 12> = Field::new();
-        const PROTOCOL: Field<u8, 23> = Field::new();
-        const LAST_OCTET: Field<u8, 33> = Field::new();
-        const FLAGS: Field<u8, 47> = Field::new();
-        const IPV4: u16 = 0x0800_u16.to_be();
-        const TCP: u8 = 6;
-        const SYN_ACK: u8 = 0x12;
-        let Some(frame): Option<Region<'_, 54>> = frame(&ctx).region(0) else { return xdp_action::XDP_PASS };
-        if frame.read(ETHER_TYPE) != IPV4 || frame.read(PROTOCOL) != TCP || frame.read(FLAGS) != SYN_ACK {
-            return xdp_action::XDP_PASS;
-        }
-        let Some(count) = SYN_ACKS.get_ptr_mut(frame.read(LAST_OCTET).into()) else {
-            return xdp_action::XDP_PASS;
-        };
-        // SAFETY: the element is valid as long as the map is; a count that is off by one does no harm.
-        let count = unsafe {
-            *count += 1;
-            *count
-        };
-        if count % 2 == 0 { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
-    }
 
     /// Costs nothing: what is left of a time when this one's is taken away is the program's own.
     #[xdp]

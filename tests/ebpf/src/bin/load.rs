@@ -14,7 +14,7 @@ mod programs {
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use dns_xdp_ebpf::frame::{Field, Frame, Region, Word};
-    use dns_xdp_ebpf::load::{
+    use dns_xdp_testbed::load::{
         FRAME_MAX, ID_MASK, SAMPLE_WORDS, SAMPLED, SAMPLES, Sample, Seen, Sending, TEMPLATES, Template,
     };
 

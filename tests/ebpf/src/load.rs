@@ -1,6 +1,6 @@
 //! The contract between the load generator's programs and userspace: what is sent, how fast, and what came back.
 //!
-//! No node runs these programs. They are in `load/programs.rs`.
+//! No node runs these programs. They are in `bin/load.rs`.
 
 /// Words of eight octets in a [`Template`].
 pub const WORDS: usize = 16;

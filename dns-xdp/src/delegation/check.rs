@@ -3,17 +3,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How bad it is, from good to bad.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// As it has to be.
-    Ok,
-    /// It works; something is not as it should be, or could not be looked at.
-    Warn,
-    /// Clients are answered wrongly, late or not at all.
-    Fail,
-}
+use crate::severity::Severity;
 
 /// What was looked at, in the order in which a resolver meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -49,9 +39,9 @@ pub enum Check {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct CheckResult {
     /// How it is.
-    pub verdict: Verdict,
+    pub verdict: Severity,
     /// What was looked at.
     pub check: Check,
     /// Where: a name, or an address, or both.
@@ -62,10 +52,10 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-impl Finding {
+impl CheckResult {
     pub(super) fn ok(check: Check, subject: impl fmt::Display, detail: impl Into<String>) -> Self {
         let (subject, detail) = (subject.to_string(), detail.into());
-        Finding { verdict: Verdict::Ok, check, subject, detail, remedy: None }
+        CheckResult { verdict: Severity::Ok, check, subject, detail, remedy: None }
     }
 
     pub(super) fn warn(
@@ -75,7 +65,7 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         let remedy = Some(remedy.into());
-        Finding { verdict: Verdict::Warn, remedy, ..Finding::ok(check, subject, detail) }
+        CheckResult { verdict: Severity::Warn, remedy, ..CheckResult::ok(check, subject, detail) }
     }
 
     pub(super) fn fail(
@@ -84,24 +74,13 @@ impl Finding {
         detail: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Finding { verdict: Verdict::Fail, ..Finding::warn(check, subject, detail, remedy) }
+        CheckResult { verdict: Severity::Fail, ..CheckResult::warn(check, subject, detail, remedy) }
     }
 }
 
 /// The verdict over all of them.
-pub fn worst(findings: &[Finding]) -> Verdict {
-    findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok)
-}
-
-impl Verdict {
-    /// As it is printed.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Verdict::Ok => "ok",
-            Verdict::Warn => "warn",
-            Verdict::Fail => "fail",
-        }
-    }
+pub fn worst(findings: &[CheckResult]) -> Severity {
+    findings.iter().map(|finding| finding.verdict).max().unwrap_or(Severity::Ok)
 }
 
 impl Check {
@@ -131,19 +110,19 @@ mod tests {
 
     #[test]
     fn the_worst_finding_is_the_verdict() {
-        let ok = Finding::ok(Check::Servers, "a", "b");
-        let warn = Finding::warn(Check::Resolver, "a", "b", "c");
-        let fail = Finding::fail(Check::ParentNs, "a", "b", "c");
-        assert_eq!(worst(&[]), Verdict::Ok);
-        assert_eq!(worst(&[ok.clone(), warn.clone()]), Verdict::Warn);
-        assert_eq!(worst(&[fail, warn, ok]), Verdict::Fail);
+        let ok = CheckResult::ok(Check::Servers, "a", "b");
+        let warn = CheckResult::warn(Check::Resolver, "a", "b", "c");
+        let fail = CheckResult::fail(Check::ParentNs, "a", "b", "c");
+        assert_eq!(worst(&[]), Severity::Ok);
+        assert_eq!(worst(&[ok.clone(), warn.clone()]), Severity::Warn);
+        assert_eq!(worst(&[fail, warn, ok]), Severity::Fail);
     }
 
     #[test]
     fn json_has_the_printed_words() {
         let json =
-            serde_json::to_value(Finding::fail(Check::ServerRecursion, "ns1", "RA", "stop it")).unwrap();
+            serde_json::to_value(CheckResult::fail(Check::ServerRecursion, "ns1", "RA", "stop it")).unwrap();
         assert_eq!(json["check"], Check::ServerRecursion.text());
-        assert_eq!(json["verdict"], Verdict::Fail.text());
+        assert_eq!(json["verdict"], Severity::Fail.text());
     }
 }

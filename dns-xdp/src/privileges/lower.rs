@@ -64,7 +64,7 @@ fn close() -> anyhow::Result<()> {
 
 /// The daemon has what it needs at a start only: every thread gives up what the configuration does not need, and system
 /// calls that are of no use are refused in all of them.
-pub(in super::super) async fn settle(config: &Config) {
+pub(crate) async fn settle(config: &Config) {
     let kept = *KEPT.get_or_init(|| needed(config));
     settle_thread();
     for _round in 0..ROUNDS {

@@ -1,5 +1,7 @@
 //! What this process may do: looked at before anything is touched, and given up before the first query is read.
 //!
+//! Which capabilities are needed is here, `lower` gives up the others, `filter` refuses system calls.
+//!
 //! | capability | kept for | where |
 //! |---|---|---|
 //! | BPF, PERFMON, NET_ADMIN | loading and attaching the program, again and again | `[xdp] mode` is not "off" |
@@ -21,8 +23,7 @@ use crate::cluster::ProbeKind;
 use crate::config::{Config, Mode};
 use crate::health::{self, probe};
 
-pub(super) use lower::settle;
-pub(crate) use lower::{close_to_programs, settle_thread};
+pub(crate) use lower::{close_to_programs, settle, settle_thread};
 
 /// What loading and attaching an XDP program takes.
 const XDP: [(CapabilitySet, &str); 3] = [
@@ -38,7 +39,7 @@ const FILES_OF_OTHERS: CapabilitySet =
 
 /// Refuses to go on without the capabilities, even where `mode = "auto"` could do without XDP: an operator who
 /// forgot `sudo` does not want a slow server.
-pub(super) fn check(mode: Mode) -> anyhow::Result<()> {
+pub(crate) fn check(mode: Mode) -> anyhow::Result<()> {
     let missing = lacking();
     if mode == Mode::Off || missing.is_empty() {
         return Ok(());
@@ -64,7 +65,7 @@ fn missing(effective: CapabilitySet) -> Vec<&'static str> {
 }
 
 /// Whether a configuration that is to come into force takes what the one at the start did not: the reason to refuse it.
-pub(super) fn beyond(config: &Config) -> Option<&'static str> {
+pub(crate) fn beyond(config: &Config) -> Option<&'static str> {
     let missing = echoes(config)
         && !capabilities(None).is_ok_and(|sets| sets.permitted.contains(CapabilitySet::NET_RAW))
         && !probe::may_echo();
@@ -108,8 +109,21 @@ fn any_of_others(path: &Path, owner: impl Fn(&Path) -> Option<u32>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::tests::{TEXT, config};
     use super::*;
+
+    const TEXT: &str = "\
+[zone]
+name = \"demo.example.com\"
+[listen]
+interfaces = [\"eth0\"]
+[[node]]
+name = \"node1\"
+ipv4 = \"192.0.2.11\"
+";
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap()
+    }
 
     #[test]
     fn missing_capabilities_are_named() {

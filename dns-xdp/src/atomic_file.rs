@@ -1,0 +1,127 @@
+//! Writes a file so that a reader, or a crash, meets the old text or the new one.
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+/// A file's new text, which lies beside it until it takes effect. Dropped before, it is removed.
+#[derive(Debug)]
+pub struct Replacement {
+    path: PathBuf,
+    new: PathBuf,
+}
+
+impl Replacement {
+    /// Writes the new text durably, with the mode and owner that the file has. What keeps a file from being written
+    /// (a full disk, a file system that is read-only) shows here.
+    pub fn write(path: &Path, text: &str) -> io::Result<Self> {
+        // A symbolic link stays one; what it points at is replaced.
+        let path = path.canonicalize()?;
+        let model = fs::metadata(&path)?;
+        Replacement::beside(&path, text.as_bytes(), Some(&model))
+    }
+
+    /// With the mode and owner of the model; without one, those of any new file.
+    fn beside(path: &Path, octets: &[u8], model: Option<&Metadata>) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let new = directory(path).join(format!(".{}.new", name.to_string_lossy()));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let replacement = Replacement { path: path.to_owned(), new };
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        if model.is_some() {
+            // Nobody reads it before it has the model's mode.
+            options.mode(0o600);
+        }
+        let mut file = options.open(&replacement.new)?;
+        if let Some(model) = model {
+            make_alike(&file, model)?;
+        }
+        file.write_all(octets)?;
+        file.sync_all()?;
+        Ok(replacement)
+    }
+
+    /// Puts it in the file's place, at once and durably.
+    pub fn take_effect(self) -> io::Result<()> {
+        fs::rename(&self.new, &self.path)?;
+        // The rename itself is on the disk only when the directory is.
+        File::open(directory(&self.path))?.sync_all()
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // Nothing is there once it has taken effect; what is left over otherwise is removed next time.
+        fs::remove_file(&self.new).ok();
+    }
+}
+
+/// Puts another file in the place of the one at `path`, or where there was none, and makes its directory if need be. It has
+/// the mode and owner of any new file.
+pub(crate) fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(directory(path))?;
+    Replacement::beside(path, octets, None)?.take_effect()
+}
+
+fn make_alike(file: &File, model: &Metadata) -> io::Result<()> {
+    match fchown(file, Some(model.uid()), Some(model.gid())) {
+        // Who may not give a file away keeps it, with the mode that lets others read it or not.
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+        _ => {}
+    }
+    file.set_permissions(model.permissions())
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dns-xdp.toml");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::write(directory.path().join(".dns-xdp.toml.new"), "left by a crash").unwrap();
+        let link = directory.path().join("link.toml");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        Replacement::write(&link, "new").unwrap().take_effect().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_replacement_that_does_not_take_effect_leaves_the_file_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dns-xdp.toml");
+        fs::write(&path, "old").unwrap();
+        drop(Replacement::write(&path, "new").unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_was_not_there_is_made_with_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/state.json");
+        replace(&path, b"first").unwrap();
+        replace(&path, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+}
