@@ -11,7 +11,6 @@ pub mod exhaustion;
 pub mod failing_calls;
 pub mod flips;
 pub mod floods;
-pub mod holdings;
 pub mod hostile;
 pub mod inquiry;
 pub mod killed;
@@ -24,11 +23,11 @@ pub mod partition;
 pub mod pins;
 pub mod reflection;
 pub mod replaced;
+pub mod resources;
 pub mod soak;
 pub mod stage;
 pub mod tally;
 pub mod tcp_abuse;
-pub mod usage;
 
 use std::time::Duration;
 
