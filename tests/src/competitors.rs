@@ -1,4 +1,6 @@
-//! The name servers that are compared: each has the same zone, one thread for queries, and one core.
+//! The name servers that the benches compare: each has the same zone, one thread for queries, and one core.
+//!
+//! The queries that they get are [`load`](crate::load)'s. NSD and gdnsd in a cluster are in [`bed`](crate::bed).
 mod gdnsd;
 mod knot;
 mod nsd;

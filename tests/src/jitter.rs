@@ -1,4 +1,4 @@
-//! Chance, where a time must not keep step with another.
+//! Random jitter, for a time that must not keep step with another.
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 

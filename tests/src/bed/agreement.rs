@@ -1,4 +1,4 @@
-//! Whether servers that share a store are of one mind: about the store, about each other, and in their answers.
+//! Whether servers that share a store agree: about the store, about each other, and in their answers.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -1,4 +1,6 @@
-//! In what our answers differ from NSD's by choice, and why.
+//! The deliberate differences between our answers and NSD's, each with its reason.
+//!
+//! The test that compares the two is `property_fallback_equals_nsd` in `tests/tests/net`.
 mod normalize;
 mod query;
 

@@ -1,4 +1,4 @@
-//! What both servers are asked: every type, every form of a query that has a name, and random ones.
+//! The queries that our responder and NSD both get: every type, every form of a query that has a name, and random ones.
 use crate::oracle::frames::message::{A, AAAA, CD, DO, IN, Message, OPT, Opt, RD, name, option};
 use crate::oracle::frames::octets;
 use crate::oracle::nsd_differences::Path;

@@ -1,4 +1,4 @@
-//! A query as the choices look at it: what of it can be read, whoever has to make sense of the rest.
+//! A query as the differences look at it: as much of it as can be read.
 use hickory_proto::op::Header;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
