@@ -1,4 +1,6 @@
-//! The load: queries from one core, answered on another, counted where the answers arrive.
+//! The load of the benches: queries from one core, answered on another, counted where the answers arrive.
+//!
+//! The slower load that accounts for every query is in [`survive`](crate::survive::load).
 //!
 //! ```text
 //!  core 0                                      core 1

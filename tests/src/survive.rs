@@ -1,7 +1,8 @@
 //! What the program survives: a load goes on while things go wrong, and every query of it is accounted for.
 //!
 //! A row of the table is a file below this one, with a function that plays it and says what came out. The load is
-//! [`load`]'s. The short form is part of the tests; the long one is what the README's table shows.
+//! [`load`]'s. The short form is part of the tests; the long one is what the README's table shows. Scenes without a steady
+//! load are in `tests/tests/net`.
 pub mod absences;
 pub mod control_abuse;
 pub mod conversation;
@@ -11,7 +12,6 @@ pub mod exhaustion;
 pub mod failing_calls;
 pub mod flips;
 pub mod floods;
-pub mod holdings;
 pub mod hostile;
 pub mod inquiry;
 pub mod killed;
@@ -24,11 +24,11 @@ pub mod partition;
 pub mod pins;
 pub mod reflection;
 pub mod replaced;
+pub mod resources;
 pub mod soak;
 pub mod stage;
 pub mod tally;
 pub mod tcp_abuse;
-pub mod usage;
 
 use std::time::Duration;
 

@@ -40,11 +40,11 @@ pub(crate) fn run(what: What, arguments: &[String]) -> Result<()> {
             "bench-wire"
         }
         What::Compare => {
-            setup::rivals()?;
+            setup::competitors()?;
             "bench-compare"
         }
         What::Failover => {
-            setup::rivals()?;
+            setup::competitors()?;
             "bench-failover"
         }
     };

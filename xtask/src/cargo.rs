@@ -1,8 +1,9 @@
 //! Running cargo, and what it has built, from the workspace's root.
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -44,11 +45,59 @@ pub(crate) fn built(binary: &str) -> Result<Command> {
 /// # Errors
 /// When it cannot be started or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let line = line(command);
     let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
     ensure!(status.success(), "`{line}` failed ({status})");
     Ok(())
+}
+
+/// Runs a command that has to succeed. Its stdout is passed through unchanged, and `on_line` gets each line of it.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub(crate) fn run_reading(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<()> {
+    let line = line(command);
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{line}`"))?;
+    let mut output = child.stdout.take().context("the output is piped")?;
+    let read = pass_through(&mut output, &mut io::stdout(), &mut on_line);
+    drop(output);
+    let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
+    read.with_context(|| format!("cannot pass the output of `{line}` through"))?;
+    ensure!(status.success(), "`{line}` failed ({status})");
+    Ok(())
+}
+
+/// Copies everything as it comes, the beginning of a line before its end is there.
+fn pass_through(from: &mut impl Read, to: &mut impl Write, on_line: &mut impl FnMut(&str)) -> io::Result<()> {
+    let (mut buffer, mut pending) = ([0; 8192], Vec::new());
+    loop {
+        let length = match from.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            length => length?,
+        };
+        to.write_all(&buffer[..length])?;
+        to.flush()?;
+        pending.extend_from_slice(&buffer[..length]);
+        // What is behind the last newline is a line at the end alone.
+        let whole = if length == 0 { pending.len() } else { end_of_lines(&pending) };
+        let rest = pending.split_off(whole);
+        String::from_utf8_lossy(&pending).lines().for_each(&mut *on_line);
+        pending = rest;
+        if length == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn end_of_lines(text: &[u8]) -> usize {
+    text.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1)
+}
+
+/// The command as a person would type it.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 fn path() -> OsString {
@@ -57,4 +106,33 @@ fn path() -> OsString {
     let inherited = env::var_os("PATH").unwrap_or_default();
     let directories = home.map(|home| home.join("bin")).into_iter().chain(env::split_paths(&inherited));
     env::join_paths(directories).unwrap_or(inherited)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one piece at a time, as a pipe does.
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Ok(0);
+            }
+            let piece = self.0.remove(0);
+            buffer[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[test]
+    fn output_is_passed_through_unchanged_and_read_line_by_line() {
+        let pieces: [&[u8]; 4] = [b"test a ... ", b"ok\r\ntest b", b" ... \xff\n\n", b"the end"];
+        let (mut passed, mut lines) = (Vec::new(), Vec::new());
+        let mut on_line = |line: &str| lines.push(line.to_owned());
+        pass_through(&mut Pieces(pieces.to_vec()), &mut passed, &mut on_line).unwrap();
+        assert_eq!(passed, pieces.concat());
+        assert_eq!(lines, ["test a ... ok", "test b ... \u{fffd}", "", "the end"]);
+    }
 }

@@ -11,7 +11,7 @@ use crate::setup;
 /// Everything of it that is not source. Not below the fuzz crate: it lies within dns-xdp-ebpf, and whatever changes
 /// there has the programs built anew.
 const DIRECTORY: &str = "target/fuzz";
-/// Inputs that have once broken the law, a directory below it for each target.
+/// Inputs that have once broken a property, a directory below it for each target.
 const REGRESSIONS: &str = "dns-xdp-ebpf/fuzz/regressions";
 /// The slowest input takes a millisecond or two, an overloaded machine some more.
 const TIMEOUT_SECONDS: u32 = 20;
@@ -49,10 +49,10 @@ impl Target {
         }
     }
 
-    /// What replays what was found.
-    fn test(self) -> &'static str {
+    /// The module of the tests that replays what was found.
+    fn replay(self) -> &'static str {
         match self {
-            Target::Frame => "law_of_frames",
+            Target::Frame => "property_of_frames",
             Target::Request | Target::Configuration | Target::Control => "untrusted",
         }
     }
@@ -61,7 +61,7 @@ impl Target {
 /// Fuzzes one target, or one after the other, each for so many seconds; what was learnt before is where it goes on.
 ///
 /// # Errors
-/// When an input breaks the law of its target.
+/// When an input breaks the property of its target.
 pub(crate) fn run_for(target: Option<Target>, seconds: u32) -> Result<()> {
     setup::fuzzing()?;
     let [seeds, build] = ["seeds", "build"].map(directory);
@@ -90,9 +90,9 @@ fn fuzz(target: Target, seconds: u32, seeds: &str, build: &str) -> Result<()> {
     fuzz.arg(format!("-timeout={TIMEOUT_SECONDS}"));
     run(&mut fuzz).with_context(|| {
         format!(
-            "an input broke the law, what is said above tells how: copy it from {artifacts} to {regressions}, under a \
-             name that says what is wrong, and `cargo test --package dns-xdp-tests --test {}` replays it",
-            target.test()
+            "an input broke the property, what is said above tells how: copy it from {artifacts} to {regressions}, under a \
+             name that says what is wrong, and `cargo test --package dns-xdp-tests --test host {}` replays it",
+            target.replay()
         )
     })
 }

@@ -1,6 +1,7 @@
 //! Everything a developer runs, as `cargo xtask VERB`. Each verb first sets up what it needs on this machine.
 mod bench;
 mod cargo;
+mod count;
 mod demo;
 mod deny;
 mod dist;
@@ -51,7 +52,7 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Look for an input that is not treated as is due to it
+    /// Look for an input that is not treated as expected
     Fuzz {
         /// all of them, one after the other, unless one is named
         target: Option<fuzz::Target>,
@@ -78,8 +79,13 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
+        // Its last line is the count of the tests, so it says itself what failed.
+        Verb::Test { part, long, which } => match test::run(part, &test::Options { long, which }) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Verb::Demo { etcd } => demo::run(etcd),
-        Verb::Test { part, long, which } => test::run(part, &test::Options { long, which }),
         Verb::Bench { what, arguments } => bench::run(what, &arguments),
         Verb::Fuzz { target, seconds } => fuzz::run_for(target, seconds),
         Verb::Lab { verb } => lab::run(&verb),

@@ -87,7 +87,7 @@ const COMPILER: [Tool; 1] = [Tool { program: "c++", package: "g++", service: Non
 const PACKAGING: [Tool; 1] = [Tool { program: "dpkg-deb", package: "dpkg", service: None }];
 
 /// The name servers that ours is compared with, besides NSD.
-const RIVALS: [Tool; 2] = [
+const COMPETITORS: [Tool; 2] = [
     Tool { program: "knotd", package: "knot", service: Some("knot.service") },
     Tool { program: "gdnsd", package: "gdnsd", service: Some("gdnsd.service") },
 ];
@@ -195,9 +195,9 @@ pub(crate) fn network() -> Result<()> {
 ///
 /// # Errors
 /// As [`network`].
-pub(crate) fn rivals() -> Result<()> {
+pub(crate) fn competitors() -> Result<()> {
     network()?;
-    install(&RIVALS)
+    install(&COMPETITORS)
 }
 
 /// What machines with other kernels take: an emulator and what is packed into them.

@@ -1,27 +1,31 @@
-//! `cargo xtask test`: unit, kernel, net, store, kernels and survive, each under its heading; a part that cannot run has failed.
-use std::fs;
+//! `cargo xtask test`: unit, kernel, net, store, kernels and survive, each under its heading.
+//!
+//! The last line is `N passed, N failed`, over everything that ran. A part that cannot run counts as one failure.
+use std::io::{IsTerminal as _, stdout};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Error, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 
-use crate::cargo::{built, cargo, command, root, run as run_command};
+use crate::cargo::{built, cargo, command, run_reading};
+use crate::count::Counts;
 use crate::{kernels, setup};
 
-/// Scenes that wait most of the time, for caches and leases to end, and so do not disturb each other.
-const PATIENT: [&str; 4] = ["scenes_drain", "scenes_events", "scenes_lifecycle", "scenes_metrics"];
+/// Modules of scenes that wait most of the time, for caches and leases to end, and so do not disturb each other.
+const PATIENT: [&str; 4] = ["scenes_drain::", "scenes_events::", "scenes_lifecycle::", "scenes_metrics::"];
 
 /// Of the table of survive.
-const ROWS: std::ops::RangeInclusive<u8> = 1..=16;
+const ROWS: std::ops::RangeInclusive<u8> = 1..=18;
 
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// Everything that runs without privileges, the packet table on host code among it
     Unit,
-    /// The packet table and the laws of the program in the kernel
+    /// The packet table and the properties of the program in the kernel
     Kernel,
-    /// The scenes in network namespaces, and the law that takes another name server
+    /// The scenes in network namespaces, and the property that takes another name server
     Net,
     /// The scenes of servers that share a store, in network namespaces
     Store,
@@ -81,91 +85,125 @@ impl Part {
     }
 
     /// Runs it. The whole workspace each time, so that every part uses the same build.
-    fn run(self, options: &Options, alone: bool) -> Result<()> {
+    fn run(self, options: &Options, alone: bool) -> Ran {
         match self {
-            Part::Unit => cargo(&["test", "--workspace", "--no-fail-fast"]),
-            Part::Kernel => ignored(&["packets", "law_kernel_*"].map(str::to_owned), 2),
+            Part::Unit => {
+                let mut command = command("cargo");
+                Ran::tests(command.args(["test", "--workspace", "--no-fail-fast", "--", colour()]))
+            }
+            Part::Kernel => ignored("kernel", 2, &[]),
             Part::Net => {
-                let (patient, hurried): (Vec<String>, Vec<String>) =
-                    scenes()?.into_iter().partition(|scene| PATIENT.contains(&&**scene));
-                // The others are run whatever becomes of these.
-                let first = ignored(&[hurried, vec!["law_fallback_*".to_owned()]].concat(), 1);
-                ignored(&patient, 2).and(first)
+                let hurried: Vec<&str> = PATIENT.iter().flat_map(|scenes| ["--skip", scenes]).collect();
+                // The patient ones are run whatever becomes of these.
+                ignored("net", 1, &hurried).and(ignored("net", 2, &PATIENT))
             }
-            Part::Store => ignored(&["store_*".to_owned()], 2),
-            Part::Kernels if alone => {
-                kernels::run(&options.which, kernels::Share::Everything, &kernels::binaries()?)
-            }
-            Part::Kernels => {
-                let common = kernels::COMMON.map(str::to_owned);
-                kernels::run(&common, kernels::Share::EachOnce, &kernels::binaries()?)
-            }
-            Part::Survive if options.long => run_command(built("survive")?.args(options.survive())),
+            Part::Store => ignored("store", 2, &[]),
+            Part::Kernels if alone => kernels(&options.which, kernels::Share::Everything),
+            Part::Kernels => kernels(&kernels::COMMON.map(str::to_owned), kernels::Share::EachOnce),
+            Part::Survive if options.long => match built("survive") {
+                Ok(mut survive) => Ran::tests(survive.args(options.survive())),
+                Err(error) => Ran::not_run(error),
+            },
             Part::Survive => {
                 let run = ["run", "--quiet", "--package", "dns-xdp-tests", "--bin", "survive", "--"];
-                run_command(command("cargo").args(run).args(options.survive()))
+                Ran::tests(command("cargo").args(run).args(options.survive()))
             }
         }
     }
 }
 
-/// Runs the tests that need root of these files, so many at once.
-fn ignored(files: &[String], at_once: usize) -> Result<()> {
-    let files = files.iter().flat_map(|file| ["--test", file]);
-    let mut command = command("cargo");
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(files);
-    run_command(command.args(["--", "--ignored", &format!("--test-threads={at_once}")]))
+/// What came of a part.
+struct Ran {
+    counts: Counts,
+    /// Why it failed, where something did besides its tests.
+    error: Option<Error>,
 }
 
-/// The files of scenes.
-fn scenes() -> Result<Vec<String>> {
-    let directory = root().join("tests/tests");
-    let entries = fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut scenes: Vec<String> = names
-        .filter_map(|name| name.strip_suffix(".rs").map(ToOwned::to_owned))
-        .filter(|name| name.starts_with("scenes_"))
-        .collect();
-    scenes.sort();
-    Ok(scenes)
-}
-
-/// Runs one part, or all of them.
-///
-/// # Errors
-/// When a part fails; the others are run nevertheless.
-pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<()> {
-    options.check(part)?;
-    let parts = part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
-    for part in &parts {
-        part.setup()?;
+impl Ran {
+    /// Runs a command that prints the results of tests.
+    fn tests(command: &mut Command) -> Ran {
+        let mut counts = Counts::default();
+        let result = run_reading(command, |line| counts += Counts::of_line(line).unwrap_or_default());
+        Ran { counts: counts.of_run(result.is_ok()), error: result.err() }
     }
-    heading("build");
+
+    fn not_run(error: Error) -> Ran {
+        Ran { counts: Counts::NOT_RUN, error: Some(error) }
+    }
+
+    /// With what came of another run of the same part.
+    fn and(mut self, other: Ran) -> Ran {
+        self.counts += other.counts;
+        Ran { counts: self.counts, error: self.error.or(other.error) }
+    }
+}
+
+/// Runs the tests of one binary that need root, so many at once; `filters` are libtest's.
+fn ignored(binary: &str, at_once: usize, filters: &[&str]) -> Ran {
+    let mut command = command("cargo");
+    command.args(["test", "--workspace", "--no-fail-fast", "--test", binary, "--", colour(), "--ignored"]);
+    Ran::tests(command.arg(format!("--test-threads={at_once}")).args(filters))
+}
+
+/// libtest looks at its own stdout, which is a pipe here.
+fn colour() -> &'static str {
+    if stdout().is_terminal() { "--color=always" } else { "--color=never" }
+}
+
+fn kernels(versions: &[String], share: kernels::Share) -> Ran {
+    match kernels::binaries().and_then(|binaries| kernels::run(versions, share, &binaries)) {
+        Ok(counts) => Ran { counts, error: None },
+        Err(error) => Ran::not_run(error),
+    }
+}
+
+fn build(part: Option<Part>) -> Result<()> {
     match part {
         // Nothing else of the tests is put into the machines.
         Some(Part::Kernels) => {
-            cargo(&["build", "--workspace", "--bin", "dns-xdp", "--bin", "guest", "--bin", "database"])?;
+            cargo(&["build", "--workspace", "--bin", "dns-xdp", "--bin", "guest", "--bin", "database"])
         }
-        _ => cargo(&["build", "--workspace", "--bins", "--tests"])?,
+        _ => cargo(&["build", "--workspace", "--bins", "--tests"]),
     }
-    let mut failed = Vec::new();
-    let mut lines = Vec::new();
-    for part in &parts {
+}
+
+/// Runs one part, or all of them, and prints the counts last. Returns whether everything passed.
+///
+/// # Errors
+/// When the options are not for this part. Whatever else goes wrong is a failure that is counted.
+pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<bool> {
+    options.check(part)?;
+    let parts = part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
+    let alone = parts.len() == 1;
+    let ready: Vec<(Part, Result<()>)> = parts.into_iter().map(|part| (part, part.setup())).collect();
+    heading("build");
+    let built = build(part);
+    let mut total = Counts::default();
+    let (mut lines, mut failed) = (Vec::new(), Vec::new());
+    for (part, ready) in ready {
         let name = format!("{part:?}").to_lowercase();
         heading(&name);
         let start = Instant::now();
-        let result = part.run(options, parts.len() == 1);
-        let verdict = if result.is_ok() { "passed" } else { "FAILED" };
-        lines.push(format!("{name:<8}{verdict}  {}", seconds(start.elapsed())));
-        failed.extend(result.is_err().then_some(name));
+        let ran = match (ready, &built) {
+            (Err(error), _) => Ran::not_run(error),
+            (Ok(()), Err(error)) => Ran::not_run(anyhow!("{error:#}")),
+            (Ok(()), Ok(())) => part.run(options, alone),
+        };
+        if let Some(error) = ran.error {
+            println!("error: {error:#}");
+        }
+        let verdict = if ran.counts.failed == 0 { "passed" } else { "FAILED" };
+        lines.push(format!("{name:<8}{verdict}  {}  {}", seconds(start.elapsed()), ran.counts));
+        total += ran.counts;
+        failed.extend((ran.counts.failed > 0).then_some(name));
     }
     heading("summary");
     println!("{}", lines.join("\n"));
-    if !failed.is_empty() {
-        bail!("failed: {}; run one part alone with `cargo xtask test {}`", failed.join(", "), failed[0]);
+    if let [first, ..] = &failed[..] {
+        println!("failed: {}; run one part alone with `cargo xtask test {first}`", failed.join(", "));
     }
-    println!("all passed");
-    Ok(())
+    println!("{total}");
+    Ok(failed.is_empty())
 }
 
 fn heading(title: &str) {

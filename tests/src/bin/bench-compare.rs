@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use dns_xdp_tests::bed::process::exit_code;
+use dns_xdp_tests::bed::run::Run;
+use dns_xdp_tests::competitors::{ALL, Competitor, OURS};
 use dns_xdp_tests::load::figures::{percent, rate, table};
 use dns_xdp_tests::load::generator::Generator;
 use dns_xdp_tests::load::plot::{Curve, plot};
@@ -17,9 +20,6 @@ use dns_xdp_tests::load::queries::Kind;
 use dns_xdp_tests::load::window::{Window, measure};
 use dns_xdp_tests::load::wire::{Counting, Wire};
 use dns_xdp_tests::load::{cores, sample};
-use dns_xdp_tests::process::exit_code;
-use dns_xdp_tests::rivals::{ALL, OURS, Rival};
-use dns_xdp_tests::run::Run;
 
 /// Queries per second of the first step, of the last, and from one to the next.
 const FIRST: f64 = 25_000.0;
@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[command(name = "cargo xtask bench compare")]
 struct Args {
     /// Only these
-    #[arg(value_parser = ALL.map(|rival| rival.word))]
+    #[arg(value_parser = ALL.map(|competitor| competitor.word))]
     servers: Vec<String>,
     /// Rounds, of some two minutes each for all servers: of each its best counts
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=100))]
@@ -60,24 +60,25 @@ fn main() -> ExitCode {
 
 fn compare(args: &Args) -> Result<()> {
     cores::check()?;
-    let chosen =
-        |rival: &&Rival| args.servers.is_empty() || args.servers.iter().any(|word| word == rival.word);
-    let rivals: Vec<&Rival> = ALL.iter().filter(chosen).collect();
-    let mut results: Vec<(&Rival, Vec<Window>)> = Vec::new();
+    let chosen = |competitor: &&Competitor| {
+        args.servers.is_empty() || args.servers.iter().any(|word| word == competitor.word)
+    };
+    let competitors: Vec<&Competitor> = ALL.iter().filter(chosen).collect();
+    let mut results: Vec<(&Competitor, Vec<Window>)> = Vec::new();
     for round in 1..=args.rounds {
-        for (index, rival) in rivals.iter().enumerate() {
-            eprint!("round {round}: {:<18}", rival.title);
-            let steps = climb(rival, args).with_context(|| rival.title)?;
+        for (index, competitor) in competitors.iter().enumerate() {
+            eprint!("round {round}: {:<18}", competitor.title);
+            let steps = climb(competitor, args).with_context(|| competitor.title)?;
             eprintln!();
             match results.get_mut(index) {
-                None => results.push((rival, steps)),
+                None => results.push((competitor, steps)),
                 Some((_, before)) if best(before).answered < best(&steps).answered => *before = steps,
                 Some(_) => {}
             }
         }
     }
     print!("{}", report(&results));
-    let curves: Vec<Curve> = results.iter().map(|(rival, steps)| curve(rival, steps)).collect();
+    let curves: Vec<Curve> = results.iter().map(|(competitor, steps)| curve(competitor, steps)).collect();
     let title = format!("{}, one core: answered of the queries offered", args.query.title());
     if let Some(directory) = args.svg.parent() {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -89,13 +90,13 @@ fn compare(args: &Args) -> Result<()> {
 }
 
 /// One server under more and more load, until more brings no more answers.
-fn climb(rival: &Rival, args: &Args) -> Result<Vec<Window>> {
+fn climb(competitor: &Competitor, args: &Args) -> Result<Vec<Window>> {
     let kind = args.query;
     let run = Run::unique()?;
     let mut generator = Generator::load(&run)?;
     let wire = Wire::lay(&run, 0)?;
     generator.attach("receive", &wire.generator, &wire.generator_end.device)?;
-    let server = rival.start(&run, &wire, &mut generator, Counting::WithServer)?;
+    let server = competitor.start(&run, &wire, &mut generator, Counting::WithServer)?;
     generator.aim(&kind.templates(&wire))?;
     let length = Duration::from_millis(args.window.into());
     let mut steps: Vec<Window> = Vec::new();
@@ -142,13 +143,15 @@ fn best(steps: &[Window]) -> Window {
     best.expect("there is a first step")
 }
 
-fn report(results: &[(&Rival, Vec<Window>)]) -> String {
-    let ours =
-        results.iter().find(|(rival, _)| rival.word == OURS.word).map(|(_, steps)| best(steps).answered);
-    let lines = results.iter().map(|(rival, steps)| {
+fn report(results: &[(&Competitor, Vec<Window>)]) -> String {
+    let ours = results
+        .iter()
+        .find(|(competitor, _)| competitor.word == OURS.word)
+        .map(|(_, steps)| best(steps).answered);
+    let lines = results.iter().map(|(competitor, steps)| {
         let best = best(steps);
         vec![
-            rival.title.to_owned(),
+            competitor.title.to_owned(),
             rate(best.offered),
             rate(best.answered),
             percent(best.lost()),
@@ -162,7 +165,7 @@ fn report(results: &[(&Rival, Vec<Window>)]) -> String {
     table(&headings, &lines.collect::<Vec<_>>())
 }
 
-fn curve(rival: &Rival, steps: &[Window]) -> Curve {
+fn curve(competitor: &Competitor, steps: &[Window]) -> Curve {
     let points = steps.iter().map(|step| (step.offered, step.answered)).collect();
-    Curve { title: rival.title.to_owned(), points }
+    Curve { title: competitor.title.to_owned(), points }
 }

@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use dns_xdp::config::Config;
-use dns_xdp_tests::cluster::Cluster;
-use dns_xdp_tests::gdnsd::Gdnsd;
+use dns_xdp_tests::bed::cluster::Cluster;
+use dns_xdp_tests::bed::gdnsd::Gdnsd;
+use dns_xdp_tests::bed::node::{Node, healths};
+use dns_xdp_tests::bed::plan::{DATABASE_PORT, Plan, ZONE};
+use dns_xdp_tests::bed::process::exit_code;
+use dns_xdp_tests::bed::run::Run;
+use dns_xdp_tests::bed::wait;
+use dns_xdp_tests::bed::watch::{Change, Pauses, Question, Watch, names};
+use dns_xdp_tests::jitter::random_share;
 use dns_xdp_tests::load::figures::{Rounds, table};
-use dns_xdp_tests::node::{Node, healths};
-use dns_xdp_tests::phase::random_share;
-use dns_xdp_tests::plan::{DATABASE_PORT, Plan, ZONE};
-use dns_xdp_tests::process::exit_code;
-use dns_xdp_tests::run::Run;
-use dns_xdp_tests::wait;
-use dns_xdp_tests::watch::{Change, Pauses, Question, Watch, names};
 
 /// The servers, each on the node of that number (from 0); behind them are the nodes that die.
 const SERVERS: [&str; 3] = ["dns-xdp", "dns-xdp, gdnsd's times", "gdnsd"];
@@ -142,11 +142,11 @@ fn start(cluster: &mut Cluster, directory: &Path) -> Result<Gdnsd> {
     let server = &cluster.nodes[GDNSD];
     let (zone, stanzas) = gdnsd_files(&cluster.nodes)?;
     let gdnsd = Gdnsd::start(&server.namespace, directory, &[server.ipv4()], ZONE, &zone, &stanzas)?;
-    let asker = cluster.asker()?;
+    let dns = cluster.dns_client()?;
     wait::until("gdnsd answers the nodes' own addresses", PATIENCE, || {
         for node in &cluster.nodes[SERVERS.len()..] {
             let qname = format!("{}.{ZONE}.", node.name);
-            let addresses = asker.addresses(server.ipv4(), &qname, hickory_proto::rr::RecordType::A)?;
+            let addresses = dns.addresses(server.ipv4(), &qname, hickory_proto::rr::RecordType::A)?;
             ensure!(addresses == [node.ipv4()], "{qname} is {addresses:?}");
         }
         Ok(())

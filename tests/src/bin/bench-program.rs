@@ -12,7 +12,7 @@ use dns_xdp::guard::{Guard, RateLimit};
 use dns_xdp::zone::{Addresses, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::table;
-use dns_xdp_tests::table::zone::zone_of;
+use dns_xdp_tests::oracle::table::zone::zone_of;
 use hickory_proto::rr::{Name, RecordType};
 
 const ROUNDS: usize = 14;

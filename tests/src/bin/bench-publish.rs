@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use dns_xdp::datapath::{Unattached, Variant, places};
 use dns_xdp::zone::{Addresses, Zone};
-use dns_xdp_tests::table::zone::zone_of;
+use dns_xdp_tests::oracle::table::zone::zone_of;
 
 const SIZES: [usize; 3] = [100, 5_000, 65_000];
 const CHANGES: [usize; 4] = [1, 10, 100, 1_000];

@@ -10,6 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use dns_xdp_testbed::load::Seen;
+use dns_xdp_tests::bed::process::exit_code;
+use dns_xdp_tests::bed::run::Run;
+use dns_xdp_tests::competitors::{OURS, Server, ours};
 use dns_xdp_tests::load::cores::Workers;
 use dns_xdp_tests::load::figures::{Rounds, percent, rate, table};
 use dns_xdp_tests::load::generator::Generator;
@@ -17,9 +20,6 @@ use dns_xdp_tests::load::queries::Kind;
 use dns_xdp_tests::load::window::{Window, measure};
 use dns_xdp_tests::load::wire::{Counting, Wire};
 use dns_xdp_tests::load::{cores, sample};
-use dns_xdp_tests::process::exit_code;
-use dns_xdp_tests::rivals::{OURS, Server, ours};
-use dns_xdp_tests::run::Run;
 
 /// Until what is on its way has arrived.
 const DRAIN: Duration = Duration::from_millis(20);

@@ -6,14 +6,14 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use dns_xdp_tests::ask::Asker;
-use dns_xdp_tests::cluster::Cluster;
-use dns_xdp_tests::concord::{view, wait_for_concord, wait_for_mode};
-use dns_xdp_tests::demo::{Steps, demonstrate};
-use dns_xdp_tests::etcd::{ADDRESSES, Access, Etcd, prefix};
-use dns_xdp_tests::node::Node;
-use dns_xdp_tests::plan::{Plan, ZONE};
-use dns_xdp_tests::wait;
+use dns_xdp_tests::bed::agreement::{view, wait_for_agreement, wait_for_mode};
+use dns_xdp_tests::bed::client::Client;
+use dns_xdp_tests::bed::cluster::Cluster;
+use dns_xdp_tests::bed::demo::{Steps, demonstrate};
+use dns_xdp_tests::bed::etcd::{ADDRESSES, Access, Etcd, prefix};
+use dns_xdp_tests::bed::node::Node;
+use dns_xdp_tests::bed::plan::{Plan, ZONE};
+use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
 
 const SERVERS: u8 = 5;
@@ -37,28 +37,28 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
 
     steps.step("five servers start with what is their own, and are of one mind");
     cluster.start()?;
-    wait_for_concord(cluster, &ALL)?;
+    wait_for_agreement(cluster, &ALL)?;
     println!("   {} holds the zone, {} the nodes", prefix(), SERVERS);
     shown(&cluster.nodes[4], &["status", "--cluster"])?;
-    let asker = cluster.asker()?;
+    let dns = cluster.dns_client()?;
 
     steps.step("`node drain` on one server is in the answers of all");
-    typed(cluster, &asker, 0, "drain", false)?;
-    typed(cluster, &asker, 3, "auto", true)?;
+    typed(cluster, &dns, 0, "drain", false)?;
+    typed(cluster, &dns, 3, "auto", true)?;
 
     steps.step("two operators at once: one wins, and the other is told");
     two_at_once(cluster)?;
 
     steps.step("node1's link to node3 is bad: no answer changes");
-    bad_link(cluster, &asker)?;
+    bad_link(cluster, &dns)?;
 
     steps.step("node5's database dies: the servers agree on it");
-    death(cluster, &asker)?;
+    death(cluster, &dns)?;
 
     steps.step("node1 loses the store: it goes on, and judges by itself");
     store(cluster)?.cut_off(&cluster.nodes[0])?;
     println!("   {}", wait_for_mode(&cluster.nodes[0], "alone")?);
-    said_by(cluster, &asker)?;
+    said_by(cluster, &dns)?;
     wait::until("the others miss it", REPAIRED, || {
         let view = view(&cluster.nodes[1])?;
         ensure!(
@@ -71,8 +71,8 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
 
     steps.step("it has the store again, and joins without a flap");
     store(cluster)?.join(&cluster.nodes[0])?;
-    wait_for_concord(cluster, &ALL)?;
-    said_by(cluster, &asker)?;
+    wait_for_agreement(cluster, &ALL)?;
+    said_by(cluster, &dns)?;
 
     steps
         .step("the store loses its majority: every server answers and judges on, and no operator is lied to");
@@ -82,15 +82,15 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     for node in &cluster.nodes {
         wait_for_mode(node, "alone")?;
     }
-    said_by(cluster, &asker)?;
+    said_by(cluster, &dns)?;
     refused(&cluster.nodes[2], &["node", "down", "node2"])?;
 
     steps.step("the store is back, and so is node5");
     cluster.etcd()?.start_all()?;
     cluster.nodes[4].start_database()?;
-    wait_for_concord(cluster, &ALL)?;
-    heard(cluster, &asker, "node5", cluster.nodes[4].ipv4(), true, 2 * REPAIRED)?;
-    said_by(cluster, &asker)?;
+    wait_for_agreement(cluster, &ALL)?;
+    heard(cluster, &dns, "node5", cluster.nodes[4].ipv4(), true, 2 * REPAIRED)?;
+    said_by(cluster, &dns)?;
     Ok(())
 }
 
@@ -99,11 +99,11 @@ fn store(cluster: &Cluster) -> Result<&Etcd> {
 }
 
 /// A verb of `node` about node2 on a server (from 0), after which every server answers its address, or does not.
-fn typed(cluster: &Cluster, asker: &Asker, server: usize, verb: &str, is_answered: bool) -> Result<()> {
+fn typed(cluster: &Cluster, dns: &Client, server: usize, verb: &str, is_answered: bool) -> Result<()> {
     let start = Instant::now();
     cluster.nodes[server].cli_ok(&["node", verb, "node2"])?;
     let told = start.elapsed();
-    let took = heard(cluster, asker, "node2", cluster.nodes[1].ipv4(), is_answered, HEARD)?;
+    let took = heard(cluster, dns, "node2", cluster.nodes[1].ipv4(), is_answered, HEARD)?;
     let all = told + took;
     println!(
         "   {}: dns-xdp node {verb} node2: told after {told:.0?}, in all answers after {all:.0?}",
@@ -115,7 +115,7 @@ fn typed(cluster: &Cluster, asker: &Asker, server: usize, verb: &str, is_answere
 /// Waits until every server answers an address to a name, or until none does.
 fn heard(
     cluster: &Cluster,
-    asker: &Asker,
+    dns: &Client,
     label: &str,
     address: IpAddr,
     is_answered: bool,
@@ -123,7 +123,7 @@ fn heard(
 ) -> Result<Duration> {
     let ((), took) = wait::until(&format!("every server has heard of {label}"), within, || {
         for server in &cluster.nodes {
-            let answered = only_address(asker, server, label)?;
+            let answered = only_address(dns, server, label)?;
             ensure!((answered == address) == is_answered, "{} answers {answered}", server.name);
         }
         Ok(())
@@ -155,11 +155,11 @@ fn two_at_once(cluster: &Cluster) -> Result<()> {
         won += usize::from(output.status.success());
     }
     ensure!(won == 1, "{won} of the two have won");
-    wait_for_concord(cluster, &ALL)?;
+    wait_for_agreement(cluster, &ALL)?;
     shown(&cluster.nodes[4], &["service", "list"])
 }
 
-fn bad_link(cluster: &Cluster, asker: &Asker) -> Result<()> {
+fn bad_link(cluster: &Cluster, dns: &Client) -> Result<()> {
     let [ipv4, ipv6] = cluster.nodes[0].addresses;
     let link = |verb: &str| {
         let node = &cluster.nodes[2].namespace;
@@ -174,26 +174,26 @@ fn bad_link(cluster: &Cluster, asker: &Asker) -> Result<()> {
         Ok(())
     })?;
     sleep(HEARD);
-    heard(cluster, asker, "node3", cluster.nodes[2].ipv4(), true, HEARD)?;
+    heard(cluster, dns, "node3", cluster.nodes[2].ipv4(), true, HEARD)?;
     let status = cluster.nodes[0].cli_ok(&["status"])?;
     status.lines().filter(|line| line.contains("node3")).for_each(|line| println!("   {line}"));
     link("del")?;
     cluster.wait_until_healthy()
 }
 
-fn death(cluster: &mut Cluster, asker: &Asker) -> Result<()> {
+fn death(cluster: &mut Cluster, dns: &Client) -> Result<()> {
     let death = Instant::now();
     cluster.nodes[4].kill_database()?;
-    heard(cluster, asker, "node5", cluster.nodes[4].ipv4(), false, REPAIRED)?;
+    heard(cluster, dns, "node5", cluster.nodes[4].ipv4(), false, REPAIRED)?;
     println!("   out of the answers of all after {:.2} s", death.elapsed().as_secs_f64());
-    said_by(cluster, asker)
+    said_by(cluster, dns)
 }
 
 /// What each server says node5 is.
-fn said_by(cluster: &Cluster, asker: &Asker) -> Result<()> {
+fn said_by(cluster: &Cluster, dns: &Client) -> Result<()> {
     let mut said = Vec::new();
     for server in &cluster.nodes {
-        let address = only_address(asker, server, "node5")?;
+        let address = only_address(dns, server, "node5")?;
         println!("   {:<8}says node5 is {address}", server.name);
         said.push(address);
     }
@@ -201,8 +201,8 @@ fn said_by(cluster: &Cluster, asker: &Asker) -> Result<()> {
     Ok(())
 }
 
-fn only_address(asker: &Asker, server: &Node, label: &str) -> Result<IpAddr> {
-    let addresses = asker.addresses(server.ipv4(), &format!("{label}.{ZONE}."), RecordType::A)?;
+fn only_address(dns: &Client, server: &Node, label: &str) -> Result<IpAddr> {
+    let addresses = dns.addresses(server.ipv4(), &format!("{label}.{ZONE}."), RecordType::A)?;
     let [address] = addresses[..] else { anyhow::bail!("{} answers {addresses:?} to {label}", server.name) };
     Ok(address)
 }

@@ -4,14 +4,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use dns_xdp_tests::ask::Asker;
-use dns_xdp_tests::cluster::{CLIENT, Cluster};
-use dns_xdp_tests::demo::{Steps, demonstrate};
-use dns_xdp_tests::dig::{Record, Reply};
-use dns_xdp_tests::node::Node;
-use dns_xdp_tests::parent::{ADDRESSES, PARENT};
-use dns_xdp_tests::plan::{Plan, ZONE};
-use dns_xdp_tests::{unbound, wait};
+use dns_xdp_tests::bed::client::Client;
+use dns_xdp_tests::bed::client::dig::{Record, Reply};
+use dns_xdp_tests::bed::cluster::{CLIENT, Cluster};
+use dns_xdp_tests::bed::demo::{Steps, demonstrate};
+use dns_xdp_tests::bed::node::Node;
+use dns_xdp_tests::bed::parent::{ADDRESSES, PARENT};
+use dns_xdp_tests::bed::plan::{Plan, ZONE};
+use dns_xdp_tests::bed::unbound;
+use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
 
 const NODES: u8 = 3;
@@ -33,7 +34,7 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     cluster.start()?;
     cluster.resolve()?;
     show_stations(cluster)?;
-    let asker = cluster.asker()?;
+    let dns = cluster.dns_client()?;
 
     steps.step("the parent zone holds what `dns-xdp delegation show` says that it has to");
     delegation(cluster)?;
@@ -45,7 +46,7 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     answers(cluster, servers[0])?;
 
     steps.step("address queries are answered in XDP: the responder sees none of them");
-    counters(cluster, &asker)?;
+    counters(cluster, &dns)?;
 
     steps.step("the resolver has an empty cache, and finds node1 from the root down");
     resolve(cluster, "node1")?;
@@ -57,10 +58,10 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     steps.step("node2 dies: cable pulled, database and daemon killed");
     let death = Instant::now();
     cluster.nodes[1].die()?;
-    failover(cluster, &asker, death)?;
+    failover(cluster, &dns, death)?;
 
     steps.step("the dead address is gone from every name, and the servers agree");
-    dead_address_is_gone(cluster, &asker)?;
+    dead_address_is_gone(cluster, &dns)?;
 
     steps.step("a resolver that tries the dead server goes on to the next");
     next_server(cluster, &servers)?;
@@ -74,7 +75,7 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     steps.step("node2 comes back");
     let start = Instant::now();
     cluster.nodes[1].come_back()?;
-    failback(cluster, &asker, start)?;
+    failback(cluster, &dns, start)?;
     verify(cluster, 0)?;
     Ok(())
 }
@@ -158,7 +159,7 @@ fn answers(cluster: &Cluster, server: IpAddr) -> Result<()> {
 }
 
 /// Asks every node for every node's addresses and compares its counters before and after.
-fn counters(cluster: &Cluster, asker: &Asker) -> Result<()> {
+fn counters(cluster: &Cluster, dns: &Client) -> Result<()> {
     println!("   {:<8}{:>8}{:>8}{:>12}", "", "queries", "in XDP", "responder");
     for server in &cluster.nodes {
         let before = server.stats()?;
@@ -166,7 +167,7 @@ fn counters(cluster: &Cluster, asker: &Asker) -> Result<()> {
         for node in &cluster.nodes {
             let qname = format!("{}.{ZONE}.", node.name);
             for (address, rtype) in server.addresses.iter().zip([RecordType::A, RecordType::AAAA]) {
-                asker.addresses(*address, &qname, rtype)?;
+                dns.addresses(*address, &qname, rtype)?;
                 queries += 1;
             }
         }
@@ -179,14 +180,14 @@ fn counters(cluster: &Cluster, asker: &Asker) -> Result<()> {
     Ok(())
 }
 
-fn failover(cluster: &Cluster, asker: &Asker, death: Instant) -> Result<()> {
+fn failover(cluster: &Cluster, dns: &Client, death: Instant) -> Result<()> {
     let dead = &cluster.nodes[1];
     let qname = format!("{}.{ZONE}.", dead.name);
     let living = living(cluster);
     let mut replaced: Vec<Option<(Duration, IpAddr)>> = vec![None; living.len()];
     wait::until("every server answers a healthy node's address", FAILOVER_LIMIT * 2, || {
         for (server, slot) in living.iter().zip(&mut replaced).filter(|(_, slot)| slot.is_none()) {
-            let address = only_address(asker, server.ipv4(), &qname)?;
+            let address = only_address(dns, server.ipv4(), &qname)?;
             if living.iter().any(|node| node.ipv4() == address) {
                 *slot = Some((death.elapsed(), address));
             }
@@ -203,7 +204,7 @@ fn failover(cluster: &Cluster, asker: &Asker, death: Instant) -> Result<()> {
     Ok(())
 }
 
-fn dead_address_is_gone(cluster: &Cluster, asker: &Asker) -> Result<()> {
+fn dead_address_is_gone(cluster: &Cluster, dns: &Client) -> Result<()> {
     let dead = &cluster.nodes[1];
     let types = [RecordType::A, RecordType::AAAA, RecordType::NS];
     let mut names = vec![format!("{ZONE}.")];
@@ -214,7 +215,7 @@ fn dead_address_is_gone(cluster: &Cluster, asker: &Asker) -> Result<()> {
         for rtype in types {
             let mut views = Vec::new();
             for server in living(cluster) {
-                let mut addresses = asker.every_address(server.ipv4(), qname, rtype)?;
+                let mut addresses = dns.every_address(server.ipv4(), qname, rtype)?;
                 if let Some(address) = addresses.iter().find(|address| dead.addresses.contains(address)) {
                     bail!("{} answers {address} to {qname} {rtype}", server.name);
                 }
@@ -271,12 +272,12 @@ fn resolver_goes_on(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn failback(cluster: &Cluster, asker: &Asker, start: Instant) -> Result<()> {
+fn failback(cluster: &Cluster, dns: &Client, start: Instant) -> Result<()> {
     let node = &cluster.nodes[1];
     let qname = format!("{}.{ZONE}.", node.name);
     for server in &cluster.nodes {
         wait::until("node2 answers its own address again", FAILBACK_LIMIT, || {
-            let address = only_address(asker, server.ipv4(), &qname)?;
+            let address = only_address(dns, server.ipv4(), &qname)?;
             ensure!(address == node.ipv4(), "{} says {address}", server.name);
             Ok(())
         })?;
@@ -295,8 +296,8 @@ fn living(cluster: &Cluster) -> Vec<&Node> {
     cluster.nodes.iter().filter(|node| node.name != "node2").collect()
 }
 
-fn only_address(asker: &Asker, server: IpAddr, qname: &str) -> Result<IpAddr> {
-    let addresses = asker.addresses(server, qname, RecordType::A)?;
+fn only_address(dns: &Client, server: IpAddr, qname: &str) -> Result<IpAddr> {
+    let addresses = dns.addresses(server, qname, RecordType::A)?;
     ensure!(addresses.len() == 1, "{server} answers {addresses:?} to {qname}");
     Ok(addresses[0])
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use dns_xdp_tests::bed::process::exit_code;
 use dns_xdp_tests::load::generator;
-use dns_xdp_tests::process::exit_code;
 
 fn main() -> ExitCode {
     exit_code(flood())

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use anyhow::{Context, Result};
-use dns_xdp_tests::seeds;
+use dns_xdp_tests::oracle::seeds;
 
 fn main() -> Result<()> {
     let directory = env::args_os().nth(1).context("name the directory to write the seeds to")?;

@@ -3,7 +3,8 @@ use std::env::args;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use dns_xdp_tests::{guest, process};
+use dns_xdp_tests::bed::guest;
+use dns_xdp_tests::bed::process;
 
 fn main() -> ExitCode {
     process::exit_code(run(args().nth(1).as_deref()))

@@ -4,12 +4,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
-use dns_xdp_tests::cluster::{CLIENT, Cluster};
-use dns_xdp_tests::parent::ADDRESSES;
-use dns_xdp_tests::plan::{Plan, ZONE};
-use dns_xdp_tests::process::{exit_code, sibling};
-use dns_xdp_tests::run::Run;
-use dns_xdp_tests::unbound;
+use dns_xdp_tests::bed::cluster::{CLIENT, Cluster};
+use dns_xdp_tests::bed::parent::ADDRESSES;
+use dns_xdp_tests::bed::plan::{Plan, ZONE};
+use dns_xdp_tests::bed::process::{exit_code, sibling};
+use dns_xdp_tests::bed::run::Run;
+use dns_xdp_tests::bed::unbound;
 
 /// There is one lab on a machine.
 const NAME: &str = "lab";

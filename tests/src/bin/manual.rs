@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use dns_xdp_tests::process::exit_code;
+use dns_xdp_tests::bed::process::exit_code;
 
 fn main() -> ExitCode {
     exit_code(write())

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, getsid, gettid};
 
-use crate::netns::Namespace;
-use crate::process::succeed;
-use crate::wait;
+use crate::bed::netns::Namespace;
+use crate::bed::process::succeed;
+use crate::bed::wait;
 
 /// The core of the generator, and of the counter of what comes back.
 pub const GENERATOR: usize = 0;

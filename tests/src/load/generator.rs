@@ -14,10 +14,10 @@ use nix::unistd::getppid;
 
 use super::cores;
 use super::wire::Wire;
-use crate::netns::Namespace;
-use crate::process::{sibling, tail};
-use crate::programs::LOAD;
-use crate::run::Run;
+use crate::bed::netns::Namespace;
+use crate::bed::process::{sibling, tail};
+use crate::bed::programs::LOAD;
+use crate::bed::run::Run;
 
 /// Frames that the kernel makes at once, at most 256.
 const BATCH: u32 = 64;

@@ -3,9 +3,9 @@ use clap::ValueEnum;
 use dns_xdp_testbed::load::{FRAME_MAX, Seen, TEMPLATES, Template};
 
 use super::wire::{CLIENT, SERVER, Wire};
-use crate::frames::Datagram;
-use crate::frames::message::{self, IN, Message, Opt};
-use crate::table::zone::{over_ipv4, over_ipv6};
+use crate::oracle::frames::Datagram;
+use crate::oracle::frames::message::{self, IN, Message, Opt};
+use crate::oracle::table::zone::{over_ipv4, over_ipv6};
 
 /// The zone.
 pub const ZONE: &str = "demo.example.com";
@@ -119,8 +119,8 @@ fn template(frame: &[u8], ipv6: bool) -> Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bed::netns::Namespace;
     use crate::load::wire::End;
-    use crate::netns::Namespace;
 
     fn wire() -> Wire {
         let end = |last: u8| End { device: format!("end{last}"), mac: [2, 0, 0, 0, 0, last] };

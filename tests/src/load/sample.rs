@@ -7,7 +7,7 @@ use hickory_proto::rr::RData;
 
 use super::queries::Kind;
 use super::wire::{SERVER, Wire};
-use crate::frames::reply;
+use crate::oracle::frames::reply;
 
 /// Checks an answer octet by octet as far as the standards and our program's habits decide: link, IP, UDP, sums, id,
 /// question, records.

@@ -9,11 +9,11 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::cores::{self, Workers};
-use crate::frames::Mac;
-use crate::netns::Namespace;
-use crate::process::succeed;
-use crate::run::Run;
-use crate::wait;
+use crate::bed::netns::Namespace;
+use crate::bed::process::succeed;
+use crate::bed::run::Run;
+use crate::bed::wait;
+use crate::oracle::frames::Mac;
 
 /// The server's addresses.
 pub const SERVER: [IpAddr; 2] =

@@ -11,13 +11,13 @@ pub struct Absence {
     pub server: usize,
     /// Which node, from 0.
     pub node: usize,
-    /// Before it, the node is in every answer that is due to it.
+    /// Before it, the node is in every answer that it belongs to.
     pub from: Instant,
     /// From then on it is in none; `None`: it may stay in them, for the server could not find out in time.
     pub gone_by: Option<Instant>,
     /// Until then it is in none: it is about to come back.
     pub to: Instant,
-    /// From then on it is in every answer that is due to it, as before.
+    /// From then on it is in every answer that it belongs to, as before.
     pub back: Option<Instant>,
 }
 

@@ -12,15 +12,15 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
 use super::load::thousands;
+use super::resources::Process;
 use super::stage::on_laid;
-use super::usage::Process;
 use super::{Length, Row, SOON};
-use crate::cluster::Cluster;
-use crate::command::{Connection, post};
-use crate::dice::Dice;
-use crate::node::{Node, healths};
-use crate::plan::Plan;
-use crate::wait;
+use crate::bed::cluster::Cluster;
+use crate::bed::control_socket::{Connection, post};
+use crate::bed::node::{Node, healths};
+use crate::bed::plan::Plan;
+use crate::bed::wait;
+use crate::rng::Rng;
 
 /// Of `nobody`, on every system.
 const STRANGER: libc::uid_t = 65534;
@@ -158,7 +158,7 @@ fn fuzz(cluster: &mut Cluster, count: u64) -> Result<Fuzzed> {
     let _deaf = (0..DEAF).map(|_| deaf(&socket)).collect::<Result<Vec<_>>>()?;
     let _dumb = (0..DEAF).map(|_| Ok(UnixStream::connect(&socket)?)).collect::<Result<Vec<_>>>()?;
     // What is used once is used from then on.
-    let mut fuzzer = Fuzzer { socket: socket.clone(), dice: Dice(14), codes: BTreeMap::new() };
+    let mut fuzzer = Fuzzer { socket: socket.clone(), rng: Rng(14), codes: BTreeMap::new() };
     let warm_up = count / 10;
     fuzzer.ask(warm_up)?;
     let before = daemon.resident()?;
@@ -207,7 +207,7 @@ fn deaf(socket: &Path) -> Result<UnixStream> {
 
 struct Fuzzer {
     socket: std::path::PathBuf,
-    dice: Dice,
+    rng: Rng,
     codes: BTreeMap<u16, u64>,
 }
 
@@ -217,7 +217,7 @@ impl Fuzzer {
         let mut client = Connection::open(&self.socket)?;
         let mut asked = 0;
         while asked < count {
-            if self.dice.below(100) == 0 {
+            if self.rng.below(100) == 0 {
                 self.garble()?;
                 asked += 1;
             }
@@ -231,18 +231,18 @@ impl Fuzzer {
     }
 
     fn request(&mut self) -> Vec<u8> {
-        let mut body = COMMANDS[self.dice.below(COMMANDS.len())].as_bytes().to_vec();
-        match self.dice.below(8) {
+        let mut body = COMMANDS[self.rng.below(COMMANDS.len())].as_bytes().to_vec();
+        match self.rng.below(8) {
             0 => {}
-            1 => body = self.dice.octets(200),
-            _ => self.dice.disturb(&mut body),
+            1 => body = self.rng.octets(200),
+            _ => self.rng.disturb(&mut body),
         }
         post(&body)
     }
 
     fn garble(&mut self) -> Result<()> {
         let mut request = self.request();
-        self.dice.disturb(&mut request);
+        self.rng.disturb(&mut request);
         let mut client = Connection::open(&self.socket)?;
         client.stream.write_all(&request)?;
         client.stream.shutdown(std::net::Shutdown::Write)?;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::exchange::Tcp;
-use crate::frames::message::{A, IN, Message, name};
-use crate::netns::Namespace;
-use crate::plan::ZONE;
+use crate::bed::client::Tcp;
+use crate::bed::netns::Namespace;
+use crate::bed::plan::ZONE;
+use crate::oracle::frames::message::{A, IN, Message, name};
 
 const DNS_PORT: u16 = 53;
 const CLIENTS: usize = 8;
@@ -32,7 +32,7 @@ pub struct Conversation {
 /// What has become of the exchanges, each on a connection of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Exchanges {
-    /// Begun and answered as is due.
+    /// Begun and answered as expected.
     pub finished: u64,
     /// Begun, and not answered so.
     pub broken: u64,

@@ -10,15 +10,15 @@ use anyhow::{Context, Result, ensure};
 use super::load::thousands;
 use super::stage::on_cluster;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::exchange::Udp;
-use crate::fetch::{LISTEN, metric};
-use crate::frames::Checksum;
-use crate::frames::message::{IN, Message, Opt, name, option};
-use crate::frames::octets;
-use crate::netns::Namespace;
-use crate::node::{Node, healths};
-use crate::plan::{Plan, ZONE};
+use crate::bed::client::Udp;
+use crate::bed::cluster::Cluster;
+use crate::bed::fetch::{LISTEN, metric};
+use crate::bed::netns::Namespace;
+use crate::bed::node::{Node, healths};
+use crate::bed::plan::{Plan, ZONE};
+use crate::oracle::frames::Checksum;
+use crate::oracle::frames::message::{IN, Message, Opt, name, option};
+use crate::oracle::frames::octets;
 
 const DNS_PORT: u16 = 53;
 /// Where the flood comes from: behind a link of its own.
@@ -241,7 +241,7 @@ mod tests {
     use dns_xdp::responder::{Arrival, Transport, respond};
 
     use super::*;
-    use crate::table::zone::zone;
+    use crate::oracle::table::zone::zone;
 
     #[test]
     fn every_costly_message_is_long_and_has_an_answer() {

@@ -9,15 +9,15 @@ use anyhow::{Result, ensure};
 use super::load::thousands;
 use super::stage::on_cluster;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::dice::Dice;
-use crate::exchange::Udp;
-use crate::frames::message::{A, IN, Message, name};
-use crate::frames::{Checksum, Datagram};
+use crate::bed::client::Udp;
+use crate::bed::cluster::Cluster;
+use crate::bed::netns::Namespace;
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::spoof::{Spoofer, server};
 use crate::load::figures::{percent, rate};
-use crate::netns::Namespace;
-use crate::plan::{Plan, ZONE};
-use crate::spoof::{Spoofer, server};
+use crate::oracle::frames::message::{A, IN, Message, name};
+use crate::oracle::frames::{Checksum, Datagram};
+use crate::rng::Rng;
 
 /// Where the flood comes from: behind a link of its own.
 const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
@@ -161,11 +161,11 @@ fn flood(
     is_over: &AtomicBool,
     sent: &AtomicU64,
 ) -> Result<()> {
-    let (spoofer, mut dice) = (Spoofer::open(from)?, Dice(18));
+    let (spoofer, mut rng) = (Spoofer::open(from)?, Rng(18));
     let message = Message::query(&name(ZONE), ANY, IN).bytes();
     while !is_over.load(Ordering::Relaxed) {
-        let [a, b, c, d, ..] = dice.next_number().to_be_bytes();
-        let source = SocketAddr::new([11 + a % 100, b, c, d].into(), 1024 + dice.number() / 2);
+        let [a, b, c, d, ..] = rng.next_number().to_be_bytes();
+        let source = SocketAddr::new([11 + a % 100, b, c, d].into(), 1024 + rng.number() / 2);
         let datagram = disguise.put_on(Spoofer::datagram(source, server(to), &message));
         // A ring that is full takes it later.
         if spoofer.send_datagram(&datagram).is_ok() {

@@ -6,17 +6,17 @@ use std::process::{Command, Output};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+use super::resources::Process;
 use super::stage::on_laid;
-use super::usage::Process;
 use super::{Length, Row, SOON};
-use crate::cgroup::Cgroup;
-use crate::cluster::Cluster;
-use crate::command::Connection;
-use crate::node::{Node, healths};
-use crate::plan::{Plan, ZONE};
-use crate::process::succeed;
-use crate::wait;
-use crate::watch::{Question, Watch};
+use crate::bed::cgroup::Cgroup;
+use crate::bed::cluster::Cluster;
+use crate::bed::control_socket::Connection;
+use crate::bed::node::{Node, healths};
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::process::succeed;
+use crate::bed::wait;
+use crate::bed::watch::{Question, Watch};
 
 /// Octets that a group may have in which the largest table is to be loaded, of some 100 MiB.
 const MEMORY: u64 = 48 << 20;

@@ -10,16 +10,16 @@ use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
 use super::{Length, Row, SOON};
-use crate::ask::Asker;
-use crate::cluster::Cluster;
-use crate::exchange::Tcp;
-use crate::frames::message::{A, IN, Message, name};
-use crate::node::Node;
-use crate::plan::{Plan, ZONE};
-use crate::run::Run;
-use crate::strace::{Attached, Call, calls, injected, injecting, wrapper};
-use crate::wait;
-use crate::watch::{Question, Watch};
+use crate::bed::client::Client;
+use crate::bed::client::Tcp;
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::run::Run;
+use crate::bed::strace::{Attached, Call, calls, injected, injecting, wrapper};
+use crate::bed::wait;
+use crate::bed::watch::{Question, Watch};
+use crate::oracle::frames::message::{A, IN, Message, name};
 
 /// What the kernel says: forbidden, no memory, no room; and how that reads in a message.
 const ERRORS: [(&str, &str); 3] =
@@ -268,14 +268,14 @@ impl Step {
 #[derive(Debug)]
 struct Both {
     server: IpAddr,
-    program: Asker,
+    program: Client,
     responder: Tcp,
 }
 
 impl Both {
     fn of(cluster: &Cluster) -> Result<Self> {
         let server = cluster.nodes[0].ipv4();
-        Ok(Both { server, program: cluster.asker()?, responder: Tcp::new(&cluster.client, server) })
+        Ok(Both { server, program: cluster.dns_client()?, responder: Tcp::new(&cluster.client, server) })
     }
 
     /// Whether both answer this address.

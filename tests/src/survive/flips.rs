@@ -18,9 +18,9 @@ use super::inquiry::Inquiry;
 use super::load::{Load, Pace, Tally, thousands};
 use super::stage::on_laid;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::node::Node;
-use crate::plan::{Plan, ZONE, addresses};
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE, addresses};
 
 /// The first node serves; the others are addresses, which nobody probes often.
 const SETS: usize = 3;

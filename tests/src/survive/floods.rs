@@ -11,18 +11,18 @@ use nix::unistd::gettid;
 
 use super::inquiry::Inquiry;
 use super::load::{Load, Pace, keep_on};
+use super::resources::Process;
 use super::stage::on_cluster;
-use super::usage::Process;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::dice::Dice;
-use crate::exchange::Tcp;
-use crate::frames::message::{A, IN, Message, Opt, name, option};
+use crate::bed::client::Tcp;
+use crate::bed::cluster::Cluster;
+use crate::bed::netns::Namespace;
+use crate::bed::node::healths;
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::process::succeed;
 use crate::load::figures::{percent, rate};
-use crate::netns::Namespace;
-use crate::node::healths;
-use crate::plan::{Plan, ZONE};
-use crate::process::succeed;
+use crate::oracle::frames::message::{A, IN, Message, Opt, name, option};
+use crate::rng::Rng;
 
 /// Where the flood comes from.
 const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
@@ -86,14 +86,14 @@ impl Kind {
         }
     }
 
-    fn message(self, dice: &mut Dice) -> Message {
+    fn message(self, rng: &mut Rng) -> Message {
         let plain = || Message::query(&name(&format!("node1.{ZONE}")), A, IN);
         match self {
             Kind::RandomSubdomains => {
-                let label = format!("x{:016x}.{ZONE}", dice.next_number());
+                let label = format!("x{:016x}.{ZONE}", rng.next_number());
                 Message::query(&name(&label), A, IN)
             }
-            Kind::Fallback if dice.below(2) == 0 => Message::query(&name(ZONE), ANY, IN),
+            Kind::Fallback if rng.below(2) == 0 => Message::query(&name(ZONE), ANY, IN),
             Kind::Fallback => plain().with(Opt { options: option(NSID, &[]), ..Opt::of_size(1232) }),
             Kind::Tcp => plain(),
         }
@@ -155,7 +155,7 @@ fn under(
 
 /// As much as one core can, until it is over.
 fn flood(from: &Namespace, server: IpAddr, kind: Kind, is_over: &AtomicBool, sent: &AtomicU64) -> Result<()> {
-    let mut dice = Dice(13);
+    let mut rng = Rng(13);
     let mut connection = Tcp::new(from, server);
     let socket = from.enter(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -165,7 +165,7 @@ fn flood(from: &Namespace, server: IpAddr, kind: Kind, is_over: &AtomicBool, sen
     })?;
     keep_on(CORE)?;
     while !is_over.load(Ordering::Relaxed) {
-        let message = kind.message(&mut dice).bytes();
+        let message = kind.message(&mut rng).bytes();
         if kind == Kind::Tcp {
             // Who is cut off connects again.
             connection.exchange(&message).ok();
@@ -184,14 +184,14 @@ fn measure(cluster: &Cluster, inquiries: &[Inquiry], time: Duration) -> Result<S
     let daemon = Process(u32::try_from(status["pid"].as_u64().context("a daemon has a number")?)?);
     let before = daemon.resident()?;
     let load = Load::start(&cluster.client, inquiries.to_vec(), Pace { per_second: Some(PACE), core: None })?;
-    let asker = cluster.asker()?;
+    let dns = cluster.dns_client()?;
     let _first = Precedence::take()?;
     let (start, mut times, mut slowest) = (Instant::now(), Vec::new(), Duration::ZERO);
     let mut looked = start;
     while start.elapsed() < time {
         let asked = Instant::now();
         // What is lost is the load's to count.
-        asker.addresses(node.ipv4(), &format!("node1.{ZONE}."), RecordType::A).ok();
+        dns.addresses(node.ipv4(), &format!("node1.{ZONE}."), RecordType::A).ok();
         times.push(asked.elapsed());
         if looked.elapsed() > Duration::from_millis(300) {
             looked = Instant::now();

@@ -9,19 +9,19 @@ use super::known_bad;
 use super::load::thousands;
 use super::stage::on_laid;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::dice::Dice;
-use crate::exchange::{Tcp, Udp};
-use crate::frames::Checksum;
-use crate::frames::message::{A, IN, Message, name};
-use crate::kernel;
-use crate::law::Due;
-use crate::meaning::Meaning;
-use crate::mutation::mutated;
-use crate::node::Node;
-use crate::plan::{Plan, ZONE};
-use crate::queries;
-use crate::table::zone::{CAPACITY, PORT, ask, over_ipv4, over_ipv6, places, zone};
+use crate::bed::client::{Tcp, Udp};
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE};
+use crate::oracle::frame_oracle::Expected;
+use crate::oracle::frames::Checksum;
+use crate::oracle::frames::message::{A, IN, Message, name};
+use crate::oracle::kernel;
+use crate::oracle::meaning::Meaning;
+use crate::oracle::mutation::mutated;
+use crate::oracle::queries;
+use crate::oracle::table::zone::{CAPACITY, PORT, ask, over_ipv4, over_ipv6, places, zone};
+use crate::rng::Rng;
 
 /// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
 const FRAME_MIN: usize = 14;
@@ -38,7 +38,7 @@ const SEED: u64 = 10;
 /// Plays the row.
 ///
 /// # Errors
-/// When a frame is not treated as is due to it.
+/// When a frame is not treated as expected.
 pub fn run(length: Length) -> Result<Row> {
     let threads = thread::available_parallelism()?.get().min(4) as u64;
     // Some are too short for the kernel, and do not count.
@@ -46,7 +46,7 @@ pub fn run(length: Length) -> Result<Row> {
     let in_kernel = thread::scope(|scope| {
         let hold = |nth| scope.spawn(move || in_kernel(SEED + nth, each, length.pick(16, 1)));
         let threads: Vec<_> = (0..length.pick(1, threads)).map(hold).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no law panics")).sum::<Result<u64>>()
+        threads.into_iter().map(|thread| thread.join().expect("no check panics")).sum::<Result<u64>>()
     })?;
     let plan = Plan::quick(2).tables("[fallback]\nqueries-per-second = 0\n").line("health", "fall = 100");
     let on_wire = on_laid(&plan, |cluster| {
@@ -65,17 +65,17 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(10, result, in_kernel >= frames && on_wire >= messages))
 }
 
-/// Frames through a program of its own, each with what is due to it; the types are so many apart.
+/// Frames through a program of its own, each with what is expected of it; the types are so many apart.
 fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
     let zone = zone();
     let mut program = Unattached::load(Variant::ALL[1], &places(), PORT, CAPACITY)?;
     program.publish(&zone)?;
     let mut held = 0;
     let mut hold = |frame: &[u8]| {
-        let due = Due::to(&zone, frame);
+        let expected = Expected::to(&zone, frame);
         // An action that is none of the three is an error: XDP_ABORTED among them.
         let (action, after) = kernel::run(&program, frame).map_err(anyhow::Error::msg)?;
-        let checked = due.check(frame, action, &after).map_err(anyhow::Error::msg);
+        let checked = expected.check(frame, action, &after).map_err(anyhow::Error::msg);
         held += 1;
         checked.map(|_| ()).with_context(|| format!("{frame:02x?}"))
     };
@@ -83,21 +83,21 @@ fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
         for datagram in [over_ipv4(&ask("@", A)), over_ipv6(&ask("@", A))] {
             // A frame has no more octets than a page leaves.
             let message = message[..message.len().min(1400)].to_vec();
-            hold(&crate::frames::Datagram { message, ..datagram }.frame()).context(what.clone())?;
+            hold(&crate::oracle::frames::Datagram { message, ..datagram }.frame()).context(what.clone())?;
         }
     }
     for qtype in (0..=u16::MAX).step_by(types_apart).filter(|_| seed == SEED) {
         hold(&over_ipv4(&ask("node3", qtype)).frame()).with_context(|| format!("type {qtype}"))?;
     }
-    let mut dice = Dice(seed);
+    let mut rng = Rng(seed);
     let mut frame = over_ipv4(&ask("node3", A)).frame();
     for nth in 0..count {
         // From query to query, and from each a step aside.
         frame = if nth % 64 == 0 { Vec::new() } else { frame };
-        frame = mutated(&frame, dice.next_number() as u32);
+        frame = mutated(&frame, rng.next_number() as u32);
         let mut aside = frame.clone();
         if nth % 2 == 1 {
-            dice.disturb(&mut aside);
+            rng.disturb(&mut aside);
         }
         if aside.len() >= FRAME_MIN {
             hold(&aside)?;
@@ -107,14 +107,14 @@ fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
 }
 
 fn on_wire(cluster: &Cluster, length: Length) -> Result<u64> {
-    let mut dice = Dice(SEED);
+    let mut rng = Rng(SEED);
     let bad: Vec<Vec<u8>> = known_bad::messages().into_iter().map(|(_, message)| message).collect();
     let types = (0..=u16::MAX).step_by(length.pick(256, 1));
     let typed = types.map(|qtype| Message::query(&name(&format!("node1.{ZONE}")), qtype, IN).bytes());
     let typed = queries::identified(typed);
     let disturbed = (0..length.pick(300, 300_000)).map(|_| {
-        let mut message = bad[dice.below(bad.len())].clone();
-        dice.disturb(&mut message);
+        let mut message = bad[rng.below(bad.len())].clone();
+        rng.disturb(&mut message);
         message
     });
     let messages = queries::identified(bad.iter().cloned().chain(disturbed));
@@ -177,7 +177,7 @@ fn over_tcp(cluster: &Cluster, server: IpAddr, messages: &[Vec<u8>]) -> Result<(
 
 /// It is asked again, and has told of no trouble.
 fn unharmed(cluster: &Cluster, node: &Node) -> Result<()> {
-    let addresses = cluster.asker()?.addresses(
+    let addresses = cluster.dns_client()?.addresses(
         node.ipv4(),
         &format!("node1.{ZONE}."),
         hickory_proto::rr::RecordType::A,

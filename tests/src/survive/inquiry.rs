@@ -4,12 +4,12 @@ use std::slice;
 
 use anyhow::{Context, Error, Result, ensure};
 
-use crate::exchange::{Tcp, Udp};
-use crate::frames::Checksum;
-use crate::frames::message::{A, AAAA, IN, Message, name};
-use crate::meaning::Meaning;
-use crate::netns::Namespace;
-use crate::plan::ZONE;
+use crate::bed::client::{Tcp, Udp};
+use crate::bed::netns::Namespace;
+use crate::bed::plan::ZONE;
+use crate::oracle::frames::Checksum;
+use crate::oracle::frames::message::{A, AAAA, IN, Message, name};
+use crate::oracle::meaning::Meaning;
 
 /// Octets of a header.
 const HEADER: usize = 12;
@@ -20,18 +20,18 @@ const QNAME: [u8; 2] = [0xc0, HEADER as u8];
 /// The type of a text record, which no name of the zone has.
 const TXT: u16 = 16;
 
-/// A query, and what is due to it.
+/// A query, and its expected answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inquiry {
     /// Who is asked.
     pub server: IpAddr,
     /// The message, its identification zero.
     pub message: Vec<u8>,
-    due: Due,
+    expected: Expected,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Due {
+enum Expected {
     /// One of these sets of addresses, whole, in any order, with a TTL of at most so many seconds.
     Addresses { sets: Vec<Vec<IpAddr>>, ttl_max: u32 },
     /// One of these, octet by octet, behind the identification.
@@ -47,7 +47,7 @@ impl Inquiry {
         sets.iter_mut().for_each(|set| set.sort());
         let qtype = if sets[0][0].is_ipv4() { A } else { AAAA };
         let message = question(qname, qtype);
-        Inquiry { server, message, due: Due::Addresses { sets, ttl_max } }
+        Inquiry { server, message, expected: Expected::Addresses { sets, ttl_max } }
     }
 
     /// Asks a question whose answer is to be what the server says at this moment, over UDP, where the program answers,
@@ -66,7 +66,7 @@ impl Inquiry {
             answers.iter().map(|answer| Meaning::of(answer).map_err(Error::msg)).collect::<Result<_>>()?;
         ensure!(meanings[0] == meanings[1], "{server} disagrees with itself about {qname}: {meanings:?}");
         let octets = answers.into_iter().map(|answer| answer[2..].to_vec()).collect();
-        Ok(Inquiry { server, message, due: Due::Octets(octets) })
+        Ok(Inquiry { server, message, expected: Expected::Octets(octets) })
     }
 
     /// What a node's server is asked by most loads: its own name, both families and in mixed case, a type that it has
@@ -95,12 +95,12 @@ impl Inquiry {
     /// What is wrong with it.
     pub fn judge(&self, answer: &[u8]) -> Result<usize, String> {
         let wrong = |what: &str| Err(format!("{what}: {answer:02x?}"));
-        match &self.due {
-            Due::Octets(all) => match answer.get(2..) {
+        match &self.expected {
+            Expected::Octets(all) => match answer.get(2..) {
                 Some(octets) if all.iter().any(|one| one == octets) => Ok(0),
                 _ => wrong("not what it said before"),
             },
-            Due::Addresses { sets, ttl_max } => {
+            Expected::Addresses { sets, ttl_max } => {
                 let question = &self.message[HEADER..];
                 let Some((header, rest)) = answer.split_at_checked(HEADER) else { return wrong("short") };
                 if header[2..6] != [ANSWER, [0, 1]].concat() || header[8..] != [0; 4] {
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn another_response_code_than_before_is_wrong() {
         let octets = answer(&[], 0)[2..].to_vec();
-        let inquiry = Inquiry { due: Due::Octets(vec![octets]), ..inquiry() };
+        let inquiry = Inquiry { expected: Expected::Octets(vec![octets]), ..inquiry() };
         assert_eq!(inquiry.judge(&answer(&[], 0)), Ok(0));
         let mut servfail = answer(&[], 0);
         servfail[3] = 2;

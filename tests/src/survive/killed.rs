@@ -9,7 +9,7 @@ use super::inquiry::Inquiry;
 use super::load::{Load, Pace, thousands};
 use super::stage::on_cluster;
 use super::{Length, Row};
-use crate::plan::Plan;
+use crate::bed::plan::Plan;
 
 /// From the end of a daemon to the start of the next.
 const ABSENCE: Duration = Duration::from_millis(100);

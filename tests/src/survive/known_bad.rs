@@ -1,7 +1,7 @@
 //! Messages that have hurt a name server somewhere, each in a few octets.
-use crate::frames::message::{A, IN, Message, Opt, name, option};
-use crate::frames::octets;
-use crate::plan::ZONE;
+use crate::bed::plan::ZONE;
+use crate::oracle::frames::message::{A, IN, Message, Opt, name, option};
+use crate::oracle::frames::octets;
 
 /// Octets of a header.
 const HEADER: usize = 12;

@@ -13,16 +13,16 @@ use proptest::test_runner::TestRunner;
 use super::load::thousands;
 use super::stage::on_laid;
 use super::{Length, Row, SOON};
-use crate::cluster::Cluster;
-use crate::exchange::Udp;
-use crate::frames::Checksum;
-use crate::meaning::Meaning;
-use crate::node::Node;
-use crate::plan::Plan;
-use crate::process::succeed;
-use crate::queries;
-use crate::table::zone::{APEX, sized};
-use crate::wait;
+use crate::bed::client::Udp;
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::Plan;
+use crate::bed::process::succeed;
+use crate::bed::wait;
+use crate::oracle::frames::Checksum;
+use crate::oracle::meaning::Meaning;
+use crate::oracle::queries;
+use crate::oracle::table::zone::{APEX, sized};
 
 /// Whence everything is asked on each rung: the rotation depends on it.
 const CLIENT_PORT: u16 = 20_961;
@@ -86,7 +86,7 @@ fn rung(cluster: &mut Cluster, mode: &str, messages: &[Vec<u8>]) -> Result<Vec<O
         ensure!(interface["mode"] == mode, "eth0 is {interface}");
         let alarms = status["alarms"].to_string();
         ensure!(alarms.contains("eth0 is ") == (mode != "native"), "the alarms are {alarms}");
-        ensure!(crate::node::healths(&status)?.iter().all(|health| *health == "up"), "{status}");
+        ensure!(crate::bed::node::healths(&status)?.iter().all(|health| *health == "up"), "{status}");
         Ok(())
     })?;
     let server: IpAddr = node.ipv4();

@@ -10,10 +10,10 @@ use super::inquiry::Inquiry;
 use super::load::{Load, Pace, Tally, thousands};
 use super::stage::on_laid;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::fake_clock::FakeClock;
-use crate::node::Node;
-use crate::plan::Plan;
+use crate::bed::cluster::Cluster;
+use crate::bed::fake_clock::FakeClock;
+use crate::bed::node::Node;
+use crate::bed::plan::Plan;
 
 const STEP_SECONDS: i64 = 3600;
 /// A daemon that has ended renews nothing: what is left of its lease is one beat less than the whole, at least.

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::holdings::Holdings;
 use super::inquiry::Inquiry;
 use super::load::{Load, Pace};
+use super::resources::Resources;
 use super::stage::on_cluster;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::network::INTERFACE;
-use crate::node::Node;
-use crate::plan::Plan;
-use crate::wait;
+use crate::bed::cluster::Cluster;
+use crate::bed::network::INTERFACE;
+use crate::bed::node::Node;
+use crate::bed::plan::Plan;
+use crate::bed::wait;
 
 /// How long what is taken away is away.
 const ABSENCE: Duration = Duration::from_millis(200);
@@ -68,17 +68,17 @@ pub fn run(length: Length) -> Result<Row> {
             Inquiry::of_node(&cluster.client, &cluster.nodes[0].name, cluster.nodes[0].addresses)?;
         let ipv4 = inquiries.into_iter().filter(|inquiry| inquiry.server.is_ipv4()).collect();
         let load = Load::start(&cluster.client, ipv4, Pace::of(5_000))?;
-        let before = Holdings::of(cluster.nodes[0].daemon()?)?;
+        let before = Resources::of(cluster.nodes[0].daemon()?)?;
         let mut held = vec![before.clone()];
         let mut times = Vec::new();
         for _ in 0..rounds {
             for (blow, name) in BLOWS {
                 let time = strike(cluster, &load, blow, flaps).with_context(|| name)?;
                 times.push((name, time));
-                held.push(Holdings::of(cluster.nodes[0].daemon()?)?);
+                held.push(Resources::of(cluster.nodes[0].daemon()?)?);
             }
         }
-        let after = Holdings::of(cluster.nodes[0].daemon()?)?;
+        let after = Resources::of(cluster.nodes[0].daemon()?)?;
         let leaks = leaks(&before, &after, &held, &cluster.nodes[0].pins);
         let tally = load.finish()?;
         Ok((times, tally.wrong + tally.surplus, leaks))
@@ -182,7 +182,7 @@ pub fn in_kernel(node: &Node) -> Result<Duration> {
     Ok(took)
 }
 
-fn leaks(before: &Holdings, after: &Holdings, held: &[Holdings], pins: &Path) -> Option<String> {
+fn leaks(before: &Resources, after: &Resources, held: &[Resources], pins: &Path) -> Option<String> {
     if after.descriptors > before.descriptors {
         return Some(format!("{} descriptors instead of {}", after.descriptors, before.descriptors));
     }

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::inquiry::Inquiry;
 pub use super::tally::{Change, Silence, Tally, thousands};
-use crate::netns::Namespace;
+use crate::bed::netns::Namespace;
 
 const DNS_PORT: u16 = 53;
 /// Sockets for each family. An identification of one comes up again after 65,536 queries of its socket: what is not

@@ -12,12 +12,12 @@ use super::inquiry::Inquiry;
 use super::load::{Load, Pace, Tally, thousands};
 use super::stage::on_cluster;
 use super::{Length, Row};
-use crate::cluster::Cluster;
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::wait;
+use crate::jitter::random_share;
 use crate::load::figures::Rounds;
-use crate::node::Node;
-use crate::phase::random_share;
-use crate::plan::{Plan, ZONE};
-use crate::wait;
 
 const NODES: usize = 3;
 /// The nodes that are asked, from 0.

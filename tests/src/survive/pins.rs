@@ -13,10 +13,10 @@ use nix::sys::signal::Signal;
 
 use super::stage::on_laid;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::node::Node;
-use crate::plan::{Plan, ZONE};
-use crate::programs::TESTBED;
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::programs::TESTBED;
 
 /// `[xdp] capacity` of the row's plan, and the slots in a half of the table that follow from it.
 const CAPACITY: &str = "capacity = 16";
@@ -245,8 +245,8 @@ impl Find {
 fn answers(cluster: &Cluster) -> Result<()> {
     let node = &cluster.nodes[0];
     let before = node.stats()?.answered_by_xdp();
-    let asker = cluster.asker()?;
-    let addresses = asker.addresses(node.ipv4(), &format!("node1.{ZONE}."), RecordType::A)?;
+    let dns = cluster.dns_client()?;
+    let addresses = dns.addresses(node.ipv4(), &format!("node1.{ZONE}."), RecordType::A)?;
     ensure!(addresses == [node.ipv4()], "node1 is {addresses:?}");
     ensure!(node.stats()?.answered_by_xdp() > before, "the program has not answered");
     Ok(())

@@ -10,11 +10,11 @@ use dns_xdp_ebpf::outcome::{Action, Outcome};
 use super::load::thousands;
 use super::stage::on_cluster;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::frames::message::{A, IN, Message, name};
-use crate::node::Node;
-use crate::plan::{Plan, ZONE};
-use crate::spoof::{Spoofer, server};
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::spoof::{Spoofer, server};
+use crate::oracle::frames::message::{A, IN, Message, name};
 
 const QR: u16 = 0x8000;
 /// A reserved opcode, to which the answer is NOTIMP.
@@ -38,12 +38,12 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(11, format!("{}; never more than one to each", result.join(", ")), reached))
 }
 
-/// What is sent, from where, and how many replies to it are due in all.
+/// What is sent, from where, and how many replies to it are expected in all.
 struct Attack {
     what: &'static str,
     source: SocketAddr,
     message: Vec<u8>,
-    due: u64,
+    expected: u64,
 }
 
 /// Packets, replies, and the most replies to one kind of packet.
@@ -63,10 +63,10 @@ fn reflect(cluster: &mut Cluster, length: Length) -> Result<(u64, u64, f64)> {
             }
             thread::sleep(settled);
             let seen = answered(cluster)? - before;
-            let Attack { what, source, due, .. } = attack;
-            ensure!(seen <= due * each, "{what} from {source}: {seen} replies to {each} packets");
+            let Attack { what, source, expected, .. } = attack;
+            ensure!(seen <= expected * each, "{what} from {source}: {seen} replies to {each} packets");
             // What was to be answered shows that the packets came.
-            ensure!(seen == due * each, "{what} from {source}: only {seen} replies to {each} packets");
+            ensure!(seen == expected * each, "{what} from {source}: only {seen} replies to {each} packets");
             (packets, replies) = (packets + each, replies + seen);
             most = most.max(seen as f64 / each as f64);
         }
@@ -77,8 +77,12 @@ fn reflect(cluster: &mut Cluster, length: Length) -> Result<(u64, u64, f64)> {
 fn attacks(here: IpAddr, there: IpAddr) -> Vec<Attack> {
     let query = Message::query(&name(&format!("node1.{ZONE}")), A, IN);
     let response = Message { flags: QR, ..query.clone() };
-    let attack =
-        |what, source, message: &Message, due| Attack { what, source, message: message.bytes(), due };
+    let attack = |what, source, message: &Message, expected| Attack {
+        what,
+        source,
+        message: message.bytes(),
+        expected,
+    };
     let (loopback, multicast): (IpAddr, IpAddr) = if here.is_ipv4() {
         (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(224, 0, 0, 1).into())
     } else {

@@ -15,9 +15,9 @@ use super::inquiry::Inquiry;
 use super::load::{Load, Pace, Tally, thousands};
 use super::stage::on_cluster;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::node::Node;
-use crate::plan::{Plan, ZONE};
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE};
 
 /// The type of an SOA record, which the responder answers.
 const SOA: u16 = 6;

@@ -15,17 +15,17 @@ use fastrand::Rng;
 use nix::sys::signal::Signal;
 
 use super::absences::{Absence, Findings, Subject, compare};
-use super::holdings::Holdings;
 use super::inquiry::Inquiry;
 use super::link;
 use super::load::{Change, Load, Pace, Tally};
+use super::resources::Resources;
 use super::stage::on_cluster;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::dice::{SEED, seed};
-use crate::node::Node;
-use crate::plan::{Plan, ZONE};
-use crate::wait;
+use crate::bed::cluster::Cluster;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::wait;
+use crate::rng::{SEED, seed};
 
 const NODES: usize = 4;
 const STEADY: usize = 0;
@@ -86,8 +86,8 @@ struct Soaked {
     absences: usize,
     findings: Findings,
     /// Of the steady daemon: after the first tenth of the time, and at the end.
-    before: Holdings,
-    after: Holdings,
+    before: Resources,
+    after: Resources,
     leak: Option<String>,
 }
 
@@ -144,7 +144,7 @@ fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
     let load = Load::start(&cluster.client, inquiries(cluster), Pace::of(5_000))?;
     let mut ledger = Ledger { promise: cluster.nodes[STEADY].promise()?, ..Ledger::default() };
     let start = Instant::now();
-    let mut held = vec![Holdings::of(cluster.nodes[RESTLESS].daemon()?)?];
+    let mut held = vec![Resources::of(cluster.nodes[RESTLESS].daemon()?)?];
     let mut before = None;
     let mut troubles = 0_usize;
     let mut shown = start;
@@ -156,7 +156,7 @@ fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
         played.with_context(|| format!("{trouble:?}"))?;
         ledger.changes.extend(load.take_changes());
         troubles += 1;
-        held.push(Holdings::of(cluster.nodes[RESTLESS].daemon()?)?);
+        held.push(Resources::of(cluster.nodes[RESTLESS].daemon()?)?);
         if before.is_none() && start.elapsed() > time / 10 {
             before = Some(at_rest(&cluster.nodes[STEADY])?);
         }
@@ -169,7 +169,7 @@ fn soak(cluster: &mut Cluster, time: Duration, seed: u64) -> Result<Soaked> {
     ledger.changes.extend(load.take_changes());
     let findings = compare(&subjects(), &ledger.changes, &ledger.absences, Instant::now());
     let after = at_rest(&cluster.nodes[STEADY])?;
-    let restless = Holdings::of(cluster.nodes[RESTLESS].daemon()?)?;
+    let restless = Resources::of(cluster.nodes[RESTLESS].daemon()?)?;
     let leak = restless
         .are_all_that_is_left_of(&held, &cluster.nodes[RESTLESS].pins)
         .err()
@@ -251,11 +251,11 @@ fn blindness(cluster: &Cluster) -> Result<[usize; 2]> {
 }
 
 /// What a daemon holds while nothing is asked of it: the fewest descriptors of some looks, for each probe has one.
-fn at_rest(node: &Node) -> Result<Holdings> {
-    let mut least = Holdings::of(node.daemon()?)?;
+fn at_rest(node: &Node) -> Result<Resources> {
+    let mut least = Resources::of(node.daemon()?)?;
     for _ in 0..50 {
         sleep(Duration::from_millis(10));
-        let now = Holdings::of(node.daemon()?)?;
+        let now = Resources::of(node.daemon()?)?;
         if now.descriptors < least.descriptors {
             least = now;
         }

@@ -1,9 +1,9 @@
 //! The cluster that a row is played on.
 use anyhow::Result;
 
-use crate::cluster::Cluster;
-use crate::plan::Plan;
-use crate::run::Run;
+use crate::bed::cluster::Cluster;
+use crate::bed::plan::Plan;
+use crate::bed::run::Run;
 
 /// Lays and starts the cluster of `plan` and plays on it. It is removed whatever happens; when something fails, the
 /// ends of its logs are shown.

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 pub struct Tally {
     /// Sent, with those that the kernel would not send.
     pub sent: u64,
-    /// Answered as is due.
+    /// Answered as expected.
     pub right: u64,
     /// Answered otherwise.
     pub wrong: u64,

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::resources::Process;
 use super::stage::on_laid;
-use super::usage::Process;
 use super::{Length, Row};
-use crate::cluster::Cluster;
-use crate::frames::message::{A, IN, Message, name};
-use crate::netns::Namespace;
-use crate::plan::{Plan, ZONE};
+use crate::bed::cluster::Cluster;
+use crate::bed::netns::Namespace;
+use crate::bed::plan::{Plan, ZONE};
+use crate::oracle::frames::message::{A, IN, Message, name};
 
 const DNS_PORT: u16 = 53;
 /// Connections of each kind.

@@ -1,0 +1,49 @@
+//! The test bed: a cluster on one machine, in network namespaces, and what a test does to it and sees of it.
+//!
+//! ```text
+//!   node1   node2   node3   client   parent      one namespace each, its end of the cable is eth0
+//!     │       │       │       │        │
+//!   ══╧═══════╧═══════╧═══════╧════════╧══       the switch's namespace: a bridge, XDP_PASS on every port
+//! ```
+//!
+//! A node runs its database and `dns-xdp run`. The parent is NSD with the delegation, and a root above it, from which
+//! the client's [`unbound`] comes down. Everything that one [`run::Run`] makes bears its name and is removed with it.
+//!
+//! - A test lays a [`cluster`] after a [`plan`], asks it with the DNS [`client`], and follows it with a [`mod@watch`].
+//! - Servers that share one view have it in the store of [`mod@etcd`]; [`agreement`] says whether they agree.
+//! - [`doctor`] looks at a node and types its remedies. [`mod@fetch`] reads its metrics, [`terminal`] its screen.
+//! - [`guest`] runs in machines of QEMU's that boot other kernels.
+//!
+//! What the right answer to a query is, is not here but in [`oracle`](crate::oracle).
+pub mod agreement;
+pub mod capabilities;
+pub mod cgroup;
+pub mod client;
+pub mod cluster;
+pub mod control_socket;
+pub mod demo;
+pub mod doctor;
+pub mod etcd;
+pub mod fake_clock;
+pub mod fetch;
+pub mod gdnsd;
+pub mod guest;
+pub mod interrupt;
+pub mod netns;
+pub mod network;
+pub mod node;
+pub mod nsd;
+pub mod package;
+pub mod parent;
+pub mod plan;
+pub mod process;
+pub mod programs;
+pub mod run;
+pub mod spoof;
+pub mod strace;
+pub mod terminal;
+pub mod unbound;
+pub mod views;
+pub mod wait;
+pub mod watch;
+pub mod web;

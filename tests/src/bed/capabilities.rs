@@ -1,0 +1,78 @@
+//! What a process may do, as the kernel tells it of each of its threads.
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+/// capabilities(7), as bits.
+pub const NET_BIND_SERVICE: u64 = 1 << 10;
+/// See above.
+pub const NET_RAW: u64 = 1 << 13;
+/// What XDP takes: CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF.
+pub const XDP: u64 = 1 << 12 | 1 << 38 | 1 << 39;
+
+/// What one thread may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The effective user.
+    pub uid: u32,
+    /// The capabilities that are in force.
+    pub effective: u64,
+    /// Those that it can put into force.
+    pub permitted: u64,
+    /// Those that a program can get that it executes, other than by being root.
+    pub inherited: u64,
+    /// Those that a program can get that it executes, in whichever way.
+    pub bounding: u64,
+    /// No program that it executes gets more than it has.
+    pub no_new_privileges: bool,
+    /// A filter judges its system calls.
+    pub filtered: bool,
+}
+
+impl Capabilities {
+    /// What the kernel writes into a `status` file.
+    ///
+    /// # Errors
+    /// When a line is missing.
+    pub fn parse(status: &str) -> Result<Capabilities> {
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+            line.with_context(|| format!("no {name} in {status}"))
+        };
+        let set = |name: &str| Ok::<_, anyhow::Error>(u64::from_str_radix(field(name)?, 16)?);
+        Ok(Capabilities {
+            uid: field("Uid")?.split('\t').nth(1).context("no effective user")?.parse()?,
+            effective: set("CapEff")?,
+            permitted: set("CapPrm")?,
+            inherited: set("CapInh")? | set("CapAmb")?,
+            bounding: set("CapBnd")?,
+            no_new_privileges: field("NoNewPrivs")? == "1",
+            filtered: field("Seccomp")? == "2",
+        })
+    }
+
+    /// Of each thread of a process.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of_threads(pid: u32) -> Result<Vec<Capabilities>> {
+        let mut threads = Vec::new();
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            threads.push(Capabilities::parse(&fs::read_to_string(thread?.path().join("status"))?)?);
+        }
+        ensure!(!threads.is_empty(), "process {pid} has no threads");
+        Ok(threads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_understood() {
+        let own = Capabilities::of_threads(std::process::id()).unwrap();
+        assert!(own.iter().all(|thread| thread.uid == nix::unistd::geteuid().as_raw()), "{own:?}");
+        assert!(own.iter().all(|thread| thread.effective & !thread.permitted == 0), "{own:?}");
+    }
+}

@@ -1,0 +1,76 @@
+//! Messages over TCP, one answer to each, on a connection that is opened anew when the server has closed it.
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, TcpStream};
+
+use anyhow::{Context, Result};
+use hickory_proto::op::Message;
+use hickory_proto::rr::RecordType;
+
+use super::{ANSWER_TIMEOUT, DNS_PORT, query};
+use crate::bed::netns::Namespace;
+
+/// What a connection that the other side has closed looks like.
+const CLOSED: [ErrorKind; 3] = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+
+/// A client's connection to one server over TCP, opened anew when the server has closed it.
+#[derive(Debug)]
+pub struct Tcp {
+    from: Namespace,
+    server: IpAddr,
+    stream: Option<TcpStream>,
+}
+
+impl Tcp {
+    /// A client in `from` of port 53 of `server`.
+    pub fn new(from: &Namespace, server: IpAddr) -> Self {
+        Tcp { from: from.clone(), server, stream: None }
+    }
+
+    /// Sends a message and returns the answer; none when the server closes the connection instead. A connection that
+    /// has brought answers may have been closed behind the last of them: the message goes out again on a new one.
+    ///
+    /// # Errors
+    /// When there is no connection to be had, or neither answer nor end comes for three seconds.
+    pub fn exchange(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(stream) = self.stream.take()
+            && let Some(answer) = self.exchange_on(stream, message)?
+        {
+            return Ok(Some(answer));
+        }
+        let stream = self.connect()?;
+        self.exchange_on(stream, message)
+    }
+
+    /// Asks once and returns the whole response. The query is that of [`Client::ask`](super::Client::ask).
+    ///
+    /// # Errors
+    /// As [`Tcp::exchange`], when the server closes the connection instead, or when the response cannot be parsed.
+    pub fn ask(&mut self, name: &str, rtype: RecordType) -> Result<Message> {
+        let answer = self.exchange(&query(name, rtype)?.to_vec()?)?;
+        Ok(Message::from_vec(&answer.with_context(|| format!("{} does not answer {name}", self.server))?)?)
+    }
+
+    fn exchange_on(&mut self, mut stream: TcpStream, message: &[u8]) -> Result<Option<Vec<u8>>> {
+        let length = u16::try_from(message.len()).context("a message has less than 64 KiB")?;
+        let mut answer_length = [0; 2];
+        let sent = stream.write_all(&[&length.to_be_bytes(), message].concat());
+        match sent.and_then(|()| stream.read_exact(&mut answer_length)) {
+            Err(error) if CLOSED.contains(&error.kind()) => return Ok(None),
+            read => read.context("no answer over tcp")?,
+        }
+        let mut answer = vec![0; u16::from_be_bytes(answer_length).into()];
+        stream.read_exact(&mut answer).context("half an answer over tcp")?;
+        self.stream = Some(stream);
+        Ok(Some(answer))
+    }
+
+    fn connect(&self) -> Result<TcpStream> {
+        let stream = self.from.enter(|| {
+            TcpStream::connect((self.server, DNS_PORT))
+                .with_context(|| format!("no connection to {}", self.server))
+        })?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        Ok(stream)
+    }
+}

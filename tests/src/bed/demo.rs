@@ -1,0 +1,38 @@
+//! A demonstration: a cluster that is laid, played with step by step, and removed.
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::bed::cluster::Cluster;
+use crate::bed::plan::Plan;
+use crate::bed::process::exit_code;
+use crate::bed::run::Run;
+
+/// The steps, which are counted.
+#[derive(Debug, Default)]
+pub struct Steps(u32);
+
+impl Steps {
+    /// The next one begins.
+    pub fn step(&mut self, title: &str) {
+        self.0 += 1;
+        println!("\n{}. {title}", self.0);
+    }
+}
+
+/// Plays on the cluster of a plan, in which nothing runs yet. What fails is told with its step and the daemons' logs.
+pub fn demonstrate(plan: &Plan, play: impl FnOnce(&mut Steps, &mut Cluster) -> Result<()>) -> ExitCode {
+    exit_code(demonstrated(plan, play))
+}
+
+fn demonstrated(plan: &Plan, play: impl FnOnce(&mut Steps, &mut Cluster) -> Result<()>) -> Result<()> {
+    let mut cluster = Cluster::lay(Run::unique()?, plan).context("the network cannot be laid")?;
+    let mut steps = Steps::default();
+    let played = play(&mut steps, &mut cluster);
+    if played.is_err() {
+        eprint!("{}", cluster.logs());
+    }
+    played.with_context(|| format!("step {} failed", steps.0))?;
+    println!("\nall steps passed");
+    Ok(())
+}

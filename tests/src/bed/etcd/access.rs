@@ -1,0 +1,160 @@
+//! How the store lets its clients in, and the files that a client shows.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::ADDRESSES;
+use crate::bed::web::Authority;
+
+/// The user that the servers are, where the store asks who somebody is.
+const USER: &str = "dns-xdp";
+const PASSWORD: &str = "as good as any";
+/// Who may do everything.
+const ROOT: &str = "root:as good as any other";
+
+/// What a client has to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Open,
+    /// A user and its password.
+    Password,
+    /// A certificate, over TLS.
+    Certificate,
+}
+
+/// A file by its place in the run's directory.
+const CA: &str = "etcd-ca.pem";
+const SERVER: [&str; 2] = ["etcd-server.pem", "etcd-server.key"];
+const CLIENT: [&str; 2] = ["etcd-client.pem", "etcd-client.key"];
+const GOOD: [&str; 2] = ["etcd-client-good.pem", "etcd-client-good.key"];
+const EXPIRED: [&str; 2] = ["etcd-client-expired.pem", "etcd-client-expired.key"];
+const PASSWORD_FILE: &str = "etcd.password";
+
+impl Access {
+    /// Of the URLs that clients connect to.
+    pub fn scheme(self) -> &'static str {
+        if self == Access::Certificate { "https" } else { "http" }
+    }
+
+    /// Before there are users.
+    pub(super) fn at_first(self) -> Access {
+        if self == Access::Password { Access::Open } else { self }
+    }
+
+    /// Writes what members and clients show.
+    pub(super) fn prepare(self, directory: &Path) -> Result<()> {
+        match self {
+            Access::Open => return Ok(()),
+            Access::Password => {}
+            Access::Certificate => {
+                let authority = Authority::new()?;
+                authority.write(&directory.join(CA))?;
+                let members: Vec<String> = ADDRESSES.iter().map(ToString::to_string).collect();
+                let client = [USER.to_owned()];
+                for (hosts, is_expired, files) in
+                    [(&members[..], false, SERVER), (&client, false, GOOD), (&client, true, EXPIRED)]
+                {
+                    let [cert, key] = files.map(|file| directory.join(file));
+                    authority.write_identity(hosts, is_expired, &cert, &key)?;
+                }
+            }
+        }
+        self.mend(directory)
+    }
+
+    /// What the store does not take, where the servers' files look for what they show.
+    pub(super) fn spoil(self, directory: &Path) -> Result<()> {
+        self.show(directory, "as bad as any", EXPIRED)
+    }
+
+    /// What it takes.
+    pub(super) fn mend(self, directory: &Path) -> Result<()> {
+        self.show(directory, PASSWORD, GOOD)
+    }
+
+    fn show(self, directory: &Path, password: &str, identity: [&str; 2]) -> Result<()> {
+        match self {
+            Access::Open => Ok(()),
+            Access::Password => {
+                let file = directory.join(PASSWORD_FILE);
+                fs::write(&file, format!("{password}\n"))
+                    .with_context(|| format!("cannot write {}", file.display()))
+            }
+            Access::Certificate => identity.into_iter().zip(CLIENT).try_for_each(|(from, to)| {
+                fs::copy(directory.join(from), directory.join(to))
+                    .with_context(|| format!("cannot copy {from} to {to}"))
+                    .map(drop)
+            }),
+        }
+    }
+
+    /// Lines of `[cluster]`.
+    pub fn lines(self, directory: &Path) -> String {
+        let file = |name: &str| directory.join(name).display().to_string();
+        match self {
+            Access::Open => String::new(),
+            Access::Password => {
+                format!("user = \"{USER}\"\npassword-file = \"{}\"\n", file(PASSWORD_FILE))
+            }
+            Access::Certificate => {
+                let [cert, key] = CLIENT.map(file);
+                format!("ca = \"{}\"\ncert = \"{cert}\"\nkey = \"{key}\"\n", file(CA))
+            }
+        }
+    }
+
+    /// Arguments of a member.
+    pub(super) fn of_members(self, directory: &Path) -> Vec<String> {
+        match self {
+            Access::Open | Access::Password => Vec::new(),
+            Access::Certificate => {
+                let mut arguments = vec!["--client-cert-auth".to_owned()];
+                arguments.extend(identity(
+                    "--trusted-ca-file",
+                    "--cert-file",
+                    "--key-file",
+                    SERVER,
+                    directory,
+                ));
+                arguments
+            }
+        }
+    }
+
+    /// Arguments of `etcdctl`, which may do everything.
+    pub(super) fn credentials(self, directory: &Path) -> Vec<String> {
+        match self {
+            Access::Open => Vec::new(),
+            Access::Password => vec!["--user".to_owned(), ROOT.to_owned()],
+            Access::Certificate => identity("--cacert", "--cert", "--key", GOOD, directory),
+        }
+    }
+
+    /// Arguments of `etcdctl`, call by call, that make the servers' user, who may touch what is below `prefix`, and
+    /// demand from then on that everybody is somebody.
+    pub(super) fn users(self, prefix: &str) -> Vec<Vec<String>> {
+        if self != Access::Password {
+            return Vec::new();
+        }
+        let user = format!("{USER}:{PASSWORD}");
+        let calls: [&[&str]; 7] = [
+            &["user", "add", ROOT],
+            &["user", "grant-role", "root", "root"],
+            &["role", "add", USER],
+            &["role", "grant-permission", USER, "--prefix=true", "readwrite", prefix],
+            &["user", "add", &user],
+            &["user", "grant-role", USER, USER],
+            &["auth", "enable"],
+        ];
+        calls.iter().map(|call| call.iter().map(|word| (*word).to_owned()).collect()).collect()
+    }
+}
+
+fn identity(ca: &str, cert: &str, key: &str, files: [&str; 2], directory: &Path) -> Vec<String> {
+    let [cert_file, key_file] = files;
+    let pairs = [(ca, CA), (cert, cert_file), (key, key_file)];
+    let path = |file: &str| -> PathBuf { directory.join(file) };
+    pairs.iter().flat_map(|(flag, file)| [(*flag).to_owned(), path(file).display().to_string()]).collect()
+}

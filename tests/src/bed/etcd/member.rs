@@ -1,0 +1,162 @@
+//! One member of etcd: a process that is started, killed, stopped for a while, and robbed of its data.
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{ADDRESSES, Access, PORT};
+use crate::bed::netns::Namespace;
+
+/// Where the members connect to.
+const PEER_PORT: u16 = 2380;
+/// Milliseconds: the defaults are for members that are far apart, and a scene has no second for an election.
+const HEARTBEAT: &str = "50";
+const ELECTION: &str = "500";
+
+/// A member, whether it runs or not.
+#[derive(Debug)]
+pub struct Member {
+    /// `etcd1`, `etcd2`, …
+    pub name: String,
+    /// Where it listens.
+    pub address: Ipv4Addr,
+    /// Where it lives.
+    pub namespace: Namespace,
+    /// What it says.
+    pub log: PathBuf,
+    data: PathBuf,
+    arguments: Vec<String>,
+    server: Option<Child>,
+}
+
+/// What member `number` (from 1) is called.
+pub fn name(number: usize) -> String {
+    format!("etcd{number}")
+}
+
+impl Member {
+    /// Member `number` (from 1), which does not run.
+    pub fn new(
+        directory: &Path,
+        number: usize,
+        address: Ipv4Addr,
+        namespace: Namespace,
+        access: Access,
+    ) -> Self {
+        let name = name(number);
+        let clients = format!("{}://{address}:{PORT}", access.scheme());
+        let mut arguments = Vec::from(
+            [
+                ["--listen-client-urls", &clients],
+                ["--advertise-client-urls", &clients],
+                ["--listen-peer-urls", &peer(address)],
+                ["--heartbeat-interval", HEARTBEAT],
+                ["--election-timeout", ELECTION],
+                ["--logger", "zap"],
+                ["--log-level", "warn"],
+            ]
+            .map(|pair| pair.map(ToOwned::to_owned)),
+        )
+        .concat();
+        arguments.push("--enable-grpc-gateway=false".to_owned());
+        arguments.extend(access.of_members(directory));
+        Member {
+            data: directory.join(&name),
+            log: directory.join(format!("{name}.log")),
+            namespace,
+            address,
+            arguments,
+            server: None,
+            name,
+        }
+    }
+
+    /// What it takes to found the cluster of the members anew, from nothing or from a backup.
+    pub(super) fn founding(&self) -> Vec<String> {
+        let members =
+            (1..).zip(ADDRESSES).map(|(number, address)| format!("{}={}", name(number), peer(address)));
+        let members = members.collect::<Vec<_>>().join(",");
+        let data = self.data.display().to_string();
+        [
+            ["--name", &self.name],
+            ["--data-dir", &data],
+            ["--initial-advertise-peer-urls", &peer(self.address)],
+            ["--initial-cluster", &members],
+        ]
+        .concat()
+        .into_iter()
+        .map(ToOwned::to_owned)
+        .collect()
+    }
+
+    /// Starts it, with what it has if it has anything.
+    ///
+    /// # Errors
+    /// When it runs, or etcd is not installed.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(!self.is_started(), "{} runs", self.name);
+        let log = File::options().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| format!("cannot open {}", self.log.display()))?;
+        let mut command = Command::new("etcd");
+        command.args(self.founding()).args(&self.arguments);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        self.server = Some(self.namespace.spawn(&mut command).context("is etcd installed?")?);
+        Ok(())
+    }
+
+    /// Whether it has been started, and neither killed nor ended since.
+    pub fn is_started(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Kills it, as a crash would.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut server = self.server.take().with_context(|| format!("{} does not run", self.name))?;
+        server.kill()?;
+        server.wait()?;
+        Ok(())
+    }
+
+    /// Sends it a signal: SIGSTOP and SIGCONT, for one.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let server = self.server.as_ref().with_context(|| format!("{} does not run", self.name))?;
+        Ok(kill(Pid::from_raw(server.id().try_into()?), signal)?)
+    }
+
+    /// Loses what it has.
+    ///
+    /// # Errors
+    /// When it runs, or its files cannot be removed.
+    pub fn wipe(&self) -> Result<()> {
+        ensure!(!self.is_started(), "{} runs", self.name);
+        match fs::remove_dir_all(&self.data) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.data.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills it if it runs.
+    pub fn end(&mut self) {
+        if self.is_started() {
+            self.kill().ok();
+        }
+    }
+}
+
+fn peer(address: Ipv4Addr) -> String {
+    format!("http://{address}:{PEER_PORT}")
+}

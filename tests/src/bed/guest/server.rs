@@ -1,0 +1,140 @@
+//! A daemon at the server's end of a wire, and the client that asks it from the other end.
+use std::fs;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use dns_xdp::datapath::program_on;
+use dns_xdp::network::Network;
+use hickory_proto::rr::RecordType;
+use nix::sys::signal::Signal;
+
+use super::wire::Wire;
+use crate::bed::client::Client;
+use crate::bed::node::Node;
+use crate::bed::plan::{Plan, ZONE};
+use crate::bed::process;
+use crate::bed::wait;
+
+/// The emulated processor is some twenty times slower than a real one, and the verifier has much to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The first query waits for the neighbour's address.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+const RECORDS: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
+
+/// The daemon of a plan's first node; dropping it ends the daemon.
+pub struct Server {
+    /// The node, for whatever a scene does to it.
+    pub node: Node,
+    dns: Client,
+}
+
+impl Server {
+    /// Starts a daemon with the plan's configuration and waits until it has a verdict about its node.
+    ///
+    /// # Errors
+    /// When it ends or takes too long; the error has the end of its log.
+    pub fn start(wire: &Wire, plan: &Plan) -> Result<Self> {
+        let mut server = Server::prepare(wire, &plan.config(&wire.run, 1))?;
+        server.node.start_database()?;
+        server.node.start().with_context(|| server.log())?;
+        Ok(server)
+    }
+
+    /// As [`Server::start`], with a configuration of the caller's and nothing started.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn prepare(wire: &Wire, config: &str) -> Result<Self> {
+        let mut node = Node::new(&wire.run, 1, wire.server.clone(), None);
+        node.patience = PATIENCE;
+        fs::write(&node.config, config).with_context(|| format!("cannot write {}", node.config.display()))?;
+        Ok(Server { node, dns: Client::open(&wire.client)? })
+    }
+
+    /// Mode and reason of an interface, as `status --json` has them.
+    ///
+    /// # Errors
+    /// When the daemon does not answer, or does not know the interface.
+    pub fn mode(&self, interface: &str) -> Result<(String, String)> {
+        let status = self.node.status()?;
+        let interfaces = status["interfaces"].as_array().context("status has no interfaces")?;
+        let found = interfaces.iter().find(|of| of["name"] == interface);
+        let found = found.with_context(|| format!("status does not have {interface}"))?;
+        let word = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        Ok((word("mode"), word("reason")))
+    }
+
+    /// The name of the XDP program on an interface; empty: there is none.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn program(&self, interface: &str) -> Result<String> {
+        let network = self.node.namespace.enter(|| Ok(Network::read()?))?;
+        let link = network.named(interface).with_context(|| format!("there is no {interface}"))?;
+        let there = program_on(link, &self.node.pins);
+        Ok(there.map(|there| there.program.name).unwrap_or_default())
+    }
+
+    /// Asks for the node's address, over IPv4 and IPv6 each, so many times.
+    ///
+    /// # Errors
+    /// When a query is not answered, or with other addresses.
+    pub fn ask(&self, queries: u64) -> Result<()> {
+        for (server, record) in self.node.addresses.into_iter().zip(RECORDS) {
+            let ask = || self.dns.addresses(server, &format!("{}.{ZONE}", self.node.name), record);
+            wait::until("the first answer", FIRST_ANSWER, ask)?;
+            for _ in 1..queries {
+                let answer = ask()?;
+                ensure!(answer == [server], "{server} answers {answer:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the node's IPv4 address once, at an address of the server's.
+    ///
+    /// # Errors
+    /// When that is not answered.
+    pub fn ask_at(&self, server: IpAddr) -> Result<()> {
+        let name = format!("{}.{ZONE}", self.node.name);
+        let answer = self.dns.addresses(server, &name, RecordType::A)?;
+        ensure!(answer == [self.node.ipv4()], "{server} answers {answer:?}");
+        Ok(())
+    }
+
+    /// As [`Server::ask`]; the program answers all of them.
+    ///
+    /// # Errors
+    /// As there, and when fewer are counted as answered by the program.
+    pub fn expect_answers_in_kernel(&mut self, queries: u64) -> Result<()> {
+        let before = self.node.stats()?.answered_by_xdp();
+        self.ask(queries).with_context(|| self.log())?;
+        let answered = self.node.stats()?.answered_by_xdp() - before;
+        let sent = 2 * queries;
+        ensure!(answered >= sent, "the program answered {answered} of {sent} queries; {}", self.log());
+        Ok(())
+    }
+
+    /// Stops the daemon as an operator does who wants nothing left of it.
+    ///
+    /// # Errors
+    /// When it goes on, or something of it is left.
+    pub fn end(&mut self) -> Result<()> {
+        self.node.stop(Signal::SIGINT)?;
+        let remains = self.node.remains()?;
+        ensure!(remains.is_empty(), "the daemon has ended and left {}", remains.join(", "));
+        Ok(())
+    }
+
+    /// The end of the daemon's log.
+    pub fn log(&self) -> String {
+        format!("the daemon's log ends: {}", process::tail(&self.node.log, 6))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.node.end();
+    }
+}

@@ -1,0 +1,128 @@
+//! Network namespaces by name. Only the network is entered: the filesystems, bpffs among them, stay the machine's.
+use std::fs::{self, File};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+use std::thread;
+
+use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::bed::process;
+
+/// Where iproute2 keeps the named namespaces.
+pub const DIRECTORY: &str = "/run/netns";
+
+/// A network namespace, by the name that `ip netns` knows. The value is only the name: [`crate::bed::run::Run`] removes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// The namespace of that name, whether it exists or not.
+    pub fn named(name: &str) -> Self {
+        Namespace { name: name.into() }
+    }
+
+    /// Makes it, with `lo` up and IPv6 addresses that are usable at once (no duplicate address detection).
+    ///
+    /// # Errors
+    /// When there is one of that name, or the caller is not root.
+    pub fn create(name: &str) -> Result<Self> {
+        process::succeed(Command::new("ip").args(["netns", "add", name]), "")?;
+        let namespace = Namespace::named(name);
+        namespace.enter(|| {
+            for scope in ["all", "default"] {
+                let path = format!("/proc/sys/net/ipv6/conf/{scope}/accept_dad");
+                fs::write(&path, "0").with_context(|| format!("cannot write {path}"))?;
+            }
+            Ok(())
+        })?;
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// The name that `ip netns` knows.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file that `nsenter --net=` takes.
+    pub fn path(&self) -> PathBuf {
+        Path::new(DIRECTORY).join(&self.name)
+    }
+
+    /// Does `work` on a thread inside the namespace. Sockets opened and programs started there stay there.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, and those of `work`.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let path = self.path();
+        let inside = move || {
+            let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            setns(file, CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("cannot enter {}", path.display()))?;
+            work()
+        };
+        thread::scope(|scope| scope.spawn(inside).join().unwrap_or_else(|panic| resume_unwind(panic)))
+    }
+
+    /// Starts a program in the namespace.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let program = command.get_program().to_owned();
+        self.enter(|| command.spawn().with_context(|| format!("cannot start {}", program.display())))
+    }
+
+    /// Runs a program in the namespace to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started; its exit code is for the caller to judge.
+    pub fn output(&self, command: &mut Command) -> Result<Output> {
+        self.enter(|| process::output(command, ""))
+    }
+
+    /// Runs a program in the namespace, which has to succeed, and returns what it wrote to stdout.
+    ///
+    /// # Errors
+    /// When it cannot be started or fails; the error holds its stderr.
+    pub fn succeed(&self, command: &mut Command) -> Result<String> {
+        self.enter(|| process::succeed(command, ""))
+    }
+
+    /// Runs lines of `ip` in the namespace, without the leading `ip`.
+    ///
+    /// # Errors
+    /// When a line fails.
+    pub fn ip(&self, lines: &str) -> Result<()> {
+        process::succeed(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), lines)?;
+        Ok(())
+    }
+
+    /// Every process that lives in the namespace.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn pids(&self) -> Result<Vec<Pid>> {
+        let pids = process::succeed(Command::new("ip").args(["netns", "pids", &self.name]), "")?;
+        Ok(pids.lines().filter_map(|line| line.trim().parse().ok()).map(Pid::from_raw).collect())
+    }
+
+    /// Kills every process that lives in the namespace, then deletes it with its interfaces.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn remove(&self) -> Result<()> {
+        for pid in self.pids()? {
+            // One that has ended meanwhile is as good as killed.
+            kill(pid, Signal::SIGKILL).ok();
+        }
+        process::succeed(Command::new("ip").args(["netns", "del", &self.name]), "")?;
+        Ok(())
+    }
+}

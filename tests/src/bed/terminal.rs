@@ -1,0 +1,92 @@
+//! A terminal with a shell in it, of which the screen can be read and the keys be pressed: tmux, on a server of its own.
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::bed::process;
+use crate::bed::wait;
+
+/// For whatever a program takes to draw or to do what a key says.
+const SOON: Duration = Duration::from_secs(10);
+
+/// The running terminal; dropping it ends it and what runs in it.
+#[derive(Debug)]
+pub struct Terminal {
+    socket: PathBuf,
+}
+
+impl Terminal {
+    /// Opens one whose server listens on `socket`, with a shell that says `$` when it is ready.
+    ///
+    /// # Errors
+    /// When there is no tmux.
+    pub fn open(socket: PathBuf, (columns, lines): (u16, u16)) -> Result<Self> {
+        let terminal = Terminal { socket };
+        let (columns, lines) = (columns.to_string(), lines.to_string());
+        let shell = "env -i PATH=/usr/bin:/bin TERM=screen-256color PS1='$ ' sh";
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &lines, shell])?;
+        terminal.wait_for("$")?;
+        Ok(terminal)
+    }
+
+    /// Types a line.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn line(&self, line: &str) -> Result<()> {
+        self.tmux(&["send-keys", "-l", line])?;
+        self.key("Enter")
+    }
+
+    /// Presses a key, as tmux calls it: `q`, `C-c`, `Down`.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn key(&self, key: &str) -> Result<()> {
+        self.tmux(&["send-keys", key]).map(drop)
+    }
+
+    /// Gives it another size.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn resize(&self, (columns, lines): (u16, u16)) -> Result<()> {
+        let (columns, lines) = (columns.to_string(), lines.to_string());
+        self.tmux(&["resize-window", "-x", &columns, "-y", &lines]).map(drop)
+    }
+
+    /// What is on the screen.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn screen(&self) -> Result<String> {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// Waits until a text is on the screen, and returns the screen.
+    ///
+    /// # Errors
+    /// When it is not within 10 s; the error shows the screen.
+    pub fn wait_for(&self, text: &str) -> Result<String> {
+        let shown = wait::until(&format!("the terminal shows {text:?}"), SOON, || {
+            let screen = self.screen()?;
+            ensure!(screen.contains(text), "it shows\n{screen}");
+            Ok(screen)
+        });
+        shown.map(|(screen, _)| screen)
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("tmux");
+        process::succeed(command.arg("-S").arg(&self.socket).args(arguments), "")
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It ends with its last session, which may have been.
+        self.tmux(&["kill-server"]).ok();
+    }
+}

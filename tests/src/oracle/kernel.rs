@@ -1,0 +1,98 @@
+//! The path of a query in the kernel, over packets of the tests'; and the packet table through it.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dns_xdp::datapath::{Error, Unattached, Variant};
+use dns_xdp_ebpf::outcome::{Action, Outcome};
+
+use crate::oracle::table::zone::{CAPACITY, PORT, places};
+use crate::oracle::table::{Row, State, rows};
+
+/// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
+const FRAME_MIN: usize = 14;
+
+/// What became of the packet table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRun {
+    /// How many rows were run.
+    pub rows: usize,
+    /// The rows that did not come out as the table says, and how.
+    pub failures: Vec<String>,
+}
+
+/// Runs every row that the kernel and this variant of the program take. Where a state asks for a program that has seen no
+/// client yet, another is loaded.
+///
+/// # Errors
+/// When the program cannot be loaded, or a zone cannot be published to it.
+pub fn run_table(variant: Variant) -> Result<TableRun, Error> {
+    let load = || Unattached::load(variant, &places(), PORT, CAPACITY);
+    let mut program = load()?;
+    let (mut count, mut failures) = (0, Vec::new());
+    let rows = rows();
+    for state in State::ALL.into_iter().filter(|state| variant.guarded || !state.takes_guarded()) {
+        if state == State::Holding {
+            program = load()?;
+        }
+        program.serve(&places(), state == State::Generic)?;
+        enter(&mut program, state)?;
+        let mut counters = program.counters()?;
+        for row in rows.iter().filter(|row| row.state == state && reaches_the_kernel(row)) {
+            count += 1;
+            let before = std::mem::take(&mut counters);
+            let ran = run(&program, &row.frame);
+            counters = program.counters()?;
+            let checked = ran.and_then(|(action, after)| {
+                check_counters(row, &risen(&before, &counters))?;
+                row.check(action, &after)
+            });
+            failures.extend(checked.err().map(|error| format!("{}: {error}", row.what)));
+        }
+    }
+    Ok(TableRun { rows: count, failures })
+}
+
+/// In the kernel every frame has room: BPF_PROG_TEST_RUN gives each a page, of which headroom and tail leave 3520
+/// octets, and no answer with its headers is half as long.
+pub fn reaches_the_kernel(row: &Row) -> bool {
+    row.state != State::NoRoom && row.frame.len() >= FRAME_MIN
+}
+
+fn enter(program: &mut Unattached, state: State) -> Result<(), Error> {
+    let lease = (state == State::LeaseExpired).then_some(Duration::ZERO);
+    let (zone, seconds) = state.publication().unzip();
+    if let Some(zone) = zone {
+        program.publish(&zone)?;
+    }
+    program.renew(lease, seconds.unwrap_or_default().into())
+}
+
+/// One packet is counted once, as the row's outcome, unless it is none of ours.
+fn check_counters(row: &Row, counted: &[(&'static str, u64)]) -> Result<(), String> {
+    let expected = if row.outcome == Outcome::NotForUs { vec![] } else { vec![(row.outcome.text(), 1)] };
+    if counted == expected { Ok(()) } else { Err(format!("counted {counted:?} instead of {expected:?}")) }
+}
+
+fn risen(
+    before: &BTreeMap<&'static str, u64>,
+    after: &BTreeMap<&'static str, u64>,
+) -> Vec<(&'static str, u64)> {
+    let risen = after.iter().map(|(outcome, count)| (*outcome, count - before[outcome]));
+    risen.filter(|(_, count)| *count > 0).collect()
+}
+
+/// What became of a packet, and the packet afterwards.
+///
+/// # Errors
+/// The kernel does not run it, or the program returned what is no action of ours.
+pub fn run(program: &Unattached, frame: &[u8]) -> Result<(Action, Vec<u8>), String> {
+    let (action, after) = program.run(frame).map_err(|error| format!("{error:?}"))?;
+    // enum xdp_action of linux/bpf.h.
+    let action = match action {
+        1 => Action::Drop,
+        2 => Action::Pass,
+        3 => Action::Transmit,
+        _ => return Err(format!("the program returned {action}")),
+    };
+    Ok((action, after))
+}

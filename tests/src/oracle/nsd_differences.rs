@@ -1,0 +1,166 @@
+//! The deliberate differences between our answers and NSD's, each with its reason.
+//!
+//! The test that compares the two is `property_fallback_equals_nsd` in `tests/tests/net`.
+mod normalize;
+mod query;
+
+use crate::oracle::meaning::Meaning;
+
+pub use query::{Path, Query};
+
+/// Name servers of the zone: with their glue they are too large for 512 octets, and not for 1232.
+pub const NAME_SERVERS: u8 = 14;
+
+/// A difference that is meant.
+pub struct Choice {
+    /// What is different.
+    pub what: &'static str,
+    /// Why ours is as good, or better.
+    pub reason: &'static str,
+    /// Where it shows.
+    pub difference: Difference,
+}
+
+/// Where a difference shows.
+pub enum Difference {
+    /// The answers say something else. The function takes the difference out of them, and tells whether it was there.
+    Answers(fn(&Query, &mut Meaning, &mut Meaning) -> bool),
+    /// We answer such a query as another one, in which what we pass over is missing: NSD is asked that one. The function
+    /// tells whether that is so.
+    Instead(fn(&Query, &Meaning, &Meaning) -> bool),
+    /// Such a query NSD does not answer.
+    Silence(fn(&Query) -> bool),
+    /// NSD's answer to such a query cannot be read.
+    Unreadable(fn(&Query) -> bool),
+}
+
+use Difference::{Answers, Instead, Silence, Unreadable};
+
+/// Every choice, in the order in which the answers are normalized. A choice that never occurs makes the test fail.
+pub const CHOICES: &[Choice] = &[
+    // The header.
+    Choice {
+        what: "we copy CD",
+        reason: "RFC 4035 has both: section 3 copies it, section 3.1.6 clears it; the program copies it too",
+        difference: Answers(normalize::checking_disabled),
+    },
+    Choice {
+        what: "NSD sends AA, TC and RA of the query back in errors",
+        reason: "they say something about the answer and the server (RFC 1035, section 4.1.1)",
+        difference: Answers(normalize::flags_of_errors),
+    },
+    Choice {
+        what: "NSD forgets RD where the counts are not to its liking",
+        reason: "it has to be copied (RFC 1035, section 4.1.1)",
+        difference: Answers(normalize::recursion_desired),
+    },
+    Choice {
+        what: "NSD sends errors without the question",
+        reason: "by the question a client tells what was answered (RFC 5452, section 9.1)",
+        difference: Answers(normalize::question_of_errors),
+    },
+    Choice {
+        what: "NSD does not answer a message too short for a question",
+        reason: "a query that has its header is not to be met with silence (RFC 8906, section 3)",
+        difference: Silence(|query| (12..17).contains(&query.length)),
+    },
+    // EDNS.
+    Choice {
+        what: "NSD explains errors",
+        reason: "extended errors are optional (RFC 8914)",
+        difference: Answers(normalize::extended_errors),
+    },
+    Choice {
+        what: "NSD does not copy DO into BADVERS",
+        reason: "it has to be copied (RFC 3225, section 3)",
+        difference: Answers(normalize::dnssec_ok),
+    },
+    Choice {
+        what: "NSD sends errors without the OPT that the query had",
+        reason: "it has to be there (RFC 6891, section 6.1.1)",
+        difference: Answers(normalize::opt_of_errors),
+    },
+    Choice {
+        what: "NSD sends two NSIDs to who asks twice, in an OPT of a wrong length",
+        reason: "it cannot be read",
+        difference: Unreadable(|query| query.nsids() > 1),
+    },
+    Choice {
+        what: "an OPT of another version that is longer than the message is BADVERS to NSD, FORMERR to us",
+        reason: "both are true",
+        difference: Answers(normalize::version_of_a_broken_opt),
+    },
+    // Form.
+    Choice {
+        what: "we pass over records that mean nothing in a query, NSD does not know the form",
+        reason: "no RFC forbids them, and what a later one puts there is then no error",
+        difference: Instead(normalize::meaningless_records),
+    },
+    Choice {
+        what: "we pass over a TSIG, NSD does not know its key",
+        reason: "we have no keys: to us it is one of those records (RFC 8945, section 5.2 is for who has)",
+        difference: Instead(normalize::signature),
+    },
+    Choice {
+        what: "we pass over the rcode of a query, NSD does not know the form",
+        reason: "it has no meaning in a query (RFC 1035, section 4.1.1)",
+        difference: Instead(normalize::rcode_of_the_query),
+    },
+    Choice {
+        what: "we refuse NOTIFY and UPDATE",
+        reason: "nobody may change the zone (RFC 2136, section 2.2); to say NOTIMP or NOTAUTH is as true",
+        difference: Answers(normalize::opcodes),
+    },
+    // Types and classes.
+    Choice {
+        what: "we do not implement meta-queries, NSD takes them for types that are not there",
+        reason: "RFC 8906, section 3.1.2 has both",
+        difference: Answers(normalize::meta_queries),
+    },
+    Choice {
+        what: "we refuse every zone transfer, NSD has other ways to say no",
+        reason: "none is offered to anybody (RFC 5936, section 5), over no transport and of no name",
+        difference: Answers(normalize::transfers),
+    },
+    Choice {
+        what: "we refuse class ANY, NSD answers without authority",
+        reason: "no resolver asks for it, and no answer to it is authoritative (RFC 1034, section 3.7.1)",
+        difference: Answers(normalize::class_any),
+    },
+    Choice {
+        what: "in class CH we have authority",
+        reason: "nobody knows better who we are; BIND says so too",
+        difference: Answers(normalize::authority_over_chaos),
+    },
+    Choice {
+        what: "in class CH we answer TXT alone, NSD also ANY",
+        reason: "RFC 4892, section 2.1 has TXT; ANY is not answered with all there is (RFC 8482)",
+        difference: Answers(normalize::any_of_chaos),
+    },
+    // The zone's data.
+    Choice {
+        what: "we answer so many addresses of a large RRset, NSD all of them",
+        reason: "`answers-max`, which a zone file cannot say: an answer of a size that suits clients, in turn",
+        difference: Answers(normalize::answers_max),
+    },
+    Choice {
+        what: "NSD spells names within data as the question does",
+        reason: "it compresses them against the question; in any case they are the same names (RFC 4343, section 3)",
+        difference: Answers(normalize::spelling),
+    },
+    Choice {
+        what: "NSD adds the name servers to an answer, and what glue fits",
+        reason: "extra information is left out, all of it (RFC 2181, section 9): a small answer is no use to an attacker",
+        difference: Answers(normalize::name_servers),
+    },
+    Choice {
+        what: "we answer ANY with a HINFO, NSD with all there is",
+        reason: "RFC 8482, section 4.2: also of a name that holds nothing itself; all there is would be a large answer",
+        difference: Answers(normalize::any),
+    },
+    Choice {
+        what: "we refuse addresses that are withheld",
+        reason: "`all-down = \"refused\"`, which a zone file cannot say",
+        difference: Answers(normalize::withheld),
+    },
+];

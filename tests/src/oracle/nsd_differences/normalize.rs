@@ -1,0 +1,300 @@
+//! Takes each deliberate difference out of two answers to one query, so that the rest can be compared.
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use crate::oracle::meaning::Meaning;
+use crate::oracle::table::zone::{NEGATIVE_TTL, within, zone_with_name_servers};
+use dns_xdp::zone::{Lookup, Zone};
+use hickory_proto::op::ResponseCode::{self, BADSIG, FormErr, NXDomain, NoError, NotAuth, NotImp, Refused};
+use hickory_proto::rr::rdata::opt::EdnsCode;
+use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+
+use super::{NAME_SERVERS, Query};
+
+const AA: u16 = 0x0400;
+const TC: u16 = 0x0200;
+const RD: u16 = 0x0100;
+const RA: u16 = 0x0080;
+const CD: u16 = 0x0010;
+const RCODE: u16 = 0x000f;
+
+const QUERY: u16 = 0;
+const NOTIFY: u16 = 4;
+const UPDATE: u16 = 5;
+
+const TXT: u16 = 16;
+const OPT: u16 = 41;
+const TSIG: u16 = 250;
+const IXFR: u16 = 251;
+const AXFR: u16 = 252;
+const ANY: u16 = 255;
+const CH: u16 = 3;
+
+/// As hickory calls 16, which in an OPT is BADVERS.
+const BADVERS: ResponseCode = BADSIG;
+
+pub(super) fn checking_disabled(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let (our, their) = (&mut ours.metadata.checking_disabled, &mut theirs.metadata.checking_disabled);
+    let occurs = query.has(CD) && *our && !*their;
+    *their |= occurs;
+    occurs
+}
+
+pub(super) fn flags_of_errors(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    if !is_error(query, theirs) {
+        return false;
+    }
+    let mut occurs = false;
+    let (our, their) = (&ours.metadata, &mut theirs.metadata);
+    for (flag, our, their) in [
+        (AA, our.authoritative, &mut their.authoritative),
+        (TC, our.truncation, &mut their.truncation),
+        (RA, our.recursion_available, &mut their.recursion_available),
+    ] {
+        if query.has(flag) && !our && *their {
+            *their = false;
+            occurs = true;
+        }
+    }
+    occurs
+}
+
+pub(super) fn recursion_desired(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let (our, their) = (ours.metadata.recursion_desired, &mut theirs.metadata.recursion_desired);
+    let occurs = !has_plain_counts(query) && query.has(RD) && our && !*their;
+    *their |= occurs;
+    occurs
+}
+
+pub(super) fn question_of_errors(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let occurs = is_error(query, theirs) && theirs.question.is_empty() && !ours.question.is_empty();
+    if occurs {
+        theirs.question.clone_from(&ours.question);
+    }
+    occurs
+}
+
+pub(super) fn extended_errors(_: &Query, _: &mut Meaning, theirs: &mut Meaning) -> bool {
+    const EXTENDED_ERROR: EdnsCode = EdnsCode::Unknown(15);
+    let Some(opt) = &mut theirs.edns else { return false };
+    let occurs = opt.option(EXTENDED_ERROR).is_some();
+    opt.options_mut().remove(EXTENDED_ERROR);
+    occurs
+}
+
+pub(super) fn dnssec_ok(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let badvers = rcode(ours) == BADVERS && rcode(theirs) == BADVERS;
+    let (Some(our), Some(their)) = (&ours.edns, &mut theirs.edns) else { return false };
+    let occurs = badvers && our.flags().dnssec_ok && !their.flags().dnssec_ok;
+    if occurs {
+        their.set_dnssec_ok(true);
+    }
+    occurs
+}
+
+pub(super) fn opt_of_errors(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let occurs = is_error(query, theirs)
+        && query.opts().next().is_some()
+        && ours.edns.is_some()
+        && theirs.edns.is_none();
+    if occurs {
+        theirs.edns.clone_from(&ours.edns);
+    }
+    occurs
+}
+
+pub(super) fn version_of_a_broken_opt(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let other_version = query.opts().any(|opt| opt.version > 0);
+    let occurs = other_version && rcode(ours) == FormErr && rcode(theirs) == BADVERS;
+    if occurs {
+        make_error(FormErr, theirs);
+        // An OPT that cannot be read is answered with none.
+        theirs.edns = None;
+    }
+    occurs
+}
+
+pub(super) fn meaningless_records(query: &Query, ours: &Meaning, theirs: &Meaning) -> bool {
+    let records = !has_plain_counts(query)
+        || query.records.iter().any(|record| record.rtype != OPT || record.compressed);
+    records && query.has_question() && rcode(ours) != FormErr && rcode(theirs) == FormErr
+}
+
+pub(super) fn signature(query: &Query, _: &Meaning, theirs: &Meaning) -> bool {
+    let signed = query.records.iter().any(|record| record.rtype == TSIG);
+    signed && query.has_question() && rcode(theirs) == NotAuth
+}
+
+pub(super) fn rcode_of_the_query(query: &Query, ours: &Meaning, theirs: &Meaning) -> bool {
+    query.has(RCODE) && query.has_question() && rcode(ours) != FormErr && rcode(theirs) == FormErr
+}
+
+pub(super) fn opcodes(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let opcode = matches!(query.opcode(), NOTIFY | UPDATE);
+    let occurs = opcode && rcode(ours) == Refused && is_error(query, theirs) && rcode(theirs) != Refused;
+    if occurs {
+        theirs.metadata.response_code = Refused;
+    }
+    occurs
+}
+
+pub(super) fn meta_queries(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let meta = matches!(query.qtype, OPT | 248..=250 | 253 | 254);
+    let occurs = meta && rcode(ours) == NotImp && !is_error(query, theirs) && theirs.answers.is_empty();
+    make_error_where(occurs, NotImp, theirs)
+}
+
+pub(super) fn transfers(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let transfer = matches!(query.qtype, IXFR | AXFR);
+    let occurs = transfer && rcode(ours) == Refused && is_error(query, theirs) && rcode(theirs) != Refused;
+    if occurs {
+        theirs.metadata.response_code = Refused;
+    }
+    occurs
+}
+
+pub(super) fn class_any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let answered = !is_error(query, theirs) && !theirs.metadata.authoritative;
+    make_error_where(query.qclass == ANY && rcode(ours) == Refused && answered, Refused, theirs)
+}
+
+pub(super) fn authority_over_chaos(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let (our, their) = (ours.metadata.authoritative, &mut theirs.metadata.authoritative);
+    let occurs = query.qclass == CH && query.qtype == TXT && our && !*their;
+    *their |= occurs;
+    occurs
+}
+
+pub(super) fn any_of_chaos(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let answered = !is_error(query, theirs) && !theirs.answers.is_empty();
+    let occurs = query.qclass == CH && query.qtype == ANY && rcode(ours) == Refused && answered;
+    make_error_where(occurs, Refused, theirs)
+}
+
+pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let Some((members, most)) = members(query) else { return false };
+    let (our, their) = (lower_case(&ours.answers), lower_case(&theirs.answers));
+    let all = their == members || theirs.metadata.truncation && their.is_empty();
+    // So many of them, none twice.
+    let some = ours.answers.len() == most && our.len() == most && our.is_subset(&members);
+    let occurs = members.len() > most && all && some;
+    if occurs {
+        theirs.answers.clone_from(&ours.answers);
+        theirs.metadata.truncation = false;
+    }
+    occurs
+}
+
+/// The records of the name and type that are asked for, in lower case, and how many of them an answer has at most.
+fn members(query: &Query) -> Option<(BTreeSet<String>, usize)> {
+    let qname = query.qname.as_ref()?;
+    let addresses = ZONE.addresses(qname)?;
+    let texts: Vec<String> = match RecordType::from(query.qtype) {
+        RecordType::A => addresses.ipv4.iter().map(|address| format!("in a {address}")).collect(),
+        RecordType::AAAA => addresses.ipv6.iter().map(|address| format!("in aaaa {address}")).collect(),
+        _ => return None,
+    };
+    let record = |text: &String| format!("{qname} {} {text}", addresses.ttl_seconds);
+    Some((texts.iter().map(record).collect(), addresses.answers_max))
+}
+
+pub(super) fn spelling(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let mut occurs = false;
+    for (ours, theirs) in [
+        (&ours.answers, &mut theirs.answers),
+        (&ours.authorities, &mut theirs.authorities),
+        (&ours.additionals, &mut theirs.additionals),
+    ] {
+        if ours != theirs && ours.len() == theirs.len() && lower_case(ours) == lower_case(theirs) {
+            theirs.clone_from(ours);
+            occurs = true;
+        }
+    }
+    occurs
+}
+
+pub(super) fn name_servers(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let (servers, glue) = &*SERVERS_AND_GLUE;
+    let answered = !ours.answers.is_empty() && ours.answers == theirs.answers;
+    let more = ours.authorities != theirs.authorities || ours.additionals != theirs.additionals;
+    let occurs = answered
+        && more
+        && ours.authorities.is_empty()
+        && lower_case(&theirs.authorities).is_subset(servers)
+        && lower_case(&theirs.additionals).is_subset(glue);
+    if occurs {
+        theirs.authorities.clone_from(&ours.authorities);
+        theirs.additionals.clone_from(&ours.additionals);
+    }
+    occurs
+}
+
+pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let occurs = query.qtype == ANY
+        && !ours.answers.is_empty()
+        && rcode(theirs) == NoError
+        && theirs.metadata.authoritative;
+    if occurs {
+        let spelt = Name::read(&mut BinDecoder::new(&theirs.question)).map(|qname| qname.to_string());
+        theirs.answers = vec![format!("{} {NEGATIVE_TTL} IN HINFO RFC8482 ", spelt.unwrap_or_default())];
+        theirs.metadata.truncation = false;
+        theirs.authorities.clear();
+        theirs.additionals.clear();
+    }
+    occurs
+}
+
+pub(super) fn withheld(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let name = Name::from_ascii(within("withheld")).expect("the zone has the name");
+    let asked = query.qname.as_ref().is_some_and(|qname| qname.eq_ignore_root(&name));
+    make_error_where(asked && rcode(ours) == Refused && !theirs.answers.is_empty(), Refused, theirs)
+}
+
+fn make_error_where(occurs: bool, rcode: ResponseCode, theirs: &mut Meaning) -> bool {
+    if occurs {
+        make_error(rcode, theirs);
+    }
+    occurs
+}
+
+/// What an answer is when it is this error instead: without records, authority and truncation. Identification, the flags of
+/// the query, question and OPT are expected all the same.
+fn make_error(rcode: ResponseCode, theirs: &mut Meaning) {
+    theirs.metadata.response_code = rcode;
+    theirs.metadata.authoritative = false;
+    theirs.metadata.truncation = false;
+    for section in [&mut theirs.answers, &mut theirs.authorities, &mut theirs.additionals] {
+        section.clear();
+    }
+}
+
+fn rcode(answer: &Meaning) -> ResponseCode {
+    answer.metadata.response_code
+}
+
+/// To what is no query there is nothing but errors.
+fn is_error(query: &Query, answer: &Meaning) -> bool {
+    query.opcode() != QUERY || !matches!(rcode(answer), NoError | NXDomain)
+}
+
+/// One question, and nothing or one record behind it.
+fn has_plain_counts(query: &Query) -> bool {
+    matches!(query.counts, [1, 0, 0, 0 | 1])
+}
+
+fn lower_case(records: &[String]) -> BTreeSet<String> {
+    records.iter().map(|record| record.to_lowercase()).collect()
+}
+
+static ZONE: LazyLock<Zone> = LazyLock::new(|| zone_with_name_servers(NAME_SERVERS));
+
+/// The zone's NS set and the servers' addresses, in lower case.
+static SERVERS_AND_GLUE: LazyLock<(BTreeSet<String>, BTreeSet<String>)> = LazyLock::new(|| {
+    let zone = &*ZONE;
+    let texts = |records: &[Record]| records.iter().map(|record| record.to_string().to_lowercase()).collect();
+    match zone.lookup(zone.apex(), RecordType::NS, 0) {
+        Lookup::Found { answers, additionals } => (texts(&answers), texts(&additionals)),
+        other => panic!("the zone has no name servers: {other:?}"),
+    }
+});

@@ -1,0 +1,55 @@
+//! What the fuzzer starts from, for each of its targets.
+use std::collections::BTreeSet;
+
+use crate::oracle::frames::read;
+use crate::oracle::table::rows;
+
+/// The targets, as `cargo xtask fuzz` knows them.
+pub const TARGETS: [&str; 4] = ["frame", "request", "configuration", "control"];
+
+/// The least, and one with a key of every section.
+const CONFIGURATIONS: [&str; 3] = [
+    "[zone]\nname = \"a.example\"\n[listen]\ninterfaces = [\"eth0\"]\n[[node]]\nname = \"n\"\nipv4 = \"192.0.2.1\"\n",
+    "[zone]\nname = \"demo.example.com\"\nttl = \"5s\"\nns-addresses = \"fixed\"\n[listen]\ninterfaces = [\"eth0\"]\n\
+     addresses = [\"192.0.2.11\", \"2001:db8::1\"]\n[xdp]\nmode = \"off\"\nstale-after = \"off\"\n[health]\n\
+     probe = \"http\"\npath = \"/h\"\ncodes = [200, \"204-206\"]\nbody = \"^ready\"\ninterval = \"1s\"\n[failover]\n\
+     quorum = 1\nwitness = [\"192.0.2.254\"]\nall-down = \"last-good\"\n[[node]]\nname = \"node1\"\n\
+     ipv4 = \"192.0.2.11\"\nbackup = [\"node2\"]\nweight = 3\n[node.health]\nrequire = \"any\"\n\
+     [[node.health.probes]]\nprobe = \"icmp\"\n[[node.health.probes]]\nport = 1\n[[node]]\nname = \"node2\"\nipv6 = \"2001:db8::2\"\nns = \"x\"\n\
+     [[service]]\nname = \"@\"\nnodes = [\"node1\", \"node2\"]\nmin-healthy = 1\n[control]\nwatch = true\n\
+     [events]\non-event = []\non-event-timeout = \"10s\"\n[metrics]\nlisten = \"off\"\n",
+    "[zone]\nname = \"a.example\"\nnaem = 1\n[listen]\ninterfaces = []\n[[node]]\nname = \"-\"\nipv4 = \"1.2.3\"\n",
+];
+
+/// Behind a zero what is said is HTTP.
+const CONTROL: [&str; 13] = [
+    r#"{"verb":"status"}"#,
+    r#"{"verb":"stats"}"#,
+    r#"{"verb":"names"}"#,
+    r#"{"verb":"query","name":"node1","qtype":"A"}"#,
+    r#"{"verb":"reload"}"#,
+    r#"{"verb":"node-list"}"#,
+    r#"{"verb":"node-add","name":"node2","ipv4":"192.0.2.12","ipv6":"2001:db8::12","ephemeral":true}"#,
+    r#"{"verb":"node-set","name":"node1","ipv4":"192.0.2.12","ipv6":null,"ephemeral":false}"#,
+    r#"{"verb":"node-remove","name":"node1","ephemeral":true}"#,
+    r#"{"verb":"admin","node":"node1","admin":"drain","reason":"a","by":"b","for_ms":1,"force":true}"#,
+    r#"{"verb":"events","after":1,"started":"2026-03-01T12:00:00Z","limit":3,"wait_ms":1}"#,
+    "\0GET /command HTTP/1.1\r\nhost: x\r\n\r\nPOST /command HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "\0POST /command HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 17\r\n\r\n{\"verb\":\"status\"}",
+];
+
+/// The inputs for a target; none for one that is unknown.
+pub fn of(target: &str) -> BTreeSet<Vec<u8>> {
+    let frames = || rows().into_iter().map(|row| row.frame);
+    let octets = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    match target {
+        "frame" => frames().collect(),
+        "request" => {
+            let datagrams = frames().filter_map(|frame| read::datagram(&frame));
+            datagrams.map(|datagram| [&[0], datagram.message.as_slice()].concat()).collect()
+        }
+        "configuration" => octets(&CONFIGURATIONS),
+        "control" => octets(&CONTROL),
+        _ => BTreeSet::new(),
+    }
+}

@@ -1,0 +1,280 @@
+//! The zone under test, its server and a client.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dns_xdp::datapath;
+use dns_xdp::guard::{Guard, Network, RateLimit};
+use dns_xdp::network::{Place, VlanProtocol, VlanTag};
+use dns_xdp::zone::{Addresses, Origin, Zone};
+use dns_xdp_ebpf::cookie::Secret;
+use dns_xdp_ebpf::table::limit::Rate;
+use dns_xdp_ebpf::table::{self, address_words};
+use hickory_proto::rr::Name;
+
+use crate::oracle::frames::message::{self, IN, Message};
+use crate::oracle::frames::{Checksum, Datagram, Mac, SERVICE_TAG, TAG, UDP};
+
+/// The apex.
+pub const APEX: &str = "demo.example.com";
+/// Octets of the apex in wire form.
+pub const APEX_LENGTH: usize = 18;
+/// Of every address, in seconds; no two of its octets are alike.
+pub const TTL: u32 = 0x0102_0304;
+/// Of the SOA record, in seconds.
+pub const NEGATIVE_TTL: u32 = 0x0506_0708;
+/// The SOA's serial.
+pub const SERIAL: u32 = 0x1112_1314;
+
+/// The server's addresses, which are those that are served.
+pub const SERVER: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53))];
+/// The server's interface.
+pub const SERVER_MAC: Mac = [0x02, 0x00, 0x5e, 0x10, 0x00, 0x53];
+/// The server's port.
+pub const PORT: u16 = 53;
+/// The VLANs on which the server's addresses are served, besides none: EtherTypes and ids of the tags, the outer first.
+pub const VLANS: [&[(u16, u16)]; 5] = [
+    &[(TAG, 5)],
+    &[(TAG, 10)],
+    &[(SERVICE_TAG, 6), (TAG, 7)],
+    &[(SERVICE_TAG, 0x123), (TAG, 0xfff)],
+    &[(TAG, 1), (TAG, 2)],
+];
+/// Names that the server's table has to hold.
+pub const CAPACITY: u32 = 512;
+/// The same, where no RRset is to be left to the responder for lack of room for its addresses.
+pub const LARGE_CAPACITY: u32 = 16_384;
+
+/// A name of the zone with every letter, and with what differs from a neighbour of the letters by the same bit.
+pub const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz-0123456789-`{|}~";
+
+const CLIENT: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0x1, 0xe, 0x2, 0xf, 0x7)),
+];
+const CLIENT_MAC: Mac = [0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee];
+
+/// Where the server's addresses are served.
+pub fn places() -> Vec<Place> {
+    let tag = |(ethertype, id): &(u16, u16)| VlanTag {
+        protocol: if *ethertype == SERVICE_TAG { VlanProtocol::Dot1Ad } else { VlanProtocol::Dot1Q },
+        id: *id,
+    };
+    let untagged = datapath::places(&SERVER, SERVER_MAC);
+    let tagged = VLANS.iter().flat_map(|vlan| {
+        let place = |place: &Place| Place { tags: vlan.iter().map(tag).collect(), ..place.clone() };
+        untagged.iter().map(place).collect::<Vec<_>>()
+    });
+    untagged.iter().cloned().chain(tagged).collect()
+}
+
+/// Whether the server's addresses are served behind these tags: EtherTypes and control information.
+pub fn serves_behind(tags: &[(u16, u16)]) -> bool {
+    let mut vlan: Vec<(u16, u16)> =
+        tags.iter().map(|(ethertype, control)| (*ethertype, control & 0x0fff)).collect();
+    // A tag without an id has a priority only; before another tag it is none that is served.
+    while vlan.last().is_some_and(|(_, id)| *id == 0) {
+        vlan.pop();
+    }
+    vlan.is_empty() || VLANS.contains(&&*vlan)
+}
+
+/// The nth A record of a name.
+pub fn ipv4(nth: u8) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, nth)
+}
+
+/// The nth AAAA record of a name.
+pub fn ipv6(nth: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0x1122, 0x3344, 0x5566, 0x7788, 0x99aa, 0xbb00 | u16::from(nth))
+}
+
+/// A name of so many octets in wire form, the zone's apex or 20 to 255; those with less are suffixes of others.
+pub fn sized(octets: usize) -> String {
+    let mut labels = vec![APEX.to_owned()];
+    let mut left = octets - APEX_LENGTH;
+    while left > 0 {
+        // A label has at least one octet besides its length.
+        let label = if left == 65 { 63 } else { left.min(64) };
+        labels.insert(0, "l".repeat(label - 1));
+        left -= label;
+    }
+    labels.join(".")
+}
+
+/// What [`sized`] gives, relative to the apex.
+fn relative(octets: usize) -> String {
+    sized(octets).trim_end_matches(APEX).trim_end_matches('.').to_owned()
+}
+
+/// The zone under test.
+pub fn zone() -> Zone {
+    made_of("hostmaster", 1, names())
+}
+
+/// The time of day in seconds since 1970, and the secrets in force: RFC 9018, appendix A.1.
+pub const COOKIES: (u32, [u128; 2]) = (1_559_731_985, [0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf, 0x0707]);
+/// The same of appendix A.4, where a new secret has come before the one that cookies were made with.
+pub const NEW_SECRET: (u32, [u128; 2]) =
+    (1_559_741_961, [0x4455_36bc_d251_3298_075a_5d37_9663_c962, 0xdd3b_df93_44b6_78b1_85a6_f5cb_60fc_a715]);
+
+/// The same zone with these secrets.
+pub fn zone_with_cookies(secrets: [u128; 2]) -> Zone {
+    zone().guarded(cookies(secrets).table())
+}
+
+fn cookies(secrets: [u128; 2]) -> Guard {
+    let secrets = secrets.map(|secret| Secret::new(secret.to_be_bytes())).to_vec();
+    Guard { secrets, ..Guard::default() }
+}
+
+/// The same with cookies and one answer to a prefix in some centuries; of the others one in `slip` slips.
+pub fn zone_with_limits(slip: u32) -> Zone {
+    let exempt = vec![Network { address: EXEMPT, length: 32 }];
+    let rate_limit = RateLimit { slip, exempt, ipv4_prefix: 24, ipv6_prefix: 56, ..RateLimit::default() };
+    let mut guard = Guard { rate_limit, ..cookies(COOKIES.1) }.table();
+    guard.answers = CENTURIES;
+    zone().guarded(guard)
+}
+
+/// A client that limits are not for, of the same prefix as the others.
+pub const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200));
+
+/// The same with one query to the responder in some centuries.
+pub fn zone_with_fallback_limit() -> Zone {
+    let mut guard = Guard::default().table();
+    guard.set_prefixes(24, 56);
+    zone().guarded(table::Guard { fallback: CENTURIES, ..guard })
+}
+
+/// One in some centuries.
+pub const CENTURIES: Rate = Rate { interval: u64::MAX / 4, tolerance: 0 };
+
+/// The same with so many name servers, `ns1` and on.
+pub fn zone_with_name_servers(count: u8) -> Zone {
+    let servers = (1..=count)
+        .map(|nth| (format!("ns{nth}"), Addresses::new(TTL, [ipv4(nth).into(), ipv6(nth).into()])));
+    made_of("hostmaster", count, names().into_iter().chain(servers))
+}
+
+/// Every name of the zone under test, relative to its apex, with its addresses.
+fn names() -> Vec<(String, Addresses)> {
+    let both = |count: u8| (1..=count).flat_map(|nth| [ipv4(nth).into(), ipv6(nth).into()]);
+    let rotating = |count| Addresses { rotate: true, ..Addresses::new(TTL, both(count)) };
+    let mut names = vec![
+        ("@".to_owned(), rotating(2)),
+        ("node1".to_owned(), Addresses::new(TTL, [ipv4(1).into()])),
+        ("node2".to_owned(), Addresses::new(TTL, [ipv6(2).into()])),
+        ("node3".to_owned(), Addresses::new(TTL, both(1))),
+        ("ns1".to_owned(), Addresses::new(TTL, both(1))),
+        ("service".to_owned(), rotating(3)),
+        ("sixteen".to_owned(), rotating(16)),
+        ("seventeen".to_owned(), rotating(17)),
+        ("eight".to_owned(), Addresses { answers_max: 8, ..rotating(16) }),
+        ("many".to_owned(), Addresses { answers_max: 8, ..rotating(40) }),
+        ("all-but".to_owned(), Addresses { answers_max: 16, ..rotating(17) }),
+        ("one-of-three".to_owned(), Addresses { answers_max: 1, ..rotating(3) }),
+        ("one-of-many".to_owned(), Addresses { answers_max: 1, ..rotating(100) }),
+        ("ordered".to_owned(), Addresses { rotate: false, answers_max: 2, ..rotating(33) }),
+        ("db.prod".to_owned(), Addresses::new(TTL, both(1))),
+        ("withheld".to_owned(), Addresses { refused: true, ..Addresses::new(TTL, both(1)) }),
+        ("x".repeat(63), Addresses::new(TTL, both(1))),
+        (LETTERS.to_owned(), Addresses::new(TTL, both(1))),
+    ];
+    for octets in APEX_LENGTH + 2..=255 {
+        names.push((relative(octets), rotating(if octets == 255 { 16 } else { 1 })));
+    }
+    names
+}
+
+/// A zone whose SOA record is larger than the program holds: a mailbox of 250 octets.
+pub fn zone_with_long_soa() -> Zone {
+    let node1 = Addresses::new(TTL, [ipv4(1).into()]);
+    made_of(&relative(250), 1, [("node1".to_owned(), node1)])
+}
+
+/// Octets of the mailbox in [`zone_with_longest_soa`].
+pub const LONGEST_CONTACT: usize = 170;
+
+/// A zone with cookies and the largest SOA record that the program holds in a negative answer. One name of 255 octets has
+/// no address.
+pub fn zone_with_longest_soa() -> Zone {
+    let longest = (relative(255), Addresses::default());
+    made_of(&relative(LONGEST_CONTACT), 1, [longest]).guarded(cookies(COOKIES.1).table())
+}
+
+/// A zone of these names, relative to the apex or `@`, with one name server.
+pub fn zone_of(names: impl IntoIterator<Item = (String, Addresses)>) -> Zone {
+    made_of("hostmaster", 1, names)
+}
+
+fn made_of(contact: &str, servers: u8, names: impl IntoIterator<Item = (String, Addresses)>) -> Zone {
+    let origin = Origin {
+        apex: absolute("@"),
+        contact: absolute(contact),
+        serial: SERIAL,
+        ns_ttl_seconds: 60,
+        negative_ttl_seconds: NEGATIVE_TTL,
+        name_servers: (1..=servers).map(|nth| absolute(&format!("ns{nth}"))).collect(),
+    };
+    Zone::new(origin, names.into_iter().map(|(name, addresses)| (absolute(&name), addresses)))
+}
+
+fn absolute(relative: &str) -> Name {
+    let labels = within(relative);
+    Name::from_labels(labels.split('.').map(str::as_bytes)).expect("the tests' names are names")
+}
+
+/// A name relative to the apex, or `@`, in full.
+pub fn within(relative: &str) -> String {
+    if relative == "@" { APEX.to_owned() } else { format!("{relative}.{APEX}") }
+}
+
+/// The members, counted from 1, that an answer of `count` out of `members` has to a query with this id.
+pub fn in_turn(
+    datagram: &Datagram,
+    id: u16,
+    members: u8,
+    count: u8,
+) -> impl Iterator<Item = u8> + Clone + use<> {
+    let turn = table::turn(id, datagram.source_port, address_words(datagram.source));
+    let first = table::first_member(turn, members.into()) as u8;
+    (0..count).map(move |nth| (first + nth) % members + 1)
+}
+
+/// A question about a name of the zone, relative to the apex or `@`.
+pub fn ask(relative: &str, qtype: u16) -> Message {
+    Message::query(&message::name(&within(relative)), qtype, IN)
+}
+
+/// The message from the client to the server over IPv4.
+pub fn over_ipv4(message: &Message) -> Datagram {
+    over(0, message.bytes())
+}
+
+/// The same over IPv6.
+pub fn over_ipv6(message: &Message) -> Datagram {
+    over(1, message.bytes())
+}
+
+fn over(family: usize, message: Vec<u8>) -> Datagram {
+    Datagram {
+        destination_mac: SERVER_MAC,
+        source_mac: CLIENT_MAC,
+        tags: Vec::new(),
+        ethertype: None,
+        source: CLIENT[family],
+        destination: SERVER[family],
+        version: None,
+        ip_options: Vec::new(),
+        fragment: 0,
+        protocol: UDP,
+        ttl: 57,
+        ip_length: None,
+        source_port: 40_961,
+        destination_port: PORT,
+        udp_length: None,
+        checksum: Checksum::Whole,
+        message,
+        padding: Vec::new(),
+    }
+}

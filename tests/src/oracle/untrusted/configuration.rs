@@ -1,0 +1,87 @@
+//! The text of a configuration: refused with its problems, or whole, and still whole when nodes are changed in it.
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use dns_xdp::config::edit::{add_node, remove_node, set_node};
+use dns_xdp::config::{Config, differences};
+use dns_xdp::failover;
+
+/// Of a file that is not there: nothing beside it is read.
+const PATH: &str = "/nonexistent/dns-xdp.toml";
+/// What makes reading the text look at more than the text: a name that is looked up, and files.
+const LOOKS_ELSEWHERE: [&str; 3] = ["target", "ca", "command"];
+/// What is added.
+const NODE: &str = "fuzzed-node";
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
+
+/// Checks the property for one text; `true`: it is a configuration, and was looked at as one.
+///
+/// # Errors
+/// What is wrong with what came of it.
+pub fn hold(input: &[u8]) -> Result<bool, String> {
+    let Ok(text) = std::str::from_utf8(input) else { return Ok(false) };
+    if keys(text).any(|key| LOOKS_ELSEWHERE.contains(&key)) {
+        return Ok(false);
+    }
+    let path = Path::new(PATH);
+    let config = match Config::parse(text, path) {
+        Ok(config) => config,
+        Err(error) => {
+            let message = error.to_string();
+            return if message.trim().is_empty() {
+                Err("it is refused without a word".to_owned())
+            } else {
+                Ok(false)
+            };
+        }
+    };
+    if config.epoch() == 0 {
+        return Err("its epoch is 0".to_owned());
+    }
+    config.warnings();
+    failover::healthy_zone(&config);
+    if !differences(text, text).is_empty() {
+        return Err("it differs from itself".to_owned());
+    }
+    if Config::parse(text, path).ok().as_ref() != Some(&config) {
+        return Err("read again it is another".to_owned());
+    }
+    changed(text, &config).map(|()| true)
+}
+
+/// A node that is added, set and removed leaves the others as they were.
+fn changed(text: &str, config: &Config) -> Result<(), String> {
+    let parse =
+        |text: &str| Config::parse(text, Path::new(PATH)).map_err(|error| format!("{error} in {text}"));
+    let known = |config: &Config| {
+        let mut nodes = config.cluster.nodes.iter();
+        nodes.any(|node| node.name == NODE || node.addresses().any(|address| address == IpAddr::V4(ADDRESS)))
+    };
+    if known(config) {
+        return Ok(());
+    }
+    let Ok(added) = add_node(text, NODE, Some(ADDRESS), None) else { return Ok(()) };
+    // A node more may be one too many, or its name server's name another's.
+    let Ok(with) = Config::parse(&added.text, Path::new(PATH)) else { return Ok(()) };
+    if !known(&with) || with.cluster.nodes.len() != config.cluster.nodes.len() + 1 {
+        return Err(format!("the node is not in {}", added.text));
+    }
+    let set = set_node(&added.text, NODE, Some(Ipv4Addr::new(203, 0, 113, 78)), None);
+    let set = set.map_err(|error| format!("{error} in {}", added.text))?;
+    if let Ok(set) = Config::parse(&set.text, Path::new(PATH))
+        && set.cluster.nodes.len() != with.cluster.nodes.len()
+    {
+        return Err("a node that is set is another node".to_owned());
+    }
+    let removed = remove_node(&added.text, NODE).map_err(|error| format!("{error} in {}", added.text))?;
+    let back = parse(&removed.text)?;
+    if back.cluster != config.cluster {
+        return Err(format!("a node that was added and removed is left in {}", removed.text));
+    }
+    Ok(())
+}
+
+/// The words before equals signs and dots, roughly, whatever quotes they have.
+fn keys(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-' && letter != '_')
+}

@@ -1,0 +1,136 @@
+//! Zones of every shape: apexes and SOA records of every length, names of every kind, with cookies and without.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dns_xdp::zone::{Addresses, Origin, Zone};
+use dns_xdp_ebpf::cookie::Secret;
+use dns_xdp_ebpf::table::{Guard, SOA_MAX};
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::{BinDecodable, BinEncodable};
+
+use crate::oracle::table::zone::COOKIES;
+use crate::rng::Rng;
+
+/// Octets of the longest name, its final zero among them (RFC 1035, section 2.3.4).
+pub const NAME_MAX: usize = 255;
+/// What the SOA record of a negative answer has besides its names: a pointer, type, class, TTL, length and five numbers.
+pub const SOA_REST: usize = 32;
+/// How many addresses of one family a name has.
+const COUNTS: [usize; 12] = [0, 1, 1, 1, 2, 3, 16, 16, 16, 16, 17, 100];
+/// One name in [`RARELY`] has this many addresses: more than [`Frame::MAX_LENGTH`](dns_xdp_ebpf::frame::Frame::MAX_LENGTH).
+const LARGE: usize = 3000;
+const RARELY: usize = 40;
+/// How many addresses of one family an answer has at most.
+const ANSWERS_MAX: [usize; 6] = [1, 2, 8, 16, 16, usize::MAX];
+/// The octets of apexes. All other names also have octets that differ from a letter by the bit of its case alone.
+const LETTERS_OF_APEX: &[u8] = b"abcdefghijklmnopqrstuvwxyz-0123456789";
+const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz-0123456789_`{|}~";
+
+/// Returns a random zone whose apex has `apex_octets` octets in wire form, from 1 to 255.
+pub fn zone(rng: &mut Rng, apex_octets: usize) -> Zone {
+    let apex = random_name(rng, apex_octets, LETTERS_OF_APEX);
+    let name_server = prefixed(b"ns1", &apex).unwrap_or_else(|| apex.clone());
+    let origin = Origin {
+        contact: contact(rng, wire(&name_server).len()),
+        serial: rng.next_number() as u32,
+        ns_ttl_seconds: 60,
+        negative_ttl_seconds: rng.number().into(),
+        name_servers: vec![name_server.clone()],
+        apex: apex.clone(),
+    };
+    let mut names = vec![apex.clone(), name_server];
+    names.extend((0..8).filter_map(|_| within(rng, &apex)));
+    names.extend(repeated(&apex));
+    let addressed: Vec<(Name, Addresses)> = names.into_iter().map(|name| (name, addresses(rng))).collect();
+    let mut guard = Guard::NONE;
+    if rng.below(2) == 0 {
+        guard.set_secrets(&COOKIES.1.map(|secret| Secret::new(secret.to_be_bytes())));
+    }
+    guard.set_prefixes(24, 56);
+    Zone::new(origin, addressed).guarded(guard)
+}
+
+/// A mailbox of any length; as often as not one with which the SOA record is about as long as the program holds.
+fn contact(rng: &mut Rng, name_server_octets: usize) -> Name {
+    let fitting = (SOA_MAX + 3).saturating_sub(SOA_REST + name_server_octets + rng.below(8));
+    let octets = if rng.below(2) == 0 { fitting } else { 1 + rng.below(NAME_MAX) };
+    random_name(rng, octets, LETTERS)
+}
+
+/// A name below the apex, short or as long as names can be; `None`: there is no room for one.
+fn within(rng: &mut Rng, apex: &Name) -> Option<Name> {
+    let room = NAME_MAX - wire(apex).len();
+    let most = if rng.below(2) == 0 { room } else { room.min(20) };
+    // A label has two octets at least; without one, the name is the apex.
+    let octets = if rng.below(3) == 0 { most } else { rng.below(most + 1) };
+    random_name(rng, octets + 1, LETTERS).append_domain(apex).ok()
+}
+
+/// Names that end twice in an end of the apex.
+fn repeated(apex: &Name) -> Vec<Name> {
+    let labels = 1..=apex.num_labels().into();
+    labels.filter_map(|count| apex.trim_to(count).append_domain(apex).ok()).collect()
+}
+
+fn addresses(rng: &mut Rng) -> Addresses {
+    let mut count = || if rng.below(RARELY) == 0 { LARGE } else { COUNTS[rng.below(COUNTS.len())] };
+    let [ipv4, ipv6] = [count(), count()];
+    let answers_max = ANSWERS_MAX[rng.below(ANSWERS_MAX.len())];
+    let all_ipv4 = (0..ipv4).map(|nth| IpAddr::from(Ipv4Addr::from_bits(0xcb00_7100 + nth as u32)));
+    let all_ipv6 = (0..ipv6).map(|nth| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) + nth as u128)));
+    Addresses {
+        rotate: rng.below(2) == 0,
+        // Or it would take as many places in the kernel as it has addresses.
+        answers_max: if ipv4.max(ipv6) == LARGE { answers_max.min(8) } else { answers_max },
+        refused: rng.below(16) == 0,
+        ..Addresses::new(rng.next_number() as u32 >> 1, all_ipv4.chain(all_ipv6))
+    }
+}
+
+/// Returns a random name of `octets` octets in wire form. No name has 2 octets; such a name gets 3.
+fn random_name(rng: &mut Rng, octets: usize, letters: &[u8]) -> Name {
+    let octets = if octets == 2 { 3 } else { octets.max(1) };
+    let (mut wire, mut left) = (Vec::new(), octets - 1);
+    while left > 0 {
+        let mut label = 2 + rng.below(left.min(64) - 1);
+        if left - label == 1 {
+            // A label has at least one octet besides its length.
+            label = if label == 64 { 63 } else { label + 1 };
+        }
+        wire.push((label - 1) as u8);
+        wire.extend((1..label).map(|_| letters[rng.below(letters.len())]));
+        left -= label;
+    }
+    wire.push(0);
+    Name::from_bytes(&wire).expect("the labels are labels")
+}
+
+/// The name with one more label; `None`: it would be too long.
+fn prefixed(label: &[u8], above: &Name) -> Option<Name> {
+    above.prepend_label(label).ok()
+}
+
+/// A name in wire form.
+pub fn wire(name: &Name) -> Vec<u8> {
+    name.to_bytes().expect("names have a wire form")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_have_the_apex_that_is_asked_for_and_soa_records_of_all_lengths() {
+        let mut rng = Rng(1);
+        let (mut lengths, mut around) = (Vec::new(), 0);
+        for octets in 1..=NAME_MAX {
+            let zone = zone(&mut rng, octets);
+            let length = wire(zone.apex()).len();
+            assert!(length == octets || octets == 2, "{octets}: {}", zone.apex());
+            assert!(zone.names().len() < 512, "{}", zone.names().len());
+            lengths.push(length % 8);
+            around += usize::from(!zone.names().all(|(name, _)| name.num_labels() < 4));
+        }
+        assert!((0..8).all(|residue| lengths.contains(&residue)), "{lengths:?}");
+        assert!(around > 100, "{around} zones have names of several labels");
+    }
+}

@@ -1,0 +1,15 @@
+//! The property: an answer of the program on host code means what the responder's answer to the same message means.
+use dns_xdp_tests::oracle::frame_oracle::States;
+use dns_xdp_tests::oracle::property::PropertyRun;
+
+const CASES: u32 = 20_000;
+
+#[test]
+fn host_an_answer_means_what_the_responder_means() {
+    let mut run = PropertyRun::new(CASES);
+    for (zone, cases) in run.zones() {
+        let states = States::of(zone.clone());
+        run.hold(&zone, cases, &|frame| states.hold(frame));
+    }
+    run.judge();
+}

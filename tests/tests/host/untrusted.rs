@@ -1,0 +1,47 @@
+//! Inputs that the fuzzer has found or starts from, replayed against the daemon's properties for untrusted input.
+use std::fs;
+use std::path::PathBuf;
+
+use dns_xdp_tests::oracle::seeds;
+use dns_xdp_tests::oracle::table::zone::zone;
+use dns_xdp_tests::oracle::untrusted::{configuration, control, request};
+
+/// Of a target: inputs that have once broken its property, each named by the fault, and those that the fuzzer starts from.
+fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
+    let regressions =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dns-xdp-ebpf/fuzz/regressions").join(target);
+    let found = fs::read_dir(&regressions).into_iter().flatten().map(|entry| {
+        let path = entry.expect("the directory can be listed").path();
+        (path.display().to_string(), fs::read(&path).expect("the input can be read"))
+    });
+    let seeds = seeds::of(target).into_iter().enumerate().map(|(nth, seed)| (format!("seed {nth}"), seed));
+    found.chain(seeds).collect()
+}
+
+#[test]
+fn every_message_has_the_answer_that_it_may_have() {
+    let zone = zone();
+    let inputs = inputs("request");
+    assert!(inputs.len() > 100, "{} inputs", inputs.len());
+    for (what, input) in inputs {
+        request::hold(&zone, &request::message(&input)).unwrap_or_else(|broken| panic!("{what}: {broken}"));
+    }
+}
+
+#[test]
+fn every_text_is_a_configuration_or_refused() {
+    let whole = inputs("configuration").into_iter().filter(|(what, input)| {
+        configuration::hold(input).unwrap_or_else(|broken| panic!("{what}: {broken}"))
+    });
+    assert!(whole.count() >= 2, "nearly everything is refused");
+}
+
+#[test]
+fn every_word_on_the_control_socket_is_answered_or_hung_up_on() {
+    let socket = control::Socket::serve().unwrap();
+    let inputs = inputs("control");
+    assert!(inputs.len() > 10, "{} inputs", inputs.len());
+    for (what, input) in inputs {
+        socket.hold(&input).unwrap_or_else(|broken| panic!("{what}: {broken}"));
+    }
+}
