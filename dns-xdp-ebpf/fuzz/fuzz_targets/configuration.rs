@@ -1,7 +1,7 @@
 //! The text of a configuration under libFuzzer.
 #![no_main]
 
-use dns_xdp_tests::untrusted::configuration;
+use dns_xdp_tests::oracle::untrusted::configuration;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &[u8]| {

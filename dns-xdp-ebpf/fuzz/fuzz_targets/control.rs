@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use dns_xdp_tests::untrusted::control::Socket;
+use dns_xdp_tests::oracle::untrusted::control::Socket;
 use libfuzzer_sys::fuzz_target;
 
 static SOCKET: LazyLock<Socket> = LazyLock::new(|| Socket::serve().expect("there is room for a socket"));

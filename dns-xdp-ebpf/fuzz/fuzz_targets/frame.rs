@@ -3,9 +3,9 @@
 
 use std::sync::LazyLock;
 
-use dns_xdp_tests::law::States;
-use dns_xdp_tests::mutation;
-use dns_xdp_tests::table::zone::zone;
+use dns_xdp_tests::oracle::frame_oracle::States;
+use dns_xdp_tests::oracle::mutation;
+use dns_xdp_tests::oracle::table::zone::zone;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 static STATES: LazyLock<States> = LazyLock::new(|| States::of(zone()));

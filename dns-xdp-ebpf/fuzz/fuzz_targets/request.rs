@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use dns_xdp::zone::Zone;
-use dns_xdp_tests::table::zone::zone;
-use dns_xdp_tests::untrusted::request;
+use dns_xdp_tests::oracle::table::zone::zone;
+use dns_xdp_tests::oracle::untrusted::request;
 use libfuzzer_sys::fuzz_target;
 
 /// Without instrumentation no message takes a millisecond; with it, all takes some ten times as long.

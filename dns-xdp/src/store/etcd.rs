@@ -58,7 +58,7 @@ pub enum MembersError {
         source: io::Error,
     },
     /// `[cluster]` has no `ca`, and nobody else vouches for a member.
-    #[error("[cluster] has `endpoints` over https and no `ca`: {0}")]
+    #[error("[cluster] has `endpoints` over https and no `ca`")]
     NoAuthorities(#[from] NoAuthorities),
 }
 

@@ -16,7 +16,7 @@ pub(crate) const CONSOLE: &str = "console.log";
 const EMULATOR_LOG: &str = "qemu.log";
 
 /// A machine that is not done by then is ended. One takes three to five minutes where the cores are its own.
-const TIME_LIMIT: Duration = Duration::from_secs(900);
+const TIME_LIMIT: Duration = Duration::from_secs(1500);
 /// How often a running machine is looked at.
 const POLL: Duration = Duration::from_millis(100);
 
