@@ -58,7 +58,9 @@ impl Capabilities {
     pub fn of_threads(pid: u32) -> Result<Vec<Capabilities>> {
         let mut threads = Vec::new();
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-            threads.push(Capabilities::parse(&fs::read_to_string(thread?.path().join("status"))?)?);
+            // A thread may have ended since it was listed.
+            let Ok(status) = fs::read_to_string(thread?.path().join("status")) else { continue };
+            threads.push(Capabilities::parse(&status)?);
         }
         ensure!(!threads.is_empty(), "process {pid} has no threads");
         Ok(threads)
