@@ -21,7 +21,8 @@ impl Replacement {
         Replacement::beside(&path, text.as_bytes(), Some(&model))
     }
 
-    /// With the mode and owner of the model; without one, those of any new file.
+    /// Writes the octets to a new file beside `path`. The new file has the mode and owner of `model`; without a model, those
+    /// of any new file.
     fn beside(path: &Path, octets: &[u8], model: Option<&Metadata>) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let new = directory(path).join(format!(".{}.new", name.to_string_lossy()));
@@ -48,20 +49,19 @@ impl Replacement {
     /// Puts it in the file's place, at once and durably.
     pub fn take_effect(self) -> io::Result<()> {
         fs::rename(&self.new, &self.path)?;
-        // The rename itself is on the disk only when the directory is.
+        // The rename is durable only after the directory is synced.
         File::open(directory(&self.path))?.sync_all()
     }
 }
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        // Nothing is there once it has taken effect; what is left over otherwise is removed next time.
+        // After `take_effect` there is no such file. If this fails, the next write removes the file.
         fs::remove_file(&self.new).ok();
     }
 }
 
-/// Puts another file in the place of the one at `path`, or where there was none, and makes its directory if need be. It has
-/// the mode and owner of any new file.
+/// Replaces the file at `path`, or creates it and its directory. The file has the mode and owner of any new file.
 pub(crate) fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     fs::create_dir_all(directory(path))?;
     Replacement::beside(path, octets, None)?.take_effect()
@@ -69,7 +69,7 @@ pub(crate) fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
 
 fn make_alike(file: &File, model: &Metadata) -> io::Result<()> {
     match fchown(file, Some(model.uid()), Some(model.gid())) {
-        // Who may not give a file away keeps it, with the mode that lets others read it or not.
+        // A process without CAP_CHOWN stays the owner. The mode is still set below.
         Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
         _ => {}
     }

@@ -1,8 +1,8 @@
 //! The configuration file, checked: what runs. Every default is written once, in `config/spec.rs`.
 //!
-//! `spec`, `kind` and `store` read the sections by `section` and `value`, `check` holds them against each other. `edit` and
-//! `renew` change a file's text, `difference` compares two, `shared` splits one into documents. Nothing here watches the
-//! file or asks a store.
+//! `spec`, `kind` and `store` read the sections with `section` and `value`. `check` finds values that contradict each
+//! other. `edit` and `renew` change a file's text, `difference` compares two texts, `shared` splits one into documents.
+//! Nothing here watches the file or reads a store.
 mod check;
 mod difference;
 pub mod edit;
@@ -328,14 +328,14 @@ impl Quorum {
 /// `[failover] observers`: how many servers have to find a node or a member of a service dead before it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Observers {
-    /// More than half of those that have judged it.
+    /// More than half of the servers that have judged the node or member.
     Majority,
-    /// This many, or all that have judged it if they are fewer.
+    /// This many servers. If fewer have judged it, all of them.
     Count(usize),
 }
 
 impl Observers {
-    /// How many out of `votes`; at least one.
+    /// Returns how many of `votes` servers have to agree, at least one.
     pub fn needed(self, votes: usize) -> usize {
         match self {
             Observers::Majority => votes / 2 + 1,

@@ -1,4 +1,4 @@
-//! The HTTP connections of a listener: so many at a time, each for so long, whatever a client does.
+//! The HTTP connections of a listener. Their number and the time of each are limited, whatever a client does.
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -15,39 +15,40 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// What clients may take up.
+/// The limits on the connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Connections at a time; whoever comes then waits for a place.
+    /// The most connections at a time. Further clients wait in the kernel's queue.
     pub(crate) connections: usize,
-    /// For the head of a request, and between two of them.
+    /// The longest time for the head of a request, and between two requests.
     pub(crate) head: Duration,
-    /// For a connection as a whole.
+    /// The longest time for a whole connection.
     pub(crate) lifetime: Duration,
 }
 
 /// Where connections come from.
 pub(crate) trait Listener: Sync {
-    /// One of them.
+    /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// What the log calls it.
+    /// The name of the listener in the log.
     const NAME: &'static str;
 
-    /// Waits for the next one.
+    /// Waits for the next connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
-    /// Whether it is served; otherwise it is closed.
+    /// Returns whether the connection is served. Otherwise it is closed.
     fn admits(&self, _stream: &Self::Stream) -> bool {
         true
     }
 }
 
-/// The head of a request is kept in this.
+/// Octets of the buffer for the head of a request.
 const BUFFER: usize = 16 * 1024;
-/// After an error in accepting, say because there are no file descriptors.
+/// The pause after `accept` has failed, for example for lack of file descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until `stop` is cancelled and the answers under way are given. Dropped before, it ends its connections too.
+/// Serves until `stop` is cancelled and the answers under way are sent. If the future is dropped before, it closes all
+/// connections.
 pub(crate) async fn serve<L: Listener>(listener: L, router: Router, limits: Limits, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
@@ -59,7 +60,7 @@ pub(crate) async fn serve<L: Listener>(listener: L, router: Router, limits: Limi
             Ok(_refused) => {}
             Err(error) => {
                 tracing::warn!(%error, "the {} cannot accept a connection", L::NAME);
-                // Cut short when it is to stop.
+                // The stop ends the pause early.
                 stop.run_until_cancelled(sleep(PAUSE)).await;
             }
         }
@@ -69,7 +70,7 @@ pub(crate) async fn serve<L: Listener>(listener: L, router: Router, limits: Limi
     while connections.join_next().await.is_some() {}
 }
 
-/// A place first: whoever finds none waits in the system's queue, where it holds nothing of ours.
+/// Waits for a free place before it accepts. A client that waits stays in the kernel's queue and uses no descriptor here.
 async fn accept<L: Listener>(
     listener: &L,
     places: &Arc<Semaphore>,
@@ -99,7 +100,7 @@ async fn converse(
         connection.as_mut().graceful_shutdown();
         connection.await
     };
-    // What goes wrong is the client's affair.
+    // Errors of a connection concern its client alone.
     if let Ok(ended) = timeout(limits.lifetime, conversation).await {
         ended.ok();
     }

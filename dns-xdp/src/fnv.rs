@@ -2,7 +2,7 @@
 //! what servers have to agree on.
 use std::fmt;
 
-/// What is hashed so far.
+/// A hash under way.
 pub(crate) struct Fnv1a(u64);
 
 impl Fnv1a {

@@ -41,7 +41,7 @@ pub struct EncodedNameServers {
     pub additionals: u16,
 }
 
-/// Derived from the zone at the first query, and therefore no part of its value.
+/// Encoded at the first query. It follows from the zone, so it does not count when zones are compared.
 #[derive(Debug, Clone, Default)]
 struct Derived(OnceLock<Arc<EncodedNameServers>>);
 
@@ -178,8 +178,8 @@ impl Zone {
         self.name_servers.len()
     }
 
-    /// Returns the answer to a query for the apex' NS RRset. `encode` makes it once for each zone, from the NS records
-    /// and their glue. A query therefore costs the same in a zone of any size.
+    /// Returns the records that answer a query for the apex' NS RRset. The first call encodes them with `encode`, from the
+    /// NS records and their glue. Each later query copies them, whatever the spelling of its name.
     pub fn encoded_name_servers(
         &self,
         encode: impl FnOnce(&[Record], &[Record]) -> EncodedNameServers,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::cargo::root;
 use crate::count::Counts;
@@ -27,6 +27,8 @@ use report::Report;
 const DIRECTORY: &str = "target/kernels";
 /// What `cargo xtask test kernels` runs when no version is named.
 const ALL: [&str; 4] = ["5.10", "6.1", "6.12", package::NEWEST];
+/// The first version that the program supports.
+const OLDEST: [u32; 2] = [5, 10];
 /// What `cargo xtask test` runs: Debian stable's predecessor, whose verifier is the strictest in wide use, and the newest.
 pub(crate) const COMMON: [&str; 2] = ["6.1", package::NEWEST];
 /// Machines that run at once: each keeps about one core busy.
@@ -39,6 +41,22 @@ pub(crate) enum Share {
     Everything,
     /// Each scene is played on one of the kernels alone, for time's sake.
     EachOnce,
+}
+
+/// Checks the form of a version, before anything is built for it.
+///
+/// # Errors
+/// When it is none, or is older than the program supports.
+pub(crate) fn check_version(version: &str) -> Result<()> {
+    let numbers = package::numbers(version);
+    let is_form = version == package::NEWEST
+        || numbers.len() > 1 && version.split('.').all(|part| part.parse::<u32>().is_ok());
+    ensure!(is_form, "`{version}` is no version of Linux: write one such as 6.1, or `{}`", package::NEWEST);
+    ensure!(
+        version == package::NEWEST || numbers.as_slice() >= OLDEST.as_slice(),
+        "Linux {version} is older than 5.10, which the program needs: name 5.10 or later"
+    );
+    Ok(())
 }
 
 /// Tests these versions, or all of them, with the programs that were built into `binaries`, and counts the checks. A kernel
@@ -134,4 +152,25 @@ fn boot_all(machines: VecDeque<Machine>) -> Vec<Report> {
 pub(crate) fn binaries() -> Result<PathBuf> {
     let this = std::env::current_exe().context("cannot tell where xtask is")?;
     Ok(this.parent().context("xtask is not in a target directory")?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_refused_before_anything_is_built_for_it() {
+        for version in ["5.10", "6.1", "6.18.3", package::NEWEST] {
+            check_version(version).unwrap();
+        }
+        for (version, told) in [
+            ("4.19", "older than 5.10"),
+            ("5.9", "older than"),
+            ("foo", "write one such as 6.1"),
+            ("6", "6.1"),
+        ] {
+            let error = check_version(version).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
 }

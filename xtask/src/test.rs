@@ -50,7 +50,11 @@ impl Options {
     fn check(&self, part: Option<Part>) -> Result<()> {
         ensure!(!self.long || part == Some(Part::Survive), "--long is for `cargo xtask test survive`");
         match part {
-            Some(Part::Kernels) => {}
+            Some(Part::Kernels) => {
+                for version in &self.which {
+                    kernels::check_version(version)?;
+                }
+            }
             Some(Part::Survive) => {
                 let is_row = |row: &&String| row.parse().is_ok_and(|row: u8| ROWS.contains(&row));
                 if let Some(other) = self.which.iter().find(|row| !is_row(row)) {

@@ -1,4 +1,4 @@
-//! Who connects to the control socket, and what clients may take up: root and the daemon's own user alone.
+//! The listener of the control socket. It serves root and the daemon's own user alone, within limits.
 use std::io;
 use std::time::Duration;
 

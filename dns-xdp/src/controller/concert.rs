@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use crate::failover::Answers;
+use crate::fnv::Fnv1a;
 use crate::health::Subject;
 use crate::store::Moment;
 use crate::store::agreement::{Agreed, Observers, is_prober};
@@ -50,18 +51,16 @@ impl Concert {
 
 /// A number on which servers agree that give the same answers. Whatever is in it is there in every version.
 pub(super) fn digest(answers: &Answers, epoch: u32) -> String {
-    /// FNV-1a, 64 bits: draft-eastlake-fnv, section 5.
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let mut text = format!("{epoch}");
+    let mut text = epoch.to_string();
     for answering in &answers.by_node {
         text += &answering.map_or(" -".to_owned(), |node| format!(" {node}"));
     }
     for (service, answering) in &answers.services {
         text += &format!(" {service} {answering:?}");
     }
-    let hash = text.bytes().fold(OFFSET, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(PRIME));
-    format!("{hash:016x}")
+    let mut hash = Fnv1a::new();
+    hash.add(text.bytes());
+    format!("{:016x}", hash.finish())
 }
 
 #[cfg(test)]

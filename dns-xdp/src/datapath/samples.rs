@@ -58,7 +58,7 @@ fn frame(sample: &[u8]) -> Option<&[u8]> {
     sample.get(at..at + 4 * words as usize)
 }
 
-/// The question's name, of a query or an answer. The program's own way to the message takes queries alone.
+/// Returns the question's name of a query or an answer. The program's own parser reads only queries.
 fn qname(frame: &[u8]) -> Option<Name> {
     const VLAN: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
     const ETHERNET: usize = 12;
@@ -74,7 +74,7 @@ fn qname(frame: &[u8]) -> Option<Name> {
         [0x86, 0xdd] => ip + 40,
         _ => return None,
     };
-    // A pointer in it would point before the octets that are given here: it is refused.
+    // The slice begins with the name, so a compression pointer has nothing to point to, and is refused.
     Name::read(&mut BinDecoder::new(frame.get(message + UDP_AND_DNS..)?)).ok()
 }
 

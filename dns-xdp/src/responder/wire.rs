@@ -54,7 +54,7 @@ pub(super) enum Records {
         /// The authority section.
         authorities: Vec<Record>,
     },
-    /// The name servers, encoded behind a question for them.
+    /// The name servers, as an earlier query had them encoded.
     NameServers(Arc<EncodedNameServers>),
 }
 
@@ -63,7 +63,8 @@ impl Records {
     pub(super) const NONE: Records = Records::Plain { answers: Vec::new(), authorities: Vec::new() };
 }
 
-/// Encodes the NS records and the glue of the question's name.
+/// Encodes NS records and glue as they follow `question`. Names point to the question by its offset, so the result fits
+/// every question with a name of the same length.
 pub(super) fn encode_name_servers(
     question: &Query,
     answers: &[Record],
@@ -72,13 +73,13 @@ pub(super) fn encode_name_servers(
     let mut writer = Writer::new(Some(question), usize::MAX);
     let question_end = writer.octets.len();
     writer.records(answers);
-    let answers_length = writer.octets.len() - question_end;
-    writer.records(glue);
+    let answers_end = writer.octets.len();
+    let additionals = if writer.records(glue) { glue.len() as u16 } else { 0 };
     EncodedNameServers {
         octets: writer.octets.split_off(question_end),
-        answers_length,
+        answers_length: answers_end - question_end,
         answers: answers.len() as u16,
-        additionals: glue.len() as u16,
+        additionals,
     }
 }
 
@@ -183,7 +184,7 @@ impl<'m> Writer<'m> {
             })
     }
 
-    /// Writes records that are encoded; `false` when they do not fit and none is written.
+    /// Copies encoded records. Returns `false`, and copies none, if they exceed the limit.
     fn encoded(&mut self, records: &[u8]) -> bool {
         let fits = self.octets.len() + records.len() <= self.limit;
         if fits {

@@ -1,4 +1,4 @@
-//! Scenes: what arrives from a node with XDP is what arrives from one without, whoever of the two answered.
+//! Scenes: a client gets the same answers from a node with XDP as from a node without it.
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;

@@ -14,6 +14,7 @@ mod programs {
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
     use dns_xdp_ebpf::frame::{Field, Frame, Region, Word};
+    use dns_xdp_testbed::frame;
     use dns_xdp_testbed::load::{
         FRAME_MAX, ID_MASK, SAMPLE_WORDS, SAMPLED, SAMPLES, Sample, Seen, Sending, TEMPLATES, Template,
     };
@@ -224,16 +225,6 @@ mod programs {
         let (a, b) = (region.read(Field::<T, A>::new()), region.read(Field::<T, B>::new()));
         region.write(Field::<T, A>::new(), b);
         region.write(Field::<T, B>::new(), a);
-    }
-
-    #[inline(always)]
-    fn frame(ctx: &XdpContext) -> Frame<'_> {
-        // SAFETY: the context holds the packet's bounds, and the packet is the program's while it runs.
-        unsafe {
-            let start = (&raw const (*ctx.ctx).data).read_volatile() as usize as *mut u8;
-            let end = (&raw const (*ctx.ctx).data_end).read_volatile() as usize as *mut u8;
-            Frame::new(start, end)
-        }
     }
 }
 

@@ -12,26 +12,27 @@ mod programs {
     use aya_ebpf::btf_maps::Array;
     use aya_ebpf::macros::{btf_map, xdp};
     use aya_ebpf::programs::XdpContext;
-    use dns_xdp_ebpf::frame::{Field, Frame, Region};
+    use dns_xdp_ebpf::frame::{Field, Region};
+    use dns_xdp_testbed::frame;
 
-    /// By the last octet of the address that they go to.
+    /// The number of SYN-ACKs to each last octet of an address.
     #[btf_map]
     static SYN_ACKS: Array<u64, 256> = Array::new();
 
-    /// For the other end of a veth pair, which delivers what is transmitted to it only when it has a program.
+    /// Passes every frame. A veth delivers transmitted frames only if its other end has a program, such as this one.
     #[xdp]
     pub(crate) fn pass(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_PASS
     }
 
-    /// The same where frames may lie in several pieces, for an end with a large MTU.
+    /// The same, for an end whose MTU takes frames in fragments.
     #[xdp(frags)]
     pub(crate) fn pass_frags(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_PASS
     }
 
-    /// For a switch's port: loses every other SYN-ACK of the station behind it, of those to each last octet of an IPv4
-    /// address. Whoever connects to it succeeds every other time.
+    /// Runs on a switch's port, and drops every other SYN-ACK of the station behind it. It counts them by the last octet of
+    /// the IPv4 address that they go to. Every other connection of a client therefore fails.
     #[xdp]
     pub(crate) fn halve(ctx: XdpContext) -> u32 {
         const ETHER_TYPE: Field<u16, 12> = Field::new();
@@ -54,16 +55,6 @@ mod programs {
             *count
         };
         if count % 2 == 0 { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
-    }
-
-    #[inline(always)]
-    fn frame(ctx: &XdpContext) -> Frame<'_> {
-        // SAFETY: the context holds the packet's bounds, and the packet is the program's while it runs.
-        unsafe {
-            let start = (&raw const (*ctx.ctx).data).read_volatile() as usize as *mut u8;
-            let end = (&raw const (*ctx.ctx).data_end).read_volatile() as usize as *mut u8;
-            Frame::new(start, end)
-        }
     }
 }
 
