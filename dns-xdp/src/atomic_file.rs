@@ -48,9 +48,13 @@ impl Replacement {
 
     /// Puts it in the file's place, at once and durably.
     pub fn take_effect(self) -> io::Result<()> {
+        let directory = File::open(directory(&self.path))?;
         fs::rename(&self.new, &self.path)?;
-        // The rename is durable only after the directory is synced.
-        File::open(directory(&self.path))?.sync_all()
+        // The rename is durable only after the directory is synced. It has taken effect all the same.
+        if let Err(error) = directory.sync_all() {
+            tracing::warn!("{} is written, but may be lost in a power failure: {error}", self.path.display());
+        }
+        Ok(())
     }
 }
 

@@ -134,6 +134,12 @@ impl Config {
         }
     }
 
+    /// The same, of documents of another revision that differ in nothing of the configuration.
+    #[must_use]
+    pub fn at_revision(&self, revision: Revision) -> Config {
+        Config { revision: Some(revision), ..self.clone() }
+    }
+
     /// What is valid and probably not meant.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.quorum_warnings();

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use answers::Answers;
 pub(crate) use zone::owner;
-pub use zone::{healthy_zone, zone};
+pub use zone::{answering, healthy_zone, zone};
 
 use crate::cluster::{Admin, Cluster};
 use crate::config::{AllDown, Failover};

@@ -163,8 +163,9 @@ impl Prober {
     }
 
     /// The probes that have ended by a defect of ours; they are made again when they are restarted.
-    pub fn ended(&self) -> Vec<&ProbeId> {
-        self.tasks.iter().filter(|(_, task)| task.handle.is_finished()).map(|(probe, _)| probe).collect()
+    pub fn ended(&self) -> Vec<ProbeId> {
+        let ended = self.tasks.iter().filter(|(_, task)| task.handle.is_finished());
+        ended.map(|(probe, _)| probe.clone()).collect()
     }
 
     /// Whether a report is about its subject as it is probed now. One that was under way when the subject was
@@ -173,15 +174,10 @@ impl Prober {
         self.tasks.get(&report.probe).is_some_and(|task| task.start == report.start)
     }
 
-    /// Gives every probe the rate that its verdict asks for; to be called after each observation.
-    ///
-    /// While any of them is in doubt, or we are blind, all are probed fast. A server that has lost its network thus sees that it
-    /// is alone before it declares the first node down (with `fall` at three or more).
-    pub fn pace(&self, verdicts: &BTreeMap<ProbeId, Verdict>, blind: bool) {
-        for (probe, pace) in paces(verdicts, blind) {
-            if let Some(task) = self.tasks.get(probe) {
-                task.orders.send_if_modified(|orders| std::mem::replace(&mut orders.pace, pace) != pace);
-            }
+    /// Has the next attempts of a probe made at this pace.
+    pub fn pace(&self, probe: &ProbeId, pace: Pace) {
+        if let Some(task) = self.tasks.get(probe) {
+            task.orders.send_if_modified(|orders| std::mem::replace(&mut orders.pace, pace) != pace);
         }
     }
 
@@ -202,15 +198,6 @@ impl Prober {
             Rounds { origin: self.origin, reports: self.reports.clone(), reported: 0, probe, start, orders };
         Task { handle: tokio::spawn(rounds.run(target.clone())), start, orders: sender, target }
     }
-}
-
-/// How everyone is to be probed next.
-pub(crate) fn paces(
-    verdicts: &BTreeMap<ProbeId, Verdict>,
-    blind: bool,
-) -> impl Iterator<Item = (&ProbeId, Pace)> {
-    let doubt = blind || verdicts.values().any(Verdict::in_doubt);
-    verdicts.iter().map(move |(probe, verdict)| (probe, verdict.pace(doubt)))
 }
 
 #[derive(Debug)]
@@ -441,7 +428,7 @@ mod tests {
         verdict.observe(Duration::ZERO, &Observation::Success { round_trip: Duration::ZERO });
         verdict.observe(first.at, &first.observation);
         assert_eq!(verdict.health(), Health::Suspect);
-        prober.pace(&BTreeMap::from([(first.probe.clone(), verdict)]), false);
+        prober.pace(&first.probe, verdict.pace(true));
         prober.heard(&first);
         let second = tokio::time::timeout(Duration::from_secs(2), received.recv()).await.unwrap().unwrap();
         assert!(second.at - first.at < Duration::from_secs(1));
@@ -488,7 +475,7 @@ mod tests {
         while verdict.serving() == Some(true) {
             let report = received.recv().await.unwrap();
             verdict.observe(report.at, &report.observation);
-            prober.pace(&BTreeMap::from([(report.probe.clone(), verdict.clone())]), false);
+            prober.pace(&report.probe, verdict.pace(verdict.in_doubt()));
             prober.heard(&report);
             seen.push(report.at);
         }
@@ -522,7 +509,9 @@ mod tests {
             if verdicts.values().any(|verdict| verdict.health() == Health::Down) {
                 return verdicts.values().filter(|verdict| verdict.visible()).count();
             }
-            let paces: BTreeMap<&ProbeId, Pace> = paces(&verdicts, false).collect();
+            let doubt = verdicts.values().any(Verdict::in_doubt);
+            let pace = |(probe, verdict): (_, &Verdict)| (probe, verdict.pace(doubt));
+            let paces: BTreeMap<&ProbeId, Pace> = verdicts.iter().map(pace).collect();
             let next = nodes.iter().map(|(subject, node)| (node.next(paces[subject]), subject.clone())).min();
             let (now, subject) = next.unwrap();
             let node = nodes.get_mut(&subject).unwrap();

@@ -1,31 +1,26 @@
 //! The store that the servers of a cluster share: what is in it, and the seam to the engine that keeps it.
 //!
-//! `etcd` is the engine; `mirror` follows it and `view` is what it has seen; `agreement` counts the verdicts. `skydns` exchanges
-//! names with other programs. What the servers decide from all this is not here.
+//! `etcd` is the engine; `client` keeps a session with it, `view` is what it has seen, and `votes` counts the verdicts.
+//! `last_good` is the copy on disk; `skydns` exchanges names with other programs. What the servers decide from all this is not here.
 //!
 //! The shared part of the configuration and the operators' intent are documents, replaced whole by compare-and-swap.
 //! Every server mirrors them, joins them with the local part of its file, and puts the verdicts of its probes beside
 //! them under a lease. Whoever loses the store goes on with what it knows and judges by itself.
 //!
 //! ```text
-//!  cluster init, node …, reload ──► swap ──► config/*, intent ──► mirror ──► Config, Intents ─┐
-//!  probes ──► health ──► lease ──► verdicts/<server> ───────────► mirror ──► agreement ───────┴─► failover ─► Zone
+//!  cluster init, node …, reload ──► swap ──► config/*, intent ──► client ──► Config, Intents ─┐
+//!  probes ──► health ──► lease ──► verdicts/<server> ───────────► client ──► votes ───────────┴─► failover ─► Zone
 //! ```
-pub mod abreast;
-pub mod agreement;
-pub mod copy;
+pub mod client;
 pub mod documents;
 pub mod etcd;
-pub mod footing;
+pub mod last_good;
 pub mod load;
 #[cfg(test)]
 mod memory;
-pub mod mirror;
-mod mode;
 pub mod skydns;
-mod tally;
-mod upkeep;
 mod view;
+pub mod votes;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -33,7 +28,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use abreast::Extent;
+use client::watch_lag::Extent;
 pub use documents::{Documents, Revision, Shared};
 pub use load::{Loaded, load};
 pub use view::Moment;
@@ -149,7 +144,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 }
 
 /// The changes as they come.
-pub trait Watch: Send {
+pub trait Watch: Send + 'static {
     /// The next ones. Cancel safe.
     fn next(&mut self) -> impl Future<Output = Result<Batch, Error>> + Send;
 }

@@ -9,6 +9,8 @@ use crate::{cargo, setup};
 pub(crate) enum What {
     /// ns per answered query, by BPF_PROG_TEST_RUN
     Program,
+    /// milliseconds of the controller's longest step over 65,536 names
+    Core,
     /// map writes and milliseconds of a publication, by how many names change
     Publish,
     /// answers per second of one core over a veth pair under flood, beside a bare reflector's
@@ -29,6 +31,21 @@ pub(crate) fn run(what: What, arguments: &[String]) -> Result<()> {
             ensure!(arguments.is_empty(), "`bench program` takes no arguments, not {}", arguments.join(" "));
             setup::kernel()?;
             "bench-program"
+        }
+        What::Core => {
+            ensure!(arguments.is_empty(), "`bench core` takes no arguments, not {}", arguments.join(" "));
+            // It reaches into the controller, which is no one's to call from outside.
+            return cargo::cargo(&[
+                "test",
+                "--release",
+                "--package",
+                "dns-xdp",
+                "--lib",
+                "--",
+                "--ignored",
+                "--nocapture",
+                "scale_of_a_step",
+            ]);
         }
         What::Publish => {
             ensure!(arguments.is_empty(), "`bench publish` takes no arguments, not {}", arguments.join(" "));

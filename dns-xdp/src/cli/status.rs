@@ -16,7 +16,7 @@ use super::words::ago;
 use super::{Format, print_json};
 use crate::control::api::{ClusterStatus, Status as Answer};
 use crate::control::{Client, Command};
-use crate::store::mirror::Mode;
+use crate::store::client::Mode;
 
 #[cfg(test)]
 pub(super) use screen::tests::status as sample;

@@ -1,14 +1,15 @@
 //! Many servers and nodes in virtual time: seeded histories of what goes wrong, and what has to hold after every step.
 //!
-//! The servers run the daemon's own [`State`], schedules and decisions; what stands in for the network, the clock and
-//! the disk is in [`world`]. A seed gives the same history on every machine.
-mod concord;
-mod desk;
+//! The servers run the daemon's own [`Core`](super::core::Core) and schedules; what stands in for the network, the clock
+//! and the disk is in [`world`] and [`server`]. A seed gives the same history on every machine.
+mod agreement;
+mod attempt;
 mod history;
 mod invariants;
 mod scale;
 mod server;
 mod sharing;
+mod store_link;
 mod store_model;
 mod world;
 
@@ -18,8 +19,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use super::state::State;
+use super::core::state::State;
+use super::core::{Proposal, Source};
 use crate::config::Config;
+use crate::store::Documents;
 
 /// How many histories every run of the tests goes through.
 const HISTORIES: u64 = 100_000;
@@ -28,16 +31,40 @@ const SHARED: u64 = 6_500;
 /// Most nodes of a simulated cluster.
 const NODES: usize = 5;
 
+/// A configuration, and the text that it was read from.
+#[derive(Debug)]
+struct Configured {
+    config: Config,
+    source: Source,
+    text: String,
+}
+
+impl Configured {
+    /// Reads a text; `documents`: the shared sections, where a store has them.
+    fn new(text: String, documents: Option<Documents>) -> Configured {
+        let parsed = super::core::state::tests::config(&text);
+        let (path, socket) = (&parsed.path, &parsed.control.socket);
+        let (source, config) = Source::new(path, socket, text.clone(), documents).expect("a configuration");
+        Configured { config, source, text }
+    }
+
+    /// What a reload of this file proposes to a server without a store, which is the same each time.
+    fn proposal(&self, in_force: &Source) -> Option<Proposal> {
+        let (config, source) = (self.config.clone(), self.source.clone());
+        in_force.documents().is_none().then(|| Proposal { config, source, write: None, notes: Vec::new() })
+    }
+}
+
 /// The configuration of a cluster of that many nodes (from 2), with services of its first two; the last node is probed
 /// in another way if it is `changed`.
-fn config(nodes: usize, changed: bool) -> &'static Config {
-    static CONFIGS: OnceLock<Vec<[Config; 2]>> = OnceLock::new();
+fn config(nodes: usize, changed: bool) -> &'static Configured {
+    static CONFIGS: OnceLock<Vec<[Configured; 2]>> = OnceLock::new();
     let both = |nodes: usize| [false, true].map(|changed| configured(nodes.max(2), changed));
     let configs = CONFIGS.get_or_init(|| (0..=NODES + 1).map(both).collect());
     &configs[nodes][usize::from(changed)]
 }
 
-fn configured(nodes: usize, changed: bool) -> Config {
+fn configured(nodes: usize, changed: bool) -> Configured {
     let mut text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
                     [[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\"]\n\
                     [[service]]\nname = \"cache\"\nnodes = [\"node1\", \"node2\"]\n\
@@ -58,7 +85,7 @@ fn configured(nodes: usize, changed: bool) -> Config {
     if changed {
         text.push_str("[node.health]\nport = 6380\n");
     }
-    super::state::tests::config(&text)
+    Configured::new(text, None)
 }
 
 /// Runs one history; the error has what happened in it and what did not hold.
@@ -113,43 +140,6 @@ fn in_a_hundred_thousand_histories_nothing_is_answered_that_should_not_be() {
 #[test]
 fn in_thousands_of_histories_servers_that_share_a_store_agree_and_repair() {
     println!("{SHARED} histories, {} steps", run_all(SHARED, run_shared));
-}
-
-/// Histories that once broke something, or break what is guarded by the rule that they are named by.
-#[test]
-fn histories_that_once_broke_something_do_so_no_more() {
-    for (seed, what) in [
-        (0x188, "a probe that a reload had removed counted for a clean round of the blind"),
-        (0x22d, "with every node down, caches kept a suspect member of a service for the full ttl"),
-        (0x5, "a server that stood still judges before two clean rounds"),
-        (0x88, "a node that a reload added answers for another before it was probed"),
-        (0x23, "a node that fell again and again is kept out beyond rise-max"),
-        (0x2a, "a link that loses every other probe is taken for a good one"),
-    ] {
-        run(seed).unwrap_or_else(|broken| panic!("{what}: {broken}"));
-    }
-}
-
-/// The same of servers that share a store; the names are those of mutations that the seed finds.
-#[test]
-fn shared_histories_that_break_what_is_guarded_by_a_rule_hold() {
-    for (seed, what) in [
-        (0x20, "a server joins at once and goes by the few verdicts that are back already"),
-        (0x79, "a gap between two confirmations does not begin the probation anew"),
-        (0xa, "a server is joined when its lease has run out"),
-        (0x1824, "a confirmation counts from when it was answered"),
-        (0x116c, "nodes that several servers find silent are needed for the quorum"),
-        (0x14, "half of the servers that judge a node take it out"),
-        (0x35, "a node is probed by one server"),
-        (0x88, "verdicts of servers that are gone count"),
-        (0x1, "verdicts that were replaced count"),
-        (0x73, "verdicts that are gone do not make another moment"),
-        (0x7, "a watch that is silent is not found out"),
-        (0x68, "a server that is alone probes its share only"),
-        (0x1d, "a frozen server answers what is configured"),
-    ] {
-        run_shared(seed).unwrap_or_else(|broken| panic!("{what}: {broken}"));
-    }
 }
 
 /// For replaying one history: shows what happens in it. Without a seed in the environment it is one that no run had.

@@ -18,7 +18,8 @@ pub fn healthy_zone(config: &Config) -> Zone {
     answering(config, &Answers::configured(&config.cluster))
 }
 
-fn answering(config: &Config, answers: &Answers) -> Zone {
+/// The zone that answers make of the configuration; they have to be about its cluster.
+pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let settings = &config.zone;
     let nodes = &config.cluster.nodes;
     let addresses = |answering: &[usize], rotate| {

@@ -94,7 +94,7 @@ impl Recorder {
         self.0.started
     }
 
-    /// The loop runs.
+    /// Core and publisher run.
     pub fn beat(&self) {
         let now = u64::try_from(self.0.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.heartbeat.store(now, Ordering::Relaxed);

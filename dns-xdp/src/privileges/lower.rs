@@ -62,6 +62,12 @@ fn close() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Decides what the threads of the daemon keep. Threads that are not the runtime's give the rest up by [`settle_thread`],
+/// before [`settle`].
+pub(crate) fn decide(config: &Config) {
+    KEPT.get_or_init(|| needed(config));
+}
+
 /// The daemon has what it needs at a start only: every thread gives up what the configuration does not need, and system
 /// calls that are of no use are refused in all of them.
 pub(crate) async fn settle(config: &Config) {

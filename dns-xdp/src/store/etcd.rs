@@ -13,7 +13,7 @@ use etcd_client::{
 
 use tokio::task::JoinSet;
 
-use super::abreast::Extent;
+use super::client::watch_lag::Extent;
 use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
 use crate::authorities::{self, NoAuthorities};
 use crate::config::SharedStore;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::documents::Documents;
 use super::etcd::Members;
-use super::{Revision, copy};
+use super::{Revision, last_good};
 use crate::config::{Config, ConfigError, SharedStore};
 
 /// Of each call. A daemon that is started again without the store has to answer before `[xdp] stop-grace` is over.
@@ -45,7 +45,7 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
         Err(error) => ConfigError::Store { path: path.to_owned(), reason: format!("{error:#}") },
     };
     // What a server has in force, it has from its copy at the next start too.
-    let copied = copy::load(&store.copy);
+    let copied = last_good::load(&store.copy);
     let place = store.copy.display();
     match copied {
         Ok(Some((documents, revision))) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::abreast::Extent;
+use super::client::watch_lag::Extent;
 use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
 
 #[derive(Debug, Clone)]

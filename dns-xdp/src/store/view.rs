@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::agreement::{Tally, Verdicts};
 use super::documents::{CONCERNS, INTENT};
+use super::votes::{Verdicts, VoteCount};
 use super::{Documents, Listing, Revision, SERVERS, Server, VERDICTS};
 
 /// What the store holds, as this server has seen it last.
@@ -19,7 +19,7 @@ pub struct View {
     /// By server.
     pub verdicts: BTreeMap<String, Read<Verdicts>>,
     /// All verdicts, counted.
-    pub tally: Arc<Tally>,
+    pub tally: Arc<VoteCount>,
     /// The servers that live.
     pub servers: BTreeMap<String, Read<Server>>,
     /// Why newer documents are not in here.
@@ -161,7 +161,7 @@ fn below<T: DeserializeOwned>(
 }
 
 /// The count of those before, for those that have changed since.
-fn counted(verdicts: &BTreeMap<String, Read<Verdicts>>, before: &View) -> Arc<Tally> {
+fn counted(verdicts: &BTreeMap<String, Read<Verdicts>>, before: &View) -> Arc<VoteCount> {
     let mut tally = Arc::clone(&before.tally);
     for (server, known) in &before.verdicts {
         if verdicts.get(server).is_none_or(|now| !Arc::ptr_eq(&now.value, &known.value)) {
@@ -206,7 +206,7 @@ mod tests {
                 let anew = View::anew(&listing, &view.documents);
                 view = View::read(&listing, &view);
                 prop_assert_eq!(&view, &anew);
-                prop_assert_eq!(&*view.tally, &Tally::of(view.verdicts.values().map(|said| &**said)));
+                prop_assert_eq!(&*view.tally, &VoteCount::of(view.verdicts.values().map(|said| &**said)));
             }
         }
     }

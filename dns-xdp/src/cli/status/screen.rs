@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span, Text};
 use super::super::words::{ago, cut, harmless, number, percent, wrap};
 use crate::cluster::Admin;
 use crate::control::api::{GuardStatus, NodeStatus, Status, StoreStatus};
-use crate::store::mirror::Mode;
+use crate::store::client::Mode;
 use crate::{intent, promise};
 
 /// Columns of the labels, with the blanks behind them.

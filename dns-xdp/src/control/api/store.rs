@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failover::Quorum;
 use crate::store::Revision;
-use crate::store::mirror::Mode;
+use crate::store::client::Mode;
 
 /// Where the shared part of the configuration is, and how this server stands to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,13 +3,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use fastrand::Rng;
-use jiff::Timestamp;
 
 use super::server::Server;
 use super::world::{Loss, Port, World};
 use super::{NODES, config, invariants};
 use crate::cluster::Admin;
-use crate::intent::Intent;
+use crate::control::Command;
 
 /// What goes wrong begins when everybody has been judged, and is followed by a time in which all is well again.
 const CALM: Duration = Duration::from_secs(3);
@@ -46,6 +45,8 @@ enum Action {
     Pause(usize, u64, bool),
     /// A daemon ends.
     Stop(usize),
+    /// A daemon is killed when it has performed so many more effects.
+    Kill(usize, u32),
     /// A server is told that its cluster has that many nodes, the last of which may be probed in another way.
     Reload(usize, usize, bool),
     Admin(usize, usize, Admin),
@@ -60,14 +61,19 @@ impl History {
         let count = random.usize(1..=nodes.min(3));
         let mut servers: Vec<Server> =
             (0..count).map(|index| Server::new(index, config(nodes, false))).collect();
+        let is_slow = random.u8(0..4) == 0;
         for server in &mut servers {
-            server.start(Duration::ZERO, &mut random);
+            server.is_slow = is_slow;
+            server.start(None, Duration::ZERO, &mut random);
         }
         let mut history = History {
             world: World::new(count, nodes + 1),
             servers,
             to_come: Vec::new(),
-            log: format!("{count} servers, {nodes} nodes\n"),
+            log: format!(
+                "{count} servers, {nodes} nodes{}\n",
+                if is_slow { ", effects take time" } else { "" }
+            ),
             random,
         };
         history.draw(nodes);
@@ -84,7 +90,7 @@ impl History {
             let (server, node) = (random.usize(0..servers), random.usize(0..nodes));
             let mut both = |first, second| self.to_come.extend([(at, first), (later.min(end), second)]);
             let port = [Port::Node, Port::Member][usize::from(random.u8(0..4) == 0)];
-            match random.u8(0..22) {
+            match random.u8(0..24) {
                 0..=3 => both(Action::Service(node, port, false), Action::Service(node, port, true)),
                 4..=6 => both(Action::Host(node, false), Action::Host(node, true)),
                 7 | 8 => {
@@ -115,6 +121,7 @@ impl History {
                     self.to_come.push((at, Action::Pause(server, milliseconds, deaf)));
                 }
                 15 | 16 => both(Action::Stop(server), Action::Start(server)),
+                22 | 23 => both(Action::Kill(server, random.u32(0..40)), Action::Start(server)),
                 17 => {
                     let other = if nodes > 2 && random.bool() { nodes - 1 } else { nodes + 1 };
                     both(Action::Reload(server, other, false), Action::Reload(server, nodes, false));
@@ -193,14 +200,14 @@ impl History {
             Action::Start(server) => {
                 let server = &mut self.servers[server];
                 if !server.running && self.world.nodes[server.index].host {
-                    server.start(now, random);
+                    server.start(None, now, random);
                 }
             }
             Action::Service(node, port, alive) => self.world.nodes[node].services[port as usize] = alive,
             Action::Host(node, alive) => {
                 self.world.nodes[node].host = alive;
                 match self.servers.get_mut(node) {
-                    Some(server) if alive && !server.running => server.start(now, random),
+                    Some(server) if alive && !server.running => server.start(None, now, random),
                     Some(server) if !alive => server.stop(true),
                     _ => {}
                 }
@@ -211,6 +218,7 @@ impl History {
                 self.servers[server].pause(now, Duration::from_millis(milliseconds), deaf);
             }
             Action::Stop(server) => self.servers[server].stop(false),
+            Action::Kill(server, effects) => self.servers[server].fatal_effects = Some(effects),
             Action::Reload(server, nodes, changed) => {
                 let server = self.servers.get_mut(server).filter(|server| server.listens())?;
                 server.reload(config(nodes, changed), now, random);
@@ -218,17 +226,14 @@ impl History {
             }
             Action::Admin(server, node, admin) => {
                 let server = self.servers.get_mut(server).filter(|server| server.listens())?;
-                let mut intents = server.disk.clone();
-                let reason = Some(format!("at {now:?}"));
-                let intent = Intent { reason, ..Intent::new(admin, Timestamp::UNIX_EPOCH) };
-                intents.insert(format!("node{}", node + 1), intent);
-                server.want(intents);
+                server.ask(admin_command(node, admin, format!("at {now:?}")), now, random);
                 return Some(server.index);
             }
             Action::Mend => {
                 self.world.mend();
+                self.servers.iter_mut().for_each(|server| server.fatal_effects = None);
                 let stopped = self.servers.iter_mut().filter(|server| !server.running);
-                stopped.for_each(|server| server.start(now, random));
+                stopped.for_each(|server| server.start(None, now, random));
             }
         }
         None
@@ -243,4 +248,11 @@ impl History {
     pub(super) fn log(&self) -> &str {
         &self.log
     }
+}
+
+/// What an operator asks for, whatever becomes of the quorum.
+pub(super) fn admin_command(node: usize, admin: Admin, reason: String) -> Command {
+    let node = format!("node{}", node + 1);
+    let force = admin == Admin::Drain;
+    Command::Admin { node, admin, reason: Some(reason), by: None, for_ms: None, force }
 }

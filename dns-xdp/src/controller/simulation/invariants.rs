@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::NODES;
-use super::server::{ROUND_TRIP, Server, number};
+use super::attempt::number;
+use super::server::{ROUND_TRIP, Server};
 use super::world::{Outlook, Port, World};
 use crate::cluster::{Admin, Cluster, Node, Probe};
 use crate::config::PROBE;
@@ -35,7 +36,11 @@ pub(super) struct Before {
 
 impl Before {
     pub(super) fn of(server: &Server) -> Self {
-        Before { answers: server.published.clone(), live: server.live, blind: server.state.blind().is_some() }
+        Before {
+            answers: server.published.clone(),
+            live: server.live,
+            blind: server.state().blind().is_some(),
+        }
     }
 }
 
@@ -51,14 +56,22 @@ pub(super) fn check(
     if let Some(broken) = &server.broken {
         return Err(broken.clone());
     }
-    if server.state.intents() != &server.disk {
-        return Err(format!("intent {:?} is not what is on disk, {:?}", server.state.intents(), server.disk));
+    if !server.is_settled() || !server.running && server.is_slow {
+        // What it decides is on its way. At the end all is settled, and answered as configured.
+        return Ok(());
+    }
+    if server.running && server.state().intents() != &server.disk {
+        return Err(format!(
+            "intent {:?} is not what is on disk, {:?}",
+            server.state().intents(),
+            server.disk
+        ));
     }
     if server.running
         && server.paused_until.is_none()
-        && server.state.blind().is_some() != server.held_up.is_some()
+        && server.state().blind().is_some() != server.held_up.is_some()
     {
-        return Err(format!("blind: {:?}, and yet {:?}", server.state.blind(), server.held_up));
+        return Err(format!("blind: {:?}, and yet {:?}", server.state().blind(), server.held_up));
     }
     let Some((decision, answers)) = server.decision().zip(server.published.as_deref()) else {
         return Ok(());
@@ -67,11 +80,11 @@ pub(super) fn check(
     let changed = before.answers.as_deref().is_none_or(|before| !ptr::eq(before, answers));
     let frozen = decision.frozen.is_some();
     let reloaded = told && server.reloaded == world.now;
-    if changed && before.live && !reloaded && (frozen || before.blind && !told) {
+    if changed && before.live && !reloaded && !server.is_slow && (frozen || before.blind && !told) {
         let why = if frozen { "frozen" } else { "blind" };
         return Err(format!("{why}, and yet {:?} became {answers:?}", before.answers));
     }
-    if server.state.blind().is_some() || server.paused_until.is_some() {
+    if server.state().blind().is_some() || server.paused_until.is_some() {
         return Ok(());
     }
     the_quorum_is_what_is_heard(world, server, decision)?;
@@ -106,7 +119,7 @@ pub(super) fn the_quorum_is_what_is_heard(
     server: &Server,
     decision: &Decision,
 ) -> Result<(), String> {
-    let config = server.state.config();
+    let config = server.state().config();
     let Some(judges) = server.judges_since else {
         return Ok(());
     };
@@ -147,7 +160,7 @@ fn living(world: &World, server: &Server) -> Living {
                 })
         };
         let mut living = [false; NODES + 1];
-        for (living, node) in living.iter_mut().zip(&server.state.config().cluster.nodes) {
+        for (living, node) in living.iter_mut().zip(&server.state().config().cluster.nodes) {
             *living = lives(node);
         }
         living
@@ -163,7 +176,7 @@ fn the_dead_are_replaced(
     answers: &Answers,
     [living, living_members]: &Living,
 ) -> Result<(), String> {
-    let cluster = &server.state.config().cluster;
+    let cluster = &server.state().config().cluster;
     let one_is_up = decision.effective.contains(&Effective::Up) || living.contains(&true);
     for (place, node) in cluster.nodes.iter().enumerate() {
         let by_own_probes = |service: &str| probed_apart(cluster, service);
@@ -212,7 +225,7 @@ fn the_living_are_answered(
     answers: &Answers,
     [living, living_members]: &Living,
 ) -> Result<(), String> {
-    let cluster = &server.state.config().cluster;
+    let cluster = &server.state().config().cluster;
     for (place, node) in cluster.nodes.iter().enumerate() {
         if living[place] && answers.by_node[place] != Some(place) {
             return Err(format!("{} is well and not answered: {answers:?}", node.name));
@@ -230,12 +243,12 @@ fn the_living_are_answered(
 /// What is answered of a suspect is not to be kept for longer than it may be a suspect.
 fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result<(), String> {
     for attempt in server.attempts.iter().filter(|attempt| attempt.failures > 0) {
-        let verdict = &server.state.verdicts()[&attempt.probe];
+        let verdict = &server.state().verdicts()[&attempt.probe];
         let node = match &attempt.probe.subject {
             Subject::Node(name) | Subject::Member { node: name, .. } => name,
             Subject::Witness(_) => continue,
         };
-        let nodes = &server.state.config().cluster.nodes;
+        let nodes = &server.state().config().cluster.nodes;
         let Some(place) = nodes.iter().position(|known| known.name == *node) else {
             continue;
         };
@@ -250,7 +263,7 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
                 return Err(format!(
                     "{:?} is suspect, for {most} s at most, and may be kept for {left:?}: {answers:?} {:?}",
                     attempt.probe,
-                    server.state.decision()
+                    server.state().decision()
                 ));
             }
         }
@@ -259,8 +272,8 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
 }
 
 fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
-    for node in &server.state.config().cluster.nodes {
-        let health = server.state.node(node).health;
+    for node in &server.state().config().cluster.nodes {
+        let health = server.state().node(node).health;
         if server.configured_since[&node.name] == world.now && health != Health::Unknown {
             return Err(format!("{} is new and judged {health}", node.name));
         }
@@ -269,8 +282,8 @@ fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
 }
 
 fn who_is_unknown_answers_for_nobody_else(server: &Server, answers: &Answers) -> Result<(), String> {
-    let nodes = &server.state.config().cluster.nodes;
-    let health = |node: &Node| (admin(server, node), server.state.node(node).serving());
+    let nodes = &server.state().config().cluster.nodes;
+    let health = |node: &Node| (admin(server, node), server.state().node(node).serving());
     let one_is_proven = nodes.iter().any(|node| matches!(health(node), (Admin::Auto, Some(true))));
     for (place, node) in nodes.iter().enumerate().filter(|(_, node)| health(node) == (Admin::Auto, None)) {
         let others = answers.by_node.iter().enumerate().filter(|(other, _)| *other != place);
@@ -286,15 +299,16 @@ fn those_who_see_the_same_say_the_same(
     server: &Server,
     answers: &Answers,
 ) -> Result<(), String> {
-    let view = server.state.view();
-    let config = server.state.config();
+    let view = server.state().view();
+    let config = server.state().config();
     for other in servers.iter().filter(|other| other.index != server.index) {
-        let Some(decision) = other.decision().filter(|decision| decision.frozen.is_none()) else {
+        let decision = other.decision().filter(|decision| decision.frozen.is_none() && other.is_settled());
+        let Some(decision) = decision else {
             continue;
         };
-        let comparable = other.state.config() == config
+        let comparable = other.state().config() == config
             && decision.effective.contains(&Effective::Up)
-            && other.state.view() == view;
+            && other.state().view() == view;
         if comparable && other.published.as_deref() != Some(answers) {
             return Err(format!("{answers:?} here and {:?} at {}", other.published, other.index));
         }
@@ -309,7 +323,10 @@ pub(super) fn at_the_end(servers: &[Server]) -> Result<(), String> {
             return Err(format!("server {} answers nothing", server.index));
         };
         let wanted = server.disk.values().all(|intent| intent.admin == Admin::Auto);
-        let configured = Answers::configured(&server.state.config().cluster);
+        let configured = Answers::configured(&server.state().config().cluster);
+        if !server.is_settled() || !server.unanswered.is_empty() {
+            return Err(format!("server {} has not answered all, {:?}", server.index, server.unanswered));
+        }
         if wanted && *answers != configured {
             return Err(format!("server {} answers {answers:?}", server.index));
         }
@@ -327,7 +344,7 @@ fn known_since(server: &Server, node: &Node) -> Option<Duration> {
 }
 
 fn admin(server: &Server, node: &Node) -> Admin {
-    server.state.intent(node).map_or(Admin::Auto, |intent| intent.admin)
+    server.state().intent(node).map_or(Admin::Auto, |intent| intent.admin)
 }
 
 fn probed_apart(cluster: &Cluster, service: &str) -> bool {

@@ -3,17 +3,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use jiff::Timestamp;
 
 use super::sharing::Member;
 use super::store_model::{Counts, StoreModel};
 use super::world::World;
+use super::{Configured, sharing};
 use crate::cluster::Service;
-use crate::config::Config;
-use crate::controller::concert::digest;
-use crate::controller::state::State;
+use crate::controller::core::{Beginning, Core, Effect, Input, Now, Publication};
 use crate::failover::Answers;
+use crate::health::{Failure, Observation, ProbeId};
 use crate::intent::Intents;
-use crate::store::Server;
+use crate::zone::Zone;
 
 /// As the defaults have it.
 const LEASE: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ const AFTERMATH: Duration = Duration::from_secs(8);
 const NAMES: usize = 65_536;
 
 /// Nodes, of which the first ones are servers too.
-fn config(nodes: usize, probers: usize) -> Config {
+fn config(nodes: usize, probers: usize) -> &'static Configured {
     let mut text = format!(
         "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[failover]\nprobers = {probers}\n\
          [cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n"
@@ -35,7 +36,7 @@ fn config(nodes: usize, probers: usize) -> Config {
         let (high, low) = (node / 250, node % 250 + 1);
         text.push_str(&format!("[[node]]\nname = \"node{node}\"\nipv4 = \"10.0.{high}.{low}\"\n"));
     }
-    crate::controller::state::tests::config(&text)
+    Box::leak(Box::new(sharing::shared(text)))
 }
 
 /// A cluster under way.
@@ -64,14 +65,16 @@ impl Scale {
     fn new(nodes: usize, servers: usize, probers: usize) -> Self {
         let config = config(nodes, probers);
         let mut random = Rng::with_seed(1);
-        let mut members: Vec<Member> = (0..servers).map(|index| Member::new(index, &config)).collect();
+        let mut members: Vec<Member> = (0..servers).map(|index| Member::new(index, config)).collect();
+        let store = StoreModel::of(config.source.documents().expect("the shared sections"));
         for member in &mut members {
+            member.tells = true;
             member.start(LEASE, Duration::ZERO, &mut random);
         }
         Scale {
             now: Duration::ZERO,
             world: World::new(servers, nodes),
-            store: StoreModel::default(),
+            store,
             members,
             random,
             decided: vec![Duration::ZERO; servers],
@@ -108,19 +111,20 @@ impl Scale {
     fn step(&mut self, index: usize) {
         let (now, random, member) = (self.now, &mut self.random, &mut self.members[index]);
         let before = member.server.published.clone();
-        if member.server.next().is_some_and(|due| due <= now) && member.server.step(&self.world, random) {
-            member.speak();
+        if member.server.next().is_some_and(|due| due <= now) {
+            member.server.step(&self.world, random);
         }
-        if let Some(desk) = &mut member.desk {
-            desk.step(&mut self.store, &member.way, now, random);
+        if let Some(link) = &mut member.link {
+            link.step(&mut self.store, &member.way, now, random);
         }
+        member.obey(now, random);
         let has_news = member.has_news(now);
         if has_news {
             let began = Instant::now();
             member.hear(now, random);
             self.decided[index] += began.elapsed();
             self.decisions += 1;
-            member.speak();
+            member.obey(now, random);
         }
         let by_node =
             |answers: &Option<Arc<Answers>>| answers.as_ref().map(|answers| answers.by_node.clone());
@@ -130,30 +134,14 @@ impl Scale {
         if !same && by_node(&before) != by_node(after) {
             self.moved[index] = now;
         }
-        if same && !has_news {
-            return;
-        }
-        let state = &member.server.state;
-        if let (Some(desk), Some(decision), Some(moment)) =
-            (&mut member.desk, state.decision(), state.moment())
-        {
-            desk.status = Some(Server {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                revision: moment.revision,
-                entries: moment.entries,
-                digest: digest(&decision.answers, 0),
-                quorum: Some(decision.quorum),
-                ..Server::default()
-            });
-        }
     }
 
     fn spent(&self) -> Spent {
-        let desks = || self.members.iter().filter_map(|member| member.desk.as_ref());
+        let links = || self.members.iter().filter_map(|member| member.link.as_ref());
         Spent {
             counts: self.store.counts,
-            messages: desks().map(|desk| desk.messages).sum(),
-            bytes: desks().map(|desk| desk.bytes_heard).sum(),
+            messages: links().map(|link| link.messages).sum(),
+            bytes: links().map(|link| link.bytes_heard).sum(),
             probes: self
                 .members
                 .iter()
@@ -176,7 +164,7 @@ fn line(nodes: usize, servers: usize, die: usize) -> String {
     scale.run(CALM + REST);
     let rest = scale.spent();
     let everyone = Scale::new(nodes, servers, servers.max(PROBERS));
-    let all: usize = everyone.members.iter().map(|member| member.server.state.targets().len()).sum();
+    let all: usize = everyone.members.iter().map(|member| member.server.state().targets().len()).sum();
     drop(everyone);
     scale.decided.fill(Duration::ZERO);
     scale.decisions = 0;
@@ -230,13 +218,51 @@ fn scale_of_a_cluster_that_shares_a_store() {
     }
 }
 
-/// What one decision takes where there are as many names as the program has room for.
+/// A core at work, and how long its steps take.
+struct Timed {
+    core: Core,
+    now: Duration,
+    longest: Duration,
+    /// The last zone, and how long it took to make it.
+    zone: Option<Arc<Zone>>,
+    making: Duration,
+}
+
+impl Timed {
+    /// A step, and those that follow from publishing what it wants published.
+    fn step(&mut self, input: Input) {
+        self.now += Duration::from_millis(1);
+        let now = Now { elapsed: self.now, wall: Timestamp::UNIX_EPOCH };
+        let began = Instant::now();
+        let effects = self.core.step(now, input);
+        self.longest = self.longest.max(began.elapsed());
+        for effect in effects {
+            let (published, is_first) = match effect {
+                Effect::Open(published) => (published, true),
+                Effect::Publish(published) => (published, false),
+                _ => continue,
+            };
+            let began = Instant::now();
+            let zone = Arc::new(published.zone());
+            self.making = self.making.max(began.elapsed());
+            let took = Some(Duration::ZERO);
+            let publication = Publication::new(&published, self.zone.as_deref(), Arc::clone(&zone), took);
+            self.zone = Some(zone);
+            let publication = Box::new(publication);
+            self.step(if is_first { Input::Opened(publication) } else { Input::Published(Ok(publication)) });
+        }
+    }
+}
+
+/// How long the longest step of the core takes where there are as many names as the program has room for: over a start, a
+/// death, a return and a tick.
 #[test]
-#[ignore = "takes minutes: cargo test -p dns-xdp --lib -- --ignored --nocapture scale"]
-fn scale_of_a_decision_over_all_names() {
-    println!("| nodes | names | decide, ms | make the zone, ms |\n|---|---|---|---|");
+#[ignore = "a measurement: cargo xtask bench core"]
+fn scale_of_a_step_over_all_names() {
+    println!("| nodes | names | longest step, ms | make the zone, ms |\n|---|---|---|---|");
     for nodes in [10, 100, 1000] {
-        let mut config = config(nodes, PROBERS);
+        let configured = config(nodes, PROBERS);
+        let mut config = configured.config.clone();
         for number in 0..NAMES - 2 * nodes - 1 {
             let members = (0..3).map(|step| format!("node{}", (number + step) % nodes + 1)).collect();
             let name = format!("service{number}");
@@ -248,17 +274,35 @@ fn scale_of_a_decision_over_all_names() {
                 health: None,
             });
         }
-        let mut state = State::new(config, Intents::new());
-        let began = Instant::now();
-        state.decide();
-        let decided = began.elapsed();
-        let zone = state.zone().unwrap();
-        let made = began.elapsed() - decided;
+        let now = Now { elapsed: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+        let beginning = Beginning {
+            config,
+            source: configured.source.clone(),
+            intents: Intents::new(),
+            shared: None,
+            identity: String::new(),
+        };
+        let (core, _) = Core::new(beginning, now);
+        let zero = Duration::ZERO;
+        let mut timed = Timed { core, now: zero, longest: zero, zone: None, making: zero };
+        let probes: Vec<ProbeId> = timed.core.health.targets().keys().cloned().collect();
+        let first = probes[0].clone();
+        let success = Observation::Success { round_trip: Duration::from_millis(1) };
+        let failure = Observation::Failure(Failure { reason: "refused".to_owned(), visible: true });
+        let dies = std::iter::repeat_n((first.clone(), failure), 3);
+        let returns = std::iter::repeat_n((first, success.clone()), 3);
+        for (probe, observation) in
+            probes.into_iter().map(|probe| (probe, success.clone())).chain(dies).chain(returns)
+        {
+            let at = timed.now;
+            timed.step(Input::Probed { probe, at, observation });
+        }
+        timed.step(Input::Tick);
         println!(
-            "| {nodes} | {} | {:.0} | {:.0} |",
-            zone.names().count(),
-            decided.as_secs_f64() * 1e3,
-            made.as_secs_f64() * 1e3
+            "| {nodes} | {} | {:.1} | {:.0} |",
+            timed.zone.as_ref().map_or(0, |zone| zone.names().len()),
+            timed.longest.as_secs_f64() * 1e3,
+            timed.making.as_secs_f64() * 1e3
         );
     }
 }

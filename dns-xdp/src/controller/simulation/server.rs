@@ -1,36 +1,53 @@
-//! One simulated server: the daemon's state and schedules on a simulated host.
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+//! One simulated server: the daemon's core, and a shell of virtual time that performs its effects.
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fastrand::Rng;
+use hickory_proto::rr::Name;
+use jiff::Timestamp;
 
 use super::State;
+use super::attempt::{Attempt, HeldUp, host, observation};
 use super::world::{Answer, Outlook, Port, World};
-use crate::config::Config;
-use crate::controller::concert::Concert;
+use crate::control::Command;
+use crate::controller::core::{
+    Beginning, CallId, Core, Effect, Input, Now, Prepared, Publication, Published, WorkId,
+};
 use crate::failover::{Answers, Decision};
 use crate::health::schedule::Schedule;
-use crate::health::{CLEAN_ROUNDS, Failure, Health, Observation, Pace, ProbeId, Subject, paces};
+use crate::health::{CLEAN_ROUNDS, Observation, Pace, ProbeId, Subject, Target};
 use crate::intent::Intents;
+use crate::store::Swap;
+use crate::store::client::{Own, Seen};
+use crate::zone::{Origin, Zone};
 
 /// The daemon looks at its own clock this often.
 const PULSE: Duration = Duration::from_millis(100);
 /// Being held up for this long is a slip: the timeout of the probes.
 const SLIP: Duration = Duration::from_millis(500);
+/// What an effect of a slow server takes at most.
+const SLOWEST_MS: u64 = 60;
+/// From one tick to the next.
+const TICK: Duration = Duration::from_secs(1);
 /// The slowest answer; below half of `fast-interval`, as the promise has it.
 pub(super) const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+/// A configuration, and the text that it was read from.
+pub(super) type Configured = super::Configured;
 
 /// A server, running or not.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) index: usize,
-    pub(super) state: State,
+    pub(super) core: Core,
+    /// What its file says.
+    file: &'static Configured,
     /// It runs; else its program may go on answering what was published.
     pub(super) running: bool,
     /// It stands still until then.
     pub(super) paused_until: Option<Duration>,
-    /// Its first round of probes is over.
+    /// It answers.
     pub(super) live: bool,
     /// What its program answers.
     pub(super) published: Option<Arc<Answers>>,
@@ -47,38 +64,47 @@ pub(super) struct Server {
     /// What it did that it must never do.
     pub(super) broken: Option<String>,
     pub(super) attempts: Vec<Attempt>,
+    /// What it does at its store.
+    pub(super) at_store: AtStore,
+    /// Effects that have yet to be performed before it is killed.
+    pub(super) fatal_effects: Option<u32>,
+    /// Its effects take time; else each is over at once.
+    pub(super) is_slow: bool,
+    /// Effects under way: when each is over, and what is told then.
+    under_way: Vec<(Duration, UnderWay)>,
+    calls: CallId,
+    /// Commands that wait for an answer.
+    pub(super) unanswered: BTreeSet<CallId>,
     pulsed: Duration,
+    ticked: Duration,
 }
 
-/// What is to pass before a server judges again.
+/// An effect that takes time. What it does takes place when it is over.
 #[derive(Debug)]
-pub(super) struct HeldUp {
-    rounds_left: u32,
-    heard: BTreeSet<ProbeId>,
+enum UnderWay {
+    Publish { published: Published, is_first: bool },
+    Save(WorkId, Intents),
+    Tell(Input),
 }
 
-/// A probe, and what has come of it.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    pub(super) probe: ProbeId,
-    /// The host that is asked; `None`: the witness.
-    pub(super) node: Option<usize>,
-    pub(super) port: Port,
-    /// Failures that counted since the verdict was plainly up.
-    pub(super) failures: u32,
-    /// How many attempts have been made.
-    pub(super) made: u64,
-    schedule: Schedule,
-    pace: Pace,
-    /// When the one under way ends, when it began, and what comes of it.
-    under_way: Option<(Duration, Duration, Answer)>,
+/// What a server wants done at its store.
+#[derive(Debug, Default)]
+pub(super) struct AtStore {
+    /// It decides from now on.
+    pub(super) decides: bool,
+    /// What is to be written of it.
+    pub(super) own: Option<Own>,
+    /// Changes that are to be made.
+    pub(super) swaps: Vec<(WorkId, Swap)>,
 }
 
 impl Server {
-    pub(super) fn new(index: usize, config: &Config) -> Self {
+    pub(super) fn new(index: usize, file: &'static Configured) -> Self {
+        let (core, _) = core(file, Intents::new(), None, Duration::ZERO);
         Server {
             index,
-            state: State::new(config.clone(), Intents::new()),
+            core,
+            file,
             running: false,
             paused_until: None,
             live: false,
@@ -90,27 +116,185 @@ impl Server {
             held_up: None,
             broken: None,
             attempts: Vec::new(),
+            at_store: AtStore::default(),
+            fatal_effects: None,
+            is_slow: false,
+            under_way: Vec::new(),
+            calls: 0,
+            unanswered: BTreeSet::new(),
             pulsed: Duration::ZERO,
+            ticked: Duration::ZERO,
         }
     }
 
-    /// Starts the daemon with what is on the disk.
-    pub(super) fn start(&mut self, now: Duration, random: &mut Rng) {
+    pub(super) fn state(&self) -> &State {
+        &self.core.health
+    }
+
+    /// Starts the daemon with what is on the disk; `shared`: its name, and the store as it is seen.
+    pub(super) fn start(&mut self, shared: Option<(String, Seen)>, now: Duration, random: &mut Rng) {
         let disk = serde_json::to_vec(&self.disk).expect("intents are JSON");
         let intents = serde_json::from_slice(&disk).expect("what was written is read");
-        self.state = State::new(self.state.config().clone(), intents);
+        let (core, effects) = core(self.file, intents, shared, now);
+        self.core = core;
         (self.running, self.live, self.pulsed, self.paused_until) = (true, false, now, None);
-        (self.judges_since, self.held_up) = (None, None);
-        let nodes = &self.state.config().cluster.nodes;
+        (self.judges_since, self.held_up, self.ticked) = (None, None, now);
+        let nodes = &self.core.health.config().cluster.nodes;
         self.configured_since = nodes.iter().map(|node| (node.name.clone(), now)).collect();
         self.attempts.clear();
-        self.reconcile(random);
-        self.state.blindness().pulse(now);
+        self.unanswered.clear();
+        self.under_way.clear();
+        (self.at_store, self.fatal_effects) = (AtStore::default(), None);
+        self.perform(effects, now, random);
+        self.core.health.blindness().pulse(now);
+    }
+
+    /// Has the core take something in, and does what follows.
+    pub(super) fn tell(&mut self, input: Input, now: Duration, random: &mut Rng) {
+        let effects = self.core.step(at(now), input);
+        self.perform(effects, now, random);
+    }
+
+    /// Whether everything is done that it wanted, and it answers what it has decided.
+    pub(super) fn is_settled(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Performs effects. Their results are inputs again.
+    fn perform(&mut self, effects: Vec<Effect>, now: Duration, random: &mut Rng) {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            if let Some(left) = &mut self.fatal_effects {
+                if *left == 0 {
+                    return self.stop(false);
+                }
+                *left -= 1;
+            }
+            let result = match effect {
+                Effect::Probe(targets) => {
+                    self.reconcile(&targets, now, random);
+                    None
+                }
+                Effect::RestartProbes => {
+                    for attempt in &mut self.attempts {
+                        // What was under way is worthless.
+                        attempt.schedule = Schedule::new(attempt.target.probe.fast_interval, random.f64());
+                        attempt.under_way = None;
+                    }
+                    None
+                }
+                Effect::Pace(probe, pace) => {
+                    let place = self.attempts.binary_search_by(|attempt| attempt.probe.cmp(&probe));
+                    self.attempts[place.expect("who is paced is probed")].pace = pace;
+                    None
+                }
+                Effect::Open(published) => {
+                    self.takes_time(UnderWay::Publish { published, is_first: true }, now, random)
+                }
+                Effect::Publish(published) => {
+                    self.takes_time(UnderWay::Publish { published, is_first: false }, now, random)
+                }
+                Effect::Prepare { work, job } => {
+                    let prepared = match self.file.proposal(&job.source()) {
+                        Some(proposal) => Ok(Prepared::Proposal { proposal: Box::new(proposal), text: None }),
+                        None => job.run(|_| Ok(self.file.text.clone())),
+                    };
+                    let result = Input::Prepared { work, result: prepared.map(Box::new) };
+                    self.takes_time(UnderWay::Tell(result), now, random)
+                }
+                Effect::CommitFile { work } => {
+                    let result = Input::FileCommitted { work, result: Ok(()) };
+                    self.takes_time(UnderWay::Tell(result), now, random)
+                }
+                Effect::SaveIntents { work, intents, .. } => {
+                    self.takes_time(UnderWay::Save(work, intents), now, random)
+                }
+                Effect::BeginDeciding => {
+                    self.at_store.decides = true;
+                    None
+                }
+                Effect::WriteOwn(own) => {
+                    self.at_store.own = Some(*own);
+                    None
+                }
+                Effect::Swap { work, swap } => {
+                    self.at_store.swaps.push((work, swap));
+                    None
+                }
+                Effect::Reply { call, .. } => {
+                    self.unanswered.remove(&call);
+                    None
+                }
+                Effect::RenewLease => Some(Input::LeaseRenewed(Ok(()))),
+                Effect::Serve
+                | Effect::Alive
+                | Effect::Read(_)
+                | Effect::Sample(_)
+                | Effect::DropFile { .. }
+                | Effect::KeepCopy { .. }
+                | Effect::AcceptStore
+                | Effect::Emit(_)
+                | Effect::Warn(_)
+                | Effect::Record(_)
+                | Effect::ConfigureEvents(_)
+                | Effect::WatchFile(_)
+                | Effect::Reloading(_)
+                | Effect::Exit(_) => None,
+            };
+            if let Some(input) = result {
+                effects.extend(self.core.step(at(now), input));
+            }
+        }
+        self.live = self.running && self.core.is_live();
+    }
+
+    /// The result of an effect that is over at once; `None`: it comes later.
+    fn takes_time(&mut self, effect: UnderWay, now: Duration, random: &mut Rng) -> Option<Input> {
+        if self.is_slow {
+            let due = now + Duration::from_millis(random.u64(0..=SLOWEST_MS));
+            // Those of one kind are over in their order, for one thread does them.
+            let last = self.under_way.iter().map(|(due, _)| *due).max().unwrap_or_default();
+            self.under_way.push((due.max(last), effect));
+            return None;
+        }
+        Some(self.is_over(effect))
+    }
+
+    /// An effect is over.
+    fn is_over(&mut self, effect: UnderWay) -> Input {
+        match effect {
+            UnderWay::Publish { published, is_first } => {
+                let publication = Box::new(self.publish(published));
+                if is_first { Input::Opened(publication) } else { Input::Published(Ok(publication)) }
+            }
+            UnderWay::Save(work, intents) => {
+                self.disk = intents;
+                Input::IntentsSaved { work, result: Ok(()) }
+            }
+            UnderWay::Tell(input) => input,
+        }
+    }
+
+    fn publish(&mut self, Published { answers, .. }: Published) -> Publication {
+        let took = (self.published.as_ref() != Some(&answers)).then_some(Duration::ZERO);
+        if took.is_some() {
+            self.published = Some(answers);
+        }
+        let zone = Arc::clone(no_zone());
+        Publication {
+            configured: Arc::clone(&zone),
+            zone,
+            changes: Vec::new(),
+            left: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            took,
+        }
     }
 
     /// The daemon ends. A host that dies takes its program with it.
     pub(super) fn stop(&mut self, host_too: bool) {
         (self.running, self.live, self.judges_since) = (false, false, None);
+        self.under_way.clear();
         if host_too {
             self.published = None;
         }
@@ -134,7 +318,7 @@ impl Server {
     fn tick(&mut self, now: Duration) {
         while self.paused_until.is_none() && self.pulsed + PULSE < now {
             self.pulsed += PULSE;
-            self.state.blindness().pulse(self.pulsed);
+            self.core.health.blindness().pulse(self.pulsed);
         }
     }
 
@@ -143,51 +327,17 @@ impl Server {
         self.running && self.paused_until.is_none()
     }
 
-    /// Takes another configuration, and keeps the attempts at those that are probed as before.
-    pub(super) fn reload(&mut self, config: &Config, now: Duration, random: &mut Rng) {
-        let before = self.state.targets().clone();
-        self.state.adopt(config.clone());
-        let known = &self.configured_since;
-        let same = |probe: &ProbeId| before.get(probe) == self.state.targets().get(probe);
-        let since = |name: &String| {
-            let probe = ProbeId { subject: Subject::Node(name.clone()), index: 0 };
-            known.get(name).copied().filter(|_| same(&probe)).unwrap_or(now)
-        };
-        let nodes = self.state.config().cluster.nodes.iter();
-        self.configured_since = nodes.map(|node| (node.name.clone(), since(&node.name))).collect();
-        self.attempts.retain(|attempt| same(&attempt.probe));
-        if let Some(HeldUp { heard, .. }) = &mut self.held_up {
-            heard.retain(same);
-        }
-        self.reloaded = now;
-        self.reconcile(random);
-        self.decide();
+    /// Reads another file, and keeps the attempts at those that are probed as before.
+    pub(super) fn reload(&mut self, file: &'static Configured, now: Duration, random: &mut Rng) {
+        self.file = file;
+        self.ask(Command::Reload, now, random);
     }
 
-    /// What the operator wants is on the disk before it counts.
-    pub(super) fn want(&mut self, intents: Intents) {
-        self.disk.clone_from(&intents);
-        self.state.want(intents);
-        self.decide();
-    }
-
-    /// Takes what the servers of a store say together, and what operators want of all.
-    pub(super) fn hear(&mut self, concert: Concert, intents: &Intents, now: Duration, random: &mut Rng) {
-        let before = self.state.targets().clone();
-        self.state.hear(concert);
-        self.disk.clone_from(intents);
-        self.state.want(intents.clone());
-        let targets = self.state.targets();
-        if *targets != before {
-            let same = |probe: &ProbeId| before.get(probe) == targets.get(probe);
-            self.attempts.retain(|attempt| same(&attempt.probe));
-            if let Some(HeldUp { heard, .. }) = &mut self.held_up {
-                heard.retain(same);
-            }
-            self.reloaded = now;
-            self.reconcile(random);
-        }
-        self.decide();
+    /// Is asked for something.
+    pub(super) fn ask(&mut self, command: Command, now: Duration, random: &mut Rng) {
+        self.calls += 1;
+        self.unanswered.insert(self.calls);
+        self.tell(Input::Asked { call: self.calls, command }, now, random);
     }
 
     /// When something happens here next.
@@ -198,7 +348,15 @@ impl Server {
             ends.into_iter().chain(schedule.due(attempt.pace.delay)).chain(schedule.overdue()).min()
         };
         let next = || self.attempts.iter().filter_map(next).min();
+        let ticks = self.has_ticks().then_some(self.ticked + TICK);
+        let over = self.under_way.iter().map(|(due, _)| *due).min();
+        let next = || next().into_iter().chain(ticks).chain(over).min();
         self.paused_until.or_else(next).filter(|_| self.running)
+    }
+
+    /// What has its time matters: with a store, or while the start waits for something.
+    fn has_ticks(&self) -> bool {
+        self.core.shares() || !self.live
     }
 
     /// Does one thing that is due; whether something was found out.
@@ -212,14 +370,18 @@ impl Server {
             }
         }
         self.pulsed = now;
-        if self.state.blindness().pulse(now) {
-            for attempt in &mut self.attempts {
-                let fast_interval = self.state.targets()[&attempt.probe].probe.fast_interval;
-                // What was under way is worthless.
-                attempt.schedule = Schedule::new(fast_interval, random.f64());
-                attempt.under_way = None;
-            }
-            self.pace();
+        if self.pulse(now, random) {
+            return true;
+        }
+        if let Some(place) = self.under_way.iter().position(|(due, _)| *due <= now) {
+            let (_, effect) = self.under_way.remove(place);
+            let input = self.is_over(effect);
+            self.tell(input, now, random);
+            return true;
+        }
+        if self.has_ticks() && self.ticked + TICK <= now {
+            self.ticked = now;
+            self.tell(Input::Tick, now, random);
             return true;
         }
         let due = |attempt: &Attempt| attempt.schedule.due(attempt.pace.delay).is_some_and(|due| due <= now);
@@ -234,12 +396,12 @@ impl Server {
                 }
                 attempt.under_way = None;
                 attempt.schedule.end();
-                self.observe(index, world, &observation(answer, end - start));
+                self.observe(index, world, &observation(answer, end - start), random);
                 return true;
             }
             if attempt.schedule.overdue().is_some_and(|overdue| overdue <= now) {
                 attempt.schedule.doubt();
-                self.observe(index, world, &Observation::Overdue);
+                self.observe(index, world, &Observation::Overdue, random);
                 return true;
             }
             if due(attempt) {
@@ -257,16 +419,29 @@ impl Server {
         false
     }
 
-    fn observe(&mut self, index: usize, world: &World, observation: &Observation) {
+    /// The core looks at its clock. `true`: it was held up, and all begins anew.
+    fn pulse(&mut self, now: Duration, random: &mut Rng) -> bool {
+        let effects = self.core.step(at(now), Input::Pulse { ended: Vec::new() });
+        let restarts = effects.iter().any(|effect| matches!(effect, Effect::RestartProbes));
+        self.perform(effects, now, random);
+        restarts
+    }
+
+    fn observe(&mut self, index: usize, world: &World, observation: &Observation, random: &mut Rng) {
         let now = world.now;
+        let probe = self.attempts[index].probe.clone();
+        let health = |state: &State| state.verdicts()[&probe].health();
+        let before = health(&self.core.health);
+        let input = Input::Probed { probe: probe.clone(), at: now, observation: observation.clone() };
+        self.tell(input, now, random);
+        let place = self.attempts.binary_search_by(|attempt| attempt.probe.cmp(&probe));
+        // It may have been killed, or have joined the others, who probe it.
+        let Some(index) = place.ok().filter(|_| self.running) else { return };
+        let after = health(&self.core.health);
         let attempt = &mut self.attempts[index];
-        let health = |state: &State| state.verdicts()[&attempt.probe].health();
-        let before = health(&self.state);
-        let change = self.state.observe(&attempt.probe, now, observation);
-        let after = health(&self.state);
         attempt.note(observation, after, self.held_up.is_some());
         let fell = before.serving() == Some(true) && after.serving() == Some(false);
-        if fell && attempt.failures < self.state.targets()[&attempt.probe].probe.fall {
+        if fell && attempt.failures < attempt.target.probe.fall {
             self.broken = Some(format!("{:?} fell for {} failures", attempt.probe, attempt.failures));
         }
         let Outlook { perfect_since, .. } =
@@ -285,39 +460,29 @@ impl Server {
         {
             self.held_up = None;
         }
-        if self.state.blind().is_none() && self.state.round_complete() {
+        if self.state().blind().is_none() && self.state().round_complete() {
             self.judges_since.get_or_insert(now);
-        }
-        self.pace();
-        if self.live && change.is_some_and(|change| change.decisive) {
-            self.decide();
-        }
-        if !self.live && self.state.round_complete() {
-            self.live = true;
-            self.decide();
-        }
-    }
-
-    fn decide(&mut self) {
-        if self.live {
-            self.state.decide();
-            let answers = self.decision().map(|decision| &decision.answers);
-            if answers != self.published.as_deref() {
-                self.published = answers.cloned().map(Arc::new);
-            }
         }
     }
 
     pub(super) fn decision(&self) -> Option<&Decision> {
-        self.state.decision().filter(|_| self.live)
+        self.state().decision().filter(|_| self.live)
     }
 
     /// Probes everyone who is to be probed and is not, at once.
-    fn reconcile(&mut self, random: &mut Rng) {
-        for (probe, target) in self.state.targets() {
-            if self.attempts.iter().any(|attempt| attempt.probe == *probe) {
-                continue;
-            }
+    fn reconcile(&mut self, targets: &BTreeMap<ProbeId, Target>, now: Duration, random: &mut Rng) {
+        let same = |attempt: &Attempt| targets.get(&attempt.probe) == Some(&attempt.target);
+        let known: BTreeSet<ProbeId> = self
+            .attempts
+            .iter()
+            .filter(|attempt| same(attempt))
+            .map(|attempt| attempt.probe.clone())
+            .collect();
+        self.attempts.retain(same);
+        if let Some(HeldUp { heard, .. }) = &mut self.held_up {
+            heard.retain(|probe| known.contains(probe));
+        }
+        for (probe, target) in targets.iter().filter(|(probe, _)| !known.contains(probe)) {
             let probing = &target.probe;
             self.attempts.push(Attempt {
                 probe: probe.clone(),
@@ -330,66 +495,51 @@ impl Server {
                 made: 0,
                 schedule: Schedule::new(probing.fast_interval, random.f64()),
                 pace: Pace { delay: probing.interval, timeout: probing.timeout },
+                target: target.clone(),
                 under_way: None,
             });
         }
         self.attempts.sort_by(|one, other| one.probe.cmp(&other.probe));
-        self.pace();
-    }
-
-    fn pace(&mut self) {
-        let blind = self.state.blind().is_some();
-        for (attempt, (probe, pace)) in self.attempts.iter_mut().zip(paces(self.state.verdicts(), blind)) {
-            debug_assert_eq!(attempt.probe, *probe);
-            attempt.pace = pace;
-        }
+        let since = |name: &String| {
+            let probe = ProbeId { subject: Subject::Node(name.clone()), index: 0 };
+            self.configured_since.get(name).copied().filter(|_| known.contains(&probe)).unwrap_or(now)
+        };
+        let nodes = self.core.health.config().cluster.nodes.iter();
+        self.configured_since = nodes.map(|node| (node.name.clone(), since(&node.name))).collect();
+        self.reloaded = now;
     }
 }
 
-impl HeldUp {
-    /// A probe has a result: whether this was the last of the rounds.
-    fn is_over(&mut self, probe: &ProbeId, all: usize) -> bool {
-        self.heard.insert(probe.clone());
-        if self.heard.len() == all {
-            self.heard.clear();
-            self.rounds_left -= 1;
-        }
-        self.rounds_left == 0
-    }
+/// The core of a server with this file.
+fn core(
+    file: &Configured,
+    intents: Intents,
+    shared: Option<(String, Seen)>,
+    now: Duration,
+) -> (Core, Vec<Effect>) {
+    let (config, source) = (file.config.clone(), file.source.clone());
+    Core::new(Beginning { config, source, intents, shared, identity: String::new() }, at(now))
 }
 
-impl Attempt {
-    /// Counts its failures, as far as they count.
-    fn note(&mut self, observation: &Observation, health: Health, held_up: bool) {
-        if matches!(observation, Observation::Failure(_)) && !held_up {
-            self.failures += 1;
-        }
-        if health == Health::Up {
-            self.failures = 0;
-        }
-    }
+/// A moment of virtual time.
+fn at(elapsed: Duration) -> Now {
+    let milliseconds = i64::try_from(elapsed.as_millis()).unwrap_or(0);
+    Now { elapsed, wall: Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH) }
 }
 
-/// The host of a subject; `None`: it is the witness.
-fn host(subject: &Subject) -> Option<usize> {
-    match subject {
-        Subject::Node(name) | Subject::Member { node: name, .. } => Some(number(name)),
-        Subject::Witness(_) => None,
-    }
-}
-
-/// `node1` lives on the first host.
-pub(super) fn number(node: &str) -> usize {
-    let number: usize = node["node".len()..].parse().expect("a node's name has a number");
-    number - 1
-}
-
-fn observation(answer: Answer, round_trip: Duration) -> Observation {
-    let failure =
-        |reason: &str, visible| Observation::Failure(Failure { reason: reason.to_owned(), visible });
-    match answer {
-        Answer::Accepted => Observation::Success { round_trip },
-        Answer::Refused => failure("refused", true),
-        Answer::Silence => failure("timeout", false),
-    }
+/// Who answers for whom is all that histories look at.
+fn no_zone() -> &'static Arc<Zone> {
+    static ZONE: OnceLock<Arc<Zone>> = OnceLock::new();
+    ZONE.get_or_init(|| {
+        let name = Name::from_ascii("demo.example.com.").expect("a name");
+        let origin = Origin {
+            apex: name.clone(),
+            contact: name.clone(),
+            serial: 1,
+            ns_ttl_seconds: 60,
+            negative_ttl_seconds: 60,
+            name_servers: vec![name],
+        };
+        Arc::new(Zone::new(origin, []))
+    })
 }

@@ -4,19 +4,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fastrand::Rng;
-use jiff::Timestamp;
 
-use super::concord::{self, Before};
-use super::desk::{Desk, Way, Wished};
+use super::Configured;
+use super::agreement::{self, Before};
+use super::history::admin_command;
 use super::server::Server;
+use super::store_link::{StoreLink, Way};
 use super::store_model::StoreModel;
 use super::world::{Loss, Port, World};
 use crate::cluster::Admin;
-use crate::config::Config;
-use crate::controller::concert::Concert;
-use crate::intent::{Intent, Intents};
-use crate::store::agreement::Verdicts;
-use crate::store::mirror::{Mode, View};
+use crate::controller::core::Input;
+use crate::intent::Intents;
+use crate::store::Server as StoreServer;
+use crate::store::client::{Mode, Own, View};
+use crate::store::documents::{Documents, INTENT, split};
 
 const NODES: usize = 6;
 const CALM: Duration = Duration::from_secs(2);
@@ -31,15 +32,19 @@ const LEASES: [u64; 2] = [2, 3];
 pub(super) struct Member {
     pub(super) name: String,
     pub(super) server: Server,
-    pub(super) desk: Option<Desk>,
+    pub(super) link: Option<StoreLink>,
     pub(super) way: Way,
     /// When something was last done to it, its way to the store or the store.
     pub(super) shaken: Duration,
     /// It began with nothing decided, and joined at once.
     pub(super) cold: bool,
-    /// What the state has heard last.
+    /// What the core was told last.
     pub(super) heard: Option<(Arc<View>, Mode)>,
     was_live: bool,
+    /// What it says of itself is written, and counted.
+    pub(super) tells: bool,
+    /// What the store holds from the beginning.
+    documents: Documents,
 }
 
 /// Everything.
@@ -88,8 +93,8 @@ enum Action {
 }
 
 /// The configuration of so many nodes, of which each is probed by as many servers.
-fn config(nodes: usize, probers: usize) -> &'static Config {
-    static CONFIGS: OnceLock<Vec<Config>> = OnceLock::new();
+fn config(nodes: usize, probers: usize) -> &'static Configured {
+    static CONFIGS: OnceLock<Vec<Configured>> = OnceLock::new();
     let configs = CONFIGS.get_or_init(|| {
         let all = (0..=NODES).flat_map(|nodes| (1..=5).map(move |probers| (nodes.max(3), probers)));
         all.map(|(nodes, probers)| configured(nodes, probers)).collect()
@@ -97,7 +102,7 @@ fn config(nodes: usize, probers: usize) -> &'static Config {
     &configs[nodes * 5 + probers - 1]
 }
 
-fn configured(nodes: usize, probers: usize) -> Config {
+fn configured(nodes: usize, probers: usize) -> Configured {
     let mut text = format!(
         "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
          [failover]\nprobers = {probers}\n\
@@ -107,28 +112,40 @@ fn configured(nodes: usize, probers: usize) -> Config {
     for node in 1..=nodes {
         text.push_str(&format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.{node}\"\n"));
     }
-    crate::controller::state::tests::config(&text)
+    shared(text)
+}
+
+/// A text whose shared sections are in the store.
+pub(super) fn shared(text: String) -> Configured {
+    let (_, texts) = split(&text).expect("sections");
+    let revisions = texts.keys().map(|key| (key.clone(), 1)).collect();
+    let documents = Documents { texts, revisions, ..Documents::default() };
+    Configured::new(text, Some(documents))
 }
 
 impl Member {
-    pub(super) fn new(index: usize, config: &Config) -> Self {
+    pub(super) fn new(index: usize, config: &'static Configured) -> Self {
         Member {
             name: format!("node{}", index + 1),
             server: Server::new(index, config),
-            desk: None,
+            link: None,
             way: Way::default(),
             shaken: Duration::ZERO,
             cold: true,
             heard: None,
             was_live: false,
+            tells: false,
+            documents: config.source.documents().cloned().unwrap_or_default(),
         }
     }
 
     pub(super) fn start(&mut self, lease: Duration, now: Duration, random: &mut Rng) {
-        self.server.start(now, random);
-        let documents = self.heard.take().map(|(view, _)| Arc::clone(&view.documents)).unwrap_or_default();
-        let copy = View { documents, ..View::default() };
-        self.desk = Some(Desk::new(self.name.clone(), lease, copy, now));
+        let known = self.heard.take().map(|(view, _)| Arc::clone(&view.documents));
+        let documents = known.unwrap_or_else(|| Arc::new(self.documents.clone()));
+        self.server.disk.clone_from(&documents.intents);
+        let link = StoreLink::new(self.name.clone(), lease, &documents, now);
+        self.server.start(Some((self.name.clone(), link.seen(now))), now, random);
+        self.link = Some(link);
         (self.shaken, self.cold, self.was_live) = (self.shaken.max(now), true, false);
     }
 
@@ -142,41 +159,44 @@ impl Member {
     }
 
     pub(super) fn next(&self, store: &StoreModel, now: Duration) -> Option<Duration> {
-        let desk = self.desk.as_ref().filter(|_| self.acts());
-        self.server.next().into_iter().chain(desk.and_then(|desk| desk.next(store, now))).min()
+        let link = self.link.as_ref().filter(|_| self.acts());
+        self.server.next().into_iter().chain(link.and_then(|link| link.next(store, now))).min()
     }
 
-    /// Whether something has come that the state is to hear, as the daemon's loop has it.
+    /// Whether the store is seen in another state than the core was told.
     pub(super) fn has_news(&self, now: Duration) -> bool {
-        let Some(desk) = &self.desk else { return false };
-        let mode = desk.mode(now);
+        let Some(link) = &self.link else { return false };
+        let mode = link.mode(now);
         let same = |(view, known): &(Arc<View>, Mode)| {
-            *known == mode && (Arc::ptr_eq(view, &desk.view) || view.decides_as(&desk.view))
+            *known == mode && (Arc::ptr_eq(view, link.view()) || view.decides_as(link.view()))
         };
         !self.heard.as_ref().is_some_and(same)
     }
 
     pub(super) fn hear(&mut self, now: Duration, random: &mut Rng) {
-        let Some(desk) = &mut self.desk else { return };
-        let mode = desk.mode(now);
-        let concert = Concert::new(&desk.seen(now), &self.name);
-        self.server.hear(concert, &desk.view.documents.intents, now, random);
+        let Some(link) = &mut self.link else { return };
+        let mode = link.mode(now);
+        self.heard = Some((Arc::clone(link.view()), mode));
+        self.server.tell(Input::StoreSeen(Box::new(link.seen(now))), now, random);
+        self.server.disk.clone_from(self.server.core.health.intents());
         if mode == Mode::Alone && self.was_live {
             self.cold = false;
         }
-        self.heard = Some((Arc::clone(&desk.view), mode));
     }
 
-    /// What it finds is to be written.
-    pub(super) fn speak(&mut self) {
-        let Some(desk) = &mut self.desk else { return };
-        if self.server.live {
-            if !std::mem::replace(&mut self.was_live, true) {
-                desk.footing.decide();
-            }
-            desk.said = self.server.state.own_verdicts();
-        } else {
-            desk.said = Verdicts::default();
+    /// Has done at the store what the core wants.
+    pub(super) fn obey(&mut self, now: Duration, random: &mut Rng) {
+        let Some(link) = &mut self.link else { return };
+        self.was_live = self.server.live;
+        if std::mem::take(&mut self.server.at_store.decides) {
+            link.decide();
+        }
+        if let Some(own) = &self.server.at_store.own {
+            let server = if self.tells { own.server.clone() } else { StoreServer::default() };
+            link.set_own(Own { verdicts: own.verdicts.clone(), server });
+        }
+        for (work, swap) in std::mem::take(&mut self.server.at_store.swaps) {
+            link.swap(work, swap, now, random);
         }
     }
 }
@@ -190,12 +210,13 @@ impl Cluster {
         let lease = Duration::from_secs(LEASES[random.usize(0..LEASES.len())]);
         let mut members: Vec<Member> =
             (0..servers).map(|index| Member::new(index, config(nodes, probers))).collect();
+        let store = StoreModel::of(&members[0].documents);
         for member in &mut members {
             member.start(lease, Duration::ZERO, &mut random);
         }
         let mut cluster = Cluster {
             world: World::new(servers, nodes),
-            store: StoreModel::default(),
+            store,
             members,
             lease,
             probers,
@@ -314,7 +335,7 @@ impl Cluster {
             }
         }
         self.world.now = end;
-        concord::at_the_end(self).map_err(|broken| format!("at the end: {broken}"))?;
+        agreement::at_the_end(self).map_err(|broken| format!("at the end: {broken}"))?;
         Ok(steps)
     }
 
@@ -329,23 +350,27 @@ impl Cluster {
         if member.server.next().is_some_and(|due| due <= now) {
             let before = member.server.published.clone().filter(|_| member.server.live);
             if member.server.step(&self.world, random) {
-                member.speak();
-                concord::judged(member, before.as_ref())
+                member.obey(now, random);
+                agreement::judged(member, before.as_ref())
                     .map_err(|broken| format!("{} at {now:.3?}: {broken}", member.name))?;
             }
         }
-        if let Some(desk) = &mut member.desk {
-            desk.step(&mut self.store, &member.way, now, random);
-            for (wished, told) in std::mem::take(&mut desk.swapped) {
+        if let Some(link) = &mut member.link {
+            link.step(&mut self.store, &member.way, now, random);
+            for (swap, told) in std::mem::take(&mut link.swapped) {
                 let told = if told { "" } else { ", and nobody is told" };
-                let Wished { node, intent } = wished;
-                writeln!(self.log, "{now:>12.3?} {node} is to be {intent}{told}")
+                let written = swap.writes.get(INTENT).expect("intents are what operators change here");
+                self.wanted = serde_json::from_slice(written).expect("intents are JSON");
+                writeln!(self.log, "{now:>12.3?} {:?}{told}", self.wanted)
                     .expect("a string takes every line");
-                self.wanted.insert(node, intent);
                 self.wanted_since = now;
-                concord::nothing_is_lost(&self.store, &self.wanted)?;
+                agreement::nothing_is_lost(&self.store, &self.wanted)?;
+            }
+            for (work, result) in std::mem::take(&mut link.results) {
+                member.server.tell(Input::Swapped { work, result }, now, random);
             }
         }
+        self.members[index].obey(now, &mut self.random);
         self.sync(index)
     }
 
@@ -357,21 +382,21 @@ impl Cluster {
         }
         let before = Before::of(member);
         member.hear(now, &mut self.random);
-        member.speak();
+        member.obey(now, &mut self.random);
         let at = |broken: String| format!("node{} at {now:.3?}: {broken}", index + 1);
-        concord::heard(&self.members[index], &before).map_err(at)?;
-        concord::check(self, index).map_err(at)
+        agreement::heard(&self.members[index], &before).map_err(at)?;
+        agreement::check(self, index).map_err(at)
     }
 
     fn look(&mut self) -> Result<(), String> {
         let now = self.world.now;
         for member in &mut self.members {
-            if member.acts() && member.server.state.blind().is_some() {
+            if member.acts() && member.server.state().blind().is_some() {
                 member.shaken = member.shaken.max(now);
             }
         }
         for index in 0..self.members.len() {
-            concord::check(self, index)
+            agreement::check(self, index)
                 .map_err(|broken| format!("node{} at {now:.3?}: {broken}", index + 1))?;
         }
         Ok(())
@@ -389,7 +414,7 @@ impl Cluster {
                         member.start(self.lease, now, random);
                     } else if !alive {
                         member.server.stop(true);
-                        member.desk = None;
+                        member.link = None;
                         member.shaken = now;
                     }
                 }
@@ -413,8 +438,8 @@ impl Cluster {
                 members[server].shaken = now;
             }
             Action::Silence(server) => {
-                if let Some(desk) = &mut members[server].desk {
-                    desk.silence();
+                if let Some(link) = &mut members[server].link {
+                    link.silence();
                     members[server].shaken = now;
                 }
             }
@@ -426,7 +451,7 @@ impl Cluster {
             Action::Stop(server, orderly) => {
                 let member = &mut members[server];
                 member.server.stop(false);
-                let lease = member.desk.take().and_then(|desk| desk.lease());
+                let lease = member.link.take().and_then(|link| link.lease());
                 if let Some(lease) = lease.filter(|_| orderly && !member.way.cut && !self.store.lost) {
                     self.store.revoke(lease);
                 }
@@ -438,17 +463,11 @@ impl Cluster {
                 }
             }
             Action::Admin(server, node, admin) => {
-                let reason = Some(format!("by node{} at {now:?}", server + 1));
-                let since = Timestamp::from_millisecond(i64::try_from(now.as_millis()).unwrap_or(0));
-                let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
-                let wished = Wished {
-                    node: format!("node{}", node + 1),
-                    intent: Intent { reason, ..Intent::new(admin, since) },
-                };
-                if members[server].acts()
-                    && let Some(desk) = &mut members[server].desk
-                {
-                    desk.wish(wished, now, random);
+                if members[server].acts() && members[server].server.live {
+                    let reason = format!("by node{} at {now:?}", server + 1);
+                    let member = &mut members[server];
+                    member.server.ask(admin_command(node, admin, reason), now, random);
+                    member.obey(now, random);
                 }
             }
             Action::Mend => {

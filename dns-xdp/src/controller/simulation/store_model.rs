@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::store::abreast::Extent;
-use crate::store::{Batch, Entry, Error, Listing, Revision, Swap};
+use crate::store::client::watch_lag::Extent;
+use crate::store::{Batch, Documents, Entry, Error, Listing, Revision, Swap};
 
 /// What the members of the store hold together.
 #[derive(Debug, Default)]
@@ -35,6 +35,14 @@ struct Lease {
 }
 
 impl StoreModel {
+    /// It holds these documents.
+    pub(super) fn of(documents: &Documents) -> StoreModel {
+        let mut store = StoreModel::default();
+        store.write(documents.texts.iter().map(|(key, text)| (key.clone(), Some(text.clone().into_bytes()))));
+        store.counts = Counts::default();
+        store
+    }
+
     pub(super) fn revision(&self) -> Revision {
         self.listing.revision
     }

@@ -14,8 +14,8 @@ use super::follow::{Followed, follow};
 use super::{Ignored, PAUSE, Trouble, path};
 use crate::config::{Config, differences};
 use crate::failover::healthy_zone;
+use crate::store::client::{Mode, Request, Seen};
 use crate::store::documents::{Documents, Shared, join};
-use crate::store::mirror::{Mode, Request, Seen};
 use crate::store::{Error, Listing, Revision, Store, Swap, Watch as _};
 
 /// Whoever writes several keys one by one is through when nothing has come for this long,
@@ -62,6 +62,13 @@ impl Follower {
         let (trouble, troubled) = Trouble::new();
         let following = Following { settings, seen, swaps, trouble, ignored: Ignored::default(), done: None };
         Follower { trouble: troubled, task: tokio::spawn(following.run(connect)) }
+    }
+}
+
+impl Follower {
+    /// Whether the task has ended, which it does only by a defect or with the session that it is beside.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
     }
 }
 
@@ -219,8 +226,8 @@ fn apex(documents: &Documents) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::client::{Client, Settings as OfClient};
     use crate::store::memory::Memory;
-    use crate::store::mirror::{Mirror, Settings as OfMirror};
 
     const NODES: &str = "[[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\nweight = 3\n";
 
@@ -229,15 +236,15 @@ mod tests {
     }
 
     struct Server {
-        mirror: Mirror,
+        mirror: Client,
         follower: Follower,
     }
 
     fn start(store: &Memory, keys: &Memory, server: &str) -> Server {
-        let settings = OfMirror { server: server.to_owned(), lease: Duration::from_secs(2) };
+        let settings = OfClient { server: server.to_owned(), lease: Duration::from_secs(2) };
         let (store, keys) = (store.clone(), keys.clone());
         let known = (Documents::default(), 0);
-        let mirror = Mirror::start(settings, known, move |_| std::future::ready(Ok(store.clone())));
+        let mirror = Client::start(settings, known, move |_| std::future::ready(Ok(store.clone())));
         let settings = Settings {
             below: "/skydns".to_owned(),
             file: "/etc/dns-xdp/dns-xdp.toml".into(),

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::reflect::{Step, ours, steps};
 use super::{PAUSE, Trouble, path};
 use crate::responder::Published;
-use crate::store::mirror::{Mode, Seen};
+use crate::store::client::{Mode, Seen};
 use crate::store::{Batch, Entry, Error, Store, Watch as _};
 use crate::zone::Zone;
 
@@ -37,6 +37,13 @@ impl Reflector {
         let (trouble, troubled) = Trouble::new();
         let reflecting = Reflecting { below, server, seen, published, trouble };
         Reflector { trouble: troubled, task: tokio::spawn(reflecting.run(connect)) }
+    }
+}
+
+impl Reflector {
+    /// Whether the task has ended, which it does only by a defect or with the session that it is beside.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
     }
 }
 
@@ -157,8 +164,8 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::failover::healthy_zone;
+    use crate::store::client::View;
     use crate::store::memory::Memory;
-    use crate::store::mirror::View;
     use crate::store::{Listing, SERVERS};
 
     fn zone(last: u8) -> Option<Arc<Zone>> {

@@ -1,0 +1,391 @@
+//! The controller as one pure state machine: an [`Input`] and the time in, [`Effect`]s out.
+//!
+//! Every decision is made here, and nothing else: no file, no socket, no clock, no waiting. What takes time is an effect,
+//! whose result comes back as an input. The daemon's shell and the simulation drive the same core.
+//!
+//! ```text
+//!  Input ──► State (config, intents, verdicts) ──► decision ──► Answering ──► Effect::Publish
+//!              ▲                  ▲                                │
+//!            Changes           Shared                       events, metrics
+//!   (file, commands, intents)  (store, peers)
+//! ```
+mod admin;
+mod answer_diff;
+mod changes;
+mod cluster_change;
+mod commands;
+mod input;
+mod job;
+pub(in crate::controller) mod occurrences;
+mod operator_changes;
+mod peers;
+mod probing;
+mod publication;
+mod query;
+mod rates;
+mod repair_timer;
+pub(in crate::controller) mod resolver_caches;
+mod shared;
+mod shared_view;
+mod source;
+pub(in crate::controller) mod state;
+mod status;
+mod top_names;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::answer_diff::Told;
+use self::changes::Changes;
+use self::probing::Probing;
+use self::publication::{Answering, Step};
+use self::rates::Rates;
+use self::repair_timer::Falls;
+use self::shared::Shared;
+use self::state::State;
+use self::top_names::TopNames;
+use crate::config::Config;
+use crate::control::{Command, Refusal, RefusalKind};
+use crate::event::{Kind, Occurrence};
+use crate::intent::Intents;
+use crate::store::client::Seen;
+
+pub(in crate::controller) use self::changes::unwritten;
+pub(in crate::controller) use self::input::{
+    CallId, Effect, Exit, Input, Now, Publication, Published, Purpose, Readings, Record, Signal, WorkId,
+};
+pub(in crate::controller) use self::job::{Job, Prepared};
+pub(in crate::controller) use self::operator_changes::STORE_WRITE_TIMEOUT;
+pub(in crate::controller) use self::shared::STORE_SESSION;
+#[cfg(test)]
+pub(in crate::controller) use self::shared_view::digest;
+#[cfg(test)]
+pub(in crate::controller) use self::source::Proposal;
+pub(in crate::controller) use self::source::Source;
+
+/// A store that is there is seen within this.
+const FIRST_VIEW: Duration = Duration::from_secs(1);
+
+/// The whole state of the controller.
+#[derive(Debug)]
+pub(in crate::controller) struct Core {
+    pub(in crate::controller) health: State,
+    source: Arc<Source>,
+    answering: Answering,
+    probing: Probing,
+    changes: Changes,
+    /// The other servers of the store; `None`: there is no store.
+    shared: Option<Shared>,
+    /// What was told last of decision and answers.
+    told: Option<Told>,
+    repair_timer: Falls,
+    rates: Rates,
+    top_names: TopNames,
+    /// Why the last reload that nobody waited for was refused.
+    refused: Option<String>,
+    lease: ProgramLease,
+    /// Tasks of the shell that have ended by a defect, and why.
+    ended: BTreeMap<&'static str, String>,
+    phase: Phase,
+    /// Who this is, for the event of the start.
+    identity: String,
+    next_work: WorkId,
+    now: Now,
+    effects: Vec<Effect>,
+}
+
+/// How far the start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Not every node and witness has been probed once.
+    FirstRound,
+    /// The store has until then to be seen, so that the first answers are those that the others give.
+    Joining { until: Duration },
+    /// The first answers are being published.
+    Opening,
+    /// Queries are answered.
+    Live,
+}
+
+/// How long the program answers without a daemon.
+#[derive(Debug, Default)]
+struct ProgramLease {
+    renewed: Duration,
+    trouble: Option<String>,
+}
+
+/// What the core begins with.
+#[derive(Debug)]
+pub(in crate::controller) struct Beginning {
+    pub(in crate::controller) config: Config,
+    pub(in crate::controller) source: Source,
+    pub(in crate::controller) intents: Intents,
+    /// The name of this server among those of its store, and the store as it is seen; `None`: there is no store.
+    pub(in crate::controller) shared: Option<(String, Seen)>,
+    /// The name of the node that this is.
+    pub(in crate::controller) identity: String,
+}
+
+impl Core {
+    /// Nothing is known of any node, and nothing decided. The effects are those that the start begins with.
+    pub(in crate::controller) fn new(beginning: Beginning, now: Now) -> (Core, Vec<Effect>) {
+        let Beginning { config, source, intents, shared, identity } = beginning;
+        let mut core = Core {
+            health: State::new(config, intents),
+            source: Arc::new(source),
+            answering: Answering::new(now.wall),
+            probing: Probing::default(),
+            changes: Changes::default(),
+            shared: shared.map(Shared::new),
+            told: None,
+            repair_timer: Falls::default(),
+            rates: Rates::default(),
+            top_names: TopNames::default(),
+            refused: None,
+            lease: ProgramLease::default(),
+            ended: BTreeMap::new(),
+            phase: Phase::FirstRound,
+            identity,
+            next_work: 0,
+            now,
+            effects: Vec::new(),
+        };
+        core.reconcile_probes();
+        let effects = std::mem::take(&mut core.effects);
+        (core, effects)
+    }
+
+    /// Takes one input in. Returns what is to be done about it, in this order.
+    pub(in crate::controller) fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.now = now;
+        match input {
+            Input::Pulse { ended } => self.pulse(&ended),
+            Input::Tick => self.tick(),
+            Input::Probed { probe, at, observation } => self.probed(&probe, at, &observation),
+            Input::Asked { call, command } => self.asked(call, command),
+            Input::Signal(signal) => self.signalled(signal),
+            Input::FileSettled(text) => self.file_settled(&text),
+            Input::StoreSeen(seen) => self.store_seen(*seen),
+            Input::Opened(publication) => self.opened(&publication),
+            Input::Published(result) => self.published(result.as_deref().map_err(String::as_str)),
+            Input::LeaseRenewed(result) => self.lease_renewed(result),
+            Input::Read { what, readings } => self.read(what, *readings),
+            Input::Prepared { work, result } => self.prepared(work, result),
+            Input::FileCommitted { work, result } => self.file_committed(work, result),
+            Input::IntentsSaved { work, result } => self.intents_saved(work, result),
+            Input::Swapped { work, result } => self.swapped(work, result),
+            Input::TaskEnded { task, reason } => self.task_ended(task, &reason),
+            Input::TaskStarted { task } => drop(self.ended.remove(task)),
+        }
+        self.go_on_with_the_start();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Whether commands are taken.
+    pub(in crate::controller) fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// Whether there is a store.
+    #[cfg(test)]
+    pub(in crate::controller) fn shares(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    fn emit(&mut self, occurrence: Occurrence) {
+        self.effects.push(Effect::Emit(occurrence));
+    }
+
+    fn work(&mut self) -> WorkId {
+        self.next_work += 1;
+        self.next_work
+    }
+
+    fn tick(&mut self) {
+        self.effects.extend([Effect::RenewLease, Effect::Alive]);
+        if self.phase != Phase::Live {
+            return;
+        }
+        if self.answering.is_pending() {
+            self.decide_and_publish();
+        }
+        self.expire();
+        self.give_up_work();
+        self.try_refused_documents_again();
+        self.answer_waiting();
+        self.write_own();
+        if self.rates.due(self.now.elapsed) {
+            self.effects.push(Effect::Read(Purpose::Rates));
+        }
+        self.top_names.end_unless_looked_at(self.now.elapsed);
+    }
+
+    fn signalled(&mut self, signal: Signal) {
+        match (signal, self.phase) {
+            (Signal::Hangup, Phase::Live) => self.reload_unasked(),
+            (Signal::Hangup, _) => {}
+            (signal, Phase::FirstRound | Phase::Joining { .. }) => {
+                self.effects.push(Effect::Exit(Exit::Abandon(signal)));
+            }
+            (Signal::Interrupt, _) => self.exit(Exit::Detach(None)),
+            (Signal::Terminate, _) => self.exit(Exit::Leave),
+        }
+    }
+
+    fn exit(&mut self, exit: Exit) {
+        self.emit(occurrences::stop(exit.text()));
+        self.effects.push(Effect::Exit(exit));
+    }
+
+    fn asked(&mut self, call: CallId, command: Command) {
+        match command {
+            Command::Handover => self.exit(Exit::HandOver(call)),
+            Command::Unload => self.exit(Exit::Detach(Some(call))),
+            _ if self.phase != Phase::Live => {
+                let refusal = Refusal::new(RefusalKind::Failed, "nothing is published yet; ask again");
+                self.effects.push(Effect::Reply { call, answer: Err(refusal) });
+            }
+            command => self.command(call, command),
+        }
+    }
+
+    fn lease_renewed(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.lease = ProgramLease { renewed: self.now.elapsed, trouble: None },
+            Err(error) => {
+                let trouble = format!("the lease cannot be renewed and will run out: {error}");
+                if self.lease.trouble.as_ref() != Some(&trouble) {
+                    self.effects.push(Effect::Warn(trouble.clone()));
+                }
+                self.lease.trouble = Some(trouble);
+            }
+        }
+    }
+
+    fn task_ended(&mut self, task: &'static str, reason: &str) {
+        let alarm = format!("the task {task} ended by a defect of dns-xdp and is started again: {reason}");
+        self.effects.push(Effect::Warn(alarm.clone()));
+        self.ended.insert(task, alarm);
+        if task == STORE_SESSION {
+            self.store_lost();
+        }
+    }
+
+    /// Opens as soon as everybody was probed once, and the store was seen or has had its time.
+    fn go_on_with_the_start(&mut self) {
+        if self.phase == Phase::FirstRound && self.health.round_complete() {
+            self.phase = Phase::Joining { until: self.now.elapsed + FIRST_VIEW };
+        }
+        let Phase::Joining { until } = self.phase else { return };
+        let is_waiting = self.shared.as_ref().is_some_and(|shared| !shared.is_joined());
+        if is_waiting && self.now.elapsed < until {
+            return;
+        }
+        if self.join_at_the_start() {
+            self.effects.push(Effect::BeginDeciding);
+        }
+        self.reconcile_probes();
+        self.health.decide();
+        if let (Some(published), Some(told)) = (Published::of(&self.health), Told::new(&self.health)) {
+            self.answering.begin(published.clone(), &told, false);
+            self.effects.push(Effect::Open(published));
+            self.phase = Phase::Opening;
+        }
+    }
+
+    fn opened(&mut self, publication: &Publication) {
+        let Some((under_way, _)) = self.answering.succeeded(publication, self.now) else { return };
+        self.phase = Phase::Live;
+        self.lease.renewed = self.now.elapsed;
+        for occurrence in under_way.told.at_the_start(publication, &self.identity) {
+            self.emit(occurrence);
+        }
+        self.told = Some(under_way.told);
+        // Who was down at the start is in no answer from the start.
+        drop(self.repair_timer.answered(self.now.elapsed));
+        if let Some(took) = publication.took {
+            self.effects.push(Effect::Record(Record::PublishingTook(took)));
+        }
+        self.effects.extend([Effect::Serve, Effect::Record(Record::Live)]);
+        self.configure_shell();
+        // What has come meanwhile.
+        self.take_over_from_store();
+        self.decide_and_publish();
+        self.write_own();
+    }
+
+    /// Has the shell obey what of the configuration is its.
+    fn configure_shell(&mut self) {
+        let config = self.health.config();
+        let watch = config.control.watch;
+        let events = config.events.clone();
+        self.effects.extend([Effect::ConfigureEvents(events), Effect::WatchFile(watch)]);
+    }
+
+    /// Decides anew and publishes what follows. What cannot be published is tried again with the next tick.
+    fn decide_and_publish(&mut self) {
+        if self.phase == Phase::Live {
+            self.health.decide();
+            self.publish();
+            self.write_own();
+        }
+    }
+
+    fn publish(&mut self) {
+        let Some((published, told)) = Published::of(&self.health).zip(Told::new(&self.health)) else {
+            return;
+        };
+        match self.answering.begin(published.clone(), &told, false) {
+            Step::Same => self.tell(told, None, None),
+            Step::Publish => self.effects.push(Effect::Publish(published)),
+            Step::Later => {}
+        }
+    }
+
+    fn published(&mut self, result: Result<&Publication, &str>) {
+        let over = match result {
+            Ok(publication) => self.answering.succeeded(publication, self.now),
+            Err(error) => self.answering.failed(error),
+        };
+        let Some((under_way, occurrence)) = over else { return };
+        if let Some(occurrence) = occurrence {
+            self.emit(occurrence);
+        }
+        if let Ok(Publication { took: Some(took), .. }) = result {
+            self.effects.push(Effect::Record(Record::PublishingTook(*took)));
+        }
+        if under_way.is_change {
+            self.change_published(result, under_way.told);
+        } else {
+            self.tell(under_way.told, result.ok(), None);
+        }
+        if !self.answering.is_settled() && !self.answering.is_busy() {
+            self.publish();
+        }
+        self.go_on_with_changes();
+        self.answer_waiting();
+        self.write_own();
+    }
+
+    /// Tells what is different of a decision and of the answers since something was told last.
+    fn tell(&mut self, now: Told, publication: Option<&Publication>, change: Option<Occurrence>) {
+        if let Some(before) = &self.told {
+            let told = now.since(before, publication, change);
+            if told.iter().any(|occurrence| occurrence.kind == Kind::Failover) {
+                self.repair_timer.moved();
+            }
+            self.effects.extend(told.into_iter().map(Effect::Emit));
+        }
+        if !now.is_frozen() && !self.answering.is_pending() && self.answering.is_settled() {
+            // The answers follow the verdicts.
+            let repairs = self.repair_timer.answered(self.now.elapsed);
+            let repairs = repairs.into_iter().map(|repair| Effect::Record(Record::Repaired(repair)));
+            self.effects.extend(repairs);
+        }
+        self.told = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

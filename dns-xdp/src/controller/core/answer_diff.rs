@@ -1,0 +1,420 @@
+//! What was told last of the decision, and what is different since: pure.
+use std::collections::{BTreeMap, BTreeSet};
+
+use hickory_proto::rr::Name;
+
+use super::input::Publication;
+use super::state::State;
+use crate::cluster::{APEX, Admin, Node};
+use crate::event::{AnswerChange, Kind, Occurrence};
+use crate::failover::Effective;
+use crate::health::{Standing, Subject};
+use crate::zone::{Addresses, Zone};
+
+/// A decision, as far as it is told.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    frozen: Option<String>,
+    fail_open: bool,
+    parties: Vec<Party>,
+}
+
+/// A node, or one as a member of a service whose health is found out apart.
+#[derive(Debug, Clone)]
+struct Party {
+    subject: String,
+    node: String,
+    /// In the answers.
+    up: bool,
+    /// `node2 is down (refused)`
+    why: String,
+    addresses: Vec<String>,
+    /// The name that this is about, fully qualified; `None`: every name.
+    name: Option<String>,
+}
+
+impl Told {
+    /// What is in force; `None` before the first decision.
+    pub(super) fn new(state: &State) -> Option<Self> {
+        let decision = state.decision()?;
+        let nodes = state.config().cluster.nodes.iter().zip(&decision.effective);
+        let nodes = nodes.map(|(node, effective)| node_party(state, node, *effective));
+        let members =
+            state.standings().iter().filter_map(|(subject, standing)| member_party(state, subject, standing));
+        let parties = nodes.chain(members).collect();
+        Some(Told { frozen: decision.frozen.clone(), fail_open: decision.fail_open, parties })
+    }
+
+    /// Whether no decision is made anew.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// What is different since `before`; `publication`: what is answered otherwise. All changes of answers that come with a change of the configuration are
+    /// that change's, for what is configured is another thing then; else a failover's or a failback's.
+    pub(super) fn since(
+        &self,
+        before: &Told,
+        publication: Option<&Publication>,
+        change: Option<Occurrence>,
+    ) -> Vec<Occurrence> {
+        let mut answers = publication.map_or_else(Vec::new, |publication| publication.changes.clone());
+        let mut told = Vec::new();
+        if let Some(change) = change {
+            told.push(change.with(std::mem::take(&mut answers)));
+        }
+        told.extend(freeze(before.frozen.as_deref(), self.frozen.as_deref()));
+        match (before.fail_open, self.fail_open) {
+            (false, true) => told.push(fail_open(std::mem::take(&mut answers))),
+            (true, false) => told.push(Occurrence::new(Kind::FailOpenOver)),
+            _ => {}
+        }
+        let Some(configured) = publication.map(|publication| &*publication.configured) else { return told };
+        if answers.is_empty() {
+            return told;
+        }
+        let out = Out::of(self);
+        let (back, away): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|change| returns(change, configured, &out));
+        if !away.is_empty() {
+            let gone = self.turned(before, false);
+            // Where nobody went, somebody's substitute is another: who is out is the reason all the same.
+            let out = if gone.is_empty() { self.out().collect() } else { gone };
+            told.push(named(Kind::Failover, &out).with(away));
+        }
+        if !back.is_empty() {
+            told.push(named(Kind::Failback, &self.turned(before, true)).with(back));
+        }
+        told
+    }
+
+    /// What differs from the configured answers when a daemon gives its first.
+    pub(super) fn at_the_start(&self, publication: &Publication, server: &str) -> Vec<Occurrence> {
+        let zone = &publication.zone;
+        let (version, names, epoch) = (env!("CARGO_PKG_VERSION"), zone.names().len(), zone.epoch());
+        let reason = format!("dns-xdp {version} as {server}: {names} names are answered, epoch {epoch}");
+        let answers = publication.changes.clone();
+        let mut told = vec![Occurrence::new(Kind::Start).because(reason).with(answers)];
+        told.extend(freeze(None, self.frozen.as_deref()));
+        told.extend(self.fail_open.then(|| fail_open(Vec::new())));
+        told
+    }
+
+    fn out(&self) -> impl Iterator<Item = &Party> {
+        self.parties.iter().filter(|party| !party.up)
+    }
+
+    /// Who came into the answers since, or went out of them.
+    fn turned(&self, before: &Told, up: bool) -> Vec<&Party> {
+        let before: BTreeMap<&str, bool> =
+            before.parties.iter().map(|party| (party.subject.as_str(), party.up)).collect();
+        let turned = |party: &&Party| party.up == up && before.get(party.subject.as_str()) == Some(&!up);
+        self.parties.iter().filter(turned).collect()
+    }
+}
+
+/// The addresses of those who are out, under every name or under one.
+struct Out<'a> {
+    addresses: BTreeSet<(Option<&'a str>, &'a str)>,
+    /// The names that have parties of their own.
+    apart: BTreeSet<&'a str>,
+}
+
+impl<'a> Out<'a> {
+    fn of(told: &'a Told) -> Self {
+        let places = |party: &'a Party| {
+            party.addresses.iter().map(|address| (party.name.as_deref(), address.as_str()))
+        };
+        Out {
+            addresses: told.out().flat_map(places).collect(),
+            apart: told.parties.iter().filter_map(|party| party.name.as_deref()).collect(),
+        }
+    }
+
+    fn has(&self, name: &str, address: &str) -> bool {
+        self.addresses.contains(&(self.apart.get(name).copied(), address))
+    }
+}
+
+/// A name returns when it answers configured addresses only, none of them fewer than before, and gains nobody who is
+/// out.
+fn returns(change: &AnswerChange, configured: &Zone, out: &Out<'_>) -> bool {
+    let name = Name::from_ascii(&change.name).ok();
+    let configured: BTreeSet<String> =
+        words(name.and_then(|name| configured.addresses(&name))).into_iter().collect();
+    let [old, new] = [&change.old, &change.new].map(BTreeSet::from_iter);
+    let lost = |address: &String| configured.contains(address) && !new.contains(address);
+    new.iter().all(|address| configured.contains(*address))
+        && !change.old.iter().any(lost)
+        && !new.difference(&old).any(|address| out.has(&change.name, address))
+}
+
+fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
+    let standing = state.node(node);
+    let intent = state.intent(node).filter(|intent| intent.admin != Admin::Auto);
+    let treated = intent.map_or_else(|| standing.health.to_string(), |intent| intent.admin.to_string());
+    let reason = intent.and_then(|intent| intent.reason.as_ref()).or(standing.reason.as_ref());
+    Party {
+        subject: node.name.clone(),
+        node: node.name.clone(),
+        up: effective == Effective::Up,
+        why: why(&node.name, &treated, reason),
+        addresses: texts(node),
+        name: None,
+    }
+}
+
+fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option<Party> {
+    let Subject::Member { service, node } = subject else {
+        return None;
+    };
+    let apex = state.config().zone.apex.to_string();
+    let node = state.config().cluster.nodes.iter().find(|known| known.name == *node)?;
+    let subject = subject.to_string();
+    let up = match state.intent(node).map_or(Admin::Auto, |intent| intent.admin) {
+        Admin::Auto => standing.serving() != Some(false),
+        Admin::Up => true,
+        Admin::Down | Admin::Drain => false,
+    };
+    Some(Party {
+        up,
+        node: node.name.clone(),
+        why: why(&subject, standing.health.text(), standing.reason.as_ref()),
+        addresses: texts(node),
+        name: Some(if service == APEX { apex } else { format!("{service}.{apex}") }),
+        subject,
+    })
+}
+
+fn texts(node: &Node) -> Vec<String> {
+    node.addresses().map(|address| address.to_string()).collect()
+}
+
+fn why(subject: &str, treated: &str, reason: Option<&String>) -> String {
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("{subject} is {treated}{reason}")
+}
+
+fn freeze(before: Option<&str>, now: Option<&str>) -> Option<Occurrence> {
+    match (before, now) {
+        (None, Some(reason)) => Some(Occurrence::new(Kind::Frozen).because(reason)),
+        (Some(_), None) => Some(Occurrence::new(Kind::Thawed)),
+        _ => None,
+    }
+}
+
+fn fail_open(answers: Vec<AnswerChange>) -> Occurrence {
+    Occurrence::new(Kind::FailOpen).because("no node is up: dead addresses are answered").with(answers)
+}
+
+/// One party is the subject, or else the one node that all of them are; several nodes are in the reason.
+fn named(kind: Kind, parties: &[&Party]) -> Occurrence {
+    let why: Vec<&str> = parties.iter().map(|party| party.why.as_str()).collect();
+    let occurrence = Occurrence::new(kind).because(why.join(", "));
+    match parties {
+        [party] => occurrence.about(&party.subject),
+        [first, others @ ..] if others.iter().all(|other| other.node == first.node) => {
+            occurrence.about(&first.node)
+        }
+        _ => occurrence,
+    }
+}
+
+/// Every name whose addresses are others than before, in whatever order.
+pub(super) fn answers(before: &Zone, now: &Zone) -> Vec<AnswerChange> {
+    let gone = before.names().filter(|(name, _)| now.addresses(name).is_none()).map(|(name, _)| name);
+    let names = now.names().map(|(name, _)| name).chain(gone);
+    let changed = names.filter_map(|name| {
+        let [before, now] = [before, now].map(|zone| zone.addresses(name));
+        if before == now {
+            return None;
+        }
+        let [old, new] = [before, now].map(words);
+        let same = BTreeSet::from_iter(&old) == BTreeSet::from_iter(&new);
+        (!same).then(|| AnswerChange { name: name.to_string(), old, new })
+    });
+    changed.collect()
+}
+
+fn words(addresses: Option<&Addresses>) -> Vec<String> {
+    match addresses {
+        None => vec!["NXDOMAIN".to_owned()],
+        Some(addresses) if addresses.refused => vec!["REFUSED".to_owned()],
+        Some(addresses) => addresses.iter().map(|address| address.to_string()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::input::Published;
+    use super::super::state::tests::{TEXT, config, healthy, kill, observe};
+    use super::*;
+    use crate::health::{Failure, Observation, ProbeId};
+    use crate::intent::{Intent, Intents};
+
+    fn told(state: &State) -> Told {
+        Told::new(state).unwrap()
+    }
+
+    fn published(before: Option<&State>, now: &State) -> Publication {
+        let before = before.map(|before| before.zone().unwrap());
+        let zone = std::sync::Arc::new(now.zone().unwrap());
+        Publication::new(&Published::of(now).unwrap(), before.as_ref(), zone, None)
+    }
+
+    fn since(before: &State, now: &State, change: Option<Occurrence>) -> Vec<Occurrence> {
+        told(now).since(&told(before), Some(&published(Some(before), now)), change)
+    }
+
+    /// What is told of the step from one state to the next.
+    fn step(before: &State, now: &State) -> Vec<String> {
+        texts(&since(before, now, None))
+    }
+
+    fn texts(told: &[Occurrence]) -> Vec<String> {
+        told.iter().map(ToString::to_string).collect()
+    }
+
+    fn revive(state: &mut State, node: &str) {
+        for _ in 0..2 {
+            observe(state, node, true);
+        }
+        state.decide();
+    }
+
+    #[test]
+    fn a_failover_is_one_event_with_every_name_and_so_is_the_failback() {
+        let good = healthy(TEXT);
+        let mut bad = good.clone();
+        kill(&mut bad, "node2");
+        let failover = ["+failover node2: node2 is down (refused); \
+             demo.example.com. 192.0.2.11 192.0.2.12 192.0.2.13 -> 192.0.2.11 192.0.2.13, \
+             db.demo.example.com. 192.0.2.11 192.0.2.12 -> 192.0.2.11, \
+             node2.demo.example.com. 192.0.2.12 -> 192.0.2.13, \
+             ns2.demo.example.com. 192.0.2.12 -> 192.0.2.13"];
+        assert_eq!(step(&good, &bad), failover);
+        let mut back = bad.clone();
+        revive(&mut back, "node2");
+        let failback = step(&bad, &back);
+        assert!(
+            failback.len() == 1 && failback[0].starts_with("-failback node2: node2 is up; "),
+            "{failback:?}"
+        );
+        assert!(failback[0].contains("node2.demo.example.com. 192.0.2.13 -> 192.0.2.12"), "{failback:?}");
+        assert!(step(&back, &back.clone()).is_empty());
+    }
+
+    #[test]
+    fn a_service_that_has_one_of_two_dead_members_back_returns_in_part() {
+        let text =
+            TEXT.replace("nodes = [\"node1\", \"node2\"]", "nodes = [\"node1\", \"node2\", \"node3\"]");
+        let text = text.replace("name = \"node3\"", "name = \"node3\"\nbackup = [\"node2\"]");
+        let mut bad = healthy(&text);
+        kill(&mut bad, "node2");
+        kill(&mut bad, "node3");
+        let mut better = bad.clone();
+        revive(&mut better, "node2");
+        let events = since(&bad, &better, None);
+        let [away, back] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!((away.kind, back.kind), (Kind::Failover, Kind::Failback));
+        let names = |event: &Occurrence| event.answers.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+        assert!(names(back).contains(&"db.demo.example.com.".to_owned()), "{back}");
+        assert_eq!(names(away), ["node3.demo.example.com.", "ns3.demo.example.com."]);
+        assert_eq!(away.reason.as_deref(), Some("node3 is down (refused)"));
+        assert_eq!((away.subject.as_deref(), back.subject.as_deref()), (Some("node3"), Some("node2")));
+    }
+
+    #[test]
+    fn an_answer_that_names_a_dead_node_again_has_not_returned() {
+        let good = healthy(TEXT);
+        let mut bad = good.clone();
+        kill(&mut bad, "node2");
+        let events = told(&bad).since(&told(&bad), Some(&published(Some(&bad), &good)), None);
+        assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Kind::Failover]);
+        assert_eq!(events[0].reason.as_deref(), Some("node2 is down (refused)"));
+    }
+
+    #[test]
+    fn a_member_with_a_health_of_its_own_is_out_of_its_service_alone() {
+        let mut state = healthy(&format!("{TEXT}[service.health]\nport = 7000\n"));
+        let subject = Subject::Member { service: "db".to_owned(), node: "node2".to_owned() };
+        let failure = Failure { reason: "refused".to_owned(), visible: true };
+        for _ in 0..3 {
+            let probe = ProbeId { subject: subject.clone(), index: 0 };
+            state.observe(&probe, Duration::ZERO, &Observation::Failure(failure.clone())).unwrap();
+        }
+        let told = told(&state);
+        let out: Vec<(&str, Option<&str>)> =
+            told.out().map(|party| (&*party.why, party.name.as_deref())).collect();
+        assert_eq!(out, [("node2 for db is down (refused)", Some("db.demo.example.com."))]);
+    }
+
+    #[test]
+    fn nodes_that_go_together_are_named_in_the_reason() {
+        let good = healthy(TEXT);
+        let mut bad = good.clone();
+        kill(&mut bad, "node2");
+        let begins = jiff::Timestamp::UNIX_EPOCH;
+        let drained = Intent { reason: Some("new disk".to_owned()), ..Intent::new(Admin::Drain, begins) };
+        bad.set_intents(Intents::from([("node1".to_owned(), drained)]));
+        bad.decide();
+        let events = since(&good, &bad, None);
+        assert_eq!((events.len(), &events[0].subject), (1, &None));
+        let reason = events[0].reason.as_deref();
+        assert_eq!(reason, Some("node1 is drain (new disk), node2 is down (refused)"));
+    }
+
+    #[test]
+    fn what_a_new_configuration_changes_is_told_with_it() {
+        let mut state = healthy(TEXT);
+        let before = state.clone();
+        state.adopt(config(&TEXT.replace("name = \"db\"", "name = \"cache\"")));
+        state.decide();
+        let change = super::super::occurrences::reload(&["services changed".to_owned()]);
+        let events = since(&before, &state, Some(change));
+        let expected = ["reload: services changed; \
+             cache.demo.example.com. NXDOMAIN -> 192.0.2.11 192.0.2.12, \
+             db.demo.example.com. 192.0.2.11 192.0.2.12 -> NXDOMAIN"];
+        assert_eq!(texts(&events), expected);
+    }
+
+    #[test]
+    fn failing_open_is_no_failback() {
+        let good = healthy(TEXT);
+        let mut bad = good.clone();
+        kill(&mut bad, "node1");
+        kill(&mut bad, "node2");
+        let mut open = bad.clone();
+        kill(&mut open, "node3");
+        let events = step(&bad, &open);
+        assert!(events.len() == 1 && events[0].starts_with("+fail-open: no node is up"), "{events:?}");
+        let mut back = open.clone();
+        revive(&mut back, "node3");
+        let kinds: Vec<Kind> = since(&open, &back, None).iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [Kind::FailOpenOver, Kind::Failover]);
+    }
+
+    #[test]
+    fn freezing_is_told_once_and_so_is_its_end() {
+        let state = healthy(TEXT);
+        let good = told(&state);
+        let mut frozen = good.clone();
+        frozen.frozen = Some("1 of 3 visible".to_owned());
+        assert_eq!(texts(&frozen.since(&good, None, None)), ["+freeze: 1 of 3 visible"]);
+        assert!(frozen.since(&frozen, None, None).is_empty());
+        assert_eq!(texts(&good.since(&frozen, None, None)), ["-freeze"]);
+    }
+
+    #[test]
+    fn a_start_tells_what_is_not_as_configured() {
+        let mut state = healthy(TEXT);
+        let start = texts(&told(&state).at_the_start(&published(None, &state), "node1"));
+        assert!(start.len() == 1 && start[0].starts_with("start: dns-xdp "), "{start:?}");
+        assert!(start[0].contains(" as node1: 8 names are answered, epoch "), "{start:?}");
+        kill(&mut state, "node2");
+        let start = texts(&told(&state).at_the_start(&published(None, &state), "node1"));
+        assert!(start[0].contains("node2.demo.example.com. 192.0.2.12 -> 192.0.2.13"), "{start:?}");
+    }
+}

@@ -1,0 +1,561 @@
+//! Changes to what is in force on this server, one after the other: reloads, edits of the file, what operators want of the
+//! nodes, and documents of the store.
+//!
+//! A change is worked out off the loop, published, and in force when that has succeeded; then its file is put in place.
+//! Probes and failovers go on all the time, with what is in force.
+mod intents;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer_diff::Told;
+use super::cluster_change::{ClusterChange, NodeChange};
+use super::input::{CallId, Effect, Publication, Published, Record, WorkId};
+use super::job::{Job, Prepared, Wanted};
+use super::publication::Step;
+use super::source::{Proposal, Source};
+use super::status::milliseconds;
+use super::{Core, occurrences};
+use crate::config::Config;
+use crate::control::api::Done;
+use crate::control::{Refusal, RefusalKind};
+use crate::event::Occurrence;
+use crate::intent::{self, Intents, Wish};
+use crate::store::{Documents, Revision};
+
+/// What a change asks for beside the core (a file is read or written, names are looked up) is over within this, or given up.
+pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
+/// So many changes may wait. Whoever asks for another is refused.
+const WAITING: usize = 256;
+
+/// The change under way, and those that wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    current: Option<Change>,
+    waiting: VecDeque<(Asker, What)>,
+    /// Intents whose writing was given up. When it ends after all, the file is not what counts.
+    given_up: BTreeSet<WorkId>,
+}
+
+/// Who waits for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A command.
+    Call(CallId),
+    /// Nobody: SIGHUP, or the watched file. What is refused is an alarm.
+    Nobody,
+    /// A reload of a server that shares a store, by its number there: see [`Shared`](super::shared::Shared).
+    Shared(WorkId),
+    /// The store, which has other documents. What is refused is an alarm.
+    Store,
+}
+
+/// What is to be changed.
+#[derive(Debug)]
+pub(super) enum What {
+    /// The whole file.
+    Reload,
+    /// A node or a service.
+    Edit { change: ClusterChange, ephemeral: bool },
+    /// What is wanted of a node.
+    Intent { node: String, request: Wish, force: bool },
+    /// All of the store's documents, as they were at this revision of the store.
+    Join(Arc<Documents>, Revision),
+}
+
+#[derive(Debug)]
+struct Change {
+    asker: Asker,
+    what: What,
+    stage: Stage,
+}
+
+/// How far a change has come.
+#[derive(Debug)]
+enum Stage {
+    /// It is worked out. This and other work is given up at `until`.
+    Preparing { work: WorkId, until: Duration },
+    /// It waits until nothing else is published.
+    Ready(Box<InForce>),
+    /// It is published.
+    Publishing(Box<InForce>),
+    /// It is in force, and its file is put in place. What was in force before comes back where that fails.
+    Committing { work: WorkId, before: Box<InForce>, done: Done, until: Duration },
+    /// It is in force, and what is no longer wanted of nodes is forgotten on disk.
+    Forgetting { work: WorkId, done: Done, until: Duration },
+    /// What is wanted of a node is kept on disk. `base`: what it was made from.
+    Saving { work: WorkId, intents: Intents, base: Intents, until: Duration },
+    /// What is wanted of a node counts, and is answered when it is published.
+    Granting,
+    /// What was in force before is published again, and the refusal then leaves.
+    TakingBack(Refusal),
+}
+
+/// What is in force, or is to be.
+#[derive(Debug)]
+struct InForce {
+    config: Arc<Config>,
+    source: Arc<Source>,
+    intents: Intents,
+    /// What was wanted of a node is wanted no more.
+    forgets: bool,
+    /// What tells of it.
+    event: Option<Occurrence>,
+    notes: Vec<String>,
+    /// The work whose file lies beside the configuration file.
+    staged: Option<WorkId>,
+    /// The text of the file as it was read.
+    text: Option<String>,
+}
+
+impl Core {
+    /// Has something changed when its turn has come.
+    pub(super) fn change(&mut self, asker: Asker, what: What) {
+        if self.changes.waiting.len() >= WAITING && matches!(asker, Asker::Call(_) | Asker::Shared(_)) {
+            let message =
+                format!("nothing was changed: {WAITING} other changes wait already; repeat it later");
+            return self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, message)));
+        }
+        self.changes.waiting.push_back((asker, what));
+        self.go_on_with_changes();
+    }
+
+    /// Reads the file again, if nobody waits for just that.
+    pub(super) fn reload_unasked(&mut self) {
+        let is_reload = |(asker, _): &(Asker, What)| *asker == Asker::Nobody;
+        if !self.changes.waiting.iter().any(is_reload) {
+            self.change(Asker::Nobody, What::Reload);
+        }
+    }
+
+    /// The watched file has another text.
+    pub(super) fn file_settled(&mut self, text: &Result<String, String>) {
+        if text.as_ref().is_ok_and(|text| self.source.is_filed(text)) {
+            self.refused = None;
+        } else if self.is_live() {
+            // It is read again when its turn comes: a change before it may write it.
+            self.reload_unasked();
+        }
+    }
+
+    /// Whether these documents are on their way into force.
+    pub(super) fn is_joining(&self, documents: &Documents) -> bool {
+        let joins = |what: &What| matches!(what, What::Join(joined, _) if **joined == *documents);
+        let current = self.changes.current.iter().map(|change| &change.what);
+        let mut all = current.chain(self.changes.waiting.iter().map(|(_, what)| what));
+        all.any(joins)
+    }
+
+    /// Does what can be done now.
+    pub(super) fn go_on_with_changes(&mut self) {
+        loop {
+            match self.changes.current.take() {
+                None => {
+                    let Some((asker, what)) = self.changes.waiting.pop_front() else { return };
+                    self.begin_change(asker, what);
+                }
+                Some(Change { stage: Stage::Ready(next), asker, what }) if !self.answering.is_busy() => {
+                    self.publish_change(asker, what, next);
+                    if self.changes.current.is_some() {
+                        return;
+                    }
+                }
+                Some(Change { stage: Stage::Granting, asker, what }) if self.answering.is_settled() => {
+                    self.end_intent(asker, &what);
+                }
+                Some(Change { stage: Stage::TakingBack(mut refusal), asker, what })
+                    if self.answering.is_settled() =>
+                {
+                    if let Some(trouble) = &self.answering.trouble {
+                        refusal.message += &format!("; the answers could not be put back yet: {trouble}");
+                    }
+                    self.end_change(asker, &what, Err(refusal));
+                }
+                current => {
+                    self.changes.current = current;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn begin_change(&mut self, asker: Asker, what: What) {
+        if asker == Asker::Nobody {
+            self.effects.push(Effect::Reloading(true));
+        }
+        let wanted = match &what {
+            What::Intent { node, request, force } => {
+                let (node, request, force) = (node.clone(), request.clone(), *force);
+                return self.begin_intent(asker, what, &node, request, force);
+            }
+            What::Reload => Wanted::Reload,
+            What::Edit { change, ephemeral } => {
+                Wanted::Edit { change: change.clone(), ephemeral: *ephemeral }
+            }
+            What::Join(documents, _) => Wanted::Join(Arc::clone(documents)),
+        };
+        let work = self.prepare(wanted);
+        let until = self.now.elapsed + WORK_TIMEOUT;
+        self.changes.current = Some(Change { asker, what, stage: Stage::Preparing { work, until } });
+    }
+
+    /// Has something worked out from what is in force.
+    pub(super) fn prepare(&mut self, what: Wanted) -> WorkId {
+        let work = self.work();
+        let (source, in_force) = (Arc::clone(&self.source), Arc::clone(self.health.config()));
+        let job = Box::new(Job { source, in_force, what });
+        self.effects.push(Effect::Prepare { work, job });
+        work
+    }
+
+    pub(super) fn prepared(&mut self, work: WorkId, result: Result<Box<Prepared>, Refusal>) {
+        let change = self
+            .changes
+            .current
+            .take_if(|change| matches!(change.stage, Stage::Preparing { work: own, .. } if own == work));
+        let Some(Change { asker, what, .. }) = change else {
+            if let Ok(Prepared::Proposal { .. }) = result.as_deref() {
+                // The change was given up meanwhile.
+                self.effects.push(Effect::DropFile { work });
+            }
+            return self.shared_prepared(work, result.map(|prepared| *prepared));
+        };
+        match result.map(|prepared| *prepared) {
+            Ok(Prepared::Proposal { proposal, text }) => {
+                let next = Box::new(self.proposed(&what, *proposal, work, text));
+                self.changes.current = Some(Change { asker, what, stage: Stage::Ready(next) });
+            }
+            Ok(Prepared::Push(_)) => {
+                let refusal = Refusal::new(RefusalKind::Failed, "a defect of dns-xdp: this is no change");
+                self.end_change(asker, &what, Err(refusal));
+            }
+            Err(refusal) => self.end_change(asker, &what, Err(refusal)),
+        }
+        self.go_on_with_changes();
+    }
+
+    /// Ends a change whose work has no end: a file that hangs must not hold up all others.
+    pub(super) fn give_up_work(&mut self) {
+        let now = self.now.elapsed;
+        let is_over = |change: &mut Change| match &change.stage {
+            Stage::Preparing { until, .. }
+            | Stage::Committing { until, .. }
+            | Stage::Forgetting { until, .. }
+            | Stage::Saving { until, .. } => now >= *until,
+            _ => false,
+        };
+        let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_over) else { return };
+        let (file, seconds) = (self.source.path().display(), WORK_TIMEOUT.as_secs());
+        let state = self.health.config().control.state.display();
+        let failed = |message: String| Err(Refusal::new(RefusalKind::Failed, message));
+        let result = match stage {
+            Stage::Committing { .. } => failed(format!(
+                "it is in force, but whether {file} has it is not known: it could not be written within {seconds} s"
+            )),
+            Stage::Forgetting { work, mut done, .. } => {
+                self.changes.given_up.insert(work);
+                done.notes.push(format!(
+                    "what was wanted of it is not forgotten on disk: {state} could not be written within {seconds} s"
+                ));
+                Ok(done)
+            }
+            Stage::Saving { work, .. } => {
+                self.changes.given_up.insert(work);
+                failed(format!("nothing was changed: {state} could not be written within {seconds} s"))
+            }
+            _ => Err(self.unprepared()),
+        };
+        self.end_change(asker, &what, result);
+        self.go_on_with_changes();
+    }
+
+    /// The refusal of a change whose working out has no end.
+    pub(super) fn unprepared(&self) -> Refusal {
+        let message = format!(
+            "nothing was changed: it could not be worked out within {} s; look whether {} can be read and its names are \
+             resolved",
+            WORK_TIMEOUT.as_secs(),
+            self.source.path().display()
+        );
+        Refusal::new(RefusalKind::Failed, message)
+    }
+
+    /// What is to be in force.
+    fn proposed(&self, what: &What, proposal: Proposal, work: WorkId, text: Option<String>) -> InForce {
+        let Proposal { config, source, write, notes } = proposal;
+        let mut intents = self.health.intents().clone();
+        let mut forgets = false;
+        let differences = self.source.differences(&source);
+        let event = match what {
+            What::Edit { change, ephemeral } => {
+                let name = change.name();
+                if self.is_forgotten(change, *ephemeral) {
+                    forgets = intents.remove(&name).is_some();
+                }
+                Some(match change {
+                    ClusterChange::Node(_) => occurrences::node(&name, &differences),
+                    ClusterChange::Service(_) => occurrences::service(&name, &differences),
+                })
+            }
+            What::Join(documents, _) => {
+                intents.clone_from(&documents.intents);
+                let is_other = self.source.documents().is_none_or(|before| before.texts != documents.texts);
+                is_other.then(|| occurrences::reload(&notes))
+            }
+            What::Reload | What::Intent { .. } => Some(occurrences::reload(&differences)),
+        };
+        let staged = write.map(|_| work);
+        let (config, source) = (Arc::new(config), Arc::new(source));
+        InForce { config, source, intents, forgets, event, notes, staged, text }
+    }
+
+    /// What is wanted of a node goes with it; one that comes back for good begins anew.
+    fn is_forgotten(&self, change: &ClusterChange, ephemeral: bool) -> bool {
+        let name = change.name();
+        match change {
+            ClusterChange::Node(NodeChange::Add { .. }) => {
+                !self.health.config().cluster.nodes.iter().any(|known| known.name == name)
+            }
+            ClusterChange::Node(NodeChange::Remove { .. }) => !ephemeral,
+            ClusterChange::Node(NodeChange::Set { .. }) | ClusterChange::Service(_) => false,
+        }
+    }
+
+    /// What has come into force since a change was worked out counts too: documents of the store, what operators want, and
+    /// what has had its time.
+    fn rebase(&self, what: &What, next: &mut InForce) {
+        if let (false, Some(documents)) = (matches!(what, What::Join(..)), self.source.documents())
+            && next.source.documents() != Some(documents)
+        {
+            next.source = Arc::new(next.source.with_documents(documents.clone()));
+            next.config = Arc::new(next.config.at_revision(documents.epoch()));
+        }
+        if self.shared.is_some() && !matches!(what, What::Join(..)) {
+            next.intents.clone_from(self.health.intents());
+        }
+        if let Some((left, _)) = intent::expire(&next.intents, self.now.wall) {
+            next.intents = left;
+        }
+    }
+
+    fn publish_change(&mut self, asker: Asker, what: What, mut next: Box<InForce>) {
+        if let What::Join(documents, _) = &what
+            && self.has_newer(documents)
+        {
+            return self.take_over_from_store_if_other(documents);
+        }
+        self.rebase(&what, &mut next);
+        let mut candidate = self.health.clone();
+        candidate.adopt(Arc::clone(&next.config));
+        candidate.set_intents(next.intents.clone());
+        candidate.decide();
+        self.changes.current = Some(Change { asker, what, stage: Stage::Publishing(next) });
+        let Some((published, told)) = Published::of(&candidate).zip(Told::new(&candidate)) else { return };
+        if self.answering.begin(published.clone(), &told, true) == Step::Publish {
+            self.effects.push(Effect::Publish(published));
+        }
+    }
+
+    /// The answers of a change are published, or cannot be.
+    pub(super) fn change_published(&mut self, result: Result<&Publication, &str>, told: Told) {
+        let Some(Change { asker, what, stage: Stage::Publishing(next) }) = self.changes.current.take() else {
+            return;
+        };
+        let publication = match result {
+            Ok(publication) => publication,
+            Err(error) => {
+                if let Some(work) = next.staged {
+                    self.effects.push(Effect::DropFile { work });
+                }
+                return self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, error)));
+            }
+        };
+        if let What::Join(documents, _) = &what
+            && self.has_newer(documents)
+        {
+            // Newer ones have come into force meanwhile. Their answers are published again.
+            self.decide_and_publish();
+            return self.take_over_from_store_if_other(documents);
+        }
+        let addresses = self.addresses_of(&what);
+        if let What::Join(documents, _) = &what {
+            let intents = documents.intents.clone();
+            self.tell_intents(&intents);
+        }
+        let before = self.put_into_force(&what, *next, told, Some(publication));
+        let InForce { staged, forgets, ref notes, .. } = before.next;
+        let mut done = Done { notes: notes.clone(), cached_ms: None };
+        let left: Vec<IpAddr> = addresses.difference(&self.addresses_of(&what)).copied().collect();
+        if !left.is_empty() {
+            done.cached_ms = Some(milliseconds(self.answering.caches.left(left, self.now.elapsed)));
+        }
+        let stage = if let Some(work) = staged {
+            self.effects.push(Effect::CommitFile { work });
+            let until = self.now.elapsed + WORK_TIMEOUT;
+            Stage::Committing { work, before: Box::new(before.before), done, until }
+        } else if forgets {
+            let until = self.now.elapsed + WORK_TIMEOUT;
+            Stage::Forgetting { work: self.save_intents(), done, until }
+        } else {
+            return self.end_change_with(asker, &what, Ok(done), before.next.text);
+        };
+        self.changes.current = Some(Change { asker, what, stage });
+    }
+
+    /// Puts something into force whose answers are published.
+    fn put_into_force(
+        &mut self,
+        what: &What,
+        mut next: InForce,
+        told: Told,
+        publication: Option<&Publication>,
+    ) -> Replaced {
+        self.rebase(what, &mut next);
+        let before = InForce {
+            config: Arc::clone(self.health.config()),
+            source: Arc::clone(&self.source),
+            intents: self.health.intents().clone(),
+            forgets: next.forgets,
+            event: None,
+            notes: Vec::new(),
+            staged: None,
+            text: next.text.clone(),
+        };
+        self.source = Arc::clone(&next.source);
+        self.health.adopt(Arc::clone(&next.config));
+        self.health.set_intents(next.intents.clone());
+        self.tell(told, publication, next.event.clone());
+        self.configure_shell();
+        self.reconcile_probes();
+        // Probes may have found something meanwhile.
+        self.decide_and_publish();
+        Replaced { before, next }
+    }
+
+    pub(super) fn file_committed(&mut self, work: WorkId, result: Result<(), String>) {
+        let change = self
+            .changes
+            .current
+            .take_if(|change| matches!(change.stage, Stage::Committing { work: own, .. } if own == work));
+        let Some(Change { asker, what, stage: Stage::Committing { before, done, .. } }) = change else {
+            return;
+        };
+        match result {
+            Ok(()) if before.forgets => {
+                let (work, until) = (self.save_intents(), self.now.elapsed + WORK_TIMEOUT);
+                let stage = Stage::Forgetting { work, done, until };
+                self.changes.current = Some(Change { asker, what, stage });
+            }
+            Ok(()) => self.end_change_with(asker, &what, Ok(done), before.text.clone()),
+            Err(error) => {
+                self.source = Arc::clone(&before.source);
+                self.health.adopt(Arc::clone(&before.config));
+                // What has had its time meanwhile is over all the same, and the file has to say the same.
+                let expired = intent::expire(&before.intents, self.now.wall);
+                let is_other = expired.is_some() || *self.health.intents() != before.intents;
+                self.health.set_intents(expired.map_or_else(|| before.intents.clone(), |(left, _)| left));
+                if is_other && self.shared.is_none() {
+                    self.save_intents();
+                }
+                self.configure_shell();
+                self.reconcile_probes();
+                let refusal = unwritten(&self.source, &error);
+                self.changes.current = Some(Change { asker, what, stage: Stage::TakingBack(refusal) });
+                self.decide_and_publish();
+            }
+        }
+        self.go_on_with_changes();
+    }
+
+    /// None where there is no such node.
+    pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = IpAddr> + use<> {
+        let mut nodes = self.health.config().cluster.nodes.iter();
+        let node = nodes.find(|node| node.name == name).cloned();
+        node.into_iter().flat_map(|node| node.addresses())
+    }
+
+    fn addresses_of(&self, what: &What) -> BTreeSet<IpAddr> {
+        match what {
+            What::Edit { change, .. } => self.addresses(&change.node().unwrap_or_default()).collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Forgets documents that wait, for there are newer ones.
+    pub(super) fn forget_waiting_documents(&mut self) {
+        self.changes.waiting.retain(|(asker, _)| *asker != Asker::Store);
+    }
+
+    fn end_change(&mut self, asker: Asker, what: &What, result: Result<Done, Refusal>) {
+        self.end_change_with(asker, what, result, None);
+    }
+
+    /// Tells whoever waits. `text`: that of the file, where it was read.
+    fn end_change_with(
+        &mut self,
+        asker: Asker,
+        what: &What,
+        result: Result<Done, Refusal>,
+        text: Option<String>,
+    ) {
+        if let What::Reload = what {
+            self.effects.push(Effect::Record(Record::Reloaded { ok: result.is_ok() }));
+            if result.is_ok() {
+                self.refused = None;
+            }
+        }
+        match (asker, what) {
+            (Asker::Call(call), _) => self.reply(call, result),
+            (Asker::Shared(number), _) => self.reloaded_here(number, result, text),
+            (Asker::Nobody, _) => {
+                if let Err(refusal) = result {
+                    self.effects.push(Effect::Warn(format!("nothing was reloaded: {refusal}")));
+                    self.refused = Some(alarm(&refusal));
+                }
+                self.effects.push(Effect::Reloading(false));
+            }
+            (Asker::Store, What::Join(documents, revision)) => self.joined(documents, *revision, result),
+            (Asker::Store, _) => {}
+        }
+    }
+}
+
+/// What was put into force, and what was before.
+struct Replaced {
+    before: InForce,
+    next: InForce,
+}
+
+/// The refusal of a change whose file cannot be written; `error` says why.
+pub(in crate::controller) fn unwritten(source: &Source, error: &str) -> Refusal {
+    let message = format!(
+        "cannot write {}: {error}; nothing was changed: make it writable, or use --ephemeral",
+        source.path().display()
+    );
+    Refusal::new(RefusalKind::Failed, message)
+}
+
+/// In one line, however much is wrong.
+fn alarm(refusal: &Refusal) -> String {
+    const MOST: usize = 3;
+    let mut problems: Vec<&str> = refusal.message.lines().collect();
+    let more = problems.len().saturating_sub(MOST);
+    problems.truncate(MOST);
+    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    format!("the last reload was refused, what was in force stays: {}{more}", problems.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_reload_is_an_alarm_of_one_line() {
+        let refused = |message: &str| alarm(&Refusal::new(RefusalKind::Invalid, message));
+        assert_eq!(refused("f:1: a"), "the last reload was refused, what was in force stays: f:1: a");
+        let many = refused("f:1: a\nf:2: b\nf:3: c\nf:4: d\nf:5: e");
+        assert!(many.ends_with("stays: f:1: a; f:2: b; f:3: c; and 2 more"), "{many}");
+    }
+}

@@ -1,0 +1,144 @@
+//! What operators want of nodes, on this server: kept on disk, counted, answered and ended.
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::super::admin::judge;
+use super::super::input::{Effect, WorkId};
+use super::super::status::milliseconds;
+use super::super::{Core, occurrences};
+use super::{Asker, Change, Stage, WORK_TIMEOUT, What};
+use crate::cluster::Admin;
+use crate::control::api::Done;
+use crate::control::{Refusal, RefusalKind};
+use crate::intent::{self, Intents, Wish};
+
+impl Core {
+    pub(super) fn save_intents(&mut self) -> WorkId {
+        let work = self.work();
+        let path = self.health.config().control.state.clone();
+        let intents = self.health.intents().clone();
+        self.effects.push(Effect::SaveIntents { work, path, intents });
+        work
+    }
+
+    pub(in crate::controller::core) fn intents_saved(&mut self, work: WorkId, result: Result<(), String>) {
+        let is_its = |change: &mut Change| match &change.stage {
+            Stage::Saving { work: own, .. } | Stage::Forgetting { work: own, .. } => *own == work,
+            _ => false,
+        };
+        let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_its) else {
+            if self.changes.given_up.remove(&work) {
+                // The file is what it was asked to be, and that does not count.
+                self.save_intents();
+            }
+            // Of what has had its time. What is still in the file ends again at the next start.
+            if let Err(error) = result {
+                self.effects.push(Effect::Warn(error));
+            }
+            return;
+        };
+        match (stage, result) {
+            (Stage::Saving { intents, base, .. }, Ok(())) => {
+                if let What::Intent { node, .. } = &what
+                    && let Some(intent) = intents.get(node)
+                {
+                    self.emit(occurrences::admin(node, intent));
+                }
+                self.count_intent(asker, what, intents, &base);
+            }
+            (Stage::Saving { .. }, Err(error)) => {
+                self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, error)));
+            }
+            (Stage::Forgetting { mut done, .. }, result) => {
+                if let (Err(error), What::Edit { change, .. }) = (result, &what) {
+                    let name = change.name();
+                    done.notes.push(format!("what was wanted of `{name}` is not forgotten on disk: {error}"));
+                }
+                self.end_change(asker, &what, Ok(done));
+            }
+            _ => {}
+        }
+        self.go_on_with_changes();
+    }
+
+    pub(super) fn begin_intent(&mut self, asker: Asker, what: What, node: &str, request: Wish, force: bool) {
+        if let Err(refusal) = judge(&self.health, node, &request, force) {
+            return self.end_change(asker, &what, Err(refusal));
+        }
+        let base = self.health.intents().clone();
+        let intents = intent::want(&base, node, request, self.now.wall);
+        if intents == base {
+            return self.count_intent(asker, what, intents, &base);
+        }
+        let work = self.work();
+        let path = self.health.config().control.state.clone();
+        self.effects.push(Effect::SaveIntents { work, path, intents: intents.clone() });
+        let until = self.now.elapsed + WORK_TIMEOUT;
+        self.changes.current =
+            Some(Change { asker, what, stage: Stage::Saving { work, intents, base, until } });
+    }
+
+    /// What is wanted is on disk, and counts from now on. `base`: what it was made from.
+    fn count_intent(&mut self, asker: Asker, what: What, intents: Intents, base: &Intents) {
+        // What has had its time while this was kept on disk is over all the same.
+        let left = intent::expire(&intents, self.now.wall).map(|(left, _)| left);
+        let is_other = left.is_some() || self.health.intents() != base;
+        self.health.set_intents(left.unwrap_or(intents));
+        if is_other {
+            // Something else was written behind it.
+            self.save_intents();
+        }
+        self.changes.current = Some(Change { asker, what, stage: Stage::Granting });
+        self.decide_and_publish();
+    }
+
+    pub(super) fn end_intent(&mut self, asker: Asker, what: &What) {
+        let What::Intent { node, request: Wish { admin, .. }, .. } = what else { return };
+        let granted = match &self.answering.trouble {
+            Some(trouble) => {
+                let kept = format!(
+                    "`{node}` is to be {admin}, which is kept, but not in the answers yet: {trouble}"
+                );
+                Err(Refusal::new(RefusalKind::Failed, kept))
+            }
+            None => self.granted(node, *admin),
+        };
+        self.end_change(asker, what, granted);
+    }
+
+    /// What is said of something wanted of a node that counts.
+    pub(in crate::controller::core) fn granted(&self, name: &str, admin: Admin) -> Result<Done, Refusal> {
+        let decision = self.health.decision();
+        if let Some(reason) = decision.and_then(|decision| decision.frozen.as_ref()) {
+            let kept = format!(
+                "`{name}` is to be {admin}, which is kept, but not in the answers yet: they are frozen, {reason}"
+            );
+            return Err(Refusal::new(RefusalKind::Conflict, kept));
+        }
+        let mut notes = Vec::new();
+        if decision.is_some_and(|decision| decision.fail_open) {
+            notes.push("no node is up: the answers are those of `[failover] all-down`".to_owned());
+        }
+        if let Some(until) = self.health.intents().get(name).and_then(|intent| intent.until) {
+            notes.push(format!("`{name}` goes back to auto at {until:.0}"));
+        }
+        let addresses: BTreeSet<IpAddr> = self.addresses(name).collect();
+        let out = addresses.is_disjoint(&self.answering.answered);
+        let cached = || milliseconds(self.answering.caches.left(addresses, self.now.elapsed));
+        Ok(Done { notes, cached_ms: out.then(cached) })
+    }
+
+    /// Ends what is wanted of nodes when its time is over. It ends whether that can be kept on disk or not.
+    pub(in crate::controller::core) fn expire(&mut self) {
+        self.expire_for_all();
+        let Some((left, over)) = intent::expire(self.health.intents(), self.now.wall) else { return };
+        for (node, intent) in &over {
+            self.emit(occurrences::expired(node, intent));
+        }
+        self.health.set_intents(left);
+        if self.shared.is_none() {
+            self.save_intents();
+        }
+        self.decide_and_publish();
+    }
+}

@@ -1,0 +1,268 @@
+//! The commands of the control socket. Those that change something answer when that is published, or when nothing has
+//! changed.
+use std::sync::Arc;
+use std::time::Duration;
+
+use dns_xdp_ebpf::outcome::Outcome;
+use serde::Serialize;
+
+use super::Core;
+use super::changes::{Asker, What};
+use super::cluster_change::ClusterChange;
+use super::input::{CallId, Effect, Purpose, Readings};
+use super::query::query;
+use super::rates::Answered;
+use super::shared::Shared;
+use super::status::{Surroundings, node_entries, service_entries, status};
+use crate::config::Config;
+use crate::control::api::{Names, QueryAnswer, Stats, Status, StoreStatus};
+use crate::control::{Command, Refusal, RefusalKind};
+use crate::datapath::Attached;
+use crate::failover::Decision;
+use crate::intent::Wish;
+use crate::responder::RATE_LIMITED;
+use crate::store::skydns::{path, place};
+use crate::zone::Zone;
+
+impl Core {
+    /// Obeys a command that the daemon outlives.
+    pub(super) fn command(&mut self, call: CallId, command: Command) {
+        if let Some(refusal) = followed_elsewhere(self.health.config(), &command) {
+            return self.reply::<()>(call, Err(refusal));
+        }
+        let Some(command) = self.share(call, command) else { return };
+        match command {
+            Command::Status | Command::Stats | Command::Names | Command::Query { .. } => {
+                self.effects.push(Effect::Read(Purpose::Command { call, command }));
+            }
+            Command::Cluster => {
+                let status = self.cluster_status();
+                self.reply(call, status);
+            }
+            Command::AcceptStore => self.accept_store(call),
+            Command::NodeList => {
+                let nodes = node_entries(&self.health, &self.source);
+                self.reply(call, Ok(nodes));
+            }
+            Command::ServiceList => {
+                let services =
+                    self.answered().map(|(_, zone)| service_entries(&self.health, &self.source, &zone));
+                self.reply(call, services);
+            }
+            Command::Reload => self.change(Asker::Call(call), What::Reload),
+            Command::Admin { node, admin, reason, by, for_ms, force } => {
+                let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
+                let node = node.to_ascii_lowercase();
+                self.change(Asker::Call(call), What::Intent { node, request, force });
+            }
+            command => match ClusterChange::asked(command) {
+                Ok((change, ephemeral)) => self.change(Asker::Call(call), What::Edit { change, ephemeral }),
+                Err(command) => {
+                    let text = format!("a defect of dns-xdp: nobody answers {command:?}");
+                    self.reply::<()>(call, Err(Refusal::new(RefusalKind::Failed, text)));
+                }
+            },
+        }
+    }
+
+    pub(super) fn reply<T: Serialize>(&mut self, call: CallId, answer: Result<T, Refusal>) {
+        let answer = answer.and_then(|answer| {
+            serde_json::to_value(answer).map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))
+        });
+        self.effects.push(Effect::Reply { call, answer });
+    }
+
+    /// Counters and states were read.
+    pub(super) fn read(&mut self, what: Purpose, mut readings: Readings) {
+        let now = self.now.elapsed;
+        match what {
+            Purpose::Rates => {
+                if let Some(answered) = answered_by(&readings) {
+                    self.rates.read(now, answered);
+                }
+            }
+            Purpose::Command { call, command: Command::Names } => {
+                let names = self.names(&mut readings);
+                self.reply(call, Ok(names));
+            }
+            Purpose::Command { call, command: Command::Stats } => {
+                let stats = self.stats(readings);
+                self.reply(call, stats);
+            }
+            Purpose::Command { call, command: Command::Query { name, qtype } } => {
+                let answer = self.query(&readings, &name, &qtype);
+                self.reply(call, answer);
+            }
+            Purpose::Command { call, .. } => {
+                let status = self.status(&readings);
+                self.reply(call, status);
+            }
+        }
+    }
+
+    fn answered(&self) -> Result<(&Decision, Arc<Zone>), Refusal> {
+        let answered = self.health.decision().zip(self.answering.zone.clone());
+        answered.ok_or_else(|| Refusal::new(RefusalKind::Failed, "nothing is published yet; ask again"))
+    }
+
+    fn query(&self, readings: &Readings, name: &str, qtype: &str) -> Result<QueryAnswer, Refusal> {
+        let (decision, zone) = self.answered()?;
+        query(&self.health, decision, &zone, is_attached(readings), (name, qtype))
+    }
+
+    fn status(&self, readings: &Readings) -> Result<Status, Refusal> {
+        let (decision, zone) = self.answered()?;
+        let now = self.now.elapsed;
+        let stale_after = self.health.config().xdp.stale_after;
+        let around = Surroundings {
+            answering: (&self.answering, &zone),
+            now: self.now.wall,
+            uptime: now,
+            interfaces: &readings.interfaces,
+            addresses: &readings.addresses,
+            lease_left: stale_after.map(|lease| lease.saturating_sub(now.saturating_sub(self.lease.renewed))),
+            rate: answered_by(readings).and_then(|answered| self.rates.rate(now, answered)),
+            held_back: held_back(readings),
+            store: self.store_status(),
+            alarms: self.alarms(readings),
+        };
+        Ok(status(&self.health, decision, around))
+    }
+
+    fn store_status(&self) -> StoreStatus {
+        let epoch = self.health.config().epoch();
+        let of_file = || StoreStatus { epoch, ..StoreStatus::default() };
+        self.shared.as_ref().map_or_else(of_file, |shared| shared.status(epoch))
+    }
+
+    fn alarms(&self, readings: &Readings) -> Vec<String> {
+        let own = [&self.answering.trouble, &self.lease.trouble, &self.refused];
+        let own = own.into_iter().flatten().cloned();
+        own.chain(self.shared.iter().flat_map(Shared::alarms))
+            .chain(readings.alarms.iter().cloned())
+            .chain(self.ended.values().cloned())
+            .chain(self.fallback_alarm(readings))
+            .collect()
+    }
+
+    /// The limit on what the responder is given is felt.
+    fn fallback_alarm(&self, readings: &Readings) -> Option<String> {
+        let kept = answered_by(readings).map_or(0, |answered| self.rates.kept(answered));
+        let most = self.health.config().guard.fallback_per_second;
+        (kept != 0).then(|| {
+            format!(
+                "{kept} queries were kept from the responder in the last seconds, above [fallback] queries-per-second = {most}; \
+                 dns-xdp top shows what is asked"
+            )
+        })
+    }
+
+    fn stats(&self, readings: Readings) -> Result<Stats, Refusal> {
+        let owned = |(text, count): (&'static str, u64)| (text.to_owned(), count);
+        let xdp = readings.xdp.map_err(|error| Refusal::new(RefusalKind::Failed, error))?;
+        let [events, failures, overflows] = readings.events;
+        let controller = [
+            ("probes", self.probing.results),
+            ("transitions", self.probing.transitions),
+            ("publications", self.answering.count),
+            ("publication-failures", self.answering.failures),
+            ("events", events),
+            ("on-event-failures", failures),
+            ("on-event-overflows", overflows),
+        ];
+        Ok(Stats {
+            xdp: xdp.into_iter().map(owned).collect(),
+            responder: readings.responder.into_iter().map(owned).collect(),
+            controller: controller.into_iter().map(owned).collect(),
+            transmit_errors: readings.transmit_errors,
+        })
+    }
+
+    /// Whoever asks looks: the program goes on sampling for a while, and ends by itself.
+    fn names(&mut self, readings: &mut Readings) -> Names {
+        let now = self.now.elapsed;
+        self.top_names.count(std::mem::take(&mut readings.sampled_names), now);
+        let rate = answered_by(readings).and_then(|answered| self.rates.rate(now, answered));
+        let one_of = self.top_names.one_of(rate.map_or(0.0, |rate| rate.queries_per_second));
+        let attached = is_attached(readings);
+        if attached {
+            self.effects.push(Effect::Sample(one_of));
+        }
+        self.top_names.answer(attached)
+    }
+}
+
+fn is_attached(readings: &Readings) -> bool {
+    readings.interfaces.iter().any(|interface| interface.mode != Attached::Off)
+}
+
+/// `None`: the program's counters cannot be read.
+fn answered_by(readings: &Readings) -> Option<Answered> {
+    Some(Answered::new(readings.xdp.as_ref().ok()?, &readings.responder))
+}
+
+/// See [`Surroundings::held_back`]; nothing where the counters cannot be read.
+fn held_back(readings: &Readings) -> [u64; 3] {
+    let count = |outcome: Outcome| {
+        readings.xdp.as_ref().map_or(0, |counters| counters.get(outcome.text()).copied().unwrap_or(0))
+    };
+    let responder = readings.responder.get(RATE_LIMITED).copied().unwrap_or(0);
+    [count(Outcome::RateLimited) + responder, count(Outcome::Slipped), count(Outcome::FallbackLimited)]
+}
+
+/// Why a command is refused: nodes that follow SkyDNS keys are changed where they come from.
+fn followed_elsewhere(config: &Config, command: &Command) -> Option<Refusal> {
+    let below = config.store.as_ref()?.skydns_follow.as_ref()?;
+    let name = match command {
+        Command::NodeAdd { name, .. }
+        | Command::NodeSet { name, .. }
+        | Command::NodeRemove { name, .. }
+        | Command::ServiceAdd { name, .. }
+        | Command::ServiceRemove { name, .. } => name,
+        Command::ServiceSet { name, nodes, .. } if !nodes.is_empty() => name,
+        _ => return None,
+    };
+    let key = format!("{}/{}", path(below, &config.zone.apex), place(&name.to_ascii_lowercase()));
+    let message = format!(
+        "nodes and services follow the SkyDNS keys below {below} ([cluster] skydns-follow): change {key} there, or what \
+         writes it, such as ExternalDNS; `node up`, `down`, `drain` and `auto` are as ever"
+    );
+    Some(Refusal::new(RefusalKind::Conflict, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{TEXT, config};
+    use super::*;
+    use crate::cluster::Admin;
+
+    #[test]
+    fn nodes_that_are_followed_are_changed_where_they_come_from() {
+        let alone = config(TEXT);
+        let store = "[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\nskydns-follow = \"/skydns/\"\n";
+        let following = config(&format!("{TEXT}{store}"));
+        let name = "Node1".to_owned();
+        let remove = Command::NodeRemove { name: name.clone(), ephemeral: false };
+        let message = followed_elsewhere(&following, &remove).unwrap().message;
+        assert!(message.contains(" /skydns/com/example/demo/node1 "), "{message}");
+        assert_eq!(followed_elsewhere(&alone, &remove), None);
+        let members = |nodes: &[&str]| Command::ServiceSet {
+            name: "@".to_owned(),
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            min_healthy: Some(1),
+            ephemeral: false,
+        };
+        let message = followed_elsewhere(&following, &members(&["node1"])).unwrap().message;
+        assert!(message.contains(" /skydns/com/example/demo/dns/apex "), "{message}");
+        assert_eq!(followed_elsewhere(&following, &members(&[])), None, "what the keys do not say");
+        let down = Command::Admin {
+            node: name,
+            admin: Admin::Down,
+            reason: None,
+            by: None,
+            for_ms: None,
+            force: false,
+        };
+        assert_eq!(followed_elsewhere(&following, &down), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! What a change asks for, worked out off the loop: it reads files, looks names up and parses.
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cluster_change::ClusterChange;
+use super::source::{Proposal, Push, Source};
+use crate::config::Config;
+use crate::control::{Refusal, RefusalKind};
+use crate::store::Documents;
+
+/// A change that is to be worked out, and what it is made to.
+#[derive(Debug)]
+pub(in crate::controller) struct Job {
+    /// The text in force.
+    pub(super) source: Arc<Source>,
+    /// The configuration in force.
+    pub(super) in_force: Arc<Config>,
+    /// What is wanted.
+    pub(super) what: Wanted,
+}
+
+/// What is to be worked out.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// All of the file.
+    Reload,
+    /// A node or service, in the file too unless it is ephemeral.
+    Edit { change: ClusterChange, ephemeral: bool },
+    /// All of the store's documents.
+    Join(Arc<Documents>),
+    /// What has to be written to the store for a change to a node or service.
+    Share(ClusterChange),
+    /// What has to be written to the store for the shared sections of this text.
+    Push(String),
+}
+
+/// A change that is worked out.
+#[derive(Debug)]
+pub(in crate::controller) enum Prepared {
+    /// For this server. `text`: the file's, where it was read.
+    Proposal { proposal: Box<Proposal>, text: Option<String> },
+    /// For the store.
+    Push(Push),
+}
+
+impl Job {
+    /// The text that it is made to.
+    pub(in crate::controller) fn source(&self) -> Arc<Source> {
+        Arc::clone(&self.source)
+    }
+
+    /// Works it out; `read` reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what follows is no valid configuration.
+    pub(in crate::controller) fn run(
+        self,
+        read: impl FnOnce(&Path) -> Result<String, String>,
+    ) -> Result<Prepared, Refusal> {
+        let Job { source, in_force, what } = self;
+        let readable = |text: Result<String, String>| {
+            let refusal =
+                |error| format!("cannot read {}: {error}; nothing was changed", source.path().display());
+            text.map_err(|error| Refusal::new(RefusalKind::Failed, refusal(error)))
+        };
+        let proposal = |proposal, text| Prepared::Proposal { proposal: Box::new(proposal), text };
+        match what {
+            Wanted::Reload => {
+                let text = readable(read(source.path()))?;
+                Ok(proposal(source.reload(&in_force, text.clone())?, Some(text)))
+            }
+            Wanted::Edit { change, ephemeral } => {
+                let text = if ephemeral { None } else { Some(readable(read(source.path()))?) };
+                Ok(proposal(source.change(&change, text.as_deref())?, text))
+            }
+            Wanted::Join(documents) => {
+                Ok(proposal(source.join(&in_force, Documents::clone(&documents))?, None))
+            }
+            Wanted::Share(change) => source.share(&change).map(Prepared::Push),
+            Wanted::Push(text) => source.push(&text).map(Prepared::Push),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The occurrences that are not found by comparing decisions: changes of health, and what was done to the daemon.
+use crate::cluster::Admin;
+use crate::event::{Kind, Occurrence};
+use crate::health::{Health, Standing, Subject, Transition};
+use crate::intent::Intent;
+
+/// A change of health, which is two things where a step was left out: several probes are combined.
+pub(in crate::controller) fn transition(
+    subject: &Subject,
+    Transition { from, to }: Transition,
+    standing: &Standing,
+) -> Vec<Occurrence> {
+    use Health::{Down, Recovering, Suspect, Unknown, Up};
+    let kinds: &[Kind] = match (from, to) {
+        (Unknown, Up) => &[Kind::Up],
+        (Unknown | Up, Suspect) => &[Kind::Suspect],
+        (Suspect, Unknown | Up) => &[Kind::Trusted],
+        (Unknown | Up | Suspect, Down) => &[Kind::Down],
+        (Unknown | Up | Suspect, Recovering) => &[Kind::Down, Kind::Recovering],
+        (Down, Recovering) => &[Kind::Recovering],
+        (Recovering, Down) => &[Kind::Relapsed],
+        (Down | Recovering, Unknown | Up) => &[Kind::Risen],
+        (Down | Recovering, Suspect) => &[Kind::Risen, Kind::Suspect],
+        (Up, Unknown)
+        | (Unknown, Unknown)
+        | (Up, Up)
+        | (Suspect, Suspect)
+        | (Down, Down)
+        | (Recovering, Recovering) => &[],
+    };
+    let reason = standing.reason.as_deref().filter(|_| matches!(to, Suspect | Down));
+    let told = |&kind| Occurrence::new(kind).about(subject).because(reason.unwrap_or_default());
+    kinds.iter().map(told).collect()
+}
+
+/// Something else is wanted of a node.
+pub(in crate::controller) fn admin(node: &str, wanted: &Intent) -> Occurrence {
+    Occurrence::new(Kind::Admin).about(node).because(wanted.to_string())
+}
+
+/// What was wanted of a node had its time, and that is over.
+pub(in crate::controller) fn expired(node: &str, wanted: &Intent) -> Occurrence {
+    let reason = format!("{}: its time is over; it was {wanted}", Admin::Auto);
+    Occurrence::new(Kind::Admin).about(node).because(reason)
+}
+
+/// Another configuration is in force; `notes`: what is different about it.
+pub(in crate::controller) fn reload(notes: &[String]) -> Occurrence {
+    Occurrence::new(Kind::Reload).because(notes.join(", "))
+}
+
+/// A node was added, changed or removed by command.
+pub(in crate::controller) fn node(name: &str, notes: &[String]) -> Occurrence {
+    Occurrence::new(Kind::Node).about(name).because(notes.join(", "))
+}
+
+/// A service was added, changed or removed by command.
+pub(in crate::controller) fn service(name: &str, notes: &[String]) -> Occurrence {
+    Occurrence::new(Kind::Service).about(name).because(notes.join(", "))
+}
+
+/// What was decided is not what is answered.
+pub(in crate::controller) fn unpublished(reason: &str) -> Occurrence {
+    Occurrence::new(Kind::Unpublished).because(reason)
+}
+
+/// It is again.
+pub(in crate::controller) fn published() -> Occurrence {
+    Occurrence::new(Kind::Published)
+}
+
+/// This server decides together with the others of the store.
+pub(in crate::controller) fn joined(circumstances: &str) -> Occurrence {
+    Occurrence::new(Kind::Joined).because(circumstances)
+}
+
+/// This server has lost the store, or does not believe it.
+pub(in crate::controller) fn alone(reason: &str) -> Occurrence {
+    Occurrence::new(Kind::Alone).because(reason)
+}
+
+/// The daemon ends; the reason says what becomes of the program.
+pub(in crate::controller) fn stop(reason: &str) -> Occurrence {
+    Occurrence::new(Kind::Stop).because(reason)
+}
+
+/// This server stops judging.
+pub(in crate::controller) fn blind(reason: &str) -> Occurrence {
+    Occurrence::new(Kind::Blind).because(reason)
+}
+
+/// It judges again.
+pub(in crate::controller) fn seeing() -> Occurrence {
+    Occurrence::new(Kind::Seeing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{TEXT, healthy};
+    use super::*;
+
+    #[test]
+    fn every_change_of_health_has_its_sign() {
+        use Health::{Down, Recovering, Suspect, Unknown, Up};
+        let state = healthy(TEXT);
+        let standing = state.node(&state.config().cluster.nodes[0]);
+        let cases = [
+            (Unknown, Up, "up node1"),
+            (Unknown, Down, "+down node1"),
+            (Up, Suspect, "+suspect node1"),
+            (Suspect, Up, "-suspect node1"),
+            (Suspect, Down, "+down node1"),
+            (Up, Down, "+down node1"),
+            (Down, Recovering, "+recovering node1"),
+            (Recovering, Down, "-recovering node1"),
+            (Recovering, Up, "-down node1"),
+            (Down, Up, "-down node1"),
+            (Recovering, Suspect, "-down node1, +suspect node1"),
+            (Suspect, Recovering, "+down node1, +recovering node1"),
+        ];
+        for (from, to, expected) in cases {
+            let subject = Subject::Node("node1".to_owned());
+            let told = transition(&subject, Transition { from, to }, standing);
+            let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+            assert_eq!(told.join(", "), expected);
+        }
+    }
+}

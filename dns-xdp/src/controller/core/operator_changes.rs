@@ -1,0 +1,390 @@
+//! Changes by operators that go to the store, for all servers: worked out, written by compare-and-swap, and answered when
+//! they are in force here.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Core;
+use super::admin::judge;
+use super::changes::{Asker, WORK_TIMEOUT, What as LocalChange};
+use super::cluster_change::ClusterChange;
+use super::input::{CallId, Effect, WorkId};
+use super::job::{Prepared, Wanted};
+use super::source::Push;
+use super::status::milliseconds;
+use crate::config::differences;
+use crate::control::api::Done;
+use crate::control::{Command, Refusal, RefusalKind};
+use crate::intent::{self, Intents, Wish};
+use crate::store::documents::{Documents, INTENT};
+use crate::store::{Error, Revision, Swap};
+
+/// A change that the store has taken is here within this, or the operator is told that it is not. So is one that an
+/// answer of the store waits for.
+pub(in crate::controller) const STORE_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a change is tried that others have got in the way of.
+const TRIES: u32 = 5;
+
+/// A change on its way.
+#[derive(Debug)]
+pub(super) struct OperatorChange {
+    what: What,
+    /// `None`: nobody asked.
+    call: Option<CallId>,
+    notes: Vec<String>,
+    tries: u32,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone)]
+enum What {
+    Edit { change: ClusterChange, before: BTreeSet<IpAddr> },
+    Admin { node: String, request: Wish, force: bool },
+    Reload,
+    Expiry,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Newer documents are on their way into force: it is to be made from them.
+    WaitingForDocuments { until: Duration },
+    /// What of a file is this server's own comes into force first.
+    ReloadingHere(WorkId),
+    /// What is to be written is worked out, from these documents, or given up at that time.
+    Preparing { work: WorkId, base: Documents, until: Duration },
+    /// It is written; what it was made from goes with it.
+    Swapping { work: WorkId, base: Documents },
+    /// Somebody else was faster: what that was is here before long.
+    WaitingForOther { base: Documents, until: Duration },
+    /// The store has it.
+    WaitingForOwn { revision: Revision, until: Duration },
+}
+
+impl Core {
+    /// Has an operator's command changed for all. `Some`: it is none of those, or nobody shares anything.
+    pub(super) fn share(&mut self, call: CallId, command: Command) -> Option<Command> {
+        if self.shared.is_none() {
+            return Some(command);
+        }
+        let (what, ephemeral) = match command {
+            Command::Admin { node, admin, reason, by, for_ms, force } => {
+                let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
+                (What::Admin { node: node.to_ascii_lowercase(), request, force }, false)
+            }
+            Command::Reload => (What::Reload, false),
+            command => match ClusterChange::asked(command) {
+                Ok((change, ephemeral)) => {
+                    let before = self.addresses(&change.node().unwrap_or_default()).collect();
+                    (What::Edit { change, before }, ephemeral)
+                }
+                Err(command) => return Some(command),
+            },
+        };
+        if ephemeral {
+            let message =
+                "--ephemeral is for a server with a file of its own: what the store holds is all servers'";
+            self.reply::<Done>(call, Err(Refusal::new(RefusalKind::Invalid, message)));
+            return None;
+        }
+        self.begin_shared(what, Some(call), 0);
+        None
+    }
+
+    /// Ends what is wanted of nodes for all, when its time is over.
+    pub(super) fn expire_for_all(&mut self) {
+        if self.shared.is_none() {
+            return;
+        }
+        let over = intent::expire(&self.documents_of_intents().intents, self.now.wall).is_some();
+        let is_under_way = |change: &OperatorChange| matches!(change.what, What::Expiry);
+        let under_way = self.shared.iter().any(|shared| shared.changes.iter().any(is_under_way));
+        if over && !under_way && self.health.is_joined() {
+            self.begin_shared(What::Expiry, None, 0);
+        }
+    }
+
+    /// Has it worked out what a change writes.
+    fn begin_shared(&mut self, what: What, call: Option<CallId>, tries: u32) {
+        let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
+        let stage = Stage::WaitingForDocuments { until };
+        let mut change = OperatorChange { what, call, notes: Vec::new(), tries: tries + 1, stage };
+        if self.lags_behind() {
+            return self.go_on_later(change);
+        }
+        let documents = self.source.documents().cloned().unwrap_or_default();
+        // What is wanted of nodes counts as the store has it, also where its other documents are refused here.
+        let intents_from = self.documents_of_intents();
+        let writes = match &change.what {
+            What::Edit { change: edit, .. } => {
+                let edit = edit.clone();
+                let work = self.prepare(Wanted::Share(edit));
+                let until = self.now.elapsed + WORK_TIMEOUT;
+                change.stage = Stage::Preparing { work, base: documents, until };
+                return self.go_on_later(change);
+            }
+            What::Reload => {
+                let number = self.work();
+                change.stage = Stage::ReloadingHere(number);
+                self.go_on_later(change);
+                return self.change(Asker::Shared(number), LocalChange::Reload);
+            }
+            What::Admin { node, request, force } => {
+                judge(&self.health, node, request, *force).and_then(|()| {
+                    let intents = intent::want(&intents_from.intents, node, request.clone(), self.now.wall);
+                    intent_writes(&intents_from.intents, &intents)
+                })
+            }
+            What::Expiry => match intent::expire(&intents_from.intents, self.now.wall) {
+                Some((left, _)) => intent_writes(&intents_from.intents, &left),
+                None => Ok(BTreeMap::new()),
+            },
+        };
+        match writes {
+            Ok(writes) => self.write_to_store(change, writes, intents_from),
+            Err(refusal) => self.refuse_shared(&change, refusal),
+        }
+    }
+
+    /// Whether the store is seen with documents that are worked out and not in force yet.
+    fn lags_behind(&self) -> bool {
+        let in_force = self.source.documents().map_or(0, Documents::epoch);
+        let seen = self.shared.as_ref().map(|shared| &shared.seen.view.documents);
+        seen.is_some_and(|seen| seen.epoch() > in_force && self.is_joining(seen))
+    }
+
+    fn go_on_later(&mut self, change: OperatorChange) {
+        if let Some(shared) = &mut self.shared {
+            shared.changes.push(change);
+        }
+    }
+
+    fn take_shared(&mut self, is_it: impl Fn(&Stage) -> bool) -> Option<OperatorChange> {
+        let changes = &mut self.shared.as_mut()?.changes;
+        let place = changes.iter().position(|change| is_it(&change.stage))?;
+        Some(changes.remove(place))
+    }
+
+    /// What of the file is this server's own is in force, or refused.
+    pub(super) fn reloaded_here(
+        &mut self,
+        number: WorkId,
+        result: Result<Done, Refusal>,
+        text: Option<String>,
+    ) {
+        let is_it = |stage: &Stage| matches!(stage, Stage::ReloadingHere(own) if *own == number);
+        let Some(mut change) = self.take_shared(is_it) else { return };
+        match result {
+            Ok(done) => {
+                change.notes = done.notes;
+                let base = self.source.documents().cloned().unwrap_or_default();
+                let work = self.prepare(Wanted::Push(text.unwrap_or_default()));
+                let until = self.now.elapsed + WORK_TIMEOUT;
+                change.stage = Stage::Preparing { work, base, until };
+                self.go_on_later(change);
+            }
+            Err(refusal) => self.refuse_shared(&change, refusal),
+        }
+    }
+
+    /// What is to be written is worked out.
+    pub(super) fn shared_prepared(&mut self, work: WorkId, result: Result<Prepared, Refusal>) {
+        let is_it = |stage: &Stage| matches!(stage, Stage::Preparing { work: own, .. } if *own == work);
+        let Some(mut change) = self.take_shared(is_it) else { return };
+        let Stage::Preparing { base, .. } = std::mem::replace(&mut change.stage, Stage::ReloadingHere(work))
+        else {
+            return;
+        };
+        match result {
+            Ok(Prepared::Push(Push { writes, notes })) => {
+                if !writes.is_empty() {
+                    change.notes.retain(|note| note != "nothing has changed");
+                }
+                change.notes.extend(notes);
+                // Where others have come into force meanwhile, the store refuses it.
+                self.write_to_store(change, writes, base);
+            }
+            Ok(Prepared::Proposal { .. }) => {
+                let refusal =
+                    Refusal::new(RefusalKind::Failed, "a defect of dns-xdp: this is nothing for the store");
+                self.refuse_shared(&change, refusal);
+            }
+            Err(refusal) => self.refuse_shared(&change, refusal),
+        }
+    }
+
+    /// Hands it to the store, if there is something to write.
+    fn write_to_store(
+        &mut self,
+        mut change: OperatorChange,
+        writes: BTreeMap<String, Vec<u8>>,
+        base: Documents,
+    ) {
+        if writes.is_empty() {
+            return self.finish_shared(change);
+        }
+        let Some(shared) = &self.shared else { return };
+        if !shared.seen.is_up {
+            let trouble = shared.seen.trouble.clone();
+            let trouble = trouble.unwrap_or_else(|| "the store is not reached at the moment".to_owned());
+            let message = format!(
+                "nothing was changed for the cluster: {trouble}; repeat it on a server that `dns-xdp status` shows joined, or when the store is back"
+            );
+            return self.refuse_shared(&change, Refusal::new(RefusalKind::Failed, message));
+        }
+        let mut expected = base.expected();
+        if writes.contains_key(INTENT) {
+            expected = [(INTENT.to_owned(), base.revisions.get(INTENT).copied().unwrap_or(0))].into();
+        }
+        let work = self.work();
+        change.stage = Stage::Swapping { work, base };
+        self.effects.push(Effect::Swap { work, swap: Swap { expected, writes } });
+        self.go_on_later(change);
+    }
+
+    /// The store has taken a change, or not.
+    pub(super) fn swapped(&mut self, work: WorkId, result: Result<Revision, Error>) {
+        let is_it = |stage: &Stage| matches!(stage, Stage::Swapping { work: own, .. } if *own == work);
+        let Some(mut change) = self.take_shared(is_it) else { return };
+        let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
+        change.stage = match (result, change.stage) {
+            (Ok(revision), _) => Stage::WaitingForOwn { revision, until },
+            (Err(Error::Conflict), Stage::Swapping { base, .. }) => Stage::WaitingForOther { base, until },
+            (Err(error), stage) => {
+                let message =
+                    format!("{error}; whether it was changed is not known: look with `dns-xdp cluster show`");
+                return self.refuse_shared(
+                    &OperatorChange { stage, ..change },
+                    Refusal::new(RefusalKind::Failed, message),
+                );
+            }
+        };
+        self.go_on_later(change);
+        self.answer_waiting();
+    }
+
+    /// Goes on with changes that wait for the store, and answers those that are in force or have had their time.
+    pub(super) fn answer_waiting(&mut self) {
+        let lags_behind = self.lags_behind();
+        self.answer_accepting();
+        let Some(shared) = &mut self.shared else { return };
+        let in_force = self.source.documents().map_or(0, Documents::epoch);
+        let wanted = shared.intents_at.max(in_force);
+        let is_answered = self.answering.is_settled();
+        let (now, seen) = (self.now.elapsed, shared.seen.view.documents.epoch());
+        let is_here = |what: &What, revision: Revision| {
+            revision <= if matches!(what, What::Admin { .. } | What::Expiry) { wanted } else { in_force }
+        };
+        let is_due = |change: &mut OperatorChange| match &change.stage {
+            Stage::WaitingForDocuments { until } => !lags_behind || now >= *until,
+            Stage::Preparing { until, .. } => now >= *until,
+            // It is in the answers, or cannot be.
+            Stage::WaitingForOwn { revision, until } => {
+                is_here(&change.what, *revision) && is_answered || now >= *until
+            }
+            // What it is to be made from has to be in force here.
+            Stage::WaitingForOther { base, until } => {
+                let here =
+                    if matches!(change.what, What::Edit { .. } | What::Reload) { in_force } else { seen };
+                seen.min(here) > base.epoch() || now >= *until
+            }
+            _ => false,
+        };
+        let due: Vec<OperatorChange> = shared.changes.extract_if(.., is_due).collect();
+        for change in due {
+            match change.stage {
+                Stage::WaitingForDocuments { .. } if lags_behind => {
+                    let message =
+                        "nothing was changed: newer documents of the store are not in force here yet";
+                    self.refuse_shared(&change, Refusal::new(RefusalKind::Failed, message));
+                }
+                Stage::Preparing { .. } => {
+                    let refusal = self.unprepared();
+                    self.refuse_shared(&change, refusal);
+                }
+                Stage::WaitingForDocuments { .. } => {
+                    self.begin_shared(change.what, change.call, change.tries - 1);
+                }
+                Stage::WaitingForOwn { revision, .. }
+                    if is_here(&change.what, revision) && is_answered && !self.answering.is_pending() =>
+                {
+                    self.finish_shared(change);
+                }
+                Stage::WaitingForOwn { revision, .. } => {
+                    let refused = self.shared.as_ref().and_then(|shared| shared.refused.clone());
+                    let why = refused.or_else(|| self.answering.trouble.clone()).unwrap_or_default();
+                    let message = format!(
+                        "the store has it (revision {revision}), but it is not in force here yet: {why}"
+                    );
+                    self.refuse_shared(&change, Refusal::new(RefusalKind::Failed, message));
+                }
+                Stage::WaitingForOther { ref base, .. } => {
+                    let base = base.clone();
+                    self.try_again(change, &base);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Somebody else was faster: where that has changed something else, the change is tried again.
+    fn try_again(&mut self, change: OperatorChange, base: &Documents) {
+        let Some(shared) = &self.shared else { return };
+        let now = &shared.seen.view.documents;
+        let is_other = match &change.what {
+            What::Admin { node, .. } => base.intents.get(node) == now.intents.get(node),
+            What::Expiry => true,
+            What::Edit { .. } | What::Reload => false,
+        };
+        if is_other && change.tries < TRIES {
+            return self.begin_shared(change.what, change.call, change.tries);
+        }
+        let told = what_changed(base, now);
+        let message = format!(
+            "nothing was changed, for somebody else changed the cluster at the same time ({}): look at it, and repeat",
+            if told.is_empty() { "what is not known yet".to_owned() } else { told.join(", ") }
+        );
+        self.refuse_shared(&change, Refusal::new(RefusalKind::Conflict, message));
+    }
+
+    fn refuse_shared(&mut self, change: &OperatorChange, refusal: Refusal) {
+        if let Some(call) = change.call {
+            self.reply::<Done>(call, Err(refusal));
+        }
+    }
+
+    /// Answers whoever waits for a change that is in force, or for one that changes nothing.
+    fn finish_shared(&mut self, change: OperatorChange) {
+        let OperatorChange { what, notes, call: Some(call), .. } = change else { return };
+        let done = match what {
+            What::Admin { node, request, .. } => self.granted(&node, request.admin),
+            What::Edit { change, before } => {
+                let after: BTreeSet<IpAddr> = self.addresses(&change.node().unwrap_or_default()).collect();
+                let left: Vec<IpAddr> = before.difference(&after).copied().collect();
+                let cached = |left| milliseconds(self.answering.caches.left(left, self.now.elapsed));
+                Ok(Done { notes, cached_ms: (!left.is_empty()).then(|| cached(left)) })
+            }
+            What::Reload | What::Expiry => Ok(Done { notes, cached_ms: None }),
+        };
+        self.reply(call, done);
+    }
+}
+
+fn intent_writes(before: &Intents, after: &Intents) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
+    if before == after {
+        return Ok(BTreeMap::new());
+    }
+    let text = serde_json::to_vec_pretty(after)
+        .map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
+    Ok([(INTENT.to_owned(), text)].into())
+}
+
+/// What another has changed, for whoever was refused because of it.
+fn what_changed(before: &Documents, after: &Documents) -> Vec<String> {
+    let mut told = differences(&before.text(), &after.text());
+    for (node, intent) in &after.intents {
+        if before.intents.get(node) != Some(intent) {
+            told.push(format!("{node} is to be {intent}"));
+        }
+    }
+    told
+}

@@ -1,0 +1,192 @@
+//! What is answered, what is on its way to be, and what resolvers may remember: pure.
+//!
+//! The zone follows from configuration and answers. Deriving it, laying it out and writing it is an effect, for it takes
+//! time in proportion to the zone. At most one is under way; what is decided meanwhile is published when it is over.
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::answer_diff::{Told, answers};
+use super::input::{Now, Publication, Published};
+use super::occurrences;
+use super::resolver_caches::{self, Caches};
+use super::state::State;
+use crate::event::Occurrence;
+use crate::failover;
+use crate::zone::Zone;
+
+impl Published {
+    /// What a state has decided; `None` before the first decision.
+    pub(super) fn of(state: &State) -> Option<Published> {
+        let answers = Arc::new(state.decision()?.answers.clone());
+        Some(Published { config: Arc::clone(state.config()), answers })
+    }
+
+    /// The zone that follows.
+    pub(in crate::controller) fn zone(&self) -> Zone {
+        failover::answering(&self.config, &self.answers)
+    }
+
+    fn is(&self, other: &Published) -> bool {
+        Arc::ptr_eq(&self.config, &other.config) && self.answers == other.answers
+    }
+}
+
+impl Publication {
+    /// What follows from `zone` taking the place of `before`, or, where there is none, of what is configured: a
+    /// predecessor may have answered that. `took`: how long it took; `None`: the two are the same.
+    pub(in crate::controller) fn new(
+        published: &Published,
+        before: Option<&Zone>,
+        zone: Arc<Zone>,
+        took: Option<Duration>,
+    ) -> Publication {
+        let config = &published.config;
+        let answered = resolver_caches::answered(&zone, config);
+        let is_same = before.is_some_and(|before| *before == *zone);
+        if is_same {
+            let configured = Arc::clone(&zone);
+            return Publication {
+                configured,
+                zone,
+                changes: Vec::new(),
+                left: [].into(),
+                answered,
+                took: None,
+            };
+        }
+        let configured = Arc::new(failover::healthy_zone(config));
+        let before = before.unwrap_or(&configured);
+        let (changes, left) = (answers(before, &zone), resolver_caches::left(before, &zone));
+        Publication { zone, changes, configured, left, answered, took }
+    }
+}
+
+/// The published zone, and the one on its way.
+#[derive(Debug)]
+pub(in crate::controller) struct Answering {
+    pub(super) zone: Option<Arc<Zone>>,
+    /// Every address that is handed out.
+    pub(super) answered: BTreeSet<IpAddr>,
+    /// When the zone was last replaced.
+    pub(super) at: Timestamp,
+    /// How long that took.
+    pub(super) took: Duration,
+    /// What resolvers may remember of the zones before.
+    pub(super) caches: Caches,
+    /// Zones published.
+    pub(super) count: u64,
+    /// Zones that could not be.
+    pub(super) failures: u64,
+    /// Why what is decided is not answered.
+    pub(super) trouble: Option<String>,
+    /// What was published last.
+    published: Option<Published>,
+    under_way: Option<UnderWay>,
+    /// Something else is decided than what is under way.
+    is_stale: bool,
+}
+
+/// A publication under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    published: Published,
+    /// What is to be told when it is over.
+    pub(super) told: Told,
+    /// It is that of a change to the configuration, which comes into force with it.
+    pub(super) is_change: bool,
+}
+
+/// What becomes of a wish to publish.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is what is answered.
+    Same,
+    /// It has to be published now.
+    Publish,
+    /// It is published when what is under way is over.
+    Later,
+}
+
+impl Answering {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Answering {
+            zone: None,
+            answered: BTreeSet::new(),
+            at: now,
+            took: Duration::ZERO,
+            caches: Caches::default(),
+            count: 0,
+            failures: 0,
+            trouble: None,
+            published: None,
+            under_way: None,
+            is_stale: false,
+        }
+    }
+
+    /// Something is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// What was decided is answered, or cannot be.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.is_busy() && !self.is_stale
+    }
+
+    /// What was decided could not be published, and has to be tried again.
+    pub(super) fn is_pending(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Begins to publish, if that has to be done and nothing else is under way.
+    pub(super) fn begin(&mut self, published: Published, told: &Told, is_change: bool) -> Step {
+        if self.is_busy() {
+            self.is_stale = true;
+            return Step::Later;
+        }
+        self.is_stale = false;
+        if !is_change && !self.is_pending() && self.published.as_ref().is_some_and(|now| now.is(&published)) {
+            return Step::Same;
+        }
+        self.under_way = Some(UnderWay { published, told: told.clone(), is_change });
+        Step::Publish
+    }
+
+    /// A publication is over. Returns what was under way, and what is to be told of the trouble that ends with it.
+    pub(super) fn succeeded(
+        &mut self,
+        publication: &Publication,
+        now: Now,
+    ) -> Option<(UnderWay, Option<Occurrence>)> {
+        let under_way = self.under_way.take()?;
+        self.published = Some(under_way.published.clone());
+        self.zone = Some(Arc::clone(&publication.zone));
+        self.answered.clone_from(&publication.answered);
+        if let Some(took) = publication.took {
+            self.caches.replaced(&publication.left, now.elapsed);
+            (self.took, self.at) = (took, now.wall);
+            self.count += 1;
+        }
+        let over = self.trouble.take().map(|_| occurrences::published());
+        Some((under_way, over))
+    }
+
+    /// A publication has failed: the zone before is answered. Returns what was under way, and what is to be told.
+    pub(super) fn failed(&mut self, error: &str) -> Option<(UnderWay, Option<Occurrence>)> {
+        let under_way = self.under_way.take()?;
+        self.failures += 1;
+        if under_way.is_change {
+            // Whoever asked for it hears of it, and nothing else is wanted.
+            return Some((under_way, None));
+        }
+        let trouble = format!("the answers are not up to date: {error}");
+        let is_new = self.trouble.replace(trouble).is_none();
+        let reason = format!("{error}; the old zone is answered");
+        Some((under_way, is_new.then(|| occurrences::unpublished(&reason))))
+    }
+}

@@ -1,0 +1,118 @@
+//! How long names answer a node that has failed: from its first failed probe and from the verdict, pure.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::health::{Health, Subject, Transition};
+use crate::metrics::Repair;
+
+/// Who is in doubt, and who is down and may be answered yet. Times count from the reports' origin.
+#[derive(Debug, Default)]
+pub(super) struct Falls {
+    doubted: BTreeMap<Subject, Duration>,
+    fallen: BTreeMap<Subject, Fall>,
+    /// Names have moved away from somebody since the answers followed the verdicts last.
+    has_moved: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Fall {
+    first_failure: Duration,
+    verdict: Duration,
+}
+
+impl Falls {
+    /// Takes in a change of health that was found out at `at`.
+    pub(super) fn turned(&mut self, subject: &Subject, Transition { from, to }: Transition, at: Duration) {
+        match to {
+            Health::Suspect => {
+                self.fallen.remove(subject);
+                self.doubted.insert(subject.clone(), at);
+            }
+            Health::Down | Health::Recovering if from.serving() != Some(false) => {
+                let first_failure = self.doubted.remove(subject).unwrap_or(at);
+                self.fallen.insert(subject.clone(), Fall { first_failure, verdict: at });
+            }
+            Health::Down | Health::Recovering => {}
+            Health::Up | Health::Unknown => {
+                self.doubted.remove(subject);
+                self.fallen.remove(subject);
+            }
+        }
+    }
+
+    /// Names have moved away from somebody.
+    pub(super) fn moved(&mut self) {
+        self.has_moved = true;
+    }
+
+    /// Returns how long each repair took, now that the answers follow the verdicts. No name moved: nothing was repaired.
+    pub(super) fn answered(&mut self, now: Duration) -> Vec<Repair> {
+        let fallen = std::mem::take(&mut self.fallen);
+        let fallen = if std::mem::take(&mut self.has_moved) { fallen } else { BTreeMap::new() }.into_values();
+        let repair = |fall: Fall| Repair {
+            whole: now.saturating_sub(fall.first_failure),
+            publishing: now.saturating_sub(fall.verdict),
+        };
+        fallen.map(repair).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// `(from, to, at)` for each change of node2's health.
+    fn falls(changes: &[(Health, Health, u64)]) -> Falls {
+        let mut falls = Falls::default();
+        for (from, to, at) in changes {
+            falls.turned(&Subject::Node("node2".to_owned()), Transition { from: *from, to: *to }, ms(*at));
+        }
+        falls.moved();
+        falls
+    }
+
+    #[test]
+    fn a_repair_counts_from_the_first_failed_probe_and_from_the_verdict() {
+        let changes = [(Health::Up, Health::Suspect, 1_000), (Health::Suspect, Health::Down, 1_500)];
+        let mut falls = falls(&changes);
+        assert_eq!(falls.answered(ms(1_520)), [Repair { whole: ms(520), publishing: ms(20) }]);
+        assert_eq!(falls.answered(ms(1_600)), [], "once");
+    }
+
+    #[test]
+    fn where_no_name_moved_nothing_was_repaired() {
+        let mut falls = falls(&[(Health::Up, Health::Down, 700)]);
+        assert_eq!(falls.answered(ms(705)).len(), 1);
+        falls.turned(
+            &Subject::Node("node3".to_owned()),
+            Transition { from: Health::Up, to: Health::Down },
+            ms(800),
+        );
+        assert_eq!(falls.answered(ms(805)), []);
+    }
+
+    #[test]
+    fn a_verdict_without_doubt_before_it_counts_from_itself() {
+        let mut falls = falls(&[(Health::Up, Health::Down, 700)]);
+        assert_eq!(falls.answered(ms(705)), [Repair { whole: ms(5), publishing: ms(5) }]);
+    }
+
+    #[test]
+    fn who_is_up_again_before_the_answers_changed_was_never_repaired() {
+        let (up, suspect, down, recovering) = (Health::Up, Health::Suspect, Health::Down, Health::Recovering);
+        let frozen = [(up, suspect, 10), (suspect, down, 20), (down, recovering, 30), (recovering, up, 40)];
+        assert_eq!(falls(&frozen).answered(ms(50)), []);
+        assert_eq!(falls(&[(up, suspect, 10), (suspect, up, 20)]).answered(ms(50)), []);
+    }
+
+    #[test]
+    fn a_node_that_wavers_while_it_is_down_counts_from_its_fall() {
+        let (down, recovering) = (Health::Down, Health::Recovering);
+        let wavers = [(Health::Up, down, 10), (down, recovering, 30), (recovering, down, 40)];
+        assert_eq!(falls(&wavers).answered(ms(110)), [Repair { whole: ms(100), publishing: ms(100) }]);
+    }
+}

@@ -1,0 +1,356 @@
+//! This server beside the others of a store: what it takes over from there, and what it tells them.
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::changes::{Asker, What};
+use super::input::{CallId, Effect};
+use super::operator_changes::{OperatorChange, STORE_WRITE_TIMEOUT};
+use super::peers::Peers;
+use super::shared_view::{SharedView, digest};
+use super::{Core, occurrences};
+use crate::control::api::{ClusterStatus, Done, StoreStatus};
+use crate::control::{Refusal, RefusalKind};
+use crate::event::Occurrence;
+use crate::intent::{self, Intents};
+use crate::store::client::{Mode, Own, Seen, View};
+use crate::store::documents::{Documents, INTENT};
+use crate::store::{Moment, Revision, Server};
+
+/// The task of the shell that keeps the session with the store.
+pub(in crate::controller) const STORE_SESSION: &str = "store-session";
+/// Documents that were refused are tried again after this, for what was wrong may lie in this server's surroundings.
+const JOIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// This server's place among the servers of a store.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The name of this server.
+    server: String,
+    /// The store as it was seen last.
+    pub(super) seen: Seen,
+    /// Changes by operators that are on their way.
+    pub(super) changes: Vec<OperatorChange>,
+    /// Why the documents in force are not the store's.
+    pub(super) refused: Option<String>,
+    /// The documents that were refused last, and when.
+    refused_documents: Option<(Arc<Documents>, Duration)>,
+    /// When what operators want was changed that counts here.
+    pub(super) intents_at: Revision,
+    /// Commands that wait until an older store is believed, and until when.
+    accepting: Vec<(CallId, Duration)>,
+    mode: Mode,
+    /// The view that was decided on last.
+    decided: Option<Arc<View>>,
+    peers: Peers,
+    own: Own,
+}
+
+impl Shared {
+    pub(super) fn new((server, seen): (String, Seen)) -> Self {
+        Shared {
+            server,
+            seen,
+            changes: Vec::new(),
+            refused: None,
+            refused_documents: None,
+            intents_at: 0,
+            accepting: Vec::new(),
+            mode: Mode::Joined,
+            decided: None,
+            peers: Peers::default(),
+            own: Own::default(),
+        }
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.seen.mode == Mode::Joined
+    }
+
+    fn view(&self) -> SharedView {
+        SharedView::new(&self.seen, &self.server)
+    }
+
+    pub(super) fn alarms(&self) -> Vec<String> {
+        let Seen { mode, trouble, .. } = &self.seen;
+        let trouble = trouble.as_ref().filter(|_| *mode != Mode::Joined);
+        let alone = trouble.map(|trouble| match mode {
+            Mode::Frozen => format!("frozen, the documents stay as they are: {trouble}"),
+            Mode::Alone | Mode::Joined => format!("alone, this server judges by itself: {trouble}"),
+        });
+        alone.into_iter().chain(self.refused.clone()).collect()
+    }
+
+    pub(super) fn status(&self, epoch: u32) -> StoreStatus {
+        let Seen { view, mode, trouble, since, is_up: _ } = &self.seen;
+        StoreStatus {
+            kind: "etcd".to_owned(),
+            mode: *mode,
+            epoch,
+            revision: view.revision,
+            since: Some(*since),
+            trouble: trouble.clone().or_else(|| self.refused.clone()),
+        }
+    }
+}
+
+impl Core {
+    /// The store is seen in another state.
+    pub(super) fn store_seen(&mut self, seen: Seen) {
+        let Some(shared) = &mut self.shared else { return };
+        shared.peers.note(&seen, self.now.wall);
+        shared.seen = seen;
+        if self.is_live() {
+            self.take_over_from_store();
+        }
+    }
+
+    /// Nobody sees the store any more.
+    pub(super) fn store_lost(&mut self) {
+        let Some(shared) = &self.shared else { return };
+        let (since, trouble) =
+            (self.now.wall, Some("this server's own session with the store ended".to_owned()));
+        let seen = Seen { mode: Mode::Alone, trouble, since, is_up: false, ..shared.seen.clone() };
+        self.store_seen(seen);
+    }
+
+    /// Goes by what the servers say together, in the first answers. `false`: there is no store.
+    pub(super) fn join_at_the_start(&mut self) -> bool {
+        let Some(shared) = &mut self.shared else { return false };
+        shared.mode = shared.seen.mode;
+        self.health.set_peer_view(shared.view());
+        true
+    }
+
+    /// Puts into force what the store holds. Documents that have changed are worked out first; those that are wrong leave
+    /// those before.
+    pub(super) fn take_over_from_store(&mut self) {
+        let now = self.now.elapsed;
+        let in_force = self.source.documents().cloned().unwrap_or_default();
+        let Some(shared) = &mut self.shared else { return };
+        let Seen { view, mode, trouble, .. } = shared.seen.clone();
+        let is_known = shared.decided.as_ref().is_some_and(|decided| decided.decides_as(&view));
+        if is_known && shared.mode == mode && shared.refused.is_none() {
+            // Servers say of themselves how they are again and again: nothing follows from it.
+            return self.answer_waiting();
+        }
+        shared.decided = Some(Arc::clone(&view));
+        let turned = shared.mode != mode;
+        shared.mode = mode;
+        let malformed = view.malformed.as_ref().map(|problem| alarm(problem));
+        let has_documents = !view.documents.texts.is_empty();
+        let is_other = has_documents && view.documents.texts != in_force.texts;
+        let was_refused = shared
+            .refused_documents
+            .as_ref()
+            .is_some_and(|(refused, at)| **refused == *view.documents && now < *at + JOIN_INTERVAL);
+        if malformed.is_some() || !is_other {
+            let is_new = malformed.is_some() && malformed != shared.refused;
+            shared.refused.clone_from(&malformed);
+            if let Some(problem) = malformed.filter(|_| is_new) {
+                self.effects.push(Effect::Warn(problem));
+            }
+        }
+        let peer_view = shared.view();
+        if turned {
+            self.emit(match mode {
+                Mode::Joined => occurrences::joined(&format!("revision {}", view.revision)),
+                Mode::Alone | Mode::Frozen => occurrences::alone(&trouble.unwrap_or_default()),
+            });
+        }
+        if is_other {
+            if !was_refused && !self.is_joining(&view.documents) {
+                self.forget_waiting_documents();
+                self.change(Asker::Store, What::Join(Arc::clone(&view.documents), view.revision));
+            }
+        } else if has_documents && *view.documents != in_force {
+            // Operators want something else, or somebody has written the same again.
+            self.source = Arc::new(self.source.with_documents(Documents::clone(&view.documents)));
+            self.health.adopt(self.health.config().at_revision(view.documents.epoch()));
+            self.take_over_intents(&view.documents);
+            self.keep_copy(&view.documents, view.revision);
+        }
+        self.health.set_peer_view(peer_view);
+        self.reconcile_probes();
+        self.decide_and_publish();
+        self.answer_waiting();
+        self.write_own();
+    }
+
+    /// What operators want counts from now on as these documents have it.
+    fn take_over_intents(&mut self, documents: &Documents) {
+        // What has had its time is over, whether the store says so yet or not.
+        let expired = intent::expire(&documents.intents, self.now.wall);
+        let intents = expired.map_or_else(|| documents.intents.clone(), |(left, _)| left);
+        self.tell_intents(&intents);
+        self.health.set_intents(intents);
+        if let Some(shared) = &mut self.shared {
+            shared.intents_at = intents_revision(documents);
+        }
+    }
+
+    /// The documents that say what operators want: the newest that were seen, or those that this server has started from.
+    pub(super) fn documents_of_intents(&self) -> Documents {
+        let seen = self.shared.as_ref().map(|shared| &*shared.seen.view.documents);
+        let seen = seen.filter(|seen| !seen.texts.is_empty()).or(self.source.documents());
+        seen.cloned().unwrap_or_default()
+    }
+
+    /// Documents that were refused may be right by now, for what was wrong may lie in this server's surroundings.
+    pub(super) fn try_refused_documents_again(&mut self) {
+        let refused = self.shared.as_ref().and_then(|shared| shared.refused_documents.as_ref());
+        if refused.is_some_and(|(_, at)| self.now.elapsed >= *at + JOIN_INTERVAL) {
+            self.take_over_from_store();
+        }
+    }
+
+    /// Documents of the store are in force, or refused.
+    pub(super) fn joined(
+        &mut self,
+        documents: &Arc<Documents>,
+        revision: Revision,
+        result: Result<Done, Refusal>,
+    ) {
+        let now = self.now.elapsed;
+        let Some(shared) = &mut self.shared else { return };
+        match result {
+            Ok(_) => {
+                (shared.refused, shared.refused_documents) = (None, None);
+                shared.intents_at = intents_revision(documents);
+                self.keep_copy(documents, revision);
+            }
+            Err(refusal) => {
+                let problem = alarm(&refusal.message);
+                let is_new = shared.refused.as_ref() != Some(&problem);
+                shared.refused_documents = Some((Arc::clone(documents), now));
+                shared.refused = Some(problem.clone());
+                if is_new {
+                    self.effects.push(Effect::Warn(problem));
+                }
+                // What operators want is no part of the configuration: it counts all the same.
+                self.take_over_intents(documents);
+                self.decide_and_publish();
+            }
+        }
+        // There may be others by now.
+        self.take_over_from_store_if_other(documents);
+        self.answer_waiting();
+    }
+
+    pub(super) fn take_over_from_store_if_other(&mut self, documents: &Documents) {
+        let Some(shared) = &mut self.shared else { return };
+        if *shared.seen.view.documents != *documents {
+            shared.decided = None;
+            self.take_over_from_store();
+        }
+    }
+
+    /// Whether the store holds other documents by now, and newer ones than these are in force.
+    pub(super) fn has_newer(&self, documents: &Documents) -> bool {
+        let seen = self.shared.as_ref().map(|shared| &*shared.seen.view.documents);
+        let in_force = self.source.documents().map_or(0, Documents::epoch);
+        seen.is_some_and(|seen| seen != documents) && documents.epoch() < in_force
+    }
+
+    fn keep_copy(&mut self, documents: &Arc<Documents>, revision: Revision) {
+        if let Some(store) = &self.health.config().store {
+            let (path, documents) = (store.copy.clone(), Arc::clone(documents));
+            self.effects.push(Effect::KeepCopy { path, documents, revision });
+        }
+    }
+
+    /// Tells of what operators want otherwise than what counts now.
+    pub(super) fn tell_intents(&mut self, after: &Intents) {
+        let before = self.health.intents();
+        let changed = after.iter().filter(|(node, intent)| before.get(*node) != Some(intent));
+        let told: Vec<Occurrence> = changed.map(|(node, intent)| occurrences::admin(node, intent)).collect();
+        self.effects.extend(told.into_iter().map(Effect::Emit));
+    }
+
+    /// Tells the others what this server finds, and how it is.
+    pub(super) fn write_own(&mut self) {
+        let (Some(shared), Some(decision)) = (&mut self.shared, self.health.decision()) else { return };
+        let epoch = self.source.documents().map_or(0, Documents::epoch);
+        // While the documents of the view are worked out, the answers are not those of its moment.
+        let is_current = epoch == shared.seen.view.documents.epoch();
+        let moment = self.health.moment().filter(|_| is_current);
+        let Moment { revision, entries } = moment.unwrap_or_default();
+        let own = Own {
+            verdicts: self.health.own_verdicts(),
+            server: Server {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                epoch,
+                revision,
+                entries,
+                digest: digest(&decision.answers, self.health.config().epoch()),
+                quorum: Some(decision.quorum),
+                trouble: decision.frozen.clone().or_else(|| self.health.blind().map(str::to_owned)),
+            },
+        };
+        if own != shared.own {
+            shared.own = own.clone();
+            self.effects.push(Effect::WriteOwn(Box::new(own)));
+        }
+    }
+
+    /// `status --cluster`
+    pub(super) fn cluster_status(&self) -> Result<ClusterStatus, Refusal> {
+        let Some(shared) = &self.shared else {
+            let message = "this server shares no store: see [cluster] in the README";
+            return Err(Refusal::new(RefusalKind::Conflict, message));
+        };
+        let own = (&*shared.server, shared.own.server.clone());
+        let nodes = self.health.config().cluster.nodes.iter().map(|node| node.name.as_str());
+        Ok(shared.peers.call(&shared.seen, own, nodes, self.now.wall))
+    }
+
+    /// An older store is believed from now on. The command is answered when its documents are in force.
+    pub(super) fn accept_store(&mut self, call: CallId) {
+        let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
+        match &mut self.shared {
+            Some(shared) if shared.seen.mode == Mode::Frozen => {
+                shared.accepting.push((call, until));
+                self.effects.push(Effect::AcceptStore);
+            }
+            Some(_) => {
+                let notes = vec!["the store is believed already".to_owned()];
+                self.reply(call, Ok(Done { notes, cached_ms: None }));
+            }
+            None => {
+                let refusal = Refusal::new(RefusalKind::Conflict, "this server shares no store");
+                self.reply::<Done>(call, Err(refusal));
+            }
+        }
+    }
+
+    /// Answers commands that wait until an older store is believed.
+    pub(super) fn answer_accepting(&mut self) {
+        let now = self.now.elapsed;
+        let in_force = self.source.documents().cloned().unwrap_or_default();
+        let is_settled = self.answering.is_settled();
+        let Some(shared) = &mut self.shared else { return };
+        let is_believed = shared.seen.mode != Mode::Frozen;
+        let is_in_force = is_believed && is_settled && shared.seen.view.documents.texts == in_force.texts;
+        let is_due = |(_, until): &mut (CallId, Duration)| is_in_force || now >= *until;
+        let due: Vec<(CallId, Duration)> = shared.accepting.extract_if(.., is_due).collect();
+        let why = shared.refused.clone().or_else(|| shared.seen.trouble.clone()).unwrap_or_default();
+        for (call, _) in due {
+            let refusal = |what: &str| Refusal::new(RefusalKind::Failed, format!("{what}: {why}"));
+            let answer = match (is_in_force, is_believed) {
+                (true, _) => Ok(Done::default()),
+                (false, true) => {
+                    Err(refusal("the store is believed, but its documents are not in force here yet"))
+                }
+                (false, false) => Err(refusal("the store is not believed yet")),
+            };
+            self.reply(call, answer);
+        }
+    }
+}
+
+fn intents_revision(documents: &Documents) -> Revision {
+    documents.revisions.get(INTENT).copied().unwrap_or(0)
+}
+
+fn alarm(problem: &str) -> String {
+    format!("the store's documents are refused, those before stay in force: {}", problem.replace('\n', "; "))
+}

@@ -1,0 +1,96 @@
+//! What the servers that share a store say together, as one of them looks at it: pure.
+use std::sync::Arc;
+
+use crate::failover::Answers;
+use crate::fnv::Fnv1a;
+use crate::health::Subject;
+use crate::store::Moment;
+use crate::store::client::{Mode, Seen, View};
+use crate::store::votes::{Agreed, Observers, is_prober};
+
+/// The others' verdicts, and how far they count.
+#[derive(Debug, Clone)]
+pub(in crate::controller) struct SharedView {
+    view: Arc<View>,
+    /// The store is lost: what is known from it is only where one's own verdict is missing.
+    alone: bool,
+    server: String,
+}
+
+impl SharedView {
+    pub(in crate::controller) fn new(seen: &Seen, server: &str) -> Self {
+        let (view, alone) = (Arc::clone(&seen.view), seen.mode != Mode::Joined);
+        SharedView { view, alone, server: server.to_owned() }
+    }
+
+    pub(in crate::controller) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// What its decisions are made from; `None`: from its own verdicts.
+    pub(in crate::controller) fn moment(&self) -> Option<Moment> {
+        (!self.alone).then_some(self.view.judged)
+    }
+
+    /// What the servers make of a subject.
+    pub(in crate::controller) fn agree(&self, subject: &Subject, observers: Observers) -> Agreed {
+        self.view.tally.agree(&subject.to_string(), observers)
+    }
+
+    /// Whether this server probes a node; alone it probes all.
+    pub(in crate::controller) fn probes(&self, node: &str, count: usize) -> bool {
+        let servers = self.view.servers.keys().map(String::as_str);
+        self.alone || is_prober(&self.server, node, servers, count)
+    }
+
+    /// Whether the same nodes are probed as with another one.
+    pub(in crate::controller) fn probes_as(&self, other: &SharedView) -> bool {
+        self.alone == other.alone && self.view.servers.keys().eq(other.view.servers.keys())
+    }
+}
+
+/// A number on which servers agree that give the same answers. Whatever is in it is there in every version.
+pub(in crate::controller) fn digest(answers: &Answers, epoch: u32) -> String {
+    let mut text = epoch.to_string();
+    for answering in &answers.by_node {
+        text += &answering.map_or(" -".to_owned(), |node| format!(" {node}"));
+    }
+    for (service, answering) in &answers.services {
+        text += &format!(" {service} {answering:?}");
+    }
+    let mut hash = Fnv1a::new();
+    hash.add(text.bytes());
+    format!("{:016x}", hash.finish())
+}
+
+#[cfg(test)]
+pub(in crate::controller) mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::store::votes::Verdicts;
+
+    /// What three servers say, of which this is the first: for each a list of those up, down and gone.
+    pub(in crate::controller) fn said(mode: Mode, said: [[&[&str]; 3]; 3]) -> SharedView {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let verdicts =
+            said.map(|[up, down, gone]| Verdicts { up: set(up), down: set(down), gone: set(gone) });
+        let names = ["node1", "node2", "node3"].map(str::to_owned);
+        let view = View::of(names.clone().into_iter().zip(verdicts), names);
+        let since = Timestamp::UNIX_EPOCH;
+        let seen = Seen { view: Arc::new(view), mode, trouble: None, since, is_up: mode == Mode::Joined };
+        SharedView::new(&seen, "node1")
+    }
+
+    #[test]
+    fn a_server_that_is_alone_probes_everyone() {
+        let nobody: [[&[&str]; 3]; 3] = [[&[]; 3]; 3];
+        let (joined, alone) = (said(Mode::Joined, nobody), said(Mode::Alone, nobody));
+        let nodes: Vec<String> = (1..=30).map(|number| format!("node{number}")).collect();
+        let ours = |view: &SharedView| nodes.iter().filter(|node| view.probes(node, 1)).count();
+        assert_eq!(ours(&alone), 30);
+        assert!((5..20).contains(&ours(&joined)), "{}", ours(&joined));
+        assert!(joined.probes("node1", 1), "its own node");
+        assert!(!joined.probes_as(&alone) && joined.probes_as(&joined.clone()));
+    }
+}

@@ -1,0 +1,407 @@
+//! Changes to the configuration in force: from the file as a whole, or a node or service alone. Text in, a [`Proposal`] out;
+//! nothing takes effect here.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::cluster_change::ClusterChange;
+use crate::cluster::{Cluster, Node, Service};
+use crate::config::edit::{EditError, Edited};
+use crate::config::{Config, ConfigError, differences};
+use crate::control::{Refusal, RefusalKind};
+use crate::store::documents::{Documents, Shared, split};
+
+/// The text that the configuration in force was read from, with the changes made to it since.
+#[derive(Debug, Clone)]
+pub(in crate::controller) struct Source {
+    path: PathBuf,
+    /// The control socket that the command line named instead of the file's.
+    socket: Option<PathBuf>,
+    text: String,
+    /// The text of the file when all of it was in force.
+    filed: String,
+    /// As the file has them; the others are ephemeral.
+    nodes: Vec<Node>,
+    /// Likewise.
+    services: Vec<Service>,
+    /// The shared sections, where these are the store's and not the file's.
+    documents: Option<Documents>,
+}
+
+/// What has to be written to the store for a change.
+#[derive(Debug, Default)]
+pub(in crate::controller) struct Push {
+    /// By the key; empty: nothing.
+    pub(super) writes: BTreeMap<String, Vec<u8>>,
+    /// For the operator.
+    pub(super) notes: Vec<String>,
+}
+
+/// What would be in force, and what would be in the file.
+#[derive(Debug)]
+pub(in crate::controller) struct Proposal {
+    pub(in crate::controller) config: Config,
+    pub(in crate::controller) source: Source,
+    /// The file's new text; `None`: it stays as it is.
+    pub(in crate::controller) write: Option<String>,
+    /// For the operator.
+    pub(in crate::controller) notes: Vec<String>,
+}
+
+impl Source {
+    /// Reads the configuration that is to be in force from `text`, the text of the file at `path`; the daemon
+    /// listens on `socket` whatever it says.
+    pub(in crate::controller) fn new(
+        path: &Path,
+        socket: &Path,
+        text: String,
+        documents: Option<Documents>,
+    ) -> Result<(Self, Config), ConfigError> {
+        let path = path.to_owned();
+        let (nodes, services) = (Vec::new(), Vec::new());
+        let mut source = Source { path, socket: None, filed: text.clone(), nodes, services, text, documents };
+        let filed = source.parse(&source.text)?;
+        source.socket = (filed.control.socket != socket).then(|| socket.to_owned());
+        (source.nodes, source.services) = (filed.cluster.nodes, filed.cluster.services);
+        let config = source.parse(&source.text)?;
+        Ok((source, config))
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        let mut config = match &self.documents {
+            Some(documents) => Config::parse_with(text, &self.path, documents)?,
+            None => Config::parse(text, &self.path)?,
+        };
+        if let Some(socket) = &self.socket {
+            config.control.socket.clone_from(socket);
+        }
+        Ok(config)
+    }
+
+    /// The file.
+    pub(in crate::controller) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether all that this text of the file says is in force.
+    pub(super) fn is_filed(&self, text: &str) -> bool {
+        self.filed == text
+    }
+
+    /// Whether a node, or its place, is not in the file.
+    pub(super) fn ephemeral(&self, node: &Node) -> bool {
+        !self.nodes.iter().any(|filed| filed.name == node.name && filed.addresses().eq(node.addresses()))
+    }
+
+    /// Whether a service, or its members, are not in the file.
+    pub(super) fn ephemeral_service(&self, service: &Service) -> bool {
+        let same = |filed: &Service| {
+            (&filed.name, &filed.nodes, filed.min_healthy)
+                == (&service.name, &service.nodes, service.min_healthy)
+        };
+        !self.services.iter().any(same)
+    }
+
+    /// All of the file, or nothing. Ephemeral changes are forgotten.
+    pub(super) fn reload(&self, in_force: &Config, file: String) -> Result<Proposal, Refusal> {
+        let config = self.parse(&file)?;
+        let sections = in_force.needs_restart(&config);
+        if !sections.is_empty() {
+            let sections: Vec<String> = sections.iter().map(|section| format!("[{section}]")).collect();
+            let message = format!(
+                "{} of {} take effect at a start only: nothing was reloaded; \
+                 change them back, or take over with `dns-xdp run --replace`",
+                sections.join(" and "),
+                self.path.display()
+            );
+            return Err(Refusal::new(RefusalKind::Conflict, message));
+        }
+        let Cluster { nodes, services } = config.cluster.clone();
+        let source = Source { nodes, services, filed: file.clone(), text: file, ..self.clone() };
+        let notes = self.differences(&source);
+        Ok(Proposal { config, source, write: None, notes })
+    }
+
+    /// What another source makes different, a line for each key.
+    pub(super) fn differences(&self, next: &Source) -> Vec<String> {
+        let in_force = |source: &Source| match &source.documents {
+            Some(documents) => split(&source.text).unwrap_or_default().0 + &documents.text(),
+            None => source.text.clone(),
+        };
+        let differences = differences(&in_force(self), &in_force(next));
+        if differences.is_empty() { vec!["nothing has changed".to_owned()] } else { differences }
+    }
+
+    /// A change to a node or service, in force and, if its text is given, in the file.
+    pub(super) fn change(&self, change: &ClusterChange, file: Option<&str>) -> Result<Proposal, Refusal> {
+        let Edited { text, notes } = change.edit(&self.text)?;
+        let mut proposal = Proposal {
+            config: self.parse(&text)?,
+            source: Source { text, ..self.clone() },
+            write: None,
+            notes,
+        };
+        if let Some(file) = file {
+            self.change_file(change, file, &mut proposal)?;
+        }
+        Ok(proposal)
+    }
+
+    /// The documents that are in force, where they are the store's.
+    pub(in crate::controller) fn documents(&self) -> Option<&Documents> {
+        self.documents.as_ref()
+    }
+
+    /// The same with documents that differ in what operators want alone.
+    pub(super) fn with_documents(&self, documents: Documents) -> Source {
+        Source { documents: Some(documents), ..self.clone() }
+    }
+
+    /// All of the documents that the store holds now, or nothing.
+    pub(super) fn join(&self, in_force: &Config, documents: Documents) -> Result<Proposal, Refusal> {
+        let next = Source { documents: Some(documents), ..self.clone() };
+        let config = next.parse(&next.text)?;
+        if !in_force.needs_restart(&config).is_empty() {
+            let message = "a document takes effect at a start only: take over with `dns-xdp run --replace`";
+            return Err(Refusal::new(RefusalKind::Conflict, message));
+        }
+        let Cluster { nodes, services } = config.cluster.clone();
+        let source = Source { nodes, services, ..next };
+        let notes = self.differences(&source);
+        Ok(Proposal { config, source, write: None, notes })
+    }
+
+    /// What has to be written to the store for a change to a node or service.
+    pub(super) fn share(&self, change: &ClusterChange) -> Result<Push, Refusal> {
+        let Some(documents) = &self.documents else { return Ok(Push::default()) };
+        let Edited { text, notes } = change.edit(&documents.text())?;
+        let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
+        let (_, shared) = split(&text).map_err(invalid)?;
+        Ok(Push { writes: self.checked(documents, shared)?, notes })
+    }
+
+    /// What has to be written to the store for the shared sections of the file's text, if it has any.
+    pub(super) fn push(&self, file: &str) -> Result<Push, Refusal> {
+        let Some(documents) = &self.documents else { return Ok(Push::default()) };
+        let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
+        let (_, shared) = split(file).map_err(invalid)?;
+        if !shared.contains_key("config/nodes") {
+            // Without nodes these sections are no cluster. What they say has no effect, and the operator hears of it.
+            let notes = self.parse(file)?.overridden_warning().into_iter().collect();
+            return Ok(Push { writes: BTreeMap::new(), notes });
+        }
+        let before = documents.text();
+        let after = crate::store::documents::join(&shared);
+        Ok(Push { writes: self.checked(documents, shared)?, notes: differences(&before, &after) })
+    }
+
+    fn checked(&self, documents: &Documents, shared: Shared) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
+        let writes = documents.writes(&shared);
+        let next =
+            Source { documents: Some(Documents { texts: shared, ..documents.clone() }), ..self.clone() };
+        next.parse(&next.text)?;
+        Ok(writes)
+    }
+
+    fn change_file(
+        &self,
+        change: &ClusterChange,
+        file: &str,
+        proposal: &mut Proposal,
+    ) -> Result<(), Refusal> {
+        let path = self.path.display();
+        let edited = change.edit(file).map_err(|error| match error {
+            EditError::UnknownNode { .. } | EditError::UnknownService { .. } => Refusal::new(
+                RefusalKind::Conflict,
+                format!("`{}` is not in {path}: repeat with --ephemeral, or add it first", change.name()),
+            ),
+            other => other.into(),
+        })?;
+        let Cluster { nodes, services } = self.parse(&edited.text)?.cluster;
+        (proposal.source.nodes, proposal.source.services) = (nodes, services);
+        if edited.text != proposal.source.text {
+            let text =
+                format!("{path} differs from what is in force: `dns-xdp reload` would bring it into force");
+            proposal.notes.push(text);
+        }
+        if edited.text != file {
+            // What was done to the file is the operator's to know, more than what was done to our copy.
+            let others = proposal.notes.split_off(0).into_iter().filter(|note| !edited.notes.contains(note));
+            proposal.notes = edited.notes.iter().cloned().chain(others).collect();
+            if self.is_filed(file) {
+                proposal.source.filed.clone_from(&edited.text);
+            }
+            proposal.write = Some(edited.text);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster_change::{NodeChange, ServiceChange};
+    use super::super::state::tests::{TEXT, config};
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn source(text: &str) -> Source {
+        let config = config(text);
+        Source::new(&config.path, &config.control.socket, text.to_owned(), None).unwrap().0
+    }
+
+    fn add(name: &str, last: u8) -> ClusterChange {
+        let ipv4 = Some(Ipv4Addr::new(192, 0, 2, last));
+        ClusterChange::Node(NodeChange::Add { name: name.to_owned(), ipv4, ipv6: None })
+    }
+
+    fn names(proposal: &Proposal) -> Vec<&str> {
+        proposal.config.cluster.nodes.iter().map(|node| node.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_node_that_is_added_is_in_force_and_in_the_file() {
+        let proposal = source(TEXT).change(&add("node4", 14), Some(TEXT)).unwrap();
+        assert_eq!(names(&proposal), ["node1", "node2", "node3", "node4"]);
+        assert_eq!(proposal.write.as_ref(), Some(&proposal.source.text));
+        assert!(!proposal.config.cluster.nodes.iter().any(|node| proposal.source.ephemeral(node)));
+        assert!(proposal.notes.is_empty());
+    }
+
+    #[test]
+    fn an_ephemeral_node_is_in_force_only_until_it_is_added_for_good_or_forgotten() {
+        let proposal = source(TEXT).change(&add("node4", 14), None).unwrap();
+        assert_eq!((names(&proposal).len(), &proposal.write), (4, &None));
+        assert!(proposal.source.ephemeral(&proposal.config.cluster.nodes[3]));
+
+        let kept = proposal.source.change(&add("node4", 14), Some(TEXT)).unwrap();
+        assert!(kept.write.is_some() && !kept.source.ephemeral(&kept.config.cluster.nodes[3]));
+
+        let forgotten = proposal.source.reload(&proposal.config, TEXT.to_owned()).unwrap();
+        assert_eq!(names(&forgotten), ["node1", "node2", "node3"]);
+        assert_eq!(forgotten.notes, ["node4 removed"]);
+    }
+
+    #[test]
+    fn a_node_that_the_file_does_not_have_cannot_be_changed_there() {
+        let added = source(TEXT).change(&add("node4", 14), None).unwrap().source;
+        let (name, ipv4) = ("node4".to_owned(), Some([192, 0, 2, 44].into()));
+        let set = ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6: None });
+        let refusal = added.change(&set, Some(TEXT)).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Conflict);
+        assert!(refusal.message.contains("repeat with --ephemeral"), "{refusal}");
+        assert_eq!(
+            added.change(&set, None).unwrap().config.cluster.nodes[3].ipv4,
+            Some([192, 0, 2, 44].into())
+        );
+    }
+
+    #[test]
+    fn a_service_is_kept_in_the_file_or_forgotten_as_a_node_is() {
+        let (name, nodes) = ("cache".to_owned(), vec!["node3".to_owned()]);
+        let add = ClusterChange::Service(ServiceChange::Add { name, nodes, min_healthy: None });
+        for (file, is_ephemeral) in [(Some(TEXT), false), (None, true)] {
+            let proposal = source(TEXT).change(&add, file).unwrap();
+            let [_, added] = &proposal.config.cluster.services[..] else { panic!("two services") };
+            assert_eq!((added.name.as_str(), proposal.write.is_some()), ("cache", !is_ephemeral));
+            assert_eq!(proposal.source.ephemeral_service(added), is_ephemeral);
+        }
+        let unknown = vec!["nobody".to_owned()];
+        let set = ServiceChange::Set { name: "db".to_owned(), nodes: unknown, min_healthy: None };
+        let refusal = source(TEXT).change(&ClusterChange::Service(set), Some(TEXT)).unwrap_err();
+        assert!(refusal.kind == RefusalKind::Invalid && refusal.message.contains("nobody"), "{refusal}");
+    }
+
+    #[test]
+    fn edits_that_wait_in_the_file_stay_there_and_are_pointed_out() {
+        let waiting = TEXT.replace("192.0.2.13", "192.0.2.33");
+        let proposal = source(TEXT).change(&add("node4", 14), Some(&waiting)).unwrap();
+        assert_eq!(proposal.config.cluster.nodes[2].ipv4, Some([192, 0, 2, 13].into()));
+        let written = proposal.write.unwrap();
+        assert!(written.contains("192.0.2.33") && written.contains("node4"), "{written}");
+        assert!(proposal.notes[0].contains("`dns-xdp reload`"), "{:?}", proposal.notes);
+    }
+
+    #[test]
+    fn what_we_write_ourselves_is_in_force_unless_it_has_edits_that_wait() {
+        let ephemeral = source(TEXT).change(&add("node5", 15), None).unwrap().source;
+        let added = ephemeral.change(&add("node4", 14), Some(TEXT)).unwrap();
+        assert!(added.source.is_filed(added.write.as_ref().unwrap()) && !added.source.is_filed(TEXT));
+
+        let waiting = TEXT.replace("192.0.2.13", "192.0.2.33");
+        let added = source(TEXT).change(&add("node4", 14), Some(&waiting)).unwrap();
+        assert!(!added.source.is_filed(added.write.as_ref().unwrap()));
+        let reloaded = added.source.reload(&added.config, waiting.clone()).unwrap();
+        assert!(reloaded.source.is_filed(&waiting));
+    }
+
+    #[test]
+    fn sections_of_a_file_without_nodes_are_not_written_to_the_store_and_that_is_said() {
+        let local = "[listen]\ninterfaces = [\"eth0\"]\n[cluster]\nstore = \"etcd\"\n\
+                     endpoints = [\"http://192.0.2.61:2379\"]\n";
+        let (_, texts) = split(TEXT).unwrap();
+        let documents = Documents { texts, ..Documents::default() };
+        let path = Path::new("f");
+        let (source, _) =
+            Source::new(path, Path::new("/run/f.sock"), local.to_owned(), Some(documents)).unwrap();
+        let pushed = source.push(&format!("{local}[failover]\nquorum = 1\n")).unwrap();
+        assert!(pushed.writes.is_empty());
+        assert!(pushed.notes[0].starts_with("[failover] of f differ from the store"), "{:?}", pushed.notes);
+        assert!(source.push(local).unwrap().notes.is_empty());
+    }
+
+    #[test]
+    fn watching_the_file_is_switched_without_a_restart() {
+        let watched = format!("{TEXT}[control]\nwatch = true\n");
+        let proposal = source(TEXT).reload(&config(TEXT), watched).unwrap();
+        assert!(proposal.config.control.watch);
+        assert_eq!(proposal.notes, ["[control] watch: default -> true"]);
+    }
+
+    #[test]
+    fn a_change_that_makes_the_configuration_invalid_is_refused() {
+        let refusal = source(TEXT).change(&add("node4", 13), Some(TEXT)).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Invalid);
+        assert!(refusal.message.contains("192.0.2.13"), "{refusal}");
+        let remove = ClusterChange::Node(NodeChange::Remove { name: "nobody".to_owned() });
+        let idle = source(TEXT).change(&remove, Some(TEXT)).unwrap();
+        assert_eq!((idle.write, idle.notes.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_reload_says_what_it_changes() {
+        let new = TEXT
+            .replace("192.0.2.12", "192.0.2.22")
+            .replace("backup = [\"node3\"]", "[node.health]\nport = 7000")
+            .replace("\nname = \"node3\"\n", "\nname = \"node4\"\n")
+            .replace("[listen]", "ttl = \"9s\"\n[listen]");
+        let proposal = source(TEXT).reload(&config(TEXT), new).unwrap();
+        let expected = [
+            "[zone] ttl: default -> \"9s\"",
+            "node2 ipv4: \"192.0.2.12\" -> \"192.0.2.22\"",
+            "node2 [health] port: default -> 7000",
+            "node2 backup: [\"node3\"] -> default",
+            "node4 added: 192.0.2.13, ns = \"ns3\"",
+            "node3 removed",
+        ];
+        assert_eq!(proposal.notes, expected);
+        let same = source(TEXT).reload(&config(TEXT), TEXT.to_owned()).unwrap();
+        assert_eq!(same.notes, ["nothing has changed"]);
+    }
+
+    #[test]
+    fn sections_that_need_a_restart_are_refused_by_name() {
+        let new = TEXT.replace("eth0", "eth1") + "[xdp]\nmode = \"off\"\n";
+        let refusal = source(TEXT).reload(&config(TEXT), new).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Conflict);
+        assert!(refusal.message.starts_with("[listen] and [xdp] of /etc/"), "{refusal}");
+    }
+
+    #[test]
+    fn a_socket_named_on_the_command_line_stays_over_a_reload() {
+        let path = Path::new("/etc/dns-xdp/dns-xdp.toml");
+        let other = Path::new("/run/other.sock");
+        let (source, config) = Source::new(path, other, TEXT.to_owned(), None).unwrap();
+        assert_eq!(config.control.socket, other);
+        let moved = format!("{TEXT}[control]\nsocket = \"/run/elsewhere.sock\"\n");
+        assert_eq!(source.reload(&config, moved).unwrap().config.control.socket, other);
+    }
+}

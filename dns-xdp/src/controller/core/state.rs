@@ -1,0 +1,438 @@
+//! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shared_view::SharedView;
+use crate::cluster::{Admin, HealthCheck, Node, Service};
+use crate::config::Config;
+use crate::failover::{self, Decision, MemberState, NodeState, View};
+use crate::health::{
+    self, Blindness, Health, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict,
+};
+use crate::intent::{Intent, Intents};
+use crate::store::Moment;
+use crate::store::votes::Verdicts;
+#[cfg(test)]
+use crate::zone::Zone;
+
+/// Configuration, intents and verdicts, with the decision last made of them.
+#[derive(Debug, Clone)]
+pub(in crate::controller) struct State {
+    config: Arc<Config>,
+    intents: Intents,
+    targets: BTreeMap<ProbeId, Target>,
+    verdicts: BTreeMap<ProbeId, Verdict>,
+    /// Those of [`State::verdicts`] that are in doubt.
+    in_doubt: BTreeSet<ProbeId>,
+    /// Those that nothing has been heard of yet.
+    unheard: BTreeSet<ProbeId>,
+    standings: BTreeMap<Subject, Standing>,
+    blindness: Blindness,
+    decision: Option<Decision>,
+    /// What the servers say together; `None`: this one decides alone, as it always does without a store.
+    shared: Option<SharedView>,
+}
+
+/// What is known of a subject, as a decision looks at it.
+struct Judged {
+    serving: Option<bool>,
+    visible: bool,
+    /// It is not, and several servers say so.
+    attested: bool,
+    seconds_left: Option<u32>,
+}
+
+/// What an observation has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::controller) struct Change {
+    /// The health of the subject.
+    pub(in crate::controller) transition: Option<Transition>,
+    /// Something that a decision looks at.
+    pub(in crate::controller) decisive: bool,
+}
+
+impl State {
+    /// Nothing is known of any node, and nothing decided.
+    pub(in crate::controller) fn new(config: impl Into<Arc<Config>>, intents: Intents) -> Self {
+        State::with(config.into(), intents, None)
+    }
+
+    fn with(config: Arc<Config>, intents: Intents, shared: Option<SharedView>) -> Self {
+        let targets = targets(&config, shared.as_ref());
+        let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
+        let verdicts: BTreeMap<ProbeId, Verdict> = targets.iter().map(verdict).collect();
+        let blindness = Blindness::new(targets.values().map(|target| &target.probe));
+        let standings = BTreeMap::new();
+        let decision = None;
+        let (in_doubt, unheard) = (BTreeSet::new(), verdicts.keys().cloned().collect());
+        let mut state = State {
+            config,
+            intents,
+            targets,
+            verdicts,
+            in_doubt,
+            unheard,
+            standings,
+            blindness,
+            decision,
+            shared,
+        };
+        state.recompute();
+        state
+    }
+
+    /// Takes another configuration. Who is probed as before keeps its verdict, who is new or changed is unknown.
+    pub(in crate::controller) fn adopt(&mut self, config: impl Into<Arc<Config>>) {
+        let next = State::with(config.into(), self.intents.clone(), self.shared.clone());
+        let before = std::mem::replace(self, next);
+        self.decision = before.decision;
+        let targets = &self.targets;
+        let kept = |probe: &ProbeId| {
+            targets.get(probe).is_some_and(|target| before.targets.get(probe) == Some(target))
+        };
+        let limits = std::mem::replace(&mut self.blindness, before.blindness);
+        self.blindness.adopt(&limits, kept);
+        self.verdicts.extend(before.verdicts.into_iter().filter(|(probe, _)| kept(probe)));
+        self.standings = before.standings;
+        self.recompute();
+    }
+
+    /// Takes what the servers say together. Who is probed by this one because of it, and whom the others find up, is not
+    /// given up for one lost probe.
+    pub(in crate::controller) fn set_peer_view(&mut self, view: SharedView) {
+        let same = self.shared.as_ref().is_some_and(|before| before.probes_as(&view));
+        self.shared = Some(view);
+        if same {
+            return;
+        }
+        let before: Vec<ProbeId> = self.targets.keys().cloned().collect();
+        self.adopt(Arc::clone(&self.config));
+        let observers = self.config.failover.observers;
+        let Some(shared) = &self.shared else { return };
+        for (probe, verdict) in &mut self.verdicts {
+            if before.binary_search(probe).is_err()
+                && shared.agree(&probe.subject, observers).serving == Some(true)
+            {
+                verdict.presume_up();
+            }
+        }
+        self.recompute();
+    }
+
+    /// What this server makes of those that it probes. While it is blind: nothing.
+    pub(in crate::controller) fn own_verdicts(&self) -> Verdicts {
+        let mut own = Verdicts::default();
+        if self.blindness.reason().is_some() {
+            return own;
+        }
+        for (subject, standing) in &self.standings {
+            let said = match (standing.serving(), standing.visible) {
+                (None, _) => continue,
+                (Some(true), _) => &mut own.up,
+                (Some(false), true) => &mut own.down,
+                (Some(false), false) => &mut own.gone,
+            };
+            said.insert(subject.to_string());
+        }
+        own
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| !shared.is_alone())
+    }
+
+    /// What the decisions of a server that is joined are made from.
+    pub(in crate::controller) fn moment(&self) -> Option<Moment> {
+        self.shared.as_ref().and_then(SharedView::moment)
+    }
+
+    /// Works everything out that follows from the verdicts.
+    fn recompute(&mut self) {
+        let of = |wanted: fn(&Verdict) -> bool| {
+            let wanted = self.verdicts.iter().filter(|(_, verdict)| wanted(verdict));
+            wanted.map(|(probe, _)| probe.clone()).collect()
+        };
+        (self.in_doubt, self.unheard) = (of(Verdict::in_doubt), of(is_unheard));
+        let all = all_targets(&self.config);
+        let subjects: Vec<Subject> = all.into_keys().map(|probe| probe.subject).collect();
+        let standings = subjects.into_iter().map(|subject| {
+            let standing = self.standing(&subject, self.standings.get(&subject), Duration::ZERO);
+            (subject, standing)
+        });
+        self.standings = standings.collect();
+    }
+
+    fn standing(&self, subject: &Subject, before: Option<&Standing>, now: Duration) -> Standing {
+        let first = ProbeId { subject: subject.clone(), index: 0 };
+        let last = ProbeId { index: usize::MAX, ..first.clone() };
+        let verdicts: Vec<&Verdict> = self.verdicts.range(first..=last).map(|(_, verdict)| verdict).collect();
+        if verdicts.is_empty() {
+            return Standing::unknown();
+        }
+        Standing::new(&self.check(subject), &verdicts, before, now)
+    }
+
+    /// How the health of a subject is found out.
+    fn check(&self, subject: &Subject) -> Cow<'_, HealthCheck> {
+        let cluster = &self.config.cluster;
+        let found = match subject {
+            Subject::Node(name) => {
+                cluster.nodes.iter().find(|node| node.name == *name).map(|node| &node.health)
+            }
+            Subject::Member { service, .. } => {
+                let service = cluster.services.iter().find(|known| known.name == *service);
+                service.and_then(|service| service.health.as_ref())
+            }
+            Subject::Witness(_) => None,
+        };
+        found.map_or_else(|| Cow::Owned(health::of_witness(&cluster.nodes)), Cow::Borrowed)
+    }
+
+    /// Sets what is wanted of the nodes.
+    pub(in crate::controller) fn set_intents(&mut self, intents: Intents) {
+        self.intents = intents;
+    }
+
+    /// The guard against our own blindness: while it has a reason nobody is judged.
+    pub(in crate::controller) fn blindness(&mut self) -> &mut Blindness {
+        &mut self.blindness
+    }
+
+    /// Why nobody is judged; `None`: everybody is.
+    pub(in crate::controller) fn blind(&self) -> Option<&str> {
+        self.blindness.reason()
+    }
+
+    /// Takes in what a probe found out at `at` after the origin; `None`: it is not about anyone known.
+    pub(in crate::controller) fn observe(
+        &mut self,
+        probe: &ProbeId,
+        at: Duration,
+        observation: &Observation,
+    ) -> Option<Change> {
+        let verdict = self.verdicts.get_mut(probe)?;
+        if self.blindness.reason().is_some() {
+            if *observation != Observation::Overdue {
+                self.blindness.hear(probe, self.targets.len());
+            }
+            return Some(Change { transition: None, decisive: false });
+        }
+        let plain = |verdict: &Verdict| {
+            verdict.health() == Health::Up && verdict.visible() && !verdict.inconclusive()
+        };
+        let was_plain = plain(verdict);
+        verdict.observe(at, observation);
+        let (in_doubt, unheard) = (verdict.in_doubt(), is_unheard(verdict));
+        note(&mut self.in_doubt, probe, in_doubt);
+        note(&mut self.unheard, probe, unheard);
+        if was_plain && plain(verdict) {
+            // As nearly always: nothing follows from it.
+            return Some(Change { transition: None, decisive: false });
+        }
+        let before = self.standings.get(&probe.subject)?;
+        let now = self.standing(&probe.subject, Some(before), at);
+        let decisive = |standing: &Standing| (standing.serving(), standing.visible, standing.seconds_left());
+        let change = Change {
+            transition: (before.health != now.health)
+                .then_some(Transition { from: before.health, to: now.health }),
+            decisive: decisive(before) != decisive(&now),
+        };
+        self.standings.insert(probe.subject.clone(), now);
+        Some(change)
+    }
+
+    /// Whether every node and witness has been probed once, whatever came of it.
+    pub(in crate::controller) fn round_complete(&self) -> bool {
+        self.unheard.is_empty()
+    }
+
+    /// Whether everybody is probed fast: somebody is in doubt, or this server is blind. A server that has lost its network
+    /// thus sees that it is alone before it declares the first node down (with `fall` at three or more).
+    pub(super) fn probes_fast(&self) -> bool {
+        self.blind().is_some() || !self.in_doubt.is_empty()
+    }
+
+    /// Decides anew who answers for whom.
+    pub(in crate::controller) fn decide(&mut self) {
+        let Config { cluster, failover, .. } = &*self.config;
+        self.decision = Some(failover::decide(cluster, failover, &self.view(), self.decision.as_ref()));
+    }
+
+    /// What a decision looks at.
+    pub(in crate::controller) fn view(&self) -> View {
+        let cluster = &self.config.cluster;
+        let members = self.seen_as_members();
+        let mut attested = 0;
+        let mut node = |index: usize, node: &Node| {
+            let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node));
+            let visible = judged.visible || members.contains(node.name.as_str());
+            attested += usize::from(judged.attested && !visible);
+            NodeState {
+                serving: judged.serving.or_else(|| self.is_out(index, node).then_some(false)),
+                visible,
+                admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
+                seconds_left: judged.seconds_left,
+            }
+        };
+        let nodes = cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
+        let apart = cluster.services.iter().filter(|service| service.health.is_some());
+        let witnesses = self.standings.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
+        let witnesses: Vec<Judged> =
+            witnesses.map(|(subject, standing)| self.judged(subject, standing)).collect();
+        let silent = witnesses.iter().filter(|witness| witness.attested).count();
+        View {
+            nodes,
+            members: apart.map(|service| (service.name.clone(), self.members(service))).collect(),
+            visible_witnesses: witnesses.iter().filter(|witness| witness.visible).count(),
+            attested: attested + silent,
+        }
+    }
+
+    /// The nodes of whose hosts something is heard as members of services that have probes of their own.
+    fn seen_as_members(&self) -> BTreeSet<&str> {
+        let mut seen = BTreeSet::new();
+        for (subject, standing) in &self.standings {
+            if let Subject::Member { node, .. } = subject
+                && self.judged(subject, standing).visible
+            {
+                seen.insert(node.as_str());
+            }
+        }
+        seen
+    }
+
+    /// What counts of a subject: what the servers agree on, or what this one finds. Where servers agree, how soon a suspect
+    /// may fall is nobody's to tell: they would not give the same answers.
+    ///
+    /// A server that turns alone begins to probe those that others probed for it. Until it has a result of its own, what
+    /// was agreed on last counts, of their visibility too: so that turning alone by itself moves no answer.
+    fn judged(&self, subject: &Subject, standing: &Standing) -> Judged {
+        // Who was added a moment ago has not been silent yet; a witness has to have answered.
+        let unknown = standing.health == Health::Unknown && !matches!(subject, Subject::Witness(_));
+        let own = Judged {
+            serving: standing.serving(),
+            visible: unknown || standing.visible,
+            attested: false,
+            seconds_left: standing.seconds_left(),
+        };
+        let Some(shared) = &self.shared else { return own };
+        let alone = shared.is_alone();
+        if alone && own.serving.is_some() {
+            return own;
+        }
+        let agreed = shared.agree(subject, self.config.failover.observers);
+        let Some(serving) = agreed.serving else {
+            return Judged { seconds_left: own.seconds_left.filter(|_| alone), ..own };
+        };
+        let attested = agreed.attested && !alone;
+        Judged { serving: Some(serving), visible: agreed.visible, attested, seconds_left: None }
+    }
+
+    /// The health of a node as it counts, and why it is not plainly up: one's own finding unless the others overrule it.
+    pub(super) fn health_that_counts(&self, node: &Node) -> (Health, Option<String>) {
+        let standing = self.node(node);
+        let own = (standing.health, standing.reason.clone());
+        let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_alone()) else { return own };
+        let agreed = shared.agree(&Subject::Node(node.name.clone()), self.config.failover.observers);
+        let (health, finders) = match agreed.serving {
+            None => return own,
+            serving if serving == standing.serving() => return own,
+            Some(true) => (Health::Up, agreed.up),
+            Some(false) => (Health::Down, agreed.down),
+        };
+        let servers = agreed.up + agreed.down;
+        let here = own.1.map(|reason| format!("; here: {reason}")).unwrap_or_default();
+        (health, Some(format!("{health} for {finders} of {servers} servers{here}")))
+    }
+
+    /// Nobody says anything of the node at this place any more, and it was out of the answers.
+    fn is_out(&self, index: usize, node: &Node) -> bool {
+        let Some((decision, _)) = self.decision.as_ref().zip(self.shared.as_ref()) else { return false };
+        decision.is_out(index, &node.name)
+    }
+
+    fn members(&self, service: &Service) -> Vec<MemberState> {
+        let state = |node: &String| {
+            let subject = Subject::Member { service: service.name.clone(), node: node.clone() };
+            let standing = self.standings.get(&subject).expect("every member has a standing");
+            let judged = self.judged(&subject, standing);
+            MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
+        };
+        service.nodes.iter().map(state).collect()
+    }
+
+    /// The zone that follows from the decision; `None` before the first.
+    #[cfg(test)]
+    pub(in crate::controller) fn zone(&self) -> Option<Zone> {
+        self.decision.as_ref().map(|decision| failover::zone(&self.config, decision))
+    }
+
+    pub(in crate::controller) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    pub(in crate::controller) fn intents(&self) -> &Intents {
+        &self.intents
+    }
+
+    pub(in crate::controller) fn intent(&self, node: &Node) -> Option<&Intent> {
+        self.intents.get(&node.name)
+    }
+
+    pub(in crate::controller) fn targets(&self) -> &BTreeMap<ProbeId, Target> {
+        &self.targets
+    }
+
+    pub(in crate::controller) fn verdicts(&self) -> &BTreeMap<ProbeId, Verdict> {
+        &self.verdicts
+    }
+
+    pub(super) fn standings(&self) -> &BTreeMap<Subject, Standing> {
+        &self.standings
+    }
+
+    /// The standing of a node of the cluster.
+    pub(in crate::controller) fn node(&self, node: &Node) -> &Standing {
+        self.standings.get(&Subject::Node(node.name.clone())).expect("every node has a standing")
+    }
+
+    pub(in crate::controller) fn decision(&self) -> Option<&Decision> {
+        self.decision.as_ref()
+    }
+}
+
+/// Those that this server probes. Witnesses are every server's.
+fn targets(config: &Config, shared: Option<&SharedView>) -> BTreeMap<ProbeId, Target> {
+    let mut targets = all_targets(config);
+    if let Some(shared) = shared {
+        targets.retain(|probe, _| match &probe.subject {
+            Subject::Node(node) | Subject::Member { node, .. } => {
+                shared.probes(node, config.failover.probers)
+            }
+            Subject::Witness(_) => true,
+        });
+    }
+    targets
+}
+
+/// Nothing has been heard of it yet.
+fn is_unheard(verdict: &Verdict) -> bool {
+    verdict.serving().is_none() && !verdict.inconclusive()
+}
+
+fn note(set: &mut BTreeSet<ProbeId>, probe: &ProbeId, belongs: bool) {
+    if belongs {
+        set.insert(probe.clone());
+    } else {
+        set.remove(probe);
+    }
+}
+
+fn all_targets(config: &Config) -> BTreeMap<ProbeId, Target> {
+    health::targets(&config.cluster, &config.failover.witness)
+}
+
+#[cfg(test)]
+pub(in crate::controller) mod tests;

@@ -1,0 +1,204 @@
+//! Observations in, decisions out; and what other tests make states with.
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::super::shared_view::tests::said;
+use super::*;
+use crate::failover::Effective;
+use crate::health::Failure;
+use crate::store::client::Mode;
+use hickory_proto::rr::Name;
+
+pub(in crate::controller) const TEXT: &str = r#"# three nodes
+[zone]
+name = "demo.example.com"
+[listen]
+interfaces = ["eth0"]
+[[node]]
+name = "node1"
+ipv4 = "192.0.2.11"
+[[node]]
+name = "node2"
+ipv4 = "192.0.2.12"
+backup = ["node3"]
+[[node]]
+name = "node3"
+ipv4 = "192.0.2.13"
+[[service]]
+name = "db"
+nodes = ["node1", "node2"]
+"#;
+
+pub(in crate::controller) fn config(text: &str) -> Config {
+    Config::parse(text, Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap()
+}
+
+/// A decided state in which every node is up.
+pub(in crate::controller) fn healthy(text: &str) -> State {
+    let mut state = State::new(config(text), Intents::new());
+    let nodes: Vec<String> = state.config.cluster.nodes.iter().map(|node| node.name.clone()).collect();
+    for node in nodes {
+        observe(&mut state, &node, true);
+    }
+    state.decide();
+    state
+}
+
+pub(in crate::controller) fn probe(node: &str) -> ProbeId {
+    ProbeId { subject: Subject::Node(node.to_owned()), index: 0 }
+}
+
+pub(in crate::controller) fn observe(state: &mut State, node: &str, success: bool) -> Change {
+    let observation = if success {
+        Observation::Success { round_trip: Duration::from_millis(1) }
+    } else {
+        Observation::Failure(Failure { reason: "refused".to_owned(), visible: true })
+    };
+    state.observe(&probe(node), Duration::from_secs(7), &observation).unwrap()
+}
+
+pub(in crate::controller) fn kill(state: &mut State, node: &str) {
+    for _ in 0..3 {
+        observe(state, node, false);
+    }
+    state.decide();
+}
+
+/// Sets what is wanted of one more node, and decides.
+pub(in crate::controller) fn want(state: &mut State, node: &str, admin: Admin) {
+    let mut intents = state.intents.clone();
+    intents.insert(node.to_owned(), Intent::new(admin, jiff::Timestamp::UNIX_EPOCH));
+    state.set_intents(intents);
+    state.decide();
+}
+
+pub(in crate::controller) fn addresses(state: &State, name: &str) -> Vec<IpAddr> {
+    let name = Name::from_ascii(name).unwrap().append_domain(&state.config.zone.apex).unwrap();
+    state.zone().unwrap().addresses(&name).unwrap().iter().collect()
+}
+
+fn ip(last: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, last])
+}
+
+#[test]
+fn a_round_is_complete_when_everyone_was_heard_even_if_we_cannot_probe() {
+    let mut state = State::new(config(TEXT), Intents::new());
+    observe(&mut state, "node1", true);
+    observe(&mut state, "node2", false);
+    assert!(!state.round_complete());
+    let sick = Observation::Inconclusive { reason: "too many open files".to_owned() };
+    state.observe(&probe("node3"), Duration::ZERO, &sick);
+    assert!(state.round_complete());
+}
+
+#[test]
+fn nobody_is_judged_by_the_blind() {
+    let mut state = healthy(TEXT);
+    state.blindness().pulse(Duration::ZERO);
+    assert!(state.blindness().pulse(Duration::from_secs(10)));
+    for _round in 0..health::CLEAN_ROUNDS {
+        for node in ["node1", "node2", "node3"] {
+            assert!(state.blind().is_some());
+            assert_eq!(observe(&mut state, node, false), Change { transition: None, decisive: false });
+        }
+    }
+    assert_eq!(state.blind(), None);
+    assert!(observe(&mut state, "node2", false).transition.is_some());
+}
+
+#[test]
+fn turning_alone_moves_no_answer_before_there_is_a_result_of_its_own() {
+    let five: String = (4..=5)
+        .map(|node| format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.1{node}\"\n"))
+        .collect();
+    let text = format!("{TEXT}{five}[cluster]\nstore = \"file\"\n[failover]\nprobers = 1\n");
+    let (up, gone): (&[&str], &[&str]) = (&["node1", "node2"], &["node3", "node4", "node5"]);
+    let by_all = [[up, &[], gone], [up, &[], gone], [&[], &[], gone]];
+    let mut state = State::new(config(&text), Intents::new());
+    state.set_peer_view(said(Mode::Joined, by_all));
+    let probed = state.targets().len();
+    observe(&mut state, "node1", true);
+    state.decide();
+    let joined = state.decision().unwrap().clone();
+    assert_eq!((joined.frozen.as_deref(), joined.quorum.visible), (None, 2));
+    state.set_peer_view(said(Mode::Alone, by_all));
+    assert!(probed < 5 && state.targets().len() == 5);
+    state.decide();
+    let alone = state.decision().unwrap().clone();
+    assert_eq!((&alone.answers, alone.quorum.visible, alone.quorum.ok), (&joined.answers, 2, false));
+    assert_eq!(alone.effective, joined.effective);
+    for node in ["node2", "node3", "node4"] {
+        observe(&mut state, node, true);
+    }
+    state.decide();
+    let seeing = state.decision().unwrap();
+    let (up, down) = (Effective::Up, Effective::Down);
+    assert_eq!((&*seeing.effective, seeing.quorum.ok), ([up, up, up, up, down].as_slice(), true));
+}
+
+#[test]
+fn a_node_that_was_added_is_not_out_because_another_one_was_at_its_place() {
+    let mut state = healthy(TEXT);
+    kill(&mut state, "node2");
+    state.set_peer_view(said(Mode::Joined, [[&["node1", "node3"], &["node2"], &[]]; 3]));
+    state.decide();
+    let node4 = "[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\n";
+    let text = TEXT.replace("[[node]]\nname = \"node2\"", &format!("{node4}[[node]]\nname = \"node2\""));
+    state.adopt(config(&text));
+    state.decide();
+    assert_eq!(state.decision().unwrap().effective[1], Effective::Up);
+    assert_eq!(addresses(&state, "node2"), [ip(13)]);
+}
+
+#[test]
+fn only_what_a_decision_looks_at_is_decisive() {
+    let mut state = healthy(TEXT);
+    let suspect = observe(&mut state, "node2", false);
+    assert_eq!(suspect.transition, Some(Transition { from: Health::Up, to: Health::Suspect }));
+    assert!(suspect.decisive, "its TTL is to shrink");
+    assert!(!observe(&mut state, "node2", false).decisive);
+    assert!(observe(&mut state, "node2", false).decisive);
+}
+
+#[test]
+fn a_dead_node_is_answered_for_and_a_changed_one_begins_anew() {
+    let mut state = healthy(TEXT);
+    kill(&mut state, "node2");
+    assert_eq!(addresses(&state, "node2"), [ip(13)]);
+    state.adopt(config(&TEXT.replace("192.0.2.12", "192.0.2.99")));
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(99)]);
+    let health = |index: usize| state.node(&state.config.cluster.nodes[index]).health;
+    assert_eq!([0, 1].map(health), [Health::Up, Health::Unknown]);
+    assert!(!state.round_complete());
+}
+
+#[test]
+fn an_unchanged_node_keeps_its_verdict_over_a_reload() {
+    let mut state = healthy(TEXT);
+    kill(&mut state, "node2");
+    state.adopt(config(&TEXT.replace("[listen]", "ttl = \"9s\"\n[listen]")));
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(13)]);
+}
+
+#[test]
+fn a_node_that_was_added_answers_its_own_name_and_nobody_elses() {
+    let mut state = healthy(TEXT);
+    kill(&mut state, "node2");
+    state.adopt(config(&format!("{TEXT}[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\n")));
+    state.decide();
+    assert_eq!(addresses(&state, "node4"), [ip(14)]);
+    assert_eq!(state.decision().unwrap().quorum.visible, 4, "it has not been silent yet");
+    assert_eq!(addresses(&state, ""), [ip(11), ip(13)]);
+}
+
+#[test]
+fn the_operator_is_obeyed_at_the_next_decision() {
+    let mut state = healthy(TEXT);
+    want(&mut state, "node2", Admin::Drain);
+    assert_eq!(addresses(&state, "node2"), [ip(13)]);
+    assert_eq!(state.decision().unwrap().effective[1], Effective::Drain);
+    assert_eq!(state.node(&state.config.cluster.nodes[1]).health, Health::Up);
+}

@@ -1,0 +1,310 @@
+//! What `status` and `node list` show: the state, seen by an operator.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use jiff::{SignedDuration, Timestamp};
+
+use super::publication::Answering;
+use super::source::Source;
+use super::state::State;
+use crate::cluster::{APEX, Admin, Node, Service};
+use crate::config::Mode;
+use crate::control::api::{
+    AddressStatus, GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate,
+    ServiceEntry, Status, StoreStatus,
+};
+use crate::datapath::{Attached, InterfaceState};
+use crate::failover::Decision;
+use crate::guard::Guard;
+use crate::network::AddressState;
+use crate::promise::promise;
+use crate::zone::Zone;
+
+/// What the state does not know: the daemon's side of a [`Status`].
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    /// What is answered now, and its zone.
+    pub(super) answering: (&'a Answering, &'a Zone),
+    pub(super) now: Timestamp,
+    /// Since the origin of the verdicts' times; the wall clock may have been set meanwhile.
+    pub(super) uptime: Duration,
+    pub(super) interfaces: &'a [InterfaceState],
+    pub(super) addresses: &'a [AddressState],
+    /// `None`: for ever.
+    pub(super) lease_left: Option<Duration>,
+    pub(super) rate: Option<Rate>,
+    /// [`GuardStatus::rate_limited`], [`GuardStatus::slipped`] and [`GuardStatus::fallback_limited`]
+    pub(super) held_back: [u64; 3],
+    /// [`Status::store`]
+    pub(super) store: StoreStatus,
+    /// What went wrong at the daemon's edges.
+    pub(super) alarms: Vec<String>,
+}
+
+/// `status`, once there is a decision.
+pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_>) -> Status {
+    let config = state.config();
+    let interfaces: Vec<InterfaceStatus> =
+        around.interfaces.iter().map(|state| interface(state, config.xdp.mode)).collect();
+    let mut alarms = around.alarms;
+    let degraded: Vec<String> = interfaces
+        .iter()
+        .filter_map(|interface| {
+            let reason = interface.reason.as_ref().filter(|_| interface.degraded)?;
+            let is_told = alarms.contains(reason);
+            (!is_told).then(|| format!("{} is {}: {reason}", interface.name, interface.mode))
+        })
+        .collect();
+    alarms.extend(degraded);
+    alarms.extend(cannot_probe(state));
+    alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
+    let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
+    let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
+    let started = around.now.checked_sub(uptime).unwrap_or(around.now);
+    let nodes = config.cluster.nodes.iter().zip(&decision.effective);
+    let (answering, zone) = around.answering;
+    let cached = |node: &Node| {
+        let out = !node.addresses().any(|address| answering.answered.contains(&address));
+        out.then(|| milliseconds(answering.caches.left(node.addresses(), around.uptime)))
+    };
+    Status {
+        zone: config.zone.apex.to_string(),
+        epoch: config.epoch(),
+        interfaces,
+        addresses: around.addresses.iter().map(address).collect(),
+        quorum: QuorumStatus {
+            visible: decision.quorum.visible,
+            needed: decision.quorum.needed,
+            ok: decision.quorum.ok,
+        },
+        fail_open: decision.fail_open,
+        frozen: decision.frozen.clone(),
+        blind: state.blind().map(str::to_owned),
+        nodes: nodes
+            .map(|(node, effective)| {
+                let answers = answers(zone, &node.name, &config.zone.apex);
+                let since = since(state, node, started);
+                let (effective, cached_ms) = (effective.to_string(), cached(node));
+                NodeStatus { effective, answers, cached_ms, since, ..node_status(state, node) }
+            })
+            .collect(),
+        promise: promise(config, zone.names().len(), Some(answering.took)),
+        lease: Lease {
+            stale_after_ms: config.xdp.stale_after.map(milliseconds),
+            left_ms: around.lease_left.filter(|_| attached).map(milliseconds),
+        },
+        alarms,
+        config: config.path.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: around.uptime.as_secs(),
+        published: Some(answering.at),
+        up_to_date: !answering.is_pending(),
+        rate: around.rate,
+        guard: guard_status(&config.guard, around.held_back),
+        store: around.store,
+    }
+}
+
+fn guard_status(guard: &Guard, [rate_limited, slipped, fallback_limited]: [u64; 3]) -> GuardStatus {
+    GuardStatus {
+        cookies: !guard.secrets.is_empty(),
+        answers_per_second: guard.rate_limit.answers_per_second,
+        fallback_per_second: guard.fallback_per_second,
+        rate_limited,
+        slipped,
+        fallback_limited,
+    }
+}
+
+/// `node list`
+pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
+    let entry = |node: &Node| {
+        let intent = state.intent(node);
+        NodeEntry {
+            name: node.name.clone(),
+            ipv4: node.ipv4,
+            ipv6: node.ipv6,
+            ns: node.ns.clone(),
+            backup: node.backup.clone(),
+            admin: intent.map_or(Admin::Auto, |intent| intent.admin),
+            reason: intent.and_then(|intent| intent.reason.clone()),
+            by: intent.and_then(|intent| intent.by.clone()),
+            until: intent.and_then(|intent| intent.until),
+            ephemeral: source.ephemeral(node),
+            shared: source.documents().is_some(),
+        }
+    };
+    state.config().cluster.nodes.iter().map(entry).collect()
+}
+
+/// Without what a decision and the zone say.
+fn node_status(state: &State, node: &Node) -> NodeStatus {
+    let ((health, found), intent) = (state.health_that_counts(node), state.intent(node));
+    let wanted = intent.and_then(|intent| intent.reason.clone());
+    NodeStatus {
+        name: node.name.clone(),
+        ipv4: node.ipv4,
+        ipv6: node.ipv6,
+        admin: intent.map_or(Admin::Auto, |intent| intent.admin),
+        health: health.to_string(),
+        effective: String::new(),
+        answers: Vec::new(),
+        since: Timestamp::UNIX_EPOCH,
+        reason: wanted.or(found),
+        by: intent.and_then(|intent| intent.by.clone()),
+        until: intent.and_then(|intent| intent.until),
+        cached_ms: None,
+    }
+}
+
+fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
+    let health = SignedDuration::try_from(state.node(node).since).unwrap_or_default();
+    let health = started.checked_add(health).unwrap_or(started);
+    state.intent(node).map_or(health, |intent| intent.since.max(health))
+}
+
+/// `service list`
+pub(super) fn service_entries(state: &State, source: &Source, zone: &Zone) -> Vec<ServiceEntry> {
+    let entry = |service: &Service| ServiceEntry {
+        name: service.name.clone(),
+        nodes: service.nodes.clone(),
+        min_healthy: service.min_healthy,
+        answers: answers(zone, &service.name, &state.config().zone.apex),
+        ephemeral: source.ephemeral_service(service),
+        shared: source.documents().is_some(),
+    };
+    state.config().cluster.services.iter().map(entry).collect()
+}
+
+fn answers(zone: &Zone, name: &str, apex: &Name) -> Vec<String> {
+    let name = if name == APEX { Ok(Name::root()) } else { Name::from_ascii(name) };
+    let name = name.and_then(|name| name.append_domain(apex)).ok();
+    let addresses = name.and_then(|name| zone.addresses(&name));
+    addresses
+        .into_iter()
+        .flat_map(|addresses| addresses.iter())
+        .map(|address: IpAddr| address.to_string())
+        .collect()
+}
+
+fn interface(state: &InterfaceState, wanted: Mode) -> InterfaceStatus {
+    let InterfaceState { name, mode, reason } = state.clone();
+    let degraded = wanted != Mode::Off && reason.is_some();
+    let switched_off = || "switched off by [xdp] mode".to_owned();
+    let reason = if wanted == Mode::Off { Some(switched_off()) } else { reason };
+    InterfaceStatus { name, mode: mode.to_string(), reason, degraded }
+}
+
+fn address(state: &AddressState) -> AddressStatus {
+    AddressStatus {
+        address: state.address,
+        interface: state.interface.clone(),
+        state: state.state.to_string(),
+        reason: state.reason.clone(),
+    }
+}
+
+/// Whom we cannot probe for reasons of our own, one alarm for each reason.
+fn cannot_probe(state: &State) -> Vec<String> {
+    let mut blind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (subject, standing) in state.standings().iter().filter(|(_, standing)| standing.inconclusive) {
+        let reason = standing.reason.as_deref().unwrap_or("cannot probe");
+        blind.entry(reason).or_default().push(subject.to_string());
+    }
+    blind.into_iter().map(|(reason, subjects)| format!("{}: {reason}", subjects.join(", "))).collect()
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{TEXT, healthy, kill, probe};
+    use super::*;
+    use crate::health::Observation;
+    use crate::intent::{Intent, Intents};
+
+    fn eth0(mode: Attached, reason: Option<&str>) -> Vec<InterfaceState> {
+        vec![InterfaceState { name: "eth0".to_owned(), mode, reason: reason.map(str::to_owned) }]
+    }
+
+    fn shown(state: &State, interfaces: &[InterfaceState]) -> Status {
+        let started = Timestamp::UNIX_EPOCH;
+        let now = started + SignedDuration::from_secs(61);
+        let zone = state.zone().unwrap();
+        let around = Surroundings {
+            store: StoreStatus::default(),
+            answering: (&Answering::new(started), &zone),
+            now,
+            uptime: Duration::from_secs(61),
+            interfaces,
+            addresses: &[],
+            lease_left: Some(Duration::from_secs(29)),
+            rate: None,
+            held_back: [0; 3],
+            alarms: Vec::new(),
+        };
+        status(state, state.decision().unwrap(), around)
+    }
+
+    #[test]
+    fn a_dead_node_is_shown_with_its_substitute_since_and_reason() {
+        let mut state = healthy(TEXT);
+        kill(&mut state, "node2");
+        let status = shown(&state, &eth0(Attached::Native, None));
+        let node = &status.nodes[1];
+        assert_eq!(
+            (&*node.health, &*node.effective, &*node.answers),
+            ("down", "down", &["192.0.2.13".to_owned()][..])
+        );
+        assert_eq!(node.since.as_second(), 7);
+        assert_eq!(node.reason.as_deref(), Some("refused"));
+        assert_eq!(
+            (status.quorum.visible, status.uptime_seconds, status.lease.left_ms),
+            (3, 61, Some(29_000))
+        );
+        assert!(status.alarms.is_empty());
+    }
+
+    #[test]
+    fn what_is_wanted_stands_beside_the_real_state() {
+        let mut state = healthy(TEXT);
+        let since: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let intent = Intent {
+            reason: Some("new disk".to_owned()),
+            by: Some("alice".to_owned()),
+            until: Some(since),
+            ..Intent::new(Admin::Drain, since)
+        };
+        state.set_intents(Intents::from([("node1".to_owned(), intent)]));
+        state.decide();
+        let node = &shown(&state, &[]).nodes[0];
+        assert_eq!((node.admin, &*node.health, &*node.effective), (Admin::Drain, "up", "drain"));
+        assert_eq!((node.since, node.reason.as_deref()), (since, Some("new disk")));
+        assert_eq!((node.by.as_deref(), node.until), (Some("alice"), Some(since)));
+    }
+
+    #[test]
+    fn a_worse_mode_than_hoped_for_is_an_alarm() {
+        let state = healthy(TEXT);
+        let status =
+            shown(&state, &eth0(Attached::Generic, Some("native was refused: MTU 9000 is above 3506")));
+        assert_eq!(status.alarms, ["eth0 is generic: native was refused: MTU 9000 is above 3506"]);
+        let off = shown(&state, &eth0(Attached::Off, Some("there is no such interface")));
+        assert_eq!((off.lease.left_ms, off.alarms.len()), (None, 1));
+    }
+
+    #[test]
+    fn our_own_blindness_is_an_alarm() {
+        let mut state = healthy(TEXT);
+        for node in ["node1", "node3"] {
+            let sick = Observation::Inconclusive { reason: "cannot probe: too many open files".to_owned() };
+            state.observe(&probe(node), Duration::ZERO, &sick);
+        }
+        assert_eq!(shown(&state, &[]).alarms, ["node1, node3: cannot probe: too many open files"]);
+    }
+}

@@ -1,0 +1,529 @@
+//! The core by itself: inputs in, effects out.
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::state::tests::{TEXT, config};
+use super::*;
+use crate::cluster::Admin;
+use crate::health::{Failure, Observation, ProbeId, Subject};
+use crate::intent::Intent;
+use crate::store::Documents;
+use crate::store::client::{Mode, View};
+use crate::store::documents::{INTENT, split};
+
+/// A core and what it wants done.
+struct Bench {
+    core: Core,
+    effects: Vec<Effect>,
+    elapsed: Duration,
+    file: String,
+    /// The last publication.
+    zone: Option<Arc<crate::zone::Zone>>,
+}
+
+impl Bench {
+    /// All nodes are up, and answered.
+    fn live(text: &str) -> Bench {
+        Bench::start(text, None)
+    }
+
+    /// The same beside a store, which holds the shared sections and has not been reached.
+    fn shared(intents: Intents) -> (Bench, Documents) {
+        let text = format!("{TEXT}[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n");
+        let (_, texts) = split(&text).unwrap();
+        let revisions = texts.keys().map(|key| (key.clone(), 1)).chain([(INTENT.to_owned(), 1)]).collect();
+        let documents = Documents { texts, revisions, intents };
+        (Bench::start(&text, Some(documents.clone())), documents)
+    }
+
+    fn start(text: &str, documents: Option<Documents>) -> Bench {
+        let parsed = config(text);
+        let (path, socket) = (&parsed.path, &parsed.control.socket);
+        let (source, config) = Source::new(path, socket, text.to_owned(), documents.clone()).unwrap();
+        let intents = documents.as_ref().map(|documents| documents.intents.clone()).unwrap_or_default();
+        let shared = documents.map(|documents| ("node1".to_owned(), seen(&documents, Mode::Alone)));
+        let beginning = Beginning { config, source, intents, shared, identity: "node1".to_owned() };
+        let (core, effects) = Core::new(beginning, now(Duration::ZERO));
+        let mut bench = Bench { core, effects, elapsed: Duration::ZERO, file: text.to_owned(), zone: None };
+        for node in ["node1", "node2", "node3"] {
+            bench.observe(node, true);
+        }
+        if bench.core.shares() {
+            bench.elapsed += FIRST_VIEW;
+            bench.step(Input::Tick);
+        }
+        bench.publish(Ok(()));
+        assert!(bench.core.is_live());
+        bench
+    }
+
+    fn step(&mut self, input: Input) {
+        self.elapsed += Duration::from_millis(1);
+        let effects = self.core.step(now(self.elapsed), input);
+        self.effects.extend(effects);
+    }
+
+    fn observe(&mut self, node: &str, success: bool) {
+        let failure = || Failure { reason: "refused".to_owned(), visible: true };
+        let observation = if success {
+            Observation::Success { round_trip: Duration::from_millis(1) }
+        } else {
+            Observation::Failure(failure())
+        };
+        let probe = ProbeId { subject: Subject::Node(node.to_owned()), index: 0 };
+        self.step(Input::Probed { probe, at: self.elapsed, observation });
+    }
+
+    /// A node fails as often as it takes.
+    fn kill(&mut self, node: &str) {
+        (0..3).for_each(|_| self.observe(node, false));
+    }
+
+    /// A node fails, which is published when it is in doubt and when it is down.
+    fn kill_and_publish(&mut self, node: &str) {
+        self.kill(node);
+        self.publish_all();
+    }
+
+    fn ask(&mut self, call: CallId, command: Command) {
+        self.step(Input::Asked { call, command });
+    }
+
+    /// Takes out the first effect for which there is something.
+    fn take<T>(&mut self, wanted: impl Fn(&Effect) -> Option<T>) -> Option<T> {
+        let place = self.effects.iter().position(|effect| wanted(effect).is_some())?;
+        wanted(&self.effects.remove(place))
+    }
+
+    /// What is to be published.
+    fn wanted(&mut self) -> Option<Published> {
+        self.take(|effect| match effect {
+            Effect::Publish(published) | Effect::Open(published) => Some(published.clone()),
+            _ => None,
+        })
+    }
+
+    /// Publishes until nothing is to be: a node that fails is in doubt first, which is published too.
+    fn publish_all(&mut self) {
+        while let Some(published) = self.wanted() {
+            self.end_publication(&published, Ok(()));
+        }
+    }
+
+    /// What is to be published is, or cannot be.
+    fn publish(&mut self, result: Result<(), &str>) {
+        let published = self.wanted().expect("something is to be published");
+        self.end_publication(&published, result);
+    }
+
+    fn end_publication(&mut self, published: &Published, result: Result<(), &str>) {
+        let zone = Arc::new(published.zone());
+        let took = Some(Duration::from_millis(1));
+        let publication = Publication::new(published, self.zone.as_deref(), Arc::clone(&zone), took);
+        let is_live = self.core.is_live();
+        match result {
+            Ok(()) => self.zone = Some(zone),
+            Err(error) => return self.step(Input::Published(Err(error.to_owned()))),
+        }
+        let publication = Box::new(publication);
+        self.step(if is_live { Input::Published(Ok(publication)) } else { Input::Opened(publication) });
+    }
+
+    /// A change is worked out from the file as it is.
+    fn prepare(&mut self) -> WorkId {
+        let (work, job) = self.job();
+        self.end_job(work, job)
+    }
+
+    /// What is to be worked out.
+    fn job(&mut self) -> (WorkId, Job) {
+        let place = self.effects.iter().position(|effect| matches!(effect, Effect::Prepare { .. }));
+        let Effect::Prepare { work, job } =
+            self.effects.remove(place.expect("something is to be worked out"))
+        else {
+            unreachable!()
+        };
+        (work, *job)
+    }
+
+    fn end_job(&mut self, work: WorkId, job: Job) -> WorkId {
+        let file = self.file.clone();
+        let result = job.run(|_: &Path| Ok(file)).map(Box::new);
+        self.step(Input::Prepared { work, result });
+        work
+    }
+
+    fn reply(&mut self, wanted: CallId) -> Option<Result<Value, Refusal>> {
+        self.take(|effect| match effect {
+            Effect::Reply { call, answer } if *call == wanted => Some(answer.clone()),
+            _ => None,
+        })
+    }
+
+    fn is_dropped(&mut self, work: WorkId) -> bool {
+        let dropped =
+            |effect: &Effect| matches!(effect, Effect::DropFile { work: own } if *own == work).then_some(());
+        self.take(dropped).is_some()
+    }
+
+    fn saved(&mut self) -> WorkId {
+        let save = |effect: &Effect| match effect {
+            Effect::SaveIntents { work, .. } => Some(*work),
+            _ => None,
+        };
+        self.take(save).expect("something is to be kept on disk")
+    }
+
+    fn answers(&self, name: &str) -> Vec<String> {
+        let name = hickory_proto::rr::Name::from_ascii(name).unwrap();
+        let zone = self.zone.as_ref().unwrap();
+        zone.addresses(&name).map_or_else(Vec::new, |all| all.iter().map(|it| it.to_string()).collect())
+    }
+
+    fn nodes(&self) -> usize {
+        self.core.health.config().cluster.nodes.len()
+    }
+
+    fn occurrences(&self) -> Vec<Kind> {
+        let kind = |effect: &Effect| match effect {
+            Effect::Emit(occurrence) => Some(occurrence.kind),
+            _ => None,
+        };
+        self.effects.iter().filter_map(kind).collect()
+    }
+}
+
+/// The store as a server sees it that is alone, or has joined.
+fn seen(documents: &Documents, mode: Mode) -> Seen {
+    let view = View { documents: Arc::new(documents.clone()), ..View::of([], []) };
+    let is_up = mode == Mode::Joined;
+    Seen { view: Arc::new(view), mode, trouble: None, since: Timestamp::UNIX_EPOCH, is_up }
+}
+
+fn intent(admin: Admin, until: Option<Timestamp>) -> Intent {
+    Intent { admin, reason: None, by: None, since: Timestamp::UNIX_EPOCH, until }
+}
+
+fn now(elapsed: Duration) -> Now {
+    let wall = Timestamp::UNIX_EPOCH + jiff::SignedDuration::try_from(elapsed).unwrap();
+    Now { elapsed, wall }
+}
+
+const NODE2: &str = "node2.demo.example.com.";
+
+fn add(name: &str, last: u8) -> Command {
+    let ipv4 = Some([192, 0, 2, last].into());
+    Command::NodeAdd { name: name.to_owned(), ipv4, ipv6: None, ephemeral: false }
+}
+
+fn admin(node: &str, admin: Admin, for_ms: Option<u64>) -> Command {
+    Command::Admin { node: node.to_owned(), admin, reason: None, by: None, for_ms, force: false }
+}
+
+#[test]
+fn what_is_decided_while_something_is_published_is_published_behind_it_as_one() {
+    let mut bench = Bench::live(TEXT);
+    bench.kill("node2");
+    let first = bench.wanted().unwrap();
+    bench.kill("node3");
+    assert!(bench.wanted().is_none(), "one at a time");
+    bench.observe("node2", true);
+    bench.observe("node2", true);
+    bench.end_publication(&first, Ok(()));
+    bench.publish(Ok(()));
+    assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
+    assert_eq!(bench.answers("node3.demo.example.com."), ["192.0.2.11"]);
+    assert!(bench.wanted().is_none());
+}
+
+#[test]
+fn what_cannot_be_published_is_tried_again_with_the_next_tick_and_is_an_event_once() {
+    let mut bench = Bench::live(TEXT);
+    bench.kill("node2");
+    bench.publish(Err("no memory"));
+    bench.step(Input::Tick);
+    bench.publish(Err("no memory"));
+    let unpublished =
+        |bench: &Bench| bench.occurrences().iter().filter(|kind| **kind == Kind::Unpublished).count();
+    assert_eq!(unpublished(&bench), 1);
+    bench.step(Input::Tick);
+    bench.publish(Ok(()));
+    assert!(bench.occurrences().contains(&Kind::Published));
+    assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
+    bench.step(Input::Tick);
+    assert!(bench.wanted().is_none());
+}
+
+#[test]
+fn a_change_is_in_force_when_it_is_published_and_answered_when_its_file_is_in_place() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(7, add("node4", 14));
+    assert_eq!(bench.nodes(), 3);
+    let work = bench.prepare();
+    assert_eq!(bench.nodes(), 3);
+    bench.publish(Ok(()));
+    assert_eq!((bench.nodes(), bench.reply(7)), (4, None));
+    assert!(bench.take(|effect| matches!(effect, Effect::CommitFile { .. }).then_some(())).is_some());
+    bench.step(Input::FileCommitted { work, result: Ok(()) });
+    assert!(bench.reply(7).unwrap().is_ok());
+}
+
+#[test]
+fn a_change_that_cannot_be_published_leaves_everything_as_it_was() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(7, add("node4", 14));
+    let work = bench.prepare();
+    bench.publish(Err("the table is full"));
+    let refusal = bench.reply(7).unwrap().unwrap_err();
+    assert_eq!((&*refusal.message, bench.nodes()), ("the table is full", 3));
+    assert!(bench.is_dropped(work));
+    bench.step(Input::Tick);
+    assert!(bench.wanted().is_none(), "the old answers are right");
+}
+
+#[test]
+fn a_file_that_cannot_be_put_in_place_brings_back_what_was_in_force() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(7, add("node4", 14));
+    let work = bench.prepare();
+    bench.publish(Ok(()));
+    bench.step(Input::FileCommitted { work, result: Err("read-only".to_owned()) });
+    assert_eq!(bench.reply(7), None);
+    bench.publish(Ok(()));
+    let refusal = bench.reply(7).unwrap().unwrap_err();
+    assert!(refusal.message.contains("read-only; nothing was changed"), "{refusal}");
+    assert_eq!((bench.nodes(), bench.answers("node4.demo.example.com.").len()), (3, 0));
+}
+
+#[test]
+fn names_fail_over_while_a_change_is_worked_out_and_while_its_file_is_written() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(7, add("node4", 14));
+    bench.kill_and_publish("node2");
+    assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
+    bench.prepare();
+    bench.publish(Ok(()));
+    assert_eq!(bench.answers(NODE2), ["192.0.2.13"], "the change goes by what is known");
+    bench.kill_and_publish("node3");
+    assert_eq!(bench.answers(NODE2), ["192.0.2.11"]);
+    assert_eq!(bench.reply(7), None);
+}
+
+#[test]
+fn what_is_found_while_a_change_is_published_is_published_behind_it() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(7, add("node4", 14));
+    bench.prepare();
+    let change = bench.wanted().unwrap();
+    bench.kill("node2");
+    assert!(bench.wanted().is_none());
+    bench.end_publication(&change, Ok(()));
+    assert_eq!((bench.nodes(), bench.answers(NODE2)), (4, vec!["192.0.2.12".to_owned()]));
+    bench.publish(Ok(()));
+    assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
+}
+
+#[test]
+fn a_change_whose_working_out_hangs_is_refused_and_holds_nothing_up() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(1, add("node4", 14));
+    let (work, job) = bench.job();
+    bench.ask(2, admin("node2", Admin::Down, None));
+    bench.step(Input::Tick);
+    assert_eq!(bench.reply(1), None);
+    bench.elapsed += Duration::from_secs(10);
+    bench.step(Input::Tick);
+    let refusal = bench.reply(1).unwrap().unwrap_err();
+    assert!(refusal.message.contains("could not be worked out within 10 s"), "{refusal}");
+    let saved = bench.saved();
+    bench.step(Input::IntentsSaved { work: saved, result: Ok(()) });
+    bench.publish(Ok(()));
+    assert!(bench.reply(2).unwrap().is_ok());
+    bench.end_job(work, job);
+    assert!(bench.is_dropped(work), "it comes too late");
+    assert!(bench.wanted().is_none() && bench.nodes() == 3);
+}
+
+#[test]
+fn what_is_wanted_of_a_node_is_refused_when_the_disk_hangs_and_does_not_count_later_either() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(1, admin("node2", Admin::Down, None));
+    let work = bench.saved();
+    bench.ask(2, Command::Reload);
+    bench.elapsed += Duration::from_secs(10);
+    bench.step(Input::Tick);
+    let refusal = bench.reply(1).unwrap().unwrap_err();
+    assert!(refusal.message.contains("could not be written within 10 s"), "{refusal}");
+    bench.prepare();
+    bench.publish(Ok(()));
+    assert!(bench.reply(2).unwrap().is_ok(), "others go on");
+    bench.step(Input::IntentsSaved { work, result: Ok(()) });
+    let is_empty = |effect: &Effect| match effect {
+        Effect::SaveIntents { intents, .. } => Some(intents.is_empty()),
+        _ => None,
+    };
+    assert_eq!(bench.take(is_empty), Some(true), "the disk says what counts");
+}
+
+#[test]
+fn what_is_prolonged_as_it_ends_is_kept_on_disk_as_it_counts() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(1, admin("node2", Admin::Drain, Some(5_000)));
+    let work = bench.saved();
+    bench.step(Input::IntentsSaved { work, result: Ok(()) });
+    bench.publish_all();
+    bench.ask(2, admin("node2", Admin::Drain, Some(3_600_000)));
+    let prolonged = bench.saved();
+    bench.elapsed += Duration::from_secs(6);
+    bench.step(Input::Tick);
+    bench.saved();
+    bench.step(Input::IntentsSaved { work: prolonged, result: Ok(()) });
+    bench.publish_all();
+    assert!(bench.core.health.intents().contains_key("node2"));
+    let kept = |effect: &Effect| match effect {
+        Effect::SaveIntents { intents, .. } => Some(intents.clone()),
+        _ => None,
+    };
+    assert_eq!(bench.take(kept).as_ref(), Some(bench.core.health.intents()));
+}
+
+#[test]
+fn a_repair_is_counted_though_something_else_is_decided_while_it_is_published() {
+    let mut bench = Bench::live(TEXT);
+    bench.kill("node2");
+    bench.publish(Ok(()));
+    let failover = bench.wanted().unwrap();
+    bench.observe("node3", false);
+    bench.end_publication(&failover, Ok(()));
+    bench.publish_all();
+    let repaired = |effect: &&Effect| matches!(effect, Effect::Record(Record::Repaired(_)));
+    assert_eq!(bench.effects.iter().filter(repaired).count(), 1);
+}
+
+#[test]
+fn changes_are_made_one_after_the_other() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(1, add("node4", 14));
+    bench.ask(2, add("node5", 15));
+    let first = bench.prepare();
+    assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. })));
+    bench.publish(Ok(()));
+    bench.file = format!("{TEXT}[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\n");
+    bench.step(Input::FileCommitted { work: first, result: Ok(()) });
+    let second = bench.prepare();
+    bench.publish(Ok(()));
+    bench.step(Input::FileCommitted { work: second, result: Ok(()) });
+    assert!(bench.reply(1).unwrap().is_ok() && bench.reply(2).unwrap().is_ok());
+    assert_eq!(bench.nodes(), 5);
+}
+
+#[test]
+fn what_is_wanted_of_a_node_counts_when_it_is_kept_on_disk() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(1, admin("node2", Admin::Down, None));
+    let work = bench.saved();
+    assert!(bench.wanted().is_none());
+    bench.step(Input::IntentsSaved { work, result: Err("the disk is full".to_owned()) });
+    assert_eq!(bench.reply(1).unwrap().unwrap_err().message, "the disk is full");
+    assert!(bench.core.health.intents().is_empty());
+
+    bench.ask(2, admin("node2", Admin::Down, None));
+    let work = bench.saved();
+    bench.step(Input::IntentsSaved { work, result: Ok(()) });
+    assert_eq!(bench.reply(2), None);
+    bench.publish(Ok(()));
+    let done = bench.reply(2).unwrap().unwrap();
+    assert_eq!(done["cached_ms"], 5000);
+    assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
+}
+
+#[test]
+fn what_had_its_time_ends_though_the_disk_hangs() {
+    let mut bench = Bench::live(TEXT);
+    bench.ask(1, admin("node2", Admin::Down, Some(60_000)));
+    let work = bench.saved();
+    bench.step(Input::IntentsSaved { work, result: Ok(()) });
+    bench.publish(Ok(()));
+    bench.elapsed += Duration::from_secs(61);
+    bench.step(Input::Tick);
+    bench.publish(Ok(()));
+    assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
+    bench.saved();
+    bench.kill_and_publish("node3");
+    assert_eq!(bench.answers("node3.demo.example.com."), ["192.0.2.11"]);
+}
+
+#[test]
+fn a_reload_that_is_refused_is_an_alarm_until_one_is_not() {
+    let mut bench = Bench::live(TEXT);
+    bench.file = "[zone]\nname = 7\n".to_owned();
+    (0..3).for_each(|_| bench.step(Input::Signal(Signal::Hangup)));
+    bench.prepare();
+    assert!(bench.core.refused.as_ref().is_some_and(|alarm| alarm.contains("what was in force stays")));
+    bench.file = TEXT.to_owned();
+    bench.prepare();
+    bench.publish(Ok(()));
+    assert_eq!(bench.core.refused, None);
+    assert!(
+        !bench.effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. })),
+        "signals that come together ask for one reload"
+    );
+}
+
+#[test]
+fn lease_and_watchdog_are_renewed_by_each_tick_and_by_nothing_else() {
+    let mut bench = Bench::live(TEXT);
+    bench.effects.clear();
+    bench.kill_and_publish("node2");
+    let renewals = |bench: &Bench| {
+        let renews = |effect: &&Effect| matches!(effect, Effect::RenewLease | Effect::Alive);
+        bench.effects.iter().filter(renews).count()
+    };
+    assert_eq!(renewals(&bench), 0);
+    bench.step(Input::Tick);
+    assert_eq!(renewals(&bench), 2);
+}
+
+#[test]
+fn a_task_that_has_ended_is_an_alarm_until_it_runs_again() {
+    let mut bench = Bench::live(TEXT);
+    bench.step(Input::TaskEnded { task: "store-session", reason: "panicked".to_owned() });
+    assert_eq!(bench.core.ended.len(), 1);
+    bench.step(Input::TaskStarted { task: "store-session" });
+    assert!(bench.core.ended.is_empty());
+}
+
+#[test]
+fn what_is_wanted_for_a_time_ends_though_the_store_is_away() {
+    let until = Some(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(60));
+    let (mut bench, _) = Bench::shared([("node2".to_owned(), intent(Admin::Drain, until))].into());
+    assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
+    bench.elapsed += Duration::from_secs(61);
+    bench.step(Input::Tick);
+    bench.publish(Ok(()));
+    assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
+}
+
+#[test]
+fn documents_that_are_refused_are_tried_again_and_what_operators_want_counts_meanwhile() {
+    let (mut bench, mut documents) = Bench::shared(Intents::new());
+    let broken = documents.texts["config/nodes"].replace("192.0.2.13", "192.0.2.12");
+    documents.texts.insert("config/nodes".to_owned(), broken);
+    documents.revisions.insert("config/nodes".to_owned(), 2);
+    documents.intents.insert("node2".to_owned(), intent(Admin::Down, None));
+    documents.revisions.insert(INTENT.to_owned(), 3);
+    bench.step(Input::StoreSeen(Box::new(seen(&documents, Mode::Alone))));
+    bench.prepare();
+    bench.publish(Ok(()));
+    assert_eq!(bench.answers(NODE2), ["192.0.2.13"], "node2 is down");
+    assert!(bench.core.shared.as_ref().unwrap().refused.is_some());
+    bench.step(Input::Tick);
+    let prepares =
+        |bench: &Bench| bench.effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. }));
+    assert!(!prepares(&bench));
+    bench.elapsed += Duration::from_secs(5);
+    bench.step(Input::Tick);
+    assert!(prepares(&bench));
+}

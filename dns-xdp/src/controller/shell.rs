@@ -1,0 +1,516 @@
+//! The shell around the core: it performs effects, each on a task or thread of its own, and feeds the results back.
+//! Nothing is decided here.
+mod event_sink;
+mod file_watch;
+mod files;
+mod listeners;
+mod network;
+mod on_event;
+mod publisher;
+mod signals;
+mod skydns;
+pub(super) mod start;
+mod store_session;
+mod systemd;
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use self::event_sink::EventSink;
+use self::file_watch::FileWatch;
+use self::files::Files;
+use self::listeners::Listeners;
+use self::network::Bindings;
+use self::publisher::{Ending, Order, Publisher};
+use self::signals::Signals;
+use self::skydns::SkyDns;
+use self::store_session::StoreSession;
+use super::Unloaded;
+use super::core::{Core, Effect, Exit, Input, Now, Readings, Record, STORE_SESSION};
+use crate::config::Config;
+use crate::control::api::Done as Nothing;
+use crate::control::{Call, Refusal, RefusalKind};
+use crate::health::{Prober, Report};
+use crate::metrics::Recorder;
+use crate::network::{Listener, Monitor};
+use crate::privileges;
+use crate::responder::{Responder, Sockets};
+use crate::store::client::Seen;
+
+/// How often the core looks at its clock.
+const PULSE: Duration = Duration::from_millis(100);
+/// The lease is renewed at least this often, so that its end is never far from the daemon's.
+const LONGEST_TICK: Duration = Duration::from_secs(1);
+/// Renewals within one lease: three may be late.
+const TICKS_PER_LEASE: u32 = 4;
+
+type Reply = oneshot::Sender<Result<Value, Refusal>>;
+
+/// What is written when the daemon ends is given this long.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+/// Before the first restart of a task; each following one waits twice as long, up to the second. A task that has run for
+/// twice the longest begins anew.
+const RESTART_DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
+
+/// A task that is started again where it ends by a defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Task {
+    StoreSession,
+    SkyDns,
+    FileWatch,
+    ControlSocket,
+    Metrics,
+}
+
+impl Task {
+    fn text(self) -> &'static str {
+        match self {
+            Task::StoreSession => STORE_SESSION,
+            Task::SkyDns => "skydns",
+            Task::FileWatch => "file-watch",
+            Task::ControlSocket => "control-socket",
+            Task::Metrics => "metrics",
+        }
+    }
+}
+
+/// What a task or thread of the shell tells.
+#[derive(Debug)]
+enum Done {
+    /// For the core.
+    Input(Input),
+    /// These addresses are to be served.
+    Followed(Vec<Listener>),
+    /// The first answers cannot be given.
+    StartFailed(anyhow::Error),
+    /// A task that has ended is to be started again.
+    Restart(Task),
+}
+
+/// Everything that performs effects.
+#[derive(Debug)]
+struct Shell {
+    origin: Instant,
+    config: std::sync::Arc<Config>,
+    prober: Prober,
+    reports: mpsc::Receiver<Report>,
+    publisher: Publisher,
+    files: Files,
+    monitor: Monitor,
+    bindings: Bindings,
+    /// Bound, until the responder takes them.
+    sockets: Option<Sockets>,
+    responder: Option<Responder>,
+    identity: String,
+    events: EventSink,
+    recorder: Recorder,
+    inbox: mpsc::Receiver<Call>,
+    /// Those who wait for an answer.
+    calls: HashMap<u64, Reply>,
+    next_call: u64,
+    done: mpsc::UnboundedReceiver<Done>,
+    tell: mpsc::UnboundedSender<Done>,
+    file_watch: Option<FileWatch>,
+    session: Option<StoreSession>,
+    listeners: Listeners,
+    /// The file is to be watched.
+    watches: bool,
+    /// When each task was started again last, and how long it had waited for that.
+    restarts: HashMap<Task, (Instant, Duration)>,
+    skydns: SkyDns,
+    signals: Signals,
+}
+
+/// What comes in any number.
+enum Come {
+    Report(Report),
+    Call(Call),
+}
+
+/// How the loop ends.
+enum End {
+    /// The core wants it.
+    Exit(Exit),
+    /// What could not be started.
+    Failed(anyhow::Error),
+}
+
+impl Shell {
+    fn now(&self) -> Now {
+        Now { elapsed: self.origin.elapsed(), wall: Timestamp::now() }
+    }
+
+    /// Drives the core until there is an end.
+    async fn run(&mut self, core: &mut Core, beginning: Vec<Effect>) -> End {
+        if let Some(end) = self.perform_all(beginning).await {
+            return end;
+        }
+        let mut pulse = interval(PULSE);
+        let mut tick = interval(tick(&self.config));
+        loop {
+            // Signals, ticks and results do not wait behind what comes in any number: probes and commands.
+            let input = tokio::select! {
+                biased;
+                signal = self.signals.next() => Input::Signal(signal),
+                _ = tick.tick() => {
+                    if self.publisher.is_ended() || self.files.is_ended() {
+                        let text = "a thread ended by a defect of dns-xdp, see above; the program answers on for [xdp] stop-grace at most";
+                        return End::Failed(anyhow::anyhow!(text));
+                    }
+                    self.publisher.follow();
+                    if self.skydns.has_ended() {
+                        let ended = self.ended(Task::SkyDns);
+                        self.tell.send(Done::Input(ended)).ok();
+                    }
+                    Input::Tick
+                }
+                _ = pulse.tick() => Input::Pulse { ended: self.prober.ended() },
+                Some(done) = self.done.recv() => match self.done(done) {
+                    Ok(Some(input)) => input,
+                    Ok(None) => continue,
+                    Err(error) => return End::Failed(error),
+                },
+                seen = next_seen(&mut self.session) => match seen {
+                    Some(seen) => Input::StoreSeen(Box::new(seen)),
+                    None => self.ended(Task::StoreSession),
+                },
+                task = self.listeners.ended() => self.ended(task),
+                () = self.monitor.changed() => {
+                    self.publisher.follow();
+                    continue;
+                }
+                text = settled(&mut self.file_watch) => match text {
+                    Some(text) => Input::FileSettled(text.map_err(|error| error.to_string())),
+                    None => self.ended(Task::FileWatch),
+                },
+                come = next_of(&mut self.reports, &mut self.inbox, core.is_live()) => match come {
+                    Come::Report(report) => {
+                        if let Some(end) = self.report(core, report).await {
+                            return end;
+                        }
+                        continue;
+                    }
+                    Come::Call(call) => self.asked(call),
+                },
+            };
+            let effects = core.step(self.now(), input);
+            if let Some(end) = self.perform_all(effects).await {
+                return end;
+            }
+        }
+    }
+
+    /// Has the core look at its clock before anything is believed that was found out while it was held up.
+    async fn report(&mut self, core: &mut Core, report: Report) -> Option<End> {
+        let pulsed = core.step(self.now(), Input::Pulse { ended: Vec::new() });
+        if let Some(end) = self.perform_all(pulsed).await {
+            return Some(end);
+        }
+        if !self.prober.is_current(&report) {
+            return None;
+        }
+        let Report { probe, at, observation, .. } = report.clone();
+        let effects = core.step(self.now(), Input::Probed { probe, at, observation });
+        let end = self.perform_all(effects).await;
+        self.prober.heard(&report);
+        end
+    }
+
+    fn asked(&mut self, Call { command, reply }: Call) -> Input {
+        self.next_call += 1;
+        self.calls.insert(self.next_call, reply);
+        Input::Asked { call: self.next_call, command }
+    }
+
+    /// What the core is to be told of it.
+    fn done(&mut self, done: Done) -> anyhow::Result<Option<Input>> {
+        match done {
+            Done::Input(input) => Ok(Some(input)),
+            Done::Followed(listeners) => {
+                if let Some(responder) = &mut self.responder {
+                    self.bindings.bind(responder, listeners);
+                }
+                Ok(None)
+            }
+            Done::StartFailed(error) => Err(error),
+            Done::Restart(task) => Ok(self.restart(task)),
+        }
+    }
+
+    /// A task has ended by a defect, and is started again after a pause that grows.
+    fn ended(&mut self, task: Task) -> Input {
+        if task == Task::FileWatch {
+            self.file_watch = None;
+        }
+        let [first, longest] = RESTART_DELAYS;
+        let wait = match self.restarts.get(&task) {
+            Some((at, waited)) if at.elapsed() < 2 * longest => (*waited * 2).min(longest),
+            _ => first,
+        };
+        self.restarts.insert(task, (Instant::now() + wait, wait));
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            tell.send(Done::Restart(task)).ok();
+        });
+        Input::TaskEnded { task: task.text(), reason: "see the log for its last words".to_owned() }
+    }
+
+    fn restart(&mut self, task: Task) -> Option<Input> {
+        let started = match task {
+            Task::StoreSession | Task::SkyDns => {
+                let session = self.session.as_mut()?;
+                if task == Task::StoreSession {
+                    session.restart();
+                }
+                self.skydns.restart(session);
+                Ok(())
+            }
+            Task::FileWatch => self.watch_file(self.watches).map_err(anyhow::Error::from),
+            Task::ControlSocket | Task::Metrics => self.listeners.restart(task),
+        };
+        if let Err(error) = started {
+            tracing::error!("cannot start the task {} again: {error:#}", task.text());
+            return Some(self.ended(task));
+        }
+        Some(Input::TaskStarted { task: task.text() })
+    }
+
+    async fn perform_all(&mut self, effects: Vec<Effect>) -> Option<End> {
+        for effect in effects {
+            match effect {
+                Effect::Exit(exit) => return Some(End::Exit(exit)),
+                Effect::Serve => {
+                    if let Err(error) = self.serve().await {
+                        if let Err(left) = self.publisher.end(Ending::Detach).await {
+                            tracing::error!("{left:#}");
+                        }
+                        return Some(End::Failed(error));
+                    }
+                }
+                effect => self.perform(effect),
+            }
+        }
+        None
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Probe(targets) => {
+                self.prober.reconcile(&targets);
+                self.recorder.attend(&targets);
+            }
+            Effect::RestartProbes => self.prober.restart(),
+            Effect::Pace(probe, pace) => self.prober.pace(&probe, pace),
+            Effect::Open(published) => {
+                self.config = std::sync::Arc::clone(&published.config);
+                self.publisher.order(Order::Open(published));
+            }
+            Effect::Publish(published) => self.publisher.order(Order::Publish(published)),
+            Effect::RenewLease => self.publisher.order(Order::Renew),
+            Effect::Alive => self.publisher.order(Order::Alive),
+            Effect::Read(what) => {
+                let readings = self.readings();
+                self.publisher.order(Order::Read(what, Box::new(readings)));
+            }
+            Effect::Sample(one_of) => self.publisher.order(Order::Sample(one_of)),
+            Effect::Prepare { work, job } => self.files.prepare(work, *job),
+            Effect::CommitFile { work } => self.files.commit(work),
+            Effect::DropFile { work } => self.files.drop_staged(work),
+            Effect::SaveIntents { work, path, intents } => self.files.save_intents(work, path, intents),
+            Effect::KeepCopy { path, documents, revision } => self.files.keep_copy(path, documents, revision),
+            Effect::Swap { work, swap } => match &self.session {
+                Some(session) => session.swap(work, swap, self.tell.clone()),
+                None => {
+                    let gone =
+                        crate::store::Error::Unreachable("the session with the store has ended".to_owned());
+                    self.tell.send(Done::Input(Input::Swapped { work, result: Err(gone) })).ok();
+                }
+            },
+            Effect::BeginDeciding => self.session.iter().for_each(StoreSession::begin_deciding),
+            Effect::WriteOwn(own) => {
+                self.session.iter().for_each(|session| session.write(Clone::clone(&own)));
+            }
+            Effect::AcceptStore => self.session.iter().for_each(StoreSession::accept),
+            Effect::Reply { call, answer } => {
+                if let Some(reply) = self.calls.remove(&call) {
+                    // Whoever asked may have gone meanwhile.
+                    reply.send(answer).ok();
+                }
+            }
+            Effect::Emit(occurrence) => self.events.tell(occurrence),
+            Effect::Warn(text) => tracing::error!("{text}"),
+            Effect::Record(record) => self.record(record),
+            Effect::ConfigureEvents(config) => self.events.configure(&config),
+            Effect::WatchFile(is_wanted) => {
+                if let Err(error) = self.watch_file(is_wanted) {
+                    tracing::error!("cannot watch {}: {error}", self.config.path.display());
+                    let ended = self.ended(Task::FileWatch);
+                    self.tell.send(Done::Input(ended)).ok();
+                }
+            }
+            Effect::Reloading(true) => systemd::reloading(),
+            Effect::Reloading(false) => systemd::ready(),
+            Effect::Serve | Effect::Exit(_) => {}
+        }
+    }
+
+    fn record(&self, record: Record) {
+        match record {
+            Record::Probed { subject, kind, observation } => {
+                self.recorder.probed(&subject, kind, &observation);
+            }
+            Record::Turned(subject, health) => self.recorder.turned(&subject, health),
+            Record::Repaired(repair) => self.recorder.repaired(repair),
+            Record::Reloaded { ok } => self.recorder.reloaded(ok),
+            Record::Live => self.recorder.go_live(),
+            Record::PublishingTook(took) => self.recorder.published(took),
+        }
+    }
+
+    /// What is known here; the publisher adds the program's.
+    fn readings(&self) -> Readings {
+        let responder = self.responder.as_ref().map(|responder| responder.counters().total());
+        let notified = self.events.notified();
+        let alarms = self.skydns.alarms().into_iter().chain(self.bindings.alarms());
+        Readings {
+            responder: responder.unwrap_or_default(),
+            events: [self.events.count(), notified.failures, notified.overflows],
+            alarms: alarms.collect(),
+            ..Readings::default()
+        }
+    }
+
+    /// Gives privileges up and takes queries.
+    async fn serve(&mut self) -> anyhow::Result<()> {
+        privileges::decide(&self.config);
+        self.publisher.settle().await;
+        self.files.settle().await;
+        privileges::settle(&self.config).await;
+        let Some(sockets) = self.sockets.take() else { return Ok(()) };
+        let zone = self.publisher.subscribe();
+        let responder = Responder::start(sockets, zone, &self.identity, privileges::settle_thread);
+        self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
+        systemd::ready();
+        self.publisher.order(Order::Level);
+        self.publisher.follow();
+        Ok(())
+    }
+
+    fn watch_file(&mut self, is_wanted: bool) -> io::Result<()> {
+        self.watches = is_wanted;
+        if !is_wanted {
+            self.file_watch = None;
+        } else if self.file_watch.is_none() {
+            self.file_watch = Some(FileWatch::start(&self.config.path)?);
+        }
+        Ok(())
+    }
+
+    /// Ends in good order: the program and the store first, for they are what others wait for or rely on.
+    async fn stop(mut self, exit: Exit) -> anyhow::Result<()> {
+        systemd::stopping();
+        drop((self.prober, self.skydns));
+        let leaving = async {
+            if let (Some(session), Exit::Leave | Exit::Detach(_)) = (self.session, exit) {
+                session.leave().await;
+            }
+        };
+        let (ending, call) = match exit {
+            Exit::Abandon(signal) => {
+                tracing::info!("stopped by {signal:?} before the first round of probes was over");
+                return self.publisher.end(Ending::Abandon).await;
+            }
+            Exit::Leave => (Ending::Leave, None),
+            Exit::HandOver(call) => (Ending::HandOver, Some(call)),
+            Exit::Detach(call) => (Ending::Detach, call),
+        };
+        let (mut done, ()) = tokio::join!(self.publisher.end(ending), leaving);
+        if exit == Exit::Detach(None) {
+            // The `unload` command that asked tries the rest itself.
+            done = done.context("as root, try `dns-xdp unload`");
+        }
+        if let Some(reply) = call.and_then(|call| self.calls.remove(&call)) {
+            let answer = match &done {
+                Ok(()) => Ok(serde_json::json!(Nothing::default())),
+                // It ends all the same, and the successor has to serve.
+                Err(error) if matches!(exit, Exit::HandOver(_)) => {
+                    let notes = vec![format!("{error:#}")];
+                    Ok(serde_json::json!(Nothing { notes, cached_ms: None }))
+                }
+                Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("{error:#}"))),
+            };
+            // Whoever asked may have gone meanwhile.
+            reply.send(answer).ok();
+        }
+        // What is under way to the disk, a successor reads.
+        tokio::time::timeout(LAST_WRITES, self.files.settle()).await.ok();
+        // Whoever still waits for an answer hears that there is none.
+        drop((self.calls, self.inbox));
+        self.listeners.stop().await;
+        let responder = async {
+            if let Some(responder) = self.responder {
+                responder.shutdown().await;
+            }
+        };
+        tokio::join!(responder, self.events.finish());
+        tracing::info!("stopped");
+        match done {
+            // Whether everything could be removed or not: it is not to be started again.
+            Ok(()) if matches!(exit, Exit::Detach(Some(_))) => Err(Unloaded.into()),
+            Err(error) if matches!(exit, Exit::Detach(Some(_))) => {
+                Err(anyhow::Error::new(Unloaded).context(format!("{error:#}")))
+            }
+            done => done,
+        }
+    }
+}
+
+/// The rhythm of program lease and watchdog.
+fn tick(config: &Config) -> Duration {
+    let lease =
+        config.xdp.stale_after.map_or(LONGEST_TICK, |lease| (lease / TICKS_PER_LEASE).min(LONGEST_TICK));
+    lease.min(systemd::watchdog_interval().unwrap_or(Duration::MAX))
+}
+
+fn interval(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// The next report of a probe, or the next command. Cancel safe.
+async fn next_of(
+    reports: &mut mpsc::Receiver<Report>,
+    inbox: &mut mpsc::Receiver<Call>,
+    is_live: bool,
+) -> Come {
+    tokio::select! {
+        Some(report) = reports.recv() => Come::Report(report),
+        Some(call) = inbox.recv(), if is_live => Come::Call(call),
+        else => std::future::pending().await,
+    }
+}
+
+/// Waits for ever where there is no store; `None`: the session has ended. Cancel safe.
+async fn next_seen(session: &mut Option<StoreSession>) -> Option<Seen> {
+    match session {
+        Some(session) if !session.is_ended() => session.next().await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// Waits for ever where no file is watched. Cancel safe.
+async fn settled(file: &mut Option<FileWatch>) -> Option<io::Result<String>> {
+    match file {
+        Some(file) => file.next().await,
+        None => std::future::pending().await,
+    }
+}

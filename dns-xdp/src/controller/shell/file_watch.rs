@@ -1,0 +1,155 @@
+//! The configuration file, looked at again and again where `[control] watch` wants it.
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+/// From one look to the next. A change is taken in when it has been there for two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Tells of every change to a file. Looking works where a notification would not come: over a rename, behind a symbolic
+/// link, on a network filesystem. It has a thread of its own, for a filesystem that hangs must not hang the lease.
+#[derive(Debug)]
+pub(super) struct FileWatch {
+    changes: mpsc::Receiver<io::Result<String>>,
+}
+
+impl FileWatch {
+    /// The first text comes soon, changed or not: what happened before is not known here.
+    pub(super) fn start(path: &Path) -> io::Result<Self> {
+        let (sender, changes) = mpsc::channel(1);
+        let path = path.to_owned();
+        let thread = thread::Builder::new().name("file-watch".to_owned());
+        // It ends by itself when nobody listens any more, or with the process.
+        drop(thread.spawn(move || watch(&path, &sender, LOOK))?);
+        Ok(FileWatch { changes })
+    }
+
+    /// The next text of the file that has settled, or why it cannot be read; `None`: the thread has ended, which it does
+    /// not by itself. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<io::Result<String>> {
+        self.changes.recv().await
+    }
+}
+
+fn watch(path: &PathBuf, changes: &mpsc::Sender<io::Result<String>>, pause: Duration) {
+    let mut settling = Settling::default();
+    while !changes.is_closed() {
+        let identity = fs::metadata(path).map(|metadata| Identity::of(&metadata)).ok();
+        if settling.look(identity) && changes.blocking_send(fs::read_to_string(path)).is_err() {
+            return;
+        }
+        thread::sleep(pause);
+    }
+}
+
+/// What changes when a file does. A file that cannot be looked at has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Identity {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// Waits until whoever writes the file has finished.
+#[derive(Debug, Default)]
+struct Settling {
+    last: Option<Option<Identity>>,
+    told: Option<Option<Identity>>,
+}
+
+impl Settling {
+    /// Whether the file has changed and come to rest.
+    fn look(&mut self, identity: Option<Identity>) -> bool {
+        let rests = self.last.replace(identity) == Some(identity);
+        if !rests || self.told == Some(identity) {
+            return false;
+        }
+        self.told = Some(identity);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(modified: i64) -> Option<Identity> {
+        Some(Identity { device: 1, inode: 2, size: 3, modified: (modified, 0) })
+    }
+
+    #[test]
+    fn a_change_is_told_once_and_only_when_it_rests() {
+        let mut settling = Settling::default();
+        let looks = [1, 1, 1, 2, 3, 4, 4, 4].map(|modified| settling.look(identity(modified)));
+        assert_eq!(looks, [false, true, false, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_file_that_flickers_is_no_change_and_one_that_stays_away_is() {
+        let mut settling = Settling::default();
+        let looks = [
+            identity(1),
+            identity(1),
+            None,
+            identity(1),
+            identity(1),
+            None,
+            None,
+            None,
+            identity(1),
+            identity(1),
+        ];
+        let told = looks.map(|identity| settling.look(identity));
+        assert_eq!(told, [false, true, false, false, false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn a_file_is_told_apart_from_its_successor_behind_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, other, link] = ["f", "g", "link"].map(|name| directory.path().join(name));
+        fs::write(&file, "one").unwrap();
+        fs::write(&other, "two").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let identity = || Identity::of(&fs::metadata(&link).unwrap());
+        let before = identity();
+        assert_eq!(identity(), before);
+        fs::rename(&other, &file).unwrap();
+        assert_ne!(identity(), before);
+    }
+
+    #[test]
+    fn the_text_of_a_changed_file_is_passed_on_until_nobody_listens() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        fs::write(&path, "one").unwrap();
+        let (sender, mut changes) = mpsc::channel(1);
+        let watched = path.clone();
+        let thread = thread::spawn(move || watch(&watched, &sender, Duration::from_millis(5)));
+        assert_eq!(changes.blocking_recv().unwrap().unwrap(), "one");
+        let new = directory.path().join("new");
+        fs::write(&new, "three").unwrap();
+        fs::rename(&new, &path).unwrap();
+        assert_eq!(changes.blocking_recv().unwrap().unwrap(), "three");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(changes.blocking_recv().unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
+        drop(changes);
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,236 @@
+//! The files that the core has written. A thread writes the configuration file, another one the state and the copy of the
+//! store; what reads the configuration and looks names up has a thread for each change. A filesystem that hangs holds up
+//! what lies on it, and nothing else.
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Done;
+use crate::config::Replacement;
+use crate::control::{Refusal, RefusalKind};
+use crate::controller::core::{Input, Job, Prepared, WorkId, unwritten};
+use crate::intent::{self, Intents};
+use crate::privileges;
+use crate::store::{Documents, Revision, last_good};
+
+/// The threads that write files, and what they tell.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// To the thread that writes state and copy.
+    state: mpsc::UnboundedSender<Write>,
+    /// To the thread that writes the configuration file.
+    config: mpsc::UnboundedSender<Write>,
+    done: mpsc::UnboundedSender<Done>,
+}
+
+/// What a thread is to write, one after the other.
+#[derive(Debug)]
+enum Write {
+    Intents {
+        work: WorkId,
+        path: PathBuf,
+        intents: Intents,
+    },
+    Copy {
+        path: PathBuf,
+        documents: Arc<Documents>,
+        revision: Revision,
+    },
+    /// The new text of the configuration file, beside it. The newest takes the place of all others.
+    Stage {
+        work: WorkId,
+        path: PathBuf,
+        text: String,
+        staged: oneshot::Sender<io::Result<()>>,
+    },
+    /// The staged text takes the file's place.
+    Commit(WorkId),
+    /// The staged text is removed.
+    Drop(WorkId),
+    /// Give up the privileges that only a start takes.
+    Settle(oneshot::Sender<()>),
+}
+
+impl Files {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub(super) fn start(done: mpsc::UnboundedSender<Done>) -> anyhow::Result<Files> {
+        let start = |name: &str| -> anyhow::Result<_> {
+            let (writes, waiting) = mpsc::unbounded_channel();
+            let told = done.clone();
+            let thread = thread::Builder::new().name(name.to_owned());
+            drop(thread.spawn(move || run(waiting, &told)).context("cannot start a thread")?);
+            Ok(writes)
+        };
+        let (state, config) = (start("state-file")?, start("config-file")?);
+        Ok(Files { state, config, done })
+    }
+
+    /// Whether a thread has ended, which none does by itself.
+    pub(super) fn is_ended(&self) -> bool {
+        self.state.is_closed() || self.config.is_closed()
+    }
+
+    /// Has a change worked out in a thread of its own, and the new text of the file written beside the file.
+    pub(super) fn prepare(&self, work: WorkId, job: Job) {
+        let (done, writes) = (self.done.clone(), self.config.clone());
+        let thread = thread::Builder::new().name("prepare".to_owned());
+        let spawned = thread.spawn(move || {
+            let defect = || Refusal::new(RefusalKind::Failed, "a defect of dns-xdp: see its log");
+            let prepared = catch_unwind(AssertUnwindSafe(|| prepared(work, job, &writes)));
+            let result = prepared.unwrap_or_else(|_| Err(defect())).map(Box::new);
+            done.send(Done::Input(Input::Prepared { work, result })).ok();
+        });
+        if let Err(error) = spawned {
+            let refusal = Refusal::new(RefusalKind::Failed, format!("cannot start a thread: {error}"));
+            self.done.send(Done::Input(Input::Prepared { work, result: Err(refusal) })).ok();
+        }
+    }
+
+    /// Puts the text that a change has staged in the file's place.
+    pub(super) fn commit(&self, work: WorkId) {
+        self.config.send(Write::Commit(work)).ok();
+    }
+
+    /// Removes it.
+    pub(super) fn drop_staged(&self, work: WorkId) {
+        self.config.send(Write::Drop(work)).ok();
+    }
+
+    /// Keeps what operators want.
+    pub(super) fn save_intents(&self, work: WorkId, path: PathBuf, intents: Intents) {
+        self.state.send(Write::Intents { work, path, intents }).ok();
+    }
+
+    /// Keeps a copy of the store.
+    pub(super) fn keep_copy(&self, path: PathBuf, documents: Arc<Documents>, revision: Revision) {
+        self.state.send(Write::Copy { path, documents, revision }).ok();
+    }
+
+    /// Has the threads give up the privileges that only a start takes, behind what they have to write.
+    pub(super) async fn settle(&self) {
+        for writes in [&self.state, &self.config] {
+            let (settled, settles) = oneshot::channel();
+            writes.send(Write::Settle(settled)).ok();
+            settles.await.ok();
+        }
+    }
+}
+
+fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender<Done>) {
+    let mut staged: BTreeMap<WorkId, Replacement> = BTreeMap::new();
+    let mut newest = 0;
+    while let Some(write) = waiting.blocking_recv() {
+        let input = match write {
+            Write::Intents { work, path, intents } => {
+                let result = intent::store(&path, &intents).map_err(|error| error.to_string());
+                Input::IntentsSaved { work, result }
+            }
+            Write::Stage { work, path, text, staged: told } => {
+                let result = if work < newest {
+                    // All have the same place beside the file.
+                    Err(io::Error::other("a later change has taken its place"))
+                } else {
+                    newest = work;
+                    staged.clear();
+                    Replacement::write(&path, &text).map(|replacement| drop(staged.insert(work, replacement)))
+                };
+                told.send(result).ok();
+                continue;
+            }
+            Write::Commit(work) => {
+                let committed = match staged.remove(&work) {
+                    Some(replacement) => replacement.take_effect().map_err(|error| error.to_string()),
+                    None => Err("a defect of dns-xdp: its new text is not beside it".to_owned()),
+                };
+                Input::FileCommitted { work, result: committed }
+            }
+            Write::Copy { path, documents, revision } => {
+                keep_copy(&path, &documents, revision);
+                continue;
+            }
+            Write::Drop(work) => {
+                drop(staged.remove(&work));
+                continue;
+            }
+            Write::Settle(settled) => {
+                privileges::settle_thread();
+                settled.send(()).ok();
+                continue;
+            }
+        };
+        done.send(Done::Input(input)).ok();
+    }
+}
+
+/// Keeps what the next start is from, should the store be away then.
+pub(super) fn keep_copy(path: &Path, documents: &Documents, revision: Revision) {
+    if let Err(error) = last_good::store(path, documents, revision) {
+        tracing::warn!("cannot keep a copy of the store in {}: {error}", path.display());
+    }
+}
+
+fn prepared(work: WorkId, job: Job, writes: &mpsc::UnboundedSender<Write>) -> Result<Prepared, Refusal> {
+    let source = job.source();
+    let prepared = job.run(|path| fs::read_to_string(path).map_err(|error| error.to_string()))?;
+    let Prepared::Proposal { proposal, .. } = &prepared else { return Ok(prepared) };
+    if let Some(reason) = privileges::beyond(&proposal.config) {
+        return Err(Refusal::new(RefusalKind::Conflict, format!("nothing was reloaded: {reason}")));
+    }
+    if let Some(text) = proposal.write.clone() {
+        let (staged, told) = oneshot::channel();
+        writes.send(Write::Stage { work, path: source.path().to_owned(), text, staged }).ok();
+        let gone = || Err(io::Error::other("the thread that writes files has ended"));
+        let result = told.blocking_recv().unwrap_or_else(|_| gone());
+        result.map_err(|error| unwritten(&source, &error.to_string()))?;
+    }
+    Ok(prepared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What staging a text ends with.
+    fn stage(files: &Files, work: WorkId, path: &Path, text: &str) -> io::Result<()> {
+        let (staged, told) = oneshot::channel();
+        let (path, text) = (path.to_owned(), text.to_owned());
+        files.config.send(Write::Stage { work, path, text, staged }).unwrap();
+        told.blocking_recv().unwrap()
+    }
+
+    #[test]
+    fn a_change_that_was_given_up_does_not_touch_the_text_of_a_later_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dns-xdp.toml");
+        fs::write(&path, "old").unwrap();
+        let (tell, mut done) = mpsc::unbounded_channel();
+        let files = Files::start(tell).unwrap();
+        stage(&files, 1, &path, "given up").unwrap();
+        stage(&files, 2, &path, "new").unwrap();
+        files.drop_staged(1);
+        assert!(stage(&files, 1, &path, "too late").is_err());
+        files.commit(2);
+        let committed = done.blocking_recv();
+        assert!(
+            matches!(committed, Some(Done::Input(Input::FileCommitted { work: 2, result: Ok(()) }))),
+            "{committed:?}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        files.commit(1);
+        let committed = done.blocking_recv();
+        assert!(
+            matches!(committed, Some(Done::Input(Input::FileCommitted { work: 1, result: Err(_) }))),
+            "{committed:?}"
+        );
+    }
+}

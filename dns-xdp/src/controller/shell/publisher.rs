@@ -1,0 +1,372 @@
+//! The thread that owns the program: it derives the zone and publishes it to the kernel and to the responder, renews the
+//! lease, follows the network and reads counters. Each takes as long as it takes; the core does not wait for it.
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Done;
+use super::network::ServedNetwork;
+use super::systemd;
+use crate::config::Xdp;
+use crate::control::Command;
+use crate::controller::core::{Input, Publication, Published, Purpose, Readings};
+use crate::datapath::{self, Attached, Datapath, InterfaceState};
+use crate::metrics::Recorder;
+use crate::network::Listener;
+use crate::privileges;
+use crate::responder;
+use crate::zone::Zone;
+
+/// What the thread is told to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Publish the first zone, give the program its lease and attach it.
+    Open(Published),
+    /// Publish a zone.
+    Publish(Published),
+    /// Renew the lease of a program that answers.
+    Renew,
+    /// Renew the watchdog of the service manager, and say that the daemon runs.
+    Alive,
+    /// Give up the privileges that only a start takes.
+    Settle(oneshot::Sender<()>),
+    /// Have the table ready for the next zone. [`Datapath::level`]
+    Level,
+    /// Read the network, and have the program attached and answering as it is now.
+    Follow,
+    /// Read counters and states; those that the shell knows are there already.
+    Read(Purpose, Box<Readings>),
+    /// [`Datapath::sample`]
+    Sample(u64),
+    /// End; `Ok` when that is done.
+    End(Ending, oneshot::Sender<anyhow::Result<()>>),
+}
+
+/// What becomes of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It answers for the grace, and nothing is removed.
+    Leave,
+    /// It answers for a whole lease, in which a successor takes it over.
+    HandOver,
+    /// It is detached, and everything unpinned.
+    Detach,
+    /// The start is given up: nothing of ours is left, and a predecessor's program keeps its grace.
+    Abandon,
+}
+
+/// The thread's end that the shell has.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    orders: mpsc::UnboundedSender<Order>,
+    zone: responder::Published,
+    /// An [`Order::Follow`] waits.
+    follows: Arc<AtomicBool>,
+}
+
+impl Publisher {
+    /// Starts the thread. Nothing is published. A predecessor's program that still answers goes on doing so.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub(super) fn start(
+        datapath: Datapath,
+        xdp: &Xdp,
+        network: ServedNetwork,
+        recorder: Recorder,
+        done: mpsc::UnboundedSender<Done>,
+    ) -> anyhow::Result<Publisher> {
+        let (orders, waiting) = mpsc::unbounded_channel();
+        let (zone, published) = watch::channel(None);
+        let follows = Arc::new(AtomicBool::new(false));
+        let mut work = Work {
+            is_answering: datapath.answers(),
+            datapath,
+            network,
+            stale_after: xdp.stale_after,
+            stop_grace: xdp.stop_grace,
+            zone,
+            recorder,
+            attachment_trouble: None,
+            pin_trouble: None,
+            follows: Arc::clone(&follows),
+            done,
+        };
+        // A predecessor's lease is ours to renew from now on.
+        drop(work.renew());
+        let thread = thread::Builder::new().name("publisher".to_owned());
+        // The task that passes on the program's log is the runtime's.
+        let runtime = Handle::current();
+        let run = move || {
+            let _entered = runtime.enter();
+            work.run(waiting);
+        };
+        drop(thread.spawn(run).context("cannot start a thread")?);
+        Ok(Publisher { orders, zone: published, follows })
+    }
+
+    /// Has something done. Nothing comes of it once the thread has ended.
+    pub(super) fn order(&self, order: Order) {
+        self.orders.send(order).ok();
+    }
+
+    /// Has the network followed, unless that waits to be done.
+    pub(super) fn follow(&self) {
+        if !self.follows.swap(true, Ordering::AcqRel) {
+            self.order(Order::Follow);
+        }
+    }
+
+    /// Whether the thread has ended, which it does not by itself.
+    pub(super) fn is_ended(&self) -> bool {
+        self.orders.is_closed()
+    }
+
+    /// Has the thread give up the privileges that only a start takes.
+    pub(super) async fn settle(&self) {
+        let (settled, settles) = oneshot::channel();
+        self.order(Order::Settle(settled));
+        settles.await.ok();
+    }
+
+    /// What the responder reads.
+    pub(super) fn subscribe(&self) -> responder::Published {
+        self.zone.clone()
+    }
+
+    /// Ends the thread.
+    pub(super) async fn end(&self, ending: Ending) -> anyhow::Result<()> {
+        let (ended, end) = oneshot::channel();
+        self.order(Order::End(ending, ended));
+        end.await.unwrap_or_else(|_| Err(anyhow::anyhow!("the publisher has ended by a defect of dns-xdp")))
+    }
+}
+
+struct Work {
+    datapath: Datapath,
+    network: ServedNetwork,
+    stale_after: Option<Duration>,
+    stop_grace: Duration,
+    zone: watch::Sender<Option<Arc<Zone>>>,
+    recorder: Recorder,
+    attachment_trouble: Option<String>,
+    pin_trouble: Option<String>,
+    /// The program answers, ours or a predecessor's.
+    is_answering: bool,
+    follows: Arc<AtomicBool>,
+    done: mpsc::UnboundedSender<Done>,
+}
+
+impl Work {
+    fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        while let Some(order) = orders.blocking_recv() {
+            match order {
+                Order::Open(published) => {
+                    let opened = self.open(&published);
+                    self.tell(match opened {
+                        Ok(publication) => Done::Input(Input::Opened(Box::new(publication))),
+                        Err(error) => Done::StartFailed(error),
+                    });
+                }
+                Order::Publish(published) => {
+                    let result = self.publish(&published).map(Box::new).map_err(|error| format!("{error:#}"));
+                    self.tell(Done::Input(Input::Published(result)));
+                }
+                Order::Renew => {
+                    if let Some(result) = self.renew() {
+                        let result = result.map_err(|error| format!("{error:#}"));
+                        self.tell(Done::Input(Input::LeaseRenewed(result)));
+                    }
+                }
+                Order::Alive => {
+                    self.recorder.beat();
+                    systemd::alive();
+                }
+                Order::Settle(settled) => {
+                    privileges::settle_thread();
+                    settled.send(()).ok();
+                }
+                Order::Level => self.level(),
+                Order::Follow => {
+                    self.follows.store(false, Ordering::Release);
+                    self.follow();
+                }
+                Order::Read(what, readings) => self.read(what, readings),
+                Order::Sample(one_of) => {
+                    if let Err(error) = self.datapath.sample(one_of) {
+                        tracing::warn!(
+                            "cannot have the program sample names: {:#}",
+                            anyhow::Error::new(error)
+                        );
+                    }
+                }
+                Order::End(ending, ended) => {
+                    ended.send(self.end(ending)).ok();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn tell(&self, done: Done) {
+        // The shell may have gone.
+        self.done.send(done).ok();
+    }
+
+    /// In this order, for a program that takes a predecessor's place over maps of its own would pass every query up until
+    /// its lease came.
+    fn open(&mut self, published: &Published) -> anyhow::Result<Publication> {
+        let publication = self.publish(published)?;
+        self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
+        self.datapath.attach(self.network.serving(), self.network.network())?;
+        self.is_answering = true;
+        self.note_lease();
+        self.datapath.interfaces().iter().for_each(log_mode);
+        Ok(publication)
+    }
+
+    /// Publishes a zone unless it is the published one. After an error both readers have the one before.
+    fn publish(&mut self, published: &Published) -> anyhow::Result<Publication> {
+        let began = Instant::now();
+        let before = self.zone.borrow().clone();
+        let zone = Arc::new(published.zone());
+        if before.as_deref() == Some(&*zone) {
+            return Ok(Publication::new(published, before.as_deref(), zone, None));
+        }
+        self.replace(before.clone(), &zone).context("cannot publish the zone to the kernel")?;
+        Ok(Publication::new(published, before.as_deref(), zone, Some(began.elapsed())))
+    }
+
+    /// The responder turns to the new zone when all that is left in the kernel is to replace one pointer: that takes
+    /// effect at once, but the kernel returns from it some milliseconds later, for which the two would differ.
+    fn replace(&mut self, before: Option<Arc<Zone>>, zone: &Arc<Zone>) -> Result<(), datapath::Error> {
+        let prepared = self.datapath.prepare(zone)?;
+        self.zone.send_replace(Some(Arc::clone(zone)));
+        let switched = self.datapath.switch(prepared.as_ref());
+        if switched.is_err() {
+            self.zone.send_replace(before);
+        }
+        switched
+    }
+
+    /// Renews the lease of a program that answers; `None`: there is none.
+    fn renew(&mut self) -> Option<Result<(), anyhow::Error>> {
+        if !self.is_answering {
+            return None;
+        }
+        let renewed = self.datapath.renew(self.stale_after);
+        if renewed.is_ok() {
+            self.note_lease();
+        }
+        Some(renewed.map_err(anyhow::Error::new))
+    }
+
+    fn note_lease(&self) {
+        self.recorder.leased(self.stale_after.map(|lease| tokio::time::Instant::now() + lease));
+    }
+
+    fn level(&mut self) {
+        let Some(zone) = self.zone.borrow().clone() else { return };
+        if let Err(error) = self.datapath.level(&zone) {
+            tracing::warn!(
+                "the next change of the answers will take longer: {:#}",
+                anyhow::Error::new(error)
+            );
+        }
+    }
+
+    fn follow(&mut self) {
+        self.network.refresh();
+        let listeners: Vec<Listener> = self.network.serving().listeners().to_vec();
+        self.tell(Done::Followed(listeners));
+        let Some(zone) = self.zone.borrow().clone() else { return };
+        let before = self.datapath.interfaces();
+        let (serving, network) = (self.network.serving(), self.network.network());
+        let followed = self.datapath.follow(serving, network, &zone, self.stale_after);
+        match followed.context("the program is not attached as it was to be") {
+            Ok(changed) => {
+                self.attachment_trouble = None;
+                if changed {
+                    self.level();
+                }
+            }
+            Err(error) => {
+                let trouble = format!("{error:#}");
+                if self.attachment_trouble.as_ref() != Some(&trouble) {
+                    tracing::error!("{trouble}");
+                }
+                self.attachment_trouble = Some(trouble);
+            }
+        }
+        self.look_at_pins();
+        let now = self.datapath.interfaces();
+        now.iter().filter(|interface| !before.contains(interface)).for_each(log_mode);
+    }
+
+    /// Others may put entries into the pin directory at any time. The daemon goes on; its next start would be refused.
+    fn look_at_pins(&mut self) {
+        let trouble = self.datapath.foreign_pins();
+        let trouble = trouble.map(|unfit| format!("the next start would be refused: [xdp] pin {unfit}"));
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| Some(*trouble) != self.pin_trouble.as_ref())
+        {
+            tracing::warn!("{trouble}");
+        }
+        self.pin_trouble = trouble;
+    }
+
+    fn read(&mut self, what: Purpose, mut readings: Box<Readings>) {
+        let counters = self.datapath.counters().context("cannot read the program's counters");
+        readings.xdp = counters.map_err(|error| format!("{error:#}"));
+        readings.interfaces = self.datapath.interfaces();
+        readings.transmit_errors = self.datapath.transmit_errors();
+        readings.addresses = self.network.serving().addresses.clone();
+        if matches!(what, Purpose::Command { command: Command::Names, .. }) {
+            readings.sampled_names = self.datapath.asked_names();
+        }
+        let own = [&self.attachment_trouble, &self.pin_trouble].into_iter().flatten().cloned();
+        let alarms: BTreeSet<&String> = readings.alarms.iter().collect();
+        let own = own.chain(self.network.alarms()).filter(|alarm| !alarms.contains(alarm));
+        let own: Vec<String> = own.collect();
+        readings.alarms.splice(0..0, own);
+        self.tell(Done::Input(Input::Read { what, readings }));
+    }
+
+    fn end(mut self, ending: Ending) -> anyhow::Result<()> {
+        let lease = match ending {
+            Ending::Detach => return self.datapath.detach().context("cannot detach everything"),
+            Ending::Abandon if !self.is_answering => {
+                self.datapath.leave();
+                return Ok(());
+            }
+            Ending::HandOver => self.stale_after,
+            Ending::Leave | Ending::Abandon => Some(self.stop_grace),
+        };
+        let renewed = self.datapath.renew(lease);
+        self.datapath.leave();
+        renewed.context("cannot set the program's last lease; end it with `dns-xdp unload`")
+    }
+}
+
+fn log_mode(InterfaceState { name, mode, reason }: &InterfaceState) {
+    let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    match mode {
+        Attached::Native => tracing::info!("{name}: XDP is {mode}"),
+        Attached::Generic => {
+            tracing::warn!(
+                "{name}: XDP is {mode}: queries are answered after the kernel has made an skb{reason}"
+            );
+        }
+        Attached::Off => {
+            tracing::warn!("{name}: XDP is {mode}: every query is answered in userspace{reason}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! What has to hold of servers that share a store, whatever happened.
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::invariants::{TOLERANCE, recovery, the_quorum_is_what_is_heard};
+use super::sharing::{Cluster, Member};
+use super::store_model::StoreModel;
+use super::world::Port;
+use crate::cluster::{Admin, Node};
+use crate::controller::core::digest;
+use crate::failover::{Answers, Decision, Effective};
+use crate::health::Subject;
+use crate::intent::Intents;
+use crate::store::Documents;
+use crate::store::client::Mode;
+use crate::store::votes::{Observers, Verdicts};
+
+/// A verdict is written, and heard of, within this.
+const WORD: Duration = Duration::from_millis(400);
+
+/// What a server answered before a step.
+#[derive(Debug)]
+pub(super) struct Before {
+    answers: Option<Arc<Answers>>,
+    decision: Option<Decision>,
+    probed: BTreeSet<String>,
+    mode: Option<Mode>,
+    intents: Intents,
+}
+
+impl Before {
+    pub(super) fn of(member: &Member) -> Self {
+        let server = &member.server;
+        let probed = server.state().targets().keys().filter_map(|probe| match &probe.subject {
+            Subject::Node(name) => Some(name.clone()),
+            _ => None,
+        });
+        Before {
+            answers: server.published.clone(),
+            decision: server.decision().cloned(),
+            probed: probed.collect(),
+            mode: member.mode(),
+            intents: server.state().intents().clone(),
+        }
+    }
+}
+
+/// Checks a server after it has judged: whoever is frozen moves no answer.
+pub(super) fn judged(member: &Member, before: Option<&Arc<Answers>>) -> Result<(), String> {
+    if let Some(broken) = &member.server.broken {
+        return Err(broken.clone());
+    }
+    let (Some(decision), Some(answered)) = (member.server.decision(), before) else {
+        return Ok(());
+    };
+    let is = member.server.published.as_ref();
+    if decision.frozen.is_some() && is.is_none_or(|is| !Arc::ptr_eq(is, answered)) {
+        return Err(format!("frozen, and yet {answered:?} became {:?}", member.server.published));
+    }
+    Ok(())
+}
+
+/// Checks a server after it has heard of the store.
+pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
+    if before.decision.is_some() {
+        judged(member, before.answers.as_ref())?;
+    }
+    let (Some(was), Some(is)) = (&before.decision, member.server.decision()) else { return Ok(()) };
+    let (then, now) = (before.mode, member.mode());
+    who_is_newly_probed_is_presumed_to_be_what_all_find(member, before)?;
+    if (then, now) == (Some(Mode::Joined), Some(Mode::Alone))
+        && before.intents == *member.server.state().intents()
+    {
+        for (place, node) in nodes(member).iter().enumerate() {
+            if !before.probed.contains(&node.name) && was.effective[place] != is.effective[place] {
+                return Err(format!(
+                    "turned alone, and {} was never probed: {was:?} became {is:?}",
+                    node.name
+                ));
+            }
+        }
+    }
+    let same = was.effective == is.effective && was.frozen.is_none() && is.frozen.is_none();
+    if same && then != now && was.answers.by_node != is.answers.by_node {
+        return Err(format!("a flap from {then:?} to {now:?}: {was:?} became {is:?}"));
+    }
+    Ok(())
+}
+
+/// One lost probe does not take out whom the others find up.
+fn who_is_newly_probed_is_presumed_to_be_what_all_find(
+    member: &Member,
+    before: &Before,
+) -> Result<(), String> {
+    let Some((view, _)) = &member.heard else { return Ok(()) };
+    for node in nodes(member).iter().filter(|node| !before.probed.contains(&node.name)) {
+        let is_probed = member.server.attempts.iter().any(|attempt| attempt.probe.subject == subject(node));
+        let is_up = view.tally.agree(&node.name, Observers::Majority).serving == Some(true);
+        if is_probed && is_up && member.server.state().node(node).serving() != Some(true) {
+            return Err(format!("{} is up for the others, and unknown from here", node.name));
+        }
+    }
+    Ok(())
+}
+
+fn subject(node: &Node) -> Subject {
+    Subject::Node(node.name.clone())
+}
+
+/// A server that is joined is frozen unless enough nodes are visible, or their silence is told by several servers; and where
+/// no node is visible.
+fn only_what_several_attest_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
+    let Some((view, _)) = &member.heard else { return Ok(()) };
+    if decision.frozen.is_some() {
+        return Ok(());
+    }
+    let gone = |node: &&Node| {
+        let says = |said: &&Verdicts| said.gone.contains(&node.name);
+        view.verdicts.values().map(|said| &**said).filter(says).count() > 1
+    };
+    let attested = nodes(member).iter().filter(gone).count();
+    let visible = member.server.state().view().nodes.iter().filter(|node| node.visible).count();
+    let needed = nodes(member).len() / 2 + 1;
+    if visible == 0 || visible + attested < needed {
+        return Err(format!(
+            "{visible} visible, the silence of {attested} attested, and not frozen: {decision:?}"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a server as it is now.
+pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
+    let member = &cluster.members[index];
+    let (server, now) = (&member.server, cluster.world.now);
+    let (Some(decision), Some(answers), Some(mode)) =
+        (server.decision(), server.published.as_deref(), member.mode())
+    else {
+        return Ok(());
+    };
+    if !member.acts() {
+        return Ok(());
+    }
+    if server.state().blind().is_some() {
+        let says = member.link.as_ref().is_some_and(|link| link.own().verdicts != Verdicts::default());
+        return if says { Err("blind, and yet it has a vote".to_owned()) } else { Ok(()) };
+    }
+    if mode == Mode::Alone {
+        the_quorum_is_what_is_heard(&cluster.world, server, decision)?;
+    } else {
+        those_at_one_moment_say_the_same(cluster, member, decision)?;
+        the_lease_is_confirmed(cluster, member)?;
+        only_what_several_attest_needs_no_quorum(member, decision)?;
+        one_bad_link_takes_nobody_out(cluster, member, decision, answers)?;
+    }
+    let late = member.way.slow + silence(cluster, member) + WORD;
+    if mode == Mode::Joined
+        && now > cluster.wanted_since.max(member.shaken) + late + cluster.lease
+        && *server.state().intents() != cluster.wanted
+    {
+        return Err(format!(
+            "{:?} is in force, and {:?} in the store",
+            server.state().intents(),
+            cluster.wanted
+        ));
+    }
+    the_dead_are_replaced(cluster, member, mode, decision, answers)
+}
+
+/// A view is compared with the store twice until a watch that is silent is found out, and the session begun anew.
+fn silence(cluster: &Cluster, member: &Member) -> Duration {
+    let silent = member.link.as_ref().is_some_and(|link| link.is_silent() || link.lease().is_none());
+    if silent { cluster.lease * 6 / 5 } else { Duration::ZERO }
+}
+
+/// Nobody goes by the others' verdicts whom they may take for dead.
+fn the_lease_is_confirmed(cluster: &Cluster, member: &Member) -> Result<(), String> {
+    let documented = format!("{}{}", crate::store::VERDICTS, member.name);
+    if cluster.store.listing.entries.contains_key(&documented) {
+        return Ok(());
+    }
+    Err("joined, and its verdicts are not in the store".to_owned())
+}
+
+fn those_at_one_moment_say_the_same(
+    cluster: &Cluster,
+    member: &Member,
+    decision: &Decision,
+) -> Result<(), String> {
+    let key = |member: &Member| (member.server.state().moment(), member.server.state().intents().clone());
+    let comparable = |member: &Member, decision: &Decision| {
+        let Some((view, Mode::Joined)) = &member.heard else { return false };
+        // What nobody has judged yet each one knows by itself; the frozen and those without a living node look back.
+        let judged = |node: &Node| view.tally.agree(&node.name, Observers::Majority).serving;
+        nodes(member).iter().all(|node| judged(node).is_some())
+            && decision.frozen.is_none()
+            && decision.effective.contains(&Effective::Up)
+    };
+    if !comparable(member, decision) {
+        return Ok(());
+    }
+    for other in cluster.members.iter().filter(|other| other.name != member.name) {
+        let Some(others) = other.server.decision().filter(|others| comparable(other, others)) else {
+            continue;
+        };
+        if key(other) == key(member) && digest(&others.answers, 0) != digest(&decision.answers, 0) {
+            let moment = member.server.state().moment();
+            return Err(format!("at {moment:?} {decision:?}, and at {} {others:?}", other.name));
+        }
+    }
+    Ok(())
+}
+
+/// Who is well for most of the servers that judge it is answered by all that are joined.
+fn one_bad_link_takes_nobody_out(
+    cluster: &Cluster,
+    member: &Member,
+    decision: &Decision,
+    answers: &Answers,
+) -> Result<(), String> {
+    let now = cluster.world.now;
+    let lease = cluster.lease;
+    if decision.frozen.is_some() || cluster.probers < 3 || silence(cluster, member) > Duration::ZERO {
+        return Ok(());
+    }
+    // Whoever has been there for so long, or came back no later than this server did, has its verdicts in the store; whoever
+    // joined at its start finds those that were there before.
+    let there = if member.cold { member.shaken.saturating_sub(lease * 6 / 5) } else { member.shaken };
+    let there = there.max(now.saturating_sub(lease * 3 + Duration::from_secs(3)));
+    let gone = |other: &&Member| {
+        let away = !other.server.running || other.way.cut;
+        away && now > other.shaken + lease * 2
+    };
+    let voters: Vec<&Member> = cluster.members.iter().filter(|other| !gone(other)).collect();
+    for (place, node) in nodes(member).iter().enumerate() {
+        if admin(member, node) != Admin::Auto {
+            continue;
+        }
+        let is_good = |other: &&&Member| {
+            let outlook = &cluster.world.links[other.server.index][place].outlook[Port::Node as usize];
+            let undisturbed = other.acts()
+                && other.server.live
+                && other.server.state().blind().is_none()
+                && !other.way.cut
+                && !other.way.puts_hang
+                && (other.shaken <= there || other.name == member.name);
+            let known = |since: Duration| {
+                let since = since.max(other.server.judges_since.unwrap_or(now));
+                now > since + recovery(node) + WORD + member.way.slow
+            };
+            undisturbed && outlook.perfect_since.is_some_and(known)
+        };
+        let good = voters.iter().filter(is_good).count();
+        if voters.len() >= 3 && good + 1 >= voters.len() && answers.by_node[place] != Some(place) {
+            return Err(format!("{} is well for {good} of {}, and {decision:?}", node.name, voters.len()));
+        }
+    }
+    Ok(())
+}
+
+/// Who is dead for everybody is in no answer of a server that is joined, nor of one that is alone with a quorum.
+///
+/// Everybody finds it within the promise, and says so within a [`WORD`]. Verdicts of servers that died with it or cannot write count until their
+/// lease runs out; those that cannot write keep it for as long as their patience lasts; a silent watch has to be found out.
+fn the_dead_are_replaced(
+    cluster: &Cluster,
+    member: &Member,
+    mode: Mode,
+    decision: &Decision,
+    answers: &Answers,
+) -> Result<(), String> {
+    let (now, lease) = (cluster.world.now, cluster.lease);
+    let server = &member.server;
+    let Some(judges) = server.judges_since else { return Ok(()) };
+    let alone = mode == Mode::Alone;
+    if !decision.effective.contains(&Effective::Up)
+        || decision.frozen.is_some() && (alone || lacks_evidence(member))
+    {
+        return Ok(());
+    }
+    let shaken = cluster.members.iter().map(|other| other.shaken).max().unwrap_or_default();
+    let hangs = cluster.members.iter().any(|other| other.way.puts_hang);
+    let known = if alone { judges.max(server.reloaded) } else { judges.max(shaken) };
+    for (place, node) in
+        nodes(member).iter().enumerate().filter(|(_, node)| admin(member, node) == Admin::Auto)
+    {
+        let dead = |other: &Member| {
+            cluster.world.links[other.server.index][place].outlook[Port::Node as usize].dead_since
+        };
+        let all = cluster.members.iter().filter(|other| other.server.running).map(dead);
+        let Some(dead) = all.collect::<Option<Vec<Duration>>>().and_then(|all| all.into_iter().max()) else {
+            continue;
+        };
+        let mut bound = node.health.time_to_detect() + TOLERANCE;
+        if !alone {
+            let hung = if hangs { lease * 3 / 5 } else { Duration::ZERO };
+            bound += lease + hung + WORD + member.way.slow + silence(cluster, member);
+        }
+        let lasting = now.saturating_sub(dead.max(known));
+        let answered = answers.by_node.contains(&Some(place)) || answers.services["db"].contains(&place);
+        if answered && lasting > bound {
+            return Err(format!(
+                "{} has been dead for {lasting:?} and is answered, {mode:?}: {decision:?}",
+                node.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Nobody is visible, or somebody is judged by one server alone.
+fn lacks_evidence(member: &Member) -> bool {
+    let Some((view, _)) = &member.heard else { return true };
+    let votes = |node: &Node| {
+        let agreed = view.tally.agree(&node.name, Observers::Majority);
+        agreed.up + agreed.down
+    };
+    nodes(member).iter().any(|node| votes(node) < 2)
+        || member.server.state().view().nodes.iter().all(|node| !node.visible)
+}
+
+/// What the store has taken is there until somebody wants otherwise.
+pub(super) fn nothing_is_lost(store: &StoreModel, wanted: &Intents) -> Result<(), String> {
+    let documents = Documents::read(&store.listing)?;
+    if documents.intents != *wanted {
+        return Err(format!("{wanted:?} was taken, and {:?} is in the store", documents.intents));
+    }
+    Ok(())
+}
+
+/// When all has been well for long enough, all are joined and answer what is configured.
+pub(super) fn at_the_end(cluster: &Cluster) -> Result<(), String> {
+    nothing_is_lost(&cluster.store, &cluster.wanted)?;
+    for member in &cluster.members {
+        if member.mode() != Some(Mode::Joined) {
+            return Err(format!("{} is {:?}", member.name, member.mode()));
+        }
+        let Some(answers) = member.server.published.as_deref() else {
+            return Err(format!("{} answers nothing", member.name));
+        };
+        let wanted = cluster.wanted.values().all(|intent| intent.admin == Admin::Auto);
+        if wanted && *answers != Answers::configured(&member.server.state().config().cluster) {
+            return Err(format!("{} answers {answers:?}", member.name));
+        }
+        if *member.server.state().intents() != cluster.wanted {
+            return Err(format!("{} goes by {:?}", member.name, member.server.state().intents()));
+        }
+    }
+    Ok(())
+}
+
+fn nodes(member: &Member) -> &[Node] {
+    &member.server.state().config().cluster.nodes
+}
+
+fn admin(member: &Member, node: &Node) -> Admin {
+    member.server.state().intent(node).map_or(Admin::Auto, |intent| intent.admin)
+}

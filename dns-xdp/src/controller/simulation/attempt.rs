@@ -1,0 +1,80 @@
+//! The probes of a simulated server, one by one.
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::world::{Answer, Port};
+use crate::health::schedule::Schedule;
+use crate::health::{Failure, Health, Observation, Pace, ProbeId, Subject, Target};
+
+/// What is to pass before a server judges again.
+#[derive(Debug)]
+pub(super) struct HeldUp {
+    pub(super) rounds_left: u32,
+    pub(super) heard: BTreeSet<ProbeId>,
+}
+
+/// A probe, and what has come of it.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) probe: ProbeId,
+    /// The host that is asked; `None`: the witness.
+    pub(super) node: Option<usize>,
+    pub(super) port: Port,
+    /// Failures that counted since the verdict was plainly up.
+    pub(super) failures: u32,
+    /// How many attempts have been made.
+    pub(super) made: u64,
+    pub(super) schedule: Schedule,
+    pub(super) pace: Pace,
+    pub(super) target: Target,
+    /// When the one under way ends, when it began, and what comes of it.
+    pub(super) under_way: Option<(Duration, Duration, Answer)>,
+}
+
+impl HeldUp {
+    /// A probe has a result: whether this was the last of the rounds.
+    pub(super) fn is_over(&mut self, probe: &ProbeId, all: usize) -> bool {
+        self.heard.insert(probe.clone());
+        if self.heard.len() == all {
+            self.heard.clear();
+            self.rounds_left -= 1;
+        }
+        self.rounds_left == 0
+    }
+}
+
+impl Attempt {
+    /// Counts its failures, as far as they count.
+    pub(super) fn note(&mut self, observation: &Observation, health: Health, held_up: bool) {
+        if matches!(observation, Observation::Failure(_)) && !held_up {
+            self.failures += 1;
+        }
+        if health == Health::Up {
+            self.failures = 0;
+        }
+    }
+}
+
+/// The host of a subject; `None`: it is the witness.
+pub(super) fn host(subject: &Subject) -> Option<usize> {
+    match subject {
+        Subject::Node(name) | Subject::Member { node: name, .. } => Some(number(name)),
+        Subject::Witness(_) => None,
+    }
+}
+
+/// `node1` lives on the first host.
+pub(super) fn number(node: &str) -> usize {
+    let number: usize = node["node".len()..].parse().expect("a node's name has a number");
+    number - 1
+}
+
+pub(super) fn observation(answer: Answer, round_trip: Duration) -> Observation {
+    let failure =
+        |reason: &str, visible| Observation::Failure(Failure { reason: reason.to_owned(), visible });
+    match answer {
+        Answer::Accepted => Observation::Success { round_trip },
+        Answer::Refused => failure("refused", true),
+        Answer::Silence => failure("timeout", false),
+    }
+}

@@ -1,0 +1,465 @@
+//! A server's session with its store, without the store: what is asked of it next, and what follows from its answers. Pure.
+//!
+//! The client performs the calls, and the simulation does in virtual time. Both forget the calls of a session that has
+//! ended: what comes of them is not passed on.
+//!
+//! ```text
+//! connect ─► list ─► lease ─► write ours ─► list ─► watch ─► open: keep the lease, write ours, compare
+//!             │ older than what was seen before
+//!             └─► wait, and list again
+//! ```
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::membership::{Membership, Stand};
+use super::watch_lag::{Extent, WatchLag};
+use crate::store::view::View;
+use crate::store::votes::Verdicts;
+use crate::store::{Batch, Documents, Error, Listing, Revision, SERVERS, Server, VERDICTS};
+
+/// From the end of a session to the next try.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// What servers say of themselves is written no more often, unless their verdicts change.
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How this server stands to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Its lease is confirmed, its view is kept up to date: it decides with the others.
+    Joined,
+    /// It has lost the store, or found it again a moment ago, and judges by itself.
+    Alone,
+    /// The store is older than what was seen of it, and is not believed until an operator accepts it.
+    Frozen,
+}
+
+/// What this server puts into the store.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Own {
+    /// Of the probes that it makes.
+    pub verdicts: Verdicts,
+    /// How it is.
+    pub server: Server,
+}
+
+/// How a session is kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This server.
+    pub server: String,
+    /// How long the others believe in this server without hearing of it.
+    pub lease: Duration,
+}
+
+/// What is asked of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// A connection to the next member.
+    Connect,
+    /// [`Store::list`](crate::store::Store::list)
+    List,
+    /// [`Store::lease`](crate::store::Store::lease)
+    Lease(Duration),
+    /// [`Store::put`](crate::store::Store::put)
+    Put { writes: BTreeMap<String, Vec<u8>>, lease: i64 },
+    /// [`Store::watch`](crate::store::Store::watch)
+    Watch { from: Revision },
+    /// [`Store::keep_alive`](crate::store::Store::keep_alive)
+    KeepAlive(i64),
+    /// [`Store::extent`](crate::store::Store::extent)
+    Extent,
+}
+
+/// What the store answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// To [`Call::Connect`].
+    Connected,
+    /// To [`Call::List`].
+    Listing(Listing),
+    /// To [`Call::Lease`].
+    Lease(i64),
+    /// To [`Call::Put`].
+    Written,
+    /// To [`Call::Watch`]: changes come from now on, see [`Session::changed`].
+    Watching,
+    /// To [`Call::KeepAlive`].
+    Kept,
+    /// To [`Call::Extent`].
+    Extent(Extent),
+}
+
+/// What becomes of a change that somebody wants made to the documents.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Changing {
+    /// The store takes it.
+    Possible,
+    /// A session is being opened: it waits.
+    Waits,
+    /// It is refused, for this reason.
+    Refused(&'static str),
+}
+
+/// The session of one server, and its place among the others. Times are durations since an origin that the caller chooses.
+#[derive(Debug)]
+pub(crate) struct Session {
+    settings: Settings,
+    membership: Membership,
+    own: Own,
+    view: Arc<View>,
+    /// Of the newest documents that were seen.
+    epoch: Revision,
+    /// An operator believes an older store.
+    accepts: bool,
+    /// Why the store is not believed.
+    frozen: Option<String>,
+    /// Why the last session ended, or there has not been any.
+    lost: String,
+    stage: Stage,
+    /// What is to be asked now.
+    calls: Vec<Call>,
+}
+
+/// How far the session has come.
+#[derive(Debug)]
+enum Stage {
+    /// There is none; the next one is tried at this time.
+    Apart { retry: Duration },
+    /// A connection is made.
+    Connecting,
+    /// The store is listed for the first time.
+    Looking,
+    /// It is older than what was seen of it, and is listed again at this time.
+    Doubting { again: Duration },
+    /// A lease is asked for.
+    Leasing,
+    /// What is ours is written, before the view is taken: with it the others' verdicts and ours count at once.
+    Writing(Grant),
+    /// The view is taken.
+    Listing(Grant),
+    /// Changes behind the view are asked for.
+    Watching(Grant, Listing),
+    /// The session is open.
+    Open(Box<Open>),
+}
+
+/// A lease, and what was written under it.
+#[derive(Debug)]
+struct Grant {
+    lease: i64,
+    /// When it was asked for.
+    asked: Duration,
+    written: Own,
+}
+
+#[derive(Debug)]
+struct Open {
+    lease: i64,
+    listing: Listing,
+    written: Own,
+    written_at: Duration,
+    /// It is being written.
+    writing: Option<Own>,
+    /// When the lease is next kept alive; `None`: it is being done.
+    keep_at: Option<Duration>,
+    /// When the view is next compared with the store; `None`: it is being done.
+    compare_at: Option<Duration>,
+    watch_lag: WatchLag,
+}
+
+impl Session {
+    /// Begins with what is known: the documents, and how far the store had come.
+    pub(crate) fn new(
+        settings: Settings,
+        (documents, revision): (Documents, Revision),
+        now: Duration,
+    ) -> Self {
+        let epoch = documents.epoch();
+        let view = View { revision, documents: Arc::new(documents), ..View::default() };
+        Session {
+            membership: Membership::new(settings.lease),
+            settings,
+            own: Own::default(),
+            view: Arc::new(view),
+            epoch,
+            accepts: false,
+            frozen: None,
+            lost: "the store has not been reached yet".to_owned(),
+            stage: Stage::Apart { retry: now },
+            calls: Vec::new(),
+        }
+    }
+
+    /// Something is decided from now on. [`Membership::decide`]
+    pub(crate) fn decide(&mut self) {
+        self.membership.decide();
+    }
+
+    /// A store that is older than what was seen of it is believed from now on.
+    pub(crate) fn accept(&mut self) {
+        self.accepts = true;
+    }
+
+    /// This is to be written, now and in every session until there is another.
+    pub(crate) fn set_own(&mut self, own: Own) {
+        self.own = own;
+    }
+
+    /// Everything that is to be asked of the store now.
+    pub(crate) fn due(&mut self, now: Duration) -> Vec<Call> {
+        let mut calls = std::mem::take(&mut self.calls);
+        match &mut self.stage {
+            Stage::Apart { retry } if *retry <= now => {
+                self.stage = Stage::Connecting;
+                calls.push(Call::Connect);
+            }
+            Stage::Doubting { again } if *again <= now || self.accepts => {
+                self.stage = Stage::Looking;
+                calls.push(Call::List);
+            }
+            Stage::Open(open) => {
+                if open.write_at(&self.own, now).is_some_and(|at| at <= now) {
+                    let mut changed = writes(&self.own, &self.settings.server);
+                    if self.own.verdicts == open.written.verdicts {
+                        changed.remove(&format!("{VERDICTS}{}", self.settings.server));
+                    }
+                    open.writing = Some(self.own.clone());
+                    calls.push(Call::Put { writes: changed, lease: open.lease });
+                }
+                if open.keep_at.take_if(|at| *at <= now).is_some() {
+                    calls.push(Call::KeepAlive(open.lease));
+                }
+                if open.compare_at.take_if(|at| *at <= now).is_some() {
+                    calls.push(Call::Extent);
+                }
+            }
+            _ => {}
+        }
+        calls
+    }
+
+    /// When something is [due](Session::due) next, or is [seen](Session::seen) otherwise, unless something happens.
+    pub(crate) fn next(&self, now: Duration) -> Option<Duration> {
+        let own = match &self.stage {
+            _ if !self.calls.is_empty() => Some(now),
+            Stage::Apart { retry } => Some(*retry),
+            Stage::Doubting { again } => Some(if self.accepts { now } else { *again }),
+            Stage::Open(open) => {
+                let write_at = open.write_at(&self.own, now);
+                [write_at, open.keep_at, open.compare_at].into_iter().flatten().min()
+            }
+            _ => None,
+        };
+        let mut turns = self.membership.turns(now);
+        if let Stand::Probation(left) = self.membership.stand(now) {
+            // The seconds that are left are told.
+            let second = Duration::from_nanos(u64::from(left.subsec_nanos()));
+            let second = if second.is_zero() { Duration::from_secs(1) } else { second };
+            turns = turns.map(|turns| turns.min(now + second));
+        }
+        own.into_iter().chain(turns).min()
+    }
+
+    /// A call has come to its end; `asked`: when it began.
+    pub(crate) fn answered(&mut self, asked: Duration, now: Duration, answer: Result<Answer, Error>) {
+        match answer {
+            Ok(answer) => self.go_on(asked, now, answer),
+            Err(error) => self.lose(now, error.to_string()),
+        }
+    }
+
+    /// The watch of the open session tells of changes, or that it has ended.
+    pub(crate) fn changed(&mut self, now: Duration, batches: Result<Vec<Batch>, Error>) {
+        let (Stage::Open(open), Ok(batches)) = (&mut self.stage, &batches) else {
+            if let Err(error) = batches {
+                self.lose(now, error.to_string());
+            }
+            return;
+        };
+        batches.iter().cloned().for_each(|batch| open.listing.apply(batch));
+        let view = View::read(&open.listing, &self.view);
+        self.show(view);
+    }
+
+    /// The session is over, for this reason.
+    pub(crate) fn lose(&mut self, now: Duration, reason: String) {
+        self.lost = reason;
+        self.stage = Stage::Apart { retry: now + RETRY_INTERVAL };
+        self.calls.clear();
+    }
+
+    fn go_on(&mut self, asked: Duration, now: Duration, answer: Answer) {
+        let (stage, call) = match (std::mem::replace(&mut self.stage, Stage::Looking), answer) {
+            (Stage::Connecting, Answer::Connected) => (Stage::Looking, Some(Call::List)),
+            (Stage::Looking, Answer::Listing(listing)) => match self.is_older(&listing) {
+                Some(reason) => {
+                    self.frozen = Some(reason);
+                    (Stage::Doubting { again: now + self.settings.lease / 5 }, None)
+                }
+                None => (Stage::Leasing, Some(Call::Lease(self.settings.lease))),
+            },
+            (Stage::Leasing, Answer::Lease(lease)) => {
+                let written = self.own.clone();
+                let writes = writes(&written, &self.settings.server);
+                (Stage::Writing(Grant { lease, asked, written }), Some(Call::Put { writes, lease }))
+            }
+            (Stage::Writing(grant), Answer::Written) => (Stage::Listing(grant), Some(Call::List)),
+            (Stage::Listing(grant), Answer::Listing(listing)) => {
+                let from = listing.revision + 1;
+                (Stage::Watching(grant, listing), Some(Call::Watch { from }))
+            }
+            (Stage::Watching(grant, listing), Answer::Watching) => {
+                (Stage::Open(Box::new(self.open(grant, listing, now))), None)
+            }
+            (Stage::Open(mut open), answer) => {
+                match answer {
+                    Answer::Written => {
+                        if let Some(written) = open.writing.take() {
+                            (open.written, open.written_at) = (written, now);
+                        }
+                    }
+                    Answer::Kept => {
+                        self.membership.confirm(asked, now);
+                        open.keep_at = Some(now + self.membership.rhythm());
+                    }
+                    Answer::Extent(extent) => {
+                        if open.watch_lag.is_behind(extent, Extent::of(&open.listing)) {
+                            let newest = extent.newest;
+                            let reason = format!(
+                                "the watch is silent, and the store has changed at revision {newest}"
+                            );
+                            return self.lose(now, reason);
+                        }
+                        open.compare_at = Some(now + self.membership.comparison());
+                    }
+                    _ => {}
+                }
+                (Stage::Open(open), None)
+            }
+            (_, answer) => return self.lose(now, format!("an answer that fits nothing: {answer:?}")),
+        };
+        self.stage = stage;
+        self.calls.extend(call);
+    }
+
+    fn open(&mut self, grant: Grant, listing: Listing, now: Duration) -> Open {
+        let Grant { lease, asked, written } = grant;
+        self.membership.confirm(asked, now);
+        (self.frozen, self.accepts) = (None, false);
+        let view = View::anew(&listing, &self.view.documents);
+        self.show(view);
+        Open {
+            lease,
+            listing,
+            written,
+            written_at: now,
+            writing: None,
+            keep_at: Some(now + self.membership.rhythm()),
+            compare_at: Some(now + self.membership.comparison()),
+            watch_lag: WatchLag::default(),
+        }
+    }
+
+    fn show(&mut self, view: View) {
+        self.epoch = view.documents.epoch();
+        self.view = Arc::new(view);
+    }
+
+    /// Why the store is not believed: its documents are those of a time that is over. The servers write there too, so that
+    /// its revision alone says little; `None`: it is believed.
+    fn is_older(&self, listing: &Listing) -> Option<String> {
+        let epoch = Documents::read(listing).map_or(Revision::MAX, |documents| documents.epoch());
+        (epoch < self.epoch && !self.accepts).then(|| {
+            format!(
+                "the store is at epoch {epoch}, and {} was seen of it: it was restored from an older copy; \
+                 `dns-xdp cluster accept` believes it",
+                self.epoch
+            )
+        })
+    }
+
+    /// The newest view.
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Whether the session is open.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Whether there is no session, nor one that is being opened.
+    pub(crate) fn is_apart(&self) -> bool {
+        matches!(self.stage, Stage::Apart { .. })
+    }
+
+    /// Why the last session ended.
+    pub(crate) fn lost(&self) -> &str {
+        &self.lost
+    }
+
+    /// The lease of the open session.
+    pub(crate) fn lease(&self) -> Option<i64> {
+        match &self.stage {
+            Stage::Open(open) => Some(open.lease),
+            _ => None,
+        }
+    }
+
+    /// Whether the store takes a change to the documents.
+    pub(crate) fn changing(&self) -> Changing {
+        match &self.stage {
+            Stage::Open(_) => Changing::Possible,
+            Stage::Apart { .. } => Changing::Refused("no connection at the moment"),
+            Stage::Doubting { .. } => Changing::Refused("the store is older than what was seen of it"),
+            _ => Changing::Waits,
+        }
+    }
+
+    /// How long a call may take that the store has no limit for: a session whose writes do not get through would keep the
+    /// lease alive, and with it what is not ours any more.
+    pub(crate) fn patience(&self, call: &Call) -> Option<Duration> {
+        matches!(call, Call::Put { .. }).then(|| self.membership.patience())
+    }
+
+    /// How the server stands to the store, and why it has not joined.
+    pub(crate) fn mode(&self, now: Duration) -> (Mode, Option<String>) {
+        if let Some(reason) = &self.frozen {
+            return (Mode::Frozen, Some(reason.clone()));
+        }
+        match self.membership.stand(now) {
+            Stand::Joined => (Mode::Joined, None),
+            Stand::Probation(left) if self.is_open() => {
+                let seconds = left.as_millis().div_ceil(1000);
+                (Mode::Alone, Some(format!("the store is back; joining in {seconds} s")))
+            }
+            Stand::Alone if self.is_open() => {
+                (Mode::Alone, Some("the store has not confirmed the lease in time".to_owned()))
+            }
+            Stand::Probation(_) | Stand::Alone => (Mode::Alone, Some(self.lost.clone())),
+        }
+    }
+}
+
+impl Open {
+    /// When what is ours is to be written; `None`: it is written, or is being.
+    fn write_at(&self, own: &Own, now: Duration) -> Option<Duration> {
+        if self.writing.is_some() || *own == self.written {
+            return None;
+        }
+        Some(if own.verdicts == self.written.verdicts { self.written_at + STATUS_INTERVAL } else { now })
+    }
+}
+
+/// What a server writes, by its keys.
+fn writes(own: &Own, server: &str) -> BTreeMap<String, Vec<u8>> {
+    let json = |value: serde_json::Result<Vec<u8>>| value.unwrap_or_default();
+    BTreeMap::from([
+        (format!("{VERDICTS}{server}"), json(serde_json::to_vec(&own.verdicts))),
+        (format!("{SERVERS}{server}"), json(serde_json::to_vec(&own.server))),
+    ])
+}

@@ -1,0 +1,155 @@
+//! The votes of all servers on every subject, counted once and kept up to date as verdicts change: pure.
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Agreed, Observers, Verdicts};
+
+/// More than one server is evidence beyond a server's own trouble.
+const SEVERAL: usize = 2;
+
+/// How many servers find what of each subject that somebody has judged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VoteCount(BTreeMap<String, Votes>);
+
+/// The servers that have judged a subject, each with one vote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Votes {
+    up: usize,
+    down: usize,
+    gone: usize,
+}
+
+impl Votes {
+    fn of(&mut self, vote: Vote) -> &mut usize {
+        match vote {
+            Vote::Up => &mut self.up,
+            Vote::Down => &mut self.down,
+            Vote::Gone => &mut self.gone,
+        }
+    }
+
+    fn agree(self, observers: Observers) -> Agreed {
+        let Votes { up, down, gone } = self;
+        let down = down + gone;
+        let votes = up + down;
+        let needed = observers.needed(votes);
+        let visible = gone < needed;
+        Agreed {
+            serving: (votes > 0).then_some(down < needed),
+            visible,
+            attested: !visible && gone >= SEVERAL,
+            up,
+            down,
+            needed,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Vote {
+    Up,
+    Down,
+    Gone,
+}
+
+impl VoteCount {
+    /// Counts anew.
+    pub fn of<'a>(verdicts: impl IntoIterator<Item = &'a Verdicts>) -> VoteCount {
+        let mut tally = VoteCount::default();
+        for verdicts in verdicts {
+            tally.add(verdicts);
+        }
+        tally
+    }
+
+    /// Counts a server that had not been counted.
+    pub fn add(&mut self, verdicts: &Verdicts) {
+        for (subject, vote) in votes(verdicts) {
+            match self.0.get_mut(subject) {
+                Some(votes) => *votes.of(vote) += 1,
+                None => *self.0.entry(subject.clone()).or_default().of(vote) += 1,
+            }
+        }
+    }
+
+    /// Takes back what was [added](VoteCount::add).
+    pub fn take_back(&mut self, verdicts: &Verdicts) {
+        for (subject, vote) in votes(verdicts) {
+            let Some(votes) = self.0.get_mut(subject) else { continue };
+            let count = votes.of(vote);
+            *count = count.saturating_sub(1);
+            if *votes == Votes::default() {
+                self.0.remove(subject);
+            }
+        }
+    }
+
+    /// Puts together what the servers have made of a subject. The votes are those of the servers that have judged it; a
+    /// server that says several things says the best of them.
+    pub fn agree(&self, subject: &str, observers: Observers) -> Agreed {
+        self.0.get(subject).copied().unwrap_or_default().agree(observers)
+    }
+}
+
+/// The best that a server says of each subject.
+fn votes(verdicts: &Verdicts) -> impl Iterator<Item = (&String, Vote)> {
+    let Verdicts { up, down, gone } = verdicts;
+    let none_of =
+        |sets: &[&BTreeSet<String>], subject: &String| !sets.iter().any(|set| set.contains(subject));
+    let down_alone = down.iter().filter(move |subject| none_of(&[up], subject));
+    let gone_alone = gone.iter().filter(move |subject| none_of(&[up, down], subject));
+    let up = up.iter().map(|subject| (subject, Vote::Up));
+    up.chain(down_alone.map(|subject| (subject, Vote::Down)))
+        .chain(gone_alone.map(|subject| (subject, Vote::Gone)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn verdicts() -> impl Strategy<Value = Verdicts> {
+        let subjects = || proptest::collection::btree_set("node[1-4]", 0..4);
+        (subjects(), subjects(), subjects()).prop_map(|(up, down, gone)| Verdicts { up, down, gone })
+    }
+
+    #[test]
+    #[ignore = "a measurement: cargo test -p dns-xdp --lib -- --ignored --nocapture scale"]
+    fn scale_of_counting_votes() {
+        const SERVERS: usize = 100;
+        let nodes: Vec<String> = (0..1000).map(|node| format!("node{node}")).collect();
+        let probed = |server: usize| nodes.iter().skip(server % 20).step_by(20).cloned().collect();
+        let said: Vec<Verdicts> =
+            (0..SERVERS).map(|server| Verdicts { up: probed(server), ..Verdicts::default() }).collect();
+        let began = std::time::Instant::now();
+        let searched = |node: &String| said.iter().filter(|said| said.up.contains(node)).count();
+        let searched: usize = nodes.iter().map(searched).sum();
+        let by_search = began.elapsed();
+        let mut tally = VoteCount::of(&said);
+        let began = std::time::Instant::now();
+        tally.take_back(&said[0]);
+        tally.add(&said[0]);
+        let counted: usize = nodes.iter().map(|node| tally.agree(node, Observers::Majority).up).sum();
+        let by_count = began.elapsed();
+        assert_eq!(searched, counted);
+        println!(
+            "{SERVERS} servers, 1000 nodes: searched in {by_search:.1?}, one server anew and all read in {by_count:.1?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_count_that_is_kept_up_to_date_is_what_counting_anew_gives(
+            servers in proptest::collection::vec((0usize..4, verdicts()), 0..20),
+        ) {
+            let mut said: BTreeMap<usize, Verdicts> = BTreeMap::new();
+            let mut tally = VoteCount::default();
+            for (server, verdicts) in servers {
+                if let Some(before) = said.insert(server, verdicts.clone()) {
+                    tally.take_back(&before);
+                }
+                tally.add(&verdicts);
+                prop_assert_eq!(&tally, &VoteCount::of(said.values()));
+            }
+        }
+    }
+}
