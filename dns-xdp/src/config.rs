@@ -168,16 +168,32 @@ impl Config {
     }
 
     fn quorum_warnings(&self) -> Vec<String> {
-        let voters = self.cluster.nodes.len() + self.failover.witness.len();
+        let (nodes, witnesses) = (self.cluster.nodes.len(), self.failover.witness.len());
+        let voters = nodes + witnesses;
         let needed = self.failover.quorum.needed(voters);
-        if voters < 2 || needed < voters {
+        if voters < 2 {
             return Vec::new();
         }
-        let fewer = needed - 1;
-        vec![format!(
-            "all {voters} nodes and witnesses have to be visible: when one falls silent the answers freeze, and its \
-             address goes on being answered; add a `witness` to [failover], say the gateway, or write quorum = {fewer}"
-        )]
+        let mut warnings = Vec::new();
+        if needed == voters {
+            warnings.push(format!(
+                "all {voters} nodes and witnesses have to be visible: when one falls silent the answers freeze, and its \
+                 address goes on being answered; add a third node, or a `witness` to [failover], say the gateway"
+            ));
+        } else if needed == 1 {
+            warnings.push(
+                "with quorum = 1 a server that is cut off from all others takes over all names; add a third node and leave \
+                 `quorum` out"
+                    .to_owned(),
+            );
+        } else if nodes == 2 && self.store.is_none() {
+            warnings.push(
+                "where only the link between the two nodes is cut, both see the witness and both take over; a third node or \
+                 a store ([cluster]) settles that"
+                    .to_owned(),
+            );
+        }
+        warnings
     }
 
     /// The sections in which `other` differs and that take effect only when the daemon starts.
@@ -382,6 +398,11 @@ pub struct Control {
 }
 
 impl Control {
+    /// The file that keeps what was answered last, beside the admin intent.
+    pub fn answers(&self) -> PathBuf {
+        self.state.with_extension("answers.json")
+    }
+
     fn places(&self) -> (&Path, &Path) {
         (&self.socket, &self.state)
     }

@@ -9,9 +9,20 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
 pub use api::{Call, Command, Refusal, RefusalKind};
 pub use client::{CallError, Client};
 pub use server::{BindError, Server, remove_stale};
 
 /// The one resource of the socket.
 const COMMAND_PATH: &str = "/command";
+/// The header of a request with the time in milliseconds, by [`monotonic`], at which the client gives up.
+const UNTIL: &str = "x-dns-xdp-until";
+
+/// The time since the machine started, on the clock that nobody sets (CLOCK_MONOTONIC): the same in all processes.
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}

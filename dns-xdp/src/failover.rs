@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use answers::Answers;
+pub use answers::{Answers, LastAnswers};
 pub(crate) use zone::owner;
 pub use zone::{answering, healthy_zone, zone};
 
@@ -125,13 +125,36 @@ pub struct Decision {
     pub effective: Vec<Effective>,
     /// The answers name nodes that are down, because no node is up.
     pub fail_open: bool,
-    /// Why the answers are those of the previous decision, or the configured ones if there was none.
+    /// The answers name nodes that are drained, because no other is up.
+    pub drained: bool,
+    /// Why the answers are those of the previous decision, or the configured ones if there was none; but for what an
+    /// operator wants of nodes.
     pub frozen: Option<String>,
+    /// While frozen: the answers before what an operator wants of nodes.
+    kept: Option<Answers>,
     /// The count that allows or forbids a decision.
     pub quorum: Quorum,
 }
 
 impl Decision {
+    /// The last one before a restart, as far as the answers tell.
+    pub fn remembered(answers: Answers) -> Self {
+        let is_own = |(index, answering): (usize, &Option<usize>)| *answering == Some(index);
+        let effective = answers.by_node.iter().enumerate().map(|each| match is_own(each) {
+            true => Effective::Up,
+            false => Effective::Down,
+        });
+        Decision {
+            effective: effective.collect(),
+            answers,
+            fail_open: false,
+            drained: false,
+            frozen: None,
+            kept: None,
+            quorum: Quorum { visible: 0, needed: 0, ok: false },
+        }
+    }
+
     /// Whether a node was down in it; `place`: where the cluster has the node now, which may not be where it had it then.
     pub fn is_out(&self, place: usize, node: &str) -> bool {
         let place = self.answers.place(place, node);
@@ -148,27 +171,33 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
     if !quorum.ok {
         let Quorum { visible, needed, .. } = quorum;
         let voters = states.len() + rules.witness.len();
+        let kept = kept(cluster, previous);
         return Decision {
-            answers: kept(cluster, previous),
+            answers: kept.obeying(cluster, view),
             effective,
             fail_open: previous.is_some_and(|previous| previous.fail_open),
+            drained: previous.is_some_and(|previous| previous.drained),
+            kept: Some(kept),
             frozen: Some(format!("{visible} of {voters} nodes and witnesses visible, {needed} needed")),
             quorum,
         };
     }
-    let trusted = trusted(states);
-    let all_down = trusted.is_empty();
+    let up = trusted(states);
+    let healthy = if up.is_empty() { drained(states) } else { up.clone() };
+    let all_down = healthy.is_empty();
     let answers = match rules.all_down {
-        _ if !all_down => Answers::live(cluster, view, &trusted),
-        AllDown::Configured => Answers::configured(cluster).but_passing(cluster, view),
+        _ if !all_down => Answers::live(cluster, view, &healthy),
+        AllDown::Configured => Answers::hoping(cluster, view),
         AllDown::LastGood => {
-            let good = previous.filter(|previous| !previous.answers.refused());
-            kept(cluster, good).but_passing(cluster, view)
+            let good = Some(kept(cluster, previous)).filter(|good| !good.refused());
+            let good = good.unwrap_or_else(|| Answers::configured(cluster));
+            good.obeying(cluster, view).but_passing(cluster, view)
         }
         AllDown::Refused => Answers::withheld(cluster).but_passing(cluster, view),
     };
     let fail_open = all_down && rules.all_down != AllDown::Refused;
-    Decision { answers, effective, fail_open, frozen: None, quorum }
+    let drained = up.is_empty() && !all_down;
+    Decision { answers, effective, fail_open, drained, frozen: None, kept: None, quorum }
 }
 
 /// A server that sees few nodes takes itself for cut off, and a minority never fails over. Of a node whose silence several servers
@@ -192,8 +221,19 @@ fn trusted(states: &[NodeState]) -> Vec<usize> {
     if proven.is_empty() { those(|state| state.effective() == Effective::Up) } else { proven }
 }
 
+/// Those that an operator has drained though their probes succeed; or else those that nothing is known of.
+fn drained(states: &[NodeState]) -> Vec<usize> {
+    let those = |serving: Option<bool>| -> Vec<usize> {
+        let drained = |state: &NodeState| state.admin == Admin::Drain && state.serving == serving;
+        (0..).zip(states).filter(|(_, state)| drained(state)).map(|(index, _)| index).collect()
+    };
+    let healthy = those(Some(true));
+    if healthy.is_empty() { those(None) } else { healthy }
+}
+
 fn kept(cluster: &Cluster, previous: Option<&Decision>) -> Answers {
     match previous {
+        Some(Decision { kept: Some(kept), .. }) => kept.carried(cluster),
         Some(previous) => previous.answers.carried(cluster),
         None => Answers::configured(cluster),
     }
@@ -413,7 +453,71 @@ mod tests {
         assert_eq!(answer(AllDown::Configured, Some(&good)), (true, vec![2], 3));
         assert_eq!(answer(AllDown::LastGood, Some(&good)), (true, vec![3], 2));
         assert_eq!(answer(AllDown::LastGood, None), (true, vec![2], 3));
+        config.failover.all_down = AllDown::LastGood;
+        let taken_down = [NodeState { admin: Admin::Down, ..REFUSES }, REFUSES, REFUSES];
+        let decision = decided(&config, &taken_down, Some(&good));
+        assert_eq!(answers(&config, &decision, ""), [3], "node1 is taken down, and there is another");
+        let mut answer = |rule, previous| {
+            config.failover.all_down = rule;
+            let decision = decided(&config, &[REFUSES; 3], previous);
+            (decision.fail_open, answers(&config, &decision, "node2"), answers(&config, &decision, "").len())
+        };
         assert_eq!(answer(AllDown::Refused, Some(&good)), (false, vec![], 0));
+    }
+
+    #[test]
+    fn healthy_drained_nodes_are_answered_before_failing_ones_and_those_taken_down_last() {
+        let config = three_nodes();
+        let down = NodeState { admin: Admin::Down, ..UP };
+        let all = |states: [NodeState; 3]| {
+            let decision = decided(&config, &states, None);
+            let answers = ["node1", "node2", "node3", "", "db"].map(|name| answers(&config, &decision, name));
+            (answers, decision.drained, decision.fail_open)
+        };
+        let expected: [&[u8]; 5] = [&[2], &[2], &[2], &[2], &[2]];
+        assert_eq!(all([REFUSES, DRAINED, down]), (expected.map(<[u8]>::to_vec), true, false));
+        let expected: [&[u8]; 5] = [&[1], &[2], &[1], &[1, 2], &[1, 2]];
+        assert_eq!(all([DRAINED, DRAINED, REFUSES]), (expected.map(<[u8]>::to_vec), true, false));
+        let (answers, drained, fail_open) = all([REFUSES, down, REFUSES]);
+        assert_eq!((&answers[1], &answers[3], drained, fail_open), (&vec![3], &vec![1, 3], false, true));
+        let (answers, ..) = all([down; 3]);
+        assert_eq!(answers[3], [1, 2, 3], "there is no other");
+    }
+
+    #[test]
+    fn an_operator_overrules_frozen_answers_and_takes_the_word_back() {
+        let config = three_nodes();
+        let before = decided(&config, &[UP, REFUSES, UP], None);
+        let frozen = |admin: [Admin; 3], previous: &Decision| {
+            let states = admin.map(|admin| NodeState { admin, ..SILENT });
+            decided(&config, &states, Some(previous))
+        };
+        let (auto, down, up) = (Admin::Auto, Admin::Down, Admin::Up);
+        let lost = frozen([down, auto, auto], &before);
+        assert!(lost.frozen.is_some());
+        assert_eq!(
+            ["node1", "node2", "", "db"].map(|name| answers(&config, &lost, name)),
+            [[3], [3], [3], [3]]
+        );
+        let found = frozen([auto, up, auto], &lost);
+        assert_eq!(answers(&config, &found, "node2"), [2]);
+        assert_eq!(answers(&config, &found, "node1"), [1], "what was wanted before is forgotten");
+        let again = frozen([auto; 3], &found);
+        assert_eq!(again.answers, before.answers);
+    }
+
+    #[test]
+    fn what_was_answered_before_a_restart_is_answered_until_there_is_a_quorum() {
+        let mut config = three_nodes();
+        let before = decided(&config, &[UP, REFUSES, UP], None);
+        let last = LastAnswers::new(&before.answers, jiff::Timestamp::UNIX_EPOCH);
+        let restarted = Decision::remembered(last.answers(&config.cluster));
+        assert_eq!(restarted.answers, before.answers);
+        assert!(restarted.is_out(1, "node2"));
+        config.cluster.nodes.push(node(4, true, false));
+        let frozen =
+            decided(&config, &[SILENT; 4], Some(&Decision::remembered(last.answers(&config.cluster))));
+        assert_eq!(["node2", "node4"].map(|name| answers(&config, &frozen, name)), [[3], [4]]);
     }
 
     #[test]
@@ -467,6 +571,12 @@ mod tests {
             Service { min_healthy: 2, ..service("db", &["node1", "node2", "node3"]) };
         assert_eq!(answers(&config, &decided(&config, &[UP, REFUSES, UP], None), "db"), [1, 3]);
         assert_eq!(answers(&config, &decided(&config, &[UP, REFUSES, REFUSES], None), "db"), [1, 2, 3]);
+        assert_eq!(answers(&config, &decided(&config, &[UP, DRAINED, REFUSES], None), "db"), [1, 3]);
+        let drained = decided(&config, &[DRAINED, REFUSES, REFUSES], None);
+        assert_eq!(answers(&config, &drained, "db"), [1, 2, 3], "the drained one is the only one that lives");
+        let down = NodeState { admin: Admin::Down, ..UP };
+        config.cluster.services[0] = Service { min_healthy: 1, ..service("db", &["node1", "node2"]) };
+        assert_eq!(answers(&config, &decided(&config, &[DRAINED, down, UP], None), "db"), [3]);
     }
 
     #[test]

@@ -46,6 +46,16 @@ pub enum Subject {
     Witness(IpAddr),
 }
 
+impl Subject {
+    /// The name of the node that is probed; `None`: it is a witness.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Subject::Node(node) | Subject::Member { node, .. } => Some(node),
+            Subject::Witness(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

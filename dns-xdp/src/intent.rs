@@ -9,6 +9,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 pub use file::{Error, load, store};
 pub use wish::{LONGEST_TEXT, Wish, lasting, text};
@@ -20,7 +21,6 @@ pub type Intents = BTreeMap<String, Intent>;
 
 /// What is wanted of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Intent {
     /// What the operator wants.
     pub admin: Admin,
@@ -36,12 +36,15 @@ pub struct Intent {
     /// outlasts a restart: a clock that is set moves the end with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// What another version has written. It is kept, and has no effect here.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 impl Intent {
     /// Without a reason, without an end, and nobody's.
     pub fn new(admin: Admin, since: Timestamp) -> Self {
-        Intent { admin, reason: None, by: None, since, until: None }
+        Intent { admin, reason: None, by: None, since, until: None, others: Map::new() }
     }
 
     /// Whether its time is over.
@@ -85,7 +88,7 @@ pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intent
         }
         None if admin == Admin::Auto => {}
         _ => {
-            intents.insert(node.to_owned(), Intent { admin, reason, by, since: now, until });
+            intents.insert(node.to_owned(), Intent { reason, by, until, ..Intent::new(admin, now) });
         }
     }
     intents

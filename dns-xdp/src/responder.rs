@@ -9,6 +9,7 @@
 mod clients;
 mod counters;
 mod descriptors;
+mod lease;
 mod request;
 mod response;
 mod sockets;
@@ -16,7 +17,7 @@ mod tcp;
 mod udp;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -27,12 +28,13 @@ use dns_xdp_ebpf::table::address_words;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::clients::{Clients, Verdict};
 pub use self::counters::{Counters, DROPPED, RATE_LIMITED, Rcode, Transport, is_answer};
+pub use self::lease::Lease;
 pub use self::response::{Arrival, Response, answer, respond};
 use self::sockets::Bound;
 pub(crate) use self::sockets::DAEMON;
@@ -60,13 +62,16 @@ pub struct Responder {
     /// What ends the tasks of each address.
     served: BTreeMap<Listener, CancellationToken>,
     tasks: JoinSet<()>,
+    /// Whose address each task serves.
+    owners: HashMap<Id, Listener>,
     stop: CancellationToken,
     /// Its threads are the responder's alone. Taken when it is dropped.
     runtime: Option<Runtime>,
 }
 
 impl Responder {
-    /// Answers on `sockets` from the zone that `zone` holds at the time of each query. The responder has its own threads,
+    /// Answers on `sockets` from the zone that `zone` holds at the time of each query, and nothing once the `lease` is
+    /// over. The responder has its own threads,
     /// one less than there are cores and at least one, so that one core is left for the caller's tasks.
     /// `on_thread_start` runs first on each thread. `identity` names the node in NSID (RFC 5001) and `id.server`
     /// (RFC 4892); at most 255 bytes of it are used.
@@ -76,6 +81,7 @@ impl Responder {
     pub fn start(
         sockets: Sockets,
         zone: Published,
+        lease: Lease,
         identity: &str,
         on_thread_start: fn(),
     ) -> io::Result<Responder> {
@@ -91,10 +97,11 @@ impl Responder {
         let clients = Clients::default();
         let mut responder = Responder {
             port: sockets.port,
-            exchange: Arc::new(Exchange { zone, identity, counters, clients }),
+            exchange: Arc::new(Exchange { zone, lease, identity, counters, clients }),
             connections: Arc::new(Connections::new(descriptors::room(tcp::CAPACITY))),
             served: BTreeMap::new(),
             tasks: JoinSet::new(),
+            owners: HashMap::new(),
             stop: CancellationToken::new(),
             runtime: Some(runtime),
         };
@@ -109,7 +116,18 @@ impl Responder {
     /// tried again with the next call. To be called in the runtime.
     pub fn listen(&mut self, wanted: &[Listener]) -> Vec<(Listener, BindError)> {
         // What has ended since the last call.
-        while self.tasks.try_join_next().is_some() {}
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            let (id, defect) = match ended {
+                Ok((id, ())) => (id, None),
+                Err(error) => (error.id(), error.is_panic().then_some(error)),
+            };
+            if let (Some(listener), Some(defect)) = (self.owners.remove(&id), defect)
+                && let Some(stop) = self.served.remove(&listener)
+            {
+                tracing::error!("a task for {} ended by a defect of dns-xdp: {defect}", listener.address);
+                stop.cancel();
+            }
+        }
         let wanted: BTreeSet<&Listener> = wanted.iter().collect();
         let gone = self.served.extract_if(.., |listener, _| !wanted.contains(listener));
         gone.for_each(|(_, stop)| stop.cancel());
@@ -137,8 +155,10 @@ impl Responder {
         let tcp = tokio::net::TcpListener::from_std(bound.tcp)?;
         let stop = self.stop.child_token();
         let (exchange, connections) = (&self.exchange, &self.connections);
-        self.tasks.spawn(udp::serve(udp, Arc::clone(exchange), stop.clone()));
-        self.tasks.spawn(tcp::serve(tcp, Arc::clone(exchange), Arc::clone(connections), stop.clone()));
+        let udp = self.tasks.spawn(udp::serve(udp, Arc::clone(exchange), stop.clone()));
+        let tcp =
+            self.tasks.spawn(tcp::serve(tcp, Arc::clone(exchange), Arc::clone(connections), stop.clone()));
+        self.owners.extend([udp.id(), tcp.id()].map(|id| (id, listener.clone())));
         self.served.insert(listener, stop);
         Ok(())
     }
@@ -178,6 +198,7 @@ async fn stopped(stop: CancellationToken) {
 #[derive(Debug)]
 struct Exchange {
     zone: Published,
+    lease: Lease,
     identity: Vec<u8>,
     counters: Arc<Counters>,
     clients: Clients,
@@ -186,6 +207,11 @@ struct Exchange {
 impl Exchange {
     /// The answer to a message of this client; none when it is not to be answered.
     fn answer(&self, message: &[u8], transport: Transport, client: SocketAddr) -> Option<Vec<u8>> {
+        if self.lease.is_over() {
+            // Nobody has looked at the nodes for that long: another server is asked.
+            self.counters.count_dropped(transport);
+            return None;
+        }
         let zone = self.zone.borrow().clone();
         let seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs() as u32);
         let (client, port) = (client.ip().to_canonical(), client.port());
@@ -230,7 +256,7 @@ mod tests {
         let sockets = bind(&[address.into()], 0).unwrap();
         let endpoint = sockets.addresses().unwrap()[0];
         let (publisher, zone) = watch::channel(None);
-        (Responder::start(sockets, zone, "node1", || ()).unwrap(), endpoint, publisher)
+        (Responder::start(sockets, zone, Lease::default(), "node1", || ()).unwrap(), endpoint, publisher)
     }
 
     fn query(id: u16) -> Vec<u8> {
@@ -361,7 +387,7 @@ mod tests {
         let (_publisher, zone) = watch::channel(None);
         let [stays, goes, comes] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
         let sockets = bind(&[stays.into(), goes.into()], port).unwrap();
-        let mut responder = Responder::start(sockets, zone, "node1", || ()).unwrap();
+        let mut responder = Responder::start(sockets, zone, Lease::default(), "node1", || ()).unwrap();
         let mut idle = TcpStream::connect((stays, port)).await.unwrap();
         let leaving = client(LOOPBACK, (goes, port).into()).await;
         leaving.send(&identity_query(1)).await.unwrap();

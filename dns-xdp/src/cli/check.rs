@@ -142,7 +142,7 @@ mod tests {
             "[zone]\nname = \"{}.example.com\"\n",
             std::array::from_fn::<_, 3, _>(|_| "z".repeat(50)).join(".")
         );
-        text += "[listen]\ninterfaces = [\"eth0\"]\n";
+        text += "[listen]\ninterfaces = [\"eth0\"]\n[xdp]\ncapacity = 65536\n";
         for node in 0..3000 {
             let (high, low) = (node / 256, node % 256);
             text += &format!("[[node]]\nname = \"n{node}\"\nipv4 = \"10.0.{high}.{low}\"\n");

@@ -8,7 +8,7 @@ use hickory_proto::rr::Name;
 use super::problem::{At, Problems, values};
 use super::section::Section;
 use super::spec::{ClusterSpec, NodeSpec};
-use super::{NsAddresses, Quorum, value};
+use super::{Mode, NsAddresses, Quorum, Xdp, value};
 use crate::cluster::{APEX, Cluster, Node, Service};
 
 /// Records every problem of the cluster as a whole.
@@ -33,6 +33,19 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
         }
     }
     quorum(spec, problems);
+}
+
+/// Records that the program has no room for the zone: no failover of such a zone could be published.
+pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Problems) {
+    let nodes = spec.nodes.iter().flat_map(|node| [node.name.value.as_str(), node.ns.value.as_str()]);
+    let services = spec.services.iter().map(|service| service.name.value.as_str());
+    let names = nodes.chain(services).chain([APEX]).collect::<BTreeSet<_>>().len();
+    let capacity = xdp.capacity as usize;
+    if xdp.mode != Mode::Off && names > capacity {
+        let text =
+            format!("the zone has {names} names, more than the {capacity} of `[xdp] capacity`; raise it");
+        problems.add(0, text);
+    }
 }
 
 /// Ticks a second of the slowest kernel clock (HZ). The program reads that clock, so it sees all answers of a tick at one

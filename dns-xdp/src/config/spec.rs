@@ -178,6 +178,7 @@ fn read(
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
     let spec = ClusterSpec { apex, ns_addresses, nodes, services, witness, quorum };
     check::cluster(&spec, problems);
+    check::capacity(&spec, &xdp, problems);
     let failover = Failover {
         quorum: spec.quorum.as_ref().map_or(Quorum::Majority, |quorum| quorum.value),
         witness: values(&spec.witness),

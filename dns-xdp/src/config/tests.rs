@@ -290,6 +290,20 @@ fn a_wrong_value_is_named_with_its_line() {
 }
 
 #[test]
+fn a_zone_for_which_the_program_has_no_room_is_refused() {
+    let service = |number: usize| format!("[[service]]\nname = \"s{number}\"\nnodes = [\"node1\"]\n");
+    let text = |services: usize, xdp: &str| {
+        let services: String = (0..services).map(service).collect();
+        format!("{MINIMAL}\n[xdp]\ncapacity = 16\n{xdp}\n{services}")
+    };
+    let path = Path::new("f");
+    assert!(Config::parse(&text(11, ""), path).is_ok());
+    let said = "f:1: the zone has 17 names, more than the 16 of `[xdp] capacity`; raise it";
+    assert_eq!(refusal(&text(12, "")), said);
+    assert!(Config::parse(&text(12, "mode = \"off\""), path).is_ok(), "nothing is laid out");
+}
+
+#[test]
 fn a_wrong_section_is_named_with_its_line() {
     let cases = [
         ("[health]\nintervall = \"1s\"", "f:12: unknown key `intervall`; did you mean `interval`?"),
@@ -300,6 +314,7 @@ fn a_wrong_section_is_named_with_its_line() {
         ),
         ("[health]\nfall = 0", "f:12: `fall` is 0; write a number from 1 to 1000"),
         ("[health]\ntimeout = \"0s\"", "f:12: `timeout` is zero; write a duration such as \"250ms\""),
+        ("[health]\ninterval = \"1ns\"", "f:12: `interval` is shorter than 10 ms; write at least \"10ms\""),
         ("[health]\ntimeout = \"2days\"", "f:12: `timeout` is 2days; write at most \"24h\""),
         (
             "[health]\nfast-interval = \"2s\"",
@@ -441,9 +456,15 @@ fn a_name_server_may_be_called_as_its_node_where_both_answer_the_same() {
 fn a_quorum_that_one_silent_death_breaks_is_warned_of() {
     let warned = |text: &str| Config::parse(text, Path::new("f")).unwrap().warnings();
     let warning = warned(MINIMAL).remove(0);
-    assert!(warning.contains("`witness`") && warning.ends_with("write quorum = 1"), "{warning}");
-    assert!(warned(&format!("{MINIMAL}[failover]\nwitness = [\"192.0.2.1\"]\n")).is_empty());
-    assert!(warned(&format!("{MINIMAL}[failover]\nquorum = 1\n")).is_empty());
+    assert!(warning.contains("`witness`") && warning.contains("third node"), "{warning}");
+    let third = "[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n";
+    assert!(warned(&format!("{MINIMAL}{third}")).is_empty());
+    for (rules, said) in
+        [("witness = [\"192.0.2.1\"]", "both take over"), ("quorum = 1", "takes over all names")]
+    {
+        let warnings = warned(&format!("{MINIMAL}[failover]\n{rules}\n"));
+        assert!(warnings.len() == 1 && warnings[0].contains(said), "{warnings:?}");
+    }
     assert!(warned(CONTRACT).len() == 1);
 }
 

@@ -20,6 +20,8 @@ pub(super) type Read<T> = Result<T, String>;
 /// HTTP status codes, both ends included.
 pub(super) type Codes = RangeInclusive<u16>;
 
+/// The shortest period: probes that are made more often take the machine's whole time.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 /// The longest duration: sums of a few hundred of these are far from any overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// A lease must outlast a daemon that is held up for a moment.
@@ -97,11 +99,14 @@ pub(super) fn too_long(name: &str) -> String {
     format!("is `{name}`, which is longer than 255 octets in full; shorten it")
 }
 
-/// More than nothing, at most a day.
+/// At least ten milliseconds, at most a day.
 pub(super) fn period(value: &DeValue<'_>) -> Read<Duration> {
     let period = duration(value)?;
     if period.is_zero() {
         return Err("is zero; write a duration such as \"250ms\"".to_owned());
+    }
+    if period < SHORTEST_PERIOD {
+        return Err("is shorter than 10 ms; write at least \"10ms\"".to_owned());
     }
     Ok(period)
 }

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use super::COMMAND_PATH;
 use super::api::{Command, Refusal};
+use super::{COMMAND_PATH, UNTIL, monotonic};
 
 /// A command answers when its effect is visible, which takes a probe round at most.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -106,6 +106,7 @@ impl Client {
             .uri(COMMAND_PATH)
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json")
+            .header(UNTIL, (monotonic() + self.patience).as_millis().to_string())
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| self.garbled(error))?;
         let response = sender.send_request(request).await.map_err(|error| self.garbled(error))?;

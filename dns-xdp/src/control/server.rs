@@ -23,9 +23,9 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::COMMAND_PATH;
 use super::api::{Call, Command, Refusal, RefusalKind};
 use super::connections::{ControlSocket, LIMITS};
+use super::{COMMAND_PATH, UNTIL};
 use crate::connections;
 use crate::event::{EVENTS, Journal, Page};
 
@@ -233,11 +233,13 @@ struct Desk {
 }
 
 async fn command(State(desk): State<Desk>, request: Request) -> Response {
+    let until = request.headers().get(UNTIL).and_then(|until| until.to_str().ok()?.parse().ok());
+    let until = until.map(Duration::from_millis);
     let (command, permit) = match desk.read(request).await {
         Ok(read) => read,
         Err((status, refusal)) => return json(status, &refusal),
     };
-    let answer = desk.ask(command).await;
+    let answer = desk.ask(command, until).await;
     drop(permit);
     match answer {
         Ok(value) => json(StatusCode::OK, &value),
@@ -280,7 +282,7 @@ impl Desk {
         Ok((command, permit.filter(|_| !is_small)))
     }
 
-    async fn ask(&self, command: Command) -> Result<Value, Refusal> {
+    async fn ask(&self, command: Command, until: Option<Duration>) -> Result<Value, Refusal> {
         if let Command::Events { after, started, limit, wait_ms } = command {
             self.wait(started, after, Duration::from_millis(wait_ms)).await?;
             let limit = limit.unwrap_or(EVENTS).min(EVENTS);
@@ -288,7 +290,7 @@ impl Desk {
         }
         let stopping = || Refusal::new(RefusalKind::Failed, "the daemon is stopping; ask again when it runs");
         let (reply, answer) = oneshot::channel();
-        self.calls.send(Call { command, reply }).await.map_err(|_| stopping())?;
+        self.calls.send(Call { command, until, reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?
     }
 

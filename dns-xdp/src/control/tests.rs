@@ -50,7 +50,7 @@ impl Daemon {
 
 async fn answer(mut controller: mpsc::Receiver<Call>) {
     let mut kept = Vec::new();
-    while let Some(Call { command, reply }) = controller.recv().await {
+    while let Some(Call { command, reply, .. }) = controller.recv().await {
         match command {
             Command::Status => reply.send(Ok(json!({"zone": "example.com."}))).unwrap(),
             Command::Reload => drop(reply),

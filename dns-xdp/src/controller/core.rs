@@ -48,6 +48,7 @@ use self::top_names::TopNames;
 use crate::config::Config;
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::event::{Kind, Occurrence};
+use crate::failover::{Answers, LastAnswers};
 use crate::intent::Intents;
 use crate::store::client::Seen;
 
@@ -79,6 +80,8 @@ pub(in crate::controller) struct Core {
     shared: Option<Shared>,
     /// What was told last of decision and answers.
     told: Option<Told>,
+    /// The answers that were last kept on disk.
+    kept_answers: Option<Arc<Answers>>,
     repair_timer: Falls,
     rates: Rates,
     top_names: TopNames,
@@ -125,12 +128,14 @@ pub(in crate::controller) struct Beginning {
     pub(in crate::controller) shared: Option<(String, Seen)>,
     /// The name of the node that this is.
     pub(in crate::controller) identity: String,
+    /// What was answered before the last daemon ended; `None`: that is not known.
+    pub(in crate::controller) last_answers: Option<LastAnswers>,
 }
 
 impl Core {
     /// Nothing is known of any node, and nothing decided. The effects are those that the start begins with.
     pub(in crate::controller) fn new(beginning: Beginning, now: Now) -> (Core, Vec<Effect>) {
-        let Beginning { config, source, intents, shared, identity } = beginning;
+        let Beginning { config, source, intents, shared, identity, last_answers } = beginning;
         let mut core = Core {
             health: State::new(config, intents),
             source: Arc::new(source),
@@ -139,6 +144,7 @@ impl Core {
             changes: Changes::default(),
             shared: shared.map(Shared::new),
             told: None,
+            kept_answers: None,
             repair_timer: Falls::default(),
             rates: Rates::default(),
             top_names: TopNames::default(),
@@ -151,6 +157,9 @@ impl Core {
             now,
             effects: Vec::new(),
         };
+        if let Some(last) = &last_answers {
+            core.health.remember(last);
+        }
         core.reconcile_probes();
         let effects = std::mem::take(&mut core.effects);
         (core, effects)
@@ -301,6 +310,7 @@ impl Core {
         for occurrence in under_way.told.at_the_start(publication, &self.identity) {
             self.emit(occurrence);
         }
+        self.keep_answers(&under_way.published.answers, under_way.told.is_frozen());
         self.told = Some(under_way.told);
         // Who was down at the start is in no answer from the start.
         drop(self.repair_timer.answered(self.now.elapsed));
@@ -337,7 +347,10 @@ impl Core {
             return;
         };
         match self.answering.begin(published.clone(), &told, false) {
-            Step::Same => self.tell(told, None, None),
+            Step::Same => {
+                self.keep_answers(&published.answers, told.is_frozen());
+                self.tell(told, None, None);
+            }
             Step::Publish => self.effects.push(Effect::Publish(published)),
             Step::Later => {}
         }
@@ -355,6 +368,9 @@ impl Core {
         if let Ok(Publication { took: Some(took), .. }) = result {
             self.effects.push(Effect::Record(Record::PublishingTook(*took)));
         }
+        if result.is_ok() {
+            self.keep_answers(&under_way.published.answers, under_way.told.is_frozen());
+        }
         if under_way.is_change {
             self.change_published(result, under_way.told);
         } else {
@@ -366,6 +382,20 @@ impl Core {
         self.go_on_with_changes();
         self.answer_waiting();
         self.write_own();
+    }
+
+    /// Has what is answered kept on disk: a restart without a quorum goes on from there. Frozen answers are kept already.
+    fn keep_answers(&mut self, answers: &Arc<Answers>, is_frozen: bool) {
+        // Of whom nothing is known, the file knows more.
+        let is_known =
+            self.health.round_complete() && self.health.standings().values().all(|known| !known.inconclusive);
+        let is_same = self.kept_answers.as_ref().is_some_and(|kept| kept.names_as(answers));
+        if is_frozen || is_same || !is_known || answers.refused() {
+            return;
+        }
+        self.kept_answers = Some(Arc::clone(answers));
+        let (path, answers) = (self.health.config().control.answers(), Arc::clone(answers));
+        self.effects.push(Effect::KeepAnswers { path, answers, at: self.now.wall });
     }
 
     /// Tells what is different of a decision and of the answers since something was told last.

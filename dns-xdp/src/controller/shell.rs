@@ -3,6 +3,7 @@
 mod event_sink;
 mod file_watch;
 mod files;
+mod last_answers;
 mod listeners;
 mod network;
 mod on_event;
@@ -197,6 +198,7 @@ impl Shell {
                         }
                         continue;
                     }
+                    Come::Call(call) if call.is_abandoned() => continue,
                     Come::Call(call) => self.asked(call),
                 },
             };
@@ -223,7 +225,7 @@ impl Shell {
         end
     }
 
-    fn asked(&mut self, Call { command, reply }: Call) -> Input {
+    fn asked(&mut self, Call { command, reply, .. }: Call) -> Input {
         self.next_call += 1;
         self.calls.insert(self.next_call, reply);
         Input::Asked { call: self.next_call, command }
@@ -325,6 +327,7 @@ impl Shell {
             Effect::CommitFile { work } => self.files.commit(work),
             Effect::DropFile { work } => self.files.drop_staged(work),
             Effect::SaveIntents { work, path, intents } => self.files.save_intents(work, path, intents),
+            Effect::KeepAnswers { path, answers, at } => self.files.keep_answers(path, answers, at),
             Effect::KeepCopy { path, documents, revision } => self.files.keep_copy(path, documents, revision),
             Effect::Swap { work, swap } => match &self.session {
                 Some(session) => session.swap(work, swap, self.tell.clone()),
@@ -396,7 +399,8 @@ impl Shell {
         privileges::settle(&self.config).await;
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
         let zone = self.publisher.subscribe();
-        let responder = Responder::start(sockets, zone, &self.identity, privileges::settle_thread);
+        let lease = self.publisher.lease();
+        let responder = Responder::start(sockets, zone, lease, &self.identity, privileges::settle_thread);
         self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
         systemd::ready();
         self.publisher.order(Order::Level);

@@ -1,9 +1,12 @@
 //! Which nodes each name answers, as indexes into the cluster's nodes.
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use super::rendezvous::substitute;
 use super::{Effective, MemberState, NodeState, View, trusted};
-use crate::cluster::{APEX, Cluster, Node};
+use crate::cluster::{APEX, Admin, Cluster, Node};
 
 /// Who answers for whom. The indexes point into the nodes of the cluster it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,10 +21,126 @@ pub struct Answers {
     nodes: Vec<String>,
 }
 
+/// Answers by the names of nodes: they outlive a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastAnswers {
+    /// When they were decided.
+    pub at: Timestamp,
+    /// For each node the one that answers for it; `None`: refused.
+    pub nodes: BTreeMap<String, Option<String>>,
+    /// For each service the nodes that it answers.
+    pub services: BTreeMap<String, Vec<String>>,
+}
+
+impl LastAnswers {
+    /// The answers as they were decided at this time.
+    pub fn new(answers: &Answers, at: Timestamp) -> Self {
+        let name = |index: usize| answers.nodes[index].clone();
+        let by_node = answers.by_node.iter().map(|answering| answering.map(name));
+        let services = answers.services.iter();
+        LastAnswers {
+            at,
+            nodes: answers.nodes.iter().cloned().zip(by_node).collect(),
+            services: services
+                .map(|(service, nodes)| (service.clone(), nodes.iter().map(|&index| name(index)).collect()))
+                .collect(),
+        }
+    }
+
+    /// The answers of a cluster, which may have changed since.
+    pub fn answers(&self, cluster: &Cluster) -> Answers {
+        let nodes: Vec<String> = self.nodes.keys().cloned().collect();
+        let place = |name: &String| nodes.binary_search(name).ok();
+        let by_node = (0..)
+            .zip(self.nodes.values())
+            .map(|(index, answering)| answering.as_ref().map(|answering| place(answering).unwrap_or(index)));
+        let services = self.services.iter();
+        let services =
+            services.map(|(service, nodes)| (service.clone(), nodes.iter().filter_map(place).collect()));
+        let answers = Answers {
+            by_node: by_node.collect(),
+            services: services.collect(),
+            seconds_left: BTreeMap::new(),
+            nodes: nodes.clone(),
+        };
+        answers.carried(cluster)
+    }
+}
+
 impl Answers {
+    /// Whether names answer the same nodes as in others.
+    pub(crate) fn names_as(&self, others: &Answers) -> bool {
+        self.by_node == others.by_node && self.services == others.services && self.nodes == others.nodes
+    }
+
     /// Every node answers for itself, every service all its members.
     pub fn configured(cluster: &Cluster) -> Self {
         Answers::new(cluster, (0..cluster.nodes.len()).map(Some).collect(), members(cluster))
+    }
+
+    /// No node is up, and every node may answer that an operator has not taken down: all the same, one of them may live.
+    pub(super) fn hoping(cluster: &Cluster, view: &View) -> Self {
+        let is_taken_down = |state: &NodeState| state.admin == Admin::Down;
+        let others = (0..).zip(&view.nodes).filter(|(_, state)| !is_taken_down(state));
+        let others: Vec<usize> = others.map(|(index, _)| index).collect();
+        let answers = if others.is_empty() {
+            Answers::configured(cluster)
+        } else {
+            Answers::live(cluster, view, &others)
+        };
+        answers.but_passing(cluster, view)
+    }
+
+    /// The same, but for what an operator wants of nodes: who is to be up answers for itself, and who is to be out answers
+    /// nowhere while another does.
+    pub(super) fn obeying(&self, cluster: &Cluster, view: &View) -> Self {
+        let mut obeying = self.clone();
+        if view.nodes.iter().all(|state| state.admin == Admin::Auto) {
+            return obeying;
+        }
+        let is_out = |index: usize| matches!(view.nodes[index].admin, Admin::Down | Admin::Drain);
+        let is_in = |index: usize| view.nodes[index].admin == Admin::Up;
+        for (index, answering) in obeying.by_node.iter_mut().enumerate().filter(|(index, _)| is_in(*index)) {
+            *answering = Some(index);
+        }
+        for (service, members) in members(cluster) {
+            let wanted: Vec<usize> = members.iter().copied().filter(|index| is_in(*index)).collect();
+            if wanted.is_empty() || view.members.contains_key(&service) {
+                continue;
+            }
+            let answering = obeying.services.entry(service).or_default();
+            // Where a member is there, nobody stands in for it.
+            answering.retain(|index| members.contains(index));
+            *answering = distinct(answering.iter().copied().chain(wanted));
+        }
+        let answers_itself =
+            |(index, answering): (usize, &Option<usize>)| *answering == Some(index) && !is_out(index);
+        let left: Vec<usize> = obeying
+            .by_node
+            .iter()
+            .enumerate()
+            .filter(|each| answers_itself(*each))
+            .map(|(index, _)| index)
+            .collect();
+        if left.is_empty() {
+            return obeying;
+        }
+        for (index, answering) in obeying.by_node.iter_mut().enumerate() {
+            if answering.is_some_and(is_out) {
+                *answering = substitute(cluster, index, &left);
+            }
+        }
+        for answering in
+            obeying.services.values_mut().filter(|answering| answering.iter().any(|&index| is_out(index)))
+        {
+            let stay: Vec<usize> = answering.iter().copied().filter(|&index| !is_out(index)).collect();
+            *answering = if stay.is_empty() {
+                distinct(answering.iter().filter_map(|&member| obeying.by_node[member]))
+            } else {
+                stay
+            };
+        }
+        obeying
     }
 
     /// Where the cluster that it was made for had a node; `likely`: where to look first.
@@ -39,15 +158,17 @@ impl Answers {
     }
 
     /// A node that is up answers for itself, one that is not has a substitute among the `trusted`. A service answers its
-    /// trusted members; if there are none, whoever answers for its members; if there are too few, all of them.
+    /// trusted members; if there are none, whoever answers for its members; if there are too few, all of them that an
+    /// operator has not taken out.
     pub(super) fn live(cluster: &Cluster, view: &View, trusted: &[usize]) -> Self {
+        let is_trusted: BTreeSet<usize> = trusted.iter().copied().collect();
         let stand_in = |(index, state): (usize, &NodeState)| match state.effective() {
             Effective::Up => Some(index),
+            Effective::Down | Effective::Drain if is_trusted.contains(&index) => Some(index),
             Effective::Down | Effective::Drain => substitute(cluster, index, trusted),
         };
         let by_node: Vec<Option<usize>> = (0..).zip(&view.nodes).map(stand_in).collect();
         let mut services = members(cluster);
-        let is_trusted: BTreeSet<usize> = trusted.iter().copied().collect();
         let least: BTreeMap<&str, usize> =
             cluster.services.iter().map(|service| (service.name.as_str(), service.min_healthy)).collect();
         for (service, answering) in &mut services {
@@ -56,7 +177,15 @@ impl Answers {
                 None => answering.iter().copied().filter(|index| is_trusted.contains(index)).collect(),
             };
             if healthy.len() < least.get(service.as_str()).copied().unwrap_or(0) {
-                continue;
+                let is_out = |index: &usize| {
+                    matches!(view.nodes[*index].admin, Admin::Down | Admin::Drain)
+                        && !is_trusted.contains(index)
+                };
+                let stay: Vec<usize> = answering.iter().copied().filter(|index| !is_out(index)).collect();
+                if !stay.is_empty() {
+                    *answering = stay;
+                    continue;
+                }
             }
             *answering = if healthy.is_empty() {
                 distinct(answering.iter().filter_map(|&member| by_node[member]))
@@ -86,7 +215,7 @@ impl Answers {
     }
 
     /// Whether any name is refused.
-    pub(super) fn refused(&self) -> bool {
+    pub(crate) fn refused(&self) -> bool {
         self.by_node.contains(&None)
     }
 

@@ -83,11 +83,20 @@ fn judge(error: &io::Error) -> Fault {
         | Errno::EAGAIN
         | Errno::EADDRNOTAVAIL
         | Errno::EAFNOSUPPORT
-        // A local firewall or a prohibit route forbids us to ask.
+        // A firewall or a route of this machine forbids us to ask.
         | Errno::EACCES
         | Errno::EPERM => Fault::Ours(format!("cannot probe: {error}")),
         Errno::UnknownErrno => unseen(error.to_string()),
         errno => unseen(errno.desc().to_lowercase()),
+    }
+}
+
+/// What an error says that somebody on the way has reported: that it is prohibited there (RFC 4443, section 3.1, codes 1
+/// and 5) is a dead path, and no trouble of ours.
+fn judge_reported(error: &io::Error) -> Fault {
+    match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+        Errno::EACCES | Errno::EPERM => unseen("administratively prohibited"),
+        _ => judge(error),
     }
 }
 
@@ -106,7 +115,7 @@ async fn datagram(
     let mut buffer = [0; LONGEST];
     let received = async {
         loop {
-            let length = socket.recv(&mut buffer).await.map_err(|error| judge(&error))?;
+            let length = socket.recv(&mut buffer).await.map_err(|error| judge_reported(&error))?;
             if let Some(result) = read(&buffer[..length]) {
                 return result;
             }
@@ -123,6 +132,14 @@ mod tests {
     fn what_is_wrong_with_us_is_inconclusive() {
         for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL, Errno::EPERM] {
             assert!(matches!(judge(&errno.into()), Fault::Ours(_)), "{errno}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_on_the_way_prohibits_is_a_dead_path() {
+        for errno in [Errno::EACCES, Errno::EPERM] {
+            assert!(matches!(judge(&errno.into()), Fault::Ours(_)), "{errno}");
+            assert_eq!(judge_reported(&errno.into()), unseen("administratively prohibited"));
         }
     }
 

@@ -149,10 +149,27 @@ impl Verdict {
         }
     }
 
-    /// Others find it up: it is to be lost as if it had been probed from here all along.
+    /// Others find it up: it is to be lost as if it had been probed from here all along. That it is visible from here is
+    /// not known before it has answered.
     pub fn presume_up(&mut self) {
         if self.health == Health::Unknown {
-            (self.health, self.visible) = (Health::Up, true);
+            self.health = Health::Up;
+        }
+    }
+
+    /// The same subject is probed in another way from now on. Its health is where that begins; failures and successes are
+    /// counted anew.
+    pub fn changed(self, probe: &Probe) -> Self {
+        Verdict {
+            health: self.health,
+            visible: self.visible,
+            since: self.since,
+            reason: self.reason,
+            falls: self.falls,
+            serving_since: self.serving_since,
+            round_trip: self.round_trip,
+            answers: self.answers,
+            ..Verdict::new(probe)
         }
     }
 
@@ -295,7 +312,9 @@ impl Verdict {
     /// not hold each other up for a whole `timeout` each: [`Probe::time_to_detect`] relies on it.
     pub fn pace(&self, doubt: bool) -> Pace {
         let Probe { interval, fast_interval, timeout, .. } = self.probe;
-        let fast = doubt || self.in_doubt() || matches!(self.health, Health::Unknown | Health::Recovering);
+        let is_presumed = self.health == Health::Up && !self.visible;
+        let is_open = matches!(self.health, Health::Unknown | Health::Recovering) || is_presumed;
+        let fast = doubt || self.in_doubt() || is_open;
         let hasty = fast_interval.max(self.round_trip * 2).min(timeout);
         Pace {
             delay: if fast { fast_interval } else { interval },

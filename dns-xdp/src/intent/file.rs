@@ -28,7 +28,7 @@ pub enum Error {
         /// Where and what.
         source: serde_json::Error,
     },
-    /// The new file could not be put in place; the old one is as it was.
+    /// The new file could not be put in place.
     #[error("cannot write the admin intent to {path}: {source}; the change would be lost with a restart")]
     Write {
         /// The file.
@@ -102,6 +102,14 @@ mod tests {
         fs::write(&path, text).unwrap();
         let intent = &load(&path).unwrap()["node1"];
         assert_eq!((intent.admin, &intent.by, intent.until), (Admin::Drain, &None, None));
+    }
+
+    #[test]
+    fn what_another_version_has_written_is_kept() {
+        let text = r#"{"node1":{"admin":"drain","since":"2026-03-01T12:00:00Z","ticket":"OPS-7"}}"#;
+        let intents: Intents = serde_json::from_str(text).unwrap();
+        assert_eq!(intents["node1"].admin, Admin::Drain);
+        assert_eq!(serde_json::to_string(&intents).unwrap(), text);
     }
 
     #[test]

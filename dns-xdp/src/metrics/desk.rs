@@ -133,7 +133,7 @@ impl Desk {
     async fn ask<T: DeserializeOwned>(&self, command: Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         let asked = async {
-            self.calls.send(Call { command, reply }).await.ok()?;
+            self.calls.send(Call { command, until: None, reply }).await.ok()?;
             answer.await.ok()?.ok()
         };
         serde_json::from_value(timeout(PATIENCE, asked).await.ok()??).ok()
@@ -160,7 +160,7 @@ pub(super) mod tests {
     /// A loop that says what the example has, and counts the questions about the status.
     pub(in crate::metrics) async fn answer(mut inbox: mpsc::Receiver<Call>) -> usize {
         let mut asked = 0;
-        while let Some(Call { command, reply }) = inbox.recv().await {
+        while let Some(Call { command, reply, .. }) = inbox.recv().await {
             let (status, stats) = example();
             let answer = match command {
                 Command::Status => {

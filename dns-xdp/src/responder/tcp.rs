@@ -257,8 +257,8 @@ impl Drop for Seat {
 mod tests {
     use tokio::sync::watch;
 
-    use super::super::Counters;
     use super::super::clients::Clients;
+    use super::super::{Counters, Lease};
     use super::*;
 
     #[tokio::test]
@@ -268,7 +268,8 @@ mod tests {
         let (_publisher, zone) = watch::channel(None);
         let counters = Arc::new(Counters::default());
         let clients = Clients::default();
-        let exchange = Arc::new(Exchange { zone, identity: Vec::new(), counters, clients });
+        let exchange =
+            Arc::new(Exchange { zone, lease: Lease::default(), identity: Vec::new(), counters, clients });
         let connections = Arc::new(Connections::new(1));
         let serving = tokio::spawn(serve(listener, exchange, connections, CancellationToken::new()));
 

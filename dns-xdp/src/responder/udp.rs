@@ -81,6 +81,7 @@ fn answerable(peer: SocketAddr, local: io::Result<SocketAddr>) -> bool {
 mod tests {
     use tokio::sync::watch;
 
+    use super::super::Lease;
     use super::super::clients::Clients;
     use super::*;
 
@@ -93,7 +94,7 @@ mod tests {
         client.send_to(&query, socket.local_addr().unwrap()).unwrap();
         let (_publisher, zone) = watch::channel(None);
         let (counters, clients) = (Arc::default(), Clients::default());
-        let exchange = Exchange { zone, identity: Vec::new(), counters, clients };
+        let exchange = Exchange { zone, lease: Lease::default(), identity: Vec::new(), counters, clients };
         answer_the_rest(socket, &exchange, &mut [0; 512]);
         client.set_nonblocking(true).unwrap();
         let mut answer = [0; 512];

@@ -21,6 +21,9 @@ use crate::config::SharedStore;
 /// An idle connection whose other end is gone is found out after these.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Octets of what a member may send at once: everything below the prefix of a cluster of any size. The library's own limit
+/// is 4 MiB.
+const LARGEST_MESSAGE: usize = 256 * 1024 * 1024;
 /// From one member that is asked to the next, where any will do.
 const STAGGER: Duration = Duration::from_millis(250);
 
@@ -199,7 +202,7 @@ impl Store for Etcd {
     type Watch = Watching;
 
     async fn list(&self) -> Result<Listing, Error> {
-        let mut client = self.client.kv_client();
+        let mut client = self.client.kv_client().max_decoding_message_size(LARGEST_MESSAGE);
         let options = GetOptions::new().with_prefix();
         let mut response = self.call(client.get(self.prefix.as_str(), Some(options))).await?;
         let at = response.header().map_or(0, |header| header.revision());
@@ -217,7 +220,7 @@ impl Store for Etcd {
     }
 
     async fn watch(&self, from: Revision) -> Result<Watching, Error> {
-        let mut client = self.client.watch_client();
+        let mut client = self.client.watch_client().max_decoding_message_size(LARGEST_MESSAGE);
         let from = i64::try_from(from).unwrap_or(i64::MAX);
         let options = WatchOptions::new().with_prefix().with_start_revision(from);
         let stream = self.call(client.watch(self.prefix.as_str(), Some(options))).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use dns_xdp::network::Listener;
-use dns_xdp::responder::{Responder, bind};
+use dns_xdp::responder::{Lease, Responder, bind};
 use dns_xdp::zone::Zone;
 use dns_xdp_tests::bed::client::{Tcp, Udp};
 use dns_xdp_tests::bed::netns::Namespace;
@@ -288,7 +288,7 @@ impl Servers {
         let (publisher, published) = watch::channel(Some(Arc::new(zone)));
         let responder = {
             let _context = runtime.enter();
-            Responder::start(sockets, published, IDENTITY, || ())?
+            Responder::start(sockets, published, Lease::default(), IDENTITY, || ())?
         };
         let (_responder, _publisher, _runtime, _run) = (responder, publisher, runtime, run);
         Ok(Servers { namespace, nsd, _responder, _publisher, _runtime, _run })

@@ -27,6 +27,8 @@ use crate::store::{Documents, Revision};
 
 /// What a change asks for beside the core (a file is read or written, names are looked up) is over within this, or given up.
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
+/// A change that has waited so long is not begun: whoever asked gives up before long, and is told that it was not made.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// So many changes may wait. Whoever asks for another is refused.
 const WAITING: usize = 256;
 
@@ -34,7 +36,8 @@ const WAITING: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     current: Option<Change>,
-    waiting: VecDeque<(Asker, What)>,
+    /// With the time at which each was asked for.
+    waiting: VecDeque<(Asker, What, Duration)>,
     /// Intents whose writing was given up. When it ends after all, the file is not what counts.
     given_up: BTreeSet<WorkId>,
 }
@@ -118,13 +121,13 @@ impl Core {
                 format!("nothing was changed: {WAITING} other changes wait already; repeat it later");
             return self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, message)));
         }
-        self.changes.waiting.push_back((asker, what));
+        self.changes.waiting.push_back((asker, what, self.now.elapsed));
         self.go_on_with_changes();
     }
 
     /// Reads the file again, if nobody waits for just that.
     pub(super) fn reload_unasked(&mut self) {
-        let is_reload = |(asker, _): &(Asker, What)| *asker == Asker::Nobody;
+        let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::Nobody;
         if !self.changes.waiting.iter().any(is_reload) {
             self.change(Asker::Nobody, What::Reload);
         }
@@ -144,7 +147,7 @@ impl Core {
     pub(super) fn is_joining(&self, documents: &Documents) -> bool {
         let joins = |what: &What| matches!(what, What::Join(joined, _) if **joined == *documents);
         let current = self.changes.current.iter().map(|change| &change.what);
-        let mut all = current.chain(self.changes.waiting.iter().map(|(_, what)| what));
+        let mut all = current.chain(self.changes.waiting.iter().map(|(_, what, _)| what));
         all.any(joins)
     }
 
@@ -153,8 +156,17 @@ impl Core {
         loop {
             match self.changes.current.take() {
                 None => {
-                    let Some((asker, what)) = self.changes.waiting.pop_front() else { return };
-                    self.begin_change(asker, what);
+                    let Some((asker, what, at)) = self.changes.waiting.pop_front() else { return };
+                    let is_late = self.now.elapsed >= at + LONGEST_WAIT;
+                    if is_late && matches!(asker, Asker::Call(_) | Asker::Shared(_)) {
+                        let message = format!(
+                            "nothing was changed: it has waited {} s for other changes; repeat it",
+                            LONGEST_WAIT.as_secs()
+                        );
+                        self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, message)));
+                    } else {
+                        self.begin_change(asker, what);
+                    }
                 }
                 Some(Change { stage: Stage::Ready(next), asker, what }) if !self.answering.is_busy() => {
                     self.publish_change(asker, what, next);
@@ -312,7 +324,7 @@ impl Core {
     }
 
     /// What is wanted of a node goes with it; one that comes back for good begins anew.
-    fn is_forgotten(&self, change: &ClusterChange, ephemeral: bool) -> bool {
+    pub(super) fn is_forgotten(&self, change: &ClusterChange, ephemeral: bool) -> bool {
         let name = change.name();
         match change {
             ClusterChange::Node(NodeChange::Add { .. }) => {
@@ -485,7 +497,7 @@ impl Core {
 
     /// Forgets documents that wait, for there are newer ones.
     pub(super) fn forget_waiting_documents(&mut self) {
-        self.changes.waiting.retain(|(asker, _)| *asker != Asker::Store);
+        self.changes.waiting.retain(|(asker, ..)| *asker != Asker::Store);
     }
 
     fn end_change(&mut self, asker: Asker, what: &What, result: Result<Done, Refusal>) {

@@ -111,6 +111,8 @@ pub(in crate::controller) enum Effect {
     SaveIntents { work: WorkId, path: PathBuf, intents: Intents },
     /// Change documents of the store. Answered by [`Input::Swapped`].
     Swap { work: WorkId, swap: Swap },
+    /// Keep what is answered for a start without a quorum.
+    KeepAnswers { path: PathBuf, answers: Arc<Answers>, at: Timestamp },
     /// Keep a copy of the documents for a start without the store.
     KeepCopy { path: PathBuf, documents: Arc<Documents>, revision: Revision },
     /// Decisions are made from now on: join the store by way of a probation.

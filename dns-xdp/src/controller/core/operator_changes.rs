@@ -195,7 +195,13 @@ impl Core {
             return;
         };
         match result {
-            Ok(Prepared::Push(Push { writes, notes })) => {
+            Ok(Prepared::Push(Push { mut writes, notes })) => {
+                if let Some(intents) = self.forgetting(&change.what, &base) {
+                    match intent_writes(&base.intents, &intents) {
+                        Ok(forgets) => writes.extend(forgets),
+                        Err(refusal) => return self.refuse_shared(&change, refusal),
+                    }
+                }
                 if !writes.is_empty() {
                     change.notes.retain(|note| note != "nothing has changed");
                 }
@@ -210,6 +216,14 @@ impl Core {
             }
             Err(refusal) => self.refuse_shared(&change, refusal),
         }
+    }
+
+    /// What operators want without what they wanted of a node that goes or comes: one that comes back for good begins anew.
+    fn forgetting(&self, what: &What, base: &Documents) -> Option<Intents> {
+        let What::Edit { change, .. } = what else { return None };
+        let mut intents = base.intents.clone();
+        let is_forgotten = self.is_forgotten(change, false);
+        (is_forgotten && intents.remove(&change.name()).is_some()).then_some(intents)
     }
 
     /// Hands it to the store, if there is something to write.
@@ -231,9 +245,10 @@ impl Core {
             );
             return self.refuse_shared(&change, Refusal::new(RefusalKind::Failed, message));
         }
-        let mut expected = base.expected();
+        let is_of_configuration = writes.keys().any(|key| key != INTENT);
+        let mut expected = if is_of_configuration { base.expected() } else { BTreeMap::new() };
         if writes.contains_key(INTENT) {
-            expected = [(INTENT.to_owned(), base.revisions.get(INTENT).copied().unwrap_or(0))].into();
+            expected.insert(INTENT.to_owned(), base.revisions.get(INTENT).copied().unwrap_or(0));
         }
         let work = self.work();
         change.stage = Stage::Swapping { work, base };

@@ -93,7 +93,7 @@ pub(in crate::controller) struct Answering {
 /// A publication under way.
 #[derive(Debug)]
 pub(super) struct UnderWay {
-    published: Published,
+    pub(super) published: Published,
     /// What is to be told when it is over.
     pub(super) told: Told,
     /// It is that of a change to the configuration, which comes into force with it.

@@ -268,7 +268,10 @@ impl Core {
 
     /// Tells the others what this server finds, and how it is.
     pub(super) fn write_own(&mut self) {
-        let (Some(shared), Some(decision)) = (&mut self.shared, self.health.decision()) else { return };
+        let is_live = self.is_live();
+        let (Some(shared), Some(decision), true) = (&mut self.shared, self.health.decision(), is_live) else {
+            return;
+        };
         let epoch = self.source.documents().map_or(0, Documents::epoch);
         // While the documents of the view are worked out, the answers are not those of its moment.
         let is_current = epoch == shared.seen.view.documents.epoch();

@@ -1,13 +1,14 @@
 //! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared_view::SharedView;
 use crate::cluster::{Admin, HealthCheck, Node, Service};
 use crate::config::Config;
-use crate::failover::{self, Decision, MemberState, NodeState, View};
+use crate::failover::{self, Decision, Effective, LastAnswers, MemberState, NodeState, View};
 use crate::health::{
     self, Blindness, Health, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict,
 };
@@ -83,20 +84,51 @@ impl State {
         state
     }
 
-    /// Takes another configuration. Who is probed as before keeps its verdict, who is new or changed is unknown.
+    /// Goes on from what was answered before a restart.
+    pub(in crate::controller) fn remember(&mut self, answers: &LastAnswers) {
+        let mut decision = Decision::remembered(answers.answers(&self.config.cluster));
+        for (node, effective) in self.config.cluster.nodes.iter().zip(&mut decision.effective) {
+            if self.intents.get(&node.name).is_some_and(|intent| intent.admin == Admin::Drain) {
+                // It was out by an operator's word, and not for its probes.
+                *effective = Effective::Drain;
+            }
+        }
+        self.decision = Some(decision);
+    }
+
+    /// Takes another configuration. Who is there as before, by name and addresses, keeps its verdict, also where it is
+    /// probed in another way from now on; who is new is unknown.
     pub(in crate::controller) fn adopt(&mut self, config: impl Into<Arc<Config>>) {
         let next = State::with(config.into(), self.intents.clone(), self.shared.clone());
-        let before = std::mem::replace(self, next);
-        self.decision = before.decision;
+        let mut before = std::mem::replace(self, next);
+        self.decision = before.decision.take();
         let targets = &self.targets;
         let kept = |probe: &ProbeId| {
             targets.get(probe).is_some_and(|target| before.targets.get(probe) == Some(target))
         };
-        let limits = std::mem::replace(&mut self.blindness, before.blindness);
-        self.blindness.adopt(&limits, kept);
-        self.verdicts.extend(before.verdicts.into_iter().filter(|(probe, _)| kept(probe)));
+        std::mem::swap(&mut self.blindness, &mut before.blindness);
+        self.blindness.adopt(&before.blindness, kept);
+        let moved = moved(&before.config, &self.config);
+        for (probe, verdict) in &mut self.verdicts {
+            if kept(probe) {
+                verdict.clone_from(&before.verdicts[probe]);
+            } else if !probe.subject.node().is_some_and(|node| moved.contains(node))
+                && let Some(known) = before.nearest(probe, &self.targets[probe])
+            {
+                *verdict = known.clone().changed(&self.targets[probe].probe);
+            }
+        }
         self.standings = before.standings;
         self.recompute();
+    }
+
+    /// The verdict of the subject's probe that is made as this one, or has its place, or is the first.
+    fn nearest(&self, probe: &ProbeId, target: &Target) -> Option<&Verdict> {
+        let first = ProbeId { index: 0, ..probe.clone() };
+        let last = ProbeId { index: usize::MAX, ..probe.clone() };
+        let same = self.targets.range(&first..=&last).find(|(_, known)| *known == target);
+        let same = same.and_then(|(known, _)| self.verdicts.get(known));
+        same.or_else(|| self.verdicts.get(probe)).or_else(|| self.verdicts.get(&first))
     }
 
     /// Takes what the servers say together. Who is probed by this one because of it, and whom the others find up, is not
@@ -307,10 +339,13 @@ impl State {
     /// may fall is nobody's to tell: they would not give the same answers.
     ///
     /// A server that turns alone begins to probe those that others probed for it. Until it has a result of its own, what
-    /// was agreed on last counts, of their visibility too: so that turning alone by itself moves no answer.
+    /// was agreed on last counts, but not that they are visible: so turning alone by itself moves no answer, and a server
+    /// that is cut off does not count those that it has never seen.
     fn judged(&self, subject: &Subject, standing: &Standing) -> Judged {
-        // Who was added a moment ago has not been silent yet; a witness has to have answered.
-        let unknown = standing.health == Health::Unknown && !matches!(subject, Subject::Witness(_));
+        // Who was added a moment ago has not been silent yet; a witness has to have answered. Of whom nothing can be found
+        // out, nothing is known.
+        let is_witness = matches!(subject, Subject::Witness(_));
+        let unknown = standing.health == Health::Unknown && !standing.inconclusive && !is_witness;
         let own = Judged {
             serving: standing.serving(),
             visible: unknown || standing.visible,
@@ -327,7 +362,8 @@ impl State {
             return Judged { seconds_left: own.seconds_left.filter(|_| alone), ..own };
         };
         let attested = agreed.attested && !alone;
-        Judged { serving: Some(serving), visible: agreed.visible, attested, seconds_left: None }
+        let visible = if alone { standing.visible } else { agreed.visible };
+        Judged { serving: Some(serving), visible, attested, seconds_left: None }
     }
 
     /// The health of a node as it counts, and why it is not plainly up: one's own finding unless the others overrule it.
@@ -415,6 +451,16 @@ fn targets(config: &Config, shared: Option<&SharedView>) -> BTreeMap<ProbeId, Ta
         });
     }
     targets
+}
+
+/// The nodes that have other addresses than before.
+fn moved(before: &Config, now: &Config) -> BTreeSet<String> {
+    let addresses = |node: &Node| -> Vec<IpAddr> { node.addresses().collect() };
+    let before: BTreeMap<&str, Vec<IpAddr>> =
+        before.cluster.nodes.iter().map(|node| (node.name.as_str(), addresses(node))).collect();
+    let is_moved =
+        |node: &&Node| before.get(node.name.as_str()).is_some_and(|known| *known != addresses(node));
+    now.cluster.nodes.iter().filter(is_moved).map(|node| node.name.clone()).collect()
 }
 
 /// Nothing has been heard of it yet.

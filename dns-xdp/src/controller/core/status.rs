@@ -59,6 +59,8 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         .collect();
     alarms.extend(degraded);
     alarms.extend(cannot_probe(state));
+    let drained = "every node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
+    alarms.extend(decision.drained.then(|| drained.to_owned()));
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
     let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
     let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();

@@ -44,7 +44,8 @@ impl Bench {
         let (source, config) = Source::new(path, socket, text.to_owned(), documents.clone()).unwrap();
         let intents = documents.as_ref().map(|documents| documents.intents.clone()).unwrap_or_default();
         let shared = documents.map(|documents| ("node1".to_owned(), seen(&documents, Mode::Alone)));
-        let beginning = Beginning { config, source, intents, shared, identity: "node1".to_owned() };
+        let beginning =
+            Beginning { config, source, intents, shared, identity: "node1".to_owned(), last_answers: None };
         let (core, effects) = Core::new(beginning, now(Duration::ZERO));
         let mut bench = Bench { core, effects, elapsed: Duration::ZERO, file: text.to_owned(), zone: None };
         for node in ["node1", "node2", "node3"] {
@@ -203,7 +204,7 @@ fn seen(documents: &Documents, mode: Mode) -> Seen {
 }
 
 fn intent(admin: Admin, until: Option<Timestamp>) -> Intent {
-    Intent { admin, reason: None, by: None, since: Timestamp::UNIX_EPOCH, until }
+    Intent { until, ..Intent::new(admin, Timestamp::UNIX_EPOCH) }
 }
 
 fn now(elapsed: Duration) -> Now {

@@ -6,16 +6,18 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Done;
+use super::{Done, last_answers};
 use crate::config::Replacement;
 use crate::control::{Refusal, RefusalKind};
 use crate::controller::core::{Input, Job, Prepared, WorkId, unwritten};
+use crate::failover::{Answers, LastAnswers};
 use crate::intent::{self, Intents};
 use crate::privileges;
 use crate::store::{Documents, Revision, last_good};
@@ -28,7 +30,11 @@ pub(super) struct Files {
     /// To the thread that writes the configuration file.
     config: mpsc::UnboundedSender<Write>,
     done: mpsc::UnboundedSender<Done>,
+    /// What was answered last and is to be kept; `None`: it is.
+    answers: Newest,
 }
+
+type Newest = Arc<Mutex<Option<(PathBuf, Arc<Answers>, Timestamp)>>>;
 
 /// What a thread is to write, one after the other.
 #[derive(Debug)]
@@ -38,6 +44,8 @@ enum Write {
         path: PathBuf,
         intents: Intents,
     },
+    /// The newest answers that are to be kept.
+    Answers,
     Copy {
         path: PathBuf,
         documents: Arc<Documents>,
@@ -64,15 +72,16 @@ impl Files {
     /// # Errors
     /// Those of starting a thread.
     pub(super) fn start(done: mpsc::UnboundedSender<Done>) -> anyhow::Result<Files> {
+        let answers = Newest::default();
         let start = |name: &str| -> anyhow::Result<_> {
             let (writes, waiting) = mpsc::unbounded_channel();
-            let told = done.clone();
+            let (told, newest) = (done.clone(), Arc::clone(&answers));
             let thread = thread::Builder::new().name(name.to_owned());
-            drop(thread.spawn(move || run(waiting, &told)).context("cannot start a thread")?);
+            drop(thread.spawn(move || run(waiting, &told, &newest)).context("cannot start a thread")?);
             Ok(writes)
         };
         let (state, config) = (start("state-file")?, start("config-file")?);
-        Ok(Files { state, config, done })
+        Ok(Files { state, config, done, answers })
     }
 
     /// Whether a thread has ended, which none does by itself.
@@ -111,6 +120,14 @@ impl Files {
         self.state.send(Write::Intents { work, path, intents }).ok();
     }
 
+    /// Keeps what is answered. Answers that wait to be kept give way to newer ones.
+    pub(super) fn keep_answers(&self, path: PathBuf, answers: Arc<Answers>, at: Timestamp) {
+        let mut newest = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.replace((path, answers, at)).is_none() {
+            self.state.send(Write::Answers).ok();
+        }
+    }
+
     /// Keeps a copy of the store.
     pub(super) fn keep_copy(&self, path: PathBuf, documents: Arc<Documents>, revision: Revision) {
         self.state.send(Write::Copy { path, documents, revision }).ok();
@@ -126,9 +143,9 @@ impl Files {
     }
 }
 
-fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender<Done>) {
+fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender<Done>, newest: &Newest) {
     let mut staged: BTreeMap<WorkId, Replacement> = BTreeMap::new();
-    let mut newest = 0;
+    let mut newest_staged = 0;
     while let Some(write) = waiting.blocking_recv() {
         let input = match write {
             Write::Intents { work, path, intents } => {
@@ -136,11 +153,11 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
                 Input::IntentsSaved { work, result }
             }
             Write::Stage { work, path, text, staged: told } => {
-                let result = if work < newest {
+                let result = if work < newest_staged {
                     // All have the same place beside the file.
                     Err(io::Error::other("a later change has taken its place"))
                 } else {
-                    newest = work;
+                    newest_staged = work;
                     staged.clear();
                     Replacement::write(&path, &text).map(|replacement| drop(staged.insert(work, replacement)))
                 };
@@ -153,6 +170,15 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
                     None => Err("a defect of dns-xdp: its new text is not beside it".to_owned()),
                 };
                 Input::FileCommitted { work, result: committed }
+            }
+            Write::Answers => {
+                let newest = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some((path, answers, at)) = newest
+                    && let Err(error) = last_answers::store(&path, &LastAnswers::new(&answers, at))
+                {
+                    tracing::warn!("cannot keep what is answered in {}: {error}", path.display());
+                }
+                continue;
             }
             Write::Copy { path, documents, revision } => {
                 keep_copy(&path, &documents, revision);

@@ -20,7 +20,7 @@ use crate::datapath::{self, Attached, Datapath, InterfaceState};
 use crate::metrics::Recorder;
 use crate::network::Listener;
 use crate::privileges;
-use crate::responder;
+use crate::responder::{self, Lease};
 use crate::zone::Zone;
 
 /// What the thread is told to do.
@@ -68,6 +68,7 @@ pub(super) struct Publisher {
     zone: responder::Published,
     /// An [`Order::Follow`] waits.
     follows: Arc<AtomicBool>,
+    lease: Lease,
 }
 
 impl Publisher {
@@ -87,7 +88,7 @@ impl Publisher {
     ) -> anyhow::Result<Publisher> {
         let (orders, waiting) = mpsc::unbounded_channel();
         let (zone, published) = watch::channel(None);
-        let follows = Arc::new(AtomicBool::new(false));
+        let (follows, lease) = (Arc::new(AtomicBool::new(false)), Lease::default());
         let mut work = Work {
             is_answering: datapath.answers(),
             datapath,
@@ -99,6 +100,7 @@ impl Publisher {
             attachment_trouble: None,
             pin_trouble: None,
             follows: Arc::clone(&follows),
+            lease: lease.clone(),
             done,
         };
         // A predecessor's lease is ours to renew from now on.
@@ -111,7 +113,7 @@ impl Publisher {
             work.run(waiting);
         };
         drop(thread.spawn(run).context("cannot start a thread")?);
-        Ok(Publisher { orders, zone: published, follows })
+        Ok(Publisher { orders, zone: published, follows, lease })
     }
 
     /// Has something done. Nothing comes of it once the thread has ended.
@@ -143,6 +145,11 @@ impl Publisher {
         self.zone.clone()
     }
 
+    /// How long the responder answers.
+    pub(super) fn lease(&self) -> Lease {
+        self.lease.clone()
+    }
+
     /// Ends the thread.
     pub(super) async fn end(&self, ending: Ending) -> anyhow::Result<()> {
         let (ended, end) = oneshot::channel();
@@ -163,6 +170,8 @@ struct Work {
     /// The program answers, ours or a predecessor's.
     is_answering: bool,
     follows: Arc<AtomicBool>,
+    /// The responder's, renewed with the program's.
+    lease: Lease,
     done: mpsc::UnboundedSender<Done>,
 }
 
@@ -227,6 +236,7 @@ impl Work {
     fn open(&mut self, published: &Published) -> anyhow::Result<Publication> {
         let publication = self.publish(published)?;
         self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
+        self.lease.renew(self.stale_after);
         self.datapath.attach(self.network.serving(), self.network.network())?;
         self.is_answering = true;
         self.note_lease();
@@ -264,6 +274,8 @@ impl Work {
             return None;
         }
         let renewed = self.datapath.renew(self.stale_after);
+        // Where the program's own cannot be renewed, the responder goes on: this daemon looks at the nodes.
+        self.lease.renew(self.stale_after);
         if renewed.is_ok() {
             self.note_lease();
         }

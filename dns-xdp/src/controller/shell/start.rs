@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::event_sink::EventSink;
 use super::files::{Files, keep_copy};
+use super::last_answers;
 use super::listeners::{Listeners, Places};
 use super::network::{Bindings, ServedNetwork, UNHEARD};
 use super::publisher::{Ending, Publisher};
@@ -217,6 +218,7 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
         intents,
         shared: session.as_ref().map(StoreSession::seen),
         identity: identity.clone(),
+        last_answers: last_answers::load(&config.control.answers()),
     };
     let now = Now { elapsed: Duration::ZERO, wall: Timestamp::now() };
     let (mut core, effects) = Core::new(beginning, now);

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::invariants::{TOLERANCE, recovery, the_quorum_is_what_is_heard};
+use super::invariants::{TOLERANCE, is_somebody_wanted, recovery, the_quorum_is_what_is_heard};
 use super::sharing::{Cluster, Member};
 use super::store_model::StoreModel;
 use super::world::Port;
@@ -47,7 +47,11 @@ impl Before {
 }
 
 /// Checks a server after it has judged: whoever is frozen moves no answer.
-pub(super) fn judged(member: &Member, before: Option<&Arc<Answers>>) -> Result<(), String> {
+pub(super) fn judged(
+    member: &Member,
+    before: Option<&Arc<Answers>>,
+    intents: &Intents,
+) -> Result<(), String> {
     if let Some(broken) = &member.server.broken {
         return Err(broken.clone());
     }
@@ -55,6 +59,9 @@ pub(super) fn judged(member: &Member, before: Option<&Arc<Answers>>) -> Result<(
         return Ok(());
     };
     let is = member.server.published.as_ref();
+    if is_somebody_wanted(intents) || is_somebody_wanted(member.server.state().intents()) {
+        return Ok(());
+    }
     if decision.frozen.is_some() && is.is_none_or(|is| !Arc::ptr_eq(is, answered)) {
         return Err(format!("frozen, and yet {answered:?} became {:?}", member.server.published));
     }
@@ -64,7 +71,7 @@ pub(super) fn judged(member: &Member, before: Option<&Arc<Answers>>) -> Result<(
 /// Checks a server after it has heard of the store.
 pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
     if before.decision.is_some() {
-        judged(member, before.answers.as_ref())?;
+        judged(member, before.answers.as_ref(), &before.intents)?;
     }
     let (Some(was), Some(is)) = (&before.decision, member.server.decision()) else { return Ok(()) };
     let (then, now) = (before.mode, member.mode());

@@ -11,6 +11,7 @@ use crate::cluster::{Admin, Cluster, Node, Probe};
 use crate::config::PROBE;
 use crate::failover::{Answers, Decision, Effective};
 use crate::health::{Health, Subject};
+use crate::intent::Intents;
 
 /// A node that answers every probe is in the answers after this at the latest, however often it fell before: the next
 /// attempt is an interval later, and as many as `rise-max` follow each other.
@@ -30,6 +31,7 @@ pub(super) const TOLERANCE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Before {
     answers: Option<Arc<Answers>>,
+    intents: Intents,
     live: bool,
     blind: bool,
 }
@@ -38,10 +40,16 @@ impl Before {
     pub(super) fn of(server: &Server) -> Self {
         Before {
             answers: server.published.clone(),
+            intents: server.state().intents().clone(),
             live: server.live,
             blind: server.state().blind().is_some(),
         }
     }
+}
+
+/// Whether an operator wants something of a node, which counts also while the answers are frozen.
+pub(super) fn is_somebody_wanted(intents: &Intents) -> bool {
+    intents.values().any(|intent| intent.admin != Admin::Auto)
 }
 
 /// Checks a server after a step; `told`: it was the operator who made it.
@@ -80,7 +88,9 @@ pub(super) fn check(
     let changed = before.answers.as_deref().is_none_or(|before| !ptr::eq(before, answers));
     let frozen = decision.frozen.is_some();
     let reloaded = told && server.reloaded == world.now;
-    if changed && before.live && !reloaded && !server.is_slow && (frozen || before.blind && !told) {
+    let obeys = is_somebody_wanted(&before.intents) || is_somebody_wanted(server.state().intents());
+    let is_frozen = frozen && !obeys;
+    if changed && before.live && !reloaded && !server.is_slow && (is_frozen || before.blind && !told) {
         let why = if frozen { "frozen" } else { "blind" };
         return Err(format!("{why}, and yet {:?} became {answers:?}", before.answers));
     }
@@ -274,7 +284,8 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
 fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
     for node in &server.state().config().cluster.nodes {
         let health = server.state().node(node).health;
-        if server.configured_since[&node.name] == world.now && health != Health::Unknown {
+        let place = (node.name.clone(), node.probe_address());
+        if server.there_since[&place] == world.now && health != Health::Unknown {
             return Err(format!("{} is new and judged {health}", node.name));
         }
     }

@@ -281,6 +281,7 @@ fn scale_of_a_step_over_all_names() {
             intents: Intents::new(),
             shared: None,
             identity: String::new(),
+            last_answers: None,
         };
         let (core, _) = Core::new(beginning, now);
         let zero = Duration::ZERO;

@@ -1,5 +1,6 @@
 //! One simulated server: the daemon's core, and a shell of virtual time that performs its effects.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::control::Command;
 use crate::controller::core::{
     Beginning, CallId, Core, Effect, Input, Now, Prepared, Publication, Published, WorkId,
 };
-use crate::failover::{Answers, Decision};
+use crate::failover::{Answers, Decision, LastAnswers};
 use crate::health::schedule::Schedule;
 use crate::health::{CLEAN_ROUNDS, Observation, Pace, ProbeId, Subject, Target};
 use crate::intent::Intents;
@@ -53,10 +54,13 @@ pub(super) struct Server {
     pub(super) published: Option<Arc<Answers>>,
     /// What was on its disk.
     pub(super) disk: Intents,
+    pub(super) last_answers: Option<LastAnswers>,
     /// Since when it judges without interruption.
     pub(super) judges_since: Option<Duration>,
     /// Since when each node is configured as it is, by its name.
     pub(super) configured_since: BTreeMap<String, Duration>,
+    /// Since when each node is there at its address, probed in whatever way.
+    pub(super) there_since: BTreeMap<(String, IpAddr), Duration>,
     /// When it last was given another configuration.
     pub(super) reloaded: Duration,
     /// By our own count: it was held up, and is not to judge before that many rounds of results.
@@ -100,7 +104,7 @@ pub(super) struct AtStore {
 
 impl Server {
     pub(super) fn new(index: usize, file: &'static Configured) -> Self {
-        let (core, _) = core(file, Intents::new(), None, Duration::ZERO);
+        let (core, _) = core(file, Intents::new(), None, None, Duration::ZERO);
         Server {
             index,
             core,
@@ -110,8 +114,10 @@ impl Server {
             live: false,
             published: None,
             disk: Intents::new(),
+            last_answers: None,
             judges_since: None,
             configured_since: BTreeMap::new(),
+            there_since: BTreeMap::new(),
             reloaded: Duration::ZERO,
             held_up: None,
             broken: None,
@@ -135,12 +141,13 @@ impl Server {
     pub(super) fn start(&mut self, shared: Option<(String, Seen)>, now: Duration, random: &mut Rng) {
         let disk = serde_json::to_vec(&self.disk).expect("intents are JSON");
         let intents = serde_json::from_slice(&disk).expect("what was written is read");
-        let (core, effects) = core(self.file, intents, shared, now);
+        let (core, effects) = core(self.file, intents, shared, self.last_answers.clone(), now);
         self.core = core;
         (self.running, self.live, self.pulsed, self.paused_until) = (true, false, now, None);
         (self.judges_since, self.held_up, self.ticked) = (None, None, now);
         let nodes = &self.core.health.config().cluster.nodes;
         self.configured_since = nodes.iter().map(|node| (node.name.clone(), now)).collect();
+        self.there_since.clear();
         self.attempts.clear();
         self.unanswered.clear();
         self.under_way.clear();
@@ -208,6 +215,10 @@ impl Server {
                 }
                 Effect::SaveIntents { work, intents, .. } => {
                     self.takes_time(UnderWay::Save(work, intents), now, random)
+                }
+                Effect::KeepAnswers { answers, at, .. } => {
+                    self.last_answers = Some(LastAnswers::new(&answers, at));
+                    None
                 }
                 Effect::BeginDeciding => {
                     self.at_store.decides = true;
@@ -506,6 +517,12 @@ impl Server {
         };
         let nodes = self.core.health.config().cluster.nodes.iter();
         self.configured_since = nodes.map(|node| (node.name.clone(), since(&node.name))).collect();
+        let nodes = self.core.health.config().cluster.nodes.iter();
+        let places = nodes.map(|node| (node.name.clone(), node.probe_address()));
+        let there_since = std::mem::take(&mut self.there_since);
+        let since =
+            |place: (String, IpAddr)| (place.clone(), there_since.get(&place).copied().unwrap_or(now));
+        self.there_since = places.map(since).collect();
         self.reloaded = now;
     }
 }
@@ -515,10 +532,12 @@ fn core(
     file: &Configured,
     intents: Intents,
     shared: Option<(String, Seen)>,
+    last_answers: Option<LastAnswers>,
     now: Duration,
 ) -> (Core, Vec<Effect>) {
     let (config, source) = (file.config.clone(), file.source.clone());
-    Core::new(Beginning { config, source, intents, shared, identity: String::new() }, at(now))
+    let identity = String::new();
+    Core::new(Beginning { config, source, intents, shared, identity, last_answers }, at(now))
 }
 
 /// A moment of virtual time.

@@ -349,9 +349,10 @@ impl Cluster {
         let (random, member) = (&mut self.random, &mut self.members[index]);
         if member.server.next().is_some_and(|due| due <= now) {
             let before = member.server.published.clone().filter(|_| member.server.live);
+            let intents = member.server.state().intents().clone();
             if member.server.step(&self.world, random) {
                 member.obey(now, random);
-                agreement::judged(member, before.as_ref())
+                agreement::judged(member, before.as_ref(), &intents)
                     .map_err(|broken| format!("{} at {now:.3?}: {broken}", member.name))?;
             }
         }

@@ -1,13 +1,16 @@
 //! `tcp`: a connection that is established, which the probed service never sees.
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use super::{Fault, cannot_open, judge, unseen};
+use super::{Fault, cannot_open, judge, judge_reported, unseen};
 
 pub(super) async fn ask(target: SocketAddr, deadline: Instant) -> Result<(), Fault> {
     let socket = unnoticed_socket(target).map_err(|error| cannot_open(&error))?;
@@ -19,8 +22,14 @@ pub(super) async fn connect(
     target: SocketAddr,
     deadline: Instant,
 ) -> Result<TcpStream, Fault> {
-    match tokio::time::timeout_at(deadline, socket.connect(target)).await {
-        Ok(connected) => connected.map_err(|error| judge(&error)),
+    let mut connecting = pin!(socket.connect(target));
+    // What is said before a packet is on its way is the word of this machine.
+    match poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await {
+        Poll::Ready(connected) => return connected.map_err(|error| judge(&error)),
+        Poll::Pending => {}
+    }
+    match tokio::time::timeout_at(deadline, connecting).await {
+        Ok(connected) => connected.map_err(|error| judge_reported(&error)),
         Err(_elapsed) => Err(unseen("timeout")),
     }
 }

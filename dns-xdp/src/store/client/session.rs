@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::{Membership, Stand};
 use super::watch_lag::{Extent, WatchLag};
+use crate::fnv::Fnv1a;
 use crate::store::view::View;
 use crate::store::votes::Verdicts;
 use crate::store::{Batch, Documents, Error, Listing, Revision, SERVERS, Server, VERDICTS};
 
-/// From the end of a session to the next try.
-const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// From the end of a session to the next try. Each try that fails doubles it, up to the second.
+const RETRY_INTERVALS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// What servers say of themselves is written no more often, unless their verdicts change.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -120,6 +121,8 @@ pub(crate) struct Session {
     /// Why the last session ended, or there has not been any.
     lost: String,
     stage: Stage,
+    /// Tries that have failed in a row.
+    tries: u32,
     /// What is to be asked now.
     calls: Vec<Call>,
 }
@@ -190,6 +193,7 @@ impl Session {
             frozen: None,
             lost: "the store has not been reached yet".to_owned(),
             stage: Stage::Apart { retry: now },
+            tries: 0,
             calls: Vec::new(),
         }
     }
@@ -288,8 +292,20 @@ impl Session {
     /// The session is over, for this reason.
     pub(crate) fn lose(&mut self, now: Duration, reason: String) {
         self.lost = reason;
-        self.stage = Stage::Apart { retry: now + RETRY_INTERVAL };
+        self.stage = Stage::Apart { retry: now + self.pause() };
+        self.tries = self.tries.saturating_add(1);
         self.calls.clear();
+    }
+
+    /// How long the next try waits. Servers that lost the store together do not come back together.
+    fn pause(&self) -> Duration {
+        let [first, longest] = RETRY_INTERVALS;
+        let pause = (first * 2_u32.saturating_pow(self.tries)).min(longest);
+        let mut hash = Fnv1a::new();
+        hash.add(self.settings.server.bytes().chain(self.tries.to_be_bytes()));
+        // Between three and five quarters of it.
+        let share = u32::try_from(hash.finish() % 512).unwrap_or(0);
+        pause * 3 / 4 + pause * share / 1024
     }
 
     fn go_on(&mut self, asked: Duration, now: Duration, answer: Answer) {
@@ -349,7 +365,7 @@ impl Session {
     fn open(&mut self, grant: Grant, listing: Listing, now: Duration) -> Open {
         let Grant { lease, asked, written } = grant;
         self.membership.confirm(asked, now);
-        (self.frozen, self.accepts) = (None, false);
+        (self.frozen, self.accepts, self.tries) = (None, false, 0);
         let view = View::anew(&listing, &self.view.documents);
         self.show(view);
         Open {

@@ -94,7 +94,7 @@ fn post(body: &[u8]) -> Vec<u8> {
 
 /// Nodes are changed in a text that has to stay a configuration; the rest is said back.
 async fn control(mut inbox: mpsc::Receiver<Call>) {
-    while let Some(Call { command, reply }) = inbox.recv().await {
+    while let Some(Call { command, reply, .. }) = inbox.recv().await {
         // The client may be gone.
         reply.send(answer(&command)).ok();
     }

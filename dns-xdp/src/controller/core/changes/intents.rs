@@ -109,13 +109,15 @@ impl Core {
     /// What is said of something wanted of a node that counts.
     pub(in crate::controller::core) fn granted(&self, name: &str, admin: Admin) -> Result<Done, Refusal> {
         let decision = self.health.decision();
-        if let Some(reason) = decision.and_then(|decision| decision.frozen.as_ref()) {
-            let kept = format!(
-                "`{name}` is to be {admin}, which is kept, but not in the answers yet: they are frozen, {reason}"
-            );
-            return Err(Refusal::new(RefusalKind::Conflict, kept));
-        }
         let mut notes = Vec::new();
+        if let Some(reason) = decision.and_then(|decision| decision.frozen.as_ref()) {
+            let text = format!("the answers are frozen, {reason}");
+            if admin == Admin::Auto {
+                let kept = format!("`{name}` is to be auto, which is kept, but no probe decides yet: {text}");
+                return Err(Refusal::new(RefusalKind::Conflict, kept));
+            }
+            notes.push(format!("{text}: but for `{name}`"));
+        }
         if decision.is_some_and(|decision| decision.fail_open) {
             notes.push("no node is up: the answers are those of `[failover] all-down`".to_owned());
         }
@@ -124,6 +126,12 @@ impl Core {
         }
         let addresses: BTreeSet<IpAddr> = self.addresses(name).collect();
         let out = addresses.is_disjoint(&self.answering.answered);
+        let is_fail_open = decision.is_some_and(|decision| decision.fail_open);
+        if matches!(admin, Admin::Down | Admin::Drain) && !out && !is_fail_open {
+            notes.push(format!(
+                "`{name}` is answered all the same: no other node is up, or another has its address"
+            ));
+        }
         let cached = || milliseconds(self.answering.caches.left(addresses, self.now.elapsed));
         Ok(Done { notes, cached_ms: out.then(cached) })
     }

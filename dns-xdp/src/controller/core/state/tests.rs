@@ -126,7 +126,8 @@ fn turning_alone_moves_no_answer_before_there_is_a_result_of_its_own() {
     assert!(probed < 5 && state.targets().len() == 5);
     state.decide();
     let alone = state.decision().unwrap().clone();
-    assert_eq!((&alone.answers, alone.quorum.visible, alone.quorum.ok), (&joined.answers, 2, false));
+    let quorum = (alone.quorum.visible, alone.quorum.ok);
+    assert_eq!((&alone.answers, quorum), (&joined.answers, (1, false)), "it has seen node1 alone");
     assert_eq!(alone.effective, joined.effective);
     for node in ["node2", "node3", "node4"] {
         observe(&mut state, node, true);
@@ -181,6 +182,48 @@ fn an_unchanged_node_keeps_its_verdict_over_a_reload() {
     state.adopt(config(&TEXT.replace("[listen]", "ttl = \"9s\"\n[listen]")));
     state.decide();
     assert_eq!(addresses(&state, "node2"), [ip(13)]);
+}
+
+#[test]
+fn a_reload_of_the_probes_begins_with_what_is_known() {
+    for changed in ["[health]\ninterval = \"3s\"", "[health]\nport = 7000", "[health]\nprobe = \"icmp\""] {
+        let mut state = healthy(TEXT);
+        kill(&mut state, "node2");
+        state.adopt(config(&format!("{TEXT}{changed}\n")));
+        state.decide();
+        assert_eq!(addresses(&state, "node2"), [ip(13)], "{changed}: a dead node does not come back");
+        let lost = observe(&mut state, "node3", false);
+        let suspect = Transition { from: Health::Up, to: Health::Suspect };
+        assert_eq!(lost.transition, Some(suspect), "{changed}: one lost probe fells nobody");
+        assert!(state.round_complete());
+    }
+}
+
+#[test]
+fn a_server_that_turns_alone_does_not_count_those_that_it_has_never_seen() {
+    let more: String = (4..=9)
+        .map(|node| format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.1{node}\"\n"))
+        .collect();
+    let text = format!("{TEXT}{more}[cluster]\nstore = \"file\"\n[failover]\nprobers = 1\n");
+    let all = ["node1", "node2", "node3", "node4", "node5", "node6", "node7", "node8", "node9"];
+    let up: &[&str] = &all;
+    let mut state = State::new(config(&text), Intents::new());
+    state.set_peer_view(said(Mode::Joined, [[up, &[], &[]]; 3]));
+    let own: Vec<String> = state.targets().keys().map(|probe| probe.subject.to_string()).collect();
+    for node in &own {
+        observe(&mut state, node, true);
+    }
+    state.decide();
+    let joined = state.decision().unwrap().answers.clone();
+    // Its own network is cut: those that it has probed fall by its word.
+    state.set_peer_view(said(Mode::Alone, [[up, &[], &[]]; 3]));
+    let silent = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });
+    for node in own.iter().flat_map(|node| [node; 3]) {
+        state.observe(&probe(node), Duration::from_secs(7), &silent);
+    }
+    state.decide();
+    let alone = state.decision().unwrap();
+    assert_eq!((&alone.answers, alone.quorum.visible), (&joined, 0));
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! The file that keeps what was answered last, by the names of nodes: a start without a quorum goes on from there.
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::atomic_file;
+use crate::failover::LastAnswers;
+
+/// What was answered last; `None`: there is no such file, or none that can be read, which is logged.
+pub(super) fn load(path: &Path) -> Option<LastAnswers> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!("cannot read what was answered last in {}: {error}", path.display());
+            return None;
+        }
+    };
+    let read = serde_json::from_slice(&text);
+    read.inspect_err(|error| tracing::warn!("{} is not what was answered last: {error}", path.display())).ok()
+}
+
+/// Replaces the file.
+pub(super) fn store(path: &Path, answers: &LastAnswers) -> io::Result<()> {
+    atomic_file::replace(path, &serde_json::to_vec_pretty(answers)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_read_and_what_cannot_be_read_is_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.answers.json");
+        assert_eq!(load(&path), None);
+        let nodes = [("node1".to_owned(), Some("node2".to_owned())), ("node2".to_owned(), None)].into();
+        let answers = LastAnswers { nodes, ..LastAnswers::default() };
+        store(&path, &answers).unwrap();
+        assert_eq!(load(&path), Some(answers));
+        fs::write(&path, "{").unwrap();
+        assert_eq!(load(&path), None);
+    }
+}
