@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Done;
 use super::network::ServedNetwork;
 use super::systemd;
-use crate::config::Xdp;
+use crate::config::Config;
 use crate::control::Command;
 use crate::controller::core::{Input, Publication, Published, Purpose, Readings};
 use crate::datapath::{self, Attached, Datapath, InterfaceState};
@@ -72,16 +72,16 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the thread. Nothing is published. A predecessor's program that still answers goes on doing so.
+    /// Starts the thread, which loads the program. Nothing is published. A predecessor's program that still answers goes on
+    /// doing so.
     ///
     /// # Errors
-    /// Those of starting a thread.
+    /// Those of starting a thread, and of [`Datapath::load`].
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub(super) fn start(
-        datapath: Datapath,
-        xdp: &Xdp,
+    pub(super) async fn start(
+        config: Config,
         network: ServedNetwork,
         recorder: Recorder,
         done: mpsc::UnboundedSender<Done>,
@@ -89,30 +89,38 @@ impl Publisher {
         let (orders, waiting) = mpsc::unbounded_channel();
         let (zone, published) = watch::channel(None);
         let (follows, lease) = (Arc::new(AtomicBool::new(false)), Lease::default());
-        let mut work = Work {
-            is_answering: datapath.answers(),
-            datapath,
-            network,
-            stale_after: xdp.stale_after,
-            stop_grace: xdp.stop_grace,
-            zone,
-            recorder,
-            attachment_trouble: None,
-            pin_trouble: None,
-            follows: Arc::clone(&follows),
-            lease: lease.clone(),
-            done,
-        };
-        // A predecessor's lease is ours to renew from now on.
-        drop(work.renew());
-        let thread = thread::Builder::new().name("publisher".to_owned());
+        let (loaded, loads) = oneshot::channel();
+        let (follow_waits, responder_lease) = (Arc::clone(&follows), lease.clone());
         // The task that passes on the program's log is the runtime's.
         let runtime = Handle::current();
         let run = move || {
             let _entered = runtime.enter();
+            let datapath = match Datapath::load(&config) {
+                Ok(datapath) => datapath,
+                Err(error) => return drop(loaded.send(Err(error))),
+            };
+            let mut work = Work {
+                is_answering: datapath.answers(),
+                datapath,
+                network,
+                stale_after: config.xdp.stale_after,
+                stop_grace: config.xdp.stop_grace,
+                zone,
+                recorder,
+                attachment_trouble: None,
+                pin_trouble: None,
+                follows: follow_waits,
+                lease: responder_lease,
+                done,
+            };
+            // A predecessor's lease is ours to renew from now on.
+            drop(work.renew());
+            loaded.send(Ok(())).ok();
             work.run(waiting);
         };
+        let thread = thread::Builder::new().name("publisher".to_owned());
         drop(thread.spawn(run).context("cannot start a thread")?);
+        loads.await.context("the publisher has ended by a defect of dns-xdp")??;
         Ok(Publisher { orders, zone: published, follows, lease })
     }
 

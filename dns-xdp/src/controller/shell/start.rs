@@ -22,7 +22,6 @@ use super::{End, Shell};
 use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
 use crate::controller::core::{Beginning, Core, Now, Source, occurrences};
-use crate::datapath::Datapath;
 use crate::health::Prober;
 use crate::intent::{self, Intents};
 use crate::metrics::{self, Recorder};
@@ -149,8 +148,8 @@ fn check(config: &Config, shares: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn announce(config: &Config, served: &ServedNetwork, identity: &str, trouble: Option<&str>) {
-    served.alarms().iter().for_each(|alarm| tracing::warn!("{alarm}"));
+fn announce(config: &Config, alarms: &[String], identity: &str, trouble: Option<&str>) {
+    alarms.iter().for_each(|alarm| tracing::warn!("{alarm}"));
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let (version, zone) = (env!("CARGO_PKG_VERSION"), &config.zone.apex);
     tracing::info!("dns-xdp {version} starts as {identity} for {zone}, {} nodes", config.cluster.nodes.len());
@@ -181,20 +180,24 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
     let monitor = Monitor::new().context(UNHEARD)?;
     let served = ServedNetwork::new(&config.listen)?;
     let sockets = sockets(served.serving().listeners(), config.listen.port, predecessor).await?;
-    let datapath = Datapath::load(&config)?;
-
     let identity = identity(&config, &served.listened());
-    announce(&config, &served, &identity, trouble.as_deref());
-    if let (Some(store), Some((documents, revision))) = (&config.store, &shared) {
-        keep_copy(&store.copy, documents, *revision);
-    }
-    let session = StoreSession::start(&config, shared, &identity)?;
+    let alarms = served.alarms();
     let recorder = Recorder::default();
     let (tell, done) = mpsc::unbounded_channel();
     let files = Files::start(tell.clone())?;
-    let publisher = Publisher::start(datapath, &config.xdp, served, recorder.clone(), tell.clone())?;
-    let skydns = match SkyDns::start(&config, &text, session.as_ref(), publisher.subscribe()) {
-        Ok(skydns) => skydns,
+    let publisher = Publisher::start(config.clone(), served, recorder.clone(), tell.clone()).await?;
+
+    announce(&config, &alarms, &identity, trouble.as_deref());
+    if let (Some(store), Some((documents, revision))) = (&config.store, &shared) {
+        keep_copy(&store.copy, documents, *revision);
+    }
+    let at_the_store = || {
+        let session = StoreSession::start(&config, shared, &identity)?;
+        let skydns = SkyDns::start(&config, &text, session.as_ref(), publisher.subscribe())?;
+        anyhow::Ok((session, skydns))
+    };
+    let (session, skydns) = match at_the_store() {
+        Ok(started) => started,
         Err(error) => {
             publisher.end(Ending::Abandon).await?;
             return Err(error);
