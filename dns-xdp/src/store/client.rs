@@ -1,4 +1,4 @@
-//! The client of the store: a task that performs what the [session](session) asks for, over one member at a time. The
+//! The client of the store: a task that performs what the `session` asks for, over one member at a time. The
 //! daemon sees the newest view and whether it may be relied on.
 //!
 //! `session` is pure, as are `membership` (whether this server is one of those that decide together) and `watch_lag`
