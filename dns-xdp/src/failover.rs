@@ -127,17 +127,17 @@ pub struct Decision {
     pub fail_open: bool,
     /// The answers name nodes that are drained, because no other is up.
     pub drained: bool,
-    /// Why the answers are those of the previous decision, or the configured ones if there was none; but for what an
-    /// operator wants of nodes.
+    /// Why the answers are those of the previous decision, or the configured ones if there was none. Only an operator's
+    /// `up`, `down` and `drain` change them.
     pub frozen: Option<String>,
-    /// While frozen: the answers before what an operator wants of nodes.
+    /// While frozen: the answers without the operator's changes.
     kept: Option<Answers>,
     /// The count that allows or forbids a decision.
     pub quorum: Quorum,
 }
 
 impl Decision {
-    /// The last one before a restart, as far as the answers tell.
+    /// The decision before a restart, as far as its answers tell.
     pub fn remembered(answers: Answers) -> Self {
         let is_own = |(index, answering): (usize, &Option<usize>)| *answering == Some(index);
         let effective = answers.by_node.iter().enumerate().map(|each| match is_own(each) {
@@ -182,8 +182,11 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
             quorum,
         };
     }
-    let up = trusted(states);
-    let healthy = if up.is_empty() { drained(states) } else { up.clone() };
+    let mut healthy = trusted(states);
+    let none_is_up = healthy.is_empty();
+    if none_is_up {
+        healthy = drained(states);
+    }
     let all_down = healthy.is_empty();
     let answers = match rules.all_down {
         _ if !all_down => Answers::live(cluster, view, &healthy),
@@ -196,7 +199,7 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
         AllDown::Refused => Answers::withheld(cluster).but_passing(cluster, view),
     };
     let fail_open = all_down && rules.all_down != AllDown::Refused;
-    let drained = up.is_empty() && !all_down;
+    let drained = none_is_up && !all_down;
     Decision { answers, effective, fail_open, drained, frozen: None, kept: None, quorum }
 }
 
@@ -221,7 +224,7 @@ fn trusted(states: &[NodeState]) -> Vec<usize> {
     if proven.is_empty() { those(|state| state.effective() == Effective::Up) } else { proven }
 }
 
-/// Those that an operator has drained though their probes succeed; or else those that nothing is known of.
+/// The drained nodes whose probes succeed, or else the drained nodes without a verdict.
 fn drained(states: &[NodeState]) -> Vec<usize> {
     let those = |serving: Option<bool>| -> Vec<usize> {
         let drained = |state: &NodeState| state.admin == Admin::Drain && state.serving == serving;

@@ -105,6 +105,11 @@ pub fn expire(intents: &Intents, now: Timestamp) -> Option<(Intents, Intents)> {
     (!over.is_empty()).then_some((left, over))
 }
 
+/// The intents that count at this time: those whose time is over have ended.
+pub fn counting(intents: &Intents, now: Timestamp) -> Intents {
+    expire(intents, now).map_or_else(|| intents.clone(), |(left, _)| left)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -208,7 +208,7 @@ impl Exchange {
     /// The answer to a message of this client; none when it is not to be answered.
     fn answer(&self, message: &[u8], transport: Transport, client: SocketAddr) -> Option<Vec<u8>> {
         if self.lease.is_over() {
-            // Nobody has looked at the nodes for that long: another server is asked.
+            // The daemon hangs, so the zone may be out of date. Resolvers ask another server.
             self.counters.count_dropped(transport);
             return None;
         }

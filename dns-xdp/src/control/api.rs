@@ -25,15 +25,15 @@ use crate::config::{ConfigError, nearest};
 pub struct Call {
     /// What is asked.
     pub command: Command,
-    /// Whoever asks has given up by then, on the clock that nobody sets ([`super::monotonic`]); `None`: that is not known.
+    /// When the client gives up, by [`super::monotonic`]; `None`: that is not known.
     pub until: Option<Duration>,
     /// Where the answer goes. Answer when the effect is visible to clients; dropping it is a failure.
     pub reply: oneshot::Sender<Result<Value, Refusal>>,
 }
 
 impl Call {
-    /// Whether nobody waits for an answer any more. What is asked must not be begun then: whoever asked was told that there
-    /// was no answer.
+    /// Whether the client has given up. Its command must not be begun then, for the client has reported that there was no
+    /// answer.
     pub fn is_abandoned(&self) -> bool {
         self.reply.is_closed() || self.until.is_some_and(|until| super::monotonic() >= until)
     }

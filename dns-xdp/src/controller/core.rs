@@ -65,7 +65,7 @@ pub(in crate::controller) use self::shared_view::digest;
 pub(in crate::controller) use self::source::Proposal;
 pub(in crate::controller) use self::source::Source;
 
-/// A store that is there is seen within this.
+/// The start waits this long for a first view of the store.
 const FIRST_VIEW: Duration = Duration::from_secs(1);
 
 /// The whole state of the controller.
@@ -78,20 +78,20 @@ pub(in crate::controller) struct Core {
     changes: Changes,
     /// The other servers of the store; `None`: there is no store.
     shared: Option<Shared>,
-    /// What was told last of decision and answers.
+    /// The decision and the answers that the last events told of.
     told: Option<Told>,
     /// The answers that were last kept on disk.
     kept_answers: Option<Arc<Answers>>,
     repair_timer: Falls,
     rates: Rates,
     top_names: TopNames,
-    /// Why the last reload that nobody waited for was refused.
+    /// Why the last reload by SIGHUP or by the watch was refused.
     refused: Option<String>,
     lease: ProgramLease,
     /// Tasks of the shell that have ended by a defect, and why.
     ended: BTreeMap<&'static str, String>,
     phase: Phase,
-    /// Who this is, for the event of the start.
+    /// The name of the node that runs this daemon, for the event of the start.
     identity: String,
     next_work: WorkId,
     now: Now,
@@ -312,20 +312,20 @@ impl Core {
         }
         self.keep_answers(&under_way.published.answers, under_way.told.is_frozen());
         self.told = Some(under_way.told);
-        // Who was down at the start is in no answer from the start.
+        // A node that was down at the start was never answered: that is no repair.
         drop(self.repair_timer.answered(self.now.elapsed));
         if let Some(took) = publication.took {
             self.effects.push(Effect::Record(Record::PublishingTook(took)));
         }
         self.effects.extend([Effect::Serve, Effect::Record(Record::Live)]);
         self.configure_shell();
-        // What has come meanwhile.
+        // The store and the probes may have told something meanwhile.
         self.take_over_from_store();
         self.decide_and_publish();
         self.write_own();
     }
 
-    /// Has the shell obey what of the configuration is its.
+    /// Passes `[events]` and `[control] watch` on to the shell.
     fn configure_shell(&mut self) {
         let config = self.health.config();
         let watch = config.control.watch;
@@ -384,9 +384,9 @@ impl Core {
         self.write_own();
     }
 
-    /// Has what is answered kept on disk: a restart without a quorum goes on from there. Frozen answers are kept already.
+    /// Has the answers kept on disk: a restart without a quorum goes on from them. Frozen answers are on disk already.
     fn keep_answers(&mut self, answers: &Arc<Answers>, is_frozen: bool) {
-        // Of whom nothing is known, the file knows more.
+        // While a node has no verdict, the file knows more than this daemon.
         let is_known =
             self.health.round_complete() && self.health.standings().values().all(|known| !known.inconclusive);
         let is_same = self.kept_answers.as_ref().is_some_and(|kept| kept.names_as(answers));
@@ -398,7 +398,7 @@ impl Core {
         self.effects.push(Effect::KeepAnswers { path, answers, at: self.now.wall });
     }
 
-    /// Tells what is different of a decision and of the answers since something was told last.
+    /// Emits the events that tell how decision and answers differ from the last ones told.
     fn tell(&mut self, now: Told, publication: Option<&Publication>, change: Option<Occurrence>) {
         if let Some(before) = &self.told {
             let told = now.since(before, publication, change);

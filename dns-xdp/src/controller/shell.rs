@@ -54,10 +54,10 @@ const TICKS_PER_LEASE: u32 = 4;
 
 type Reply = oneshot::Sender<Result<Value, Refusal>>;
 
-/// What is written when the daemon ends is given this long.
+/// The longest time for the last writes of a daemon that ends.
 const LAST_WRITES: Duration = Duration::from_secs(1);
-/// Before the first restart of a task; each following one waits twice as long, up to the second. A task that has run for
-/// twice the longest begins anew.
+/// The pauses before a task is started again: the first and the longest. Each restart doubles the pause. After a run of
+/// twice the longest pause, the next one is the first again.
 const RESTART_DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
 
 /// A task that is started again where it ends by a defect.
@@ -113,7 +113,7 @@ struct Shell {
     events: EventSink,
     recorder: Recorder,
     inbox: mpsc::Receiver<Call>,
-    /// Those who wait for an answer.
+    /// The reply of each command under way.
     calls: HashMap<u64, Reply>,
     next_call: u64,
     done: mpsc::UnboundedReceiver<Done>,
@@ -129,7 +129,7 @@ struct Shell {
     signals: Signals,
 }
 
-/// What comes in any number.
+/// Inputs that may come in any number.
 enum Come {
     Report(Report),
     Call(Call),
@@ -344,7 +344,7 @@ impl Shell {
             Effect::AcceptStore => self.session.iter().for_each(StoreSession::accept),
             Effect::Reply { call, answer } => {
                 if let Some(reply) = self.calls.remove(&call) {
-                    // Whoever asked may have gone meanwhile.
+                    // The client may have gone meanwhile.
                     reply.send(answer).ok();
                 }
             }
@@ -444,19 +444,19 @@ impl Shell {
         if let Some(reply) = call.and_then(|call| self.calls.remove(&call)) {
             let answer = match &done {
                 Ok(()) => Ok(serde_json::json!(Nothing::default())),
-                // It ends all the same, and the successor has to serve.
+                // This daemon ends all the same, and the successor has to serve.
                 Err(error) if matches!(exit, Exit::HandOver(_)) => {
                     let notes = vec![format!("{error:#}")];
                     Ok(serde_json::json!(Nothing { notes, cached_ms: None }))
                 }
                 Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("{error:#}"))),
             };
-            // Whoever asked may have gone meanwhile.
+            // The client may have gone meanwhile.
             reply.send(answer).ok();
         }
-        // What is under way to the disk, a successor reads.
+        // A successor reads what is being written.
         tokio::time::timeout(LAST_WRITES, self.files.settle()).await.ok();
-        // Whoever still waits for an answer hears that there is none.
+        // Commands that still wait are told that there is no answer.
         drop((self.calls, self.inbox));
         self.listeners.stop().await;
         let responder = async {
@@ -467,7 +467,7 @@ impl Shell {
         tokio::join!(responder, self.events.finish());
         tracing::info!("stopped");
         match done {
-            // Whether everything could be removed or not: it is not to be started again.
+            // Even if something could not be removed, the service manager must not start it again.
             Ok(()) if matches!(exit, Exit::Detach(Some(_))) => Err(Unloaded.into()),
             Err(error) if matches!(exit, Exit::Detach(Some(_))) => {
                 Err(anyhow::Error::new(Unloaded).context(format!("{error:#}")))

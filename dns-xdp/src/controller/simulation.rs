@@ -132,7 +132,7 @@ fn run_all(histories: u64, run: fn(u64) -> Result<u64, String>) -> u64 {
     steps.into_inner()
 }
 
-/// So many histories, or as many times that as the environment says.
+/// The number of histories: the usual one, times `DNS_XDP_HISTORIES`.
 fn histories(usual: u64) -> u64 {
     let times = std::env::var("DNS_XDP_HISTORIES").map_or(Ok(1), |times| times.parse());
     usual * times.unwrap_or_else(|error| panic!("DNS_XDP_HISTORIES is a number: {error}"))

@@ -21,7 +21,7 @@ pub struct Answers {
     nodes: Vec<String>,
 }
 
-/// Answers by the names of nodes: they outlive a restart.
+/// Answers by the names of nodes, as they are kept on disk over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastAnswers {
     /// When they were decided.
@@ -68,7 +68,7 @@ impl LastAnswers {
 }
 
 impl Answers {
-    /// Whether names answer the same nodes as in others.
+    /// Whether every name answers the same nodes as in `others`.
     pub(crate) fn names_as(&self, others: &Answers) -> bool {
         self.by_node == others.by_node && self.services == others.services && self.nodes == others.nodes
     }
@@ -78,7 +78,7 @@ impl Answers {
         Answers::new(cluster, (0..cluster.nodes.len()).map(Some).collect(), members(cluster))
     }
 
-    /// No node is up, and every node may answer that an operator has not taken down: all the same, one of them may live.
+    /// The answers while no node is up: the configured ones, without the nodes that an operator has taken down.
     pub(super) fn hoping(cluster: &Cluster, view: &View) -> Self {
         let is_taken_down = |state: &NodeState| state.admin == Admin::Down;
         let others = (0..).zip(&view.nodes).filter(|(_, state)| !is_taken_down(state));
@@ -91,8 +91,8 @@ impl Answers {
         answers.but_passing(cluster, view)
     }
 
-    /// The same, but for what an operator wants of nodes: who is to be up answers for itself, and who is to be out answers
-    /// nowhere while another does.
+    /// The same with the operator's `up`, `down` and `drain`. A node that is to be up answers for itself. A node that is to
+    /// be out is replaced everywhere, if any other node answers for itself.
     pub(super) fn obeying(&self, cluster: &Cluster, view: &View) -> Self {
         let mut obeying = self.clone();
         if view.nodes.iter().all(|state| state.admin == Admin::Auto) {
@@ -109,19 +109,12 @@ impl Answers {
                 continue;
             }
             let answering = obeying.services.entry(service).or_default();
-            // Where a member is there, nobody stands in for it.
+            // With a member in the answers, a substitute is not needed.
             answering.retain(|index| members.contains(index));
             *answering = distinct(answering.iter().copied().chain(wanted));
         }
-        let answers_itself =
-            |(index, answering): (usize, &Option<usize>)| *answering == Some(index) && !is_out(index);
-        let left: Vec<usize> = obeying
-            .by_node
-            .iter()
-            .enumerate()
-            .filter(|each| answers_itself(*each))
-            .map(|(index, _)| index)
-            .collect();
+        let answers_itself = |index: &usize| obeying.by_node[*index] == Some(*index) && !is_out(*index);
+        let left: Vec<usize> = (0..obeying.by_node.len()).filter(answers_itself).collect();
         if left.is_empty() {
             return obeying;
         }
@@ -130,9 +123,7 @@ impl Answers {
                 *answering = substitute(cluster, index, &left);
             }
         }
-        for answering in
-            obeying.services.values_mut().filter(|answering| answering.iter().any(|&index| is_out(index)))
-        {
+        for answering in obeying.services.values_mut() {
             let stay: Vec<usize> = answering.iter().copied().filter(|&index| !is_out(index)).collect();
             *answering = if stay.is_empty() {
                 distinct(answering.iter().filter_map(|&member| obeying.by_node[member]))

@@ -91,8 +91,8 @@ fn judge(error: &io::Error) -> Fault {
     }
 }
 
-/// What an error says that somebody on the way has reported: that it is prohibited there (RFC 4443, section 3.1, codes 1
-/// and 5) is a dead path, and no trouble of ours.
+/// Judges an error that came from the network. A router that prohibits the packet (RFC 4443, section 3.1, codes 1 and 5)
+/// means a dead path; the same error from this machine would be its own trouble.
 fn judge_reported(error: &io::Error) -> Fault {
     match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::EACCES | Errno::EPERM => unseen("administratively prohibited"),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_on_the_way_prohibits_is_a_dead_path() {
+    fn what_a_router_prohibits_is_a_dead_path() {
         for errno in [Errno::EACCES, Errno::EPERM] {
             assert!(matches!(judge(&errno.into()), Fault::Ours(_)), "{errno}");
             assert_eq!(judge_reported(&errno.into()), unseen("administratively prohibited"));

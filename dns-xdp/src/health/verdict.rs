@@ -149,16 +149,16 @@ impl Verdict {
         }
     }
 
-    /// Others find it up: it is to be lost as if it had been probed from here all along. That it is visible from here is
-    /// not known before it has answered.
+    /// Other servers find it up. It then takes `fall` failures to be down, as if it had been probed from here all along. It is
+    /// not visible before it has answered.
     pub fn presume_up(&mut self) {
         if self.health == Health::Unknown {
             self.health = Health::Up;
         }
     }
 
-    /// The same subject is probed in another way from now on. Its health is where that begins; failures and successes are
-    /// counted anew.
+    /// The verdict that a changed probe of the same subject begins with. It keeps the health, and counts failures and
+    /// successes anew.
     pub fn changed(self, probe: &Probe) -> Self {
         Verdict {
             health: self.health,

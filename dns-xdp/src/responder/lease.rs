@@ -1,4 +1,4 @@
-//! Until when the responder answers: a daemon that has not looked at the nodes for so long must not speak for them.
+//! The responder's lease. A daemon that hangs does not renew it, and the responder falls silent.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ impl Default for Lease {
 }
 
 impl Lease {
-    /// Lets it last so long from now; `None`: without an end.
+    /// Lets the lease end after `time` from now; `None`: never.
     pub fn renew(&self, time: Option<Duration>) {
         let end = time.map(|time| (self.origin.elapsed() + time).as_millis());
         let end = end.and_then(|end| u64::try_from(end).ok()).unwrap_or(u64::MAX);

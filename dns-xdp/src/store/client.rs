@@ -22,7 +22,7 @@ use super::{Batch, Documents, Error, Revision, Store, Swap, Watch};
 
 /// Changes that wait for the store.
 const SWAPS: usize = 16;
-/// So many changes that come at once are taken in before any of them is shown.
+/// The most changes that are applied to the view before it is shown.
 const AT_ONCE: usize = 256;
 /// How long leaving may take.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub struct Seen {
     pub is_up: bool,
 }
 
-/// A change to the documents, and who waits for it.
+/// A change to the documents, and where its result goes.
 #[derive(Debug)]
 pub struct Request {
     /// What is changed.
@@ -268,7 +268,7 @@ impl<S: Store> Task<S> {
             (Changing::Possible, Some(store)) => {
                 tokio::spawn(async move {
                     let Request { swap, reply } = request;
-                    // Whoever asked may have gone.
+                    // The caller may have gone.
                     reply.send(store.swap(swap).await).ok();
                 });
             }

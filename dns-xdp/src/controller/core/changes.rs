@@ -25,11 +25,12 @@ use crate::event::Occurrence;
 use crate::intent::{self, Intents, Wish};
 use crate::store::{Documents, Revision};
 
-/// What a change asks for beside the core (a file is read or written, names are looked up) is over within this, or given up.
+/// The longest time for the work of a change beside the core: files that are read or written, names that are looked up.
+/// Then the core gives it up.
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// A change that has waited so long is not begun: whoever asked gives up before long, and is told that it was not made.
+/// The longest time that a change waits for others. Then it is refused, before its client gives up.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// So many changes may wait. Whoever asks for another is refused.
+/// The most changes that may wait. Further ones are refused.
 const WAITING: usize = 256;
 
 /// The change under way, and those that wait for it.
@@ -38,20 +39,20 @@ pub(super) struct Changes {
     current: Option<Change>,
     /// With the time at which each was asked for.
     waiting: VecDeque<(Asker, What, Duration)>,
-    /// Intents whose writing was given up. When it ends after all, the file is not what counts.
+    /// Writes of intents that were given up. One that ends after all leaves a file that is out of date.
     given_up: BTreeSet<WorkId>,
 }
 
-/// Who waits for a change.
+/// Where the result of a change goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asker {
     /// A command.
     Call(CallId),
-    /// Nobody: SIGHUP, or the watched file. What is refused is an alarm.
+    /// To nobody, for SIGHUP or the watched file asked. A refusal is an alarm.
     Nobody,
     /// A reload of a server that shares a store, by its number there: see [`Shared`](super::shared::Shared).
     Shared(WorkId),
-    /// The store, which has other documents. What is refused is an alarm.
+    /// To nobody, for the store has other documents. A refusal is an alarm.
     Store,
 }
 
@@ -80,7 +81,7 @@ struct Change {
 enum Stage {
     /// It is worked out. This and other work is given up at `until`.
     Preparing { work: WorkId, until: Duration },
-    /// It waits until nothing else is published.
+    /// It waits until no other publication is under way.
     Ready(Box<InForce>),
     /// It is published.
     Publishing(Box<InForce>),
@@ -102,9 +103,9 @@ struct InForce {
     config: Arc<Config>,
     source: Arc<Source>,
     intents: Intents,
-    /// What was wanted of a node is wanted no more.
+    /// A node's intent is dropped, and the state file has to follow.
     forgets: bool,
-    /// What tells of it.
+    /// The event that tells of it.
     event: Option<Occurrence>,
     notes: Vec<String>,
     /// The work whose file lies beside the configuration file.
@@ -114,7 +115,7 @@ struct InForce {
 }
 
 impl Core {
-    /// Has something changed when its turn has come.
+    /// Queues a change, and begins it when it is the next.
     pub(super) fn change(&mut self, asker: Asker, what: What) {
         if self.changes.waiting.len() >= WAITING && matches!(asker, Asker::Call(_) | Asker::Shared(_)) {
             let message =
@@ -125,7 +126,7 @@ impl Core {
         self.go_on_with_changes();
     }
 
-    /// Reads the file again, if nobody waits for just that.
+    /// Queues a reload that nobody waits for, unless one is queued already.
     pub(super) fn reload_unasked(&mut self) {
         let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::Nobody;
         if !self.changes.waiting.iter().any(is_reload) {
@@ -151,7 +152,7 @@ impl Core {
         all.any(joins)
     }
 
-    /// Does what can be done now.
+    /// Takes the change under way as far as it can go now, and begins the next.
     pub(super) fn go_on_with_changes(&mut self) {
         loop {
             match self.changes.current.take() {
@@ -213,7 +214,7 @@ impl Core {
         self.changes.current = Some(Change { asker, what, stage: Stage::Preparing { work, until } });
     }
 
-    /// Has something worked out from what is in force.
+    /// Has a change worked out from the configuration in force.
     pub(super) fn prepare(&mut self, what: Wanted) -> WorkId {
         let work = self.work();
         let (source, in_force) = (Arc::clone(&self.source), Arc::clone(self.health.config()));
@@ -323,7 +324,7 @@ impl Core {
         InForce { config, source, intents, forgets, event, notes, staged, text }
     }
 
-    /// What is wanted of a node goes with it; one that comes back for good begins anew.
+    /// Whether a change drops the node's intent: a node that is removed, or added for good, begins anew.
     pub(super) fn is_forgotten(&self, change: &ClusterChange, ephemeral: bool) -> bool {
         let name = change.name();
         match change {
@@ -335,21 +336,19 @@ impl Core {
         }
     }
 
-    /// What has come into force since a change was worked out counts too: documents of the store, what operators want, and
-    /// what has had its time.
+    /// Applies what has come into force since a change was worked out: documents of the store, intents, and intents that
+    /// have ended.
     fn rebase(&self, what: &What, next: &mut InForce) {
-        if let (false, Some(documents)) = (matches!(what, What::Join(..)), self.source.documents())
-            && next.source.documents() != Some(documents)
-        {
-            next.source = Arc::new(next.source.with_documents(documents.clone()));
-            next.config = Arc::new(next.config.at_revision(documents.epoch()));
-        }
-        if self.shared.is_some() && !matches!(what, What::Join(..)) {
+        if !matches!(what, What::Join(..)) && self.shared.is_some() {
             next.intents.clone_from(self.health.intents());
+            if let Some(documents) =
+                self.source.documents().filter(|now| next.source.documents() != Some(now))
+            {
+                next.source = Arc::new(next.source.with_documents(documents.clone()));
+                next.config = Arc::new(next.config.at_revision(documents.epoch()));
+            }
         }
-        if let Some((left, _)) = intent::expire(&next.intents, self.now.wall) {
-            next.intents = left;
-        }
+        next.intents = intent::counting(&next.intents, self.now.wall);
     }
 
     fn publish_change(&mut self, asker: Asker, what: What, mut next: Box<InForce>) {
@@ -464,10 +463,10 @@ impl Core {
             Err(error) => {
                 self.source = Arc::clone(&before.source);
                 self.health.adopt(Arc::clone(&before.config));
-                // What has had its time meanwhile is over all the same, and the file has to say the same.
-                let expired = intent::expire(&before.intents, self.now.wall);
-                let is_other = expired.is_some() || *self.health.intents() != before.intents;
-                self.health.set_intents(expired.map_or_else(|| before.intents.clone(), |(left, _)| left));
+                // An intent that has ended meanwhile stays ended, and the state file has to agree.
+                let intents = intent::counting(&before.intents, self.now.wall);
+                let is_other = intents != before.intents || *self.health.intents() != before.intents;
+                self.health.set_intents(intents);
                 if is_other && self.shared.is_none() {
                     self.save_intents();
                 }
@@ -504,7 +503,7 @@ impl Core {
         self.end_change_with(asker, what, result, None);
     }
 
-    /// Tells whoever waits. `text`: that of the file, where it was read.
+    /// Sends the result of a change to its [`Asker`]. `text`: the text of the file, if it was read.
     fn end_change_with(
         &mut self,
         asker: Asker,
@@ -549,7 +548,7 @@ pub(in crate::controller) fn unwritten(source: &Source, error: &str) -> Refusal 
     Refusal::new(RefusalKind::Failed, message)
 }
 
-/// In one line, however much is wrong.
+/// The alarm for a refusal, in one line.
 fn alarm(refusal: &Refusal) -> String {
     const MOST: usize = 3;
     let mut problems: Vec<&str> = refusal.message.lines().collect();

@@ -145,7 +145,7 @@ impl Core {
             .collect()
     }
 
-    /// The limit on what the responder is given is felt.
+    /// The alarm that `[fallback]` kept queries from the responder in the last seconds.
     fn fallback_alarm(&self, readings: &Readings) -> Option<String> {
         let kept = answered_by(readings).map_or(0, |answered| self.rates.kept(answered));
         let most = self.health.config().guard.fallback_per_second;
@@ -178,7 +178,7 @@ impl Core {
         })
     }
 
-    /// Whoever asks looks: the program goes on sampling for a while, and ends by itself.
+    /// The names most asked. Each call lets the program go on sampling for a while; it ends by itself.
     fn names(&mut self, readings: &mut Readings) -> Names {
         let now = self.now.elapsed;
         self.top_names.count(std::mem::take(&mut readings.sampled_names), now);

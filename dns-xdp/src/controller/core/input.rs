@@ -42,17 +42,17 @@ pub(in crate::controller) type WorkId = u64;
 pub(in crate::controller) enum Input {
     /// Ten times a second, and before each [`Input::Probed`]: the core runs. `ended` are the probes whose task has ended.
     Pulse { ended: Vec<ProbeId> },
-    /// Once a second at least, and several times in each lease: the time to renew it, and to look at what has its time.
+    /// Once a second at least, and several times in each lease. The core renews the lease and ends what is over.
     Tick,
     /// A probe has a result, or is overdue, at this time since the origin. Only for probes as they were last asked for.
     Probed { probe: ProbeId, at: Duration, observation: Observation },
-    /// Somebody asks. Answered by [`Effect::Reply`] or, for commands that end the daemon, by [`Effect::Exit`].
+    /// A command has arrived. Answered by [`Effect::Reply`] or, for commands that end the daemon, by [`Effect::Exit`].
     Asked { call: CallId, command: Command },
     /// A signal has come.
     Signal(Signal),
     /// The watched file has another text, or cannot be read.
     FileSettled(Result<String, String>),
-    /// The store is seen in another state.
+    /// The session with the store has another view or another mode.
     StoreSeen(Box<Seen>),
     /// Answers [`Effect::Open`]; where that fails, the shell gives the start up.
     Opened(Box<Publication>),
@@ -76,7 +76,7 @@ pub(in crate::controller) enum Input {
     TaskStarted { task: &'static str },
 }
 
-/// What the core wants done. The shell does each on a task of its own.
+/// What the core wants done. The shell performs them in their order; what takes time runs on a task or thread of its own.
 #[derive(Debug)]
 pub(in crate::controller) enum Effect {
     /// Probe these from now on and no others. Each result comes as [`Input::Probed`].
@@ -98,7 +98,7 @@ pub(in crate::controller) enum Effect {
     Alive,
     /// Read counters and states. Answered by [`Input::Read`].
     Read(Purpose),
-    /// Have the program sample one of so many names.
+    /// Have the program sample one question in this many.
     Sample(u64),
     /// Work out a change off the loop: read files, look names up, parse. Answered by [`Input::Prepared`]. A file's new text
     /// then lies beside the file, until it is committed or dropped.
@@ -111,9 +111,9 @@ pub(in crate::controller) enum Effect {
     SaveIntents { work: WorkId, path: PathBuf, intents: Intents },
     /// Change documents of the store. Answered by [`Input::Swapped`].
     Swap { work: WorkId, swap: Swap },
-    /// Keep what is answered for a start without a quorum.
+    /// Write the answers to disk, for a start without a quorum.
     KeepAnswers { path: PathBuf, answers: Arc<Answers>, at: Timestamp },
-    /// Keep a copy of the documents for a start without the store.
+    /// Write a copy of the documents to disk, for a start without the store.
     KeepCopy { path: PathBuf, documents: Arc<Documents>, revision: Revision },
     /// Decisions are made from now on: join the store by way of a probation.
     BeginDeciding,
@@ -144,7 +144,7 @@ pub(in crate::controller) enum Effect {
 pub(in crate::controller) struct Published {
     /// The configuration.
     pub(in crate::controller) config: Arc<Config>,
-    /// Who answers for whom.
+    /// The node that answers for each node, and the nodes that each service answers.
     pub(in crate::controller) answers: Arc<Answers>,
 }
 
@@ -153,7 +153,7 @@ pub(in crate::controller) struct Published {
 pub(in crate::controller) struct Publication {
     /// What is answered now.
     pub(in crate::controller) zone: Arc<Zone>,
-    /// Every name whose addresses are others than before.
+    /// Every name whose addresses have changed.
     pub(in crate::controller) changes: Vec<AnswerChange>,
     /// As [`Publication::changes`], beside the zone of healthy nodes.
     pub(in crate::controller) configured: Arc<Zone>,
@@ -223,7 +223,7 @@ pub(in crate::controller) enum Record {
     Reloaded { ok: bool },
     /// The first answers are given.
     Live,
-    /// Publishing took so long.
+    /// The time that a publication took.
     PublishingTook(Duration),
 }
 

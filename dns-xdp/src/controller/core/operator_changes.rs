@@ -19,10 +19,9 @@ use crate::intent::{self, Intents, Wish};
 use crate::store::documents::{Documents, INTENT};
 use crate::store::{Error, Revision, Swap};
 
-/// A change that the store has taken is here within this, or the operator is told that it is not. So is one that an
-/// answer of the store waits for.
+/// The longest time for the store's answer to a write, and then for the write to come into force here.
 pub(in crate::controller) const STORE_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a change is tried that others have got in the way of.
+/// How often a change is tried if other servers change the same documents.
 const TRIES: u32 = 5;
 
 /// A change on its way.
@@ -48,20 +47,21 @@ enum What {
 enum Stage {
     /// Newer documents are on their way into force: it is to be made from them.
     WaitingForDocuments { until: Duration },
-    /// What of a file is this server's own comes into force first.
+    /// The server's own part of the file comes into force first.
     ReloadingHere(WorkId),
-    /// What is to be written is worked out, from these documents, or given up at that time.
+    /// The writes are worked out from these documents, or given up at `until`.
     Preparing { work: WorkId, base: Documents, until: Duration },
-    /// It is written; what it was made from goes with it.
+    /// It is written, on condition that these documents have not changed.
     Swapping { work: WorkId, base: Documents },
-    /// Somebody else was faster: what that was is here before long.
+    /// Another server was faster. Its change arrives soon.
     WaitingForOther { base: Documents, until: Duration },
     /// The store has it.
     WaitingForOwn { revision: Revision, until: Duration },
 }
 
 impl Core {
-    /// Has an operator's command changed for all. `Some`: it is none of those, or nobody shares anything.
+    /// Begins the change that a command makes for all servers. Returns commands that make none, and all where there is no
+    /// store.
     pub(super) fn share(&mut self, call: CallId, command: Command) -> Option<Command> {
         if self.shared.is_none() {
             return Some(command);
@@ -112,7 +112,7 @@ impl Core {
             return self.go_on_later(change);
         }
         let documents = self.source.documents().cloned().unwrap_or_default();
-        // What is wanted of nodes counts as the store has it, also where its other documents are refused here.
+        // Intents count as the store has them, even if this server refuses its other documents.
         let intents_from = self.documents_of_intents();
         let writes = match &change.what {
             What::Edit { change: edit, .. } => {
@@ -164,7 +164,7 @@ impl Core {
         Some(changes.remove(place))
     }
 
-    /// What of the file is this server's own is in force, or refused.
+    /// The server's own part of the file is in force, or refused.
     pub(super) fn reloaded_here(
         &mut self,
         number: WorkId,
@@ -206,7 +206,7 @@ impl Core {
                     change.notes.retain(|note| note != "nothing has changed");
                 }
                 change.notes.extend(notes);
-                // Where others have come into force meanwhile, the store refuses it.
+                // If other documents have come into force meanwhile, the store refuses it.
                 self.write_to_store(change, writes, base);
             }
             Ok(Prepared::Proposal { .. }) => {
@@ -218,7 +218,7 @@ impl Core {
         }
     }
 
-    /// What operators want without what they wanted of a node that goes or comes: one that comes back for good begins anew.
+    /// The intents without that of a node that is removed or added; `None`: it has none.
     fn forgetting(&self, what: &What, base: &Documents) -> Option<Intents> {
         let What::Edit { change, .. } = what else { return None };
         let mut intents = base.intents.clone();
@@ -277,7 +277,7 @@ impl Core {
         self.answer_waiting();
     }
 
-    /// Goes on with changes that wait for the store, and answers those that are in force or have had their time.
+    /// Continues changes that wait for the store. Answers those that are in force, and those whose time is over.
     pub(super) fn answer_waiting(&mut self) {
         let lags_behind = self.lags_behind();
         self.answer_accepting();
@@ -341,7 +341,7 @@ impl Core {
         }
     }
 
-    /// Somebody else was faster: where that has changed something else, the change is tried again.
+    /// Another server was faster. If it has changed something else, the change is tried again.
     fn try_again(&mut self, change: OperatorChange, base: &Documents) {
         let Some(shared) = &self.shared else { return };
         let now = &shared.seen.view.documents;
@@ -367,7 +367,7 @@ impl Core {
         }
     }
 
-    /// Answers whoever waits for a change that is in force, or for one that changes nothing.
+    /// Answers the command of a change that is in force, or that changes nothing.
     fn finish_shared(&mut self, change: OperatorChange) {
         let OperatorChange { what, notes, call: Some(call), .. } = change else { return };
         let done = match what {
@@ -393,7 +393,7 @@ fn intent_writes(before: &Intents, after: &Intents) -> Result<BTreeMap<String, V
     Ok([(INTENT.to_owned(), text)].into())
 }
 
-/// What another has changed, for whoever was refused because of it.
+/// What another server has changed, for the refusal of this one's change.
 fn what_changed(before: &Documents, after: &Documents) -> Vec<String> {
     let mut told = differences(&before.text(), &after.text());
     for (node, intent) in &after.intents {

@@ -41,7 +41,7 @@ impl Core {
         self.effects.push(Effect::RestartProbes);
         self.probing.paces.clear();
         self.pace_all();
-        // Nobody goes by what this server has found before.
+        // The other servers must not go by what this server found before.
         self.write_own();
     }
 

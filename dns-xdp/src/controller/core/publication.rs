@@ -100,14 +100,14 @@ pub(super) struct UnderWay {
     pub(super) is_change: bool,
 }
 
-/// What becomes of a wish to publish.
+/// What follows from answers that are to be published.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It is what is answered.
+    /// They are published already.
     Same,
-    /// It has to be published now.
+    /// They have to be published now.
     Publish,
-    /// It is published when what is under way is over.
+    /// They are published when the publication under way is over.
     Later,
 }
 
@@ -181,7 +181,7 @@ impl Answering {
         let under_way = self.under_way.take()?;
         self.failures += 1;
         if under_way.is_change {
-            // Whoever asked for it hears of it, and nothing else is wanted.
+            // Its refusal goes to the one that asked for the change. The old answers are right.
             return Some((under_way, None));
         }
         let trouble = format!("the answers are not up to date: {error}");

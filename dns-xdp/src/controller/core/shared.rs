@@ -18,7 +18,7 @@ use crate::store::{Moment, Revision, Server};
 
 /// The task of the shell that keeps the session with the store.
 pub(in crate::controller) const STORE_SESSION: &str = "store-session";
-/// Documents that were refused are tried again after this, for what was wrong may lie in this server's surroundings.
+/// Refused documents are tried again after this: the cause may have been this server's own, such as a name look-up.
 const JOIN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// This server's place among the servers of a store.
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) refused: Option<String>,
     /// The documents that were refused last, and when.
     refused_documents: Option<(Arc<Documents>, Duration)>,
-    /// When what operators want was changed that counts here.
+    /// The revision of the intents that count here.
     pub(super) intents_at: Revision,
     /// Commands that wait until an older store is believed, and until when.
     accepting: Vec<(CallId, Duration)>,
@@ -94,7 +94,7 @@ impl Shared {
 }
 
 impl Core {
-    /// The store is seen in another state.
+    /// Takes in another view or mode of the store.
     pub(super) fn store_seen(&mut self, seen: Seen) {
         let Some(shared) = &mut self.shared else { return };
         shared.peers.note(&seen, self.now.wall);
@@ -104,7 +104,7 @@ impl Core {
         }
     }
 
-    /// Nobody sees the store any more.
+    /// The task that keeps the session has ended: this server judges alone.
     pub(super) fn store_lost(&mut self) {
         let Some(shared) = &self.shared else { return };
         let (since, trouble) =
@@ -121,8 +121,8 @@ impl Core {
         true
     }
 
-    /// Puts into force what the store holds. Documents that have changed are worked out first; those that are wrong leave
-    /// those before.
+    /// Puts the store's documents and verdicts into force. Changed documents are worked out first; wrong ones are refused as
+    /// a whole.
     pub(super) fn take_over_from_store(&mut self) {
         let now = self.now.elapsed;
         let in_force = self.source.documents().cloned().unwrap_or_default();
@@ -130,7 +130,7 @@ impl Core {
         let Seen { view, mode, trouble, .. } = shared.seen.clone();
         let is_known = shared.decided.as_ref().is_some_and(|decided| decided.decides_as(&view));
         if is_known && shared.mode == mode && shared.refused.is_none() {
-            // Servers say of themselves how they are again and again: nothing follows from it.
+            // Only what servers say of themselves has changed: no decision depends on it.
             return self.answer_waiting();
         }
         shared.decided = Some(Arc::clone(&view));
@@ -176,11 +176,10 @@ impl Core {
         self.write_own();
     }
 
-    /// What operators want counts from now on as these documents have it.
+    /// Puts the intents of these documents into force.
     fn take_over_intents(&mut self, documents: &Documents) {
-        // What has had its time is over, whether the store says so yet or not.
-        let expired = intent::expire(&documents.intents, self.now.wall);
-        let intents = expired.map_or_else(|| documents.intents.clone(), |(left, _)| left);
+        // An intent that has ended is over, even if the store still has it.
+        let intents = intent::counting(&documents.intents, self.now.wall);
         self.tell_intents(&intents);
         self.health.set_intents(intents);
         if let Some(shared) = &mut self.shared {
@@ -188,14 +187,14 @@ impl Core {
         }
     }
 
-    /// The documents that say what operators want: the newest that were seen, or those that this server has started from.
+    /// The documents with the newest intents: those of the last view, or those that this server started from.
     pub(super) fn documents_of_intents(&self) -> Documents {
         let seen = self.shared.as_ref().map(|shared| &*shared.seen.view.documents);
         let seen = seen.filter(|seen| !seen.texts.is_empty()).or(self.source.documents());
         seen.cloned().unwrap_or_default()
     }
 
-    /// Documents that were refused may be right by now, for what was wrong may lie in this server's surroundings.
+    /// Tries refused documents again, after [`JOIN_INTERVAL`].
     pub(super) fn try_refused_documents_again(&mut self) {
         let refused = self.shared.as_ref().and_then(|shared| shared.refused_documents.as_ref());
         if refused.is_some_and(|(_, at)| self.now.elapsed >= *at + JOIN_INTERVAL) {
@@ -226,12 +225,12 @@ impl Core {
                 if is_new {
                     self.effects.push(Effect::Warn(problem));
                 }
-                // What operators want is no part of the configuration: it counts all the same.
+                // Intents are no part of the configuration, so they count even if it is refused.
                 self.take_over_intents(documents);
                 self.decide_and_publish();
             }
         }
-        // There may be others by now.
+        // The store may hold other documents by now.
         self.take_over_from_store_if_other(documents);
         self.answer_waiting();
     }
@@ -244,7 +243,7 @@ impl Core {
         }
     }
 
-    /// Whether the store holds other documents by now, and newer ones than these are in force.
+    /// Whether documents newer than these are in force, and the store no longer holds these.
     pub(super) fn has_newer(&self, documents: &Documents) -> bool {
         let seen = self.shared.as_ref().map(|shared| &*shared.seen.view.documents);
         let in_force = self.source.documents().map_or(0, Documents::epoch);
@@ -258,7 +257,7 @@ impl Core {
         }
     }
 
-    /// Tells of what operators want otherwise than what counts now.
+    /// Emits an event for each intent that differs from those in force.
     pub(super) fn tell_intents(&mut self, after: &Intents) {
         let before = self.health.intents();
         let changed = after.iter().filter(|(node, intent)| before.get(*node) != Some(intent));
@@ -266,14 +265,14 @@ impl Core {
         self.effects.extend(told.into_iter().map(Effect::Emit));
     }
 
-    /// Tells the others what this server finds, and how it is.
+    /// Writes this server's verdicts and its status into the store, if they have changed.
     pub(super) fn write_own(&mut self) {
         let is_live = self.is_live();
         let (Some(shared), Some(decision), true) = (&mut self.shared, self.health.decision(), is_live) else {
             return;
         };
         let epoch = self.source.documents().map_or(0, Documents::epoch);
-        // While the documents of the view are worked out, the answers are not those of its moment.
+        // Until the view's documents are in force, the answers do not belong to its moment.
         let is_current = epoch == shared.seen.view.documents.epoch();
         let moment = self.health.moment().filter(|_| is_current);
         let Moment { revision, entries } = moment.unwrap_or_default();
@@ -306,7 +305,7 @@ impl Core {
         Ok(shared.peers.call(&shared.seen, own, nodes, self.now.wall))
     }
 
-    /// An older store is believed from now on. The command is answered when its documents are in force.
+    /// Has an older store believed. The command is answered when its documents are in force.
     pub(super) fn accept_store(&mut self, call: CallId) {
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
         match &mut self.shared {

@@ -89,15 +89,15 @@ impl State {
         let mut decision = Decision::remembered(answers.answers(&self.config.cluster));
         for (node, effective) in self.config.cluster.nodes.iter().zip(&mut decision.effective) {
             if self.intents.get(&node.name).is_some_and(|intent| intent.admin == Admin::Drain) {
-                // It was out by an operator's word, and not for its probes.
+                // The operator took it out, not its probes.
                 *effective = Effective::Drain;
             }
         }
         self.decision = Some(decision);
     }
 
-    /// Takes another configuration. Who is there as before, by name and addresses, keeps its verdict, also where it is
-    /// probed in another way from now on; who is new is unknown.
+    /// Takes another configuration. A subject with the same name and addresses keeps its verdict, even if its probes have
+    /// changed. A new subject is unknown.
     pub(in crate::controller) fn adopt(&mut self, config: impl Into<Arc<Config>>) {
         let next = State::with(config.into(), self.intents.clone(), self.shared.clone());
         let mut before = std::mem::replace(self, next);
@@ -122,7 +122,8 @@ impl State {
         self.recompute();
     }
 
-    /// The verdict of the subject's probe that is made as this one, or has its place, or is the first.
+    /// The verdict that a changed probe begins with: that of the subject's probe with this target, or else with this index,
+    /// or else of the first.
     fn nearest(&self, probe: &ProbeId, target: &Target) -> Option<&Verdict> {
         let first = ProbeId { index: 0, ..probe.clone() };
         let last = ProbeId { index: usize::MAX, ..probe.clone() };
@@ -342,8 +343,8 @@ impl State {
     /// was agreed on last counts, but not that they are visible: so turning alone by itself moves no answer, and a server
     /// that is cut off does not count those that it has never seen.
     fn judged(&self, subject: &Subject, standing: &Standing) -> Judged {
-        // Who was added a moment ago has not been silent yet; a witness has to have answered. Of whom nothing can be found
-        // out, nothing is known.
+        // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so does a
+        // node that cannot be probed.
         let is_witness = matches!(subject, Subject::Witness(_));
         let unknown = standing.health == Health::Unknown && !standing.inconclusive && !is_witness;
         let own = Judged {

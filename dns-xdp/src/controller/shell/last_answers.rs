@@ -22,7 +22,7 @@ pub(super) fn load(path: &Path) -> Option<LastAnswers> {
 
 /// Replaces the file.
 pub(super) fn store(path: &Path, answers: &LastAnswers) -> io::Result<()> {
-    atomic_file::replace(path, &serde_json::to_vec_pretty(answers)?)
+    atomic_file::replace(path, &serde_json::to_vec(answers)?)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(super) struct Places {
     pub(super) socket: PathBuf,
     /// The address of the metrics.
     pub(super) metrics: Option<SocketAddr>,
-    /// Who this is among the servers of the cluster.
+    /// The name of this server, for the metrics.
     pub(super) identity: String,
     /// What the loop writes down.
     pub(super) recorder: Recorder,

@@ -282,7 +282,7 @@ impl Work {
             return None;
         }
         let renewed = self.datapath.renew(self.stale_after);
-        // Where the program's own cannot be renewed, the responder goes on: this daemon looks at the nodes.
+        // If the kernel refuses the renewal, the responder still answers: this daemon does look at the nodes.
         self.lease.renew(self.stale_after);
         if renewed.is_ok() {
             self.note_lease();

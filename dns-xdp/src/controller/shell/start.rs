@@ -30,9 +30,9 @@ use crate::privileges;
 use crate::responder::{self, Sockets};
 use crate::store::Loaded;
 
-/// Commands that wait for the loop; whoever asks then waits longer.
+/// The most commands that wait for the loop. Further clients wait until there is room.
 const CALLS: usize = 16;
-/// Reports that wait for the loop; the probes then wait too.
+/// The most reports that wait for the loop. Further probes wait until there is room.
 const REPORTS: usize = 256;
 /// A predecessor answers its open queries before it ends.
 const HANDOVER: Duration = Duration::from_secs(10);

@@ -41,7 +41,7 @@ impl StoreSession {
         (self.settings.server.clone(), self.client.seen.borrow().clone())
     }
 
-    /// For others that look at the store and change documents, and this server's name.
+    /// What SkyDNS tasks need: the view, the channel for changes to documents, and this server's name.
     pub(super) fn ends(&self) -> (watch::Receiver<Seen>, mpsc::Sender<Request>, String) {
         (self.client.seen.clone(), self.client.swaps.clone(), self.settings.server.clone())
     }

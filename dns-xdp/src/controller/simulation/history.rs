@@ -45,7 +45,7 @@ enum Action {
     Pause(usize, u64, bool),
     /// A daemon ends.
     Stop(usize),
-    /// A daemon is killed when it has performed so many more effects.
+    /// A daemon is killed after this many further effects.
     Kill(usize, u32),
     /// A server is told that its cluster has that many nodes, the last of which may be probed in another way.
     Reload(usize, usize, bool),

@@ -446,7 +446,7 @@ impl Server {
         let input = Input::Probed { probe: probe.clone(), at: now, observation: observation.clone() };
         self.tell(input, now, random);
         let place = self.attempts.binary_search_by(|attempt| attempt.probe.cmp(&probe));
-        // It may have been killed, or have joined the others, who probe it.
+        // The server may have been killed, or may have joined servers that probe the node for it.
         let Some(index) = place.ok().filter(|_| self.running) else { return };
         let after = health(&self.core.health);
         let attempt = &mut self.attempts[index];
@@ -546,7 +546,7 @@ fn at(elapsed: Duration) -> Now {
     Now { elapsed, wall: Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH) }
 }
 
-/// Who answers for whom is all that histories look at.
+/// An empty zone: histories look at the answers alone.
 fn no_zone() -> &'static Arc<Zone> {
     static ZONE: OnceLock<Arc<Zone>> = OnceLock::new();
     ZONE.get_or_init(|| {

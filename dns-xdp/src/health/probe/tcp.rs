@@ -23,7 +23,7 @@ pub(super) async fn connect(
     deadline: Instant,
 ) -> Result<TcpStream, Fault> {
     let mut connecting = pin!(socket.connect(target));
-    // What is said before a packet is on its way is the word of this machine.
+    // An error at the first poll comes from this machine: no packet has left it yet.
     match poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await {
         Poll::Ready(connected) => return connected.map_err(|error| judge(&error)),
         Poll::Pending => {}

@@ -246,7 +246,7 @@ impl Session {
         calls
     }
 
-    /// When something is [due](Session::due) next, or is [seen](Session::seen) otherwise, unless something happens.
+    /// When something is [due](Session::due) next, or [`Session::mode`] changes, if nothing else happens.
     pub(crate) fn next(&self, now: Duration) -> Option<Duration> {
         let own = match &self.stage {
             _ if !self.calls.is_empty() => Some(now),
@@ -297,13 +297,13 @@ impl Session {
         self.calls.clear();
     }
 
-    /// How long the next try waits. Servers that lost the store together do not come back together.
+    /// The pause before the next try. It differs from server to server, so that they do not all come back at once.
     fn pause(&self) -> Duration {
         let [first, longest] = RETRY_INTERVALS;
         let pause = (first * 2_u32.saturating_pow(self.tries)).min(longest);
         let mut hash = Fnv1a::new();
         hash.add(self.settings.server.bytes().chain(self.tries.to_be_bytes()));
-        // Between three and five quarters of it.
+        // Between three and five quarters of the pause.
         let share = u32::try_from(hash.finish() % 512).unwrap_or(0);
         pause * 3 / 4 + pause * share / 1024
     }
@@ -436,8 +436,8 @@ impl Session {
         }
     }
 
-    /// How long a call may take that the store has no limit for: a session whose writes do not get through would keep the
-    /// lease alive, and with it what is not ours any more.
+    /// The longest time for a call that the store itself does not limit. A session whose writes hang would keep its lease
+    /// alive, and with it outdated verdicts.
     pub(crate) fn patience(&self, call: &Call) -> Option<Duration> {
         matches!(call, Call::Put { .. }).then(|| self.membership.patience())
     }

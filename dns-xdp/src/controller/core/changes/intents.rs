@@ -13,10 +13,14 @@ use crate::control::{Refusal, RefusalKind};
 use crate::intent::{self, Intents, Wish};
 
 impl Core {
+    /// Has the intents in force written to disk.
     pub(super) fn save_intents(&mut self) -> WorkId {
+        self.save(self.health.intents().clone())
+    }
+
+    fn save(&mut self, intents: Intents) -> WorkId {
         let work = self.work();
         let path = self.health.config().control.state.clone();
-        let intents = self.health.intents().clone();
         self.effects.push(Effect::SaveIntents { work, path, intents });
         work
     }
@@ -28,10 +32,10 @@ impl Core {
         };
         let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_its) else {
             if self.changes.given_up.remove(&work) {
-                // The file is what it was asked to be, and that does not count.
+                // The write ended after it was given up. The file has to follow what counts.
                 self.save_intents();
             }
-            // Of what has had its time. What is still in the file ends again at the next start.
+            // A failed write of expired intents: they expire again at the next start.
             if let Err(error) = result {
                 self.effects.push(Effect::Warn(error));
             }
@@ -44,7 +48,7 @@ impl Core {
                 {
                     self.emit(occurrences::admin(node, intent));
                 }
-                self.count_intent(asker, what, intents, &base);
+                self.count_intent(asker, what, &intents, &base);
             }
             (Stage::Saving { .. }, Err(error)) => {
                 self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, error)));
@@ -68,24 +72,22 @@ impl Core {
         let base = self.health.intents().clone();
         let intents = intent::want(&base, node, request, self.now.wall);
         if intents == base {
-            return self.count_intent(asker, what, intents, &base);
+            return self.count_intent(asker, what, &intents, &base);
         }
-        let work = self.work();
-        let path = self.health.config().control.state.clone();
-        self.effects.push(Effect::SaveIntents { work, path, intents: intents.clone() });
+        let work = self.save(intents.clone());
         let until = self.now.elapsed + WORK_TIMEOUT;
         self.changes.current =
             Some(Change { asker, what, stage: Stage::Saving { work, intents, base, until } });
     }
 
-    /// What is wanted is on disk, and counts from now on. `base`: what it was made from.
-    fn count_intent(&mut self, asker: Asker, what: What, intents: Intents, base: &Intents) {
-        // What has had its time while this was kept on disk is over all the same.
-        let left = intent::expire(&intents, self.now.wall).map(|(left, _)| left);
-        let is_other = left.is_some() || self.health.intents() != base;
-        self.health.set_intents(left.unwrap_or(intents));
+    /// Puts intents into force that are on disk. `base`: the intents that they were made from.
+    fn count_intent(&mut self, asker: Asker, what: What, intents: &Intents, base: &Intents) {
+        // An intent that ended during the write stays ended.
+        let counting = intent::counting(intents, self.now.wall);
+        let is_other = counting != *intents || self.health.intents() != base;
+        self.health.set_intents(counting);
         if is_other {
-            // Something else was written behind it.
+            // The write is out of date, or a later one has replaced it.
             self.save_intents();
         }
         self.changes.current = Some(Change { asker, what, stage: Stage::Granting });
@@ -106,7 +108,7 @@ impl Core {
         self.end_change(asker, what, granted);
     }
 
-    /// What is said of something wanted of a node that counts.
+    /// The answer to a command that has set a node's intent.
     pub(in crate::controller::core) fn granted(&self, name: &str, admin: Admin) -> Result<Done, Refusal> {
         let decision = self.health.decision();
         let mut notes = Vec::new();
@@ -116,7 +118,7 @@ impl Core {
                 let kept = format!("`{name}` is to be auto, which is kept, but no probe decides yet: {text}");
                 return Err(Refusal::new(RefusalKind::Conflict, kept));
             }
-            notes.push(format!("{text}: but for `{name}`"));
+            notes.push(format!("{text}; `{name}` is {admin} all the same"));
         }
         if decision.is_some_and(|decision| decision.fail_open) {
             notes.push("no node is up: the answers are those of `[failover] all-down`".to_owned());
@@ -129,14 +131,14 @@ impl Core {
         let is_fail_open = decision.is_some_and(|decision| decision.fail_open);
         if matches!(admin, Admin::Down | Admin::Drain) && !out && !is_fail_open {
             notes.push(format!(
-                "`{name}` is answered all the same: no other node is up, or another has its address"
+                "`{name}` is still answered: no other node is up, or another node has its address"
             ));
         }
         let cached = || milliseconds(self.answering.caches.left(addresses, self.now.elapsed));
         Ok(Done { notes, cached_ms: out.then(cached) })
     }
 
-    /// Ends what is wanted of nodes when its time is over. It ends whether that can be kept on disk or not.
+    /// Ends intents whose time is over, whether disk and store take that or not.
     pub(in crate::controller::core) fn expire(&mut self) {
         self.expire_for_all();
         let Some((left, over)) = intent::expire(self.health.intents(), self.now.wall) else { return };
