@@ -42,8 +42,9 @@ pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Problems) {
     let names = nodes.chain(services).chain([APEX]).collect::<BTreeSet<_>>().len();
     let capacity = xdp.capacity as usize;
     if xdp.mode != Mode::Off && names > capacity {
-        let text =
-            format!("the zone has {names} names, more than the {capacity} of `[xdp] capacity`; raise it");
+        let text = format!(
+            "the zone has {names} names, more than the {capacity} of `[xdp] capacity`; write at least {names} there"
+        );
         problems.add(0, text);
     }
 }

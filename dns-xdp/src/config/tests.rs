@@ -298,7 +298,7 @@ fn a_zone_for_which_the_program_has_no_room_is_refused() {
     };
     let path = Path::new("f");
     assert!(Config::parse(&text(11, ""), path).is_ok());
-    let said = "f:1: the zone has 17 names, more than the 16 of `[xdp] capacity`; raise it";
+    let said = "f:1: the zone has 17 names, more than the 16 of `[xdp] capacity`; write at least 17 there";
     assert_eq!(refusal(&text(12, "")), said);
     assert!(Config::parse(&text(12, "mode = \"off\""), path).is_ok(), "nothing is laid out");
 }
