@@ -1,15 +1,15 @@
 //! Writes a file so that a reader, or a crash, meets the old text or the new one.
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::Path;
 
-/// A file's new text, which lies beside it until it takes effect. Dropped before, it is removed.
+use atomic_write_file::AtomicWriteFile;
+use atomic_write_file::unix::OpenOptionsExt as _;
+
+/// A file's new text, which takes effect when it is told to. Dropped before, it is gone.
 #[derive(Debug)]
-pub struct Replacement {
-    path: PathBuf,
-    new: PathBuf,
-}
+pub struct Replacement(AtomicWriteFile);
 
 impl Replacement {
     /// Writes the new text durably, with the mode and owner that the file has. What keeps a file from being written
@@ -18,72 +18,34 @@ impl Replacement {
         // A symbolic link stays one; what it points at is replaced.
         let path = path.canonicalize()?;
         let model = fs::metadata(&path)?;
-        Replacement::beside(&path, text.as_bytes(), Some(&model))
-    }
-
-    /// Writes the octets to a new file beside `path`. The new file has the mode and owner of `model`; without a model, those
-    /// of any new file.
-    fn beside(path: &Path, octets: &[u8], model: Option<&Metadata>) -> io::Result<Self> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let new = directory(path).join(format!(".{}.new", name.to_string_lossy()));
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let replacement = Replacement { path: path.to_owned(), new };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        if model.is_some() {
-            // Nobody reads it before it has the model's mode.
-            options.mode(0o600);
-        }
-        let mut file = options.open(&replacement.new)?;
-        if let Some(model) = model {
-            make_alike(&file, model)?;
-        }
-        file.write_all(octets)?;
-        file.sync_all()?;
-        Ok(replacement)
+        let mut new = AtomicWriteFile::options().preserve_mode(true).preserve_owner(false).open(&path)?;
+        have_owner_of(new.as_file(), &model)?;
+        new.write_all(text.as_bytes())?;
+        new.sync_all()?;
+        Ok(Replacement(new))
     }
 
     /// Puts it in the file's place, at once and durably.
     pub fn take_effect(self) -> io::Result<()> {
-        let directory = File::open(directory(&self.path))?;
-        fs::rename(&self.new, &self.path)?;
-        // The rename is durable only after the directory is synced. It has taken effect all the same.
-        if let Err(error) = directory.sync_all() {
-            tracing::warn!("{} is written, but may be lost in a power failure: {error}", self.path.display());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Replacement {
-    fn drop(&mut self) {
-        // After `take_effect` there is no such file. If this fails, the next write removes the file.
-        fs::remove_file(&self.new).ok();
+        self.0.commit()
     }
 }
 
 /// Replaces the file at `path`, or creates it and its directory. The file has the mode and owner of any new file.
 pub(crate) fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(directory(path))?;
-    Replacement::beside(path, octets, None)?.take_effect()
-}
-
-fn make_alike(file: &File, model: &Metadata) -> io::Result<()> {
-    match fchown(file, Some(model.uid()), Some(model.gid())) {
-        // A process without CAP_CHOWN stays the owner. The mode is still set below.
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-        _ => {}
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
     }
-    file.set_permissions(model.permissions())
+    let mut new = AtomicWriteFile::options().preserve_mode(false).preserve_owner(false).open(path)?;
+    new.write_all(octets)?;
+    new.commit()
 }
 
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+/// Unlike the crate's own way, it is no error for root without `CAP_CHOWN`, who stays the owner.
+fn have_owner_of(file: &File, model: &Metadata) -> io::Result<()> {
+    match fchown(file, Some(model.uid()), Some(model.gid())) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -99,7 +61,6 @@ mod tests {
         let path = directory.path().join("dns-xdp.toml");
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        fs::write(directory.path().join(".dns-xdp.toml.new"), "left by a crash").unwrap();
         let link = directory.path().join("link.toml");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         Replacement::write(&link, "new").unwrap().take_effect().unwrap();

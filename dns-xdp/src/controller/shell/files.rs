@@ -154,7 +154,7 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
             }
             Write::Stage { work, path, text, staged: told } => {
                 let result = if work < newest_staged {
-                    // All have the same place beside the file.
+                    // It was given up before it came.
                     Err(io::Error::other("a later change has taken its place"))
                 } else {
                     newest_staged = work;
