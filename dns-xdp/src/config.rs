@@ -5,6 +5,8 @@
 //! Nothing here watches the file or reads a store.
 mod check;
 mod difference;
+#[cfg(test)]
+mod documented;
 pub mod edit;
 mod epoch;
 mod kind;

@@ -1,7 +1,7 @@
 //! What the program survives: a load goes on while things go wrong, and every query of it is accounted for.
 //!
 //! A row of the table is a file below this one, with a function that plays it and says what came out. The load is
-//! [`load`]'s. The short form is part of the tests; the long one is what the README's table shows. Scenes without a steady
+//! [`load`]'s. The short form is part of the tests; the long one is what the manual's table shows. Scenes without a steady
 //! load are in `tests/tests/net`.
 pub mod absences;
 pub mod control_abuse;

@@ -75,9 +75,8 @@ fn tarball(dist: &Path, stage: &Path, built: &Path) -> Result<PathBuf> {
         let to = directory.join(file.file_name().unwrap_or_default());
         fs::copy(&file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
     }
-    for part in ["man", "completions"] {
-        run(command("cp").arg("-r").arg(stage.join(part)).arg(directory.join(part)))?;
-    }
+    let parts = [stage.join("man"), stage.join("completions"), root().join("dns-xdp/doc")];
+    run(command("cp").arg("-r").args(parts).arg(&directory))?;
     let tarball = dist.join(format!("{name}.tar.gz"));
     // Neither the builder's name nor the order of a directory is in it.
     let mut tar = command("tar");

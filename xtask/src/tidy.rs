@@ -1,4 +1,5 @@
 //! `cargo xtask tidy`: the house rules that no compiler checks. The order of the modules is in `layers`.
+mod documents;
 mod layers;
 
 use std::fs;
@@ -56,6 +57,7 @@ pub(crate) fn run() -> Result<()> {
     for verb in VERBS.iter().filter(|verb| !readme.contains(&format!("cargo xtask {verb}"))) {
         breaches.push(format!("README.md: does not mention `cargo xtask {verb}`"));
     }
+    breaches.extend(documents::check(root())?);
     let mut files = 0;
     for member in ["dns-xdp", "dns-xdp-ebpf", "tests", "xtask"] {
         for path in sources(&root().join(member))? {

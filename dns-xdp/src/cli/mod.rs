@@ -9,6 +9,8 @@ mod columns;
 mod completion;
 mod delegation;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod events;
 mod node;
 mod query;

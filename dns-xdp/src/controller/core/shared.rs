@@ -297,7 +297,7 @@ impl Core {
     /// `status --cluster`
     pub(super) fn cluster_status(&self) -> Result<ClusterStatus, Refusal> {
         let Some(shared) = &self.shared else {
-            let message = "this server shares no store: see [cluster] in the README";
+            let message = "this server shares no store: see [cluster] in `man 5 dns-xdp.toml`";
             return Err(Refusal::new(RefusalKind::Conflict, message));
         };
         let own = (&*shared.server, shared.own.server.clone());

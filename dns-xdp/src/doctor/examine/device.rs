@@ -9,7 +9,7 @@ use crate::network::{Link, Port};
 
 /// An MTU that every driver takes.
 const MTU_USUAL: u32 = 1500;
-/// The README's advice: frames that stay in the cache.
+/// The manual's advice: frames that stay in the cache.
 const RING: u32 = 512;
 
 pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {

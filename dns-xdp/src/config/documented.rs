@@ -1,0 +1,108 @@
+//! The manual's page about the configuration against the code: its keys, defaults and ranges.
+use std::path::Path;
+
+use super::Config;
+
+const PAGE: &str = include_str!("../../doc/configuration.md");
+
+/// Every section once, so that a key can be put behind its heading.
+const FILE: &str = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[xdp]\n[rate-limit]\n\
+    [cookies]\n[fallback]\n[health]\n[failover]\n[cluster]\n[control]\n[events]\n[metrics]\n\
+    [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n[[service]]\nname = \"db\"\nnodes = [\"node1\"]\n";
+
+/// A row of the page.
+#[derive(Debug)]
+struct Row {
+    /// As in the file: `[zone]`.
+    section: &'static str,
+    key: &'static str,
+    kind: &'static str,
+    default: &'static str,
+    range: &'static str,
+}
+
+fn rows() -> Vec<Row> {
+    let mut section = "";
+    let mut rows = Vec::new();
+    for line in PAGE.lines() {
+        if let Some(title) = line.strip_prefix("## `") {
+            section = title.trim_end_matches('`');
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let ["", key, kind, default, range, _, ""] = cells[..]
+            && let Some(key) = quoted(key)
+        {
+            rows.push(Row { section, key, kind, default, range });
+        }
+    }
+    rows
+}
+
+/// What is between backticks, if that is all.
+fn quoted(cell: &str) -> Option<&str> {
+    cell.strip_prefix('`')?.strip_suffix('`').filter(|text| !text.contains('`'))
+}
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("/etc/dns-xdp/dns-xdp.toml")).map_err(|error| error.to_string())
+}
+
+/// The file with one more line in a section.
+fn with(section: &str, line: &str) -> String {
+    FILE.replacen(&format!("{section}\n"), &format!("{section}\n{line}\n"), 1)
+}
+
+#[test]
+fn the_page_has_the_keys_that_the_code_knows() {
+    let rows = rows();
+    let mut sections: Vec<&str> = rows.iter().map(|row| row.section).collect();
+    sections.dedup();
+    assert_eq!(sections.len(), 13, "{sections:?}");
+    for section in sections {
+        let error = parse(&with(section, "no-such-key-at-all = 1")).unwrap_err();
+        let (_, known) = error.split_once("known here: ").unwrap_or_else(|| panic!("{section}: {error}"));
+        let mut known: Vec<&str> = known.lines().next().unwrap_or_default().split(", ").collect();
+        // The list of several probes is told in prose.
+        known.retain(|key| *key != "probes");
+        let mut documented: Vec<&str> =
+            rows.iter().filter(|row| row.section == section).map(|row| row.key).collect();
+        known.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(documented, known, "{section}");
+    }
+}
+
+#[test]
+fn the_defaults_of_the_page_are_those_of_the_code() {
+    let default = parse(FILE).unwrap();
+    let mut seen = 0;
+    for row in rows() {
+        if let Some(value) = quoted(row.default) {
+            let line = format!("{} = {value}", row.key);
+            let text = with(row.section, &line);
+            assert_eq!(parse(&text).as_ref(), Ok(&default), "{} {line}", row.section);
+            seen += 1;
+        }
+    }
+    assert!(seen > 35, "{seen}");
+}
+
+#[test]
+fn the_ranges_of_numbers_are_those_of_the_code() {
+    let mut seen = 0;
+    for row in rows().iter().filter(|row| row.kind == "number") {
+        let numbers: Vec<i64> =
+            row.range.split(" to ").filter_map(|number| number.replace(',', "").parse().ok()).collect();
+        let [least, most] = numbers[..] else { continue };
+        let accepts = |value: i64| parse(&with(row.section, &format!("{} = {value}", row.key)));
+        for value in [least, most] {
+            let error = accepts(value).err().unwrap_or_default();
+            assert!(!error.contains(&format!("`{}` is {value}", row.key)), "{row:?}: {error}");
+        }
+        for value in [least - 1, most + 1] {
+            assert!(accepts(value).is_err(), "{row:?}: {value}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 7, "{seen}");
+}
