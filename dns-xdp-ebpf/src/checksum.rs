@@ -4,16 +4,16 @@
 //! too, so no word is ever swapped on the way.
 use crate::verifier::widen;
 
-/// A ones' complement sum that has not been folded yet, of 48 bits: room for the sum of some sixty thousand words.
+/// A ones' complement sum before folding. It has 48 bits: room for 65,536 words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
 impl Sum {
-    /// Nothing summed yet.
+    /// The empty sum.
     pub const ZERO: Sum = Sum(0);
 
-    /// A multiple of 0xffff, which is nothing in ones' complement: more than the sum of a name's words of which every
-    /// octet is 0x20, the most that lower-casing adds.
+    /// A multiple of 0xffff, which is zero in ones' complement. It exceeds the most that lower-casing adds to a
+    /// name's words: 0x20 for each octet.
     const NOTHING: u64 = 0xffff << 20;
 
     /// A sum that was folded and stored.

@@ -11,12 +11,12 @@ pub use crate::table::{SECRETS_MAX, Secret};
 
 /// Octets of a client cookie.
 pub const CLIENT_LENGTH: usize = 8;
-/// Octets of a client cookie and a server cookie of ours (RFC 9018, section 4).
+/// Octets of a client cookie and of our server cookie (RFC 9018, section 4).
 pub const LENGTH: usize = 24;
 /// Of the server cookie's first octet (RFC 9018, section 4.1).
 const VERSION: u8 = 1;
-/// Seconds for which a cookie counts, and after which a fresh one goes with the answer; and how far clocks of the
-/// servers may differ (RFC 9018, section 4.3).
+/// Seconds for which a cookie is valid, after which the answer carries a fresh one, and by which the servers' clocks
+/// may differ (RFC 9018, section 4.3).
 const LIFE: i32 = 3600;
 const FRESH: i32 = 1800;
 const AHEAD: i32 = 300;
@@ -87,7 +87,7 @@ impl Mint<'_> {
     }
 }
 
-/// The hash of a server cookie. `address` is the client's, as [`Local`] has it.
+/// The hash of a server cookie. `address` is the client's, in the form of [`Local`].
 #[inline(always)]
 fn hash(secret: &Secret, client: u64, head: u64, [high, low]: [u64; 2]) -> u64 {
     let mut state = SipHash::new(secret);

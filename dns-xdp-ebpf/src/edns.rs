@@ -62,7 +62,7 @@ pub struct Edns {
     pub limit: usize,
     /// What the client's cookie is answered with.
     cookie: Cookie,
-    /// The client has a cookie of ours: it is at the address that it seems to be at.
+    /// The client has returned our cookie, which proves its address.
     pub genuine: bool,
 }
 

@@ -1,8 +1,8 @@
 //! Bounds-checked reads and writes at named offsets of a frame: the only pointer code.
 //!
-//! The kernel's verifier accepts an access to a packet only through a pointer that it has seen compared with the
-//! packet's end, and it recognises the pointer by its origin: `start + offset`, computed once, checked, and used.
-//! A [`Region`] is such a pointer with its checked length in its type; a [`Field`] is an offset within one.
+//! The kernel's verifier accepts a packet access only through a pointer that was compared with the packet's end. It
+//! recognises the pointer by its origin: `start + offset`, computed once, checked, and used. A [`Region`] is such a
+//! pointer with its checked length in its type; a [`Field`] is an offset within one.
 #![expect(
     unsafe_code,
     reason = "this module is where packets are dereferenced, behind the check of Frame::region"
@@ -173,8 +173,8 @@ pub trait Word: Copy {
     unsafe fn store_before(end: *mut u8, value: Self);
 }
 
-// rustc takes unaligned accesses of the BPF target apart into bytes, because the kernel may run on a machine that
-// needs that; the machines that have XDP do not, so the one instruction is written out.
+// For the BPF target rustc splits an unaligned access into bytes, because some machines need that. Machines with XDP
+// do not, so this is the one instruction.
 #[cfg(target_arch = "bpf")]
 macro_rules! word {
     ($($word:ty, $size:literal;)*) => {$(

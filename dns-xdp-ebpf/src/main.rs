@@ -33,8 +33,8 @@ mod hook {
     };
     use dns_xdp_ebpf::verifier::widen_offset;
 
-    /// Words of an inner map's value, which is no structure to the map: from 5.15 to 6.1 the kernel puts no map without BTF,
-    /// as userspace makes them, in the place of one whose value is a structure by its BTF.
+    /// The inner map's value, as words and not as a structure. From 5.15 to 6.1 the kernel does not accept a map
+    /// without BTF, which userspace makes, in the place of a map whose BTF says that the value is a structure.
     const HEAD_WORDS: usize = size_of::<Head>() / 8;
     const LOCALS_WORDS: usize = size_of::<Locals>() / 8;
 
@@ -121,7 +121,8 @@ mod hook {
         action
     }
 
-    /// Copies some frames for whoever looks at the names, until nobody has asked for it of late.
+    /// Copies some frames for an operator that watches the names. It ends by itself when the daemon stops asking for
+    /// it.
     #[inline(always)]
     fn sample(ctx: *mut xdp_md, until: u64) {
         // SAFETY: the helpers have no preconditions.

@@ -1,7 +1,7 @@
 //! The walk over an uncompressed name; lower-casing; the key.
 //!
-//! A name's labels need no look when the bytes up to the first zero equal a name of the zone: then the labels are
-//! that name's labels. Only a name that is not found is walked label by label (RFC 1035, section 3.1).
+//! The program does not check a name's labels if the bytes up to the first zero equal a name of the zone: then the
+//! labels are that name's. Only a name that is not found is walked label by label (RFC 1035, section 3.1).
 use crate::checksum::Sum;
 use crate::frame::{Cursor, Field, Frame, Region};
 use crate::message::TYPE_CLASS_LENGTH;

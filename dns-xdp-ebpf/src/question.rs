@@ -116,8 +116,8 @@ impl Question {
         }
     }
 
-    /// Moves the question, in words of eight octets, the last of which overlaps the one before, or the header of a
-    /// message with a very short name.
+    /// Moves the question in words of eight octets. The last word overlaps the one before it, or the header if the
+    /// name is very short.
     #[inline(always)]
     pub fn move_down(&self, from: Frame<'_>, to: Frame<'_>) -> Option<()> {
         let (start, last) = (self.name.from, self.end() - 8);

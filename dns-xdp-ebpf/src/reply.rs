@@ -126,8 +126,8 @@ impl<'t> Reply<'t> {
 
     /// Makes room and, when there is some, writes the answer. Nothing has been written before.
     ///
-    /// Room is made in front, so that the answer ends where the query did: that is the cheaper of the two, for the
-    /// kernel clears what it adds at the tail. All headers are written anew, only the question has to move.
+    /// Makes room in front, so that the answer ends where the query did. That is cheaper: the kernel clears what it
+    /// adds at the tail. All headers are written anew, only the question has to move.
     #[inline(always)]
     pub fn write<P: Packet>(&self, packet: &mut P) -> Outcome {
         let length = self.length();

@@ -1,4 +1,5 @@
-//! What the hook copies of some frames while somebody wants to know which names are asked: the contract with userspace.
+//! The contract with userspace about samples: what the hook copies of some frames while an operator watches the
+//! names.
 
 /// The ring of [`Sample`]s, [`RING_LENGTH`] octets long. A full ring takes no more until userspace has read it, so that
 /// what is kept, and the time it takes, are bounded.
@@ -7,15 +8,15 @@ pub const SAMPLES: &str = "SAMPLES";
 pub const SAMPLING: &str = ".data.sampling";
 /// Room for some 370 samples.
 pub const RING_LENGTH: usize = 128 * 1024;
-/// Words of four octets that are copied: a question's name ends before that, behind two VLAN tags, an IPv6 header and
-/// the headers of UDP and DNS (14 + 8 + 40 + 8 + 12 + 255 octets).
+/// Words of four octets that are copied. They reach to the end of the longest question name, behind two VLAN tags, an
+/// IPv6 header and the headers of UDP and DNS (14 + 8 + 40 + 8 + 12 + 255 octets).
 pub const WORDS: usize = 85;
 
 /// When to sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Sampling {
-    /// The time of CLOCK_MONOTONIC, in nanoseconds, when it ends by itself; 0: nobody looks.
+    /// When sampling ends by itself, in nanoseconds of CLOCK_MONOTONIC; 0: it is off.
     pub until: u64,
     /// Those frames are taken for which a random number has none of these bits: one of `mask + 1`.
     pub mask: u64,

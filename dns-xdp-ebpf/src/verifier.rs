@@ -1,7 +1,7 @@
-//! What is written as it is for the kernel's verifier: bounds where it sees them, and paths that it need not tell apart.
+//! Code that is shaped for the kernel's verifier: bounds that it recognises, and paths that it can merge.
 //!
-//! The verifier follows every path through the program and gives up after a million instructions. The program has to
-//! load on every kernel from 5.10 on, and kernels differ in what they notice, so these rules hold for all of it:
+//! The verifier follows every path through the program and gives up after 1,000,000 instructions. The program has to
+//! load on every kernel from 5.10 on, and verifiers differ. These rules therefore hold for the whole program:
 //!
 //! | rule | kernels that need it |
 //! |---|---|
@@ -18,8 +18,8 @@
 /// Offsets within a frame go up to this, a mask. Frames may be longer; what lies behind it is not read.
 pub const OFFSET_MAX: usize = 2047;
 
-/// `base + offset` by an instruction that the compiler does not see into; otherwise it would compute the checked and the
-/// used pointer separately, and the verifier would not see that they are the same.
+/// `base + offset`, by an instruction that the compiler cannot analyse. Otherwise the compiler would compute the
+/// checked and the used pointer separately, and the verifier would not recognise that they are equal.
 #[inline(always)]
 pub(crate) fn step(base: *mut u8, offset: usize) -> *mut u8 {
     #[cfg(target_arch = "bpf")]
@@ -148,8 +148,8 @@ pub fn widen_offset(offset: usize, unknown: u64) -> usize {
     }
 }
 
-/// Gives the branch that it stands in an instruction. Without one the compiler has no block for the branch, and puts
-/// the number that comes out of it on the way of the frames that do not take it: two instructions for each refusal.
+/// Gives the branch that it stands in an instruction. Without it the compiler merges the branch into the path of the
+/// frames that do not take it, which costs those frames two instructions.
 #[inline(always)]
 pub(crate) fn keep_branch(number: u64) {
     #[cfg(target_arch = "bpf")]

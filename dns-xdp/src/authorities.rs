@@ -2,7 +2,7 @@
 use rustls::RootCertStore;
 use rustls_native_certs::CertificateResult;
 
-/// No certificate is good, for there is nobody to vouch for it.
+/// No certificate is valid: there is no authority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this machine trusts no certificate authority{reason}: install ca-certificates and restart, or set `ca`"

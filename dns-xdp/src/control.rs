@@ -22,7 +22,7 @@ const COMMAND_PATH: &str = "/command";
 /// The header of a request with the time in milliseconds, by [`monotonic`], at which the client gives up.
 const UNTIL: &str = "x-dns-xdp-until";
 
-/// The time since the machine started, on the clock that nobody sets (CLOCK_MONOTONIC): the same in all processes.
+/// The time of CLOCK_MONOTONIC, which no user sets and which is the same in all processes.
 pub fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The controller: a pure core that decides, and a shell that does what follows.
 //!
-//! Every event, be it the result of a probe, a command, another text of the file or the end of a publication, is an input
-//! of the core. The core answers with effects, which the shell performs beside it; their results are inputs again.
+//! Every event is an input of the core: a probe's result, a command, a changed file, the end of a publication. The
+//! core answers with effects, which the shell performs beside it; their results are inputs again.
 //!
 //! ```text
 //! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes
@@ -16,8 +16,8 @@ mod simulation;
 use crate::store::Loaded;
 pub(crate) use shell::start::served_addresses;
 
-/// How a daemon ends that `dns-xdp unload` has ended. It is an error for its exit code alone, by which the unit of the
-/// package tells it from a daemon that is to be started again.
+/// How a daemon ends that `dns-xdp unload` has ended. It is an error only for its exit code, which tells the
+/// package's unit not to start the daemon again.
 #[derive(Debug, thiserror::Error)]
 #[error("ended by dns-xdp unload")]
 pub struct Unloaded;

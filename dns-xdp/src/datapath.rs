@@ -1,8 +1,8 @@
 //! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
 //!
-//! What of the network is to be served comes in as a [`Serving`]: devices, on which `reconcile` keeps a program by the
-//! ladder of `device`, and addresses, which `locals` lays out for the program. A [`Zone`] is laid out by `layout` and
-//! published by `maps`. `pins` keeps what outlives a daemon, `stopwatch` times the program, `samples` are the names asked.
+//! The network comes in as a [`Serving`]. On its devices `reconcile` keeps a program, by the ladder of `device`. Its
+//! addresses are laid out for the program by `locals`. A [`Zone`] is laid out by `layout` and published by `maps`.
+//! `pins` keeps what outlives a daemon, `stopwatch` times the program, `samples` are the names asked.
 mod attachment;
 mod device;
 mod driver;
@@ -188,7 +188,7 @@ struct Kernel {
     counted: BTreeMap<&'static str, u64>,
     /// The programs that answer for this one until it takes their place.
     predecessors: Vec<u32>,
-    /// It is told that somebody has removed pins.
+    /// The caller learns that another process has removed pins.
     pins_are_lost: bool,
     answers: bool,
     /// The maps were there before.
@@ -248,8 +248,8 @@ impl Datapath {
     /// Writes a zone where no query sees it yet; [`Datapath::switch`] publishes it.
     ///
     /// # Errors
-    /// The zone has more names than `[xdp] capacity`, a map cannot be written, or the variant that the zone takes cannot
-    /// be loaded; the zone before stays.
+    /// The zone has more names than `[xdp] capacity`, a map cannot be written, or the program's variant cannot be
+    /// loaded. The old zone stays.
     pub fn prepare(&mut self, zone: &Zone) -> Result<Option<Prepared>, Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(None) };
         // Before the zone: what it is without cookies and limits is answered by either variant alike.
@@ -259,7 +259,7 @@ impl Datapath {
         kernel.maps.prepare(zone).map(Some)
     }
 
-    /// Publishes a zone, whole: a query is answered from the one before or from this one.
+    /// Publishes a zone. Each query is answered from the old zone or from the new one.
     ///
     /// # Errors
     /// The map cannot be written; the zone before stays.
@@ -270,11 +270,11 @@ impl Datapath {
         }
     }
 
-    /// Takes work off the next zone, which may be urgent: writes the whole table, and swaps a variant in that does no more
-    /// than this zone takes. To be called when there is time.
+    /// Prepares the next publication, which may be urgent. It writes the whole table, and swaps in the smallest
+    /// variant that this zone needs. To be called when there is time.
     ///
     /// # Errors
-    /// A map cannot be written, or a program not be loaded; the next zone is published all the same.
+    /// A map cannot be written, or a program cannot be loaded. The next zone is published all the same.
     pub fn level(&mut self, zone: &Zone) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         kernel.set_guarded(is_guarded(zone.guard()))?;
@@ -285,8 +285,8 @@ impl Datapath {
     /// To be called after the first [`Datapath::switch`].
     ///
     /// # Errors
-    /// Another daemon answers on an interface, or no interface takes the mode that the configuration demands; what this
-    /// call attached is detached again.
+    /// Another daemon answers on an interface, or no interface accepts the configured mode. What this call has
+    /// attached is detached again.
     pub fn attach(&mut self, serving: &Serving, network: &Network) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else {
             self.refresh(serving, network);
@@ -297,8 +297,9 @@ impl Datapath {
         Ok(())
     }
 
-    /// Brings what is attached and answered in line with the network as it is: follows devices that come, go and change,
-    /// puts the program back where somebody has taken it off, makes lost pins anew. Returns whether anything has changed.
+    /// Adapts attachments and addresses to the network. It follows devices that come, go and change, attaches the
+    /// program again where another process has detached it, and makes lost pins anew. Returns whether anything has
+    /// changed.
     ///
     /// # Errors
     /// It cannot be loaded or attached; where it is attached, it stays.
@@ -372,7 +373,7 @@ impl Datapath {
         self.kernel.as_mut().map(|kernel| kernel.samples.names()).unwrap_or_default()
     }
 
-    /// Has the program sample one of so many queries, a power of two, for [`SAMPLING_LIFE`] from now.
+    /// Makes the program sample one query in this many, a power of two, for [`SAMPLING_LIFE`] from now.
     pub fn sample(&mut self, one_of: u64) -> Result<(), Error> {
         self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.samples.go_on(one_of))
     }
@@ -555,8 +556,8 @@ fn seconds() -> u64 {
 /// Detaches and unpins what is left of a stopped daemon.
 ///
 /// # Errors
-/// Nothing of a daemon's may be removed there, a running daemon has the directory, or something in it cannot be removed.
-/// In the last case everything else is removed all the same.
+/// The directory is not one that a daemon may remove, a running daemon has it, or an entry cannot be removed. In the
+/// last case everything else is removed all the same.
 pub fn unload(pin: &Path) -> Result<Removal, Error> {
     pins::remove_all(pin)
 }

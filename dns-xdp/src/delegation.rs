@@ -31,7 +31,7 @@ pub struct Delegation {
     pub ttl_seconds: u32,
 }
 
-/// A name server, whose name is below the apex: without glue nobody finds it.
+/// A name server with a name below the apex. Without glue no resolver finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameServer {
     /// Fully qualified and in lower case.
@@ -59,7 +59,8 @@ struct RecordSet {
 }
 
 impl Delegation {
-    /// What the configuration wants of the parent zone, which is the name above the zone's unless another is given.
+    /// The records that the parent zone has to hold. The parent is the name above the zone's, unless `parent` names
+    /// another.
     ///
     /// # Errors
     /// When `parent` is not above the zone's name; the text says what to write instead.
@@ -94,7 +95,7 @@ impl Delegation {
         sets
     }
 
-    /// The same, the NS set last: whoever applies them one after the other names no server that cannot be found.
+    /// The same, with the NS set last. Applied one after the other, they never name a server without glue.
     fn glue_first(&self) -> Vec<RecordSet> {
         let mut sets = self.record_sets();
         sets.rotate_left(1);

@@ -63,12 +63,12 @@ pub struct AnswerChange {
 }
 
 impl Occurrence {
-    /// Something that is about nobody in particular.
+    /// An occurrence without a subject.
     pub fn new(kind: Kind) -> Self {
         Occurrence { kind, subject: None, reason: None, answers: Vec::new(), answers_omitted: 0 }
     }
 
-    /// Names whom it is about.
+    /// Names its subject.
     pub fn about(self, subject: impl fmt::Display) -> Self {
         Occurrence { subject: Some(subject.to_string()), ..self }
     }

@@ -37,7 +37,7 @@ use crate::control::api::Status;
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const STYLE: &str = include_str!("metrics/page.css");
 const SCRIPT: &str = include_str!("metrics/page.js");
-/// Nothing but our own two files, nothing inline, nobody's frame.
+/// Only our own two files; nothing inline; no frames.
 const PAGE_HEADERS: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -116,7 +116,8 @@ async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
     }
 }
 
-/// A server that is frozen, blind or fails open answers as well as it can: taking it away helps nobody.
+/// A server that is frozen, blind or fails open answers as well as it can. Taking it out of service would help no
+/// client.
 fn ready(status: &Status) -> String {
     let mut text = "ready\n".to_owned();
     let mut but =

@@ -144,7 +144,7 @@ pub fn removable(pin: &Path) -> Result<(), Unfit> {
 /// Checks that a daemon can start with `pin` as its directory.
 ///
 /// # Errors
-/// [`removable`] refuses it, it is not on a BPF filesystem, or others have entries in it.
+/// [`removable`] refuses it, it is not on a BPF filesystem, or it has foreign entries.
 pub fn fit(pin: &Path) -> Result<(), Unfit> {
     removable(pin)?;
     let directory = directory(pin);
@@ -160,7 +160,7 @@ pub fn fit(pin: &Path) -> Result<(), Unfit> {
     }
 }
 
-/// Whether a directory is below the usual place of the BPF filesystem, and the daemon has yet to mount that.
+/// Whether a directory is below the usual place of the BPF filesystem, which the daemon still has to mount.
 pub fn is_to_be_mounted(directory: &Path) -> bool {
     directory.starts_with(BPFFS) && !on_bpffs(Path::new(BPFFS))
 }
@@ -207,7 +207,7 @@ pub fn directory(pin: &Path) -> PathBuf {
     existing.join(encoded.collect::<PathBuf>())
 }
 
-/// An interface's name as a pin has it.
+/// An interface's name in the form of a pin.
 pub fn encoded(name: &str) -> String {
     name.replace('%', "%25").replace('.', "%2e")
 }

@@ -31,14 +31,14 @@ const XDP: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::PERFMON, "CAP_PERFMON"),
     (CapabilitySet::BPF, "CAP_BPF"),
 ];
-/// Ports below it take a capability to be bound (net.ipv4.ip_unprivileged_port_start, where nobody has changed it).
+/// Ports below it need a capability to be bound (the default of net.ipv4.ip_unprivileged_port_start).
 const UNPRIVILEGED_PORT: u16 = 1024;
-/// What root needs to read and to replace a file in somebody's home.
+/// What root needs to read and replace another user's file.
 const FILES_OF_OTHERS: CapabilitySet =
     CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER);
 
-/// Refuses to go on without the capabilities, even where `mode = "auto"` could do without XDP: an operator who
-/// forgot `sudo` does not want a slow server.
+/// Refuses a start without the capabilities, although `mode = "auto"` could do without XDP. An operator that forgot
+/// `sudo` does not want a slow server.
 pub(crate) fn check(mode: Mode) -> anyhow::Result<()> {
     let missing = lacking();
     if mode == Mode::Off || missing.is_empty() {
@@ -157,7 +157,7 @@ ipv4 = \"192.0.2.11\"
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dns-xdp.toml");
         std::fs::write(&file, "").unwrap();
-        // Another user than root is somebody else already.
+        // A user other than root stays that user.
         if nix::unistd::geteuid().is_root() {
             assert!(!of_others(&file));
             std::os::unix::fs::chown(directory.path(), Some(65_534), None).unwrap();

@@ -11,7 +11,7 @@ const PUBLISH_AT_LEAST: Duration = Duration::from_millis(50);
 /// What a name takes that is answered differently: 60,000 of them took 190 ms to 470 ms.
 const PUBLISH_A_NAME: Duration = Duration::from_micros(10);
 
-/// The promise of a configuration that makes a zone of so many names; `measured`: how long its publication took.
+/// The bound of a configuration with this many names in its zone; `measured`: how long its publication took.
 pub fn promise(config: &Config, names: usize, measured: Option<Duration>) -> Promise {
     let nodes = config.cluster.nodes.iter().map(|node| (node.name.clone(), &node.health));
     let services = config.cluster.services.iter();

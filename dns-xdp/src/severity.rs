@@ -16,7 +16,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// As it is printed, and as JSON has it.
+    /// The word in the output and in JSON.
     pub const fn text(self) -> &'static str {
         match self {
             Severity::Ok => "ok",

@@ -1,4 +1,4 @@
-//! The law of frames under libFuzzer: an input is a frame, and what becomes of it is what is due to it.
+//! The property of frames under libFuzzer: an input is a frame, and the program treats it as the oracle expects.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -16,9 +16,9 @@ fuzz_target!(|frame: &[u8]| {
     }
 });
 
-// A frame whose lengths contradict each other gets no further than its headers, and nearly all changes of a frame
-// make it one; of the changes to a message most make it none. So most changes are to the message alone, with the
-// lengths mended behind them, or make another query of the query.
+// The program stops at the headers of a frame whose lengths contradict each other. Nearly all mutations of a frame
+// produce such frames; most mutations of a message do not. So most changes are to the message alone, with the lengths
+// mended behind them, or make another query of the query.
 fuzz_mutator!(|frame: &mut [u8], size: usize, max_size: usize, seed: u32| {
     match seed % 8 {
         0..4 => {

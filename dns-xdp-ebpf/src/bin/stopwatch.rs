@@ -43,8 +43,8 @@ mod programs {
 
     #[btf_map]
     static TEMPLATE: Array<Template, TEMPLATES> = Array::new();
-    /// Eight octets that are written over a template: frames that differ in no others are one template with many
-    /// variants, which leave the cache to the program under the clock.
+    /// Eight octets that are written over a template. Frames that differ only there are one template with many
+    /// variants, which leaves the cache to the measured program.
     #[btf_map]
     static VARIANT: Array<u64, TEMPLATES> = Array::new();
     #[btf_map]
@@ -141,8 +141,8 @@ mod programs {
         xdp_action::XDP_TX
     }
 
-    /// Puts the next template where the packet is and calls the program under the clock: repeated runs of
-    /// BPF_PROG_TEST_RUN find the packet as the run before left it.
+    /// Writes the next template over the packet and calls the measured program. Without that, each run of
+    /// BPF_PROG_TEST_RUN would find the packet that the run before has changed.
     #[xdp]
     pub(crate) fn restore(ctx: XdpContext) -> u32 {
         match restored(&ctx) {
@@ -196,8 +196,8 @@ mod programs {
     #[inline(always)]
     fn restore_start(ctx: &XdpContext) -> Option<()> {
         let start = START.get_ptr_mut(0)?.cast::<u64>();
-        // SAFETY: the map's only element, two words, which nobody else uses while the program runs. An address is a
-        // number to the verifier only after it has been in a map.
+        // SAFETY: the map's only element, two words, which no other program uses meanwhile. An address is a number to
+        // the verifier only after it has been in a map.
         let moved = unsafe {
             let now = start.add(1);
             now.write_volatile(u64::from((&raw const (*ctx.ctx).data).read_volatile()));

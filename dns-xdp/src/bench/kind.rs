@@ -60,8 +60,9 @@ const fn form(text: &'static str, qtype: RecordType, edns: Edns, answer: Expecte
 /// Names that do not exist are as many as those that do, and at least these.
 const MISSING_MIN: usize = 16;
 
-/// The kinds of query that have an answer. `ask` puts a query to the program and returns its answer, `None` where it
-/// leaves that to the responder; names of which the program does not know what the configuration says are left out.
+/// The kinds of query that have an answer. `ask` sends a query to the program and returns its answer, or `None` if
+/// the program passes the query up. Names that the running program answers otherwise than the configuration says are
+/// left out.
 ///
 /// # Errors
 /// Those of `ask`.
@@ -108,7 +109,7 @@ impl Expected {
     }
 }
 
-/// Names that nobody has, below the apex; none where it leaves no room for them.
+/// Names below the apex that do not exist; none if the apex leaves no room for a label.
 fn missing(apex: &Name, count: usize) -> Vec<Name> {
     let random = RandomState::new();
     let label = |nth: usize| format!("nx-{:08x}", random.hash_one(nth) >> 32);

@@ -27,8 +27,8 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT_IPV4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const CLIENT_IPV6: Ipv6Addr = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1);
 
-/// Runs in a round: some 3 ms, which is how long a daemon that publishes meanwhile may have to wait, and short enough
-/// to fall between the interrupts of a busy node.
+/// Runs in a round, of about 3 ms. A daemon that publishes meanwhile waits at most that long, and rounds fall between
+/// the interrupts of a busy node.
 const REPEAT: u32 = 25_000;
 const ROUNDS_MIN: u32 = 3;
 

@@ -154,8 +154,8 @@ impl Verify {
     }
 }
 
-/// A line for each finding, and what to do below those that share it; what is well in the same words at several places in
-/// a row is one line.
+/// A line for each finding, with the remedy below the findings that share it. Consecutive findings that are ok in the
+/// same words are one line.
 fn text(findings: &[CheckResult]) -> String {
     let alike = |a: &CheckResult, b: &CheckResult| {
         (a.check, a.verdict, &a.detail) == (b.check, b.verdict, &b.detail) && a.verdict == Severity::Ok

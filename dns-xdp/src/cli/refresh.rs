@@ -9,8 +9,8 @@ use crate::control::CallError;
 /// A daemon that has said nothing for so long is as good as gone.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The answers to a question that is asked every so often, from a task of its own, so that a daemon that is silent
-/// keeps nobody from pressing a key. It ends when the receiver is dropped.
+/// The answers to a question that a task asks periodically. A daemon that does not answer therefore does not block
+/// the keyboard. It ends when the receiver is dropped.
 pub(super) fn every<T, F>(
     interval: Duration,
     mut ask: impl FnMut() -> F + Send + 'static,
@@ -33,7 +33,7 @@ where
     answers
 }
 
-/// Whether asking again can help: the daemon may come back, but not let in whom it has turned away.
+/// Whether asking again can help. A daemon may come back; one that has refused this user will refuse it again.
 pub(super) fn is_passing(error: &CallError) -> bool {
     !matches!(error, CallError::Denied { .. })
 }

@@ -59,7 +59,7 @@ pub(super) fn harmless(text: &str) -> String {
     text.chars().map(harmless).collect()
 }
 
-/// At most so many characters; what is cut ends with an ellipsis.
+/// The text, cut to a number of characters with an ellipsis.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -68,7 +68,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Lines of at most so many characters, broken between words where that is possible.
+/// Lines of at most this many characters, broken between words where possible.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();

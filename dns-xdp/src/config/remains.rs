@@ -1,11 +1,11 @@
-//! What outlives a daemon, read apart from the rest of the file, of which little else may be left: neither the programs
-//! that it names nor the certificates.
+//! The paths that outlive a daemon. They are read apart from the rest of the file, because the programs and
+//! certificates that it names may be gone.
 use std::path::{Path, PathBuf};
 
 use super::section::Section;
 use super::{ConfigError, spec, text};
 
-/// The sections that are not read: they are known by name, lest a misspelt one pass for them.
+/// The sections that are not read. Their names are known, so that a misspelt section is refused.
 const OTHERS: [&str; 12] = [
     "zone",
     "listen",

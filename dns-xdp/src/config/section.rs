@@ -1,4 +1,5 @@
-//! A TOML table read key by key: a key that nobody asked for is unknown, and no problem ends the reading.
+//! A TOML table that is read key by key. A key that the code has not asked for is unknown. A problem does not end the
+//! reading.
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 

@@ -29,7 +29,7 @@ pub struct Client {
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// There is no socket, or nobody listens on it.
+    /// There is no socket, or no daemon listens on it.
     #[error(
         "no dns-xdp answers on {socket}: start it with 'dns-xdp run' or name its socket with --socket",
         socket = socket.display()

@@ -38,7 +38,7 @@ pub fn attachments(config: &Config) -> Result<Vec<Attachment>, Error> {
 }
 
 fn attached(link: &Link, config: &Config) -> Attached {
-    // Without our link the program there is somebody else's.
+    // Without our link the program there belongs to another process.
     let is_ours = |there: &OnInterface| inspection::is_pinned(link, *there, &config.xdp.pin);
     match link.program().filter(is_ours) {
         Some(program) if program.native => Attached::Native,

@@ -17,7 +17,7 @@ use super::{Attached, Error};
 use crate::config::Mode;
 use crate::network::{Link, Network};
 
-/// How long a link that was let go of may yet be attached: 200 ms.
+/// How long a released link may stay attached: 200 ms.
 const DETACHING_POLLS: u32 = 20;
 const DETACHING_POLL: Duration = Duration::from_millis(10);
 
@@ -44,7 +44,7 @@ impl Source<'_> {
 struct Attachment {
     index: u32,
     name: String,
-    /// Held so that the program stays when somebody removes the pins.
+    /// Held so that the program stays when another process removes the pins.
     link: FdLink,
 }
 
@@ -67,7 +67,7 @@ impl Device {
     /// Attaches a program in the first way that works, or takes a predecessor's place.
     ///
     /// # Errors
-    /// This process lacks what it takes, so that a predecessor's program has to be left where it is; or another dns-xdp
+    /// This process lacks a permission or memory, so a predecessor's program stays where it is; or another dns-xdp
     /// answers there.
     pub(super) fn attach(facts: Facts, network: &Network, source: &mut Source<'_>) -> Result<Self, Error> {
         if let Some(device) = Self::adopt(&facts, network, source)? {
@@ -261,10 +261,10 @@ impl Device {
         Ok(None)
     }
 
-    /// Swaps in the variant that is wanted now.
+    /// Swaps in the wanted variant.
     ///
     /// # Errors
-    /// The kernel refuses, or a link cannot be pinned; interfaces that were not reached have the variant before.
+    /// The kernel refuses, or a link cannot be pinned. The remaining interfaces keep the old variant.
     pub(super) fn switch(&mut self, source: &mut Source<'_>) -> Result<(), Error> {
         // The library takes the link, and lets go of it where the kernel refuses: a pin keeps it attached.
         self.repin(source.pins)?;
@@ -329,7 +329,7 @@ impl Device {
         }
     }
 
-    /// Pins the links again whose pins somebody has removed.
+    /// Pins the links again whose pins another process has removed.
     ///
     /// # Errors
     /// One cannot be pinned.
@@ -353,8 +353,8 @@ impl Device {
     }
 }
 
-/// Attaches a program, and waits for a moment where another one is there yet that was detached just before: the kernel lets
-/// go of a link some time after its last reference has gone.
+/// Attaches a program. It waits for a moment if another one was detached just before: the kernel releases a link some
+/// time after its last reference has gone.
 fn attached(program: &mut Xdp, index: u32, mode: XdpMode) -> Result<FdLink, ProgramError> {
     for _ in 0..DETACHING_POLLS {
         match program::attach(program, index, mode) {

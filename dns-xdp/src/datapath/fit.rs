@@ -12,8 +12,8 @@ use super::{Error, MAPS};
 /// What a map is made of: type, octets of a key and of a value, elements.
 type Shape = (u32, u32, u32, u32);
 
-/// What is wrong with the first pinned map that is missing, is none, or is of another shape than the object's; `half`
-/// is the number of slots in a half of the table.
+/// Describes the first pinned map that is missing, is no map, or has another shape than the object's; `half` is the
+/// number of slots in a half of the table.
 ///
 /// # Errors
 /// The kernel does not tell.

@@ -18,7 +18,7 @@ pub enum AttachedBy {
     Unreadable,
 }
 
-/// An XDP program of somebody else on an interface.
+/// An XDP program of another process on an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreign {
     /// The kernel's number of it.

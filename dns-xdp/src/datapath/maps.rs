@@ -134,8 +134,8 @@ impl Maps {
         if self.base == Some(0) { self.half } else { 0 }
     }
 
-    /// Lets packets see a zone that was written. The kernel returns from this only when no program reads the zone
-    /// before any more, which takes it some milliseconds; the first packet sees the new one at once.
+    /// Lets packets see a zone that was written. The kernel returns from this when no program reads the old zone any
+    /// more, which takes some milliseconds. The first packet sees the new zone at once.
     pub(super) fn switch(&mut self, Prepared { head, base, .. }: &Prepared) -> Result<(), Error> {
         self.zone.set(0, head, 0).map_err(|error| Error::map(table::ZONE, error))?;
         self.base = Some(*base);

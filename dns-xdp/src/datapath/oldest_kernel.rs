@@ -1,7 +1,7 @@
 //! The object is held against the oldest kernel that takes it, Linux 5.10, without booting one.
 //!
-//! What is looked at are the numbers in the object: helpers and types of maps that are later than 5.10, and calls of one
-//! BPF function by another, which every verifier before Linux 6.4 follows without the precision of its registers.
+//! It checks the numbers in the object: helpers and map types that are newer than 5.10, and calls from one BPF
+//! function to another. Verifiers before Linux 6.4 follow such a call without the precision of its registers.
 use std::collections::BTreeSet;
 
 use aya_obj::Object;

@@ -44,10 +44,10 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    /// Makes the directory, and mounts the BPF filesystem where it belongs if nobody has.
+    /// Makes the directory, and mounts the BPF filesystem at its usual place if it is not mounted.
     ///
     /// # Errors
-    /// It is not to be the daemon's own, another daemon has it, or it cannot be made.
+    /// The directory cannot be the daemon's own, another daemon has it, or it cannot be made.
     pub(super) fn create(pin: &Path, half: u32) -> Result<Self, Error> {
         pin_directory::fit(pin).map_err(|unfit| refused(&unfit))?;
         let directory = pin_directory::directory(pin);
@@ -72,7 +72,8 @@ impl Pins {
         self.is_there() && names.iter().all(|name| self.map(name).exists())
     }
 
-    /// Makes the directory anew if somebody has removed it. Waits for nobody, unlike [`Pins::create`].
+    /// Makes the directory anew if another process has removed it. Waits for no other daemon, unlike
+    /// [`Pins::create`].
     pub(super) fn made_anew(&self) -> Result<Self, Error> {
         if self.is_there() {
             return Ok(self.clone());
@@ -166,7 +167,7 @@ pub(super) fn link(pin: &Path, interface: &str) -> PathBuf {
     pin_directory::directory(pin).join(format!("{LINK}{}", encoded(interface)))
 }
 
-/// The maps that a daemon pinned, for whoever reads them beside it.
+/// The maps that a daemon has pinned, for another process to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedMaps {
     directory: PathBuf,
@@ -219,7 +220,7 @@ fn refused(unfit: &Unfit) -> Error {
     Error::new(format!("[xdp] pin {unfit}"))
 }
 
-/// The entries of a directory whose names are of a kind, in order; none where it cannot be read.
+/// The entries of a directory whose names are of one kind, in order; none if it cannot be read.
 fn named(directory: &Path, is: fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = entries(directory).unwrap_or_default().into_iter();
     let mut named: Vec<PathBuf> = entries.filter(|path| file_name(path).is_some_and(is)).collect();
@@ -332,7 +333,7 @@ pub(super) fn remove_all(pin: &Path) -> Result<Removal, Error> {
         return Err(refused(&Unfit::NotBpf(pin.to_owned())));
     }
     match lock_existing(directory)? {
-        // The lock is held to the end: nobody pins there meanwhile.
+        // The lock is held to the end, so that no daemon pins there meanwhile.
         Some(_lock) => empty(directory),
         None => Ok(Removal::default()),
     }
@@ -366,7 +367,8 @@ fn empty(directory: &Path) -> Result<Removal, Error> {
     Err(Error::new(format!("cannot remove {}; everything else of dns-xdp is removed", failed.join(", "))))
 }
 
-/// Removes an entry of ours. The program of a link is detached at once, unless another process holds the link yet.
+/// Removes one of our entries. The program of a link is detached at once, unless another process still holds the
+/// link.
 fn unpin(path: &Path) -> Result<(), RemoveError> {
     let is_link = file_name(path).is_some_and(is_link);
     let link = is_link.then(|| PinnedLink::from_pin(path).ok()).flatten();
@@ -375,7 +377,7 @@ fn unpin(path: &Path) -> Result<(), RemoveError> {
     Ok(())
 }
 
-/// Removes an entry of ours; what cannot be removed is logged.
+/// Removes one of our entries. A failure is logged.
 pub(super) fn remove(path: &Path) {
     if let Err(error) = remove_own(path) {
         tracing::warn!("cannot remove {}: {error}", path.display());
@@ -391,7 +393,7 @@ pub(super) fn remove_map(path: &Path) {
     }
 }
 
-/// An empty directory may stay where somebody has made it for the daemon: in a directory of another user's, or behind a
+/// An empty directory may stay where an operator has made it for the daemon: in another user's directory, or behind a
 /// symbolic link. One that got an entry meanwhile stays too.
 fn may_stay(error: &io::Error) -> bool {
     use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, PermissionDenied};

@@ -35,8 +35,8 @@ pub(super) fn object(options: &Options<'_>) -> Result<Ebpf, Error> {
     let jiffy = u64::try_from(maps::tick().as_nanos()).unwrap_or(u64::MAX);
     let log_level = if options.log { LOG_LEVEL as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
-    // Why a program is refused, without the way there: that is written only after a refusal, by walking through the program
-    // again and again until the log is long enough, which takes half a minute.
+    // The reason of a refusal, without the verifier's path. The full log is read only after a refusal: the kernel
+    // walks through the program again and again until the log fits, which takes half a minute.
     loader.verifier_log_level(VerifierLogLevel::STATS);
     loader.map_max_entries(table::NAMES, 2 * options.half);
     loader.map_max_entries(table::MORE, table::more_elements(options.half));
@@ -89,10 +89,10 @@ pub(super) fn attach(program: &mut Xdp, index: u32, mode: XdpMode) -> Result<FdL
     taken(program, id)
 }
 
-/// Puts the program in the place of the one that a link has.
+/// Replaces the program of a link.
 ///
 /// # Errors
-/// Why the kernel refuses; the link is gone then, unless it is pinned.
+/// The kernel refuses. The link is gone then, unless it is pinned.
 pub(super) fn replace(program: &mut Xdp, link: FdLink) -> Result<FdLink, ProgramError> {
     let link = XdpLink::try_from(link).map_err(|error| match error {
         LinkError::SyscallError(error) => ProgramError::SyscallError(error),

@@ -203,7 +203,8 @@ impl Kernel {
         Some(format!("{}: try [xdp] mode = \"auto\"", reasons.join("; ")))
     }
 
-    /// Pins again what somebody has unpinned of what is attached. Returns whether maps are lost too, which takes more.
+    /// Pins attached links again that another process has unpinned. Returns whether maps are lost too, which takes
+    /// more.
     ///
     /// # Errors
     /// Something cannot be pinned.

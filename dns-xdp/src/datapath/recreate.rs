@@ -1,4 +1,4 @@
-//! Everything made anew after somebody has removed the pins.
+//! Making everything anew after another process has removed the pins.
 use std::time::Duration;
 
 use super::{Error, Kernel, is_guarded, layout, program};
@@ -6,8 +6,8 @@ use crate::network::{Network, Serving};
 use crate::zone::Zone;
 
 impl Kernel {
-    /// Everything over new maps in a new directory, which takes the place of what is attached: somebody has removed the
-    /// pins.
+    /// Loads everything over new maps in a new directory, and replaces what is attached: another process has removed
+    /// the pins.
     pub(super) fn pin_anew(
         &mut self,
         serving: &Serving,
@@ -22,7 +22,7 @@ impl Kernel {
         let pins = self.pins.made_anew()?;
         let half = layout::half(self.config.xdp.capacity);
         let mut next = Self::load_pinned(&self.config, self.version, half, &pins)?;
-        // Whatever becomes of it, the directory stays.
+        // The directory stays in any case.
         next.attached = true;
         next.predecessors.extend(program::ids(&self.object));
         // The configuration may have changed since the start.

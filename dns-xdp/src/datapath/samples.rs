@@ -1,4 +1,4 @@
-//! The names that are asked: what the program copies of some frames while somebody looks, and the name in each.
+//! The names that are asked: the samples that the program copies while an operator looks, and the name in each.
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ impl Samples {
         Ok(Samples { ring: take(object, SAMPLES)?, sampling: take(object, SAMPLING)? })
     }
 
-    /// The names in the samples since the last call, each as [`presented`] has it; frames without any are left out.
+    /// The names in the samples since the last call, in the form of [`presented`]. Frames without a name are left
+    /// out.
     pub(super) fn names(&mut self) -> Vec<String> {
         let mut names = Vec::new();
         for _ in 0..MOST {
@@ -78,7 +79,7 @@ fn qname(frame: &[u8]) -> Option<Name> {
     Name::read(&mut BinDecoder::new(frame.get(message + UDP_AND_DNS..)?)).ok()
 }
 
-/// A name in lower case, with whatever is neither a letter, a digit, `-` nor `_` escaped (RFC 1035, section 5.1): it
+/// A name in lower case. Everything but letters, digits, `-` and `_` is escaped (RFC 1035, section 5.1), because it
 /// comes from strangers and goes to terminals.
 fn presented(name: &Name) -> String {
     let mut text = String::new();

@@ -1,8 +1,8 @@
 //! A program under the clock: what one run of it takes, by BPF_PROG_TEST_RUN.
 //!
-//! A run leaves the packet changed, so the program is called by another that puts the packet back first; the time of
-//! the same caller with a program that does nothing is taken away. Of several rounds the least counts: whatever made
-//! the others longer is not the program's.
+//! A run changes the packet. A caller program therefore restores the packet, and then calls the program. The time of
+//! the same caller with an empty program is subtracted. Of several rounds the least counts: whatever made the others
+//! longer is not the program's.
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
@@ -65,7 +65,7 @@ pub struct Least {
 }
 
 impl Least {
-    /// No round yet.
+    /// Before the first round.
     pub const NONE: Least = Least { with_program: f64::MAX, without: f64::MAX };
 
     /// What one run of the program takes.
@@ -96,7 +96,7 @@ impl Stopwatch {
         Ok(Stopwatch { object, templates, variants, turn, start, timed })
     }
 
-    /// Sets the frames that are run in turn. Where their number is no power of two, some come twice in a turn.
+    /// Sets the frames that are run in turn. If their number is no power of two, some come twice in a round.
     ///
     /// # Errors
     /// There is none, or one is longer than a query for the longest name.

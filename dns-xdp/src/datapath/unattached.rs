@@ -55,8 +55,8 @@ impl Unattached {
         Self::load_over(variant, &[], layout::half(capacity), places, port)
     }
 
-    /// As [`Unattached::load`], over the table that a daemon pinned: it answers what that daemon publishes, with a
-    /// lease and counters of its own, by the variant that the daemon uses.
+    /// As [`Unattached::load`], over the table that a daemon has pinned. It answers what that daemon publishes, with
+    /// the daemon's variant, and with a lease and counters of its own.
     pub fn over(pinned: &PinnedMaps, addresses: &[IpAddr], mac: [u8; 6], port: u16) -> Result<Self, Error> {
         let table = [table::ZONE, table::NAMES, table::MORE].map(|name| (name, pinned.map(name)));
         if let Some((_, missing)) = table.iter().find(|(_, path)| !path.exists()) {

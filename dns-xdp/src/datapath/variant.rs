@@ -1,4 +1,4 @@
-//! The variants of the program: what nobody has switched on is not loaded.
+//! The variants of the program: a feature that is off is not loaded.
 use std::fmt;
 
 /// One of the programs that answer. They answer alike; a variant has what it needs for that.

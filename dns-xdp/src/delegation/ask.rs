@@ -142,7 +142,7 @@ async fn exchange_udp(server: SocketAddr, query: &Message) -> Result<Message, No
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         let length = socket.recv(&mut buffer).await.map_err(|error| failed(&error))?;
-        // What does not answer the query is somebody else's (RFC 5452, section 9.1).
+        // A message that does not answer the query is ignored: it may be forged (RFC 5452, section 9.1).
         if let Ok(response) = Message::from_vec(&buffer[..length])
             && answers(&response, query)
         {

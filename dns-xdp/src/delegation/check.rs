@@ -27,9 +27,9 @@ pub enum Check {
     ServerNs,
     /// Its answers are kept no longer than configured.
     ServerTtl,
-    /// It gives the zone away to nobody.
+    /// It refuses zone transfers.
     ServerAxfr,
-    /// It resolves for nobody.
+    /// It refuses recursion.
     ServerRecursion,
     /// A client's resolver finds a node.
     Resolver,
@@ -84,7 +84,7 @@ pub fn worst(findings: &[CheckResult]) -> Severity {
 }
 
 impl Check {
-    /// As it is printed, and as JSON has it.
+    /// The word in the output and in JSON.
     pub const fn text(self) -> &'static str {
         match self {
             Check::Servers => "servers",

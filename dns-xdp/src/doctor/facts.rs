@@ -35,7 +35,7 @@ pub struct Host {
     pub lacking: Vec<&'static str>,
     /// Processors online.
     pub cpus: u32,
-    /// The kernel's clock is disciplined by somebody. `None`: it does not tell.
+    /// A time daemon disciplines the kernel's clock. `None`: it does not tell.
     pub clock_synchronised: Option<bool>,
     /// The packet filters that have rules.
     pub filters: Vec<&'static str>,
@@ -70,7 +70,7 @@ pub struct Setting {
     pub holders: Vec<Holder>,
     /// The systemd units of these and of the holders of programs, by process.
     pub units: BTreeMap<u32, String>,
-    /// Whether a TCP connection to a served address came about; `None`: nobody is there to take it.
+    /// Whether a TCP connection to a served address came about; `None`: no process takes it.
     pub reached: Option<(SocketAddr, Result<(), String>)>,
 }
 

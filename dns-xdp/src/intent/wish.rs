@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::cluster::Admin;
 
-/// A reason, or a name of somebody: a line that an operator reads.
+/// A reason, or a user's name: one line for operators.
 pub const LONGEST_TEXT: usize = 200;
 /// Longer than any maintenance; who wants a node out for good removes it.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);

@@ -47,7 +47,7 @@ struct Memory {
 pub(super) struct View {
     pub(super) status: Status,
     pub(super) stats: Stats,
-    /// `None`: nobody has looked shortly before.
+    /// `None`: there was no request shortly before.
     pub(super) rates: Option<Rates>,
     /// When it said so.
     pub(super) at: Timestamp,
@@ -94,7 +94,7 @@ impl Desk {
         &self.recorder
     }
 
-    /// Asks nobody: a loop that hangs is found out at once.
+    /// Asks no other task, so that a loop that hangs is found at once.
     pub(super) fn life(&self) -> Life {
         match self.recorder.heartbeat_age() {
             silence if silence > LONGEST_SILENCE => Life::Hung(silence),
@@ -103,7 +103,7 @@ impl Desk {
         }
     }
 
-    /// What the loop says, or what it said last if it does not answer; `None`: it has not said anything yet.
+    /// What the loop says, or what it said last if it does not answer; `None`: there was no answer before.
     pub(super) async fn view(&self) -> Option<Arc<View>> {
         let mut memory = self.memory.lock().await;
         let fresh = memory.asked.is_some_and(|asked| asked.elapsed() < FRESH);

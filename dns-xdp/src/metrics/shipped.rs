@@ -21,7 +21,7 @@ fn exposed() -> BTreeMap<String, BTreeSet<String>> {
     exposed
 }
 
-/// The names of ours in an expression, each with the labels in its braces.
+/// Our metrics in an expression, each with the labels in its braces.
 fn used(expression: &str) -> Vec<(String, Vec<String>)> {
     let starts = expression.match_indices("dns_xdp_").map(|(start, _)| &expression[start..]);
     let use_of = |text: &str| {
@@ -44,7 +44,7 @@ fn grouped(expression: &str) -> Vec<String> {
     groups.flat_map(|group| group.split(',').map(|label| label.trim().to_owned())).collect()
 }
 
-/// Everything of an expression, or of a text with labels in braces, that nobody exposes.
+/// The metrics and labels of an expression that the daemon does not expose.
 fn unknown(expression: &str) -> Vec<String> {
     let exposed = exposed();
     let mut unknown = Vec::new();

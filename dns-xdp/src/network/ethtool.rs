@@ -166,8 +166,8 @@ fn ioctl(interface: &str, request: &mut [u64]) -> Option<()> {
     let mut ifreq =
         libc::ifreq { ifr_name: letters, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: data } };
     #[expect(unsafe_code, reason = "an ioctl has no safe wrapper")]
-    // SAFETY: the request holds a terminated name and points to memory that outlives the call, with room for the
-    // structure of its command and for more names or values than the driver told a moment ago.
+    // SAFETY: the request holds a terminated name. It points to memory that outlives the call, with room for the
+    // command's structure and for more values than the driver has just reported.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut ifreq) };
     (result == 0).then_some(())
 }

@@ -160,9 +160,9 @@ impl Link {
     }
 }
 
-/// The driver of a link's device, which it tells by bus and name since Linux 5.14. The device is looked up by its bus:
-/// /sys/class/net has the links of the network namespace in which /sys was mounted, which need not be this one. Before, the
-/// driver is asked for its name.
+/// The driver of a link's device, which it tells by bus and name since Linux 5.14. Looks the device up by its bus.
+/// /sys/class/net has the links of the network namespace in which /sys was mounted, which may be another one. Before,
+/// the driver is asked for its name.
 fn driver(link: &Link, device: Option<(String, String)>) -> Option<String> {
     let Some((bus, device)) = device else {
         let is_hardware = link.kind.is_none() && !link.is_loopback;

@@ -141,7 +141,7 @@ fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(TIMEOUT_SECONDS))?;
     socket.bind_auto()?;
-    // From now on nobody but the kernel is listened to.
+    // From now on only the kernel's messages are accepted.
     socket.connect(&SocketAddr::new(0, 0))?;
     socket.send(&octets, 0)?;
     Ok(socket)

@@ -63,8 +63,8 @@ impl Serving {
         &self.places
     }
 
-    /// What the responder binds: every served address, and the listed ones that are not there yet. Distinct, in the
-    /// configuration's order or that of its interfaces.
+    /// The addresses that the responder binds: the served ones, and listed ones that the machine does not have now.
+    /// Distinct, in the configuration's order or that of its interfaces.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
     }

@@ -1,9 +1,9 @@
 //! System calls that neither the daemon nor a command of the operator's has a use for are refused with EPERM.
 //!
-//! It is a list of what is refused, not of what is allowed. Commands inherit the filter, and what an ordinary program, its C
-//! library or this one's runtime calls is another from version to version: a list of what is allowed would take away
-//! answers one day. The unit has such a list besides, in systemd's own sets, which are kept up to date with the system
-//! that the unit runs on. Nothing is killed: whatever is refused is told so.
+//! It is a list of what is refused, not of what is allowed. Commands inherit the filter. What an ordinary program,
+//! its C library or our runtime calls changes from version to version. A list of allowed calls would break them one
+//! day. The unit has such a list besides, in systemd's own sets, which are kept up to date with the system that the
+//! unit runs on. Nothing is killed: whatever is refused is told so.
 use std::collections::BTreeMap;
 
 use libc::c_long;
@@ -76,10 +76,10 @@ const REFUSED: [&[c_long]; 7] = [
     &[libc::SYS_add_key, libc::SYS_keyctl, libc::SYS_request_key],
 ];
 
-/// In every thread of this process, and for good.
+/// Installs the filter in every thread of this process, permanently.
 ///
 /// # Errors
-/// The architecture is none that the filter can be written for, or the kernel knows no filters.
+/// The filter does not support this architecture, or the kernel does not support filters.
 pub(super) fn install(mode: Mode) -> Result<(), seccompiler::Error> {
     seccompiler::apply_filter_all_threads(&compile(mode)?)
 }

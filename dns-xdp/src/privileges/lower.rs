@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{filter, needed};
 use crate::config::Config;
 
-/// Root is nobody special to a program that is executed, for good.
+/// An executed program gains nothing from being root, permanently.
 const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
@@ -34,8 +34,8 @@ thread_local! {
     static SETTLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// To be called while there is one thread: no program that any of them executes has a capability, be it root, setuid or
-/// one with capabilities of its own.
+/// To be called while there is one thread. No program that this process executes then has a capability: neither
+/// root's, nor a setuid one, nor one with file capabilities.
 ///
 /// # Errors
 /// The system refuses, which it has no reason to.
@@ -68,8 +68,8 @@ pub(crate) fn decide(config: &Config) {
     KEPT.get_or_init(|| needed(config));
 }
 
-/// The daemon has what it needs at a start only: every thread gives up what the configuration does not need, and system
-/// calls that are of no use are refused in all of them.
+/// Ends the privileges of the start: every thread gives up what the configuration does not need, and useless system
+/// calls are refused in all threads.
 pub(crate) async fn settle(config: &Config) {
     let kept = *KEPT.get_or_init(|| needed(config));
     settle_thread();
@@ -95,7 +95,7 @@ pub(crate) async fn settle(config: &Config) {
     }
 }
 
-/// For each thread that is started: whoever has started it may not have settled yet.
+/// For each new thread: its parent may still have the privileges of the start.
 pub(crate) fn settle_thread() {
     let Some(kept) = KEPT.get() else { return };
     if !SETTLED.replace(true)

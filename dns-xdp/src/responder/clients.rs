@@ -6,7 +6,7 @@ use std::time::Instant;
 use dns_xdp_ebpf::table::{CLIENTS_CAPACITY, Guard};
 use lru::LruCache;
 
-/// What becomes of an answer.
+/// What the limit does with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is sent.
@@ -36,7 +36,8 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// What becomes of an answer to this address now. `random` decides which of those that are too many slip.
+    /// What the limit does with an answer to this address now. `random` decides which of those that are too many
+    /// slip.
     pub(super) fn judge(&self, guard: &Guard, address: [u64; 2], random: u32) -> Verdict {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.judge_at(guard, address, random, now)

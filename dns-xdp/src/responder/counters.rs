@@ -9,11 +9,11 @@ use hickory_proto::op::ResponseCode;
 pub enum Rcode {
     /// Answered, with data or without (RFC 2308, section 2.2).
     NoError,
-    /// The message is not a query as RFC 1035, section 4.1 has it.
+    /// The message is not a query in the format of RFC 1035, section 4.1.
     FormErr,
     /// The name does not exist.
     NxDomain,
-    /// An opcode or a meta-type that nobody offers here.
+    /// An opcode or a meta-type that is not implemented.
     NotImp,
     /// Another zone or class, a zone transfer, an update, a notification.
     Refused,

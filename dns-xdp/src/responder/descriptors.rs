@@ -8,8 +8,8 @@ const WANTED: u64 = 4096;
 /// Where the system does not tell what is open.
 const OPEN: usize = 48;
 
-/// How many connections there may be at a time, at most `most`: half of the descriptors that are free, for probes, the
-/// control socket and the metrics need some too. Raises the soft limit where the hard one allows it.
+/// The most connections at a time: half of the free descriptors, at most `most`. Probes, the control socket and the
+/// metrics need descriptors, too. Raises the soft limit where the hard one allows it.
 pub(super) fn room(most: usize) -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
     let wanted = soft.max(WANTED.min(hard));

@@ -1,7 +1,7 @@
 //! What can be read of a message: its header, then as much of the question and the OPT as is well formed.
 //!
-//! Beside the question and the OPT nothing in a query has a meaning for this server. Other records and bytes behind the
-//! last record are passed over, but the records have to be what the header counts, and they have to be few. A reader
+//! Beside the question and the OPT nothing in a query has a meaning for this server. Other records, and bytes behind
+//! the last record, are skipped. The records have to match the header's counts, and there may be only a few. A reader
 //! never goes back: no compression pointer is followed, so that a message costs no more than its length.
 use dns_xdp_ebpf::cookie::{self, Cookie};
 use dns_xdp_ebpf::message::{HEADER_LENGTH, OPTION_NSID};
@@ -66,8 +66,8 @@ pub(super) enum Asked {
 struct Malformed;
 
 impl Request {
-    /// Reads a message. `None`: it is to be met with silence, because it has no whole header or because it
-    /// is a response, to which an answer might go back and forth for ever.
+    /// Reads a message. `None`: the message gets no answer. It has no whole header, or it is a response; two servers
+    /// could answer each other for ever.
     pub(super) fn read(message: &[u8]) -> Option<Request> {
         let Header { metadata, counts } = Header::read(&mut BinDecoder::new(message)).ok()?;
         if metadata.message_type == MessageType::Response {

@@ -42,7 +42,7 @@ pub struct Arrival {
 pub struct Response {
     /// What it says, as it is counted.
     pub rcode: Rcode,
-    /// The client has a cookie of ours: it is who it seems to be.
+    /// The client has returned our cookie, which proves its address.
     pub genuine: bool,
     message: Outgoing,
     limit: usize,

@@ -75,7 +75,8 @@ pub(super) async fn serve(
     while tasks.join_next().await.is_some() {}
 }
 
-/// The connections that wait to be accepted, and no more behind them: those too that the runtime has not told of yet.
+/// Returns the connections that wait to be accepted, also those that the runtime has not reported yet. Later ones are
+/// left.
 fn backlog(listener: TcpListener) -> Vec<(TcpStream, IpAddr)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };
     let accepted = std::iter::from_fn(|| listener.accept().ok());
@@ -103,8 +104,8 @@ async fn converse_seated(
     }
 }
 
-/// Answers message after message, in order. Returns when the client has closed, sent something that is not
-/// to be answered, or let the time pass; at the stop, when no whole message waits to be answered.
+/// Answers message after message, in order. Returns when the client has closed, has sent a message without an answer,
+/// or has let the time pass. At the stop it returns when no whole message waits.
 async fn converse(
     mut stream: TcpStream,
     exchange: &Exchange,
@@ -184,8 +185,8 @@ impl Connections {
         Connections { capacity, prefixes, open: Mutex::default() }
     }
 
-    /// Takes a seat. When all are taken one is closed for it, of the prefix that has most: a client that opens
-    /// hundreds closes its own, and not the one that another has come with.
+    /// Takes a seat. When all are taken, one of the prefix with the most connections is closed. A client that opens
+    /// hundreds therefore closes its own.
     fn enter(connections: &Arc<Connections>, client: IpAddr) -> Seat {
         let mut open = connections.lock();
         if open.by_turn.len() >= connections.capacity {

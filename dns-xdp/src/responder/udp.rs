@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::counters::Transport;
 use super::{Exchange, stopped};
 
-/// More than waits in a socket: whoever floods it does not keep the daemon from ending.
+/// More than waits in a socket. The limit lets the daemon end during a flood.
 const REST_MAX: usize = 8192;
 
 /// After an error in receiving, so that a persistent one does not spin.
@@ -40,7 +40,7 @@ pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: Canc
     answer_the_rest(socket, &exchange, &mut buffer);
 }
 
-/// Answers what waits in the socket though the runtime has not told of it yet, and no more behind that.
+/// Answers what waits in the socket, also what the runtime has not reported yet. Later messages are left.
 fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
     let Ok(socket) = socket.into_std() else { return };
     for _ in 0..REST_MAX {

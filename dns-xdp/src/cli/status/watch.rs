@@ -23,7 +23,7 @@ type Answer = Result<Status, CallError>;
 #[derive(Debug, Default)]
 struct Watch {
     status: Option<Status>,
-    /// Since when, and why, nobody answers.
+    /// Since when the daemon does not answer, and why.
     gone: Option<(Timestamp, String)>,
     /// Lines above the screen's first.
     scrolled: u16,
@@ -90,7 +90,7 @@ impl Watch {
         };
     }
 
-    /// What is said when nobody answers, and the last answer.
+    /// The message while the daemon does not answer, above its last answer.
     fn text(&self, now: Timestamp, width: usize) -> Text<'static> {
         let mut text = Text::default();
         if let Some((since, why)) = &self.gone {

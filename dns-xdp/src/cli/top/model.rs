@@ -36,7 +36,7 @@ pub(super) struct Model {
     pub(super) rate: Option<f64>,
     /// The program's part of the answers; `None`: there were none.
     pub(super) kernel_share: Option<f64>,
-    /// Since when, and why, nobody answers.
+    /// Since when the daemon does not answer, and why.
     pub(super) gone: Option<(Timestamp, String)>,
     pub(super) paused: bool,
     pub(super) sort: Sort,

@@ -64,7 +64,7 @@ pub struct ClusterServer {
     pub mode: Mode,
     /// What it sees.
     pub quorum: Option<Quorum>,
-    /// Why its answers are frozen, or it judges nobody.
+    /// Why its answers are frozen, or why it judges no node.
     pub trouble: Option<String>,
     /// When the asked server has heard of it last, through the store; `None`: never since it was started.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! How much is answered, and by whom, as the counters have gone up of late.
+//! The recent rate of answers by path, from the growth of the counters.
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 

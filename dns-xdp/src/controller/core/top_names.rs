@@ -33,7 +33,7 @@ impl TopNames {
     pub(super) fn count(&mut self, names: Vec<String>, now: Duration) {
         match self.last.replace(now) {
             Some(last) if now - last <= SAMPLING_LIFE => self.age(now - last),
-            // Nobody has looked for a while: what the ring has is of another time.
+            // No operator has looked for a while: the samples in the ring are too old.
             _ => {
                 *self = TopNames { last: Some(now), ..TopNames::default() };
                 return;
@@ -55,7 +55,7 @@ impl TopNames {
         self.one_of
     }
 
-    /// Frees what nobody looks at any more.
+    /// Frees the counts when no operator looks at them any more.
     pub(super) fn end_unless_looked_at(&mut self, now: Duration) {
         if self.last.is_some_and(|last| now - last > SAMPLING_LIFE) {
             *self = TopNames::default();

@@ -1,4 +1,4 @@
-//! The thread that owns the program: it derives the zone and publishes it to the kernel and to the responder, renews the
+//! The thread that owns the program. It derives the zone, publishes it to the kernel and to the responder, renews the
 //! lease, follows the network and reads counters. Each takes as long as it takes; the core does not wait for it.
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(super) enum Ending {
     HandOver,
     /// It is detached, and everything unpinned.
     Detach,
-    /// The start is given up: nothing of ours is left, and a predecessor's program keeps its grace.
+    /// The start is given up: everything of this daemon is removed, and a predecessor's program keeps its grace.
     Abandon,
 }
 
@@ -264,8 +264,8 @@ impl Work {
         Ok(Publication::new(published, before.as_deref(), zone, Some(began.elapsed())))
     }
 
-    /// The responder turns to the new zone when all that is left in the kernel is to replace one pointer: that takes
-    /// effect at once, but the kernel returns from it some milliseconds later, for which the two would differ.
+    /// The responder changes to the new zone right before the kernel replaces its one pointer. The replacement takes
+    /// effect at once, but the call returns some milliseconds later. In that time the two would otherwise differ.
     fn replace(&mut self, before: Option<Arc<Zone>>, zone: &Arc<Zone>) -> Result<(), datapath::Error> {
         let prepared = self.datapath.prepare(zone)?;
         self.zone.send_replace(Some(Arc::clone(zone)));

@@ -15,7 +15,7 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
     findings
 }
 
-/// `None`: it is among those that nobody expects to be served.
+/// `None`: no operator expects it to be served.
 fn address(view: &View<'_>, state: &AddressState) -> Option<Finding> {
     let address = state.address;
     let what = format!("address {address}");

@@ -4,7 +4,7 @@ use super::super::{Finding, Kind, Remedy};
 use crate::config::Mode;
 use crate::datapath::KernelVersion;
 
-/// The kernels that the tests boot or are developed on, but for the newest.
+/// The kernels that the tests boot, and the one of development, without the newest.
 const TESTED: [KernelVersion; 4] =
     [KernelVersion(5, 10), KernelVersion(6, 1), KernelVersion(6, 12), KernelVersion(6, 18)];
 /// From here on BPF memory is the control group's, not the memlock limit's.
