@@ -47,11 +47,13 @@ fn unknown<'a>(root: &Command, line: &'a str) -> Option<&'a str> {
                 return Some(word);
             }
         } else if command.has_subcommands() {
-            if ["…", "VERB"].contains(&word) {
+            if word == "…" {
                 return None;
             }
             match command.find_subcommand(word) {
                 Some(verb) => command = verb.clone(),
+                // What an option takes.
+                None if word.chars().all(|letter| letter.is_ascii_uppercase()) => {}
                 None => return Some(word),
             }
         }

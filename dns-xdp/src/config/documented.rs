@@ -57,7 +57,7 @@ fn the_page_has_the_keys_that_the_code_knows() {
     let rows = rows();
     let mut sections: Vec<&str> = rows.iter().map(|row| row.section).collect();
     sections.dedup();
-    assert_eq!(sections.len(), 13, "{sections:?}");
+    assert_eq!(sections.len(), 14, "{sections:?}");
     for section in sections {
         let error = parse(&with(section, "no-such-key-at-all = 1")).unwrap_err();
         let (_, known) = error.split_once("known here: ").unwrap_or_else(|| panic!("{section}: {error}"));
