@@ -68,7 +68,7 @@ struct Process {
 }
 
 impl Competitor {
-    /// Starts it on the server's end of a wire, waits for its first answer, and puts the wire's work on its cores.
+    /// Starts it on the server's end of a wire, waits for its first answer, and moves the wire's work to its cores.
     ///
     /// # Errors
     /// When it does not come up; the error has the end of its log.

@@ -101,7 +101,7 @@ pub struct Event {
     pub what: &'static str,
     /// What is to be reached.
     pub aim: &'static str,
-    /// Plays it; none: nobody has written that yet.
+    /// Plays it; none: it is not written.
     pub play: Option<fn(Length) -> Result<Row>>,
 }
 

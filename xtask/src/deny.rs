@@ -1,4 +1,4 @@
-//! `cargo xtask deny`: what may be linked, by licence, source and feature, as `.cargo/deny.toml` has it.
+//! `cargo xtask deny`: checks what is linked, by licence, source and feature, against `.cargo/deny.toml`.
 use anyhow::{Context as _, Result};
 
 use crate::cargo::cargo;

@@ -58,7 +58,8 @@ impl Target {
     }
 }
 
-/// Fuzzes one target, or one after the other, each for so many seconds; what was learnt before is where it goes on.
+/// Fuzzes one target, or all one after the other, each for this many seconds. It continues from the corpus of earlier
+/// runs.
 ///
 /// # Errors
 /// When an input breaks the property of its target.

@@ -14,7 +14,7 @@ pub const TEMPLATES: usize = 1024;
 /// The generator writes ids up to this, so that the source ports, which are their complements, are unprivileged.
 pub const ID_MASK: u64 = 0x7fff;
 
-/// One answer in so many is kept, a power of two.
+/// One answer in this many is kept, a power of two.
 pub const SAMPLED: u64 = 1 << 12;
 /// So many of those are kept, a power of two; the newest replace the oldest.
 pub const SAMPLES: usize = 64;

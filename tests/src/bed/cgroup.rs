@@ -13,7 +13,7 @@ const MEMORY: &str = "/sys/fs/cgroup/memory";
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// A group of this name that may have so many octets.
+    /// Makes a group of this name with a limit in octets.
     ///
     /// # Errors
     /// When memory is not accounted for on this machine, or this is not root.

@@ -28,7 +28,7 @@ impl Connection {
     /// Connects, whoever the caller is.
     ///
     /// # Errors
-    /// When nobody listens, or strangers may not.
+    /// When no daemon listens, or this user may not connect.
     pub fn open(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).context("nobody listens on the control socket")?;
         stream.set_read_timeout(Some(PATIENCE))?;

@@ -1,4 +1,4 @@
-//! A wall clock of a daemon's own, by libfaketime: it steps while the daemon runs, and nobody else's does.
+//! A daemon's own wall clock, by libfaketime. It steps while the daemon runs; no other process notices.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ impl FakeClock {
         .to_vec()
     }
 
-    /// Steps it to so many seconds before or behind the machine's.
+    /// Steps it to this many seconds before or behind the machine's clock.
     ///
     /// # Errors
     /// When its file cannot be replaced.

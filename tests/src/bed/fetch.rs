@@ -25,7 +25,7 @@ pub struct Fetched {
 /// GET of a path.
 ///
 /// # Errors
-/// When nobody listens, or no whole response comes within 5 s.
+/// When no server listens, or no whole response comes within 5 s.
 pub fn fetch(node: &Node, path: &str) -> Result<Fetched> {
     let text = node.namespace.enter(|| {
         let mut stream =

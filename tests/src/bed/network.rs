@@ -42,7 +42,7 @@ impl Network {
                 .with_context(|| format!("cannot load `{name}`: is this root, on a kernel with BPF?"))?;
         }
         let switch = Namespace::create(run.namespace("switch").name())?;
-        // Neighbour discovery is multicast; a bridge that snoops loses it until somebody has reported.
+        // Neighbour discovery is multicast. A bridge that snoops drops it until a listener has reported.
         switch.ip(&format!(
             "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set {BRIDGE} up\n"
         ))?;
@@ -109,8 +109,7 @@ impl Network {
         })
     }
 
-    /// From now on every other connection to a station over IPv4 comes to nothing, of those from each other station:
-    /// the SYN-ACK is lost on its way.
+    /// From now on every second IPv4 connection to a station fails, for each source station: its SYN-ACK is lost.
     ///
     /// # Errors
     /// When there is no such station.

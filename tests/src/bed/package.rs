@@ -54,7 +54,8 @@ impl Installed {
         Ok((number()?, number()?))
     }
 
-    /// What the unit does as root before it starts the daemon, with a BPF filesystem that is as closed as systemd's.
+    /// Does what the unit does as root before it starts the daemon. The BPF filesystem has the mode that systemd
+    /// gives it.
     ///
     /// # Errors
     /// When the filesystem cannot be mounted, or the rules cannot be followed.

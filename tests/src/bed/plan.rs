@@ -22,7 +22,7 @@ const SHARED: [&str; 4] = ["cluster", "zone", "health", "failover"];
 /// How many nodes, and the settings in which they differ from the defaults.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// `node1` to this one; at most 40, so that the addresses end in two digits and nobody else has them.
+    /// `node1` to this one; at most 40, so that the addresses end in two digits and are free.
     pub nodes: u8,
     /// The store that the servers share, and how it lets them in; `None`: each has it all in its file.
     pub store: Option<Access>,

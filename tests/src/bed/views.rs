@@ -35,7 +35,7 @@ pub fn agreed_substitute(cluster: &Cluster, servers: &[usize], dead: usize) -> R
 /// The dead address is in no section of any response, for no name.
 ///
 /// # Errors
-/// When one of `servers` does answer it, or does not answer at all.
+/// When one of `servers` answers it, or does not answer at all.
 pub fn nobody_answers(cluster: &Cluster, servers: &[usize], dead: usize) -> Result<()> {
     let dns = cluster.dns_client()?;
     let dead = &cluster.nodes[dead];

@@ -136,7 +136,7 @@ impl Watch {
         }
     }
 
-    /// Ends it: all changes that nobody has waited for, and how often it has asked.
+    /// Ends the watch. Returns the changes that no caller has waited for, and the number of queries.
     ///
     /// # Errors
     /// When the client has panicked.

@@ -113,7 +113,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// One that nobody else knows.
+    /// A random one.
     ///
     /// # Errors
     /// When there is no randomness.
@@ -146,7 +146,7 @@ impl Authority {
         Ok(Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?))
     }
 
-    /// Writes a certificate of whoever is all of `hosts`, expired long ago if so wished, and its key.
+    /// Writes a certificate for all of `hosts`, and its key. The certificate may be expired.
     ///
     /// # Errors
     /// When one of `hosts` is none, or a file cannot be written.

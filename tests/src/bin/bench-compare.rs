@@ -1,7 +1,7 @@
 //! Answers per second and losses of name servers on one core each, under the same load in rising steps.
 //!
-//! The load is paced by the generator itself, which sends when a query is due. Every server has a wire of its own, the
-//! same zone, one thread for queries, and one core, which also takes its queries in and sees its answers off.
+//! The load is paced by the generator itself, which sends when a query is due. Every server has a wire of its own,
+//! the same zone, one thread for queries, and one core. That core also receives the queries and sends the answers.
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ use dns_xdp_tests::load::{cores, sample};
 const FIRST: f64 = 25_000.0;
 const LAST: f64 = 5_000_000.0;
 const STEP: f64 = std::f64::consts::SQRT_2;
-/// A rate that is not above the best by this is flat; after so many flat steps a curve ends.
+/// A rate that is not above the best by this is flat. After this many flat steps a curve ends.
 const FLAT: f64 = 1.02;
 const FLAT_STEPS: usize = 2;
 /// A generator that sends less than this of what it should was held up by something else on its core.

@@ -1,9 +1,9 @@
 //! Times to repair: from a node's death until a server answers another address for its name, and from its return until
 //! it answers the node's own again.
 //!
-//! All servers are in one cluster and see the same deaths: dns-xdp as it is by default, gdnsd with the shortest times
-//! that it takes, and dns-xdp with gdnsd's. One client asks them all in turn. Every node dies once, so that none is
-//! kept out for longer because it has been dead before.
+//! All servers are in one cluster and see the same deaths: dns-xdp with its defaults, gdnsd with the shortest times
+//! that it accepts, and dns-xdp with gdnsd's times. One client asks them all in turn. Every node dies once, so that
+//! none is kept out for longer because it has been dead before.
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;

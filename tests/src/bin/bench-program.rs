@@ -1,8 +1,8 @@
 //! What one answer costs in the kernel: the program timed by BPF_PROG_TEST_RUN, beside parts of known cost.
 //!
-//! A run leaves the packet changed, so the timed program is called by one that puts the packet back first; the time
-//! of the same caller with a program that does nothing is taken away. Every line is the least of several rounds in
-//! one run on one core; the ratios travel, the nanoseconds are this machine's.
+//! A run changes the packet. A caller program therefore restores the packet, and then calls the timed program. The
+//! time of the same caller with an empty program is subtracted. Every line is the least of several rounds in one run
+//! on one core; the ratios travel, the nanoseconds are this machine's.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};

@@ -1,7 +1,7 @@
 //! What a publication costs by how many names change: elements of maps written, and the time until packets see them.
 //!
-//! Two halves of the table take turns. So a publication writes what has changed, and what the one before has changed in
-//! the other half: of twice as many names, and of no other.
+//! Two halves of the table take turns. A publication therefore writes the names that have changed, and those that the
+//! publication before has changed in the other half.
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The medians of writes and time over publications that each change so many names of so many.
+/// The median writes and time of publications that each change `changed` of `size` names.
 fn publications(size: usize, changed: usize) -> Result<(usize, Duration)> {
     let mut program = Unattached::load(Variant::default(), &places(&[SERVER], MAC), PORT, CAPACITY)?;
     let mut versions = vec![0u32; size];

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
 fn run(verb: Option<&str>) -> Result<()> {
     match verb {
         None => guest::run(),
-        // Asked for outside the machine, by whoever packs them into it.
+        // Printed outside the machine, for the packer of its image.
         Some("modules") => {
             guest::modules().iter().for_each(|module| println!("{module}"));
             Ok(())

@@ -153,8 +153,8 @@ impl Generator {
     }
 }
 
-/// What the process on the generator's core does: it sends over an interface of its namespace what the maps that are
-/// pinned there say, until it is killed or its parent has ended.
+/// The process on the generator's core. It sends over an interface of its namespace what the pinned maps say, until
+/// it is killed or its parent ends.
 ///
 /// # Errors
 /// When the kernel does not run live frames.

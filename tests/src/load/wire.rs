@@ -42,8 +42,8 @@ pub struct Wire {
 pub enum Counting {
     /// The server's core has nothing to do but to serve; the generator's has less time to send.
     WithGenerator,
-    /// The server's core sees its answers off, as a driver's does when they have been sent; the generator's has
-    /// nothing to do but to send, which is enough for any server's core.
+    /// The server's core completes its own transmissions, as with a real driver. The generator's core only sends,
+    /// which is fast enough for any server.
     WithServer,
 }
 

@@ -29,7 +29,7 @@ pub struct Datagram {
     pub tags: Vec<(u16, u16)>,
     /// The EtherType behind the tags.
     pub ethertype: Option<u16>,
-    /// Where the datagram comes from; both addresses are of one family.
+    /// The datagram's source; both addresses are of one family.
     pub source: IpAddr,
     /// Where it goes.
     pub destination: IpAddr,

@@ -20,8 +20,8 @@ pub struct TableRun {
     pub failures: Vec<String>,
 }
 
-/// Runs every row that the kernel and this variant of the program take. Where a state asks for a program that has seen no
-/// client yet, another is loaded.
+/// Runs every row that the kernel and this variant of the program take. Loads another program if a state needs one
+/// that has seen no client before.
 ///
 /// # Errors
 /// When the program cannot be loaded, or a zone cannot be published to it.
@@ -67,7 +67,7 @@ fn enter(program: &mut Unattached, state: State) -> Result<(), Error> {
     program.renew(lease, seconds.unwrap_or_default().into())
 }
 
-/// One packet is counted once, as the row's outcome, unless it is none of ours.
+/// A packet is counted once, as the row's outcome, unless it is not for the served port.
 fn check_counters(row: &Row, counted: &[(&'static str, u64)]) -> Result<(), String> {
     let expected = if row.outcome == Outcome::NotForUs { vec![] } else { vec![(row.outcome.text(), 1)] };
     if counted == expected { Ok(()) } else { Err(format!("counted {counted:?} instead of {expected:?}")) }
@@ -81,10 +81,10 @@ fn risen(
     risen.filter(|(_, count)| *count > 0).collect()
 }
 
-/// What became of a packet, and the packet afterwards.
+/// Returns the action for a packet, and the packet afterwards.
 ///
 /// # Errors
-/// The kernel does not run it, or the program returned what is no action of ours.
+/// The kernel does not run it, or the program has returned an unknown action.
 pub fn run(program: &Unattached, frame: &[u8]) -> Result<(Action, Vec<u8>), String> {
     let (action, after) = program.run(frame).map_err(|error| format!("{error:?}"))?;
     // enum xdp_action of linux/bpf.h.

@@ -27,7 +27,7 @@ pub struct PropertyRun {
 }
 
 impl PropertyRun {
-    /// A run of so many cases, half of them in one zone; `PROPTEST_CASES` sets another number.
+    /// A run of this many cases, half of them in one zone; `PROPTEST_CASES` sets another number.
     ///
     /// # Panics
     /// When the seed in the environment is no number.

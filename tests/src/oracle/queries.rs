@@ -23,7 +23,7 @@ const LONG: usize = 250;
 /// [`ADDRESS_OCTETS`].
 const LARGE: usize = 450;
 const ADDRESS_OCTETS: usize = 16;
-/// Types that somebody treats in a way of their own, and some that nobody does.
+/// Types that some server treats specially, and some that none does.
 const TYPES: &[u16] =
     &[0, 2, 5, 6, 12, 13, 15, 16, 33, 35, 37, 39, 41, 43, 46, 64, 65, 127, 128, 249, 250, 252, 255, 256, 257];
 

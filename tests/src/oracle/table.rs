@@ -40,7 +40,7 @@ pub struct Answer {
 /// What a server is like while a packet comes. The order is that in which one server can go through them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// No zone has been published yet.
+    /// Before the first zone is published.
     Unpublished,
     /// The zone has an SOA record that the program does not hold: [`zone::zone_with_long_soa`].
     LongSoa,

@@ -72,7 +72,7 @@ fn all_up(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// A link that somebody has put in the socket's place is left alone, and so is what it leads to.
+/// A symbolic link in the socket's place is left alone, and so is its target.
 fn a_symlink_is_refused(node: &Node) -> Result<()> {
     let victim = node.socket.with_extension("victim");
     fs::write(&victim, "mine")?;
@@ -89,7 +89,7 @@ fn a_symlink_is_refused(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// The file's mode keeps strangers out; and where somebody has opened it, their user does.
+/// The file's mode keeps other users out. If the mode is opened, the daemon refuses their user.
 fn a_stranger_is_refused(node: &Node) -> Result<()> {
     let kept_out = as_stranger(|| match UnixStream::connect(&node.socket) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
@@ -194,7 +194,7 @@ fn health_of_the_second(socket: &Path) -> Result<String> {
     Ok(healths(&status)?[1].to_owned())
 }
 
-/// A connection full of questions whose answers nobody reads.
+/// A connection full of requests; the client reads no answer.
 fn deaf(socket: &Path) -> Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_nonblocking(true)?;

@@ -19,7 +19,7 @@ const CLIENTS: usize = 8;
 const HESITATION: Duration = Duration::from_millis(20);
 /// An answer that has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Before the next try where nobody listens.
+/// The pause before the next try while no server listens.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The running clients; dropping it ends them.
@@ -38,7 +38,7 @@ pub struct Exchanges {
     pub broken: u64,
     /// Reset before the answer: where the listener closes, a connection that it has not accepted.
     pub reset: u64,
-    /// Not begun: nobody listened.
+    /// Not begun: no server listened.
     pub refused: u64,
     /// What was wrong with the first broken one.
     pub example: Option<String>,

@@ -24,7 +24,7 @@ const MEMORY: u64 = 48 << 20;
 /// Plays the row. It is the same in both forms.
 ///
 /// # Errors
-/// When something is done by half, or nobody is told.
+/// When something is half done, or is not reported.
 pub fn run(_length: Length) -> Result<Row> {
     let plan = Plan::quick(2)
         .line("xdp", "mode = \"native\"")
@@ -71,7 +71,7 @@ fn daemon(node: &Node) -> Result<Process> {
     Ok(Process(u32::try_from(pid)?))
 }
 
-/// A small disk of the daemon's own, with its configuration and its state, that nobody else sees.
+/// The daemon's own small disk, with its configuration and state, in a mount namespace.
 struct Disk {
     directory: PathBuf,
     config: PathBuf,
@@ -133,7 +133,7 @@ fn alarms(node: &Node) -> Result<String> {
     Ok(node.status()?["alarms"].to_string())
 }
 
-/// More names than the table holds: all of the file or nothing, whether somebody waits for the reload or not.
+/// More names than the table holds: all of the file or nothing, by `reload` and by a signal.
 fn table_over_capacity(node: &Node, disk: &Disk) -> Result<()> {
     let file = disk.seen(daemon(node)?, &disk.config);
     let before = fs::read_to_string(&file)?;

@@ -100,7 +100,7 @@ impl Failures {
         Ok(())
     }
 
-    /// A predecessor was killed, whose program answers whatever becomes of the successor.
+    /// A predecessor was killed. Its program answers, whether the successor starts or not.
     fn of_an_adoption(&mut self, cluster: &mut Cluster) -> Result<()> {
         cluster.nodes[0].wrapper.clear();
         cluster.nodes[0].start()?;
@@ -235,7 +235,7 @@ impl Failures {
 struct Step {
     number: usize,
     command: String,
-    /// It only finds out what the kernel can do; what is not done then for want of it fails by another name.
+    /// This call only probes the kernel's features. A missing feature shows later, in another call.
     probe: bool,
     error: &'static str,
     text: &'static str,

@@ -46,7 +46,7 @@ const GROWTH: u64 = 32 << 20;
 /// When the cluster does not come up, or takes a node for dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2), |cluster| {
-        // Behind a link of its own: whoever shares one with a flood loses queries before any server sees them.
+        // Behind a link of its own: a client that shares the flood's link loses queries before any server sees them.
         let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
         let time = length.pick(Duration::from_millis(700), Duration::from_secs(30));
         // Asked for now: what a flood leaves in the responder's queue would keep the next one from being asked.
@@ -70,7 +70,7 @@ pub fn run(length: Length) -> Result<Row> {
 /// What floods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Names that nobody has asked for before, which the program denies.
+    /// Names that were never asked before, which the program denies.
     RandomSubdomains,
     /// Queries with NSID and for ANY.
     Fallback,
@@ -218,8 +218,8 @@ fn measure(cluster: &Cluster, inquiries: &[Inquiry], time: Duration) -> Result<S
     })
 }
 
-/// This thread runs before those of the cluster and the flood until this is dropped: the time of an answer is not to be
-/// the time until the one who asked has a core again.
+/// Gives this thread precedence over the cluster and the flood until it is dropped. Otherwise an answer's time would
+/// include the client's wait for a core.
 struct Precedence;
 
 impl Precedence {

@@ -32,7 +32,7 @@ pub struct Inquiry {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expected {
-    /// One of these sets of addresses, whole, in any order, with a TTL of at most so many seconds.
+    /// One of these sets of addresses, whole, in any order, with a TTL of at most this many seconds.
     Addresses { sets: Vec<Vec<IpAddr>>, ttl_max: u32 },
     /// One of these, octet by octet, behind the identification.
     Octets(Vec<Vec<u8>>),
@@ -50,11 +50,11 @@ impl Inquiry {
         Inquiry { server, message, expected: Expected::Addresses { sets, ttl_max } }
     }
 
-    /// Asks a question whose answer is to be what the server says at this moment, over UDP, where the program answers,
-    /// or TCP, where the responder does: the two compress differently and have to mean the same.
+    /// Asks a question whose expected answer is the server's own at this moment. The program answers it over UDP and
+    /// the responder over TCP; the two compress differently and have to mean the same.
     ///
     /// # Errors
-    /// When it says nothing over one of them, or not the same.
+    /// When one of them does not answer, or they differ.
     pub fn as_now(from: &Namespace, server: IpAddr, qname: &str, qtype: u16) -> Result<Inquiry> {
         let message = question(qname, qtype);
         let over_udp =
@@ -69,8 +69,8 @@ impl Inquiry {
         Ok(Inquiry { server, message, expected: Expected::Octets(octets) })
     }
 
-    /// What a node's server is asked by most loads: its own name, both families and in mixed case, a type that it has
-    /// not, and a name that does not exist. All of it is answered in the kernel.
+    /// The questions of most loads: the node's own name in both families and in mixed case, a type that the name does
+    /// not have, and a name that does not exist. All of it is answered in the kernel.
     ///
     /// # Errors
     /// When the server does not answer.

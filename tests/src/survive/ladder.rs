@@ -109,7 +109,7 @@ fn rung(cluster: &mut Cluster, mode: &str, messages: &[Vec<u8>]) -> Result<Vec<O
     Ok(answers)
 }
 
-/// A cookie is of its moment.
+/// A cookie depends on the time.
 fn without_cookie(mut answer: Meaning) -> Meaning {
     if let Some(opt) = &mut answer.edns {
         opt.options_mut().remove(EdnsCode::Cookie);

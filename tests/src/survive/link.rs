@@ -1,4 +1,4 @@
-//! The interface goes and comes back, under another name or as another, and somebody else detaches the program.
+//! The interface goes and comes back, under another name or as another, and another process detaches the program.
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;

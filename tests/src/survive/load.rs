@@ -18,15 +18,16 @@ pub use super::tally::{Change, Silence, Tally, thousands};
 use crate::bed::netns::Namespace;
 
 const DNS_PORT: u16 = 53;
-/// Sockets for each family. An identification of one comes up again after 65,536 queries of its socket: what is not
-/// answered by then, or [`LINGER`] after the last query, is lost.
+/// Sockets for each family. A message id comes again after 65,536 queries of its socket. A query that is not answered
+/// by then, or [`LINGER`] after the last query, is lost.
 const SOCKETS: usize = 8;
 const IDS: usize = 1 << 16;
 /// Behind the last query.
 const LINGER: Duration = Duration::from_secs(2);
 /// From one turn of the loop to the next.
 const TICK: Duration = Duration::from_micros(500);
-/// Queries of one turn at most: whoever has slept too long does not flood the ring of a veth, and sends less in all.
+/// The most queries of one turn. A client that has slept too long does not flood the ring of a veth; it sends fewer
+/// queries in all.
 const BURST: u64 = 64;
 /// A longer time without a right answer of a server is kept.
 const SILENCE: Duration = Duration::from_millis(50);
@@ -105,7 +106,7 @@ impl Load {
         lock(&self.tally).right
     }
 
-    /// When the answer to an inquiry became such a one, not before `moment`, which it still is.
+    /// When the answer to an inquiry became one of the expected ones and stayed so, not before `moment`.
     ///
     /// # Errors
     /// When it has not within `limit` after that.
@@ -216,7 +217,7 @@ impl Client {
 
     fn run(&mut self, pace: Pace, shared: &Mutex<Tally>, is_over: &AtomicBool) {
         if let Some(core) = pace.core {
-            // Where it cannot be kept there, the figures are of another core.
+            // If it cannot be pinned there, the figures are of another core.
             keep_on(core).ok();
         }
         let mut due_from = Instant::now();

@@ -55,8 +55,8 @@ enum Blow {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Times {
     sighted: Vec<Duration>,
-    /// Of rounds in which a server was held up so long that it judged nobody until it could trust its timers again: the
-    /// promise is not for these.
+    /// Rounds in which a server was delayed so long that it judged no node until it could trust its timers again. The
+    /// bound does not hold for these.
     blind: Vec<Duration>,
 }
 

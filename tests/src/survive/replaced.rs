@@ -1,8 +1,8 @@
 //! Planned changes of the daemon: restarted, replaced, and replaced by one that lays its maps out otherwise.
 //!
-//! There is one binary here. That the maps are of another layout is brought about in two ways, and in either the next
-//! daemon finds no maps of its own kind, fills new ones, and swaps the program: by another `[xdp] capacity`, which has
-//! maps of another name and size, and by renaming the pinned maps as another version would have called them.
+//! There is one binary here. The maps get another layout in two ways. Another `[xdp] capacity` gives maps of another
+//! name and size. Renaming the pinned maps plays another version. In either case the next daemon finds no maps of its
+//! own kind, fills new ones, and swaps the program.
 use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub fn run(length: Length) -> Result<Row> {
                 if !tally.is_clean() || asked.lost > 0 || talked.broken + talked.reset > 0 {
                     eprintln!("{way:?}: {}; responder: {}; {talked:?}", tally.text(), asked.text());
                 }
-                // Behind SIGTERM nobody listens: a connection that is reset is one that came a moment too late.
+                // After SIGTERM no server listens: a connection that is reset came a moment too late.
                 let (broken, refused) = match way {
                     Way::Restart | Way::OtherVersion => (0, talked.reset),
                     Way::Replace | Way::OtherCapacity => (talked.reset, 0),

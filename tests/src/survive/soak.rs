@@ -1,9 +1,9 @@
 //! A long time of one trouble after another, chosen by a seed, while two servers are asked for every name.
 //!
-//! The first node's daemon lives through all of it, which is what its memory is watched for; the second's is killed and
-//! replaced over and over; the third and fourth die and come back. Nothing keeps a query from the two servers that are
-//! asked, so that every query has a right answer. The right answer depends on which nodes are dead at that time. The test
-//! records when each node was dead, and compares every change of the answers with that record.
+//! The first node's daemon lives through all of it, and its memory is watched. The second's is killed and replaced
+//! over and over. The third and fourth nodes die and come back. Nothing keeps a query from the two servers that are
+//! asked, so that every query has a right answer. The right answer depends on which nodes are dead at that time. The
+//! test records when each node was dead, and compares every change of the answers with that record.
 use std::collections::VecDeque;
 use std::env;
 use std::fs;
@@ -193,7 +193,7 @@ impl Ledger {
         self.absences.iter().filter(|absence| absence.gone_by.is_some_and(|by| by < absence.to)).count()
     }
 
-    /// Waits until everything is answered as it is configured: nobody is out any more.
+    /// Waits until everything is answered as configured: no node is out any more.
     fn settle(&mut self, load: &Load) -> Result<()> {
         let now = Instant::now();
         for (nth, Subject { own, answers, .. }) in subjects().iter().enumerate() {

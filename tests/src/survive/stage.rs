@@ -5,8 +5,8 @@ use crate::bed::cluster::Cluster;
 use crate::bed::plan::Plan;
 use crate::bed::run::Run;
 
-/// Lays and starts the cluster of `plan` and plays on it. It is removed whatever happens; when something fails, the
-/// ends of its logs are shown.
+/// Lays and starts the cluster of `plan` and plays on it. It is always removed. After a failure the ends of its logs
+/// are shown.
 ///
 /// # Errors
 /// When the cluster does not come up, and those of `play`.
@@ -17,7 +17,7 @@ pub fn on_cluster<T>(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<T>) 
     })
 }
 
-/// As [`on_cluster`], with nothing started yet.
+/// As [`on_cluster`], before any daemon is started.
 ///
 /// # Errors
 /// As [`on_cluster`].

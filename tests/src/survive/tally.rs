@@ -28,8 +28,8 @@ pub struct Tally {
     pub last_right: BTreeMap<IpAddr, Instant>,
     /// Times of more than 50 ms between two right answers of a server.
     pub silences: Vec<Silence>,
-    /// The longest time from one turn of the client to the next: what the machine's other programs have made it wait, and
-    /// so may have made others wait.
+    /// The longest time from one turn of the client to the next. It shows how long other programs of the machine have
+    /// delayed the client, and may have delayed others.
     pub held_up: Duration,
     /// Which permitted answer each inquiry had last.
     pub now: Vec<Option<usize>>,

@@ -19,7 +19,7 @@ use crate::oracle::frames::message::{A, IN, Message, name};
 const DNS_PORT: u16 = 53;
 /// Connections of each kind.
 const EACH: usize = 120;
-/// Queries that are sent down a connection and whose answers nobody reads.
+/// Queries on a connection whose client reads no answer.
 const PIPELINED: usize = 200;
 /// From one turn of the abusers to the next; one that finds its connection closed opens another.
 const TURN: Duration = Duration::from_secs(1);

@@ -7,8 +7,8 @@ use dns_xdp_tests::oracle::frame_oracle::States;
 use dns_xdp_tests::oracle::table::zone::zone;
 use dns_xdp_tests::oracle::table::{Row, rows};
 
-/// Frames that the fuzzer has found to break a property, each named by the fault: those of the path, and some that were put
-/// into a copy of it to see whether they are found.
+/// Frames with which the fuzzer has broken a property, each named by the fault. Some faults were put into a copy of
+/// the path to see whether the fuzzer finds them.
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dns-xdp-ebpf/fuzz/regressions/frame");
 /// Queries of the packet table whose neighbourhood is searched.
 const QUERIES: usize = 20;

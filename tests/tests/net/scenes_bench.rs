@@ -117,7 +117,7 @@ fn what_cannot_be_timed_is_refused_with_the_remedy() {
         fs::write(&other, node.config_text()?.replace(ZONE, "other.example.com"))?;
         refused(&bench_with(node, &other, &[])?, 1, "--config")?;
 
-        // Root without its capabilities is as good as nobody.
+        // Root without its capabilities has no more rights than another user.
         let mut command = Command::new("setpriv");
         command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(process::sibling("dns-xdp")?);
         command.arg("bench").arg("--config").arg(&node.config);

@@ -104,7 +104,7 @@ fn a_daemon_that_is_restarted_while_a_node_dies_and_after_ends_with_its_peers_an
     });
 }
 
-/// The node falls silent, and a moment later is not yet found out.
+/// The node falls silent; a moment later it is not detected yet.
 fn dying(cluster: &Cluster, node: usize) -> Result<Instant> {
     let death = Instant::now();
     cluster.nodes[node].pull_cable()?;
@@ -117,7 +117,7 @@ fn on_both(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
     cluster.nodes[..2].iter().try_for_each(|node| node.cli_ok(arguments).map(drop))
 }
 
-/// What was seen until a second after the promise: from then on nobody answers the dead address.
+/// What was seen until a second after the bound: from then on no server answers the dead address.
 fn repaired_in_time(watch: Watch, cluster: &Cluster, death: Instant, dead: IpAddr) -> Result<Vec<Change>> {
     let limit = cluster.nodes[0].promise()? + ALLOWANCE;
     sleep((death + limit + Duration::from_millis(300)).saturating_duration_since(Instant::now()));

@@ -77,7 +77,7 @@ fn fill_in(node: &Node, installed: &Installed) -> Result<()> {
     Ok(fs::write(&node.config, text)?)
 }
 
-/// All that a daemon has to do to files, pins and sockets, as somebody who may not do much.
+/// Everything that a daemon does to files, pins and sockets, as the package's unprivileged user.
 fn serves(cluster: &mut Cluster, installed: &Installed) -> Result<()> {
     let (user, group) = installed.user()?;
     ensure!(user != 0, "it is root");

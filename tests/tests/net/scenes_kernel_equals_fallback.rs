@@ -26,7 +26,7 @@ const ROUTES: [(usize, Checksum); 5] = [(0, Partial), (0, Whole), (0, Zero), (1,
 const CASES: usize = 2_000;
 /// On their way at a time.
 const WINDOW: usize = 32;
-/// Nodes whose addresses are all on the second one, for there is nobody but the probes to ask them.
+/// Nodes whose addresses are all on the second station, because only probes reach them.
 const MORE_NODES: std::ops::RangeInclusive<u8> = 3..=20;
 /// How often each answer is expected at least, of a thousand; a run that has seen little of one proves little.
 const EXPECTED: [(&str, usize); 8] = [
@@ -162,7 +162,7 @@ fn compare(ours: Option<&[u8]>, theirs: Option<&[u8]>) -> Result<String> {
     Ok(ours.map_or("silence".to_owned(), |answer| answer.kind()))
 }
 
-/// What an answer says, but for the NSID (RFC 5001), which has to be the node's name.
+/// What an answer says, without the NSID (RFC 5001), which has to be the node's name.
 fn anonymous(answer: &[u8], node: &str) -> Result<Meaning> {
     let mut answer = Meaning::of(answer).map_err(anyhow::Error::msg)?;
     if let Some(opt) = &mut answer.edns

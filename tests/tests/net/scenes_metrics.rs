@@ -1,4 +1,4 @@
-//! Scenes: what whoever watches a daemon over HTTP is told while things happen to it.
+//! Scenes: what a daemon tells over HTTP while things happen to it.
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
@@ -137,7 +137,7 @@ fn a_file_that_cannot_be_read_to_its_end_holds_up_nobody() {
     scene(&watched(2), |cluster| {
         let node = &cluster.nodes[0];
         let (beat, text) = ("dns_xdp_heartbeat_timestamp_seconds", node.config_text()?);
-        // Reading a pipe that nobody writes to takes for ever.
+        // Reading a pipe without a writer takes for ever.
         fs::remove_file(&node.config)?;
         nix::unistd::mkfifo(&node.config, Mode::S_IRWXU)?;
         node.signal(Signal::SIGHUP)?;

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_node_is_added_changed_and_removed_while_comments_in_the_file_survive() {
-    // The new node is nobody: the scene is about its name, so it is declared up.
+    // The new node does not run: the scene is about its name, so it is declared up.
     scene(&Plan::quick(2), |cluster| {
         let node = &cluster.nodes[0];
         node.edit_config("[zone]", "# as agreed with operations\n[zone] # ours")?;

@@ -19,11 +19,11 @@ const SERVERS: usize = 3;
 const ALL: [usize; SERVERS] = [0, 1, 2];
 const FOLLOWED: &str = "/skydns/com/example/demo";
 const MIRRORED: &str = "/skydns-live/com/example/demo";
-/// From a key to all answers: whoever writes has to rest, the documents are changed, every server publishes.
+/// From a key to all answers: the writer has to pause, the documents change, every server publishes.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(2);
 /// Behind the answers; the first server may have been the one that died, and its lease 2 seconds.
 const MIRRORED_WITHIN: Duration = Duration::from_secs(4);
-/// Longer than whoever follows waits for more.
+/// Longer than the follower waits for more keys.
 const NOTHING_COMES: Duration = Duration::from_secs(2);
 
 fn plan(access: Access, line: &str) -> Plan {
@@ -216,7 +216,7 @@ fn the_mirror_has_what_is_answered_through_deaths_of_nodes_and_of_who_writes_it(
         cluster.wait_until_healthy()?;
         mirrors(cluster, 0)?;
 
-        // Who writes dies without a word, and another's node while nobody may write.
+        // The writing server dies, and another server's node while no server may write.
         cluster.nodes[0].stop(Signal::SIGKILL)?;
         let death = Instant::now();
         cluster.nodes[2].kill_database()?;
@@ -233,7 +233,7 @@ fn the_mirror_has_what_is_answered_through_deaths_of_nodes_and_of_who_writes_it(
         wait_for_agreement(cluster, &ALL)?;
         mirrors(cluster, 0)?;
 
-        // A key of ours that somebody removes is there again; what is not ours stays.
+        // One of our keys that is removed comes back; foreign keys stay.
         cluster.etcd()?.ctl(&["del", &format!("{MIRRORED}/node2/dns-xdp-1")])?;
         wait::until("the key is there again", SOON, || mirrors(cluster, 0))?;
         let left = cluster.etcd()?.ctl(&["get", &foreign, "--print-value-only"])?;

@@ -126,8 +126,8 @@ fn check(line: &str) -> Option<Check> {
     Some(Check { kind, name, passed: verdict == "passed", value, seconds, detail })
 }
 
-/// All kernels as a table in Markdown: what the verifier processed for each program, how many runs of the packet table
-/// came out right, the mode on each driver, the scenes.
+/// All kernels as a table in Markdown: the instructions that the verifier processed for each program, whether the
+/// packet table passed, the mode on each driver, the scenes.
 pub(crate) fn table(reports: &[Report]) -> String {
     let [programs, drivers] = ["program", "driver"].map(|kind| names(reports, kind));
     let titles = programs.iter().map(|name| format!("{name}: processed")).chain(["packet table".to_owned()]);

@@ -30,8 +30,7 @@ mod programs {
     #[btf_map]
     static SAMPLE: Array<Sample, SAMPLES> = Array::new();
 
-    /// A generator that has been held up catches up on so many queries and forgets the others: the veth's ring
-    /// holds 256.
+    /// A delayed generator sends at most this many queries late and skips the others: the veth's ring holds 256.
     const CATCH_UP: u64 = 32;
 
     /// How often the clock is looked at before a frame is given up, of some 30 ns each.
@@ -76,9 +75,9 @@ mod programs {
         }
     }
 
-    /// Waits a while for a time to come; returns what time it is. Frames are sent in batches, so a batch must not take
-    /// long; but each frame that is dropped instead goes back to where the server's core puts its frames too, and the
-    /// two hinder each other there.
+    /// Waits a while for a time to come; returns what time it is. Frames are sent in batches, so a batch must not
+    /// take long. Dropped frames return to the pool that the server's core uses too, where the two cores hinder each
+    /// other.
     #[inline(always)]
     fn await_time(time: u64) -> u64 {
         let mut now = 0;
@@ -168,7 +167,7 @@ mod programs {
         if length == 0 {
             return;
         }
-        // SAFETY: the sample has more octets than are loaded; nobody reads it while the load lasts.
+        // SAFETY: the sample has more octets than are loaded. No process reads it during the load.
         unsafe {
             let [kept, words @ ..] = &mut *sample;
             *kept = length as u64;

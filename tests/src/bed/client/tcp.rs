@@ -26,8 +26,8 @@ impl Tcp {
         Tcp { from: from.clone(), server, stream: None }
     }
 
-    /// Sends a message and returns the answer; none when the server closes the connection instead. A connection that
-    /// has brought answers may have been closed behind the last of them: the message goes out again on a new one.
+    /// Sends a message and returns the answer; none when the server closes the connection instead. The server may
+    /// have closed the connection after its last answer. The message then goes out again on a new one.
     ///
     /// # Errors
     /// When there is no connection to be had, or neither answer nor end comes for three seconds.

@@ -89,10 +89,10 @@ impl Udp {
 
     /// Sends all messages, which have identifications of their own, and returns the answer to each of them. Behind
     /// them goes a query that is answered for certain: what has no answer by then will not have one. A server may
-    /// turn the order of what waits in its socket, so where answers are missing that query goes out once more.
+    /// answer in another order, so a query without an answer goes out once more.
     ///
     /// # Errors
-    /// When a message is answered twice, what is none of them is answered, or nothing comes for three seconds.
+    /// When a message is answered twice, an answer fits no message, or nothing comes for 3 s.
     pub fn exchange(&self, messages: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
         let places: HashMap<u16, usize> =
             (0..).zip(messages).filter_map(|(place, message)| Some((id(message)?, place))).collect();
@@ -175,7 +175,7 @@ impl Udp {
     fn send(&self, message: &[u8]) -> Result<()> {
         let descriptor = self.socket.as_raw_fd();
         if self.checksum == Checksum::Whole {
-            // The device is not asked to complete the checksum of what was yet to grow.
+            // The device does not complete the checksum of a packet that still grows.
             send(descriptor, message, MsgFlags::from_bits_retain(libc::MSG_MORE)).context("cannot send")?;
             send(descriptor, &[], MsgFlags::empty()).context("cannot send")?;
         } else {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::ADDRESSES;
 use crate::bed::web::Authority;
 
-/// The user that the servers are, where the store asks who somebody is.
+/// The servers' user, if the store demands authentication.
 const USER: &str = "dns-xdp";
 const PASSWORD: &str = "as good as any";
 /// Who may do everything.
@@ -132,8 +132,8 @@ impl Access {
         }
     }
 
-    /// Arguments of `etcdctl`, call by call, that make the servers' user, who may touch what is below `prefix`, and
-    /// demand from then on that everybody is somebody.
+    /// Arguments of `etcdctl`, call by call. They make the servers' user, allow it what is below `prefix`, and switch
+    /// authentication on.
     pub(super) fn users(self, prefix: &str) -> Vec<Vec<String>> {
         if self != Access::Password {
             return Vec::new();

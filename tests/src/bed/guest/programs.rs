@@ -17,7 +17,7 @@ fn load(variant: Variant) -> Result<Unattached, Error> {
     Unattached::load(variant, &places(), PORT, CAPACITY)
 }
 
-/// The variants that the kernel can run: all of them, but for those for fragmented frames on older ones.
+/// The variants that the kernel can run: all, except those for fragmented frames on older kernels.
 fn variants() -> impl Iterator<Item = Variant> {
     let has_frags = KernelVersion::running().is_some_and(KernelVersion::has_frags);
     Variant::ALL.into_iter().filter(move |variant| has_frags || !variant.frags)
@@ -61,8 +61,8 @@ pub fn check(share: Share) {
     }
 }
 
-/// The count on the last line of the verifier's log, which aya returns of a refused program only. So a load is refused in
-/// its last step: the kernel has verified the variant by the time that it finds no file descriptor left for it. The
+/// The count on the last line of the verifier's log, which aya returns of a refused program only. The kernel
+/// therefore refuses the load in its last step: it verifies the variant, and then finds no free file descriptor. The
 /// descriptors that a load takes are left to it, then one less each time, until that is where it fails.
 fn verified_of_log(variant: Variant) -> Result<u32> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

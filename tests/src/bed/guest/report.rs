@@ -77,7 +77,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     anyhow!("panicked: {}", text.unwrap_or("without a message"))
 }
 
-/// In one call, so that nothing gets between; nobody would hear of a console that is gone.
+/// In one call, so that nothing gets between. A missing console cannot be reported.
 fn write(line: &str) {
     stdout().write_all(line.as_bytes()).ok();
 }

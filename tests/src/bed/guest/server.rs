@@ -76,7 +76,7 @@ impl Server {
         Ok(there.map(|there| there.program.name).unwrap_or_default())
     }
 
-    /// Asks for the node's address, over IPv4 and IPv6 each, so many times.
+    /// Asks for the node's address this many times, over IPv4 and over IPv6.
     ///
     /// # Errors
     /// When a query is not answered, or with other addresses.

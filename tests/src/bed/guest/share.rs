@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 /// The variable of the environment that has it, such as 1/2.
 const VARIABLE: &str = "SHARE";
 
-/// One part of so many.
+/// One part of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     part: usize,

@@ -42,7 +42,7 @@ pub(super) fn truncated(query: &Message) -> Vec<u8> {
     truncated_as(query, NO_ERROR)
 }
 
-/// Likewise; the response code goes along, for it is of no record.
+/// Likewise, with the response code, which belongs to no record.
 pub(super) fn truncated_as(query: &Message, rcode: u16) -> Vec<u8> {
     answer(query, TC | rcode, &[], &[])
 }

@@ -49,8 +49,8 @@ impl Socket {
         Ok(Socket { path, _runtime: runtime, _directory: directory })
     }
 
-    /// Checks the property for one input: it is sent as it is, behind a zero, or else as the body of a command, and the server
-    /// answers in HTTP or hangs up, soon.
+    /// Checks the property for one input: the server answers in HTTP or closes the connection, soon. An input behind
+    /// a zero is sent unchanged; others are the body of a command.
     ///
     /// # Errors
     /// What the server did instead.

@@ -1,4 +1,4 @@
-//! Messages to the responder: whatever comes, one answer or none, of the right size, to nobody's harm.
+//! Messages to the responder: any octets get one answer or none, of the right size, at a bounded cost.
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};

@@ -157,7 +157,7 @@ pub(super) fn foreign_program_leaves() -> Result<()> {
     server.end()
 }
 
-/// An interface that is missing is nobody else's trouble.
+/// A missing interface does not affect the others.
 pub(super) fn missing_interface_appears() -> Result<()> {
     let mut wire = Wire::veth(&["eth0"])?;
     let mut server = Server::start(&wire, &Plan::quick(1).on(&["eth7", "eth0"]))?;

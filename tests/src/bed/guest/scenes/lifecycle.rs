@@ -8,7 +8,7 @@ use crate::bed::plan::Plan;
 
 const QUERIES: u64 = 5;
 
-/// The program answers while nobody renews its lease; the next daemon takes it over with its counters.
+/// The program answers without a daemon until its lease ends; the next daemon takes it over with its counters.
 pub(super) fn killed_and_adopted() -> Result<()> {
     let wire = Wire::cards("virtio_net", &["eth0"])?;
     let mut server = Server::start(&wire, &Plan::quick(1))?;
