@@ -59,17 +59,28 @@ fn the_page_has_the_keys_that_the_code_knows() {
     sections.dedup();
     assert_eq!(sections.len(), 14, "{sections:?}");
     for section in sections {
-        let error = parse(&with(section, "no-such-key-at-all = 1")).unwrap_err();
-        let (_, known) = error.split_once("known here: ").unwrap_or_else(|| panic!("{section}: {error}"));
-        let mut known: Vec<&str> = known.lines().next().unwrap_or_default().split(", ").collect();
+        // Each kind of probe has keys of its own.
+        let kinds: &[&str] = if section == "[health]" { &KINDS } else { &[""] };
+        let mut known: Vec<String> = kinds.iter().flat_map(|kind| known(section, kind)).collect();
         // The list of several probes is told in prose.
-        known.retain(|key| *key != "probes");
+        known.retain(|key| key != "probes");
         let mut documented: Vec<&str> =
             rows.iter().filter(|row| row.section == section).map(|row| row.key).collect();
         known.sort_unstable();
+        known.dedup();
         documented.sort_unstable();
         assert_eq!(documented, known, "{section}");
     }
+}
+
+const KINDS: [&str; 6] = ["tcp", "http", "https", "icmp", "dns", "exec"];
+
+/// The keys that a section may have; `kind`: with this kind of probe.
+fn known(section: &str, kind: &str) -> Vec<String> {
+    let kind = if kind.is_empty() { String::new() } else { format!("probe = \"{kind}\"\n") };
+    let error = parse(&with(section, &format!("{kind}no-such-key-at-all = 1"))).unwrap_err();
+    let (_, known) = error.split_once("known here: ").unwrap_or_else(|| panic!("{section}: {error}"));
+    known.lines().next().unwrap_or_default().split(", ").map(str::to_owned).collect()
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(10, result, in_kernel >= frames && on_wire >= messages))
 }
 
-/// Frames through a program of its own, each with what is expected of it. Only every `step`th type is asked.
+/// Frames through a program of its own, each with what is expected of it. Types are asked at steps of `types_apart`.
 fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
     let zone = zone();
     let mut program = Unattached::load(Variant::ALL[1], &places(), PORT, CAPACITY)?;
