@@ -1,15 +1,17 @@
 //! Writes a file so that a reader, or a crash, meets the old text or the new one.
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
 
-use atomic_write_file::AtomicWriteFile;
-use atomic_write_file::unix::OpenOptionsExt as _;
+use tempfile::NamedTempFile;
 
-/// A file's new text, which takes effect when it is told to. Dropped before, it is gone.
+/// A file's new text, which lies beside it until it takes effect. Dropped before, it is removed.
 #[derive(Debug)]
-pub struct Replacement(AtomicWriteFile);
+pub struct Replacement {
+    path: PathBuf,
+    new: NamedTempFile,
+}
 
 impl Replacement {
     /// Writes the new text durably, with the mode and owner that the file has. What keeps a file from being written
@@ -18,40 +20,64 @@ impl Replacement {
         // A symbolic link stays one; what it points at is replaced.
         let path = path.canonicalize()?;
         let model = fs::metadata(&path)?;
-        let mut new = AtomicWriteFile::options().preserve_mode(true).preserve_owner(false).open(&path)?;
-        have_owner_of(new.as_file(), &model)?;
-        new.write_all(text.as_bytes())?;
-        new.sync_all()?;
-        Ok(Replacement(new))
+        // Nobody reads it before it has the model's mode.
+        Replacement::beside(path, text.as_bytes(), 0o600, |new| make_alike(new, &model))
+    }
+
+    /// Writes the octets to a new file beside `path`; `prepare` is called before anything is in it.
+    fn beside(
+        path: PathBuf,
+        octets: &[u8],
+        mode: u32,
+        prepare: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let prefix = format!(".{}.", name.to_string_lossy());
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).permissions(Permissions::from_mode(mode));
+        let mut new = builder.tempfile_in(directory(&path))?;
+        prepare(new.as_file())?;
+        new.write_all(octets)?;
+        new.as_file().sync_all()?;
+        Ok(Replacement { path, new })
     }
 
     /// Puts it in the file's place, at once and durably.
     pub fn take_effect(self) -> io::Result<()> {
-        self.0.commit()
+        let directory = File::open(directory(&self.path))?;
+        self.new.persist(&self.path).map_err(|error| error.error)?;
+        // The rename is durable only after the directory is synced. It has taken effect all the same.
+        if let Err(error) = directory.sync_all() {
+            tracing::warn!("{} is written, but may be lost in a power failure: {error}", self.path.display());
+        }
+        Ok(())
     }
 }
 
 /// Replaces the file at `path`, or creates it and its directory. The file has the mode and owner of any new file.
 pub(crate) fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let mut new = AtomicWriteFile::options().preserve_mode(false).preserve_owner(false).open(path)?;
-    new.write_all(octets)?;
-    new.commit()
+    fs::create_dir_all(directory(path))?;
+    Replacement::beside(path.to_owned(), octets, 0o666, |_| Ok(()))?.take_effect()
 }
 
-/// Unlike the crate's own way, it is no error for root without `CAP_CHOWN`, who stays the owner.
-fn have_owner_of(file: &File, model: &Metadata) -> io::Result<()> {
+fn make_alike(file: &File, model: &Metadata) -> io::Result<()> {
     match fchown(file, Some(model.uid()), Some(model.gid())) {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
-        _ => Ok(()),
+        // A process without CAP_CHOWN stays the owner. The mode is still set below.
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+        _ => {}
+    }
+    file.set_permissions(model.permissions())
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -60,7 +86,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("dns-xdp.toml");
         fs::write(&path, "old").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let link = directory.path().join("link.toml");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         Replacement::write(&link, "new").unwrap().take_effect().unwrap();
