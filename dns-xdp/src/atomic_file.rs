@@ -20,7 +20,7 @@ impl Replacement {
         // A symbolic link stays one; what it points at is replaced.
         let path = path.canonicalize()?;
         let model = fs::metadata(&path)?;
-        // Nobody reads it before it has the model's mode.
+        // No process reads it before it has the model's mode.
         Replacement::beside(path, text.as_bytes(), 0o600, |new| make_alike(new, &model))
     }
 
@@ -32,9 +32,14 @@ impl Replacement {
         prepare: impl FnOnce(&File) -> io::Result<()>,
     ) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let prefix = format!(".{}.", name.to_string_lossy());
+        let new_name = format!(".{}.new", name.to_string_lossy());
+        // A crash may have left one.
+        match fs::remove_file(directory(&path).join(&new_name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix).permissions(Permissions::from_mode(mode));
+        builder.prefix(&new_name).rand_bytes(0).permissions(Permissions::from_mode(mode));
         let mut new = builder.tempfile_in(directory(&path))?;
         prepare(new.as_file())?;
         new.write_all(octets)?;
@@ -78,7 +83,6 @@ fn directory(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[test]
@@ -87,6 +91,7 @@ mod tests {
         let path = directory.path().join("dns-xdp.toml");
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        fs::write(directory.path().join(".dns-xdp.toml.new"), "left by a crash").unwrap();
         let link = directory.path().join("link.toml");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         Replacement::write(&link, "new").unwrap().take_effect().unwrap();
@@ -114,5 +119,14 @@ mod tests {
         replace(&path, b"second").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_take_the_files_place_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        fs::create_dir(&path).unwrap();
+        assert!(replace(&path, b"new").is_err(), "a directory is in its place");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

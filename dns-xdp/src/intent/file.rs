@@ -127,10 +127,9 @@ mod tests {
     fn a_file_that_cannot_be_replaced_stays_as_it_was() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
-        fs::create_dir(&path).unwrap();
-        fs::write(path.join("in it"), "old").unwrap();
-        assert!(matches!(store(&path, &drained()), Err(Error::Write { .. })));
-        assert_eq!(fs::read_to_string(path.join("in it")).unwrap(), "old");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        store(&path, &drained()).unwrap();
+        fs::create_dir(directory.path().join(".state.json.new")).unwrap();
+        assert!(matches!(store(&path, &Intents::new()), Err(Error::Write { .. })));
+        assert_eq!(load(&path).unwrap(), drained());
     }
 }

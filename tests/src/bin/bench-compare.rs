@@ -1,6 +1,6 @@
 //! Answers per second and losses of name servers on one core each, under the same load in rising steps.
 //!
-//! The load is paced by the generator itself, which sends when a query is due. Every server has a wire of its own,
+//! The generator itself paces the load: it sends when a query is due. Every server has a wire of its own,
 //! the same zone, one thread for queries, and one core. That core also receives the queries and sends the answers.
 use std::fs;
 use std::path::PathBuf;

@@ -158,17 +158,29 @@ fn manual_pages(installed: &Installed) -> Result<()> {
     let mut pages = 0;
     for page in fs::read_dir(installed.path("usr/share/man/man1"))? {
         let page = page?.path();
-        let mut man = Command::new("man");
-        man.args(["--warnings=w", "--encoding=utf8", "--local-file"]).arg(&page).env("MANWIDTH", "100");
-        let output = process::output(&mut man, "")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success() && said.is_empty(), "{}: {said}", page.display());
-        let text = String::from_utf8_lossy(&output.stdout);
+        let text = rendered(&page)?;
         ensure!(text.contains("SYNOPSIS") && text.contains("Example"), "{}: {text}", page.display());
         pages += 1;
     }
     ensure!(pages > 15, "{pages} pages");
+    let file =
+        fs::read_dir(installed.path("usr/share/man/man5"))?.next().context("no page of section 5")??;
+    let file = rendered(&file.path())?;
+    ensure!(file.contains("negative-ttl") && file.contains("flap-decay"), "{file}");
+    let manual = fs::read_dir(installed.path("usr/share/doc/dns-xdp/manual"))?.count();
+    let written = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../dns-xdp/doc"))?.count();
+    ensure!(manual == written, "{manual} of {written} pages of the manual");
     Ok(())
+}
+
+/// A manual page as a reader sees it.
+fn rendered(page: &Path) -> Result<String> {
+    let mut man = Command::new("man");
+    man.args(["--warnings=w", "--encoding=utf8", "--local-file"]).arg(page).env("MANWIDTH", "100");
+    let output = process::output(&mut man, "")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.is_empty(), "{}: {said}", page.display());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn unit(run: &Run, installed: &Installed) -> Result<()> {

@@ -48,7 +48,7 @@ pub(super) struct Changes {
 pub(super) enum Asker {
     /// A command.
     Call(CallId),
-    /// To nobody, for SIGHUP or the watched file asked. A refusal is an alarm.
+    /// To no client: SIGHUP or the watched file has asked. A refusal is an alarm.
     Nobody,
     /// A reload of a server that shares a store, by its number there: see [`Shared`](super::shared::Shared).
     Shared(WorkId),
