@@ -30,7 +30,7 @@ pub(super) struct Files {
     /// To the thread that writes the configuration file.
     config: mpsc::UnboundedSender<Write>,
     done: mpsc::UnboundedSender<Done>,
-    /// What was answered last and is to be kept; `None`: it is.
+    /// The answers that wait to be written; `None`: there are none.
     answers: Newest,
 }
 
@@ -120,7 +120,7 @@ impl Files {
         self.state.send(Write::Intents { work, path, intents }).ok();
     }
 
-    /// Keeps what is answered. Answers that wait to be kept give way to newer ones.
+    /// Writes the answers. Answers that still wait are replaced by newer ones.
     pub(super) fn keep_answers(&self, path: PathBuf, answers: Arc<Answers>, at: Timestamp) {
         let mut newest = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if newest.replace((path, answers, at)).is_none() {
@@ -133,7 +133,7 @@ impl Files {
         self.state.send(Write::Copy { path, documents, revision }).ok();
     }
 
-    /// Has the threads give up the privileges that only a start takes, behind what they have to write.
+    /// Has the threads give up the privileges that only a start needs, after the writes that wait.
     pub(super) async fn settle(&self) {
         for writes in [&self.state, &self.config] {
             let (settled, settles) = oneshot::channel();
@@ -198,7 +198,7 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
     }
 }
 
-/// Keeps what the next start is from, should the store be away then.
+/// Writes the copy of the documents, from which the daemon starts without the store.
 pub(super) fn keep_copy(path: &Path, documents: &Documents, revision: Revision) {
     if let Err(error) = last_good::store(path, documents, revision) {
         tracing::warn!("cannot keep a copy of the store in {}: {error}", path.display());
