@@ -132,10 +132,11 @@ fn run_all(histories: u64, run: fn(u64) -> Result<u64, String>) -> u64 {
     steps.into_inner()
 }
 
-/// The number of histories: the usual one, times `DNS_XDP_HISTORIES`.
+/// The number of histories, at least one: the usual one, times `DNS_XDP_HISTORIES`, which may be a fraction.
 fn histories(usual: u64) -> u64 {
-    let times = std::env::var("DNS_XDP_HISTORIES").map_or(Ok(1), |times| times.parse());
-    usual * times.unwrap_or_else(|error| panic!("DNS_XDP_HISTORIES is a number: {error}"))
+    let times = std::env::var("DNS_XDP_HISTORIES").map_or(Ok(1.0), |times| times.parse::<f64>());
+    let times = times.unwrap_or_else(|error| panic!("DNS_XDP_HISTORIES is a number: {error}"));
+    ((usual as f64 * times) as u64).max(1)
 }
 
 #[test]
