@@ -6,11 +6,12 @@
 //!   ══╧═══════╧═══════╧═══════╧════════╧══       the switch's namespace: a bridge, XDP_PASS on every port
 //! ```
 //!
-//! A node runs its database and `dns-xdp run`. The parent is NSD with the delegation, and a root above it, from which
+//! A node runs its database, a [`mod@redis`], and `dns-xdp run`. The parent is NSD with the delegation, and a root above it, from which
 //! the client's [`unbound`] comes down. Everything that one [`run::Run`] makes bears its name and is removed with it.
 //!
 //! - A test lays a [`cluster`] after a [`plan`], asks it with the DNS [`client`], and follows it with a [`mod@watch`].
 //! - Servers that share one view have it in the store of [`mod@etcd`]; [`agreement`] says whether they agree.
+//! - A [`filesystem`] can be frozen, as by a snapshot.
 //! - [`doctor`] looks at a node and types its remedies. [`mod@fetch`] reads its metrics, [`terminal`] its screen.
 //! - [`guest`] runs in machines of QEMU's that boot other kernels.
 //!
@@ -26,6 +27,7 @@ pub mod doctor;
 pub mod etcd;
 pub mod fake_clock;
 pub mod fetch;
+pub mod filesystem;
 pub mod gdnsd;
 pub mod guest;
 pub mod interrupt;
@@ -38,6 +40,7 @@ pub mod parent;
 pub mod plan;
 pub mod process;
 pub mod programs;
+pub mod redis;
 pub mod run;
 pub mod spoof;
 pub mod strace;

@@ -33,9 +33,34 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
 /// When the build fails.
 pub(crate) fn built(binary: &str) -> Result<Command> {
     cargo(&["build", "--quiet", "--release", "--workspace", "--bins"])?;
+    program("release", binary)
+}
+
+/// Builds a binary and the daemon beside it as the tests have them, which is much quicker, and returns a command for the
+/// binary. It shows the build's progress.
+///
+/// # Errors
+/// When the build fails.
+pub(crate) fn built_quickly(binary: &str) -> Result<Command> {
+    cargo(&[
+        "build",
+        "--package",
+        "dns-xdp",
+        "--package",
+        "dns-xdp-tests",
+        "--bin",
+        "dns-xdp",
+        "--bin",
+        binary,
+    ])?;
+    program("debug", binary)
+}
+
+/// A command for a binary that has been built into this directory of the target directory.
+fn program(profile: &str, binary: &str) -> Result<Command> {
     let this = env::current_exe().context("cannot tell where xtask is")?;
     let target = this.ancestors().nth(2).context("xtask is not in a target directory")?;
-    let path = target.join("release").join(binary);
+    let path = target.join(profile).join(binary);
     let path = path.to_str().context("the target directory's name is not UTF-8")?;
     Ok(command(path))
 }

@@ -8,6 +8,6 @@ use crate::{cargo, setup};
 /// # Errors
 /// When a step fails.
 pub(crate) fn run(etcd: bool) -> Result<()> {
-    setup::network()?;
-    cargo::run(&mut cargo::built(if etcd { "demo-etcd" } else { "demo" })?)
+    setup::demo(etcd)?;
+    cargo::run(&mut cargo::built_quickly(if etcd { "demo-etcd" } else { "demo" })?)
 }

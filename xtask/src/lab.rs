@@ -24,8 +24,8 @@ pub(crate) enum Verb {
 /// # Errors
 /// When the lab cannot do it.
 pub(crate) fn run(verb: &Verb) -> Result<()> {
-    setup::network()?;
-    let mut lab = cargo::built("lab")?;
+    setup::lab()?;
+    let mut lab = cargo::built_quickly("lab")?;
     cargo::run(match verb {
         Verb::Up => lab.arg("up"),
         Verb::Down => lab.arg("down"),

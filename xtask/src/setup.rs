@@ -1,6 +1,7 @@
 //! What has to be on the machine before a verb can do its work: found out quickly, installed where it is missing.
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -20,6 +21,9 @@ pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg
 /// Debian's way to forbid that a package starts its service: a program that exits with 101.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
+/// Whether this process has fetched the lists of packages.
+static UPDATED: AtomicBool = AtomicBool::new(false);
+
 /// A program that is run, and where Debian has it.
 struct Tool {
     program: &'static str,
@@ -28,19 +32,36 @@ struct Tool {
     service: Option<&'static str>,
 }
 
-const TOOLS: [Tool; 17] = [
+/// A cluster in network namespaces: `ip` lays it, and each node has a database.
+const CLUSTER: [Tool; 2] = [
     Tool { program: "ip", package: "iproute2", service: None },
-    Tool { program: "nsenter", package: "util-linux", service: None },
+    Tool { program: "redis-server", package: "redis-server", service: Some("redis-server.service") },
+];
+
+/// The cluster's parent zone, a resolver, and clients.
+const CLIENTS: [Tool; 4] = [
     Tool { program: "dig", package: "bind9-dnsutils", service: None },
+    Tool { program: "nsd", package: "nsd", service: Some("nsd.service") },
+    Tool { program: "unbound", package: "unbound", service: Some("unbound.service") },
+    Tool { program: "redis-cli", package: "redis-tools", service: None },
+];
+
+/// The store that servers share.
+const STORE: [Tool; 2] = [
+    Tool { program: "etcd", package: "etcd-server", service: Some("etcd.service") },
+    Tool { program: "etcdctl", package: "etcd-client", service: None },
+];
+
+/// Enters a station of a cluster that is left running.
+const ENTRANCE: [Tool; 1] = [Tool { program: "nsenter", package: "util-linux", service: None }];
+
+/// What the scenes take on top of a cluster, its clients and its store.
+const SCENES: [Tool; 12] = [
     // Its library, which gives a daemon a wall clock of its own.
     Tool { program: "faketime", package: "faketime", service: None },
     // Has the kernel refuse a call of the daemon's.
     Tool { program: "strace", package: "strace", service: None },
     Tool { program: "tmux", package: "tmux", service: None },
-    Tool { program: "nsd", package: "nsd", service: Some("nsd.service") },
-    Tool { program: "unbound", package: "unbound", service: Some("unbound.service") },
-    Tool { program: "etcd", package: "etcd-server", service: Some("etcd.service") },
-    Tool { program: "etcdctl", package: "etcd-client", service: None },
     // No program: the models of a provider's API, which a change of a zone has to fit.
     Tool {
         program: "/usr/lib/python3/dist-packages/botocore/__init__.py",
@@ -56,6 +77,9 @@ const TOOLS: [Tool; 17] = [
     // What `doctor` prints to be typed.
     Tool { program: "bpftool", package: "bpftool", service: None },
     Tool { program: "ethtool", package: "ethtool", service: None },
+    // A filesystem that stops writing, as under a snapshot.
+    Tool { program: "fsfreeze", package: "util-linux", service: None },
+    Tool { program: "mkfs.ext4", package: "e2fsprogs", service: None },
 ];
 
 /// What machines with other kernels take.
@@ -116,7 +140,7 @@ pub(crate) fn toolchain() -> Result<()> {
         println!("setup: installing bpf-linker {BPF_LINKER}, which takes a minute or two");
         cargo(&["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet"])?;
     }
-    install(&PROTOCOL)
+    install(&[&PROTOCOL])
 }
 
 /// What fuzzing takes on top: cargo-fuzz and a C++ compiler.
@@ -125,7 +149,7 @@ pub(crate) fn toolchain() -> Result<()> {
 /// When it is missing and cannot be installed.
 pub(crate) fn fuzzing() -> Result<()> {
     toolchain()?;
-    install(&COMPILER)?;
+    install(&[&COMPILER])?;
     let version = output("cargo", &["fuzz", "--version"]).unwrap_or_default();
     if version.trim() != format!("cargo-fuzz {CARGO_FUZZ}") {
         println!("setup: installing cargo-fuzz {CARGO_FUZZ}, which takes a minute");
@@ -140,7 +164,7 @@ pub(crate) fn fuzzing() -> Result<()> {
 /// When it is missing and cannot be installed.
 pub(crate) fn packaging() -> Result<()> {
     toolchain()?;
-    install(&PACKAGING)?;
+    install(&[&PACKAGING])?;
     let version = output("cargo", &["deb", "--version"]).unwrap_or_default();
     if version.trim() != format!("cargo-deb {CARGO_DEB}") {
         println!("setup: installing cargo-deb {CARGO_DEB}, which takes two minutes");
@@ -181,41 +205,60 @@ pub(crate) fn kernel() -> Result<()> {
     toolchain()
 }
 
-/// What a cluster in network namespaces takes on top: the programs it runs.
+/// What the demonstration takes on top, and nothing else; `store`: of servers that share one.
 ///
 /// # Errors
 /// When one is missing and there is no apt-get to install it; the error says what to install.
+pub(crate) fn demo(store: bool) -> Result<()> {
+    kernel()?;
+    if store { install(&[&CLUSTER, &STORE]) } else { install(&[&CLUSTER, &CLIENTS]) }
+}
+
+/// What a cluster that is left running takes on top of that of the demonstration.
+///
+/// # Errors
+/// As [`demo`].
+pub(crate) fn lab() -> Result<()> {
+    kernel()?;
+    install(&[&CLUSTER, &CLIENTS, &ENTRANCE])
+}
+
+/// What the scenes in network namespaces take on top.
+///
+/// # Errors
+/// As [`demo`].
 pub(crate) fn network() -> Result<()> {
     kernel()?;
     packaging()?;
-    install(&TOOLS)
+    install(&[&CLUSTER, &CLIENTS, &STORE, &ENTRANCE, &SCENES])
 }
 
 /// What the comparison takes on top: the other name servers.
 ///
 /// # Errors
-/// As [`network`].
+/// As [`demo`].
 pub(crate) fn competitors() -> Result<()> {
     network()?;
-    install(&COMPETITORS)
+    install(&[&COMPETITORS])
 }
 
 /// What machines with other kernels take: an emulator and what is packed into them.
 ///
 /// # Errors
-/// As [`network`].
+/// As [`demo`].
 pub(crate) fn emulation() -> Result<()> {
     toolchain()?;
     let missing = EMULATION.iter().filter(|tool| !is_on_path(tool.program)).count();
     if missing > 0 {
         println!("setup: an emulator and its programs are missing: other kernels are booted in it");
     }
-    install(&EMULATION)
+    install(&[&EMULATION])
 }
 
 /// Installs those of these programs that are missing.
-fn install(tools: &[Tool]) -> Result<()> {
-    let missing: Vec<&Tool> = tools.iter().filter(|tool| !is_on_path(tool.program)).collect();
+fn install(lists: &[&[Tool]]) -> Result<()> {
+    let tools = lists.iter().copied().flatten();
+    let missing: Vec<&Tool> = tools.filter(|tool| !is_on_path(tool.program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -226,7 +269,9 @@ fn install(tools: &[Tool]) -> Result<()> {
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     println!("setup: installing {}", packages.join(", "));
     let policy = ServicePolicy::deny()?;
-    apt_get(&["update", "-qq"])?;
+    if !UPDATED.swap(true, Ordering::Relaxed) {
+        apt_get(&["update", "-qq"])?;
+    }
     apt_get(
         &[&["install", "-qq", "-o=Dpkg::Use-Pty=0", "--yes", "--no-install-recommends"], packages.as_slice()]
             .concat(),

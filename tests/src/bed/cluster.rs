@@ -20,6 +20,7 @@ use crate::bed::node::{Node, healths};
 use crate::bed::parent::{Parent, root_hints};
 use crate::bed::plan::Plan;
 use crate::bed::process;
+use crate::bed::redis::Cli;
 use crate::bed::run::Run;
 use crate::bed::unbound::{self, Unbound};
 use crate::bed::wait;
@@ -165,6 +166,14 @@ impl Cluster {
     pub fn resolve(&mut self) -> Result<()> {
         self.resolver = Some(Unbound::start(&self.client, &self.run.directory(), &root_hints())?);
         Ok(())
+    }
+
+    /// A real client of the databases, which asks the resolver beside it.
+    ///
+    /// # Errors
+    /// When its settings cannot be written.
+    pub fn redis_cli(&self) -> Result<Cli> {
+        Cli::new(&self.client, &self.run.directory(), unbound::ADDRESS)
     }
 
     /// `delegation verify` as an operator runs it beside the client, with the first node's configuration and the client's

@@ -17,11 +17,21 @@ use crate::bed::netns::Namespace;
 use crate::bed::network::Cable;
 use crate::bed::plan::{self, DATABASE_PORT};
 use crate::bed::process;
+use crate::bed::redis;
 use crate::bed::run::Run;
 use crate::bed::wait;
 
 /// A daemon on a machine with others has spoken or failed by then.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What runs as a node's database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseProgram {
+    /// A real redis-server.
+    Redis,
+    /// A program of the tests that takes connections: for machines that have no Redis.
+    StandIn,
+}
 
 /// A node, whatever of it is running.
 #[derive(Debug)]
@@ -48,6 +58,8 @@ pub struct Node {
     pub program: Option<PathBuf>,
     /// How long its daemons may take to become ready, or to end.
     pub patience: Duration,
+    /// What [`Node::start_database`] starts.
+    pub database_program: DatabaseProgram,
     cable: Option<Cable>,
     database: Option<Child>,
     daemon: Option<Child>,
@@ -68,6 +80,7 @@ impl Node {
             wrapper: Vec::new(),
             program: None,
             patience: PATIENCE,
+            database_program: DatabaseProgram::Redis,
             pins: run.pins().join(&name),
             cable,
             database: None,
@@ -86,14 +99,18 @@ impl Node {
     /// # Errors
     /// When it does not come up.
     pub fn start_database(&mut self) -> Result<()> {
-        let mut command = Command::new(process::sibling("database")?);
-        command
-            .arg(DATABASE_PORT.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0);
-        self.database = Some(self.namespace.spawn(&mut command)?);
+        self.database = Some(match self.database_program {
+            DatabaseProgram::Redis => {
+                let directory = self.config.parent().context("the configuration has a directory")?;
+                redis::start(&self.namespace, directory, &self.name, &self.addresses, DATABASE_PORT)?
+            }
+            DatabaseProgram::StandIn => {
+                let mut command = Command::new(process::sibling("database")?);
+                command.arg(DATABASE_PORT.to_string()).process_group(0);
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                self.namespace.spawn(&mut command)?
+            }
+        });
         Ok(())
     }
 
@@ -211,6 +228,11 @@ impl Node {
             self.daemon = Some(child);
         }
         stopped
+    }
+
+    /// Leaves the daemon to itself: it has ended, but for what the kernel cannot end.
+    pub fn leave_daemon(&mut self) {
+        drop(self.daemon.take());
     }
 
     /// Starts a daemon that takes over from the running one, and waits until that has ended.

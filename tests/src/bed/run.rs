@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
+use crate::bed::filesystem;
 use crate::bed::interrupt;
 use crate::bed::netns::{self, Namespace};
 
@@ -110,6 +111,7 @@ impl Run {
         for entry in entries(netns::DIRECTORY)?.iter().filter(|entry| entry.starts_with(&prefix)) {
             Namespace::named(entry).remove()?;
         }
+        filesystem::unmount_below(&self.directory())?;
         for directory in [self.pins(), self.directory()] {
             match fs::remove_dir_all(&directory) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {

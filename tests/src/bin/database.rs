@@ -1,4 +1,4 @@
-//! A stand-in for the database on a node: it takes TCP connections on the port it is given and says PONG.
+//! A stand-in for the database where there is no Redis, as in emulated machines. It takes TCP connections and says PONG.
 use std::io::Write;
 use std::net::{Ipv6Addr, TcpListener};
 

@@ -1,4 +1,5 @@
-//! The main job, shown step by step: a cluster zone answered at the NIC, a node that dies, and its return.
+//! The main job, shown step by step: a cluster zone answered at the NIC, a node that dies, and its return. A real client
+//! connects to a real database by the node's name all the while.
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use dns_xdp_tests::bed::demo::{Steps, demonstrate};
 use dns_xdp_tests::bed::node::Node;
 use dns_xdp_tests::bed::parent::{ADDRESSES, PARENT};
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
+use dns_xdp_tests::bed::redis::{Attempt, Connections, Span, spans};
 use dns_xdp_tests::bed::unbound;
 use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
@@ -21,8 +23,13 @@ const FAILOVER_LIMIT: Duration = Duration::from_secs(4);
 const FAILBACK_LIMIT: Duration = Duration::from_secs(15);
 /// The failover, and the TTL of the zone's addresses, twice as long as by default.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(18);
-/// A resolver that tries a dead server first takes longer than a name server.
-const RESOLVED_WITHIN: &str = "+time=10";
+/// A client connects again within this: the failover, the TTL, and what the resolver loses with the dead server.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(18);
+/// Of the client, before anything happens.
+const ATTEMPTS: usize = 20;
+/// A resolver's client asks again soon. Unbound drops an answer that took it longer than 1.9 s (`discard-timeout`), and
+/// has it at once for who asks again.
+const AS_CLIENTS_ASK: [&str; 2] = ["+time=2", "+tries=5"];
 
 fn main() -> ExitCode {
     demonstrate(&Plan::new(NODES), play)
@@ -55,6 +62,9 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     steps.step("`dns-xdp delegation verify` asks the parent, every server and the resolver");
     verify(cluster, 0)?;
 
+    steps.step("a client of the database connects to node2 by its name, ten times a second");
+    let client = connect(cluster)?;
+
     steps.step("node2 dies: cable pulled, database and daemon killed");
     let death = Instant::now();
     cluster.nodes[1].die()?;
@@ -69,6 +79,9 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     steps.step("so does the client's, and it finds every name");
     resolver_goes_on(cluster)?;
 
+    steps.step("and the client of the database connects again, to a living node");
+    connects_again(cluster, &client, death)?;
+
     steps.step("`dns-xdp delegation verify` says which server is dead");
     verify(cluster, 1)?;
 
@@ -77,7 +90,9 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     cluster.nodes[1].come_back()?;
     failback(cluster, &dns, start)?;
     verify(cluster, 0)?;
-    Ok(())
+
+    steps.step("the client of the database is on node2 again: what it saw, in seconds from the death");
+    on_node2_again(cluster, client, death)
 }
 
 fn show_stations(cluster: &Cluster) -> Result<()> {
@@ -101,7 +116,8 @@ fn delegation(cluster: &Cluster) -> Result<()> {
 
 /// Asks the client's resolver for the IPv4 address of a name, which has to be a living node's.
 fn resolve(cluster: &Cluster, name: &str) -> Result<()> {
-    let reply = dig(cluster, unbound::ADDRESS, &[RESOLVED_WITHIN, &format!("{name}.{ZONE}"), "A"])?;
+    let [time, tries] = AS_CLIENTS_ASK;
+    let reply = dig(cluster, unbound::ADDRESS, &[time, tries, &format!("{name}.{ZONE}"), "A"])?;
     ensure!(reply.has_flag("ra") && !reply.answers.is_empty(), "it resolves nothing:\n{}", reply.text);
     show("answer", &reply.answers);
     Ok(())
@@ -255,8 +271,9 @@ fn next_server(cluster: &Cluster, servers: &[IpAddr]) -> Result<()> {
 fn resolver_goes_on(cluster: &Cluster) -> Result<()> {
     let dead = cluster.nodes[1].ipv4().to_string();
     let qname = format!("node2.{ZONE}");
-    let ask = |qname: &str| cluster.dig(unbound::ADDRESS, &[RESOLVED_WITHIN, qname, "A"]);
-    println!("   dig @{} {RESOLVED_WITHIN} {qname} A, and the others", unbound::ADDRESS);
+    let [time, tries] = AS_CLIENTS_ASK;
+    let ask = |qname: &str| cluster.dig(unbound::ADDRESS, &[time, tries, qname, "A"]);
+    println!("   dig @{} {time} {tries} {qname} A, and the others", unbound::ADDRESS);
     let (reply, _) = wait::until("the resolver forgets the dead address", FORGOTTEN_WITHIN, || {
         let reply = ask(&qname)?;
         ensure!(!reply.data("A").contains(&dead.as_str()), "it holds {dead}");
@@ -270,6 +287,75 @@ fn resolver_goes_on(cluster: &Cluster) -> Result<()> {
         show("", &reply.answers);
     }
     Ok(())
+}
+
+/// Starts a client that connects to node2 by name, and waits until it has done so some times without a failure.
+fn connect(cluster: &Cluster) -> Result<Connections> {
+    let host = format!("node2.{ZONE}");
+    let client = Connections::start(cluster.redis_cli()?, &host);
+    println!("   {}", Connections::command_line(&host));
+    let node2 = cluster.nodes[1].ipv4();
+    client.wait_until("the client connects to node2", CONNECTED_WITHIN, |attempts| {
+        attempts.len() >= ATTEMPTS
+            && attempts.iter().rev().take(ATTEMPTS).all(|attempt| attempt.outcome == Ok(node2))
+    })?;
+    println!("   {} attempts, {}", client.so_far().len(), seen(cluster, &Ok(node2)));
+    Ok(client)
+}
+
+/// Waits until an attempt that began after the death has found a living node, and prints what the client saw.
+fn connects_again(cluster: &Cluster, client: &Connections, death: Instant) -> Result<()> {
+    let dead = cluster.nodes[1].ipv4();
+    let is_again = |attempt: &Attempt| {
+        attempt.at > death && attempt.outcome.as_ref().is_ok_and(|address| *address != dead)
+    };
+    client.wait_until("the client connects again", CONNECTED_WITHIN, |attempts| {
+        attempts.last().is_some_and(is_again)
+    })?;
+    print_connections(cluster, &client.so_far(), death)
+}
+
+fn on_node2_again(cluster: &Cluster, client: Connections, death: Instant) -> Result<()> {
+    let node2 = cluster.nodes[1].ipv4();
+    client.wait_until("the client connects to node2", CONNECTED_WITHIN, |attempts| {
+        attempts.last().is_some_and(|attempt| attempt.outcome == Ok(node2))
+    })?;
+    print_connections(cluster, &client.finish()?, death)
+}
+
+/// The table of what the client saw. The attempts may fail around the death alone, and not for long.
+fn print_connections(cluster: &Cluster, attempts: &[Attempt], death: Instant) -> Result<()> {
+    let seconds = |at: Instant| match at.checked_duration_since(death) {
+        Some(after) => format!("+{:.1}", after.as_secs_f64()),
+        None => format!("-{:.1}", (death - at).as_secs_f64()),
+    };
+    let spans = spans(attempts);
+    println!("   {:>8}{:>8}{:>10}   each of them", "from", "to", "attempts");
+    for Span { first, last, attempts, outcome } in &spans {
+        println!("   {:>8}{:>8}{attempts:>10}   {}", seconds(*first), seconds(*last), seen(cluster, outcome));
+    }
+    let failed: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.outcome.is_err()).collect();
+    let [first, .., last] = failed[..] else { bail!("the death cost the client {} attempts", failed.len()) };
+    println!(
+        "   {} of {} attempts failed: those from {} s to {} s",
+        failed.len(),
+        attempts.len(),
+        seconds(first.at),
+        seconds(last.at)
+    );
+    ensure!(last.at < death + CONNECTED_WITHIN, "they failed for longer than {CONNECTED_WITHIN:?}");
+    Ok(())
+}
+
+/// What an attempt came to, in words.
+fn seen(cluster: &Cluster, outcome: &Result<IpAddr, String>) -> String {
+    match outcome {
+        Ok(address) => {
+            let node = cluster.nodes.iter().find(|node| node.ipv4() == *address);
+            format!("{address} answers, {}", node.map_or("which is no node", |node| &node.name))
+        }
+        Err(reason) => format!("FAILED: {reason}"),
+    }
 }
 
 fn failback(cluster: &Cluster, dns: &Client, start: Instant) -> Result<()> {

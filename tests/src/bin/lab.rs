@@ -50,6 +50,7 @@ fn up() -> Result<()> {
     println!("configurations, logs, sockets: {}", directory.display());
     println!("try:");
     println!("  cargo xtask lab enter client     then: dig @192.0.2.11 node1.{ZONE}");
+    println!("  cargo xtask lab enter client     then: redis-cli -h 192.0.2.12 ping");
     println!(
         "  cargo xtask lab enter client     then: dns-xdp delegation verify --config {}/node1.toml --resolver {}",
         directory.display(),

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::wire::Wire;
 use crate::bed::client::Client;
-use crate::bed::node::Node;
+use crate::bed::node::{DatabaseProgram, Node};
 use crate::bed::plan::{Plan, ZONE};
 use crate::bed::process;
 use crate::bed::wait;
@@ -48,6 +48,7 @@ impl Server {
     pub fn prepare(wire: &Wire, config: &str) -> Result<Self> {
         let mut node = Node::new(&wire.run, 1, wire.server.clone(), None);
         node.patience = PATIENCE;
+        node.database_program = DatabaseProgram::StandIn;
         fs::write(&node.config, config).with_context(|| format!("cannot write {}", node.config.display()))?;
         Ok(Server { node, dns: Client::open(&wire.client)? })
     }

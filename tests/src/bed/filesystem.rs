@@ -1,0 +1,101 @@
+//! A filesystem of a run's own, which can be frozen as a snapshot of a machine freezes it: what writes to it waits.
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use nix::mount::{MntFlags, umount2};
+
+use crate::bed::process;
+
+/// Enough for the files of a daemon, and for ext4.
+const SIZE: u64 = 16 << 20;
+
+/// An ext4 filesystem in a file, mounted below a run's directory. Dropping it thaws and unmounts it.
+#[derive(Debug)]
+pub struct Filesystem {
+    mount: PathBuf,
+}
+
+impl Filesystem {
+    /// Makes one and mounts it at `name` in `directory`.
+    ///
+    /// # Errors
+    /// When the machine has no loop device or no ext4.
+    pub fn mount(directory: &Path, name: &str) -> Result<Self> {
+        let (image, mount) = (directory.join(format!("{name}.img")), directory.join(name));
+        let file = File::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
+        file.set_len(SIZE)?;
+        fs::create_dir(&mount).with_context(|| format!("cannot make {}", mount.display()))?;
+        process::succeed(Command::new("mkfs.ext4").arg("-q").arg(&image), "")?;
+        process::succeed(Command::new("mount").args(["-o", "loop"]).args([&image, &mount]), "")?;
+        Ok(Filesystem { mount })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// From now on every write to it waits.
+    ///
+    /// # Errors
+    /// When it is frozen already.
+    pub fn freeze(&self) -> Result<()> {
+        process::succeed(Command::new("fsfreeze").arg("--freeze").arg(&self.mount), "")?;
+        Ok(())
+    }
+
+    /// The writes that wait go on.
+    ///
+    /// # Errors
+    /// When it is not frozen.
+    pub fn thaw(&self) -> Result<()> {
+        process::succeed(Command::new("fsfreeze").arg("--unfreeze").arg(&self.mount), "")?;
+        Ok(())
+    }
+}
+
+impl Drop for Filesystem {
+    fn drop(&mut self) {
+        if let Err(error) = unmount(&self.mount) {
+            eprintln!("{}: {error:#}", self.mount.display());
+        }
+    }
+}
+
+/// Thaws and unmounts whatever is mounted below a directory. A frozen filesystem would hold up its removal for ever.
+///
+/// # Errors
+/// When something cannot be unmounted.
+pub fn unmount_below(directory: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    mounts_below(&mounts, directory).iter().rev().try_for_each(|mount| unmount(mount))
+}
+
+/// The second word of a line is where something is mounted.
+fn mounts_below(mounts: &str, directory: &Path) -> Vec<PathBuf> {
+    let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+    mounts.filter(|mount| mount.starts_with(directory)).collect()
+}
+
+fn unmount(mount: &Path) -> Result<()> {
+    // It need not be frozen.
+    process::output(Command::new("fsfreeze").arg("--unfreeze").arg(mount), "")?;
+    // At once, even if a process has something open there.
+    umount2(mount, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {}", mount.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_below_a_directory_is_unmounted() {
+        let mounts = "proc /proc proc rw 0 0\n\
+                      /dev/loop0 /run/dns-xdp-41-0/disk ext4 rw 0 0\n\
+                      /dev/loop1 /run/dns-xdp-41-01/disk ext4 rw 0 0\n";
+        let below = mounts_below(mounts, Path::new("/run/dns-xdp-41-0"));
+        assert_eq!(below, [Path::new("/run/dns-xdp-41-0/disk")]);
+    }
+}

@@ -1,0 +1,93 @@
+//! A real Redis on a node, and its real client, which finds the node by name through a resolver.
+mod connections;
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::bed::netns::Namespace;
+use crate::bed::wait;
+
+pub use connections::{Attempt, Connections, Span, spans};
+
+/// A server on a busy machine listens by then.
+const LISTENS_WITHIN: Duration = Duration::from_secs(15);
+/// One look whether it listens.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Starts a server on these addresses of a namespace and waits until it takes connections. It keeps nothing on disk. Its
+/// log is the file `name`.redis.log in `directory`.
+///
+/// # Errors
+/// When redis-server is not installed or does not listen.
+pub fn start(
+    namespace: &Namespace,
+    directory: &Path,
+    name: &str,
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<Child> {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--protected-mode", "no", "--save", "", "--appendonly", "no"]);
+    command.arg("--bind").args(addresses.iter().map(ToString::to_string));
+    command.arg("--dir").arg(directory).arg("--logfile").arg(directory.join(format!("{name}.redis.log")));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut server = namespace.spawn(&mut command).context("is redis-server installed?")?;
+    let listens = wait::until(&format!("the database of {name} listens"), LISTENS_WITHIN, || {
+        let address = SocketAddr::new(addresses[0], port);
+        namespace.enter(|| Ok(TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map(drop)?))
+    });
+    if listens.is_err() {
+        server.kill().and_then(|()| server.wait()).ok();
+    }
+    listens?;
+    Ok(server)
+}
+
+/// A `redis-cli` in a namespace that looks names up at one resolver, whatever the machine's own settings are.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    namespace: Namespace,
+    /// What it sees as `/etc`.
+    etc: PathBuf,
+}
+
+impl Cli {
+    /// Writes the settings of the client's own `/etc` into `directory`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn new(namespace: &Namespace, directory: &Path, resolver: IpAddr) -> Result<Self> {
+        let etc = directory.join("etc");
+        fs::create_dir_all(&etc).with_context(|| format!("cannot make {}", etc.display()))?;
+        let resolv = format!("nameserver {resolver}\n");
+        for (name, text) in [("resolv.conf", resolv.as_str()), ("nsswitch.conf", "hosts: dns\n")] {
+            fs::write(etc.join(name), text).with_context(|| format!("cannot write {name}"))?;
+        }
+        Ok(Cli { namespace: namespace.clone(), etc })
+    }
+
+    /// Does `work` on a thread whose programs see the namespace and the settings.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, and those of `work`.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.namespace.enter(|| {
+            unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+            let none = None::<&str>;
+            // Without this the machine would see the next mount.
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+                .context("cannot make the mounts private")?;
+            mount(Some(&self.etc), "/etc", none, MsFlags::MS_BIND, none)
+                .context("cannot put the client's settings on /etc")?;
+            work()
+        })
+    }
+}
