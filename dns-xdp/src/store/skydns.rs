@@ -2,24 +2,24 @@
 //! are names turned round.
 //!
 //! ```text
-//!  /skydns/com/example/demo/node1/3f2a = {"host":"192.0.2.11","targetstrip":1} ──► follow ──► config/nodes, config/services
-//!  Zone ──► reflect ──► /skydns-live/com/example/demo/node1/dns-xdp-1 = {"host":"192.0.2.11","ttl":5,"group":"node1"}
+//!  /skydns/com/example/demo/node1/3f2a = {"host":"192.0.2.11","targetstrip":1} ──► import ──► config/nodes, config/services
+//!  Zone ──► export ──► /skydns-live/com/example/demo/node1/dns-xdp-1 = {"host":"192.0.2.11","ttl":5,"group":"node1"}
 //! ```
-pub mod follow;
-pub mod follower;
-pub mod reflect;
-pub mod reflector;
+pub mod export;
+pub mod export_task;
+pub mod import;
+pub mod import_task;
+mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use hickory_proto::rr::Name;
 use serde::Deserialize;
-use tokio::sync::watch;
 
-use super::{Error, Listing};
+pub use self::task::Task;
+use super::Listing;
 use crate::cluster::{APEX, SpecialAddress};
 
 /// What the last label of the mirror's keys begins with; a number follows. CoreDNS answers what is below a name with the name.
@@ -197,46 +197,6 @@ fn is_host_name(label: &str) -> bool {
     let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let hyphens = label.starts_with('-') || label.ends_with('-');
     letters && !hyphens && (1..=LONGEST_LABEL).contains(&label.len())
-}
-
-/// From one try of a task to the next.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Tries that fail before anybody is told.
-const TRIES: u32 = 10;
-
-/// What is wrong with a task, for the alarms; told once in the log.
-#[derive(Debug)]
-struct Trouble(watch::Sender<Option<String>>);
-
-impl Trouble {
-    fn new() -> (Trouble, watch::Receiver<Option<String>>) {
-        let (sender, receiver) = watch::channel(None);
-        (Trouble(sender), receiver)
-    }
-
-    /// A try has failed, one of so many in a row. Each member says why in its own words: once is enough.
-    fn failed(&self, failures: &mut u32, what: &str, error: &Error) {
-        *failures += 1;
-        tracing::debug!("{what}: {error}");
-        let is_told = self.0.borrow().is_some();
-        if !is_told && (*failures >= TRIES || matches!(error, Error::Denied(_))) {
-            self.set(Some(format!("{what}: {error}")));
-        }
-    }
-
-    fn set(&self, trouble: Option<String>) {
-        self.0.send_if_modified(|before| {
-            if *before == trouble {
-                return false;
-            }
-            match &trouble {
-                Some(trouble) => tracing::error!("{trouble}"),
-                None => tracing::info!("no longer: {}", before.as_deref().unwrap_or_default()),
-            }
-            *before = trouble;
-            true
-        });
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{of_file, replaced};
 use crate::config::Config;
 use crate::store::documents::Documents;
 use crate::store::load;
-use crate::store::skydns::follow::{Followed, follow};
+use crate::store::skydns::import::{Followed, follow};
 use crate::store::skydns::path;
 
 /// Writes what the keys `below` this say to the documents; `dry`: prints what they would be.

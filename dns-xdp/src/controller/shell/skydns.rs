@@ -5,15 +5,15 @@ use super::store_session::StoreSession;
 use crate::config::Config;
 use crate::responder::Published;
 use crate::store::etcd::Members;
-use crate::store::skydns::follower::{Follower, Settings};
-use crate::store::skydns::reflector::Reflector;
+use crate::store::skydns::import_task::Settings;
+use crate::store::skydns::{Task, export_task, import_task};
 
 /// The tasks that the configuration asks for; dropping them ends them.
 #[derive(Debug, Default)]
 pub(super) struct SkyDns {
     plan: Option<Plan>,
-    follower: Option<Follower>,
-    reflector: Option<Reflector>,
+    import: Option<Task>,
+    export: Option<Task>,
 }
 
 /// What the tasks are started with.
@@ -57,21 +57,19 @@ impl SkyDns {
         };
         let (seen, swaps, server) = session.ends();
         let (settings, below) = (follow.clone(), mirror.clone());
-        self.follower =
-            settings.map(|settings| Follower::start(settings, seen.clone(), swaps, connect.clone()));
-        self.reflector = below.map(|below| Reflector::start(below, server, seen, published.clone(), connect));
+        let start_import = |settings| import_task::start(settings, seen.clone(), swaps, connect.clone());
+        self.import = settings.map(start_import);
+        self.export = below.map(|below| export_task::start(below, server, seen, published.clone(), connect));
     }
 
     /// Whether a task has ended, which none does by itself. Told once.
     pub(super) fn has_ended(&mut self) -> bool {
-        let follower = self.follower.take_if(|follower| follower.has_ended()).is_some();
-        let reflector = self.reflector.take_if(|reflector| reflector.has_ended()).is_some();
-        follower || reflector
+        let import = self.import.take_if(|task| task.has_ended()).is_some();
+        let export = self.export.take_if(|task| task.has_ended()).is_some();
+        import || export
     }
 
     pub(super) fn alarms(&self) -> Vec<String> {
-        let follower = self.follower.iter().map(|follower| &follower.trouble);
-        let reflector = self.reflector.iter().map(|reflector| &reflector.trouble);
-        follower.chain(reflector).filter_map(|trouble| trouble.borrow().clone()).collect()
+        self.import.iter().chain(&self.export).filter_map(Task::alarm).collect()
     }
 }

@@ -2,55 +2,30 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::reflect::{Step, ours, steps};
-use super::{PAUSE, Trouble, path};
+use super::export::{Step, ours, steps};
+use super::path;
+use super::task::{PAUSE, Task, Trouble};
 use crate::responder::Published;
 use crate::store::client::{Mode, Seen};
 use crate::store::{Batch, Entry, Error, Store, Watch as _};
 use crate::zone::Zone;
 
-/// Mirrors until it is dropped; the keys stay.
-#[derive(Debug)]
-pub struct Reflector {
-    /// What keeps the keys from being what is answered.
-    pub trouble: watch::Receiver<Option<String>>,
-    task: JoinHandle<()>,
-}
-
-impl Reflector {
-    /// Mirrors from now on what is published to below a path, while it is this server's turn. `connect` is as that of a
-    /// follower. Needs a tokio runtime.
-    pub fn start<S, F>(
-        below: String,
-        server: String,
-        seen: watch::Receiver<Seen>,
-        published: Published,
-        connect: impl Fn(String, usize) -> F + Send + Sync + 'static,
-    ) -> Reflector
-    where
-        S: Store,
-        F: Future<Output = Result<S, Error>> + Send + 'static,
-    {
-        let (trouble, troubled) = Trouble::new();
-        let reflecting = Reflecting { below, server, seen, published, trouble };
-        Reflector { trouble: troubled, task: tokio::spawn(reflecting.run(connect)) }
-    }
-}
-
-impl Reflector {
-    /// Whether the task has ended, which it does only by a defect or with the session that it is beside.
-    pub fn has_ended(&self) -> bool {
-        self.task.is_finished()
-    }
-}
-
-impl Drop for Reflector {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Starts the task, which writes what is published below a path while it is this server's turn. The keys outlive it.
+/// `connect` is as that of the import. Needs a tokio runtime.
+pub fn start<S, F>(
+    below: String,
+    server: String,
+    seen: watch::Receiver<Seen>,
+    published: Published,
+    connect: impl Fn(String, usize) -> F + Send + Sync + 'static,
+) -> Task
+where
+    S: Store,
+    F: Future<Output = Result<S, Error>> + Send + 'static,
+{
+    Task::start(|trouble| Export { below, server, seen, published, trouble }.run(connect))
 }
 
 /// Whether it is this server's turn.
@@ -63,7 +38,7 @@ async fn passed_on(seen: &mut watch::Receiver<Seen>, server: &str) {
     seen.wait_for(|seen| !is_first(seen, server)).await.ok();
 }
 
-struct Reflecting {
+struct Export {
     below: String,
     server: String,
     seen: watch::Receiver<Seen>,
@@ -71,7 +46,7 @@ struct Reflecting {
     trouble: Trouble,
 }
 
-impl Reflecting {
+impl Export {
     async fn run<S, F>(mut self, connect: impl Fn(String, usize) -> F)
     where
         S: Store,
@@ -187,19 +162,19 @@ mod tests {
         keys: Memory,
         seen: watch::Sender<Seen>,
         published: watch::Sender<Option<Arc<Zone>>>,
-        _reflector: Reflector,
+        _task: Task,
     }
 
     fn start(keys: &Memory, server: &str, servers: &[&str], zone: Option<Arc<Zone>>) -> Mirrored {
         let (seen, seen_by_task) = watch::channel(seen(Mode::Joined, servers));
         let (published, of_task) = watch::channel(zone);
         let store = keys.clone();
-        let reflector =
-            Reflector::start("/live".to_owned(), server.to_owned(), seen_by_task, of_task, move |path, _| {
+        let task =
+            super::start("/live".to_owned(), server.to_owned(), seen_by_task, of_task, move |path, _| {
                 assert_eq!(path, "/live/com/example/demo");
                 std::future::ready(Ok(store.clone()))
             });
-        Mirrored { keys: keys.clone(), seen, published, _reflector: reflector }
+        Mirrored { keys: keys.clone(), seen, published, _task: task }
     }
 
     async fn until(keys: &Memory, holds: impl Fn(Option<&str>) -> bool) {

@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::subsequence;
 
-    use super::super::follow::follow;
+    use super::super::import::follow;
     use super::*;
     use crate::config::Config;
     use crate::failover::{healthy_zone, zone};

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use hickory_proto::rr::Name;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::follow::{Followed, follow};
-use super::{Ignored, PAUSE, Trouble, path};
+use super::import::{Followed, follow};
+use super::task::{PAUSE, Task, Trouble};
+use super::{Ignored, path};
 use crate::config::{Config, differences};
 use crate::store::client::{Mode, Request, Seen};
 use crate::store::documents::{Documents, Shared, join};
@@ -37,50 +37,28 @@ pub struct Settings {
     pub text: String,
 }
 
-/// Follows until it is dropped.
-#[derive(Debug)]
-pub struct Follower {
-    /// What keeps the documents from what the keys say.
-    pub trouble: watch::Receiver<Option<String>>,
-    task: JoinHandle<()>,
-}
-
-impl Follower {
-    /// Follows from now on. `connect` makes a connection to some member, counted from 0, with the keys of a path. Needs a
-    /// tokio runtime.
-    pub fn start<S, F>(
-        settings: Settings,
-        seen: watch::Receiver<Seen>,
-        swaps: mpsc::Sender<Request>,
-        connect: impl Fn(String, usize) -> F + Send + Sync + 'static,
-    ) -> Follower
-    where
-        S: Store,
-        F: Future<Output = Result<S, Error>> + Send + 'static,
-    {
-        let (trouble, troubled) = Trouble::new();
-        let following = Following { settings, seen, swaps, trouble, ignored: Ignored::default(), done: None };
-        Follower { trouble: troubled, task: tokio::spawn(following.run(connect)) }
-    }
-}
-
-impl Follower {
-    /// Whether the task has ended, which it does only by a defect or with the session that it is beside.
-    pub fn has_ended(&self) -> bool {
-        self.task.is_finished()
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Starts the task. `connect` makes a connection to some member, counted from 0, with the keys of a path. Needs a tokio
+/// runtime.
+pub fn start<S, F>(
+    settings: Settings,
+    seen: watch::Receiver<Seen>,
+    swaps: mpsc::Sender<Request>,
+    connect: impl Fn(String, usize) -> F + Send + Sync + 'static,
+) -> Task
+where
+    S: Store,
+    F: Future<Output = Result<S, Error>> + Send + 'static,
+{
+    Task::start(|trouble| {
+        let import = Import { settings, seen, swaps, trouble, ignored: Ignored::default(), done: None };
+        import.run(connect)
+    })
 }
 
 /// What a translation is made from; while it is the same, there is nothing to do.
 type Base = (Revision, BTreeMap<String, Revision>, Mode);
 
-struct Following {
+struct Import {
     settings: Settings,
     seen: watch::Receiver<Seen>,
     swaps: mpsc::Sender<Request>,
@@ -90,7 +68,7 @@ struct Following {
     done: Option<Base>,
 }
 
-impl Following {
+impl Import {
     async fn run<S, F>(mut self, connect: impl Fn(String, usize) -> F)
     where
         S: Store,
@@ -232,7 +210,7 @@ mod tests {
 
     struct Server {
         mirror: Client,
-        follower: Follower,
+        task: Task,
     }
 
     fn start(store: &Memory, keys: &Memory, server: &str) -> Server {
@@ -246,11 +224,11 @@ mod tests {
             text: "[listen]\ninterfaces = [\"eth0\"]\n[xdp]\ncapacity = 16\n".to_owned(),
         };
         let (seen, swaps) = (mirror.seen.clone(), mirror.swaps.clone());
-        let follower = Follower::start(settings, seen, swaps, move |path, _| {
+        let task = super::start(settings, seen, swaps, move |path, _| {
             assert_eq!(path, "/skydns/com/example/demo");
             std::future::ready(Ok(keys.clone()))
         });
-        Server { mirror, follower }
+        Server { mirror, task }
     }
 
     fn stores() -> (Memory, Memory) {
@@ -269,8 +247,7 @@ mod tests {
     }
 
     async fn until_troubled(server: &mut Server, holds: impl Fn(Option<&str>) -> bool) -> Option<String> {
-        let trouble = server.follower.trouble.wait_for(|trouble| holds(trouble.as_deref()));
-        timeout(Duration::from_secs(60), trouble).await.expect("it comes about").unwrap().clone()
+        timeout(Duration::from_secs(60), server.task.alarm_that(holds)).await.expect("it comes about")
     }
 
     #[tokio::test(start_paused = true)]
