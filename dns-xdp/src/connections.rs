@@ -1,24 +1,29 @@
 //! The HTTP connections of a listener. Their number and the time of each are limited, whatever a client does.
+mod places;
+
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::places::{Activity, Arriving, Places};
+
 /// The limits on the connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The most connections at a time. Further clients wait in the kernel's queue.
+    /// The most connections of one [`Listener::group`] at a time. A further one takes the place of the connection that
+    /// waits longest for its client.
     pub(crate) connections: usize,
     /// The longest time for the head of a request, and between two requests.
     pub(crate) head: Duration,
@@ -40,6 +45,11 @@ pub(crate) trait Listener: Sync {
     fn admits(&self, _stream: &Self::Stream) -> bool {
         true
     }
+
+    /// The group whose places a connection takes: no group can take those of another.
+    fn group(&self, _stream: &Self::Stream) -> usize {
+        0
+    }
 }
 
 /// Octets of the buffer for the head of a request.
@@ -49,13 +59,20 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until `stop` is cancelled and the answers under way are sent. If the future is dropped before, it closes all
 /// connections.
+///
+/// A client that sends half a request, or reads half an answer, keeps its place only until another client needs it.
 pub(crate) async fn serve<L: Listener>(listener: L, router: Router, limits: Limits, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut places = Places::new(limits.connections);
     let mut connections = JoinSet::new();
-    while let Some(accepted) = stop.run_until_cancelled(accept(&listener, &places)).await {
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, place)) if listener.admits(&stream) => {
-                connections.spawn(converse(stream, router.clone(), place, limits, stop.clone()));
+            Ok(stream) if listener.admits(&stream) => {
+                let activity = places.activity();
+                if let Some(place) = places.free(listener.group(&stream)) {
+                    let conversation =
+                        converse(stream, router.clone(), activity.clone(), limits, stop.clone());
+                    place.take(activity, connections.spawn(conversation));
+                }
             }
             Ok(_refused) => {}
             Err(error) => {
@@ -70,27 +87,28 @@ pub(crate) async fn serve<L: Listener>(listener: L, router: Router, limits: Limi
     while connections.join_next().await.is_some() {}
 }
 
-/// Waits for a free place before it accepts. A client that waits stays in the kernel's queue and uses no descriptor here.
-async fn accept<L: Listener>(
-    listener: &L,
-    places: &Arc<Semaphore>,
-) -> io::Result<(L::Stream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.expect("nobody closes it");
-    listener.accept().await.map(|stream| (stream, place))
-}
-
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    _place: OwnedSemaphorePermit,
+    activity: Activity,
     limits: Limits,
     stop: CancellationToken,
 ) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        let (router, activity) = (router.clone(), activity.clone());
+        async move {
+            let request = request.map(|body| Arriving::new(body, activity.clone()));
+            let response = router.call(request).await;
+            activity.wait();
+            response
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let conversation = async {
         tokio::select! {

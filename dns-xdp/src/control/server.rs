@@ -21,6 +21,7 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Call, Command, Refusal, RefusalKind};
@@ -37,6 +38,8 @@ const NAMES_MAX: usize = 65_536;
 /// Commands up to this are read at once. Longer ones are read one after the other, each when the one before is answered, so
 /// that only one of them is in memory.
 const SHORT_COMMAND: usize = 64 * 1024;
+/// The longest time for the body of a request.
+const LONGEST_BODY: Duration = Duration::from_secs(10);
 /// Clients that wait for events at a time.
 const FOLLOWERS: usize = 32;
 /// How long one may wait, less than the patience of any client.
@@ -263,12 +266,17 @@ impl Desk {
         let size = body.size_hint().upper().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
         if let Some(size) = size.filter(|size| *size > LONGEST_COMMAND) {
             // A client that is cut off while it writes reads no answer.
-            while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
+            let rest = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
+            timeout(LONGEST_BODY, rest).await.ok();
             return Err(too_long(&size.to_string()));
         }
         let is_short = size.is_some_and(|size| size <= SHORT_COMMAND);
         let permit = if is_short { None } else { self.long_command.acquire().await.ok() };
-        let body = to_bytes(body, LONGEST_COMMAND).await.map_err(|error| {
+        let body = timeout(LONGEST_BODY, to_bytes(body, LONGEST_COMMAND)).await.map_err(|_| {
+            let message = format!("the command did not arrive within {} s", LONGEST_BODY.as_secs());
+            (StatusCode::REQUEST_TIMEOUT, Refusal::new(RefusalKind::Invalid, message))
+        })?;
+        let body = body.map_err(|error| {
             if error.source().is_some_and(|error| error.is::<LengthLimitError>()) {
                 too_long(&format!("more than {LONGEST_COMMAND}"))
             } else {
