@@ -47,13 +47,15 @@ fn watch(path: &PathBuf, changes: &mpsc::Sender<io::Result<String>>, pause: Dura
     }
 }
 
-/// What changes when a file does. A file that cannot be looked at has none.
+/// What changes when a file does. A file that cannot be looked at has none. A text of equal size whose time of modification
+/// is put back (`cp -p`, `rsync -t`, `touch -r`) is told by the inode or by the time of its last change, which no program sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    changed: (i64, i64),
 }
 
 impl Identity {
@@ -63,6 +65,7 @@ impl Identity {
             inode: metadata.ino(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
@@ -91,7 +94,7 @@ mod tests {
     use super::*;
 
     fn identity(modified: i64) -> Option<Identity> {
-        Some(Identity { device: 1, inode: 2, size: 3, modified: (modified, 0) })
+        Some(Identity { device: 1, inode: 2, size: 3, modified: (modified, 0), changed: (modified, 0) })
     }
 
     #[test]
@@ -132,6 +135,31 @@ mod tests {
         assert_eq!(identity(), before);
         fs::rename(&other, &file).unwrap();
         assert_ne!(identity(), before);
+    }
+
+    #[test]
+    fn another_text_of_equal_size_and_time_is_a_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, next] = ["f", "next"].map(|name| directory.path().join(name));
+        let identity = || Identity::of(&fs::metadata(&path).unwrap());
+        fs::write(&path, "one").unwrap();
+        let before = identity();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let put_back =
+            |path: &Path| fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+        // The kernel's clock of files may stand still for some milliseconds.
+        thread::sleep(Duration::from_millis(50));
+        fs::write(&path, "two").unwrap();
+        put_back(&path);
+        let written = identity();
+        assert_eq!((written.size, written.modified), (before.size, before.modified));
+        assert_ne!(written, before, "written in place");
+        fs::write(&next, "six").unwrap();
+        put_back(&next);
+        fs::rename(&next, &path).unwrap();
+        let replaced = identity();
+        assert_eq!((replaced.size, replaced.modified), (before.size, before.modified));
+        assert_ne!(replaced, written, "replaced");
     }
 
     #[test]
