@@ -69,7 +69,7 @@ enum Verb {
     Check(ConfigFile),
     /// Make the daemon read its configuration file again: all of it or nothing
     #[command(after_help = reload::EXAMPLE)]
-    Reload,
+    Reload(reload::Reload),
     /// Show the interfaces, the quorum, every node and the repair-time promise
     #[command(after_help = status::EXAMPLE)]
     Status(status::Status),
@@ -139,7 +139,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Delegation(delegation) => delegation.run(),
         Verb::Cluster(cluster) => cluster.run(&client()),
         Verb::Unload(file) => unload::unload(&file.remains(socket)?),
-        Verb::Reload => briefly(reload::reload(&client())),
+        Verb::Reload(reload) => briefly(reload.run(&client())),
         Verb::Status(status) => briefly(status.run(&client())),
         Verb::Top(top) => briefly(top.run(&client())),
         Verb::Node(node) => briefly(node.run(&client())),
@@ -302,6 +302,7 @@ mod tests {
             "run --config f --replace",
             "check --config f",
             "reload",
+            "reload --force",
             "status --json",
             "status --watch",
             "status --watch 0.5",

@@ -4,6 +4,15 @@ use crate::control::{Client, Command};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp reload";
 
-pub(super) async fn reload(client: &Client) -> anyhow::Result<()> {
-    change(client, &Command::Reload).await.map(drop)
+#[derive(Debug, clap::Args)]
+pub(super) struct Reload {
+    /// Take the file even if it removes more than half of the nodes, or this server's own
+    #[arg(long)]
+    force: bool,
+}
+
+impl Reload {
+    pub(super) async fn run(&self, client: &Client) -> anyhow::Result<()> {
+        change(client, &Command::Reload { force: self.force }).await.map(drop)
+    }
 }

@@ -61,7 +61,11 @@ pub enum Command {
     /// Believes a store that is older than what was seen of it.
     AcceptStore,
     /// Reads the configuration file again: all of it or nothing.
-    Reload,
+    Reload {
+        /// Take the file even if it removes more than half of the nodes, or the server's own.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+    },
     /// Answers a list of [`NodeEntry`].
     NodeList,
     /// Adds a node.

@@ -53,7 +53,7 @@ async fn answer(mut controller: mpsc::Receiver<Call>) {
     while let Some(Call { command, reply, .. }) = controller.recv().await {
         match command {
             Command::Status => reply.send(Ok(json!({"zone": "example.com."}))).unwrap(),
-            Command::Reload => drop(reply),
+            Command::Reload { .. } => drop(reply),
             Command::Handover => kept.push(reply),
             _ => reply.send(Err(Refusal::unknown_node("nod1", ["node1"]))).unwrap(),
         }
@@ -182,7 +182,7 @@ async fn a_refusal_keeps_its_message_and_kind() {
 #[tokio::test]
 async fn a_call_that_the_controller_drops_has_failed() {
     let daemon = Daemon::start();
-    let error = daemon.client().call(&Command::Reload).await.unwrap_err();
+    let error = daemon.client().call(&Command::Reload { force: false }).await.unwrap_err();
     assert_eq!(error.to_string(), "the daemon is stopping; ask again when it runs");
     daemon.stop().await;
 }

@@ -220,7 +220,9 @@ impl Core {
             self.decide_and_publish();
         }
         self.expire();
+        self.keep_intents_again();
         self.give_up_work();
+        self.reload_if_due();
         self.try_refused_documents_again();
         self.answer_waiting();
         self.write_own();

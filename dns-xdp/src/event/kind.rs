@@ -13,6 +13,10 @@ pub enum Kind {
     Stop,
     /// Another configuration is in force, by `reload` or SIGHUP.
     Reload,
+    /// A changed file is not put in force, for it lacks more than half of the nodes or this server's own.
+    HeldBack,
+    /// The file no longer lacks them, or an operator has taken it.
+    HeldBackOver,
     /// A node was added, changed or removed by command.
     Node,
     /// A service was added, changed or removed by command.
@@ -61,10 +65,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Start,
         Kind::Stop,
         Kind::Reload,
+        Kind::HeldBack,
+        Kind::HeldBackOver,
         Kind::Node,
         Kind::Service,
         Kind::Admin,
@@ -95,6 +101,8 @@ impl Kind {
             Kind::Start => "start",
             Kind::Stop => "stop",
             Kind::Reload => "reload",
+            Kind::HeldBack => "+held-back",
+            Kind::HeldBackOver => "-held-back",
             Kind::Node => "node",
             Kind::Service => "service",
             Kind::Admin => "admin",
@@ -124,7 +132,13 @@ impl Kind {
     pub const fn is_grave(self) -> bool {
         matches!(
             self,
-            Kind::Down | Kind::Frozen | Kind::Blind | Kind::FailOpen | Kind::Unpublished | Kind::Alone
+            Kind::Down
+                | Kind::HeldBack
+                | Kind::Frozen
+                | Kind::Blind
+                | Kind::FailOpen
+                | Kind::Unpublished
+                | Kind::Alone
         )
     }
 }

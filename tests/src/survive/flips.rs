@@ -92,7 +92,7 @@ fn flip(cluster: &Cluster, answers: u64, limit: Duration) -> Result<Flipped> {
         let next = node.config.with_extension("next");
         fs::write(&next, &texts[(flips as usize + 1) % SETS])?;
         fs::rename(&next, &node.config)?;
-        runtime.block_on(client.call(&Command::Reload))?;
+        runtime.block_on(client.call(&Command::Reload { force: false }))?;
         flips += 1;
     }
     let took = start.elapsed();

@@ -30,4 +30,5 @@ mod scenes_pins;
 mod scenes_privileges;
 mod scenes_probes;
 mod scenes_publishing;
+mod scenes_reload;
 mod scenes_top;

@@ -4,12 +4,16 @@
 //! A change is worked out off the loop, published, and in force when that has succeeded; then its file is put in place.
 //! Probes and failovers go on all the time, with what is in force.
 mod intents;
+mod intents_file;
+mod reloads;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::intents_file::BackgroundWrites;
+use self::reloads::Unasked;
 use super::answer_diff::Told;
 use super::cluster_change::{ClusterChange, NodeChange};
 use super::input::{CallId, Effect, Publication, Published, Record, WorkId};
@@ -41,6 +45,10 @@ pub(super) struct Changes {
     waiting: VecDeque<(Asker, What, Duration)>,
     /// Writes of intents that were given up. One that ends after all leaves a file that is out of date.
     given_up: BTreeSet<WorkId>,
+    /// Writes of intents that no change waits for.
+    background: BackgroundWrites,
+    /// Reloads that nobody waits for.
+    unasked: Unasked,
 }
 
 /// Where the result of a change goes.
@@ -59,8 +67,8 @@ pub(super) enum Asker {
 /// What is to be changed.
 #[derive(Debug)]
 pub(super) enum What {
-    /// The whole file.
-    Reload,
+    /// The whole file; without `force` not one that removes more than half of the nodes, or this server's own.
+    Reload { force: bool },
     /// A node or a service.
     Edit { change: ClusterChange, ephemeral: bool },
     /// What is wanted of a node.
@@ -126,24 +134,6 @@ impl Core {
         self.go_on_with_changes();
     }
 
-    /// Queues a reload that nobody waits for, unless one is queued already.
-    pub(super) fn reload_unasked(&mut self) {
-        let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::Nobody;
-        if !self.changes.waiting.iter().any(is_reload) {
-            self.change(Asker::Nobody, What::Reload);
-        }
-    }
-
-    /// The watched file has another text.
-    pub(super) fn file_settled(&mut self, text: &Result<String, String>) {
-        if text.as_ref().is_ok_and(|text| self.source.is_filed(text)) {
-            self.refused = None;
-        } else if self.is_live() {
-            // It is read again when its turn comes: a change before it may write it.
-            self.reload_unasked();
-        }
-    }
-
     /// Whether these documents are on their way into force.
     pub(super) fn is_joining(&self, documents: &Documents) -> bool {
         let joins = |what: &What| matches!(what, What::Join(joined, _) if **joined == *documents);
@@ -196,6 +186,7 @@ impl Core {
 
     fn begin_change(&mut self, asker: Asker, what: What) {
         if asker == Asker::Nobody {
+            self.changes.unasked.begin(self.now.elapsed);
             self.effects.push(Effect::Reloading(true));
         }
         let wanted = match &what {
@@ -203,7 +194,7 @@ impl Core {
                 let (node, request, force) = (node.clone(), request.clone(), *force);
                 return self.begin_intent(asker, what, &node, request, force);
             }
-            What::Reload => Wanted::Reload,
+            What::Reload { .. } => Wanted::Reload,
             What::Edit { change, ephemeral } => {
                 Wanted::Edit { change: change.clone(), ephemeral: *ephemeral }
             }
@@ -237,8 +228,19 @@ impl Core {
         };
         match result.map(|prepared| *prepared) {
             Ok(Prepared::Proposal { proposal, text }) => {
-                let next = Box::new(self.proposed(&what, *proposal, work, text));
-                self.changes.current = Some(Change { asker, what, stage: Stage::Ready(next) });
+                if let What::Reload { force: false } = what
+                    && let Some(refusal) = self.held_back(&self.source.removed(&proposal.source))
+                {
+                    self.hold_back(asker, &refusal);
+                    self.end_change(asker, &what, Err(refusal));
+                } else {
+                    let mut next = Box::new(self.proposed(&what, *proposal, work, text));
+                    if asker == Asker::Nobody && next.config == *self.health.config() {
+                        // What nobody asked for and changes nothing is no event.
+                        next.event = None;
+                    }
+                    self.changes.current = Some(Change { asker, what, stage: Stage::Ready(next) });
+                }
             }
             Ok(Prepared::Push(_)) => {
                 let refusal = Refusal::new(RefusalKind::Failed, "a defect of dns-xdp: this is no change");
@@ -317,7 +319,7 @@ impl Core {
                 let is_other = self.source.documents().is_none_or(|before| before.texts != documents.texts);
                 is_other.then(|| occurrences::reload(&notes))
             }
-            What::Reload | What::Intent { .. } => Some(occurrences::reload(&differences)),
+            What::Reload { .. } | What::Intent { .. } => Some(occurrences::reload(&differences)),
         };
         let staged = write.map(|_| work);
         let (config, source) = (Arc::new(config), Arc::new(source));
@@ -468,7 +470,7 @@ impl Core {
                 let is_other = intents != before.intents || *self.health.intents() != before.intents;
                 self.health.set_intents(intents);
                 if is_other && self.shared.is_none() {
-                    self.save_intents();
+                    self.keep_intents();
                 }
                 self.configure_shell();
                 self.reconcile_probes();
@@ -511,10 +513,10 @@ impl Core {
         result: Result<Done, Refusal>,
         text: Option<String>,
     ) {
-        if let What::Reload = what {
+        if let What::Reload { .. } = what {
             self.effects.push(Effect::Record(Record::Reloaded { ok: result.is_ok() }));
             if result.is_ok() {
-                self.refused = None;
+                self.nothing_is_refused();
             }
         }
         match (asker, what) {

@@ -49,7 +49,7 @@ impl Core {
                     self.answered().map(|(_, zone)| service_entries(&self.health, &self.source, &zone));
                 self.reply(call, services);
             }
-            Command::Reload => self.change(Asker::Call(call), What::Reload),
+            Command::Reload { force } => self.change(Asker::Call(call), What::Reload { force }),
             Command::Admin { node, admin, reason, by, for_ms, force } => {
                 let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 let node = node.to_ascii_lowercase();
@@ -137,7 +137,7 @@ impl Core {
 
     fn alarms(&self, readings: &Readings) -> Vec<String> {
         let own = [&self.answering.trouble, &self.lease.trouble, &self.refused];
-        let own = own.into_iter().flatten().cloned();
+        let own = own.into_iter().flatten().cloned().chain(self.unkept_alarm());
         own.chain(self.shared.iter().flat_map(Shared::alarms))
             .chain(readings.alarms.iter().cloned())
             .chain(self.ended.values().cloned())

@@ -49,6 +49,16 @@ pub(in crate::controller) fn reload(notes: &[String]) -> Occurrence {
     Occurrence::new(Kind::Reload).because(notes.join(", "))
 }
 
+/// A changed file is not put in force, for it lacks many nodes.
+pub(in crate::controller) fn held_back(reason: &str) -> Occurrence {
+    Occurrence::new(Kind::HeldBack).because(reason)
+}
+
+/// The file no longer lacks them, or an operator has taken it.
+pub(in crate::controller) fn no_longer_held_back() -> Occurrence {
+    Occurrence::new(Kind::HeldBackOver)
+}
+
 /// A node was added, changed or removed by command.
 pub(in crate::controller) fn node(name: &str, notes: &[String]) -> Occurrence {
     Occurrence::new(Kind::Node).about(name).because(notes.join(", "))

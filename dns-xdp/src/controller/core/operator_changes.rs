@@ -39,7 +39,7 @@ pub(super) struct OperatorChange {
 enum What {
     Edit { change: ClusterChange, before: BTreeSet<IpAddr> },
     Admin { node: String, request: Wish, force: bool },
-    Reload,
+    Reload { force: bool },
     Expiry,
 }
 
@@ -71,7 +71,7 @@ impl Core {
                 let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 (What::Admin { node: node.to_ascii_lowercase(), request, force }, false)
             }
-            Command::Reload => (What::Reload, false),
+            Command::Reload { force } => (What::Reload { force }, false),
             command => match ClusterChange::asked(command) {
                 Ok((change, ephemeral)) => {
                     let before = self.addresses(&change.node().unwrap_or_default()).collect();
@@ -122,11 +122,12 @@ impl Core {
                 change.stage = Stage::Preparing { work, base: documents, until };
                 return self.go_on_later(change);
             }
-            What::Reload => {
+            What::Reload { force } => {
+                let force = *force;
                 let number = self.work();
                 change.stage = Stage::ReloadingHere(number);
                 self.go_on_later(change);
-                return self.change(Asker::Shared(number), LocalChange::Reload);
+                return self.change(Asker::Shared(number), LocalChange::Reload { force });
             }
             What::Admin { node, request, force } => {
                 judge(&self.health, node, request, *force).and_then(|()| {
@@ -195,7 +196,12 @@ impl Core {
             return;
         };
         match result {
-            Ok(Prepared::Push(Push { mut writes, notes })) => {
+            Ok(Prepared::Push(Push { mut writes, notes, removed })) => {
+                if let What::Reload { force: false } = change.what
+                    && let Some(refusal) = self.held_back(&removed)
+                {
+                    return self.refuse_shared(&change, refusal);
+                }
                 if let Some(intents) = self.forgetting(&change.what, &base) {
                     match intent_writes(&base.intents, &intents) {
                         Ok(forgets) => writes.extend(forgets),
@@ -298,8 +304,11 @@ impl Core {
             }
             // What it is to be made from has to be in force here.
             Stage::WaitingForOther { base, until } => {
-                let here =
-                    if matches!(change.what, What::Edit { .. } | What::Reload) { in_force } else { seen };
+                let here = if matches!(change.what, What::Edit { .. } | What::Reload { .. }) {
+                    in_force
+                } else {
+                    seen
+                };
                 seen.min(here) > base.epoch() || now >= *until
             }
             _ => false,
@@ -348,7 +357,7 @@ impl Core {
         let is_other = match &change.what {
             What::Admin { node, .. } => base.intents.get(node) == now.intents.get(node),
             What::Expiry => true,
-            What::Edit { .. } | What::Reload => false,
+            What::Edit { .. } | What::Reload { .. } => false,
         };
         if is_other && change.tries < TRIES {
             return self.begin_shared(change.what, change.call, change.tries);
@@ -378,7 +387,7 @@ impl Core {
                 let cached = |left| milliseconds(self.answering.caches.left(left, self.now.elapsed));
                 Ok(Done { notes, cached_ms: (!left.is_empty()).then(|| cached(left)) })
             }
-            What::Reload | What::Expiry => Ok(Done { notes, cached_ms: None }),
+            What::Reload { .. } | What::Expiry => Ok(Done { notes, cached_ms: None }),
         };
         self.reply(call, done);
     }

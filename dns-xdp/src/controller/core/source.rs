@@ -1,6 +1,6 @@
 //! Changes to the configuration in force: from the file as a whole, or a node or service alone. Text in, a [`Proposal`] out;
 //! nothing takes effect here.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::cluster_change::ClusterChange;
@@ -34,6 +34,17 @@ pub(in crate::controller) struct Push {
     pub(super) writes: BTreeMap<String, Vec<u8>>,
     /// For the operator.
     pub(super) notes: Vec<String>,
+    /// The nodes that it removes.
+    pub(super) removed: Removed,
+}
+
+/// The nodes of a whole configuration that are not in the next one.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Removed {
+    /// Their names.
+    pub(super) names: Vec<String>,
+    /// How many nodes there are.
+    pub(super) of: usize,
 }
 
 /// What would be in force, and what would be in the file.
@@ -45,6 +56,14 @@ pub(in crate::controller) struct Proposal {
     pub(in crate::controller) write: Option<String>,
     /// For the operator.
     pub(in crate::controller) notes: Vec<String>,
+}
+
+impl Removed {
+    fn between(before: &[Node], after: &[Node]) -> Removed {
+        let after: BTreeSet<&str> = after.iter().map(|node| node.name.as_str()).collect();
+        let names = before.iter().map(|node| &node.name).filter(|name| !after.contains(name.as_str()));
+        Removed { names: names.cloned().collect(), of: before.len() }
+    }
 }
 
 impl Source {
@@ -121,6 +140,11 @@ impl Source {
         Ok(Proposal { config, source, write: None, notes })
     }
 
+    /// The nodes of the file, or of the store's documents, that another source does not have. Ephemeral nodes do not count.
+    pub(super) fn removed(&self, next: &Source) -> Removed {
+        Removed::between(&self.nodes, &next.nodes)
+    }
+
     /// What another source makes different, a line for each key.
     pub(super) fn differences(&self, next: &Source) -> Vec<String> {
         let in_force = |source: &Source| match &source.documents {
@@ -176,7 +200,7 @@ impl Source {
         let Edited { text, notes } = change.edit(&documents.text())?;
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(&text).map_err(invalid)?;
-        Ok(Push { writes: self.checked(documents, shared)?, notes })
+        Ok(Push { writes: self.checked(documents, shared)?.0, notes, ..Push::default() })
     }
 
     /// What has to be written to the store for the shared sections of the file's text, if it has any.
@@ -187,19 +211,26 @@ impl Source {
         if !shared.contains_key("config/nodes") {
             // Without nodes these sections are no cluster. What they say has no effect, and the operator hears of it.
             let notes = self.parse(file)?.overridden_warning().into_iter().collect();
-            return Ok(Push { writes: BTreeMap::new(), notes });
+            return Ok(Push { notes, ..Push::default() });
         }
         let before = documents.text();
         let after = crate::store::documents::join(&shared);
-        Ok(Push { writes: self.checked(documents, shared)?, notes: differences(&before, &after) })
+        let (writes, nodes) = self.checked(documents, shared)?;
+        let removed = Removed::between(&self.nodes, &nodes);
+        Ok(Push { writes, notes: differences(&before, &after), removed })
     }
 
-    fn checked(&self, documents: &Documents, shared: Shared) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
+    /// What has to be written for these documents, and the nodes that they have.
+    fn checked(
+        &self,
+        documents: &Documents,
+        shared: Shared,
+    ) -> Result<(BTreeMap<String, Vec<u8>>, Vec<Node>), Refusal> {
         let writes = documents.writes(&shared);
         let next =
             Source { documents: Some(Documents { texts: shared, ..documents.clone() }), ..self.clone() };
-        next.parse(&next.text)?;
-        Ok(writes)
+        let config = next.parse(&next.text)?;
+        Ok((writes, config.cluster.nodes))
     }
 
     fn change_file(

@@ -13,6 +13,8 @@ use crate::store::Documents;
 use crate::store::client::{Mode, View};
 use crate::store::documents::{INTENT, split};
 
+mod changes;
+
 /// A core and what it wants done.
 struct Bench {
     core: Core,
@@ -39,15 +41,7 @@ impl Bench {
     }
 
     fn start(text: &str, documents: Option<Documents>) -> Bench {
-        let parsed = config(text);
-        let (path, socket) = (&parsed.path, &parsed.control.socket);
-        let (source, config) = Source::new(path, socket, text.to_owned(), documents.clone()).unwrap();
-        let intents = documents.as_ref().map(|documents| documents.intents.clone()).unwrap_or_default();
-        let shared = documents.map(|documents| ("node1".to_owned(), seen(&documents, Mode::Alone)));
-        let beginning =
-            Beginning { config, source, intents, shared, identity: "node1".to_owned(), last_answers: None };
-        let (core, effects) = Core::new(beginning, now(Duration::ZERO));
-        let mut bench = Bench { core, effects, elapsed: Duration::ZERO, file: text.to_owned(), zone: None };
+        let mut bench = Bench::begin(text, documents, None);
         for node in ["node1", "node2", "node3"] {
             bench.observe(node, true);
         }
@@ -58,6 +52,19 @@ impl Bench {
         bench.publish(Ok(()));
         assert!(bench.core.is_live());
         bench
+    }
+
+    /// Nothing is known yet.
+    fn begin(text: &str, documents: Option<Documents>, last_answers: Option<LastAnswers>) -> Bench {
+        let parsed = config(text);
+        let (path, socket) = (&parsed.path, &parsed.control.socket);
+        let (source, config) = Source::new(path, socket, text.to_owned(), documents.clone()).unwrap();
+        let intents = documents.as_ref().map(|documents| documents.intents.clone()).unwrap_or_default();
+        let shared = documents.map(|documents| ("node1".to_owned(), seen(&documents, Mode::Alone)));
+        let beginning =
+            Beginning { config, source, intents, shared, identity: "node1".to_owned(), last_answers };
+        let (core, effects) = Core::new(beginning, now(Duration::ZERO));
+        Bench { core, effects, elapsed: Duration::ZERO, file: text.to_owned(), zone: None }
     }
 
     fn step(&mut self, input: Input) {
@@ -352,7 +359,7 @@ fn what_is_wanted_of_a_node_is_refused_when_the_disk_hangs_and_does_not_count_la
     let mut bench = Bench::live(TEXT);
     bench.ask(1, admin("node2", Admin::Down, None));
     let work = bench.saved();
-    bench.ask(2, Command::Reload);
+    bench.ask(2, Command::Reload { force: false });
     bench.elapsed += Duration::from_secs(10);
     bench.step(Input::Tick);
     let refusal = bench.reply(1).unwrap().unwrap_err();
@@ -464,9 +471,13 @@ fn a_reload_that_is_refused_is_an_alarm_until_one_is_not() {
     bench.prepare();
     assert!(bench.core.refused.as_ref().is_some_and(|alarm| alarm.contains("what was in force stays")));
     bench.file = TEXT.to_owned();
+    bench.elapsed += Duration::from_secs(1);
+    bench.step(Input::Tick);
     bench.prepare();
     bench.publish(Ok(()));
     assert_eq!(bench.core.refused, None);
+    bench.elapsed += Duration::from_secs(1);
+    bench.step(Input::Tick);
     assert!(
         !bench.effects.iter().any(|effect| matches!(effect, Effect::Prepare { .. })),
         "signals that come together ask for one reload"

@@ -341,7 +341,7 @@ impl Server {
     /// Reads another file, and keeps the attempts at those that are probed as before.
     pub(super) fn reload(&mut self, file: &'static Configured, now: Duration, random: &mut Rng) {
         self.file = file;
-        self.ask(Command::Reload, now, random);
+        self.ask(Command::Reload { force: false }, now, random);
     }
 
     /// Is asked for something.

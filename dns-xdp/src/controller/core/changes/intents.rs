@@ -33,14 +33,13 @@ impl Core {
         let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_its) else {
             if self.changes.given_up.remove(&work) {
                 // The write ended after it was given up. The file has to follow what counts.
-                self.save_intents();
+                return self.keep_intents();
             }
-            // A failed write of expired intents: they expire again at the next start.
-            if let Err(error) = result {
-                self.effects.push(Effect::Warn(error));
-            }
-            return;
+            return self.kept_intents(work, result);
         };
+        if result.is_ok() {
+            self.changes.background.succeeded();
+        }
         match (stage, result) {
             (Stage::Saving { intents, base, .. }, Ok(())) => {
                 if let What::Intent { node, .. } = &what
@@ -57,6 +56,7 @@ impl Core {
                 if let (Err(error), What::Edit { change, .. }) = (result, &what) {
                     let name = change.name();
                     done.notes.push(format!("what was wanted of `{name}` is not forgotten on disk: {error}"));
+                    self.changes.background.failed(error, self.now.elapsed);
                 }
                 self.end_change(asker, &what, Ok(done));
             }
@@ -88,7 +88,7 @@ impl Core {
         self.health.set_intents(counting);
         if is_other {
             // The write is out of date, or a later one has replaced it.
-            self.save_intents();
+            self.keep_intents();
         }
         self.changes.current = Some(Change { asker, what, stage: Stage::Granting });
         self.decide_and_publish();
@@ -147,7 +147,7 @@ impl Core {
         }
         self.health.set_intents(left);
         if self.shared.is_none() {
-            self.save_intents();
+            self.keep_intents();
         }
         self.decide_and_publish();
     }

@@ -1,0 +1,79 @@
+//! Writes of the intents in force that no change waits for. One that fails is an alarm, and is made again.
+use std::time::Duration;
+
+use super::super::Core;
+use super::super::input::{Effect, WorkId};
+use super::WORK_TIMEOUT;
+
+/// From a write that failed to the next one.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The writes that no change waits for.
+#[derive(Debug, Default)]
+pub(super) struct BackgroundWrites {
+    /// The last one, and when it began, until it is over.
+    under_way: Option<(WorkId, Duration)>,
+    /// Why the file does not have what is in force, and when that was found out.
+    failed: Option<(String, Duration)>,
+}
+
+impl BackgroundWrites {
+    /// The file has what is in force, or a later write is under way.
+    pub(super) fn succeeded(&mut self) {
+        self.failed = None;
+    }
+
+    /// The file does not have what is in force.
+    pub(super) fn failed(&mut self, error: String, now: Duration) {
+        self.failed = Some((error, now));
+    }
+}
+
+impl Core {
+    /// Has the intents in force written to disk, whenever that succeeds.
+    pub(super) fn keep_intents(&mut self) {
+        let work = self.save_intents();
+        self.changes.background.under_way = Some((work, self.now.elapsed));
+    }
+
+    /// A write that no change waits for is over.
+    pub(super) fn kept_intents(&mut self, work: WorkId, result: Result<(), String>) {
+        let writes = &mut self.changes.background;
+        if writes.under_way.take_if(|(own, _)| *own == work).is_none() {
+            // A later one follows.
+            return;
+        }
+        match result {
+            Ok(()) => writes.succeeded(),
+            Err(error) => {
+                if writes.failed.as_ref().is_none_or(|(before, _)| *before != error) {
+                    self.effects.push(Effect::Warn(error.clone()));
+                }
+                writes.failed(error, self.now.elapsed);
+            }
+        }
+    }
+
+    /// Makes a write again that has failed, after a pause.
+    pub(in crate::controller::core) fn keep_intents_again(&mut self) {
+        let BackgroundWrites { under_way, failed } = &self.changes.background;
+        let is_due = failed.as_ref().is_some_and(|(_, at)| self.now.elapsed >= *at + RETRY);
+        if is_due && under_way.is_none() {
+            self.keep_intents();
+        }
+    }
+
+    /// The alarm that the file does not have what is in force.
+    pub(in crate::controller::core) fn unkept_alarm(&self) -> Option<String> {
+        let BackgroundWrites { under_way, failed } = &self.changes.background;
+        let hangs = under_way.is_some_and(|(_, began)| self.now.elapsed >= began + WORK_TIMEOUT);
+        let hangs = hangs.then(|| format!("it is not written within {} s", WORK_TIMEOUT.as_secs()));
+        let why = failed.as_ref().map(|(error, _)| error.clone()).or(hangs)?;
+        Some(format!(
+            "{} does not have what operators want of the nodes now: {why}. A restart would bring back what has ended; make the \
+             file writable, the daemon tries again every {} s",
+            self.health.config().control.state.display(),
+            RETRY.as_secs()
+        ))
+    }
+}

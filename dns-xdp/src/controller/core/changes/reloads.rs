@@ -1,0 +1,99 @@
+//! Reloads: those that nobody waits for, and files that are held back.
+//!
+//! A file that lacks many nodes may be the first part of one that a program has not finished writing.
+use std::time::Duration;
+
+use super::super::source::Removed;
+use super::super::{Core, occurrences};
+use super::{Asker, What};
+use crate::control::{Refusal, RefusalKind};
+
+/// From the beginning of a reload that nobody waits for to the next one.
+const UNASKED_PAUSE: Duration = Duration::from_secs(1);
+/// The most names in a message.
+const NAMED: usize = 5;
+
+/// Reloads that nobody waits for: by SIGHUP, or because the watched file has changed.
+#[derive(Debug, Default)]
+pub(super) struct Unasked {
+    /// When the last one began.
+    began: Option<Duration>,
+    /// Another is to begin when it may.
+    is_due: bool,
+    /// The file is held back.
+    is_held_back: bool,
+}
+
+impl Unasked {
+    pub(super) fn begin(&mut self, now: Duration) {
+        self.began = Some(now);
+    }
+}
+
+impl Core {
+    /// Queues a reload that nobody waits for, unless one is queued already. Many signals or changes of the file lead to one
+    /// reload in [`UNASKED_PAUSE`].
+    pub(in crate::controller::core) fn reload_unasked(&mut self) {
+        let unasked = &mut self.changes.unasked;
+        unasked.is_due = unasked.began.is_some_and(|began| self.now.elapsed < began + UNASKED_PAUSE);
+        let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::Nobody;
+        if !self.changes.unasked.is_due && !self.changes.waiting.iter().any(is_reload) {
+            self.change(Asker::Nobody, What::Reload { force: false });
+        }
+    }
+
+    /// Begins the reload that came too soon behind another.
+    pub(in crate::controller::core) fn reload_if_due(&mut self) {
+        if self.changes.unasked.is_due {
+            self.reload_unasked();
+        }
+    }
+
+    /// The watched file has another text.
+    pub(in crate::controller::core) fn file_settled(&mut self, text: &Result<String, String>) {
+        if text.as_ref().is_ok_and(|text| self.source.is_filed(text)) {
+            self.nothing_is_refused();
+        } else if self.is_live() {
+            // It is read again when its turn comes: a change before it may write it.
+            self.reload_unasked();
+        }
+    }
+
+    /// The refusal of a file that removes more than half of the nodes, or this server's own.
+    pub(in crate::controller::core) fn held_back(&self, removed: &Removed) -> Option<Refusal> {
+        let why = if removed.names.contains(&self.identity) {
+            format!("this server's own node, `{}`", self.identity)
+        } else if removed.names.len() * 2 > removed.of {
+            format!("{} of {} nodes, more than half", removed.names.len(), removed.of)
+        } else {
+            return None;
+        };
+        let mut names: Vec<&str> = removed.names.iter().map(String::as_str).collect();
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let message = format!(
+            "{} would remove {why} ({}{more}): nothing was changed. If the file is complete and that is wanted: dns-xdp reload \
+             --force",
+            self.source.path().display(),
+            names.join(", "),
+        );
+        Some(Refusal::new(RefusalKind::Conflict, message))
+    }
+
+    /// Tells of a reload that nobody waits for and that is held back: once, until another is not.
+    pub(super) fn hold_back(&mut self, asker: Asker, refusal: &Refusal) {
+        if asker == Asker::Nobody && !self.changes.unasked.is_held_back {
+            self.changes.unasked.is_held_back = true;
+            self.emit(occurrences::held_back(&refusal.message));
+        }
+    }
+
+    /// What the file says is in force, or no longer refused.
+    pub(super) fn nothing_is_refused(&mut self) {
+        self.refused = None;
+        if std::mem::take(&mut self.changes.unasked.is_held_back) {
+            self.emit(occurrences::no_longer_held_back());
+        }
+    }
+}
