@@ -1,4 +1,6 @@
 //! Another program, run to its end or to a time limit: what it leaves behind and what it says are bounded.
+mod supervisor;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
@@ -8,8 +10,12 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::sleep;
+
+use supervisor::Supervised;
+
+pub use supervisor::enter;
 
 /// Bytes kept of a line: its beginning.
 const LONGEST_LINE: usize = 512;
@@ -20,7 +26,7 @@ const PAGES: usize = 16;
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// `None`: it took too long, and its process group was killed.
+    /// `None`: it took too long, and was killed with its process group.
     pub status: Option<ExitStatus>,
     /// What a person can read of the last line with something in it that it wrote to stdout or stderr; empty: it
     /// wrote none.
@@ -34,17 +40,19 @@ impl Ended {
     }
 }
 
-/// What becomes of those that a program started and that are in its process group when it ends by itself.
+/// What becomes of the processes that a program has started when it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftovers {
-    /// They are killed.
+    /// They are killed, also those that have left the process group (setsid) or have lost their parent (a double fork).
     Kill,
     /// They go on.
     Spare,
 }
 
 /// Runs `command` with `input` on its stdin, in the directory / and in a process group of its own. The group is killed
-/// after `limit`, and when the future is dropped before its end. Whoever goes on and holds the output is not waited for.
+/// after `limit`, and when the future is dropped before its end. Where leftovers are killed, so is whatever has left
+/// the group. That takes a program that enters by [`enter`], and an empty input. A process that goes on and holds the
+/// output is not waited for.
 ///
 /// # Errors
 /// It could not be started.
@@ -64,17 +72,22 @@ async fn run_until(
         // The daemon's readiness is its own to tell.
         .env_remove("NOTIFY_SOCKET")
         .current_dir("/")
-        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
-        .stdout(ends.try_clone()?)
-        .stderr(ends)
         .process_group(0);
-    let mut child = command.spawn()?;
+    let mut running = if leftovers == Leftovers::Kill && input.is_empty() && supervisor::is_available() {
+        Running::Supervised(Supervised::start(&command, ends.into())?)
+    } else {
+        command
+            .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+            .stdout(ends.try_clone()?)
+            .stderr(ends);
+        let child = command.spawn()?;
+        Running::Direct { group: Group::of(&child), child }
+    };
     // It holds our copies of the pipe's other end.
     drop(command);
-    let group = Group::of(&child);
     let mut output = pipe::Receiver::from_owned_fd(OwnedFd::from(output))?;
     let mut lines = Lines::default();
-    let stdin = child.stdin.take();
+    let stdin = running.stdin();
     let conversation = async {
         let told = async {
             if let Some(mut stdin) = stdin {
@@ -87,17 +100,48 @@ async fn run_until(
     };
     let status = tokio::select! {
         biased;
-        status = child.wait() => Some(status?),
+        status = running.ended() => Some(status?),
         () = limit => None,
         never = conversation => never,
     };
     if status.is_some() && leftovers == Leftovers::Spare {
-        group.spare();
+        running.spare();
     } else {
-        drop(group);
+        drop(running);
     }
     lines.read_rest(&output);
     Ok(Ended { status, last_line: lines.last() })
+}
+
+/// A program that was started. It is killed on drop.
+enum Running {
+    /// A child, and its process group.
+    Direct { child: Child, group: Group },
+    /// The child of a supervisor.
+    Supervised(Supervised),
+}
+
+impl Running {
+    fn stdin(&mut self) -> Option<ChildStdin> {
+        match self {
+            Running::Direct { child, .. } => child.stdin.take(),
+            Running::Supervised(_) => None,
+        }
+    }
+
+    async fn ended(&mut self) -> io::Result<ExitStatus> {
+        match self {
+            Running::Direct { child, .. } => child.wait().await,
+            Running::Supervised(supervised) => supervised.ended().await,
+        }
+    }
+
+    /// Leaves the group of a child alone.
+    fn spare(self) {
+        if let Running::Direct { group, .. } = self {
+            group.spare();
+        }
+    }
 }
 
 /// The process group of a child. Killed on drop.
@@ -180,6 +224,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
     use std::path::{Path, PathBuf};
     use std::time::Instant;
 
@@ -291,6 +336,63 @@ mod tests {
         running.await.unwrap_err();
         let pid = std::fs::read_to_string(&file).unwrap();
         wait_until("nothing is left of it", || !exists(pid.trim())).await;
+    }
+
+    /// Starts a sleeper that has left its process group and lost its parent, and waits until it tells its number.
+    const STRAY: &str = "(setsid sh -c 'echo $$ > @/new; mv @/new @/stray; exec sleep 300' &); until [ -e @/stray ]; do sleep 0.01; done";
+
+    #[tokio::test]
+    async fn what_has_left_the_group_ends_with_the_program() {
+        for (rest, in_time) in [("exit 3", true), (": > @/ready; exec sleep 300", false)] {
+            let signs = Signs::new();
+            let ended = signs.run(&format!("{STRAY}; {rest}"), Leftovers::Kill).await;
+            assert_eq!(ended.status.map(|status| status.code()), in_time.then_some(Some(3)), "{ended:?}");
+            let stray = std::fs::read_to_string(signs.path("stray")).unwrap();
+            wait_until("nothing is left of the stray", || !exists(stray.trim())).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_left_the_group_ends_with_a_run_that_is_given_up() {
+        let signs = Signs::new();
+        let file = signs.path("stray");
+        let running =
+            tokio::spawn(async move { signs.run(&format!("{STRAY}; sleep 300"), Leftovers::Kill).await });
+        wait_until("it runs", || file.exists()).await;
+        let stray = std::fs::read_to_string(&file).unwrap();
+        running.abort();
+        running.await.unwrap_err();
+        wait_until("nothing is left of the stray", || !exists(stray.trim())).await;
+    }
+
+    #[tokio::test]
+    async fn other_children_keep_their_lives_and_their_exit_codes() {
+        let signs = Signs::new();
+        let mut other = sh("read line; exit 7").stdin(Stdio::piped()).spawn().unwrap();
+        let spared = signs.run(STRAY, Leftovers::Spare).await;
+        assert!(spared.success(), "{spared:?}");
+        for code in 1..=3 {
+            let ended = run(sh(&format!("(setsid sleep 300 &); exit {code}")), b"", LONG, Leftovers::Kill)
+                .await
+                .unwrap();
+            assert_eq!(ended.status.and_then(|status| status.code()), Some(code));
+        }
+        let stray = std::fs::read_to_string(signs.path("stray")).unwrap();
+        assert!(lives(stray.trim()), "it was spared");
+        nix::sys::signal::kill(Pid::from_raw(stray.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+        drop(other.stdin.take());
+        assert_eq!(other.wait().await.unwrap().code(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_cannot_be_started_or_is_killed_is_told_as_it_is() {
+        let missing = run(Command::new("/nonexistent"), b"", LONG, Leftovers::Kill).await.unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        let killed = run(sh("echo last; kill -9 $$"), b"", LONG, Leftovers::Kill).await.unwrap();
+        assert_eq!(killed.status.and_then(|status| status.signal()), Some(9));
+        assert_eq!(killed.last_line, "last");
+        let orphaned = run(sh("kill -9 $PPID; sleep 1"), b"", LONG, Leftovers::Kill).await.unwrap_err();
+        assert_eq!(orphaned.to_string(), "its supervisor was killed");
     }
 
     #[tokio::test]
