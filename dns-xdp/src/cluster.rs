@@ -4,8 +4,10 @@
 mod address;
 mod kind;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,9 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 pub(crate) use address::NO_NODES;
 pub use address::SpecialAddress;
-pub use kind::{Authorities, Dns, Exec, Http, Pattern, ProbeKind, Trust};
+pub use kind::{
+    Authorities, Dns, Exec, Expect, Http, PasswordFile, Pattern, ProbeKind, Redis, Role, TcpDialogue, Trust,
+};
 
 /// The nodes and services of one zone, in the order of the configuration. Names are lower case and
 /// relative to the zone (`node1`, `db.prod`); every reference in it has been checked by [`crate::config`].
@@ -23,6 +27,20 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// Explicit services; the apex is served even when no service is named [`APEX`].
     pub services: Vec<Service>,
+}
+
+impl Cluster {
+    /// The files that hold passwords of probes, each once.
+    pub fn password_files(&self) -> BTreeSet<&Path> {
+        let of_services = self.services.iter().filter_map(|service| service.health.as_ref());
+        let checks = self.nodes.iter().map(|node| &node.health).chain(of_services);
+        let probes = checks.flat_map(|check| &check.probes);
+        let passwords = probes.filter_map(|probe| match &probe.kind {
+            ProbeKind::Redis(redis) => redis.password.as_ref(),
+            _ => None,
+        });
+        passwords.map(|password| password.path.as_path()).collect()
+    }
 }
 
 /// The service name that stands for the zone's apex (RFC 1035, section 5.1: the origin).

@@ -148,10 +148,14 @@ impl Config {
         warnings.extend(special_use(&self.zone.apex));
         warnings.extend(self.store.as_ref().and_then(SharedStore::warning));
         warnings.extend(self.overridden_warning());
-        let others = std::fs::metadata(&self.path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0);
-        if others && !self.guard.secrets.is_empty() {
+        if is_open_to_others(&self.path) && !self.guard.secrets.is_empty() {
             let path = self.path.display();
             warnings.push(format!("everybody may read the secrets of [cookies]: chmod o= {path}"));
+        }
+        let passwords = self.cluster.password_files();
+        for path in passwords.into_iter().filter(|path| is_open_to_others(path)) {
+            let path = path.display();
+            warnings.push(format!("everybody may read the password in {path}: chmod o= {path}"));
         }
         warnings
     }
@@ -225,6 +229,11 @@ fn special_use(apex: &Name) -> Option<String> {
         "the zone {} is below `.{last}`: {reason}; delegate a zone below a domain of your own",
         apex.to_ascii().trim_end_matches('.')
     ))
+}
+
+/// Whether users beside the owner and the group may read or change a file.
+fn is_open_to_others(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }
 
 fn text(path: &Path) -> Result<String, ConfigError> {

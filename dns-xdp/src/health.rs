@@ -107,7 +107,7 @@ pub struct Target {
 }
 
 /// How a witness is probed: with the first node's `tcp` probe, for one that refuses the connection is as good a witness
-/// as one that takes it. Where that node has none, by an echo: a gateway answers no request for a web page.
+/// as one that takes it. Where that node has none, or expects a reply, by an echo: a gateway answers no request for a web page.
 pub fn of_witness(nodes: &[Node]) -> HealthCheck {
     let probes = &nodes.first().expect("a cluster has a node").health.probes;
     let tcp = |probe: &&Probe| matches!(probe.kind, ProbeKind::Tcp { .. }) && probe.target.is_none();

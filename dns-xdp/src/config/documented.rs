@@ -73,7 +73,7 @@ fn the_page_has_the_keys_that_the_code_knows() {
     }
 }
 
-const KINDS: [&str; 6] = ["tcp", "http", "https", "icmp", "dns", "exec"];
+const KINDS: [&str; 7] = ["tcp", "redis", "http", "https", "icmp", "dns", "exec"];
 
 /// The keys that a section may have; `kind`: with this kind of probe.
 fn known(section: &str, kind: &str) -> Vec<String> {

@@ -3,7 +3,10 @@ use std::fmt;
 
 use super::spec;
 use super::{AllDown, Config, NsAddresses, Quorum};
-use crate::cluster::{Dns, Elsewhere, HealthCheck, Http, Pattern, Probe, ProbeKind, Require, Trust};
+use crate::cluster::{
+    Dns, Elsewhere, Expect, HealthCheck, Http, Pattern, Probe, ProbeKind, Redis, Require, Role, TcpDialogue,
+    Trust,
+};
 use crate::fnv::Fnv1a;
 
 /// Never 0, which stands for "no epoch".
@@ -100,9 +103,11 @@ fn health(HealthCheck { probes, require }: &HealthCheck, out: &mut impl fmt::Wri
 /// 0 where the kind has none.
 fn port(kind: &ProbeKind) -> u16 {
     match kind {
-        ProbeKind::Tcp { port } | ProbeKind::Http(Http { port, .. }) | ProbeKind::Dns(Dns { port, .. }) => {
-            *port
-        }
+        ProbeKind::Tcp { port }
+        | ProbeKind::TcpDialogue(TcpDialogue { port, .. })
+        | ProbeKind::Redis(Redis { port, .. })
+        | ProbeKind::Http(Http { port, .. })
+        | ProbeKind::Dns(Dns { port, .. }) => *port,
         ProbeKind::Icmp | ProbeKind::Exec(_) => 0,
     }
 }
@@ -111,6 +116,28 @@ fn port(kind: &ProbeKind) -> u16 {
 fn asked(kind: &ProbeKind, out: &mut impl fmt::Write) -> fmt::Result {
     match kind {
         ProbeKind::Tcp { .. } | ProbeKind::Icmp => Ok(()),
+        ProbeKind::TcpDialogue(TcpDialogue { send, expect, .. }) => {
+            let send = send.as_deref().unwrap_or_default();
+            let (how, text) = match expect {
+                Expect::Text(text) => ("expect", text.as_str()),
+                Expect::Pattern(Pattern(pattern)) => ("expect-regex", pattern.as_str()),
+            };
+            writeln!(out, "tcp send {}:{send} {how} {}:{text}", send.len(), text.len())
+        }
+        // The password itself is every server's own.
+        ProbeKind::Redis(Redis { tls, host, user, password, role, .. }) => {
+            write!(out, "redis {}", host.as_deref().unwrap_or("-"))?;
+            if let Some(user) = user {
+                write!(out, " user {}:{user}", user.len())?;
+            }
+            if let Some(password) = password {
+                write!(out, " password {}", password.path.display())?;
+            }
+            if *role == Role::Master {
+                write!(out, " master")?;
+            }
+            trust(tls.as_ref(), out)
+        }
         ProbeKind::Http(Http { tls, host, path, codes, body, .. }) => {
             write!(out, "http {} {path} codes", host.as_deref().unwrap_or("-"))?;
             for range in codes {
@@ -119,15 +146,7 @@ fn asked(kind: &ProbeKind, out: &mut impl fmt::Write) -> fmt::Result {
             if let Some(Pattern(pattern)) = body {
                 write!(out, " body {}:{pattern}", pattern.as_str().len())?;
             }
-            match tls {
-                None => writeln!(out),
-                Some(Trust::System) => writeln!(out, " trust system"),
-                Some(Trust::Anybody) => writeln!(out, " trust anybody"),
-                // The file itself is every server's own, like the machine's authorities.
-                Some(Trust::Authorities(authorities)) => {
-                    writeln!(out, " trust {}", authorities.path.display())
-                }
-            }
+            trust(tls.as_ref(), out)
         }
         ProbeKind::Dns(dns) => writeln!(out, "dns {}", dns.name),
         ProbeKind::Exec(exec) => {
@@ -137,5 +156,16 @@ fn asked(kind: &ProbeKind, out: &mut impl fmt::Write) -> fmt::Result {
             }
             writeln!(out)
         }
+    }
+}
+
+/// The end of a line: whose certificates are good.
+fn trust(tls: Option<&Trust>, out: &mut impl fmt::Write) -> fmt::Result {
+    match tls {
+        None => writeln!(out),
+        Some(Trust::System) => writeln!(out, " trust system"),
+        Some(Trust::Anybody) => writeln!(out, " trust anybody"),
+        // The file itself is every server's own, like the machine's authorities.
+        Some(Trust::Authorities(authorities)) => writeln!(out, " trust {}", authorities.path.display()),
     }
 }

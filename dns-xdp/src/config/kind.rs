@@ -1,4 +1,7 @@
 //! What a probe asks, as the configuration has it: each kind with its own keys, and no other's.
+mod redis;
+mod tcp;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,7 +23,7 @@ use crate::cluster::{Authorities, Dns, Elsewhere, Exec, Http, Pattern, ProbeKind
 /// RFC 9110, section 4.2.
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
-const DATABASE_PORT: u16 = 6379;
+const REDIS_PORT: u16 = 6379;
 /// What HAProxy and Route 53 take for a success too.
 const CODES: Codes = 200..=399;
 
@@ -38,6 +41,7 @@ pub(super) struct Surroundings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tcp,
+    Redis,
     Http,
     Https,
     Icmp,
@@ -45,8 +49,9 @@ enum Kind {
     Exec,
 }
 
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 7] = [
     ("tcp", Kind::Tcp),
+    ("redis", Kind::Redis),
     ("http", Kind::Http),
     ("https", Kind::Https),
     ("icmp", Kind::Icmp),
@@ -55,14 +60,21 @@ const KINDS: [(&str, Kind); 6] = [
 ];
 
 /// Whose key it is.
-const KEYS: [(&str, &[Kind]); 9] = [
-    ("port", &[Kind::Tcp, Kind::Http, Kind::Https, Kind::Dns]),
+const KEYS: [(&str, &[Kind]); 16] = [
+    ("port", &[Kind::Tcp, Kind::Redis, Kind::Http, Kind::Https, Kind::Dns]),
+    ("send", &[Kind::Tcp]),
+    ("expect", &[Kind::Tcp]),
+    ("expect-regex", &[Kind::Tcp]),
+    ("user", &[Kind::Redis]),
+    ("password-file", &[Kind::Redis]),
+    ("role", &[Kind::Redis]),
+    ("tls", &[Kind::Redis]),
     ("path", &[Kind::Http, Kind::Https]),
-    ("host", &[Kind::Http, Kind::Https]),
+    ("host", &[Kind::Http, Kind::Https, Kind::Redis]),
     ("codes", &[Kind::Http, Kind::Https]),
     ("body", &[Kind::Http, Kind::Https]),
-    ("ca", &[Kind::Https]),
-    ("verify", &[Kind::Https]),
+    ("ca", &[Kind::Https, Kind::Redis]),
+    ("verify", &[Kind::Https, Kind::Redis]),
     ("name", &[Kind::Dns]),
     ("command", &[Kind::Exec]),
 ];
@@ -70,7 +82,8 @@ const KEYS: [(&str, &[Kind]); 9] = [
 impl Kind {
     fn of(kind: &ProbeKind) -> Self {
         match kind {
-            ProbeKind::Tcp { .. } => Kind::Tcp,
+            ProbeKind::Tcp { .. } | ProbeKind::TcpDialogue(_) => Kind::Tcp,
+            ProbeKind::Redis(_) => Kind::Redis,
             ProbeKind::Http(Http { tls: None, .. }) => Kind::Http,
             ProbeKind::Http(Http { tls: Some(_), .. }) => Kind::Https,
             ProbeKind::Icmp => Kind::Icmp,
@@ -98,10 +111,8 @@ pub(super) fn kind(section: &mut Section<'_>, usual: &ProbeKind, around: &Surrou
         section.refuse(key, format!("`{key}` is for probe = {kinds}, and this one is \"{text}\"; remove it"));
     }
     match wanted {
-        Kind::Tcp => {
-            let usual = if let ProbeKind::Tcp { port } = usual { *port } else { DATABASE_PORT };
-            ProbeKind::Tcp { port: section.value("port", value::port).unwrap_or(usual) }
-        }
+        Kind::Tcp => tcp::tcp(section, usual),
+        Kind::Redis => redis::redis(section, usual),
         Kind::Http | Kind::Https => ProbeKind::Http(http(section, wanted == Kind::Https, usual)),
         Kind::Icmp => ProbeKind::Icmp,
         Kind::Dns => {

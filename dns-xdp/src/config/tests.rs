@@ -310,7 +310,7 @@ fn a_wrong_section_is_named_with_its_line() {
         ("[helth]\nport = 1", "f:11: unknown key `helth`; did you mean `health`?"),
         (
             "[health]\nprobe = \"htp\"",
-            "f:12: `probe` is `htp`; did you mean \"http\"? There is \"tcp\", \"http\", \"https\", \"icmp\", \"dns\", \"exec\"",
+            "f:12: `probe` is `htp`; did you mean \"http\"? There is \"tcp\", \"redis\", \"http\", \"https\", \"icmp\", \"dns\", \"exec\"",
         ),
         ("[health]\nfall = 0", "f:12: `fall` is 0; write a number from 1 to 1000"),
         ("[health]\ntimeout = \"0s\"", "f:12: `timeout` is zero; write a duration such as \"250ms\""),

@@ -3,6 +3,9 @@ mod dns;
 mod exec;
 mod http;
 mod icmp;
+mod icmp_errors;
+mod redis;
+mod stream;
 mod tcp;
 mod tls;
 
@@ -39,6 +42,8 @@ pub async fn probe(kind: &ProbeKind, peer: Peer<'_>, timeout: Duration) -> Obser
     let address = peer.address;
     let result = match kind {
         ProbeKind::Tcp { port } => tcp::ask((address, *port).into(), deadline).await,
+        ProbeKind::TcpDialogue(dialogue) => tcp::talk(dialogue, address, deadline).await,
+        ProbeKind::Redis(redis) => redis::ask(redis, address, deadline).await,
         ProbeKind::Http(http) => http::ask(http, address, deadline).await,
         ProbeKind::Icmp => icmp::ask(address, deadline).await,
         ProbeKind::Dns(dns) => dns::ask(dns, address, deadline).await,
@@ -104,10 +109,12 @@ fn cannot_open(error: &io::Error) -> Fault {
     Fault::Ours(format!("cannot open a socket: {error}"))
 }
 
-/// Waits for a datagram that `read` takes for the answer; it passes over others with `None`.
+/// Waits for a datagram that `read` takes for the answer; it passes over others with `None`. An error of the socket is
+/// for `judge`.
 async fn datagram(
     socket: &UdpSocket,
     deadline: Instant,
+    judge: impl Fn(&io::Error) -> Fault,
     read: impl Fn(&[u8]) -> Option<Result<(), Fault>>,
 ) -> Result<(), Fault> {
     /// RFC 6891, section 6.2.5: what servers send at most unless they are asked for more.
@@ -115,7 +122,7 @@ async fn datagram(
     let mut buffer = [0; LONGEST];
     let received = async {
         loop {
-            let length = socket.recv(&mut buffer).await.map_err(|error| judge_reported(&error))?;
+            let length = socket.recv(&mut buffer).await.map_err(|error| judge(&error))?;
             if let Some(result) = read(&buffer[..length]) {
                 return result;
             }

@@ -1,9 +1,10 @@
 //! The keys of the kinds of probe, and what is said of wrong ones.
 use super::super::Config;
 use super::*;
-use crate::cluster::Probe;
+use crate::cluster::{Expect, PasswordFile, Probe, Redis, Role, TcpDialogue};
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 const CLUSTER: &str = r#"[zone]
@@ -62,6 +63,10 @@ fn every_kind_has_defaults() {
     assert_eq!(asked("[health]\nprobe = \"http\""), ProbeKind::Http(plain.clone()));
     let https = Http { port: 443, tls: Some(Trust::System), ..plain };
     assert_eq!(asked("[health]\nprobe = \"https\""), ProbeKind::Http(https));
+    let redis = Redis { port: 6379, tls: None, host: None, user: None, password: None, role: Role::Any };
+    assert_eq!(asked("[health]\nprobe = \"redis\""), ProbeKind::Redis(redis.clone()));
+    let over_tls = Redis { tls: Some(Trust::System), ..redis };
+    assert_eq!(asked("[health]\nprobe = \"redis\"\ntls = true"), ProbeKind::Redis(over_tls));
     assert_eq!(asked("[health]\nprobe = \"icmp\""), ProbeKind::Icmp);
     assert_eq!(asked("[health]\nprobe = \"dns\""), ProbeKind::Dns(Dns { port: 53, name: apex() }));
     let moved = CLUSTER.replace("[listen]", "[listen]\nport = 5353") + "[health]\nprobe = \"dns\"";
@@ -105,6 +110,136 @@ fn every_key_is_read() {
     );
 }
 
+/// A file with this in it, open to no other user.
+fn password_file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("password");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn every_key_of_redis_and_of_a_tcp_dialogue_is_read() {
+    let (_directory, path) = password_file("hunter2\r\nsecond line\n");
+    let shown = path.display();
+    let read = asked(&format!(
+        "[health]\nprobe = \"redis\"\nport = 6380\nuser = \"probe\"\npassword-file = \"{shown}\"\nrole = \"master\"\n\
+         tls = true\nhost = \"DB.example.com\"\nverify = false"
+    ));
+    let expected = Redis {
+        port: 6380,
+        tls: Some(Trust::Anybody),
+        host: Some("db.example.com".to_owned()),
+        user: Some("probe".to_owned()),
+        password: Some(PasswordFile { path: path.clone(), password: "hunter2".to_owned() }),
+        role: Role::Master,
+    };
+    assert_eq!(read, ProbeKind::Redis(expected.clone()));
+    let on_top = format!(
+        "[node.health]\nuser = \"other\"\ntls = false\n[health]\nprobe = \"redis\"\nport = 6380\n\
+         password-file = \"{shown}\"\nrole = \"master\"\ntls = true\nhost = \"db\"\nverify = false"
+    );
+    let other = Some("other".to_owned());
+    assert_eq!(asked(&on_top), ProbeKind::Redis(Redis { tls: None, host: None, user: other, ..expected }));
+
+    let tcp = |more: &str| asked(&format!("[health]\nport = 25\n{more}"));
+    let (send, expect) = (Some("PING\r\n".to_owned()), Expect::Text("+PONG".to_owned()));
+    let dialogue = TcpDialogue { port: 25, send, expect };
+    assert_eq!(tcp("send = \"PING\\r\\n\"\nexpect = \"+PONG\""), ProbeKind::TcpDialogue(dialogue.clone()));
+    let expect = Expect::Pattern(Pattern(Regex::new("^220 ").unwrap()));
+    let greeting = TcpDialogue { send: None, expect: expect.clone(), ..dialogue.clone() };
+    assert_eq!(tcp("expect-regex = \"^220 \""), ProbeKind::TcpDialogue(greeting));
+    let on_top =
+        "[node.health]\nexpect-regex = \"^220 \"\n[health]\nport = 25\nsend = \"PING\\r\\n\"\nexpect = \"x\"";
+    assert_eq!(asked(on_top), ProbeKind::TcpDialogue(TcpDialogue { expect, ..dialogue }));
+}
+
+#[test]
+fn what_of_redis_and_of_a_tcp_dialogue_has_no_effect_is_refused() {
+    let (_directory, path) = password_file("\nhunter2\n");
+    let redis = |more: &str| refusal(&format!("[health]\nprobe = \"redis\"\n{more}"));
+    let password = |text: &[u8]| {
+        fs::write(&path, text).unwrap();
+        let said = redis(&format!("password-file = \"{}\"", path.display()));
+        assert!(!said.contains("hunter2"), "{said}");
+        said.replace(&path.display().to_string(), "F")
+    };
+    assert_eq!(
+        password(b"\nhunter2\n"),
+        "3: `password-file` is F, whose first line is empty; write the password into it"
+    );
+    assert_eq!(password(b"hunter2\xff"), "3: `password-file` is F, which is no text in UTF-8");
+    assert_eq!(
+        password(&[b'x'; 1025]),
+        "3: `password-file` is F, which has more than 1024 octets; write one line with the password"
+    );
+    assert_eq!(
+        redis("password-file = \"/nonexistent/p\"\nuser = \"a\""),
+        "3: `password-file` is /nonexistent/p, which cannot be read: No such file or directory (os error 2)"
+    );
+    assert_eq!(
+        redis("user = \"a\""),
+        "3: `user` has no effect without `password-file`; write that, or remove it"
+    );
+    assert_eq!(
+        redis("ca = \"/x\"\nverify = true\nhost = \"db\"\ntls = false"),
+        "3: `ca` has no effect without `tls = true`; write that, or remove it\n\
+         5: `host` has no effect without `tls = true`; write that, or remove it"
+    );
+    assert_eq!(
+        redis("role = \"mastr\""),
+        "3: `role` is `mastr`; did you mean \"master\"? There is \"any\", \"master\""
+    );
+    assert_eq!(
+        redis("pasword-file = \"/x\""),
+        "3: unknown key `pasword-file`; did you mean `password-file`?"
+    );
+    let tcp = |more: &str| refusal(&format!("[health]\n{more}"));
+    assert_eq!(
+        tcp("send = \"PING\""),
+        "2: `send` has no effect without `expect` or `expect-regex`; write that, or remove it"
+    );
+    assert_eq!(
+        tcp("expect = \"a\"\nexpect-regex = \"b\""),
+        "3: `expect-regex` is beside `expect`; remove one of them"
+    );
+    assert_eq!(
+        tcp("expect = \"\""),
+        "2: `expect` is empty; write a text such as \"PING\\r\\n\", or leave it out"
+    );
+    assert_eq!(
+        tcp("probe = \"http\"\nsend = \"x\""),
+        "3: `send` is for probe = \"tcp\", and this one is \"http\"; remove it"
+    );
+}
+
+#[test]
+fn a_password_that_everybody_may_read_is_a_warning() {
+    let (_directory, path) = password_file("hunter2");
+    let text = format!("[health]\nprobe = \"redis\"\npassword-file = \"{}\"", path.display());
+    let warned = || {
+        let warnings = config(&text).warnings();
+        warnings.into_iter().filter(|warning| warning.contains("password")).collect::<Vec<_>>()
+    };
+    assert_eq!(warned(), [""; 0]);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let shown = path.display();
+    assert_eq!(warned(), [format!("everybody may read the password in {shown}: chmod o= {shown}")]);
+}
+
+#[test]
+fn a_changed_password_is_another_configuration_of_the_same_epoch() {
+    let (_directory, path) = password_file("hunter2");
+    let text = format!("[health]\nprobe = \"redis\"\npassword-file = \"{}\"", path.display());
+    let before = config(&text);
+    assert_eq!(before, config(&text));
+    fs::write(&path, "hunter3").unwrap();
+    let after = config(&text);
+    assert_ne!(before, after);
+    assert_eq!(before.epoch(), after.epoch());
+}
+
 #[test]
 fn a_section_on_top_says_only_what_is_different_unless_its_kind_is_another() {
     let same = http("[node.health]\npath = \"/own\"\n[health]\nprobe = \"http\"\nport = 8080\nhost = \"db\"");
@@ -143,11 +278,11 @@ fn a_key_of_another_kind_is_refused_by_name() {
     assert_eq!(
         refusal("[health]\nprobe = \"tcp\"\npath = \"/\"\nverify = false"),
         "3: `path` is for probe = \"http\" or \"https\", and this one is \"tcp\"; remove it\n\
-         4: `verify` is for probe = \"https\", and this one is \"tcp\"; remove it"
+         4: `verify` is for probe = \"https\" or \"redis\", and this one is \"tcp\"; remove it"
     );
     assert_eq!(
         refusal("[health]\nprobe = \"icmp\"\nport = 1"),
-        "3: `port` is for probe = \"tcp\" or \"http\" or \"https\" or \"dns\", and this one is \"icmp\"; remove it"
+        "3: `port` is for probe = \"tcp\" or \"redis\" or \"http\" or \"https\" or \"dns\", and this one is \"icmp\"; remove it"
     );
     assert_eq!(
         refusal("[[health.probes]]\nprobe = \"http\"\ncommand = [\"/bin/true\"]"),
@@ -268,6 +403,16 @@ fn a_file_of_authorities_has_to_hold_good_ones() {
 fn what_is_asked_is_part_of_the_epoch() {
     let mut epochs = vec![config("").epoch()];
     for more in [
+        "[health]\nexpect = \"x\"",
+        "[health]\nexpect-regex = \"x\"",
+        "[health]\nexpect = \"x\"\nsend = \"y\"",
+        "[health]\nprobe = \"redis\"",
+        "[health]\nprobe = \"redis\"\nrole = \"master\"",
+        "[health]\nprobe = \"redis\"\ntls = true",
+        "[health]\nprobe = \"redis\"\ntls = true\nverify = false",
+        "[health]\nprobe = \"redis\"\ntls = true\nhost = \"db\"",
+        "[health]\nprobe = \"redis\"\npassword-file = \"/etc/hostname\"",
+        "[health]\nprobe = \"redis\"\npassword-file = \"/etc/hostname\"\nuser = \"x\"",
         "[health]\nprobe = \"icmp\"",
         "[health]\nprobe = \"dns\"",
         "[health]\nprobe = \"dns\"\nname = \"example.\"",

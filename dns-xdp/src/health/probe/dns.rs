@@ -6,6 +6,7 @@ use hickory_proto::rr::RecordType;
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
+use super::icmp_errors::IcmpErrors;
 use super::{Fault, cannot_open, datagram, judge, wrong};
 use crate::cluster::Dns;
 
@@ -16,10 +17,11 @@ pub(super) async fn ask(dns: &Dns, address: IpAddr, deadline: Instant) -> Result
     let ours: IpAddr =
         if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((ours, 0)).await.map_err(|error| cannot_open(&error))?;
+    let errors = IcmpErrors::of(&socket, address).map_err(|error| cannot_open(&error))?;
     // Connected: what others send does not arrive, and an ICMP error does.
     socket.connect((address, dns.port)).await.map_err(|error| judge(&error))?;
     socket.send(&packet).await.map_err(|error| judge(&error))?;
-    datagram(&socket, deadline, |packet| read(packet, &query)).await
+    datagram(&socket, deadline, |error| errors.judge(error), |packet| read(packet, &query)).await
 }
 
 /// What a packet says; `None`: it does not answer our query (RFC 5452, section 9.1).

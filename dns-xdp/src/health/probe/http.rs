@@ -1,7 +1,12 @@
 //! `http` and `https`: a GET request, the code of the response, and what is in its body.
 use std::error::Error as _;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -9,14 +14,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpSocket;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Fault, cannot_open, tcp, tls, wrong};
+use super::{Fault, stream, tls, wrong};
 use crate::cluster::Http;
 
-/// Octets of the body that the pattern is looked for in; also the most that the header may take.
+/// Octets of the body that the pattern is looked for in; also the most that all heads of a response may take.
 const PREFIX: usize = 64 * 1024;
 const USER_AGENT: &str = concat!("dns-xdp/", env!("CARGO_PKG_VERSION"));
 /// RFC 9110, section 4.2.
@@ -24,9 +28,7 @@ const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
 pub(super) async fn ask(http: &Http, address: IpAddr, deadline: Instant) -> Result<(), Fault> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let socket = socket.map_err(|error| cannot_open(&error))?;
-    let stream = tcp::connect(socket, (address, http.port).into(), deadline).await?;
+    let stream = stream::connect((address, http.port).into(), deadline).await?;
     let request =
         request(http, address).map_err(|error| Fault::Ours(format!("cannot write the request: {error}")))?;
     let exchange = async {
@@ -38,8 +40,7 @@ pub(super) async fn ask(http: &Http, address: IpAddr, deadline: Instant) -> Resu
             }
         }
     };
-    // From here on the host is visible: it has taken the connection.
-    tokio::time::timeout_at(deadline, exchange).await.unwrap_or_else(|_elapsed| Err(wrong("timeout")))
+    stream::in_time(deadline, exchange).await
 }
 
 fn request(http: &Http, address: IpAddr) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
@@ -68,10 +69,21 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(PREFIX);
+    let limit = Arc::new(HeadLimit::default());
+    let stream = HeadLimited { stream, read: 0, limit: Arc::clone(&limit) };
     let (mut sender, connection) =
         builder.handshake(TokioIo::new(stream)).await.map_err(|error| complaint(&error))?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| complaint(&error))?;
+        let mut response = pin!(sender.send_request(request));
+        let response = poll_fn(|context| match response.as_mut().poll(context) {
+            Poll::Ready(response) => Poll::Ready(response.map_err(|error| complaint(&error))),
+            Poll::Pending if limit.reached.load(Ordering::Relaxed) => {
+                Poll::Ready(Err(wrong("head too long")))
+            }
+            Poll::Pending => Poll::Pending,
+        });
+        let response = response.await?;
+        limit.lifted.store(true, Ordering::Relaxed);
         let code = response.status().as_u16();
         if !http.codes.iter().any(|codes| codes.contains(&code)) {
             return Err(wrong(format!("http {code}")));
@@ -88,6 +100,68 @@ where
         biased;
         result = &mut exchange => result,
         _ended = connection => exchange.await,
+    }
+}
+
+/// Whether the heads of a response may go on.
+#[derive(Debug, Default)]
+struct HeadLimit {
+    /// [`PREFIX`] octets have been read, and more are wanted.
+    reached: AtomicBool,
+    /// The response is there: what follows is its body.
+    lifted: AtomicBool,
+}
+
+/// A stream that gives [`PREFIX`] octets, and no more until the limit is lifted.
+///
+/// A server may send any number of interim responses (RFC 9110, section 15.2). The client's library limits each head
+/// by itself; here they count together.
+struct HeadLimited<S> {
+    stream: S,
+    read: usize,
+    limit: Arc<HeadLimit>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HeadLimited<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.limit.lifted.load(Ordering::Relaxed) {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let left = PREFIX.saturating_sub(self.read);
+        if left == 0 {
+            // The exchange is in the same task. It either has the response by now, or it gives up.
+            self.limit.reached.store(true, Ordering::Relaxed);
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut part = vec![0; left.min(buffer.remaining())];
+        let mut part = ReadBuf::new(&mut part);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+        buffer.put_slice(part.filled());
+        self.read += part.filled().len();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeadLimited<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

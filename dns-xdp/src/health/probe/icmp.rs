@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
-use super::{Fault, cannot_open, datagram, judge, unseen};
+use super::{Fault, cannot_open, datagram, judge, judge_reported, unseen};
 
 /// Type, code, checksum, identifier and sequence number.
 const HEADER: usize = 8;
@@ -36,7 +36,8 @@ async fn ask_over(socket: io::Result<Socket>, address: IpAddr, deadline: Instant
     let socket = UdpSocket::from_std(socket.into()).map_err(|error| cannot_open(&error))?;
     let request = Echo::new(address);
     socket.send(&request.packet()).await.map_err(|error| unreachable(judge(&error)))?;
-    let answered = datagram(&socket, deadline, |packet| request.is_answered_by(packet).then_some(Ok(())));
+    let read = |packet: &[u8]| request.is_answered_by(packet).then_some(Ok(()));
+    let answered = datagram(&socket, deadline, judge_reported, read);
     answered.await.map_err(unreachable)
 }
 

@@ -1,20 +1,62 @@
-//! `tcp`: a connection that is established, which the probed service never sees.
+//! `tcp`: a connection that is established, which the probed service never sees; or a reply over it that has in it what
+//! is expected.
 use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use super::{Fault, cannot_open, judge, judge_reported, unseen};
+use super::icmp_errors::IcmpErrors;
+use super::{Fault, cannot_open, judge, stream, tls, wrong};
+use crate::cluster::{Expect, TcpDialogue};
+
+/// Octets of a reply in which the expected is looked for.
+const LONGEST_REPLY: usize = 16 * 1024;
 
 pub(super) async fn ask(target: SocketAddr, deadline: Instant) -> Result<(), Fault> {
     let socket = unnoticed_socket(target).map_err(|error| cannot_open(&error))?;
     connect(socket, target, deadline).await.map(drop)
+}
+
+/// Sends what there is to send, and reads until the expected is there.
+pub(super) async fn talk(dialogue: &TcpDialogue, address: IpAddr, deadline: Instant) -> Result<(), Fault> {
+    let mut stream = stream::connect((address, dialogue.port).into(), deadline).await?;
+    let mut reply = Vec::new();
+    let exchange = async {
+        if let Some(send) = &dialogue.send {
+            stream.write_all(send.as_bytes()).await.map_err(|error| tls::complaint(&error))?;
+        }
+        read_until(&mut stream, &dialogue.expect, &mut reply).await
+    };
+    let talked = stream::in_time(deadline, exchange).await;
+    // What was said instead explains more than how it ended.
+    let is_telling = |fault: &Fault| matches!(fault, Fault::Theirs(_)) && !reply.is_empty();
+    match talked {
+        Err(fault) if is_telling(&fault) => {
+            Err(wrong(format!("reply does not match: {}", stream::quote(&reply))))
+        }
+        talked => talked,
+    }
+}
+
+async fn read_until(stream: &mut TcpStream, expect: &Expect, reply: &mut Vec<u8>) -> Result<(), Fault> {
+    while reply.len() < LONGEST_REPLY {
+        let mut rest = (&mut *stream).take((LONGEST_REPLY - reply.len()) as u64);
+        let count = rest.read_buf(reply).await.map_err(|error| tls::complaint(&error))?;
+        if expect.is_in(reply) {
+            return Ok(());
+        }
+        if count == 0 {
+            return Err(wrong("closed"));
+        }
+    }
+    Err(wrong("reply too long"))
 }
 
 pub(super) async fn connect(
@@ -22,15 +64,24 @@ pub(super) async fn connect(
     target: SocketAddr,
     deadline: Instant,
 ) -> Result<TcpStream, Fault> {
+    let errors = IcmpErrors::of(&socket, target.ip()).map_err(|error| cannot_open(&error))?;
     let mut connecting = pin!(socket.connect(target));
     // An error at the first poll comes from this machine: no packet has left it yet.
     match poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await {
-        Poll::Ready(connected) => return connected.map_err(|error| judge(&error)),
+        Poll::Ready(Err(error)) => return Err(judge(&error)),
+        Poll::Ready(Ok(stream)) => {
+            errors.end();
+            return Ok(stream);
+        }
         Poll::Pending => {}
     }
     match tokio::time::timeout_at(deadline, connecting).await {
-        Ok(connected) => connected.map_err(|error| judge_reported(&error)),
-        Err(_elapsed) => Err(unseen("timeout")),
+        Ok(Ok(stream)) => {
+            errors.end();
+            Ok(stream)
+        }
+        Ok(Err(error)) => Err(errors.judge(&error)),
+        Err(_elapsed) => Err(errors.judge_silence()),
     }
 }
 
@@ -49,9 +100,12 @@ fn unnoticed_socket(target: SocketAddr) -> io::Result<TcpSocket> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wrong;
+    use super::super::unseen;
     use super::*;
-    use std::net::{IpAddr, TcpListener};
+    use crate::cluster::Pattern;
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
 
     fn listener(address: &str) -> (TcpListener, u16) {
         let listener = TcpListener::bind((address, 0)).unwrap();
@@ -96,5 +150,76 @@ mod tests {
         let target = socket.local_addr().unwrap().as_socket().unwrap();
         let _occupant = std::net::TcpStream::connect(target).unwrap();
         assert_eq!(try_port("127.0.0.1", target.port()).await, Err(unseen("timeout")));
+    }
+
+    /// A server that reads `octets`, answers in these parts, and holds the connection for `hold`.
+    fn server(octets: usize, parts: &'static [&'static str], hold: Duration) -> u16 {
+        let (listener, port) = listener("127.0.0.1");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut vec![0; octets]).unwrap();
+            for part in parts {
+                // A client that has seen enough hangs up.
+                stream.write_all(part.as_bytes()).ok();
+                thread::sleep(Duration::from_millis(20));
+            }
+            thread::sleep(hold);
+        });
+        port
+    }
+
+    async fn said(port: u16, send: Option<&str>, expect: Expect) -> Result<(), Fault> {
+        let dialogue = TcpDialogue { port, send: send.map(str::to_owned), expect };
+        talk(&dialogue, Ipv4Addr::LOCALHOST.into(), Instant::now() + Duration::from_millis(500)).await
+    }
+
+    fn text(text: &str) -> Expect {
+        Expect::Text(text.to_owned())
+    }
+
+    fn pattern(pattern: &str) -> Expect {
+        Expect::Pattern(Pattern(regex::bytes::Regex::new(pattern).unwrap()))
+    }
+
+    const LONG: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn a_reply_that_has_the_expected_in_it_is_a_success_without_waiting_for_more() {
+        let ping = Some("PING\r\n");
+        assert_eq!(said(server(6, &["+PO", "NG\r\n"], LONG), ping, text("+PONG")).await, Ok(()));
+        let greeting = server(0, &["220 mail.example.com\r\n"], LONG);
+        assert_eq!(said(greeting, None, pattern("^220[ -]")).await, Ok(()));
+        let last = server(6, &["x", "+PONG"], Duration::ZERO);
+        assert_eq!(said(last, ping, text("PONG")).await, Ok(()), "also when the server closes behind it");
+    }
+
+    #[tokio::test]
+    async fn another_reply_is_quoted_whether_the_server_closes_or_waits() {
+        let expected = Err(wrong("reply does not match: -LOADING data"));
+        for hold in [Duration::ZERO, LONG] {
+            let port = server(6, &["-LOADING data\r\n", "more\r\n"], hold);
+            assert_eq!(said(port, Some("PING\r\n"), text("PONG")).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_and_an_early_end_are_failures_of_a_visible_host() {
+        assert_eq!(said(server(0, &[], LONG), None, text("x")).await, Err(wrong("timeout")));
+        assert_eq!(said(server(0, &[], Duration::ZERO), None, text("x")).await, Err(wrong("closed")));
+        let (closed, port) = listener("127.0.0.1");
+        drop(closed);
+        assert_eq!(said(port, None, text("x")).await, Err(wrong("refused")));
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_read_to_a_limit() {
+        let (listener, port) = listener("127.0.0.1");
+        let serving = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        let expected = Err(wrong(format!("reply does not match: {}", "x".repeat(100))));
+        assert_eq!(said(port, None, text("y")).await, expected);
+        serving.join().unwrap();
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
@@ -130,6 +130,46 @@ async fn a_server_that_takes_the_connection_is_visible_whatever_it_does_then() {
     assert_eq!(verdict(&plain(answered(long).await)).await, Err(wrong("not http")));
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort";
     assert_eq!(verdict(&Http { body: pattern, ..plain(answered(cut).await) }).await, Err(wrong("closed")));
+}
+
+/// A server that sends this again and again, as long as anything is read; and what it has sent.
+async fn endless(answer: &'static str) -> (u16, tokio::task::JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        header(&mut stream).await;
+        let mut sent = 0;
+        while stream.write_all(answer.as_bytes()).await.is_ok() {
+            sent += answer.len();
+        }
+        sent
+    });
+    (port, serving)
+}
+
+#[tokio::test]
+async fn interim_responses_count_towards_the_limit_of_the_head() {
+    let hint = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n";
+    let (port, serving) = endless(hint).await;
+    let started = Instant::now();
+    assert_eq!(verdict(&plain(port)).await, Err(wrong("head too long")));
+    assert!(started.elapsed() < Duration::from_secs(10), "it gives up long before its timeout");
+    // What the buffers of both sockets hold, and not what the timeout has room for.
+    assert!(serving.await.unwrap() < 32 << 20);
+
+    let few = PREFIX / hint.len() - 2;
+    let body = "x".repeat(2 * PREFIX);
+    for (hints, expected) in [(few, Ok(())), (few + 3, Err(wrong("head too long")))] {
+        let answer = format!("{}HTTP/1.1 200 OK\r\n\r\n{body}end", hint.repeat(hints));
+        assert_eq!(verdict(&plain(answered(answer).await)).await, expected, "{hints}");
+    }
+    let answer = format!("{}HTTP/1.1 200 OK\r\n\r\n{body}", hint.repeat(few));
+    let http = Http {
+        body: Some(Pattern(regex::bytes::Regex::new("^x+$").unwrap())),
+        ..plain(answered(answer).await)
+    };
+    assert_eq!(verdict(&http).await, Ok(()), "the body is read behind the limit of the head");
 }
 
 #[tokio::test]

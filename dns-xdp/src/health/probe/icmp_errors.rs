@@ -1,0 +1,197 @@
+//! ICMP errors that a socket meets, with the machines that sent them (ip(7), IP_RECVERR; ipv6(7), IPV6_RECVERR).
+//!
+//! | an error from | means |
+//! |---|---|
+//! | the node itself | what the error says: a closed port is a visible host |
+//! | a router | a dead path, whatever the error says |
+//! | a firewall of this machine | our own trouble |
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+
+use super::{Fault, judge_reported, unseen};
+
+/// Errors that are read of a queue.
+const MOST: usize = 16;
+/// RFC 792 and RFC 4443, section 3.1: destination unreachable.
+const IPV4_UNREACHABLE: u8 = 3;
+const IPV6_UNREACHABLE: u8 = 1;
+
+/// The errors of a socket.
+pub(super) struct IcmpErrors {
+    /// Another descriptor of it.
+    socket: OwnedFd,
+    target: IpAddr,
+}
+
+impl IcmpErrors {
+    /// Has the kernel keep the errors of a socket that is to be connected to `target`.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub(super) fn of(socket: &impl AsFd, target: IpAddr) -> io::Result<Self> {
+        let errors = IcmpErrors { socket: socket.as_fd().try_clone_to_owned()?, target };
+        errors.keep(true);
+        Ok(errors)
+    }
+
+    /// Ends the keeping: an error that comes later is no more than a hint to the connection (RFC 1122, section 4.2.3.9).
+    pub(super) fn end(self) {
+        self.keep(false);
+    }
+
+    /// Judges an error that came from the network, by the machine that sent it.
+    pub(super) fn judge(&self, error: &io::Error) -> Fault {
+        let Some(last) = self.last().filter(|last| last.sender != self.target) else {
+            return judge_reported(error);
+        };
+        if last.is_refusal_of_ours() {
+            return rejected_here();
+        }
+        match judge_reported(error) {
+            Fault::Theirs(failure) => unseen(format!("{}, says {}", failure.reason, last.sender)),
+            ours @ Fault::Ours(_) => ours,
+        }
+    }
+
+    /// Judges that nothing has come in time. The kernel passes over an error that it meets while it sends the packet.
+    pub(super) fn judge_silence(&self) -> Fault {
+        match self.last().filter(|last| last.sender != self.target) {
+            Some(last) if last.is_refusal_of_ours() => rejected_here(),
+            _ => unseen("timeout"),
+        }
+    }
+
+    /// A kernel that does not keep them leaves the errors as they are, without their senders.
+    fn keep(&self, whether: bool) {
+        if self.target.is_ipv4() {
+            setsockopt(&self.socket, sockopt::Ipv4RecvErr, &whether).ok();
+        } else {
+            setsockopt(&self.socket, sockopt::Ipv6RecvErr, &whether).ok();
+        }
+    }
+
+    /// The last one; `None`: the error was none of ICMP's.
+    fn last(&self) -> Option<IcmpError> {
+        let mut last = None;
+        let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+        for _error in 0..MOST {
+            let mut octet = [0];
+            let mut packet = [IoSliceMut::new(&mut octet)];
+            let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_ERRQUEUE);
+            let Ok(message) = recvmsg::<SockaddrStorage>(socket, &mut packet, Some(&mut control), flags)
+            else {
+                break;
+            };
+            let errors = message.cmsgs().into_iter().flatten();
+            last = errors.filter_map(IcmpError::read).last().or(last);
+        }
+        last
+    }
+}
+
+/// One error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct IcmpError {
+    sender: IpAddr,
+    kind: u8,
+    code: u8,
+}
+
+impl IcmpError {
+    fn read(message: ControlMessageOwned) -> Option<Self> {
+        let (error, sender) = match message {
+            ControlMessageOwned::Ipv4RecvErr(error, Some(sender)) => {
+                (error, IpAddr::V4(Ipv4Addr::from(sender.sin_addr.s_addr.to_ne_bytes())))
+            }
+            ControlMessageOwned::Ipv6RecvErr(error, Some(sender)) => {
+                (error, IpAddr::V6(Ipv6Addr::from(sender.sin6_addr.s6_addr)))
+            }
+            _ => return None,
+        };
+        let is_icmp = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6].contains(&error.ee_origin);
+        is_icmp.then_some(IcmpError { sender, kind: error.ee_type, code: error.ee_code })
+    }
+
+    fn is_refusal_of_ours(self) -> bool {
+        self.is_refusal() && is_ours(self.sender)
+    }
+
+    /// Whether it is what a firewall says. A host or a network that is merely not reached has other codes: this machine
+    /// sends those to itself where a neighbour does not answer.
+    fn is_refusal(self) -> bool {
+        match self.sender {
+            // Protocol and port unreachable; prohibited (RFC 1122, section 3.2.2.1; RFC 1812, section 5.2.7.1).
+            IpAddr::V4(_) => self.kind == IPV4_UNREACHABLE && [2, 3, 9, 10, 13].contains(&self.code),
+            // Prohibited, port unreachable, failed policy, reject route (RFC 4443, section 3.1).
+            IpAddr::V6(_) => self.kind == IPV6_UNREACHABLE && [1, 4, 5, 6].contains(&self.code),
+        }
+    }
+}
+
+fn rejected_here() -> Fault {
+    Fault::Ours("cannot probe: a firewall of this machine rejects the packet".to_owned())
+}
+
+/// Whether an address is this machine's: a socket can be bound to it.
+fn is_ours(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wrong;
+    use super::*;
+    use nix::errno::Errno;
+    use std::net::SocketAddr;
+    use tokio::io::Interest;
+
+    #[test]
+    fn a_firewall_says_other_codes_than_a_neighbour_that_is_silent() {
+        let refusal =
+            |sender: &str, kind, code| IcmpError { sender: sender.parse().unwrap(), kind, code }.is_refusal();
+        let ipv4 = (0..16).filter(|code| refusal("192.0.2.1", 3, *code)).collect::<Vec<_>>();
+        assert_eq!(ipv4, [2, 3, 9, 10, 13]);
+        let ipv6 = (0..8).filter(|code| refusal("2001:db8::1", 1, *code)).collect::<Vec<_>>();
+        assert_eq!(ipv6, [1, 4, 5, 6]);
+        assert!(!refusal("192.0.2.1", 11, 0) && !refusal("2001:db8::1", 3, 0), "time exceeded");
+    }
+
+    #[test]
+    fn an_address_is_ours_where_a_socket_takes_it() {
+        assert!(is_ours(Ipv4Addr::LOCALHOST.into()) && is_ours(Ipv6Addr::LOCALHOST.into()));
+        assert!(!is_ours(Ipv4Addr::new(192, 0, 2, 1).into()));
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_host_itself_is_what_it_says() {
+        for address in ["127.0.0.1", "::1"] {
+            let address: IpAddr = address.parse().unwrap();
+            let closed = UdpSocket::bind((address, 0)).unwrap().local_addr().unwrap();
+            let socket = tokio::net::UdpSocket::bind((address, 0)).await.unwrap();
+            let errors = IcmpErrors::of(&socket, address).unwrap();
+            socket.connect(closed).await.unwrap();
+            socket.send(b"x").await.unwrap();
+            socket.ready(Interest::READABLE | Interest::ERROR).await.unwrap();
+            let error = socket.recv(&mut [0; 1]).await.unwrap_err();
+            assert_eq!(errors.judge(&error), wrong("refused"), "{address}");
+        }
+    }
+
+    /// The loopback's own errors come from the address that was asked; as if another had been, they come from a firewall
+    /// of this machine.
+    #[tokio::test]
+    async fn an_error_of_this_machine_about_another_is_our_own_trouble() {
+        let closed: SocketAddr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let errors = IcmpErrors::of(&socket, Ipv4Addr::new(192, 0, 2, 1).into()).unwrap();
+        socket.connect(closed).await.unwrap();
+        socket.send(b"x").await.unwrap();
+        let error = socket.recv(&mut [0; 1]).await.unwrap_err();
+        let Fault::Ours(reason) = errors.judge(&error) else { panic!("a firewall of ours") };
+        assert!(reason.contains("firewall of this machine"), "{reason}");
+        assert_eq!(errors.judge(&Errno::ECONNREFUSED.into()), wrong("refused"), "the queue is read up");
+    }
+}
