@@ -41,6 +41,7 @@ pub mod plan;
 pub mod process;
 pub mod programs;
 pub mod redis;
+pub mod router;
 pub mod run;
 pub mod spoof;
 pub mod strace;

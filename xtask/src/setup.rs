@@ -56,7 +56,7 @@ const STORE: [Tool; 2] = [
 const ENTRANCE: [Tool; 1] = [Tool { program: "nsenter", package: "util-linux", service: None }];
 
 /// What the scenes take on top of a cluster, its clients and its store.
-const SCENES: [Tool; 12] = [
+const SCENES: [Tool; 13] = [
     // Its library, which gives a daemon a wall clock of its own.
     Tool { program: "faketime", package: "faketime", service: None },
     // Has the kernel refuse a call of the daemon's.
@@ -77,6 +77,8 @@ const SCENES: [Tool; 12] = [
     // What `doctor` prints to be typed.
     Tool { program: "bpftool", package: "bpftool", service: None },
     Tool { program: "ethtool", package: "ethtool", service: None },
+    // The firewall of a machine that rejects its own probes.
+    Tool { program: "nft", package: "nftables", service: None },
     // A filesystem that stops writing, as under a snapshot.
     Tool { program: "fsfreeze", package: "util-linux", service: None },
     Tool { program: "mkfs.ext4", package: "e2fsprogs", service: None },

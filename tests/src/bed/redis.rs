@@ -1,5 +1,6 @@
 //! A real Redis on a node, and its real client, which finds the node by name through a resolver.
 mod connections;
+mod server;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -16,6 +17,7 @@ use crate::bed::netns::Namespace;
 use crate::bed::wait;
 
 pub use connections::{Attempt, Connections, Span, spans};
+pub use server::Server;
 
 /// A server on a busy machine listens by then.
 const LISTENS_WITHIN: Duration = Duration::from_secs(15);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use dns_xdp_tests::bed::cluster::{Cluster, scene, stage};
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
+use dns_xdp_tests::bed::redis::Server;
 use dns_xdp_tests::bed::wait;
 use dns_xdp_tests::bed::web::{Authority, Page, Web};
 use hickory_proto::rr::RecordType;
@@ -15,6 +16,9 @@ use nix::sys::signal::Signal;
 /// For anything that takes a verdict, with the settings of [`Plan::quick`].
 const SOON: Duration = Duration::from_secs(8);
 const WEB_PORT: u16 = 8443;
+/// Beside the node's own database.
+const REDIS_PORT: u16 = 6390;
+const TLS_PORT: u16 = 6391;
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
@@ -107,6 +111,98 @@ fn a_dead_name_server_and_a_silent_host_are_found_out_by_those_who_ask_for_them(
         cluster.wait_until_healthy()?;
         cluster.nodes[2].pull_cable()?;
         out_with_on(cluster, &[0, 1], 2, "icmp: timeout; tcp: timeout")
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_redis_server_that_cannot_serve_takes_the_node_out_and_says_why() {
+    let directory = tempfile::tempdir().expect("there is room for a file");
+    let health = format!("health = {{ probe = \"redis\", port = {REDIS_PORT} }}");
+    stage(&Plan::quick(3).line("node2", &health), |cluster| {
+        let node = &cluster.nodes[1].namespace;
+        let redis = Server::start(node, directory.path(), REDIS_PORT, "replica-serve-stale-data no\n")?;
+        cluster.start()?;
+        redis.command(&["CONFIG", "SET", "requirepass", "secret"])?;
+        out_with(cluster, 1, "it wants a password: set `password-file`")?;
+        redis.command(&["-a", "secret", "CONFIG", "SET", "requirepass", ""])?;
+        cluster.wait_until_healthy()?;
+
+        redis.command(&["CONFIG", "SET", "protected-mode", "yes"])?;
+        out_with(cluster, 1, "protected mode: it takes no connection from other machines")?;
+        redis.command(&["CONFIG", "SET", "protected-mode", "no"])?;
+        cluster.wait_until_healthy()?;
+
+        // node3 has no such master.
+        let master = cluster.nodes[2].ipv4().to_string();
+        redis.command(&["REPLICAOF", &master, "1"])?;
+        out_with(cluster, 1, "a replica without its master")?;
+        redis.command(&["REPLICAOF", "NO", "ONE"])?;
+        cluster.wait_until_healthy()?;
+
+        redis.command(&["DEBUG", "POPULATE", "20000"])?;
+        // Microseconds of each key, and octets from one look at the clients to the next.
+        redis.command(&["CONFIG", "SET", "key-load-delay", "300"])?;
+        redis.command(&["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"])?;
+        let mut loading = redis.start_command(&["DEBUG", "RELOAD"])?;
+        out_with(cluster, 1, "loading its data")?;
+        ensure!(loading.wait()?.success(), "the server has not loaded its data");
+        cluster.wait_until_healthy()
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_redis_master_is_asked_for_over_tls_with_a_password() {
+    let directory = tempfile::tempdir().expect("there is room for a file");
+    let file = |name: &str| directory.path().join(name);
+    let [ca, cert, key, password] = ["ca.pem", "cert.pem", "key.pem", "password"].map(file);
+    let authority = Authority::new().expect("there is randomness");
+    authority.write(&ca).expect("there is room for a file");
+    authority
+        .write_identity(&["db.example.com".to_owned()], false, &cert, &key)
+        .expect("there is room for a file");
+    fs::write(&password, "secret\n").expect("there is room for a file");
+    let tls = format!(
+        "tls-port {TLS_PORT}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\ntls-auth-clients no\n\
+         user probe on >secret +ping +role\n",
+        cert.display(),
+        key.display(),
+        ca.display()
+    );
+    let health = format!(
+        "health = {{ probe = \"redis\", port = {TLS_PORT}, role = \"master\", user = \"probe\", tls = true, \
+         host = \"db.example.com\", ca = \"{}\", password-file = \"{}\" }}",
+        ca.display(),
+        password.display()
+    );
+    stage(&Plan::quick(3).line("node2", &health), |cluster| {
+        let redis = Server::start(&cluster.nodes[1].namespace, directory.path(), REDIS_PORT, &tls)?;
+        cluster.start()?;
+        let master = cluster.nodes[2].ipv4().to_string();
+        redis.command(&["REPLICAOF", &master, "1"])?;
+        out_with(cluster, 1, "a replica, not a master")?;
+        redis.command(&["REPLICAOF", "NO", "ONE"])?;
+        cluster.wait_until_healthy()?;
+
+        redis.command(&["ACL", "SETUSER", "probe", "-role"])?;
+        out_with(cluster, 1, "its user may not run ROLE: allow +role")?;
+        redis.command(&["ACL", "SETUSER", "probe", "+role"])?;
+        cluster.wait_until_healthy()?;
+
+        redis.command(&["ACL", "SETUSER", "probe", "resetpass", ">other"])?;
+        out_with(cluster, 1, "wrong user or password, or the user is disabled")?;
+        fs::write(&password, "other\n")?;
+        for node in &cluster.nodes {
+            node.cli_ok(&["reload"])?;
+        }
+        cluster.wait_until_healthy()?;
+        for node in &cluster.nodes {
+            let status = node.status()?.to_string();
+            let log = fs::read_to_string(&node.log)?;
+            ensure!(!status.contains("secret") && !log.contains("secret"), "the password is shown");
+        }
+        Ok(())
     });
 }
 
