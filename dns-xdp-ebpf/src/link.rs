@@ -143,7 +143,7 @@ impl Link {
         let mac = ethernet.read(ETHERNET_DESTINATION) & Local::MAC;
         let mut ethertype = ethernet.read(ETHERNET_TYPE);
         let (mut tags, mut tags_length) = (Tags::NONE, 0);
-        for nth in 0..Tags::MAX {
+        for _ in 0..Tags::MAX {
             let is_dot1ad = ethertype == EtherType::Ieee8021ad as u16;
             if !is_dot1ad && ethertype != EtherType::Ieee8021q as u16 {
                 break;
@@ -151,7 +151,7 @@ impl Link {
             let tag: Region<'_, { Tags::LENGTH }> =
                 frame.region(EthHdr::LEN + tags_length).or_refuse(Outcome::NotForUs)?;
             ethertype = tag.read(TAG_TYPE);
-            tags = tags.with(nth, is_dot1ad, u16::from_be(tag.read(TAG_CONTROL)));
+            tags = tags.with(is_dot1ad, u16::from_be(tag.read(TAG_CONTROL)));
             tags_length += Tags::LENGTH;
         }
         let version = if ethertype == EtherType::Ipv4 as u16 {
@@ -207,7 +207,8 @@ impl Link {
             return Outcome::ForeignAddress.refuse();
         }
         if local.mac & Local::MAC != self.mac {
-            return Outcome::ForeignMac.refuse();
+            let is_group = self.mac & Local::GROUP != 0;
+            return if is_group { Outcome::GroupMac.refuse() } else { Outcome::ForeignMac.refuse() };
         }
         Ok(local)
     }

@@ -26,7 +26,7 @@ mod hook {
     use dns_xdp_ebpf::outcome::{Action, Outcome};
     use dns_xdp_ebpf::respond::respond;
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
-    use dns_xdp_ebpf::table::limit::{Demand, Rate};
+    use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
     use dns_xdp_ebpf::table::{
         CLIENTS_CAPACITY, Entry, FOR_EVER, Guard, Head, Lease, Local, Locals, More, RENEW_ENDED,
         RENEW_UNCHANGED, RENEWAL_LENGTH, Tags,
@@ -51,7 +51,7 @@ mod hook {
     #[btf_map]
     static CLIENTS: LruHashMap<u64, u64, CLIENTS_CAPACITY> = LruHashMap::new();
     #[btf_map]
-    static FALLBACK: Array<u64, 1> = Array::new();
+    static FALLBACK: Array<Admissions, 1> = Array::new();
     #[btf_map]
     static FALLBACK_CLIENTS: LruHashMap<u64, u64, CLIENTS_CAPACITY> = LruHashMap::new();
     #[btf_map]
@@ -309,21 +309,31 @@ mod hook {
 
         #[inline(always)]
         fn admit_fallback(&self, prefix: u64, guard: &Guard) -> bool {
-            let before = match FALLBACK_CLIENTS.get_ptr_mut(prefix) {
-                Some(place) => {
-                    // SAFETY: as in `admitted`.
-                    let (demand, before) = Demand(unsafe { place.read_volatile() }).one_more(now());
-                    // SAFETY: as in `admitted`.
-                    unsafe { place.write_volatile(demand.0) };
-                    before
+            let Some(all) = FALLBACK.get_ptr_mut(0) else { return true };
+            let place = FALLBACK_CLIENTS.get_ptr_mut(prefix);
+            // SAFETY: as in `admitted`; the map's only element, both of whose fields lie in it.
+            let (due, refused) = unsafe { (&raw mut (*all).due, &raw mut (*all).refused) };
+            // SAFETY: as in `admitted`.
+            let mut after =
+                unsafe { Admissions { due: due.read_volatile(), refused: refused.read_volatile() } };
+            // SAFETY: as in `admitted`.
+            let before = place.map(|place| Demand(unsafe { place.read_volatile() }));
+            let (is_admitted, demand) = guard.admit_fallback(&mut after, before, now());
+            // SAFETY: as in `admitted`.
+            unsafe {
+                if is_admitted {
+                    due.write_volatile(after.due);
+                } else {
+                    refused.write_volatile(after.refused);
                 }
-                None => {
-                    let (demand, before) = Demand::default().one_more(now());
-                    let _ = FALLBACK_CLIENTS.insert(prefix, demand.0, 0);
-                    before
-                }
-            };
-            FALLBACK.get_ptr_mut(0).is_none_or(|due| admitted(due, &guard.fallback_of(before)))
+            }
+            if let Some(place) = place {
+                // SAFETY: as in `admitted`.
+                unsafe { place.write_volatile(demand.0) };
+            } else if is_admitted {
+                let _ = FALLBACK_CLIENTS.insert(prefix, demand.0, 0);
+            }
+            is_admitted
         }
 
         #[inline(always)]

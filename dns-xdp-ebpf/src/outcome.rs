@@ -83,6 +83,8 @@ outcomes! {
     ForeignAddress = "foreign-address" => Pass;
     /// To another station's MAC address: the interface is promiscuous.
     ForeignMac = "foreign-mac" => Pass;
+    /// To a group's MAC address (broadcast or multicast). The stack delivers such a packet, if its IP address is served.
+    GroupMac = "group-mac" => Pass;
     /// IPv4 options, IPv6 extension headers, or a version that is not the EtherType's.
     IpHeader = "ip-header" => Pass;
     /// The first part of a fragmented datagram.
@@ -132,7 +134,8 @@ outcomes! {
 }
 
 impl Outcome {
-    /// Whether the frame goes up to the served port of a served address, where the responder reads it.
+    /// Whether the frame goes up to the served port of a served address, where the responder reads it. The stack drops a
+    /// frame to the MAC address of another station.
     #[inline(always)]
     pub const fn is_for_the_responder(self) -> bool {
         const SET: u64 = {

@@ -124,12 +124,13 @@ impl<'t> Reply<'t> {
         self.question.end() - self.datagram.message() + self.records.length() + self.edns.length()
     }
 
-    /// Makes room and, when there is some, writes the answer. Nothing has been written before.
+    /// Makes room and writes the answer. Nothing has been written before. Without room nothing is written, and the frame
+    /// goes up as it came.
     ///
     /// Makes room in front, so that the answer ends where the query did. That is cheaper: the kernel clears what it
     /// adds at the tail. All headers are written anew, only the question has to move.
     #[inline(always)]
-    pub fn write<P: Packet>(&self, packet: &mut P) -> Outcome {
+    pub fn write<P: Packet>(&self, packet: &mut P) -> Result<Outcome, Outcome> {
         let length = self.length();
         let delta = (self.datagram.message() + length) as i32 - self.datagram.frame(packet).length() as i32;
         let moved = if delta > 0 && packet.prepend(delta) {
@@ -137,12 +138,12 @@ impl<'t> Reply<'t> {
         } else if delta == 0 || packet.resize(delta) {
             0
         } else {
-            return Outcome::NoRoom;
+            return Outcome::NoRoom.refuse();
         };
-        match self.write_into(packet, moved, length) {
+        Ok(match self.write_into(packet, moved, length) {
             Some(()) => self.records.outcome(),
             None => Outcome::Spoiled,
-        }
+        })
     }
 
     /// What the frame held lies `moved` octets behind where it was.

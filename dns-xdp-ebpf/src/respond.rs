@@ -24,12 +24,16 @@ pub fn respond<P: Packet, H: Host>(packet: &mut P, host: &H) -> Outcome {
 
 #[inline(always)]
 fn respond_to<P: Packet, H: Host>(packet: &mut P, host: &H, link: Link, version: Version) -> Outcome {
-    match read(packet, host, link, version) {
+    let written = match read(packet, host, link, version) {
         // The commonest answer has the writing half for itself.
         Ok(reply) if let Records::One(entry) = reply.records => {
             Reply { records: Records::One(entry), ..reply }.write(packet)
         }
         Ok(reply) => reply.write(packet),
+        Err(outcome) => Err(outcome),
+    };
+    match written {
+        Ok(outcome) => outcome,
         Err(outcome) => pass_up(packet, host, link.of_version(version), outcome),
     }
 }

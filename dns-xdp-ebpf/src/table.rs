@@ -15,7 +15,7 @@ use crate::checksum::Sum;
 use crate::verifier::element;
 
 /// Version of every layout in this module. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
 /// is published: one pointer, seen by each packet before or after, never between.
@@ -32,9 +32,9 @@ pub const LEASE: &str = "LEASE";
 pub const CLIENTS: &str = "CLIENTS";
 /// Prefixes that [`CLIENTS`] holds.
 pub const CLIENTS_CAPACITY: usize = 1 << 16;
-/// When the next query to the responder is due, in nanoseconds: an array of one `u64`. Each object has its own.
+/// What has gone up to the responder: an array of one [`Admissions`](limit::Admissions). Each object has its own.
 pub const FALLBACK: &str = "FALLBACK";
-/// How much each prefix of clients has asked of the responder of late: a hash table as [`CLIENTS`], of
+/// How much each prefix of clients has had of the responder of late: a hash table as [`CLIENTS`], of
 /// [`Demand`](limit::Demand).
 pub const FALLBACK_CLIENTS: &str = "FALLBACK_CLIENTS";
 /// The served addresses: an array of maps whose one inner map holds one [`Locals`]. Replacing the inner map is how they
@@ -51,10 +51,11 @@ pub const RESPONDER: &str = "dns_xdp";
 /// The program that renews the lease; run by userspace over a packet of [`RENEWAL_LENGTH`] octets.
 pub const RENEW: &str = "renew_lease";
 
-/// Slots for served addresses: an address on an interface has exactly one, which the seed makes collision-free.
+/// Slots for served addresses, of which one half is taken at most. An address on an interface has exactly one slot: see
+/// [`slot`].
 pub const LOCALS_CAPACITY: usize = 4096;
-/// What is left of a hash are the bits of such a slot.
-const LOCALS_SHIFT: u32 = u64::BITS - LOCALS_CAPACITY.ilog2();
+/// Buckets of the hashes of served addresses, each of which has its displacement in the [`Locals`].
+pub const LOCALS_BUCKETS: usize = 1024;
 /// The most addresses of a family that one answer of the program has.
 pub const ADDRESSES_MAX: usize = 16;
 /// The most members of an RRset that the program knows; larger RRsets go up.
@@ -355,7 +356,7 @@ impl Head {
     /// The index of the only slot that a name with this hash may be in.
     #[inline(always)]
     pub fn slot(&self, hash: u64) -> u32 {
-        self.base + slot(hash, *element(&self.displacements, bucket(hash)), self.half)
+        self.base + slot(hash, *element(&self.displacements, bucket(hash, BUCKETS)), self.half)
     }
 }
 
@@ -386,8 +387,8 @@ pub struct Lease {
 }
 
 /// The VLAN tags in front of an IP packet: 16 bits for each of up to two, the outer one's are the lower. They are 12 bits
-/// of VLAN id, and above them one bit that tells 802.1Q from 802.1ad. A tag with the id 0 is none: it has only a priority
-/// (IEEE 802.1Q, 9.6).
+/// of VLAN id, and above them one bit that tells 802.1Q from 802.1ad. A tag with the id 0 has only a priority (IEEE 802.1Q,
+/// 9.6). It does not count, wherever it stands: Linux takes it off, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Tags(pub u32);
@@ -403,16 +404,16 @@ impl Tags {
     const DOT1Q: u32 = 0x1000;
     const DOT1AD: u32 = 0x2000;
 
-    /// The same with one more at place `nth` from outside, which is 0 or 1; `control` is the tag's control information in
-    /// the machine's order.
+    /// The same with one more behind the others; `control` is the tag's control information in the machine's order.
     #[inline(always)]
-    pub const fn with(self, nth: usize, is_dot1ad: bool, control: u16) -> Tags {
+    pub const fn with(self, is_dot1ad: bool, control: u16) -> Tags {
         let vlan = control & Tags::VLAN_ID;
         if vlan == 0 {
             return self;
         }
         let kind = if is_dot1ad { Tags::DOT1AD } else { Tags::DOT1Q };
-        Tags(self.0 | (kind | vlan as u32) << (16 * nth))
+        let tag = kind | vlan as u32;
+        Tags(if self.0 == 0 { tag } else { self.0 | tag << 16 })
     }
 }
 
@@ -437,6 +438,8 @@ impl Local {
     pub const EMPTY: Local = Local { address: [0; 2], interface: 0, tags: Tags::NONE, mac: 0 };
     /// The six bytes of a MAC address in eight.
     pub const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    /// The bit of a MAC address that tells a group's from a station's (IEEE 802, 8.2).
+    pub const GROUP: u64 = u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]);
     /// In [`Local::mac`]: the program runs in generic mode there, where a checksum may be incomplete when a frame leaves.
     pub const GENERIC: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 1, 0]);
 
@@ -448,11 +451,12 @@ impl Local {
         Local { address, interface, tags, mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) | generic }
     }
 
-    /// The slot of an address on an interface.
+    /// The hash of an address on an interface.
     #[inline(always)]
-    pub const fn slot(seed: u64, interface: u32, tags: Tags, address: [u64; 2]) -> usize {
+    pub const fn hash(seed: u64, interface: u32, tags: Tags, address: [u64; 2]) -> u64 {
         let both = address[0].wrapping_mul(MULTIPLIER).wrapping_add(address[1]);
-        (mix(seed ^ (interface as u64 | (tags.0 as u64) << 32), both) >> LOCALS_SHIFT) as usize
+        // Apart from the address. Otherwise two interfaces and two addresses could meet whatever the seed is.
+        mix(mix(seed, interface as u64 | (tags.0 as u64) << 32), both)
     }
 }
 
@@ -460,9 +464,11 @@ impl Local {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Locals {
-    /// Gives every address on an interface a slot of its own.
+    /// Starts the hashes; see [`Local::hash`].
     pub seed: u64,
-    /// See [`Local::slot`].
+    /// How far the addresses of each bucket are displaced, so that no two share a slot.
+    pub displacements: [u16; LOCALS_BUCKETS],
+    /// See [`slot`].
     pub slots: [Local; LOCALS_CAPACITY],
 }
 
@@ -470,7 +476,9 @@ impl Locals {
     /// What the slot of an address on an interface holds: that address, another, or none.
     #[inline(always)]
     pub fn in_slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> &Local {
-        element(&self.slots, Local::slot(self.seed, interface, tags, address))
+        let hash = Local::hash(self.seed, interface, tags, address);
+        let displacement = *element(&self.displacements, bucket(hash, LOCALS_BUCKETS));
+        element(&self.slots, slot(hash, displacement, LOCALS_CAPACITY as u32) as usize)
     }
 }
 
@@ -503,19 +511,19 @@ pub const fn mix_name(hash: u64, word: u64) -> u64 {
     mix(hash, word | CASELESS)
 }
 
-/// The bucket of a name with this hash.
+/// The bucket of a key with this hash, of `buckets`, which is a power of two.
 #[inline(always)]
-pub const fn bucket(hash: u64) -> usize {
-    (hash >> (u64::BITS - BUCKETS.ilog2())) as usize
+pub const fn bucket(hash: u64, buckets: usize) -> usize {
+    (hash >> (u64::BITS - buckets.ilog2())) as usize
 }
 
-/// The slot of a name with this hash, as an index into a half of `half` slots. Names of one bucket have the same
-/// displacement and are spread by it (Belazzougui, Botelho and Dietzfelbinger, "Hash, displace, and compress", 2009).
+/// The slot of a key with this hash, as an index into `slots` slots. Keys of one bucket have the same displacement and are
+/// spread by it (Belazzougui, Botelho and Dietzfelbinger, "Hash, displace, and compress", 2009).
 #[inline(always)]
-pub const fn slot(hash: u64, displacement: u16, half: u32) -> u32 {
+pub const fn slot(hash: u64, displacement: u16, slots: u32) -> u32 {
     let spread = hash.wrapping_mul(MULTIPLIER.wrapping_add(2 * displacement as u64));
     // Lemire, "Fast random integer generation in an interval", 2019.
-    (((spread >> 32) * half as u64) >> 32) as u32
+    (((spread >> 32) * slots as u64) >> 32) as u32
 }
 
 /// A lower-case name in wire form as words, padded with zeros; `None` when it is longer than [`NAME_MAX`].
@@ -572,7 +580,7 @@ bytes!(More, it =>
 bytes!(Head, it =>
     [it.seed], [it.base, it.half, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
     [it.guard.answers.interval, it.guard.answers.tolerance, it.guard.fallback.interval, it.guard.fallback.tolerance],
-    [it.guard.fallback_penalty],
+    [it.guard.fallback_penalty, it.guard.fallback_share],
     [it.guard.slip, it.guard.cookie_option], [it.guard.secret_count], it.guard.secrets.iter().flat_map(|secret| secret.0), it.guard.masks,
     it.guard.exempt.iter().flat_map(|Prefix { mask, value }| [mask[0], mask[1], value[0], value[1]]), it.apex, it.soa, [it.soa_last],
     it.displacements);

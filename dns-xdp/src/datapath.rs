@@ -1,7 +1,8 @@
 //! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
 //!
 //! The network comes in as a [`Serving`]. On its devices `reconcile` keeps a program, by the ladder of `device`. Its
-//! addresses are laid out for the program by `locals`. A [`Zone`] is laid out by `layout` and published by `maps`.
+//! addresses are laid out for the program by `locals`. A [`Zone`] is laid out by `layout` and published by `maps`; both find
+//! their slots by `perfect_hash`.
 //! `pins` keeps what outlives a daemon, `stopwatch` times the program, `samples` are the names asked.
 mod attachment;
 mod device;
@@ -18,6 +19,7 @@ mod log_task;
 mod maps;
 #[cfg(test)]
 mod oldest_kernel;
+mod perfect_hash;
 mod pins;
 mod program;
 mod reconcile;
@@ -44,7 +46,7 @@ pub use driver::{has_native, mtu_max, needs_half_of_the_queues, sets_ring, takes
 pub use foreign::{AttachedBy, Foreign};
 pub use inspection::{ProgramThere, program_on};
 pub use kernel_version::KernelVersion;
-pub use locals::local;
+pub use locals::{LocalsLayout, local};
 pub use maps::Prepared;
 pub use pins::{PinnedMaps, Removal};
 pub use samples::SAMPLING_LIFE;

@@ -1,7 +1,7 @@
 //! What floods are met with, as the program holds it.
 use core::net::IpAddr;
 
-use super::limit::Rate;
+use super::limit::{Admissions, Demand, Rate};
 use super::{Local, address_words};
 use crate::message::OPTION_COOKIE;
 
@@ -14,8 +14,10 @@ pub struct Guard {
     /// Queries to the responder, from all clients together.
     pub fallback: Rate,
     /// Nanoseconds that each recent query of a prefix takes from its tolerance in `fallback`. A prefix that asks more is
-    /// therefore cut earlier. See [`Guard::fallback_of`].
+    /// therefore cut earlier. See [`Guard::admit_fallback`].
     pub fallback_penalty: u64,
+    /// A known prefix keeps its place with up to this many recent queries.
+    pub fallback_share: u64,
     /// Of the answers above the limit, one in `slip` goes out empty and truncated, so that the client asks over TCP. 0: none.
     pub slip: u32,
     /// The option in which cookies are looked for, in network order; [`Guard::NO_OPTION`]: they are ignored.
@@ -106,6 +108,7 @@ impl Guard {
         answers: Rate::NONE,
         fallback: Rate::NONE,
         fallback_penalty: 0,
+        fallback_share: 0,
         slip: 0,
         cookie_option: Guard::NO_OPTION,
         secret_count: 0,
@@ -145,19 +148,49 @@ impl Guard {
         // Add one, because the penalty of a single query takes up to one away.
         self.fallback = Rate::per_second(per_second, burst.saturating_add(1));
         self.fallback_penalty = self.fallback.tolerance * 3 / 4 / Guard::DEMAND_MAX;
+        self.fallback_share = u64::from(per_second / 4).clamp(1, Guard::SHARE_MAX);
     }
 
     /// Prefixes with at least this many recent queries are treated alike.
     const DEMAND_MAX: u64 = 1024;
+    /// The largest share. With so many recent queries a known prefix still comes before all that are not known: the
+    /// penalty is less than what it has in reserve.
+    const SHARE_MAX: u64 = Guard::DEMAND_MAX / 4;
 
-    /// Returns the limit on what goes up, for a prefix with `before` recent queries ([`Demand`](super::limit::Demand)).
-    /// All prefixes share one rate. A prefix with more recent queries may use less of the burst. An unknown prefix (0)
-    /// may be forged and may use a quarter of it.
+    /// Decides whether a query may go up to the responder at this time, in nanoseconds. `demand` is that of its prefix, if
+    /// the prefix is in the table. Returns whether it may, and the demand afterwards.
+    ///
+    /// The queries of known prefixes count only if they go up. A known prefix that asks more than its share therefore keeps
+    /// that share. Of the other prefixes all queries count, so that those that ask less come first. A prefix that is not in
+    /// the table may be forged, and enters it only with a query that goes up.
     #[inline(always)]
-    pub fn fallback_of(&self, before: u64) -> Rate {
+    pub fn admit_fallback(&self, all: &mut Admissions, demand: Option<Demand>, now: u64) -> (bool, Demand) {
+        let (demand, seconds) = match demand {
+            Some(demand) => demand.at(now),
+            None => (Demand::UNSEEN, 0),
+        };
+        if let Some(due) = self.fallback_of(demand).admit(all.due, now) {
+            all.due = due;
+            let becomes_known = seconds > 0 && demand.count() < self.fallback_share && all.is_calm(now);
+            return (true, demand.one_more(now, becomes_known));
+        }
+        all.refused = now;
+        let counts = !demand.is_unseen() && !demand.is_known();
+        (false, if counts { demand.one_more(now, false) } else { demand })
+    }
+
+    /// Returns the limit on what goes up, for a prefix with this demand. All prefixes share one rate. A prefix with more
+    /// recent queries may use less of the burst, and a prefix that has not been seen a quarter of it. Half as much again is
+    /// in reserve for known prefixes within their share.
+    #[inline(always)]
+    fn fallback_of(&self, demand: Demand) -> Rate {
         let Rate { interval, tolerance } = self.fallback;
-        let before = if before == 0 || before > Guard::DEMAND_MAX { Guard::DEMAND_MAX } else { before };
-        Rate { interval, tolerance: tolerance.wrapping_sub(before * self.fallback_penalty) }
+        let count = demand.count();
+        let counted = if demand.is_unseen() || count > Guard::DEMAND_MAX { Guard::DEMAND_MAX } else { count };
+        let is_reserved_for = demand.is_known() && count <= self.fallback_share;
+        let reserve = if is_reserved_for { tolerance / 2 + interval } else { 0 };
+        let tolerance = tolerance.wrapping_add(reserve).wrapping_sub(counted * self.fallback_penalty);
+        Rate { interval, tolerance }
     }
 
     /// Whether an address is exempt from the limit on answers.

@@ -1,5 +1,5 @@
 //! How often something may happen: the generic cell rate algorithm (ITU-T I.371), whose state is one time; and how much
-//! somebody has asked of late.
+//! a prefix of clients has had of late.
 
 /// A rate, and how far it may be exceeded for a short while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,25 +34,84 @@ impl Rate {
     }
 }
 
-/// How much a prefix of clients has asked of late: a count that is halved about once a second. In the lower 16 bits the
-/// count, above them the time of the last halving in units of 2^20 nanoseconds.
+/// What has gone up to the responder from all prefixes, in nanoseconds on the clock of the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Admissions {
+    /// When the next query is due.
+    pub due: u64,
+    /// When the last query was refused; 0: never.
+    pub refused: u64,
+}
+
+impl Admissions {
+    /// After a refusal no prefix becomes known for this long: about 69 s. A flood has ended by then.
+    const CALM_AFTER: u64 = 1 << 36;
+
+    /// Whether the limit has refused nothing for a while.
+    #[inline(always)]
+    pub const fn is_calm(&self, now: u64) -> bool {
+        self.refused == 0 || now.wrapping_sub(self.refused) > Admissions::CALM_AFTER
+    }
+}
+
+/// How much a prefix of clients has asked of the responder of late: a count that is halved about once a second.
+///
+/// In the lower 16 bits the count, then [`Demand::KNOWN`], above it the time of the last halving in units of 2^20
+/// nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand(pub u64);
 
 impl Demand {
+    /// Of a prefix that has not been seen. No prefix that was seen has this number.
+    pub const UNSEEN: Demand = Demand(0);
     const COUNT: u64 = 0xffff;
+    /// The prefix was within its share in an earlier second, while the limit refused nothing.
+    const KNOWN: u64 = 1 << 16;
+    const LAST: u32 = 17;
     /// A halving is about a second: 2^10 units.
     const HALVING: u32 = 10;
+    /// After this many halvings without a query a prefix is forgotten: about 18 minutes.
+    const FORGOTTEN: u64 = 1 << 10;
 
-    /// One more query at this time, in nanoseconds; and the count before it.
+    /// Returns the demand at this time, in nanoseconds, and how many seconds have begun since the last query.
     #[inline(always)]
-    pub const fn one_more(self, now: u64) -> (Demand, u64) {
-        let (units, last) = (now >> 20, self.0 >> 16);
+    pub const fn at(self, now: u64) -> (Demand, u64) {
+        let (units, last) = (now >> 20, self.0 >> Demand::LAST);
         let halvings = units.wrapping_sub(last) >> Demand::HALVING;
-        let before = if halvings < 16 { (self.0 & Demand::COUNT) >> halvings } else { 0 };
-        let last = if before == 0 { units } else { last + (halvings << Demand::HALVING) };
-        let count = if before < Demand::COUNT { before + 1 } else { before };
-        (Demand(last << 16 | count), before)
+        if halvings >= Demand::FORGOTTEN {
+            return (Demand::UNSEEN, 0);
+        }
+        let count = if halvings < 16 { (self.0 & Demand::COUNT) >> halvings } else { 0 };
+        let last = if count == 0 { units } else { last + (halvings << Demand::HALVING) };
+        (Demand(last << Demand::LAST | self.0 & Demand::KNOWN | count), halvings)
+    }
+
+    /// Returns the demand after one more query at this time; `is_known`: the prefix becomes known by it.
+    #[inline(always)]
+    pub const fn one_more(self, now: u64, is_known: bool) -> Demand {
+        let last = if self.is_unseen() { now >> 20 } else { self.0 >> Demand::LAST };
+        let known = self.0 & Demand::KNOWN | if is_known { Demand::KNOWN } else { 0 };
+        let count = if self.count() < Demand::COUNT { self.count() + 1 } else { Demand::COUNT };
+        Demand(last << Demand::LAST | known | count)
+    }
+
+    /// Queries of late.
+    #[inline(always)]
+    pub const fn count(self) -> u64 {
+        self.0 & Demand::COUNT
+    }
+
+    /// Whether the prefix is known.
+    #[inline(always)]
+    pub const fn is_known(self) -> bool {
+        self.0 & Demand::KNOWN != 0
+    }
+
+    /// Whether the prefix has not been seen.
+    #[inline(always)]
+    pub const fn is_unseen(self) -> bool {
+        self.0 == Demand::UNSEEN.0
     }
 }
 
@@ -61,16 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_demand_is_forgotten_in_some_seconds() {
-        let mut demand = Demand::default();
-        for nth in 0..1000 {
-            demand = demand.one_more(5 * SECOND + nth * SECOND / 1000).0;
-        }
-        let count_after = |seconds| demand.one_more(6 * SECOND + seconds * SECOND).1;
-        assert!((400..=1000).contains(&count_after(0)), "{}", count_after(0));
-        assert!((100..=300).contains(&count_after(2)), "{}", count_after(2));
-        assert_eq!((count_after(20), count_after(3600)), (0, 0));
-        assert_eq!(Demand::default().one_more(5 * SECOND).1, 0);
+    fn a_demand_is_halved_every_second_and_its_prefix_is_forgotten_in_some_minutes() {
+        let demand = Demand((5 * SECOND >> 20) << Demand::LAST | Demand::KNOWN | 1000);
+        let count_after = |seconds| demand.at(5 * SECOND + seconds * SECOND).0.count();
+        assert_eq!((count_after(0), count_after(3), count_after(20)), (1000, 250, 0));
+        let is_known_after = |seconds| demand.at(5 * SECOND + seconds * SECOND).0.is_known();
+        assert!(is_known_after(0) && is_known_after(600) && !is_known_after(1200));
+        assert!(demand.at(1200 * SECOND).0.is_unseen());
     }
 
     /// How many of those that come every `step` nanoseconds are admitted in `time`.

@@ -1,16 +1,14 @@
 //! The zone as the kernel's table: every name in the one slot that it may be in.
 //!
-//! The slots are found by hash and displace (Belazzougui, Botelho and Dietzfelbinger, 2009): names are gathered in
-//! buckets by their hash, and each bucket, the fullest first, takes the first displacement that spreads its names over
-//! slots that are free. If a bucket finds none, the next seed is tried. A zone whose names are those of the one before
-//! keeps its places, so that a failover does not wait for the search.
-use std::cmp::Reverse;
+//! The slots are found by `perfect_hash`. If a seed has none, the next is tried. A zone whose names are those of the one
+//! before keeps its places, so that a failover does not wait for the search.
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dns_xdp_ebpf::table::{self, BUCKETS, Entry, Head, More, NameWords, SOA_MAX, Slot};
 use hickory_proto::rr::{Name, RData};
 
+use super::perfect_hash;
 use crate::zone::{Addresses, Zone};
 
 /// Seeds that are tried before a zone counts as too large.
@@ -45,7 +43,7 @@ impl Places {
     /// The index of a name's slot in a half of `half`.
     fn index(&self, slot: &Slot, half: u32) -> u32 {
         let hash = self.hash(slot);
-        table::slot(hash, self.displacements[table::bucket(hash)], half)
+        table::slot(hash, self.displacements[table::bucket(hash, BUCKETS)], half)
     }
 
     fn hash(&self, slot: &Slot) -> u64 {
@@ -93,27 +91,10 @@ fn put(slots: &[Slot], half: u32, places: Places) -> Option<(Places, HashMap<u32
 
 /// Places in which no two names meet; `None` when this seed has none.
 fn search(slots: &[Slot], half: u32, seed: u64) -> Option<Places> {
-    let mut places = Places::new(seed);
-    let mut buckets: Vec<(usize, Vec<u64>)> = (0..BUCKETS).map(|bucket| (bucket, Vec::new())).collect();
-    for slot in slots {
-        let hash = places.hash(slot);
-        buckets[table::bucket(hash)].1.push(hash);
-    }
-    buckets.sort_by_key(|(_, hashes)| Reverse(hashes.len()));
-    let mut taken = vec![false; half as usize];
-    for (bucket, hashes) in buckets {
-        let mut take = |displacement: &u16| {
-            let indexes = hashes.iter().map(|hash| table::slot(*hash, *displacement, half) as usize);
-            let first_met = indexes.clone().position(|index| std::mem::replace(&mut taken[index], true));
-            if let Some(met) = first_met {
-                // What this displacement has taken until then is free again.
-                indexes.take(met).for_each(|index| taken[index] = false);
-            }
-            first_met.is_none()
-        };
-        places.displacements[bucket] = (0..=u16::MAX).find(&mut take)?;
-    }
-    Some(places)
+    let places = Places::new(seed);
+    let hashes = slots.iter().map(|slot| places.hash(slot));
+    let displacements = perfect_hash::displacements(hashes, BUCKETS, half)?;
+    Some(Places { displacements, ..places })
 }
 
 /// The kernel's answers to one name. What it cannot hold it leaves to the responder.

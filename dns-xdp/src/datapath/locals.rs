@@ -1,18 +1,28 @@
 //! The served addresses as the program's table of them.
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::mem::offset_of;
 
-use dns_xdp_ebpf::table::{LOCALS_CAPACITY, Local, Locals, Tags};
+use dns_xdp_ebpf::table::{self, LOCALS_BUCKETS, LOCALS_CAPACITY, Local, Locals, Tags};
 
+use super::perfect_hash;
 use crate::network::{Place, VlanProtocol, VlanTag};
 
-/// As many addresses on interfaces find a seed without collision soon.
-pub(super) const LOCALS_MAX: usize = 256;
-/// Seeds that are tried. For [`LOCALS_MAX`] one in some three thousand does.
-const SEEDS_MAX: u64 = 1 << 20;
+/// Addresses on interfaces that the table holds: half of its slots, so that each finds a free one soon.
+pub(super) const LOCALS_MAX: usize = LOCALS_CAPACITY / 2;
+/// Seeds that are tried. The first does, unless two addresses have one hash.
+const SEEDS_MAX: u64 = 32;
 
 /// The octets of a [`Locals`].
 pub(super) type LocalsBytes = [u8; size_of::<Locals>()];
+
+/// The served addresses, each in its slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalsLayout {
+    seed: u64,
+    displacements: Vec<u16>,
+    /// The slots that are taken.
+    slots: HashMap<usize, Local>,
+}
 
 /// An address where the program answers for it, as it is in the table.
 pub fn local(place: &Place, is_generic: bool) -> Local {
@@ -20,47 +30,75 @@ pub fn local(place: &Place, is_generic: bool) -> Local {
 }
 
 fn tags(tags: &[VlanTag]) -> Tags {
-    tags.iter()
-        .take(Tags::MAX)
-        .enumerate()
-        .fold(Tags::NONE, |tags, (nth, tag)| tags.with(nth, tag.protocol == VlanProtocol::Dot1Ad, tag.id))
+    let with = |tags: Tags, tag: &VlanTag| tags.with(tag.protocol == VlanProtocol::Dot1Ad, tag.id);
+    tags.iter().take(Tags::MAX).fold(Tags::NONE, with)
 }
 
-/// The table of these addresses. Of more than [`LOCALS_MAX`] the rest is left out, and what has the same key as another.
-/// Also returns how many are in it.
-pub(super) fn table(locals: &[Local]) -> (Box<LocalsBytes>, usize) {
-    let mut keys = BTreeSet::new();
-    let mut distinct: Vec<&Local> =
-        locals.iter().filter(|local| keys.insert((local.interface, local.tags.0, local.address))).collect();
-    distinct.truncate(LOCALS_MAX);
-    let seed = loop {
-        // Without a seed for all of them fewer are served here; the responder has the others.
-        if let Some(seed) = (0..SEEDS_MAX).find(|seed| is_free_of_collisions(*seed, &distinct)) {
-            break seed;
+impl LocalsLayout {
+    /// Lays these addresses out. Of more than [`LOCALS_MAX`] the rest is left out, and what has the same key as another.
+    pub fn new(locals: &[Local]) -> LocalsLayout {
+        let mut keys = BTreeSet::new();
+        let mut distinct: Vec<&Local> = locals
+            .iter()
+            .filter(|local| keys.insert((local.interface, local.tags.0, local.address)))
+            .collect();
+        distinct.truncate(LOCALS_MAX);
+        loop {
+            // Without a seed for all of them fewer are served here; the responder has the others.
+            if let Some(layout) = (0..SEEDS_MAX).find_map(|seed| LocalsLayout::with_seed(seed, &distinct)) {
+                return layout;
+            }
+            distinct.pop();
         }
-        distinct.pop();
-    };
-    let mut octets = bytes();
-    octets[..8].copy_from_slice(&seed.to_ne_bytes());
-    for local in &distinct {
-        let at = offset_of!(Locals, slots) + slot(seed, local) * size_of::<Local>();
-        octets[at..at + size_of::<Local>()].copy_from_slice(&local.to_bytes());
     }
-    (octets, distinct.len())
+
+    /// `None`: two addresses have one hash with this seed.
+    fn with_seed(seed: u64, locals: &[&Local]) -> Option<LocalsLayout> {
+        let hashes = locals.iter().map(|local| Local::hash(seed, local.interface, local.tags, local.address));
+        let displacements = perfect_hash::displacements(hashes, LOCALS_BUCKETS, LOCALS_CAPACITY as u32)?;
+        let mut layout = LocalsLayout { seed, displacements, slots: HashMap::new() };
+        layout.slots = locals
+            .iter()
+            .map(|local| (layout.slot(local.interface, local.tags, local.address), **local))
+            .collect();
+        Some(layout)
+    }
+
+    /// How many addresses it holds.
+    pub(super) fn held(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> usize {
+        let hash = Local::hash(self.seed, interface, tags, address);
+        let displacement = self.displacements[table::bucket(hash, LOCALS_BUCKETS)];
+        table::slot(hash, displacement, LOCALS_CAPACITY as u32) as usize
+    }
+
+    /// What the slot of an address on an interface holds, as [`Locals::in_slot`] finds it.
+    pub fn in_slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> &Local {
+        self.slots.get(&self.slot(interface, tags, address)).unwrap_or(&Local::EMPTY)
+    }
+
+    /// As the map holds it.
+    pub(super) fn to_bytes(&self) -> Box<LocalsBytes> {
+        let mut octets: Box<LocalsBytes> = bytes();
+        let mut put = |at: usize, value: &[u8]| octets[at..at + value.len()].copy_from_slice(value);
+        put(offset_of!(Locals, seed), &self.seed.to_ne_bytes());
+        for (bucket, displacement) in self.displacements.iter().enumerate() {
+            let at = offset_of!(Locals, displacements) + bucket * size_of::<u16>();
+            put(at, &displacement.to_ne_bytes());
+        }
+        for (slot, local) in &self.slots {
+            put(offset_of!(Locals, slots) + slot * size_of::<Local>(), &local.to_bytes());
+        }
+        octets
+    }
 }
 
 fn bytes() -> Box<LocalsBytes> {
     let octets = vec![0; size_of::<Locals>()].into_boxed_slice();
     octets.try_into().unwrap_or_else(|_| unreachable!("the slice is as long as the array"))
-}
-
-fn slot(seed: u64, local: &Local) -> usize {
-    Local::slot(seed, local.interface, local.tags, local.address)
-}
-
-fn is_free_of_collisions(seed: u64, locals: &[&Local]) -> bool {
-    let mut taken = [false; LOCALS_CAPACITY];
-    locals.iter().all(|local| !std::mem::replace(&mut taken[slot(seed, local)], true))
 }
 
 #[cfg(test)]
@@ -74,32 +112,58 @@ mod tests {
         (0..count).map(|nth| Local::new(1 + nth % 7, Tags::NONE, address(nth), [2; 6], false)).collect()
     }
 
-    fn is_in(octets: &LocalsBytes, local: &Local) -> bool {
-        let seed = u64::from_ne_bytes(*octets.first_chunk().unwrap());
-        let at = offset_of!(Locals, slots) + slot(seed, local) * size_of::<Local>();
-        octets[at..at + size_of::<Local>()] == local.to_bytes()
+    fn is_in(layout: &LocalsLayout, local: &Local) -> bool {
+        layout.in_slot(local.interface, local.tags, local.address) == local
     }
 
     #[test]
     fn every_address_lies_in_its_slot() {
-        for count in [0, 1, 33, 100, LOCALS_MAX as u32] {
+        for count in [0, 1, 33, 256, LOCALS_MAX as u32] {
             let locals = locals(count);
-            let (octets, held) = table(&locals);
-            assert_eq!(held, locals.len());
-            assert!(locals.iter().all(|local| is_in(&octets, local)), "{count}");
+            let layout = LocalsLayout::new(&locals);
+            assert_eq!(layout.held(), locals.len());
+            assert!(locals.iter().all(|local| is_in(&layout, local)), "{count}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_differ_as_their_interfaces_do_have_slots_of_their_own() {
+        let address = |first: u32| IpAddr::V4(Ipv4Addr::from_bits(first << 24 | 1));
+        let on = |first: u32| {
+            (1..=32).map(move |interface| Local::new(interface, Tags::NONE, address(first), [2; 6], false))
+        };
+        let locals: Vec<Local> = (1..=64).flat_map(on).collect();
+        let layout = LocalsLayout::new(&locals);
+        assert_eq!((layout.held(), locals.len()), (LOCALS_MAX, LOCALS_MAX));
+    }
+
+    #[test]
+    fn the_map_holds_what_was_laid_out() {
+        let locals = locals(300);
+        let layout = LocalsLayout::new(&locals);
+        let octets = layout.to_bytes();
+        assert_eq!(octets.first_chunk().copied().map(u64::from_ne_bytes), Some(layout.seed));
+        for local in &locals {
+            let slot = layout.slot(local.interface, local.tags, local.address);
+            let at = offset_of!(Locals, slots) + slot * size_of::<Local>();
+            assert_eq!(octets[at..at + size_of::<Local>()], local.to_bytes());
+        }
+        for (bucket, displacement) in layout.displacements.iter().enumerate() {
+            let at = offset_of!(Locals, displacements) + 2 * bucket;
+            assert_eq!(octets[at..at + 2], displacement.to_ne_bytes());
         }
     }
 
     #[test]
     fn the_same_address_twice_is_in_the_table_once() {
         let twice = [locals(3), locals(3)].concat();
-        assert_eq!(table(&twice).1, 3);
+        assert_eq!(LocalsLayout::new(&twice).held(), 3);
     }
 
     #[test]
     fn what_is_too_much_is_left_out() {
-        let (octets, held) = table(&locals(LOCALS_MAX as u32 + 9));
-        assert!(held == LOCALS_MAX && is_in(&octets, &locals(1)[0]));
+        let layout = LocalsLayout::new(&locals(LOCALS_MAX as u32 + 9));
+        assert!(layout.held() == LOCALS_MAX && is_in(&layout, &locals(1)[0]));
     }
 
     #[test]

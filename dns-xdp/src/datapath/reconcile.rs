@@ -6,6 +6,7 @@ use dns_xdp_ebpf::table::Local;
 
 use super::device::{Device, Source};
 use super::ladder::{Facts, RETRY};
+use super::locals::LocalsLayout;
 use super::{Attached, Error, InterfaceState, Kernel, links, locals, pins, program};
 use crate::config::Mode;
 use crate::network::{Network, Port, Serving};
@@ -132,8 +133,9 @@ impl Kernel {
         if self.locals.as_ref() == Some(&wanted) {
             return Ok(false);
         }
-        let (octets, held) = locals::table(&wanted);
-        self.maps.publish_locals(&octets)?;
+        let layout = LocalsLayout::new(&wanted);
+        self.maps.publish_locals(&layout.to_bytes())?;
+        let held = layout.held();
         if held < wanted.len() {
             tracing::warn!(
                 "the XDP program serves {held} of {} pairs of address and interface, the responder all of them",

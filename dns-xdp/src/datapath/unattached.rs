@@ -10,6 +10,7 @@ use dns_xdp_ebpf::frame::Frame;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 use dns_xdp_ebpf::table::{self, Local};
 
+use super::locals::LocalsLayout;
 use super::maps::{self, Maps, Renewal};
 use super::pins::{self, PinnedMaps};
 use super::variant::Variant;
@@ -88,7 +89,7 @@ impl Unattached {
     /// Serves these addresses and no others; `generic`: as where the program runs in generic mode.
     pub fn serve(&mut self, places: &[Place], generic: bool) -> Result<(), Error> {
         let locals: Vec<Local> = places.iter().map(|place| locals::local(place, generic)).collect();
-        self.maps.publish_locals(&locals::table(&locals).0)
+        self.maps.publish_locals(&LocalsLayout::new(&locals).to_bytes())
     }
 
     /// As [`super::Datapath::prepare`] and [`super::Datapath::switch`]; how many elements of maps were written.

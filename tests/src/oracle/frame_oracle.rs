@@ -218,6 +218,8 @@ pub struct States {
     slipping: Server,
     /// One answer to each prefix, and no more.
     holding: Server,
+    /// The same, and a frame cannot be resized.
+    holding_no_room: Server,
 }
 
 impl States {
@@ -232,9 +234,9 @@ impl States {
             server
         };
         let serving_but = |change| with(&zone, change);
-        let limited = |slip| {
+        let limited = |slip, change| {
             let rates = Guard { answers: CENTURIES, fallback: CENTURIES, slip, ..*zone.guard() };
-            with(&zone.clone().guarded(rates), |server| server.headroom = true)
+            with(&zone.clone().guarded(rates), change)
         };
         States {
             serving: serving_but(|server| server.headroom = true),
@@ -243,8 +245,9 @@ impl States {
             no_room: serving_but(|server| server.room = false),
             expired: serving_but(|server| server.lease_lives = false),
             unpublished: unpublished(),
-            slipping: limited(1),
-            holding: limited(0),
+            slipping: limited(1, |server| server.headroom = true),
+            holding: limited(0, |server| server.headroom = true),
+            holding_no_room: limited(0, |server| server.room = false),
             zone,
         }
     }
@@ -283,6 +286,9 @@ impl States {
             }
         }
         self.hold_limits(frame, outcome, &after)?;
+        if longer || shorter {
+            self.hold_limits_without_room(frame)?;
+        }
         Ok(kind)
     }
 
@@ -319,6 +325,9 @@ impl States {
                 _ => {
                     let expected = match outcome {
                         _ if is_answered && !vouched => Outcome::RateLimited,
+                        _ if outcome.action() == Action::Pass && reaches_the_responder(frame) => {
+                            Outcome::FallbackLimited
+                        }
                         _ if outcome.is_for_the_responder() => Outcome::FallbackLimited,
                         as_ever => as_ever,
                     };
@@ -331,6 +340,32 @@ impl States {
         }
         Ok(())
     }
+
+    /// Sends the frame twice to a server that allows each prefix one answer and one query for the responder, and cannot
+    /// resize the frame.
+    fn hold_limits_without_room(&self, frame: &[u8]) -> Result<(), String> {
+        let server = &self.holding_no_room;
+        server.forget_clients();
+        let expected = [Outcome::NoRoom, Outcome::FallbackLimited];
+        for (nth, expected) in expected.into_iter().enumerate() {
+            server.forget_answers();
+            let (there, after) = server.run(frame);
+            if (there, &after[..]) != (expected, frame) {
+                return Err(format!("without room, query {nth}: {}: {after:02x?}", there.text()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the stack gives the datagram in a frame to the responder, if the program passes it. It delivers frames to groups,
+/// too.
+fn reaches_the_responder(frame: &[u8]) -> bool {
+    read::datagram(frame).is_some_and(|datagram| {
+        let to_station = datagram.destination_mac == SERVER_MAC || datagram.destination_mac[0] & 1 == 1;
+        let to_server = SERVER.contains(&datagram.destination) && datagram.destination_port == PORT;
+        to_station && to_server && serves_behind(&datagram.tags)
+    })
 }
 
 /// The cookie option at the end of an answer: the client's part and the server's (RFC 9018, section 4).

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use dns_xdp::datapath::layout::{self, Layout, Places};
-use dns_xdp::datapath::{self, LOOPBACK};
+use dns_xdp::datapath::{self, LOOPBACK, LocalsLayout};
 use dns_xdp::network::Place;
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::frame::Frame;
 use dns_xdp_ebpf::host::{Host, Packet};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
-use dns_xdp_ebpf::table::limit::{Demand, Rate};
+use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
 use dns_xdp_ebpf::table::{Entry, Guard, Head, Local, More, Slot, Tags};
 
 /// What lies behind a frame in its buffer.
@@ -25,8 +25,7 @@ const SEED: u64 = 0x5eed;
 #[derive(Debug)]
 pub struct Server {
     port: u16,
-    locals_seed: u64,
-    locals: HashMap<usize, Local>,
+    locals: LocalsLayout,
     zone: Option<Published>,
     /// Whether the lease is alive.
     pub lease_lives: bool,
@@ -45,10 +44,10 @@ pub struct Server {
     fallback: Mutex<Fallback>,
 }
 
-/// When the next query to the responder is due, and how much each prefix has asked of late.
+/// What has gone up to the responder, and how much each prefix has asked of late.
 #[derive(Debug, Default)]
 struct Fallback {
-    due: u64,
+    all: Admissions,
     clients: HashMap<u64, Demand>,
 }
 
@@ -69,23 +68,14 @@ impl Server {
 
     /// Serves these addresses and no others.
     pub fn serve(&mut self, places: &[Place], generic: bool) {
-        let slots = |seed| {
-            let local = |place: &Place| {
-                let local = datapath::local(place, generic);
-                (Local::slot(seed, local.interface, local.tags, local.address), local)
-            };
-            places.iter().map(local).collect::<HashMap<usize, Local>>()
-        };
-        let seed = (0..).find(|seed| slots(*seed).len() == places.len());
-        self.locals_seed = seed.expect("some seed gives each address a slot of its own");
-        self.locals = slots(self.locals_seed);
+        let locals: Vec<Local> = places.iter().map(|place| datapath::local(place, generic)).collect();
+        self.locals = LocalsLayout::new(&locals);
     }
 
     fn without_addresses(port: u16) -> Self {
         Server {
             port: port.to_be(),
-            locals_seed: 0,
-            locals: HashMap::new(),
+            locals: LocalsLayout::new(&[]),
             zone: None,
             lease_lives: true,
             room: true,
@@ -115,8 +105,13 @@ impl Server {
 
     /// Forgets what clients were answered, and what was passed up.
     pub fn forget_clients(&self) {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.forget_answers();
         *self.fallback.lock().unwrap_or_else(PoisonError::into_inner) = Fallback::default();
+    }
+
+    /// Forgets what clients were answered.
+    pub fn forget_answers(&self) {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Runs the query's path over a frame: what became of it, and the frame as it is afterwards.
@@ -220,12 +215,15 @@ impl Host for Server {
 
     fn admit_fallback(&self, prefix: u64, guard: &Guard) -> bool {
         let mut fallback = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
-        let demand = fallback.clients.get(&prefix).copied().unwrap_or_default();
-        let (demand, before) = demand.one_more(self.now);
-        fallback.clients.insert(prefix, demand);
-        let next = guard.fallback_of(before).admit(fallback.due, self.now);
-        fallback.due = next.unwrap_or(fallback.due);
-        next.is_some()
+        let Fallback { all, clients } = &mut *fallback;
+        let place = clients.get_mut(&prefix);
+        let (is_admitted, demand) = guard.admit_fallback(all, place.as_deref().copied(), self.now);
+        if let Some(place) = place {
+            *place = demand;
+        } else if is_admitted {
+            clients.insert(prefix, demand);
+        }
+        is_admitted
     }
 
     fn random(&self) -> u32 {
@@ -233,8 +231,7 @@ impl Host for Server {
     }
 
     fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local> {
-        let slot = Local::slot(self.locals_seed, interface, tags, address);
-        Some(self.locals.get(&slot).unwrap_or(&Local::EMPTY))
+        Some(self.locals.in_slot(interface, tags, address))
     }
 
     fn head(&self) -> Option<&Head> {

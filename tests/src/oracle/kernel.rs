@@ -55,7 +55,7 @@ pub fn run_table(variant: Variant) -> Result<TableRun, Error> {
 /// In the kernel every frame has room: BPF_PROG_TEST_RUN gives each a page, of which headroom and tail leave 3520
 /// octets, and no answer with its headers is half as long.
 pub fn reaches_the_kernel(row: &Row) -> bool {
-    row.state != State::NoRoom && row.frame.len() >= FRAME_MIN
+    row.state.has_room() && row.frame.len() >= FRAME_MIN
 }
 
 fn enter(program: &mut Unattached, state: State) -> Result<(), Error> {

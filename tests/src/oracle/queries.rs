@@ -32,7 +32,13 @@ type Disturbance = Vec<(Index, u8)>;
 
 /// Messages in their frames, which are themselves well formed.
 pub fn datagrams(zone: &Zone) -> impl Strategy<Value = Datagram> + use<> {
-    let tags = select(vec![vec![], vec![(TAG, 5)], vec![(SERVICE_TAG, 6), (TAG, 7)]]);
+    let tags = select(vec![
+        vec![],
+        vec![(TAG, 5)],
+        vec![(SERVICE_TAG, 6), (TAG, 7)],
+        vec![(TAG, 0xe000)],
+        vec![(TAG, 0), (TAG, 5)],
+    ]);
     let checksum = select(vec![Checksum::Whole, Checksum::Whole, Checksum::Zero, Checksum::Partial]);
     (messages(zone), any::<bool>(), tags, checksum, 0..64_usize, disturbance()).prop_map(
         |(message, ipv6, tags, checksum, padding, disturbance)| {

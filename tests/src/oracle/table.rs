@@ -58,6 +58,8 @@ pub enum State {
     Holding,
     /// The responder has had all that it may for ever.
     Flooded,
+    /// The same, and a frame cannot be resized.
+    FloodedNoRoom,
     /// The program runs in generic mode; the zone is that of [`State::Serving`].
     Generic,
     /// A frame cannot be resized.
@@ -68,7 +70,7 @@ pub enum State {
 
 impl State {
     /// Every state, in the order in which a server goes through them.
-    pub const ALL: [State; 12] = [
+    pub const ALL: [State; 13] = [
         State::Unpublished,
         State::LongSoa,
         State::Serving,
@@ -78,6 +80,7 @@ impl State {
         State::Slipping,
         State::Holding,
         State::Flooded,
+        State::FloodedNoRoom,
         State::Generic,
         State::NoRoom,
         State::LeaseExpired,
@@ -93,9 +96,14 @@ impl State {
             State::NewSecret => Some((zone::zone_with_cookies(NEW_SECRET.1), NEW_SECRET.0)),
             State::Slipping => Some((zone::zone_with_limits(1), COOKIES.0)),
             State::Holding => Some((zone::zone_with_limits(0), COOKIES.0)),
-            State::Flooded => Some((zone::zone_with_fallback_limit(), 0)),
+            State::Flooded | State::FloodedNoRoom => Some((zone::zone_with_fallback_limit(), 0)),
             State::Unpublished | State::LeaseExpired => None,
         }
+    }
+
+    /// Whether a frame has room for its answer.
+    pub fn has_room(self) -> bool {
+        !matches!(self, State::NoRoom | State::FloodedNoRoom)
     }
 
     /// Whether it takes a variant of the program that has cookies and limits.

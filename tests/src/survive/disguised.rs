@@ -31,8 +31,10 @@ const ANSWERS: u32 = 1_000;
 const PACE: Duration = Duration::from_millis(100);
 /// An answer that is not there by then is lost.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The time for which the client asks before the flood. The first query of any prefix ranks with the forged ones.
-const ACQUAINTANCE: Duration = Duration::from_millis(500);
+/// The time for which the client asks before the flood. A prefix becomes known by its queries in two seconds.
+const ACQUAINTANCE: Duration = Duration::from_millis(2500);
+/// Forged prefixes of the flood that comes back.
+const RETURNING: u16 = 3_000;
 /// Queries that the exempt client sends before each of its neighbour's.
 const EXEMPT_BURST: u16 = 100;
 const NS: u16 = 2;
@@ -73,22 +75,25 @@ enum Disguise {
     Trailing,
     /// Its IPv4 header has options.
     Options,
+    /// Its prefix has asked before, as that of a real client: one of [`RETURNING`] prefixes.
+    Returning,
 }
 
 impl Disguise {
-    const ALL: [Disguise; 3] = [Disguise::None, Disguise::Trailing, Disguise::Options];
+    const ALL: [Disguise; 4] = [Disguise::None, Disguise::Trailing, Disguise::Options, Disguise::Returning];
 
     fn text(self) -> &'static str {
         match self {
             Disguise::None => "plain",
             Disguise::Trailing => "with 1,250 octets behind it",
             Disguise::Options => "with IPv4 options",
+            Disguise::Returning => "from 3,000 prefixes that come back",
         }
     }
 
     fn put_on(self, datagram: Datagram) -> Datagram {
         match self {
-            Disguise::None => datagram,
+            Disguise::None | Disguise::Returning => datagram,
             Disguise::Trailing => {
                 Datagram { message: [datagram.message, vec![0; 1250]].concat(), ..datagram }
             }
@@ -153,7 +158,7 @@ fn under(
     })
 }
 
-/// From another address each time, as fast as it goes.
+/// From another address each time, as fast as it goes; in the disguise of clients that come back, from as many prefixes.
 fn flood(
     from: &Namespace,
     to: IpAddr,
@@ -165,7 +170,14 @@ fn flood(
     let message = Message::query(&name(ZONE), ANY, IN).bytes();
     while !is_over.load(Ordering::Relaxed) {
         let [a, b, c, d, ..] = rng.next_number().to_be_bytes();
-        let source = SocketAddr::new([11 + a % 100, b, c, d].into(), 1024 + rng.number() / 2);
+        let address = match disguise {
+            Disguise::Returning => {
+                let [high, low] = (rng.number() % RETURNING).to_be_bytes();
+                [11, high, low, d]
+            }
+            _ => [11 + a % 100, b, c, d],
+        };
+        let source = SocketAddr::new(address.into(), 1024 + rng.number() / 2);
         let datagram = disguise.put_on(Spoofer::datagram(source, server(to), &message));
         // A ring that is full takes it later.
         if spoofer.send_datagram(&datagram).is_ok() {

@@ -5,4 +5,5 @@ mod fallback_shares;
 mod packets;
 mod property_host_equals_fallback;
 mod property_of_frames;
+mod rotation;
 mod untrusted;

@@ -76,11 +76,9 @@ fn enter_on_host(server: &mut Server, state: State) {
         server.publish(&zone);
         server.seconds = seconds;
     }
-    match state {
-        State::NoRoom => server.room = false,
-        State::LeaseExpired => server.lease_lives = false,
-        _ => server.forget_clients(),
-    }
+    server.room = state.has_room();
+    server.lease_lives = state != State::LeaseExpired;
+    server.forget_clients();
 }
 
 fn host_run(server: &Server, row: &Row) -> Run {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dns_xdp_tests::bed::client::Udp;
 use dns_xdp_tests::bed::client::dig::Reply;
 use dns_xdp_tests::bed::cluster::{Cluster, scene};
+use dns_xdp_tests::bed::network::INTERFACE;
 use dns_xdp_tests::bed::node::Node;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
 use dns_xdp_tests::oracle::frames::Checksum;
@@ -118,6 +119,25 @@ fn a_flood_for_the_responder_is_cut_and_the_program_answers_on() {
         while burst(cluster, NS)?.0 < 3 {
             ensure!(start.elapsed() < Duration::from_secs(5), "nothing is passed up any more");
         }
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn queries_in_frames_to_all_stations_are_answered_within_the_limit() {
+    scene(&guarded("[fallback]\nqueries-per-second = 10\n"), |cluster| {
+        let node = &cluster.nodes[0];
+        let neighbour = format!("{} dev {INTERFACE}", node.ipv4());
+        let broadcast = format!("neigh replace {neighbour} lladdr ff:ff:ff:ff:ff:ff nud permanent\n");
+        cluster.client.ip(&broadcast)?;
+        let (whole, truncated) = burst(cluster, A)?;
+        ensure!((1..=10).contains(&whole) && truncated == 0, "{whole} of {BURST} were passed up");
+        let stats = node.stats()?;
+        ensure!(stats.xdp["group-mac"] == whole as u64, "{:?}", stats.xdp);
+        ensure!(cut(node)? == (BURST - whole) as u64, "{} were cut", cut(node)?);
+        cluster.client.ip(&format!("neigh del {neighbour}\n"))?;
+        ensure!(burst(cluster, A)? == (BURST, 0), "the program's own were cut too");
         Ok(())
     });
 }

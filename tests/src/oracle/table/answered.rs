@@ -8,7 +8,19 @@ use crate::oracle::frames::message::{A, AAAA, CD, DO, IN, Message, Opt, RD, name
 use crate::oracle::frames::{Checksum, Datagram, SERVICE_TAG, TAG};
 
 pub(super) fn rows() -> Vec<Row> {
-    [transports(), lengths(), rotation(), sizes(), header(), names(), types(), zero_checksum()].concat()
+    [
+        transports(),
+        priority_tags(),
+        lengths(),
+        rotation(),
+        same_ids(),
+        sizes(),
+        header(),
+        names(),
+        types(),
+        zero_checksum(),
+    ]
+    .concat()
 }
 
 /// An answer to expect.
@@ -71,6 +83,31 @@ fn transports() -> Vec<Row> {
     rows
 }
 
+/// Tags with a priority alone are as good as none, wherever they stand. The answer has them as the query had.
+fn priority_tags() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for tags in [
+        vec![(TAG, 0)],
+        vec![(TAG, 0xf000)],
+        vec![(SERVICE_TAG, 0xe000)],
+        vec![(TAG, 0), (TAG, 0x2000)],
+        vec![(SERVICE_TAG, 0x6000), (TAG, 0)],
+        vec![(TAG, 0), (TAG, 0xe005)],
+        vec![(SERVICE_TAG, 0xe000), (TAG, 10)],
+        vec![(TAG, 5), (TAG, 0xa000)],
+        vec![(TAG, 0x600a), (SERVICE_TAG, 0)],
+    ] {
+        for over in [over_ipv4, over_ipv6] {
+            for (what, message, outcome, answer) in exchanges(over) {
+                let query = Datagram { tags: tags.clone(), ..over(&message) };
+                let what = format!("{what} from {} behind the tags {tags:x?}", query.source);
+                rows.push(Row::answered(what, outcome, query, answer));
+            }
+        }
+    }
+    rows
+}
+
 /// Names of every length that exist, and that do not.
 fn lengths() -> Vec<Row> {
     let mut rows = Vec::new();
@@ -122,6 +159,24 @@ fn rotation() -> Vec<Row> {
     let query = ask("ordered", A);
     let answer = positive(&query, &records(A, 1..=2));
     rows.push(Row::answered("two of many, in order", Outcome::Answered, over_ipv4(&query), answer));
+    rows
+}
+
+/// Twenty queries with one id. The client gets each member first about equally often while its port changes, and always the
+/// same while its port is the same too.
+fn same_ids() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let query = Message { id: 0, ..ask("service", A) };
+    for nth in 0..20 {
+        for (ports, source_port) in [("changing ports", 50_000 + nth), ("one port", 50_000)] {
+            for datagram in [over_ipv4(&query), over_ipv6(&query)] {
+                let datagram = Datagram { source_port, ..datagram };
+                let answer = positive(&query, &records(A, in_turn(&datagram, 0, 3, 3)));
+                let what = format!("query {nth} with id 0 from {ports} of {}", datagram.source);
+                rows.push(Row::answered(what, Outcome::Answered, datagram, answer));
+            }
+        }
+    }
     rows
 }
 

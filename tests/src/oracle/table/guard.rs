@@ -5,10 +5,11 @@ use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::table::SOA_MAX;
 
 use super::answer::{NO_ERROR, NX_DOMAIN, a, aaaa, negative, negative_of, positive, truncated, truncated_as};
+use super::link::GROUP_MACS;
 use super::zone::{EXEMPT, LONGEST_CONTACT, ask, in_turn, ipv4, ipv6, over_ipv4, over_ipv6, sized};
 use super::{Row, State};
-use crate::oracle::frames::Datagram;
 use crate::oracle::frames::message::{A, AAAA, DO, IN, Message, Opt, name, option};
+use crate::oracle::frames::{Datagram, TAG};
 
 /// Octets of a message's header, and of an OPT record without options.
 const HEADER: usize = 12;
@@ -29,8 +30,17 @@ const IPV6_BEFORE: [u8; 16] = 0x0100_0000_5cf7_c579_2655_6bd0_934c_72f8_u128.to_
 const IPV6_AFTER: [u8; 16] = 0x0100_0000_5cf7_c609_a6bb_79d1_6625_507a_u128.to_be_bytes();
 
 pub(super) fn rows() -> Vec<Row> {
-    [answered_with_a_cookie(), longest(), in_the_way(), malformed(), new_secret(), limited(), flooded()]
-        .concat()
+    [
+        answered_with_a_cookie(),
+        longest(),
+        in_the_way(),
+        malformed(),
+        new_secret(),
+        limited(),
+        flooded(),
+        flooded_without_room(),
+    ]
+    .concat()
 }
 
 fn from(client: &str, query: &Message) -> Datagram {
@@ -244,6 +254,12 @@ fn flooded() -> Vec<Row> {
     let greatest = |next: u8| [&[next, 255, 1, 4][..], &[0, 53].repeat(1022)].concat();
     let (longest, longest_of_another) = (extended(0, &greatest(60)), extended(0, &greatest(6)));
     let many = [[60, 0, 1, 4, 0, 0, 0, 0]; 6].concat();
+    let to_group = GROUP_MACS.map(|destination_mac| {
+        let plain = Datagram { destination_mac, ..over_ipv4(&plain) };
+        Row::untouched(format!("to {destination_mac:02x?}"), Outcome::FallbackLimited, &plain)
+    });
+    let station = Datagram { destination_mac: [2, 0, 0, 0, 0, 9], ..over_ipv4(&ns) };
+    let tagged = |tags: &[(u16, u16)]| Datagram { tags: tags.to_vec(), ..over_ipv4(&ns) };
     let rows = [
         Row::passed("the first", Outcome::Type, &ns),
         Row::passed("a type", Outcome::FallbackLimited, &ns),
@@ -274,7 +290,28 @@ fn flooded() -> Vec<Row> {
         Row::untouched("another protocol behind such a one", Outcome::NotForUs, &longest_of_another),
         Row::passed("a name", Outcome::FallbackLimited, &Message::query(&[0], A, IN)),
         Row::untouched("DNS that passes through", Outcome::ForeignAddress, &foreign),
+        Row::untouched("to another station", Outcome::ForeignMac, &station),
+        Row::untouched("behind a priority", Outcome::FallbackLimited, &tagged(&[(TAG, 0xe000)])),
+        Row::untouched("behind two", Outcome::FallbackLimited, &tagged(&[(TAG, 0), (TAG, 0)])),
+        Row::untouched(
+            "of a VLAN behind a priority",
+            Outcome::FallbackLimited,
+            &tagged(&[(TAG, 0), (TAG, 5)]),
+        ),
         Row::answered("an answer", Outcome::Answered, over_ipv4(&plain), positive(&plain, &[a(ipv4(1))])),
     ];
-    rows.map(|row| row.in_state(State::Flooded)).to_vec()
+    rows.into_iter().chain(to_group).map(|row| row.in_state(State::Flooded)).collect()
+}
+
+/// The same where a frame cannot be resized: what would be answered goes up too, and counts.
+fn flooded_without_room() -> Vec<Row> {
+    let (plain, missing) = (ask("node3", A), ask("node9", A));
+    let rows = [
+        Row::passed("the first", Outcome::NoRoom, &plain),
+        Row::passed("an answer", Outcome::FallbackLimited, &plain),
+        Row::passed("a name that does not exist", Outcome::FallbackLimited, &missing),
+        Row::untouched("an answer over IPv6", Outcome::FallbackLimited, &over_ipv6(&plain)),
+        Row::passed("a type", Outcome::FallbackLimited, &ask("node3", NS)),
+    ];
+    rows.map(|row| row.in_state(State::FloodedNoRoom)).to_vec()
 }

@@ -3,11 +3,18 @@ use std::net::IpAddr;
 
 use dns_xdp_ebpf::outcome::Outcome;
 
-use super::zone::{SERVER, ask, ipv4, over_ipv4, over_ipv6};
+use super::zone::{SERVER, SERVER_MAC, ask, ipv4, over_ipv4, over_ipv6};
 use super::{Row, answer};
 use crate::oracle::frames::message::{A, Opt, option};
-use crate::oracle::frames::{Datagram, MORE_FRAGMENTS, SERVICE_TAG, TAG};
+use crate::oracle::frames::{Datagram, MORE_FRAGMENTS, Mac, SERVICE_TAG, TAG};
 
+/// MAC addresses of groups: all stations, mDNS over IPv4, all nodes over IPv6, and the server's own with the group's bit.
+pub(super) const GROUP_MACS: [Mac; 4] = [
+    [0xff; 6],
+    [0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb],
+    [0x33, 0x33, 0x00, 0x00, 0x00, 0x01],
+    [SERVER_MAC[0] | 1, SERVER_MAC[1], SERVER_MAC[2], SERVER_MAC[3], SERVER_MAC[4], SERVER_MAC[5]],
+];
 /// The largest message that is looked into, in octets.
 const MESSAGE_MAX: usize = 1232;
 
@@ -33,7 +40,9 @@ fn ethernet() -> Vec<Row> {
             vec![(TAG, 6), (TAG, 7)],
             vec![(SERVICE_TAG, 6)],
             vec![(TAG, 5), (TAG, 7)],
-            vec![(TAG, 0), (TAG, 5)],
+            vec![(TAG, 0), (TAG, 6)],
+            vec![(TAG, 6), (SERVICE_TAG, 0)],
+            vec![(SERVICE_TAG, 0), (TAG, 7)],
         ] {
             let what = format!("a VLAN that is not served: {foreign:x?}");
             rows.push(Row::untouched(what, Outcome::ForeignAddress, &tagged(&foreign)));
@@ -45,14 +54,18 @@ fn ethernet() -> Vec<Row> {
         for (what, octet, value) in [
             ("the MAC address of another station", 5, 0x54),
             ("a MAC address that differs in its first octet", 0, 0x06),
-            ("a multicast MAC address", 0, 0x03),
         ] {
             let mut query = query.clone();
             query.destination_mac[octet] = value;
             rows.push(Row::untouched(what, Outcome::ForeignMac, &query));
         }
-        let broadcast = Datagram { destination_mac: [0xff; 6], ..query.clone() };
-        rows.push(Row::untouched("the broadcast MAC address", Outcome::ForeignMac, &broadcast));
+        for destination_mac in GROUP_MACS {
+            let query = Datagram { destination_mac, ..query.clone() };
+            rows.push(Row::untouched(format!("to {destination_mac:02x?}"), Outcome::GroupMac, &query));
+            let foreign = if query.source.is_ipv4() { "192.0.2.54" } else { "2001:db8::54" };
+            let foreign = Datagram { destination: address(foreign), ..query };
+            rows.push(Row::untouched("the same to another address", Outcome::ForeignAddress, &foreign));
+        }
         let other = if query.source.is_ipv4() { "192.0.2.54" } else { "2001:db8::54" };
         let group = if query.source.is_ipv4() { "224.0.0.251" } else { "ff02::fb" };
         for destination in [other, group].map(address) {

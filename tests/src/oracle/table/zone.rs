@@ -69,12 +69,9 @@ pub fn places() -> Vec<Place> {
 
 /// Whether the server's addresses are served behind these tags: EtherTypes and control information.
 pub fn serves_behind(tags: &[(u16, u16)]) -> bool {
-    let mut vlan: Vec<(u16, u16)> =
-        tags.iter().map(|(ethertype, control)| (*ethertype, control & 0x0fff)).collect();
-    // A tag without an id has a priority only; before another tag it is none that is served.
-    while vlan.last().is_some_and(|(_, id)| *id == 0) {
-        vlan.pop();
-    }
+    let vlan = tags.iter().map(|(ethertype, control)| (*ethertype, control & 0x0fff));
+    // A tag with the id 0 has a priority only, wherever it stands (IEEE 802.1Q, 9.6).
+    let vlan: Vec<(u16, u16)> = vlan.filter(|(_, id)| *id != 0).collect();
     vlan.is_empty() || VLANS.contains(&&*vlan)
 }
 
