@@ -1,13 +1,17 @@
 //! The cluster as the operator describes it: its nodes, its services, and what is wanted of each node.
 //!
-//! `kind` is what a probe asks, `address` which addresses mean no other machine. Reading a file is in `config`.
+//! `kind` is what a probe asks, `address` which addresses mean no other machine, `members` which nodes the services have.
+//! Reading a file is in `config`.
 mod address;
 mod kind;
+mod members;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,11 +22,20 @@ pub use address::SpecialAddress;
 pub use kind::{
     Authorities, Dns, Exec, Expect, Http, PasswordFile, Pattern, ProbeKind, Redis, Role, TcpDialogue, Trust,
 };
+pub(crate) use members::{Group, Members};
+
+/// The nodes and services of one zone, and what follows from them.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    parts: Parts,
+    /// Worked out once. Whatever changes the parts empties it.
+    members: OnceLock<Arc<Members>>,
+}
 
 /// The nodes and services of one zone, in the order of the configuration. Names are lower case and
 /// relative to the zone (`node1`, `db.prod`); every reference in it has been checked by [`crate::config`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cluster {
+pub struct Parts {
     /// At least one node; names and addresses are unique.
     pub nodes: Vec<Node>,
     /// Explicit services; the apex is served even when no service is named [`APEX`].
@@ -30,6 +43,18 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// A cluster of these nodes and services.
+    pub fn new(nodes: Vec<Node>, services: Vec<Service>) -> Self {
+        let parts = Parts { nodes, services };
+        let members = OnceLock::from(Arc::new(Members::new(&parts)));
+        Cluster { parts, members }
+    }
+
+    /// Its nodes and services.
+    pub fn into_parts(self) -> Parts {
+        self.parts
+    }
+
     /// The files that hold passwords of probes, each once.
     pub fn password_files(&self) -> BTreeSet<&Path> {
         let of_services = self.services.iter().filter_map(|service| service.health.as_ref());
@@ -40,6 +65,34 @@ impl Cluster {
             _ => None,
         });
         passwords.map(|password| password.path.as_path()).collect()
+    }
+
+    /// The members of its services.
+    pub(crate) fn members(&self) -> &Arc<Members> {
+        self.members.get_or_init(|| Arc::new(Members::new(&self.parts)))
+    }
+}
+
+impl PartialEq for Cluster {
+    fn eq(&self, other: &Cluster) -> bool {
+        self.parts == other.parts
+    }
+}
+
+impl Eq for Cluster {}
+
+impl Deref for Cluster {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut Parts {
+        self.members = OnceLock::new();
+        &mut self.parts
     }
 }
 

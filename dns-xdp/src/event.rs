@@ -79,18 +79,9 @@ impl Occurrence {
         Occurrence { reason: Some(reason).filter(|reason| !reason.is_empty()), ..self }
     }
 
-    /// Adds what is answered differently, as far as it goes into one event.
-    pub fn with(mut self, answers: Vec<AnswerChange>) -> Self {
-        let mut words = self.words();
-        for change in answers {
-            words += change.words();
-            if words <= WORDS && self.answers_omitted == 0 {
-                self.answers.push(change);
-            } else {
-                self.answers_omitted += 1;
-            }
-        }
-        self
+    /// Adds what is answered differently.
+    pub fn with(self, answers: AnswerChanges) -> Self {
+        Occurrence { answers: answers.changes, answers_omitted: answers.omitted, ..self }
     }
 
     /// Its reason and its answers, in one line of bounded length.
@@ -107,6 +98,51 @@ impl Occurrence {
 
     fn words(&self) -> usize {
         self.answers.iter().map(AnswerChange::words).sum()
+    }
+}
+
+/// Names that answer something else than before, as far as they go into one event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AnswerChanges {
+    changes: Vec<AnswerChange>,
+    words: usize,
+    omitted: usize,
+}
+
+impl AnswerChanges {
+    /// No name answers something else.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.omitted == 0
+    }
+
+    /// How many are told in full.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether further changes are counted only.
+    pub fn is_full(&self) -> bool {
+        self.omitted > 0
+    }
+
+    /// Adds one; `None`: it is to be counted only.
+    pub fn push(&mut self, change: Option<AnswerChange>) {
+        let room = if self.is_full() { 0 } else { WORDS - self.words };
+        match change.filter(|change| change.words() <= room) {
+            Some(change) => {
+                self.words += change.words();
+                self.changes.push(change);
+            }
+            None => self.omitted += 1,
+        }
+    }
+}
+
+impl FromIterator<AnswerChange> for AnswerChanges {
+    fn from_iter<I: IntoIterator<Item = AnswerChange>>(changes: I) -> Self {
+        let mut all = AnswerChanges::default();
+        changes.into_iter().for_each(|change| all.push(Some(change)));
+        all
     }
 }
 

@@ -12,6 +12,7 @@ mod zone;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -119,8 +120,8 @@ pub struct Quorum {
 /// What is answered and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Who answers for whom.
-    pub answers: Answers,
+    /// Who answers for whom. Answers that are equal to those of the decision before are the same value.
+    pub answers: Arc<Answers>,
     /// How each node is treated, in the order of the cluster; shown even where the answers are frozen.
     pub effective: Vec<Effective>,
     /// The answers name nodes that are down, because no node is up.
@@ -131,7 +132,7 @@ pub struct Decision {
     /// `up`, `down` and `drain` change them.
     pub frozen: Option<String>,
     /// While frozen: the answers without the operator's changes.
-    kept: Option<Answers>,
+    kept: Option<Arc<Answers>>,
     /// The count that allows or forbids a decision.
     pub quorum: Quorum,
 }
@@ -146,7 +147,7 @@ impl Decision {
         });
         Decision {
             effective: effective.collect(),
-            answers,
+            answers: Arc::new(answers),
             fail_open: false,
             drained: false,
             frozen: None,
@@ -173,7 +174,7 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
         let voters = states.len() + rules.witness.len();
         let kept = kept(cluster, previous);
         return Decision {
-            answers: kept.obeying(cluster, view),
+            answers: same_or_new(kept.obeying(cluster, view), previous),
             effective,
             fail_open: previous.is_some_and(|previous| previous.fail_open),
             drained: previous.is_some_and(|previous| previous.drained),
@@ -188,16 +189,19 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
         healthy = drained(states);
     }
     let all_down = healthy.is_empty();
-    let answers = match rules.all_down {
-        _ if !all_down => Answers::live(cluster, view, &healthy),
-        AllDown::Configured => Answers::hoping(cluster, view),
-        AllDown::LastGood => {
-            let good = Some(kept(cluster, previous)).filter(|good| !good.refused());
-            let good = good.unwrap_or_else(|| Answers::configured(cluster));
-            good.obeying(cluster, view).but_passing(cluster, view)
-        }
-        AllDown::Refused => Answers::withheld(cluster).but_passing(cluster, view),
-    };
+    let answers = same_or_new(
+        match rules.all_down {
+            _ if !all_down => Answers::live(cluster, view, &healthy),
+            AllDown::Configured => Answers::hoping(cluster, view),
+            AllDown::LastGood => {
+                let good = Some(kept(cluster, previous)).filter(|good| !good.refused());
+                let good = good.unwrap_or_else(|| Arc::new(Answers::configured(cluster)));
+                good.obeying(cluster, view).but_passing(cluster, view)
+            }
+            AllDown::Refused => Answers::withheld(cluster).but_passing(cluster, view),
+        },
+        previous,
+    );
     let fail_open = all_down && rules.all_down != AllDown::Refused;
     let drained = none_is_up && !all_down;
     Decision { answers, effective, fail_open, drained, frozen: None, kept: None, quorum }
@@ -234,12 +238,18 @@ fn drained(states: &[NodeState]) -> Vec<usize> {
     if healthy.is_empty() { those(None) } else { healthy }
 }
 
-fn kept(cluster: &Cluster, previous: Option<&Decision>) -> Answers {
+/// The answers of the decision before, where these are equal to them.
+fn same_or_new(answers: Answers, previous: Option<&Decision>) -> Arc<Answers> {
     match previous {
-        Some(Decision { kept: Some(kept), .. }) => kept.carried(cluster),
-        Some(previous) => previous.answers.carried(cluster),
-        None => Answers::configured(cluster),
+        Some(previous) if *previous.answers == answers => Arc::clone(&previous.answers),
+        _ => Arc::new(answers),
     }
+}
+
+fn kept(cluster: &Cluster, previous: Option<&Decision>) -> Arc<Answers> {
+    let Some(previous) = previous else { return Arc::new(Answers::configured(cluster)) };
+    let kept = previous.kept.as_ref().unwrap_or(&previous.answers);
+    if kept.is_about(cluster) { Arc::clone(kept) } else { Arc::new(kept.carried(cluster)) }
 }
 
 #[cfg(test)]

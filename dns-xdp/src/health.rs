@@ -343,7 +343,7 @@ mod tests {
     }
 
     fn targets_of<const N: usize>(nodes: [Node; N]) -> BTreeMap<ProbeId, Target> {
-        targets(&Cluster { nodes: nodes.into(), services: Vec::new() }, &[])
+        targets(&Cluster::new(nodes.into(), Vec::new()), &[])
     }
 
     fn prober() -> (Prober, mpsc::Receiver<Report>) {
@@ -374,7 +374,7 @@ mod tests {
         let (_listener, port) = listener();
         let (mut prober, mut received) = prober();
         let nodes = vec![node("node1", port), node("node2", port)];
-        let cluster = Cluster { nodes, services: Vec::new() };
+        let cluster = Cluster::new(nodes, Vec::new());
         prober.reconcile(&targets(&cluster, &[Ipv4Addr::LOCALHOST.into()]));
         let mut subjects: Vec<_> =
             drain(&mut received).await.into_iter().map(|report| report.probe.subject).collect();

@@ -96,18 +96,14 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
         health: node.health,
     };
     let services = spec.services.into_iter();
-    Cluster {
-        nodes: spec.nodes.into_iter().map(node).collect(),
-        services: services
-            .map(|service| Service {
-                name: service.name.value,
-                nodes: values(&service.nodes),
-                min_healthy: service.min_healthy.map_or(0, |least| least.value as usize),
-                answers_max: service.answers_max,
-                health: service.health,
-            })
-            .collect(),
-    }
+    let services = services.map(|service| Service {
+        name: service.name.value,
+        nodes: values(&service.nodes),
+        min_healthy: service.min_healthy.map_or(0, |least| least.value as usize),
+        answers_max: service.answers_max,
+        health: service.health,
+    });
+    Cluster::new(spec.nodes.into_iter().map(node).collect(), services.collect())
 }
 
 /// Records what is in a list twice.

@@ -39,7 +39,7 @@ use std::time::Duration;
 use self::answer_diff::Told;
 use self::changes::Changes;
 use self::probing::Probing;
-use self::publication::{Answering, Step};
+use self::publication::{Answering, Step, UnderWay};
 use self::rates::Rates;
 use self::repair_timer::Falls;
 use self::shared::Shared;
@@ -52,6 +52,8 @@ use crate::failover::{Answers, LastAnswers};
 use crate::intent::Intents;
 use crate::store::client::Seen;
 
+#[cfg(test)]
+pub(in crate::controller) use self::answer_diff::Changes as AnswerChanges;
 pub(in crate::controller) use self::changes::unwritten;
 pub(in crate::controller) use self::input::{
     CallId, Effect, Exit, Input, Now, Publication, Published, Purpose, Readings, Record, Signal, WorkId,
@@ -79,7 +81,7 @@ pub(in crate::controller) struct Core {
     /// The other servers of the store; `None`: there is no store.
     shared: Option<Shared>,
     /// The decision and the answers that the last events told of.
-    told: Option<Told>,
+    told: Option<Arc<Told>>,
     /// The answers that were last kept on disk.
     kept_answers: Option<Arc<Answers>>,
     repair_timer: Falls,
@@ -298,8 +300,8 @@ impl Core {
         }
         self.reconcile_probes();
         self.health.decide();
-        if let (Some(published), Some(told)) = (Published::of(&self.health), Told::new(&self.health)) {
-            self.answering.begin(published.clone(), &told, false);
+        if let Some(published) = Published::of(&self.health) {
+            self.answering.begin(published.clone(), false);
             self.effects.push(Effect::Open(published));
             self.phase = Phase::Opening;
         }
@@ -309,11 +311,12 @@ impl Core {
         let Some((under_way, _)) = self.answering.succeeded(publication, self.now) else { return };
         self.phase = Phase::Live;
         self.lease.renewed = self.now.elapsed;
-        for occurrence in under_way.told.at_the_start(publication, &self.identity) {
+        let Published { answers, told, .. } = under_way.published;
+        for occurrence in told.at_the_start(publication, &self.identity) {
             self.emit(occurrence);
         }
-        self.keep_answers(&under_way.published.answers, under_way.told.is_frozen());
-        self.told = Some(under_way.told);
+        self.keep_answers(&answers, told.is_frozen());
+        self.told = Some(told);
         // A node that was down at the start was never answered: that is no repair.
         drop(self.repair_timer.answered(self.now.elapsed));
         if let Some(took) = publication.took {
@@ -345,13 +348,11 @@ impl Core {
     }
 
     fn publish(&mut self) {
-        let Some((published, told)) = Published::of(&self.health).zip(Told::new(&self.health)) else {
-            return;
-        };
-        match self.answering.begin(published.clone(), &told, false) {
+        let Some(published) = Published::of(&self.health) else { return };
+        match self.answering.begin(published.clone(), false) {
             Step::Same => {
-                self.keep_answers(&published.answers, told.is_frozen());
-                self.tell(told, None, None);
+                self.keep_answers(&published.answers, published.told.is_frozen());
+                self.tell(published.told, None, None);
             }
             Step::Publish => self.effects.push(Effect::Publish(published)),
             Step::Later => {}
@@ -370,13 +371,14 @@ impl Core {
         if let Ok(Publication { took: Some(took), .. }) = result {
             self.effects.push(Effect::Record(Record::PublishingTook(*took)));
         }
+        let UnderWay { published: Published { answers, told, .. }, is_change } = under_way;
         if result.is_ok() {
-            self.keep_answers(&under_way.published.answers, under_way.told.is_frozen());
+            self.keep_answers(&answers, told.is_frozen());
         }
-        if under_way.is_change {
-            self.change_published(result, under_way.told);
+        if is_change {
+            self.change_published(result, told);
         } else {
-            self.tell(under_way.told, result.ok(), None);
+            self.tell(told, result.ok(), None);
         }
         if !self.answering.is_settled() && !self.answering.is_busy() {
             self.publish();
@@ -401,7 +403,7 @@ impl Core {
     }
 
     /// Emits the events that tell how decision and answers differ from the last ones told.
-    fn tell(&mut self, now: Told, publication: Option<&Publication>, change: Option<Occurrence>) {
+    fn tell(&mut self, now: Arc<Told>, publication: Option<&Publication>, change: Option<Occurrence>) {
         if let Some(before) = &self.told {
             let told = now.since(before, publication, change);
             if told.iter().any(|occurrence| occurrence.kind == Kind::Failover) {

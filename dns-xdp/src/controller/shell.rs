@@ -202,25 +202,31 @@ impl Shell {
                     Come::Call(call) => self.asked(call),
                 },
             };
-            let effects = core.step(self.now(), input);
-            if let Some(end) = self.perform_all(effects).await {
+            if let Some(end) = self.turn(core, input).await {
                 return end;
             }
         }
     }
 
+    /// Tells the core one thing and does what it wants, which is one turn of the loop.
+    async fn turn(&mut self, core: &mut Core, input: Input) -> Option<End> {
+        let began = Instant::now();
+        let effects = core.step(self.now(), input);
+        let end = self.perform_all(effects).await;
+        self.recorder.loop_turned(began.elapsed());
+        end
+    }
+
     /// Has the core look at its clock before anything is believed that was found out while it was held up.
     async fn report(&mut self, core: &mut Core, report: Report) -> Option<End> {
-        let pulsed = core.step(self.now(), Input::Pulse { ended: Vec::new() });
-        if let Some(end) = self.perform_all(pulsed).await {
+        if let Some(end) = self.turn(core, Input::Pulse { ended: Vec::new() }).await {
             return Some(end);
         }
         if !self.prober.is_current(&report) {
             return None;
         }
         let Report { probe, at, observation, .. } = report.clone();
-        let effects = core.step(self.now(), Input::Probed { probe, at, observation });
-        let end = self.perform_all(effects).await;
+        let end = self.turn(core, Input::Probed { probe, at, observation }).await;
         self.prober.heard(&report);
         end
     }

@@ -9,6 +9,7 @@ mod invariants;
 mod scale;
 mod server;
 mod sharing;
+mod step_bound;
 mod store_link;
 mod store_model;
 mod world;

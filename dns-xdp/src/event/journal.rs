@@ -164,7 +164,10 @@ mod tests {
         let journal = journal(EVENTS);
         let names: Vec<_> = (0..2_000).map(|_| moved("node1.", "192.0.2.11", "192.0.2.12")).collect();
         for _ in 0..EVENTS {
-            journal.append(Timestamp::UNIX_EPOCH, Occurrence::new(Kind::Failover).with(names.clone()));
+            journal.append(
+                Timestamp::UNIX_EPOCH,
+                Occurrence::new(Kind::Failover).with(names.iter().cloned().collect()),
+            );
         }
         let ring = journal.ring();
         assert!(ring.words <= WORDS && ring.events.len() >= 10, "{} {}", ring.words, ring.events.len());

@@ -1,24 +1,28 @@
 //! Which nodes each name answers, as indexes into the cluster's nodes.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::rendezvous::substitute;
 use super::{Effective, MemberState, NodeState, View, trusted};
-use crate::cluster::{APEX, Admin, Cluster, Node};
+use crate::cluster::{Admin, Cluster, Group, Members, Node};
 
 /// Who answers for whom. The indexes point into the nodes of the cluster it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers {
     /// For each node the one whose addresses its name answers; `None`: refused.
     pub by_node: Vec<Option<usize>>,
-    /// For each service, the apex among them, the nodes whose addresses it answers; empty: refused.
-    pub services: BTreeMap<String, Vec<usize>>,
     /// Of each node that may be out of the answers before long: in how many seconds. Caches are not to keep it longer.
     pub seconds_left: BTreeMap<usize, u32>,
+    /// For each service in the order of the names, the nodes whose addresses it answers; empty: refused. Services that
+    /// answer the same by the same rules share a list.
+    services: Vec<Arc<[usize]>>,
+    /// The names of the services, the apex among them.
+    names: Arc<[String]>,
     /// The names of the nodes, so that the answers can be carried over to a cluster that has changed.
-    nodes: Vec<String>,
+    nodes: Arc<[String]>,
 }
 
 /// Answers by the names of nodes, as they are kept on disk over a restart.
@@ -37,45 +41,59 @@ impl LastAnswers {
     pub fn new(answers: &Answers, at: Timestamp) -> Self {
         let name = |index: usize| answers.nodes[index].clone();
         let by_node = answers.by_node.iter().map(|answering| answering.map(name));
-        let services = answers.services.iter();
+        let service = |(service, nodes): (&str, &[usize])| {
+            (service.to_owned(), nodes.iter().map(|&index| name(index)).collect())
+        };
         LastAnswers {
             at,
             nodes: answers.nodes.iter().cloned().zip(by_node).collect(),
-            services: services
-                .map(|(service, nodes)| (service.clone(), nodes.iter().map(|&index| name(index)).collect()))
-                .collect(),
+            services: answers.services().map(service).collect(),
         }
     }
 
     /// The answers of a cluster, which may have changed since.
     pub fn answers(&self, cluster: &Cluster) -> Answers {
-        let nodes: Vec<String> = self.nodes.keys().cloned().collect();
+        let nodes: Arc<[String]> = self.nodes.keys().cloned().collect();
         let place = |name: &String| nodes.binary_search(name).ok();
         let by_node = (0..)
             .zip(self.nodes.values())
             .map(|(index, answering)| answering.as_ref().map(|answering| place(answering).unwrap_or(index)));
-        let services = self.services.iter();
-        let services =
-            services.map(|(service, nodes)| (service.clone(), nodes.iter().filter_map(place).collect()));
+        let services = self.services.values().map(|nodes| nodes.iter().filter_map(place).collect());
         let answers = Answers {
             by_node: by_node.collect(),
-            services: services.collect(),
             seconds_left: BTreeMap::new(),
-            nodes: nodes.clone(),
+            services: services.collect(),
+            names: self.services.keys().cloned().collect(),
+            nodes: Arc::clone(&nodes),
         };
         answers.carried(cluster)
     }
 }
 
 impl Answers {
+    /// The nodes whose addresses a service answers, the apex among them; empty: refused.
+    pub fn service(&self, name: &str) -> Option<&[usize]> {
+        let place = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
+        Some(&self.services[place])
+    }
+
+    /// Each service in the order of the names, with the nodes whose addresses it answers; none: refused.
+    pub fn services(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
+        self.names.iter().zip(&self.services).map(|(name, answering)| (name.as_str(), &**answering))
+    }
+
     /// Whether every name answers the same nodes as in `others`.
     pub(crate) fn names_as(&self, others: &Answers) -> bool {
-        self.by_node == others.by_node && self.services == others.services && self.nodes == others.nodes
+        self.by_node == others.by_node
+            && self.services == others.services
+            && self.names == others.names
+            && self.nodes == others.nodes
     }
 
     /// Every node answers for itself, every service all its members.
     pub fn configured(cluster: &Cluster) -> Self {
-        Answers::new(cluster, (0..cluster.nodes.len()).map(Some).collect(), members(cluster))
+        let by_node = (0..cluster.nodes.len()).map(Some).collect();
+        Answers::of_groups(cluster, by_node, |group| Arc::clone(&group.members))
     }
 
     /// The answers while no node is up: the configured ones, without the nodes that an operator has taken down.
@@ -92,7 +110,7 @@ impl Answers {
     }
 
     /// The same with the operator's `up`, `down` and `drain`. A node that is to be up answers for itself. A node that is to
-    /// be out is replaced everywhere, if any other node answers for itself.
+    /// be out is replaced everywhere, if any other node answers for itself. The answers have to be about this cluster.
     pub(super) fn obeying(&self, cluster: &Cluster, view: &View) -> Self {
         let mut obeying = self.clone();
         if view.nodes.iter().all(|state| state.admin == Admin::Auto) {
@@ -103,16 +121,16 @@ impl Answers {
         for (index, answering) in obeying.by_node.iter_mut().enumerate().filter(|(index, _)| is_in(*index)) {
             *answering = Some(index);
         }
-        for (service, members) in members(cluster) {
+        obeying.services = obeying.changed(cluster.members(), |group, answering| {
+            let members = &group.members;
             let wanted: Vec<usize> = members.iter().copied().filter(|index| is_in(*index)).collect();
-            if wanted.is_empty() || view.members.contains_key(&service) {
-                continue;
+            if wanted.is_empty() || group.apart.is_some() {
+                return answering.to_vec();
             }
-            let answering = obeying.services.entry(service).or_default();
             // With a member in the answers, a substitute is not needed.
-            answering.retain(|index| members.contains(index));
-            *answering = distinct(answering.iter().copied().chain(wanted));
-        }
+            let kept = answering.iter().copied().filter(|index| members.contains(index));
+            distinct(kept.chain(wanted))
+        });
         let answers_itself = |index: &usize| obeying.by_node[*index] == Some(*index) && !is_out(*index);
         let left: Vec<usize> = (0..obeying.by_node.len()).filter(answers_itself).collect();
         if left.is_empty() {
@@ -123,14 +141,13 @@ impl Answers {
                 *answering = substitute(cluster, index, &left);
             }
         }
-        for answering in obeying.services.values_mut() {
+        obeying.services = obeying.changed(cluster.members(), |_, answering| {
             let stay: Vec<usize> = answering.iter().copied().filter(|&index| !is_out(index)).collect();
-            *answering = if stay.is_empty() {
-                distinct(answering.iter().filter_map(|&member| obeying.by_node[member]))
-            } else {
-                stay
-            };
-        }
+            if !stay.is_empty() {
+                return stay;
+            }
+            distinct(answering.iter().filter_map(|&member| obeying.by_node[member]))
+        });
         obeying
     }
 
@@ -144,8 +161,7 @@ impl Answers {
 
     /// Every name is refused.
     pub(super) fn withheld(cluster: &Cluster) -> Self {
-        let services = members(cluster).into_keys().map(|service| (service, Vec::new())).collect();
-        Answers::new(cluster, vec![None; cluster.nodes.len()], services)
+        Answers::of_groups(cluster, vec![None; cluster.nodes.len()], |_| Arc::default())
     }
 
     /// A node that is up answers for itself, one that is not has a substitute among the `trusted`. A service answers its
@@ -159,50 +175,80 @@ impl Answers {
             Effective::Down | Effective::Drain => substitute(cluster, index, trusted),
         };
         let by_node: Vec<Option<usize>> = (0..).zip(&view.nodes).map(stand_in).collect();
-        let mut services = members(cluster);
-        let least: BTreeMap<&str, usize> =
-            cluster.services.iter().map(|service| (service.name.as_str(), service.min_healthy)).collect();
-        for (service, answering) in &mut services {
-            let healthy = match view.members.get(service) {
-                Some(apart) => healthy(answering, apart, view),
-                None => answering.iter().copied().filter(|index| is_trusted.contains(index)).collect(),
+        let answering = |group: &Group| -> Arc<[usize]> {
+            let members = &group.members;
+            let healthy: Vec<usize> = match apart(group, view) {
+                Some(apart) => healthy(members, apart, view),
+                None => members.iter().copied().filter(|index| is_trusted.contains(index)).collect(),
             };
-            if healthy.len() < least.get(service.as_str()).copied().unwrap_or(0) {
+            if healthy.len() < group.min_healthy {
                 let is_out = |index: &usize| {
                     matches!(view.nodes[*index].admin, Admin::Down | Admin::Drain)
                         && !is_trusted.contains(index)
                 };
-                let stay: Vec<usize> = answering.iter().copied().filter(|index| !is_out(index)).collect();
+                let stay: Arc<[usize]> = members.iter().copied().filter(|index| !is_out(index)).collect();
                 if !stay.is_empty() {
-                    *answering = stay;
-                    continue;
+                    return stay;
                 }
             }
-            *answering = if healthy.is_empty() {
-                distinct(answering.iter().filter_map(|&member| by_node[member]))
+            if healthy.is_empty() {
+                distinct(members.iter().filter_map(|&member| by_node[member])).into()
             } else {
-                healthy
-            };
-        }
-        Answers { seconds_left: doubts(cluster, view), ..Answers::new(cluster, by_node, services) }
+                healthy.into()
+            }
+        };
+        let answers = Answers::of_groups(cluster, Vec::new(), answering);
+        Answers { by_node, seconds_left: doubts(cluster, view), ..answers }
     }
 
     /// The same, but services with probes of their own answer the members that pass them, if any does.
     pub(super) fn but_passing(mut self, cluster: &Cluster, view: &View) -> Self {
-        let members = members(cluster);
         for (service, apart) in &view.members {
-            let passing = healthy(&members[service], apart, view);
+            let Some((place, group)) = cluster.members().service(service) else { continue };
+            let passing = healthy(&group.members, apart, view);
             if !passing.is_empty() {
-                self.services.insert(service.clone(), passing);
+                self.services[place] = passing.into();
             }
         }
         self.seconds_left = doubts(cluster, view);
         self
     }
 
-    fn new(cluster: &Cluster, by_node: Vec<Option<usize>>, services: BTreeMap<String, Vec<usize>>) -> Self {
-        let nodes = cluster.nodes.iter().map(|node| node.name.clone()).collect();
-        Answers { by_node, services, seconds_left: BTreeMap::new(), nodes }
+    /// Answers in which each service has the list of its group. Each list is worked out once.
+    fn of_groups(
+        cluster: &Cluster,
+        by_node: Vec<Option<usize>>,
+        answering: impl Fn(&Group) -> Arc<[usize]>,
+    ) -> Self {
+        let members = cluster.members();
+        let lists: Vec<Arc<[usize]>> = members.groups().iter().map(answering).collect();
+        Answers {
+            by_node,
+            seconds_left: BTreeMap::new(),
+            services: members.groups_of().iter().map(|&group| Arc::clone(&lists[group])).collect(),
+            names: Arc::clone(members.services()),
+            nodes: Arc::clone(members.nodes()),
+        }
+    }
+
+    /// The list of each service as `change` makes it. Lists that services of a group share are changed once.
+    fn changed(
+        &self,
+        members: &Members,
+        change: impl Fn(&Group, &[usize]) -> Vec<usize>,
+    ) -> Vec<Arc<[usize]>> {
+        let mut lists: HashMap<(usize, *const usize), Arc<[usize]>> = HashMap::new();
+        let list = |(&group, answering): (&usize, &Arc<[usize]>)| {
+            let list = lists.entry((group, answering.as_ptr()));
+            Arc::clone(list.or_insert_with(|| change(&members.groups()[group], answering).into()))
+        };
+        members.groups_of().iter().zip(&self.services).map(list).collect()
+    }
+
+    /// Whether they were made for this very cluster.
+    pub(super) fn is_about(&self, cluster: &Cluster) -> bool {
+        let members = cluster.members();
+        Arc::ptr_eq(&self.nodes, members.nodes()) && Arc::ptr_eq(&self.names, members.services())
     }
 
     /// Whether any name is refused.
@@ -213,6 +259,7 @@ impl Answers {
     /// The same answers for a cluster that may have changed since: what is gone is replaced by what is
     /// configured.
     pub(super) fn carried(&self, cluster: &Cluster) -> Self {
+        let members = cluster.members();
         let now: BTreeMap<&str, usize> =
             cluster.nodes.iter().map(|node| node.name.as_str()).zip(0..).collect();
         let place = |then: usize| now.get(self.nodes[then].as_str()).copied();
@@ -224,22 +271,27 @@ impl Answers {
             None => Some(index),
         };
         let by_node = (0..).zip(&cluster.nodes).map(carry).collect();
-        let mut services = members(cluster);
-        for (service, answering) in &mut services {
-            match self.services.get(service) {
-                Some(previous) if previous.is_empty() => answering.clear(),
-                Some(previous) => {
-                    let kept = distinct(previous.iter().filter_map(|&then| place(then)));
-                    if !kept.is_empty() {
-                        *answering = kept;
-                    }
-                }
-                None => {}
+        let mut carried = Answers::of_groups(cluster, by_node, |group| Arc::clone(&group.members));
+        let mut lists: HashMap<*const usize, Option<Arc<[usize]>>> = HashMap::new();
+        for (name, answering) in members.services().iter().zip(&mut carried.services) {
+            let Some(previous) = self.service(name) else { continue };
+            let kept = lists.entry(previous.as_ptr()).or_insert_with(|| {
+                let kept = distinct(previous.iter().filter_map(|&then| place(then)));
+                (previous.is_empty() || !kept.is_empty()).then(|| kept.into())
+            });
+            if let Some(kept) = kept {
+                *answering = Arc::clone(kept);
             }
         }
         let left = self.seconds_left.iter().filter_map(|(&then, &left)| Some((place(then)?, left)));
-        Answers { seconds_left: left.collect(), ..Answers::new(cluster, by_node, services) }
+        carried.seconds_left = left.collect();
+        carried
     }
+}
+
+/// What is known of the members of a service whose health is found out apart.
+fn apart<'a>(group: &Group, view: &'a View) -> Option<&'a [MemberState]> {
+    view.members.get(group.apart.as_ref()?).map(Vec::as_slice)
 }
 
 /// The members of a service with probes of its own that pass them, as [`trusted`] has it.
@@ -252,12 +304,9 @@ fn healthy(members: &[usize], apart: &[MemberState], view: &View) -> Vec<usize> 
 fn doubts(cluster: &Cluster, view: &View) -> BTreeMap<usize, u32> {
     let own = (0..).zip(&view.nodes).filter_map(|(index, state)| Some((index, state.doubt()?)));
     let mut doubts: BTreeMap<usize, u32> = own.collect();
-    if view.members.is_empty() {
-        return doubts;
-    }
-    let members = members(cluster);
     for (service, apart) in &view.members {
-        for (&index, member) in members.get(service).into_iter().flatten().zip(apart) {
+        let members = cluster.members().service(service).map(|(_, group)| &*group.members);
+        for (&index, member) in members.into_iter().flatten().zip(apart) {
             if let Some(left) = view.nodes[index].as_member(member).doubt() {
                 let soonest = doubts.entry(index).or_insert(left);
                 *soonest = left.min(*soonest);
@@ -265,19 +314,6 @@ fn doubts(cluster: &Cluster, view: &View) -> BTreeMap<usize, u32> {
         }
     }
     doubts
-}
-
-/// The members of every service; the apex, unless it is configured, has all nodes.
-fn members(cluster: &Cluster) -> BTreeMap<String, Vec<usize>> {
-    let places: BTreeMap<&str, usize> =
-        cluster.nodes.iter().map(|node| node.name.as_str()).zip(0..).collect();
-    let index = |name: &String| places.get(name.as_str()).copied();
-    let apex = (APEX.to_owned(), (0..cluster.nodes.len()).collect());
-    let configured = cluster.services.iter().map(|service| {
-        let members = service.nodes.iter().filter_map(index).collect();
-        (service.name.clone(), members)
-    });
-    std::iter::once(apex).chain(configured).collect()
 }
 
 fn distinct(nodes: impl Iterator<Item = usize>) -> Vec<usize> {

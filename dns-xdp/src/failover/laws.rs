@@ -1,6 +1,7 @@
 //! What holds for every cluster and every state of its nodes.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hickory_proto::rr::Name;
 use proptest::prelude::*;
@@ -46,10 +47,8 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
             })
         };
         let services = (a_service("db"), proptest::option::of(a_service("@")));
-        (nodes, services).prop_map(|(nodes, (db, apex))| Cluster {
-            nodes,
-            services: std::iter::once(db).chain(apex).collect(),
-        })
+        (nodes, services)
+            .prop_map(|(nodes, (db, apex))| Cluster::new(nodes, std::iter::once(db).chain(apex).collect()))
     })
 }
 
@@ -145,7 +144,7 @@ proptest! {
                     .map(|(node, _)| node)
                     .collect();
                 if !passing.is_empty() {
-                    prop_assert_eq!(&decision.answers.services[&service.name], &passing);
+                    prop_assert_eq!(decision.answers.service(&service.name), Some(passing.as_slice()));
                 }
             }
         }
@@ -158,7 +157,7 @@ proptest! {
             view
         };
         let history = history.map(by_itself);
-        let mut before = Answers::configured(&config.cluster);
+        let mut before = Arc::new(Answers::configured(&config.cluster));
         for decision in decisions(&config, &history) {
             if decision.frozen.is_some() {
                 prop_assert_eq!(&decision.answers, &before);

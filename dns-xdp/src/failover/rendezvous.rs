@@ -59,7 +59,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn cluster(nodes: Vec<Node>) -> Cluster {
-        Cluster { nodes, services: Vec::new() }
+        Cluster::new(nodes, Vec::new())
     }
 
     fn ten_healthy_and_two_hundred_dead() -> (Cluster, Vec<usize>) {

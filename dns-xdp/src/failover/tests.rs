@@ -72,7 +72,7 @@ pub(super) fn config(cluster: Cluster) -> Config {
 fn three_nodes() -> Config {
     let nodes: Vec<Node> = (1..=3).map(|number| node(number, true, false)).collect();
     let db = service("db", &["node1", "node2"]);
-    let mut config = config(Cluster { nodes, services: vec![db] });
+    let mut config = config(Cluster::new(nodes, vec![db]));
     config.cluster.nodes[1].backup = vec!["node3".to_owned()];
     config
 }
@@ -287,7 +287,8 @@ fn the_healthy_zone_answers_what_is_configured() {
 
 #[test]
 fn a_service_with_probes_of_its_own_answers_the_members_that_pass_them() {
-    let config = three_nodes();
+    let mut config = three_nodes();
+    config.cluster.services[0].health = Some(node(1, true, false).health);
     let answer = |first: Option<bool>, second: Option<bool>, states: [NodeState; 3]| {
         let members = [first, second].map(|serving| MemberState { serving, seconds_left: None });
         let members = BTreeMap::from([("db".to_owned(), members.to_vec())]);

@@ -44,8 +44,8 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let own: HashMap<&str, usize> = (config.cluster.services.iter())
         .filter_map(|service| Some((service.name.as_str(), service.answers_max?)))
         .collect();
-    for (service, answering) in &answers.services {
-        let answers_max = own.get(service.as_str()).copied().unwrap_or(settings.answers_max);
+    for (service, answering) in answers.services() {
+        let answers_max = own.get(service).copied().unwrap_or(settings.answers_max);
         names.push((owner(service), Addresses { answers_max, ..addresses(answering, true) }));
     }
     let origin = Origin {
@@ -80,7 +80,7 @@ mod tests {
         let mut node1 = node(1, true, false);
         "node1".clone_into(&mut node1.ns);
         let nodes = vec![node1, node(2, false, true)];
-        let zone = healthy_zone(&config(Cluster { nodes, services: Vec::new() }));
+        let zone = healthy_zone(&config(Cluster::new(nodes, Vec::new())));
         assert_eq!(zone.soa().data.to_string().split(' ').next(), Some("node1.demo.example.com."));
         let node = owner("node1", zone.apex());
         assert_eq!(zone.addresses(&node).unwrap().ipv4, [Ipv4Addr::new(192, 0, 2, 1)]);

@@ -19,6 +19,9 @@ const PROBE_SECONDS: [f64; 13] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 /// From a verdict to the kernel's table, in seconds: some milliseconds, more for a large zone.
 const PUBLISH_SECONDS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+/// Of one turn of the loop, in seconds: microseconds for a probe, milliseconds for a decision over many names. Another turn
+/// waits meanwhile.
+const LOOP_TURN_SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
 /// From a first failed probe to the kernel's table, in seconds, around the promise of the defaults, two seconds.
 const FAILOVER_SECONDS: [f64; 12] = [0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
@@ -58,6 +61,7 @@ struct Inner {
     failover: Histogram,
     failover_publish: Histogram,
     last_publication: Gauge<f64, AtomicU64>,
+    loop_turn: Histogram,
 }
 
 impl Default for Recorder {
@@ -87,6 +91,7 @@ impl Recorder {
             failover: Histogram::new(FAILOVER_SECONDS),
             failover_publish: Histogram::new(PUBLISH_SECONDS),
             last_publication: Gauge::default(),
+            loop_turn: Histogram::new(LOOP_TURN_SECONDS),
         }))
     }
 
@@ -190,6 +195,11 @@ impl Recorder {
         self.0.last_publication.set(took.as_secs_f64());
     }
 
+    /// One turn of the loop took so long.
+    pub fn loop_turned(&self, took: Duration) {
+        self.0.loop_turn.observe(took.as_secs_f64());
+    }
+
     /// The configuration was to be read again, and is in force or was refused.
     pub fn reloaded(&self, ok: bool) {
         let result = if ok { "ok" } else { "refused" };
@@ -232,6 +242,12 @@ impl Recorder {
             "How long publishing the answers took when they changed last",
             Unit::Seconds,
             self.0.last_publication.clone(),
+        );
+        registry.register_with_unit(
+            "loop_turn",
+            "How long one turn of the controller's loop took; probes, commands and decisions wait meanwhile",
+            Unit::Seconds,
+            self.0.loop_turn.clone(),
         );
     }
 }
@@ -310,6 +326,21 @@ mod tests {
             "dns_xdp_probe_duration_seconds_count{node=\"node1\",kind=\"tcp\"} 1",
             "dns_xdp_probe_duration_seconds_bucket{le=\"0.0025\",node=\"node1\",kind=\"tcp\"} 0",
             "dns_xdp_probe_duration_seconds_bucket{le=\"0.005\",node=\"node1\",kind=\"tcp\"} 1",
+        ] {
+            assert!(text.lines().any(|has| has == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_turn_of_the_loop_is_counted_by_how_long_it_took() {
+        let recorder = Recorder::default();
+        recorder.loop_turned(Duration::from_micros(200));
+        recorder.loop_turned(Duration::from_millis(30));
+        let text = text(&recorder);
+        for line in [
+            "dns_xdp_loop_turn_seconds_count 2",
+            "dns_xdp_loop_turn_seconds_bucket{le=\"0.02\"} 1",
+            "dns_xdp_loop_turn_seconds_bucket{le=\"0.05\"} 2",
         ] {
             assert!(text.lines().any(|has| has == line), "{line} is not in\n{text}");
         }

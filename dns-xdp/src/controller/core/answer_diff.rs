@@ -1,19 +1,18 @@
 //! What was told last of the decision, and what is different since: pure.
 use std::collections::{BTreeMap, BTreeSet};
-
-use hickory_proto::rr::Name;
+use std::net::IpAddr;
 
 use super::input::Publication;
 use super::state::State;
 use crate::cluster::{APEX, Admin, Node};
-use crate::event::{AnswerChange, Kind, Occurrence};
+use crate::event::{AnswerChange, AnswerChanges, Kind, Occurrence};
 use crate::failover::Effective;
 use crate::health::{Standing, Subject};
 use crate::zone::{Addresses, Zone};
 
 /// A decision, as far as it is told.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(in crate::controller) struct Told {
     frozen: Option<String>,
     fail_open: bool,
     parties: Vec<Party>,
@@ -28,7 +27,7 @@ struct Party {
     up: bool,
     /// `node2 is down (refused)`
     why: String,
-    addresses: Vec<String>,
+    addresses: Vec<IpAddr>,
     /// The name that this is about, fully qualified; `None`: every name.
     name: Option<String>,
 }
@@ -58,32 +57,26 @@ impl Told {
         publication: Option<&Publication>,
         change: Option<Occurrence>,
     ) -> Vec<Occurrence> {
-        let mut answers = publication.map_or_else(Vec::new, |publication| publication.changes.clone());
+        let mut answers =
+            publication.map_or_else(Changes::default, |publication| publication.changes.clone());
         let mut told = Vec::new();
         if let Some(change) = change {
-            told.push(change.with(std::mem::take(&mut answers)));
+            told.push(change.with(std::mem::take(&mut answers).all));
         }
         told.extend(freeze(before.frozen.as_deref(), self.frozen.as_deref()));
         match (before.fail_open, self.fail_open) {
-            (false, true) => told.push(fail_open(std::mem::take(&mut answers))),
+            (false, true) => told.push(fail_open(std::mem::take(&mut answers).all)),
             (true, false) => told.push(Occurrence::new(Kind::FailOpenOver)),
             _ => {}
         }
-        let Some(configured) = publication.map(|publication| &*publication.configured) else { return told };
-        if answers.is_empty() {
-            return told;
-        }
-        let out = Out::of(self);
-        let (back, away): (Vec<_>, Vec<_>) =
-            answers.into_iter().partition(|change| returns(change, configured, &out));
-        if !away.is_empty() {
+        if !answers.away.is_empty() {
             let gone = self.turned(before, false);
             // Where nobody went, somebody's substitute is another: who is out is the reason all the same.
             let out = if gone.is_empty() { self.out().collect() } else { gone };
-            told.push(named(Kind::Failover, &out).with(away));
+            told.push(named(Kind::Failover, &out).with(answers.away));
         }
-        if !back.is_empty() {
-            told.push(named(Kind::Failback, &self.turned(before, true)).with(back));
+        if !answers.back.is_empty() {
+            told.push(named(Kind::Failback, &self.turned(before, true)).with(answers.back));
         }
         told
     }
@@ -93,10 +86,10 @@ impl Told {
         let zone = &publication.zone;
         let (version, names, epoch) = (env!("CARGO_PKG_VERSION"), zone.names().len(), zone.epoch());
         let reason = format!("dns-xdp {version} as {server}: {names} names are answered, epoch {epoch}");
-        let answers = publication.changes.clone();
+        let answers = publication.changes.all.clone();
         let mut told = vec![Occurrence::new(Kind::Start).because(reason).with(answers)];
         told.extend(freeze(None, self.frozen.as_deref()));
-        told.extend(self.fail_open.then(|| fail_open(Vec::new())));
+        told.extend(self.fail_open.then(|| fail_open(AnswerChanges::default())));
         told
     }
 
@@ -113,40 +106,127 @@ impl Told {
     }
 }
 
+/// The names that answer other addresses than before, by what events tell of them. Finding them takes time in proportion
+/// to the zone, which the core has not.
+#[derive(Debug, Clone, Default)]
+pub(in crate::controller) struct Changes {
+    all: AnswerChanges,
+    /// Those that answer what is configured again, or more of it.
+    back: AnswerChanges,
+    /// The others.
+    away: AnswerChanges,
+}
+
+impl Changes {
+    /// Every name whose addresses are others than before, in whatever order. `configured` is the zone of healthy nodes,
+    /// `told` says who is out.
+    pub(super) fn between(before: &Zone, now: &Zone, configured: &Zone, told: &Told) -> Self {
+        let out = Out::of(told);
+        let mut changes = Changes::default();
+        let gone = before.names().filter(|(name, _)| now.addresses(name).is_none()).map(|(name, _)| name);
+        for name in now.names().map(|(name, _)| name).chain(gone) {
+            let [before, now] = [before, now].map(|zone| zone.addresses(name));
+            if before == now {
+                continue;
+            }
+            let [before, now] = [before, now].map(Answer::of);
+            if before == now {
+                continue;
+            }
+            let text = name.to_string();
+            let returns = returns(&text, [&before, &now], &Answer::of(configured.addresses(name)), &out);
+            let list = if returns { &mut changes.back } else { &mut changes.away };
+            let is_told = !list.is_full() || !changes.all.is_full();
+            let change = is_told.then(|| AnswerChange { name: text, old: before.words(), new: now.words() });
+            list.push(change.clone());
+            changes.all.push(change);
+        }
+        changes
+    }
+
+    /// How many names events have in full.
+    #[cfg(test)]
+    pub(in crate::controller) fn told_names(&self) -> usize {
+        [&self.all, &self.back, &self.away].map(AnswerChanges::len).iter().sum()
+    }
+}
+
+/// What a name answers, in whatever order.
+enum Answer<'a> {
+    Missing,
+    Refused,
+    /// The addresses, and the same in their order.
+    Addresses(&'a Addresses, BTreeSet<IpAddr>),
+}
+
+impl<'a> Answer<'a> {
+    fn of(addresses: Option<&'a Addresses>) -> Self {
+        match addresses {
+            None => Answer::Missing,
+            Some(addresses) if addresses.refused => Answer::Refused,
+            Some(addresses) => Answer::Addresses(addresses, addresses.iter().collect()),
+        }
+    }
+
+    fn addresses(&self) -> Option<&BTreeSet<IpAddr>> {
+        match self {
+            Answer::Missing | Answer::Refused => None,
+            Answer::Addresses(_, set) => Some(set),
+        }
+    }
+
+    fn words(&self) -> Vec<String> {
+        match self {
+            Answer::Missing => vec!["NXDOMAIN".to_owned()],
+            Answer::Refused => vec!["REFUSED".to_owned()],
+            Answer::Addresses(addresses, _) => addresses.iter().map(|address| address.to_string()).collect(),
+        }
+    }
+}
+
+impl PartialEq for Answer<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Answer::Addresses(_, one), Answer::Addresses(_, other)) => one == other,
+            (Answer::Missing, Answer::Missing) | (Answer::Refused, Answer::Refused) => true,
+            _ => false,
+        }
+    }
+}
+
 /// The addresses of those who are out, under every name or under one.
 struct Out<'a> {
-    addresses: BTreeSet<(Option<&'a str>, &'a str)>,
+    addresses: BTreeSet<(Option<&'a str>, IpAddr)>,
     /// The names that have parties of their own.
     apart: BTreeSet<&'a str>,
 }
 
 impl<'a> Out<'a> {
     fn of(told: &'a Told) -> Self {
-        let places = |party: &'a Party| {
-            party.addresses.iter().map(|address| (party.name.as_deref(), address.as_str()))
-        };
+        let places =
+            |party: &'a Party| party.addresses.iter().map(|address| (party.name.as_deref(), *address));
         Out {
             addresses: told.out().flat_map(places).collect(),
             apart: told.parties.iter().filter_map(|party| party.name.as_deref()).collect(),
         }
     }
 
-    fn has(&self, name: &str, address: &str) -> bool {
+    fn has(&self, name: &str, address: IpAddr) -> bool {
         self.addresses.contains(&(self.apart.get(name).copied(), address))
     }
 }
 
 /// A name returns when it answers configured addresses only, none of them fewer than before, and gains nobody who is
 /// out.
-fn returns(change: &AnswerChange, configured: &Zone, out: &Out<'_>) -> bool {
-    let name = Name::from_ascii(&change.name).ok();
-    let configured: BTreeSet<String> =
-        words(name.and_then(|name| configured.addresses(&name))).into_iter().collect();
-    let [old, new] = [&change.old, &change.new].map(BTreeSet::from_iter);
-    let lost = |address: &String| configured.contains(address) && !new.contains(address);
-    new.iter().all(|address| configured.contains(*address))
-        && !change.old.iter().any(lost)
-        && !new.difference(&old).any(|address| out.has(&change.name, address))
+fn returns(name: &str, [before, now]: [&Answer<'_>; 2], configured: &Answer<'_>, out: &Out<'_>) -> bool {
+    let (Some(now), Some(configured)) = (now.addresses(), configured.addresses()) else {
+        return now == configured;
+    };
+    let none = BTreeSet::new();
+    let before = before.addresses().unwrap_or(&none);
+    now.is_subset(configured)
+        && !before.intersection(configured).any(|address| !now.contains(address))
+        && !now.difference(before).any(|address| out.has(name, *address))
 }
 
 fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
@@ -159,7 +239,7 @@ fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
         node: node.name.clone(),
         up: effective == Effective::Up,
         why: why(&node.name, &treated, reason),
-        addresses: texts(node),
+        addresses: node.addresses().collect(),
         name: None,
     }
 }
@@ -180,14 +260,10 @@ fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option
         up,
         node: node.name.clone(),
         why: why(&subject, standing.health.text(), standing.reason.as_ref()),
-        addresses: texts(node),
+        addresses: node.addresses().collect(),
         name: Some(if service == APEX { apex } else { format!("{service}.{apex}") }),
         subject,
     })
-}
-
-fn texts(node: &Node) -> Vec<String> {
-    node.addresses().map(|address| address.to_string()).collect()
 }
 
 fn why(subject: &str, treated: &str, reason: Option<&String>) -> String {
@@ -203,7 +279,7 @@ fn freeze(before: Option<&str>, now: Option<&str>) -> Option<Occurrence> {
     }
 }
 
-fn fail_open(answers: Vec<AnswerChange>) -> Occurrence {
+fn fail_open(answers: AnswerChanges) -> Occurrence {
     Occurrence::new(Kind::FailOpen).because("no node is up: dead addresses are answered").with(answers)
 }
 
@@ -220,32 +296,9 @@ fn named(kind: Kind, parties: &[&Party]) -> Occurrence {
     }
 }
 
-/// Every name whose addresses are others than before, in whatever order.
-pub(super) fn answers(before: &Zone, now: &Zone) -> Vec<AnswerChange> {
-    let gone = before.names().filter(|(name, _)| now.addresses(name).is_none()).map(|(name, _)| name);
-    let names = now.names().map(|(name, _)| name).chain(gone);
-    let changed = names.filter_map(|name| {
-        let [before, now] = [before, now].map(|zone| zone.addresses(name));
-        if before == now {
-            return None;
-        }
-        let [old, new] = [before, now].map(words);
-        let same = BTreeSet::from_iter(&old) == BTreeSet::from_iter(&new);
-        (!same).then(|| AnswerChange { name: name.to_string(), old, new })
-    });
-    changed.collect()
-}
-
-fn words(addresses: Option<&Addresses>) -> Vec<String> {
-    match addresses {
-        None => vec!["NXDOMAIN".to_owned()],
-        Some(addresses) if addresses.refused => vec!["REFUSED".to_owned()],
-        Some(addresses) => addresses.iter().map(|address| address.to_string()).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::super::input::Published;
@@ -260,8 +313,7 @@ mod tests {
 
     fn published(before: Option<&State>, now: &State) -> Publication {
         let before = before.map(|before| before.zone().unwrap());
-        let zone = std::sync::Arc::new(now.zone().unwrap());
-        Publication::new(&Published::of(now).unwrap(), before.as_ref(), zone, None)
+        Publication::new(&Published::of(now).unwrap(), before.as_ref(), Arc::new(now.zone().unwrap()), None)
     }
 
     fn since(before: &State, now: &State, change: Option<Occurrence>) -> Vec<Occurrence> {
@@ -331,7 +383,10 @@ mod tests {
         let good = healthy(TEXT);
         let mut bad = good.clone();
         kill(&mut bad, "node2");
-        let events = told(&bad).since(&told(&bad), Some(&published(Some(&bad), &good)), None);
+        let wrong = Published { told: Arc::new(told(&bad)), ..Published::of(&good).unwrap() };
+        let zone = Arc::new(good.zone().unwrap());
+        let published = Publication::new(&wrong, bad.zone().as_ref(), zone, None);
+        let events = told(&bad).since(&told(&bad), Some(&published), None);
         assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Kind::Failover]);
         assert_eq!(events[0].reason.as_deref(), Some("node2 is down (refused)"));
     }

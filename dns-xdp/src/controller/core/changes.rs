@@ -365,14 +365,14 @@ impl Core {
         candidate.set_intents(next.intents.clone());
         candidate.decide();
         self.changes.current = Some(Change { asker, what, stage: Stage::Publishing(next) });
-        let Some((published, told)) = Published::of(&candidate).zip(Told::new(&candidate)) else { return };
-        if self.answering.begin(published.clone(), &told, true) == Step::Publish {
+        let Some(published) = Published::of(&candidate) else { return };
+        if self.answering.begin(published.clone(), true) == Step::Publish {
             self.effects.push(Effect::Publish(published));
         }
     }
 
     /// The answers of a change are published, or cannot be.
-    pub(super) fn change_published(&mut self, result: Result<&Publication, &str>, told: Told) {
+    pub(super) fn change_published(&mut self, result: Result<&Publication, &str>, told: Arc<Told>) {
         let Some(Change { asker, what, stage: Stage::Publishing(next) }) = self.changes.current.take() else {
             return;
         };
@@ -422,7 +422,7 @@ impl Core {
         &mut self,
         what: &What,
         mut next: InForce,
-        told: Told,
+        told: Arc<Told>,
         publication: Option<&Publication>,
     ) -> Replaced {
         self.rebase(what, &mut next);

@@ -8,12 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::answer_diff::{Changes, Told};
 use super::job::{Job, Prepared};
 use crate::config;
 use crate::config::Config;
 use crate::control::{Command, Refusal};
 use crate::datapath::InterfaceState;
-use crate::event::{AnswerChange, Occurrence};
+use crate::event::Occurrence;
 use crate::failover::Answers;
 use crate::health::{Health, Observation, Pace, ProbeId, Subject, Target};
 use crate::intent::Intents;
@@ -146,6 +147,8 @@ pub(in crate::controller) struct Published {
     pub(in crate::controller) config: Arc<Config>,
     /// The node that answers for each node, and the nodes that each service answers.
     pub(in crate::controller) answers: Arc<Answers>,
+    /// What is to be told when they are published.
+    pub(super) told: Arc<Told>,
 }
 
 /// What became of [`Effect::Publish`].
@@ -153,10 +156,8 @@ pub(in crate::controller) struct Published {
 pub(in crate::controller) struct Publication {
     /// What is answered now.
     pub(in crate::controller) zone: Arc<Zone>,
-    /// Every name whose addresses have changed.
-    pub(in crate::controller) changes: Vec<AnswerChange>,
-    /// As [`Publication::changes`], beside the zone of healthy nodes.
-    pub(in crate::controller) configured: Arc<Zone>,
+    /// The names whose addresses have changed, as events tell them.
+    pub(in crate::controller) changes: Changes,
     /// Addresses that some name answers no more, with the longest TTL that they were handed out with.
     pub(in crate::controller) left: BTreeMap<IpAddr, Duration>,
     /// Every address that is handed out.

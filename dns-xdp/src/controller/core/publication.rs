@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answer_diff::{Told, answers};
+use super::answer_diff::{Changes, Told};
 use super::input::{Now, Publication, Published};
 use super::occurrences;
 use super::resolver_caches::{self, Caches};
@@ -20,9 +20,10 @@ use crate::zone::Zone;
 
 impl Published {
     /// What a state has decided; `None` before the first decision.
-    pub(super) fn of(state: &State) -> Option<Published> {
-        let answers = Arc::new(state.decision()?.answers.clone());
-        Some(Published { config: Arc::clone(state.config()), answers })
+    pub(in crate::controller) fn of(state: &State) -> Option<Published> {
+        let told = Arc::new(Told::new(state)?);
+        let answers = Arc::clone(&state.decision()?.answers);
+        Some(Published { config: Arc::clone(state.config()), answers, told })
     }
 
     /// The zone that follows.
@@ -31,6 +32,7 @@ impl Published {
     }
 
     fn is(&self, other: &Published) -> bool {
+        // `Arc` compares equal pointers first.
         Arc::ptr_eq(&self.config, &other.config) && self.answers == other.answers
     }
 }
@@ -48,20 +50,13 @@ impl Publication {
         let answered = resolver_caches::answered(&zone, config);
         let is_same = before.is_some_and(|before| *before == *zone);
         if is_same {
-            let configured = Arc::clone(&zone);
-            return Publication {
-                configured,
-                zone,
-                changes: Vec::new(),
-                left: [].into(),
-                answered,
-                took: None,
-            };
+            return Publication { zone, changes: Changes::default(), left: [].into(), answered, took: None };
         }
-        let configured = Arc::new(failover::healthy_zone(config));
+        let configured = failover::healthy_zone(config);
         let before = before.unwrap_or(&configured);
-        let (changes, left) = (answers(before, &zone), resolver_caches::left(before, &zone));
-        Publication { zone, changes, configured, left, answered, took }
+        let changes = Changes::between(before, &zone, &configured, &published.told);
+        let left = resolver_caches::left(before, &zone);
+        Publication { zone, changes, left, answered, took }
     }
 }
 
@@ -94,8 +89,6 @@ pub(in crate::controller) struct Answering {
 #[derive(Debug)]
 pub(super) struct UnderWay {
     pub(super) published: Published,
-    /// What is to be told when it is over.
-    pub(super) told: Told,
     /// It is that of a change to the configuration, which comes into force with it.
     pub(super) is_change: bool,
 }
@@ -144,7 +137,7 @@ impl Answering {
     }
 
     /// Begins to publish, if that has to be done and nothing else is under way.
-    pub(super) fn begin(&mut self, published: Published, told: &Told, is_change: bool) -> Step {
+    pub(super) fn begin(&mut self, published: Published, is_change: bool) -> Step {
         if self.is_busy() {
             self.is_stale = true;
             return Step::Later;
@@ -153,7 +146,7 @@ impl Answering {
         if !is_change && !self.is_pending() && self.published.as_ref().is_some_and(|now| now.is(&published)) {
             return Step::Same;
         }
-        self.under_way = Some(UnderWay { published, told: told.clone(), is_change });
+        self.under_way = Some(UnderWay { published, is_change });
         Step::Publish
     }
 

@@ -76,7 +76,7 @@ fn rule(state: &State, decision: &Decision, zone: &Zone, qname: &Name, qtype: Re
         node_rule(decision, nodes, index)
     } else if let Some(index) = nodes.iter().position(|node| node.ns == relative) {
         name_server_rule(state, decision, nodes, index)
-    } else if let Some(members) = decision.answers.services.get(&relative) {
+    } else if let Some(members) = decision.answers.service(&relative) {
         let names: Vec<&str> = members.iter().map(|&member| nodes[member].name.as_str()).collect();
         match names.as_slice() {
             [] => "withheld, for every node is down ([failover] all-down)".to_owned(),

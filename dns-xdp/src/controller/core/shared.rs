@@ -11,6 +11,7 @@ use super::{Core, occurrences};
 use crate::control::api::{ClusterStatus, Done, StoreStatus};
 use crate::control::{Refusal, RefusalKind};
 use crate::event::Occurrence;
+use crate::failover::Answers;
 use crate::intent::{self, Intents};
 use crate::store::client::{Mode, Own, Seen, View};
 use crate::store::documents::{Documents, INTENT};
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     decided: Option<Arc<View>>,
     peers: Peers,
     own: Own,
+    /// The digest that was worked out last, with what it is of: it takes time in proportion to the zone.
+    digest: Option<(Arc<Answers>, u32, String)>,
 }
 
 impl Shared {
@@ -59,6 +62,19 @@ impl Shared {
             decided: None,
             peers: Peers::default(),
             own: Own::default(),
+            digest: None,
+        }
+    }
+
+    /// The [`digest`] of these answers.
+    fn digest(&mut self, answers: &Arc<Answers>, epoch: u32) -> String {
+        match &self.digest {
+            Some((known, at, digest)) if Arc::ptr_eq(known, answers) && *at == epoch => digest.clone(),
+            _ => {
+                let digest = digest(answers, epoch);
+                self.digest = Some((Arc::clone(answers), epoch, digest.clone()));
+                digest
+            }
         }
     }
 
@@ -283,7 +299,7 @@ impl Core {
                 epoch,
                 revision,
                 entries,
-                digest: digest(&decision.answers, self.health.config().epoch()),
+                digest: shared.digest(&decision.answers, self.health.config().epoch()),
                 quorum: Some(decision.quorum),
                 trouble: decision.frozen.clone().or_else(|| self.health.blind().map(str::to_owned)),
             },

@@ -1,4 +1,5 @@
 //! What the servers that share a store say together, as one of them looks at it: pure.
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::failover::Answers;
@@ -51,15 +52,17 @@ impl SharedView {
 
 /// A number on which servers agree that give the same answers. Whatever is in it is there in every version.
 pub(in crate::controller) fn digest(answers: &Answers, epoch: u32) -> String {
-    let mut text = epoch.to_string();
-    for answering in &answers.by_node {
-        text += &answering.map_or(" -".to_owned(), |node| format!(" {node}"));
-    }
-    for (service, answering) in &answers.services {
-        text += &format!(" {service} {answering:?}");
-    }
     let mut hash = Fnv1a::new();
-    hash.add(text.bytes());
+    hash.add(epoch.to_string().into_bytes());
+    for answering in &answers.by_node {
+        hash.add(answering.map_or(" -".to_owned(), |node| format!(" {node}")).into_bytes());
+    }
+    // Services share lists, so that few have to be written out.
+    let mut texts: HashMap<*const usize, String> = HashMap::new();
+    for (service, answering) in answers.services() {
+        let text = texts.entry(answering.as_ptr()).or_insert_with(|| format!(" {answering:?}"));
+        hash.add([b' '].into_iter().chain(service.bytes()).chain(text.bytes()));
+    }
     format!("{:016x}", hash.finish())
 }
 

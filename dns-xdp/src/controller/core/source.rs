@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::cluster_change::ClusterChange;
-use crate::cluster::{Cluster, Node, Service};
+use crate::cluster::{Node, Parts, Service};
 use crate::config::edit::{EditError, Edited};
 use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
@@ -80,7 +80,8 @@ impl Source {
         let mut source = Source { path, socket: None, filed: text.clone(), nodes, services, text, documents };
         let filed = source.parse(&source.text)?;
         source.socket = (filed.control.socket != socket).then(|| socket.to_owned());
-        (source.nodes, source.services) = (filed.cluster.nodes, filed.cluster.services);
+        let Parts { nodes, services } = filed.cluster.into_parts();
+        (source.nodes, source.services) = (nodes, services);
         let config = source.parse(&source.text)?;
         Ok((source, config))
     }
@@ -134,7 +135,7 @@ impl Source {
             );
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let Cluster { nodes, services } = config.cluster.clone();
+        let Parts { nodes, services } = config.cluster.clone().into_parts();
         let source = Source { nodes, services, filed: file.clone(), text: file, ..self.clone() };
         let notes = self.differences(&source);
         Ok(Proposal { config, source, write: None, notes })
@@ -188,7 +189,7 @@ impl Source {
             let message = "a document takes effect at a start only: take over with `dns-xdp run --replace`";
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let Cluster { nodes, services } = config.cluster.clone();
+        let Parts { nodes, services } = config.cluster.clone().into_parts();
         let source = Source { nodes, services, ..next };
         let notes = self.differences(&source);
         Ok(Proposal { config, source, write: None, notes })
@@ -230,7 +231,7 @@ impl Source {
         let next =
             Source { documents: Some(Documents { texts: shared, ..documents.clone() }), ..self.clone() };
         let config = next.parse(&next.text)?;
-        Ok((writes, config.cluster.nodes))
+        Ok((writes, config.cluster.into_parts().nodes))
     }
 
     fn change_file(
@@ -247,7 +248,7 @@ impl Source {
             ),
             other => other.into(),
         })?;
-        let Cluster { nodes, services } = self.parse(&edited.text)?.cluster;
+        let Parts { nodes, services } = self.parse(&edited.text)?.cluster.into_parts();
         (proposal.source.nodes, proposal.source.services) = (nodes, services);
         if edited.text != proposal.source.text {
             let text =

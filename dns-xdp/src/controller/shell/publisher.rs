@@ -106,6 +106,7 @@ impl Publisher {
                 stale_after: config.xdp.stale_after,
                 stop_grace: config.xdp.stop_grace,
                 zone,
+                retired: None,
                 recorder,
                 attachment_trouble: None,
                 pin_trouble: None,
@@ -172,6 +173,8 @@ struct Work {
     stale_after: Option<Duration>,
     stop_grace: Duration,
     zone: watch::Sender<Option<Arc<Zone>>>,
+    /// The zone before. It ends here with the next one, for that takes milliseconds that the loop has not.
+    retired: Option<Arc<Zone>>,
     recorder: Recorder,
     attachment_trouble: Option<String>,
     pin_trouble: Option<String>,
@@ -261,7 +264,9 @@ impl Work {
             return Ok(Publication::new(published, before.as_deref(), zone, None));
         }
         self.replace(before.clone(), &zone).context("cannot publish the zone to the kernel")?;
-        Ok(Publication::new(published, before.as_deref(), zone, Some(began.elapsed())))
+        let publication = Publication::new(published, before.as_deref(), zone, Some(began.elapsed()));
+        self.retired = before;
+        Ok(publication)
     }
 
     /// The responder changes to the new zone right before the kernel replaces its one pointer. The replacement takes

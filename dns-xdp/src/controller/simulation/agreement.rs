@@ -305,7 +305,8 @@ fn the_dead_are_replaced(
             bound += lease + hung + WORD + member.way.slow + silence(cluster, member);
         }
         let lasting = now.saturating_sub(dead.max(known));
-        let answered = answers.by_node.contains(&Some(place)) || answers.services["db"].contains(&place);
+        let answered = answers.by_node.contains(&Some(place))
+            || answers.service("db").is_some_and(|db| db.contains(&place));
         if answered && lasting > bound {
             return Err(format!(
                 "{} has been dead for {lasting:?} and is answered, {mode:?}: {decision:?}",

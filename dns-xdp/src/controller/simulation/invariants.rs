@@ -116,7 +116,7 @@ pub(super) fn check(
 }
 
 fn no_answer_is_empty(answers: &Answers) -> Result<(), String> {
-    let empty = answers.services.iter().find(|(_, nodes)| nodes.is_empty());
+    let empty = answers.services().find(|(_, nodes)| nodes.is_empty());
     match (answers.by_node.iter().position(Option::is_none), empty) {
         (None, None) => Ok(()),
         (node, service) => Err(format!("nothing is answered for node {node:?}, service {service:?}")),
@@ -191,7 +191,7 @@ fn the_dead_are_replaced(
     for (place, node) in cluster.nodes.iter().enumerate() {
         let by_own_probes = |service: &str| probed_apart(cluster, service);
         let under = |apart: bool| {
-            let mut services = answers.services.iter().filter(|(name, _)| by_own_probes(name) == apart);
+            let mut services = answers.services().filter(|(name, _)| by_own_probes(name) == apart);
             services.any(|(_, nodes)| nodes.contains(&place))
         };
         let answered = answers.by_node.contains(&Some(place)) || under(false);
@@ -203,8 +203,8 @@ fn the_dead_are_replaced(
         if let Some(dead) = is_dead(Port::Node).filter(|_| one_is_up && answered) {
             return Err(format!("{} has been {dead} and is answered: {decision:?}", node.name));
         }
-        for (service, members) in answers.services.iter().filter(|(name, _)| by_own_probes(name)) {
-            let configured = cluster.services.iter().find(|configured| configured.name == **service);
+        for (service, members) in answers.services().filter(|(name, _)| by_own_probes(name)) {
+            let configured = cluster.services.iter().find(|configured| configured.name == service);
             let one_passes = cluster.nodes.iter().zip(living_members).any(|(node, lives)| {
                 *lives && configured.is_some_and(|configured| configured.nodes.contains(&node.name))
             });
@@ -242,7 +242,9 @@ fn the_living_are_answered(
         }
         for service in cluster.services.iter().filter(|service| service.nodes.contains(&node.name)) {
             let lives = if service.health.is_some() { living_members } else { living };
-            if lives[place] && !answers.services[&service.name].contains(&place) {
+            if lives[place]
+                && !answers.service(&service.name).is_some_and(|answering| answering.contains(&place))
+            {
                 return Err(format!("{} is well and not in {}: {answers:?}", node.name, service.name));
             }
         }

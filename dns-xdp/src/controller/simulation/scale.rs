@@ -9,7 +9,8 @@ use super::sharing::Member;
 use super::store_model::{Counts, StoreModel};
 use super::world::World;
 use super::{Configured, sharing};
-use crate::cluster::Service;
+use crate::cluster::{Cluster, Service};
+use crate::config::Config;
 use crate::controller::core::{Beginning, Core, Effect, Input, Now, Publication};
 use crate::failover::Answers;
 use crate::health::{Failure, Observation, ProbeId};
@@ -24,7 +25,8 @@ const CALM: Duration = Duration::from_secs(8);
 const REST: Duration = Duration::from_secs(5);
 /// What follows from a death is over by then.
 const AFTERMATH: Duration = Duration::from_secs(8);
-const NAMES: usize = 65_536;
+/// The room of the program.
+pub(super) const NAMES: usize = 65_536;
 
 /// Nodes, of which the first ones are servers too.
 fn config(nodes: usize, probers: usize) -> &'static Configured {
@@ -223,8 +225,9 @@ struct Timed {
     core: Core,
     now: Duration,
     longest: Duration,
-    /// The last zone, and how long it took to make it.
+    /// The last zone, the one before, which the publisher keeps as long, and how long it took to make one.
     zone: Option<Arc<Zone>>,
+    retired: Option<Arc<Zone>>,
     making: Duration,
 }
 
@@ -247,11 +250,32 @@ impl Timed {
             self.making = self.making.max(began.elapsed());
             let took = Some(Duration::ZERO);
             let publication = Publication::new(&published, self.zone.as_deref(), Arc::clone(&zone), took);
-            self.zone = Some(zone);
+            self.retired = self.zone.replace(zone);
             let publication = Box::new(publication);
             self.step(if is_first { Input::Opened(publication) } else { Input::Published(Ok(publication)) });
         }
     }
+}
+
+/// As many services as make this many names, each with three of the nodes.
+pub(super) fn config_of_names(nodes: usize, names: usize) -> Config {
+    let mut config = config(nodes, PROBERS).config.clone();
+    let service = |number: usize| Service {
+        name: format!("service{number}"),
+        nodes: (0..3).map(|step| format!("node{}", (number + step) % nodes + 1)).collect(),
+        min_healthy: 0,
+        answers_max: None,
+        health: None,
+    };
+    // The nodes, their name servers, and the apex.
+    let services = (0..names - 2 * nodes - 1).map(service);
+    config.cluster = Cluster::new(config.cluster.nodes.clone(), services.collect());
+    config
+}
+
+/// As many names as the program has room for.
+pub(super) fn config_of_all_names(nodes: usize) -> Config {
+    config_of_names(nodes, NAMES)
 }
 
 /// How long the longest step of the core takes where there are as many names as the program has room for: over a start, a
@@ -262,18 +286,7 @@ fn scale_of_a_step_over_all_names() {
     println!("| nodes | names | longest step, ms | make the zone, ms |\n|---|---|---|---|");
     for nodes in [10, 100, 1000] {
         let configured = config(nodes, PROBERS);
-        let mut config = configured.config.clone();
-        for number in 0..NAMES - 2 * nodes - 1 {
-            let members = (0..3).map(|step| format!("node{}", (number + step) % nodes + 1)).collect();
-            let name = format!("service{number}");
-            config.cluster.services.push(Service {
-                name,
-                nodes: members,
-                min_healthy: 0,
-                answers_max: None,
-                health: None,
-            });
-        }
+        let config = config_of_all_names(nodes);
         let now = Now { elapsed: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
         let beginning = Beginning {
             config,
@@ -285,7 +298,7 @@ fn scale_of_a_step_over_all_names() {
         };
         let (core, _) = Core::new(beginning, now);
         let zero = Duration::ZERO;
-        let mut timed = Timed { core, now: zero, longest: zero, zone: None, making: zero };
+        let mut timed = Timed { core, now: zero, longest: zero, zone: None, retired: None, making: zero };
         let probes: Vec<ProbeId> = timed.core.health.targets().keys().cloned().collect();
         let first = probes[0].clone();
         let success = Observation::Success { round_trip: Duration::from_millis(1) };

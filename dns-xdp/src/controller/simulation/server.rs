@@ -13,7 +13,7 @@ use super::attempt::{Attempt, HeldUp, host, observation};
 use super::world::{Answer, Outlook, Port, World};
 use crate::control::Command;
 use crate::controller::core::{
-    Beginning, CallId, Core, Effect, Input, Now, Prepared, Publication, Published, WorkId,
+    AnswerChanges, Beginning, CallId, Core, Effect, Input, Now, Prepared, Publication, Published, WorkId,
 };
 use crate::failover::{Answers, Decision, LastAnswers};
 use crate::health::schedule::Schedule;
@@ -293,9 +293,8 @@ impl Server {
         }
         let zone = Arc::clone(no_zone());
         Publication {
-            configured: Arc::clone(&zone),
             zone,
-            changes: Vec::new(),
+            changes: AnswerChanges::default(),
             left: BTreeMap::new(),
             answered: BTreeSet::new(),
             took,

@@ -1,0 +1,69 @@
+//! What a step of the core does over as many names as the program has room for, counted in lists that it works out: no timing.
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::scale;
+use crate::controller::core::state::State;
+use crate::controller::core::{Publication, Published};
+use crate::failover::Answers;
+use crate::health::{Failure, Observation};
+use crate::intent::Intents;
+
+const NODES: usize = 10;
+
+/// The lists that the services of these answers share.
+fn lists(answers: &Answers) -> usize {
+    answers.services().map(|(_, answering)| answering.as_ptr()).collect::<BTreeSet<_>>().len()
+}
+
+fn answers(state: &State) -> &Arc<Answers> {
+    &state.decision().unwrap().answers
+}
+
+fn kill_the_first(state: &mut State) {
+    let probe = state.targets().keys().next().unwrap().clone();
+    let failure = Observation::Failure(Failure { reason: "refused".to_owned(), visible: true });
+    for _ in 0..3 {
+        state.observe(&probe, Duration::ZERO, &failure);
+    }
+}
+
+#[test]
+fn a_step_works_a_list_out_for_each_set_of_members_and_none_for_each_name() {
+    let mut state = State::new(scale::config_of_all_names(NODES), Intents::new());
+    state.decide();
+    let before = Arc::clone(answers(&state));
+    assert_eq!(before.services().len(), scale::NAMES - 2 * NODES);
+    // As many sets of members as there are nodes, and the apex.
+    assert_eq!(lists(&before), NODES + 1);
+
+    state.decide();
+    assert!(Arc::ptr_eq(&before, answers(&state)), "the same answers are the same value");
+    let published = Published::of(&state).unwrap();
+    assert!(Arc::ptr_eq(&before, &published.answers), "nothing is copied for the publisher");
+
+    kill_the_first(&mut state);
+    state.decide();
+    assert!(before.by_node != answers(&state).by_node && lists(answers(&state)) <= NODES + 1);
+
+    let members = Arc::clone(state.config().cluster.members());
+    let other = state.config().at_revision(7);
+    assert!(
+        Arc::ptr_eq(&members, other.cluster.members()),
+        "nothing is worked out anew for another revision"
+    );
+}
+
+#[test]
+fn what_events_tell_of_all_names_is_bounded_before_the_core_has_it() {
+    let mut state = State::new(scale::config_of_names(NODES, 10_000), Intents::new());
+    state.decide();
+    let before = state.zone().unwrap();
+    kill_the_first(&mut state);
+    state.decide();
+    let now = Arc::new(state.zone().unwrap());
+    let publication = Publication::new(&Published::of(&state).unwrap(), Some(&before), now, None);
+    let told = publication.changes.told_names();
+    assert!((500..2_500).contains(&told), "{told} names");
+}
