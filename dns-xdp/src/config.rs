@@ -414,6 +414,11 @@ impl Control {
         self.state.with_extension("answers.json")
     }
 
+    /// The file that keeps this server's identifier among those of its name, likewise.
+    pub fn instance(&self) -> PathBuf {
+        self.state.with_extension("instance.json")
+    }
+
     fn places(&self) -> (&Path, &Path) {
         (&self.socket, &self.state)
     }

@@ -1,7 +1,8 @@
 //! The store that the servers of a cluster share: what is in it, and the seam to the engine that keeps it.
 //!
 //! `etcd` is the engine; `client` keeps a session with it, `view` is what it has seen, and `votes` counts the verdicts.
-//! `last_good` is the copy on disk; `skydns` exchanges names with other programs. What the servers decide from all this is not here.
+//! `continuity` tells an older or another store, `identity` another server of the same name. `last_good` is the copy on disk;
+//! `skydns` exchanges names with other programs. What the servers decide from all this is not here.
 //!
 //! The shared part of the configuration and the operators' intent are documents, replaced whole by compare-and-swap.
 //! Every server mirrors them, joins them with the local part of its file, and puts the verdicts of its probes beside
@@ -12,13 +13,18 @@
 //!  probes ──► health ──► lease ──► verdicts/<server> ───────────► client ──► votes ───────────┴─► failover ─► Zone
 //! ```
 pub mod client;
+pub mod continuity;
+mod credentials;
 pub mod documents;
 pub mod etcd;
+pub mod identity;
 pub mod last_good;
 pub mod load;
 #[cfg(test)]
 mod memory;
 pub mod skydns;
+#[cfg(test)]
+mod versions;
 mod view;
 pub mod votes;
 
@@ -29,6 +35,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use client::watch_lag::Extent;
+pub use continuity::Known;
 pub use documents::{Documents, Revision, Shared};
 pub use load::{Loaded, load};
 pub use view::Moment;
@@ -54,6 +61,8 @@ pub struct Entry {
 pub struct Listing {
     /// The moment: nothing after it is in here.
     pub revision: Revision,
+    /// The identifier of the store's cluster; `None`: it is not known.
+    pub cluster: Option<u64>,
     /// By the key without the prefix.
     pub entries: BTreeMap<String, Entry>,
 }
@@ -110,6 +119,15 @@ pub enum Error {
     Conflict,
 }
 
+/// What the store has granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Its number.
+    pub id: i64,
+    /// How long it lives without being kept alive. A store may grant longer than it was asked for.
+    pub time: Duration,
+}
+
 /// An engine with revisions, leases and a compare-and-swap over several keys. Keys are without the prefix.
 pub trait Store: Clone + Send + Sync + 'static {
     /// What watching gives.
@@ -129,15 +147,16 @@ pub trait Store: Clone + Send + Sync + 'static {
         expected: BTreeMap<String, Revision>,
         changes: BTreeMap<String, Option<Vec<u8>>>,
     ) -> impl Future<Output = Result<Revision, Error>> + Send;
-    /// A lease that lives so long without [`Store::keep_alive`].
-    fn lease(&self, time: Duration) -> impl Future<Output = Result<i64, Error>> + Send;
+    /// A lease that is to live so long without [`Store::keep_alive`].
+    fn lease(&self, time: Duration) -> impl Future<Output = Result<Lease, Error>> + Send;
     /// Gives a lease its whole time again.
     fn keep_alive(&self, lease: i64) -> impl Future<Output = Result<(), Error>> + Send;
     /// Ends a lease, and all that was written under it.
     fn revoke(&self, lease: i64) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Writes what goes with the lease.
+    /// Writes what goes with the lease, if nothing expected has changed.
     fn put(
         &self,
+        expected: BTreeMap<String, Revision>,
         writes: BTreeMap<String, Vec<u8>>,
         lease: i64,
     ) -> impl Future<Output = Result<Revision, Error>> + Send;
@@ -155,6 +174,12 @@ pub struct Server {
     /// Of the program.
     #[serde(default)]
     pub version: String,
+    /// Of the servers of this name: [`identity::Instance`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
     /// Of the documents that it has in force.
     #[serde(default)]
     pub epoch: Revision,

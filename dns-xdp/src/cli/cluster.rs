@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{ConfigFile, Format, briefly, change, print, print_json};
 use crate::config::{Config, SharedStore, differences};
+use crate::control::api::Done;
 use crate::control::{Client, Command};
 use crate::intent;
 use crate::store::documents::{Documents, INTENT, Shared, join, split};
@@ -38,9 +39,16 @@ pub(super) enum Cluster {
     /// Write shared sections to the store: the file's own, or those of another file
     #[command(after_help = "Example: dns-xdp cluster import cluster.toml")]
     Import(Import),
-    /// Have this server's daemon believe a store that was restored from an older copy
-    #[command(after_help = "Example: dns-xdp cluster accept")]
-    Accept,
+    /// Have all servers believe a store that was restored from an older copy, is another one, or has lost documents
+    #[command(after_help = "Example: dns-xdp cluster accept --dry-run")]
+    Accept(Accept),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Accept {
+    /// Print what it would change here, and accept nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,7 +82,13 @@ impl Cluster {
             Cluster::Diff(file) => diff(&file.config),
             Cluster::Export(file) => print(&stored(&file.config)?.1.text()),
             Cluster::Import(import) => import.run(),
-            Cluster::Accept => briefly(change(client, &Command::AcceptStore)).map(drop),
+            Cluster::Accept(Accept { dry_run: false }) => {
+                briefly(change(client, &Command::AcceptStore)).map(drop)
+            }
+            Cluster::Accept(Accept { dry_run: true }) => {
+                let done: Done = briefly(async { Ok(client.ask(&Command::CompareStore).await?) })?;
+                print(&format!("{}\n", done.notes.join("\n")))
+            }
         }
     }
 }
@@ -91,7 +105,7 @@ fn of_file(path: &Path) -> anyhow::Result<(String, SharedStore)> {
 
 fn stored(path: &Path) -> anyhow::Result<(SharedStore, Documents)> {
     let (_, store) = of_file(path)?;
-    let (documents, _) = briefly(load::fetch(&store))?;
+    let documents = briefly(load::fetch(&store))?;
     Ok((store, documents))
 }
 
@@ -207,7 +221,7 @@ impl Import {
             Some(from) => (Config::text(from)?, from.clone()),
         };
         let shared = shared(&local, &text, &from)?;
-        let (documents, _) = briefly(load::fetch(&store))?;
+        let documents = briefly(load::fetch(&store))?;
         replaced(&store, &documents, shared, self.dry_run)
     }
 }

@@ -1,6 +1,6 @@
 //! The part of a configuration that servers may share, as documents, and how a file comes apart into them and is joined
 //! again. It is about texts alone: the module `store` reads and writes the documents.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::DocumentMut;
 
@@ -33,12 +33,20 @@ pub struct Documents {
     pub intents: Intents,
     /// Of the last change of each key.
     pub revisions: BTreeMap<String, Revision>,
+    /// Keys that are not in the store any more. What they held last stays in force.
+    pub deleted: BTreeSet<String>,
 }
 
 impl Documents {
     /// On which all servers with the same documents agree: when one of them was changed last.
     pub fn epoch(&self) -> Revision {
         self.revisions.values().copied().max().unwrap_or(0)
+    }
+
+    /// When the store has changed a key, for a swap that must not overlook a change; 0: it does not have it.
+    pub fn stored(&self, key: &str) -> Revision {
+        let revision = self.revisions.get(key).filter(|_| !self.deleted.contains(key));
+        revision.copied().unwrap_or(0)
     }
 
     /// A document that has something else in it than its section: what is a server's own is in no document.

@@ -58,8 +58,10 @@ pub enum Command {
     },
     /// Answers [`ClusterStatus`].
     Cluster,
-    /// Believes a store that is older than what was seen of it.
+    /// Accepts what the store holds, on all servers: it is older than what was seen of it, another one, or has lost documents.
     AcceptStore,
+    /// Tells what [`Command::AcceptStore`] would change.
+    CompareStore,
     /// Reads the configuration file again: all of it or nothing.
     Reload {
         /// Take the file even if it removes more than half of the nodes, or the server's own.

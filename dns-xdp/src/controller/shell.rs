@@ -334,7 +334,7 @@ impl Shell {
             Effect::DropFile { work } => self.files.drop_staged(work),
             Effect::SaveIntents { work, path, intents } => self.files.save_intents(work, path, intents),
             Effect::KeepAnswers { path, answers, at } => self.files.keep_answers(path, answers, at),
-            Effect::KeepCopy { path, documents, revision } => self.files.keep_copy(path, documents, revision),
+            Effect::KeepCopy { path, prefix, known } => self.files.keep_copy(path, prefix, *known),
             Effect::Swap { work, swap } => match &self.session {
                 Some(session) => session.swap(work, swap, self.tell.clone()),
                 None => {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use self::session::{Answer, Call, Changing, Session};
 pub use self::session::{Mode, Own, Settings};
 pub use super::view::View;
-use super::{Batch, Documents, Error, Revision, Store, Swap, Watch};
+use super::{Batch, Documents, Error, Known, Revision, Store, Swap, Watch};
 
 /// Changes that wait for the store.
 const SWAPS: usize = 16;
@@ -38,6 +38,8 @@ pub struct Seen {
     pub trouble: Option<String>,
     /// Since when the mode is what it is.
     pub since: Timestamp,
+    /// What an operator may accept: the documents of a store that is not believed, or that has lost some.
+    pub offered: Option<Arc<Documents>>,
     /// The store takes changes: joined or not, for a change takes place only where nobody else has changed anything.
     pub is_up: bool,
 }
@@ -73,11 +75,11 @@ enum Wish {
 }
 
 impl Client {
-    /// Keeps a session from now on, from what is known: the documents and how far the store had come. `connect` makes a
-    /// connection to some member, counted from 0. Needs a tokio runtime.
+    /// Keeps a session from now on, from what is known of the store. `connect` makes a connection to some member, counted
+    /// from 0. Needs a tokio runtime.
     pub fn start<S, F>(
         settings: Settings,
-        known: (Documents, Revision),
+        known: Known,
         connect: impl Fn(usize) -> F + Send + Sync + 'static,
     ) -> Client
     where
@@ -89,8 +91,14 @@ impl Client {
         let session = Session::new(settings, known, Duration::ZERO);
         let (mode, trouble) = session.mode(Duration::ZERO);
         let view = Arc::clone(session.view());
-        let (seen, seen_by_daemon) =
-            watch::channel(Seen { view, mode, trouble, since: Timestamp::now(), is_up: false });
+        let (seen, seen_by_daemon) = watch::channel(Seen {
+            view,
+            mode,
+            trouble,
+            since: Timestamp::now(),
+            offered: None,
+            is_up: false,
+        });
         let (own, own_of_daemon) = watch::channel(Own::default());
         let (swaps, requests) = mpsc::channel(SWAPS);
         let (wishes, wished) = mpsc::unbounded_channel();
@@ -115,7 +123,7 @@ impl Client {
         self.wish(Wish::Decide);
     }
 
-    /// A store that is older than what was seen of it is believed from now on.
+    /// What the store holds is accepted, on all servers.
     pub fn accept(&self) {
         self.wish(Wish::Accept);
     }
@@ -282,7 +290,9 @@ impl<S: Store> Task<S> {
         let (mode, trouble) = self.session.mode(self.now());
         let (view, is_up) = (self.session.view(), self.session.is_open());
         self.seen.send_if_modified(|seen| {
+            let offered = self.session.offered();
             let is_same = Arc::ptr_eq(&seen.view, view)
+                && seen.offered.as_ref() == offered
                 && (seen.mode, &seen.trouble, seen.is_up) == (mode, &trouble, is_up);
             if is_same {
                 return false;
@@ -292,6 +302,7 @@ impl<S: Store> Task<S> {
             }
             (seen.view, seen.mode, seen.is_up) = (Arc::clone(view), mode, is_up);
             seen.trouble.clone_from(&trouble);
+            seen.offered = offered.cloned();
             true
         });
     }
@@ -308,10 +319,21 @@ async fn perform<S: Store>(store: &S, call: Call) -> Result<Outcome<S>, Error> {
     let answer = match call {
         Call::Connect => Answer::Connected,
         Call::List => Answer::Listing(store.list().await?),
-        Call::Lease(time) => Answer::Lease(store.lease(time).await?),
-        Call::Put { writes, lease } => {
-            store.put(writes, lease).await?;
+        Call::Lease(time) => {
+            let lease = store.lease(time).await?;
+            if lease.time != time {
+                let [granted, asked] = [lease.time, time].map(|time| time.as_secs());
+                tracing::info!("the store grants a lease of {granted} s, and was asked for {asked} s");
+            }
+            Answer::Lease(lease)
+        }
+        Call::Put { expected, writes, lease } => {
+            store.put(expected, writes, lease).await?;
             Answer::Written
+        }
+        Call::Accept(swap) => {
+            store.swap(swap).await?;
+            Answer::Accepted
         }
         Call::Watch { from } => return Ok(Outcome::Watch(store.watch(from).await?)),
         Call::KeepAlive(lease) => {
@@ -350,186 +372,4 @@ fn refuse(request: Request, reason: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::memory::Memory;
-    use super::super::votes::Verdicts;
-    use super::*;
-    use tokio::time::sleep;
-
-    const ZONE: &str = "[zone]\nname = \"demo.example.com\"\n";
-
-    fn stored() -> Memory {
-        let store = Memory::new();
-        store.write("config/zone", ZONE);
-        store
-    }
-
-    fn start(store: &Memory, server: &str) -> Client {
-        start_from(store, server, (Documents::default(), 0))
-    }
-
-    fn start_from(store: &Memory, server: &str, known: (Documents, Revision)) -> Client {
-        let settings = Settings { server: server.to_owned(), lease: Duration::from_secs(2) };
-        let store = store.clone();
-        Client::start(settings, known, move |_| std::future::ready(Ok(store.clone())))
-    }
-
-    async fn until(client: &mut Client, holds: impl FnMut(&Seen) -> bool) -> Seen {
-        let seen = timeout(Duration::from_secs(60), client.seen.wait_for(holds)).await;
-        seen.expect("it comes about").unwrap().clone()
-    }
-
-    fn own(up: &str) -> Own {
-        let verdicts = Verdicts { up: [up.to_owned()].into(), ..Verdicts::default() };
-        Own { verdicts, ..Own::default() }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn servers_see_documents_and_each_others_verdicts() {
-        let store = stored();
-        let mut first = start(&store, "node1");
-        let mut second = start(&store, "node2");
-        second.own.send_replace(own("node7"));
-        let seen =
-            until(&mut first, |seen| seen.view.verdicts.get("node2").is_some_and(|said| !said.up.is_empty()))
-                .await;
-        assert_eq!((seen.mode, &*seen.view.documents.texts["config/zone"]), (Mode::Joined, ZONE));
-        let epoch = store.write("config/nodes", "[[node]]\n");
-        let seen = until(&mut second, |seen| seen.view.documents.texts.len() == 2).await;
-        assert_eq!(seen.view.documents.epoch(), epoch);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
-        let store = stored();
-        let mut client = start(&store, "node1");
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        let cut = Instant::now();
-        store.cut_off(true);
-        let seen = until(&mut client, |seen| seen.mode == Mode::Alone).await;
-        assert!(cut.elapsed() < Duration::from_millis(1300), "{:?}", cut.elapsed());
-        assert!(seen.trouble.is_some() && seen.view.documents.texts.len() == 1, "{seen:?}");
-        let (reply, told) = oneshot::channel();
-        client.swaps.send(Request { swap: Swap::default(), reply }).await.unwrap();
-        assert!(matches!(told.await.unwrap(), Err(Error::Unreachable(_))));
-        let back = Instant::now();
-        store.cut_off(false);
-        let zone = store.write("config/nodes", "[[node]]\n");
-        let seen = until(&mut client, |seen| seen.is_up).await;
-        assert_eq!((seen.mode, seen.view.documents.epoch()), (Mode::Alone, zone), "documents count at once");
-        assert_eq!(seen.trouble.as_deref(), Some("the store is back; joining in 3 s"));
-        let (reply, told) = oneshot::channel();
-        client.swaps.send(Request { swap: Swap::default(), reply }).await.unwrap();
-        assert!(told.await.unwrap().is_ok(), "and so does the word of an operator");
-        until(&mut client, |seen| seen.trouble.as_deref() == Some("the store is back; joining in 1 s")).await;
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        assert!(back.elapsed() >= Duration::from_millis(2400), "{:?}", back.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_decided_before_it_reached_the_store_joins_after_a_probation() {
-        let store = stored();
-        store.cut_off(true);
-        let mut client = start(&store, "node1");
-        sleep(Duration::from_millis(500)).await;
-        client.decide();
-        store.cut_off(false);
-        let seen = until(&mut client, |seen| seen.is_up).await;
-        assert_eq!(seen.mode, Mode::Alone, "{:?}", seen.trouble);
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_is_not_kept_alive_for_verdicts_that_cannot_be_written() {
-        let store = stored();
-        let mut client = start(&store, "node1");
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        let hung = Instant::now();
-        store.hang_puts(true);
-        client.own.send_replace(own("node7"));
-        until(&mut client, |seen| !seen.is_up).await;
-        let kept = store.kept();
-        assert!(hung.elapsed() <= Duration::from_millis(1201), "{:?}", hung.elapsed());
-        until(&mut client, |seen| seen.mode == Mode::Alone).await;
-        sleep(Duration::from_secs(10)).await;
-        assert_eq!(store.kept(), kept);
-        store.hang_puts(false);
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        assert_eq!(store.value("verdicts/node1").as_deref(), Some(r#"{"up":["node7"]}"#));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_has_fallen_silent_is_begun_anew() {
-        let store = stored();
-        let mut client = start(&store, "node1");
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        store.silence_watches();
-        let silenced = Instant::now();
-        let epoch = store.write("config/nodes", "[[node]]\n");
-        let seen = until(&mut client, |seen| seen.view.documents.epoch() == epoch).await;
-        assert!(silenced.elapsed() < Duration::from_secs(2), "{:?}", silenced.elapsed());
-        assert_eq!(seen.mode, Mode::Joined, "the lease was confirmed all the while");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn changes_that_are_there_are_shown_once() {
-        let store = stored();
-        let mut client = start(&store, "node1");
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        client.seen.borrow_and_update();
-        let mut last = 0;
-        for number in 0..100 {
-            last = store.write("intent", &format!("{{}}{}", " ".repeat(number)));
-        }
-        let mut shown = Vec::new();
-        while shown.last() != Some(&last) {
-            client.seen.changed().await.unwrap();
-            shown.push(client.seen.borrow_and_update().view.revision);
-        }
-        assert!(shown.len() <= 2, "{shown:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_leaves_takes_its_verdicts_along_at_once() {
-        let store = stored();
-        let mut client = start(&store, "node1");
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        assert!(store.value("servers/node1").is_some());
-        client.leave().await;
-        assert_eq!((store.value("servers/node1"), store.value("verdicts/node1")), (None, None));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_older_store_is_not_believed_until_it_is_accepted() {
-        let store = stored();
-        let older = store.copy();
-        store.write("config/nodes", "[[node]]\n");
-        let mut client = start(&store, "node1");
-        let joined = |seen: &Seen| seen.mode == Mode::Joined && seen.view.documents.texts.len() == 2;
-        let seen = until(&mut client, joined).await;
-        drop(client);
-        store.restore(&older);
-        // From the copy on its disk, as after a restart.
-        let known = (Documents::clone(&seen.view.documents), seen.view.revision);
-        let mut client = start_from(&store, "node1", known);
-        let seen = until(&mut client, |seen| seen.mode == Mode::Frozen).await;
-        assert_eq!(seen.view.documents.texts.len(), 2, "those before stay");
-        assert!(seen.trouble.unwrap().contains("cluster accept"));
-        client.accept();
-        let seen = until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        assert_eq!(seen.view.documents.texts.len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_document_that_cannot_be_read_leaves_those_before() {
-        let store = stored();
-        store.write("intent", "{}");
-        let mut client = start(&store, "node1");
-        until(&mut client, |seen| seen.mode == Mode::Joined).await;
-        store.write("intent", "{");
-        let seen = until(&mut client, |seen| seen.view.malformed.is_some()).await;
-        assert_eq!(&*seen.view.documents.texts["config/zone"], ZONE);
-        store.write("intent", "{}");
-        until(&mut client, |seen| seen.view.malformed.is_none()).await;
-    }
-}
+mod tests;

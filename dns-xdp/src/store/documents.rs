@@ -27,15 +27,44 @@ impl Documents {
 
     /// The documents of the configuration and when they were changed, for a swap that must not overlook a change.
     pub fn expected(&self) -> BTreeMap<String, Revision> {
-        let revision = |key: &str| self.revisions.get(key).copied().unwrap_or(0);
-        CONCERNS.iter().map(|(key, _)| ((*key).to_owned(), revision(key))).collect()
+        CONCERNS.iter().map(|(key, _)| ((*key).to_owned(), self.stored(key))).collect()
+    }
+
+    /// These, with what `before` has of those that are in the store no longer.
+    #[must_use]
+    pub fn keep_deleted(mut self, before: &Documents) -> Documents {
+        for (key, revision) in &before.revisions {
+            if self.revisions.contains_key(key) {
+                continue;
+            }
+            self.deleted.insert(key.clone());
+            self.revisions.insert(key.clone(), *revision);
+            if key == INTENT {
+                self.intents.clone_from(&before.intents);
+            } else if let Some(text) = before.texts.get(key) {
+                self.texts.insert(key.clone(), text.clone());
+            }
+        }
+        self
+    }
+
+    /// What to tell an operator of documents that are in the store no longer; `None`: all are.
+    pub fn deletion(&self) -> Option<String> {
+        let deleted: Vec<&str> = self.deleted.iter().map(String::as_str).collect();
+        (!deleted.is_empty()).then(|| {
+            format!(
+                "the store has lost {}, what was there before stays in force: write it again with `dns-xdp cluster import`, \
+                 or accept its end with `dns-xdp cluster accept`",
+                deleted.join(" and ")
+            )
+        })
     }
 
     /// What has to be written to make the shared part this one. A document that is not in it becomes empty.
     pub fn writes(&self, shared: &Shared) -> BTreeMap<String, Vec<u8>> {
         let differs = |key: &&str| {
             let [old, new] = [&self.texts, shared].map(|texts| texts.get(*key).map_or("", String::as_str));
-            old != new
+            old != new || self.deleted.contains(*key) && !new.is_empty()
         };
         let keys = CONCERNS.iter().map(|(key, _)| *key).filter(differs);
         keys.map(|key| (key.to_owned(), shared.get(key).cloned().unwrap_or_default().into_bytes())).collect()
@@ -51,7 +80,7 @@ mod tests {
         let entry = |value: &str, revision| Entry { value: value.as_bytes().to_vec(), revision };
         let entries =
             entries.iter().map(|(key, value, revision)| ((*key).to_owned(), entry(value, *revision)));
-        Listing { revision: 99, entries: entries.collect() }
+        Listing { revision: 99, entries: entries.collect(), ..Listing::default() }
     }
 
     #[test]

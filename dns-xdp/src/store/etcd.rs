@@ -1,45 +1,42 @@
 //! The store in etcd: one member at a time, every answer within its time, every error in the operator's words.
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity, KeyValue,
-    PutOptions, SortOrder, SortTarget, TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, EventType, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn,
+    TxnOp, WatchOptions, WatchStream,
 };
 
 use tokio::task::JoinSet;
 
 use super::client::watch_lag::Extent;
-use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
-use crate::authorities::{self, NoAuthorities};
+use super::credentials::Credentials;
+use super::{Batch, Entry, Error, Lease, Listing, Revision, Store, Swap, Watch};
+use crate::authorities::NoAuthorities;
 use crate::config::SharedStore;
 
-/// An idle connection whose other end is gone is found out after these.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Octets of what a member may send at once: everything below the prefix of a cluster of any size. The library's own limit
 /// is 4 MiB.
 const LARGEST_MESSAGE: usize = 256 * 1024 * 1024;
 /// From one member that is asked to the next, where any will do.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// How to reach the members, read once: a daemon that has given up its privileges cannot read the keys again.
+/// How to reach the members. The files of `[cluster]` are read again for each connection.
 #[derive(Clone)]
 pub struct Members {
     endpoints: Vec<String>,
     prefix: String,
-    options: ConnectOptions,
+    credentials: Credentials,
     /// Of a single call.
     timeout: Duration,
 }
 
 impl std::fmt::Debug for Members {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The options hold the password and the key.
+        // The credentials hold the password and the key.
         f.debug_struct("Members")
             .field("endpoints", &self.endpoints)
             .field("prefix", &self.prefix)
@@ -71,34 +68,10 @@ impl Members {
     /// # Errors
     /// One of them cannot be read, or no certificate of a member would be good.
     pub fn new(config: &SharedStore, timeout: Duration) -> Result<Members, MembersError> {
-        let read = |what: &'static str, path: &Path| {
-            fs::read(path).map_err(|source| MembersError::Unreadable { what, path: path.to_owned(), source })
-        };
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(timeout)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(true)
-            .with_auto_token_refresh(true)
-            .with_require_leader(true);
-        if config.endpoints.iter().any(|endpoint| endpoint.starts_with("https:")) {
-            let mut tls = TlsOptions::new();
-            tls = match &config.ca {
-                Some(ca) => tls.ca_certificate(Certificate::from_pem(read("ca", ca)?)),
-                None => tls.trust_anchors(authorities::read()?.roots),
-            };
-            if let Some((cert, key)) = &config.identity {
-                tls = tls.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?));
-            }
-            options = options.with_tls(tls);
-        }
-        if let Some((user, file)) = &config.user {
-            let password = String::from_utf8_lossy(&read("password-file", file)?).trim_end().to_owned();
-            options = options.with_user(user, password);
-        }
         Ok(Members {
             endpoints: config.endpoints.clone(),
             prefix: format!("{}/", config.prefix.trim_end_matches('/')),
-            options,
+            credentials: Credentials::read(config, timeout)?,
             timeout,
         })
     }
@@ -120,7 +93,7 @@ impl Members {
     /// It cannot be reached or does not let us in.
     pub async fn connect(&self, number: usize) -> Result<Etcd, Error> {
         let endpoint = &self.endpoints[number % self.endpoints.len()];
-        let connecting = Client::connect([endpoint], Some(self.options.clone()));
+        let connecting = Client::connect([endpoint], Some(self.credentials.options().await));
         let client = within(self.timeout, connecting).await.map_err(|error| at(endpoint, error))?;
         let etcd =
             Etcd { client, endpoint: endpoint.clone(), prefix: self.prefix.clone(), timeout: self.timeout };
@@ -185,6 +158,14 @@ impl Etcd {
         within(self.timeout, call).await.map_err(|error| at(&self.endpoint, error))
     }
 
+    fn compares(&self, expected: &BTreeMap<String, Revision>) -> Vec<Compare> {
+        let compare = |(key, expected): (&String, &Revision)| {
+            let expected = i64::try_from(*expected).unwrap_or(i64::MAX);
+            Compare::mod_revision(self.key(key), CompareOp::Equal, expected)
+        };
+        expected.iter().map(compare).collect()
+    }
+
     /// A transaction; `None`: what it is made from has changed.
     async fn commit(
         &self,
@@ -206,8 +187,9 @@ impl Store for Etcd {
         let options = GetOptions::new().with_prefix();
         let mut response = self.call(client.get(self.prefix.as_str(), Some(options))).await?;
         let at = response.header().map_or(0, |header| header.revision());
+        let cluster = response.header().map(|header| header.cluster_id()).filter(|cluster| *cluster != 0);
         let entries = response.take_kvs().into_iter().filter_map(|found| entry(&self.prefix, &found));
-        Ok(Listing { revision: revision(at), entries: entries.collect() })
+        Ok(Listing { revision: revision(at), cluster, entries: entries.collect() })
     }
 
     async fn extent(&self) -> Result<Extent, Error> {
@@ -237,22 +219,21 @@ impl Store for Etcd {
         expected: BTreeMap<String, Revision>,
         changes: BTreeMap<String, Option<Vec<u8>>>,
     ) -> Result<Revision, Error> {
-        let compares = expected.iter().map(|(key, expected)| {
-            let expected = i64::try_from(*expected).unwrap_or(i64::MAX);
-            Compare::mod_revision(self.key(key), CompareOp::Equal, expected)
-        });
         let operations = changes.into_iter().map(|(key, value)| match value {
             Some(value) => TxnOp::put(self.key(&key), value, None),
             None => TxnOp::delete(self.key(&key), None),
         });
-        let committed = self.commit(compares.collect(), operations.collect()).await?;
+        let committed = self.commit(self.compares(&expected), operations.collect()).await?;
         committed.ok_or(Error::Conflict)
     }
 
-    async fn lease(&self, time: Duration) -> Result<i64, Error> {
+    async fn lease(&self, time: Duration) -> Result<Lease, Error> {
         let mut client = self.client.lease_client();
         let seconds = i64::try_from(time.as_secs().max(1)).unwrap_or(i64::MAX);
-        Ok(self.call(client.grant(seconds, None)).await?.id())
+        let granted = self.call(client.grant(seconds, None)).await?;
+        // A store with long elections grants no lease that one of them outlasts.
+        let lives = u64::try_from(granted.ttl()).ok().filter(|ttl| *ttl > 0).map(Duration::from_secs);
+        Ok(Lease { id: granted.id(), time: lives.unwrap_or(time) })
     }
 
     async fn keep_alive(&self, lease: i64) -> Result<(), Error> {
@@ -268,10 +249,15 @@ impl Store for Etcd {
         self.call(client.revoke(lease)).await.map(drop)
     }
 
-    async fn put(&self, writes: BTreeMap<String, Vec<u8>>, lease: i64) -> Result<Revision, Error> {
+    async fn put(
+        &self,
+        expected: BTreeMap<String, Revision>,
+        writes: BTreeMap<String, Vec<u8>>,
+        lease: i64,
+    ) -> Result<Revision, Error> {
         let under = Some(PutOptions::new().with_lease(lease));
         let puts = writes.iter().map(|(key, value)| TxnOp::put(self.key(key), value.clone(), under.clone()));
-        match self.commit(Vec::new(), puts.collect()).await {
+        match self.commit(self.compares(&expected), puts.collect()).await {
             Err(Error::Unreachable(text)) if text.contains("lease not found") => Err(Error::LeaseLost),
             committed => committed?.ok_or(Error::Conflict),
         }

@@ -1,43 +1,58 @@
-//! The last good copy of the shared documents on this server's disk: what it starts from when the store is away.
+//! The last good copy of the shared documents on this server's disk: what it starts from when the store is away, and what the
+//! store is compared with at a start.
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Documents, Revision};
+use super::continuity::{Known, Origin};
+use super::{Documents, Revision, Shared};
 use crate::atomic_file;
 use crate::intent::Intents;
 
+/// Unknown fields are ignored, and those that an earlier version did not write have a default.
 #[derive(Debug, Serialize, Deserialize)]
 struct Copy {
     /// The store had come so far.
     revision: Revision,
-    texts: super::Shared,
+    texts: Shared,
     intents: Intents,
-    revisions: std::collections::BTreeMap<String, Revision>,
+    revisions: BTreeMap<String, Revision>,
+    /// What the keys began with.
+    #[serde(default)]
+    prefix: Option<String>,
+    #[serde(flatten)]
+    origin: Origin,
 }
 
-/// The documents, and how far the store had come; `None`: there is no copy.
+/// What was known of the store with the keys below `prefix`; `None`: there is no copy of that.
 ///
 /// # Errors
 /// It is there and cannot be read.
-pub fn load(path: &Path) -> io::Result<Option<(Documents, Revision)>> {
+pub fn load(path: &Path, prefix: &str) -> io::Result<Option<Known>> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let Copy { revision, texts, intents, revisions } = serde_json::from_slice(&text)?;
-    Ok(Some((Documents { texts, intents, revisions }, revision)))
+    let Copy { revision, texts, intents, revisions, prefix: copied, origin } = serde_json::from_slice(&text)?;
+    // Another prefix is another cluster, which somebody has written into the file on purpose.
+    let is_ours = copied.is_none_or(|copied| copied == prefix);
+    let documents = Documents { texts, intents, revisions, ..Documents::default() };
+    Ok(is_ours.then_some(Known { documents, revision, origin }))
 }
 
 /// Replaces the copy.
 ///
 /// # Errors
 /// The file cannot be written; the old one is as it was.
-pub fn store(path: &Path, documents: &Documents, revision: Revision) -> io::Result<()> {
-    let Documents { texts, intents, revisions } = documents.clone();
-    let mut text = serde_json::to_vec_pretty(&Copy { revision, texts, intents, revisions })?;
+pub fn store(path: &Path, prefix: &str, known: &Known) -> io::Result<()> {
+    let Known { documents, revision, origin } = known.clone();
+    // What is deleted from the store is in force, and is found to be deleted again.
+    let Documents { texts, intents, revisions, deleted: _ } = documents;
+    let copy = Copy { revision, texts, intents, revisions, prefix: Some(prefix.to_owned()), origin };
+    let mut text = serde_json::to_vec_pretty(&copy)?;
     text.push(b'\n');
     atomic_file::replace(path, &text)
 }
@@ -45,19 +60,37 @@ pub fn store(path: &Path, documents: &Documents, revision: Revision) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Shared;
+
+    const PREFIX: &str = "/dns-xdp/demo.example.com";
 
     #[test]
     fn what_was_copied_is_there_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.store.json");
-        assert!(load(&path).unwrap().is_none());
+        assert!(load(&path, PREFIX).unwrap().is_none());
         let texts = Shared::from([("config/zone".to_owned(), "[zone]\n".to_owned())]);
         let revisions = [("config/zone".to_owned(), 7)].into();
         let documents = Documents { texts, revisions, ..Documents::default() };
-        store(&path, &documents, 9).unwrap();
-        assert_eq!(load(&path).unwrap(), Some((documents, 9)));
+        let known =
+            Known { documents, revision: 9, origin: Origin { cluster: Some(u64::MAX), generation: 2 } };
+        store(&path, PREFIX, &known).unwrap();
+        assert_eq!(load(&path, PREFIX).unwrap(), Some(known));
+        assert_eq!(load(&path, "/elsewhere").unwrap(), None, "it is of another cluster");
         std::fs::write(&path, "{").unwrap();
-        assert!(load(&path).is_err());
+        assert!(load(&path, PREFIX).is_err());
+    }
+
+    #[test]
+    fn copies_of_other_versions_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.store.json");
+        let earlier = "{\"revision\": 9, \"texts\": {\"config/zone\": \"[zone]\\n\"}, \"intents\": {}, \
+                       \"revisions\": {\"config/zone\": 7}}";
+        std::fs::write(&path, earlier).unwrap();
+        let known = load(&path, PREFIX).unwrap().unwrap();
+        assert_eq!((known.documents.epoch(), known.origin), (7, Origin::default()));
+        let later = earlier.replace("{\"revision\"", "{\"more\": [1], \"generation\": 3, \"revision\"");
+        std::fs::write(&path, later).unwrap();
+        assert_eq!(load(&path, PREFIX).unwrap().unwrap().origin.generation, 3);
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::documents::Documents;
 use super::etcd::Members;
-use super::{Revision, last_good};
+use super::view::View;
+use super::{Documents, Known, Listing, continuity, last_good};
 use crate::config::{Config, ConfigError, SharedStore};
 
 /// Of each call. A daemon that is started again without the store has to answer before `[xdp] stop-grace` is over.
@@ -18,9 +18,9 @@ pub struct Loaded {
     pub config: Config,
     /// The file's text.
     pub text: String,
-    /// The documents and how far the store had come; `None`: the file is all there is.
-    pub shared: Option<(Documents, Revision)>,
-    /// Why the documents are the last good copy.
+    /// What is known of the store; `None`: the file is all there is.
+    pub shared: Option<Known>,
+    /// Why that is the last good copy; `None`: it is what the store holds.
     pub trouble: Option<String>,
 }
 
@@ -34,27 +34,45 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
         let config = Config::parse(&text, path)?;
         return Ok(Loaded { config, text, shared: None, trouble: None });
     };
-    let from_store = match fetch(&store).await {
-        Ok((documents, revision)) => match Config::parse_with(&text, path, &documents) {
-            Ok(config) => {
-                let shared = Some((documents, revision));
-                return Ok(Loaded { config, text, shared, trouble: None });
-            }
+    let copy = last_good::load(&store.copy, &store.prefix);
+    let copied = copy.as_ref().ok().and_then(Option::as_ref);
+    let found = match list(&store).await {
+        Ok(listing) => of_listing(&listing, copied),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    let from_store = match found {
+        Ok(known) => match Config::parse_with(&text, path, &known.documents) {
+            Ok(config) => return Ok(Loaded { config, text, shared: Some(known), trouble: None }),
             Err(wrong) => wrong,
         },
-        Err(error) => ConfigError::Store { path: path.to_owned(), reason: format!("{error:#}") },
+        Err(reason) => ConfigError::Store { path: path.to_owned(), reason },
     };
     // What a server has in force, it has from its copy at the next start too.
-    let copied = last_good::load(&store.copy);
     let place = store.copy.display();
-    match copied {
-        Ok(Some((documents, revision))) => {
-            let config = Config::parse_with(&text, path, &documents)?;
+    match copy {
+        Ok(Some(known)) => {
+            let config = Config::parse_with(&text, path, &known.documents)?;
             let trouble = Some(from_store.to_string());
-            Ok(Loaded { config, text, shared: Some((documents, revision)), trouble })
+            Ok(Loaded { config, text, shared: Some(known), trouble })
         }
-        Ok(None) => Err(and(from_store, &format!("there is no copy in {place} to start from"))),
+        Ok(None) => {
+            let none = format!("there is no copy of {} in {place} to start from", store.prefix);
+            Err(and(from_store, &none))
+        }
         Err(unread) => Err(and(from_store, &format!("the copy in {place} cannot be read: {unread}"))),
+    }
+}
+
+/// What a server starts with: the documents of the store, if it goes on from the copy; else the error says why not.
+fn of_listing(listing: &Listing, copied: Option<&Known>) -> Result<Known, String> {
+    let before = copied.cloned().unwrap_or_default();
+    if let Some(reason) = continuity::doubt(&before, listing) {
+        return Err(reason);
+    }
+    let view = View::anew(listing, &View::known(before));
+    match view.malformed {
+        Some(problem) => Err(problem),
+        None => Ok(view.as_known()),
     }
 }
 
@@ -71,15 +89,18 @@ fn and(error: ConfigError, more: &str) -> ConfigError {
 ///
 /// # Errors
 /// It cannot be reached, does not let us in, or has none.
-pub async fn fetch(store: &SharedStore) -> anyhow::Result<(Documents, Revision)> {
+pub async fn fetch(store: &SharedStore) -> anyhow::Result<Documents> {
+    Documents::read(&list(store).await?).map_err(anyhow::Error::msg)
+}
+
+async fn list(store: &SharedStore) -> anyhow::Result<Listing> {
     let (_, listing) = members(store)?.list().await?;
-    let documents = Documents::read(&listing).map_err(anyhow::Error::msg)?;
     anyhow::ensure!(
-        !documents.texts.is_empty(),
+        continuity::holds_cluster(&listing),
         "the store has no cluster at {}: write it there with `dns-xdp cluster init --config FILE`",
         store.prefix
     );
-    Ok((documents, listing.revision))
+    Ok(listing)
 }
 
 /// Members with the patience of a terminal.
@@ -88,4 +109,31 @@ pub async fn fetch(store: &SharedStore) -> anyhow::Result<(Documents, Revision)>
 /// A file that is named cannot be read.
 pub fn members(store: &SharedStore) -> anyhow::Result<Members> {
     Ok(Members::new(store, PATIENCE)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Entry;
+
+    fn listing(revision: u64, entries: &[(&str, u64)]) -> Listing {
+        let entry = |(key, revision): &(&str, u64)| {
+            let value = format!("# revision {revision}\n").into_bytes();
+            ((*key).to_owned(), Entry { value, revision: *revision })
+        };
+        Listing { revision, cluster: Some(1), entries: entries.iter().map(entry).collect() }
+    }
+
+    #[test]
+    fn a_start_takes_what_goes_on_from_the_copy_and_nothing_older() {
+        let copied = of_listing(&listing(60, &[("config/zone", 3), ("config/nodes", 50)]), None).unwrap();
+        let later =
+            of_listing(&listing(70, &[("config/zone", 3), ("config/nodes", 66)]), Some(&copied)).unwrap();
+        assert_eq!((later.documents.epoch(), later.revision), (66, 70));
+        let restored = listing(80, &[("config/zone", 3), ("config/nodes", 30)]);
+        assert!(of_listing(&restored, Some(&copied)).unwrap_err().contains("restored from an older copy"));
+        let lost = of_listing(&listing(80, &[("config/zone", 3)]), Some(&copied)).unwrap();
+        assert_eq!(lost.documents.texts, copied.documents.texts, "what is deleted stays in force");
+        assert_eq!(lost.documents.deleted, ["config/nodes".to_owned()].into());
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::client::watch_lag::Extent;
-use super::{Batch, Entry, Error, Listing, Revision, Store, Swap, Watch};
+use super::{Batch, Entry, Error, Lease, Listing, Revision, Store, Swap, Watch};
 
 #[derive(Debug, Clone)]
 pub(super) struct Memory(Arc<Mutex<State>>);
@@ -27,6 +27,7 @@ struct State {
     silenced: Revision,
     /// How often leases were kept alive.
     kept: u64,
+    shortest_lease: Duration,
 }
 
 impl Memory {
@@ -41,6 +42,7 @@ impl Memory {
             puts_hang: false,
             silenced: 0,
             kept: 0,
+            shortest_lease: Duration::ZERO,
         })))
     }
 
@@ -71,6 +73,16 @@ impl Memory {
         self.0.lock().unwrap().puts_hang = hang;
     }
 
+    /// No lease is granted that is shorter.
+    pub(super) fn grant_at_least(&self, time: Duration) {
+        self.0.lock().unwrap().shortest_lease = time;
+    }
+
+    /// Removes a key from outside.
+    pub(super) fn delete(&self, key: &str) -> Revision {
+        self.0.lock().unwrap().write([(key.to_owned(), None)])
+    }
+
     /// Watches that are under way tell nothing any more, and do not end either.
     pub(super) fn silence_watches(&self) {
         let mut state = self.0.lock().unwrap();
@@ -99,6 +111,12 @@ impl Memory {
 }
 
 impl State {
+    fn expect(&self, expected: &BTreeMap<String, Revision>) -> Result<(), Error> {
+        let revision = |key: &String| self.entries.get(key).map_or(0, |entry| entry.revision);
+        let is_changed = expected.iter().any(|(key, expected)| revision(key) != *expected);
+        if is_changed { Err(Error::Conflict) } else { Ok(()) }
+    }
+
     fn write(&mut self, writes: impl IntoIterator<Item = (String, Option<Vec<u8>>)>) -> Revision {
         self.revision += 1;
         for (key, value) in writes {
@@ -119,7 +137,7 @@ impl Store for Memory {
 
     async fn list(&self) -> Result<Listing, Error> {
         let state = self.state()?;
-        Ok(Listing { revision: state.revision, entries: state.entries.clone() })
+        Ok(Listing { revision: state.revision, cluster: Some(1), entries: state.entries.clone() })
     }
 
     async fn extent(&self) -> Result<Extent, Error> {
@@ -144,18 +162,15 @@ impl Store for Memory {
         changes: BTreeMap<String, Option<Vec<u8>>>,
     ) -> Result<Revision, Error> {
         let mut state = self.state()?;
-        let revision = |key: &String| state.entries.get(key).map_or(0, |entry| entry.revision);
-        if expected.iter().any(|(key, expected)| revision(key) != *expected) {
-            return Err(Error::Conflict);
-        }
+        state.expect(&expected)?;
         Ok(state.write(changes))
     }
 
-    async fn lease(&self, _time: Duration) -> Result<i64, Error> {
+    async fn lease(&self, time: Duration) -> Result<Lease, Error> {
         let mut state = self.state()?;
-        let lease = i64::try_from(state.leased.len()).unwrap() + 1;
-        state.leased.insert(lease, Vec::new());
-        Ok(lease)
+        let id = i64::try_from(state.leased.len()).unwrap() + 1;
+        state.leased.insert(id, Vec::new());
+        Ok(Lease { id, time: time.max(state.shortest_lease) })
     }
 
     async fn keep_alive(&self, lease: i64) -> Result<(), Error> {
@@ -171,11 +186,17 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn put(&self, writes: BTreeMap<String, Vec<u8>>, lease: i64) -> Result<Revision, Error> {
+    async fn put(
+        &self,
+        expected: BTreeMap<String, Revision>,
+        writes: BTreeMap<String, Vec<u8>>,
+        lease: i64,
+    ) -> Result<Revision, Error> {
         if self.state()?.puts_hang {
             return std::future::pending().await;
         }
         let mut state = self.state()?;
+        state.expect(&expected)?;
         let keys = writes.keys().cloned();
         state.leased.get_mut(&lease).ok_or(Error::LeaseLost)?.extend(keys);
         Ok(state.write(writes.into_iter().map(|(key, value)| (key, Some(value)))))

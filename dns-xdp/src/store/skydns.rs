@@ -208,7 +208,7 @@ pub(in crate::store) mod tests {
     pub(in crate::store) fn listing(entries: &[(&str, &str)]) -> Listing {
         let entry = |value: &str| Entry { value: value.as_bytes().to_vec(), revision: 1 };
         let entries = entries.iter().map(|(key, value)| ((*key).to_owned(), entry(value))).collect();
-        Listing { revision: 1, entries }
+        Listing { revision: 1, entries, ..Listing::default() }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::continuity::{Known, Origin, is_accepted};
 use super::documents::{CONCERNS, INTENT};
 use super::votes::{Verdicts, VoteCount};
 use super::{Documents, Listing, Revision, SERVERS, Server, VERDICTS};
@@ -16,6 +17,8 @@ pub struct View {
     pub revision: Revision,
     /// The last ones that could be read.
     pub documents: Arc<Documents>,
+    /// Which store they are of.
+    pub origin: Origin,
     /// By server.
     pub verdicts: BTreeMap<String, Read<Verdicts>>,
     /// All verdicts, counted.
@@ -62,8 +65,21 @@ impl View {
 
     /// As [`View::read`], but reads all of it: at the beginning of a session, for a store that was restored from a copy may
     /// count the same revisions again.
-    pub fn anew(listing: &Listing, before: &Arc<Documents>) -> View {
-        View::with(readable(listing, before), listing, &View::default())
+    pub fn anew(listing: &Listing, before: &View) -> View {
+        let of_nothing = View { origin: before.origin, ..View::default() };
+        View::with(readable(listing, before), listing, &of_nothing)
+    }
+
+    /// Before anything of the store is seen.
+    pub fn known(known: Known) -> View {
+        let Known { documents, revision, origin } = known;
+        View { revision, documents: Arc::new(documents), origin, ..View::default() }
+    }
+
+    /// What a later state of the store is compared with.
+    pub fn as_known(&self) -> Known {
+        let documents = Documents::clone(&self.documents);
+        Known { documents, revision: self.revision, origin: self.origin }
     }
 
     fn with(
@@ -76,6 +92,7 @@ impl View {
         View {
             revision: listing.revision,
             documents,
+            origin: before.origin.next(listing),
             verdicts,
             tally,
             servers: below(listing, SERVERS, &before.servers),
@@ -108,24 +125,27 @@ impl View {
         for server in servers {
             put(format!("{SERVERS}{server}"), serde_json::to_vec(&Server::default()).unwrap());
         }
-        View::anew(&listing, &Arc::default())
+        View::anew(&listing, &View::default())
     }
 }
 
 fn documents(listing: &Listing, before: &View) -> (Arc<Documents>, Option<String>) {
     let keys = CONCERNS.iter().map(|(key, _)| *key).chain([INTENT]);
-    let found = |key| listing.entries.get(key).map(|entry| entry.revision);
-    let same = |key| found(key) == before.documents.revisions.get(key).copied();
-    if before.malformed.is_none() && keys.into_iter().all(same) {
+    let found = |key| listing.entries.get(key).map_or(0, |entry| entry.revision);
+    let same = |key| found(key) == before.documents.stored(key);
+    let is_accepted = !before.documents.deleted.is_empty() && is_accepted(before.origin, listing);
+    if before.malformed.is_none() && !is_accepted && keys.into_iter().all(same) {
         return (Arc::clone(&before.documents), None);
     }
-    readable(listing, &before.documents)
+    readable(listing, before)
 }
 
-fn readable(listing: &Listing, before: &Arc<Documents>) -> (Arc<Documents>, Option<String>) {
+/// What is gone stays in force, unless an operator has accepted that.
+fn readable(listing: &Listing, before: &View) -> (Arc<Documents>, Option<String>) {
     match Documents::read(listing) {
-        Ok(documents) => (Arc::new(documents), None),
-        Err(problem) => (Arc::clone(before), Some(problem)),
+        Ok(documents) if is_accepted(before.origin, listing) => (Arc::new(documents), None),
+        Ok(documents) => (Arc::new(documents.keep_deleted(&before.documents)), None),
+        Err(problem) => (Arc::clone(&before.documents), Some(problem)),
     }
 }
 
@@ -203,7 +223,7 @@ mod tests {
             for (revision, (key, value)) in (2..).zip(changes) {
                 let value = value.map(|value| Entry { value: value.into_bytes(), revision });
                 listing.apply(Batch { revision, changes: vec![(key, value)] });
-                let anew = View::anew(&listing, &view.documents);
+                let anew = View::anew(&listing, &view);
                 view = View::read(&listing, &view);
                 prop_assert_eq!(&view, &anew);
                 prop_assert_eq!(&*view.tally, &VoteCount::of(view.verdicts.values().map(|said| &**said)));

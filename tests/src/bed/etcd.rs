@@ -306,7 +306,7 @@ impl Etcd {
         self.members.iter_mut().for_each(Member::end);
     }
 
-    /// Puts other credentials where the servers' files look for theirs; a server reads them when it starts.
+    /// Puts other credentials where the servers' files look for theirs; a server reads them when it connects.
     ///
     /// # Errors
     /// When they cannot be written.

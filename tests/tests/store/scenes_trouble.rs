@@ -92,9 +92,8 @@ fn a_store_that_is_restored_from_an_older_backup_is_not_believed_until_an_operat
             ensure!(store["mode"] == "frozen", "{}: {store}", node.name);
         }
         steady_but_for(watched, None).context("of a store that is not believed")?;
-        for node in &cluster.nodes {
-            node.cli_ok(&["cluster", "accept"])?;
-        }
+        // One command on one server is enough.
+        cluster.nodes[2].cli_ok(&["cluster", "accept"])?;
         wait_for_agreement(cluster, &ALL)?;
         for node in &cluster.nodes {
             let status = node.status()?;

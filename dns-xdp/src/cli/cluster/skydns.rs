@@ -14,7 +14,7 @@ use crate::store::skydns::path;
 /// Writes what the keys `below` this say to the documents; `dry`: prints what they would be.
 pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> {
     let (local, store) = of_file(file)?;
-    let (documents, _) = briefly(load::fetch(&store))?;
+    let documents = briefly(load::fetch(&store))?;
     let zone = Config::parse_with(&local, file, &documents)?.zone.apex;
     let place = path(below, &zone);
     let members = load::members(&store)?.below(&place);

@@ -27,7 +27,8 @@ use crate::control::api::Done;
 use crate::control::{Refusal, RefusalKind};
 use crate::event::Occurrence;
 use crate::intent::{self, Intents, Wish};
-use crate::store::{Documents, Revision};
+use crate::store::Documents;
+use crate::store::client::View;
 
 /// The longest time for the work of a change beside the core: files that are read or written, names that are looked up.
 /// Then the core gives it up.
@@ -74,7 +75,7 @@ pub(super) enum What {
     /// What is wanted of a node.
     Intent { node: String, request: Wish, force: bool },
     /// All of the store's documents, as they were at this revision of the store.
-    Join(Arc<Documents>, Revision),
+    Join(Arc<View>),
 }
 
 #[derive(Debug)]
@@ -136,7 +137,7 @@ impl Core {
 
     /// Whether these documents are on their way into force.
     pub(super) fn is_joining(&self, documents: &Documents) -> bool {
-        let joins = |what: &What| matches!(what, What::Join(joined, _) if **joined == *documents);
+        let joins = |what: &What| matches!(what, What::Join(joined) if *joined.documents == *documents);
         let current = self.changes.current.iter().map(|change| &change.what);
         let mut all = current.chain(self.changes.waiting.iter().map(|(_, what, _)| what));
         all.any(joins)
@@ -198,7 +199,7 @@ impl Core {
             What::Edit { change, ephemeral } => {
                 Wanted::Edit { change: change.clone(), ephemeral: *ephemeral }
             }
-            What::Join(documents, _) => Wanted::Join(Arc::clone(documents)),
+            What::Join(view) => Wanted::Join(Arc::clone(&view.documents)),
         };
         let work = self.prepare(wanted);
         let until = self.now.elapsed + WORK_TIMEOUT;
@@ -314,9 +315,10 @@ impl Core {
                     ClusterChange::Service(_) => occurrences::service(&name, &differences),
                 })
             }
-            What::Join(documents, _) => {
-                intents.clone_from(&documents.intents);
-                let is_other = self.source.documents().is_none_or(|before| before.texts != documents.texts);
+            What::Join(view) => {
+                intents.clone_from(&view.documents.intents);
+                let texts = &view.documents.texts;
+                let is_other = self.source.documents().is_none_or(|before| before.texts != *texts);
                 is_other.then(|| occurrences::reload(&notes))
             }
             What::Reload { .. } | What::Intent { .. } => Some(occurrences::reload(&differences)),
@@ -354,10 +356,10 @@ impl Core {
     }
 
     fn publish_change(&mut self, asker: Asker, what: What, mut next: Box<InForce>) {
-        if let What::Join(documents, _) = &what
-            && self.has_newer(documents)
+        if let What::Join(view) = &what
+            && self.has_newer(&view.documents)
         {
-            return self.take_over_from_store_if_other(documents);
+            return self.take_over_from_store_if_other(&view.documents);
         }
         self.rebase(&what, &mut next);
         let mut candidate = self.health.clone();
@@ -385,16 +387,16 @@ impl Core {
                 return self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, error)));
             }
         };
-        if let What::Join(documents, _) = &what
-            && self.has_newer(documents)
+        if let What::Join(view) = &what
+            && self.has_newer(&view.documents)
         {
             // Newer ones have come into force meanwhile. Their answers are published again.
             self.decide_and_publish();
-            return self.take_over_from_store_if_other(documents);
+            return self.take_over_from_store_if_other(&view.documents);
         }
         let addresses = self.addresses_of(&what);
-        if let What::Join(documents, _) = &what {
-            let intents = documents.intents.clone();
+        if let What::Join(view) = &what {
+            let intents = view.documents.intents.clone();
             self.tell_intents(&intents);
         }
         let before = self.put_into_force(&what, *next, told, Some(publication));
@@ -529,7 +531,7 @@ impl Core {
                 }
                 self.effects.push(Effect::Reloading(false));
             }
-            (Asker::Store, What::Join(documents, revision)) => self.joined(documents, *revision, result),
+            (Asker::Store, What::Join(view)) => self.joined(view, result),
             (Asker::Store, _) => {}
         }
     }

@@ -39,7 +39,8 @@ impl Core {
                 let status = self.cluster_status();
                 self.reply(call, status);
             }
-            Command::AcceptStore => self.accept_store(call),
+            Command::AcceptStore => self.accept_store(call, false),
+            Command::CompareStore => self.accept_store(call, true),
             Command::NodeList => {
                 let nodes = node_entries(&self.health, &self.source);
                 self.reply(call, Ok(nodes));

@@ -21,7 +21,7 @@ use crate::intent::Intents;
 use crate::metrics::Repair;
 use crate::network::AddressState;
 use crate::store::client::{Own, Seen};
-use crate::store::{Documents, Error, Revision, Swap};
+use crate::store::{Error, Known, Revision, Swap};
 use crate::zone::Zone;
 
 /// A moment, as the shell reads its clocks.
@@ -115,12 +115,12 @@ pub(in crate::controller) enum Effect {
     /// Write the answers to disk, for a start without a quorum.
     KeepAnswers { path: PathBuf, answers: Arc<Answers>, at: Timestamp },
     /// Write a copy of the documents to disk, for a start without the store.
-    KeepCopy { path: PathBuf, documents: Arc<Documents>, revision: Revision },
+    KeepCopy { path: PathBuf, prefix: String, known: Box<Known> },
     /// Decisions are made from now on: join the store by way of a probation.
     BeginDeciding,
     /// Write this into the store, now and in every session until there is another.
     WriteOwn(Box<Own>),
-    /// Believe a store that is older than what was seen of it.
+    /// Accept what the store holds, on all servers.
     AcceptStore,
     /// Answer a command.
     Reply { call: CallId, answer: Result<Value, Refusal> },

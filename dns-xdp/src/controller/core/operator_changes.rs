@@ -254,7 +254,7 @@ impl Core {
         let is_of_configuration = writes.keys().any(|key| key != INTENT);
         let mut expected = if is_of_configuration { base.expected() } else { BTreeMap::new() };
         if writes.contains_key(INTENT) {
-            expected.insert(INTENT.to_owned(), base.revisions.get(INTENT).copied().unwrap_or(0));
+            expected.insert(INTENT.to_owned(), base.stored(INTENT));
         }
         let work = self.work();
         change.stage = Stage::Swapping { work, base };

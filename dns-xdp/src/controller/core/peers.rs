@@ -55,7 +55,7 @@ impl Peers {
     }
 
     fn server(&self, name: &str, said: Server, (alive, mode): (bool, Mode), now: Timestamp) -> ClusterServer {
-        let Server { version, epoch, revision, digest, quorum, trouble, entries: _ } = said;
+        let Server { version, epoch, revision, digest, quorum, trouble, .. } = said;
         let last_seen = if self.present.contains(name) { Some(now) } else { self.until.get(name).copied() };
         let name = name.to_owned();
         ClusterServer { name, version, epoch, revision, digest, alive, mode, quorum, trouble, last_seen }
@@ -102,9 +102,10 @@ mod tests {
             let value = format!(r#"{{"epoch":{epoch},"revision":9,"digest":"{digest}"}}"#);
             (format!("{SERVERS}{name}"), Entry { value: value.into_bytes(), revision: 9 })
         };
-        let listing = Listing { revision: 9, entries: servers.iter().map(entry).collect() };
+        let listing =
+            Listing { revision: 9, entries: servers.iter().map(entry).collect(), ..Listing::default() };
         let view = Arc::new(View::read(&listing, &View::default()));
-        Seen { view, mode, trouble: None, since: at(0), is_up: mode == Mode::Joined }
+        Seen { view, mode, trouble: None, since: at(0), offered: None, is_up: mode == Mode::Joined }
     }
 
     fn own() -> (&'static str, Server) {

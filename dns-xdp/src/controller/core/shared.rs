@@ -8,12 +8,15 @@ use super::operator_changes::{OperatorChange, STORE_WRITE_TIMEOUT};
 use super::peers::Peers;
 use super::shared_view::{SharedView, digest};
 use super::{Core, occurrences};
+use crate::cluster::Admin;
+use crate::config::differences;
 use crate::control::api::{ClusterStatus, Done, StoreStatus};
 use crate::control::{Refusal, RefusalKind};
 use crate::event::Occurrence;
 use crate::failover::Answers;
 use crate::intent::{self, Intents};
 use crate::store::client::{Mode, Own, Seen, View};
+use crate::store::continuity::Origin;
 use crate::store::documents::{Documents, INTENT};
 use crate::store::{Moment, Revision, Server};
 
@@ -33,12 +36,16 @@ pub(super) struct Shared {
     pub(super) changes: Vec<OperatorChange>,
     /// Why the documents in force are not the store's.
     pub(super) refused: Option<String>,
+    /// The store of the copy on disk; `None`: none was written yet.
+    copied: Option<Origin>,
+    /// What the last warning of deleted documents said.
+    warned: Option<String>,
     /// The documents that were refused last, and when.
     refused_documents: Option<(Arc<Documents>, Duration)>,
     /// The revision of the intents that count here.
     pub(super) intents_at: Revision,
-    /// Commands that wait until an older store is believed, and until when.
-    accepting: Vec<(CallId, Duration)>,
+    /// Commands that wait until the store is believed, until when, and what they are answered then.
+    accepting: Vec<(CallId, Duration, Vec<String>)>,
     mode: Mode,
     /// The view that was decided on last.
     decided: Option<Arc<View>>,
@@ -55,6 +62,8 @@ impl Shared {
             seen,
             changes: Vec::new(),
             refused: None,
+            copied: None,
+            warned: None,
             refused_documents: None,
             intents_at: 0,
             accepting: Vec::new(),
@@ -82,6 +91,11 @@ impl Shared {
         self.seen.mode == Mode::Joined
     }
 
+    /// Whether there is something that an operator may accept.
+    fn is_offered(&self) -> bool {
+        self.seen.mode == Mode::Frozen || self.seen.offered.is_some()
+    }
+
     fn view(&self) -> SharedView {
         SharedView::new(&self.seen, &self.server)
     }
@@ -93,11 +107,12 @@ impl Shared {
             Mode::Frozen => format!("frozen, the documents stay as they are: {trouble}"),
             Mode::Alone | Mode::Joined => format!("alone, this server judges by itself: {trouble}"),
         });
-        alone.into_iter().chain(self.refused.clone()).collect()
+        let deletion = self.seen.view.documents.deletion();
+        alone.into_iter().chain(self.refused.clone()).chain(deletion).collect()
     }
 
     pub(super) fn status(&self, epoch: u32) -> StoreStatus {
-        let Seen { view, mode, trouble, since, is_up: _ } = &self.seen;
+        let Seen { view, mode, trouble, since, .. } = &self.seen;
         StoreStatus {
             kind: "etcd".to_owned(),
             mode: *mode,
@@ -176,15 +191,18 @@ impl Core {
         if is_other {
             if !was_refused && !self.is_joining(&view.documents) {
                 self.forget_waiting_documents();
-                self.change(Asker::Store, What::Join(Arc::clone(&view.documents), view.revision));
+                self.change(Asker::Store, What::Join(Arc::clone(&view)));
             }
         } else if has_documents && *view.documents != in_force {
             // Operators want something else, or somebody has written the same again.
             self.source = Arc::new(self.source.with_documents(Documents::clone(&view.documents)));
             self.health.adopt(self.health.config().at_revision(view.documents.epoch()));
             self.take_over_intents(&view.documents);
-            self.keep_copy(&view.documents, view.revision);
+            self.keep_copy(&view);
+        } else if has_documents && self.is_of_another_store(view.origin) {
+            self.keep_copy(&view);
         }
+        self.warn_of_deletion(&view.documents);
         self.health.set_peer_view(peer_view);
         self.reconcile_probes();
         self.decide_and_publish();
@@ -219,19 +237,14 @@ impl Core {
     }
 
     /// Documents of the store are in force, or refused.
-    pub(super) fn joined(
-        &mut self,
-        documents: &Arc<Documents>,
-        revision: Revision,
-        result: Result<Done, Refusal>,
-    ) {
-        let now = self.now.elapsed;
+    pub(super) fn joined(&mut self, view: &Arc<View>, result: Result<Done, Refusal>) {
+        let (now, documents) = (self.now.elapsed, &view.documents);
         let Some(shared) = &mut self.shared else { return };
         match result {
             Ok(_) => {
                 (shared.refused, shared.refused_documents) = (None, None);
                 shared.intents_at = intents_revision(documents);
-                self.keep_copy(documents, revision);
+                self.keep_copy(view);
             }
             Err(refusal) => {
                 let problem = alarm(&refusal.message);
@@ -266,10 +279,29 @@ impl Core {
         seen.is_some_and(|seen| seen != documents) && documents.epoch() < in_force
     }
 
-    fn keep_copy(&mut self, documents: &Arc<Documents>, revision: Revision) {
+    /// Keeps what is in force on disk.
+    fn keep_copy(&mut self, view: &View) {
         if let Some(store) = &self.health.config().store {
-            let (path, documents) = (store.copy.clone(), Arc::clone(documents));
-            self.effects.push(Effect::KeepCopy { path, documents, revision });
+            let (path, prefix) = (store.copy.clone(), store.prefix.clone());
+            let known = Box::new(view.as_known());
+            self.effects.push(Effect::KeepCopy { path, prefix, known });
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.copied = Some(view.origin);
+        }
+    }
+
+    /// Whether the copy on disk is of another store, or of before an acceptance.
+    fn is_of_another_store(&self, origin: Origin) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_joined() && shared.copied != Some(origin))
+    }
+
+    fn warn_of_deletion(&mut self, documents: &Documents) {
+        let Some(shared) = &mut self.shared else { return };
+        let deletion = documents.deletion();
+        if shared.warned != deletion {
+            shared.warned.clone_from(&deletion);
+            self.effects.extend(deletion.map(Effect::Warn));
         }
     }
 
@@ -302,6 +334,8 @@ impl Core {
                 digest: shared.digest(&decision.answers, self.health.config().epoch()),
                 quorum: Some(decision.quorum),
                 trouble: decision.frozen.clone().or_else(|| self.health.blind().map(str::to_owned)),
+                // The session writes which server of this name it is.
+                ..Server::default()
             },
         };
         if own != shared.own {
@@ -321,23 +355,47 @@ impl Core {
         Ok(shared.peers.call(&shared.seen, own, nodes, self.now.wall))
     }
 
-    /// Has an older store believed. The command is answered when its documents are in force.
-    pub(super) fn accept_store(&mut self, call: CallId) {
+    /// Has what the store holds accepted on all servers; `is_dry`: tells only what that would change. The command is answered
+    /// when the store's documents are in force here.
+    pub(super) fn accept_store(&mut self, call: CallId, is_dry: bool) {
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
+        let notes = self.acceptance();
         match &mut self.shared {
-            Some(shared) if shared.seen.mode == Mode::Frozen => {
-                shared.accepting.push((call, until));
-                self.effects.push(Effect::AcceptStore);
-            }
-            Some(_) => {
-                let notes = vec!["the store is believed already".to_owned()];
-                self.reply(call, Ok(Done { notes, cached_ms: None }));
-            }
             None => {
                 let refusal = Refusal::new(RefusalKind::Conflict, "this server shares no store");
                 self.reply::<Done>(call, Err(refusal));
             }
+            Some(shared) if !is_dry && shared.is_offered() => {
+                shared.accepting.push((call, until, notes));
+                self.effects.push(Effect::AcceptStore);
+            }
+            Some(_) => self.reply(call, Ok(Done { notes, cached_ms: None })),
         }
+    }
+
+    /// What it would change if the store's documents were accepted, a line for each key and for each node's intent.
+    fn acceptance(&self) -> Vec<String> {
+        let Some(shared) = &self.shared else { return Vec::new() };
+        let Some(offered) = &shared.seen.offered else {
+            let text = match shared.seen.mode {
+                Mode::Frozen => "what the store holds is not known at the moment",
+                Mode::Joined | Mode::Alone => "the store is believed already",
+            };
+            return vec![text.to_owned()];
+        };
+        let in_force = self.source.documents().cloned().unwrap_or_default();
+        let mut lines = differences(&in_force.text(), &offered.text());
+        let intents = self.health.intents();
+        let after = intent::counting(&offered.intents, self.now.wall);
+        for node in intents.keys().chain(after.keys().filter(|node| !intents.contains_key(*node))) {
+            let [was, is] = [intents, &after].map(|intents| {
+                intents.get(node).map_or_else(|| Admin::Auto.to_string(), ToString::to_string)
+            });
+            if was != is {
+                lines.push(format!("{node} is to be {is}, was to be {was}"));
+            }
+        }
+        if lines.is_empty() { vec!["no difference to what is in force".to_owned()] } else { lines }
     }
 
     /// Answers commands that wait until an older store is believed.
@@ -346,15 +404,15 @@ impl Core {
         let in_force = self.source.documents().cloned().unwrap_or_default();
         let is_settled = self.answering.is_settled();
         let Some(shared) = &mut self.shared else { return };
-        let is_believed = shared.seen.mode != Mode::Frozen;
+        let is_believed = !shared.is_offered();
         let is_in_force = is_believed && is_settled && shared.seen.view.documents.texts == in_force.texts;
-        let is_due = |(_, until): &mut (CallId, Duration)| is_in_force || now >= *until;
-        let due: Vec<(CallId, Duration)> = shared.accepting.extract_if(.., is_due).collect();
+        let is_due = |(_, until, _): &mut (CallId, Duration, Vec<String>)| is_in_force || now >= *until;
+        let due: Vec<(CallId, Duration, Vec<String>)> = shared.accepting.extract_if(.., is_due).collect();
         let why = shared.refused.clone().or_else(|| shared.seen.trouble.clone()).unwrap_or_default();
-        for (call, _) in due {
+        for (call, _, notes) in due {
             let refusal = |what: &str| Refusal::new(RefusalKind::Failed, format!("{what}: {why}"));
             let answer = match (is_in_force, is_believed) {
-                (true, _) => Ok(Done::default()),
+                (true, _) => Ok(Done { notes, cached_ms: None }),
                 (false, true) => {
                     Err(refusal("the store is believed, but its documents are not in force here yet"))
                 }

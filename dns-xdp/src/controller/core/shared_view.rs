@@ -81,7 +81,14 @@ pub(in crate::controller) mod tests {
         let names = ["node1", "node2", "node3"].map(str::to_owned);
         let view = View::of(names.clone().into_iter().zip(verdicts), names);
         let since = Timestamp::UNIX_EPOCH;
-        let seen = Seen { view: Arc::new(view), mode, trouble: None, since, is_up: mode == Mode::Joined };
+        let seen = Seen {
+            view: Arc::new(view),
+            mode,
+            trouble: None,
+            since,
+            offered: None,
+            is_up: mode == Mode::Joined,
+        };
         SharedView::new(&seen, "node1")
     }
 

@@ -36,7 +36,7 @@ impl Bench {
         let text = format!("{TEXT}[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n");
         let (_, texts) = split(&text).unwrap();
         let revisions = texts.keys().map(|key| (key.clone(), 1)).chain([(INTENT.to_owned(), 1)]).collect();
-        let documents = Documents { texts, revisions, intents };
+        let documents = Documents { texts, revisions, intents, ..Documents::default() };
         (Bench::start(&text, Some(documents.clone())), documents)
     }
 
@@ -207,7 +207,7 @@ impl Bench {
 fn seen(documents: &Documents, mode: Mode) -> Seen {
     let view = View { documents: Arc::new(documents.clone()), ..View::of([], []) };
     let is_up = mode == Mode::Joined;
-    Seen { view: Arc::new(view), mode, trouble: None, since: Timestamp::UNIX_EPOCH, is_up }
+    Seen { view: Arc::new(view), mode, trouble: None, since: Timestamp::UNIX_EPOCH, offered: None, is_up }
 }
 
 fn intent(admin: Admin, until: Option<Timestamp>) -> Intent {

@@ -20,7 +20,7 @@ use crate::controller::core::{Input, Job, Prepared, WorkId, unwritten};
 use crate::failover::{Answers, LastAnswers};
 use crate::intent::{self, Intents};
 use crate::privileges;
-use crate::store::{Documents, Revision, last_good};
+use crate::store::{Known, last_good};
 
 /// The threads that write files, and what they tell.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ enum Write {
     Answers,
     Copy {
         path: PathBuf,
-        documents: Arc<Documents>,
-        revision: Revision,
+        prefix: String,
+        known: Box<Known>,
     },
     /// The new text of the configuration file, beside it. The newest takes the place of all others.
     Stage {
@@ -129,8 +129,8 @@ impl Files {
     }
 
     /// Keeps a copy of the store.
-    pub(super) fn keep_copy(&self, path: PathBuf, documents: Arc<Documents>, revision: Revision) {
-        self.state.send(Write::Copy { path, documents, revision }).ok();
+    pub(super) fn keep_copy(&self, path: PathBuf, prefix: String, known: Known) {
+        self.state.send(Write::Copy { path, prefix, known: Box::new(known) }).ok();
     }
 
     /// Has the threads give up the privileges that only a start needs, after the writes that wait.
@@ -180,8 +180,8 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
                 }
                 continue;
             }
-            Write::Copy { path, documents, revision } => {
-                keep_copy(&path, &documents, revision);
+            Write::Copy { path, prefix, known } => {
+                keep_copy(&path, &prefix, &known);
                 continue;
             }
             Write::Drop(work) => {
@@ -199,8 +199,8 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
 }
 
 /// Writes the copy of the documents, from which the daemon starts without the store.
-pub(super) fn keep_copy(path: &Path, documents: &Documents, revision: Revision) {
-    if let Err(error) = last_good::store(path, documents, revision) {
+pub(super) fn keep_copy(path: &Path, prefix: &str, known: &Known) {
+    if let Err(error) = last_good::store(path, prefix, known) {
         tracing::warn!("cannot keep a copy of the store in {}: {error}", path.display());
     }
 }

@@ -132,8 +132,21 @@ fn identity(config: &Config, served: &[IpAddr]) -> String {
     let ours = nodes.iter().find(|node| node.addresses().any(|address| served.contains(&address)));
     match ours {
         Some(node) => node.name.clone(),
-        None => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+        None => hostname(),
     }
+}
+
+/// Where this daemon runs, for operators of other servers.
+fn place(served: &[IpAddr]) -> String {
+    let host = hostname();
+    match served.first() {
+        Some(address) => format!("{host} ({address})"),
+        None => host,
+    }
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// Refuses a start before a predecessor gives way: it shall not end for that.
@@ -169,11 +182,11 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
     let (control, predecessor) = control_socket(&config.control.socket, replace).await?;
     let signals = Signals::new().context("cannot listen for signals")?;
     let metrics = config.metrics.map(metrics::bind).transpose()?;
-    let documents = shared.as_ref().map(|(documents, _)| documents.clone());
+    let documents = shared.as_ref().map(|known| known.documents.clone());
     let (source, config) = Source::new(&config.path, &config.control.socket, text.clone(), documents)?;
     let events = EventSink::new(&config.events);
     let intents = match &shared {
-        Some((documents, _)) => documents.intents.clone(),
+        Some(known) => known.documents.intents.clone(),
         None => intents(&config.control.state, &events)?,
     };
     // First, so that no change is missed between the two.
@@ -181,6 +194,7 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
     let served = ServedNetwork::new(&config.listen)?;
     let sockets = sockets(served.serving().listeners(), config.listen.port, predecessor).await?;
     let identity = identity(&config, &served.listened());
+    let place = place(&served.listened());
     let alarms = served.alarms();
     let recorder = Recorder::default();
     let (tell, done) = mpsc::unbounded_channel();
@@ -188,11 +202,12 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
     let publisher = Publisher::start(config.clone(), served, recorder.clone(), tell.clone()).await?;
 
     announce(&config, &alarms, &identity, trouble.as_deref());
-    if let (Some(store), Some((documents, revision))) = (&config.store, &shared) {
-        keep_copy(&store.copy, documents, *revision);
+    // A copy that is newer than the store is what the store is compared with, until an operator accepts it.
+    if let (Some(store), Some(known), None) = (&config.store, &shared, &trouble) {
+        keep_copy(&store.copy, &store.prefix, known);
     }
     let at_the_store = || {
-        let session = StoreSession::start(&config, shared, &identity)?;
+        let session = StoreSession::start(&config, shared, &identity, place)?;
         let skydns = SkyDns::start(&config, &text, session.as_ref(), publisher.subscribe())?;
         anyhow::Ok((session, skydns))
     };

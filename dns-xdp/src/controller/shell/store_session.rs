@@ -1,13 +1,15 @@
 //! The task that keeps this server's session with the store, and is started again where it ends by a defect.
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::controller::core::{Input, STORE_WRITE_TIMEOUT, WorkId};
 use crate::store::client::{Client, Own, Request, Seen, Settings};
 use crate::store::etcd::Members;
-use crate::store::{Documents, Error, Revision, Swap};
+use crate::store::identity::{self, Instance};
+use crate::store::{Error, Known, Swap};
 
 use super::Done;
 
@@ -21,16 +23,18 @@ pub(super) struct StoreSession {
 }
 
 impl StoreSession {
-    /// The session that a configuration asks for, beginning with what is known: the documents, and how far the store had
-    /// come; `None`: it asks for none.
+    /// The session that a configuration asks for, beginning with what is known of the store; `None`: it asks for none.
     pub(super) fn start(
         config: &Config,
-        shared: Option<(Documents, Revision)>,
+        shared: Option<Known>,
         identity: &str,
+        place: String,
     ) -> anyhow::Result<Option<StoreSession>> {
         let (Some(store), Some(known)) = (&config.store, shared) else { return Ok(None) };
         let server = store.server.clone().unwrap_or_else(|| identity.to_owned());
-        let settings = Settings { server, lease: store.lease };
+        let id = identity::identifier(&config.control.instance())
+            .context("cannot tell this server from others")?;
+        let settings = Settings { server, instance: Instance { id, place }, lease: store.lease };
         let members = Arc::new(Members::new(store, store.lease / 5)?);
         let client = client(&settings, &members, known);
         Ok(Some(StoreSession { client, members, settings, is_ended: false }))
@@ -64,7 +68,7 @@ impl StoreSession {
     /// Starts the task anew, with what was seen last.
     pub(super) fn restart(&mut self) {
         let view = Arc::clone(&self.client.seen.borrow().view);
-        let known = (Documents::clone(&view.documents), view.revision);
+        let known = view.as_known();
         let own = self.client.own.borrow().clone();
         self.client = client(&self.settings, &self.members, known);
         // It has decided before, and what it found still counts.
@@ -83,7 +87,7 @@ impl StoreSession {
         self.client.own.send_replace(own);
     }
 
-    /// An older store is believed from now on.
+    /// What the store holds is accepted.
     pub(super) fn accept(&self) {
         self.client.accept();
     }
@@ -112,7 +116,7 @@ impl StoreSession {
     }
 }
 
-fn client(settings: &Settings, members: &Arc<Members>, known: (Documents, Revision)) -> Client {
+fn client(settings: &Settings, members: &Arc<Members>, known: Known) -> Client {
     let members = Arc::clone(members);
     Client::start(settings.clone(), known, move |number| {
         let members = Arc::clone(&members);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::invariants::{TOLERANCE, is_somebody_wanted, recovery, the_quorum_is_what_is_heard};
 use super::sharing::{Cluster, Member};
+use super::store_link::StoreLink;
 use super::store_model::StoreModel;
 use super::world::Port;
 use crate::cluster::{Admin, Node};
@@ -153,7 +154,7 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
         let says = member.link.as_ref().is_some_and(|link| link.own().verdicts != Verdicts::default());
         return if says { Err("blind, and yet it has a vote".to_owned()) } else { Ok(()) };
     }
-    if mode == Mode::Alone {
+    if mode != Mode::Joined {
         the_quorum_is_what_is_heard(&cluster.world, server, decision)?;
     } else {
         those_at_one_moment_say_the_same(cluster, member, decision)?;
@@ -163,6 +164,7 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
     }
     let late = member.way.slow + silence(cluster, member) + WORD;
     if mode == Mode::Joined
+        && !is_disputed(cluster)
         && now > cluster.wanted_since.max(member.shaken) + late + cluster.lease
         && *server.state().intents() != cluster.wanted
     {
@@ -204,7 +206,9 @@ fn those_at_one_moment_say_the_same(
             && decision.frozen.is_none()
             && decision.effective.contains(&Effective::Up)
     };
-    if !comparable(member, decision) {
+    // Until a server knows that the store was restored, its revisions are those of another past.
+    let past = cluster.store.restored.is_some_and(|restored| cluster.world.now < restored + cluster.lease);
+    if past || !comparable(member, decision) {
         return Ok(());
     }
     for other in cluster.members.iter().filter(|other| other.name != member.name) {
@@ -228,7 +232,11 @@ fn one_bad_link_takes_nobody_out(
 ) -> Result<(), String> {
     let now = cluster.world.now;
     let lease = cluster.lease;
-    if decision.frozen.is_some() || cluster.probers < 3 || silence(cluster, member) > Duration::ZERO {
+    if decision.frozen.is_some()
+        || cluster.probers < 3
+        || silence(cluster, member) > Duration::ZERO
+        || is_disputed(cluster)
+    {
         return Ok(());
     }
     // Whoever has been there for so long, or came back no later than this server did, has its verdicts in the store; whoever
@@ -280,7 +288,7 @@ fn the_dead_are_replaced(
     let (now, lease) = (cluster.world.now, cluster.lease);
     let server = &member.server;
     let Some(judges) = server.judges_since else { return Ok(()) };
-    let alone = mode == Mode::Alone;
+    let alone = mode != Mode::Joined;
     if !decision.effective.contains(&Effective::Up)
         || decision.frozen.is_some() && (alone || lacks_evidence(member))
     {
@@ -328,6 +336,26 @@ fn lacks_evidence(member: &Member) -> bool {
         || member.server.state().view().nodes.iter().all(|node| !node.visible)
 }
 
+/// The store was restored, and servers may go by different documents until an operator accepts it.
+fn is_disputed(cluster: &Cluster) -> bool {
+    cluster.store.restored.is_some()
+}
+
+/// A clone and its original do not vote at the same time.
+pub(super) fn one_of_two_has_the_name(
+    cluster: &Cluster,
+    member: &Member,
+    clone: &StoreLink,
+) -> Result<(), String> {
+    let now = cluster.world.now;
+    let is_past = cluster.store.restored.is_some_and(|restored| now < restored + cluster.lease);
+    let is_joined = member.acts() && member.link.as_ref().is_some_and(|link| link.mode(now) == Mode::Joined);
+    if is_joined && clone.mode(now) == Mode::Joined && !is_past {
+        return Err(format!("{} and its clone have both joined", member.name));
+    }
+    Ok(())
+}
+
 /// What the store has taken is there until somebody wants otherwise.
 pub(super) fn nothing_is_lost(store: &StoreModel, wanted: &Intents) -> Result<(), String> {
     let documents = Documents::read(&store.listing)?;
@@ -339,7 +367,9 @@ pub(super) fn nothing_is_lost(store: &StoreModel, wanted: &Intents) -> Result<()
 
 /// When all has been well for long enough, all are joined and answer what is configured.
 pub(super) fn at_the_end(cluster: &Cluster) -> Result<(), String> {
-    nothing_is_lost(&cluster.store, &cluster.wanted)?;
+    let stored = Documents::read(&cluster.store.listing)?.intents;
+    // With a backup, and with what somebody has removed, intents are lost. The servers agree all the same.
+    let wanted = if is_disputed(cluster) { &stored } else { &cluster.wanted };
     for member in &cluster.members {
         if member.mode() != Some(Mode::Joined) {
             return Err(format!("{} is {:?}", member.name, member.mode()));
@@ -347,11 +377,11 @@ pub(super) fn at_the_end(cluster: &Cluster) -> Result<(), String> {
         let Some(answers) = member.server.published.as_deref() else {
             return Err(format!("{} answers nothing", member.name));
         };
-        let wanted = cluster.wanted.values().all(|intent| intent.admin == Admin::Auto);
-        if wanted && *answers != Answers::configured(&member.server.state().config().cluster) {
+        let is_auto = wanted.values().all(|intent| intent.admin == Admin::Auto);
+        if is_auto && *answers != Answers::configured(&member.server.state().config().cluster) {
             return Err(format!("{} answers {answers:?}", member.name));
         }
-        if *member.server.state().intents() != cluster.wanted {
+        if member.server.state().intents() != wanted {
             return Err(format!("{} goes by {:?}", member.name, member.server.state().intents()));
         }
     }

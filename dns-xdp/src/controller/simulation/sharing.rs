@@ -15,12 +15,15 @@ use super::world::{Loss, Port, World};
 use crate::cluster::Admin;
 use crate::controller::core::Input;
 use crate::intent::Intents;
-use crate::store::Server as StoreServer;
 use crate::store::client::{Mode, Own, View};
-use crate::store::documents::{Documents, INTENT, split};
+use crate::store::documents::{Documents, INTENT, Revision, split};
+use crate::store::identity::Instance;
+use crate::store::{Known, Server as StoreServer};
 
 const NODES: usize = 6;
 const CALM: Duration = Duration::from_secs(2);
+/// Documents that somebody removes.
+const DELETED: [&str; 3] = ["config/nodes", "config/services", INTENT];
 const TROUBLE_MS: std::ops::Range<u64> = 2_000..10_000;
 /// How often all is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -45,6 +48,9 @@ pub(super) struct Member {
     pub(super) tells: bool,
     /// What the store holds from the beginning.
     documents: Documents,
+    instance: Instance,
+    /// The newest documents that it has had in force, by the acceptance and the epoch.
+    newest: (u64, Revision),
 }
 
 /// Everything.
@@ -59,6 +65,10 @@ pub(super) struct Cluster {
     /// What operators want as the store has taken it, and since when.
     pub(super) wanted: Intents,
     pub(super) wanted_since: Duration,
+    /// Another server with the name of one of them.
+    pub(super) clone: Option<(usize, StoreLink)>,
+    /// All is well again, and an operator accepts what the store holds.
+    accepts: bool,
     to_come: Vec<(Duration, Action)>,
     log: String,
 }
@@ -88,6 +98,14 @@ enum Action {
     Stop(usize, bool),
     Start(usize),
     Admin(usize, usize, Admin),
+    /// A document is removed past the servers.
+    Delete(&'static str),
+    /// A backup of the store is made.
+    Save,
+    /// The store is restored from it.
+    Restore,
+    /// A machine with the image of a server begins, or ends without a word.
+    Clone(usize, bool),
     /// Everything is well again.
     Mend,
 }
@@ -136,14 +154,16 @@ impl Member {
             was_live: false,
             tells: false,
             documents: config.source.documents().cloned().unwrap_or_default(),
+            instance: Instance { id: format!("instance{}", index + 1), place: String::new() },
+            newest: (0, 0),
         }
     }
 
     pub(super) fn start(&mut self, lease: Duration, now: Duration, random: &mut Rng) {
-        let known = self.heard.take().map(|(view, _)| Arc::clone(&view.documents));
-        let documents = known.unwrap_or_else(|| Arc::new(self.documents.clone()));
-        self.server.disk.clone_from(&documents.intents);
-        let link = StoreLink::new(self.name.clone(), lease, &documents, now);
+        let known = self.heard.take().map(|(view, _)| view.as_known());
+        let known = known.unwrap_or_else(|| Known { documents: self.documents.clone(), ..Known::default() });
+        self.server.disk.clone_from(&known.documents.intents);
+        let link = StoreLink::new((self.name.clone(), self.instance.clone()), lease, known, now);
         self.server.start(Some((self.name.clone(), link.seen(now))), now, random);
         self.link = Some(link);
         (self.shaken, self.cold, self.was_live) = (self.shaken.max(now), true, false);
@@ -179,9 +199,23 @@ impl Member {
         self.heard = Some((Arc::clone(link.view()), mode));
         self.server.tell(Input::StoreSeen(Box::new(link.seen(now))), now, random);
         self.server.disk.clone_from(self.server.core.health.intents());
-        if mode == Mode::Alone && self.was_live {
+        if mode != Mode::Joined && self.was_live {
             self.cold = false;
         }
+    }
+
+    /// What was in force once is not replaced by something older, unless an operator has accepted that.
+    fn goes_on(&mut self) -> Result<(), String> {
+        let Some((view, _)) = &self.heard else { return Ok(()) };
+        let now = (view.origin.generation, view.documents.epoch());
+        if now < self.newest {
+            return Err(format!(
+                "the documents of {:?} were in force, and now those of {now:?}",
+                self.newest
+            ));
+        }
+        self.newest = now;
+        Ok(())
     }
 
     /// Has done at the store what the core wants.
@@ -222,6 +256,8 @@ impl Cluster {
             probers,
             wanted: Intents::new(),
             wanted_since: Duration::ZERO,
+            clone: None,
+            accepts: false,
             to_come: Vec::new(),
             log: format!("{servers} servers, {nodes} nodes, {probers} probers, a lease of {lease:?}\n"),
             random,
@@ -238,7 +274,7 @@ impl Cluster {
             let later = (at + Duration::from_millis(random.u64(50..8_000))).min(end);
             let (server, node) = (random.usize(0..servers), random.usize(0..nodes));
             let mut both = |first, second| self.to_come.extend([(at, first), (later, second)]);
-            match random.u8(0..26) {
+            match random.u8(0..30) {
                 0..=2 => both(Action::Service(node, false), Action::Service(node, true)),
                 3..=5 => both(Action::Host(node, false), Action::Host(node, true)),
                 // A rack.
@@ -279,6 +315,21 @@ impl Cluster {
                 21 => self.to_come.push((at, Action::Silence(server))),
                 22 => self.to_come.push((at, Action::Pause(server, random.u64(50..5_000)))),
                 23 => both(Action::Stop(server, random.bool()), Action::Start(server)),
+                24 => self.to_come.push((at, Action::Delete(DELETED[random.usize(0..DELETED.len())]))),
+                25 => both(Action::Clone(server, true), Action::Clone(server, false)),
+                26 => {
+                    let part = |share: f64| at + (later - at).mul_f64(share);
+                    both(Action::Save, Action::Restore);
+                    self.to_come.push((part(0.3), Action::Admin(server, node, Admin::Drain)));
+                    let restarted = if random.bool() { 0..servers } else { server..server + 1 };
+                    for server in restarted {
+                        let back = later + Duration::from_millis(random.u64(1..500));
+                        self.to_come.extend([
+                            (part(0.7), Action::Stop(server, random.bool())),
+                            (back, Action::Start(server)),
+                        ]);
+                    }
+                }
                 _ => {
                     let admin = [Admin::Up, Admin::Down, Admin::Drain][random.usize(0..3)];
                     let (other, word) = (random.usize(0..servers), random.usize(0..nodes));
@@ -305,7 +356,9 @@ impl Cluster {
         let mut due = vec![Some(Duration::ZERO); self.members.len()];
         loop {
             let action = actions.peek().map(|(at, _)| *at);
-            let next = due.iter().copied().flatten().chain(action).chain(self.store.next()).min();
+            let clone = self.clone.as_ref().and_then(|(_, link)| link.next(&self.store, self.world.now));
+            let next =
+                due.iter().copied().flatten().chain(action).chain(self.store.next()).chain(clone).min();
             let now = next.map_or(look, |next| next.min(look)).max(self.world.now);
             if now >= end {
                 break;
@@ -325,6 +378,9 @@ impl Cluster {
                     self.step(index)?;
                     due[index] = self.members[index].next(&self.store, now);
                 }
+            }
+            if let Some((_, link)) = &mut self.clone {
+                link.step(&mut self.store, &Way::default(), now, &mut self.random);
             }
             if acts || self.store.revision() != revision {
                 due = self.members.iter().map(|member| member.next(&self.store, now)).collect();
@@ -385,12 +441,22 @@ impl Cluster {
         member.hear(now, &mut self.random);
         member.obey(now, &mut self.random);
         let at = |broken: String| format!("node{} at {now:.3?}: {broken}", index + 1);
+        member.goes_on().map_err(at)?;
         agreement::heard(&self.members[index], &before).map_err(at)?;
         agreement::check(self, index).map_err(at)
     }
 
     fn look(&mut self) -> Result<(), String> {
         let now = self.world.now;
+        if self.accepts {
+            // On one server at a time, until there is nothing to accept.
+            let mut links = self.members.iter_mut().filter_map(|member| member.link.as_mut());
+            links.any(StoreLink::accept);
+        }
+        if let Some((of, link)) = &self.clone {
+            agreement::one_of_two_has_the_name(self, &self.members[*of], link)?;
+            self.members[*of].shaken = now;
+        }
         for member in &mut self.members {
             if member.acts() && member.server.state().blind().is_some() {
                 member.shaken = member.shaken.max(now);
@@ -471,9 +537,30 @@ impl Cluster {
                     member.obey(now, random);
                 }
             }
+            Action::Delete(key) => self.store.delete(key),
+            Action::Save => self.store.save(),
+            Action::Restore => {
+                if self.store.restore(now) {
+                    for member in members {
+                        member.link.iter_mut().for_each(|link| link.lose(now));
+                        member.shaken = member.shaken.max(now);
+                    }
+                    self.clone.iter_mut().for_each(|(_, link)| link.lose(now));
+                }
+            }
+            Action::Clone(of, true) => {
+                let instance = Instance { id: "clone".to_owned(), place: String::new() };
+                let name = (members[of].name.clone(), instance);
+                let known = Known { documents: members[of].documents.clone(), ..Known::default() };
+                self.clone = Some((of, StoreLink::new(name, self.lease, known, now)));
+            }
+            Action::Clone(_, false) => self.clone = None,
             Action::Mend => {
                 self.world.mend();
                 self.store.find_majority(now);
+                let all = Documents { intents: self.wanted.clone(), ..members[0].documents.clone() };
+                self.store.write_missing(&all);
+                (self.clone, self.accepts) = (None, true);
                 for member in members {
                     (member.way, member.shaken) = (Way::default(), member.shaken.max(now));
                     if !member.server.running {

@@ -10,7 +10,8 @@ use super::store_model::StoreModel;
 use crate::controller::core::WorkId;
 use crate::store::client::session::{Answer, Call, Changing, Session};
 use crate::store::client::{Mode, Own, Seen, Settings, View};
-use crate::store::{Documents, Entry, Error, Revision, Swap};
+use crate::store::identity::Instance;
+use crate::store::{Entry, Error, Known, Revision, Swap};
 
 const LATENCY_MS: std::ops::RangeInclusive<u64> = 1..=40;
 /// What is on its way over a link that is cut is sent again after this.
@@ -65,11 +66,16 @@ enum What {
 }
 
 impl StoreLink {
-    /// Of a server that starts, from the documents that it has a copy of.
-    pub(super) fn new(server: String, lease: Duration, known: &Documents, now: Duration) -> Self {
-        let settings = Settings { server, lease };
+    /// Of a server that starts, from the copy that it has of the store.
+    pub(super) fn new(
+        (server, instance): (String, Instance),
+        lease: Duration,
+        known: Known,
+        now: Duration,
+    ) -> Self {
+        let settings = Settings { server, instance, lease };
         StoreLink {
-            session: Session::new(settings, (known.clone(), 0), now),
+            session: Session::new(settings, known, now),
             lease,
             own: Own::default(),
             pending: Vec::new(),
@@ -92,7 +98,20 @@ impl StoreLink {
 
     pub(super) fn seen(&self, now: Duration) -> Seen {
         let ((mode, trouble), view) = (self.session.mode(now), Arc::clone(self.session.view()));
-        Seen { view, mode, trouble, since: Timestamp::UNIX_EPOCH, is_up: self.session.is_open() }
+        let (since, offered) = (Timestamp::UNIX_EPOCH, self.session.offered().cloned());
+        Seen { view, mode, trouble, since, offered, is_up: self.session.is_open() }
+    }
+
+    /// The store has ended the session.
+    pub(super) fn lose(&mut self, now: Duration) {
+        self.session.lose(now, "the store was restored".to_owned());
+        self.forget_if_over();
+    }
+
+    /// An operator accepts what the store holds; `false`: there is nothing to accept.
+    pub(super) fn accept(&mut self) -> bool {
+        self.session.accept();
+        self.session.offered().is_some()
     }
 
     pub(super) fn decide(&mut self) {
@@ -257,9 +276,13 @@ fn perform(call: Call, store: &mut StoreModel, now: Duration) -> Result<Answer, 
         Call::Connect => Answer::Connected,
         Call::List => Answer::Listing(store.listing.clone()),
         Call::Lease(time) => Answer::Lease(store.lease(time, now)),
-        Call::Put { writes, lease } => {
-            store.put(writes, lease)?;
+        Call::Put { expected, writes, lease } => {
+            store.put(&expected, writes, lease)?;
             Answer::Written
+        }
+        Call::Accept(swap) => {
+            store.swap(swap)?;
+            Answer::Accepted
         }
         Call::Watch { .. } => Answer::Watching,
         Call::KeepAlive(lease) => {

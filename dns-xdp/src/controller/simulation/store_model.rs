@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::store::client::watch_lag::Extent;
-use crate::store::{Batch, Documents, Entry, Error, Listing, Revision, Swap};
+use crate::store::documents::INTENT;
+use crate::store::{Batch, Documents, Entry, Error, Lease as Granted, Listing, Revision, Swap};
 
 /// What the members of the store hold together.
 #[derive(Debug, Default)]
@@ -17,6 +18,9 @@ pub(super) struct StoreModel {
     granted: i64,
     /// What servers have made it do.
     pub(super) counts: Counts,
+    backup: Option<(Listing, BTreeMap<i64, Lease>)>,
+    /// When it was last restored from a backup.
+    pub(super) restored: Option<Duration>,
 }
 
 /// What was asked of it.
@@ -27,7 +31,7 @@ pub(super) struct Counts {
     pub(super) kept: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Lease {
     time: Duration,
     runs_out: Duration,
@@ -38,6 +42,7 @@ impl StoreModel {
     /// It holds these documents.
     pub(super) fn of(documents: &Documents) -> StoreModel {
         let mut store = StoreModel::default();
+        store.listing.cluster = Some(1);
         store.write(documents.texts.iter().map(|(key, text)| (key.clone(), Some(text.clone().into_bytes()))));
         store.counts = Counts::default();
         store
@@ -61,6 +66,37 @@ impl StoreModel {
         revision
     }
 
+    /// Somebody removes a key, past the servers.
+    pub(super) fn delete(&mut self, key: &str) {
+        self.write([(key.to_owned(), None)]);
+    }
+
+    /// Somebody writes those of these documents that are not there.
+    pub(super) fn write_missing(&mut self, documents: &Documents) {
+        let intents = serde_json::to_string(&documents.intents).expect("intents are JSON");
+        let intents = (!documents.intents.is_empty()).then(|| (INTENT.to_owned(), intents));
+        let all = documents.texts.clone().into_iter().chain(intents);
+        let missing = all.filter(|(key, _)| !self.listing.entries.contains_key(key));
+        let missing: Vec<_> = missing.map(|(key, text)| (key, Some(text.into_bytes()))).collect();
+        if !missing.is_empty() {
+            self.write(missing);
+        }
+    }
+
+    pub(super) fn save(&mut self) {
+        self.backup = Some((self.listing.clone(), self.leases.clone()));
+    }
+
+    /// It is what it was when it was [saved](StoreModel::save). Every session with it is over.
+    pub(super) fn restore(&mut self, now: Duration) -> bool {
+        let Some((listing, leases)) = self.backup.clone() else { return false };
+        (self.listing, self.leases, self.lost) = (listing, leases, true);
+        self.history.clear();
+        self.restored = Some(now);
+        self.find_majority(now);
+        true
+    }
+
     /// What has happened behind a revision, and when that was.
     pub(super) fn since(&self, revision: Revision) -> Batch {
         let first = self.history.partition_point(|(of, ..)| *of <= revision);
@@ -72,18 +108,21 @@ impl StoreModel {
         Extent::of(&self.listing)
     }
 
-    pub(super) fn swap(&mut self, swap: Swap) -> Result<Revision, Error> {
+    fn expect(&self, expected: &BTreeMap<String, Revision>) -> Result<(), Error> {
         let revision = |key: &String| self.listing.entries.get(key).map_or(0, |entry| entry.revision);
-        if swap.expected.iter().any(|(key, expected)| revision(key) != *expected) {
-            return Err(Error::Conflict);
-        }
+        let is_changed = expected.iter().any(|(key, expected)| revision(key) != *expected);
+        if is_changed { Err(Error::Conflict) } else { Ok(()) }
+    }
+
+    pub(super) fn swap(&mut self, swap: Swap) -> Result<Revision, Error> {
+        self.expect(&swap.expected)?;
         Ok(self.write(swap.writes.into_iter().map(|(key, value)| (key, Some(value)))))
     }
 
-    pub(super) fn lease(&mut self, time: Duration, now: Duration) -> i64 {
+    pub(super) fn lease(&mut self, time: Duration, now: Duration) -> Granted {
         self.granted += 1;
         self.leases.insert(self.granted, Lease { time, runs_out: now + time, keys: BTreeSet::new() });
-        self.granted
+        Granted { id: self.granted, time }
     }
 
     pub(super) fn keep_alive(&mut self, lease: i64, now: Duration) -> Result<(), Error> {
@@ -93,7 +132,13 @@ impl StoreModel {
         Ok(())
     }
 
-    pub(super) fn put(&mut self, writes: BTreeMap<String, Vec<u8>>, lease: i64) -> Result<Revision, Error> {
+    pub(super) fn put(
+        &mut self,
+        expected: &BTreeMap<String, Revision>,
+        writes: BTreeMap<String, Vec<u8>>,
+        lease: i64,
+    ) -> Result<Revision, Error> {
+        self.expect(expected)?;
         if !self.leases.contains_key(&lease) {
             return Err(Error::LeaseLost);
         }

@@ -61,6 +61,11 @@ impl Membership {
         Membership { lease, fresh: true, confirmed: None }
     }
 
+    /// The store has granted a lease of this length.
+    pub fn grant(&mut self, lease: Duration) {
+        self.lease = lease;
+    }
+
     /// Something is decided from now on: whoever has not joined yet does so by way of a probation.
     pub fn decide(&mut self) {
         self.fresh = false;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! connect ─► list ─► lease ─► write ours ─► list ─► watch ─► open: keep the lease, write ours, compare
-//!             │ older than what was seen before
+//!             │ older than what was seen before, or another server has this name
 //!             └─► wait, and list again
 //! ```
 use std::collections::BTreeMap;
@@ -17,9 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::membership::{Membership, Stand};
 use super::watch_lag::{Extent, WatchLag};
 use crate::fnv::Fnv1a;
+use crate::store::continuity::{self, ACCEPTED, Accepted, Known};
+use crate::store::documents::{CONCERNS, INTENT};
+use crate::store::identity::{Instance, namesake};
 use crate::store::view::View;
 use crate::store::votes::Verdicts;
-use crate::store::{Batch, Documents, Error, Listing, Revision, SERVERS, Server, VERDICTS};
+use crate::store::{Batch, Documents, Error, Lease, Listing, Revision, SERVERS, Server, Swap, VERDICTS};
 
 /// From the end of a session to the next try. Each try that fails doubles it, up to the second.
 const RETRY_INTERVALS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
@@ -52,6 +55,8 @@ pub struct Own {
 pub struct Settings {
     /// This server.
     pub server: String,
+    /// Which one of that name.
+    pub instance: Instance,
     /// How long the others believe in this server without hearing of it.
     pub lease: Duration,
 }
@@ -66,7 +71,9 @@ pub(crate) enum Call {
     /// [`Store::lease`](crate::store::Store::lease)
     Lease(Duration),
     /// [`Store::put`](crate::store::Store::put)
-    Put { writes: BTreeMap<String, Vec<u8>>, lease: i64 },
+    Put { expected: BTreeMap<String, Revision>, writes: BTreeMap<String, Vec<u8>>, lease: i64 },
+    /// [`Store::swap`](crate::store::Store::swap): an operator accepts what the store holds.
+    Accept(Swap),
     /// [`Store::watch`](crate::store::Store::watch)
     Watch { from: Revision },
     /// [`Store::keep_alive`](crate::store::Store::keep_alive)
@@ -83,9 +90,11 @@ pub(crate) enum Answer {
     /// To [`Call::List`].
     Listing(Listing),
     /// To [`Call::Lease`].
-    Lease(i64),
+    Lease(Lease),
     /// To [`Call::Put`].
     Written,
+    /// To [`Call::Accept`].
+    Accepted,
     /// To [`Call::Watch`]: changes come from now on, see [`Session::changed`].
     Watching,
     /// To [`Call::KeepAlive`].
@@ -112,12 +121,14 @@ pub(crate) struct Session {
     membership: Membership,
     own: Own,
     view: Arc<View>,
-    /// Of the newest documents that were seen.
-    epoch: Revision,
-    /// An operator believes an older store.
+    /// An operator accepts what the store holds.
     accepts: bool,
     /// Why the store is not believed.
     frozen: Option<String>,
+    /// What an operator may accept: the documents of a store that is not believed, or that has lost some.
+    offered: Option<Arc<Documents>>,
+    /// The server that has this one's name, and since when that is known.
+    namesake: Option<(Instance, Duration)>,
     /// Why the last session ended, or there has not been any.
     lost: String,
     stage: Stage,
@@ -136,10 +147,12 @@ enum Stage {
     Connecting,
     /// The store is listed for the first time.
     Looking,
-    /// It is older than what was seen of it, and is listed again at this time.
-    Doubting { again: Duration },
-    /// A lease is asked for.
-    Leasing,
+    /// It is not believed, or another server has this one's name. It is listed again at this time.
+    Doubting { again: Duration, listing: Listing },
+    /// What an operator has accepted is written.
+    Accepting,
+    /// A lease is asked for. What this server said of itself before was written at this revision.
+    Leasing { found: Revision },
     /// What is ours is written, before the view is taken: with it the others' verdicts and ours count at once.
     Writing(Grant),
     /// The view is taken.
@@ -175,22 +188,17 @@ struct Open {
 }
 
 impl Session {
-    /// Begins with what is known: the documents, and how far the store had come.
-    pub(crate) fn new(
-        settings: Settings,
-        (documents, revision): (Documents, Revision),
-        now: Duration,
-    ) -> Self {
-        let epoch = documents.epoch();
-        let view = View { revision, documents: Arc::new(documents), ..View::default() };
+    /// Begins with what is known of the store.
+    pub(crate) fn new(settings: Settings, known: Known, now: Duration) -> Self {
         Session {
             membership: Membership::new(settings.lease),
             settings,
             own: Own::default(),
-            view: Arc::new(view),
-            epoch,
+            view: Arc::new(View::known(known)),
             accepts: false,
             frozen: None,
+            offered: None,
+            namesake: None,
             lost: "the store has not been reached yet".to_owned(),
             stage: Stage::Apart { retry: now },
             tries: 0,
@@ -203,9 +211,14 @@ impl Session {
         self.membership.decide();
     }
 
-    /// A store that is older than what was seen of it is believed from now on.
+    /// An operator accepts what the store holds: on all servers, for it is written there.
     pub(crate) fn accept(&mut self) {
-        self.accepts = true;
+        self.accepts = self.offered.as_ref().is_some_and(|offered| !offered.texts.is_empty());
+    }
+
+    /// What an operator may accept.
+    pub(crate) fn offered(&self) -> Option<&Arc<Documents>> {
+        self.offered.as_ref()
     }
 
     /// This is to be written, now and in every session until there is another.
@@ -221,18 +234,28 @@ impl Session {
                 self.stage = Stage::Connecting;
                 calls.push(Call::Connect);
             }
-            Stage::Doubting { again } if *again <= now || self.accepts => {
+            Stage::Doubting { listing, .. } if self.accepts => {
+                let accepted = Accepted::next(self.view.origin, listing, &self.settings.server);
+                calls.push(Call::Accept(acceptance(&accepted, listing)));
+                (self.accepts, self.stage) = (false, Stage::Accepting);
+            }
+            Stage::Doubting { again, .. } if *again <= now => {
                 self.stage = Stage::Looking;
                 calls.push(Call::List);
             }
             Stage::Open(open) => {
+                if std::mem::take(&mut self.accepts) {
+                    let accepted = Accepted::next(self.view.origin, &open.listing, &self.settings.server);
+                    calls.push(Call::Accept(acceptance(&accepted, &open.listing)));
+                }
                 if open.write_at(&self.own, now).is_some_and(|at| at <= now) {
-                    let mut changed = writes(&self.own, &self.settings.server);
+                    let mut changed = writes(&self.own, &self.settings);
                     if self.own.verdicts == open.written.verdicts {
                         changed.remove(&format!("{VERDICTS}{}", self.settings.server));
                     }
                     open.writing = Some(self.own.clone());
-                    calls.push(Call::Put { writes: changed, lease: open.lease });
+                    let expected = BTreeMap::new();
+                    calls.push(Call::Put { expected, writes: changed, lease: open.lease });
                 }
                 if open.keep_at.take_if(|at| *at <= now).is_some() {
                     calls.push(Call::KeepAlive(open.lease));
@@ -251,7 +274,8 @@ impl Session {
         let own = match &self.stage {
             _ if !self.calls.is_empty() => Some(now),
             Stage::Apart { retry } => Some(*retry),
-            Stage::Doubting { again } => Some(if self.accepts { now } else { *again }),
+            Stage::Doubting { again, .. } => Some(if self.accepts { now } else { *again }),
+            Stage::Open(_) if self.accepts => Some(now),
             Stage::Open(open) => {
                 let write_at = open.write_at(&self.own, now);
                 [write_at, open.keep_at, open.compare_at].into_iter().flatten().min()
@@ -265,13 +289,25 @@ impl Session {
             let second = if second.is_zero() { Duration::from_secs(1) } else { second };
             turns = turns.map(|turns| turns.min(now + second));
         }
-        own.into_iter().chain(turns).min()
+        let known = self.namesake.as_ref().map(|(_, since)| *since + self.namesake_patience());
+        own.into_iter().chain(turns).chain(known.filter(|known| *known > now)).min()
     }
 
     /// A call has come to its end; `asked`: when it began.
     pub(crate) fn answered(&mut self, asked: Duration, now: Duration, answer: Result<Answer, Error>) {
         match answer {
             Ok(answer) => self.go_on(asked, now, answer),
+            // What this server said of itself before is gone, or another one was faster.
+            Err(Error::Conflict) if matches!(self.stage, Stage::Writing(_)) => {
+                self.stage = Stage::Looking;
+                self.calls.push(Call::List);
+            }
+            // The store has changed meanwhile; perhaps an operator has accepted it on another server.
+            Err(Error::Conflict) if matches!(self.stage, Stage::Accepting) => {
+                (self.accepts, self.stage) = (true, Stage::Looking);
+                self.calls.push(Call::List);
+            }
+            Err(Error::Conflict) if self.is_open() => {}
             Err(error) => self.lose(now, error.to_string()),
         }
     }
@@ -286,13 +322,21 @@ impl Session {
         };
         batches.iter().cloned().for_each(|batch| open.listing.apply(batch));
         let view = View::read(&open.listing, &self.view);
+        let says = view.servers.get(&self.settings.server).map(|said| said.instance.as_str());
+        let is_taken = says.is_some_and(|says| !says.is_empty() && says != self.settings.instance.id);
+        self.offered = offered(&view, &open.listing);
         self.show(view);
+        if is_taken {
+            self.lose(now, "another server has this one's name".to_owned());
+        }
     }
 
     /// The session is over, for this reason.
     pub(crate) fn lose(&mut self, now: Duration, reason: String) {
         self.lost = reason;
         self.stage = Stage::Apart { retry: now + self.pause() };
+        // What an operator has seen may be over.
+        self.accepts = false;
         self.tries = self.tries.saturating_add(1);
         self.calls.clear();
     }
@@ -311,20 +355,21 @@ impl Session {
     fn go_on(&mut self, asked: Duration, now: Duration, answer: Answer) {
         let (stage, call) = match (std::mem::replace(&mut self.stage, Stage::Looking), answer) {
             (Stage::Connecting, Answer::Connected) => (Stage::Looking, Some(Call::List)),
-            (Stage::Looking, Answer::Listing(listing)) => match self.is_older(&listing) {
-                Some(reason) => {
-                    self.frozen = Some(reason);
-                    (Stage::Doubting { again: now + self.settings.lease / 5 }, None)
-                }
-                None => (Stage::Leasing, Some(Call::Lease(self.settings.lease))),
-            },
-            (Stage::Leasing, Answer::Lease(lease)) => {
+            (Stage::Looking, Answer::Listing(listing)) => self.look(now, listing),
+            (Stage::Accepting, Answer::Accepted) => (Stage::Looking, Some(Call::List)),
+            (Stage::Leasing { found }, Answer::Lease(Lease { id: lease, time })) => {
+                self.membership.grant(time);
                 let written = self.own.clone();
-                let writes = writes(&written, &self.settings.server);
-                (Stage::Writing(Grant { lease, asked, written }), Some(Call::Put { writes, lease }))
+                let writes = writes(&written, &self.settings);
+                let expected = [(key_of(&self.settings.server), found)].into();
+                let put = Call::Put { expected, writes, lease };
+                (Stage::Writing(Grant { lease, asked, written }), Some(put))
             }
             (Stage::Writing(grant), Answer::Written) => (Stage::Listing(grant), Some(Call::List)),
             (Stage::Listing(grant), Answer::Listing(listing)) => {
+                if namesake(&listing, &self.settings.server, &self.settings.instance).is_some() {
+                    return self.lose(now, "another server has this one's name".to_owned());
+                }
                 let from = listing.revision + 1;
                 (Stage::Watching(grant, listing), Some(Call::Watch { from }))
             }
@@ -362,11 +407,39 @@ impl Session {
         self.calls.extend(call);
     }
 
+    /// Judges the store before anything is written there.
+    fn look(&mut self, now: Duration, listing: Listing) -> (Stage, Option<Call>) {
+        let again = now + self.settings.lease / 5;
+        if let Some(reason) = continuity::doubt(&self.view.as_known(), &listing) {
+            self.frozen = Some(reason);
+            self.offered = Documents::read(&listing).ok().map(Arc::new);
+            return (Stage::Doubting { again, listing }, None);
+        }
+        let Settings { server, instance, lease } = &self.settings;
+        if let Some(other) = namesake(&listing, server, instance) {
+            let since = self.namesake.as_ref().filter(|(known, _)| *known == other);
+            let since = since.map_or(now, |(_, since)| *since);
+            (self.frozen, self.namesake) = (None, Some((other, since)));
+            // Documents count all the same.
+            let view = View::read(&listing, &self.view);
+            self.show(view);
+            return (Stage::Doubting { again, listing }, None);
+        }
+        let found = listing.entries.get(&key_of(server)).map_or(0, |entry| entry.revision);
+        (Stage::Leasing { found }, Some(Call::Lease(*lease)))
+    }
+
+    /// For so long the name may be that of a server that has ended, whose lease has not.
+    fn namesake_patience(&self) -> Duration {
+        self.settings.lease * 2
+    }
+
     fn open(&mut self, grant: Grant, listing: Listing, now: Duration) -> Open {
         let Grant { lease, asked, written } = grant;
         self.membership.confirm(asked, now);
-        (self.frozen, self.accepts, self.tries) = (None, false, 0);
-        let view = View::anew(&listing, &self.view.documents);
+        (self.frozen, self.namesake, self.accepts, self.tries) = (None, None, false, 0);
+        let view = View::anew(&listing, &self.view);
+        self.offered = offered(&view, &listing);
         self.show(view);
         Open {
             lease,
@@ -381,21 +454,7 @@ impl Session {
     }
 
     fn show(&mut self, view: View) {
-        self.epoch = view.documents.epoch();
         self.view = Arc::new(view);
-    }
-
-    /// Why the store is not believed: its documents are those of a time that is over. The servers write there too, so that
-    /// its revision alone says little; `None`: it is believed.
-    fn is_older(&self, listing: &Listing) -> Option<String> {
-        let epoch = Documents::read(listing).map_or(Revision::MAX, |documents| documents.epoch());
-        (epoch < self.epoch && !self.accepts).then(|| {
-            format!(
-                "the store is at epoch {epoch}, and {} was seen of it: it was restored from an older copy; \
-                 `dns-xdp cluster accept` believes it",
-                self.epoch
-            )
-        })
     }
 
     /// The newest view.
@@ -431,7 +490,10 @@ impl Session {
         match &self.stage {
             Stage::Open(_) => Changing::Possible,
             Stage::Apart { .. } => Changing::Refused("no connection at the moment"),
-            Stage::Doubting { .. } => Changing::Refused("the store is older than what was seen of it"),
+            Stage::Doubting { .. } if self.namesake.is_some() => {
+                Changing::Refused("another server has this one's name")
+            }
+            Stage::Doubting { .. } => Changing::Refused("the store is not believed"),
             _ => Changing::Waits,
         }
     }
@@ -446,6 +508,18 @@ impl Session {
     pub(crate) fn mode(&self, now: Duration) -> (Mode, Option<String>) {
         if let Some(reason) = &self.frozen {
             return (Mode::Frozen, Some(reason.clone()));
+        }
+        if let Some((other, since)) = &self.namesake {
+            let Settings { server, instance, .. } = &self.settings;
+            let trouble = if now < *since + self.namesake_patience() {
+                format!("an earlier server has the name {server}, {other}: waiting for the end of its lease")
+            } else {
+                format!(
+                    "two servers call themselves {server}: this one is {instance}, the other one {other}; give one of them \
+                     another name with [cluster] server, and restart it"
+                )
+            };
+            return (Mode::Alone, Some(trouble));
         }
         match self.membership.stand(now) {
             Stand::Joined => (Mode::Joined, None),
@@ -472,10 +546,31 @@ impl Open {
 }
 
 /// What a server writes, by its keys.
-fn writes(own: &Own, server: &str) -> BTreeMap<String, Vec<u8>> {
+fn writes(own: &Own, settings: &Settings) -> BTreeMap<String, Vec<u8>> {
     let json = |value: serde_json::Result<Vec<u8>>| value.unwrap_or_default();
+    let Settings { server: name, instance: Instance { id, place }, .. } = settings;
+    let server = Server { instance: id.clone(), place: place.clone(), ..own.server.clone() };
     BTreeMap::from([
-        (format!("{VERDICTS}{server}"), json(serde_json::to_vec(&own.verdicts))),
-        (format!("{SERVERS}{server}"), json(serde_json::to_vec(&own.server))),
+        (format!("{VERDICTS}{name}"), json(serde_json::to_vec(&own.verdicts))),
+        (key_of(name), json(serde_json::to_vec(&server))),
     ])
+}
+
+/// Where a server says how it is.
+fn key_of(server: &str) -> String {
+    format!("{SERVERS}{server}")
+}
+
+/// Has the documents of this listing accepted, if none of them has changed since.
+fn acceptance(accepted: &Accepted, listing: &Listing) -> Swap {
+    let keys = CONCERNS.iter().map(|(key, _)| *key).chain([INTENT, ACCEPTED]);
+    let found = |key: &str| listing.entries.get(key).map_or(0, |entry| entry.revision);
+    let expected = keys.map(|key| (key.to_owned(), found(key))).collect();
+    let text = serde_json::to_vec(accepted).unwrap_or_default();
+    Swap { expected, writes: [(ACCEPTED.to_owned(), text)].into() }
+}
+
+/// What the store has, where documents are in force that it has no longer.
+fn offered(view: &View, listing: &Listing) -> Option<Arc<Documents>> {
+    (!view.documents.deleted.is_empty()).then(|| Documents::read(listing).unwrap_or_default().into())
 }

@@ -189,7 +189,8 @@ nodes = [\"node1\", \"node2\"]
         ];
         let entry = || Entry { value: b"{}".to_vec(), revision: 1 };
         let entries = foreign.iter().map(|key| ((*key).to_owned(), entry())).collect();
-        let (full, _) = done(&Listing { revision: 1, entries }, &healthy_zone(&config(TEXT)));
+        let (full, _) =
+            done(&Listing { revision: 1, entries, ..Listing::default() }, &healthy_zone(&config(TEXT)));
         let moved = TEXT.replace("192.0.2.11", "192.0.2.21").replace("db.prod", "new");
         let (after, count) = done(&full, &healthy_zone(&config(&moved)));
         // node1, its name server and the apex move in place; three go and three come.

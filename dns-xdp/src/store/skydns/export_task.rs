@@ -154,8 +154,15 @@ mod tests {
     fn seen(mode: Mode, servers: &[&str]) -> Seen {
         let entry = Entry { value: b"{}".to_vec(), revision: 1 };
         let entries = servers.iter().map(|name| (format!("{SERVERS}{name}"), entry.clone())).collect();
-        let view = View::read(&Listing { revision: 1, entries }, &View::default());
-        Seen { view: Arc::new(view), mode, trouble: None, since: Timestamp::UNIX_EPOCH, is_up: true }
+        let view = View::read(&Listing { revision: 1, entries, ..Listing::default() }, &View::default());
+        Seen {
+            view: Arc::new(view),
+            mode,
+            trouble: None,
+            since: Timestamp::UNIX_EPOCH,
+            offered: None,
+            is_up: true,
+        }
     }
 
     struct Mirrored {

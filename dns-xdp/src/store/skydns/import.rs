@@ -351,7 +351,8 @@ port = 7000
         assert!(follow(&heritage, &documents()).texts.is_err());
         let entry =
             |number| (format!("node{number}"), super::super::super::Entry { value: Vec::new(), revision: 1 });
-        let many = Listing { revision: 1, entries: (0..=KEYS_MOST).map(entry).collect() };
+        let many =
+            Listing { revision: 1, entries: (0..=KEYS_MOST).map(entry).collect(), ..Listing::default() };
         assert!(follow(&many, &documents()).texts.unwrap_err().contains("20001 keys"));
     }
 }

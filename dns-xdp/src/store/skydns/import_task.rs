@@ -199,7 +199,9 @@ fn apex(documents: &Documents) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Known;
     use crate::store::client::{Client, Settings as OfClient};
+    use crate::store::identity::Instance;
     use crate::store::memory::Memory;
 
     const NODES: &str = "[[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\nweight = 3\n";
@@ -214,10 +216,11 @@ mod tests {
     }
 
     fn start(store: &Memory, keys: &Memory, server: &str) -> Server {
-        let settings = OfClient { server: server.to_owned(), lease: Duration::from_secs(2) };
+        let (instance, lease) = (Instance::default(), Duration::from_secs(2));
+        let settings = OfClient { server: server.to_owned(), instance, lease };
         let (store, keys) = (store.clone(), keys.clone());
-        let known = (Documents::default(), 0);
-        let mirror = Client::start(settings, known, move |_| std::future::ready(Ok(store.clone())));
+        let mirror =
+            Client::start(settings, Known::default(), move |_| std::future::ready(Ok(store.clone())));
         let settings = Settings {
             below: "/skydns".to_owned(),
             file: "/etc/dns-xdp/dns-xdp.toml".into(),
