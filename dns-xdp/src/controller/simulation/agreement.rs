@@ -186,7 +186,7 @@ fn silence(cluster: &Cluster, member: &Member) -> Duration {
 /// Nobody goes by the others' verdicts whom they may take for dead.
 fn the_lease_is_confirmed(cluster: &Cluster, member: &Member) -> Result<(), String> {
     let documented = format!("{}{}", crate::store::VERDICTS, member.name);
-    if cluster.store.listing.entries.contains_key(&documented) {
+    if cluster.store.listing.entries.contains_key(&documented) || is_of_a_past(cluster) {
         return Ok(());
     }
     Err("joined, and its verdicts are not in the store".to_owned())
@@ -206,9 +206,7 @@ fn those_at_one_moment_say_the_same(
             && decision.frozen.is_none()
             && decision.effective.contains(&Effective::Up)
     };
-    // Until a server knows that the store was restored, its revisions are those of another past.
-    let past = cluster.store.restored.is_some_and(|restored| cluster.world.now < restored + cluster.lease);
-    if past || !comparable(member, decision) {
+    if is_of_a_past(cluster) || !comparable(member, decision) {
         return Ok(());
     }
     for other in cluster.members.iter().filter(|other| other.name != member.name) {
@@ -341,6 +339,11 @@ fn is_disputed(cluster: &Cluster) -> bool {
     cluster.store.restored.is_some()
 }
 
+/// Until a server knows that the store was restored, its revisions and its lease are those of another past.
+fn is_of_a_past(cluster: &Cluster) -> bool {
+    cluster.store.restored.is_some_and(|restored| cluster.world.now < restored + cluster.lease)
+}
+
 /// A clone and its original do not vote at the same time.
 pub(super) fn one_of_two_has_the_name(
     cluster: &Cluster,
@@ -348,9 +351,8 @@ pub(super) fn one_of_two_has_the_name(
     clone: &StoreLink,
 ) -> Result<(), String> {
     let now = cluster.world.now;
-    let is_past = cluster.store.restored.is_some_and(|restored| now < restored + cluster.lease);
     let is_joined = member.acts() && member.link.as_ref().is_some_and(|link| link.mode(now) == Mode::Joined);
-    if is_joined && clone.mode(now) == Mode::Joined && !is_past {
+    if is_joined && clone.mode(now) == Mode::Joined && !is_of_a_past(cluster) {
         return Err(format!("{} and its clone have both joined", member.name));
     }
     Ok(())
