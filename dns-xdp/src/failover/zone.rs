@@ -32,11 +32,12 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
     };
     let owner = |name: &str| owner(name, &settings.apex);
     let mut names = Vec::new();
-    for (index, (node, answering)) in nodes.iter().zip(&answers.by_node).enumerate() {
+    for (node, answering) in nodes.iter().zip(&answers.by_node) {
         let live = addresses(answering.as_slice(), false);
         let name_server = match settings.ns_addresses {
             NsAddresses::Live => live.clone(),
-            NsAddresses::Fixed => addresses(&[index], false),
+            // A resolver keeps them as long as the NS set, and so never has that of a dead server alone.
+            NsAddresses::Fixed => Addresses::new(settings.ns_ttl_seconds, node.addresses()),
         };
         names.push((owner(&node.ns), name_server));
         names.push((owner(&node.name), live));
@@ -74,6 +75,19 @@ mod tests {
     use super::super::tests::{config, node};
     use super::*;
     use crate::cluster::Cluster;
+
+    #[test]
+    fn fixed_name_servers_have_the_ttl_of_the_ns_set_and_live_ones_that_of_addresses() {
+        let cluster = || Cluster::new(vec![node(1, true, false)], Vec::new());
+        let ttl = |ns_addresses, name: &str| {
+            let mut config = config(cluster());
+            config.zone.ns_addresses = ns_addresses;
+            let zone = healthy_zone(&config);
+            zone.addresses(&owner(name, zone.apex())).unwrap().ttl_seconds
+        };
+        assert_eq!([ttl(NsAddresses::Fixed, "ns1"), ttl(NsAddresses::Fixed, "node1")], [60, 5]);
+        assert_eq!(ttl(NsAddresses::Live, "ns1"), 5);
+    }
 
     #[test]
     fn a_name_server_that_is_called_as_its_node_answers_as_the_node() {
