@@ -186,6 +186,7 @@ impl Core {
             Input::FileCommitted { work, result } => self.file_committed(work, result),
             Input::IntentsSaved { work, result } => self.intents_saved(work, result),
             Input::Swapped { work, result } => self.swapped(work, result),
+            Input::WasStopped(stopped) => self.was_stopped(stopped),
             Input::TaskEnded { task, reason } => self.task_ended(task, &reason),
             Input::TaskStarted { task } => drop(self.ended.remove(task)),
         }
@@ -281,7 +282,7 @@ impl Core {
         self.effects.push(Effect::Warn(alarm.clone()));
         self.ended.insert(task, alarm);
         if task == STORE_SESSION {
-            self.store_lost();
+            self.store_lost("this server's own session with the store ended");
         }
     }
 

@@ -7,6 +7,7 @@ mod last_answers;
 mod listeners;
 mod network;
 mod on_event;
+mod pause;
 mod publisher;
 mod signals;
 mod skydns;
@@ -335,6 +336,12 @@ impl Shell {
             Effect::SaveIntents { work, path, intents } => self.files.save_intents(work, path, intents),
             Effect::KeepAnswers { path, answers, at } => self.files.keep_answers(path, answers, at),
             Effect::KeepCopy { path, prefix, known } => self.files.keep_copy(path, prefix, *known),
+            Effect::RenewSession => {
+                if let Some(session) = &mut self.session {
+                    session.restart();
+                    self.skydns.restart(session);
+                }
+            }
             Effect::Swap { work, swap } => match &self.session {
                 Some(session) => session.swap(work, swap, self.tell.clone()),
                 None => {
@@ -410,6 +417,7 @@ impl Shell {
         let lease = self.publisher.lease();
         let responder = Responder::start(sockets, zone, lease, &self.identity, privileges::settle_thread);
         self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
+        pause::watch(self.tell.clone()).context("cannot start a thread")?;
         systemd::ready();
         self.publisher.order(Order::Level);
         self.publisher.follow();

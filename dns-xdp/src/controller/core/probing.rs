@@ -31,6 +31,24 @@ impl Core {
         } else if !slipped {
             return;
         }
+        self.blinded(was_blind);
+    }
+
+    /// The machine was stopped, and its clock with it, so nothing looks late. What was under way is worthless all the same:
+    /// attempts, and the session with the store, whose lease ran out while the machine stood still.
+    pub(super) fn was_stopped(&mut self, stopped: Duration) {
+        let was_blind = self.health.blind().is_some();
+        let reason = format!("this machine was stopped for {} s", stopped.as_secs());
+        self.health.blindness().go_blind(self.now.elapsed, reason.clone());
+        self.blinded(was_blind);
+        if self.shared.is_some() {
+            self.store_lost(&reason);
+            self.effects.push(Effect::RenewSession);
+        }
+    }
+
+    /// Tells that nobody is judged from now on, and probes everybody anew.
+    fn blinded(&mut self, was_blind: bool) {
         let reason = self.health.blind().unwrap_or_default();
         let reason = format!("nobody is judged for {CLEAN_ROUNDS} clean rounds of probes: {reason}");
         if was_blind {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::state::tests::{TEXT, config};
 use super::*;
 use crate::cluster::Admin;
-use crate::health::{Failure, Observation, ProbeId, Subject};
+use crate::health::{CLEAN_ROUNDS, Failure, Health, Observation, ProbeId, Subject};
 use crate::intent::Intent;
 use crate::store::Documents;
 use crate::store::client::{Mode, View};
@@ -496,6 +496,33 @@ fn lease_and_watchdog_are_renewed_by_each_tick_and_by_nothing_else() {
     assert_eq!(renewals(&bench), 0);
     bench.step(Input::Tick);
     assert_eq!(renewals(&bench), 2);
+}
+
+#[test]
+fn a_machine_that_was_stopped_judges_nobody_for_two_rounds_though_its_clock_stood_still() {
+    let mut bench = Bench::live(TEXT);
+    bench.step(Input::WasStopped(Duration::from_secs(3600)));
+    assert_eq!(bench.core.health.blind(), Some("this machine was stopped for 3600 s"));
+    assert!(bench.take(|effect| matches!(effect, Effect::RestartProbes).then_some(())).is_some());
+    assert_eq!(bench.take(|effect| matches!(effect, Effect::RenewSession).then_some(())), None, "no store");
+    for _ in 0..CLEAN_ROUNDS {
+        ["node1", "node2"].iter().for_each(|node| bench.observe(node, true));
+        bench.observe("node3", false);
+    }
+    assert_eq!(bench.core.health.blind(), None);
+    assert!(bench.core.health.verdicts().values().all(|verdict| verdict.health() == Health::Up));
+    bench.kill_and_publish("node3");
+    assert_ne!(bench.answers("node3"), ["192.0.2.13"]);
+}
+
+#[test]
+fn a_machine_that_was_stopped_begins_a_new_session_with_the_store_and_judges_alone_until_then() {
+    let (mut bench, documents) = Bench::shared(Intents::default());
+    bench.step(Input::StoreSeen(Box::new(seen(&documents, Mode::Joined))));
+    bench.step(Input::WasStopped(Duration::from_secs(60)));
+    assert!(bench.take(|effect| matches!(effect, Effect::RenewSession).then_some(())).is_some());
+    let shared = bench.core.shared.as_ref().unwrap();
+    assert_eq!(shared.alarms(), ["alone, this server judges by itself: this machine was stopped for 60 s"]);
 }
 
 #[test]

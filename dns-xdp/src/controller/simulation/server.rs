@@ -243,6 +243,7 @@ impl Server {
                 | Effect::Sample(_)
                 | Effect::DropFile { .. }
                 | Effect::KeepCopy { .. }
+                | Effect::RenewSession
                 | Effect::AcceptStore
                 | Effect::Emit(_)
                 | Effect::Warn(_)
