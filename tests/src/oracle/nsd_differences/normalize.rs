@@ -246,7 +246,8 @@ pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bo
 pub(super) fn withheld(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let addresses = query.qname.as_ref().and_then(|qname| query.served.zone.addresses(qname));
     let is_withheld = addresses.is_some_and(|addresses| addresses.refused);
-    make_error_where(is_withheld && rcode(ours) == Refused && !theirs.answers.is_empty(), Refused, theirs)
+    let has_some = !theirs.answers.is_empty() || theirs.metadata.truncation;
+    make_error_where(is_withheld && rcode(ours) == Refused && has_some, Refused, theirs)
 }
 
 fn make_error_where(occurs: bool, rcode: ResponseCode, theirs: &mut Meaning) -> bool {
