@@ -14,6 +14,7 @@ mod answer_diff;
 mod changes;
 mod cluster_change;
 mod commands;
+mod confirmation;
 mod input;
 mod job;
 pub(in crate::controller) mod occurrences;
@@ -412,7 +413,8 @@ impl Core {
             }
             self.effects.extend(told.into_iter().map(Effect::Emit));
         }
-        if !now.is_frozen() && !self.answering.is_pending() && self.answering.is_settled() {
+        let is_settled = !self.answering.is_pending() && self.answering.is_settled();
+        if !now.is_frozen() && is_settled && !self.health.falls_wait() {
             // The answers follow the verdicts.
             let repairs = self.repair_timer.answered(self.now.elapsed);
             let repairs = repairs.into_iter().map(|repair| Effect::Record(Record::Repaired(repair)));

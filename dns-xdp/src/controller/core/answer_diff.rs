@@ -250,9 +250,9 @@ fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option
     };
     let apex = state.config().zone.apex.to_string();
     let node = state.config().cluster.nodes.iter().find(|known| known.name == *node)?;
-    let subject = subject.to_string();
+    let (fall_waits, subject) = (state.fall_waits(subject), subject.to_string());
     let up = match state.intent(node).map_or(Admin::Auto, |intent| intent.admin) {
-        Admin::Auto => standing.serving() != Some(false),
+        Admin::Auto => standing.serving() != Some(false) || fall_waits,
         Admin::Up => true,
         Admin::Down | Admin::Drain => false,
     };

@@ -1,5 +1,5 @@
 //! What the probes find: the clock guard, the pace of the next attempts, and what is told and counted of a result.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::input::{Effect, Record};
@@ -11,8 +11,12 @@ use crate::health::{CLEAN_ROUNDS, Observation, Pace, ProbeId, Target};
 pub(super) struct Probing {
     targets: BTreeMap<ProbeId, Target>,
     paces: BTreeMap<ProbeId, Pace>,
-    /// Everybody is probed fast.
-    fast: bool,
+    /// The probes of each node.
+    by_node: BTreeMap<String, Vec<ProbeId>>,
+    /// The nodes in doubt, whose probes are made fast.
+    fast: BTreeSet<String>,
+    /// Probes that were asked for at once and have no report yet.
+    asked: BTreeSet<ProbeId>,
     /// Results taken in.
     pub(super) results: u64,
     /// Changes of health.
@@ -24,6 +28,10 @@ impl Core {
     pub(super) fn pulse(&mut self, ended: &[ProbeId]) {
         let (now, was_blind) = (self.now.elapsed, self.health.blind().is_some());
         let slipped = self.health.blindness().pulse(now);
+        if was_blind && self.health.blind().is_none() {
+            // Slow probes are not judged yet, and hold up no other.
+            self.see_again();
+        }
         if !ended.is_empty() {
             let ended: Vec<String> = ended.iter().map(|probe| probe.subject.to_string()).collect();
             let reason = format!("a defect of dns-xdp ended the probing of {}", ended.join(", "));
@@ -50,7 +58,8 @@ impl Core {
     /// Tells that nobody is judged from now on, and probes everybody anew.
     fn blinded(&mut self, was_blind: bool) {
         let reason = self.health.blind().unwrap_or_default();
-        let reason = format!("nobody is judged for {CLEAN_ROUNDS} clean rounds of probes: {reason}");
+        let reason =
+            format!("no probe is judged before it has {CLEAN_ROUNDS} results without a slip: {reason}");
         if was_blind {
             self.effects.push(Effect::Warn(format!("still blind: {reason}")));
         } else {
@@ -58,6 +67,7 @@ impl Core {
         }
         self.effects.push(Effect::RestartProbes);
         self.probing.paces.clear();
+        self.probing.asked.clear();
         self.pace_all();
         // The other servers must not go by what this server found before.
         self.write_own();
@@ -83,11 +93,27 @@ impl Core {
             }
         }
         if was_blind && self.health.blind().is_none() {
-            self.emit(occurrences::seeing());
+            self.see_again();
         }
         self.pace(probe);
+        for other in self.health.to_ask(probe, &self.probing.asked) {
+            self.ask_at_once(other);
+        }
         if change.decisive {
             self.decide_and_publish();
+        }
+    }
+
+    fn see_again(&mut self) {
+        self.emit(occurrences::seeing());
+        self.write_own();
+    }
+
+    /// Has the next attempt of a probe made now. The pace that follows its report is the usual one.
+    fn ask_at_once(&mut self, probe: ProbeId) {
+        if let Some(pace) = self.health.pace(&probe) {
+            self.probing.asked.insert(probe.clone());
+            self.give(probe, Pace { delay: Duration::ZERO, ..pace });
         }
     }
 
@@ -96,35 +122,52 @@ impl Core {
         let targets = self.health.targets();
         if self.probing.targets != *targets {
             let before = std::mem::replace(&mut self.probing.targets, targets.clone());
-            self.probing.paces.retain(|probe, _| before.get(probe) == targets.get(probe));
+            let same = |probe: &ProbeId| before.get(probe) == targets.get(probe);
+            self.probing.paces.retain(|probe, _| same(probe));
+            self.probing.asked.retain(same);
+            self.probing.by_node.clear();
+            for probe in targets.keys() {
+                if let Some(node) = probe.subject.node() {
+                    self.probing.by_node.entry(node.to_owned()).or_default().push(probe.clone());
+                }
+            }
             self.effects.push(Effect::Probe(targets.clone()));
         }
         self.pace_all();
     }
 
-    /// Gives a probe the pace that its verdict asks for, and everybody where somebody's doubt begins or ends.
+    /// Gives a probe that has reported its pace, and the others of its node theirs where its doubt begins or ends.
     fn pace(&mut self, probe: &ProbeId) {
-        let fast = self.health.probes_fast();
-        if fast != self.probing.fast {
-            return self.pace_all();
+        self.probing.asked.remove(probe);
+        self.pace_one(probe);
+        let Some(node) = probe.subject.node() else { return };
+        let is_fast = self.health.is_in_doubt(node);
+        if is_fast == self.probing.fast.contains(node) {
+            return;
         }
-        if let Some(verdict) = self.health.verdicts().get(probe) {
-            let pace = verdict.pace(fast);
-            self.give(probe.clone(), pace);
+        if is_fast {
+            self.probing.fast.insert(node.to_owned());
+        } else {
+            self.probing.fast.remove(node);
+        }
+        for other in self.probing.by_node.get(node).cloned().unwrap_or_default() {
+            self.pace_one(&other);
         }
     }
 
     fn pace_all(&mut self) {
-        let fast = self.health.probes_fast();
-        self.probing.fast = fast;
-        let paces: Vec<(ProbeId, Pace)> = self
-            .health
-            .verdicts()
-            .iter()
-            .map(|(probe, verdict)| (probe.clone(), verdict.pace(fast)))
-            .collect();
-        for (probe, pace) in paces {
-            self.give(probe, pace);
+        let nodes = self.probing.by_node.keys();
+        self.probing.fast = nodes.filter(|node| self.health.is_in_doubt(node)).cloned().collect();
+        let probes: Vec<ProbeId> = self.health.verdicts().keys().cloned().collect();
+        for probe in probes {
+            self.pace_one(&probe);
+        }
+    }
+
+    fn pace_one(&mut self, probe: &ProbeId) {
+        let pace = self.health.pace(probe).filter(|_| !self.probing.asked.contains(probe));
+        if let Some(pace) = pace {
+            self.give(probe.clone(), pace);
         }
     }
 

@@ -1,4 +1,5 @@
 //! The core by itself: inputs in, effects out.
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use crate::store::client::{Mode, View};
 use crate::store::documents::{INTENT, split};
 
 mod changes;
+mod probing;
 
 /// A core and what it wants done.
 struct Bench {
@@ -21,6 +23,8 @@ struct Bench {
     effects: Vec<Effect>,
     elapsed: Duration,
     file: String,
+    /// The nodes that were killed.
+    dead: BTreeSet<String>,
     /// The last publication.
     zone: Option<Arc<crate::zone::Zone>>,
 }
@@ -64,7 +68,8 @@ impl Bench {
         let beginning =
             Beginning { config, source, intents, shared, identity: "node1".to_owned(), last_answers };
         let (core, effects) = Core::new(beginning, now(Duration::ZERO));
-        Bench { core, effects, elapsed: Duration::ZERO, file: text.to_owned(), zone: None }
+        let (elapsed, file, dead) = (Duration::ZERO, text.to_owned(), BTreeSet::new());
+        Bench { core, effects, elapsed, file, dead, zone: None }
     }
 
     fn step(&mut self, input: Input) {
@@ -74,6 +79,9 @@ impl Bench {
     }
 
     fn observe(&mut self, node: &str, success: bool) {
+        if success {
+            self.dead.remove(node);
+        }
         let failure = || Failure { reason: "refused".to_owned(), visible: true };
         let observation = if success {
             Observation::Success { round_trip: Duration::from_millis(1) }
@@ -84,9 +92,21 @@ impl Bench {
         self.step(Input::Probed { probe, at: self.elapsed, observation });
     }
 
-    /// A node fails as often as it takes.
+    /// A node answers nothing.
+    fn silence(&mut self, node: &str) {
+        let observation = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });
+        let probe = ProbeId { subject: Subject::Node(node.to_owned()), index: 0 };
+        self.step(Input::Probed { probe, at: self.elapsed, observation });
+    }
+
+    /// A node fails as often as it takes, and the others answer meanwhile as they do.
     fn kill(&mut self, node: &str) {
-        (0..3).for_each(|_| self.observe(node, false));
+        self.dead.insert(node.to_owned());
+        self.observe(node, false);
+        for other in ["node1", "node2", "node3"].into_iter().filter(|other| *other != node) {
+            self.observe(other, !self.dead.contains(other));
+        }
+        (0..2).for_each(|_| self.observe(node, false));
     }
 
     /// A node fails, which is published when it is in doubt and when it is down.
