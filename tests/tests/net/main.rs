@@ -32,4 +32,5 @@ mod scenes_probes;
 mod scenes_publishing;
 mod scenes_refused_path;
 mod scenes_reload;
+mod scenes_services;
 mod scenes_top;

@@ -397,7 +397,7 @@ impl State {
             let judged = self.judged(&subject, standing);
             MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
         };
-        service.nodes.iter().map(state).collect()
+        service.candidates().map(state).collect()
     }
 
     /// The zone that follows from the decision; `None` before the first.
