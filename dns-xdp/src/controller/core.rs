@@ -26,6 +26,7 @@ mod query;
 mod rates;
 mod repair_timer;
 pub(in crate::controller) mod resolver_caches;
+mod services_down;
 mod shared;
 mod shared_view;
 mod source;

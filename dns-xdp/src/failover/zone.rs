@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use hickory_proto::rr::Name;
 
 use super::{Answers, Decision};
-use crate::cluster::APEX;
+use crate::cluster::{APEX, AllDown};
 use crate::config::{Config, NsAddresses};
 use crate::zone::{Addresses, Origin, Zone};
 
@@ -21,19 +21,20 @@ pub fn healthy_zone(config: &Config) -> Zone {
 /// The zone that answers make of the configuration; they have to be about its cluster.
 pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let settings = &config.zone;
-    let nodes = &config.cluster.nodes;
-    let addresses = |answering: &[usize], rotate| {
+    let (nodes, usual) = (&config.cluster.nodes, config.failover.all_down);
+    let addresses = |answering: &[usize], rotate, while_down: AllDown| {
         let all = answering.iter().flat_map(|&index| nodes[index].addresses());
         let left = answering.iter().filter_map(|index| answers.seconds_left.get(index)).min();
         let ttl = left.map_or(settings.ttl_seconds, |&left| {
             left.max(settings.ttl_min_seconds).min(settings.ttl_seconds)
         });
-        Addresses { rotate, refused: answering.is_empty(), ..Addresses::new(ttl, all) }
+        let refused = answering.is_empty() && while_down != AllDown::Nodata;
+        Addresses { rotate, refused, ..Addresses::new(ttl, all) }
     };
     let owner = |name: &str| owner(name, &settings.apex);
     let mut names = Vec::new();
     for (node, answering) in nodes.iter().zip(&answers.by_node) {
-        let live = addresses(answering.as_slice(), false);
+        let live = addresses(answering.as_slice(), false, usual);
         let name_server = match settings.ns_addresses {
             NsAddresses::Live => live.clone(),
             // A resolver keeps them as long as the NS set, and so never has that of a dead server alone.
@@ -42,12 +43,14 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         names.push((owner(&node.ns), name_server));
         names.push((owner(&node.name), live));
     }
-    let own: HashMap<&str, usize> = (config.cluster.services.iter())
-        .filter_map(|service| Some((service.name.as_str(), service.answers_max?)))
-        .collect();
+    let own = config.cluster.services.iter().map(|service| {
+        let answers_max = service.answers_max.unwrap_or(settings.answers_max);
+        (service.name.as_str(), (answers_max, service.all_down.unwrap_or(usual)))
+    });
+    let own: HashMap<&str, (usize, AllDown)> = own.collect();
     for (service, answering) in answers.services() {
-        let answers_max = own.get(service).copied().unwrap_or(settings.answers_max);
-        names.push((owner(service), Addresses { answers_max, ..addresses(answering, true) }));
+        let (answers_max, while_down) = own.get(service).copied().unwrap_or((settings.answers_max, usual));
+        names.push((owner(service), Addresses { answers_max, ..addresses(answering, true, while_down) }));
     }
     let origin = Origin {
         apex: settings.apex.clone(),

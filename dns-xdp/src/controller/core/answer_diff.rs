@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::input::Publication;
+use super::services_down::ServicesDown;
 use super::state::State;
 use crate::cluster::{APEX, Admin, Node};
 use crate::event::{AnswerChange, AnswerChanges, Kind, Occurrence};
@@ -15,6 +16,7 @@ use crate::zone::{Addresses, Zone};
 pub(in crate::controller) struct Told {
     frozen: Option<String>,
     fail_open: bool,
+    services_down: ServicesDown,
     parties: Vec<Party>,
 }
 
@@ -41,7 +43,8 @@ impl Told {
         let members =
             state.standings().iter().filter_map(|(subject, standing)| member_party(state, subject, standing));
         let parties = nodes.chain(members).collect();
-        Some(Told { frozen: decision.frozen.clone(), fail_open: decision.fail_open, parties })
+        let services_down = ServicesDown::new(state, decision);
+        Some(Told { frozen: decision.frozen.clone(), fail_open: decision.fail_open, services_down, parties })
     }
 
     /// Whether no decision is made anew.
@@ -69,6 +72,7 @@ impl Told {
             (true, false) => told.push(Occurrence::new(Kind::FailOpenOver)),
             _ => {}
         }
+        told.extend(self.services_down.since(&before.services_down));
         if !answers.away.is_empty() {
             let gone = self.turned(before, false);
             // Where nobody went, somebody's substitute is another: who is out is the reason all the same.
@@ -90,6 +94,7 @@ impl Told {
         let mut told = vec![Occurrence::new(Kind::Start).because(reason).with(answers)];
         told.extend(freeze(None, self.frozen.as_deref()));
         told.extend(self.fail_open.then(|| fail_open(AnswerChanges::default())));
+        told.extend(self.services_down.at_the_start());
         told
     }
 

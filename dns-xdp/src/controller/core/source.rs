@@ -112,11 +112,12 @@ impl Source {
         !self.nodes.iter().any(|filed| filed.name == node.name && filed.addresses().eq(node.addresses()))
     }
 
-    /// Whether a service, or its members, are not in the file.
+    /// Whether a service, or what commands change of it, is not in the file.
     pub(super) fn ephemeral_service(&self, service: &Service) -> bool {
+        let changed = |service: &Service| (service.min_healthy, service.order, service.all_down);
         let same = |filed: &Service| {
-            (&filed.name, &filed.nodes, filed.min_healthy)
-                == (&service.name, &service.nodes, service.min_healthy)
+            (&filed.name, &filed.nodes, &filed.backup) == (&service.name, &service.nodes, &service.backup)
+                && changed(filed) == changed(service)
         };
         !self.services.iter().any(same)
     }

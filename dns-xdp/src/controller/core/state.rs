@@ -440,7 +440,7 @@ impl State {
             let judged = self.judged(&subject, standing, confirmation);
             MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
         };
-        service.nodes.iter().map(state).collect()
+        service.candidates().map(state).collect()
     }
 
     /// The zone that follows from the decision; `None` before the first.

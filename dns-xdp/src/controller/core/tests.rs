@@ -285,6 +285,21 @@ fn what_cannot_be_published_is_tried_again_with_the_next_tick_and_is_an_event_on
 }
 
 #[test]
+fn a_service_without_a_healthy_member_is_an_event_when_its_last_one_falls_and_when_one_is_back() {
+    let mut bench = Bench::live(TEXT);
+    bench.kill_and_publish("node1");
+    assert!(!bench.occurrences().contains(&Kind::ServiceDown), "node2 answers for db");
+    bench.kill_and_publish("node2");
+    let down = bench.occurrences().into_iter().filter(|kind| *kind == Kind::ServiceDown);
+    assert_eq!(down.count(), 1);
+    for _ in 0..2 {
+        bench.observe("node1", true);
+    }
+    bench.publish_all();
+    assert!(bench.occurrences().contains(&Kind::ServiceUp));
+}
+
+#[test]
 fn a_change_is_in_force_when_it_is_published_and_answered_when_its_file_is_in_place() {
     let mut bench = Bench::live(TEXT);
     bench.ask(7, add("node4", 14));
