@@ -2,14 +2,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use rustls::pki_types::TrustAnchor;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::etcd::MembersError;
 use crate::authorities;
 use crate::config::SharedStore;
+use crate::privileges;
 
 /// An idle connection whose other end is gone is found out after these.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,9 +58,19 @@ impl Credentials {
 
     /// For the next connection. Files that cannot be read any more leave what they said before.
     pub(super) async fn options(&self) -> ConnectOptions {
-        let (credentials, fallback) = (self.clone(), self.clone());
-        let read = tokio::task::spawn_blocking(move || credentials.read_again()).await;
-        fallback.options_of(&read.unwrap_or_else(|_| fallback.last().contents.clone()))
+        let (tell, told) = oneshot::channel();
+        let reader = self.clone();
+        // A thread of the runtime's pool would keep the privileges of the start for as long as it idles.
+        let thread = thread::Builder::new().name("credentials".to_owned()).spawn(move || {
+            privileges::settle_thread();
+            tell.send(reader.read_again()).ok();
+        });
+        let read = match thread {
+            Ok(_) => timeout(self.timeout, told).await.ok().and_then(Result::ok),
+            Err(_) => None,
+        };
+        let contents = read.unwrap_or_else(|| self.last().contents.clone());
+        self.options_of(&contents)
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
