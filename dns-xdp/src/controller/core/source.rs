@@ -274,6 +274,7 @@ mod tests {
     use super::super::cluster_change::{NodeChange, ServiceChange};
     use super::super::state::tests::{TEXT, config};
     use super::*;
+    use crate::config::edit::ServiceKeys;
     use std::net::Ipv4Addr;
 
     fn source(text: &str) -> Source {
@@ -330,7 +331,10 @@ mod tests {
     #[test]
     fn a_service_is_kept_in_the_file_or_forgotten_as_a_node_is() {
         let (name, nodes) = ("cache".to_owned(), vec!["node3".to_owned()]);
-        let add = ClusterChange::Service(ServiceChange::Add { name, nodes, min_healthy: None });
+        let add = ClusterChange::Service(ServiceChange::Add {
+            name,
+            keys: ServiceKeys { nodes, ..ServiceKeys::default() },
+        });
         for (file, is_ephemeral) in [(Some(TEXT), false), (None, true)] {
             let proposal = source(TEXT).change(&add, file).unwrap();
             let [_, added] = &proposal.config.cluster.services[..] else { panic!("two services") };
@@ -338,7 +342,8 @@ mod tests {
             assert_eq!(proposal.source.ephemeral_service(added), is_ephemeral);
         }
         let unknown = vec!["nobody".to_owned()];
-        let set = ServiceChange::Set { name: "db".to_owned(), nodes: unknown, min_healthy: None };
+        let keys = ServiceKeys { nodes: unknown, ..ServiceKeys::default() };
+        let set = ServiceChange::Set { name: "db".to_owned(), keys };
         let refusal = source(TEXT).change(&ClusterChange::Service(set), Some(TEXT)).unwrap_err();
         assert!(refusal.kind == RefusalKind::Invalid && refusal.message.contains("nobody"), "{refusal}");
     }

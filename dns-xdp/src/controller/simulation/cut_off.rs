@@ -119,7 +119,10 @@ fn cut_off(nodes: usize, keys: [&str; 2], seed: u64, loss: Loss) -> Result<(), S
     }
     let configured = alone.answers();
     alone.cut();
-    let names = |answers: &Answers| (answers.by_node.clone(), answers.services.clone());
+    let names = |answers: &Answers| {
+        let services = answers.services().map(|(name, nodes)| (name.to_owned(), nodes.to_vec()));
+        (answers.by_node.clone(), services.collect::<Vec<_>>())
+    };
     let mut moved = None;
     alone.run(cut + 3 * detect, |server| {
         let is_frozen = server.decision().is_some_and(|decision| decision.frozen.is_some());
