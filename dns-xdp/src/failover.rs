@@ -1,12 +1,13 @@
 //! Who answers for whom: a pure function of the cluster, the verdicts and the admin intent.
 //!
-//! `answers` says which node answers for which, `rendezvous` chooses substitutes, `zone` makes the zone of a decision. The
-//! health of nodes is in `health`.
+//! `answers` says which node answers for which, `rendezvous` chooses substitutes, `zone` makes the zone of a decision,
+//! `nodata` says how long the absence of a family counts. The health of nodes is in `health`.
 //!
 //! Servers do not talk to each other. They agree because the same states give the same answers, whatever
 //! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
 //! looks back.
 mod answers;
+mod nodata;
 pub(crate) mod rendezvous;
 mod zone;
 

@@ -22,7 +22,7 @@ use crate::guard::{Guard, RateLimit};
 const TTL_SECONDS: u32 = 5;
 pub(super) const TTL_MIN_SECONDS: u32 = 1;
 const NS_TTL_SECONDS: u32 = 60;
-const NEGATIVE_TTL_SECONDS: u32 = 300;
+const NEGATIVE_TTL_SECONDS: u32 = 30;
 const CONTACT: &str = "hostmaster";
 /// `[listen]`
 const DNS_PORT: u16 = 53;

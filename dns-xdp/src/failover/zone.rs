@@ -3,8 +3,9 @@ use std::collections::HashMap;
 
 use hickory_proto::rr::Name;
 
+use super::nodata::{self, ServiceFamilies, families_of};
 use super::{Answers, Decision};
-use crate::cluster::APEX;
+use crate::cluster::{APEX, Family};
 use crate::config::{Config, NsAddresses};
 use crate::zone::{Addresses, Origin, Zone};
 
@@ -22,21 +23,24 @@ pub fn healthy_zone(config: &Config) -> Zone {
 pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let settings = &config.zone;
     let nodes = &config.cluster.nodes;
-    let addresses = |answering: &[usize], rotate| {
+    let addresses = |answering: &[usize], families: &[Family], rotate| {
         let all = answering.iter().flat_map(|&index| nodes[index].addresses());
         let left = answering.iter().filter_map(|index| answers.seconds_left.get(index)).min();
         let ttl = left.map_or(settings.ttl_seconds, |&left| {
             left.max(settings.ttl_min_seconds).min(settings.ttl_seconds)
         });
-        Addresses { rotate, refused: answering.is_empty(), ..Addresses::new(ttl, all) }
+        let live = Addresses { rotate, refused: answering.is_empty(), ..Addresses::new(ttl, all) };
+        let nodata_ttl_seconds = nodata::ttl(families, &live, settings.negative_ttl_seconds);
+        Addresses { nodata_ttl_seconds, ..live }
     };
     let owner = |name: &str| owner(name, &settings.apex);
     let mut names = Vec::new();
     for (index, (node, answering)) in nodes.iter().zip(&answers.by_node).enumerate() {
-        let live = addresses(answering.as_slice(), false);
+        let families: Vec<Family> = families_of(node).collect();
+        let live = addresses(answering.as_slice(), &families, false);
         let name_server = match settings.ns_addresses {
             NsAddresses::Live => live.clone(),
-            NsAddresses::Fixed => addresses(&[index], false),
+            NsAddresses::Fixed => addresses(&[index], &families, false),
         };
         names.push((owner(&node.ns), name_server));
         names.push((owner(&node.name), live));
@@ -44,9 +48,11 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let own: HashMap<&str, usize> = (config.cluster.services.iter())
         .filter_map(|service| Some((service.name.as_str(), service.answers_max?)))
         .collect();
+    let families = ServiceFamilies::of(&config.cluster);
     for (service, answering) in answers.services() {
         let answers_max = own.get(service).copied().unwrap_or(settings.answers_max);
-        names.push((owner(service), Addresses { answers_max, ..addresses(answering, true) }));
+        let live = addresses(answering, families.get(service), true);
+        names.push((owner(service), Addresses { answers_max, ..live }));
     }
     let origin = Origin {
         apex: settings.apex.clone(),
