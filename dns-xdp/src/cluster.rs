@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 pub(crate) use address::NO_NODES;
 pub use address::SpecialAddress;
-pub use family::Family;
+pub use family::{Family, FamilyRule};
 pub use kind::{
     Authorities, Dns, Exec, Expect, Http, PasswordFile, Pattern, ProbeKind, Redis, Role, TcpDialogue, Trust,
 };
@@ -154,6 +154,8 @@ pub struct HealthCheck {
     pub probes: Vec<Probe>,
     /// How many of the probes have to succeed.
     pub require: Require,
+    /// What IPv4 and IPv6 have to do with each other.
+    pub families: FamilyRule,
 }
 
 impl HealthCheck {

@@ -1,12 +1,14 @@
 //! Who answers for whom: a pure function of the cluster, the verdicts and the admin intent.
 //!
-//! `answers` says which node answers for which, `rendezvous` chooses substitutes, `zone` makes the zone of a decision,
+//! `answers` says which node answers for which, `rendezvous` chooses substitutes, `families` says what
+//! IPv4 or IPv6 answers otherwise, `zone` makes the zone of a decision,
 //! `nodata` says how long the absence of a family counts. The health of nodes is in `health`.
 //!
 //! Servers do not talk to each other. They agree because the same states give the same answers, whatever
 //! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
 //! looks back.
 mod answers;
+mod families;
 mod nodata;
 pub(crate) mod rendezvous;
 mod zone;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Answers, LastAnswers};
+pub use families::{Apart, Families, FamilyView};
 pub(crate) use zone::owner;
 pub use zone::{answering, healthy_zone, zone};
 
@@ -35,6 +38,8 @@ pub struct View {
     pub visible_witnesses: usize,
     /// How many nodes and witnesses are silent for several servers that say so together.
     pub attested: usize,
+    /// What is known of each family, where the families of some node differ; else nothing.
+    pub families: Vec<FamilyView>,
 }
 
 /// What is known of a node as a member of one service.
@@ -190,19 +195,18 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
         healthy = drained(states);
     }
     let all_down = healthy.is_empty();
-    let answers = same_or_new(
-        match rules.all_down {
-            _ if !all_down => Answers::live(cluster, view, &healthy),
-            AllDown::Configured => Answers::hoping(cluster, view),
-            AllDown::LastGood => {
-                let good = Some(kept(cluster, previous)).filter(|good| !good.refused());
-                let good = good.unwrap_or_else(|| Arc::new(Answers::configured(cluster)));
-                good.obeying(cluster, view).but_passing(cluster, view)
-            }
-            AllDown::Refused => Answers::withheld(cluster).but_passing(cluster, view),
-        },
-        previous,
-    );
+    let mut answers = match rules.all_down {
+        _ if !all_down => Answers::live(cluster, view, &healthy),
+        AllDown::Configured => Answers::hoping(cluster, view),
+        AllDown::LastGood => {
+            let good = Some(kept(cluster, previous)).filter(|good| !good.refused());
+            let good = good.unwrap_or_else(|| Arc::new(Answers::configured(cluster)));
+            good.obeying(cluster, view).but_passing(cluster, view)
+        }
+        AllDown::Refused => Answers::withheld(cluster).but_passing(cluster, view),
+    };
+    answers.families = families::families(cluster, rules, view, &answers, previous);
+    let answers = same_or_new(answers, previous);
     let fail_open = all_down && rules.all_down != AllDown::Refused;
     let drained = none_is_up && !all_down;
     Decision { answers, effective, fail_open, drained, frozen: None, kept: None, quorum }

@@ -215,7 +215,8 @@ impl Zone {
     pub fn negative_soa(&self, qname: &Name) -> Record {
         let own = self.names.get(qname).and_then(|addresses| addresses.nodata_ttl_seconds);
         let ttl = own.map_or(self.negative_ttl_seconds, |own| own.min(self.negative_ttl_seconds));
-        let soa = SOA { minimum: ttl, ..self.soa.clone() };
+        let mut soa = self.soa.clone();
+        soa.minimum = ttl;
         Record::from_rdata(self.apex.clone(), ttl, RData::SOA(soa))
     }
 

@@ -16,6 +16,16 @@ pub enum Family {
     Ipv6,
 }
 
+/// How the health of a node of both families follows from that of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FamilyRule {
+    /// Each RRset follows the health of its own family.
+    #[default]
+    Each,
+    /// Both RRsets are answered while one family is healthy.
+    Any,
+}
+
 impl Family {
     /// Both, IPv4 first.
     pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];

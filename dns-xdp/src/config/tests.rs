@@ -1,7 +1,7 @@
 //! What the configuration file means, and what is said of a wrong one.
 use super::*;
 
-use crate::cluster::{HealthCheck, Probe, ProbeKind, Require};
+use crate::cluster::{FamilyRule, HealthCheck, Probe, ProbeKind, Require};
 
 const MINIMAL: &str = r#"[zone]
 name = "Demo.Example.com"
@@ -84,6 +84,7 @@ fn the_defaults_are_those_of_the_contract() {
     let mut expected = parse(CONTRACT);
     let config = parse(MINIMAL);
     expected.zone.contact = Name::from_ascii("hostmaster.demo.example.com.").unwrap();
+    expected.zone.negative_ttl_seconds = 30;
     expected.listen.addresses = Vec::new();
     let shared = |config: &Config| (config.zone.clone(), config.failover.clone());
     assert_eq!(shared(&config), shared(&expected));
@@ -124,7 +125,10 @@ fn every_key_of_the_contract_is_read() {
         rise_max: 16,
         flap_decay: Duration::from_secs(60),
     };
-    assert_eq!(config.cluster.nodes[1].health, HealthCheck { probes: vec![probe], require: Require::All });
+    assert_eq!(
+        config.cluster.nodes[1].health,
+        HealthCheck { probes: vec![probe], require: Require::All, families: FamilyRule::Each }
+    );
 }
 
 #[test]

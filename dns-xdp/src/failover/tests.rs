@@ -1,6 +1,6 @@
 //! Decisions, case by case.
 use super::*;
-use crate::cluster::{HealthCheck, Node, Require, Service};
+use crate::cluster::{FamilyRule, HealthCheck, Node, Require, Service};
 use crate::config::{self, Config, NsAddresses};
 use hickory_proto::rr::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +16,11 @@ pub(super) fn node(number: usize, ipv4: bool, ipv6: bool) -> Node {
         ns: format!("ns{number}"),
         backup: Vec::new(),
         weight: 1,
-        health: HealthCheck { probes: vec![config::PROBE], require: Require::All },
+        health: HealthCheck {
+            probes: vec![config::PROBE],
+            require: Require::All,
+            families: FamilyRule::Each,
+        },
     }
 }
 

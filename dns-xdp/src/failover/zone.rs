@@ -23,24 +23,30 @@ pub fn healthy_zone(config: &Config) -> Zone {
 pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let settings = &config.zone;
     let nodes = &config.cluster.nodes;
-    let addresses = |answering: &[usize], families: &[Family], rotate| {
-        let all = answering.iter().flat_map(|&index| nodes[index].addresses());
-        let left = answering.iter().filter_map(|index| answers.seconds_left.get(index)).min();
+    // The nodes of a name, by the family whose addresses it has of them.
+    let addresses = |answering: [&[usize]; 2], families: &[Family], rotate| {
+        let all = Family::ALL.iter().zip(answering).flat_map(|(family, answering)| {
+            answering.iter().filter_map(|&index| nodes[index].address(*family))
+        });
+        let left = answering.iter().flat_map(|answering| answering.iter());
+        let left = left.filter_map(|index| answers.seconds_left.get(index)).min();
         let ttl = left.map_or(settings.ttl_seconds, |&left| {
             left.max(settings.ttl_min_seconds).min(settings.ttl_seconds)
         });
-        let live = Addresses { rotate, refused: answering.is_empty(), ..Addresses::new(ttl, all) };
+        let refused = answering.iter().all(|answering| answering.is_empty());
+        let live = Addresses { rotate, refused, ..Addresses::new(ttl, all) };
         let nodata_ttl_seconds = nodata::ttl(families, &live, settings.negative_ttl_seconds);
         Addresses { nodata_ttl_seconds, ..live }
     };
     let owner = |name: &str| owner(name, &settings.apex);
     let mut names = Vec::new();
-    for (index, (node, answering)) in nodes.iter().zip(&answers.by_node).enumerate() {
+    for (index, node) in nodes.iter().enumerate() {
         let families: Vec<Family> = families_of(node).collect();
-        let live = addresses(answering.as_slice(), &families, false);
+        let answering = Family::ALL.map(|family| answers.node_in(family, index));
+        let live = addresses(answering.each_ref().map(Option::as_slice), &families, false);
         let name_server = match settings.ns_addresses {
             NsAddresses::Live => live.clone(),
-            NsAddresses::Fixed => addresses(&[index], &families, false),
+            NsAddresses::Fixed => addresses([&[index]; 2], &families, false),
         };
         names.push((owner(&node.ns), name_server));
         names.push((owner(&node.name), live));
@@ -49,8 +55,9 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         .filter_map(|service| Some((service.name.as_str(), service.answers_max?)))
         .collect();
     let families = ServiceFamilies::of(&config.cluster);
-    for (service, answering) in answers.services() {
+    for (service, _) in answers.services() {
         let answers_max = own.get(service).copied().unwrap_or(settings.answers_max);
+        let answering = Family::ALL.map(|family| answers.service_in(family, service));
         let live = addresses(answering, families.get(service), true);
         names.push((owner(service), Addresses { answers_max, ..live }));
     }

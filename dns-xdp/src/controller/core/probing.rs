@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::input::{Effect, Record};
+use super::state::{Change, in_family};
 use super::{Core, occurrences};
-use crate::health::{CLEAN_ROUNDS, Observation, Pace, ProbeId, Target};
+use crate::health::{CLEAN_ROUNDS, Health, Observation, Pace, ProbeId, Subject, Target};
 
 /// The probes as they were asked for last.
 #[derive(Debug, Default)]
@@ -55,21 +56,45 @@ impl Core {
             let observation = observation.clone();
             self.effects.push(Effect::Record(Record::Probed { subject, kind, observation }));
         }
-        if let Some(transition) = change.transition {
-            self.probing.transitions += 1;
-            self.effects.push(Effect::Record(Record::Turned(probe.subject.clone(), transition.to)));
-            self.repair_timer.turned(&probe.subject, transition, at);
-            let standing = &self.health.standings()[&probe.subject];
-            for occurrence in occurrences::transition(&probe.subject, transition, standing) {
-                self.emit(occurrence);
-            }
-        }
+        self.turned(&probe.subject, &change, at);
         if was_blind && self.health.blind().is_none() {
             self.emit(occurrences::seeing());
         }
         self.pace(probe);
         if change.decisive {
             self.decide_and_publish();
+        }
+    }
+
+    /// Counts and tells changes of health. Where both families of a subject are probed, a change that does not change the
+    /// subject as a whole is told of the family.
+    fn turned(&mut self, subject: &Subject, change: &Change, at: Duration) {
+        let families = change.families.iter().map(|(family, transition)| (Some(*family), *transition));
+        let whole = change.transition.map(|transition| (None, transition));
+        let is_told_apart = self.health.told_apart(subject).is_some();
+        for (family, transition) in whole.into_iter().chain(families) {
+            if family.is_none() {
+                self.probing.transitions += 1;
+            }
+            self.effects.push(Effect::Record(Record::Turned(subject.clone(), family, transition.to)));
+            if family.is_some() == is_told_apart {
+                self.repair_timer.turned((subject, family), transition, at);
+            }
+            let standing = &self.health.standings()[subject];
+            let told = match family.zip(self.health.in_families(subject)) {
+                None => occurrences::transition(subject, transition, standing),
+                // At the start the second family finds what the first has told.
+                Some(_) if transition.from == Health::Unknown && transition.to == standing.health => {
+                    Vec::new()
+                }
+                Some((family, both)) if change.transition.is_none() => {
+                    occurrences::transition(&in_family(subject, family), transition, both.of(family))
+                }
+                Some(_) => Vec::new(),
+            };
+            for occurrence in told {
+                self.emit(occurrence);
+            }
         }
     }
 
@@ -90,22 +115,27 @@ impl Core {
         if fast != self.probing.fast {
             return self.pace_all();
         }
-        if let Some(verdict) = self.health.verdicts().get(probe) {
-            let pace = verdict.pace(fast);
-            self.give(probe.clone(), pace);
-        }
+        let probes: Vec<ProbeId> = match probe.family {
+            None => vec![probe.clone()],
+            // The other family may have to hurry.
+            Some(_) => {
+                let all = self.health.verdicts().range(ProbeId::all_of(&probe.subject));
+                all.map(|(probe, _)| probe.clone()).collect()
+            }
+        };
+        self.give_all(probes, fast);
     }
 
     fn pace_all(&mut self) {
         let fast = self.health.probes_fast();
         self.probing.fast = fast;
-        let paces: Vec<(ProbeId, Pace)> = self
-            .health
-            .verdicts()
-            .iter()
-            .map(|(probe, verdict)| (probe.clone(), verdict.pace(fast)))
-            .collect();
-        for (probe, pace) in paces {
+        self.give_all(self.health.verdicts().keys().cloned().collect(), fast);
+    }
+
+    fn give_all(&mut self, probes: Vec<ProbeId>, fast: bool) {
+        for probe in probes {
+            let Some(verdict) = self.health.verdicts().get(&probe) else { continue };
+            let pace = verdict.pace(fast || self.health.is_beside_one_that_rises(&probe));
             self.give(probe, pace);
         }
     }

@@ -1,16 +1,20 @@
 //! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
+mod families;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use self::families::{Counted, in_family};
 use super::shared_view::SharedView;
-use crate::cluster::{Admin, HealthCheck, Node, Service};
+use crate::cluster::{Admin, Family, HealthCheck, Node, Service};
 use crate::config::Config;
 use crate::failover::{self, Decision, Effective, LastAnswers, MemberState, NodeState, View};
 use crate::health::{
-    self, Blindness, Health, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict,
+    self, Blindness, FamilyStandings, Health, Observation, ProbeId, Standing, Subject, Target, Transition,
+    Verdict,
 };
 use crate::intent::{Intent, Intents};
 use crate::store::Moment;
@@ -30,6 +34,8 @@ pub(in crate::controller) struct State {
     /// Those that nothing has been heard of yet.
     unheard: BTreeSet<ProbeId>,
     standings: BTreeMap<Subject, Standing>,
+    /// Of those that are probed at an address of each family.
+    families: BTreeMap<Subject, FamilyStandings>,
     blindness: Blindness,
     decision: Option<Decision>,
     /// What the servers say together; `None`: this one decides alone, as it always does without a store.
@@ -46,10 +52,12 @@ struct Judged {
 }
 
 /// What an observation has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::controller) struct Change {
     /// The health of the subject.
     pub(in crate::controller) transition: Option<Transition>,
+    /// Its health in a family, where both are probed.
+    pub(in crate::controller) families: Vec<(Family, Transition)>,
     /// Something that a decision looks at.
     pub(in crate::controller) decisive: bool,
 }
@@ -65,7 +73,7 @@ impl State {
         let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
         let verdicts: BTreeMap<ProbeId, Verdict> = targets.iter().map(verdict).collect();
         let blindness = Blindness::new(targets.values().map(|target| &target.probe));
-        let standings = BTreeMap::new();
+        let (standings, families) = (BTreeMap::new(), BTreeMap::new());
         let decision = None;
         let (in_doubt, unheard) = (BTreeSet::new(), verdicts.keys().cloned().collect());
         let mut state = State {
@@ -76,6 +84,7 @@ impl State {
             in_doubt,
             unheard,
             standings,
+            families,
             blindness,
             decision,
             shared,
@@ -112,24 +121,32 @@ impl State {
         for (probe, verdict) in &mut self.verdicts {
             if kept(probe) {
                 verdict.clone_from(&before.verdicts[probe]);
+            } else if let Some(known) = before.same(probe, &self.targets[probe]) {
+                verdict.clone_from(known);
             } else if !probe.subject.node().is_some_and(|node| moved.contains(node))
-                && let Some(known) = before.nearest(probe, &self.targets[probe])
+                && let Some(known) = before.nearest(probe)
             {
                 *verdict = known.clone().changed(&self.targets[probe].probe);
             }
         }
-        self.standings = before.standings;
+        (self.standings, self.families) = (before.standings, before.families);
         self.recompute();
     }
 
-    /// The verdict that a changed probe begins with: that of the subject's probe with this target, or else with this index,
-    /// or else of the first.
-    fn nearest(&self, probe: &ProbeId, target: &Target) -> Option<&Verdict> {
+    /// The verdict on a subject's probe with this target.
+    fn same(&self, probe: &ProbeId, target: &Target) -> Option<&Verdict> {
+        let mut probes = self.targets.range(ProbeId::all_of(&probe.subject));
+        let (same, _) = probes.find(|(_, known)| *known == target)?;
+        self.verdicts.get(same)
+    }
+
+    /// The verdict that a changed probe begins with: that of the subject's probe with this index, or else of its first, in
+    /// the same family if there is one.
+    fn nearest(&self, probe: &ProbeId) -> Option<&Verdict> {
         let first = ProbeId { index: 0, ..probe.clone() };
-        let last = ProbeId { index: usize::MAX, ..probe.clone() };
-        let same = self.targets.range(&first..=&last).find(|(_, known)| *known == target);
-        let same = same.and_then(|(known, _)| self.verdicts.get(known));
-        same.or_else(|| self.verdicts.get(probe)).or_else(|| self.verdicts.get(&first))
+        let any = || self.verdicts.range(ProbeId::all_of(&probe.subject)).next();
+        let same = self.verdicts.get(probe).or_else(|| self.verdicts.get(&first));
+        same.or_else(|| any().map(|(_, verdict)| verdict))
     }
 
     /// Takes what the servers say together. Who is probed by this one because of it, and whom the others find up, is not
@@ -146,7 +163,7 @@ impl State {
         let Some(shared) = &self.shared else { return };
         for (probe, verdict) in &mut self.verdicts {
             if before.binary_search(probe).is_err()
-                && shared.agree(&probe.subject, observers).serving == Some(true)
+                && shared.agree(&probe.subject, probe.family, observers).serving == Some(true)
             {
                 verdict.presume_up();
             }
@@ -161,13 +178,12 @@ impl State {
             return own;
         }
         for (subject, standing) in &self.standings {
-            let said = match (standing.serving(), standing.visible) {
-                (None, _) => continue,
-                (Some(true), _) => &mut own.up,
-                (Some(false), true) => &mut own.down,
-                (Some(false), false) => &mut own.gone,
-            };
-            said.insert(subject.to_string());
+            // A server of a version that probes one address alone reads what is said of IPv4.
+            let ipv4 = self.told_apart(subject).map_or(standing, |both| &both.ipv4);
+            said(&mut own, subject.to_string(), ipv4);
+            if let Some(ipv6) = self.ipv6_apart(subject) {
+                said(&mut own, in_family(subject, Family::Ipv6), ipv6);
+            }
         }
         own
     }
@@ -189,8 +205,11 @@ impl State {
         };
         (self.in_doubt, self.unheard) = (of(Verdict::in_doubt), of(is_unheard));
         let all = all_targets(&self.config);
-        let subjects: Vec<Subject> = all.into_keys().map(|probe| probe.subject).collect();
-        let standings = subjects.into_iter().map(|subject| {
+        let told_apart = |probe: &ProbeId| probe.family.is_some();
+        self.families = (all.keys().filter(|probe| told_apart(probe)).map(|probe| &probe.subject))
+            .map(|subject| (subject.clone(), self.family_standings(subject, Duration::ZERO)))
+            .collect();
+        let standings = all.into_keys().map(|ProbeId { subject, .. }| {
             let standing = self.standing(&subject, self.standings.get(&subject), Duration::ZERO);
             (subject, standing)
         });
@@ -198,13 +217,10 @@ impl State {
     }
 
     fn standing(&self, subject: &Subject, before: Option<&Standing>, now: Duration) -> Standing {
-        let first = ProbeId { subject: subject.clone(), index: 0 };
-        let last = ProbeId { index: usize::MAX, ..first.clone() };
-        let verdicts: Vec<&Verdict> = self.verdicts.range(first..=last).map(|(_, verdict)| verdict).collect();
-        if verdicts.is_empty() {
-            return Standing::unknown();
+        match self.families.get(subject) {
+            Some(families) => families.whole(before, now),
+            None => self.standing_of_all(subject, before, now),
         }
-        Standing::new(&self.check(subject), &verdicts, before, now)
     }
 
     /// How the health of a subject is found out.
@@ -250,7 +266,7 @@ impl State {
             if *observation != Observation::Overdue {
                 self.blindness.hear(probe, self.targets.len());
             }
-            return Some(Change { transition: None, decisive: false });
+            return Some(Change::default());
         }
         let plain = |verdict: &Verdict| {
             verdict.health() == Health::Up && verdict.visible() && !verdict.inconclusive()
@@ -262,15 +278,16 @@ impl State {
         note(&mut self.unheard, probe, unheard);
         if was_plain && plain(verdict) {
             // As nearly always: nothing follows from it.
-            return Some(Change { transition: None, decisive: false });
+            return Some(Change::default());
         }
+        let (families, families_are_decisive) = self.observe_families(&probe.subject, at);
         let before = self.standings.get(&probe.subject)?;
         let now = self.standing(&probe.subject, Some(before), at);
-        let decisive = |standing: &Standing| (standing.serving(), standing.visible, standing.seconds_left());
         let change = Change {
             transition: (before.health != now.health)
                 .then_some(Transition { from: before.health, to: now.health }),
-            decisive: decisive(before) != decisive(&now),
+            families,
+            decisive: families_are_decisive || decisive(before) != decisive(&now),
         };
         self.standings.insert(probe.subject.clone(), now);
         Some(change)
@@ -309,15 +326,18 @@ impl State {
                 seconds_left: judged.seconds_left,
             }
         };
-        let nodes = cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
+        let nodes: Vec<NodeState> =
+            cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
         let witnesses = self.standings.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
         let witnesses: Vec<Judged> =
             witnesses.map(|(subject, standing)| self.judged(subject, standing)).collect();
         let silent = witnesses.iter().filter(|witness| witness.attested).count();
+        let members = apart.map(|service| (service.name.clone(), self.members(service))).collect();
         View {
+            families: self.family_views(&nodes, &members),
             nodes,
-            members: apart.map(|service| (service.name.clone(), self.members(service))).collect(),
+            members,
             visible_witnesses: witnesses.iter().filter(|witness| witness.visible).count(),
             attested: attested + silent,
         }
@@ -343,6 +363,17 @@ impl State {
     /// was agreed on last counts, but not that they are visible: so turning alone by itself moves no answer, and a server
     /// that is cut off does not count those that it has never seen.
     fn judged(&self, subject: &Subject, standing: &Standing) -> Judged {
+        match self.told_apart(subject) {
+            None => self.judged_in(None, subject, standing),
+            Some(both) => {
+                let [ipv4, ipv6] =
+                    Family::ALL.map(|family| self.judged_in(Some(family), subject, both.of(family)));
+                Judged::either(&ipv4, &ipv6)
+            }
+        }
+    }
+
+    fn judged_in(&self, family: Option<Family>, subject: &Subject, standing: &Standing) -> Judged {
         // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so does a
         // node that cannot be probed.
         let is_witness = matches!(subject, Subject::Witness(_));
@@ -358,30 +389,13 @@ impl State {
         if alone && own.serving.is_some() {
             return own;
         }
-        let agreed = shared.agree(subject, self.config.failover.observers);
+        let agreed = shared.agree(subject, family, self.config.failover.observers);
         let Some(serving) = agreed.serving else {
             return Judged { seconds_left: own.seconds_left.filter(|_| alone), ..own };
         };
         let attested = agreed.attested && !alone;
         let visible = if alone { standing.visible } else { agreed.visible };
         Judged { serving: Some(serving), visible, attested, seconds_left: None }
-    }
-
-    /// The health of a node as it counts, and why it is not plainly up: one's own finding unless the others overrule it.
-    pub(super) fn health_that_counts(&self, node: &Node) -> (Health, Option<String>) {
-        let standing = self.node(node);
-        let own = (standing.health, standing.reason.clone());
-        let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_alone()) else { return own };
-        let agreed = shared.agree(&Subject::Node(node.name.clone()), self.config.failover.observers);
-        let (health, finders) = match agreed.serving {
-            None => return own,
-            serving if serving == standing.serving() => return own,
-            Some(true) => (Health::Up, agreed.up),
-            Some(false) => (Health::Down, agreed.down),
-        };
-        let servers = agreed.up + agreed.down;
-        let here = own.1.map(|reason| format!("; here: {reason}")).unwrap_or_default();
-        (health, Some(format!("{health} for {finders} of {servers} servers{here}")))
     }
 
     /// Nobody says anything of the node at this place any more, and it was out of the answers.
@@ -467,6 +481,22 @@ fn moved(before: &Config, now: &Config) -> BTreeSet<String> {
 /// Nothing has been heard of it yet.
 fn is_unheard(verdict: &Verdict) -> bool {
     verdict.serving().is_none() && !verdict.inconclusive()
+}
+
+/// What of a standing a decision looks at.
+fn decisive(standing: &Standing) -> (Option<bool>, bool, Option<u32>) {
+    (standing.serving(), standing.visible, standing.seconds_left())
+}
+
+/// Adds what is found of a subject to the verdicts.
+fn said(own: &mut Verdicts, subject: String, standing: &Standing) {
+    let said = match (standing.serving(), standing.visible) {
+        (None, _) => return,
+        (Some(true), _) => &mut own.up,
+        (Some(false), true) => &mut own.down,
+        (Some(false), false) => &mut own.gone,
+    };
+    said.insert(subject);
 }
 
 fn note(set: &mut BTreeSet<ProbeId>, probe: &ProbeId, belongs: bool) {

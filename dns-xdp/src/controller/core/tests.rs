@@ -80,7 +80,7 @@ impl Bench {
         } else {
             Observation::Failure(failure())
         };
-        let probe = ProbeId { subject: Subject::Node(node.to_owned()), index: 0 };
+        let probe = ProbeId::first(Subject::Node(node.to_owned()));
         self.step(Input::Probed { probe, at: self.elapsed, observation });
     }
 
