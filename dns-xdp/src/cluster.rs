@@ -132,19 +132,82 @@ impl Node {
     }
 }
 
-/// A name that answers with its healthy members in rotation. An answer has at most `answers_max` of them.
+/// A name that answers with its healthy members in rotation, or with the first of them. An answer has at most `answers_max`
+/// of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Relative to the zone, or [`APEX`].
     pub name: String,
     /// Names of the member nodes, in the order of the configuration.
     pub nodes: Vec<String>,
+    /// Which of its healthy members it answers.
+    pub order: Order,
+    /// Names of the nodes that answer while no member is healthy, in order of preference. The first healthy one answers
+    /// alone.
+    pub backup: Vec<String>,
     /// With fewer healthy members than this all of them are answered, healthy or not.
     pub min_healthy: usize,
+    /// What it answers while neither a member nor a backup is healthy; `None`: as `[failover]` says, if it has
+    /// probes of its own, or else its members' substitutes.
+    pub all_down: Option<AllDown>,
     /// How many addresses of a family an answer has at most; `None`: as many as the zone says.
     pub answers_max: Option<usize>,
     /// How the health of its members is found out; `None`: a member is as healthy as its node.
     pub health: Option<HealthCheck>,
+}
+
+impl Service {
+    /// Its members, then its backups: every node whose health as a part of it may be found out apart.
+    pub fn candidates(&self) -> impl Iterator<Item = &String> {
+        self.nodes.iter().chain(&self.backup)
+    }
+}
+
+/// Which of its healthy members a service answers: `[[service]] order`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// All of them; each answer begins with another.
+    #[default]
+    Rotate,
+    /// The first one in the order of the configuration: active and passive.
+    First,
+}
+
+impl Order {
+    /// As the configuration calls it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Order::Rotate => "rotate",
+            Order::First => "first",
+        }
+    }
+}
+
+/// What is answered while no node is up, or none of a service: `all-down`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllDown {
+    /// Each name its configured address: fail open.
+    Configured,
+    /// What was answered last while a node was healthy.
+    LastGood,
+    /// The name exists and has no address.
+    Nodata,
+    /// REFUSED, so that resolvers ask elsewhere.
+    Refused,
+}
+
+impl AllDown {
+    /// As the configuration calls it.
+    pub fn text(self) -> &'static str {
+        match self {
+            AllDown::Configured => "configured",
+            AllDown::LastGood => "last-good",
+            AllDown::Nodata => "nodata",
+            AllDown::Refused => "refused",
+        }
+    }
 }
 
 /// How the health of a node is found out, or that of a node as a member of a service.

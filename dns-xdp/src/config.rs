@@ -34,6 +34,7 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 
 pub use crate::atomic_file::Replacement;
+pub use crate::cluster::AllDown;
 use crate::cluster::Cluster;
 use crate::guard::Guard;
 use crate::pin_directory;
@@ -376,17 +377,6 @@ impl Observers {
             Observers::Count(count) => count.min(votes).max(1),
         }
     }
-}
-
-/// `[failover] all-down`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AllDown {
-    /// Each name its configured address: fail open.
-    Configured,
-    /// What was answered last while a node was healthy.
-    LastGood,
-    /// REFUSED, so that resolvers ask elsewhere.
-    Refused,
 }
 
 /// `[events]`

@@ -1,8 +1,8 @@
 //! Who answers for whom: a pure function of the cluster, the verdicts and the admin intent.
 //!
-//! `answers` says which node answers for which, `rendezvous` chooses substitutes, `families` says what
-//! IPv4 or IPv6 answers otherwise, `zone` makes the zone of a decision,
-//! `nodata` says how long the absence of a family counts. The health of nodes is in `health`.
+//! `answers` says which node answers for which, `service` chooses among the members of a service, `rendezvous` chooses
+//! substitutes, `families` says what IPv4 or IPv6 answers otherwise, `zone` makes the zone of a decision, `nodata` says how
+//! long the absence of a family counts. The health of nodes is in `health`.
 //!
 //! Servers do not talk to each other. They agree because the same states give the same answers, whatever
 //! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
@@ -11,9 +11,10 @@ mod answers;
 mod families;
 mod nodata;
 pub(crate) mod rendezvous;
+mod service;
 mod zone;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,15 +25,16 @@ pub use families::{Apart, Families, FamilyView};
 pub(crate) use zone::owner;
 pub use zone::{answering, healthy_zone, zone};
 
-use crate::cluster::{Admin, Cluster};
-use crate::config::{AllDown, Failover};
+use crate::cluster::{Admin, AllDown, Cluster, Group};
+use crate::config::Failover;
 
 /// All that a decision looks at, as one server sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
     /// In the order of the cluster's nodes.
     pub nodes: Vec<NodeState>,
-    /// By the name of each service whose members' health is found out apart: their states, in the order of its nodes.
+    /// By the name of each service whose members' health is found out apart: their states, in the order
+    /// of its members and then of its backups.
     pub members: BTreeMap<String, Vec<MemberState>>,
     /// How many witnesses answered something.
     pub visible_witnesses: usize,
@@ -134,6 +136,8 @@ pub struct Decision {
     pub fail_open: bool,
     /// The answers name nodes that are drained, because no other is up.
     pub drained: bool,
+    /// The groups of services of which neither a member nor a backup is healthy, as [`Cluster::members`] counts them.
+    down: Arc<[usize]>,
     /// Why the answers are those of the previous decision, or the configured ones if there was none. Only an operator's
     /// `up`, `down` and `drain` change them.
     pub frozen: Option<String>,
@@ -156,10 +160,18 @@ impl Decision {
             answers: Arc::new(answers),
             fail_open: false,
             drained: false,
+            down: Arc::default(),
             frozen: None,
             kept: None,
             quorum: Quorum { visible: 0, needed: 0, ok: false },
         }
+    }
+
+    /// The services of which neither a member nor a backup is healthy, by their places in [`Answers::services`].
+    pub(crate) fn services_down<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = usize> + 'a {
+        let groups_of = if self.down.is_empty() { &[][..] } else { cluster.members().groups_of() };
+        let down = groups_of.iter().enumerate().filter(|(_, group)| self.down.binary_search(group).is_ok());
+        down.map(|(place, _)| place)
     }
 
     /// Whether a node was down in it; `place`: where the cluster has the node now, which may not be where it had it then.
@@ -184,6 +196,7 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
             effective,
             fail_open: previous.is_some_and(|previous| previous.fail_open),
             drained: previous.is_some_and(|previous| previous.drained),
+            down: down_before(cluster, previous),
             kept: Some(kept),
             frozen: Some(format!("{visible} of {voters} nodes and witnesses visible, {needed} needed")),
             quorum,
@@ -195,21 +208,65 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
         healthy = drained(states);
     }
     let all_down = healthy.is_empty();
-    let mut answers = match rules.all_down {
-        _ if !all_down => Answers::live(cluster, view, &healthy),
-        AllDown::Configured => Answers::hoping(cluster, view),
-        AllDown::LastGood => {
-            let good = Some(kept(cluster, previous)).filter(|good| !good.refused());
-            let good = good.unwrap_or_else(|| Arc::new(Answers::configured(cluster)));
-            good.obeying(cluster, view).but_passing(cluster, view)
-        }
-        AllDown::Refused => Answers::withheld(cluster).but_passing(cluster, view),
-    };
+    let situation = Situation::new(cluster, rules, view, healthy, previous);
+    let mut answers = if all_down { Answers::all_down(&situation) } else { Answers::live(&situation) };
     answers.families = families::families(cluster, rules, view, &answers, previous);
-    let answers = same_or_new(answers, previous);
-    let fail_open = all_down && rules.all_down != AllDown::Refused;
-    let drained = none_is_up && !all_down;
-    Decision { answers, effective, fail_open, drained, frozen: None, kept: None, quorum }
+    Decision {
+        answers: same_or_new(answers, previous),
+        effective,
+        fail_open: all_down && matches!(rules.all_down, AllDown::Configured | AllDown::LastGood),
+        drained: none_is_up && !all_down,
+        down: situation.down(),
+        frozen: None,
+        kept: None,
+        quorum,
+    }
+}
+
+/// What a decision is made from, and what follows for each service before there is an answer.
+struct Situation<'a> {
+    cluster: &'a Cluster,
+    rules: &'a Failover,
+    view: &'a View,
+    previous: Option<&'a Decision>,
+    /// The nodes that may answer for others.
+    healthy: BTreeSet<usize>,
+    /// Of each group of services, the nodes that answer while one of its members or backups is healthy; `None`: none is.
+    serving: Vec<Option<Arc<[usize]>>>,
+}
+
+impl<'a> Situation<'a> {
+    fn new(
+        cluster: &'a Cluster,
+        rules: &'a Failover,
+        view: &'a View,
+        healthy: Vec<usize>,
+        previous: Option<&'a Decision>,
+    ) -> Self {
+        let healthy: BTreeSet<usize> = healthy.into_iter().collect();
+        let serving = |group: &Group| service::serving(group, view, |index| healthy.contains(&index));
+        let serving = cluster.members().groups().iter().map(|group| serving(group).map(Arc::from)).collect();
+        Situation { cluster, rules, view, previous, healthy, serving }
+    }
+
+    /// The groups without a healthy member or backup. Where no node is healthy, that is said of the nodes, and groups that
+    /// go by their nodes are what they were.
+    fn down(&self) -> Arc<[usize]> {
+        let before = down_before(self.cluster, self.previous);
+        let groups = self.cluster.members().groups();
+        let is_down = |&number: &usize| match self.healthy.is_empty() && groups[number].apart.is_none() {
+            true => before.binary_search(&number).is_ok(),
+            false => self.serving[number].is_none(),
+        };
+        let down = (0..groups.len()).filter(is_down);
+        if down.clone().eq(before.iter().copied()) { before } else { down.collect() }
+    }
+}
+
+/// The groups that were down in the decision before, if it was about this cluster.
+fn down_before(cluster: &Cluster, previous: Option<&Decision>) -> Arc<[usize]> {
+    let previous = previous.filter(|previous| previous.answers.is_about(cluster));
+    previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.down))
 }
 
 /// A server that sees few nodes takes itself for cut off, and a minority never fails over. Of a node whose silence several servers

@@ -134,17 +134,22 @@ impl Prober {
         self.tasks.retain(|probe, task| targets.get(probe) == Some(&task.target));
         for (probe, target) in targets {
             if !self.tasks.contains_key(probe) {
-                let task = self.start(probe.clone(), target.clone());
+                let schedule = Schedule::new(target.probe.fast_interval, random_share());
+                let task = self.start(probe.clone(), target.clone(), schedule);
                 self.tasks.insert(probe.clone(), task);
             }
         }
     }
 
-    /// Gives every attempt under way up and probes everyone at once.
+    /// Gives every attempt under way up. Each probe goes on within its interval, so that a machine that has no time is not
+    /// given more to do at once.
     pub fn restart(&mut self) {
-        let targets =
-            std::mem::take(&mut self.tasks).into_iter().map(|(probe, task)| (probe, task.target.clone()));
-        self.reconcile(&targets.collect());
+        let now = self.origin.elapsed();
+        for (probe, task) in std::mem::take(&mut self.tasks) {
+            let schedule = Schedule::resumed(task.target.probe.fast_interval, random_share(), now);
+            let task = self.start(probe.clone(), task.target.clone(), schedule);
+            self.tasks.insert(probe, task);
+        }
     }
 
     /// The probes that have ended by a defect of ours; they are made again when they are restarted.
@@ -174,13 +179,20 @@ impl Prober {
         }
     }
 
-    fn start(&mut self, probe: ProbeId, target: Target) -> Task {
+    fn start(&mut self, probe: ProbeId, target: Target, schedule: Schedule) -> Task {
         self.starts += 1;
         let start = self.starts;
         let Probe { interval: delay, timeout, .. } = target.probe;
         let (sender, orders) = watch::channel(Orders { pace: Pace { delay, timeout }, heard: 0 });
-        let rounds =
-            Rounds { origin: self.origin, reports: self.reports.clone(), reported: 0, probe, start, orders };
+        let rounds = Rounds {
+            origin: self.origin,
+            reports: self.reports.clone(),
+            reported: 0,
+            probe,
+            start,
+            orders,
+            schedule,
+        };
         Task { handle: tokio::spawn(rounds.run(target.clone())), start, orders: sender, target }
     }
 }
@@ -215,6 +227,7 @@ struct Rounds {
     start: u64,
     orders: watch::Receiver<Orders>,
     reported: u64,
+    schedule: Schedule,
 }
 
 /// Nobody listens any more.
@@ -223,28 +236,27 @@ struct Unheard;
 
 impl Rounds {
     async fn run(mut self, target: Target) -> Result<(), Unheard> {
-        let Target { address, probe: Probe { kind, fast_interval, .. } } = target;
-        let mut schedule = Schedule::new(fast_interval, random_share());
+        let Target { address, probe: Probe { kind, .. } } = target;
         // A task of its own, so that a defect of one probe is not the end of all; one at most.
         let mut attempt = JoinSet::new();
         loop {
             // A pace that changes meanwhile counts at once, or the promise of a detection time would not hold.
             let Orders { pace: Pace { delay, timeout }, heard } = *self.orders.borrow_and_update();
-            let due = schedule.due(delay).filter(|_| heard == self.reported);
-            let overdue = schedule.overdue();
+            let due = self.schedule.due(delay).filter(|_| heard == self.reported);
+            let overdue = self.schedule.overdue();
             tokio::select! {
                 biased;
                 Some(ended) = attempt.join_next() => {
-                    schedule.end();
+                    self.schedule.end();
                     self.report(ended.unwrap_or_else(|error| defect(&error))).await?;
                 }
                 changed = self.orders.changed() => changed.map_err(|_| Unheard)?,
                 () = until(self.origin, overdue) => {
-                    schedule.doubt();
+                    self.schedule.doubt();
                     self.report(Observation::Overdue).await?;
                 }
                 () = until(self.origin, due) => {
-                    schedule.start(self.origin.elapsed());
+                    self.schedule.start(self.origin.elapsed());
                     let (kind, subject) = (kind.clone(), self.probe.subject.clone());
                     attempt.spawn(async move {
                         let peer = Peer { subject: &subject, address };
@@ -287,11 +299,9 @@ fn random_share() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::schedule::tests::Simulation;
     use super::*;
     use crate::cluster::{Cluster, FamilyRule, HealthCheck, Node, ProbeKind, Require};
     use crate::config::PROBE;
-    use proptest::prelude::*;
     use std::net::{Ipv4Addr, TcpListener};
 
     pub(super) const SLOW: Duration = Duration::from_secs(3600);
@@ -394,13 +404,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_restart_probes_everyone_at_once_and_disowns_what_was_under_way() {
+    async fn a_restart_disowns_what_was_under_way_and_goes_on_within_the_interval() {
         let (_listener, _occupant, port) = full_listener();
         let (mut prober, mut received) = prober();
         prober.reconcile(&targets_of([node("node1", port)]));
         tokio::time::sleep(FAST).await;
         let restarted = prober.origin.elapsed();
         prober.restart();
+        tokio::time::sleep(2 * FAST).await;
+        while let Ok(report) = received.try_recv() {
+            assert!(!prober.is_current(&report), "nothing is probed at once: {report:?}");
+        }
+        let timeout = probe_of(port, SLOW).timeout;
+        prober.pace(&ProbeId::first(Subject::Node("node1".to_owned())), Pace { delay: FAST, timeout });
         let report = loop {
             let report = received.recv().await.unwrap();
             if prober.is_current(&report) && report.observation != Observation::Overdue {
@@ -451,43 +467,5 @@ mod tests {
         let target = socket.local_addr().unwrap().as_socket().unwrap();
         let occupant = std::net::TcpStream::connect(target).unwrap();
         (socket, occupant, target.port())
-    }
-
-    /// Cuts a server off from nodes whose last successful probes started `ages` before, and tells how many
-    /// nodes it still sees when it declares the first one down.
-    fn still_visible_at_first_down(probe: &Probe, ages: &[u64]) -> usize {
-        let simulation = |(index, &age): (usize, &u64)| {
-            let simulation = Simulation::new(probe, SLOW - Duration::from_millis(age));
-            (ProbeId::first(Subject::Node(index.to_string())), simulation)
-        };
-        let mut clock = SLOW;
-        let mut nodes: BTreeMap<ProbeId, Simulation> = ages.iter().enumerate().map(simulation).collect();
-        loop {
-            let verdicts: BTreeMap<ProbeId, Verdict> =
-                nodes.iter().map(|(probe, node)| (probe.clone(), node.verdict.clone())).collect();
-            if verdicts.values().any(|verdict| verdict.health() == Health::Down) {
-                return verdicts.values().filter(|verdict| verdict.visible()).count();
-            }
-            let doubt = verdicts.values().any(Verdict::in_doubt);
-            let pace = |(probe, verdict): (_, &Verdict)| (probe, verdict.pace(doubt));
-            let paces: BTreeMap<&ProbeId, Pace> = verdicts.iter().map(pace).collect();
-            let next = nodes.iter().map(|(subject, node)| (node.next(paces[subject]), subject.clone())).min();
-            let (now, subject) = next.unwrap();
-            let node = nodes.get_mut(&subject).unwrap();
-            clock = clock.max(now);
-            node.step(clock, paces[&subject], |_| None);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_server_that_is_cut_off_sees_nobody_when_it_declares_the_first_node_down(
-            ages in proptest::collection::vec(0u64..1000, 2..8),
-            fast in 1u64..=1000, timeout in 1u64..1000, fall in 3u32..6,
-        ) {
-            let [fast_interval, timeout] = [fast, timeout].map(Duration::from_millis);
-            let probe = Probe { fast_interval, timeout, fall, ..probe_of(6379, Duration::from_secs(1)) };
-            prop_assert_eq!(still_visible_at_first_down(&probe, &ages), 0);
-        }
     }
 }

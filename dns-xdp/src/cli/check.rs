@@ -5,7 +5,7 @@ use hickory_proto::rr::{Name, Record, RecordType};
 
 use super::columns::columns;
 use super::print;
-use crate::cluster::{HealthCheck, Require};
+use crate::cluster::{AllDown, HealthCheck, Order, Require, Service};
 use crate::config::{Config, Mode};
 use crate::health::{self, ProbeId, Subject, Target};
 use crate::path::path;
@@ -37,7 +37,28 @@ fn report(config: &Config, zone: &Zone) -> String {
             rows.push(row(config, zone, name, rtype, &answers));
         }
     }
-    [summary(config, zone), probes(config), columns(&rows)].join("\n")
+    let parts = [summary(config, zone), probes(config), services(config), columns(&rows)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The services whose answer does not follow from their nodes alone; empty: there is none.
+fn services(config: &Config) -> String {
+    let has_rules = |service: &&Service| {
+        service.order != Order::Rotate || !service.backup.is_empty() || service.all_down.is_some()
+    };
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let row = |service: &Service| {
+        [
+            service.name.clone(),
+            service.nodes.join(" "),
+            service.order.text().to_owned(),
+            or_dash(service.backup.join(" ")),
+            or_dash(service.all_down.map_or("", AllDown::text).to_owned()),
+        ]
+    };
+    let mut rows = vec![["SERVICE", "NODES", "ORDER", "BACKUP", "ALL DOWN"].map(str::to_owned)];
+    rows.extend(config.cluster.services.iter().filter(has_rules).map(row));
+    if rows.len() == 1 { String::new() } else { columns(&rows) }
 }
 
 /// Who is asked what, in the order of the configuration.
@@ -50,7 +71,7 @@ fn probes(config: &Config) -> String {
     }
     for (service, check) in services.iter().filter_map(|service| Some((service, service.health.as_ref()?))) {
         let member = |node: &String| Subject::Member { service: service.name.clone(), node: node.clone() };
-        subjects.extend(service.nodes.iter().map(|node| (member(node), check)));
+        subjects.extend(service.candidates().map(|node| (member(node), check)));
     }
     let of_witness = health::of_witness(nodes);
     subjects.extend(config.failover.witness.iter().map(|witness| (Subject::Witness(*witness), &of_witness)));
@@ -106,6 +127,19 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_service_is_shown_with_its_order_its_backup_and_its_rule() {
+        let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
+                    [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.1\"\n[[node]]\nname = \"node2\"\nipv4 = \"192.0.2.2\"\n\
+                    [[service]]\nname = \"db1\"\nnodes = [\"node1\"]\norder = \"first\"\nbackup = [\"node2\"]\n\
+                    all-down = \"nodata\"\n[service.health]\nport = 5432\n";
+        let config = Config::parse(text, Path::new("f")).unwrap();
+        let report = report(&config, &failover::healthy_zone(&config));
+        let words: Vec<Vec<&str>> = report.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert!(words.contains(&vec!["db1", "node1", "first", "node2", "nodata"]), "{report}");
+        assert!(report.contains("node2 for db1"), "the backup is probed as a member: {report}");
+    }
 
     #[test]
     fn each_name_is_shown_with_its_path() {

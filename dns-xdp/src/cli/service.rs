@@ -1,9 +1,11 @@
-//! `service`: the names that answer all their healthy nodes.
+//! `service`: the names that answer their healthy nodes, all or the first.
 use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::columns::columns;
 use super::node::Keeping;
 use super::{Format, change, completion, print, print_json};
+use crate::cluster::{AllDown, Order};
 use crate::control::api::ServiceEntry;
 use crate::control::{Client, Command};
 
@@ -23,12 +25,12 @@ pub(super) enum Service {
         #[arg(long, value_name = "NODE", value_delimiter = ',', required = true, add = completion::nodes())]
         nodes: Vec<String>,
         #[command(flatten)]
-        minimum: Minimum,
+        rules: Rules,
         #[command(flatten)]
         keeping: Keeping,
     },
-    /// Give a service other nodes, or another minimum of healthy ones
-    #[command(after_help = "Example: dns-xdp service set db1 --nodes node1,node2,node3")]
+    /// Give a service other nodes or other rules
+    #[command(after_help = "Example: dns-xdp service set db1 --order first --backup node3 --all-down nodata")]
     Set {
         #[command(flatten)]
         name: Name,
@@ -37,12 +39,12 @@ pub(super) enum Service {
             long,
             value_name = "NODE",
             value_delimiter = ',',
-            required_unless_present = "min_healthy",
+            required_unless_present_any = ["min_healthy", "order", "backup", "all_down"],
             add = completion::nodes()
         )]
         nodes: Vec<String>,
         #[command(flatten)]
-        minimum: Minimum,
+        rules: Rules,
         #[command(flatten)]
         keeping: Keeping,
     },
@@ -72,10 +74,39 @@ fn service_name(text: &str) -> Result<String, String> {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Minimum {
+pub(super) struct Rules {
     /// With fewer healthy nodes than this all of them are answered
     #[arg(long, value_name = "N")]
     min_healthy: Option<usize>,
+    /// Which of its healthy nodes it answers: all in rotation, or the first
+    #[arg(long, value_name = "ORDER", value_parser = order())]
+    order: Option<Order>,
+    /// The nodes that answer while none of its nodes is healthy, in order of preference; "" for none
+    #[arg(long, value_name = "NODE", value_delimiter = ',', add = completion::nodes())]
+    backup: Option<Vec<String>>,
+    /// What it answers while none of these is healthy either
+    #[arg(long, value_name = "RULE", value_parser = all_down())]
+    all_down: Option<AllDown>,
+}
+
+impl Rules {
+    /// An empty name stands for no backup.
+    fn backup(&self) -> Option<Vec<String>> {
+        let named = |backup: &Vec<String>| backup.iter().filter(|name| !name.is_empty()).cloned().collect();
+        self.backup.as_ref().map(named)
+    }
+}
+
+fn order() -> impl TypedValueParser<Value = Order> {
+    let orders = [Order::Rotate, Order::First];
+    PossibleValuesParser::new(orders.map(Order::text))
+        .map(move |text| orders.into_iter().find(|order| order.text() == text).unwrap_or_default())
+}
+
+fn all_down() -> impl TypedValueParser<Value = AllDown> {
+    let rules = [AllDown::Configured, AllDown::LastGood, AllDown::Nodata, AllDown::Refused];
+    PossibleValuesParser::new(rules.map(AllDown::text))
+        .map(move |text| rules.into_iter().find(|rule| rule.text() == text).unwrap_or(AllDown::Configured))
 }
 
 impl Service {
@@ -89,12 +120,24 @@ impl Service {
     fn into_command(self) -> Command {
         match self {
             Service::List(_) => Command::ServiceList,
-            Service::Add { name: Name { name }, nodes, minimum: Minimum { min_healthy }, keeping } => {
-                Command::ServiceAdd { name, nodes, min_healthy, ephemeral: keeping.ephemeral }
-            }
-            Service::Set { name: Name { name }, nodes, minimum: Minimum { min_healthy }, keeping } => {
-                Command::ServiceSet { name, nodes, min_healthy, ephemeral: keeping.ephemeral }
-            }
+            Service::Add { name: Name { name }, nodes, rules, keeping } => Command::ServiceAdd {
+                name,
+                nodes,
+                min_healthy: rules.min_healthy,
+                order: rules.order,
+                backup: rules.backup(),
+                all_down: rules.all_down,
+                ephemeral: keeping.ephemeral,
+            },
+            Service::Set { name: Name { name }, nodes, rules, keeping } => Command::ServiceSet {
+                name,
+                nodes,
+                min_healthy: rules.min_healthy,
+                order: rules.order,
+                backup: rules.backup(),
+                all_down: rules.all_down,
+                ephemeral: keeping.ephemeral,
+            },
             Service::Remove { name: Name { name }, keeping } => {
                 Command::ServiceRemove { name, ephemeral: keeping.ephemeral }
             }
@@ -111,13 +154,19 @@ async fn list(client: &Client, format: &Format) -> anyhow::Result<()> {
 }
 
 fn table(services: &[ServiceEntry]) -> String {
-    let head = ["SERVICE", "NODES", "MIN-HEALTHY", "ANSWERS", "KEPT"].map(str::to_owned);
+    let head = ["SERVICE", "NODES", "ORDER", "BACKUP", "MIN-HEALTHY", "ALL-DOWN", "STATE", "ANSWERS", "KEPT"];
+    let head = head.map(str::to_owned);
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let row = |service: &ServiceEntry| {
         [
             service.name.clone(),
             service.nodes.join(","),
+            service.order.text().to_owned(),
+            or_dash(service.backup.join(",")),
             service.min_healthy.to_string(),
-            service.answers.join(","),
+            or_dash(service.all_down.map_or("", AllDown::text).to_owned()),
+            if service.down { "down" } else { "up" }.to_owned(),
+            or_dash(service.answers.join(",")),
             super::node::kept(service.ephemeral, service.shared).to_owned(),
         ]
     };
@@ -135,14 +184,29 @@ mod tests {
             name: "db1".to_owned(),
             nodes: vec!["node1".to_owned(), "node2".to_owned()],
             min_healthy: 1,
+            order: Order::Rotate,
+            backup: Vec::new(),
+            all_down: None,
+            down: false,
             answers: vec!["192.0.2.11".to_owned()],
             ephemeral: false,
             shared: true,
         };
+        let active = ServiceEntry {
+            order: Order::First,
+            backup: vec!["node3".to_owned()],
+            min_healthy: 0,
+            all_down: Some(AllDown::Nodata),
+            down: true,
+            answers: Vec::new(),
+            shared: false,
+            ..service.clone()
+        };
         let expected = "\
-SERVICE  NODES        MIN-HEALTHY  ANSWERS     KEPT
-db1      node1,node2  1            192.0.2.11  store
+SERVICE  NODES        ORDER   BACKUP  MIN-HEALTHY  ALL-DOWN  STATE  ANSWERS     KEPT
+db1      node1,node2  rotate  -       1            -         up     192.0.2.11  store
+db1      node1,node2  first   node3   0            nodata    down   -           file
 ";
-        assert_eq!(table(&[service]), expected);
+        assert_eq!(table(&[service, active]), expected);
     }
 }

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{APEX, Parts, Service};
+use super::{APEX, AllDown, Order, Parts, Service};
 
 /// The names of a cluster's nodes and services, and the rules of the services. The apex is among the services; unless it is
 /// configured, it has all nodes.
@@ -21,6 +21,12 @@ pub(crate) struct Members {
 pub(crate) struct Group {
     /// Places among the cluster's nodes, in the order of the configuration.
     pub(crate) members: Arc<[usize]>,
+    /// The places of the nodes that answer while no member is healthy, in order of preference.
+    pub(crate) backup: Arc<[usize]>,
+    /// As [`Service::order`].
+    pub(crate) order: Order,
+    /// As [`Service::all_down`].
+    pub(crate) all_down: Option<AllDown>,
     /// As [`Service::min_healthy`].
     pub(crate) min_healthy: usize,
     /// The name of the service, if the health of its members is found out apart. No other service is in its group.
@@ -31,12 +37,25 @@ impl Members {
     pub(super) fn new(parts: &Parts) -> Self {
         let places: HashMap<&str, usize> =
             parts.nodes.iter().map(|node| node.name.as_str()).zip(0..).collect();
+        let places = |names: &[String]| -> Arc<[usize]> {
+            names.iter().filter_map(|name| places.get(name.as_str()).copied()).collect()
+        };
         let group = |service: &Service| Group {
-            members: service.nodes.iter().filter_map(|name| places.get(name.as_str()).copied()).collect(),
+            members: places(&service.nodes),
+            backup: places(&service.backup),
+            order: service.order,
+            all_down: service.all_down,
             min_healthy: service.min_healthy,
             apart: service.health.as_ref().map(|_| service.name.clone()),
         };
-        let every_node = Group { members: (0..parts.nodes.len()).collect(), min_healthy: 0, apart: None };
+        let every_node = Group {
+            members: (0..parts.nodes.len()).collect(),
+            backup: Arc::default(),
+            order: Order::Rotate,
+            all_down: None,
+            min_healthy: 0,
+            apart: None,
+        };
         let configured = parts.services.iter().map(|service| (service.name.as_str(), group(service)));
         let by_name: BTreeMap<&str, Group> = std::iter::once((APEX, every_node)).chain(configured).collect();
         let services = by_name.keys().map(|name| (*name).to_owned()).collect();

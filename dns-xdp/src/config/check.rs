@@ -24,6 +24,15 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
     }
     for service in &spec.services {
         references("nodes", &service.nodes, &spec.nodes, problems);
+        references("backup", &service.backup, &spec.nodes, problems);
+        let is_member = |backup: &&At<String>| service.nodes.iter().any(|node| node.value == backup.value);
+        for backup in service.backup.iter().filter(is_member) {
+            let text = format!(
+                "`backup` has `{}`, which is one of the service's `nodes`; name another",
+                backup.value
+            );
+            problems.add(backup.at, text);
+        }
         if let Some(At { at, value }) = service.min_healthy
             && value as usize > service.nodes.len()
         {
@@ -99,7 +108,10 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
     let services = services.map(|service| Service {
         name: service.name.value,
         nodes: values(&service.nodes),
+        order: service.order,
+        backup: values(&service.backup),
         min_healthy: service.min_healthy.map_or(0, |least| least.value as usize),
+        all_down: service.all_down,
         answers_max: service.answers_max,
         health: service.health,
     });

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
-pub use service::{add_service, remove_service, set_service};
+pub use service::{ServiceKeys, add_service, remove_service, set_service};
 
 use super::{nearest, spec};
 
@@ -279,6 +279,9 @@ fn remove_from_services(
 ) -> Result<(), EditError> {
     let services = document.get_mut("service").and_then(Item::as_array_of_tables_mut);
     for table in services.into_iter().flat_map(|services| services.iter_mut()) {
+        if service::remove_backup(table, name) {
+            notes.push(format!("removed it from the backup list of service `{}`", name_of(table)));
+        }
         let Some(members) = table.get_mut("nodes").and_then(Item::as_array_mut) else {
             continue;
         };

@@ -2,10 +2,10 @@
 use std::fmt;
 
 use super::spec;
-use super::{AllDown, Config, NsAddresses, Quorum};
+use super::{Config, NsAddresses, Quorum};
 use crate::cluster::{
-    Dns, Elsewhere, Expect, FamilyRule, HealthCheck, Http, Pattern, Probe, ProbeKind, Redis, Require, Role,
-    TcpDialogue, Trust,
+    Dns, Elsewhere, Expect, FamilyRule, HealthCheck, Http, Order, Pattern, Probe, ProbeKind, Redis, Require,
+    Role, TcpDialogue, Trust,
 };
 use crate::fnv::Fnv1a;
 
@@ -51,6 +51,15 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         if service.min_healthy != 0 {
             writeln!(out, "min-healthy {}", service.min_healthy)?;
         }
+        if service.order != Order::Rotate {
+            writeln!(out, "order {}", service.order.text())?;
+        }
+        if !service.backup.is_empty() {
+            writeln!(out, "backup {}", service.backup.join(" "))?;
+        }
+        if let Some(all_down) = service.all_down {
+            writeln!(out, "all-down {}", all_down.text())?;
+        }
         if let Some(answers_max) = service.answers_max {
             writeln!(out, "answers-max {answers_max}")?;
         }
@@ -63,12 +72,7 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         Quorum::Majority => "majority".to_owned(),
         Quorum::Count(count) => count.to_string(),
     };
-    let all_down = match failover.all_down {
-        AllDown::Configured => "configured",
-        AllDown::LastGood => "last-good",
-        AllDown::Refused => "refused",
-    };
-    write!(out, "failover {quorum} {all_down}")?;
+    write!(out, "failover {quorum} {}", failover.all_down.text())?;
     for witness in &failover.witness {
         write!(out, " {witness}")?;
     }

@@ -104,7 +104,7 @@ pub fn renew(text: &str, members: &Members) -> Result<String, EditError> {
             settle(table, place);
         }
     }
-    renew_services(&mut document, &members.services)?;
+    renew_services(&mut document, members)?;
     for place in &members.nodes {
         if position(nodes(&mut document)?, &place.name).is_none() {
             append(&mut document, &place.name, &given(place.ipv4, place.ipv6))?;
@@ -126,7 +126,7 @@ fn settle(table: &mut Table, place: &Place) {
 
 fn renew_services(
     document: &mut DocumentMut,
-    services: &BTreeMap<String, Vec<String>>,
+    Members { nodes, services, .. }: &Members,
 ) -> Result<(), EditError> {
     if services.is_empty() {
         document.remove("service");
@@ -141,6 +141,13 @@ fn renew_services(
             list(written, members);
         } else {
             table.insert("nodes", toml_edit::value(members.iter().collect::<Array>()));
+        }
+        // A backup that is gone, or has become a member, is none.
+        let is_node = |name: &str| nodes.iter().any(|node| node.name.eq_ignore_ascii_case(name));
+        for backup in edit::service::backups(table) {
+            if !is_node(&backup) || members.contains(&backup) {
+                edit::service::remove_backup(table, &backup);
+            }
         }
     }
     let there: Vec<String> = tables.iter().map(|table| name_of(table).to_ascii_lowercase()).collect();
@@ -207,6 +214,15 @@ nodes = ["node1"]
     fn services(services: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         services.iter().map(|(name, members)| ((*name).to_owned(), own(members))).collect()
+    }
+
+    #[test]
+    fn a_backup_that_is_gone_or_has_become_a_member_is_none() {
+        let text = TEXT.replace("min-healthy = 1\n", "backup = [\"node2\", \"node4\"] # both go\n");
+        let mut members = known(&text).unwrap().members;
+        members.services.insert("db".to_owned(), vec!["node3".to_owned(), "node2".to_owned()]);
+        let renewed = renew(&text, &members).unwrap();
+        assert!(!renewed.contains("node4") && !renewed.contains("both go"), "{renewed}");
     }
 
     #[test]

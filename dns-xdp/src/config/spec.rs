@@ -10,12 +10,12 @@ use toml::de::DeTable;
 
 use super::kind::{Surroundings, kind, target};
 use super::problem::{At, ConfigError, Problem, Problems, values};
-use super::section::{Section, is_empty_list};
+use super::section::{IsDefault, Section, is_empty_list};
 use super::{
     AllDown, Config, Control, Events, Failover, Listen, Mode, NsAddresses, Observers, Quorum, Xdp,
     ZoneConfig, check, resolve, store, value,
 };
-use crate::cluster::{FamilyRule, HealthCheck, Probe, ProbeKind, Require};
+use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::guard::{Guard, RateLimit};
 
 /// `[zone]`
@@ -80,7 +80,10 @@ pub(super) struct NodeSpec {
 pub(super) struct ServiceSpec {
     pub(super) name: At<String>,
     pub(super) nodes: Vec<At<String>>,
+    pub(super) order: Order,
+    pub(super) backup: Vec<At<String>>,
     pub(super) min_healthy: Option<At<u32>>,
+    pub(super) all_down: Option<AllDown>,
     pub(super) answers_max: Option<usize>,
     pub(super) health: Option<HealthCheck>,
 }
@@ -444,12 +447,20 @@ pub(super) fn default_ns(position: usize) -> String {
 fn service(mut section: Section<'_>, usual: &Usual) -> Option<ServiceSpec> {
     let name = section.required("name", "\"db1\"", value::service_name);
     let nodes = section.required_list("nodes", "[\"node1\"]", value::relative_name);
+    let order = section.value("order", value::order).unwrap_or_default();
+    if order == Order::First {
+        let never: IsDefault = |_| false;
+        section.without_effect(&[("min-healthy", never), ("answers-max", never)], "`order = \"rotate\"`");
+    }
+    let backup = section.list("backup", value::relative_name);
     let min_healthy = section.located("min-healthy", value::members);
+    let all_down = section.value("all-down", value::all_down);
     let answers_max = section.value("answers-max", value::answers_max);
     let own = section.has("health");
     let health = health(section.section("health", "[service.health]"), usual).check;
     section.close();
-    Some(ServiceSpec { name: name?, nodes, min_healthy, answers_max, health: own.then_some(health) })
+    let health = own.then_some(health);
+    Some(ServiceSpec { name: name?, nodes, order, backup, min_healthy, all_down, answers_max, health })
 }
 
 pub(super) fn control(mut section: Section<'_>, path: &Path) -> Control {

@@ -1,7 +1,7 @@
 //! What the configuration file means, and what is said of a wrong one.
 use super::*;
 
-use crate::cluster::{FamilyRule, HealthCheck, Probe, ProbeKind, Require};
+use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 
 const MINIMAL: &str = r#"[zone]
 name = "Demo.Example.com"
@@ -169,6 +169,25 @@ fn several_probes_are_listed_each_on_top_of_its_section() {
     assert_eq!(service.min_healthy, 2);
     let own = service.health.as_ref().unwrap();
     assert_eq!((seen(own), own.require), (vec![(3, 2, 20, 20)], Require::All));
+}
+
+#[test]
+fn a_service_has_an_order_backups_and_a_rule_for_when_it_is_down() {
+    let with = |keys: &str| format!("{MINIMAL}[[service]]\nname = \"db\"\nnodes = [\"node1\"]\n{keys}");
+    let config = parse(&with("order = \"first\"\nbackup = [\"NODE2\"]\nall-down = \"nodata\"\n"));
+    let service = &config.cluster.services[0];
+    assert_eq!((service.order, &*service.backup), (Order::First, &["node2".to_owned()][..]));
+    assert_eq!(service.all_down, Some(AllDown::Nodata));
+    assert_ne!(config.epoch(), parse(&with("")).epoch(), "servers that differ in it have another epoch");
+    assert_eq!(parse(&with("order = \"rotate\"\nbackup = []\n")).epoch(), parse(&with("")).epoch());
+    let wrong = |keys: &str| Config::parse(&with(keys), Path::new("f")).unwrap_err().to_string();
+    assert!(wrong("backup = [\"node1\"]\n").contains("one of the service's `nodes`"));
+    assert!(wrong("backup = [\"node3\"]\n").contains("`backup` names `node3`, and there is no such node"));
+    assert!(
+        wrong("order = \"first\"\nmin-healthy = 1\n")
+            .contains("`min-healthy` has no effect without `order = \"rotate\"`")
+    );
+    assert!(wrong("order = \"last\"\n").contains("`order` is `last`"), "{}", wrong("order = \"last\"\n"));
 }
 
 #[test]

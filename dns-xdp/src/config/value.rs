@@ -12,7 +12,7 @@ use hickory_proto::rr::Name;
 use toml::de::DeValue;
 
 use super::{AllDown, Mode, NsAddresses, Observers, Quorum, nearest};
-use crate::cluster::{APEX, FamilyRule, Require, SpecialAddress};
+use crate::cluster::{APEX, FamilyRule, Order, Require, SpecialAddress};
 use crate::guard::Network;
 use crate::pin_directory;
 
@@ -417,9 +417,14 @@ pub(super) fn all_down(value: &DeValue<'_>) -> Read<AllDown> {
     let choices = [
         ("configured", AllDown::Configured),
         ("last-good", AllDown::LastGood),
+        ("nodata", AllDown::Nodata),
         ("refused", AllDown::Refused),
     ];
     one_of(value, &choices)
+}
+
+pub(super) fn order(value: &DeValue<'_>) -> Read<Order> {
+    one_of(value, &[("rotate", Order::Rotate), ("first", Order::First)])
 }
 
 /// A status code, or a range of them.

@@ -1,7 +1,8 @@
 //! What goes over the control socket: commands, and the JSON that answers them.
 //!
-//! What is said of a store is in `store`. Nothing here reads or writes a socket.
+//! What is said of a store is in `store`, of services in `services`. Nothing here reads or writes a socket.
 mod family;
+mod services;
 mod store;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,10 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use family::FamilyStatus;
+pub use services::{ServiceEntry, ServiceStatus};
 pub use store::{ClusterServer, ClusterStatus, StoreStatus};
 
-use crate::cluster::{Admin, Family};
+use crate::cluster::{Admin, AllDown, Family, Order};
 use crate::config::edit::{EditError, unknown_node};
 use crate::config::{ConfigError, nearest};
 
@@ -111,10 +113,19 @@ pub enum Command {
         nodes: Vec<String>,
         /// `None`: the default.
         min_healthy: Option<usize>,
+        /// `None`: the default.
+        #[serde(default)]
+        order: Option<Order>,
+        /// Names of the nodes that answer while no member is healthy.
+        #[serde(default)]
+        backup: Option<Vec<String>>,
+        /// `None`: the default.
+        #[serde(default)]
+        all_down: Option<AllDown>,
         /// Leave the configuration file as it is.
         ephemeral: bool,
     },
-    /// Gives a service other members, or another minimum of healthy ones.
+    /// Gives a service other members or other rules.
     ServiceSet {
         /// Relative to the zone, or `@`.
         name: String,
@@ -122,6 +133,15 @@ pub enum Command {
         nodes: Vec<String>,
         /// `None`: as it is.
         min_healthy: Option<usize>,
+        /// `None`: as it is.
+        #[serde(default)]
+        order: Option<Order>,
+        /// Names of the nodes that answer while no member is healthy; empty: none; `None`: as they are.
+        #[serde(default)]
+        backup: Option<Vec<String>>,
+        /// `None`: as it is.
+        #[serde(default)]
+        all_down: Option<AllDown>,
         /// Leave the configuration file as it is.
         ephemeral: bool,
     },
@@ -281,6 +301,9 @@ pub struct Status {
     pub blind: Option<String>,
     /// In the order of the configuration.
     pub nodes: Vec<NodeStatus>,
+    /// In the order of the configuration. Of more than 1,000 services only those that are down, at most 1,000.
+    #[serde(default)]
+    pub services: Vec<ServiceStatus>,
     /// How soon a dead node is replaced.
     pub promise: Promise,
     /// How long the program answers without its daemon.
@@ -480,23 +503,6 @@ pub struct AskedName {
     pub name: String,
     /// Of all samples, from 0 to 1.
     pub share: f64,
-}
-
-/// One service of `service list`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceEntry {
-    /// Relative to the zone, or `@`.
-    pub name: String,
-    /// Names of its members, in the order of the configuration.
-    pub nodes: Vec<String>,
-    /// With fewer healthy members all of them are answered.
-    pub min_healthy: usize,
-    /// The addresses that its name answers now.
-    pub answers: Vec<String>,
-    /// It is not in the file as it is in force.
-    pub ephemeral: bool,
-    /// It is in the store that servers share.
-    pub shared: bool,
 }
 
 /// One node of `node list`.

@@ -312,6 +312,9 @@ async fn the_largest_valid_command_is_taken_and_a_larger_one_is_refused_with_bot
         name: "s".repeat(63),
         nodes,
         min_healthy: Some(usize::MAX),
+        order: None,
+        backup: None,
+        all_down: None,
         ephemeral: false,
     };
     let client = Client::new(&daemon.socket).with_patience(Duration::from_secs(60));

@@ -14,6 +14,7 @@ mod answer_diff;
 mod changes;
 mod cluster_change;
 mod commands;
+mod confirmation;
 mod input;
 mod job;
 pub(in crate::controller) mod occurrences;
@@ -25,6 +26,7 @@ mod query;
 mod rates;
 mod repair_timer;
 pub(in crate::controller) mod resolver_caches;
+mod services_down;
 mod shared;
 mod shared_view;
 mod source;
@@ -186,6 +188,7 @@ impl Core {
             Input::FileCommitted { work, result } => self.file_committed(work, result),
             Input::IntentsSaved { work, result } => self.intents_saved(work, result),
             Input::Swapped { work, result } => self.swapped(work, result),
+            Input::WasStopped(stopped) => self.was_stopped(stopped),
             Input::TaskEnded { task, reason } => self.task_ended(task, &reason),
             Input::TaskStarted { task } => drop(self.ended.remove(task)),
         }
@@ -281,7 +284,7 @@ impl Core {
         self.effects.push(Effect::Warn(alarm.clone()));
         self.ended.insert(task, alarm);
         if task == STORE_SESSION {
-            self.store_lost();
+            self.store_lost("this server's own session with the store ended");
         }
     }
 
@@ -411,7 +414,8 @@ impl Core {
             }
             self.effects.extend(told.into_iter().map(Effect::Emit));
         }
-        if !now.is_frozen() && !self.answering.is_pending() && self.answering.is_settled() {
+        let is_settled = !self.answering.is_pending() && self.answering.is_settled();
+        if !now.is_frozen() && is_settled && !self.health.falls_wait() {
             // The answers follow the verdicts.
             let repairs = self.repair_timer.answered(self.now.elapsed);
             let repairs = repairs.into_iter().map(|repair| Effect::Record(Record::Repaired(repair)));

@@ -7,6 +7,7 @@ mod last_answers;
 mod listeners;
 mod network;
 mod on_event;
+mod pause;
 mod publisher;
 mod signals;
 mod skydns;
@@ -54,8 +55,8 @@ const TICKS_PER_LEASE: u32 = 4;
 
 type Reply = oneshot::Sender<Result<Value, Refusal>>;
 
-/// The longest time for the last writes of a daemon that ends.
-const LAST_WRITES: Duration = Duration::from_secs(1);
+/// The longest time that a start or an end waits for the writes under way: the disk may hang.
+const WRITES_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pauses before a task is started again: the first and the longest. Each restart doubles the pause. After a run of
 /// twice the longest pause, the next one is the first again.
 const RESTART_DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
@@ -335,6 +336,12 @@ impl Shell {
             Effect::SaveIntents { work, path, intents } => self.files.save_intents(work, path, intents),
             Effect::KeepAnswers { path, answers, at } => self.files.keep_answers(path, answers, at),
             Effect::KeepCopy { path, prefix, known } => self.files.keep_copy(path, prefix, *known),
+            Effect::RenewSession => {
+                if let Some(session) = &mut self.session {
+                    session.restart();
+                    self.skydns.restart(session);
+                }
+            }
             Effect::Swap { work, swap } => match &self.session {
                 Some(session) => session.swap(work, swap, self.tell.clone()),
                 None => {
@@ -388,7 +395,8 @@ impl Shell {
     fn readings(&self) -> Readings {
         let responder = self.responder.as_ref().map(|responder| responder.counters().total());
         let notified = self.events.notified();
-        let alarms = self.skydns.alarms().into_iter().chain(self.bindings.alarms());
+        let alarms =
+            self.skydns.alarms().into_iter().chain(self.bindings.alarms()).chain(self.files.alarms());
         Readings {
             responder: responder.unwrap_or_default(),
             events: [self.events.count(), notified.failures, notified.overflows],
@@ -401,13 +409,15 @@ impl Shell {
     async fn serve(&mut self) -> anyhow::Result<()> {
         privileges::decide(&self.config);
         self.publisher.settle().await;
-        self.files.settle().await;
+        // A thread that is stuck in a write gives its privileges up after it.
+        tokio::time::timeout(WRITES_TIMEOUT, self.files.settle()).await.ok();
         privileges::settle(&self.config).await;
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
         let zone = self.publisher.subscribe();
         let lease = self.publisher.lease();
         let responder = Responder::start(sockets, zone, lease, &self.identity, privileges::settle_thread);
         self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
+        pause::watch(self.tell.clone()).context("cannot start a thread")?;
         systemd::ready();
         self.publisher.order(Order::Level);
         self.publisher.follow();
@@ -461,7 +471,7 @@ impl Shell {
             reply.send(answer).ok();
         }
         // A successor reads what is being written.
-        tokio::time::timeout(LAST_WRITES, self.files.settle()).await.ok();
+        tokio::time::timeout(WRITES_TIMEOUT, self.files.settle()).await.ok();
         // Commands that still wait are told that there is no answer.
         drop((self.calls, self.inbox));
         self.listeners.stop().await;

@@ -4,6 +4,7 @@
 //! and the disk is in [`world`] and [`server`]. A seed gives the same history on every machine.
 mod agreement;
 mod attempt;
+mod cut_off;
 mod history;
 mod invariants;
 mod scale;

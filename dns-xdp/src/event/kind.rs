@@ -53,6 +53,10 @@ pub enum Kind {
     FailOpen,
     /// Some node is up again.
     FailOpenOver,
+    /// None of a service's members is healthy, and no backup.
+    ServiceDown,
+    /// One is again.
+    ServiceUp,
     /// What was decided cannot be published.
     Unpublished,
     /// It is published.
@@ -65,7 +69,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Start,
         Kind::Stop,
         Kind::Reload,
@@ -89,6 +93,8 @@ impl Kind {
         Kind::Seeing,
         Kind::FailOpen,
         Kind::FailOpenOver,
+        Kind::ServiceDown,
+        Kind::ServiceUp,
         Kind::Unpublished,
         Kind::Published,
         Kind::Alone,
@@ -121,6 +127,8 @@ impl Kind {
             Kind::Seeing => "-blind",
             Kind::FailOpen => "+fail-open",
             Kind::FailOpenOver => "-fail-open",
+            Kind::ServiceDown => "+service-down",
+            Kind::ServiceUp => "-service-down",
             Kind::Unpublished => "+unpublished",
             Kind::Published => "-unpublished",
             Kind::Alone => "+alone",
@@ -137,6 +145,7 @@ impl Kind {
                 | Kind::Frozen
                 | Kind::Blind
                 | Kind::FailOpen
+                | Kind::ServiceDown
                 | Kind::Unpublished
                 | Kind::Alone
         )

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::families::{Families, LastApart};
 use super::rendezvous::substitute;
-use super::{Effective, MemberState, NodeState, View, trusted};
-use crate::cluster::{Admin, Cluster, Family, Group, Members, Node};
+use super::service::{self, distinct};
+use super::{Effective, NodeState, Situation, View, kept};
+use crate::cluster::{Admin, AllDown, Cluster, Family, Group, Members, Node, Order};
 
 /// Who answers for whom. The indexes point into the nodes of the cluster it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,23 +100,13 @@ impl Answers {
             && self.nodes == others.nodes
     }
 
-    /// Every node answers for itself, every service all its members.
+    /// Every node answers for itself, every service all its members or the first.
     pub fn configured(cluster: &Cluster) -> Self {
         let by_node = (0..cluster.nodes.len()).map(Some).collect();
-        Answers::of_groups(cluster, by_node, |group| Arc::clone(&group.members))
-    }
-
-    /// The answers while no node is up: the configured ones, without the nodes that an operator has taken down.
-    pub(super) fn hoping(cluster: &Cluster, view: &View) -> Self {
-        let is_taken_down = |state: &NodeState| state.admin == Admin::Down;
-        let others = (0..).zip(&view.nodes).filter(|(_, state)| !is_taken_down(state));
-        let others: Vec<usize> = others.map(|(index, _)| index).collect();
-        let answers = if others.is_empty() {
-            Answers::configured(cluster)
-        } else {
-            Answers::live(cluster, view, &others)
-        };
-        answers.but_passing(cluster, view)
+        Answers::of_groups(cluster, by_node, |_, group| match group.order {
+            Order::Rotate => Arc::clone(&group.members),
+            Order::First => group.members.iter().copied().take(1).collect(),
+        })
     }
 
     /// The same with the operator's `up`, `down` and `drain`. A node that is to be up answers for itself. A node that is to
@@ -131,32 +122,18 @@ impl Answers {
         for (index, answering) in obeying.by_node.iter_mut().enumerate().filter(|(index, _)| is_in(*index)) {
             *answering = Some(index);
         }
-        obeying.services = obeying.changed(cluster.members(), |group, answering| {
-            let members = &group.members;
-            let wanted: Vec<usize> = members.iter().copied().filter(|index| is_in(*index)).collect();
-            if wanted.is_empty() || group.apart.is_some() {
-                return answering.to_vec();
-            }
-            // With a member in the answers, a substitute is not needed.
-            let kept = answering.iter().copied().filter(|index| members.contains(index));
-            distinct(kept.chain(wanted))
-        });
         let answers_itself = |index: &usize| obeying.by_node[*index] == Some(*index) && !is_out(*index);
         let left: Vec<usize> = (0..obeying.by_node.len()).filter(answers_itself).collect();
-        if left.is_empty() {
-            return obeying;
-        }
-        for (index, answering) in obeying.by_node.iter_mut().enumerate() {
-            if answering.is_some_and(is_out) {
-                *answering = substitute(cluster, index, &left);
+        if !left.is_empty() {
+            for (index, answering) in obeying.by_node.iter_mut().enumerate() {
+                if answering.is_some_and(is_out) {
+                    *answering = substitute(cluster, index, &left);
+                }
             }
         }
-        obeying.services = obeying.changed(cluster.members(), |_, answering| {
-            let stay: Vec<usize> = answering.iter().copied().filter(|&index| !is_out(index)).collect();
-            if !stay.is_empty() {
-                return stay;
-            }
-            distinct(answering.iter().filter_map(|&member| obeying.by_node[member]))
+        let left: BTreeSet<usize> = left.into_iter().collect();
+        obeying.services = obeying.changed(cluster.members(), |group, kept| {
+            service::frozen(group, view, kept, &obeying.by_node, &left)
         });
         obeying
     }
@@ -169,69 +146,96 @@ impl Answers {
         }
     }
 
-    /// Every name is refused.
-    pub(super) fn withheld(cluster: &Cluster) -> Self {
-        Answers::of_groups(cluster, vec![None; cluster.nodes.len()], |_| Arc::default())
-    }
-
-    /// A node that is up answers for itself, one that is not has a substitute among the `trusted`. A service answers its
-    /// trusted members; if there are none, whoever answers for its members; if there are too few, all of them that an
-    /// operator has not taken out.
-    pub(super) fn live(cluster: &Cluster, view: &View, trusted: &[usize]) -> Self {
-        let is_trusted: BTreeSet<usize> = trusted.iter().copied().collect();
-        let stand_in = |(index, state): (usize, &NodeState)| match state.effective() {
-            Effective::Up => Some(index),
-            Effective::Down | Effective::Drain if is_trusted.contains(&index) => Some(index),
-            Effective::Down | Effective::Drain => substitute(cluster, index, trusted),
-        };
-        let by_node: Vec<Option<usize>> = (0..).zip(&view.nodes).map(stand_in).collect();
-        let answering = |group: &Group| -> Arc<[usize]> {
-            let members = &group.members;
-            let healthy: Vec<usize> = match apart(group, view) {
-                Some(apart) => healthy(members, apart, view),
-                None => members.iter().copied().filter(|index| is_trusted.contains(index)).collect(),
-            };
-            if healthy.len() < group.min_healthy {
-                let is_out = |index: &usize| {
-                    matches!(view.nodes[*index].admin, Admin::Down | Admin::Drain)
-                        && !is_trusted.contains(index)
-                };
-                let stay: Arc<[usize]> = members.iter().copied().filter(|index| !is_out(index)).collect();
-                if !stay.is_empty() {
-                    return stay;
+    /// A node that is up answers for itself, one that is not has a substitute among the healthy. Services answer as
+    /// [`service::serving`] says, or as their rule says while they are down.
+    pub(super) fn live(situation: &Situation<'_>) -> Self {
+        let Situation { cluster, rules, view, healthy, serving, .. } = situation;
+        let by_node = substitutes(cluster, view, healthy);
+        let is_healthy = |index: usize| healthy.contains(&index);
+        let mut answers = Answers::of_groups(cluster, Vec::new(), |number, group| {
+            let rule = service::rule_while_down(group, rules.all_down);
+            match (&serving[number], rule) {
+                (Some(serving), _) => Arc::clone(serving),
+                (None, AllDown::Nodata | AllDown::Refused) => Arc::default(),
+                (None, AllDown::Configured | AllDown::LastGood) => {
+                    service::fail_open(group, view, &by_node, is_healthy).into()
                 }
             }
-            if healthy.is_empty() {
-                distinct(members.iter().filter_map(|&member| by_node[member])).into()
-            } else {
-                healthy.into()
-            }
-        };
-        let answers = Answers::of_groups(cluster, Vec::new(), answering);
+        });
+        let rule = |group: &Group| service::rule_while_down(group, rules.all_down);
+        answers.take_last_good(situation, rule);
         Answers { by_node, seconds_left: doubts(cluster, view), ..answers }
     }
 
-    /// The same, but services with probes of their own answer the members that pass them, if any does.
-    pub(super) fn but_passing(mut self, cluster: &Cluster, view: &View) -> Self {
-        for (service, apart) in &view.members {
-            let Some((place, group)) = cluster.members().service(service) else { continue };
-            let passing = healthy(&group.members, apart, view);
-            if !passing.is_empty() {
-                self.services[place] = passing.into();
+    /// The answers while no node is up: those of `[failover] all-down`. A service that is not down, by its own probes,
+    /// answers as always; one with a rule of its own obeys that.
+    pub(super) fn all_down(situation: &Situation<'_>) -> Self {
+        let Situation { cluster, rules, view, serving, previous, .. } = situation;
+        let is_taken_down = |index: &usize| view.nodes[*index].admin == Admin::Down;
+        let others: BTreeSet<usize> = (0..view.nodes.len()).filter(|index| !is_taken_down(index)).collect();
+        let hoping = match others.is_empty() {
+            true => Answers::configured(cluster),
+            false => {
+                let by_node = substitutes(cluster, view, &others);
+                let is_hoped_for = |index: usize| others.contains(&index);
+                let answers = Answers::of_groups(cluster, Vec::new(), |_, group| {
+                    let serving = service::serving(group, view, is_hoped_for);
+                    serving.unwrap_or_else(|| service::fail_open(group, view, &by_node, is_hoped_for)).into()
+                });
+                Answers { by_node, ..answers }
+            }
+        };
+        let by_node = match rules.all_down {
+            AllDown::Configured => hoping.by_node.clone(),
+            AllDown::LastGood => {
+                let good = Some(kept(cluster, *previous)).filter(|good| !good.refused());
+                good.unwrap_or_else(|| Arc::new(Answers::configured(cluster))).obeying(cluster, view).by_node
+            }
+            AllDown::Nodata | AllDown::Refused => vec![None; cluster.nodes.len()],
+        };
+        let rule = |group: &Group| group.all_down.unwrap_or(rules.all_down);
+        let members = cluster.members();
+        let list = |(&number, hoping): (&usize, &Arc<[usize]>)| match (
+            &serving[number],
+            rule(&members.groups()[number]),
+        ) {
+            (Some(serving), _) => Arc::clone(serving),
+            (None, AllDown::Nodata | AllDown::Refused) => Arc::default(),
+            (None, AllDown::Configured | AllDown::LastGood) => Arc::clone(hoping),
+        };
+        let services = members.groups_of().iter().zip(&hoping.services).map(list).collect();
+        let mut answers = Answers { services, ..hoping };
+        answers.take_last_good(situation, rule);
+        Answers { by_node, seconds_left: doubts(cluster, view), ..answers }
+    }
+
+    /// Gives the services that are down and whose rule is to answer as before what they answered before.
+    fn take_last_good(&mut self, situation: &Situation<'_>, rule: impl Fn(&Group) -> AllDown) {
+        let Situation { cluster, view, serving, previous, .. } = situation;
+        let members = cluster.members();
+        let looks_back =
+            |number: usize| serving[number].is_none() && rule(&members.groups()[number]) == AllDown::LastGood;
+        if previous.is_none() || !(0..serving.len()).any(looks_back) {
+            return;
+        }
+        let kept = kept(cluster, *previous);
+        let good = kept.changed(members, |group, kept| service::remaining(group, view, kept));
+        for (place, _) in members.groups_of().iter().enumerate().filter(|(_, number)| looks_back(**number)) {
+            if !good[place].is_empty() {
+                self.services[place] = Arc::clone(&good[place]);
             }
         }
-        self.seconds_left = doubts(cluster, view);
-        self
     }
 
     /// Answers in which each service has the list of its group. Each list is worked out once.
     fn of_groups(
         cluster: &Cluster,
         by_node: Vec<Option<usize>>,
-        answering: impl Fn(&Group) -> Arc<[usize]>,
+        answering: impl Fn(usize, &Group) -> Arc<[usize]>,
     ) -> Self {
         let members = cluster.members();
-        let lists: Vec<Arc<[usize]>> = members.groups().iter().map(answering).collect();
+        let groups = members.groups().iter().enumerate();
+        let lists: Vec<Arc<[usize]>> = groups.map(|(number, group)| answering(number, group)).collect();
         Answers {
             by_node,
             seconds_left: BTreeMap::new(),
@@ -282,7 +286,7 @@ impl Answers {
             None => Some(index),
         };
         let by_node = (0..).zip(&cluster.nodes).map(carry).collect();
-        let mut carried = Answers::of_groups(cluster, by_node, |group| Arc::clone(&group.members));
+        let mut carried = Answers { by_node, ..Answers::configured(cluster) };
         let mut lists: HashMap<*const usize, Option<Arc<[usize]>>> = HashMap::new();
         for (name, answering) in members.services().iter().zip(&mut carried.services) {
             let Some(previous) = self.service(name) else { continue };
@@ -301,15 +305,15 @@ impl Answers {
     }
 }
 
-/// What is known of the members of a service whose health is found out apart.
-fn apart<'a>(group: &Group, view: &'a View) -> Option<&'a [MemberState]> {
-    view.members.get(group.apart.as_ref()?).map(Vec::as_slice)
-}
-
-/// The members of a service with probes of its own that pass them, as [`trusted`] has it.
-fn healthy(members: &[usize], apart: &[MemberState], view: &View) -> Vec<usize> {
-    let states = members.iter().zip(apart).map(|(&index, member)| view.nodes[index].as_member(member));
-    trusted(&states.collect::<Vec<_>>()).into_iter().map(|place| members[place]).collect()
+/// Of each node the one that answers for it: itself while it is up, or else a substitute among the healthy.
+fn substitutes(cluster: &Cluster, view: &View, healthy: &BTreeSet<usize>) -> Vec<Option<usize>> {
+    let candidates: Vec<usize> = healthy.iter().copied().collect();
+    let stand_in = |(index, state): (usize, &NodeState)| match state.effective() {
+        Effective::Up => Some(index),
+        Effective::Down | Effective::Drain if healthy.contains(&index) => Some(index),
+        Effective::Down | Effective::Drain => substitute(cluster, index, &candidates),
+    };
+    (0..).zip(&view.nodes).map(stand_in).collect()
 }
 
 /// How soon each suspect may be out of some answer.
@@ -317,8 +321,9 @@ fn doubts(cluster: &Cluster, view: &View) -> BTreeMap<usize, u32> {
     let own = (0..).zip(&view.nodes).filter_map(|(index, state)| Some((index, state.doubt()?)));
     let mut doubts: BTreeMap<usize, u32> = own.collect();
     for (service, apart) in &view.members {
-        let members = cluster.members().service(service).map(|(_, group)| &*group.members);
-        for (&index, member) in members.into_iter().flatten().zip(apart) {
+        let group = cluster.members().service(service).map(|(_, group)| group);
+        let candidates = group.into_iter().flat_map(|group| group.members.iter().chain(&*group.backup));
+        for (&index, member) in candidates.zip(apart) {
             if let Some(left) = view.nodes[index].as_member(member).doubt() {
                 let soonest = doubts.entry(index).or_insert(left);
                 *soonest = left.min(*soonest);
@@ -326,9 +331,4 @@ fn doubts(cluster: &Cluster, view: &View) -> BTreeMap<usize, u32> {
         }
     }
     doubts
-}
-
-fn distinct(nodes: impl Iterator<Item = usize>) -> Vec<usize> {
-    let mut seen = BTreeSet::new();
-    nodes.filter(|&node| seen.insert(node)).collect()
 }

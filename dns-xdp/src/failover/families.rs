@@ -213,7 +213,7 @@ impl Doubted {
             let of_services = apart.iter().filter_map(|(name, serving)| {
                 let service = cluster.services.iter().find(|service| service.name == *name)?;
                 let whole = view.members.get(name)?;
-                let each = service.nodes.iter().zip(whole).zip(serving);
+                let each = service.candidates().zip(whole).zip(serving);
                 let dead = each.filter_map(|((node, member), &serving)| {
                     let place = *places.get(node.as_str())?;
                     let state = view.nodes[place].as_member(member);
@@ -303,17 +303,19 @@ impl OneFamily<'_> {
         let nodes: Vec<Node> = places.iter().map(|&place| cluster.nodes[place].clone()).collect();
         let mut members = BTreeMap::new();
         let services = cluster.services.iter().filter_map(|service| {
-            let named: Vec<String> = service.nodes.iter().filter(|name| has(name)).cloned().collect();
+            let [named, backup] = [&service.nodes, &service.backup]
+                .map(|names| names.iter().filter(|name| has(name)).cloned().collect::<Vec<String>>());
             if let Some((whole, serving)) =
                 view.members.get(&service.name).zip(family_view.members.get(&service.name))
             {
-                let each = service.nodes.iter().zip(whole).zip(serving);
+                let each = service.candidates().zip(whole).zip(serving);
                 let states = each.filter(|((name, _), _)| has(name));
                 let states = states.map(|((_, whole), &serving)| MemberState { serving, ..*whole });
                 members.insert(service.name.clone(), states.collect::<Vec<MemberState>>());
             }
             let min_healthy = service.min_healthy.min(named.len());
-            (!named.is_empty()).then(|| Service { nodes: named, min_healthy, ..service.clone() })
+            let is_there = !named.is_empty() || !backup.is_empty();
+            is_there.then(|| Service { nodes: named, backup, min_healthy, ..service.clone() })
         });
         let services = services.collect();
         let part = Cluster::new(nodes, services);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::tests::{config, node, rules, service};
 use super::zone::owner;
 use super::*;
-use crate::cluster::{Node, Service};
+use crate::cluster::{AllDown, Node, Order, Service};
 use crate::config::{Config, Quorum as Needed};
 
 fn admin() -> impl Strategy<Value = Admin> {
@@ -28,6 +28,15 @@ fn names(count: usize, least: usize) -> impl Strategy<Value = Vec<String>> {
     proptest::sample::subsequence(all, least..=count).prop_shuffle()
 }
 
+fn all_down() -> impl Strategy<Value = AllDown> {
+    prop_oneof![
+        Just(AllDown::Configured),
+        Just(AllDown::LastGood),
+        Just(AllDown::Nodata),
+        Just(AllDown::Refused)
+    ]
+}
+
 fn a_node(number: usize, count: usize) -> impl Strategy<Value = Node> {
     let families = prop_oneof![Just((true, false)), Just((false, true)), Just((true, true))];
     (families, names(count, 0)).prop_map(move |((ipv4, ipv6), mut backup)| {
@@ -41,10 +50,15 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
     (1usize..7).prop_flat_map(|count| {
         let nodes: Vec<_> = (1..=count).map(|number| a_node(number, count)).collect();
         let a_service = |name: &'static str| {
-            (names(count, 1), any::<bool>()).prop_map(move |(nodes, apart)| {
-                let health = apart.then(|| node(1, true, false).health);
-                Service { nodes, health, ..service(name, &[]) }
-            })
+            let order = prop_oneof![2 => Just(Order::Rotate), 1 => Just(Order::First)];
+            let own = proptest::option::weighted(0.4, all_down());
+            (names(count, 1), names(count, 0), any::<bool>(), order, own).prop_map(
+                move |(nodes, mut backup, apart, order, all_down)| {
+                    backup.retain(|name| !nodes.contains(name));
+                    let health = apart.then(|| node(1, true, false).health);
+                    Service { nodes, backup, health, order, all_down, ..service(name, &[]) }
+                },
+            )
         };
         let services = (a_service("db"), proptest::option::of(a_service("@")));
         (nodes, services)
@@ -68,10 +82,10 @@ fn a_view(count: usize, apart: &[(String, usize)]) -> impl Strategy<Value = View
 
 /// A cluster with three views of it, one after the other.
 fn a_history() -> impl Strategy<Value = (Config, [View; 3])> {
-    let all_down = prop_oneof![Just(AllDown::Configured), Just(AllDown::LastGood), Just(AllDown::Refused)];
-    (a_cluster(), all_down).prop_flat_map(|(cluster, all_down)| {
+    (a_cluster(), all_down()).prop_flat_map(|(cluster, all_down)| {
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
-        let apart: Vec<_> = apart.map(|service| (service.name.clone(), service.nodes.len())).collect();
+        let apart: Vec<_> =
+            apart.map(|service| (service.name.clone(), service.candidates().count())).collect();
         let count = cluster.nodes.len();
         let views = || a_view(count, &apart);
         let history = [views(), views(), views()];
@@ -98,8 +112,11 @@ proptest! {
         for decision in decisions(&config, &history) {
             let zone = zone(&config, &decision);
             for (name, addresses) in zone.names() {
-                prop_assert_eq!(addresses.iter().next().is_none(), addresses.refused, "{}", name);
-                prop_assert!(!addresses.refused || config.failover.all_down == AllDown::Refused, "{}", name);
+                let own = config.cluster.services.iter().find(|service| owner(&service.name, &config.zone.apex) == *name);
+                let rule = own.and_then(|service| service.all_down).unwrap_or(config.failover.all_down);
+                let is_empty = addresses.iter().next().is_none();
+                prop_assert!(!is_empty || matches!(rule, AllDown::Nodata | AllDown::Refused), "{}", name);
+                prop_assert_eq!(addresses.refused, is_empty && rule == AllDown::Refused, "{}", name);
             }
         }
     }
@@ -116,7 +133,8 @@ proptest! {
                 .flat_map(|(node, _)| node.addresses())
                 .collect();
             prop_assert!(!decision.fail_open);
-            let apart = config.cluster.services.iter().filter(|service| service.health.is_some());
+            let looks_back = |service: &&Service| service.health.is_some() || service.all_down == Some(AllDown::LastGood);
+            let apart = config.cluster.services.iter().filter(looks_back);
             let apart: BTreeSet<Name> = apart.map(|service| owner(&service.name, &config.zone.apex)).collect();
             let zone = zone(&config, &decision);
             for (name, addresses) in zone.names().filter(|(name, _)| !apart.contains(name)) {
@@ -142,8 +160,10 @@ proptest! {
                     .filter(|(node, member)| view.nodes[*node].as_member(member).proven())
                     .map(|(node, _)| node)
                     .collect();
+                let count = if service.order == Order::First { 1 } else { passing.len() };
+                let passing = &passing[..count.min(passing.len())];
                 if !passing.is_empty() {
-                    prop_assert_eq!(decision.answers.service(&service.name), Some(passing.as_slice()));
+                    prop_assert_eq!(decision.answers.service(&service.name), Some(passing));
                 }
             }
         }
@@ -169,9 +189,32 @@ proptest! {
     fn the_history_does_not_matter_while_a_node_is_up((config, history) in a_history()) {
         let decisions = decisions(&config, &history);
         let last = decisions.last().unwrap();
-        if last.frozen.is_none() && last.effective.contains(&Effective::Up) {
+        let rules = config.cluster.services.iter().filter_map(|service| service.all_down);
+        let looks_back = rules.chain([config.failover.all_down]).any(|rule| rule == AllDown::LastGood);
+        if last.frozen.is_none() && last.effective.contains(&Effective::Up) && !looks_back {
             let fresh = decide(&config.cluster, &config.failover, &history[2], None);
             prop_assert_eq!(last, &fresh);
+        }
+    }
+
+    #[test]
+    fn a_service_answers_its_first_member_alone_and_others_only_while_none_is_healthy((config, history) in a_history()) {
+        for (view, decision) in history.iter().zip(decisions(&config, &history)) {
+            for service in &config.cluster.services {
+                let answering = decision.answers.service(&service.name).unwrap();
+                prop_assert!(service.order == Order::Rotate || answering.len() <= 1, "{:?}", decision);
+                let is_strange = |place: &&usize| !service.nodes.contains(&config.cluster.nodes[**place].name);
+                let Some(&stranger) = answering.iter().find(is_strange) else { continue };
+                if decision.frozen.is_some() || !decision.effective.contains(&Effective::Up) {
+                    continue;
+                }
+                let place = |name: &String| config.cluster.nodes.iter().position(|node| node.name == *name).unwrap();
+                let passes = |(at, name): (usize, &String)| match view.members.get(&service.name) {
+                    Some(apart) => view.nodes[place(name)].as_member(&apart[at]).proven(),
+                    None => view.nodes[place(name)].proven(),
+                };
+                prop_assert!(!service.nodes.iter().enumerate().any(passes), "{} answers {}", service.name, stranger);
+            }
         }
     }
 

@@ -5,36 +5,36 @@ use crate::cluster::{APEX, Cluster, Family, Node};
 use crate::zone::Addresses;
 
 /// The families that each service has addresses of when all is well, the apex among them.
-pub(super) struct ServiceFamilies<'a>(HashMap<&'a str, Vec<Family>>);
+pub(super) enum ServiceFamilies<'a> {
+    /// Those that all nodes have.
+    Alike(Vec<Family>),
+    /// By the name of the service.
+    Each(HashMap<&'a str, Vec<Family>>),
+}
 
 impl<'a> ServiceFamilies<'a> {
     pub(super) fn of(cluster: &'a Cluster) -> Self {
-        let is_uniform = Family::ALL.iter().all(|family| {
-            let has = |node: &Node| node.address(*family).is_some();
-            cluster.nodes.iter().all(has) || !cluster.nodes.iter().any(has)
-        });
-        if is_uniform {
-            // Whatever a name answers has the families of its own nodes.
-            return ServiceFamilies(HashMap::new());
+        let has = |family: Family| move |node: &Node| node.address(family).is_some();
+        let there: Vec<Family> =
+            Family::ALL.into_iter().filter(|&family| cluster.nodes.iter().any(has(family))).collect();
+        if there.iter().all(|&family| cluster.nodes.iter().all(has(family))) {
+            return ServiceFamilies::Alike(there);
         }
         let nodes: HashMap<&str, &Node> =
             cluster.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-        let of = |members: &mut dyn Iterator<Item = &Node>| -> Vec<Family> {
-            let mut families: Vec<Family> = members.flat_map(families_of).collect();
-            families.sort_unstable();
-            families.dedup();
-            families
-        };
-        let apex = (APEX, of(&mut cluster.nodes.iter()));
-        let services = cluster.services.iter().map(|service| {
-            let mut members = service.nodes.iter().filter_map(|name| nodes.get(name.as_str()).copied());
-            (service.name.as_str(), of(&mut members))
+        let configured = cluster.services.iter().map(|service| {
+            let members = || service.nodes.iter().filter_map(|name| nodes.get(name.as_str()));
+            let of_service = |family: &Family| members().any(|node| node.address(*family).is_some());
+            (service.name.as_str(), there.iter().copied().filter(of_service).collect())
         });
-        ServiceFamilies(std::iter::once(apex).chain(services).collect())
+        ServiceFamilies::Each(std::iter::once((APEX, there.clone())).chain(configured).collect())
     }
 
     pub(super) fn get(&self, service: &str) -> &[Family] {
-        self.0.get(service).map_or(&[], Vec::as_slice)
+        match self {
+            ServiceFamilies::Alike(families) => families,
+            ServiceFamilies::Each(each) => each.get(service).map_or(&[], Vec::as_slice),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decisions, case by case.
 use super::*;
-use crate::cluster::{FamilyRule, HealthCheck, Node, Require, Service};
+use crate::cluster::{FamilyRule, HealthCheck, Node, Order, Require, Service};
 use crate::config::{self, Config, NsAddresses};
 use hickory_proto::rr::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,7 +26,16 @@ pub(super) fn node(number: usize, ipv4: bool, ipv6: bool) -> Node {
 
 pub(super) fn service(name: &str, nodes: &[&str]) -> Service {
     let nodes = nodes.iter().map(|&node| node.to_owned()).collect();
-    Service { name: name.to_owned(), nodes, min_healthy: 0, answers_max: None, health: None }
+    Service {
+        name: name.to_owned(),
+        nodes,
+        order: Order::Rotate,
+        backup: Vec::new(),
+        min_healthy: 0,
+        all_down: None,
+        answers_max: None,
+        health: None,
+    }
 }
 
 pub(super) fn rules() -> Failover {
@@ -81,14 +90,14 @@ fn three_nodes() -> Config {
     config
 }
 
-const UP: NodeState =
+pub(super) const UP: NodeState =
     NodeState { serving: Some(true), visible: true, admin: Admin::Auto, seconds_left: None };
-const REFUSES: NodeState = NodeState { serving: Some(false), ..UP };
-const SILENT: NodeState = NodeState { visible: false, ..REFUSES };
+pub(super) const REFUSES: NodeState = NodeState { serving: Some(false), ..UP };
+pub(super) const SILENT: NodeState = NodeState { visible: false, ..REFUSES };
 const UNKNOWN: NodeState = NodeState { serving: None, ..UP };
 const DRAINED: NodeState = NodeState { admin: Admin::Drain, ..UP };
 
-fn decided(config: &Config, states: &[NodeState], previous: Option<&Decision>) -> Decision {
+pub(super) fn decided(config: &Config, states: &[NodeState], previous: Option<&Decision>) -> Decision {
     decide(&config.cluster, &config.failover, &view(states), previous)
 }
 
@@ -97,7 +106,7 @@ pub(super) fn view(states: &[NodeState]) -> View {
 }
 
 /// The last numbers of the addresses under a name.
-fn answers(config: &Config, decision: &Decision, name: &str) -> Vec<u8> {
+pub(super) fn answers(config: &Config, decision: &Decision, name: &str) -> Vec<u8> {
     let name = Name::from_ascii(name).unwrap().append_domain(&config.zone.apex).unwrap();
     let zone = zone(config, decision);
     let last = |address| match address {

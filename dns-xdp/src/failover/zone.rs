@@ -5,7 +5,7 @@ use hickory_proto::rr::Name;
 
 use super::nodata::{self, ServiceFamilies, families_of};
 use super::{Answers, Decision};
-use crate::cluster::{APEX, Family};
+use crate::cluster::{APEX, AllDown, Family};
 use crate::config::{Config, NsAddresses};
 use crate::zone::{Addresses, Origin, Zone};
 
@@ -22,9 +22,9 @@ pub fn healthy_zone(config: &Config) -> Zone {
 /// The zone that answers make of the configuration; they have to be about its cluster.
 pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let settings = &config.zone;
-    let nodes = &config.cluster.nodes;
+    let (nodes, usual) = (&config.cluster.nodes, config.failover.all_down);
     // The nodes of a name, by the family whose addresses it has of them.
-    let addresses = |answering: [&[usize]; 2], families: &[Family], rotate| {
+    let addresses = |answering: [&[usize]; 2], families: &[Family], rotate, while_down: AllDown| {
         let all = Family::ALL.iter().zip(answering).flat_map(|(family, answering)| {
             answering.iter().filter_map(|&index| nodes[index].address(*family))
         });
@@ -33,7 +33,8 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         let ttl = left.map_or(settings.ttl_seconds, |&left| {
             left.max(settings.ttl_min_seconds).min(settings.ttl_seconds)
         });
-        let refused = answering.iter().all(|answering| answering.is_empty());
+        let is_empty = answering.iter().all(|answering| answering.is_empty());
+        let refused = is_empty && while_down != AllDown::Nodata;
         let live = Addresses { rotate, refused, ..Addresses::new(ttl, all) };
         let nodata_ttl_seconds = nodata::ttl(families, &live, settings.negative_ttl_seconds);
         Addresses { nodata_ttl_seconds, ..live }
@@ -43,22 +44,25 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
     for (index, node) in nodes.iter().enumerate() {
         let families: Vec<Family> = families_of(node).collect();
         let answering = Family::ALL.map(|family| answers.node_in(family, index));
-        let live = addresses(answering.each_ref().map(Option::as_slice), &families, false);
+        let live = addresses(answering.each_ref().map(Option::as_slice), &families, false, usual);
         let name_server = match settings.ns_addresses {
             NsAddresses::Live => live.clone(),
-            NsAddresses::Fixed => addresses([&[index]; 2], &families, false),
+            // A resolver keeps them as long as the NS set, and so never has that of a dead server alone.
+            NsAddresses::Fixed => Addresses::new(settings.ns_ttl_seconds, node.addresses()),
         };
         names.push((owner(&node.ns), name_server));
         names.push((owner(&node.name), live));
     }
-    let own: HashMap<&str, usize> = (config.cluster.services.iter())
-        .filter_map(|service| Some((service.name.as_str(), service.answers_max?)))
-        .collect();
+    let own = config.cluster.services.iter().map(|service| {
+        let answers_max = service.answers_max.unwrap_or(settings.answers_max);
+        (service.name.as_str(), (answers_max, service.all_down.unwrap_or(usual)))
+    });
+    let own: HashMap<&str, (usize, AllDown)> = own.collect();
     let families = ServiceFamilies::of(&config.cluster);
     for (service, _) in answers.services() {
-        let answers_max = own.get(service).copied().unwrap_or(settings.answers_max);
+        let (answers_max, while_down) = own.get(service).copied().unwrap_or((settings.answers_max, usual));
         let answering = Family::ALL.map(|family| answers.service_in(family, service));
-        let live = addresses(answering, families.get(service), true);
+        let live = addresses(answering, families.get(service), true, while_down);
         names.push((owner(service), Addresses { answers_max, ..live }));
     }
     let origin = Origin {
@@ -87,6 +91,19 @@ mod tests {
     use super::super::tests::{config, node};
     use super::*;
     use crate::cluster::Cluster;
+
+    #[test]
+    fn fixed_name_servers_have_the_ttl_of_the_ns_set_and_live_ones_that_of_addresses() {
+        let cluster = || Cluster::new(vec![node(1, true, false)], Vec::new());
+        let ttl = |ns_addresses, name: &str| {
+            let mut config = config(cluster());
+            config.zone.ns_addresses = ns_addresses;
+            let zone = healthy_zone(&config);
+            zone.addresses(&owner(name, zone.apex())).unwrap().ttl_seconds
+        };
+        assert_eq!([ttl(NsAddresses::Fixed, "ns1"), ttl(NsAddresses::Fixed, "node1")], [60, 5]);
+        assert_eq!(ttl(NsAddresses::Live, "ns1"), 5);
+    }
 
     #[test]
     fn a_name_server_that_is_called_as_its_node_answers_as_the_node() {

@@ -1,22 +1,27 @@
 //! The guard against our own blindness: whoever was held up cannot tell who is dead. Pure.
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ProbeId;
 use crate::cluster::Probe;
 
-/// Rounds in which every probe had a result and no time slipped, before judging goes on.
+/// How many results of a probe are discarded behind a slip, before it is judged by its results again.
 pub const CLEAN_ROUNDS: u32 = 2;
 /// Being held up for less than this is what schedulers do.
 const LEAST_SLIP: Duration = Duration::from_millis(200);
+/// A server is blind for at least so long, if not all probes have their results before, and at most for so long.
+const BOUNDS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(30)];
 
 /// Watches the rhythm of the loop that judges. Times are durations since an origin that the caller chooses.
 ///
 /// A virtual machine that is paused, or a CPU starved by the very flood that is answered, lets every probe time out at
-/// once. From such a slip on judging stops: what the probes say counts for nothing but their round.
+/// once. From such a slip on the results of probes are discarded: of each probe the first [`CLEAN_ROUNDS`], whatever the
+/// others do. The server is blind until all probes have had theirs, or until that has taken too long.
 #[derive(Debug, Clone)]
 pub struct Blindness {
     limit: Duration,
+    /// The slowest probe has had its results by then.
+    longest: Duration,
     last: Option<Duration>,
     blind: Option<Blind>,
 }
@@ -25,22 +30,36 @@ pub struct Blindness {
 struct Blind {
     reason: String,
     since: Duration,
-    rounds_left: u32,
-    heard: BTreeSet<ProbeId>,
+    until: Duration,
+    is_over: bool,
+    /// How many results of each probe were discarded.
+    discarded: BTreeMap<ProbeId, u32>,
+    /// Of how many probes enough were.
+    clean: usize,
 }
 
 impl Blindness {
     /// Sees well. A slip as long as the shortest timeout of the probes can have made one of them fail.
     pub fn new<'a>(probes: impl IntoIterator<Item = &'a Probe>) -> Self {
-        let shortest = probes.into_iter().map(|probe| probe.timeout).min().unwrap_or_default();
-        Blindness { limit: shortest.max(LEAST_SLIP), last: None, blind: None }
+        let (mut shortest, mut slowest) = (None, Duration::ZERO);
+        for Probe { interval, timeout, .. } in probes {
+            shortest = Some(shortest.map_or(*timeout, |shortest: Duration| shortest.min(*timeout)));
+            slowest = slowest.max(interval.saturating_add(*timeout));
+        }
+        let [least, most] = BOUNDS;
+        let longest = slowest.saturating_mul(CLEAN_ROUNDS).clamp(least, most);
+        Blindness { limit: shortest.unwrap_or_default().max(LEAST_SLIP), longest, last: None, blind: None }
     }
 
-    /// Takes the limit of another one. Of the round under way only the probes that are `kept` still count.
-    pub fn adopt(&mut self, other: &Blindness, kept: impl Fn(&ProbeId) -> bool) {
-        self.limit = other.limit;
+    /// Takes the limits of another one, which has so many probes. What was discarded of the probes that are `kept` counts.
+    pub fn adopt(&mut self, other: &Blindness, all: usize, kept: impl Fn(&ProbeId) -> bool) {
+        (self.limit, self.longest) = (other.limit, other.longest);
         if let Some(blind) = &mut self.blind {
-            blind.heard.retain(kept);
+            blind.discarded.retain(|probe, _| kept(probe));
+            blind.clean = blind.discarded.values().filter(|discarded| **discarded >= CLEAN_ROUNDS).count();
+            if blind.clean >= all {
+                self.blind = None;
+            }
         }
     }
 
@@ -52,39 +71,50 @@ impl Blindness {
         let slipped = gap >= self.limit;
         if slipped {
             self.go_blind(now, format!("this server was held up for {} ms", gap.as_millis()));
+        } else if let Some(blind) = &mut self.blind {
+            blind.is_over |= now >= blind.until;
         }
         slipped
     }
 
     /// Something else made us blind.
     pub fn go_blind(&mut self, now: Duration, reason: String) {
-        let since = self.blind.as_ref().map_or(now, |blind| blind.since);
-        self.blind = Some(Blind { reason, since, rounds_left: CLEAN_ROUNDS, heard: BTreeSet::new() });
+        let since = self.blind.as_ref().filter(|blind| !blind.is_over).map_or(now, |blind| blind.since);
+        let until = now + self.longest;
+        let discarded = BTreeMap::new();
+        self.blind = Some(Blind { reason, since, until, is_over: false, discarded, clean: 0 });
     }
 
-    /// A probe has a result while blind; `all`: how many probes there are.
-    pub fn hear(&mut self, probe: &ProbeId, all: usize) {
-        let Some(blind) = &mut self.blind else {
-            return;
-        };
-        blind.heard.insert(probe.clone());
-        if blind.heard.len() >= all {
-            blind.heard.clear();
-            blind.rounds_left -= 1;
-            if blind.rounds_left == 0 {
+    /// A probe has a result; `all`: how many probes there are. Returns whether the result is to be discarded.
+    pub fn hear(&mut self, probe: &ProbeId, all: usize) -> bool {
+        if !self.discards(probe) {
+            return false;
+        }
+        if let Some(blind) = &mut self.blind {
+            let discarded = blind.discarded.entry(probe.clone()).or_default();
+            *discarded += 1;
+            blind.clean += usize::from(*discarded == CLEAN_ROUNDS);
+            if blind.clean >= all {
                 self.blind = None;
             }
         }
+        true
     }
 
-    /// Why judging has stopped; `None`: it has not.
+    /// Whether the next result of a probe is to be discarded.
+    pub fn discards(&self, probe: &ProbeId) -> bool {
+        let discarded = |blind: &Blind| blind.discarded.get(probe).copied().unwrap_or(0);
+        self.blind.as_ref().is_some_and(|blind| discarded(blind) < CLEAN_ROUNDS)
+    }
+
+    /// Why this server is blind; `None`: it is not, though it may still discard results of slow probes.
     pub fn reason(&self) -> Option<&str> {
-        self.blind.as_ref().map(|blind| blind.reason.as_str())
+        self.blind.as_ref().filter(|blind| !blind.is_over).map(|blind| blind.reason.as_str())
     }
 
-    /// Since when it has stopped.
+    /// Since when it is.
     pub fn since(&self) -> Option<Duration> {
-        self.blind.as_ref().map(|blind| blind.since)
+        self.blind.as_ref().filter(|blind| !blind.is_over).map(|blind| blind.since)
     }
 }
 
@@ -112,24 +142,35 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_stops_the_judging_until_two_clean_rounds_have_passed() {
+    fn each_probe_is_judged_after_two_results_of_its_own_and_all_of_them_end_the_blindness() {
         let mut guard = Blindness::new([&PROBE]);
         guard.pulse(at(0));
         assert!(guard.pulse(at(10_000)));
         assert_eq!(guard.reason(), Some("this server was held up for 10000 ms"));
-        let round = |guard: &mut Blindness| {
-            for node in ["node1", "node1", "node2"] {
-                assert!(guard.reason().is_some(), "{node}");
-                guard.hear(&probe(node), 2);
-            }
-        };
-        round(&mut guard);
-        round(&mut guard);
-        assert_eq!((guard.reason(), guard.since()), (None, None));
+        let [fast, slow] = ["node1", "node2"].map(probe);
+        assert_eq!([(); 3].map(|()| guard.hear(&fast, 2)), [true, true, false]);
+        assert!(guard.reason().is_some() && guard.discards(&slow));
+        assert_eq!([(); 2].map(|()| guard.hear(&slow, 2)), [true, true]);
+        assert_eq!((guard.reason(), guard.since(), guard.discards(&slow)), (None, None, false));
     }
 
     #[test]
-    fn another_slip_begins_the_rounds_anew() {
+    fn a_probe_that_never_ends_holds_up_no_other_and_the_blindness_ends_without_it() {
+        let slow = Probe { interval: at(4_000), timeout: at(2_000), ..PROBE };
+        let mut guard = Blindness::new([&PROBE, &slow]);
+        guard.pulse(at(0));
+        assert!(guard.pulse(at(1_000)));
+        for pulse in 11..130 {
+            guard.pulse(at(pulse * 100));
+            assert!(guard.reason().is_some(), "{pulse}");
+        }
+        guard.pulse(at(13_000));
+        assert_eq!((guard.reason(), guard.since()), (None, None));
+        assert!(guard.discards(&probe("node1")), "it has had no result");
+    }
+
+    #[test]
+    fn another_slip_begins_anew() {
         let mut guard = Blindness::new([&PROBE]);
         guard.pulse(at(0));
         guard.pulse(at(1000));
@@ -138,6 +179,18 @@ mod tests {
         guard.hear(&probe("node1"), 1);
         assert_eq!(guard.since(), Some(at(1000)));
         guard.hear(&probe("node1"), 1);
+        assert_eq!(guard.reason(), None);
+    }
+
+    #[test]
+    fn a_reload_without_the_last_probe_that_is_discarded_ends_the_blindness() {
+        let mut guard = Blindness::new([&PROBE]);
+        guard.pulse(at(0));
+        guard.pulse(at(1000));
+        for _ in 0..CLEAN_ROUNDS {
+            guard.hear(&probe("node1"), 2);
+        }
+        guard.adopt(&Blindness::new([&PROBE]), 1, |kept| *kept == probe("node1"));
         assert_eq!(guard.reason(), None);
     }
 

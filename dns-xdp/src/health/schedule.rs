@@ -20,6 +20,12 @@ impl Schedule {
         Schedule { fast_interval, first_share, started: 0, newest: None, under_way: false, doubted: false }
     }
 
+    /// Goes on from a moment at which every attempt was given up. The first attempt is due within the share of a pause, so
+    /// that those of the nodes do not start at once.
+    pub(crate) fn resumed(fast_interval: Duration, first_share: f64, now: Duration) -> Self {
+        Schedule { started: 1, newest: Some(now), ..Schedule::new(fast_interval, first_share) }
+    }
+
     /// When the next attempt starts, if `delay` is to pass from start to start. `None`: not before the one under way
     /// has ended. What is late has a time that has passed.
     pub(crate) fn due(&self, delay: Duration) -> Option<Duration> {
@@ -167,6 +173,16 @@ pub(super) mod tests {
         assert_eq!(schedule.due(delay), Some(delay));
         schedule.start(delay);
         assert_eq!(schedule.overdue(), Some(Duration::from_millis(1250)));
+    }
+
+    #[test]
+    fn what_is_resumed_starts_within_a_pause_and_then_after_each() {
+        let (now, delay) = (Duration::from_secs(7), Duration::from_secs(1));
+        let mut schedule = Schedule::resumed(Duration::from_millis(250), 0.4, now);
+        assert_eq!((schedule.due(delay), schedule.overdue()), (Some(now + delay.mul_f64(0.4)), None));
+        schedule.start(now + delay);
+        schedule.end();
+        assert_eq!(schedule.due(delay), Some(now + 2 * delay));
     }
 
     #[test]

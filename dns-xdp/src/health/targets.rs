@@ -50,7 +50,7 @@ pub fn targets(cluster: &Cluster, witnesses: &[IpAddr]) -> BTreeMap<ProbeId, Tar
     for (service, HealthCheck { probes, .. }) in
         cluster.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)))
     {
-        let member = |node: &&Node| service.nodes.contains(&node.name);
+        let member = |node: &&Node| service.candidates().any(|name| *name == node.name);
         for node in cluster.nodes.iter().filter(member) {
             let (service, name) = (service.name.clone(), node.name.clone());
             add(Subject::Member { service, node: name }, &addresses(node), probes);

@@ -109,6 +109,8 @@ pub struct Verdict {
     inconclusive: bool,
     overdue: bool,
     since: Duration,
+    /// Since when no attempt has succeeded: from the first report of it.
+    failing_since: Option<Duration>,
     reason: Option<String>,
     /// Falls that are not forgotten yet; each but the first doubles `rise`.
     falls: u32,
@@ -143,6 +145,7 @@ impl Verdict {
             inconclusive: false,
             overdue: false,
             since: Duration::ZERO,
+            failing_since: None,
             reason: None,
             falls: 0,
             serving_since: Duration::ZERO,
@@ -184,6 +187,13 @@ impl Verdict {
     /// before it is up again, until it has been up for a while.
     pub fn observe(&mut self, now: Duration, observation: &Observation) -> Option<Transition> {
         self.overdue = *observation == Observation::Overdue;
+        match observation {
+            Observation::Success { .. } => self.failing_since = None,
+            Observation::Failure(_) | Observation::Overdue => {
+                self.failing_since.get_or_insert(now);
+            }
+            Observation::Inconclusive { .. } => {}
+        }
         if self.overdue {
             return None;
         }
@@ -318,6 +328,19 @@ impl Verdict {
         self.serving() == Some(false) && (is_rising || self.heard < since + self.probe.timeout)
     }
 
+    /// Since when no attempt has succeeded; `None`: the last one has, or there was none.
+    pub fn failing_since(&self) -> Option<Duration> {
+        self.failing_since
+    }
+
+    /// Of a node in the answers that may be about to fall: how many failures it takes until then. `None`: there is none,
+    /// but for an answer that is as slow as usual.
+    pub fn failures_left(&self) -> Option<u32> {
+        let is_late = self.overdue && self.round_trip < self.probe.fast_interval;
+        let may_fall = self.health == Health::Suspect || self.health == Health::Up && is_late;
+        may_fall.then(|| self.probe.fall.saturating_sub(self.failures))
+    }
+
     /// While suspect: how long it can take at most until the node is down.
     pub fn time_left(&self) -> Option<Duration> {
         let left = self.probe.fall.saturating_sub(self.failures);
@@ -325,7 +348,12 @@ impl Verdict {
             .then(|| self.pace(false).timeout.max(self.probe.fast_interval) * left)
     }
 
-    /// How the next attempt is to be made: fast while in doubt, this node or, with `doubt`, another one.
+    /// How an attempt is made while nothing is urgent.
+    pub fn unhurried(&self) -> Pace {
+        Pace { delay: self.probe.interval, timeout: self.probe.timeout }
+    }
+
+    /// How the next attempt is to be made: fast while this probe is in doubt or, with `doubt`, another one of its node.
     ///
     /// A suspect has `fast-interval` to answer, or twice what it took of late, so that the attempts of a silent one do
     /// not hold each other up for a whole `timeout` each: [`Probe::time_to_detect`] relies on it.

@@ -85,6 +85,7 @@ impl Collector for Scrape {
         }
         interfaces(&mut encoder, status)?;
         nodes(&mut encoder, status)?;
+        services(&mut encoder, status)?;
         self.server(&mut encoder)
     }
 }
@@ -241,6 +242,13 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
     gauges(encoder, "node_up", "1 if the node is in the answers, as probes and operator have it", up)
 }
 
+/// Their number is bounded: see [`Status::services`].
+fn services(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+    let up = status.services.iter().map(|service| ([("service", &*service.name)], flag(!service.down)));
+    let help = "1 if a member or a backup of the service is healthy; of more than 1,000 services only those that are down";
+    gauges(encoder, "service_up", help, up)
+}
+
 fn flag(set: bool) -> i64 {
     i64::from(set)
 }
@@ -314,6 +322,7 @@ pub(super) mod tests {
             "nodes": [{"name": "node2", "ipv4": "192.0.2.12", "ipv6": null, "admin": "auto",
                 "health": "down", "effective": "down", "answers": ["192.0.2.11"],
                 "since": "2024-05-01T10:00:00Z", "reason": "refused"}],
+            "services": [{"name": "db1", "order": "first", "backup": [], "down": true, "answers": []}],
         });
         let counts = |counts: &[(&str, u64)]| {
             counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
@@ -357,6 +366,7 @@ pub(super) mod tests {
             "dns_xdp_node_health{node=\"node2\",health=\"up\"} 0",
             "dns_xdp_node_admin{node=\"node2\",admin=\"auto\"} 1",
             "dns_xdp_node_up{node=\"node2\"} 0",
+            "dns_xdp_service_up{service=\"db1\"} 0",
             "dns_xdp_quorum_visible 1.0",
             "dns_xdp_fail_open 0.0",
             "dns_xdp_epoch 7.0",

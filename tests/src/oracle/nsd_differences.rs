@@ -3,12 +3,14 @@
 //! The test that compares the two is `property_fallback_equals_nsd` in `tests/tests/net`.
 mod normalize;
 mod query;
+mod served;
 
 use crate::oracle::meaning::Meaning;
 
 pub use query::{Path, Query};
+pub use served::Served;
 
-/// Name servers of the zone: with their glue they are too large for 512 octets, and not for 1232.
+/// Name servers of the packet table's zone: with their glue they are too large for 512 octets, and not for 1232.
 pub const NAME_SERVERS: u8 = 14;
 
 /// A difference that is meant.

@@ -37,12 +37,17 @@ pub fn types() -> Vec<Sent> {
 
 /// Messages out of a generator: the same in every run, or those of PROPTEST_RNG_SEED.
 pub fn random(zone: &Zone, count: usize) -> Vec<Sent> {
-    let config = Config::default();
-    let rng_seed = match config.rng_seed {
-        RngSeed::Random => RngSeed::Fixed(0),
-        fixed => fixed,
+    let rng_seed = match Config::default().rng_seed {
+        RngSeed::Random => 0,
+        RngSeed::Fixed(seed) => seed,
     };
-    let mut runner = TestRunner::new(Config { rng_seed, ..config });
+    seeded(zone, count, rng_seed)
+}
+
+/// Messages out of a generator: those of this seed.
+pub fn seeded(zone: &Zone, count: usize, rng_seed: u64) -> Vec<Sent> {
+    let rng_seed = RngSeed::Fixed(rng_seed);
+    let mut runner = TestRunner::new(Config { rng_seed, ..Config::default() });
     let messages = queries::messages(zone);
     let mut message = || messages.new_tree(&mut runner).expect("messages can be drawn").current().bytes();
     Path::ALL.into_iter().cycle().take(count).map(|path| (message(), path)).collect()

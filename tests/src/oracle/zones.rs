@@ -27,6 +27,16 @@ const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz-0123456789_`{|}~";
 
 /// Returns a random zone whose apex has `apex_octets` octets in wire form, from 1 to 255.
 pub fn zone(rng: &mut Rng, apex_octets: usize) -> Zone {
+    made_of(rng, apex_octets, |_| true)
+}
+
+/// The same without what a zone file cannot say: names without an address, and cookies.
+pub fn zone_of_file(rng: &mut Rng, apex_octets: usize) -> Zone {
+    made_of(rng, apex_octets, |addresses| addresses.iter().next().is_some()).guarded(Guard::NONE)
+}
+
+/// `holds`: whether the zone has a name with these addresses.
+fn made_of(rng: &mut Rng, apex_octets: usize, holds: fn(&Addresses) -> bool) -> Zone {
     let apex = random_name(rng, apex_octets, LETTERS_OF_APEX);
     let name_server = prefixed(b"ns1", &apex).unwrap_or_else(|| apex.clone());
     let origin = Origin {
@@ -40,7 +50,8 @@ pub fn zone(rng: &mut Rng, apex_octets: usize) -> Zone {
     let mut names = vec![apex.clone(), name_server];
     names.extend((0..8).filter_map(|_| within(rng, &apex)));
     names.extend(repeated(&apex));
-    let addressed: Vec<(Name, Addresses)> = names.into_iter().map(|name| (name, addresses(rng))).collect();
+    let addressed = names.into_iter().map(|name| (name, addresses(rng)));
+    let addressed: Vec<(Name, Addresses)> = addressed.filter(|(_, addresses)| holds(addresses)).collect();
     let mut guard = Guard::NONE;
     if rng.below(2) == 0 {
         guard.set_secrets(&COOKIES.1.map(|secret| Secret::new(secret.to_be_bytes())));

@@ -16,11 +16,13 @@ use dns_xdp_tests::bed::nsd::{self, IDENTITY, Nsd};
 use dns_xdp_tests::bed::run::Run;
 use dns_xdp_tests::oracle::frames::Checksum;
 use dns_xdp_tests::oracle::meaning::Meaning;
-use dns_xdp_tests::oracle::nsd_differences::{CHOICES, Difference, NAME_SERVERS, Path, Query};
+use dns_xdp_tests::oracle::nsd_differences::{CHOICES, Difference, NAME_SERVERS, Path, Query, Served};
 use dns_xdp_tests::oracle::queries;
 use dns_xdp_tests::oracle::query_corpus::{self, Sent};
-use dns_xdp_tests::oracle::table::zone::{APEX, zone_with_name_servers};
+use dns_xdp_tests::oracle::table::zone::zone_with_name_servers;
 use dns_xdp_tests::oracle::zone_file::zone_file;
+use dns_xdp_tests::oracle::zones::{self, NAME_MAX};
+use dns_xdp_tests::rng::{Rng, SEED, seed};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -44,6 +46,11 @@ const EXPECTED: [(&str, usize); 7] = [
 ];
 const EXPECTED_OF_TYPES: [(&str, usize); 3] =
     [("NoError", 65_000), ("NXDomain", 290), ("NoError with answers", 6)];
+/// Random messages about a random zone.
+const CASES_OF_A_ZONE: usize = 600;
+/// The kinds of answers in random zones. At least one answer in [`ONE_IN`] has to be of each kind.
+const KINDS: [&str; 6] = ["truncated", "NoError with answers", "NoError", "NXDomain", "Refused", "FormErr"];
+const ONE_IN: usize = 100;
 /// Breaches that are shown.
 const SHOWN: usize = 10;
 
@@ -53,6 +60,33 @@ fn every_type_is_answered_as_by_nsd() {
     let mut comparison = Comparison::over(zone_with_name_servers(NAME_SERVERS)).unwrap();
     comparison.hold(&query_corpus::types()).unwrap();
     comparison.judge(&EXPECTED_OF_TYPES);
+}
+
+/// One zone for each residue of eight that the length of an apex can have: the program reads names in words of eight octets.
+#[test]
+#[ignore = "needs root and NSD: cargo xtask test net"]
+fn queries_in_random_zones_are_answered_as_by_nsd() {
+    let seed = seed().unwrap();
+    println!("{SEED}={seed:#x}");
+    let mut rng = Rng(seed);
+    let mut seen = BTreeMap::<String, usize>::new();
+    for residue in 0..8 {
+        let apex_octets = (residue + 8 * rng.below(32)).clamp(1, NAME_MAX);
+        let zone = zones::zone_of_file(&mut rng, apex_octets);
+        let messages = query_corpus::seeded(&zone, CASES_OF_A_ZONE, rng.next_number());
+        println!("an apex of {apex_octets} octets: {}", zone.apex());
+        let mut comparison = Comparison::over(zone).unwrap();
+        comparison.hold(&messages).unwrap();
+        comparison.judge(&[]);
+        for (kind, count) in comparison.seen {
+            *seen.entry(kind).or_default() += count;
+        }
+    }
+    let cases: usize = seen.values().sum();
+    for kind in KINDS {
+        let count = seen.get(kind).copied().unwrap_or(0);
+        assert!(count * ONE_IN >= cases, "few cases of {kind}: {seen:?}");
+    }
 }
 
 #[test]
@@ -82,13 +116,16 @@ struct Comparison {
     /// How often each choice occurred.
     occurred: Vec<usize>,
     breaches: Vec<String>,
+    served: Arc<Served>,
     _servers: Servers,
 }
 
 impl Comparison {
     fn over(zone: Zone) -> Result<Comparison> {
+        let served = Arc::new(Served::new(zone.clone()));
         let servers = Servers::start(zone)?;
         Ok(Comparison {
+            served,
             ours: Clients::of(&servers.namespace, OURS)?,
             theirs: Clients::of(&servers.namespace, THEIRS)?,
             seen: BTreeMap::new(),
@@ -131,7 +168,7 @@ impl Comparison {
     }
 
     fn compare(&mut self, message: &[u8], path: Path, ours: Option<&[u8]>, theirs: Option<&[u8]>) {
-        let query = Query::of(message);
+        let query = Query::of(message, &self.served);
         match self.difference(&query, path, ours, theirs) {
             Ok(kind) => *self.seen.entry(kind).or_default() += 1,
             Err(breach) => {
@@ -179,7 +216,7 @@ impl Comparison {
         if self.occurs(instead) {
             let plain = query.plain(ours.metadata.id);
             let theirs = self.theirs_of_plain(path, &plain).map_err(|error| format!("{error:#}"))?;
-            return self.agree(&Query::of(&plain), ours, &unordered(&theirs)?);
+            return self.agree(&Query::of(&plain, &self.served), ours, &unordered(&theirs)?);
         }
         self.agree(query, ours, theirs)
     }
@@ -281,7 +318,7 @@ impl Servers {
         let namespace = Namespace::create(run.namespace("servers").name())?;
         let lines = [OURS, THEIRS].concat().into_iter().map(|address| format!("addr add {address} dev lo\n"));
         namespace.ip(&lines.collect::<String>())?;
-        let theirs = nsd::Zone { apex: APEX, text: &zone_file(&zone) };
+        let theirs = nsd::Zone { apex: &zone.apex().to_ascii(), text: &zone_file(&zone) };
         let nsd = Nsd::start(&namespace, &run.directory(), &THEIRS, &[theirs])?;
         let runtime = Runtime::new()?;
         let sockets = namespace.enter(|| Ok(bind(&OURS.map(Listener::from), DNS_PORT)?))?;

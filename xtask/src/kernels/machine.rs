@@ -1,7 +1,8 @@
 //! A machine of QEMU's: two processors, no disk, for each driver two cards on one hub, a serial console in a file.
 use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,8 +68,8 @@ impl Machine {
         let log = self.directory.join(EMULATOR_LOG);
         let stderr = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut qemu = self.command().stderr(stderr).spawn().context("cannot start qemu-system-x86_64")?;
-        let failure =
-            wait(&mut qemu).with_context(|| format!("see {} and {}", console.display(), log.display()));
+        let failure = wait(&mut qemu, &console)
+            .with_context(|| format!("see {} and {}", console.display(), log.display()));
         let text = fs::read(&console).with_context(|| format!("cannot read {}", console.display()))?;
         let console = String::from_utf8_lossy(&text).into_owned();
         Ok(Ended { console, time: start.elapsed(), failure: failure.err() })
@@ -91,14 +92,17 @@ impl Machine {
                 qemu.arg("-device").arg(format!("{model},netdev={card},mac=52:54:00:00:{hub:02x}:{end:02x}"));
             }
         }
-        qemu.stdin(Stdio::null());
+        // The emulator takes commands there, and says on stdout what it makes of them.
+        qemu.args(["-monitor", "stdio"]).stdin(Stdio::piped()).stdout(Stdio::null());
         qemu
     }
 }
 
-fn wait(qemu: &mut Child) -> Result<()> {
+fn wait(qemu: &mut Child, console: &Path) -> Result<()> {
     let start = Instant::now();
+    let mut stops = Stops { monitor: qemu.stdin.take().context("stdin is piped")?, done: 0 };
     loop {
+        stops.obey(console)?;
         match qemu.try_wait().context("cannot wait for QEMU")? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => bail!("QEMU failed ({status})"),
@@ -112,9 +116,53 @@ fn wait(qemu: &mut Child) -> Result<()> {
     }
 }
 
+/// What a guest writes to be stopped, with the seconds behind it.
+const STOP: &str = "stop\t";
+
+/// The stops that the guest asks for on its console, as a host stops a machine for a snapshot.
+struct Stops {
+    /// Where the emulator takes commands.
+    monitor: ChildStdin,
+    done: usize,
+}
+
+impl Stops {
+    /// Stops the machine for as long as the guest wants, if it asks for that anew.
+    fn obey(&mut self, console: &Path) -> Result<()> {
+        let text = fs::read(console).with_context(|| format!("cannot read {}", console.display()))?;
+        let text = String::from_utf8_lossy(&text);
+        let Some(seconds) = wanted_stops(&text).nth(self.done) else { return Ok(()) };
+        self.done += 1;
+        self.command("stop")?;
+        thread::sleep(Duration::from_secs(seconds));
+        self.command("cont")
+    }
+
+    fn command(&mut self, command: &str) -> Result<()> {
+        writeln!(self.monitor, "{command}").with_context(|| format!("cannot tell QEMU to {command}"))
+    }
+}
+
+/// The seconds of each whole line that asks for a stop.
+fn wanted_stops(console: &str) -> impl Iterator<Item = u64> {
+    let whole = console.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole.filter_map(|line| line.trim_end().strip_prefix(STOP)?.parse().ok())
+}
+
 /// The last lines of a console.
 pub(crate) fn tail(console: &str) -> String {
     const LINES: usize = 25;
     let lines: Vec<&str> = console.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_stopped_for_each_whole_line_that_asks_for_it() {
+        let console = "init: up\r\nstop\t20\r\nresult\tscene\nstop\tsoon\nstop\t3\nstop\t4";
+        assert_eq!(wanted_stops(console).collect::<Vec<_>>(), [20, 3]);
+    }
 }

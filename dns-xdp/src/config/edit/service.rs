@@ -1,51 +1,78 @@
 //! Changes to the services in the text of a configuration, likewise.
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
-use super::{EditError, Edited, name_of, parse, position, unchanged};
+use super::{EditError, Edited, name_of, parse, position, remove_from, unchanged};
+use crate::cluster::{AllDown, Order};
 use crate::config::nearest;
 
+/// What a command says of a service. What is not given is the default of a new service, and of a known one what it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceKeys {
+    /// Names of its members; empty: not given.
+    pub nodes: Vec<String>,
+    /// `min-healthy`
+    pub min_healthy: Option<usize>,
+    /// `order`
+    pub order: Option<Order>,
+    /// Names of its backups; an empty list removes those that it has.
+    pub backup: Option<Vec<String>>,
+    /// `all-down`
+    pub all_down: Option<AllDown>,
+}
+
+impl ServiceKeys {
+    /// The keys besides `nodes`, each with its value; `None`: the key is to go.
+    fn others(&self) -> Vec<(&'static str, Option<Value>)> {
+        let backup = |backup: &Vec<String>| (!backup.is_empty()).then(|| Value::from(array(backup)));
+        [
+            self.min_healthy.map(|least| ("min-healthy", Some(Value::from(integer(least))))),
+            self.order.map(|order| ("order", Some(Value::from(order.text())))),
+            self.backup.as_ref().map(|list| ("backup", backup(list))),
+            self.all_down.map(|rule| ("all-down", Some(Value::from(rule.text())))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
 /// Appends a service. Adding the same service again changes nothing.
-pub fn add_service(
-    text: &str,
-    name: &str,
-    nodes: &[String],
-    min_healthy: Option<usize>,
-) -> Result<Edited, EditError> {
+pub fn add_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let services = services(&mut document)?;
     if let Some(index) = position(services, name) {
         let table = services.get(index).expect("the position was just found");
-        if is(table, nodes, min_healthy) {
+        if is(table, keys) {
             return Ok(unchanged(text, format!("service `{name}` is there already")));
         }
         return Err(EditError::Conflict(format!(
-            "service `{name}` is there with other nodes or another minimum; use `dns-xdp service set {name}`"
+            "service `{name}` is there with other nodes or other rules; use `dns-xdp service set {name}`"
         )));
     }
-    let mut table = table_of(name, nodes);
-    if let Some(min_healthy) = min_healthy {
-        table.insert("min-healthy", toml_edit::value(integer(min_healthy)));
+    let mut table = table_of(name, &keys.nodes);
+    for (key, value) in keys.others() {
+        if let Some(value) = value {
+            table.insert(key, Item::Value(value));
+        }
     }
     services.push(table);
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
-/// Gives a service other nodes, or another minimum; what is not given stays as it is.
-pub fn set_service(
-    text: &str,
-    name: &str,
-    nodes: &[String],
-    min_healthy: Option<usize>,
-) -> Result<Edited, EditError> {
+/// Gives a service other nodes or other rules; what is not given stays as it is.
+pub fn set_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let services = services(&mut document)?;
     let index = position(services, name).ok_or_else(|| unknown(services, name))?;
     let table = services.get_mut(index).expect("the position was just found");
-    if !nodes.is_empty() && !has_members(table, nodes) {
-        replace(table, "nodes", Value::from(array(nodes)));
+    if !keys.nodes.is_empty() && !has_names(table, "nodes", &keys.nodes) {
+        replace(table, "nodes", Value::from(array(&keys.nodes)));
     }
-    if let Some(min_healthy) = min_healthy {
-        replace(table, "min-healthy", Value::from(integer(min_healthy)));
+    for (key, value) in keys.others() {
+        match value {
+            Some(value) => replace(table, key, value),
+            None => drop(table.remove(key)),
+        }
     }
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
@@ -62,6 +89,24 @@ pub fn remove_service(text: &str, name: &str) -> Result<Edited, EditError> {
         document.remove("service");
     }
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
+}
+
+/// The backups of a service, in lower case.
+pub(in crate::config) fn backups(table: &Table) -> Vec<String> {
+    let written = table.get("backup").and_then(Item::as_array).into_iter().flatten();
+    written.filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
+}
+
+/// Removes a node from the backups of a service. Returns whether it was one.
+pub(in crate::config) fn remove_backup(table: &mut Table, node: &str) -> bool {
+    let Some(backup) = table.get_mut("backup").and_then(Item::as_array_mut) else { return false };
+    if !remove_from(backup, node) {
+        return false;
+    }
+    if backup.is_empty() {
+        table.remove("backup");
+    }
+    true
 }
 
 /// A service that the text does not have yet.
@@ -86,13 +131,21 @@ fn unknown(services: &ArrayOfTables, name: &str) -> EditError {
     EditError::UnknownService { name: name.to_owned(), nearest }
 }
 
-fn is(table: &Table, nodes: &[String], min_healthy: Option<usize>) -> bool {
-    let written = table.get("min-healthy").and_then(Item::as_integer);
-    has_members(table, nodes) && min_healthy.is_none_or(|wanted| written == Some(integer(wanted)))
+/// Whether a service has what is given.
+fn is(table: &Table, keys: &ServiceKeys) -> bool {
+    let has = |key: &str, wanted: &str| table.get(key).and_then(Item::as_str) == Some(wanted);
+    let least = table.get("min-healthy").and_then(Item::as_integer);
+    has_names(table, "nodes", &keys.nodes)
+        && keys.min_healthy.is_none_or(|wanted| least == Some(integer(wanted)))
+        && keys.order.is_none_or(|order| {
+            has("order", order.text()) || order == Order::default() && !table.contains_key("order")
+        })
+        && keys.backup.as_ref().is_none_or(|backup| has_names(table, "backup", backup))
+        && keys.all_down.is_none_or(|rule| has("all-down", rule.text()))
 }
 
-fn has_members(table: &Table, nodes: &[String]) -> bool {
-    let written = table.get("nodes").and_then(Item::as_array).into_iter().flatten();
+fn has_names(table: &Table, key: &str, nodes: &[String]) -> bool {
+    let written = table.get(key).and_then(Item::as_array).into_iter().flatten();
     let written = written.map(|member| member.as_str().unwrap_or_default().to_ascii_lowercase());
     written.eq(nodes.iter().map(|node| node.to_ascii_lowercase()))
 }
@@ -132,17 +185,18 @@ min-healthy = 2
 listen = \"off\"
 ";
 
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|&name| name.to_owned()).collect()
+    fn keys(names: &[&str], min_healthy: Option<usize>) -> ServiceKeys {
+        let nodes = names.iter().map(|&name| name.to_owned()).collect();
+        ServiceKeys { nodes, min_healthy, ..ServiceKeys::default() }
     }
 
     #[test]
     fn a_service_is_added_after_the_last_and_nothing_else_changes() {
-        let edited = add_service(TEXT, "cache", &names(&["node1"]), Some(1)).unwrap();
+        let edited = add_service(TEXT, "cache", &keys(&["node1"], Some(1))).unwrap();
         let added = "\n[[service]]\nname = \"cache\"\nnodes = [\"node1\"]\nmin-healthy = 1\n";
         let place = TEXT.find("\n[metrics]").unwrap();
         assert_eq!(edited.text, format!("{}{added}{}", &TEXT[..place], &TEXT[place..]));
-        let first = add_service("[zone]\nname = \"example.com\"\n", "@", &names(&["node1"]), None).unwrap();
+        let first = add_service("[zone]\nname = \"example.com\"\n", "@", &keys(&["node1"], None)).unwrap();
         assert_eq!(
             first.text,
             "[zone]\nname = \"example.com\"\n\n[[service]]\nname = \"@\"\nnodes = [\"node1\"]\n"
@@ -151,23 +205,43 @@ listen = \"off\"
 
     #[test]
     fn the_same_service_again_changes_nothing_and_another_one_of_its_name_is_refused() {
-        let nodes = names(&["Node1", "node3"]);
-        assert_eq!(add_service(TEXT, "DB1", &nodes, None).unwrap().text, TEXT);
-        assert_eq!(add_service(TEXT, "db1", &nodes, Some(2)).unwrap().text, TEXT);
-        for (nodes, min_healthy) in [(names(&["node3", "node1"]), None), (nodes, Some(1))] {
-            let error = add_service(TEXT, "db1", &nodes, min_healthy).unwrap_err();
+        let nodes = ["Node1", "node3"];
+        assert_eq!(add_service(TEXT, "DB1", &keys(&nodes, None)).unwrap().text, TEXT);
+        assert_eq!(add_service(TEXT, "db1", &keys(&nodes, Some(2))).unwrap().text, TEXT);
+        let rotate = ServiceKeys { order: Some(Order::Rotate), ..keys(&nodes, None) };
+        assert_eq!(add_service(TEXT, "db1", &rotate).unwrap().text, TEXT);
+        let first = ServiceKeys { order: Some(Order::First), ..keys(&nodes, None) };
+        for other in [keys(&["node3", "node1"], None), keys(&nodes, Some(1)), first] {
+            let error = add_service(TEXT, "db1", &other).unwrap_err();
             assert!(error.to_string().contains("`dns-xdp service set db1`"), "{error}");
         }
     }
 
     #[test]
     fn what_is_set_is_changed_and_comments_stay() {
-        let edited = set_service(TEXT, "db1", &names(&["node2"]), None).unwrap();
+        let edited = set_service(TEXT, "db1", &keys(&["node2"], None)).unwrap();
         assert_eq!(edited.text, TEXT.replace("[\"node1\", \"node3\"]", "[\"node2\"]"));
-        let edited = set_service(TEXT, "db1", &[], Some(1)).unwrap();
+        let edited = set_service(TEXT, "db1", &keys(&[], Some(1))).unwrap();
         assert_eq!(edited.text, TEXT.replace("min-healthy = 2", "min-healthy = 1"));
-        let error = set_service(TEXT, "db", &names(&["node2"]), None).unwrap_err();
+        let error = set_service(TEXT, "db", &keys(&["node2"], None)).unwrap_err();
         assert_eq!(error.to_string(), "there is no service `db`; `dns-xdp service list` shows them");
+    }
+
+    #[test]
+    fn order_backup_and_the_rule_for_a_service_that_is_down_are_written_and_taken_back() {
+        let backup = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+        let keys = ServiceKeys {
+            order: Some(Order::First),
+            backup: backup(&["node2"]),
+            all_down: Some(AllDown::Nodata),
+            ..ServiceKeys::default()
+        };
+        let edited = set_service(TEXT, "db1", &keys).unwrap().text;
+        let written = "min-healthy = 2\norder = \"first\"\nbackup = [\"node2\"]\nall-down = \"nodata\"\n";
+        assert_eq!(edited, TEXT.replace("min-healthy = 2\n", written));
+        let none = ServiceKeys { backup: backup(&[]), ..ServiceKeys::default() };
+        let edited = set_service(&edited, "db1", &none).unwrap().text;
+        assert!(!edited.contains("backup"), "{edited}");
     }
 
     #[test]

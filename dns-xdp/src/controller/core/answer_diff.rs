@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::input::Publication;
+use super::services_down::ServicesDown;
 use super::state::{State, in_family};
 use crate::cluster::{APEX, Admin, Family, Node};
 use crate::event::{AnswerChange, AnswerChanges, Kind, Occurrence};
@@ -15,6 +16,7 @@ use crate::zone::{Addresses, Zone};
 pub(in crate::controller) struct Told {
     frozen: Option<String>,
     fail_open: bool,
+    services_down: ServicesDown,
     parties: Vec<Party>,
 }
 
@@ -42,7 +44,8 @@ impl Told {
             state.standings().iter().filter_map(|(subject, standing)| member_party(state, subject, standing));
         let families = state.standings().keys().flat_map(|subject| family_parties(state, subject));
         let parties = nodes.chain(members).chain(families).collect();
-        Some(Told { frozen: decision.frozen.clone(), fail_open: decision.fail_open, parties })
+        let services_down = ServicesDown::new(state, decision);
+        Some(Told { frozen: decision.frozen.clone(), fail_open: decision.fail_open, services_down, parties })
     }
 
     /// Whether no decision is made anew.
@@ -70,6 +73,7 @@ impl Told {
             (true, false) => told.push(Occurrence::new(Kind::FailOpenOver)),
             _ => {}
         }
+        told.extend(self.services_down.since(&before.services_down));
         if !answers.away.is_empty() {
             let gone = self.turned(before, false);
             // Where nobody went, somebody's substitute is another: who is out is the reason all the same.
@@ -91,6 +95,7 @@ impl Told {
         let mut told = vec![Occurrence::new(Kind::Start).because(reason).with(answers)];
         told.extend(freeze(None, self.frozen.as_deref()));
         told.extend(self.fail_open.then(|| fail_open(AnswerChanges::default())));
+        told.extend(self.services_down.at_the_start());
         told
     }
 
@@ -250,9 +255,9 @@ fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option
         return None;
     };
     let node = state.config().cluster.nodes.iter().find(|known| known.name == *node)?;
-    let subject = subject.to_string();
+    let (fall_waits, subject) = (state.fall_waits(subject), subject.to_string());
     let up = match state.intent(node).map_or(Admin::Auto, |intent| intent.admin) {
-        Admin::Auto => standing.serving() != Some(false),
+        Admin::Auto => standing.serving() != Some(false) || fall_waits,
         Admin::Up => true,
         Admin::Down | Admin::Drain => false,
     };
@@ -279,13 +284,15 @@ fn family_parties(state: &State, subject: &Subject) -> Vec<Party> {
         return Vec::new();
     };
     let is_auto = state.intent(node).is_none_or(|intent| intent.admin == Admin::Auto);
-    let is_out = |standing: &Standing| standing.serving() == Some(false);
-    let is_out_as_a_whole = is_out(&both.ipv4) && is_out(&both.ipv6);
+    let is_out =
+        |family: Family| both.of(family).serving() == Some(false) && !state.fall_waits_in(subject, family);
+    let is_out_as_a_whole = Family::ALL.into_iter().all(is_out);
     let party = |family: Family| {
         let standing = both.of(family);
+        let up = !is_auto || is_out_as_a_whole || !is_out(family);
         let subject = in_family(subject, family);
         Party {
-            up: !is_auto || is_out_as_a_whole || !is_out(standing),
+            up,
             node: node.name.clone(),
             why: why(&subject, standing.health.text(), standing.reason.as_ref()),
             addresses: node.address(family).into_iter().collect(),

@@ -2,7 +2,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::edit::{
-    EditError, Edited, add_node, add_service, remove_node, remove_service, set_node, set_service,
+    EditError, Edited, ServiceKeys, add_node, add_service, remove_node, remove_service, set_node, set_service,
 };
 use crate::control::Command;
 
@@ -24,20 +24,9 @@ pub(super) enum NodeChange {
 /// A change to one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ServiceChange {
-    Add {
-        name: String,
-        nodes: Vec<String>,
-        min_healthy: Option<usize>,
-    },
-    /// No nodes: those that it has.
-    Set {
-        name: String,
-        nodes: Vec<String>,
-        min_healthy: Option<usize>,
-    },
-    Remove {
-        name: String,
-    },
+    Add { name: String, keys: ServiceKeys },
+    Set { name: String, keys: ServiceKeys },
+    Remove { name: String },
 }
 
 impl ClusterChange {
@@ -55,11 +44,13 @@ impl ClusterChange {
                 (Node(NodeChange::Set { name, ipv4, ipv6 }), ephemeral)
             }
             Command::NodeRemove { name, ephemeral } => (Node(NodeChange::Remove { name }), ephemeral),
-            Command::ServiceAdd { name, nodes, min_healthy, ephemeral } => {
-                (Service(ServiceChange::Add { name, nodes, min_healthy }), ephemeral)
+            Command::ServiceAdd { name, nodes, min_healthy, order, backup, all_down, ephemeral } => {
+                let keys = ServiceKeys { nodes, min_healthy, order, backup, all_down };
+                (Service(ServiceChange::Add { name, keys }), ephemeral)
             }
-            Command::ServiceSet { name, nodes, min_healthy, ephemeral } => {
-                (Service(ServiceChange::Set { name, nodes, min_healthy }), ephemeral)
+            Command::ServiceSet { name, nodes, min_healthy, order, backup, all_down, ephemeral } => {
+                let keys = ServiceKeys { nodes, min_healthy, order, backup, all_down };
+                (Service(ServiceChange::Set { name, keys }), ephemeral)
             }
             Command::ServiceRemove { name, ephemeral } => {
                 (Service(ServiceChange::Remove { name }), ephemeral)
@@ -92,12 +83,8 @@ impl ClusterChange {
             ClusterChange::Node(NodeChange::Add { name, ipv4, ipv6 }) => add_node(text, name, *ipv4, *ipv6),
             ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6 }) => set_node(text, name, *ipv4, *ipv6),
             ClusterChange::Node(NodeChange::Remove { name }) => remove_node(text, name),
-            ClusterChange::Service(ServiceChange::Add { name, nodes, min_healthy }) => {
-                add_service(text, name, nodes, *min_healthy)
-            }
-            ClusterChange::Service(ServiceChange::Set { name, nodes, min_healthy }) => {
-                set_service(text, name, nodes, *min_healthy)
-            }
+            ClusterChange::Service(ServiceChange::Add { name, keys }) => add_service(text, name, keys),
+            ClusterChange::Service(ServiceChange::Set { name, keys }) => set_service(text, name, keys),
             ClusterChange::Service(ServiceChange::Remove { name }) => remove_service(text, name),
         }
     }

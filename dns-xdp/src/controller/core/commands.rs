@@ -251,6 +251,9 @@ mod tests {
             name: "@".to_owned(),
             nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
             min_healthy: Some(1),
+            order: None,
+            backup: None,
+            all_down: None,
             ephemeral: false,
         };
         let message = followed_elsewhere(&following, &members(&["node1"])).unwrap().message;

@@ -72,6 +72,8 @@ pub(in crate::controller) enum Input {
     IntentsSaved { work: WorkId, result: Result<(), String> },
     /// Answers [`Effect::Swap`].
     Swapped { work: WorkId, result: Result<Revision, Error> },
+    /// The machine was stopped for so long, and the clock of [`Now::elapsed`] with it.
+    WasStopped(Duration),
     /// A task of the shell has ended by a defect. The shell starts it again, after a pause that grows.
     TaskEnded { task: &'static str, reason: String },
     /// That task runs again.
@@ -117,6 +119,8 @@ pub(in crate::controller) enum Effect {
     KeepAnswers { path: PathBuf, answers: Arc<Answers>, at: Timestamp },
     /// Write a copy of the documents to disk, for a start without the store.
     KeepCopy { path: PathBuf, prefix: String, known: Box<Known> },
+    /// Begin a new session with the store.
+    RenewSession,
     /// Decisions are made from now on: join the store by way of a probation.
     BeginDeciding,
     /// Write this into the store, now and in every session until there is another.

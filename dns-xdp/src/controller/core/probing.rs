@@ -1,5 +1,5 @@
 //! What the probes find: the clock guard, the pace of the next attempts, and what is told and counted of a result.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::input::{Effect, Record};
@@ -12,8 +12,12 @@ use crate::health::{CLEAN_ROUNDS, Health, Observation, Pace, ProbeId, Subject, T
 pub(super) struct Probing {
     targets: BTreeMap<ProbeId, Target>,
     paces: BTreeMap<ProbeId, Pace>,
-    /// Everybody is probed fast.
-    fast: bool,
+    /// The probes of each node.
+    by_node: BTreeMap<String, Vec<ProbeId>>,
+    /// The nodes in doubt, whose probes are made fast.
+    fast: BTreeSet<String>,
+    /// Probes that were asked for at once and have no report yet.
+    asked: BTreeSet<ProbeId>,
     /// Results taken in.
     pub(super) results: u64,
     /// Changes of health.
@@ -25,6 +29,10 @@ impl Core {
     pub(super) fn pulse(&mut self, ended: &[ProbeId]) {
         let (now, was_blind) = (self.now.elapsed, self.health.blind().is_some());
         let slipped = self.health.blindness().pulse(now);
+        if was_blind && self.health.blind().is_none() {
+            // Slow probes are not judged yet, and hold up no other.
+            self.see_again();
+        }
         if !ended.is_empty() {
             let ended: Vec<String> = ended.iter().map(|probe| probe.subject.to_string()).collect();
             let reason = format!("a defect of dns-xdp ended the probing of {}", ended.join(", "));
@@ -32,8 +40,27 @@ impl Core {
         } else if !slipped {
             return;
         }
+        self.blinded(was_blind);
+    }
+
+    /// The machine was stopped, and its clock with it, so nothing looks late. What was under way is worthless all the same:
+    /// attempts, and the session with the store, whose lease ran out while the machine stood still.
+    pub(super) fn was_stopped(&mut self, stopped: Duration) {
+        let was_blind = self.health.blind().is_some();
+        let reason = format!("this machine was stopped for {} s", stopped.as_secs());
+        self.health.blindness().go_blind(self.now.elapsed, reason.clone());
+        self.blinded(was_blind);
+        if self.shared.is_some() {
+            self.store_lost(&reason);
+            self.effects.push(Effect::RenewSession);
+        }
+    }
+
+    /// Tells that nobody is judged from now on, and probes everybody anew.
+    fn blinded(&mut self, was_blind: bool) {
         let reason = self.health.blind().unwrap_or_default();
-        let reason = format!("nobody is judged for {CLEAN_ROUNDS} clean rounds of probes: {reason}");
+        let reason =
+            format!("no probe is judged before it has {CLEAN_ROUNDS} results without a slip: {reason}");
         if was_blind {
             self.effects.push(Effect::Warn(format!("still blind: {reason}")));
         } else {
@@ -41,6 +68,7 @@ impl Core {
         }
         self.effects.push(Effect::RestartProbes);
         self.probing.paces.clear();
+        self.probing.asked.clear();
         self.pace_all();
         // The other servers must not go by what this server found before.
         self.write_own();
@@ -58,9 +86,12 @@ impl Core {
         }
         self.turned(&probe.subject, &change, at);
         if was_blind && self.health.blind().is_none() {
-            self.emit(occurrences::seeing());
+            self.see_again();
         }
         self.pace(probe);
+        for other in self.health.to_ask(probe, &self.probing.asked) {
+            self.ask_at_once(other);
+        }
         if change.decisive {
             self.decide_and_publish();
         }
@@ -98,45 +129,70 @@ impl Core {
         }
     }
 
+    fn see_again(&mut self) {
+        self.emit(occurrences::seeing());
+        self.write_own();
+    }
+
+    /// Has the next attempt of a probe made now. The pace that follows its report is the usual one.
+    fn ask_at_once(&mut self, probe: ProbeId) {
+        if let Some(pace) = self.health.pace(&probe) {
+            self.probing.asked.insert(probe.clone());
+            self.give(probe, Pace { delay: Duration::ZERO, ..pace });
+        }
+    }
+
     /// Has those probed that are to be, and no others.
     pub(super) fn reconcile_probes(&mut self) {
         let targets = self.health.targets();
         if self.probing.targets != *targets {
             let before = std::mem::replace(&mut self.probing.targets, targets.clone());
-            self.probing.paces.retain(|probe, _| before.get(probe) == targets.get(probe));
+            let same = |probe: &ProbeId| before.get(probe) == targets.get(probe);
+            self.probing.paces.retain(|probe, _| same(probe));
+            self.probing.asked.retain(same);
+            self.probing.by_node.clear();
+            for probe in targets.keys() {
+                if let Some(node) = probe.subject.node() {
+                    self.probing.by_node.entry(node.to_owned()).or_default().push(probe.clone());
+                }
+            }
             self.effects.push(Effect::Probe(targets.clone()));
         }
         self.pace_all();
     }
 
-    /// Gives a probe the pace that its verdict asks for, and everybody where somebody's doubt begins or ends.
+    /// Gives a probe that has reported its pace, and the others of its node theirs where its doubt begins or ends.
     fn pace(&mut self, probe: &ProbeId) {
-        let fast = self.health.probes_fast();
-        if fast != self.probing.fast {
-            return self.pace_all();
+        self.probing.asked.remove(probe);
+        self.pace_one(probe);
+        let Some(node) = probe.subject.node() else { return };
+        let is_fast = self.health.is_in_doubt(node);
+        if is_fast == self.probing.fast.contains(node) && probe.family.is_none() {
+            return;
         }
-        let probes: Vec<ProbeId> = match probe.family {
-            None => vec![probe.clone()],
-            // The other family may have to hurry.
-            Some(_) => {
-                let all = self.health.verdicts().range(ProbeId::all_of(&probe.subject));
-                all.map(|(probe, _)| probe.clone()).collect()
-            }
-        };
-        self.give_all(probes, fast);
+        if is_fast {
+            self.probing.fast.insert(node.to_owned());
+        } else {
+            self.probing.fast.remove(node);
+        }
+        for other in self.probing.by_node.get(node).cloned().unwrap_or_default() {
+            self.pace_one(&other);
+        }
     }
 
     fn pace_all(&mut self) {
-        let fast = self.health.probes_fast();
-        self.probing.fast = fast;
-        self.give_all(self.health.verdicts().keys().cloned().collect(), fast);
+        let nodes = self.probing.by_node.keys();
+        self.probing.fast = nodes.filter(|node| self.health.is_in_doubt(node)).cloned().collect();
+        let probes: Vec<ProbeId> = self.health.verdicts().keys().cloned().collect();
+        for probe in probes {
+            self.pace_one(&probe);
+        }
     }
 
-    fn give_all(&mut self, probes: Vec<ProbeId>, fast: bool) {
-        for probe in probes {
-            let Some(verdict) = self.health.verdicts().get(&probe) else { continue };
-            let pace = verdict.pace(fast || self.health.is_beside_one_that_rises(&probe));
-            self.give(probe, pace);
+    fn pace_one(&mut self, probe: &ProbeId) {
+        let pace = self.health.pace(probe).filter(|_| !self.probing.asked.contains(probe));
+        if let Some(pace) = pace {
+            self.give(probe.clone(), pace);
         }
     }
 

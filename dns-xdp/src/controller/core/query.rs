@@ -81,7 +81,7 @@ fn rule(state: &State, decision: &Decision, zone: &Zone, qname: &Name, qtype: Re
         let members = decision.answers.service_in(family, &relative);
         let names: Vec<&str> = members.iter().map(|&member| nodes[member].name.as_str()).collect();
         match names.as_slice() {
-            [] => "withheld, for every node is down ([failover] all-down)".to_owned(),
+            [] => "withheld, for none of its members is healthy (all-down)".to_owned(),
             [one] => format!("{one} answers alone"),
             names => format!("{} answer in rotation", names.join(", ")),
         }

@@ -135,11 +135,10 @@ impl Core {
         }
     }
 
-    /// The task that keeps the session has ended: this server judges alone.
-    pub(super) fn store_lost(&mut self) {
+    /// There is no session with the store, for this reason: this server judges alone.
+    pub(super) fn store_lost(&mut self, reason: &str) {
         let Some(shared) = &self.shared else { return };
-        let (since, trouble) =
-            (self.now.wall, Some("this server's own session with the store ended".to_owned()));
+        let (since, trouble) = (self.now.wall, Some(reason.to_owned()));
         let seen = Seen { mode: Mode::Alone, trouble, since, is_up: false, ..shared.seen.clone() };
         self.store_seen(seen);
     }

@@ -112,11 +112,12 @@ impl Source {
         !self.nodes.iter().any(|filed| filed.name == node.name && filed.addresses().eq(node.addresses()))
     }
 
-    /// Whether a service, or its members, are not in the file.
+    /// Whether a service, or what commands change of it, is not in the file.
     pub(super) fn ephemeral_service(&self, service: &Service) -> bool {
+        let changed = |service: &Service| (service.min_healthy, service.order, service.all_down);
         let same = |filed: &Service| {
-            (&filed.name, &filed.nodes, filed.min_healthy)
-                == (&service.name, &service.nodes, service.min_healthy)
+            (&filed.name, &filed.nodes, &filed.backup) == (&service.name, &service.nodes, &service.backup)
+                && changed(filed) == changed(service)
         };
         !self.services.iter().any(same)
     }
@@ -273,6 +274,7 @@ mod tests {
     use super::super::cluster_change::{NodeChange, ServiceChange};
     use super::super::state::tests::{TEXT, config};
     use super::*;
+    use crate::config::edit::ServiceKeys;
     use std::net::Ipv4Addr;
 
     fn source(text: &str) -> Source {
@@ -329,7 +331,8 @@ mod tests {
     #[test]
     fn a_service_is_kept_in_the_file_or_forgotten_as_a_node_is() {
         let (name, nodes) = ("cache".to_owned(), vec!["node3".to_owned()]);
-        let add = ClusterChange::Service(ServiceChange::Add { name, nodes, min_healthy: None });
+        let keys = ServiceKeys { nodes, ..ServiceKeys::default() };
+        let add = ClusterChange::Service(ServiceChange::Add { name, keys });
         for (file, is_ephemeral) in [(Some(TEXT), false), (None, true)] {
             let proposal = source(TEXT).change(&add, file).unwrap();
             let [_, added] = &proposal.config.cluster.services[..] else { panic!("two services") };
@@ -337,7 +340,8 @@ mod tests {
             assert_eq!(proposal.source.ephemeral_service(added), is_ephemeral);
         }
         let unknown = vec!["nobody".to_owned()];
-        let set = ServiceChange::Set { name: "db".to_owned(), nodes: unknown, min_healthy: None };
+        let keys = ServiceKeys { nodes: unknown, ..ServiceKeys::default() };
+        let set = ServiceChange::Set { name: "db".to_owned(), keys };
         let refusal = source(TEXT).change(&ClusterChange::Service(set), Some(TEXT)).unwrap_err();
         assert!(refusal.kind == RefusalKind::Invalid && refusal.message.contains("nobody"), "{refusal}");
     }

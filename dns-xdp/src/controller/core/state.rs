@@ -1,5 +1,6 @@
 //! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
 mod families;
+mod urgency;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use self::families::{Counted, in_family};
+use super::confirmation::Confirmation;
 use super::shared_view::SharedView;
 use crate::cluster::{Admin, Family, HealthCheck, Node, Service};
 use crate::config::Config;
@@ -29,14 +31,15 @@ pub(in crate::controller) struct State {
     intents: Intents,
     targets: BTreeMap<ProbeId, Target>,
     verdicts: BTreeMap<ProbeId, Verdict>,
-    /// Those of [`State::verdicts`] that are in doubt.
-    in_doubt: BTreeSet<ProbeId>,
+    /// Those of [`State::verdicts`] that are in doubt, by node.
+    in_doubt: BTreeMap<String, BTreeSet<ProbeId>>,
     /// Those that nothing has been heard of yet.
     unheard: BTreeSet<ProbeId>,
     standings: BTreeMap<Subject, Standing>,
     /// Of those that are probed at an address of each family.
     families: BTreeMap<Subject, FamilyStandings>,
     blindness: Blindness,
+    confirmation: Confirmation,
     decision: Option<Decision>,
     /// What the servers say together; `None`: this one decides alone, as it always does without a store.
     shared: Option<SharedView>,
@@ -75,7 +78,7 @@ impl State {
         let blindness = Blindness::new(targets.values().map(|target| &target.probe));
         let (standings, families) = (BTreeMap::new(), BTreeMap::new());
         let decision = None;
-        let (in_doubt, unheard) = (BTreeSet::new(), verdicts.keys().cloned().collect());
+        let (in_doubt, unheard) = (BTreeMap::new(), verdicts.keys().cloned().collect());
         let mut state = State {
             config,
             intents,
@@ -86,9 +89,11 @@ impl State {
             standings,
             families,
             blindness,
+            confirmation: Confirmation::default(),
             decision,
             shared,
         };
+        state.confirm_anew(Confirmation::default(), |_| true);
         state.recompute();
         state
     }
@@ -116,7 +121,7 @@ impl State {
             targets.get(probe).is_some_and(|target| before.targets.get(probe) == Some(target))
         };
         std::mem::swap(&mut self.blindness, &mut before.blindness);
-        self.blindness.adopt(&before.blindness, kept);
+        self.blindness.adopt(&before.blindness, targets.len(), kept);
         let moved = moved(&before.config, &self.config);
         for (probe, verdict) in &mut self.verdicts {
             if kept(probe) {
@@ -130,7 +135,19 @@ impl State {
             }
         }
         (self.standings, self.families) = (before.standings, before.families);
+        self.confirm_anew(before.confirmation, |subject| {
+            !subject.node().is_some_and(|node| moved.contains(node))
+        });
         self.recompute();
+    }
+
+    /// Takes what was heard of the subjects that are `kept`, as far as they are there, for the quorum of this configuration.
+    fn confirm_anew(&mut self, before: Confirmation, kept: impl Fn(&Subject) -> bool) {
+        let Config { cluster, failover, .. } = &*self.config;
+        let needed = failover.quorum.needed(cluster.nodes.len() + failover.witness.len());
+        let there: BTreeSet<Subject> =
+            all_targets(&self.config).into_keys().map(|probe| probe.subject).collect();
+        self.confirmation.adopt(before, needed, |subject| there.contains(subject) && kept(subject));
     }
 
     /// The verdict on a subject's probe with this target.
@@ -177,7 +194,7 @@ impl State {
         if self.blindness.reason().is_some() {
             return own;
         }
-        for (subject, standing) in &self.standings {
+        for (subject, standing) in self.standings.iter().filter(|(subject, _)| !self.is_discarded(subject)) {
             // A server of a version that probes one address alone reads what is said of IPv4.
             let ipv4 = self.told_apart(subject).map_or(standing, |both| &both.ipv4);
             said(&mut own, subject.to_string(), ipv4);
@@ -199,11 +216,12 @@ impl State {
 
     /// Works everything out that follows from the verdicts.
     fn recompute(&mut self) {
-        let of = |wanted: fn(&Verdict) -> bool| {
-            let wanted = self.verdicts.iter().filter(|(_, verdict)| wanted(verdict));
-            wanted.map(|(probe, _)| probe.clone()).collect()
-        };
-        (self.in_doubt, self.unheard) = (of(Verdict::in_doubt), of(is_unheard));
+        let unheard = self.verdicts.iter().filter(|(_, verdict)| is_unheard(verdict));
+        self.unheard = unheard.map(|(probe, _)| probe.clone()).collect();
+        self.in_doubt.clear();
+        for (probe, _) in self.verdicts.iter().filter(|(_, verdict)| verdict.in_doubt()) {
+            note_doubt(&mut self.in_doubt, probe, true);
+        }
         let all = all_targets(&self.config);
         let told_apart = |probe: &ProbeId| probe.family.is_some();
         self.families = (all.keys().filter(|probe| told_apart(probe)).map(|probe| &probe.subject))
@@ -262,23 +280,32 @@ impl State {
         observation: &Observation,
     ) -> Option<Change> {
         let verdict = self.verdicts.get_mut(probe)?;
-        if self.blindness.reason().is_some() {
-            if *observation != Observation::Overdue {
-                self.blindness.hear(probe, self.targets.len());
-            }
+        let is_heard = match observation {
+            Observation::Success { .. } => true,
+            Observation::Failure(failure) => failure.visible,
+            // Nothing speaks against what it answered before.
+            Observation::Inconclusive { .. } => verdict.visible(),
+            Observation::Overdue => false,
+        };
+        let is_discarded = match observation {
+            Observation::Overdue => self.blindness.discards(probe),
+            _ => self.blindness.hear(probe, self.targets.len()),
+        };
+        if is_discarded {
             return Some(Change::default());
         }
+        let confirms = is_heard && self.confirmation.hear(probe, at);
         let plain = |verdict: &Verdict| {
             verdict.health() == Health::Up && verdict.visible() && !verdict.inconclusive()
         };
         let was_plain = plain(verdict);
         verdict.observe(at, observation);
         let (in_doubt, unheard) = (verdict.in_doubt(), is_unheard(verdict));
-        note(&mut self.in_doubt, probe, in_doubt);
+        note_doubt(&mut self.in_doubt, probe, in_doubt);
         note(&mut self.unheard, probe, unheard);
         if was_plain && plain(verdict) {
             // As nearly always: nothing follows from it.
-            return Some(Change::default());
+            return Some(Change { decisive: confirms, ..Change::default() });
         }
         let (families, families_are_decisive) = self.observe_families(&probe.subject, at);
         let before = self.standings.get(&probe.subject)?;
@@ -287,10 +314,32 @@ impl State {
             transition: (before.health != now.health)
                 .then_some(Transition { from: before.health, to: now.health }),
             families,
-            decisive: families_are_decisive || decisive(before) != decisive(&now),
+            decisive: confirms || families_are_decisive || decisive(before) != decisive(&now),
         };
+        if self.told_apart(&probe.subject).is_none() {
+            let (was, is) = (before.serving(), now.serving());
+            self.note_fall((&probe.subject, None), was, is, at);
+        }
         self.standings.insert(probe.subject.clone(), now);
         Some(change)
+    }
+
+    /// A part of the cluster has gone out of the answers by its probes, or is in them. Its fall waits until a quorum is heard.
+    fn note_fall(
+        &mut self,
+        (subject, family): (&Subject, Option<Family>),
+        was: Option<bool>,
+        is: Option<bool>,
+        at: Duration,
+    ) {
+        match (was, is) {
+            (Some(true), Some(false)) => {
+                let failing_since = self.failing_since(subject, family).unwrap_or(at);
+                self.confirmation.fell(subject, family, failing_since);
+            }
+            (_, Some(false)) => {}
+            _ => self.confirmation.rose(subject, family),
+        }
     }
 
     /// Whether every node and witness has been probed once, whatever came of it.
@@ -298,25 +347,29 @@ impl State {
         self.unheard.is_empty()
     }
 
-    /// Whether everybody is probed fast: somebody is in doubt, or this server is blind. A server that has lost its network
-    /// thus sees that it is alone before it declares the first node down (with `fall` at three or more).
-    pub(super) fn probes_fast(&self) -> bool {
-        self.blind().is_some() || !self.in_doubt.is_empty()
-    }
-
     /// Decides anew who answers for whom.
     pub(in crate::controller) fn decide(&mut self) {
         let Config { cluster, failover, .. } = &*self.config;
-        self.decision = Some(failover::decide(cluster, failover, &self.view(), self.decision.as_ref()));
+        let decide = |view: &View| failover::decide(cluster, failover, view, self.decision.as_ref());
+        let mut decision = decide(&self.view());
+        if decision.frozen.is_some() && self.confirmation.wanted_since().is_some() {
+            // No fall moves an answer while they are frozen: how each node is treated is shown as its probes have it.
+            decision = decide(&self.view_with(&Confirmation::default()));
+        }
+        self.decision = Some(decision);
     }
 
     /// What a decision looks at.
     pub(in crate::controller) fn view(&self) -> View {
+        self.view_with(&self.confirmation)
+    }
+
+    fn view_with(&self, confirmation: &Confirmation) -> View {
         let cluster = &self.config.cluster;
         let members = self.seen_as_members();
         let mut attested = 0;
         let mut node = |index: usize, node: &Node| {
-            let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node));
+            let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node), confirmation);
             let visible = judged.visible || members.contains(node.name.as_str());
             attested += usize::from(judged.attested && !visible);
             NodeState {
@@ -331,11 +384,12 @@ impl State {
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
         let witnesses = self.standings.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
         let witnesses: Vec<Judged> =
-            witnesses.map(|(subject, standing)| self.judged(subject, standing)).collect();
+            witnesses.map(|(subject, standing)| self.judged(subject, standing, confirmation)).collect();
         let silent = witnesses.iter().filter(|witness| witness.attested).count();
-        let members = apart.map(|service| (service.name.clone(), self.members(service))).collect();
+        let members =
+            apart.map(|service| (service.name.clone(), self.members(service, confirmation))).collect();
         View {
-            families: self.family_views(&nodes, &members),
+            families: self.family_views(&nodes, &members, confirmation),
             nodes,
             members,
             visible_witnesses: witnesses.iter().filter(|witness| witness.visible).count(),
@@ -348,7 +402,7 @@ impl State {
         let mut seen = BTreeSet::new();
         for (subject, standing) in &self.standings {
             if let Subject::Member { node, .. } = subject
-                && self.judged(subject, standing).visible
+                && self.judged(subject, standing, &self.confirmation).visible
             {
                 seen.insert(node.as_str());
             }
@@ -362,27 +416,34 @@ impl State {
     /// A server that turns alone begins to probe those that others probed for it. Until it has a result of its own, what
     /// was agreed on last counts, but not that they are visible: so turning alone by itself moves no answer, and a server
     /// that is cut off does not count those that it has never seen.
-    fn judged(&self, subject: &Subject, standing: &Standing) -> Judged {
+    fn judged(&self, subject: &Subject, standing: &Standing, confirmation: &Confirmation) -> Judged {
         match self.told_apart(subject) {
-            None => self.judged_in(None, subject, standing),
+            None => self.judged_in(None, subject, standing, confirmation),
             Some(both) => {
-                let [ipv4, ipv6] =
-                    Family::ALL.map(|family| self.judged_in(Some(family), subject, both.of(family)));
+                let [ipv4, ipv6] = Family::ALL
+                    .map(|family| self.judged_in(Some(family), subject, both.of(family), confirmation));
                 Judged::either(&ipv4, &ipv6)
             }
         }
     }
 
-    fn judged_in(&self, family: Option<Family>, subject: &Subject, standing: &Standing) -> Judged {
+    fn judged_in(
+        &self,
+        family: Option<Family>,
+        subject: &Subject,
+        standing: &Standing,
+        confirmation: &Confirmation,
+    ) -> Judged {
         // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so does a
         // node that cannot be probed.
         let is_witness = matches!(subject, Subject::Witness(_));
         let unknown = standing.health == Health::Unknown && !standing.inconclusive && !is_witness;
+        let is_waiting = !self.is_joined() && confirmation.holds(subject, family);
         let own = Judged {
-            serving: standing.serving(),
+            serving: if is_waiting { Some(true) } else { standing.serving() },
             visible: unknown || standing.visible,
             attested: false,
-            seconds_left: standing.seconds_left(),
+            seconds_left: if is_waiting { Some(1) } else { standing.seconds_left() },
         };
         let Some(shared) = &self.shared else { return own };
         let alone = shared.is_alone();
@@ -404,14 +465,14 @@ impl State {
         decision.is_out(index, &node.name)
     }
 
-    fn members(&self, service: &Service) -> Vec<MemberState> {
+    fn members(&self, service: &Service, confirmation: &Confirmation) -> Vec<MemberState> {
         let state = |node: &String| {
             let subject = Subject::Member { service: service.name.clone(), node: node.clone() };
             let standing = self.standings.get(&subject).expect("every member has a standing");
-            let judged = self.judged(&subject, standing);
+            let judged = self.judged(&subject, standing, confirmation);
             MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
         };
-        service.nodes.iter().map(state).collect()
+        service.candidates().map(state).collect()
     }
 
     /// The zone that follows from the decision; `None` before the first.
@@ -497,6 +558,19 @@ fn said(own: &mut Verdicts, subject: String, standing: &Standing) {
         (Some(false), false) => &mut own.gone,
     };
     said.insert(subject);
+}
+
+/// Witnesses have no other probes that their doubt is about.
+fn note_doubt(by_node: &mut BTreeMap<String, BTreeSet<ProbeId>>, probe: &ProbeId, belongs: bool) {
+    let Some(node) = probe.subject.node() else { return };
+    if belongs {
+        by_node.entry(node.to_owned()).or_default().insert(probe.clone());
+    } else if let Some(probes) = by_node.get_mut(node) {
+        probes.remove(probe);
+        if probes.is_empty() {
+            by_node.remove(node);
+        }
+    }
 }
 
 fn note(set: &mut BTreeSet<ProbeId>, probe: &ProbeId, belongs: bool) {

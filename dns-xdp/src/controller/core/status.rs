@@ -7,13 +7,14 @@ use hickory_proto::rr::Name;
 use jiff::{SignedDuration, Timestamp};
 
 use super::publication::Answering;
+use super::services_down::ServicesDown;
 use super::source::Source;
 use super::state::{Counted, State};
-use crate::cluster::{APEX, Admin, Family, Node, Service};
+use crate::cluster::{APEX, Admin, Family, Node, Parts, Service};
 use crate::config::Mode;
 use crate::control::api::{
     AddressStatus, FamilyStatus, GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus,
-    Rate, ServiceEntry, Status, StoreStatus,
+    Rate, ServiceEntry, ServiceStatus, Status, StoreStatus,
 };
 use crate::datapath::{Attached, InterfaceState};
 use crate::failover::{Decision, Effective};
@@ -21,6 +22,9 @@ use crate::guard::Guard;
 use crate::network::AddressState;
 use crate::promise::promise;
 use crate::zone::Zone;
+
+/// The most services in one status.
+const SERVICES: usize = 1_000;
 
 /// What the state does not know: the daemon's side of a [`Status`].
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         .collect();
     alarms.extend(degraded);
     alarms.extend(cannot_probe(state));
+    let services_down = ServicesDown::new(state, decision);
+    alarms.extend(services_down.alarm());
     let drained = "every node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
     alarms.extend(decision.drained.then(|| drained.to_owned()));
     alarms.extend(Family::ALL.into_iter().filter_map(|family| all_down(decision, family)));
@@ -94,6 +100,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
                 NodeStatus { effective, answers, cached_ms, since, families, ..node_status(state, node) }
             })
             .collect(),
+        services: services(state, decision, &services_down),
         promise: promise(config, zone.names().len(), Some(answering.took)),
         lease: Lease {
             stale_after_ms: config.xdp.stale_after.map(milliseconds),
@@ -201,12 +208,39 @@ fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
     state.intent(node).map_or(health, |intent| intent.since.max(health))
 }
 
+/// Of more services than [`SERVICES`] those that are down, at most that many.
+fn services(state: &State, decision: &Decision, down: &ServicesDown) -> Vec<ServiceStatus> {
+    let Parts { nodes, services } = &*state.config().cluster;
+    let shown = |service: &Service| {
+        let (place, _) = state.config().cluster.members().service(&service.name)?;
+        let is_down = down.has(place);
+        let answering = decision.answers.service(&service.name).unwrap_or_default();
+        (services.len() <= SERVICES || is_down).then(|| ServiceStatus {
+            name: service.name.clone(),
+            order: service.order,
+            backup: service.backup.clone(),
+            down: is_down,
+            answers: answering.iter().map(|&node| nodes[node].name.clone()).collect(),
+        })
+    };
+    services.iter().filter_map(shown).take(SERVICES).collect()
+}
+
 /// `service list`
 pub(super) fn service_entries(state: &State, source: &Source, zone: &Zone) -> Vec<ServiceEntry> {
+    let down = state.decision().map(|decision| ServicesDown::new(state, decision));
+    let members = state.config().cluster.members();
+    let is_down = |name: &str| {
+        members.service(name).zip(down.as_ref()).is_some_and(|((place, _), down)| down.has(place))
+    };
     let entry = |service: &Service| ServiceEntry {
         name: service.name.clone(),
         nodes: service.nodes.clone(),
         min_healthy: service.min_healthy,
+        order: service.order,
+        backup: service.backup.clone(),
+        all_down: service.all_down,
+        down: is_down(&service.name),
         answers: answers(zone, &service.name, &state.config().zone.apex),
         ephemeral: source.ephemeral_service(service),
         shared: source.documents().is_some(),

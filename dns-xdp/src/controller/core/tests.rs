@@ -1,4 +1,5 @@
 //! The core by itself: inputs in, effects out.
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -7,13 +8,14 @@ use serde_json::Value;
 use super::state::tests::{TEXT, config};
 use super::*;
 use crate::cluster::Admin;
-use crate::health::{Failure, Observation, ProbeId, Subject};
+use crate::health::{CLEAN_ROUNDS, Failure, Health, Observation, ProbeId, Subject};
 use crate::intent::Intent;
 use crate::store::Documents;
 use crate::store::client::{Mode, View};
 use crate::store::documents::{INTENT, split};
 
 mod changes;
+mod probing;
 
 /// A core and what it wants done.
 struct Bench {
@@ -21,6 +23,8 @@ struct Bench {
     effects: Vec<Effect>,
     elapsed: Duration,
     file: String,
+    /// The nodes that were killed.
+    dead: BTreeSet<String>,
     /// The last publication.
     zone: Option<Arc<crate::zone::Zone>>,
 }
@@ -64,7 +68,8 @@ impl Bench {
         let beginning =
             Beginning { config, source, intents, shared, identity: "node1".to_owned(), last_answers };
         let (core, effects) = Core::new(beginning, now(Duration::ZERO));
-        Bench { core, effects, elapsed: Duration::ZERO, file: text.to_owned(), zone: None }
+        let (elapsed, file, dead) = (Duration::ZERO, text.to_owned(), BTreeSet::new());
+        Bench { core, effects, elapsed, file, dead, zone: None }
     }
 
     fn step(&mut self, input: Input) {
@@ -74,6 +79,9 @@ impl Bench {
     }
 
     fn observe(&mut self, node: &str, success: bool) {
+        if success {
+            self.dead.remove(node);
+        }
         let failure = || Failure { reason: "refused".to_owned(), visible: true };
         let observation = if success {
             Observation::Success { round_trip: Duration::from_millis(1) }
@@ -84,9 +92,21 @@ impl Bench {
         self.step(Input::Probed { probe, at: self.elapsed, observation });
     }
 
-    /// A node fails as often as it takes.
+    /// A node answers nothing.
+    fn silence(&mut self, node: &str) {
+        let observation = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });
+        let probe = ProbeId::first(Subject::Node(node.to_owned()));
+        self.step(Input::Probed { probe, at: self.elapsed, observation });
+    }
+
+    /// A node fails as often as it takes, and the others answer meanwhile as they do.
     fn kill(&mut self, node: &str) {
-        (0..3).for_each(|_| self.observe(node, false));
+        self.dead.insert(node.to_owned());
+        self.observe(node, false);
+        for other in ["node1", "node2", "node3"].into_iter().filter(|other| *other != node) {
+            self.observe(other, !self.dead.contains(other));
+        }
+        (0..2).for_each(|_| self.observe(node, false));
     }
 
     /// A node fails, which is published when it is in doubt and when it is down.
@@ -262,6 +282,21 @@ fn what_cannot_be_published_is_tried_again_with_the_next_tick_and_is_an_event_on
     assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
     bench.step(Input::Tick);
     assert!(bench.wanted().is_none());
+}
+
+#[test]
+fn a_service_without_a_healthy_member_is_an_event_when_its_last_one_falls_and_when_one_is_back() {
+    let mut bench = Bench::live(TEXT);
+    bench.kill_and_publish("node1");
+    assert!(!bench.occurrences().contains(&Kind::ServiceDown), "node2 answers for db");
+    bench.kill_and_publish("node2");
+    let down = bench.occurrences().into_iter().filter(|kind| *kind == Kind::ServiceDown);
+    assert_eq!(down.count(), 1);
+    for _ in 0..2 {
+        bench.observe("node1", true);
+    }
+    bench.publish_all();
+    assert!(bench.occurrences().contains(&Kind::ServiceUp));
 }
 
 #[test]
@@ -496,6 +531,33 @@ fn lease_and_watchdog_are_renewed_by_each_tick_and_by_nothing_else() {
     assert_eq!(renewals(&bench), 0);
     bench.step(Input::Tick);
     assert_eq!(renewals(&bench), 2);
+}
+
+#[test]
+fn a_machine_that_was_stopped_judges_nobody_for_two_rounds_though_its_clock_stood_still() {
+    let mut bench = Bench::live(TEXT);
+    bench.step(Input::WasStopped(Duration::from_secs(3600)));
+    assert_eq!(bench.core.health.blind(), Some("this machine was stopped for 3600 s"));
+    assert!(bench.take(|effect| matches!(effect, Effect::RestartProbes).then_some(())).is_some());
+    assert_eq!(bench.take(|effect| matches!(effect, Effect::RenewSession).then_some(())), None, "no store");
+    for _ in 0..CLEAN_ROUNDS {
+        ["node1", "node2"].iter().for_each(|node| bench.observe(node, true));
+        bench.observe("node3", false);
+    }
+    assert_eq!(bench.core.health.blind(), None);
+    assert!(bench.core.health.verdicts().values().all(|verdict| verdict.health() == Health::Up));
+    bench.kill_and_publish("node3");
+    assert_ne!(bench.answers("node3"), ["192.0.2.13"]);
+}
+
+#[test]
+fn a_machine_that_was_stopped_begins_a_new_session_with_the_store_and_judges_alone_until_then() {
+    let (mut bench, documents) = Bench::shared(Intents::default());
+    bench.step(Input::StoreSeen(Box::new(seen(&documents, Mode::Joined))));
+    bench.step(Input::WasStopped(Duration::from_secs(60)));
+    assert!(bench.take(|effect| matches!(effect, Effect::RenewSession).then_some(())).is_some());
+    let shared = bench.core.shared.as_ref().unwrap();
+    assert_eq!(shared.alarms(), ["alone, this server judges by itself: this machine was stopped for 60 s"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -32,9 +33,46 @@ pub(super) struct Files {
     done: mpsc::UnboundedSender<Done>,
     /// The answers that wait to be written; `None`: there are none.
     answers: Newest,
+    /// What each thread is at.
+    under_way: [UnderWay; 2],
 }
 
 type Newest = Arc<Mutex<Option<(PathBuf, Arc<Answers>, Timestamp)>>>;
+
+/// The write that a thread is at: its file, and since when.
+#[derive(Debug, Clone, Default)]
+struct UnderWay(Arc<Mutex<Option<(PathBuf, Instant)>>>);
+
+impl UnderWay {
+    fn begin(&self, path: &Path) {
+        self.set(Some((path.to_owned(), Instant::now())));
+    }
+
+    fn end(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, write: Option<(PathBuf, Instant)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = write;
+    }
+
+    /// The alarm about a write that has no end; `None`: there is no such write.
+    fn alarm(&self, now: Instant) -> Option<String> {
+        let write = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (path, since) = write.as_ref()?;
+        let stalled = now.saturating_duration_since(*since);
+        (stalled >= STALLED).then(|| {
+            format!(
+                "writing {} has not ended for {} s: look at the disk; what is decided since then is not kept",
+                path.display(),
+                stalled.as_secs()
+            )
+        })
+    }
+}
+
+/// A write that takes longer is an alarm.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// What a thread is to write, one after the other.
 #[derive(Debug)]
@@ -75,18 +113,24 @@ impl Files {
         let answers = Newest::default();
         let start = |name: &str| -> anyhow::Result<_> {
             let (writes, waiting) = mpsc::unbounded_channel();
-            let (told, newest) = (done.clone(), Arc::clone(&answers));
+            let (told, newest, under_way) = (done.clone(), Arc::clone(&answers), UnderWay::default());
             let thread = thread::Builder::new().name(name.to_owned());
-            drop(thread.spawn(move || run(waiting, &told, &newest)).context("cannot start a thread")?);
-            Ok(writes)
+            let at = under_way.clone();
+            drop(thread.spawn(move || run(waiting, &told, &newest, &at)).context("cannot start a thread")?);
+            Ok((writes, under_way))
         };
-        let (state, config) = (start("state-file")?, start("config-file")?);
-        Ok(Files { state, config, done, answers })
+        let ((state, at_state), (config, at_config)) = (start("state-file")?, start("config-file")?);
+        Ok(Files { state, config, done, answers, under_way: [at_state, at_config] })
     }
 
     /// Whether a thread has ended, which none does by itself.
     pub(super) fn is_ended(&self) -> bool {
         self.state.is_closed() || self.config.is_closed()
+    }
+
+    /// An alarm for each file whose write has no end.
+    pub(super) fn alarms(&self) -> Vec<String> {
+        self.under_way.iter().filter_map(|under_way| under_way.alarm(Instant::now())).collect()
     }
 
     /// Has a change worked out in a thread of its own, and the new text of the file written beside the file.
@@ -143,12 +187,21 @@ impl Files {
     }
 }
 
-fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender<Done>, newest: &Newest) {
+fn run(
+    mut waiting: mpsc::UnboundedReceiver<Write>,
+    done: &mpsc::UnboundedSender<Done>,
+    newest: &Newest,
+    under_way: &UnderWay,
+) {
     let mut staged: BTreeMap<WorkId, Replacement> = BTreeMap::new();
     let mut newest_staged = 0;
-    while let Some(write) = waiting.blocking_recv() {
+    let mut file = PathBuf::new();
+    loop {
+        under_way.end();
+        let Some(write) = waiting.blocking_recv() else { return };
         let input = match write {
             Write::Intents { work, path, intents } => {
+                under_way.begin(&path);
                 let result = intent::store(&path, &intents).map_err(|error| error.to_string());
                 Input::IntentsSaved { work, result }
             }
@@ -157,6 +210,8 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
                     // All have the same place beside the file.
                     Err(io::Error::other("a later change has taken its place"))
                 } else {
+                    under_way.begin(&path);
+                    path.clone_into(&mut file);
                     newest_staged = work;
                     staged.clear();
                     Replacement::write(&path, &text).map(|replacement| drop(staged.insert(work, replacement)))
@@ -165,6 +220,7 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
                 continue;
             }
             Write::Commit(work) => {
+                under_way.begin(&file);
                 let committed = match staged.remove(&work) {
                     Some(replacement) => replacement.take_effect().map_err(|error| error.to_string()),
                     None => Err("a defect of dns-xdp: its new text is not beside it".to_owned()),
@@ -173,18 +229,20 @@ fn run(mut waiting: mpsc::UnboundedReceiver<Write>, done: &mpsc::UnboundedSender
             }
             Write::Answers => {
                 let newest = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some((path, answers, at)) = newest
-                    && let Err(error) = last_answers::store(&path, &LastAnswers::new(&answers, at))
-                {
+                let Some((path, answers, at)) = newest else { continue };
+                under_way.begin(&path);
+                if let Err(error) = last_answers::store(&path, &LastAnswers::new(&answers, at)) {
                     tracing::warn!("cannot keep what is answered in {}: {error}", path.display());
                 }
                 continue;
             }
             Write::Copy { path, prefix, known } => {
+                under_way.begin(&path);
                 keep_copy(&path, &prefix, &known);
                 continue;
             }
             Write::Drop(work) => {
+                under_way.begin(&file);
                 drop(staged.remove(&work));
                 continue;
             }
@@ -232,6 +290,19 @@ mod tests {
         let (path, text) = (path.to_owned(), text.to_owned());
         files.config.send(Write::Stage { work, path, text, staged }).unwrap();
         told.blocking_recv().unwrap()
+    }
+
+    #[test]
+    fn a_write_without_an_end_is_an_alarm_until_it_ends() {
+        let under_way = UnderWay::default();
+        let start = Instant::now();
+        assert_eq!(under_way.alarm(start + STALLED), None);
+        under_way.begin(Path::new("/var/lib/dns-xdp/state"));
+        assert_eq!(under_way.alarm(start), None);
+        let alarm = under_way.alarm(Instant::now() + STALLED).unwrap();
+        assert!(alarm.starts_with("writing /var/lib/dns-xdp/state has not ended for 5 s"), "{alarm}");
+        under_way.end();
+        assert_eq!(under_way.alarm(Instant::now() + STALLED), None);
     }
 
     #[test]

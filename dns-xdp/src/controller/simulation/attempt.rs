@@ -1,17 +1,16 @@
 //! The probes of a simulated server, one by one.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::world::{Answer, Port};
 use crate::cluster::Family;
 use crate::health::schedule::Schedule;
-use crate::health::{Failure, Health, Observation, Pace, ProbeId, Subject, Target};
+use crate::health::{CLEAN_ROUNDS, Failure, Health, Observation, Pace, ProbeId, Subject, Target};
 
-/// What is to pass before a server judges again.
-#[derive(Debug)]
+/// The results of each probe since a server was held up.
+#[derive(Debug, Default)]
 pub(super) struct HeldUp {
-    pub(super) rounds_left: u32,
-    pub(super) heard: BTreeSet<ProbeId>,
+    heard: BTreeMap<ProbeId, u32>,
 }
 
 /// A probe, and what has come of it.
@@ -33,14 +32,24 @@ pub(super) struct Attempt {
 }
 
 impl HeldUp {
-    /// A probe has a result: whether this was the last of the rounds.
-    pub(super) fn is_over(&mut self, probe: &ProbeId, all: usize) -> bool {
-        self.heard.insert(probe.clone());
-        if self.heard.len() == all {
-            self.heard.clear();
-            self.rounds_left -= 1;
-        }
-        self.rounds_left == 0
+    /// Whether the next result of a probe is to be discarded.
+    pub(super) fn discards(&self, probe: &ProbeId) -> bool {
+        self.heard.get(probe).is_none_or(|heard| *heard < CLEAN_ROUNDS)
+    }
+
+    /// A probe has a result.
+    pub(super) fn hear(&mut self, probe: &ProbeId) {
+        *self.heard.entry(probe.clone()).or_default() += 1;
+    }
+
+    /// Forgets the probes that are not kept.
+    pub(super) fn retain(&mut self, kept: &BTreeSet<ProbeId>) {
+        self.heard.retain(|probe, _| kept.contains(probe));
+    }
+
+    /// Whether all of them are judged again; `all`: how many there are.
+    pub(super) fn is_over(&self, all: usize) -> bool {
+        self.heard.values().filter(|heard| **heard >= CLEAN_ROUNDS).count() >= all
     }
 }
 

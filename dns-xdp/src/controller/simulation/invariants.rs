@@ -29,8 +29,8 @@ fn wait(node: &Node) -> Duration {
 
 /// A node that answers every other probe is out of the answers after this at the latest: one that is answered, the
 /// first that is not and its timeout, and as many fast ones as `fall` needs when every other one counts; the last may
-/// take its timeout.
-const HALF_LOST: Duration = Duration::from_millis(2 * 1_000 + 500 + 4 * 250 + 500);
+/// take its timeout. Then a quorum is heard, for which the others have a timeout.
+const HALF_LOST: Duration = Duration::from_millis(2 * 1_000 + 500 + 4 * 250 + 500 + 500);
 /// Times are compared a little generously: attempts that are due at once are made one after the other.
 pub(super) const TOLERANCE: Duration = Duration::from_millis(1);
 
@@ -40,6 +40,7 @@ pub(super) struct Before {
     answers: Option<Arc<Answers>>,
     intents: Intents,
     live: bool,
+    /// It judges by no probe.
     blind: bool,
 }
 
@@ -49,7 +50,7 @@ impl Before {
             answers: server.published.clone(),
             intents: server.state().intents().clone(),
             live: server.live,
-            blind: server.state().blind().is_some(),
+            blind: server.is_all_blind(),
         }
     }
 }

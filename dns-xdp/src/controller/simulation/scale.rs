@@ -9,7 +9,7 @@ use super::sharing::Member;
 use super::store_model::{Counts, StoreModel};
 use super::world::World;
 use super::{Configured, sharing};
-use crate::cluster::{Cluster, Service};
+use crate::cluster::{Cluster, Order, Service};
 use crate::config::Config;
 use crate::controller::core::{Beginning, Core, Effect, Input, Now, Publication};
 use crate::failover::Answers;
@@ -263,7 +263,10 @@ pub(super) fn config_of_names(nodes: usize, names: usize) -> Config {
     let service = |number: usize| Service {
         name: format!("service{number}"),
         nodes: (0..3).map(|step| format!("node{}", (number + step) % nodes + 1)).collect(),
+        order: Order::Rotate,
+        backup: Vec::new(),
         min_healthy: 0,
+        all_down: None,
         answers_max: None,
         health: None,
     };

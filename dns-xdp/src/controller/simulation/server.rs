@@ -17,7 +17,7 @@ use crate::controller::core::{
 };
 use crate::failover::{Answers, Decision, LastAnswers};
 use crate::health::schedule::Schedule;
-use crate::health::{CLEAN_ROUNDS, Observation, Pace, ProbeId, Subject, Target};
+use crate::health::{Observation, Pace, ProbeId, Subject, Target};
 use crate::intent::Intents;
 use crate::store::Swap;
 use crate::store::client::{Own, Seen};
@@ -63,7 +63,7 @@ pub(super) struct Server {
     pub(super) there_since: BTreeMap<(String, IpAddr), Duration>,
     /// When it last was given another configuration.
     pub(super) reloaded: Duration,
-    /// By our own count: it was held up, and is not to judge before that many rounds of results.
+    /// By our own count: it was held up, and is not to judge by a probe before it has two results.
     pub(super) held_up: Option<HeldUp>,
     /// What it did that it must never do.
     pub(super) broken: Option<String>,
@@ -185,7 +185,8 @@ impl Server {
                 Effect::RestartProbes => {
                     for attempt in &mut self.attempts {
                         // What was under way is worthless.
-                        attempt.schedule = Schedule::new(attempt.target.probe.fast_interval, random.f64());
+                        let fast_interval = attempt.target.probe.fast_interval;
+                        attempt.schedule = Schedule::resumed(fast_interval, random.f64(), now);
                         attempt.under_way = None;
                     }
                     None
@@ -243,6 +244,7 @@ impl Server {
                 | Effect::Sample(_)
                 | Effect::DropFile { .. }
                 | Effect::KeepCopy { .. }
+                | Effect::RenewSession
                 | Effect::AcceptStore
                 | Effect::Emit(_)
                 | Effect::Warn(_)
@@ -376,7 +378,7 @@ impl Server {
         if self.paused_until.take().is_some() {
             self.judges_since = None;
             if now - self.pulsed >= SLIP {
-                self.held_up = Some(HeldUp { rounds_left: CLEAN_ROUNDS, heard: BTreeSet::new() });
+                self.held_up = Some(HeldUp::default());
             }
         }
         self.pulsed = now;
@@ -449,7 +451,8 @@ impl Server {
         let Some(index) = place.ok().filter(|_| self.running) else { return };
         let after = health(&self.core.health);
         let attempt = &mut self.attempts[index];
-        attempt.note(observation, after, self.held_up.is_some());
+        let is_held_up = self.held_up.as_ref().is_some_and(|held_up| held_up.discards(&probe));
+        attempt.note(observation, after, is_held_up);
         let fell = before.serving() == Some(true) && after.serving() == Some(false);
         if fell && attempt.failures < attempt.target.probe.fall {
             self.broken = Some(format!("{:?} fell for {} failures", attempt.probe, attempt.failures));
@@ -461,18 +464,26 @@ impl Server {
         if fell && perfect_since.is_some_and(answers) {
             self.broken = Some(format!("{:?} fell, and answers since {perfect_since:?}", attempt.probe));
         }
-        if before != after && self.held_up.is_some() {
+        if before != after && is_held_up {
             self.broken = Some(format!("{:?} was judged by the blind: {before} {after}", attempt.probe));
         }
         if let Some(held_up) = &mut self.held_up
             && *observation != Observation::Overdue
-            && held_up.is_over(&self.attempts[index].probe, self.attempts.len())
         {
-            self.held_up = None;
+            held_up.hear(&probe);
+            if held_up.is_over(self.attempts.len()) {
+                self.held_up = None;
+            }
         }
         if self.state().blind().is_none() && self.state().round_complete() {
             self.judges_since.get_or_insert(now);
         }
+    }
+
+    /// Whether it judges by no probe.
+    pub(super) fn is_all_blind(&self) -> bool {
+        let is_held_up = |held_up: &HeldUp| self.attempts.iter().all(|one| held_up.discards(&one.probe));
+        self.held_up.as_ref().is_some_and(is_held_up)
     }
 
     pub(super) fn decision(&self) -> Option<&Decision> {
@@ -489,8 +500,11 @@ impl Server {
             .map(|attempt| attempt.probe.clone())
             .collect();
         self.attempts.retain(same);
-        if let Some(HeldUp { heard, .. }) = &mut self.held_up {
-            heard.retain(|probe| known.contains(probe));
+        if let Some(held_up) = &mut self.held_up {
+            held_up.retain(&known);
+            if held_up.is_over(targets.len()) {
+                self.held_up = None;
+            }
         }
         for (probe, target) in targets.iter().filter(|(probe, _)| !known.contains(probe)) {
             let probing = &target.probe;

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::super::tests::{config, node, rules, service, view};
 use super::super::zone::zone;
 use super::*;
-use crate::cluster::Admin;
-use crate::config::{AllDown, Config};
+use crate::cluster::{Admin, AllDown};
+use crate::config::Config;
 use crate::failover::LastAnswers;
 use crate::zone::Zone;
 
@@ -153,7 +153,7 @@ fn what_a_family_answers_is_frozen_carried_and_kept_over_a_restart() {
     let kept = LastAnswers::new(&before.answers, jiff::Timestamp::UNIX_EPOCH);
     let text = serde_json::to_string(&kept).unwrap();
     let read: LastAnswers = serde_json::from_str(&text).unwrap();
-    assert_eq!(read.answers(&config.cluster), before.answers);
+    assert_eq!(read.answers(&config.cluster), *before.answers);
     let alike = decided(&config, &[WELL; 4], None);
     let text = serde_json::to_string(&LastAnswers::new(&alike.answers, kept.at)).unwrap();
     assert!(!text.contains("families"), "{text}");

@@ -6,6 +6,7 @@ mod addresses;
 mod bonds;
 mod devices;
 mod lifecycle;
+mod pauses;
 mod pins;
 
 use std::path::Path;
@@ -28,7 +29,7 @@ pub struct Scene {
 }
 
 /// Every scene, in the order in which they are played.
-pub const SCENES: [Scene; 19] = [
+pub const SCENES: [Scene; 20] = [
     Scene {
         name: "a daemon that is killed leaves the program answering, and the next one adopts it",
         modules: &[],
@@ -142,6 +143,12 @@ pub const SCENES: [Scene; 19] = [
         modules: &[],
         since: Release::ANY,
         play: addresses::listed_on_another_interface,
+    },
+    Scene {
+        name: "a machine that is stopped and goes on notices it, answers on and judges nobody by what it found before",
+        modules: &["veth"],
+        since: Release::ANY,
+        play: pauses::stopped_and_continued,
     },
 ];
 

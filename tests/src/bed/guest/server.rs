@@ -104,6 +104,16 @@ impl Server {
         Ok(())
     }
 
+    /// A name below the zone has this IPv4 address and no other.
+    ///
+    /// # Errors
+    /// When it has another, or no answer comes.
+    pub fn expect_address(&self, name: &str, address: IpAddr) -> Result<()> {
+        let answer = self.dns.addresses(self.node.ipv4(), &format!("{name}.{ZONE}"), RecordType::A)?;
+        ensure!(answer == [address], "{name} has {answer:?}");
+        Ok(())
+    }
+
     /// As [`Server::ask`]; the program answers all of them.
     ///
     /// # Errors

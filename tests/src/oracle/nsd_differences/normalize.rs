@@ -1,16 +1,13 @@
 //! Takes each deliberate difference out of two answers to one query, so that the rest can be compared.
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 
 use crate::oracle::meaning::Meaning;
-use crate::oracle::table::zone::{NEGATIVE_TTL, within, zone_with_name_servers};
-use dns_xdp::zone::{Lookup, Zone};
 use hickory_proto::op::ResponseCode::{self, BADSIG, FormErr, NXDomain, NoError, NotAuth, NotImp, Refused};
 use hickory_proto::rr::rdata::opt::EdnsCode;
-use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use super::{NAME_SERVERS, Query};
+use super::{Query, Served};
 
 const AA: u16 = 0x0400;
 const TC: u16 = 0x0200;
@@ -189,7 +186,7 @@ pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meanin
 /// The records of the name and type that are asked for, in lower case, and how many of them an answer has at most.
 fn members(query: &Query) -> Option<(BTreeSet<String>, usize)> {
     let qname = query.qname.as_ref()?;
-    let addresses = ZONE.addresses(qname)?;
+    let addresses = query.served.zone.addresses(qname)?;
     let texts: Vec<String> = match RecordType::from(query.qtype) {
         RecordType::A => addresses.ipv4.iter().map(|address| format!("in a {address}")).collect(),
         RecordType::AAAA => addresses.ipv6.iter().map(|address| format!("in aaaa {address}")).collect(),
@@ -214,8 +211,8 @@ pub(super) fn spelling(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> b
     occurs
 }
 
-pub(super) fn name_servers(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
-    let (servers, glue) = &*SERVERS_AND_GLUE;
+pub(super) fn name_servers(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let Served { servers, glue, .. } = &*query.served;
     let answered = !ours.answers.is_empty() && ours.answers == theirs.answers;
     let more = ours.authorities != theirs.authorities || ours.additionals != theirs.additionals;
     let occurs = answered
@@ -237,7 +234,8 @@ pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bo
         && theirs.metadata.authoritative;
     if occurs {
         let spelt = Name::read(&mut BinDecoder::new(&theirs.question)).map(|qname| qname.to_string());
-        theirs.answers = vec![format!("{} {NEGATIVE_TTL} IN HINFO RFC8482 ", spelt.unwrap_or_default())];
+        let ttl_seconds = query.served.zone.soa().ttl;
+        theirs.answers = vec![format!("{} {ttl_seconds} IN HINFO RFC8482 ", spelt.unwrap_or_default())];
         theirs.metadata.truncation = false;
         theirs.authorities.clear();
         theirs.additionals.clear();
@@ -246,9 +244,10 @@ pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bo
 }
 
 pub(super) fn withheld(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
-    let name = Name::from_ascii(within("withheld")).expect("the zone has the name");
-    let asked = query.qname.as_ref().is_some_and(|qname| qname.eq_ignore_root(&name));
-    make_error_where(asked && rcode(ours) == Refused && !theirs.answers.is_empty(), Refused, theirs)
+    let addresses = query.qname.as_ref().and_then(|qname| query.served.zone.addresses(qname));
+    let is_withheld = addresses.is_some_and(|addresses| addresses.refused);
+    let has_some = !theirs.answers.is_empty() || theirs.metadata.truncation;
+    make_error_where(is_withheld && rcode(ours) == Refused && has_some, Refused, theirs)
 }
 
 fn make_error_where(occurs: bool, rcode: ResponseCode, theirs: &mut Meaning) -> bool {
@@ -286,15 +285,3 @@ fn has_plain_counts(query: &Query) -> bool {
 fn lower_case(records: &[String]) -> BTreeSet<String> {
     records.iter().map(|record| record.to_lowercase()).collect()
 }
-
-static ZONE: LazyLock<Zone> = LazyLock::new(|| zone_with_name_servers(NAME_SERVERS));
-
-/// The zone's NS set and the servers' addresses, in lower case.
-static SERVERS_AND_GLUE: LazyLock<(BTreeSet<String>, BTreeSet<String>)> = LazyLock::new(|| {
-    let zone = &*ZONE;
-    let texts = |records: &[Record]| records.iter().map(|record| record.to_string().to_lowercase()).collect();
-    match zone.lookup(zone.apex(), RecordType::NS, 0) {
-        Lookup::Found { answers, additionals } => (texts(&answers), texts(&additionals)),
-        other => panic!("the zone has no name servers: {other:?}"),
-    }
-});

@@ -1,7 +1,11 @@
 //! A query as the differences look at it: as much of it as can be read.
+use std::sync::Arc;
+
 use hickory_proto::op::Header;
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
+
+use super::Served;
 
 const OPT: u16 = 41;
 const NSID: u16 = 3;
@@ -25,8 +29,10 @@ impl Path {
 }
 
 /// What of a message can be read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Query {
+    /// The zone that is asked about.
+    pub served: Arc<Served>,
     /// Octets of the message.
     pub length: usize,
     /// The second word of the header: flags, opcode and rcode.
@@ -61,8 +67,18 @@ pub struct Record {
 
 impl Query {
     /// Reads as much of a message as can be read.
-    pub fn of(message: &[u8]) -> Query {
-        let mut query = Query { length: message.len(), ..Query::default() };
+    pub fn of(message: &[u8], served: &Arc<Served>) -> Query {
+        let mut query = Query {
+            served: Arc::clone(served),
+            length: message.len(),
+            flags: 0,
+            counts: [0; 4],
+            qname: None,
+            qtype: 0,
+            qclass: 0,
+            records: Vec::new(),
+            question: Vec::new(),
+        };
         // As much as there is.
         query.read(message).ok();
         query

@@ -2,8 +2,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::confirmation::Confirmation;
 use super::{Judged, State, decisive};
-use crate::cluster::{Family, FamilyRule, Node};
+use crate::cluster::{Family, FamilyRule, Node, Service};
 use crate::failover::{FamilyView, MemberState, NodeState};
 use crate::health::{
     Alone, FamilyStandings, Health, ProbeId, Standing, Subject, Transition, Verdict, best_and_worst, in_step,
@@ -113,7 +114,15 @@ impl State {
         let turned = Family::ALL.iter().filter_map(turned).collect();
         let differs = |family: &Family| decisive(before.of(*family)) != decisive(after.of(*family));
         let is_decisive = after.rule == FamilyRule::Each && Family::ALL.iter().any(differs);
+        let fell = |family: Family| (family, before.of(family).serving(), after.of(family).serving());
+        let fell = Family::ALL.map(fell);
+        let rule = after.rule;
         self.families.insert(subject.clone(), after);
+        if rule == FamilyRule::Each {
+            for (family, was, is) in fell {
+                self.note_fall((subject, Some(family)), was, is, now);
+            }
+        }
         (turned, is_decisive)
     }
 
@@ -130,11 +139,12 @@ impl State {
         &self,
         nodes: &[NodeState],
         members: &BTreeMap<String, Vec<MemberState>>,
+        confirmation: &Confirmation,
     ) -> Vec<FamilyView> {
         let mut apart: BTreeMap<&Subject, [Option<bool>; 2]> = BTreeMap::new();
         for (subject, both) in self.families.iter().filter(|(_, both)| both.rule == FamilyRule::Each) {
-            let serving =
-                Family::ALL.map(|family| self.judged_in(Some(family), subject, both.of(family)).serving);
+            let serving = Family::ALL
+                .map(|family| self.judged_in(Some(family), subject, both.of(family), confirmation).serving);
             if serving[0] != serving[1] {
                 apart.insert(subject, serving);
             }
@@ -151,11 +161,11 @@ impl State {
                 |(node, state): (&Node, &NodeState)| own(Subject::Node(node.name.clone()), state.serving);
             let of_service = |(service, states): (&String, &Vec<MemberState>)| {
                 let configured = cluster.services.iter().find(|configured| configured.name == *service);
-                let names = configured.map_or(&[][..], |configured| &configured.nodes);
+                let names = configured.into_iter().flat_map(Service::candidates);
                 let member = |(node, state): (&String, &MemberState)| {
                     own(Subject::Member { service: service.clone(), node: node.clone() }, state.serving)
                 };
-                (service.clone(), names.iter().zip(states).map(member).collect())
+                (service.clone(), names.zip(states).map(member).collect())
             };
             FamilyView {
                 family,

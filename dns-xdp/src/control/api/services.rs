@@ -1,0 +1,48 @@
+//! What `status` and `service list` say of services.
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{AllDown, Order};
+
+/// One service of `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Relative to the zone, or `@`.
+    pub name: String,
+    /// Which of its healthy members it answers.
+    pub order: Order,
+    /// Names of the nodes that answer while no member is healthy, in order of preference.
+    pub backup: Vec<String>,
+    /// Neither a member nor a backup is healthy.
+    pub down: bool,
+    /// Names of the nodes that it answers, as it was decided last.
+    pub answers: Vec<String>,
+}
+
+/// One service of `service list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceEntry {
+    /// Relative to the zone, or `@`.
+    pub name: String,
+    /// Names of its members, in the order of the configuration.
+    pub nodes: Vec<String>,
+    /// With fewer healthy members all of them are answered.
+    pub min_healthy: usize,
+    /// Which of its healthy members it answers.
+    #[serde(default)]
+    pub order: Order,
+    /// Names of the nodes that answer while no member is healthy, in order of preference.
+    #[serde(default)]
+    pub backup: Vec<String>,
+    /// What it answers while neither a member nor a backup is healthy; `None`: it has no rule of its own.
+    #[serde(default)]
+    pub all_down: Option<AllDown>,
+    /// Neither a member nor a backup is healthy.
+    #[serde(default)]
+    pub down: bool,
+    /// The addresses that its name answers now.
+    pub answers: Vec<String>,
+    /// It is not in the file as it is in force.
+    pub ephemeral: bool,
+    /// It is in the store that servers share.
+    pub shared: bool,
+}

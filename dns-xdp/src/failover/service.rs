@@ -1,0 +1,151 @@
+//! Which nodes one service answers: a pure choice among its members and its backups.
+use std::collections::BTreeSet;
+
+use super::{MemberState, NodeState, View, trusted};
+use crate::cluster::{Admin, AllDown, Group, Order};
+
+/// The nodes that a service answers while one of its members or backups is healthy. `None`: none is, the service is down.
+/// `is_healthy` says it of a node by the node's own probes.
+///
+/// The healthy members answer, all of them or the first. With fewer than `min-healthy` all do that an operator has not taken
+/// out. While no member is healthy, the first healthy backup answers.
+pub(super) fn serving(group: &Group, view: &View, is_healthy: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
+    let [members, backups] = healthy(group, view, &is_healthy);
+    if members.is_empty() {
+        return backups.first().map(|&first| vec![first]);
+    }
+    if members.len() < group.min_healthy {
+        let taken_out = |&index: &usize| is_taken_out(view, index) && !is_healthy(index);
+        let left: Vec<usize> = group.members.iter().copied().filter(|index| !taken_out(index)).collect();
+        return Some(if left.is_empty() { members } else { left });
+    }
+    Some(in_order(group.order, members))
+}
+
+/// What a service answers while it is down. `usual`: the rule of `[failover]`, which counts for services whose health is found
+/// out apart. The others answer their members' substitutes, as the members' own names do.
+pub(super) fn rule_while_down(group: &Group, usual: AllDown) -> AllDown {
+    let usual = if group.apart.is_some() { usual } else { AllDown::Configured };
+    group.all_down.unwrap_or(usual)
+}
+
+/// What a service answers that is down and fails open: the nodes that answer for its members, as `by_node` has them. With
+/// `min-healthy`, the members that an operator has not taken out.
+pub(super) fn fail_open(
+    group: &Group,
+    view: &View,
+    by_node: &[Option<usize>],
+    is_healthy: impl Fn(usize) -> bool,
+) -> Vec<usize> {
+    let taken_out = |&index: &usize| is_taken_out(view, index) && !is_healthy(index);
+    let left = group.members.iter().copied().filter(|index| group.min_healthy > 0 && !taken_out(index));
+    let left: Vec<usize> = left.collect();
+    if !left.is_empty() {
+        return in_order(group.order, left);
+    }
+    in_order(group.order, distinct(group.members.iter().filter_map(|&member| by_node[member])))
+}
+
+/// What a service answers of `kept`, the nodes that it answered before, without those that an operator has taken out.
+pub(super) fn remaining(group: &Group, view: &View, kept: &[usize]) -> Vec<usize> {
+    in_order(group.order, kept.iter().copied().filter(|&index| !is_taken_out(view, index)).collect())
+}
+
+/// What a service answers while the answers are frozen. `kept` is what it answered before, `by_node` who answers for whom
+/// with what the operator wants, and `left` are the nodes that answer for themselves and are not taken out.
+///
+/// Members that are to be up are added. If an operator has taken out every node that it answered, others answer: members
+/// that are known to be healthy, else members that were healthy before, else backups likewise, else the substitutes.
+pub(super) fn frozen(
+    group: &Group,
+    view: &View,
+    kept: &[usize],
+    by_node: &[Option<usize>],
+    left: &BTreeSet<usize>,
+) -> Vec<usize> {
+    let members = &group.members;
+    let is_in = |index: &usize| view.nodes[*index].admin == Admin::Up;
+    let wanted: Vec<usize> = members.iter().copied().filter(is_in).collect();
+    let mut answering = kept.to_vec();
+    if !wanted.is_empty() && group.apart.is_none() {
+        // With a member in the answers, a substitute is not needed.
+        answering.retain(|index| members.contains(index));
+        answering = distinct(answering.into_iter().chain(wanted));
+    }
+    if group.order == Order::First {
+        // The file's order decides, not the order in which they came into the answers.
+        answering.sort_by_key(|index| members.iter().position(|member| member == index));
+        answering.sort_by_key(|index| !members.contains(index));
+    }
+    if left.is_empty() || answering.is_empty() {
+        return in_order(group.order, answering);
+    }
+    let stay = remaining(group, view, &answering);
+    if !stay.is_empty() {
+        return stay;
+    }
+    let [all_members, all_backups] = states(group, view);
+    for (nodes, is_backup) in [(all_members, false), (all_backups, true)] {
+        let fit = |known: fn(&NodeState) -> bool, before: bool| -> Vec<usize> {
+            let fit = nodes.iter().filter(|(index, state)| {
+                !is_taken_out(view, *index) && known(state) && (!before || left.contains(index))
+            });
+            fit.map(|(index, _)| *index).collect()
+        };
+        let healthy = fit(|state| state.serving == Some(true), false);
+        let healthy = if healthy.is_empty() { fit(|state| state.serving.is_none(), true) } else { healthy };
+        // A member whose own node was healthy before is one whose silence may be this server's own.
+        let is_probed_as_node = group.apart.is_none();
+        let healthy = if healthy.is_empty() && is_probed_as_node { fit(|_| true, true) } else { healthy };
+        if let Some(&first) = healthy.first() {
+            return if is_backup { vec![first] } else { in_order(group.order, healthy) };
+        }
+    }
+    in_order(group.order, distinct(answering.iter().filter_map(|&member| by_node[member])))
+}
+
+/// The healthy members and the healthy backups.
+fn healthy(group: &Group, view: &View, is_healthy: &impl Fn(usize) -> bool) -> [Vec<usize>; 2] {
+    if !group.apart.as_ref().is_some_and(|name| view.members.contains_key(name)) {
+        let healthy = |nodes: &[usize]| nodes.iter().copied().filter(|&index| is_healthy(index)).collect();
+        return [healthy(&group.members), healthy(&group.backup)];
+    }
+    states(group, view).map(|nodes| {
+        let states: Vec<NodeState> = nodes.iter().map(|(_, state)| *state).collect();
+        trusted(&states).into_iter().map(|place| nodes[place].0).collect()
+    })
+}
+
+/// What is known of each member and of each backup: as such, where their health is found out apart.
+fn states(group: &Group, view: &View) -> [Vec<(usize, NodeState)>; 2] {
+    let apart = group.apart.as_ref().and_then(|name| view.members.get(name)).map(Vec::as_slice);
+    let apart = apart.unwrap_or_default();
+    let (members, backups) = apart.split_at(group.members.len().min(apart.len()));
+    let state = |nodes: &[usize], apart: &[MemberState]| {
+        let state = |(place, &index): (usize, &usize)| {
+            let node = &view.nodes[index];
+            (index, apart.get(place).map_or(*node, |member| node.as_member(member)))
+        };
+        nodes.iter().enumerate().map(state).collect()
+    };
+    [state(&group.members, members), state(&group.backup, backups)]
+}
+
+fn is_taken_out(view: &View, index: usize) -> bool {
+    matches!(view.nodes[index].admin, Admin::Down | Admin::Drain)
+}
+
+fn in_order(order: Order, mut nodes: Vec<usize>) -> Vec<usize> {
+    if order == Order::First {
+        nodes.truncate(1);
+    }
+    nodes
+}
+
+pub(super) fn distinct(nodes: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut seen = BTreeSet::new();
+    nodes.filter(|&node| seen.insert(node)).collect()
+}
+
+#[cfg(test)]
+mod tests;

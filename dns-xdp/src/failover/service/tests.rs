@@ -1,0 +1,158 @@
+//! What services answer, case by case.
+use std::collections::BTreeMap;
+
+use super::super::tests::{REFUSES, SILENT, UP, answers, config, decided, node, service, view};
+use super::super::{Decision, MemberState, NodeState, View, decide};
+use crate::cluster::{Admin, AllDown, Cluster, Order, Service};
+use crate::config::Config;
+
+const TAKEN_OUT: NodeState = NodeState { admin: Admin::Down, ..UP };
+
+/// Four nodes, and this service as `db`.
+fn with(service: Service) -> Config {
+    config(Cluster::new((1..=4).map(|number| node(number, true, false)).collect(), vec![service]))
+}
+
+/// `node1` and `node2`, the first of which answers.
+fn active_passive() -> Service {
+    Service { order: Order::First, ..service("db", &["node1", "node2"]) }
+}
+
+/// With probes of its own.
+fn apart(service: Service) -> Service {
+    Service { health: Some(node(1, true, false).health), ..service }
+}
+
+fn db(config: &Config, states: &[NodeState; 4]) -> Vec<u8> {
+    answers(config, &decided(config, states, None), "db")
+}
+
+/// A decision in which these are the results of the service's own probes, the members' and then the backups'.
+fn probed(config: &Config, results: &[bool], states: &[NodeState; 4], before: Option<&Decision>) -> Decision {
+    let members = results.iter().map(|passes| MemberState { serving: Some(*passes), seconds_left: None });
+    let members = BTreeMap::from([("db".to_owned(), members.collect())]);
+    decide(&config.cluster, &config.failover, &View { members, ..view(states) }, before)
+}
+
+#[test]
+fn the_first_healthy_member_answers_alone_and_gives_way_when_an_earlier_one_is_back() {
+    let config = with(active_passive());
+    assert_eq!(db(&config, &[UP; 4]), [1]);
+    assert_eq!(db(&config, &[REFUSES, UP, UP, UP]), [2]);
+    assert_eq!(db(&config, &[TAKEN_OUT, UP, UP, UP]), [2]);
+    assert_eq!(db(&config, &[UP, REFUSES, UP, UP]), [1]);
+    let other = with(Service { order: Order::First, ..service("db", &["node2", "node1"]) });
+    assert_eq!(db(&other, &[UP; 4]), [2], "the order is the file's, not that of the nodes");
+    assert_eq!(db(&config, &[REFUSES; 4]), [1], "no node is up: the first is hoped for");
+}
+
+#[test]
+fn a_backup_answers_while_no_member_is_healthy_and_the_first_of_several_alone() {
+    let backup = vec!["node4".to_owned(), "node3".to_owned()];
+    let config = with(Service { backup, ..service("db", &["node1", "node2"]) });
+    assert_eq!(db(&config, &[UP; 4]), [1, 2]);
+    assert_eq!(db(&config, &[REFUSES, UP, UP, UP]), [2]);
+    assert_eq!(db(&config, &[REFUSES, REFUSES, UP, UP]), [4]);
+    assert_eq!(db(&config, &[REFUSES, REFUSES, UP, TAKEN_OUT]), [3]);
+}
+
+#[test]
+fn a_service_with_one_member_and_a_probe_of_its_own_moves_to_the_backup_that_passes_it() {
+    let backup = vec!["node3".to_owned(), "node4".to_owned()];
+    let config = with(apart(Service { backup, ..service("db", &["node1"]) }));
+    let db = |results: &[bool]| {
+        let decision = probed(&config, results, &[UP; 4], None);
+        let down = decision.services_down(&config.cluster).count();
+        (answers(&config, &decision, "db"), down)
+    };
+    assert_eq!(db(&[true, true, true]), (vec![1], 0));
+    assert_eq!(db(&[false, true, true]), (vec![3], 0));
+    assert_eq!(
+        db(&[false, false, true]),
+        (vec![4], 0),
+        "a living host that does not pass the probe is no backup"
+    );
+    assert_eq!(db(&[false, false, false]), (vec![1], 1), "all-down is `configured`");
+}
+
+#[test]
+fn a_service_that_is_down_obeys_its_rule_and_else_that_of_failover() {
+    let answer = |own, usual, is_apart| {
+        let db = Service { all_down: own, ..service("db", &["node1", "node2"]) };
+        let mut config = with(if is_apart { apart(db) } else { db });
+        config.failover.all_down = usual;
+        let good = probed(&config, &[false, true], &[REFUSES, UP, UP, UP], None);
+        let states = [REFUSES, REFUSES, UP, UP];
+        let bad = probed(&config, &[false, false], &states, Some(&good));
+        assert_eq!(bad.services_down(&config.cluster).count(), 1);
+        let name = crate::failover::owner("db", &config.zone.apex);
+        let zone = crate::failover::zone(&config, &bad);
+        let found = zone.addresses(&name).unwrap();
+        assert_eq!(found.refused, found.iter().next().is_none() && own.unwrap_or(usual) == AllDown::Refused);
+        (answers(&config, &bad, "db"), found.refused)
+    };
+    let (configured, refused) = (AllDown::Configured, AllDown::Refused);
+    for is_apart in [false, true] {
+        assert_eq!(answer(Some(AllDown::Nodata), configured, is_apart), (vec![], false));
+        assert_eq!(answer(Some(refused), configured, is_apart), (vec![], true));
+        assert_eq!(answer(Some(AllDown::LastGood), configured, is_apart), (vec![2], false));
+    }
+    let (substitutes, _) = answer(Some(configured), refused, false);
+    assert!(
+        !substitutes.is_empty() && substitutes.iter().all(|node| [3, 4].contains(node)),
+        "{substitutes:?}"
+    );
+    assert_eq!(answer(None, refused, true), (vec![], true), "the rule of [failover]");
+    assert_eq!(answer(None, refused, false).0, substitutes, "the others answer their members' substitutes");
+}
+
+#[test]
+fn while_no_node_is_up_a_service_obeys_its_own_rule_too() {
+    let mut config =
+        with(Service { all_down: Some(AllDown::Configured), ..service("db", &["node1", "node2"]) });
+    config.failover.all_down = AllDown::Nodata;
+    let decision = decided(&config, &[REFUSES; 4], None);
+    assert_eq!(answers(&config, &decision, "db"), [1, 2]);
+    assert_eq!(answers(&config, &decision, "node1"), [0; 0], "nodata");
+    let zone = crate::failover::zone(&config, &decision);
+    assert!(zone.names().all(|(_, addresses)| !addresses.refused));
+}
+
+#[test]
+fn frozen_answers_leave_a_member_that_an_operator_has_taken_out_for_one_that_is_healthy() {
+    let backup = vec!["node4".to_owned()];
+    let config = with(Service { backup, ..active_passive() });
+    let frozen = |before: &[NodeState; 4], now: [NodeState; 4]| {
+        let good = decided(&config, before, None);
+        let frozen = decided(&config, &now, Some(&good));
+        assert!(frozen.frozen.is_some());
+        answers(&config, &frozen, "db")
+    };
+    let out = NodeState { admin: Admin::Down, ..SILENT };
+    assert_eq!(frozen(&[UP; 4], [SILENT; 4]), [1], "by itself nothing changes");
+    assert_eq!(frozen(&[UP; 4], [out, SILENT, SILENT, SILENT]), [2], "it was healthy before");
+    assert_eq!(
+        frozen(&[UP, REFUSES, UP, UP], [out, SILENT, SILENT, SILENT]),
+        [4],
+        "node2 was not: the backup"
+    );
+    let seen = NodeState { visible: false, ..UP };
+    assert_eq!(
+        frozen(&[UP, REFUSES, UP, UP], [out, seen, SILENT, SILENT]),
+        [2],
+        "it is known to be healthy now"
+    );
+    assert_eq!(frozen(&[UP; 4], [out, out, SILENT, SILENT]), [4]);
+}
+
+#[test]
+fn services_that_are_down_stay_what_they_were_while_no_node_is_up() {
+    let config = with(service("db", &["node1", "node2"]));
+    let down = |decision: &Decision| decision.services_down(&config.cluster).count();
+    let good = decided(&config, &[UP; 4], None);
+    let open = decided(&config, &[REFUSES; 4], Some(&good));
+    assert_eq!((open.fail_open, down(&open)), (true, 0));
+    let bad = decided(&config, &[REFUSES, REFUSES, UP, UP], Some(&open));
+    assert_eq!(down(&bad), 1);
+    assert_eq!(down(&decided(&config, &[REFUSES; 4], Some(&bad))), 1);
+}

@@ -1,0 +1,50 @@
+//! The zone that both servers serve, as the differences look at it.
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use dns_xdp::zone::{Lookup, Zone};
+use hickory_proto::rr::{RData, Record, RecordType};
+
+/// A zone, its NS set, and the addresses of the name servers. Records are texts in lower case.
+pub struct Served {
+    /// The zone.
+    pub zone: Zone,
+    /// The NS set of the apex.
+    pub servers: BTreeSet<String>,
+    /// All addresses of the name servers, also those beyond what an answer of ours has.
+    pub glue: BTreeSet<String>,
+}
+
+impl Served {
+    /// Takes the records out of a zone.
+    ///
+    /// # Panics
+    /// When the zone has no name servers.
+    pub fn new(zone: Zone) -> Served {
+        let answers = match zone.lookup(zone.apex(), RecordType::NS, 0) {
+            Lookup::Found { answers, .. } => answers,
+            other => panic!("the zone has no name servers: {other:?}"),
+        };
+        let servers = answers.iter().map(|record| record.to_string().to_lowercase()).collect();
+        let glue = answers.iter().flat_map(|record| addresses(&zone, record)).collect();
+        Served { zone, servers, glue }
+    }
+}
+
+/// The addresses of the name server in an NS record.
+fn addresses(zone: &Zone, record: &Record) -> Vec<String> {
+    let RData::NS(server) = &record.data else { return Vec::new() };
+    let Some(addresses) = zone.addresses(&server.0) else { return Vec::new() };
+    let text = |address: IpAddr| {
+        let rtype = if address.is_ipv4() { "a" } else { "aaaa" };
+        format!("{} {} in {rtype} {address}", server.0, addresses.ttl_seconds)
+    };
+    addresses.iter().map(text).collect()
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the zone {}", self.zone.apex())
+    }
+}
