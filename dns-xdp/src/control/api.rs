@@ -1,6 +1,7 @@
 //! What goes over the control socket: commands, and the JSON that answers them.
 //!
 //! What is said of a store is in `store`, of services in `services`. Nothing here reads or writes a socket.
+mod family;
 mod services;
 mod store;
 
@@ -15,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+pub use family::FamilyStatus;
 pub use services::{ServiceEntry, ServiceStatus};
 pub use store::{ClusterServer, ClusterStatus, StoreStatus};
 
-use crate::cluster::{Admin, AllDown, Order};
+use crate::cluster::{Admin, AllDown, Family, Order};
 use crate::config::edit::{EditError, unknown_node};
 use crate::config::{ConfigError, nearest};
 
@@ -429,6 +431,9 @@ pub struct NodeStatus {
     /// are left out of account.
     #[serde(default)]
     pub cached_ms: Option<u64>,
+    /// Each family of its addresses, of a node that is probed at both; else empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub families: BTreeMap<Family, FamilyStatus>,
 }
 
 /// How soon a dead node is replaced: `detect_ms` and `publish_ms` until the servers answer another address, and
@@ -585,6 +590,7 @@ mod tests {
             by: Some("alice".to_owned()),
             until: None,
             cached_ms: None,
+            families: BTreeMap::new(),
         };
         let json = serde_json::to_value(node).unwrap();
         let expected = serde_json::json!({

@@ -66,6 +66,11 @@ fn config(nodes: usize, changed: bool) -> &'static Configured {
     &configs[nodes][usize::from(changed)]
 }
 
+/// Whether the node of this number, from 1, has an IPv6 address, too: all but the third.
+fn is_dual_stack(number: usize) -> bool {
+    number != 3
+}
+
 fn configured(nodes: usize, changed: bool) -> Configured {
     let mut text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
                     [[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\"]\n\
@@ -80,6 +85,9 @@ fn configured(nodes: usize, changed: bool) -> Configured {
     }
     for node in 1..=nodes {
         text.push_str(&format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.{node}\"\n"));
+        if is_dual_stack(node) {
+            text.push_str(&format!("ipv6 = \"2001:db8::{node}\"\n"));
+        }
         if node == 3 {
             text.push_str("backup = [\"node2\"]\n");
         }
