@@ -122,6 +122,7 @@ fn node_rule(decision: &Decision, nodes: &[Node], index: usize) -> String {
         Effective::Up => "up",
         Effective::Down => "down",
         Effective::Drain => "drained",
+        Effective::Held => "held until it is failed back",
     };
     match decision.answers.by_node[index] {
         None => format!("{node} is withheld, for every node is down ([failover] all-down)"),

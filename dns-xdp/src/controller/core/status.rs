@@ -6,6 +6,7 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 use jiff::{SignedDuration, Timestamp};
 
+use super::input::Now;
 use super::publication::Answering;
 use super::services_down::ServicesDown;
 use super::source::Source;
@@ -13,12 +14,13 @@ use super::state::State;
 use crate::cluster::{APEX, Admin, Node, Parts, Service};
 use crate::config::Mode;
 use crate::control::api::{
-    AddressStatus, GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus, Rate,
-    ServiceEntry, ServiceStatus, Status, StoreStatus,
+    AddressStatus, GuardStatus, HeldStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus,
+    Rate, ServiceEntry, ServiceStatus, Status, StoreStatus,
 };
 use crate::datapath::{Attached, InterfaceState};
 use crate::failover::Decision;
 use crate::guard::Guard;
+use crate::intent::Local;
 use crate::network::AddressState;
 use crate::promise::promise;
 use crate::zone::Zone;
@@ -43,6 +45,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) held_back: [u64; 3],
     /// [`Status::store`]
     pub(super) store: StoreStatus,
+    /// What counts on this server alone.
+    pub(super) local: &'a Local,
     /// What went wrong at the daemon's edges.
     pub(super) alarms: Vec<String>,
 }
@@ -67,11 +71,14 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     alarms.extend(services_down.alarm());
     let drained = "every node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
     alarms.extend(decision.drained.then(|| drained.to_owned()));
+    let all_held = "every node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
+    alarms.extend(decision.held.then(|| all_held.to_owned()));
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
     let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
     let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
     let started = around.now.checked_sub(uptime).unwrap_or(around.now);
     let nodes = config.cluster.nodes.iter().zip(&decision.effective);
+    let moment = Now { elapsed: around.uptime, wall: around.now };
     let (answering, zone) = around.answering;
     let cached = |node: &Node| {
         let out = !node.addresses().any(|address| answering.answered.contains(&address));
@@ -95,7 +102,9 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
                 let answers = answers(zone, &node.name, &config.zone.apex);
                 let since = since(state, node, started);
                 let (effective, cached_ms) = (effective.to_string(), cached(node));
-                NodeStatus { effective, answers, cached_ms, since, ..node_status(state, node) }
+                let held = held(state, node, moment);
+                let local = around.local.intents.contains_key(&node.name);
+                NodeStatus { effective, answers, cached_ms, since, held, local, ..node_status(state, node) }
             })
             .collect(),
         services: services(state, decision, &services_down),
@@ -129,7 +138,7 @@ fn guard_status(guard: &Guard, [rate_limited, slipped, fallback_limited]: [u64; 
 }
 
 /// `node list`
-pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
+pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec<NodeEntry> {
     let entry = |node: &Node| {
         let intent = state.intent(node);
         NodeEntry {
@@ -144,6 +153,7 @@ pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
             until: intent.and_then(|intent| intent.until),
             ephemeral: source.ephemeral(node),
             shared: source.documents().is_some(),
+            local: local.intents.contains_key(&node.name),
         }
     };
     state.config().cluster.nodes.iter().map(entry).collect()
@@ -166,7 +176,16 @@ fn node_status(state: &State, node: &Node) -> NodeStatus {
         by: intent.and_then(|intent| intent.by.clone()),
         until: intent.and_then(|intent| intent.until),
         cached_ms: None,
+        local: false,
+        held: None,
     }
+}
+
+fn held(state: &State, node: &Node, now: Now) -> Option<HeldStatus> {
+    let hold = state.held().holds().get(&node.name)?;
+    let left = state.held().left(&node.name, &state.config().failover, now.elapsed);
+    let until = left.and_then(|left| now.wall.checked_add(SignedDuration::try_from(left).ok()?).ok());
+    Some(HeldStatus { since: hold.since, until })
 }
 
 fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
@@ -274,6 +293,7 @@ mod tests {
         let zone = state.zone().unwrap();
         let around = Surroundings {
             store: StoreStatus::default(),
+            local: &Local::default(),
             answering: (&Answering::new(started), &zone),
             now,
             uptime: Duration::from_secs(61),

@@ -92,7 +92,7 @@ impl VoteCount {
 
 /// The best that a server says of each subject.
 fn votes(verdicts: &Verdicts) -> impl Iterator<Item = (&String, Vote)> {
-    let Verdicts { up, down, gone } = verdicts;
+    let Verdicts { up, down, gone, fallen: _ } = verdicts;
     let none_of =
         |sets: &[&BTreeSet<String>], subject: &String| !sets.iter().any(|set| set.contains(subject));
     let down_alone = down.iter().filter(move |subject| none_of(&[up], subject));
@@ -109,7 +109,12 @@ mod tests {
 
     fn verdicts() -> impl Strategy<Value = Verdicts> {
         let subjects = || proptest::collection::btree_set("node[1-4]", 0..4);
-        (subjects(), subjects(), subjects()).prop_map(|(up, down, gone)| Verdicts { up, down, gone })
+        (subjects(), subjects(), subjects()).prop_map(|(up, down, gone)| Verdicts {
+            up,
+            down,
+            gone,
+            ..Verdicts::default()
+        })
     }
 
     #[test]
