@@ -1,8 +1,9 @@
 //! The cluster as the operator describes it: its nodes, its services, and what is wanted of each node.
 //!
-//! `kind` is what a probe asks, `address` which addresses mean no other machine, `members` which nodes the services have.
-//! Reading a file is in `config`.
+//! `kind` is what a probe asks, `address` which addresses mean no other machine, `family` IPv4 and IPv6, `members` which
+//! nodes the services have. Reading a file is in `config`.
 mod address;
+mod family;
 mod kind;
 mod members;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 pub(crate) use address::NO_NODES;
 pub use address::SpecialAddress;
+pub use family::{Family, FamilyRule};
 pub use kind::{
     Authorities, Dns, Exec, Expect, Http, PasswordFile, Pattern, ProbeKind, Redis, Role, TcpDialogue, Trust,
 };
@@ -215,6 +217,8 @@ pub struct HealthCheck {
     pub probes: Vec<Probe>,
     /// How many of the probes have to succeed.
     pub require: Require,
+    /// What IPv4 and IPv6 have to do with each other.
+    pub families: FamilyRule,
 }
 
 impl HealthCheck {

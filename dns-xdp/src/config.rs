@@ -147,6 +147,7 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.quorum_warnings();
         warnings.extend(special_use(&self.zone.apex));
+        warnings.extend(self.cluster.family_warning());
         warnings.extend(self.store.as_ref().and_then(SharedStore::warning));
         warnings.extend(self.overridden_warning());
         if self.failover.failback == Failback::Manual && !self.failover.hold_down.is_zero() {

@@ -1,13 +1,16 @@
 //! Who answers for whom: a pure function of the cluster, the verdicts and the admin intent.
 //!
 //! `answers` says which node answers for which, `service` chooses among the members of a service, `rendezvous` chooses
-//! substitutes, `holds` finds the nodes that fell, `zone` makes the zone of a decision. The health of nodes is in `health`.
+//! substitutes, `families` says what IPv4 or IPv6 answers otherwise, `holds` finds the nodes that fell, `zone` makes the zone
+//! of a decision, `nodata` says how long the absence of a family counts. The health of nodes is in `health`.
 //!
 //! Servers do not talk to each other. They agree because the same states give the same answers, whatever
 //! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
 //! looks back.
 mod answers;
+mod families;
 mod holds;
+mod nodata;
 pub(crate) mod rendezvous;
 mod service;
 mod zone;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Answers, LastAnswers};
+pub use families::{Apart, Families, FamilyView};
 pub(crate) use holds::Falls;
 pub(crate) use zone::owner;
 pub use zone::{answering, healthy_zone, zone};
@@ -38,6 +42,8 @@ pub struct View {
     pub visible_witnesses: usize,
     /// How many nodes and witnesses are silent for several servers that say so together.
     pub attested: usize,
+    /// What is known of each family, where the families of some node differ; else nothing.
+    pub families: Vec<FamilyView>,
 }
 
 /// What is known of a node as a member of one service.
@@ -228,7 +234,8 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
     }
     let all_down = healthy.is_empty();
     let situation = Situation::new(cluster, rules, view, healthy, previous);
-    let answers = if all_down { Answers::all_down(&situation) } else { Answers::live(&situation) };
+    let mut answers = if all_down { Answers::all_down(&situation) } else { Answers::live(&situation) };
+    answers.families = families::families(cluster, rules, view, &answers, previous);
     Decision {
         answers: same_or_new(answers, previous),
         effective,

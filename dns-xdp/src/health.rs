@@ -3,9 +3,11 @@
 //! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the
 //! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
 mod blindness;
+mod in_step;
 pub(crate) mod probe;
 pub(crate) mod schedule;
 mod standing;
+mod targets;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -13,6 +15,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -20,12 +23,15 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use blindness::{Blindness, CLEAN_ROUNDS};
+pub(crate) use in_step::{Alone, in_step};
 pub use probe::{Peer, probe};
-pub use standing::Standing;
+pub(crate) use standing::best_and_worst;
+pub use standing::{FamilyStandings, Standing};
+pub use targets::{Target, of_witness, targets};
 pub use verdict::{Failure, Health, Observation, Pace, Transition, Verdict};
 
 use self::schedule::Schedule;
-use crate::cluster::{Cluster, HealthCheck, Node, Probe, ProbeKind, Require};
+use crate::cluster::{Family, Probe};
 
 /// Beyond its timeout a probe is given this long to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -73,6 +79,22 @@ pub struct ProbeId {
     pub subject: Subject,
     /// Which of its probes, from 0.
     pub index: usize,
+    /// The family that it speaks for, of a subject that is probed at addresses of both; `None`: for the whole subject.
+    pub family: Option<Family>,
+}
+
+impl ProbeId {
+    /// The first probe of a subject, as it is where the subject has one address.
+    pub fn first(subject: Subject) -> ProbeId {
+        ProbeId { subject, index: 0, family: None }
+    }
+
+    /// All probes of a subject, in the order of probe identities.
+    pub fn all_of(subject: &Subject) -> RangeInclusive<ProbeId> {
+        let first = ProbeId::first(subject.clone());
+        let last = ProbeId { index: usize::MAX, family: Some(Family::Ipv6), ..first.clone() };
+        first..=last
+    }
 }
 
 /// What one probe found out.
@@ -95,53 +117,6 @@ pub struct Prober {
     reports: mpsc::Sender<Report>,
     tasks: BTreeMap<ProbeId, Task>,
     starts: u64,
-}
-
-/// Where and how a subject is probed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Where.
-    pub address: IpAddr,
-    /// How.
-    pub probe: Probe,
-}
-
-/// How a witness is probed: with the first node's `tcp` probe, for one that refuses the connection is as good a witness
-/// as one that takes it. Where that node has none, or expects a reply, by an echo: a gateway answers no request for a web page.
-pub fn of_witness(nodes: &[Node]) -> HealthCheck {
-    let probes = &nodes.first().expect("a cluster has a node").health.probes;
-    let tcp = |probe: &&Probe| matches!(probe.kind, ProbeKind::Tcp { .. }) && probe.target.is_none();
-    let echo = || Probe { kind: ProbeKind::Icmp, target: None, ..probes[0].clone() };
-    let probe = probes.iter().find(tcp).cloned().unwrap_or_else(echo);
-    HealthCheck { probes: vec![probe], require: Require::All }
-}
-
-/// Who is to be probed, and how.
-pub fn targets(cluster: &Cluster, witnesses: &[IpAddr]) -> BTreeMap<ProbeId, Target> {
-    let mut targets = BTreeMap::new();
-    let mut add = |subject: Subject, address: IpAddr, probes: &[Probe]| {
-        for (index, probe) in probes.iter().enumerate() {
-            let address = probe.target.as_ref().map_or(address, |elsewhere| elsewhere.address);
-            let target = Target { address, probe: probe.clone() };
-            targets.insert(ProbeId { subject: subject.clone(), index }, target);
-        }
-    };
-    for node in &cluster.nodes {
-        add(Subject::Node(node.name.clone()), node.probe_address(), &node.health.probes);
-    }
-    for (service, HealthCheck { probes, .. }) in
-        cluster.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)))
-    {
-        let member = |node: &&Node| service.candidates().any(|name| *name == node.name);
-        for node in cluster.nodes.iter().filter(member) {
-            let (service, name) = (service.name.clone(), node.name.clone());
-            add(Subject::Member { service, node: name }, node.probe_address(), probes);
-        }
-    }
-    for &witness in witnesses {
-        add(Subject::Witness(witness), witness, &of_witness(&cluster.nodes).probes);
-    }
-    targets
 }
 
 impl Prober {
@@ -325,18 +300,18 @@ fn random_share() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Dns, Elsewhere};
+    use crate::cluster::{Cluster, FamilyRule, HealthCheck, Node, ProbeKind, Require};
     use crate::config::PROBE;
     use std::net::{Ipv4Addr, TcpListener};
 
-    const SLOW: Duration = Duration::from_secs(3600);
+    pub(super) const SLOW: Duration = Duration::from_secs(3600);
     const FAST: Duration = Duration::from_millis(20);
 
-    fn probe_of(port: u16, interval: Duration) -> Probe {
+    pub(super) fn probe_of(port: u16, interval: Duration) -> Probe {
         Probe { kind: ProbeKind::Tcp { port }, interval, fast_interval: FAST, ..PROBE }
     }
 
-    fn node(name: &str, port: u16) -> Node {
+    pub(super) fn node(name: &str, port: u16) -> Node {
         Node {
             name: name.to_owned(),
             ipv4: Some(Ipv4Addr::LOCALHOST),
@@ -344,15 +319,15 @@ mod tests {
             ns: format!("ns-{name}"),
             backup: Vec::new(),
             weight: 1,
-            health: HealthCheck { probes: vec![probe_of(port, SLOW)], require: Require::All },
+            health: HealthCheck {
+                probes: vec![probe_of(port, SLOW)],
+                require: Require::All,
+                families: FamilyRule::Each,
+            },
         }
     }
 
-    fn id(subject: Subject) -> ProbeId {
-        ProbeId { subject, index: 0 }
-    }
-
-    fn targets_of<const N: usize>(nodes: [Node; N]) -> BTreeMap<ProbeId, Target> {
+    pub(super) fn targets_of<const N: usize>(nodes: [Node; N]) -> BTreeMap<ProbeId, Target> {
         targets(&Cluster::new(nodes.into(), Vec::new()), &[])
     }
 
@@ -393,32 +368,6 @@ mod tests {
         assert_eq!(subjects, [node1, node2, Subject::Witness(Ipv4Addr::LOCALHOST.into())]);
     }
 
-    #[test]
-    fn a_witness_is_asked_what_it_can_answer() {
-        let witness = |kinds: &[ProbeKind]| {
-            let probes = kinds.iter().map(|kind| Probe { kind: kind.clone(), ..probe_of(1, SLOW) }).collect();
-            let health = HealthCheck { probes, require: Require::Any };
-            let check = of_witness(&[Node { health, ..node("node1", 1) }]);
-            assert_eq!((check.probes.len(), check.probes[0].interval), (1, SLOW));
-            check.probes[0].kind.clone()
-        };
-        let tcp = ProbeKind::Tcp { port: 1 };
-        let dns = ProbeKind::Dns(Dns { port: 53, name: hickory_proto::rr::Name::root() });
-        assert_eq!(witness(std::slice::from_ref(&tcp)), tcp);
-        assert_eq!(witness(&[dns.clone(), tcp.clone()]), tcp);
-        assert_eq!(witness(&[dns]), ProbeKind::Icmp);
-    }
-
-    #[test]
-    fn a_probe_goes_to_its_target_if_it_has_one() {
-        let mut elsewhere = node("node1", 1);
-        let address = Ipv4Addr::new(192, 0, 2, 1).into();
-        elsewhere.health.probes[0].target = Some(Elsewhere { written: "monitor".to_owned(), address });
-        let addresses: Vec<IpAddr> =
-            targets_of([elsewhere, node("node2", 1)]).values().map(|target| target.address).collect();
-        assert_eq!(addresses, [address, Ipv4Addr::LOCALHOST.into()]);
-    }
-
     #[tokio::test]
     async fn only_nodes_that_are_new_or_changed_are_probed_anew() {
         let (_listener, port) = listener();
@@ -429,7 +378,7 @@ mod tests {
         prober.reconcile(&targets_of([node("node1", port), moved]));
         let reports = drain(&mut received).await;
         let [report] = reports.as_slice() else { panic!("{reports:?}") };
-        assert_eq!(report.probe, id(Subject::Node("node2".to_owned())));
+        assert_eq!(report.probe, ProbeId::first(Subject::Node("node2".to_owned())));
         assert!(prober.is_current(report));
         let current = before.iter().filter(|report| prober.is_current(report));
         assert_eq!(current.map(|report| report.probe.subject.to_string()).collect::<Vec<_>>(), ["node1"]);
@@ -467,7 +416,7 @@ mod tests {
             assert!(!prober.is_current(&report), "nothing is probed at once: {report:?}");
         }
         let timeout = probe_of(port, SLOW).timeout;
-        prober.pace(&id(Subject::Node("node1".to_owned())), Pace { delay: FAST, timeout });
+        prober.pace(&ProbeId::first(Subject::Node("node1".to_owned())), Pace { delay: FAST, timeout });
         let report = loop {
             let report = received.recv().await.unwrap();
             if prober.is_current(&report) && report.observation != Observation::Overdue {

@@ -40,6 +40,9 @@ pub fn path(zone: &Zone, qname: &Name, qtype: RecordType) -> Path {
     }
     match zone.addresses(qname) {
         Some(addresses) if addresses.refused => Path::Responder("the program refuses nothing"),
+        Some(addresses) if addresses.nodata_ttl_seconds.is_some() => {
+            Path::Responder("the name lacks a family of addresses for as long as it is failed over")
+        }
         Some(addresses) if addresses.ipv4.len().max(addresses.ipv6.len()) > ADDRESSES_MAX => {
             Path::Responder("the name has more addresses than the program answers")
         }
@@ -74,6 +77,7 @@ mod tests {
                 (name("a.example.com."), many(16)),
                 (name("b.example.com."), many(17)),
                 (name("c.example.com."), withheld),
+                (name("d.example.com."), Addresses { nodata_ttl_seconds: Some(5), ..many(1) }),
             ],
         );
         let cases = [
@@ -83,6 +87,7 @@ mod tests {
             ("a.example.com.", RecordType::ANY, "responder"),
             ("b.example.com.", RecordType::A, "responder"),
             ("c.example.com.", RecordType::A, "responder"),
+            ("d.example.com.", RecordType::AAAA, "responder"),
             ("nobody.example.com.", RecordType::A, "xdp"),
             ("example.com.", RecordType::SOA, "responder"),
             ("example.org.", RecordType::A, "responder"),

@@ -85,6 +85,8 @@ pub struct Addresses {
     pub answers_max: usize,
     /// The name exists and its addresses are withheld: REFUSED (`all-down = "refused"`).
     pub refused: bool,
+    /// TTL of NODATA answers about the name while it lacks a family that it otherwise has; `None`: the zone's negative TTL.
+    pub nodata_ttl_seconds: Option<u32>,
 }
 
 impl Addresses {
@@ -206,6 +208,16 @@ impl Zone {
     /// The SOA record, of negative answers too.
     pub fn soa(&self) -> Record {
         Record::from_rdata(self.apex.clone(), self.negative_ttl_seconds, RData::SOA(self.soa.clone()))
+    }
+
+    /// The SOA record of a negative answer about `qname` (in lower case). Its TTL and its MINIMUM say how long the answer may
+    /// be kept (RFC 2308, section 5).
+    pub fn negative_soa(&self, qname: &Name) -> Record {
+        let own = self.names.get(qname).and_then(|addresses| addresses.nodata_ttl_seconds);
+        let ttl = own.map_or(self.negative_ttl_seconds, |own| own.min(self.negative_ttl_seconds));
+        let mut soa = self.soa.clone();
+        soa.minimum = ttl;
+        Record::from_rdata(self.apex.clone(), ttl, RData::SOA(soa))
     }
 
     /// What the zone answers to `qname` (in lower case) and `qtype`; `turn` is the

@@ -79,11 +79,8 @@ fn probes(config: &Config) -> String {
     let mut rows =
         vec![["PROBED", "HOW", "AT", "EVERY", "IN DOUBT", "TIMEOUT", "FALL", "RISE"].map(str::to_owned)];
     for (subject, check) in subjects {
-        for index in 0..check.probes.len() {
-            if let Some(target) = targets.get(&ProbeId { subject: subject.clone(), index }) {
-                rows.push(probed(&subject, check, target));
-            }
-        }
+        let probes = targets.range(ProbeId::all_of(&subject));
+        rows.extend(probes.map(|(_, target)| probed(&subject, check, target)));
     }
     columns(&rows)
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use super::spec;
 use super::{Config, Failback, NsAddresses, Quorum};
 use crate::cluster::{
-    Dns, Elsewhere, Expect, HealthCheck, Http, Order, Pattern, Probe, ProbeKind, Redis, Require, Role,
-    TcpDialogue, Trust,
+    Dns, Elsewhere, Expect, FamilyRule, HealthCheck, Http, Order, Pattern, Probe, ProbeKind, Redis, Require,
+    Role, TcpDialogue, Trust,
 };
 use crate::fnv::Fnv1a;
 
@@ -87,7 +87,7 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
 }
 
 /// One line a probe; what came later is written only where it is not as it used to be.
-fn health(HealthCheck { probes, require }: &HealthCheck, out: &mut impl fmt::Write) -> fmt::Result {
+fn health(HealthCheck { probes, require, families }: &HealthCheck, out: &mut impl fmt::Write) -> fmt::Result {
     for probe in probes {
         let Probe { kind, target, interval, fast_interval, timeout, fall, rise, rise_max, flap_decay } =
             probe;
@@ -103,6 +103,9 @@ fn health(HealthCheck { probes, require }: &HealthCheck, out: &mut impl fmt::Wri
         if let Some(Elsewhere { written, .. }) = target {
             writeln!(out, "target {written}")?;
         }
+    }
+    if *families == FamilyRule::Any {
+        writeln!(out, "families any")?;
     }
     match require {
         Require::All => Ok(()),

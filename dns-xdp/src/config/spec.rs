@@ -15,14 +15,14 @@ use super::{
     AllDown, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers, Quorum, Xdp,
     ZoneConfig, check, resolve, store, value,
 };
-use crate::cluster::{HealthCheck, Order, Probe, ProbeKind, Require};
+use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::guard::{Guard, RateLimit};
 
 /// `[zone]`
 const TTL_SECONDS: u32 = 5;
 pub(super) const TTL_MIN_SECONDS: u32 = 1;
 const NS_TTL_SECONDS: u32 = 60;
-const NEGATIVE_TTL_SECONDS: u32 = 300;
+const NEGATIVE_TTL_SECONDS: u32 = 30;
 const CONTACT: &str = "hostmaster";
 /// `[listen]`
 const DNS_PORT: u16 = 53;
@@ -313,7 +313,7 @@ struct Usual {
 
 impl Usual {
     fn new(around: Surroundings) -> Self {
-        let check = HealthCheck { probes: vec![PROBE], require: Require::All };
+        let check = HealthCheck { probes: vec![PROBE], require: Require::All, families: FamilyRule::Each };
         Usual { base: PROBE, check, listed: false, around }
     }
 }
@@ -327,6 +327,7 @@ fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
     let base = probe(&mut section, &usual.base, &usual.around);
     let listed = section.sections("probes", "[[health.probes]]");
     let require = section.located("require", value::require);
+    let families = section.value("families", value::families).unwrap_or(usual.check.families);
     section.close();
     if silent || (usual.listed && listed.is_empty()) {
         if !silent {
@@ -360,7 +361,7 @@ fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
         _ => {}
     }
     let require = require.map_or(Require::All, |located| located.value);
-    Usual { base, check: HealthCheck { probes, require }, listed: several, around }
+    Usual { base, check: HealthCheck { probes, require, families }, listed: several, around }
 }
 
 /// One probe, and when it is made.

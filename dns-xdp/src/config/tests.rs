@@ -1,7 +1,7 @@
 //! What the configuration file means, and what is said of a wrong one.
 use super::*;
 
-use crate::cluster::{HealthCheck, Order, Probe, ProbeKind, Require};
+use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 
 const MINIMAL: &str = r#"[zone]
 name = "Demo.Example.com"
@@ -84,6 +84,7 @@ fn the_defaults_are_those_of_the_contract() {
     let mut expected = parse(CONTRACT);
     let config = parse(MINIMAL);
     expected.zone.contact = Name::from_ascii("hostmaster.demo.example.com.").unwrap();
+    expected.zone.negative_ttl_seconds = 30;
     expected.listen.addresses = Vec::new();
     let shared = |config: &Config| (config.zone.clone(), config.failover.clone());
     assert_eq!(shared(&config), shared(&expected));
@@ -124,7 +125,10 @@ fn every_key_of_the_contract_is_read() {
         rise_max: 16,
         flap_decay: Duration::from_secs(60),
     };
-    assert_eq!(config.cluster.nodes[1].health, HealthCheck { probes: vec![probe], require: Require::All });
+    assert_eq!(
+        config.cluster.nodes[1].health,
+        HealthCheck { probes: vec![probe], require: Require::All, families: FamilyRule::Each }
+    );
 }
 
 #[test]
@@ -474,17 +478,32 @@ fn a_name_server_may_be_called_as_its_node_where_both_answer_the_same() {
 #[test]
 fn a_quorum_that_one_silent_death_breaks_is_warned_of() {
     let warned = |text: &str| Config::parse(text, Path::new("f")).unwrap().warnings();
-    let warning = warned(MINIMAL).remove(0);
+    let two = &MINIMAL.replace("ipv6 = \"2001:db8::12\"", "ipv4 = \"192.0.2.12\"");
+    let warning = warned(two).remove(0);
     assert!(warning.contains("`witness`") && warning.contains("third node"), "{warning}");
     let third = "[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n";
-    assert!(warned(&format!("{MINIMAL}{third}")).is_empty());
+    assert!(warned(&format!("{two}{third}")).is_empty());
     for (rules, said) in
         [("witness = [\"192.0.2.1\"]", "both take over"), ("quorum = 1", "takes over all names")]
     {
-        let warnings = warned(&format!("{MINIMAL}[failover]\n{rules}\n"));
+        let warnings = warned(&format!("{two}[failover]\n{rules}\n"));
         assert!(warnings.len() == 1 && warnings[0].contains(said), "{warnings:?}");
     }
-    assert!(warned(CONTRACT).len() == 1);
+    assert_eq!(warned(CONTRACT).len(), 2, "and its nodes differ in families");
+}
+
+#[test]
+fn nodes_that_differ_in_families_are_warned_of() {
+    let warned = |text: &str| Config::parse(text, Path::new("f")).unwrap().warnings().join("\n");
+    let third = "[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n";
+    let two = MINIMAL.replace("ipv6 = \"2001:db8::12\"", "ipv4 = \"192.0.2.12\"");
+    let alike = format!("{two}{third}");
+    assert_eq!(warned(&alike), "");
+    let one = warned(&format!("{alike}ipv6 = \"2001:db8::13\"\n"));
+    assert!(one.contains("differ in families (no ipv6 address: node1, node2)"), "{one}");
+    let third_ipv6 = third.replace("ipv4 = \"192.0.2.13\"", "ipv6 = \"2001:db8::13\"");
+    let other = warned(&format!("{two}{third_ipv6}"));
+    assert!(other.contains("(no ipv4 address: node3; no ipv6 address: node1, node2)"), "{other}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use hickory_proto::rr::Name;
 use toml::de::DeValue;
 
 use super::{AllDown, Failback, Mode, NsAddresses, Observers, Quorum, nearest};
-use crate::cluster::{APEX, Order, Require, SpecialAddress};
+use crate::cluster::{APEX, FamilyRule, Order, Require, SpecialAddress};
 use crate::guard::Network;
 use crate::pin_directory;
 
@@ -226,6 +226,10 @@ pub(super) fn require(value: &DeValue<'_>) -> Read<Require> {
             count.map_err(|_| "is neither \"all\" nor \"any\" nor a number of at least 1".to_owned())
         }
     }
+}
+
+pub(super) fn families(value: &DeValue<'_>) -> Read<FamilyRule> {
+    one_of(value, &[("each", FamilyRule::Each), ("any", FamilyRule::Any)])
 }
 
 /// The weight of a node: the choice of a substitute costs time in proportion to it.

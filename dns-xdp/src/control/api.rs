@@ -1,6 +1,7 @@
 //! What goes over the control socket: commands, and the JSON that answers them.
 //!
 //! What is said of a node is in `node`, of services in `services`, of a store in `store`. Nothing here reads or writes a socket.
+mod family;
 mod node;
 mod services;
 mod store;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+pub use family::FamilyStatus;
 pub use node::{HeldStatus, NodeEntry, NodeStatus};
 pub use services::{ServiceEntry, ServiceStatus};
 pub use store::{ClusterServer, ClusterStatus, StoreStatus};

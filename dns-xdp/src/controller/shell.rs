@@ -384,7 +384,7 @@ impl Shell {
             Record::Probed { subject, kind, observation } => {
                 self.recorder.probed(&subject, kind, &observation);
             }
-            Record::Turned(subject, health) => self.recorder.turned(&subject, health),
+            Record::Turned(subject, family, health) => self.recorder.turned(&subject, family, health),
             Record::Repaired(repair) => self.recorder.repaired(repair),
             Record::Reloaded { ok } => self.recorder.reloaded(ok),
             Record::Live => self.recorder.go_live(),

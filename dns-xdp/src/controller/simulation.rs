@@ -85,6 +85,11 @@ impl Failback {
     }
 }
 
+/// Whether the node of this number, from 1, has an IPv6 address, too: all but the third.
+fn is_dual_stack(number: usize) -> bool {
+    number != 3
+}
+
 /// The configuration of a cluster of that many nodes (from 2), with services of its first two; the last node is probed
 /// in another way if it is `changed`.
 fn config(nodes: usize, changed: bool, failback: Failback) -> &'static Configured {
@@ -112,6 +117,9 @@ fn configured(nodes: usize, changed: bool, failback: Failback) -> Configured {
     }
     for node in 1..=nodes {
         text.push_str(&format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.{node}\"\n"));
+        if is_dual_stack(node) {
+            text.push_str(&format!("ipv6 = \"2001:db8::{node}\"\n"));
+        }
         if node == 3 {
             text.push_str("backup = [\"node2\"]\n");
         }

@@ -105,7 +105,9 @@ fn slot(name: &Name, addresses: &Addresses, chunks: &mut Chunks) -> Slot {
     let ipv4: Vec<[u8; 4]> = addresses.ipv4.iter().map(Ipv4Addr::octets).collect();
     let ipv6: Vec<[u8; 16]> = addresses.ipv6.iter().map(Ipv6Addr::octets).collect();
     let members = table::Addresses { ipv4: &ipv4, ipv6: &ipv6, most: addresses.answers_max };
-    if addresses.refused || !slot.set_members(&members, chunks.all.len() as u32) || !chunks.add(members) {
+    // The program has one SOA record, with the zone's negative TTL.
+    let is_reserved = addresses.refused || addresses.nodata_ttl_seconds.is_some();
+    if is_reserved || !slot.set_members(&members, chunks.all.len() as u32) || !chunks.add(members) {
         return Slot::new(&words, length, Entry::RESERVED, 0);
     }
     slot

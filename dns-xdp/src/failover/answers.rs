@@ -5,10 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::families::{Families, LastApart};
 use super::rendezvous::substitute;
 use super::service::{self, distinct};
 use super::{Effective, NodeState, Situation, View, kept};
-use crate::cluster::{Admin, AllDown, Cluster, Group, Members, Node, Order};
+use crate::cluster::{Admin, AllDown, Cluster, Family, Group, Members, Node, Order};
 
 /// Who answers for whom. The indexes point into the nodes of the cluster it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Answers {
     pub by_node: Vec<Option<usize>>,
     /// Of each node that may be out of the answers before long: in how many seconds. Caches are not to keep it longer.
     pub seconds_left: BTreeMap<usize, u32>,
+    /// What a family answers otherwise.
+    pub families: Families,
     /// For each service in the order of the names, the nodes whose addresses it answers; empty: refused. Services that
     /// answer the same by the same rules share a list.
     services: Vec<Arc<[usize]>>,
@@ -35,6 +38,9 @@ pub struct LastAnswers {
     pub nodes: BTreeMap<String, Option<String>>,
     /// For each service the nodes that it answers.
     pub services: BTreeMap<String, Vec<String>>,
+    /// What a family answers otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub families: BTreeMap<Family, LastApart>,
 }
 
 impl LastAnswers {
@@ -49,6 +55,7 @@ impl LastAnswers {
             at,
             nodes: answers.nodes.iter().cloned().zip(by_node).collect(),
             services: answers.services().map(service).collect(),
+            families: answers.families.named(name),
         }
     }
 
@@ -63,6 +70,7 @@ impl LastAnswers {
         let answers = Answers {
             by_node: by_node.collect(),
             seconds_left: BTreeMap::new(),
+            families: Families::placed(&self.families, place),
             services: services.collect(),
             names: self.services.keys().cloned().collect(),
             nodes: Arc::clone(&nodes),
@@ -88,6 +96,7 @@ impl Answers {
         self.by_node == others.by_node
             && self.services == others.services
             && self.names == others.names
+            && self.families == others.families
             && self.nodes == others.nodes
     }
 
@@ -109,6 +118,7 @@ impl Answers {
         }
         let is_out = |index: usize| matches!(view.nodes[index].admin, Admin::Down | Admin::Drain);
         let is_in = |index: usize| view.nodes[index].admin == Admin::Up;
+        obeying.families = obeying.families.without(|index| is_out(index) || is_in(index));
         for (index, answering) in obeying.by_node.iter_mut().enumerate().filter(|(index, _)| is_in(*index)) {
             *answering = Some(index);
         }
@@ -210,8 +220,8 @@ impl Answers {
         }
         let kept = kept(cluster, *previous);
         let good = kept.changed(members, |group, kept| service::remaining(group, view, kept));
-        for (place, number) in members.groups_of().iter().enumerate() {
-            if looks_back(*number) && !good[place].is_empty() {
+        for (place, _) in members.groups_of().iter().enumerate().filter(|(_, number)| looks_back(**number)) {
+            if !good[place].is_empty() {
                 self.services[place] = Arc::clone(&good[place]);
             }
         }
@@ -229,6 +239,7 @@ impl Answers {
         Answers {
             by_node,
             seconds_left: BTreeMap::new(),
+            families: Families::default(),
             services: members.groups_of().iter().map(|&group| Arc::clone(&lists[group])).collect(),
             names: Arc::clone(members.services()),
             nodes: Arc::clone(members.nodes()),
@@ -289,6 +300,7 @@ impl Answers {
         }
         let left = self.seconds_left.iter().filter_map(|(&then, &left)| Some((place(then)?, left)));
         carried.seconds_left = left.collect();
+        carried.families = self.families.carried(place);
         carried
     }
 }

@@ -83,8 +83,7 @@ fn a_view(count: usize, apart: &[(String, usize)]) -> impl Strategy<Value = View
     (proptest::collection::vec(state(), count), members).prop_map(|(nodes, members)| View {
         nodes,
         members: members.into_iter().collect(),
-        visible_witnesses: 0,
-        attested: 0,
+        ..View::default()
     })
 }
 

@@ -1,6 +1,6 @@
 //! Decisions, case by case.
 use super::*;
-use crate::cluster::{HealthCheck, Node, Order, Require, Service};
+use crate::cluster::{FamilyRule, HealthCheck, Node, Order, Require, Service};
 use crate::config::{self, Config, NsAddresses};
 use hickory_proto::rr::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +16,11 @@ pub(super) fn node(number: usize, ipv4: bool, ipv6: bool) -> Node {
         ns: format!("ns{number}"),
         backup: Vec::new(),
         weight: 1,
-        health: HealthCheck { probes: vec![config::PROBE], require: Require::All },
+        health: HealthCheck {
+            probes: vec![config::PROBE],
+            require: Require::All,
+            families: FamilyRule::Each,
+        },
     }
 }
 
@@ -347,4 +351,42 @@ fn the_ttl_of_a_suspect_is_what_is_left_until_the_decision() {
     assert_eq!(ttl(&config, Some(7), Admin::Up, "node3"), 60, "no probe decides");
     config.zone.ttl_min_seconds = 10;
     assert_eq!(ttl(&config, Some(7), auto, "node3"), 10);
+}
+
+/// The TTLs of NODATA for `node1`, `node2`, the apex and `db`; `None`: the zone's.
+fn nodata_ttls(config: &Config, states: &[NodeState]) -> [Option<u32>; 4] {
+    let zone = zone(config, &decided(config, states, None));
+    ["node1", "node2", "", "db"].map(|name| {
+        let name = Name::from_ascii(name).unwrap().append_domain(&config.zone.apex).unwrap();
+        zone.addresses(&name).unwrap().nodata_ttl_seconds
+    })
+}
+
+#[test]
+fn the_absence_of_a_family_lives_no_longer_than_the_names_ttl() {
+    let nodes = vec![node(1, true, true), node(2, true, false), node(3, true, false)];
+    let mut config = config(Cluster::new(nodes, vec![service("db", &["node1", "node2"])]));
+    assert_eq!(nodata_ttls(&config, &[UP; 3]), [None; 4], "that node2 has no AAAA is no failover");
+    let short = [Some(5), None, Some(5), Some(5)];
+    for out in [SILENT, DRAINED] {
+        assert_eq!(nodata_ttls(&config, &[out, UP, UP]), short);
+    }
+    assert_eq!(nodata_ttls(&config, &[UP, SILENT, UP]), [None; 4], "node2 lacks nothing that it had");
+    config.zone.negative_ttl_seconds = 3;
+    assert_eq!(nodata_ttls(&config, &[SILENT, UP, UP]), [None; 4], "the zone's is shorter");
+}
+
+#[test]
+fn the_soa_of_a_name_that_lacks_a_family_has_its_ttl_twice() {
+    let nodes = vec![node(1, true, true), node(2, true, false), node(3, true, false)];
+    let config = config(Cluster::new(nodes, Vec::new()));
+    let zone = zone(&config, &decided(&config, &[SILENT, UP, UP], None));
+    let soa = |name: &str| {
+        let record = zone.negative_soa(&Name::from_ascii(name).unwrap());
+        let hickory_proto::rr::RData::SOA(soa) = record.data else { panic!("{record}") };
+        (record.ttl, soa.minimum)
+    };
+    assert_eq!(soa("node1.demo.example.com."), (5, 5));
+    assert_eq!(soa("node2.demo.example.com."), (300, 300));
+    assert_eq!(soa("nobody.demo.example.com."), (300, 300));
 }

@@ -3,8 +3,9 @@ use std::collections::HashMap;
 
 use hickory_proto::rr::Name;
 
+use super::nodata::{self, ServiceFamilies, families_of};
 use super::{Answers, Decision};
-use crate::cluster::{APEX, AllDown};
+use crate::cluster::{APEX, AllDown, Family};
 use crate::config::{Config, NsAddresses};
 use crate::zone::{Addresses, Origin, Zone};
 
@@ -22,19 +23,28 @@ pub fn healthy_zone(config: &Config) -> Zone {
 pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let settings = &config.zone;
     let (nodes, usual) = (&config.cluster.nodes, config.failover.all_down);
-    let addresses = |answering: &[usize], rotate, while_down: AllDown| {
-        let all = answering.iter().flat_map(|&index| nodes[index].addresses());
-        let left = answering.iter().filter_map(|index| answers.seconds_left.get(index)).min();
+    // The nodes of a name, by the family whose addresses it has of them.
+    let addresses = |answering: [&[usize]; 2], families: &[Family], rotate, while_down: AllDown| {
+        let all = Family::ALL.iter().zip(answering).flat_map(|(family, answering)| {
+            answering.iter().filter_map(|&index| nodes[index].address(*family))
+        });
+        let left = answering.iter().flat_map(|answering| answering.iter());
+        let left = left.filter_map(|index| answers.seconds_left.get(index)).min();
         let ttl = left.map_or(settings.ttl_seconds, |&left| {
             left.max(settings.ttl_min_seconds).min(settings.ttl_seconds)
         });
-        let refused = answering.is_empty() && while_down != AllDown::Nodata;
-        Addresses { rotate, refused, ..Addresses::new(ttl, all) }
+        let is_empty = answering.iter().all(|answering| answering.is_empty());
+        let refused = is_empty && while_down != AllDown::Nodata;
+        let live = Addresses { rotate, refused, ..Addresses::new(ttl, all) };
+        let nodata_ttl_seconds = nodata::ttl(families, &live, settings.negative_ttl_seconds);
+        Addresses { nodata_ttl_seconds, ..live }
     };
     let owner = |name: &str| owner(name, &settings.apex);
     let mut names = Vec::new();
-    for (node, answering) in nodes.iter().zip(&answers.by_node) {
-        let live = addresses(answering.as_slice(), false, usual);
+    for (index, node) in nodes.iter().enumerate() {
+        let families: Vec<Family> = families_of(node).collect();
+        let answering = Family::ALL.map(|family| answers.node_in(family, index));
+        let live = addresses(answering.each_ref().map(Option::as_slice), &families, false, usual);
         let name_server = match settings.ns_addresses {
             NsAddresses::Live => live.clone(),
             // A resolver keeps them as long as the NS set, and so never has that of a dead server alone.
@@ -48,9 +58,12 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         (service.name.as_str(), (answers_max, service.all_down.unwrap_or(usual)))
     });
     let own: HashMap<&str, (usize, AllDown)> = own.collect();
-    for (service, answering) in answers.services() {
+    let families = ServiceFamilies::of(&config.cluster);
+    for (service, _) in answers.services() {
         let (answers_max, while_down) = own.get(service).copied().unwrap_or((settings.answers_max, usual));
-        names.push((owner(service), Addresses { answers_max, ..addresses(answering, true, while_down) }));
+        let answering = Family::ALL.map(|family| answers.service_in(family, service));
+        let live = addresses(answering, families.get(service), true, while_down);
+        names.push((owner(service), Addresses { answers_max, ..live }));
     }
     let origin = Origin {
         apex: settings.apex.clone(),

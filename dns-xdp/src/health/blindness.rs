@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn probe(node: &str) -> ProbeId {
-        ProbeId { subject: Subject::Node(node.to_owned()), index: 0 }
+        ProbeId::first(Subject::Node(node.to_owned()))
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::verdict::{Health, Verdict};
-use crate::cluster::HealthCheck;
+use crate::cluster::{Family, FamilyRule, HealthCheck};
 
 /// The health of a subject by all its probes. Times are those of the verdicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,62 @@ impl Standing {
     }
 }
 
+/// The standings of a subject that is probed at an address of each family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FamilyStandings {
+    /// What the families have to do with each other.
+    pub rule: FamilyRule,
+    /// Over IPv4.
+    pub ipv4: Standing,
+    /// Over IPv6.
+    pub ipv6: Standing,
+}
+
+impl FamilyStandings {
+    /// That of one family.
+    pub fn of(&self, family: Family) -> &Standing {
+        match family {
+            Family::Ipv4 => &self.ipv4,
+            Family::Ipv6 => &self.ipv6,
+        }
+    }
+
+    /// The standing of the subject as a whole: as good as the better family, for its host answers names while one is up.
+    pub fn whole(&self, before: Option<&Standing>, now: Duration) -> Standing {
+        let both = [&self.ipv4, &self.ipv6];
+        let health = best_and_worst([self.ipv4.health, self.ipv6.health])[0];
+        let since = before.filter(|before| before.health == health).map_or(now, |before| before.since);
+        Standing {
+            health,
+            visible: both.iter().any(|one| one.visible),
+            since,
+            reason: self.reason(),
+            inconclusive: both.iter().any(|one| one.inconclusive),
+            time_left: (both.iter().filter_map(|one| one.time_left).min())
+                .filter(|_| self.rule == FamilyRule::Each || health == Health::Suspect),
+        }
+    }
+
+    /// Why it is not plainly up: once if both families say the same, else with the name of each.
+    fn reason(&self) -> Option<String> {
+        if self.ipv4.reason == self.ipv6.reason {
+            return self.ipv4.reason.clone();
+        }
+        let told = Family::ALL
+            .into_iter()
+            .filter_map(|family| Some(format!("{family}: {}", self.of(family).reason.as_ref()?)));
+        Some(told.collect::<Vec<String>>().join("; "))
+    }
+}
+
+/// The better health of two, then the worse.
+pub(crate) fn best_and_worst(mut both: [Health; 2]) -> [Health; 2] {
+    const BEST_FIRST: [Health; 5] =
+        [Health::Up, Health::Suspect, Health::Unknown, Health::Recovering, Health::Down];
+    both.sort_by_key(|health| BEST_FIRST.iter().position(|one| one == health));
+    both
+}
+
 /// The best health that as many probes reach as have to succeed.
 fn combined(check: &HealthCheck, verdicts: &[&Verdict]) -> Health {
     const BEST_FIRST: [Health; 4] = [Health::Up, Health::Suspect, Health::Unknown, Health::Recovering];
@@ -110,7 +166,7 @@ mod tests {
     }
 
     fn health(require: Require, results: &[&str]) -> Health {
-        let check = HealthCheck { probes: vec![PROBE; results.len()], require };
+        let check = HealthCheck { probes: vec![PROBE; results.len()], require, families: FamilyRule::Each };
         let verdicts: Vec<Verdict> = results.iter().map(|results| verdict(results)).collect();
         let verdicts: Vec<&Verdict> = verdicts.iter().collect();
         Standing::new(&check, &verdicts, None, Duration::ZERO).health
@@ -137,8 +193,26 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_is_as_good_as_its_better_family_and_says_what_is_wrong_with_the_other() {
+        let check = HealthCheck { probes: vec![PROBE], require: Require::All, families: FamilyRule::Each };
+        let one = |results: &str| Standing::new(&check, &[&verdict(results)], None, Duration::ZERO);
+        let whole = |ipv4: &str, ipv6: &str| {
+            let both = FamilyStandings { rule: FamilyRule::Each, ipv4: one(ipv4), ipv6: one(ipv6) };
+            let whole = both.whole(None, Duration::ZERO);
+            (whole.health, best_and_worst([both.ipv4.health, both.ipv6.health])[1], whole.reason)
+        };
+        use Health::{Down, Recovering, Suspect, Unknown, Up};
+        assert_eq!(whole("+", "+"), (Up, Up, None));
+        assert_eq!(whole("+", "-"), (Up, Down, Some("ipv6: refused".to_owned())));
+        assert_eq!(whole("+-", "+"), (Up, Suspect, Some("ipv4: refused".to_owned())));
+        assert_eq!(whole("-+", "-"), (Recovering, Down, Some("refused".to_owned())));
+        assert_eq!(whole("", "-"), (Unknown, Down, Some("ipv6: refused".to_owned())));
+        assert_eq!(whole("-", "-"), (Down, Down, Some("refused".to_owned())));
+    }
+
+    #[test]
     fn since_is_kept_while_the_health_is_the_same() {
-        let check = HealthCheck { probes: vec![PROBE; 2], require: Require::Any };
+        let check = HealthCheck { probes: vec![PROBE; 2], require: Require::Any, families: FamilyRule::Each };
         let [up, down] = ["+", "-"].map(verdict);
         let [first, later, last] = [1, 2, 3].map(Duration::from_secs);
         let standing = Standing::new(&check, &[&up, &up], None, first);

@@ -120,6 +120,8 @@ pub struct Verdict {
     round_trip: Duration,
     /// Answers since it was silent.
     answers: u32,
+    /// When the last result came.
+    heard: Duration,
 }
 
 /// How the next attempt is to be made.
@@ -149,6 +151,7 @@ impl Verdict {
             serving_since: Duration::ZERO,
             round_trip: Duration::ZERO,
             answers: 0,
+            heard: Duration::ZERO,
         }
     }
 
@@ -172,6 +175,7 @@ impl Verdict {
             serving_since: self.serving_since,
             round_trip: self.round_trip,
             answers: self.answers,
+            heard: self.heard,
             ..Verdict::new(probe)
         }
     }
@@ -193,6 +197,7 @@ impl Verdict {
         if self.overdue {
             return None;
         }
+        self.heard = now;
         self.inconclusive = matches!(observation, Observation::Inconclusive { .. });
         let to = match observation {
             Observation::Success { round_trip } => {
@@ -307,6 +312,20 @@ impl Verdict {
     /// The node is in the answers, and a probe has failed or waits for its answer longer than it should.
     pub fn in_doubt(&self) -> bool {
         self.health == Health::Suspect || self.health == Health::Up && self.overdue
+    }
+
+    /// A suspect that fails each time, and has at most so many failures to go.
+    pub(super) fn is_falling(&self, to_go: u32) -> bool {
+        let left = self.probe.fall.saturating_sub(self.failures);
+        self.health == Health::Suspect && self.successes == 0 && left <= to_go
+    }
+
+    /// Out of the answers, and either it succeeds each time and has at most so many successes to go, or no attempt that was
+    /// begun since then has had its time.
+    pub(super) fn may_rise(&self, to_go: u32, since: Duration) -> bool {
+        let left = self.rise_needed().saturating_sub(self.successes);
+        let is_rising = self.successes > 0 && left <= to_go;
+        self.serving() == Some(false) && (is_rising || self.heard < since + self.probe.timeout)
     }
 
     /// Since when no attempt has succeeded; `None`: the last one has, or there was none.

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
+use crate::cluster;
 use crate::health::{Health, Observation, ProbeId, Subject, Target};
 
 /// Of a probe that succeeds, in seconds: from a machine beside us to the slowest timeout that makes sense.
@@ -44,6 +45,20 @@ pub struct Repair {
     pub publishing: Duration,
 }
 
+/// How a subject is probed.
+#[derive(Debug, Default)]
+struct Attended {
+    kinds: BTreeSet<&'static str>,
+    families: BTreeSet<cluster::Family>,
+}
+
+impl Attended {
+    /// The subject as a whole, then each family of its addresses where both are probed.
+    fn parts(&self) -> impl Iterator<Item = Option<cluster::Family>> {
+        std::iter::once(None).chain(self.families.iter().copied().map(Some))
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     /// On the wall clock, at the origin.
@@ -53,10 +68,11 @@ struct Inner {
     heartbeat: AtomicU64,
     live: AtomicBool,
     lease_end: Mutex<Option<Instant>>,
-    attended: Mutex<BTreeMap<Subject, BTreeSet<&'static str>>>,
+    attended: Mutex<BTreeMap<Subject, Attended>>,
     probes: Family<Labels, Counter>,
     probe_duration: Family<Labels, Histogram, fn() -> Histogram>,
     transitions: Family<Labels, Counter>,
+    family_transitions: Family<Labels, Counter>,
     reloads: Family<Labels, Counter>,
     failover: Histogram,
     failover_publish: Histogram,
@@ -87,6 +103,7 @@ impl Recorder {
             probes: Family::default(),
             probe_duration: Family::new_with_constructor(|| Histogram::new(PROBE_SECONDS)),
             transitions: Family::default(),
+            family_transitions: Family::default(),
             reloads,
             failover: Histogram::new(FAILOVER_SECONDS),
             failover_publish: Histogram::new(PUBLISH_SECONDS),
@@ -133,32 +150,43 @@ impl Recorder {
 
     /// Who is probed from now on: they begin at zero, so that the first failure is an increase, and others are gone.
     pub fn attend(&self, targets: &BTreeMap<ProbeId, Target>) {
-        let mut wanted: BTreeMap<Subject, BTreeSet<&'static str>> = BTreeMap::new();
+        let mut wanted: BTreeMap<Subject, Attended> = BTreeMap::new();
         for (probe, target) in targets {
-            wanted.entry(probe.subject.clone()).or_default().insert(target.probe.kind.text());
+            let attended = wanted.entry(probe.subject.clone()).or_default();
+            attended.kinds.insert(target.probe.kind.text());
+            attended.families.extend(probe.family);
         }
         let mut attended = self.0.attended.lock().unwrap_or_else(PoisonError::into_inner);
-        for (subject, kinds) in attended.iter() {
+        for (subject, before) in attended.iter() {
             let kept = wanted.get(subject);
-            for kind in kinds.iter().filter(|kind| !kept.is_some_and(|kept| kept.contains(*kind))) {
+            for kind in
+                before.kinds.iter().filter(|kind| !kept.is_some_and(|kept| kept.kinds.contains(*kind)))
+            {
                 for result in RESULTS {
                     self.0.probes.remove(&probe_labels(subject, kind, Some(result)));
                 }
                 self.0.probe_duration.remove(&probe_labels(subject, kind, None));
             }
-            for health in HEALTHS.iter().filter(|_| kept.is_none()) {
-                self.0.transitions.remove(&transition_labels(subject, *health));
+            let is_kept = |family: &Option<cluster::Family>| {
+                kept.is_some_and(|kept| kept.parts().any(|known| known == *family))
+            };
+            for family in before.parts().filter(|family| !is_kept(family)) {
+                for health in HEALTHS {
+                    self.transitions(family).remove(&transition_labels(subject, family, health));
+                }
             }
         }
-        for (subject, kinds) in &wanted {
-            for kind in kinds {
+        for (subject, attended) in &wanted {
+            for kind in &attended.kinds {
                 for result in RESULTS {
                     drop(self.0.probes.get_or_create(&probe_labels(subject, kind, Some(result))));
                 }
                 drop(self.0.probe_duration.get_or_create(&probe_labels(subject, kind, None)));
             }
-            for health in HEALTHS {
-                drop(self.0.transitions.get_or_create(&transition_labels(subject, health)));
+            for family in attended.parts() {
+                for health in HEALTHS {
+                    drop(self.transitions(family).get_or_create(&transition_labels(subject, family, health)));
+                }
             }
         }
         *attended = wanted;
@@ -179,9 +207,13 @@ impl Recorder {
         self.0.probes.get_or_create(&probe_labels(subject, kind, Some(result))).inc();
     }
 
-    /// The health of a subject has become another.
-    pub fn turned(&self, subject: &Subject, to: Health) {
-        self.0.transitions.get_or_create(&transition_labels(subject, to)).inc();
+    /// The health of a subject has become another, or that in one family of its addresses.
+    pub fn turned(&self, subject: &Subject, family: Option<cluster::Family>, to: Health) {
+        self.transitions(family).get_or_create(&transition_labels(subject, family, to)).inc();
+    }
+
+    fn transitions(&self, family: Option<cluster::Family>) -> &Family<Labels, Counter> {
+        if family.is_some() { &self.0.family_transitions } else { &self.0.transitions }
     }
 
     /// A node that had failed is in no answer any more.
@@ -207,7 +239,7 @@ impl Recorder {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        let Inner { probes, probe_duration, transitions, reloads, .. } = &*self.0;
+        let Inner { probes, probe_duration, transitions, family_transitions, reloads, .. } = &*self.0;
         registry.register(
             "probes",
             "Probes of a node by kind and result; failure speaks against the node, inconclusive against this server",
@@ -220,6 +252,11 @@ impl Recorder {
             probe_duration.clone(),
         );
         registry.register("transitions", "How often a node's health became this", transitions.clone());
+        registry.register(
+            "family_transitions",
+            "How often the health of one family of a node's addresses became this, of nodes that are probed at both",
+            family_transitions.clone(),
+        );
         registry.register(
             "reloads",
             "Reloads of the configuration, by command, SIGHUP or because the file changed",
@@ -259,8 +296,9 @@ fn probe_labels(subject: &Subject, kind: &str, result: Option<&str>) -> Labels {
     labels
 }
 
-fn transition_labels(subject: &Subject, to: Health) -> Labels {
+fn transition_labels(subject: &Subject, family: Option<cluster::Family>, to: Health) -> Labels {
     let mut labels = subject_labels(subject);
+    labels.extend(family.map(|family| ("family", family.text().to_owned())));
     labels.push(("health", to.text().to_owned()));
     labels
 }
@@ -291,7 +329,7 @@ mod tests {
 
     fn targets(nodes: &[&str]) -> BTreeMap<ProbeId, Target> {
         let target = |node: &&str| {
-            let probe = ProbeId { subject: Subject::Node((*node).to_owned()), index: 0 };
+            let probe = ProbeId::first(Subject::Node((*node).to_owned()));
             (probe, Target { address: [192, 0, 2, 1].into(), probe: PROBE })
         };
         nodes.iter().map(target).collect()

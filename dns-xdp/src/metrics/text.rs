@@ -214,6 +214,18 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
         })
     });
     gauges(encoder, "node_health", "1 for what the probes of the node say", healths)?;
+    let families = status.nodes.iter().flat_map(|node| {
+        node.families.iter().flat_map(|(family, found)| {
+            HEALTHS.map(|health| {
+                let labels = [("node", &*node.name), ("family", family.text()), ("health", health.text())];
+                (labels, flag(found.health == health.text()))
+            })
+        })
+    });
+    let help = "The same of each family of its addresses, of nodes that are probed at both";
+    if status.nodes.iter().any(|node| !node.families.is_empty()) {
+        gauges(encoder, "node_family_health", help, families)?;
+    }
     let texts = ADMINS.map(|admin| (admin, admin.to_string()));
     let admins = status.nodes.iter().flat_map(|node| {
         texts.iter().map(|(admin, text)| {
@@ -330,7 +342,7 @@ pub(super) mod tests {
     pub(in crate::metrics) fn exposition() -> String {
         let (status, stats) = example();
         let recorder = Recorder::default();
-        let probe = ProbeId { subject: Subject::Node("node2".to_owned()), index: 0 };
+        let probe = ProbeId::first(Subject::Node("node2".to_owned()));
         let target = Target { address: [192, 0, 2, 12].into(), probe: PROBE };
         recorder.attend(&BTreeMap::from([(probe, target)]));
         recorder.leased(Some(tokio::time::Instant::now() + Duration::from_secs(30)));

@@ -197,7 +197,7 @@ fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
 
 /// The SOA goes along and says for how long the answer may be kept (RFC 2308, section 3).
 fn negative(rcode: Rcode, qname: &Name, zone: &Zone) -> Answer {
-    let mut soa = zone.soa();
+    let mut soa = zone.negative_soa(&qname.to_lowercase());
     // The question's own spelling of the apex: the owner is then a pointer, as in the program's answers.
     soa.name = qname.trim_to(zone.apex().iter().len());
     let records = Records::Plain { answers: Vec::new(), authorities: vec![soa] };

@@ -13,7 +13,8 @@ pub use crate::config::Observers;
 use crate::failover::rendezvous::weight;
 
 /// What one server has made of those that it probes, each by the text of its [`Subject`](crate::health::Subject). Who
-/// is in none of the sets has not been judged.
+/// is in none of the sets has not been judged. What is said of a subject is said of both families of its addresses, unless
+/// `node1 ipv6` is in a set, too.
 ///
 /// Fields that are not known are ignored, for servers of several versions read each other's while they are upgraded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +148,22 @@ mod tests {
             };
             assert_eq!(agreed, expected, "{letters} {observers:?}");
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_family_counts_for_it_and_what_is_said_of_the_subject_for_the_other() {
+        let mut verdicts = said("uuu");
+        for server in ["server1", "server2"] {
+            verdicts.get_mut(server).unwrap().gone.insert(format!("{SUBJECT} ipv6"));
+        }
+        let counted = VoteCount::of(verdicts.values());
+        let apart = |observers| counted.agree_apart(SUBJECT, "node1 ipv6", observers);
+        let Agreed { serving, visible, up, down, .. } = apart(Observers::Majority);
+        assert_eq!((serving, visible, up, down), (Some(false), false, 1, 2));
+        assert_eq!(apart(Observers::Count(3)).serving, Some(true));
+        assert_eq!(agree(SUBJECT, &verdicts, Observers::Majority).serving, Some(true));
+        let older = VoteCount::of(said("ggu").values());
+        assert_eq!(older.agree_apart(SUBJECT, "node1 ipv6", Observers::Majority).serving, Some(false));
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn is_reserved(zone: &Zone, query: &Message, qtype: u16) -> bool {
     let is_negative = matches!(zone.lookup(&qname, qtype.into(), 0), Lookup::NoData | Lookup::NxDomain);
     let is_left = |addresses: &Addresses| {
         let answered = addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max);
-        addresses.refused || answered > ADDRESSES_MAX
+        addresses.refused || addresses.nodata_ttl_seconds.is_some() || answered > ADDRESSES_MAX
     };
     zone.addresses(&qname).is_some_and(is_left) || is_negative && soa_octets(zone) > SOA_MAX
 }

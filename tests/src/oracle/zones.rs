@@ -93,6 +93,7 @@ fn addresses(rng: &mut Rng) -> Addresses {
         // Or it would take as many places in the kernel as it has addresses.
         answers_max: if ipv4.max(ipv6) == LARGE { answers_max.min(8) } else { answers_max },
         refused: rng.below(16) == 0,
+        nodata_ttl_seconds: (rng.below(16) == 0).then(|| rng.number().into()),
         ..Addresses::new(rng.next_number() as u32 >> 1, all_ipv4.chain(all_ipv6))
     }
 }

@@ -17,6 +17,7 @@ mod scenes_failover_change;
 mod scenes_failover_clock;
 mod scenes_failover_link;
 mod scenes_failover_time;
+mod scenes_families;
 mod scenes_floods;
 mod scenes_frozen;
 mod scenes_install;

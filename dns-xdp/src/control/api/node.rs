@@ -1,10 +1,12 @@
 //! What is said of a node.
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Admin;
+use super::FamilyStatus;
+use crate::cluster::{Admin, Family};
 
 /// One node of [`Status`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub struct NodeStatus {
     /// are left out of account.
     #[serde(default)]
     pub cached_ms: Option<u64>,
+    /// Each family of its addresses, of a node that is probed at both; else empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub families: BTreeMap<Family, FamilyStatus>,
     /// What is wanted of it was set on this server alone, while the store was away.
     #[serde(default)]
     pub local: bool,
@@ -115,6 +120,7 @@ mod tests {
             by: Some("alice".to_owned()),
             until: None,
             cached_ms: None,
+            families: BTreeMap::new(),
             local: false,
             held: None,
         };

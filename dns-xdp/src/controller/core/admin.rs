@@ -95,7 +95,7 @@ mod tests {
         want(&mut state, "node2", Admin::Drain);
         assert!(drain(&state, "node3", false).is_err());
         let seen = Observation::Success { round_trip: Duration::ZERO };
-        let witness = ProbeId { subject: Subject::Witness([192, 0, 2, 254].into()), index: 0 };
+        let witness = ProbeId::first(Subject::Witness([192, 0, 2, 254].into()));
         state.observe(&witness, Duration::ZERO, &seen);
         assert_eq!(drain(&state, "node3", false), Ok(()));
         want(&mut state, "node3", Admin::Drain);

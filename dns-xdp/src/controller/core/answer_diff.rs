@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::input::Publication;
 use super::services_down::ServicesDown;
-use super::state::State;
-use crate::cluster::{APEX, Admin, Node};
+use super::state::{State, in_family};
+use crate::cluster::{APEX, Admin, Family, Node};
 use crate::event::{AnswerChange, AnswerChanges, Kind, Occurrence};
 use crate::failover::Effective;
 use crate::health::{Standing, Subject};
@@ -42,7 +42,8 @@ impl Told {
         let nodes = nodes.map(|(node, effective)| node_party(state, node, *effective));
         let members =
             state.standings().iter().filter_map(|(subject, standing)| member_party(state, subject, standing));
-        let parties = nodes.chain(members).collect();
+        let families = state.standings().keys().flat_map(|subject| family_parties(state, subject));
+        let parties = nodes.chain(members).chain(families).collect();
         let services_down = ServicesDown::new(state, decision);
         Some(Told { frozen: decision.frozen.clone(), fail_open: decision.fail_open, services_down, parties })
     }
@@ -257,7 +258,6 @@ fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option
     let Subject::Member { service, node } = subject else {
         return None;
     };
-    let apex = state.config().zone.apex.to_string();
     let node = state.config().cluster.nodes.iter().find(|known| known.name == *node)?;
     let (fall_waits, subject) = (state.fall_waits(subject), subject.to_string());
     let up = match state.intent(node).map_or(Admin::Auto, |intent| intent.admin) {
@@ -273,9 +273,47 @@ fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option
         node: node.name.clone(),
         why: why(&subject, standing.health.text(), standing.reason.as_ref()),
         addresses: node.addresses().collect(),
-        name: Some(if service == APEX { apex } else { format!("{service}.{apex}") }),
+        name: Some(in_zone(state, service)),
         subject,
     })
+}
+
+/// The families of a subject, each with its own address. While the subject is out as a whole, they are no parties of their
+/// own.
+fn family_parties(state: &State, subject: &Subject) -> Vec<Party> {
+    let Some(both) = state.told_apart(subject) else { return Vec::new() };
+    let (name, service) = match subject {
+        Subject::Node(node) => (node, None),
+        Subject::Member { service, node } => (node, Some(service)),
+        Subject::Witness(_) => return Vec::new(),
+    };
+    let Some(node) = state.config().cluster.nodes.iter().find(|known| known.name == *name) else {
+        return Vec::new();
+    };
+    let is_auto = state.intent(node).is_none_or(|intent| intent.admin == Admin::Auto);
+    let is_out =
+        |family: Family| both.of(family).serving() == Some(false) && !state.fall_waits_in(subject, family);
+    let is_out_as_a_whole = Family::ALL.into_iter().all(is_out);
+    let party = |family: Family| {
+        let standing = both.of(family);
+        let up = !is_auto || is_out_as_a_whole || !is_out(family);
+        let subject = in_family(subject, family);
+        Party {
+            up,
+            node: node.name.clone(),
+            why: why(&subject, standing.health.text(), standing.reason.as_ref()),
+            addresses: node.address(family).into_iter().collect(),
+            name: service.map(|service| in_zone(state, service)),
+            subject,
+        }
+    };
+    Family::ALL.map(party).into()
+}
+
+/// The name of a service, fully qualified.
+fn in_zone(state: &State, service: &str) -> String {
+    let apex = state.config().zone.apex.to_string();
+    if service == APEX { apex } else { format!("{service}.{apex}") }
 }
 
 fn why(subject: &str, treated: &str, reason: Option<&String>) -> String {
@@ -409,7 +447,7 @@ mod tests {
         let subject = Subject::Member { service: "db".to_owned(), node: "node2".to_owned() };
         let failure = Failure { reason: "refused".to_owned(), visible: true };
         for _ in 0..3 {
-            let probe = ProbeId { subject: subject.clone(), index: 0 };
+            let probe = ProbeId::first(subject.clone());
             state.observe(&probe, Duration::ZERO, &Observation::Failure(failure.clone())).unwrap();
         }
         let told = told(&state);

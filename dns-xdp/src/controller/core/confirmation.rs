@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::cluster::Family;
 use crate::health::{ProbeId, Subject};
 
 /// What counts for the quorum.
@@ -35,8 +36,8 @@ pub(super) struct Confirmation {
     newest: BTreeSet<(Duration, Voter)>,
     /// The others.
     older: BTreeSet<(Duration, Voter)>,
-    /// Subjects whose fall waits, and since when each has failed.
-    waiting: BTreeMap<Subject, Duration>,
+    /// Subjects whose fall waits, or families of them, and since when each has failed.
+    waiting: BTreeMap<(Subject, Option<Family>), Duration>,
     /// The earliest of these times.
     first_waiting: Option<Duration>,
 }
@@ -49,7 +50,7 @@ impl Confirmation {
             self.note(&probe, at);
         }
         self.waiting = before.waiting;
-        self.waiting.retain(|subject, _| kept(subject));
+        self.waiting.retain(|(subject, _), _| kept(subject));
         self.first_waiting = self.waiting.values().min().copied();
     }
 
@@ -92,23 +93,23 @@ impl Confirmation {
     }
 
     /// A subject is out by its probes, which have failed since then. Its fall waits until a quorum is heard.
-    pub(super) fn fell(&mut self, subject: &Subject, failing_since: Duration) {
+    pub(super) fn fell(&mut self, subject: &Subject, family: Option<Family>, failing_since: Duration) {
         if self.quorum_since().is_none_or(|heard| heard < failing_since) {
-            self.waiting.insert(subject.clone(), failing_since);
+            self.waiting.insert((subject.clone(), family), failing_since);
             self.first_waiting = self.waiting.values().min().copied();
         }
     }
 
     /// A subject is no longer out.
-    pub(super) fn rose(&mut self, subject: &Subject) {
-        if self.waiting.remove(subject).is_some() {
+    pub(super) fn rose(&mut self, subject: &Subject, family: Option<Family>) {
+        if self.waiting.remove(&(subject.clone(), family)).is_some() {
             self.first_waiting = self.waiting.values().min().copied();
         }
     }
 
     /// Whether the fall of a subject waits.
-    pub(super) fn holds(&self, subject: &Subject) -> bool {
-        self.waiting.contains_key(subject)
+    pub(super) fn holds(&self, subject: &Subject, family: Option<Family>) -> bool {
+        !self.waiting.is_empty() && self.waiting.contains_key(&(subject.clone(), family))
     }
 
     /// Since when the quorum has to be heard, so that every fall that waits counts; `None`: none waits.
@@ -146,7 +147,7 @@ mod tests {
     }
 
     fn node(number: usize) -> ProbeId {
-        ProbeId { subject: Subject::Node(format!("node{number}")), index: 0 }
+        ProbeId::first(Subject::Node(format!("node{number}")))
     }
 
     /// Five nodes, heard at 1, 2, 3, 4 and 5 ms.
@@ -162,21 +163,21 @@ mod tests {
     fn a_fall_waits_until_a_quorum_was_heard_since_the_node_failed() {
         let mut confirmation = five();
         let dead = node(5).subject;
-        confirmation.fell(&dead, at(3));
-        assert!(!confirmation.holds(&dead), "three were heard since");
-        confirmation.fell(&dead, at(4));
-        assert!(confirmation.holds(&dead), "two were heard since");
+        confirmation.fell(&dead, None, at(3));
+        assert!(!confirmation.holds(&dead, None), "three were heard since");
+        confirmation.fell(&dead, None, at(4));
+        assert!(confirmation.holds(&dead, None), "two were heard since");
         assert!(!confirmation.hear(&node(4), at(6)), "the same two");
-        assert!(confirmation.hear(&node(1), at(7)) && !confirmation.holds(&dead));
+        assert!(confirmation.hear(&node(1), at(7)) && !confirmation.holds(&dead, None));
     }
 
     #[test]
     fn a_node_that_rises_or_is_gone_waits_no_longer() {
         let mut confirmation = five();
         for number in [4, 5] {
-            confirmation.fell(&node(number).subject, at(10));
+            confirmation.fell(&node(number).subject, None, at(10));
         }
-        confirmation.rose(&node(4).subject);
+        confirmation.rose(&node(4).subject, None);
         assert_eq!(confirmation.wanted_since(), Some(at(10)));
         let mut next = Confirmation::default();
         next.adopt(confirmation, 2, |subject| *subject != node(5).subject);

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::answer_diff::{Changes, Told};
 use super::job::{Job, Prepared};
+use crate::cluster::Family;
 use crate::config;
 use crate::config::Config;
 use crate::control::{Command, Refusal};
@@ -222,8 +223,8 @@ impl Default for Readings {
 pub(in crate::controller) enum Record {
     /// A probe has a result.
     Probed { subject: Subject, kind: &'static str, observation: Observation },
-    /// The health of a subject has become another.
-    Turned(Subject, Health),
+    /// The health of a subject has become another, or that in one family of its addresses.
+    Turned(Subject, Option<Family>, Health),
     /// A node that had failed is in no answer any more.
     Repaired(Repair),
     /// The configuration was to be read again, and is in force or was refused.

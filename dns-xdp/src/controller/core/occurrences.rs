@@ -1,13 +1,15 @@
 //! The occurrences that are not found by comparing decisions: changes of health, and what was done to the daemon.
+use std::fmt;
+
 use crate::cluster::Admin;
 use crate::config::{Failback, Failover};
 use crate::event::{Kind, Occurrence};
-use crate::health::{Health, Standing, Subject, Transition};
+use crate::health::{Health, Standing, Transition};
 use crate::intent::{Intent, Settled};
 
 /// A change of health, which is two things where a step was left out: several probes are combined.
 pub(in crate::controller) fn transition(
-    subject: &Subject,
+    subject: &impl fmt::Display,
     Transition { from, to }: Transition,
     standing: &Standing,
 ) -> Vec<Occurrence> {
@@ -159,8 +161,7 @@ mod tests {
             (Suspect, Recovering, "+down node1, +recovering node1"),
         ];
         for (from, to, expected) in cases {
-            let subject = Subject::Node("node1".to_owned());
-            let told = transition(&subject, Transition { from, to }, standing);
+            let told = transition(&"node1", Transition { from, to }, standing);
             let told: Vec<String> = told.iter().map(ToString::to_string).collect();
             assert_eq!(told.join(", "), expected);
         }

@@ -3,8 +3,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::input::{Effect, Record};
+use super::state::{Change, in_family};
 use super::{Core, occurrences};
-use crate::health::{CLEAN_ROUNDS, Observation, Pace, ProbeId, Target};
+use crate::health::{CLEAN_ROUNDS, Health, Observation, Pace, ProbeId, Subject, Target};
 
 /// The probes as they were asked for last.
 #[derive(Debug, Default)]
@@ -83,15 +84,7 @@ impl Core {
             let observation = observation.clone();
             self.effects.push(Effect::Record(Record::Probed { subject, kind, observation }));
         }
-        if let Some(transition) = change.transition {
-            self.probing.transitions += 1;
-            self.effects.push(Effect::Record(Record::Turned(probe.subject.clone(), transition.to)));
-            self.repair_timer.turned(&probe.subject, transition, at);
-            let standing = &self.health.standings()[&probe.subject];
-            for occurrence in occurrences::transition(&probe.subject, transition, standing) {
-                self.emit(occurrence);
-            }
-        }
+        self.turned(&probe.subject, &change, at);
         if was_blind && self.health.blind().is_none() {
             self.see_again();
         }
@@ -101,6 +94,38 @@ impl Core {
         }
         if change.decisive {
             self.decide_and_publish();
+        }
+    }
+
+    /// Counts and tells changes of health. Where both families of a subject are probed, a change that does not change the
+    /// subject as a whole is told of the family.
+    fn turned(&mut self, subject: &Subject, change: &Change, at: Duration) {
+        let families = change.families.iter().map(|(family, transition)| (Some(*family), *transition));
+        let whole = change.transition.map(|transition| (None, transition));
+        let is_told_apart = self.health.told_apart(subject).is_some();
+        for (family, transition) in whole.into_iter().chain(families) {
+            if family.is_none() {
+                self.probing.transitions += 1;
+            }
+            self.effects.push(Effect::Record(Record::Turned(subject.clone(), family, transition.to)));
+            if family.is_some() == is_told_apart {
+                self.repair_timer.turned((subject, family), transition, at);
+            }
+            let standing = &self.health.standings()[subject];
+            let told = match family.zip(self.health.in_families(subject)) {
+                None => occurrences::transition(subject, transition, standing),
+                // At the start the second family finds what the first has told.
+                Some(_) if transition.from == Health::Unknown && transition.to == standing.health => {
+                    Vec::new()
+                }
+                Some((family, both)) if change.transition.is_none() => {
+                    occurrences::transition(&in_family(subject, family), transition, both.of(family))
+                }
+                Some(_) => Vec::new(),
+            };
+            for occurrence in told {
+                self.emit(occurrence);
+            }
         }
     }
 
@@ -142,7 +167,7 @@ impl Core {
         self.pace_one(probe);
         let Some(node) = probe.subject.node() else { return };
         let is_fast = self.health.is_in_doubt(node);
-        if is_fast == self.probing.fast.contains(node) {
+        if is_fast == self.probing.fast.contains(node) && probe.family.is_none() {
             return;
         }
         if is_fast {

@@ -2,7 +2,7 @@
 use hickory_proto::rr::{Name, RecordType};
 
 use super::state::State;
-use crate::cluster::{APEX, Node};
+use crate::cluster::{APEX, Family, Node};
 use crate::config::NsAddresses;
 use crate::control::api::QueryAnswer;
 use crate::control::{Refusal, RefusalKind};
@@ -72,11 +72,13 @@ fn rule(state: &State, decision: &Decision, zone: &Zone, qname: &Name, qtype: Re
     let nodes = &state.config().cluster.nodes;
     let relative = relative(qname, apex);
     let general = general_rule(decision);
+    let family = if qtype == RecordType::AAAA { Family::Ipv6 } else { Family::Ipv4 };
     let special = if let Some(index) = nodes.iter().position(|node| node.name == relative) {
-        node_rule(decision, nodes, index)
+        node_rule(decision, nodes, index, family)
     } else if let Some(index) = nodes.iter().position(|node| node.ns == relative) {
-        name_server_rule(state, decision, nodes, index)
-    } else if let Some(members) = decision.answers.service(&relative) {
+        name_server_rule(state, decision, index, family)
+    } else if decision.answers.service(&relative).is_some() {
+        let members = decision.answers.service_in(family, &relative);
         let names: Vec<&str> = members.iter().map(|&member| nodes[member].name.as_str()).collect();
         match names.as_slice() {
             [] => "withheld, for none of its members is healthy (all-down)".to_owned(),
@@ -105,17 +107,18 @@ fn general_rule(decision: &Decision) -> String {
     if decision.fail_open { "no node is up: ".to_owned() } else { String::new() }
 }
 
-fn name_server_rule(state: &State, decision: &Decision, nodes: &[Node], index: usize) -> String {
+fn name_server_rule(state: &State, decision: &Decision, index: usize, family: Family) -> String {
+    let nodes = &state.config().cluster.nodes;
     let node = &nodes[index].name;
     match state.config().zone.ns_addresses {
         NsAddresses::Fixed => format!("the glue of {node}'s name server"),
         NsAddresses::Live => {
-            format!("the name server of {node}, and {}", node_rule(decision, nodes, index))
+            format!("the name server of {node}, and {}", node_rule(decision, nodes, index, family))
         }
     }
 }
 
-fn node_rule(decision: &Decision, nodes: &[Node], index: usize) -> String {
+fn node_rule(decision: &Decision, nodes: &[Node], index: usize, family: Family) -> String {
     let node = &nodes[index].name;
     let treated = decision.effective[index];
     let shown = match treated {
@@ -124,7 +127,11 @@ fn node_rule(decision: &Decision, nodes: &[Node], index: usize) -> String {
         Effective::Drain => "drained",
         Effective::Held => "held until it is failed back",
     };
-    match decision.answers.by_node[index] {
+    let (whole, own) = (decision.answers.by_node[index], decision.answers.node_in(family, index));
+    if let Some(answering) = own.filter(|_| own != whole && treated == Effective::Up) {
+        return format!("{node} is down over {family}, {} answers for it", nodes[answering].name);
+    }
+    match own {
         None => format!("{node} is withheld, for every node is down ([failover] all-down)"),
         Some(answering) if answering == index && treated == Effective::Up => format!("{node} is up"),
         Some(answering) if answering == index => format!("{node} is {shown} and keeps its own address"),
@@ -171,7 +178,7 @@ mod tests {
             assert_eq!(told(&state, name, qtype), expected, "{name} {qtype}");
         }
         assert_eq!(ask(&state, "node2", "A").answers, ["192.0.2.13"]);
-        assert_eq!(ask(&state, "nobody", "A").ttl, Some(300));
+        assert_eq!(ask(&state, "nobody", "A").ttl, Some(30));
     }
 
     #[test]

@@ -2,14 +2,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cluster::Family;
 use crate::health::{Health, Subject, Transition};
 use crate::metrics::Repair;
+
+/// A subject, or one of its families where they are told apart.
+type Party = (Subject, Option<Family>);
 
 /// Who is in doubt, and who is down and may be answered yet. Times count from the reports' origin.
 #[derive(Debug, Default)]
 pub(super) struct Falls {
-    doubted: BTreeMap<Subject, Duration>,
-    fallen: BTreeMap<Subject, Fall>,
+    doubted: BTreeMap<Party, Duration>,
+    fallen: BTreeMap<Party, Fall>,
     /// Names have moved away from somebody since the answers followed the verdicts last.
     has_moved: bool,
 }
@@ -22,20 +26,26 @@ struct Fall {
 
 impl Falls {
     /// Takes in a change of health that was found out at `at`.
-    pub(super) fn turned(&mut self, subject: &Subject, Transition { from, to }: Transition, at: Duration) {
+    pub(super) fn turned(
+        &mut self,
+        (subject, family): (&Subject, Option<Family>),
+        Transition { from, to }: Transition,
+        at: Duration,
+    ) {
+        let party = (subject.clone(), family);
         match to {
             Health::Suspect => {
-                self.fallen.remove(subject);
-                self.doubted.insert(subject.clone(), at);
+                self.fallen.remove(&party);
+                self.doubted.insert(party, at);
             }
             Health::Down | Health::Recovering if from.serving() != Some(false) => {
-                let first_failure = self.doubted.remove(subject).unwrap_or(at);
-                self.fallen.insert(subject.clone(), Fall { first_failure, verdict: at });
+                let first_failure = self.doubted.remove(&party).unwrap_or(at);
+                self.fallen.insert(party, Fall { first_failure, verdict: at });
             }
             Health::Down | Health::Recovering => {}
             Health::Up | Health::Unknown => {
-                self.doubted.remove(subject);
-                self.fallen.remove(subject);
+                self.doubted.remove(&party);
+                self.fallen.remove(&party);
             }
         }
     }
@@ -69,7 +79,11 @@ mod tests {
     fn falls(changes: &[(Health, Health, u64)]) -> Falls {
         let mut falls = Falls::default();
         for (from, to, at) in changes {
-            falls.turned(&Subject::Node("node2".to_owned()), Transition { from: *from, to: *to }, ms(*at));
+            falls.turned(
+                (&Subject::Node("node2".to_owned()), None),
+                Transition { from: *from, to: *to },
+                ms(*at),
+            );
         }
         falls.moved();
         falls
@@ -88,7 +102,7 @@ mod tests {
         let mut falls = falls(&[(Health::Up, Health::Down, 700)]);
         assert_eq!(falls.answered(ms(705)).len(), 1);
         falls.turned(
-            &Subject::Node("node3".to_owned()),
+            (&Subject::Node("node3".to_owned()), None),
             Transition { from: Health::Up, to: Health::Down },
             ms(800),
         );

@@ -2,6 +2,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::state::in_family;
+use crate::cluster::Family;
 use crate::failover::Answers;
 use crate::fnv::Fnv1a;
 use crate::health::Subject;
@@ -33,9 +35,21 @@ impl SharedView {
         (!self.alone).then_some(self.view.judged)
     }
 
-    /// What the servers make of a subject.
-    pub(in crate::controller) fn agree(&self, subject: &Subject, observers: Observers) -> Agreed {
-        self.view.tally.agree(&subject.to_string(), observers)
+    /// What the servers make of a subject, or of it in a family. What they say of IPv6 is beside what they say of the
+    /// subject, where it is something else.
+    pub(in crate::controller) fn agree(
+        &self,
+        subject: &Subject,
+        family: Option<Family>,
+        observers: Observers,
+    ) -> Agreed {
+        let text = subject.to_string();
+        match family {
+            Some(Family::Ipv6) => {
+                self.view.tally.agree_apart(&text, &in_family(subject, Family::Ipv6), observers)
+            }
+            Some(Family::Ipv4) | None => self.view.tally.agree(&text, observers),
+        }
     }
 
     /// Whether this server probes a node; alone it probes all.
@@ -62,6 +76,9 @@ pub(in crate::controller) fn digest(answers: &Answers, epoch: u32) -> String {
     for (service, answering) in answers.services() {
         let text = texts.entry(answering.as_ptr()).or_insert_with(|| format!(" {answering:?}"));
         hash.add([b' '].into_iter().chain(service.bytes()).chain(text.bytes()));
+    }
+    for family in Family::ALL.into_iter().filter(|_| !answers.families.are_alike()) {
+        hash.add(format!(" {family} {:?}", answers.families.of(family)).into_bytes());
     }
     format!("{:016x}", hash.finish())
 }

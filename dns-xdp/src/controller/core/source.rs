@@ -331,10 +331,8 @@ mod tests {
     #[test]
     fn a_service_is_kept_in_the_file_or_forgotten_as_a_node_is() {
         let (name, nodes) = ("cache".to_owned(), vec!["node3".to_owned()]);
-        let add = ClusterChange::Service(ServiceChange::Add {
-            name,
-            keys: ServiceKeys { nodes, ..ServiceKeys::default() },
-        });
+        let keys = ServiceKeys { nodes, ..ServiceKeys::default() };
+        let add = ClusterChange::Service(ServiceChange::Add { name, keys });
         for (file, is_ephemeral) in [(Some(TEXT), false), (None, true)] {
             let proposal = source(TEXT).change(&add, file).unwrap();
             let [_, added] = &proposal.config.cluster.services[..] else { panic!("two services") };

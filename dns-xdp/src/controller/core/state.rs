@@ -1,4 +1,5 @@
 //! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
+mod families;
 mod holds;
 mod urgency;
 
@@ -8,14 +9,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use self::families::{Counted, in_family};
 use self::holds::HeldNodes;
 use super::confirmation::Confirmation;
 use super::shared_view::SharedView;
-use crate::cluster::{Admin, HealthCheck, Node, Service};
+use crate::cluster::{Admin, Family, HealthCheck, Node, Service};
 use crate::config::Config;
 use crate::failover::{self, Decision, Effective, LastAnswers, MemberState, NodeState, View};
 use crate::health::{
-    self, Blindness, Health, Observation, ProbeId, Standing, Subject, Target, Transition, Verdict,
+    self, Blindness, FamilyStandings, Health, Observation, ProbeId, Standing, Subject, Target, Transition,
+    Verdict,
 };
 use crate::intent::{self, Intent, Intents};
 use crate::store::Moment;
@@ -37,6 +40,8 @@ pub(in crate::controller) struct State {
     /// Those that nothing has been heard of yet.
     unheard: BTreeSet<ProbeId>,
     standings: BTreeMap<Subject, Standing>,
+    /// Of those that are probed at an address of each family.
+    families: BTreeMap<Subject, FamilyStandings>,
     blindness: Blindness,
     confirmation: Confirmation,
     decision: Option<Decision>,
@@ -54,10 +59,12 @@ struct Judged {
 }
 
 /// What an observation has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::controller) struct Change {
     /// The health of the subject.
     pub(in crate::controller) transition: Option<Transition>,
+    /// Its health in a family, where both are probed.
+    pub(in crate::controller) families: Vec<(Family, Transition)>,
     /// Something that a decision looks at.
     pub(in crate::controller) decisive: bool,
 }
@@ -74,7 +81,7 @@ impl State {
         let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
         let verdicts: BTreeMap<ProbeId, Verdict> = targets.iter().map(verdict).collect();
         let blindness = Blindness::new(targets.values().map(|target| &target.probe));
-        let standings = BTreeMap::new();
+        let (standings, families) = (BTreeMap::new(), BTreeMap::new());
         let decision = None;
         let (in_doubt, unheard) = (BTreeMap::new(), verdicts.keys().cloned().collect());
         let mut state = State {
@@ -86,6 +93,7 @@ impl State {
             in_doubt,
             unheard,
             standings,
+            families,
             blindness,
             confirmation: Confirmation::default(),
             decision,
@@ -130,13 +138,15 @@ impl State {
         for (probe, verdict) in &mut self.verdicts {
             if kept(probe) {
                 verdict.clone_from(&before.verdicts[probe]);
+            } else if let Some(known) = before.same(probe, &self.targets[probe]) {
+                verdict.clone_from(known);
             } else if !probe.subject.node().is_some_and(|node| moved.contains(node))
-                && let Some(known) = before.nearest(probe, &self.targets[probe])
+                && let Some(known) = before.nearest(probe)
             {
                 *verdict = known.clone().changed(&self.targets[probe].probe);
             }
         }
-        self.standings = before.standings;
+        (self.standings, self.families) = (before.standings, before.families);
         self.confirm_anew(before.confirmation, |subject| {
             !subject.node().is_some_and(|node| moved.contains(node))
         });
@@ -152,14 +162,20 @@ impl State {
         self.confirmation.adopt(before, needed, |subject| there.contains(subject) && kept(subject));
     }
 
-    /// The verdict that a changed probe begins with: that of the subject's probe with this target, or else with this index,
-    /// or else of the first.
-    fn nearest(&self, probe: &ProbeId, target: &Target) -> Option<&Verdict> {
+    /// The verdict on a subject's probe with this target.
+    fn same(&self, probe: &ProbeId, target: &Target) -> Option<&Verdict> {
+        let mut probes = self.targets.range(ProbeId::all_of(&probe.subject));
+        let (same, _) = probes.find(|(_, known)| *known == target)?;
+        self.verdicts.get(same)
+    }
+
+    /// The verdict that a changed probe begins with: that of the subject's probe with this index, or else of its first, in
+    /// the same family if there is one.
+    fn nearest(&self, probe: &ProbeId) -> Option<&Verdict> {
         let first = ProbeId { index: 0, ..probe.clone() };
-        let last = ProbeId { index: usize::MAX, ..probe.clone() };
-        let same = self.targets.range(&first..=&last).find(|(_, known)| *known == target);
-        let same = same.and_then(|(known, _)| self.verdicts.get(known));
-        same.or_else(|| self.verdicts.get(probe)).or_else(|| self.verdicts.get(&first))
+        let any = || self.verdicts.range(ProbeId::all_of(&probe.subject)).next();
+        let same = self.verdicts.get(probe).or_else(|| self.verdicts.get(&first));
+        same.or_else(|| any().map(|(_, verdict)| verdict))
     }
 
     /// Takes what the servers say together. Who is probed by this one because of it, and whom the others find up, is not
@@ -176,7 +192,7 @@ impl State {
         let Some(shared) = &self.shared else { return };
         for (probe, verdict) in &mut self.verdicts {
             if before.binary_search(probe).is_err()
-                && shared.agree(&probe.subject, observers).serving == Some(true)
+                && shared.agree(&probe.subject, probe.family, observers).serving == Some(true)
             {
                 verdict.presume_up();
             }
@@ -191,13 +207,12 @@ impl State {
             return own;
         }
         for (subject, standing) in self.standings.iter().filter(|(subject, _)| !self.is_discarded(subject)) {
-            let said = match (standing.serving(), standing.visible) {
-                (None, _) => continue,
-                (Some(true), _) => &mut own.up,
-                (Some(false), true) => &mut own.down,
-                (Some(false), false) => &mut own.gone,
-            };
-            said.insert(subject.to_string());
+            // A server of a version that probes one address alone reads what is said of IPv4.
+            let ipv4 = self.told_apart(subject).map_or(standing, |both| &both.ipv4);
+            said(&mut own, subject.to_string(), ipv4);
+            if let Some(ipv6) = self.ipv6_apart(subject) {
+                said(&mut own, in_family(subject, Family::Ipv6), ipv6);
+            }
         }
         own
     }
@@ -220,8 +235,11 @@ impl State {
             note_doubt(&mut self.in_doubt, probe, true);
         }
         let all = all_targets(&self.config);
-        let subjects: Vec<Subject> = all.into_keys().map(|probe| probe.subject).collect();
-        let standings = subjects.into_iter().map(|subject| {
+        let told_apart = |probe: &ProbeId| probe.family.is_some();
+        self.families = (all.keys().filter(|probe| told_apart(probe)).map(|probe| &probe.subject))
+            .map(|subject| (subject.clone(), self.family_standings(subject, Duration::ZERO)))
+            .collect();
+        let standings = all.into_keys().map(|ProbeId { subject, .. }| {
             let standing = self.standing(&subject, self.standings.get(&subject), Duration::ZERO);
             (subject, standing)
         });
@@ -229,13 +247,10 @@ impl State {
     }
 
     fn standing(&self, subject: &Subject, before: Option<&Standing>, now: Duration) -> Standing {
-        let first = ProbeId { subject: subject.clone(), index: 0 };
-        let last = ProbeId { index: usize::MAX, ..first.clone() };
-        let verdicts: Vec<&Verdict> = self.verdicts.range(first..=last).map(|(_, verdict)| verdict).collect();
-        if verdicts.is_empty() {
-            return Standing::unknown();
+        match self.families.get(subject) {
+            Some(families) => families.whole(before, now),
+            None => self.standing_of_all(subject, before, now),
         }
-        Standing::new(&self.check(subject), &verdicts, before, now)
     }
 
     /// How the health of a subject is found out.
@@ -310,7 +325,7 @@ impl State {
             _ => self.blindness.hear(probe, self.targets.len()),
         };
         if is_discarded {
-            return Some(Change { transition: None, decisive: false });
+            return Some(Change::default());
         }
         let confirms = is_heard && self.confirmation.hear(probe, at);
         let plain = |verdict: &Verdict| {
@@ -323,26 +338,41 @@ impl State {
         note(&mut self.unheard, probe, unheard);
         if was_plain && plain(verdict) {
             // As nearly always: nothing follows from it.
-            return Some(Change { transition: None, decisive: confirms });
+            return Some(Change { decisive: confirms, ..Change::default() });
         }
+        let (families, families_are_decisive) = self.observe_families(&probe.subject, at);
         let before = self.standings.get(&probe.subject)?;
         let now = self.standing(&probe.subject, Some(before), at);
-        let decisive = |standing: &Standing| (standing.serving(), standing.visible, standing.seconds_left());
         let change = Change {
             transition: (before.health != now.health)
                 .then_some(Transition { from: before.health, to: now.health }),
-            decisive: confirms || decisive(before) != decisive(&now),
+            families,
+            decisive: confirms || families_are_decisive || decisive(before) != decisive(&now),
         };
-        match (before.serving(), now.serving()) {
-            (Some(true), Some(false)) => {
-                let failing_since = self.failing_since(&probe.subject).unwrap_or(at);
-                self.confirmation.fell(&probe.subject, failing_since);
-            }
-            (_, Some(false)) => {}
-            _ => self.confirmation.rose(&probe.subject),
+        if self.told_apart(&probe.subject).is_none() {
+            let (was, is) = (before.serving(), now.serving());
+            self.note_fall((&probe.subject, None), was, is, at);
         }
         self.standings.insert(probe.subject.clone(), now);
         Some(change)
+    }
+
+    /// A part of the cluster has gone out of the answers by its probes, or is in them. Its fall waits until a quorum is heard.
+    fn note_fall(
+        &mut self,
+        (subject, family): (&Subject, Option<Family>),
+        was: Option<bool>,
+        is: Option<bool>,
+        at: Duration,
+    ) {
+        match (was, is) {
+            (Some(true), Some(false)) => {
+                let failing_since = self.failing_since(subject, family).unwrap_or(at);
+                self.confirmation.fell(subject, family, failing_since);
+            }
+            (_, Some(false)) => {}
+            _ => self.confirmation.rose(subject, family),
+        }
     }
 
     /// Whether every node and witness has been probed once, whatever came of it.
@@ -392,17 +422,19 @@ impl State {
                 held: self.held.contains(&node.name),
             }
         };
-        let nodes = cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
+        let nodes: Vec<NodeState> =
+            cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
         let witnesses = self.standings.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
         let witnesses: Vec<Judged> =
             witnesses.map(|(subject, standing)| self.judged(subject, standing, confirmation)).collect();
         let silent = witnesses.iter().filter(|witness| witness.attested).count();
+        let members =
+            apart.map(|service| (service.name.clone(), self.members(service, confirmation))).collect();
         View {
+            families: self.family_views(&nodes, &members, confirmation),
             nodes,
-            members: apart
-                .map(|service| (service.name.clone(), self.members(service, confirmation)))
-                .collect(),
+            members,
             visible_witnesses: witnesses.iter().filter(|witness| witness.visible).count(),
             attested: attested + silent,
         }
@@ -428,11 +460,28 @@ impl State {
     /// was agreed on last counts, but not that they are visible: so turning alone by itself moves no answer, and a server
     /// that is cut off does not count those that it has never seen.
     fn judged(&self, subject: &Subject, standing: &Standing, confirmation: &Confirmation) -> Judged {
+        match self.told_apart(subject) {
+            None => self.judged_in(None, subject, standing, confirmation),
+            Some(both) => {
+                let [ipv4, ipv6] = Family::ALL
+                    .map(|family| self.judged_in(Some(family), subject, both.of(family), confirmation));
+                Judged::either(&ipv4, &ipv6)
+            }
+        }
+    }
+
+    fn judged_in(
+        &self,
+        family: Option<Family>,
+        subject: &Subject,
+        standing: &Standing,
+        confirmation: &Confirmation,
+    ) -> Judged {
         // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so does a
         // node that cannot be probed.
         let is_witness = matches!(subject, Subject::Witness(_));
         let unknown = standing.health == Health::Unknown && !standing.inconclusive && !is_witness;
-        let is_waiting = !self.is_joined() && confirmation.holds(subject);
+        let is_waiting = !self.is_joined() && confirmation.holds(subject, family);
         let own = Judged {
             serving: if is_waiting { Some(true) } else { standing.serving() },
             visible: unknown || standing.visible,
@@ -444,30 +493,13 @@ impl State {
         if alone && own.serving.is_some() {
             return own;
         }
-        let agreed = shared.agree(subject, self.config.failover.observers);
+        let agreed = shared.agree(subject, family, self.config.failover.observers);
         let Some(serving) = agreed.serving else {
             return Judged { seconds_left: own.seconds_left.filter(|_| alone), ..own };
         };
         let attested = agreed.attested && !alone;
         let visible = if alone { standing.visible } else { agreed.visible };
         Judged { serving: Some(serving), visible, attested, seconds_left: None }
-    }
-
-    /// The health of a node as it counts, and why it is not plainly up: one's own finding unless the others overrule it.
-    pub(super) fn health_that_counts(&self, node: &Node) -> (Health, Option<String>) {
-        let standing = self.node(node);
-        let own = (standing.health, standing.reason.clone());
-        let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_alone()) else { return own };
-        let agreed = shared.agree(&Subject::Node(node.name.clone()), self.config.failover.observers);
-        let (health, finders) = match agreed.serving {
-            None => return own,
-            serving if serving == standing.serving() => return own,
-            Some(true) => (Health::Up, agreed.up),
-            Some(false) => (Health::Down, agreed.down),
-        };
-        let servers = agreed.up + agreed.down;
-        let here = own.1.map(|reason| format!("; here: {reason}")).unwrap_or_default();
-        (health, Some(format!("{health} for {finders} of {servers} servers{here}")))
     }
 
     /// Nobody says anything of the node at this place any more, and it was out of the answers.
@@ -553,6 +585,22 @@ fn moved(before: &Config, now: &Config) -> BTreeSet<String> {
 /// Nothing has been heard of it yet.
 fn is_unheard(verdict: &Verdict) -> bool {
     verdict.serving().is_none() && !verdict.inconclusive()
+}
+
+/// What of a standing a decision looks at.
+fn decisive(standing: &Standing) -> (Option<bool>, bool, Option<u32>) {
+    (standing.serving(), standing.visible, standing.seconds_left())
+}
+
+/// Adds what is found of a subject to the verdicts.
+fn said(own: &mut Verdicts, subject: String, standing: &Standing) {
+    let said = match (standing.serving(), standing.visible) {
+        (None, _) => return,
+        (Some(true), _) => &mut own.up,
+        (Some(false), true) => &mut own.down,
+        (Some(false), false) => &mut own.gone,
+    };
+    said.insert(subject);
 }
 
 /// Witnesses have no other probes that their doubt is about.

@@ -10,15 +10,15 @@ use super::input::Now;
 use super::publication::Answering;
 use super::services_down::ServicesDown;
 use super::source::Source;
-use super::state::State;
-use crate::cluster::{APEX, Admin, Node, Parts, Service};
+use super::state::{Counted, State};
+use crate::cluster::{APEX, Admin, Family, Node, Parts, Service};
 use crate::config::Mode;
 use crate::control::api::{
-    AddressStatus, GuardStatus, HeldStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus,
-    Rate, ServiceEntry, ServiceStatus, Status, StoreStatus,
+    AddressStatus, FamilyStatus, GuardStatus, HeldStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus,
+    QuorumStatus, Rate, ServiceEntry, ServiceStatus, Status, StoreStatus,
 };
 use crate::datapath::{Attached, InterfaceState};
-use crate::failover::Decision;
+use crate::failover::{Decision, Effective};
 use crate::guard::Guard;
 use crate::intent::Local;
 use crate::network::AddressState;
@@ -73,6 +73,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     alarms.extend(decision.drained.then(|| drained.to_owned()));
     let all_held = "every node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
     alarms.extend(decision.held.then(|| all_held.to_owned()));
+    alarms.extend(Family::ALL.into_iter().filter_map(|family| all_down(decision, family)));
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
     let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
     let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
@@ -101,10 +102,20 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
             .map(|(node, effective)| {
                 let answers = answers(zone, &node.name, &config.zone.apex);
                 let since = since(state, node, started);
-                let (effective, cached_ms) = (effective.to_string(), cached(node));
+                let (effective, cached_ms) = (shown(state, node, *effective).to_string(), cached(node));
+                let families = family_status(state, node, (zone, started));
                 let held = held(state, node, moment);
                 let local = around.local.intents.contains_key(&node.name);
-                NodeStatus { effective, answers, cached_ms, since, held, local, ..node_status(state, node) }
+                NodeStatus {
+                    effective,
+                    answers,
+                    cached_ms,
+                    since,
+                    families,
+                    held,
+                    local,
+                    ..node_status(state, node)
+                }
             })
             .collect(),
         services: services(state, decision, &services_down),
@@ -161,7 +172,8 @@ pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec
 
 /// Without what a decision and the zone say.
 fn node_status(state: &State, node: &Node) -> NodeStatus {
-    let ((health, found), intent) = (state.health_that_counts(node), state.intent(node));
+    let (Counted { health, reason: found, .. }, intent) =
+        (state.health_that_counts(node), state.intent(node));
     let wanted = intent.and_then(|intent| intent.reason.clone());
     NodeStatus {
         name: node.name.clone(),
@@ -176,6 +188,7 @@ fn node_status(state: &State, node: &Node) -> NodeStatus {
         by: intent.and_then(|intent| intent.by.clone()),
         until: intent.and_then(|intent| intent.until),
         cached_ms: None,
+        families: BTreeMap::new(),
         local: false,
         held: None,
     }
@@ -188,9 +201,38 @@ fn held(state: &State, node: &Node, now: Now) -> Option<HeldStatus> {
     Some(HeldStatus { since: hold.since, until })
 }
 
+/// How a node is treated: as down where an RRset of its name does not answer its own address, although the other one does.
+fn shown(state: &State, node: &Node, effective: Effective) -> Effective {
+    let is_auto = state.intent(node).is_none_or(|intent| intent.admin == Admin::Auto);
+    let is_down = || state.health_that_counts(node).health.serving() == Some(false);
+    if effective == Effective::Up && is_auto && is_down() { Effective::Down } else { effective }
+}
+
+/// Each family of a node that is probed at addresses of both; else nothing.
+fn family_status(
+    state: &State,
+    node: &Node,
+    (zone, started): (&Zone, Timestamp),
+) -> BTreeMap<Family, FamilyStatus> {
+    let answers = answers_of(zone, &node.name, &state.config().zone.apex);
+    let of = |family: Family| {
+        let Counted { health, reason, since } = state.family_that_counts(node, family)?;
+        let answers = answers.iter().filter(|address| Family::of(**address) == family);
+        let answers = answers.map(ToString::to_string).collect();
+        Some((
+            family,
+            FamilyStatus { health: health.to_string(), since: after(started, since), reason, answers },
+        ))
+    };
+    Family::ALL.into_iter().filter_map(of).collect()
+}
+
+fn after(started: Timestamp, since: Duration) -> Timestamp {
+    started.checked_add(SignedDuration::try_from(since).unwrap_or_default()).unwrap_or(started)
+}
+
 fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
-    let health = SignedDuration::try_from(state.node(node).since).unwrap_or_default();
-    let health = started.checked_add(health).unwrap_or(started);
+    let health = after(started, state.health_that_counts(node).since);
     state.intent(node).map_or(health, |intent| intent.since.max(health))
 }
 
@@ -235,14 +277,14 @@ pub(super) fn service_entries(state: &State, source: &Source, zone: &Zone) -> Ve
 }
 
 fn answers(zone: &Zone, name: &str, apex: &Name) -> Vec<String> {
+    answers_of(zone, name, apex).iter().map(ToString::to_string).collect()
+}
+
+fn answers_of(zone: &Zone, name: &str, apex: &Name) -> Vec<IpAddr> {
     let name = if name == APEX { Ok(Name::root()) } else { Name::from_ascii(name) };
     let name = name.and_then(|name| name.append_domain(apex)).ok();
     let addresses = name.and_then(|name| zone.addresses(&name));
-    addresses
-        .into_iter()
-        .flat_map(|addresses| addresses.iter())
-        .map(|address: IpAddr| address.to_string())
-        .collect()
+    addresses.into_iter().flat_map(|addresses| addresses.iter()).collect()
 }
 
 fn interface(state: &InterfaceState, wanted: Mode) -> InterfaceStatus {
@@ -260,6 +302,13 @@ fn address(state: &AddressState) -> AddressStatus {
         state: state.state.to_string(),
         reason: state.reason.clone(),
     }
+}
+
+/// The alarm of a family in which no node is up, while one is in the other.
+fn all_down(decision: &Decision, family: Family) -> Option<String> {
+    decision.answers.families.of(family).all_down.then(|| {
+        format!("no node is up over {family}: its addresses are answered as [failover] all-down says")
+    })
 }
 
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.

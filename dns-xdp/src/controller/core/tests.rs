@@ -102,14 +102,14 @@ impl Bench {
         } else {
             Observation::Failure(failure())
         };
-        let probe = ProbeId { subject: Subject::Node(node.to_owned()), index: 0 };
+        let probe = ProbeId::first(Subject::Node(node.to_owned()));
         self.step(Input::Probed { probe, at: self.elapsed, observation });
     }
 
     /// A node answers nothing.
     fn silence(&mut self, node: &str) {
         let observation = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });
-        let probe = ProbeId { subject: Subject::Node(node.to_owned()), index: 0 };
+        let probe = ProbeId::first(Subject::Node(node.to_owned()));
         self.step(Input::Probed { probe, at: self.elapsed, observation });
     }
 

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::world::{Answer, Port};
+use crate::cluster::Family;
 use crate::health::schedule::Schedule;
 use crate::health::{CLEAN_ROUNDS, Failure, Health, Observation, Pace, ProbeId, Subject, Target};
 
@@ -53,6 +54,11 @@ impl HeldUp {
 }
 
 impl Attempt {
+    /// The family over which it is made.
+    pub(super) fn family(&self) -> Family {
+        Family::of(self.target.address)
+    }
+
     /// Counts its failures, as far as they count.
     pub(super) fn note(&mut self, observation: &Observation, health: Health, held_up: bool) {
         if matches!(observation, Observation::Failure(_)) && !held_up {

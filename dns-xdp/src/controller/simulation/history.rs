@@ -6,8 +6,8 @@ use fastrand::Rng;
 
 use super::server::Server;
 use super::world::{Loss, Port, World};
-use super::{Failback, HOLD_DOWN, NODES, config, invariants};
-use crate::cluster::Admin;
+use super::{Failback, HOLD_DOWN, NODES, config, invariants, is_dual_stack};
+use crate::cluster::{Admin, Family};
 use crate::control::Command;
 
 /// What goes wrong begins when everybody has been judged, and is followed by a time in which all is well again.
@@ -43,6 +43,8 @@ enum Action {
     Service(usize, Port, bool),
     /// A host dies with all that runs on it, or comes back.
     Host(usize, bool),
+    /// Packets of a family do not reach a node any more, or do again.
+    Family(usize, Family, bool),
     /// What becomes of the attempts of a server at a node.
     Loss(usize, usize, Loss),
     /// Between a server and a node, or the witness behind them, nothing gets through; or all does again.
@@ -100,7 +102,7 @@ impl History {
             let (server, node) = (random.usize(0..servers), random.usize(0..nodes));
             let mut both = |first, second| self.to_come.extend([(at, first), (later.min(end), second)]);
             let port = [Port::Node, Port::Member][usize::from(random.u8(0..4) == 0)];
-            match random.u8(0..24) {
+            match random.u8(0..28) {
                 0..=3 => both(Action::Service(node, port, false), Action::Service(node, port, true)),
                 4..=6 => both(Action::Host(node, false), Action::Host(node, true)),
                 7 | 8 => {
@@ -148,6 +150,10 @@ impl History {
                 20 if self.failback != Failback::AtOnce => {
                     both(Action::Service(node, Port::Node, false), Action::Service(node, Port::Node, true));
                     self.to_come.push((later + FAILED_BACK, Action::Failback(server, node)));
+                }
+                24..=27 if is_dual_stack(node + 1) => {
+                    let family = Family::ALL[usize::from(random.u8(0..4) != 0)];
+                    both(Action::Family(node, family, false), Action::Family(node, family, true));
                 }
                 _ => {
                     let admin = [Admin::Up, Admin::Down, Admin::Drain][random.usize(0..3)];
@@ -225,6 +231,9 @@ impl History {
                     Some(server) if !alive => server.stop(true),
                     _ => {}
                 }
+            }
+            Action::Family(node, family, reached) => {
+                self.world.nodes[node].families[family as usize] = reached;
             }
             Action::Loss(server, node, loss) => self.world.links[server][node].loss = loss,
             Action::Cut(server, node, cut) => self.world.links[server][node].cut = cut,

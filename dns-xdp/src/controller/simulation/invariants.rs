@@ -7,7 +7,7 @@ use super::NODES;
 use super::attempt::number;
 use super::server::{ROUND_TRIP, Server};
 use super::world::{Outlook, Port, World};
-use crate::cluster::{Admin, Cluster, Node, Probe};
+use crate::cluster::{Admin, Cluster, Family, Node, Probe};
 use crate::config::{Failback, PROBE};
 use crate::failover::{Answers, Decision, Effective};
 use crate::health::{Health, Subject};
@@ -17,7 +17,14 @@ use crate::intent::{self, Intents};
 /// attempt is an interval later, and as many as `rise-max` follow each other.
 pub(super) fn recovery(node: &Node) -> Duration {
     let Probe { interval, fast_interval, rise_max, .. } = node.health.probes[0];
-    interval + fast_interval * rise_max + ROUND_TRIP
+    interval + fast_interval * rise_max + ROUND_TRIP + wait(node) * 2
+}
+
+/// A family that changes waits this long at most for the other one of its node: for two results, each of which may take the
+/// timeout. One that rises waits besides until an attempt is over that was under way.
+fn wait(node: &Node) -> Duration {
+    let Probe { fast_interval, timeout, .. } = node.health.probes[0];
+    if node.is_dual_stack() { (fast_interval + timeout) * 2 } else { Duration::ZERO }
 }
 
 /// A node that answers every other probe is out of the answers after this at the latest: one that is answered, the
@@ -101,9 +108,11 @@ pub(super) fn check(
         return Ok(());
     }
     who_fell_does_not_come_back_by_itself(server, decision, answers)?;
-    let living = living(world, server);
-    the_dead_are_replaced(world, server, decision, answers, &living)?;
-    the_living_are_answered(server, answers, &living)?;
+    for family in Family::ALL {
+        let living = living(world, server, family);
+        the_dead_are_replaced((world, server, family), decision, answers, &living)?;
+        the_living_are_answered(server, family, answers, &living)?;
+    }
     suspects_are_not_kept_in_caches(server, answers)?;
     if changed {
         if reloaded {
@@ -202,13 +211,14 @@ fn who_fell_does_not_come_back_by_itself(
     Ok(())
 }
 
-/// Who has been well for so long, and is not unwanted, that nothing keeps it out.
-fn living(world: &World, server: &Server) -> Living {
+/// Who has been well in a family for so long, and is not unwanted, that nothing keeps it out.
+fn living(world: &World, server: &Server, family: Family) -> Living {
     [Port::Node, Port::Member].map(|port| {
         let lives = |node: &Node| {
             let known = known_since(server, node);
-            let since = outlook(world, server, node, port).perfect_since.zip(known);
-            !matches!(admin(server, node), Admin::Down | Admin::Drain)
+            let since = outlook((world, server, family), node, port).perfect_since.zip(known);
+            node.address(family).is_some()
+                && !matches!(admin(server, node), Admin::Down | Admin::Drain)
                 && (!is_held(server, node) || admin(server, node) == Admin::Up)
                 && since.is_some_and(|(perfect, known)| {
                     world.now.saturating_sub(perfect.max(known)) > recovery(node)
@@ -222,33 +232,41 @@ fn living(world: &World, server: &Server) -> Living {
     })
 }
 
-/// No address that has been dead for longer than the promise is answered while a node is up, nor one that the operator
-/// took out. A service with probes of its own answers none that is dead to them while one of its members passes them.
+/// No address that has been dead for longer than the promise is answered in its RRset while a node is up in its family, nor
+/// one that the operator took out. A service with probes of its own answers none that is dead to them while one of its members passes them.
 fn the_dead_are_replaced(
-    world: &World,
-    server: &Server,
+    (world, server, family): (&World, &Server, Family),
     decision: &Decision,
     answers: &Answers,
     [living, living_members]: &Living,
 ) -> Result<(), String> {
     let cluster = &server.state().config().cluster;
-    let one_is_up = decision.effective.contains(&Effective::Up) || living.contains(&true);
-    for (place, node) in cluster.nodes.iter().enumerate() {
+    let is_up = |(node, effective): (&Node, &Effective)| {
+        let both = server.state().told_apart(&Subject::Node(node.name.clone()));
+        let is_dead = both.is_some_and(|both| both.of(family).serving() == Some(false));
+        let is_up = *effective == Effective::Up && (admin(server, node) == Admin::Up || !is_dead);
+        is_up && node.address(family).is_some()
+    };
+    let one_is_up = cluster.nodes.iter().zip(&decision.effective).any(is_up) || living.contains(&true);
+    let in_family = |node: &(usize, &Node)| node.1.address(family).is_some();
+    for (place, node) in cluster.nodes.iter().enumerate().filter(in_family) {
         let by_own_probes = |service: &str| probed_apart(cluster, service);
         let under = |apart: bool| {
             let mut services = answers.services().filter(|(name, _)| by_own_probes(name) == apart);
-            services.any(|(_, nodes)| nodes.contains(&place))
+            services.any(|(name, _)| answers.service_in(family, name).contains(&place))
         };
-        let answered = answers.by_node.contains(&Some(place)) || under(false);
+        let by_name = (0..answers.by_node.len()).any(|name| answers.node_in(family, name) == Some(place));
+        let answered = by_name || under(false);
         let admin = admin(server, node);
         if one_is_up && matches!(admin, Admin::Down | Admin::Drain) && (answered || under(true)) {
             return Err(format!("{} is to be {admin} and is answered: {decision:?}", node.name));
         }
-        let is_dead = |port| dead(world, server, node, port).filter(|_| admin == Admin::Auto);
+        let is_dead = |port| dead((world, server, family), node, port).filter(|_| admin == Admin::Auto);
         if let Some(dead) = is_dead(Port::Node).filter(|_| one_is_up && answered) {
             return Err(format!("{} has been {dead} and is answered: {decision:?}", node.name));
         }
-        for (service, members) in answers.services().filter(|(name, _)| by_own_probes(name)) {
+        for (service, _) in answers.services().filter(|(name, _)| by_own_probes(name)) {
+            let members = answers.service_in(family, service);
             let configured = cluster.services.iter().find(|configured| configured.name == service);
             let one_passes = cluster.nodes.iter().zip(living_members).any(|(node, lives)| {
                 *lives && configured.is_some_and(|configured| configured.nodes.contains(&node.name))
@@ -262,34 +280,33 @@ fn the_dead_are_replaced(
 }
 
 /// What is wrong with a node for so long that this server has to know.
-fn dead(world: &World, server: &Server, node: &Node, port: Port) -> Option<String> {
+fn dead((world, server, family): (&World, &Server, Family), node: &Node, port: Port) -> Option<String> {
     let known = known_since(server, node)?;
-    let Outlook { dead_since, half_since, .. } = outlook(world, server, node, port);
+    let Outlook { dead_since, half_since, .. } = outlook((world, server, family), node, port);
     let longer = |since: Option<Duration>, than: Duration| {
         let lasting = world.now.saturating_sub(since?.max(known));
         (lasting > than + TOLERANCE).then_some(lasting)
     };
-    let dead = longer(*dead_since, node.health.time_to_detect());
-    let half = || longer(*half_since, HALF_LOST);
-    dead.map(|lasting| format!("dead for {lasting:?}"))
+    let dead = longer(*dead_since, node.health.time_to_detect() + wait(node));
+    let half = || longer(*half_since, HALF_LOST + wait(node));
+    dead.map(|lasting| format!("dead over {family} for {lasting:?}"))
         .or_else(|| half().map(|lasting| format!("half lost for {lasting:?}")))
 }
 
 fn the_living_are_answered(
     server: &Server,
+    family: Family,
     answers: &Answers,
     [living, living_members]: &Living,
 ) -> Result<(), String> {
     let cluster = &server.state().config().cluster;
     for (place, node) in cluster.nodes.iter().enumerate() {
-        if living[place] && answers.by_node[place] != Some(place) {
+        if living[place] && answers.node_in(family, place) != Some(place) {
             return Err(format!("{} is well and not answered: {answers:?}", node.name));
         }
         for service in cluster.services.iter().filter(|service| service.nodes.contains(&node.name)) {
             let lives = if service.health.is_some() { living_members } else { living };
-            if lives[place]
-                && !answers.service(&service.name).is_some_and(|answering| answering.contains(&place))
-            {
+            if lives[place] && !answers.service_in(family, &service.name).contains(&place) {
                 return Err(format!("{} is well and not in {}: {answers:?}", node.name, service.name));
             }
         }
@@ -310,6 +327,11 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
             continue;
         };
         if verdict.health() != Health::Suspect || admin(server, &nodes[place]) != Admin::Auto {
+            continue;
+        }
+        let both = server.state().told_apart(&attempt.probe.subject);
+        if both.is_some_and(|both| both.of(attempt.family()).serving() == Some(false)) {
+            // It is out yet: it waited for the other family to rise.
             continue;
         }
         // Each failure that is missing may take a whole timeout.
@@ -395,8 +417,12 @@ pub(super) fn at_the_end(servers: &[Server]) -> Result<(), String> {
     Ok(())
 }
 
-fn outlook<'a>(world: &'a World, server: &Server, node: &Node, port: Port) -> &'a Outlook {
-    &world.link(server.index, Some(number(&node.name))).outlook[port as usize]
+fn outlook<'a>(
+    (world, server, family): (&'a World, &Server, Family),
+    node: &Node,
+    port: Port,
+) -> &'a Outlook {
+    world.link(server.index, Some(number(&node.name))).outlook_in(family, port)
 }
 
 /// Since when this server has been able to know of a node.

@@ -428,7 +428,7 @@ impl Server {
             let attempt = &mut self.attempts[index];
             if let Some((end, start, answer)) = attempt.under_way.filter(|(end, ..)| *end <= now) {
                 // Whoever dies meanwhile does not answer any more.
-                let still = world.answer(self.index, attempt.node, attempt.port);
+                let still = world.answer(self.index, attempt.node, attempt.family(), attempt.port);
                 if answer == Answer::Accepted && still == Answer::Silence {
                     attempt.under_way = Some((end.max(start + attempt.pace.timeout), start, Answer::Silence));
                     continue;
@@ -446,7 +446,7 @@ impl Server {
             if due(attempt) {
                 attempt.schedule.start(now);
                 let lost = world.link(self.index, attempt.node).loses(attempt.made, random.f64());
-                let answer = world.answer(self.index, attempt.node, attempt.port);
+                let answer = world.answer(self.index, attempt.node, attempt.family(), attempt.port);
                 let answer = if lost { Answer::Silence } else { answer };
                 attempt.made += 1;
                 let round_trip = ROUND_TRIP.mul_f64(random.f64());
@@ -485,7 +485,7 @@ impl Server {
             self.broken = Some(format!("{:?} fell for {} failures", attempt.probe, attempt.failures));
         }
         let Outlook { perfect_since, .. } =
-            world.link(self.index, attempt.node).outlook[attempt.port as usize];
+            world.link(self.index, attempt.node).outlook_in(attempt.family(), attempt.port);
         // Standing still for less than a slip makes results late.
         let answers = |since| now - since > attempt.pace.timeout + SLIP;
         if fell && perfect_since.is_some_and(answers) {
@@ -552,8 +552,9 @@ impl Server {
         }
         self.attempts.sort_by(|one, other| one.probe.cmp(&other.probe));
         let since = |name: &String| {
-            let probe = ProbeId { subject: Subject::Node(name.clone()), index: 0 };
-            self.configured_since.get(name).copied().filter(|_| known.contains(&probe)).unwrap_or(now)
+            let probes = ProbeId::all_of(&Subject::Node(name.clone()));
+            let is_known = known.range(probes).next().is_some();
+            self.configured_since.get(name).copied().filter(|_| is_known).unwrap_or(now)
         };
         let nodes = self.core.health.config().cluster.nodes.iter();
         self.configured_since = nodes.map(|node| (node.name.clone(), since(&node.name))).collect();

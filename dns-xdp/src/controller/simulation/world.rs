@@ -1,6 +1,9 @@
 //! What is outside the servers: hosts, services on them, and the network between servers and nodes.
 use std::time::Duration;
 
+use super::is_dual_stack;
+use crate::cluster::Family;
+
 /// Nodes, and how each server reaches them. Server `n` lives on the host of node `n`.
 #[derive(Debug)]
 pub(super) struct World {
@@ -16,10 +19,23 @@ pub(super) struct Node {
     pub(super) host: bool,
     /// What listens on each [`Port`] accepts connections.
     pub(super) services: [bool; 2],
+    /// Packets of each family get there. A host without an IPv6 address is asked over IPv4 alone.
+    pub(super) families: [bool; 2],
+    pub(super) is_dual_stack: bool,
 }
 
 impl Node {
-    const WELL: Node = Node { host: true, services: [true; 2] };
+    const WELL: Node = Node { host: true, services: [true; 2], families: [true; 2], is_dual_stack: false };
+
+    /// Whether packets of a family get there.
+    fn is_reached(&self, family: Family) -> bool {
+        self.host && self.families[family as usize]
+    }
+
+    /// Whether any packets get there.
+    fn is_heard(&self) -> bool {
+        self.is_reached(Family::Ipv4) || self.is_dual_stack && self.is_reached(Family::Ipv6)
+    }
 }
 
 /// What is asked on a host.
@@ -40,8 +56,10 @@ pub(super) struct Link {
     pub(super) silent_since: Option<Duration>,
     /// Since when every packet gets through.
     pub(super) clear_since: Option<Duration>,
-    /// By [`Port`].
+    /// By [`Port`], over IPv4.
     pub(super) outlook: [Outlook; 2],
+    /// The same over IPv6.
+    pub(super) outlook_ipv6: [Outlook; 2],
 }
 
 /// What becomes of the attempts on a link that is not cut.
@@ -73,6 +91,14 @@ pub(super) enum Answer {
 }
 
 impl Link {
+    /// What the attempts at a port have to come to over a family.
+    pub(super) fn outlook_in(&self, family: Family, port: Port) -> &Outlook {
+        match family {
+            Family::Ipv4 => &self.outlook[port as usize],
+            Family::Ipv6 => &self.outlook_ipv6[port as usize],
+        }
+    }
+
     /// Whether an attempt gets lost; `chance` from 0 to 1, `made`: how many this probe has made before.
     pub(super) fn loses(&self, made: u64, chance: f64) -> bool {
         match self.loss {
@@ -90,10 +116,13 @@ impl World {
             silent_since: None,
             clear_since: None,
             outlook: Default::default(),
+            outlook_ipv6: Default::default(),
         };
         let mut world = World {
             now: Duration::ZERO,
-            nodes: vec![Node::WELL; nodes],
+            nodes: (1..=nodes)
+                .map(|number| Node { is_dual_stack: is_dual_stack(number), ..Node::WELL })
+                .collect(),
             links: vec![vec![link; nodes + 1]; servers],
         };
         world.settle();
@@ -106,12 +135,12 @@ impl World {
     }
 
     /// What an attempt of `server` at `node` (`None`: the witness) comes to if it does not get lost.
-    pub(super) fn answer(&self, server: usize, node: Option<usize>, port: Port) -> Answer {
+    pub(super) fn answer(&self, server: usize, node: Option<usize>, family: Family, port: Port) -> Answer {
         let link = self.link(server, node);
-        let Some(Node { host, services }) = node.map(|node| &self.nodes[node]) else {
+        let Some(node) = node.map(|node| &self.nodes[node]) else {
             return if link.cut { Answer::Silence } else { Answer::Refused };
         };
-        match (*host && !link.cut, services[port as usize]) {
+        match (node.is_reached(family) && !link.cut, node.services[port as usize]) {
             (false, _) => Answer::Silence,
             (true, false) => Answer::Refused,
             (true, true) => Answer::Accepted,
@@ -120,7 +149,9 @@ impl World {
 
     /// Everything is well again.
     pub(super) fn mend(&mut self) {
-        self.nodes.fill(Node::WELL);
+        for node in &mut self.nodes {
+            *node = Node { is_dual_stack: node.is_dual_stack, ..Node::WELL };
+        }
         for link in self.links.iter_mut().flatten() {
             (link.cut, link.loss) = (false, Loss::Share(0.0));
         }
@@ -135,14 +166,22 @@ impl World {
         let witness = &Node::WELL;
         for link in &mut self.links {
             for (node, link) in self.nodes.iter().chain([witness]).zip(link) {
-                let silent = !node.host || link.cut;
+                let silent = !node.is_heard() || link.cut;
                 let clear = !silent && link.loss == Loss::Share(0.0);
                 keep(silent, &mut link.silent_since);
                 keep(clear, &mut link.clear_since);
-                for (alive, outlook) in node.services.iter().zip(&mut link.outlook) {
-                    keep(silent || !alive, &mut outlook.dead_since);
-                    keep(!silent && *alive && link.loss == Loss::EveryOther, &mut outlook.half_since);
-                    keep(clear && *alive, &mut outlook.perfect_since);
+                for family in Family::ALL {
+                    let silent = !node.is_reached(family) || link.cut;
+                    let (clear, half) = (link.loss == Loss::Share(0.0), link.loss == Loss::EveryOther);
+                    let outlook = match family {
+                        Family::Ipv4 => &mut link.outlook,
+                        Family::Ipv6 => &mut link.outlook_ipv6,
+                    };
+                    for (alive, outlook) in node.services.iter().zip(outlook) {
+                        keep(silent || !alive, &mut outlook.dead_since);
+                        keep(!silent && *alive && half, &mut outlook.half_since);
+                        keep(!silent && *alive && clear, &mut outlook.perfect_since);
+                    }
                 }
             }
         }

@@ -52,6 +52,9 @@ fn zone(nodes: u8) -> Zone {
     names.push((name("legacy.demo.example.com."), Addresses::new(5, [IpAddr::from([192, 0, 2, 1])])));
     names.push((name("db.prod.demo.example.com."), Addresses::new(5, address(1))));
     let withheld = Addresses { refused: true, ..Addresses::new(5, address(1)) };
+    let lacking =
+        Addresses { nodata_ttl_seconds: Some(5), ..Addresses::new(5, [IpAddr::from([192, 0, 2, 1])]) };
+    names.push((name("lacking.demo.example.com."), lacking));
     names.push((name("withheld.demo.example.com."), withheld));
     Zone::new(origin, names)
 }
@@ -331,6 +334,16 @@ fn a_negative_answer_carries_the_soa_with_the_negative_ttl() {
     let response = parsed(&ask("nope.demo.example.com.", A));
     assert_eq!(response.authorities, [zone(3).soa()]);
     assert_eq!(response.authorities[0].ttl, 300);
+}
+
+#[test]
+fn a_name_that_lacks_a_family_for_a_while_says_so_for_its_own_ttl() {
+    for qname in ["lacking.demo.example.com.", "LackinG.demo.example.com."] {
+        let response = parsed(&ask(qname, AAAA));
+        let [soa] = response.authorities.as_slice() else { panic!("{response:?}") };
+        let RData::SOA(data) = &soa.data else { panic!("{soa}") };
+        assert_eq!((response.answers.len(), soa.ttl, data.minimum), (0, 5, 5), "{qname}");
+    }
 }
 
 #[test]

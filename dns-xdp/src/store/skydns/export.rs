@@ -214,9 +214,7 @@ nodes = [\"node1\", \"node2\"]
                 };
                 2
             ],
-            members: BTreeMap::new(),
-            visible_witnesses: 0,
-            attested: 0,
+            ..crate::failover::View::default()
         };
         let decision = crate::failover::decide(&config.cluster, &config.failover, &view, None);
         let (full, _) = done(&Listing::default(), &healthy_zone(&config));

@@ -2,13 +2,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Agreed, Observers, Verdicts};
+use crate::cluster::Family;
 
 /// More than one server is evidence beyond a server's own trouble.
 const SEVERAL: usize = 2;
 
 /// How many servers find what of each subject that somebody has judged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VoteCount(BTreeMap<String, Votes>);
+pub struct VoteCount {
+    votes: BTreeMap<String, Votes>,
+    /// By the text of a subject in one family: the votes on the subject of the servers that say something of that family.
+    overruled: BTreeMap<String, Votes>,
+}
 
 /// The servers that have judged a subject, each with one vote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,9 +69,9 @@ impl VoteCount {
     /// Counts a server that had not been counted.
     pub fn add(&mut self, verdicts: &Verdicts) {
         for (subject, vote) in votes(verdicts) {
-            match self.0.get_mut(subject) {
-                Some(votes) => *votes.of(vote) += 1,
-                None => *self.0.entry(subject.clone()).or_default().of(vote) += 1,
+            add(&mut self.votes, subject, vote);
+            if let Some(overruled) = overruled(subject, verdicts) {
+                add(&mut self.overruled, subject, overruled);
             }
         }
     }
@@ -74,11 +79,9 @@ impl VoteCount {
     /// Takes back what was [added](VoteCount::add).
     pub fn take_back(&mut self, verdicts: &Verdicts) {
         for (subject, vote) in votes(verdicts) {
-            let Some(votes) = self.0.get_mut(subject) else { continue };
-            let count = votes.of(vote);
-            *count = count.saturating_sub(1);
-            if *votes == Votes::default() {
-                self.0.remove(subject);
+            take_back(&mut self.votes, subject, vote);
+            if let Some(overruled) = overruled(subject, verdicts) {
+                take_back(&mut self.overruled, subject, overruled);
             }
         }
     }
@@ -86,8 +89,51 @@ impl VoteCount {
     /// Puts together what the servers have made of a subject. The votes are those of the servers that have judged it; a
     /// server that says several things says the best of them.
     pub fn agree(&self, subject: &str, observers: Observers) -> Agreed {
-        self.0.get(subject).copied().unwrap_or_default().agree(observers)
+        self.votes.get(subject).copied().unwrap_or_default().agree(observers)
     }
+
+    /// The same of a subject in one family, which has the text `apart`. A server that says nothing of the family says of it
+    /// what it says of the subject.
+    pub fn agree_apart(&self, subject: &str, apart: &str, observers: Observers) -> Agreed {
+        let of = |counted: &BTreeMap<String, Votes>, subject: &str| {
+            counted.get(subject).copied().unwrap_or_default()
+        };
+        let (whole, overruled) = (of(&self.votes, subject), of(&self.overruled, apart));
+        let own = of(&self.votes, apart);
+        let votes = Votes {
+            up: whole.up.saturating_sub(overruled.up) + own.up,
+            down: whole.down.saturating_sub(overruled.down) + own.down,
+            gone: whole.gone.saturating_sub(overruled.gone) + own.gone,
+        };
+        votes.agree(observers)
+    }
+}
+
+fn add(counted: &mut BTreeMap<String, Votes>, subject: &String, vote: Vote) {
+    match counted.get_mut(subject) {
+        Some(votes) => *votes.of(vote) += 1,
+        None => *counted.entry(subject.clone()).or_default().of(vote) += 1,
+    }
+}
+
+fn take_back(counted: &mut BTreeMap<String, Votes>, subject: &str, vote: Vote) {
+    let Some(votes) = counted.get_mut(subject) else { return };
+    let count = votes.of(vote);
+    *count = count.saturating_sub(1);
+    if *votes == Votes::default() {
+        counted.remove(subject);
+    }
+}
+
+/// What a server says of the subject as a whole, if this is one in a family: `node1 ipv6`.
+fn overruled(subject: &str, verdicts: &Verdicts) -> Option<Vote> {
+    let (whole, family) = subject.rsplit_once(' ')?;
+    if Family::ALL.iter().all(|known| known.text() != family) {
+        return None;
+    }
+    let Verdicts { up, down, gone, fallen: _ } = verdicts;
+    let said = [(up, Vote::Up), (down, Vote::Down), (gone, Vote::Gone)];
+    said.into_iter().find(|(set, _)| set.contains(whole)).map(|(_, vote)| vote)
 }
 
 /// The best that a server says of each subject.

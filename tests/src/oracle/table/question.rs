@@ -107,7 +107,7 @@ fn foreign_names() -> Vec<Row> {
 /// Names whose answers only the responder has.
 fn reserved_names() -> Vec<Row> {
     let mut rows = Vec::new();
-    for qname in ["withheld", "seventeen", "SEVENTEEN"] {
+    for qname in ["withheld", "failed-over", "seventeen", "SEVENTEEN"] {
         for qtype in [A, AAAA, 16] {
             rows.push(Row::passed(format!("type {qtype} of {qname}"), Outcome::Reserved, &ask(qname, qtype)));
         }

@@ -174,6 +174,10 @@ fn names() -> Vec<(String, Addresses)> {
         ("ordered".to_owned(), Addresses { rotate: false, answers_max: 2, ..rotating(33) }),
         ("db.prod".to_owned(), Addresses::new(TTL, both(1))),
         ("withheld".to_owned(), Addresses { refused: true, ..Addresses::new(TTL, both(1)) }),
+        (
+            "failed-over".to_owned(),
+            Addresses { nodata_ttl_seconds: Some(TTL), ..Addresses::new(TTL, [ipv4(1).into()]) },
+        ),
         ("x".repeat(63), Addresses::new(TTL, both(1))),
         (LETTERS.to_owned(), Addresses::new(TTL, both(1))),
     ];

@@ -45,7 +45,7 @@ pub(in crate::controller) fn healthy(text: &str) -> State {
 }
 
 pub(in crate::controller) fn probe(node: &str) -> ProbeId {
-    ProbeId { subject: Subject::Node(node.to_owned()), index: 0 }
+    ProbeId::first(Subject::Node(node.to_owned()))
 }
 
 pub(in crate::controller) fn observe(state: &mut State, node: &str, success: bool) -> Change {
@@ -100,7 +100,7 @@ fn nobody_is_judged_by_the_blind() {
     for _round in 0..health::CLEAN_ROUNDS {
         for node in ["node1", "node2", "node3"] {
             assert!(state.blind().is_some());
-            assert_eq!(observe(&mut state, node, false), Change { transition: None, decisive: false });
+            assert_eq!(observe(&mut state, node, false), Change::default());
         }
     }
     assert_eq!(state.blind(), None);
@@ -244,4 +244,129 @@ fn the_operator_is_obeyed_at_the_next_decision() {
     assert_eq!(addresses(&state, "node2"), [ip(13)]);
     assert_eq!(state.decision().unwrap().effective[1], Effective::Drain);
     assert_eq!(state.node(&state.config.cluster.nodes[1]).health, Health::Up);
+}
+
+/// `node2` has an IPv6 address, too; it is probed at both.
+fn dual() -> String {
+    let nodes = ["node1", "node2", "node3"].iter().zip(11..).fold(TEXT.to_owned(), |text, (_, last)| {
+        let ipv4 = format!("ipv4 = \"192.0.2.{last}\"\n");
+        text.replace(&ipv4, &format!("{ipv4}ipv6 = \"2001:db8::{last}\"\n"))
+    });
+    nodes
+}
+
+fn heard(state: &mut State, node: &str, family: Family, success: bool) -> Change {
+    let probe = ProbeId { family: Some(family), ..probe(node) };
+    let observation = if success {
+        Observation::Success { round_trip: Duration::from_millis(1) }
+    } else {
+        Observation::Failure(Failure { reason: "timed out".to_owned(), visible: false })
+    };
+    state.observe(&probe, Duration::from_secs(7), &observation).unwrap()
+}
+
+/// Three nodes of both families, all well.
+fn well(text: &str) -> State {
+    let mut state = State::new(config(text), Intents::new());
+    for node in ["node1", "node2", "node3"] {
+        for family in Family::ALL {
+            heard(&mut state, node, family, true);
+        }
+    }
+    state.decide();
+    state
+}
+
+fn ipv6(last: u16) -> IpAddr {
+    IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])
+}
+
+#[test]
+fn each_family_of_a_node_has_its_own_health_and_moves_its_own_rrset() {
+    let mut state = well(&dual());
+    assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x12)]);
+    for failures in 1..=3 {
+        let change = heard(&mut state, "node2", Family::Ipv6, false);
+        assert_eq!(change.transition, None, "the node is up");
+        assert_eq!(change.families.len(), usize::from(failures != 2), "{change:?}");
+    }
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x13)]);
+    assert!(state.view().nodes[1].visible);
+    let node2 = &state.config.cluster.nodes[1].clone();
+    let Counted { health, reason, .. } = state.health_that_counts(node2);
+    assert_eq!((health, reason.as_deref()), (Health::Down, Some("ipv6: timed out")));
+    let over = |family| state.family_that_counts(node2, family).unwrap().health;
+    assert_eq!(Family::ALL.map(over), [Health::Up, Health::Down]);
+    for _ in 0..3 {
+        heard(&mut state, "node2", Family::Ipv4, false);
+    }
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(13), ipv6(0x13)], "one substitute for both");
+    assert!(!state.view().nodes[1].visible);
+    for family in Family::ALL {
+        for _ in 0..2 {
+            heard(&mut state, "node2", family, true);
+        }
+    }
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x12)]);
+}
+
+#[test]
+fn with_any_both_rrsets_stay_while_one_family_is_healthy() {
+    let mut state = well(&format!("{}[health]\nfamilies = \"any\"\n", dual()));
+    for _ in 0..3 {
+        heard(&mut state, "node2", Family::Ipv6, false);
+    }
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x12)]);
+    let node2 = &state.config.cluster.nodes[1].clone();
+    assert_eq!(state.health_that_counts(node2).health, Health::Up);
+    assert_eq!(state.family_that_counts(node2, Family::Ipv6).unwrap().health, Health::Down);
+    for _ in 0..3 {
+        heard(&mut state, "node2", Family::Ipv4, false);
+    }
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(13), ipv6(0x13)]);
+}
+
+#[test]
+fn a_server_says_what_it_finds_of_ipv6_where_that_is_something_else() {
+    let mut state = well(&dual());
+    let text = |state: &State| serde_json::to_string(&state.own_verdicts()).unwrap();
+    assert_eq!(text(&state), r#"{"up":["node1","node2","node3"]}"#);
+    for _ in 0..3 {
+        heard(&mut state, "node2", Family::Ipv6, false);
+    }
+    assert_eq!(text(&state), r#"{"up":["node1","node2","node3"],"gone":["node2 ipv6"]}"#);
+    for _ in 0..3 {
+        heard(&mut state, "node2", Family::Ipv4, false);
+    }
+    assert_eq!(text(&state), r#"{"up":["node1","node3"],"gone":["node2"]}"#);
+}
+
+#[test]
+fn servers_that_share_a_store_agree_on_each_family() {
+    let mut state = well(&dual());
+    let up: &[&str] = &["node1", "node2", "node3"];
+    let gone: &[&str] = &["node2 ipv6"];
+    state.set_peer_view(said(Mode::Joined, [[up, &[], &[]], [up, &[], gone], [up, &[], gone]]));
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x13)]);
+    let older = [up, &[], &[]];
+    state.set_peer_view(said(Mode::Joined, [[up, &[], &[]], older, [up, &[], gone]]));
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x12)], "one server alone");
+}
+
+#[test]
+fn an_address_that_is_added_leaves_the_verdict_on_the_other_alone() {
+    let mut state = healthy(TEXT);
+    kill(&mut state, "node2");
+    state.adopt(config(&dual()));
+    state.decide();
+    let node2 = &state.config.cluster.nodes[1].clone();
+    let over = |family| state.family_that_counts(node2, family).unwrap().health;
+    assert_eq!(Family::ALL.map(over), [Health::Down, Health::Unknown]);
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::State;
+use crate::cluster::Family;
 use crate::health::{Pace, ProbeId, Subject};
 
 /// The most probes that are made at once, so that a quorum is heard: behind the first failures of a node, and behind the last
@@ -11,11 +12,11 @@ const ASKED_FIRST: usize = 8;
 const ASKED: usize = 100;
 
 impl State {
-    /// Since when a subject has failed: since the last of its probes that fail has.
-    pub(super) fn failing_since(&self, subject: &Subject) -> Option<Duration> {
-        let first = ProbeId { subject: subject.clone(), index: 0 };
-        let last = ProbeId { index: usize::MAX, ..first.clone() };
-        self.verdicts.range(first..=last).filter_map(|(_, verdict)| verdict.failing_since()).max()
+    /// Since when a subject has failed, or one of its families: since the last of its probes that fail has.
+    pub(super) fn failing_since(&self, subject: &Subject, family: Option<Family>) -> Option<Duration> {
+        let speaks = |probe: &ProbeId| probe.family.is_none() || family.is_none() || probe.family == family;
+        let probes = self.verdicts.range(ProbeId::all_of(subject)).filter(|(probe, _)| speaks(probe));
+        probes.filter_map(|(_, verdict)| verdict.failing_since()).max()
     }
 
     /// Whether a probe of this node is in doubt: then all of them are made fast.
@@ -25,14 +26,18 @@ impl State {
 
     /// Whether a subject is out by its probes, and in the answers until a quorum is heard.
     pub(in crate::controller::core) fn fall_waits(&self, subject: &Subject) -> bool {
-        !self.is_joined() && self.confirmation.holds(subject)
+        let both = || Family::ALL.into_iter().any(|family| self.fall_waits_in(subject, family));
+        !self.is_joined() && (self.confirmation.holds(subject, None) || both())
+    }
+
+    /// The same of one of its families.
+    pub(in crate::controller::core) fn fall_waits_in(&self, subject: &Subject, family: Family) -> bool {
+        !self.is_joined() && self.confirmation.holds(subject, Some(family))
     }
 
     /// Whether the next result of one of a subject's probes is discarded.
     pub(super) fn is_discarded(&self, subject: &Subject) -> bool {
-        let first = ProbeId { subject: subject.clone(), index: 0 };
-        let last = ProbeId { index: usize::MAX, ..first.clone() };
-        self.verdicts.range(first..=last).any(|(probe, _)| self.blindness.discards(probe))
+        self.verdicts.range(ProbeId::all_of(subject)).any(|(probe, _)| self.blindness.discards(probe))
     }
 
     /// Whether a node is out by its probes that is answered until a quorum is heard.
@@ -47,7 +52,7 @@ impl State {
             return Some(verdict.unhurried());
         }
         let is_doubted = probe.subject.node().is_some_and(|node| self.is_in_doubt(node));
-        Some(verdict.pace(is_doubted))
+        Some(verdict.pace(is_doubted || self.is_beside_one_that_rises(probe)))
     }
 
     /// The probes that are to be made at once behind a report of this one: if its subject may fall, or falls wait, a quorum

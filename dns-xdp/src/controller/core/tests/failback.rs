@@ -112,7 +112,7 @@ fn the_time_of_a_hold_down_does_not_run_while_the_answers_are_frozen() {
     for node in ["node1", "node3"] {
         for _ in 0..3 {
             let failure = Failure { reason: "timeout".to_owned(), visible: false };
-            let probe = ProbeId { subject: Subject::Node(node.to_owned()), index: 0 };
+            let probe = ProbeId::first(Subject::Node(node.to_owned()));
             bench.step(Input::Probed {
                 probe,
                 at: bench.elapsed,

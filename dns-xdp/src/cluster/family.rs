@@ -1,0 +1,101 @@
+//! The two families of addresses, each of which has an RRset of its own: A and AAAA.
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cluster, Node};
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4, with records of type A.
+    Ipv4,
+    /// IPv6, with records of type AAAA.
+    Ipv6,
+}
+
+/// How the health of a node of both families follows from that of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FamilyRule {
+    /// Each RRset follows the health of its own family.
+    #[default]
+    Each,
+    /// Both RRsets are answered while one family is healthy.
+    Any,
+}
+
+impl Family {
+    /// Both, IPv4 first.
+    pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+    /// The family of an address.
+    pub const fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::Ipv4,
+            IpAddr::V6(_) => Family::Ipv6,
+        }
+    }
+
+    /// The other one.
+    pub const fn other(self) -> Family {
+        match self {
+            Family::Ipv4 => Family::Ipv6,
+            Family::Ipv6 => Family::Ipv4,
+        }
+    }
+
+    /// As `status`, the events, the metrics and the store's documents have it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.text())
+    }
+}
+
+impl Node {
+    /// The address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4 => self.ipv4.map(IpAddr::V4),
+            Family::Ipv6 => self.ipv6.map(IpAddr::V6),
+        }
+    }
+
+    /// Whether it has addresses of both families.
+    pub fn is_dual_stack(&self) -> bool {
+        Family::ALL.iter().all(|family| self.address(*family).is_some())
+    }
+}
+
+impl Cluster {
+    /// A warning of nodes that lack a family which others have.
+    pub(crate) fn family_warning(&self) -> Option<String> {
+        const MOST: usize = 3;
+        let lacking = |family: Family| {
+            let without = self.nodes.iter().filter(|node| node.address(family).is_none());
+            let names: Vec<&str> = without.map(|node| node.name.as_str()).collect();
+            (!names.is_empty() && names.len() < self.nodes.len()).then(|| {
+                let more = names.len().saturating_sub(MOST);
+                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+                format!("no {family} address: {}{more}", names[..names.len().min(MOST)].join(", "))
+            })
+        };
+        let lacking: Vec<String> = Family::ALL.into_iter().filter_map(lacking).collect();
+        (!lacking.is_empty()).then(|| {
+            format!(
+                "the nodes differ in families ({}): a name that such a node answers for another has no record of that \
+                 family meanwhile; give every node both an `ipv4` and an `ipv6`, or none of them one of the two",
+                lacking.join("; ")
+            )
+        })
+    }
+}

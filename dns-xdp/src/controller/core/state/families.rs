@@ -1,0 +1,222 @@
+//! What is known of a subject in each family, where it is probed at addresses of both.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::confirmation::Confirmation;
+use super::{Judged, State, decisive};
+use crate::cluster::{Family, FamilyRule, Node, Service};
+use crate::failover::{FamilyView, MemberState, NodeState};
+use crate::health::{
+    Alone, FamilyStandings, Health, ProbeId, Standing, Subject, Transition, Verdict, best_and_worst, in_step,
+};
+
+/// The health of a node as it counts, with what is to be said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::controller) struct Counted {
+    pub(in crate::controller) health: Health,
+    /// Why it is not plainly up.
+    pub(in crate::controller) reason: Option<String>,
+    /// When this server has found it so.
+    pub(in crate::controller) since: Duration,
+}
+
+impl Judged {
+    /// A node of which either family counts.
+    pub(super) fn either(ipv4: &Judged, ipv6: &Judged) -> Judged {
+        let both = [ipv4, ipv6];
+        let serving = if both.iter().any(|one| one.serving == Some(true)) {
+            Some(true)
+        } else if both.iter().any(|one| one.serving.is_none()) {
+            None
+        } else {
+            Some(false)
+        };
+        Judged {
+            serving,
+            visible: both.iter().any(|one| one.visible),
+            attested: both.iter().all(|one| one.attested),
+            seconds_left: both.iter().filter_map(|one| one.seconds_left).min(),
+        }
+    }
+}
+
+impl State {
+    /// The standings of a subject in each family, if each RRset follows its own.
+    pub(in crate::controller) fn told_apart(&self, subject: &Subject) -> Option<&FamilyStandings> {
+        self.families.get(subject).filter(|both| both.rule == FamilyRule::Each)
+    }
+
+    /// The standings of a subject in each family, whatever follows from them.
+    pub(in crate::controller) fn in_families(&self, subject: &Subject) -> Option<&FamilyStandings> {
+        self.families.get(subject)
+    }
+
+    /// The standing of a subject by all its probes.
+    pub(super) fn standing_of_all(
+        &self,
+        subject: &Subject,
+        before: Option<&Standing>,
+        now: Duration,
+    ) -> Standing {
+        let verdicts: Vec<&Verdict> =
+            self.verdicts.range(ProbeId::all_of(subject)).map(|(_, verdict)| verdict).collect();
+        if verdicts.is_empty() {
+            return Standing::unknown();
+        }
+        Standing::new(&self.check(subject), &verdicts, before, now)
+    }
+
+    /// The standings of a subject by its probes that speak for each family.
+    pub(super) fn family_standings(&self, subject: &Subject, now: Duration) -> FamilyStandings {
+        let (check, before) = (self.check(subject), self.families.get(subject));
+        let of = |family: Family| before.map(|before| before.of(family));
+        let [ipv4, ipv6] = Family::ALL.map(|family| {
+            let speaks = |probe: &ProbeId| probe.family.is_none() || probe.family == Some(family);
+            let probes = self.verdicts.range(ProbeId::all_of(subject));
+            let verdicts: Vec<&Verdict> =
+                probes.filter(|(probe, _)| speaks(probe)).map(|(_, verdict)| verdict).collect();
+            let standing = if verdicts.is_empty() {
+                Standing::unknown()
+            } else {
+                Standing::new(&check, &verdicts, of(family), now)
+            };
+            Alone { standing, verdicts }
+        });
+        let rule = check.families;
+        if rule == FamilyRule::Any {
+            return FamilyStandings { rule, ipv4: ipv4.standing, ipv6: ipv6.standing };
+        }
+        FamilyStandings {
+            rule,
+            ipv4: in_step(of(Family::Ipv4), &ipv4, &ipv6),
+            ipv6: in_step(of(Family::Ipv6), &ipv6, &ipv4),
+        }
+    }
+
+    /// Whether a probe is to be made soon because the other family of its subject comes back.
+    pub(in crate::controller) fn is_beside_one_that_rises(&self, probe: &ProbeId) -> bool {
+        let Some((both, family)) = self.families.get(&probe.subject).zip(probe.family) else { return false };
+        both.of(family.other()).health == Health::Recovering
+    }
+
+    /// Works the families of a subject out anew. Returns how their health has changed, and whether a decision looks at it.
+    pub(super) fn observe_families(
+        &mut self,
+        subject: &Subject,
+        now: Duration,
+    ) -> (Vec<(Family, Transition)>, bool) {
+        let Some(before) = self.families.get(subject) else { return (Vec::new(), false) };
+        let after = self.family_standings(subject, now);
+        let turned = |family: &Family| {
+            let (from, to) = (before.of(*family).health, after.of(*family).health);
+            (from != to).then_some((*family, Transition { from, to }))
+        };
+        let turned = Family::ALL.iter().filter_map(turned).collect();
+        let differs = |family: &Family| decisive(before.of(*family)) != decisive(after.of(*family));
+        let is_decisive = after.rule == FamilyRule::Each && Family::ALL.iter().any(differs);
+        let fell = |family: Family| (family, before.of(family).serving(), after.of(family).serving());
+        let fell = Family::ALL.map(fell);
+        let rule = after.rule;
+        self.families.insert(subject.clone(), after);
+        if rule == FamilyRule::Each {
+            for (family, was, is) in fell {
+                self.note_fall((subject, Some(family)), was, is, now);
+            }
+        }
+        (turned, is_decisive)
+    }
+
+    /// What this server finds of a subject over IPv6, where that is something else than over IPv4.
+    pub(super) fn ipv6_apart(&self, subject: &Subject) -> Option<&Standing> {
+        let FamilyStandings { ipv4, ipv6, .. } = self.told_apart(subject)?;
+        let told =
+            |standing: &Standing| (standing.serving(), standing.serving() == Some(true) || standing.visible);
+        Some(ipv6).filter(|ipv6| told(ipv6) != told(ipv4))
+    }
+
+    /// What a decision looks at beyond the nodes themselves; nothing where all families are as their nodes are.
+    pub(super) fn family_views(
+        &self,
+        nodes: &[NodeState],
+        members: &BTreeMap<String, Vec<MemberState>>,
+        confirmation: &Confirmation,
+    ) -> Vec<FamilyView> {
+        let mut apart: BTreeMap<&Subject, [Option<bool>; 2]> = BTreeMap::new();
+        for (subject, both) in self.families.iter().filter(|(_, both)| both.rule == FamilyRule::Each) {
+            let serving = Family::ALL
+                .map(|family| self.judged_in(Some(family), subject, both.of(family), confirmation).serving);
+            if serving[0] != serving[1] {
+                apart.insert(subject, serving);
+            }
+        }
+        if apart.is_empty() {
+            return Vec::new();
+        }
+        let cluster = &self.config.cluster;
+        let view = |(place, family): (usize, Family)| {
+            let own = |subject: Subject, whole: Option<bool>| {
+                apart.get(&subject).map_or(whole, |serving| serving[place])
+            };
+            let node =
+                |(node, state): (&Node, &NodeState)| own(Subject::Node(node.name.clone()), state.serving);
+            let of_service = |(service, states): (&String, &Vec<MemberState>)| {
+                let configured = cluster.services.iter().find(|configured| configured.name == *service);
+                let names = configured.into_iter().flat_map(Service::candidates);
+                let member = |(node, state): (&String, &MemberState)| {
+                    own(Subject::Member { service: service.clone(), node: node.clone() }, state.serving)
+                };
+                (service.clone(), names.zip(states).map(member).collect())
+            };
+            FamilyView {
+                family,
+                nodes: cluster.nodes.iter().zip(nodes).map(node).collect(),
+                members: members.iter().map(of_service).collect(),
+            }
+        };
+        Family::ALL.into_iter().enumerate().map(view).collect()
+    }
+
+    /// The health of a node as it counts: the worse of its families, if each RRset follows its own.
+    pub(in crate::controller) fn health_that_counts(&self, node: &Node) -> Counted {
+        let subject = Subject::Node(node.name.clone());
+        let whole = self.counted(None, &subject, self.node(node));
+        let Some(both) = self.told_apart(&subject) else { return whole };
+        let [ipv4, ipv6] = Family::ALL.map(|family| self.counted(Some(family), &subject, both.of(family)));
+        if ipv4.health == ipv6.health {
+            return whole;
+        }
+        let [_, worst] = best_and_worst([ipv4.health, ipv6.health]);
+        let (family, worse) = if ipv4.health == worst { (Family::Ipv4, ipv4) } else { (Family::Ipv6, ipv6) };
+        let reason = worse.reason.unwrap_or_else(|| worst.to_string());
+        Counted { reason: Some(format!("{family}: {reason}")), ..worse }
+    }
+
+    /// The same of a node in one family. `None`: its families are not told apart.
+    pub(in crate::controller) fn family_that_counts(&self, node: &Node, family: Family) -> Option<Counted> {
+        let subject = Subject::Node(node.name.clone());
+        let both = self.in_families(&subject)?;
+        Some(self.counted(Some(family), &subject, both.of(family)))
+    }
+
+    /// One's own finding unless the others overrule it.
+    fn counted(&self, family: Option<Family>, subject: &Subject, standing: &Standing) -> Counted {
+        let Standing { health, since, .. } = *standing;
+        let own = Counted { health, reason: standing.reason.clone(), since };
+        let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_alone()) else { return own };
+        let agreed = shared.agree(subject, family, self.config.failover.observers);
+        let (health, finders) = match agreed.serving {
+            None => return own,
+            serving if serving == standing.serving() => return own,
+            Some(true) => (Health::Up, agreed.up),
+            Some(false) => (Health::Down, agreed.down),
+        };
+        let servers = agreed.up + agreed.down;
+        let here = own.reason.map(|reason| format!("; here: {reason}")).unwrap_or_default();
+        Counted { health, reason: Some(format!("{health} for {finders} of {servers} servers{here}")), since }
+    }
+}
+
+/// The text of a subject in one family, as the events and the documents of a store have it.
+pub(in crate::controller::core) fn in_family(subject: &Subject, family: Family) -> String {
+    format!("{subject} {family}")
+}

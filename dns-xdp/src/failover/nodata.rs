@@ -1,0 +1,55 @@
+//! How long a NODATA answer may be kept while a name lacks a family that it has when all is well.
+use std::collections::HashMap;
+
+use crate::cluster::{APEX, Cluster, Family, Node};
+use crate::zone::Addresses;
+
+/// The families that each service has addresses of when all is well, the apex among them.
+pub(super) enum ServiceFamilies<'a> {
+    /// Those that all nodes have.
+    Alike(Vec<Family>),
+    /// By the name of the service.
+    Each(HashMap<&'a str, Vec<Family>>),
+}
+
+impl<'a> ServiceFamilies<'a> {
+    pub(super) fn of(cluster: &'a Cluster) -> Self {
+        let has = |family: Family| move |node: &Node| node.address(family).is_some();
+        let there: Vec<Family> =
+            Family::ALL.into_iter().filter(|&family| cluster.nodes.iter().any(has(family))).collect();
+        if there.iter().all(|&family| cluster.nodes.iter().all(has(family))) {
+            return ServiceFamilies::Alike(there);
+        }
+        let nodes: HashMap<&str, &Node> =
+            cluster.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+        let configured = cluster.services.iter().map(|service| {
+            let members = || service.nodes.iter().filter_map(|name| nodes.get(name.as_str()));
+            let of_service = |family: &Family| members().any(|node| node.address(*family).is_some());
+            (service.name.as_str(), there.iter().copied().filter(of_service).collect())
+        });
+        ServiceFamilies::Each(std::iter::once((APEX, there.clone())).chain(configured).collect())
+    }
+
+    pub(super) fn get(&self, service: &str) -> &[Family] {
+        match self {
+            ServiceFamilies::Alike(families) => families,
+            ServiceFamilies::Each(each) => each.get(service).map_or(&[], Vec::as_slice),
+        }
+    }
+}
+
+/// The families of a node.
+pub(super) fn families_of(node: &Node) -> impl Iterator<Item = Family> + use<> {
+    node.addresses().map(Family::of)
+}
+
+/// The TTL of NODATA for a name that lacks one of its families, where the zone's negative TTL is longer: that of the
+/// name's addresses, so that no resolver keeps the absence longer than the failover (RFC 2308, section 5).
+pub(super) fn ttl(families: &[Family], addresses: &Addresses, negative_ttl_seconds: u32) -> Option<u32> {
+    let lacks = |family: &Family| match family {
+        Family::Ipv4 => addresses.ipv4.is_empty(),
+        Family::Ipv6 => addresses.ipv6.is_empty(),
+    };
+    let is_shorter = addresses.ttl_seconds < negative_ttl_seconds;
+    (is_shorter && !addresses.refused && families.iter().any(lacks)).then_some(addresses.ttl_seconds)
+}

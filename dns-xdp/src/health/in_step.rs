@@ -1,0 +1,128 @@
+//! A node that dies or comes back does so over both families at once, although each is probed by itself: pure.
+//!
+//! The families are not probed at the same moments. A family that has fallen waits for the other one if that is about to
+//! fall, and so does one that has risen. A family that changes alone waits for nothing.
+use std::time::Duration;
+
+use super::{Health, Standing, Verdict};
+
+/// The most results of the other family that a family waits for.
+const MOST_RESULTS: u32 = 2;
+
+/// One family of a subject: its standing by its own probes, and their verdicts.
+#[derive(Debug)]
+pub(crate) struct Alone<'a> {
+    pub(crate) standing: Standing,
+    pub(crate) verdicts: Vec<&'a Verdict>,
+}
+
+impl Alone<'_> {
+    fn is_falling(&self) -> bool {
+        self.standing.health == Health::Suspect
+            && self.verdicts.iter().any(|verdict| verdict.is_falling(MOST_RESULTS))
+    }
+
+    /// Whether it may yet come back with the other family, which has succeeded since then.
+    fn may_rise(&self, since: Duration) -> bool {
+        let mut out = self.verdicts.iter().filter(|verdict| verdict.serving() == Some(false)).peekable();
+        self.standing.serving() == Some(false)
+            && out.peek().is_some()
+            && out.all(|verdict| verdict.may_rise(MOST_RESULTS, since))
+    }
+}
+
+/// The standing of a family beside the other one; `before`: what it was.
+pub(crate) fn in_step(before: Option<&Standing>, own: &Alone<'_>, other: &Alone<'_>) -> Standing {
+    let Some(before) = before else { return own.standing.clone() };
+    let waits = match (before.serving(), own.standing.serving()) {
+        (Some(true), Some(false)) => other.is_falling(),
+        (Some(false), Some(true)) => before.health == Health::Recovering && other.may_rise(before.since),
+        _ => false,
+    };
+    if !waits {
+        return own.standing.clone();
+    }
+    Standing {
+        health: before.health,
+        since: before.since,
+        time_left: before.time_left.or(other.standing.time_left),
+        ..own.standing.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{FamilyRule, HealthCheck, Require};
+    use crate::config::PROBE;
+    use crate::health::{Failure, Observation};
+
+    fn check() -> HealthCheck {
+        HealthCheck { probes: vec![PROBE], require: Require::All, families: FamilyRule::Each }
+    }
+
+    /// A verdict that has had these results, one each 100 ms.
+    fn verdict(results: &str) -> Verdict {
+        let mut verdict = Verdict::new(&PROBE);
+        for (nth, result) in (1..).zip(results.chars()) {
+            let observation = if result == '+' {
+                Observation::Success { round_trip: Duration::ZERO }
+            } else {
+                Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false })
+            };
+            verdict.observe(Duration::from_millis(100) * nth, &observation);
+        }
+        verdict
+    }
+
+    /// The health of a family with these results beside one with those; the last result is new.
+    fn shown(own: &str, other: &str) -> Health {
+        let now = |results: &str| Duration::from_millis(100) * u32::try_from(results.len()).unwrap();
+        let standing = |verdict: &Verdict, before: Option<&Standing>, at| {
+            Standing::new(&check(), &[verdict], before, at)
+        };
+        let mut before: Option<Standing> = None;
+        for end in 1..own.len() {
+            before = Some(standing(&verdict(&own[..end]), before.as_ref(), now(&own[..end])));
+        }
+        let [own_verdict, other_verdict] = [own, other].map(verdict);
+        let own = Alone {
+            standing: standing(&own_verdict, before.as_ref(), now(own)),
+            verdicts: vec![&own_verdict],
+        };
+        let other =
+            Alone { standing: standing(&other_verdict, None, now(other)), verdicts: vec![&other_verdict] };
+        in_step(before.as_ref(), &own, &other).health
+    }
+
+    #[test]
+    fn a_family_that_falls_waits_for_the_other_one_if_that_is_falling() {
+        use Health::{Down, Suspect};
+        for (other, expected) in [
+            ("++++", Down),
+            ("+++-", Suspect),
+            ("++--", Suspect),
+            ("+---", Down),
+            ("+-+", Down),
+            ("+--+", Down),
+        ] {
+            assert_eq!(shown("+---", other), expected, "{other}");
+        }
+        assert_eq!(shown("+--", "+--"), Suspect);
+    }
+
+    #[test]
+    fn a_family_that_rises_waits_for_the_other_one_if_that_may_rise() {
+        use Health::{Recovering, Up};
+        let own = "-------++";
+        for (other, expected) in [
+            ("--------+", Recovering),
+            ("-------+", Recovering),
+            ("+++++++++", Up),
+            ("--------", Recovering),
+            ("----------------", Up),
+        ] {
+            assert_eq!(shown(own, other), expected, "{other}");
+        }
+    }
+}
