@@ -150,6 +150,11 @@ impl Config {
         warnings.extend(self.cluster.family_warning());
         warnings.extend(self.store.as_ref().and_then(SharedStore::warning));
         warnings.extend(self.overridden_warning());
+        if self.failover.failback == Failback::Manual && !self.failover.hold_down.is_zero() {
+            let text = "[failover] hold-down has no effect with failback = \"manual\": nodes come back with \
+                        `dns-xdp node failback`";
+            warnings.push(text.to_owned());
+        }
         if is_open_to_others(&self.path) && !self.guard.secrets.is_empty() {
             let path = self.path.display();
             warnings.push(format!("everybody may read the secrets of [cookies]: chmod o= {path}"));
@@ -339,6 +344,26 @@ pub struct Failover {
     pub observers: Observers,
     /// Where servers share a store: how many of them probe a node, besides its own; at least one.
     pub probers: usize,
+    /// Which nodes come back into the answers by themselves.
+    pub failback: Failback,
+    /// With [`Failback::Auto`]: how long a node that fell has to be healthy before it comes back.
+    pub hold_down: Duration,
+}
+
+impl Failover {
+    /// Whether a node that fell stays out of the answers after its recovery.
+    pub fn holds(&self) -> bool {
+        self.failback == Failback::Manual || !self.hold_down.is_zero()
+    }
+}
+
+/// `[failover] failback`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failback {
+    /// A node that fell comes back when it is healthy, for [`Failover::hold_down`].
+    Auto,
+    /// A node that fell comes back when an operator says so.
+    Manual,
 }
 
 /// `[failover] quorum`
@@ -408,6 +433,11 @@ impl Control {
     /// The file that keeps this server's identifier among those of its name, likewise.
     pub fn instance(&self) -> PathBuf {
         self.state.with_extension("instance.json")
+    }
+
+    /// The file that keeps what this server decides beside a store, and the store does not have yet.
+    pub fn local(&self) -> PathBuf {
+        self.state.with_extension("local.json")
     }
 
     fn places(&self) -> (&Path, &Path) {

@@ -1,14 +1,15 @@
 //! Who answers for whom: a pure function of the cluster, the verdicts and the admin intent.
 //!
 //! `answers` says which node answers for which, `service` chooses among the members of a service, `rendezvous` chooses
-//! substitutes, `families` says what IPv4 or IPv6 answers otherwise, `zone` makes the zone of a decision, `nodata` says how
-//! long the absence of a family counts. The health of nodes is in `health`.
+//! substitutes, `families` says what IPv4 or IPv6 answers otherwise, `holds` finds the nodes that fell, `zone` makes the zone
+//! of a decision, `nodata` says how long the absence of a family counts. The health of nodes is in `health`.
 //!
 //! Servers do not talk to each other. They agree because the same states give the same answers, whatever
 //! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
 //! looks back.
 mod answers;
 mod families;
+mod holds;
 mod nodata;
 pub(crate) mod rendezvous;
 mod service;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use answers::{Answers, LastAnswers};
 pub use families::{Apart, Families, FamilyView};
+pub(crate) use holds::Falls;
 pub(crate) use zone::owner;
 pub use zone::{answering, healthy_zone, zone};
 
@@ -64,16 +66,28 @@ pub struct NodeState {
     pub admin: Admin,
     /// Of a suspect, how soon it may be out of the answers, rounded up.
     pub seconds_left: Option<u32>,
+    /// It fell, and stays out of the answers after its recovery.
+    pub held: bool,
 }
 
 impl NodeState {
     /// The admin intent where there is one, else the probes' verdict. A node that is unknown has the benefit
-    /// of the doubt.
+    /// of the doubt, unless it is held.
     pub fn effective(&self) -> Effective {
         match (self.admin, self.serving) {
+            (Admin::Auto, None | Some(true)) if self.held => Effective::Held,
             (Admin::Up, _) | (Admin::Auto, None | Some(true)) => Effective::Up,
             (Admin::Down, _) | (Admin::Auto, Some(false)) => Effective::Down,
             (Admin::Drain, _) => Effective::Drain,
+        }
+    }
+
+    /// Whether it is out of the answers whatever its probes say: an operator has taken it out, or it is held.
+    pub(crate) fn is_taken_out(&self) -> bool {
+        match self.admin {
+            Admin::Down | Admin::Drain => true,
+            Admin::Auto => self.held,
+            Admin::Up => false,
         }
     }
 
@@ -102,6 +116,8 @@ pub enum Effective {
     Down,
     /// As [`Effective::Down`], because the operator wants it.
     Drain,
+    /// As [`Effective::Down`], although its probes succeed: it fell before.
+    Held,
 }
 
 impl fmt::Display for Effective {
@@ -110,6 +126,7 @@ impl fmt::Display for Effective {
             Effective::Up => "up",
             Effective::Down => "down",
             Effective::Drain => "drain",
+            Effective::Held => "held",
         })
     }
 }
@@ -136,6 +153,8 @@ pub struct Decision {
     pub fail_open: bool,
     /// The answers name nodes that are drained, because no other is up.
     pub drained: bool,
+    /// The answers name nodes that are held, because no other is up.
+    pub held: bool,
     /// The groups of services of which neither a member nor a backup is healthy, as [`Cluster::members`] counts them.
     down: Arc<[usize]>,
     /// Why the answers are those of the previous decision, or the configured ones if there was none. Only an operator's
@@ -160,6 +179,7 @@ impl Decision {
             answers: Arc::new(answers),
             fail_open: false,
             drained: false,
+            held: false,
             down: Arc::default(),
             frozen: None,
             kept: None,
@@ -196,6 +216,7 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
             effective,
             fail_open: previous.is_some_and(|previous| previous.fail_open),
             drained: previous.is_some_and(|previous| previous.drained),
+            held: previous.is_some_and(|previous| previous.held),
             down: down_before(cluster, previous),
             kept: Some(kept),
             frozen: Some(format!("{visible} of {voters} nodes and witnesses visible, {needed} needed")),
@@ -205,6 +226,10 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
     let mut healthy = trusted(states);
     let none_is_up = healthy.is_empty();
     if none_is_up {
+        healthy = holds::held(states);
+    }
+    let held = none_is_up && !healthy.is_empty();
+    if healthy.is_empty() {
         healthy = drained(states);
     }
     let all_down = healthy.is_empty();
@@ -215,7 +240,8 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
         answers: same_or_new(answers, previous),
         effective,
         fail_open: all_down && matches!(rules.all_down, AllDown::Configured | AllDown::LastGood),
-        drained: none_is_up && !all_down,
+        drained: none_is_up && !held && !all_down,
+        held,
         down: situation.down(),
         frozen: None,
         kept: None,
@@ -292,9 +318,14 @@ fn trusted(states: &[NodeState]) -> Vec<usize> {
 
 /// The drained nodes whose probes succeed, or else the drained nodes without a verdict.
 fn drained(states: &[NodeState]) -> Vec<usize> {
+    healthy_or_unknown(states, |state| state.admin == Admin::Drain)
+}
+
+/// Those of the wanted nodes whose probes succeed, or else those without a verdict.
+fn healthy_or_unknown(states: &[NodeState], wanted: impl Fn(&NodeState) -> bool) -> Vec<usize> {
     let those = |serving: Option<bool>| -> Vec<usize> {
-        let drained = |state: &NodeState| state.admin == Admin::Drain && state.serving == serving;
-        (0..).zip(states).filter(|(_, state)| drained(state)).map(|(index, _)| index).collect()
+        let those = (0..).zip(states).filter(|(_, state)| wanted(state) && state.serving == serving);
+        those.map(|(index, _)| index).collect()
     };
     let healthy = those(Some(true));
     if healthy.is_empty() { those(None) } else { healthy }

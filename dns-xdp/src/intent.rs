@@ -2,6 +2,8 @@
 //!
 //! It names nodes and what is wanted of them. Addresses are not in it: they have one home, the configuration.
 mod file;
+mod hold;
+mod local;
 mod wish;
 
 use std::collections::BTreeMap;
@@ -11,10 +13,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use file::{Error, load, store};
+pub use file::{Error, load, load_local, store, store_local};
+pub use hold::{Hold, Holds, holds, with_holds, without_holds};
+pub use local::{Local, LocalHold, LocalIntent, Settled, hold_of, stored_hold, wants_as};
 pub use wish::{LONGEST_TEXT, Wish, lasting, text};
 
 use crate::cluster::Admin;
+
+/// What is shown of an intent that counts on one server alone.
+pub const LOCAL: &str = "on this server alone";
 
 /// What is wanted of each node, by its name; a node that is missing is [`Admin::Auto`].
 pub type Intents = BTreeMap<String, Intent>;
@@ -36,6 +43,9 @@ pub struct Intent {
     /// outlasts a restart: a clock that is set moves the end with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// The node fell, and stays out of the answers after its recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// What another version has written. It is kept, and has no effect here.
     #[serde(flatten)]
     pub others: Map<String, Value>,
@@ -44,7 +54,13 @@ pub struct Intent {
 impl Intent {
     /// Without a reason, without an end, and nobody's.
     pub fn new(admin: Admin, since: Timestamp) -> Self {
-        Intent { admin, reason: None, by: None, since, until: None, others: Map::new() }
+        Intent { admin, reason: None, by: None, since, until: None, hold: None, others: Map::new() }
+    }
+
+    /// Whether no operator has said anything: the probes decide, as without an intent.
+    pub fn says_nothing(&self) -> bool {
+        let Intent { admin, reason, by, until, others, since: _, hold: _ } = self;
+        *admin == Admin::Auto && reason.is_none() && by.is_none() && until.is_none() && others.is_empty()
     }
 
     /// Whether its time is over.
@@ -72,7 +88,8 @@ pub fn in_words(reason: Option<&str>, by: Option<&str>, until: Option<Timestamp>
     circumstances.into_iter().chain(reason.map(str::to_owned)).collect::<Vec<_>>().join(": ")
 }
 
-/// The intents with a wish granted. Wishing the same again keeps its time, and whatever the new wish does not say.
+/// The intents with a wish granted. Wishing the same again keeps its time, and whatever the new wish does not say. A node's
+/// hold stays, unless `up` ends it.
 pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intents {
     let mut intents = intents.clone();
     let Wish { admin, reason, by, lasting } = wish;
@@ -87,9 +104,14 @@ pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intent
             intent.until = until.or(intent.until);
         }
         None if admin == Admin::Auto => {}
-        _ => {
-            intents.insert(node.to_owned(), Intent { reason, by, until, ..Intent::new(admin, now) });
+        before => {
+            let hold = before.and_then(|before| before.hold.take());
+            let new = Intent { reason, by, until, hold, ..Intent::new(admin, now) };
+            intents.insert(node.to_owned(), new);
         }
+    }
+    if let Some(Intent { admin: Admin::Up, hold, .. }) = intents.get_mut(node) {
+        *hold = hold.take().map(|hold| if hold.counts() { hold.released(now) } else { hold });
     }
     intents
 }
@@ -100,7 +122,7 @@ pub fn expire(intents: &Intents, now: Timestamp) -> Option<(Intents, Intents)> {
         intents.clone().into_iter().partition(|(_, intent)| intent.is_over(now));
     for (node, intent) in &over {
         let since = intent.until.unwrap_or(now);
-        left.insert(node.clone(), Intent::new(Admin::Auto, since));
+        left.insert(node.clone(), Intent { hold: intent.hold.clone(), ..Intent::new(Admin::Auto, since) });
     }
     (!over.is_empty()).then_some((left, over))
 }
@@ -179,6 +201,18 @@ mod tests {
             Intent { by: by.map(str::to_owned), until, ..said }.to_string(),
             "drain by alice until 1970-01-01T00:00:00Z: new disk"
         );
+    }
+
+    #[test]
+    fn a_hold_outlives_what_is_wanted_and_its_end_unless_the_node_is_wanted_up() {
+        let held = Intent { hold: Some(Hold::new(second(5))), ..Intent::new(Admin::Auto, second(5)) };
+        let held = Intents::from([("node1".to_owned(), held)]);
+        let drained = want(&held, "node1", wish(Admin::Drain, None, Some(HOUR)), second(60));
+        assert_eq!(drained["node1"].hold, Some(Hold::new(second(5))));
+        let (left, _) = expire(&drained, second(7200)).unwrap();
+        assert_eq!(left["node1"].hold, Some(Hold::new(second(5))));
+        let up = want(&left, "node1", wish(Admin::Up, None, None), second(8000));
+        assert_eq!(up["node1"].hold.as_ref().and_then(|hold| hold.released), Some(second(8000)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use hickory_proto::rr::{Name, Record, RecordType};
 use super::columns::columns;
 use super::print;
 use crate::cluster::{AllDown, HealthCheck, Order, Require, Service};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Failback, Failover, Mode};
 use crate::health::{self, ProbeId, Subject, Target};
 use crate::path::path;
 use crate::zone::{Lookup, Zone};
@@ -119,6 +119,17 @@ fn summary(config: &Config, zone: &Zone) -> String {
     line(format!("zone {} of {} nodes, epoch {}", zone.apex(), nodes.len(), zone.epoch()));
     line(format!("quorum: {needed} of {voters} nodes and witnesses have to be visible"));
     line(format!("repair: {}", promise::in_words(&promise).trim_end()));
+    let Failover { failback, hold_down, .. } = config.failover;
+    match failback {
+        Failback::Manual => {
+            line("failback: a node that fell comes back with dns-xdp node failback".to_owned())
+        }
+        Failback::Auto if hold_down.is_zero() => {}
+        Failback::Auto => line(format!(
+            "failback: a node that fell comes back when it was healthy for {}",
+            humantime::format_duration(hold_down)
+        )),
+    }
     text
 }
 
@@ -165,6 +176,20 @@ mod tests {
             "{report}"
         );
         assert!(has(&["db1.demo.example.com.", "A", "5s", "xdp", "192.0.2.2"]), "{report}");
+    }
+
+    #[test]
+    fn the_rules_of_failback_are_shown_where_they_are_not_the_default() {
+        let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[[node]]\nname = \"node1\"\n\
+                    ipv4 = \"192.0.2.11\"\n[failover]\n";
+        let shown = |rules: &str| {
+            let config = Config::parse(&format!("{text}{rules}"), Path::new("f")).unwrap();
+            let report = report(&config, &failover::healthy_zone(&config));
+            report.lines().find_map(|line| line.strip_prefix("failback: ").map(str::to_owned))
+        };
+        assert_eq!(shown(""), None);
+        assert!(shown("failback = \"manual\"").unwrap().ends_with("dns-xdp node failback"));
+        assert!(shown("hold-down = \"5m\"").unwrap().ends_with("healthy for 5m"));
     }
 
     #[test]

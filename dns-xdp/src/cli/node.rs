@@ -54,7 +54,12 @@ pub(super) enum Node {
         name: Name,
         #[command(flatten)]
         why: Why,
+        #[command(flatten)]
+        place: Whereabouts,
     },
+    /// Let a node that fell and is held come back into the answers
+    #[command(after_help = "Example: dns-xdp node failback node1")]
+    Failback(Name),
     /// Take a healthy node out of the answers, for maintenance
     #[command(
         after_help = "Example: dns-xdp node drain node1 --reason 'kernel update' --for 2h --wait && reboot"
@@ -122,6 +127,15 @@ pub(super) struct Wanted {
     /// For how long; then the probes decide again [default: for good]
     #[arg(long = "for", value_name = "DURATION", value_parser = intent::lasting)]
     lasting: Option<Duration>,
+    #[command(flatten)]
+    place: Whereabouts,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Whereabouts {
+    /// On this server alone, while the store is away; the store gets it when it is back
+    #[arg(long)]
+    local: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -170,9 +184,10 @@ impl Node {
             }
             Node::Down { wanted, .. } => wanted.into_command(Admin::Down, by, false),
             Node::Up(wanted) => wanted.into_command(Admin::Up, by, false),
-            Node::Auto { name, why } => {
-                Wanted { name, why, lasting: None }.into_command(Admin::Auto, by, false)
+            Node::Auto { name, why, place } => {
+                Wanted { name, why, lasting: None, place }.into_command(Admin::Auto, by, false)
             }
+            Node::Failback(Name { name: node }) => Command::Failback { node, by },
             Node::Drain { wanted, force, .. } => wanted.into_command(Admin::Drain, by, force),
         }
     }
@@ -180,10 +195,11 @@ impl Node {
 
 impl Wanted {
     fn into_command(self, admin: Admin, by: Option<String>, force: bool) -> Command {
-        let Wanted { name: Name { name: node }, why: Why { reason }, lasting } = self;
+        let Wanted { name: Name { name: node }, why: Why { reason }, lasting, place: Whereabouts { local } } =
+            self;
         // A year of milliseconds is far from the end of the type.
         let for_ms = lasting.map(|lasting| lasting.as_millis() as u64);
-        Command::Admin { node, admin, reason, by, for_ms, force }
+        Command::Admin { node, admin, reason, by, for_ms, force, local }
     }
 }
 
@@ -230,9 +246,11 @@ pub(super) const fn kept(is_ephemeral: bool, is_shared: bool) -> &'static str {
     }
 }
 
-fn wanted(NodeEntry { admin, reason, by, until, .. }: &NodeEntry) -> String {
+fn wanted(NodeEntry { admin, reason, by, until, local, .. }: &NodeEntry) -> String {
     let by = by.as_deref().filter(|_| *admin != Admin::Auto);
-    intent::in_words(reason.as_deref(), by, *until)
+    let wanted = intent::in_words(reason.as_deref(), by, *until);
+    let alone = local.then(|| intent::LOCAL.to_owned());
+    alone.into_iter().chain(Some(wanted).filter(|text| !text.is_empty())).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -253,6 +271,7 @@ mod tests {
             until: Some("2026-03-01T12:00:00Z".parse().unwrap()),
             ephemeral: false,
             shared: false,
+            local: false,
         };
         let expected = "\
 NODE   IPV4        IPV6  NS   BACKUP       ADMIN  KEPT  REASON

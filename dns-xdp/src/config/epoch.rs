@@ -2,7 +2,7 @@
 use std::fmt;
 
 use super::spec;
-use super::{Config, NsAddresses, Quorum};
+use super::{Config, Failback, NsAddresses, Quorum};
 use crate::cluster::{
     Dns, Elsewhere, Expect, FamilyRule, HealthCheck, Http, Order, Pattern, Probe, ProbeKind, Redis, Require,
     Role, TcpDialogue, Trust,
@@ -76,7 +76,14 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
     for witness in &failover.witness {
         write!(out, " {witness}")?;
     }
-    writeln!(out)
+    writeln!(out)?;
+    if failover.failback == Failback::Manual {
+        writeln!(out, "failback manual")?;
+    }
+    if !failover.hold_down.is_zero() {
+        writeln!(out, "hold-down {}", failover.hold_down.as_nanos())?;
+    }
+    Ok(())
 }
 
 /// One line a probe; what came later is written only where it is not as it used to be.

@@ -12,7 +12,7 @@ use super::kind::{Surroundings, kind, target};
 use super::problem::{At, ConfigError, Problem, Problems, values};
 use super::section::{IsDefault, Section, is_empty_list};
 use super::{
-    AllDown, Config, Control, Events, Failover, Listen, Mode, NsAddresses, Observers, Quorum, Xdp,
+    AllDown, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers, Quorum, Xdp,
     ZoneConfig, check, resolve, store, value,
 };
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
@@ -162,8 +162,7 @@ fn read(
     let usual = health(file.section("health", "[health]"), &Usual::new(around));
     let cluster = document.get("cluster").and_then(|cluster| cluster.get_ref().as_table());
     let has_store = is_shared || cluster.is_some_and(|cluster| cluster.contains_key("store"));
-    let (witness, quorum, all_down, (observers, probers)) =
-        failover(file.section("failover", "[failover]"), has_store);
+    let (witness, quorum, failover) = failover(file.section("failover", "[failover]"), has_store);
     let nodes = file.sections("node", "[[node]]");
     if nodes.is_empty() {
         file.problem(0, "there is no node; write a [[node]] with `name` and `ipv4` for each");
@@ -185,9 +184,7 @@ fn read(
     let failover = Failover {
         quorum: spec.quorum.as_ref().map_or(Quorum::Majority, |quorum| quorum.value),
         witness: values(&spec.witness),
-        all_down,
-        observers,
-        probers,
+        ..failover
     };
     let cluster = check::into_cluster(spec);
     Some(Config {
@@ -401,7 +398,8 @@ fn probe(section: &mut Section<'_>, usual: &Probe, around: &Surroundings) -> Pro
     probe
 }
 
-type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, AllDown, (Observers, usize));
+/// The witnesses and the quorum with their places, and the section without the two.
+type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, Failover);
 
 fn failover(mut section: Section<'_>, has_store: bool) -> FailoverSpec {
     if !has_store {
@@ -415,11 +413,17 @@ fn failover(mut section: Section<'_>, has_store: bool) -> FailoverSpec {
     }
     let quorum = section.located("quorum", value::quorum);
     let witness = section.list("witness", value::witness);
-    let all_down = section.value("all-down", value::all_down).unwrap_or(AllDown::Configured);
-    let observers = section.value("observers", value::observers).unwrap_or(Observers::Majority);
-    let probers = section.value("probers", value::probers).unwrap_or(PROBERS);
+    let failover = Failover {
+        quorum: Quorum::Majority,
+        witness: Vec::new(),
+        all_down: section.value("all-down", value::all_down).unwrap_or(AllDown::Configured),
+        observers: section.value("observers", value::observers).unwrap_or(Observers::Majority),
+        probers: section.value("probers", value::probers).unwrap_or(PROBERS),
+        failback: section.value("failback", value::failback).unwrap_or(Failback::Auto),
+        hold_down: section.value("hold-down", value::duration).unwrap_or_default(),
+    };
     section.close();
-    (witness, quorum, all_down, (observers, probers))
+    (witness, quorum, failover)
 }
 
 fn node(mut section: Section<'_>, position: usize, usual: &Usual) -> Option<NodeSpec> {

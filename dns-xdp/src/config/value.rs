@@ -11,7 +11,7 @@ use dns_xdp_ebpf::cookie::Secret;
 use hickory_proto::rr::Name;
 use toml::de::DeValue;
 
-use super::{AllDown, Mode, NsAddresses, Observers, Quorum, nearest};
+use super::{AllDown, Failback, Mode, NsAddresses, Observers, Quorum, nearest};
 use crate::cluster::{APEX, FamilyRule, Order, Require, SpecialAddress};
 use crate::guard::Network;
 use crate::pin_directory;
@@ -425,6 +425,10 @@ pub(super) fn all_down(value: &DeValue<'_>) -> Read<AllDown> {
 
 pub(super) fn order(value: &DeValue<'_>) -> Read<Order> {
     one_of(value, &[("rotate", Order::Rotate), ("first", Order::First)])
+}
+
+pub(super) fn failback(value: &DeValue<'_>) -> Read<Failback> {
+    one_of(value, &[("auto", Failback::Auto), ("manual", Failback::Manual)])
 }
 
 /// A status code, or a range of them.

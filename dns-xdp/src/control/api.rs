@@ -1,7 +1,8 @@
 //! What goes over the control socket: commands, and the JSON that answers them.
 //!
-//! What is said of a store is in `store`, of services in `services`. Nothing here reads or writes a socket.
+//! What is said of a node is in `node`, of services in `services`, of a store in `store`. Nothing here reads or writes a socket.
 mod family;
+mod node;
 mod services;
 mod store;
 
@@ -17,10 +18,11 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use family::FamilyStatus;
+pub use node::{HeldStatus, NodeEntry, NodeStatus};
 pub use services::{ServiceEntry, ServiceStatus};
 pub use store::{ClusterServer, ClusterStatus, StoreStatus};
 
-use crate::cluster::{Admin, AllDown, Family, Order};
+use crate::cluster::{Admin, AllDown, Order};
 use crate::config::edit::{EditError, unknown_node};
 use crate::config::{ConfigError, nearest};
 
@@ -167,6 +169,17 @@ pub enum Command {
         /// Drain the node even if that breaks the quorum.
         #[serde(default)]
         force: bool,
+        /// On this server alone, while the store is away.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        local: bool,
+    },
+    /// Lets a node that is held come back into the answers.
+    Failback {
+        /// Its name, relative to the zone.
+        node: String,
+        /// Who wants it.
+        #[serde(default)]
+        by: Option<String>,
     },
     /// Answers [`Page`](crate::event::Page): the events after a number.
     Events {
@@ -400,42 +413,6 @@ pub struct QuorumStatus {
     pub ok: bool,
 }
 
-/// One node of [`Status`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeStatus {
-    /// Relative to the zone.
-    pub name: String,
-    /// Its own address.
-    pub ipv4: Option<Ipv4Addr>,
-    /// Its own address.
-    pub ipv6: Option<Ipv6Addr>,
-    /// What is wanted of it.
-    pub admin: Admin,
-    /// What its probes say: `unknown`, `up`, `suspect`, `down` or `recovering`.
-    pub health: String,
-    /// What comes of both: `up`, `down` or `drain`.
-    pub effective: String,
-    /// The addresses that its name answers now.
-    pub answers: Vec<String>,
-    /// When its health or what is wanted of it changed last.
-    pub since: Timestamp,
-    /// Why it is as it is, where there is something to say.
-    pub reason: Option<String>,
-    /// Who wants of it what is wanted.
-    #[serde(default)]
-    pub by: Option<String>,
-    /// When that ends, and the probes decide again; `None`: it does not.
-    #[serde(default)]
-    pub until: Option<Timestamp>,
-    /// How long caches may yet hold its addresses; `None`: they are answered. Name servers that are fixed to the glue
-    /// are left out of account.
-    #[serde(default)]
-    pub cached_ms: Option<u64>,
-    /// Each family of its addresses, of a node that is probed at both; else empty.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub families: BTreeMap<Family, FamilyStatus>,
-}
-
 /// How soon a dead node is replaced: `detect_ms` and `publish_ms` until the servers answer another address, and
 /// `ttl_seconds` more until the last cache has forgotten the old one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -505,36 +482,6 @@ pub struct AskedName {
     pub share: f64,
 }
 
-/// One node of `node list`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeEntry {
-    /// Relative to the zone.
-    pub name: String,
-    /// Its own address.
-    pub ipv4: Option<Ipv4Addr>,
-    /// Its own address.
-    pub ipv6: Option<Ipv6Addr>,
-    /// Its name server's name, relative to the zone.
-    pub ns: String,
-    /// Who takes over its name, in order; empty: rendezvous hash.
-    pub backup: Vec<String>,
-    /// What is wanted of it.
-    pub admin: Admin,
-    /// Why that is wanted.
-    pub reason: Option<String>,
-    /// Who wants it.
-    #[serde(default)]
-    pub by: Option<String>,
-    /// When that ends; `None`: it does not.
-    #[serde(default)]
-    pub until: Option<Timestamp>,
-    /// It, or its addresses, are not in the configuration file.
-    pub ephemeral: bool,
-    /// It is kept in the store that the servers share, and not in this server's file.
-    #[serde(default)]
-    pub shared: bool,
-}
-
 /// `query`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryAnswer {
@@ -562,42 +509,19 @@ mod tests {
     fn a_command_is_readable_json_and_unknown_fields_are_refused() {
         let (node, by) = ("node1".to_owned(), Some("alice".to_owned()));
         let admin = Admin::Drain;
-        let command = Command::Admin { node, admin, reason: None, by, for_ms: Some(1500), force: true };
+        let force = true;
+        let command =
+            Command::Admin { node, admin, reason: None, by, for_ms: Some(1500), force, local: false };
         let json = r#"{"verb":"admin","node":"node1","admin":"drain","reason":null,"by":"alice","for_ms":1500,"force":true}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), json);
         assert_eq!(serde_json::from_str::<Command>(json).unwrap(), command);
         let bare = r#"{"verb":"admin","node":"node1","admin":"drain"}"#;
         let (node, by) = ("node1".to_owned(), None);
-        let command = Command::Admin { node, admin, reason: None, by, for_ms: None, force: false };
+        let force = false;
+        let command = Command::Admin { node, admin, reason: None, by, for_ms: None, force, local: false };
         assert_eq!(serde_json::from_str::<Command>(bare).unwrap(), command);
         assert_eq!(serde_json::from_str::<Command>(r#"{"verb":"node-list"}"#).unwrap(), Command::NodeList);
         let misspelt = r#"{"verb":"node-remove","name":"node1","ephemeral":true,"forse":true}"#;
         assert!(serde_json::from_str::<Command>(misspelt).is_err());
-    }
-
-    #[test]
-    fn the_status_has_the_fields_that_outsiders_rely_on() {
-        let node = NodeStatus {
-            name: "node1".to_owned(),
-            ipv4: Some(Ipv4Addr::new(192, 0, 2, 11)),
-            ipv6: None,
-            admin: Admin::Auto,
-            health: "up".to_owned(),
-            effective: "up".to_owned(),
-            answers: vec!["192.0.2.11".to_owned()],
-            since: Timestamp::UNIX_EPOCH,
-            reason: None,
-            by: Some("alice".to_owned()),
-            until: None,
-            cached_ms: None,
-            families: BTreeMap::new(),
-        };
-        let json = serde_json::to_value(node).unwrap();
-        let expected = serde_json::json!({
-            "name": "node1", "ipv4": "192.0.2.11", "ipv6": null, "admin": "auto", "health": "up",
-            "effective": "up", "answers": ["192.0.2.11"], "since": "1970-01-01T00:00:00Z", "reason": null,
-            "by": "alice", "until": null, "cached_ms": null,
-        });
-        assert_eq!(json, expected);
     }
 }

@@ -15,8 +15,10 @@ mod changes;
 mod cluster_change;
 mod commands;
 mod confirmation;
+mod failback;
 mod input;
 mod job;
+mod local;
 pub(in crate::controller) mod occurrences;
 mod operator_changes;
 mod peers;
@@ -51,7 +53,7 @@ use crate::config::Config;
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::event::{Kind, Occurrence};
 use crate::failover::{Answers, LastAnswers};
-use crate::intent::Intents;
+use crate::intent::{Intents, Local};
 use crate::store::client::Seen;
 
 #[cfg(test)]
@@ -82,6 +84,10 @@ pub(in crate::controller) struct Core {
     changes: Changes,
     /// The other servers of the store; `None`: there is no store.
     shared: Option<Shared>,
+    /// What this server has decided and the store does not have.
+    local: Local,
+    /// When that changed last, since the origin.
+    local_changed: Duration,
     /// The decision and the answers that the last events told of.
     told: Option<Arc<Told>>,
     /// The answers that were last kept on disk.
@@ -130,6 +136,8 @@ pub(in crate::controller) struct Beginning {
     pub(in crate::controller) intents: Intents,
     /// The name of this server among those of its store, and the store as it is seen; `None`: there is no store.
     pub(in crate::controller) shared: Option<(String, Seen)>,
+    /// What this server had decided and the store did not have; empty where there is no store.
+    pub(in crate::controller) local: Local,
     /// The name of the node that this is.
     pub(in crate::controller) identity: String,
     /// What was answered before the last daemon ended; `None`: that is not known.
@@ -139,7 +147,7 @@ pub(in crate::controller) struct Beginning {
 impl Core {
     /// Nothing is known of any node, and nothing decided. The effects are those that the start begins with.
     pub(in crate::controller) fn new(beginning: Beginning, now: Now) -> (Core, Vec<Effect>) {
-        let Beginning { config, source, intents, shared, identity, last_answers } = beginning;
+        let Beginning { config, source, intents, shared, local, identity, last_answers } = beginning;
         let mut core = Core {
             health: State::new(config, intents),
             source: Arc::new(source),
@@ -147,6 +155,8 @@ impl Core {
             probing: Probing::default(),
             changes: Changes::default(),
             shared: shared.map(Shared::new),
+            local,
+            local_changed: now.elapsed,
             told: None,
             kept_answers: None,
             repair_timer: Falls::default(),
@@ -161,8 +171,9 @@ impl Core {
             now,
             effects: Vec::new(),
         };
+        core.begin_with_local();
         if let Some(last) = &last_answers {
-            core.health.remember(last);
+            core.health.remember(last, core.shared.is_some());
         }
         core.reconcile_probes();
         let effects = std::mem::take(&mut core.effects);
@@ -207,6 +218,12 @@ impl Core {
         self.shared.is_some()
     }
 
+    /// What this server has decided and the store does not have.
+    #[cfg(test)]
+    pub(in crate::controller) fn local(&self) -> &Local {
+        &self.local
+    }
+
     fn emit(&mut self, occurrence: Occurrence) {
         self.effects.push(Effect::Emit(occurrence));
     }
@@ -226,6 +243,8 @@ impl Core {
         }
         self.expire();
         self.keep_intents_again();
+        self.end_holds();
+        self.share_local();
         self.give_up_work();
         self.reload_if_due();
         self.try_refused_documents_again();
@@ -345,6 +364,7 @@ impl Core {
     fn decide_and_publish(&mut self) {
         if self.phase == Phase::Live {
             self.health.decide();
+            self.hold_fallen();
             self.publish();
             self.write_own();
         }

@@ -334,6 +334,7 @@ impl Shell {
             Effect::CommitFile { work } => self.files.commit(work),
             Effect::DropFile { work } => self.files.drop_staged(work),
             Effect::SaveIntents { work, path, intents } => self.files.save_intents(work, path, intents),
+            Effect::SaveLocal { work, path, local } => self.files.save_local(work, path, *local),
             Effect::KeepAnswers { path, answers, at } => self.files.keep_answers(path, answers, at),
             Effect::KeepCopy { path, prefix, known } => self.files.keep_copy(path, prefix, *known),
             Effect::RenewSession => {

@@ -20,6 +20,7 @@ use std::hash::BuildHasher as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::core::state::State;
 use super::core::{Proposal, Source};
@@ -57,13 +58,31 @@ impl Configured {
     }
 }
 
-/// The configuration of a cluster of that many nodes (from 2), with services of its first two; the last node is probed
-/// in another way if it is `changed`.
-fn config(nodes: usize, changed: bool) -> &'static Configured {
-    static CONFIGS: OnceLock<Vec<[Configured; 2]>> = OnceLock::new();
-    let both = |nodes: usize| [false, true].map(|changed| configured(nodes.max(2), changed));
-    let configs = CONFIGS.get_or_init(|| (0..=NODES + 1).map(both).collect());
-    &configs[nodes][usize::from(changed)]
+/// What becomes of a node that fell, after its recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failback {
+    /// It comes back at once.
+    AtOnce,
+    /// It comes back after [`HOLD_DOWN`].
+    Later,
+    /// It comes back when an operator says so.
+    Manual,
+}
+
+/// `[failover] hold-down` with [`Failback::Later`].
+const HOLD_DOWN: Duration = Duration::from_secs(1);
+
+impl Failback {
+    const ALL: [Failback; 3] = [Failback::AtOnce, Failback::Later, Failback::Manual];
+
+    /// The keys of `[failover]`.
+    fn keys(self) -> &'static str {
+        match self {
+            Failback::AtOnce => "",
+            Failback::Later => "hold-down = \"1s\"\n",
+            Failback::Manual => "failback = \"manual\"\n",
+        }
+    }
 }
 
 /// Whether the node of this number, from 1, has an IPv6 address, too: all but the third.
@@ -71,7 +90,18 @@ fn is_dual_stack(number: usize) -> bool {
     number != 3
 }
 
-fn configured(nodes: usize, changed: bool) -> Configured {
+/// The configuration of a cluster of that many nodes (from 2), with services of its first two; the last node is probed
+/// in another way if it is `changed`.
+fn config(nodes: usize, changed: bool, failback: Failback) -> &'static Configured {
+    static CONFIGS: OnceLock<Vec<[[Configured; 2]; 3]>> = OnceLock::new();
+    let all = |nodes: usize| {
+        Failback::ALL.map(|failback| [false, true].map(|changed| configured(nodes.max(2), changed, failback)))
+    };
+    let configs = CONFIGS.get_or_init(|| (0..=NODES + 1).map(all).collect());
+    &configs[nodes][failback as usize][usize::from(changed)]
+}
+
+fn configured(nodes: usize, changed: bool, failback: Failback) -> Configured {
     let mut text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
                     [[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\"]\n\
                     [[service]]\nname = \"cache\"\nnodes = [\"node1\", \"node2\"]\n\
@@ -80,8 +110,10 @@ fn configured(nodes: usize, changed: bool) -> Configured {
     if nodes % 2 == 1 {
         text.push_str("[health]\nrise-max = 2\n");
     }
+    text.push_str("[failover]\n");
+    text.push_str(failback.keys());
     if nodes == 2 {
-        text.push_str("[failover]\nwitness = [\"192.0.2.254\"]\n");
+        text.push_str("witness = [\"192.0.2.254\"]\n");
     }
     for node in 1..=nodes {
         text.push_str(&format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.{node}\"\n"));

@@ -37,6 +37,10 @@ pub enum Kind {
     Recovering,
     /// It has failed before it was up.
     Relapsed,
+    /// A node that has failed stays out of the answers after its recovery.
+    Held,
+    /// It may come back.
+    Released,
     /// Names answer something else, for a node is out.
     Failover,
     /// Names answer what is configured again, or more of it.
@@ -69,7 +73,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 29] = [
+    pub const ALL: [Kind; 31] = [
         Kind::Start,
         Kind::Stop,
         Kind::Reload,
@@ -85,6 +89,8 @@ impl Kind {
         Kind::Risen,
         Kind::Recovering,
         Kind::Relapsed,
+        Kind::Held,
+        Kind::Released,
         Kind::Failover,
         Kind::Failback,
         Kind::Frozen,
@@ -119,6 +125,8 @@ impl Kind {
             Kind::Risen => "-down",
             Kind::Recovering => "+recovering",
             Kind::Relapsed => "-recovering",
+            Kind::Held => "+held",
+            Kind::Released => "-held",
             Kind::Failover => "+failover",
             Kind::Failback => "-failback",
             Kind::Frozen => "+freeze",

@@ -310,8 +310,8 @@ fn substitutes(cluster: &Cluster, view: &View, healthy: &BTreeSet<usize>) -> Vec
     let candidates: Vec<usize> = healthy.iter().copied().collect();
     let stand_in = |(index, state): (usize, &NodeState)| match state.effective() {
         Effective::Up => Some(index),
-        Effective::Down | Effective::Drain if healthy.contains(&index) => Some(index),
-        Effective::Down | Effective::Drain => substitute(cluster, index, &candidates),
+        _ if healthy.contains(&index) => Some(index),
+        Effective::Down | Effective::Drain | Effective::Held => substitute(cluster, index, &candidates),
     };
     (0..).zip(&view.nodes).map(stand_in).collect()
 }

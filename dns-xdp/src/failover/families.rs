@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rendezvous::substitute;
 use super::{Answers, Decision, Effective, MemberState, NodeState, View, decide, trusted};
-use crate::cluster::{Cluster, Family, Node, Service};
+use crate::cluster::{Admin, Cluster, Family, Node, Service};
 use crate::config::{Failover, Quorum};
 
 /// What the probes say in one family. A [`View`] has both families if they differ for some node, else none.
@@ -320,8 +320,12 @@ impl OneFamily<'_> {
         let services = services.collect();
         let part = Cluster::new(nodes, services);
         members.retain(|_, states| !states.is_empty());
-        let states =
-            places.iter().map(|&place| NodeState { serving: family_view.nodes[place], ..view.nodes[place] });
+        let states = places.iter().map(|&place| {
+            let state = view.nodes[place];
+            // Another node is up in the other family: a held node is not needed.
+            let admin = if state.effective() == Effective::Held { Admin::Down } else { state.admin };
+            NodeState { serving: family_view.nodes[place], admin, ..state }
+        });
         let view = View { nodes: states.collect(), members, ..View::default() };
         let rules = Failover { quorum: Quorum::Count(0), witness: Vec::new(), ..rules.clone() };
         let previous = previous.map(|previous| previous.in_family(family_view.family));

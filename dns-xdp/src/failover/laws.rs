@@ -18,8 +18,15 @@ fn admin() -> impl Strategy<Value = Admin> {
 
 fn state() -> impl Strategy<Value = NodeState> {
     let serving = prop_oneof![1 => Just(None), 4 => any::<bool>().prop_map(Some)];
-    (serving, any::<bool>(), admin(), proptest::option::of(0..9u32)).prop_map(
-        |(serving, visible, admin, seconds_left)| NodeState { serving, visible, admin, seconds_left },
+    let held = prop_oneof![4 => Just(false), 1 => Just(true)];
+    (serving, any::<bool>(), admin(), proptest::option::of(0..9u32), held).prop_map(
+        |(serving, visible, admin, seconds_left, held)| NodeState {
+            serving,
+            visible,
+            admin,
+            seconds_left,
+            held,
+        },
     )
 }
 
@@ -215,6 +222,23 @@ proptest! {
                 };
                 prop_assert!(!service.nodes.iter().enumerate().any(passes), "{} answers {}", service.name, stranger);
             }
+        }
+    }
+
+    #[test]
+    fn a_held_node_answers_while_no_node_is_up_and_another_time_never((config, history) in a_history()) {
+        for (view, decision) in history.iter().zip(decisions(&config, &history)) {
+            let held: Vec<usize> = (0..view.nodes.len()).filter(|&node| decision.effective[node] == Effective::Held).collect();
+            if held.is_empty() || decision.frozen.is_some() {
+                continue;
+            }
+            let one_is_up = decision.effective.contains(&Effective::Up);
+            let by_node = &decision.answers.by_node;
+            let answered = held.iter().any(|node| by_node.contains(&Some(*node)));
+            prop_assert_eq!(answered, !one_is_up);
+            prop_assert_eq!((decision.held, decision.drained, decision.fail_open), (!one_is_up, false, false));
+            let mut members = decision.answers.services().flat_map(|(_, nodes)| nodes);
+            prop_assert!(!one_is_up || !members.any(|node| held.contains(node)));
         }
     }
 

@@ -1,14 +1,15 @@
 //! Which nodes one service answers: a pure choice among its members and its backups.
 use std::collections::BTreeSet;
 
+use super::holds::held;
 use super::{MemberState, NodeState, View, trusted};
 use crate::cluster::{Admin, AllDown, Group, Order};
 
 /// The nodes that a service answers while one of its members or backups is healthy. `None`: none is, the service is down.
 /// `is_healthy` says it of a node by the node's own probes.
 ///
-/// The healthy members answer, all of them or the first. With fewer than `min-healthy` all do that an operator has not taken
-/// out. While no member is healthy, the first healthy backup answers.
+/// The healthy members answer, all of them or the first. With fewer than `min-healthy` all do that are neither held nor
+/// taken out by an operator. While no member is healthy, the first healthy backup answers.
 pub(super) fn serving(group: &Group, view: &View, is_healthy: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     let [members, backups] = healthy(group, view, &is_healthy);
     if members.is_empty() {
@@ -112,7 +113,13 @@ fn healthy(group: &Group, view: &View, is_healthy: &impl Fn(usize) -> bool) -> [
     }
     states(group, view).map(|nodes| {
         let states: Vec<NodeState> = nodes.iter().map(|(_, state)| *state).collect();
-        trusted(&states).into_iter().map(|place| nodes[place].0).collect()
+        let mut healthy: Vec<usize> = trusted(&states).into_iter().map(|place| nodes[place].0).collect();
+        if healthy.is_empty() {
+            // Held nodes count where no node is up: then they are healthy as nodes.
+            let held = held(&states).into_iter().map(|place| nodes[place].0);
+            healthy = held.filter(|&index| is_healthy(index)).collect();
+        }
+        healthy
     })
 }
 
@@ -132,7 +139,7 @@ fn states(group: &Group, view: &View) -> [Vec<(usize, NodeState)>; 2] {
 }
 
 fn is_taken_out(view: &View, index: usize) -> bool {
-    matches!(view.nodes[index].admin, Admin::Down | Admin::Drain)
+    view.nodes[index].is_taken_out()
 }
 
 fn in_order(order: Order, mut nodes: Vec<usize>) -> Vec<usize> {

@@ -45,6 +45,8 @@ pub(super) fn rules() -> Failover {
         all_down: AllDown::Configured,
         observers: config::Observers::Majority,
         probers: 5,
+        failback: config::Failback::Auto,
+        hold_down: Duration::ZERO,
     }
 }
 
@@ -91,7 +93,7 @@ fn three_nodes() -> Config {
 }
 
 pub(super) const UP: NodeState =
-    NodeState { serving: Some(true), visible: true, admin: Admin::Auto, seconds_left: None };
+    NodeState { serving: Some(true), visible: true, admin: Admin::Auto, seconds_left: None, held: false };
 pub(super) const REFUSES: NodeState = NodeState { serving: Some(false), ..UP };
 pub(super) const SILENT: NodeState = NodeState { visible: false, ..REFUSES };
 const UNKNOWN: NodeState = NodeState { serving: None, ..UP };

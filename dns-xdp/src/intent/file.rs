@@ -3,7 +3,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Intents;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Intents, Local};
 use crate::atomic_file;
 
 /// Why the intent could not be read or written.
@@ -40,9 +43,18 @@ pub enum Error {
 
 /// Reads the file; a missing one is no intent at all.
 pub fn load(path: &Path) -> Result<Intents, Error> {
+    read(path)
+}
+
+/// Reads the file of what a server decides beside a store; a missing one is nothing.
+pub fn load_local(path: &Path) -> Result<Local, Error> {
+    read(path)
+}
+
+fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Error> {
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Intents::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
         Err(source) => return Err(Error::Read { path: path.to_owned(), source }),
     };
     serde_json::from_slice(&text).map_err(|source| Error::Malformed { path: path.to_owned(), source })
@@ -51,7 +63,16 @@ pub fn load(path: &Path) -> Result<Intents, Error> {
 /// Replaces the file, and makes its directory if need be. It holds the old intent or the new, whatever happens
 /// meanwhile, and the new one once this has returned.
 pub fn store(path: &Path, intents: &Intents) -> Result<(), Error> {
-    let text = serde_json::to_vec_pretty(intents).map_err(io::Error::from);
+    write(path, intents)
+}
+
+/// As [`store`], of what a server decides beside a store.
+pub fn store_local(path: &Path, local: &Local) -> Result<(), Error> {
+    write(path, local)
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(value).map_err(io::Error::from);
     let written = text.and_then(|mut text| {
         text.push(b'\n');
         atomic_file::replace(path, &text)

@@ -103,6 +103,10 @@ fn verdict(life: &Life, status: Option<&Status>) -> (Level, Vec<String>) {
     if !down.is_empty() {
         doubts.push(format!("down: {}", down.join(", ")));
     }
+    let held: Vec<&str> = nodes_that(status, |node| node.effective == "held").collect();
+    if !held.is_empty() {
+        doubts.push(format!("healthy, and held out of the answers: {}", held.join(", ")));
+    }
     let suspect: Vec<&str> = nodes_that(status, |node| node.health == "suspect").collect();
     if !suspect.is_empty() {
         doubts.push(format!("in doubt: {}", suspect.join(", ")));
@@ -218,13 +222,17 @@ fn node_row(node: &NodeStatus, now: Timestamp) -> Markup {
     let effective = match &*node.effective {
         "up" => (Level::Good, "yes"),
         "drain" => (Level::Doubt, "no, drained"),
+        "held" => (Level::Doubt, "no, held"),
         _ => (Level::Bad, "no"),
     };
     let by = node.by.as_deref().filter(|_| node.admin != Admin::Auto);
     let why = intent::in_words(node.reason.as_deref(), by, node.until);
     let cached =
         node.cached_ms.filter(|ms| *ms > 0).map(|ms| format!("in caches for {} s", ms.div_ceil(1000)));
-    let why: Vec<String> = Some(why).filter(|why| !why.is_empty()).into_iter().chain(cached).collect();
+    let held = node.held.as_ref().map(|held| held.in_words(&node.name));
+    let alone = node.local.then(|| intent::LOCAL.to_owned());
+    let why: Vec<String> =
+        held.into_iter().chain(alone).chain(Some(why).filter(|why| !why.is_empty())).chain(cached).collect();
     html! {
         tr {
             td .node data-label="Node" { (node.name) }

@@ -239,7 +239,9 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
         admins,
     )?;
     let up = status.nodes.iter().map(|node| ([("node", &*node.name)], flag(node.effective == "up")));
-    gauges(encoder, "node_up", "1 if the node is in the answers, as probes and operator have it", up)
+    gauges(encoder, "node_up", "1 if the node is in the answers, as probes and operator have it", up)?;
+    let held = status.nodes.iter().map(|node| ([("node", &*node.name)], flag(node.held.is_some())));
+    gauges(encoder, "node_held", "1 if the node fell and stays out of the answers after its recovery", held)
 }
 
 /// Their number is bounded: see [`Status::services`].

@@ -28,6 +28,9 @@ pub struct Verdicts {
     /// They do not, and their hosts are silent.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<String>,
+    /// Nodes that fell for this server, and that the store does not hold yet. This is no verdict about them now.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub fallen: BTreeSet<String>,
 }
 
 /// What the servers together have made of a subject.

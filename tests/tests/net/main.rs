@@ -11,6 +11,7 @@ mod scenes_doctor;
 mod scenes_doctor_program;
 mod scenes_drain;
 mod scenes_events;
+mod scenes_failback;
 mod scenes_failover;
 mod scenes_failover_change;
 mod scenes_failover_clock;

@@ -1,5 +1,6 @@
 //! Scenes of servers that share a store, in network namespaces, which need root: `cargo xtask test store`.
 mod scenes_identity;
+mod scenes_intents;
 mod scenes_skydns;
 mod scenes_trouble;
 mod scenes_view;

@@ -256,13 +256,21 @@ fn why(node: &NodeStatus) -> String {
     // Whole seconds, the last one too: this is for people.
     let cached =
         node.cached_ms.filter(|ms| *ms > 0).map(|ms| format!("in caches for {}s", ms.div_ceil(1000)));
-    let remarks = also.into_iter().chain(Some(why).filter(|why| !why.is_empty())).chain(cached);
+    let held = node.held.as_ref().map(|held| held.in_words(&node.name));
+    let alone = node.local.then(|| intent::LOCAL.to_owned());
+    let remarks = also
+        .into_iter()
+        .chain(held)
+        .chain(alone)
+        .chain(Some(why).filter(|why| !why.is_empty()))
+        .chain(cached);
     remarks.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
 pub(in crate::cli) mod tests {
     use super::*;
+    use crate::control::api::HeldStatus;
 
     /// A status with a node that is down and one that is drained.
     pub(in crate::cli) fn status() -> Status {
@@ -322,6 +330,26 @@ node2  192.0.2.12  auto   down    down       node1      3m ago
 node1  192.0.2.11  drain  up      drain      itself     20s ago
     by alice until 2024-05-01T11:00:00Z: disk";
         assert_eq!(lines(&status(), 80).join("\n"), expected);
+    }
+
+    #[test]
+    fn a_held_node_is_shown_with_the_command_that_brings_it_back() {
+        let mut status = status();
+        status.nodes.truncate(1);
+        let node = &mut status.nodes[0];
+        (node.health, node.effective, node.reason, node.ipv6) =
+            ("up".to_owned(), "held".to_owned(), None, None);
+        let since = "2024-05-01T10:00:00Z".parse().unwrap();
+        node.held = Some(HeldStatus { since, until: None });
+        (node.by, node.cached_ms) = (None, None);
+        let shown = lines(&status, 80).join("\n");
+        assert!(
+            shown.ends_with("    held since 2024-05-01T10:00:00Z, dns-xdp node failback node2"),
+            "{shown}"
+        );
+        status.nodes[0].held = Some(HeldStatus { since, until: Some(now()) });
+        let shown = lines(&status, 100).join("\n");
+        assert!(shown.contains("10:00:00Z until 2024-05-01T10:03:00Z, dns-xdp"), "{shown}");
     }
 
     #[test]

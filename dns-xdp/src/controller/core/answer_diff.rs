@@ -238,7 +238,11 @@ fn returns(name: &str, [before, now]: [&Answer<'_>; 2], configured: &Answer<'_>,
 fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
     let standing = state.node(node);
     let intent = state.intent(node).filter(|intent| intent.admin != Admin::Auto);
-    let treated = intent.map_or_else(|| standing.health.to_string(), |intent| intent.admin.to_string());
+    let treated = match intent {
+        Some(intent) => intent.admin.to_string(),
+        None if effective == Effective::Held => effective.to_string(),
+        None => standing.health.to_string(),
+    };
     let reason = intent.and_then(|intent| intent.reason.as_ref()).or(standing.reason.as_ref());
     Party {
         subject: node.name.clone(),
@@ -257,7 +261,10 @@ fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option
     let node = state.config().cluster.nodes.iter().find(|known| known.name == *node)?;
     let (fall_waits, subject) = (state.fall_waits(subject), subject.to_string());
     let up = match state.intent(node).map_or(Admin::Auto, |intent| intent.admin) {
-        Admin::Auto => standing.serving() != Some(false) || fall_waits,
+        Admin::Auto => {
+            let is_held = state.held().holds().contains_key(&node.name);
+            (standing.serving() != Some(false) || fall_waits) && !is_held
+        }
         Admin::Up => true,
         Admin::Down | Admin::Drain => false,
     };

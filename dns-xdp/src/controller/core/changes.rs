@@ -3,6 +3,7 @@
 //!
 //! A change is worked out off the loop, published, and in force when that has succeeded; then its file is put in place.
 //! Probes and failovers go on all the time, with what is in force.
+mod in_force;
 mod intents;
 mod intents_file;
 mod reloads;
@@ -12,21 +13,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::in_force::{InForce, Replaced};
 use self::intents_file::BackgroundWrites;
 use self::reloads::Unasked;
+use super::Core;
 use super::answer_diff::Told;
-use super::cluster_change::{ClusterChange, NodeChange};
+use super::cluster_change::ClusterChange;
 use super::input::{CallId, Effect, Publication, Published, Record, WorkId};
 use super::job::{Job, Prepared, Wanted};
 use super::publication::Step;
-use super::source::{Proposal, Source};
+use super::source::Source;
 use super::status::milliseconds;
-use super::{Core, occurrences};
-use crate::config::Config;
 use crate::control::api::Done;
 use crate::control::{Refusal, RefusalKind};
-use crate::event::Occurrence;
-use crate::intent::{self, Intents, Wish};
+use crate::intent::{self, Holds, Intents, Local, Wish};
 use crate::store::Documents;
 use crate::store::client::View;
 
@@ -74,6 +74,8 @@ pub(super) enum What {
     Edit { change: ClusterChange, ephemeral: bool },
     /// What is wanted of a node.
     Intent { node: String, request: Wish, force: bool },
+    /// A node that is held comes back; `by`: who wants it.
+    Failback { node: String, by: Option<String> },
     /// All of the store's documents, as they were at this revision of the store.
     Join(Arc<View>),
 }
@@ -98,29 +100,24 @@ enum Stage {
     Committing { work: WorkId, before: Box<InForce>, done: Done, until: Duration },
     /// It is in force, and what is no longer wanted of nodes is forgotten on disk.
     Forgetting { work: WorkId, done: Done, until: Duration },
-    /// What is wanted of a node is kept on disk. `base`: what it was made from.
-    Saving { work: WorkId, intents: Intents, base: Intents, until: Duration },
+    /// What is wanted of a node is kept on disk.
+    Saving { work: WorkId, saved: Saved, until: Duration },
+    /// What is wanted of a node on this server alone is kept on disk.
+    SavingLocal { work: WorkId, local: Box<Local>, until: Duration },
     /// What is wanted of a node counts, and is answered when it is published.
     Granting,
     /// What was in force before is published again, and the refusal then leaves.
     TakingBack(Refusal),
 }
 
-/// What is in force, or is to be.
+/// Intents on their way to the disk.
 #[derive(Debug)]
-struct InForce {
-    config: Arc<Config>,
-    source: Arc<Source>,
+struct Saved {
     intents: Intents,
-    /// A node's intent is dropped, and the state file has to follow.
-    forgets: bool,
-    /// The event that tells of it.
-    event: Option<Occurrence>,
-    notes: Vec<String>,
-    /// The work whose file lies beside the configuration file.
-    staged: Option<WorkId>,
-    /// The text of the file as it was read.
-    text: Option<String>,
+    /// What they were made from.
+    base: Intents,
+    /// The holds beside them.
+    holds: Holds,
 }
 
 impl Core {
@@ -195,6 +192,10 @@ impl Core {
                 let (node, request, force) = (node.clone(), request.clone(), *force);
                 return self.begin_intent(asker, what, &node, request, force);
             }
+            What::Failback { node, .. } => {
+                let node = node.clone();
+                return self.begin_failback(asker, what, &node);
+            }
             What::Reload { .. } => Wanted::Reload,
             What::Edit { change, ephemeral } => {
                 Wanted::Edit { change: change.clone(), ephemeral: *ephemeral }
@@ -259,7 +260,8 @@ impl Core {
             Stage::Preparing { until, .. }
             | Stage::Committing { until, .. }
             | Stage::Forgetting { until, .. }
-            | Stage::Saving { until, .. } => now >= *until,
+            | Stage::Saving { until, .. }
+            | Stage::SavingLocal { until, .. } => now >= *until,
             _ => false,
         };
         let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_over) else { return };
@@ -277,7 +279,7 @@ impl Core {
                 ));
                 Ok(done)
             }
-            Stage::Saving { work, .. } => {
+            Stage::Saving { work, .. } | Stage::SavingLocal { work, .. } => {
                 self.changes.given_up.insert(work);
                 failed(format!("nothing was changed: {state} could not be written within {seconds} s"))
             }
@@ -298,63 +300,6 @@ impl Core {
         Refusal::new(RefusalKind::Failed, message)
     }
 
-    /// What is to be in force.
-    fn proposed(&self, what: &What, proposal: Proposal, work: WorkId, text: Option<String>) -> InForce {
-        let Proposal { config, source, write, notes } = proposal;
-        let mut intents = self.health.intents().clone();
-        let mut forgets = false;
-        let differences = self.source.differences(&source);
-        let event = match what {
-            What::Edit { change, ephemeral } => {
-                let name = change.name();
-                if self.is_forgotten(change, *ephemeral) {
-                    forgets = intents.remove(&name).is_some();
-                }
-                Some(match change {
-                    ClusterChange::Node(_) => occurrences::node(&name, &differences),
-                    ClusterChange::Service(_) => occurrences::service(&name, &differences),
-                })
-            }
-            What::Join(view) => {
-                intents.clone_from(&view.documents.intents);
-                let texts = &view.documents.texts;
-                let is_other = self.source.documents().is_none_or(|before| before.texts != *texts);
-                is_other.then(|| occurrences::reload(&notes))
-            }
-            What::Reload { .. } | What::Intent { .. } => Some(occurrences::reload(&differences)),
-        };
-        let staged = write.map(|_| work);
-        let (config, source) = (Arc::new(config), Arc::new(source));
-        InForce { config, source, intents, forgets, event, notes, staged, text }
-    }
-
-    /// Whether a change drops the node's intent: a node that is removed, or added for good, begins anew.
-    pub(super) fn is_forgotten(&self, change: &ClusterChange, ephemeral: bool) -> bool {
-        let name = change.name();
-        match change {
-            ClusterChange::Node(NodeChange::Add { .. }) => {
-                !self.health.config().cluster.nodes.iter().any(|known| known.name == name)
-            }
-            ClusterChange::Node(NodeChange::Remove { .. }) => !ephemeral,
-            ClusterChange::Node(NodeChange::Set { .. }) | ClusterChange::Service(_) => false,
-        }
-    }
-
-    /// Applies what has come into force since a change was worked out: documents of the store, intents, and intents that
-    /// have ended.
-    fn rebase(&self, what: &What, next: &mut InForce) {
-        if !matches!(what, What::Join(..)) && self.shared.is_some() {
-            next.intents.clone_from(self.health.intents());
-            if let Some(documents) =
-                self.source.documents().filter(|now| next.source.documents() != Some(now))
-            {
-                next.source = Arc::new(next.source.with_documents(documents.clone()));
-                next.config = Arc::new(next.config.at_revision(documents.epoch()));
-            }
-        }
-        next.intents = intent::counting(&next.intents, self.now.wall);
-    }
-
     fn publish_change(&mut self, asker: Asker, what: What, mut next: Box<InForce>) {
         if let What::Join(view) = &what
             && self.has_newer(&view.documents)
@@ -364,6 +309,9 @@ impl Core {
         self.rebase(&what, &mut next);
         let mut candidate = self.health.clone();
         candidate.adopt(Arc::clone(&next.config));
+        if let Some(holds) = &next.holds {
+            candidate.held_mut().set(holds.clone());
+        }
         candidate.set_intents(next.intents.clone());
         candidate.decide();
         self.changes.current = Some(Change { asker, what, stage: Stage::Publishing(next) });
@@ -396,7 +344,7 @@ impl Core {
         }
         let addresses = self.addresses_of(&what);
         if let What::Join(view) = &what {
-            let intents = view.documents.intents.clone();
+            let intents = self.local.intents_over(&view.documents.intents);
             self.tell_intents(&intents);
         }
         let before = self.put_into_force(&what, *next, told, Some(publication));
@@ -432,6 +380,7 @@ impl Core {
             config: Arc::clone(self.health.config()),
             source: Arc::clone(&self.source),
             intents: self.health.intents().clone(),
+            holds: None,
             forgets: next.forgets,
             event: None,
             notes: Vec::new(),
@@ -440,6 +389,9 @@ impl Core {
         };
         self.source = Arc::clone(&next.source);
         self.health.adopt(Arc::clone(&next.config));
+        if let (Some(holds), What::Join(view)) = (&next.holds, what) {
+            self.take_holds(holds.clone(), &view.documents.intents);
+        }
         self.health.set_intents(next.intents.clone());
         self.tell(told, publication, next.event.clone());
         self.configure_shell();
@@ -503,7 +455,7 @@ impl Core {
         self.changes.waiting.retain(|(asker, ..)| *asker != Asker::Store);
     }
 
-    fn end_change(&mut self, asker: Asker, what: &What, result: Result<Done, Refusal>) {
+    pub(super) fn end_change(&mut self, asker: Asker, what: &What, result: Result<Done, Refusal>) {
         self.end_change_with(asker, what, result, None);
     }
 
@@ -535,12 +487,6 @@ impl Core {
             (Asker::Store, _) => {}
         }
     }
-}
-
-/// What was put into force, and what was before.
-struct Replaced {
-    before: InForce,
-    next: InForce,
 }
 
 /// The refusal of a change whose file cannot be written; `error` says why.

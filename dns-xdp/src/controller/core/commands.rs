@@ -42,7 +42,7 @@ impl Core {
             Command::AcceptStore => self.accept_store(call, false),
             Command::CompareStore => self.accept_store(call, true),
             Command::NodeList => {
-                let nodes = node_entries(&self.health, &self.source);
+                let nodes = node_entries(&self.health, &self.source, &self.local);
                 self.reply(call, Ok(nodes));
             }
             Command::ServiceList => {
@@ -51,10 +51,14 @@ impl Core {
                 self.reply(call, services);
             }
             Command::Reload { force } => self.change(Asker::Call(call), What::Reload { force }),
-            Command::Admin { node, admin, reason, by, for_ms, force } => {
+            Command::Admin { node, admin, reason, by, for_ms, force, local: _ } => {
                 let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 let node = node.to_ascii_lowercase();
                 self.change(Asker::Call(call), What::Intent { node, request, force });
+            }
+            Command::Failback { node, by } => {
+                let node = node.to_ascii_lowercase();
+                self.change(Asker::Call(call), What::Failback { node, by });
             }
             command => match ClusterChange::asked(command) {
                 Ok((change, ephemeral)) => self.change(Asker::Call(call), What::Edit { change, ephemeral }),
@@ -125,6 +129,7 @@ impl Core {
             rate: answered_by(readings).and_then(|answered| self.rates.rate(now, answered)),
             held_back: held_back(readings),
             store: self.store_status(),
+            local: &self.local,
             alarms: self.alarms(readings),
         };
         Ok(status(&self.health, decision, around))
@@ -140,6 +145,7 @@ impl Core {
         let own = [&self.answering.trouble, &self.lease.trouble, &self.refused];
         let own = own.into_iter().flatten().cloned().chain(self.unkept_alarm());
         own.chain(self.shared.iter().flat_map(Shared::alarms))
+            .chain(self.local_alarms())
             .chain(readings.alarms.iter().cloned())
             .chain(self.ended.values().cloned())
             .chain(self.fallback_alarm(readings))
@@ -266,6 +272,7 @@ mod tests {
             by: None,
             for_ms: None,
             force: false,
+            local: false,
         };
         assert_eq!(followed_elsewhere(&following, &down), None);
     }

@@ -18,7 +18,7 @@ use crate::datapath::InterfaceState;
 use crate::event::Occurrence;
 use crate::failover::Answers;
 use crate::health::{Health, Observation, Pace, ProbeId, Subject, Target};
-use crate::intent::Intents;
+use crate::intent::{Intents, Local};
 use crate::metrics::Repair;
 use crate::network::AddressState;
 use crate::store::client::{Own, Seen};
@@ -68,7 +68,7 @@ pub(in crate::controller) enum Input {
     Prepared { work: WorkId, result: Result<Box<Prepared>, Refusal> },
     /// Answers [`Effect::CommitFile`].
     FileCommitted { work: WorkId, result: Result<(), String> },
-    /// Answers [`Effect::SaveIntents`].
+    /// Answers [`Effect::SaveIntents`] and [`Effect::SaveLocal`].
     IntentsSaved { work: WorkId, result: Result<(), String> },
     /// Answers [`Effect::Swap`].
     Swapped { work: WorkId, result: Result<Revision, Error> },
@@ -113,6 +113,8 @@ pub(in crate::controller) enum Effect {
     DropFile { work: WorkId },
     /// Keep what operators want on disk. Answered by [`Input::IntentsSaved`].
     SaveIntents { work: WorkId, path: PathBuf, intents: Intents },
+    /// Keep on disk what this server has decided and the store does not have. Answered by [`Input::IntentsSaved`].
+    SaveLocal { work: WorkId, path: PathBuf, local: Box<Local> },
     /// Change documents of the store. Answered by [`Input::Swapped`].
     Swap { work: WorkId, swap: Swap },
     /// Write the answers to disk, for a start without a quorum.

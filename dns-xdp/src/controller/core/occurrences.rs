@@ -2,9 +2,10 @@
 use std::fmt;
 
 use crate::cluster::Admin;
+use crate::config::{Failback, Failover};
 use crate::event::{Kind, Occurrence};
 use crate::health::{Health, Standing, Transition};
-use crate::intent::Intent;
+use crate::intent::{Intent, Settled};
 
 /// A change of health, which is two things where a step was left out: several probes are combined.
 pub(in crate::controller) fn transition(
@@ -43,6 +44,35 @@ pub(in crate::controller) fn admin(node: &str, wanted: &Intent) -> Occurrence {
 /// What was wanted of a node had its time, and that is over.
 pub(in crate::controller) fn expired(node: &str, wanted: &Intent) -> Occurrence {
     let reason = format!("{}: its time is over; it was {wanted}", Admin::Auto);
+    Occurrence::new(Kind::Admin).about(node).because(reason)
+}
+
+/// A node fell, and is held.
+pub(in crate::controller) fn held(node: &str, rules: &Failover) -> Occurrence {
+    let ends = match rules.failback {
+        Failback::Manual => format!("it stays out until dns-xdp node failback {node}"),
+        Failback::Auto => {
+            format!("it stays out until it was healthy for {}", humantime::format_duration(rules.hold_down))
+        }
+    };
+    Occurrence::new(Kind::Held).about(node).because(ends)
+}
+
+/// A node is held no more.
+pub(in crate::controller) fn released(node: &str, reason: &str) -> Occurrence {
+    Occurrence::new(Kind::Released).about(node).because(reason)
+}
+
+/// What was wanted of a node on this server alone has come to an end.
+pub(in crate::controller) fn settled(settled: &Settled) -> Occurrence {
+    let (node, reason) = match settled {
+        Settled::Shared(node, intent) => {
+            (node, format!("{intent}; the store has it, and it counts on every server"))
+        }
+        Settled::Overruled(node, intent) => {
+            (node, format!("the store's intent counts again; this server's alone was {intent}"))
+        }
+    };
     Occurrence::new(Kind::Admin).about(node).because(reason)
 }
 

@@ -15,7 +15,7 @@ use super::status::milliseconds;
 use crate::config::differences;
 use crate::control::api::Done;
 use crate::control::{Command, Refusal, RefusalKind};
-use crate::intent::{self, Intents, Wish};
+use crate::intent::{self, Hold, Intents, Wish};
 use crate::store::documents::{Documents, INTENT};
 use crate::store::{Error, Revision, Swap};
 
@@ -37,10 +37,36 @@ pub(super) struct OperatorChange {
 
 #[derive(Debug, Clone)]
 enum What {
-    Edit { change: ClusterChange, before: BTreeSet<IpAddr> },
-    Admin { node: String, request: Wish, force: bool },
-    Reload { force: bool },
+    Edit {
+        change: ClusterChange,
+        before: BTreeSet<IpAddr>,
+    },
+    Admin {
+        node: String,
+        request: Wish,
+        force: bool,
+    },
+    /// A node that is held comes back; `by`: who wants it.
+    Failback {
+        node: String,
+        by: Option<String>,
+    },
+    Reload {
+        force: bool,
+    },
     Expiry,
+    /// What this server has decided and the store does not have.
+    Local,
+}
+
+impl What {
+    /// Whether it changes intents alone.
+    fn is_of_intents(&self) -> bool {
+        match self {
+            What::Admin { .. } | What::Failback { .. } | What::Expiry | What::Local => true,
+            What::Edit { .. } | What::Reload { .. } => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -63,14 +89,20 @@ impl Core {
     /// Begins the change that a command makes for all servers. Returns commands that make none, and all where there is no
     /// store.
     pub(super) fn share(&mut self, call: CallId, command: Command) -> Option<Command> {
-        if self.shared.is_none() {
+        let is_local = matches!(command, Command::Admin { local: true, .. });
+        if let Some(refusal) = self.why_not_local().filter(|_| is_local) {
+            self.reply::<Done>(call, Err(refusal));
+            return None;
+        }
+        if self.shared.is_none() || is_local {
             return Some(command);
         }
         let (what, ephemeral) = match command {
-            Command::Admin { node, admin, reason, by, for_ms, force } => {
+            Command::Admin { node, admin, reason, by, for_ms, force, local: _ } => {
                 let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 (What::Admin { node: node.to_ascii_lowercase(), request, force }, false)
             }
+            Command::Failback { node, by } => (What::Failback { node: node.to_ascii_lowercase(), by }, false),
             Command::Reload { force } => (What::Reload { force }, false),
             command => match ClusterChange::asked(command) {
                 Ok((change, ephemeral)) => {
@@ -135,10 +167,26 @@ impl Core {
                     intent_writes(&intents_from.intents, &intents)
                 })
             }
+            What::Failback { node, by } => match self.judge_failback(node) {
+                Ok(None) => {
+                    let mut intents = intents_from.intents.clone();
+                    let hold = self.health.held().holds().get(node).cloned();
+                    let ended = hold.map(|hold| Hold { by: by.clone(), ..hold.released(self.now.wall) });
+                    intent::hold_of(&mut intents, node, ended);
+                    intent_writes(&intents_from.intents, &intents)
+                }
+                Ok(Some(done)) => return self.answer_shared(&change, Ok(done)),
+                Err(refusal) => Err(refusal),
+            },
             What::Expiry => match intent::expire(&intents_from.intents, self.now.wall) {
                 Some((left, _)) => intent_writes(&intents_from.intents, &left),
                 None => Ok(BTreeMap::new()),
             },
+            What::Local => {
+                let has_fallen = |node: &str| self.has_fallen(node);
+                let intents = self.local.into_store(&intents_from.intents, self.now.wall, has_fallen);
+                intent_writes(&intents_from.intents, &intents)
+            }
         };
         match writes {
             Ok(writes) => self.write_to_store(change, writes, intents_from),
@@ -146,8 +194,19 @@ impl Core {
         }
     }
 
+    /// Whether this server's own decisions are on their way to the store.
+    pub(super) fn shares_local(&self) -> bool {
+        let is_local = |change: &OperatorChange| matches!(change.what, What::Local);
+        self.shared.iter().any(|shared| shared.changes.iter().any(is_local))
+    }
+
+    /// Has this server's own decisions written to the store.
+    pub(super) fn begin_sharing_local(&mut self) {
+        self.begin_shared(What::Local, None, 0);
+    }
+
     /// Whether the store is seen with documents that are worked out and not in force yet.
-    fn lags_behind(&self) -> bool {
+    pub(super) fn lags_behind(&self) -> bool {
         let in_force = self.source.documents().map_or(0, Documents::epoch);
         let seen = self.shared.as_ref().map(|shared| &shared.seen.view.documents);
         seen.is_some_and(|seen| seen.epoch() > in_force && self.is_joining(seen))
@@ -246,8 +305,13 @@ impl Core {
         if !shared.seen.is_up {
             let trouble = shared.seen.trouble.clone();
             let trouble = trouble.unwrap_or_else(|| "the store is not reached at the moment".to_owned());
+            let or_here = match change.what {
+                What::Admin { .. } => ", or with --local for this server alone",
+                _ => "",
+            };
             let message = format!(
-                "nothing was changed for the cluster: {trouble}; repeat it on a server that `dns-xdp status` shows joined, or when the store is back"
+                "nothing was changed for the cluster: {trouble}; repeat it on a server that `dns-xdp status` shows joined, or \
+                 when the store is back{or_here}"
             );
             return self.refuse_shared(&change, Refusal::new(RefusalKind::Failed, message));
         }
@@ -293,7 +357,7 @@ impl Core {
         let is_answered = self.answering.is_settled();
         let (now, seen) = (self.now.elapsed, shared.seen.view.documents.epoch());
         let is_here = |what: &What, revision: Revision| {
-            revision <= if matches!(what, What::Admin { .. } | What::Expiry) { wanted } else { in_force }
+            revision <= if what.is_of_intents() { wanted } else { in_force }
         };
         let is_due = |change: &mut OperatorChange| match &change.stage {
             Stage::WaitingForDocuments { until } => !lags_behind || now >= *until,
@@ -304,11 +368,7 @@ impl Core {
             }
             // What it is to be made from has to be in force here.
             Stage::WaitingForOther { base, until } => {
-                let here = if matches!(change.what, What::Edit { .. } | What::Reload { .. }) {
-                    in_force
-                } else {
-                    seen
-                };
+                let here = if change.what.is_of_intents() { seen } else { in_force };
                 seen.min(here) > base.epoch() || now >= *until
             }
             _ => false,
@@ -355,8 +415,8 @@ impl Core {
         let Some(shared) = &self.shared else { return };
         let now = &shared.seen.view.documents;
         let is_other = match &change.what {
-            What::Admin { node, .. } => base.intents.get(node) == now.intents.get(node),
-            What::Expiry => true,
+            What::Admin { node, .. } => intent::wants_as(base.intents.get(node), now.intents.get(node)),
+            What::Failback { .. } | What::Expiry | What::Local => true,
             What::Edit { .. } | What::Reload { .. } => false,
         };
         if is_other && change.tries < TRIES {
@@ -371,8 +431,12 @@ impl Core {
     }
 
     fn refuse_shared(&mut self, change: &OperatorChange, refusal: Refusal) {
+        self.answer_shared(change, Err(refusal));
+    }
+
+    fn answer_shared(&mut self, change: &OperatorChange, answer: Result<Done, Refusal>) {
         if let Some(call) = change.call {
-            self.reply::<Done>(call, Err(refusal));
+            self.reply(call, answer);
         }
     }
 
@@ -387,7 +451,8 @@ impl Core {
                 let cached = |left| milliseconds(self.answering.caches.left(left, self.now.elapsed));
                 Ok(Done { notes, cached_ms: (!left.is_empty()).then(|| cached(left)) })
             }
-            What::Reload { .. } | What::Expiry => Ok(Done { notes, cached_ms: None }),
+            What::Failback { node, .. } => self.failed_back(&node),
+            What::Reload { .. } | What::Expiry | What::Local => Ok(Done { notes, cached_ms: None }),
         };
         self.reply(call, done);
     }
@@ -406,7 +471,7 @@ fn intent_writes(before: &Intents, after: &Intents) -> Result<BTreeMap<String, V
 fn what_changed(before: &Documents, after: &Documents) -> Vec<String> {
     let mut told = differences(&before.text(), &after.text());
     for (node, intent) in &after.intents {
-        if before.intents.get(node) != Some(intent) {
+        if !intent::wants_as(before.intents.get(node), Some(intent)) {
             told.push(format!("{node} is to be {intent}"));
         }
     }

@@ -125,6 +125,7 @@ fn node_rule(decision: &Decision, nodes: &[Node], index: usize, family: Family) 
         Effective::Up => "up",
         Effective::Down => "down",
         Effective::Drain => "drained",
+        Effective::Held => "held until it is failed back",
     };
     let (whole, own) = (decision.answers.by_node[index], decision.answers.node_in(family, index));
     if let Some(answering) = own.filter(|_| own != whole && treated == Effective::Up) {

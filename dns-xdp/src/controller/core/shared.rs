@@ -47,6 +47,8 @@ pub(super) struct Shared {
     /// Commands that wait until the store is believed, until when, and what they are answered then.
     accepting: Vec<(CallId, Duration, Vec<String>)>,
     mode: Mode,
+    /// When the mode became another, since the origin.
+    pub(super) mode_since: Duration,
     /// The view that was decided on last.
     decided: Option<Arc<View>>,
     peers: Peers,
@@ -68,6 +70,7 @@ impl Shared {
             intents_at: 0,
             accepting: Vec::new(),
             mode: Mode::Joined,
+            mode_since: Duration::ZERO,
             decided: None,
             peers: Peers::default(),
             own: Own::default(),
@@ -94,6 +97,11 @@ impl Shared {
     /// Whether there is something that an operator may accept.
     fn is_offered(&self) -> bool {
         self.seen.mode == Mode::Frozen || self.seen.offered.is_some()
+    }
+
+    /// Whether this server is the first of those that live. It writes what all have found alike.
+    pub(super) fn is_first(&self) -> bool {
+        self.seen.view.servers.keys().next() == Some(&self.server)
     }
 
     fn view(&self) -> SharedView {
@@ -166,6 +174,9 @@ impl Core {
         shared.decided = Some(Arc::clone(&view));
         let turned = shared.mode != mode;
         shared.mode = mode;
+        if turned {
+            shared.mode_since = now;
+        }
         let malformed = view.malformed.as_ref().map(|problem| alarm(problem));
         let has_documents = !view.documents.texts.is_empty();
         let is_other = has_documents && view.documents.texts != in_force.texts;
@@ -204,17 +215,16 @@ impl Core {
         self.warn_of_deletion(&view.documents);
         self.health.set_peer_view(peer_view);
         self.reconcile_probes();
+        self.settle_local();
         self.decide_and_publish();
+        self.share_local();
         self.answer_waiting();
         self.write_own();
     }
 
     /// Puts the intents of these documents into force.
     fn take_over_intents(&mut self, documents: &Documents) {
-        // An intent that has ended is over, even if the store still has it.
-        let intents = intent::counting(&documents.intents, self.now.wall);
-        self.tell_intents(&intents);
-        self.health.set_intents(intents);
+        self.count_stored(&documents.intents);
         if let Some(shared) = &mut self.shared {
             shared.intents_at = intents_revision(documents);
         }
@@ -243,6 +253,7 @@ impl Core {
             Ok(_) => {
                 (shared.refused, shared.refused_documents) = (None, None);
                 shared.intents_at = intents_revision(documents);
+                self.settle_local();
                 self.keep_copy(view);
             }
             Err(refusal) => {
@@ -315,16 +326,21 @@ impl Core {
     /// Writes this server's verdicts and its status into the store, if they have changed.
     pub(super) fn write_own(&mut self) {
         let is_live = self.is_live();
+        let is_alike = self.shared.is_some() && !self.decides_beside_store();
         let (Some(shared), Some(decision), true) = (&mut self.shared, self.health.decision(), is_live) else {
             return;
         };
         let epoch = self.source.documents().map_or(0, Documents::epoch);
         // Until the view's documents are in force, the answers do not belong to its moment.
         let is_current = epoch == shared.seen.view.documents.epoch();
-        let moment = self.health.moment().filter(|_| is_current);
+        let moment = self.health.moment().filter(|_| is_current && is_alike);
         let Moment { revision, entries } = moment.unwrap_or_default();
+        let mut verdicts = self.health.own_verdicts();
+        if self.health.blind().is_none() {
+            verdicts.fallen.extend(self.local.holds.keys().cloned());
+        }
         let own = Own {
-            verdicts: self.health.own_verdicts(),
+            verdicts,
             server: Server {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 epoch,

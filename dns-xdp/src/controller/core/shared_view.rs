@@ -93,8 +93,12 @@ pub(in crate::controller) mod tests {
     /// What three servers say, of which this is the first: for each a list of those up, down and gone.
     pub(in crate::controller) fn said(mode: Mode, said: [[&[&str]; 3]; 3]) -> SharedView {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let verdicts =
-            said.map(|[up, down, gone]| Verdicts { up: set(up), down: set(down), gone: set(gone) });
+        let verdicts = said.map(|[up, down, gone]| Verdicts {
+            up: set(up),
+            down: set(down),
+            gone: set(gone),
+            ..Verdicts::default()
+        });
         let names = ["node1", "node2", "node3"].map(str::to_owned);
         let view = View::of(names.clone().into_iter().zip(verdicts), names);
         let since = Timestamp::UNIX_EPOCH;

@@ -1,5 +1,6 @@
 //! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
 mod families;
+mod holds;
 mod urgency;
 
 use std::borrow::Cow;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use self::families::{Counted, in_family};
+use self::holds::HeldNodes;
 use super::confirmation::Confirmation;
 use super::shared_view::SharedView;
 use crate::cluster::{Admin, Family, HealthCheck, Node, Service};
@@ -18,7 +20,7 @@ use crate::health::{
     self, Blindness, FamilyStandings, Health, Observation, ProbeId, Standing, Subject, Target, Transition,
     Verdict,
 };
-use crate::intent::{Intent, Intents};
+use crate::intent::{self, Intent, Intents};
 use crate::store::Moment;
 use crate::store::votes::Verdicts;
 #[cfg(test)]
@@ -28,7 +30,9 @@ use crate::zone::Zone;
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct State {
     config: Arc<Config>,
+    /// What operators want, without the holds.
     intents: Intents,
+    held: HeldNodes,
     targets: BTreeMap<ProbeId, Target>,
     verdicts: BTreeMap<ProbeId, Verdict>,
     /// Those of [`State::verdicts`] that are in doubt, by node.
@@ -66,9 +70,10 @@ pub(in crate::controller) struct Change {
 }
 
 impl State {
-    /// Nothing is known of any node, and nothing decided.
+    /// Nothing is known of any node, and nothing decided. `intents`: with the holds.
     pub(in crate::controller) fn new(config: impl Into<Arc<Config>>, intents: Intents) -> Self {
-        State::with(config.into(), intents, None)
+        let held = HeldNodes::new(intent::holds(&intents));
+        State { held, ..State::with(config.into(), intent::without_holds(&intents), None) }
     }
 
     fn with(config: Arc<Config>, intents: Intents, shared: Option<SharedView>) -> Self {
@@ -82,6 +87,7 @@ impl State {
         let mut state = State {
             config,
             intents,
+            held: HeldNodes::default(),
             targets,
             verdicts,
             in_doubt,
@@ -98,13 +104,17 @@ impl State {
         state
     }
 
-    /// Goes on from what was answered before a restart.
-    pub(in crate::controller) fn remember(&mut self, answers: &LastAnswers) {
+    /// Goes on from what was answered before a restart. `shares`: other servers have seen what fell meanwhile.
+    pub(in crate::controller) fn remember(&mut self, answers: &LastAnswers, shares: bool) {
         let mut decision = Decision::remembered(answers.answers(&self.config.cluster));
         for (node, effective) in self.config.cluster.nodes.iter().zip(&mut decision.effective) {
             if self.intents.get(&node.name).is_some_and(|intent| intent.admin == Admin::Drain) {
                 // The operator took it out, not its probes.
                 *effective = Effective::Drain;
+            } else if self.held.contains(&node.name) {
+                *effective = Effective::Held;
+            } else if *effective == Effective::Up && !shares {
+                self.held.falls.presume_up(&node.name);
             }
         }
         self.decision = Some(decision);
@@ -116,6 +126,8 @@ impl State {
         let next = State::with(config.into(), self.intents.clone(), self.shared.clone());
         let mut before = std::mem::replace(self, next);
         self.decision = before.decision.take();
+        self.held = std::mem::take(&mut before.held);
+        self.held.retain(&self.config.cluster.nodes);
         let targets = &self.targets;
         let kept = |probe: &ProbeId| {
             targets.get(probe).is_some_and(|target| before.targets.get(probe) == Some(target))
@@ -257,9 +269,30 @@ impl State {
         found.map_or_else(|| Cow::Owned(health::of_witness(&cluster.nodes)), Cow::Borrowed)
     }
 
-    /// Sets what is wanted of the nodes.
+    /// Sets what is wanted of the nodes. Holds are set apart; those of nodes that are wanted up end.
     pub(in crate::controller) fn set_intents(&mut self, intents: Intents) {
+        self.held.release_wanted(&intents);
         self.intents = intents;
+    }
+
+    pub(in crate::controller) fn held(&self) -> &HeldNodes {
+        &self.held
+    }
+
+    pub(in crate::controller) fn held_mut(&mut self) -> &mut HeldNodes {
+        &mut self.held
+    }
+
+    /// Takes in which held nodes are healthy. While the answers are frozen, or this server is blind, that is not known.
+    pub(in crate::controller) fn note_held_health(&mut self, now: Duration) {
+        if self.held.holds().is_empty() {
+            return;
+        }
+        let is_known = self.blind().is_none()
+            && self.decision.as_ref().is_some_and(|decision| decision.frozen.is_none());
+        let view = self.view();
+        let states = is_known.then_some((self.config.cluster.nodes.as_slice(), view.nodes.as_slice()));
+        self.held.note_health(now, states);
     }
 
     /// The guard against our own blindness: while it has a reason nobody is judged.
@@ -351,12 +384,21 @@ impl State {
     pub(in crate::controller) fn decide(&mut self) {
         let Config { cluster, failover, .. } = &*self.config;
         let decide = |view: &View| failover::decide(cluster, failover, view, self.decision.as_ref());
-        let mut decision = decide(&self.view());
+        let view = self.view();
+        let mut decision = decide(&view);
         if decision.frozen.is_some() && self.confirmation.wanted_since().is_some() {
             // No fall moves an answer while they are frozen: how each node is treated is shown as its probes have it.
             decision = decide(&self.view_with(&Confirmation::default()));
         }
+        if decision.frozen.is_none() {
+            self.held.falls.note(&cluster.nodes, &view.nodes);
+        }
         self.decision = Some(decision);
+    }
+
+    /// Takes the nodes that have fallen since the last call.
+    pub(in crate::controller) fn take_fallen(&mut self) -> BTreeSet<String> {
+        self.held.falls.take()
     }
 
     /// What a decision looks at.
@@ -377,6 +419,7 @@ impl State {
                 visible,
                 admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
                 seconds_left: judged.seconds_left,
+                held: self.held.contains(&node.name),
             }
         };
         let nodes: Vec<NodeState> =

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hickory_proto::rr::Name;
 use jiff::{SignedDuration, Timestamp};
 
+use super::input::Now;
 use super::publication::Answering;
 use super::services_down::ServicesDown;
 use super::source::Source;
@@ -13,12 +14,13 @@ use super::state::{Counted, State};
 use crate::cluster::{APEX, Admin, Family, Node, Parts, Service};
 use crate::config::Mode;
 use crate::control::api::{
-    AddressStatus, FamilyStatus, GuardStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus, QuorumStatus,
-    Rate, ServiceEntry, ServiceStatus, Status, StoreStatus,
+    AddressStatus, FamilyStatus, GuardStatus, HeldStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus,
+    QuorumStatus, Rate, ServiceEntry, ServiceStatus, Status, StoreStatus,
 };
 use crate::datapath::{Attached, InterfaceState};
 use crate::failover::{Decision, Effective};
 use crate::guard::Guard;
+use crate::intent::Local;
 use crate::network::AddressState;
 use crate::promise::promise;
 use crate::zone::Zone;
@@ -43,6 +45,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) held_back: [u64; 3],
     /// [`Status::store`]
     pub(super) store: StoreStatus,
+    /// What counts on this server alone.
+    pub(super) local: &'a Local,
     /// What went wrong at the daemon's edges.
     pub(super) alarms: Vec<String>,
 }
@@ -67,12 +71,15 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     alarms.extend(services_down.alarm());
     let drained = "every node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
     alarms.extend(decision.drained.then(|| drained.to_owned()));
+    let all_held = "every node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
+    alarms.extend(decision.held.then(|| all_held.to_owned()));
     alarms.extend(Family::ALL.into_iter().filter_map(|family| all_down(decision, family)));
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
     let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
     let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
     let started = around.now.checked_sub(uptime).unwrap_or(around.now);
     let nodes = config.cluster.nodes.iter().zip(&decision.effective);
+    let moment = Now { elapsed: around.uptime, wall: around.now };
     let (answering, zone) = around.answering;
     let cached = |node: &Node| {
         let out = !node.addresses().any(|address| answering.answered.contains(&address));
@@ -97,7 +104,18 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
                 let since = since(state, node, started);
                 let (effective, cached_ms) = (shown(state, node, *effective).to_string(), cached(node));
                 let families = family_status(state, node, (zone, started));
-                NodeStatus { effective, answers, cached_ms, since, families, ..node_status(state, node) }
+                let held = held(state, node, moment);
+                let local = around.local.intents.contains_key(&node.name);
+                NodeStatus {
+                    effective,
+                    answers,
+                    cached_ms,
+                    since,
+                    families,
+                    held,
+                    local,
+                    ..node_status(state, node)
+                }
             })
             .collect(),
         services: services(state, decision, &services_down),
@@ -131,7 +149,7 @@ fn guard_status(guard: &Guard, [rate_limited, slipped, fallback_limited]: [u64; 
 }
 
 /// `node list`
-pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
+pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec<NodeEntry> {
     let entry = |node: &Node| {
         let intent = state.intent(node);
         NodeEntry {
@@ -146,6 +164,7 @@ pub(super) fn node_entries(state: &State, source: &Source) -> Vec<NodeEntry> {
             until: intent.and_then(|intent| intent.until),
             ephemeral: source.ephemeral(node),
             shared: source.documents().is_some(),
+            local: local.intents.contains_key(&node.name),
         }
     };
     state.config().cluster.nodes.iter().map(entry).collect()
@@ -170,7 +189,16 @@ fn node_status(state: &State, node: &Node) -> NodeStatus {
         until: intent.and_then(|intent| intent.until),
         cached_ms: None,
         families: BTreeMap::new(),
+        local: false,
+        held: None,
     }
+}
+
+fn held(state: &State, node: &Node, now: Now) -> Option<HeldStatus> {
+    let hold = state.held().holds().get(&node.name)?;
+    let left = state.held().left(&node.name, &state.config().failover, now.elapsed);
+    let until = left.and_then(|left| now.wall.checked_add(SignedDuration::try_from(left).ok()?).ok());
+    Some(HeldStatus { since: hold.since, until })
 }
 
 /// How a node is treated: as down where an RRset of its name does not answer its own address, although the other one does.
@@ -314,6 +342,7 @@ mod tests {
         let zone = state.zone().unwrap();
         let around = Surroundings {
             store: StoreStatus::default(),
+            local: &Local::default(),
             answering: (&Answering::new(started), &zone),
             now,
             uptime: Duration::from_secs(61),

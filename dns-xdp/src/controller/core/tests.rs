@@ -1,4 +1,7 @@
 //! The core by itself: inputs in, effects out.
+mod failback;
+mod local_intents;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -29,6 +32,14 @@ struct Bench {
     zone: Option<Arc<crate::zone::Zone>>,
 }
 
+/// What a server finds on its disk when it starts.
+#[derive(Default)]
+struct Disk {
+    intents: Intents,
+    local: Local,
+    last_answers: Option<LastAnswers>,
+}
+
 impl Bench {
     /// All nodes are up, and answered.
     fn live(text: &str) -> Bench {
@@ -37,39 +48,42 @@ impl Bench {
 
     /// The same beside a store, which holds the shared sections and has not been reached.
     fn shared(intents: Intents) -> (Bench, Documents) {
-        let text = format!("{TEXT}[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n");
-        let (_, texts) = split(&text).unwrap();
-        let revisions = texts.keys().map(|key| (key.clone(), 1)).chain([(INTENT.to_owned(), 1)]).collect();
-        let documents = Documents { texts, revisions, intents, ..Documents::default() };
+        let (text, documents) = beside_a_store(TEXT, intents);
         (Bench::start(&text, Some(documents.clone())), documents)
     }
 
     fn start(text: &str, documents: Option<Documents>) -> Bench {
-        let mut bench = Bench::begin(text, documents, None);
+        let intents = documents.as_ref().map(|documents| documents.intents.clone()).unwrap_or_default();
+        let mut bench = Bench::begin(text, documents, Disk { intents, ..Disk::default() });
         for node in ["node1", "node2", "node3"] {
             bench.observe(node, true);
         }
-        if bench.core.shares() {
-            bench.elapsed += FIRST_VIEW;
-            bench.step(Input::Tick);
-        }
-        bench.publish(Ok(()));
-        assert!(bench.core.is_live());
-        bench
+        bench.open()
     }
 
-    /// Nothing is known yet.
-    fn begin(text: &str, documents: Option<Documents>, last_answers: Option<LastAnswers>) -> Bench {
+    /// A core that has not heard of any node yet.
+    fn begin(text: &str, documents: Option<Documents>, disk: Disk) -> Bench {
         let parsed = config(text);
         let (path, socket) = (&parsed.path, &parsed.control.socket);
         let (source, config) = Source::new(path, socket, text.to_owned(), documents.clone()).unwrap();
-        let intents = documents.as_ref().map(|documents| documents.intents.clone()).unwrap_or_default();
         let shared = documents.map(|documents| ("node1".to_owned(), seen(&documents, Mode::Alone)));
-        let beginning =
-            Beginning { config, source, intents, shared, identity: "node1".to_owned(), last_answers };
+        let Disk { intents, local, last_answers } = disk;
+        let identity = "node1".to_owned();
+        let beginning = Beginning { config, source, intents, shared, local, identity, last_answers };
         let (core, effects) = Core::new(beginning, now(Duration::ZERO));
         let (elapsed, file, dead) = (Duration::ZERO, text.to_owned(), BTreeSet::new());
         Bench { core, effects, elapsed, file, dead, zone: None }
+    }
+
+    /// The first answers are given.
+    fn open(mut self) -> Bench {
+        if self.core.shares() {
+            self.elapsed += FIRST_VIEW;
+            self.step(Input::Tick);
+        }
+        self.publish(Ok(()));
+        assert!(self.core.is_live());
+        self
     }
 
     fn step(&mut self, input: Input) {
@@ -223,6 +237,15 @@ impl Bench {
     }
 }
 
+/// A file beside a store, and the documents that the store has.
+fn beside_a_store(text: &str, intents: Intents) -> (String, Documents) {
+    let text = format!("{text}[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n");
+    let (_, texts) = split(&text).unwrap();
+    let revisions = texts.keys().map(|key| (key.clone(), 1)).chain([(INTENT.to_owned(), 1)]).collect();
+    let documents = Documents { texts, revisions, intents, ..Documents::default() };
+    (text, documents)
+}
+
 /// The store as a server sees it that is alone, or has joined.
 fn seen(documents: &Documents, mode: Mode) -> Seen {
     let view = View { documents: Arc::new(documents.clone()), ..View::of([], []) };
@@ -247,7 +270,15 @@ fn add(name: &str, last: u8) -> Command {
 }
 
 fn admin(node: &str, admin: Admin, for_ms: Option<u64>) -> Command {
-    Command::Admin { node: node.to_owned(), admin, reason: None, by: None, for_ms, force: false }
+    Command::Admin {
+        node: node.to_owned(),
+        admin,
+        reason: None,
+        by: None,
+        for_ms,
+        force: false,
+        local: false,
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::config::Replacement;
 use crate::control::{Refusal, RefusalKind};
 use crate::controller::core::{Input, Job, Prepared, WorkId, unwritten};
 use crate::failover::{Answers, LastAnswers};
-use crate::intent::{self, Intents};
+use crate::intent::{self, Intents, Local};
 use crate::privileges;
 use crate::store::{Known, last_good};
 
@@ -81,6 +81,11 @@ enum Write {
         work: WorkId,
         path: PathBuf,
         intents: Intents,
+    },
+    Local {
+        work: WorkId,
+        path: PathBuf,
+        local: Local,
     },
     /// The newest answers that are to be kept.
     Answers,
@@ -164,6 +169,11 @@ impl Files {
         self.state.send(Write::Intents { work, path, intents }).ok();
     }
 
+    /// Keeps what this server has decided and the store does not have.
+    pub(super) fn save_local(&self, work: WorkId, path: PathBuf, local: Local) {
+        self.state.send(Write::Local { work, path, local }).ok();
+    }
+
     /// Writes the answers. Answers that still wait are replaced by newer ones.
     pub(super) fn keep_answers(&self, path: PathBuf, answers: Arc<Answers>, at: Timestamp) {
         let mut newest = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,6 +213,10 @@ fn run(
             Write::Intents { work, path, intents } => {
                 under_way.begin(&path);
                 let result = intent::store(&path, &intents).map_err(|error| error.to_string());
+                Input::IntentsSaved { work, result }
+            }
+            Write::Local { work, path, local } => {
+                let result = intent::store_local(&path, &local).map_err(|error| error.to_string());
                 Input::IntentsSaved { work, result }
             }
             Write::Stage { work, path, text, staged: told } => {

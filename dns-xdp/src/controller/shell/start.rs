@@ -23,7 +23,7 @@ use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
 use crate::controller::core::{Beginning, Core, Now, Source, occurrences};
 use crate::health::Prober;
-use crate::intent::{self, Intents};
+use crate::intent::{self, Intents, Local};
 use crate::metrics::{self, Recorder};
 use crate::network::{self, Listener, Monitor, Network};
 use crate::privileges;
@@ -155,7 +155,9 @@ fn check(config: &Config, shares: bool) -> anyhow::Result<()> {
     config.check_pin()?;
     let impossible = network::impossible(&config.listen);
     anyhow::ensure!(impossible.is_empty(), "{}", impossible.join("; "));
-    if !shares {
+    if shares {
+        intent::load_local(&config.control.local())?;
+    } else {
         intent::load(&config.control.state)?;
     }
     Ok(())
@@ -188,6 +190,10 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
     let intents = match &shared {
         Some(known) => known.documents.intents.clone(),
         None => intents(&config.control.state, &events)?,
+    };
+    let local = match &shared {
+        Some(_) => intent::load_local(&config.control.local())?,
+        None => Local::default(),
     };
     // First, so that no change is missed between the two.
     let monitor = Monitor::new().context(UNHEARD)?;
@@ -235,6 +241,7 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
         source,
         intents,
         shared: session.as_ref().map(StoreSession::seen),
+        local,
         identity: identity.clone(),
         last_answers: last_answers::load(&config.control.answers()),
     };

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Failback;
 use super::invariants::{TOLERANCE, is_somebody_wanted, recovery, the_quorum_is_what_is_heard};
 use super::sharing::{Cluster, Member};
 use super::store_link::StoreLink;
@@ -12,7 +13,7 @@ use crate::cluster::{Admin, Node};
 use crate::controller::core::digest;
 use crate::failover::{Answers, Decision, Effective};
 use crate::health::Subject;
-use crate::intent::Intents;
+use crate::intent::{self, Intents};
 use crate::store::Documents;
 use crate::store::client::Mode;
 use crate::store::votes::{Observers, Verdicts};
@@ -166,7 +167,8 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
     if mode == Mode::Joined
         && !is_disputed(cluster)
         && now > cluster.wanted_since.max(member.shaken) + late + cluster.lease
-        && *server.state().intents() != cluster.wanted
+        && server.core.local().is_empty()
+        && *server.state().intents() != intent::without_holds(&cluster.wanted)
     {
         return Err(format!(
             "{:?} is in force, and {:?} in the store",
@@ -174,7 +176,34 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
             cluster.wanted
         ));
     }
+    if mode == Mode::Joined {
+        what_the_store_holds_is_out(member, decision, answers)?;
+    }
     the_dead_are_replaced(cluster, member, mode, decision, answers)
+}
+
+/// A node that the store holds is in no answer of a server that has joined, while another node is up.
+fn what_the_store_holds_is_out(
+    member: &Member,
+    decision: &Decision,
+    answers: &Answers,
+) -> Result<(), String> {
+    let Some((view, _)) = &member.heard else { return Ok(()) };
+    if decision.frozen.is_some()
+        || !decision.effective.contains(&Effective::Up)
+        || !member.server.core.local().released.is_empty()
+    {
+        return Ok(());
+    }
+    let stored = intent::holds(&view.documents.intents);
+    for (place, node) in nodes(member).iter().enumerate() {
+        let is_out = stored.contains_key(&node.name) && admin(member, node) != Admin::Up;
+        let in_a_service = || answers.services().any(|(_, nodes)| nodes.contains(&place));
+        if is_out && (answers.by_node.contains(&Some(place)) || in_a_service()) {
+            return Err(format!("{} is held and answered: {decision:?} {answers:?}", node.name));
+        }
+    }
+    Ok(())
 }
 
 /// A view is compared with the store twice until a watch that is silent is found out, and the session begun anew.
@@ -197,7 +226,10 @@ fn those_at_one_moment_say_the_same(
     member: &Member,
     decision: &Decision,
 ) -> Result<(), String> {
-    let key = |member: &Member| (member.server.state().moment(), member.server.state().intents().clone());
+    let key = |member: &Member| {
+        let state = member.server.state();
+        (state.moment(), state.intents().clone(), state.held().holds().clone())
+    };
     let comparable = |member: &Member, decision: &Decision| {
         let Some((view, Mode::Joined)) = &member.heard else { return false };
         // What nobody has judged yet each one knows by itself; the frozen and those without a living node look back.
@@ -247,7 +279,7 @@ fn one_bad_link_takes_nobody_out(
     };
     let voters: Vec<&Member> = cluster.members.iter().filter(|other| !gone(other)).collect();
     for (place, node) in nodes(member).iter().enumerate() {
-        if admin(member, node) != Admin::Auto {
+        if admin(member, node) != Admin::Auto || is_held(member, node) {
             continue;
         }
         let is_good = |other: &&&Member| {
@@ -379,11 +411,23 @@ pub(super) fn at_the_end(cluster: &Cluster) -> Result<(), String> {
         let Some(answers) = member.server.published.as_deref() else {
             return Err(format!("{} answers nothing", member.name));
         };
-        let is_auto = wanted.values().all(|intent| intent.admin == Admin::Auto);
+        let holds = intent::holds(wanted);
+        if *member.server.state().held().holds() != holds || !member.server.core.local().is_empty() {
+            let (state, local) = (member.server.state(), member.server.core.local());
+            return Err(format!(
+                "{} holds {:?}, {local:?}, and the store {holds:?}",
+                member.name,
+                state.held().holds()
+            ));
+        }
+        if cluster.failback != Failback::Manual && !holds.is_empty() {
+            return Err(format!("{holds:?} has not ended"));
+        }
+        let is_auto = holds.is_empty() && wanted.values().all(|intent| intent.admin == Admin::Auto);
         if is_auto && *answers != Answers::configured(&member.server.state().config().cluster) {
             return Err(format!("{} answers {answers:?}", member.name));
         }
-        if member.server.state().intents() != wanted {
+        if *member.server.state().intents() != intent::without_holds(wanted) {
             return Err(format!("{} goes by {:?}", member.name, member.server.state().intents()));
         }
     }
@@ -392,6 +436,10 @@ pub(super) fn at_the_end(cluster: &Cluster) -> Result<(), String> {
 
 fn nodes(member: &Member) -> &[Node] {
     &member.server.state().config().cluster.nodes
+}
+
+fn is_held(member: &Member, node: &Node) -> bool {
+    member.server.state().held().holds().contains_key(&node.name)
 }
 
 fn admin(member: &Member, node: &Node) -> Admin {

@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 use super::server::Server;
 use super::world::{Loss, Port, World};
-use super::{NODES, config, invariants, is_dual_stack};
+use super::{Failback, HOLD_DOWN, NODES, config, invariants, is_dual_stack};
 use crate::cluster::{Admin, Family};
 use crate::control::Command;
 
@@ -17,6 +17,11 @@ const TROUBLE_MS: std::ops::Range<u64> = 2_000..15_000;
 const SLIP_MS: u64 = 500;
 /// Long enough for the longest rise, and for a server that stands still to see again.
 const AFTERMATH: Duration = Duration::from_secs(9);
+/// The hold-down, and the tick that finds it over.
+const HELD: Duration = HOLD_DOWN.saturating_add(Duration::from_secs(1));
+
+/// An operator lets a node come back so long after its recovery.
+const FAILED_BACK: Duration = Duration::from_secs(5);
 
 /// One history under way.
 #[derive(Debug)]
@@ -24,6 +29,7 @@ pub(super) struct History {
     random: Rng,
     world: World,
     servers: Vec<Server>,
+    failback: Failback,
     /// In the order of their times.
     to_come: Vec<(Duration, Action)>,
     log: String,
@@ -52,6 +58,8 @@ enum Action {
     /// A server is told that its cluster has that many nodes, the last of which may be probed in another way.
     Reload(usize, usize, bool),
     Admin(usize, usize, Admin),
+    /// A server is told that a node may come back.
+    Failback(usize, usize),
     /// Everything is well again.
     Mend,
 }
@@ -61,8 +69,9 @@ impl History {
         let mut random = Rng::with_seed(seed);
         let nodes = random.usize(2..=NODES);
         let count = random.usize(1..=nodes.min(3));
-        let mut servers: Vec<Server> =
-            (0..count).map(|index| Server::new(index, config(nodes, false))).collect();
+        let failback = Failback::ALL[random.usize(0..3)];
+        let file = config(nodes, false, failback);
+        let mut servers: Vec<Server> = (0..count).map(|index| Server::new(index, file)).collect();
         let is_slow = random.u8(0..4) == 0;
         for server in &mut servers {
             server.is_slow = is_slow;
@@ -71,9 +80,10 @@ impl History {
         let mut history = History {
             world: World::new(count, nodes + 1),
             servers,
+            failback,
             to_come: Vec::new(),
             log: format!(
-                "{count} servers, {nodes} nodes{}\n",
+                "{count} servers, {nodes} nodes, failback {failback:?}{}\n",
                 if is_slow { ", effects take time" } else { "" }
             ),
             random,
@@ -137,6 +147,10 @@ impl History {
                         at += Duration::from_millis(random.u64(700..2_000));
                     }
                 }
+                20 if self.failback != Failback::AtOnce => {
+                    both(Action::Service(node, Port::Node, false), Action::Service(node, Port::Node, true));
+                    self.to_come.push((later + FAILED_BACK, Action::Failback(server, node)));
+                }
                 24..=27 if is_dual_stack(node + 1) => {
                     let family = Family::ALL[usize::from(random.u8(0..4) != 0)];
                     both(Action::Family(node, family, false), Action::Family(node, family, true));
@@ -155,7 +169,7 @@ impl History {
     /// Runs to the end; how many steps it took, or what did not hold.
     pub(super) fn run(&mut self) -> Result<u64, String> {
         let actions = std::mem::take(&mut self.to_come);
-        let end = actions.last().map_or(Duration::ZERO, |(at, _)| *at) + AFTERMATH;
+        let end = actions.last().map_or(Duration::ZERO, |(at, _)| *at) + AFTERMATH + HELD;
         let mut actions = actions.into_iter().peekable();
         let mut steps = 0;
         let mut due: Vec<_> = self.servers.iter().map(Server::next).collect();
@@ -230,12 +244,17 @@ impl History {
             Action::Kill(server, effects) => self.servers[server].fatal_effects = Some(effects),
             Action::Reload(server, nodes, changed) => {
                 let server = self.servers.get_mut(server).filter(|server| server.listens())?;
-                server.reload(config(nodes, changed), now, random);
+                server.reload(config(nodes, changed, self.failback), now, random);
                 return Some(server.index);
             }
             Action::Admin(server, node, admin) => {
                 let server = self.servers.get_mut(server).filter(|server| server.listens())?;
                 server.ask(admin_command(node, admin, format!("at {now:?}")), now, random);
+                return Some(server.index);
+            }
+            Action::Failback(server, node) => {
+                let server = self.servers.get_mut(server).filter(|server| server.listens())?;
+                server.fail_back(&format!("node{}", node + 1), now, random);
                 return Some(server.index);
             }
             Action::Mend => {
@@ -248,8 +267,8 @@ impl History {
         None
     }
 
-    fn check(&self, server: usize, before: &invariants::Before, told: bool) -> Result<(), String> {
-        let held = invariants::check(&self.world, &self.servers, server, before, told);
+    fn check(&mut self, server: usize, before: &invariants::Before, told: bool) -> Result<(), String> {
+        let held = invariants::check(&self.world, &mut self.servers, server, before, told);
         held.map_err(|broken| format!("after {:.3?}, server {server}: {broken}", self.world.now))
     }
 
@@ -263,5 +282,5 @@ impl History {
 pub(super) fn admin_command(node: usize, admin: Admin, reason: String) -> Command {
     let node = format!("node{}", node + 1);
     let force = admin == Admin::Drain;
-    Command::Admin { node, admin, reason: Some(reason), by: None, for_ms: None, force }
+    Command::Admin { node, admin, reason: Some(reason), by: None, for_ms: None, force, local: false }
 }

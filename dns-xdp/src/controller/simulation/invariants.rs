@@ -8,10 +8,10 @@ use super::attempt::number;
 use super::server::{ROUND_TRIP, Server};
 use super::world::{Outlook, Port, World};
 use crate::cluster::{Admin, Cluster, Family, Node, Probe};
-use crate::config::PROBE;
+use crate::config::{Failback, PROBE};
 use crate::failover::{Answers, Decision, Effective};
 use crate::health::{Health, Subject};
-use crate::intent::Intents;
+use crate::intent::{self, Intents};
 
 /// A node that answers every probe is in the answers after this at the latest, however often it fell before: the next
 /// attempt is an interval later, and as many as `rise-max` follow each other.
@@ -63,11 +63,12 @@ pub(super) fn is_somebody_wanted(intents: &Intents) -> bool {
 /// Checks a server after a step; `told`: it was the operator who made it.
 pub(super) fn check(
     world: &World,
-    servers: &[Server],
+    servers: &mut [Server],
     index: usize,
     before: &Before,
     told: bool,
 ) -> Result<(), String> {
+    note_falls(&mut servers[index]);
     let server = &servers[index];
     if let Some(broken) = &server.broken {
         return Err(broken.clone());
@@ -76,12 +77,9 @@ pub(super) fn check(
         // What it decides is on its way. At the end all is settled, and answered as configured.
         return Ok(());
     }
-    if server.running && server.state().intents() != &server.disk {
-        return Err(format!(
-            "intent {:?} is not what is on disk, {:?}",
-            server.state().intents(),
-            server.disk
-        ));
+    let kept = intent::with_holds(server.state().intents(), server.state().held().holds());
+    if server.running && kept != server.disk {
+        return Err(format!("intent {kept:?} is not what is on disk, {:?}", server.disk));
     }
     if server.running
         && server.paused_until.is_none()
@@ -109,6 +107,7 @@ pub(super) fn check(
     if frozen {
         return Ok(());
     }
+    who_fell_does_not_come_back_by_itself(server, decision, answers)?;
     for family in Family::ALL {
         let living = living(world, server, family);
         the_dead_are_replaced((world, server, family), decision, answers, &living)?;
@@ -168,6 +167,50 @@ pub(super) fn the_quorum_is_what_is_heard(
 /// By port and place in the cluster.
 type Living = [[bool; NODES + 1]; 2];
 
+/// Counts the nodes that a server has seen fall. Where no answers are decided, or the server has been killed, no node falls.
+fn note_falls(server: &mut Server) {
+    let mut fallen = std::mem::take(&mut server.fallen);
+    let mut seen_up = std::mem::take(&mut server.seen_up);
+    let nodes = &server.state().config().cluster.nodes;
+    let is_wanted =
+        |name: &String| server.state().intents().get(name).is_some_and(|it| it.admin == Admin::Up);
+    fallen.retain(|name| nodes.iter().any(|node| node.name == *name) && !is_wanted(name));
+    let decision = server.decision().filter(|decision| decision.frozen.is_none() && server.is_settled());
+    for (node, effective) in nodes.iter().zip(decision.iter().flat_map(|decision| &decision.effective)) {
+        let serving = server.state().node(node).serving();
+        match (serving, admin(server, node)) {
+            (Some(true), _) => seen_up.extend([node.name.clone()]),
+            (Some(false), Admin::Auto) if *effective == Effective::Down => {
+                fallen.extend(seen_up.take(&node.name));
+            }
+            (Some(false), Admin::Down | Admin::Drain) => seen_up.retain(|name| *name != node.name),
+            _ => {}
+        }
+    }
+    (server.fallen, server.seen_up) = (fallen, seen_up);
+}
+
+/// With a manual failback a node that fell is in no answer while another node is up.
+fn who_fell_does_not_come_back_by_itself(
+    server: &Server,
+    decision: &Decision,
+    answers: &Answers,
+) -> Result<(), String> {
+    let config = server.state().config();
+    if config.failover.failback != Failback::Manual || !decision.effective.contains(&Effective::Up) {
+        return Ok(());
+    }
+    let cluster = &config.cluster;
+    for (place, node) in cluster.nodes.iter().enumerate() {
+        let in_a_service = || answers.services().any(|(_, nodes)| nodes.contains(&place));
+        let is_out = server.fallen.contains(&node.name) && admin(server, node) != Admin::Up;
+        if is_out && (answers.by_node.contains(&Some(place)) || in_a_service()) {
+            return Err(format!("{} fell and came back by itself: {decision:?} {answers:?}", node.name));
+        }
+    }
+    Ok(())
+}
+
 /// Who has been well in a family for so long, and is not unwanted, that nothing keeps it out.
 fn living(world: &World, server: &Server, family: Family) -> Living {
     [Port::Node, Port::Member].map(|port| {
@@ -176,6 +219,7 @@ fn living(world: &World, server: &Server, family: Family) -> Living {
             let since = outlook((world, server, family), node, port).perfect_since.zip(known);
             node.address(family).is_some()
                 && !matches!(admin(server, node), Admin::Down | Admin::Drain)
+                && (!is_held(server, node) || admin(server, node) == Admin::Up)
                 && since.is_some_and(|(perfect, known)| {
                     world.now.saturating_sub(perfect.max(known)) > recovery(node)
                 })
@@ -320,7 +364,8 @@ fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
 fn who_is_unknown_answers_for_nobody_else(server: &Server, answers: &Answers) -> Result<(), String> {
     let nodes = &server.state().config().cluster.nodes;
     let health = |node: &Node| (admin(server, node), server.state().node(node).serving());
-    let one_is_proven = nodes.iter().any(|node| matches!(health(node), (Admin::Auto, Some(true))));
+    let is_proven = |node: &Node| matches!(health(node), (Admin::Auto, Some(true))) && !is_held(server, node);
+    let one_is_proven = nodes.iter().any(is_proven);
     for (place, node) in nodes.iter().enumerate().filter(|(_, node)| health(node) == (Admin::Auto, None)) {
         let others = answers.by_node.iter().enumerate().filter(|(other, _)| *other != place);
         if one_is_proven && others.clone().any(|(_, answering)| *answering == Some(place)) {
@@ -358,7 +403,9 @@ pub(super) fn at_the_end(servers: &[Server]) -> Result<(), String> {
         let Some(answers) = server.published.as_deref().filter(|_| server.live) else {
             return Err(format!("server {} answers nothing", server.index));
         };
-        let wanted = server.disk.values().all(|intent| intent.admin == Admin::Auto);
+        let is_held = server.state().config().failover.failback == Failback::Manual
+            && !server.state().held().holds().is_empty();
+        let wanted = server.disk.values().all(|intent| intent.admin == Admin::Auto) && !is_held;
         let configured = Answers::configured(&server.state().config().cluster);
         if !server.is_settled() || !server.unanswered.is_empty() {
             return Err(format!("server {} has not answered all, {:?}", server.index, server.unanswered));
@@ -385,6 +432,10 @@ fn known_since(server: &Server, node: &Node) -> Option<Duration> {
 
 fn admin(server: &Server, node: &Node) -> Admin {
     server.state().intent(node).map_or(Admin::Auto, |intent| intent.admin)
+}
+
+fn is_held(server: &Server, node: &Node) -> bool {
+    server.state().held().holds().contains_key(&node.name)
 }
 
 fn probed_apart(cluster: &Cluster, service: &str) -> bool {

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::controller::core::{Beginning, Core, Effect, Input, Now, Publication};
 use crate::failover::Answers;
 use crate::health::{Failure, Observation, ProbeId};
-use crate::intent::Intents;
+use crate::intent::{Intents, Local};
 use crate::zone::Zone;
 
 /// As the defaults have it.
@@ -296,6 +296,7 @@ fn scale_of_a_step_over_all_names() {
             source: configured.source.clone(),
             intents: Intents::new(),
             shared: None,
+            local: Local::default(),
             identity: String::new(),
             last_answers: None,
         };

@@ -18,7 +18,7 @@ use crate::controller::core::{
 use crate::failover::{Answers, Decision, LastAnswers};
 use crate::health::schedule::Schedule;
 use crate::health::{Observation, Pace, ProbeId, Subject, Target};
-use crate::intent::Intents;
+use crate::intent::{Intents, Local};
 use crate::store::Swap;
 use crate::store::client::{Own, Seen};
 use crate::zone::{Origin, Zone};
@@ -54,7 +54,12 @@ pub(super) struct Server {
     pub(super) published: Option<Arc<Answers>>,
     /// What was on its disk.
     pub(super) disk: Intents,
+    /// Likewise, beside a store.
+    pub(super) local: Local,
     pub(super) last_answers: Option<LastAnswers>,
+    /// By our own count: the nodes that it found healthy, and those of them that fell and are not to come back by themselves.
+    pub(super) seen_up: BTreeSet<String>,
+    pub(super) fallen: BTreeSet<String>,
     /// Since when it judges without interruption.
     pub(super) judges_since: Option<Duration>,
     /// Since when each node is configured as it is, by its name.
@@ -88,6 +93,7 @@ pub(super) struct Server {
 enum UnderWay {
     Publish { published: Published, is_first: bool },
     Save(WorkId, Intents),
+    SaveLocal(WorkId, Box<Local>),
     Tell(Input),
 }
 
@@ -104,7 +110,7 @@ pub(super) struct AtStore {
 
 impl Server {
     pub(super) fn new(index: usize, file: &'static Configured) -> Self {
-        let (core, _) = core(file, Intents::new(), None, None, Duration::ZERO);
+        let (core, _) = core(file, (Intents::new(), Local::default()), None, None, Duration::ZERO);
         Server {
             index,
             core,
@@ -114,7 +120,10 @@ impl Server {
             live: false,
             published: None,
             disk: Intents::new(),
+            local: Local::default(),
             last_answers: None,
+            seen_up: BTreeSet::new(),
+            fallen: BTreeSet::new(),
             judges_since: None,
             configured_since: BTreeMap::new(),
             there_since: BTreeMap::new(),
@@ -141,10 +150,15 @@ impl Server {
     pub(super) fn start(&mut self, shared: Option<(String, Seen)>, now: Duration, random: &mut Rng) {
         let disk = serde_json::to_vec(&self.disk).expect("intents are JSON");
         let intents = serde_json::from_slice(&disk).expect("what was written is read");
-        let (core, effects) = core(self.file, intents, shared, self.last_answers.clone(), now);
+        let local = serde_json::to_vec(&self.local).expect("it is JSON");
+        let local = serde_json::from_slice(&local).expect("what was written is read");
+        let (core, effects) = core(self.file, (intents, local), shared, self.last_answers.clone(), now);
         self.core = core;
         (self.running, self.live, self.pulsed, self.paused_until) = (true, false, now, None);
         (self.judges_since, self.held_up, self.ticked) = (None, None, now);
+        let answered = self.last_answers.iter().flat_map(|last| &last.nodes);
+        let itself = answered.filter(|(node, answering)| answering.as_ref() == Some(*node));
+        self.seen_up = itself.map(|(node, _)| node.clone()).collect();
         let nodes = &self.core.health.config().cluster.nodes;
         self.configured_since = nodes.iter().map(|node| (node.name.clone(), now)).collect();
         self.there_since.clear();
@@ -217,6 +231,9 @@ impl Server {
                 Effect::SaveIntents { work, intents, .. } => {
                     self.takes_time(UnderWay::Save(work, intents), now, random)
                 }
+                Effect::SaveLocal { work, local, .. } => {
+                    self.takes_time(UnderWay::SaveLocal(work, local), now, random)
+                }
                 Effect::KeepAnswers { answers, at, .. } => {
                     self.last_answers = Some(LastAnswers::new(&answers, at));
                     None
@@ -282,6 +299,10 @@ impl Server {
             }
             UnderWay::Save(work, intents) => {
                 self.disk = intents;
+                Input::IntentsSaved { work, result: Ok(()) }
+            }
+            UnderWay::SaveLocal(work, local) => {
+                self.local = *local;
                 Input::IntentsSaved { work, result: Ok(()) }
             }
             UnderWay::Tell(input) => input,
@@ -352,6 +373,12 @@ impl Server {
         self.tell(Input::Asked { call: self.calls, command }, now, random);
     }
 
+    /// Is told that a node may come back.
+    pub(super) fn fail_back(&mut self, node: &str, now: Duration, random: &mut Rng) {
+        self.fallen.remove(node);
+        self.ask(Command::Failback { node: node.to_owned(), by: None }, now, random);
+    }
+
     /// When something happens here next.
     pub(super) fn next(&self) -> Option<Duration> {
         let next = |attempt: &Attempt| {
@@ -368,7 +395,7 @@ impl Server {
 
     /// What has its time matters: with a store, or while the start waits for something.
     fn has_ticks(&self) -> bool {
-        self.core.shares() || !self.live
+        self.core.shares() || !self.live || !self.state().config().failover.hold_down.is_zero()
     }
 
     /// Does one thing that is due; whether something was found out.
@@ -544,14 +571,14 @@ impl Server {
 /// The core of a server with this file.
 fn core(
     file: &Configured,
-    intents: Intents,
+    (intents, local): (Intents, Local),
     shared: Option<(String, Seen)>,
     last_answers: Option<LastAnswers>,
     now: Duration,
 ) -> (Core, Vec<Effect>) {
     let (config, source) = (file.config.clone(), file.source.clone());
     let identity = String::new();
-    Core::new(Beginning { config, source, intents, shared, identity, last_answers }, at(now))
+    Core::new(Beginning { config, source, intents, shared, local, identity, last_answers }, at(now))
 }
 
 /// A moment of virtual time.

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::Configured;
 use super::agreement::{self, Before};
 use super::history::admin_command;
 use super::server::Server;
 use super::store_link::{StoreLink, Way};
 use super::store_model::StoreModel;
 use super::world::{Loss, Port, World};
+use super::{Configured, Failback};
 use crate::cluster::Admin;
+use crate::control::Command;
 use crate::controller::core::Input;
 use crate::intent::Intents;
 use crate::store::client::{Mode, Own, View};
@@ -27,6 +28,10 @@ const DELETED: [&str; 3] = ["config/nodes", "config/services", INTENT];
 const TROUBLE_MS: std::ops::Range<u64> = 2_000..10_000;
 /// How often all is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// An operator lets a node come back so long after its recovery.
+const FAILED_BACK: Duration = Duration::from_secs(3);
+/// After this servers agree on what is held, and holds that are to end have ended.
+const HELD: Duration = Duration::from_secs(25);
 /// Of the store, in seconds.
 const LEASES: [u64; 2] = [2, 3];
 
@@ -62,6 +67,7 @@ pub(super) struct Cluster {
     pub(super) members: Vec<Member>,
     pub(super) lease: Duration,
     pub(super) probers: usize,
+    pub(super) failback: Failback,
     /// What operators want as the store has taken it, and since when.
     pub(super) wanted: Intents,
     pub(super) wanted_since: Duration,
@@ -106,24 +112,30 @@ enum Action {
     Restore,
     /// A machine with the image of a server begins, or ends without a word.
     Clone(usize, bool),
+    /// The same, for one server alone.
+    Local(usize, usize, Admin),
+    /// A node may come back.
+    Failback(usize, usize),
     /// Everything is well again.
     Mend,
 }
 
 /// The configuration of so many nodes, of which each is probed by as many servers.
-fn config(nodes: usize, probers: usize) -> &'static Configured {
-    static CONFIGS: OnceLock<Vec<Configured>> = OnceLock::new();
+fn config(nodes: usize, probers: usize, failback: Failback) -> &'static Configured {
+    static CONFIGS: OnceLock<Vec<[Configured; 3]>> = OnceLock::new();
     let configs = CONFIGS.get_or_init(|| {
         let all = (0..=NODES).flat_map(|nodes| (1..=5).map(move |probers| (nodes.max(3), probers)));
-        all.map(|(nodes, probers)| configured(nodes, probers)).collect()
+        let each = |(nodes, probers)| Failback::ALL.map(|failback| configured(nodes, probers, failback));
+        all.map(each).collect()
     });
-    &configs[nodes * 5 + probers - 1]
+    &configs[nodes * 5 + probers - 1][failback as usize]
 }
 
-fn configured(nodes: usize, probers: usize) -> Configured {
+fn configured(nodes: usize, probers: usize, failback: Failback) -> Configured {
+    let failback = failback.keys();
     let mut text = format!(
         "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
-         [failover]\nprobers = {probers}\n\
+         [failover]\nprobers = {probers}\n{failback}\
          [cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n[health]\nrise-max = 2\n\
          [[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\"]\n"
     );
@@ -242,8 +254,9 @@ impl Cluster {
         let nodes = random.usize(servers..=NODES);
         let probers = [2, 3, 5, 5][random.usize(0..4)];
         let lease = Duration::from_secs(LEASES[random.usize(0..LEASES.len())]);
-        let mut members: Vec<Member> =
-            (0..servers).map(|index| Member::new(index, config(nodes, probers))).collect();
+        let failback = Failback::ALL[random.usize(0..3)];
+        let file = config(nodes, probers, failback);
+        let mut members: Vec<Member> = (0..servers).map(|index| Member::new(index, file)).collect();
         let store = StoreModel::of(&members[0].documents);
         for member in &mut members {
             member.start(lease, Duration::ZERO, &mut random);
@@ -254,12 +267,15 @@ impl Cluster {
             members,
             lease,
             probers,
+            failback,
             wanted: Intents::new(),
             wanted_since: Duration::ZERO,
             clone: None,
             accepts: false,
             to_come: Vec::new(),
-            log: format!("{servers} servers, {nodes} nodes, {probers} probers, a lease of {lease:?}\n"),
+            log: format!(
+                "{servers} servers, {nodes} nodes, {probers} probers, a lease of {lease:?}, failback {failback:?}\n"
+            ),
             random,
         };
         cluster.draw(nodes);
@@ -274,7 +290,7 @@ impl Cluster {
             let later = (at + Duration::from_millis(random.u64(50..8_000))).min(end);
             let (server, node) = (random.usize(0..servers), random.usize(0..nodes));
             let mut both = |first, second| self.to_come.extend([(at, first), (later, second)]);
-            match random.u8(0..30) {
+            match random.u8(0..33) {
                 0..=2 => both(Action::Service(node, false), Action::Service(node, true)),
                 3..=5 => both(Action::Host(node, false), Action::Host(node, true)),
                 // A rack.
@@ -314,6 +330,19 @@ impl Cluster {
                 20 => both(Action::Slow(server, random.u64(50..1_000)), Action::Slow(server, 0)),
                 21 => self.to_come.push((at, Action::Silence(server))),
                 22 => self.to_come.push((at, Action::Pause(server, random.u64(50..5_000)))),
+                30 | 31 => {
+                    both(Action::Lose(server, true), Action::Lose(server, false));
+                    let admin = [Admin::Up, Admin::Down, Admin::Drain][random.usize(0..3)];
+                    let lost = at + self.lease;
+                    self.to_come.push((lost, Action::Local(server, node, admin)));
+                    if random.bool() {
+                        self.to_come.push((lost, Action::Admin((server + 1) % servers, node, Admin::Drain)));
+                    }
+                }
+                32 if self.failback != Failback::AtOnce => {
+                    both(Action::Service(node, false), Action::Service(node, true));
+                    self.to_come.push((later + FAILED_BACK, Action::Failback(server, node)));
+                }
                 23 => both(Action::Stop(server, random.bool()), Action::Start(server)),
                 24 => self.to_come.push((at, Action::Delete(DELETED[random.usize(0..DELETED.len())]))),
                 25 => both(Action::Clone(server, true), Action::Clone(server, false)),
@@ -350,7 +379,8 @@ impl Cluster {
     pub(super) fn run(&mut self) -> Result<u64, String> {
         let actions = std::mem::take(&mut self.to_come);
         let last = actions.last().map_or(Duration::ZERO, |(at, _)| *at);
-        let end = last + self.lease * 2 + Duration::from_secs(5);
+        let held = if self.failback == Failback::AtOnce { Duration::ZERO } else { HELD };
+        let end = last + self.lease * 2 + Duration::from_secs(5) + held;
         let mut actions = actions.into_iter().peekable();
         let (mut look, mut steps) = (LOOK, 0);
         let mut due = vec![Some(Duration::ZERO); self.members.len()];
@@ -555,6 +585,22 @@ impl Cluster {
                 self.clone = Some((of, StoreLink::new(name, self.lease, known, now)));
             }
             Action::Clone(_, false) => self.clone = None,
+            Action::Local(server, node, admin) => {
+                let member = &mut members[server];
+                if member.acts() && member.server.live {
+                    let command = admin_command(node, admin, format!("by {} alone at {now:?}", member.name));
+                    member.server.ask(for_one_server(command), now, random);
+                    member.obey(now, random);
+                }
+            }
+            Action::Failback(server, node) => {
+                let member = &mut members[server];
+                if member.acts() && member.server.live {
+                    let node = format!("node{}", node + 1);
+                    member.server.ask(Command::Failback { node, by: None }, now, random);
+                    member.obey(now, random);
+                }
+            }
             Action::Mend => {
                 self.world.mend();
                 self.store.find_majority(now);
@@ -574,5 +620,15 @@ impl Cluster {
     /// What has happened so far.
     pub(super) fn log(&self) -> &str {
         &self.log
+    }
+}
+
+/// The same command for one server alone.
+fn for_one_server(command: Command) -> Command {
+    match command {
+        Command::Admin { node, admin, reason, by, for_ms, force, .. } => {
+            Command::Admin { node, admin, reason, by, for_ms, force, local: true }
+        }
+        other => other,
     }
 }

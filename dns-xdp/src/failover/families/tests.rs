@@ -14,7 +14,7 @@ use crate::failover::LastAnswers;
 use crate::zone::Zone;
 
 const UP: NodeState =
-    NodeState { serving: Some(true), visible: true, admin: Admin::Auto, seconds_left: None };
+    NodeState { serving: Some(true), visible: true, admin: Admin::Auto, seconds_left: None, held: false };
 
 /// What the probes say of a node over IPv4 and over IPv6.
 type Both = [Option<bool>; 2];

@@ -210,6 +210,7 @@ nodes = [\"node1\", \"node2\"]
                     visible: true,
                     admin: crate::cluster::Admin::Auto,
                     seconds_left: None,
+                    held: false,
                 };
                 2
             ],

@@ -131,14 +131,14 @@ fn overruled(subject: &str, verdicts: &Verdicts) -> Option<Vote> {
     if Family::ALL.iter().all(|known| known.text() != family) {
         return None;
     }
-    let Verdicts { up, down, gone } = verdicts;
+    let Verdicts { up, down, gone, fallen: _ } = verdicts;
     let said = [(up, Vote::Up), (down, Vote::Down), (gone, Vote::Gone)];
     said.into_iter().find(|(set, _)| set.contains(whole)).map(|(_, vote)| vote)
 }
 
 /// The best that a server says of each subject.
 fn votes(verdicts: &Verdicts) -> impl Iterator<Item = (&String, Vote)> {
-    let Verdicts { up, down, gone } = verdicts;
+    let Verdicts { up, down, gone, fallen: _ } = verdicts;
     let none_of =
         |sets: &[&BTreeSet<String>], subject: &String| !sets.iter().any(|set| set.contains(subject));
     let down_alone = down.iter().filter(move |subject| none_of(&[up], subject));
@@ -155,7 +155,12 @@ mod tests {
 
     fn verdicts() -> impl Strategy<Value = Verdicts> {
         let subjects = || proptest::collection::btree_set("node[1-4]", 0..4);
-        (subjects(), subjects(), subjects()).prop_map(|(up, down, gone)| Verdicts { up, down, gone })
+        (subjects(), subjects(), subjects()).prop_map(|(up, down, gone)| Verdicts {
+            up,
+            down,
+            gone,
+            ..Verdicts::default()
+        })
     }
 
     #[test]

@@ -3,19 +3,20 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::super::admin::judge;
+use super::super::failback::failed_back;
 use super::super::input::{Effect, WorkId};
 use super::super::status::milliseconds;
 use super::super::{Core, occurrences};
-use super::{Asker, Change, Stage, WORK_TIMEOUT, What};
+use super::{Asker, Change, Saved, Stage, WORK_TIMEOUT, What};
 use crate::cluster::Admin;
 use crate::control::api::Done;
 use crate::control::{Refusal, RefusalKind};
-use crate::intent::{self, Intents, Wish};
+use crate::intent::{self, Holds, Intents, Local, Wish};
 
 impl Core {
-    /// Has the intents in force written to disk.
-    pub(super) fn save_intents(&mut self) -> WorkId {
-        self.save(self.health.intents().clone())
+    /// Has the intents in force and the holds written to disk.
+    pub(in crate::controller::core) fn save_intents(&mut self) -> WorkId {
+        self.save(intent::with_holds(self.health.intents(), self.health.held().holds()))
     }
 
     fn save(&mut self, intents: Intents) -> WorkId {
@@ -25,9 +26,26 @@ impl Core {
         work
     }
 
+    /// Has intents and holds kept on disk, which count from then on.
+    pub(in crate::controller::core) fn save_for(
+        &mut self,
+        asker: Asker,
+        what: What,
+        intents: Intents,
+        holds: Holds,
+    ) {
+        let base = self.health.intents().clone();
+        let work = self.save(intent::with_holds(&intents, &holds));
+        let until = self.now.elapsed + WORK_TIMEOUT;
+        let stage = Stage::Saving { work, saved: Saved { intents, base, holds }, until };
+        self.changes.current = Some(Change { asker, what, stage });
+    }
+
     pub(in crate::controller::core) fn intents_saved(&mut self, work: WorkId, result: Result<(), String>) {
         let is_its = |change: &mut Change| match &change.stage {
-            Stage::Saving { work: own, .. } | Stage::Forgetting { work: own, .. } => *own == work,
+            Stage::Saving { work: own, .. }
+            | Stage::SavingLocal { work: own, .. }
+            | Stage::Forgetting { work: own, .. } => *own == work,
             _ => false,
         };
         let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_its) else {
@@ -41,15 +59,19 @@ impl Core {
             self.changes.background.succeeded();
         }
         match (stage, result) {
-            (Stage::Saving { intents, base, .. }, Ok(())) => {
-                if let What::Intent { node, .. } = &what
-                    && let Some(intent) = intents.get(node)
-                {
-                    self.emit(occurrences::admin(node, intent));
+            (Stage::Saving { saved, .. }, Ok(())) => {
+                match &what {
+                    What::Intent { node, .. } => {
+                        let told = saved.intents.get(node).map(|intent| occurrences::admin(node, intent));
+                        self.effects.extend(told.map(Effect::Emit));
+                    }
+                    What::Failback { node, by } => self.release(node, &failed_back(by.as_deref())),
+                    _ => {}
                 }
-                self.count_intent(asker, what, &intents, &base);
+                self.count_intent(asker, what, &saved);
             }
-            (Stage::Saving { .. }, Err(error)) => {
+            (Stage::SavingLocal { local, .. }, Ok(())) => self.count_local(asker, what, *local),
+            (Stage::Saving { .. } | Stage::SavingLocal { .. }, Err(error)) => {
                 self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, error)));
             }
             (Stage::Forgetting { mut done, .. }, result) => {
@@ -69,23 +91,44 @@ impl Core {
         if let Err(refusal) = judge(&self.health, node, &request, force) {
             return self.end_change(asker, &what, Err(refusal));
         }
+        if self.shared.is_some() {
+            let local = Box::new(self.local_with(node, request));
+            if *local == self.local {
+                return self.count_local(asker, what, *local);
+            }
+            let (work, until) = (self.write_local(&local), self.now.elapsed + WORK_TIMEOUT);
+            self.changes.current =
+                Some(Change { asker, what, stage: Stage::SavingLocal { work, local, until } });
+            return;
+        }
         let base = self.health.intents().clone();
         let intents = intent::want(&base, node, request, self.now.wall);
+        let holds = self.health.held().holds().clone();
         if intents == base {
-            return self.count_intent(asker, what, &intents, &base);
+            return self.count_intent(asker, what, &Saved { intents, base, holds });
         }
-        let work = self.save(intents.clone());
-        let until = self.now.elapsed + WORK_TIMEOUT;
-        self.changes.current =
-            Some(Change { asker, what, stage: Stage::Saving { work, intents, base, until } });
+        self.save_for(asker, what, intents, holds);
     }
 
-    /// Puts intents into force that are on disk. `base`: the intents that they were made from.
-    fn count_intent(&mut self, asker: Asker, what: What, intents: &Intents, base: &Intents) {
+    /// Puts intents of this server alone into force that are on disk.
+    fn count_local(&mut self, asker: Asker, what: What, saved: Local) {
+        if let What::Intent { node, .. } = &what {
+            self.count_local_intent(node, saved);
+        }
+        self.changes.current = Some(Change { asker, what, stage: Stage::Granting });
+        self.decide_and_publish();
+    }
+
+    /// Puts intents into force that are on disk.
+    fn count_intent(&mut self, asker: Asker, what: What, saved: &Saved) {
+        let Saved { intents, base, holds } = saved;
         // An intent that ended during the write stays ended.
         let counting = intent::counting(intents, self.now.wall);
-        let is_other = counting != *intents || self.health.intents() != base;
+        let is_other =
+            counting != *intents || self.health.intents() != base || self.health.held().holds() != holds;
+        let before = self.health.held().holds().clone();
         self.health.set_intents(counting);
+        self.tell_released(&before, "it is wanted up");
         if is_other {
             // The write is out of date, or a later one has replaced it.
             self.keep_intents();
@@ -95,7 +138,14 @@ impl Core {
     }
 
     pub(super) fn end_intent(&mut self, asker: Asker, what: &What) {
-        let What::Intent { node, request: Wish { admin, .. }, .. } = what else { return };
+        let (node, admin) = match what {
+            What::Intent { node, request: Wish { admin, .. }, .. } => (node, admin),
+            What::Failback { node, .. } => {
+                let done = self.failed_back(node);
+                return self.end_change(asker, what, done);
+            }
+            _ => return,
+        };
         let granted = match &self.answering.trouble {
             Some(trouble) => {
                 let kept = format!(
@@ -105,6 +155,10 @@ impl Core {
             }
             None => self.granted(node, *admin),
         };
+        let granted = granted.map(|mut done| {
+            done.notes.extend(self.local_note(node));
+            done
+        });
         self.end_change(asker, what, granted);
     }
 
@@ -141,6 +195,7 @@ impl Core {
     /// Ends intents whose time is over, whether disk and store take that or not.
     pub(in crate::controller::core) fn expire(&mut self) {
         self.expire_for_all();
+        self.expire_local();
         let Some((left, over)) = intent::expire(self.health.intents(), self.now.wall) else { return };
         for (node, intent) in &over {
             self.emit(occurrences::expired(node, intent));

@@ -30,9 +30,10 @@ impl BackgroundWrites {
 }
 
 impl Core {
-    /// Has the intents in force written to disk, whenever that succeeds.
-    pub(super) fn keep_intents(&mut self) {
-        let work = self.save_intents();
+    /// Has the intents in force written to disk, whenever that succeeds. Beside a store: what the store does not have.
+    pub(in crate::controller::core) fn keep_intents(&mut self) {
+        let work =
+            if self.shared.is_some() { self.write_local(&self.local.clone()) } else { self.save_intents() };
         self.changes.background.under_way = Some((work, self.now.elapsed));
     }
 
@@ -69,10 +70,12 @@ impl Core {
         let hangs = under_way.is_some_and(|(_, began)| self.now.elapsed >= began + WORK_TIMEOUT);
         let hangs = hangs.then(|| format!("it is not written within {} s", WORK_TIMEOUT.as_secs()));
         let why = failed.as_ref().map(|(error, _)| error.clone()).or(hangs)?;
+        let control = &self.health.config().control;
+        let file = if self.shared.is_some() { control.local() } else { control.state.clone() };
         Some(format!(
             "{} does not have what operators want of the nodes now: {why}. A restart would bring back what has ended; make the \
              file writable, the daemon tries again every {} s",
-            self.health.config().control.state.display(),
+            file.display(),
             RETRY.as_secs()
         ))
     }

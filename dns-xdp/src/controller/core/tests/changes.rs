@@ -185,7 +185,7 @@ fn the_last_good_answers_outlive_a_restart() {
         _ => None,
     });
     let kept: LastAnswers = serde_json::from_str(&serde_json::to_string(&kept.unwrap()).unwrap()).unwrap();
-    let mut next = Bench::begin(&text, None, Some(kept));
+    let mut next = Bench::begin(&text, None, Disk { last_answers: Some(kept), ..Disk::default() });
     for node in ["node1", "node2", "node3"] {
         next.observe(node, false);
     }

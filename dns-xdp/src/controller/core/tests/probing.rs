@@ -16,7 +16,7 @@ const USUAL: Duration = Duration::from_secs(1);
 #[test]
 fn a_doubt_speeds_up_the_probes_of_its_node_and_asks_each_other_node_once() {
     let member = "[service.health]\nport = 11211\n";
-    let mut bench = Bench::begin(&format!("{TEXT}{member}"), None, None);
+    let mut bench = Bench::begin(&format!("{TEXT}{member}"), None, Disk::default());
     let probes: Vec<ProbeId> = bench.core.health.targets().keys().cloned().collect();
     for probe in probes {
         let observation = Observation::Success { round_trip: Duration::from_millis(1) };

@@ -1,0 +1,135 @@
+//! What is said of a node.
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::FamilyStatus;
+use crate::cluster::{Admin, Family};
+
+/// One node of [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Relative to the zone.
+    pub name: String,
+    /// Its own address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its own address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// What is wanted of it.
+    pub admin: Admin,
+    /// What its probes say: `unknown`, `up`, `suspect`, `down` or `recovering`.
+    pub health: String,
+    /// What comes of both: `up`, `down` or `drain`; `held`: it is healthy, fell before, and stays out.
+    pub effective: String,
+    /// The addresses that its name answers now.
+    pub answers: Vec<String>,
+    /// When its health or what is wanted of it changed last.
+    pub since: Timestamp,
+    /// Why it is as it is, where there is something to say.
+    pub reason: Option<String>,
+    /// Who wants of it what is wanted.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// When that ends, and the probes decide again; `None`: it does not.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// How long caches may yet hold its addresses; `None`: they are answered. Name servers that are fixed to the glue
+    /// are left out of account.
+    #[serde(default)]
+    pub cached_ms: Option<u64>,
+    /// Each family of its addresses, of a node that is probed at both; else empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub families: BTreeMap<Family, FamilyStatus>,
+    /// What is wanted of it was set on this server alone, while the store was away.
+    #[serde(default)]
+    pub local: bool,
+    /// It fell, and stays out of the answers after its recovery; `None`: it does not.
+    #[serde(default)]
+    pub held: Option<HeldStatus>,
+}
+
+/// The hold of a node in [`NodeStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatus {
+    /// When the node fell.
+    pub since: Timestamp,
+    /// When it comes back, if it stays healthy; `None`: it is not healthy, or `dns-xdp node failback` brings it back.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+impl HeldStatus {
+    /// What an operator reads about it.
+    pub fn in_words(&self, node: &str) -> String {
+        let until = self.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
+        format!("held since {:.0}{until}, dns-xdp node failback {node}", self.since)
+    }
+}
+
+/// One node of `node list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// Relative to the zone.
+    pub name: String,
+    /// Its own address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its own address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Its name server's name, relative to the zone.
+    pub ns: String,
+    /// Who takes over its name, in order; empty: rendezvous hash.
+    pub backup: Vec<String>,
+    /// What is wanted of it.
+    pub admin: Admin,
+    /// Why that is wanted.
+    pub reason: Option<String>,
+    /// Who wants it.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// When that ends; `None`: it does not.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// It, or its addresses, are not in the configuration file.
+    pub ephemeral: bool,
+    /// It is kept in the store that the servers share, and not in this server's file.
+    #[serde(default)]
+    pub shared: bool,
+    /// What is wanted of it was set on this server alone, while the store was away.
+    #[serde(default)]
+    pub local: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_has_the_fields_that_outsiders_rely_on() {
+        let node = NodeStatus {
+            name: "node1".to_owned(),
+            ipv4: Some(Ipv4Addr::new(192, 0, 2, 11)),
+            ipv6: None,
+            admin: Admin::Auto,
+            health: "up".to_owned(),
+            effective: "up".to_owned(),
+            answers: vec!["192.0.2.11".to_owned()],
+            since: Timestamp::UNIX_EPOCH,
+            reason: None,
+            by: Some("alice".to_owned()),
+            until: None,
+            cached_ms: None,
+            families: BTreeMap::new(),
+            local: false,
+            held: None,
+        };
+        let json = serde_json::to_value(node).unwrap();
+        let expected = serde_json::json!({
+            "name": "node1", "ipv4": "192.0.2.11", "ipv6": null, "admin": "auto", "health": "up",
+            "effective": "up", "answers": ["192.0.2.11"], "since": "1970-01-01T00:00:00Z", "reason": null,
+            "by": "alice", "until": null, "cached_ms": null, "local": false, "held": null,
+        });
+        assert_eq!(json, expected);
+    }
+}

@@ -1,0 +1,269 @@
+//! What this server alone has decided beside a store: counted, kept on disk, and brought to the store.
+use std::time::Duration;
+
+use super::input::{Effect, WorkId};
+use super::{Core, occurrences};
+use crate::cluster::Admin;
+use crate::control::{Refusal, RefusalKind};
+use crate::event::{Kind, Occurrence};
+use crate::health::Subject;
+use crate::intent::{self, Hold, Holds, Intent, Intents, Local, LocalHold, LocalIntent, Wish};
+
+/// The first server writes what all have found alike. The others do it after this, if it was not done.
+const OTHERS_WRITE: Duration = Duration::from_secs(2);
+/// The longest time for the others to say that a node fell for them too, since this server joined or held the node.
+const OTHERS_AGREE: Duration = Duration::from_secs(20);
+
+impl Core {
+    /// Begins with what was kept over a restart.
+    pub(super) fn begin_with_local(&mut self) {
+        if self.shared.is_none() || self.local.is_empty() {
+            return;
+        }
+        let stored = self.documents_of_intents().intents;
+        self.health.held_mut().set(self.local.holds_over(&stored));
+        self.health.set_intents(self.local.intents_over(&stored));
+    }
+
+    /// Counts the intents and holds of the store, and above them those of this server alone.
+    pub(super) fn count_stored(&mut self, stored: &Intents) {
+        // An intent that has ended is over, even if the store still has it.
+        let stored = intent::counting(stored, self.now.wall);
+        let intents = self.local.intents_over(&stored);
+        self.tell_intents(&intents);
+        self.take_holds(self.local.holds_over(&stored), &stored);
+        self.health.set_intents(intents);
+    }
+
+    /// Counts other holds, and tells of those that begin and end. `stored`: what the store says, which has the reasons.
+    pub(super) fn take_holds(&mut self, holds: Holds, stored: &Intents) {
+        let before = self.health.held().holds();
+        let rules = &self.health.config().failover;
+        let begun = holds.keys().filter(|node| !before.contains_key(*node));
+        let begun = begun.map(|node| occurrences::held(node, rules));
+        let ended = before.keys().filter(|node| !holds.contains_key(*node));
+        let ended = ended.map(|node| occurrences::released(node, &why_released(stored, node)));
+        let told: Vec<_> = begun.chain(ended).map(Effect::Emit).collect();
+        self.effects.extend(told);
+        self.health.held_mut().set(holds);
+    }
+
+    /// Drops what the store has by now, or what somebody has decided otherwise there.
+    pub(super) fn settle_local(&mut self) {
+        if self.local.is_empty() || !self.health.is_joined() || self.lags_behind() {
+            return;
+        }
+        let stored = self.documents_of_intents().intents;
+        let (settled, is_changed) = self.local.settle(&stored);
+        if !is_changed {
+            return;
+        }
+        for settled in &settled {
+            self.emit(occurrences::settled(settled));
+        }
+        self.save_local();
+        self.count_stored(&stored);
+    }
+
+    /// Whether the servers agree that a node fell: they find it dead now, or it fell for as many of them as have to find a node
+    /// dead.
+    pub(super) fn has_fallen(&self, node: &str) -> bool {
+        let Some(shared) = &self.shared else { return true };
+        let (view, observers) = (&shared.seen.view, self.health.config().failover.observers);
+        let fallen = view.verdicts.values().filter(|said| said.fallen.contains(node)).count();
+        let subject = Subject::Node(node.to_owned()).to_string();
+        view.tally.agree(&subject, observers).serving == Some(false)
+            || fallen >= observers.needed(view.verdicts.len())
+    }
+
+    /// Gives up the holds of nodes that fell for this server while it was alone, and for no others.
+    fn give_up_holds(&mut self) {
+        let Some(shared) = self.shared.as_ref().filter(|_| self.health.is_joined()) else { return };
+        let since = self.local_changed.max(shared.mode_since);
+        if self.local.holds.is_empty() || self.now.elapsed < since + OTHERS_AGREE || self.shares_local() {
+            return;
+        }
+        let mut alone: Vec<String> = self.local.holds.keys().cloned().collect();
+        alone.retain(|node| !self.has_fallen(node));
+        for node in &alone {
+            self.local.holds.remove(node);
+            self.release(node, "it fell for this server alone");
+        }
+        if !alone.is_empty() {
+            self.save_local();
+            self.decide_and_publish();
+        }
+    }
+
+    /// Writes this server's own decisions to the store, if it can be written.
+    pub(super) fn share_local(&mut self) {
+        self.give_up_holds();
+        let Some(shared) = &self.shared else { return };
+        let is_possible = shared.is_joined() && shared.seen.is_up && self.health.is_joined();
+        if self.local.is_empty() || !is_possible || self.shares_local() {
+            return;
+        }
+        let is_late = self.now.elapsed >= self.local_changed.max(shared.mode_since) + OTHERS_WRITE;
+        let Local { intents, holds, released } = &self.local;
+        let is_agreed = !released.is_empty() || holds.keys().any(|node| self.has_fallen(node));
+        if !intents.is_empty() || is_agreed && (shared.is_first() || is_late) {
+            self.begin_sharing_local();
+        }
+    }
+
+    /// Whether this server may answer otherwise than one that decides from the store alone.
+    pub(super) fn decides_beside_store(&self) -> bool {
+        let Local { intents, holds, released } = &self.local;
+        if holds.is_empty() {
+            return !intents.is_empty() || !released.is_empty();
+        }
+        // The hold of a node that is down changes no answer.
+        let (nodes, view) = (&self.health.config().cluster.nodes, self.health.view());
+        let is_out = |name: &String| {
+            nodes
+                .iter()
+                .zip(&view.nodes)
+                .any(|(node, state)| node.name == *name && state.serving == Some(false))
+        };
+        !intents.is_empty() || !released.is_empty() || !holds.keys().all(is_out)
+    }
+
+    /// Has this server's own decisions kept on disk.
+    pub(super) fn save_local(&mut self) {
+        self.local_changed = self.now.elapsed;
+        self.keep_intents();
+    }
+
+    pub(super) fn write_local(&mut self, local: &Local) -> WorkId {
+        let work = self.work();
+        let path = self.health.config().control.local();
+        self.effects.push(Effect::SaveLocal { work, path, local: Box::new(local.clone()) });
+        work
+    }
+
+    /// Why an intent is not set on this server alone; `None`: it can be.
+    pub(super) fn why_not_local(&self) -> Option<Refusal> {
+        match &self.shared {
+            None => Some(Refusal::new(RefusalKind::Invalid, "there is no store: leave --local out")),
+            Some(shared) if shared.seen.is_up => {
+                let message = "the store is reached: leave --local out, then it counts on every server";
+                Some(Refusal::new(RefusalKind::Conflict, message))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// This server's own decisions with what an operator wants of a node.
+    pub(super) fn local_with(&self, node: &str, request: Wish) -> Local {
+        let intents = intent::want(self.health.intents(), node, request, self.now.wall);
+        let stored = self.documents_of_intents().intents.get(node).cloned();
+        let mut local = self.local.clone();
+        let before = local.intents.remove(node);
+        let admin = |intent: Option<&Intent>| intent.map_or(Admin::Auto, |intent| intent.admin);
+        let is_same = |wanted: &Intent| {
+            // `auto` for a node that is auto in the store takes the local intent back.
+            wanted.admin == Admin::Auto && admin(stored.as_ref()) == Admin::Auto
+                || intent::wants_as(stored.as_ref(), Some(wanted))
+        };
+        let wanted = intents.get(node).filter(|wanted| !is_same(wanted));
+        if let Some(wanted) = wanted {
+            let base = before.map_or(stored, |before| before.base);
+            local.intents.insert(node.to_owned(), LocalIntent { intent: wanted.clone(), base });
+        }
+        local
+    }
+
+    /// Counts what an operator wants of a node on this server alone. `saved`: what is on disk.
+    pub(super) fn count_local_intent(&mut self, node: &str, saved: Local) {
+        let wanted = saved.intents.get(node).cloned();
+        match wanted.clone() {
+            Some(wanted) => drop(self.local.intents.insert(node.to_owned(), wanted)),
+            None => drop(self.local.intents.remove(node)),
+        }
+        if self.local != saved {
+            // Nodes fell during the write.
+            self.save_local();
+        }
+        let stored = intent::counting(&self.documents_of_intents().intents, self.now.wall);
+        let intents = self.local.intents_over(&stored);
+        let told = match (wanted, intents.get(node)) {
+            (Some(wanted), _) => format!("{}; on this server alone", wanted.intent),
+            (None, Some(intent)) => format!("{intent}; as on every server"),
+            (None, None) => format!("{}; as on every server", Admin::Auto),
+        };
+        self.emit(Occurrence::new(Kind::Admin).about(node).because(told));
+        self.take_holds(self.local.holds_over(&stored), &stored);
+        self.health.set_intents(intents);
+    }
+
+    /// What an operator hears of an intent that counts on this server alone.
+    pub(super) fn local_note(&self, node: &str) -> Option<String> {
+        self.local.intents.get(node).map(|local| {
+            format!(
+                "`{node}` is {} on this server alone: when the store is back, it gets it, unless somebody has decided otherwise there",
+                local.intent.admin
+            )
+        })
+    }
+
+    /// One alarm for each intent that counts on this server alone.
+    pub(super) fn local_alarms(&self) -> impl Iterator<Item = String> {
+        self.local.intents.iter().map(|(node, local)| {
+            format!(
+                "{node} is {} on this server alone, set while the store was away: the store gets it when it is back",
+                local.intent.admin
+            )
+        })
+    }
+
+    /// Notes that a node is to be held in the store. Returns the hold that counts. Without a store: the given one.
+    pub(super) fn hold_in_store(&mut self, node: &str, hold: Hold) -> Hold {
+        if self.shared.is_none() {
+            return hold;
+        }
+        let base = intent::stored_hold(&self.documents_of_intents().intents, node).cloned();
+        self.local.released.remove(node);
+        match base {
+            Some(stored) if stored.counts() => stored,
+            base => {
+                self.local.holds.insert(node.to_owned(), LocalHold { hold: hold.clone(), base });
+                hold
+            }
+        }
+    }
+
+    /// Notes that the hold of a node is to end in the store.
+    pub(super) fn release_in_store(&mut self, node: &str) {
+        if self.shared.is_none() || self.local.holds.remove(node).is_some() {
+            return;
+        }
+        let stored = intent::stored_hold(&self.documents_of_intents().intents, node).cloned();
+        if let Some(stored) = stored.filter(Hold::counts) {
+            self.local.released.insert(node.to_owned(), stored);
+        }
+    }
+
+    /// Ends what is wanted of nodes on this server alone, when its time is over.
+    pub(super) fn expire_local(&mut self) {
+        let over = self.local.expire(self.now.wall);
+        if over.is_empty() {
+            return;
+        }
+        for (node, intent) in &over {
+            self.emit(occurrences::expired(node, intent));
+        }
+        self.save_local();
+        let stored = self.documents_of_intents().intents;
+        self.count_stored(&stored);
+        self.decide_and_publish();
+    }
+}
+
+/// Why a hold ended, as the store says.
+fn why_released(stored: &Intents, node: &str) -> String {
+    match stored.get(node).and_then(|intent| intent.hold.as_ref()) {
+        Some(Hold { by: Some(by), .. }) => format!("failed back by {by}"),
+        Some(_) => "failed back, or healthy for the hold-down".to_owned(),
+        None => "the store has no hold of it".to_owned(),
+    }
+}

@@ -1,0 +1,121 @@
+//! Holds: nodes that fell and stay out of the answers after their recovery.
+//!
+//! A hold is kept beside what operators want of the node: in the state file, or in the store.
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Intent, Intents};
+use crate::cluster::Admin;
+
+/// The holds that count, by the names of their nodes.
+pub type Holds = BTreeMap<String, Hold>;
+
+/// The hold of a node that fell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// When the node fell.
+    pub since: Timestamp,
+    /// When the hold ended; `None`: it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Timestamp>,
+    /// The operator that ended it; `None`: it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What another version has written. It is kept, and has no effect here.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
+}
+
+impl Hold {
+    /// The hold of a node that falls now.
+    pub fn new(now: Timestamp) -> Hold {
+        Hold { since: now, released: None, by: None, others: Map::new() }
+    }
+
+    /// The same hold, which ends now.
+    pub fn released(self, now: Timestamp) -> Hold {
+        Hold { released: Some(now), ..self }
+    }
+
+    /// Whether it counts.
+    pub fn counts(&self) -> bool {
+        self.released.is_none()
+    }
+}
+
+/// The holds that are kept beside intents and count. The hold of a node that an operator wants up does not count.
+pub fn holds(intents: &Intents) -> Holds {
+    let held = |(node, intent): (&String, &Intent)| {
+        let hold = intent.hold.as_ref().filter(|hold| hold.counts() && intent.admin != Admin::Up)?;
+        Some((node.clone(), hold.clone()))
+    };
+    intents.iter().filter_map(held).collect()
+}
+
+/// The intents with these holds beside them, and no others.
+pub fn with_holds(intents: &Intents, holds: &Holds) -> Intents {
+    let mut kept = without_holds(intents);
+    for (node, hold) in holds {
+        let intent = kept.entry(node.clone()).or_insert_with(|| Intent::new(Admin::Auto, hold.since));
+        intent.hold = Some(hold.clone()).filter(|_| intent.admin != Admin::Up);
+    }
+    kept
+}
+
+/// What operators want alone. An entry that is only there for its hold is left out.
+pub fn without_holds(intents: &Intents) -> Intents {
+    let wanted = |(node, intent): (&String, &Intent)| {
+        let is_for_hold = intent.hold.is_some() && intent.says_nothing();
+        (!is_for_hold).then(|| (node.clone(), Intent { hold: None, ..intent.clone() }))
+    };
+    intents.iter().filter_map(wanted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn intents(all: &[(&str, Admin)]) -> Intents {
+        let intent = |(node, admin): &(&str, Admin)| {
+            let by = Some("alice".to_owned());
+            ((*node).to_owned(), Intent { by, ..Intent::new(*admin, second(1)) })
+        };
+        all.iter().map(intent).collect()
+    }
+
+    fn held(all: &[&str]) -> Holds {
+        all.iter().map(|node| ((*node).to_owned(), Hold::new(second(9)))).collect()
+    }
+
+    #[test]
+    fn holds_are_kept_beside_intents_and_found_there() {
+        let wanted = intents(&[("node1", Admin::Drain), ("node2", Admin::Auto)]);
+        let kept = with_holds(&wanted, &held(&["node2", "node3"]));
+        assert_eq!(holds(&kept), held(&["node2", "node3"]));
+        assert_eq!(without_holds(&kept), wanted);
+        assert_eq!(with_holds(&kept, &Holds::new()), wanted);
+        let text = serde_json::to_string(&kept).unwrap();
+        assert_eq!(serde_json::from_str::<Intents>(&text).unwrap(), kept);
+    }
+
+    #[test]
+    fn a_node_that_is_wanted_up_is_not_held() {
+        let kept = with_holds(&intents(&[("node1", Admin::Up)]), &held(&["node1"]));
+        assert_eq!((holds(&kept), &kept["node1"].hold), (Holds::new(), &None));
+    }
+
+    #[test]
+    fn a_hold_that_has_ended_counts_no_more() {
+        let mut kept = with_holds(&Intents::new(), &held(&["node1"]));
+        let hold = kept["node1"].hold.clone().map(|hold| hold.released(second(10)));
+        kept.get_mut("node1").unwrap().hold = hold;
+        assert!(holds(&kept).is_empty() && without_holds(&kept).is_empty());
+    }
+}

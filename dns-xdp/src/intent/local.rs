@@ -1,0 +1,265 @@
+//! What this server alone has decided about nodes while the store did not have it, and how it comes to the store.
+//!
+//! It lies above what the store has, until the store has it too or somebody has decided otherwise there.
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Hold, Holds, Intent, Intents, holds, without_holds};
+use crate::cluster::Admin;
+
+/// Decisions of this server that the store does not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// What an operator wants of nodes on this server, by their names.
+    #[serde(default)]
+    pub intents: BTreeMap<String, LocalIntent>,
+    /// Nodes that fell.
+    #[serde(default)]
+    pub holds: BTreeMap<String, LocalHold>,
+    /// Holds of the store that have ended here. They are not kept over a restart.
+    #[serde(skip)]
+    pub released: Holds,
+}
+
+/// What is wanted of a node on this server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalIntent {
+    /// What is wanted.
+    pub intent: Intent,
+    /// What the store said of the node when it was set; `None`: nothing.
+    pub base: Option<Intent>,
+}
+
+/// A node that fell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalHold {
+    /// Its hold.
+    pub hold: Hold,
+    /// The hold that the store had of the node when it fell: one that has ended, or none.
+    pub base: Option<Hold>,
+}
+
+/// What has become of a decision of this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// The store has it: it counts on every server.
+    Shared(String, Intent),
+    /// Somebody else has decided about the node meanwhile, which counts.
+    Overruled(String, Intent),
+}
+
+impl Local {
+    /// Whether all is in the store.
+    pub fn is_empty(&self) -> bool {
+        self.intents.is_empty() && self.holds.is_empty() && self.released.is_empty()
+    }
+
+    /// What operators want of nodes here, where the store says this.
+    pub fn intents_over(&self, stored: &Intents) -> Intents {
+        let mut counting = without_holds(stored);
+        for (node, LocalIntent { intent, .. }) in &self.intents {
+            counting.insert(node.clone(), Intent { hold: None, ..intent.clone() });
+        }
+        counting
+    }
+
+    /// The holds that count here, where the store has these intents.
+    pub fn holds_over(&self, stored: &Intents) -> Holds {
+        let mut counting = holds(stored);
+        counting.retain(|node, hold| self.released.get(node) != Some(hold));
+        let is_wanted = |node: &String| self.intents.get(node).is_some_and(|it| it.intent.admin == Admin::Up);
+        for (node, LocalHold { hold, .. }) in &self.holds {
+            counting.entry(node.clone()).or_insert_with(|| hold.clone());
+        }
+        counting.retain(|node, _| !is_wanted(node));
+        counting
+    }
+
+    /// What the store is to have instead, with these decisions in it. `has_fallen`: whether the servers agree that a node fell.
+    pub fn into_store(&self, stored: &Intents, now: Timestamp, has_fallen: impl Fn(&str) -> bool) -> Intents {
+        let mut merged = stored.clone();
+        for (node, LocalHold { hold, .. }) in self.holds.iter().filter(|(node, _)| has_fallen(node)) {
+            hold_of(&mut merged, node, Some(hold.clone()));
+        }
+        for (node, released) in &self.released {
+            if stored_hold(stored, node) == Some(released) {
+                hold_of(&mut merged, node, Some(released.clone().released(now)));
+            }
+        }
+        for (node, LocalIntent { intent, .. }) in &self.intents {
+            let hold = merged.get(node).and_then(|stored| stored.hold.clone());
+            let is_up = intent.admin == Admin::Up;
+            let hold = hold.map(|hold| if is_up && hold.counts() { hold.released(now) } else { hold });
+            merged.insert(node.clone(), Intent { hold, ..intent.clone() });
+        }
+        merged
+    }
+
+    /// Drops what the store has by now, and what somebody has decided otherwise there. Returns what has become of intents;
+    /// the second: whether anything was dropped.
+    pub fn settle(&mut self, stored: &Intents) -> (Vec<Settled>, bool) {
+        let before = (self.intents.len(), self.holds.len(), self.released.len());
+        let mut settled = Vec::new();
+        self.intents.retain(|node, LocalIntent { intent, base }| {
+            let now = stored.get(node);
+            if wants_as(now, Some(intent)) {
+                settled.push(Settled::Shared(node.clone(), intent.clone()));
+            } else if !wants_as(now, base.as_ref()) {
+                settled.push(Settled::Overruled(node.clone(), intent.clone()));
+            }
+            !settled.iter().any(|settled| settled.node() == node)
+        });
+        self.holds.retain(|node, LocalHold { hold, base }| {
+            let now = stored_hold(stored, node);
+            now != Some(hold) && now == base.as_ref()
+        });
+        self.released.retain(|node, released| stored_hold(stored, node) == Some(released));
+        let after = (self.intents.len(), self.holds.len(), self.released.len());
+        (settled, before != after)
+    }
+
+    /// Ends the intents whose time is over. Returns them.
+    pub fn expire(&mut self, now: Timestamp) -> Intents {
+        let over = self.intents.extract_if(.., |_, local| local.intent.is_over(now));
+        over.map(|(node, local)| (node, local.intent)).collect()
+    }
+}
+
+impl Settled {
+    fn node(&self) -> &str {
+        match self {
+            Settled::Shared(node, _) | Settled::Overruled(node, _) => node,
+        }
+    }
+}
+
+/// The hold that the store has of a node.
+pub fn stored_hold<'a>(stored: &'a Intents, node: &str) -> Option<&'a Hold> {
+    stored.get(node).and_then(|intent| intent.hold.as_ref())
+}
+
+/// Sets the hold of a node in intents.
+pub fn hold_of(intents: &mut Intents, node: &str, hold: Option<Hold>) {
+    match (intents.get_mut(node), hold) {
+        (Some(intent), hold) => intent.hold = hold,
+        (None, Some(hold)) => {
+            let intent = Intent { hold: Some(hold.clone()), ..Intent::new(Admin::Auto, hold.since) };
+            intents.insert(node.to_owned(), intent);
+        }
+        (None, None) => {}
+    }
+}
+
+/// Whether two intents want the same. No intent wants `auto`.
+pub fn wants_as(one: Option<&Intent>, other: Option<&Intent>) -> bool {
+    let said = |intent: Option<&Intent>| {
+        let intent = intent.filter(|intent| !intent.says_nothing())?;
+        let Intent { admin, reason, by, until, .. } = intent.clone();
+        Some((admin, reason, by, until))
+    };
+    said(one) == said(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn drain(by: &str) -> Intent {
+        Intent { by: Some(by.to_owned()), ..Intent::new(Admin::Drain, second(1)) }
+    }
+
+    fn only<T>(value: T) -> BTreeMap<String, T> {
+        [("node2".to_owned(), value)].into()
+    }
+
+    fn local_drain(base: Option<Intent>) -> Local {
+        Local { intents: only(LocalIntent { intent: drain("alice"), base }), ..Local::default() }
+    }
+
+    #[test]
+    fn a_local_intent_counts_above_the_stores_and_is_written_if_nothing_has_changed_there() {
+        let stored = only(Intent::new(Admin::Up, second(0)));
+        let mut local = local_drain(stored.get("node2").cloned());
+        assert_eq!(local.intents_over(&stored), only(drain("alice")));
+        assert_eq!(local.settle(&stored), (vec![], false));
+        let written = local.into_store(&stored, second(5), |_| true);
+        assert_eq!(written, only(drain("alice")));
+        let shared = Settled::Shared("node2".to_owned(), drain("alice"));
+        assert_eq!(local.settle(&written), (vec![shared], true));
+        assert!(local.is_empty());
+    }
+
+    #[test]
+    fn what_somebody_has_decided_meanwhile_overrules_a_local_intent() {
+        let mut local = local_drain(None);
+        let overruled = Settled::Overruled("node2".to_owned(), drain("alice"));
+        assert_eq!(local.settle(&only(drain("bob"))), (vec![overruled], true));
+        assert!(local.is_empty());
+    }
+
+    #[test]
+    fn a_hold_that_the_store_gets_meanwhile_does_not_overrule_a_local_intent() {
+        let mut local = local_drain(None);
+        let held = Intent { hold: Some(Hold::new(second(3))), ..Intent::new(Admin::Auto, second(3)) };
+        assert_eq!(local.settle(&only(held.clone())), (vec![], false));
+        let written = local.into_store(&only(held), second(5), |_| true);
+        assert_eq!(written["node2"].hold, Some(Hold::new(second(3))));
+    }
+
+    #[test]
+    fn a_local_hold_comes_to_the_store_unless_the_node_was_failed_back_there() {
+        let fell = LocalHold { hold: Hold::new(second(3)), base: None };
+        let local = Local { holds: only(fell), ..Local::default() };
+        assert_eq!(local.holds_over(&Intents::new()), only(Hold::new(second(3))));
+        let written = local.into_store(&Intents::new(), second(5), |_| true);
+        let mut settled = local.clone();
+        assert!(settled.settle(&written).1 && settled.is_empty());
+
+        let mut failed_back = Intents::new();
+        hold_of(&mut failed_back, "node2", Some(Hold::new(second(2)).released(second(4))));
+        let mut settled = local.clone();
+        assert!(settled.settle(&failed_back).1 && settled.is_empty());
+        assert!(settled.holds_over(&failed_back).is_empty());
+    }
+
+    #[test]
+    fn a_hold_that_has_ended_here_ends_in_the_store() {
+        let mut stored = Intents::new();
+        hold_of(&mut stored, "node2", Some(Hold::new(second(3))));
+        let mut local = Local { released: only(Hold::new(second(3))), ..Local::default() };
+        assert!(local.holds_over(&stored).is_empty());
+        assert!(!local.settle(&stored).1);
+        let written = local.into_store(&stored, second(9), |_| true);
+        assert_eq!(stored_hold(&written, "node2"), Some(&Hold::new(second(3)).released(second(9))));
+        assert!(local.settle(&written).1 && local.is_empty());
+        // The node falls again: another hold counts.
+        hold_of(&mut stored, "node2", Some(Hold::new(second(30))));
+        let local = Local { released: only(Hold::new(second(3))), ..Local::default() };
+        assert_eq!(local.holds_over(&stored).len(), 1);
+    }
+
+    #[test]
+    fn a_local_up_ends_the_hold_of_the_node() {
+        let mut stored = Intents::new();
+        hold_of(&mut stored, "node2", Some(Hold::new(second(3))));
+        let up = LocalIntent { intent: Intent::new(Admin::Up, second(4)), base: None };
+        let local = Local { intents: only(up), ..Local::default() };
+        assert!(local.holds_over(&stored).is_empty());
+        assert!(holds(&local.into_store(&stored, second(5), |_| true)).is_empty());
+    }
+
+    #[test]
+    fn a_local_intent_ends_at_its_time() {
+        let mut local = local_drain(None);
+        local.intents.get_mut("node2").unwrap().intent.until = Some(second(10));
+        assert!(local.expire(second(9)).is_empty());
+        assert_eq!(local.expire(second(10)).len(), 1);
+        assert!(local.is_empty());
+    }
+}
