@@ -58,12 +58,19 @@ impl Falls {
     /// Returns how long each repair took, now that the answers follow the verdicts. No name moved: nothing was repaired.
     pub(super) fn answered(&mut self, now: Duration) -> Vec<Repair> {
         let fallen = std::mem::take(&mut self.fallen);
-        let fallen = if std::mem::take(&mut self.has_moved) { fallen } else { BTreeMap::new() }.into_values();
+        let has_moved = std::mem::take(&mut self.has_moved);
+        // Both families of a subject that fell are one repair, from the first failure of either.
+        let mut repaired: BTreeMap<Subject, Fall> = BTreeMap::new();
+        for ((subject, _), fall) in fallen.into_iter().filter(|_| has_moved) {
+            let first = repaired.entry(subject).or_insert(fall);
+            first.first_failure = first.first_failure.min(fall.first_failure);
+            first.verdict = first.verdict.min(fall.verdict);
+        }
         let repair = |fall: Fall| Repair {
             whole: now.saturating_sub(fall.first_failure),
             publishing: now.saturating_sub(fall.verdict),
         };
-        fallen.map(repair).collect()
+        repaired.into_values().map(repair).collect()
     }
 }
 
@@ -95,6 +102,19 @@ mod tests {
         let mut falls = falls(&changes);
         assert_eq!(falls.answered(ms(1_520)), [Repair { whole: ms(520), publishing: ms(20) }]);
         assert_eq!(falls.answered(ms(1_600)), [], "once");
+    }
+
+    #[test]
+    fn both_families_of_a_node_are_one_repair() {
+        let node = Subject::Node("node2".to_owned());
+        let mut falls = Falls::default();
+        for (family, doubt, verdict) in [(Family::Ipv4, 1_000, 1_600), (Family::Ipv6, 900, 1_600)] {
+            let part = (&node, Some(family));
+            falls.turned(part, Transition { from: Health::Up, to: Health::Suspect }, ms(doubt));
+            falls.turned(part, Transition { from: Health::Suspect, to: Health::Down }, ms(verdict));
+        }
+        falls.moved();
+        assert_eq!(falls.answered(ms(1_620)), [Repair { whole: ms(720), publishing: ms(20) }]);
     }
 
     #[test]
