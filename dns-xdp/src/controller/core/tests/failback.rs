@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::intent::{self, Hold, Holds, LocalHold};
-use crate::store::Swap;
 use crate::store::votes::Verdicts;
+use crate::store::{Moment, Swap};
 
 const MANUAL: &str = "[failover]\nfailback = \"manual\"\n";
 const HOLD_DOWN: &str = "[failover]\nhold-down = \"30s\"\n";
@@ -236,7 +236,10 @@ fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdicts)) -> See
     said.up.extend(["node1".to_owned(), "node3".to_owned()]);
     says(&mut said);
     let view = View::of(names.clone().into_iter().map(|name| (name, said.clone())), names);
-    let view = View { documents: Arc::new(documents.clone()), ..view };
+    // Another revision for whatever is said otherwise.
+    let revision = documents.epoch() * 10 + said.down.len() as u64 * 2 + said.fallen.len() as u64;
+    let judged = Moment { revision, ..view.judged };
+    let view = View { documents: Arc::new(documents.clone()), judged, ..view };
     Seen { view: Arc::new(view), ..seen(documents, mode) }
 }
 
