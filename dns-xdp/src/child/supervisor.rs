@@ -142,6 +142,8 @@ fn run(
     arguments: impl Iterator<Item = OsString>,
     lifeline: &mut Socket,
 ) -> io::Result<ExitStatus> {
+    // The kernel took the name of the file, and keeps 15 letters.
+    prctl::set_name(c"dns-xdp-supervisor")?;
     prctl::set_child_subreaper(true)?;
     let output = io::stderr().as_fd().try_clone_to_owned()?;
     let mut command = process::Command::new(program);

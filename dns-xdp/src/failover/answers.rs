@@ -220,8 +220,8 @@ impl Answers {
         }
         let kept = kept(cluster, *previous);
         let good = kept.changed(members, |group, kept| service::remaining(group, view, kept));
-        for (place, _) in members.groups_of().iter().enumerate().filter(|(_, number)| looks_back(**number)) {
-            if !good[place].is_empty() {
+        for (place, number) in members.groups_of().iter().enumerate() {
+            if looks_back(*number) && !good[place].is_empty() {
                 self.services[place] = Arc::clone(&good[place]);
             }
         }

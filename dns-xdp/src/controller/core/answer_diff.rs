@@ -466,8 +466,10 @@ mod tests {
         bad.set_intents(Intents::from([("node1".to_owned(), drained)]));
         bad.decide();
         let events = since(&good, &bad, None);
-        assert_eq!((events.len(), &events[0].subject), (1, &None));
-        let reason = events[0].reason.as_deref();
+        let failovers: Vec<&Occurrence> =
+            events.iter().filter(|event| event.kind == Kind::Failover).collect();
+        assert_eq!((failovers.len(), &failovers[0].subject), (1, &None));
+        let reason = failovers[0].reason.as_deref();
         assert_eq!(reason, Some("node1 is drain (new disk), node2 is down (refused)"));
     }
 

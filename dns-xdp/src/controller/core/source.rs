@@ -138,7 +138,12 @@ impl Source {
         }
         let Parts { nodes, services } = config.cluster.clone().into_parts();
         let source = Source { nodes, services, filed: file.clone(), text: file, ..self.clone() };
-        let notes = self.differences(&source);
+        let mut notes = self.differences(&source);
+        if source.text == self.text && config.cluster != in_force.cluster {
+            notes = vec![
+                "the text is the same; what it takes from another file or a name has changed".to_owned(),
+            ];
+        }
         Ok(Proposal { config, source, write: None, notes })
     }
 
@@ -421,6 +426,18 @@ mod tests {
         assert_eq!(proposal.notes, expected);
         let same = source(TEXT).reload(&config(TEXT), TEXT.to_owned()).unwrap();
         assert_eq!(same.notes, ["nothing has changed"]);
+
+        let password = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(password.path(), "one").unwrap();
+        let file = password.path().display();
+        let text = format!("{TEXT}[health]\nprobe = \"redis\"\npassword-file = \"{file}\"\n");
+        let (source, in_force) = (source(&text), config(&text));
+        std::fs::write(password.path(), "two").unwrap();
+        let other = source.reload(&in_force, text).unwrap();
+        assert_eq!(
+            other.notes,
+            ["the text is the same; what it takes from another file or a name has changed"]
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 
-use super::{Fault, judge_reported, unseen};
+use super::{Fault, judge, judge_reported, unseen};
 
 /// Errors that are read of a queue.
 const MOST: usize = 16;
@@ -44,13 +44,23 @@ impl IcmpErrors {
 
     /// Judges an error that came from the network, by the machine that sent it.
     pub(super) fn judge(&self, error: &io::Error) -> Fault {
+        self.judge_as(error, judge_reported)
+    }
+
+    /// Judges an error of the call that sent the first packet: of this machine's route, or of its firewall.
+    pub(super) fn judge_at_once(&self, error: &io::Error) -> Fault {
+        self.judge_as(error, judge)
+    }
+
+    /// `otherwise`: what the error means by itself.
+    fn judge_as(&self, error: &io::Error, otherwise: fn(&io::Error) -> Fault) -> Fault {
         let Some(last) = self.last().filter(|last| last.sender != self.target) else {
-            return judge_reported(error);
+            return otherwise(error);
         };
         if last.is_refusal_of_ours() {
             return rejected_here();
         }
-        match judge_reported(error) {
+        match otherwise(error) {
             Fault::Theirs(failure) => unseen(format!("{}, says {}", failure.reason, last.sender)),
             ours @ Fault::Ours(_) => ours,
         }

@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::icmp_errors::IcmpErrors;
-use super::{Fault, cannot_open, judge, stream, tls, wrong};
+use super::{Fault, cannot_open, stream, tls, wrong};
 use crate::cluster::{Expect, TcpDialogue};
 
 /// Octets of a reply in which the expected is looked for.
@@ -68,7 +68,7 @@ pub(super) async fn connect(
     let mut connecting = pin!(socket.connect(target));
     // An error at the first poll comes from this machine: no packet has left it yet.
     match poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context))).await {
-        Poll::Ready(Err(error)) => return Err(judge(&error)),
+        Poll::Ready(Err(error)) => return Err(errors.judge_at_once(&error)),
         Poll::Ready(Ok(stream)) => {
             errors.end();
             return Ok(stream);
