@@ -375,3 +375,35 @@ fn a_hold_outlives_a_restart_without_the_store() {
     let bench = bench.open();
     assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
 }
+
+#[test]
+fn a_hold_outlives_a_reload_that_lacks_the_node_and_ends_when_the_node_is_removed_by_command() {
+    let mut bench = Bench::live(&format!("{TEXT}{MANUAL}"));
+    bench.kill_and_publish("node3");
+    bench.revive("node3");
+    bench.on_disk();
+    let whole = bench.file.clone();
+    bench.file = whole.replace("[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n", "");
+    bench.file = bench.file.replace("backup = [\"node3\"]\n", "");
+    bench.ask(1, Command::Reload { force: false });
+    bench.prepare();
+    bench.publish_all();
+    assert_eq!((bench.nodes(), bench.holds()), (2, vec!["node3"]));
+    bench.file = whole;
+    bench.ask(2, Command::Reload { force: false });
+    bench.prepare();
+    bench.publish_all();
+    assert_eq!((bench.nodes(), bench.holds()), (3, vec!["node3"]));
+
+    let remove = Command::NodeRemove { name: "node3".to_owned(), ephemeral: false };
+    bench.file = bench.file.replace("backup = [\"node3\"]\n", "");
+    bench.ask(3, Command::Reload { force: false });
+    bench.prepare();
+    bench.publish_all();
+    bench.ask(4, remove);
+    let work = bench.prepare();
+    bench.publish_all();
+    bench.step(Input::FileCommitted { work, result: Ok(()) });
+    assert!(bench.holds().is_empty());
+    assert!(bench.on_disk().unwrap().1.is_empty());
+}
