@@ -364,7 +364,10 @@ impl Core {
     fn decide_and_publish(&mut self) {
         if self.phase == Phase::Live {
             self.health.decide();
-            self.hold_fallen();
+            if self.hold_fallen() {
+                // Services with probes of their own lose held members, too.
+                self.health.decide();
+            }
             self.publish();
             self.write_own();
         }

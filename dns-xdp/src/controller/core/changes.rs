@@ -312,6 +312,9 @@ impl Core {
         if let Some(holds) = &next.holds {
             candidate.held_mut().set(holds.clone());
         }
+        if let Some(node) = next.forgotten(&what) {
+            candidate.held_mut().release(&node);
+        }
         candidate.set_intents(next.intents.clone());
         candidate.decide();
         self.changes.current = Some(Change { asker, what, stage: Stage::Publishing(next) });
@@ -376,11 +379,15 @@ impl Core {
         publication: Option<&Publication>,
     ) -> Replaced {
         self.rebase(what, &mut next);
+        let dropped = next.forgotten(what).and_then(|node| {
+            let hold = self.health.held_mut().release(&node)?;
+            Some(Holds::from([(node, hold)]))
+        });
         let before = InForce {
             config: Arc::clone(self.health.config()),
             source: Arc::clone(&self.source),
             intents: self.health.intents().clone(),
-            holds: None,
+            holds: dropped,
             forgets: next.forgets,
             event: None,
             notes: Vec::new(),
@@ -422,6 +429,9 @@ impl Core {
                 // An intent that has ended meanwhile stays ended, and the state file has to agree.
                 let intents = intent::counting(&before.intents, self.now.wall);
                 let is_other = intents != before.intents || *self.health.intents() != before.intents;
+                for (node, hold) in before.holds.into_iter().flatten() {
+                    self.health.held_mut().hold(&node, hold);
+                }
                 self.health.set_intents(intents);
                 if is_other && self.shared.is_none() {
                     self.keep_intents();

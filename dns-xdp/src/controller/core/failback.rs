@@ -8,16 +8,17 @@ use crate::failover::Effective;
 use crate::intent::{Hold, Holds};
 
 impl Core {
-    /// Holds the nodes that the last decision took out of the answers, if the configuration says so.
-    pub(super) fn hold_fallen(&mut self) {
+    /// Holds the nodes that the last decision took out of the answers, if the configuration says so. Returns whether there are
+    /// any.
+    pub(super) fn hold_fallen(&mut self) -> bool {
         let fallen = self.health.take_fallen();
         if !self.health.config().failover.holds() {
-            return;
+            return false;
         }
         let is_held = |node: &String| self.health.held().holds().contains_key(node);
         let fallen: Vec<String> = fallen.into_iter().filter(|node| !is_held(node)).collect();
         if fallen.is_empty() {
-            return;
+            return false;
         }
         for node in fallen {
             let hold = self.hold_in_store(&node, Hold::new(self.now.wall));
@@ -26,6 +27,7 @@ impl Core {
             self.emit(told);
         }
         self.keep_holds();
+        true
     }
 
     /// Has the holds kept on disk, or in the store.

@@ -174,7 +174,9 @@ fn note_falls(server: &mut Server) {
     let nodes = &server.state().config().cluster.nodes;
     let is_wanted =
         |name: &String| server.state().intents().get(name).is_some_and(|it| it.admin == Admin::Up);
-    fallen.retain(|name| nodes.iter().any(|node| node.name == *name) && !is_wanted(name));
+    let is_known = |name: &String| nodes.iter().any(|node| node.name == *name);
+    fallen.retain(|name| is_known(name) && !is_wanted(name));
+    seen_up.retain(is_known);
     let decision = server.decision().filter(|decision| decision.frozen.is_none() && server.is_settled());
     for (node, effective) in nodes.iter().zip(decision.iter().flat_map(|decision| &decision.effective)) {
         let serving = server.state().node(node).serving();

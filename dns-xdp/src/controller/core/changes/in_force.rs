@@ -16,7 +16,7 @@ pub(super) struct InForce {
     pub(super) config: Arc<Config>,
     pub(super) source: Arc<Source>,
     pub(super) intents: Intents,
-    /// With documents of the store: the holds.
+    /// With documents of the store: the holds. Of what was in force before: the hold that a change has dropped.
     pub(super) holds: Option<Holds>,
     /// A node's intent is dropped, and the state file has to follow.
     pub(super) forgets: bool,
@@ -27,6 +27,16 @@ pub(super) struct InForce {
     pub(super) staged: Option<WorkId>,
     /// The text of the file as it was read.
     pub(super) text: Option<String>,
+}
+
+impl InForce {
+    /// The node whose intent and hold are dropped.
+    pub(super) fn forgotten(&self, what: &What) -> Option<String> {
+        match what {
+            What::Edit { change, .. } if self.forgets => Some(change.name()),
+            _ => None,
+        }
+    }
 }
 
 /// What was put into force, and what was before.
@@ -52,7 +62,8 @@ impl Core {
             What::Edit { change, ephemeral } => {
                 let name = change.name();
                 if self.is_forgotten(change, *ephemeral) {
-                    forgets = intents.remove(&name).is_some();
+                    let is_held = self.health.held().holds().contains_key(&name);
+                    forgets = intents.remove(&name).is_some() || is_held;
                 }
                 Some(match change {
                     ClusterChange::Node(_) => occurrences::node(&name, &differences),

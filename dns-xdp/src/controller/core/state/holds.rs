@@ -55,10 +55,9 @@ impl HeldNodes {
         self.healthy_since.retain(|node, _| !is_wanted(node));
     }
 
-    /// Forgets all nodes but these.
+    /// Forgets what was found of all nodes but these. Holds stay, as intents do: the file may have them again.
     pub(super) fn retain(&mut self, nodes: &[Node]) {
         let is_known = |name: &str| nodes.iter().any(|node| node.name == name);
-        self.holds.retain(|node, _| is_known(node));
         self.healthy_since.retain(|node, _| is_known(node));
         self.falls.retain(is_known);
     }

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::intent::{self, Hold, Holds, LocalHold};
-use crate::store::Swap;
 use crate::store::votes::Verdicts;
+use crate::store::{Moment, Swap};
 
 const MANUAL: &str = "[failover]\nfailback = \"manual\"\n";
 const HOLD_DOWN: &str = "[failover]\nhold-down = \"30s\"\n";
@@ -236,7 +236,10 @@ fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdicts)) -> See
     said.up.extend(["node1".to_owned(), "node3".to_owned()]);
     says(&mut said);
     let view = View::of(names.clone().into_iter().map(|name| (name, said.clone())), names);
-    let view = View { documents: Arc::new(documents.clone()), ..view };
+    // Another revision for whatever is said otherwise.
+    let revision = documents.epoch() * 10 + said.down.len() as u64 * 2 + said.fallen.len() as u64;
+    let judged = Moment { revision, ..view.judged };
+    let view = View { documents: Arc::new(documents.clone()), judged, ..view };
     Seen { view: Arc::new(view), ..seen(documents, mode) }
 }
 
@@ -371,4 +374,36 @@ fn a_hold_outlives_a_restart_without_the_store() {
     }
     let bench = bench.open();
     assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
+}
+
+#[test]
+fn a_hold_outlives_a_reload_that_lacks_the_node_and_ends_when_the_node_is_removed_by_command() {
+    let mut bench = Bench::live(&format!("{TEXT}{MANUAL}"));
+    bench.kill_and_publish("node3");
+    bench.revive("node3");
+    bench.on_disk();
+    let whole = bench.file.clone();
+    bench.file = whole.replace("[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n", "");
+    bench.file = bench.file.replace("backup = [\"node3\"]\n", "");
+    bench.ask(1, Command::Reload { force: false });
+    bench.prepare();
+    bench.publish_all();
+    assert_eq!((bench.nodes(), bench.holds()), (2, vec!["node3"]));
+    bench.file = whole;
+    bench.ask(2, Command::Reload { force: false });
+    bench.prepare();
+    bench.publish_all();
+    assert_eq!((bench.nodes(), bench.holds()), (3, vec!["node3"]));
+
+    let remove = Command::NodeRemove { name: "node3".to_owned(), ephemeral: false };
+    bench.file = bench.file.replace("backup = [\"node3\"]\n", "");
+    bench.ask(3, Command::Reload { force: false });
+    bench.prepare();
+    bench.publish_all();
+    bench.ask(4, remove);
+    let work = bench.prepare();
+    bench.publish_all();
+    bench.step(Input::FileCommitted { work, result: Ok(()) });
+    assert!(bench.holds().is_empty());
+    assert!(bench.on_disk().unwrap().1.is_empty());
 }
