@@ -7,6 +7,7 @@ mod attempt;
 mod cut_off;
 mod history;
 mod invariants;
+mod member;
 mod scale;
 mod server;
 mod sharing;

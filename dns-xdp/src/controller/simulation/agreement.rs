@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Failback;
 use super::invariants::{TOLERANCE, is_somebody_wanted, recovery, the_quorum_is_what_is_heard};
-use super::sharing::{Cluster, Member};
+use super::member::Member;
+use super::sharing::Cluster;
 use super::store_link::StoreLink;
 use super::store_model::StoreModel;
 use super::world::Port;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use jiff::Timestamp;
 
-use super::sharing::Member;
+use super::member::Member;
 use super::store_model::{Counts, StoreModel};
 use super::world::World;
 use super::{Configured, sharing};

@@ -1,16 +1,15 @@
 //! One simulated server: the daemon's core, and a shell of virtual time that performs its effects.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use hickory_proto::rr::Name;
 use jiff::Timestamp;
 
 use super::State;
 use super::attempt::{Attempt, HeldUp, host, observation};
-use super::world::{Answer, Outlook, Port, World};
+use super::world::{Answer, Outlook, Port, World, no_zone};
 use crate::control::Command;
 use crate::controller::core::{
     AnswerChanges, Beginning, CallId, Core, Effect, Input, Now, Prepared, Publication, Published, WorkId,
@@ -21,7 +20,6 @@ use crate::health::{Observation, Pace, ProbeId, Subject, Target};
 use crate::intent::{Intents, Local};
 use crate::store::Swap;
 use crate::store::client::{Own, Seen};
-use crate::zone::{Origin, Zone};
 
 /// The daemon looks at its own clock this often.
 const PULSE: Duration = Duration::from_millis(100);
@@ -585,21 +583,4 @@ fn core(
 fn at(elapsed: Duration) -> Now {
     let milliseconds = i64::try_from(elapsed.as_millis()).unwrap_or(0);
     Now { elapsed, wall: Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH) }
-}
-
-/// An empty zone: histories look at the answers alone.
-fn no_zone() -> &'static Arc<Zone> {
-    static ZONE: OnceLock<Arc<Zone>> = OnceLock::new();
-    ZONE.get_or_init(|| {
-        let name = Name::from_ascii("demo.example.com.").expect("a name");
-        let origin = Origin {
-            apex: name.clone(),
-            contact: name.clone(),
-            serial: 1,
-            ns_ttl_seconds: 60,
-            negative_ttl_seconds: 60,
-            name_servers: vec![name],
-        };
-        Arc::new(Zone::new(origin, []))
-    })
 }

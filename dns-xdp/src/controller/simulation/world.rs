@@ -1,8 +1,12 @@
 //! What is outside the servers: hosts, services on them, and the network between servers and nodes.
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use hickory_proto::rr::Name;
 
 use super::is_dual_stack;
 use crate::cluster::Family;
+use crate::zone::{Origin, Zone};
 
 /// Nodes, and how each server reaches them. Server `n` lives on the host of node `n`.
 #[derive(Debug)]
@@ -186,4 +190,21 @@ impl World {
             }
         }
     }
+}
+
+/// An empty zone: histories look at the answers alone.
+pub(super) fn no_zone() -> &'static Arc<Zone> {
+    static ZONE: OnceLock<Arc<Zone>> = OnceLock::new();
+    ZONE.get_or_init(|| {
+        let name = Name::from_ascii("demo.example.com.").expect("a name");
+        let origin = Origin {
+            apex: name.clone(),
+            contact: name.clone(),
+            serial: 1,
+            ns_ttl_seconds: 60,
+            negative_ttl_seconds: 60,
+            name_servers: vec![name],
+        };
+        Arc::new(Zone::new(origin, []))
+    })
 }

@@ -1,0 +1,141 @@
+//! What a decision looks at: what counts of each node, witness and member.
+use std::collections::BTreeSet;
+
+use super::State;
+use crate::cluster::{Admin, Family, Node, Service};
+use crate::controller::core::confirmation::Confirmation;
+use crate::failover::{MemberState, NodeState, View};
+use crate::health::{Health, Standing, Subject};
+
+/// What is known of a subject, as a decision looks at it.
+pub(super) struct Judged {
+    pub(super) serving: Option<bool>,
+    pub(super) visible: bool,
+    /// It is not, and several servers say so.
+    pub(super) attested: bool,
+    pub(super) seconds_left: Option<u32>,
+}
+
+impl State {
+    /// What a decision looks at.
+    pub(in crate::controller) fn view(&self) -> View {
+        self.view_with(&self.confirmation)
+    }
+
+    pub(super) fn view_with(&self, confirmation: &Confirmation) -> View {
+        let cluster = &self.config.cluster;
+        let members = self.seen_as_members();
+        let mut attested = 0;
+        let mut node = |index: usize, node: &Node| {
+            let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node), confirmation);
+            let visible = judged.visible || members.contains(node.name.as_str());
+            attested += usize::from(judged.attested && !visible);
+            NodeState {
+                serving: judged.serving.or_else(|| self.is_out(index, node).then_some(false)),
+                visible,
+                admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
+                seconds_left: judged.seconds_left,
+                held: self.held.contains(&node.name),
+            }
+        };
+        let nodes: Vec<NodeState> =
+            cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
+        let apart = cluster.services.iter().filter(|service| service.health.is_some());
+        let witnesses = self.standings.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
+        let witnesses: Vec<Judged> =
+            witnesses.map(|(subject, standing)| self.judged(subject, standing, confirmation)).collect();
+        let silent = witnesses.iter().filter(|witness| witness.attested).count();
+        let members =
+            apart.map(|service| (service.name.clone(), self.members(service, confirmation))).collect();
+        View {
+            families: self.family_views(&nodes, &members, confirmation),
+            nodes,
+            members,
+            visible_witnesses: witnesses.iter().filter(|witness| witness.visible).count(),
+            attested: attested + silent,
+        }
+    }
+
+    /// The nodes of whose hosts something is heard as members of services that have probes of their own.
+    pub(super) fn seen_as_members(&self) -> BTreeSet<&str> {
+        let mut seen = BTreeSet::new();
+        for (subject, standing) in &self.standings {
+            if let Subject::Member { node, .. } = subject
+                && self.judged(subject, standing, &self.confirmation).visible
+            {
+                seen.insert(node.as_str());
+            }
+        }
+        seen
+    }
+
+    /// What counts of a subject: what the servers agree on, or what this one finds. Where servers agree, how soon a suspect
+    /// may fall is nobody's to tell: they would not give the same answers.
+    ///
+    /// A server that turns alone begins to probe those that others probed for it. Until it has a result of its own, what
+    /// was agreed on last counts, but not that they are visible: so turning alone by itself moves no answer, and a server
+    /// that is cut off does not count those that it has never seen.
+    pub(super) fn judged(
+        &self,
+        subject: &Subject,
+        standing: &Standing,
+        confirmation: &Confirmation,
+    ) -> Judged {
+        match self.told_apart(subject) {
+            None => self.judged_in(None, subject, standing, confirmation),
+            Some(both) => {
+                let [ipv4, ipv6] = Family::ALL
+                    .map(|family| self.judged_in(Some(family), subject, both.of(family), confirmation));
+                Judged::either(&ipv4, &ipv6)
+            }
+        }
+    }
+
+    pub(super) fn judged_in(
+        &self,
+        family: Option<Family>,
+        subject: &Subject,
+        standing: &Standing,
+        confirmation: &Confirmation,
+    ) -> Judged {
+        // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so does a
+        // node that cannot be probed.
+        let is_witness = matches!(subject, Subject::Witness(_));
+        let unknown = standing.health == Health::Unknown && !standing.inconclusive && !is_witness;
+        let is_waiting = !self.is_joined() && confirmation.holds(subject, family);
+        let own = Judged {
+            serving: if is_waiting { Some(true) } else { standing.serving() },
+            visible: unknown || standing.visible,
+            attested: false,
+            seconds_left: if is_waiting { Some(1) } else { standing.seconds_left() },
+        };
+        let Some(shared) = &self.shared else { return own };
+        let alone = shared.is_alone();
+        if alone && own.serving.is_some() {
+            return own;
+        }
+        let agreed = shared.agree(subject, family, self.config.failover.observers);
+        let Some(serving) = agreed.serving else {
+            return Judged { seconds_left: own.seconds_left.filter(|_| alone), ..own };
+        };
+        let attested = agreed.attested && !alone;
+        let visible = if alone { standing.visible } else { agreed.visible };
+        Judged { serving: Some(serving), visible, attested, seconds_left: None }
+    }
+
+    /// Nobody says anything of the node at this place any more, and it was out of the answers.
+    pub(super) fn is_out(&self, index: usize, node: &Node) -> bool {
+        let Some((decision, _)) = self.decision.as_ref().zip(self.shared.as_ref()) else { return false };
+        decision.is_out(index, &node.name)
+    }
+
+    pub(super) fn members(&self, service: &Service, confirmation: &Confirmation) -> Vec<MemberState> {
+        let state = |node: &String| {
+            let subject = Subject::Member { service: service.name.clone(), node: node.clone() };
+            let standing = self.standings.get(&subject).expect("every member has a standing");
+            let judged = self.judged(&subject, standing, confirmation);
+            MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
+        };
+        service.candidates().map(state).collect()
+    }
+}
