@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::confirmation::Confirmation;
-use super::{Judged, State, decisive};
+use super::view::Judged;
+use super::{State, decisive};
 use crate::cluster::{Family, FamilyRule, Node, Service};
 use crate::failover::{FamilyView, MemberState, NodeState};
 use crate::health::{
