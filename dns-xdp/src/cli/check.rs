@@ -122,7 +122,7 @@ fn summary(config: &Config, zone: &Zone) -> String {
     let Failover { failback, hold_down, .. } = config.failover;
     match failback {
         Failback::Manual => {
-            line("failback: a node that fell comes back with dns-xdp node failback".to_owned())
+            line("failback: a node that fell comes back with dns-xdp node failback".to_owned());
         }
         Failback::Auto if hold_down.is_zero() => {}
         Failback::Auto => line(format!(

@@ -149,7 +149,7 @@ impl Core {
     pub(in crate::controller) fn new(beginning: Beginning, now: Now) -> (Core, Vec<Effect>) {
         let Beginning { config, source, intents, shared, local, identity, last_answers } = beginning;
         let mut core = Core {
-            health: State::new(config, intents),
+            health: State::new(config, &intents),
             source: Arc::new(source),
             answering: Answering::new(now.wall),
             probing: Probing::default(),

@@ -174,13 +174,13 @@ impl Core {
     }
 
     /// Counts what an operator wants of a node on this server alone. `saved`: what is on disk.
-    pub(super) fn count_local_intent(&mut self, node: &str, saved: Local) {
+    pub(super) fn count_local_intent(&mut self, node: &str, saved: &Local) {
         let wanted = saved.intents.get(node).cloned();
         match wanted.clone() {
             Some(wanted) => drop(self.local.intents.insert(node.to_owned(), wanted)),
             None => drop(self.local.intents.remove(node)),
         }
-        if self.local != saved {
+        if self.local != *saved {
             // Nodes fell during the write.
             self.save_local();
         }

@@ -63,9 +63,9 @@ pub(in crate::controller) struct Change {
 
 impl State {
     /// Nothing is known of any node, and nothing decided. `intents`: with the holds.
-    pub(in crate::controller) fn new(config: impl Into<Arc<Config>>, intents: Intents) -> Self {
-        let held = HeldNodes::new(intent::holds(&intents));
-        State { held, ..State::with(config.into(), intent::without_holds(&intents), None) }
+    pub(in crate::controller) fn new(config: impl Into<Arc<Config>>, intents: &Intents) -> Self {
+        let held = HeldNodes::new(intent::holds(intents));
+        State { held, ..State::with(config.into(), intent::without_holds(intents), None) }
     }
 
     fn with(config: Arc<Config>, intents: Intents, shared: Option<SharedView>) -> Self {

@@ -31,7 +31,7 @@ fn kill_the_first(state: &mut State) {
 
 #[test]
 fn a_step_works_a_list_out_for_each_set_of_members_and_none_for_each_name() {
-    let mut state = State::new(scale::config_of_all_names(NODES), Intents::new());
+    let mut state = State::new(scale::config_of_all_names(NODES), &Intents::new());
     state.decide();
     let before = Arc::clone(answers(&state));
     assert_eq!(before.services().len(), scale::NAMES - 2 * NODES);
@@ -57,7 +57,7 @@ fn a_step_works_a_list_out_for_each_set_of_members_and_none_for_each_name() {
 
 #[test]
 fn what_events_tell_of_all_names_is_bounded_before_the_core_has_it() {
-    let mut state = State::new(scale::config_of_names(NODES, 10_000), Intents::new());
+    let mut state = State::new(scale::config_of_names(NODES, 10_000), &Intents::new());
     state.decide();
     let before = state.zone().unwrap();
     kill_the_first(&mut state);

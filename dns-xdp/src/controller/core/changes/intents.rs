@@ -70,7 +70,7 @@ impl Core {
                 }
                 self.count_intent(asker, what, &saved);
             }
-            (Stage::SavingLocal { local, .. }, Ok(())) => self.count_local(asker, what, *local),
+            (Stage::SavingLocal { local, .. }, Ok(())) => self.count_local(asker, what, &local),
             (Stage::Saving { .. } | Stage::SavingLocal { .. }, Err(error)) => {
                 self.end_change(asker, &what, Err(Refusal::new(RefusalKind::Failed, error)));
             }
@@ -94,7 +94,7 @@ impl Core {
         if self.shared.is_some() {
             let local = Box::new(self.local_with(node, request));
             if *local == self.local {
-                return self.count_local(asker, what, *local);
+                return self.count_local(asker, what, &local);
             }
             let (work, until) = (self.write_local(&local), self.now.elapsed + WORK_TIMEOUT);
             self.changes.current =
@@ -111,7 +111,7 @@ impl Core {
     }
 
     /// Puts intents of this server alone into force that are on disk.
-    fn count_local(&mut self, asker: Asker, what: What, saved: Local) {
+    fn count_local(&mut self, asker: Asker, what: What, saved: &Local) {
         if let What::Intent { node, .. } = &what {
             self.count_local_intent(node, saved);
         }

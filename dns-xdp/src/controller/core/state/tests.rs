@@ -35,7 +35,7 @@ pub(in crate::controller) fn config(text: &str) -> Config {
 
 /// A decided state in which every node is up.
 pub(in crate::controller) fn healthy(text: &str) -> State {
-    let mut state = State::new(config(text), Intents::new());
+    let mut state = State::new(config(text), &Intents::new());
     let nodes: Vec<String> = state.config.cluster.nodes.iter().map(|node| node.name.clone()).collect();
     for node in nodes {
         observe(&mut state, &node, true);
@@ -83,7 +83,7 @@ fn ip(last: u8) -> IpAddr {
 
 #[test]
 fn a_round_is_complete_when_everyone_was_heard_even_if_we_cannot_probe() {
-    let mut state = State::new(config(TEXT), Intents::new());
+    let mut state = State::new(config(TEXT), &Intents::new());
     observe(&mut state, "node1", true);
     observe(&mut state, "node2", false);
     assert!(!state.round_complete());
@@ -115,7 +115,7 @@ fn turning_alone_moves_no_answer_before_there_is_a_result_of_its_own() {
     let text = format!("{TEXT}{five}[cluster]\nstore = \"file\"\n[failover]\nprobers = 1\n");
     let (up, gone): (&[&str], &[&str]) = (&["node1", "node2"], &["node3", "node4", "node5"]);
     let by_all = [[up, &[], gone], [up, &[], gone], [&[], &[], gone]];
-    let mut state = State::new(config(&text), Intents::new());
+    let mut state = State::new(config(&text), &Intents::new());
     state.set_peer_view(said(Mode::Joined, by_all));
     let probed = state.targets().len();
     observe(&mut state, "node1", true);
@@ -207,7 +207,7 @@ fn a_server_that_turns_alone_does_not_count_those_that_it_has_never_seen() {
     let text = format!("{TEXT}{more}[cluster]\nstore = \"file\"\n[failover]\nprobers = 1\n");
     let all = ["node1", "node2", "node3", "node4", "node5", "node6", "node7", "node8", "node9"];
     let up: &[&str] = &all;
-    let mut state = State::new(config(&text), Intents::new());
+    let mut state = State::new(config(&text), &Intents::new());
     state.set_peer_view(said(Mode::Joined, [[up, &[], &[]]; 3]));
     let own: Vec<String> = state.targets().keys().map(|probe| probe.subject.to_string()).collect();
     for node in &own {
@@ -267,7 +267,7 @@ fn heard(state: &mut State, node: &str, family: Family, success: bool) -> Change
 
 /// Three nodes of both families, all well.
 fn well(text: &str) -> State {
-    let mut state = State::new(config(text), Intents::new());
+    let mut state = State::new(config(text), &Intents::new());
     for node in ["node1", "node2", "node3"] {
         for family in Family::ALL {
             heard(&mut state, node, family, true);
