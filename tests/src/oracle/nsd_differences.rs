@@ -165,4 +165,9 @@ pub const CHOICES: &[Choice] = &[
         reason: "`all-down = \"refused\"`, which a zone file cannot say",
         difference: Answers(normalize::withheld),
     },
+    Choice {
+        what: "the absence of a family of a name that is failed over has the TTL of the name",
+        reason: "it ends with the failover, and is not to be kept longer (RFC 2308, section 5); a zone file has one negative TTL",
+        difference: Answers(normalize::absence_of_a_family),
+    },
 ];

@@ -140,7 +140,7 @@ fn what_is_not_there_is_denied_with_the_soa() {
                 assert_eq!(reply.status, status, "{}", reply.text);
                 assert!(reply.answers.is_empty() && reply.has_flag("aa"), "{}", reply.text);
                 assert_eq!(reply.authority[0].rtype, "SOA", "{}", reply.text);
-                assert_eq!(reply.authority[0].ttl, 300, "{}", reply.text);
+                assert_eq!(reply.authority[0].ttl, 30, "{}", reply.text);
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 use dns_xdp_tests::bed::client::Udp;
 use dns_xdp_tests::bed::cluster::stage;
-use dns_xdp_tests::bed::node::{Node, Stats};
+use dns_xdp_tests::bed::node::{DatabaseProgram, Node, Stats};
 use dns_xdp_tests::bed::plan::Plan;
 use dns_xdp_tests::oracle::frames::Checksum::{self, Partial, Whole, Zero};
 use dns_xdp_tests::oracle::meaning::Meaning;
@@ -52,6 +52,8 @@ fn a_node_with_xdp_answers_every_query_as_one_without_and_once() {
         cluster.nodes[0].edit_config("[xdp]\n", "[xdp]\nmode = \"native\"\n")?;
         cluster.nodes[1].edit_config("[xdp]\n", "[xdp]\nmode = \"off\"\n")?;
         cluster.nodes[1].namespace.ip(&more_addresses())?;
+        // It has to listen on these addresses too.
+        cluster.nodes[1].database_program = DatabaseProgram::StandIn;
         cluster.start()?;
         let [with, without] = &cluster.nodes[..] else { unreachable!("there are two nodes") };
         ensure!(with.has_xdp()? && !without.has_xdp()?, "the wrong node has a program");

@@ -37,7 +37,7 @@ fn a_file_that_was_cut_off_between_two_nodes_is_held_back_until_it_is_whole_or_f
             Ok(())
         })?;
         let events = node.cli_ok(&["events"])?;
-        for (kind, count) in [("+held-back", 1), ("-held-back", 1), (" reload", 0)] {
+        for (kind, count) in [("+held-back", 1), ("-held-back", 1), ("  reload  ", 0)] {
             ensure!(events.matches(kind).count() == count, "{kind}: {events}");
         }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use crate::oracle::meaning::Meaning;
 use hickory_proto::op::ResponseCode::{self, BADSIG, FormErr, NXDomain, NoError, NotAuth, NotImp, Refused};
 use hickory_proto::rr::rdata::opt::EdnsCode;
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::{Name, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::{Query, Served};
@@ -246,8 +246,31 @@ pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bo
 pub(super) fn withheld(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let addresses = query.qname.as_ref().and_then(|qname| query.served.zone.addresses(qname));
     let is_withheld = addresses.is_some_and(|addresses| addresses.refused);
-    let has_some = !theirs.answers.is_empty() || theirs.metadata.truncation;
-    make_error_where(is_withheld && rcode(ours) == Refused && has_some, Refused, theirs)
+    // Also of a family that the name lacks.
+    let is_answered = !theirs.answers.is_empty()
+        || theirs.metadata.truncation
+        || is_for_addresses(query) && rcode(theirs) == NoError;
+    make_error_where(is_withheld && rcode(ours) == Refused && is_answered, Refused, theirs)
+}
+
+fn is_for_addresses(query: &Query) -> bool {
+    matches!(RecordType::from(query.qtype), RecordType::A | RecordType::AAAA)
+}
+
+pub(super) fn absence_of_a_family(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let Some(qname) = &query.qname else { return false };
+    let zone = &query.served.zone;
+    let of = |soa: &Record| BTreeSet::from([soa.to_string().to_lowercase()]);
+    let (short, usual) = (of(&zone.negative_soa(qname)), of(&zone.soa()));
+    let occurs = short != usual
+        && theirs.answers.is_empty()
+        && rcode(theirs) == NoError
+        && lower_case(&ours.authorities) == short
+        && lower_case(&theirs.authorities) == usual;
+    if occurs {
+        theirs.authorities.clone_from(&ours.authorities);
+    }
+    occurs
 }
 
 fn make_error_where(occurs: bool, rcode: ResponseCode, theirs: &mut Meaning) -> bool {
