@@ -38,7 +38,8 @@ pub fn start(
 ) -> Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--protected-mode", "no", "--save", "", "--appendonly", "no"]);
-    command.arg("--bind").args(addresses.iter().map(ToString::to_string));
+    // Every address, also those that the namespace gets later.
+    command.args(["--bind", "*", "-::*"]);
     command.arg("--dir").arg(directory).arg("--logfile").arg(directory.join(format!("{name}.redis.log")));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut server = namespace.spawn(&mut command).context("is redis-server installed?")?;
