@@ -12,8 +12,8 @@ use crate::cargo::{built, cargo, command, run_reading};
 use crate::count::Counts;
 use crate::{kernels, setup};
 
-/// Modules of scenes that wait most of the time, for caches and leases to end, and so do not disturb each other.
-const PATIENT: [&str; 4] = ["scenes_drain::", "scenes_events::", "scenes_lifecycle::", "scenes_metrics::"];
+/// Modules of scenes that change the machine itself, and so run one at a time, without others beside them.
+const ALONE: [&str; 1] = ["scenes_install::"];
 
 /// Of the table of survive.
 const ROWS: std::ops::RangeInclusive<u8> = 1..=18;
@@ -97,9 +97,8 @@ impl Part {
             }
             Part::Kernel => ignored("kernel", 2, &[]),
             Part::Net => {
-                let hurried: Vec<&str> = PATIENT.iter().flat_map(|scenes| ["--skip", scenes]).collect();
-                // The patient ones are run whatever becomes of these.
-                ignored("net", 1, &hurried).and(ignored("net", 2, &PATIENT))
+                let others: Vec<&str> = ALONE.iter().flat_map(|scenes| ["--skip", scenes]).collect();
+                ignored("net", 2, &others).and(ignored("net", 1, &ALONE))
             }
             Part::Store => ignored("store", 2, &[]),
             Part::Kernels if alone => kernels(&options.which, kernels::Share::Everything),

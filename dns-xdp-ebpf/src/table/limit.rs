@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_demand_is_halved_every_second_and_its_prefix_is_forgotten_in_some_minutes() {
-        let demand = Demand((5 * SECOND >> 20) << Demand::LAST | Demand::KNOWN | 1000);
+        let demand = Demand(((5 * SECOND) >> 20) << Demand::LAST | Demand::KNOWN | 1000);
         let count_after = |seconds| demand.at(5 * SECOND + seconds * SECOND).0.count();
         assert_eq!((count_after(0), count_after(3), count_after(20)), (1000, 250, 0));
         let is_known_after = |seconds| demand.at(5 * SECOND + seconds * SECOND).0.is_known();

@@ -19,11 +19,12 @@ fn firsts(queries: &[Datagram]) -> BTreeMap<String, usize> {
     let mut firsts = BTreeMap::new();
     for query in queries {
         let (_, after) = server.run(&query.frame());
-        let of_program = Meaning::of(&reply::message(query, &after).unwrap()).unwrap().answers;
+        let answers = |message: &[u8]| Meaning::of(message).expect("an answer can be read").answers;
+        let of_program = answers(&reply::message(query, &after).expect("the program answers"));
         let arrival =
             Arrival { transport: Transport::Udp, client: query.source, port: query.source_port, seconds: 0 };
         let of_responder = respond(&query.message, arrival, Some(&zone()), b"node1").map(Response::encode);
-        assert_eq!(of_program, Meaning::of(&of_responder.unwrap()).unwrap().answers);
+        assert_eq!(of_program, answers(&of_responder.expect("the responder answers")));
         *firsts.entry(of_program[0].clone()).or_default() += 1;
     }
     firsts

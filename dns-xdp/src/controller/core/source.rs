@@ -66,6 +66,9 @@ impl Removed {
     }
 }
 
+/// The documents to write, by key.
+type Writes = BTreeMap<String, Vec<u8>>;
+
 impl Source {
     /// Reads the configuration that is to be in force from `text`, the text of the file at `path`; the daemon
     /// listens on `socket` whatever it says.
@@ -228,11 +231,7 @@ impl Source {
     }
 
     /// What has to be written for these documents, and the nodes that they have.
-    fn checked(
-        &self,
-        documents: &Documents,
-        shared: Shared,
-    ) -> Result<(BTreeMap<String, Vec<u8>>, Vec<Node>), Refusal> {
+    fn checked(&self, documents: &Documents, shared: Shared) -> Result<(Writes, Vec<Node>), Refusal> {
         let writes = documents.writes(&shared);
         let next =
             Source { documents: Some(Documents { texts: shared, ..documents.clone() }), ..self.clone() };

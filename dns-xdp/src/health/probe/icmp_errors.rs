@@ -96,7 +96,7 @@ impl IcmpErrors {
                 break;
             };
             let errors = message.cmsgs().into_iter().flatten();
-            last = errors.filter_map(IcmpError::read).last().or(last);
+            last = errors.filter_map(|message| IcmpError::read(&message)).last().or(last);
         }
         last
     }
@@ -111,7 +111,7 @@ struct IcmpError {
 }
 
 impl IcmpError {
-    fn read(message: ControlMessageOwned) -> Option<Self> {
+    fn read(message: &ControlMessageOwned) -> Option<Self> {
         let (error, sender) = match message {
             ControlMessageOwned::Ipv4RecvErr(error, Some(sender)) => {
                 (error, IpAddr::V4(Ipv4Addr::from(sender.sin_addr.s_addr.to_ne_bytes())))
