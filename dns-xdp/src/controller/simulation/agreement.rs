@@ -178,15 +178,13 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
         ));
     }
     if mode == Mode::Joined {
-        what_the_store_holds_is_out(cluster, member, decision, answers)?;
+        what_the_store_holds_is_out(member, decision, answers)?;
     }
     the_dead_are_replaced(cluster, member, mode, decision, answers)
 }
 
-/// A node that the store holds is in no answer of a server that has joined, while another node is up. The end of a hold may be in
-/// the store, and in force on the server that has written it, before that server sees it there.
+/// A node that the store holds is in no answer of a server that has joined, while another node is up.
 fn what_the_store_holds_is_out(
-    cluster: &Cluster,
     member: &Member,
     decision: &Decision,
     answers: &Answers,
@@ -198,9 +196,7 @@ fn what_the_store_holds_is_out(
     {
         return Ok(());
     }
-    let mut stored = intent::holds(&view.documents.intents);
-    let still = intent::holds(&cluster.wanted);
-    stored.retain(|node, _| still.contains_key(node));
+    let stored = intent::holds(&view.documents.intents);
     for (place, node) in nodes(member).iter().enumerate() {
         let is_out = stored.contains_key(&node.name) && admin(member, node) != Admin::Up;
         let in_a_service = || answers.services().any(|(_, nodes)| nodes.contains(&place));
