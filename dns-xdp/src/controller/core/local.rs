@@ -234,9 +234,11 @@ impl Core {
 
     /// Notes that the hold of a node is to end in the store.
     pub(super) fn release_in_store(&mut self, node: &str) {
-        if self.shared.is_none() || self.local.holds.remove(node).is_some() {
+        if self.shared.is_none() {
             return;
         }
+        // Another server may have written its own hold of the node meanwhile.
+        self.local.holds.remove(node);
         let stored = intent::stored_hold(&self.documents_of_intents().intents, node).cloned();
         if let Some(stored) = stored.filter(Hold::counts) {
             self.local.released.insert(node.to_owned(), stored);
