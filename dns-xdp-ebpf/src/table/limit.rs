@@ -57,7 +57,7 @@ impl Admissions {
 
 /// How much a prefix of clients has asked of the responder of late: a count that is halved about once a second.
 ///
-/// In the lower 16 bits the count, then [`Demand::KNOWN`], above it the time of the last halving in units of 2^20
+/// In the lower 16 bits the count, then the mark of a known prefix, above it the time of the last halving in units of 2^20
 /// nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand(pub u64);
