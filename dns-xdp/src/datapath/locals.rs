@@ -35,7 +35,7 @@ fn tags(tags: &[VlanTag]) -> Tags {
 }
 
 impl LocalsLayout {
-    /// Lays these addresses out. Of more than [`LOCALS_MAX`] the rest is left out, and what has the same key as another.
+    /// Lays these addresses out. Of more than `LOCALS_MAX` the rest is left out, and what has the same key as another.
     pub fn new(locals: &[Local]) -> LocalsLayout {
         let mut keys = BTreeSet::new();
         let mut distinct: Vec<&Local> = locals

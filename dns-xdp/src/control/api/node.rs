@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::FamilyStatus;
 use crate::cluster::{Admin, Family};
 
-/// One node of [`Status`].
+/// One node of [`Status`](super::Status).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Relative to the zone.
