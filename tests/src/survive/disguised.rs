@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ACQUAINTANCE: Duration = Duration::from_millis(2500);
 /// Forged prefixes of the flood that comes back.
 const RETURNING: u16 = 3_000;
+/// From one burst of the exempt client to the next. Each ends with queries that go up to the responder: far fewer than it takes.
+const BURST_PACE: Duration = Duration::from_millis(10);
 /// Queries that the exempt client sends before each of its neighbour's.
 const EXEMPT_BURST: u16 = 100;
 const NS: u16 = 2;
@@ -214,6 +216,7 @@ fn beside_the_exempt(cluster: &Cluster, neighbours: &Namespace, time: Duration) 
         let answer = neighbour.exchange(&[query(asked as u16)])?;
         answered += u32::from(answer[0].as_ref().is_some_and(|answer| answer[2] & 2 == 0));
         asked += 1;
+        thread::sleep(BURST_PACE);
     }
     Ok((asked, answered))
 }
