@@ -24,8 +24,8 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(15);
 /// One look whether it listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts a server on these addresses of a namespace and waits until it takes connections. It keeps nothing on disk. Its
-/// log is the file `name`.redis.log in `directory`.
+/// Starts a server in a namespace and waits until it takes connections. It announces the first of these addresses, and keeps
+/// nothing on disk. Its log is the file `name`.redis.log in `directory`.
 ///
 /// # Errors
 /// When redis-server is not installed or does not listen.
@@ -39,7 +39,7 @@ pub fn start(
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--protected-mode", "no", "--save", "", "--appendonly", "no"]);
     // Every address, also those that the namespace gets later.
-    command.args(["--bind", "*", "-::*"]);
+    command.args(["--bind", "*", "-::*", "--replica-announce-ip", &addresses[0].to_string()]);
     command.arg("--dir").arg(directory).arg("--logfile").arg(directory.join(format!("{name}.redis.log")));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut server = namespace.spawn(&mut command).context("is redis-server installed?")?;

@@ -18,8 +18,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// From one look at the running attempts to the next.
 const POLL: Duration = Duration::from_millis(5);
-/// Asks the server where it listens, which says which node it is.
-const QUESTION: [&str; 3] = ["CONFIG", "GET", "bind"];
+/// Asks the server for the address that it announces, which says which node it is.
+const QUESTION: [&str; 3] = ["CONFIG", "GET", "replica-announce-ip"];
 
 /// One run of `redis-cli`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +186,7 @@ fn ended(child: &mut Child, began: Instant) -> Result<Option<Result<IpAddr, Stri
     Ok(Some(if status.success() { address(&stdout) } else { Err(reason(&stderr)) }))
 }
 
-/// `bind`, and below it the addresses, IPv4 first.
+/// `replica-announce-ip`, and below it the address.
 fn address(answer: &str) -> Result<IpAddr, String> {
     let address = answer.split_whitespace().nth(1).and_then(|word| word.parse().ok());
     address.ok_or_else(|| format!("the server answers {:?}", answer.trim()))
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_redis_cli_prints_is_an_address_or_a_reason() {
-        assert_eq!(address("bind\n192.0.2.12 2001:db8::12\n"), Ok("192.0.2.12".parse().unwrap()));
+        assert_eq!(address("replica-announce-ip\n192.0.2.12\n"), Ok("192.0.2.12".parse().unwrap()));
         assert_eq!(address("ERR\n"), Err("the server answers \"ERR\"".to_owned()));
         let stderr = "Could not connect to Redis at node2.demo.example.com:6379: No route to host\n";
         assert_eq!(reason(stderr), "No route to host");
