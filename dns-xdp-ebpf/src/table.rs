@@ -34,7 +34,7 @@ pub const CLIENTS: &str = "CLIENTS";
 pub const CLIENTS_CAPACITY: usize = 1 << 16;
 /// What has gone up to the responder: an array of one [`Admissions`](limit::Admissions). Each object has its own.
 pub const FALLBACK: &str = "FALLBACK";
-/// How much each prefix of clients has had of the responder of late: a hash table as [`CLIENTS`], of
+/// The recent queries of each client prefix for the responder: a hash table like [`CLIENTS`], of
 /// [`Demand`](limit::Demand).
 pub const FALLBACK_CLIENTS: &str = "FALLBACK_CLIENTS";
 /// The served addresses: an array of maps whose one inner map holds one [`Locals`]. Replacing the inner map is how they

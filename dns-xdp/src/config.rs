@@ -430,7 +430,7 @@ impl Control {
         self.state.with_extension("answers.json")
     }
 
-    /// The file that keeps this server's identifier among those of its name, likewise.
+    /// The file that keeps this server's instance identifier, beside the admin intent.
     pub fn instance(&self) -> PathBuf {
         self.state.with_extension("instance.json")
     }

@@ -155,7 +155,7 @@ pub struct Decision {
     pub drained: bool,
     /// The answers name nodes that are held, because no other is up.
     pub held: bool,
-    /// The groups of services of which neither a member nor a backup is healthy, as [`Cluster::members`] counts them.
+    /// The groups of services that are down, as [`Cluster::members`] counts them: no member and no backup is healthy.
     down: Arc<[usize]>,
     /// Why the answers are those of the previous decision, or the configured ones if there was none. Only an operator's
     /// `up`, `down` and `drain` change them.
@@ -187,7 +187,7 @@ impl Decision {
         }
     }
 
-    /// The services of which neither a member nor a backup is healthy, by their places in [`Answers::services`].
+    /// The services that are down, by their places in [`Answers::services`]: no member and no backup is healthy.
     pub(crate) fn services_down<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = usize> + 'a {
         let groups_of = if self.down.is_empty() { &[][..] } else { cluster.members().groups_of() };
         let down = groups_of.iter().enumerate().filter(|(_, group)| self.down.binary_search(group).is_ok());

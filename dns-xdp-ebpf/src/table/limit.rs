@@ -1,5 +1,5 @@
-//! How often something may happen: the generic cell rate algorithm (ITU-T I.371), whose state is one time; and how much
-//! a prefix of clients has had of late.
+//! How often something may happen: the generic cell rate algorithm (ITU-T I.371), whose state is one time. And how many
+//! queries of a client prefix went up to the responder recently.
 
 /// A rate, and how far it may be exceeded for a short while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Admissions {
     }
 }
 
-/// How much a prefix of clients has asked of the responder of late: a count that is halved about once a second.
+/// How many queries for the responder a client prefix has sent recently: a count that is halved about once a second.
 ///
 /// In the lower 16 bits the count, then the mark of a known prefix, above it the time of the last halving in units of 2^20
 /// nanoseconds.
@@ -96,7 +96,7 @@ impl Demand {
         Demand(last << Demand::LAST | known | count)
     }
 
-    /// Queries of late.
+    /// Returns the number of recent queries.
     #[inline(always)]
     pub const fn count(self) -> u64 {
         self.0 & Demand::COUNT

@@ -10,7 +10,7 @@
 //! that attribute for a whole process, and this one has other children, which go on. So the supervisor is a process of
 //! its own: this program, started again under the name [`NAME`].
 //!
-//! The lifeline is a pair of sockets, one of which is the supervisor's stdin. Through it the supervisor reports how the
+//! The lifeline is a pair of sockets. One of them is the supervisor's stdin. Through it the supervisor reports how the
 //! command ended. Where the other end is closed, the supervisor ends the command, also if this process has died.
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
@@ -75,7 +75,7 @@ pub(super) struct Supervised {
 }
 
 impl Supervised {
-    /// Starts the program, arguments, environment and directory of `command`, both outputs of which go to `output`.
+    /// Starts `command` with its arguments, environment and directory. Its stdout and its stderr go to `output`.
     pub(super) fn start(command: &Command, output: OwnedFd) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = theirs.into_std()?;

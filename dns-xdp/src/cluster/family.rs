@@ -1,4 +1,4 @@
-//! The two families of addresses, each of which has an RRset of its own: A and AAAA.
+//! The two address families. Each has an RRset of its own: A and AAAA.
 use std::fmt;
 use std::net::IpAddr;
 

@@ -76,7 +76,7 @@ pub(super) struct NodeSpec {
     pub(super) health: HealthCheck,
 }
 
-/// One `[[service]]`, likewise.
+/// One `[[service]]`, as the file has it.
 pub(super) struct ServiceSpec {
     pub(super) name: At<String>,
     pub(super) nodes: Vec<At<String>>,

@@ -162,7 +162,7 @@ pub enum Command {
         admin: Admin,
         /// Why, for those who look at the status later.
         reason: Option<String>,
-        /// Who wants it.
+        /// The operator that asks for it.
         by: Option<String>,
         /// For how long, in milliseconds; `None`: for good.
         for_ms: Option<u64>,
@@ -177,7 +177,7 @@ pub enum Command {
     Failback {
         /// Its name, relative to the zone.
         node: String,
-        /// Who wants it.
+        /// The operator that asks for it.
         #[serde(default)]
         by: Option<String>,
     },

@@ -261,7 +261,7 @@ impl OneFamily<'_> {
             let Some(answering) = *answering else { continue };
             let has_half = doubted.nodes.values().any(|dead| dead[answering]);
             let other = if has_half && answering != index && !doubted.whole.is_empty() {
-                // Whoever asks for both families is to reach one machine.
+                // A client that asks for both families reaches one machine.
                 substitute(cluster, index, &doubted.whole)
             } else if dead[answering] {
                 own(if cluster.nodes[index].address(family).is_some() { index } else { answering })

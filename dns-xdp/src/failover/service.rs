@@ -52,11 +52,13 @@ pub(super) fn remaining(group: &Group, view: &View, kept: &[usize]) -> Vec<usize
     in_order(group.order, kept.iter().copied().filter(|&index| !is_taken_out(view, index)).collect())
 }
 
-/// What a service answers while the answers are frozen. `kept` is what it answered before, `by_node` who answers for whom
-/// with what the operator wants, and `left` are the nodes that answer for themselves and are not taken out.
+/// Returns the nodes that a service answers with while the answers are frozen.
 ///
-/// Members that are to be up are added. If an operator has taken out every node that it answered, others answer: members
-/// that are known to be healthy, else members that were healthy before, else backups likewise, else the substitutes.
+/// `kept` are the nodes of its answer before. `by_node` is the node that answers for each node, after the operator's intents.
+/// `left` are the nodes that answer for themselves and that no operator has taken out.
+///
+/// Members that an operator wants up are added. An operator may have taken out every node of the answer. Then these answer, in
+/// this order: members that are known to be healthy, members that were healthy before, such backups, substitutes.
 pub(super) fn frozen(
     group: &Group,
     view: &View,

@@ -15,7 +15,7 @@ pub struct Wish {
     pub admin: Admin,
     /// Why.
     pub reason: Option<String>,
-    /// Who wants it.
+    /// The operator that asks for it.
     pub by: Option<String>,
     /// For how long; `None`: until something else is wanted.
     pub lasting: Option<Duration>,

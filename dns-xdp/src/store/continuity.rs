@@ -248,7 +248,7 @@ mod tests {
     }
 
     proptest! {
-        /// Keys are written and deleted in one store; at any time it is believed by whoever saw it at any time before.
+        /// Keys are written and deleted in one store. A server that saw it at any time before believes it.
         #[test]
         fn a_store_that_goes_on_is_never_doubted(
             writes in proptest::collection::vec((0usize..4, any::<bool>()), 1..20), seen in any::<prop::sample::Index>(),

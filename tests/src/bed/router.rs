@@ -78,7 +78,7 @@ impl Router {
                 format!("route add 198.51.100.0/24 via {near4}\nroute add 2001:db8:1::/64 via {near6}\n");
             node.namespace.ip(&ways)?;
         }
-        // The two networks are on one switch, of which the router would tell.
+        // The two networks are on one switch. The router would send redirects because of that.
         for station in cluster.nodes.iter().map(|node| &node.namespace).chain([&far]) {
             set(station, "ipv6/conf/eth0/accept_redirects", "0")?;
         }
@@ -187,7 +187,7 @@ impl Refuser {
     }
 }
 
-/// What a router says to a packet for the far host, and to whom.
+/// Returns the ICMP error that a router sends for a packet to the far host, and the address that it sends it to.
 fn refusal(packet: &[u8], code: u8) -> Option<(IpAddr, Vec<u8>)> {
     let returned = &packet[..packet.len().min(RETURNED)];
     match packet.first()? >> 4 {

@@ -27,8 +27,8 @@ const FORGOTTEN_WITHIN: Duration = Duration::from_secs(18);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(18);
 /// Of the client, before anything happens.
 const ATTEMPTS: usize = 20;
-/// A resolver's client asks again soon. Unbound drops an answer that took it longer than 1.9 s (`discard-timeout`), and
-/// has it at once for who asks again.
+/// A resolver's client asks again soon. Unbound drops an answer that took longer than 1.9 s (`discard-timeout`), and
+/// answers the next query at once.
 const AS_CLIENTS_ASK: [&str; 2] = ["+time=2", "+tries=5"];
 
 fn main() -> ExitCode {

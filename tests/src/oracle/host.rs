@@ -44,7 +44,7 @@ pub struct Server {
     fallback: Mutex<Fallback>,
 }
 
-/// What has gone up to the responder, and how much each prefix has asked of late.
+/// What has gone up to the responder, and the recent queries of each prefix for it.
 #[derive(Debug, Default)]
 struct Fallback {
     all: Admissions,

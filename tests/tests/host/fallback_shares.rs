@@ -88,7 +88,7 @@ fn spoofed(nth: u64) -> IpAddr {
     [11 + a % 100, b, c, d].into()
 }
 
-/// The nth query of so many prefixes, each of which comes back.
+/// Returns the source of the nth query, where so many prefixes take turns.
 fn returning(nth: u64, prefixes: u64) -> IpAddr {
     let [.., high, low] = (nth % prefixes).to_be_bytes();
     [11, high, low, 1].into()

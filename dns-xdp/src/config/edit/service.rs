@@ -1,4 +1,4 @@
-//! Changes to the services in the text of a configuration, likewise.
+//! Changes the services in the text of a configuration, and leaves everything else in it as it is.
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
 use super::{EditError, Edited, name_of, parse, position, remove_from, unchanged};

@@ -29,7 +29,7 @@ pub struct NodeStatus {
     pub since: Timestamp,
     /// Why it is as it is, where there is something to say.
     pub reason: Option<String>,
-    /// Who wants of it what is wanted.
+    /// The operator that set the intent.
     #[serde(default)]
     pub by: Option<String>,
     /// When that ends, and the probes decide again; `None`: it does not.
@@ -79,13 +79,13 @@ pub struct NodeEntry {
     pub ipv6: Option<Ipv6Addr>,
     /// Its name server's name, relative to the zone.
     pub ns: String,
-    /// Who takes over its name, in order; empty: rendezvous hash.
+    /// The nodes that take over its name, in order; empty: rendezvous hash.
     pub backup: Vec<String>,
     /// What is wanted of it.
     pub admin: Admin,
     /// Why that is wanted.
     pub reason: Option<String>,
-    /// Who wants it.
+    /// The operator that set it.
     #[serde(default)]
     pub by: Option<String>,
     /// When that ends; `None`: it does not.

@@ -124,8 +124,8 @@ pub(in crate::controller) struct Changes {
 }
 
 impl Changes {
-    /// Every name whose addresses are others than before, in whatever order. `configured` is the zone of healthy nodes,
-    /// `told` says who is out.
+    /// Every name whose addresses have changed, in any order. `configured` is the zone of healthy nodes, `told` has the nodes
+    /// that are out.
     pub(super) fn between(before: &Zone, now: &Zone, configured: &Zone, told: &Told) -> Self {
         let out = Out::of(told);
         let mut changes = Changes::default();

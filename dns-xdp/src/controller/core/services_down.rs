@@ -1,4 +1,4 @@
-//! The services of which neither a member nor a backup is healthy: what events and alarms say of them. Pure.
+//! Services that are down, because none of their members and backups is healthy: their events and their alarm. Pure.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

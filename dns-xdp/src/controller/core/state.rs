@@ -41,7 +41,7 @@ pub(in crate::controller) struct State {
     /// Those that nothing has been heard of yet.
     unheard: BTreeSet<ProbeId>,
     standings: BTreeMap<Subject, Standing>,
-    /// Of those that are probed at an address of each family.
+    /// The health by family of the subjects that are probed at an address of each family.
     families: BTreeMap<Subject, FamilyStandings>,
     blindness: Blindness,
     confirmation: Confirmation,

@@ -74,7 +74,7 @@ fn seconds(file: &File) -> io::Result<Duration> {
     text.trim().parse().map(Duration::from_secs).map_err(io::Error::other)
 }
 
-/// Watches the clocks from a thread of its own, since some hardware clocks are slow, as long as somebody hears of it.
+/// Watches the clocks, until the receiver is dropped. It has a thread of its own, because some hardware clocks are slow.
 ///
 /// # Errors
 /// Those of starting a thread.

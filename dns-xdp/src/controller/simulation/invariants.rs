@@ -213,7 +213,7 @@ fn who_fell_does_not_come_back_by_itself(
     Ok(())
 }
 
-/// Who has been well in a family for so long, and is not unwanted, that nothing keeps it out.
+/// The nodes that nothing keeps out of the answers: healthy in a family for long enough, and wanted.
 fn living(world: &World, server: &Server, family: Family) -> Living {
     [Port::Node, Port::Member].map(|port| {
         let lives = |node: &Node| {

@@ -13,7 +13,7 @@ fn with(service: Service) -> Config {
     config(Cluster::new((1..=4).map(|number| node(number, true, false)).collect(), vec![service]))
 }
 
-/// `node1` and `node2`, the first of which answers.
+/// `node1` and `node2` with `order = "first"`: `node1` answers.
 fn active_passive() -> Service {
     Service { order: Order::First, ..service("db", &["node1", "node2"]) }
 }

@@ -107,7 +107,7 @@ impl<S: AsyncRead + Unpin> Replies<S> {
                     self.take_line().await?;
                     return Ok(String::from_utf8_lossy(&octets).into_owned());
                 }
-                // Its elements follow, the first of which is the reply.
+                // Its elements follow. The first one is the reply.
                 Some(b'*') if text.parse::<usize>().is_ok_and(|elements| elements > 0) => {}
                 Some(b'*') => return Ok(String::new()),
                 _ => return Err(wrong("not redis")),
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(told("+PONG\r\n", same).await, Ok(()));
         assert_eq!(told("$4\r\nPONG\r\n", same).await, Ok(()));
         assert_eq!(told("+OK\r\n+PONG\r\n", with_password).await, Ok(()));
-        // Its replicas follow, of which there may be many.
+        // Its replicas follow. There may be many.
         let role = "+PONG\r\n*3\r\n$6\r\nmaster\r\n:3129659\r\n*1\r\n*3\r\n$9\r\n127.0.0.1";
         assert_eq!(told(role, master).await, Ok(()));
         let replica = "+PONG\r\n*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n";

@@ -207,7 +207,7 @@ async fn what_one_server_accepts_all_accept() {
         let seen = until(client, |seen| seen.mode == Mode::Joined).await;
         assert_eq!((seen.view.documents.texts.len(), seen.offered), (1, None));
     }
-    // Who was down meanwhile follows, too.
+    // A server that was down meanwhile follows, too.
     let mut third = start_from(&store, "node3", known);
     until(&mut third, |seen| seen.mode == Mode::Joined && seen.view.documents.texts.len() == 1).await;
 }

@@ -22,7 +22,7 @@ pub(in crate::controller) struct Counted {
 }
 
 impl Judged {
-    /// A node of which either family counts.
+    /// Combines both families: the node serves and is visible if one of them does.
     pub(super) fn either(ipv4: &Judged, ipv6: &Judged) -> Judged {
         let both = [ipv4, ipv6];
         let serving = if both.iter().any(|one| one.serving == Some(true)) {

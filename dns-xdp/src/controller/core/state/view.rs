@@ -69,12 +69,12 @@ impl State {
         seen
     }
 
-    /// What counts of a subject: what the servers agree on, or what this one finds. Where servers agree, how soon a suspect
-    /// may fall is nobody's to tell: they would not give the same answers.
+    /// Returns what counts of a subject: what the servers agree on, or what this one finds. Where servers agree, no suspect
+    /// has a lowered TTL, because the servers would not give the same answers.
     ///
-    /// A server that turns alone begins to probe those that others probed for it. Until it has a result of its own, what
-    /// was agreed on last counts, but not that they are visible: so turning alone by itself moves no answer, and a server
-    /// that is cut off does not count those that it has never seen.
+    /// A server that turns alone begins to probe nodes that other servers probed for it. Until it has a result of its own, the
+    /// health that was agreed on last counts, but not the visibility. So turning alone moves no answer by itself, and a server
+    /// that is cut off does not count nodes that it has never seen.
     pub(super) fn judged(
         &self,
         subject: &Subject,
@@ -123,7 +123,7 @@ impl State {
         Judged { serving: Some(serving), visible, attested, seconds_left: None }
     }
 
-    /// Nobody says anything of the node at this place any more, and it was out of the answers.
+    /// Whether the node at this place was out of the answers. It counts where no server reports on the node any more.
     pub(super) fn is_out(&self, index: usize, node: &Node) -> bool {
         let Some((decision, _)) = self.decision.as_ref().zip(self.shared.as_ref()) else { return false };
         decision.is_out(index, &node.name)

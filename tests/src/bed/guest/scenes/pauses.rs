@@ -42,7 +42,7 @@ impl Clocks {
     }
 }
 
-/// Of all clocks the hardware's alone goes on. The daemon notices, answers on, and judges nobody by what it found before.
+/// Only the hardware clock goes on. The daemon notices the stop, goes on answering, and uses no result from before it.
 pub(super) fn stopped_and_continued() -> Result<()> {
     let wire = Wire::veth(&["eth0"])?;
     let node2 = plan::addresses(2);
