@@ -172,7 +172,7 @@ pub(crate) fn packaging() -> Result<()> {
     let version = output("cargo", &["deb", "--version"]).unwrap_or_default();
     if version.trim() != format!("cargo-deb {CARGO_DEB}") {
         println!("setup: installing cargo-deb {CARGO_DEB}, which takes two minutes");
-        cargo(&["install", "cargo-deb", "--version", CARGO_DEB, "--locked", "--quiet"])?;
+        cargo(&["install", "cargo-deb", "--version", CARGO_DEB, "--locked", "--quiet", "--debug"])?;
     }
     Ok(())
 }
@@ -185,7 +185,7 @@ pub(crate) fn denying() -> Result<()> {
     let version = output("cargo", &["deny", "--version"]).unwrap_or_default();
     if version.trim() != format!("cargo-deny {CARGO_DENY}") {
         println!("setup: installing cargo-deny {CARGO_DENY}, which takes two or three minutes");
-        cargo(&["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--quiet"])?;
+        cargo(&["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--quiet", "--debug"])?;
     }
     Ok(())
 }

@@ -63,6 +63,19 @@ pub fn forms() -> Vec<Sent> {
     answered.chain(errors).collect()
 }
 
+/// Of a name that is as long as names can be and does not exist, in both spellings, with and without our name.
+pub fn of_longest_name() -> Vec<Sent> {
+    let qname = sized(255).replacen('l', "m", 1);
+    let mut messages = Vec::new();
+    for qname in [qname.to_uppercase(), qname] {
+        for options in [vec![], option(3, &[])] {
+            messages
+                .push(Message { opt: Some(Opt { options, ..Opt::of_size(512) }), ..ask(&qname, A) }.bytes());
+        }
+    }
+    messages.into_iter().map(|message| (message, Path::UdpOverIpv4)).collect()
+}
+
 fn ask(qname: &str, qtype: u16) -> Message {
     Message::query(&name(qname), qtype, IN)
 }

@@ -42,6 +42,9 @@ fn line(record: &Record) -> String {
 
 /// What is neither letter, digit nor hyphen is written as `\DDD`: some of it has a meaning in zone files.
 fn absolute(name: &Name) -> String {
+    if name.is_root() {
+        return ".".to_owned();
+    }
     let mut text = String::new();
     for octet in name.iter().flat_map(|label| label.iter().map(Some).chain([None])) {
         match octet {
@@ -62,6 +65,7 @@ mod tests {
     #[test]
     fn every_record_has_a_line_and_odd_octets_are_escaped() {
         let name = |labels: &[&[u8]]| Name::from_labels(labels.iter().copied()).unwrap();
+        assert_eq!(absolute(&Name::root()), ".");
         let apex = name(&[b"example", b"com"]);
         let origin = Origin {
             apex: apex.clone(),

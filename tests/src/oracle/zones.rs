@@ -109,7 +109,12 @@ fn random_name(rng: &mut Rng, octets: usize, letters: &[u8]) -> Name {
             label = if label == 64 { 63 } else { label + 1 };
         }
         wire.push((label - 1) as u8);
+        let start = wire.len();
         wire.extend((1..label).map(|_| letters[rng.below(letters.len())]));
+        // Names that begin with a hyphen have no text form that hickory reads.
+        if wire[start] == b'-' {
+            wire[start] = b'x';
+        }
         left -= label;
     }
     wire.push(0);

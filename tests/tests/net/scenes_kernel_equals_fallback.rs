@@ -70,7 +70,7 @@ fn a_node_with_xdp_answers_every_query_as_one_without_and_once() {
             comparison.hold(&zone, &[with, without]).with_context(|| format!("over {checksum:?}"))?;
         }
         comparison.judge()?;
-        expect_shares(&before, &[with.stats()?, without.stats()?], comparison.asked)
+        expect_shares(&before, &[with.stats()?, without.stats()?], &comparison)
     });
 }
 
@@ -120,6 +120,8 @@ fn more_addresses() -> String {
 struct Comparison {
     asked: usize,
     seen: BTreeMap<String, usize>,
+    /// Messages that were sent to each node: the queries, and those that tell when all of them are answered.
+    sent: [u64; 2],
 }
 
 impl Comparison {
@@ -144,7 +146,11 @@ impl Comparison {
             }
         }
         self.asked += messages.len();
-        [with, without].into_iter().try_for_each(Udp::expect_quiet)
+        [with, without].into_iter().try_for_each(Udp::expect_quiet)?;
+        for (sum, client) in self.sent.iter_mut().zip([with, without]) {
+            *sum += client.sent();
+        }
+        Ok(())
     }
 
     fn judge(&self) -> Result<()> {
@@ -178,7 +184,8 @@ fn anonymous(answer: &[u8], node: &str) -> Result<Meaning> {
 }
 
 /// The program has answered its share on the one node and nothing on the other, and every query is in one count.
-fn expect_shares(before: &[Stats; 2], after: &[Stats; 2], asked: usize) -> Result<()> {
+fn expect_shares(before: &[Stats; 2], after: &[Stats; 2], comparison: &Comparison) -> Result<()> {
+    let asked = comparison.asked;
     let by_xdp = |stats: &Stats, action| -> u64 {
         let outcomes = Outcome::ALL.iter().filter(|outcome| outcome.action() == action);
         outcomes.map(|outcome| stats.xdp.get(outcome.text()).copied().unwrap_or(0)).sum()
@@ -196,6 +203,7 @@ fn expect_shares(before: &[Stats; 2], after: &[Stats; 2], asked: usize) -> Resul
         transmitted[0]
     );
     let all = [0, 1].map(|node| transmitted[node] + dropped[node] + passed[node]);
-    ensure!(all[0] == all[1], "the nodes counted {all:?} queries, and they were the same");
+    let sent = comparison.sent;
+    ensure!(all == sent, "the nodes counted {all:?} messages, and they were sent {sent:?}");
     Ok(())
 }

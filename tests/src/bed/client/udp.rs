@@ -1,4 +1,5 @@
 //! Messages over UDP, sent as they are: one answer to each, or silence that is no mere lateness.
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -35,6 +36,7 @@ fn bind(address: SocketAddr) -> Result<UdpSocket> {
 pub struct Udp {
     socket: UdpSocket,
     checksum: Checksum,
+    sent: Cell<u64>,
 }
 
 impl Udp {
@@ -76,7 +78,12 @@ impl Udp {
         if checksum == Checksum::Zero {
             omit_checksums(&socket)?;
         }
-        Ok(Udp { socket, checksum })
+        Ok(Udp { socket, checksum, sent: Cell::new(0) })
+    }
+
+    /// How many messages have been sent, those that tell when all others are answered among them.
+    pub fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     /// The port that messages leave by.
@@ -181,6 +188,7 @@ impl Udp {
         } else {
             send(descriptor, message, MsgFlags::empty()).context("cannot send")?;
         }
+        self.sent.set(self.sent.get() + 1);
         Ok(())
     }
 

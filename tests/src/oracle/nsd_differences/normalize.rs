@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use crate::oracle::meaning::Meaning;
 use hickory_proto::op::ResponseCode::{self, BADSIG, FormErr, NXDomain, NoError, NotAuth, NotImp, Refused};
 use hickory_proto::rr::rdata::opt::EdnsCode;
-use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::{Query, Served};
@@ -269,6 +269,29 @@ pub(super) fn absence_of_a_family(query: &Query, ours: &mut Meaning, theirs: &mu
         && lower_case(&theirs.authorities) == usual;
     if occurs {
         theirs.authorities.clone_from(&ours.authorities);
+    }
+    occurs
+}
+
+pub(super) fn whole_soa(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    const LEAST_LIMIT: usize = 512;
+    const HEADER: usize = 12;
+    /// The OPT, with a cookie and our name.
+    const OPT_MAX: usize = 11 + 28 + 9;
+    let soa = query.served.zone.soa();
+    let RData::SOA(data) = &soa.data else { return false };
+    // A pointer, type, class, TTL and length before the data, and five numbers in it.
+    let soa_octets = 12 + data.mname.len() + data.rname.len() + 20;
+    let occurs = ours.metadata.truncation
+        && !theirs.metadata.truncation
+        && ours.answers.is_empty()
+        && theirs.answers.is_empty()
+        && theirs.authorities.len() == 1
+        && lower_case(&theirs.authorities) == BTreeSet::from([soa.to_string().to_lowercase()])
+        && HEADER + query.question.len() + soa_octets + OPT_MAX > LEAST_LIMIT;
+    if occurs {
+        theirs.metadata.truncation = true;
+        theirs.authorities.clear();
     }
     occurs
 }

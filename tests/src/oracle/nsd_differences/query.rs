@@ -48,7 +48,7 @@ pub struct Query {
     /// The records behind the first question.
     pub records: Vec<Record>,
     /// The first question, as it lies in the message.
-    question: Vec<u8>,
+    pub question: Vec<u8>,
 }
 
 /// A record of a query.
