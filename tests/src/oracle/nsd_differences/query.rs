@@ -95,7 +95,7 @@ impl Query {
         self.question = message[HEADER..decoder.index()].to_vec();
         while !decoder.is_empty() {
             let compressed = decoder.peek().is_some_and(|first| first.unverified() >= 0xc0);
-            Name::read(&mut decoder)?;
+            pass_owner(&mut decoder)?;
             let start = decoder.index();
             let [rtype, _class] = [u16::read(&mut decoder)?, u16::read(&mut decoder)?];
             let [_, version, _, _] = u32::read(&mut decoder)?.to_be_bytes();
@@ -144,6 +144,17 @@ impl Query {
     /// How often the server's identity is asked for.
     pub fn nsids(&self) -> usize {
         self.opts().flat_map(|opt| opt.options()).filter(|code| *code == NSID).count()
+    }
+}
+
+/// Moves behind an owner; its pointer may lead anywhere, also out of the message.
+fn pass_owner(decoder: &mut BinDecoder<'_>) -> Result<(), DecodeError> {
+    loop {
+        match decoder.read_u8()?.unverified() {
+            0 => return Ok(()),
+            0xc0.. => return decoder.read_u8().map(|_| ()),
+            length => decoder.read_slice(usize::from(length)).map(|_| ())?,
+        }
     }
 }
 
