@@ -301,6 +301,10 @@ impl Link {
             return Outcome::NotForUs.refuse();
         }
         let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
+        // A group, and the mark of a served IPv4 address.
+        if destination[0] == Local::IPV4 {
+            return Outcome::ForeignAddress.refuse();
+        }
         let local = self.local(packet, host, destination)?;
         // ::/64 holds the unspecified, the loopback and the IPv4-mapped addresses, ff00::/8 is multicast: RFC 4291.
         let source = [ip.read(ipv6::SOURCE_HIGH), ip.read(ipv6::SOURCE_LOW)];

@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use aya::Ebpf;
@@ -165,6 +165,8 @@ pub struct Datapath {
     kernel: Option<Kernel>,
     /// Why there is nothing of it, though the configuration wants it.
     refusal: Option<String>,
+    /// `[xdp] pin`, where a predecessor may have left its program.
+    pin: PathBuf,
 }
 
 /// What the kernel holds for this process.
@@ -217,7 +219,8 @@ impl Datapath {
                 mode: Attached::Off,
                 reason: reason.clone(),
             };
-            Datapath { interfaces: names.map(state).collect(), kernel: None, refusal: reason.clone() }
+            let pin = config.xdp.pin.clone();
+            Datapath { interfaces: names.map(state).collect(), kernel: None, refusal: reason.clone(), pin }
         };
         if config.xdp.mode == Mode::Off {
             return Ok(off(None));
@@ -283,7 +286,8 @@ impl Datapath {
         kernel.maps.level(zone)
     }
 
-    /// Attaches the program to every device, or swaps it in where a predecessor's is attached, and pins it.
+    /// Attaches the program to every device, or swaps it in where a predecessor's is attached, and pins it. Without XDP,
+    /// detaches what a predecessor has left: it would go on with its last zone, or with its limits.
     /// To be called after the first [`Datapath::switch`].
     ///
     /// # Errors
@@ -291,6 +295,7 @@ impl Datapath {
     /// attached is detached again.
     pub fn attach(&mut self, serving: &Serving, network: &Network) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else {
+            detach_left(&self.pin);
             self.refresh(serving, network);
             return Ok(());
         };
@@ -393,6 +398,21 @@ impl Datapath {
         let pins = kernel.pins.clone();
         drop(kernel);
         pins.remove_all()
+    }
+}
+
+/// Detaches and unpins what a predecessor has left. Another daemon that runs keeps its own.
+fn detach_left(pin: &Path) {
+    match pins::remove_left(pin) {
+        Ok(Removal { removed, .. }) if removed.is_empty() => {}
+        Ok(Removal { removed, .. }) => {
+            let count = removed.len();
+            tracing::info!("detached the program of the daemon before, and removed {count} pins of its own");
+        }
+        Err(error) => tracing::warn!(
+            "a program of the daemon before may still answer: {:#}; stop what holds it, then dns-xdp unload",
+            anyhow::Error::new(error)
+        ),
     }
 }
 

@@ -19,7 +19,7 @@ pub use self::addresses::Address;
 pub use self::holders::{Holder, holders};
 pub use self::links::{Link, OnInterface, Peer, VlanProtocol, VlanTag};
 pub use self::monitor::Monitor;
-pub use self::netlink::{peer, peer_has_program};
+pub use self::netlink::{peer, peer_has_native_program};
 pub use self::serving::{
     AddressState, Interface, Listener, Place, Port, Serving, Slave, State, Unserved, impossible, serving,
 };

@@ -1,9 +1,9 @@
 //! Which of the two answers a query of class IN: the program in the kernel, or the responder.
 use dns_xdp_ebpf::question::qtype::{META_FIRST, META_LAST};
-use dns_xdp_ebpf::table::ADDRESSES_MAX;
+use dns_xdp_ebpf::table::{ADDRESSES_MAX, SOA_MAX};
 use hickory_proto::rr::{Name, RecordType};
 
-use crate::zone::Zone;
+use crate::zone::{Addresses, Zone};
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +43,24 @@ pub fn path(zone: &Zone, qname: &Name, qtype: RecordType) -> Path {
         Some(addresses) if addresses.nodata_ttl_seconds.is_some() => {
             Path::Responder("the name lacks a family of addresses for as long as it is failed over")
         }
-        Some(addresses) if addresses.ipv4.len().max(addresses.ipv6.len()) > ADDRESSES_MAX => {
+        Some(addresses)
+            if addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max) > ADDRESSES_MAX =>
+        {
             Path::Responder("the name has more addresses than the program answers")
         }
+        addresses if zone.soa_octets() > SOA_MAX && is_negative(addresses, qtype) => {
+            Path::Responder("the SOA record is longer than the program holds")
+        }
         _ => Path::Xdp,
+    }
+}
+
+/// Whether the answer has no records.
+fn is_negative(addresses: Option<&Addresses>, qtype: RecordType) -> bool {
+    match qtype {
+        RecordType::A => addresses.is_none_or(|addresses| addresses.ipv4.is_empty()),
+        RecordType::AAAA => addresses.is_none_or(|addresses| addresses.ipv6.is_empty()),
+        _ => true,
     }
 }
 
@@ -55,14 +69,14 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::zone::{Addresses, Origin};
+    use crate::zone::Origin;
 
     #[test]
     fn the_program_answers_addresses_and_their_absence_and_nothing_else() {
-        let name = |text| Name::from_ascii(text).unwrap();
-        let origin = Origin {
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let origin = |contact| Origin {
             apex: name("example.com."),
-            contact: name("hostmaster.example.com."),
+            contact,
             serial: 1,
             ns_ttl_seconds: 60,
             negative_ttl_seconds: 300,
@@ -72,10 +86,11 @@ mod tests {
             |count| Addresses::new(5, (0..count).map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))));
         let withheld = Addresses { refused: true, ..Addresses::default() };
         let zone = Zone::new(
-            origin,
+            origin(name("hostmaster.example.com.")),
             [
                 (name("a.example.com."), many(16)),
                 (name("b.example.com."), many(17)),
+                (name("few-of-many.example.com."), Addresses { answers_max: 8, ..many(17) }),
                 (name("c.example.com."), withheld),
                 (name("d.example.com."), Addresses { nodata_ttl_seconds: Some(5), ..many(1) }),
             ],
@@ -86,6 +101,7 @@ mod tests {
             ("a.example.com.", RecordType::TXT, "xdp"),
             ("a.example.com.", RecordType::ANY, "responder"),
             ("b.example.com.", RecordType::A, "responder"),
+            ("few-of-many.example.com.", RecordType::A, "xdp"),
             ("c.example.com.", RecordType::A, "responder"),
             ("d.example.com.", RecordType::AAAA, "responder"),
             ("nobody.example.com.", RecordType::A, "xdp"),
@@ -94,6 +110,12 @@ mod tests {
         ];
         for (qname, qtype, expected) in cases {
             assert_eq!(path(&zone, &name(qname), qtype).text(), expected, "{qname} {qtype}");
+        }
+        let long = format!("{0}.{0}.{0}.example.com.", "l".repeat(63));
+        let of_long_soa = Zone::new(origin(name(&long)), [(name("a.example.com."), many(1))]);
+        let cases = [(RecordType::A, "xdp"), (RecordType::AAAA, "responder"), (RecordType::TXT, "responder")];
+        for (qtype, expected) in cases {
+            assert_eq!(path(&of_long_soa, &name("a.example.com."), qtype).text(), expected, "{qtype}");
         }
     }
 }

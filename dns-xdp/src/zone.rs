@@ -129,6 +129,14 @@ pub enum Lookup {
     NotInZone,
 }
 
+/// Octets of an SOA record whose owner is a pointer and whose names are not compressed, as in negative answers (RFC 1035,
+/// section 3.3.13).
+pub fn soa_octets(soa: &SOA) -> usize {
+    const OWNER_TO_LENGTH: usize = 12;
+    const SERIAL_TO_MINIMUM: usize = 20;
+    OWNER_TO_LENGTH + soa.mname.len() + soa.rname.len() + SERIAL_TO_MINIMUM
+}
+
 impl Zone {
     /// Puts the zone together. Names above a given name and below the apex that hold nothing themselves
     /// (empty non-terminals, RFC 8020) come into being here.
@@ -218,6 +226,11 @@ impl Zone {
         let mut soa = self.soa.clone();
         soa.minimum = ttl;
         Record::from_rdata(self.apex.clone(), ttl, RData::SOA(soa))
+    }
+
+    /// Octets of the SOA record in a negative answer; see [`soa_octets`].
+    pub fn soa_octets(&self) -> usize {
+        soa_octets(&self.soa)
     }
 
     /// What the zone answers to `qname` (in lower case) and `qtype`; `turn` is the

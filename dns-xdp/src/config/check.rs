@@ -44,11 +44,17 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
     quorum(spec, problems);
 }
 
+/// A relative name, and those above it, which exist though they hold nothing themselves (RFC 8020).
+fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
+    let above = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
+    std::iter::once(name).chain(above)
+}
+
 /// Records that the program has no room for the zone: no failover of such a zone could be published.
 pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Problems) {
     let nodes = spec.nodes.iter().flat_map(|node| [node.name.value.as_str(), node.ns.value.as_str()]);
     let services = spec.services.iter().map(|service| service.name.value.as_str());
-    let names = nodes.chain(services).chain([APEX]).collect::<BTreeSet<_>>().len();
+    let names = nodes.chain(services).chain([APEX]).flat_map(and_names_above).collect::<BTreeSet<_>>().len();
     let capacity = xdp.capacity as usize;
     if xdp.mode != Mode::Off && names > capacity {
         let text = format!(

@@ -97,7 +97,7 @@ impl Facts {
             foreign: foreign.collect(),
             own_slave: own_slave.map(|slave| slave.name.clone()),
             slaves: slaves.into_iter().map(Card::of).collect(),
-            peer_takes_answers: peer.as_ref().map(|peer| !peer.programs.is_empty()),
+            peer_takes_answers: peer.as_ref().map(Link::has_native_program),
             peer_mtu: peer.map(|peer| peer.mtu),
             loses_answers: false,
         }

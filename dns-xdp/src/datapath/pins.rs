@@ -339,6 +339,17 @@ pub(super) fn remove_all(pin: &Path) -> Result<Removal, Error> {
     }
 }
 
+/// The same of a start without XDP. A directory that this process may not look at, or that no daemon may pin in, is not its
+/// concern.
+///
+/// # Errors
+/// Another daemon has the directory, or an entry cannot be removed.
+pub(super) fn remove_left(pin: &Path) -> Result<Removal, Error> {
+    let directory = pin_directory::directory(pin);
+    let is_ours = pin_directory::removable(pin).is_ok() && on_bpffs(&directory);
+    if is_ours { remove_all(pin) } else { Ok(Removal::default()) }
+}
+
 /// Removes the daemon's own entries in a locked directory, and the directory if it is empty then.
 fn empty(directory: &Path) -> Result<Removal, Error> {
     let unread = |error| Error::new(format!("cannot read {}", directory.display())).because(error);

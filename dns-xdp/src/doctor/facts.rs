@@ -84,7 +84,7 @@ pub struct Device {
     /// Queues, ring, offload.
     pub settings: Settings,
     /// Of a veth: the other end has an XDP program. `None`: it is none, or that cannot be known.
-    pub peer_has_program: Option<bool>,
+    pub peer_has_native_program: Option<bool>,
 }
 
 /// What of XDP a driver has.

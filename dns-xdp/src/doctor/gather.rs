@@ -13,7 +13,7 @@ use super::{daemon, features, host};
 use crate::cluster::Node;
 use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Mode};
 use crate::datapath;
-use crate::network::{self, Network, peer_has_program};
+use crate::network::{self, Network, peer_has_native_program};
 
 /// For the daemon, and for a connection to ourselves.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -81,7 +81,7 @@ fn devices(serving: &network::Serving, network: &Network, pin: &Path) -> BTreeMa
             program: datapath::program_on(link, pin),
             features: features::features(index),
             settings: network::ethtool::settings(&link.name),
-            peer_has_program: link.is("veth").then(|| peer_has_program(link)).flatten(),
+            peer_has_native_program: link.is("veth").then(|| peer_has_native_program(link)).flatten(),
         };
         Some((index, device))
     };

@@ -99,6 +99,11 @@ impl Link {
         self.programs.first().copied()
     }
 
+    /// Whether its driver runs an XDP program.
+    pub fn has_native_program(&self) -> bool {
+        self.programs.iter().any(|program| program.native)
+    }
+
     /// Whether the link is of this kind.
     pub fn is(&self, kind: &str) -> bool {
         self.kind.as_deref() == Some(kind)

@@ -37,13 +37,13 @@ pub(super) fn addresses() -> io::Result<Vec<Address>> {
     dump(&request, libc::RTM_NEWADDR, Address::parse)
 }
 
-/// Whether an XDP program is on the other end of this veth. `None`: the link is none, or the other end cannot be looked
+/// Whether the driver of the other end of this veth runs an XDP program; without one it takes no native answers. `None`: the link is none, or the other end cannot be looked
 /// at; that takes CAP_NET_ADMIN where it is in another network namespace.
-pub fn peer_has_program(link: &Link) -> Option<bool> {
-    Some(!peer(link)?.programs.is_empty())
+pub fn peer_has_native_program(link: &Link) -> Option<bool> {
+    Some(peer(link)?.has_native_program())
 }
 
-/// The other end of this veth. `None`: as for [`peer_has_program`].
+/// The other end of this veth. `None`: as for [`peer_has_native_program`].
 pub fn peer(link: &Link) -> Option<Link> {
     let peer = link.peer?;
     let mut message = without_statistics();
@@ -261,6 +261,6 @@ mod tests {
 
     #[test]
     fn only_a_veth_has_a_peer() {
-        assert_eq!(peer_has_program(&Link::default()), None);
+        assert_eq!(peer_has_native_program(&Link::default()), None);
     }
 }

@@ -13,7 +13,7 @@ use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
-use crate::zone::EncodedNameServers;
+use crate::zone::{EncodedNameServers, soa_octets};
 
 /// A pointer to a name, with its offset in the lower bits.
 const POINTER: u16 = 0xc000;
@@ -215,9 +215,7 @@ impl<'m> Writer<'m> {
 
     /// One that is too long for the program is the responder's alone, and compressed.
     fn soa(&mut self, soa: &'m SOA) {
-        const TIMERS: usize = 20;
-        const BEFORE: usize = 12;
-        if BEFORE + soa.mname.len() + soa.rname.len() + TIMERS > SOA_MAX {
+        if soa_octets(soa) > SOA_MAX {
             self.name(&soa.mname);
             self.name(&soa.rname);
         } else {

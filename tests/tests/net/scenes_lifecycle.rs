@@ -246,6 +246,34 @@ fn unload_needs_no_program_that_the_file_names() {
     });
 }
 
+/// A program that was left attached would go on with its last zone: its lease may have no end.
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_start_without_xdp_detaches_what_the_daemon_before_has_left() {
+    scene(&Plan::quick(1).line("xdp", "stale-after = \"off\""), |cluster| {
+        for signal in [Some(Signal::SIGKILL), None] {
+            let node = &mut cluster.nodes[0];
+            ensure!(node.has_xdp()?, "there is nothing to leave");
+            let with_xdp = node.config_text()?;
+            node.edit_config("[xdp]\n", "[xdp]\nmode = \"off\"\n")?;
+            match signal {
+                Some(signal) => {
+                    node.stop(signal)?;
+                    ensure!(node.has_xdp()?, "the program is gone with its daemon");
+                    node.start()?;
+                }
+                None => node.replace()?,
+            }
+            ensure!(!node.has_xdp()? && !node.pins.exists(), "the program is left: {:?}", node.remains()?);
+            answers(cluster)?;
+            let node = &mut cluster.nodes[0];
+            std::fs::write(&node.config, with_xdp)?;
+            node.replace()?;
+        }
+        Ok(())
+    });
+}
+
 fn unload(node: &Node) -> Result<()> {
     node.cli_ok(&["unload", "--config", &node.config.display().to_string()])?;
     nothing_is_left(node)

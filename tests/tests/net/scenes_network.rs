@@ -5,13 +5,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use dns_xdp::network::{Monitor, Network, peer_has_program};
+use aya::Ebpf;
+use aya::programs::{Xdp, XdpMode};
+use dns_xdp::network::{Monitor, Network, peer_has_native_program};
 use dns_xdp_tests::bed::client::{Client, Tcp, addresses_in};
 use dns_xdp_tests::bed::cluster::{CLIENT, Cluster, stage};
 use dns_xdp_tests::bed::netns::Namespace;
 use dns_xdp_tests::bed::node::Node;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
 use dns_xdp_tests::bed::process;
+use dns_xdp_tests::bed::programs::TESTBED;
 use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
 
@@ -216,17 +219,27 @@ fn a_thousand_interfaces_and_addresses_are_read() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_veth_tells_whether_its_peer_has_an_xdp_program() {
+fn a_veth_tells_whether_its_peer_has_a_native_program() {
     stage(&off(), |cluster| {
         let namespace = &cluster.nodes[0].namespace;
         namespace.ip("link add eth1 type veth peer name peer1\nlink add mac0 link eth0 type macvlan\n")?;
         namespace.enter(|| {
             let network = Network::read()?;
-            let peer = |name| network.named(name).and_then(peer_has_program);
+            let peer = |name| network.named(name).and_then(peer_has_native_program);
             // The switch's end is in another namespace.
             assert_eq!(peer("eth0"), Some(true));
             assert_eq!(peer("eth1"), Some(false));
             assert_eq!(["lo", "mac0"].map(peer), [None; 2]);
+            // A generic program does not make the driver take frames.
+            let mut object = Ebpf::load(TESTBED)?;
+            let pass: &mut Xdp =
+                object.program_mut("pass").context("there is no such program")?.try_into()?;
+            pass.load()?;
+            let generic = pass.attach("peer1", XdpMode::Skb)?;
+            assert_eq!(Network::read()?.named("eth1").and_then(peer_has_native_program), Some(false));
+            pass.detach(generic)?;
+            pass.attach("peer1", XdpMode::Driver)?;
+            assert_eq!(Network::read()?.named("eth1").and_then(peer_has_native_program), Some(true));
             let [eth0, macvlan] = ["eth0", "mac0"].map(|name| network.named(name));
             assert_eq!(macvlan.and_then(|link| link.lower), eth0.map(|link| link.index));
             Ok(())

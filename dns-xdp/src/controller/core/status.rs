@@ -57,15 +57,15 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     let interfaces: Vec<InterfaceStatus> =
         around.interfaces.iter().map(|state| interface(state, config.xdp.mode)).collect();
     let mut alarms = around.alarms;
-    let degraded: Vec<String> = interfaces
+    let impaired: Vec<String> = interfaces
         .iter()
         .filter_map(|interface| {
-            let reason = interface.reason.as_ref().filter(|_| interface.degraded)?;
+            let reason = interface.reason.as_ref().filter(|_| config.xdp.mode != Mode::Off)?;
             let is_told = alarms.contains(reason);
             (!is_told).then(|| format!("{} is {}: {reason}", interface.name, interface.mode))
         })
         .collect();
-    alarms.extend(degraded);
+    alarms.extend(impaired);
     alarms.extend(cannot_probe(state));
     let services_down = ServicesDown::new(state, decision);
     alarms.extend(services_down.alarm());
@@ -289,7 +289,12 @@ fn answers_of(zone: &Zone, name: &str, apex: &Name) -> Vec<IpAddr> {
 
 fn interface(state: &InterfaceState, wanted: Mode) -> InterfaceStatus {
     let InterfaceState { name, mode, reason } = state.clone();
-    let degraded = wanted != Mode::Off && reason.is_some();
+    let as_wanted = match wanted {
+        Mode::Off => true,
+        Mode::Generic => mode == Attached::Generic,
+        Mode::Auto | Mode::Native => mode == Attached::Native,
+    };
+    let degraded = !as_wanted && reason.is_some();
     let switched_off = || "switched off by [xdp] mode".to_owned();
     let reason = if wanted == Mode::Off { Some(switched_off()) } else { reason };
     InterfaceStatus { name, mode: mode.to_string(), reason, degraded }

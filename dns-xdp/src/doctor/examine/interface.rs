@@ -134,7 +134,7 @@ fn expected(view: &View<'_>, port: &Port) -> Expected {
         return Expected::Configured;
     }
     let device = setting.devices.get(&port.device);
-    if device.is_some_and(|device| device.peer_has_program == Some(false)) {
+    if device.is_some_and(|device| device.peer_has_native_program == Some(false)) {
         return Expected::Lost;
     }
     let slaves: Vec<Option<bool>> = port.slaves.iter().map(|slave| has_native(view, slave.index)).collect();
