@@ -23,6 +23,13 @@ fn main() -> anyhow::Result<()> {
     }
     build_ebpf(
         [Package { name: "dns-xdp-ebpf", root_dir: "../dns-xdp-ebpf", ..Package::default() }],
-        Toolchain::Custom("1.95.0"),
+        Toolchain::Custom(toolchain()?),
     )
+}
+
+/// The channel of rust-toolchain.toml: the BPF linker takes the LLVM of its rustc.
+fn toolchain() -> anyhow::Result<&'static str> {
+    let lines = &mut include_str!("../rust-toolchain.toml").lines();
+    let channel = lines.find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'));
+    channel.ok_or_else(|| anyhow::anyhow!("rust-toolchain.toml has no channel"))
 }

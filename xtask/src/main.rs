@@ -71,6 +71,8 @@ enum Verb {
         #[arg(long, default_value = "release")]
         profile: String,
     },
+    /// Install what a build takes: the toolchain's components, the BPF linker and the protocol compiler
+    Setup,
     /// Check licences, sources and features of what is linked
     Deny,
     /// Check the house rules that no compiler checks
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Verb::Fuzz { target, seconds } => fuzz::run_for(target, seconds),
         Verb::Lab { verb } => lab::run(&verb),
         Verb::Dist { profile } => dist::run_in(&profile),
+        Verb::Setup => setup::toolchain(),
         Verb::Deny => deny::run(),
         Verb::Tidy => tidy::run(),
     };

@@ -1,15 +1,16 @@
 //! What has to be on the machine before a verb can do its work: found out quickly, installed where it is missing.
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cargo::{cargo, command, run};
 
-/// The channel of rust-toolchain.toml.
-const TOOLCHAIN: &str = "1.95.0";
-/// Takes the LLVM of [`TOOLCHAIN`]'s rustc.
+/// Says which toolchain builds everything.
+const TOOLCHAIN: &str = include_str!("../../rust-toolchain.toml");
+/// Takes the LLVM of the toolchain's rustc.
 const BPF_LINKER: &str = "0.10.3";
 const CARGO_FUZZ: &str = "0.13.2";
 const CARGO_DEB: &str = "3.8.0";
@@ -20,6 +21,15 @@ const BPFFS: &str = "/sys/fs/bpf";
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Debian's way to forbid that a package starts its service: a program that exits with 101.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// `$0` is that program, `$@` the command. A policy of somebody else's stays as it is.
+const WITHOUT_SERVICES: &str = r#"
+if [ ! -e "$0" ]; then
+    trap 'rm -f "$0"' EXIT
+    trap 'exit 130' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' >"$0" && chmod 755 "$0" || exit
+fi
+"$@"
+"#;
 
 /// Whether this process has fetched the lists of packages.
 static UPDATED: AtomicBool = AtomicBool::new(false);
@@ -132,8 +142,9 @@ pub(crate) fn toolchain() -> Result<()> {
     ];
     for (component, file) in components {
         if !sysroot.join(file).exists() {
-            println!("setup: adding {component} to toolchain {TOOLCHAIN}");
-            run(command("rustup").args(["component", "add", component, "--toolchain", TOOLCHAIN]))
+            let channel = channel()?;
+            println!("setup: adding {component} to toolchain {channel}");
+            run(command("rustup").args(["component", "add", component, "--toolchain", channel]))
                 .with_context(|| format!("add {component} to the toolchain in {}", sysroot.display()))?;
         }
     }
@@ -145,6 +156,12 @@ pub(crate) fn toolchain() -> Result<()> {
         cargo(&["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet", "--debug"])?;
     }
     install(&[&PROTOCOL])
+}
+
+/// The toolchain's name for rustup.
+fn channel() -> Result<&'static str> {
+    let channel = TOOLCHAIN.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'));
+    channel.context("rust-toolchain.toml has no channel")
 }
 
 /// What fuzzing takes on top: cargo-fuzz and a C++ compiler.
@@ -272,49 +289,32 @@ fn install(lists: &[&[Tool]]) -> Result<()> {
     }
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     println!("setup: installing {}", packages.join(", "));
-    let policy = ServicePolicy::deny()?;
     if !UPDATED.swap(true, Ordering::Relaxed) {
-        apt_get(&["update", "-qq"])?;
+        run(&mut apt_get(&["update", "-qq"]))?;
     }
-    apt_get(
-        &[&["install", "-qq", "-o=Dpkg::Use-Pty=0", "--yes", "--no-install-recommends"], packages.as_slice()]
-            .concat(),
-    )?;
-    drop(policy);
+    let install = ["install", "-qq", "-o=Dpkg::Use-Pty=0", "--yes", "--no-install-recommends"];
+    run(&mut without_services(Path::new(POLICY), &apt_get(&[&install, packages.as_slice()].concat())))?;
     for service in missing.iter().filter_map(|tool| tool.service).filter(|_| is_on_path("systemctl")) {
         run(command("systemctl").args(["disable", "--quiet", service]))?;
     }
     Ok(())
 }
 
-fn apt_get(arguments: &[&str]) -> Result<()> {
-    run(command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+fn apt_get(arguments: &[&str]) -> Command {
+    let mut command = command("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+    command
 }
 
-/// While it lives no package starts a service: we want a name server's binary, not one on this machine's port 53.
-struct ServicePolicy {
-    is_ours: bool,
-}
-
-impl ServicePolicy {
-    fn deny() -> Result<Self> {
-        let is_ours = !Path::new(POLICY).exists();
-        if is_ours {
-            fs::write(POLICY, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
-            run(command("chmod").args(["755", POLICY]))?;
-        }
-        Ok(ServicePolicy { is_ours })
+/// The command, while which no package starts a service: we want a name server's binary, not one on this machine's port 53.
+/// A shell takes the policy away when the command ends, also when Ctrl-C or a signal ends it.
+fn without_services(policy: &Path, install: &Command) -> Command {
+    let mut shell = command("sh");
+    shell.arg("-c").arg(WITHOUT_SERVICES).arg(policy).arg(install.get_program()).args(install.get_args());
+    for (name, value) in install.get_envs() {
+        value.map(|value| shell.env(name, value));
     }
-}
-
-impl Drop for ServicePolicy {
-    fn drop(&mut self) {
-        if self.is_ours
-            && let Err(error) = fs::remove_file(POLICY)
-        {
-            eprintln!("setup: remove {POLICY} by hand: {error}");
-        }
-    }
+    shell
 }
 
 /// What a program writes to stdout.
@@ -330,4 +330,55 @@ fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
     std::env::split_paths(&path).chain(system).any(|directory| directory.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+    use std::thread::sleep;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn the_toolchain_is_named_in_one_file_and_everything_else_agrees() {
+        let channel = channel().unwrap();
+        let manifests =
+            [include_str!("../../Cargo.toml"), include_str!("../../dns-xdp-ebpf/fuzz/Cargo.toml")];
+        for manifest in manifests {
+            let oldest =
+                manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"'));
+            assert!(channel.starts_with(oldest.unwrap()), "{oldest:?}");
+        }
+    }
+
+    #[test]
+    fn the_policy_ends_with_the_installation_however_that_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let policy = directory.path().join("policy-rc.d");
+        let install = |script: &str| {
+            let mut install = Command::new("sh");
+            install.args(["-c", script]);
+            without_services(&policy, &install)
+        };
+        let seen = format!("{}; [ $? = 101 ] && exit 7", policy.display());
+        assert_eq!(install(&seen).status().unwrap().code(), Some(7));
+        assert!(!policy.exists());
+
+        // Ctrl-C reaches the whole group.
+        let mut running = install("sleep 30").process_group(0).spawn().unwrap();
+        let began = Instant::now();
+        while !policy.exists() && began.elapsed() < Duration::from_secs(10) {
+            sleep(Duration::from_millis(10));
+        }
+        assert!(policy.exists());
+        run(command("kill").args(["-INT", "--", &format!("-{}", running.id())])).unwrap();
+        assert!(!running.wait().unwrap().success());
+        assert!(!policy.exists());
+
+        fs::write(&policy, "theirs").unwrap();
+        assert!(install("true").status().unwrap().success());
+        assert_eq!(fs::read_to_string(&policy).unwrap(), "theirs");
+    }
 }
