@@ -7,14 +7,13 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{cargo, command, root, run};
-use crate::setup;
+use crate::{notices, setup};
 
 /// What the completion of each shell is called where it is installed.
 const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "dns-xdp.bash"), ("zsh", "_dns-xdp"), ("fish", "dns-xdp.fish")];
 /// Of the repository, into the tarball.
-const FILES: [&str; 10] = [
-    "README.md",
+const FILES: [&str; 9] = [
     "CHANGELOG.md",
     "LICENSE-APACHE",
     "LICENSE-MIT",
@@ -41,6 +40,8 @@ pub(crate) fn run_in(profile: &str) -> Result<()> {
         fs::remove_dir_all(&stage).with_context(|| format!("cannot remove {}", stage.display()))?;
     }
     stage_files(&built, &stage)?;
+    write(&stage.join("THIRD-PARTY-NOTICES"), &notices::text()?)?;
+    write(&stage.join("README.md"), &readme("manual")?)?;
     let tarball = tarball(&dist, &stage, &built)?;
     let package = package(&dist, profile)?;
     for file in [tarball, package] {
@@ -65,6 +66,19 @@ fn stage_files(built: &Path, stage: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The README, its links to the manual leading into this directory beside it. What is only in the sources is not linked.
+fn readme(manual: &str) -> Result<String> {
+    let path = root().join("README.md");
+    let readme = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let readme = readme.replace("](dns-xdp/doc/", &format!("]({manual}/"));
+    Ok(readme
+        .replace("[which is which](tests/README.md)", "which is which: `tests/README.md` of the sources"))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// One directory to unpack: the program and what belongs to it.
 fn tarball(dist: &Path, stage: &Path, built: &Path) -> Result<PathBuf> {
     let name = format!("dns-xdp-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
@@ -75,7 +89,13 @@ fn tarball(dist: &Path, stage: &Path, built: &Path) -> Result<PathBuf> {
         let to = directory.join(file.file_name().unwrap_or_default());
         fs::copy(&file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
     }
-    let parts = [stage.join("man"), stage.join("completions"), root().join("dns-xdp/doc")];
+    write(&directory.join("README.md"), &readme("doc")?)?;
+    let parts = [
+        stage.join("THIRD-PARTY-NOTICES"),
+        stage.join("man"),
+        stage.join("completions"),
+        root().join("dns-xdp/doc"),
+    ];
     run(command("cp").arg("-r").args(parts).arg(&directory))?;
     let tarball = dist.join(format!("{name}.tar.gz"));
     // Neither the builder's name nor the order of a directory is in it.

@@ -8,6 +8,7 @@ mod dist;
 mod fuzz;
 mod kernels;
 mod lab;
+mod notices;
 mod setup;
 mod test;
 mod tidy;

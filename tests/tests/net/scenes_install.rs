@@ -150,6 +150,7 @@ fn manual_pages_completion_and_unit_of_the_package_are_in_order() {
     let run = Run::unique().expect("a run can be made");
     let installed = Installed::install(&run).expect("the package can be installed");
     manual_pages(&installed).expect("the pages render");
+    readme_and_licences(&installed).expect("links and licences are in order");
     unit(&run, &installed).expect("the unit is in order");
     scene(&Plan::quick(2), |cluster| completion(&installed, &cluster.nodes[0].socket));
 }
@@ -170,6 +171,27 @@ fn manual_pages(installed: &Installed) -> Result<()> {
     let manual = fs::read_dir(installed.path("usr/share/doc/dns-xdp/manual"))?.count();
     let written = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../dns-xdp/doc"))?.count();
     ensure!(manual == written, "{manual} of {written} pages of the manual");
+    Ok(())
+}
+
+/// The README's links lead to files of the package, and the licences of all that is in it are told.
+fn readme_and_licences(installed: &Installed) -> Result<()> {
+    let doc = installed.path("usr/share/doc/dns-xdp");
+    let readme = read(&doc.join("README.md"));
+    let links: Vec<&str> =
+        readme.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()).collect();
+    let pages = links.iter().filter(|link| !link.is_empty() && !link.starts_with("http"));
+    ensure!(pages.clone().count() > 10, "{links:?}");
+    for link in pages {
+        ensure!(doc.join(link).is_file(), "the README links {link}");
+    }
+    let copyright = read(&doc.join("copyright"));
+    ensure!(
+        copyright.contains("MIT or Apache-2.0") && copyright.contains("THIRD-PARTY-NOTICES"),
+        "{copyright}"
+    );
+    let notices = read(&doc.join("THIRD-PARTY-NOTICES"));
+    ensure!(notices.contains("\ntokio v"), "{notices}");
     Ok(())
 }
 

@@ -1,0 +1,110 @@
+//! The licences of the crates that are linked into the daemon and its program, for package and tarball.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::cargo::command;
+
+/// What the files with licences and notices are called, as far as all authors agree.
+const NAMES: [&str; 6] = ["licen", "copying", "copyright", "notice", "unlicense", "patents"];
+const INTRODUCTION: &str = "\
+dns-xdp is licensed under MIT OR Apache-2.0. Its binary contains the crates below and Rust's standard library
+(MIT OR Apache-2.0, https://github.com/rust-lang/rust). Each text stands behind the crates that come with it.
+";
+
+/// Returns the text of all notices.
+///
+/// # Errors
+/// When cargo fails, or a crate has no licence.
+pub(crate) fn text() -> Result<String> {
+    let directories = directories()?;
+    let mut crates: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for linked in linked()? {
+        let (name, licence) = linked.split_once('|').context("cargo tree has another form")?;
+        let name = name.trim_end_matches(" (proc-macro)");
+        ensure!(!licence.is_empty(), "{name} names no licence");
+        let directory = directories.get(name).with_context(|| format!("where is {name}?"))?;
+        let mut texts = texts(directory)?;
+        if texts.is_empty() {
+            texts.push(format!("(It has no text of its own. It is licensed under {licence}.)\n"));
+        }
+        for text in texts {
+            crates.entry(text).or_default().push(format!("{name}, {licence}"));
+        }
+    }
+    let mut notices = INTRODUCTION.to_owned();
+    for (text, crates) in crates {
+        notices += &format!("\n{}\n{}\n\n{}\n", "=".repeat(100), crates.join("\n"), text.trim_end());
+    }
+    Ok(notices)
+}
+
+/// Each crate of others that is linked, as `name vVERSION|LICENCE`.
+fn linked() -> Result<Vec<String>> {
+    let mut tree = command("cargo");
+    tree.args(["tree", "--locked", "--package", "dns-xdp", "--package", "dns-xdp-ebpf"]);
+    tree.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"]);
+    let output = tree.output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout)?;
+    // A crate of the workspace is followed by its directory.
+    let mut linked: Vec<String> =
+        lines.lines().filter(|line| !line.is_empty() && !line.contains(" (/")).map(str::to_owned).collect();
+    linked.sort();
+    linked.dedup();
+    if linked.is_empty() {
+        bail!("cargo tree shows no crate");
+    }
+    Ok(linked)
+}
+
+/// Where the sources of each crate are, by `name vVERSION`.
+fn directories() -> Result<BTreeMap<String, PathBuf>> {
+    let mut metadata = command("cargo");
+    let output = metadata.args(["metadata", "--locked", "--format-version", "1"]).output();
+    let output = output.context("cannot start cargo")?;
+    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata has another form")?;
+    let directory = |package: &Value| {
+        let name = format!("{} v{}", package["name"].as_str()?, package["version"].as_str()?);
+        Some((name, Path::new(package["manifest_path"].as_str()?).parent()?.to_owned()))
+    };
+    Ok(packages.iter().filter_map(directory).collect())
+}
+
+/// The licences and notices in a directory, by their files' names.
+fn texts(directory: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if path.is_file() && NAMES.iter().any(|start| name.starts_with(start)) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let read =
+        |path: &PathBuf| fs::read(path).map(|octets| String::from_utf8_lossy(&octets).replace("\r\n", "\n"));
+    let texts: Vec<String> = files.iter().map(read).collect::<Result<_, _>>()?;
+    Ok(texts.into_iter().filter(|text| !text.trim().is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_crate_that_is_linked_has_its_notice() {
+        let notices = text().unwrap();
+        for linked in ["tokio v", "aya v", "hickory-proto v", "aya-ebpf v"] {
+            assert!(notices.lines().any(|line| line.starts_with(linked)), "{linked}");
+        }
+        assert!(!notices.contains("dns-xdp v"), "its own licence is a file of its own");
+        assert!(notices.contains("Permission is hereby granted"), "no text of a licence");
+    }
+}
