@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 pub use file::{Error, load, load_local, store, store_local};
 pub use hold::{Hold, Holds, holds, with_holds, without_holds};
-pub use local::{Local, LocalHold, LocalIntent, Settled, hold_of, stored_hold, wants_as};
+pub use local::{Local, LocalHold, LocalIntent, Settled, hold_of, is_undecided_since, stored_hold, wants_as};
 pub use wish::{LONGEST_TEXT, Wish, lasting, text};
 
 use crate::cluster::Admin;
@@ -88,15 +88,15 @@ pub fn in_words(reason: Option<&str>, by: Option<&str>, until: Option<Timestamp>
     circumstances.into_iter().chain(reason.map(str::to_owned)).collect::<Vec<_>>().join(": ")
 }
 
-/// The intents with a wish granted. Wishing the same again keeps its time, and whatever the new wish does not say. A node's
-/// hold stays, unless `up` ends it.
+/// The intents with a wish granted. Wishing the same again keeps its time, and whatever the new wish does not say, unless the
+/// time of the first wish is over. A node's hold stays, unless `up` ends it.
 pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intents {
     let mut intents = intents.clone();
     let Wish { admin, reason, by, lasting } = wish;
     // Longer than time is counted is for ever.
     let until = lasting.and_then(|lasting| now.checked_add(SignedDuration::try_from(lasting).ok()?).ok());
     match intents.get_mut(node) {
-        Some(intent) if intent.admin == admin => {
+        Some(intent) if intent.admin == admin && !intent.is_over(now) => {
             if reason.is_some() || until.is_some() {
                 intent.by = by;
             }
@@ -172,6 +172,14 @@ mod tests {
         let expected = Intent { by: Some("alice".to_owned()), ..Intent::new(Admin::Auto, second(60)) };
         assert_eq!(auto["node1"], expected);
         assert!(want(&Intents::new(), "node1", wish(Admin::Auto, None, None), second(0)).is_empty());
+    }
+
+    #[test]
+    fn wishing_the_same_again_begins_anew_when_the_time_of_the_first_is_over() {
+        let drained = want(&Intents::new(), "node1", wish(Admin::Drain, Some("disk"), Some(HOUR)), second(0));
+        let again = want(&drained, "node1", wish(Admin::Drain, None, None), second(3600));
+        let expected = Intent { by: Some("alice".to_owned()), ..Intent::new(Admin::Drain, second(3600)) };
+        assert_eq!(again["node1"], expected);
     }
 
     #[test]

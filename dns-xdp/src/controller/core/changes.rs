@@ -347,7 +347,8 @@ impl Core {
         }
         let addresses = self.addresses_of(&what);
         if let What::Join(view) = &what {
-            let intents = self.local.intents_over(&view.documents.intents);
+            let stored = intent::counting(&view.documents.intents, self.now.wall);
+            let intents = self.local.intents_over(&stored);
             self.tell_intents(&intents);
         }
         let before = self.put_into_force(&what, *next, told, Some(publication));

@@ -15,14 +15,22 @@ const OTHERS_WRITE: Duration = Duration::from_secs(2);
 const OTHERS_AGREE: Duration = Duration::from_secs(20);
 
 impl Core {
-    /// Begins with what was kept over a restart.
+    /// Begins with what the store had and with what was kept over a restart. What has ended meanwhile does not count.
     pub(super) fn begin_with_local(&mut self) {
-        if self.shared.is_none() || self.local.is_empty() {
+        if self.shared.is_none() {
             return;
         }
         let stored = self.documents_of_intents().intents;
-        self.health.held_mut().set(self.local.holds_over(&stored));
-        self.health.set_intents(self.local.intents_over(&stored));
+        let (_, mut over) = intent::expire(&stored, self.now.wall).unwrap_or_default();
+        over.retain(|node, _| !self.local.intents.contains_key(node));
+        for (node, over) in &over {
+            self.emit(occurrences::expired(node, over));
+        }
+        let stored = intent::counting(&stored, self.now.wall);
+        let mut local = self.local.clone();
+        local.expire(self.now.wall);
+        self.health.held_mut().set(local.holds_over(&stored));
+        self.health.set_intents(local.intents_over(&stored));
     }
 
     /// Counts the intents and holds of the store, and above them those of this server alone.
@@ -48,21 +56,27 @@ impl Core {
         self.health.held_mut().set(holds);
     }
 
-    /// Drops what the store has by now, or what somebody has decided otherwise there.
-    pub(super) fn settle_local(&mut self) {
-        if self.local.is_empty() || !self.health.is_joined() || self.lags_behind() {
-            return;
+    /// Drops what the store has by now, what somebody has decided otherwise there, and what is about nodes that were removed
+    /// there. The documents of a store that is back count before this server has joined again. Returns whether anything was
+    /// dropped.
+    pub(super) fn settle_local(&mut self) -> bool {
+        let is_reached = self.shared.as_ref().is_some_and(|shared| shared.is_joined() || shared.seen.is_up);
+        if self.local.is_empty() || !is_reached || self.lags_behind() {
+            return false;
         }
         let stored = self.documents_of_intents().intents;
-        let (settled, is_changed) = self.local.settle(&stored);
-        if !is_changed {
-            return;
+        let (settled, is_settled) = self.local.settle(&stored, self.now.wall);
+        let nodes = &self.health.config().cluster.nodes;
+        let is_removed = self.local.drop_removed(|name| nodes.iter().any(|node| node.name == name));
+        if !is_settled && !is_removed {
+            return false;
         }
         for settled in &settled {
             self.emit(occurrences::settled(settled));
         }
         self.save_local();
         self.count_stored(&stored);
+        true
     }
 
     /// Whether the servers agree that a node fell: they find it dead now, or it fell for as many of them as have to find a node
@@ -97,6 +111,10 @@ impl Core {
 
     /// Writes this server's own decisions to the store, if it can be written.
     pub(super) fn share_local(&mut self) {
+        // The store may have become another one while a decision was kept on disk.
+        if self.settle_local() {
+            self.decide_and_publish();
+        }
         self.give_up_holds();
         let Some(shared) = &self.shared else { return };
         let is_possible = shared.is_joined() && shared.seen.is_up && self.health.is_joined();
@@ -157,6 +175,7 @@ impl Core {
     pub(super) fn local_with(&self, node: &str, request: Wish) -> Local {
         let intents = intent::want(self.health.intents(), node, request, self.now.wall);
         let stored = self.documents_of_intents().intents.get(node).cloned();
+        let stored = stored.filter(|stored| !stored.is_over(self.now.wall));
         let mut local = self.local.clone();
         let before = local.intents.remove(node);
         let admin = |intent: Option<&Intent>| intent.map_or(Admin::Auto, |intent| intent.admin);

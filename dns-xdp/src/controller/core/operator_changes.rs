@@ -415,7 +415,10 @@ impl Core {
         let Some(shared) = &self.shared else { return };
         let now = &shared.seen.view.documents;
         let is_other = match &change.what {
-            What::Admin { node, .. } => intent::wants_as(base.intents.get(node), now.intents.get(node)),
+            What::Admin { node, .. } => {
+                let [before, now] = [base, now].map(|documents| documents.intents.get(node));
+                intent::is_undecided_since(before, now, self.now.wall)
+            }
             What::Failback { .. } | What::Expiry | What::Local => true,
             What::Edit { .. } | What::Reload { .. } => false,
         };
