@@ -110,8 +110,8 @@ pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intent
             intents.insert(node.to_owned(), new);
         }
     }
-    if let Some(Intent { admin: Admin::Up, hold, .. }) = intents.get_mut(node) {
-        *hold = hold.take().map(|hold| if hold.counts() { hold.released(now) } else { hold });
+    if let Some(Intent { admin: Admin::Up, hold, by, .. }) = intents.get_mut(node) {
+        *hold = hold.take().map(|hold| hold.ended_by(by.clone(), now));
     }
     intents
 }
@@ -220,7 +220,8 @@ mod tests {
         let (left, _) = expire(&drained, second(7200)).unwrap();
         assert_eq!(left["node1"].hold, Some(Hold::new(second(5))));
         let up = want(&left, "node1", wish(Admin::Up, None, None), second(8000));
-        assert_eq!(up["node1"].hold.as_ref().and_then(|hold| hold.released), Some(second(8000)));
+        let ended = Hold { by: Some("alice".to_owned()), ..Hold::new(second(5)).released(second(8000)) };
+        assert_eq!(up["node1"].hold, Some(ended));
     }
 
     #[test]

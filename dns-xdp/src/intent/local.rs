@@ -18,8 +18,8 @@ pub struct Local {
     /// Nodes that fell.
     #[serde(default)]
     pub holds: BTreeMap<String, LocalHold>,
-    /// Holds of the store that have ended here. They are not kept over a restart.
-    #[serde(skip)]
+    /// Holds of the store that have ended here.
+    #[serde(default, skip_serializing_if = "Holds::is_empty")]
     pub released: Holds,
 }
 
@@ -37,8 +37,25 @@ pub struct LocalIntent {
 pub struct LocalHold {
     /// Its hold.
     pub hold: Hold,
-    /// The hold that the store had of the node when it fell: one that has ended, or none.
+    /// The hold that the store had of the node when it fell: one that has ended there, one that had ended here alone, or none.
     pub base: Option<Hold>,
+}
+
+impl LocalHold {
+    /// Whether it counts where the store says this of the node.
+    fn stands(&self, stored: Option<&Intent>) -> bool {
+        let is_wanted_up = stored.is_some_and(|intent| intent.admin == Admin::Up);
+        let stored = stored.and_then(|intent| intent.hold.as_ref());
+        !is_wanted_up
+            && (stored == self.base.as_ref() || stored.is_some_and(|stored| self.began_after(stored)))
+    }
+
+    /// Whether this is the end of the base, which this server had ended before the node fell.
+    fn began_after(&self, stored: &Hold) -> bool {
+        let is_base = self.base.as_ref().is_some_and(|base| base.counts() && base.since == stored.since);
+        // The time is another server's. An operator that ends the hold later than the fall ends both.
+        is_base && stored.released.is_some_and(|released| stored.by.is_none() || released <= self.hold.since)
+    }
 }
 
 /// What has become of a decision of this server.
@@ -65,38 +82,55 @@ impl Local {
         counting
     }
 
-    /// The holds that count here, where the store has these intents.
+    /// The holds that count here, where the store has these intents, of which all count.
     pub fn holds_over(&self, stored: &Intents) -> Holds {
         let mut counting = holds(stored);
         counting.retain(|node, hold| self.released.get(node) != Some(hold));
-        let is_wanted = |node: &String| self.intents.get(node).is_some_and(|it| it.intent.admin == Admin::Up);
-        for (node, LocalHold { hold, .. }) in &self.holds {
-            counting.entry(node.clone()).or_insert_with(|| hold.clone());
-        }
-        counting.retain(|node, _| !is_wanted(node));
+        let standing = self.holds.iter().filter(|(node, hold)| hold.stands(stored.get(*node)));
+        counting.extend(standing.map(|(node, LocalHold { hold, .. })| (node.clone(), hold.clone())));
+        counting.retain(|node, _| !self.is_wanted_up(node));
         counting
+    }
+
+    fn is_wanted_up(&self, node: &str) -> bool {
+        self.intents.get(node).is_some_and(|local| local.intent.admin == Admin::Up)
+    }
+
+    /// Ends the hold of a node. `stored`: the hold that the store has of it, which may be another server's.
+    pub fn release(&mut self, node: &str, stored: Option<&Hold>) {
+        self.holds.remove(node);
+        if let Some(stored) = stored.filter(|stored| stored.counts()) {
+            self.released.insert(node.to_owned(), stored.clone());
+        }
     }
 
     /// What the store is to have instead, with these decisions in it, but for those that have ended or are overruled.
     /// `has_fallen`: whether the servers agree that a node fell.
     pub fn into_store(&self, stored: &Intents, now: Timestamp, has_fallen: impl Fn(&str) -> bool) -> Intents {
+        let counting = counting(stored, now);
         let mut merged = stored.clone();
-        for (node, LocalHold { hold, .. }) in self.holds.iter().filter(|(node, _)| has_fallen(node)) {
-            hold_of(&mut merged, node, Some(hold.clone()));
-        }
-        for (node, released) in &self.released {
-            if stored_hold(stored, node) == Some(released) {
-                hold_of(&mut merged, node, Some(released.clone().released(now)));
-            }
-        }
         let is_wanted = |(node, local): &(&String, &LocalIntent)| {
             !local.intent.is_over(now) && is_undecided_since(local.base.as_ref(), stored.get(*node), now)
         };
         for (node, LocalIntent { intent, .. }) in self.intents.iter().filter(is_wanted) {
             let hold = merged.get(node).and_then(|stored| stored.hold.clone());
-            let is_up = intent.admin == Admin::Up;
-            let hold = hold.map(|hold| if is_up && hold.counts() { hold.released(now) } else { hold });
+            let hold = if intent.admin == Admin::Up {
+                hold.map(|hold| hold.ended_by(intent.by.clone(), now))
+            } else {
+                hold
+            };
             merged.insert(node.clone(), Intent { hold, ..intent.clone() });
+        }
+        for (node, released) in &self.released {
+            if stored_hold(&merged, node) == Some(released) {
+                hold_of(&mut merged, node, Some(released.clone().released(now)));
+            }
+        }
+        let is_held = |(node, hold): &(&String, &LocalHold)| {
+            hold.stands(counting.get(*node)) && !self.is_wanted_up(node) && has_fallen(node)
+        };
+        for (node, LocalHold { hold, .. }) in self.holds.iter().filter(is_held) {
+            hold_of(&mut merged, node, Some(hold.clone()));
         }
         merged
     }
@@ -115,10 +149,7 @@ impl Local {
             }
             !settled.iter().any(|settled| settled.node() == node)
         });
-        self.holds.retain(|node, LocalHold { hold, base }| {
-            let now = stored_hold(stored, node);
-            now != Some(hold) && now == base.as_ref()
-        });
+        self.holds.retain(|node, hold| hold.stands(stored.get(node)));
         self.released.retain(|node, released| stored_hold(stored, node) == Some(released));
         let after = (self.intents.len(), self.holds.len(), self.released.len());
         (settled, before != after)
@@ -300,6 +331,50 @@ mod tests {
         hold_of(&mut stored, "node2", Some(Hold::new(second(30))));
         let local = Local { released: only(Hold::new(second(3))), ..Local::default() };
         assert_eq!(local.holds_over(&stored).len(), 1);
+    }
+
+    #[test]
+    fn a_fall_after_a_hold_has_ended_here_is_held_though_the_store_gets_that_end_later() {
+        let hold =
+            |base| Local { holds: only(LocalHold { hold: Hold::new(second(9)), base }), ..Local::default() };
+        let stored = |hold: &Hold| {
+            let mut stored = Intents::new();
+            hold_of(&mut stored, "node2", Some(hold.clone()));
+            stored
+        };
+        let first = Hold::new(second(3));
+        let by = |hold| Hold { by: Some("alice".to_owned()), ..hold };
+        let [before, ahead] = [second(8), second(12)].map(|at| first.clone().released(at));
+        for (now, is_kept) in [
+            (first.clone(), true),
+            (before.clone(), true),
+            (ahead.clone(), true),
+            (by(before.clone()), true),
+            (by(ahead), false),
+            (Hold::new(second(5)).released(second(8)), false),
+            (Hold::new(second(9)), false),
+        ] {
+            let mut local = hold(Some(first.clone()));
+            let counts = local.holds_over(&stored(&now)).get("node2") == Some(&Hold::new(second(9)));
+            assert_eq!(counts, is_kept || now.since == second(9), "{now:?}");
+            let written = local.into_store(&stored(&now), second(20), |_| true);
+            assert_eq!(stored_hold(&written, "node2") == Some(&Hold::new(second(9))), counts, "{now:?}");
+            assert_eq!(local.settle(&stored(&now), second(20)).1, !is_kept, "{now:?}");
+        }
+        assert!(hold(None).settle(&stored(&before), second(20)).1, "it did not end here");
+    }
+
+    #[test]
+    fn a_node_that_is_wanted_up_in_the_store_is_not_held() {
+        let fell = LocalHold { hold: Hold::new(second(3)), base: None };
+        let mut local = Local { holds: only(fell), ..Local::default() };
+        let up = |until| only(Intent { until, ..Intent::new(Admin::Up, second(2)) });
+        let over = up(Some(second(4)));
+        assert_eq!(local.holds_over(&counting(&over, second(4))).len(), 1);
+        assert!(!local.settle(&over, second(4)).1);
+        assert!(local.holds_over(&up(None)).is_empty());
+        assert_eq!(local.into_store(&up(None), second(4), |_| true), up(None));
+        assert!(local.settle(&up(None), second(4)).1 && local.is_empty());
     }
 
     #[test]

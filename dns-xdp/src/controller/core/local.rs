@@ -2,8 +2,9 @@
 use std::time::Duration;
 
 use super::input::{Effect, WorkId};
+use super::state::in_family;
 use super::{Core, occurrences};
-use crate::cluster::Admin;
+use crate::cluster::{Admin, Family};
 use crate::control::{Refusal, RefusalKind};
 use crate::event::{Kind, Occurrence};
 use crate::health::Subject;
@@ -85,9 +86,13 @@ impl Core {
         let Some(shared) = &self.shared else { return true };
         let (view, observers) = (&shared.seen.view, self.health.config().failover.observers);
         let fallen = view.verdicts.values().filter(|said| said.fallen.contains(node)).count();
-        let subject = Subject::Node(node.to_owned()).to_string();
-        view.tally.agree(&subject, observers).serving == Some(false)
-            || fallen >= observers.needed(view.verdicts.len())
+        let subject = Subject::Node(node.to_owned());
+        let (text, ipv6) = (subject.to_string(), in_family(&subject, Family::Ipv6));
+        // What servers say of the node itself is what they find over IPv4, if its families are told apart.
+        let is_dead_over_ipv6 = || view.tally.agree_apart(&text, &ipv6, observers).serving == Some(false);
+        let is_dead = view.tally.agree(&text, observers).serving == Some(false)
+            && (self.health.told_apart(&subject).is_none() || is_dead_over_ipv6());
+        is_dead || fallen >= observers.needed(view.verdicts.len())
     }
 
     /// Gives up the holds of nodes that fell for this server while it was alone, and for no others.
@@ -100,7 +105,14 @@ impl Core {
         let mut alone: Vec<String> = self.local.holds.keys().cloned().collect();
         alone.retain(|node| !self.has_fallen(node));
         for node in &alone {
-            self.local.holds.remove(node);
+            let given_up = self.local.holds.remove(node);
+            if let Some(ended) = given_up.and_then(|local| local.base).filter(Hold::counts) {
+                // The hold before it had ended here, which the store does not have yet.
+                self.local.released.insert(node.clone(), ended);
+            }
+        }
+        let holds = self.local.holds_over(&self.counting_in_the_store());
+        for node in alone.iter().filter(|node| !holds.contains_key(*node)) {
             self.release(node, "it fell for this server alone");
         }
         if !alone.is_empty() {
@@ -174,8 +186,7 @@ impl Core {
     /// This server's own decisions with what an operator wants of a node.
     pub(super) fn local_with(&self, node: &str, request: Wish) -> Local {
         let intents = intent::want(self.health.intents(), node, request, self.now.wall);
-        let stored = self.documents_of_intents().intents.get(node).cloned();
-        let stored = stored.filter(|stored| !stored.is_over(self.now.wall));
+        let stored = self.counting_in_the_store().get(node).cloned();
         let mut local = self.local.clone();
         let before = local.intents.remove(node);
         let admin = |intent: Option<&Intent>| intent.map_or(Admin::Auto, |intent| intent.admin);
@@ -186,6 +197,10 @@ impl Core {
         };
         let wanted = intents.get(node).filter(|wanted| !is_same(wanted));
         if let Some(wanted) = wanted {
+            if wanted.admin == Admin::Up {
+                // It stays ended when the node is not wanted up any more.
+                local.release(node, stored.as_ref().and_then(|stored| stored.hold.as_ref()));
+            }
             let base = before.map_or(stored, |before| before.base);
             local.intents.insert(node.to_owned(), LocalIntent { intent: wanted.clone(), base });
         }
@@ -199,11 +214,15 @@ impl Core {
             Some(wanted) => drop(self.local.intents.insert(node.to_owned(), wanted)),
             None => drop(self.local.intents.remove(node)),
         }
+        if wanted.as_ref().is_some_and(|wanted| wanted.intent.admin == Admin::Up) {
+            self.release_in_store(node);
+            self.release(node, "it is wanted up");
+        }
         if self.local != *saved {
             // Nodes fell during the write.
             self.save_local();
         }
-        let stored = intent::counting(&self.documents_of_intents().intents, self.now.wall);
+        let stored = self.counting_in_the_store();
         let intents = self.local.intents_over(&stored);
         let told = match (wanted, intents.get(node)) {
             (Some(wanted), _) => format!("{}; on this server alone", wanted.intent),
@@ -241,9 +260,10 @@ impl Core {
             return hold;
         }
         let base = intent::stored_hold(&self.documents_of_intents().intents, node).cloned();
-        self.local.released.remove(node);
+        let ended_here = self.local.released.remove(node);
         match base {
-            Some(stored) if stored.counts() => stored,
+            // If it had ended here, another fall begins another hold.
+            Some(stored) if stored.counts() && ended_here.as_ref() != Some(&stored) => stored,
             base => {
                 self.local.holds.insert(node.to_owned(), LocalHold { hold: hold.clone(), base });
                 hold
@@ -256,12 +276,13 @@ impl Core {
         if self.shared.is_none() {
             return;
         }
-        // Another server may have written its own hold of the node meanwhile.
-        self.local.holds.remove(node);
-        let stored = intent::stored_hold(&self.documents_of_intents().intents, node).cloned();
-        if let Some(stored) = stored.filter(Hold::counts) {
-            self.local.released.insert(node.to_owned(), stored);
-        }
+        let stored = self.documents_of_intents().intents;
+        self.local.release(node, intent::stored_hold(&stored, node));
+    }
+
+    /// The intents of the store that count at this time.
+    fn counting_in_the_store(&self) -> Intents {
+        intent::counting(&self.documents_of_intents().intents, self.now.wall)
     }
 
     /// Ends what is wanted of nodes on this server alone, when its time is over.

@@ -1,5 +1,6 @@
 //! The core by itself: inputs in, effects out.
 mod failback;
+mod holds_beside_a_store;
 mod intents_that_end;
 mod local_intents;
 
