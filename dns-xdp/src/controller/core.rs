@@ -173,7 +173,7 @@ impl Core {
         };
         core.begin_with_local();
         if let Some(last) = &last_answers {
-            let released = core.shared.is_some().then(|| &core.local.released);
+            let released = core.shared.is_some().then_some(&core.local.released);
             core.health.remember(last, released);
         }
         core.reconcile_probes();
