@@ -274,6 +274,11 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Whether a node is probed at each of its addresses; if not, one probe counts for both families.
+    pub fn is_made_at_each_address(&self) -> bool {
+        self.target.is_none() && !matches!(self.kind, ProbeKind::Exec(_))
+    }
+
     /// The longest time from a node's death to the verdict: it dies right behind a success, the next attempt
     /// starts an `interval` later, `fall` attempts follow each other `fast-interval` apart, and the last of them
     /// waits for its timeout.

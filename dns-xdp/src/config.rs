@@ -148,6 +148,7 @@ impl Config {
         let mut warnings = self.quorum_warnings();
         warnings.extend(special_use(&self.zone.apex));
         warnings.extend(self.cluster.family_warning());
+        warnings.extend(self.cluster.family_rule_warning());
         warnings.extend(self.store.as_ref().and_then(SharedStore::warning));
         warnings.extend(self.overridden_warning());
         if self.failover.failback == Failback::Manual && !self.failover.hold_down.is_zero() {
@@ -165,6 +166,12 @@ impl Config {
             warnings.push(format!("everybody may read the password in {path}: chmod o= {path}"));
         }
         warnings
+    }
+
+    /// The warnings that another configuration does not have.
+    pub(crate) fn warnings_beyond(&self, other: &Config) -> Vec<String> {
+        let known = other.warnings();
+        self.warnings().into_iter().filter(|warning| !known.contains(warning)).collect()
     }
 
     /// What of the file is not in force, and what to do.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 pub use file::{Error, load, load_local, store, store_local};
 pub use hold::{Hold, Holds, holds, with_holds, without_holds};
-pub use local::{Local, LocalHold, LocalIntent, Settled, hold_of, stored_hold, wants_as};
+pub use local::{Local, LocalHold, LocalIntent, Settled, hold_of, is_undecided_since, stored_hold, wants_as};
 pub use wish::{LONGEST_TEXT, Wish, lasting, text};
 
 use crate::cluster::Admin;
@@ -88,15 +88,15 @@ pub fn in_words(reason: Option<&str>, by: Option<&str>, until: Option<Timestamp>
     circumstances.into_iter().chain(reason.map(str::to_owned)).collect::<Vec<_>>().join(": ")
 }
 
-/// The intents with a wish granted. Wishing the same again keeps its time, and whatever the new wish does not say. A node's
-/// hold stays, unless `up` ends it.
+/// The intents with a wish granted. Wishing the same again keeps its time, and whatever the new wish does not say, unless the
+/// time of the first wish is over. A node's hold stays, unless `up` ends it.
 pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intents {
     let mut intents = intents.clone();
     let Wish { admin, reason, by, lasting } = wish;
     // Longer than time is counted is for ever.
     let until = lasting.and_then(|lasting| now.checked_add(SignedDuration::try_from(lasting).ok()?).ok());
     match intents.get_mut(node) {
-        Some(intent) if intent.admin == admin => {
+        Some(intent) if intent.admin == admin && !intent.is_over(now) => {
             if reason.is_some() || until.is_some() {
                 intent.by = by;
             }
@@ -110,8 +110,8 @@ pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intent
             intents.insert(node.to_owned(), new);
         }
     }
-    if let Some(Intent { admin: Admin::Up, hold, .. }) = intents.get_mut(node) {
-        *hold = hold.take().map(|hold| if hold.counts() { hold.released(now) } else { hold });
+    if let Some(Intent { admin: Admin::Up, hold, by, .. }) = intents.get_mut(node) {
+        *hold = hold.take().map(|hold| hold.ended_by(by.clone(), now));
     }
     intents
 }
@@ -175,6 +175,14 @@ mod tests {
     }
 
     #[test]
+    fn wishing_the_same_again_begins_anew_when_the_time_of_the_first_is_over() {
+        let drained = want(&Intents::new(), "node1", wish(Admin::Drain, Some("disk"), Some(HOUR)), second(0));
+        let again = want(&drained, "node1", wish(Admin::Drain, None, None), second(3600));
+        let expected = Intent { by: Some("alice".to_owned()), ..Intent::new(Admin::Drain, second(3600)) };
+        assert_eq!(again["node1"], expected);
+    }
+
+    #[test]
     fn an_intent_ends_at_its_time_and_no_other_does() {
         let drained = want(&Intents::new(), "node1", wish(Admin::Drain, None, Some(HOUR)), second(0));
         let both = want(&drained, "node2", wish(Admin::Down, None, None), second(0));
@@ -212,7 +220,8 @@ mod tests {
         let (left, _) = expire(&drained, second(7200)).unwrap();
         assert_eq!(left["node1"].hold, Some(Hold::new(second(5))));
         let up = want(&left, "node1", wish(Admin::Up, None, None), second(8000));
-        assert_eq!(up["node1"].hold.as_ref().and_then(|hold| hold.released), Some(second(8000)));
+        let ended = Hold { by: Some("alice".to_owned()), ..Hold::new(second(5)).released(second(8000)) };
+        assert_eq!(up["node1"].hold, Some(ended));
     }
 
     #[test]

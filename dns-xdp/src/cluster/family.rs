@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, Node};
+use super::{Cluster, HealthCheck, Node, Probe};
 
 /// A family of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -77,6 +77,29 @@ impl Node {
 }
 
 impl Cluster {
+    /// A warning of `families = "any"` that has no effect.
+    pub(crate) fn family_rule_warning(&self) -> Option<String> {
+        let of_nodes = self.nodes.iter().map(|node| (node, &node.health));
+        let services = self.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)));
+        let of_members = services.flat_map(|(service, check)| {
+            let is_member = |node: &&Node| service.candidates().any(|name| *name == node.name);
+            self.nodes.iter().filter(is_member).map(move |node| (node, check))
+        });
+        let any: Vec<(&Node, &HealthCheck)> =
+            of_nodes.chain(of_members).filter(|(_, check)| check.families == FamilyRule::Any).collect();
+        let mut both = any.iter().filter(|(node, _)| node.is_dual_stack()).peekable();
+        let why = if any.is_empty() {
+            return None;
+        } else if both.peek().is_none() {
+            "no node that it is for has both an `ipv4` and an `ipv6`"
+        } else if both.all(|(_, check)| !check.probes.iter().any(Probe::is_made_at_each_address)) {
+            "each probe that it is for is made once for both families, as `exec` is and a probe with a `target`"
+        } else {
+            return None;
+        };
+        Some(format!("`families = \"any\"` has no effect: {why}; remove it"))
+    }
+
     /// A warning of nodes that lack a family which others have.
     pub(crate) fn family_warning(&self) -> Option<String> {
         const MOST: usize = 3;

@@ -511,6 +511,41 @@ fn nodes_that_differ_in_families_are_warned_of() {
 }
 
 #[test]
+fn families_without_effect_are_warned_of() {
+    let warned = |text: &str| Config::parse(text, Path::new("f")).unwrap().warnings().join("\n");
+    let no_node =
+        "`families = \"any\"` has no effect: no node that it is for has both an `ipv4` and an `ipv6`";
+    let once = "`families = \"any\"` has no effect: each probe that it is for is made once for both families";
+    let node = |last: u8| format!("[[node]]\nname = \"node{last}\"\nipv4 = \"192.0.2.{last}\"\n");
+    let both = |last: u8| format!("{}ipv6 = \"2001:db8::{last}\"\n", node(last));
+    let zone = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n";
+    let any = "[health]\nfamilies = \"any\"\n";
+    let service = "[[service]]\nname = \"db\"\nnodes = [\"node1\"]\n[service.health]\nport = 5432\n";
+    let [one, two]: [[String; 3]; 2] = [[1, 2, 3].map(node), [1, 2, 3].map(both)];
+    let [one, two] = [one.concat(), two.concat()];
+    for (text, expected) in [
+        (format!("{zone}{any}{one}"), Some(no_node)),
+        (format!("{zone}{any}{two}"), None),
+        (format!("{zone}{one}"), None),
+        (format!("{zone}[health]\nfamilies = \"each\"\n{one}"), None),
+        (format!("{zone}{any}probe = \"exec\"\ncommand = [\"/bin/true\"]\n{two}"), Some(once)),
+        (format!("{zone}{any}target = \"192.0.2.9\"\n{two}"), Some(once)),
+        (format!("{zone}{any}target = \"192.0.2.9\"\n{two}{service}"), Some(once)),
+        (
+            format!(
+                "{zone}{any}probe = \"exec\"\ncommand = [\"/bin/true\"]\n{two}{service}probe = \"tcp\"\n"
+            ),
+            None,
+        ),
+        (format!("{zone}{one}{service}families = \"any\"\n"), Some(no_node)),
+    ] {
+        let warning = warned(&text);
+        assert!(warning.starts_with(expected.unwrap_or_default()), "{text}{warning}");
+        assert_eq!(warning.is_empty(), expected.is_none(), "{text}{warning}");
+    }
+}
+
+#[test]
 fn an_on_event_command_is_a_program_that_can_be_run() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("notify").display().to_string();

@@ -173,7 +173,8 @@ impl Core {
         };
         core.begin_with_local();
         if let Some(last) = &last_answers {
-            core.health.remember(last, core.shared.is_some());
+            let released = core.shared.is_some().then_some(&core.local.released);
+            core.health.remember(last, released);
         }
         core.reconcile_probes();
         let effects = std::mem::take(&mut core.effects);

@@ -55,7 +55,13 @@ impl Configured {
     /// What a reload of this file proposes to a server without a store, which is the same each time.
     fn proposal(&self, in_force: &Source) -> Option<Proposal> {
         let (config, source) = (self.config.clone(), self.source.clone());
-        in_force.documents().is_none().then(|| Proposal { config, source, write: None, notes: Vec::new() })
+        in_force.documents().is_none().then(|| Proposal {
+            config,
+            source,
+            write: None,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        })
     }
 }
 

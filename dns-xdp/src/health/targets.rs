@@ -32,7 +32,7 @@ pub fn targets(cluster: &Cluster, witnesses: &[IpAddr]) -> BTreeMap<ProbeId, Tar
         for (index, probe) in probes.iter().enumerate() {
             let asked: Vec<(Option<Family>, IpAddr)> = match (&probe.target, addresses) {
                 (Some(elsewhere), _) => vec![(None, elsewhere.address)],
-                (None, [_, _, ..]) if !matches!(probe.kind, ProbeKind::Exec(_)) => {
+                (None, [_, _, ..]) if probe.is_made_at_each_address() => {
                     addresses.iter().map(|&address| (Some(Family::of(address)), address)).collect()
                 }
                 (None, _) => addresses.first().map(|&address| (None, address)).into_iter().collect(),

@@ -40,6 +40,11 @@ impl Hold {
         Hold { released: Some(now), ..self }
     }
 
+    /// The same hold, which an operator ends now, unless it has ended.
+    pub fn ended_by(self, by: Option<String>, now: Timestamp) -> Hold {
+        if self.counts() { Hold { by, ..self.released(now) } } else { self }
+    }
+
     /// Whether it counts.
     pub fn counts(&self) -> bool {
         self.released.is_none()

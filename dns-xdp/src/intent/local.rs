@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Hold, Holds, Intent, Intents, holds, without_holds};
+use super::{Hold, Holds, Intent, Intents, counting, holds, without_holds};
 use crate::cluster::Admin;
 
 /// Decisions of this server that the store does not have.
@@ -18,8 +18,8 @@ pub struct Local {
     /// Nodes that fell.
     #[serde(default)]
     pub holds: BTreeMap<String, LocalHold>,
-    /// Holds of the store that have ended here. They are not kept over a restart.
-    #[serde(skip)]
+    /// Holds of the store that have ended here.
+    #[serde(default, skip_serializing_if = "Holds::is_empty")]
     pub released: Holds,
 }
 
@@ -37,8 +37,25 @@ pub struct LocalIntent {
 pub struct LocalHold {
     /// Its hold.
     pub hold: Hold,
-    /// The hold that the store had of the node when it fell: one that has ended, or none.
+    /// The hold that the store had of the node when it fell: one that has ended there, one that had ended here alone, or none.
     pub base: Option<Hold>,
+}
+
+impl LocalHold {
+    /// Whether it counts where the store says this of the node.
+    fn stands(&self, stored: Option<&Intent>) -> bool {
+        let is_wanted_up = stored.is_some_and(|intent| intent.admin == Admin::Up);
+        let stored = stored.and_then(|intent| intent.hold.as_ref());
+        !is_wanted_up
+            && (stored == self.base.as_ref() || stored.is_some_and(|stored| self.began_after(stored)))
+    }
+
+    /// Whether this is the end of the base, which this server had ended before the node fell.
+    fn began_after(&self, stored: &Hold) -> bool {
+        let is_base = self.base.as_ref().is_some_and(|base| base.counts() && base.since == stored.since);
+        // The time is another server's. An operator that ends the hold later than the fall ends both.
+        is_base && stored.released.is_some_and(|released| stored.by.is_none() || released <= self.hold.since)
+    }
 }
 
 /// What has become of a decision of this server.
@@ -65,59 +82,87 @@ impl Local {
         counting
     }
 
-    /// The holds that count here, where the store has these intents.
+    /// The holds that count here, where the store has these intents, of which all count.
     pub fn holds_over(&self, stored: &Intents) -> Holds {
         let mut counting = holds(stored);
         counting.retain(|node, hold| self.released.get(node) != Some(hold));
-        let is_wanted = |node: &String| self.intents.get(node).is_some_and(|it| it.intent.admin == Admin::Up);
-        for (node, LocalHold { hold, .. }) in &self.holds {
-            counting.entry(node.clone()).or_insert_with(|| hold.clone());
-        }
-        counting.retain(|node, _| !is_wanted(node));
+        let standing = self.holds.iter().filter(|(node, hold)| hold.stands(stored.get(*node)));
+        counting.extend(standing.map(|(node, LocalHold { hold, .. })| (node.clone(), hold.clone())));
+        counting.retain(|node, _| !self.is_wanted_up(node));
         counting
     }
 
-    /// What the store is to have instead, with these decisions in it. `has_fallen`: whether the servers agree that a node fell.
+    fn is_wanted_up(&self, node: &str) -> bool {
+        self.intents.get(node).is_some_and(|local| local.intent.admin == Admin::Up)
+    }
+
+    /// Ends the hold of a node. `stored`: the hold that the store has of it, which may be another server's.
+    pub fn release(&mut self, node: &str, stored: Option<&Hold>) {
+        self.holds.remove(node);
+        if let Some(stored) = stored.filter(|stored| stored.counts()) {
+            self.released.insert(node.to_owned(), stored.clone());
+        }
+    }
+
+    /// What the store is to have instead, with these decisions in it, but for those that have ended or are overruled.
+    /// `has_fallen`: whether the servers agree that a node fell.
     pub fn into_store(&self, stored: &Intents, now: Timestamp, has_fallen: impl Fn(&str) -> bool) -> Intents {
+        let counting = counting(stored, now);
         let mut merged = stored.clone();
-        for (node, LocalHold { hold, .. }) in self.holds.iter().filter(|(node, _)| has_fallen(node)) {
-            hold_of(&mut merged, node, Some(hold.clone()));
+        let is_wanted = |(node, local): &(&String, &LocalIntent)| {
+            !local.intent.is_over(now) && is_undecided_since(local.base.as_ref(), stored.get(*node), now)
+        };
+        for (node, LocalIntent { intent, .. }) in self.intents.iter().filter(is_wanted) {
+            let hold = merged.get(node).and_then(|stored| stored.hold.clone());
+            let hold = if intent.admin == Admin::Up {
+                hold.map(|hold| hold.ended_by(intent.by.clone(), now))
+            } else {
+                hold
+            };
+            merged.insert(node.clone(), Intent { hold, ..intent.clone() });
         }
         for (node, released) in &self.released {
-            if stored_hold(stored, node) == Some(released) {
+            if stored_hold(&merged, node) == Some(released) {
                 hold_of(&mut merged, node, Some(released.clone().released(now)));
             }
         }
-        for (node, LocalIntent { intent, .. }) in &self.intents {
-            let hold = merged.get(node).and_then(|stored| stored.hold.clone());
-            let is_up = intent.admin == Admin::Up;
-            let hold = hold.map(|hold| if is_up && hold.counts() { hold.released(now) } else { hold });
-            merged.insert(node.clone(), Intent { hold, ..intent.clone() });
+        let is_held = |(node, hold): &(&String, &LocalHold)| {
+            hold.stands(counting.get(*node)) && !self.is_wanted_up(node) && has_fallen(node)
+        };
+        for (node, LocalHold { hold, .. }) in self.holds.iter().filter(is_held) {
+            hold_of(&mut merged, node, Some(hold.clone()));
         }
         merged
     }
 
-    /// Drops what the store has by now, and what somebody has decided otherwise there. Returns what has become of intents;
-    /// the second: whether anything was dropped.
-    pub fn settle(&mut self, stored: &Intents) -> (Vec<Settled>, bool) {
+    /// Drops what the store has by now, and what somebody has decided otherwise there. That a stored intent has ended is no
+    /// decision. Returns what has become of intents; the second: whether anything was dropped.
+    pub fn settle(&mut self, stored: &Intents, now: Timestamp) -> (Vec<Settled>, bool) {
+        let stored = &counting(stored, now);
         let before = (self.intents.len(), self.holds.len(), self.released.len());
         let mut settled = Vec::new();
         self.intents.retain(|node, LocalIntent { intent, base }| {
-            let now = stored.get(node);
-            if wants_as(now, Some(intent)) {
+            if wants_as(stored.get(node), Some(intent)) {
                 settled.push(Settled::Shared(node.clone(), intent.clone()));
-            } else if !wants_as(now, base.as_ref()) {
+            } else if !is_undecided_since(base.as_ref(), stored.get(node), now) {
                 settled.push(Settled::Overruled(node.clone(), intent.clone()));
             }
             !settled.iter().any(|settled| settled.node() == node)
         });
-        self.holds.retain(|node, LocalHold { hold, base }| {
-            let now = stored_hold(stored, node);
-            now != Some(hold) && now == base.as_ref()
-        });
+        self.holds.retain(|node, hold| hold.stands(stored.get(node)));
         self.released.retain(|node, released| stored_hold(stored, node) == Some(released));
         let after = (self.intents.len(), self.holds.len(), self.released.len());
         (settled, before != after)
+    }
+
+    /// Drops what is decided about nodes that there are no longer. Returns whether anything was dropped.
+    pub fn drop_removed(&mut self, is_known: impl Fn(&str) -> bool) -> bool {
+        let Local { intents, holds, released } = self;
+        let before = (intents.len(), holds.len(), released.len());
+        intents.retain(|node, _| is_known(node));
+        holds.retain(|node, _| is_known(node));
+        released.retain(|node, _| is_known(node));
+        before != (intents.len(), holds.len(), released.len())
     }
 
     /// Ends the intents whose time is over. Returns them.
@@ -162,6 +207,15 @@ pub fn wants_as(one: Option<&Intent>, other: Option<&Intent>) -> bool {
     said(one) == said(other)
 }
 
+/// Whether no operator has decided about a node since the store said `before` of it. That its intent has ended is no
+/// decision, although a server whose clock is ahead may have written the end.
+pub fn is_undecided_since(before: Option<&Intent>, stored: Option<&Intent>, now: Timestamp) -> bool {
+    let ends = before.and_then(|before| before.until);
+    let has_ended = |stored: &Intent| stored.says_nothing() && Some(stored.since) == ends;
+    let [before, counting] = [before, stored].map(|intent| intent.filter(|intent| !intent.is_over(now)));
+    wants_as(before, counting) || stored.is_some_and(has_ended)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,11 +241,11 @@ mod tests {
         let stored = only(Intent::new(Admin::Up, second(0)));
         let mut local = local_drain(stored.get("node2").cloned());
         assert_eq!(local.intents_over(&stored), only(drain("alice")));
-        assert_eq!(local.settle(&stored), (vec![], false));
+        assert_eq!(local.settle(&stored, second(5)), (vec![], false));
         let written = local.into_store(&stored, second(5), |_| true);
         assert_eq!(written, only(drain("alice")));
         let shared = Settled::Shared("node2".to_owned(), drain("alice"));
-        assert_eq!(local.settle(&written), (vec![shared], true));
+        assert_eq!(local.settle(&written, second(5)), (vec![shared], true));
         assert!(local.is_empty());
     }
 
@@ -199,15 +253,50 @@ mod tests {
     fn what_somebody_has_decided_meanwhile_overrules_a_local_intent() {
         let mut local = local_drain(None);
         let overruled = Settled::Overruled("node2".to_owned(), drain("alice"));
-        assert_eq!(local.settle(&only(drain("bob"))), (vec![overruled], true));
+        assert_eq!(local.settle(&only(drain("bob")), second(5)), (vec![overruled], true));
         assert!(local.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_stored_intent_overrules_no_local_one() {
+        let bobs = Intent { until: Some(second(4)), ..drain("bob") };
+        let mut local = local_drain(Some(bobs.clone()));
+        // Nothing is written, this server has written the end, or one whose clock is ahead.
+        let ended = Intent::new(Admin::Auto, second(4));
+        for (stored, now) in [(bobs.clone(), second(4)), (ended.clone(), second(4)), (ended, second(2))] {
+            assert_eq!(local.settle(&only(stored.clone()), now), (vec![], false));
+            assert_eq!(local.into_store(&only(stored), now, |_| true), only(drain("alice")));
+        }
+        let auto = Intent::new(Admin::Auto, second(3));
+        assert_eq!(local.into_store(&only(auto.clone()), second(3), |_| true), only(auto.clone()));
+        assert!(local.settle(&only(auto), second(3)).1, "somebody has said auto before its end");
+    }
+
+    #[test]
+    fn what_has_ended_or_is_overruled_is_not_written_to_the_store() {
+        let bobs = only(drain("bob"));
+        let mut local = local_drain(bobs.get("node2").cloned());
+        local.intents.get_mut("node2").unwrap().intent.until = Some(second(5));
+        assert_ne!(local.into_store(&bobs, second(4), |_| true), bobs);
+        assert_eq!(local.into_store(&bobs, second(5), |_| true), bobs);
+        let carols = only(drain("carol"));
+        assert_eq!(local.into_store(&carols, second(4), |_| true), carols);
+    }
+
+    #[test]
+    fn what_is_decided_about_a_node_ends_with_the_node() {
+        let mut local = local_drain(None);
+        local.holds = only(LocalHold { hold: Hold::new(second(3)), base: None });
+        local.released = only(Hold::new(second(3)));
+        assert!(!local.drop_removed(|node| node == "node2"));
+        assert!(local.drop_removed(|node| node == "node1") && local.is_empty());
     }
 
     #[test]
     fn a_hold_that_the_store_gets_meanwhile_does_not_overrule_a_local_intent() {
         let mut local = local_drain(None);
         let held = Intent { hold: Some(Hold::new(second(3))), ..Intent::new(Admin::Auto, second(3)) };
-        assert_eq!(local.settle(&only(held.clone())), (vec![], false));
+        assert_eq!(local.settle(&only(held.clone()), second(5)), (vec![], false));
         let written = local.into_store(&only(held), second(5), |_| true);
         assert_eq!(written["node2"].hold, Some(Hold::new(second(3))));
     }
@@ -219,12 +308,12 @@ mod tests {
         assert_eq!(local.holds_over(&Intents::new()), only(Hold::new(second(3))));
         let written = local.into_store(&Intents::new(), second(5), |_| true);
         let mut settled = local.clone();
-        assert!(settled.settle(&written).1 && settled.is_empty());
+        assert!(settled.settle(&written, second(5)).1 && settled.is_empty());
 
         let mut failed_back = Intents::new();
         hold_of(&mut failed_back, "node2", Some(Hold::new(second(2)).released(second(4))));
         let mut settled = local.clone();
-        assert!(settled.settle(&failed_back).1 && settled.is_empty());
+        assert!(settled.settle(&failed_back, second(5)).1 && settled.is_empty());
         assert!(settled.holds_over(&failed_back).is_empty());
     }
 
@@ -234,14 +323,58 @@ mod tests {
         hold_of(&mut stored, "node2", Some(Hold::new(second(3))));
         let mut local = Local { released: only(Hold::new(second(3))), ..Local::default() };
         assert!(local.holds_over(&stored).is_empty());
-        assert!(!local.settle(&stored).1);
+        assert!(!local.settle(&stored, second(5)).1);
         let written = local.into_store(&stored, second(9), |_| true);
         assert_eq!(stored_hold(&written, "node2"), Some(&Hold::new(second(3)).released(second(9))));
-        assert!(local.settle(&written).1 && local.is_empty());
+        assert!(local.settle(&written, second(5)).1 && local.is_empty());
         // The node falls again: another hold counts.
         hold_of(&mut stored, "node2", Some(Hold::new(second(30))));
         let local = Local { released: only(Hold::new(second(3))), ..Local::default() };
         assert_eq!(local.holds_over(&stored).len(), 1);
+    }
+
+    #[test]
+    fn a_fall_after_a_hold_has_ended_here_is_held_though_the_store_gets_that_end_later() {
+        let hold =
+            |base| Local { holds: only(LocalHold { hold: Hold::new(second(9)), base }), ..Local::default() };
+        let stored = |hold: &Hold| {
+            let mut stored = Intents::new();
+            hold_of(&mut stored, "node2", Some(hold.clone()));
+            stored
+        };
+        let first = Hold::new(second(3));
+        let by = |hold| Hold { by: Some("alice".to_owned()), ..hold };
+        let [before, ahead] = [second(8), second(12)].map(|at| first.clone().released(at));
+        for (now, is_kept) in [
+            (first.clone(), true),
+            (before.clone(), true),
+            (ahead.clone(), true),
+            (by(before.clone()), true),
+            (by(ahead), false),
+            (Hold::new(second(5)).released(second(8)), false),
+            (Hold::new(second(9)), false),
+        ] {
+            let mut local = hold(Some(first.clone()));
+            let counts = local.holds_over(&stored(&now)).get("node2") == Some(&Hold::new(second(9)));
+            assert_eq!(counts, is_kept || now.since == second(9), "{now:?}");
+            let written = local.into_store(&stored(&now), second(20), |_| true);
+            assert_eq!(stored_hold(&written, "node2") == Some(&Hold::new(second(9))), counts, "{now:?}");
+            assert_eq!(local.settle(&stored(&now), second(20)).1, !is_kept, "{now:?}");
+        }
+        assert!(hold(None).settle(&stored(&before), second(20)).1, "it did not end here");
+    }
+
+    #[test]
+    fn a_node_that_is_wanted_up_in_the_store_is_not_held() {
+        let fell = LocalHold { hold: Hold::new(second(3)), base: None };
+        let mut local = Local { holds: only(fell), ..Local::default() };
+        let up = |until| only(Intent { until, ..Intent::new(Admin::Up, second(2)) });
+        let over = up(Some(second(4)));
+        assert_eq!(local.holds_over(&counting(&over, second(4))).len(), 1);
+        assert!(!local.settle(&over, second(4)).1);
+        assert!(local.holds_over(&up(None)).is_empty());
+        assert_eq!(local.into_store(&up(None), second(4), |_| true), up(None));
+        assert!(local.settle(&up(None), second(4)).1 && local.is_empty());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::cluster_change::ClusterChange;
 use super::input::{CallId, Effect, Publication, Published, Record, WorkId};
 use super::job::{Job, Prepared, Wanted};
 use super::publication::Step;
-use super::source::Source;
+use super::source::{Source, as_note};
 use super::status::milliseconds;
 use crate::control::api::Done;
 use crate::control::{Refusal, RefusalKind};
@@ -347,12 +347,15 @@ impl Core {
         }
         let addresses = self.addresses_of(&what);
         if let What::Join(view) = &what {
-            let intents = self.local.intents_over(&view.documents.intents);
+            let stored = intent::counting(&view.documents.intents, self.now.wall);
+            let intents = self.local.intents_over(&stored);
             self.tell_intents(&intents);
         }
         let before = self.put_into_force(&what, *next, told, Some(publication));
-        let InForce { staged, forgets, ref notes, .. } = before.next;
-        let mut done = Done { notes: notes.clone(), cached_ms: None };
+        let InForce { staged, forgets, ref notes, ref warnings, .. } = before.next;
+        let notes = notes.iter().cloned().chain(warnings.iter().map(|warning| as_note(warning)));
+        let mut done = Done { notes: notes.collect(), cached_ms: None };
+        self.effects.extend(warnings.iter().cloned().map(Effect::Warn));
         let left: Vec<IpAddr> = addresses.difference(&self.addresses_of(&what)).copied().collect();
         if !left.is_empty() {
             done.cached_ms = Some(milliseconds(self.answering.caches.left(left, self.now.elapsed)));
@@ -391,6 +394,7 @@ impl Core {
             forgets: next.forgets,
             event: None,
             notes: Vec::new(),
+            warnings: Vec::new(),
             staged: None,
             text: next.text.clone(),
         };

@@ -2,8 +2,9 @@
 use std::time::Duration;
 
 use super::input::{Effect, WorkId};
+use super::state::in_family;
 use super::{Core, occurrences};
-use crate::cluster::Admin;
+use crate::cluster::{Admin, Family};
 use crate::control::{Refusal, RefusalKind};
 use crate::event::{Kind, Occurrence};
 use crate::health::Subject;
@@ -15,14 +16,22 @@ const OTHERS_WRITE: Duration = Duration::from_secs(2);
 const OTHERS_AGREE: Duration = Duration::from_secs(20);
 
 impl Core {
-    /// Begins with what was kept over a restart.
+    /// Begins with what the store had and with what was kept over a restart. What has ended meanwhile does not count.
     pub(super) fn begin_with_local(&mut self) {
-        if self.shared.is_none() || self.local.is_empty() {
+        if self.shared.is_none() {
             return;
         }
         let stored = self.documents_of_intents().intents;
-        self.health.held_mut().set(self.local.holds_over(&stored));
-        self.health.set_intents(self.local.intents_over(&stored));
+        let (_, mut over) = intent::expire(&stored, self.now.wall).unwrap_or_default();
+        over.retain(|node, _| !self.local.intents.contains_key(node));
+        for (node, over) in &over {
+            self.emit(occurrences::expired(node, over));
+        }
+        let stored = intent::counting(&stored, self.now.wall);
+        let mut local = self.local.clone();
+        local.expire(self.now.wall);
+        self.health.held_mut().set(local.holds_over(&stored));
+        self.health.set_intents(local.intents_over(&stored));
     }
 
     /// Counts the intents and holds of the store, and above them those of this server alone.
@@ -48,21 +57,27 @@ impl Core {
         self.health.held_mut().set(holds);
     }
 
-    /// Drops what the store has by now, or what somebody has decided otherwise there.
-    pub(super) fn settle_local(&mut self) {
-        if self.local.is_empty() || !self.health.is_joined() || self.lags_behind() {
-            return;
+    /// Drops what the store has by now, what somebody has decided otherwise there, and what is about nodes that were removed
+    /// there. The documents of a store that is back count before this server has joined again. Returns whether anything was
+    /// dropped.
+    pub(super) fn settle_local(&mut self) -> bool {
+        let is_reached = self.shared.as_ref().is_some_and(|shared| shared.is_joined() || shared.seen.is_up);
+        if self.local.is_empty() || !is_reached || self.lags_behind() {
+            return false;
         }
         let stored = self.documents_of_intents().intents;
-        let (settled, is_changed) = self.local.settle(&stored);
-        if !is_changed {
-            return;
+        let (settled, is_settled) = self.local.settle(&stored, self.now.wall);
+        let nodes = &self.health.config().cluster.nodes;
+        let is_removed = self.local.drop_removed(|name| nodes.iter().any(|node| node.name == name));
+        if !is_settled && !is_removed {
+            return false;
         }
         for settled in &settled {
             self.emit(occurrences::settled(settled));
         }
         self.save_local();
         self.count_stored(&stored);
+        true
     }
 
     /// Whether the servers agree that a node fell: they find it dead now, or it fell for as many of them as have to find a node
@@ -71,9 +86,13 @@ impl Core {
         let Some(shared) = &self.shared else { return true };
         let (view, observers) = (&shared.seen.view, self.health.config().failover.observers);
         let fallen = view.verdicts.values().filter(|said| said.fallen.contains(node)).count();
-        let subject = Subject::Node(node.to_owned()).to_string();
-        view.tally.agree(&subject, observers).serving == Some(false)
-            || fallen >= observers.needed(view.verdicts.len())
+        let subject = Subject::Node(node.to_owned());
+        let (text, ipv6) = (subject.to_string(), in_family(&subject, Family::Ipv6));
+        // What servers say of the node itself is what they find over IPv4, if its families are told apart.
+        let is_dead_over_ipv6 = || view.tally.agree_apart(&text, &ipv6, observers).serving == Some(false);
+        let is_dead = view.tally.agree(&text, observers).serving == Some(false)
+            && (self.health.told_apart(&subject).is_none() || is_dead_over_ipv6());
+        is_dead || fallen >= observers.needed(view.verdicts.len())
     }
 
     /// Gives up the holds of nodes that fell for this server while it was alone, and for no others.
@@ -86,7 +105,14 @@ impl Core {
         let mut alone: Vec<String> = self.local.holds.keys().cloned().collect();
         alone.retain(|node| !self.has_fallen(node));
         for node in &alone {
-            self.local.holds.remove(node);
+            let given_up = self.local.holds.remove(node);
+            if let Some(ended) = given_up.and_then(|local| local.base).filter(Hold::counts) {
+                // The hold before it had ended here, which the store does not have yet.
+                self.local.released.insert(node.clone(), ended);
+            }
+        }
+        let holds = self.local.holds_over(&self.counting_in_the_store());
+        for node in alone.iter().filter(|node| !holds.contains_key(*node)) {
             self.release(node, "it fell for this server alone");
         }
         if !alone.is_empty() {
@@ -97,6 +123,10 @@ impl Core {
 
     /// Writes this server's own decisions to the store, if it can be written.
     pub(super) fn share_local(&mut self) {
+        // The store may have become another one while a decision was kept on disk.
+        if self.settle_local() {
+            self.decide_and_publish();
+        }
         self.give_up_holds();
         let Some(shared) = &self.shared else { return };
         let is_possible = shared.is_joined() && shared.seen.is_up && self.health.is_joined();
@@ -156,7 +186,7 @@ impl Core {
     /// This server's own decisions with what an operator wants of a node.
     pub(super) fn local_with(&self, node: &str, request: Wish) -> Local {
         let intents = intent::want(self.health.intents(), node, request, self.now.wall);
-        let stored = self.documents_of_intents().intents.get(node).cloned();
+        let stored = self.counting_in_the_store().get(node).cloned();
         let mut local = self.local.clone();
         let before = local.intents.remove(node);
         let admin = |intent: Option<&Intent>| intent.map_or(Admin::Auto, |intent| intent.admin);
@@ -167,6 +197,10 @@ impl Core {
         };
         let wanted = intents.get(node).filter(|wanted| !is_same(wanted));
         if let Some(wanted) = wanted {
+            if wanted.admin == Admin::Up {
+                // It stays ended when the node is not wanted up any more.
+                local.release(node, stored.as_ref().and_then(|stored| stored.hold.as_ref()));
+            }
             let base = before.map_or(stored, |before| before.base);
             local.intents.insert(node.to_owned(), LocalIntent { intent: wanted.clone(), base });
         }
@@ -180,11 +214,15 @@ impl Core {
             Some(wanted) => drop(self.local.intents.insert(node.to_owned(), wanted)),
             None => drop(self.local.intents.remove(node)),
         }
+        if wanted.as_ref().is_some_and(|wanted| wanted.intent.admin == Admin::Up) {
+            self.release_in_store(node);
+            self.release(node, "it is wanted up");
+        }
         if self.local != *saved {
             // Nodes fell during the write.
             self.save_local();
         }
-        let stored = intent::counting(&self.documents_of_intents().intents, self.now.wall);
+        let stored = self.counting_in_the_store();
         let intents = self.local.intents_over(&stored);
         let told = match (wanted, intents.get(node)) {
             (Some(wanted), _) => format!("{}; on this server alone", wanted.intent),
@@ -222,9 +260,10 @@ impl Core {
             return hold;
         }
         let base = intent::stored_hold(&self.documents_of_intents().intents, node).cloned();
-        self.local.released.remove(node);
+        let ended_here = self.local.released.remove(node);
         match base {
-            Some(stored) if stored.counts() => stored,
+            // If it had ended here, another fall begins another hold.
+            Some(stored) if stored.counts() && ended_here.as_ref() != Some(&stored) => stored,
             base => {
                 self.local.holds.insert(node.to_owned(), LocalHold { hold: hold.clone(), base });
                 hold
@@ -237,12 +276,13 @@ impl Core {
         if self.shared.is_none() {
             return;
         }
-        // Another server may have written its own hold of the node meanwhile.
-        self.local.holds.remove(node);
-        let stored = intent::stored_hold(&self.documents_of_intents().intents, node).cloned();
-        if let Some(stored) = stored.filter(Hold::counts) {
-            self.local.released.insert(node.to_owned(), stored);
-        }
+        let stored = self.documents_of_intents().intents;
+        self.local.release(node, intent::stored_hold(&stored, node));
+    }
+
+    /// The intents of the store that count at this time.
+    fn counting_in_the_store(&self) -> Intents {
+        intent::counting(&self.documents_of_intents().intents, self.now.wall)
     }
 
     /// Ends what is wanted of nodes on this server alone, when its time is over.

@@ -15,7 +15,7 @@ use super::status::milliseconds;
 use crate::config::differences;
 use crate::control::api::Done;
 use crate::control::{Command, Refusal, RefusalKind};
-use crate::intent::{self, Hold, Intents, Wish};
+use crate::intent::{self, Intents, Wish};
 use crate::store::documents::{Documents, INTENT};
 use crate::store::{Error, Revision, Swap};
 
@@ -171,7 +171,7 @@ impl Core {
                 Ok(None) => {
                     let mut intents = intents_from.intents.clone();
                     let hold = self.health.held().holds().get(node).cloned();
-                    let ended = hold.map(|hold| Hold { by: by.clone(), ..hold.released(self.now.wall) });
+                    let ended = hold.map(|hold| hold.ended_by(by.clone(), self.now.wall));
                     intent::hold_of(&mut intents, node, ended);
                     intent_writes(&intents_from.intents, &intents)
                 }
@@ -305,9 +305,14 @@ impl Core {
         if !shared.seen.is_up {
             let trouble = shared.seen.trouble.clone();
             let trouble = trouble.unwrap_or_else(|| "the store is not reached at the moment".to_owned());
-            let or_here = match change.what {
-                What::Admin { .. } => ", or with --local for this server alone",
-                _ => "",
+            let or_here = match &change.what {
+                What::Admin { .. } => ", or with --local for this server alone".to_owned(),
+                What::Failback { node, .. } => {
+                    format!(
+                        ", or let the node come back for this server alone: dns-xdp node up {node} --local"
+                    )
+                }
+                _ => String::new(),
             };
             let message = format!(
                 "nothing was changed for the cluster: {trouble}; repeat it on a server that `dns-xdp status` shows joined, or \
@@ -415,7 +420,10 @@ impl Core {
         let Some(shared) = &self.shared else { return };
         let now = &shared.seen.view.documents;
         let is_other = match &change.what {
-            What::Admin { node, .. } => intent::wants_as(base.intents.get(node), now.intents.get(node)),
+            What::Admin { node, .. } => {
+                let [before, now] = [base, now].map(|documents| documents.intents.get(node));
+                intent::is_undecided_since(before, now, self.now.wall)
+            }
             What::Failback { .. } | What::Expiry | What::Local => true,
             What::Edit { .. } | What::Reload { .. } => false,
         };

@@ -56,6 +56,8 @@ pub(in crate::controller) struct Proposal {
     pub(in crate::controller) write: Option<String>,
     /// For the operator.
     pub(in crate::controller) notes: Vec<String>,
+    /// What is valid and probably not meant, and was not there before.
+    pub(in crate::controller) warnings: Vec<String>,
 }
 
 impl Removed {
@@ -65,9 +67,6 @@ impl Removed {
         Removed { names: names.cloned().collect(), of: before.len() }
     }
 }
-
-/// The documents to write, by key.
-type Writes = BTreeMap<String, Vec<u8>>;
 
 impl Source {
     /// Reads the configuration that is to be in force from `text`, the text of the file at `path`; the daemon
@@ -147,7 +146,8 @@ impl Source {
                 "the text is the same; what it takes from another file or a name has changed".to_owned(),
             ];
         }
-        Ok(Proposal { config, source, write: None, notes })
+        let warnings = config.warnings_beyond(in_force);
+        Ok(Proposal { config, source, write: None, notes, warnings })
     }
 
     /// The nodes of the file, or of the store's documents, that another source does not have. Ephemeral nodes do not count.
@@ -173,6 +173,7 @@ impl Source {
             source: Source { text, ..self.clone() },
             write: None,
             notes,
+            warnings: Vec::new(),
         };
         if let Some(file) = file {
             self.change_file(change, file, &mut proposal)?;
@@ -201,7 +202,8 @@ impl Source {
         let Parts { nodes, services } = config.cluster.clone().into_parts();
         let source = Source { nodes, services, ..next };
         let notes = self.differences(&source);
-        Ok(Proposal { config, source, write: None, notes })
+        let warnings = config.warnings_beyond(in_force);
+        Ok(Proposal { config, source, write: None, notes, warnings })
     }
 
     /// What has to be written to the store for a change to a node or service.
@@ -210,7 +212,8 @@ impl Source {
         let Edited { text, notes } = change.edit(&documents.text())?;
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(&text).map_err(invalid)?;
-        Ok(Push { writes: self.checked(documents, shared)?.0, notes, ..Push::default() })
+        self.checked(documents, &shared)?;
+        Ok(Push { writes: documents.writes(&shared), notes, ..Push::default() })
     }
 
     /// What has to be written to the store for the shared sections of the file's text, if it has any.
@@ -225,18 +228,18 @@ impl Source {
         }
         let before = documents.text();
         let after = crate::store::documents::join(&shared);
-        let (writes, nodes) = self.checked(documents, shared)?;
-        let removed = Removed::between(&self.nodes, &nodes);
-        Ok(Push { writes, notes: differences(&before, &after), removed })
+        let config = self.checked(documents, &shared)?;
+        let mut notes = differences(&before, &after);
+        notes.extend(config.warnings_beyond(&self.parse(&self.text)?).iter().map(|text| as_note(text)));
+        let removed = Removed::between(&self.nodes, &config.cluster.nodes);
+        Ok(Push { writes: documents.writes(&shared), notes, removed })
     }
 
-    /// What has to be written for these documents, and the nodes that they have.
-    fn checked(&self, documents: &Documents, shared: Shared) -> Result<(Writes, Vec<Node>), Refusal> {
-        let writes = documents.writes(&shared);
-        let next =
-            Source { documents: Some(Documents { texts: shared, ..documents.clone() }), ..self.clone() };
-        let config = next.parse(&next.text)?;
-        Ok((writes, config.cluster.into_parts().nodes))
+    /// What would be in force with these documents.
+    fn checked(&self, documents: &Documents, shared: &Shared) -> Result<Config, Refusal> {
+        let documents = Documents { texts: shared.clone(), ..documents.clone() };
+        let next = Source { documents: Some(documents), ..self.clone() };
+        Ok(next.parse(&next.text)?)
     }
 
     fn change_file(
@@ -271,6 +274,11 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// A warning as an operator reads it in the answer to a command.
+pub(super) fn as_note(warning: &str) -> String {
+    format!("warning: {warning}")
 }
 
 #[cfg(test)]
@@ -437,6 +445,28 @@ mod tests {
             other.notes,
             ["the text is the same; what it takes from another file or a name has changed"]
         );
+    }
+
+    #[test]
+    fn a_reload_has_the_warnings_that_the_configuration_in_force_does_not_have() {
+        let any = format!("{TEXT}[health]\nfamilies = \"any\"\n");
+        let proposal = source(TEXT).reload(&config(TEXT), any.clone()).unwrap();
+        let [warning] = &proposal.warnings[..] else { panic!("{:?}", proposal.warnings) };
+        assert!(warning.starts_with("`families = \"any\"` has no effect"), "{warning}");
+        let same = source(&any).reload(&config(&any), format!("{any}rise = 3\n")).unwrap();
+        assert_eq!(same.warnings, <[String; 0]>::default());
+
+        let (_, texts) = split(TEXT).unwrap();
+        let local = "[listen]\ninterfaces = [\"eth0\"]\n[cluster]\nstore = \"etcd\"\n\
+                     endpoints = [\"http://192.0.2.61:2379\"]\n";
+        let documents = Documents { texts, ..Documents::default() };
+        let path = Path::new("f");
+        let (source, _) =
+            Source::new(path, Path::new("/run/f.sock"), local.to_owned(), Some(documents)).unwrap();
+        let (_, shared) = split(&any).unwrap();
+        let file = format!("{local}{}", crate::store::documents::join(&shared));
+        let notes = source.push(&file).unwrap().notes;
+        assert!(notes.iter().any(|note| note.starts_with("warning: `families")), "{notes:?}");
     }
 
     #[test]

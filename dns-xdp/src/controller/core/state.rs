@@ -21,7 +21,7 @@ use crate::health::{
     self, Blindness, FamilyStandings, Health, Observation, ProbeId, Standing, Subject, Target, Transition,
     Verdict,
 };
-use crate::intent::{self, Intent, Intents};
+use crate::intent::{self, Holds, Intent, Intents};
 use crate::store::Moment;
 use crate::store::votes::Verdicts;
 #[cfg(test)]
@@ -96,8 +96,9 @@ impl State {
         state
     }
 
-    /// Goes on from what was answered before a restart. `shares`: other servers have seen what fell meanwhile.
-    pub(in crate::controller) fn remember(&mut self, answers: &LastAnswers, shares: bool) {
+    /// Goes on from what was answered before a restart. `released`: beside a store, the holds that have ended here alone. Of
+    /// other nodes there the other servers have seen which fell meanwhile.
+    pub(in crate::controller) fn remember(&mut self, answers: &LastAnswers, released: Option<&Holds>) {
         let mut decision = Decision::remembered(answers.answers(&self.config.cluster));
         for (node, effective) in self.config.cluster.nodes.iter().zip(&mut decision.effective) {
             if self.intents.get(&node.name).is_some_and(|intent| intent.admin == Admin::Drain) {
@@ -105,7 +106,9 @@ impl State {
                 *effective = Effective::Drain;
             } else if self.held.contains(&node.name) {
                 *effective = Effective::Held;
-            } else if *effective == Effective::Up && !shares {
+            } else if *effective == Effective::Up
+                && released.is_none_or(|released| released.contains_key(&node.name))
+            {
                 self.held.falls.presume_up(&node.name);
             }
         }

@@ -1,5 +1,7 @@
 //! The core by itself: inputs in, effects out.
 mod failback;
+mod holds_beside_a_store;
+mod intents_that_end;
 mod local_intents;
 
 use std::collections::BTreeSet;
@@ -64,6 +66,11 @@ impl Bench {
 
     /// A core that has not heard of any node yet.
     fn begin(text: &str, documents: Option<Documents>, disk: Disk) -> Bench {
+        Bench::begin_at(text, documents, disk, Duration::ZERO)
+    }
+
+    /// The same so long after the epoch.
+    fn begin_at(text: &str, documents: Option<Documents>, disk: Disk, elapsed: Duration) -> Bench {
         let parsed = config(text);
         let (path, socket) = (&parsed.path, &parsed.control.socket);
         let (source, config) = Source::new(path, socket, text.to_owned(), documents.clone()).unwrap();
@@ -71,8 +78,8 @@ impl Bench {
         let Disk { intents, local, last_answers } = disk;
         let identity = "node1".to_owned();
         let beginning = Beginning { config, source, intents, shared, local, identity, last_answers };
-        let (core, effects) = Core::new(beginning, now(Duration::ZERO));
-        let (elapsed, file, dead) = (Duration::ZERO, text.to_owned(), BTreeSet::new());
+        let (core, effects) = Core::new(beginning, now(elapsed));
+        let (file, dead) = (text.to_owned(), BTreeSet::new());
         Bench { core, effects, elapsed, file, dead, zone: None }
     }
 

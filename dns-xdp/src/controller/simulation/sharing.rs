@@ -218,6 +218,10 @@ impl Cluster {
                     let lost = at + self.lease;
                     self.to_come.push((lost, Action::Local(server, node, admin)));
                     if random.bool() {
+                        let taken_back = lost + Duration::from_millis(random.u64(50..3_000));
+                        self.to_come.push((taken_back, Action::Local(server, node, Admin::Auto)));
+                    }
+                    if random.bool() {
                         self.to_come.push((lost, Action::Admin((server + 1) % servers, node, Admin::Drain)));
                     }
                 }

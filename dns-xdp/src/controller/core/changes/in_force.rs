@@ -23,6 +23,8 @@ pub(super) struct InForce {
     /// The event that tells of it.
     pub(super) event: Option<Occurrence>,
     pub(super) notes: Vec<String>,
+    /// What is probably not meant, and was not there before.
+    pub(super) warnings: Vec<String>,
     /// The work whose file lies beside the configuration file.
     pub(super) staged: Option<WorkId>,
     /// The text of the file as it was read.
@@ -54,7 +56,7 @@ impl Core {
         work: WorkId,
         text: Option<String>,
     ) -> InForce {
-        let Proposal { config, source, write, notes } = proposal;
+        let Proposal { config, source, write, notes, warnings } = proposal;
         let mut intents = self.health.intents().clone();
         let mut forgets = false;
         let differences = self.source.differences(&source);
@@ -81,7 +83,7 @@ impl Core {
         };
         let staged = write.map(|_| work);
         let (config, source) = (Arc::new(config), Arc::new(source));
-        InForce { config, source, intents, holds: None, forgets, event, notes, staged, text }
+        InForce { config, source, intents, holds: None, forgets, event, notes, warnings, staged, text }
     }
 
     /// Whether a change drops the node's intent: a node that is removed, or added for good, begins anew.

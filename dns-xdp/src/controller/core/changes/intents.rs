@@ -178,7 +178,11 @@ impl Core {
             notes.push("no node is up: the answers are those of `[failover] all-down`".to_owned());
         }
         if let Some(until) = self.health.intents().get(name).and_then(|intent| intent.until) {
-            notes.push(format!("`{name}` goes back to auto at {until:.0}"));
+            notes.push(if self.local.intents.contains_key(name) {
+                format!("at {until:.0} the store's intent counts again")
+            } else {
+                format!("`{name}` goes back to auto at {until:.0}")
+            });
         }
         let addresses: BTreeSet<IpAddr> = self.addresses(name).collect();
         let out = addresses.is_disjoint(&self.answering.answered);

@@ -247,7 +247,7 @@ fn the_operator_is_obeyed_at_the_next_decision() {
 }
 
 /// Every node has an IPv6 address, too; it is probed at both.
-fn dual() -> String {
+pub(in crate::controller) fn dual() -> String {
     (11..=13).fold(TEXT.to_owned(), |text, last| {
         let ipv4 = format!("ipv4 = \"192.0.2.{last}\"\n");
         text.replace(&ipv4, &format!("{ipv4}ipv6 = \"2001:db8::{last}\"\n"))

@@ -6,25 +6,25 @@ use crate::intent::{self, Hold, Holds, LocalHold};
 use crate::store::votes::Verdicts;
 use crate::store::{Moment, Swap};
 
-const MANUAL: &str = "[failover]\nfailback = \"manual\"\n";
-const HOLD_DOWN: &str = "[failover]\nhold-down = \"30s\"\n";
+pub(super) const MANUAL: &str = "[failover]\nfailback = \"manual\"\n";
+pub(super) const HOLD_DOWN: &str = "[failover]\nhold-down = \"30s\"\n";
 
-fn failback(node: &str) -> Command {
+pub(super) fn failback(node: &str) -> Command {
     Command::Failback { node: node.to_owned(), by: Some("alice".to_owned()) }
 }
 
 impl Bench {
-    fn revive(&mut self, node: &str) {
+    pub(super) fn revive(&mut self, node: &str) {
         (0..20).for_each(|_| self.observe(node, true));
         self.publish_all();
     }
 
-    fn holds(&self) -> Vec<&str> {
+    pub(super) fn holds(&self) -> Vec<&str> {
         self.core.health.held().holds().keys().map(String::as_str).collect()
     }
 
     /// What was written to disk last.
-    fn on_disk(&mut self) -> Option<(WorkId, Intents)> {
+    pub(super) fn on_disk(&mut self) -> Option<(WorkId, Intents)> {
         let mut last = None;
         while let Some(saved) = self.take(|effect| match effect {
             Effect::SaveIntents { work, intents, .. } => Some((*work, intents.clone())),
@@ -35,7 +35,7 @@ impl Bench {
         last
     }
 
-    fn tick_at(&mut self, elapsed: Duration) {
+    pub(super) fn tick_at(&mut self, elapsed: Duration) {
         self.elapsed = elapsed;
         self.step(Input::Tick);
         self.publish_all();
@@ -230,7 +230,7 @@ fn without_the_rules_no_node_is_held_and_holds_of_before_end() {
 }
 
 /// The store as `server` sees it, where each of three servers says this of node2.
-fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdicts)) -> Seen {
+pub(super) fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdicts)) -> Seen {
     let names = ["node1", "node2", "node3"].map(str::to_owned);
     let mut said = Verdicts::default();
     said.up.extend(["node1".to_owned(), "node3".to_owned()]);
@@ -243,29 +243,29 @@ fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdicts)) -> See
     Seen { view: Arc::new(view), ..seen(documents, mode) }
 }
 
-fn up(said: &mut Verdicts) {
+pub(super) fn up(said: &mut Verdicts) {
     said.up.insert("node2".to_owned());
 }
 
-fn down(said: &mut Verdicts) {
+pub(super) fn down(said: &mut Verdicts) {
     said.down.insert("node2".to_owned());
 }
 
 impl Bench {
     /// Joined to a store, with a failback by hand.
-    fn joined() -> (Bench, Documents) {
+    pub(super) fn joined() -> (Bench, Documents) {
         let (text, documents) = beside_a_store(&format!("{TEXT}{MANUAL}"), Intents::new());
         let mut bench = Bench::start(&text, Some(documents.clone()));
         bench.see(votes(&documents, Mode::Joined, up));
         (bench, documents)
     }
 
-    fn see(&mut self, seen: Seen) {
+    pub(super) fn see(&mut self, seen: Seen) {
         self.step(Input::StoreSeen(Box::new(seen)));
         self.publish_all();
     }
 
-    fn swap(&mut self) -> Option<(WorkId, Swap)> {
+    pub(super) fn swap(&mut self) -> Option<(WorkId, Swap)> {
         self.take(|effect| match effect {
             Effect::Swap { work, swap } => Some((*work, swap.clone())),
             _ => None,
@@ -273,7 +273,7 @@ impl Bench {
     }
 
     /// What is to be written to the store is. Returns the documents that follow.
-    fn swapped(&mut self, documents: &Documents) -> Documents {
+    pub(super) fn swapped(&mut self, documents: &Documents) -> Documents {
         let (work, swap) = self.swap().expect("something is to be written to the store");
         assert_eq!(swap.expected[INTENT], documents.revisions[INTENT]);
         let revision = documents.epoch() + 1;

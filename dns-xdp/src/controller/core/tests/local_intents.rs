@@ -3,18 +3,18 @@ use super::*;
 use crate::intent::LocalIntent;
 use crate::store::{Error, Swap};
 
-fn local(node: &str, admin: Admin, for_ms: Option<u64>) -> Command {
+pub(super) fn local(node: &str, admin: Admin, for_ms: Option<u64>) -> Command {
     let (node, by) = (node.to_owned(), Some("alice".to_owned()));
     Command::Admin { node, admin, reason: None, by, for_ms, force: false, local: true }
 }
 
-fn drained(by: &str) -> Intent {
+pub(super) fn drained(by: &str) -> Intent {
     Intent { by: Some(by.to_owned()), ..intent(Admin::Drain, None) }
 }
 
 impl Bench {
     /// The write of what this server alone has decided is over.
-    fn local_saved(&mut self) -> Local {
+    pub(super) fn local_saved(&mut self) -> Local {
         let saved = self.take(|effect| match effect {
             Effect::SaveLocal { work, local, .. } => Some((*work, Local::clone(local))),
             _ => None,
@@ -25,20 +25,20 @@ impl Bench {
         local
     }
 
-    fn written(&mut self) -> Option<(WorkId, Swap)> {
+    pub(super) fn written(&mut self) -> Option<(WorkId, Swap)> {
         self.take(|effect| match effect {
             Effect::Swap { work, swap } => Some((*work, swap.clone())),
             _ => None,
         })
     }
 
-    fn sees(&mut self, documents: &Documents, mode: Mode) {
+    pub(super) fn sees(&mut self, documents: &Documents, mode: Mode) {
         self.step(Input::StoreSeen(Box::new(seen(documents, mode))));
         self.publish_all();
     }
 
     /// Alone, with node2 drained on this server alone.
-    fn drained_here() -> (Bench, Documents) {
+    pub(super) fn drained_here() -> (Bench, Documents) {
         let (mut bench, documents) = Bench::shared(Intents::new());
         bench.ask(7, local("node2", Admin::Drain, None));
         bench.local_saved();
