@@ -29,6 +29,7 @@ mod words;
 use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -38,6 +39,7 @@ use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
 use crate::control::api::Done;
 use crate::control::{CallError, Client, Command};
 use crate::controller::Unloaded;
+use crate::log;
 use crate::pin_directory;
 use crate::store::{self, Loaded};
 
@@ -127,8 +129,20 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Does what the arguments say. The error is for stderr, and [`exit_code`] for the shell.
-pub fn dispatch(args: Args) -> anyhow::Result<()> {
+/// Does what the arguments say. An error goes to stderr, whether somebody reads it or not.
+pub fn run(args: Args) -> ExitCode {
+    let code = match dispatch(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::tell(format_args!("{error:#}"));
+            ExitCode::from(exit_code(&error))
+        }
+    };
+    log::finish();
+    code
+}
+
+fn dispatch(args: Args) -> anyhow::Result<()> {
     let socket = args.socket;
     let client = || Client::new(socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
     match args.verb {
@@ -152,7 +166,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
 
 /// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` and `doctor` have
 /// warnings only; 4: a daemon that `unload` has ended.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
+fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
         return unsound.exit_code();
     }
@@ -179,7 +193,9 @@ impl ConfigFile {
     fn load(&self, socket: Option<PathBuf>) -> Result<Config, ConfigError> {
         let loaded = self.load_all(socket)?;
         if let Some(trouble) = loaded.trouble {
-            eprintln!("warning: this is the last good copy of the cluster's documents: {trouble}");
+            log::tell(format_args!(
+                "warning: this is the last good copy of the cluster's documents: {trouble}"
+            ));
         }
         Ok(loaded.config)
     }
@@ -214,7 +230,7 @@ fn briefly<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::
 async fn change(client: &Client, command: &Command) -> anyhow::Result<Done> {
     let done: Done = client.ask(command).await?;
     for note in &done.notes {
-        eprintln!("{note}");
+        log::tell(note);
     }
     Ok(done)
 }

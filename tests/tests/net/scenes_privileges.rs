@@ -87,7 +87,11 @@ fn has(node: &Node, capabilities: u64) -> Result<()> {
     let pid = node.status()?["pid"].as_u64().context("status tells no pid")?;
     // A thread that is at work gives up the last of them when it next waits.
     wait::until("the daemon has given up what it can", SOON, || {
-        for thread in Capabilities::of_threads(u32::try_from(pid)?)? {
+        let threads = Capabilities::of_threads(u32::try_from(pid)?)?;
+        let has_none = |thread: &&Capabilities| (thread.permitted, thread.effective) == (0, 0);
+        let without = threads.iter().filter(has_none).count();
+        ensure!(without == 1, "{without} threads have no capability, and not only the log's: {threads:?}");
+        for thread in threads.iter().filter(|thread| !has_none(thread)) {
             ensure!(
                 (thread.permitted, thread.effective) == (capabilities, capabilities),
                 "{capabilities:#x}: {thread:?}"
