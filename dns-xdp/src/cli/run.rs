@@ -24,6 +24,7 @@ impl Run {
         let loaded = self.file.load_all(socket)?;
         privileges::close_to_programs()?;
         start_log()?;
+        privileges::decide(&loaded.config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .on_thread_start(privileges::settle_thread)

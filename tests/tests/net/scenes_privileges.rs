@@ -11,11 +11,13 @@ use dns_xdp_tests::bed::cluster::{Cluster, scene, stage};
 use dns_xdp_tests::bed::node::Node;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
 use dns_xdp_tests::bed::wait;
+use dns_xdp_tests::bed::web::{Authority, Page, Web};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
 /// For anything that takes a verdict, with the settings of [`Plan::quick`].
 const SOON: Duration = Duration::from_secs(8);
+const WEB_PORT: u16 = 8443;
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
@@ -78,6 +80,32 @@ fn echoes_take_a_capability_that_is_kept_only_where_they_are_configured() {
         let node = &cluster.nodes[0];
         let response = cluster.ask(node.ipv4(), &format!("node1.{ZONE}."), RecordType::A)?;
         ensure!(addresses_in(&response) == [node.ipv4()], "{response}");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn what_the_first_probes_read_and_look_up_keeps_no_privilege_and_holds_nothing_up() {
+    // Certificates that the machine's authorities have not signed.
+    let authority = Authority::new().expect("there is randomness");
+    let health = format!("health = {{ probe = \"https\", port = {WEB_PORT}, host = \"db.example.com\" }}");
+    stage(&Plan::quick(2).line("node2", &health), |cluster| {
+        let tls = Some(authority.certify("db.example.com", false)?);
+        let page = Page { status: "200 OK", body: "", tls };
+        let _web = Web::start(&cluster.nodes[1].namespace, WEB_PORT, page)?;
+        let node = &mut cluster.nodes[0];
+        node.start_database()?;
+        for _ in 0..3 {
+            node.start()?;
+            has(node, XDP | NET_BIND_SERVICE)?;
+            node.stop(Signal::SIGINT)?;
+        }
+        let log = fs::read_to_string(&node.log)?;
+        ensure!(log.contains("unknown issuer"), "no authority was read: {log}");
+        for trouble in ["goes on with more capabilities", "+blind", "cannot give up"] {
+            ensure!(!log.contains(trouble), "{log}");
+        }
         Ok(())
     });
 }
