@@ -42,6 +42,7 @@ use crate::controller::Unloaded;
 use crate::log;
 use crate::pin_directory;
 use crate::store::{self, Loaded};
+use crate::unprivileged;
 
 const EXAMPLE: &str = "\
 Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
@@ -220,10 +221,16 @@ impl ConfigFile {
     }
 }
 
-/// Runs a conversation with the daemon; one thread is plenty.
+/// Runs a conversation with the daemon; one thread is plenty. The threads of its pool look names up, perhaps longer than
+/// anything waits for them.
 fn briefly<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the asynchronous runtime")?.block_on(conversation)
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().on_thread_start(unprivileged::give_up_all).build();
+    let runtime = runtime.context("cannot start the asynchronous runtime")?;
+    let result = runtime.block_on(conversation);
+    // A look-up that hangs is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 /// Asks for a change and passes the daemon's notes on.
@@ -255,6 +262,9 @@ fn print_json(value: &Value) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::control::{Refusal, RefusalKind};
     use crate::pin_directory::Unfit;
@@ -295,6 +305,17 @@ mod tests {
             let line: String = quoted.iter().enumerate().map(whole).collect();
             Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn a_look_up_that_hangs_is_not_waited_for() {
+        let began = Instant::now();
+        let told = briefly(async {
+            drop(tokio::task::spawn_blocking(|| thread::sleep(Duration::from_secs(60))));
+            Ok("done")
+        });
+        assert_eq!(told.unwrap(), "done");
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -30,7 +30,10 @@ impl Run {
             .on_thread_start(privileges::settle_thread)
             .build();
         let runtime = runtime.context("cannot start the asynchronous runtime")?;
-        runtime.block_on(controller::run(loaded, self.replace))
+        let ended = runtime.block_on(controller::run(loaded, self.replace));
+        // A look-up or a file that hangs is not waited for.
+        runtime.shutdown_background();
+        ended
     }
 }
 
