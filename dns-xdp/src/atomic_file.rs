@@ -59,10 +59,17 @@ impl Replacement {
     }
 }
 
-/// Replaces the file at `path`, or creates it and its directory. The file has the mode and owner of any new file.
+/// Replaces the file at `path`, or creates it and its directory. A new file is its owner's alone. One that was there keeps
+/// its mode, which an operator may have chosen.
 pub(crate) fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     fs::create_dir_all(directory(path))?;
-    Replacement::beside(path.to_owned(), octets, 0o666, |_| Ok(()))?.take_effect()
+    let permissions = match fs::metadata(path) {
+        Ok(model) => Some(model.permissions()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let prepare = |new: &File| permissions.map_or(Ok(()), |permissions| new.set_permissions(permissions));
+    Replacement::beside(path.to_owned(), octets, 0o600, prepare)?.take_effect()
 }
 
 fn make_alike(file: &File, model: &Metadata) -> io::Result<()> {
@@ -116,7 +123,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new/state.json");
         replace(&path, b"first").unwrap();
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         replace(&path, b"second").unwrap();
+        assert_eq!(mode(), 0o644);
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }

@@ -73,18 +73,22 @@ async fn run_until(
         .env_remove("NOTIFY_SOCKET")
         .current_dir("/")
         .process_group(0);
-    let mut running = if leftovers == Leftovers::Kill && input.is_empty() && supervisor::is_available() {
-        Running::Supervised(Supervised::start(&command, ends.into())?)
-    } else {
+    let is_told = !input.is_empty();
+    let is_supervised = leftovers == Leftovers::Kill && !is_told && supervisor::is_available();
+    // A start waits until the kernel has read the program's file, which may be on a disk that hangs. The thread drops the
+    // command, which holds our copies of the pipe's other end. What is given up meanwhile is killed once it has started.
+    let start = tokio::task::spawn_blocking(move || {
+        if is_supervised {
+            return Ok(Running::Supervised(Supervised::start(&command, ends.into())?));
+        }
         command
-            .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+            .stdin(if is_told { Stdio::piped() } else { Stdio::null() })
             .stdout(ends.try_clone()?)
             .stderr(ends);
         let child = command.spawn()?;
-        Running::Direct { group: Group::of(&child), child }
-    };
-    // It holds our copies of the pipe's other end.
-    drop(command);
+        Ok(Running::Direct { group: Group::of(&child), child })
+    });
+    let mut running = start.await.unwrap_or_else(|defect| Err(io::Error::other(defect)))?;
     let mut output = pipe::Receiver::from_owned_fd(OwnedFd::from(output))?;
     let mut lines = Lines::default();
     let stdin = running.stdin();

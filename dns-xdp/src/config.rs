@@ -26,8 +26,9 @@ mod store;
 mod tests;
 mod value;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -160,10 +161,20 @@ impl Config {
             let path = self.path.display();
             warnings.push(format!("everybody may read the secrets of [cookies]: chmod o= {path}"));
         }
-        let passwords = self.cluster.password_files();
-        for path in passwords.into_iter().filter(|path| is_open_to_others(path)) {
-            let path = path.display();
-            warnings.push(format!("everybody may read the password in {path}: chmod o= {path}"));
+        let of_the_store = self.store.as_ref().and_then(|store| store.user.as_ref());
+        let mut passwords = self.cluster.password_files();
+        passwords.extend(of_the_store.map(|(_, file)| file.as_path()));
+        for path in passwords {
+            let shown = path.display();
+            if is_open_to_others(path) {
+                warnings.push(format!("everybody may read the password in {shown}: chmod o= {shown}"));
+            } else if is_closed_to_the_owner_of(&self.path, path) {
+                let file = self.path.display();
+                warnings.push(format!(
+                    "the user whom {file} belongs to may not read the password in {shown}; if the daemon runs as that \
+                     user: chown --reference={file} {shown}"
+                ));
+            }
         }
         warnings
     }
@@ -248,6 +259,29 @@ fn special_use(apex: &Name) -> Option<String> {
 /// Whether users beside the owner and the group may read or change a file.
 fn is_open_to_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
+}
+
+/// Whether the owner of one file may not read another. Root may, and a file that is not there is of no matter.
+fn is_closed_to_the_owner_of(of: &Path, file: &Path) -> bool {
+    let (Ok(of), Ok(file)) = (std::fs::metadata(of), std::fs::metadata(file)) else { return false };
+    let mode = file.permissions().mode();
+    let may_read = match (of.uid() == file.uid(), of.gid() == file.gid()) {
+        (true, _) => mode & 0o400 != 0,
+        (false, true) => mode & 0o040 != 0,
+        (false, false) => mode & 0o004 != 0,
+    };
+    of.uid() != 0 && !may_read
+}
+
+/// Why a file with a secret cannot be read, and what helps.
+pub(crate) fn unreadable(error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error.to_string();
+    }
+    let uid = nix::unistd::geteuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    let user = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
+    format!("{error}; it has to belong to the user that the daemon runs as, here `{user}`, with mode 0600")
 }
 
 fn text(path: &Path) -> Result<String, ConfigError> {

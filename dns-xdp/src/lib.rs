@@ -9,6 +9,8 @@
 //!                                          │                                                  └─► responder (hickory)
 //!  clock ──────────────────────────────────┘                          status, metrics, events observe it
 //! ```
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 mod atomic_file;
 pub mod authorities;
 pub mod bench;
@@ -28,6 +30,7 @@ mod fnv;
 pub mod guard;
 pub mod health;
 pub mod intent;
+mod log;
 pub mod metrics;
 pub mod network;
 pub mod path;
@@ -37,4 +40,5 @@ pub mod promise;
 pub mod responder;
 pub mod severity;
 pub mod store;
+mod unprivileged;
 pub mod zone;

@@ -1,4 +1,4 @@
-//! `dns-xdp`: arguments, logging, exit code.
+//! `dns-xdp`: what this process is to be, and its arguments.
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -10,11 +10,5 @@ fn main() -> ExitCode {
     child::enter();
     // Ends here when a shell asks what could come next.
     CompleteEnv::with_factory(cli::command).complete();
-    match cli::dispatch(cli::Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::from(cli::exit_code(&error))
-        }
-    }
+    cli::run(cli::Args::parse())
 }

@@ -16,8 +16,7 @@ use crate::bench::{Between, Kind, Route, Routes, kinds};
 use crate::config::Config;
 use crate::controller::served_addresses;
 use crate::datapath::{self, Least, PinnedMaps, Stopwatch, Timed, Unattached, Variant};
-use crate::failover;
-use crate::privileges;
+use crate::{failover, log, privileges};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp bench --config /etc/dns-xdp/dns-xdp.toml --seconds 10";
 
@@ -91,8 +90,8 @@ impl Bench {
             anyhow::bail!("missing {}: run this as root", lacking.join(", "));
         }
         if config.xdp.log {
-            eprintln!(
-                "note: [xdp] log is on: what the node's program logs takes time that is not in these figures"
+            log::tell(
+                "note: [xdp] log is on: what the node's program logs takes time that is not in these figures",
             );
         }
         let report = self.report(&config)?;

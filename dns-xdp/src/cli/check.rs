@@ -10,13 +10,13 @@ use crate::config::{Config, Failback, Failover, Mode};
 use crate::health::{self, ProbeId, Subject, Target};
 use crate::path::path;
 use crate::zone::{Lookup, Zone};
-use crate::{failover, promise};
+use crate::{failover, log, promise};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp check --config /etc/dns-xdp/dns-xdp.toml";
 
 pub(super) fn check(config: &Config) -> anyhow::Result<()> {
     for warning in config.warnings() {
-        eprintln!("warning: {warning}");
+        log::tell(format_args!("warning: {warning}"));
     }
     let pin = config.check_pin();
     if pin.is_ok() {

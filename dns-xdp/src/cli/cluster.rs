@@ -15,6 +15,7 @@ use crate::config::{Config, SharedStore, differences};
 use crate::control::api::Done;
 use crate::control::{Client, Command};
 use crate::intent;
+use crate::log;
 use crate::store::documents::{Documents, INTENT, Shared, join, split};
 use crate::store::{Error, Store as _, Swap, load};
 
@@ -231,13 +232,13 @@ fn replaced(store: &SharedStore, documents: &Documents, texts: Shared, dry: bool
     let writes = documents.writes(&texts);
     let next = Documents { texts, ..documents.clone() };
     for line in differences(&documents.text(), &next.text()) {
-        eprintln!("{line}");
+        log::tell(line);
     }
     if dry {
         return print(&next.text());
     }
     if writes.is_empty() {
-        eprintln!("nothing has changed");
+        log::tell("nothing has changed");
         return Ok(());
     }
     swapped(store, &Swap { expected: documents.expected(), writes })

@@ -12,6 +12,7 @@ use super::{ConfigFile, briefly, print, print_json};
 use crate::config::Config;
 use crate::delegation::ask::Asker;
 use crate::delegation::{self, CheckResult, Form, Places, verify, worst};
+use crate::log;
 use crate::severity::Severity;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp delegation show --format route53 > delegation.json";
@@ -122,7 +123,7 @@ impl Show {
         let wanted = delegation::Delegation::new(&config, self.parent.parent.as_ref(), self.ttl);
         let wanted = wanted.map_err(Unsound::Usage)?;
         print(&wanted.render(self.format))?;
-        eprintln!("{}", wanted.next_step(self.format));
+        log::tell(wanted.next_step(self.format));
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::print_if_read;
 use crate::control::{CallError, Client, Command};
 use crate::event::Event;
+use crate::log;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp events --since 1h --follow";
 
@@ -88,7 +89,9 @@ impl Events {
                     let page = page(answer)?;
                     if place.started != Some(page.started) {
                         let started = local(page.started, &TimeZone::system());
-                        eprintln!("the daemon was started again at {started}: its events count from 1");
+                        log::tell(format_args!(
+                            "the daemon was started again at {started}: its events count from 1"
+                        ));
                     }
                     daemon_gone = false;
                     reader = self.print_after(&mut place, page, |_| true)?;
@@ -96,7 +99,7 @@ impl Events {
                 Err(error @ (CallError::Denied { .. } | CallError::Refused(_))) => return Err(error.into()),
                 Err(_gone) => {
                     if !daemon_gone {
-                        eprintln!("the daemon is gone: waiting for it");
+                        log::tell("the daemon is gone: waiting for it");
                         daemon_gone = true;
                     }
                     tokio::time::sleep(LOOK).await;
@@ -115,7 +118,10 @@ impl Events {
         let page = page(client.call(&place.command(Duration::ZERO)).await?)?;
         if place.after > page.newest {
             let started = local(page.started, &TimeZone::system());
-            eprintln!("the newest event is {}, of a daemon that started at {started}", page.newest);
+            log::tell(format_args!(
+                "the newest event is {}, of a daemon that started at {started}",
+                page.newest
+            ));
         }
         let earliest = match self.since {
             Some(Since::Ago(ago)) => {
@@ -137,7 +143,7 @@ impl Events {
         wanted: impl Fn(Option<Timestamp>) -> bool,
     ) -> anyhow::Result<Reader> {
         if page.lost > 0 && (place.started.is_some() || place.after > 0) {
-            eprintln!("{} events are missing here: too many have come since", page.lost);
+            log::tell(format_args!("{} events are missing here: too many have come since", page.lost));
         }
         *place = Place { started: Some(page.started), after: page.newest };
         for event in page.events {

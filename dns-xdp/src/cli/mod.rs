@@ -29,6 +29,7 @@ mod words;
 use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -38,8 +39,10 @@ use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
 use crate::control::api::Done;
 use crate::control::{CallError, Client, Command};
 use crate::controller::Unloaded;
+use crate::log;
 use crate::pin_directory;
 use crate::store::{self, Loaded};
+use crate::unprivileged;
 
 const EXAMPLE: &str = "\
 Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
@@ -127,8 +130,20 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Does what the arguments say. The error is for stderr, and [`exit_code`] for the shell.
-pub fn dispatch(args: Args) -> anyhow::Result<()> {
+/// Does what the arguments say. An error goes to stderr, whether somebody reads it or not.
+pub fn run(args: Args) -> ExitCode {
+    let code = match dispatch(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::tell(format_args!("{error:#}"));
+            ExitCode::from(exit_code(&error))
+        }
+    };
+    log::finish();
+    code
+}
+
+fn dispatch(args: Args) -> anyhow::Result<()> {
     let socket = args.socket;
     let client = || Client::new(socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)));
     match args.verb {
@@ -152,7 +167,7 @@ pub fn dispatch(args: Args) -> anyhow::Result<()> {
 
 /// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` and `doctor` have
 /// warnings only; 4: a daemon that `unload` has ended.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
+fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
         return unsound.exit_code();
     }
@@ -179,7 +194,9 @@ impl ConfigFile {
     fn load(&self, socket: Option<PathBuf>) -> Result<Config, ConfigError> {
         let loaded = self.load_all(socket)?;
         if let Some(trouble) = loaded.trouble {
-            eprintln!("warning: this is the last good copy of the cluster's documents: {trouble}");
+            log::tell(format_args!(
+                "warning: this is the last good copy of the cluster's documents: {trouble}"
+            ));
         }
         Ok(loaded.config)
     }
@@ -204,17 +221,23 @@ impl ConfigFile {
     }
 }
 
-/// Runs a conversation with the daemon; one thread is plenty.
+/// Runs a conversation with the daemon; one thread is plenty. The threads of its pool look names up, perhaps longer than
+/// anything waits for them.
 fn briefly<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the asynchronous runtime")?.block_on(conversation)
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().on_thread_start(unprivileged::give_up_all).build();
+    let runtime = runtime.context("cannot start the asynchronous runtime")?;
+    let result = runtime.block_on(conversation);
+    // A look-up that hangs is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 /// Asks for a change and passes the daemon's notes on.
 async fn change(client: &Client, command: &Command) -> anyhow::Result<Done> {
     let done: Done = client.ask(command).await?;
     for note in &done.notes {
-        eprintln!("{note}");
+        log::tell(note);
     }
     Ok(done)
 }
@@ -239,6 +262,9 @@ fn print_json(value: &Value) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::control::{Refusal, RefusalKind};
     use crate::pin_directory::Unfit;
@@ -279,6 +305,17 @@ mod tests {
             let line: String = quoted.iter().enumerate().map(whole).collect();
             Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn a_look_up_that_hangs_is_not_waited_for() {
+        let began = Instant::now();
+        let told = briefly(async {
+            drop(tokio::task::spawn_blocking(|| thread::sleep(Duration::from_secs(60))));
+            Ok("done")
+        });
+        assert_eq!(told.unwrap(), "done");
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     }
 
     #[test]

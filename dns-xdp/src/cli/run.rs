@@ -1,5 +1,4 @@
 //! `run`: the daemon, in the foreground.
-use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -7,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::ConfigFile;
-use crate::{controller, privileges};
+use crate::{controller, log, privileges};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp run --config /etc/dns-xdp/dns-xdp.toml";
 
@@ -23,20 +22,33 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self, socket: Option<PathBuf>) -> anyhow::Result<()> {
         let loaded = self.file.load_all(socket)?;
-        log_to_stderr();
         privileges::close_to_programs()?;
+        start_log()?;
+        privileges::decide(&loaded.config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .on_thread_start(privileges::settle_thread)
             .build();
         let runtime = runtime.context("cannot start the asynchronous runtime")?;
-        runtime.block_on(controller::run(loaded, self.replace))
+        let ended = runtime.block_on(controller::run(loaded, self.replace));
+        // A look-up or a file that hangs is not waited for.
+        runtime.shutdown_background();
+        ended
     }
 }
 
 /// At the level of `RUST_LOG`, else info.
-fn log_to_stderr() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
-    log.with_writer(io::stderr).init();
+fn start_log() -> anyhow::Result<()> {
+    let log = log::start().context("cannot start the log")?;
+    let levels = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let (filter, trouble) = match levels().from_env() {
+        Ok(filter) => (filter, None),
+        Err(error) => (levels().parse_lossy(""), Some(error)),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
+    subscriber.log_internal_errors(false).with_writer(move || log).init();
+    if let Some(error) = trouble {
+        tracing::warn!("RUST_LOG is ignored: {error}");
+    }
+    Ok(())
 }

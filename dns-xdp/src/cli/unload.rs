@@ -7,6 +7,7 @@ use super::{briefly, change};
 use crate::config::Remains;
 use crate::control::{BindError, CallError, Client, Command, RefusalKind, remove_stale};
 use crate::datapath::{self, Removal};
+use crate::log;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp unload --config /etc/dns-xdp/dns-xdp.toml";
 
@@ -16,19 +17,19 @@ pub(super) fn unload(remains: &Remains) -> anyhow::Result<()> {
     let Removal { removed, foreign } =
         datapath::unload(&remains.pin).with_context(|| format!("cannot unload what is pinned in {pin}"))?;
     for removed in &removed {
-        eprintln!("removed {}", removed.display());
+        log::tell(format_args!("removed {}", removed.display()));
     }
     for foreign in &foreign {
-        eprintln!("left {}, which is not dns-xdp's", foreign.display());
+        log::tell(format_args!("left {}, which is not dns-xdp's", foreign.display()));
     }
     match remove_stale(&remains.socket) {
-        Ok(true) => eprintln!("removed {}", remains.socket.display()),
+        Ok(true) => log::tell(format_args!("removed {}", remains.socket.display())),
         // A daemon removes its socket when it has given its last answers.
         Err(BindError::Busy { .. }) if had_daemon => {}
         left => drop(left?),
     }
     if !had_daemon && !removed.is_empty() {
-        eprintln!("no daemon ran; if systemd is about to start one again: systemctl stop dns-xdp");
+        log::tell("no daemon ran; if systemd is about to start one again: systemctl stop dns-xdp");
     }
     Ok(())
 }
@@ -42,7 +43,7 @@ fn end_daemon(socket: &Path) -> anyhow::Result<bool> {
         match error.downcast_ref::<CallError>() {
             Some(CallError::NoDaemon { .. }) => Ok(false),
             Some(CallError::Refused(refusal)) if refusal.kind == RefusalKind::Failed => {
-                eprintln!("the daemon has ended: {refusal}; the rest is tried without it");
+                log::tell(format_args!("the daemon has ended: {refusal}; the rest is tried without it"));
                 Ok(true)
             }
             _ => Err(error),

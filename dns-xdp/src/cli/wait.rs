@@ -10,6 +10,7 @@ use crate::cluster::Admin;
 use crate::control::api::Status;
 use crate::control::{Client, Command};
 use crate::intent::in_words;
+use crate::log;
 
 /// From one look at the daemon to the next.
 const LOOK: Duration = Duration::from_millis(500);
@@ -46,7 +47,7 @@ impl Awaited {
         let start = Instant::now();
         let bar = progress_bar(left);
         if bar.is_hidden() && !left.is_zero() {
-            eprintln!("waiting {} until the caches have forgotten `{node}`", seconds(left));
+            log::tell(format_args!("waiting {} until the caches have forgotten `{node}`", seconds(left)));
         }
         let mut interrupt = pin!(tokio::signal::ctrl_c());
         let mut heard = true;
@@ -61,13 +62,15 @@ impl Awaited {
             let status = client.ask::<Status>(&Command::Status).await;
             match &status {
                 Ok(status) => self.look(status).map_err(anyhow::Error::msg)?,
-                Err(error) if heard => bar.suspend(|| eprintln!("{error}; counting on without it")),
+                Err(error) if heard => {
+                    bar.suspend(|| log::tell(format_args!("{error}; counting on without it")))
+                }
                 Err(_) => {}
             }
             heard = status.is_ok();
         }
         bar.finish_and_clear();
-        eprintln!("no cache that keeps to the TTL holds an address of `{node}`");
+        log::tell(format_args!("no cache that keeps to the TTL holds an address of `{node}`"));
         Ok(())
     }
 

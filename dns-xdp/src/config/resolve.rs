@@ -4,6 +4,8 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::unprivileged;
+
 /// A daemon that reads its file again has to renew its lease meanwhile: all the names of a file together.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -16,6 +18,8 @@ pub(super) fn address(name: &str, patience: Instant) -> Result<IpAddr, String> {
     }
     // The system's resolver has time limits of its own, so it is asked in another thread.
     std::thread::spawn(move || {
+        // It may outlive the start, whose privileges it would have.
+        unprivileged::give_up_all();
         // The reader may have given up.
         tell.send(lookup(&name)).ok();
     });

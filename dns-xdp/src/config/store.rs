@@ -182,6 +182,11 @@ fn both<A, B>(section: &Section<'_>, a: (&str, Option<At<A>>), b: (&str, Option<
 fn endpoint(value: &DeValue<'_>) -> Result<String, String> {
     const WANTED: &str = "a URL such as \"https://192.0.2.21:2379\"";
     let text = value::text(value, WANTED)?;
+    // What stands before it may be a password, which no message shows.
+    if text.contains('@') {
+        let wanted = "has `@` in it; the user and the password are `user` and `password-file`";
+        return Err(format!("{wanted}, and this is {WANTED}"));
+    }
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let authority: Option<hyper::http::uri::Authority> = rest.and_then(|rest| rest.parse().ok());
     match authority {
@@ -328,6 +333,17 @@ mod tests {
         }
         let error = parsed("skydns-folow = \"/skydns\"\n").unwrap_err();
         assert!(error.contains("did you mean `skydns-follow`?"), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_an_endpoint_is_refused_and_not_shown() {
+        let endpoint = "http://root:hunter2@192.0.2.61:2379";
+        let text = format!("[cluster]\nstore = \"etcd\"\nendpoints = [{endpoint:?}]\n");
+        for text in [text.clone(), text.replace("http://", "")] {
+            let error = Config::parse(&text, Path::new("f")).unwrap_err().to_string();
+            assert!(error.contains("`user` and `password-file`"), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("root"), "{error}");
+        }
     }
 
     /// A file with these shared sections, beside a store with a zone of its own.

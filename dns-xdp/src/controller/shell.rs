@@ -55,7 +55,7 @@ const TICKS_PER_LEASE: u32 = 4;
 
 type Reply = oneshot::Sender<Result<Value, Refusal>>;
 
-/// The longest time that a start or an end waits for the writes under way: the disk may hang.
+/// The longest time that an end waits for the writes under way: the disk may hang.
 const WRITES_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pauses before a task is started again: the first and the longest. Each restart doubles the pause. After a run of
 /// twice the longest pause, the next one is the first again.
@@ -408,11 +408,9 @@ impl Shell {
 
     /// Gives privileges up and takes queries.
     async fn serve(&mut self) -> anyhow::Result<()> {
-        privileges::decide(&self.config);
         self.publisher.settle().await;
-        // A thread that is stuck in a write gives its privileges up after it.
-        tokio::time::timeout(WRITES_TIMEOUT, self.files.settle()).await.ok();
-        privileges::settle(&self.config).await;
+        privileges::settle(&self.config);
+        tokio::spawn(privileges::look_at_threads());
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
         let zone = self.publisher.subscribe();
         let lease = self.publisher.lease();
@@ -472,7 +470,7 @@ impl Shell {
             reply.send(answer).ok();
         }
         // A successor reads what is being written.
-        tokio::time::timeout(WRITES_TIMEOUT, self.files.settle()).await.ok();
+        tokio::time::timeout(WRITES_TIMEOUT, self.files.flush()).await.ok();
         // Commands that still wait are told that there is no answer.
         drop((self.calls, self.inbox));
         self.listeners.stop().await;

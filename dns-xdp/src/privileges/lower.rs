@@ -2,7 +2,6 @@
 use std::cell::Cell;
 use std::fs;
 use std::sync::OnceLock;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,7 +11,6 @@ use rustix::thread::{
     clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
     set_capabilities_secure_bits,
 };
-use tokio::task::JoinSet;
 
 use super::{filter, needed};
 use crate::config::Config;
@@ -23,9 +21,9 @@ const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
 
-/// Rounds in which the runtime's threads are asked to give up theirs, and what each of these takes a thread.
-const ROUNDS: usize = 200;
-const ROUND: Duration = Duration::from_millis(1);
+/// How often it is looked at whether all threads have given up theirs, and the pause in between.
+const LOOKS: usize = 50;
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the threads of the running daemon keep.
 static KEPT: OnceLock<CapabilitySet> = OnceLock::new();
@@ -62,40 +60,38 @@ fn close() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Decides what the threads of the daemon keep. Threads that are not the runtime's give the rest up by [`settle_thread`],
-/// before [`settle`].
+/// Decides what the threads of the daemon keep. To be called before any of them is started.
+///
+/// Each thread gives up the rest by [`settle_thread`] when it starts. Only two have the privileges of the start until
+/// [`settle`]: the main thread, which binds the sockets, and the publisher, which loads the program.
 pub(crate) fn decide(config: &Config) {
     KEPT.get_or_init(|| needed(config));
 }
 
-/// Ends the privileges of the start: every thread gives up what the configuration does not need, and useless system
-/// calls are refused in all threads.
-pub(crate) async fn settle(config: &Config) {
-    let kept = *KEPT.get_or_init(|| needed(config));
+/// Ends the privileges of the start: the main thread, which calls it, gives up its own. Useless system calls are refused
+/// in all threads.
+pub(crate) fn settle(config: &Config) {
+    decide(config);
     settle_thread();
-    for _round in 0..ROUNDS {
-        if threads_keep(kept) {
-            break;
-        }
-        // As many as there are workers at least, each of which holds one up for long enough that the others go round.
-        let mut tasks = JoinSet::new();
-        for _task in 0..2 * thread::available_parallelism().map_or(1, usize::from) {
-            tasks.spawn(async {
-                settle_thread();
-                thread::sleep(ROUND);
-            });
-        }
-        tasks.join_all().await;
-    }
-    if !threads_keep(kept) {
-        tracing::warn!("a thread goes on with more capabilities than the configuration needs");
-    }
     if let Err(error) = filter::install(config.xdp.mode) {
         tracing::warn!("goes on without a filter for system calls: {error}");
     }
 }
 
-/// For each new thread: its parent may still have the privileges of the start.
+/// Warns unless all threads have given up what is not needed. A thread of the start that still reads a file, or looks a
+/// name up, has some seconds to end.
+pub(crate) async fn look_at_threads() {
+    let Some(kept) = KEPT.get() else { return };
+    for _look in 0..LOOKS {
+        if threads_keep(*kept) {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    tracing::warn!("a thread goes on with more capabilities than the configuration needs");
+}
+
+/// For each new thread: its parent may have the privileges of the start.
 pub(crate) fn settle_thread() {
     let Some(kept) = KEPT.get() else { return };
     if !SETTLED.replace(true)
@@ -126,6 +122,7 @@ fn threads_keep(kept: CapabilitySet) -> bool {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::thread;
 
     use super::*;
 

@@ -60,7 +60,7 @@ impl Credentials {
     pub(super) async fn options(&self) -> ConnectOptions {
         let (tell, told) = oneshot::channel();
         let reader = self.clone();
-        // A thread of the runtime's pool would keep the privileges of the start for as long as it idles.
+        // Not one of the runtime's pool: with the command line, those have no capabilities, and a key may be another user's.
         let thread = thread::Builder::new().name("credentials".to_owned()).spawn(move || {
             privileges::settle_thread();
             tell.send(reader.read_again()).ok();

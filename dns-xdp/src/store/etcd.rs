@@ -16,7 +16,7 @@ use super::client::watch_lag::Extent;
 use super::credentials::Credentials;
 use super::{Batch, Entry, Error, Lease, Listing, Revision, Store, Swap, Watch};
 use crate::authorities::NoAuthorities;
-use crate::config::SharedStore;
+use crate::config::{self, SharedStore};
 
 /// Octets of what a member may send at once: everything below the prefix of a cluster of any size. The library's own limit
 /// is 4 MiB.
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Members {
 #[derive(Debug, thiserror::Error)]
 pub enum MembersError {
     /// A file that `[cluster]` names cannot be read.
-    #[error("cannot read {path}, the {what} of [cluster]: {source}", path = path.display())]
+    #[error("cannot read {path}, the {what} of [cluster]: {why}", path = path.display(), why = config::unreadable(source))]
     Unreadable {
         /// The key.
         what: &'static str,

@@ -138,9 +138,17 @@ impl Node {
     pub fn spawn(&mut self, arguments: &[&str]) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot open {}", self.log.display()))?;
+        self.spawn_with_log(arguments, log.into())
+    }
+
+    /// As [`Node::spawn`], with another place for what the daemon says.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_with_log(&mut self, arguments: &[&str], log: Stdio) -> Result<()> {
         // Off the terminal: a Ctrl-C is for the one who started the cluster.
         let mut command = self.daemon_command(arguments)?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
         self.daemon = Some(self.namespace.spawn(&mut command)?);
         Ok(())
     }

@@ -25,6 +25,7 @@ mod scenes_interfaces;
 mod scenes_kernel_equals_fallback;
 mod scenes_lifecycle;
 mod scenes_load;
+mod scenes_log;
 mod scenes_metrics;
 mod scenes_network;
 mod scenes_operator;

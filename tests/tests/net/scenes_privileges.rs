@@ -11,11 +11,13 @@ use dns_xdp_tests::bed::cluster::{Cluster, scene, stage};
 use dns_xdp_tests::bed::node::Node;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
 use dns_xdp_tests::bed::wait;
+use dns_xdp_tests::bed::web::{Authority, Page, Web};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
 /// For anything that takes a verdict, with the settings of [`Plan::quick`].
 const SOON: Duration = Duration::from_secs(8);
+const WEB_PORT: u16 = 8443;
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
@@ -82,12 +84,42 @@ fn echoes_take_a_capability_that_is_kept_only_where_they_are_configured() {
     });
 }
 
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn what_the_first_probes_read_and_look_up_keeps_no_privilege_and_holds_nothing_up() {
+    // Certificates that the machine's authorities have not signed.
+    let authority = Authority::new().expect("there is randomness");
+    let health = format!("health = {{ probe = \"https\", port = {WEB_PORT}, host = \"db.example.com\" }}");
+    stage(&Plan::quick(2).line("node2", &health), |cluster| {
+        let tls = Some(authority.certify("db.example.com", false)?);
+        let page = Page { status: "200 OK", body: "", tls };
+        let _web = Web::start(&cluster.nodes[1].namespace, WEB_PORT, page)?;
+        let node = &mut cluster.nodes[0];
+        node.start_database()?;
+        for _ in 0..3 {
+            node.start()?;
+            has(node, XDP | NET_BIND_SERVICE)?;
+            node.stop(Signal::SIGINT)?;
+        }
+        let log = fs::read_to_string(&node.log)?;
+        ensure!(log.contains("unknown issuer"), "no authority was read: {log}");
+        for trouble in ["goes on with more capabilities", "+blind", "cannot give up"] {
+            ensure!(!log.contains(trouble), "{log}");
+        }
+        Ok(())
+    });
+}
+
 /// Every thread of the daemon has these capabilities, and whatever it executes gets none.
 fn has(node: &Node, capabilities: u64) -> Result<()> {
     let pid = node.status()?["pid"].as_u64().context("status tells no pid")?;
     // A thread that is at work gives up the last of them when it next waits.
     wait::until("the daemon has given up what it can", SOON, || {
-        for thread in Capabilities::of_threads(u32::try_from(pid)?)? {
+        let threads = Capabilities::of_threads(u32::try_from(pid)?)?;
+        let has_none = |thread: &&Capabilities| (thread.permitted, thread.effective) == (0, 0);
+        let without = threads.iter().filter(has_none).count();
+        ensure!(without == 1, "{without} threads have no capability, and not only the log's: {threads:?}");
+        for thread in threads.iter().filter(|thread| !has_none(thread)) {
             ensure!(
                 (thread.permitted, thread.effective) == (capabilities, capabilities),
                 "{capabilities:#x}: {thread:?}"

@@ -31,6 +31,7 @@ pub(super) const LAYERS: [Layers; 2] = [
     Layers {
         source: "dns-xdp/src",
         modules: &[
+            &["unprivileged"],
             &[
                 "atomic_file",
                 "authorities",
@@ -40,6 +41,7 @@ pub(super) const LAYERS: [Layers; 2] = [
                 "event",
                 "fnv",
                 "guard",
+                "log",
                 "pin_directory",
                 "severity",
                 "zone",

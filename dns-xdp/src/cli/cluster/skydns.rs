@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use super::super::briefly;
 use super::{of_file, replaced};
 use crate::config::Config;
+use crate::log;
 use crate::store::documents::Documents;
 use crate::store::load;
 use crate::store::skydns::import::{Followed, follow};
@@ -21,7 +22,7 @@ pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> 
     let (_, listing) = briefly(async { Ok(members.list().await?) })?;
     let Followed { ignored, texts } = follow(&listing, &documents);
     if !ignored.is_empty() {
-        eprintln!("left out of the keys below {place}: {ignored}");
+        log::tell(format_args!("left out of the keys below {place}: {ignored}"));
     }
     let texts = match texts {
         Err(reason) => {

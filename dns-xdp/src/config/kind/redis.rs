@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::super::section::Section;
+use super::super::unreadable;
 use super::super::value::{self, Read};
 use super::{REDIS_PORT, host, trust};
 use crate::cluster::{PasswordFile, ProbeKind, Redis, Role, Trust};
@@ -53,7 +54,7 @@ fn password_file(value: &DeValue<'_>) -> Read<PasswordFile> {
     let shown = path.display();
     let mut octets = Vec::new();
     let read = File::open(&path).and_then(|file| file.take(LONGEST_PASSWORD + 1).read_to_end(&mut octets));
-    read.map_err(|error| format!("is {shown}, which cannot be read: {error}"))?;
+    read.map_err(|error| format!("is {shown}, which cannot be read: {}", unreadable(&error)))?;
     if octets.len() as u64 > LONGEST_PASSWORD {
         return Err(format!(
             "is {shown}, which has more than {LONGEST_PASSWORD} octets; write one line with the password"

@@ -229,6 +229,38 @@ fn a_password_that_everybody_may_read_is_a_warning() {
 }
 
 #[test]
+fn a_password_that_the_owner_of_the_file_cannot_read_is_a_warning() {
+    if !nix::unistd::geteuid().is_root() {
+        // Nobody else gives files away.
+        return;
+    }
+    let (directory, password) = password_file("hunter2");
+    let file = directory.path().join("dns-xdp.toml");
+    let text = format!("{CLUSTER}[health]\nprobe = \"redis\"\npassword-file = \"{}\"\n", password.display());
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let warned = || {
+        let warnings = Config::load(&file).unwrap().warnings();
+        warnings.into_iter().filter(|warning| warning.contains("password")).collect::<Vec<_>>()
+    };
+    assert_eq!(warned(), [""; 0]);
+    std::os::unix::fs::chown(&file, Some(65_534), Some(65_534)).unwrap();
+    let [warning] = &warned()[..] else { panic!("{:?}", warned()) };
+    let (file_shown, shown) = (file.display(), password.display());
+    assert!(warning.contains(&format!("chown --reference={file_shown} {shown}")), "{warning}");
+    std::os::unix::fs::chown(&password, None, Some(65_534)).unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(warned(), [""; 0]);
+}
+
+#[test]
+fn a_file_that_may_not_be_read_says_whose_it_has_to_be() {
+    let told = super::super::unreadable(&std::io::ErrorKind::PermissionDenied.into());
+    assert!(told.contains("the user that the daemon runs as") && told.contains("0600"), "{told}");
+    assert!(!super::super::unreadable(&std::io::ErrorKind::NotFound.into()).contains("0600"));
+}
+
+#[test]
 fn a_changed_password_is_another_configuration_of_the_same_epoch() {
     let (_directory, path) = password_file("hunter2");
     let text = format!("[health]\nprobe = \"redis\"\npassword-file = \"{}\"", path.display());

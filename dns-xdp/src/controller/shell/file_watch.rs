@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::privileges;
+
 /// From one look to the next. A change is taken in when it has been there for two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -25,7 +27,10 @@ impl FileWatch {
         let path = path.to_owned();
         let thread = thread::Builder::new().name("file-watch".to_owned());
         // It ends by itself when nobody listens any more, or with the process.
-        drop(thread.spawn(move || watch(&path, &sender, LOOK))?);
+        drop(thread.spawn(move || {
+            privileges::settle_thread();
+            watch(&path, &sender, LOOK);
+        })?);
         Ok(FileWatch { changes })
     }
 

@@ -105,8 +105,8 @@ enum Write {
     Commit(WorkId),
     /// The staged text is removed.
     Drop(WorkId),
-    /// Give up the privileges that only a start takes.
-    Settle(oneshot::Sender<()>),
+    /// Tell that everything before it is written.
+    Flush(oneshot::Sender<()>),
 }
 
 impl Files {
@@ -143,6 +143,7 @@ impl Files {
         let (done, writes) = (self.done.clone(), self.config.clone());
         let thread = thread::Builder::new().name("prepare".to_owned());
         let spawned = thread.spawn(move || {
+            privileges::settle_thread();
             let defect = || Refusal::new(RefusalKind::Failed, "a defect of dns-xdp: see its log");
             let prepared = catch_unwind(AssertUnwindSafe(|| prepared(work, job, &writes)));
             let result = prepared.unwrap_or_else(|_| Err(defect())).map(Box::new);
@@ -187,12 +188,12 @@ impl Files {
         self.state.send(Write::Copy { path, prefix, known: Box::new(known) }).ok();
     }
 
-    /// Has the threads give up the privileges that only a start needs, after the writes that wait.
-    pub(super) async fn settle(&self) {
+    /// Waits for the writes that were ordered before.
+    pub(super) async fn flush(&self) {
         for writes in [&self.state, &self.config] {
-            let (settled, settles) = oneshot::channel();
-            writes.send(Write::Settle(settled)).ok();
-            settles.await.ok();
+            let (written, waits) = oneshot::channel();
+            writes.send(Write::Flush(written)).ok();
+            waits.await.ok();
         }
     }
 }
@@ -203,6 +204,7 @@ fn run(
     newest: &Newest,
     under_way: &UnderWay,
 ) {
+    privileges::settle_thread();
     let mut staged: BTreeMap<WorkId, Replacement> = BTreeMap::new();
     let mut newest_staged = 0;
     let mut file = PathBuf::new();
@@ -260,9 +262,8 @@ fn run(
                 drop(staged.remove(&work));
                 continue;
             }
-            Write::Settle(settled) => {
-                privileges::settle_thread();
-                settled.send(()).ok();
+            Write::Flush(written) => {
+                written.send(()).ok();
                 continue;
             }
         };

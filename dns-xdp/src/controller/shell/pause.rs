@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Done;
 use crate::controller::core::Input;
+use crate::privileges;
 
 /// From one look at the clocks to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -80,6 +81,7 @@ fn seconds(file: &File) -> io::Result<Duration> {
 /// Those of starting a thread.
 pub(super) fn watch(tell: mpsc::UnboundedSender<Done>) -> io::Result<()> {
     let watched = thread::Builder::new().name("clocks".to_owned()).spawn(move || {
+        privileges::settle_thread();
         let (outside, origin) = (Outside::open(), Instant::now());
         let mut before = None;
         while !tell.is_closed() {

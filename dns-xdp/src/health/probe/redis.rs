@@ -11,6 +11,8 @@ use crate::cluster::{Redis, Role};
 
 /// Octets that are read of all replies together. Of ROLE's, the beginning is enough.
 const LONGEST_REPLIES: usize = 4 * 1024;
+/// The reply to AUTH.
+const OK: &str = "OK";
 /// The reply to PING.
 const PONG: &str = "PONG";
 /// The first element of ROLE's reply.
@@ -43,21 +45,33 @@ where
     };
     sent.await.ok();
     let mut replies = Replies { stream, unread: Vec::new(), room: LONGEST_REPLIES };
-    if redis.password.is_some() {
-        replies.text("AUTH").await?;
+    if redis.password.is_some()
+        && replies.reply().await?.map_err(|error| wrong(refusal_of_auth(&error)))? != OK
+    {
+        return Err(wrong("AUTH: not ok"));
     }
-    match replies.text("PING").await? {
+    let quote = |text: &str| stream::quote(text.as_bytes(), &secrets(redis));
+    let refused = |error: &str, command| {
+        wrong(refusal(error, command).unwrap_or_else(|| format!("{command}: {}", quote(error))))
+    };
+    match replies.reply().await?.map_err(|error| refused(&error, "PING"))? {
         pong if pong == PONG => {}
-        other => return Err(wrong(format!("not pong: {}", stream::quote(other.as_bytes())))),
+        other => return Err(wrong(format!("not pong: {}", quote(&other)))),
     }
     if redis.role == Role::Master {
-        match replies.text("ROLE").await?.as_str() {
+        match replies.reply().await?.map_err(|error| refused(&error, "ROLE"))?.as_str() {
             MASTER => {}
             REPLICA => return Err(wrong("a replica, not a master")),
-            other => return Err(wrong(format!("not a master: {}", stream::quote(other.as_bytes())))),
+            other => return Err(wrong(format!("not a master: {}", quote(other)))),
         }
     }
     Ok(())
+}
+
+/// What no reply may show: a server that does not know AUTH repeats it.
+fn secrets(redis: &Redis) -> Vec<&str> {
+    let password = redis.password.as_ref().map(|password| password.password.as_str());
+    password.into_iter().chain(redis.user.as_deref()).collect()
 }
 
 /// All commands, one behind the other.
@@ -93,23 +107,23 @@ struct Replies<S> {
 }
 
 impl<S: AsyncRead + Unpin> Replies<S> {
-    /// The text of the next reply, which is to `command`: of an array, its first element. A null is empty.
-    async fn text(&mut self, command: &str) -> Result<String, Fault> {
+    /// The text of the next reply: of an array, its first element. A null is empty. The inner error is what an error says.
+    async fn reply(&mut self) -> Result<Result<String, String>, Fault> {
         loop {
             let line = self.take_line().await?;
             let text = line.get(1..).unwrap_or_default();
             match line.bytes().next() {
-                Some(b'+' | b':') => return Ok(text.to_owned()),
-                Some(b'-') => return Err(wrong(refusal(text, command))),
+                Some(b'+' | b':') => return Ok(Ok(text.to_owned())),
+                Some(b'-') => return Ok(Err(text.to_owned())),
                 Some(b'$') => {
-                    let Ok(length) = text.parse::<usize>() else { return Ok(String::new()) };
+                    let Ok(length) = text.parse::<usize>() else { return Ok(Ok(String::new())) };
                     let octets = self.take(length).await?;
                     self.take_line().await?;
-                    return Ok(String::from_utf8_lossy(&octets).into_owned());
+                    return Ok(Ok(String::from_utf8_lossy(&octets).into_owned()));
                 }
                 // Its elements follow. The first one is the reply.
                 Some(b'*') if text.parse::<usize>().is_ok_and(|elements| elements > 0) => {}
-                Some(b'*') => return Ok(String::new()),
+                Some(b'*') => return Ok(Ok(String::new())),
                 _ => return Err(wrong("not redis")),
             }
         }
@@ -153,17 +167,37 @@ impl<S: AsyncRead + Unpin> Replies<S> {
     }
 }
 
-/// Why the server refuses a command, in plain words where the reason is known.
-fn refusal(error: &str, command: &str) -> String {
-    match error.split_whitespace().next() {
-        Some("LOADING") => "loading its data".to_owned(),
-        Some("MASTERDOWN") => "a replica without its master".to_owned(),
-        Some("NOAUTH") => "it wants a password: set `password-file`".to_owned(),
-        Some("WRONGPASS") => "wrong user or password, or the user is disabled".to_owned(),
-        Some("NOPERM") => format!("its user may not run {command}: allow +{}", command.to_lowercase()),
-        Some("DENIED") => "protected mode: it takes no connection from other machines".to_owned(),
-        _ => format!("{command}: {}", stream::quote(error.as_bytes())),
-    }
+/// Why the server refuses a command, in plain words; `None`: the reason is not known.
+fn refusal(error: &str, command: &str) -> Option<String> {
+    let reason = match error.split_whitespace().next()? {
+        "LOADING" => "loading its data",
+        "MASTERDOWN" => "a replica without its master",
+        "NOAUTH" => "it wants a password: set `password-file`",
+        "WRONGPASS" => "wrong user or password, or the user is disabled",
+        "NOPERM" => {
+            return Some(format!("its user may not run {command}: allow +{}", command.to_lowercase()));
+        }
+        "DENIED" => "protected mode: it takes no connection from other machines",
+        _ => return None,
+    };
+    Some(reason.to_owned())
+}
+
+/// How the errors begin that say ERR and answer AUTH, up to Redis 5 and since.
+const ERRORS_OF_AUTH: [(&str, &str); 5] = [
+    ("ERR AUTH <password> called without any password", NO_PASSWORD),
+    ("ERR Client sent AUTH, but no password is set", NO_PASSWORD),
+    ("ERR invalid password", "wrong password"),
+    ("ERR wrong number of arguments", "it knows no users: remove `user`"),
+    ("ERR unknown command", "it does not know AUTH"),
+];
+const NO_PASSWORD: &str = "its default user has no password: remove `password-file`, or set `user`";
+
+/// Never shows what the server says otherwise, because that may be the password in any form.
+fn refusal_of_auth(error: &str) -> String {
+    let known = ERRORS_OF_AUTH.iter().find(|(beginning, _)| error.starts_with(beginning));
+    let known = known.map(|(_, reason)| (*reason).to_owned());
+    known.or_else(|| refusal(error, "AUTH")).unwrap_or_else(|| "AUTH: refused".to_owned())
 }
 
 #[cfg(test)]
@@ -276,11 +310,39 @@ mod tests {
         let none = "-ERR AUTH <password> called without any password configured for the default user.\r\n";
         assert_eq!(
             told(none, with_password).await,
-            Err(wrong(
-                "AUTH: ERR AUTH <password> called without any password configured for the default user."
-            ))
+            Err(wrong("its default user has no password: remove `password-file`, or set `user`"))
         );
         assert_eq!(told("+HELLO\r\n", same).await, Err(wrong("not pong: HELLO")));
+    }
+
+    #[tokio::test]
+    async fn what_repeats_the_password_is_not_quoted() {
+        let named = |redis| Redis { user: Some("probe".to_owned()), ..master(with_password(redis)) };
+        let auth = String::from_utf8(requests(&named(plain(0)))).unwrap();
+        let repeats = [
+            "-ERR unknown command 'AUTH', with args beginning with: 'probe' 'hunter2'\r\n",
+            "-hunter2\r\n",
+            "+hunter2\r\n",
+            "$7\r\nhunter2\r\n",
+            // An echo server.
+            &auth,
+            "+OK\r\n-probe hunter2\r\n",
+            "+OK\r\n+hunter2\r\n",
+            "+OK\r\n$14\r\nprobe\thunter2 \r\n",
+            "+OK\r\n+PONG\r\n-ERR what is hunter2\r\n",
+            "+OK\r\n+PONG\r\n+probe hunter2\r\n",
+        ];
+        for says in repeats {
+            let fault = told(says, named).await.unwrap_err();
+            let shown = format!("{fault:?}");
+            assert!(!shown.contains("hunter2") && !shown.contains("probe"), "{says}: {shown}");
+        }
+        let unknown = "-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n";
+        assert_eq!(told(unknown, with_password).await, Err(wrong("it does not know AUTH")));
+        assert_eq!(told("-ERR invalid password\r\n", with_password).await, Err(wrong("wrong password")));
+        assert_eq!(told("-ERR\r\n", with_password).await, Err(wrong("AUTH: refused")));
+        let other = "+OK\r\n-ERR not hunter2\r\n";
+        assert_eq!(told(other, with_password).await, Err(wrong("PING: ERR not …")));
     }
 
     #[tokio::test]

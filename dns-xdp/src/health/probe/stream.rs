@@ -8,6 +8,11 @@ use super::{Fault, cannot_open, tcp, wrong};
 
 /// Characters of a reply that are shown in a reason.
 const QUOTED: usize = 100;
+/// As many octets of the beginning of a secret are hidden as the secret is: anywhere, and at the end of a reply.
+const TELLING: usize = 8;
+const TELLING_AT_THE_END: usize = 3;
+/// What stands for a secret.
+const HIDDEN: &str = "…";
 
 /// Connects. A host that takes the connection is visible from then on.
 pub(super) async fn connect(target: SocketAddr, deadline: Instant) -> Result<TcpStream, Fault> {
@@ -23,11 +28,33 @@ pub(super) async fn in_time(
     tokio::time::timeout_at(deadline, exchange).await.unwrap_or_else(|_elapsed| Err(wrong("timeout")))
 }
 
-/// The beginning of the first line of a reply, as far as a person can read it.
-pub(super) fn quote(reply: &[u8]) -> String {
-    let text = String::from_utf8_lossy(reply);
+/// The beginning of the first line of a reply, as far as a person can read it. A server may say what it was told: each
+/// secret is shown as [`HIDDEN`]. That comes first, because a cut or a removed octet would leave a part of a secret.
+pub(super) fn quote(reply: &[u8], secrets: &[&str]) -> String {
+    let mut text = String::from_utf8_lossy(reply).into_owned();
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        text = hide(&text, secret);
+    }
     let line = text.trim_start().lines().next().unwrap_or_default();
     line.chars().filter(|letter| !letter.is_control()).take(QUOTED).collect()
+}
+
+/// The text without a secret. Servers cut what they repeat, and a reply may end anywhere, so its beginning counts too.
+fn hide(text: &str, secret: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some(letter) = rest.chars().next() {
+        let pairs = rest.chars().zip(secret.chars());
+        let common: usize = pairs.take_while(|(a, b)| a == b).map(|(letter, _)| letter.len_utf8()).sum();
+        let is_at_the_end = common == rest.len() && common >= TELLING_AT_THE_END;
+        if common == secret.len() || common >= TELLING || is_at_the_end {
+            shown.push_str(HIDDEN);
+            rest = &rest[common..];
+        } else {
+            shown.push(letter);
+            rest = &rest[letter.len_utf8()..];
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -36,8 +63,20 @@ mod tests {
 
     #[test]
     fn a_quote_is_one_short_line_without_control_characters() {
-        assert_eq!(quote(b"\r\n220 \x1b[31mmail\xff ready\r\nsecond"), "220 [31mmail\u{fffd} ready");
-        assert_eq!(quote("x".repeat(1000).as_bytes()).len(), QUOTED);
-        assert_eq!(quote(b""), "");
+        assert_eq!(quote(b"\r\n220 \x1b[31mmail\xff ready\r\nsecond", &[]), "220 [31mmail\u{fffd} ready");
+        assert_eq!(quote("x".repeat(1000).as_bytes(), &[""]).len(), QUOTED);
+        assert_eq!(quote(b"", &[]), "");
+    }
+
+    #[test]
+    fn a_quote_shows_no_secret_and_no_part_of_one() {
+        let secrets = ["hunter2", "probe"];
+        assert_eq!(quote(b"unknown command 'hunter2', 'probe'", &secrets), "unknown command '…', '…'");
+        let at_the_cut = format!("{}hunter2", "x".repeat(QUOTED - 3));
+        assert!(quote(at_the_cut.as_bytes(), &secrets).ends_with("x…"));
+        assert_eq!(quote(b" lead\x01ing", &[" lead\x01ing"]), "…");
+        assert_eq!(quote("args 'correct horse' …".as_bytes(), &["correct horse battery"]), "args '…' …");
+        assert_eq!(quote(b"what is hunt", &secrets), "what is …");
+        assert_eq!(quote("größe größer".as_bytes(), &["größe"]), "… …r");
     }
 }

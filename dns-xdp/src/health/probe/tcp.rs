@@ -18,6 +18,8 @@ use crate::cluster::{Expect, TcpDialogue};
 
 /// Octets of a reply in which the expected is looked for.
 const LONGEST_REPLY: usize = 16 * 1024;
+/// Shorter words of what is sent are no secrets.
+const SHORTEST_SECRET: usize = 4;
 
 pub(super) async fn ask(target: SocketAddr, deadline: Instant) -> Result<(), Fault> {
     let socket = unnoticed_socket(target).map_err(|error| cannot_open(&error))?;
@@ -39,10 +41,22 @@ pub(super) async fn talk(dialogue: &TcpDialogue, address: IpAddr, deadline: Inst
     let is_telling = |fault: &Fault| matches!(fault, Fault::Theirs(_)) && !reply.is_empty();
     match talked {
         Err(fault) if is_telling(&fault) => {
-            Err(wrong(format!("reply does not match: {}", stream::quote(&reply))))
+            let secrets = dialogue.send.as_deref().map(secrets).unwrap_or_default();
+            Err(wrong(format!("reply does not match: {}", stream::quote(&reply, &secrets))))
         }
         talked => talked,
     }
+}
+
+/// What a reply may not show of what was sent, which may have a password in it: every word but the first of a line. That
+/// one is the command.
+fn secrets(send: &str) -> Vec<&str> {
+    let words = send.lines().flat_map(|line| line.split_whitespace().skip(1));
+    let words = words.map(|word| word.trim_matches(['\'', '"']));
+    let mut words: Vec<&str> = words.filter(|word| word.len() >= SHORTEST_SECRET).collect();
+    // One may be part of another.
+    words.sort_unstable_by_key(|word| std::cmp::Reverse(word.len()));
+    words
 }
 
 async fn read_until(stream: &mut TcpStream, expect: &Expect, reply: &mut Vec<u8>) -> Result<(), Fault> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hickory_proto::rr::Name;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::import::{Followed, follow};
 use super::task::{PAUSE, Task, Trouble};
@@ -23,8 +23,10 @@ const REST: Duration = Duration::from_millis(150);
 const REST_MOST: Duration = Duration::from_secs(1);
 /// A change of the documents is answered within this.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What is tried again though nothing has changed: a change whose outcome is not known.
+/// The pauses before what is tried again though nothing has changed: a change whose outcome is not known,
 const AGAIN: Duration = Duration::from_secs(1);
+/// and keys that are refused, for the reason may pass: a name that could not be looked up, a file that was not there.
+const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is followed, and what a change is checked against.
 #[derive(Debug, Clone)]
@@ -50,7 +52,8 @@ where
     F: Future<Output = Result<S, Error>> + Send + 'static,
 {
     Task::start(|trouble| {
-        let import = Import { settings, seen, swaps, trouble, ignored: Ignored::default(), done: None };
+        let import =
+            Import { settings, seen, swaps, trouble, ignored: Ignored::default(), done: None, again: None };
         import.run(connect)
     })
 }
@@ -66,6 +69,8 @@ struct Import {
     /// As they were told last.
     ignored: Ignored,
     done: Option<Base>,
+    /// When it is tried again though nothing has changed.
+    again: Option<Instant>,
 }
 
 impl Import {
@@ -118,7 +123,7 @@ impl Import {
                 changed = self.seen.changed() => if changed.is_err() {
                     return Ok(());
                 },
-                () = sleep(AGAIN), if self.done.is_none() => {}
+                () = reached(self.again), if self.again.is_some() => self.done = None,
             }
         }
     }
@@ -135,6 +140,7 @@ impl Import {
             (seen.view.documents.clone(), base)
         };
         self.done = Some(base);
+        self.again = None;
         let Followed { ignored, texts } = follow(listing, &documents);
         let path = &self.settings.below;
         if ignored != self.ignored {
@@ -143,12 +149,15 @@ impl Import {
             }
             self.ignored = ignored;
         }
-        let texts = match texts
-            .and_then(|texts| texts.map(|texts| self.checked(&documents, texts)).transpose())
-        {
-            Ok(Some(texts)) => texts,
+        let checked = match texts {
+            Ok(Some(texts)) => self.checked(&documents, texts).await,
             Ok(None) => return self.trouble.set(None),
+            Err(reason) => Err(reason),
+        };
+        let texts = match checked {
+            Ok(texts) => texts,
             Err(reason) => {
+                self.again = Some(Instant::now() + REFUSED_AGAIN);
                 let reason = reason.replace('\n', "; ");
                 let text = format!(
                     "the SkyDNS keys of the zone below {path} are refused, what is in force stays: {reason}"
@@ -167,17 +176,21 @@ impl Import {
             Err(Error::Conflict) => {}
             Err(error) => {
                 tracing::debug!("{error}");
-                self.done = None;
+                self.again = Some(Instant::now() + AGAIN);
             }
         }
     }
 
-    /// Whether documents with these texts are a valid configuration that this server can hold.
-    fn checked(&self, documents: &Documents, texts: Shared) -> Result<Shared, String> {
+    /// Whether documents with these texts are a valid configuration that this server can hold. In a thread of the pool,
+    /// because that reads files and looks names up.
+    async fn checked(&self, documents: &Documents, texts: Shared) -> Result<Shared, String> {
         let next = Documents { texts, ..documents.clone() };
-        let Settings { file, text, .. } = &self.settings;
-        Config::parse_with(text, file, &next).map_err(|error| error.to_string())?;
-        Ok(next.texts)
+        let Settings { file, text, .. } = self.settings.clone();
+        let check = tokio::task::spawn_blocking(move || {
+            Config::parse_with(&text, &file, &next).map_err(|error| error.to_string())?;
+            Ok(next.texts)
+        });
+        check.await.unwrap_or_else(|defect| Err(format!("a defect of dns-xdp: {defect}")))
     }
 
     async fn swap(&self, swap: Swap) -> Result<Revision, Error> {
@@ -186,6 +199,14 @@ impl Import {
         self.swaps.send(Request { swap, reply }).await.map_err(|_| gone())?;
         let slow = |_| Error::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
         timeout(PATIENCE, told).await.map_err(slow)?.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -285,6 +306,38 @@ mod tests {
         keys.write("node2", &host(13));
         until(&mut server, |nodes| nodes.contains("192.0.2.13")).await;
         until_troubled(&mut server, |trouble| trouble.is_none()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_a_reason_that_passes_is_tried_again() {
+        let (store, keys) = stores();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        store.write("config/health", &format!("[health]\nprobe = \"redis\"\npassword-file = {file:?}\n"));
+        let mut server = start(&store, &keys, "node1");
+        keys.write("node2", &host(12));
+        let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
+        assert!(trouble.contains("password"), "{trouble}");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        until(&mut server, |nodes| nodes.contains("192.0.2.12")).await;
+        until_troubled(&mut server, |trouble| trouble.is_none()).await;
+    }
+
+    #[tokio::test]
+    async fn names_that_are_looked_up_hold_up_nothing_else() {
+        let (store, keys) = stores();
+        // Opening a pipe waits for somebody who writes to it.
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("password");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        store.write("config/health", &format!("[health]\nprobe = \"redis\"\npassword-file = {pipe:?}\n"));
+        let mut server = start(&store, &keys, "node1");
+        keys.write("node2", &host(12));
+        // The only worker of this runtime goes on, and opens the other end.
+        sleep(Duration::from_millis(500)).await;
+        let writer = tokio::task::spawn_blocking(move || std::fs::write(&pipe, "hunter2\n"));
+        timeout(Duration::from_secs(60), writer).await.unwrap().unwrap().unwrap();
+        until(&mut server, |nodes| nodes.contains("192.0.2.12")).await;
     }
 
     #[tokio::test(start_paused = true)]
