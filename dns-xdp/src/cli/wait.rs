@@ -63,7 +63,7 @@ impl Awaited {
             match &status {
                 Ok(status) => self.look(status).map_err(anyhow::Error::msg)?,
                 Err(error) if heard => {
-                    bar.suspend(|| log::tell(format_args!("{error}; counting on without it")))
+                    bar.suspend(|| log::tell(format_args!("{error}; counting on without it")));
                 }
                 Err(_) => {}
             }
