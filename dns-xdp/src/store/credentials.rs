@@ -15,9 +15,11 @@ use crate::authorities;
 use crate::config::SharedStore;
 use crate::privileges;
 
-/// An idle connection whose other end is gone is found out after these.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that waits for its other end this long is pinged. It has to be well above the 5 s of etcd's
+/// `--grpc-keepalive-min-time`: etcd closes a connection that is pinged more often and carries nothing else. A dead
+/// connection is found out earlier, by the calls over it, each of which has its time.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The contents of the files.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -103,7 +105,8 @@ impl Credentials {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(self.timeout)
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(true)
+            // Without a call or a watch, etcd allows one ping in two hours.
+            .with_keep_alive_while_idle(false)
             .with_auto_token_refresh(true)
             .with_require_leader(true);
         if speaks_tls(&self.config) {

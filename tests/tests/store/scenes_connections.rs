@@ -1,0 +1,107 @@
+//! Scenes: connections to a member of etcd with its default settings, which last for as long as nothing is wrong.
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use dns_xdp::config::{Config, SharedStore};
+use dns_xdp::failover::healthy_zone;
+use dns_xdp::store::Known;
+use dns_xdp::store::client::{Client, Mode, Settings};
+use dns_xdp::store::etcd::Members;
+use dns_xdp::store::identity::Instance;
+use dns_xdp::store::skydns::{export_task, import_task};
+use dns_xdp_tests::bed::etcd::lone::LoneEtcd;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+const PREFIX: &str = "/dns-xdp/demo.example.com";
+/// A server has joined by then.
+const JOINED_WITHIN: Duration = Duration::from_secs(10);
+
+/// A configuration with the store at `endpoint`.
+fn config(endpoint: &str, lease_seconds: u64) -> Result<Config> {
+    let text = format!(
+        "[listen]\ninterfaces = [\"lo\"]\n[zone]\nname = \"demo.example.com\"\n\
+         [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n\
+         [cluster]\nstore = \"etcd\"\nendpoints = [{endpoint:?}]\nprefix = {PREFIX:?}\nlease = \"{lease_seconds}s\"\n"
+    );
+    Ok(Config::parse(&text, Path::new("/etc/dns-xdp/dns-xdp.toml"))?)
+}
+
+/// Connections that are counted.
+#[derive(Clone)]
+struct Counted {
+    members: Arc<Members>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new(store: &SharedStore) -> Result<Counted> {
+        let members = Arc::new(Members::new(store, store.lease / 5)?);
+        Ok(Counted { members, count: Arc::default() })
+    }
+
+    fn made(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// A connection with the keys below a path.
+    async fn connect(
+        self,
+        path: String,
+        number: usize,
+    ) -> Result<dns_xdp::store::etcd::Etcd, dns_xdp::store::Error> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.members.below(&path).connect(number).await
+    }
+}
+
+/// A session that has joined, and its connections.
+async fn joined(store: &SharedStore) -> Result<(Client, Counted)> {
+    let connections = Counted::new(store)?;
+    let counted = connections.clone();
+    let instance = Instance { id: "a".to_owned(), place: "a scene".to_owned() };
+    let settings = Settings { server: "node1".to_owned(), instance, lease: store.lease };
+    let mut client = Client::start(settings, Known::default(), move |number| {
+        counted.clone().connect(PREFIX.to_owned(), number)
+    });
+    timeout(JOINED_WITHIN, client.seen.wait_for(|seen| seen.mode == Mode::Joined)).await??;
+    Ok((client, connections))
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: cargo xtask test store"]
+async fn idle_connections_last_with_a_long_lease_too() -> Result<()> {
+    let etcd = LoneEtcd::start()?;
+    etcd.put(format!("{PREFIX}/config/zone"), "[zone]\nname = \"demo.example.com\"\n")?;
+    let config = config(&etcd.endpoint, 30)?;
+    let store = config.store.as_ref().context("no store")?;
+    let (client, session) = joined(store).await?;
+    let [followed, mirrored] = [Counted::new(store)?, Counted::new(store)?];
+    let settings = import_task::Settings {
+        below: "/skydns".to_owned(),
+        file: config.path.clone(),
+        text: "[listen]\ninterfaces = [\"lo\"]\n".to_owned(),
+    };
+    let (import, export) = (followed.clone(), mirrored.clone());
+    let (_zone, published) = watch::channel(Some(Arc::new(healthy_zone(&config))));
+    let _tasks = [
+        import_task::start(settings, client.seen.clone(), client.swaps.clone(), move |path, number| {
+            import.clone().connect(path, number)
+        }),
+        export_task::start(
+            "/skydns-live".to_owned(),
+            "node1".to_owned(),
+            client.seen.clone(),
+            published,
+            move |path, number| export.clone().connect(path, number),
+        ),
+    ];
+    sleep(Duration::from_secs(20)).await;
+    let made = [&session, &followed, &mirrored].map(Counted::made);
+    ensure!(made == [1; 3], "connections of the session, the import and the export: {made:?}");
+    ensure!(client.seen.borrow().mode == Mode::Joined);
+    Ok(())
+}
