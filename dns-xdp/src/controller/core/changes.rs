@@ -266,7 +266,12 @@ impl Core {
         };
         let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_over) else { return };
         let (file, seconds) = (self.source.path().display(), WORK_TIMEOUT.as_secs());
-        let state = self.health.config().control.state.display();
+        let control = &self.health.config().control;
+        let state = match &stage {
+            Stage::SavingLocal { .. } => control.local(),
+            _ => control.state.clone(),
+        };
+        let state = state.display();
         let failed = |message: String| Err(Refusal::new(RefusalKind::Failed, message));
         let result = match stage {
             Stage::Committing { .. } => failed(format!(

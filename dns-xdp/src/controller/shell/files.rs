@@ -216,6 +216,7 @@ fn run(
                 Input::IntentsSaved { work, result }
             }
             Write::Local { work, path, local } => {
+                under_way.begin(&path);
                 let result = intent::store_local(&path, &local).map_err(|error| error.to_string());
                 Input::IntentsSaved { work, result }
             }
