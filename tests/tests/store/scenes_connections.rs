@@ -1,4 +1,6 @@
 //! Scenes: connections to a member of etcd with its default settings, which last for as long as nothing is wrong.
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,5 +105,19 @@ async fn idle_connections_last_with_a_long_lease_too() -> Result<()> {
     let made = [&session, &followed, &mirrored].map(Counted::made);
     ensure!(made == [1; 3], "connections of the session, the import and the export: {made:?}");
     ensure!(client.seen.borrow().mode == Mode::Joined);
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: cargo xtask test store"]
+async fn keys_that_are_no_text_end_no_session() -> Result<()> {
+    let etcd = LoneEtcd::start()?;
+    for octet in [b"\xfe", b"\xff"] {
+        etcd.put(OsStr::from_bytes(&[PREFIX.as_bytes(), b"/", octet].concat()), "")?;
+    }
+    let config = config(&etcd.endpoint, 2)?;
+    let (client, session) = joined(config.store.as_ref().context("no store")?).await?;
+    sleep(Duration::from_secs(5)).await;
+    ensure!(session.made() == 1, "{} sessions: {:?}", session.made(), client.seen.borrow().trouble);
     Ok(())
 }
