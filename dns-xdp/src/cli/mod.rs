@@ -181,6 +181,9 @@ impl ConfigFile {
         if let Some(trouble) = loaded.trouble {
             eprintln!("warning: this is the last good copy of the cluster's documents: {trouble}");
         }
+        if let Some(unread) = loaded.unread {
+            eprintln!("warning: {unread}");
+        }
         Ok(loaded.config)
     }
 

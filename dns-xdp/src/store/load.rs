@@ -22,6 +22,8 @@ pub struct Loaded {
     pub shared: Option<Known>,
     /// Why that is the last good copy; `None`: it is what the store holds.
     pub trouble: Option<String>,
+    /// Why the store was believed without a comparison with the last good copy; `None`: it was compared, or there is none.
+    pub unread: Option<String>,
 }
 
 /// Reads the file at `path` and, where it names a store, the documents there.
@@ -32,7 +34,7 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let text = Config::text(path)?;
     let Some(store) = Config::store_of(&text, path)? else {
         let config = Config::parse(&text, path)?;
-        return Ok(Loaded { config, text, shared: None, trouble: None });
+        return Ok(Loaded { config, text, shared: None, trouble: None, unread: None });
     };
     let copy = last_good::load(&store.copy, &store.prefix);
     let copied = copy.as_ref().ok().and_then(Option::as_ref);
@@ -40,20 +42,24 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
         Ok(listing) => of_listing(&listing, copied),
         Err(error) => Err(format!("{error:#}")),
     };
+    let place = store.copy.display();
     let from_store = match found {
         Ok(known) => match Config::parse_with(&text, path, &known.documents) {
-            Ok(config) => return Ok(Loaded { config, text, shared: Some(known), trouble: None }),
+            Ok(config) => {
+                let unread =
+                    copy.err().map(|error| format!("the last good copy in {place} cannot be read: {error}"));
+                return Ok(Loaded { config, text, shared: Some(known), trouble: None, unread });
+            }
             Err(wrong) => wrong,
         },
         Err(reason) => ConfigError::Store { path: path.to_owned(), reason },
     };
     // What a server has in force, it has from its copy at the next start too.
-    let place = store.copy.display();
     match copy {
         Ok(Some(known)) => {
             let config = Config::parse_with(&text, path, &known.documents)?;
             let trouble = Some(from_store.to_string());
-            Ok(Loaded { config, text, shared: Some(known), trouble })
+            Ok(Loaded { config, text, shared: Some(known), trouble, unread: None })
         }
         Ok(None) => {
             let none = format!("there is no copy of {} in {place} to start from", store.prefix);

@@ -1,5 +1,6 @@
 //! Scenes: connections to a member of etcd with its default settings, which last for as long as nothing is wrong.
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use dns_xdp::config::{Config, SharedStore};
 use dns_xdp::failover::healthy_zone;
-use dns_xdp::store::Known;
 use dns_xdp::store::client::{Client, Mode, Settings};
 use dns_xdp::store::etcd::Members;
 use dns_xdp::store::identity::Instance;
 use dns_xdp::store::skydns::{export_task, import_task};
+use dns_xdp::store::{self, Known};
 use dns_xdp_tests::bed::etcd::lone::LoneEtcd;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -119,5 +120,26 @@ async fn keys_that_are_no_text_end_no_session() -> Result<()> {
     let (client, session) = joined(config.store.as_ref().context("no store")?).await?;
     sleep(Duration::from_secs(5)).await;
     ensure!(session.made() == 1, "{} sessions: {:?}", session.made(), client.seen.borrow().trouble);
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: cargo xtask test store"]
+async fn a_start_that_cannot_read_its_last_good_copy_says_so() -> Result<()> {
+    let etcd = LoneEtcd::start()?;
+    etcd.put(format!("{PREFIX}/config/zone"), "[zone]\nname = \"demo.example.com\"\n")?;
+    etcd.put(format!("{PREFIX}/config/nodes"), "[[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n")?;
+    let directory = tempfile::tempdir()?;
+    let [file, state] = ["dns-xdp.toml", "state.json"].map(|name| directory.path().join(name));
+    let text = format!(
+        "[listen]\ninterfaces = [\"lo\"]\n[control]\nstate = {state:?}\n\
+         [cluster]\nstore = \"etcd\"\nendpoints = [{:?}]\nprefix = {PREFIX:?}\n",
+        etcd.endpoint
+    );
+    fs::write(&file, text)?;
+    ensure!(store::load(&file).await?.unread.is_none(), "there is no copy");
+    fs::write(state.with_extension("store.json"), "{\"revision\": 9, \"tex")?;
+    let unread = store::load(&file).await?.unread.context("the copy is passed over")?;
+    ensure!(unread.contains("state.store.json cannot be read"), "{unread}");
     Ok(())
 }
