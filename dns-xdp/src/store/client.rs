@@ -332,6 +332,7 @@ async fn perform<S: Store>(store: &S, call: Call) -> Result<Outcome<S>, Error> {
     let answer = match call {
         Call::Connect => Answer::Connected,
         Call::List => Answer::Listing(store.list().await?),
+        Call::Had { key, revision } => Answer::Had(store.had(&key, revision).await?),
         Call::Lease(time) => {
             let lease = store.lease(time).await?;
             if lease.time != time {

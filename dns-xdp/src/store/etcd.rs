@@ -201,6 +201,17 @@ impl Store for Etcd {
         Ok(Extent { newest: revision(newest), keys: usize::try_from(response.count()).unwrap_or(0) })
     }
 
+    async fn had(&self, key: &str, revision: Revision) -> Result<Option<bool>, Error> {
+        let mut client = self.client.kv_client();
+        let at = i64::try_from(revision).unwrap_or(i64::MAX);
+        let options = GetOptions::new().with_revision(at).with_keys_only();
+        match self.call(client.get(self.key(key), Some(options))).await {
+            Ok(response) => Ok(Some(response.kvs().first().is_some_and(|found| found.mod_revision() == at))),
+            Err(Error::Compacted(text)) => Ok(text.contains("future revision").then_some(false)),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn watch(&self, from: Revision) -> Result<Watching, Error> {
         let mut client = self.client.watch_client().max_decoding_message_size(LARGEST_MESSAGE);
         let from = i64::try_from(from).unwrap_or(i64::MAX);

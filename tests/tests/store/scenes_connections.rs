@@ -1,4 +1,5 @@
 //! Scenes: connections to a member of etcd with its default settings, which last for as long as nothing is wrong.
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,7 +15,7 @@ use dns_xdp::store::client::{Client, Mode, Settings};
 use dns_xdp::store::etcd::Members;
 use dns_xdp::store::identity::Instance;
 use dns_xdp::store::skydns::{export_task, import_task};
-use dns_xdp::store::{self, Known};
+use dns_xdp::store::{self, Known, Store as _, Swap};
 use dns_xdp_tests::bed::etcd::lone::LoneEtcd;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -141,5 +142,32 @@ async fn a_start_that_cannot_read_its_last_good_copy_says_so() -> Result<()> {
     fs::write(state.with_extension("store.json"), "{\"revision\": 9, \"tex")?;
     let unread = store::load(&file).await?.unread.context("the copy is passed over")?;
     ensure!(unread.contains("state.store.json cannot be read"), "{unread}");
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: cargo xtask test store"]
+async fn the_history_says_what_the_store_has_had_until_it_is_compacted() -> Result<()> {
+    const NODES: &str = "config/nodes";
+    let etcd = LoneEtcd::start()?;
+    let config = config(&etcd.endpoint, 5)?;
+    let members = Members::new(config.store.as_ref().context("no store")?, JOINED_WITHIN)?;
+    let store = members.connect(0).await?;
+    let put = |value: &str| Swap { writes: [(NODES.to_owned(), value.into())].into(), ..Swap::default() };
+    let first = store.swap(put("one")).await?;
+    let second = store.swap(put("two")).await?;
+    let gone = store.change(BTreeMap::new(), [(NODES.to_owned(), None)].into()).await?;
+    for (key, revision, had) in [
+        (NODES, first, true),
+        (NODES, second, true),
+        (NODES, gone, false),
+        (NODES, first - 1, false),
+        (NODES, gone + 100, false),
+        ("config/zone", first, false),
+    ] {
+        ensure!(store.had(key, revision).await? == Some(had), "{key} at {revision} of {first} to {gone}");
+    }
+    etcd.compact(gone)?;
+    ensure!(store.had(NODES, first).await?.is_none());
     Ok(())
 }

@@ -53,9 +53,21 @@ impl LoneEtcd {
     /// # Errors
     /// When the member does not take it.
     pub fn put(&self, key: impl AsRef<OsStr>, value: &str) -> Result<()> {
+        self.ctl([OsStr::new("put"), key.as_ref(), OsStr::new(value)])
+    }
+
+    /// Forgets everything before this revision.
+    ///
+    /// # Errors
+    /// When there is no such revision.
+    pub fn compact(&self, revision: u64) -> Result<()> {
+        self.ctl(["compact", &revision.to_string()])
+    }
+
+    fn ctl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<()> {
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint, "put"]);
-        process::succeed(command.arg(key).arg(value), "").map(drop)
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoint]).args(arguments);
+        process::succeed(&mut command, "").map(drop)
     }
 }
 
