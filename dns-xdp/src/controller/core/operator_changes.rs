@@ -163,7 +163,9 @@ impl Core {
             What::Admin { node, request, force } => {
                 judge(&self.health, node, request, *force).and_then(|()| {
                     let intents = intent::want(&intents_from.intents, node, request.clone(), self.now.wall);
-                    intent_writes(&intents_from.intents, &intents)
+                    // What an operator decides also brings back what the store has lost.
+                    let is_lost = intents_from.deleted.contains(INTENT);
+                    if is_lost { written(&intents) } else { intent_writes(&intents_from.intents, &intents) }
                 })
             }
             What::Failback { node, by } => match self.judge_failback(node) {
@@ -498,9 +500,10 @@ impl Core {
 }
 
 fn intent_writes(before: &Intents, after: &Intents) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
-    if before == after {
-        return Ok(BTreeMap::new());
-    }
+    if before == after { Ok(BTreeMap::new()) } else { written(after) }
+}
+
+fn written(after: &Intents) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
     let text = serde_json::to_vec_pretty(after)
         .map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
     Ok([(INTENT.to_owned(), text)].into())

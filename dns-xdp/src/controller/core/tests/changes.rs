@@ -222,6 +222,21 @@ fn an_own_part_that_cannot_be_published_says_what_the_store_has() {
 }
 
 #[test]
+fn intents_that_the_store_has_lost_are_written_again_by_the_next_command() {
+    let (mut bench, mut documents) = Bench::shared([("node2".to_owned(), intent(Admin::Drain, None))].into());
+    documents.deleted.insert(INTENT.to_owned());
+    bench.step(Input::StoreSeen(Box::new(seen(&documents, Mode::Joined))));
+    bench.publish_all();
+    let told = documents.deletion().unwrap();
+    assert!(told.contains("dns-xdp node") && !told.contains("cluster import"), "{told}");
+    // It changes nothing of what is wanted.
+    bench.ask(1, admin("node1", Admin::Auto, None));
+    let (_, swap) = until_written(&mut bench).unwrap();
+    let written: Intents = serde_json::from_slice(&swap.writes[INTENT]).unwrap();
+    assert_eq!((written["node2"].admin, swap.expected[INTENT]), (Admin::Drain, 0));
+}
+
+#[test]
 fn an_end_that_cannot_be_written_is_an_alarm_until_it_is() {
     let mut bench = Bench::live(TEXT);
     bench.ask(1, admin("node2", Admin::Down, Some(5_000)));
