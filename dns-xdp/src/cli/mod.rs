@@ -198,6 +198,9 @@ impl ConfigFile {
                 "warning: this is the last good copy of the cluster's documents: {trouble}"
             ));
         }
+        if let Some(unread) = loaded.unread {
+            eprintln!("warning: {unread}");
+        }
         Ok(loaded.config)
     }
 

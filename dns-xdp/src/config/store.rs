@@ -110,7 +110,16 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
     let speaks_tls = endpoints.iter().any(|endpoint| endpoint.value.starts_with("https:"));
     if is_shared && !endpoints.is_empty() && !speaks_tls {
         let of_tls: [(&str, IsDefault); 3] = [("ca", never), ("cert", never), ("key", never)];
-        section.without_effect(&of_tls, "https in one of `endpoints`");
+        section.without_effect(&of_tls, "https in `endpoints`");
+    }
+    if let Some(plain) = endpoints.iter().find(|endpoint| !endpoint.value.starts_with("https:"))
+        && speaks_tls
+    {
+        let text = format!(
+            "{:?} in `endpoints` is http and others are https: a server speaks TLS with all members, or with none",
+            plain.value
+        );
+        section.problem(plain.at, text);
     }
     let identity = both(&section, ("cert", cert), ("key", key));
     let user = both(&section, ("user", user), ("password-file", password));
@@ -313,6 +322,25 @@ mod tests {
         );
         let config = Config::parse(&text, Path::new("/etc/dns-xdp/dns-xdp.toml"));
         config.map(|config| config.store.unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn endpoints_are_all_http_or_all_https() {
+        let with = |endpoints: &str| {
+            let text = format!(
+                "[listen]\ninterfaces = [\"eth0\"]\n[zone]\nname = \"demo.example.com\"\n\
+                 [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n\
+                 [cluster]\nstore = \"etcd\"\nendpoints = [{endpoints}]\n"
+            );
+            Config::parse(&text, Path::new("f")).map_err(|error| error.to_string())
+        };
+        let [http, https] = ["\"http://192.0.2.61:2379\"", "\"https://192.0.2.62:2379\""];
+        for mixed in [format!("{http}, {https}"), format!("{https}, {http}")] {
+            let error = with(&mixed).unwrap_err();
+            assert!(error.contains("http://192.0.2.61:2379") && error.contains("https"), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        assert!(with(&format!("{http}, {http}")).is_ok() && with(&format!("{https}, {https}")).is_ok());
     }
 
     #[test]

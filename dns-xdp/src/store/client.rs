@@ -4,6 +4,7 @@
 //! `session` is pure, as are `membership` (whether this server is one of those that decide together) and `watch_lag`
 //! (whether the watch still tells what happens). What is decided from the view is not here.
 pub mod membership;
+pub(in crate::store) mod repeated_ends;
 pub(crate) mod session;
 pub mod watch_lag;
 
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::repeated_ends::RepeatedEnds;
 use self::session::{Answer, Call, Changing, Session};
 pub use self::session::{Mode, Own, Settings};
 pub use super::view::View;
@@ -113,6 +115,7 @@ impl Client {
             store: None,
             watch: None,
             calls: JoinSet::new(),
+            ends: RepeatedEnds::default(),
         };
         let task = tokio::spawn(task.run(connect));
         Client { seen: seen_by_daemon, own, swaps, wishes, task }
@@ -160,6 +163,8 @@ struct Task<S: Store> {
     watch: Option<S::Watch>,
     /// What is asked of the store, and since when.
     calls: JoinSet<(Duration, Result<Outcome<S>, Error>)>,
+    /// Of open sessions.
+    ends: RepeatedEnds,
 }
 
 /// What a call brings.
@@ -265,6 +270,14 @@ impl<S: Store> Task<S> {
         if self.store.is_some() || !self.calls.is_empty() {
             tracing::debug!("the store: {}", self.session.lost());
         }
+        if self.seen.borrow().is_up
+            && let Some(ends) = self.ends.count(Instant::now())
+        {
+            let lost = self.session.lost();
+            tracing::warn!(
+                "the session with the store has ended {ends} times within a minute, this time for: {lost}"
+            );
+        }
         (self.store, self.watch, self.calls) = (None, None, JoinSet::new());
         while let Ok(request) = self.requests.try_recv() {
             refuse(request, self.session.lost());
@@ -319,6 +332,7 @@ async fn perform<S: Store>(store: &S, call: Call) -> Result<Outcome<S>, Error> {
     let answer = match call {
         Call::Connect => Answer::Connected,
         Call::List => Answer::Listing(store.list().await?),
+        Call::Had { key, revision } => Answer::Had(store.had(&key, revision).await?),
         Call::Lease(time) => {
             let lease = store.lease(time).await?;
             if lease.time != time {

@@ -82,7 +82,8 @@ pub fn is_accepted(known: Origin, listing: &Listing) -> bool {
 
 /// Why the documents of a listing are not believed; `None`: they are.
 ///
-/// A document that is gone is no reason: see [`Documents::keep_deleted`].
+/// A document that is gone is no reason: see [`Documents::keep_deleted`]. Whether the store ever had it, its history says:
+/// see [`replaced`].
 pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
     let Known { documents, revision, origin } = known;
     if documents.revisions.is_empty() || is_accepted(*origin, listing) {
@@ -110,6 +111,27 @@ pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
             listing.revision
         )
     })
+}
+
+/// The newest document that was seen of the store, where a listing has a later one or none in its place: its key, and the
+/// revision at which it was written. The history of a store that goes on has it; that of an older backup does not, however
+/// far its revision has come since.
+pub fn replaced(known: &Known, listing: &Listing) -> Option<(String, Revision)> {
+    let Known { documents, origin, .. } = known;
+    let is_same_store = origin.cluster.is_some() && origin.cluster == listing.cluster;
+    let (key, revision) = documents.revisions.iter().max_by_key(|(_, revision)| **revision)?;
+    let is_there = listing.entries.get(key).is_some_and(|entry| entry.revision == *revision);
+    let is_asked = is_same_store && !is_there && !is_accepted(*origin, listing);
+    is_asked.then(|| (key.clone(), *revision))
+}
+
+/// Why the documents of a listing are not believed: the store's history does not have one that was seen of it.
+pub fn never_had(key: &str, revision: Revision, listing: &Listing) -> String {
+    let remedy = if holds_cluster(listing) { REMEDY } else { FOUND };
+    format!(
+        "the store has never had the {key} that was seen of it at revision {revision}: it was restored from an older copy; \
+         {remedy}"
+    )
 }
 
 /// What an operator does about it.
@@ -190,6 +212,29 @@ mod tests {
         assert_eq!(doubt(&known, &listing(1, 51, &[("config/zone", "[zone]\n", 3)])), None);
         let before_it = listing(1, 49, &[("config/zone", "[zone]\n", 3)]);
         assert!(doubt(&known, &before_it).is_some(), "it was restored from a time before the document");
+    }
+
+    #[test]
+    fn the_history_is_asked_for_the_newest_document_unless_it_is_there() {
+        let before = listing(1, 50, &[("config/zone", "[zone]\n", 3), (NODES, "[[node]]\n", 50)]);
+        let known = known(&before);
+        let newest = Some((NODES.to_owned(), 50));
+        assert_eq!(replaced(&known, &before), None);
+        assert_eq!(
+            replaced(&known, &listing(1, 60, &[("config/zone", "[zone]\n", 55), (NODES, "", 50)])),
+            None
+        );
+        assert_eq!(replaced(&known, &listing(1, 60, &[("config/zone", "[zone]\n", 3)])), newest);
+        let later = listing(1, 60, &[("config/zone", "[zone]\n", 3), (NODES, "", 55)]);
+        assert_eq!(replaced(&known, &later), newest);
+        assert_eq!(replaced(&known, &with(&later, &Accepted::next(known.origin, &later, "node1"))), None);
+        assert_eq!(
+            replaced(&known, &Listing { cluster: Some(2), ..later.clone() }),
+            None,
+            "it has its own history"
+        );
+        assert_eq!(replaced(&Known::default(), &later), None);
+        assert!(never_had(NODES, 50, &later).contains("cluster accept"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use rustls::pki_types::TrustAnchor;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::etcd::MembersError;
@@ -15,9 +15,11 @@ use crate::authorities;
 use crate::config::SharedStore;
 use crate::privileges;
 
-/// An idle connection whose other end is gone is found out after these.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that waits for its other end this long is pinged. It has to be well above the 5 s of etcd's
+/// `--grpc-keepalive-min-time`: etcd closes a connection that is pinged more often and carries nothing else. A dead
+/// connection is found out earlier, by the calls over it, each of which has its time.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The contents of the files.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -35,12 +37,24 @@ pub(super) struct Credentials {
     /// The authorities of this machine, read once; empty: they are not needed.
     roots: Arc<Vec<TrustAnchor<'static>>>,
     last: Arc<Mutex<Last>>,
+    /// Has a permit unless a thread reads the files.
+    reading: Arc<Semaphore>,
 }
 
 struct Last {
     contents: Contents,
     /// Why the files could not be read again.
     trouble: Option<String>,
+}
+
+impl Last {
+    /// Logs why the files could not be read again, once.
+    fn tell(&mut self, trouble: &str) {
+        if self.trouble.as_deref() != Some(trouble) {
+            tracing::warn!("{trouble}; connections go on with what was read before");
+            self.trouble = Some(trouble.to_owned());
+        }
+    }
 }
 
 impl Credentials {
@@ -53,24 +67,37 @@ impl Credentials {
         let needs_roots = speaks_tls(config) && config.ca.is_none();
         let roots = if needs_roots { authorities::read()?.roots } else { Vec::new() };
         let last = Arc::new(Mutex::new(Last { contents, trouble: None }));
-        Ok(Credentials { config: Arc::new(config.clone()), timeout, roots: Arc::new(roots), last })
+        let (config, roots) = (Arc::new(config.clone()), Arc::new(roots));
+        Ok(Credentials { config, timeout, roots, last, reading: Arc::new(Semaphore::new(1)) })
     }
 
     /// For the next connection. Files that cannot be read any more leave what they said before.
     pub(super) async fn options(&self) -> ConnectOptions {
+        let contents = match self.read_in_a_thread().await {
+            Some(contents) => contents,
+            None => self.last().contents.clone(),
+        };
+        self.options_of(&contents)
+    }
+
+    /// What the files say now; `None`: a thread reads them still, or cannot be started.
+    async fn read_in_a_thread(&self) -> Option<Contents> {
+        let permit = Arc::clone(&self.reading).try_acquire_owned().ok()?;
         let (tell, told) = oneshot::channel();
         let reader = self.clone();
         // Not one of the runtime's pool: with the command line, those have no capabilities, and a key may be another user's.
         let thread = thread::Builder::new().name("credentials".to_owned()).spawn(move || {
             privileges::settle_thread();
-            tell.send(reader.read_again()).ok();
+            let contents = reader.read_again();
+            drop(permit);
+            tell.send(contents).ok();
         });
-        let read = match thread {
-            Ok(_) => timeout(self.timeout, told).await.ok().and_then(Result::ok),
-            Err(_) => None,
+        drop(thread.ok()?);
+        let Ok(read) = timeout(self.timeout, told).await else {
+            self.last().tell("the credentials of [cluster] cannot be read in time: their filesystem hangs");
+            return None;
         };
-        let contents = read.unwrap_or_else(|| self.last().contents.clone());
-        self.options_of(&contents)
+        read.ok()
     }
 
     fn last(&self) -> std::sync::MutexGuard<'_, Last> {
@@ -88,13 +115,7 @@ impl Credentials {
                 }
                 *last = Last { contents, trouble: None };
             }
-            Err(error) => {
-                let trouble = error.to_string();
-                if last.trouble.as_ref() != Some(&trouble) {
-                    tracing::warn!("{trouble}; connections go on with what was read before");
-                    last.trouble = Some(trouble);
-                }
-            }
+            Err(error) => last.tell(&error.to_string()),
         }
         last.contents.clone()
     }
@@ -103,7 +124,8 @@ impl Credentials {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(self.timeout)
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(true)
+            // Without a call or a watch, etcd allows one ping in two hours.
+            .with_keep_alive_while_idle(false)
             .with_auto_token_refresh(true)
             .with_require_leader(true);
         if speaks_tls(&self.config) {
@@ -164,6 +186,37 @@ mod tests {
         );
         let config = Config::parse(&text, Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap();
         Credentials::read(&config.store.unwrap(), Duration::from_secs(1))
+    }
+
+    /// The threads of this process that read credentials.
+    fn readers() -> usize {
+        let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "credentials").count()
+    }
+
+    #[tokio::test]
+    async fn a_filesystem_that_hangs_holds_one_thread_however_many_connections_are_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        fs::write(&file, "old\n").unwrap();
+        let credentials = credentials(directory.path()).unwrap();
+        let credentials = Credentials { timeout: Duration::from_millis(20), ..credentials };
+        // Opening a FIFO waits for a writer.
+        fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for _ in 0..5 {
+            credentials.options().await;
+        }
+        assert_eq!(readers(), 1);
+        assert!(credentials.last().trouble.as_ref().unwrap().contains("hangs"));
+        fs::write(&file, "new\n").unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "newest\n").unwrap();
+        while credentials.last().contents.password.as_deref() != Some(b"newest\n") {
+            credentials.options().await;
+        }
+        assert_eq!(credentials.last().trouble, None);
     }
 
     #[test]

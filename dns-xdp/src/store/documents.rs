@@ -51,13 +51,19 @@ impl Documents {
     /// What to tell an operator of documents that are in the store no longer; `None`: all are.
     pub fn deletion(&self) -> Option<String> {
         let deleted: Vec<&str> = self.deleted.iter().map(String::as_str).collect();
-        (!deleted.is_empty()).then(|| {
-            format!(
-                "the store has lost {}, what was there before stays in force: write it again with `dns-xdp cluster import`, \
-                 or accept its end with `dns-xdp cluster accept`",
-                deleted.join(" and ")
-            )
-        })
+        let again = match &deleted[..] {
+            [] => return None,
+            [INTENT] => "write it again with any `dns-xdp node` command",
+            all if all.contains(&INTENT) => {
+                "write it again with `dns-xdp cluster import`, and intent with any `dns-xdp node` command"
+            }
+            _ => "write it again with `dns-xdp cluster import`",
+        };
+        Some(format!(
+            "the store has lost {}, what was there before stays in force: {again}, or accept its end with `dns-xdp cluster \
+             accept`",
+            deleted.join(" and ")
+        ))
     }
 
     /// What has to be written to make the shared part this one. A document that is not in it becomes empty.

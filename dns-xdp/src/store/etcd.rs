@@ -201,6 +201,17 @@ impl Store for Etcd {
         Ok(Extent { newest: revision(newest), keys: usize::try_from(response.count()).unwrap_or(0) })
     }
 
+    async fn had(&self, key: &str, revision: Revision) -> Result<Option<bool>, Error> {
+        let mut client = self.client.kv_client();
+        let at = i64::try_from(revision).unwrap_or(i64::MAX);
+        let options = GetOptions::new().with_revision(at).with_keys_only();
+        match self.call(client.get(self.key(key), Some(options))).await {
+            Ok(response) => Ok(Some(response.kvs().first().is_some_and(|found| found.mod_revision() == at))),
+            Err(Error::Compacted(text)) => Ok(text.contains("future revision").then_some(false)),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn watch(&self, from: Revision) -> Result<Watching, Error> {
         let mut client = self.client.watch_client().max_decoding_message_size(LARGEST_MESSAGE);
         let from = i64::try_from(from).unwrap_or(i64::MAX);
@@ -305,9 +316,28 @@ impl Watch for Watching {
 }
 
 fn entry(prefix: &str, pair: &KeyValue) -> Option<(String, Entry)> {
-    // A key that is no text is nobody's, but is there: the keys are counted.
-    let key = String::from_utf8_lossy(pair.key()).strip_prefix(prefix)?.to_owned();
+    let key = text_of(pair.key().strip_prefix(prefix.as_bytes())?);
     Some((key, Entry { value: pair.value().to_vec(), revision: revision(pair.mod_revision()) }))
+}
+
+/// Marks an octet of a key that is no text. In the text of a key it stands twice.
+const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
+
+/// The text of a key. A key that is no text is of no use here, but it is there, and the keys are counted: each key has a
+/// text of its own.
+fn text_of(key: &[u8]) -> String {
+    let mut text = String::with_capacity(key.len());
+    for chunk in key.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            text.push(character);
+            text.extend((character == NO_TEXT).then_some(NO_TEXT));
+        }
+        for octet in chunk.invalid() {
+            text.push(NO_TEXT);
+            text.push_str(&format!("{octet:02x}"));
+        }
+    }
+    text
 }
 
 /// etcd counts in signed numbers, from 1.
@@ -397,4 +427,28 @@ fn root(error: &dyn std::error::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_key_that_is_text_stays_as_it_is() {
+        assert_eq!(text_of("verdicts/n\u{f6}de1".as_bytes()), "verdicts/n\u{f6}de1");
+        assert_eq!(text_of(b"a\xff\xfeb"), "a\u{fffd}ff\u{fffd}feb");
+    }
+
+    proptest! {
+        #[test]
+        fn two_keys_have_two_texts(
+            keys in [(); 2].map(|()| proptest::collection::vec(prop_oneof![
+                Just(&b"\xff"[..]), Just(&b"\xef\xbf\xbd"[..]), Just(&b"\xef"[..]), Just(&b"ff"[..]), Just(&b"\xbf"[..])
+            ], 0..5)),
+        ) {
+            let [a, b] = keys.map(|key| key.concat());
+            prop_assert_eq!(a == b, text_of(&a) == text_of(&b));
+        }
+    }
 }

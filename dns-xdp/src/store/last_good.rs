@@ -2,7 +2,7 @@
 //! store is compared with at a start.
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,18 @@ pub fn load(path: &Path, prefix: &str) -> io::Result<Option<Known>> {
     Ok(is_ours.then_some(Known { documents, revision, origin }))
 }
 
+/// Moves a copy that cannot be read out of the way of the next one. Returns where it is then; one that was there before is
+/// replaced.
+///
+/// # Errors
+/// It cannot be moved.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".unreadable");
+    std::fs::rename(path, &aside)?;
+    Ok(aside.into())
+}
+
 /// Replaces the copy.
 ///
 /// # Errors
@@ -78,6 +90,9 @@ mod tests {
         assert_eq!(load(&path, "/elsewhere").unwrap(), None, "it is of another cluster");
         std::fs::write(&path, "{").unwrap();
         assert!(load(&path, PREFIX).is_err());
+        let aside = set_aside(&path).unwrap();
+        assert_eq!(std::fs::read(aside).unwrap(), b"{");
+        assert_eq!(load(&path, PREFIX).unwrap(), None);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::etcd::Members;
+use super::etcd::{Etcd, Members};
 use super::view::View;
-use super::{Documents, Known, Listing, continuity, last_good};
+use super::{Documents, Known, Listing, Store, continuity, last_good};
 use crate::config::{Config, ConfigError, SharedStore};
 
 /// Of each call. A daemon that is started again without the store has to answer before `[xdp] stop-grace` is over.
@@ -22,6 +22,8 @@ pub struct Loaded {
     pub shared: Option<Known>,
     /// Why that is the last good copy; `None`: it is what the store holds.
     pub trouble: Option<String>,
+    /// Why the store was believed without a comparison with the last good copy; `None`: it was compared, or there is none.
+    pub unread: Option<String>,
 }
 
 /// Reads the file at `path` and, where it names a store, the documents there.
@@ -32,28 +34,32 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let text = Config::text(path)?;
     let Some(store) = Config::store_of(&text, path)? else {
         let config = Config::parse(&text, path)?;
-        return Ok(Loaded { config, text, shared: None, trouble: None });
+        return Ok(Loaded { config, text, shared: None, trouble: None, unread: None });
     };
     let copy = last_good::load(&store.copy, &store.prefix);
     let copied = copy.as_ref().ok().and_then(Option::as_ref);
     let found = match list(&store).await {
-        Ok(listing) => of_listing(&listing, copied),
+        Ok((etcd, listing)) => verified(&etcd, &listing, copied).await,
         Err(error) => Err(format!("{error:#}")),
     };
+    let place = store.copy.display();
     let from_store = match found {
         Ok(known) => match Config::parse_with(&text, path, &known.documents) {
-            Ok(config) => return Ok(Loaded { config, text, shared: Some(known), trouble: None }),
+            Ok(config) => {
+                let unread =
+                    copy.err().map(|error| format!("the last good copy in {place} cannot be read: {error}"));
+                return Ok(Loaded { config, text, shared: Some(known), trouble: None, unread });
+            }
             Err(wrong) => wrong,
         },
         Err(reason) => ConfigError::Store { path: path.to_owned(), reason },
     };
     // What a server has in force, it has from its copy at the next start too.
-    let place = store.copy.display();
     match copy {
         Ok(Some(known)) => {
             let config = Config::parse_with(&text, path, &known.documents)?;
             let trouble = Some(from_store.to_string());
-            Ok(Loaded { config, text, shared: Some(known), trouble })
+            Ok(Loaded { config, text, shared: Some(known), trouble, unread: None })
         }
         Ok(None) => {
             let none = format!("there is no copy of {} in {place} to start from", store.prefix);
@@ -61,6 +67,17 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
         }
         Err(unread) => Err(and(from_store, &format!("the copy in {place} cannot be read: {unread}"))),
     }
+}
+
+/// As [`of_listing`], of a store whose history is asked where its documents have changed.
+async fn verified<S: Store>(store: &S, listing: &Listing, copied: Option<&Known>) -> Result<Known, String> {
+    if let Some((key, revision)) = copied.and_then(|copied| continuity::replaced(copied, listing)) {
+        let had = store.had(&key, revision).await.map_err(|error| error.to_string())?;
+        if had == Some(false) {
+            return Err(continuity::never_had(&key, revision, listing));
+        }
+    }
+    of_listing(listing, copied)
 }
 
 /// What a server starts with: the documents of the store, if it goes on from the copy; else the error says why not.
@@ -90,17 +107,17 @@ fn and(error: ConfigError, more: &str) -> ConfigError {
 /// # Errors
 /// It cannot be reached, does not let us in, or has none.
 pub async fn fetch(store: &SharedStore) -> anyhow::Result<Documents> {
-    Documents::read(&list(store).await?).map_err(anyhow::Error::msg)
+    Documents::read(&list(store).await?.1).map_err(anyhow::Error::msg)
 }
 
-async fn list(store: &SharedStore) -> anyhow::Result<Listing> {
-    let (_, listing) = members(store)?.list().await?;
+async fn list(store: &SharedStore) -> anyhow::Result<(Etcd, Listing)> {
+    let (etcd, listing) = members(store)?.list().await?;
     anyhow::ensure!(
         continuity::holds_cluster(&listing),
         "the store has no cluster at {}: write it there with `dns-xdp cluster init --config FILE`",
         store.prefix
     );
-    Ok(listing)
+    Ok((etcd, listing))
 }
 
 /// Members with the patience of a terminal.
@@ -115,6 +132,7 @@ pub fn members(store: &SharedStore) -> anyhow::Result<Members> {
 mod tests {
     use super::*;
     use crate::store::Entry;
+    use crate::store::memory::Memory;
 
     fn listing(revision: u64, entries: &[(&str, u64)]) -> Listing {
         let entry = |(key, revision): &(&str, u64)| {
@@ -135,5 +153,21 @@ mod tests {
         let lost = of_listing(&listing(80, &[("config/zone", 3)]), Some(&copied)).unwrap();
         assert_eq!(lost.documents.texts, copied.documents.texts, "what is deleted stays in force");
         assert_eq!(lost.documents.deleted, ["config/nodes".to_owned()].into());
+    }
+
+    #[tokio::test]
+    async fn a_start_asks_the_history_for_a_document_that_is_gone() {
+        let store = Memory::new();
+        store.write("config/zone", "[zone]\n");
+        let older = store.copy();
+        store.write("config/nodes", "[[node]]\n");
+        let copied = of_listing(&store.list().await.unwrap(), None).unwrap();
+        store.delete("config/nodes");
+        let known = verified(&store, &store.list().await.unwrap(), Some(&copied)).await.unwrap();
+        assert_eq!(known.documents.deleted, ["config/nodes".to_owned()].into());
+        store.restore(&older);
+        (0..9).for_each(|_| _ = store.write("verdicts/node1", "{}"));
+        let reason = verified(&store, &store.list().await.unwrap(), Some(&copied)).await.unwrap_err();
+        assert!(reason.contains("never had the config/nodes"), "{reason}");
     }
 }

@@ -99,7 +99,7 @@ impl Memory {
         let older = older.0.lock().unwrap();
         let mut state = self.0.lock().unwrap();
         (state.revision, state.entries) = (older.revision, older.entries.clone());
-        state.history.clear();
+        state.history.clone_from(&older.history);
     }
 
     /// The same at this moment.
@@ -144,6 +144,14 @@ impl Store for Memory {
         let state = self.state()?;
         let newest = state.entries.values().map(|entry| entry.revision).max().unwrap_or(0);
         Ok(Extent { newest, keys: state.entries.len() })
+    }
+
+    async fn had(&self, key: &str, revision: Revision) -> Result<Option<bool>, Error> {
+        let state = self.state()?;
+        let is_it = |(at, of, entry): &(Revision, String, Option<Entry>)| {
+            *at == revision && of == key && entry.is_some()
+        };
+        Ok(Some(state.history.iter().any(is_it)))
     }
 
     async fn watch(&self, from: Revision) -> Result<Watching, Error> {

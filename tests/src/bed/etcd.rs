@@ -1,5 +1,6 @@
 //! A store that the servers share: three members of etcd, each a station of its own, so that each can be lost alone.
 pub mod access;
+pub mod lone;
 pub mod member;
 
 use std::net::Ipv4Addr;

@@ -1,4 +1,5 @@
 //! Scenes of servers that share a store, in network namespaces, which need root: `cargo xtask test store`.
+mod scenes_connections;
 mod scenes_identity;
 mod scenes_intents;
 mod scenes_skydns;

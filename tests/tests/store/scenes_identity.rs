@@ -24,7 +24,7 @@ fn plan(access: Access) -> Plan {
 #[ignore = "needs root and XDP: cargo xtask test store"]
 fn servers_that_start_beside_an_older_store_go_on_with_what_they_had_until_one_of_them_accepts_it() {
     scene(&plan(Access::Open), |cluster| {
-        // The backup has intents. Without them the store would seem to have lost a document, which is another scene.
+        // The backup has intents: its documents are older, and none is missing.
         cluster.nodes[0].cli_ok(&["node", "up", "node1"])?;
         cluster.nodes[0].cli_ok(&["node", "auto", "node1"])?;
         wait_for_agreement(cluster, &ALL)?;

@@ -68,8 +68,9 @@ pub(super) enum Asker {
 /// What is to be changed.
 #[derive(Debug)]
 pub(super) enum What {
-    /// The whole file; without `force` not one that removes more than half of the nodes, or this server's own.
-    Reload { force: bool },
+    /// The whole file, or this text of it; without `force` not one that removes more than half of the nodes, or this
+    /// server's own.
+    Reload { force: bool, text: Option<String> },
     /// A node or a service.
     Edit { change: ClusterChange, ephemeral: bool },
     /// What is wanted of a node.
@@ -196,7 +197,7 @@ impl Core {
                 let node = node.clone();
                 return self.begin_failback(asker, what, &node);
             }
-            What::Reload { .. } => Wanted::Reload,
+            What::Reload { text, .. } => Wanted::Reload(text.clone()),
             What::Edit { change, ephemeral } => {
                 Wanted::Edit { change: change.clone(), ephemeral: *ephemeral }
             }
@@ -222,21 +223,21 @@ impl Core {
             .current
             .take_if(|change| matches!(change.stage, Stage::Preparing { work: own, .. } if own == work));
         let Some(Change { asker, what, .. }) = change else {
-            if let Ok(Prepared::Proposal { .. }) = result.as_deref() {
+            if let Ok(Prepared::Proposal(_)) = result.as_deref() {
                 // The change was given up meanwhile.
                 self.effects.push(Effect::DropFile { work });
             }
             return self.shared_prepared(work, result.map(|prepared| *prepared));
         };
         match result.map(|prepared| *prepared) {
-            Ok(Prepared::Proposal { proposal, text }) => {
-                if let What::Reload { force: false } = what
+            Ok(Prepared::Proposal(proposal)) => {
+                if let What::Reload { force: false, .. } = what
                     && let Some(refusal) = self.held_back(&self.source.removed(&proposal.source))
                 {
                     self.hold_back(asker, &refusal);
                     self.end_change(asker, &what, Err(refusal));
                 } else {
-                    let mut next = Box::new(self.proposed(&what, *proposal, work, text));
+                    let mut next = Box::new(self.proposed(&what, *proposal, work));
                     if asker == Asker::Nobody && next.config == *self.health.config() {
                         // What nobody asked for and changes nothing is no event.
                         next.event = None;
@@ -244,7 +245,7 @@ impl Core {
                     self.changes.current = Some(Change { asker, what, stage: Stage::Ready(next) });
                 }
             }
-            Ok(Prepared::Push(_)) => {
+            Ok(Prepared::Push(_) | Prepared::Reload { .. }) => {
                 let refusal = Refusal::new(RefusalKind::Failed, "a defect of dns-xdp: this is no change");
                 self.end_change(asker, &what, Err(refusal));
             }
@@ -266,7 +267,12 @@ impl Core {
         };
         let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_over) else { return };
         let (file, seconds) = (self.source.path().display(), WORK_TIMEOUT.as_secs());
-        let state = self.health.config().control.state.display();
+        let control = &self.health.config().control;
+        let state = match &stage {
+            Stage::SavingLocal { .. } => control.local(),
+            _ => control.state.clone(),
+        };
+        let state = state.display();
         let failed = |message: String| Err(Refusal::new(RefusalKind::Failed, message));
         let result = match stage {
             Stage::Committing { .. } => failed(format!(
@@ -368,7 +374,7 @@ impl Core {
             let until = self.now.elapsed + WORK_TIMEOUT;
             Stage::Forgetting { work: self.save_intents(), done, until }
         } else {
-            return self.end_change_with(asker, &what, Ok(done), before.next.text);
+            return self.end_change(asker, &what, Ok(done));
         };
         self.changes.current = Some(Change { asker, what, stage });
     }
@@ -396,7 +402,6 @@ impl Core {
             notes: Vec::new(),
             warnings: Vec::new(),
             staged: None,
-            text: next.text.clone(),
         };
         self.source = Arc::clone(&next.source);
         self.health.adopt(Arc::clone(&next.config));
@@ -426,7 +431,7 @@ impl Core {
                 let stage = Stage::Forgetting { work, done, until };
                 self.changes.current = Some(Change { asker, what, stage });
             }
-            Ok(()) => self.end_change_with(asker, &what, Ok(done), before.text.clone()),
+            Ok(()) => self.end_change(asker, &what, Ok(done)),
             Err(error) => {
                 self.source = Arc::clone(&before.source);
                 self.health.adopt(Arc::clone(&before.config));
@@ -469,18 +474,8 @@ impl Core {
         self.changes.waiting.retain(|(asker, ..)| *asker != Asker::Store);
     }
 
+    /// Sends the result of a change to its [`Asker`].
     pub(super) fn end_change(&mut self, asker: Asker, what: &What, result: Result<Done, Refusal>) {
-        self.end_change_with(asker, what, result, None);
-    }
-
-    /// Sends the result of a change to its [`Asker`]. `text`: the text of the file, if it was read.
-    fn end_change_with(
-        &mut self,
-        asker: Asker,
-        what: &What,
-        result: Result<Done, Refusal>,
-        text: Option<String>,
-    ) {
         if let What::Reload { .. } = what {
             self.effects.push(Effect::Record(Record::Reloaded { ok: result.is_ok() }));
             if result.is_ok() {
@@ -489,7 +484,7 @@ impl Core {
         }
         match (asker, what) {
             (Asker::Call(call), _) => self.reply(call, result),
-            (Asker::Shared(number), _) => self.reloaded_here(number, result, text),
+            (Asker::Shared(number), _) => self.reloaded_here(number, result),
             (Asker::Nobody, _) => {
                 if let Err(refusal) = result {
                     self.effects.push(Effect::Warn(format!("nothing was reloaded: {refusal}")));

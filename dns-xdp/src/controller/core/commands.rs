@@ -50,7 +50,9 @@ impl Core {
                     self.answered().map(|(_, zone)| service_entries(&self.health, &self.source, &zone));
                 self.reply(call, services);
             }
-            Command::Reload { force } => self.change(Asker::Call(call), What::Reload { force }),
+            Command::Reload { force } => {
+                self.change(Asker::Call(call), What::Reload { force, text: None });
+            }
             Command::Admin { node, admin, reason, by, for_ms, force, local: _ } => {
                 let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 let node = node.to_ascii_lowercase();

@@ -22,25 +22,27 @@ pub(in crate::controller) struct Job {
 /// What is to be worked out.
 #[derive(Debug)]
 pub(super) enum Wanted {
-    /// All of the file.
-    Reload,
+    /// All of the file, or of this text where the file was read before.
+    Reload(Option<String>),
+    /// All of the file of a server that shares a store: its own part, and what has to be written to the store.
+    ReloadShared,
     /// A node or service, in the file too unless it is ephemeral.
     Edit { change: ClusterChange, ephemeral: bool },
     /// All of the store's documents.
     Join(Arc<Documents>),
     /// What has to be written to the store for a change to a node or service.
     Share(ClusterChange),
-    /// What has to be written to the store for the shared sections of this text.
-    Push(String),
 }
 
 /// A change that is worked out.
 #[derive(Debug)]
 pub(in crate::controller) enum Prepared {
-    /// For this server. `text`: the file's, where it was read.
-    Proposal { proposal: Box<Proposal>, text: Option<String> },
+    /// For this server.
+    Proposal(Box<Proposal>),
     /// For the store.
     Push(Push),
+    /// For the store, and then for this server: its own part of the file, which was read with this text.
+    Reload { push: Push, own: Box<Proposal>, text: String },
 }
 
 impl Job {
@@ -63,21 +65,24 @@ impl Job {
                 |error| format!("cannot read {}: {error}; nothing was changed", source.path().display());
             text.map_err(|error| Refusal::new(RefusalKind::Failed, refusal(error)))
         };
-        let proposal = |proposal, text| Prepared::Proposal { proposal: Box::new(proposal), text };
+        let proposal = |proposal| Prepared::Proposal(Box::new(proposal));
         match what {
-            Wanted::Reload => {
+            Wanted::Reload(text) => {
+                let text = text.map_or_else(|| readable(read(source.path())), Ok)?;
+                Ok(proposal(source.reload(&in_force, text)?))
+            }
+            Wanted::ReloadShared => {
                 let text = readable(read(source.path()))?;
-                Ok(proposal(source.reload(&in_force, text.clone())?, Some(text)))
+                let own = Box::new(source.reload(&in_force, text.clone())?);
+                let push = own.source.push(&text)?;
+                Ok(Prepared::Reload { push, own, text })
             }
             Wanted::Edit { change, ephemeral } => {
                 let text = if ephemeral { None } else { Some(readable(read(source.path()))?) };
-                Ok(proposal(source.change(&change, text.as_deref())?, text))
+                Ok(proposal(source.change(&change, text.as_deref())?))
             }
-            Wanted::Join(documents) => {
-                Ok(proposal(source.join(&in_force, Documents::clone(&documents))?, None))
-            }
+            Wanted::Join(documents) => Ok(proposal(source.join(&in_force, Documents::clone(&documents))?)),
             Wanted::Share(change) => source.share(&change).map(Prepared::Push),
-            Wanted::Push(text) => source.push(&text).map(Prepared::Push),
         }
     }
 }

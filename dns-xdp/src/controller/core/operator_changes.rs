@@ -8,7 +8,7 @@ use super::Core;
 use super::admin::judge;
 use super::changes::{Asker, WORK_TIMEOUT, What as LocalChange};
 use super::cluster_change::ClusterChange;
-use super::input::{CallId, Effect, WorkId};
+use super::input::{CallId, Effect, Record, WorkId};
 use super::job::{Prepared, Wanted};
 use super::source::Push;
 use super::status::milliseconds;
@@ -33,6 +33,8 @@ pub(super) struct OperatorChange {
     notes: Vec<String>,
     tries: u32,
     stage: Stage,
+    /// Of a reload: the text of the file whose own part is to come into force here, when the store has the shared one.
+    own: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -73,14 +75,15 @@ impl What {
 enum Stage {
     /// Newer documents are on their way into force: it is to be made from them.
     WaitingForDocuments { until: Duration },
-    /// The server's own part of the file comes into force first.
-    ReloadingHere(WorkId),
     /// The writes are worked out from these documents, or given up at `until`.
     Preparing { work: WorkId, base: Documents, until: Duration },
     /// It is written, on condition that these documents have not changed.
     Swapping { work: WorkId, base: Documents },
     /// Another server was faster. Its change arrives soon.
     WaitingForOther { base: Documents, until: Duration },
+    /// The store has the shared sections of a file since this revision, or has them anyway (0). The server's own part of it
+    /// comes into force.
+    ReloadingHere { work: WorkId, revision: Revision },
     /// The store has it.
     WaitingForOwn { revision: Revision, until: Duration },
 }
@@ -139,7 +142,7 @@ impl Core {
     fn begin_shared(&mut self, what: What, call: Option<CallId>, tries: u32) {
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
         let stage = Stage::WaitingForDocuments { until };
-        let mut change = OperatorChange { what, call, notes: Vec::new(), tries: tries + 1, stage };
+        let mut change = OperatorChange { what, call, notes: Vec::new(), tries: tries + 1, stage, own: None };
         if self.lags_behind() {
             return self.go_on_later(change);
         }
@@ -147,24 +150,22 @@ impl Core {
         // Intents count as the store has them, even if this server refuses its other documents.
         let intents_from = self.documents_of_intents();
         let writes = match &change.what {
-            What::Edit { change: edit, .. } => {
-                let edit = edit.clone();
-                let work = self.prepare(Wanted::Share(edit));
+            What::Edit { .. } | What::Reload { .. } => {
+                let wanted = match &change.what {
+                    What::Edit { change: edit, .. } => Wanted::Share(edit.clone()),
+                    _ => Wanted::ReloadShared,
+                };
+                let work = self.prepare(wanted);
                 let until = self.now.elapsed + WORK_TIMEOUT;
                 change.stage = Stage::Preparing { work, base: documents, until };
                 return self.go_on_later(change);
             }
-            What::Reload { force } => {
-                let force = *force;
-                let number = self.work();
-                change.stage = Stage::ReloadingHere(number);
-                self.go_on_later(change);
-                return self.change(Asker::Shared(number), LocalChange::Reload { force });
-            }
             What::Admin { node, request, force } => {
                 judge(&self.health, node, request, *force).and_then(|()| {
                     let intents = intent::want(&intents_from.intents, node, request.clone(), self.now.wall);
-                    intent_writes(&intents_from.intents, &intents)
+                    // What an operator decides also brings back what the store has lost.
+                    let is_lost = intents_from.deleted.contains(INTENT);
+                    if is_lost { written(&intents) } else { intent_writes(&intents_from.intents, &intents) }
                 })
             }
             What::Failback { node, by } => match self.judge_failback(node) {
@@ -224,25 +225,38 @@ impl Core {
         Some(changes.remove(place))
     }
 
+    /// Has this server's own part of a file brought into force. The store has the rest since this revision, or has it anyway
+    /// (0).
+    fn reload_here(&mut self, mut change: OperatorChange, revision: Revision) {
+        let (work, text) = (self.work(), change.own.take());
+        change.stage = Stage::ReloadingHere { work, revision };
+        self.go_on_later(change);
+        // Whether it is held back was judged before anything was changed.
+        self.change(Asker::Shared(work), LocalChange::Reload { force: true, text });
+    }
+
     /// The server's own part of the file is in force, or refused.
-    pub(super) fn reloaded_here(
-        &mut self,
-        number: WorkId,
-        result: Result<Done, Refusal>,
-        text: Option<String>,
-    ) {
-        let is_it = |stage: &Stage| matches!(stage, Stage::ReloadingHere(own) if *own == number);
+    pub(super) fn reloaded_here(&mut self, number: WorkId, result: Result<Done, Refusal>) {
+        let is_it = |stage: &Stage| matches!(stage, Stage::ReloadingHere { work, .. } if *work == number);
         let Some(mut change) = self.take_shared(is_it) else { return };
+        let Stage::ReloadingHere { revision, .. } = change.stage else { return };
         match result {
-            Ok(done) => {
-                change.notes = done.notes;
-                let base = self.source.documents().cloned().unwrap_or_default();
-                let work = self.prepare(Wanted::Push(text.unwrap_or_default()));
-                let until = self.now.elapsed + WORK_TIMEOUT;
-                change.stage = Stage::Preparing { work, base, until };
+            Ok(_) if revision == 0 => self.finish_shared(change),
+            Ok(_) => {
+                let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
+                change.stage = Stage::WaitingForOwn { revision, until };
                 self.go_on_later(change);
+                self.answer_waiting();
             }
-            Err(refusal) => self.refuse_shared(&change, refusal),
+            Err(refusal) if revision == 0 => self.refuse_shared(&change, refusal),
+            Err(refusal) => {
+                let message = format!(
+                    "the store has the shared sections of {} (revision {revision}), but what is this server's own is not in \
+                     force: {refusal}; repeat the reload",
+                    self.source.path().display()
+                );
+                self.refuse_shared(&change, Refusal::new(RefusalKind::Failed, message));
+            }
         }
     }
 
@@ -250,10 +264,19 @@ impl Core {
     pub(super) fn shared_prepared(&mut self, work: WorkId, result: Result<Prepared, Refusal>) {
         let is_it = |stage: &Stage| matches!(stage, Stage::Preparing { work: own, .. } if *own == work);
         let Some(mut change) = self.take_shared(is_it) else { return };
-        let Stage::Preparing { base, .. } = std::mem::replace(&mut change.stage, Stage::ReloadingHere(work))
+        let until = self.now.elapsed;
+        let Stage::Preparing { base, .. } =
+            std::mem::replace(&mut change.stage, Stage::WaitingForDocuments { until })
         else {
             return;
         };
+        let result = result.map(|prepared| match prepared {
+            Prepared::Reload { push, own, text } => {
+                (change.own, change.notes) = (Some(text), own.notes);
+                Prepared::Push(push)
+            }
+            other => other,
+        });
         match result {
             Ok(Prepared::Push(Push { mut writes, notes, removed })) => {
                 if let What::Reload { force: false } = change.what
@@ -274,7 +297,7 @@ impl Core {
                 // If other documents have come into force meanwhile, the store refuses it.
                 self.write_to_store(change, writes, base);
             }
-            Ok(Prepared::Proposal { .. }) => {
+            Ok(Prepared::Proposal(_) | Prepared::Reload { .. }) => {
                 let refusal =
                     Refusal::new(RefusalKind::Failed, "a defect of dns-xdp: this is nothing for the store");
                 self.refuse_shared(&change, refusal);
@@ -298,6 +321,9 @@ impl Core {
         writes: BTreeMap<String, Vec<u8>>,
         base: Documents,
     ) {
+        if writes.is_empty() && change.own.is_some() {
+            return self.reload_here(change, 0);
+        }
         if writes.is_empty() {
             return self.finish_shared(change);
         }
@@ -311,6 +337,9 @@ impl Core {
                     format!(
                         ", or let the node come back for this server alone: dns-xdp node up {node} --local"
                     )
+                }
+                What::Reload { .. } => {
+                    ", or send SIGHUP, which reloads this server's own part of the file alone".to_owned()
                 }
                 _ => String::new(),
             };
@@ -337,11 +366,19 @@ impl Core {
         let Some(mut change) = self.take_shared(is_it) else { return };
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
         change.stage = match (result, change.stage) {
+            (Ok(revision), stage) if change.own.is_some() => {
+                return self.reload_here(OperatorChange { stage, ..change }, revision);
+            }
             (Ok(revision), _) => Stage::WaitingForOwn { revision, until },
             (Err(Error::Conflict), Stage::Swapping { base, .. }) => Stage::WaitingForOther { base, until },
             (Err(error), stage) => {
-                let message =
-                    format!("{error}; whether it was changed is not known: look with `dns-xdp cluster show`");
+                let own = match change.what {
+                    What::Reload { .. } => "; this server's own part of the file was not reloaded",
+                    _ => "",
+                };
+                let message = format!(
+                    "{error}; whether it was changed is not known: look with `dns-xdp cluster show`{own}"
+                );
                 return self.refuse_shared(
                     &OperatorChange { stage, ..change },
                     Refusal::new(RefusalKind::Failed, message),
@@ -439,6 +476,10 @@ impl Core {
     }
 
     fn refuse_shared(&mut self, change: &OperatorChange, refusal: Refusal) {
+        let tried_here = matches!(change.stage, Stage::ReloadingHere { .. } | Stage::WaitingForOwn { .. });
+        if matches!(change.what, What::Reload { .. }) && !tried_here {
+            self.effects.push(Effect::Record(Record::Reloaded { ok: false }));
+        }
         self.answer_shared(change, Err(refusal));
     }
 
@@ -467,9 +508,10 @@ impl Core {
 }
 
 fn intent_writes(before: &Intents, after: &Intents) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
-    if before == after {
-        return Ok(BTreeMap::new());
-    }
+    if before == after { Ok(BTreeMap::new()) } else { written(after) }
+}
+
+fn written(after: &Intents) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
     let text = serde_json::to_vec_pretty(after)
         .map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
     Ok([(INTENT.to_owned(), text)].into())

@@ -218,6 +218,7 @@ fn run(
                 Input::IntentsSaved { work, result }
             }
             Write::Local { work, path, local } => {
+                under_way.begin(&path);
                 let result = intent::store_local(&path, &local).map_err(|error| error.to_string());
                 Input::IntentsSaved { work, result }
             }
@@ -281,7 +282,9 @@ pub(super) fn keep_copy(path: &Path, prefix: &str, known: &Known) {
 fn prepared(work: WorkId, job: Job, writes: &mpsc::UnboundedSender<Write>) -> Result<Prepared, Refusal> {
     let source = job.source();
     let prepared = job.run(|path| fs::read_to_string(path).map_err(|error| error.to_string()))?;
-    let Prepared::Proposal { proposal, .. } = &prepared else { return Ok(prepared) };
+    let (Prepared::Proposal(proposal) | Prepared::Reload { own: proposal, .. }) = &prepared else {
+        return Ok(prepared);
+    };
     if let Some(reason) = privileges::beyond(&proposal.config) {
         return Err(Refusal::new(RefusalKind::Conflict, format!("nothing was reloaded: {reason}")));
     }

@@ -28,7 +28,7 @@ use crate::metrics::{self, Recorder};
 use crate::network::{self, Listener, Monitor, Network};
 use crate::privileges;
 use crate::responder::{self, Sockets};
-use crate::store::Loaded;
+use crate::store::{Loaded, last_good};
 
 /// The most commands that wait for the loop. Further clients wait until there is room.
 const CALLS: usize = 16;
@@ -173,13 +173,27 @@ fn announce(config: &Config, alarms: &[String], identity: &str, trouble: Option<
     }
 }
 
+/// Keeps a last good copy that cannot be read for the operator, and says what its loss means.
+fn set_copy_aside(copy: &Path, unread: &str) {
+    tracing::warn!(
+        "{unread}; this start believes the store as it is, and cannot tell whether it was restored from an older backup: \
+         look at it with `dns-xdp cluster show`"
+    );
+    match last_good::set_aside(copy) {
+        Ok(aside) => tracing::warn!("the copy that cannot be read is kept as {}", aside.display()),
+        Err(error) => {
+            tracing::warn!("cannot keep {}, which the next copy replaces: {error}", copy.display());
+        }
+    }
+}
+
 /// Runs the daemon until it is told to stop; `replace`: takes over from the one that runs.
 ///
 /// # Errors
 /// What keeps it from starting, with the remedy; nothing is left attached or bound then. A second signal while
 /// it stops is an error too.
 pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
-    let Loaded { config, text, shared, trouble } = loaded;
+    let Loaded { config, text, shared, trouble, unread } = loaded;
     check(&config, shared.is_some())?;
     let (control, predecessor) = control_socket(&config.control.socket, replace).await?;
     let signals = Signals::new().context("cannot listen for signals")?;
@@ -208,6 +222,9 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
     let publisher = Publisher::start(config.clone(), served, recorder.clone(), tell.clone()).await?;
 
     announce(&config, &alarms, &identity, trouble.as_deref());
+    if let (Some(store), Some(unread)) = (&config.store, &unread) {
+        set_copy_aside(&store.copy, unread);
+    }
     // A copy that is newer than the store is what the store is compared with, until an operator accepts it.
     if let (Some(store), Some(known), None) = (&config.store, &shared, &trouble) {
         keep_copy(&store.copy, &store.prefix, known);

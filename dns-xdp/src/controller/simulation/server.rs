@@ -216,7 +216,7 @@ impl Server {
                 }
                 Effect::Prepare { work, job } => {
                     let prepared = match self.file.proposal(&job.source()) {
-                        Some(proposal) => Ok(Prepared::Proposal { proposal: Box::new(proposal), text: None }),
+                        Some(proposal) => Ok(Prepared::Proposal(Box::new(proposal))),
                         None => job.run(|_| Ok(self.file.text.clone())),
                     };
                     let result = Input::Prepared { work, result: prepared.map(Box::new) };

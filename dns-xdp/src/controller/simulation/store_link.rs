@@ -275,6 +275,7 @@ fn perform(call: Call, store: &mut StoreModel, now: Duration) -> Result<Answer, 
     Ok(match call {
         Call::Connect => Answer::Connected,
         Call::List => Answer::Listing(store.listing.clone()),
+        Call::Had { key, revision } => Answer::Had(Some(store.had(&key, revision))),
         Call::Lease(time) => Answer::Lease(store.lease(time, now)),
         Call::Put { expected, writes, lease } => {
             store.put(&expected, writes, lease)?;

@@ -7,18 +7,21 @@ use crate::store::client::watch_lag::Extent;
 use crate::store::documents::INTENT;
 use crate::store::{Batch, Documents, Entry, Error, Lease as Granted, Listing, Revision, Swap};
 
+/// What was written and removed, and at which revision.
+type History = Vec<(Revision, String, Option<Entry>)>;
+
 /// What the members of the store hold together.
 #[derive(Debug, Default)]
 pub(super) struct StoreModel {
     pub(super) listing: Listing,
     /// Nobody is answered without it, and no lease runs out.
     pub(super) lost: bool,
-    history: Vec<(Revision, String, Option<Entry>)>,
+    history: History,
     leases: BTreeMap<i64, Lease>,
     granted: i64,
     /// What servers have made it do.
     pub(super) counts: Counts,
-    backup: Option<(Listing, BTreeMap<i64, Lease>)>,
+    backup: Option<(Listing, BTreeMap<i64, Lease>, History)>,
     /// When it was last restored from a backup.
     pub(super) restored: Option<Duration>,
 }
@@ -84,14 +87,13 @@ impl StoreModel {
     }
 
     pub(super) fn save(&mut self) {
-        self.backup = Some((self.listing.clone(), self.leases.clone()));
+        self.backup = Some((self.listing.clone(), self.leases.clone(), self.history.clone()));
     }
 
     /// It is what it was when it was [saved](StoreModel::save). Every session with it is over.
     pub(super) fn restore(&mut self, now: Duration) -> bool {
-        let Some((listing, leases)) = self.backup.clone() else { return false };
-        (self.listing, self.leases, self.lost) = (listing, leases, true);
-        self.history.clear();
+        let Some((listing, leases, history)) = self.backup.clone() else { return false };
+        (self.listing, self.leases, self.history, self.lost) = (listing, leases, history, true);
         self.restored = Some(now);
         self.find_majority(now);
         true
@@ -102,6 +104,13 @@ impl StoreModel {
         let first = self.history.partition_point(|(of, ..)| *of <= revision);
         let changes = self.history[first..].iter().map(|(_, key, entry)| (key.clone(), entry.clone()));
         Batch { revision: self.revision(), changes: changes.collect() }
+    }
+
+    /// Whether a key was written at a revision.
+    pub(super) fn had(&self, key: &str, revision: Revision) -> bool {
+        let first = self.history.partition_point(|(of, ..)| *of < revision);
+        let at_that = self.history[first..].iter().take_while(|(of, ..)| *of == revision);
+        at_that.into_iter().any(|(_, of, entry)| of == key && entry.is_some())
     }
 
     pub(super) fn extent(&self) -> Extent {

@@ -1,6 +1,10 @@
 //! How a server stands to the store, by when its lease was last confirmed: pure.
 use std::time::Duration;
 
+/// The longest time from one call of a session to the next. A dead connection is found out by a call, and etcd takes a
+/// connection that carries calls for a live one.
+const LONGEST_RHYTHM: Duration = Duration::from_secs(3);
+
 /// When a server may go by what all say together, and when it judges by itself.
 ///
 /// ```text
@@ -110,7 +114,7 @@ impl Membership {
 
     /// From one time that the lease is kept alive to the next.
     pub fn rhythm(&self) -> Duration {
-        self.lease / 5
+        (self.lease / 5).min(LONGEST_RHYTHM)
     }
 
     /// How old a confirmation may be that is gone by; and how long a verdict may wait to be written before this server lets

@@ -4,7 +4,7 @@
 //! ended: what comes of them is not passed on.
 //!
 //! ```text
-//! connect ─► list ─► lease ─► write ours ─► list ─► watch ─► open: keep the lease, write ours, compare
+//! connect ─► list ─► look into its history ─► lease ─► write ours ─► list ─► watch ─► open: keep the lease, write ours, compare
 //!             │ older than what was seen before, or another server has this name
 //!             └─► wait, and list again
 //! ```
@@ -68,6 +68,8 @@ pub(crate) enum Call {
     Connect,
     /// [`Store::list`](crate::store::Store::list)
     List,
+    /// [`Store::had`](crate::store::Store::had)
+    Had { key: String, revision: Revision },
     /// [`Store::lease`](crate::store::Store::lease)
     Lease(Duration),
     /// [`Store::put`](crate::store::Store::put)
@@ -89,6 +91,8 @@ pub(crate) enum Answer {
     Connected,
     /// To [`Call::List`].
     Listing(Listing),
+    /// To [`Call::Had`].
+    Had(Option<bool>),
     /// To [`Call::Lease`].
     Lease(Lease),
     /// To [`Call::Put`].
@@ -147,6 +151,8 @@ enum Stage {
     Connecting,
     /// The store is listed for the first time.
     Looking,
+    /// The newest document that was seen of it is looked for in its history.
+    Verifying { listing: Listing, document: (String, Revision) },
     /// It is not believed, or another server has this one's name. It is listed again at this time.
     Doubting { again: Duration, listing: Listing },
     /// What an operator has accepted is written.
@@ -356,6 +362,13 @@ impl Session {
         let (stage, call) = match (std::mem::replace(&mut self.stage, Stage::Looking), answer) {
             (Stage::Connecting, Answer::Connected) => (Stage::Looking, Some(Call::List)),
             (Stage::Looking, Answer::Listing(listing)) => self.look(now, listing),
+            (Stage::Verifying { listing, document: (key, revision) }, Answer::Had(had)) => {
+                if had == Some(false) {
+                    self.distrust(now, continuity::never_had(&key, revision, &listing), listing)
+                } else {
+                    self.look_for_namesake(now, listing)
+                }
+            }
             (Stage::Accepting, Answer::Accepted) => (Stage::Looking, Some(Call::List)),
             (Stage::Leasing { found }, Answer::Lease(Lease { id: lease, time })) => {
                 self.membership.grant(time);
@@ -409,12 +422,30 @@ impl Session {
 
     /// Judges the store before anything is written there.
     fn look(&mut self, now: Duration, listing: Listing) -> (Stage, Option<Call>) {
-        let again = now + self.settings.lease / 5;
-        if let Some(reason) = continuity::doubt(&self.view.as_known(), &listing) {
-            self.frozen = Some(reason);
-            self.offered = Documents::read(&listing).ok().map(Arc::new);
-            return (Stage::Doubting { again, listing }, None);
+        let known = self.view.as_known();
+        if let Some(reason) = continuity::doubt(&known, &listing) {
+            return self.distrust(now, reason, listing);
         }
+        if let Some(document) = continuity::replaced(&known, &listing) {
+            let (key, revision) = document.clone();
+            return (Stage::Verifying { listing, document }, Some(Call::Had { key, revision }));
+        }
+        self.look_for_namesake(now, listing)
+    }
+
+    /// The documents of this store do not count until an operator accepts them.
+    fn distrust(&mut self, now: Duration, reason: String, listing: Listing) -> (Stage, Option<Call>) {
+        self.frozen = Some(reason);
+        self.offered = Documents::read(&listing).ok().map(Arc::new);
+        (Stage::Doubting { again: self.again(now), listing }, None)
+    }
+
+    /// When a store in which nothing may be written yet is listed again.
+    fn again(&self, now: Duration) -> Duration {
+        now + self.settings.lease / 5
+    }
+
+    fn look_for_namesake(&mut self, now: Duration, listing: Listing) -> (Stage, Option<Call>) {
         let Settings { server, instance, lease } = &self.settings;
         if let Some(other) = namesake(&listing, server, instance) {
             let since = self.namesake.as_ref().filter(|(known, _)| *known == other);
@@ -423,7 +454,7 @@ impl Session {
             // Documents count all the same.
             let view = View::read(&listing, &self.view);
             self.show(view);
-            return (Stage::Doubting { again, listing }, None);
+            return (Stage::Doubting { again: self.again(now), listing }, None);
         }
         let found = listing.entries.get(&key_of(server)).map_or(0, |entry| entry.revision);
         (Stage::Leasing { found }, Some(Call::Lease(*lease)))

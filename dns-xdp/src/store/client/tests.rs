@@ -174,6 +174,33 @@ async fn an_older_store_is_not_believed_until_it_is_accepted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_document_that_a_restored_store_never_had_is_no_deletion() {
+    let store = stored();
+    let older = store.copy();
+    store.write("config/nodes", "[[node]]\n");
+    let mut client = start(&store, "node1");
+    let joined = |seen: &Seen| seen.mode == Mode::Joined && seen.view.documents.texts.len() == 2;
+    until(&mut client, joined).await;
+    store.cut_off(true);
+    until(&mut client, |seen| !seen.is_up).await;
+    store.restore(&older);
+    // The leases of the backup run out, and others write: its revision passes what was seen of the store.
+    (0..99).for_each(|_| _ = store.write("verdicts/node2", "{}"));
+    store.cut_off(false);
+    let seen = until(&mut client, |seen| seen.is_up || seen.mode == Mode::Frozen).await;
+    assert_eq!((seen.mode, seen.view.documents.texts.len()), (Mode::Frozen, 2));
+    assert!(seen.view.documents.deleted.is_empty());
+    let trouble = seen.trouble.unwrap();
+    assert!(trouble.contains("config/nodes") && trouble.contains("cluster accept"), "{trouble}");
+    // However far it comes, and however often it is looked at.
+    (0..99).for_each(|_| _ = store.write("verdicts/node2", "{}"));
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(client.seen.borrow().mode, Mode::Frozen);
+    client.accept();
+    until(&mut client, |seen| seen.mode == Mode::Joined && seen.view.documents.texts.len() == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_document_that_cannot_be_read_leaves_those_before() {
     let store = stored();
     store.write("intent", "{}");

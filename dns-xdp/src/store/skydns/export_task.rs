@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::export::{Step, ours, steps};
 use super::path;
-use super::task::{PAUSE, Task, Trouble};
+use super::task::{Comparison, PAUSE, Task, Trouble};
 use crate::responder::Published;
 use crate::store::client::{Mode, Seen};
 use crate::store::{Batch, Entry, Error, Store, Watch as _};
@@ -88,6 +88,7 @@ impl Export {
     async fn session<S: Store>(&mut self, store: S, first: &Zone, failures: &mut u32) -> Result<(), Error> {
         let mut listing = store.list().await?;
         let mut watch = store.watch(listing.revision + 1).await?;
+        let mut comparison = Comparison::new();
         loop {
             let zone = self.published.borrow_and_update().clone();
             let Some(zone) = zone.filter(|zone| zone.apex() == first.apex()) else { return Ok(()) };
@@ -122,6 +123,7 @@ impl Export {
                         sleep(PAUSE).await;
                     }
                 }
+                () = comparison.due() => comparison.compare(&store, &listing).await?,
             }
         }
     }
@@ -207,6 +209,16 @@ mod tests {
         mirrored.keys.change(BTreeMap::new(), gone).await.unwrap();
         until(&mirrored.keys, |value| value.is_some_and(|value| value.contains("192.0.2.12"))).await;
         assert_eq!(mirrored.keys.value("node1/x1").as_deref(), Some("{}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_whose_watch_has_fallen_silent_are_put_right_all_the_same() {
+        let mirrored = start(&Memory::new(), "node1", &["node1"], zone(11));
+        until(&mirrored.keys, |value| value.is_some_and(|value| value.contains("192.0.2.11"))).await;
+        sleep(Duration::from_secs(1)).await;
+        mirrored.keys.silence_watches();
+        mirrored.keys.write("node1/dns-xdp-1", "{}");
+        until(&mirrored.keys, |value| value.is_some_and(|value| value.contains("192.0.2.11"))).await;
     }
 
     #[tokio::test(start_paused = true)]

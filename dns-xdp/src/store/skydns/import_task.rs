@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::import::{Followed, follow};
-use super::task::{PAUSE, Task, Trouble};
+use super::task::{Comparison, PAUSE, Task, Trouble};
 use super::{Ignored, path};
 use crate::config::{Config, differences};
 use crate::store::client::{Mode, Request, Seen};
@@ -105,6 +105,7 @@ impl Import {
     async fn session<S: Store>(&mut self, store: S, zone: &Name, failures: &mut u32) -> Result<(), Error> {
         let mut listing = store.list().await?;
         let mut watch = store.watch(listing.revision + 1).await?;
+        let mut comparison = Comparison::new();
         self.done = None;
         *failures = 0;
         loop {
@@ -124,6 +125,7 @@ impl Import {
                     return Ok(());
                 },
                 () = reached(self.again), if self.again.is_some() => self.done = None,
+                () = comparison.due() => comparison.compare(&store, &listing).await?,
             }
         }
     }
@@ -365,6 +367,17 @@ mod tests {
         let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
         assert!(trouble.contains("no address of a node"), "{trouble}");
         assert_eq!(store.value("config/nodes").unwrap(), NODES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_whose_watch_has_fallen_silent_are_listed_again() {
+        let (store, keys) = stores();
+        let mut server = start(&store, &keys, "node1");
+        until_troubled(&mut server, |trouble| trouble.is_none()).await;
+        sleep(Duration::from_secs(1)).await;
+        keys.silence_watches();
+        keys.write("node2", &host(12));
+        until(&mut server, |nodes| nodes.contains("192.0.2.12")).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,15 +1,56 @@
-//! What the task of the import and that of the export share: the handle, the pause between tries, the alarm.
+//! What the task of the import and that of the export share: the handle, the pause between tries, the alarm, the comparison with the store.
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
-use crate::store::Error;
+use crate::store::client::repeated_ends::RepeatedEnds;
+use crate::store::client::watch_lag::{Extent, WatchLag};
+use crate::store::{Error, Listing, Store};
 
 /// The pause between two tries of a task.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// So many failed tries in a row raise the alarm.
 const TRIES: u32 = 10;
+
+/// From one comparison of what a task has seen with the store to the next.
+const COMPARISON_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Compares what a task has seen with the store now and then. That finds out a watch that has fallen silent, and a connection
+/// that is dead.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    next: Instant,
+    watch_lag: WatchLag,
+}
+
+impl Comparison {
+    /// Begins with a listing that was taken just now.
+    pub(super) fn new() -> Self {
+        Comparison { next: Instant::now() + COMPARISON_INTERVAL, watch_lag: WatchLag::default() }
+    }
+
+    /// Waits until it is time. Cancel safe.
+    pub(super) async fn due(&self) {
+        sleep_until(self.next).await;
+    }
+
+    /// Compares.
+    ///
+    /// # Errors
+    /// The store does not answer, or the watch has missed something since the last comparison.
+    pub(super) async fn compare<S: Store>(&mut self, store: &S, listing: &Listing) -> Result<(), Error> {
+        let extent = store.extent().await?;
+        self.next = Instant::now() + COMPARISON_INTERVAL;
+        if self.watch_lag.is_behind(extent, Extent::of(listing)) {
+            let newest = extent.newest;
+            let text = format!("the watch is silent, and the store has changed at revision {newest}");
+            return Err(Error::Unreachable(text));
+        }
+        Ok(())
+    }
+}
 
 /// A task that runs until this is dropped.
 #[derive(Debug)]
@@ -22,7 +63,7 @@ impl Task {
     /// Starts a task, which reports its [`Trouble`]. Needs a tokio runtime.
     pub(super) fn start<T: Future<Output = ()> + Send + 'static>(run: impl FnOnce(Trouble) -> T) -> Task {
         let (sender, trouble) = watch::channel(None);
-        Task { trouble, handle: tokio::spawn(run(Trouble(sender))) }
+        Task { trouble, handle: tokio::spawn(run(Trouble { sender, ends: RepeatedEnds::default() })) }
     }
 
     /// Whether the task has ended. It ends only by a defect, or with the session of the store.
@@ -51,14 +92,23 @@ impl Drop for Task {
 
 /// What is wrong with a task. Each change is logged once.
 #[derive(Debug)]
-pub(super) struct Trouble(watch::Sender<Option<String>>);
+pub(super) struct Trouble {
+    sender: watch::Sender<Option<String>>,
+    /// Of connections that did their work until then.
+    ends: RepeatedEnds,
+}
 
 impl Trouble {
     /// Counts a failed try. Ten in a row, or a refusal of the store, raise the alarm.
-    pub(super) fn failed(&self, failures: &mut u32, what: &str, error: &Error) {
-        *failures += 1;
+    pub(super) fn failed(&mut self, failures: &mut u32, what: &str, error: &Error) {
         tracing::debug!("{what}: {error}");
-        let is_known = self.0.borrow().is_some();
+        if *failures == 0
+            && let Some(ends) = self.ends.count(Instant::now())
+        {
+            tracing::warn!("{what}: {ends} connections have ended within a minute, this one for: {error}");
+        }
+        *failures += 1;
+        let is_known = self.sender.borrow().is_some();
         if !is_known && (*failures >= TRIES || matches!(error, Error::Denied(_))) {
             self.set(Some(format!("{what}: {error}")));
         }
@@ -66,7 +116,7 @@ impl Trouble {
 
     /// Raises the alarm, or ends it.
     pub(super) fn set(&self, trouble: Option<String>) {
-        self.0.send_if_modified(|before| {
+        self.sender.send_if_modified(|before| {
             if *before == trouble {
                 return false;
             }

@@ -27,8 +27,6 @@ pub(super) struct InForce {
     pub(super) warnings: Vec<String>,
     /// The work whose file lies beside the configuration file.
     pub(super) staged: Option<WorkId>,
-    /// The text of the file as it was read.
-    pub(super) text: Option<String>,
 }
 
 impl InForce {
@@ -49,13 +47,7 @@ pub(super) struct Replaced {
 
 impl Core {
     /// What is to be in force.
-    pub(super) fn proposed(
-        &self,
-        what: &What,
-        proposal: Proposal,
-        work: WorkId,
-        text: Option<String>,
-    ) -> InForce {
+    pub(super) fn proposed(&self, what: &What, proposal: Proposal, work: WorkId) -> InForce {
         let Proposal { config, source, write, notes, warnings } = proposal;
         let mut intents = self.health.intents().clone();
         let mut forgets = false;
@@ -83,7 +75,7 @@ impl Core {
         };
         let staged = write.map(|_| work);
         let (config, source) = (Arc::new(config), Arc::new(source));
-        InForce { config, source, intents, holds: None, forgets, event, notes, warnings, staged, text }
+        InForce { config, source, intents, holds: None, forgets, event, notes, warnings, staged }
     }
 
     /// Whether a change drops the node's intent: a node that is removed, or added for good, begins anew.

@@ -38,7 +38,7 @@ impl Core {
         unasked.is_due = unasked.began.is_some_and(|began| self.now.elapsed < began + UNASKED_PAUSE);
         let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::Nobody;
         if !self.changes.unasked.is_due && !self.changes.waiting.iter().any(is_reload) {
-            self.change(Asker::Nobody, What::Reload { force: false });
+            self.change(Asker::Nobody, What::Reload { force: false, text: None });
         }
     }
 

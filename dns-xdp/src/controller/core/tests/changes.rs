@@ -1,5 +1,6 @@
 //! Reloads that nobody waits for, files that are held back, and what is kept on disk.
 use super::*;
+use crate::store::{Error, Swap};
 
 const STATE: &str = "/var/lib/dns-xdp/dns-xdp.state.json";
 
@@ -100,28 +101,139 @@ fn a_file_without_this_servers_own_node_is_held_back_and_one_that_lacks_another_
     assert_eq!(bench.nodes(), 2);
 }
 
-#[test]
-fn a_file_that_would_take_most_nodes_from_the_store_is_held_back() {
+/// A server that has joined its store, with a file that differs from what is in force: in its own part and, as `edit` has
+/// it, in the shared one.
+fn with_a_limit(mode: Mode, edit: impl Fn(&str) -> String) -> (Bench, Documents) {
+    const STORE: &str = "[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n";
     let (mut bench, documents) = Bench::shared(Intents::new());
-    bench.step(Input::StoreSeen(Box::new(seen(&documents, Mode::Joined))));
+    bench.step(Input::StoreSeen(Box::new(seen(&documents, mode))));
     bench.publish_all();
-    bench.file =
-        cut(&bench.file, "node2") + "[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n";
-    for (call, force) in [(1, false), (2, true)] {
-        bench.ask(call, Command::Reload { force });
-        bench.prepare();
+    bench.file = edit(TEXT) + STORE + "[rate-limit]\nanswers-per-second = 50\n";
+    (bench, documents)
+}
+
+/// Works out and publishes until there is something for the store.
+fn until_written(bench: &mut Bench) -> Option<(WorkId, Swap)> {
+    loop {
         bench.publish_all();
-        bench.prepare();
         let swap = bench.take(|effect| match effect {
-            Effect::Swap { swap, .. } => Some(swap.clone()),
+            Effect::Swap { work, swap } => Some((*work, swap.clone())),
             _ => None,
         });
-        assert_eq!(swap.is_some(), force);
-        if !force {
-            let refusal = bench.reply(call).unwrap().unwrap_err();
-            assert!(refusal.message.contains("2 of 3 nodes"), "{refusal}");
+        if swap.is_some() || !prepares(bench) {
+            return swap;
         }
+        bench.prepare();
     }
+}
+
+fn limit(bench: &Bench) -> u32 {
+    bench.core.health.config().guard.rate_limit.answers_per_second
+}
+
+fn with_a_ttl(text: &str) -> String {
+    text.replace("[listen]", "ttl = \"9s\"\n[listen]")
+}
+
+#[test]
+fn a_file_that_would_take_most_nodes_from_the_store_is_held_back_with_its_own_part() {
+    let (mut bench, _) = with_a_limit(Mode::Joined, |text| cut(text, "node2"));
+    bench.ask(1, Command::Reload { force: false });
+    assert_eq!(until_written(&mut bench), None);
+    let refusal = bench.reply(1).unwrap().unwrap_err();
+    assert!(refusal.message.contains("2 of 3 nodes"), "{refusal}");
+    assert_eq!(limit(&bench), 0, "nothing was changed");
+    bench.ask(2, Command::Reload { force: true });
+    assert!(until_written(&mut bench).is_some());
+}
+
+#[test]
+fn a_reload_that_the_store_does_not_take_changes_nothing_here() {
+    for (mode, error) in [
+        (Mode::Alone, None),
+        (Mode::Joined, Some(Error::Conflict)),
+        (Mode::Joined, Some(Error::Unreachable("gone".to_owned()))),
+    ] {
+        let (mut bench, _) = with_a_limit(mode, with_a_ttl);
+        bench.ask(1, Command::Reload { force: false });
+        let written = until_written(&mut bench);
+        assert_eq!(written.is_some(), mode == Mode::Joined);
+        if let (Some((work, _)), Some(error)) = (written, error) {
+            bench.step(Input::Swapped { work, result: Err(error) });
+            bench.elapsed += Duration::from_secs(6);
+            bench.step(Input::Tick);
+        }
+        assert_eq!(until_written(&mut bench), None);
+        let refusal = bench.reply(1).unwrap().unwrap_err();
+        assert_eq!(limit(&bench), 0, "{refusal}");
+        let failed =
+            |effect: &Effect| matches!(effect, Effect::Record(Record::Reloaded { ok: false })).then_some(());
+        assert!(bench.take(failed).is_some(), "it counts as a reload that was refused");
+    }
+}
+
+#[test]
+fn a_reload_with_a_store_changes_the_store_first_and_then_this_servers_own_part() {
+    let (mut bench, mut documents) = with_a_limit(Mode::Joined, with_a_ttl);
+    bench.ask(1, Command::Reload { force: false });
+    let (work, swap) = until_written(&mut bench).unwrap();
+    assert_eq!(limit(&bench), 0);
+    // What is in the file by now is the next reload's.
+    bench.file = "nonsense".to_owned();
+    bench.step(Input::Swapped { work, result: Ok(2) });
+    assert_eq!(until_written(&mut bench), None);
+    assert_eq!((limit(&bench), bench.reply(1)), (50, None));
+    for (key, text) in swap.writes {
+        documents.texts.insert(key.clone(), String::from_utf8(text).unwrap());
+        documents.revisions.insert(key, 2);
+    }
+    bench.step(Input::StoreSeen(Box::new(seen(&documents, Mode::Joined))));
+    assert_eq!(until_written(&mut bench), None);
+    let done = bench.reply(1).unwrap().unwrap();
+    let notes = done["notes"].to_string();
+    assert!(notes.contains("ttl") && notes.contains("answers-per-second"), "{notes}");
+    assert!(!notes.contains("nothing has changed"), "{notes}");
+    assert_eq!(limit(&bench), 50);
+}
+
+#[test]
+fn a_reload_of_this_servers_own_part_alone_needs_no_store() {
+    let (mut bench, _) = with_a_limit(Mode::Alone, str::to_owned);
+    bench.ask(1, Command::Reload { force: false });
+    assert_eq!(until_written(&mut bench), None);
+    assert!(bench.reply(1).unwrap().is_ok());
+    assert_eq!(limit(&bench), 50);
+}
+
+#[test]
+fn an_own_part_that_cannot_be_published_says_what_the_store_has() {
+    let (mut bench, _) = with_a_limit(Mode::Joined, with_a_ttl);
+    bench.ask(1, Command::Reload { force: false });
+    let (work, _) = until_written(&mut bench).unwrap();
+    bench.step(Input::Swapped { work, result: Ok(2) });
+    bench.prepare();
+    bench.publish(Err("the table is full"));
+    let refusal = bench.reply(1).unwrap().unwrap_err();
+    assert!(
+        refusal.message.contains("the store has") && refusal.message.contains("the table is full"),
+        "{refusal}"
+    );
+    assert_eq!(limit(&bench), 0);
+}
+
+#[test]
+fn intents_that_the_store_has_lost_are_written_again_by_the_next_command() {
+    let (mut bench, mut documents) = Bench::shared([("node2".to_owned(), intent(Admin::Drain, None))].into());
+    documents.deleted.insert(INTENT.to_owned());
+    bench.step(Input::StoreSeen(Box::new(seen(&documents, Mode::Joined))));
+    bench.publish_all();
+    let told = documents.deletion().unwrap();
+    assert!(told.contains("dns-xdp node") && !told.contains("cluster import"), "{told}");
+    // It changes nothing of what is wanted.
+    bench.ask(1, admin("node1", Admin::Auto, None));
+    let (_, swap) = until_written(&mut bench).unwrap();
+    let written: Intents = serde_json::from_slice(&swap.writes[INTENT]).unwrap();
+    assert_eq!((written["node2"].admin, swap.expected[INTENT]), (Admin::Drain, 0));
 }
 
 #[test]

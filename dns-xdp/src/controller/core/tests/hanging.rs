@@ -44,6 +44,21 @@ fn what_is_wanted_of_a_node_is_refused_when_the_disk_hangs_and_does_not_count_la
 }
 
 #[test]
+fn a_local_intent_that_the_disk_does_not_take_names_its_own_file() {
+    let (mut bench, _) = Bench::shared(Intents::new());
+    let (node, admin) = ("node2".to_owned(), Admin::Drain);
+    bench.ask(
+        1,
+        Command::Admin { node, admin, reason: None, by: None, for_ms: None, force: false, local: true },
+    );
+    bench.elapsed += Duration::from_secs(10);
+    bench.step(Input::Tick);
+    let refusal = bench.reply(1).unwrap().unwrap_err();
+    let file = bench.core.health.config().control.local();
+    assert!(refusal.message.contains(&file.display().to_string()), "{refusal}");
+}
+
+#[test]
 fn what_had_its_time_ends_though_the_disk_hangs() {
     let mut bench = Bench::live(TEXT);
     bench.ask(1, admin("node2", Admin::Down, Some(60_000)));
