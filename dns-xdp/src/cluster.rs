@@ -1,9 +1,10 @@
 //! The cluster as the operator describes it: its nodes, its services, and what is wanted of each node.
 //!
-//! `kind` is what a probe asks, `address` which addresses mean no other machine, `family` IPv4 and IPv6, `members` which
-//! nodes the services have. Reading a file is in `config`.
+//! `kind` is what a probe asks, `address` which addresses mean no other machine, `family` IPv4 and IPv6, `family_part` the
+//! nodes that have one of them, `members` which nodes the services have. Reading a file is in `config`.
 mod address;
 mod family;
+mod family_part;
 mod kind;
 mod members;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use address::NO_NODES;
 pub use address::SpecialAddress;
 pub use family::{Family, FamilyRule};
+pub(crate) use family_part::FamilyPart;
 pub use kind::{
     Authorities, Dns, Exec, Expect, Http, PasswordFile, Pattern, ProbeKind, Redis, Role, TcpDialogue, Trust,
 };
@@ -32,6 +34,8 @@ pub struct Cluster {
     parts: Parts,
     /// Worked out once. Whatever changes the parts empties it.
     members: OnceLock<Arc<Members>>,
+    /// The same of each family. Clones share it.
+    families: Arc<[OnceLock<FamilyPart>; 2]>,
 }
 
 /// The nodes and services of one zone, in the order of the configuration. Names are lower case and
@@ -48,8 +52,12 @@ impl Cluster {
     /// A cluster of these nodes and services.
     pub fn new(nodes: Vec<Node>, services: Vec<Service>) -> Self {
         let parts = Parts { nodes, services };
-        let members = OnceLock::from(Arc::new(Members::new(&parts)));
-        Cluster { parts, members }
+        let members = Arc::new(Members::new(&parts));
+        Cluster::with(parts, members)
+    }
+
+    fn with(parts: Parts, members: Arc<Members>) -> Self {
+        Cluster { parts, members: OnceLock::from(members), families: Arc::default() }
     }
 
     /// Its nodes and services.
@@ -73,6 +81,21 @@ impl Cluster {
     pub(crate) fn members(&self) -> &Arc<Members> {
         self.members.get_or_init(|| Arc::new(Members::new(&self.parts)))
     }
+
+    /// The nodes that have an address of a family.
+    pub(crate) fn in_family(&self, family: Family) -> &FamilyPart {
+        self.families[family as usize].get_or_init(|| FamilyPart::new(self, family))
+    }
+
+    /// The node of this name.
+    pub(crate) fn node(&self, name: &str) -> Option<&Node> {
+        self.parts.nodes.get(self.members().place(name)?)
+    }
+
+    /// The service of this name, if it is configured.
+    pub(crate) fn service(&self, name: &str) -> Option<&Service> {
+        self.parts.services.get(self.members().configured(name)?)
+    }
 }
 
 impl PartialEq for Cluster {
@@ -94,6 +117,7 @@ impl Deref for Cluster {
 impl DerefMut for Cluster {
     fn deref_mut(&mut self) -> &mut Parts {
         self.members = OnceLock::new();
+        self.families = Arc::default();
         &mut self.parts
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Answers, LastAnswers};
-pub use families::{Apart, Families, FamilyView};
+pub use families::{Apart, Families, FamilyView, LastResort};
 pub(crate) use holds::Falls;
 pub(crate) use zone::owner;
 pub use zone::{answering, healthy_zone, zone};
@@ -235,7 +235,7 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
     let all_down = healthy.is_empty();
     let situation = Situation::new(cluster, rules, view, healthy, previous);
     let mut answers = if all_down { Answers::all_down(&situation) } else { Answers::live(&situation) };
-    answers.families = families::families(cluster, rules, view, &answers, previous);
+    answers.families = families::families(&situation, &answers);
     Decision {
         answers: same_or_new(answers, previous),
         effective,

@@ -2,17 +2,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{APEX, AllDown, Order, Parts, Service};
+use super::{APEX, AllDown, Node, Order, Parts, Service};
 
 /// The names of a cluster's nodes and services, and the rules of the services. The apex is among the services; unless it is
 /// configured, it has all nodes.
 #[derive(Debug)]
 pub(crate) struct Members {
     nodes: Arc<[String]>,
+    /// The place of each node.
+    places: HashMap<String, usize>,
     /// In the order of the names.
     services: Arc<[String]>,
+    /// The place of each service among those of the configuration; `None`: it is not configured.
+    configured: Arc<[Option<usize>]>,
     /// The group of each service.
-    groups_of: Vec<usize>,
+    groups_of: Arc<[usize]>,
     groups: Vec<Group>,
 }
 
@@ -35,14 +39,13 @@ pub(crate) struct Group {
 
 impl Members {
     pub(super) fn new(parts: &Parts) -> Self {
-        let places: HashMap<&str, usize> =
-            parts.nodes.iter().map(|node| node.name.as_str()).zip(0..).collect();
-        let places = |names: &[String]| -> Arc<[usize]> {
-            names.iter().filter_map(|name| places.get(name.as_str()).copied()).collect()
+        let places = places(&parts.nodes);
+        let members = |names: &[String]| -> Arc<[usize]> {
+            names.iter().filter_map(|name| places.get(name).copied()).collect()
         };
         let group = |service: &Service| Group {
-            members: places(&service.nodes),
-            backup: places(&service.backup),
+            members: members(&service.nodes),
+            backup: members(&service.backup),
             order: service.order,
             all_down: service.all_down,
             min_healthy: service.min_healthy,
@@ -56,11 +59,15 @@ impl Members {
             min_healthy: 0,
             apart: None,
         };
-        let configured = parts.services.iter().map(|service| (service.name.as_str(), group(service)));
-        let by_name: BTreeMap<&str, Group> = std::iter::once((APEX, every_node)).chain(configured).collect();
+        let configured = parts.services.iter().zip(0..);
+        let configured =
+            configured.map(|(service, place)| (service.name.as_str(), (group(service), Some(place))));
+        let by_name: BTreeMap<&str, (Group, Option<usize>)> =
+            std::iter::once((APEX, (every_node, None))).chain(configured).collect();
         let services = by_name.keys().map(|name| (*name).to_owned()).collect();
+        let configured = by_name.values().map(|(_, place)| *place).collect();
         let (mut numbers, mut groups) = (HashMap::new(), Vec::new());
-        let groups_of = by_name.into_values().map(|group| {
+        let groups_of = by_name.into_values().map(|(group, _)| {
             *numbers.entry(group).or_insert_with_key(|group| {
                 groups.push(group.clone());
                 groups.len() - 1
@@ -68,12 +75,36 @@ impl Members {
         });
         let groups_of = groups_of.collect();
         let nodes = parts.nodes.iter().map(|node| node.name.clone()).collect();
-        Members { nodes, services, groups_of, groups }
+        Members { nodes, places, services, configured, groups_of, groups }
+    }
+
+    /// The same services with those of their members and backups alone that are among these nodes. A service keeps its
+    /// place, and each group its number. `place` is the place of a node among these, if it is there.
+    pub(super) fn within(&self, nodes: &[Node], place: impl Fn(usize) -> Option<usize>) -> Self {
+        let there = |all: &[usize]| -> Arc<[usize]> { all.iter().filter_map(|&node| place(node)).collect() };
+        let within = |group: &Group| {
+            let (members, backup) = (there(&group.members), there(&group.backup));
+            let min_healthy = group.min_healthy.min(members.len());
+            Group { members, backup, min_healthy, ..group.clone() }
+        };
+        Members {
+            nodes: nodes.iter().map(|node| node.name.clone()).collect(),
+            places: places(nodes),
+            services: Arc::clone(&self.services),
+            configured: self.services.iter().map(|_| None).collect(),
+            groups_of: Arc::clone(&self.groups_of),
+            groups: self.groups.iter().map(within).collect(),
+        }
     }
 
     /// The names of the nodes, in the order of the cluster.
     pub(crate) fn nodes(&self) -> &Arc<[String]> {
         &self.nodes
+    }
+
+    /// The place of a node.
+    pub(crate) fn place(&self, node: &str) -> Option<usize> {
+        self.places.get(node).copied()
     }
 
     /// The names of the services, in their order.
@@ -93,7 +124,20 @@ impl Members {
 
     /// The place of a service among the names, and its group.
     pub(crate) fn service(&self, name: &str) -> Option<(usize, &Group)> {
-        let place = self.services.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
+        let place = self.place_of_service(name)?;
         Some((place, &self.groups[self.groups_of[place]]))
     }
+
+    /// The place of a service among those of the configuration.
+    pub(super) fn configured(&self, name: &str) -> Option<usize> {
+        self.configured[self.place_of_service(name)?]
+    }
+
+    fn place_of_service(&self, name: &str) -> Option<usize> {
+        self.services.binary_search_by(|known| known.as_str().cmp(name)).ok()
+    }
+}
+
+fn places(nodes: &[Node]) -> HashMap<String, usize> {
+    nodes.iter().map(|node| node.name.clone()).zip(0..).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::families::{Families, LastApart};
+use super::families::{Families, Frozen, LastApart};
 use super::rendezvous::substitute;
 use super::service::{self, distinct};
 use super::{Effective, NodeState, Situation, View, kept};
@@ -22,7 +22,7 @@ pub struct Answers {
     pub families: Families,
     /// For each service in the order of the names, the nodes whose addresses it answers; empty: refused. Services that
     /// answer the same by the same rules share a list.
-    services: Vec<Arc<[usize]>>,
+    pub(super) services: Vec<Arc<[usize]>>,
     /// The names of the services, the apex among them.
     names: Arc<[String]>,
     /// The names of the nodes, so that the answers can be carried over to a cluster that has changed.
@@ -55,14 +55,16 @@ impl LastAnswers {
             at,
             nodes: answers.nodes.iter().cloned().zip(by_node).collect(),
             services: answers.services().map(service).collect(),
-            families: answers.families.named(name),
+            families: answers.families.named(name, |service| answers.names[service].clone()),
         }
     }
 
     /// The answers of a cluster, which may have changed since.
     pub fn answers(&self, cluster: &Cluster) -> Answers {
         let nodes: Arc<[String]> = self.nodes.keys().cloned().collect();
+        let names: Arc<[String]> = self.services.keys().cloned().collect();
         let place = |name: &String| nodes.binary_search(name).ok();
+        let place_of_service = |name: &String| names.binary_search(name).ok();
         let by_node = (0..)
             .zip(self.nodes.values())
             .map(|(index, answering)| answering.as_ref().map(|answering| place(answering).unwrap_or(index)));
@@ -70,9 +72,9 @@ impl LastAnswers {
         let answers = Answers {
             by_node: by_node.collect(),
             seconds_left: BTreeMap::new(),
-            families: Families::placed(&self.families, place),
+            families: Families::placed(&self.families, place, place_of_service),
             services: services.collect(),
-            names: self.services.keys().cloned().collect(),
+            names: Arc::clone(&names),
             nodes: Arc::clone(&nodes),
         };
         answers.carried(cluster)
@@ -82,8 +84,12 @@ impl LastAnswers {
 impl Answers {
     /// The nodes whose addresses a service answers, the apex among them; empty: refused.
     pub fn service(&self, name: &str) -> Option<&[usize]> {
-        let place = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
-        Some(&self.services[place])
+        Some(&self.services[self.place_of_service(name)?])
+    }
+
+    /// The place of a service in [`Answers::services`].
+    pub(super) fn place_of_service(&self, name: &str) -> Option<usize> {
+        self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()
     }
 
     /// Each service in the order of the names, with the nodes whose addresses it answers; none: refused.
@@ -116,25 +122,30 @@ impl Answers {
         if view.nodes.iter().all(|state| state.admin == Admin::Auto) {
             return obeying;
         }
-        let is_out = |index: usize| matches!(view.nodes[index].admin, Admin::Down | Admin::Drain);
-        let is_in = |index: usize| view.nodes[index].admin == Admin::Up;
-        obeying.families = obeying.families.without(|index| is_out(index) || is_in(index));
-        for (index, answering) in obeying.by_node.iter_mut().enumerate().filter(|(index, _)| is_in(*index)) {
-            *answering = Some(index);
+        let frozen = Frozen { cluster, view, kept: self };
+        for (index, answering) in obeying.by_node.iter_mut().enumerate() {
+            if frozen.is_in(index) {
+                *answering = Some(index);
+            }
         }
-        let answers_itself = |index: &usize| obeying.by_node[*index] == Some(*index) && !is_out(*index);
+        let answers_itself =
+            |index: &usize| obeying.by_node[*index] == Some(*index) && !frozen.is_out(*index);
         let left: Vec<usize> = (0..obeying.by_node.len()).filter(answers_itself).collect();
-        if !left.is_empty() {
-            for (index, answering) in obeying.by_node.iter_mut().enumerate() {
-                if answering.is_some_and(is_out) {
-                    *answering = substitute(cluster, index, &left);
-                }
+        let mut whole: Vec<usize> =
+            left.iter().copied().filter(|&index| !frozen.is_half_dead(index)).collect();
+        if whole.is_empty() {
+            whole.clone_from(&left);
+        }
+        for (index, answering) in obeying.by_node.iter_mut().enumerate() {
+            if answering.is_some_and(|answering| frozen.is_out(answering)) {
+                *answering = substitute(cluster, index, &whole).or(*answering);
             }
         }
         let left: BTreeSet<usize> = left.into_iter().collect();
         obeying.services = obeying.changed(cluster.members(), |group, kept| {
             service::frozen(group, view, kept, &obeying.by_node, &left)
         });
+        obeying.families = frozen.families(&obeying, &whole);
         obeying
     }
 
@@ -288,8 +299,14 @@ impl Answers {
         let by_node = (0..).zip(&cluster.nodes).map(carry).collect();
         let mut carried = Answers { by_node, ..Answers::configured(cluster) };
         let mut lists: HashMap<*const usize, Option<Arc<[usize]>>> = HashMap::new();
-        for (name, answering) in members.services().iter().zip(&mut carried.services) {
-            let Some(previous) = self.service(name) else { continue };
+        let same_names = Arc::ptr_eq(&self.names, members.services());
+        let place_of_service = |place: usize, names: &[String], name: &String| match same_names {
+            true => Some(place),
+            false => names.binary_search(name).ok(),
+        };
+        for (number, (name, answering)) in members.services().iter().zip(&mut carried.services).enumerate() {
+            let Some(then) = place_of_service(number, &self.names, name) else { continue };
+            let previous = &self.services[then];
             let kept = lists.entry(previous.as_ptr()).or_insert_with(|| {
                 let kept = distinct(previous.iter().filter_map(|&then| place(then)));
                 (previous.is_empty() || !kept.is_empty()).then(|| kept.into())
@@ -300,7 +317,8 @@ impl Answers {
         }
         let left = self.seconds_left.iter().filter_map(|(&then, &left)| Some((place(then)?, left)));
         carried.seconds_left = left.collect();
-        carried.families = self.families.carried(place);
+        let service = |then: usize| place_of_service(then, members.services(), &self.names[then]);
+        carried.families = self.families.carried(place, service);
         carried
     }
 }

@@ -59,9 +59,9 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
     });
     let own: HashMap<&str, (usize, AllDown)> = own.collect();
     let families = ServiceFamilies::of(&config.cluster);
-    for (service, _) in answers.services() {
+    for (place, (service, _)) in answers.services().enumerate() {
         let (answers_max, while_down) = own.get(service).copied().unwrap_or((settings.answers_max, usual));
-        let answering = Family::ALL.map(|family| answers.service_in(family, service));
+        let answering = Family::ALL.map(|family| answers.service_at(family, place));
         let live = addresses(answering, families.get(service), true, while_down);
         names.push((owner(service), Addresses { answers_max, ..live }));
     }

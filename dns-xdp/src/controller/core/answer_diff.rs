@@ -258,7 +258,7 @@ fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option
     let Subject::Member { service, node } = subject else {
         return None;
     };
-    let node = state.config().cluster.nodes.iter().find(|known| known.name == *node)?;
+    let node = state.config().cluster.node(node)?;
     let (fall_waits, subject) = (state.fall_waits(subject), subject.to_string());
     let up = match state.intent(node).map_or(Admin::Auto, |intent| intent.admin) {
         Admin::Auto => {
@@ -287,9 +287,7 @@ fn family_parties(state: &State, subject: &Subject) -> Vec<Party> {
         Subject::Member { service, node } => (node, Some(service)),
         Subject::Witness(_) => return Vec::new(),
     };
-    let Some(node) = state.config().cluster.nodes.iter().find(|known| known.name == *name) else {
-        return Vec::new();
-    };
+    let Some(node) = state.config().cluster.node(name) else { return Vec::new() };
     let is_auto = state.intent(node).is_none_or(|intent| intent.admin == Admin::Auto);
     let is_out =
         |family: Family| both.of(family).serving() == Some(false) && !state.fall_waits_in(subject, family);

@@ -89,7 +89,7 @@ impl ServicesDown {
         let nodes = self.answers.service(name).unwrap_or_default();
         let nodes: Vec<&str> = nodes.iter().map(|&node| self.cluster().nodes[node].name.as_str()).collect();
         let answer = if nodes.is_empty() { self.without_addresses(name).to_owned() } else { list(&nodes) };
-        let service = self.cluster().services.iter().find(|service| service.name == *name);
+        let service = self.cluster().service(name);
         let nor_backup =
             if service.is_some_and(|service| !service.backup.is_empty()) { ", nor a backup" } else { "" };
         format!("none of its members is healthy{nor_backup}; it answers {answer}")
@@ -97,7 +97,7 @@ impl ServicesDown {
 
     /// What a service says that has no address to answer.
     fn without_addresses(&self, name: &str) -> &'static str {
-        let own = self.cluster().services.iter().find(|service| service.name == *name);
+        let own = self.cluster().service(name);
         let rule = own.and_then(|service| service.all_down).unwrap_or(self.config.failover.all_down);
         if rule == AllDown::Nodata { "NODATA" } else { "REFUSED" }
     }

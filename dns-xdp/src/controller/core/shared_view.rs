@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::state::in_family;
 use crate::cluster::Family;
-use crate::failover::Answers;
+use crate::failover::{Answers, Apart};
 use crate::fnv::Fnv1a;
 use crate::health::Subject;
 use crate::store::Moment;
@@ -78,7 +78,12 @@ pub(in crate::controller) fn digest(answers: &Answers, epoch: u32) -> String {
         hash.add([b' '].into_iter().chain(service.bytes()).chain(text.bytes()));
     }
     for family in Family::ALL.into_iter().filter(|_| !answers.families.are_alike()) {
-        hash.add(format!(" {family} {:?}", answers.families.of(family)).into_bytes());
+        let Apart { nodes, services, last_resort } = answers.families.of(family);
+        hash.add(format!(" {family} {last_resort:?} {nodes:?}").into_bytes());
+        for (service, answering) in services {
+            let text = texts.entry(answering.as_ptr()).or_insert_with(|| format!(" {answering:?}"));
+            hash.add(format!(" {service}").bytes().chain(text.bytes()));
+        }
     }
     format!("{:016x}", hash.finish())
 }

@@ -252,12 +252,9 @@ impl State {
     fn check(&self, subject: &Subject) -> Cow<'_, HealthCheck> {
         let cluster = &self.config.cluster;
         let found = match subject {
-            Subject::Node(name) => {
-                cluster.nodes.iter().find(|node| node.name == *name).map(|node| &node.health)
-            }
+            Subject::Node(name) => cluster.node(name).map(|node| &node.health),
             Subject::Member { service, .. } => {
-                let service = cluster.services.iter().find(|known| known.name == *service);
-                service.and_then(|service| service.health.as_ref())
+                cluster.service(service).and_then(|service| service.health.as_ref())
             }
             Subject::Witness(_) => None,
         };

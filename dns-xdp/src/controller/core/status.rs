@@ -18,7 +18,7 @@ use crate::control::api::{
     QuorumStatus, Rate, ServiceEntry, ServiceStatus, Status, StoreStatus,
 };
 use crate::datapath::{Attached, InterfaceState};
-use crate::failover::{Decision, Effective};
+use crate::failover::{Decision, Effective, LastResort};
 use crate::guard::Guard;
 use crate::intent::Local;
 use crate::network::AddressState;
@@ -73,7 +73,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     alarms.extend(decision.drained.then(|| drained.to_owned()));
     let all_held = "every node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
     alarms.extend(decision.held.then(|| all_held.to_owned()));
-    alarms.extend(Family::ALL.into_iter().filter_map(|family| all_down(decision, family)));
+    alarms.extend(Family::ALL.into_iter().filter_map(|family| none_is_up(decision, family)));
     alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
     let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
     let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
@@ -310,10 +310,15 @@ fn address(state: &AddressState) -> AddressStatus {
 }
 
 /// The alarm of a family in which no node is up, while one is in the other.
-fn all_down(decision: &Decision, family: Family) -> Option<String> {
-    decision.answers.families.of(family).all_down.then(|| {
-        format!("no node is up over {family}: its addresses are answered as [failover] all-down says")
-    })
+fn none_is_up(decision: &Decision, family: Family) -> Option<String> {
+    let instead = match decision.answers.families.of(family).last_resort? {
+        LastResort::Held if decision.held => return None,
+        LastResort::Held => "held nodes are answered; let one come back with `dns-xdp node failback`",
+        LastResort::Drained if decision.drained => return None,
+        LastResort::Drained => "drained nodes are answered; bring one back with `dns-xdp node auto`",
+        LastResort::AllDown => "its addresses are answered as [failover] all-down says",
+    };
+    Some(format!("no node is up over {family}: {instead}"))
 }
 
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.

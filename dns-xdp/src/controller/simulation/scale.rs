@@ -1,4 +1,5 @@
 //! What a cluster that shares a store costs as it grows, counted in virtual time and printed as a table.
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::member::Member;
 use super::store_model::{Counts, StoreModel};
 use super::world::World;
 use super::{Configured, sharing};
-use crate::cluster::{Cluster, Order, Service};
+use crate::cluster::{Cluster, Family, Order, Service};
 use crate::config::Config;
 use crate::controller::core::{Beginning, Core, Effect, Input, Now, Publication};
 use crate::failover::Answers;
@@ -257,9 +258,12 @@ impl Timed {
     }
 }
 
-/// As many services as make this many names, each with three of the nodes.
+/// As many services as make this many names, each with three of the nodes. Each node has an address of both families.
 pub(super) fn config_of_names(nodes: usize, names: usize) -> Config {
     let mut config = config(nodes, PROBERS).config.clone();
+    for (node, last) in config.cluster.nodes.iter_mut().zip(1..) {
+        node.ipv6 = Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
+    }
     let service = |number: usize| Service {
         name: format!("service{number}"),
         nodes: (0..3).map(|step| format!("node{}", (number + step) % nodes + 1)).collect(),
@@ -282,7 +286,7 @@ pub(super) fn config_of_all_names(nodes: usize) -> Config {
 }
 
 /// How long the longest step of the core takes where there are as many names as the program has room for: over a start, a
-/// death, a return and a tick.
+/// node's death over one family and over both, its return and a tick.
 #[test]
 #[ignore = "a measurement: cargo xtask bench core"]
 fn scale_of_a_step_over_all_names() {
@@ -304,16 +308,34 @@ fn scale_of_a_step_over_all_names() {
         let zero = Duration::ZERO;
         let mut timed = Timed { core, now: zero, longest: zero, zone: None, retired: None, making: zero };
         let probes: Vec<ProbeId> = timed.core.health.targets().keys().cloned().collect();
-        let first = probes[0].clone();
+        let of_the_first: Vec<ProbeId> =
+            probes.iter().filter(|probe| probe.subject == probes[0].subject).cloned().collect();
+        assert_eq!(of_the_first.len(), 2, "one of each family");
         let success = Observation::Success { round_trip: Duration::from_millis(1) };
         let failure = Observation::Failure(Failure { reason: "refused".to_owned(), visible: true });
-        let dies = std::iter::repeat_n((first.clone(), failure), 3);
-        let returns = std::iter::repeat_n((first, success.clone()), 3);
-        for (probe, observation) in
-            probes.into_iter().map(|probe| (probe, success.clone())).chain(dies).chain(returns)
-        {
-            let at = timed.now;
-            timed.step(Input::Probed { probe, at, observation });
+        let all_well = probes.iter().map(|probe| (probe.clone(), success.clone()));
+        // A node falls when a quorum is heard since it began to fail.
+        let others: Vec<_> =
+            all_well.clone().filter(|(probe, _)| probe.subject != probes[0].subject).collect();
+        let thrice = |probe: &ProbeId, observation: &Observation| {
+            std::iter::repeat_n((probe.clone(), observation.clone()), 3).collect::<Vec<_>>()
+        };
+        let [ipv4, ipv6] = [0, 1].map(|index| &of_the_first[index]);
+        let answering = |timed: &Timed| {
+            let answers = &timed.core.health.decision().unwrap().answers;
+            Family::ALL.map(|family| answers.node_in(family, 0) == Some(0))
+        };
+        for (observations, expected) in [
+            (all_well.clone().collect(), [true, true]),
+            ([thrice(ipv6, &failure), others.clone()].concat(), [true, false]),
+            ([thrice(ipv4, &failure), others.clone()].concat(), [false, false]),
+            ([thrice(ipv6, &success), thrice(ipv4, &success)].concat(), [true, true]),
+        ] {
+            for (probe, observation) in observations {
+                let at = timed.now;
+                timed.step(Input::Probed { probe, at, observation });
+            }
+            assert_eq!(answering(&timed), expected);
         }
         timed.step(Input::Tick);
         println!(

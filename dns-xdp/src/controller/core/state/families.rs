@@ -145,7 +145,7 @@ impl State {
         let mut apart: BTreeMap<&Subject, [Option<bool>; 2]> = BTreeMap::new();
         for (subject, both) in self.families.iter().filter(|(_, both)| both.rule == FamilyRule::Each) {
             let serving = Family::ALL
-                .map(|family| self.judged_in(Some(family), subject, both.of(family), confirmation).serving);
+                .map(|family| self.judged_over(family, subject, both.of(family), confirmation).serving);
             if serving[0] != serving[1] {
                 apart.insert(subject, serving);
             }
@@ -161,8 +161,7 @@ impl State {
             let node =
                 |(node, state): (&Node, &NodeState)| own(Subject::Node(node.name.clone()), state.serving);
             let of_service = |(service, states): (&String, &Vec<MemberState>)| {
-                let configured = cluster.services.iter().find(|configured| configured.name == *service);
-                let names = configured.into_iter().flat_map(Service::candidates);
+                let names = cluster.service(service).into_iter().flat_map(Service::candidates);
                 let member = |(node, state): (&String, &MemberState)| {
                     own(Subject::Member { service: service.clone(), node: node.clone() }, state.serving)
                 };

@@ -360,6 +360,37 @@ fn servers_that_share_a_store_agree_on_each_family() {
 }
 
 #[test]
+fn a_family_that_was_out_stays_out_until_there_is_a_verdict_on_it() {
+    let mut state = State::new(config(&dual()), &Intents::new());
+    for (node, family) in
+        ["node1", "node3"].into_iter().flat_map(|node| Family::ALL.map(|family| (node, family)))
+    {
+        heard(&mut state, node, family, true);
+    }
+    let all: &[&str] = &["node1", "node2", "node3"];
+    let others: &[&str] = &["node1", "node3"];
+    let gone: &[&str] = &["node2 ipv6"];
+    state.set_peer_view(said(Mode::Joined, [[all, &[], gone]; 3]));
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x13)]);
+    state.set_peer_view(said(Mode::Joined, [[others, &[], &[]]; 3]));
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x13)], "no server reports on it any more");
+    state.set_peer_view(said(Mode::Alone, [[others, &[], &[]]; 3]));
+    for _ in 0..3 {
+        heard(&mut state, "node2", Family::Ipv4, false);
+    }
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(13), ipv6(0x13)], "out over both");
+    assert_eq!(state.decision().unwrap().effective[1], Effective::Down);
+    for _ in 0..2 {
+        heard(&mut state, "node2", Family::Ipv6, true);
+    }
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(13), ipv6(0x12)]);
+}
+
+#[test]
 fn an_address_that_is_added_leaves_the_verdict_on_the_other_alone() {
     let mut state = healthy(TEXT);
     kill(&mut state, "node2");

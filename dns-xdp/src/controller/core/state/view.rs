@@ -85,13 +85,26 @@ impl State {
             None => self.judged_in(None, subject, standing, confirmation),
             Some(both) => {
                 let [ipv4, ipv6] = Family::ALL
-                    .map(|family| self.judged_in(Some(family), subject, both.of(family), confirmation));
+                    .map(|family| self.judged_over(family, subject, both.of(family), confirmation));
                 Judged::either(&ipv4, &ipv6)
             }
         }
     }
 
-    pub(super) fn judged_in(
+    /// Returns what counts of a subject over one of its families. Without a verdict, a node stays out that was out over it.
+    pub(super) fn judged_over(
+        &self,
+        family: Family,
+        subject: &Subject,
+        standing: &Standing,
+        confirmation: &Confirmation,
+    ) -> Judged {
+        let judged = self.judged_in(Some(family), subject, standing, confirmation);
+        let was_out = judged.serving.is_none() && self.is_out_over(family, subject);
+        Judged { serving: judged.serving.or_else(|| was_out.then_some(false)), ..judged }
+    }
+
+    fn judged_in(
         &self,
         family: Option<Family>,
         subject: &Subject,
@@ -127,6 +140,14 @@ impl State {
     pub(super) fn is_out(&self, index: usize, node: &Node) -> bool {
         let Some((decision, _)) = self.decision.as_ref().zip(self.shared.as_ref()) else { return false };
         decision.is_out(index, &node.name)
+    }
+
+    /// The same of a node over one of its families.
+    fn is_out_over(&self, family: Family, subject: &Subject) -> bool {
+        let Some((decision, _)) = self.decision.as_ref().zip(self.shared.as_ref()) else { return false };
+        let Subject::Node(node) = subject else { return false };
+        let place = self.config.cluster.members().place(node);
+        place.is_some_and(|place| decision.is_out_in(family, place, node))
     }
 
     pub(super) fn members(&self, service: &Service, confirmation: &Confirmation) -> Vec<MemberState> {
