@@ -3,6 +3,7 @@
 //!
 //! `session` is pure, as are `membership` (whether this server is one of those that decide together) and `watch_lag`
 //! (whether the watch still tells what happens). What is decided from the view is not here.
+mod call;
 pub mod membership;
 pub(in crate::store) mod repeated_ends;
 pub(crate) mod session;

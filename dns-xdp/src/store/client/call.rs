@@ -1,0 +1,52 @@
+//! What a session asks of the store, and what the store answers.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::watch_lag::Extent;
+use crate::store::{Lease, Listing, Revision, Swap};
+
+/// What is asked of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// A connection to the next member.
+    Connect,
+    /// [`Store::list`](crate::store::Store::list)
+    List,
+    /// [`Store::had`](crate::store::Store::had)
+    Had { key: String, revision: Revision },
+    /// [`Store::lease`](crate::store::Store::lease)
+    Lease(Duration),
+    /// [`Store::put`](crate::store::Store::put)
+    Put { expected: BTreeMap<String, Revision>, writes: BTreeMap<String, Vec<u8>>, lease: i64 },
+    /// [`Store::swap`](crate::store::Store::swap): an operator accepts what the store holds.
+    Accept(Swap),
+    /// [`Store::watch`](crate::store::Store::watch)
+    Watch { from: Revision },
+    /// [`Store::keep_alive`](crate::store::Store::keep_alive)
+    KeepAlive(i64),
+    /// [`Store::extent`](crate::store::Store::extent)
+    Extent,
+}
+
+/// What the store answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// To [`Call::Connect`].
+    Connected,
+    /// To [`Call::List`].
+    Listing(Listing),
+    /// To [`Call::Had`].
+    Had(Option<bool>),
+    /// To [`Call::Lease`].
+    Lease(Lease),
+    /// To [`Call::Put`].
+    Written,
+    /// To [`Call::Accept`].
+    Accepted,
+    /// To [`Call::Watch`]: changes come from now on, see [`Session::changed`](super::session::Session::changed).
+    Watching,
+    /// To [`Call::KeepAlive`].
+    Kept,
+    /// To [`Call::Extent`].
+    Extent(Extent),
+}
