@@ -104,7 +104,14 @@ pub(super) fn frozen(
             return if is_backup { vec![first] } else { in_order(group.order, healthy) };
         }
     }
-    in_order(group.order, distinct(answering.iter().filter_map(|&member| by_node[member])))
+    let substitutes = distinct(answering.iter().filter_map(|&member| by_node[member]));
+    if !substitutes.is_empty() {
+        return in_order(group.order, substitutes);
+    }
+    // The nodes are refused, but for those that an operator wants up.
+    let own: Vec<usize> = members.iter().copied().filter(|index| left.contains(index)).collect();
+    let others = left.iter().copied().take(1);
+    if own.is_empty() { others.collect() } else { in_order(group.order, own) }
 }
 
 /// The healthy members and the healthy backups.

@@ -52,11 +52,7 @@ impl Counted {
     }
 
     /// A connection with the keys below a path.
-    async fn connect(
-        self,
-        path: String,
-        number: usize,
-    ) -> Result<dns_xdp::store::etcd::Etcd, dns_xdp::store::Error> {
+    async fn connect(self, path: String, number: usize) -> Result<store::etcd::Etcd, store::Error> {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.members.below(&path).connect(number).await
     }

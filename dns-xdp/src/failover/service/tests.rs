@@ -156,3 +156,23 @@ fn services_that_are_down_stay_what_they_were_while_no_node_is_up() {
     assert_eq!(down(&bad), 1);
     assert_eq!(down(&decided(&config, &[REFUSES; 4], Some(&bad))), 1);
 }
+
+/// Its only member was answered by the service's own probes, while the nodes were refused. The operator swaps it for another.
+#[test]
+fn frozen_answers_of_a_service_are_those_that_an_operator_wants_up_where_the_nodes_are_refused() {
+    let mut config =
+        with(apart(Service { all_down: Some(AllDown::Configured), ..service("db", &["node1", "node2"]) }));
+    config.failover.all_down = AllDown::Refused;
+    let before = probed(&config, &[true, true], &[REFUSES, TAKEN_OUT, TAKEN_OUT, TAKEN_OUT], None);
+    assert_eq!(answers(&config, &before, "db"), [1]);
+    let [out, wanted] = [Admin::Down, Admin::Up].map(|admin| NodeState { admin, ..SILENT });
+    let frozen = probed(&config, &[false, false], &[out, wanted, SILENT, SILENT], Some(&before));
+    assert!(frozen.frozen.is_some());
+    assert_eq!(answers(&config, &frozen, "db"), [2]);
+    let elsewhere = probed(&config, &[false, false], &[out, SILENT, SILENT, wanted], Some(&before));
+    assert_eq!(
+        answers(&config, &elsewhere, "db"),
+        [4],
+        "no member is wanted up: another node is better than none"
+    );
+}
