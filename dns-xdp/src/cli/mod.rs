@@ -199,7 +199,7 @@ impl ConfigFile {
             ));
         }
         if let Some(unread) = loaded.unread {
-            eprintln!("warning: {unread}");
+            log::tell(format_args!("warning: {unread}"));
         }
         Ok(loaded.config)
     }

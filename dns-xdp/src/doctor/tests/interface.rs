@@ -131,7 +131,7 @@ fn what_the_running_daemon_says_of_an_interface_is_shown_with_its_reason() {
 fn a_veth_whose_other_end_has_no_program_is_generic() {
     let lost = |mode| {
         move |facts: &mut Facts| {
-            change_device(facts, mode, |_, device| device.peer_has_native_program = Some(false))
+            change_device(facts, mode, |_, device| device.peer_has_native_program = Some(false));
         }
     };
     let text = "native answers would be lost, for the other end of this veth has no XDP program";
