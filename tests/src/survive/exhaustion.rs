@@ -48,8 +48,9 @@ pub fn run(_length: Length) -> Result<Row> {
         nothing_is_written(&cluster.nodes[0], &disk, daemon).context("with files that are read-only")?;
         disk.remount(daemon, "rw")?;
         no_descriptors(&cluster.nodes[0], daemon).context("without descriptors")?;
-        no_memory(cluster, &disk).context("without memory")?;
+        let _group = no_memory(cluster, &disk).context("without memory")?;
         let (changes, asked) = watch.finish()?;
+        cluster.nodes[0].stop(Signal::SIGKILL)?;
         ensure!(asked.count > 0 && changes.len() == 2, "the answers meanwhile: {changes:?}");
         let result = "table over capacity, full disk, read-only files, no descriptors, memory limit: each refused with \
                       its reason, unasked ones an alarm in `status`; 0 answers lost or changed meanwhile";
@@ -205,8 +206,9 @@ fn no_descriptors(node: &Node, daemon: Process) -> Result<()> {
     Ok(())
 }
 
-/// A successor whose table is larger than its memory refuses; the predecessor's program answers on.
-fn no_memory(cluster: &mut Cluster, disk: &Disk) -> Result<()> {
+/// A successor whose table is larger than its memory refuses; the predecessor's program answers on, until a successor that
+/// does without XDP answers. Returns the group that this one is in.
+fn no_memory(cluster: &mut Cluster, disk: &Disk) -> Result<Cgroup> {
     let node = &mut cluster.nodes[0];
     node.stop(Signal::SIGKILL)?;
     node.config = disk.directory.with_extension("toml");
@@ -219,6 +221,6 @@ fn no_memory(cluster: &mut Cluster, disk: &Disk) -> Result<()> {
     node.start()?;
     let alarms = alarms(node)?;
     ensure!(alarms.contains("eth0 is off"), "the alarms are {alarms}");
-    node.stop(Signal::SIGKILL)?;
-    Ok(())
+    ensure!(!node.has_xdp()?, "the predecessor's program is left, with its last zone");
+    Ok(group)
 }
