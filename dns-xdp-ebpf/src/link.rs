@@ -301,7 +301,7 @@ impl Link {
             return Outcome::NotForUs.refuse();
         }
         let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
-        // A group, and the mark of a served IPv4 address.
+        // These 64 bits mark a served IPv4 address in the table. As IPv6 they begin the address of a group.
         if destination[0] == Local::IPV4 {
             return Outcome::ForeignAddress.refuse();
         }

@@ -59,8 +59,8 @@ impl Replacement {
     }
 }
 
-/// Replaces the file at `path`, or creates it and its directory. A new file is its owner's alone. One that was there keeps
-/// its mode, which an operator may have chosen.
+/// Replaces the file at `path`, or creates it and its directory. A new file has mode 0600. An existing file keeps its
+/// mode, which an operator may have chosen.
 pub(crate) fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     fs::create_dir_all(directory(path))?;
     let permissions = match fs::metadata(path) {

@@ -75,8 +75,9 @@ async fn run_until(
         .process_group(0);
     let is_told = !input.is_empty();
     let is_supervised = leftovers == Leftovers::Kill && !is_told && supervisor::is_available();
-    // A start waits until the kernel has read the program's file, which may be on a disk that hangs. The thread drops the
-    // command, which holds our copies of the pipe's other end. What is given up meanwhile is killed once it has started.
+    // A start waits until the kernel has read the program's file, and the disk may hang. So a thread starts it. The
+    // thread then drops the command, which holds our copies of the pipe's other end. A run that is given up meanwhile
+    // is killed once it has started.
     let start = tokio::task::spawn_blocking(move || {
         if is_supervised {
             return Ok(Running::Supervised(Supervised::start(&command, ends.into())?));

@@ -34,7 +34,7 @@ pub struct Cluster {
     parts: Parts,
     /// Worked out once. Whatever changes the parts empties it.
     members: OnceLock<Arc<Members>>,
-    /// The same of each family. Clones share it.
+    /// The part of each family, worked out once. Clones share it.
     families: Arc<[OnceLock<FamilyPart>; 2]>,
 }
 
@@ -82,17 +82,17 @@ impl Cluster {
         self.members.get_or_init(|| Arc::new(Members::new(&self.parts)))
     }
 
-    /// The nodes that have an address of a family.
+    /// Returns the part of the cluster that has addresses of a family.
     pub(crate) fn in_family(&self, family: Family) -> &FamilyPart {
         self.families[family as usize].get_or_init(|| FamilyPart::new(self, family))
     }
 
-    /// The node of this name.
+    /// Returns the node of this name.
     pub(crate) fn node(&self, name: &str) -> Option<&Node> {
         self.parts.nodes.get(self.members().place(name)?)
     }
 
-    /// The service of this name, if it is configured.
+    /// Returns the service of this name, if it is configured.
     pub(crate) fn service(&self, name: &str) -> Option<&Service> {
         self.parts.services.get(self.members().configured(name)?)
     }
@@ -298,7 +298,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Whether a node is probed at each of its addresses; if not, one probe counts for both families.
+    /// Whether a node is probed at each of its addresses. Otherwise one probe counts for both families.
     pub fn is_made_at_each_address(&self) -> bool {
         self.target.is_none() && !matches!(self.kind, ProbeKind::Exec(_))
     }

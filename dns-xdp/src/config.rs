@@ -179,7 +179,7 @@ impl Config {
         warnings
     }
 
-    /// The warnings that another configuration does not have.
+    /// Returns the warnings that another configuration does not have.
     pub(crate) fn warnings_beyond(&self, other: &Config) -> Vec<String> {
         let known = other.warnings();
         self.warnings().into_iter().filter(|warning| !known.contains(warning)).collect()
@@ -261,7 +261,7 @@ fn is_open_to_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }
 
-/// Whether the owner of one file may not read another. Root may, and a file that is not there is of no matter.
+/// Whether the owner of the file `of` may not read `file`. Root may read every file. A missing file does not count.
 fn is_closed_to_the_owner_of(of: &Path, file: &Path) -> bool {
     let (Ok(of), Ok(file)) = (std::fs::metadata(of), std::fs::metadata(file)) else { return false };
     let mode = file.permissions().mode();
@@ -273,7 +273,7 @@ fn is_closed_to_the_owner_of(of: &Path, file: &Path) -> bool {
     of.uid() != 0 && !may_read
 }
 
-/// Why a file with a secret cannot be read, and what helps.
+/// Says why a file with a secret cannot be read, and what helps.
 pub(crate) fn unreadable(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return error.to_string();

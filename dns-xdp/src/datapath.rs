@@ -286,9 +286,9 @@ impl Datapath {
         kernel.maps.level(zone)
     }
 
-    /// Attaches the program to every device, or swaps it in where a predecessor's is attached, and pins it. Without XDP,
-    /// detaches what a predecessor has left: it would go on with its last zone, or with its limits.
-    /// To be called after the first [`Datapath::switch`].
+    /// Attaches the program to every device, or swaps it in where a predecessor's is attached, and pins it. Without
+    /// XDP, detaches a predecessor's program, which would go on to answer its last zone and to enforce its limits. To
+    /// be called after the first [`Datapath::switch`].
     ///
     /// # Errors
     /// Another daemon answers on an interface, or no interface accepts the configured mode. What this call has
@@ -401,18 +401,17 @@ impl Datapath {
     }
 }
 
-/// Detaches and unpins what a predecessor has left. Another daemon that runs keeps its own.
+/// Detaches and unpins a predecessor's program. A running daemon keeps its own.
 fn detach_left(pin: &Path) {
     match pins::remove_left(pin) {
         Ok(Removal { removed, .. }) if removed.is_empty() => {}
         Ok(Removal { removed, .. }) => {
             let count = removed.len();
-            tracing::info!("detached the program of the daemon before, and removed {count} pins of its own");
+            tracing::info!("detached the predecessor's program, and removed {count} of its pins");
         }
-        Err(error) => tracing::warn!(
-            "a program of the daemon before may still answer: {:#}; stop what holds it, then dns-xdp unload",
-            anyhow::Error::new(error)
-        ),
+        Err(error) => {
+            tracing::warn!("a predecessor's program may still answer: {:#}", anyhow::Error::new(error));
+        }
     }
 }
 

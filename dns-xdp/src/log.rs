@@ -1,7 +1,7 @@
-//! What goes to stderr. The daemon's log has a thread of its own that writes, so that nothing else waits for its reader.
+//! Writes to stderr. A thread of its own writes the daemon's log, so that nothing else waits for the log's reader.
 //!
-//! The reader may be gone (a closed pipe), have no room (a full disk) or be stuck (a full pipe). The lines that it does not
-//! take wait up to a limit. Those beyond are lost. The log says how many, as soon as it can be written again.
+//! The reader may be gone (a closed pipe), out of room (a full disk) or stuck (a full pipe). Lines wait up to a limit,
+//! and lines beyond it are lost. As soon as the log can be written again, it tells the number of lost lines.
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::fs::File;
@@ -17,18 +17,18 @@ use jiff::Timestamp;
 
 use crate::unprivileged;
 
-/// Octets that may wait for the reader: some thousand lines.
+/// The most octets that wait for the reader: some thousand lines.
 const WAITING_MOST: usize = 1024 * 1024;
-/// What a line takes beside its octets.
+/// Octets that a waiting line takes besides its text.
 const OVERHEAD: usize = 64;
-/// For the last lines, when the daemon ends.
+/// How long the end of the daemon waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// The pause before a stderr that does not block is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Starts the thread that writes to stderr, to which everything goes from now on: [`tell`], and what panics say.
+/// Starts the thread that writes to stderr. From then on [`tell`] and panics write through it.
 ///
 /// # Errors
 /// Those of starting a thread, and of duplicating stderr.
@@ -53,7 +53,7 @@ pub(crate) fn start() -> io::Result<&'static Log> {
     Ok(log)
 }
 
-/// Writes a line to stderr, where somebody may read it or not.
+/// Writes a line to stderr. A stderr that cannot be written is ignored.
 pub(crate) fn tell(line: impl fmt::Display) {
     let line = format!("{line}\n");
     match LOG.get() {
@@ -117,7 +117,7 @@ impl Log {
     fn flush(&self, limit: Duration) {
         let (written, waits) = mpsc::channel();
         self.orders.send(Order::Flush(written)).ok();
-        // Nothing is sent. The other end is dropped.
+        // The thread drops the other end, and sends nothing.
         waits.recv_timeout(limit).ok();
     }
 }
@@ -137,7 +137,7 @@ impl Write for &Log {
 struct Writer<W> {
     out: W,
     shared: Arc<Shared>,
-    /// Lines that could not be written, and were not yet told of.
+    /// Lost lines that the log has not told yet.
     unwritten: u64,
     /// The last line was cut off.
     torn: bool,
@@ -168,7 +168,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Says how many lines were lost, if any. `false`: that cannot be written either.
+    /// Writes the number of lost lines, if there are any. Returns `false` if that cannot be written either.
     fn tell_loss(&mut self) -> bool {
         if self.unwritten == 0 {
             return true;
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// Without the time.
+    /// Returns the line without its time.
     fn loss(line: &str) -> &str {
         line.split_once("  WARN ").map_or(line, |(_, text)| text)
     }

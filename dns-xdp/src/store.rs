@@ -137,8 +137,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn list(&self) -> impl Future<Output = Result<Listing, Error>> + Send;
     /// How far it has come, as a majority knows it; cheaper than [`Store::list`].
     fn extent(&self) -> impl Future<Output = Result<Extent, Error>> + Send;
-    /// Whether the key had been written at this revision, as the store's history has it; `None`: the history does not reach
-    /// back so far.
+    /// Whether the store's history has the key as written at this revision. `None`: the history does not reach back so
+    /// far.
     fn had(&self, key: &str, revision: Revision) -> impl Future<Output = Result<Option<bool>, Error>> + Send;
     /// What happens from this revision on.
     fn watch(&self, from: Revision) -> impl Future<Output = Result<Self::Watch, Error>> + Send;

@@ -1,4 +1,4 @@
-//! Threads that have no use for any capability.
+//! Threads that need no capability.
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 /// Gives up every capability of this thread.

@@ -66,7 +66,7 @@ fn stage_files(built: &Path, stage: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The README, its links to the manual leading into this directory beside it. What is only in the sources is not linked.
+/// Returns the README with links to the manual in the directory `manual` beside it. Unlinks what only the sources have.
 fn readme(manual: &str) -> Result<String> {
     let path = root().join("README.md");
     let readme = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -3,12 +3,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::cargo::command;
+use crate::setup::output;
 
-/// What the files with licences and notices are called, as far as all authors agree.
+/// The beginnings of the names of files with licences and notices, in lower case.
 const NAMES: [&str; 6] = ["licen", "copying", "copyright", "notice", "unlicense", "patents"];
 const INTRODUCTION: &str = "\
 dns-xdp is licensed under MIT OR Apache-2.0. Its binary contains the crates below and Rust's standard library
@@ -24,7 +24,6 @@ pub(crate) fn text() -> Result<String> {
     let mut crates: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for linked in linked()? {
         let (name, licence) = linked.split_once('|').context("cargo tree has another form")?;
-        let name = name.trim_end_matches(" (proc-macro)");
         ensure!(!licence.is_empty(), "{name} names no licence");
         let directory = directories.get(name).with_context(|| format!("where is {name}?"))?;
         let mut texts = texts(directory)?;
@@ -44,30 +43,24 @@ pub(crate) fn text() -> Result<String> {
 
 /// Each crate of others that is linked, as `name vVERSION|LICENCE`.
 fn linked() -> Result<Vec<String>> {
-    let mut tree = command("cargo");
-    tree.args(["tree", "--locked", "--package", "dns-xdp", "--package", "dns-xdp-ebpf"]);
-    tree.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"]);
-    let output = tree.output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout)?;
+    let arguments = [
+        &["tree", "--locked", "--package", "dns-xdp", "--package", "dns-xdp-ebpf"][..],
+        &["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"],
+    ];
+    let lines = output("cargo", &arguments.concat())?;
     // A crate of the workspace is followed by its directory.
     let mut linked: Vec<String> =
         lines.lines().filter(|line| !line.is_empty() && !line.contains(" (/")).map(str::to_owned).collect();
     linked.sort();
     linked.dedup();
-    if linked.is_empty() {
-        bail!("cargo tree shows no crate");
-    }
+    ensure!(!linked.is_empty(), "cargo tree shows no crate");
     Ok(linked)
 }
 
 /// Where the sources of each crate are, by `name vVERSION`.
 fn directories() -> Result<BTreeMap<String, PathBuf>> {
-    let mut metadata = command("cargo");
-    let output = metadata.args(["metadata", "--locked", "--format-version", "1"]).output();
-    let output = output.context("cannot start cargo")?;
-    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata = output("cargo", &["metadata", "--locked", "--format-version", "1"])?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
     let packages = metadata["packages"].as_array().context("cargo metadata has another form")?;
     let directory = |package: &Value| {
         let name = format!("{} v{}", package["name"].as_str()?, package["version"].as_str()?);

@@ -21,7 +21,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Debian's way to forbid that a package starts its service: a program that exits with 101.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
-/// `$0` is that program, `$@` the command. A policy of somebody else's stays as it is.
+/// `$0` is the policy's path, `$@` the command. A policy that exists already stays as it is.
 const WITHOUT_SERVICES: &str = r#"
 if [ ! -e "$0" ]; then
     trap 'rm -f "$0"' EXIT
@@ -306,8 +306,8 @@ fn apt_get(arguments: &[&str]) -> Command {
     command
 }
 
-/// The command, while which no package starts a service: we want a name server's binary, not one on this machine's port 53.
-/// A shell takes the policy away when the command ends, also when Ctrl-C or a signal ends it.
+/// Returns a command that runs `install` while no package starts a service. We want a name server's binary, not a
+/// server on this machine's port 53. A shell removes the policy when the command ends, also by Ctrl-C or a signal.
 fn without_services(policy: &Path, install: &Command) -> Command {
     let mut shell = command("sh");
     shell.arg("-c").arg(WITHOUT_SERVICES).arg(policy).arg(install.get_program()).args(install.get_args());
@@ -317,8 +317,11 @@ fn without_services(policy: &Path, install: &Command) -> Command {
     shell
 }
 
-/// What a program writes to stdout.
-fn output(program: &str, arguments: &[&str]) -> Result<String> {
+/// Returns what a program writes to stdout.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output =
         command(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;
     ensure!(output.status.success(), "{program} {} failed", arguments.join(" "));

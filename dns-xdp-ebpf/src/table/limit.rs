@@ -1,5 +1,5 @@
-//! How often something may happen: the generic cell rate algorithm (ITU-T I.371), whose state is one time. And how many
-//! queries of a client prefix went up to the responder recently.
+//! Limits a rate by the generic cell rate algorithm (ITU-T I.371), whose state is one time. Counts the recent queries
+//! of each client prefix for the responder.
 
 /// A rate, and how far it may be exceeded for a short while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

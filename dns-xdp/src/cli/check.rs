@@ -168,7 +168,7 @@ mod tests {
         let words: Vec<Vec<&str>> = report.lines().map(|line| line.split_whitespace().collect()).collect();
         let has = |row: &[&str]| words.iter().any(|words| words.starts_with(row));
         assert!(has(&["demo.example.com.", "NS", "60s", "responder", "ns1.demo.example.com."]), "{report}");
-        // Of its 17 addresses an answer has `answers-max`.
+        // An answer has `answers-max` of the 17 addresses.
         assert!(has(&["demo.example.com.", "A", "5s", "xdp", "192.0.2.1"]), "{report}");
         assert!(has(&["node2.demo.example.com.", "A", "5s", "xdp", "192.0.2.2"]), "{report}");
         assert!(has(&["ns2.demo.example.com.", "A", "5s", "xdp", "192.0.2.2"]), "{report}");

@@ -130,7 +130,7 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Does what the arguments say. An error goes to stderr, whether somebody reads it or not.
+/// Does what the arguments say. Writes an error to stderr. A stderr that cannot be written changes nothing.
 pub fn run(args: Args) -> ExitCode {
     let code = match dispatch(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -224,14 +224,14 @@ impl ConfigFile {
     }
 }
 
-/// Runs a conversation with the daemon; one thread is plenty. The threads of its pool look names up, perhaps longer than
-/// anything waits for them.
+/// Runs a conversation with the daemon; one thread is plenty. The threads of its pool look names up. A look-up may
+/// outlast the conversation.
 fn briefly<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().on_thread_start(unprivileged::give_up_all).build();
     let runtime = runtime.context("cannot start the asynchronous runtime")?;
     let result = runtime.block_on(conversation);
-    // A look-up that hangs is not waited for.
+    // Does not wait for a look-up that hangs.
     runtime.shutdown_background();
     result
 }

@@ -31,7 +31,7 @@ impl Run {
             .build();
         let runtime = runtime.context("cannot start the asynchronous runtime")?;
         let ended = runtime.block_on(controller::run(loaded, self.replace));
-        // A look-up or a file that hangs is not waited for.
+        // Does not wait for a look-up or a file that hangs.
         runtime.shutdown_background();
         ended
     }

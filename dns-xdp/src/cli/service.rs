@@ -75,7 +75,7 @@ fn service_name(text: &str) -> Result<String, String> {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Rules {
-    /// With fewer healthy nodes than this, but at least one, all but the drained and those that are down by hand are answered
+    /// Below this number of healthy nodes, but with at least one, answer all nodes that no operator has taken out
     #[arg(long, value_name = "N")]
     min_healthy: Option<usize>,
     /// Which of its healthy nodes it answers: all in rotation, or the first

@@ -77,7 +77,7 @@ impl Node {
 }
 
 impl Cluster {
-    /// A warning of `families = "any"` that has no effect.
+    /// Returns a warning where `families = "any"` has no effect.
     pub(crate) fn family_rule_warning(&self) -> Option<String> {
         let of_nodes = self.nodes.iter().map(|node| (node, &node.health));
         let services = self.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)));
@@ -91,9 +91,9 @@ impl Cluster {
         let why = if any.is_empty() {
             return None;
         } else if both.peek().is_none() {
-            "no node that it is for has both an `ipv4` and an `ipv6`"
+            "no node with this rule has both an `ipv4` and an `ipv6`"
         } else if both.all(|(_, check)| !check.probes.iter().any(Probe::is_made_at_each_address)) {
-            "each probe that it is for is made once for both families, as `exec` is and a probe with a `target`"
+            "each probe with this rule counts for both families, as `exec` and a probe with a `target` do"
         } else {
             return None;
         };

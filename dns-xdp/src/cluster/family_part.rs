@@ -17,24 +17,24 @@ impl FamilyPart {
         let places: Vec<usize> = nodes().map(|(place, _)| place).collect();
         let nodes: Vec<Node> = nodes().map(|(_, node)| node.clone()).collect();
         let members = whole.members().within(&nodes, |node| places.binary_search(&node).ok());
-        // Whatever is decided about services looks at their members: the services themselves are not copied.
+        // Decisions about services look at their members only, so the services are not copied.
         let parts = Parts { nodes, services: Vec::new() };
         let cluster = Cluster::with(parts, Arc::new(members));
         FamilyPart { places, cluster }
     }
 
-    /// Its nodes, and as [`Cluster::members`] all services of the whole cluster in the same places and groups, with those of
-    /// their members and backups that have the family.
+    /// Returns its nodes as a cluster. Its [`Cluster::members`] has all services of the whole cluster, in the same
+    /// places and groups. Their members and backups are those that have the family.
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// Where a node of the whole cluster is in this part.
+    /// Returns the place in this part of a node of the whole cluster.
     pub(crate) fn place(&self, node: usize) -> Option<usize> {
         self.places.binary_search(&node).ok()
     }
 
-    /// Where each node of this part is in the whole cluster.
+    /// Returns the place in the whole cluster of each node of this part.
     pub(crate) fn places(&self) -> &[usize] {
         &self.places
     }

@@ -78,8 +78,8 @@ impl Members {
         Members { nodes, places, services, configured, groups_of, groups }
     }
 
-    /// The same services with those of their members and backups alone that are among these nodes. A service keeps its
-    /// place, and each group its number. `place` is the place of a node among these, if it is there.
+    /// Returns the same services for these nodes alone. Other members and backups are left out. Each service keeps its
+    /// place and each group its number. `place` returns the place of a node among these nodes.
     pub(super) fn within(&self, nodes: &[Node], place: impl Fn(usize) -> Option<usize>) -> Self {
         let there = |all: &[usize]| -> Arc<[usize]> { all.iter().filter_map(|&node| place(node)).collect() };
         let within = |group: &Group| {

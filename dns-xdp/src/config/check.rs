@@ -44,7 +44,7 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
     quorum(spec, problems);
 }
 
-/// A relative name, and those above it, which exist though they hold nothing themselves (RFC 8020).
+/// Returns a relative name and the names above it. These exist even if they hold no records (RFC 8020).
 fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
     let above = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
     std::iter::once(name).chain(above)

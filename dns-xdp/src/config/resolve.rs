@@ -18,7 +18,7 @@ pub(super) fn address(name: &str, patience: Instant) -> Result<IpAddr, String> {
     }
     // The system's resolver has time limits of its own, so it is asked in another thread.
     std::thread::spawn(move || {
-        // It may outlive the start, whose privileges it would have.
+        // The thread may outlive the start, and would keep the privileges of the start.
         unprivileged::give_up_all();
         // The reader may have given up.
         tell.send(lookup(&name)).ok();

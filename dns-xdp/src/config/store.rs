@@ -116,7 +116,7 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
         && speaks_tls
     {
         let text = format!(
-            "{:?} in `endpoints` is http and others are https: a server speaks TLS with all members, or with none",
+            "{:?} in `endpoints` is http and others are https; write all with https, or all with http",
             plain.value
         );
         section.problem(plain.at, text);
@@ -191,10 +191,9 @@ fn both<A, B>(section: &Section<'_>, a: (&str, Option<At<A>>), b: (&str, Option<
 fn endpoint(value: &DeValue<'_>) -> Result<String, String> {
     const WANTED: &str = "a URL such as \"https://192.0.2.21:2379\"";
     let text = value::text(value, WANTED)?;
-    // What stands before it may be a password, which no message shows.
+    // The text before `@` may be a password, which no message shows.
     if text.contains('@') {
-        let wanted = "has `@` in it; the user and the password are `user` and `password-file`";
-        return Err(format!("{wanted}, and this is {WANTED}"));
+        return Err(format!("has `@` in it; write {WANTED}, with `user` and `password-file` beside it"));
     }
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let authority: Option<hyper::http::uri::Authority> = rest.and_then(|rest| rest.parse().ok());

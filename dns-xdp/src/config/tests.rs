@@ -514,8 +514,8 @@ fn nodes_that_differ_in_families_are_warned_of() {
 fn families_without_effect_are_warned_of() {
     let warned = |text: &str| Config::parse(text, Path::new("f")).unwrap().warnings().join("\n");
     let no_node =
-        "`families = \"any\"` has no effect: no node that it is for has both an `ipv4` and an `ipv6`";
-    let once = "`families = \"any\"` has no effect: each probe that it is for is made once for both families";
+        "`families = \"any\"` has no effect: no node with this rule has both an `ipv4` and an `ipv6`";
+    let once = "`families = \"any\"` has no effect: each probe with this rule counts for both families";
     let node = |last: u8| format!("[[node]]\nname = \"node{last}\"\nipv4 = \"192.0.2.{last}\"\n");
     let both = |last: u8| format!("{}ipv6 = \"2001:db8::{last}\"\n", node(last));
     let zone = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n";

@@ -127,7 +127,7 @@ impl Facts {
                 "native answers were lost: its driver counted none that left, only errors".to_owned(),
             );
         }
-        let lost = "native answers would be lost: the other end of this veth has no XDP program";
+        let lost = "native answers would be lost: the other end of this veth has no native XDP program";
         (self.peer_takes_answers == Some(false)).then(|| lost.to_owned())
     }
 

@@ -264,13 +264,13 @@ fn make_and_lock(directory: &Path, patience: Duration) -> Result<Flock<File>, Er
 }
 
 /// The lock of a directory that is there; `None`: it is not, or not any more.
-fn lock_existing(directory: &Path) -> Result<Option<Flock<File>>, Error> {
+fn lock_existing(directory: &Path, remedy: &str) -> Result<Option<Flock<File>>, Error> {
     let mut waited = Duration::ZERO;
     while is_there(directory)? {
         if let Some(lock) = try_lock(directory)? {
             return Ok(Some(lock));
         }
-        wait(directory, &mut waited, GIVING_WAY, NAME_ITS_SOCKET)?;
+        wait(directory, &mut waited, GIVING_WAY, remedy)?;
     }
     Ok(None)
 }
@@ -327,27 +327,32 @@ pub struct Removal {
 /// The directory cannot be a daemon's own, another daemon has it, or an entry cannot be removed. In the last case all
 /// other entries are removed.
 pub(super) fn remove_all(pin: &Path) -> Result<Removal, Error> {
+    remove_pins(pin, NAME_ITS_SOCKET)
+}
+
+/// `remedy` says what to do about another daemon.
+fn remove_pins(pin: &Path, remedy: &str) -> Result<Removal, Error> {
     pin_directory::removable(pin).map_err(|unfit| refused(&unfit))?;
     let directory = &pin_directory::directory(pin);
     if is_there(directory)? && !on_bpffs(directory) {
         return Err(refused(&Unfit::NotBpf(pin.to_owned())));
     }
-    match lock_existing(directory)? {
+    match lock_existing(directory, remedy)? {
         // The lock is held to the end, so that no daemon pins there meanwhile.
         Some(_lock) => empty(directory),
         None => Ok(Removal::default()),
     }
 }
 
-/// The same of a start without XDP. A directory that this process may not look at, or that no daemon may pin in, is not its
-/// concern.
+/// As [`remove_all`], for a start without XDP. Ignores a directory that no daemon may pin in, or that this process may
+/// not read.
 ///
 /// # Errors
 /// Another daemon has the directory, or an entry cannot be removed.
 pub(super) fn remove_left(pin: &Path) -> Result<Removal, Error> {
     let directory = pin_directory::directory(pin);
     let is_ours = pin_directory::removable(pin).is_ok() && on_bpffs(&directory);
-    if is_ours { remove_all(pin) } else { Ok(Removal::default()) }
+    if is_ours { remove_pins(pin, TAKE_ANOTHER) } else { Ok(Removal::default()) }
 }
 
 /// Removes the daemon's own entries in a locked directory, and the directory if it is empty then.
@@ -478,7 +483,7 @@ mod tests {
         let message = is_there(&file.join("dns-xdp")).unwrap_err().to_string();
         assert!(message.contains("run this as root"), "{message}");
         empty(&file).unwrap_err();
-        assert!(lock_existing(&file.join("dns-xdp")).is_err());
+        assert!(lock_existing(&file.join("dns-xdp"), TAKE_ANOTHER).is_err());
     }
 
     #[test]

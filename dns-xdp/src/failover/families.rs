@@ -1,8 +1,9 @@
 //! The answers of one family where it does not fare as the other: pure.
 //!
-//! The decision is made about nodes: a node is up while one of its families is. Where it names a node whose IPv4 or IPv6 is
-//! dead, [`super::decide`] is asked once more for that family alone, about the nodes that have it (`decided`). While the answers
-//! are frozen, those of a family stay too, but for what an operator wants (`frozen`).
+//! The decision is made about nodes: a node is up while one of its families is. Where it names a node whose IPv4 or
+//! IPv6 is dead, [`super::decide`] is asked once more for that family alone, about the nodes that have it (`decided`).
+//! While the answers are frozen, the answers of a family stay too, except where an operator's intent changes them
+//! (`frozen`).
 mod decided;
 mod frozen;
 
@@ -39,10 +40,10 @@ pub struct Families {
 pub struct Apart {
     /// For such a node, the one whose address its name answers; `None`: no address of this family.
     pub nodes: BTreeMap<usize, Option<usize>>,
-    /// For such a service, by its place in [`Answers::services`], the nodes whose addresses it answers. Services share lists
-    /// here, too.
+    /// The nodes whose addresses such a service answers, by its place in [`Answers::services`]. Services share lists
+    /// here too.
     pub services: BTreeMap<usize, Arc<[usize]>>,
-    /// What is answered while no node is up in this family; `None`: one is, or the families are alike.
+    /// What is answered while no node is up in this family. `None`: a node is up, or the families are alike.
     pub last_resort: Option<LastResort>,
 }
 
@@ -138,7 +139,7 @@ impl Families {
         named.collect()
     }
 
-    /// What was kept by names; `place` and `place_of_service`: where the nodes and services are that have them.
+    /// Returns what was kept by names. `place` and `place_of_service` return the places of nodes and services.
     pub(super) fn placed(
         named: &BTreeMap<Family, LastApart>,
         place: impl Fn(&String) -> Option<usize>,
@@ -176,7 +177,7 @@ impl Answers {
         place.map(|place| self.service_at(family, place)).unwrap_or_default()
     }
 
-    /// The same of the service at this place in [`Answers::services`].
+    /// The nodes that the service at this place in [`Answers::services`] answers in a family.
     pub(super) fn service_at(&self, family: Family, place: usize) -> &[usize] {
         self.families.of(family).services.get(&place).unwrap_or(&self.services[place])
     }
@@ -192,12 +193,12 @@ impl Decision {
     }
 }
 
-/// The lists of services that have been worked out, by the group of the services and by the two lists that each follows from.
-/// `None`: such services are not apart.
+/// The service lists that have been worked out. The key is the group of the services and the two lists that a list
+/// follows from. `None`: the families of such services are alike.
 type Lists = HashMap<(usize, [*const usize; 2]), Option<Arc<[usize]>>>;
 
-/// What is known of the nodes that have a family. `found`: what the probes say in it, if that is something else than what they
-/// say of the nodes.
+/// Returns the view of the nodes that have a family. `found` has the probes' results in the family, where these differ
+/// from the results for the nodes.
 fn part_view(cluster: &Cluster, part: &FamilyPart, view: &View, found: Option<&FamilyView>) -> View {
     let node = |&place: &usize| {
         let state = view.nodes[place];

@@ -108,7 +108,7 @@ pub(super) fn frozen(
     if !substitutes.is_empty() {
         return in_order(group.order, substitutes);
     }
-    // The nodes are refused, but for those that an operator wants up.
+    // Node names are refused, except for nodes that an operator wants up.
     let own: Vec<usize> = members.iter().copied().filter(|index| left.contains(index)).collect();
     let others = left.iter().copied().take(1);
     if own.is_empty() { others.collect() } else { in_order(group.order, own) }

@@ -40,7 +40,7 @@ impl Hold {
         Hold { released: Some(now), ..self }
     }
 
-    /// The same hold, which an operator ends now, unless it has ended.
+    /// Returns the hold, ended now by an operator. A hold that has ended stays as it is.
     pub fn ended_by(self, by: Option<String>, now: Timestamp) -> Hold {
         if self.counts() { Hold { by, ..self.released(now) } } else { self }
     }

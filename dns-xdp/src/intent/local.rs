@@ -1,6 +1,6 @@
 //! What this server alone has decided about nodes while the store did not have it, and how it comes to the store.
 //!
-//! It lies above what the store has, until the store has it too or somebody has decided otherwise there.
+//! It overrides the store until the store has it too, or an operator has decided otherwise there.
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -37,12 +37,12 @@ pub struct LocalIntent {
 pub struct LocalHold {
     /// Its hold.
     pub hold: Hold,
-    /// The hold that the store had of the node when it fell: one that has ended there, one that had ended here alone, or none.
+    /// The stored hold of the node when it fell. It had ended in the store or on this server alone, or there was none.
     pub base: Option<Hold>,
 }
 
 impl LocalHold {
-    /// Whether it counts where the store says this of the node.
+    /// Whether it counts beside this stored intent.
     fn stands(&self, stored: Option<&Intent>) -> bool {
         let is_wanted_up = stored.is_some_and(|intent| intent.admin == Admin::Up);
         let stored = stored.and_then(|intent| intent.hold.as_ref());
@@ -50,10 +50,10 @@ impl LocalHold {
             && (stored == self.base.as_ref() || stored.is_some_and(|stored| self.began_after(stored)))
     }
 
-    /// Whether this is the end of the base, which this server had ended before the node fell.
+    /// Whether `stored` is the ended base, and this server had ended it before the node fell.
     fn began_after(&self, stored: &Hold) -> bool {
         let is_base = self.base.as_ref().is_some_and(|base| base.counts() && base.since == stored.since);
-        // The time is another server's. An operator that ends the hold later than the fall ends both.
+        // The time is by another server's clock. An operator that ends the hold after the fall ends both holds.
         is_base && stored.released.is_some_and(|released| stored.by.is_none() || released <= self.hold.since)
     }
 }
@@ -82,7 +82,7 @@ impl Local {
         counting
     }
 
-    /// The holds that count here, where the store has these intents, of which all count.
+    /// Returns the holds that count on this server. `stored` are the store's intents that have not ended.
     pub fn holds_over(&self, stored: &Intents) -> Holds {
         let mut counting = holds(stored);
         counting.retain(|node, hold| self.released.get(node) != Some(hold));
@@ -96,7 +96,7 @@ impl Local {
         self.intents.get(node).is_some_and(|local| local.intent.admin == Admin::Up)
     }
 
-    /// Ends the hold of a node. `stored`: the hold that the store has of it, which may be another server's.
+    /// Ends the hold of a node on this server. `stored` is the store's hold of it, perhaps from another server.
     pub fn release(&mut self, node: &str, stored: Option<&Hold>) {
         self.holds.remove(node);
         if let Some(stored) = stored.filter(|stored| stored.counts()) {
@@ -104,8 +104,8 @@ impl Local {
         }
     }
 
-    /// What the store is to have instead, with these decisions in it, but for those that have ended or are overruled.
-    /// `has_fallen`: whether the servers agree that a node fell.
+    /// Returns the stored intents with these decisions added. Leaves out decisions that have ended or are overruled.
+    /// `has_fallen` tells whether the servers agree that a node fell.
     pub fn into_store(&self, stored: &Intents, now: Timestamp, has_fallen: impl Fn(&str) -> bool) -> Intents {
         let counting = counting(stored, now);
         let mut merged = stored.clone();
@@ -135,8 +135,8 @@ impl Local {
         merged
     }
 
-    /// Drops what the store has by now, and what somebody has decided otherwise there. That a stored intent has ended is no
-    /// decision. Returns what has become of intents; the second: whether anything was dropped.
+    /// Drops decisions that the store has, and those that an operator has overruled there. The end of a stored intent
+    /// overrules nothing. Returns what has become of the intents, and whether anything was dropped.
     pub fn settle(&mut self, stored: &Intents, now: Timestamp) -> (Vec<Settled>, bool) {
         let stored = &counting(stored, now);
         let before = (self.intents.len(), self.holds.len(), self.released.len());
@@ -155,7 +155,7 @@ impl Local {
         (settled, before != after)
     }
 
-    /// Drops what is decided about nodes that there are no longer. Returns whether anything was dropped.
+    /// Drops the decisions about removed nodes. Returns whether anything was dropped.
     pub fn drop_removed(&mut self, is_known: impl Fn(&str) -> bool) -> bool {
         let Local { intents, holds, released } = self;
         let before = (intents.len(), holds.len(), released.len());
@@ -207,8 +207,8 @@ pub fn wants_as(one: Option<&Intent>, other: Option<&Intent>) -> bool {
     said(one) == said(other)
 }
 
-/// Whether no operator has decided about a node since the store said `before` of it. That its intent has ended is no
-/// decision, although a server whose clock is ahead may have written the end.
+/// Whether no operator has decided about a node since the stored intent was `before`. The end of an intent is no
+/// decision, even if a server whose clock is ahead has written it.
 pub fn is_undecided_since(before: Option<&Intent>, stored: Option<&Intent>, now: Timestamp) -> bool {
     let ends = before.and_then(|before| before.until);
     let has_ended = |stored: &Intent| stored.says_nothing() && Some(stored.since) == ends;
@@ -261,7 +261,7 @@ mod tests {
     fn the_end_of_a_stored_intent_overrules_no_local_one() {
         let bobs = Intent { until: Some(second(4)), ..drain("bob") };
         let mut local = local_drain(Some(bobs.clone()));
-        // Nothing is written, this server has written the end, or one whose clock is ahead.
+        // Nothing is written, or this server or one whose clock is ahead has written the end.
         let ended = Intent::new(Admin::Auto, second(4));
         for (stored, now) in [(bobs.clone(), second(4)), (ended.clone(), second(4)), (ended, second(2))] {
             assert_eq!(local.settle(&only(stored.clone()), now), (vec![], false));

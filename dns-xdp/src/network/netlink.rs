@@ -37,8 +37,9 @@ pub(super) fn addresses() -> io::Result<Vec<Address>> {
     dump(&request, libc::RTM_NEWADDR, Address::parse)
 }
 
-/// Whether the driver of the other end of this veth runs an XDP program; without one it takes no native answers. `None`: the link is none, or the other end cannot be looked
-/// at; that takes CAP_NET_ADMIN where it is in another network namespace.
+/// Whether the driver of a veth's other end runs an XDP program. Without one it takes no native answers. `None`: the
+/// link is no veth, or its other end cannot be looked at; that takes CAP_NET_ADMIN where it is in another network
+/// namespace.
 pub fn peer_has_native_program(link: &Link) -> Option<bool> {
     Some(peer(link)?.has_native_program())
 }

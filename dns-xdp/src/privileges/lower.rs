@@ -21,7 +21,7 @@ const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
 
-/// How often it is looked at whether all threads have given up theirs, and the pause in between.
+/// How often the threads are looked at, and the pause in between.
 const LOOKS: usize = 50;
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -60,7 +60,7 @@ fn close() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Decides what the threads of the daemon keep. To be called before any of them is started.
+/// Decides which capabilities the threads of the daemon keep. Has to be called before the first of them starts.
 ///
 /// Each thread gives up the rest by [`settle_thread`] when it starts. Only two have the privileges of the start until
 /// [`settle`]: the main thread, which binds the sockets, and the publisher, which loads the program.
@@ -68,8 +68,8 @@ pub(crate) fn decide(config: &Config) {
     KEPT.get_or_init(|| needed(config));
 }
 
-/// Ends the privileges of the start: the main thread, which calls it, gives up its own. Useless system calls are refused
-/// in all threads.
+/// Gives up the privileges of the start in the main thread, which has to call it. Refuses useless system calls in all
+/// threads.
 pub(crate) fn settle(config: &Config) {
     decide(config);
     settle_thread();
@@ -78,8 +78,8 @@ pub(crate) fn settle(config: &Config) {
     }
 }
 
-/// Warns unless all threads have given up what is not needed. A thread of the start that still reads a file, or looks a
-/// name up, has some seconds to end.
+/// Warns if a thread still has capabilities that are not needed. Waits some seconds for threads of the start that read
+/// a file or look a name up.
 pub(crate) async fn look_at_threads() {
     let Some(kept) = KEPT.get() else { return };
     for _look in 0..LOOKS {
@@ -91,7 +91,7 @@ pub(crate) async fn look_at_threads() {
     tracing::warn!("a thread goes on with more capabilities than the configuration needs");
 }
 
-/// For each new thread: its parent may have the privileges of the start.
+/// Gives up a new thread's capabilities that are not needed. Its parent may have the privileges of the start.
 pub(crate) fn settle_thread() {
     let Some(kept) = KEPT.get() else { return };
     if !SETTLED.replace(true)

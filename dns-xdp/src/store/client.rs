@@ -164,7 +164,7 @@ struct Task<S: Store> {
     watch: Option<S::Watch>,
     /// What is asked of the store, and since when.
     calls: JoinSet<(Duration, Result<Outcome<S>, Error>)>,
-    /// Of open sessions.
+    /// The ends of open sessions.
     ends: RepeatedEnds,
 }
 

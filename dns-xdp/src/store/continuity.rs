@@ -82,8 +82,8 @@ pub fn is_accepted(known: Origin, listing: &Listing) -> bool {
 
 /// Why the documents of a listing are not believed; `None`: they are.
 ///
-/// A document that is gone is no reason: see [`Documents::keep_deleted`]. Whether the store ever had it, its history says:
-/// see [`replaced`].
+/// A missing document is no reason: see [`Documents::keep_deleted`]. The store's history tells whether it ever had the
+/// document: see [`replaced`].
 pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
     let Known { documents, revision, origin } = known;
     if documents.revisions.is_empty() || is_accepted(*origin, listing) {
@@ -113,9 +113,8 @@ pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
     })
 }
 
-/// The newest document that was seen of the store, where a listing has a later one or none in its place: its key, and the
-/// revision at which it was written. The history of a store that goes on has it; that of an older backup does not, however
-/// far its revision has come since.
+/// Returns key and revision of the newest document seen, if a listing has a later one or none in its place. The history
+/// of the same store has that document. The history of an older backup does not, however far its revision has come.
 pub fn replaced(known: &Known, listing: &Listing) -> Option<(String, Revision)> {
     let Known { documents, origin, .. } = known;
     let is_same_store = origin.cluster.is_some() && origin.cluster == listing.cluster;
@@ -125,7 +124,7 @@ pub fn replaced(known: &Known, listing: &Listing) -> Option<(String, Revision)> 
     is_asked.then(|| (key.clone(), *revision))
 }
 
-/// Why the documents of a listing are not believed: the store's history does not have one that was seen of it.
+/// Says why the documents of a listing are not believed: the store's history lacks a document that was seen.
 pub fn never_had(key: &str, revision: Revision, listing: &Listing) -> String {
     let remedy = if holds_cluster(listing) { REMEDY } else { FOUND };
     format!(
@@ -293,7 +292,7 @@ mod tests {
     }
 
     proptest! {
-        /// Keys are written and deleted in one store. A server that saw it at any time before believes it.
+        /// Keys are written and deleted in one store. A server that saw any earlier state believes the store.
         #[test]
         fn a_store_that_goes_on_is_never_doubted(
             writes in proptest::collection::vec((0usize..4, any::<bool>()), 1..20), seen in any::<prop::sample::Index>(),

@@ -15,9 +15,9 @@ use crate::authorities;
 use crate::config::SharedStore;
 use crate::privileges;
 
-/// A connection that waits for its other end this long is pinged. It has to be well above the 5 s of etcd's
-/// `--grpc-keepalive-min-time`: etcd closes a connection that is pinged more often and carries nothing else. A dead
-/// connection is found out earlier, by the calls over it, each of which has its time.
+/// How long a connection is silent before it is pinged. It has to be well above the 5 s of etcd's
+/// `--grpc-keepalive-min-time`, because etcd closes idle connections that are pinged more often. Calls have timeouts of
+/// their own, so they detect a dead connection earlier.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -37,7 +37,7 @@ pub(super) struct Credentials {
     /// The authorities of this machine, read once; empty: they are not needed.
     roots: Arc<Vec<TrustAnchor<'static>>>,
     last: Arc<Mutex<Last>>,
-    /// Has a permit unless a thread reads the files.
+    /// Holds one permit, which the thread that reads the files takes.
     reading: Arc<Semaphore>,
 }
 
@@ -48,7 +48,7 @@ struct Last {
 }
 
 impl Last {
-    /// Logs why the files could not be read again, once.
+    /// Logs once why the files cannot be read.
     fn tell(&mut self, trouble: &str) {
         if self.trouble.as_deref() != Some(trouble) {
             tracing::warn!("{trouble}; connections go on with what was read before");
@@ -80,12 +80,12 @@ impl Credentials {
         self.options_of(&contents)
     }
 
-    /// What the files say now; `None`: a thread reads them still, or cannot be started.
+    /// Reads the files. `None`: a thread still reads them, or cannot be started.
     async fn read_in_a_thread(&self) -> Option<Contents> {
         let permit = Arc::clone(&self.reading).try_acquire_owned().ok()?;
         let (tell, told) = oneshot::channel();
         let reader = self.clone();
-        // Not one of the runtime's pool: with the command line, those have no capabilities, and a key may be another user's.
+        // A thread of its own: those of the command line's pool have no capabilities, and a key may be another user's.
         let thread = thread::Builder::new().name("credentials".to_owned()).spawn(move || {
             privileges::settle_thread();
             let contents = reader.read_again();

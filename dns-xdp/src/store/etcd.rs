@@ -320,11 +320,10 @@ fn entry(prefix: &str, pair: &KeyValue) -> Option<(String, Entry)> {
     Some((key, Entry { value: pair.value().to_vec(), revision: revision(pair.mod_revision()) }))
 }
 
-/// Marks an octet of a key that is no text. In the text of a key it stands twice.
+/// Marks an octet of a key that is not UTF-8. A mark in a key itself is doubled.
 const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
 
-/// The text of a key. A key that is no text is of no use here, but it is there, and the keys are counted: each key has a
-/// text of its own.
+/// Returns the text of a key. Keys that are not UTF-8 are not used but are counted, so each key gets a text of its own.
 fn text_of(key: &[u8]) -> String {
     let mut text = String::with_capacity(key.len());
     for chunk in key.utf8_chunks() {

@@ -43,8 +43,8 @@ pub fn load(path: &Path, prefix: &str) -> io::Result<Option<Known>> {
     Ok(is_ours.then_some(Known { documents, revision, origin }))
 }
 
-/// Moves a copy that cannot be read out of the way of the next one. Returns where it is then; one that was there before is
-/// replaced.
+/// Renames an unreadable copy, so that the next copy does not replace it. Returns the new name. Replaces an earlier
+/// unreadable copy.
 ///
 /// # Errors
 /// It cannot be moved.

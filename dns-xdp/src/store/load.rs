@@ -22,7 +22,7 @@ pub struct Loaded {
     pub shared: Option<Known>,
     /// Why that is the last good copy; `None`: it is what the store holds.
     pub trouble: Option<String>,
-    /// Why the store was believed without a comparison with the last good copy; `None`: it was compared, or there is none.
+    /// Why the store was not compared with the last good copy. `None`: it was compared, or there is no copy.
     pub unread: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
     }
 }
 
-/// As [`of_listing`], of a store whose history is asked where its documents have changed.
+/// As [`of_listing`]. Asks the store's history where its documents have changed.
 async fn verified<S: Store>(store: &S, listing: &Listing, copied: Option<&Known>) -> Result<Known, String> {
     if let Some((key, revision)) = copied.and_then(|copied| continuity::replaced(copied, listing)) {
         let had = store.had(&key, revision).await.map_err(|error| error.to_string())?;

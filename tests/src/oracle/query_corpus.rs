@@ -63,7 +63,7 @@ pub fn forms() -> Vec<Sent> {
     answered.chain(errors).collect()
 }
 
-/// Of a name that is as long as names can be and does not exist, in both spellings, with and without our name.
+/// Queries for a name of 255 octets that does not exist: in lower and upper case, with and without NSID.
 pub fn of_longest_name() -> Vec<Sent> {
     let qname = sized(255).replacen('l', "m", 1);
     let mut messages = Vec::new();

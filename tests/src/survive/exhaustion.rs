@@ -206,8 +206,8 @@ fn no_descriptors(node: &Node, daemon: Process) -> Result<()> {
     Ok(())
 }
 
-/// A successor whose table is larger than its memory refuses; the predecessor's program answers on, until a successor that
-/// does without XDP answers. Returns the group that this one is in.
+/// A successor whose table is larger than its memory refuses to start, and the predecessor's program answers on. A
+/// successor without XDP takes over from it. Returns the cgroup of that one.
 fn no_memory(cluster: &mut Cluster, disk: &Disk) -> Result<Cgroup> {
     let node = &mut cluster.nodes[0];
     node.stop(Signal::SIGKILL)?;

@@ -175,7 +175,7 @@ fn manual_pages(installed: &Installed) -> Result<()> {
     Ok(())
 }
 
-/// The README's links lead to files of the package, and the licences of all that is in it are told.
+/// The README's links lead to files of the package. The package names the licences of all that it contains.
 fn readme_and_licences(installed: &Installed) -> Result<()> {
     let doc = installed.path("usr/share/doc/dns-xdp");
     let readme = read(&doc.join("README.md"));

@@ -120,7 +120,7 @@ fn more_addresses() -> String {
 struct Comparison {
     asked: usize,
     seen: BTreeMap<String, usize>,
-    /// Messages that were sent to each node: the queries, and those that tell when all of them are answered.
+    /// Messages sent to each node: the queries, and the markers behind them.
     sent: [u64; 2],
 }
 

@@ -12,7 +12,7 @@ use dns_xdp_tests::bed::views::{SOON, agreed_substitute, nobody_answers, wait_fo
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
-/// For a command, and for the end of a daemon: nothing of them waits for the log, but for its last lines.
+/// The limit for a command and for the end of a daemon. Only the end waits for the log, for its last lines.
 const WITHIN: Duration = Duration::from_secs(3);
 /// The smallest pipe: a page.
 const PIPE: i32 = 4096;

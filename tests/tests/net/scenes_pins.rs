@@ -79,6 +79,23 @@ fn a_directory_with_foreign_entries_is_refused_and_unload_leaves_these_alone() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_start_without_xdp_leaves_the_program_of_a_daemon_that_runs() {
+    scene(&Plan::quick(2), |cluster| {
+        let pins = cluster.nodes[0].pins.display().to_string();
+        let node = &mut cluster.nodes[1];
+        node.stop(Signal::SIGINT)?;
+        node.edit_config(&node.pins.display().to_string(), &pins)?;
+        node.edit_config("[xdp]\n", "[xdp]\nmode = \"off\"\n")?;
+        node.start()?;
+        let log = fs::read_to_string(&node.log)?;
+        ensure!(log.contains("another dns-xdp holds the pins") && log.contains("another [xdp] pin"), "{log}");
+        ensure!(cluster.nodes[0].has_xdp()?, "the other daemon's program is gone");
+        answers(cluster)
+    });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
 fn an_entry_of_others_is_an_alarm_and_keeps_nobody_from_going_on_or_from_unloading() {
     scene(&Plan::quick(1), |cluster| {
         let node = &mut cluster.nodes[0];

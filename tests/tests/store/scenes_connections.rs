@@ -1,4 +1,4 @@
-//! Scenes: connections to a member of etcd with its default settings, which last for as long as nothing is wrong.
+//! Scenes: connections to a member of etcd with default settings last while nothing is wrong.
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -85,7 +85,7 @@ fn a_store_that_is_restored_from_an_older_backup_is_not_believed_until_an_operat
         }
         let refused = cluster.nodes[1].cli(&["node", "up", "node2"])?;
         ensure!(refused.status.code() == Some(1), "{refused:?}");
-        // The backup has no intents. Others write, and its revision passes what the servers have seen of the store.
+        // The backup has no intents. Others write, so that its revision passes the newest one seen.
         for number in 0..99 {
             cluster.etcd()?.ctl(&["put", "/others", &number.to_string()])?;
         }

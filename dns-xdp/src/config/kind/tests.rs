@@ -231,7 +231,7 @@ fn a_password_that_everybody_may_read_is_a_warning() {
 #[test]
 fn a_password_that_the_owner_of_the_file_cannot_read_is_a_warning() {
     if !nix::unistd::geteuid().is_root() {
-        // Nobody else gives files away.
+        // Only root may change a file's owner.
         return;
     }
     let (directory, password) = password_file("hunter2");

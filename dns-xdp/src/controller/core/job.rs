@@ -22,9 +22,9 @@ pub(in crate::controller) struct Job {
 /// What is to be worked out.
 #[derive(Debug)]
 pub(super) enum Wanted {
-    /// All of the file, or of this text where the file was read before.
+    /// The whole file, or this text of it where the file was read before.
     Reload(Option<String>),
-    /// All of the file of a server that shares a store: its own part, and what has to be written to the store.
+    /// The whole file of a server that shares a store: the server's own part, and what has to be written to the store.
     ReloadShared,
     /// A node or service, in the file too unless it is ephemeral.
     Edit { change: ClusterChange, ephemeral: bool },
@@ -41,7 +41,7 @@ pub(in crate::controller) enum Prepared {
     Proposal(Box<Proposal>),
     /// For the store.
     Push(Push),
-    /// For the store, and then for this server: its own part of the file, which was read with this text.
+    /// A change of the store, and then of this server's own part. `text` is the text of the file.
     Reload { push: Push, own: Box<Proposal>, text: String },
 }
 

@@ -16,7 +16,8 @@ const OTHERS_WRITE: Duration = Duration::from_secs(2);
 const OTHERS_AGREE: Duration = Duration::from_secs(20);
 
 impl Core {
-    /// Begins with what the store had and with what was kept over a restart. What has ended meanwhile does not count.
+    /// Begins with the intents and holds of the store, and with those kept over a restart. Those that have ended do not
+    /// count.
     pub(super) fn begin_with_local(&mut self) {
         if self.shared.is_none() {
             return;
@@ -57,9 +58,9 @@ impl Core {
         self.health.held_mut().set(holds);
     }
 
-    /// Drops what the store has by now, what somebody has decided otherwise there, and what is about nodes that were removed
-    /// there. The documents of a store that is back count before this server has joined again. Returns whether anything was
-    /// dropped.
+    /// Drops local decisions that the store has, that an operator has overruled there, and that are about removed
+    /// nodes. The documents of a store that is back count before this server has joined again. Returns whether anything
+    /// was dropped.
     pub(super) fn settle_local(&mut self) -> bool {
         let is_reached = self.shared.as_ref().is_some_and(|shared| shared.is_joined() || shared.seen.is_up);
         if self.local.is_empty() || !is_reached || self.lags_behind() {
@@ -88,7 +89,7 @@ impl Core {
         let fallen = view.verdicts.values().filter(|said| said.fallen.contains(node)).count();
         let subject = Subject::Node(node.to_owned());
         let (text, ipv6) = (subject.to_string(), in_family(&subject, Family::Ipv6));
-        // What servers say of the node itself is what they find over IPv4, if its families are told apart.
+        // If the families of a node are told apart, the servers' verdict on the node itself is that over IPv4.
         let is_dead_over_ipv6 = || view.tally.agree_apart(&text, &ipv6, observers).serving == Some(false);
         let is_dead = view.tally.agree(&text, observers).serving == Some(false)
             && (self.health.told_apart(&subject).is_none() || is_dead_over_ipv6());
@@ -107,7 +108,7 @@ impl Core {
         for node in &alone {
             let given_up = self.local.holds.remove(node);
             if let Some(ended) = given_up.and_then(|local| local.base).filter(Hold::counts) {
-                // The hold before it had ended here, which the store does not have yet.
+                // The former hold had ended here, and the store does not have that end yet.
                 self.local.released.insert(node.clone(), ended);
             }
         }
@@ -123,7 +124,7 @@ impl Core {
 
     /// Writes this server's own decisions to the store, if it can be written.
     pub(super) fn share_local(&mut self) {
-        // The store may have become another one while a decision was kept on disk.
+        // The store may have changed while a decision was written to disk.
         if self.settle_local() {
             self.decide_and_publish();
         }
@@ -198,7 +199,7 @@ impl Core {
         let wanted = intents.get(node).filter(|wanted| !is_same(wanted));
         if let Some(wanted) = wanted {
             if wanted.admin == Admin::Up {
-                // It stays ended when the node is not wanted up any more.
+                // The hold stays ended after the intent `up` has ended.
                 local.release(node, stored.as_ref().and_then(|stored| stored.hold.as_ref()));
             }
             let base = before.map_or(stored, |before| before.base);
@@ -262,7 +263,7 @@ impl Core {
         let base = intent::stored_hold(&self.documents_of_intents().intents, node).cloned();
         let ended_here = self.local.released.remove(node);
         match base {
-            // If it had ended here, another fall begins another hold.
+            // If that hold had ended here, this fall begins a new one.
             Some(stored) if stored.counts() && ended_here.as_ref() != Some(&stored) => stored,
             base => {
                 self.local.holds.insert(node.to_owned(), LocalHold { hold: hold.clone(), base });
@@ -280,7 +281,7 @@ impl Core {
         self.local.release(node, intent::stored_hold(&stored, node));
     }
 
-    /// The intents of the store that count at this time.
+    /// Returns the stored intents that have not ended.
     fn counting_in_the_store(&self) -> Intents {
         intent::counting(&self.documents_of_intents().intents, self.now.wall)
     }

@@ -33,7 +33,7 @@ pub(super) struct OperatorChange {
     notes: Vec<String>,
     tries: u32,
     stage: Stage,
-    /// Of a reload: the text of the file whose own part is to come into force here, when the store has the shared one.
+    /// For a reload: the text of the file. Its own part comes into force here once the store has the shared part.
     own: Option<String>,
 }
 
@@ -81,7 +81,7 @@ enum Stage {
     Swapping { work: WorkId, base: Documents },
     /// Another server was faster. Its change arrives soon.
     WaitingForOther { base: Documents, until: Duration },
-    /// The store has the shared sections of a file since this revision, or has them anyway (0). The server's own part of it
+    /// The store has the shared sections of a file since this revision (0: it had them before). The server's own part
     /// comes into force.
     ReloadingHere { work: WorkId, revision: Revision },
     /// The store has it.
@@ -163,7 +163,7 @@ impl Core {
             What::Admin { node, request, force } => {
                 judge(&self.health, node, request, *force).and_then(|()| {
                     let intents = intent::want(&intents_from.intents, node, request.clone(), self.now.wall);
-                    // What an operator decides also brings back what the store has lost.
+                    // An operator's decision also writes again what the store has lost.
                     let is_lost = intents_from.deleted.contains(INTENT);
                     if is_lost { written(&intents) } else { intent_writes(&intents_from.intents, &intents) }
                 })
@@ -225,13 +225,13 @@ impl Core {
         Some(changes.remove(place))
     }
 
-    /// Has this server's own part of a file brought into force. The store has the rest since this revision, or has it anyway
-    /// (0).
+    /// Begins to bring this server's own part of a file into force. The store has the shared part since this revision
+    /// (0: it had it before).
     fn reload_here(&mut self, mut change: OperatorChange, revision: Revision) {
         let (work, text) = (self.work(), change.own.take());
         change.stage = Stage::ReloadingHere { work, revision };
         self.go_on_later(change);
-        // Whether it is held back was judged before anything was changed.
+        // The check for a held-back file was made before anything was changed.
         self.change(Asker::Shared(work), LocalChange::Reload { force: true, text });
     }
 

@@ -56,7 +56,7 @@ pub(in crate::controller) struct Proposal {
     pub(in crate::controller) write: Option<String>,
     /// For the operator.
     pub(in crate::controller) notes: Vec<String>,
-    /// What is valid and probably not meant, and was not there before.
+    /// Warnings about the new configuration that the old one does not have.
     pub(in crate::controller) warnings: Vec<String>,
 }
 
@@ -235,7 +235,7 @@ impl Source {
         Ok(Push { writes: documents.writes(&shared), notes, removed })
     }
 
-    /// What would be in force with these documents.
+    /// Returns the configuration that would be in force with these documents.
     fn checked(&self, documents: &Documents, shared: &Shared) -> Result<Config, Refusal> {
         let documents = Documents { texts: shared.clone(), ..documents.clone() };
         let next = Source { documents: Some(documents), ..self.clone() };
@@ -276,7 +276,7 @@ impl Source {
     }
 }
 
-/// A warning as an operator reads it in the answer to a command.
+/// Returns a warning as the answer to a command shows it.
 pub(super) fn as_note(warning: &str) -> String {
     format!("warning: {warning}")
 }

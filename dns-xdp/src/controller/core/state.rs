@@ -96,8 +96,8 @@ impl State {
         state
     }
 
-    /// Goes on from what was answered before a restart. `released`: beside a store, the holds that have ended here alone. Of
-    /// other nodes there the other servers have seen which fell meanwhile.
+    /// Goes on from the answers before a restart. `released` is `None` without a store. With a store, it has the holds
+    /// that have ended on this server alone. The falls of all other nodes are known from the other servers.
     pub(in crate::controller) fn remember(&mut self, answers: &LastAnswers, released: Option<&Holds>) {
         let mut decision = Decision::remembered(answers.answers(&self.config.cluster));
         for (node, effective) in self.config.cluster.nodes.iter().zip(&mut decision.effective) {

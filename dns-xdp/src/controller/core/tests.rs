@@ -69,7 +69,7 @@ impl Bench {
         Bench::begin_at(text, documents, disk, Duration::ZERO)
     }
 
-    /// The same so long after the epoch.
+    /// As the former, at this time after the epoch.
     fn begin_at(text: &str, documents: Option<Documents>, disk: Disk, elapsed: Duration) -> Bench {
         let parsed = config(text);
         let (path, socket) = (&parsed.path, &parsed.control.socket);

@@ -105,7 +105,7 @@ enum Write {
     Commit(WorkId),
     /// The staged text is removed.
     Drop(WorkId),
-    /// Tell that everything before it is written.
+    /// Reports when every write before it is done.
     Flush(oneshot::Sender<()>),
 }
 

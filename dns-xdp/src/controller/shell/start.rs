@@ -173,7 +173,7 @@ fn announce(config: &Config, alarms: &[String], identity: &str, trouble: Option<
     }
 }
 
-/// Keeps a last good copy that cannot be read for the operator, and says what its loss means.
+/// Moves an unreadable last good copy aside for the operator, and warns of what its loss means.
 fn set_copy_aside(copy: &Path, unread: &str) {
     tracing::warn!(
         "{unread}; this start believes the store as it is, and cannot tell whether it was restored from an older backup: \

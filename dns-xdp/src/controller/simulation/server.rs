@@ -52,7 +52,7 @@ pub(super) struct Server {
     pub(super) published: Option<Arc<Answers>>,
     /// What was on its disk.
     pub(super) disk: Intents,
-    /// What was on its disk for this server alone, beside a store.
+    /// The local decisions on its disk, if there is a store.
     pub(super) local: Local,
     pub(super) last_answers: Option<LastAnswers>,
     /// By our own count: the nodes that it found healthy, and those of them that fell and are not to come back by themselves.

@@ -159,7 +159,7 @@ pub(super) fn has_native(view: &View<'_>, index: u32) -> Option<bool> {
 impl Expected {
     fn finding(&self, what: String, view: &View<'_>) -> Finding {
         let demands_native = view.setting.mode == Mode::Native;
-        let lost = "native answers would be lost, for the other end of this veth has no XDP program";
+        let lost = "native answers would be lost, for the other end of this veth has no native XDP program";
         match self {
             Expected::Native => Finding::ok(what, "native is to be expected: the driver has it"),
             Expected::NativeOnSlaves(count) => {

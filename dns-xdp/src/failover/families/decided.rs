@@ -1,4 +1,4 @@
-//! What a family answers otherwise than the decision about nodes says.
+//! Where the answers of a family differ from the decision about nodes.
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::{Apart, Families, FamilyView, LastResort, Lists, part_view};
 use crate::cluster::{Admin, AllDown, Cluster, Family, FamilyPart};
 use crate::config::{Failover, Quorum};
 
-/// What each family answers otherwise than `answers`, which is decided about nodes.
+/// Returns where each family's answers differ from `answers`, the decision about nodes.
 pub(in super::super) fn families(situation: &Situation<'_>, answers: &Answers) -> Families {
     let Situation { cluster, rules, view, previous, .. } = *situation;
     let mut families = Families::default();
@@ -20,7 +20,7 @@ pub(in super::super) fn families(situation: &Situation<'_>, answers: &Answers) -
     if doubted.are_none() {
         return families;
     }
-    // A name whose substitute is dead over one family has another one over both.
+    // A name whose substitute is dead over one family gets another substitute over both.
     for family_view in &view.families {
         let part = cluster.in_family(family_view.family);
         let one = OneFamily { cluster, part, rules, view, family_view, doubted: &doubted, previous };
@@ -33,11 +33,11 @@ pub(in super::super) fn families(situation: &Situation<'_>, answers: &Answers) -
 struct Doubted {
     /// By family and node.
     nodes: BTreeMap<Family, Vec<bool>>,
-    /// By family and group of a service whose health is found out apart, the nodes that are such members.
+    /// The same of members of services with probes of their own, by family and group.
     members: BTreeMap<Family, BTreeMap<usize, Vec<usize>>>,
-    /// By node, whether it is dead in a family.
+    /// For each node, whether it is dead in one family.
     half_dead: Vec<bool>,
-    /// Nodes that may answer for others, and are dead in no family.
+    /// The nodes that may answer for others and are dead in no family.
     whole: Vec<usize>,
 }
 
@@ -84,7 +84,7 @@ impl Doubted {
     }
 }
 
-/// One family, as it is decided about.
+/// The inputs of the decision about one family.
 struct OneFamily<'a> {
     cluster: &'a Cluster,
     part: &'a FamilyPart,
@@ -109,7 +109,7 @@ impl OneFamily<'_> {
         for (index, answering) in answers.by_node.iter().enumerate() {
             let Some(answering) = *answering else { continue };
             let other = if doubted.half_dead[answering] && answering != index && !doubted.whole.is_empty() {
-                // A client that asks for both families reaches one machine.
+                // A client that asks for both families has to reach one machine.
                 substitute(cluster, index, &doubted.whole)
             } else if dead[answering] {
                 own(if cluster.nodes[index].address(family).is_some() { index } else { answering })
@@ -126,13 +126,14 @@ impl OneFamily<'_> {
         apart
     }
 
-    /// The services that answer a member that is dead in the family. Each list is worked out once.
+    /// Returns the services that answer a member that is dead in the family, with their answers. Works each list out
+    /// once.
     fn services(&self, answers: &Answers, decided: &Answers) -> BTreeMap<usize, Arc<[usize]>> {
         let OneFamily { cluster, part, doubted, family_view, .. } = self;
         let dead = &doubted.nodes[&family_view.family];
         let members = &doubted.members[&family_view.family];
         let other = |group: usize, answering: &[usize], in_family: &[usize]| {
-            // A service with probes of its own answers nodes as such while none of its members passes them.
+            // While no member passes the service's own probes, the service goes by its nodes' health.
             let members = members.get(&group);
             let is_dead = |node: &usize| dead[*node] || members.is_some_and(|members| members.contains(node));
             let other: Arc<[usize]> = in_family.iter().map(|&place| part.places()[place]).collect();
@@ -149,7 +150,7 @@ impl OneFamily<'_> {
         services.collect()
     }
 
-    /// Which nodes are answered instead while none is up in this family.
+    /// Returns the kind of nodes that answer while no node is up in this family.
     fn last_resort(&self) -> Option<LastResort> {
         let mut states = self.part.places().iter().map(|&place| {
             let serving = self.family_view.nodes[place];
@@ -169,7 +170,7 @@ impl OneFamily<'_> {
         (!is_one_up).then_some(last_resort)
     }
 
-    /// The decision about the nodes that have the family. The quorum is that of the decision about all nodes.
+    /// Decides about the nodes that have the family. The quorum was judged in the decision about all nodes.
     fn decided(&self) -> Arc<Answers> {
         let OneFamily { cluster, part, view, family_view, .. } = self;
         let view = part_view(cluster, part, view, Some(family_view));
@@ -183,7 +184,8 @@ impl OneFamily<'_> {
 }
 
 impl Decision {
-    /// The same, with what this family answered. What was answered before the answers were frozen counts.
+    /// Returns this decision with the answers of one family. If the answers are frozen, it has those from before any
+    /// intent.
     fn in_family(&self, cluster: &Cluster, family: Family) -> Decision {
         let kept = super::super::kept(cluster, Some(self));
         let mut answers = Answers::clone(&kept);

@@ -1,4 +1,4 @@
-//! What a family answers while the answers are frozen and an operator wants something of the nodes.
+//! The answers of a family while the answers are frozen, with the operator's intents.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use super::super::{Answers, View};
 use super::{Apart, Families, Lists, part_view};
 use crate::cluster::{Admin, Cluster, Family};
 
-/// The frozen answers, and what operators want.
+/// The frozen answers, and the view with the operator's intents.
 pub(in super::super) struct Frozen<'a> {
     pub(in super::super) cluster: &'a Cluster,
     pub(in super::super) view: &'a View,
-    /// The answers without what operators want. They are about this cluster.
+    /// The frozen answers without the operator's intents, for this cluster.
     pub(in super::super) kept: &'a Answers,
 }
 
@@ -37,10 +37,11 @@ impl Frozen<'_> {
         is_apart && self.kept.by_node[node] == Some(node) && !self.is_in(node)
     }
 
-    /// What the families answer. `now`: the answers about nodes with what operators want, for which `substitutes` are taken.
+    /// Returns the answers of each family. `now` has the answers about nodes with the operator's intents, and was made
+    /// with `substitutes`.
     ///
-    /// A node that an operator wants up answers for itself. Where a name answers a node that is out, or one that is dead in the
-    /// family, another node answers that was healthy in it.
+    /// A node that an operator wants up answers for itself. A node that is out, or dead in the family, is replaced by a
+    /// node that was healthy in the family.
     pub(in super::super) fn families(&self, now: &Answers, substitutes: &[usize]) -> Families {
         let mut families = self.kept.families.clone();
         for family in Family::ALL {
@@ -63,7 +64,8 @@ impl Frozen<'_> {
         let whole: Vec<usize> = substitutes.iter().copied().filter(is_whole).collect();
         let other = |index: usize| {
             let is_itself = now.by_node[index] == Some(index);
-            // A client that asks for both families reaches one machine, unless one of them is that of the name itself.
+            // A client that asks for both families has to reach one machine. A node that answers for its own name in
+            // the other family is the exception.
             let candidates = if is_itself || whole.is_empty() { &living } else { &whole };
             substitute(self.cluster, index, candidates)
         };
@@ -86,9 +88,9 @@ impl Frozen<'_> {
         Apart { nodes, services, last_resort: kept.last_resort }
     }
 
-    /// The services that answer otherwise: those that did, and those that answer other nodes than before. `nodes`: what the
-    /// names of nodes answer otherwise; `living`: the nodes that answer for themselves in the family. Each list is worked out
-    /// once.
+    /// Returns the services whose answers in this family differ from `now`. Looks at services that differed before, and
+    /// at those that an intent has changed. `nodes` has the node names that differ. `living` has the nodes that answer
+    /// for themselves in the family. Works each list out once.
     fn services(
         &self,
         family: Family,

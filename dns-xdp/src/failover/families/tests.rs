@@ -181,7 +181,7 @@ fn a_member_whose_family_fails_the_probes_of_its_service_is_out_of_that_rrset() 
     assert_eq!(answers(&config, &decision, "node1"), (vec![1], vec![1]));
 }
 
-/// What a server that is cut off decides after this decision; `admin`: what operators want of the nodes.
+/// Returns the decision of a server that is cut off after this decision. `admin` has the operator's intents.
 fn cut_off(config: &Config, before: &Decision, admin: &[Admin]) -> Decision {
     let silent = NodeState { visible: false, serving: Some(false), ..UP };
     let states: Vec<NodeState> = admin.iter().map(|&admin| NodeState { admin, ..silent }).collect();
@@ -292,7 +292,7 @@ fn held_and_drained_nodes_answer_where_no_other_is_healthy_in_a_family() {
     }
 }
 
-/// A view of `db` with probes of its own: what they say of each member over IPv4 and over IPv6.
+/// Returns a view in which `db` has probes of its own, with these results for each member over IPv4 and IPv6.
 fn seen_by_db(config: &Config, both: &[Both; 2], of_nodes: &[Both; 4]) -> View {
     let mut view = seen(&config.cluster, of_nodes, &[UP; 4]);
     for found in &mut view.families {
@@ -357,7 +357,7 @@ fn an_admin() -> impl Strategy<Value = Admin> {
     prop_oneof![6 => Just(Admin::Auto), 1 => Just(Admin::Down), 1 => Just(Admin::Drain), 1 => Just(Admin::Up)]
 }
 
-/// Whether a node may be answered over a family, if only as the last.
+/// Whether a node may be answered over a family, if only as a last resort.
 fn is_well(view: &View, found: &FamilyView, place: usize) -> bool {
     match view.nodes[place].admin {
         Admin::Up => true,

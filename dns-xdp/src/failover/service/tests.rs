@@ -157,7 +157,8 @@ fn services_that_are_down_stay_what_they_were_while_no_node_is_up() {
     assert_eq!(down(&decided(&config, &[REFUSES; 4], Some(&bad))), 1);
 }
 
-/// Its only member was answered by the service's own probes, while the nodes were refused. The operator swaps it for another.
+/// The service's own probes kept one member in the answers while the nodes were refused. The operator replaces that
+/// member.
 #[test]
 fn frozen_answers_of_a_service_are_those_that_an_operator_wants_up_where_the_nodes_are_refused() {
     let mut config =

@@ -68,7 +68,7 @@ where
     Ok(())
 }
 
-/// What no reply may show: a server that does not know AUTH repeats it.
+/// The secrets that no quoted reply may show. A server that does not know AUTH repeats its arguments.
 fn secrets(redis: &Redis) -> Vec<&str> {
     let password = redis.password.as_ref().map(|password| password.password.as_str());
     password.into_iter().chain(redis.user.as_deref()).collect()
@@ -107,7 +107,8 @@ struct Replies<S> {
 }
 
 impl<S: AsyncRead + Unpin> Replies<S> {
-    /// The text of the next reply: of an array, its first element. A null is empty. The inner error is what an error says.
+    /// Reads the next reply and returns its text. An array counts as its first element, a null as an empty text. The
+    /// inner error has the text of an error reply.
     async fn reply(&mut self) -> Result<Result<String, String>, Fault> {
         loop {
             let line = self.take_line().await?;
@@ -121,7 +122,7 @@ impl<S: AsyncRead + Unpin> Replies<S> {
                     self.take_line().await?;
                     return Ok(Ok(String::from_utf8_lossy(&octets).into_owned()));
                 }
-                // Its elements follow. The first one is the reply.
+                // The elements follow. The first one is the reply.
                 Some(b'*') if text.parse::<usize>().is_ok_and(|elements| elements > 0) => {}
                 Some(b'*') => return Ok(Ok(String::new())),
                 _ => return Err(wrong("not redis")),
@@ -167,7 +168,7 @@ impl<S: AsyncRead + Unpin> Replies<S> {
     }
 }
 
-/// Why the server refuses a command, in plain words; `None`: the reason is not known.
+/// Says in plain words why the server refuses a command. `None`: the reason is not known.
 fn refusal(error: &str, command: &str) -> Option<String> {
     let reason = match error.split_whitespace().next()? {
         "LOADING" => "loading its data",
@@ -183,7 +184,7 @@ fn refusal(error: &str, command: &str) -> Option<String> {
     Some(reason.to_owned())
 }
 
-/// How the errors begin that say ERR and answer AUTH, up to Redis 5 and since.
+/// The beginnings of ERR replies to AUTH: that of Redis up to 5, and that of later versions.
 const ERRORS_OF_AUTH: [(&str, &str); 5] = [
     ("ERR AUTH <password> called without any password", NO_PASSWORD),
     ("ERR Client sent AUTH, but no password is set", NO_PASSWORD),
@@ -193,7 +194,7 @@ const ERRORS_OF_AUTH: [(&str, &str); 5] = [
 ];
 const NO_PASSWORD: &str = "its default user has no password: remove `password-file`, or set `user`";
 
-/// Never shows what the server says otherwise, because that may be the password in any form.
+/// Quotes no other reply, because it may contain the password in any form.
 fn refusal_of_auth(error: &str) -> String {
     let known = ERRORS_OF_AUTH.iter().find(|(beginning, _)| error.starts_with(beginning));
     let known = known.map(|(_, reason)| (*reason).to_owned());
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!(told("+PONG\r\n", same).await, Ok(()));
         assert_eq!(told("$4\r\nPONG\r\n", same).await, Ok(()));
         assert_eq!(told("+OK\r\n+PONG\r\n", with_password).await, Ok(()));
-        // Its replicas follow. There may be many.
+        // The replicas follow. There may be many.
         let role = "+PONG\r\n*3\r\n$6\r\nmaster\r\n:3129659\r\n*1\r\n*3\r\n$9\r\n127.0.0.1";
         assert_eq!(told(role, master).await, Ok(()));
         let replica = "+PONG\r\n*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n";

@@ -8,7 +8,7 @@ use super::{Fault, cannot_open, tcp, wrong};
 
 /// Characters of a reply that are shown in a reason.
 const QUOTED: usize = 100;
-/// As many octets of the beginning of a secret are hidden as the secret is: anywhere, and at the end of a reply.
+/// Hides this many leading octets of a secret anywhere in a reply, and fewer at the end of a reply.
 const TELLING: usize = 8;
 const TELLING_AT_THE_END: usize = 3;
 /// What stands for a secret.
@@ -28,8 +28,9 @@ pub(super) async fn in_time(
     tokio::time::timeout_at(deadline, exchange).await.unwrap_or_else(|_elapsed| Err(wrong("timeout")))
 }
 
-/// The beginning of the first line of a reply, as far as a person can read it. A server may say what it was told: each
-/// secret is shown as [`HIDDEN`]. That comes first, because a cut or a removed octet would leave a part of a secret.
+/// Returns the beginning of the first line of a reply, without control characters. Shows each secret as [`HIDDEN`],
+/// because a server may repeat what it was sent. Hides secrets first: a cut or a removed octet would leave a part of
+/// one.
 pub(super) fn quote(reply: &[u8], secrets: &[&str]) -> String {
     let mut text = String::from_utf8_lossy(reply).into_owned();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
@@ -39,7 +40,7 @@ pub(super) fn quote(reply: &[u8], secrets: &[&str]) -> String {
     line.chars().filter(|letter| !letter.is_control()).take(QUOTED).collect()
 }
 
-/// The text without a secret. Servers cut what they repeat, and a reply may end anywhere, so its beginning counts too.
+/// Hides a secret in a text, and also its beginning: servers cut what they repeat, and a reply may end anywhere.
 fn hide(text: &str, secret: &str) -> String {
     let (mut shown, mut rest) = (String::new(), text);
     while let Some(letter) = rest.chars().next() {

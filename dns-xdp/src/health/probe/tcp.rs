@@ -18,7 +18,7 @@ use crate::cluster::{Expect, TcpDialogue};
 
 /// Octets of a reply in which the expected is looked for.
 const LONGEST_REPLY: usize = 16 * 1024;
-/// Shorter words of what is sent are no secrets.
+/// Shorter words of `send` are not taken for secrets.
 const SHORTEST_SECRET: usize = 4;
 
 pub(super) async fn ask(target: SocketAddr, deadline: Instant) -> Result<(), Fault> {
@@ -48,13 +48,13 @@ pub(super) async fn talk(dialogue: &TcpDialogue, address: IpAddr, deadline: Inst
     }
 }
 
-/// What a reply may not show of what was sent, which may have a password in it: every word but the first of a line. That
-/// one is the command.
+/// Returns the words of `send` that a quoted reply may not show, because one may be a password. The first word of a
+/// line is the command, and no secret.
 fn secrets(send: &str) -> Vec<&str> {
     let words = send.lines().flat_map(|line| line.split_whitespace().skip(1));
     let words = words.map(|word| word.trim_matches(['\'', '"']));
     let mut words: Vec<&str> = words.filter(|word| word.len() >= SHORTEST_SECRET).collect();
-    // One may be part of another.
+    // The longest first, because one word may be part of another.
     words.sort_unstable_by_key(|word| std::cmp::Reverse(word.len()));
     words
 }

@@ -1,8 +1,8 @@
 //! How a server stands to the store, by when its lease was last confirmed: pure.
 use std::time::Duration;
 
-/// The longest time from one call of a session to the next. A dead connection is found out by a call, and etcd takes a
-/// connection that carries calls for a live one.
+/// The longest time from one call of a session to the next. A call detects a dead connection. etcd does not close a
+/// connection that carries calls.
 const LONGEST_RHYTHM: Duration = Duration::from_secs(3);
 
 /// When a server may go by what all say together, and when it judges by itself.

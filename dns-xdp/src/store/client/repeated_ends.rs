@@ -1,10 +1,10 @@
-//! Sessions that end again and again. One end is no news: the next session begins at once, within the lease.
+//! Detects sessions that keep ending. One end is harmless: the next session begins at once, within the lease.
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many ends within [`WINDOW`] are worth a warning, which is given once in that time.
+/// This many ends within [`WINDOW`] give a warning, once in that time.
 const MANY: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -16,7 +16,7 @@ pub(in crate::store) struct RepeatedEnds {
 }
 
 impl RepeatedEnds {
-    /// Counts an end. Returns the number of ends within a minute where a warning is due.
+    /// Counts the end of a session. If it is time for a warning, returns the number of ends within [`WINDOW`].
     pub(in crate::store) fn count(&mut self, now: Instant) -> Option<usize> {
         let is_recent = |at: &Instant| now.duration_since(*at) < WINDOW;
         self.ends.retain(is_recent);

@@ -106,7 +106,7 @@ enum Stage {
     Connecting,
     /// The store is listed for the first time.
     Looking,
-    /// The newest document that was seen of it is looked for in its history.
+    /// The store's history is asked for the newest document that was seen.
     Verifying { listing: Listing, document: (String, Revision) },
     /// It is not believed, or another server has this one's name. It is listed again at this time.
     Doubting { again: Duration, listing: Listing },
@@ -395,7 +395,7 @@ impl Session {
         (Stage::Doubting { again: self.again(now), listing }, None)
     }
 
-    /// When a store in which nothing may be written yet is listed again.
+    /// When a store that may not be written yet is listed again.
     fn again(&self, now: Duration) -> Duration {
         now + self.settings.lease / 5
     }

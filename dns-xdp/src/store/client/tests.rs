@@ -184,7 +184,7 @@ async fn a_document_that_a_restored_store_never_had_is_no_deletion() {
     store.cut_off(true);
     until(&mut client, |seen| !seen.is_up).await;
     store.restore(&older);
-    // The leases of the backup run out, and others write: its revision passes what was seen of the store.
+    // The backup's leases run out and others write. So its revision passes the newest one seen.
     (0..99).for_each(|_| _ = store.write("verdicts/node2", "{}"));
     store.cut_off(false);
     let seen = until(&mut client, |seen| seen.is_up || seen.mode == Mode::Frozen).await;
@@ -192,7 +192,7 @@ async fn a_document_that_a_restored_store_never_had_is_no_deletion() {
     assert!(seen.view.documents.deleted.is_empty());
     let trouble = seen.trouble.unwrap();
     assert!(trouble.contains("config/nodes") && trouble.contains("cluster accept"), "{trouble}");
-    // However far it comes, and however often it is looked at.
+    // This stays so, however far its revision comes.
     (0..99).for_each(|_| _ = store.write("verdicts/node2", "{}"));
     sleep(Duration::from_secs(30)).await;
     assert_eq!(client.seen.borrow().mode, Mode::Frozen);
@@ -234,7 +234,7 @@ async fn what_one_server_accepts_all_accept() {
         let seen = until(client, |seen| seen.mode == Mode::Joined).await;
         assert_eq!((seen.view.documents.texts.len(), seen.offered), (1, None));
     }
-    // A server that was down meanwhile follows, too.
+    // A server that was down meanwhile does the same.
     let mut third = start_from(&store, "node3", known);
     until(&mut third, |seen| seen.mode == Mode::Joined && seen.view.documents.texts.len() == 1).await;
 }

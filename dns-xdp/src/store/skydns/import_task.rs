@@ -23,9 +23,9 @@ const REST: Duration = Duration::from_millis(150);
 const REST_MOST: Duration = Duration::from_secs(1);
 /// A change of the documents is answered within this.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The pauses before what is tried again though nothing has changed: a change whose outcome is not known,
+/// The pause before a change whose outcome is unknown is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// and keys that are refused, for the reason may pass: a name that could not be looked up, a file that was not there.
+/// The pause before refused keys are tried again. The reason may pass: a name that could not be looked up, a missing file.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is followed, and what a change is checked against.
@@ -69,7 +69,7 @@ struct Import {
     /// As they were told last.
     ignored: Ignored,
     done: Option<Base>,
-    /// When it is tried again though nothing has changed.
+    /// When to try again if nothing changes.
     again: Option<Instant>,
 }
 
@@ -183,8 +183,8 @@ impl Import {
         }
     }
 
-    /// Whether documents with these texts are a valid configuration that this server can hold. In a thread of the pool,
-    /// because that reads files and looks names up.
+    /// Whether documents with these texts are a valid configuration that this server can hold. Runs in a thread of the
+    /// pool, because the check reads files and looks names up.
     async fn checked(&self, documents: &Documents, texts: Shared) -> Result<Shared, String> {
         let next = Documents { texts, ..documents.clone() };
         let Settings { file, text, .. } = self.settings.clone();
@@ -204,7 +204,7 @@ impl Import {
     }
 }
 
-/// Waits until then; for ever where there is no such time.
+/// Waits until `time`, or for ever if there is none.
 async fn reached(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -328,14 +328,14 @@ mod tests {
     #[tokio::test]
     async fn names_that_are_looked_up_hold_up_nothing_else() {
         let (store, keys) = stores();
-        // Opening a pipe waits for somebody who writes to it.
+        // Opening a pipe waits for a writer.
         let directory = tempfile::tempdir().unwrap();
         let pipe = directory.path().join("password");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         store.write("config/health", &format!("[health]\nprobe = \"redis\"\npassword-file = {pipe:?}\n"));
         let mut server = start(&store, &keys, "node1");
         keys.write("node2", &host(12));
-        // The only worker of this runtime goes on, and opens the other end.
+        // The runtime's only worker goes on, and opens the other end.
         sleep(Duration::from_millis(500)).await;
         let writer = tokio::task::spawn_blocking(move || std::fs::write(&pipe, "hunter2\n"));
         timeout(Duration::from_secs(60), writer).await.unwrap().unwrap().unwrap();

@@ -17,8 +17,7 @@ const TRIES: u32 = 10;
 /// From one comparison of what a task has seen with the store to the next.
 const COMPARISON_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Compares what a task has seen with the store now and then. That finds out a watch that has fallen silent, and a connection
-/// that is dead.
+/// Compares now and then what a task has seen with the store. This detects a silent watch and a dead connection.
 #[derive(Debug)]
 pub(super) struct Comparison {
     next: Instant,
@@ -31,7 +30,7 @@ impl Comparison {
         Comparison { next: Instant::now() + COMPARISON_INTERVAL, watch_lag: WatchLag::default() }
     }
 
-    /// Waits until it is time. Cancel safe.
+    /// Waits until the next comparison. Cancel safe.
     pub(super) async fn due(&self) {
         sleep_until(self.next).await;
     }
@@ -94,7 +93,7 @@ impl Drop for Task {
 #[derive(Debug)]
 pub(super) struct Trouble {
     sender: watch::Sender<Option<String>>,
-    /// Of connections that did their work until then.
+    /// Ends of connections that worked until then.
     ends: RepeatedEnds,
 }
 

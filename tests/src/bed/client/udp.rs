@@ -81,7 +81,7 @@ impl Udp {
         Ok(Udp { socket, checksum, sent: Cell::new(0) })
     }
 
-    /// How many messages have been sent, those that tell when all others are answered among them.
+    /// Returns the number of messages sent, with the markers behind them.
     pub fn sent(&self) -> u64 {
         self.sent.get()
     }

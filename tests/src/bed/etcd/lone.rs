@@ -1,4 +1,4 @@
-//! One member of etcd by itself at the loopback address, with the settings that etcd has by default.
+//! One member of etcd at the loopback address, with etcd's default settings.
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};

@@ -276,7 +276,7 @@ pub(super) fn absence_of_a_family(query: &Query, ours: &mut Meaning, theirs: &mu
 pub(super) fn whole_soa(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     const LEAST_LIMIT: usize = 512;
     const HEADER: usize = 12;
-    /// The OPT, with a cookie and our name.
+    /// An OPT with a cookie and an NSID.
     const OPT_MAX: usize = 11 + 28 + 9;
     let soa = query.served.zone.soa();
     let RData::SOA(data) = &soa.data else { return false };

@@ -147,7 +147,7 @@ impl Query {
     }
 }
 
-/// Moves behind an owner; its pointer may lead anywhere, also out of the message.
+/// Moves behind an owner name. Its pointer may lead out of the message.
 fn pass_owner(decoder: &mut BinDecoder<'_>) -> Result<(), DecodeError> {
     loop {
         match decoder.read_u8()?.unverified() {

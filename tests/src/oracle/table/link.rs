@@ -69,7 +69,7 @@ fn ethernet() -> Vec<Row> {
         let other = if query.source.is_ipv4() { "192.0.2.54" } else { "2001:db8::54" };
         let group = if query.source.is_ipv4() { "224.0.0.251" } else { "ff02::fb" };
         let mut foreign = [other, group].map(address).to_vec();
-        // A group whose address lies in memory as that of the served IPv4 address in the program's table.
+        // A multicast address with the octets that the served IPv4 address has in the program's table.
         foreign.extend(query.source.is_ipv6().then(|| {
             let IpAddr::V4(served) = SERVER[0] else { unreachable!("the first is IPv4") };
             let [high, low] = [[0xff; 8], (u64::from(served.to_bits()) << 32).to_be_bytes()];

@@ -23,7 +23,7 @@ pub(super) struct InForce {
     /// The event that tells of it.
     pub(super) event: Option<Occurrence>,
     pub(super) notes: Vec<String>,
-    /// What is probably not meant, and was not there before.
+    /// Warnings about the new configuration that the old one does not have.
     pub(super) warnings: Vec<String>,
     /// The work whose file lies beside the configuration file.
     pub(super) staged: Option<WorkId>,

@@ -91,7 +91,8 @@ impl State {
         }
     }
 
-    /// Returns what counts of a subject over one of its families. Without a verdict, a node stays out that was out over it.
+    /// Returns what counts of a subject over one of its families. A node that was out over the family stays out until
+    /// there is a verdict.
     pub(super) fn judged_over(
         &self,
         family: Family,
@@ -142,7 +143,7 @@ impl State {
         decision.is_out(index, &node.name)
     }
 
-    /// The same of a node over one of its families.
+    /// Whether a node was out of the answers over one of its families.
     fn is_out_over(&self, family: Family, subject: &Subject) -> bool {
         let Some((decision, _)) = self.decision.as_ref().zip(self.shared.as_ref()) else { return false };
         let Subject::Node(node) = subject else { return false };

@@ -101,8 +101,8 @@ fn a_file_without_this_servers_own_node_is_held_back_and_one_that_lacks_another_
     assert_eq!(bench.nodes(), 2);
 }
 
-/// A server that has joined its store, with a file that differs from what is in force: in its own part and, as `edit` has
-/// it, in the shared one.
+/// A server that has joined its store. Its file differs from the configuration in force: in the own part, and in the
+/// shared part as `edit` says.
 fn with_a_limit(mode: Mode, edit: impl Fn(&str) -> String) -> (Bench, Documents) {
     const STORE: &str = "[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n";
     let (mut bench, documents) = Bench::shared(Intents::new());
@@ -112,7 +112,7 @@ fn with_a_limit(mode: Mode, edit: impl Fn(&str) -> String) -> (Bench, Documents)
     (bench, documents)
 }
 
-/// Works out and publishes until there is something for the store.
+/// Answers work and publications until the server writes to the store.
 fn until_written(bench: &mut Bench) -> Option<(WorkId, Swap)> {
     loop {
         bench.publish_all();
@@ -178,7 +178,7 @@ fn a_reload_with_a_store_changes_the_store_first_and_then_this_servers_own_part(
     bench.ask(1, Command::Reload { force: false });
     let (work, swap) = until_written(&mut bench).unwrap();
     assert_eq!(limit(&bench), 0);
-    // What is in the file by now is the next reload's.
+    // The next reload takes what was written to the file meanwhile.
     bench.file = "nonsense".to_owned();
     bench.step(Input::Swapped { work, result: Ok(2) });
     assert_eq!(until_written(&mut bench), None);
@@ -229,7 +229,7 @@ fn intents_that_the_store_has_lost_are_written_again_by_the_next_command() {
     bench.publish_all();
     let told = documents.deletion().unwrap();
     assert!(told.contains("dns-xdp node") && !told.contains("cluster import"), "{told}");
-    // It changes nothing of what is wanted.
+    // It changes no intent.
     bench.ask(1, admin("node1", Admin::Auto, None));
     let (_, swap) = until_written(&mut bench).unwrap();
     let written: Intents = serde_json::from_slice(&swap.writes[INTENT]).unwrap();

@@ -1,4 +1,4 @@
-//! Nodes that fell, where a store has their holds: what is written at the same time, by servers whose clocks differ.
+//! Holds of fallen nodes in a store, where servers whose clocks differ write at the same time.
 use super::failback::{HOLD_DOWN, MANUAL, down, failback, up, votes};
 use super::local_intents::{drained, local};
 use super::state::tests::dual;
@@ -18,14 +18,14 @@ fn with_hold(documents: &Documents, hold: Hold) -> Documents {
     next
 }
 
-/// What this server has decided: it holds node2.
+/// The local decision of a server that holds node2.
 fn held_here(base: Option<Hold>) -> Local {
     let hold = LocalHold { hold: Hold::new(at(0)), base };
     Local { holds: [("node2".to_owned(), hold)].into(), ..Local::default() }
 }
 
 impl Bench {
-    /// Beside a store that is away and has these intents. All nodes are up.
+    /// A server whose store is away and has these intents. All nodes are up.
     fn beside(rules: &str, intents: Intents, local: Local) -> (Bench, Documents) {
         let (text, documents) = beside_a_store(&format!("{TEXT}{rules}"), intents);
         let disk = Disk { local, intents: documents.intents.clone(), ..Disk::default() };
@@ -36,8 +36,8 @@ impl Bench {
         (bench.open(), documents)
     }
 
-    /// The store has a hold of node2, whose hold-down has just ended here. Returns the documents in force, and those in which the
-    /// hold has ended.
+    /// A server whose store has a hold of node2. The hold-down has just ended on this server. Returns the documents in
+    /// force, and the documents with the ended hold.
     fn ending_a_hold() -> (Bench, Documents, Documents) {
         let (mut bench, documents) = Bench::beside(HOLD_DOWN, Intents::new(), Local::default());
         let held = with_hold(&documents, Hold::new(at(0)));
@@ -55,7 +55,7 @@ impl Bench {
 
 #[test]
 fn a_fall_while_the_end_of_the_hold_before_it_is_written_is_held() {
-    // The clock of the server that has written the end is right, or ahead.
+    // The clock of the server that wrote the end is right, or ahead.
     for ahead in [0, 5] {
         let (mut bench, held, mut released) = Bench::ending_a_hold();
         let hold = released.intents.get_mut("node2").unwrap().hold.as_mut().unwrap();

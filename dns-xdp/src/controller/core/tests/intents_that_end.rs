@@ -1,4 +1,4 @@
-//! Intents whose time passes, beside a store and while it is away.
+//! Intents whose time passes, with a store and while the store is away.
 use super::local_intents::{drained, local};
 use super::*;
 use crate::intent::{self, LocalIntent};
@@ -21,7 +21,7 @@ fn next(documents: &Documents, intents: Intents) -> Documents {
 }
 
 impl Bench {
-    /// Beside a store that is away, with what this server finds on its disk.
+    /// A server whose store is away, with these decisions on its disk.
     fn restarted(intents: Intents, local: Local, elapsed: Duration) -> (Bench, Documents) {
         let (text, documents) = beside_a_store(TEXT, intents);
         let disk = Disk { local, intents: documents.intents.clone(), ..Disk::default() };
@@ -45,7 +45,7 @@ impl Bench {
 
 #[test]
 fn the_mere_end_of_a_stored_intent_does_not_overrule_a_local_one() {
-    // The clock of the server that has ended it is right, or ahead.
+    // The clock of the server that ended it is right, or ahead.
     for (ended, elapsed) in [(61, 61), (62, 58)] {
         let (mut bench, documents) = Bench::shared(drained_until(60));
         bench.ask(1, local("node2", Admin::Up, None));

@@ -32,7 +32,7 @@ pub(super) fn veth_without_a_program_at_the_other_end() -> Result<()> {
     let mut server = Server::start(&wire, &Plan::quick(1))?;
     server.ask(QUERIES)?;
     let reason = mode_becomes(&server, "eth0", "generic")?;
-    ensure!(reason.contains("the other end of this veth has no XDP program"), "{reason}");
+    ensure!(reason.contains("the other end of this veth has no native XDP program"), "{reason}");
     let alarms = server.node.status()?["alarms"].to_string();
     ensure!(alarms.contains("eth0 is generic"), "{alarms}");
     wire.put_stubs(&["eth0"])?;
