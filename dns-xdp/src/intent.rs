@@ -4,7 +4,7 @@
 mod file;
 mod hold;
 mod local;
-mod wish;
+mod request;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub use file::{Error, load, load_local, store, store_local};
 pub use hold::{Hold, Holds, holds, with_holds, without_holds};
 pub use local::{Local, LocalHold, LocalIntent, Settled, hold_of, is_undecided_since, stored_hold, wants_as};
-pub use wish::{LONGEST_TEXT, Wish, lasting, text};
+pub use request::{IntentRequest, LONGEST_TEXT, lasting, text};
 
 use crate::cluster::Admin;
 
@@ -88,11 +88,11 @@ pub fn in_words(reason: Option<&str>, by: Option<&str>, until: Option<Timestamp>
     circumstances.into_iter().chain(reason.map(str::to_owned)).collect::<Vec<_>>().join(": ")
 }
 
-/// The intents with a wish granted. Wishing the same again keeps its time, and whatever the new wish does not say, unless the
-/// time of the first wish is over. A node's hold stays, unless `up` ends it.
-pub fn want(intents: &Intents, node: &str, wish: Wish, now: Timestamp) -> Intents {
+/// Returns the intents with a request put into force. The same request again keeps its time, and what the new one
+/// leaves out, unless the first has ended. A node's hold stays unless `up` ends it.
+pub fn set_intent(intents: &Intents, node: &str, request: IntentRequest, now: Timestamp) -> Intents {
     let mut intents = intents.clone();
-    let Wish { admin, reason, by, lasting } = wish;
+    let IntentRequest { admin, reason, by, lasting } = request;
     // Longer than time is counted is for ever.
     let until = lasting.and_then(|lasting| now.checked_add(SignedDuration::try_from(lasting).ok()?).ok());
     match intents.get_mut(node) {
@@ -144,48 +144,52 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn wish(admin: Admin, reason: Option<&str>, lasting: Option<Duration>) -> Wish {
-        Wish { admin, reason: reason.map(str::to_owned), by: Some("alice".to_owned()), lasting }
+    fn request(admin: Admin, reason: Option<&str>, lasting: Option<Duration>) -> IntentRequest {
+        IntentRequest { admin, reason: reason.map(str::to_owned), by: Some("alice".to_owned()), lasting }
     }
 
     #[test]
-    fn wishing_the_same_again_keeps_what_the_new_wish_does_not_say() {
-        let down = want(&Intents::new(), "node1", wish(Admin::Down, Some("disk"), Some(HOUR)), second(0));
+    fn the_same_request_again_keeps_what_it_does_not_say_itself() {
+        let down =
+            set_intent(&Intents::new(), "node1", request(Admin::Down, Some("disk"), Some(HOUR)), second(0));
         let intent = &down["node1"];
         assert_eq!((intent.since, intent.until), (second(0), Some(second(3600))));
-        let bob = |wish| Wish { by: Some("bob".to_owned()), ..wish };
-        assert_eq!(want(&down, "node1", bob(wish(Admin::Down, None, None)), second(60)), down);
+        let bob = |request| IntentRequest { by: Some("bob".to_owned()), ..request };
+        assert_eq!(set_intent(&down, "node1", bob(request(Admin::Down, None, None)), second(60)), down);
 
-        let fan = want(&down, "node1", bob(wish(Admin::Down, Some("fan"), None)), second(60));
+        let fan = set_intent(&down, "node1", bob(request(Admin::Down, Some("fan"), None)), second(60));
         let expected =
             Intent { reason: Some("fan".to_owned()), by: Some("bob".to_owned()), ..down["node1"].clone() };
         assert_eq!(fan["node1"], expected);
-        let longer = want(&down, "node1", bob(wish(Admin::Down, None, Some(HOUR))), second(60));
+        let longer = set_intent(&down, "node1", bob(request(Admin::Down, None, Some(HOUR))), second(60));
         assert_eq!(longer["node1"].until, Some(second(3660)));
         assert_eq!(longer["node1"].reason.as_deref(), Some("disk"));
     }
 
     #[test]
-    fn another_wish_begins_anew_and_auto_for_one_that_is_auto_is_none() {
-        let down = want(&Intents::new(), "node1", wish(Admin::Down, Some("disk"), Some(HOUR)), second(0));
-        let auto = want(&down, "node1", wish(Admin::Auto, None, None), second(60));
+    fn another_request_begins_anew_and_auto_for_a_node_that_is_auto_is_no_intent() {
+        let down =
+            set_intent(&Intents::new(), "node1", request(Admin::Down, Some("disk"), Some(HOUR)), second(0));
+        let auto = set_intent(&down, "node1", request(Admin::Auto, None, None), second(60));
         let expected = Intent { by: Some("alice".to_owned()), ..Intent::new(Admin::Auto, second(60)) };
         assert_eq!(auto["node1"], expected);
-        assert!(want(&Intents::new(), "node1", wish(Admin::Auto, None, None), second(0)).is_empty());
+        assert!(set_intent(&Intents::new(), "node1", request(Admin::Auto, None, None), second(0)).is_empty());
     }
 
     #[test]
-    fn wishing_the_same_again_begins_anew_when_the_time_of_the_first_is_over() {
-        let drained = want(&Intents::new(), "node1", wish(Admin::Drain, Some("disk"), Some(HOUR)), second(0));
-        let again = want(&drained, "node1", wish(Admin::Drain, None, None), second(3600));
+    fn the_same_request_again_begins_anew_when_the_time_of_the_first_is_over() {
+        let drained =
+            set_intent(&Intents::new(), "node1", request(Admin::Drain, Some("disk"), Some(HOUR)), second(0));
+        let again = set_intent(&drained, "node1", request(Admin::Drain, None, None), second(3600));
         let expected = Intent { by: Some("alice".to_owned()), ..Intent::new(Admin::Drain, second(3600)) };
         assert_eq!(again["node1"], expected);
     }
 
     #[test]
     fn an_intent_ends_at_its_time_and_no_other_does() {
-        let drained = want(&Intents::new(), "node1", wish(Admin::Drain, None, Some(HOUR)), second(0));
-        let both = want(&drained, "node2", wish(Admin::Down, None, None), second(0));
+        let drained =
+            set_intent(&Intents::new(), "node1", request(Admin::Drain, None, Some(HOUR)), second(0));
+        let both = set_intent(&drained, "node2", request(Admin::Down, None, None), second(0));
         assert_eq!(expire(&both, second(3599)), None);
         let (left, over) = expire(&both, second(7200)).unwrap();
         assert_eq!(over, drained);
@@ -215,18 +219,19 @@ mod tests {
     fn a_hold_outlives_what_is_wanted_and_its_end_unless_the_node_is_wanted_up() {
         let held = Intent { hold: Some(Hold::new(second(5))), ..Intent::new(Admin::Auto, second(5)) };
         let held = Intents::from([("node1".to_owned(), held)]);
-        let drained = want(&held, "node1", wish(Admin::Drain, None, Some(HOUR)), second(60));
+        let drained = set_intent(&held, "node1", request(Admin::Drain, None, Some(HOUR)), second(60));
         assert_eq!(drained["node1"].hold, Some(Hold::new(second(5))));
         let (left, _) = expire(&drained, second(7200)).unwrap();
         assert_eq!(left["node1"].hold, Some(Hold::new(second(5))));
-        let up = want(&left, "node1", wish(Admin::Up, None, None), second(8000));
+        let up = set_intent(&left, "node1", request(Admin::Up, None, None), second(8000));
         let ended = Hold { by: Some("alice".to_owned()), ..Hold::new(second(5)).released(second(8000)) };
         assert_eq!(up["node1"].hold, Some(ended));
     }
 
     #[test]
     fn a_clock_that_is_set_moves_the_end() {
-        let drained = want(&Intents::new(), "node1", wish(Admin::Drain, None, Some(HOUR)), second(7200));
+        let drained =
+            set_intent(&Intents::new(), "node1", request(Admin::Drain, None, Some(HOUR)), second(7200));
         assert_eq!(expire(&drained, second(0)), None);
         assert!(expire(&drained, second(1_000_000)).is_some());
     }

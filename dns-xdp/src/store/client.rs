@@ -65,13 +65,13 @@ pub struct Client {
     pub own: watch::Sender<Own>,
     /// Changes.
     pub swaps: mpsc::Sender<Request>,
-    wishes: mpsc::UnboundedSender<Wish>,
+    orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
 }
 
 /// What the daemon wants of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum Order {
     Decide,
     Accept,
     Leave,
@@ -104,14 +104,14 @@ impl Client {
         });
         let (own, own_of_daemon) = watch::channel(Own::default());
         let (swaps, requests) = mpsc::channel(SWAPS);
-        let (wishes, wished) = mpsc::unbounded_channel();
+        let (orders, ordered) = mpsc::unbounded_channel();
         let task = Task {
             session,
             origin: Instant::now(),
             seen,
             own: own_of_daemon,
             requests,
-            wished,
+            ordered,
             member,
             store: None,
             watch: None,
@@ -119,28 +119,28 @@ impl Client {
             ends: RepeatedEnds::default(),
         };
         let task = tokio::spawn(task.run(connect));
-        Client { seen: seen_by_daemon, own, swaps, wishes, task }
+        Client { seen: seen_by_daemon, own, swaps, orders, task }
     }
 
     /// Something is decided from now on: see [`Membership::decide`](membership::Membership::decide).
     pub fn decide(&self) {
-        self.wish(Wish::Decide);
+        self.order(Order::Decide);
     }
 
     /// What the store holds is accepted, on all servers.
     pub fn accept(&self) {
-        self.wish(Wish::Accept);
+        self.order(Order::Accept);
     }
 
     /// Ends the lease, so that the others need not wait for its end.
     pub async fn leave(mut self) {
-        self.wish(Wish::Leave);
+        self.order(Order::Leave);
         timeout(LEAVING, &mut self.task).await.ok();
     }
 
-    fn wish(&self, wish: Wish) {
+    fn order(&self, order: Order) {
         // A task that has ended is told by `seen`.
-        self.wishes.send(wish).ok();
+        self.orders.send(order).ok();
     }
 }
 
@@ -156,7 +156,7 @@ struct Task<S: Store> {
     seen: watch::Sender<Seen>,
     own: watch::Receiver<Own>,
     requests: mpsc::Receiver<Request>,
-    wished: mpsc::UnboundedReceiver<Wish>,
+    ordered: mpsc::UnboundedReceiver<Order>,
     /// The member that is connected to next.
     member: usize,
     /// The connection.
@@ -194,10 +194,10 @@ impl<S: Store> Task<S> {
             tokio::select! {
                 // What the daemon wants counts before what the store says.
                 biased;
-                wish = self.wished.recv() => match wish {
-                    Some(Wish::Decide) => self.session.decide(),
-                    Some(Wish::Accept) => self.session.accept(),
-                    Some(Wish::Leave) | None => return self.leave().await,
+                order = self.ordered.recv() => match order {
+                    Some(Order::Decide) => self.session.decide(),
+                    Some(Order::Accept) => self.session.accept(),
+                    Some(Order::Leave) | None => return self.leave().await,
                 },
                 Ok(()) = self.own.changed() => {
                     let own = self.own.borrow_and_update().clone();

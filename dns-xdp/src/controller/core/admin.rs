@@ -3,17 +3,17 @@ use super::state::State;
 use crate::cluster::Admin;
 use crate::control::{Refusal, RefusalKind};
 use crate::failover::Effective;
-use crate::intent::Wish;
+use crate::intent::IntentRequest;
 
-/// Whether the wish may be granted.
-pub(super) fn judge(state: &State, name: &str, wish: &Wish, force: bool) -> Result<(), Refusal> {
+/// Refuses a request that may not be put into force.
+pub(super) fn judge(state: &State, name: &str, request: &IntentRequest, force: bool) -> Result<(), Refusal> {
     let nodes = &state.config().cluster.nodes;
     let Some(index) = nodes.iter().position(|node| node.name == name) else {
         return Err(Refusal::unknown_node(name, nodes.iter().map(|node| node.name.as_str())));
     };
     let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
-    wish.check().map_err(invalid)?;
-    match (wish.admin, force) {
+    request.check().map_err(invalid)?;
+    match (request.admin, force) {
         (Admin::Drain, false) => keeps_quorum(state, index),
         (Admin::Drain, true) | (_, false) => Ok(()),
         (_, true) => {
@@ -53,23 +53,23 @@ fn keeps_quorum(state: &State, index: usize) -> Result<(), Refusal> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::state::tests::{TEXT, healthy, kill, want};
+    use super::super::state::tests::{TEXT, healthy, kill, set_intent};
     use super::*;
     use crate::health::{Observation, ProbeId, Subject};
 
-    fn wish(admin: Admin) -> Wish {
-        Wish { admin, reason: None, by: None, lasting: None }
+    fn request(admin: Admin) -> IntentRequest {
+        IntentRequest { admin, reason: None, by: None, lasting: None }
     }
 
     fn drain(state: &State, name: &str, force: bool) -> Result<(), Refusal> {
-        judge(state, name, &wish(Admin::Drain), force)
+        judge(state, name, &request(Admin::Drain), force)
     }
 
     #[test]
     fn a_drain_that_leaves_fewer_than_the_quorum_is_refused_with_the_numbers() {
         let mut state = healthy(TEXT);
         assert_eq!(drain(&state, "node2", false), Ok(()));
-        want(&mut state, "node2", Admin::Drain);
+        set_intent(&mut state, "node2", Admin::Drain);
         let refusal = drain(&state, "node3", false).unwrap_err();
         let text = "draining `node3` would leave 1 node in the answers, fewer than the quorum's 2: \
                     bring another node back first, or repeat with --force";
@@ -81,7 +81,7 @@ mod tests {
     fn draining_what_is_out_of_the_answers_is_never_refused() {
         let mut state = healthy(TEXT);
         kill(&mut state, "node1");
-        want(&mut state, "node2", Admin::Drain);
+        set_intent(&mut state, "node2", Admin::Drain);
         assert!(drain(&state, "node3", false).is_err());
         for name in ["node1", "node2"] {
             assert_eq!(drain(&state, name, false), Ok(()), "{name}");
@@ -92,29 +92,30 @@ mod tests {
     fn a_witness_that_is_visible_counts() {
         let text = TEXT.replace("[listen]", "[failover]\nwitness = [\"192.0.2.254\"]\nquorum = 2\n[listen]");
         let mut state = healthy(&text);
-        want(&mut state, "node2", Admin::Drain);
+        set_intent(&mut state, "node2", Admin::Drain);
         assert!(drain(&state, "node3", false).is_err());
         let seen = Observation::Success { round_trip: Duration::ZERO };
         let witness = ProbeId::first(Subject::Witness([192, 0, 2, 254].into()));
         state.observe(&witness, Duration::ZERO, &seen);
         assert_eq!(drain(&state, "node3", false), Ok(()));
-        want(&mut state, "node3", Admin::Drain);
+        set_intent(&mut state, "node3", Admin::Drain);
         let message = drain(&state, "node1", false).unwrap_err().message;
         assert!(message.contains("would leave 0 nodes and 1 visible witness in"), "{message}");
     }
 
     #[test]
-    fn wishes_that_make_no_sense_are_refused_as_invalid_and_unknown_nodes_by_name() {
+    fn requests_that_make_no_sense_are_refused_as_invalid_and_unknown_nodes_by_name() {
         let state = healthy(TEXT);
-        let refused = |name: &str, wish: &Wish, force| judge(&state, name, wish, force).unwrap_err();
+        let refused =
+            |name: &str, request: &IntentRequest, force| judge(&state, name, request, force).unwrap_err();
         for admin in [Admin::Auto, Admin::Up, Admin::Down] {
-            let refusal = refused("node1", &wish(admin), true);
+            let refusal = refused("node1", &request(admin), true);
             assert_eq!(refusal.kind, RefusalKind::Invalid);
             assert!(refusal.message.contains("leave --force out"), "{refusal}");
         }
-        let ending = Wish { lasting: Some(Duration::from_secs(1)), ..wish(Admin::Auto) };
+        let ending = IntentRequest { lasting: Some(Duration::from_secs(1)), ..request(Admin::Auto) };
         assert_eq!(refused("node1", &ending, false).kind, RefusalKind::Invalid);
-        let refusal = refused("nod1", &wish(Admin::Down), false);
+        let refusal = refused("nod1", &request(Admin::Down), false);
         assert_eq!(refusal.kind, RefusalKind::NotFound);
         assert_eq!(refusal.message, "there is no node `nod1`; did you mean `node1`?");
     }

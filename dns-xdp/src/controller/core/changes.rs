@@ -26,7 +26,7 @@ use super::source::{Source, as_note};
 use super::status::milliseconds;
 use crate::control::api::Done;
 use crate::control::{Refusal, RefusalKind};
-use crate::intent::{self, Holds, Intents, Local, Wish};
+use crate::intent::{self, Holds, IntentRequest, Intents, Local};
 use crate::store::Documents;
 use crate::store::client::View;
 
@@ -74,7 +74,7 @@ pub(super) enum What {
     /// A node or a service.
     Edit { change: ClusterChange, ephemeral: bool },
     /// What is wanted of a node.
-    Intent { node: String, request: Wish, force: bool },
+    Intent { node: String, request: IntentRequest, force: bool },
     /// A node that is held comes back; `by`: who wants it.
     Failback { node: String, by: Option<String> },
     /// All of the store's documents, as they were at this revision of the store.

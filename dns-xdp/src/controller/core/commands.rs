@@ -19,7 +19,7 @@ use crate::control::api::{Names, QueryAnswer, Stats, Status, StoreStatus};
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::datapath::Attached;
 use crate::failover::Decision;
-use crate::intent::Wish;
+use crate::intent::IntentRequest;
 use crate::responder::RATE_LIMITED;
 use crate::store::skydns::{path, place};
 use crate::zone::Zone;
@@ -54,7 +54,7 @@ impl Core {
                 self.change(Asker::Call(call), What::Reload { force, text: None });
             }
             Command::Admin { node, admin, reason, by, for_ms, force, local: _ } => {
-                let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
+                let request = IntentRequest { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 let node = node.to_ascii_lowercase();
                 self.change(Asker::Call(call), What::Intent { node, request, force });
             }

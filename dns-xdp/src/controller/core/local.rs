@@ -8,7 +8,7 @@ use crate::cluster::{Admin, Family};
 use crate::control::{Refusal, RefusalKind};
 use crate::event::{Kind, Occurrence};
 use crate::health::Subject;
-use crate::intent::{self, Hold, Holds, Intent, Intents, Local, LocalHold, LocalIntent, Wish};
+use crate::intent::{self, Hold, Holds, Intent, IntentRequest, Intents, Local, LocalHold, LocalIntent};
 
 /// The first server writes what all have found alike. The others do it after this, if it was not done.
 const OTHERS_WRITE: Duration = Duration::from_secs(2);
@@ -185,8 +185,8 @@ impl Core {
     }
 
     /// This server's own decisions with what an operator wants of a node.
-    pub(super) fn local_with(&self, node: &str, request: Wish) -> Local {
-        let intents = intent::want(self.health.intents(), node, request, self.now.wall);
+    pub(super) fn local_with(&self, node: &str, request: IntentRequest) -> Local {
+        let intents = intent::set_intent(self.health.intents(), node, request, self.now.wall);
         let stored = self.counting_in_the_store().get(node).cloned();
         let mut local = self.local.clone();
         let before = local.intents.remove(node);

@@ -15,7 +15,7 @@ use super::status::milliseconds;
 use crate::config::differences;
 use crate::control::api::Done;
 use crate::control::{Command, Refusal, RefusalKind};
-use crate::intent::{self, Intents, Wish};
+use crate::intent::{self, IntentRequest, Intents};
 use crate::store::documents::{Documents, INTENT};
 use crate::store::{Error, Revision, Swap};
 
@@ -45,7 +45,7 @@ enum What {
     },
     Admin {
         node: String,
-        request: Wish,
+        request: IntentRequest,
         force: bool,
     },
     /// A node that is held comes back; `by`: who wants it.
@@ -102,7 +102,7 @@ impl Core {
         }
         let (what, ephemeral) = match command {
             Command::Admin { node, admin, reason, by, for_ms, force, local: _ } => {
-                let request = Wish { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
+                let request = IntentRequest { admin, reason, by, lasting: for_ms.map(Duration::from_millis) };
                 (What::Admin { node: node.to_ascii_lowercase(), request, force }, false)
             }
             Command::Failback { node, by } => (What::Failback { node: node.to_ascii_lowercase(), by }, false),
@@ -162,7 +162,8 @@ impl Core {
             }
             What::Admin { node, request, force } => {
                 judge(&self.health, node, request, *force).and_then(|()| {
-                    let intents = intent::want(&intents_from.intents, node, request.clone(), self.now.wall);
+                    let intents =
+                        intent::set_intent(&intents_from.intents, node, request.clone(), self.now.wall);
                     // An operator's decision also writes again what the store has lost.
                     let is_lost = intents_from.deleted.contains(INTENT);
                     if is_lost { written(&intents) } else { intent_writes(&intents_from.intents, &intents) }

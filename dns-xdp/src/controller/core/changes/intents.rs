@@ -11,7 +11,7 @@ use super::{Asker, Change, Saved, Stage, WORK_TIMEOUT, What};
 use crate::cluster::Admin;
 use crate::control::api::Done;
 use crate::control::{Refusal, RefusalKind};
-use crate::intent::{self, Holds, Intents, Local, Wish};
+use crate::intent::{self, Holds, IntentRequest, Intents, Local};
 
 impl Core {
     /// Has the intents in force and the holds written to disk.
@@ -87,7 +87,14 @@ impl Core {
         self.go_on_with_changes();
     }
 
-    pub(super) fn begin_intent(&mut self, asker: Asker, what: What, node: &str, request: Wish, force: bool) {
+    pub(super) fn begin_intent(
+        &mut self,
+        asker: Asker,
+        what: What,
+        node: &str,
+        request: IntentRequest,
+        force: bool,
+    ) {
         if let Err(refusal) = judge(&self.health, node, &request, force) {
             return self.end_change(asker, &what, Err(refusal));
         }
@@ -102,7 +109,7 @@ impl Core {
             return;
         }
         let base = self.health.intents().clone();
-        let intents = intent::want(&base, node, request, self.now.wall);
+        let intents = intent::set_intent(&base, node, request, self.now.wall);
         let holds = self.health.held().holds().clone();
         if intents == base {
             return self.count_intent(asker, what, &Saved { intents, base, holds });
@@ -139,7 +146,7 @@ impl Core {
 
     pub(super) fn end_intent(&mut self, asker: Asker, what: &What) {
         let (node, admin) = match what {
-            What::Intent { node, request: Wish { admin, .. }, .. } => (node, admin),
+            What::Intent { node, request: IntentRequest { admin, .. }, .. } => (node, admin),
             What::Failback { node, .. } => {
                 let done = self.failed_back(node);
                 return self.end_change(asker, what, done);

@@ -65,7 +65,7 @@ pub(in crate::controller) fn kill(state: &mut State, node: &str) {
 }
 
 /// Sets what is wanted of one more node, and decides.
-pub(in crate::controller) fn want(state: &mut State, node: &str, admin: Admin) {
+pub(in crate::controller) fn set_intent(state: &mut State, node: &str, admin: Admin) {
     let mut intents = state.intents.clone();
     intents.insert(node.to_owned(), Intent::new(admin, jiff::Timestamp::UNIX_EPOCH));
     state.set_intents(intents);
@@ -240,7 +240,7 @@ fn a_node_that_was_added_answers_its_own_name_and_nobody_elses() {
 #[test]
 fn the_operator_is_obeyed_at_the_next_decision() {
     let mut state = healthy(TEXT);
-    want(&mut state, "node2", Admin::Drain);
+    set_intent(&mut state, "node2", Admin::Drain);
     assert_eq!(addresses(&state, "node2"), [ip(13)]);
     assert_eq!(state.decision().unwrap().effective[1], Effective::Drain);
     assert_eq!(state.node(&state.config.cluster.nodes[1]).health, Health::Up);

@@ -5,12 +5,12 @@ use crate::cluster::Admin;
 
 /// A reason, or a user's name: one line for operators.
 pub const LONGEST_TEXT: usize = 200;
-/// Longer than any maintenance; who wants a node out for good removes it.
+/// Longer than any maintenance. A node that is to be out for good is removed.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What is asked of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct IntentRequest {
     /// What is wanted.
     pub admin: Admin,
     /// Why.
@@ -21,7 +21,7 @@ pub struct Wish {
     pub lasting: Option<Duration>,
 }
 
-impl Wish {
+impl IntentRequest {
     /// Whether it makes sense; the error says what does not.
     pub fn check(&self) -> Result<(), String> {
         for (what, given) in [("the reason", &self.reason), ("the name of who wants it", &self.by)] {
@@ -75,8 +75,8 @@ fn within(lasting: Duration) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn drain() -> Wish {
-        Wish { admin: Admin::Drain, reason: None, by: None, lasting: None }
+    fn drain() -> IntentRequest {
+        IntentRequest { admin: Admin::Drain, reason: None, by: None, lasting: None }
     }
 
     #[test]
@@ -115,18 +115,21 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_that_makes_no_sense_is_told_what_is_wrong() {
+    fn a_request_that_makes_no_sense_is_told_what_is_wrong() {
         assert_eq!(drain().check(), Ok(()));
         let hour = Some(Duration::from_secs(3600));
         let cases = [
-            (Wish { admin: Admin::Auto, lasting: hour, ..drain() }, "`auto` has no end"),
-            (Wish { lasting: Some(Duration::ZERO), ..drain() }, "the time for it is no time"),
-            (Wish { lasting: Some(Duration::MAX), ..drain() }, "the time for it is longer"),
-            (Wish { reason: Some("\t".to_owned()), ..drain() }, "the reason is empty"),
-            (Wish { by: Some("a\u{7}".to_owned()), ..drain() }, "the name of who wants it has a control"),
+            (IntentRequest { admin: Admin::Auto, lasting: hour, ..drain() }, "`auto` has no end"),
+            (IntentRequest { lasting: Some(Duration::ZERO), ..drain() }, "the time for it is no time"),
+            (IntentRequest { lasting: Some(Duration::MAX), ..drain() }, "the time for it is longer"),
+            (IntentRequest { reason: Some("\t".to_owned()), ..drain() }, "the reason is empty"),
+            (
+                IntentRequest { by: Some("a\u{7}".to_owned()), ..drain() },
+                "the name of who wants it has a control",
+            ),
         ];
-        for (wish, problem) in cases {
-            let told = wish.check().unwrap_err();
+        for (request, problem) in cases {
+            let told = request.check().unwrap_err();
             assert!(told.starts_with(problem), "{told}");
         }
     }
