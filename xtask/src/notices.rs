@@ -43,17 +43,21 @@ pub(crate) fn text() -> Result<String> {
 
 /// Each crate of others that is linked, as `name vVERSION|LICENCE`.
 fn linked() -> Result<Vec<String>> {
-    let arguments = [
-        &["tree", "--locked", "--package", "dns-xdp", "--package", "dns-xdp-ebpf"][..],
-        &["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"],
-    ];
-    let lines = output("cargo", &arguments.concat())?;
-    // A crate of the workspace is followed by its directory.
-    let mut linked: Vec<String> =
-        lines.lines().filter(|line| !line.is_empty() && !line.contains(" (/")).map(str::to_owned).collect();
+    // The program is built for another target, which has dependencies of its own.
+    let mut linked = linked_into(&["--package", "dns-xdp"])?;
+    linked.extend(linked_into(&["--package", "dns-xdp-ebpf", "--target", "bpfel-unknown-none"])?);
     linked.sort();
     linked.dedup();
-    ensure!(!linked.is_empty(), "cargo tree shows no crate");
+    Ok(linked)
+}
+
+fn linked_into(package: &[&str]) -> Result<Vec<String>> {
+    let form = ["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"];
+    let lines = output("cargo", &[&["tree", "--locked"][..], package, &form].concat())?;
+    // A crate of the workspace is followed by its directory, one that was shown before by an asterisk.
+    let of_others = lines.lines().filter(|line| !line.is_empty() && !line.contains(" (/"));
+    let linked: Vec<String> = of_others.map(|line| line.trim_end_matches(" (*)").to_owned()).collect();
+    ensure!(!linked.is_empty(), "cargo tree shows no crate for {package:?}");
     Ok(linked)
 }
 
@@ -97,6 +101,7 @@ mod tests {
         for linked in ["tokio v", "aya v", "hickory-proto v", "aya-ebpf v"] {
             assert!(notices.lines().any(|line| line.starts_with(linked)), "{linked}");
         }
+        assert!(!notices.contains("(*)"), "a crate stands there twice");
         assert!(!notices.contains("dns-xdp v"), "its own licence is a file of its own");
         assert!(notices.contains("Permission is hereby granted"), "no text of a licence");
     }
