@@ -354,9 +354,31 @@ pub struct Xdp {
     /// What is left of the lease after an orderly stop.
     pub stop_grace: Duration,
     /// The most names that the kernel's table can hold.
-    pub capacity: u32,
+    pub capacity: Capacity,
     /// Log every query that the program sees, by way of aya-log: for debugging, never in production.
     pub log: bool,
+}
+
+/// `[xdp] capacity`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capacity {
+    /// The table grows with the zone.
+    Auto,
+    /// For this many names.
+    Names(u32),
+}
+
+impl Capacity {
+    /// The most names that any table holds.
+    pub const MAX: u32 = 65_536;
+
+    /// The most names that a zone may have.
+    pub const fn most(self) -> u32 {
+        match self {
+            Capacity::Auto => Capacity::MAX,
+            Capacity::Names(names) => names,
+        }
+    }
 }
 
 /// `[xdp] mode`

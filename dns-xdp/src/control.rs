@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 
 pub use api::{Call, Command, Refusal, RefusalKind};
 pub use client::{CallError, Client};
-pub use server::{BindError, Server, remove_stale};
+pub use server::{BindError, Server, SocketFile, remove_stale};
 
 /// The one resource of the socket.
 const COMMAND_PATH: &str = "/command";

@@ -7,6 +7,7 @@
 mod attachment;
 mod device;
 mod driver;
+mod error;
 mod fit;
 mod foreign;
 mod inspection;
@@ -31,18 +32,16 @@ mod unattached;
 mod variant;
 
 use std::collections::BTreeMap;
-use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use aya::Ebpf;
-use aya::maps::MapError;
 use dns_xdp_ebpf::table::{self, Local};
 
 pub use attachment::{Attachment, attachments};
 pub use driver::{has_native, mtu_max, needs_half_of_the_queues, sets_ring, takes_fragments};
+pub use error::Error;
 pub use foreign::{AttachedBy, Foreign};
 pub use inspection::{ProgramThere, program_on};
 pub use kernel_version::KernelVersion;
@@ -61,7 +60,7 @@ use pins::Pins;
 use samples::Samples;
 use transmit::TransmitWatch;
 
-use crate::config::{Config, Mode};
+use crate::config::{self, Capacity, Config, Mode};
 use crate::network::{Network, Serving};
 use crate::pin_directory::Unfit;
 use crate::zone::Zone;
@@ -87,63 +86,6 @@ impl fmt::Display for Attached {
             Attached::Generic => "generic",
             Attached::Off => "off",
         })
-    }
-}
-
-/// Why the kernel's half did not do what it was told. The message names the step and the remedy.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct Error {
-    what: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
-}
-
-impl Error {
-    fn new(what: impl Into<String>) -> Self {
-        Error { what: what.into(), source: None }
-    }
-
-    fn because(self, error: io::Error) -> Self {
-        self.because_of(error)
-    }
-
-    fn because_of(self, error: impl StdError + Send + Sync + 'static) -> Self {
-        Error { source: Some(Box::new(error)), ..self }
-    }
-
-    fn map(name: &str, error: MapError) -> Self {
-        Error::new(format!("map {name}")).because_of(error)
-    }
-
-    fn too_many(names: usize, capacity: u32) -> Self {
-        let what = if names > capacity as usize {
-            format!("the zone has {names} names, the table holds {capacity}: raise [xdp] capacity")
-        } else {
-            format!("the zone's {names} names find no places in the table: rename the last that was added")
-        };
-        Error::new(what)
-    }
-
-    fn loading(error: anyhow::Error) -> Self {
-        let what = "cannot load the XDP program; it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
-        Error { source: Some(error.into()), ..Error::new(what) }
-    }
-
-    fn pinning(pin: &Path, error: impl StdError + Send + Sync + 'static) -> Self {
-        Error::new(format!("cannot pin {}", pin.display())).because_of(error)
-    }
-
-    fn opening(pin: &Path, error: impl StdError + Send + Sync + 'static) -> Self {
-        Error::new(format!("cannot open the pin {}", pin.display())).because_of(error)
-    }
-
-    fn attaching(interface: &str, error: impl StdError + Send + Sync + 'static) -> Self {
-        Error::new(format!("cannot attach to {interface}")).because_of(error)
-    }
-
-    /// Another dns-xdp is where this one belongs.
-    fn occupied(what: String) -> Self {
-        Error::new(what)
     }
 }
 
@@ -248,6 +190,28 @@ impl Datapath {
     /// Whether a predecessor's program is attached and its lease lives: then the lease is ours to renew at once.
     pub fn answers(&self) -> bool {
         self.kernel.as_ref().is_some_and(|kernel| kernel.answers)
+    }
+
+    /// Makes room for a zone of this many names, where `[xdp] capacity` is `"auto"`. The program is loaded over a larger
+    /// table with the zone that is published, and takes the place of the one before without losing a query.
+    ///
+    /// # Errors
+    /// There is no memory for the table, or the program cannot be loaded or attached. What is attached answers on.
+    pub fn make_room(
+        &mut self,
+        names: usize,
+        published: Option<(&Zone, Option<Duration>)>,
+        serving: &Serving,
+        network: &Network,
+    ) -> Result<(), Error> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        let capacity = capacity(&kernel.config.xdp, names);
+        if capacity <= kernel.maps.capacity() || kernel.config.xdp.capacity != Capacity::Auto {
+            return Ok(());
+        }
+        kernel
+            .grow(capacity, published, serving, network)
+            .map_err(|error| Error::new(format!("no larger table for {names} names")).because_of(error))
     }
 
     /// Writes a zone where no query sees it yet; [`Datapath::switch`] publishes it.
@@ -415,6 +379,14 @@ fn detach_left(pin: &Path) {
     }
 }
 
+/// Names for which a table is made that has to hold this many.
+pub fn capacity(xdp: &config::Xdp, names: usize) -> u32 {
+    match xdp.capacity {
+        Capacity::Auto => layout::grown(names),
+        Capacity::Names(capacity) => capacity,
+    }
+}
+
 /// Whether a zone takes a variant with cookies and limits.
 fn is_guarded(guard: &table::Guard) -> bool {
     guard.answers.interval != 0 || guard.secret_count != 0
@@ -436,20 +408,23 @@ impl Drop for Kernel {
 
 impl Kernel {
     fn load(config: &Config, version: KernelVersion) -> Result<Self, Error> {
-        let half = layout::half(config.xdp.capacity);
+        // Every node has two names, its own and that of its server. A store may know of more.
+        let names = 2 * config.cluster.nodes().len() + config.cluster.services().len() + 1;
+        let half = layout::half(capacity(&config.xdp, names));
         let pins = Pins::create(&config.xdp.pin, half)?;
-        let result = Self::load_pinned(config, version, half, &pins);
+        let pins = if config.xdp.capacity == Capacity::Auto { pins.of_at_least(half) } else { pins };
+        let result = Self::load_pinned(config, version, &pins);
         if result.is_err() && pins.linked().is_empty() {
             pins.abandon();
         }
         result
     }
 
-    fn load_pinned(config: &Config, version: KernelVersion, half: u32, pins: &Pins) -> Result<Self, Error> {
-        let (mut object, adopted) = Self::object(config, half, pins)?;
+    fn load_pinned(config: &Config, version: KernelVersion, pins: &Pins) -> Result<Self, Error> {
+        let (mut object, adopted) = Self::object(config, pins)?;
         let guarded = config.guard.takes_guarded_program();
         program::load(&mut object, Variant { guarded, frags: false })?;
-        let maps = Maps::take(&mut object, half, Some(pins.heads()))?;
+        let maps = Maps::take(&mut object, pins.half(), Some(pins.heads()))?;
         let samples = Samples::take(&mut object)?;
         let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
         let linked = pins.linked();
@@ -479,7 +454,8 @@ impl Kernel {
     }
 
     /// The object over the pinned maps, or over new ones where those there do not fit; whether they were there before.
-    fn object(config: &Config, half: u32, pins: &Pins) -> Result<(Ebpf, bool), Error> {
+    fn object(config: &Config, pins: &Pins) -> Result<(Ebpf, bool), Error> {
+        let half = pins.half();
         let load = || {
             let pinned = MAPS.map(|name| (name, pins.map(name)));
             let (port, log) = (config.listen.port, config.xdp.log);

@@ -153,9 +153,10 @@ fn load(config: &Config, served: &[IpAddr]) -> anyhow::Result<(Unattached, Table
             Table::Pinned(pinned.directory().to_owned()),
         ));
     }
-    let mut responder =
-        Unattached::load(variant(config), &datapath::places(served, MAC), port, config.xdp.capacity)?;
-    responder.publish(&failover::healthy_zone(config))?;
+    let zone = failover::healthy_zone(config);
+    let capacity = datapath::capacity(&config.xdp, zone.names().count());
+    let mut responder = Unattached::load(variant(config), &datapath::places(served, MAC), port, capacity)?;
+    responder.publish(&zone)?;
     Ok((responder, Table::Configuration(config.path.clone())))
 }
 

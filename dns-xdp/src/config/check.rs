@@ -8,7 +8,7 @@ use hickory_proto::rr::Name;
 use super::problem::{At, Problems, values};
 use super::section::Section;
 use super::spec::{ClusterSpec, NodeSpec};
-use super::{Mode, NsAddresses, Quorum, Xdp, value};
+use super::{Capacity, Mode, NsAddresses, Quorum, Xdp, value};
 use crate::cluster::{APEX, Cluster, Node, Service};
 
 /// Records every problem of the cluster as a whole.
@@ -55,13 +55,19 @@ pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Problems) {
     let nodes = spec.nodes.iter().flat_map(|node| [node.name.value.as_str(), node.ns.value.as_str()]);
     let services = spec.services.iter().map(|service| service.name.value.as_str());
     let names = nodes.chain(services).chain([APEX]).flat_map(and_names_above).collect::<BTreeSet<_>>().len();
-    let capacity = xdp.capacity as usize;
-    if xdp.mode != Mode::Off && names > capacity {
-        let text = format!(
-            "the zone has {names} names, more than the {capacity} of `[xdp] capacity`; write at least {names} there"
-        );
-        problems.add(0, text);
+    let most = xdp.capacity.most() as usize;
+    if xdp.mode == Mode::Off || names <= most {
+        return;
     }
+    problems.add(0, match xdp.capacity {
+        Capacity::Names(_) if names <= Capacity::MAX as usize => format!(
+            "the zone has {names} names, more than the {most} of `[xdp] capacity`; write at least {names} or \"auto\" there"
+        ),
+        _ => format!(
+            "the zone has {names} names, more than the {} of the largest table; split it, or write `mode = \"off\"` in [xdp]",
+            Capacity::MAX
+        ),
+    });
 }
 
 /// Ticks a second of the slowest kernel clock (HZ). The program reads that clock, so it sees all answers of a tick at one

@@ -12,8 +12,8 @@ use super::kind::{Surroundings, kind, target};
 use super::problem::{At, ConfigError, Problem, Problems, values};
 use super::section::{IsDefault, Section, is_empty_list};
 use super::{
-    AllDown, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers, Quorum, Xdp,
-    ZoneConfig, check, resolve, store, value,
+    AllDown, Capacity, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers,
+    Quorum, Xdp, ZoneConfig, check, resolve, store, value,
 };
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::guard::{Guard, RateLimit};
@@ -30,7 +30,6 @@ const DNS_PORT: u16 = 53;
 const PIN: &str = "/sys/fs/bpf/dns-xdp";
 const STALE_AFTER: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(5);
-const CAPACITY: u32 = 4096;
 /// `[rate-limit]`
 const SLIP: u32 = 2;
 const IPV4_PREFIX: u8 = 24;
@@ -259,7 +258,7 @@ pub(super) fn xdp(mut section: Section<'_>) -> Xdp {
         pin: section.value("pin", value::pin).unwrap_or_else(|| PathBuf::from(PIN)),
         stale_after: section.value("stale-after", value::lease).unwrap_or(Some(STALE_AFTER)),
         stop_grace: section.value("stop-grace", value::duration).unwrap_or(STOP_GRACE),
-        capacity: section.value("capacity", value::capacity).unwrap_or(CAPACITY),
+        capacity: section.value("capacity", value::capacity).unwrap_or(Capacity::Auto),
         log: section.value("log", value::boolean).unwrap_or(false),
     };
     section.close();

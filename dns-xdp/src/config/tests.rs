@@ -98,7 +98,7 @@ fn the_defaults_are_those_of_the_contract() {
 #[test]
 fn the_additions_to_the_contract_have_their_defaults() {
     let config = parse(MINIMAL);
-    assert_eq!((config.xdp.capacity, config.xdp.log), (4096, false));
+    assert_eq!((config.xdp.capacity, config.xdp.log), (Capacity::Auto, false));
     assert_eq!((config.zone.ttl_min_seconds, config.cluster.nodes[0].weight), (1, 1));
     assert_eq!(config.control.state, Path::new("/var/lib/dns-xdp/dns-xdp.state.json"));
     let beside = Config::parse(MINIMAL, Path::new("/srv/a.b.toml")).unwrap();
@@ -321,7 +321,7 @@ fn a_zone_for_which_the_program_has_no_room_is_refused() {
     };
     let path = Path::new("f");
     assert!(Config::parse(&text(11, ""), path).is_ok());
-    let said = "f:1: the zone has 17 names, more than the 16 of `[xdp] capacity`; write at least 17 there";
+    let said = "f:1: the zone has 17 names, more than the 16 of `[xdp] capacity`; write at least 17 or \"auto\" there";
     assert_eq!(refusal(&text(12, "")), said);
     // `b.c` and `c` exist too, by the name below them.
     let below = "[[service]]\nname = \"a.b.c\"\nnodes = [\"node1\"]\n";

@@ -11,7 +11,7 @@ use dns_xdp_ebpf::cookie::Secret;
 use hickory_proto::rr::Name;
 use toml::de::DeValue;
 
-use super::{AllDown, Failback, Mode, NsAddresses, Observers, Quorum, nearest};
+use super::{AllDown, Capacity, Failback, Mode, NsAddresses, Observers, Quorum, nearest};
 use crate::cluster::{APEX, FamilyRule, Order, Require, SpecialAddress};
 use crate::guard::Network;
 use crate::pin_directory;
@@ -252,8 +252,12 @@ pub(super) fn answers_max(value: &DeValue<'_>) -> Read<usize> {
     integer(value, 1, 255_u8).map(usize::from)
 }
 
-pub(super) fn capacity(value: &DeValue<'_>) -> Read<u32> {
-    integer(value, 16, 65_536)
+pub(super) fn capacity(value: &DeValue<'_>) -> Read<Capacity> {
+    match value.as_str() {
+        Some("auto") => Ok(Capacity::Auto),
+        Some(_) => Err(format!("is neither \"auto\" nor a number from 16 to {}", Capacity::MAX)),
+        None => integer(value, 16, Capacity::MAX).map(Capacity::Names),
+    }
 }
 
 pub(super) fn quorum(value: &DeValue<'_>) -> Read<Quorum> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -27,14 +28,15 @@ use tokio_util::sync::CancellationToken;
 use super::api::{Call, Command, Refusal, RefusalKind};
 use super::connections::{ControlSocket, LIMITS};
 use super::{COMMAND_PATH, UNTIL};
+use crate::config::Capacity;
 use crate::connections;
 use crate::event::{EVENTS, Journal, Page};
 
 /// Octets of the longest valid command: a service with the most nodes of a zone. Each node name has 253 octets, two
 /// quotation marks and a comma.
 const LONGEST_COMMAND: usize = NAMES_MAX * (253 + 3) + SHORT_COMMAND;
-/// The most names of a zone, `[xdp] capacity`.
-const NAMES_MAX: usize = 65_536;
+/// The most names of a zone.
+const NAMES_MAX: usize = Capacity::MAX as usize;
 /// Commands up to this are read at once. Longer ones are read one after the other, each when the one before is answered, so
 /// that only one of them is in memory.
 const SHORT_COMMAND: usize = 64 * 1024;
@@ -51,7 +53,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
-    file: SocketFile,
+    file: Arc<SocketFile>,
 }
 
 /// Why there is no control socket.
@@ -115,8 +117,13 @@ impl Server {
             identity(path)
         };
         let identity = bound().map_err(refused)?;
-        let file = SocketFile { path: path.to_owned(), identity, directory };
+        let file = Arc::new(SocketFile { path: path.to_owned(), identity, directory, is_removed: AtomicBool::new(false) });
         Ok(Server { listener: UnixListener::from_std(listener).map_err(refused)?, file })
+    }
+
+    /// The socket's file, for an end that does not wait for [`Server::serve`].
+    pub fn file(&self) -> Arc<SocketFile> {
+        Arc::clone(&self.file)
     }
 
     /// Serves until `stop` is cancelled and the answers under way are given. Dropping it removes the socket.
@@ -140,17 +147,18 @@ impl Server {
             () = connections::serve(ControlSocket(listener), router, LIMITS, stop.clone()) => {}
             () = give_up => {}
         }
-        drop(file);
+        file.remove();
     }
 }
 
-/// The socket's file and, if it was made for it, its directory. They are removed on drop, unless another
-/// daemon has put its own socket there.
+/// The socket's file and, if it was made for it, its directory.
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     identity: Identity,
     directory: Option<PathBuf>,
+    /// The kernel may give the identity to another file then.
+    is_removed: AtomicBool,
 }
 
 /// Device and inode.
@@ -160,9 +168,10 @@ fn identity(path: &Path) -> io::Result<Identity> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).ok() != Some(self.identity) {
+impl SocketFile {
+    /// Removes both, unless another daemon has put its own socket there.
+    pub fn remove(&self) {
+        if self.is_removed.swap(true, Ordering::AcqRel) || identity(&self.path).ok() != Some(self.identity) {
             return;
         }
         // What is left of a socket is replaced at the next start, so that failing here is no matter.
@@ -170,6 +179,12 @@ impl Drop for SocketFile {
         if let Some(directory) = &self.directory {
             fs::remove_dir(directory).ok();
         }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

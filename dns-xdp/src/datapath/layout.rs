@@ -9,6 +9,7 @@ use dns_xdp_ebpf::table::{self, BUCKETS, Entry, Head, More, NameWords, SOA_MAX, 
 use hickory_proto::rr::{Name, RData};
 
 use super::perfect_hash;
+use crate::config::Capacity;
 use crate::zone::{Addresses, Zone};
 
 /// Seeds that are tried before a zone counts as too large.
@@ -54,6 +55,15 @@ impl Places {
 /// Slots in one half of the table for this many names: four in five are taken, so that a name finds a free one soon.
 pub fn half(capacity: u32) -> u32 {
     capacity.div_ceil(4) * 5
+}
+
+/// Names that the smallest table that grows has room for.
+const GROWS_FROM: u32 = 4096;
+
+/// The capacity of a table that grows and has room for this many names.
+pub fn grown(names: usize) -> u32 {
+    let names = u32::try_from(names).unwrap_or(u32::MAX).clamp(GROWS_FROM, Capacity::MAX);
+    names.next_power_of_two()
 }
 
 /// Names that a half holds.
@@ -211,6 +221,12 @@ mod tests {
         let half = half(65_536);
         assert!(lay_out(&zone(65_536, None), half, &Places::new(1)).is_ok());
         assert_eq!(lay_out(&zone(65_537, None), half, &Places::new(1)), Err(65_537));
+    }
+
+    #[test]
+    fn a_table_that_grows_doubles_up_to_the_largest() {
+        let grown = [0, 4096, 4097, 8192, 40_000, 65_536, 65_537].map(grown);
+        assert_eq!(grown, [4096, 4096, 8192, 8192, 65_536, 65_536, 65_536]);
     }
 
     #[test]

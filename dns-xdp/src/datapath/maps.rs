@@ -79,10 +79,15 @@ impl Maps {
         Ok(Maps { zone, names, more, counters, locals, half, heads, places, base, contents: [None, None] })
     }
 
+    /// Names that the table holds.
+    pub(super) fn capacity(&self) -> u32 {
+        layout::capacity(self.half)
+    }
+
     /// Writes the zone into the half that no packet reads; [`Maps::switch`] turns to it.
     pub(super) fn prepare(&mut self, zone: &Zone) -> Result<Prepared, Error> {
         let laid_out = layout::lay_out(zone, self.half, &self.places);
-        let laid_out = laid_out.map_err(|names| Error::too_many(names, layout::capacity(self.half)))?;
+        let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
         let base = self.unread();
         let which = usize::from(base != 0);
         let before = self.contents[which].take();
@@ -115,7 +120,7 @@ impl Maps {
             return Ok(());
         }
         let laid_out = layout::lay_out(zone, self.half, &self.places);
-        let laid_out = laid_out.map_err(|names| Error::too_many(names, layout::capacity(self.half)))?;
+        let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
         self.write(&layout::head(zone, &laid_out, base, self.half), None, &laid_out)?;
         self.contents[which] = Some(laid_out);
         Ok(())

@@ -55,6 +55,24 @@ impl Pins {
         Ok(Pins { directory, half, lock })
     }
 
+    /// Slots in a half of the table.
+    pub(super) fn half(&self) -> u32 {
+        self.half
+    }
+
+    /// The same directory, for a table of another size.
+    pub(super) fn with_half(&self, half: u32) -> Self {
+        Pins { half, ..self.clone() }
+    }
+
+    /// For the pinned table, where that has as many slots in a half, or more.
+    pub(super) fn of_at_least(self, half: u32) -> Self {
+        match PinnedMaps::find(&self.directory) {
+            Ok(Some(pinned)) if pinned.half > half => self.with_half(pinned.half),
+            _ => self,
+        }
+    }
+
     /// Why the next start would be refused: others have put entries beside the daemon's.
     pub(super) fn foreign(&self) -> Option<Unfit> {
         let foreign = pin_directory::foreign_entries(&self.directory);

@@ -1,6 +1,7 @@
-//! Making everything anew after another process has removed the pins.
+//! A new table below the running program: a larger one, or one for another that has lost its pins.
 use std::time::Duration;
 
+use super::pins::Pins;
 use super::{Error, Kernel, is_guarded, layout, program};
 use crate::network::{Network, Serving};
 use crate::zone::Zone;
@@ -20,16 +21,65 @@ impl Kernel {
             tracing::warn!("somebody has removed pins in {directory}: they are made anew");
         }
         let pins = self.pins.made_anew()?;
-        let half = layout::half(self.config.xdp.capacity);
-        let mut next = Self::load_pinned(&self.config, self.version, half, &pins)?;
+        self.replace(&pins, (zone, lease), serving, network)
+    }
+
+    /// Has a table for this many names. `published`: the zone that the program answers from, if it answers, and its
+    /// lease.
+    ///
+    /// # Errors
+    /// As those of loading and attaching. The table before is in use on.
+    pub(super) fn grow(
+        &mut self,
+        capacity: u32,
+        published: Option<(&Zone, Option<Duration>)>,
+        serving: &Serving,
+        network: &Network,
+    ) -> Result<(), Error> {
+        let pins = self.pins.with_half(layout::half(capacity));
+        match published.filter(|_| self.attached) {
+            Some(published) => self.replace(&pins, published, serving, network)?,
+            None => self.begin_again(&pins)?,
+        }
+        tracing::info!("the kernel's table has room for {capacity} names now");
+        Ok(())
+    }
+
+    /// Loads everything over other maps before anything is attached.
+    fn begin_again(&mut self, pins: &Pins) -> Result<(), Error> {
+        let next = Self::load_pinned(&self.config, self.version, pins).inspect_err(|_| pins.remove_maps())?;
+        if !self.adopted {
+            self.pins.remove_maps();
+        }
+        // The directory is the next one's.
+        self.attached = true;
+        *self = next;
+        Ok(())
+    }
+
+    /// Loads everything over other maps, publishes a zone there, and replaces what is attached.
+    fn replace(
+        &mut self,
+        pins: &Pins,
+        (zone, lease): (&Zone, Option<Duration>),
+        serving: &Serving,
+        network: &Network,
+    ) -> Result<(), Error> {
+        let mut next =
+            Self::load_pinned(&self.config, self.version, pins).inspect_err(|_| pins.remove_maps())?;
         // The directory stays in any case.
         next.attached = true;
         next.predecessors.extend(program::ids(&self.object));
         // The configuration may have changed since the start.
-        next.set_guarded(is_guarded(zone.guard()))?;
-        let prepared = next.maps.prepare(zone)?;
-        next.maps.switch(&prepared)?;
-        next.renew(lease)?;
+        let filled = next.set_guarded(is_guarded(zone.guard())).and_then(|()| {
+            let prepared = next.maps.prepare(zone)?;
+            next.maps.switch(&prepared)?;
+            next.renew(lease)
+        });
+        if let Err(error) = filled {
+            next.pins.remove_maps();
+            return Err(error);
+        }
         // The programs that are attached answer until then.
         self.devices.clear();
         let without_them = Network::read();

@@ -72,7 +72,7 @@ pub(super) fn config(cluster: Cluster) -> Config {
             pin: "/sys/fs/bpf/dns-xdp".into(),
             stale_after: None,
             stop_grace: Duration::from_secs(5),
-            capacity: 4096,
+            capacity: config::Capacity::Auto,
             log: false,
         },
         guard: crate::guard::Guard::default(),

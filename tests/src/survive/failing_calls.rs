@@ -206,7 +206,8 @@ impl Failures {
         self.directory.join(format!("trace{}", self.traces))
     }
 
-    /// Which calls fail, and how: each in every way, or in the short form the first of every third command in one.
+    /// Which calls fail, and how: each in every way. In the short form, in one way: the first of every third command, and
+    /// the last that writes to a map, when all listeners are there.
     fn steps(&self, calls: &[Call]) -> Vec<Step> {
         let object = calls.iter().rposition(|call| call.command == "BPF_BTF_LOAD").unwrap_or(0);
         let step = |at: usize, (error, text)| Step {
@@ -218,11 +219,13 @@ impl Failures {
         };
         let first = |at: &usize| calls[..*at].iter().all(|before| before.command != calls[*at].command);
         let all = 0..calls.len();
+        let last = calls.iter().rposition(|call| call.command == "BPF_MAP_UPDATE_ELEM");
         match self.length {
             Length::Long => all.flat_map(|at| ERRORS.map(|error| step(at, error))).collect(),
             Length::Short => all
                 .filter(first)
                 .step_by(3)
+                .chain(last)
                 .zip(ERRORS.into_iter().cycle())
                 .map(|(at, error)| step(at, error))
                 .collect(),

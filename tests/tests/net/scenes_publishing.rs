@@ -1,25 +1,25 @@
 //! Scenes: a zone that changes while it is asked is seen whole or not at all.
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, ensure};
+use dns_xdp::datapath::layout;
 use dns_xdp_tests::bed::cluster::scene;
+use dns_xdp_tests::bed::node::Node;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
 use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
+use nix::sys::signal::Signal;
 
 const SERVICES: usize = 3000;
+/// More than a table has room for that has not grown.
+const MANY_SERVICES: usize = 9000;
 const CHANGES: usize = 12;
 const TTLS: [&str; 2] = ["ttl = \"5s\"\nns-ttl = \"50s\"", "ttl = \"7s\"\nns-ttl = \"70s\""];
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_query_while_thousands_of_names_change_gets_the_old_answer_or_the_new() {
-    let mut services = String::new();
-    for service in 0..SERVICES {
-        let nodes = "nodes = [\"node1\", \"node2\", \"node3\"]";
-        write!(services, "[[service]]\nname = \"s{service}\"\n{nodes}\n").expect("a String takes all");
-    }
-    scene(&Plan::quick(3).tables(&services), |cluster| {
+    scene(&Plan::quick(3).tables(&services(0..SERVICES)), |cluster| {
         let dns = cluster.dns_client()?;
         let node = &cluster.nodes[0];
         node.edit_config("[zone]\n", &format!("[zone]\n{}\n", TTLS[0]))?;
@@ -55,4 +55,59 @@ fn a_query_while_thousands_of_names_change_gets_the_old_answer_or_the_new() {
         ensure!(asked > 1000 && answered >= asked, "{asked} asked, {answered} answered by XDP");
         Ok(())
     });
+}
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_zone_that_outgrows_its_table_gets_a_larger_one_and_no_query_is_lost() {
+    scene(&Plan::quick(3).tables(&services(0..SERVICES)), |cluster| {
+        let dns = cluster.dns_client()?;
+        let node = &mut cluster.nodes[0];
+        ensure!(tables(node)? == ["4096"], "it begins with {:?}", tables(node)?);
+        let (before, mut asked) = (node.stats()?, 0);
+        let ask = || {
+            asked += 1;
+            let answers =
+                dns.ask(node.ipv4(), &format!("s{}.{ZONE}.", asked % SERVICES), RecordType::A)?.answers;
+            ensure!(answers.len() == 3, "{answers:?}");
+            Ok(())
+        };
+        wait::meanwhile(ask, || {
+            let more = services(SERVICES..MANY_SERVICES);
+            node.edit_config("[[node]]\n", &format!("{more}[[node]]\n"))?;
+            node.cli_ok(&["reload"]).map(drop)
+        })?;
+        ensure!(tables(node)? == ["16384"], "it has {:?}", tables(node)?);
+        let after = node.stats()?;
+        let answered = after.answered_by_xdp() - before.answered_by_xdp();
+        ensure!(answered >= asked as u64, "{asked} asked, {answered} answered by XDP");
+        let last = format!("s{}.{ZONE}.", MANY_SERVICES - 1);
+        ensure!(dns.ask(node.ipv4(), &last, RecordType::A)?.answers.len() == 3, "{last} has no addresses");
+        ensure!(node.stats()?.answered_by_xdp() > after.answered_by_xdp(), "the responder answered {last}");
+        // A restart takes the table over as it is, and another program that grows from nothing as well.
+        node.replace()?;
+        ensure!(tables(node)? == ["16384"], "after a restart {:?}", tables(node)?);
+        node.stop(Signal::SIGINT)?;
+        node.start()?;
+        ensure!(tables(node)? == ["16384"], "a fresh start has {:?}", tables(node)?);
+        ensure!(dns.ask(node.ipv4(), &last, RecordType::A)?.answers.len() == 3, "{last} has no addresses");
+        Ok(())
+    });
+}
+
+fn services(numbers: std::ops::Range<usize>) -> String {
+    let mut services = String::new();
+    for service in numbers {
+        let nodes = "nodes = [\"node1\", \"node2\", \"node3\"]";
+        write!(services, "[[service]]\nname = \"s{service}\"\n{nodes}\n").expect("a String takes all");
+    }
+    services
+}
+
+/// Names that each of the pinned tables has room for.
+fn tables(node: &Node) -> Result<Vec<String>> {
+    let pinned =
+        std::fs::read_dir(&node.pins)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let halves = pinned.filter_map(|name| name.strip_prefix("maps-")?.split('-').next_back()?.parse().ok());
+    Ok(halves.map(|half: u32| layout::capacity(half).to_string()).collect())
 }

@@ -9,14 +9,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Task;
-use crate::control::{Call, Server};
+use crate::control::{Call, Server, SocketFile};
 use crate::event::Journal;
 use crate::metrics::{self, Desk, Recorder};
 
-/// The running listeners. Dropping them leaves them running to the end of the runtime.
+/// The running listeners. Dropping them removes the file of the control socket, and leaves them running to the end of the
+/// runtime.
 #[derive(Debug)]
 pub(super) struct Listeners {
     control: Option<JoinHandle<()>>,
+    socket: Arc<SocketFile>,
     metrics: Option<JoinHandle<()>>,
     places: Places,
     stop: CancellationToken,
@@ -43,7 +45,8 @@ impl Listeners {
     /// Passes what is asked on.
     pub(super) fn start(control: Server, metrics: Option<TcpListener>, places: Places) -> Self {
         let stop = CancellationToken::new();
-        let mut listeners = Listeners { control: None, metrics: None, places, stop };
+        let socket = control.file();
+        let mut listeners = Listeners { control: None, socket, metrics: None, places, stop };
         listeners.serve_control(control);
         if let Some(metrics) = metrics {
             listeners.serve_metrics(metrics);
@@ -53,6 +56,7 @@ impl Listeners {
 
     fn serve_control(&mut self, control: Server) {
         let Places { calls, journal, .. } = &self.places;
+        self.socket = control.file();
         let serving = control.serve(calls.clone(), Arc::clone(journal), self.stop.clone());
         self.control = Some(tokio::spawn(serving));
     }
@@ -84,6 +88,7 @@ impl Listeners {
     pub(super) fn restart(&mut self, task: Task) -> anyhow::Result<()> {
         match (task, self.places.metrics) {
             (Task::ControlSocket, _) => {
+                self.socket.remove();
                 let control = Server::bind(&self.places.socket)?;
                 self.serve_control(control);
             }
@@ -98,18 +103,24 @@ impl Listeners {
 
     /// Gives the answers under way and closes. The control socket goes last: a successor waits for it, and then
     /// finds the metrics' port free.
-    pub(super) async fn stop(self) {
-        if let Some(metrics) = self.metrics {
+    pub(super) async fn stop(mut self) {
+        if let Some(metrics) = self.metrics.take() {
             metrics.abort();
             // It was cut off: there is no result.
             metrics.await.ok();
         }
         self.stop.cancel();
-        if let Some(control) = self.control
+        if let Some(control) = self.control.take()
             && let Err(error) = control.await
         {
             tracing::error!(%error, "the control socket failed");
         }
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        self.socket.remove();
     }
 }
 

@@ -272,6 +272,9 @@ impl Work {
     /// The responder changes to the new zone right before the kernel replaces its one pointer. The replacement takes
     /// effect at once, but the call returns some milliseconds later. In that time the two would otherwise differ.
     fn replace(&mut self, before: Option<Arc<Zone>>, zone: &Arc<Zone>) -> Result<(), datapath::Error> {
+        let published = before.as_deref().map(|zone| (zone, self.stale_after));
+        let (serving, network) = (self.network.serving(), self.network.network());
+        self.datapath.make_room(zone.names().count(), published, serving, network)?;
         let prepared = self.datapath.prepare(zone)?;
         self.zone.send_replace(Some(Arc::clone(zone)));
         let switched = self.datapath.switch(prepared.as_ref());
