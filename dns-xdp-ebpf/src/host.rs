@@ -1,7 +1,7 @@
 //! All that the path of a query knows of its surroundings: the packet, and the host's tables and clocks.
 use crate::frame::Frame;
 use crate::table::limit::Rate;
-use crate::table::{Entry, Guard, Head, Local, More, Tags};
+use crate::table::{NameEntry, Guard, ZoneHeader, Local, NameOverflow, Tags};
 
 /// One packet, in the kernel or in a buffer.
 pub trait Packet {
@@ -52,11 +52,11 @@ pub trait Host {
     fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local>;
 
     /// The zone that is published.
-    fn head(&self) -> Option<&Head>;
+    fn head(&self) -> Option<&ZoneHeader>;
 
     /// What the slot with this index holds.
-    fn entry(&self, index: u32) -> Option<&Entry>;
+    fn entry(&self, index: u32) -> Option<&NameEntry>;
 
     /// The rest of what it holds.
-    fn more(&self, index: u32) -> Option<&More>;
+    fn overflow(&self, index: u32) -> Option<&NameOverflow>;
 }

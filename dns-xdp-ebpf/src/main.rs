@@ -28,14 +28,14 @@ mod hook {
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
     use dns_xdp_ebpf::table::{
-        CLIENTS_CAPACITY, Entry, FOR_EVER, Guard, Head, Lease, Local, Locals, More, RENEW_ENDED,
+        CLIENTS_CAPACITY, NameEntry, FOR_EVER, Guard, ZoneHeader, Lease, Local, Locals, NameOverflow, RENEW_ENDED,
         RENEW_UNCHANGED, RENEWAL_LENGTH, Tags,
     };
     use dns_xdp_ebpf::verifier::widen_offset;
 
     /// The inner map's value, as words and not as a structure. From 5.15 to 6.1 the kernel does not accept a map
     /// without BTF, which userspace makes, in the place of a map whose BTF says that the value is a structure.
-    const HEAD_WORDS: usize = size_of::<Head>() / 8;
+    const HEAD_WORDS: usize = size_of::<ZoneHeader>() / 8;
     const LOCALS_WORDS: usize = size_of::<Locals>() / 8;
 
     #[btf_map]
@@ -43,9 +43,9 @@ mod hook {
     /// Its size is set by the loader, as is that of the next. A map that can be mapped begins with a page, and so each
     /// entry with a line of the cache.
     #[btf_map]
-    static NAMES: Array<Entry, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
+    static NAMES: Array<NameEntry, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
     #[btf_map]
-    static MORE: Array<More, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
+    static NAME_OVERFLOW: Array<NameOverflow, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
     #[btf_map]
     static LEASE: Array<Lease, 1> = Array::new();
     #[btf_map]
@@ -351,20 +351,20 @@ mod hook {
         }
 
         #[inline(always)]
-        fn head(&self) -> Option<&Head> {
+        fn head(&self) -> Option<&ZoneHeader> {
             let words: *const [u64; HEAD_WORDS] = ZONE.get_value(0, &0)?;
             // SAFETY: as in `local`.
-            Some(unsafe { &*words.cast::<Head>() })
+            Some(unsafe { &*words.cast::<ZoneHeader>() })
         }
 
         #[inline(always)]
-        fn entry(&self, index: u32) -> Option<&Entry> {
+        fn entry(&self, index: u32) -> Option<&NameEntry> {
             NAMES.get(index)
         }
 
         #[inline(always)]
-        fn more(&self, index: u32) -> Option<&More> {
-            MORE.get(index)
+        fn overflow(&self, index: u32) -> Option<&NameOverflow> {
+            NAME_OVERFLOW.get(index)
         }
     }
 }

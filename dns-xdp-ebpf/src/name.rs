@@ -6,7 +6,7 @@ use crate::checksum::Sum;
 use crate::frame::{Cursor, Field, Frame, Region};
 use crate::message::TYPE_CLASS_LENGTH;
 use crate::outcome::{OrRefuse, Outcome};
-use crate::table::{ENTRY_WORDS, Entry, More, NAME_MAX, NAME_WORDS, NameWords, mix_name};
+use crate::table::{ENTRY_WORDS, NameEntry, NameOverflow, NAME_MAX, NAME_WORDS, NameWords, mix_name};
 use crate::verifier::widen_offset;
 
 /// A name in a frame. Its octets are read as little-endian words of eight: the first octet is the lowest.
@@ -82,19 +82,19 @@ impl Name {
         self.from + self.length
     }
 
-    /// If this is, in any case, the name of the entry, the rest of which is in `more`: the sum of the name as it came.
+    /// If this is, in any case, the name of the entry, the rest of which is in `overflow`: the sum of the name as it came.
     #[inline(always)]
     pub fn sum_as<'t>(
         &self,
         frame: Frame<'_>,
-        entry: &Entry,
-        more: impl Fn() -> Option<&'t More>,
+        entry: &NameEntry,
+        overflow: impl Fn() -> Option<&'t NameOverflow>,
     ) -> Option<Sum> {
         let mut comparison = Comparison::new(frame.fixed_cursor(self.from), self.whole, self.last);
         let same = self.length == usize::from(entry.length)
             && match comparison.run(&entry.name) {
                 Some(same) => same,
-                None => comparison.run(&more()?.name)?,
+                None => comparison.run(&overflow()?.name)?,
             };
         same.then(|| Sum::from_folded(entry.name_sum).take_away(comparison.lowered))
     }

@@ -12,7 +12,7 @@ use crate::link::Datagram;
 use crate::message::HEADER_LENGTH;
 use crate::outcome::Outcome;
 use crate::question::{AA, COUNTS, FLAGS, Header, ID, QR, Question, TC, qtype};
-use crate::table::{ADDRESSES_MAX, Entry, Head, More};
+use crate::table::{ADDRESSES_MAX, NameEntry, ZoneHeader, NameOverflow};
 use crate::verifier::{element, widen_offset};
 
 /// Everything that the writing half needs to know.
@@ -36,22 +36,22 @@ pub struct Reply<'t> {
 #[derive(Debug, Clone, Copy)]
 pub enum Records<'t> {
     /// The A RRset of a name that has one address.
-    One(&'t Entry),
+    One(&'t NameEntry),
     /// Members of the A RRset of a name.
-    A(&'t Entry, Members<'t>),
+    A(&'t NameEntry, Members<'t>),
     /// Members of the AAAA RRset of a name.
-    Aaaa(&'t Entry, Members<'t>),
+    Aaaa(&'t NameEntry, Members<'t>),
     /// The SOA of a negative answer, with its response code (RFC 2308, section 2).
-    Soa(&'t Head, Rcode),
+    Soa(&'t ZoneHeader, Rcode),
     /// None, for they do not fit or are too many: what is counted, and the response code of the whole answer.
     Truncated(Outcome, Rcode),
 }
 
-/// The members of an RRset that an answer has, as [`More`] has them.
+/// The members of an RRset that an answer has, as [`NameOverflow`] has them.
 #[derive(Debug, Clone, Copy)]
 pub struct Members<'t> {
     /// Where they are.
-    pub more: &'t More,
+    pub overflow: &'t NameOverflow,
     /// The first.
     pub index: usize,
     /// Behind the last member: the first of all is the next then.
@@ -261,11 +261,11 @@ impl Members<'_> {
 
 /// Writes as many records as the entry says; returns their sum.
 #[inline(always)]
-fn write_a(frame: Frame<'_>, at: usize, entry: &Entry, mut members: Members<'_>) -> Option<Sum> {
+fn write_a(frame: Frame<'_>, at: usize, entry: &NameEntry, mut members: Members<'_>) -> Option<Sum> {
     let mut to = frame.cursor(at);
     let mut sum = Sum::ZERO;
     for _ in 0..usize::from(entry.ipv4_count).min(ADDRESSES_MAX) {
-        let [first, second] = a_record(entry.ttl, *element(&members.more.ipv4, members.index));
+        let [first, second] = a_record(entry.ttl, *element(&members.overflow.ipv4, members.index));
         to.put(first)?;
         to.put(second)?;
         sum = sum.add_u64(first).add_u64(second).widened(second);
@@ -275,11 +275,11 @@ fn write_a(frame: Frame<'_>, at: usize, entry: &Entry, mut members: Members<'_>)
 }
 
 #[inline(always)]
-fn write_aaaa(frame: Frame<'_>, at: usize, entry: &Entry, mut members: Members<'_>) -> Option<Sum> {
+fn write_aaaa(frame: Frame<'_>, at: usize, entry: &NameEntry, mut members: Members<'_>) -> Option<Sum> {
     let mut to = frame.cursor(at);
     let mut sum = Sum::ZERO;
     for _ in 0..usize::from(entry.ipv6_count).min(ADDRESSES_MAX) {
-        let (words, last) = aaaa_record(entry.ttl, *element(&members.more.ipv6, members.index));
+        let (words, last) = aaaa_record(entry.ttl, *element(&members.overflow.ipv6, members.index));
         for word in words {
             to.put(word)?;
             sum = sum.add_u64(word);
@@ -293,7 +293,7 @@ fn write_aaaa(frame: Frame<'_>, at: usize, entry: &Entry, mut members: Members<'
 
 /// Writes the SOA record in words of eight octets, the last of them overlapping the one before, and its owner.
 #[inline(always)]
-fn write_soa(frame: Frame<'_>, at: usize, head: &Head, owner: u16) -> Option<()> {
+fn write_soa(frame: Frame<'_>, at: usize, head: &ZoneHeader, owner: u16) -> Option<()> {
     let last = at + usize::from(head.soa_length) - 8;
     let mut to = at;
     for word in &head.soa {

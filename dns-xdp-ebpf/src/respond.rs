@@ -6,7 +6,7 @@ use crate::link::{Link, Version};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::{Header, Question, qtype};
 use crate::reply::{Members, Rcode, Records, Reply};
-use crate::table::{ADDRESSES_MAX, Entry, Guard, Head, chunk_step, first_member, turn};
+use crate::table::{ADDRESSES_MAX, NameEntry, Guard, ZoneHeader, chunk_step, first_member, turn};
 use crate::verifier::{widen, widen_offset};
 
 /// Answers the frame, or leaves it untouched; the outcome says which, and why.
@@ -45,7 +45,7 @@ fn pass_up<P: Packet, H: Host>(packet: &P, host: &H, link: Link, outcome: Outcom
     if !outcome.is_for_the_responder() {
         return outcome;
     }
-    let Some(Head { guard, .. }) = host.head() else { return outcome };
+    let Some(ZoneHeader { guard, .. }) = host.head() else { return outcome };
     if guard.fallback.interval == 0 {
         return outcome;
     }
@@ -89,7 +89,7 @@ fn read<'h, P: Packet, H: Host>(
     let edns = edns.merge_verifier_states::<H>(question.type_class.into());
     let slot = head.slot(question.name.hash);
     let entry = host.entry(slot).or_refuse(Outcome::NoZone)?;
-    let (records, name_sum) = match question.name.sum_as(frame(), entry, || host.more(slot)) {
+    let (records, name_sum) = match question.name.sum_as(frame(), entry, || host.overflow(slot)) {
         Some(sum) => {
             let turn = || {
                 let (port, address) = (datagram.source_port(frame())?, datagram.source(frame())?);
@@ -131,13 +131,13 @@ fn limited<H: Host>(host: &H, guard: &Guard, address: [u64; 2]) -> Result<bool, 
 #[inline(always)]
 fn entry_records<'h, H: Host>(
     host: &'h H,
-    head: &'h Head,
-    entry: &'h Entry,
+    head: &'h ZoneHeader,
+    entry: &'h NameEntry,
     slot: u32,
     qtype: u16,
     turn: impl Fn() -> Option<u32>,
 ) -> Result<Records<'h>, Outcome> {
-    if entry.flags & Entry::RESERVED != 0 {
+    if entry.flags & NameEntry::RESERVED != 0 {
         return Outcome::Reserved.refuse();
     }
     let members = |family| members(host, head, entry, slot, family, &turn).or_refuse(Outcome::NoZone);
@@ -153,31 +153,31 @@ fn entry_records<'h, H: Host>(
 #[inline(always)]
 fn members<'h, H: Host>(
     host: &'h H,
-    head: &Head,
-    entry: &Entry,
+    head: &ZoneHeader,
+    entry: &NameEntry,
     slot: u32,
     family: Version,
     turn: impl Fn() -> Option<u32>,
 ) -> Option<Members<'h>> {
-    let more = host.more(slot)?;
+    let overflow = host.overflow(slot)?;
     let (count, members) = match family {
-        Version::V4 => (entry.ipv4_count, usize::from(more.ipv4_members)),
-        Version::V6 => (entry.ipv6_count, usize::from(more.ipv6_members)),
+        Version::V4 => (entry.ipv4_count, usize::from(overflow.ipv4_members)),
+        Version::V6 => (entry.ipv6_count, usize::from(overflow.ipv6_members)),
     };
-    let first = if entry.flags & Entry::ROTATE == 0 { 0 } else { first_member(turn()?, members) };
+    let first = if entry.flags & NameEntry::ROTATE == 0 { 0 } else { first_member(turn()?, members) };
     // As far as the verifier is concerned, the answers of all names are alike.
     let first = widen(first as u64, entry.ttl.into()) as usize;
     if members <= ADDRESSES_MAX {
-        return Some(Members { more, index: first, end: widen_offset(members, entry.ttl.into()) });
+        return Some(Members { overflow, index: first, end: widen_offset(members, entry.ttl.into()) });
     }
     let step = chunk_step(count);
     let first = first as u32;
-    let more = host.more(head.chunks + more.chunks + first / step)?;
+    let overflow = host.overflow(head.chunks + overflow.chunks + first / step)?;
     let index = widen_offset((first % step) as usize, entry.ttl.into());
-    Some(Members { more, index, end: widen_offset(ADDRESSES_MAX, entry.ttl.into()) })
+    Some(Members { overflow, index, end: widen_offset(ADDRESSES_MAX, entry.ttl.into()) })
 }
 
 #[inline(always)]
-fn negative(head: &Head, rcode: Rcode) -> Result<Records<'_>, Outcome> {
+fn negative(head: &ZoneHeader, rcode: Rcode) -> Result<Records<'_>, Outcome> {
     if head.soa_length == 0 { Outcome::Reserved.refuse() } else { Ok(Records::Soa(head, rcode)) }
 }

@@ -15,16 +15,16 @@ use crate::checksum::Sum;
 use crate::verifier::element;
 
 /// Version of every layout in this module. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 7;
+pub const LAYOUT: u32 = 8;
 
-/// The zone's head: an array of maps whose one inner map holds one [`Head`]. Replacing the inner map is how a zone
+/// The zone's head: an array of maps whose one inner map holds one [`ZoneHeader`]. Replacing the inner map is how a zone
 /// is published: one pointer, seen by each packet before or after, never between.
 pub const ZONE: &str = "ZONE";
-/// The names: an array of [`Entry`], in two halves. The head says which half is in use.
+/// The names: an array of [`NameEntry`], in two halves. The head says which half is in use.
 pub const NAMES: &str = "NAMES";
-/// What does not fit an [`Entry`]: an array of [`More`], each in the slot that its name has in [`NAMES`], and chunks of
+/// What does not fit an [`NameEntry`]: an array of [`NameOverflow`], each in the slot that its name has in [`NAMES`], and chunks of
 /// large RRsets behind them.
-pub const MORE: &str = "MORE";
+pub const NAME_OVERFLOW: &str = "NAME_OVERFLOW";
 /// The lease: an array of one [`Lease`].
 pub const LEASE: &str = "LEASE";
 /// When the next answer to the clients of a prefix is due, in nanoseconds: a hash table of `u64` under `u64`, which
@@ -64,15 +64,15 @@ pub const MEMBERS_MAX: usize = u16::MAX as usize;
 pub const NAME_MAX: usize = 255;
 /// See [`NAME_MAX`].
 pub const NAME_WORDS: usize = 32;
-/// The longest SOA record that fits a [`Head`]; negative answers of zones with a longer one go up. Behind the longest
+/// The longest SOA record that fits a [`ZoneHeader`]; negative answers of zones with a longer one go up. Behind the longest
 /// question and before an OPT record without a cookie it fits 512 octets: hardly any negative answer is truncated.
 pub const SOA_MAX: usize = 224;
 /// The EDNS size of this server, and the most octets it sends over UDP (RFC 9715, section 3).
 pub const UDP_SIZE: u16 = 1232;
 
-/// The words of a name that an [`Entry`] holds; the others are in its [`More`].
+/// The words of a name that an [`NameEntry`] holds; the others are in its [`NameOverflow`].
 pub const ENTRY_WORDS: usize = 6;
-/// Buckets of the names' hashes, each of which has its displacement in the [`Head`].
+/// Buckets of the names' hashes, each of which has its displacement in the [`ZoneHeader`].
 pub const BUCKETS: usize = 1 << 14;
 
 /// A name in words of eight octets, lower case, uncompressed, padded with zeros.
@@ -81,10 +81,10 @@ pub type NameWords = [u64; NAME_WORDS];
 /// One name and its only address: all that is read for most answers, in one line of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct Entry {
+pub struct NameEntry {
     /// Octets of the name with its final zero; 0: the slot is empty.
     pub length: u8,
-    /// [`Entry::RESERVED`], [`Entry::ROTATE`].
+    /// [`NameEntry::RESERVED`], [`NameEntry::ROTATE`].
     pub flags: u8,
     /// Addresses in an answer of type A.
     pub ipv4_count: u8,
@@ -101,18 +101,18 @@ pub struct Entry {
     pub name: [u64; ENTRY_WORDS],
 }
 
-/// The part of a name that does not fit an [`Entry`], or one chunk of a large RRset: consecutive members of it.
+/// The part of a name that does not fit an [`NameEntry`], or one chunk of a large RRset: consecutive members of it.
 ///
 /// A large RRset has more than [`ADDRESSES_MAX`] members. Each of its chunks begins [`chunk_step`] members behind the one
 /// before, so that the members of every answer lie in one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct More {
-    /// Members of the A RRset. An answer has [`Entry::ipv4_count`] of them.
+pub struct NameOverflow {
+    /// Members of the A RRset. An answer has [`NameEntry::ipv4_count`] of them.
     pub ipv4_members: u16,
     /// Members of the AAAA RRset.
     pub ipv6_members: u16,
-    /// The first chunk of the large RRsets, counted from [`Head::chunks`].
+    /// The first chunk of the large RRsets, counted from [`ZoneHeader::chunks`].
     pub chunks: u32,
     /// Addresses in network order, in halves.
     pub ipv6: [[u64; 2]; ADDRESSES_MAX],
@@ -123,13 +123,13 @@ pub struct More {
     _padding: [u64; 5],
 }
 
-impl Entry {
+impl NameEntry {
     /// The name exists; every question about it goes up.
     pub const RESERVED: u8 = 1;
     /// Answers begin with another member for each query: [`turn`].
     pub const ROTATE: u8 = 2;
     /// An empty slot.
-    pub const EMPTY: Entry = Entry {
+    pub const EMPTY: NameEntry = NameEntry {
         length: 0,
         flags: 0,
         ipv4_count: 0,
@@ -142,9 +142,9 @@ impl Entry {
     };
 }
 
-impl More {
+impl NameOverflow {
     /// Nothing.
-    pub const EMPTY: More = More {
+    pub const EMPTY: NameOverflow = NameOverflow {
         ipv4_members: 0,
         ipv6_members: 0,
         chunks: 0,
@@ -169,8 +169,8 @@ pub const fn chunk_room(half: u32) -> u32 {
     half / 4 + 32
 }
 
-/// Elements of [`MORE`]: behind those of the slots, the chunks of each half.
-pub const fn more_elements(half: u32) -> u32 {
+/// Elements of [`NAME_OVERFLOW`]: behind those of the slots, the chunks of each half.
+pub const fn overflow_elements(half: u32) -> u32 {
     2 * (half + chunk_room(half))
 }
 
@@ -193,23 +193,23 @@ pub const fn first_member(turn: u32, members: usize) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     /// What most answers need.
-    pub entry: Entry,
+    pub entry: NameEntry,
     /// The rest.
-    pub more: More,
+    pub overflow: NameOverflow,
 }
 
 impl Slot {
     /// An empty slot.
-    pub const EMPTY: Slot = Slot { entry: Entry::EMPTY, more: More::EMPTY };
+    pub const EMPTY: Slot = Slot { entry: NameEntry::EMPTY, overflow: NameOverflow::EMPTY };
 
     /// The slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
     pub fn new(name: &NameWords, length: u8, flags: u8, ttl_seconds: u32) -> Self {
         let mut slot = Slot::EMPTY;
         let name_sum = name.iter().copied().fold(Sum::ZERO, Sum::add_u64).fold();
-        slot.entry = Entry { length, flags, ttl: ttl_seconds.to_be(), name_sum, ..Entry::EMPTY };
+        slot.entry = NameEntry { length, flags, ttl: ttl_seconds.to_be(), name_sum, ..NameEntry::EMPTY };
         let (first, rest) = name.split_at(ENTRY_WORDS);
         slot.entry.name.copy_from_slice(first);
-        slot.more.name.copy_from_slice(rest);
+        slot.overflow.name.copy_from_slice(rest);
         slot
     }
 
@@ -217,7 +217,7 @@ impl Slot {
     pub fn name(&self) -> NameWords {
         let mut name = [0; NAME_WORDS];
         name[..ENTRY_WORDS].copy_from_slice(&self.entry.name);
-        name[ENTRY_WORDS..].copy_from_slice(&self.more.name);
+        name[ENTRY_WORDS..].copy_from_slice(&self.overflow.name);
         name
     }
 
@@ -233,15 +233,15 @@ impl Slot {
         {
             return false;
         }
-        let Slot { entry, more } = self;
+        let Slot { entry, overflow } = self;
         [entry.ipv4_count, entry.ipv6_count] = answered.map(|count| count as u8);
-        [more.ipv4_members, more.ipv6_members] = counts.map(|count| count as u16);
-        more.chunks = if is_large { chunks } else { 0 };
-        more.put(
+        [overflow.ipv4_members, overflow.ipv6_members] = counts.map(|count| count as u16);
+        overflow.chunks = if is_large { chunks } else { 0 };
+        overflow.put(
             ipv4.iter().filter(|_| ipv4.len() <= ADDRESSES_MAX),
             ipv6.iter().filter(|_| ipv6.len() <= ADDRESSES_MAX),
         );
-        entry.ipv4 = if ipv4.len() == 1 { more.ipv4[0] } else { 0 };
+        entry.ipv4 = if ipv4.len() == 1 { overflow.ipv4[0] } else { 0 };
         true
     }
 }
@@ -258,15 +258,15 @@ pub struct Addresses<'a> {
 }
 
 impl<'a> Addresses<'a> {
-    /// The chunks of the large RRsets among these: see [`More`].
-    pub fn chunks(self) -> impl ExactSizeIterator<Item = More> + use<'a> {
+    /// The chunks of the large RRsets among these: see [`NameOverflow`].
+    pub fn chunks(self) -> impl ExactSizeIterator<Item = NameOverflow> + use<'a> {
         let Addresses { ipv4, ipv6, most } = self;
         let step = chunk_step(most.min(ADDRESSES_MAX) as u8).get() as usize;
         let is_large = |count: usize| count > ADDRESSES_MAX;
         let chunks =
             [ipv4.len(), ipv6.len()].map(|count| if is_large(count) { count.div_ceil(step) } else { 0 });
         (0..chunks[0].max(chunks[1])).map(move |nth| {
-            let mut chunk = More::EMPTY;
+            let mut chunk = NameOverflow::EMPTY;
             let from = nth * step;
             chunk.put(
                 ipv4.iter().cycle().skip(from).take(if nth < chunks[0] { ADDRESSES_MAX } else { 0 }),
@@ -277,7 +277,7 @@ impl<'a> Addresses<'a> {
     }
 }
 
-impl More {
+impl NameOverflow {
     /// Puts addresses in its places.
     fn put<'a>(&mut self, ipv4: impl Iterator<Item = &'a [u8; 4]>, ipv6: impl Iterator<Item = &'a [u8; 16]>) {
         for (place, octets) in self.ipv4.iter_mut().zip(ipv4) {
@@ -296,7 +296,7 @@ impl More {
 /// What the zone's answers have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(8))]
-pub struct Head {
+pub struct ZoneHeader {
     /// Starts the hashes of names; see [`slot`].
     pub seed: u64,
     /// Index of the first slot of the half in use.
@@ -325,7 +325,7 @@ pub struct Head {
     pub displacements: [u16; BUCKETS],
 }
 
-impl Head {
+impl ZoneHeader {
     /// A head without displacements; negative answers go up when `soa` does not fit [`SOA_MAX`].
     pub fn new(seed: u64, base: u32, half: u32, apex: &NameWords, apex_length: u8, soa: &[u8]) -> Self {
         let soa = if soa.len() > SOA_MAX { &[] } else { soa };
@@ -335,7 +335,7 @@ impl Head {
             eight[..octets.len()].copy_from_slice(octets);
             *word = u64::from_ne_bytes(eight);
         }
-        Head {
+        ZoneHeader {
             seed,
             base,
             half,
@@ -543,10 +543,10 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
     name.iter().take(usize::from(length).div_ceil(8)).fold(seed, |hash, word| mix_name(hash, *word))
 }
 
-const _: () = assert!(size_of::<Entry>() == 64, "one line of the cache");
-const _: () = assert!(size_of::<More>() == 9 * 64);
+const _: () = assert!(size_of::<NameEntry>() == 64, "one line of the cache");
+const _: () = assert!(size_of::<NameOverflow>() == 9 * 64);
 const _: () = assert!(
-    size_of::<Head>() == 8 + 8 + 8 + 8 + size_of::<Guard>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS
+    size_of::<ZoneHeader>() == 8 + 8 + 8 + 8 + size_of::<Guard>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS
 );
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);
@@ -573,11 +573,11 @@ macro_rules! bytes {
     };
 }
 
-bytes!(Entry, it =>
+bytes!(NameEntry, it =>
     [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl, it.ipv4], [it.name_sum, it._reserved], it.name);
-bytes!(More, it =>
+bytes!(NameOverflow, it =>
     [it.ipv4_members, it.ipv6_members], [it.chunks], it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
-bytes!(Head, it =>
+bytes!(ZoneHeader, it =>
     [it.seed], [it.base, it.half, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
     [it.guard.answers.interval, it.guard.answers.tolerance, it.guard.fallback.interval, it.guard.fallback.tolerance],
     [it.guard.fallback_penalty, it.guard.fallback_share],

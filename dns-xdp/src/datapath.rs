@@ -66,7 +66,7 @@ use crate::pin_directory::Unfit;
 use crate::zone::Zone;
 
 /// The maps that outlive a daemon.
-const MAPS: [&str; 5] = [table::ZONE, table::NAMES, table::MORE, table::LEASE, table::COUNTERS];
+const MAPS: [&str; 5] = [table::ZONE, table::NAMES, table::NAME_OVERFLOW, table::LEASE, table::COUNTERS];
 
 /// How the program is attached to an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

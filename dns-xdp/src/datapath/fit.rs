@@ -23,7 +23,7 @@ pub(super) fn misfit(half: u32, pinned: impl Fn(&str) -> PathBuf) -> Result<Opti
         let Some(map) = object.maps.get(name) else { continue };
         let elements = match name {
             table::NAMES => 2 * half,
-            table::MORE => table::more_elements(half),
+            table::NAME_OVERFLOW => table::overflow_elements(half),
             _ => map.max_entries(),
         };
         let wanted = (map.map_type(), map.key_size(), map.value_size(), elements);

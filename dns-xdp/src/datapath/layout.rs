@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use dns_xdp_ebpf::table::{self, BUCKETS, Entry, Head, More, NameWords, SOA_MAX, Slot};
+use dns_xdp_ebpf::table::{self, BUCKETS, NameEntry, ZoneHeader, NameOverflow, NameWords, SOA_MAX, Slot};
 use hickory_proto::rr::{Name, RData};
 
 use super::perfect_hash;
@@ -23,7 +23,7 @@ pub struct Layout {
     /// The slots that are taken, as indexes into the half.
     pub slots: HashMap<u32, Slot>,
     /// The chunks of large RRsets.
-    pub chunks: Vec<More>,
+    pub chunks: Vec<NameOverflow>,
 }
 
 /// What turns a name into the index of its slot.
@@ -110,7 +110,7 @@ fn search(slots: &[Slot], half: u32, seed: u64) -> Option<Places> {
 /// The kernel's answers to one name. What it cannot hold it leaves to the responder.
 fn slot(name: &Name, addresses: &Addresses, chunks: &mut Chunks) -> Slot {
     let (words, length) = words(name);
-    let rotate = if addresses.rotate { Entry::ROTATE } else { 0 };
+    let rotate = if addresses.rotate { NameEntry::ROTATE } else { 0 };
     let mut slot = Slot::new(&words, length, rotate, addresses.ttl_seconds);
     let ipv4: Vec<[u8; 4]> = addresses.ipv4.iter().map(Ipv4Addr::octets).collect();
     let ipv6: Vec<[u8; 16]> = addresses.ipv6.iter().map(Ipv6Addr::octets).collect();
@@ -118,14 +118,14 @@ fn slot(name: &Name, addresses: &Addresses, chunks: &mut Chunks) -> Slot {
     // The program has one SOA record, with the zone's negative TTL.
     let is_reserved = addresses.refused || addresses.nodata_ttl_seconds.is_some();
     if is_reserved || !slot.set_members(&members, chunks.all.len() as u32) || !chunks.add(members) {
-        return Slot::new(&words, length, Entry::RESERVED, 0);
+        return Slot::new(&words, length, NameEntry::RESERVED, 0);
     }
     slot
 }
 
 /// The chunks of a half.
 struct Chunks {
-    all: Vec<More>,
+    all: Vec<NameOverflow>,
     room: usize,
 }
 
@@ -142,9 +142,9 @@ impl Chunks {
 }
 
 /// The head of a zone laid out in the half that begins at `base`.
-pub fn head(zone: &Zone, layout: &Layout, base: u32, half: u32) -> Head {
+pub fn head(zone: &Zone, layout: &Layout, base: u32, half: u32) -> ZoneHeader {
     let (apex, length) = words(zone.apex());
-    let mut head = Head::new(layout.places.seed, base, half, &apex, length, &soa(zone));
+    let mut head = ZoneHeader::new(layout.places.seed, base, half, &apex, length, &soa(zone));
     head.guard = *zone.guard();
     head.displacements.copy_from_slice(&layout.places.displacements);
     head

@@ -9,7 +9,7 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::table::{
-    self, Entry, FOR_EVER, Head, More, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH, Slot,
+    self, NameEntry, FOR_EVER, ZoneHeader, NameOverflow, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH, Slot,
 };
 use nix::time::{ClockId, clock_getres};
 
@@ -18,10 +18,10 @@ use super::layout::{self, Layout, Places};
 use super::locals::LocalsBytes;
 use crate::zone::Zone;
 
-type HeadBytes = [u8; size_of::<Head>()];
-type EntryBytes = [u8; size_of::<Entry>()];
-type MoreBytes = [u8; size_of::<More>()];
-type HeadMap = Array<MapData, HeadBytes>;
+type ZoneHeaderBytes = [u8; size_of::<ZoneHeader>()];
+type NameEntryBytes = [u8; size_of::<NameEntry>()];
+type NameOverflowBytes = [u8; size_of::<NameOverflow>()];
+type ZoneHeaderMap = Array<MapData, ZoneHeaderBytes>;
 type LocalsMap = Array<MapData, LocalsBytes>;
 
 /// Where a head keeps the index of its half's first slot.
@@ -29,13 +29,13 @@ const BASE: std::ops::Range<usize> = 8..12;
 
 /// The maps of the loaded program.
 pub(super) struct Maps {
-    zone: ArrayOfMaps<MapData, HeadMap>,
-    names: Array<MapData, EntryBytes>,
-    more: Array<MapData, MoreBytes>,
+    zone: ArrayOfMaps<MapData, ZoneHeaderMap>,
+    names: Array<MapData, NameEntryBytes>,
+    overflow: Array<MapData, NameOverflowBytes>,
     counters: PerCpuArray<MapData, u64>,
     locals: ArrayOfMaps<MapData, LocalsMap>,
     half: u32,
-    heads: Option<Heads>,
+    heads: Option<ZoneHeaders>,
     /// Where the names of the last zone went.
     places: Places,
     /// Base of the half in use; none before the first zone.
@@ -46,7 +46,7 @@ pub(super) struct Maps {
 
 /// A zone that lies in the half that no packet reads.
 pub struct Prepared {
-    head: HeadMap,
+    head: ZoneHeaderMap,
     base: u32,
     writes: usize,
 }
@@ -60,10 +60,10 @@ impl Prepared {
 
 impl Maps {
     /// Takes the maps of a loaded object; `heads`: where those of the halves are, or are to be, pinned.
-    pub(super) fn take(object: &mut Ebpf, half: u32, heads: Option<Heads>) -> Result<Self, Error> {
-        let zone: ArrayOfMaps<MapData, HeadMap> = take(object, table::ZONE)?;
+    pub(super) fn take(object: &mut Ebpf, half: u32, heads: Option<ZoneHeaders>) -> Result<Self, Error> {
+        let zone: ArrayOfMaps<MapData, ZoneHeaderMap> = take(object, table::ZONE)?;
         let names = take(object, table::NAMES)?;
-        let more = take(object, table::MORE)?;
+        let overflow = take(object, table::NAME_OVERFLOW)?;
         let counters = take(object, table::COUNTERS)?;
         let locals = take(object, table::LOCALS)?;
         let head = match &heads {
@@ -76,7 +76,7 @@ impl Maps {
             base.map(|head| head.as_ref().map(base_of)).map_err(|error| Error::map(table::ZONE, error))?;
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
         let places = Places::new(RandomState::new().hash_one("names"));
-        Ok(Maps { zone, names, more, counters, locals, half, heads, places, base, contents: [None, None] })
+        Ok(Maps { zone, names, overflow, counters, locals, half, heads, places, base, contents: [None, None] })
     }
 
     /// Names that the table holds.
@@ -98,7 +98,7 @@ impl Maps {
         self.contents[which] = Some(laid_out);
 
         let failed = |error| Error::map(table::ZONE, error);
-        let mut head = HeadMap::create(1, 0).map_err(failed)?;
+        let mut head = ZoneHeaderMap::create(1, 0).map_err(failed)?;
         head.set(0, octets, 0).map_err(failed)?;
         let writes = slots_written + 1;
         let Some(heads) = &self.heads else { return Ok(Prepared { head, base, writes }) };
@@ -148,7 +148,7 @@ impl Maps {
     }
 
     /// Makes the half of this head hold what is laid out, and nothing else; how many elements that took.
-    fn write(&mut self, head: &Head, before: Option<&Layout>, layout: &Layout) -> Result<usize, Error> {
+    fn write(&mut self, head: &ZoneHeader, before: Option<&Layout>, layout: &Layout) -> Result<usize, Error> {
         let mut writes = 0;
         let stale: HashSet<u32> = match before {
             Some(before) => before.slots.keys().copied().collect(),
@@ -159,8 +159,8 @@ impl Maps {
         let written = layout.slots.iter().map(|(index, slot)| (*index, *slot));
         for (index, slot) in emptied.chain(written) {
             let there = before.map(|before| before.slots.get(&index).copied().unwrap_or(Slot::EMPTY));
-            if there.is_none_or(|there| there.more != slot.more) {
-                self.write_more(head.base + index, &slot.more)?;
+            if there.is_none_or(|there| there.overflow != slot.overflow) {
+                self.write_overflow(head.base + index, &slot.overflow)?;
                 writes += 1;
             }
             if there.is_none_or(|there| there.entry != slot.entry) {
@@ -173,15 +173,15 @@ impl Maps {
         for (index, chunk) in (head.chunks..).zip(&layout.chunks) {
             let nth = (index - head.chunks) as usize;
             if before.and_then(|before| before.chunks.get(nth)) != Some(chunk) {
-                self.write_more(index, chunk)?;
+                self.write_overflow(index, chunk)?;
                 writes += 1;
             }
         }
         Ok(writes)
     }
 
-    fn write_more(&mut self, index: u32, more: &More) -> Result<(), Error> {
-        self.more.set(index, more.to_bytes(), 0).map_err(|error| Error::map(table::MORE, error))
+    fn write_overflow(&mut self, index: u32, overflow: &NameOverflow) -> Result<(), Error> {
+        self.overflow.set(index, overflow.to_bytes(), 0).map_err(|error| Error::map(table::NAME_OVERFLOW, error))
     }
 
     /// Every outcome's counter, summed over the CPUs.
@@ -200,16 +200,16 @@ impl Maps {
 /// Where the heads are pinned. The kernel tells which one the zone's map holds by its number only, and to open a map by
 /// its number takes CAP_SYS_ADMIN.
 #[derive(Debug, Clone)]
-pub(super) struct Heads {
+pub(super) struct ZoneHeaders {
     /// The zone's map.
     pub(super) zone: PathBuf,
     /// The heads of the two halves: the one in use, and the one before or the next.
     pub(super) halves: [PathBuf; 2],
 }
 
-impl Heads {
+impl ZoneHeaders {
     /// The head that packets see; `None` before the first zone.
-    fn in_use(&self) -> Result<Option<HeadMap>, MapError> {
+    fn in_use(&self) -> Result<Option<ZoneHeaderMap>, MapError> {
         // The kernel shows the numbers as if they were what an array holds.
         let numbers: Array<MapData, u32> = Map::Array(MapData::from_pin(&self.zone)?).try_into()?;
         let number = match numbers.get(&0, 0) {
@@ -226,11 +226,11 @@ impl Heads {
     }
 }
 
-fn pinned_head(pin: &Path) -> Result<HeadMap, MapError> {
+fn pinned_head(pin: &Path) -> Result<ZoneHeaderMap, MapError> {
     Map::Array(MapData::from_pin(pin)?).try_into()
 }
 
-fn base_of(head: &HeadBytes) -> u32 {
+fn base_of(head: &ZoneHeaderBytes) -> u32 {
     let mut base = [0; 4];
     base.copy_from_slice(&head[BASE]);
     u32::from_ne_bytes(base)

@@ -22,7 +22,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 
 use super::Error;
-use super::maps::Heads;
+use super::maps::ZoneHeaders;
 use crate::pin_directory::{
     self, BPFFS, LINK, MAPS, PROGRAM, RemoveError, Unfit, decoded, encoded, entries, existing, file_name,
     is_link, is_maps, on_bpffs, remove_own,
@@ -121,8 +121,8 @@ impl Pins {
     }
 
     /// Where the heads of the table's halves are pinned, beside the maps.
-    pub(super) fn heads(&self) -> Heads {
-        Heads { zone: self.map(ZONE), halves: ["head-0", "head-1"].map(|head| self.map(head)) }
+    pub(super) fn heads(&self) -> ZoneHeaders {
+        ZoneHeaders { zone: self.map(ZONE), halves: ["head-0", "head-1"].map(|head| self.map(head)) }
     }
 
     /// Removes the maps of this layout.

@@ -39,7 +39,7 @@ pub(super) fn object(options: &Options<'_>) -> Result<Ebpf, Error> {
     // walks through the program again and again until the log fits, which takes half a minute.
     loader.verifier_log_level(VerifierLogLevel::STATS);
     loader.map_max_entries(table::NAMES, 2 * options.half);
-    loader.map_max_entries(table::MORE, table::more_elements(options.half));
+    loader.map_max_entries(table::NAME_OVERFLOW, table::overflow_elements(options.half));
     loader.override_global(table::PORT, &port, true);
     loader.override_global(table::JIFFY, &jiffy, true);
     loader.override_global(aya_log::LEVEL, &log_level, true);

@@ -59,7 +59,7 @@ impl Unattached {
     /// As [`Unattached::load`], over the table that a daemon has pinned. It answers what that daemon publishes, with
     /// the daemon's variant, and with a lease and counters of its own.
     pub fn over(pinned: &PinnedMaps, addresses: &[IpAddr], mac: [u8; 6], port: u16) -> Result<Self, Error> {
-        let table = [table::ZONE, table::NAMES, table::MORE].map(|name| (name, pinned.map(name)));
+        let table = [table::ZONE, table::NAMES, table::NAME_OVERFLOW].map(|name| (name, pinned.map(name)));
         if let Some((_, missing)) = table.iter().find(|(_, path)| !path.exists()) {
             return Err(Error::new(format!("{} is gone: the daemon has unloaded", missing.display())));
         }

@@ -12,7 +12,7 @@ use dns_xdp_ebpf::host::{Host, Packet};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
 use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
-use dns_xdp_ebpf::table::{Entry, Guard, Head, Local, More, Slot, Tags};
+use dns_xdp_ebpf::table::{NameEntry, Guard, ZoneHeader, Local, NameOverflow, Slot, Tags};
 
 /// What lies behind a frame in its buffer.
 const BEHIND: u8 = 0xa5;
@@ -53,7 +53,7 @@ struct Fallback {
 
 #[derive(Debug)]
 struct Published {
-    head: Head,
+    head: ZoneHeader,
     half: u32,
     layout: Layout,
 }
@@ -234,19 +234,19 @@ impl Host for Server {
         Some(self.locals.in_slot(interface, tags, address))
     }
 
-    fn head(&self) -> Option<&Head> {
+    fn head(&self) -> Option<&ZoneHeader> {
         self.zone.as_ref().map(|zone| &zone.head)
     }
 
-    fn entry(&self, index: u32) -> Option<&Entry> {
+    fn entry(&self, index: u32) -> Option<&NameEntry> {
         Some(&self.slot(index)?.entry)
     }
 
-    fn more(&self, index: u32) -> Option<&More> {
+    fn overflow(&self, index: u32) -> Option<&NameOverflow> {
         let zone = self.zone.as_ref()?;
         match index.checked_sub(zone.head.chunks) {
             Some(nth) => zone.layout.chunks.get(nth as usize),
-            None => Some(&self.slot(index)?.more),
+            None => Some(&self.slot(index)?.overflow),
         }
     }
 }

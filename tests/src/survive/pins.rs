@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::Xdp;
-use dns_xdp_ebpf::table::{Entry, Head, LAYOUT, More};
+use dns_xdp_ebpf::table::{NameEntry, ZoneHeader, LAYOUT, NameOverflow};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
@@ -60,7 +60,7 @@ const FINDS: [Find; 19] = [
         what: "a table of another size",
         expected: Outcome::Rebuilt,
         after_a_kill: true,
-        plant: |node| replace(node, "NAMES", array::<{ size_of::<Entry>() }>),
+        plant: |node| replace(node, "NAMES", array::<{ size_of::<NameEntry>() }>),
     },
     Find {
         what: "a map as the link of a program that answers",
@@ -150,15 +150,15 @@ const FINDS: [Find; 19] = [
         expected: Outcome::Rebuilt,
         after_a_kill: true,
         plant: |node| {
-            fill::<{ size_of::<Entry>() }>(node, "NAMES")?;
-            fill::<{ size_of::<More>() }>(node, "MORE")
+            fill::<{ size_of::<NameEntry>() }>(node, "NAMES")?;
+            fill::<{ size_of::<NameOverflow>() }>(node, "NAME_OVERFLOW")
         },
     },
     Find {
         what: "a zone that is a table",
         expected: Outcome::Rebuilt,
         after_a_kill: true,
-        plant: |node| replace(node, "ZONE", array::<{ size_of::<Head>() }>),
+        plant: |node| replace(node, "ZONE", array::<{ size_of::<ZoneHeader>() }>),
     },
     Find {
         what: "counters that are no counters",
@@ -297,10 +297,10 @@ fn fill<const LENGTH: usize>(node: &Node, name: &str) -> Result<()> {
 }
 
 fn garbage_head(node: &Node) -> Result<()> {
-    type Heads = Array<MapData, [u8; size_of::<Head>()]>;
+    type ZoneHeaders = Array<MapData, [u8; size_of::<ZoneHeader>()]>;
     let map = MapData::from_pin(maps(node).join("ZONE"))?;
-    let mut zone: aya::maps::ArrayOfMaps<MapData, Heads> = aya::maps::Map::ArrayOfMaps(map).try_into()?;
-    let mut head = Heads::create(1, 0)?;
-    head.set(0, [0xff; size_of::<Head>()], 0)?;
+    let mut zone: aya::maps::ArrayOfMaps<MapData, ZoneHeaders> = aya::maps::Map::ArrayOfMaps(map).try_into()?;
+    let mut head = ZoneHeaders::create(1, 0)?;
+    head.set(0, [0xff; size_of::<ZoneHeader>()], 0)?;
     Ok(zone.set(0, &head, 0)?)
 }
