@@ -27,7 +27,7 @@
 //! - The counters sum to the UDP packets to the served port. Later fragments of a datagram do not show their port and are
 //!   not counted.
 //! - A query sees the zone before or after a change, never a mixture. Userspace replaces one pointer, to the head. It
-//!   writes the half of the names that the head points to only while no program reads that half.
+//!   writes the bank of the names that the head points to only while no program reads that bank.
 //! - The program answers only while its lease lives: a dead daemon does not hand out yesterday's health for ever.
 //!
 //! # Limits

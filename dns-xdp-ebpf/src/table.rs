@@ -20,7 +20,7 @@ pub const LAYOUT: u32 = 8;
 /// The zone's head: an array of maps whose one inner map holds one [`ZoneHeader`]. Replacing the inner map is how a zone
 /// is published: one pointer, seen by each packet before or after, never between.
 pub const ZONE: &str = "ZONE";
-/// The names: an array of [`NameEntry`], in two halves. The head says which half is in use.
+/// The names: an array of [`NameEntry`], in two banks. The head says which bank is in use.
 pub const NAMES: &str = "NAMES";
 /// What does not fit an [`NameEntry`]: an array of [`NameOverflow`], each in the slot that its name has in [`NAMES`], and chunks of
 /// large RRsets behind them.
@@ -164,14 +164,14 @@ pub const fn chunk_step(count: u8) -> NonZero<u32> {
     }
 }
 
-/// Chunks that a half of `half` slots has room for.
-pub const fn chunk_room(half: u32) -> u32 {
-    half / 4 + 32
+/// Chunks that a bank of `bank_slots` slots has room for.
+pub const fn chunk_room(bank_slots: u32) -> u32 {
+    bank_slots / 4 + 32
 }
 
-/// Elements of [`NAME_OVERFLOW`]: behind those of the slots, the chunks of each half.
-pub const fn overflow_elements(half: u32) -> u32 {
-    2 * (half + chunk_room(half))
+/// Elements of [`NAME_OVERFLOW`]: behind those of the slots, the chunks of each bank.
+pub const fn overflow_elements(bank_slots: u32) -> u32 {
+    2 * (bank_slots + chunk_room(bank_slots))
 }
 
 /// Returns a number that selects the first member of an answer. It is a hash of the query's id, source port and source
@@ -285,9 +285,9 @@ impl NameOverflow {
         }
         for (place, octets) in self.ipv6.iter_mut().zip(ipv6) {
             *place = [0, 8].map(|at| {
-                let mut half = [0; 8];
-                half.copy_from_slice(&octets[at..at + 8]);
-                u64::from_ne_bytes(half)
+                let mut word = [0; 8];
+                word.copy_from_slice(&octets[at..at + 8]);
+                u64::from_ne_bytes(word)
             });
         }
     }
@@ -299,11 +299,11 @@ impl NameOverflow {
 pub struct ZoneHeader {
     /// Starts the hashes of names; see [`slot`].
     pub seed: u64,
-    /// Index of the first slot of the half in use.
-    pub base: u32,
-    /// Slots in a half.
-    pub half: u32,
-    /// Index of the first chunk, of those that belong to the half in use.
+    /// Index of the first slot of the bank in use.
+    pub bank_start: u32,
+    /// Slots in a bank.
+    pub bank_slots: u32,
+    /// Index of the first chunk, of those that belong to the bank in use.
     pub chunks: u32,
     _reserved_too: u32,
     /// Octets of the apex with its final zero.
@@ -327,7 +327,7 @@ pub struct ZoneHeader {
 
 impl ZoneHeader {
     /// A head without displacements; negative answers go up when `soa` does not fit [`SOA_MAX`].
-    pub fn new(seed: u64, base: u32, half: u32, apex: &NameWords, apex_length: u8, soa: &[u8]) -> Self {
+    pub fn new(seed: u64, bank_start: u32, bank_slots: u32, apex: &NameWords, apex_length: u8, soa: &[u8]) -> Self {
         let soa = if soa.len() > SOA_MAX { &[] } else { soa };
         let mut words = [0; SOA_MAX / 8];
         for (word, octets) in words.iter_mut().zip(soa.chunks(8)) {
@@ -337,9 +337,9 @@ impl ZoneHeader {
         }
         ZoneHeader {
             seed,
-            base,
-            half,
-            chunks: 2 * half + if base == 0 { 0 } else { chunk_room(half) },
+            bank_start,
+            bank_slots,
+            chunks: 2 * bank_slots + if bank_start == 0 { 0 } else { chunk_room(bank_slots) },
             _reserved_too: 0,
             apex_length: u16::from(apex_length),
             soa_length: soa.len() as u16,
@@ -356,7 +356,7 @@ impl ZoneHeader {
     /// The index of the only slot that a name with this hash may be in.
     #[inline(always)]
     pub fn slot(&self, hash: u64) -> u32 {
-        self.base + slot(hash, *element(&self.displacements, bucket(hash, BUCKETS)), self.half)
+        self.bank_start + slot(hash, *element(&self.displacements, bucket(hash, BUCKETS)), self.bank_slots)
     }
 }
 
@@ -368,9 +368,9 @@ pub fn address_words(address: IpAddr) -> [u64; 2] {
         IpAddr::V6(ipv6) => {
             let both = ipv6.octets();
             [0, 8].map(|at| {
-                let mut half = [0; 8];
-                half.copy_from_slice(&both[at..at + 8]);
-                u64::from_ne_bytes(half)
+                let mut word = [0; 8];
+                word.copy_from_slice(&both[at..at + 8]);
+                u64::from_ne_bytes(word)
             })
         }
     }
@@ -578,7 +578,7 @@ bytes!(NameEntry, it =>
 bytes!(NameOverflow, it =>
     [it.ipv4_members, it.ipv6_members], [it.chunks], it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
 bytes!(ZoneHeader, it =>
-    [it.seed], [it.base, it.half, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
+    [it.seed], [it.bank_start, it.bank_slots, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
     [it.guard.answers.interval, it.guard.answers.tolerance, it.guard.fallback.interval, it.guard.fallback.tolerance],
     [it.guard.fallback_penalty, it.guard.fallback_share],
     [it.guard.slip, it.guard.cookie_option], [it.guard.secret_count], it.guard.secrets.iter().flat_map(|secret| secret.0), it.guard.masks,

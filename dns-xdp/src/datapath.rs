@@ -410,9 +410,9 @@ impl Kernel {
     fn load(config: &Config, version: KernelVersion) -> Result<Self, Error> {
         // Every node has two names, its own and that of its server. A store may know of more.
         let names = 2 * config.cluster.nodes().len() + config.cluster.services().len() + 1;
-        let half = layout::half(capacity(&config.xdp, names));
-        let pins = Pins::create(&config.xdp.pin, half)?;
-        let pins = if config.xdp.capacity == Capacity::Auto { pins.of_at_least(half) } else { pins };
+        let bank_slots = layout::bank_slots(capacity(&config.xdp, names));
+        let pins = Pins::create(&config.xdp.pin, bank_slots)?;
+        let pins = if config.xdp.capacity == Capacity::Auto { pins.of_at_least(bank_slots) } else { pins };
         let result = Self::load_pinned(config, version, &pins);
         if result.is_err() && pins.linked().is_empty() {
             pins.abandon();
@@ -424,7 +424,7 @@ impl Kernel {
         let (mut object, adopted) = Self::object(config, pins)?;
         let guarded = config.guard.takes_guarded_program();
         program::load(&mut object, Variant { guarded, frags: false })?;
-        let maps = Maps::take(&mut object, pins.half(), Some(pins.heads()))?;
+        let maps = Maps::take(&mut object, pins.bank_slots(), Some(pins.heads()))?;
         let samples = Samples::take(&mut object)?;
         let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
         let linked = pins.linked();
@@ -455,14 +455,14 @@ impl Kernel {
 
     /// The object over the pinned maps, or over new ones where those there do not fit; whether they were there before.
     fn object(config: &Config, pins: &Pins) -> Result<(Ebpf, bool), Error> {
-        let half = pins.half();
+        let bank_slots = pins.bank_slots();
         let load = || {
             let pinned = MAPS.map(|name| (name, pins.map(name)));
             let (port, log) = (config.listen.port, config.xdp.log);
-            program::object(&program::Options { pinned: &pinned, half, port, log })
+            program::object(&program::Options { pinned: &pinned, bank_slots, port, log })
         };
         let was_there = pins.adopt_maps()?;
-        if was_there && let Some(misfit) = fit::misfit(half, |name| pins.map(name))? {
+        if was_there && let Some(misfit) = fit::misfit(bank_slots, |name| pins.map(name))? {
             // A predecessor's program has the maps that it was loaded with, wherever these are pinned.
             tracing::warn!("the maps are made anew: {misfit}");
         } else {

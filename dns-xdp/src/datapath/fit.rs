@@ -12,18 +12,18 @@ use super::{Error, MAPS};
 /// What a map is made of: type, octets of a key and of a value, elements.
 type Shape = (u32, u32, u32, u32);
 
-/// Describes the first pinned map that is missing, is no map, or has another shape than the object's; `half` is the
-/// number of slots in a half of the table.
+/// Describes the first pinned map that is missing, is no map, or has another shape than the object's; `bank_slots` is the
+/// number of slots in a bank of the table.
 ///
 /// # Errors
 /// The kernel does not tell.
-pub(super) fn misfit(half: u32, pinned: impl Fn(&str) -> PathBuf) -> Result<Option<String>, Error> {
+pub(super) fn misfit(bank_slots: u32, pinned: impl Fn(&str) -> PathBuf) -> Result<Option<String>, Error> {
     let object = Object::parse(OBJECT).map_err(|error| Error::loading(error.into()))?;
     for name in MAPS {
         let Some(map) = object.maps.get(name) else { continue };
         let elements = match name {
-            table::NAMES => 2 * half,
-            table::NAME_OVERFLOW => table::overflow_elements(half),
+            table::NAMES => 2 * bank_slots,
+            table::NAME_OVERFLOW => table::overflow_elements(bank_slots),
             _ => map.max_entries(),
         };
         let wanted = (map.map_type(), map.key_size(), map.value_size(), elements);

@@ -15,12 +15,12 @@ use crate::zone::{Addresses, Zone};
 /// Seeds that are tried before a zone counts as too large.
 const SEEDS_MAX: u64 = 32;
 
-/// A zone laid out for one half of the table.
+/// A zone laid out for one bank of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Where names go.
     pub places: Places,
-    /// The slots that are taken, as indexes into the half.
+    /// The slots that are taken, as indexes into the bank.
     pub slots: HashMap<u32, Slot>,
     /// The chunks of large RRsets.
     pub chunks: Vec<NameOverflow>,
@@ -41,10 +41,10 @@ impl Places {
         Places { seed, displacements: vec![0; BUCKETS] }
     }
 
-    /// The index of a name's slot in a half of `half`.
-    fn index(&self, slot: &Slot, half: u32) -> u32 {
+    /// The index of a name's slot in a bank of `bank_slots`.
+    fn index(&self, slot: &Slot, bank_slots: u32) -> u32 {
         let hash = self.hash(slot);
-        table::slot(hash, self.displacements[table::bucket(hash, BUCKETS)], half)
+        table::slot(hash, self.displacements[table::bucket(hash, BUCKETS)], bank_slots)
     }
 
     fn hash(&self, slot: &Slot) -> u64 {
@@ -52,8 +52,8 @@ impl Places {
     }
 }
 
-/// Slots in one half of the table for this many names: four in five are taken, so that a name finds a free one soon.
-pub fn half(capacity: u32) -> u32 {
+/// Slots in one bank of the table for this many names: four in five are taken, so that a name finds a free one soon.
+pub fn bank_slots(capacity: u32) -> u32 {
     capacity.div_ceil(4) * 5
 }
 
@@ -66,44 +66,44 @@ pub fn grown(names: usize) -> u32 {
     names.next_power_of_two()
 }
 
-/// Names that a half holds.
-pub fn capacity(half: u32) -> u32 {
-    half / 5 * 4
+/// Names that a bank holds.
+pub fn capacity(bank_slots: u32) -> u32 {
+    bank_slots / 5 * 4
 }
 
-/// Lays the zone's names out over `half` slots, in the places of a zone before if these can be kept, and else with its
+/// Lays the zone's names out over `bank_slots` slots, in the places of a zone before if these can be kept, and else with its
 /// seed if that can be.
 ///
 /// # Errors
 /// The number of names, when they do not fit.
-pub fn lay_out(zone: &Zone, half: u32, before: &Places) -> Result<Layout, usize> {
-    let mut chunks = Chunks { all: Vec::new(), room: table::chunk_room(half) as usize };
+pub fn lay_out(zone: &Zone, bank_slots: u32, before: &Places) -> Result<Layout, usize> {
+    let mut chunks = Chunks { all: Vec::new(), room: table::chunk_room(bank_slots) as usize };
     let slots: Vec<Slot> = zone.names().map(|(name, addresses)| slot(name, addresses, &mut chunks)).collect();
     let chunks = chunks.all;
-    if slots.len() > capacity(half) as usize {
+    if slots.len() > capacity(bank_slots) as usize {
         return Err(slots.len());
     }
     let layout = |(places, slots)| Layout { places, slots, chunks };
-    if let Some(kept) = put(&slots, half, before.clone()) {
+    if let Some(kept) = put(&slots, bank_slots, before.clone()) {
         return Ok(layout(kept));
     }
     let mut seeds = (0..SEEDS_MAX).map(|nth| before.seed.wrapping_add(nth));
-    let found = seeds.find_map(|seed| put(&slots, half, search(&slots, half, seed)?));
+    let found = seeds.find_map(|seed| put(&slots, bank_slots, search(&slots, bank_slots, seed)?));
     found.map(layout).ok_or(slots.len())
 }
 
 /// Puts every name in its place; `None` when two have the same.
-fn put(slots: &[Slot], half: u32, places: Places) -> Option<(Places, HashMap<u32, Slot>)> {
+fn put(slots: &[Slot], bank_slots: u32, places: Places) -> Option<(Places, HashMap<u32, Slot>)> {
     let mut taken = HashMap::with_capacity(slots.len());
-    let free = slots.iter().all(|slot| taken.insert(places.index(slot, half), *slot).is_none());
+    let free = slots.iter().all(|slot| taken.insert(places.index(slot, bank_slots), *slot).is_none());
     free.then_some((places, taken))
 }
 
 /// Places in which no two names meet; `None` when this seed has none.
-fn search(slots: &[Slot], half: u32, seed: u64) -> Option<Places> {
+fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<Places> {
     let places = Places::new(seed);
     let hashes = slots.iter().map(|slot| places.hash(slot));
-    let displacements = perfect_hash::displacements(hashes, BUCKETS, half)?;
+    let displacements = perfect_hash::displacements(hashes, BUCKETS, bank_slots)?;
     Some(Places { displacements, ..places })
 }
 
@@ -123,7 +123,7 @@ fn slot(name: &Name, addresses: &Addresses, chunks: &mut Chunks) -> Slot {
     slot
 }
 
-/// The chunks of a half.
+/// The chunks of a bank.
 struct Chunks {
     all: Vec<NameOverflow>,
     room: usize,
@@ -141,10 +141,10 @@ impl Chunks {
     }
 }
 
-/// The head of a zone laid out in the half that begins at `base`.
-pub fn head(zone: &Zone, layout: &Layout, base: u32, half: u32) -> ZoneHeader {
+/// The head of a zone laid out in the bank that begins at `bank_start`.
+pub fn head(zone: &Zone, layout: &Layout, bank_start: u32, bank_slots: u32) -> ZoneHeader {
     let (apex, length) = words(zone.apex());
-    let mut head = ZoneHeader::new(layout.places.seed, base, half, &apex, length, &soa(zone));
+    let mut head = ZoneHeader::new(layout.places.seed, bank_start, bank_slots, &apex, length, &soa(zone));
     head.guard = *zone.guard();
     head.displacements.copy_from_slice(&layout.places.displacements);
     head
@@ -205,22 +205,22 @@ mod tests {
     #[test]
     fn every_name_lies_in_the_slot_that_the_head_gives() {
         for count in [1, 2, 100, 4096] {
-            let half = half(count);
-            let layout = lay_out(&zone(count, None), half, &Places::new(7)).unwrap();
+            let bank_slots = bank_slots(count);
+            let layout = lay_out(&zone(count, None), bank_slots, &Places::new(7)).unwrap();
             assert_eq!(layout.slots.len(), count as usize);
-            let head = head(&zone(count, None), &layout, half, half);
+            let head = head(&zone(count, None), &layout, bank_slots, bank_slots);
             for (index, slot) in &layout.slots {
                 let hash = layout.places.hash(slot);
-                assert_eq!(head.slot(hash), half + index);
+                assert_eq!(head.slot(hash), bank_slots + index);
             }
         }
     }
 
     #[test]
     fn the_largest_zone_fits_and_one_name_more_is_refused() {
-        let half = half(65_536);
-        assert!(lay_out(&zone(65_536, None), half, &Places::new(1)).is_ok());
-        assert_eq!(lay_out(&zone(65_537, None), half, &Places::new(1)), Err(65_537));
+        let bank_slots = bank_slots(65_536);
+        assert!(lay_out(&zone(65_536, None), bank_slots, &Places::new(1)).is_ok());
+        assert_eq!(lay_out(&zone(65_537, None), bank_slots, &Places::new(1)), Err(65_537));
     }
 
     #[test]
@@ -231,19 +231,19 @@ mod tests {
 
     #[test]
     fn a_changed_address_changes_one_slot() {
-        let half = half(1024);
-        let before = lay_out(&zone(1000, None), half, &Places::new(3)).unwrap();
-        let after = lay_out(&zone(1000, Some(500)), half, &before.places).unwrap();
+        let bank_slots = bank_slots(1024);
+        let before = lay_out(&zone(1000, None), bank_slots, &Places::new(3)).unwrap();
+        let after = lay_out(&zone(1000, Some(500)), bank_slots, &before.places).unwrap();
         let differing = before.slots.iter().filter(|(index, slot)| after.slots.get(index) != Some(slot));
         assert_eq!((differing.count(), after.places), (1, before.places));
     }
 
     #[test]
     fn names_that_come_and_go_find_their_places() {
-        let half = half(1024);
+        let bank_slots = bank_slots(1024);
         let mut places = Places::new(3);
         for count in [2, 1000, 1024, 500, 1001] {
-            let layout = lay_out(&zone(count, None), half, &places).unwrap();
+            let layout = lay_out(&zone(count, None), bank_slots, &places).unwrap();
             assert_eq!(layout.slots.len(), count as usize);
             places = layout.places;
         }

@@ -24,8 +24,8 @@ type NameOverflowBytes = [u8; size_of::<NameOverflow>()];
 type ZoneHeaderMap = Array<MapData, ZoneHeaderBytes>;
 type LocalsMap = Array<MapData, LocalsBytes>;
 
-/// Where a head keeps the index of its half's first slot.
-const BASE: std::ops::Range<usize> = 8..12;
+/// Where a head keeps the index of its bank's first slot.
+const BANK_START: std::ops::Range<usize> = 8..12;
 
 /// The maps of the loaded program.
 pub(super) struct Maps {
@@ -34,20 +34,20 @@ pub(super) struct Maps {
     overflow: Array<MapData, NameOverflowBytes>,
     counters: PerCpuArray<MapData, u64>,
     locals: ArrayOfMaps<MapData, LocalsMap>,
-    half: u32,
+    bank_slots: u32,
     heads: Option<ZoneHeaders>,
     /// Where the names of the last zone went.
     places: Places,
-    /// Base of the half in use; none before the first zone.
-    base: Option<u32>,
-    /// What the halves hold; none where that is not known.
+    /// Base of the bank in use; none before the first zone.
+    bank_start: Option<u32>,
+    /// What the banks hold; none where that is not known.
     contents: [Option<Layout>; 2],
 }
 
-/// A zone that lies in the half that no packet reads.
+/// A zone that lies in the bank that no packet reads.
 pub struct Prepared {
     head: ZoneHeaderMap,
-    base: u32,
+    bank_start: u32,
     writes: usize,
 }
 
@@ -59,8 +59,8 @@ impl Prepared {
 }
 
 impl Maps {
-    /// Takes the maps of a loaded object; `heads`: where those of the halves are, or are to be, pinned.
-    pub(super) fn take(object: &mut Ebpf, half: u32, heads: Option<ZoneHeaders>) -> Result<Self, Error> {
+    /// Takes the maps of a loaded object; `heads`: where those of the banks are, or are to be, pinned.
+    pub(super) fn take(object: &mut Ebpf, bank_slots: u32, heads: Option<ZoneHeaders>) -> Result<Self, Error> {
         let zone: ArrayOfMaps<MapData, ZoneHeaderMap> = take(object, table::ZONE)?;
         let names = take(object, table::NAMES)?;
         let overflow = take(object, table::NAME_OVERFLOW)?;
@@ -71,27 +71,27 @@ impl Maps {
             // Nobody else has written to maps that are not pinned.
             None => Ok(None),
         };
-        let base = head.and_then(|head| head.map(|head| head.get(&0, 0)).transpose());
-        let base =
-            base.map(|head| head.as_ref().map(base_of)).map_err(|error| Error::map(table::ZONE, error))?;
+        let bank_start = head.and_then(|head| head.map(|head| head.get(&0, 0)).transpose());
+        let bank_start =
+            bank_start.map(|head| head.as_ref().map(bank_start_of)).map_err(|error| Error::map(table::ZONE, error))?;
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
         let places = Places::new(RandomState::new().hash_one("names"));
-        Ok(Maps { zone, names, overflow, counters, locals, half, heads, places, base, contents: [None, None] })
+        Ok(Maps { zone, names, overflow, counters, locals, bank_slots, heads, places, bank_start, contents: [None, None] })
     }
 
     /// Names that the table holds.
     pub(super) fn capacity(&self) -> u32 {
-        layout::capacity(self.half)
+        layout::capacity(self.bank_slots)
     }
 
-    /// Writes the zone into the half that no packet reads; [`Maps::switch`] turns to it.
+    /// Writes the zone into the bank that no packet reads; [`Maps::switch`] turns to it.
     pub(super) fn prepare(&mut self, zone: &Zone) -> Result<Prepared, Error> {
-        let laid_out = layout::lay_out(zone, self.half, &self.places);
+        let laid_out = layout::lay_out(zone, self.bank_slots, &self.places);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
-        let base = self.unread();
-        let which = usize::from(base != 0);
+        let bank_start = self.unread();
+        let which = usize::from(bank_start != 0);
         let before = self.contents[which].take();
-        let head = layout::head(zone, &laid_out, base, self.half);
+        let head = layout::head(zone, &laid_out, bank_start, self.bank_slots);
         let slots_written = self.write(&head, before.as_ref(), &laid_out)?;
         let octets = head.to_bytes();
         self.places = laid_out.places.clone();
@@ -101,27 +101,27 @@ impl Maps {
         let mut head = ZoneHeaderMap::create(1, 0).map_err(failed)?;
         head.set(0, octets, 0).map_err(failed)?;
         let writes = slots_written + 1;
-        let Some(heads) = &self.heads else { return Ok(Prepared { head, base, writes }) };
+        let Some(heads) = &self.heads else { return Ok(Prepared { head, bank_start, writes }) };
         // The one that is pinned there has not been in use since the last switch.
-        let pin = &heads.halves[which];
+        let pin = &heads.banks[which];
         super::pins::remove_map(pin);
         let cannot = || Error::new(format!("cannot pin {}", pin.display()));
         head.pin(pin).map_err(|error| cannot().because_of(error))?;
         let head = pinned_head(pin).map_err(|error| cannot().because_of(error))?;
-        Ok(Prepared { head, base, writes })
+        Ok(Prepared { head, bank_start, writes })
     }
 
-    /// Writes the zone into the half that no packet reads, unless it is known what that holds. The next zone, in which a
+    /// Writes the zone into the bank that no packet reads, unless it is known what that holds. The next zone, in which a
     /// node has died perhaps, need not wait then until all of it is written.
     pub(super) fn level(&mut self, zone: &Zone) -> Result<(), Error> {
-        let base = self.unread();
-        let which = usize::from(base != 0);
+        let bank_start = self.unread();
+        let which = usize::from(bank_start != 0);
         if self.contents[which].is_some() {
             return Ok(());
         }
-        let laid_out = layout::lay_out(zone, self.half, &self.places);
+        let laid_out = layout::lay_out(zone, self.bank_slots, &self.places);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
-        self.write(&layout::head(zone, &laid_out, base, self.half), None, &laid_out)?;
+        self.write(&layout::head(zone, &laid_out, bank_start, self.bank_slots), None, &laid_out)?;
         self.contents[which] = Some(laid_out);
         Ok(())
     }
@@ -134,25 +134,25 @@ impl Maps {
         self.locals.set(0, &next, 0).map_err(failed)
     }
 
-    /// Base of the half that no packet reads.
+    /// Base of the bank that no packet reads.
     fn unread(&self) -> u32 {
-        if self.base == Some(0) { self.half } else { 0 }
+        if self.bank_start == Some(0) { self.bank_slots } else { 0 }
     }
 
     /// Lets packets see a zone that was written. The kernel returns from this when no program reads the old zone any
     /// more, which takes some milliseconds. The first packet sees the new zone at once.
-    pub(super) fn switch(&mut self, Prepared { head, base, .. }: &Prepared) -> Result<(), Error> {
+    pub(super) fn switch(&mut self, Prepared { head, bank_start, .. }: &Prepared) -> Result<(), Error> {
         self.zone.set(0, head, 0).map_err(|error| Error::map(table::ZONE, error))?;
-        self.base = Some(*base);
+        self.bank_start = Some(*bank_start);
         Ok(())
     }
 
-    /// Makes the half of this head hold what is laid out, and nothing else; how many elements that took.
+    /// Makes the bank of this head hold what is laid out, and nothing else; how many elements that took.
     fn write(&mut self, head: &ZoneHeader, before: Option<&Layout>, layout: &Layout) -> Result<usize, Error> {
         let mut writes = 0;
         let stale: HashSet<u32> = match before {
             Some(before) => before.slots.keys().copied().collect(),
-            None => (0..self.half).collect(),
+            None => (0..self.bank_slots).collect(),
         };
         let emptied =
             stale.iter().filter(|index| !layout.slots.contains_key(index)).map(|index| (*index, Slot::EMPTY));
@@ -160,11 +160,11 @@ impl Maps {
         for (index, slot) in emptied.chain(written) {
             let there = before.map(|before| before.slots.get(&index).copied().unwrap_or(Slot::EMPTY));
             if there.is_none_or(|there| there.overflow != slot.overflow) {
-                self.write_overflow(head.base + index, &slot.overflow)?;
+                self.write_overflow(head.bank_start + index, &slot.overflow)?;
                 writes += 1;
             }
             if there.is_none_or(|there| there.entry != slot.entry) {
-                let result = self.names.set(head.base + index, slot.entry.to_bytes(), 0);
+                let result = self.names.set(head.bank_start + index, slot.entry.to_bytes(), 0);
                 result.map_err(|error| Error::map(table::NAMES, error))?;
                 writes += 1;
             }
@@ -203,8 +203,8 @@ impl Maps {
 pub(super) struct ZoneHeaders {
     /// The zone's map.
     pub(super) zone: PathBuf,
-    /// The heads of the two halves: the one in use, and the one before or the next.
-    pub(super) halves: [PathBuf; 2],
+    /// The heads of the two banks: the one in use, and the one before or the next.
+    pub(super) banks: [PathBuf; 2],
 }
 
 impl ZoneHeaders {
@@ -216,7 +216,7 @@ impl ZoneHeaders {
             Err(MapError::KeyNotFound) => return Ok(None),
             number => number?,
         };
-        for pin in self.halves.iter().filter(|pin| pin.exists()) {
+        for pin in self.banks.iter().filter(|pin| pin.exists()) {
             let head = MapData::from_pin(pin)?;
             if head.info()?.id() == number {
                 return Map::Array(head).try_into().map(Some);
@@ -230,10 +230,10 @@ fn pinned_head(pin: &Path) -> Result<ZoneHeaderMap, MapError> {
     Map::Array(MapData::from_pin(pin)?).try_into()
 }
 
-fn base_of(head: &ZoneHeaderBytes) -> u32 {
-    let mut base = [0; 4];
-    base.copy_from_slice(&head[BASE]);
-    u32::from_ne_bytes(base)
+fn bank_start_of(head: &ZoneHeaderBytes) -> u32 {
+    let mut bank_start = [0; 4];
+    bank_start.copy_from_slice(&head[BANK_START]);
+    u32::from_ne_bytes(bank_start)
 }
 
 /// Takes a map out of the object.

@@ -3,7 +3,7 @@
 //! ```text
 //!  /sys/fs/bpf/dns-xdp/program          the program
 //!                      link-eth0        its link to an interface, which keeps it attached
-//!                      maps-v5-5120/    its maps: version of their layout, and slots in a half of the table;
+//!                      maps-v5-5120/    its maps: version of their layout, and slots in a bank of the table;
 //!                                       head-0 and head-1 are the zones that were published last
 //! ```
 //!
@@ -39,7 +39,7 @@ const NAME_ITS_SOCKET: &str = "name its control socket with --socket, or stop it
 #[derive(Debug, Clone)]
 pub(super) struct Pins {
     directory: PathBuf,
-    half: u32,
+    bank_slots: u32,
     lock: Arc<Flock<File>>,
 }
 
@@ -48,27 +48,27 @@ impl Pins {
     ///
     /// # Errors
     /// The directory cannot be the daemon's own, another daemon has it, or it cannot be made.
-    pub(super) fn create(pin: &Path, half: u32) -> Result<Self, Error> {
+    pub(super) fn create(pin: &Path, bank_slots: u32) -> Result<Self, Error> {
         pin_directory::fit(pin).map_err(|unfit| refused(&unfit))?;
         let directory = pin_directory::directory(pin);
         let lock = Arc::new(make_and_lock(&directory, GIVING_WAY)?);
-        Ok(Pins { directory, half, lock })
+        Ok(Pins { directory, bank_slots, lock })
     }
 
-    /// Slots in a half of the table.
-    pub(super) fn half(&self) -> u32 {
-        self.half
+    /// Slots in a bank of the table.
+    pub(super) fn bank_slots(&self) -> u32 {
+        self.bank_slots
     }
 
     /// The same directory, for a table of another size.
-    pub(super) fn with_half(&self, half: u32) -> Self {
-        Pins { half, ..self.clone() }
+    pub(super) fn with_bank_slots(&self, bank_slots: u32) -> Self {
+        Pins { bank_slots, ..self.clone() }
     }
 
-    /// For the pinned table, where that has as many slots in a half, or more.
-    pub(super) fn of_at_least(self, half: u32) -> Self {
+    /// For the pinned table, where that has as many slots in a bank, or more.
+    pub(super) fn of_at_least(self, bank_slots: u32) -> Self {
         match PinnedMaps::find(&self.directory) {
-            Ok(Some(pinned)) if pinned.half > half => self.with_half(pinned.half),
+            Ok(Some(pinned)) if pinned.bank_slots > bank_slots => self.with_bank_slots(pinned.bank_slots),
             _ => self,
         }
     }
@@ -120,9 +120,9 @@ impl Pins {
         self.maps().join(name)
     }
 
-    /// Where the heads of the table's halves are pinned, beside the maps.
+    /// Where the heads of the table's banks are pinned, beside the maps.
     pub(super) fn heads(&self) -> ZoneHeaders {
-        ZoneHeaders { zone: self.map(ZONE), halves: ["head-0", "head-1"].map(|head| self.map(head)) }
+        ZoneHeaders { zone: self.map(ZONE), banks: ["head-0", "head-1"].map(|head| self.map(head)) }
     }
 
     /// Removes the maps of this layout.
@@ -171,7 +171,7 @@ impl Pins {
     }
 
     fn maps(&self) -> PathBuf {
-        self.directory.join(format!("{MAPS}{LAYOUT}-{}", self.half))
+        self.directory.join(format!("{MAPS}{LAYOUT}-{}", self.bank_slots))
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) fn link(pin: &Path, interface: &str) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedMaps {
     directory: PathBuf,
-    half: u32,
+    bank_slots: u32,
 }
 
 impl PinnedMaps {
@@ -200,9 +200,9 @@ impl PinnedMaps {
     pub fn find(pin: &Path) -> Result<Option<Self>, Error> {
         let all = named(&pin_directory::directory(pin), is_maps);
         let ours = format!("{MAPS}{LAYOUT}-");
-        let half = |path: &Path| path.file_name()?.to_str()?.strip_prefix(&ours)?.parse().ok();
+        let bank_slots = |path: &Path| path.file_name()?.to_str()?.strip_prefix(&ours)?.parse().ok();
         let mut found =
-            all.iter().filter_map(|path| Some(PinnedMaps { half: half(path)?, directory: path.clone() }));
+            all.iter().filter_map(|path| Some(PinnedMaps { bank_slots: bank_slots(path)?, directory: path.clone() }));
         match (found.next(), all.first()) {
             (None, Some(other)) => Err(Error::new(format!(
                 "{} is of another version of dns-xdp: use the one that runs, or let this one take over with \
@@ -223,9 +223,9 @@ impl PinnedMaps {
         Some(self.directory.parent()?.join(PROGRAM))
     }
 
-    /// Slots in a half of the table.
-    pub(super) fn half(&self) -> u32 {
-        self.half
+    /// Slots in a bank of the table.
+    pub(super) fn bank_slots(&self) -> u32 {
+        self.bank_slots
     }
 
     /// Where a map is pinned.
@@ -450,7 +450,7 @@ mod tests {
         assert!(message.contains("another version"), "{message}");
         fs::create_dir(pin.path().join(format!("maps-v{LAYOUT}-36"))).unwrap();
         let found = PinnedMaps::find(pin.path()).unwrap().unwrap();
-        assert_eq!((found.half(), found.map("ZONE")), (36, found.directory().join("ZONE")));
+        assert_eq!((found.bank_slots(), found.map("ZONE")), (36, found.directory().join("ZONE")));
     }
 
     #[test]

@@ -20,8 +20,8 @@ const LOG_LEVEL: aya_log::Level = aya_log::Level::Debug;
 pub(super) struct Options<'a> {
     /// The maps that are pinned, or to be pinned, with their places; the others are this object's own.
     pub(super) pinned: &'a [(&'static str, PathBuf)],
-    /// Slots in a half of the table.
-    pub(super) half: u32,
+    /// Slots in a bank of the table.
+    pub(super) bank_slots: u32,
     /// The served port.
     pub(super) port: u16,
     /// Whether the program logs.
@@ -38,8 +38,8 @@ pub(super) fn object(options: &Options<'_>) -> Result<Ebpf, Error> {
     // The reason of a refusal, without the verifier's path. The full log is read only after a refusal: the kernel
     // walks through the program again and again until the log fits, which takes half a minute.
     loader.verifier_log_level(VerifierLogLevel::STATS);
-    loader.map_max_entries(table::NAMES, 2 * options.half);
-    loader.map_max_entries(table::NAME_OVERFLOW, table::overflow_elements(options.half));
+    loader.map_max_entries(table::NAMES, 2 * options.bank_slots);
+    loader.map_max_entries(table::NAME_OVERFLOW, table::overflow_elements(options.bank_slots));
     loader.override_global(table::PORT, &port, true);
     loader.override_global(table::JIFFY, &jiffy, true);
     loader.override_global(aya_log::LEVEL, &log_level, true);

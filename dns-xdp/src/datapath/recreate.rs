@@ -36,7 +36,7 @@ impl Kernel {
         serving: &Serving,
         network: &Network,
     ) -> Result<(), Error> {
-        let pins = self.pins.with_half(layout::half(capacity));
+        let pins = self.pins.with_bank_slots(layout::bank_slots(capacity));
         match published.filter(|_| self.attached) {
             Some(published) => self.replace(&pins, published, serving, network)?,
             None => self.begin_again(&pins)?,

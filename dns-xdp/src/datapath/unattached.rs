@@ -53,7 +53,7 @@ pub struct Size {
 impl Unattached {
     /// Loads a variant for these served addresses; its lease lives for ever. Packets come in by [`LOOPBACK`].
     pub fn load(variant: Variant, places: &[Place], port: u16, capacity: u32) -> Result<Self, Error> {
-        Self::load_over(variant, &[], layout::half(capacity), places, port)
+        Self::load_over(variant, &[], layout::bank_slots(capacity), places, port)
     }
 
     /// As [`Unattached::load`], over the table that a daemon has pinned. It answers what that daemon publishes, with
@@ -66,20 +66,20 @@ impl Unattached {
         let program = pinned.program().and_then(|pin| ProgramInfo::from_pin(pin).ok());
         let name = program.as_ref().and_then(ProgramInfo::name_as_str).unwrap_or_default();
         let variant = Variant::ALL.into_iter().find(|variant| variant.program() == name).unwrap_or_default();
-        Self::load_over(variant, &table, pinned.half(), &places(addresses, mac), port)
+        Self::load_over(variant, &table, pinned.bank_slots(), &places(addresses, mac), port)
     }
 
     fn load_over(
         variant: Variant,
         pinned: &[(&'static str, PathBuf)],
-        half: u32,
+        bank_slots: u32,
         places: &[Place],
         port: u16,
     ) -> Result<Self, Error> {
-        let options = program::Options { pinned, half, port, log: false };
+        let options = program::Options { pinned, bank_slots, port, log: false };
         let mut object = program::object(&options)?;
         program::load(&mut object, variant)?;
-        let maps = Maps::take(&mut object, half, None)?;
+        let maps = Maps::take(&mut object, bank_slots, None)?;
         let mut loaded = Unattached { object, maps, variant, borrowed: !pinned.is_empty() };
         loaded.serve(places, false)?;
         loaded.renew(None, super::seconds())?;

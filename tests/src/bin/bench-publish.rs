@@ -1,7 +1,7 @@
 //! What a publication costs by how many names change: elements of maps written, and the time until packets see them.
 //!
-//! Two halves of the table take turns. A publication therefore writes the names that have changed, and those that the
-//! publication before has changed in the other half.
+//! Two banks of the table take turns. A publication therefore writes the names that have changed, and those that the
+//! publication before has changed in the other bank.
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
 fn publications(size: usize, changed: usize) -> Result<(usize, Duration)> {
     let mut program = Unattached::load(Variant::default(), &places(&[SERVER], MAC), PORT, CAPACITY)?;
     let mut versions = vec![0u32; size];
-    // Each half is written whole once.
+    // Each bank is written whole once.
     for _ in 0..2 {
         program.publish(&zone(&versions))?;
     }

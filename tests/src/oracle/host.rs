@@ -54,7 +54,7 @@ struct Fallback {
 #[derive(Debug)]
 struct Published {
     head: ZoneHeader,
-    half: u32,
+    bank_slots: u32,
     layout: Layout,
 }
 
@@ -93,14 +93,14 @@ impl Server {
         self.publish_in(zone, u32::try_from(zone.names().len()).expect("a zone of a test is small"));
     }
 
-    /// Publishes the zone in a table for `capacity` names. It lies in the second half, so that an index without the half's
+    /// Publishes the zone in a table for `capacity` names. It lies in the second bank, so that an index without the bank's
     /// offset fails.
     pub fn publish_in(&mut self, zone: &Zone, capacity: u32) {
-        let half = layout::half(capacity);
+        let bank_slots = layout::bank_slots(capacity);
         let laid_out =
-            layout::lay_out(zone, half, &Places::new(SEED)).expect("the table is as large as the zone");
-        let head = layout::head(zone, &laid_out, half, half);
-        self.zone = Some(Published { head, half, layout: laid_out });
+            layout::lay_out(zone, bank_slots, &Places::new(SEED)).expect("the table is as large as the zone");
+        let head = layout::head(zone, &laid_out, bank_slots, bank_slots);
+        self.zone = Some(Published { head, bank_slots, layout: laid_out });
     }
 
     /// Forgets what clients were answered, and what was passed up.
@@ -185,7 +185,7 @@ impl Packet for Buffer {
 impl Server {
     fn slot(&self, index: u32) -> Option<&Slot> {
         let zone = self.zone.as_ref()?;
-        let slot = index.checked_sub(zone.half).filter(|slot| *slot < zone.half)?;
+        let slot = index.checked_sub(zone.bank_slots).filter(|slot| *slot < zone.bank_slots)?;
         Some(zone.layout.slots.get(&slot).unwrap_or(&Slot::EMPTY))
     }
 }

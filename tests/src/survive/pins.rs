@@ -18,7 +18,7 @@ use crate::bed::node::Node;
 use crate::bed::plan::{Plan, ZONE};
 use crate::bed::programs::TESTBED;
 
-/// `[xdp] capacity` of the row's plan, and the slots in a half of the table that follow from it.
+/// `[xdp] capacity` of the row's plan, and the slots in a bank of the table that follow from it.
 const CAPACITY: &str = "capacity = 16";
 const HALF: u32 = 20;
 
