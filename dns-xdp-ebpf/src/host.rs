@@ -1,7 +1,7 @@
 //! All that the path of a query knows of its surroundings: the packet, and the host's tables and clocks.
 use crate::frame::Frame;
 use crate::table::limit::Rate;
-use crate::table::{NameEntry, Guard, ZoneHeader, Local, NameOverflow, Tags};
+use crate::table::{NameEntry, FloodPolicy, ZoneHeader, Local, NameOverflow, Tags};
 
 /// One packet, in the kernel or in a buffer.
 pub trait Packet {
@@ -25,7 +25,7 @@ pub trait Packet {
 
 /// The kernel, a test, or the fuzzer.
 pub trait Host {
-    /// Whether cookies and limits are part of the path. Without them a zone's [`Guard`] has no
+    /// Whether cookies and limits are part of the path. Without them a zone's [`FloodPolicy`] has no
     /// effect but on what is passed up, and takes neither instructions nor verification.
     const GUARDED: bool;
 
@@ -41,8 +41,8 @@ pub trait Host {
     /// Whether the clients of this prefix may have an answer now; then it is counted.
     fn admit(&self, prefix: u64, rate: &Rate) -> bool;
 
-    /// Whether the responder may have a query of this prefix now, see [`Guard::fallback`]; then it is counted.
-    fn admit_fallback(&self, prefix: u64, guard: &Guard) -> bool;
+    /// Whether the responder may have a query of this prefix now, see [`FloodPolicy::fallback`]; then it is counted.
+    fn admit_fallback(&self, prefix: u64, flood_policy: &FloodPolicy) -> bool;
 
     /// A random number.
     fn random(&self) -> u32;

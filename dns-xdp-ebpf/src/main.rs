@@ -28,7 +28,7 @@ mod hook {
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
     use dns_xdp_ebpf::table::{
-        CLIENTS_CAPACITY, NameEntry, FOR_EVER, Guard, ZoneHeader, Lease, Local, Locals, NameOverflow, RENEW_ENDED,
+        CLIENTS_CAPACITY, NameEntry, FOR_EVER, FloodPolicy, ZoneHeader, Lease, Local, Locals, NameOverflow, RENEW_ENDED,
         RENEW_UNCHANGED, RENEWAL_LENGTH, Tags,
     };
     use dns_xdp_ebpf::verifier::widen_offset;
@@ -308,7 +308,7 @@ mod hook {
         }
 
         #[inline(always)]
-        fn admit_fallback(&self, prefix: u64, guard: &Guard) -> bool {
+        fn admit_fallback(&self, prefix: u64, flood_policy: &FloodPolicy) -> bool {
             let Some(all) = FALLBACK.get_ptr_mut(0) else { return true };
             let place = FALLBACK_CLIENTS.get_ptr_mut(prefix);
             // SAFETY: as in `admitted`; the map's only element, both of whose fields lie in it.
@@ -318,7 +318,7 @@ mod hook {
                 unsafe { Admissions { due: due.read_volatile(), refused: refused.read_volatile() } };
             // SAFETY: as in `admitted`.
             let before = place.map(|place| Demand(unsafe { place.read_volatile() }));
-            let (is_admitted, demand) = guard.admit_fallback(&mut after, before, now());
+            let (is_admitted, demand) = flood_policy.admit_fallback(&mut after, before, now());
             // SAFETY: as in `admitted`.
             unsafe {
                 if is_admitted {

@@ -6,7 +6,7 @@ use crate::link::{Link, Version};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::{Header, Question, qtype};
 use crate::reply::{Members, Rcode, Records, Reply};
-use crate::table::{ADDRESSES_MAX, NameEntry, Guard, ZoneHeader, chunk_step, first_member, turn};
+use crate::table::{ADDRESSES_MAX, NameEntry, FloodPolicy, ZoneHeader, chunk_step, first_member, turn};
 use crate::verifier::{widen, widen_offset};
 
 /// Answers the frame, or leaves it untouched; the outcome says which, and why.
@@ -45,12 +45,12 @@ fn pass_up<P: Packet, H: Host>(packet: &P, host: &H, link: Link, outcome: Outcom
     if !outcome.is_for_the_responder() {
         return outcome;
     }
-    let Some(ZoneHeader { guard, .. }) = host.head() else { return outcome };
-    if guard.fallback.interval == 0 {
+    let Some(ZoneHeader { flood_policy, .. }) = host.head() else { return outcome };
+    if flood_policy.fallback.interval == 0 {
         return outcome;
     }
-    let prefix = guard.prefix(link.source(packet).unwrap_or_default());
-    if host.admit_fallback(prefix, guard) { outcome } else { Outcome::FallbackLimited }
+    let prefix = flood_policy.prefix(link.source(packet).unwrap_or_default());
+    if host.admit_fallback(prefix, flood_policy) { outcome } else { Outcome::FallbackLimited }
 }
 
 /// Reads inward from the link; the first thing that is not understood ends it. Writes nothing.
@@ -70,7 +70,7 @@ fn read<'h, P: Packet, H: Host>(
     }
     let head = host.head().or_refuse(Outcome::NoZone)?;
     let question = Question::read(frame, &datagram, head.seed)?;
-    let cookie_option = if H::GUARDED { head.guard.cookie_option } else { Guard::NO_OPTION };
+    let cookie_option = if H::GUARDED { head.flood_policy.cookie_option } else { FloodPolicy::NO_OPTION };
     let mut edns = if header.additional {
         Edns::read(frame(), question.end(), datagram.end, cookie_option)?
     } else if question.end() == datagram.end {
@@ -81,7 +81,7 @@ fn read<'h, P: Packet, H: Host>(
     if H::GUARDED {
         let options = question.end() + OPT_LENGTH;
         if options < datagram.end {
-            let (secrets, count) = (&head.guard.secrets, head.guard.secret_count);
+            let (secrets, count) = (&head.flood_policy.secrets, head.flood_policy.secret_count);
             let mint = || Mint { secrets, count, now: host.seconds() };
             edns.examine(frame(), options, cookie_option, mint, || datagram.source(frame()))?;
         }
@@ -105,11 +105,11 @@ fn read<'h, P: Packet, H: Host>(
         }
     };
     let reply = Reply { datagram, header, question, name_sum, edns, records }.fitted();
-    if !H::GUARDED || head.guard.answers.interval == 0 || edns.genuine {
+    if !H::GUARDED || head.flood_policy.answers.interval == 0 || edns.genuine {
         return Ok(reply);
     }
     let address = datagram.source(frame()).or_refuse(Outcome::Length)?;
-    if limited(host, &head.guard, address)? {
+    if limited(host, &head.flood_policy, address)? {
         return Ok(Reply { records: reply.records.truncated(Outcome::Slipped), ..reply });
     }
     Ok(reply)
@@ -117,11 +117,11 @@ fn read<'h, P: Packet, H: Host>(
 
 /// Whether the answer to a client slips; it may be none at all, for its prefix may have only so many.
 #[inline(always)]
-fn limited<H: Host>(host: &H, guard: &Guard, address: [u64; 2]) -> Result<bool, Outcome> {
-    if guard.exempts(address) || host.admit(guard.prefix(address), &guard.answers) {
+fn limited<H: Host>(host: &H, flood_policy: &FloodPolicy, address: [u64; 2]) -> Result<bool, Outcome> {
+    if flood_policy.exempts(address) || host.admit(flood_policy.prefix(address), &flood_policy.answers) {
         return Ok(false);
     }
-    if guard.slip == 0 || !host.random().is_multiple_of(guard.slip) {
+    if flood_policy.slip == 0 || !host.random().is_multiple_of(flood_policy.slip) {
         return Outcome::RateLimited.refuse();
     }
     Ok(true)

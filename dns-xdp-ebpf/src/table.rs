@@ -1,16 +1,16 @@
 //! The contract between kernel and userspace: what the maps hold, how large they are, what they are called.
 //!
 //! Everything here is laid out by userspace before the program reads it, and replaced, never edited, while it does.
-//! The names, the zone's head and the addresses are here, what floods are met with is in `guard`, rates in `limit`. Nothing
+//! The names, the zone's head and the addresses are here, what floods are met with is in `flood_policy`, rates in `limit`. Nothing
 //! here reads or writes a packet.
 
-mod guard;
+mod flood_policy;
 pub mod limit;
 
 use core::net::IpAddr;
 use core::num::NonZero;
 
-pub use self::guard::{EXEMPT_MAX, Guard, Prefix, SECRETS_MAX, Secret};
+pub use self::flood_policy::{EXEMPT_MAX, FloodPolicy, Prefix, SECRETS_MAX, Secret};
 use crate::checksum::Sum;
 use crate::verifier::element;
 
@@ -314,7 +314,7 @@ pub struct ZoneHeader {
     pub soa_sum: u16,
     _reserved: u16,
     /// What clients are held to.
-    pub guard: Guard,
+    pub flood_policy: FloodPolicy,
     /// The apex.
     pub apex: NameWords,
     /// The SOA record of negative answers, its owner two octets of zero where the pointer to the apex goes.
@@ -345,7 +345,7 @@ impl ZoneHeader {
             soa_length: soa.len() as u16,
             soa_sum: Sum::ZERO.add_bytes(soa).fold(),
             _reserved: 0,
-            guard: Guard::NONE,
+            flood_policy: FloodPolicy::NONE,
             apex: *apex,
             soa: words,
             soa_last: soa.last_chunk().map_or(0, |eight| u64::from_ne_bytes(*eight)),
@@ -546,7 +546,7 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
 const _: () = assert!(size_of::<NameEntry>() == 64, "one line of the cache");
 const _: () = assert!(size_of::<NameOverflow>() == 9 * 64);
 const _: () = assert!(
-    size_of::<ZoneHeader>() == 8 + 8 + 8 + 8 + size_of::<Guard>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS
+    size_of::<ZoneHeader>() == 8 + 8 + 8 + 8 + size_of::<FloodPolicy>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS
 );
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);
@@ -579,9 +579,9 @@ bytes!(NameOverflow, it =>
     [it.ipv4_members, it.ipv6_members], [it.chunks], it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
 bytes!(ZoneHeader, it =>
     [it.seed], [it.bank_start, it.bank_slots, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
-    [it.guard.answers.interval, it.guard.answers.tolerance, it.guard.fallback.interval, it.guard.fallback.tolerance],
-    [it.guard.fallback_penalty, it.guard.fallback_share],
-    [it.guard.slip, it.guard.cookie_option], [it.guard.secret_count], it.guard.secrets.iter().flat_map(|secret| secret.0), it.guard.masks,
-    it.guard.exempt.iter().flat_map(|Prefix { mask, value }| [mask[0], mask[1], value[0], value[1]]), it.apex, it.soa, [it.soa_last],
+    [it.flood_policy.answers.interval, it.flood_policy.answers.tolerance, it.flood_policy.fallback.interval, it.flood_policy.fallback.tolerance],
+    [it.flood_policy.fallback_penalty, it.flood_policy.fallback_share],
+    [it.flood_policy.slip, it.flood_policy.cookie_option], [it.flood_policy.secret_count], it.flood_policy.secrets.iter().flat_map(|secret| secret.0), it.flood_policy.masks,
+    it.flood_policy.exempt.iter().flat_map(|Prefix { mask, value }| [mask[0], mask[1], value[0], value[1]]), it.apex, it.soa, [it.soa_last],
     it.displacements);
 bytes!(Local, it => it.address, [it.interface, it.tags.0], [it.mac]);

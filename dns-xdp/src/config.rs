@@ -37,7 +37,7 @@ use hickory_proto::rr::Name;
 pub use crate::atomic_file::Replacement;
 pub use crate::cluster::AllDown;
 use crate::cluster::Cluster;
-use crate::guard::Guard;
+use crate::flood_limits::FloodLimits;
 use crate::pin_directory;
 
 use self::shared::{Documents, Revision};
@@ -62,7 +62,7 @@ pub struct Config {
     /// The XDP program.
     pub xdp: Xdp,
     /// What floods are met with.
-    pub guard: Guard,
+    pub flood_limits: FloodLimits,
     /// When a decision is made, and what is answered when there is none to make.
     pub failover: Failover,
     /// Nodes and services.
@@ -157,7 +157,7 @@ impl Config {
                         `dns-xdp node failback`";
             warnings.push(text.to_owned());
         }
-        if is_open_to_others(&self.path) && !self.guard.secrets.is_empty() {
+        if is_open_to_others(&self.path) && !self.flood_limits.secrets.is_empty() {
             let path = self.path.display();
             warnings.push(format!("everybody may read the secrets of [cookies]: chmod o= {path}"));
         }

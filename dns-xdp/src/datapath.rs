@@ -222,7 +222,7 @@ impl Datapath {
     pub fn prepare(&mut self, zone: &Zone) -> Result<Option<Prepared>, Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(None) };
         // Before the zone: what it is without cookies and limits is answered by either variant alike.
-        if is_guarded(zone.guard()) {
+        if is_guarded(zone.flood_policy()) {
             kernel.set_guarded(true)?;
         }
         kernel.maps.prepare(zone).map(Some)
@@ -246,7 +246,7 @@ impl Datapath {
     /// A map cannot be written, or a program cannot be loaded. The next zone is published all the same.
     pub fn level(&mut self, zone: &Zone) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        kernel.set_guarded(is_guarded(zone.guard()))?;
+        kernel.set_guarded(is_guarded(zone.flood_policy()))?;
         kernel.maps.level(zone)
     }
 
@@ -388,8 +388,8 @@ pub fn capacity(xdp: &config::Xdp, names: usize) -> u32 {
 }
 
 /// Whether a zone takes a variant with cookies and limits.
-fn is_guarded(guard: &table::Guard) -> bool {
-    guard.answers.interval != 0 || guard.secret_count != 0
+fn is_guarded(flood_policy: &table::FloodPolicy) -> bool {
+    flood_policy.answers.interval != 0 || flood_policy.secret_count != 0
 }
 
 impl Drop for Kernel {
@@ -422,7 +422,7 @@ impl Kernel {
 
     fn load_pinned(config: &Config, version: KernelVersion, pins: &Pins) -> Result<Self, Error> {
         let (mut object, adopted) = Self::object(config, pins)?;
-        let guarded = config.guard.takes_guarded_program();
+        let guarded = config.flood_policy.takes_guarded_program();
         program::load(&mut object, Variant { guarded, frags: false })?;
         let maps = Maps::take(&mut object, pins.bank_slots(), Some(pins.heads()))?;
         let samples = Samples::take(&mut object)?;

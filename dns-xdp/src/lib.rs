@@ -27,7 +27,7 @@ pub mod doctor;
 pub mod event;
 pub mod failover;
 mod fnv;
-pub mod guard;
+pub mod flood_limits;
 pub mod health;
 pub mod intent;
 mod log;

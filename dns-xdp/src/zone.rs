@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
 
-use dns_xdp_ebpf::table::{self, Guard};
+use dns_xdp_ebpf::table::{self, FloodPolicy};
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
@@ -24,7 +24,7 @@ pub struct Zone {
     ns_ttl_seconds: u32,
     name_servers: Vec<Name>,
     names: BTreeMap<Name, Addresses>,
-    guard: Guard,
+    flood_policy: FloodPolicy,
     encoded_name_servers: Derived,
 }
 
@@ -162,20 +162,20 @@ impl Zone {
             ns_ttl_seconds,
             name_servers,
             names: all,
-            guard: Guard::NONE,
+            flood_policy: FloodPolicy::NONE,
             encoded_name_servers: Derived::default(),
         }
     }
 
     /// The same, with what clients are held to.
     #[must_use]
-    pub fn guarded(self, guard: Guard) -> Self {
-        Zone { guard, ..self }
+    pub fn guarded(self, flood_policy: FloodPolicy) -> Self {
+        Zone { flood_policy, ..self }
     }
 
     /// What clients are held to.
-    pub fn guard(&self) -> &Guard {
-        &self.guard
+    pub fn flood_policy(&self) -> &FloodPolicy {
+        &self.flood_policy
     }
 
     /// The apex, in lower case.

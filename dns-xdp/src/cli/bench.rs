@@ -162,7 +162,7 @@ fn load(config: &Config, served: &[IpAddr]) -> anyhow::Result<(Unattached, Table
 
 /// The one that a daemon with this configuration uses.
 fn variant(config: &Config) -> Variant {
-    Variant { guarded: config.guard.takes_guarded_program(), frags: false }
+    Variant { guarded: config.flood_limits.takes_guarded_program(), frags: false }
 }
 
 /// The kinds of query that the program answers about the names in the configuration.

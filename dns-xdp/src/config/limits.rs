@@ -72,11 +72,11 @@ fn every_rate_brings_what_it_says_by_a_clock_of_ten_milliseconds() {
         let text = format!(
             "{FILE}[rate-limit]\nanswers-per-second = {rate}\n[fallback]\nqueries-per-second = {rate}\n"
         );
-        let whole = Config::parse(&text, Path::new("f")).unwrap().guard.table();
+        let whole = Config::parse(&text, Path::new("f")).unwrap().flood_limits.table();
         // The least burst that is not refused.
         let mut bursts =
             (u32::max(1, rate / 100)..).map(|burst| Config::parse(&rate_limit(rate, burst), Path::new("f")));
-        let least = bursts.find_map(Result::ok).unwrap().guard.table();
+        let least = bursts.find_map(Result::ok).unwrap().flood_limits.table();
         for limit in [whole.answers, whole.fallback, least.answers] {
             let admitted = admitted(limit, rate);
             assert!(admitted >= 10 * rate, "{admitted} in 10 s, of {rate}/s: {limit:?}");

@@ -16,7 +16,7 @@ use super::{
     Quorum, Xdp, ZoneConfig, check, resolve, store, value,
 };
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
-use crate::guard::{Guard, RateLimit};
+use crate::flood_limits::{FloodLimits, RateLimit};
 
 /// `[zone]`
 const TTL_SECONDS: u32 = 5;
@@ -151,7 +151,7 @@ fn read(
     let zone = zone(file.section("zone", "[zone]"));
     let listen = listen(file.section("listen", "[listen]"));
     let xdp = xdp(file.section("xdp", "[xdp]"));
-    let guard = guard(&mut file);
+    let flood_limits = flood_limits(&mut file);
     let apex = zone.as_ref().map(|zone| zone.apex.clone());
     let around = Surroundings {
         apex: apex.clone().unwrap_or_default(),
@@ -191,7 +191,7 @@ fn read(
         zone: zone?,
         listen,
         xdp,
-        guard,
+        flood_limits,
         failover,
         cluster,
         control,
@@ -265,7 +265,7 @@ pub(super) fn xdp(mut section: Section<'_>) -> Xdp {
     xdp
 }
 
-fn guard(file: &mut Section<'_>) -> Guard {
+fn flood_limits(file: &mut Section<'_>) -> FloodLimits {
     let mut section = file.section("rate-limit", "[rate-limit]");
     section.needs(
         "answers-per-second",
@@ -297,7 +297,7 @@ fn guard(file: &mut Section<'_>) -> Guard {
     let fallback_per_second =
         section.value("queries-per-second", value::per_second).unwrap_or(FALLBACK_PER_SECOND);
     section.close();
-    Guard { rate_limit, fallback_per_second, secrets: values(&secrets) }
+    FloodLimits { rate_limit, fallback_per_second, secrets: values(&secrets) }
 }
 
 /// What a section about health says where it is silent.

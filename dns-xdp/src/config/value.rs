@@ -13,7 +13,7 @@ use toml::de::DeValue;
 
 use super::{AllDown, Capacity, Failback, Mode, NsAddresses, Observers, Quorum, nearest};
 use crate::cluster::{APEX, FamilyRule, Order, Require, SpecialAddress};
-use crate::guard::Network;
+use crate::flood_limits::Network;
 use crate::pin_directory;
 
 pub(super) type Read<T> = Result<T, String>;

@@ -145,7 +145,7 @@ impl Chunks {
 pub fn head(zone: &Zone, layout: &Layout, bank_start: u32, bank_slots: u32) -> ZoneHeader {
     let (apex, length) = words(zone.apex());
     let mut head = ZoneHeader::new(layout.places.seed, bank_start, bank_slots, &apex, length, &soa(zone));
-    head.guard = *zone.guard();
+    head.flood_policy = *zone.flood_policy();
     head.displacements.copy_from_slice(&layout.places.displacements);
     head
 }

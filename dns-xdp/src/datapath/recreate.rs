@@ -71,7 +71,7 @@ impl Kernel {
         next.attached = true;
         next.predecessors.extend(program::ids(&self.object));
         // The configuration may have changed since the start.
-        let filled = next.set_guarded(is_guarded(zone.guard())).and_then(|()| {
+        let filled = next.set_guarded(is_guarded(zone.flood_policy())).and_then(|()| {
             let prepared = next.maps.prepare(zone)?;
             next.maps.switch(&prepared)?;
             next.renew(lease)

@@ -75,7 +75,7 @@ pub(super) fn config(cluster: Cluster) -> Config {
             capacity: config::Capacity::Auto,
             log: false,
         },
-        guard: crate::guard::Guard::default(),
+        flood_limits: crate::flood_limits::FloodLimits::default(),
         failover: rules(),
         cluster,
         control: config::Control { socket: "control.sock".into(), state: "state.json".into(), watch: false },

@@ -73,7 +73,7 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         negative_ttl_seconds: settings.negative_ttl_seconds,
         name_servers: nodes.iter().map(|node| owner(&node.ns)).collect(),
     };
-    Zone::new(origin, names).guarded(config.guard.table())
+    Zone::new(origin, names).guarded(config.flood_limits.table())
 }
 
 pub(crate) fn owner(relative: &str, apex: &Name) -> Name {

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use dns_xdp_ebpf::table::{CLIENTS_CAPACITY, Guard};
+use dns_xdp_ebpf::table::{CLIENTS_CAPACITY, FloodPolicy};
 use lru::LruCache;
 
 /// What the limit does with an answer.
@@ -38,23 +38,23 @@ impl Default for Clients {
 impl Clients {
     /// What the limit does with an answer to this address now. `random` decides which of those that are too many
     /// slip.
-    pub(super) fn judge(&self, guard: &Guard, address: [u64; 2], random: u32) -> Verdict {
+    pub(super) fn judge(&self, flood_policy: &FloodPolicy, address: [u64; 2], random: u32) -> Verdict {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.judge_at(guard, address, random, now)
+        self.judge_at(flood_policy, address, random, now)
     }
 
-    fn judge_at(&self, guard: &Guard, address: [u64; 2], random: u32, now: u64) -> Verdict {
-        if guard.answers.interval == 0 || guard.exempts(address) {
+    fn judge_at(&self, flood_policy: &FloodPolicy, address: [u64; 2], random: u32, now: u64) -> Verdict {
+        if flood_policy.answers.interval == 0 || flood_policy.exempts(address) {
             return Verdict::Send;
         }
         let mut clients = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = clients.get_or_insert_mut(guard.prefix(address), || 0);
-        match guard.answers.admit(*due, now) {
+        let due = clients.get_or_insert_mut(flood_policy.prefix(address), || 0);
+        match flood_policy.answers.admit(*due, now) {
             Some(next) => {
                 *due = next;
                 Verdict::Send
             }
-            None if guard.slip != 0 && random.is_multiple_of(guard.slip) => Verdict::Slip,
+            None if flood_policy.slip != 0 && random.is_multiple_of(flood_policy.slip) => Verdict::Slip,
             None => Verdict::Drop,
         }
     }
@@ -65,14 +65,14 @@ mod tests {
     use dns_xdp_ebpf::table::address_words;
 
     use super::*;
-    use crate::guard::{self, Network, RateLimit};
+    use crate::flood_limits::{self, Network, RateLimit};
 
-    fn guard(slip: u32) -> Guard {
+    fn flood_policy(slip: u32) -> FloodPolicy {
         let exempt = vec![Network { address: "192.0.2.7".parse().unwrap(), length: 32 }];
         let (answers_per_second, burst) = (10, 3);
         let rate_limit =
             RateLimit { answers_per_second, burst, slip, ipv4_prefix: 24, ipv6_prefix: 56, exempt };
-        guard::Guard { rate_limit, ..guard::Guard::default() }.table()
+        flood_limits::FloodLimits { rate_limit, ..flood_limits::FloodLimits::default() }.table()
     }
 
     fn words(address: &str) -> [u64; 2] {
@@ -81,8 +81,8 @@ mod tests {
 
     #[test]
     fn a_prefix_gets_its_burst_and_its_rate_and_others_are_not_touched() {
-        let (clients, guard) = (Clients::default(), guard(2));
-        let judge = |address, random, now| clients.judge_at(&guard, words(address), random, now);
+        let (clients, flood_policy) = (Clients::default(), flood_policy(2));
+        let judge = |address, random, now| clients.judge_at(&flood_policy, words(address), random, now);
         for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
             assert_eq!(judge(address, 0, 1), Verdict::Send);
         }
@@ -97,28 +97,28 @@ mod tests {
     #[test]
     fn without_a_limit_nothing_is_kept_and_without_slip_nothing_slips() {
         let clients = Clients::default();
-        assert_eq!(clients.judge(&Guard::NONE, words("192.0.2.1"), 0), Verdict::Send);
+        assert_eq!(clients.judge(&FloodPolicy::NONE, words("192.0.2.1"), 0), Verdict::Send);
         assert_eq!(clients.due.lock().unwrap().len(), 0);
-        let verdicts = [(); 4].map(|()| clients.judge_at(&guard(0), words("192.0.2.1"), 0, 1));
+        let verdicts = [(); 4].map(|()| clients.judge_at(&flood_policy(0), words("192.0.2.1"), 0, 1));
         assert_eq!(verdicts, [Verdict::Send, Verdict::Send, Verdict::Send, Verdict::Drop]);
     }
 
     #[test]
     fn more_prefixes_than_there_is_room_for_are_forgotten() {
-        let (clients, guard) = (Clients::default(), guard(0));
+        let (clients, flood_policy) = (Clients::default(), flood_policy(0));
         for number in 0..CLIENTS_CAPACITY as u64 + 100 {
-            clients.judge_at(&guard, [number << 8, 1], 0, 1);
+            clients.judge_at(&flood_policy, [number << 8, 1], 0, 1);
         }
         assert_eq!(clients.due.lock().unwrap().len(), CLIENTS_CAPACITY);
     }
 
     #[test]
     fn an_exempt_client_leaves_its_prefix_what_is_its_own() {
-        let (clients, guard) = (Clients::default(), guard(0));
+        let (clients, flood_policy) = (Clients::default(), flood_policy(0));
         for _ in 0..100 {
-            assert_eq!(clients.judge_at(&guard, words("192.0.2.7"), 0, 0), Verdict::Send);
+            assert_eq!(clients.judge_at(&flood_policy, words("192.0.2.7"), 0, 0), Verdict::Send);
         }
-        let others = (0..4).map(|_| clients.judge_at(&guard, words("192.0.2.8"), 0, 0));
+        let others = (0..4).map(|_| clients.judge_at(&flood_policy, words("192.0.2.8"), 0, 0));
         let sent = others.filter(|verdict| *verdict == Verdict::Send).count();
         assert_eq!(sent, 3);
     }

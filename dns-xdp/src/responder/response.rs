@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use dns_xdp_ebpf::cookie::{self, Cookie, Mint};
 use dns_xdp_ebpf::message::{OPTION_NSID, UDP_SIZE_MIN};
-use dns_xdp_ebpf::table::{Guard, UDP_SIZE, address_words, turn};
+use dns_xdp_ebpf::table::{FloodPolicy, UDP_SIZE, address_words, turn};
 use hickory_proto::op::{Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -66,10 +66,10 @@ impl Response {
 /// Answers `message` from `zone`, or REFUSED while there is none. `None`: no answer is to be sent.
 pub fn respond(message: &[u8], arrival: Arrival, zone: Option<&Zone>, identity: &[u8]) -> Option<Response> {
     let request = Request::read(message)?;
-    let asked = request.opt.and_then(|opt| opt.cookie).filter(|_| guard(zone).secret_count != 0);
+    let asked = request.opt.and_then(|opt| opt.cookie).filter(|_| flood_policy(zone).secret_count != 0);
     let (cookie, genuine) = match asked {
         Some(Asked::Cookie { cookie, .. }) => {
-            let (cookie, genuine) = examine(guard(zone), cookie, arrival);
+            let (cookie, genuine) = examine(flood_policy(zone), cookie, arrival);
             (Some(cookie), genuine)
         }
         _ => (None, false),
@@ -91,13 +91,13 @@ pub fn respond(message: &[u8], arrival: Arrival, zone: Option<&Zone>, identity: 
     Some(Response { rcode, genuine, message, limit, steps })
 }
 
-fn guard(zone: Option<&Zone>) -> &Guard {
-    zone.map_or(&Guard::NONE, Zone::guard)
+fn flood_policy(zone: Option<&Zone>) -> &FloodPolicy {
+    zone.map_or(&FloodPolicy::NONE, Zone::flood_policy)
 }
 
 /// The cookie that goes with the answer, and whether the one that came is ours (RFC 7873, section 5.2).
-fn examine(guard: &Guard, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool) {
-    let mint = Mint { secrets: &guard.secrets, count: guard.secret_count, now: arrival.seconds };
+fn examine(flood_policy: &FloodPolicy, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool) {
+    let mint = Mint { secrets: &flood_policy.secrets, count: flood_policy.secret_count, now: arrival.seconds };
     let genuine = mint.examine(&mut cookie, address_words(arrival.client));
     (cookie, genuine)
 }

@@ -149,7 +149,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 pub(super) struct Connections {
     capacity: usize,
-    prefixes: table::Guard,
+    prefixes: table::FloodPolicy,
     open: Mutex<Open>,
 }
 
@@ -180,7 +180,7 @@ pub(super) struct Seat {
 impl Connections {
     /// Room for `capacity` connections.
     pub(super) fn new(capacity: usize) -> Connections {
-        let mut prefixes = table::Guard::NONE;
+        let mut prefixes = table::FloodPolicy::NONE;
         prefixes.set_prefixes(PREFIXES[0], PREFIXES[1]);
         Connections { capacity, prefixes, open: Mutex::default() }
     }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result};
 use dns_xdp::bench::{Between, Edns, Query, Route};
 use dns_xdp::datapath::{Least, Size, Stopwatch, Timed, Unattached, Variant, places};
-use dns_xdp::guard::{Guard, RateLimit};
+use dns_xdp::flood_limits::{FloodLimits, RateLimit};
 use dns_xdp::zone::{Addresses, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::table;
@@ -66,8 +66,8 @@ fn main() -> Result<()> {
         print(&row.what, ns);
     }
     print("parts: reflect + grow + look_up", parts);
-    for (what, query, guard) in guarded() {
-        let ns = bench.time_guarded(query, guard)?;
+    for (what, query, flood_policy) in guarded() {
+        let ns = bench.time_guarded(query, flood_policy)?;
         print(what, ns);
     }
     let spread = [16, 1024, CAPACITY].map(|count| bench.spread(count).map(|ns| (count, ns)));
@@ -79,11 +79,11 @@ fn main() -> Result<()> {
 }
 
 /// What cookies and limits cost where they are used.
-fn guarded() -> [(&'static str, Edns, table::Guard); 5] {
-    let secrets = Guard { secrets: vec![Secret::new([7; 16])], ..Guard::default() }.table();
+fn guarded() -> [(&'static str, Edns, table::FloodPolicy); 5] {
+    let secrets = FloodLimits { secrets: vec![Secret::new([7; 16])], ..FloodLimits::default() }.table();
     let limits = |answers_per_second, slip| {
         let rate_limit = RateLimit { answers_per_second, slip, ipv4_prefix: 24, ..RateLimit::default() };
-        Guard { rate_limit, ..Guard::default() }.table()
+        FloodLimits { rate_limit, ..FloodLimits::default() }.table()
     };
     let whole = Edns::WholeCookie([0; 16]);
     [
@@ -139,8 +139,8 @@ impl Bench {
 
     /// Nanoseconds of an answer to a query with this OPT record, in a zone that is guarded so. A whole cookie is the one
     /// that the program makes.
-    fn time_guarded(&mut self, mut edns: Edns, guard: table::Guard) -> Result<f64> {
-        self.guarded.publish(&zone(16).guarded(guard))?;
+    fn time_guarded(&mut self, mut edns: Edns, flood_policy: table::FloodPolicy) -> Result<f64> {
+        self.guarded.publish(&zone(16).guarded(flood_policy))?;
         let query = |edns| frame("node00001.demo.example.com", RecordType::A, edns, &IPV4);
         if let Edns::WholeCookie(server) = &mut edns {
             let (_, answer) = self.guarded.run(&query(Edns::Cookie)?)?;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use dns_xdp::responder::{Arrival, Response, Transport, respond};
 use dns_xdp::zone::{Addresses, Lookup, Zone};
 use dns_xdp_ebpf::outcome::{Action, Outcome};
-use dns_xdp_ebpf::table::{Guard, SOA_MAX};
+use dns_xdp_ebpf::table::{FloodPolicy, SOA_MAX};
 use hickory_proto::rr::{Name, RData};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
@@ -181,7 +181,7 @@ fn is_meta(qtype: u16) -> bool {
 
 fn is_plain(zone: &Zone, opt: &Opt) -> bool {
     let cookie_behind =
-        |codes: &[u16]| zone.guard().secret_count != 0 && codes.iter().skip(1).any(|code| *code == COOKIE);
+        |codes: &[u16]| zone.flood_policy().secret_count != 0 && codes.iter().skip(1).any(|code| *code == COOKIE);
     let plain = |codes: &[u16]| codes.len() <= OPTIONS_MAX && !codes.contains(&NSID) && !cookie_behind(codes);
     opt.version == 0 && opt.codes().is_some_and(|codes| plain(&codes))
 }
@@ -235,7 +235,7 @@ impl States {
         };
         let serving_but = |change| with(&zone, change);
         let limited = |slip, change| {
-            let rates = Guard { answers: CENTURIES, fallback: CENTURIES, slip, ..*zone.guard() };
+            let rates = FloodPolicy { answers: CENTURIES, fallback: CENTURIES, slip, ..*zone.flood_policy() };
             with(&zone.clone().guarded(rates), change)
         };
         States {

@@ -12,7 +12,7 @@ use dns_xdp_ebpf::host::{Host, Packet};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
 use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
-use dns_xdp_ebpf::table::{NameEntry, Guard, ZoneHeader, Local, NameOverflow, Slot, Tags};
+use dns_xdp_ebpf::table::{NameEntry, FloodPolicy, ZoneHeader, Local, NameOverflow, Slot, Tags};
 
 /// What lies behind a frame in its buffer.
 const BEHIND: u8 = 0xa5;
@@ -213,11 +213,11 @@ impl Host for Server {
         next.is_some()
     }
 
-    fn admit_fallback(&self, prefix: u64, guard: &Guard) -> bool {
+    fn admit_fallback(&self, prefix: u64, flood_policy: &FloodPolicy) -> bool {
         let mut fallback = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
         let Fallback { all, clients } = &mut *fallback;
         let place = clients.get_mut(&prefix);
-        let (is_admitted, demand) = guard.admit_fallback(all, place.as_deref().copied(), self.now);
+        let (is_admitted, demand) = flood_policy.admit_fallback(all, place.as_deref().copied(), self.now);
         if let Some(place) = place {
             *place = demand;
         } else if is_admitted {

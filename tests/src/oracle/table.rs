@@ -2,7 +2,7 @@
 mod answer;
 mod answered;
 mod edns;
-mod guard;
+mod flood_limits;
 mod link;
 mod question;
 pub mod zone;
@@ -159,7 +159,7 @@ impl Row {
 
 /// Every row.
 pub fn rows() -> Vec<Row> {
-    [answered::rows(), link::rows(), question::rows(), edns::rows(), guard::rows(), states()].concat()
+    [answered::rows(), link::rows(), question::rows(), edns::rows(), flood_limits::rows(), states()].concat()
 }
 
 /// What depends on the server's state.

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
-use dns_xdp_ebpf::table::{Guard, SOA_MAX};
+use dns_xdp_ebpf::table::{FloodPolicy, SOA_MAX};
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinEncodable};
 
@@ -32,7 +32,7 @@ pub fn zone(rng: &mut Rng, apex_octets: usize) -> Zone {
 
 /// The same without what a zone file cannot say: names without an address, and cookies.
 pub fn zone_of_file(rng: &mut Rng, apex_octets: usize) -> Zone {
-    made_of(rng, apex_octets, |addresses| addresses.iter().next().is_some()).guarded(Guard::NONE)
+    made_of(rng, apex_octets, |addresses| addresses.iter().next().is_some()).guarded(FloodPolicy::NONE)
 }
 
 /// `holds`: whether the zone has a name with these addresses.
@@ -52,12 +52,12 @@ fn made_of(rng: &mut Rng, apex_octets: usize, holds: fn(&Addresses) -> bool) -> 
     names.extend(repeated(&apex));
     let addressed = names.into_iter().map(|name| (name, addresses(rng)));
     let addressed: Vec<(Name, Addresses)> = addressed.filter(|(_, addresses)| holds(addresses)).collect();
-    let mut guard = Guard::NONE;
+    let mut flood_policy = FloodPolicy::NONE;
     if rng.below(2) == 0 {
-        guard.set_secrets(&COOKIES.1.map(|secret| Secret::new(secret.to_be_bytes())));
+        flood_policy.set_secrets(&COOKIES.1.map(|secret| Secret::new(secret.to_be_bytes())));
     }
-    guard.set_prefixes(24, 56);
-    Zone::new(origin, addressed).guarded(guard)
+    flood_policy.set_prefixes(24, 56);
+    Zone::new(origin, addressed).guarded(flood_policy)
 }
 
 /// A mailbox of any length; as often as not one with which the SOA record is about as long as the program holds.

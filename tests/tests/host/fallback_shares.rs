@@ -1,7 +1,7 @@
 //! What a client keeps of the responder while others flood it: the path of a query in memory, over a clock of its own.
 use std::net::IpAddr;
 
-use dns_xdp::guard::Guard;
+use dns_xdp::flood_limits::FloodLimits;
 use dns_xdp_ebpf::host::Host;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 use dns_xdp_ebpf::table::address_words;
@@ -24,9 +24,9 @@ const START: u64 = 1000 * SECOND;
 
 fn server(fallback_per_second: u32) -> Server {
     let mut server = Server::new(&places(), false, PORT);
-    let mut guard = Guard { fallback_per_second, ..Guard::default() }.table();
-    guard.set_prefixes(24, 56);
-    server.publish(&zone().guarded(guard));
+    let mut flood_policy = FloodLimits { fallback_per_second, ..FloodLimits::default() }.table();
+    flood_policy.set_prefixes(24, 56);
+    server.publish(&zone().guarded(flood_policy));
     server.now = START;
     server
 }
@@ -37,8 +37,8 @@ fn goes_up(server: &Server, query: &Datagram) -> bool {
 
 /// Whether a query from this address goes up. A flood has no frames here, because they take most of the time.
 fn admits(server: &Server, source: IpAddr) -> bool {
-    let guard = &server.head().expect("there is a zone").guard;
-    server.admit_fallback(guard.prefix(address_words(source)), guard)
+    let flood_policy = &server.head().expect("there is a zone").flood_policy;
+    server.admit_fallback(flood_policy.prefix(address_words(source)), flood_policy)
 }
 
 /// A client that asks for the name servers, and how often.

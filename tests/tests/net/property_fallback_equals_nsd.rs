@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use dns_xdp::network::Listener;
 use dns_xdp::responder::{Lease, Responder, bind};
 use dns_xdp::zone::Zone;
-use dns_xdp_ebpf::table::Guard;
+use dns_xdp_ebpf::table::FloodPolicy;
 use dns_xdp_tests::bed::client::{Tcp, Udp};
 use dns_xdp_tests::bed::netns::Namespace;
 use dns_xdp_tests::bed::nsd::{self, IDENTITY, Nsd};
@@ -100,7 +100,7 @@ fn every_form_is_answered_as_by_nsd_and_every_choice_occurs() {
     comparison.hold(&query_corpus::forms()).unwrap();
     comparison.hold(&random).unwrap();
     comparison.judge(&EXPECTED);
-    let mut of_longest_soa = Comparison::over(zone_with_longest_soa().guarded(Guard::NONE)).unwrap();
+    let mut of_longest_soa = Comparison::over(zone_with_longest_soa().guarded(FloodPolicy::NONE)).unwrap();
     of_longest_soa.hold(&query_corpus::of_longest_name()).unwrap();
     of_longest_soa.judge(&[("truncated", 1), ("NXDomain", 1)]);
     let mut idle = Vec::new();

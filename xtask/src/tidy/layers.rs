@@ -40,7 +40,7 @@ pub(super) const LAYERS: [Layers; 2] = [
                 "connections",
                 "event",
                 "fnv",
-                "guard",
+                "flood_limits",
                 "log",
                 "pin_directory",
                 "severity",

@@ -81,7 +81,7 @@ fn facts(status: &Status) -> Vec<(String, String)> {
         ("lease".to_owned(), lease(status)),
     ]);
     facts.extend(store(&status.store).map(|store| ("store".to_owned(), store)));
-    facts.extend(floods(&status.guard).map(|floods| ("floods".to_owned(), floods)));
+    facts.extend(floods(&status.flood_limits).map(|floods| ("floods".to_owned(), floods)));
     let promised = promised.lines().enumerate();
     facts.extend(
         promised
@@ -112,18 +112,18 @@ fn queries(status: &Status) -> String {
 }
 
 /// What was held back, where anything was or is to be.
-fn floods(guard: &GuardStatus) -> Option<String> {
+fn floods(flood_limits: &GuardStatus) -> Option<String> {
     let count = |count: u64| number(count as f64);
     let mut said = Vec::new();
-    if guard.answers_per_second != 0 || guard.rate_limited + guard.slipped != 0 {
-        let limit = number(guard.answers_per_second.into());
-        let (held_back, slipped) = (count(guard.rate_limited), count(guard.slipped));
+    if flood_limits.answers_per_second != 0 || flood_limits.rate_limited + flood_limits.slipped != 0 {
+        let limit = number(flood_limits.answers_per_second.into());
+        let (held_back, slipped) = (count(flood_limits.rate_limited), count(flood_limits.slipped));
         said.push(format!("{limit} answers/s a prefix: {held_back} held back, {slipped} slipped"));
     }
-    if guard.fallback_limited != 0 {
-        said.push(format!("{} kept from the responder", count(guard.fallback_limited)));
+    if flood_limits.fallback_limited != 0 {
+        said.push(format!("{} kept from the responder", count(flood_limits.fallback_limited)));
     }
-    if guard.cookies {
+    if flood_limits.cookies {
         said.push("cookies".to_owned());
     }
     (!said.is_empty()).then(|| said.join("; "))

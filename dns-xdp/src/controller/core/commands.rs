@@ -157,7 +157,7 @@ impl Core {
     /// The alarm that `[fallback]` kept queries from the responder in the last seconds.
     fn fallback_alarm(&self, readings: &Readings) -> Option<String> {
         let kept = answered_by(readings).map_or(0, |answered| self.rates.kept(answered));
-        let most = self.health.config().guard.fallback_per_second;
+        let most = self.health.config().flood_limits.fallback_per_second;
         (kept != 0).then(|| {
             format!(
                 "{kept} queries were kept from the responder in the last seconds, above [fallback] queries-per-second = {most}; \

@@ -19,7 +19,7 @@ use crate::control::api::{
 };
 use crate::datapath::{Attached, InterfaceState};
 use crate::failover::{Decision, Effective, LastResort};
-use crate::guard::Guard;
+use crate::flood_limits::FloodLimits;
 use crate::intent::Local;
 use crate::network::AddressState;
 use crate::promise::promise;
@@ -132,16 +132,16 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         published: Some(answering.at),
         up_to_date: !answering.is_pending(),
         rate: around.rate,
-        guard: guard_status(&config.guard, around.held_back),
+        flood_limits: guard_status(&config.flood_limits, around.held_back),
         store: around.store,
     }
 }
 
-fn guard_status(guard: &Guard, [rate_limited, slipped, fallback_limited]: [u64; 3]) -> GuardStatus {
+fn guard_status(flood_limits: &FloodLimits, [rate_limited, slipped, fallback_limited]: [u64; 3]) -> GuardStatus {
     GuardStatus {
-        cookies: !guard.secrets.is_empty(),
-        answers_per_second: guard.rate_limit.answers_per_second,
-        fallback_per_second: guard.fallback_per_second,
+        cookies: !flood_limits.secrets.is_empty(),
+        answers_per_second: flood_limits.rate_limit.answers_per_second,
+        fallback_per_second: flood_limits.fallback_per_second,
         rate_limited,
         slipped,
         fallback_limited,

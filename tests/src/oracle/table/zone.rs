@@ -2,7 +2,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dns_xdp::datapath;
-use dns_xdp::guard::{Guard, Network, RateLimit};
+use dns_xdp::flood_limits::{FloodLimits, Network, RateLimit};
 use dns_xdp::network::{Place, VlanProtocol, VlanTag};
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
@@ -119,18 +119,18 @@ pub fn zone_with_cookies(secrets: [u128; 2]) -> Zone {
     zone().guarded(cookies(secrets).table())
 }
 
-fn cookies(secrets: [u128; 2]) -> Guard {
+fn cookies(secrets: [u128; 2]) -> FloodLimits {
     let secrets = secrets.map(|secret| Secret::new(secret.to_be_bytes())).to_vec();
-    Guard { secrets, ..Guard::default() }
+    FloodLimits { secrets, ..FloodLimits::default() }
 }
 
 /// The same with cookies and one answer to a prefix in some centuries; of the others one in `slip` slips.
 pub fn zone_with_limits(slip: u32) -> Zone {
     let exempt = vec![Network { address: EXEMPT, length: 32 }];
     let rate_limit = RateLimit { slip, exempt, ipv4_prefix: 24, ipv6_prefix: 56, ..RateLimit::default() };
-    let mut guard = Guard { rate_limit, ..cookies(COOKIES.1) }.table();
-    guard.answers = CENTURIES;
-    zone().guarded(guard)
+    let mut flood_policy = FloodLimits { rate_limit, ..cookies(COOKIES.1) }.table();
+    flood_policy.answers = CENTURIES;
+    zone().guarded(flood_policy)
 }
 
 /// A client that limits are not for, of the same prefix as the others.
@@ -138,9 +138,9 @@ pub const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200));
 
 /// The same with one query to the responder in some centuries.
 pub fn zone_with_fallback_limit() -> Zone {
-    let mut guard = Guard::default().table();
-    guard.set_prefixes(24, 56);
-    zone().guarded(table::Guard { fallback: CENTURIES, ..guard })
+    let mut flood_policy = FloodLimits::default().table();
+    flood_policy.set_prefixes(24, 56);
+    zone().guarded(table::FloodPolicy { fallback: CENTURIES, ..flood_policy })
 }
 
 /// One in some centuries.

@@ -128,7 +128,7 @@ fn until_written(bench: &mut Bench) -> Option<(WorkId, Swap)> {
 }
 
 fn limit(bench: &Bench) -> u32 {
-    bench.core.health.config().guard.rate_limit.answers_per_second
+    bench.core.health.config().flood_limits.rate_limit.answers_per_second
 }
 
 fn with_a_ttl(text: &str) -> String {

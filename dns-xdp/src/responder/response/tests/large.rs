@@ -191,11 +191,11 @@ mod cookie_queries {
     use dns_xdp_ebpf::cookie::Secret;
 
     use super::*;
-    use crate::guard;
+    use crate::flood_limits;
 
     fn guarded() -> Zone {
-        let guard = guard::Guard { secrets: vec![Secret::new([7; 16])], ..guard::Guard::default() };
-        zone(3).guarded(guard.table())
+        let flood_policy = flood_limits::FloodLimits { secrets: vec![Secret::new([7; 16])], ..flood_limits::FloodLimits::default() };
+        zone(3).guarded(flood_policy.table())
     }
 
     fn cookie_of(message: &Message) -> Vec<u8> {

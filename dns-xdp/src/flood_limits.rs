@@ -10,7 +10,7 @@ const FALLBACK_BURST: u32 = 4;
 
 /// The settings, for both readers of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Guard {
+pub struct FloodLimits {
     /// `[rate-limit]`
     pub rate_limit: RateLimit,
     /// `[fallback] queries-per-second`: what the program passes up; 0: as many as come.
@@ -45,21 +45,21 @@ pub struct Network {
     pub length: u8,
 }
 
-impl Guard {
+impl FloodLimits {
     /// Whether cookies or limits on answers are on, which only some variants of the program have.
     pub fn takes_guarded_program(&self) -> bool {
         !self.secrets.is_empty() || self.rate_limit.answers_per_second != 0
     }
 
     /// As both readers use it.
-    pub fn table(&self) -> table::Guard {
+    pub fn table(&self) -> table::FloodPolicy {
         let RateLimit { answers_per_second, burst, slip, ipv4_prefix, ipv6_prefix, exempt } =
             &self.rate_limit;
         let burst = if *burst == 0 { *answers_per_second } else { *burst };
-        let mut guard = table::Guard {
+        let mut guard = table::FloodPolicy {
             answers: Rate::per_second(*answers_per_second, burst),
             slip: *slip,
-            ..table::Guard::NONE
+            ..table::FloodPolicy::NONE
         };
         guard.set_fallback(self.fallback_per_second, self.fallback_per_second / FALLBACK_BURST);
         guard.set_secrets(&self.secrets);
@@ -81,10 +81,10 @@ mod tests {
         address_words(address.parse().unwrap())
     }
 
-    fn prefixes(ipv4_prefix: u8, ipv6_prefix: u8) -> table::Guard {
-        Guard {
+    fn prefixes(ipv4_prefix: u8, ipv6_prefix: u8) -> table::FloodPolicy {
+        FloodLimits {
             rate_limit: RateLimit { ipv4_prefix, ipv6_prefix, ..RateLimit::default() },
-            ..Guard::default()
+            ..FloodLimits::default()
         }
         .table()
     }
@@ -109,7 +109,7 @@ mod tests {
         let network = |address: &str, length| Network { address: address.parse().unwrap(), length };
         let networks = [network("10.1.2.3", 8), network("2001:db8:1::", 48), network("2001:db8:2::7", 128)];
         let rate_limit = RateLimit { exempt: networks.to_vec(), ..RateLimit::default() };
-        let guard = Guard { rate_limit, ..Guard::default() }.table();
+        let guard = FloodLimits { rate_limit, ..FloodLimits::default() }.table();
         for (address, exempt) in [
             ("10.255.0.1", true),
             ("11.0.0.1", false),
@@ -122,14 +122,14 @@ mod tests {
         }
         assert!(!prefixes(24, 56).exempts([0; 2]) && !prefixes(24, 56).exempts([1; 2]));
         let all = RateLimit { exempt: vec![network("0.0.0.0", 0)], ..RateLimit::default() };
-        let all = Guard { rate_limit: all, ..Guard::default() }.table();
+        let all = FloodLimits { rate_limit: all, ..FloodLimits::default() }.table();
         assert!(all.exempts(words("192.0.2.1")) && !all.exempts(words("2001:db8::1")));
     }
 
     #[test]
     fn no_secret_shows_itself() {
-        let guard = Guard { secrets: vec![Secret::new([0x5e; 16])], ..Guard::default() };
-        for text in [format!("{guard:?}"), format!("{:?}", guard.table())] {
+        let guard = FloodLimits { secrets: vec![Secret::new([0x5e; 16])], ..FloodLimits::default() };
+        for text in [format!("{flood_limits:?}"), format!("{:?}", guard.table())] {
             assert!(!text.contains("5e") && !text.contains(&0x5e5e_5e5e_5e5e_5e5e_u64.to_string()), "{text}");
         }
     }

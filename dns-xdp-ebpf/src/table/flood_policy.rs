@@ -8,19 +8,19 @@ use crate::message::OPTION_COOKIE;
 /// The protection against floods: cookies, limits, and the prefixes that are exempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct Guard {
+pub struct FloodPolicy {
     /// Answers to the clients of one prefix.
     pub answers: Rate,
     /// Queries to the responder, from all clients together.
     pub fallback: Rate,
     /// Nanoseconds that each recent query of a prefix takes from its tolerance in `fallback`. A prefix that asks more is
-    /// therefore cut earlier. See [`Guard::admit_fallback`].
+    /// therefore cut earlier. See [`FloodPolicy::admit_fallback`].
     pub fallback_penalty: u64,
     /// A known prefix keeps its place with up to this many recent queries.
     pub fallback_share: u64,
     /// Of the answers above the limit, one in `slip` goes out empty and truncated, so that the client asks over TCP. 0: none.
     pub slip: u32,
-    /// The option in which cookies are looked for, in network order; [`Guard::NO_OPTION`]: they are ignored.
+    /// The option in which cookies are looked for, in network order; [`FloodPolicy::NO_OPTION`]: they are ignored.
     pub cookie_option: u32,
     /// How many secrets there are.
     pub secret_count: u64,
@@ -99,18 +99,18 @@ impl Prefix {
     }
 }
 
-impl Guard {
+impl FloodPolicy {
     /// The code of no option.
     pub const NO_OPTION: u32 = u32::MAX;
 
     /// Nobody is held to anything.
-    pub const NONE: Guard = Guard {
+    pub const NONE: FloodPolicy = FloodPolicy {
         answers: Rate::NONE,
         fallback: Rate::NONE,
         fallback_penalty: 0,
         fallback_share: 0,
         slip: 0,
-        cookie_option: Guard::NO_OPTION,
+        cookie_option: FloodPolicy::NO_OPTION,
         secret_count: 0,
         secrets: [Secret::NONE; SECRETS_MAX],
         masks: [0; 2],
@@ -147,15 +147,15 @@ impl Guard {
     pub fn set_fallback(&mut self, per_second: u32, burst: u32) {
         // Add one, because the penalty of a single query takes up to one away.
         self.fallback = Rate::per_second(per_second, burst.saturating_add(1));
-        self.fallback_penalty = self.fallback.tolerance * 3 / 4 / Guard::DEMAND_MAX;
-        self.fallback_share = u64::from(per_second / 4).clamp(1, Guard::SHARE_MAX);
+        self.fallback_penalty = self.fallback.tolerance * 3 / 4 / FloodPolicy::DEMAND_MAX;
+        self.fallback_share = u64::from(per_second / 4).clamp(1, FloodPolicy::SHARE_MAX);
     }
 
     /// Prefixes with at least this many recent queries are treated alike.
     const DEMAND_MAX: u64 = 1024;
     /// The largest share. With so many recent queries a known prefix still comes before all that are not known: the
     /// penalty is less than what it has in reserve.
-    const SHARE_MAX: u64 = Guard::DEMAND_MAX / 4;
+    const SHARE_MAX: u64 = FloodPolicy::DEMAND_MAX / 4;
 
     /// Decides whether a query may go up to the responder at this time, in nanoseconds. `demand` is that of its prefix, if
     /// the prefix is in the table. Returns whether it may, and the demand afterwards.
@@ -186,7 +186,7 @@ impl Guard {
     fn fallback_of(&self, demand: Demand) -> Rate {
         let Rate { interval, tolerance } = self.fallback;
         let count = demand.count();
-        let counted = if demand.is_unseen() || count > Guard::DEMAND_MAX { Guard::DEMAND_MAX } else { count };
+        let counted = if demand.is_unseen() || count > FloodPolicy::DEMAND_MAX { FloodPolicy::DEMAND_MAX } else { count };
         let is_reserved_for = demand.is_known() && count <= self.fallback_share;
         let reserve = if is_reserved_for { tolerance / 2 + interval } else { 0 };
         let tolerance = tolerance.wrapping_add(reserve).wrapping_sub(counted * self.fallback_penalty);
