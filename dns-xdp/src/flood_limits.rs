@@ -56,18 +56,18 @@ impl FloodLimits {
         let RateLimit { answers_per_second, burst, slip, ipv4_prefix, ipv6_prefix, exempt } =
             &self.rate_limit;
         let burst = if *burst == 0 { *answers_per_second } else { *burst };
-        let mut guard = table::FloodPolicy {
+        let mut policy = table::FloodPolicy {
             answers: Rate::per_second(*answers_per_second, burst),
             slip: *slip,
             ..table::FloodPolicy::NONE
         };
-        guard.set_fallback(self.fallback_per_second, self.fallback_per_second / FALLBACK_BURST);
-        guard.set_secrets(&self.secrets);
-        for (place, network) in guard.exempt.iter_mut().zip(exempt) {
+        policy.set_fallback(self.fallback_per_second, self.fallback_per_second / FALLBACK_BURST);
+        policy.set_secrets(&self.secrets);
+        for (place, network) in policy.exempt.iter_mut().zip(exempt) {
             *place = table::Prefix::new(network.address, network.length);
         }
-        guard.set_prefixes(*ipv4_prefix, *ipv6_prefix);
-        guard
+        policy.set_prefixes(*ipv4_prefix, *ipv6_prefix);
+        policy
     }
 }
 
@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn clients_of_one_prefix_share_a_key_and_others_do_not() {
-        let guard = prefixes(24, 56);
-        let key = |address| guard.prefix(words(address));
+        let policy = prefixes(24, 56);
+        let key = |address| policy.prefix(words(address));
         assert_eq!(key("192.0.2.1"), key("192.0.2.255"));
         assert_ne!(key("192.0.2.1"), key("192.0.3.1"));
         assert_eq!(key("2001:db8:0:12::1"), key("2001:db8:0:34:5::9"));
@@ -109,7 +109,7 @@ mod tests {
         let network = |address: &str, length| Network { address: address.parse().unwrap(), length };
         let networks = [network("10.1.2.3", 8), network("2001:db8:1::", 48), network("2001:db8:2::7", 128)];
         let rate_limit = RateLimit { exempt: networks.to_vec(), ..RateLimit::default() };
-        let guard = FloodLimits { rate_limit, ..FloodLimits::default() }.table();
+        let policy = FloodLimits { rate_limit, ..FloodLimits::default() }.table();
         for (address, exempt) in [
             ("10.255.0.1", true),
             ("11.0.0.1", false),
@@ -118,7 +118,7 @@ mod tests {
             ("2001:db8:2::8", false),
             ("::a01:203", false),
         ] {
-            assert_eq!(guard.exempts(words(address)), exempt, "{address}");
+            assert_eq!(policy.exempts(words(address)), exempt, "{address}");
         }
         assert!(!prefixes(24, 56).exempts([0; 2]) && !prefixes(24, 56).exempts([1; 2]));
         let all = RateLimit { exempt: vec![network("0.0.0.0", 0)], ..RateLimit::default() };
@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn no_secret_shows_itself() {
-        let guard = FloodLimits { secrets: vec![Secret::new([0x5e; 16])], ..FloodLimits::default() };
-        for text in [format!("{flood_limits:?}"), format!("{:?}", guard.table())] {
+        let limits = FloodLimits { secrets: vec![Secret::new([0x5e; 16])], ..FloodLimits::default() };
+        for text in [format!("{limits:?}"), format!("{:?}", limits.table())] {
             assert!(!text.contains("5e") && !text.contains(&0x5e5e_5e5e_5e5e_5e5e_u64.to_string()), "{text}");
         }
     }

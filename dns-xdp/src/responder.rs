@@ -224,7 +224,7 @@ impl Exchange {
             && !response.genuine
             && let Some(zone) = zone
         {
-            match self.clients.judge(zone.guard(), address_words(client), fastrand::u32(..)) {
+            match self.clients.judge(zone.flood_policy(), address_words(client), fastrand::u32(..)) {
                 Verdict::Send => {}
                 Verdict::Slip => response.truncate(),
                 Verdict::Drop => {
