@@ -28,7 +28,7 @@ mod hook {
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
     use dns_xdp_ebpf::table::{
-        CLIENTS_CAPACITY, NameEntry, FOR_EVER, FloodPolicy, ZoneHeader, Lease, Local, Locals, NameOverflow, RENEW_ENDED,
+        BUCKETS_MAX, NameEntry, FOR_EVER, FloodPolicy, ZoneHeader, Lease, Local, LocalAddresses, NameOverflow, RENEW_ENDED,
         RENEW_UNCHANGED, RENEWAL_LENGTH, Tags,
     };
     use dns_xdp_ebpf::verifier::widen_offset;
@@ -36,7 +36,7 @@ mod hook {
     /// The inner map's value, as words and not as a structure. From 5.15 to 6.1 the kernel does not accept a map
     /// without BTF, which userspace makes, in the place of a map whose BTF says that the value is a structure.
     const HEAD_WORDS: usize = size_of::<ZoneHeader>() / 8;
-    const LOCALS_WORDS: usize = size_of::<Locals>() / 8;
+    const LOCALS_WORDS: usize = size_of::<LocalAddresses>() / 8;
 
     #[btf_map]
     static ZONE: ArrayOfMaps<Array<[u64; HEAD_WORDS], 1>, 1> = ArrayOfMaps::new();
@@ -49,13 +49,13 @@ mod hook {
     #[btf_map]
     static LEASE: Array<Lease, 1> = Array::new();
     #[btf_map]
-    static CLIENTS: LruHashMap<u64, u64, CLIENTS_CAPACITY> = LruHashMap::new();
+    static RRL_BUCKETS: LruHashMap<u64, u64, BUCKETS_MAX> = LruHashMap::new();
     #[btf_map]
-    static FALLBACK: Array<Admissions, 1> = Array::new();
+    static FALLBACK_BUCKET: Array<Admissions, 1> = Array::new();
     #[btf_map]
-    static FALLBACK_CLIENTS: LruHashMap<u64, u64, CLIENTS_CAPACITY> = LruHashMap::new();
+    static FALLBACK_SHARES: LruHashMap<u64, u64, BUCKETS_MAX> = LruHashMap::new();
     #[btf_map]
-    static LOCALS: ArrayOfMaps<Array<[u64; LOCALS_WORDS], 1>, 1> = ArrayOfMaps::new();
+    static LOCAL_ADDRESSES: ArrayOfMaps<Array<[u64; LOCALS_WORDS], 1>, 1> = ArrayOfMaps::new();
     #[btf_map]
     static COUNTERS: PerCpuArray<u64, { Outcome::ALL.len() }> = PerCpuArray::new();
     #[btf_map]
@@ -299,9 +299,9 @@ mod hook {
 
         #[inline(always)]
         fn admit(&self, prefix: u64, rate: &Rate) -> bool {
-            let Some(due) = CLIENTS.get_ptr_mut(prefix) else {
+            let Some(due) = RRL_BUCKETS.get_ptr_mut(prefix) else {
                 // Where there is no room for the prefix it is not held back either.
-                let _ = CLIENTS.insert(prefix, now() + rate.interval, 0);
+                let _ = RRL_BUCKETS.insert(prefix, now() + rate.interval, 0);
                 return true;
             };
             admitted(due, rate)
@@ -309,8 +309,8 @@ mod hook {
 
         #[inline(always)]
         fn admit_fallback(&self, prefix: u64, flood_policy: &FloodPolicy) -> bool {
-            let Some(all) = FALLBACK.get_ptr_mut(0) else { return true };
-            let place = FALLBACK_CLIENTS.get_ptr_mut(prefix);
+            let Some(all) = FALLBACK_BUCKET.get_ptr_mut(0) else { return true };
+            let place = FALLBACK_SHARES.get_ptr_mut(prefix);
             // SAFETY: as in `admitted`; the map's only element, both of whose fields lie in it.
             let (due, refused) = unsafe { (&raw mut (*all).due, &raw mut (*all).refused) };
             // SAFETY: as in `admitted`.
@@ -331,7 +331,7 @@ mod hook {
                 // SAFETY: as in `admitted`.
                 unsafe { place.write_volatile(demand.0) };
             } else if is_admitted {
-                let _ = FALLBACK_CLIENTS.insert(prefix, demand.0, 0);
+                let _ = FALLBACK_SHARES.insert(prefix, demand.0, 0);
             }
             is_admitted
         }
@@ -344,9 +344,9 @@ mod hook {
 
         #[inline(always)]
         fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local> {
-            let words: *const [u64; LOCALS_WORDS] = LOCALS.get_value(0, &0)?;
+            let words: *const [u64; LOCALS_WORDS] = LOCAL_ADDRESSES.get_value(0, &0)?;
             // SAFETY: userspace writes a whole table before it puts the map there, and never afterwards.
-            let locals = unsafe { &*words.cast::<Locals>() };
+            let locals = unsafe { &*words.cast::<LocalAddresses>() };
             Some(locals.in_slot(interface, tags, address))
         }
 

@@ -29,17 +29,17 @@ pub const NAME_OVERFLOW: &str = "NAME_OVERFLOW";
 pub const LEASE: &str = "LEASE";
 /// When the next answer to the clients of a prefix is due, in nanoseconds: a hash table of `u64` under `u64`, which
 /// forgets the prefixes that were not seen for the longest time. Each object has its own.
-pub const CLIENTS: &str = "CLIENTS";
-/// Prefixes that [`CLIENTS`] holds.
-pub const CLIENTS_CAPACITY: usize = 1 << 16;
+pub const RRL_BUCKETS: &str = "RRL_BUCKETS";
+/// Prefixes that [`RRL_BUCKETS`] holds.
+pub const BUCKETS_MAX: usize = 1 << 16;
 /// What has gone up to the responder: an array of one [`Admissions`](limit::Admissions). Each object has its own.
-pub const FALLBACK: &str = "FALLBACK";
-/// The recent queries of each client prefix for the responder: a hash table like [`CLIENTS`], of
+pub const FALLBACK_BUCKET: &str = "FALLBACK_BUCKET";
+/// The recent queries of each client prefix for the responder: a hash table like [`RRL_BUCKETS`], of
 /// [`Demand`](limit::Demand).
-pub const FALLBACK_CLIENTS: &str = "FALLBACK_CLIENTS";
-/// The served addresses: an array of maps whose one inner map holds one [`Locals`]. Replacing the inner map is how they
+pub const FALLBACK_SHARES: &str = "FALLBACK_SHARES";
+/// The served addresses: an array of maps whose one inner map holds one [`LocalAddresses`]. Replacing the inner map is how they
 /// change. Each object has its own.
-pub const LOCALS: &str = "LOCALS";
+pub const LOCAL_ADDRESSES: &str = "LOCAL_ADDRESSES";
 /// The counters: a per-CPU array of `u64`, one for each [`Outcome`](crate::outcome::Outcome).
 pub const COUNTERS: &str = "COUNTERS";
 /// Global: the served UDP port, in network order.
@@ -53,9 +53,9 @@ pub const RENEW: &str = "renew_lease";
 
 /// Slots for served addresses, of which one half is taken at most. An address on an interface has exactly one slot: see
 /// [`slot`].
-pub const LOCALS_CAPACITY: usize = 4096;
-/// Buckets of the hashes of served addresses, each of which has its displacement in the [`Locals`].
-pub const LOCALS_BUCKETS: usize = 1024;
+pub const LOCAL_ADDRESSES_SLOTS: usize = 4096;
+/// Buckets of the hashes of served addresses, each of which has its displacement in the [`LocalAddresses`].
+pub const LOCAL_ADDRESSES_BUCKETS: usize = 1024;
 /// The most addresses of a family that one answer of the program has.
 pub const ADDRESSES_MAX: usize = 16;
 /// The most members of an RRset that the program knows; larger RRsets go up.
@@ -463,22 +463,22 @@ impl Local {
 /// The served addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(C, align(8))]
-pub struct Locals {
+pub struct LocalAddresses {
     /// Starts the hashes; see [`Local::hash`].
     pub seed: u64,
     /// How far the addresses of each bucket are displaced, so that no two share a slot.
-    pub displacements: [u16; LOCALS_BUCKETS],
+    pub displacements: [u16; LOCAL_ADDRESSES_BUCKETS],
     /// See [`slot`].
-    pub slots: [Local; LOCALS_CAPACITY],
+    pub slots: [Local; LOCAL_ADDRESSES_SLOTS],
 }
 
-impl Locals {
+impl LocalAddresses {
     /// What the slot of an address on an interface holds: that address, another, or none.
     #[inline(always)]
     pub fn in_slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> &Local {
         let hash = Local::hash(self.seed, interface, tags, address);
-        let displacement = *element(&self.displacements, bucket(hash, LOCALS_BUCKETS));
-        element(&self.slots, slot(hash, displacement, LOCALS_CAPACITY as u32) as usize)
+        let displacement = *element(&self.displacements, bucket(hash, LOCAL_ADDRESSES_BUCKETS));
+        element(&self.slots, slot(hash, displacement, LOCAL_ADDRESSES_SLOTS as u32) as usize)
     }
 }
 

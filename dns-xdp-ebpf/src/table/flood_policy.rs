@@ -132,7 +132,7 @@ impl FloodPolicy {
         self.masks = [bits.to_be(), ipv4_mask(ipv4)];
     }
 
-    /// The prefix of an address: the key of [`CLIENTS`](super::CLIENTS).
+    /// The prefix of an address: the key of [`RRL_BUCKETS`](super::RRL_BUCKETS).
     #[inline(always)]
     pub fn prefix(&self, [high, low]: [u64; 2]) -> u64 {
         if high == Local::IPV4 {

@@ -2,18 +2,18 @@
 use std::collections::{BTreeSet, HashMap};
 use std::mem::offset_of;
 
-use dns_xdp_ebpf::table::{self, LOCALS_BUCKETS, LOCALS_CAPACITY, Local, Locals, Tags};
+use dns_xdp_ebpf::table::{self, LOCAL_ADDRESSES_BUCKETS, LOCAL_ADDRESSES_SLOTS, Local, LocalAddresses, Tags};
 
 use super::perfect_hash;
 use crate::network::{Place, VlanProtocol, VlanTag};
 
 /// Addresses on interfaces that the table holds: half of its slots, so that each finds a free one soon.
-pub(super) const LOCALS_MAX: usize = LOCALS_CAPACITY / 2;
+pub(super) const LOCALS_MAX: usize = LOCAL_ADDRESSES_SLOTS / 2;
 /// Seeds that are tried. The first does, unless two addresses have one hash.
 const SEEDS_MAX: u64 = 32;
 
-/// The octets of a [`Locals`].
-pub(super) type LocalsBytes = [u8; size_of::<Locals>()];
+/// The octets of a [`LocalAddresses`].
+pub(super) type LocalsBytes = [u8; size_of::<LocalAddresses>()];
 
 /// The served addresses, each in its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl LocalsLayout {
     /// `None`: two addresses have one hash with this seed.
     fn with_seed(seed: u64, locals: &[&Local]) -> Option<LocalsLayout> {
         let hashes = locals.iter().map(|local| Local::hash(seed, local.interface, local.tags, local.address));
-        let displacements = perfect_hash::displacements(hashes, LOCALS_BUCKETS, LOCALS_CAPACITY as u32)?;
+        let displacements = perfect_hash::displacements(hashes, LOCAL_ADDRESSES_BUCKETS, LOCAL_ADDRESSES_SLOTS as u32)?;
         let mut layout = LocalsLayout { seed, displacements, slots: HashMap::new() };
         layout.slots = locals
             .iter()
@@ -71,11 +71,11 @@ impl LocalsLayout {
 
     fn slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> usize {
         let hash = Local::hash(self.seed, interface, tags, address);
-        let displacement = self.displacements[table::bucket(hash, LOCALS_BUCKETS)];
-        table::slot(hash, displacement, LOCALS_CAPACITY as u32) as usize
+        let displacement = self.displacements[table::bucket(hash, LOCAL_ADDRESSES_BUCKETS)];
+        table::slot(hash, displacement, LOCAL_ADDRESSES_SLOTS as u32) as usize
     }
 
-    /// What the slot of an address on an interface holds, as [`Locals::in_slot`] finds it.
+    /// What the slot of an address on an interface holds, as [`LocalAddresses::in_slot`] finds it.
     pub fn in_slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> &Local {
         self.slots.get(&self.slot(interface, tags, address)).unwrap_or(&Local::EMPTY)
     }
@@ -84,20 +84,20 @@ impl LocalsLayout {
     pub(super) fn to_bytes(&self) -> Box<LocalsBytes> {
         let mut octets: Box<LocalsBytes> = bytes();
         let mut put = |at: usize, value: &[u8]| octets[at..at + value.len()].copy_from_slice(value);
-        put(offset_of!(Locals, seed), &self.seed.to_ne_bytes());
+        put(offset_of!(LocalAddresses, seed), &self.seed.to_ne_bytes());
         for (bucket, displacement) in self.displacements.iter().enumerate() {
-            let at = offset_of!(Locals, displacements) + bucket * size_of::<u16>();
+            let at = offset_of!(LocalAddresses, displacements) + bucket * size_of::<u16>();
             put(at, &displacement.to_ne_bytes());
         }
         for (slot, local) in &self.slots {
-            put(offset_of!(Locals, slots) + slot * size_of::<Local>(), &local.to_bytes());
+            put(offset_of!(LocalAddresses, slots) + slot * size_of::<Local>(), &local.to_bytes());
         }
         octets
     }
 }
 
 fn bytes() -> Box<LocalsBytes> {
-    let octets = vec![0; size_of::<Locals>()].into_boxed_slice();
+    let octets = vec![0; size_of::<LocalAddresses>()].into_boxed_slice();
     octets.try_into().unwrap_or_else(|_| unreachable!("the slice is as long as the array"))
 }
 
@@ -145,11 +145,11 @@ mod tests {
         assert_eq!(octets.first_chunk().copied().map(u64::from_ne_bytes), Some(layout.seed));
         for local in &locals {
             let slot = layout.slot(local.interface, local.tags, local.address);
-            let at = offset_of!(Locals, slots) + slot * size_of::<Local>();
+            let at = offset_of!(LocalAddresses, slots) + slot * size_of::<Local>();
             assert_eq!(octets[at..at + size_of::<Local>()], local.to_bytes());
         }
         for (bucket, displacement) in layout.displacements.iter().enumerate() {
-            let at = offset_of!(Locals, displacements) + 2 * bucket;
+            let at = offset_of!(LocalAddresses, displacements) + 2 * bucket;
             assert_eq!(octets[at..at + 2], displacement.to_ne_bytes());
         }
     }

@@ -22,7 +22,7 @@ type ZoneHeaderBytes = [u8; size_of::<ZoneHeader>()];
 type NameEntryBytes = [u8; size_of::<NameEntry>()];
 type NameOverflowBytes = [u8; size_of::<NameOverflow>()];
 type ZoneHeaderMap = Array<MapData, ZoneHeaderBytes>;
-type LocalsMap = Array<MapData, LocalsBytes>;
+type LocalAddressesMap = Array<MapData, LocalsBytes>;
 
 /// Where a head keeps the index of its bank's first slot.
 const BANK_START: std::ops::Range<usize> = 8..12;
@@ -33,7 +33,7 @@ pub(super) struct Maps {
     names: Array<MapData, NameEntryBytes>,
     overflow: Array<MapData, NameOverflowBytes>,
     counters: PerCpuArray<MapData, u64>,
-    locals: ArrayOfMaps<MapData, LocalsMap>,
+    locals: ArrayOfMaps<MapData, LocalAddressesMap>,
     bank_slots: u32,
     heads: Option<ZoneHeaders>,
     /// Where the names of the last zone went.
@@ -65,7 +65,7 @@ impl Maps {
         let names = take(object, table::NAMES)?;
         let overflow = take(object, table::NAME_OVERFLOW)?;
         let counters = take(object, table::COUNTERS)?;
-        let locals = take(object, table::LOCALS)?;
+        let locals = take(object, table::LOCAL_ADDRESSES)?;
         let head = match &heads {
             Some(heads) => heads.in_use(),
             // Nobody else has written to maps that are not pinned.
@@ -128,8 +128,8 @@ impl Maps {
 
     /// Has the program serve the addresses of this table: all of them from one packet to the next.
     pub(super) fn publish_locals(&mut self, octets: &LocalsBytes) -> Result<(), Error> {
-        let failed = |error| Error::map(table::LOCALS, error);
-        let mut next = LocalsMap::create(1, 0).map_err(failed)?;
+        let failed = |error| Error::map(table::LOCAL_ADDRESSES, error);
+        let mut next = LocalAddressesMap::create(1, 0).map_err(failed)?;
         next.set(0, octets, 0).map_err(failed)?;
         self.locals.set(0, &next, 0).map_err(failed)
     }

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use dns_xdp_ebpf::table::{CLIENTS_CAPACITY, FloodPolicy};
+use dns_xdp_ebpf::table::{BUCKETS_MAX, FloodPolicy};
 use lru::LruCache;
 
 /// What the limit does with an answer.
@@ -27,7 +27,7 @@ pub(super) struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        let capacity = NonZeroUsize::new(CLIENTS_CAPACITY).unwrap_or(NonZeroUsize::MIN);
+        let capacity = NonZeroUsize::new(BUCKETS_MAX).unwrap_or(NonZeroUsize::MIN);
         // It grows with what is in it.
         let mut due = LruCache::unbounded();
         due.resize(capacity);
@@ -106,10 +106,10 @@ mod tests {
     #[test]
     fn more_prefixes_than_there_is_room_for_are_forgotten() {
         let (clients, flood_policy) = (Clients::default(), flood_policy(0));
-        for number in 0..CLIENTS_CAPACITY as u64 + 100 {
+        for number in 0..BUCKETS_MAX as u64 + 100 {
             clients.judge_at(&flood_policy, [number << 8, 1], 0, 1);
         }
-        assert_eq!(clients.due.lock().unwrap().len(), CLIENTS_CAPACITY);
+        assert_eq!(clients.due.lock().unwrap().len(), BUCKETS_MAX);
     }
 
     #[test]
