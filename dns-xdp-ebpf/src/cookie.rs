@@ -46,7 +46,7 @@ pub const fn well_formed(length: usize) -> bool {
 
 /// The secrets, and what time it is.
 #[derive(Debug, Clone, Copy)]
-pub struct Mint<'s> {
+pub struct CookieKeys<'s> {
     /// The first makes cookies, all verify them.
     pub secrets: &'s [Secret; SECRETS_MAX],
     /// How many there are; none: cookies are ignored.
@@ -55,13 +55,13 @@ pub struct Mint<'s> {
     pub now: u32,
 }
 
-impl Mint<'_> {
+impl CookieKeys<'_> {
     /// Whether the client at `address` got the cookie from us, within the hour.
     ///
     /// What it is answered is in `cookie` afterwards: the same when it is fresh, a new one else. A new secret's
     /// cookies replace the old one's (RFC 9018, section 5).
     #[inline(always)]
-    pub fn examine(&self, cookie: &mut Cookie, address: [u64; 2]) -> bool {
+    pub fn verify_or_renew(&self, cookie: &mut Cookie, address: [u64; 2]) -> bool {
         let mut valid = false;
         let age = self.now.wrapping_sub(u32::from_be((cookie.head >> 32) as u32)) as i32;
         if cookie.head as u8 == VERSION && (-AHEAD..=LIFE).contains(&age) {
@@ -228,9 +228,9 @@ mod tests {
         ];
         for (first, second, address, now, client, server, valid, answered) in examples {
             let secrets = [first, second].map(|hex| Secret::new(octets(hex)));
-            let mint = Mint { secrets: &secrets, count: 2, now };
+            let mint = CookieKeys { secrets: &secrets, count: 2, now };
             let mut cookie = cookie(client, server);
-            assert_eq!(mint.examine(&mut cookie, of(address)), valid, "{address}");
+            assert_eq!(mint.verify_or_renew(&mut cookie, of(address)), valid, "{address}");
             let [head, hash] = words(answered);
             assert_eq!((cookie.head.to_be(), cookie.hash.to_be()), (head.to_be(), hash.to_be()), "{address}");
         }
@@ -241,7 +241,7 @@ mod tests {
         let secrets = [SECRET, NONE].map(|hex| Secret::new(octets(hex)));
         let made = cookie("2464c4abcf10c957", "010000005cf79f111f8130c3eee29480");
         let valid = |cookie: Cookie, address: &str, now: u32| {
-            Mint { secrets: &secrets, count: 1, now }.examine(&mut { cookie }, of(address))
+            CookieKeys { secrets: &secrets, count: 1, now }.verify_or_renew(&mut { cookie }, of(address))
         };
         let (owner, time) = ("198.51.100.100", 1_559_731_985);
         for (address, now, counts) in [

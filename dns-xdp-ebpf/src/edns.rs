@@ -1,6 +1,6 @@
 //! OPT in: size, DO, version, options; and OPT out, with a cookie (RFC 6891, section 6.1).
 use crate::checksum::Sum;
-use crate::cookie::{self, Cookie, Mint};
+use crate::cookie::{self, Cookie, CookieKeys};
 use crate::frame::{Field, Frame, Region};
 use crate::host::Host;
 use crate::message::{OPTION_COOKIE, OPTION_NSID, UDP_SIZE_MIN};
@@ -63,13 +63,13 @@ pub struct Edns {
     /// What the client's cookie is answered with.
     cookie: Cookie,
     /// The client has returned our cookie, which proves its address.
-    pub genuine: bool,
+    pub cookie_valid: bool,
 }
 
 impl Edns {
     /// A query without EDNS.
     pub const NONE: Edns =
-        Edns { length: 0, head: 0, limit: UDP_SIZE_MIN as usize, cookie: Cookie::NONE, genuine: false };
+        Edns { length: 0, head: 0, limit: UDP_SIZE_MIN as usize, cookie: Cookie::NONE, cookie_valid: false };
 
     /// Reads the OPT record that begins at `at` and has to end the message at `end`. Where cookies are used, the
     /// responder has those that stand behind another option.
@@ -97,17 +97,17 @@ impl Edns {
         // DO is copied (RFC 3225, section 3); its octet is the last of the eight.
         let dnssec_ok = u64::from(opt.read(FLAGS) & DO.to_be()) << 56;
         let (head, limit) = (HEAD | dnssec_ok, usize::from(size));
-        Ok(Edns { length: OPT_LENGTH, head, limit, cookie: Cookie::NONE, genuine: false })
+        Ok(Edns { length: OPT_LENGTH, head, limit, cookie: Cookie::NONE, cookie_valid: false })
     }
 
     /// Examines the cookie of the client at `address`, where the first option, at `at`, is one.
     #[inline(always)]
-    pub fn examine<'m>(
+    pub fn verify_or_renew<'m>(
         &mut self,
         frame: Frame<'_>,
         at: usize,
         cookie_option: u32,
-        mint: impl Fn() -> Mint<'m>,
+        mint: impl Fn() -> CookieKeys<'m>,
         address: impl Fn() -> Option<[u64; 2]>,
     ) -> Result<(), Outcome> {
         let option: Region<'_, OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
@@ -126,7 +126,7 @@ impl Edns {
             cookie.head = whole.read(SERVER_HEAD);
             cookie.hash = whole.read(SERVER_HASH);
         }
-        self.genuine = mint().examine(&mut cookie, address().or_refuse(Outcome::Opt)?);
+        self.cookie_valid = mint().verify_or_renew(&mut cookie, address().or_refuse(Outcome::Opt)?);
         self.cookie = cookie;
         self.length = WITH_COOKIE_LENGTH;
         Ok(())
@@ -148,7 +148,7 @@ impl Edns {
     /// half once, instead of once for every kind of OPT record.
     #[inline(always)]
     pub fn merge_verifier_states<H: Host>(self, unknown: u64) -> Self {
-        let Edns { length, head, limit, mut cookie, mut genuine } = self;
+        let Edns { length, head, limit, mut cookie, mut cookie_valid } = self;
         if H::GUARDED {
             let Cookie { client, head, hash } = cookie;
             cookie = Cookie {
@@ -156,14 +156,14 @@ impl Edns {
                 head: widen(head, unknown),
                 hash: widen(hash, unknown),
             };
-            genuine = widen(genuine.into(), unknown) != 0;
+            cookie_valid = widen(cookie_valid.into(), unknown) != 0;
         }
         Edns {
             length: widen_offset(length, unknown),
             head: widen(head, unknown),
             limit: widen_offset(limit, unknown),
             cookie,
-            genuine,
+            cookie_valid,
         }
     }
 

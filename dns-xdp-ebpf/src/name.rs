@@ -84,7 +84,7 @@ impl Name {
 
     /// If this is, in any case, the name of the entry, the rest of which is in `overflow`: the sum of the name as it came.
     #[inline(always)]
-    pub fn sum_as<'t>(
+    pub fn sum_if_equal<'t>(
         &self,
         frame: Frame<'_>,
         entry: &NameEntry,

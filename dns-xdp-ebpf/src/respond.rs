@@ -1,5 +1,5 @@
 //! The path of a query: the only control flow. A reading half that refuses, and a writing half that answers.
-use crate::cookie::Mint;
+use crate::cookie::CookieKeys;
 use crate::edns::{Edns, OPT_LENGTH};
 use crate::host::{Host, Packet};
 use crate::link::{Link, Version};
@@ -82,14 +82,14 @@ fn read<'h, P: Packet, H: Host>(
         let options = question.end() + OPT_LENGTH;
         if options < datagram.end {
             let (secrets, count) = (&head.flood_policy.secrets, head.flood_policy.secret_count);
-            let mint = || Mint { secrets, count, now: host.seconds() };
-            edns.examine(frame(), options, cookie_option, mint, || datagram.source(frame()))?;
+            let mint = || CookieKeys { secrets, count, now: host.seconds() };
+            edns.verify_or_renew(frame(), options, cookie_option, mint, || datagram.source(frame()))?;
         }
     }
     let edns = edns.merge_verifier_states::<H>(question.type_class.into());
     let slot = head.slot(question.name.hash);
     let entry = host.entry(slot).or_refuse(Outcome::NoZone)?;
-    let (records, name_sum) = match question.name.sum_as(frame(), entry, || host.overflow(slot)) {
+    let (records, name_sum) = match question.name.sum_if_equal(frame(), entry, || host.overflow(slot)) {
         Some(sum) => {
             let turn = || {
                 let (port, address) = (datagram.source_port(frame())?, datagram.source(frame())?);
@@ -105,7 +105,7 @@ fn read<'h, P: Packet, H: Host>(
         }
     };
     let reply = Reply { datagram, header, question, name_sum, edns, records }.fitted();
-    if !H::GUARDED || head.flood_policy.answers.interval == 0 || edns.genuine {
+    if !H::GUARDED || head.flood_policy.answers.interval == 0 || edns.cookie_valid {
         return Ok(reply);
     }
     let address = datagram.source(frame()).or_refuse(Outcome::Length)?;

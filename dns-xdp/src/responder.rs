@@ -221,7 +221,7 @@ impl Exchange {
             return None;
         };
         if transport == Transport::Udp
-            && !response.genuine
+            && !response.cookie_valid
             && let Some(zone) = zone
         {
             match self.clients.judge(zone.flood_policy(), address_words(client), fastrand::u32(..)) {

@@ -3,7 +3,7 @@
 //! Reading the message is in `request`, encoding the answer in `wire`.
 use std::net::IpAddr;
 
-use dns_xdp_ebpf::cookie::{self, Cookie, Mint};
+use dns_xdp_ebpf::cookie::{self, Cookie, CookieKeys};
 use dns_xdp_ebpf::message::{OPTION_NSID, UDP_SIZE_MIN};
 use dns_xdp_ebpf::table::{FloodPolicy, UDP_SIZE, address_words, turn};
 use hickory_proto::op::{Metadata, OpCode, Query, ResponseCode};
@@ -43,7 +43,7 @@ pub struct Response {
     /// What it says, as it is counted.
     pub rcode: Rcode,
     /// The client has returned our cookie, which proves its address.
-    pub genuine: bool,
+    pub cookie_valid: bool,
     message: Outgoing,
     limit: usize,
     /// Parts of the message that were read: labels, records, options.
@@ -67,10 +67,10 @@ impl Response {
 pub fn respond(message: &[u8], arrival: Arrival, zone: Option<&Zone>, identity: &[u8]) -> Option<Response> {
     let request = Request::read(message)?;
     let asked = request.opt.and_then(|opt| opt.cookie).filter(|_| flood_policy(zone).secret_count != 0);
-    let (cookie, genuine) = match asked {
+    let (cookie, cookie_valid) = match asked {
         Some(Asked::Cookie { cookie, .. }) => {
-            let (cookie, genuine) = examine(flood_policy(zone), cookie, arrival);
-            (Some(cookie), genuine)
+            let (cookie, cookie_valid) = verify_or_renew(flood_policy(zone), cookie, arrival);
+            (Some(cookie), cookie_valid)
         }
         _ => (None, false),
     };
@@ -82,13 +82,13 @@ pub fn respond(message: &[u8], arrival: Arrival, zone: Option<&Zone>, identity: 
     let answer = match asked {
         Some(Asked::Malformed) if request.metadata.op_code == OpCode::Query => Rcode::FormErr.into(),
         Some(Asked::Cookie { has_server_part, .. }) if asks_for_cookie(&request) => {
-            if has_server_part && !genuine { Rcode::BadCookie.into() } else { Rcode::NoError.into() }
+            if has_server_part && !cookie_valid { Rcode::BadCookie.into() } else { Rcode::NoError.into() }
         }
         _ => decide(&request, zone, identity, turn, limit),
     };
     let (rcode, steps) = (answer.rcode, request.steps);
     let message = assemble(request, answer, identity, cookie);
-    Some(Response { rcode, genuine, message, limit, steps })
+    Some(Response { rcode, cookie_valid, message, limit, steps })
 }
 
 fn flood_policy(zone: Option<&Zone>) -> &FloodPolicy {
@@ -96,10 +96,10 @@ fn flood_policy(zone: Option<&Zone>) -> &FloodPolicy {
 }
 
 /// The cookie that goes with the answer, and whether the one that came is ours (RFC 7873, section 5.2).
-fn examine(flood_policy: &FloodPolicy, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool) {
-    let mint = Mint { secrets: &flood_policy.secrets, count: flood_policy.secret_count, now: arrival.seconds };
-    let genuine = mint.examine(&mut cookie, address_words(arrival.client));
-    (cookie, genuine)
+fn verify_or_renew(flood_policy: &FloodPolicy, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool) {
+    let mint = CookieKeys { secrets: &flood_policy.secrets, count: flood_policy.secret_count, now: arrival.seconds };
+    let cookie_valid = mint.verify_or_renew(&mut cookie, address_words(arrival.client));
+    (cookie, cookie_valid)
 }
 
 /// Whether this is a query without a question, which asks for a cookie (RFC 7873, section 5.4).

@@ -469,10 +469,10 @@ fn a_cookie_is_answered_with_the_servers_own_and_knows_its_client_again() {
     let forged = [&CLIENT[..], &[1; 16]].concat();
     let short = [&CLIENT[..], &SERVER[..8]].concat();
     let ours = [CLIENT.as_slice(), &SERVER].concat();
-    for (cookie, genuine) in [(&CLIENT[..], false), (&ours, true), (&forged, false), (&short, false)] {
+    for (cookie, cookie_valid) in [(&CLIENT[..], false), (&ours, true), (&forged, false), (&short, false)] {
         for transport in [Transport::Udp, Transport::Tcp] {
             let response = respond(&with_cookie(cookie), arrival(transport), Some(&zone), b"").unwrap();
-            assert_eq!(response.genuine, genuine, "{cookie:02x?}");
+            assert_eq!(response.cookie_valid, cookie_valid, "{cookie:02x?}");
             let message = Message::from_vec(&response.encode()).unwrap();
             assert_eq!(message.answers.len(), 1);
             let answered = EdnsOption::Unknown(10, ours.clone());
