@@ -8,7 +8,7 @@
 //! The listener only reads. The loop never waits for it: what the loop says when it is asked, all who look share, and
 //! its last words are shown where it does not answer. Connections are bounded in number and time.
 mod connections;
-mod desk;
+mod status_cache;
 mod page;
 mod rates;
 mod recorder;
@@ -28,8 +28,8 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 
-pub use self::desk::Desk;
-use self::desk::Life;
+pub use self::status_cache::StatusCache;
+use self::status_cache::Life;
 pub use self::recorder::{Recorder, Repair};
 use crate::control::api::Status;
 
@@ -63,7 +63,7 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves `/metrics`; `/healthz`, which is well while the loop runs; `/readyz`, which is while besides everything that
 /// was decided is answered; and the status page at `/`. Ends when it is dropped.
-pub async fn serve(listener: TcpListener, desk: Arc<Desk>) {
+pub async fn serve(listener: TcpListener, status_cache: Arc<StatusCache>) {
     let router = Router::new()
         .route("/", get(page))
         .route("/page.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
@@ -71,17 +71,17 @@ pub async fn serve(listener: TcpListener, desk: Arc<Desk>) {
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(desk);
+        .with_state(status_cache);
     if let Err(error) = connections::serve(listener, router).await {
         tracing::error!(%error, "the metrics listener failed: restart the daemon to have it again");
     }
 }
 
-async fn page(State(desk): State<Arc<Desk>>) -> Response {
-    let view = desk.view().await;
-    let life = desk.life();
+async fn page(State(status_cache): State<Arc<StatusCache>>) -> Response {
+    let view = status_cache.view().await;
+    let life = status_cache.life();
     let code = if view.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let html = page::page(desk.server(), &life, view.as_deref(), &desk.events(), Timestamp::now());
+    let html = page::page(status_cache.server(), &life, view.as_deref(), &status_cache.events(), Timestamp::now());
     (code, PAGE_HEADERS, Html(html.into_string())).into_response()
 }
 
@@ -89,25 +89,25 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
     (PAGE_HEADERS, [(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
-async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
-    match desk.view().await {
+async fn metrics(State(status_cache): State<Arc<StatusCache>>) -> Response {
+    match status_cache.view().await {
         Some(view) => {
-            ([(header::CONTENT_TYPE, CONTENT_TYPE)], text::encode(&view, desk.recorder())).into_response()
+            ([(header::CONTENT_TYPE, CONTENT_TYPE)], text::encode(&view, status_cache.recorder())).into_response()
         }
-        None => unwell(&desk.life()),
+        None => unwell(&status_cache.life()),
     }
 }
 
-async fn healthz(State(desk): State<Arc<Desk>>) -> Response {
-    match desk.life() {
+async fn healthz(State(status_cache): State<Arc<StatusCache>>) -> Response {
+    match status_cache.life() {
         Life::Starting | Life::Running => "ok\n".into_response(),
         life @ Life::Hung(_) => unwell(&life),
     }
 }
 
-async fn readyz(State(desk): State<Arc<Desk>>) -> Response {
-    let view = desk.view().await;
-    match (desk.life(), view) {
+async fn readyz(State(status_cache): State<Arc<StatusCache>>) -> Response {
+    let view = status_cache.view().await;
+    match (status_cache.life(), view) {
         (Life::Running, Some(view)) if view.status.up_to_date => ready(&view.status).into_response(),
         (Life::Running, Some(view)) => {
             (StatusCode::SERVICE_UNAVAILABLE, view.status.alarms.join("\n") + "\n").into_response()
@@ -158,9 +158,9 @@ mod tests {
     async fn a_loop_that_answers_is_healthy_and_its_numbers_are_shown() {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let (desk, inbox) = desk::tests::desk();
-        let serving = tokio::spawn(serve(listener, desk));
-        let controller = tokio::spawn(desk::tests::answer(inbox));
+        let (status_cache, inbox) = status_cache::tests::status_cache();
+        let serving = tokio::spawn(serve(listener, status_cache));
+        let controller = tokio::spawn(status_cache::tests::answer(inbox));
         let scraped = get(address, "/metrics").await;
         assert!(scraped.contains("\r\ncontent-type: application/openmetrics-text;"), "{scraped}");
         assert!(
@@ -187,8 +187,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (calls, _inbox) = tokio::sync::mpsc::channel(1);
         let journal = Arc::new(crate::event::Journal::new(Timestamp::UNIX_EPOCH));
-        let desk = Desk::new("node1".to_owned(), calls, journal, Recorder::default());
-        let serving = tokio::spawn(serve(listener, Arc::new(desk)));
+        let status_cache = StatusCache::new("node1".to_owned(), calls, journal, Recorder::default());
+        let serving = tokio::spawn(serve(listener, Arc::new(status_cache)));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 "));
         for path in ["/readyz", "/metrics", "/"] {
             let response = get(address, path).await;

@@ -131,14 +131,14 @@ impl Server {
     /// Commands go to the controller; events are read from the journal without it.
     pub async fn serve(self, calls: mpsc::Sender<Call>, journal: Arc<Journal>, stop: CancellationToken) {
         let Server { listener, file } = self;
-        let desk = Desk {
+        let context = Context {
             calls,
             journal,
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             long_command: Arc::new(Semaphore::new(1)),
             stop: stop.clone(),
         };
-        let router = Router::new().route(COMMAND_PATH, post(command)).with_state(desk);
+        let router = Router::new().route(COMMAND_PATH, post(command)).with_state(context);
         let give_up = async {
             stop.cancelled().await;
             tokio::time::sleep(LAST_ANSWERS).await;
@@ -242,7 +242,7 @@ pub fn remove_stale(path: &Path) -> Result<bool, BindError> {
 
 /// Where requests go.
 #[derive(Debug, Clone)]
-struct Desk {
+struct Context {
     calls: mpsc::Sender<Call>,
     journal: Arc<Journal>,
     followers: Arc<Semaphore>,
@@ -250,14 +250,14 @@ struct Desk {
     stop: CancellationToken,
 }
 
-async fn command(State(desk): State<Desk>, request: Request) -> Response {
+async fn command(State(context): State<Context>, request: Request) -> Response {
     let until = request.headers().get(UNTIL).and_then(|until| until.to_str().ok()?.parse().ok());
     let until = until.map(Duration::from_millis);
-    let (command, permit) = match desk.read(request).await {
+    let (command, permit) = match context.read(request).await {
         Ok(read) => read,
         Err((status, refusal)) => return json(status, &refusal),
     };
-    let answer = desk.ask(command, until).await;
+    let answer = context.ask(command, until).await;
     drop(permit);
     match answer {
         Ok(value) => json(StatusCode::OK, &value),
@@ -268,7 +268,7 @@ async fn command(State(desk): State<Desk>, request: Request) -> Response {
     }
 }
 
-impl Desk {
+impl Context {
     /// Reads a command, or says what is wrong with it. A long one comes with the permit that it holds while it is in
     /// memory.
     async fn read(
@@ -359,11 +359,11 @@ mod tests {
 
     use super::*;
 
-    fn desk() -> (Desk, mpsc::Receiver<Call>) {
+    fn context() -> (Context, mpsc::Receiver<Call>) {
         let (calls, inbox) = mpsc::channel(1);
         let journal = Arc::new(Journal::new(Timestamp::UNIX_EPOCH));
         let (followers, long_command) = (Arc::new(Semaphore::new(FOLLOWERS)), Arc::new(Semaphore::new(1)));
-        (Desk { calls, journal, followers, long_command, stop: CancellationToken::new() }, inbox)
+        (Context { calls, journal, followers, long_command, stop: CancellationToken::new() }, inbox)
     }
 
     /// A command with blanks behind it.
@@ -375,25 +375,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_command_is_the_only_one_in_memory_until_it_is_answered() {
-        let (desk, mut inbox) = desk();
-        let asked = tokio::spawn(command(State(desk.clone()), long(&Command::Status)));
+        let (context, mut inbox) = context();
+        let asked = tokio::spawn(command(State(context.clone()), long(&Command::Status)));
         let call = inbox.recv().await.unwrap();
-        assert_eq!(desk.long_command.available_permits(), 0);
+        assert_eq!(context.long_command.available_permits(), 0);
         call.reply.send(Ok(Value::Null)).unwrap();
         assert_eq!(asked.await.unwrap().status(), StatusCode::OK);
-        assert_eq!(desk.long_command.available_permits(), 1);
+        assert_eq!(context.long_command.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn whoever_waits_for_events_keeps_no_long_command_from_being_read() {
-        let (desk, _inbox) = desk();
+        let (context, _inbox) = context();
         let events = Command::Events { after: 0, started: None, limit: None, wait_ms: 10_000 };
-        let waiting = tokio::spawn(command(State(desk.clone()), long(&events)));
-        while desk.followers.available_permits() == FOLLOWERS {
+        let waiting = tokio::spawn(command(State(context.clone()), long(&events)));
+        while context.followers.available_permits() == FOLLOWERS {
             tokio::task::yield_now().await;
         }
-        assert_eq!(desk.long_command.available_permits(), 1);
-        desk.stop.cancel();
+        assert_eq!(context.long_command.available_permits(), 1);
+        context.stop.cancel();
         assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
     }
 }

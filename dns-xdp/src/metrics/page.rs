@@ -4,7 +4,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
-use super::desk::{Life, View};
+use super::status_cache::{Life, View};
 use super::rates::Rates;
 use crate::cluster::Admin;
 use crate::control::api::{InterfaceStatus, NodeStatus, Status};

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::desk::View;
+use super::status_cache::View;
 use super::recorder::{HEALTHS, Recorder};
 use crate::cluster::Admin;
 use crate::control::api::{Stats, Status};

@@ -26,7 +26,7 @@ const EVENTS: u64 = 20;
 
 /// Where the pages get what they show.
 #[derive(Debug)]
-pub struct Desk {
+pub struct StatusCache {
     server: String,
     calls: mpsc::Sender<Call>,
     journal: Arc<Journal>,
@@ -79,11 +79,11 @@ impl fmt::Display for Life {
     }
 }
 
-impl Desk {
+impl StatusCache {
     /// `server`: who this is among the servers of the cluster.
     pub fn new(server: String, calls: mpsc::Sender<Call>, journal: Arc<Journal>, recorder: Recorder) -> Self {
         let memory = Memory { origin: Instant::now(), view: None, asked: None, samples: Samples::default() };
-        Desk { server, calls, journal, recorder, memory: Mutex::new(memory) }
+        StatusCache { server, calls, journal, recorder, memory: Mutex::new(memory) }
     }
 
     pub(super) fn server(&self) -> &str {
@@ -146,15 +146,15 @@ pub(super) mod tests {
     use super::*;
 
     /// A desk and the inbox of its loop, which has published and beats once.
-    pub(in crate::metrics) fn desk() -> (Arc<Desk>, mpsc::Receiver<Call>) {
+    pub(in crate::metrics) fn status_cache() -> (Arc<StatusCache>, mpsc::Receiver<Call>) {
         desk_with(Recorder::default())
     }
 
-    fn desk_with(recorder: Recorder) -> (Arc<Desk>, mpsc::Receiver<Call>) {
+    fn desk_with(recorder: Recorder) -> (Arc<StatusCache>, mpsc::Receiver<Call>) {
         let (calls, inbox) = mpsc::channel(4);
         let journal = Arc::new(Journal::new(Timestamp::UNIX_EPOCH));
         recorder.go_live();
-        (Arc::new(Desk::new("node1".to_owned(), calls, journal, recorder)), inbox)
+        (Arc::new(StatusCache::new("node1".to_owned(), calls, journal, recorder)), inbox)
     }
 
     /// A loop that says what the example has, and counts the questions about the status.
@@ -176,44 +176,44 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn however_many_look_the_loop_is_asked_one_question_at_a_time() {
-        let (desk, inbox) = desk();
+        let (status_cache, inbox) = status_cache();
         let controller = tokio::spawn(answer(inbox));
         let looks: Vec<_> = (0..100)
             .map(|_| {
-                let desk = Arc::clone(&desk);
-                tokio::spawn(async move { desk.view().await.is_some() })
+                let status_cache = Arc::clone(&status_cache);
+                tokio::spawn(async move { status_cache.view().await.is_some() })
             })
             .collect();
         for look in looks {
             assert!(look.await.unwrap());
         }
-        drop(desk);
+        drop(status_cache);
         assert_eq!(controller.await.unwrap(), 1);
     }
 
     #[tokio::test]
     async fn a_loop_that_does_not_answer_holds_up_one_client_and_its_last_words_are_shown() {
-        let (desk, mut inbox) = desk();
+        let (status_cache, mut inbox) = status_cache();
         let start = Instant::now();
-        assert!(desk.view().await.is_none());
+        assert!(status_cache.view().await.is_none());
         assert!(start.elapsed() >= PATIENCE);
         let next = Instant::now();
-        assert!(desk.view().await.is_none());
+        assert!(status_cache.view().await.is_none());
         assert!(next.elapsed() < PATIENCE / 2, "the next client waits all over again");
         while inbox.try_recv().is_ok() {}
         let controller = tokio::spawn(answer(inbox));
         tokio::time::sleep(FRESH).await;
-        let said = desk.view().await.unwrap();
+        let said = status_cache.view().await.unwrap();
         controller.abort();
         tokio::time::sleep(FRESH).await;
-        assert_eq!(desk.view().await.unwrap().at, said.at);
+        assert_eq!(status_cache.view().await.unwrap().at, said.at);
     }
 
     #[tokio::test]
     async fn a_loop_that_hangs_is_not_even_asked() {
-        let (desk, mut inbox) = desk_with(Recorder::since(Instant::now() - Duration::from_secs(9)));
-        assert!(matches!(desk.life(), Life::Hung(silence) if silence >= Duration::from_secs(9)));
-        assert!(desk.view().await.is_none());
+        let (status_cache, mut inbox) = desk_with(Recorder::since(Instant::now() - Duration::from_secs(9)));
+        assert!(matches!(status_cache.life(), Life::Hung(silence) if silence >= Duration::from_secs(9)));
+        assert!(status_cache.view().await.is_none());
         assert!(inbox.try_recv().is_err());
     }
 }
