@@ -14,7 +14,7 @@
 mod atomic_file;
 pub mod authorities;
 pub mod bench;
-pub mod child;
+pub mod subprocess;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -3,11 +3,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap_complete::CompleteEnv;
-use dns_xdp::{child, cli};
+use dns_xdp::{subprocess, cli};
 
 fn main() -> ExitCode {
     // Ends here when this process is to watch over a command.
-    child::enter();
+    subprocess::enter();
     // Ends here when a shell asks what could come next.
     CompleteEnv::with_factory(cli::command).complete();
     cli::run(cli::Args::parse())

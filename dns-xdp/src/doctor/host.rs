@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::facts::Host;
-use crate::child::{self, Leftovers};
+use crate::subprocess::{self, Leftovers};
 use crate::privileges;
 
 /// For a program that lists rules.
@@ -68,7 +68,7 @@ async fn filters() -> Vec<&'static str> {
     let mut filters = Vec::new();
     let mut nft = Command::new("nft");
     nft.args(["list", "ruleset"]);
-    let listed = child::run(nft, b"", PATIENCE, Leftovers::Kill).await;
+    let listed = subprocess::run(nft, b"", PATIENCE, Leftovers::Kill).await;
     if listed.is_ok_and(|ended| ended.success() && !ended.last_line.is_empty()) {
         filters.push("nftables");
     }

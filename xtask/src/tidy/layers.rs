@@ -35,7 +35,7 @@ pub(super) const LAYERS: [Layers; 2] = [
             &[
                 "atomic_file",
                 "authorities",
-                "child",
+                "subprocess",
                 "cluster",
                 "connections",
                 "event",

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::child::{self, Leftovers};
+use crate::subprocess::{self, Leftovers};
 use crate::config;
 use crate::event::Event;
 
@@ -158,7 +158,7 @@ async fn notify(program: &str, arguments: &[String], limit: Duration, event: &Ev
         .env("DNS_XDP_EVENT", what.kind.text())
         .env("DNS_XDP_SUBJECT", what.subject.as_deref().unwrap_or_default())
         .env("DNS_XDP_REASON", what.reason.as_deref().unwrap_or_default());
-    let ended = child::run(command, &line, limit, Leftovers::Spare).await;
+    let ended = subprocess::run(command, &line, limit, Leftovers::Spare).await;
     let ended = ended.map_err(|error| format!("it cannot be run: {error}"))?;
     let how = match ended.status {
         Some(status) if status.success() => return Ok(()),

@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::{Fault, Peer, unseen, wrong};
-use crate::child::{self, Leftovers};
+use crate::subprocess::{self, Leftovers};
 use crate::cluster::Exec;
 use crate::health::Subject;
 
@@ -42,7 +42,7 @@ pub(super) async fn ask(exec: &Exec, peer: Peer<'_>, deadline: Instant) -> Resul
         .env("DNS_XDP_SERVICE", service(peer.subject))
         .env("DNS_XDP_ZONE", exec.zone.to_string());
     let limit = deadline.duration_since(Instant::now());
-    let ended = child::run(command, b"", limit, Leftovers::Kill).await;
+    let ended = subprocess::run(command, b"", limit, Leftovers::Kill).await;
     let ended = ended.map_err(|error| Fault::Ours(format!("cannot run {program}: {error}")))?;
     let line: String = ended.last_line.chars().take(REASON).collect();
     ended.status.map_or_else(|| Err(unseen("timeout")), |status| judge(status, &line))
