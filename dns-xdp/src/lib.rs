@@ -33,7 +33,7 @@ pub mod intent;
 mod log;
 pub mod metrics;
 pub mod network;
-pub mod path;
+pub mod answered_by;
 pub mod pin_directory;
 mod privileges;
 pub mod promise;

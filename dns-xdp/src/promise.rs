@@ -71,7 +71,7 @@ pub fn in_words(promise: &Promise) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::answered_by::AnsweredBy;
 
     use super::*;
 

@@ -8,7 +8,7 @@ use super::print;
 use crate::cluster::{AllDown, HealthCheck, Order, Require, Service};
 use crate::config::{Config, Failback, Failover, Mode};
 use crate::health::{self, ProbeId, Subject, Target};
-use crate::path::path;
+use crate::answered_by::answered_by;
 use crate::zone::{Lookup, Zone};
 use crate::{failover, log, promise};
 
@@ -135,7 +135,7 @@ fn summary(config: &Config, zone: &Zone) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::answered_by::AnsweredBy;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! The machine: kernel, processors, clock, packet filters.
 use std::fs;
-use std::path::Path;
+use std::answered_by::AnsweredBy;
 use std::time::Duration;
 
 use tokio::process::Command;

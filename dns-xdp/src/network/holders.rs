@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::answered_by::AnsweredBy;
 
 /// `st` of a TCP socket that listens.
 const LISTENS: &str = "0A";

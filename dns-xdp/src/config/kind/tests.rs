@@ -5,7 +5,7 @@ use crate::cluster::{Expect, PasswordFile, Probe, Redis, Role, TcpDialogue};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::answered_by::AnsweredBy;
 
 const CLUSTER: &str = r#"[zone]
 name = "demo.example.com"

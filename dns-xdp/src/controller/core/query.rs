@@ -7,7 +7,7 @@ use crate::config::NsAddresses;
 use crate::control::api::QueryAnswer;
 use crate::control::{Refusal, RefusalKind};
 use crate::failover::{Decision, Effective};
-use crate::path::{Path, path};
+use crate::answered_by::{Path, path};
 use crate::responder::{self, Rcode};
 use crate::zone::Zone;
 

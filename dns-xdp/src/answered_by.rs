@@ -7,51 +7,51 @@ use crate::zone::{Addresses, Zone};
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
+pub enum AnsweredBy {
     /// The program, where one is attached.
     Xdp,
     /// The responder, for this reason.
     Responder(&'static str),
 }
 
-impl Path {
+impl AnsweredBy {
     /// As `query` and `check` show it.
     pub const fn text(self) -> &'static str {
         match self {
-            Path::Xdp => "xdp",
-            Path::Responder(_) => "responder",
+            AnsweredBy::Xdp => "xdp",
+            AnsweredBy::Responder(_) => "responder",
         }
     }
 }
 
 /// Who answers a plain UDP query for `qname` (in lower case) and `qtype`.
-pub fn path(zone: &Zone, qname: &Name, qtype: RecordType) -> Path {
+pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
     if !zone.apex().zone_of(qname) {
-        return Path::Responder("the program knows its own zone only");
+        return AnsweredBy::Responder("the program knows its own zone only");
     }
     match qtype {
         RecordType::NS | RecordType::SOA | RecordType::OPT | RecordType::ZERO => {
-            return Path::Responder("the program does not answer this type");
+            return AnsweredBy::Responder("the program does not answer this type");
         }
         other if (META_FIRST..=META_LAST).contains(&u16::from(other)) => {
-            return Path::Responder("the program does not answer this type");
+            return AnsweredBy::Responder("the program does not answer this type");
         }
         _ => {}
     }
     match zone.addresses(qname) {
-        Some(addresses) if addresses.refused => Path::Responder("the program refuses nothing"),
+        Some(addresses) if addresses.refused => AnsweredBy::Responder("the program refuses nothing"),
         Some(addresses) if addresses.nodata_ttl_seconds.is_some() => {
-            Path::Responder("the name lacks a family of addresses for as long as it is failed over")
+            AnsweredBy::Responder("the name lacks a family of addresses for as long as it is failed over")
         }
         Some(addresses)
             if addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max) > ADDRESSES_MAX =>
         {
-            Path::Responder("the name has more addresses than the program answers")
+            AnsweredBy::Responder("the name has more addresses than the program answers")
         }
         addresses if zone.soa_octets() > SOA_MAX && is_negative(addresses, qtype) => {
-            Path::Responder("the SOA record is longer than the program holds")
+            AnsweredBy::Responder("the SOA record is longer than the program holds")
         }
-        _ => Path::Xdp,
+        _ => AnsweredBy::Xdp,
     }
 }
 
@@ -109,13 +109,13 @@ mod tests {
             ("example.org.", RecordType::A, "responder"),
         ];
         for (qname, qtype, expected) in cases {
-            assert_eq!(path(&zone, &name(qname), qtype).text(), expected, "{qname} {qtype}");
+            assert_eq!(answered_by(&zone, &name(qname), qtype).text(), expected, "{qname} {qtype}");
         }
         let long = format!("{0}.{0}.{0}.example.com.", "l".repeat(63));
         let of_long_soa = Zone::new(origin(name(&long)), [(name("a.example.com."), many(1))]);
         let cases = [(RecordType::A, "xdp"), (RecordType::AAAA, "responder"), (RecordType::TXT, "responder")];
         for (qtype, expected) in cases {
-            assert_eq!(path(&of_long_soa, &name("a.example.com."), qtype).text(), expected, "{qtype}");
+            assert_eq!(answered_by(&of_long_soa, &name("a.example.com."), qtype).text(), expected, "{qtype}");
         }
     }
 }
