@@ -2,11 +2,11 @@
 //!
 //! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the
 //! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
-mod blindness;
+mod clock_guard;
 mod in_step;
 pub(crate) mod probe;
 pub(crate) mod schedule;
-mod standing;
+mod subject_health;
 mod targets;
 mod verdict;
 
@@ -22,11 +22,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-pub use blindness::{Blindness, CLEAN_ROUNDS};
+pub use clock_guard::{ClockGuard, CLEAN_ROUNDS};
 pub(crate) use in_step::{Alone, in_step};
 pub use probe::{Peer, probe};
-pub(crate) use standing::best_and_worst;
-pub use standing::{FamilyStandings, Standing};
+pub(crate) use subject_health::best_and_worst;
+pub use subject_health::{FamilyHealth, SubjectHealth};
 pub use targets::{Target, of_witness, targets};
 pub use verdict::{Failure, Health, Observation, Pace, Transition, Verdict};
 

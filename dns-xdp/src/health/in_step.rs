@@ -4,7 +4,7 @@
 //! fall, and so does one that has risen. A family that changes alone waits for nothing.
 use std::time::Duration;
 
-use super::{Health, Standing, Verdict};
+use super::{Health, SubjectHealth, Verdict};
 
 /// The most results of the other family that a family waits for.
 const MOST_RESULTS: u32 = 2;
@@ -12,7 +12,7 @@ const MOST_RESULTS: u32 = 2;
 /// One family of a subject: its standing by its own probes, and their verdicts.
 #[derive(Debug)]
 pub(crate) struct Alone<'a> {
-    pub(crate) standing: Standing,
+    pub(crate) standing: SubjectHealth,
     pub(crate) verdicts: Vec<&'a Verdict>,
 }
 
@@ -32,7 +32,7 @@ impl Alone<'_> {
 }
 
 /// The standing of a family beside the other one; `before`: what it was.
-pub(crate) fn in_step(before: Option<&Standing>, own: &Alone<'_>, other: &Alone<'_>) -> Standing {
+pub(crate) fn in_step(before: Option<&SubjectHealth>, own: &Alone<'_>, other: &Alone<'_>) -> SubjectHealth {
     let Some(before) = before else { return own.standing.clone() };
     let waits = match (before.serving(), own.standing.serving()) {
         (Some(true), Some(false)) => other.is_falling(),
@@ -42,7 +42,7 @@ pub(crate) fn in_step(before: Option<&Standing>, own: &Alone<'_>, other: &Alone<
     if !waits {
         return own.standing.clone();
     }
-    Standing {
+    SubjectHealth {
         health: before.health,
         since: before.since,
         time_left: before.time_left.or(other.standing.time_left),
@@ -78,10 +78,10 @@ mod tests {
     /// The health of a family with these results beside one with those; the last result is new.
     fn shown(own: &str, other: &str) -> Health {
         let now = |results: &str| Duration::from_millis(100) * u32::try_from(results.len()).unwrap();
-        let standing = |verdict: &Verdict, before: Option<&Standing>, at| {
-            Standing::new(&check(), &[verdict], before, at)
+        let standing = |verdict: &Verdict, before: Option<&SubjectHealth>, at| {
+            SubjectHealth::new(&check(), &[verdict], before, at)
         };
-        let mut before: Option<Standing> = None;
+        let mut before: Option<SubjectHealth> = None;
         for end in 1..own.len() {
             before = Some(standing(&verdict(&own[..end]), before.as_ref(), now(&own[..end])));
         }

@@ -8,7 +8,7 @@ use super::state::{State, in_family};
 use crate::cluster::{APEX, Admin, Family, Node};
 use crate::event::{AnswerChange, AnswerChanges, Kind, Occurrence};
 use crate::failover::Effective;
-use crate::health::{Standing, Subject};
+use crate::health::{SubjectHealth, Subject};
 use crate::zone::{Addresses, Zone};
 
 /// A decision, as far as it is told.
@@ -254,7 +254,7 @@ fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
     }
 }
 
-fn member_party(state: &State, subject: &Subject, standing: &Standing) -> Option<Party> {
+fn member_party(state: &State, subject: &Subject, standing: &SubjectHealth) -> Option<Party> {
     let Subject::Member { service, node } = subject else {
         return None;
     };

@@ -4,14 +4,14 @@ use std::fmt;
 use crate::cluster::Admin;
 use crate::config::{Failback, Failover};
 use crate::event::{Kind, Occurrence};
-use crate::health::{Health, Standing, Transition};
+use crate::health::{Health, SubjectHealth, Transition};
 use crate::intent::{Intent, Settled};
 
 /// A change of health, which is two things where a step was left out: several probes are combined.
 pub(in crate::controller) fn transition(
     subject: &impl fmt::Display,
     Transition { from, to }: Transition,
-    standing: &Standing,
+    standing: &SubjectHealth,
 ) -> Vec<Occurrence> {
     use Health::{Down, Recovering, Suspect, Unknown, Up};
     let kinds: &[Kind] = match (from, to) {

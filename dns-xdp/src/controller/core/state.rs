@@ -18,7 +18,7 @@ use crate::cluster::{Admin, Family, HealthCheck, Node};
 use crate::config::Config;
 use crate::failover::{self, Decision, Effective, LastAnswers, View};
 use crate::health::{
-    self, Blindness, FamilyStandings, Health, Observation, ProbeId, Standing, Subject, Target, Transition,
+    self, ClockGuard, FamilyHealth, Health, Observation, ProbeId, SubjectHealth, Subject, Target, Transition,
     Verdict,
 };
 use crate::intent::{self, Holds, Intent, Intents};
@@ -40,10 +40,10 @@ pub(in crate::controller) struct State {
     in_doubt: BTreeMap<String, BTreeSet<ProbeId>>,
     /// Those that nothing has been heard of yet.
     unheard: BTreeSet<ProbeId>,
-    standings: BTreeMap<Subject, Standing>,
+    standings: BTreeMap<Subject, SubjectHealth>,
     /// The health by family of the subjects that are probed at an address of each family.
-    families: BTreeMap<Subject, FamilyStandings>,
-    blindness: Blindness,
+    families: BTreeMap<Subject, FamilyHealth>,
+    blindness: ClockGuard,
     confirmation: Confirmation,
     decision: Option<Decision>,
     /// What the servers say together; `None`: this one decides alone, as it always does without a store.
@@ -72,7 +72,7 @@ impl State {
         let targets = targets(&config, shared.as_ref());
         let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
         let verdicts: BTreeMap<ProbeId, Verdict> = targets.iter().map(verdict).collect();
-        let blindness = Blindness::new(targets.values().map(|target| &target.probe));
+        let blindness = ClockGuard::new(targets.values().map(|target| &target.probe));
         let (standings, families) = (BTreeMap::new(), BTreeMap::new());
         let decision = None;
         let (in_doubt, unheard) = (BTreeMap::new(), verdicts.keys().cloned().collect());
@@ -241,7 +241,7 @@ impl State {
         self.standings = standings.collect();
     }
 
-    fn standing(&self, subject: &Subject, before: Option<&Standing>, now: Duration) -> Standing {
+    fn standing(&self, subject: &Subject, before: Option<&SubjectHealth>, now: Duration) -> SubjectHealth {
         match self.families.get(subject) {
             Some(families) => families.whole(before, now),
             None => self.standing_of_all(subject, before, now),
@@ -288,7 +288,7 @@ impl State {
     }
 
     /// The guard against our own blindness: while it has a reason nobody is judged.
-    pub(in crate::controller) fn blindness(&mut self) -> &mut Blindness {
+    pub(in crate::controller) fn blindness(&mut self) -> &mut ClockGuard {
         &mut self.blindness
     }
 
@@ -419,12 +419,12 @@ impl State {
         &self.verdicts
     }
 
-    pub(super) fn standings(&self) -> &BTreeMap<Subject, Standing> {
+    pub(super) fn standings(&self) -> &BTreeMap<Subject, SubjectHealth> {
         &self.standings
     }
 
     /// The standing of a node of the cluster.
-    pub(in crate::controller) fn node(&self, node: &Node) -> &Standing {
+    pub(in crate::controller) fn node(&self, node: &Node) -> &SubjectHealth {
         self.standings.get(&Subject::Node(node.name.clone())).expect("every node has a standing")
     }
 
@@ -463,12 +463,12 @@ fn is_unheard(verdict: &Verdict) -> bool {
 }
 
 /// What of a standing a decision looks at.
-fn decisive(standing: &Standing) -> (Option<bool>, bool, Option<u32>) {
+fn decisive(standing: &SubjectHealth) -> (Option<bool>, bool, Option<u32>) {
     (standing.serving(), standing.visible, standing.seconds_left())
 }
 
 /// Adds what is found of a subject to the verdicts.
-fn said(own: &mut Verdicts, subject: String, standing: &Standing) {
+fn said(own: &mut Verdicts, subject: String, standing: &SubjectHealth) {
     let said = match (standing.serving(), standing.visible) {
         (None, _) => return,
         (Some(true), _) => &mut own.up,

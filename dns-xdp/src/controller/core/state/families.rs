@@ -8,7 +8,7 @@ use super::{State, decisive};
 use crate::cluster::{Family, FamilyRule, Node, Service};
 use crate::failover::{FamilyView, MemberState, NodeState};
 use crate::health::{
-    Alone, FamilyStandings, Health, ProbeId, Standing, Subject, Transition, Verdict, best_and_worst, in_step,
+    Alone, FamilyHealth, Health, ProbeId, SubjectHealth, Subject, Transition, Verdict, best_and_worst, in_step,
 };
 
 /// The health of a node as it counts, with what is to be said of it.
@@ -43,12 +43,12 @@ impl Judged {
 
 impl State {
     /// The standings of a subject in each family, if each RRset follows its own.
-    pub(in crate::controller) fn told_apart(&self, subject: &Subject) -> Option<&FamilyStandings> {
+    pub(in crate::controller) fn told_apart(&self, subject: &Subject) -> Option<&FamilyHealth> {
         self.families.get(subject).filter(|both| both.rule == FamilyRule::Each)
     }
 
     /// The standings of a subject in each family, whatever follows from them.
-    pub(in crate::controller) fn in_families(&self, subject: &Subject) -> Option<&FamilyStandings> {
+    pub(in crate::controller) fn in_families(&self, subject: &Subject) -> Option<&FamilyHealth> {
         self.families.get(subject)
     }
 
@@ -56,19 +56,19 @@ impl State {
     pub(super) fn standing_of_all(
         &self,
         subject: &Subject,
-        before: Option<&Standing>,
+        before: Option<&SubjectHealth>,
         now: Duration,
-    ) -> Standing {
+    ) -> SubjectHealth {
         let verdicts: Vec<&Verdict> =
             self.verdicts.range(ProbeId::all_of(subject)).map(|(_, verdict)| verdict).collect();
         if verdicts.is_empty() {
-            return Standing::unknown();
+            return SubjectHealth::unknown();
         }
-        Standing::new(&self.check(subject), &verdicts, before, now)
+        SubjectHealth::new(&self.check(subject), &verdicts, before, now)
     }
 
     /// The standings of a subject by its probes that speak for each family.
-    pub(super) fn family_standings(&self, subject: &Subject, now: Duration) -> FamilyStandings {
+    pub(super) fn family_standings(&self, subject: &Subject, now: Duration) -> FamilyHealth {
         let (check, before) = (self.check(subject), self.families.get(subject));
         let of = |family: Family| before.map(|before| before.of(family));
         let [ipv4, ipv6] = Family::ALL.map(|family| {
@@ -77,17 +77,17 @@ impl State {
             let verdicts: Vec<&Verdict> =
                 probes.filter(|(probe, _)| speaks(probe)).map(|(_, verdict)| verdict).collect();
             let standing = if verdicts.is_empty() {
-                Standing::unknown()
+                SubjectHealth::unknown()
             } else {
-                Standing::new(&check, &verdicts, of(family), now)
+                SubjectHealth::new(&check, &verdicts, of(family), now)
             };
             Alone { standing, verdicts }
         });
         let rule = check.families;
         if rule == FamilyRule::Any {
-            return FamilyStandings { rule, ipv4: ipv4.standing, ipv6: ipv6.standing };
+            return FamilyHealth { rule, ipv4: ipv4.standing, ipv6: ipv6.standing };
         }
-        FamilyStandings {
+        FamilyHealth {
             rule,
             ipv4: in_step(of(Family::Ipv4), &ipv4, &ipv6),
             ipv6: in_step(of(Family::Ipv6), &ipv6, &ipv4),
@@ -128,10 +128,10 @@ impl State {
     }
 
     /// What this server finds of a subject over IPv6, where that is something else than over IPv4.
-    pub(super) fn ipv6_apart(&self, subject: &Subject) -> Option<&Standing> {
-        let FamilyStandings { ipv4, ipv6, .. } = self.told_apart(subject)?;
+    pub(super) fn ipv6_apart(&self, subject: &Subject) -> Option<&SubjectHealth> {
+        let FamilyHealth { ipv4, ipv6, .. } = self.told_apart(subject)?;
         let told =
-            |standing: &Standing| (standing.serving(), standing.serving() == Some(true) || standing.visible);
+            |standing: &SubjectHealth| (standing.serving(), standing.serving() == Some(true) || standing.visible);
         Some(ipv6).filter(|ipv6| told(ipv6) != told(ipv4))
     }
 
@@ -199,8 +199,8 @@ impl State {
     }
 
     /// One's own finding unless the others overrule it.
-    fn counted(&self, family: Option<Family>, subject: &Subject, standing: &Standing) -> Counted {
-        let Standing { health, since, .. } = *standing;
+    fn counted(&self, family: Option<Family>, subject: &Subject, standing: &SubjectHealth) -> Counted {
+        let SubjectHealth { health, since, .. } = *standing;
         let own = Counted { health, reason: standing.reason.clone(), since };
         let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_alone()) else { return own };
         let agreed = shared.agree(subject, family, self.config.failover.observers);

@@ -5,7 +5,7 @@ use super::State;
 use crate::cluster::{Admin, Family, Node, Service};
 use crate::controller::core::confirmation::Confirmation;
 use crate::failover::{MemberState, NodeState, View};
-use crate::health::{Health, Standing, Subject};
+use crate::health::{Health, SubjectHealth, Subject};
 
 /// What is known of a subject, as a decision looks at it.
 pub(super) struct Judged {
@@ -78,7 +78,7 @@ impl State {
     pub(super) fn judged(
         &self,
         subject: &Subject,
-        standing: &Standing,
+        standing: &SubjectHealth,
         confirmation: &Confirmation,
     ) -> Judged {
         match self.told_apart(subject) {
@@ -97,7 +97,7 @@ impl State {
         &self,
         family: Family,
         subject: &Subject,
-        standing: &Standing,
+        standing: &SubjectHealth,
         confirmation: &Confirmation,
     ) -> Judged {
         let judged = self.judged_in(Some(family), subject, standing, confirmation);
@@ -109,7 +109,7 @@ impl State {
         &self,
         family: Option<Family>,
         subject: &Subject,
-        standing: &Standing,
+        standing: &SubjectHealth,
         confirmation: &Confirmation,
     ) -> Judged {
         // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so does a

@@ -18,7 +18,7 @@ const BOUNDS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(30)]
 /// once. From such a slip on the results of probes are discarded: of each probe the first [`CLEAN_ROUNDS`], whatever the
 /// others do. The server is blind until all probes have had theirs, or until that has taken too long.
 #[derive(Debug, Clone)]
-pub struct Blindness {
+pub struct ClockGuard {
     limit: Duration,
     /// The slowest probe has had its results by then.
     longest: Duration,
@@ -38,7 +38,7 @@ struct Blind {
     clean: usize,
 }
 
-impl Blindness {
+impl ClockGuard {
     /// Sees well. A slip as long as the shortest timeout of the probes can have made one of them fail.
     pub fn new<'a>(probes: impl IntoIterator<Item = &'a Probe>) -> Self {
         let (mut shortest, mut slowest) = (None, Duration::ZERO);
@@ -48,11 +48,11 @@ impl Blindness {
         }
         let [least, most] = BOUNDS;
         let longest = slowest.saturating_mul(CLEAN_ROUNDS).clamp(least, most);
-        Blindness { limit: shortest.unwrap_or_default().max(LEAST_SLIP), longest, last: None, blind: None }
+        ClockGuard { limit: shortest.unwrap_or_default().max(LEAST_SLIP), longest, last: None, blind: None }
     }
 
     /// Takes the limits of another one, which has so many probes. What was discarded of the probes that are `kept` counts.
-    pub fn adopt(&mut self, other: &Blindness, all: usize, kept: impl Fn(&ProbeId) -> bool) {
+    pub fn adopt(&mut self, other: &ClockGuard, all: usize, kept: impl Fn(&ProbeId) -> bool) {
         (self.limit, self.longest) = (other.limit, other.longest);
         if let Some(blind) = &mut self.blind {
             blind.discarded.retain(|probe, _| kept(probe));
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_steady_rhythm_is_never_blind() {
-        let mut guard = Blindness::new([&PROBE]);
+        let mut guard = ClockGuard::new([&PROBE]);
         for tick in 0..100 {
             assert!(!guard.pulse(at(tick * 499)));
         }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn each_probe_is_judged_after_two_results_of_its_own_and_all_of_them_end_the_blindness() {
-        let mut guard = Blindness::new([&PROBE]);
+        let mut guard = ClockGuard::new([&PROBE]);
         guard.pulse(at(0));
         assert!(guard.pulse(at(10_000)));
         assert_eq!(guard.reason(), Some("this server was held up for 10000 ms"));
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_probe_that_never_ends_holds_up_no_other_and_the_blindness_ends_without_it() {
         let slow = Probe { interval: at(4_000), timeout: at(2_000), ..PROBE };
-        let mut guard = Blindness::new([&PROBE, &slow]);
+        let mut guard = ClockGuard::new([&PROBE, &slow]);
         guard.pulse(at(0));
         assert!(guard.pulse(at(1_000)));
         for pulse in 11..130 {
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn another_slip_begins_anew() {
-        let mut guard = Blindness::new([&PROBE]);
+        let mut guard = ClockGuard::new([&PROBE]);
         guard.pulse(at(0));
         guard.pulse(at(1000));
         guard.hear(&probe("node1"), 1);
@@ -184,13 +184,13 @@ mod tests {
 
     #[test]
     fn a_reload_without_the_last_probe_that_is_discarded_ends_the_blindness() {
-        let mut guard = Blindness::new([&PROBE]);
+        let mut guard = ClockGuard::new([&PROBE]);
         guard.pulse(at(0));
         guard.pulse(at(1000));
         for _ in 0..CLEAN_ROUNDS {
             guard.hear(&probe("node1"), 2);
         }
-        guard.adopt(&Blindness::new([&PROBE]), 1, |kept| *kept == probe("node1"));
+        guard.adopt(&ClockGuard::new([&PROBE]), 1, |kept| *kept == probe("node1"));
         assert_eq!(guard.reason(), None);
     }
 
@@ -198,7 +198,7 @@ mod tests {
     fn the_limit_is_the_shortest_timeout_and_no_less_than_a_schedulers_whim() {
         for (timeout, steady, slip) in [(500, 499, 500), (1, 199, 200)] {
             let probe = Probe { timeout: at(timeout), ..PROBE };
-            let mut guard = Blindness::new([&PROBE, &probe]);
+            let mut guard = ClockGuard::new([&PROBE, &probe]);
             guard.pulse(at(0));
             assert!(!guard.pulse(at(steady)) && guard.pulse(at(steady + slip)), "{timeout}");
         }

@@ -6,7 +6,7 @@ use crate::cluster::{Family, FamilyRule, HealthCheck};
 
 /// The health of a subject by all its probes. Times are those of the verdicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct SubjectHealth {
     /// As for one probe.
     pub health: Health,
     /// The host answered something to the last of one of its probes.
@@ -21,13 +21,13 @@ pub struct Standing {
     pub time_left: Option<Duration>,
 }
 
-impl Standing {
+impl SubjectHealth {
     /// Combines the verdicts on the probes of a subject, in their order; `now` counts where its health is not what it
     /// was `before`.
-    pub fn new(check: &HealthCheck, verdicts: &[&Verdict], before: Option<&Standing>, now: Duration) -> Self {
+    pub fn new(check: &HealthCheck, verdicts: &[&Verdict], before: Option<&SubjectHealth>, now: Duration) -> Self {
         let health = combined(check, verdicts);
         let since = before.filter(|before| before.health == health).map_or(now, |before| before.since);
-        Standing {
+        SubjectHealth {
             health,
             visible: verdicts.iter().any(|verdict| verdict.visible()),
             since,
@@ -43,7 +43,7 @@ impl Standing {
 
     /// Of somebody that is not probed from here.
     pub fn unknown() -> Self {
-        Standing {
+        SubjectHealth {
             health: Health::Unknown,
             visible: false,
             since: Duration::ZERO,
@@ -53,7 +53,7 @@ impl Standing {
         }
     }
 
-    /// [`Standing::time_left`] in whole seconds, rounded up.
+    /// [`SubjectHealth::time_left`] in whole seconds, rounded up.
     pub fn seconds_left(&self) -> Option<u32> {
         let left = self.time_left?;
         u32::try_from(left.as_millis().div_ceil(1000)).ok()
@@ -67,18 +67,18 @@ impl Standing {
 
 /// The standings of a subject that is probed at an address of each family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FamilyStandings {
+pub struct FamilyHealth {
     /// What the families have to do with each other.
     pub rule: FamilyRule,
     /// Over IPv4.
-    pub ipv4: Standing,
+    pub ipv4: SubjectHealth,
     /// Over IPv6.
-    pub ipv6: Standing,
+    pub ipv6: SubjectHealth,
 }
 
-impl FamilyStandings {
+impl FamilyHealth {
     /// That of one family.
-    pub fn of(&self, family: Family) -> &Standing {
+    pub fn of(&self, family: Family) -> &SubjectHealth {
         match family {
             Family::Ipv4 => &self.ipv4,
             Family::Ipv6 => &self.ipv6,
@@ -86,11 +86,11 @@ impl FamilyStandings {
     }
 
     /// The standing of the subject as a whole: as good as the better family, for its host answers names while one is up.
-    pub fn whole(&self, before: Option<&Standing>, now: Duration) -> Standing {
+    pub fn whole(&self, before: Option<&SubjectHealth>, now: Duration) -> SubjectHealth {
         let both = [&self.ipv4, &self.ipv6];
         let health = best_and_worst([self.ipv4.health, self.ipv6.health])[0];
         let since = before.filter(|before| before.health == health).map_or(now, |before| before.since);
-        Standing {
+        SubjectHealth {
             health,
             visible: both.iter().any(|one| one.visible),
             since,
@@ -169,7 +169,7 @@ mod tests {
         let check = HealthCheck { probes: vec![PROBE; results.len()], require, families: FamilyRule::Each };
         let verdicts: Vec<Verdict> = results.iter().map(|results| verdict(results)).collect();
         let verdicts: Vec<&Verdict> = verdicts.iter().collect();
-        Standing::new(&check, &verdicts, None, Duration::ZERO).health
+        SubjectHealth::new(&check, &verdicts, None, Duration::ZERO).health
     }
 
     #[test]
@@ -195,9 +195,9 @@ mod tests {
     #[test]
     fn a_subject_is_as_good_as_its_better_family_and_says_what_is_wrong_with_the_other() {
         let check = HealthCheck { probes: vec![PROBE], require: Require::All, families: FamilyRule::Each };
-        let one = |results: &str| Standing::new(&check, &[&verdict(results)], None, Duration::ZERO);
+        let one = |results: &str| SubjectHealth::new(&check, &[&verdict(results)], None, Duration::ZERO);
         let whole = |ipv4: &str, ipv6: &str| {
-            let both = FamilyStandings { rule: FamilyRule::Each, ipv4: one(ipv4), ipv6: one(ipv6) };
+            let both = FamilyHealth { rule: FamilyRule::Each, ipv4: one(ipv4), ipv6: one(ipv6) };
             let whole = both.whole(None, Duration::ZERO);
             (whole.health, best_and_worst([both.ipv4.health, both.ipv6.health])[1], whole.reason)
         };
@@ -215,13 +215,13 @@ mod tests {
         let check = HealthCheck { probes: vec![PROBE; 2], require: Require::Any, families: FamilyRule::Each };
         let [up, down] = ["+", "-"].map(verdict);
         let [first, later, last] = [1, 2, 3].map(Duration::from_secs);
-        let standing = Standing::new(&check, &[&up, &up], None, first);
-        let same = Standing::new(&check, &[&up, &down], Some(&standing), later);
+        let standing = SubjectHealth::new(&check, &[&up, &up], None, first);
+        let same = SubjectHealth::new(&check, &[&up, &down], Some(&standing), later);
         assert_eq!(
             (same.health, same.since, same.reason.as_deref()),
             (Health::Up, first, Some("tcp: refused"))
         );
-        let other = Standing::new(&check, &[&down, &down], Some(&same), last);
+        let other = SubjectHealth::new(&check, &[&down, &down], Some(&same), last);
         assert_eq!((other.health, other.since), (Health::Down, last));
     }
 }
