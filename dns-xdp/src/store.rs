@@ -38,7 +38,7 @@ use client::watch_lag::Extent;
 pub use continuity::Known;
 pub use documents::{Documents, Revision, Shared};
 pub use load::{Loaded, load};
-pub use view::Moment;
+pub use view::InputsVersion;
 
 use crate::failover::Quorum;
 
@@ -189,7 +189,7 @@ pub struct Server {
     /// Of the verdicts and documents that it has decided from; 0: it has judged by itself.
     #[serde(default)]
     pub revision: Revision,
-    /// How many of them there were: [`Moment`].
+    /// How many of them there were: [`InputsVersion`].
     #[serde(default)]
     pub entries: usize,
     /// Of its answers: servers with the same digest give the same ones.

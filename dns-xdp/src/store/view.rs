@@ -28,13 +28,13 @@ pub struct View {
     /// Why newer documents are not in here.
     pub malformed: Option<String>,
     /// What decisions are made from.
-    pub judged: Moment,
+    pub judged: InputsVersion,
 }
 
 /// A state of what decisions are made from, documents and verdicts. What is written moves the revision; from then on
 /// entries can only go, each of which lowers their number: so that two servers at one moment have the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment {
+pub struct InputsVersion {
     /// Of the entry that was written last.
     pub revision: Revision,
     /// How many entries there are.
@@ -149,9 +149,9 @@ fn readable(listing: &Listing, before: &View) -> (Arc<Documents>, Option<String>
     }
 }
 
-fn judged(listing: &Listing) -> Moment {
+fn judged(listing: &Listing) -> InputsVersion {
     let counts = listing.entries.iter().filter(|(key, _)| !key.starts_with(SERVERS));
-    counts.fold(Moment::default(), |moment, (_, entry)| Moment {
+    counts.fold(InputsVersion::default(), |moment, (_, entry)| InputsVersion {
         revision: moment.revision.max(entry.revision),
         entries: moment.entries + 1,
     })

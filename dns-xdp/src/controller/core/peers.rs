@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::control::api::{ClusterServer, ClusterStatus};
 use crate::store::client::{Mode, Seen};
-use crate::store::{Moment, Revision, Server};
+use crate::store::{InputsVersion, Revision, Server};
 
 /// Those that were seen, and until when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,13 +66,13 @@ impl Peers {
 fn disagreement(servers: &BTreeMap<&str, Server>) -> Vec<String> {
     let mut told = Vec::new();
     let newest = servers.values().map(|server| server.epoch).max().unwrap_or(0);
-    let mut digests: BTreeMap<(Revision, Moment), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    let mut digests: BTreeMap<(Revision, InputsVersion), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
     for (name, server) in servers {
         if server.epoch < newest {
             told.push(format!("{name} is at epoch {}, others at {newest}", server.epoch));
         }
-        let moment = Moment { revision: server.revision, entries: server.entries };
-        if moment == Moment::default() {
+        let moment = InputsVersion { revision: server.revision, entries: server.entries };
+        if moment == InputsVersion::default() {
             continue;
         }
         let of_moment = digests.entry((server.epoch, moment)).or_default();

@@ -18,7 +18,7 @@ use crate::intent::{self, Intents};
 use crate::store::client::{Mode, Own, Seen, View};
 use crate::store::continuity::Origin;
 use crate::store::documents::{Documents, INTENT};
-use crate::store::{Moment, Revision, Server};
+use crate::store::{InputsVersion, Revision, Server};
 
 /// The task of the shell that keeps the session with the store.
 pub(in crate::controller) const STORE_SESSION: &str = "store-session";
@@ -334,7 +334,7 @@ impl Core {
         // Until the view's documents are in force, the answers do not belong to its moment.
         let is_current = epoch == shared.seen.view.documents.epoch();
         let moment = self.health.moment().filter(|_| is_current && is_alike);
-        let Moment { revision, entries } = moment.unwrap_or_default();
+        let InputsVersion { revision, entries } = moment.unwrap_or_default();
         let mut verdicts = self.health.own_verdicts();
         if self.health.blind().is_none() {
             verdicts.fallen.extend(self.local.holds.keys().cloned());

@@ -7,7 +7,7 @@ use crate::cluster::Family;
 use crate::failover::{Answers, Apart};
 use crate::fnv::Fnv1a;
 use crate::health::Subject;
-use crate::store::Moment;
+use crate::store::InputsVersion;
 use crate::store::client::{Mode, Seen, View};
 use crate::store::votes::{Agreed, Observers, is_prober};
 
@@ -31,7 +31,7 @@ impl SharedView {
     }
 
     /// What its decisions are made from; `None`: from its own verdicts.
-    pub(in crate::controller) fn moment(&self) -> Option<Moment> {
+    pub(in crate::controller) fn moment(&self) -> Option<InputsVersion> {
         (!self.alone).then_some(self.view.judged)
     }
 

@@ -22,7 +22,7 @@ use crate::health::{
     Verdict,
 };
 use crate::intent::{self, Holds, Intent, Intents};
-use crate::store::Moment;
+use crate::store::InputsVersion;
 use crate::store::votes::Verdicts;
 #[cfg(test)]
 use crate::zone::Zone;
@@ -217,7 +217,7 @@ impl State {
     }
 
     /// What the decisions of a server that is joined are made from.
-    pub(in crate::controller) fn moment(&self) -> Option<Moment> {
+    pub(in crate::controller) fn moment(&self) -> Option<InputsVersion> {
         self.shared.as_ref().and_then(SharedView::moment)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::intent::{self, Hold, Holds, LocalHold};
 use crate::store::votes::Verdicts;
-use crate::store::{Moment, Swap};
+use crate::store::{InputsVersion, Swap};
 
 pub(super) const MANUAL: &str = "[failover]\nfailback = \"manual\"\n";
 pub(super) const HOLD_DOWN: &str = "[failover]\nhold-down = \"30s\"\n";
@@ -238,7 +238,7 @@ pub(super) fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdic
     let view = View::of(names.clone().into_iter().map(|name| (name, said.clone())), names);
     // Another revision for whatever is said otherwise.
     let revision = documents.epoch() * 10 + said.down.len() as u64 * 2 + said.fallen.len() as u64;
-    let judged = Moment { revision, ..view.judged };
+    let judged = InputsVersion { revision, ..view.judged };
     let view = View { documents: Arc::new(documents.clone()), judged, ..view };
     Seen { view: Arc::new(view), ..seen(documents, mode) }
 }
