@@ -41,7 +41,7 @@ pub struct View {
     /// How many witnesses answered something.
     pub visible_witnesses: usize,
     /// How many nodes and witnesses are silent for several servers that say so together.
-    pub attested: usize,
+    pub confirmed_unreachable: usize,
     /// What is known of each family, where the families of some node differ; else nothing.
     pub families: Vec<FamilyView>,
 }
@@ -301,9 +301,9 @@ fn down_before(cluster: &Cluster, previous: Option<&Decision>) -> Arc<[usize]> {
 fn count(rules: &Failover, view: &View) -> Quorum {
     let nodes = view.nodes.iter().filter(|state| state.visible).count();
     let visible = nodes + view.visible_witnesses;
-    let attested = if nodes > 0 { view.attested } else { 0 };
+    let confirmed_unreachable = if nodes > 0 { view.confirmed_unreachable } else { 0 };
     let needed = rules.quorum.needed(view.nodes.len() + rules.witness.len());
-    let needed = needed.saturating_sub(attested).max(needed.min(1));
+    let needed = needed.saturating_sub(confirmed_unreachable).max(needed.min(1));
     Quorum { visible, needed, ok: visible >= needed }
 }
 

@@ -186,8 +186,8 @@ fn a_witness_that_is_visible_counts_for_the_quorum() {
 #[test]
 fn nodes_whose_silence_several_servers_attest_are_not_needed_for_the_quorum_unless_all_are_silent() {
     let mut config = three_nodes();
-    let quorum = |config: &Config, states: &[NodeState], attested| {
-        let view = View { attested, ..view(states) };
+    let quorum = |config: &Config, states: &[NodeState], confirmed_unreachable| {
+        let view = View { confirmed_unreachable, ..view(states) };
         decide(&config.cluster, &config.failover, &view, None).quorum
     };
     let states = [UP, SILENT, SILENT];
@@ -196,7 +196,7 @@ fn nodes_whose_silence_several_servers_attest_are_not_needed_for_the_quorum_unle
     assert_eq!(quorum(&config, &states, 2), Quorum { visible: 1, needed: 1, ok: true });
     assert_eq!(quorum(&config, &[SILENT; 3], 3), Quorum { visible: 0, needed: 2, ok: false });
     config.failover.witness = vec![Ipv4Addr::new(192, 0, 2, 254).into()];
-    let view = View { attested: 3, visible_witnesses: 1, ..view(&[SILENT; 3]) };
+    let view = View { confirmed_unreachable: 3, visible_witnesses: 1, ..view(&[SILENT; 3]) };
     let quorum = decide(&config.cluster, &config.failover, &view, None).quorum;
     assert_eq!(quorum, Quorum { visible: 1, needed: 3, ok: false }, "a witness is no node to answer");
 }

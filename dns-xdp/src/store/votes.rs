@@ -41,7 +41,7 @@ pub struct Agreed {
     /// Its host is not silent, as far as is known.
     pub visible: bool,
     /// Its host is silent, and more than one server says so.
-    pub attested: bool,
+    pub confirmed_unreachable: bool,
     /// How many servers find it up.
     pub up: usize,
     /// How many do not.
@@ -141,7 +141,7 @@ mod tests {
             let expected = Agreed {
                 serving,
                 visible,
-                attested: !visible && letters.matches('g').count() > 1,
+                confirmed_unreachable: !visible && letters.matches('g').count() > 1,
                 needed,
                 up: letters.matches('u').count(),
                 down: letters.matches(['d', 'g']).count(),

@@ -129,12 +129,12 @@ fn only_what_several_attest_needs_no_quorum(member: &Member, decision: &Decision
         let says = |said: &&Verdicts| said.gone.contains(&node.name);
         view.verdicts.values().map(|said| &**said).filter(says).count() > 1
     };
-    let attested = nodes(member).iter().filter(gone).count();
+    let confirmed_unreachable = nodes(member).iter().filter(gone).count();
     let visible = member.server.state().view().nodes.iter().filter(|node| node.visible).count();
     let needed = nodes(member).len() / 2 + 1;
-    if visible == 0 || visible + attested < needed {
+    if visible == 0 || visible + confirmed_unreachable < needed {
         return Err(format!(
-            "{visible} visible, the silence of {attested} attested, and not frozen: {decision:?}"
+            "{visible} visible, the silence of {confirmed_unreachable} attested, and not frozen: {decision:?}"
         ));
     }
     Ok(())

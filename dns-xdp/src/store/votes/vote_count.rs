@@ -41,7 +41,7 @@ impl Votes {
         Agreed {
             serving: (votes > 0).then_some(down < needed),
             visible,
-            attested: !visible && gone >= SEVERAL,
+            confirmed_unreachable: !visible && gone >= SEVERAL,
             up,
             down,
             needed,

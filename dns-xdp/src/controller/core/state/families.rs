@@ -35,7 +35,7 @@ impl Judged {
         Judged {
             serving,
             visible: both.iter().any(|one| one.visible),
-            attested: both.iter().all(|one| one.attested),
+            confirmed_unreachable: both.iter().all(|one| one.confirmed_unreachable),
             seconds_left: both.iter().filter_map(|one| one.seconds_left).min(),
         }
     }

@@ -12,7 +12,7 @@ pub(super) struct Judged {
     pub(super) serving: Option<bool>,
     pub(super) visible: bool,
     /// It is not, and several servers say so.
-    pub(super) attested: bool,
+    pub(super) confirmed_unreachable: bool,
     pub(super) seconds_left: Option<u32>,
 }
 
@@ -25,11 +25,11 @@ impl State {
     pub(super) fn view_with(&self, confirmation: &Confirmation) -> View {
         let cluster = &self.config.cluster;
         let members = self.seen_as_members();
-        let mut attested = 0;
+        let mut confirmed_unreachable = 0;
         let mut node = |index: usize, node: &Node| {
             let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node), confirmation);
             let visible = judged.visible || members.contains(node.name.as_str());
-            attested += usize::from(judged.attested && !visible);
+            confirmed_unreachable += usize::from(judged.confirmed_unreachable && !visible);
             NodeState {
                 serving: judged.serving.or_else(|| self.is_out(index, node).then_some(false)),
                 visible,
@@ -44,7 +44,7 @@ impl State {
         let witnesses = self.standings.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
         let witnesses: Vec<Judged> =
             witnesses.map(|(subject, standing)| self.judged(subject, standing, confirmation)).collect();
-        let silent = witnesses.iter().filter(|witness| witness.attested).count();
+        let silent = witnesses.iter().filter(|witness| witness.confirmed_unreachable).count();
         let members =
             apart.map(|service| (service.name.clone(), self.members(service, confirmation))).collect();
         View {
@@ -52,7 +52,7 @@ impl State {
             nodes,
             members,
             visible_witnesses: witnesses.iter().filter(|witness| witness.visible).count(),
-            attested: attested + silent,
+            confirmed_unreachable: confirmed_unreachable + silent,
         }
     }
 
@@ -120,7 +120,7 @@ impl State {
         let own = Judged {
             serving: if is_waiting { Some(true) } else { standing.serving() },
             visible: unknown || standing.visible,
-            attested: false,
+            confirmed_unreachable: false,
             seconds_left: if is_waiting { Some(1) } else { standing.seconds_left() },
         };
         let Some(shared) = &self.shared else { return own };
@@ -132,9 +132,9 @@ impl State {
         let Some(serving) = agreed.serving else {
             return Judged { seconds_left: own.seconds_left.filter(|_| alone), ..own };
         };
-        let attested = agreed.attested && !alone;
+        let confirmed_unreachable = agreed.confirmed_unreachable && !alone;
         let visible = if alone { standing.visible } else { agreed.visible };
-        Judged { serving: Some(serving), visible, attested, seconds_left: None }
+        Judged { serving: Some(serving), visible, confirmed_unreachable, seconds_left: None }
     }
 
     /// Whether the node at this place was out of the answers. It counts where no server reports on the node any more.
