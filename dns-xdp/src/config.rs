@@ -4,7 +4,7 @@
 //! other. `edit` and `renew` change a file's text, `difference` compares two texts, `shared` splits one into documents.
 //! Nothing here watches the file or reads a store.
 mod check;
-mod difference;
+mod diff;
 #[cfg(test)]
 mod documented;
 pub mod edit;
@@ -12,19 +12,19 @@ mod epoch;
 mod kind;
 #[cfg(test)]
 mod limits;
-mod problem;
-mod remains;
-pub mod renew;
+mod diagnostic;
+mod unload_paths;
+pub mod sync_members;
 mod resolve;
-mod section;
+mod table_reader;
 pub mod shared;
 #[cfg(test)]
-mod shipped;
+mod example_file;
 mod spec;
 mod store;
 #[cfg(test)]
 mod tests;
-mod value;
+mod field;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -42,9 +42,9 @@ use crate::pin_directory;
 
 use self::shared::{Documents, Revision};
 
-pub use difference::differences;
-pub use problem::{ConfigError, Problem};
-pub use remains::Remains;
+pub use diff::differences;
+pub use diagnostic::{ConfigError, Diagnostic};
+pub use unload_paths::UnloadPaths;
 pub use spec::DEFAULT_SOCKET;
 #[cfg(test)]
 pub(crate) use spec::PROBE;
@@ -187,7 +187,7 @@ impl Config {
 
     /// What of the file is not in force, and what to do.
     pub(crate) fn overridden_warning(&self) -> Option<String> {
-        let sections: Vec<String> = self.overridden.iter().map(|section| format!("[{section}]")).collect();
+        let sections: Vec<String> = self.overridden.iter().map(|section| format!("[{table_reader}]")).collect();
         (!sections.is_empty()).then(|| {
             format!(
                 "{} of {} differ from the store, which is in force: `dns-xdp cluster diff` shows how. To change the store, \

@@ -13,7 +13,7 @@ mod page;
 mod rates;
 mod recorder;
 #[cfg(test)]
-mod shipped;
+mod dist_files;
 mod text;
 
 use std::fmt::Write as _;

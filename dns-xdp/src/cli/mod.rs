@@ -35,7 +35,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Remains};
+use crate::config::{Config, ConfigError, DEFAULT_SOCKET, UnloadPaths};
 use crate::control::api::Done;
 use crate::control::{CallError, Client, Command};
 use crate::controller::Unloaded;
@@ -217,10 +217,10 @@ impl ConfigFile {
         Ok(loaded)
     }
 
-    fn remains(&self, socket: Option<PathBuf>) -> Result<Remains, ConfigError> {
-        let remains = Remains::load(&self.config)?;
+    fn remains(&self, socket: Option<PathBuf>) -> Result<UnloadPaths, ConfigError> {
+        let remains = UnloadPaths::load(&self.config)?;
         pin_directory::removable(&remains.pin).map_err(|unfit| ConfigError::pin(&self.config, unfit))?;
-        Ok(Remains { socket: socket.unwrap_or(remains.socket), ..remains })
+        Ok(UnloadPaths { socket: socket.unwrap_or(remains.socket), ..remains })
     }
 }
 

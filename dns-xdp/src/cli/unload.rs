@@ -4,14 +4,14 @@ use std::answered_by::AnsweredBy;
 use anyhow::Context as _;
 
 use super::{briefly, change};
-use crate::config::Remains;
+use crate::config::UnloadPaths;
 use crate::control::{BindError, CallError, Client, Command, RefusalKind, remove_stale};
 use crate::datapath::{self, Removal};
 use crate::log;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp unload --config /etc/dns-xdp/dns-xdp.toml";
 
-pub(super) fn unload(remains: &Remains) -> anyhow::Result<()> {
+pub(super) fn unload(remains: &UnloadPaths) -> anyhow::Result<()> {
     let had_daemon = end_daemon(&remains.socket).context("the running daemon did not unload")?;
     let pin = remains.pin.display();
     let Removal { removed, foreign } =
@@ -91,7 +91,7 @@ mod tests {
     fn what_a_daemon_fails_to_remove_is_tried_without_it_and_a_refusal_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let remains =
-            Remains { pin: directory.path().join("missing"), socket: directory.path().join("run/socket") };
+            UnloadPaths { pin: directory.path().join("missing"), socket: directory.path().join("run/socket") };
         let daemon = refusing(&remains.socket, RefusalKind::Failed);
         unload(&remains).unwrap();
         daemon.join().unwrap();

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
 
-use super::problem::{At, Problems, values};
-use super::section::Section;
+use super::diagnostic::{At, Diagnostics, values};
+use super::table_reader::TableReader;
 use super::spec::{ClusterSpec, NodeSpec};
 use super::{Capacity, Mode, NsAddresses, Quorum, Xdp, value};
 use crate::cluster::{APEX, Cluster, Node, Service};
 
 /// Records every problem of the cluster as a whole.
-pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
+pub(super) fn cluster(spec: &ClusterSpec, problems: &Diagnostics) {
     names(spec, problems);
     addresses(spec, problems);
     for node in &spec.nodes {
@@ -38,7 +38,7 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Problems) {
         {
             let members = service.nodes.len();
             problems
-                .add(at, format!("`min-healthy` is {value} with {members} members; write at most {members}"));
+                .add(at, format!("`min-healthy` is {field} with {members} members; write at most {members}"));
         }
     }
     quorum(spec, problems);
@@ -51,7 +51,7 @@ fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Records that the program has no room for the zone: no failover of such a zone could be published.
-pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Problems) {
+pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Diagnostics) {
     let nodes = spec.nodes.iter().flat_map(|node| [node.name.value.as_str(), node.ns.value.as_str()]);
     let services = spec.services.iter().map(|service| service.name.value.as_str());
     let names = nodes.chain(services).chain([APEX]).flat_map(and_names_above).collect::<BTreeSet<_>>().len();
@@ -84,7 +84,7 @@ fn least_burst(per_second: u32) -> u32 {
 }
 
 /// Records a burst by which the rate would be less than what is configured.
-pub(super) fn burst(burst: Option<&At<u32>>, per_second: u32, section: &Section<'_>) {
+pub(super) fn burst(burst: Option<&At<u32>>, per_second: u32, section: &TableReader<'_>) {
     let least = least_burst(per_second);
     if let Some(At { at, value: burst @ 1.. }) = burst
         && *burst < least
@@ -99,7 +99,7 @@ pub(super) fn burst(burst: Option<&At<u32>>, per_second: u32, section: &Section<
 }
 
 /// A list that is not longer than this.
-pub(super) fn at_most<T>(key: &str, list: &[At<T>], most: usize, section: &Section<'_>) {
+pub(super) fn at_most<T>(key: &str, list: &[At<T>], most: usize, section: &TableReader<'_>) {
     if let Some(At { at, .. }) = list.get(most) {
         section.problem(*at, format!("`{key}` has {} entries; write at most {most}", list.len()));
     }
@@ -131,18 +131,18 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
 }
 
 /// Records what is in a list twice.
-pub(super) fn unique<T: Ord + Display>(key: &str, list: &[At<T>], section: &Section<'_>) {
+pub(super) fn unique<T: Ord + Display>(key: &str, list: &[At<T>], section: &TableReader<'_>) {
     for duplicate in duplicates(list) {
         section.problem(duplicate.at, format!("`{key}` has {} twice; remove one", duplicate.value));
     }
 }
 
 /// Records a command line that cannot be run.
-pub(super) fn program(key: &str, words: &[At<String>], section: &Section<'_>) {
+pub(super) fn program(key: &str, words: &[At<String>], section: &TableReader<'_>) {
     if let Some(At { at, value: program }) = words.first()
-        && let Err(problem) = value::program(program)
+        && let Err(problem) = field::program(program)
     {
-        section.problem(*at, format!("`{key}` {problem}"));
+        section.problem(*at, format!("`{key}` {diagnostic}"));
     }
 }
 
@@ -153,7 +153,7 @@ fn duplicates<T: Ord>(list: &[At<T>]) -> impl Iterator<Item = &At<T>> {
 
 /// Nodes, name servers and services share one name space: the zone. A name server may be called as its own node
 /// is, where the two names answer the same.
-fn names(spec: &ClusterSpec, problems: &Problems) {
+fn names(spec: &ClusterSpec, problems: &Diagnostics) {
     let mut taken: BTreeMap<&str, String> = BTreeMap::new();
     let nodes = spec.nodes.iter().map(|node| (&node.name, "a node".to_owned()));
     let apart =
@@ -165,7 +165,7 @@ fn names(spec: &ClusterSpec, problems: &Problems) {
         if let Some(apex) = spec.apex.as_ref().filter(|_| name.value != APEX)
             && too_long(&name.value, apex)
         {
-            problems.add(name.at, format!("the name {}", value::too_long(&format!("{}.{apex}", name.value))));
+            problems.add(name.at, format!("the name {}", field::too_long(&format!("{}.{apex}", name.value))));
         }
         if let Some(first) = taken.get(name.value.as_str()) {
             let text = format!("`{}`, {holder}, is already {first}; rename one", name.value);
@@ -181,7 +181,7 @@ fn too_long(name: &str, apex: &Name) -> bool {
     Name::from_ascii(name).and_then(|name| name.append_domain(apex)).is_err()
 }
 
-fn addresses(spec: &ClusterSpec, problems: &Problems) {
+fn addresses(spec: &ClusterSpec, problems: &Diagnostics) {
     let mut taken: BTreeMap<IpAddr, String> = BTreeMap::new();
     let of_node = |node: &NodeSpec| {
         let ipv4 = node.ipv4.iter().map(|ipv4| (ipv4.at, IpAddr::V4(ipv4.value)));
@@ -200,9 +200,9 @@ fn addresses(spec: &ClusterSpec, problems: &Problems) {
     }
 }
 
-fn references(key: &str, list: &[At<String>], nodes: &[NodeSpec], problems: &Problems) {
+fn references(key: &str, list: &[At<String>], nodes: &[NodeSpec], problems: &Diagnostics) {
     for At { at, value } in duplicates(list) {
-        problems.add(*at, format!("`{key}` names `{value}` twice; remove one"));
+        problems.add(*at, format!("`{key}` names `{field}` twice; remove one"));
     }
     let known: BTreeSet<&str> = nodes.iter().map(|node| node.name.value.as_str()).collect();
     for At { at, value } in list.iter().filter(|name| !known.contains(name.value.as_str())) {
@@ -210,11 +210,11 @@ fn references(key: &str, list: &[At<String>], nodes: &[NodeSpec], problems: &Pro
             Some(known) => format!("did you mean `{known}`?"),
             None => "add a [[node]] of that name, or remove it here".to_owned(),
         };
-        problems.add(*at, format!("`{key}` names `{value}`, and there is no such node; {remedy}"));
+        problems.add(*at, format!("`{key}` names `{field}`, and there is no such node; {remedy}"));
     }
 }
 
-fn quorum(spec: &ClusterSpec, problems: &Problems) {
+fn quorum(spec: &ClusterSpec, problems: &Diagnostics) {
     let voters = spec.nodes.len() + spec.witness.len();
     if let Some(At { at, value: Quorum::Count(count) }) = spec.quorum
         && count as usize > voters

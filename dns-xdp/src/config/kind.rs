@@ -14,9 +14,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use toml::de::DeValue;
 
-use super::problem::{At, values};
-use super::section::Section;
-use super::value::{self, Codes, Read};
+use super::diagnostic::{At, values};
+use super::table_reader::TableReader;
+use super::field::{self, Codes, Read};
 use super::{check, resolve};
 use crate::cluster::{Authorities, Dns, Elsewhere, Exec, Http, Pattern, ProbeKind, Trust};
 
@@ -99,7 +99,7 @@ impl Kind {
 
 /// Reads what is asked. A probe of the usual kind has what the usual one has where the section is silent; one of
 /// another kind begins with that kind's defaults.
-pub(super) fn kind(section: &mut Section<'_>, usual: &ProbeKind, around: &Surroundings) -> ProbeKind {
+pub(super) fn kind(section: &mut TableReader<'_>, usual: &ProbeKind, around: &Surroundings) -> ProbeKind {
     let Some(wanted) = wanted(section, Kind::of(usual)) else {
         // A wrong kind is the one problem: its keys may be right.
         KEYS.iter().for_each(|(key, _)| _ = section.has(key));
@@ -119,8 +119,8 @@ pub(super) fn kind(section: &mut Section<'_>, usual: &ProbeKind, around: &Surrou
             let default = Dns { port: around.dns_port, name: around.apex.clone() };
             let usual = if let ProbeKind::Dns(dns) = usual { dns.clone() } else { default };
             ProbeKind::Dns(Dns {
-                port: section.value("port", value::port).unwrap_or(usual.port),
-                name: section.value("name", value::zone_name).unwrap_or(usual.name),
+                port: section.value("port", field::port).unwrap_or(usual.port),
+                name: section.value("name", field::zone_name).unwrap_or(usual.name),
             })
         }
         Kind::Exec => exec(section, usual, around),
@@ -128,14 +128,14 @@ pub(super) fn kind(section: &mut Section<'_>, usual: &ProbeKind, around: &Surrou
 }
 
 /// `None`: it is wrong.
-fn wanted(section: &mut Section<'_>, usual: Kind) -> Option<Kind> {
+fn wanted(section: &mut TableReader<'_>, usual: Kind) -> Option<Kind> {
     if !section.has("probe") {
         return Some(usual);
     }
-    section.value("probe", |value| value::one_of(value, &KINDS))
+    section.value("probe", |value| field::one_of(value, &KINDS))
 }
 
-fn http(section: &mut Section<'_>, tls: bool, usual: &ProbeKind) -> Http {
+fn http(section: &mut TableReader<'_>, tls: bool, usual: &ProbeKind) -> Http {
     let usual = match usual {
         ProbeKind::Http(http) if http.tls.is_some() == tls => http.clone(),
         _ => Http {
@@ -147,9 +147,9 @@ fn http(section: &mut Section<'_>, tls: bool, usual: &ProbeKind) -> Http {
             body: None,
         },
     };
-    let codes = values(&section.filled_list("codes", "[200, \"300-399\"]", value::codes));
+    let codes = values(&section.filled_list("codes", "[200, \"300-399\"]", field::codes));
     Http {
-        port: section.value("port", value::port).unwrap_or(usual.port),
+        port: section.value("port", field::port).unwrap_or(usual.port),
         host: section.value("host", host).or(usual.host),
         path: section.value("path", path).unwrap_or(usual.path),
         codes: if codes.is_empty() { usual.codes } else { codes },
@@ -158,9 +158,9 @@ fn http(section: &mut Section<'_>, tls: bool, usual: &ProbeKind) -> Http {
     }
 }
 
-fn trust(section: &mut Section<'_>, usual: Trust) -> Trust {
+fn trust(section: &mut TableReader<'_>, usual: Trust) -> Trust {
     let ca = section.located("ca", authorities);
-    let verify = section.value("verify", value::boolean);
+    let verify = section.value("verify", field::boolean);
     match (ca, verify) {
         (Some(At { at, .. }), Some(false)) => {
             section.problem(at, "`ca` is of no use with verify = false; remove one of them");
@@ -173,22 +173,22 @@ fn trust(section: &mut Section<'_>, usual: Trust) -> Trust {
     }
 }
 
-fn exec(section: &mut Section<'_>, usual: &ProbeKind, around: &Surroundings) -> ProbeKind {
+fn exec(section: &mut TableReader<'_>, usual: &ProbeKind, around: &Surroundings) -> ProbeKind {
     if let (ProbeKind::Exec(exec), false) = (usual, section.has("command")) {
         return ProbeKind::Exec(exec.clone());
     }
-    let words = section.required_list("command", "[\"/usr/local/bin/probe\", \"argument\"]", value::word);
+    let words = section.required_list("command", "[\"/usr/local/bin/probe\", \"argument\"]", field::word);
     check::program("command", &words, section);
     ProbeKind::Exec(Exec { command: values(&words), zone: around.apex.clone() })
 }
 
 /// Who is asked instead of the node.
-pub(super) fn target(section: &mut Section<'_>, around: &Surroundings) -> Option<Elsewhere> {
-    let At { at, value: written } = section.located("target", value::target)?;
+pub(super) fn target(section: &mut TableReader<'_>, around: &Surroundings) -> Option<Elsewhere> {
+    let At { at, value: written } = section.located("target", field::target)?;
     match written.parse::<IpAddr>().map_or_else(|_| resolve::address(&written, around.patience), Ok) {
         Ok(address) => Some(Elsewhere { written, address }),
         Err(problem) => {
-            section.problem(at, format!("`target` is `{written}`, which {problem}"));
+            section.problem(at, format!("`target` is `{written}`, which {diagnostic}"));
             None
         }
     }
@@ -196,7 +196,7 @@ pub(super) fn target(section: &mut Section<'_>, around: &Surroundings) -> Option
 
 /// For a Host header and a certificate.
 fn host(value: &DeValue<'_>) -> Read<String> {
-    let text = value::target(value)?;
+    let text = field::target(value)?;
     ServerName::try_from(text.as_str())
         .map_err(|_| format!("is `{text}`, which no certificate can be for"))?;
     Ok(text)
@@ -204,7 +204,7 @@ fn host(value: &DeValue<'_>) -> Read<String> {
 
 fn path(value: &DeValue<'_>) -> Read<String> {
     const WANTED: &str = "a path such as \"/health\"";
-    let text = value::text(value, WANTED)?;
+    let text = field::text(value, WANTED)?;
     if !text.starts_with('/') || text.contains('#') || PathAndQuery::try_from(text).is_err() {
         return Err(format!("is `{text}`; write {WANTED}"));
     }
@@ -212,7 +212,7 @@ fn path(value: &DeValue<'_>) -> Read<String> {
 }
 
 fn pattern(value: &DeValue<'_>) -> Read<Pattern> {
-    let text = value::text(value, "a regular expression")?;
+    let text = field::text(value, "a regular expression")?;
     if text.is_empty() {
         return Err(
             "is empty, which is found in everything; write what is to be found, or leave it out".to_owned()
@@ -227,7 +227,7 @@ fn pattern(value: &DeValue<'_>) -> Read<Pattern> {
 }
 
 fn authorities(value: &DeValue<'_>) -> Read<Authorities> {
-    let path: PathBuf = value::path(value)?;
+    let path: PathBuf = field::path(value)?;
     let shown = path.display();
     let pem = std::fs::read(&path).map_err(|error| format!("is {shown}, which cannot be read: {error}"))?;
     let certificates: Result<Vec<CertificateDer<'static>>, _> =

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::DocumentMut;
 
-use super::Problem;
+use super::Diagnostic;
 use crate::intent::Intents;
 
 /// A moment in the store's history: every change to it has one, greater than all before.
@@ -50,12 +50,12 @@ impl Documents {
     }
 
     /// A document that has something else in it than its section: what is a server's own is in no document.
-    pub fn stray(&self) -> Option<Problem> {
+    pub fn stray(&self) -> Option<Diagnostic> {
         let stray = |(key, name): &(&str, &str)| {
             let tables = self.texts.get(*key)?.parse::<DocumentMut>().ok()?;
             let (other, _) = tables.iter().find(|(section, _)| section != name)?;
             let text = format!("`{other}` does not belong here: this document has the section {name} alone");
-            Some(Problem { line: 1, document: Some((*key).to_owned()), text })
+            Some(Diagnostic { line: 1, document: Some((*key).to_owned()), text })
         };
         CONCERNS.iter().find_map(stray)
     }

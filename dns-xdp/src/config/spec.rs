@@ -9,8 +9,8 @@ use hickory_proto::rr::Name;
 use toml::de::DeTable;
 
 use super::kind::{Surroundings, kind, target};
-use super::problem::{At, ConfigError, Problem, Problems, values};
-use super::section::{IsDefault, Section, is_empty_list};
+use super::diagnostic::{At, ConfigError, Diagnostic, Diagnostics, values};
+use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::{
     AllDown, Capacity, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers,
     Quorum, Xdp, ZoneConfig, check, resolve, store, value,
@@ -103,8 +103,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
 }
 
 /// The unknown keys of a file whose other problems do not matter, because another text is in force.
-pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Problem> {
-    let problems = Problems::default();
+pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Diagnostic> {
+    let problems = Diagnostics::default();
     if let Ok(document) = DeTable::parse(text) {
         read(document.get_ref(), path, &problems, true, Duration::ZERO);
     }
@@ -120,9 +120,9 @@ pub(super) fn parse_shared(text: &str, path: &Path) -> Result<Config, ConfigErro
 pub(super) fn document<T>(
     text: &str,
     path: &Path,
-    read: impl FnOnce(&DeTable<'_>, &Path, &Problems) -> Option<T>,
+    read: impl FnOnce(&DeTable<'_>, &Path, &Diagnostics) -> Option<T>,
 ) -> Result<T, ConfigError> {
-    let problems = Problems::default();
+    let problems = Diagnostics::default();
     let value = match DeTable::parse(text) {
         Ok(document) => read(document.get_ref(), path, &problems),
         Err(error) => {
@@ -143,11 +143,11 @@ pub(super) fn document<T>(
 fn read(
     document: &DeTable<'_>,
     path: &Path,
-    problems: &Problems,
+    problems: &Diagnostics,
     is_shared: bool,
     patience: Duration,
 ) -> Option<Config> {
-    let mut file = Section::file(document, problems);
+    let mut file = TableReader::file(document, problems);
     let zone = zone(file.section("zone", "[zone]"));
     let listen = listen(file.section("listen", "[listen]"));
     let xdp = xdp(file.section("xdp", "[xdp]"));
@@ -203,27 +203,27 @@ fn read(
     })
 }
 
-fn zone(mut section: Section<'_>) -> Option<ZoneConfig> {
-    let apex = section.required("name", "\"mycluster.example.com\"", value::zone_name);
-    let ttl_seconds = section.value("ttl", value::ttl_seconds).unwrap_or(TTL_SECONDS);
-    let ttl_min = section.located("ttl-min", value::ttl_seconds);
+fn zone(mut section: TableReader<'_>) -> Option<ZoneConfig> {
+    let apex = section.required("name", "\"mycluster.example.com\"", field::zone_name);
+    let ttl_seconds = section.value("ttl", field::ttl_seconds).unwrap_or(TTL_SECONDS);
+    let ttl_min = section.located("ttl-min", field::ttl_seconds);
     if let Some(At { at, value }) = ttl_min
         && value > ttl_seconds
     {
-        section.problem(at, format!("`ttl-min` {value}s is longer than `ttl` {ttl_seconds}s; shorten it"));
+        section.problem(at, format!("`ttl-min` {field}s is longer than `ttl` {ttl_seconds}s; shorten it"));
     }
     let ttl_min_seconds = ttl_min.map_or(TTL_MIN_SECONDS.min(ttl_seconds), |located| located.value);
-    let ns_ttl_seconds = section.value("ns-ttl", value::ns_ttl_seconds).unwrap_or(NS_TTL_SECONDS);
+    let ns_ttl_seconds = section.value("ns-ttl", field::ns_ttl_seconds).unwrap_or(NS_TTL_SECONDS);
     let negative_ttl_seconds =
-        section.value("negative-ttl", value::negative_ttl_seconds).unwrap_or(NEGATIVE_TTL_SECONDS);
-    let contact = section.value("contact", value::contact);
-    let ns_addresses = section.value("ns-addresses", value::ns_addresses).unwrap_or(NsAddresses::Live);
-    let answers_max = section.value("answers-max", value::answers_max).unwrap_or(ANSWERS_MAX);
+        section.value("negative-ttl", field::negative_ttl_seconds).unwrap_or(NEGATIVE_TTL_SECONDS);
+    let contact = section.value("contact", field::contact);
+    let ns_addresses = section.value("ns-addresses", field::ns_addresses).unwrap_or(NsAddresses::Live);
+    let answers_max = section.value("answers-max", field::answers_max).unwrap_or(ANSWERS_MAX);
     let contact = apex.as_ref().and_then(|At { at, value: apex }| {
         contact.or_else(|| {
             let default = apex.prepend_label(CONTACT).ok();
             if default.is_none() {
-                section.problem(*at, format!("`name` {}", value::too_long(&format!("{CONTACT}.{apex}"))));
+                section.problem(*at, format!("`name` {}", field::too_long(&format!("{CONTACT}.{apex}"))));
             }
             default
         })
@@ -242,60 +242,60 @@ fn zone(mut section: Section<'_>) -> Option<ZoneConfig> {
     })
 }
 
-fn listen(mut section: Section<'_>) -> Listen {
-    let interfaces = section.required_list("interfaces", "[\"eth0\"]", value::interface);
-    let addresses = section.list("addresses", value::address);
-    let port = section.value("port", value::port).unwrap_or(DNS_PORT);
+fn listen(mut section: TableReader<'_>) -> Listen {
+    let interfaces = section.required_list("interfaces", "[\"eth0\"]", field::interface);
+    let addresses = section.list("addresses", field::address);
+    let port = section.value("port", field::port).unwrap_or(DNS_PORT);
     check::unique("interfaces", &interfaces, &section);
     check::unique("addresses", &addresses, &section);
     section.close();
     Listen { interfaces: values(&interfaces), addresses: values(&addresses), port }
 }
 
-pub(super) fn xdp(mut section: Section<'_>) -> Xdp {
+pub(super) fn xdp(mut section: TableReader<'_>) -> Xdp {
     let xdp = Xdp {
-        mode: section.value("mode", value::mode).unwrap_or(Mode::Auto),
-        pin: section.value("pin", value::pin).unwrap_or_else(|| PathBuf::from(PIN)),
-        stale_after: section.value("stale-after", value::lease).unwrap_or(Some(STALE_AFTER)),
-        stop_grace: section.value("stop-grace", value::duration).unwrap_or(STOP_GRACE),
-        capacity: section.value("capacity", value::capacity).unwrap_or(Capacity::Auto),
-        log: section.value("log", value::boolean).unwrap_or(false),
+        mode: section.value("mode", field::mode).unwrap_or(Mode::Auto),
+        pin: section.value("pin", field::pin).unwrap_or_else(|| PathBuf::from(PIN)),
+        stale_after: section.value("stale-after", field::lease).unwrap_or(Some(STALE_AFTER)),
+        stop_grace: section.value("stop-grace", field::duration).unwrap_or(STOP_GRACE),
+        capacity: section.value("capacity", field::capacity).unwrap_or(Capacity::Auto),
+        log: section.value("log", field::boolean).unwrap_or(false),
     };
     section.close();
     xdp
 }
 
-fn flood_limits(file: &mut Section<'_>) -> FloodLimits {
+fn flood_limits(file: &mut TableReader<'_>) -> FloodLimits {
     let mut section = file.section("rate-limit", "[rate-limit]");
     section.needs(
         "answers-per-second",
         &[
-            ("burst", |value| value::per_second(value) == Ok(0)),
-            ("slip", |value| value::slip(value) == Ok(SLIP)),
+            ("burst", |value| field::per_second(value) == Ok(0)),
+            ("slip", |value| field::slip(value) == Ok(SLIP)),
             ("exempt", is_empty_list),
         ],
     );
-    let exempt = section.list("exempt", value::network);
+    let exempt = section.list("exempt", field::network);
     check::at_most("exempt", &exempt, EXEMPT_MAX, &section);
-    let answers_per_second = section.value("answers-per-second", value::per_second).unwrap_or(0);
-    let burst = section.located("burst", value::per_second);
+    let answers_per_second = section.value("answers-per-second", field::per_second).unwrap_or(0);
+    let burst = section.located("burst", field::per_second);
     check::burst(burst.as_ref(), answers_per_second, &section);
     let rate_limit = RateLimit {
         answers_per_second,
         burst: burst.map_or(0, |burst| burst.value),
-        slip: section.value("slip", value::slip).unwrap_or(SLIP),
-        ipv4_prefix: section.value("ipv4-prefix", value::ipv4_prefix).unwrap_or(IPV4_PREFIX),
-        ipv6_prefix: section.value("ipv6-prefix", value::ipv6_prefix).unwrap_or(IPV6_PREFIX),
+        slip: section.value("slip", field::slip).unwrap_or(SLIP),
+        ipv4_prefix: section.value("ipv4-prefix", field::ipv4_prefix).unwrap_or(IPV4_PREFIX),
+        ipv6_prefix: section.value("ipv6-prefix", field::ipv6_prefix).unwrap_or(IPV6_PREFIX),
         exempt: values(&exempt),
     };
     section.close();
     let mut section = file.section("cookies", "[cookies]");
-    let secrets = section.list("secrets", value::secret);
+    let secrets = section.list("secrets", field::secret);
     check::at_most("secrets", &secrets, SECRETS_MAX, &section);
     section.close();
     let mut section = file.section("fallback", "[fallback]");
     let fallback_per_second =
-        section.value("queries-per-second", value::per_second).unwrap_or(FALLBACK_PER_SECOND);
+        section.value("queries-per-second", field::per_second).unwrap_or(FALLBACK_PER_SECOND);
     section.close();
     FloodLimits { rate_limit, fallback_per_second, secrets: values(&secrets) }
 }
@@ -319,14 +319,14 @@ impl Usual {
 
 /// `[health]`, or `[node.health]` and `[service.health]` on top of it. One probe is written into the section itself,
 /// several are listed in it, each on top of what the section says.
-fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
+fn health(mut section: TableReader<'_>, usual: &Usual) -> Usual {
     let (at, title, around) = (section.at(), section.title().to_owned(), usual.around.clone());
     let silent = section.is_empty();
     let kinds = section.place("probe");
     let base = probe(&mut section, &usual.base, &usual.around);
     let listed = section.sections("probes", "[[health.probes]]");
-    let require = section.located("require", value::require);
-    let families = section.value("families", value::families).unwrap_or(usual.check.families);
+    let require = section.located("require", field::require);
+    let families = section.value("families", field::families).unwrap_or(usual.check.families);
     section.close();
     if silent || (usual.listed && listed.is_empty()) {
         if !silent {
@@ -339,7 +339,7 @@ fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
     if let Some(at) = kinds.filter(|_| several) {
         section.problem(at, "`probe` is beside a list of `probes`; move it into the list".to_owned());
     }
-    let on_top = |mut section: Section<'_>| {
+    let on_top = |mut section: TableReader<'_>| {
         let probe = probe(&mut section, &base, &usual.around);
         section.close();
         probe
@@ -364,11 +364,11 @@ fn health(mut section: Section<'_>, usual: &Usual) -> Usual {
 }
 
 /// One probe, and when it is made.
-fn probe(section: &mut Section<'_>, usual: &Probe, around: &Surroundings) -> Probe {
-    let interval = section.located("interval", value::period);
-    let fast_interval = section.located("fast-interval", value::period);
-    let rise = section.located("rise", value::results_in_a_row);
-    let rise_max = section.located("rise-max", value::results_in_a_row);
+fn probe(section: &mut TableReader<'_>, usual: &Probe, around: &Surroundings) -> Probe {
+    let interval = section.located("interval", field::period);
+    let fast_interval = section.located("fast-interval", field::period);
+    let rise = section.located("rise", field::results_in_a_row);
+    let rise_max = section.located("rise-max", field::results_in_a_row);
     let at = [&fast_interval, &interval].into_iter().flatten().map(|located| located.at).next();
     let rise = rise.map_or(usual.rise, |rise| rise.value);
     let probe = Probe {
@@ -376,11 +376,11 @@ fn probe(section: &mut Section<'_>, usual: &Probe, around: &Surroundings) -> Pro
         target: target(section, around).or_else(|| usual.target.clone()),
         interval: interval.map_or(usual.interval, |interval| interval.value),
         fast_interval: fast_interval.map_or(usual.fast_interval, |interval| interval.value),
-        timeout: section.value("timeout", value::period).unwrap_or(usual.timeout),
-        fall: section.value("fall", value::results_in_a_row).unwrap_or(usual.fall),
+        timeout: section.value("timeout", field::period).unwrap_or(usual.timeout),
+        fall: section.value("fall", field::results_in_a_row).unwrap_or(usual.fall),
         rise,
         rise_max: rise_max.as_ref().map_or(usual.rise_max.max(rise), |rise_max| rise_max.value),
-        flap_decay: section.value("flap-decay", value::period).unwrap_or(usual.flap_decay),
+        flap_decay: section.value("flap-decay", field::period).unwrap_or(usual.flap_decay),
     };
     if let Some(at) = at.filter(|_| probe.fast_interval > probe.interval) {
         let fast_interval = humantime::format_duration(probe.fast_interval);
@@ -392,7 +392,7 @@ fn probe(section: &mut Section<'_>, usual: &Probe, around: &Surroundings) -> Pro
     if let Some(At { at, value }) = rise_max
         && value < probe.rise
     {
-        section.problem(at, format!("`rise-max` is {value}, less than `rise` {}; raise it", probe.rise));
+        section.problem(at, format!("`rise-max` is {field}, less than `rise` {}; raise it", probe.rise));
     }
     probe
 }
@@ -400,43 +400,43 @@ fn probe(section: &mut Section<'_>, usual: &Probe, around: &Surroundings) -> Pro
 /// The witnesses and the quorum with their places, and the section without the two.
 type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, Failover);
 
-fn failover(mut section: Section<'_>, has_store: bool) -> FailoverSpec {
+fn failover(mut section: TableReader<'_>, has_store: bool) -> FailoverSpec {
     if !has_store {
         section.without_effect(
             &[
-                ("observers", |value| value::observers(value) == Ok(Observers::Majority)),
-                ("probers", |value| value::probers(value) == Ok(PROBERS)),
+                ("observers", |value| field::observers(value) == Ok(Observers::Majority)),
+                ("probers", |value| field::probers(value) == Ok(PROBERS)),
             ],
             store::WANTED,
         );
     }
-    let quorum = section.located("quorum", value::quorum);
-    let witness = section.list("witness", value::witness);
+    let quorum = section.located("quorum", field::quorum);
+    let witness = section.list("witness", field::witness);
     let failover = Failover {
         quorum: Quorum::Majority,
         witness: Vec::new(),
-        all_down: section.value("all-down", value::all_down).unwrap_or(AllDown::Configured),
-        observers: section.value("observers", value::observers).unwrap_or(Observers::Majority),
-        probers: section.value("probers", value::probers).unwrap_or(PROBERS),
-        failback: section.value("failback", value::failback).unwrap_or(Failback::Auto),
-        hold_down: section.value("hold-down", value::duration).unwrap_or_default(),
+        all_down: section.value("all-down", field::all_down).unwrap_or(AllDown::Configured),
+        observers: section.value("observers", field::observers).unwrap_or(Observers::Majority),
+        probers: section.value("probers", field::probers).unwrap_or(PROBERS),
+        failback: section.value("failback", field::failback).unwrap_or(Failback::Auto),
+        hold_down: section.value("hold-down", field::duration).unwrap_or_default(),
     };
     section.close();
     (witness, quorum, failover)
 }
 
-fn node(mut section: Section<'_>, position: usize, usual: &Usual) -> Option<NodeSpec> {
+fn node(mut section: TableReader<'_>, position: usize, usual: &Usual) -> Option<NodeSpec> {
     let at = section.at();
-    let name = section.required("name", "\"node1\"", value::relative_name);
-    let ipv4 = section.located("ipv4", value::ipv4);
-    let ipv6 = section.located("ipv6", value::ipv6);
+    let name = section.required("name", "\"node1\"", field::relative_name);
+    let ipv4 = section.located("ipv4", field::ipv4);
+    let ipv6 = section.located("ipv6", field::ipv6);
     if !section.has("ipv4") && !section.has("ipv6") {
         section.problem(at, "this node has no address; write ipv4 = \"192.0.2.11\", or `ipv6`, or both");
     }
-    let ns = section.located("ns", value::relative_name);
+    let ns = section.located("ns", field::relative_name);
     let ns = ns.unwrap_or_else(|| At { at, value: default_ns(position) });
-    let backup = section.list("backup", value::relative_name);
-    let weight = section.value("weight", value::weight).unwrap_or(WEIGHT);
+    let backup = section.list("backup", field::relative_name);
+    let weight = section.value("weight", field::weight).unwrap_or(WEIGHT);
     let health = health(section.section("health", "[node.health]"), usual).check;
     section.close();
     Some(NodeSpec { name: name?, ipv4, ipv6, ns, backup, weight, health })
@@ -447,18 +447,18 @@ pub(super) fn default_ns(position: usize) -> String {
     format!("ns{position}")
 }
 
-fn service(mut section: Section<'_>, usual: &Usual) -> Option<ServiceSpec> {
-    let name = section.required("name", "\"db1\"", value::service_name);
-    let nodes = section.required_list("nodes", "[\"node1\"]", value::relative_name);
-    let order = section.value("order", value::order).unwrap_or_default();
+fn service(mut section: TableReader<'_>, usual: &Usual) -> Option<ServiceSpec> {
+    let name = section.required("name", "\"db1\"", field::service_name);
+    let nodes = section.required_list("nodes", "[\"node1\"]", field::relative_name);
+    let order = section.value("order", field::order).unwrap_or_default();
     if order == Order::First {
         let never: IsDefault = |_| false;
         section.without_effect(&[("min-healthy", never), ("answers-max", never)], "`order = \"rotate\"`");
     }
-    let backup = section.list("backup", value::relative_name);
-    let min_healthy = section.located("min-healthy", value::members);
-    let all_down = section.value("all-down", value::all_down);
-    let answers_max = section.value("answers-max", value::answers_max);
+    let backup = section.list("backup", field::relative_name);
+    let min_healthy = section.located("min-healthy", field::members);
+    let all_down = section.value("all-down", field::all_down);
+    let answers_max = section.value("answers-max", field::answers_max);
     let own = section.has("health");
     let health = health(section.section("health", "[service.health]"), usual).check;
     section.close();
@@ -466,10 +466,10 @@ fn service(mut section: Section<'_>, usual: &Usual) -> Option<ServiceSpec> {
     Some(ServiceSpec { name: name?, nodes, order, backup, min_healthy, all_down, answers_max, health })
 }
 
-pub(super) fn control(mut section: Section<'_>, path: &Path) -> Control {
-    let socket = section.value("socket", value::socket_path).unwrap_or_else(|| DEFAULT_SOCKET.into());
-    let state = section.value("state", value::path).unwrap_or_else(|| default_state(path));
-    let watch = section.value("watch", value::boolean).unwrap_or(false);
+pub(super) fn control(mut section: TableReader<'_>, path: &Path) -> Control {
+    let socket = section.value("socket", field::socket_path).unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let state = section.value("state", field::path).unwrap_or_else(|| default_state(path));
+    let watch = section.value("watch", field::boolean).unwrap_or(false);
     section.close();
     Control { socket, state, watch }
 }
@@ -483,19 +483,19 @@ fn default_state(path: &Path) -> PathBuf {
     path.with_file_name(file)
 }
 
-fn metrics(mut section: Section<'_>) -> Option<SocketAddr> {
-    let listen = section.value("listen", value::listener).unwrap_or(Some(METRICS));
+fn metrics(mut section: TableReader<'_>) -> Option<SocketAddr> {
+    let listen = section.value("listen", field::listener).unwrap_or(Some(METRICS));
     section.close();
     listen
 }
 
-fn events(mut section: Section<'_>) -> Events {
-    section.needs("on-event", &[("on-event-timeout", |value| value::period(value) == Ok(ON_EVENT_TIMEOUT))]);
-    let on_event = section.list("on-event", value::word);
+fn events(mut section: TableReader<'_>) -> Events {
+    section.needs("on-event", &[("on-event-timeout", |value| field::period(value) == Ok(ON_EVENT_TIMEOUT))]);
+    let on_event = section.list("on-event", field::word);
     check::program("on-event", &on_event, &section);
     let events = Events {
         on_event: values(&on_event),
-        on_event_timeout: section.value("on-event-timeout", value::period).unwrap_or(ON_EVENT_TIMEOUT),
+        on_event_timeout: section.value("on-event-timeout", field::period).unwrap_or(ON_EVENT_TIMEOUT),
     };
     section.close();
     events

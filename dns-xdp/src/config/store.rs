@@ -6,8 +6,8 @@ use hickory_proto::rr::Name;
 use toml::de::DeValue;
 use toml_edit::DocumentMut;
 
-use super::problem::{At, ConfigError, Problem};
-use super::section::{IsDefault, Section, is_empty_list};
+use super::diagnostic::{At, ConfigError, Diagnostic};
+use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::shared::{CONCERNS, Documents, Shared, split};
 use super::{Config, differences, value};
 
@@ -69,7 +69,7 @@ const OF_A_STORE: [(&str, IsDefault); 11] = [
     ("key", never),
     ("user", never),
     ("password-file", never),
-    ("lease", |value| value::period(value) == Ok(LEASE)),
+    ("lease", |value| field::period(value) == Ok(LEASE)),
     ("server", never),
     ("skydns-follow", never),
     ("skydns-mirror", never),
@@ -80,9 +80,9 @@ fn never(_: &DeValue<'_>) -> bool {
     false
 }
 
-pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) -> Option<SharedStore> {
+pub(super) fn read(mut section: TableReader<'_>, apex: Option<&Name>, state: &Path) -> Option<SharedStore> {
     let is_named = section.has("store");
-    let is_shared = section.value("store", |value| value::one_of(value, &STORES)).unwrap_or(false);
+    let is_shared = section.value("store", |value| field::one_of(value, &STORES)).unwrap_or(false);
     if !is_named {
         section.without_effect(&OF_A_STORE, WANTED);
         section.close();
@@ -93,14 +93,14 @@ pub(super) fn read(mut section: Section<'_>, apex: Option<&Name>, state: &Path) 
     let follow = section.located("skydns-follow", skydns);
     let mirror = section.located("skydns-mirror", skydns);
     let (ca, cert, key) = (
-        section.value("ca", value::path),
-        section.located("cert", value::path),
-        section.located("key", value::path),
+        section.value("ca", field::path),
+        section.located("cert", field::path),
+        section.located("key", field::path),
     );
-    let user = section.located("user", value::word);
-    let password = section.located("password-file", value::path);
-    let lease = section.located("lease", value::period);
-    let server = section.value("server", value::relative_name);
+    let user = section.located("user", field::word);
+    let password = section.located("password-file", field::path);
+    let lease = section.located("lease", field::period);
+    let server = section.value("server", field::relative_name);
     if is_shared && endpoints.is_empty() {
         section.problem(
             section.at(),
@@ -156,12 +156,12 @@ fn copy_beside(state: &Path) -> PathBuf {
 }
 
 /// What is followed must not be what is written, neither by the mirror nor by the servers themselves.
-fn apart(section: &Section<'_>, prefix: &str, follow: Option<&At<String>>, mirror: Option<&At<String>>) {
+fn apart(section: &TableReader<'_>, prefix: &str, follow: Option<&At<String>>, mirror: Option<&At<String>>) {
     let below = |path: &str, other: &str| path.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
     let overlap = |a: &str, b: &str| a == b || below(a, b) || below(b, a);
     for (key, path) in [("skydns-follow", follow), ("skydns-mirror", mirror)] {
         if let Some(At { at, value }) = path.filter(|path| overlap(&path.value, prefix)) {
-            let text = format!("`{key}` {value:?} and `prefix` {prefix:?} overlap; keep them apart");
+            let text = format!("`{key}` {field:?} and `prefix` {prefix:?} overlap; keep them apart");
             section.problem(*at, text);
         }
     }
@@ -177,7 +177,7 @@ fn apart(section: &Section<'_>, prefix: &str, follow: Option<&At<String>>, mirro
     }
 }
 
-fn both<A, B>(section: &Section<'_>, a: (&str, Option<At<A>>), b: (&str, Option<At<B>>)) -> Option<(A, B)> {
+fn both<A, B>(section: &TableReader<'_>, a: (&str, Option<At<A>>), b: (&str, Option<At<B>>)) -> Option<(A, B)> {
     match (a, b) {
         ((_, Some(a)), (_, Some(b))) => Some((a.value, b.value)),
         ((has, Some(At { at, .. })), (lacks, None)) | ((lacks, None), (has, Some(At { at, .. }))) => {
@@ -190,7 +190,7 @@ fn both<A, B>(section: &Section<'_>, a: (&str, Option<At<A>>), b: (&str, Option<
 
 fn endpoint(value: &DeValue<'_>) -> Result<String, String> {
     const WANTED: &str = "a URL such as \"https://192.0.2.21:2379\"";
-    let text = value::text(value, WANTED)?;
+    let text = field::text(value, WANTED)?;
     // The text before `@` may be a password, which no message shows.
     if text.contains('@') {
         return Err(format!("has `@` in it; write {WANTED}, with `user` and `password-file` beside it"));
@@ -213,7 +213,7 @@ fn skydns(value: &DeValue<'_>) -> Result<String, String> {
 
 /// Of keys; without a slash at the end.
 fn path(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
-    let text = value::text(value, wanted)?;
+    let text = field::text(value, wanted)?;
     let is_right =
         text.starts_with('/') && text.trim_end_matches('/').len() > 1 && !text.contains(char::is_whitespace);
     if is_right {
@@ -226,7 +226,7 @@ fn path(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
 /// [`Config::parse_with`]
 pub(super) fn parse_with(text: &str, path: &Path, documents: &Documents) -> Result<Config, ConfigError> {
     let invalid = |line, text| {
-        let problems = vec![Problem { line, document: None, text }];
+        let problems = vec![Diagnostic { line, document: None, text }];
         ConfigError::Invalid { path: path.to_owned(), problems }
     };
     let (local, shared) = split(text).map_err(|problem| invalid(1, problem))?;
@@ -253,10 +253,10 @@ pub(super) fn parse_with(text: &str, path: &Path, documents: &Documents) -> Resu
 }
 
 /// Unknown keys in the shared sections of a file, which are not in force and are read for this alone.
-fn unknown_keys(text: &str, local: &str, path: &Path) -> Vec<Problem> {
+fn unknown_keys(text: &str, local: &str, path: &Path) -> Vec<Diagnostic> {
     // The local part has an empty line for each that is shared.
     let local: Vec<&str> = local.lines().collect();
-    let is_shared = |problem: &Problem| local.get(problem.line - 1).is_none_or(|line| line.is_empty());
+    let is_shared = |problem: &Diagnostic| local.get(problem.line - 1).is_none_or(|line| line.is_empty());
     if text.lines().eq(local.iter().copied()) {
         return Vec::new();
     }
@@ -301,8 +301,8 @@ fn placed(error: ConfigError, local: &str, documents: &Documents) -> ConfigError
 /// The file cannot be read, or its `[cluster]` is wrong.
 pub(super) fn of_file(text: &str, path: &Path) -> Result<Option<SharedStore>, ConfigError> {
     super::spec::document(text, path, |document, path, problems| {
-        let mut file = Section::file(document, problems);
-        let apex = file.section("zone", "[zone]").value("name", value::zone_name);
+        let mut file = TableReader::file(document, problems);
+        let apex = file.section("zone", "[zone]").value("name", field::zone_name);
         // The outer one: whether there is a problem or not is known by the problems.
         let control = super::spec::control(file.section("control", "[control]"), path);
         Some(read(file.section("cluster", "[cluster]"), apex.as_ref(), &control.state))

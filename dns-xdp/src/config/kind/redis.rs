@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::super::section::Section;
+use super::super::table_reader::TableReader;
 use super::super::unreadable;
-use super::super::value::{self, Read};
+use super::super::field::{self, Read};
 use super::{REDIS_PORT, host, trust};
 use crate::cluster::{PasswordFile, ProbeKind, Redis, Role, Trust};
 
@@ -15,12 +15,12 @@ const ROLES: [(&str, Role); 2] = [("any", Role::Any), ("master", Role::Master)];
 /// Octets that are read of a password file.
 const LONGEST_PASSWORD: u64 = 1024;
 
-pub(super) fn redis(section: &mut Section<'_>, usual: &ProbeKind) -> ProbeKind {
+pub(super) fn redis(section: &mut TableReader<'_>, usual: &ProbeKind) -> ProbeKind {
     let usual = match usual {
         ProbeKind::Redis(redis) => redis.clone(),
         _ => Redis { port: REDIS_PORT, tls: None, host: None, user: None, password: None, role: Role::Any },
     };
-    let tls = section.value("tls", value::boolean).unwrap_or(usual.tls.is_some());
+    let tls = section.value("tls", field::boolean).unwrap_or(usual.tls.is_some());
     if !tls {
         let is_true = |value: &DeValue<'_>| value.as_bool() == Some(true);
         section
@@ -31,17 +31,17 @@ pub(super) fn redis(section: &mut Section<'_>, usual: &ProbeKind) -> ProbeKind {
         section.without_effect(&[("user", |_| false)], "`password-file`");
     }
     ProbeKind::Redis(Redis {
-        port: section.value("port", value::port).unwrap_or(usual.port),
+        port: section.value("port", field::port).unwrap_or(usual.port),
         tls: tls.then(|| trust(section, usual.tls.unwrap_or(Trust::System))),
         host: if tls { section.value("host", host).or(usual.host) } else { None },
         user: section.value("user", user).or(usual.user),
         password,
-        role: section.value("role", |value| value::one_of(value, &ROLES)).unwrap_or(usual.role),
+        role: section.value("role", |value| field::one_of(value, &ROLES)).unwrap_or(usual.role),
     })
 }
 
 fn user(value: &DeValue<'_>) -> Read<String> {
-    let text = value::text(value, "the name of a user")?;
+    let text = field::text(value, "the name of a user")?;
     if text.is_empty() {
         return Err("is empty; write the name of a user, or leave it out for the default user".to_owned());
     }
@@ -50,7 +50,7 @@ fn user(value: &DeValue<'_>) -> Read<String> {
 
 /// What is wrong with a password is said without showing it.
 fn password_file(value: &DeValue<'_>) -> Read<PasswordFile> {
-    let path: PathBuf = value::path(value)?;
+    let path: PathBuf = field::path(value)?;
     let shown = path.display();
     let mut octets = Vec::new();
     let read = File::open(&path).and_then(|file| file.take(LONGEST_PASSWORD + 1).read_to_end(&mut octets));

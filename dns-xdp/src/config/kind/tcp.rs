@@ -1,12 +1,12 @@
 //! The keys of `probe = "tcp"`: a connection alone, or what is said over it.
 use toml::de::DeValue;
 
-use super::super::section::Section;
-use super::super::value::{self, Read};
+use super::super::table_reader::TableReader;
+use super::super::field::{self, Read};
 use super::{REDIS_PORT, pattern};
 use crate::cluster::{Expect, ProbeKind, TcpDialogue};
 
-pub(super) fn tcp(section: &mut Section<'_>, usual: &ProbeKind) -> ProbeKind {
+pub(super) fn tcp(section: &mut TableReader<'_>, usual: &ProbeKind) -> ProbeKind {
     let (usual_port, dialogue) = match usual {
         ProbeKind::Tcp { port } => (*port, None),
         ProbeKind::TcpDialogue(dialogue) => (dialogue.port, Some(dialogue.clone())),
@@ -14,7 +14,7 @@ pub(super) fn tcp(section: &mut Section<'_>, usual: &ProbeKind) -> ProbeKind {
     };
     let (usual_send, usual_expect) =
         dialogue.map_or((None, None), |dialogue| (dialogue.send, Some(dialogue.expect)));
-    let port = section.value("port", value::port).unwrap_or(usual_port);
+    let port = section.value("port", field::port).unwrap_or(usual_port);
     let send = section.value("send", filled).or(usual_send);
     match expect(section).or(usual_expect) {
         Some(expect) => ProbeKind::TcpDialogue(TcpDialogue { port, send, expect }),
@@ -27,7 +27,7 @@ pub(super) fn tcp(section: &mut Section<'_>, usual: &ProbeKind) -> ProbeKind {
     }
 }
 
-fn expect(section: &mut Section<'_>) -> Option<Expect> {
+fn expect(section: &mut TableReader<'_>) -> Option<Expect> {
     let text = section.value("expect", filled).map(Expect::Text);
     let pattern = section.located("expect-regex", pattern);
     if let (Some(pattern), true) = (&pattern, section.has("expect")) {
@@ -39,7 +39,7 @@ fn expect(section: &mut Section<'_>) -> Option<Expect> {
 /// A text with something in it.
 fn filled(value: &DeValue<'_>) -> Read<String> {
     const WANTED: &str = "a text such as \"PING\\r\\n\"";
-    let text = value::text(value, WANTED)?;
+    let text = field::text(value, WANTED)?;
     if text.is_empty() {
         return Err(format!("is empty; write {WANTED}, or leave it out"));
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Cause, Ignored, names};
 use crate::cluster::APEX;
-use crate::config::renew::{Known, Members, Place, known, renew};
+use crate::config::sync_members::{Known, Members, Place, known, renew};
 use crate::store::Listing;
 use crate::store::documents::{Documents, Shared, join, split};
 

@@ -2,7 +2,7 @@
 //! certificates that it names may be gone.
 use std::path::{Path, PathBuf};
 
-use super::section::Section;
+use super::table_reader::TableReader;
 use super::{ConfigError, spec, text};
 
 /// The sections that are not read. Their names are known, so that a misspelt section is refused.
@@ -23,29 +23,29 @@ const OTHERS: [&str; 12] = [
 
 /// Where that is which outlives a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remains {
+pub struct UnloadPaths {
     /// `[xdp] pin`
     pub pin: PathBuf,
     /// `[control] socket`
     pub socket: PathBuf,
 }
 
-impl Remains {
+impl UnloadPaths {
     /// Reads `[xdp]` and `[control]` of the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Remains::parse(&text(path)?, path)
+        UnloadPaths::parse(&text(path)?, path)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         spec::document(text, path, |document, path, problems| {
-            let mut file = Section::file(document, problems);
+            let mut file = TableReader::file(document, problems);
             let pin = spec::xdp(file.section("xdp", "[xdp]")).pin;
             let socket = spec::control(file.section("control", "[control]"), path).socket;
             for section in OTHERS {
                 file.has(section);
             }
             file.close();
-            Some(Remains { pin, socket })
+            Some(UnloadPaths { pin, socket })
         })
     }
 }
@@ -85,15 +85,15 @@ socket = "/run/other.sock"
 "#;
 
     fn refusal(text: &str) -> String {
-        Remains::parse(text, Path::new("f")).expect_err(text).to_string()
+        UnloadPaths::parse(text, Path::new("f")).expect_err(text).to_string()
     }
 
     #[test]
     fn what_the_other_sections_name_may_be_gone() {
         let config = Config::parse(FILE, Path::new("f")).unwrap_err().to_string();
         assert_eq!(config.lines().count(), 4, "{config}");
-        let remains = Remains { pin: "/sys/fs/bpf/other".into(), socket: "/run/other.sock".into() };
-        assert_eq!(Remains::parse(FILE, Path::new("f")).unwrap(), remains);
+        let remains = UnloadPaths { pin: "/sys/fs/bpf/other".into(), socket: "/run/other.sock".into() };
+        assert_eq!(UnloadPaths::parse(FILE, Path::new("f")).unwrap(), remains);
     }
 
     #[test]
@@ -101,8 +101,8 @@ socket = "/run/other.sock"
         let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[[node]]\nname = \"node1\"\n\
                     ipv4 = \"192.0.2.11\"\n";
         let config = Config::parse(text, Path::new("f")).unwrap();
-        let expected = Remains { pin: config.xdp.pin, socket: config.control.socket };
-        assert_eq!(Remains::parse(text, Path::new("f")).unwrap(), expected);
+        let expected = UnloadPaths { pin: config.xdp.pin, socket: config.control.socket };
+        assert_eq!(UnloadPaths::parse(text, Path::new("f")).unwrap(), expected);
     }
 
     #[test]

@@ -41,13 +41,13 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// In the order of the file, not empty.
-        problems: Vec<Problem>,
+        problems: Vec<Diagnostic>,
     },
 }
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// Counted from 1.
     pub line: usize,
     /// The document of the store that it is in, if it is not in the file.
@@ -81,7 +81,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "[xdp] of {path}: `pin` {unfit}", path = path.display())
             }
             ConfigError::Invalid { path, problems } => {
-                for (index, Problem { line, document, text }) in problems.iter().enumerate() {
+                for (index, Diagnostic { line, document, text }) in problems.iter().enumerate() {
                     let newline = if index == 0 { "" } else { "\n" };
                     match document {
                         Some(document) => write!(f, "{newline}{document}:{line}: {text}")?,
@@ -117,7 +117,7 @@ const KEYS_COMPARED: usize = TOLD;
 
 /// Collects problems while the file is read, so that the operator sees all of them at once.
 #[derive(Debug, Default)]
-pub(super) struct Problems {
+pub(super) struct Diagnostics {
     found: RefCell<Vec<At<String>>>,
     /// Where unknown keys are.
     unknown: RefCell<BTreeSet<usize>>,
@@ -125,7 +125,7 @@ pub(super) struct Problems {
     keys_compared: Cell<usize>,
 }
 
-impl Problems {
+impl Diagnostics {
     pub(super) fn add(&self, at: usize, text: impl Into<String>) {
         self.found.borrow_mut().push(At { at, value: text.into() });
     }
@@ -150,7 +150,7 @@ impl Problems {
     }
 
     /// The unknown keys alone.
-    pub(super) fn into_unknown_keys(self, text: &str) -> Vec<Problem> {
+    pub(super) fn into_unknown_keys(self, text: &str) -> Vec<Diagnostic> {
         let unknown = self.unknown.into_inner();
         let mut found = self.found.into_inner();
         found.retain(|problem| unknown.contains(&problem.at) && problem.value.starts_with("unknown key"));
@@ -165,14 +165,14 @@ impl Problems {
 }
 
 /// In the order of the file, each with its line.
-fn told(mut found: Vec<At<String>>, text: &str) -> Vec<Problem> {
+fn told(mut found: Vec<At<String>>, text: &str) -> Vec<Diagnostic> {
     found.sort_by_key(|problem| problem.at);
     let more = found.len().saturating_sub(TOLD);
     if more > 0 {
         found.truncate(TOLD + 1);
         found[TOLD].value = format!("and {more} more problems");
     }
-    let problem = |At { at, value }| Problem { line: line_of(text, at), document: None, text: value };
+    let problem = |At { at, value }| Diagnostic { line: line_of(text, at), document: None, text: value };
     found.into_iter().map(problem).collect()
 }
 

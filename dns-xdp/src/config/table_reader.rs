@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{At, Problems};
+use super::diagnostic::{At, Diagnostics};
 
 /// Reads one value. The error continues a sentence that begins with the key: "is 70000; write …".
 pub(super) type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
@@ -17,21 +17,21 @@ pub(super) fn is_empty_list(value: &DeValue<'_>) -> bool {
 }
 
 /// A table of the file, or its absence, which reads like an empty one.
-pub(super) struct Section<'a> {
+pub(super) struct TableReader<'a> {
     /// As the operator writes it: `[zone]`; empty for the file itself.
     title: String,
     at: usize,
     table: Option<&'a DeTable<'a>>,
-    problems: &'a Problems,
+    problems: &'a Diagnostics,
     asked: Vec<&'static str>,
     /// What is no key of this section, and has been called so.
     refused: Vec<&'static str>,
 }
 
-impl<'a> Section<'a> {
+impl<'a> TableReader<'a> {
     /// The file itself.
-    pub(super) fn file(table: &'a DeTable<'a>, problems: &'a Problems) -> Self {
-        Section {
+    pub(super) fn file(table: &'a DeTable<'a>, problems: &'a Diagnostics) -> Self {
+        TableReader {
             title: String::new(),
             at: 0,
             table: Some(table),
@@ -62,11 +62,11 @@ impl<'a> Section<'a> {
     }
 
     /// The table under `key`.
-    pub(super) fn section(&mut self, key: &'static str, title: &str) -> Section<'a> {
+    pub(super) fn section(&mut self, key: &'static str, title: &str) -> TableReader<'a> {
         let found = self.find(key);
         let at = found.map_or(self.at, |value| value.span().start);
         let table = found.and_then(|value| self.table_in(value, title));
-        Section {
+        TableReader {
             title: title.to_owned(),
             at,
             table,
@@ -77,7 +77,7 @@ impl<'a> Section<'a> {
     }
 
     /// The tables under `key`, each of which has its own `[[key]]`.
-    pub(super) fn sections(&mut self, key: &'static str, title: &str) -> Vec<Section<'a>> {
+    pub(super) fn sections(&mut self, key: &'static str, title: &str) -> Vec<TableReader<'a>> {
         let Some(found) = self.find(key) else {
             return Vec::new();
         };
@@ -88,7 +88,7 @@ impl<'a> Section<'a> {
         let section = |value: &'a Spanned<DeValue<'a>>| {
             let (at, table) = (value.span().start, self.table_in(value, title)?);
             let (title, problems) = (title.to_owned(), self.problems);
-            Some(Section { title, at, table: Some(table), problems, asked: Vec::new(), refused: Vec::new() })
+            Some(TableReader { title, at, table: Some(table), problems, asked: Vec::new(), refused: Vec::new() })
         };
         array.iter().filter_map(section).collect()
     }
@@ -103,25 +103,25 @@ impl<'a> Section<'a> {
         self.located(key, read).map(|located| located.value)
     }
 
-    /// As [`Section::value`], with its place.
+    /// As [`TableReader::value`], with its place.
     pub(super) fn located<T>(&mut self, key: &'static str, read: Read<T>) -> Option<At<T>> {
         let value = self.find(key)?;
         self.read(key, value, read)
     }
 
-    /// As [`Section::located`]; its absence is a problem.
+    /// As [`TableReader::located`]; its absence is a problem.
     pub(super) fn required<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Option<At<T>> {
         self.demand(key, example);
         self.located(key, read)
     }
 
-    /// As [`Section::list`]; its absence and its emptiness are problems.
+    /// As [`TableReader::list`]; its absence and its emptiness are problems.
     pub(super) fn required_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
         self.demand(key, example);
         self.filled_list(key, example, read)
     }
 
-    /// As [`Section::list`]; its emptiness is a problem, unlike its absence.
+    /// As [`TableReader::list`]; its emptiness is a problem, unlike its absence.
     pub(super) fn filled_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
         if let Some(found) = self.find(key)
             && found.get_ref().as_array().is_some_and(|array| array.is_empty())
@@ -219,7 +219,7 @@ impl<'a> Section<'a> {
         match read(value.get_ref()) {
             Ok(value) => Some(At { at, value }),
             Err(problem) => {
-                self.problems.add(at, format!("`{key}` {problem}"));
+                self.problems.add(at, format!("`{key}` {diagnostic}"));
                 None
             }
         }

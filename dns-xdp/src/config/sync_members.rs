@@ -89,7 +89,7 @@ pub fn known(text: &str) -> Result<Known, EditError> {
 ///
 /// # Errors
 /// It is no TOML, or does not write nodes as `[[node]]` and services as `[[service]]`.
-pub fn renew(text: &str, members: &Members) -> Result<String, EditError> {
+pub fn sync_members(text: &str, members: &Members) -> Result<String, EditError> {
     let mut document = parse(text)?;
     let tables = nodes(&mut document)?;
     let wanted = |name: &str| members.nodes.iter().find(|place| place.name.eq_ignore_ascii_case(name));
@@ -221,7 +221,7 @@ nodes = ["node1"]
         let text = TEXT.replace("min-healthy = 1\n", "backup = [\"node2\", \"node4\"] # both go\n");
         let mut members = known(&text).unwrap().members;
         members.services.insert("db".to_owned(), vec!["node3".to_owned(), "node2".to_owned()]);
-        let renewed = renew(&text, &members).unwrap();
+        let renewed = sync_members(&text, &members).unwrap();
         assert!(!renewed.contains("node4") && !renewed.contains("both go"), "{renewed}");
     }
 
@@ -231,7 +231,7 @@ nodes = ["node1"]
         assert_eq!(known.members.nodes[1], place("node2", &["192.0.2.12"]));
         assert_eq!(known.members.services["db"], ["node3", "node1"]);
         assert!(known.name_servers.iter().eq(["ns1", "ns2", "ns3"]));
-        assert_eq!(renew(TEXT, &known.members).unwrap(), TEXT);
+        assert_eq!(sync_members(TEXT, &known.members).unwrap(), TEXT);
     }
 
     #[test]
@@ -242,7 +242,7 @@ nodes = ["node1"]
             place("node4", &["2001:db8::14"]),
         ];
         let services = services(&[("db", &["node2", "node3"]), ("new", &["node4"])]);
-        let renewed = renew(TEXT, &Members { nodes, services }).unwrap();
+        let renewed = sync_members(TEXT, &Members { nodes, services }).unwrap();
         let expected = r#"# all nodes
 
 [[node]]
@@ -281,10 +281,10 @@ nodes = ["node4"]
     #[test]
     fn services_come_and_go_as_a_whole() {
         let nodes = known(TEXT).unwrap().members.nodes;
-        let without = renew(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }).unwrap();
+        let without = sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }).unwrap();
         assert!(!without.contains("service") && without.contains("node3"), "{without}");
         let services = services(&[("db", &["node1"])]);
-        let again = renew(&without, &Members { nodes, services }).unwrap();
+        let again = sync_members(&without, &Members { nodes, services }).unwrap();
         assert!(again.ends_with("\n[[service]]\nname = \"db\"\nnodes = [\"node1\"]\n"), "{again}");
     }
 
@@ -295,7 +295,7 @@ nodes = ["node4"]
             place("node2", &["192.0.2.11", "2001:db8::11"]),
             place("node3", &["192.0.2.13"]),
         ];
-        let renewed = renew(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }).unwrap();
+        let renewed = sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }).unwrap();
         assert_eq!(known(&renewed).unwrap().members.nodes, nodes);
         assert!(renewed.contains("ipv4 = \"192.0.2.12\" # rack A"), "{renewed}");
     }
