@@ -36,7 +36,7 @@ pub mod network;
 pub mod answered_by;
 pub mod pin_directory;
 mod privileges;
-pub mod promise;
+pub mod repair_bound;
 pub mod responder;
 pub mod severity;
 pub mod store;

@@ -113,12 +113,12 @@ fn summary(config: &Config, zone: &Zone) -> String {
     let nodes = &config.cluster.nodes;
     let voters = nodes.len() + config.failover.witness.len();
     let needed = config.failover.quorum.needed(voters);
-    let promise = promise::promise(config, zone.names().len(), None);
+    let promise = repair_bound::repair_bound(config, zone.names().len(), None);
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{line}").expect("a string takes every line");
     line(format!("zone {} of {} nodes, epoch {}", zone.apex(), nodes.len(), zone.epoch()));
     line(format!("quorum: {needed} of {voters} nodes and witnesses have to be visible"));
-    line(format!("repair: {}", promise::in_words(&promise).trim_end()));
+    line(format!("repair: {}", repair_bound::in_words(&promise).trim_end()));
     let Failover { failback, hold_down, .. } = config.failover;
     match failback {
         Failback::Manual => {

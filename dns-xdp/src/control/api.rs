@@ -318,7 +318,7 @@ pub struct Status {
     #[serde(default)]
     pub services: Vec<ServiceStatus>,
     /// How soon a dead node is replaced.
-    pub promise: Promise,
+    pub promise: RepairBound,
     /// How long the program answers without its daemon.
     pub lease: Lease,
     /// What an operator should look at, in words; empty when all is well.
@@ -416,7 +416,7 @@ pub struct QuorumStatus {
 /// How soon a dead node is replaced: `detect_ms` and `publish_ms` until the servers answer another address, and
 /// `ttl_seconds` more until the last cache has forgotten the old one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Promise {
+pub struct RepairBound {
     /// The longest [`crate::cluster::HealthCheck::time_to_detect`] of any node or service, in milliseconds.
     pub detect_ms: u64,
     /// What that is the sum of, in words.

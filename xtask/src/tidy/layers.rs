@@ -52,7 +52,7 @@ pub(super) const LAYERS: [Layers; 2] = [
             &["datapath", "privileges", "responder"],
             &["bench", "delegation", "store"],
             &["control"],
-            &["doctor", "metrics", "promise"],
+            &["doctor", "metrics", "repair_bound"],
             &["controller"],
             &["cli"],
         ],

@@ -73,7 +73,7 @@ fn facts(status: &Status) -> Vec<(String, String)> {
     }
     let met = if quorum.ok { "met" } else { "NOT MET" };
     let quorum = format!("{met}: {} visible, {} needed", quorum.visible, quorum.needed);
-    let mut promised = promise::in_words(&status.promise);
+    let mut promised = repair_bound::in_words(&status.promise);
     promised.truncate(promised.trim_end().len());
     facts.extend([
         ("queries".to_owned(), queries(status)),

@@ -22,7 +22,7 @@ use crate::failover::{Decision, Effective, LastResort};
 use crate::flood_limits::FloodLimits;
 use crate::intent::Local;
 use crate::network::AddressState;
-use crate::promise::promise;
+use crate::repair_bound::repair_bound;
 use crate::zone::Zone;
 
 /// The most services in one status.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cluster::{HealthCheck, Probe};
 use crate::config::Config;
-use crate::control::api::Promise;
+use crate::control::api::RepairBound;
 
 /// What the kernel takes to let go of the old table: 10 ms, 40 ms on a machine that is busy otherwise.
 const PUBLISH_AT_LEAST: Duration = Duration::from_millis(50);
@@ -12,7 +12,7 @@ const PUBLISH_AT_LEAST: Duration = Duration::from_millis(50);
 const PUBLISH_A_NAME: Duration = Duration::from_micros(10);
 
 /// The bound of a configuration with this many names in its zone; `measured`: how long its publication took.
-pub fn promise(config: &Config, names: usize, measured: Option<Duration>) -> Promise {
+pub fn repair_bound(config: &Config, names: usize, measured: Option<Duration>) -> RepairBound {
     let nodes = config.cluster.nodes.iter().map(|node| (node.name.clone(), &node.health));
     let services = config.cluster.services.iter();
     let services =
@@ -25,7 +25,7 @@ pub fn promise(config: &Config, names: usize, measured: Option<Duration>) -> Pro
         slowest.and_then(|(_, check)| check.probes.iter().find(|probe| probe.time_to_detect() == detect));
     let names = u32::try_from(names).unwrap_or(u32::MAX);
     let publish = measured.unwrap_or_else(|| PUBLISH_AT_LEAST + PUBLISH_A_NAME * names);
-    Promise {
+    RepairBound {
         detect_ms: milliseconds(detect),
         detect_by: probe.map(sum).unwrap_or_default(),
         slowest: slowest.filter(|_| least < detect).map(|(name, _)| name.clone()),
@@ -48,8 +48,8 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// For the operator: the sum, and a line for each part.
-pub fn in_words(promise: &Promise) -> String {
-    let Promise { detect_ms, detect_by, slowest, publish_ms, publish_measured, ttl_seconds } = promise;
+pub fn in_words(repair_bound: &RepairBound) -> String {
+    let RepairBound { detect_ms, detect_by, slowest, publish_ms, publish_measured, ttl_seconds } = repair_bound;
     let [detect, publish] = [*detect_ms, *publish_ms].map(Duration::from_millis);
     let ttl = Duration::from_secs((*ttl_seconds).into());
     let time = humantime::format_duration;
@@ -79,7 +79,7 @@ mod tests {
                         [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n[[node]]\nname = \"node2\"\nipv4 = \"192.0.2.12\"\n";
 
     fn told(text: &str, measured: Option<Duration>) -> String {
-        in_words(&promise(&Config::parse(text, Path::new("f")).unwrap(), 1000, measured))
+        in_words(&repair_bound(&Config::parse(text, Path::new("f")).unwrap(), 1000, measured))
     }
 
     #[test]
