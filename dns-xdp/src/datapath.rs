@@ -46,7 +46,7 @@ pub use foreign::{AttachedBy, Foreign};
 pub use inspection::{ProgramThere, program_on};
 pub use kernel_version::KernelVersion;
 pub use locals::{LocalsLayout, local};
-pub use maps::Prepared;
+pub use maps::Staged;
 pub use pins::{PinnedMaps, Removal};
 pub use samples::SAMPLING_LIFE;
 pub use stopwatch::{Least, Stopwatch, Timed};
@@ -214,27 +214,27 @@ impl Datapath {
             .map_err(|error| Error::new(format!("no larger table for {names} names")).because_of(error))
     }
 
-    /// Writes a zone where no query sees it yet; [`Datapath::switch`] publishes it.
+    /// Writes a zone where no query sees it yet; [`Datapath::commit`] publishes it.
     ///
     /// # Errors
     /// The zone has more names than `[xdp] capacity`, a map cannot be written, or the program's variant cannot be
     /// loaded. The old zone stays.
-    pub fn prepare(&mut self, zone: &Zone) -> Result<Option<Prepared>, Error> {
+    pub fn stage(&mut self, zone: &Zone) -> Result<Option<Staged>, Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(None) };
         // Before the zone: what it is without cookies and limits is answered by either variant alike.
         if is_guarded(zone.flood_policy()) {
             kernel.set_guarded(true)?;
         }
-        kernel.maps.prepare(zone).map(Some)
+        kernel.maps.stage(zone).map(Some)
     }
 
     /// Publishes a zone. Each query is answered from the old zone or from the new one.
     ///
     /// # Errors
     /// The map cannot be written; the zone before stays.
-    pub fn switch(&mut self, prepared: Option<&Prepared>) -> Result<(), Error> {
-        match (&mut self.kernel, prepared) {
-            (Some(kernel), Some(prepared)) => kernel.maps.switch(prepared),
+    pub fn commit(&mut self, staged: Option<&Staged>) -> Result<(), Error> {
+        match (&mut self.kernel, staged) {
+            (Some(kernel), Some(staged)) => kernel.maps.commit(staged),
             _ => Ok(()),
         }
     }
@@ -244,15 +244,15 @@ impl Datapath {
     ///
     /// # Errors
     /// A map cannot be written, or a program cannot be loaded. The next zone is published all the same.
-    pub fn level(&mut self, zone: &Zone) -> Result<(), Error> {
+    pub fn prefill_standby(&mut self, zone: &Zone) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         kernel.set_guarded(is_guarded(zone.flood_policy()))?;
-        kernel.maps.level(zone)
+        kernel.maps.prefill_standby(zone)
     }
 
     /// Attaches the program to every device, or swaps it in where a predecessor's is attached, and pins it. Without
     /// XDP, detaches a predecessor's program, which would go on to answer its last zone and to enforce its limits. To
-    /// be called after the first [`Datapath::switch`].
+    /// be called after the first [`Datapath::commit`].
     ///
     /// # Errors
     /// Another daemon answers on an interface, or no interface accepts the configured mode. What this call has

@@ -418,7 +418,7 @@ impl Shell {
         self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
         pause::watch(self.tell.clone()).context("cannot start a thread")?;
         systemd::ready();
-        self.publisher.order(Order::Level);
+        self.publisher.order(Order::PrefillStandby);
         self.publisher.follow();
         Ok(())
     }

@@ -45,13 +45,13 @@ pub(super) struct Maps {
 }
 
 /// A zone that lies in the bank that no packet reads.
-pub struct Prepared {
+pub struct Staged {
     head: ZoneHeaderMap,
     bank_start: u32,
     writes: usize,
 }
 
-impl Prepared {
+impl Staged {
     /// How many elements of maps were written for it.
     pub(super) const fn writes(&self) -> usize {
         self.writes
@@ -84,8 +84,8 @@ impl Maps {
         layout::capacity(self.bank_slots)
     }
 
-    /// Writes the zone into the bank that no packet reads; [`Maps::switch`] turns to it.
-    pub(super) fn prepare(&mut self, zone: &Zone) -> Result<Prepared, Error> {
+    /// Writes the zone into the bank that no packet reads; [`Maps::commit`] turns to it.
+    pub(super) fn stage(&mut self, zone: &Zone) -> Result<Staged, Error> {
         let laid_out = layout::lay_out(zone, self.bank_slots, &self.places);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
         let bank_start = self.unread();
@@ -101,19 +101,19 @@ impl Maps {
         let mut head = ZoneHeaderMap::create(1, 0).map_err(failed)?;
         head.set(0, octets, 0).map_err(failed)?;
         let writes = slots_written + 1;
-        let Some(heads) = &self.heads else { return Ok(Prepared { head, bank_start, writes }) };
+        let Some(heads) = &self.heads else { return Ok(Staged { head, bank_start, writes }) };
         // The one that is pinned there has not been in use since the last switch.
         let pin = &heads.banks[which];
         super::pins::remove_map(pin);
         let cannot = || Error::new(format!("cannot pin {}", pin.display()));
         head.pin(pin).map_err(|error| cannot().because_of(error))?;
         let head = pinned_head(pin).map_err(|error| cannot().because_of(error))?;
-        Ok(Prepared { head, bank_start, writes })
+        Ok(Staged { head, bank_start, writes })
     }
 
     /// Writes the zone into the bank that no packet reads, unless it is known what that holds. The next zone, in which a
     /// node has died perhaps, need not wait then until all of it is written.
-    pub(super) fn level(&mut self, zone: &Zone) -> Result<(), Error> {
+    pub(super) fn prefill_standby(&mut self, zone: &Zone) -> Result<(), Error> {
         let bank_start = self.unread();
         let which = usize::from(bank_start != 0);
         if self.contents[which].is_some() {
@@ -141,7 +141,7 @@ impl Maps {
 
     /// Lets packets see a zone that was written. The kernel returns from this when no program reads the old zone any
     /// more, which takes some milliseconds. The first packet sees the new zone at once.
-    pub(super) fn switch(&mut self, Prepared { head, bank_start, .. }: &Prepared) -> Result<(), Error> {
+    pub(super) fn commit(&mut self, Staged { head, bank_start, .. }: &Staged) -> Result<(), Error> {
         self.zone.set(0, head, 0).map_err(|error| Error::map(table::ZONE, error))?;
         self.bank_start = Some(*bank_start);
         Ok(())

@@ -72,8 +72,8 @@ impl Kernel {
         next.predecessors.extend(program::ids(&self.object));
         // The configuration may have changed since the start.
         let filled = next.set_guarded(is_guarded(zone.flood_policy())).and_then(|()| {
-            let prepared = next.maps.prepare(zone)?;
-            next.maps.switch(&prepared)?;
+            let staged = next.maps.stage(zone)?;
+            next.maps.commit(&staged)?;
             next.renew(lease)
         });
         if let Err(error) = filled {

@@ -100,9 +100,9 @@ impl Unattached {
         if self.borrowed {
             return Err(Error::new("the table is a daemon's, which alone publishes to it"));
         }
-        let prepared = self.maps.prepare(zone)?;
-        self.maps.switch(&prepared)?;
-        Ok(prepared.writes() + 1)
+        let staged = self.maps.stage(zone)?;
+        self.maps.commit(&staged)?;
+        Ok(staged.writes() + 1)
     }
 
     /// As [`super::Datapath::renew`], at this time of day in seconds since 1970.

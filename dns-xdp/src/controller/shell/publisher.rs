@@ -36,8 +36,8 @@ pub(super) enum Order {
     Alive,
     /// Give up the privileges that only a start takes.
     Settle(oneshot::Sender<()>),
-    /// Have the table ready for the next zone. [`Datapath::level`]
-    Level,
+    /// Have the table ready for the next zone. [`Datapath::prefill_standby`]
+    PrefillStandby,
     /// Read the network, and have the program attached and answering as it is now.
     Follow,
     /// Read counters and states; those that the shell knows are there already.
@@ -215,7 +215,7 @@ impl Work {
                     privileges::settle_thread();
                     settled.send(()).ok();
                 }
-                Order::Level => self.level(),
+                Order::PrefillStandby => self.prefill_standby(),
                 Order::Follow => {
                     self.follows.store(false, Ordering::Release);
                     self.follow();
@@ -275,13 +275,13 @@ impl Work {
         let published = before.as_deref().map(|zone| (zone, self.stale_after));
         let (serving, network) = (self.network.serving(), self.network.network());
         self.datapath.make_room(zone.names().count(), published, serving, network)?;
-        let prepared = self.datapath.prepare(zone)?;
+        let staged = self.datapath.stage(zone)?;
         self.zone.send_replace(Some(Arc::clone(zone)));
-        let switched = self.datapath.switch(prepared.as_ref());
-        if switched.is_err() {
+        let committed = self.datapath.commit(staged.as_ref());
+        if committed.is_err() {
             self.zone.send_replace(before);
         }
-        switched
+        committed
     }
 
     /// Renews the lease of a program that answers; `None`: there is none.
@@ -302,9 +302,9 @@ impl Work {
         self.recorder.leased(self.stale_after.map(|lease| tokio::time::Instant::now() + lease));
     }
 
-    fn level(&mut self) {
+    fn prefill_standby(&mut self) {
         let Some(zone) = self.zone.borrow().clone() else { return };
-        if let Err(error) = self.datapath.level(&zone) {
+        if let Err(error) = self.datapath.prefill_standby(&zone) {
             tracing::warn!(
                 "the next change of the answers will take longer: {:#}",
                 anyhow::Error::new(error)
@@ -324,7 +324,7 @@ impl Work {
             Ok(changed) => {
                 self.attachment_trouble = None;
                 if changed {
-                    self.level();
+                    self.prefill_standby();
                 }
             }
             Err(error) => {
