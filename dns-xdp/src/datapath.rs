@@ -8,7 +8,7 @@ mod attachment;
 mod device;
 mod driver;
 mod error;
-mod fit;
+mod compatibility;
 mod foreign;
 mod inspection;
 mod kernel_version;
@@ -462,7 +462,7 @@ impl Kernel {
             program::object(&program::Options { pinned: &pinned, bank_slots, port, log })
         };
         let was_there = pins.adopt_maps()?;
-        if was_there && let Some(misfit) = fit::misfit(bank_slots, |name| pins.map(name))? {
+        if was_there && let Some(misfit) = compatibility::misfit(bank_slots, |name| pins.map(name))? {
             // A predecessor's program has the maps that it was loaded with, wherever these are pinned.
             tracing::warn!("the maps are made anew: {misfit}");
         } else {
