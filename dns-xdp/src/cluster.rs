@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, DerefMut};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 

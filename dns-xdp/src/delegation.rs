@@ -120,7 +120,7 @@ fn example_config() -> Config {
     let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
                 [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n\
                 [[node]]\nname = \"node2\"\nipv4 = \"192.0.2.12\"\nipv6 = \"2001:db8::12\"\n";
-    Config::parse(text, std::answered_by::AnsweredBy::new("f")).unwrap()
+    Config::parse(text, std::path::Path::new("f")).unwrap()
 }
 
 #[cfg(test)]

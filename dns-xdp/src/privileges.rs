@@ -15,7 +15,7 @@ mod filter;
 mod lower;
 
 use std::os::unix::fs::MetadataExt as _;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
 

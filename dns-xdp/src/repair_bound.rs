@@ -71,7 +71,7 @@ pub fn in_words(repair_bound: &RepairBound) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::answered_by::AnsweredBy;
+    use std::path::Path;
 
     use super::*;
 

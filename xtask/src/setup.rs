@@ -1,6 +1,6 @@
 //! What has to be on the machine before a verb can do its work: found out quickly, installed where it is missing.
 use std::fs;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -135,7 +135,7 @@ fn summary(config: &Config, zone: &Zone) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::answered_by::AnsweredBy;
+    use std::path::Path;
 
     use super::*;
 

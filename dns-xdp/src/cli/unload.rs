@@ -1,5 +1,5 @@
 //! `unload`: ends a running daemon if there is one, then detaches and unpins what is left.
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use anyhow::Context as _;
 

@@ -1,5 +1,5 @@
 //! The manual's page about the configuration against the code: its keys, defaults and ranges.
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use super::Config;
 

@@ -1,5 +1,5 @@
 //! The shipped file against the code: a line behind # shows the default, one behind ## an example, and no key is missing.
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use super::Config;
 

@@ -1,5 +1,5 @@
 //! Tests of values that are read and cannot do what the operator means: they are refused, and the message says why.
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use dns_xdp_ebpf::table::limit::Rate;
 

@@ -257,7 +257,7 @@ async fn a_missing_daemon_says_how_to_start_it() {
 #[tokio::test]
 async fn the_socket_is_private_and_gone_after_the_end() {
     let daemon = Daemon::start();
-    let mode = |path: &std::answered_by::AnsweredBy| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let run = daemon.directory.path().join("run");
     assert_eq!((mode(&run), mode(&daemon.socket)), (0o700, 0o600));
     let Daemon { directory, stop, serving, .. } = daemon;

@@ -1,5 +1,5 @@
 //! A device with its program, attached by the ladder of [`super::ladder`].
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 

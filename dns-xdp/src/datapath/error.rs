@@ -1,7 +1,7 @@
 //! Why the kernel's half did not do what it was told.
 use std::error::Error as StdError;
 use std::io;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use aya::maps::MapError;
 

@@ -3,7 +3,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use aya::programs::links::LinkType;
 use aya::programs::loaded_links;

@@ -1,7 +1,7 @@
 //! What the running daemon says of itself: its status and its counters, read field by field, for it may be of another version.
 use std::collections::BTreeMap;
 use std::fs;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use serde_json::Value;
 

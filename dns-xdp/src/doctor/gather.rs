@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::TcpStream;

@@ -1,6 +1,6 @@
 //! The machine: kernel, processors, clock, packet filters.
 use std::fs;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::process::Command;

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use serde::{Serialize, Serializer};
 

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 /// `st` of a TCP socket that listens.
 const LISTENS: &str = "0A";

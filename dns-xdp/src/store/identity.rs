@@ -4,7 +4,7 @@
 //! and a successor are no second server. A clone has the file, too, but boots by itself.
 use std::fs;
 use std::io;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 

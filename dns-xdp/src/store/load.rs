@@ -1,6 +1,6 @@
 //! What a server starts from: its file alone, or with the documents of the store; where that is away, with the last good
 //! copy of them.
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::time::Duration;
 
 use super::etcd::{Etcd, Members};

@@ -1,7 +1,7 @@
 //! The control socket as it is: HTTP and JSON over one connection.
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};

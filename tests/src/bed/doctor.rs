@@ -1,6 +1,6 @@
 //! `doctor` on a node, and its remedies typed as they are printed.
 use std::ffi::{OsStr, OsString};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 use std::{env, fs};

@@ -1,7 +1,7 @@
 //! What a cluster of the test bed looks like, and the configuration file that each of its nodes gets.
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use crate::bed::etcd::{self, Access};
 use crate::bed::network::INTERFACE;

@@ -1,7 +1,7 @@
 //! `strace`, which lists the calls that a program makes and has the kernel refuse one of them.
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};

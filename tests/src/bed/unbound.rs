@@ -2,7 +2,7 @@
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 

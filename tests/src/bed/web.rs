@@ -1,7 +1,7 @@
 //! A web server on a node, whose page and certificate a scene changes while it runs.
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};

@@ -6,7 +6,7 @@
 //! none is kept out for longer because it has been dead before.
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The generator's process: `flood PINS INTERFACE` sends until it is killed. The benches start it.
 use std::env;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};

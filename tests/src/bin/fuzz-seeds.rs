@@ -1,5 +1,5 @@
 //! Writes what the fuzzer is to start from to a directory, one below it for each target.
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::{env, fs};
 
 use anyhow::{Context, Result};

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 

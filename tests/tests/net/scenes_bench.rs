@@ -142,7 +142,7 @@ fn bench(node: &Node, arguments: &[&str]) -> Result<Output> {
     bench_with(node, &node.config, arguments)
 }
 
-fn bench_with(node: &Node, config: &std::answered_by::AnsweredBy, arguments: &[&str]) -> Result<Output> {
+fn bench_with(node: &Node, config: &std::path::Path, arguments: &[&str]) -> Result<Output> {
     let config = config.display().to_string();
     node.cli(&[&["bench", "--config", &config], arguments].concat())
 }

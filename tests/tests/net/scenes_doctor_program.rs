@@ -3,7 +3,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};

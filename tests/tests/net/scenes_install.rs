@@ -2,7 +2,7 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Scenes: which entries of a pin directory are the daemon's own, which verbs remove them, and which entries stay.
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Scenes: what each kind of probe makes of a node, told by `status` on every server.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};

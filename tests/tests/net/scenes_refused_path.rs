@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::{Ipv6Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};

@@ -1,6 +1,6 @@
 //! The documents for readers: their lengths, and where their links lead.
 use std::fs;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 

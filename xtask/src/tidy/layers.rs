@@ -3,7 +3,7 @@
 //! It reads tokens, not types: what it finds are paths that begin with `crate::`, or with as many `super::` as lead to the
 //! crate's root. Test code counts too. Paths in comments and in strings do not.
 use std::collections::BTreeSet;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 /// A crate's source directory, and its modules, lowest layer first. Modules of one layer do not import each other.
 pub(super) struct Layers {

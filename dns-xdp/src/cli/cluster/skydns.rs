@@ -1,5 +1,5 @@
 //! `cluster import --skydns`: nodes and services once from the SkyDNS keys of the zone, without a daemon.
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 

@@ -5,7 +5,7 @@ use crate::cluster::{Expect, PasswordFile, Probe, Redis, Role, TcpDialogue};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 const CLUSTER: &str = r#"[zone]
 name = "demo.example.com"

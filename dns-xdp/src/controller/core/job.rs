@@ -1,5 +1,5 @@
 //! What a change asks for, worked out off the loop: it reads files, looks names up and parses.
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::cluster_change::ClusterChange;

@@ -7,7 +7,7 @@ use crate::config::NsAddresses;
 use crate::control::api::QueryAnswer;
 use crate::control::{Refusal, RefusalKind};
 use crate::failover::{Decision, Effective};
-use crate::answered_by::{Path, path};
+use crate::answered_by::{AnsweredBy, answered_by};
 use crate::responder::{self, Rcode};
 use crate::zone::Zone;
 
@@ -24,12 +24,12 @@ pub(super) fn query(
         Refusal::new(RefusalKind::Invalid, format!("there is no type {qtype}; try A or AAAA"))
     })?;
     let (rcode, answers, ttl) = responder::answer(zone, qname.clone(), qtype);
-    let path = if attached { path(zone, &qname, qtype) } else { Path::Responder("no program is attached") };
+    let path = if attached { answered_by(zone, &qname, qtype) } else { AnsweredBy::Responder("no program is attached") };
     let mut why = rule(state, decision, zone, &qname, qtype);
     if rcode == Rcode::NoError && answers.is_empty() {
         why.push_str(&format!("; it has no {qtype} record"));
     }
-    if let Path::Responder(reason) = path {
+    if let AnsweredBy::Responder(reason) = path {
         why.push_str(&format!("; {reason}"));
     }
     Ok(QueryAnswer {

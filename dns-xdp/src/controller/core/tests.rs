@@ -5,7 +5,7 @@ mod intents_that_end;
 mod local_intents;
 
 use std::collections::BTreeSet;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! The file that keeps what was answered last, by the names of nodes: a start without a quorum goes on from there.
 use std::fs;
 use std::io;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use crate::atomic_file;
 use crate::failover::LastAnswers;

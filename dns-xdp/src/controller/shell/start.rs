@@ -1,7 +1,7 @@
 //! The steps of a start, each with its own way to refuse.
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;

@@ -106,7 +106,7 @@ pub(super) fn ours(key: &str) -> Option<(&str, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use std::answered_by::AnsweredBy;
+    use std::path::Path;
 
     use proptest::prelude::*;
     use proptest::sample::subsequence;

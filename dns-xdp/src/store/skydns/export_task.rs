@@ -132,7 +132,7 @@ impl Export {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::answered_by::AnsweredBy;
+    use std::path::Path;
     use std::time::Duration;
 
     use jiff::Timestamp;

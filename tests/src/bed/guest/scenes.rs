@@ -9,7 +9,7 @@ mod lifecycle;
 mod pauses;
 mod pins;
 
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 

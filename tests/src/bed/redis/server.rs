@@ -1,7 +1,7 @@
 //! A Redis server that a scene configures, and changes while it runs.
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The text of a configuration: refused with its problems, or whole, and still whole when nodes are changed in it.
 use std::net::{IpAddr, Ipv4Addr};
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use dns_xdp::config::edit::{add_node, remove_node, set_node};
 use dns_xdp::config::{Config, differences};

@@ -1,6 +1,6 @@
 //! Observations in, decisions out; and what other tests make states with.
 use std::net::IpAddr;
-use std::answered_by::AnsweredBy;
+use std::path::Path;
 
 use super::super::shared_view::tests::said;
 use super::*;
