@@ -34,7 +34,7 @@ use self::schedule::Schedule;
 use crate::cluster::{Family, Probe};
 
 /// Beyond its timeout a probe is given this long to end.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PROBE_OVERRUN: Duration = Duration::from_secs(1);
 
 /// Who is probed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -277,7 +277,7 @@ impl Rounds {
 
 /// A probe keeps to its timeout; one that does not is a defect of ours and no sign of the node.
 async fn bounded(probe: impl Future<Output = Observation>, timeout: Duration) -> Observation {
-    let ended = tokio::time::timeout(timeout + PATIENCE, probe).await;
+    let ended = tokio::time::timeout(timeout + PROBE_OVERRUN, probe).await;
     ended.unwrap_or_else(|_| Observation::Inconclusive { reason: "the probe does not end".to_owned() })
 }
 

@@ -25,7 +25,7 @@ use crate::load::wire;
 use crate::load::wire::{Counting, SERVER, Wire};
 
 /// A server with a thousand names is there by then.
-const PATIENCE: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A name server, and the way in which queries reach it.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +97,7 @@ impl Process {
     /// Over the namespace's own loopback: answers over the wire are caught by the counter.
     fn wait_until_it_answers(&mut self, competitor: &Competitor, wire: &Wire) -> Result<()> {
         let owner = format!("{}.{ZONE}", name(0));
-        let (ended, _) = wait::until("it answers", PATIENCE, || {
+        let (ended, _) = wait::until("it answers", START_TIMEOUT, || {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Some(status));
             }

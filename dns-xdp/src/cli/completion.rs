@@ -10,7 +10,7 @@ use crate::control::api::NodeEntry;
 use crate::control::{Client, Command};
 
 /// Somebody holds the tabulator key.
-const PATIENCE: Duration = Duration::from_millis(500);
+const COMPLETION_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The names of the nodes, with their addresses.
 pub(super) fn nodes() -> ArgValueCandidates {
@@ -20,7 +20,7 @@ pub(super) fn nodes() -> ArgValueCandidates {
 /// Silent in any trouble: a message would land in the middle of the line that is being typed.
 fn candidates() -> Option<Vec<CompletionCandidate>> {
     let socket = socket(std::env::args()).unwrap_or_else(|| DEFAULT_SOCKET.into());
-    let client = Client::new(&socket).with_patience(PATIENCE);
+    let client = Client::new(&socket).with_patience(COMPLETION_TIMEOUT);
     let nodes: Vec<NodeEntry> = briefly(async { Ok(client.ask(&Command::NodeList).await?) }).ok()?;
     let candidate = |node: NodeEntry| {
         let address = node.ipv4.map(|ipv4| ipv4.to_string()).or_else(|| Some(node.ipv6?.to_string()));

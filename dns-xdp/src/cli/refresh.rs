@@ -7,7 +7,7 @@ use tokio::time::MissedTickBehavior;
 use crate::control::CallError;
 
 /// A daemon that has said nothing for so long is as good as gone.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The answers to a question that a task asks periodically. A daemon that does not answer therefore does not block
 /// the keyboard. It ends when the receiver is dropped.

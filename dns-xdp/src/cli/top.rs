@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::model::{Model, Snapshot};
-use super::refresh::{self, PATIENCE};
+use super::refresh::{self, STATUS_TIMEOUT};
 use super::terminal::{self, Input, Terminal};
 use crate::control::api::{Names, Stats, Status};
 use crate::control::{CallError, Client, Command};
@@ -35,7 +35,7 @@ impl Top {
                 "top needs a terminal: elsewhere use 'dns-xdp status --watch', 'dns-xdp stats' or 'dns-xdp events --follow'"
             );
         }
-        let client = client.clone().with_patience(PATIENCE);
+        let client = client.clone().with_patience(STATUS_TIMEOUT);
         let (want_names, names) = tokio::sync::watch::channel(!self.no_names);
         let mut snapshots = refresh::every(INTERVAL, move || {
             let (client, with_names) = (client.clone(), *names.borrow());

@@ -15,7 +15,7 @@ use crate::log;
 /// From one look at the daemon to the next.
 const LOOK: Duration = Duration::from_millis(500);
 /// A daemon that is being restarted is not waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node that has left the answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Awaited {
             // One that was not there has nothing that is to be forgotten: the daemon's note has said so.
             return if self.removed { Ok(()) } else { Err(anyhow!(self.answered())) };
         };
-        let client = client.clone().with_patience(PATIENCE);
+        let client = client.clone().with_patience(STATUS_TIMEOUT);
         let start = Instant::now();
         let bar = progress_bar(left);
         if bar.is_hidden() && !left.is_zero() {

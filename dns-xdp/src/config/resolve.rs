@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::unprivileged;
 
 /// A daemon that reads its file again has to renew its lease meanwhile: all the names of a file together.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The first address of `name`, IPv4 before IPv6 as for the nodes. The error continues a sentence: "`x`, which …".
 pub(super) fn address(name: &str, patience: Instant) -> Result<IpAddr, String> {
@@ -34,7 +34,7 @@ pub(super) fn address(name: &str, patience: Instant) -> Result<IpAddr, String> {
 }
 
 fn unresolved() -> String {
-    let patience = humantime::format_duration(PATIENCE);
+    let patience = humantime::format_duration(LOOKUP_TIMEOUT);
     format!("was not resolved within {patience} for the whole file; write the address")
 }
 

@@ -99,7 +99,7 @@ pub(super) struct ClusterSpec {
 
 /// Reads the text of the file at `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    document(text, path, |document, path, problems| read(document, path, problems, false, resolve::PATIENCE))
+    document(text, path, |document, path, problems| read(document, path, problems, false, resolve::LOOKUP_TIMEOUT))
 }
 
 /// The unknown keys of a file whose other problems do not matter, because another text is in force.
@@ -113,7 +113,7 @@ pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Diagnostic> {
 
 /// As [`parse`], of a text whose shared sections are those of a store.
 pub(super) fn parse_shared(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    document(text, path, |document, path, problems| read(document, path, problems, true, resolve::PATIENCE))
+    document(text, path, |document, path, problems| read(document, path, problems, true, resolve::LOOKUP_TIMEOUT))
 }
 
 /// Reads the text of the file at `path` with `read`, which returns `None` only when it recorded a problem.

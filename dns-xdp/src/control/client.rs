@@ -15,7 +15,7 @@ use super::api::{Command, Refusal};
 use super::{COMMAND_PATH, UNTIL, monotonic};
 
 /// A command answers when its effect is visible, which takes a probe round at most.
-const PATIENCE: Duration = Duration::from_secs(30);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// A status of some ten thousand nodes.
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -75,7 +75,7 @@ pub enum CallError {
 impl Client {
     /// A client of the daemon on `socket`; nothing is connected yet.
     pub fn new(socket: &Path) -> Self {
-        Client { socket: socket.to_owned(), patience: PATIENCE }
+        Client { socket: socket.to_owned(), patience: COMMAND_TIMEOUT }
     }
 
     /// The same, waiting this long for an answer.

@@ -6,11 +6,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::facts::{AddressState, Daemon, InterfaceState, Running};
-use super::gather::PATIENCE;
+use super::gather::CONNECT_TIMEOUT;
 use crate::control::{CallError, Client, Command};
 
 pub(super) async fn daemon(socket: &Path) -> Daemon {
-    let client = Client::new(socket).with_patience(PATIENCE);
+    let client = Client::new(socket).with_patience(CONNECT_TIMEOUT);
     let status = match client.call(&Command::Status).await {
         Ok(status) => status,
         Err(CallError::NoDaemon { .. }) => return Daemon::Absent,

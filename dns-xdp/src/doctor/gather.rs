@@ -16,7 +16,7 @@ use crate::datapath;
 use crate::network::{self, Network, peer_has_native_program};
 
 /// For the daemon, and for a connection to ourselves.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Looks at everything that the configuration touches.
 pub async fn gather(config: Result<&Config, &ConfigError>, socket: &Path) -> Facts {
@@ -102,9 +102,9 @@ fn unit(cgroup: &str) -> Option<String> {
 }
 
 async fn reach(address: SocketAddr) -> (SocketAddr, Result<(), String>) {
-    let connected = match timeout(PATIENCE, TcpStream::connect(address)).await {
+    let connected = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(connected) => connected.map(drop).map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no connection within {}", humantime::format_duration(PATIENCE))),
+        Err(_) => Err(format!("no connection within {}", humantime::format_duration(CONNECT_TIMEOUT))),
     };
     (address, connected)
 }

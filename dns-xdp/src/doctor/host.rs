@@ -10,7 +10,7 @@ use crate::subprocess::{self, Leftovers};
 use crate::privileges;
 
 /// For a program that lists rules.
-const PATIENCE: Duration = Duration::from_secs(2);
+const RULES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where packages and operators put the unit.
 const UNITS: [&str; 3] = [
@@ -68,7 +68,7 @@ async fn filters() -> Vec<&'static str> {
     let mut filters = Vec::new();
     let mut nft = Command::new("nft");
     nft.args(["list", "ruleset"]);
-    let listed = subprocess::run(nft, b"", PATIENCE, Leftovers::Kill).await;
+    let listed = subprocess::run(nft, b"", RULES_TIMEOUT, Leftovers::Kill).await;
     if listed.is_ok_and(|ended| ended.success() && !ended.last_line.is_empty()) {
         filters.push("nftables");
     }

@@ -16,7 +16,7 @@ use crate::control::{Call, Command};
 use crate::event::{Event, Journal};
 
 /// A loop that takes this long to answer is not well; Prometheus gives a scrape ten seconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is younger is shown again.
 const FRESH: Duration = Duration::from_millis(250);
 /// The loop beats once a second at least; beyond this it hangs.
@@ -136,7 +136,7 @@ impl StatusCache {
             self.calls.send(Call { command, until: None, reply }).await.ok()?;
             answer.await.ok()?.ok()
         };
-        serde_json::from_value(timeout(PATIENCE, asked).await.ok()??).ok()
+        serde_json::from_value(timeout(STATUS_TIMEOUT, asked).await.ok()??).ok()
     }
 }
 
@@ -196,10 +196,10 @@ pub(super) mod tests {
         let (status_cache, mut inbox) = status_cache();
         let start = Instant::now();
         assert!(status_cache.view().await.is_none());
-        assert!(start.elapsed() >= PATIENCE);
+        assert!(start.elapsed() >= STATUS_TIMEOUT);
         let next = Instant::now();
         assert!(status_cache.view().await.is_none());
-        assert!(next.elapsed() < PATIENCE / 2, "the next client waits all over again");
+        assert!(next.elapsed() < STATUS_TIMEOUT / 2, "the next client waits all over again");
         while inbox.try_recv().is_ok() {}
         let controller = tokio::spawn(answer(inbox));
         tokio::time::sleep(FRESH).await;

@@ -9,7 +9,7 @@ use super::{Documents, Known, Listing, Store, continuity, last_good};
 use crate::config::{Config, ConfigError, SharedStore};
 
 /// Of each call. A daemon that is started again without the store has to answer before `[xdp] stop-grace` is over.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STORE_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A configuration, and where its shared part comes from.
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ async fn list(store: &SharedStore) -> anyhow::Result<(Etcd, Listing)> {
 /// # Errors
 /// A file that is named cannot be read.
 pub fn members(store: &SharedStore) -> anyhow::Result<Members> {
-    Ok(Members::new(store, PATIENCE)?)
+    Ok(Members::new(store, STORE_CALL_TIMEOUT)?)
 }
 
 #[cfg(test)]

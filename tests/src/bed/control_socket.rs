@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// An answer that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The request that has this body.
 pub fn post(body: &[u8]) -> Vec<u8> {
@@ -31,8 +31,8 @@ impl Connection {
     /// When no daemon listens, or this user may not connect.
     pub fn open(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).context("nobody listens on the control socket")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(Connection { stream, read: Vec::new() })
     }
 

@@ -14,7 +14,7 @@ use crate::bed::process;
 use crate::bed::wait;
 
 /// A carrier, or an address, is there by then.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEVICE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What `doctor` says about one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn cure(node: &mut Node, what: &str) -> Result<String> {
 /// # Errors
 /// As [`cure`].
 pub fn cure_in(node: &mut Node, what: &str, path: &OsStr) -> Result<String> {
-    let looked = wait::until(&format!("something is wrong about {what}"), PATIENCE, || {
+    let looked = wait::until(&format!("something is wrong about {what}"), DEVICE_TIMEOUT, || {
         let findings = look_in(node, path)?;
         ensure!(!is_well(&findings, what), "{findings:#?}");
         about(&findings, what).cloned().context("it is gone")
@@ -96,7 +96,7 @@ pub fn cure_in(node: &mut Node, what: &str, path: &OsStr) -> Result<String> {
     let (found, _) = looked?;
     let remedy = found.remedy.clone().with_context(|| format!("no remedy: {found:?}"))?;
     apply(node, &remedy)?;
-    wait::until(&format!("`{remedy}` helps against {found:?}"), PATIENCE, || {
+    wait::until(&format!("`{remedy}` helps against {found:?}"), DEVICE_TIMEOUT, || {
         let findings = look_in(node, path)?;
         ensure!(is_well(&findings, what), "{:?}", about(&findings, what));
         Ok(())

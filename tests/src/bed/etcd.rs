@@ -32,7 +32,7 @@ pub const ADDRESSES: [Ipv4Addr; 3] =
 pub const PORT: u16 = 2379;
 
 /// Three members on a machine with others have elected one of them by then.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Long enough for whoever asks to wait, and too short for an election.
 const HELD_UP: Duration = Duration::from_millis(100);
 /// Nobody has this one: frames to it reach nobody, and no error tells the sender.
@@ -97,7 +97,7 @@ impl Etcd {
     /// When one does not within 20 s.
     pub fn wait_until_healthy(&self, members: &[usize]) -> Result<()> {
         for member in members.iter().map(|member| &self.members[*member]) {
-            wait::until(&format!("{} takes part", member.name), PATIENCE, || {
+            wait::until(&format!("{} takes part", member.name), ELECTION_TIMEOUT, || {
                 let endpoint = self.endpoint(member);
                 member.namespace.succeed(&mut self.ctl_at(&endpoint, &["get", "/ready"]))
             })?;
@@ -183,7 +183,7 @@ impl Etcd {
     pub fn write(&self, key: &str, value: &str) -> Result<()> {
         let key = format!("{}/{key}", prefix());
         // What comes while nobody leads is lost, and the sender is not told.
-        wait::until(&format!("{key} is written"), PATIENCE, || self.ctl(&["put", &key, "--", value]))?;
+        wait::until(&format!("{key} is written"), ELECTION_TIMEOUT, || self.ctl(&["put", &key, "--", value]))?;
         Ok(())
     }
 

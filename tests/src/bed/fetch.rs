@@ -11,7 +11,7 @@ use crate::bed::node::Node;
 pub const ADDRESS: &str = "127.0.0.1:9153";
 /// The line of `[metrics]` that says so.
 pub const LISTEN: &str = "listen = \"127.0.0.1:9153\"";
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn fetch(node: &Node, path: &str) -> Result<Fetched> {
     let text = node.namespace.enter(|| {
         let mut stream =
             TcpStream::connect(ADDRESS).with_context(|| format!("nobody listens on {ADDRESS}"))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: {ADDRESS}\r\nconnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text).with_context(|| format!("{path}: no whole response"))?;

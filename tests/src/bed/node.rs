@@ -22,7 +22,7 @@ use crate::bed::run::Run;
 use crate::bed::wait;
 
 /// A daemon on a machine with others has spoken or failed by then.
-const PATIENCE: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What runs as a node's database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Node {
             environment: Vec::new(),
             wrapper: Vec::new(),
             program: None,
-            patience: PATIENCE,
+            patience: START_TIMEOUT,
             database_program: DatabaseProgram::Redis,
             pins: run.pins().join(&name),
             cable,

@@ -16,7 +16,7 @@ use crate::bed::netns::Namespace;
 use crate::bed::wait;
 
 /// A client that says nothing holds up the others for this long.
-const PATIENCE: Duration = Duration::from_millis(500);
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What is served.
 #[derive(Debug, Clone)]
@@ -84,8 +84,8 @@ impl Drop for Web {
 
 fn answer(stream: TcpStream, page: Page) -> Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+    stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
     let Page { status, body, tls } = page;
     match tls {
         None => speak(stream, status, body),

@@ -38,7 +38,7 @@ const FALL: u32 = 3;
 const RISE: u32 = 2;
 
 /// A server that has not changed its answer by then will not.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(20);
 /// A longer pause than this is in the hundredths that are printed.
 const ASKED_EVERY: Duration = Duration::from_millis(5);
 
@@ -143,7 +143,7 @@ fn start(cluster: &mut Cluster, directory: &Path) -> Result<Gdnsd> {
     let (zone, stanzas) = gdnsd_files(&cluster.nodes)?;
     let gdnsd = Gdnsd::start(&server.namespace, directory, &[server.ipv4()], ZONE, &zone, &stanzas)?;
     let dns = cluster.dns_client()?;
-    wait::until("gdnsd answers the nodes' own addresses", PATIENCE, || {
+    wait::until("gdnsd answers the nodes' own addresses", REPAIR_TIMEOUT, || {
         for node in &cluster.nodes[SERVERS.len()..] {
             let qname = format!("{}.{ZONE}.", node.name);
             let addresses = dns.addresses(server.ipv4(), &qname, hickory_proto::rr::RecordType::A)?;
@@ -235,7 +235,7 @@ fn await_all(
 ) -> Result<[Instant; SERVERS.len()]> {
     let mut seen = [None; SERVERS.len()];
     while seen.contains(&None) {
-        let change = watch.wait_for(PATIENCE, &is_it);
+        let change = watch.wait_for(REPAIR_TIMEOUT, &is_it);
         let Ok(change) = change else {
             let late = SERVERS.iter().zip(seen).filter(|(_, at)| at.is_none()).map(|(server, _)| *server);
             bail!("{}: {:#}", late.collect::<Vec<_>>().join(", "), change.expect_err("it is none"));

@@ -29,7 +29,7 @@ const DEAF: usize = 50;
 /// Requests under way on one connection.
 const WINDOW: usize = 50;
 /// An answer that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// By so much may the daemon grow while it is asked so often.
 const GROWTH: u64 = 16 << 20;
 /// What is sent, and what is made of it. No change of a few octets makes another verb of one.
@@ -175,7 +175,7 @@ fn fuzz(cluster: &mut Cluster, count: u64) -> Result<Fuzzed> {
             if health == "down" {
                 detected.get_or_insert(killed.elapsed());
             }
-            ensure!(killed.elapsed() < PATIENCE || detected.is_some(), "the dead node is {health}");
+            ensure!(killed.elapsed() < ANSWER_TIMEOUT || detected.is_some(), "the dead node is {health}");
             thread::sleep(Duration::from_millis(5));
         }
         let fuzzed = fuzzing.join().expect("the fuzzer does not panic")?;

@@ -18,7 +18,7 @@ const CLIENTS: usize = 8;
 /// Between the two halves.
 const HESITATION: Duration = Duration::from_millis(20);
 /// An answer that has not come by then does not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before the next try while no server listens.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -127,7 +127,7 @@ impl Exchanges {
 
 fn exchange(mut stream: TcpStream, query: &[u8], length: usize) -> std::io::Result<Vec<u8>> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let (first, second) = query.split_at(query.len() / 2);
     stream.write_all(first)?;
     sleep(HESITATION);

@@ -36,7 +36,7 @@ const TURNS: [u32; 2] = [2, 20];
 /// Probes may take a tenth longer than when it is quiet; in the short form (beside other programs), `SHORT` longer.
 const TENTH: f64 = 1.1;
 const SHORT: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const NS: u16 = 2;
 /// The longest message over TCP.
 const MESSAGE_MAX: usize = 65_535;
@@ -130,7 +130,7 @@ fn ask(cluster: &Cluster, time: Duration) -> Result<Vec<Option<Duration>>> {
     while start.elapsed() < time {
         let query = Message { id: times.len() as u16, ..Message::query(&name(ZONE), NS, IN) };
         let asked = Instant::now();
-        let answer = client.ask(&query.bytes(), PATIENCE)?;
+        let answer = client.ask(&query.bytes(), ANSWER_TIMEOUT)?;
         times.push(answer.map(|_| asked.elapsed()));
         thread::sleep(PACE);
     }
@@ -166,9 +166,9 @@ fn flood<T>(
 }
 
 fn over_tcp(server: SocketAddr, message: &[u8], is_over: &AtomicBool, answered: &AtomicU64) -> Result<()> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&server, ANSWER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let framed = [&octets(&[u16::try_from(message.len())?]), message].concat();
     while !is_over.load(Ordering::Relaxed) {
         stream.write_all(&framed).context("a costly message cannot be sent")?;

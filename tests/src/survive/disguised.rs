@@ -30,7 +30,7 @@ const ANSWERS: u32 = 1_000;
 /// From one query of the moderate client to the next.
 const PACE: Duration = Duration::from_millis(100);
 /// An answer that is not there by then is lost.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time for which the client asks before the flood. A prefix becomes known by its queries in two seconds.
 const ACQUAINTANCE: Duration = Duration::from_millis(2500);
 /// Forged prefixes of the flood that comes back.
@@ -195,7 +195,7 @@ fn ask_moderately(client: &Udp, time: Duration) -> Result<(u32, u32)> {
     while start.elapsed() < time {
         let next = Instant::now() + PACE;
         let query = Message { id: asked as u16, ..Message::query(&name(ZONE), NS, IN) };
-        answered += u32::from(client.ask(&query.bytes(), PATIENCE)?.is_some());
+        answered += u32::from(client.ask(&query.bytes(), ANSWER_TIMEOUT)?.is_some());
         asked += 1;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }

@@ -31,7 +31,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 /// The short form allows for as long as the client was held up itself, up to this.
 const HELD_UP_MAX: Duration = Duration::from_millis(200);
 /// Whoever is not back by then does not come back.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval of the probes, over which the blows are strewn.
 const INTERVAL: Duration = Duration::from_millis(200);
 const FLAP: Duration = Duration::from_millis(500);
@@ -127,7 +127,7 @@ fn play(cluster: &mut Cluster, load: &Load, blow: Blow, rounds: u32) -> Result<T
     for _ in 0..2 * rounds {
         for server in SERVERS {
             let node = &cluster.nodes[server];
-            wait::until("the server trusts its timers", PATIENCE, || {
+            wait::until("the server trusts its timers", RETURN_TIMEOUT, || {
                 let status = node.status()?;
                 ensure!(status["blind"].is_null(), "{}", status["blind"]);
                 Ok(())
@@ -228,7 +228,7 @@ fn repaired(load: &Load, struck: Instant, servers: &[usize]) -> Result<Duration>
     let mut worst = Duration::ZERO;
     for server in servers {
         let which = inquiry(*server, VICTIM);
-        let at = load.becomes(which, struck, PATIENCE, |answer| answer != VICTIM)?;
+        let at = load.becomes(which, struck, RETURN_TIMEOUT, |answer| answer != VICTIM)?;
         worst = worst.max(at - struck);
     }
     Ok(worst)
@@ -240,7 +240,7 @@ fn await_health(load: &Load) -> Result<()> {
     for server in SERVERS {
         for label in 0..LABELS {
             let own = if label == NODES { all_nodes() } else { label };
-            load.becomes(inquiry(server, label), now, PATIENCE, |answer| answer == own)
+            load.becomes(inquiry(server, label), now, RETURN_TIMEOUT, |answer| answer == own)
                 .context("not back")?;
         }
     }

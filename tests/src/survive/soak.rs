@@ -44,7 +44,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 /// As long as the client was held up itself, up to this, an answer may be late.
 const HELD_UP_MAX: Duration = Duration::from_millis(200);
 /// What is not back by then does not come back.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
 /// The first troubles, so that a short run has deaths that have to be found out.
 const FIRST: [Trouble; 2] = [Trouble::ServiceKilled, Trouble::CableOut];
 /// For how much longer a run goes on whose deaths were all while a server was held up.
@@ -197,7 +197,7 @@ impl Ledger {
     fn settle(&mut self, load: &Load) -> Result<()> {
         let now = Instant::now();
         for (nth, Subject { own, answers, .. }) in subjects().iter().enumerate() {
-            load.becomes(nth, now, PATIENCE, |answer| answers[answer] == *own).context("not back")?;
+            load.becomes(nth, now, RETURN_TIMEOUT, |answer| answers[answer] == *own).context("not back")?;
         }
         let now = Instant::now();
         self.absences.iter_mut().for_each(|absence| absence.back = absence.back.or(Some(now)));
@@ -217,7 +217,7 @@ impl Ledger {
         self.settle(load)?;
         for server in SERVERS {
             let server = &cluster.nodes[server];
-            wait::until("the server trusts its timers", PATIENCE, || {
+            wait::until("the server trusts its timers", RETURN_TIMEOUT, || {
                 let status = server.status()?;
                 ensure!(status["blind"].is_null(), "{}", status["blind"]);
                 Ok(())

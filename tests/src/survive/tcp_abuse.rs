@@ -37,7 +37,7 @@ const SECONDS: u32 = 3;
 /// Fewer probes or connections show nothing.
 const PROBES: usize = 10;
 /// A probe that has no answer by then has none.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the program may open where it has little.
 const DESCRIPTORS: usize = 64;
 
@@ -161,10 +161,10 @@ fn ask(server: IpAddr) -> Result<Vec<u8>> {
 }
 
 fn connect(server: IpAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::new(server, DNS_PORT), PATIENCE)?;
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(server, DNS_PORT), ANSWER_TIMEOUT)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     Ok(stream)
 }
 

@@ -10,7 +10,7 @@ use ratatui::style::Stylize as _;
 use ratatui::text::{Line, Text};
 use ratatui::widgets::Paragraph;
 
-use super::super::refresh::{self, PATIENCE};
+use super::super::refresh::{self, STATUS_TIMEOUT};
 use super::super::terminal::{self, Input, Terminal};
 use super::super::words::{cut, harmless};
 use super::screen::screen;
@@ -31,7 +31,7 @@ struct Watch {
 
 /// Shows it until the operator has seen enough: on a terminal in place, elsewhere one screen below the other.
 pub(super) async fn watch(client: &Client, every: Duration) -> anyhow::Result<()> {
-    let client = client.clone().with_patience(PATIENCE);
+    let client = client.clone().with_patience(STATUS_TIMEOUT);
     let mut answers = refresh::every(every, move || {
         let client = client.clone();
         async move { client.ask(&Command::Status).await }

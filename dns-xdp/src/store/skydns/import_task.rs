@@ -22,7 +22,7 @@ const REST: Duration = Duration::from_millis(150);
 /// or is not waited for any longer.
 const REST_MOST: Duration = Duration::from_secs(1);
 /// A change of the documents is answered within this.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STORE_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before a change whose outcome is unknown is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The pause before refused keys are tried again. The reason may pass: a name that could not be looked up, a missing file.
@@ -199,8 +199,8 @@ impl Import {
         let gone = || Error::Unreachable("the mirror has ended".to_owned());
         let (reply, told) = oneshot::channel();
         self.swaps.send(Request { swap, reply }).await.map_err(|_| gone())?;
-        let slow = |_| Error::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
-        timeout(PATIENCE, told).await.map_err(slow)?.unwrap_or_else(|_| Err(gone()))
+        let slow = |_| Error::Unreachable(format!("no answer within {} s", STORE_WRITE_TIMEOUT.as_secs()));
+        timeout(STORE_WRITE_TIMEOUT, told).await.map_err(slow)?.unwrap_or_else(|_| Err(gone()))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::bed::process;
 use crate::bed::wait;
 
 /// A member by itself is ready by then.
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The member; dropping it ends it and removes what it holds.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl LoneEtcd {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = command.spawn().context("is etcd installed?")?;
         let etcd = LoneEtcd { endpoint, server, _directory: directory };
-        wait::until("etcd answers", PATIENCE, || etcd.put("/ready", "yes"))?;
+        wait::until("etcd answers", START_TIMEOUT, || etcd.put("/ready", "yes"))?;
         Ok(etcd)
     }
 

@@ -17,7 +17,7 @@ use crate::bed::process;
 use crate::bed::wait;
 
 /// The emulated processor is some twenty times slower than a real one, and the verifier has much to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The first query waits for the neighbour's address.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const RECORDS: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
@@ -47,7 +47,7 @@ impl Server {
     /// When the configuration cannot be written.
     pub fn prepare(wire: &Wire, config: &str) -> Result<Self> {
         let mut node = Node::new(&wire.run, 1, wire.server.clone(), None);
-        node.patience = PATIENCE;
+        node.patience = START_TIMEOUT;
         node.database_program = DatabaseProgram::StandIn;
         fs::write(&node.config, config).with_context(|| format!("cannot write {}", node.config.display()))?;
         Ok(Server { node, dns: Client::open(&wire.client)? })

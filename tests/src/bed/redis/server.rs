@@ -12,7 +12,7 @@ use crate::bed::process;
 use crate::bed::wait;
 
 /// A server with nothing to load is there by then.
-const PATIENCE: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The server; dropping it kills it.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Server {
         command.arg(&config).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let server = on.spawn(&mut command).context("is redis-server installed?")?;
         let redis = Server { namespace: on.clone(), port, server };
-        match wait::until("redis-server answers", PATIENCE, || redis.command(&["INFO", "server"])) {
+        match wait::until("redis-server answers", START_TIMEOUT, || redis.command(&["INFO", "server"])) {
             Ok(_) => Ok(redis),
             Err(error) => Err(anyhow!("{error:#}\n{}", process::tail(&log, 10))),
         }

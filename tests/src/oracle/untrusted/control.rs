@@ -20,7 +20,7 @@ const PATH: &str = "/nonexistent/dns-xdp.toml";
 const TEXT: &str = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
                     [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n";
 /// A server that has not answered by then hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The answers to several requests, none of which is long.
 const ANSWER_MAX: usize = 1 << 20;
 
@@ -72,8 +72,8 @@ impl Socket {
 
     fn say(&self, said: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         // It may hang up before it has heard all.
         stream.write_all(said).ok();
         stream.shutdown(Shutdown::Write).ok();
