@@ -26,8 +26,8 @@ pub struct Verdicts {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub down: BTreeSet<String>,
     /// They do not, and their hosts are silent.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub gone: BTreeSet<String>,
+    #[serde(default, rename = "gone", skip_serializing_if = "BTreeSet::is_empty")]
+    pub unreachable: BTreeSet<String>,
     /// Nodes that fell for this server, and that the store does not hold yet. This is no verdict about them now.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub fallen: BTreeSet<String>,
@@ -94,7 +94,7 @@ mod tests {
             let said = match letter {
                 'u' => &mut verdicts.up,
                 'd' => &mut verdicts.down,
-                'g' => &mut verdicts.gone,
+                'g' => &mut verdicts.unreachable,
                 _ => return verdicts,
             };
             said.insert(SUBJECT.to_owned());
@@ -154,7 +154,7 @@ mod tests {
     fn what_is_said_of_a_family_counts_for_it_and_what_is_said_of_the_subject_for_the_other() {
         let mut verdicts = said("uuu");
         for server in ["server1", "server2"] {
-            verdicts.get_mut(server).unwrap().gone.insert(format!("{SUBJECT} ipv6"));
+            verdicts.get_mut(server).unwrap().unreachable.insert(format!("{SUBJECT} ipv6"));
         }
         let counted = VoteCount::of(verdicts.values());
         let apart = |observers| counted.agree_apart(SUBJECT, "node1 ipv6", observers);

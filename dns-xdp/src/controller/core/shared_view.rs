@@ -98,10 +98,10 @@ pub(in crate::controller) mod tests {
     /// What three servers say, of which this is the first: for each a list of those up, down and gone.
     pub(in crate::controller) fn said(mode: Mode, said: [[&[&str]; 3]; 3]) -> SharedView {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let verdicts = said.map(|[up, down, gone]| Verdicts {
+        let verdicts = said.map(|[up, down, unreachable]| Verdicts {
             up: set(up),
             down: set(down),
-            gone: set(gone),
+            unreachable: set(unreachable),
             ..Verdicts::default()
         });
         let names = ["node1", "node2", "node3"].map(str::to_owned);

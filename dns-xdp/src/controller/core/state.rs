@@ -473,7 +473,7 @@ fn said(own: &mut Verdicts, subject: String, standing: &SubjectHealth) {
         (None, _) => return,
         (Some(true), _) => &mut own.up,
         (Some(false), true) => &mut own.down,
-        (Some(false), false) => &mut own.gone,
+        (Some(false), false) => &mut own.unreachable,
     };
     said.insert(subject);
 }

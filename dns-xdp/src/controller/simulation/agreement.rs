@@ -125,11 +125,11 @@ fn only_what_several_attest_needs_no_quorum(member: &Member, decision: &Decision
     if decision.frozen.is_some() {
         return Ok(());
     }
-    let gone = |node: &&Node| {
-        let says = |said: &&Verdicts| said.gone.contains(&node.name);
+    let unreachable = |node: &&Node| {
+        let says = |said: &&Verdicts| said.unreachable.contains(&node.name);
         view.verdicts.values().map(|said| &**said).filter(says).count() > 1
     };
-    let confirmed_unreachable = nodes(member).iter().filter(gone).count();
+    let confirmed_unreachable = nodes(member).iter().filter(unreachable).count();
     let visible = member.server.state().view().nodes.iter().filter(|node| node.visible).count();
     let needed = nodes(member).len() / 2 + 1;
     if visible == 0 || visible + confirmed_unreachable < needed {
@@ -274,11 +274,11 @@ fn one_bad_link_takes_nobody_out(
     // joined at its start finds those that were there before.
     let there = if member.cold { member.shaken.saturating_sub(lease * 6 / 5) } else { member.shaken };
     let there = there.max(now.saturating_sub(lease * 3 + Duration::from_secs(3)));
-    let gone = |other: &&Member| {
+    let unreachable = |other: &&Member| {
         let away = !other.server.running || other.way.cut;
         away && now > other.shaken + lease * 2
     };
-    let voters: Vec<&Member> = cluster.members.iter().filter(|other| !gone(other)).collect();
+    let voters: Vec<&Member> = cluster.members.iter().filter(|other| !unreachable(other)).collect();
     for (place, node) in nodes(member).iter().enumerate() {
         if admin(member, node) != Admin::Auto || is_held(member, node) {
             continue;

@@ -20,7 +20,7 @@ pub struct VoteCount {
 struct Votes {
     up: usize,
     down: usize,
-    gone: usize,
+    unreachable: usize,
 }
 
 impl Votes {
@@ -28,20 +28,20 @@ impl Votes {
         match vote {
             Vote::Up => &mut self.up,
             Vote::Down => &mut self.down,
-            Vote::Gone => &mut self.gone,
+            Vote::Unreachable => &mut self.unreachable,
         }
     }
 
     fn agree(self, observers: Observers) -> Agreed {
-        let Votes { up, down, gone } = self;
-        let down = down + gone;
+        let Votes { up, down, unreachable } = self;
+        let down = down + unreachable;
         let votes = up + down;
         let needed = observers.needed(votes);
-        let visible = gone < needed;
+        let visible = unreachable < needed;
         Agreed {
             serving: (votes > 0).then_some(down < needed),
             visible,
-            confirmed_unreachable: !visible && gone >= SEVERAL,
+            confirmed_unreachable: !visible && unreachable >= SEVERAL,
             up,
             down,
             needed,
@@ -53,7 +53,7 @@ impl Votes {
 enum Vote {
     Up,
     Down,
-    Gone,
+    Unreachable,
 }
 
 impl VoteCount {
@@ -103,7 +103,7 @@ impl VoteCount {
         let votes = Votes {
             up: whole.up.saturating_sub(overruled.up) + own.up,
             down: whole.down.saturating_sub(overruled.down) + own.down,
-            gone: whole.gone.saturating_sub(overruled.gone) + own.gone,
+            unreachable: whole.unreachable.saturating_sub(overruled.unreachable) + own.unreachable,
         };
         votes.agree(observers)
     }
@@ -131,21 +131,21 @@ fn overruled(subject: &str, verdicts: &Verdicts) -> Option<Vote> {
     if Family::ALL.iter().all(|known| known.text() != family) {
         return None;
     }
-    let Verdicts { up, down, gone, fallen: _ } = verdicts;
-    let said = [(up, Vote::Up), (down, Vote::Down), (gone, Vote::Gone)];
+    let Verdicts { up, down, unreachable, fallen: _ } = verdicts;
+    let said = [(up, Vote::Up), (down, Vote::Down), (unreachable, Vote::Unreachable)];
     said.into_iter().find(|(set, _)| set.contains(whole)).map(|(_, vote)| vote)
 }
 
 /// The best that a server says of each subject.
 fn votes(verdicts: &Verdicts) -> impl Iterator<Item = (&String, Vote)> {
-    let Verdicts { up, down, gone, fallen: _ } = verdicts;
+    let Verdicts { up, down, unreachable, fallen: _ } = verdicts;
     let none_of =
         |sets: &[&BTreeSet<String>], subject: &String| !sets.iter().any(|set| set.contains(subject));
     let down_alone = down.iter().filter(move |subject| none_of(&[up], subject));
-    let gone_alone = gone.iter().filter(move |subject| none_of(&[up, down], subject));
+    let unreachable_alone = unreachable.iter().filter(move |subject| none_of(&[up, down], subject));
     let up = up.iter().map(|subject| (subject, Vote::Up));
     up.chain(down_alone.map(|subject| (subject, Vote::Down)))
-        .chain(gone_alone.map(|subject| (subject, Vote::Gone)))
+        .chain(unreachable_alone.map(|subject| (subject, Vote::Unreachable)))
 }
 
 #[cfg(test)]
@@ -155,10 +155,10 @@ mod tests {
 
     fn verdicts() -> impl Strategy<Value = Verdicts> {
         let subjects = || proptest::collection::btree_set("node[1-4]", 0..4);
-        (subjects(), subjects(), subjects()).prop_map(|(up, down, gone)| Verdicts {
+        (subjects(), subjects(), subjects()).prop_map(|(up, down, unreachable)| Verdicts {
             up,
             down,
-            gone,
+            unreachable,
             ..Verdicts::default()
         })
     }

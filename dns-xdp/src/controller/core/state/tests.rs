@@ -113,8 +113,8 @@ fn turning_alone_moves_no_answer_before_there_is_a_result_of_its_own() {
         .map(|node| format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.1{node}\"\n"))
         .collect();
     let text = format!("{TEXT}{five}[cluster]\nstore = \"file\"\n[failover]\nprobers = 1\n");
-    let (up, gone): (&[&str], &[&str]) = (&["node1", "node2"], &["node3", "node4", "node5"]);
-    let by_all = [[up, &[], gone], [up, &[], gone], [&[], &[], gone]];
+    let (up, unreachable): (&[&str], &[&str]) = (&["node1", "node2"], &["node3", "node4", "node5"]);
+    let by_all = [[up, &[], unreachable], [up, &[], unreachable], [&[], &[], unreachable]];
     let mut state = State::new(config(&text), &Intents::new());
     state.set_peer_view(said(Mode::Joined, by_all));
     let probed = state.targets().len();
@@ -349,12 +349,12 @@ fn a_server_says_what_it_finds_of_ipv6_where_that_is_something_else() {
 fn servers_that_share_a_store_agree_on_each_family() {
     let mut state = well(&dual());
     let up: &[&str] = &["node1", "node2", "node3"];
-    let gone: &[&str] = &["node2 ipv6"];
-    state.set_peer_view(said(Mode::Joined, [[up, &[], &[]], [up, &[], gone], [up, &[], gone]]));
+    let unreachable: &[&str] = &["node2 ipv6"];
+    state.set_peer_view(said(Mode::Joined, [[up, &[], &[]], [up, &[], unreachable], [up, &[], unreachable]]));
     state.decide();
     assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x13)]);
     let older = [up, &[], &[]];
-    state.set_peer_view(said(Mode::Joined, [[up, &[], &[]], older, [up, &[], gone]]));
+    state.set_peer_view(said(Mode::Joined, [[up, &[], &[]], older, [up, &[], unreachable]]));
     state.decide();
     assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x12)], "one server alone");
 }
@@ -369,8 +369,8 @@ fn a_family_that_was_out_stays_out_until_there_is_a_verdict_on_it() {
     }
     let all: &[&str] = &["node1", "node2", "node3"];
     let others: &[&str] = &["node1", "node3"];
-    let gone: &[&str] = &["node2 ipv6"];
-    state.set_peer_view(said(Mode::Joined, [[all, &[], gone]; 3]));
+    let unreachable: &[&str] = &["node2 ipv6"];
+    state.set_peer_view(said(Mode::Joined, [[all, &[], unreachable]; 3]));
     state.decide();
     assert_eq!(addresses(&state, "node2"), [ip(12), ipv6(0x13)]);
     state.set_peer_view(said(Mode::Joined, [[others, &[], &[]]; 3]));
