@@ -50,7 +50,7 @@ struct Confirmed {
 
 /// How it stands at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stand {
+pub enum MembershipState {
     /// It goes by what all say together.
     Joined,
     /// The store is back, and it goes by its own verdicts for so long.
@@ -92,23 +92,23 @@ impl Membership {
     }
 
     /// How it stands now.
-    pub fn stand(&self, now: Duration) -> Stand {
+    pub fn state(&self, now: Duration) -> MembershipState {
         match self.confirmed {
             Some(confirmed) if !self.is_old(confirmed, now) => match confirmed.joins.checked_sub(now) {
-                Some(left) if !left.is_zero() => Stand::Probation(left),
-                _ => Stand::Joined,
+                Some(left) if !left.is_zero() => MembershipState::Probation(left),
+                _ => MembershipState::Joined,
             },
-            _ => Stand::Alone,
+            _ => MembershipState::Alone,
         }
     }
 
     /// When it stands otherwise unless it is confirmed; `None`: never.
     pub fn turns(&self, now: Duration) -> Option<Duration> {
         let Confirmed { asked, joins } = self.confirmed?;
-        match self.stand(now) {
-            Stand::Alone => None,
-            Stand::Joined => Some(asked + self.patience()),
-            Stand::Probation(_) => Some(joins.min(asked + self.patience())),
+        match self.state(now) {
+            MembershipState::Alone => None,
+            MembershipState::Joined => Some(asked + self.patience()),
+            MembershipState::Probation(_) => Some(joins.min(asked + self.patience())),
         }
     }
 
@@ -150,67 +150,67 @@ mod tests {
 
     /// Joined, and confirmed for the last time when asked at that time.
     fn joined(asked: Duration) -> Membership {
-        let mut footing = Membership::new(LEASE);
-        footing.confirm(asked, asked);
-        footing.decide();
-        footing
+        let mut membership = Membership::new(LEASE);
+        membership.confirm(asked, asked);
+        membership.decide();
+        membership
     }
 
     /// Kept alive in its rhythm, from the first to the last of these times.
-    fn keep(footing: &mut Membership, from: u64, to: u64) {
+    fn keep(membership: &mut Membership, from: u64, to: u64) {
         for asked in (from..=to).step_by(1000).map(at) {
-            footing.confirm(asked, asked + at(100));
+            membership.confirm(asked, asked + at(100));
         }
     }
 
     #[test]
     fn a_server_is_alone_when_its_confirmation_is_three_fifths_of_the_lease_old() {
-        let mut footing = joined(at(0));
-        assert_eq!(footing.turns(at(0)), Some(at(3000)));
-        assert_eq!((footing.stand(at(2999)), footing.stand(at(3000))), (Stand::Joined, Stand::Alone));
-        footing.confirm(at(1000), at(2900));
-        assert_eq!(footing.stand(at(3999)), Stand::Joined, "it counts from when it was asked for");
-        assert_eq!(footing.stand(at(4000)), Stand::Alone);
-        footing.confirm(at(4100), at(7100));
-        assert_eq!(footing.stand(at(7100)), Stand::Alone, "an answer that is too late is none");
+        let mut membership = joined(at(0));
+        assert_eq!(membership.turns(at(0)), Some(at(3000)));
+        assert_eq!((membership.state(at(2999)), membership.state(at(3000))), (MembershipState::Joined, MembershipState::Alone));
+        membership.confirm(at(1000), at(2900));
+        assert_eq!(membership.state(at(3999)), MembershipState::Joined, "it counts from when it was asked for");
+        assert_eq!(membership.state(at(4000)), MembershipState::Alone);
+        membership.confirm(at(4100), at(7100));
+        assert_eq!(membership.state(at(7100)), MembershipState::Alone, "an answer that is too late is none");
     }
 
     #[test]
     fn who_was_alone_joins_when_it_has_been_confirmed_without_a_gap_for_six_fifths_of_the_lease() {
-        let mut footing = joined(at(0));
-        footing.confirm(at(9000), at(9100));
-        assert_eq!(footing.stand(at(9100)), Stand::Probation(at(5900)));
-        keep(&mut footing, 10_000, 14_000);
-        assert_eq!(footing.turns(at(14_100)), Some(at(15_000)));
+        let mut membership = joined(at(0));
+        membership.confirm(at(9000), at(9100));
+        assert_eq!(membership.state(at(9100)), MembershipState::Probation(at(5900)));
+        keep(&mut membership, 10_000, 14_000);
+        assert_eq!(membership.turns(at(14_100)), Some(at(15_000)));
         assert_eq!(
-            (footing.stand(at(14_999)), footing.stand(at(15_000))),
-            (Stand::Probation(at(1)), Stand::Joined)
+            (membership.state(at(14_999)), membership.state(at(15_000))),
+            (MembershipState::Probation(at(1)), MembershipState::Joined)
         );
-        let mut footing = joined(at(0));
-        footing.confirm(at(9000), at(9100));
-        footing.confirm(at(12_000), at(12_000));
-        assert_eq!(footing.stand(at(12_000)), Stand::Probation(at(6000)), "a gap begins it anew");
+        let mut membership = joined(at(0));
+        membership.confirm(at(9000), at(9100));
+        membership.confirm(at(12_000), at(12_000));
+        assert_eq!(membership.state(at(12_000)), MembershipState::Probation(at(6000)), "a gap begins it anew");
     }
 
     #[test]
     fn a_moment_alone_is_a_gap_though_the_answer_was_on_its_way() {
-        let mut footing = joined(at(0));
-        footing.confirm(at(2500), at(3100));
-        assert_eq!(footing.stand(at(3100)), Stand::Probation(at(5400)));
+        let mut membership = joined(at(0));
+        membership.confirm(at(2500), at(3100));
+        assert_eq!(membership.state(at(3100)), MembershipState::Probation(at(5400)));
     }
 
     #[test]
     fn a_start_joins_at_once_unless_it_has_decided_without_the_store() {
-        assert_eq!(joined(at(100)).stand(at(100)), Stand::Joined);
+        assert_eq!(joined(at(100)).state(at(100)), MembershipState::Joined);
         let mut late = Membership::new(LEASE);
-        assert_eq!((late.stand(at(0)), late.turns(at(0))), (Stand::Alone, None));
+        assert_eq!((late.state(at(0)), late.turns(at(0))), (MembershipState::Alone, None));
         late.decide();
         late.confirm(at(2000), at(2000));
-        assert_eq!(late.stand(at(2000)), Stand::Probation(at(6000)));
+        assert_eq!(late.state(at(2000)), MembershipState::Probation(at(6000)));
         let mut again = Membership::new(LEASE);
         again.confirm(at(0), at(0));
         again.confirm(at(9000), at(9000));
-        assert_eq!(again.stand(at(9000)), Stand::Probation(at(6000)), "only the first time");
+        assert_eq!(again.state(at(9000)), MembershipState::Probation(at(6000)), "only the first time");
     }
 
     proptest! {
@@ -221,9 +221,9 @@ mod tests {
             ),
         ) {
             for (fresh, confirmations) in servers {
-                let mut footing = Membership::new(LEASE);
+                let mut membership = Membership::new(LEASE);
                 if !fresh {
-                    footing.decide();
+                    membership.decide();
                 }
                 let (mut now, mut newest, mut alone) = (Duration::ZERO, None, None);
                 let mut decides = !fresh;
@@ -235,19 +235,19 @@ mod tests {
                         next = Some((now + at(pause), now + at(pause + takes)));
                     }
                     if let Some((asked, _)) = next.take_if(|(_, heard)| *heard <= now) {
-                        footing.confirm(asked, now);
+                        membership.confirm(asked, now);
                         newest = Some(asked);
                     }
-                    let turns = footing.turns(now);
-                    prop_assert!(turns.is_none_or(|turns| footing.stand(turns) != footing.stand(now)));
-                    match footing.stand(now) {
-                        Stand::Joined => {
+                    let turns = membership.turns(now);
+                    prop_assert!(turns.is_none_or(|turns| membership.state(turns) != membership.state(now)));
+                    match membership.state(now) {
+                        MembershipState::Joined => {
                             decides = true;
                             prop_assert!(newest.is_some_and(|asked| now < asked + LEASE * 3 / 5), "{:?} at {:?}", newest, now);
                             prop_assert!(alone.is_none_or(|alone| now >= alone + LEASE * 3 / 5), "{:?} at {:?}", alone, now);
                         }
-                        Stand::Probation(left) => prop_assert!(left <= LEASE * 6 / 5),
-                        Stand::Alone => alone = Some(now).filter(|_| decides),
+                        MembershipState::Probation(left) => prop_assert!(left <= LEASE * 6 / 5),
+                        MembershipState::Alone => alone = Some(now).filter(|_| decides),
                     }
                     now += at(50);
                 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use super::call::{Answer, Call};
-use super::membership::{Membership, Stand};
+use super::membership::{Membership, MembershipState};
 use super::watch_lag::{Extent, WatchLag};
 use crate::fnv::Fnv1a;
 use crate::store::continuity::{self, ACCEPTED, Accepted, Known};
@@ -244,7 +244,7 @@ impl Session {
             _ => None,
         };
         let mut turns = self.membership.turns(now);
-        if let Stand::Probation(left) = self.membership.stand(now) {
+        if let MembershipState::Probation(left) = self.membership.state(now) {
             // The seconds that are left are told.
             let second = Duration::from_nanos(u64::from(left.subsec_nanos()));
             let second = if second.is_zero() { Duration::from_secs(1) } else { second };
@@ -507,16 +507,16 @@ impl Session {
             };
             return (Mode::Alone, Some(trouble));
         }
-        match self.membership.stand(now) {
-            Stand::Joined => (Mode::Joined, None),
-            Stand::Probation(left) if self.is_open() => {
+        match self.membership.state(now) {
+            MembershipState::Joined => (Mode::Joined, None),
+            MembershipState::Probation(left) if self.is_open() => {
                 let seconds = left.as_millis().div_ceil(1000);
                 (Mode::Alone, Some(format!("the store is back; joining in {seconds} s")))
             }
-            Stand::Alone if self.is_open() => {
+            MembershipState::Alone if self.is_open() => {
                 (Mode::Alone, Some("the store has not confirmed the lease in time".to_owned()))
             }
-            Stand::Probation(_) | Stand::Alone => (Mode::Alone, Some(self.lost.clone())),
+            MembershipState::Probation(_) | MembershipState::Alone => (Mode::Alone, Some(self.lost.clone())),
         }
     }
 }
