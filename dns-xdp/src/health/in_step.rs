@@ -12,20 +12,20 @@ const MOST_RESULTS: u32 = 2;
 /// One family of a subject: its standing by its own probes, and their verdicts.
 #[derive(Debug)]
 pub(crate) struct Alone<'a> {
-    pub(crate) standing: SubjectHealth,
+    pub(crate) subject_health: SubjectHealth,
     pub(crate) verdicts: Vec<&'a Verdict>,
 }
 
 impl Alone<'_> {
     fn is_falling(&self) -> bool {
-        self.standing.health == Health::Suspect
+        self.subject_health.health == Health::Suspect
             && self.verdicts.iter().any(|verdict| verdict.is_falling(MOST_RESULTS))
     }
 
     /// Whether it may yet come back with the other family, which has succeeded since then.
     fn may_rise(&self, since: Duration) -> bool {
         let mut out = self.verdicts.iter().filter(|verdict| verdict.serving() == Some(false)).peekable();
-        self.standing.serving() == Some(false)
+        self.subject_health.serving() == Some(false)
             && out.peek().is_some()
             && out.all(|verdict| verdict.may_rise(MOST_RESULTS, since))
     }
@@ -33,20 +33,20 @@ impl Alone<'_> {
 
 /// The standing of a family beside the other one; `before`: what it was.
 pub(crate) fn in_step(before: Option<&SubjectHealth>, own: &Alone<'_>, other: &Alone<'_>) -> SubjectHealth {
-    let Some(before) = before else { return own.standing.clone() };
-    let waits = match (before.serving(), own.standing.serving()) {
+    let Some(before) = before else { return own.subject_health.clone() };
+    let waits = match (before.serving(), own.subject_health.serving()) {
         (Some(true), Some(false)) => other.is_falling(),
         (Some(false), Some(true)) => before.health == Health::Recovering && other.may_rise(before.since),
         _ => false,
     };
     if !waits {
-        return own.standing.clone();
+        return own.subject_health.clone();
     }
     SubjectHealth {
         health: before.health,
         since: before.since,
-        time_left: before.time_left.or(other.standing.time_left),
-        ..own.standing.clone()
+        time_left: before.time_left.or(other.subject_health.time_left),
+        ..own.subject_health.clone()
     }
 }
 
@@ -78,20 +78,20 @@ mod tests {
     /// The health of a family with these results beside one with those; the last result is new.
     fn shown(own: &str, other: &str) -> Health {
         let now = |results: &str| Duration::from_millis(100) * u32::try_from(results.len()).unwrap();
-        let standing = |verdict: &Verdict, before: Option<&SubjectHealth>, at| {
+        let subject_health = |verdict: &Verdict, before: Option<&SubjectHealth>, at| {
             SubjectHealth::new(&check(), &[verdict], before, at)
         };
         let mut before: Option<SubjectHealth> = None;
         for end in 1..own.len() {
-            before = Some(standing(&verdict(&own[..end]), before.as_ref(), now(&own[..end])));
+            before = Some(subject_health(&verdict(&own[..end]), before.as_ref(), now(&own[..end])));
         }
         let [own_verdict, other_verdict] = [own, other].map(verdict);
         let own = Alone {
-            standing: standing(&own_verdict, before.as_ref(), now(own)),
+            subject_health: subject_health(&own_verdict, before.as_ref(), now(own)),
             verdicts: vec![&own_verdict],
         };
         let other =
-            Alone { standing: standing(&other_verdict, None, now(other)), verdicts: vec![&other_verdict] };
+            Alone { subject_health: subject_health(&other_verdict, None, now(other)), verdicts: vec![&other_verdict] };
         in_step(before.as_ref(), &own, &other).health
     }
 

@@ -215,8 +215,8 @@ mod tests {
         let check = HealthCheck { probes: vec![PROBE; 2], require: Require::Any, families: FamilyRule::Each };
         let [up, down] = ["+", "-"].map(verdict);
         let [first, later, last] = [1, 2, 3].map(Duration::from_secs);
-        let standing = SubjectHealth::new(&check, &[&up, &up], None, first);
-        let same = SubjectHealth::new(&check, &[&up, &down], Some(&standing), later);
+        let subject_health = SubjectHealth::new(&check, &[&up, &up], None, first);
+        let same = SubjectHealth::new(&check, &[&up, &down], Some(&subject_health), later);
         assert_eq!(
             (same.health, same.since, same.reason.as_deref()),
             (Health::Up, first, Some("tcp: refused"))

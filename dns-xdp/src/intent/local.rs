@@ -86,8 +86,8 @@ impl Local {
     pub fn holds_over(&self, stored: &Intents) -> Holds {
         let mut counting = holds(stored);
         counting.retain(|node, hold| self.released.get(node) != Some(hold));
-        let standing = self.holds.iter().filter(|(node, hold)| hold.stands(stored.get(*node)));
-        counting.extend(standing.map(|(node, LocalHold { hold, .. })| (node.clone(), hold.clone())));
+        let subject_health = self.holds.iter().filter(|(node, hold)| hold.stands(stored.get(*node)));
+        counting.extend(subject_health.map(|(node, LocalHold { hold, .. })| (node.clone(), hold.clone())));
         counting.retain(|node, _| !self.is_wanted_up(node));
         counting
     }

@@ -41,8 +41,8 @@ impl Told {
         let nodes = state.config().cluster.nodes.iter().zip(&decision.effective);
         let nodes = nodes.map(|(node, effective)| node_party(state, node, *effective));
         let members =
-            state.standings().iter().filter_map(|(subject, standing)| member_party(state, subject, standing));
-        let families = state.standings().keys().flat_map(|subject| family_parties(state, subject));
+            state.health_by_subject().iter().filter_map(|(subject, subject_health)| member_party(state, subject, subject_health));
+        let families = state.health_by_subject().keys().flat_map(|subject| family_parties(state, subject));
         let parties = nodes.chain(members).chain(families).collect();
         let services_down = ServicesDown::new(state, decision);
         Some(Told { frozen: decision.frozen.clone(), fail_open: decision.fail_open, services_down, parties })
@@ -236,14 +236,14 @@ fn returns(name: &str, [before, now]: [&Answer<'_>; 2], configured: &Answer<'_>,
 }
 
 fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
-    let standing = state.node(node);
+    let subject_health = state.node(node);
     let intent = state.intent(node).filter(|intent| intent.admin != Admin::Auto);
     let treated = match intent {
         Some(intent) => intent.admin.to_string(),
         None if effective == Effective::Held => effective.to_string(),
-        None => standing.health.to_string(),
+        None => subject_health.health.to_string(),
     };
-    let reason = intent.and_then(|intent| intent.reason.as_ref()).or(standing.reason.as_ref());
+    let reason = intent.and_then(|intent| intent.reason.as_ref()).or(subject_health.reason.as_ref());
     Party {
         subject: node.name.clone(),
         node: node.name.clone(),
@@ -254,7 +254,7 @@ fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
     }
 }
 
-fn member_party(state: &State, subject: &Subject, standing: &SubjectHealth) -> Option<Party> {
+fn member_party(state: &State, subject: &Subject, subject_health: &SubjectHealth) -> Option<Party> {
     let Subject::Member { service, node } = subject else {
         return None;
     };
@@ -263,7 +263,7 @@ fn member_party(state: &State, subject: &Subject, standing: &SubjectHealth) -> O
     let up = match state.intent(node).map_or(Admin::Auto, |intent| intent.admin) {
         Admin::Auto => {
             let is_held = state.held().holds().contains_key(&node.name);
-            (standing.serving() != Some(false) || fall_waits) && !is_held
+            (subject_health.serving() != Some(false) || fall_waits) && !is_held
         }
         Admin::Up => true,
         Admin::Down | Admin::Drain => false,
@@ -271,7 +271,7 @@ fn member_party(state: &State, subject: &Subject, standing: &SubjectHealth) -> O
     Some(Party {
         up,
         node: node.name.clone(),
-        why: why(&subject, standing.health.text(), standing.reason.as_ref()),
+        why: why(&subject, subject_health.health.text(), subject_health.reason.as_ref()),
         addresses: node.addresses().collect(),
         name: Some(in_zone(state, service)),
         subject,
@@ -293,13 +293,13 @@ fn family_parties(state: &State, subject: &Subject) -> Vec<Party> {
         |family: Family| both.of(family).serving() == Some(false) && !state.fall_waits_in(subject, family);
     let is_out_as_a_whole = Family::ALL.into_iter().all(is_out);
     let party = |family: Family| {
-        let standing = both.of(family);
+        let subject_health = both.of(family);
         let up = !is_auto || is_out_as_a_whole || !is_out(family);
         let subject = in_family(subject, family);
         Party {
             up,
             node: node.name.clone(),
-            why: why(&subject, standing.health.text(), standing.reason.as_ref()),
+            why: why(&subject, subject_health.health.text(), subject_health.reason.as_ref()),
             addresses: node.address(family).into_iter().collect(),
             name: service.map(|service| in_zone(state, service)),
             subject,

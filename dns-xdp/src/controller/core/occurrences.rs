@@ -11,7 +11,7 @@ use crate::intent::{Intent, Settled};
 pub(in crate::controller) fn transition(
     subject: &impl fmt::Display,
     Transition { from, to }: Transition,
-    standing: &SubjectHealth,
+    subject_health: &SubjectHealth,
 ) -> Vec<Occurrence> {
     use Health::{Down, Recovering, Suspect, Unknown, Up};
     let kinds: &[Kind] = match (from, to) {
@@ -31,7 +31,7 @@ pub(in crate::controller) fn transition(
         | (Down, Down)
         | (Recovering, Recovering) => &[],
     };
-    let reason = standing.reason.as_deref().filter(|_| matches!(to, Suspect | Down));
+    let reason = subject_health.reason.as_deref().filter(|_| matches!(to, Suspect | Down));
     let told = |&kind| Occurrence::new(kind).about(subject).because(reason.unwrap_or_default());
     kinds.iter().map(told).collect()
 }
@@ -145,7 +145,7 @@ mod tests {
     fn every_change_of_health_has_its_sign() {
         use Health::{Down, Recovering, Suspect, Unknown, Up};
         let state = healthy(TEXT);
-        let standing = state.node(&state.config().cluster.nodes[0]);
+        let subject_health = state.node(&state.config().cluster.nodes[0]);
         let cases = [
             (Unknown, Up, "up node1"),
             (Unknown, Down, "+down node1"),
@@ -161,7 +161,7 @@ mod tests {
             (Suspect, Recovering, "+down node1, +recovering node1"),
         ];
         for (from, to, expected) in cases {
-            let told = transition(&"node1", Transition { from, to }, standing);
+            let told = transition(&"node1", Transition { from, to }, subject_health);
             let told: Vec<String> = told.iter().map(ToString::to_string).collect();
             assert_eq!(told.join(", "), expected);
         }

@@ -111,11 +111,11 @@ impl Core {
             if family.is_some() == is_told_apart {
                 self.repair_timer.turned((subject, family), transition, at);
             }
-            let standing = &self.health.standings()[subject];
+            let subject_health = &self.health.health_by_subject()[subject];
             let told = match family.zip(self.health.in_families(subject)) {
-                None => occurrences::transition(subject, transition, standing),
+                None => occurrences::transition(subject, transition, subject_health),
                 // At the start the second family finds what the first has told.
-                Some(_) if transition.from == Health::Unknown && transition.to == standing.health => {
+                Some(_) if transition.from == Health::Unknown && transition.to == subject_health.health => {
                     Vec::new()
                 }
                 Some((family, both)) if change.transition.is_none() => {

@@ -40,7 +40,7 @@ pub(in crate::controller) struct State {
     in_doubt: BTreeMap<String, BTreeSet<ProbeId>>,
     /// Those that nothing has been heard of yet.
     unheard: BTreeSet<ProbeId>,
-    standings: BTreeMap<Subject, SubjectHealth>,
+    health_by_subject: BTreeMap<Subject, SubjectHealth>,
     /// The health by family of the subjects that are probed at an address of each family.
     families: BTreeMap<Subject, FamilyHealth>,
     blindness: ClockGuard,
@@ -73,7 +73,7 @@ impl State {
         let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
         let verdicts: BTreeMap<ProbeId, Verdict> = targets.iter().map(verdict).collect();
         let blindness = ClockGuard::new(targets.values().map(|target| &target.probe));
-        let (standings, families) = (BTreeMap::new(), BTreeMap::new());
+        let (health_by_subject, families) = (BTreeMap::new(), BTreeMap::new());
         let decision = None;
         let (in_doubt, unheard) = (BTreeMap::new(), verdicts.keys().cloned().collect());
         let mut state = State {
@@ -84,7 +84,7 @@ impl State {
             verdicts,
             in_doubt,
             unheard,
-            standings,
+            health_by_subject,
             families,
             blindness,
             confirmation: Confirmation::default(),
@@ -141,7 +141,7 @@ impl State {
                 *verdict = known.clone().changed(&self.targets[probe].probe);
             }
         }
-        (self.standings, self.families) = (before.standings, before.families);
+        (self.health_by_subject, self.families) = (before.health_by_subject, before.families);
         self.confirm_anew(before.confirmation, |subject| {
             !subject.node().is_some_and(|node| moved.contains(node))
         });
@@ -201,9 +201,9 @@ impl State {
         if self.blindness.reason().is_some() {
             return own;
         }
-        for (subject, standing) in self.standings.iter().filter(|(subject, _)| !self.is_discarded(subject)) {
+        for (subject, subject_health) in self.health_by_subject.iter().filter(|(subject, _)| !self.is_discarded(subject)) {
             // A server of a version that probes one address alone reads what is said of IPv4.
-            let ipv4 = self.told_apart(subject).map_or(standing, |both| &both.ipv4);
+            let ipv4 = self.told_apart(subject).map_or(subject_health, |both| &both.ipv4);
             said(&mut own, subject.to_string(), ipv4);
             if let Some(ipv6) = self.ipv6_apart(subject) {
                 said(&mut own, in_family(subject, Family::Ipv6), ipv6);
@@ -232,16 +232,16 @@ impl State {
         let all = all_targets(&self.config);
         let told_apart = |probe: &ProbeId| probe.family.is_some();
         self.families = (all.keys().filter(|probe| told_apart(probe)).map(|probe| &probe.subject))
-            .map(|subject| (subject.clone(), self.family_standings(subject, Duration::ZERO)))
+            .map(|subject| (subject.clone(), self.family_health(subject, Duration::ZERO)))
             .collect();
-        let standings = all.into_keys().map(|ProbeId { subject, .. }| {
-            let standing = self.standing(&subject, self.standings.get(&subject), Duration::ZERO);
-            (subject, standing)
+        let health_by_subject = all.into_keys().map(|ProbeId { subject, .. }| {
+            let subject_health = self.subject_health(&subject, self.health_by_subject.get(&subject), Duration::ZERO);
+            (subject, subject_health)
         });
-        self.standings = standings.collect();
+        self.health_by_subject = health_by_subject.collect();
     }
 
-    fn standing(&self, subject: &Subject, before: Option<&SubjectHealth>, now: Duration) -> SubjectHealth {
+    fn subject_health(&self, subject: &Subject, before: Option<&SubjectHealth>, now: Duration) -> SubjectHealth {
         match self.families.get(subject) {
             Some(families) => families.whole(before, now),
             None => self.standing_of_all(subject, before, now),
@@ -333,8 +333,8 @@ impl State {
             return Some(Change { decisive: confirms, ..Change::default() });
         }
         let (families, families_are_decisive) = self.observe_families(&probe.subject, at);
-        let before = self.standings.get(&probe.subject)?;
-        let now = self.standing(&probe.subject, Some(before), at);
+        let before = self.health_by_subject.get(&probe.subject)?;
+        let now = self.subject_health(&probe.subject, Some(before), at);
         let change = Change {
             transition: (before.health != now.health)
                 .then_some(Transition { from: before.health, to: now.health }),
@@ -345,7 +345,7 @@ impl State {
             let (was, is) = (before.serving(), now.serving());
             self.note_fall((&probe.subject, None), was, is, at);
         }
-        self.standings.insert(probe.subject.clone(), now);
+        self.health_by_subject.insert(probe.subject.clone(), now);
         Some(change)
     }
 
@@ -419,13 +419,13 @@ impl State {
         &self.verdicts
     }
 
-    pub(super) fn standings(&self) -> &BTreeMap<Subject, SubjectHealth> {
-        &self.standings
+    pub(super) fn health_by_subject(&self) -> &BTreeMap<Subject, SubjectHealth> {
+        &self.health_by_subject
     }
 
     /// The standing of a node of the cluster.
     pub(in crate::controller) fn node(&self, node: &Node) -> &SubjectHealth {
-        self.standings.get(&Subject::Node(node.name.clone())).expect("every node has a standing")
+        self.health_by_subject.get(&Subject::Node(node.name.clone())).expect("every node has a standing")
     }
 
     pub(in crate::controller) fn decision(&self) -> Option<&Decision> {
@@ -463,13 +463,13 @@ fn is_unheard(verdict: &Verdict) -> bool {
 }
 
 /// What of a standing a decision looks at.
-fn decisive(standing: &SubjectHealth) -> (Option<bool>, bool, Option<u32>) {
-    (standing.serving(), standing.visible, standing.seconds_left())
+fn decisive(subject_health: &SubjectHealth) -> (Option<bool>, bool, Option<u32>) {
+    (subject_health.serving(), subject_health.visible, subject_health.seconds_left())
 }
 
 /// Adds what is found of a subject to the verdicts.
-fn said(own: &mut Verdicts, subject: String, standing: &SubjectHealth) {
-    let said = match (standing.serving(), standing.visible) {
+fn said(own: &mut Verdicts, subject: String, subject_health: &SubjectHealth) {
+    let said = match (subject_health.serving(), subject_health.visible) {
         (None, _) => return,
         (Some(true), _) => &mut own.up,
         (Some(false), true) => &mut own.down,

@@ -324,8 +324,8 @@ fn none_is_up(decision: &Decision, family: Family) -> Option<String> {
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.
 fn cannot_probe(state: &State) -> Vec<String> {
     let mut blind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (subject, standing) in state.standings().iter().filter(|(_, standing)| standing.inconclusive) {
-        let reason = standing.reason.as_deref().unwrap_or("cannot probe");
+    for (subject, subject_health) in state.health_by_subject().iter().filter(|(_, subject_health)| subject_health.inconclusive) {
+        let reason = subject_health.reason.as_deref().unwrap_or("cannot probe");
         blind.entry(reason).or_default().push(subject.to_string());
     }
     blind.into_iter().map(|(reason, subjects)| format!("{}: {reason}", subjects.join(", "))).collect()

@@ -68,7 +68,7 @@ impl State {
     }
 
     /// The standings of a subject by its probes that speak for each family.
-    pub(super) fn family_standings(&self, subject: &Subject, now: Duration) -> FamilyHealth {
+    pub(super) fn family_health(&self, subject: &Subject, now: Duration) -> FamilyHealth {
         let (check, before) = (self.check(subject), self.families.get(subject));
         let of = |family: Family| before.map(|before| before.of(family));
         let [ipv4, ipv6] = Family::ALL.map(|family| {
@@ -76,16 +76,16 @@ impl State {
             let probes = self.verdicts.range(ProbeId::all_of(subject));
             let verdicts: Vec<&Verdict> =
                 probes.filter(|(probe, _)| speaks(probe)).map(|(_, verdict)| verdict).collect();
-            let standing = if verdicts.is_empty() {
+            let subject_health = if verdicts.is_empty() {
                 SubjectHealth::unknown()
             } else {
                 SubjectHealth::new(&check, &verdicts, of(family), now)
             };
-            Alone { standing, verdicts }
+            Alone { subject_health, verdicts }
         });
         let rule = check.families;
         if rule == FamilyRule::Any {
-            return FamilyHealth { rule, ipv4: ipv4.standing, ipv6: ipv6.standing };
+            return FamilyHealth { rule, ipv4: ipv4.subject_health, ipv6: ipv6.subject_health };
         }
         FamilyHealth {
             rule,
@@ -107,7 +107,7 @@ impl State {
         now: Duration,
     ) -> (Vec<(Family, Transition)>, bool) {
         let Some(before) = self.families.get(subject) else { return (Vec::new(), false) };
-        let after = self.family_standings(subject, now);
+        let after = self.family_health(subject, now);
         let turned = |family: &Family| {
             let (from, to) = (before.of(*family).health, after.of(*family).health);
             (from != to).then_some((*family, Transition { from, to }))
@@ -131,7 +131,7 @@ impl State {
     pub(super) fn ipv6_apart(&self, subject: &Subject) -> Option<&SubjectHealth> {
         let FamilyHealth { ipv4, ipv6, .. } = self.told_apart(subject)?;
         let told =
-            |standing: &SubjectHealth| (standing.serving(), standing.serving() == Some(true) || standing.visible);
+            |subject_health: &SubjectHealth| (subject_health.serving(), subject_health.serving() == Some(true) || subject_health.visible);
         Some(ipv6).filter(|ipv6| told(ipv6) != told(ipv4))
     }
 
@@ -199,14 +199,14 @@ impl State {
     }
 
     /// One's own finding unless the others overrule it.
-    fn counted(&self, family: Option<Family>, subject: &Subject, standing: &SubjectHealth) -> Counted {
-        let SubjectHealth { health, since, .. } = *standing;
-        let own = Counted { health, reason: standing.reason.clone(), since };
+    fn counted(&self, family: Option<Family>, subject: &Subject, subject_health: &SubjectHealth) -> Counted {
+        let SubjectHealth { health, since, .. } = *subject_health;
+        let own = Counted { health, reason: subject_health.reason.clone(), since };
         let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_alone()) else { return own };
         let agreed = shared.agree(subject, family, self.config.failover.observers);
         let (health, finders) = match agreed.serving {
             None => return own,
-            serving if serving == standing.serving() => return own,
+            serving if serving == subject_health.serving() => return own,
             Some(true) => (Health::Up, agreed.up),
             Some(false) => (Health::Down, agreed.down),
         };

@@ -41,9 +41,9 @@ impl State {
         let nodes: Vec<NodeState> =
             cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
-        let witnesses = self.standings.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
+        let witnesses = self.health_by_subject.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
         let witnesses: Vec<Judged> =
-            witnesses.map(|(subject, standing)| self.judged(subject, standing, confirmation)).collect();
+            witnesses.map(|(subject, subject_health)| self.judged(subject, subject_health, confirmation)).collect();
         let silent = witnesses.iter().filter(|witness| witness.confirmed_unreachable).count();
         let members =
             apart.map(|service| (service.name.clone(), self.members(service, confirmation))).collect();
@@ -59,9 +59,9 @@ impl State {
     /// The nodes of whose hosts something is heard as members of services that have probes of their own.
     pub(super) fn seen_as_members(&self) -> BTreeSet<&str> {
         let mut seen = BTreeSet::new();
-        for (subject, standing) in &self.standings {
+        for (subject, subject_health) in &self.health_by_subject {
             if let Subject::Member { node, .. } = subject
-                && self.judged(subject, standing, &self.confirmation).visible
+                && self.judged(subject, subject_health, &self.confirmation).visible
             {
                 seen.insert(node.as_str());
             }
@@ -78,11 +78,11 @@ impl State {
     pub(super) fn judged(
         &self,
         subject: &Subject,
-        standing: &SubjectHealth,
+        subject_health: &SubjectHealth,
         confirmation: &Confirmation,
     ) -> Judged {
         match self.told_apart(subject) {
-            None => self.judged_in(None, subject, standing, confirmation),
+            None => self.judged_in(None, subject, subject_health, confirmation),
             Some(both) => {
                 let [ipv4, ipv6] = Family::ALL
                     .map(|family| self.judged_over(family, subject, both.of(family), confirmation));
@@ -97,10 +97,10 @@ impl State {
         &self,
         family: Family,
         subject: &Subject,
-        standing: &SubjectHealth,
+        subject_health: &SubjectHealth,
         confirmation: &Confirmation,
     ) -> Judged {
-        let judged = self.judged_in(Some(family), subject, standing, confirmation);
+        let judged = self.judged_in(Some(family), subject, subject_health, confirmation);
         let was_out = judged.serving.is_none() && self.is_out_over(family, subject);
         Judged { serving: judged.serving.or_else(|| was_out.then_some(false)), ..judged }
     }
@@ -109,19 +109,19 @@ impl State {
         &self,
         family: Option<Family>,
         subject: &Subject,
-        standing: &SubjectHealth,
+        subject_health: &SubjectHealth,
         confirmation: &Confirmation,
     ) -> Judged {
         // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so does a
         // node that cannot be probed.
         let is_witness = matches!(subject, Subject::Witness(_));
-        let unknown = standing.health == Health::Unknown && !standing.inconclusive && !is_witness;
+        let unknown = subject_health.health == Health::Unknown && !subject_health.inconclusive && !is_witness;
         let is_waiting = !self.is_joined() && confirmation.holds(subject, family);
         let own = Judged {
-            serving: if is_waiting { Some(true) } else { standing.serving() },
-            visible: unknown || standing.visible,
+            serving: if is_waiting { Some(true) } else { subject_health.serving() },
+            visible: unknown || subject_health.visible,
             confirmed_unreachable: false,
-            seconds_left: if is_waiting { Some(1) } else { standing.seconds_left() },
+            seconds_left: if is_waiting { Some(1) } else { subject_health.seconds_left() },
         };
         let Some(shared) = &self.shared else { return own };
         let alone = shared.is_alone();
@@ -133,7 +133,7 @@ impl State {
             return Judged { seconds_left: own.seconds_left.filter(|_| alone), ..own };
         };
         let confirmed_unreachable = agreed.confirmed_unreachable && !alone;
-        let visible = if alone { standing.visible } else { agreed.visible };
+        let visible = if alone { subject_health.visible } else { agreed.visible };
         Judged { serving: Some(serving), visible, confirmed_unreachable, seconds_left: None }
     }
 
@@ -154,8 +154,8 @@ impl State {
     pub(super) fn members(&self, service: &Service, confirmation: &Confirmation) -> Vec<MemberState> {
         let state = |node: &String| {
             let subject = Subject::Member { service: service.name.clone(), node: node.clone() };
-            let standing = self.standings.get(&subject).expect("every member has a standing");
-            let judged = self.judged(&subject, standing, confirmation);
+            let subject_health = self.health_by_subject.get(&subject).expect("every member has a standing");
+            let judged = self.judged(&subject, subject_health, confirmation);
             MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
         };
         service.candidates().map(state).collect()
