@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::answer_diff::Told;
+use self::answer_diff::Reported;
 use self::changes::Changes;
 use self::probing::Probing;
 use self::publication::{Answering, Step, UnderWay};
@@ -89,7 +89,7 @@ pub(in crate::controller) struct Core {
     /// When that changed last, since the origin.
     local_changed: Duration,
     /// The decision and the answers that the last events told of.
-    told: Option<Arc<Told>>,
+    reported: Option<Arc<Reported>>,
     /// The answers that were last kept on disk.
     kept_answers: Option<Arc<Answers>>,
     repair_timer: Falls,
@@ -157,7 +157,7 @@ impl Core {
             shared: shared.map(Shared::new),
             local,
             local_changed: now.elapsed,
-            told: None,
+            reported: None,
             kept_answers: None,
             repair_timer: Falls::default(),
             rates: Rates::default(),
@@ -334,12 +334,12 @@ impl Core {
         let Some((under_way, _)) = self.answering.succeeded(publication, self.now) else { return };
         self.phase = Phase::Live;
         self.lease.renewed = self.now.elapsed;
-        let Published { answers, told, .. } = under_way.published;
-        for occurrence in told.at_the_start(publication, &self.identity) {
+        let Published { answers, reported, .. } = under_way.published;
+        for occurrence in reported.at_the_start(publication, &self.identity) {
             self.emit(occurrence);
         }
-        self.keep_answers(&answers, told.is_frozen());
-        self.told = Some(told);
+        self.keep_answers(&answers, reported.is_frozen());
+        self.reported = Some(reported);
         // A node that was down at the start was never answered: that is no repair.
         drop(self.repair_timer.answered(self.now.elapsed));
         if let Some(took) = publication.took {
@@ -378,8 +378,8 @@ impl Core {
         let Some(published) = Published::of(&self.health) else { return };
         match self.answering.begin(published.clone(), false) {
             Step::Same => {
-                self.keep_answers(&published.answers, published.told.is_frozen());
-                self.tell(published.told, None, None);
+                self.keep_answers(&published.answers, published.reported.is_frozen());
+                self.tell(published.reported, None, None);
             }
             Step::Publish => self.effects.push(Effect::Publish(published)),
             Step::Later => {}
@@ -398,14 +398,14 @@ impl Core {
         if let Ok(Publication { took: Some(took), .. }) = result {
             self.effects.push(Effect::Record(Record::PublishingTook(*took)));
         }
-        let UnderWay { published: Published { answers, told, .. }, is_change } = under_way;
+        let UnderWay { published: Published { answers, reported, .. }, is_change } = under_way;
         if result.is_ok() {
-            self.keep_answers(&answers, told.is_frozen());
+            self.keep_answers(&answers, reported.is_frozen());
         }
         if is_change {
-            self.change_published(result, told);
+            self.change_published(result, reported);
         } else {
-            self.tell(told, result.ok(), None);
+            self.tell(reported, result.ok(), None);
         }
         if !self.answering.is_settled() && !self.answering.is_busy() {
             self.publish();
@@ -430,13 +430,13 @@ impl Core {
     }
 
     /// Emits the events that tell how decision and answers differ from the last ones told.
-    fn tell(&mut self, now: Arc<Told>, publication: Option<&Publication>, change: Option<Occurrence>) {
-        if let Some(before) = &self.told {
-            let told = now.since(before, publication, change);
-            if told.iter().any(|occurrence| occurrence.kind == Kind::Failover) {
+    fn tell(&mut self, now: Arc<Reported>, publication: Option<&Publication>, change: Option<Occurrence>) {
+        if let Some(before) = &self.reported {
+            let reported = now.since(before, publication, change);
+            if reported.iter().any(|occurrence| occurrence.kind == Kind::Failover) {
                 self.repair_timer.moved();
             }
-            self.effects.extend(told.into_iter().map(Effect::Emit));
+            self.effects.extend(reported.into_iter().map(Effect::Emit));
         }
         let is_settled = !self.answering.is_pending() && self.answering.is_settled();
         if !now.is_frozen() && is_settled && !self.health.falls_wait() {
@@ -445,7 +445,7 @@ impl Core {
             let repairs = repairs.into_iter().map(|repair| Effect::Record(Record::Repaired(repair)));
             self.effects.extend(repairs);
         }
-        self.told = Some(now);
+        self.reported = Some(now);
     }
 }
 

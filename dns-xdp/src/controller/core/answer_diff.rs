@@ -13,7 +13,7 @@ use crate::zone::{Addresses, Zone};
 
 /// A decision, as far as it is told.
 #[derive(Debug, Clone)]
-pub(in crate::controller) struct Told {
+pub(in crate::controller) struct Reported {
     frozen: Option<String>,
     fail_open: bool,
     services_down: ServicesDown,
@@ -34,7 +34,7 @@ struct Party {
     name: Option<String>,
 }
 
-impl Told {
+impl Reported {
     /// What is in force; `None` before the first decision.
     pub(super) fn new(state: &State) -> Option<Self> {
         let decision = state.decision()?;
@@ -45,7 +45,7 @@ impl Told {
         let families = state.health_by_subject().keys().flat_map(|subject| family_parties(state, subject));
         let parties = nodes.chain(members).chain(families).collect();
         let services_down = ServicesDown::new(state, decision);
-        Some(Told { frozen: decision.frozen.clone(), fail_open: decision.fail_open, services_down, parties })
+        Some(Reported { frozen: decision.frozen.clone(), fail_open: decision.fail_open, services_down, parties })
     }
 
     /// Whether no decision is made anew.
@@ -57,33 +57,33 @@ impl Told {
     /// that change's, for what is configured is another thing then; else a failover's or a failback's.
     pub(super) fn since(
         &self,
-        before: &Told,
+        before: &Reported,
         publication: Option<&Publication>,
         change: Option<Occurrence>,
     ) -> Vec<Occurrence> {
         let mut answers =
             publication.map_or_else(Changes::default, |publication| publication.changes.clone());
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         if let Some(change) = change {
-            told.push(change.with(std::mem::take(&mut answers).all));
+            reported.push(change.with(std::mem::take(&mut answers).all));
         }
-        told.extend(freeze(before.frozen.as_deref(), self.frozen.as_deref()));
+        reported.extend(freeze(before.frozen.as_deref(), self.frozen.as_deref()));
         match (before.fail_open, self.fail_open) {
-            (false, true) => told.push(fail_open(std::mem::take(&mut answers).all)),
-            (true, false) => told.push(Occurrence::new(Kind::FailOpenOver)),
+            (false, true) => reported.push(fail_open(std::mem::take(&mut answers).all)),
+            (true, false) => reported.push(Occurrence::new(Kind::FailOpenOver)),
             _ => {}
         }
-        told.extend(self.services_down.since(&before.services_down));
+        reported.extend(self.services_down.since(&before.services_down));
         if !answers.away.is_empty() {
             let gone = self.turned(before, false);
             // Where nobody went, somebody's substitute is another: who is out is the reason all the same.
             let out = if gone.is_empty() { self.out().collect() } else { gone };
-            told.push(named(Kind::Failover, &out).with(answers.away));
+            reported.push(named(Kind::Failover, &out).with(answers.away));
         }
         if !answers.back.is_empty() {
-            told.push(named(Kind::Failback, &self.turned(before, true)).with(answers.back));
+            reported.push(named(Kind::Failback, &self.turned(before, true)).with(answers.back));
         }
-        told
+        reported
     }
 
     /// What differs from the configured answers when a daemon gives its first.
@@ -92,11 +92,11 @@ impl Told {
         let (version, names, epoch) = (env!("CARGO_PKG_VERSION"), zone.names().len(), zone.epoch());
         let reason = format!("dns-xdp {version} as {server}: {names} names are answered, epoch {epoch}");
         let answers = publication.changes.all.clone();
-        let mut told = vec![Occurrence::new(Kind::Start).because(reason).with(answers)];
-        told.extend(freeze(None, self.frozen.as_deref()));
-        told.extend(self.fail_open.then(|| fail_open(AnswerChanges::default())));
-        told.extend(self.services_down.at_the_start());
-        told
+        let mut reported = vec![Occurrence::new(Kind::Start).because(reason).with(answers)];
+        reported.extend(freeze(None, self.frozen.as_deref()));
+        reported.extend(self.fail_open.then(|| fail_open(AnswerChanges::default())));
+        reported.extend(self.services_down.at_the_start());
+        reported
     }
 
     fn out(&self) -> impl Iterator<Item = &Party> {
@@ -104,7 +104,7 @@ impl Told {
     }
 
     /// Who came into the answers since, or went out of them.
-    fn turned(&self, before: &Told, up: bool) -> Vec<&Party> {
+    fn turned(&self, before: &Reported, up: bool) -> Vec<&Party> {
         let before: BTreeMap<&str, bool> =
             before.parties.iter().map(|party| (party.subject.as_str(), party.up)).collect();
         let turned = |party: &&Party| party.up == up && before.get(party.subject.as_str()) == Some(&!up);
@@ -124,10 +124,10 @@ pub(in crate::controller) struct Changes {
 }
 
 impl Changes {
-    /// Every name whose addresses have changed, in any order. `configured` is the zone of healthy nodes, `told` has the nodes
+    /// Every name whose addresses have changed, in any order. `configured` is the zone of healthy nodes, `reported` has the nodes
     /// that are out.
-    pub(super) fn between(before: &Zone, now: &Zone, configured: &Zone, told: &Told) -> Self {
-        let out = Out::of(told);
+    pub(super) fn between(before: &Zone, now: &Zone, configured: &Zone, reported: &Reported) -> Self {
+        let out = Out::of(reported);
         let mut changes = Changes::default();
         let gone = before.names().filter(|(name, _)| now.addresses(name).is_none()).map(|(name, _)| name);
         for name in now.names().map(|(name, _)| name).chain(gone) {
@@ -208,12 +208,12 @@ struct Out<'a> {
 }
 
 impl<'a> Out<'a> {
-    fn of(told: &'a Told) -> Self {
+    fn of(reported: &'a Reported) -> Self {
         let places =
             |party: &'a Party| party.addresses.iter().map(|address| (party.name.as_deref(), *address));
         Out {
-            addresses: told.out().flat_map(places).collect(),
-            apart: told.parties.iter().filter_map(|party| party.name.as_deref()).collect(),
+            addresses: reported.out().flat_map(places).collect(),
+            apart: reported.parties.iter().filter_map(|party| party.name.as_deref()).collect(),
         }
     }
 
@@ -355,8 +355,8 @@ mod tests {
     use crate::health::{Failure, Observation, ProbeId};
     use crate::intent::{Intent, Intents};
 
-    fn told(state: &State) -> Told {
-        Told::new(state).unwrap()
+    fn reported(state: &State) -> Reported {
+        Reported::new(state).unwrap()
     }
 
     fn published(before: Option<&State>, now: &State) -> Publication {
@@ -365,7 +365,7 @@ mod tests {
     }
 
     fn since(before: &State, now: &State, change: Option<Occurrence>) -> Vec<Occurrence> {
-        told(now).since(&told(before), Some(&published(Some(before), now)), change)
+        reported(now).since(&reported(before), Some(&published(Some(before), now)), change)
     }
 
     /// What is told of the step from one state to the next.
@@ -373,8 +373,8 @@ mod tests {
         texts(&since(before, now, None))
     }
 
-    fn texts(told: &[Occurrence]) -> Vec<String> {
-        told.iter().map(ToString::to_string).collect()
+    fn texts(reported: &[Occurrence]) -> Vec<String> {
+        reported.iter().map(ToString::to_string).collect()
     }
 
     fn revive(state: &mut State, node: &str) {
@@ -431,10 +431,10 @@ mod tests {
         let good = healthy(TEXT);
         let mut bad = good.clone();
         kill(&mut bad, "node2");
-        let wrong = Published { told: Arc::new(told(&bad)), ..Published::of(&good).unwrap() };
+        let wrong = Published { reported: Arc::new(reported(&bad)), ..Published::of(&good).unwrap() };
         let zone = Arc::new(good.zone().unwrap());
         let published = Publication::new(&wrong, bad.zone().as_ref(), zone, None);
-        let events = told(&bad).since(&told(&bad), Some(&published), None);
+        let events = reported(&bad).since(&reported(&bad), Some(&published), None);
         assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [Kind::Failover]);
         assert_eq!(events[0].reason.as_deref(), Some("node2 is down (refused)"));
     }
@@ -448,9 +448,9 @@ mod tests {
             let probe = ProbeId::first(subject.clone());
             state.observe(&probe, Duration::ZERO, &Observation::Failure(failure.clone())).unwrap();
         }
-        let told = told(&state);
+        let reported = reported(&state);
         let out: Vec<(&str, Option<&str>)> =
-            told.out().map(|party| (&*party.why, party.name.as_deref())).collect();
+            reported.out().map(|party| (&*party.why, party.name.as_deref())).collect();
         assert_eq!(out, [("node2 for db is down (refused)", Some("db.demo.example.com."))]);
     }
 
@@ -504,7 +504,7 @@ mod tests {
     #[test]
     fn freezing_is_told_once_and_so_is_its_end() {
         let state = healthy(TEXT);
-        let good = told(&state);
+        let good = reported(&state);
         let mut frozen = good.clone();
         frozen.frozen = Some("1 of 3 visible".to_owned());
         assert_eq!(texts(&frozen.since(&good, None, None)), ["+freeze: 1 of 3 visible"]);
@@ -515,11 +515,11 @@ mod tests {
     #[test]
     fn a_start_tells_what_is_not_as_configured() {
         let mut state = healthy(TEXT);
-        let start = texts(&told(&state).at_the_start(&published(None, &state), "node1"));
+        let start = texts(&reported(&state).at_the_start(&published(None, &state), "node1"));
         assert!(start.len() == 1 && start[0].starts_with("start: dns-xdp "), "{start:?}");
         assert!(start[0].contains(" as node1: 8 names are answered, epoch "), "{start:?}");
         kill(&mut state, "node2");
-        let start = texts(&told(&state).at_the_start(&published(None, &state), "node1"));
+        let start = texts(&reported(&state).at_the_start(&published(None, &state), "node1"));
         assert!(start[0].contains("node2.demo.example.com. 192.0.2.12 -> 192.0.2.13"), "{start:?}");
     }
 }

@@ -17,7 +17,7 @@ use self::in_force::{InForce, Replaced};
 use self::intents_file::BackgroundWrites;
 use self::reloads::Unasked;
 use super::Core;
-use super::answer_diff::Told;
+use super::answer_diff::Reported;
 use super::cluster_change::ClusterChange;
 use super::input::{CallId, Effect, Publication, Published, Record, WorkId};
 use super::job::{Job, Prepared, Wanted};
@@ -331,7 +331,7 @@ impl Core {
     }
 
     /// The answers of a change are published, or cannot be.
-    pub(super) fn change_published(&mut self, result: Result<&Publication, &str>, told: Arc<Told>) {
+    pub(super) fn change_published(&mut self, result: Result<&Publication, &str>, reported: Arc<Reported>) {
         let Some(Change { asker, what, stage: Stage::Publishing(next) }) = self.changes.current.take() else {
             return;
         };
@@ -357,7 +357,7 @@ impl Core {
             let intents = self.local.intents_over(&stored);
             self.tell_intents(&intents);
         }
-        let before = self.put_into_force(&what, *next, told, Some(publication));
+        let before = self.put_into_force(&what, *next, reported, Some(publication));
         let InForce { staged, forgets, ref notes, ref warnings, .. } = before.next;
         let notes = notes.iter().cloned().chain(warnings.iter().map(|warning| as_note(warning)));
         let mut done = Done { notes: notes.collect(), cached_ms: None };
@@ -384,7 +384,7 @@ impl Core {
         &mut self,
         what: &What,
         mut next: InForce,
-        told: Arc<Told>,
+        reported: Arc<Reported>,
         publication: Option<&Publication>,
     ) -> Replaced {
         self.rebase(what, &mut next);
@@ -409,7 +409,7 @@ impl Core {
             self.take_holds(holds.clone(), &view.documents.intents);
         }
         self.health.set_intents(next.intents.clone());
-        self.tell(told, publication, next.event.clone());
+        self.tell(reported, publication, next.event.clone());
         self.configure_shell();
         self.reconcile_probes();
         // Probes may have found something meanwhile.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::answer_diff::{Changes, Told};
+use super::answer_diff::{Changes, Reported};
 use super::job::{Job, Prepared};
 use crate::cluster::Family;
 use crate::config;
@@ -155,7 +155,7 @@ pub(in crate::controller) struct Published {
     /// The node that answers for each node, and the nodes that each service answers.
     pub(in crate::controller) answers: Arc<Answers>,
     /// What is to be told when they are published.
-    pub(super) told: Arc<Told>,
+    pub(super) reported: Arc<Reported>,
 }
 
 /// What became of [`Effect::Publish`].

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::answer_diff::{Changes, Told};
+use super::answer_diff::{Changes, Reported};
 use super::input::{Now, Publication, Published};
 use super::occurrences;
 use super::resolver_caches::{self, Caches};
@@ -21,9 +21,9 @@ use crate::zone::Zone;
 impl Published {
     /// What a state has decided; `None` before the first decision.
     pub(in crate::controller) fn of(state: &State) -> Option<Published> {
-        let told = Arc::new(Told::new(state)?);
+        let reported = Arc::new(Reported::new(state)?);
         let answers = Arc::clone(&state.decision()?.answers);
-        Some(Published { config: Arc::clone(state.config()), answers, told })
+        Some(Published { config: Arc::clone(state.config()), answers, reported })
     }
 
     /// The zone that follows.
@@ -54,7 +54,7 @@ impl Publication {
         }
         let configured = failover::healthy_zone(config);
         let before = before.unwrap_or(&configured);
-        let changes = Changes::between(before, &zone, &configured, &published.told);
+        let changes = Changes::between(before, &zone, &configured, &published.reported);
         let left = resolver_caches::left(before, &zone);
         Publication { zone, changes, left, answered, took }
     }
