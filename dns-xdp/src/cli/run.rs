@@ -27,7 +27,7 @@ impl Run {
         privileges::decide(&loaded.config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            .on_thread_start(privileges::settle_thread)
+            .on_thread_start(privileges::drop_thread_privileges)
             .build();
         let runtime = runtime.context("cannot start the asynchronous runtime")?;
         let ended = runtime.block_on(controller::run(loaded, self.replace));

@@ -101,7 +101,7 @@ pub fn sync_members(text: &str, members: &Members) -> Result<String, EditError> 
     }
     for table in tables.iter_mut() {
         if let Some(place) = wanted(name_of(table)) {
-            settle(table, place);
+            set_addresses(table, place);
         }
     }
     renew_services(&mut document, members)?;
@@ -113,7 +113,7 @@ pub fn sync_members(text: &str, members: &Members) -> Result<String, EditError> 
     Ok(document.to_string())
 }
 
-fn settle(table: &mut Table, place: &Place) {
+fn set_addresses(table: &mut Table, place: &Place) {
     let addresses = [("ipv4", place.ipv4.map(IpAddr::V4)), ("ipv6", place.ipv6.map(IpAddr::V6))];
     for (key, address) in addresses {
         match address {

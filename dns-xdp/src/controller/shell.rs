@@ -408,13 +408,13 @@ impl Shell {
 
     /// Gives privileges up and takes queries.
     async fn serve(&mut self) -> anyhow::Result<()> {
-        self.publisher.settle().await;
-        privileges::settle(&self.config);
+        self.publisher.drop_privileges().await;
+        privileges::drop_privileges(&self.config);
         tokio::spawn(privileges::look_at_threads());
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
         let zone = self.publisher.subscribe();
         let lease = self.publisher.lease();
-        let responder = Responder::start(sockets, zone, lease, &self.identity, privileges::settle_thread);
+        let responder = Responder::start(sockets, zone, lease, &self.identity, privileges::drop_thread_privileges);
         self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
         pause::watch(self.tell.clone()).context("cannot start a thread")?;
         systemd::ready();

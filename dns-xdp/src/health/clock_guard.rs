@@ -86,7 +86,7 @@ impl ClockGuard {
     }
 
     /// A probe has a result; `all`: how many probes there are. Returns whether the result is to be discarded.
-    pub fn hear(&mut self, probe: &ProbeId, all: usize) -> bool {
+    pub fn note_result(&mut self, probe: &ProbeId, all: usize) -> bool {
         if !self.discards(probe) {
             return false;
         }
@@ -148,9 +148,9 @@ mod tests {
         assert!(guard.pulse(at(10_000)));
         assert_eq!(guard.reason(), Some("this server was held up for 10000 ms"));
         let [fast, slow] = ["node1", "node2"].map(probe);
-        assert_eq!([(); 3].map(|()| guard.hear(&fast, 2)), [true, true, false]);
+        assert_eq!([(); 3].map(|()| guard.note_result(&fast, 2)), [true, true, false]);
         assert!(guard.reason().is_some() && guard.discards(&slow));
-        assert_eq!([(); 2].map(|()| guard.hear(&slow, 2)), [true, true]);
+        assert_eq!([(); 2].map(|()| guard.note_result(&slow, 2)), [true, true]);
         assert_eq!((guard.reason(), guard.since(), guard.discards(&slow)), (None, None, false));
     }
 
@@ -174,11 +174,11 @@ mod tests {
         let mut guard = ClockGuard::new([&PROBE]);
         guard.pulse(at(0));
         guard.pulse(at(1000));
-        guard.hear(&probe("node1"), 1);
+        guard.note_result(&probe("node1"), 1);
         assert!(guard.pulse(at(2000)));
-        guard.hear(&probe("node1"), 1);
+        guard.note_result(&probe("node1"), 1);
         assert_eq!(guard.since(), Some(at(1000)));
-        guard.hear(&probe("node1"), 1);
+        guard.note_result(&probe("node1"), 1);
         assert_eq!(guard.reason(), None);
     }
 
@@ -188,7 +188,7 @@ mod tests {
         guard.pulse(at(0));
         guard.pulse(at(1000));
         for _ in 0..CLEAN_ROUNDS {
-            guard.hear(&probe("node1"), 2);
+            guard.note_result(&probe("node1"), 2);
         }
         guard.adopt(&ClockGuard::new([&PROBE]), 1, |kept| *kept == probe("node1"));
         assert_eq!(guard.reason(), None);

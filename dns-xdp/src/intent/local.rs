@@ -60,7 +60,7 @@ impl LocalHold {
 
 /// What has become of a decision of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub enum Reconciled {
     /// The store has it: it counts on every server.
     Shared(String, Intent),
     /// Somebody else has decided about the node meanwhile, which counts.
@@ -137,22 +137,22 @@ impl Local {
 
     /// Drops decisions that the store has, and those that an operator has overruled there. The end of a stored intent
     /// overrules nothing. Returns what has become of the intents, and whether anything was dropped.
-    pub fn settle(&mut self, stored: &Intents, now: Timestamp) -> (Vec<Settled>, bool) {
+    pub fn reconcile(&mut self, stored: &Intents, now: Timestamp) -> (Vec<Reconciled>, bool) {
         let stored = &counting(stored, now);
         let before = (self.intents.len(), self.holds.len(), self.released.len());
-        let mut settled = Vec::new();
+        let mut reconciled = Vec::new();
         self.intents.retain(|node, LocalIntent { intent, base }| {
             if wants_as(stored.get(node), Some(intent)) {
-                settled.push(Settled::Shared(node.clone(), intent.clone()));
+                reconciled.push(Reconciled::Shared(node.clone(), intent.clone()));
             } else if !is_undecided_since(base.as_ref(), stored.get(node), now) {
-                settled.push(Settled::Overruled(node.clone(), intent.clone()));
+                reconciled.push(Reconciled::Overruled(node.clone(), intent.clone()));
             }
-            !settled.iter().any(|settled| settled.node() == node)
+            !reconciled.iter().any(|reconciled| reconciled.node() == node)
         });
         self.holds.retain(|node, hold| hold.stands(stored.get(node)));
         self.released.retain(|node, released| stored_hold(stored, node) == Some(released));
         let after = (self.intents.len(), self.holds.len(), self.released.len());
-        (settled, before != after)
+        (reconciled, before != after)
     }
 
     /// Drops the decisions about removed nodes. Returns whether anything was dropped.
@@ -172,10 +172,10 @@ impl Local {
     }
 }
 
-impl Settled {
+impl Reconciled {
     fn node(&self) -> &str {
         match self {
-            Settled::Shared(node, _) | Settled::Overruled(node, _) => node,
+            Reconciled::Shared(node, _) | Reconciled::Overruled(node, _) => node,
         }
     }
 }
@@ -241,19 +241,19 @@ mod tests {
         let stored = only(Intent::new(Admin::Up, second(0)));
         let mut local = local_drain(stored.get("node2").cloned());
         assert_eq!(local.intents_over(&stored), only(drain("alice")));
-        assert_eq!(local.settle(&stored, second(5)), (vec![], false));
+        assert_eq!(local.reconcile(&stored, second(5)), (vec![], false));
         let written = local.into_store(&stored, second(5), |_| true);
         assert_eq!(written, only(drain("alice")));
-        let shared = Settled::Shared("node2".to_owned(), drain("alice"));
-        assert_eq!(local.settle(&written, second(5)), (vec![shared], true));
+        let shared = Reconciled::Shared("node2".to_owned(), drain("alice"));
+        assert_eq!(local.reconcile(&written, second(5)), (vec![shared], true));
         assert!(local.is_empty());
     }
 
     #[test]
     fn what_somebody_has_decided_meanwhile_overrules_a_local_intent() {
         let mut local = local_drain(None);
-        let overruled = Settled::Overruled("node2".to_owned(), drain("alice"));
-        assert_eq!(local.settle(&only(drain("bob")), second(5)), (vec![overruled], true));
+        let overruled = Reconciled::Overruled("node2".to_owned(), drain("alice"));
+        assert_eq!(local.reconcile(&only(drain("bob")), second(5)), (vec![overruled], true));
         assert!(local.is_empty());
     }
 
@@ -264,12 +264,12 @@ mod tests {
         // Nothing is written, or this server or one whose clock is ahead has written the end.
         let ended = Intent::new(Admin::Auto, second(4));
         for (stored, now) in [(bobs.clone(), second(4)), (ended.clone(), second(4)), (ended, second(2))] {
-            assert_eq!(local.settle(&only(stored.clone()), now), (vec![], false));
+            assert_eq!(local.reconcile(&only(stored.clone()), now), (vec![], false));
             assert_eq!(local.into_store(&only(stored), now, |_| true), only(drain("alice")));
         }
         let auto = Intent::new(Admin::Auto, second(3));
         assert_eq!(local.into_store(&only(auto.clone()), second(3), |_| true), only(auto.clone()));
-        assert!(local.settle(&only(auto), second(3)).1, "somebody has said auto before its end");
+        assert!(local.reconcile(&only(auto), second(3)).1, "somebody has said auto before its end");
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
     fn a_hold_that_the_store_gets_meanwhile_does_not_overrule_a_local_intent() {
         let mut local = local_drain(None);
         let held = Intent { hold: Some(Hold::new(second(3))), ..Intent::new(Admin::Auto, second(3)) };
-        assert_eq!(local.settle(&only(held.clone()), second(5)), (vec![], false));
+        assert_eq!(local.reconcile(&only(held.clone()), second(5)), (vec![], false));
         let written = local.into_store(&only(held), second(5), |_| true);
         assert_eq!(written["node2"].hold, Some(Hold::new(second(3))));
     }
@@ -307,14 +307,14 @@ mod tests {
         let local = Local { holds: only(fell), ..Local::default() };
         assert_eq!(local.holds_over(&Intents::new()), only(Hold::new(second(3))));
         let written = local.into_store(&Intents::new(), second(5), |_| true);
-        let mut settled = local.clone();
-        assert!(settled.settle(&written, second(5)).1 && settled.is_empty());
+        let mut reconciled = local.clone();
+        assert!(reconciled.reconcile(&written, second(5)).1 && reconciled.is_empty());
 
         let mut failed_back = Intents::new();
         hold_of(&mut failed_back, "node2", Some(Hold::new(second(2)).released(second(4))));
-        let mut settled = local.clone();
-        assert!(settled.settle(&failed_back, second(5)).1 && settled.is_empty());
-        assert!(settled.holds_over(&failed_back).is_empty());
+        let mut reconciled = local.clone();
+        assert!(reconciled.reconcile(&failed_back, second(5)).1 && reconciled.is_empty());
+        assert!(reconciled.holds_over(&failed_back).is_empty());
     }
 
     #[test]
@@ -323,10 +323,10 @@ mod tests {
         hold_of(&mut stored, "node2", Some(Hold::new(second(3))));
         let mut local = Local { released: only(Hold::new(second(3))), ..Local::default() };
         assert!(local.holds_over(&stored).is_empty());
-        assert!(!local.settle(&stored, second(5)).1);
+        assert!(!local.reconcile(&stored, second(5)).1);
         let written = local.into_store(&stored, second(9), |_| true);
         assert_eq!(stored_hold(&written, "node2"), Some(&Hold::new(second(3)).released(second(9))));
-        assert!(local.settle(&written, second(5)).1 && local.is_empty());
+        assert!(local.reconcile(&written, second(5)).1 && local.is_empty());
         // The node falls again: another hold counts.
         hold_of(&mut stored, "node2", Some(Hold::new(second(30))));
         let local = Local { released: only(Hold::new(second(3))), ..Local::default() };
@@ -359,9 +359,9 @@ mod tests {
             assert_eq!(counts, is_kept || now.since == second(9), "{now:?}");
             let written = local.into_store(&stored(&now), second(20), |_| true);
             assert_eq!(stored_hold(&written, "node2") == Some(&Hold::new(second(9))), counts, "{now:?}");
-            assert_eq!(local.settle(&stored(&now), second(20)).1, !is_kept, "{now:?}");
+            assert_eq!(local.reconcile(&stored(&now), second(20)).1, !is_kept, "{now:?}");
         }
-        assert!(hold(None).settle(&stored(&before), second(20)).1, "it did not end here");
+        assert!(hold(None).reconcile(&stored(&before), second(20)).1, "it did not end here");
     }
 
     #[test]
@@ -371,10 +371,10 @@ mod tests {
         let up = |until| only(Intent { until, ..Intent::new(Admin::Up, second(2)) });
         let over = up(Some(second(4)));
         assert_eq!(local.holds_over(&counting(&over, second(4))).len(), 1);
-        assert!(!local.settle(&over, second(4)).1);
+        assert!(!local.reconcile(&over, second(4)).1);
         assert!(local.holds_over(&up(None)).is_empty());
         assert_eq!(local.into_store(&up(None), second(4), |_| true), up(None));
-        assert!(local.settle(&up(None), second(4)).1 && local.is_empty());
+        assert!(local.reconcile(&up(None), second(4)).1 && local.is_empty());
     }
 
     #[test]

@@ -62,17 +62,17 @@ fn close() -> anyhow::Result<()> {
 
 /// Decides which capabilities the threads of the daemon keep. Has to be called before the first of them starts.
 ///
-/// Each thread gives up the rest by [`settle_thread`] when it starts. Only two have the privileges of the start until
-/// [`settle`]: the main thread, which binds the sockets, and the publisher, which loads the program.
+/// Each thread gives up the rest by [`drop_thread_privileges`] when it starts. Only two have the privileges of the start until
+/// [`drop_privileges`]: the main thread, which binds the sockets, and the publisher, which loads the program.
 pub(crate) fn decide(config: &Config) {
     KEPT.get_or_init(|| needed(config));
 }
 
 /// Gives up the privileges of the start in the main thread, which has to call it. Refuses useless system calls in all
 /// threads.
-pub(crate) fn settle(config: &Config) {
+pub(crate) fn drop_privileges(config: &Config) {
     decide(config);
-    settle_thread();
+    drop_thread_privileges();
     if let Err(error) = filter::install(config.xdp.mode) {
         tracing::warn!("goes on without a filter for system calls: {error}");
     }
@@ -92,7 +92,7 @@ pub(crate) async fn look_at_threads() {
 }
 
 /// Gives up a new thread's capabilities that are not needed. Its parent may have the privileges of the start.
-pub(crate) fn settle_thread() {
+pub(crate) fn drop_thread_privileges() {
     let Some(kept) = KEPT.get() else { return };
     if !SETTLED.replace(true)
         && let Err(error) = keep(*kept)

@@ -87,7 +87,7 @@ impl Credentials {
         let reader = self.clone();
         // A thread of its own: those of the command line's pool have no capabilities, and a key may be another user's.
         let thread = thread::Builder::new().name("credentials".to_owned()).spawn(move || {
-            privileges::settle_thread();
+            privileges::drop_thread_privileges();
             let contents = reader.read_again();
             drop(permit);
             tell.send(contents).ok();

@@ -56,7 +56,7 @@ impl Confirmation {
 
     /// A host has answered something at `at`, or nothing speaks against the answer before. Returns whether a fall that
     /// waited counts now.
-    pub(super) fn hear(&mut self, probe: &ProbeId, at: Duration) -> bool {
+    pub(super) fn note_result(&mut self, probe: &ProbeId, at: Duration) -> bool {
         self.note(probe, at);
         let Some(since) = self.quorum_since() else { return false };
         if self.first_waiting.is_none_or(|first| first > since) {
@@ -154,7 +154,7 @@ mod tests {
     fn five() -> Confirmation {
         let mut confirmation = Confirmation { needed: 3, ..Confirmation::default() };
         for number in 1..=5 {
-            confirmation.hear(&node(number), at(number as u64));
+            confirmation.note_result(&node(number), at(number as u64));
         }
         confirmation
     }
@@ -167,8 +167,8 @@ mod tests {
         assert!(!confirmation.holds(&dead, None), "three were heard since");
         confirmation.fell(&dead, None, at(4));
         assert!(confirmation.holds(&dead, None), "two were heard since");
-        assert!(!confirmation.hear(&node(4), at(6)), "the same two");
-        assert!(confirmation.hear(&node(1), at(7)) && !confirmation.holds(&dead, None));
+        assert!(!confirmation.note_result(&node(4), at(6)), "the same two");
+        assert!(confirmation.note_result(&node(1), at(7)) && !confirmation.holds(&dead, None));
     }
 
     #[test]

@@ -61,20 +61,20 @@ impl Core {
     /// Drops local decisions that the store has, that an operator has overruled there, and that are about removed
     /// nodes. The documents of a store that is back count before this server has joined again. Returns whether anything
     /// was dropped.
-    pub(super) fn settle_local(&mut self) -> bool {
+    pub(super) fn reconcile_local(&mut self) -> bool {
         let is_reached = self.shared.as_ref().is_some_and(|shared| shared.is_joined() || shared.seen.is_up);
         if self.local.is_empty() || !is_reached || self.lags_behind() {
             return false;
         }
         let stored = self.documents_of_intents().intents;
-        let (settled, is_settled) = self.local.settle(&stored, self.now.wall);
+        let (reconciled, is_settled) = self.local.reconcile(&stored, self.now.wall);
         let nodes = &self.health.config().cluster.nodes;
         let is_removed = self.local.drop_removed(|name| nodes.iter().any(|node| node.name == name));
         if !is_settled && !is_removed {
             return false;
         }
-        for settled in &settled {
-            self.emit(occurrences::settled(settled));
+        for reconciled in &reconciled {
+            self.emit(occurrences::reconciled(reconciled));
         }
         self.save_local();
         self.count_stored(&stored);
@@ -125,7 +125,7 @@ impl Core {
     /// Writes this server's own decisions to the store, if it can be written.
     pub(super) fn share_local(&mut self) {
         // The store may have changed while a decision was written to disk.
-        if self.settle_local() {
+        if self.reconcile_local() {
             self.decide_and_publish();
         }
         self.give_up_holds();

@@ -5,7 +5,7 @@ use crate::cluster::Admin;
 use crate::config::{Failback, Failover};
 use crate::event::{Kind, Occurrence};
 use crate::health::{Health, SubjectHealth, Transition};
-use crate::intent::{Intent, Settled};
+use crate::intent::{Intent, Reconciled};
 
 /// A change of health, which is two things where a step was left out: several probes are combined.
 pub(in crate::controller) fn transition(
@@ -64,12 +64,12 @@ pub(in crate::controller) fn released(node: &str, reason: &str) -> Occurrence {
 }
 
 /// What was wanted of a node on this server alone has come to an end.
-pub(in crate::controller) fn settled(settled: &Settled) -> Occurrence {
-    let (node, reason) = match settled {
-        Settled::Shared(node, intent) => {
+pub(in crate::controller) fn reconciled(reconciled: &Reconciled) -> Occurrence {
+    let (node, reason) = match reconciled {
+        Reconciled::Shared(node, intent) => {
             (node, format!("{intent}; the store has it, and it counts on every server"))
         }
-        Settled::Overruled(node, intent) => {
+        Reconciled::Overruled(node, intent) => {
             (node, format!("the store's intent counts again; this server's alone was {intent}"))
         }
     };

@@ -215,7 +215,7 @@ impl Core {
         self.warn_of_deletion(&view.documents);
         self.health.set_peer_view(peer_view);
         self.reconcile_probes();
-        self.settle_local();
+        self.reconcile_local();
         self.decide_and_publish();
         self.share_local();
         self.answer_waiting();
@@ -253,7 +253,7 @@ impl Core {
             Ok(_) => {
                 (shared.refused, shared.refused_documents) = (None, None);
                 shared.intents_at = intents_revision(documents);
-                self.settle_local();
+                self.reconcile_local();
                 self.keep_copy(view);
             }
             Err(refusal) => {

@@ -314,12 +314,12 @@ impl State {
         };
         let is_discarded = match observation {
             Observation::Overdue => self.blindness.discards(probe),
-            _ => self.blindness.hear(probe, self.targets.len()),
+            _ => self.blindness.note_result(probe, self.targets.len()),
         };
         if is_discarded {
             return Some(Change::default());
         }
-        let confirms = is_heard && self.confirmation.hear(probe, at);
+        let confirms = is_heard && self.confirmation.note_result(probe, at);
         let plain = |verdict: &Verdict| {
             verdict.health() == Health::Up && verdict.visible() && !verdict.inconclusive()
         };

@@ -28,7 +28,7 @@ impl FileWatch {
         let thread = thread::Builder::new().name("file-watch".to_owned());
         // It ends by itself when nobody listens any more, or with the process.
         drop(thread.spawn(move || {
-            privileges::settle_thread();
+            privileges::drop_thread_privileges();
             watch(&path, &sender, LOOK);
         })?);
         Ok(FileWatch { changes })

@@ -143,7 +143,7 @@ impl Files {
         let (done, writes) = (self.done.clone(), self.config.clone());
         let thread = thread::Builder::new().name("prepare".to_owned());
         let spawned = thread.spawn(move || {
-            privileges::settle_thread();
+            privileges::drop_thread_privileges();
             let defect = || Refusal::new(RefusalKind::Failed, "a defect of dns-xdp: see its log");
             let prepared = catch_unwind(AssertUnwindSafe(|| prepared(work, job, &writes)));
             let result = prepared.unwrap_or_else(|_| Err(defect())).map(Box::new);
@@ -204,7 +204,7 @@ fn run(
     newest: &Newest,
     under_way: &UnderWay,
 ) {
-    privileges::settle_thread();
+    privileges::drop_thread_privileges();
     let mut staged: BTreeMap<WorkId, Replacement> = BTreeMap::new();
     let mut newest_staged = 0;
     let mut file = PathBuf::new();

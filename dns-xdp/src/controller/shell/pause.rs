@@ -81,7 +81,7 @@ fn seconds(file: &File) -> io::Result<Duration> {
 /// Those of starting a thread.
 pub(super) fn watch(tell: mpsc::UnboundedSender<Done>) -> io::Result<()> {
     let watched = thread::Builder::new().name("clocks".to_owned()).spawn(move || {
-        privileges::settle_thread();
+        privileges::drop_thread_privileges();
         let (outside, origin) = (Outside::open(), Instant::now());
         let mut before = None;
         while !tell.is_closed() {

@@ -35,7 +35,7 @@ pub(super) enum Order {
     /// Renew the watchdog of the service manager, and say that the daemon runs.
     Alive,
     /// Give up the privileges that only a start takes.
-    Settle(oneshot::Sender<()>),
+    DropPrivileges(oneshot::Sender<()>),
     /// Have the table ready for the next zone. [`Datapath::prefill_standby`]
     PrefillStandby,
     /// Read the network, and have the program attached and answering as it is now.
@@ -143,10 +143,10 @@ impl Publisher {
     }
 
     /// Has the thread give up the privileges that only a start takes.
-    pub(super) async fn settle(&self) {
-        let (settled, settles) = oneshot::channel();
-        self.order(Order::Settle(settled));
-        settles.await.ok();
+    pub(super) async fn drop_privileges(&self) {
+        let (dropped, drops) = oneshot::channel();
+        self.order(Order::DropPrivileges(dropped));
+        drops.await.ok();
     }
 
     /// What the responder reads.
@@ -211,9 +211,9 @@ impl Work {
                     self.recorder.beat();
                     systemd::alive();
                 }
-                Order::Settle(settled) => {
-                    privileges::settle_thread();
-                    settled.send(()).ok();
+                Order::DropPrivileges(dropped) => {
+                    privileges::drop_thread_privileges();
+                    dropped.send(()).ok();
                 }
                 Order::PrefillStandby => self.prefill_standby(),
                 Order::Follow => {

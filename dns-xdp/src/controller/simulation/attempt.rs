@@ -38,7 +38,7 @@ impl HeldUp {
     }
 
     /// A probe has a result.
-    pub(super) fn hear(&mut self, probe: &ProbeId) {
+    pub(super) fn note_result(&mut self, probe: &ProbeId) {
         *self.heard.entry(probe.clone()).or_default() += 1;
     }
 

@@ -54,7 +54,7 @@ impl Alone {
         for link in self.world.links[0].iter_mut().skip(1) {
             link.cut = true;
         }
-        self.world.settle();
+        self.world.note_links();
     }
 
     /// Whether the last attempt at a node has succeeded, and the one under way is going to.
@@ -81,7 +81,7 @@ fn attempts(nodes: usize, loss: Loss) -> f64 {
     let mut alone = Alone::new(nodes, ["", ""], 7);
     alone.run(CALM, |_| {});
     alone.world.links[0][nodes / 2].loss = loss;
-    alone.world.settle();
+    alone.world.note_links();
     let before = alone.attempts();
     alone.run(CALM + Duration::from_secs(30), |_| {});
     (alone.attempts() - before) as f64
@@ -108,7 +108,7 @@ fn cut_off(nodes: usize, keys: [&str; 2], seed: u64, loss: Loss) -> Result<(), S
     alone.run(calm, |_| {});
     if nodes > 1 {
         alone.world.links[0][1].loss = loss;
-        alone.world.settle();
+        alone.world.note_links();
     }
     let mut cut = calm + Duration::from_millis(alone.random.u64(0..2_000));
     alone.run(cut, |_| {});

@@ -205,7 +205,7 @@ impl History {
         let befores: Vec<_> = self.servers.iter().map(invariants::Before::of).collect();
         let touched = self.enact(action);
         writeln!(self.log, "{now:>12.3?} {action:?}").expect("a string takes every line");
-        self.world.settle();
+        self.world.note_links();
         for (index, before) in befores.iter().enumerate() {
             self.check(index, before, touched == Some(index))?;
         }

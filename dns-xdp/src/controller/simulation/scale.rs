@@ -124,7 +124,7 @@ impl Scale {
         let has_news = member.has_news(now);
         if has_news {
             let began = Instant::now();
-            member.hear(now, random);
+            member.note_result(now, random);
             self.decided[index] += began.elapsed();
             self.decisions += 1;
             member.obey(now, random);
@@ -176,7 +176,7 @@ fn line(nodes: usize, servers: usize, die: usize) -> String {
         scale.world.nodes[node].host = false;
     }
     scale.world.now = death;
-    scale.world.settle();
+    scale.world.note_links();
     scale.run(death + AFTERMATH);
     let end = scale.spent();
     let out = |member: &Member| {

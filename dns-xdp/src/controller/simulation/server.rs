@@ -495,7 +495,7 @@ impl Server {
         if let Some(held_up) = &mut self.held_up
             && *observation != Observation::Overdue
         {
-            held_up.hear(&probe);
+            held_up.note_result(&probe);
             if held_up.is_over(self.attempts.len()) {
                 self.held_up = None;
             }

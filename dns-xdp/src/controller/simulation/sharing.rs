@@ -287,7 +287,7 @@ impl Cluster {
             if let Some((_, action)) = actions.next_if(|(at, _)| *at <= now) {
                 writeln!(self.log, "{now:>12.3?} {action:?}").expect("a string takes every line");
                 self.act(action);
-                self.world.settle();
+                self.world.note_links();
             }
             for index in 0..self.members.len() {
                 if due[index].is_some_and(|due| due <= now) {
@@ -354,7 +354,7 @@ impl Cluster {
             return Ok(());
         }
         let before = Before::of(member);
-        member.hear(now, &mut self.random);
+        member.note_result(now, &mut self.random);
         member.obey(now, &mut self.random);
         let at = |broken: String| format!("node{} at {now:.3?}: {broken}", index + 1);
         member.goes_on().map_err(at)?;

@@ -129,7 +129,7 @@ impl World {
                 .collect(),
             links: vec![vec![link; nodes + 1]; servers],
         };
-        world.settle();
+        world.note_links();
         world
     }
 
@@ -162,7 +162,7 @@ impl World {
     }
 
     /// Notes what the links are like after a change.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn note_links(&mut self) {
         let now = self.now;
         let keep = |holds: bool, since: &mut Option<Duration>| {
             *since = holds.then(|| since.unwrap_or(now));
