@@ -40,7 +40,7 @@ const OPTION_CODE: Field<u16, 0> = Field::new();
 const OPTION_LENGTH: Field<u16, 2> = Field::new();
 
 const OUT_HEAD: Field<u64, 0> = Field::new();
-const OUT_TAIL: Field<u16, 8> = Field::new();
+const OPT_RDLENGTH: Field<u16, 8> = Field::new();
 const OUT_LAST: Field<u8, 10> = Field::new();
 
 const CLIENT: Field<u64, 0> = Field::new();
@@ -185,7 +185,7 @@ impl Edns {
     pub fn write(&self, frame: Frame<'_>, at: usize) -> Option<()> {
         let opt: Region<'_, OPT_LENGTH> = frame.region(at)?;
         opt.write(OUT_HEAD, self.head);
-        opt.write(OUT_TAIL, 0);
+        opt.write(OPT_RDLENGTH, 0);
         if self.length != WITH_COOKIE_LENGTH {
             opt.write(OUT_LAST, 0);
             return Some(());

@@ -84,7 +84,7 @@ const IPV4_WHOLE: u32 = 0x0000_4000_u32.to_be();
 mod ipv4 {
     use crate::frame::Field;
     pub(super) const VERSION_IHL: Field<u8, 0> = Field::new();
-    pub(super) const FIRST: Field<u64, 0> = Field::new();
+    pub(super) const VERSION_TO_FRAGMENT: Field<u64, 0> = Field::new();
     pub(super) const TOTAL_LENGTH: Field<u16, 2> = Field::new();
     pub(super) const FRAGMENT: Field<u16, 6> = Field::new();
     pub(super) const TTL_TO_CHECKSUM: Field<u32, 8> = Field::new();
@@ -98,8 +98,8 @@ mod ipv4 {
 mod ipv6 {
     use crate::frame::Field;
     pub(super) const VERSION_CLASS: Field<u8, 0> = Field::new();
-    pub(super) const FIRST: Field<u32, 0> = Field::new();
-    pub(super) const SECOND: Field<u32, 4> = Field::new();
+    pub(super) const VERSION_TO_FLOW_LABEL: Field<u32, 0> = Field::new();
+    pub(super) const LENGTH_TO_HOP_LIMIT: Field<u32, 4> = Field::new();
     pub(super) const PAYLOAD_LENGTH: Field<u16, 4> = Field::new();
     pub(super) const NEXT_HEADER: Field<u8, 6> = Field::new();
     pub(super) const SOURCE_HIGH: Field<u64, 8> = Field::new();
@@ -513,7 +513,7 @@ impl Datagram {
         let first = (u32::from(IPV4_PLAIN) << 24 | u32::from(total)).to_be();
         let ttl_protocol = (u16::from(HOPS) << 8 | IpProto::Udp as u16).to_be();
         let header = addresses.add_u32(first).add_u32(IPV4_WHOLE).add_u16(ttl_protocol);
-        to.write(ipv4::FIRST, u64::from(first) | u64::from(IPV4_WHOLE) << 32);
+        to.write(ipv4::VERSION_TO_FRAGMENT, u64::from(first) | u64::from(IPV4_WHOLE) << 32);
         to.write(ipv4::TTL_TO_CHECKSUM, u32::from(ttl_protocol) | u32::from(header.checksum()) << 16);
         to.write(ipv4::SOURCE, destination);
         to.write(ipv4::DESTINATION, source);
@@ -533,8 +533,8 @@ impl Datagram {
         let addresses = Sum::ZERO.add_u64(source[0]).add_u64(source[1]);
         let addresses = addresses.add_u64(destination[0]).add_u64(destination[1]);
         let payload = (UDP_LENGTH + length) as u32;
-        to.write(ipv6::FIRST, 0x6000_0000_u32.to_be());
-        to.write(ipv6::SECOND, (payload << 16 | (IpProto::Udp as u32) << 8 | u32::from(HOPS)).to_be());
+        to.write(ipv6::VERSION_TO_FLOW_LABEL, 0x6000_0000_u32.to_be());
+        to.write(ipv6::LENGTH_TO_HOP_LIMIT, (payload << 16 | (IpProto::Udp as u32) << 8 | u32::from(HOPS)).to_be());
         to.write(ipv6::SOURCE_HIGH, destination[0]);
         to.write(ipv6::SOURCE_LOW, destination[1]);
         to.write(ipv6::DESTINATION_HIGH, source[0]);

@@ -74,8 +74,8 @@ const AAAA_LENGTH: usize = A_LENGTH + 12;
 const POINTER: u16 = 0xc000;
 const CLASS_IN: u16 = 1;
 
-const FIRST: Field<u64, 0> = Field::new();
-const SECOND: Field<u64, 8> = Field::new();
+const OCTETS_0_TO_7: Field<u64, 0> = Field::new();
+const OCTETS_8_TO_15: Field<u64, 8> = Field::new();
 const OWNER: Field<u16, 0> = Field::new();
 
 /// An A record whose owner is the question's name; `ttl` and `address` in network order.
@@ -200,8 +200,8 @@ impl<'t> Reply<'t> {
             Records::One(entry) => {
                 let [first, second] = a_record(entry.ttl, entry.ipv4);
                 let record: Region<A_LENGTH> = frame.region(at)?;
-                record.write(FIRST, first);
-                record.write(SECOND, second);
+                record.write(OCTETS_0_TO_7, first);
+                record.write(OCTETS_8_TO_15, second);
                 Some(a_sum(entry.ttl, entry.ipv4))
             }
             Records::A(entry, members) => write_a(frame, at, entry, members),
@@ -301,11 +301,11 @@ fn write_soa(frame: Frame<'_>, at: usize, head: &ZoneHeader, owner: u16) -> Opti
             break;
         }
         let region: Region<'_, 8> = frame.region(to)?;
-        region.write(FIRST, *word);
+        region.write(OCTETS_0_TO_7, *word);
         to += 8;
     }
     let region: Region<'_, 8> = frame.region(last)?;
-    region.write(FIRST, head.soa_last);
+    region.write(OCTETS_0_TO_7, head.soa_last);
     let region: Region<'_, 2> = frame.region(at)?;
     region.write(OWNER, owner);
     Some(())

@@ -19,7 +19,7 @@ const SEEDS_MAX: u64 = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Where names go.
-    pub places: Places,
+    pub places: PerfectHash,
     /// The slots that are taken, as indexes into the bank.
     pub slots: HashMap<u32, Slot>,
     /// The chunks of large RRsets.
@@ -28,17 +28,17 @@ pub struct Layout {
 
 /// What turns a name into the index of its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct PerfectHash {
     /// Starts the hashes.
     pub seed: u64,
     /// Of each bucket.
     pub displacements: Vec<u16>,
 }
 
-impl Places {
+impl PerfectHash {
     /// Nobody displaced.
     pub fn new(seed: u64) -> Self {
-        Places { seed, displacements: vec![0; BUCKETS] }
+        PerfectHash { seed, displacements: vec![0; BUCKETS] }
     }
 
     /// The index of a name's slot in a bank of `bank_slots`.
@@ -76,7 +76,7 @@ pub fn capacity(bank_slots: u32) -> u32 {
 ///
 /// # Errors
 /// The number of names, when they do not fit.
-pub fn lay_out(zone: &Zone, bank_slots: u32, before: &Places) -> Result<Layout, usize> {
+pub fn lay_out(zone: &Zone, bank_slots: u32, before: &PerfectHash) -> Result<Layout, usize> {
     let mut chunks = Chunks { all: Vec::new(), room: table::chunk_room(bank_slots) as usize };
     let slots: Vec<Slot> = zone.names().map(|(name, addresses)| slot(name, addresses, &mut chunks)).collect();
     let chunks = chunks.all;
@@ -93,18 +93,18 @@ pub fn lay_out(zone: &Zone, bank_slots: u32, before: &Places) -> Result<Layout, 
 }
 
 /// Puts every name in its place; `None` when two have the same.
-fn put(slots: &[Slot], bank_slots: u32, places: Places) -> Option<(Places, HashMap<u32, Slot>)> {
+fn put(slots: &[Slot], bank_slots: u32, places: PerfectHash) -> Option<(PerfectHash, HashMap<u32, Slot>)> {
     let mut taken = HashMap::with_capacity(slots.len());
     let free = slots.iter().all(|slot| taken.insert(places.index(slot, bank_slots), *slot).is_none());
     free.then_some((places, taken))
 }
 
 /// Places in which no two names meet; `None` when this seed has none.
-fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<Places> {
-    let places = Places::new(seed);
+fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<PerfectHash> {
+    let places = PerfectHash::new(seed);
     let hashes = slots.iter().map(|slot| places.hash(slot));
     let displacements = perfect_hash::displacements(hashes, BUCKETS, bank_slots)?;
-    Some(Places { displacements, ..places })
+    Some(PerfectHash { displacements, ..places })
 }
 
 /// The kernel's answers to one name. What it cannot hold it leaves to the responder.
@@ -144,9 +144,9 @@ impl Chunks {
 /// The head of a zone laid out in the bank that begins at `bank_start`.
 pub fn head(zone: &Zone, layout: &Layout, bank_start: u32, bank_slots: u32) -> ZoneHeader {
     let (apex, length) = words(zone.apex());
-    let mut head = ZoneHeader::new(layout.places.seed, bank_start, bank_slots, &apex, length, &soa(zone));
+    let mut head = ZoneHeader::new(layout.perfect_hash.seed, bank_start, bank_slots, &apex, length, &soa(zone));
     head.flood_policy = *zone.flood_policy();
-    head.displacements.copy_from_slice(&layout.places.displacements);
+    head.displacements.copy_from_slice(&layout.perfect_hash.displacements);
     head
 }
 
@@ -206,11 +206,11 @@ mod tests {
     fn every_name_lies_in_the_slot_that_the_head_gives() {
         for count in [1, 2, 100, 4096] {
             let bank_slots = bank_slots(count);
-            let layout = lay_out(&zone(count, None), bank_slots, &Places::new(7)).unwrap();
+            let layout = lay_out(&zone(count, None), bank_slots, &PerfectHash::new(7)).unwrap();
             assert_eq!(layout.slots.len(), count as usize);
             let head = head(&zone(count, None), &layout, bank_slots, bank_slots);
             for (index, slot) in &layout.slots {
-                let hash = layout.places.hash(slot);
+                let hash = layout.perfect_hash.hash(slot);
                 assert_eq!(head.slot(hash), bank_slots + index);
             }
         }
@@ -219,8 +219,8 @@ mod tests {
     #[test]
     fn the_largest_zone_fits_and_one_name_more_is_refused() {
         let bank_slots = bank_slots(65_536);
-        assert!(lay_out(&zone(65_536, None), bank_slots, &Places::new(1)).is_ok());
-        assert_eq!(lay_out(&zone(65_537, None), bank_slots, &Places::new(1)), Err(65_537));
+        assert!(lay_out(&zone(65_536, None), bank_slots, &PerfectHash::new(1)).is_ok());
+        assert_eq!(lay_out(&zone(65_537, None), bank_slots, &PerfectHash::new(1)), Err(65_537));
     }
 
     #[test]
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_changed_address_changes_one_slot() {
         let bank_slots = bank_slots(1024);
-        let before = lay_out(&zone(1000, None), bank_slots, &Places::new(3)).unwrap();
+        let before = lay_out(&zone(1000, None), bank_slots, &PerfectHash::new(3)).unwrap();
         let after = lay_out(&zone(1000, Some(500)), bank_slots, &before.places).unwrap();
         let differing = before.slots.iter().filter(|(index, slot)| after.slots.get(index) != Some(slot));
         assert_eq!((differing.count(), after.places), (1, before.places));
@@ -241,11 +241,11 @@ mod tests {
     #[test]
     fn names_that_come_and_go_find_their_places() {
         let bank_slots = bank_slots(1024);
-        let mut places = Places::new(3);
+        let mut places = PerfectHash::new(3);
         for count in [2, 1000, 1024, 500, 1001] {
             let layout = lay_out(&zone(count, None), bank_slots, &places).unwrap();
             assert_eq!(layout.slots.len(), count as usize);
-            places = layout.places;
+            places = layout.perfect_hash;
         }
     }
 }

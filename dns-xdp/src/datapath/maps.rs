@@ -14,7 +14,7 @@ use dns_xdp_ebpf::table::{
 use nix::time::{ClockId, clock_getres};
 
 use super::Error;
-use super::layout::{self, Layout, Places};
+use super::layout::{self, Layout, PerfectHash};
 use super::locals::LocalsBytes;
 use crate::zone::Zone;
 
@@ -37,7 +37,7 @@ pub(super) struct Maps {
     bank_slots: u32,
     heads: Option<ZoneHeaders>,
     /// Where the names of the last zone went.
-    places: Places,
+    places: PerfectHash,
     /// Base of the bank in use; none before the first zone.
     bank_start: Option<u32>,
     /// What the banks hold; none where that is not known.
@@ -75,7 +75,7 @@ impl Maps {
         let bank_start =
             bank_start.map(|head| head.as_ref().map(bank_start_of)).map_err(|error| Error::map(table::ZONE, error))?;
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
-        let places = Places::new(RandomState::new().hash_one("names"));
+        let places = PerfectHash::new(RandomState::new().hash_one("names"));
         Ok(Maps { zone, names, overflow, counters, locals, bank_slots, heads, places, bank_start, contents: [None, None] })
     }
 

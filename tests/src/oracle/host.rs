@@ -3,7 +3,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use dns_xdp::datapath::layout::{self, Layout, Places};
+use dns_xdp::datapath::layout::{self, Layout, PerfectHash};
 use dns_xdp::datapath::{self, LOOPBACK, LocalsLayout};
 use dns_xdp::network::Place;
 use dns_xdp::zone::Zone;
@@ -98,7 +98,7 @@ impl Server {
     pub fn publish_in(&mut self, zone: &Zone, capacity: u32) {
         let bank_slots = layout::bank_slots(capacity);
         let laid_out =
-            layout::lay_out(zone, bank_slots, &Places::new(SEED)).expect("the table is as large as the zone");
+            layout::lay_out(zone, bank_slots, &PerfectHash::new(SEED)).expect("the table is as large as the zone");
         let head = layout::head(zone, &laid_out, bank_slots, bank_slots);
         self.zone = Some(Published { head, bank_slots, layout: laid_out });
     }
