@@ -39,9 +39,9 @@ const OPTIONS_LENGTH: Field<u16, 9> = Field::new();
 const OPTION_CODE: Field<u16, 0> = Field::new();
 const OPTION_LENGTH: Field<u16, 2> = Field::new();
 
-const OUT_HEAD: Field<u64, 0> = Field::new();
-const OPT_RDLENGTH: Field<u16, 8> = Field::new();
-const OUT_LAST: Field<u8, 10> = Field::new();
+const OPT_OCTETS_0_TO_7: Field<u64, 0> = Field::new();
+const OPT_OCTETS_8_TO_9: Field<u16, 8> = Field::new();
+const OPT_OCTET_10: Field<u8, 10> = Field::new();
 
 const CLIENT: Field<u64, 0> = Field::new();
 const SERVER_HEAD: Field<u64, 8> = Field::new();
@@ -184,14 +184,14 @@ impl Edns {
     #[inline(always)]
     pub fn write(&self, frame: Frame<'_>, at: usize) -> Option<()> {
         let opt: Region<'_, OPT_LENGTH> = frame.region(at)?;
-        opt.write(OUT_HEAD, self.head);
-        opt.write(OPT_RDLENGTH, 0);
+        opt.write(OPT_OCTETS_0_TO_7, self.head);
+        opt.write(OPT_OCTETS_8_TO_9, 0);
         if self.length != WITH_COOKIE_LENGTH {
-            opt.write(OUT_LAST, 0);
+            opt.write(OPT_OCTET_10, 0);
             return Some(());
         }
         let Cookie { client, head, hash } = self.cookie;
-        opt.write(OUT_LAST, COOKIE_LENGTH as u8);
+        opt.write(OPT_OCTET_10, COOKIE_LENGTH as u8);
         let option: Region<'_, COOKIE_LENGTH> = frame.region(at + OPT_LENGTH)?;
         option.write(OUT_COOKIE_HEAD, COOKIE_HEAD);
         option.write(OUT_CLIENT, client);

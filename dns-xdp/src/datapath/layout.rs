@@ -18,8 +18,8 @@ const SEEDS_MAX: u64 = 32;
 /// A zone laid out for one bank of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Where names go.
-    pub places: PerfectHash,
+    /// Where names go, in the bank.
+    pub perfect_hash: PerfectHash,
     /// The slots that are taken, as indexes into the bank.
     pub slots: HashMap<u32, Slot>,
     /// The chunks of large RRsets.
@@ -71,7 +71,7 @@ pub fn capacity(bank_slots: u32) -> u32 {
     bank_slots / 5 * 4
 }
 
-/// Lays the zone's names out over `bank_slots` slots, in the places of a zone before if these can be kept, and else with its
+/// Lays the zone's names out over `bank_slots` slots, by the hash of a zone before if that can be kept, and else with its
 /// seed if that can be.
 ///
 /// # Errors
@@ -83,7 +83,7 @@ pub fn lay_out(zone: &Zone, bank_slots: u32, before: &PerfectHash) -> Result<Lay
     if slots.len() > capacity(bank_slots) as usize {
         return Err(slots.len());
     }
-    let layout = |(places, slots)| Layout { places, slots, chunks };
+    let layout = |(perfect_hash, slots)| Layout { perfect_hash, slots, chunks };
     if let Some(kept) = put(&slots, bank_slots, before.clone()) {
         return Ok(layout(kept));
     }
@@ -93,18 +93,18 @@ pub fn lay_out(zone: &Zone, bank_slots: u32, before: &PerfectHash) -> Result<Lay
 }
 
 /// Puts every name in its place; `None` when two have the same.
-fn put(slots: &[Slot], bank_slots: u32, places: PerfectHash) -> Option<(PerfectHash, HashMap<u32, Slot>)> {
+fn put(slots: &[Slot], bank_slots: u32, perfect_hash: PerfectHash) -> Option<(PerfectHash, HashMap<u32, Slot>)> {
     let mut taken = HashMap::with_capacity(slots.len());
-    let free = slots.iter().all(|slot| taken.insert(places.index(slot, bank_slots), *slot).is_none());
-    free.then_some((places, taken))
+    let free = slots.iter().all(|slot| taken.insert(perfect_hash.index(slot, bank_slots), *slot).is_none());
+    free.then_some((perfect_hash, taken))
 }
 
 /// Places in which no two names meet; `None` when this seed has none.
 fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<PerfectHash> {
-    let places = PerfectHash::new(seed);
-    let hashes = slots.iter().map(|slot| places.hash(slot));
+    let perfect_hash = PerfectHash::new(seed);
+    let hashes = slots.iter().map(|slot| perfect_hash.hash(slot));
     let displacements = perfect_hash::displacements(hashes, BUCKETS, bank_slots)?;
-    Some(PerfectHash { displacements, ..places })
+    Some(PerfectHash { displacements, ..perfect_hash })
 }
 
 /// The kernel's answers to one name. What it cannot hold it leaves to the responder.
@@ -233,19 +233,19 @@ mod tests {
     fn a_changed_address_changes_one_slot() {
         let bank_slots = bank_slots(1024);
         let before = lay_out(&zone(1000, None), bank_slots, &PerfectHash::new(3)).unwrap();
-        let after = lay_out(&zone(1000, Some(500)), bank_slots, &before.places).unwrap();
+        let after = lay_out(&zone(1000, Some(500)), bank_slots, &before.perfect_hash).unwrap();
         let differing = before.slots.iter().filter(|(index, slot)| after.slots.get(index) != Some(slot));
-        assert_eq!((differing.count(), after.places), (1, before.places));
+        assert_eq!((differing.count(), after.perfect_hash), (1, before.perfect_hash));
     }
 
     #[test]
     fn names_that_come_and_go_find_their_places() {
         let bank_slots = bank_slots(1024);
-        let mut places = PerfectHash::new(3);
+        let mut perfect_hash = PerfectHash::new(3);
         for count in [2, 1000, 1024, 500, 1001] {
-            let layout = lay_out(&zone(count, None), bank_slots, &places).unwrap();
+            let layout = lay_out(&zone(count, None), bank_slots, &perfect_hash).unwrap();
             assert_eq!(layout.slots.len(), count as usize);
-            places = layout.perfect_hash;
+            perfect_hash = layout.perfect_hash;
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Maps {
     bank_slots: u32,
     heads: Option<ZoneHeaders>,
     /// Where the names of the last zone went.
-    places: PerfectHash,
+    perfect_hash: PerfectHash,
     /// Base of the bank in use; none before the first zone.
     bank_start: Option<u32>,
     /// What the banks hold; none where that is not known.
@@ -75,8 +75,8 @@ impl Maps {
         let bank_start =
             bank_start.map(|head| head.as_ref().map(bank_start_of)).map_err(|error| Error::map(table::ZONE, error))?;
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
-        let places = PerfectHash::new(RandomState::new().hash_one("names"));
-        Ok(Maps { zone, names, overflow, counters, locals, bank_slots, heads, places, bank_start, contents: [None, None] })
+        let perfect_hash = PerfectHash::new(RandomState::new().hash_one("names"));
+        Ok(Maps { zone, names, overflow, counters, locals, bank_slots, heads, perfect_hash, bank_start, contents: [None, None] })
     }
 
     /// Names that the table holds.
@@ -86,7 +86,7 @@ impl Maps {
 
     /// Writes the zone into the bank that no packet reads; [`Maps::commit`] turns to it.
     pub(super) fn stage(&mut self, zone: &Zone) -> Result<Staged, Error> {
-        let laid_out = layout::lay_out(zone, self.bank_slots, &self.places);
+        let laid_out = layout::lay_out(zone, self.bank_slots, &self.perfect_hash);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
         let bank_start = self.unread();
         let which = usize::from(bank_start != 0);
@@ -94,7 +94,7 @@ impl Maps {
         let head = layout::head(zone, &laid_out, bank_start, self.bank_slots);
         let slots_written = self.write(&head, before.as_ref(), &laid_out)?;
         let octets = head.to_bytes();
-        self.places = laid_out.places.clone();
+        self.perfect_hash = laid_out.perfect_hash.clone();
         self.contents[which] = Some(laid_out);
 
         let failed = |error| Error::map(table::ZONE, error);
@@ -119,7 +119,7 @@ impl Maps {
         if self.contents[which].is_some() {
             return Ok(());
         }
-        let laid_out = layout::lay_out(zone, self.bank_slots, &self.places);
+        let laid_out = layout::lay_out(zone, self.bank_slots, &self.perfect_hash);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
         self.write(&layout::head(zone, &laid_out, bank_start, self.bank_slots), None, &laid_out)?;
         self.contents[which] = Some(laid_out);
