@@ -1,7 +1,7 @@
 //! All that the path of a query knows of its surroundings: the packet, and the host's tables and clocks.
 use crate::frame::Frame;
 use crate::table::limit::Rate;
-use crate::table::{NameEntry, FloodPolicy, ZoneHeader, Local, NameOverflow, Tags};
+use crate::table::{FloodPolicy, Local, NameEntry, NameOverflow, Tags, ZoneHeader};
 
 /// One packet, in the kernel or in a buffer.
 pub trait Packet {

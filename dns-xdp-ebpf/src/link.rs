@@ -534,7 +534,10 @@ impl Datagram {
         let addresses = addresses.add_u64(destination[0]).add_u64(destination[1]);
         let payload = (UDP_LENGTH + length) as u32;
         to.write(ipv6::VERSION_TO_FLOW_LABEL, 0x6000_0000_u32.to_be());
-        to.write(ipv6::LENGTH_TO_HOP_LIMIT, (payload << 16 | (IpProto::Udp as u32) << 8 | u32::from(HOPS)).to_be());
+        to.write(
+            ipv6::LENGTH_TO_HOP_LIMIT,
+            (payload << 16 | (IpProto::Udp as u32) << 8 | u32::from(HOPS)).to_be(),
+        );
         to.write(ipv6::SOURCE_HIGH, destination[0]);
         to.write(ipv6::SOURCE_LOW, destination[1]);
         to.write(ipv6::DESTINATION_HIGH, source[0]);

@@ -28,8 +28,8 @@ mod hook {
     use dns_xdp_ebpf::sample::{RING_LENGTH, Sample, Sampling, WORDS};
     use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
     use dns_xdp_ebpf::table::{
-        BUCKETS_MAX, NameEntry, FOR_EVER, FloodPolicy, ZoneHeader, Lease, Local, LocalAddresses, NameOverflow, RENEW_ENDED,
-        RENEW_UNCHANGED, RENEWAL_LENGTH, Tags,
+        BUCKETS_MAX, FOR_EVER, FloodPolicy, Lease, Local, LocalAddresses, NameEntry, NameOverflow,
+        RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH, Tags, ZoneHeader,
     };
     use dns_xdp_ebpf::verifier::widen_offset;
 

@@ -6,7 +6,7 @@ use crate::checksum::Sum;
 use crate::frame::{Cursor, Field, Frame, Region};
 use crate::message::TYPE_CLASS_LENGTH;
 use crate::outcome::{OrRefuse, Outcome};
-use crate::table::{ENTRY_WORDS, NameEntry, NameOverflow, NAME_MAX, NAME_WORDS, NameWords, mix_name};
+use crate::table::{ENTRY_WORDS, NAME_MAX, NAME_WORDS, NameEntry, NameOverflow, NameWords, mix_name};
 use crate::verifier::widen_offset;
 
 /// A name in a frame. Its octets are read as little-endian words of eight: the first octet is the lowest.

@@ -12,7 +12,7 @@ use crate::link::Datagram;
 use crate::message::HEADER_LENGTH;
 use crate::outcome::Outcome;
 use crate::question::{AA, COUNTS, FLAGS, Header, ID, QR, Question, TC, qtype};
-use crate::table::{ADDRESSES_MAX, NameEntry, ZoneHeader, NameOverflow};
+use crate::table::{ADDRESSES_MAX, NameEntry, NameOverflow, ZoneHeader};
 use crate::verifier::{element, widen_offset};
 
 /// Everything that the writing half needs to know.

@@ -6,7 +6,7 @@ use crate::link::{Link, Version};
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::{Header, Question, qtype};
 use crate::reply::{Members, Rcode, Records, Reply};
-use crate::table::{ADDRESSES_MAX, NameEntry, FloodPolicy, ZoneHeader, chunk_step, first_member, turn};
+use crate::table::{ADDRESSES_MAX, FloodPolicy, NameEntry, ZoneHeader, chunk_step, first_member, turn};
 use crate::verifier::{widen, widen_offset};
 
 /// Answers the frame, or leaves it untouched; the outcome says which, and why.

@@ -327,7 +327,14 @@ pub struct ZoneHeader {
 
 impl ZoneHeader {
     /// A head without displacements; negative answers go up when `soa` does not fit [`SOA_MAX`].
-    pub fn new(seed: u64, bank_start: u32, bank_slots: u32, apex: &NameWords, apex_length: u8, soa: &[u8]) -> Self {
+    pub fn new(
+        seed: u64,
+        bank_start: u32,
+        bank_slots: u32,
+        apex: &NameWords,
+        apex_length: u8,
+        soa: &[u8],
+    ) -> Self {
         let soa = if soa.len() > SOA_MAX { &[] } else { soa };
         let mut words = [0; SOA_MAX / 8];
         for (word, octets) in words.iter_mut().zip(soa.chunks(8)) {
@@ -546,7 +553,8 @@ pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
 const _: () = assert!(size_of::<NameEntry>() == 64, "one line of the cache");
 const _: () = assert!(size_of::<NameOverflow>() == 9 * 64);
 const _: () = assert!(
-    size_of::<ZoneHeader>() == 8 + 8 + 8 + 8 + size_of::<FloodPolicy>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS
+    size_of::<ZoneHeader>()
+        == 8 + 8 + 8 + 8 + size_of::<FloodPolicy>() + NAME_WORDS * 8 + SOA_MAX + 8 + 2 * BUCKETS
 );
 const _: () = assert!(size_of::<Local>() == 32);
 const _: () = assert!(NAME_WORDS * 8 > NAME_MAX);

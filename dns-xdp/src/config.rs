@@ -4,27 +4,27 @@
 //! other. `edit` and `renew` change a file's text, `difference` compares two texts, `shared` splits one into documents.
 //! Nothing here watches the file or reads a store.
 mod check;
+mod diagnostic;
 mod diff;
 #[cfg(test)]
 mod documented;
 pub mod edit;
 mod epoch;
+#[cfg(test)]
+mod example_file;
+mod field;
 mod kind;
 #[cfg(test)]
 mod limits;
-mod diagnostic;
-mod unload_paths;
-pub mod sync_members;
 mod resolve;
-mod table_reader;
 pub mod shared;
-#[cfg(test)]
-mod example_file;
 mod spec;
 mod store;
+pub mod sync_members;
+mod table_reader;
 #[cfg(test)]
 mod tests;
-mod field;
+mod unload_paths;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -42,13 +42,13 @@ use crate::pin_directory;
 
 use self::shared::{Documents, Revision};
 
-pub use diff::differences;
 pub use diagnostic::{ConfigError, Diagnostic};
-pub use unload_paths::UnloadPaths;
+pub use diff::differences;
 pub use spec::DEFAULT_SOCKET;
 #[cfg(test)]
 pub(crate) use spec::PROBE;
 pub use store::SharedStore;
+pub use unload_paths::UnloadPaths;
 
 /// A whole, valid configuration. Whoever holds one need check nothing again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +187,7 @@ impl Config {
 
     /// What of the file is not in force, and what to do.
     pub(crate) fn overridden_warning(&self) -> Option<String> {
-        let sections: Vec<String> = self.overridden.iter().map(|section| format!("[{table_reader}]")).collect();
+        let sections: Vec<String> = self.overridden.iter().map(|section| format!("[{section}]")).collect();
         (!sections.is_empty()).then(|| {
             format!(
                 "{} of {} differ from the store, which is in force: `dns-xdp cluster diff` shows how. To change the store, \

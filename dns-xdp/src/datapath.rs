@@ -5,10 +5,10 @@
 //! their slots by `perfect_hash`.
 //! `pins` keeps what outlives a daemon, `stopwatch` times the program, `samples` are the names asked.
 mod attachment;
+mod compatibility;
 mod device;
 mod driver;
 mod error;
-mod compatibility;
 mod foreign;
 mod inspection;
 mod kernel_version;
@@ -409,7 +409,7 @@ impl Drop for Kernel {
 impl Kernel {
     fn load(config: &Config, version: KernelVersion) -> Result<Self, Error> {
         // Every node has two names, its own and that of its server. A store may know of more.
-        let names = 2 * config.cluster.nodes().len() + config.cluster.services().len() + 1;
+        let names = 2 * config.cluster.nodes.len() + config.cluster.services.len() + 1;
         let bank_slots = layout::bank_slots(capacity(&config.xdp, names));
         let pins = Pins::create(&config.xdp.pin, bank_slots)?;
         let pins = if config.xdp.capacity == Capacity::Auto { pins.of_at_least(bank_slots) } else { pins };
@@ -422,7 +422,7 @@ impl Kernel {
 
     fn load_pinned(config: &Config, version: KernelVersion, pins: &Pins) -> Result<Self, Error> {
         let (mut object, adopted) = Self::object(config, pins)?;
-        let guarded = config.flood_policy.takes_guarded_program();
+        let guarded = config.flood_limits.takes_guarded_program();
         program::load(&mut object, Variant { guarded, frags: false })?;
         let maps = Maps::take(&mut object, pins.bank_slots(), Some(pins.heads()))?;
         let samples = Samples::take(&mut object)?;

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-pub use clock_guard::{ClockGuard, CLEAN_ROUNDS};
+pub use clock_guard::{CLEAN_ROUNDS, ClockGuard};
 pub(crate) use in_step::{Alone, in_step};
 pub use probe::{Peer, probe};
 pub(crate) use subject_health::best_and_worst;

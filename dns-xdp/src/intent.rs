@@ -15,7 +15,9 @@ use serde_json::{Map, Value};
 
 pub use file::{Error, load, load_local, store, store_local};
 pub use hold::{Hold, Holds, holds, with_holds, without_holds};
-pub use local::{Local, LocalHold, LocalIntent, Reconciled, hold_of, is_undecided_since, stored_hold, wants_as};
+pub use local::{
+    Local, LocalHold, LocalIntent, Reconciled, hold_of, is_undecided_since, stored_hold, wants_as,
+};
 pub use request::{IntentRequest, LONGEST_TEXT, lasting, text};
 
 use crate::cluster::Admin;

@@ -11,10 +11,10 @@
 //! ```
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
 
+pub mod answered_by;
 mod atomic_file;
 pub mod authorities;
 pub mod bench;
-pub mod subprocess;
 pub mod cli;
 pub mod cluster;
 pub mod config;
@@ -26,19 +26,19 @@ pub mod delegation;
 pub mod doctor;
 pub mod event;
 pub mod failover;
-mod fnv;
 pub mod flood_limits;
+mod fnv;
 pub mod health;
 pub mod intent;
 mod log;
 pub mod metrics;
 pub mod network;
-pub mod answered_by;
 pub mod pin_directory;
 mod privileges;
 pub mod repair_bound;
 pub mod responder;
 pub mod severity;
 pub mod store;
+pub mod subprocess;
 mod unprivileged;
 pub mod zone;

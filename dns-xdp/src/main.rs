@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap_complete::CompleteEnv;
-use dns_xdp::{subprocess, cli};
+use dns_xdp::{cli, subprocess};
 
 fn main() -> ExitCode {
     // Ends here when this process is to watch over a command.

@@ -8,12 +8,12 @@
 //! The listener only reads. The loop never waits for it: what the loop says when it is asked, all who look share, and
 //! its last words are shown where it does not answer. Connections are bounded in number and time.
 mod connections;
-mod status_cache;
+#[cfg(test)]
+mod dist_files;
 mod page;
 mod rates;
 mod recorder;
-#[cfg(test)]
-mod dist_files;
+mod status_cache;
 mod text;
 
 use std::fmt::Write as _;
@@ -28,9 +28,9 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 
-pub use self::status_cache::StatusCache;
-use self::status_cache::Life;
 pub use self::recorder::{Recorder, Repair};
+use self::status_cache::Life;
+pub use self::status_cache::StatusCache;
 use crate::control::api::Status;
 
 /// OpenMetrics 1.0, which the encoder writes.
@@ -81,7 +81,8 @@ async fn page(State(status_cache): State<Arc<StatusCache>>) -> Response {
     let view = status_cache.view().await;
     let life = status_cache.life();
     let code = if view.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let html = page::page(status_cache.server(), &life, view.as_deref(), &status_cache.events(), Timestamp::now());
+    let html =
+        page::page(status_cache.server(), &life, view.as_deref(), &status_cache.events(), Timestamp::now());
     (code, PAGE_HEADERS, Html(html.into_string())).into_response()
 }
 
@@ -91,9 +92,8 @@ fn asset(content_type: &'static str, text: &'static str) -> Response {
 
 async fn metrics(State(status_cache): State<Arc<StatusCache>>) -> Response {
     match status_cache.view().await {
-        Some(view) => {
-            ([(header::CONTENT_TYPE, CONTENT_TYPE)], text::encode(&view, status_cache.recorder())).into_response()
-        }
+        Some(view) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text::encode(&view, status_cache.recorder()))
+            .into_response(),
         None => unwell(&status_cache.life()),
     }
 }

@@ -23,7 +23,7 @@ use crate::cluster::ProbeKind;
 use crate::config::{Config, Mode};
 use crate::health::{self, probe};
 
-pub(crate) use lower::{close_to_programs, decide, look_at_threads, drop_privileges, drop_thread_privileges};
+pub(crate) use lower::{close_to_programs, decide, drop_privileges, drop_thread_privileges, look_at_threads};
 
 /// What loading and attaching an XDP program takes.
 const XDP: [(CapabilitySet, &str); 3] = [

@@ -49,7 +49,8 @@ fn milliseconds(duration: Duration) -> u64 {
 
 /// For the operator: the sum, and a line for each part.
 pub fn in_words(repair_bound: &RepairBound) -> String {
-    let RepairBound { detect_ms, detect_by, slowest, publish_ms, publish_measured, ttl_seconds } = repair_bound;
+    let RepairBound { detect_ms, detect_by, slowest, publish_ms, publish_measured, ttl_seconds } =
+        repair_bound;
     let [detect, publish] = [*detect_ms, *publish_ms].map(Duration::from_millis);
     let ttl = Duration::from_secs((*ttl_seconds).into());
     let time = humantime::format_duration;

@@ -186,7 +186,11 @@ impl FloodPolicy {
     fn fallback_of(&self, demand: Demand) -> Rate {
         let Rate { interval, tolerance } = self.fallback;
         let count = demand.count();
-        let counted = if demand.is_unseen() || count > FloodPolicy::DEMAND_MAX { FloodPolicy::DEMAND_MAX } else { count };
+        let counted = if demand.is_unseen() || count > FloodPolicy::DEMAND_MAX {
+            FloodPolicy::DEMAND_MAX
+        } else {
+            count
+        };
         let is_reserved_for = demand.is_known() && count <= self.fallback_share;
         let reserve = if is_reserved_for { tolerance / 2 + interval } else { 0 };
         let tolerance = tolerance.wrapping_add(reserve).wrapping_sub(counted * self.fallback_penalty);

@@ -5,12 +5,12 @@ use hickory_proto::rr::{Name, Record, RecordType};
 
 use super::columns::columns;
 use super::print;
+use crate::answered_by::answered_by;
 use crate::cluster::{AllDown, HealthCheck, Order, Require, Service};
 use crate::config::{Config, Failback, Failover, Mode};
 use crate::health::{self, ProbeId, Subject, Target};
-use crate::answered_by::answered_by;
 use crate::zone::{Lookup, Zone};
-use crate::{failover, log, promise};
+use crate::{failover, log, repair_bound};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp check --config /etc/dns-xdp/dns-xdp.toml";
 
@@ -102,7 +102,7 @@ fn probed(subject: &Subject, check: &HealthCheck, Target { address, probe }: &Ta
 fn row(config: &Config, zone: &Zone, name: &Name, rtype: RecordType, answers: &[Record]) -> [String; 5] {
     let path = match config.xdp.mode {
         Mode::Off => "responder",
-        _ => path(zone, name, rtype).text(),
+        _ => answered_by(zone, name, rtype).text(),
     };
     let ttl = answers.first().map_or(0, |record| record.ttl);
     let data: Vec<String> = answers.iter().map(|record| record.data.to_string()).collect();

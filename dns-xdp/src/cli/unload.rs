@@ -90,8 +90,10 @@ mod tests {
     #[test]
     fn what_a_daemon_fails_to_remove_is_tried_without_it_and_a_refusal_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let remains =
-            UnloadPaths { pin: directory.path().join("missing"), socket: directory.path().join("run/socket") };
+        let remains = UnloadPaths {
+            pin: directory.path().join("missing"),
+            socket: directory.path().join("run/socket"),
+        };
         let daemon = refusing(&remains.socket, RefusalKind::Failed);
         unload(&remains).unwrap();
         daemon.join().unwrap();

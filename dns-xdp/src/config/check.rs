@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use hickory_proto::rr::Name;
 
 use super::diagnostic::{At, Diagnostics, values};
-use super::table_reader::TableReader;
 use super::spec::{ClusterSpec, NodeSpec};
-use super::{Capacity, Mode, NsAddresses, Quorum, Xdp, value};
+use super::table_reader::TableReader;
+use super::{Capacity, Mode, NsAddresses, Quorum, Xdp, field};
 use crate::cluster::{APEX, Cluster, Node, Service};
 
 /// Records every problem of the cluster as a whole.
@@ -38,7 +38,7 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Diagnostics) {
         {
             let members = service.nodes.len();
             problems
-                .add(at, format!("`min-healthy` is {field} with {members} members; write at most {members}"));
+                .add(at, format!("`min-healthy` is {value} with {members} members; write at most {members}"));
         }
     }
     quorum(spec, problems);
@@ -142,7 +142,7 @@ pub(super) fn program(key: &str, words: &[At<String>], section: &TableReader<'_>
     if let Some(At { at, value: program }) = words.first()
         && let Err(problem) = field::program(program)
     {
-        section.problem(*at, format!("`{key}` {diagnostic}"));
+        section.problem(*at, format!("`{key}` {problem}"));
     }
 }
 
@@ -202,7 +202,7 @@ fn addresses(spec: &ClusterSpec, problems: &Diagnostics) {
 
 fn references(key: &str, list: &[At<String>], nodes: &[NodeSpec], problems: &Diagnostics) {
     for At { at, value } in duplicates(list) {
-        problems.add(*at, format!("`{key}` names `{field}` twice; remove one"));
+        problems.add(*at, format!("`{key}` names `{value}` twice; remove one"));
     }
     let known: BTreeSet<&str> = nodes.iter().map(|node| node.name.value.as_str()).collect();
     for At { at, value } in list.iter().filter(|name| !known.contains(name.value.as_str())) {
@@ -210,7 +210,7 @@ fn references(key: &str, list: &[At<String>], nodes: &[NodeSpec], problems: &Dia
             Some(known) => format!("did you mean `{known}`?"),
             None => "add a [[node]] of that name, or remove it here".to_owned(),
         };
-        problems.add(*at, format!("`{key}` names `{field}`, and there is no such node; {remedy}"));
+        problems.add(*at, format!("`{key}` names `{value}`, and there is no such node; {remedy}"));
     }
 }
 

@@ -236,7 +236,7 @@ fn summary(table: &Table) -> String {
     let mut rest = Vec::new();
     leaves(table, "", &mut |key, value| match key {
         "ipv4" | "ipv6" => addresses.push(value.trim_matches('"').to_owned()),
-        _ => rest.push(format!("{key} = {field}")),
+        _ => rest.push(format!("{key} = {value}")),
     });
     let addresses = Some(addresses.join(" ")).filter(|addresses| !addresses.is_empty());
     addresses.into_iter().chain(rest).collect::<Vec<_>>().join(", ")

@@ -49,7 +49,7 @@ fn parse(text: &str) -> Result<Config, String> {
 
 /// The file with one more line in a section.
 fn with(section: &str, line: &str) -> String {
-    FILE.replacen(&format!("{table_reader}\n"), &format!("{table_reader}\n{line}\n"), 1)
+    FILE.replacen(&format!("{section}\n"), &format!("{section}\n{line}\n"), 1)
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_page_has_the_keys_that_the_code_knows() {
         known.sort_unstable();
         known.dedup();
         documented.sort_unstable();
-        assert_eq!(documented, known, "{table_reader}");
+        assert_eq!(documented, known, "{section}");
     }
 }
 
@@ -79,7 +79,7 @@ const KINDS: [&str; 7] = ["tcp", "redis", "http", "https", "icmp", "dns", "exec"
 fn known(section: &str, kind: &str) -> Vec<String> {
     let kind = if kind.is_empty() { String::new() } else { format!("probe = \"{kind}\"\n") };
     let error = parse(&with(section, &format!("{kind}no-such-key-at-all = 1"))).unwrap_err();
-    let (_, known) = error.split_once("known here: ").unwrap_or_else(|| panic!("{table_reader}: {error}"));
+    let (_, known) = error.split_once("known here: ").unwrap_or_else(|| panic!("{section}: {error}"));
     known.lines().next().unwrap_or_default().split(", ").map(str::to_owned).collect()
 }
 
@@ -89,7 +89,7 @@ fn the_defaults_of_the_page_are_those_of_the_code() {
     let mut seen = 0;
     for row in rows() {
         if let Some(value) = quoted(row.default) {
-            let line = format!("{} = {field}", row.key);
+            let line = format!("{} = {value}", row.key);
             let text = with(row.section, &line);
             assert_eq!(parse(&text).as_ref(), Ok(&default), "{} {line}", row.section);
             seen += 1;
@@ -105,13 +105,13 @@ fn the_ranges_of_numbers_are_those_of_the_code() {
         let numbers: Vec<i64> =
             row.range.split(" to ").filter_map(|number| number.replace(',', "").parse().ok()).collect();
         let [least, most] = numbers[..] else { continue };
-        let accepts = |value: i64| parse(&with(row.section, &format!("{} = {field}", row.key)));
+        let accepts = |value: i64| parse(&with(row.section, &format!("{} = {value}", row.key)));
         for value in [least, most] {
             let error = accepts(value).err().unwrap_or_default();
-            assert!(!error.contains(&format!("`{}` is {field}", row.key)), "{row:?}: {error}");
+            assert!(!error.contains(&format!("`{}` is {value}", row.key)), "{row:?}: {error}");
         }
         for value in [least - 1, most + 1] {
-            assert!(accepts(value).is_err(), "{row:?}: {field}");
+            assert!(accepts(value).is_err(), "{row:?}: {value}");
         }
         seen += 1;
     }

@@ -253,7 +253,7 @@ fn keep_comments_of_the_section(nodes: &mut ArrayOfTables, index: usize) {
     };
     if let Some(next) = nodes.get_mut(index + 1) {
         let own = prefix(next);
-        next.decor_mut().set_prefix(format!("{table_reader}\n{own}"));
+        next.decor_mut().set_prefix(format!("{section}\n{own}"));
     }
 }
 

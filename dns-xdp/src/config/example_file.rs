@@ -103,7 +103,7 @@ fn no_key_of_these_sections_is_missing() {
         "metrics",
         "cluster",
     ] {
-        let head = format!("[{table_reader}]\n");
+        let head = format!("[{section}]\n");
         let with_unknown = filled().replacen(&head, &format!("{head}no-such-key-at-all = 1\n"), 1);
         let error = Config::parse(&with_unknown, Path::new(PATH)).unwrap_err().to_string();
         let (_, keys) = error.split_once("known here: ").unwrap_or_else(|| panic!("{error}"));
@@ -111,7 +111,7 @@ fn no_key_of_these_sections_is_missing() {
             SHIPPED.lines().any(|line| line.trim_start_matches('#').starts_with(&format!("{key} = ")))
         };
         let missing: Vec<&str> = keys.split(", ").filter(|key| !shown(key)).collect();
-        assert!(missing.is_empty(), "[{table_reader}] {missing:?}");
+        assert!(missing.is_empty(), "[{section}] {missing:?}");
     }
 }
 

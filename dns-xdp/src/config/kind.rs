@@ -15,8 +15,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use toml::de::DeValue;
 
 use super::diagnostic::{At, values};
-use super::table_reader::TableReader;
 use super::field::{self, Codes, Read};
+use super::table_reader::TableReader;
 use super::{check, resolve};
 use crate::cluster::{Authorities, Dns, Elsewhere, Exec, Http, Pattern, ProbeKind, Trust};
 
@@ -188,7 +188,7 @@ pub(super) fn target(section: &mut TableReader<'_>, around: &Surroundings) -> Op
     match written.parse::<IpAddr>().map_or_else(|_| resolve::address(&written, around.patience), Ok) {
         Ok(address) => Some(Elsewhere { written, address }),
         Err(problem) => {
-            section.problem(at, format!("`target` is `{written}`, which {diagnostic}"));
+            section.problem(at, format!("`target` is `{written}`, which {problem}"));
             None
         }
     }

@@ -173,7 +173,7 @@ fn keys_without_effect_are_refused_with_what_they_lack() {
         ("[health]\nrequire = 1\n[[health.probes]]\nport = 1", "f:10: `require`", "[[health.probes]]"),
     ];
     for (section, place, lacks) in cases {
-        let text = refusal(&format!("{FILE}{table_reader}\n"));
+        let text = refusal(&format!("{FILE}{section}\n"));
         assert!(text.starts_with(place) && text.contains("has no effect") && text.contains(lacks), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }

@@ -8,12 +8,12 @@ use dns_xdp_ebpf::table::EXEMPT_MAX;
 use hickory_proto::rr::Name;
 use toml::de::DeTable;
 
-use super::kind::{Surroundings, kind, target};
 use super::diagnostic::{At, ConfigError, Diagnostic, Diagnostics, values};
+use super::kind::{Surroundings, kind, target};
 use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::{
     AllDown, Capacity, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers,
-    Quorum, Xdp, ZoneConfig, check, resolve, store, value,
+    Quorum, Xdp, ZoneConfig, check, field, resolve, store,
 };
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::flood_limits::{FloodLimits, RateLimit};
@@ -99,7 +99,9 @@ pub(super) struct ClusterSpec {
 
 /// Reads the text of the file at `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    document(text, path, |document, path, problems| read(document, path, problems, false, resolve::LOOKUP_TIMEOUT))
+    document(text, path, |document, path, problems| {
+        read(document, path, problems, false, resolve::LOOKUP_TIMEOUT)
+    })
 }
 
 /// The unknown keys of a file whose other problems do not matter, because another text is in force.
@@ -113,7 +115,9 @@ pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Diagnostic> {
 
 /// As [`parse`], of a text whose shared sections are those of a store.
 pub(super) fn parse_shared(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    document(text, path, |document, path, problems| read(document, path, problems, true, resolve::LOOKUP_TIMEOUT))
+    document(text, path, |document, path, problems| {
+        read(document, path, problems, true, resolve::LOOKUP_TIMEOUT)
+    })
 }
 
 /// Reads the text of the file at `path` with `read`, which returns `None` only when it recorded a problem.
@@ -210,7 +214,7 @@ fn zone(mut section: TableReader<'_>) -> Option<ZoneConfig> {
     if let Some(At { at, value }) = ttl_min
         && value > ttl_seconds
     {
-        section.problem(at, format!("`ttl-min` {field}s is longer than `ttl` {ttl_seconds}s; shorten it"));
+        section.problem(at, format!("`ttl-min` {value}s is longer than `ttl` {ttl_seconds}s; shorten it"));
     }
     let ttl_min_seconds = ttl_min.map_or(TTL_MIN_SECONDS.min(ttl_seconds), |located| located.value);
     let ns_ttl_seconds = section.value("ns-ttl", field::ns_ttl_seconds).unwrap_or(NS_TTL_SECONDS);
@@ -392,7 +396,7 @@ fn probe(section: &mut TableReader<'_>, usual: &Probe, around: &Surroundings) ->
     if let Some(At { at, value }) = rise_max
         && value < probe.rise
     {
-        section.problem(at, format!("`rise-max` is {field}, less than `rise` {}; raise it", probe.rise));
+        section.problem(at, format!("`rise-max` is {value}, less than `rise` {}; raise it", probe.rise));
     }
     probe
 }

@@ -7,9 +7,9 @@ use toml::de::DeValue;
 use toml_edit::DocumentMut;
 
 use super::diagnostic::{At, ConfigError, Diagnostic};
-use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::shared::{CONCERNS, Documents, Shared, split};
-use super::{Config, differences, value};
+use super::table_reader::{IsDefault, TableReader, is_empty_list};
+use super::{Config, differences, field};
 
 const LEASE: Duration = Duration::from_secs(5);
 /// etcd's leases are of whole seconds, and it may not keep its word below two.
@@ -161,7 +161,7 @@ fn apart(section: &TableReader<'_>, prefix: &str, follow: Option<&At<String>>, m
     let overlap = |a: &str, b: &str| a == b || below(a, b) || below(b, a);
     for (key, path) in [("skydns-follow", follow), ("skydns-mirror", mirror)] {
         if let Some(At { at, value }) = path.filter(|path| overlap(&path.value, prefix)) {
-            let text = format!("`{key}` {field:?} and `prefix` {prefix:?} overlap; keep them apart");
+            let text = format!("`{key}` {value:?} and `prefix` {prefix:?} overlap; keep them apart");
             section.problem(*at, text);
         }
     }
@@ -177,7 +177,11 @@ fn apart(section: &TableReader<'_>, prefix: &str, follow: Option<&At<String>>, m
     }
 }
 
-fn both<A, B>(section: &TableReader<'_>, a: (&str, Option<At<A>>), b: (&str, Option<At<B>>)) -> Option<(A, B)> {
+fn both<A, B>(
+    section: &TableReader<'_>,
+    a: (&str, Option<At<A>>),
+    b: (&str, Option<At<B>>),
+) -> Option<(A, B)> {
     match (a, b) {
         ((_, Some(a)), (_, Some(b))) => Some((a.value, b.value)),
         ((has, Some(At { at, .. })), (lacks, None)) | ((lacks, None), (has, Some(At { at, .. }))) => {

@@ -88,7 +88,14 @@ impl<'a> TableReader<'a> {
         let section = |value: &'a Spanned<DeValue<'a>>| {
             let (at, table) = (value.span().start, self.table_in(value, title)?);
             let (title, problems) = (title.to_owned(), self.problems);
-            Some(TableReader { title, at, table: Some(table), problems, asked: Vec::new(), refused: Vec::new() })
+            Some(TableReader {
+                title,
+                at,
+                table: Some(table),
+                problems,
+                asked: Vec::new(),
+                refused: Vec::new(),
+            })
         };
         array.iter().filter_map(section).collect()
     }
@@ -219,7 +226,7 @@ impl<'a> TableReader<'a> {
         match read(value.get_ref()) {
             Ok(value) => Some(At { at, value }),
             Err(problem) => {
-                self.problems.add(at, format!("`{key}` {diagnostic}"));
+                self.problems.add(at, format!("`{key}` {problem}"));
                 None
             }
         }

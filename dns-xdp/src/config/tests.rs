@@ -388,7 +388,7 @@ fn a_wrong_section_is_named_with_its_line() {
         ("[service]\nname = \"db1\"", "f:11: `service` is a list; begin each with [[service]]"),
     ];
     for (section, said) in cases {
-        assert_eq!(refusal(&format!("{MINIMAL}{table_reader}\n")), said, "{table_reader}");
+        assert_eq!(refusal(&format!("{MINIMAL}{section}\n")), said, "{section}");
     }
 }
 

@@ -117,7 +117,12 @@ impl Server {
             identity(path)
         };
         let identity = bound().map_err(refused)?;
-        let file = Arc::new(SocketFile { path: path.to_owned(), identity, directory, is_removed: AtomicBool::new(false) });
+        let file = Arc::new(SocketFile {
+            path: path.to_owned(),
+            identity,
+            directory,
+            is_removed: AtomicBool::new(false),
+        });
         Ok(Server { listener: UnixListener::from_std(listener).map_err(refused)?, file })
     }
 

@@ -418,8 +418,8 @@ impl Core {
     /// Has the answers kept on disk: a restart without a quorum goes on from them. Frozen answers are on disk already.
     fn keep_answers(&mut self, answers: &Arc<Answers>, is_frozen: bool) {
         // While a node has no verdict, the file knows more than this daemon.
-        let is_known =
-            self.health.round_complete() && self.health.health_by_subject().values().all(|known| !known.inconclusive);
+        let is_known = self.health.round_complete()
+            && self.health.health_by_subject().values().all(|known| !known.inconclusive);
         let is_same = self.kept_answers.as_ref().is_some_and(|kept| kept.names_as(answers));
         if is_frozen || is_same || !is_known || answers.refused() {
             return;

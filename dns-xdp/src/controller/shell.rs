@@ -414,7 +414,8 @@ impl Shell {
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
         let zone = self.publisher.subscribe();
         let lease = self.publisher.lease();
-        let responder = Responder::start(sockets, zone, lease, &self.identity, privileges::drop_thread_privileges);
+        let responder =
+            Responder::start(sockets, zone, lease, &self.identity, privileges::drop_thread_privileges);
         self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
         pause::watch(self.tell.clone()).context("cannot start a thread")?;
         systemd::ready();

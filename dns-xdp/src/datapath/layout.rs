@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use dns_xdp_ebpf::table::{self, BUCKETS, NameEntry, ZoneHeader, NameOverflow, NameWords, SOA_MAX, Slot};
+use dns_xdp_ebpf::table::{self, BUCKETS, NameEntry, NameOverflow, NameWords, SOA_MAX, Slot, ZoneHeader};
 use hickory_proto::rr::{Name, RData};
 
 use super::perfect_hash;
@@ -93,7 +93,11 @@ pub fn lay_out(zone: &Zone, bank_slots: u32, before: &PerfectHash) -> Result<Lay
 }
 
 /// Puts every name in its place; `None` when two have the same.
-fn put(slots: &[Slot], bank_slots: u32, perfect_hash: PerfectHash) -> Option<(PerfectHash, HashMap<u32, Slot>)> {
+fn put(
+    slots: &[Slot],
+    bank_slots: u32,
+    perfect_hash: PerfectHash,
+) -> Option<(PerfectHash, HashMap<u32, Slot>)> {
     let mut taken = HashMap::with_capacity(slots.len());
     let free = slots.iter().all(|slot| taken.insert(perfect_hash.index(slot, bank_slots), *slot).is_none());
     free.then_some((perfect_hash, taken))
@@ -144,7 +148,8 @@ impl Chunks {
 /// The head of a zone laid out in the bank that begins at `bank_start`.
 pub fn head(zone: &Zone, layout: &Layout, bank_start: u32, bank_slots: u32) -> ZoneHeader {
     let (apex, length) = words(zone.apex());
-    let mut head = ZoneHeader::new(layout.perfect_hash.seed, bank_start, bank_slots, &apex, length, &soa(zone));
+    let mut head =
+        ZoneHeader::new(layout.perfect_hash.seed, bank_start, bank_slots, &apex, length, &soa(zone));
     head.flood_policy = *zone.flood_policy();
     head.displacements.copy_from_slice(&layout.perfect_hash.displacements);
     head

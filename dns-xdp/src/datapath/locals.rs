@@ -2,7 +2,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::mem::offset_of;
 
-use dns_xdp_ebpf::table::{self, LOCAL_ADDRESSES_BUCKETS, LOCAL_ADDRESSES_SLOTS, Local, LocalAddresses, Tags};
+use dns_xdp_ebpf::table::{
+    self, LOCAL_ADDRESSES_BUCKETS, LOCAL_ADDRESSES_SLOTS, Local, LocalAddresses, Tags,
+};
 
 use super::perfect_hash;
 use crate::network::{Place, VlanProtocol, VlanTag};
@@ -55,7 +57,8 @@ impl LocalsLayout {
     /// `None`: two addresses have one hash with this seed.
     fn with_seed(seed: u64, locals: &[&Local]) -> Option<LocalsLayout> {
         let hashes = locals.iter().map(|local| Local::hash(seed, local.interface, local.tags, local.address));
-        let displacements = perfect_hash::displacements(hashes, LOCAL_ADDRESSES_BUCKETS, LOCAL_ADDRESSES_SLOTS as u32)?;
+        let displacements =
+            perfect_hash::displacements(hashes, LOCAL_ADDRESSES_BUCKETS, LOCAL_ADDRESSES_SLOTS as u32)?;
         let mut layout = LocalsLayout { seed, displacements, slots: HashMap::new() };
         layout.slots = locals
             .iter()

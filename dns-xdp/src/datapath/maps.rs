@@ -9,7 +9,7 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::table::{
-    self, NameEntry, FOR_EVER, ZoneHeader, NameOverflow, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH, Slot,
+    self, FOR_EVER, NameEntry, NameOverflow, RENEW_ENDED, RENEW_UNCHANGED, RENEWAL_LENGTH, Slot, ZoneHeader,
 };
 use nix::time::{ClockId, clock_getres};
 
@@ -60,7 +60,11 @@ impl Staged {
 
 impl Maps {
     /// Takes the maps of a loaded object; `heads`: where those of the banks are, or are to be, pinned.
-    pub(super) fn take(object: &mut Ebpf, bank_slots: u32, heads: Option<ZoneHeaders>) -> Result<Self, Error> {
+    pub(super) fn take(
+        object: &mut Ebpf,
+        bank_slots: u32,
+        heads: Option<ZoneHeaders>,
+    ) -> Result<Self, Error> {
         let zone: ArrayOfMaps<MapData, ZoneHeaderMap> = take(object, table::ZONE)?;
         let names = take(object, table::NAMES)?;
         let overflow = take(object, table::NAME_OVERFLOW)?;
@@ -72,11 +76,23 @@ impl Maps {
             None => Ok(None),
         };
         let bank_start = head.and_then(|head| head.map(|head| head.get(&0, 0)).transpose());
-        let bank_start =
-            bank_start.map(|head| head.as_ref().map(bank_start_of)).map_err(|error| Error::map(table::ZONE, error))?;
+        let bank_start = bank_start
+            .map(|head| head.as_ref().map(bank_start_of))
+            .map_err(|error| Error::map(table::ZONE, error))?;
         // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
         let perfect_hash = PerfectHash::new(RandomState::new().hash_one("names"));
-        Ok(Maps { zone, names, overflow, counters, locals, bank_slots, heads, perfect_hash, bank_start, contents: [None, None] })
+        Ok(Maps {
+            zone,
+            names,
+            overflow,
+            counters,
+            locals,
+            bank_slots,
+            heads,
+            perfect_hash,
+            bank_start,
+            contents: [None, None],
+        })
     }
 
     /// Names that the table holds.
@@ -181,7 +197,9 @@ impl Maps {
     }
 
     fn write_overflow(&mut self, index: u32, overflow: &NameOverflow) -> Result<(), Error> {
-        self.overflow.set(index, overflow.to_bytes(), 0).map_err(|error| Error::map(table::NAME_OVERFLOW, error))
+        self.overflow
+            .set(index, overflow.to_bytes(), 0)
+            .map_err(|error| Error::map(table::NAME_OVERFLOW, error))
     }
 
     /// Every outcome's counter, summed over the CPUs.

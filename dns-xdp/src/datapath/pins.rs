@@ -201,8 +201,9 @@ impl PinnedMaps {
         let all = named(&pin_directory::directory(pin), is_maps);
         let ours = format!("{MAPS}{LAYOUT}-");
         let bank_slots = |path: &Path| path.file_name()?.to_str()?.strip_prefix(&ours)?.parse().ok();
-        let mut found =
-            all.iter().filter_map(|path| Some(PinnedMaps { bank_slots: bank_slots(path)?, directory: path.clone() }));
+        let mut found = all
+            .iter()
+            .filter_map(|path| Some(PinnedMaps { bank_slots: bank_slots(path)?, directory: path.clone() }));
         match (found.next(), all.first()) {
             (None, Some(other)) => Err(Error::new(format!(
                 "{} is of another version of dns-xdp: use the one that runs, or let this one take over with \

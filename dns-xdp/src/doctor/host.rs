@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::facts::Host;
-use crate::subprocess::{self, Leftovers};
 use crate::privileges;
+use crate::subprocess::{self, Leftovers};
 
 /// For a program that lists rules.
 const RULES_TIMEOUT: Duration = Duration::from_secs(2);

@@ -90,8 +90,10 @@ mod tests {
             subject_health: subject_health(&own_verdict, before.as_ref(), now(own)),
             verdicts: vec![&own_verdict],
         };
-        let other =
-            Alone { subject_health: subject_health(&other_verdict, None, now(other)), verdicts: vec![&other_verdict] };
+        let other = Alone {
+            subject_health: subject_health(&other_verdict, None, now(other)),
+            verdicts: vec![&other_verdict],
+        };
         in_step(before.as_ref(), &own, &other).health
     }
 

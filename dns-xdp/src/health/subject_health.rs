@@ -24,7 +24,12 @@ pub struct SubjectHealth {
 impl SubjectHealth {
     /// Combines the verdicts on the probes of a subject, in their order; `now` counts where its health is not what it
     /// was `before`.
-    pub fn new(check: &HealthCheck, verdicts: &[&Verdict], before: Option<&SubjectHealth>, now: Duration) -> Self {
+    pub fn new(
+        check: &HealthCheck,
+        verdicts: &[&Verdict],
+        before: Option<&SubjectHealth>,
+        now: Duration,
+    ) -> Self {
         let health = combined(check, verdicts);
         let since = before.filter(|before| before.health == health).map_or(now, |before| before.since);
         SubjectHealth {

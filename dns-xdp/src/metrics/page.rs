@@ -4,8 +4,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
-use super::status_cache::{Life, View};
 use super::rates::Rates;
+use super::status_cache::{Life, View};
 use crate::cluster::Admin;
 use crate::control::api::{InterfaceStatus, NodeStatus, Status};
 use crate::event::Event;

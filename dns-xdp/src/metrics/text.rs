@@ -12,8 +12,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::status_cache::View;
 use super::recorder::{HEALTHS, Recorder};
+use super::status_cache::View;
 use crate::cluster::Admin;
 use crate::control::api::{Stats, Status};
 use crate::responder::is_answer;

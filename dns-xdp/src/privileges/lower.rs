@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(field(&own, "CapPrm") & !CapabilitySet::BPF.bits(), 0, "{own}");
         assert_eq!((field(&own, "CapInh"), field(&own, "CapAmb"), field(&own, "NoNewPrivs")), (0, 0, 1));
         for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-            assert_eq!(field(&child, set), 0, "{subprocess}");
+            assert_eq!(field(&child, set), 0, "{child}");
         }
         assert_eq!(field(&child, "NoNewPrivs"), 1);
     }

@@ -97,7 +97,8 @@ fn flood_policy(zone: Option<&Zone>) -> &FloodPolicy {
 
 /// The cookie that goes with the answer, and whether the one that came is ours (RFC 7873, section 5.2).
 fn verify_or_renew(flood_policy: &FloodPolicy, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool) {
-    let mint = CookieKeys { secrets: &flood_policy.secrets, count: flood_policy.secret_count, now: arrival.seconds };
+    let mint =
+        CookieKeys { secrets: &flood_policy.secrets, count: flood_policy.secret_count, now: arrival.seconds };
     let cookie_valid = mint.verify_or_renew(&mut cookie, address_words(arrival.client));
     (cookie, cookie_valid)
 }

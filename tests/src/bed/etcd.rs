@@ -183,7 +183,9 @@ impl Etcd {
     pub fn write(&self, key: &str, value: &str) -> Result<()> {
         let key = format!("{}/{key}", prefix());
         // What comes while nobody leads is lost, and the sender is not told.
-        wait::until(&format!("{key} is written"), ELECTION_TIMEOUT, || self.ctl(&["put", &key, "--", value]))?;
+        wait::until(&format!("{key} is written"), ELECTION_TIMEOUT, || {
+            self.ctl(&["put", &key, "--", value])
+        })?;
         Ok(())
     }
 

@@ -180,8 +180,9 @@ fn is_meta(qtype: u16) -> bool {
 }
 
 fn is_plain(zone: &Zone, opt: &Opt) -> bool {
-    let cookie_behind =
-        |codes: &[u16]| zone.flood_policy().secret_count != 0 && codes.iter().skip(1).any(|code| *code == COOKIE);
+    let cookie_behind = |codes: &[u16]| {
+        zone.flood_policy().secret_count != 0 && codes.iter().skip(1).any(|code| *code == COOKIE)
+    };
     let plain = |codes: &[u16]| codes.len() <= OPTIONS_MAX && !codes.contains(&NSID) && !cookie_behind(codes);
     opt.version == 0 && opt.codes().is_some_and(|codes| plain(&codes))
 }

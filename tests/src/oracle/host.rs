@@ -12,7 +12,7 @@ use dns_xdp_ebpf::host::{Host, Packet};
 use dns_xdp_ebpf::outcome::Outcome;
 use dns_xdp_ebpf::respond::respond;
 use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
-use dns_xdp_ebpf::table::{NameEntry, FloodPolicy, ZoneHeader, Local, NameOverflow, Slot, Tags};
+use dns_xdp_ebpf::table::{FloodPolicy, Local, NameEntry, NameOverflow, Slot, Tags, ZoneHeader};
 
 /// What lies behind a frame in its buffer.
 const BEHIND: u8 = 0xa5;
@@ -97,8 +97,8 @@ impl Server {
     /// offset fails.
     pub fn publish_in(&mut self, zone: &Zone, capacity: u32) {
         let bank_slots = layout::bank_slots(capacity);
-        let laid_out =
-            layout::lay_out(zone, bank_slots, &PerfectHash::new(SEED)).expect("the table is as large as the zone");
+        let laid_out = layout::lay_out(zone, bank_slots, &PerfectHash::new(SEED))
+            .expect("the table is as large as the zone");
         let head = layout::head(zone, &laid_out, bank_slots, bank_slots);
         self.zone = Some(Published { head, bank_slots, layout: laid_out });
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::Xdp;
-use dns_xdp_ebpf::table::{NameEntry, ZoneHeader, LAYOUT, NameOverflow};
+use dns_xdp_ebpf::table::{LAYOUT, NameEntry, NameOverflow, ZoneHeader};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
@@ -299,7 +299,8 @@ fn fill<const LENGTH: usize>(node: &Node, name: &str) -> Result<()> {
 fn garbage_head(node: &Node) -> Result<()> {
     type ZoneHeaders = Array<MapData, [u8; size_of::<ZoneHeader>()]>;
     let map = MapData::from_pin(maps(node).join("ZONE"))?;
-    let mut zone: aya::maps::ArrayOfMaps<MapData, ZoneHeaders> = aya::maps::Map::ArrayOfMaps(map).try_into()?;
+    let mut zone: aya::maps::ArrayOfMaps<MapData, ZoneHeaders> =
+        aya::maps::Map::ArrayOfMaps(map).try_into()?;
     let mut head = ZoneHeaders::create(1, 0)?;
     head.set(0, [0xff; size_of::<ZoneHeader>()], 0)?;
     Ok(zone.set(0, &head, 0)?)

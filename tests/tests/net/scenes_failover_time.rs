@@ -28,7 +28,7 @@ fn with_the_default_settings_every_death_is_repaired_within_the_promise() {
         let status = cluster.nodes[0].status()?;
         ensure!(healths(&status)?.iter().all(|health| *health == "up"), "{status:#}");
         let promise = cluster.nodes[0].promise()?;
-        ensure!(promise == Duration::from_secs(2), "the default promise is {repair_bound:?}");
+        ensure!(promise == Duration::from_secs(2), "the default promise is {promise:?}");
         for victim in 1..=2 * ROUNDS {
             sleep(INTERVAL.mul_f64(random_share()));
             let took = time_to_repair(cluster, victim, victim > ROUNDS)?;

@@ -93,7 +93,7 @@ fn who_asks_too_much_is_held_back_learns_to_ask_over_tcp_and_is_let_go_by_a_cook
 
         let node = &cluster.nodes[0];
         let flood_policy = node.status()?["guard"].clone();
-        ensure!(flood_policy["slipped"].as_u64().is_some_and(|slipped| slipped > 80), "{flood_limits}");
+        ensure!(flood_policy["slipped"].as_u64().is_some_and(|slipped| slipped > 80), "{flood_policy}");
         node.edit_config("slip = 1", "slip = 0")?;
         node.cli_ok(&["reload"])?;
         let (whole, truncated) = burst(cluster, A)?;

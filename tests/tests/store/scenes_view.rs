@@ -290,7 +290,7 @@ fn one_servers_bad_link_takes_nobody_out_and_a_death_takes_the_dead_out_everywhe
             let worst = repaired.values().max().copied().unwrap_or_default();
             let kind = if silent { "a node died" } else { "a service died" };
             println!(
-                "{kind}: out of all servers' answers after {worst:.2?}; promise {repair_bound:.2?}, lease {LEASE:?}"
+                "{kind}: out of all servers' answers after {worst:.2?}; promise {promise:.2?}, lease {LEASE:?}"
             );
             ensure!(repaired.len() == 4 && worst <= promise + LEASE, "{kind}: {repaired:?}");
             if worst > promise + AGREEMENT {

@@ -10,7 +10,7 @@ use super::super::words::{ago, cut, harmless, number, percent, wrap};
 use crate::cluster::Admin;
 use crate::control::api::{GuardStatus, NodeStatus, Status, StoreStatus};
 use crate::store::client::Mode;
-use crate::{intent, promise};
+use crate::{intent, repair_bound};
 
 /// Columns of the labels, with the blanks behind them.
 const LABEL: usize = 9;
@@ -81,7 +81,7 @@ fn facts(status: &Status) -> Vec<(String, String)> {
         ("lease".to_owned(), lease(status)),
     ]);
     facts.extend(store(&status.store).map(|store| ("store".to_owned(), store)));
-    facts.extend(floods(&status.flood_limits).map(|floods| ("floods".to_owned(), floods)));
+    facts.extend(floods(&status.guard).map(|floods| ("floods".to_owned(), floods)));
     let promised = promised.lines().enumerate();
     facts.extend(
         promised

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
+use super::super::field::{self, Read};
 use super::super::table_reader::TableReader;
 use super::super::unreadable;
-use super::super::field::{self, Read};
 use super::{REDIS_PORT, host, trust};
 use crate::cluster::{PasswordFile, ProbeKind, Redis, Role, Trust};
 

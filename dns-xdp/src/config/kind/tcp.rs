@@ -1,8 +1,8 @@
 //! The keys of `probe = "tcp"`: a connection alone, or what is said over it.
 use toml::de::DeValue;
 
-use super::super::table_reader::TableReader;
 use super::super::field::{self, Read};
+use super::super::table_reader::TableReader;
 use super::{REDIS_PORT, pattern};
 use crate::cluster::{Expect, ProbeKind, TcpDialogue};
 

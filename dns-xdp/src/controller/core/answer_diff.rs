@@ -8,7 +8,7 @@ use super::state::{State, in_family};
 use crate::cluster::{APEX, Admin, Family, Node};
 use crate::event::{AnswerChange, AnswerChanges, Kind, Occurrence};
 use crate::failover::Effective;
-use crate::health::{SubjectHealth, Subject};
+use crate::health::{Subject, SubjectHealth};
 use crate::zone::{Addresses, Zone};
 
 /// A decision, as far as it is told.
@@ -40,12 +40,19 @@ impl Reported {
         let decision = state.decision()?;
         let nodes = state.config().cluster.nodes.iter().zip(&decision.effective);
         let nodes = nodes.map(|(node, effective)| node_party(state, node, *effective));
-        let members =
-            state.health_by_subject().iter().filter_map(|(subject, subject_health)| member_party(state, subject, subject_health));
+        let members = state
+            .health_by_subject()
+            .iter()
+            .filter_map(|(subject, subject_health)| member_party(state, subject, subject_health));
         let families = state.health_by_subject().keys().flat_map(|subject| family_parties(state, subject));
         let parties = nodes.chain(members).chain(families).collect();
         let services_down = ServicesDown::new(state, decision);
-        Some(Reported { frozen: decision.frozen.clone(), fail_open: decision.fail_open, services_down, parties })
+        Some(Reported {
+            frozen: decision.frozen.clone(),
+            fail_open: decision.fail_open,
+            services_down,
+            parties,
+        })
     }
 
     /// Whether no decision is made anew.

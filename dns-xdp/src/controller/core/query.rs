@@ -2,12 +2,12 @@
 use hickory_proto::rr::{Name, RecordType};
 
 use super::state::State;
+use crate::answered_by::{AnsweredBy, answered_by};
 use crate::cluster::{APEX, Family, Node};
 use crate::config::NsAddresses;
 use crate::control::api::QueryAnswer;
 use crate::control::{Refusal, RefusalKind};
 use crate::failover::{Decision, Effective};
-use crate::answered_by::{AnsweredBy, answered_by};
 use crate::responder::{self, Rcode};
 use crate::zone::Zone;
 
@@ -24,7 +24,11 @@ pub(super) fn query(
         Refusal::new(RefusalKind::Invalid, format!("there is no type {qtype}; try A or AAAA"))
     })?;
     let (rcode, answers, ttl) = responder::answer(zone, qname.clone(), qtype);
-    let path = if attached { answered_by(zone, &qname, qtype) } else { AnsweredBy::Responder("no program is attached") };
+    let path = if attached {
+        answered_by(zone, &qname, qtype)
+    } else {
+        AnsweredBy::Responder("no program is attached")
+    };
     let mut why = rule(state, decision, zone, &qname, qtype);
     if rcode == Rcode::NoError && answers.is_empty() {
         why.push_str(&format!("; it has no {qtype} record"));

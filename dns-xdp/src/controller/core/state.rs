@@ -18,7 +18,7 @@ use crate::cluster::{Admin, Family, HealthCheck, Node};
 use crate::config::Config;
 use crate::failover::{self, Decision, Effective, LastAnswers, View};
 use crate::health::{
-    self, ClockGuard, FamilyHealth, Health, Observation, ProbeId, SubjectHealth, Subject, Target, Transition,
+    self, ClockGuard, FamilyHealth, Health, Observation, ProbeId, Subject, SubjectHealth, Target, Transition,
     Verdict,
 };
 use crate::intent::{self, Holds, Intent, Intents};
@@ -201,7 +201,9 @@ impl State {
         if self.blindness.reason().is_some() {
             return own;
         }
-        for (subject, subject_health) in self.health_by_subject.iter().filter(|(subject, _)| !self.is_discarded(subject)) {
+        for (subject, subject_health) in
+            self.health_by_subject.iter().filter(|(subject, _)| !self.is_discarded(subject))
+        {
             // A server of a version that probes one address alone reads what is said of IPv4.
             let ipv4 = self.told_apart(subject).map_or(subject_health, |both| &both.ipv4);
             said(&mut own, subject.to_string(), ipv4);
@@ -235,13 +237,19 @@ impl State {
             .map(|subject| (subject.clone(), self.family_health(subject, Duration::ZERO)))
             .collect();
         let health_by_subject = all.into_keys().map(|ProbeId { subject, .. }| {
-            let subject_health = self.subject_health(&subject, self.health_by_subject.get(&subject), Duration::ZERO);
+            let subject_health =
+                self.subject_health(&subject, self.health_by_subject.get(&subject), Duration::ZERO);
             (subject, subject_health)
         });
         self.health_by_subject = health_by_subject.collect();
     }
 
-    fn subject_health(&self, subject: &Subject, before: Option<&SubjectHealth>, now: Duration) -> SubjectHealth {
+    fn subject_health(
+        &self,
+        subject: &Subject,
+        before: Option<&SubjectHealth>,
+        now: Duration,
+    ) -> SubjectHealth {
         match self.families.get(subject) {
             Some(families) => families.whole(before, now),
             None => self.standing_of_all(subject, before, now),

@@ -119,7 +119,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
             })
             .collect(),
         services: services(state, decision, &services_down),
-        promise: promise(config, zone.names().len(), Some(answering.took)),
+        promise: repair_bound(config, zone.names().len(), Some(answering.took)),
         lease: Lease {
             stale_after_ms: config.xdp.stale_after.map(milliseconds),
             left_ms: around.lease_left.filter(|_| attached).map(milliseconds),
@@ -132,12 +132,15 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
         published: Some(answering.at),
         up_to_date: !answering.is_pending(),
         rate: around.rate,
-        flood_limits: guard_status(&config.flood_limits, around.held_back),
+        guard: guard_status(&config.flood_limits, around.held_back),
         store: around.store,
     }
 }
 
-fn guard_status(flood_limits: &FloodLimits, [rate_limited, slipped, fallback_limited]: [u64; 3]) -> GuardStatus {
+fn guard_status(
+    flood_limits: &FloodLimits,
+    [rate_limited, slipped, fallback_limited]: [u64; 3],
+) -> GuardStatus {
     GuardStatus {
         cookies: !flood_limits.secrets.is_empty(),
         answers_per_second: flood_limits.rate_limit.answers_per_second,
@@ -324,7 +327,9 @@ fn none_is_up(decision: &Decision, family: Family) -> Option<String> {
 /// Whom we cannot probe for reasons of our own, one alarm for each reason.
 fn cannot_probe(state: &State) -> Vec<String> {
     let mut blind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (subject, subject_health) in state.health_by_subject().iter().filter(|(_, subject_health)| subject_health.inconclusive) {
+    for (subject, subject_health) in
+        state.health_by_subject().iter().filter(|(_, subject_health)| subject_health.inconclusive)
+    {
         let reason = subject_health.reason.as_deref().unwrap_or("cannot probe");
         blind.entry(reason).or_default().push(subject.to_string());
     }

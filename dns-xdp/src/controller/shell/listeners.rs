@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Task;
 use crate::control::{Call, Server, SocketFile};
 use crate::event::Journal;
-use crate::metrics::{self, StatusCache, Recorder};
+use crate::metrics::{self, Recorder, StatusCache};
 
 /// The running listeners. Dropping them removes the file of the control socket, and leaves them running to the end of the
 /// runtime.
@@ -63,7 +63,8 @@ impl Listeners {
 
     fn serve_metrics(&mut self, listener: TcpListener) {
         let Places { calls, journal, identity, recorder, .. } = &self.places;
-        let status_cache = StatusCache::new(identity.clone(), calls.clone(), Arc::clone(journal), recorder.clone());
+        let status_cache =
+            StatusCache::new(identity.clone(), calls.clone(), Arc::clone(journal), recorder.clone());
         self.metrics = Some(tokio::spawn(metrics::serve(listener, Arc::new(status_cache))));
     }
 

@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::subprocess::{self, Leftovers};
 use crate::config;
 use crate::event::Event;
+use crate::subprocess::{self, Leftovers};
 
 /// Events that wait for the command; those beyond are not told to it.
 const WAITING: usize = 64;

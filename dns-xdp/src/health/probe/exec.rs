@@ -18,9 +18,9 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::{Fault, Peer, unseen, wrong};
-use crate::subprocess::{self, Leftovers};
 use crate::cluster::Exec;
 use crate::health::Subject;
+use crate::subprocess::{self, Leftovers};
 
 /// sysexits.h
 const EX_TEMPFAIL: i32 = 75;

@@ -451,7 +451,9 @@ fn with_secrets() -> Zone {
     let secret =
         [0xe5, 0xe9, 0x73, 0xe5, 0xa6, 0xb2, 0xa4, 0x3f, 0x48, 0xe7, 0xdc, 0x84, 0x9e, 0x37, 0xbf, 0xcf];
     let secrets = vec![cookie::Secret::new(secret)];
-    zone(3).guarded(crate::flood_limits::FloodLimits { secrets, ..crate::flood_limits::FloodLimits::default() }.table())
+    zone(3).guarded(
+        crate::flood_limits::FloodLimits { secrets, ..crate::flood_limits::FloodLimits::default() }.table(),
+    )
 }
 
 const CLIENT: [u8; 8] = [0x24, 0x64, 0xc4, 0xab, 0xcf, 0x10, 0xc9, 0x57];

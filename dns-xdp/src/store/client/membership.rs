@@ -167,9 +167,16 @@ mod tests {
     fn a_server_is_alone_when_its_confirmation_is_three_fifths_of_the_lease_old() {
         let mut membership = joined(at(0));
         assert_eq!(membership.turns(at(0)), Some(at(3000)));
-        assert_eq!((membership.state(at(2999)), membership.state(at(3000))), (MembershipState::Joined, MembershipState::Alone));
+        assert_eq!(
+            (membership.state(at(2999)), membership.state(at(3000))),
+            (MembershipState::Joined, MembershipState::Alone)
+        );
         membership.confirm(at(1000), at(2900));
-        assert_eq!(membership.state(at(3999)), MembershipState::Joined, "it counts from when it was asked for");
+        assert_eq!(
+            membership.state(at(3999)),
+            MembershipState::Joined,
+            "it counts from when it was asked for"
+        );
         assert_eq!(membership.state(at(4000)), MembershipState::Alone);
         membership.confirm(at(4100), at(7100));
         assert_eq!(membership.state(at(7100)), MembershipState::Alone, "an answer that is too late is none");
@@ -189,7 +196,11 @@ mod tests {
         let mut membership = joined(at(0));
         membership.confirm(at(9000), at(9100));
         membership.confirm(at(12_000), at(12_000));
-        assert_eq!(membership.state(at(12_000)), MembershipState::Probation(at(6000)), "a gap begins it anew");
+        assert_eq!(
+            membership.state(at(12_000)),
+            MembershipState::Probation(at(6000)),
+            "a gap begins it anew"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Cause, Ignored, names};
 use crate::cluster::APEX;
-use crate::config::sync_members::{Known, Members, Place, known, renew};
+use crate::config::sync_members::{Known, Members, Place, known, sync_members};
 use crate::store::Listing;
 use crate::store::documents::{Documents, Shared, join, split};
 
@@ -46,7 +46,7 @@ fn followed(
     if members.nodes.is_empty() {
         return Err("there is no address of a node among the keys".to_owned());
     }
-    let renewed = renew(&text, &members).map_err(|error| error.to_string())?;
+    let renewed = sync_members(&text, &members).map_err(|error| error.to_string())?;
     if renewed == text {
         return Ok(None);
     }

@@ -8,7 +8,8 @@ use super::{State, decisive};
 use crate::cluster::{Family, FamilyRule, Node, Service};
 use crate::failover::{FamilyView, MemberState, NodeState};
 use crate::health::{
-    Alone, FamilyHealth, Health, ProbeId, SubjectHealth, Subject, Transition, Verdict, best_and_worst, in_step,
+    Alone, FamilyHealth, Health, ProbeId, Subject, SubjectHealth, Transition, Verdict, best_and_worst,
+    in_step,
 };
 
 /// The health of a node as it counts, with what is to be said of it.
@@ -130,8 +131,9 @@ impl State {
     /// What this server finds of a subject over IPv6, where that is something else than over IPv4.
     pub(super) fn ipv6_apart(&self, subject: &Subject) -> Option<&SubjectHealth> {
         let FamilyHealth { ipv4, ipv6, .. } = self.told_apart(subject)?;
-        let told =
-            |subject_health: &SubjectHealth| (subject_health.serving(), subject_health.serving() == Some(true) || subject_health.visible);
+        let told = |subject_health: &SubjectHealth| {
+            (subject_health.serving(), subject_health.serving() == Some(true) || subject_health.visible)
+        };
         Some(ipv6).filter(|ipv6| told(ipv6) != told(ipv4))
     }
 

@@ -74,7 +74,8 @@ impl State {
             (None, Some((since, left))) => (since, if left <= 1 { ASKED } else { ASKED_FIRST }),
             (None, None) => return Vec::new(),
         };
-        let is_visible = |subject: &Subject| self.health_by_subject.get(subject).is_some_and(|known| known.visible);
+        let is_visible =
+            |subject: &Subject| self.health_by_subject.get(subject).is_some_and(|known| known.visible);
         let eligible = |other: &ProbeId| {
             other.subject.node() != probe.subject.node()
                 && self.targets.contains_key(other)

@@ -5,7 +5,7 @@ use super::State;
 use crate::cluster::{Admin, Family, Node, Service};
 use crate::controller::core::confirmation::Confirmation;
 use crate::failover::{MemberState, NodeState, View};
-use crate::health::{Health, SubjectHealth, Subject};
+use crate::health::{Health, Subject, SubjectHealth};
 
 /// What is known of a subject, as a decision looks at it.
 pub(super) struct Judged {
@@ -41,9 +41,11 @@ impl State {
         let nodes: Vec<NodeState> =
             cluster.nodes.iter().enumerate().map(|(index, known)| node(index, known)).collect();
         let apart = cluster.services.iter().filter(|service| service.health.is_some());
-        let witnesses = self.health_by_subject.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
-        let witnesses: Vec<Judged> =
-            witnesses.map(|(subject, subject_health)| self.judged(subject, subject_health, confirmation)).collect();
+        let witnesses =
+            self.health_by_subject.iter().filter(|(subject, _)| matches!(subject, Subject::Witness(_)));
+        let witnesses: Vec<Judged> = witnesses
+            .map(|(subject, subject_health)| self.judged(subject, subject_health, confirmation))
+            .collect();
         let silent = witnesses.iter().filter(|witness| witness.confirmed_unreachable).count();
         let members =
             apart.map(|service| (service.name.clone(), self.members(service, confirmation))).collect();

@@ -194,7 +194,10 @@ mod cookie_queries {
     use crate::flood_limits;
 
     fn guarded() -> Zone {
-        let flood_policy = flood_limits::FloodLimits { secrets: vec![Secret::new([7; 16])], ..flood_limits::FloodLimits::default() };
+        let flood_policy = flood_limits::FloodLimits {
+            secrets: vec![Secret::new([7; 16])],
+            ..flood_limits::FloodLimits::default()
+        };
         zone(3).guarded(flood_policy.table())
     }
 
