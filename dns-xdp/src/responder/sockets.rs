@@ -16,6 +16,9 @@ pub(crate) const DAEMON: &str = "dns-xdp";
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 
+/// Seconds after which a connection is accepted that has brought nothing (TCP_DEFER_ACCEPT, tcp(7)).
+const SILENT_SECONDS: i32 = 1;
+
 /// Octets that may wait in a UDP socket. A daemon that takes over binds its sockets when it begins to start and reads
 /// them when it is ready: at a page for each datagram, which is what a driver with XDP takes, it is a thousand of them.
 const UDP_BUFFER: usize = 4 << 20;
@@ -181,6 +184,7 @@ fn tcp(endpoint: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     // with a server that knows nothing of it.
     socket.set_reuse_address(true)?;
     socket.bind(&endpoint.into())?;
+    await_message(&socket)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -204,8 +208,19 @@ fn forget_path_mtu(socket: &Socket, endpoint: SocketAddr) -> io::Result<()> {
     } else {
         (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
     };
+    set_option(socket, level, option, value)
+}
+
+/// Has a connection accepted when its first message comes, or after [`SILENT_SECONDS`]. It is read at once then. Before that
+/// it takes no place, and so no newer connection crowds it out.
+fn await_message(socket: &Socket) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SILENT_SECONDS)
+}
+
+/// Sets an option of a socket whose value is an `int`.
+fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
     let length = size_of_val(&value) as libc::socklen_t;
-    #[expect(unsafe_code, reason = "no library has this option")]
+    #[expect(unsafe_code, reason = "no library has these options")]
     // SAFETY: the option is an int, which lives until the call returns.
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };

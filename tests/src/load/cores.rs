@@ -43,8 +43,15 @@ pub fn check() -> Result<()> {
 /// When the kernel refuses.
 pub fn claim(core: usize, thread: Pid) -> Result<()> {
     keep(core, thread)?;
-    succeed(Command::new("renice").args(["-n", NICE, "-p", &thread.to_string()]), "")?;
-    Ok(())
+    rank(thread, NICE)
+}
+
+/// Gives a thread this nice value, -20 to 19.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn rank(thread: Pid, nice: &str) -> Result<()> {
+    succeed(Command::new("renice").args(["-n", nice, "-p", &thread.to_string()]), "").map(drop)
 }
 
 fn keep(core: usize, thread: Pid) -> Result<()> {

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::gettid;
 
 use super::load::thousands;
 use super::stage::on_cluster;
@@ -16,6 +17,7 @@ use crate::bed::fetch::{LISTEN, metric};
 use crate::bed::netns::Namespace;
 use crate::bed::node::{Node, healths};
 use crate::bed::plan::{Plan, ZONE};
+use crate::load::cores;
 use crate::oracle::frames::Checksum;
 use crate::oracle::frames::message::{IN, Message, Opt, name, option};
 use crate::oracle::frames::octets;
@@ -34,6 +36,8 @@ const PROMPT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis
 /// Turns of quiet and flood, so that both meet the same other programs.
 const TURNS: [u32; 2] = [2, 20];
 /// Probes may take a tenth longer than when it is quiet; in the short form (beside other programs), `SHORT` longer.
+/// The nice value of the floods.
+const BEHIND_OTHERS: &str = "19";
 const TENTH: f64 = 1.1;
 const SHORT: Duration = Duration::from_millis(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -150,10 +154,14 @@ fn flood<T>(
         let messages = costly();
         let over_tcp = (0..CONNECTIONS).map(|nth| {
             let message = messages[nth % messages.len()].clone();
-            scope.spawn(move || flooder.enter(|| over_tcp(server, &message, is_over, answered)))
+            scope.spawn(move || {
+                flooder.enter(|| behind_others(|| over_tcp(server, &message, is_over, answered)))
+            })
         });
         let mut floods: Vec<_> = over_tcp.collect();
-        floods.push(scope.spawn(move || flooder.enter(|| over_udp(server, is_over, answered))));
+        floods.push(
+            scope.spawn(move || flooder.enter(|| behind_others(|| over_udp(server, is_over, answered)))),
+        );
         let seen = meanwhile();
         is_over.store(true, Ordering::Relaxed);
         for flood in floods {
@@ -163,6 +171,12 @@ fn flood<T>(
         ensure!(answered >= CONNECTIONS as u64, "only {answered} messages were answered");
         Ok((seen?, answered))
     })
+}
+
+/// Floods with what the machine has left. Strangers have machines of their own: they take no time from probes and servers.
+fn behind_others(flood: impl FnOnce() -> Result<()>) -> Result<()> {
+    cores::rank(gettid(), BEHIND_OTHERS)?;
+    flood()
 }
 
 fn over_tcp(server: SocketAddr, message: &[u8], is_over: &AtomicBool, answered: &AtomicU64) -> Result<()> {

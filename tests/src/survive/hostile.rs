@@ -112,7 +112,7 @@ fn on_wire(cluster: &Cluster, length: Length) -> Result<u64> {
     let types = (0..=u16::MAX).step_by(length.pick(256, 1));
     let typed = types.map(|qtype| Message::query(&name(&format!("node1.{ZONE}")), qtype, IN).bytes());
     let typed = queries::identified(typed);
-    let disturbed = (0..length.pick(300, 300_000)).map(|_| {
+    let disturbed = (0..length.pick(300, 450_000)).map(|_| {
         let mut message = bad[rng.below(bad.len())].clone();
         rng.disturb(&mut message);
         message
