@@ -35,9 +35,9 @@ const PACE: Duration = Duration::from_millis(20);
 const PROMPT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(20)];
 /// Turns of quiet and flood, so that both meet the same other programs.
 const TURNS: [u32; 2] = [2, 20];
-/// Probes may take a tenth longer than when it is quiet; in the short form (beside other programs), `SHORT` longer.
 /// The nice value of the floods.
 const BEHIND_OTHERS: &str = "19";
+/// Probes may take a tenth longer than when it is quiet; in the short form (beside other programs), `SHORT` longer.
 const TENTH: f64 = 1.1;
 const SHORT: Duration = Duration::from_millis(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
