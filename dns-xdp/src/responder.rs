@@ -69,6 +69,15 @@ pub struct Responder {
     runtime: Option<Runtime>,
 }
 
+/// What is added to the nice value of the responder's threads.
+const NICE: i32 = 5;
+
+/// Lets the daemon's other threads go first. Probes and the lease wait for no query then.
+fn give_way() {
+    // Linux has a nice value for each thread (setpriority(2)). A thread that keeps its own answers all the same.
+    rustix::process::nice(NICE).ok();
+}
+
 impl Responder {
     /// Answers on `sockets` from the zone that `zone` holds at the time of each query, and nothing once the `lease` is
     /// over. The responder has its own threads,
@@ -89,7 +98,10 @@ impl Responder {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores.saturating_sub(1).max(1))
             .thread_name("responder")
-            .on_thread_start(on_thread_start)
+            .on_thread_start(move || {
+                on_thread_start();
+                give_way();
+            })
             .enable_all()
             .build()?;
         let counters = Arc::new(Counters::default());

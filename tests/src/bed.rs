@@ -12,11 +12,13 @@
 //! - A test lays a [`cluster`] after a [`plan`], asks it with the DNS [`client`], and follows it with a [`mod@watch`].
 //! - Servers that share one view have it in the store of [`mod@etcd`]; [`agreement`] says whether they agree.
 //! - A [`filesystem`] can be frozen, as by a snapshot.
-//! - [`doctor`] looks at a node and types its remedies. [`mod@fetch`] reads its metrics, [`terminal`] its screen.
+//! - [`doctor`] looks at a node and types its remedies. [`mod@fetch`] reads its metrics, [`terminal`] its screen, [`browser`] its
+//!   status page.
 //! - [`guest`] runs in machines of QEMU's that boot other kernels.
 //!
 //! What the right answer to a query is, is not here but in [`oracle`](crate::oracle).
 pub mod agreement;
+pub mod browser;
 pub mod capabilities;
 pub mod cgroup;
 pub mod client;

@@ -9,6 +9,7 @@ mod fuzz;
 mod kernels;
 mod lab;
 mod notices;
+mod pictures;
 mod setup;
 mod test;
 mod tidy;
@@ -72,6 +73,8 @@ enum Verb {
         #[arg(long, default_value = "release")]
         profile: String,
     },
+    /// Draw the pictures of the README anew: the status page, `top`, and the plot of `bench compare` if there is one
+    Pictures,
     /// Install what a build takes: the toolchain's components, the BPF linker and the protocol compiler
     Setup,
     /// Check licences, sources and features of what is linked
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Fuzz { target, seconds } => fuzz::run_for(target, seconds),
         Verb::Lab { verb } => lab::run(&verb),
         Verb::Dist { profile } => dist::run_in(&profile),
+        Verb::Pictures => pictures::run(),
         Verb::Setup => setup::toolchain(),
         Verb::Deny => deny::run(),
         Verb::Tidy => tidy::run(),

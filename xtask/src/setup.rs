@@ -120,6 +120,13 @@ const PROTOCOL: [Tool; 2] = [
 /// libFuzzer is compiled from its source.
 const COMPILER: [Tool; 1] = [Tool { program: "c++", package: "g++", service: None }];
 
+/// What takes pictures: a browser, and a program that makes a page of a terminal's screen.
+const PICTURES: [Tool; 3] = [
+    Tool { program: "chromium", package: "chromium", service: None },
+    Tool { program: "aha", package: "aha", service: None },
+    Tool { program: "tmux", package: "tmux", service: None },
+];
+
 const PACKAGING: [Tool; 1] = [Tool { program: "dpkg-deb", package: "dpkg", service: None }];
 
 /// The name servers that ours is compared with, besides NSD.
@@ -242,6 +249,15 @@ pub(crate) fn demo(store: bool) -> Result<()> {
 pub(crate) fn lab() -> Result<()> {
     kernel()?;
     install(&[&CLUSTER, &CLIENTS, &ENTRANCE])
+}
+
+/// What the pictures of a cluster take on top of that of the demonstration.
+///
+/// # Errors
+/// As [`demo`].
+pub(crate) fn pictures() -> Result<()> {
+    kernel()?;
+    install(&[&CLUSTER, &CLIENTS, &PICTURES])
 }
 
 /// What the scenes in network namespaces take on top.

@@ -65,6 +65,14 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"])
     }
 
+    /// What is on the screen, with the escape sequences of its colours.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn coloured(&self) -> Result<String> {
+        self.tmux(&["capture-pane", "-e", "-p"])
+    }
+
     /// Waits until a text is on the screen, and returns the screen.
     ///
     /// # Errors

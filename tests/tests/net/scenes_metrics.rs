@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use dns_xdp_tests::bed::browser;
 use dns_xdp_tests::bed::cluster::{scene, stage};
 use dns_xdp_tests::bed::fetch::{ADDRESS, LISTEN, fetch, metric};
 use dns_xdp_tests::bed::node::Node;
@@ -213,30 +214,7 @@ fn a_browser_shows_the_page_refreshes_it_and_runs_nobodys_script() {
 
 /// Opens the status page.
 fn browse(node: &Node, arguments: &[&str]) -> Result<String> {
-    let profile = node.config.with_extension("browser");
-    let mut command = Command::new("timeout");
-    command
-        .args([
-            "--kill-after=5",
-            "60",
-            "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-        ])
-        .args(["--hide-scrollbars", &format!("--user-data-dir={}", profile.display())])
-        .args(arguments)
-        .arg(format!("http://{ADDRESS}/"))
-        .env("HOME", &profile);
-    let output = node.namespace.output(&mut command)?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "chromium does not run (Debian: apt-get install chromium): {}",
-        stderr.trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    browser::browse(node, &format!("http://{ADDRESS}/"), arguments)
 }
 
 #[test]

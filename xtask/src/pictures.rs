@@ -1,0 +1,29 @@
+//! `cargo xtask pictures`: the pictures of the README, drawn anew.
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::cargo::{self, root};
+use crate::setup;
+
+/// Where they are.
+const PICTURES: &str = "dns-xdp/doc/pictures";
+/// What `cargo xtask bench compare` draws.
+const PLOT: &str = "target/bench/compare.svg";
+
+/// Sets up, builds, and takes pictures of a cluster. Copies the plot of the last comparison.
+///
+/// # Errors
+/// When a program is missing, or a file cannot be written.
+pub(crate) fn run() -> Result<()> {
+    setup::pictures()?;
+    let directory = root().join(PICTURES);
+    cargo::run(cargo::built_quickly("pictures")?.arg(&directory))?;
+    let plot = root().join(PLOT);
+    if plot.exists() {
+        fs::copy(&plot, directory.join("compare.svg")).with_context(|| format!("cannot copy {PLOT}"))?;
+    } else {
+        println!("the plot stays as it is: `cargo xtask bench compare` draws {PLOT}");
+    }
+    Ok(())
+}
