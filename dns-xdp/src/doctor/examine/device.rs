@@ -41,7 +41,7 @@ fn program(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
         return Some(Finding::ok(what, format!("ours is attached, {attached} (id {})", program.id)));
     }
     // Its name takes CAP_SYS_ADMIN to ask for.
-    let called = if program.name.is_empty() { "with a name that only root is told" } else { &program.name };
+    let called = if program.name.is_empty() { "with a name that only root can read" } else { &program.name };
     let text = format!("another XDP program is there, {called} (id {}, {attached})", program.id);
     let remedy = Remedy::remove_program(name, there, view.host.bpftool, &view.setting.units);
     Some(match view.setting.mode {
