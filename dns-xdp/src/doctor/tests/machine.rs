@@ -1,4 +1,4 @@
-//! Of the machine, the file, the port and the daemon.
+//! Tests of the findings about the machine, the file, the port and the daemon.
 use super::*;
 
 #[test]
