@@ -41,7 +41,7 @@ pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
     match zone.addresses(qname) {
         Some(addresses) if addresses.refused => AnsweredBy::Responder("the program refuses nothing"),
         Some(addresses) if addresses.nodata_ttl_seconds.is_some() => {
-            AnsweredBy::Responder("the name lacks a family of addresses for as long as it is failed over")
+            AnsweredBy::Responder("the name lacks a family of addresses while it is failed over")
         }
         Some(addresses)
             if addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max) > ADDRESSES_MAX =>
