@@ -15,8 +15,8 @@ pub const CLIENT_LENGTH: usize = 8;
 pub const LENGTH: usize = 24;
 /// The server cookie's first octet (RFC 9018, section 4.1).
 const VERSION: u8 = 1;
-/// Times in seconds (RFC 9018, section 4.3): how long a cookie is valid, after how long the answer carries a fresh one,
-/// and by how much the servers' clocks may differ.
+/// Times in seconds (RFC 9018, section 4.3). A cookie is valid for `LIFE`. After `FRESH` the answer carries a new one.
+/// The servers' clocks may differ by `AHEAD`.
 const LIFE: i32 = 3600;
 const FRESH: i32 = 1800;
 const AHEAD: i32 = 300;

@@ -24,7 +24,7 @@ pub trait Packet {
     fn interface(&self) -> u32;
 }
 
-/// The kernel, a test, or the fuzzer.
+/// The host of the program: the kernel, a test, or the fuzzer.
 pub trait Host {
     /// Whether cookies and limits are part of the path. Without them a zone's [`FloodPolicy`] limits only the queries
     /// that are passed up. The rest of it costs neither instructions nor verification.

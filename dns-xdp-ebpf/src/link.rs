@@ -29,7 +29,7 @@ pub struct Datagram {
     /// As in [`Link`].
     pub tags_length: usize,
     version: Version,
-    /// Offset behind the DNS message; the frame may go on with padding.
+    /// Offset behind the DNS message. Padding may follow in the frame.
     pub end: usize,
 }
 

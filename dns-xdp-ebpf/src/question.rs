@@ -73,7 +73,7 @@ pub struct Question {
 }
 
 impl Header {
-    /// Reads the header and refuses what is not a plain query.
+    /// Reads the header, and refuses everything but a plain query.
     #[inline(always)]
     pub fn read(frame: Frame<'_>, datagram: &Datagram) -> Result<Self, Outcome> {
         let header: Region<'_, HEADER_LENGTH> = frame.fixed(datagram.message()).or_refuse(Outcome::Length)?;

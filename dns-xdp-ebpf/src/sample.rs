@@ -7,8 +7,8 @@ pub const SAMPLES: &str = "SAMPLES";
 pub const SAMPLING: &str = ".data.sampling";
 /// Room for some 370 samples.
 pub const RING_LENGTH: usize = 128 * 1024;
-/// Words of 4 octets in a sample. They reach to the end of the longest question name behind two VLAN tags, IPv6, UDP
-/// and DNS headers (14 + 8 + 40 + 8 + 12 + 255 octets).
+/// Words of 4 octets in a sample. They reach to the end of the longest question name behind all headers. With two VLAN
+/// tags and IPv6 these are 14 + 8 + 40 + 8 + 12 + 255 octets.
 pub const WORDS: usize = 85;
 
 /// When to sample.

@@ -61,7 +61,7 @@ pub const LOCAL_ADDRESSES_BUCKETS: usize = 1024;
 pub const ADDRESSES_MAX: usize = 16;
 /// The most members of an RRset in the table. Queries for larger RRsets go up.
 pub const MEMBERS_MAX: usize = u16::MAX as usize;
-/// The most octets of a name (RFC 1035, section 3.1), and of a name in words of eight.
+/// The most octets of a name (RFC 1035, section 3.1), and its length in words of 8 octets.
 pub const NAME_MAX: usize = 255;
 /// See [`NAME_MAX`].
 pub const NAME_WORDS: usize = 32;

@@ -1,6 +1,6 @@
 //! The control socket: HTTP and JSON over a unix socket, server and client.
 //!
-//! One request is `POST /command` with a [`Command`] as JSON; the answer is the JSON of [`api`], or a [`Refusal`] with
+//! One request is `POST /command` with a [`Command`] as JSON. The answer is the JSON of [`api`], or a [`Refusal`] with
 //! the HTTP status of its kind.
 pub mod api;
 mod client;

@@ -257,8 +257,8 @@ impl Datapath {
     /// [`Datapath::commit`].
     ///
     /// # Errors
-    /// Another daemon answers on an interface, or no interface accepts the configured mode. The call then detaches what
-    /// it has attached.
+    /// Another daemon answers on an interface, or no interface accepts the configured mode. The call then detaches the
+    /// programs that it has attached.
     pub fn attach(&mut self, serving: &Serving, network: &Network) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else {
             detach_left(&self.pin);

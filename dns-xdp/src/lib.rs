@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  probes ──► health (pure state machine) ─┐
-//!  config file, CLI (membership, admin) ───┼─► failover (pure: who answers for whom) ─► Zone ─┬─► datapath (BPF maps)
+//!  config file, CLI (membership, admin) ───┼─► failover (pure: decides every answer) ─► Zone ─┬─► datapath (BPF maps)
 //!                                          │                                                  └─► responder (hickory)
 //!  clock ──────────────────────────────────┘                          status, metrics, events observe it
 //! ```

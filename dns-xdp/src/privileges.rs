@@ -38,8 +38,8 @@ const UNPRIVILEGED_PORT: u16 = 1024;
 const FILES_OF_OTHERS: CapabilitySet =
     CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER);
 
-/// Refuses a start without the capabilities, although `mode = "auto"` works without XDP. An operator who forgot `sudo`
-/// does not want a slow server.
+/// Refuses a start without the capabilities, although `mode = "auto"` works without XDP. A start without `sudo` is more
+/// likely a mistake than a wish for a slow server.
 pub(crate) fn check(mode: Mode) -> anyhow::Result<()> {
     let missing = lacking();
     if mode == Mode::Off || missing.is_empty() {

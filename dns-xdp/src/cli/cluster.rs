@@ -22,7 +22,7 @@ use crate::store::{Error, Store as _, Swap, load};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp cluster init --config /etc/dns-xdp/dns-xdp.toml\n\n\
     The store is the one of [cluster] in the file. The file's shared sections ([zone], [health], [failover], [[node]], [[service]]) \
-    are what `init` and `import` write; in force is what the store holds.";
+    are written by `init` and `import`. The contents of the store are in force.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Cluster {

@@ -9,7 +9,7 @@ use crate::config::DEFAULT_SOCKET;
 use crate::control::api::NodeEntry;
 use crate::control::{Client, Command};
 
-/// The longest wait for the daemon, short enough for a user who holds the tabulator key.
+/// The longest wait for the daemon, short enough for a user that holds the tabulator key.
 const COMPLETION_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Completes the names of the nodes, with their addresses.

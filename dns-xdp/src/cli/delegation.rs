@@ -24,8 +24,8 @@ pub(super) enum Delegation {
     Show(Show),
     /// Ask the parent, every name server and a resolver, and compare their answers with the configuration
     #[command(
-        after_help = "Example: dns-xdp delegation verify --parent-ns 192.0.2.53\n\nExit code 0: all is well; 1: something \
-                      has failed; 2: wrong usage or configuration; 3: nothing but warnings."
+        after_help = "Example: dns-xdp delegation verify --parent-ns 192.0.2.53\n\nExit code 0: all checks are ok; 1: a check \
+                      has failed; 2: wrong usage or configuration; 3: only warnings."
     )]
     Verify(Verify),
 }

@@ -144,7 +144,10 @@ impl Events {
         wanted: impl Fn(Option<Timestamp>) -> bool,
     ) -> anyhow::Result<Reader> {
         if page.lost > 0 && (place.started.is_some() || place.after > 0) {
-            log::tell(format_args!("{} events are missing here: the daemon has dropped them for newer ones", page.lost));
+            log::tell(format_args!(
+                "{} events are missing here: the daemon has dropped them for newer ones",
+                page.lost
+            ));
         }
         *place = Place { started: Some(page.started), after: page.newest };
         for event in page.events {

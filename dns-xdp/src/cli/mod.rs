@@ -48,7 +48,7 @@ const EXAMPLE: &str = "\
 Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
 
 The configuration is /etc/dns-xdp/dns-xdp.toml. Exit code 0: the effect is visible to clients; 1: refused or failed; 2: wrong
-usage or configuration; 3: nothing but warnings; 4: a `run` that `dns-xdp unload` has ended.";
+usage or configuration; 3: only warnings; 4: a `run` that `dns-xdp unload` has ended.";
 
 /// An eBPF/XDP accelerated DNS responder for clusters that clients find through DNS.
 #[derive(Debug, Parser)]
@@ -85,7 +85,7 @@ enum Verb {
     /// List and change the services: names that answer their healthy nodes
     #[command(subcommand, after_help = service::EXAMPLE)]
     Service(service::Service),
-    /// Show and change what the servers of a shared store have in common
+    /// Show and change the configuration that the servers of a shared store have in common
     #[command(subcommand, after_help = cluster::EXAMPLE)]
     Cluster(cluster::Cluster),
     /// Show what a query would be answered, from where, and why

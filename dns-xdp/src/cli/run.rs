@@ -37,7 +37,7 @@ impl Run {
     }
 }
 
-/// Starts the log at the level of `RUST_LOG`, or else at info.
+/// Starts the log at the level of `RUST_LOG`, otherwise at info.
 fn start_log() -> anyhow::Result<()> {
     let log = log::start().context("cannot start the log")?;
     let levels = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());

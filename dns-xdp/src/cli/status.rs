@@ -95,8 +95,8 @@ fn servers(cluster: &ClusterStatus, now: Timestamp) -> String {
     }
     let mode = match mode {
         Mode::Joined => "joined",
-        Mode::Alone => "alone: what is shown of the others is what was known last",
-        Mode::Frozen => "frozen: the store is older than what was seen of it",
+        Mode::Alone => "alone: the rows of other servers show their last known state",
+        Mode::Frozen => "frozen: the store is older than the store seen before",
     };
     let mut text =
         format!("epoch {epoch}, store revision {revision}, this server is {mode}\n{}", columns_of(&rows));

@@ -15,7 +15,7 @@ use crate::control::{CallError, Client, Command};
 use crate::event::Page;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp top\n\n\
-    While it runs, the program samples the names that are asked; --no-names leaves it alone.";
+    While it runs, the program samples the names that are asked. --no-names turns that off.";
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Number of newest events, enough for any screen.

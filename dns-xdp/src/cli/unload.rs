@@ -1,4 +1,4 @@
-//! `unload`: ends a running daemon if there is one, then detaches and unpins what is left.
+//! `unload`: ends a running daemon if there is one, then detaches and unpins the remaining programs.
 use std::path::Path;
 
 use anyhow::Context as _;

@@ -1,4 +1,4 @@
-//! Compares two configuration files key by key, for the operator who reloads.
+//! Compares two configuration files key by key, to show the effect of a reload.
 //!
 //! The documents are compared as TOML, so this code need not know the keys. The tables of a list are matched by their
 //! names if they have names. A key that a table leaves out has the value of the tables around it.

@@ -214,9 +214,7 @@ fn path(value: &DeValue<'_>) -> Read<String> {
 fn pattern(value: &DeValue<'_>) -> Read<Pattern> {
     let text = field::text(value, "a regular expression")?;
     if text.is_empty() {
-        return Err(
-            "is empty, which is found in everything; write what is to be found, or leave it out".to_owned()
-        );
+        return Err("is empty, which matches every text; write a pattern, or leave it out".to_owned());
     }
     Regex::new(text).map(Pattern).map_err(|error| {
         // Of several lines, the last gives the cause; the others show the place.
@@ -239,7 +237,7 @@ fn authorities(value: &DeValue<'_>) -> Read<Authorities> {
     let mut roots = RootCertStore::empty();
     for (number, certificate) in (1..).zip(&certificates) {
         let added = roots.add(certificate.clone());
-        added.map_err(|error| format!("is {shown}, whose certificate {number} is no good: {error}"))?;
+        added.map_err(|error| format!("is {shown}, whose certificate {number} is invalid: {error}"))?;
     }
     Ok(Authorities { path, certificates })
 }

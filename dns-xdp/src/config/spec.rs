@@ -334,7 +334,7 @@ fn health(mut section: TableReader<'_>, usual: &Usual) -> Usual {
     section.close();
     if silent || (usual.listed && listed.is_empty()) {
         if !silent {
-            let text = format!("[health] lists its probes; list those of {title} too, as `probes`");
+            let text = format!("[health] lists its probes; list the probes of {title} too, as `probes`");
             section.problem(at, text);
         }
         return Usual { base, check: usual.check.clone(), listed: usual.listed, around };

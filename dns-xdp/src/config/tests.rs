@@ -298,7 +298,7 @@ fn a_wrong_value_is_named_with_its_line() {
         (
             "::12\"",
             "::12\"\n[node.health]\nfall = 2\n[health]\n[[health.probes]]\nport = 1",
-            "f:11: [health] lists its probes; list those of [node.health] too, as `probes`",
+            "f:11: [health] lists its probes; list the probes of [node.health] too, as `probes`",
         ),
         (
             "::12\"",

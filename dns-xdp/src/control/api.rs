@@ -67,7 +67,7 @@ pub enum Command {
     Cluster,
     /// Has all servers accept a store that is older than the one seen before, is another store, or has lost documents.
     AcceptStore,
-    /// Tells what [`Command::AcceptStore`] would change.
+    /// Answers what [`Command::AcceptStore`] would change.
     CompareStore,
     /// Reads the configuration file again. An invalid file changes nothing.
     Reload {

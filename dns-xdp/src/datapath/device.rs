@@ -207,8 +207,10 @@ impl Device {
             }
             let mode = if native { Attached::Native } else { Attached::Generic };
             let is_lower = !native && source.mode == Mode::Auto;
-            let before =
-                || "the previous daemon attached it in this mode, and it was taken over without a break".to_owned();
+            let before = || {
+                "the previous daemon attached it in this mode, and it was taken over without a break"
+                    .to_owned()
+            };
             let reason = is_lower.then(|| facts.native_is_useless().unwrap_or_else(before));
             // The previous daemon's refusals are unknown.
             let refused_at = is_lower.then(Instant::now);

@@ -36,7 +36,9 @@ impl Error {
                 "the zone has {names} names, the table holds {capacity}: raise [xdp] capacity, or set it to \"auto\""
             )
         } else {
-            format!("the zone's {names} names do not fit the table together: rename the name that was added last")
+            format!(
+                "the zone's {names} names do not fit the table together: rename the name that was added last"
+            )
         };
         Error::new(what)
     }

@@ -171,7 +171,7 @@ impl Facts {
         let name = &self.device.name;
         let strips = |card: &Card| {
             format!(
-                "{0} takes VLAN tags out of frames, where the program does not see them: {1}",
+                "{0} takes VLAN tags out of frames, so that the program does not see them: {1}",
                 card.name,
                 keep_tags(&card.name)
             )

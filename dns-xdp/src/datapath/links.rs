@@ -85,7 +85,7 @@ fn open(command: libc::c_int, attributes: &mut [u64; 2]) -> io::Result<OwnedFd> 
 /// Makes a bpf system call. `attributes` point to memory that outlives the call and has room for the command's output.
 fn bpf(command: libc::c_int, attributes: &mut [u64; 2]) -> io::Result<libc::c_int> {
     let length = size_of_val(attributes);
-    #[expect(unsafe_code, reason = "the library does not tell a link's interface")]
+    #[expect(unsafe_code, reason = "the library does not report a link's interface")]
     // SAFETY: `length` is the length of the attributes. The memory that they point to is the caller's during the whole
     // call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), length) };

@@ -35,8 +35,8 @@ pub(super) fn object(options: &Options<'_>) -> Result<Ebpf, Error> {
     let jiffy = u64::try_from(maps::tick().as_nanos()).unwrap_or(u64::MAX);
     let log_level = if options.log { LOG_LEVEL as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
-    // Log the reason of a refusal, without the verifier's path. The full log would come only after a refusal: the
-    // kernel verifies the program again and again until the log fits, which takes half a minute.
+    // Log the reason of a refusal, without the verifier's path. The full log would need more attempts after a refusal:
+    // the kernel verifies the program again until the log fits, which takes 30 s.
     loader.verifier_log_level(VerifierLogLevel::STATS);
     loader.map_max_entries(table::NAMES, 2 * options.bank_slots);
     loader.map_max_entries(table::NAME_OVERFLOW, table::overflow_elements(options.bank_slots));

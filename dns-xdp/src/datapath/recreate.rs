@@ -57,7 +57,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Loads everything over other maps, publishes a zone there, and replaces what is attached.
+    /// Loads everything over other maps, publishes a zone there, and replaces the attached programs.
     fn replace(
         &mut self,
         pins: &Pins,

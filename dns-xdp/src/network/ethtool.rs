@@ -40,15 +40,15 @@ pub struct Settings {
 pub struct Channels {
     /// Queues that receive only.
     pub receive: u32,
-    /// The most of these.
+    /// The most queues that receive only.
     pub receive_max: u32,
     /// Queues that send only.
     pub transmit: u32,
-    /// The most of these.
+    /// The most queues that send only.
     pub transmit_max: u32,
     /// Queues that receive and send.
     pub combined: u32,
-    /// The most of these.
+    /// The most queues that receive and send.
     pub combined_max: u32,
 }
 

@@ -32,8 +32,8 @@ thread_local! {
     static SETTLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Denies capabilities to every program that this process executes from now on: also as root, to a setuid program, and
-/// to a program with file capabilities. Call it while there is one thread.
+/// Denies capabilities to every program that this process executes from now on. This includes programs that run as
+/// root, setuid programs and programs with file capabilities. Call it while there is one thread.
 ///
 /// # Errors
 /// The system refuses, for which it has no reason.

@@ -113,13 +113,13 @@ pub enum BindError {
 /// Returns what to do about a port that is taken.
 fn advice(holder: Option<&(u32, String)>, address: IpAddr, port: u16) -> String {
     match holder {
-        Some((pid, name)) if name == DAEMON => format!(
-            " by another {name} (pid {pid}): stop it, or give `run --replace` the [control] socket of that one"
-        ),
+        Some((pid, name)) if name == DAEMON => {
+            format!(" by another {name} (pid {pid}): stop it, or give `run --replace` its [control] socket")
+        }
         Some((pid, name)) => format!(" by {name} (pid {pid}): stop it or keep it off {address}"),
         None => format!(
             " (systemd-resolved or dnsmasq often hold it): see `ss -lntup sport = :{port}`, \
-             and stop what is there or keep it off {address}"
+             and stop that process or keep it off {address}"
         ),
     }
 }

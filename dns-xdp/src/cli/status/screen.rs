@@ -93,9 +93,9 @@ fn facts(status: &Status) -> Vec<(String, String)> {
 /// Returns the text about the store; `None` if each server has its file.
 fn store(store: &StoreStatus) -> Option<String> {
     let mode = match store.mode {
-        Mode::Joined => "joined: decides with the others",
-        Mode::Alone => "ALONE: judges by itself",
-        Mode::Frozen => "FROZEN: older than what was seen of it",
+        Mode::Joined => "joined: decides with the other servers",
+        Mode::Alone => "ALONE: decides by itself",
+        Mode::Frozen => "FROZEN: older than the store seen before",
     };
     (store.kind != "file").then(|| format!("{}, revision {}, {mode}", store.kind, store.revision))
 }

@@ -350,7 +350,7 @@ fn a_wrong_value_is_refused_with_its_line() {
         (
             "http",
             "body = \"\"",
-            "`body` is empty, which is found in everything; write what is to be found, or leave it out",
+            "`body` is empty, which matches every text; write a pattern, or leave it out",
         ),
         (
             "https",
@@ -422,7 +422,7 @@ fn a_file_of_authorities_has_to_hold_good_ones() {
         said.replace(&ca.display().to_string(), "CA")
     };
     let garbled = said("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    assert!(garbled.starts_with("3: `ca` is CA, whose certificate 1 is no good: "), "{garbled}");
+    assert!(garbled.starts_with("3: `ca` is CA, whose certificate 1 is invalid: "), "{garbled}");
     let cut = said("-----BEGIN CERTIFICATE-----\nAAAA\n");
     assert!(cut.starts_with("3: `ca` is CA, which is no PEM file: "), "{cut}");
     let authority = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap().cert.pem();

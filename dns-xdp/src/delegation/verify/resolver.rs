@@ -23,7 +23,8 @@ pub(super) async fn verify(config: &Config, resolver: Option<IpAddr>, asker: &As
     match asker.ask(resolver, &name, rtype, Recursion::Desired).await {
         Ok(response) => judge(config, resolver, &name, &response),
         Err(why) => {
-            let remedy = "if the lines above are ok, check the resolver itself, or name another with --resolver";
+            let remedy =
+                "if the lines above are ok, check the resolver itself, or name another with --resolver";
             vec![CheckResult::fail(Check::Resolver, resolver, format!("{name}: {why}"), remedy)]
         }
     }
@@ -35,12 +36,12 @@ fn judge(config: &Config, resolver: IpAddr, name: &Name, response: &Message) -> 
     match response.metadata.response_code {
         ResponseCode::NoError => {}
         ResponseCode::NXDomain => {
-            let remedy =
-                "correct the delegation first (lines above); resolvers keep such an answer for the negative TTL";
+            let remedy = "correct the delegation first (lines above); resolvers keep such an answer for the negative TTL";
             return fail(format!("says that {name} does not exist"), remedy);
         }
         code => {
-            let remedy = "correct the problems in the lines above; if there are none, see the resolver's own log";
+            let remedy =
+                "correct the problems in the lines above; if there are none, see the resolver's own log";
             return fail(format!("does not resolve {name}: {}", code.to_str().to_lowercase()), remedy);
         }
     }

@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::failover;
 
 const SAME_FILE: &str = "give this server the file that was verified, then run `dns-xdp reload` there";
-const WHO_LISTENS: &str = "see on the node what listens there: `ss -lnp 'sport = :53'`, and `dns-xdp status`";
+const WHO_LISTENS: &str =
+    "find the process that listens there on the node: `ss -lnp 'sport = :53'`, and `dns-xdp status`";
 
 /// A name server at one of its addresses.
 #[derive(Debug, Clone)]

@@ -38,7 +38,10 @@ fn program(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     let program = &there.program;
     let attached = if program.native { "native" } else { "generic" };
     if there.ours {
-        return Some(Finding::ok(what, format!("dns-xdp's program is attached, {attached} (id {})", program.id)));
+        return Some(Finding::ok(
+            what,
+            format!("dns-xdp's program is attached, {attached} (id {})", program.id),
+        ));
     }
     // Reading its name needs CAP_SYS_ADMIN.
     let called = if program.name.is_empty() { "with a name that only root can read" } else { &program.name };
@@ -130,8 +133,9 @@ fn queues(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     };
     let text = format!("{receiving} receive queues of {most}, {cpus} processors");
     Some(if is_halved && receiving > usable && most > 1 {
-        let text =
-            format!("{text}: native XDP is refused, because {driver} needs as many queues again to send answers");
+        let text = format!(
+            "{text}: native XDP is refused, because {driver} needs as many queues again to send answers"
+        );
         Finding::warn(what, text, remedy())
     } else if receiving < wanted {
         Finding::warn(what, format!("{text}: the other processors answer nothing"), remedy())

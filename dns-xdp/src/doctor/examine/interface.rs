@@ -85,7 +85,7 @@ fn state(view: &View<'_>, name: &str, link: &Link) -> Finding {
     }
 }
 
-/// Returns how its queries are answered: from the running daemon's status, or else as expected.
+/// Returns how its queries are answered: from the running daemon's status, otherwise as expected.
 fn xdp(view: &View<'_>, name: &str, port: &Result<Port, Unserved>) -> Finding {
     let what = format!("{name} xdp");
     if view.setting.mode == Mode::Off {
@@ -159,7 +159,8 @@ pub(super) fn has_native(view: &View<'_>, index: u32) -> Option<bool> {
 impl Expected {
     fn finding(&self, what: String, view: &View<'_>) -> Finding {
         let demands_native = view.setting.mode == Mode::Native;
-        let lost = "native answers would be lost, because the other end of this veth has no native XDP program";
+        let lost =
+            "native answers would be lost, because the other end of this veth has no native XDP program";
         match self {
             Expected::Native => Finding::ok(what, "native is to be expected: the driver supports it"),
             Expected::NativeOnSlaves(count) => {
@@ -173,7 +174,9 @@ impl Expected {
             ),
             Expected::Lost => Finding::ok(
                 what,
-                format!("generic: {lost}; for native mode attach a program there, which may pass everything (XDP_PASS)"),
+                format!(
+                    "generic: {lost}; for native mode attach a program there, which may pass everything (XDP_PASS)"
+                ),
             ),
             Expected::Generic(driver) if demands_native => {
                 let text = format!("{driver} has no native XDP, and the mode demands it");

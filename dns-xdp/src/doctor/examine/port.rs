@@ -52,12 +52,11 @@ pub(super) fn tcp(view: &View<'_>) -> Finding {
             Finding::ok(what, format!("{address} answers; no packet filter has rules"))
         }
         (Some((address, Ok(()))), false) => {
-            let text = format!("{address} answers from this machine; {filters} has rules that may block others");
+            let text =
+                format!("{address} answers from this machine; {filters} has rules that may block others");
             Finding::warn(what, text, open())
         }
         (None, true) => Finding::ok(what, "no daemon to reach; no packet filter has rules"),
-        (None, false) => {
-            Finding::warn(what, format!("{filters} has rules that may block queries"), open())
-        }
+        (None, false) => Finding::warn(what, format!("{filters} has rules that may block queries"), open()),
     }
 }

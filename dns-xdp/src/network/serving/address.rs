@@ -173,7 +173,7 @@ fn holders(address: IpAddr, network: &Network) -> Vec<(&Link, &Address)> {
     there.filter_map(|there| Some((network.link(there.link)?, there))).collect()
 }
 
-/// Returns the best state that a link gives the address. `ours`: links that are named first.
+/// Returns the best state that a link gives the address. `ours`: this link is named first.
 fn found_in(
     address: IpAddr,
     mut found: Vec<(&Link, State)>,

@@ -161,10 +161,7 @@ fn port(link: &Link, network: &Network) -> Result<Port, String> {
             return Err(format!("{name} is a VLAN that is its own parent: the responder answers on it"));
         }
         let tag = device.vlan.ok_or_else(|| {
-            format!(
-                "the VLAN tag of {} is of an unknown kind: the responder answers on {name}",
-                device.name
-            )
+            format!("the VLAN tag of {} is of an unknown kind: the responder answers on {name}", device.name)
         })?;
         let parent = device.lower.and_then(|parent| network.link(parent)).ok_or_else(|| {
             format!(
