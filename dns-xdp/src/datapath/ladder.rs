@@ -195,7 +195,7 @@ pub(super) enum Rung {
     Native,
     /// With a program for fragmented frames.
     NativeFrags,
-    /// Natively on each slave.
+    /// Native mode on each slave.
     Slaves,
     Generic,
 }

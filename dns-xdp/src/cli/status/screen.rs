@@ -94,7 +94,7 @@ fn facts(status: &Status) -> Vec<(String, String)> {
 fn store(store: &StoreStatus) -> Option<String> {
     let mode = match store.mode {
         Mode::Joined => "joined: decides with the other servers",
-        Mode::Alone => "ALONE: decides by itself",
+        Mode::Alone => "ALONE: judges by itself",
         Mode::Frozen => "FROZEN: older than the store seen before",
     };
     (store.kind != "file").then(|| format!("{}, revision {}, {mode}", store.kind, store.revision))

@@ -117,7 +117,7 @@ fn xdp(view: &View<'_>, name: &str, port: &Result<Port, Unserved>) -> Finding {
 /// The expected mode.
 enum Expected {
     Native,
-    /// Natively on each of these.
+    /// Native mode on each of this many slaves.
     NativeOnSlaves(usize),
     /// `[xdp] mode = "generic"`
     Configured,
