@@ -50,7 +50,7 @@ const ROUND: Duration = Duration::from_millis(1);
 
 /// Arguments with which the test program starts `tests::entry`.
 #[cfg(test)]
-const ENTRY: &[&str] = &["--exact", "child::supervisor::tests::entry", "--nocapture"];
+const ENTRY: &[&str] = &["--exact", "subprocess::supervisor::tests::entry", "--nocapture"];
 #[cfg(not(test))]
 const ENTRY: &[&str] = &[];
 
