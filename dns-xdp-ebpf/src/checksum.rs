@@ -16,7 +16,7 @@ impl Sum {
     /// name's words: 0x20 for each octet.
     const NOTHING: u64 = 0xffff << 20;
 
-    /// A sum that was folded and stored.
+    /// Returns a sum that was folded and stored.
     #[inline(always)]
     pub const fn from_folded(folded: u16) -> Self {
         Sum(folded as u64)
@@ -76,7 +76,7 @@ impl Sum {
         sum
     }
 
-    /// The sum in 16 bits.
+    /// Returns the sum in 16 bits.
     #[inline(always)]
     pub const fn fold(self) -> u16 {
         let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
@@ -85,13 +85,13 @@ impl Sum {
         (sum.wrapping_mul(0x0001_0001_0001) >> 32) as u16
     }
 
-    /// The checksum as it is stored in an IPv4 header.
+    /// Returns the checksum as it is stored in an IPv4 header.
     #[inline(always)]
     pub const fn checksum(self) -> u16 {
         !self.fold()
     }
 
-    /// The checksum as it is stored in a UDP header, where zero means none (RFC 768).
+    /// Returns the checksum as it is stored in a UDP header, where zero means none (RFC 768).
     #[inline(always)]
     pub const fn udp_checksum(self) -> u16 {
         match self.checksum() {

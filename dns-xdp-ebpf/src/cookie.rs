@@ -87,7 +87,7 @@ impl CookieKeys<'_> {
     }
 }
 
-/// The hash of a server cookie. `address` is the client's, in the form of [`Local`].
+/// Returns the hash of a server cookie. `address` is the client's, in the form of [`Local`].
 #[inline(always)]
 fn hash(secret: &Secret, client: u64, head: u64, [high, low]: [u64; 2]) -> u64 {
     let mut state = SipHash::new(secret);

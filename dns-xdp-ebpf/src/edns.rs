@@ -169,7 +169,7 @@ impl Edns {
         }
     }
 
-    /// The sum of the answer's OPT record, as if it began at an even offset.
+    /// Returns the sum of the answer's OPT record, as if it began at an even offset.
     #[inline(always)]
     pub fn sum(&self) -> Sum {
         let sum = Sum::ZERO.add_u64(self.head);

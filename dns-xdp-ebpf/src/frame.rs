@@ -47,6 +47,8 @@ impl<'f> Frame<'f> {
     /// offsets.
     pub const MAX_LENGTH: usize = OFFSET_MAX;
 
+    /// Makes a frame of the bytes from `start` to `end`.
+    ///
     /// # Safety
     /// The bytes from `start` to `end` belong to the caller for as long as the frame or its regions are used.
     pub const unsafe fn new(start: *mut u8, end: *mut u8) -> Self {
@@ -74,7 +76,7 @@ impl<'f> Frame<'f> {
         if from.wrapping_add(N) > self.end { None } else { Some(Region(from, PhantomData)) }
     }
 
-    /// The frame from `offset` on.
+    /// Returns the frame from `offset` on.
     #[inline(always)]
     pub fn from(self, offset: usize) -> Frame<'f> {
         Frame { start: step(self.start, bounded(offset)), ..self }
@@ -161,15 +163,23 @@ impl<'f, const N: usize> Region<'f, N> {
 
 /// A number that one instruction reads or writes, at any alignment.
 pub trait Word: Copy {
+    /// Loads the word at `base + AT`.
+    ///
     /// # Safety
     /// `size_of::<Self>()` bytes at `base + AT` are readable.
     unsafe fn load<const AT: usize>(base: *mut u8) -> Self;
+    /// Stores a word at `base + AT`.
+    ///
     /// # Safety
     /// `size_of::<Self>()` bytes at `base + AT` are writable.
     unsafe fn store<const AT: usize>(base: *mut u8, value: Self);
+    /// Loads the word that ends at `end`.
+    ///
     /// # Safety
     /// `size_of::<Self>()` bytes before `end` are readable.
     unsafe fn load_before(end: *mut u8) -> Self;
+    /// Stores a word that ends at `end`.
+    ///
     /// # Safety
     /// `size_of::<Self>()` bytes before `end` are writable.
     unsafe fn store_before(end: *mut u8, value: Self);

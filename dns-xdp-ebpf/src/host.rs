@@ -5,8 +5,8 @@ use crate::table::{FloodPolicy, Local, NameEntry, NameOverflow, Tags, ZoneHeader
 
 /// One packet, in the kernel or in a buffer.
 pub trait Packet {
-    /// The frame as it is now. A change of its length borrows the packet mutably, so the frame cannot be kept across
-    /// it.
+    /// Returns the frame as it is now. A change of its length borrows the packet mutably, so the frame cannot be kept
+    /// across it.
     fn frame(&self) -> Frame<'_>;
 
     /// Grows (or with a negative `delta` shrinks) the frame at its tail; on `false` nothing has changed. The kernel
@@ -20,7 +20,7 @@ pub trait Packet {
     /// Whether the frame lies in one piece. [`Packet::frame`] is then all of it.
     fn is_linear(&self) -> bool;
 
-    /// Index of the interface that received the frame.
+    /// Returns the index of the interface that received the frame.
     fn interface(&self) -> u32;
 }
 
@@ -30,13 +30,13 @@ pub trait Host {
     /// that are passed up. The rest of it costs neither instructions nor verification.
     const GUARDED: bool;
 
-    /// The served UDP port, in network order.
+    /// Returns the served UDP port, in network order.
     fn port(&self) -> u16;
 
     /// Whether the lease is alive.
     fn lease_lives(&self) -> bool;
 
-    /// The time of day in seconds since 1970, as the daemon wrote it last.
+    /// Returns the time of day in seconds since 1970, as the daemon wrote it last.
     fn seconds(&self) -> u32;
 
     /// Returns whether the clients of this prefix may have an answer now. If so, counts it.
@@ -46,19 +46,19 @@ pub trait Host {
     /// [`FloodPolicy::admit_fallback`].
     fn admit_fallback(&self, prefix: u64, flood_policy: &FloodPolicy) -> bool;
 
-    /// A random number.
+    /// Returns a random number.
     fn random(&self) -> u32;
 
-    /// The contents of the slot that belongs to this address behind these tags on this interface. It may be another
-    /// address, or none.
+    /// Returns the contents of the slot that belongs to this address behind these tags on this interface. It may be
+    /// another address, or none.
     fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local>;
 
-    /// The published zone's header.
+    /// Returns the published zone's header.
     fn head(&self) -> Option<&ZoneHeader>;
 
-    /// The entry in the slot with this index.
+    /// Returns the entry in the slot with this index.
     fn entry(&self, index: u32) -> Option<&NameEntry>;
 
-    /// The overflow in the slot with this index.
+    /// Returns the overflow in the slot with this index.
     fn overflow(&self, index: u32) -> Option<&NameOverflow>;
 }

@@ -194,7 +194,7 @@ impl Link {
         Ok(datagram)
     }
 
-    /// The served address that the frame is for.
+    /// Returns the served address that the frame is for.
     #[inline(always)]
     fn local<'h, P: Packet, H: Host>(
         &self,
@@ -214,7 +214,7 @@ impl Link {
         Ok(local)
     }
 
-    /// A number that the verifier does not know.
+    /// Returns a number that the verifier does not know.
     #[inline(always)]
     pub fn unknown(&self) -> u64 {
         self.mac
@@ -226,7 +226,7 @@ impl Link {
         Link { version, ..self }
     }
 
-    /// The sender's address, as [`address_words`](crate::table::address_words) has it.
+    /// Returns the sender's address, as [`address_words`](crate::table::address_words) has it.
     #[inline(always)]
     pub fn source<P: Packet>(&self, packet: &P) -> Option<[u64; 2]> {
         source(self.version, packet.frame().from(self.tags_length))
@@ -402,7 +402,7 @@ fn read_udp<P: Packet>(
     Ok(end)
 }
 
-/// The source address of an IP packet, as [`address_words`](crate::table::address_words) has it.
+/// Returns the source address of an IP packet, as [`address_words`](crate::table::address_words) has it.
 #[inline(always)]
 fn source(version: Version, frame: Frame<'_>) -> Option<[u64; 2]> {
     match version {
@@ -418,13 +418,13 @@ fn source(version: Version, frame: Frame<'_>) -> Option<[u64; 2]> {
 }
 
 impl Datagram {
-    /// The frame as it is now, beginning where offsets are counted from.
+    /// Returns the frame as it is now, beginning where offsets are counted from.
     #[inline(always)]
     pub fn frame<'p, P: Packet>(&self, packet: &'p P) -> Frame<'p> {
         packet.frame().from(self.tags_length)
     }
 
-    /// Offset of the DNS message.
+    /// Returns the offset of the DNS message.
     #[inline(always)]
     pub fn message(&self) -> usize {
         let ip = match self.version {
@@ -434,13 +434,13 @@ impl Datagram {
         EthHdr::LEN + ip + UDP_LENGTH
     }
 
-    /// The sender's address, as [`address_words`](crate::table::address_words) has it.
+    /// Returns the sender's address, as [`address_words`](crate::table::address_words) has it.
     #[inline(always)]
     pub fn source(&self, frame: Frame<'_>) -> Option<[u64; 2]> {
         source(self.version, frame)
     }
 
-    /// The sender's port.
+    /// Returns the sender's port.
     #[inline(always)]
     pub fn source_port(&self, frame: Frame<'_>) -> Option<u16> {
         let udp: Region<'_, UDP_LENGTH> = frame.fixed(self.message() - UDP_LENGTH)?;

@@ -75,7 +75,7 @@ impl Name {
         Ok(Name { from, length, hash: mix_name(hash, last), whole, last })
     }
 
-    /// Offset behind the name.
+    /// Returns the offset behind the name.
     #[inline(always)]
     pub fn end(&self) -> usize {
         self.from + self.length

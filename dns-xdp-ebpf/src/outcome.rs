@@ -23,7 +23,7 @@ macro_rules! outcomes {
             /// Every outcome, in the order of the counters.
             pub const ALL: &[Outcome] = &[$(Outcome::$name),*];
 
-            /// The outcome's name in counters, logs, metrics and tests.
+            /// Returns the outcome's name in counters, logs, metrics and tests.
             pub const fn text(self) -> &'static str {
                 match self { $(Outcome::$name => $text),* }
             }
@@ -46,7 +46,7 @@ macro_rules! outcomes {
                 unsafe { core::mem::transmute::<u32, Outcome>(number) }
             }
 
-            /// What the hook does with the frame.
+            /// Returns what the hook does with the frame.
             #[inline(always)]
             pub const fn action(self) -> Action {
                 match self { $(Outcome::$name => Action::$action),* }
@@ -157,7 +157,7 @@ impl Outcome {
 
 /// An [`Option`] whose absence ends the reading of a frame.
 pub trait OrRefuse<T> {
-    /// The value, or [`Outcome::refuse`].
+    /// Returns the value, or [`Outcome::refuse`].
     fn or_refuse(self, outcome: Outcome) -> Result<T, Outcome>;
 }
 

@@ -138,7 +138,7 @@ impl Question {
         Some(())
     }
 
-    /// Offset behind the question.
+    /// Returns the offset behind the question.
     #[inline(always)]
     pub fn end(&self) -> usize {
         self.name.end() + TYPE_CLASS_LENGTH

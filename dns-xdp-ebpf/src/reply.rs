@@ -78,21 +78,21 @@ const OCTETS_0_TO_7: Field<u64, 0> = Field::new();
 const OCTETS_8_TO_15: Field<u64, 8> = Field::new();
 const OWNER: Field<u16, 0> = Field::new();
 
-/// An A record whose owner is the question's name; `ttl` and `address` in network order.
+/// Returns an A record whose owner is the question's name; `ttl` and `address` in network order.
 #[inline(always)]
 pub const fn a_record(ttl: u32, address: u32) -> [u64; 2] {
     let [first, second] = record_head(qtype::A, ttl, 4);
     [first, second | (address as u64) << 32]
 }
 
-/// The sum of an [`a_record`].
+/// Returns the sum of an [`a_record`].
 #[inline(always)]
 pub const fn a_sum(ttl: u32, address: u32) -> Sum {
     let [first, second] = record_head(qtype::A, 0, 4);
     Sum::ZERO.add_u64(first).add_u64(second).add_u32(ttl).add_u32(address)
 }
 
-/// An AAAA record whose owner is the question's name; `ttl` and `address` in network order.
+/// Returns an AAAA record whose owner is the question's name; `ttl` and `address` in network order.
 #[inline(always)]
 pub const fn aaaa_record(ttl: u32, address: [u64; 2]) -> ([u64; 3], u32) {
     let [first, second] = record_head(qtype::AAAA, ttl, 16);
@@ -100,7 +100,7 @@ pub const fn aaaa_record(ttl: u32, address: [u64; 2]) -> ([u64; 3], u32) {
     ([first, second | high << 32, high >> 32 | low << 32], (low >> 32) as u32)
 }
 
-/// Owner, type, class, TTL and length, and 4 octets of zero.
+/// Returns owner, type, class, TTL and length, and 4 octets of zero.
 #[inline(always)]
 const fn record_head(rtype: u16, ttl: u32, length: u16) -> [u64; 2] {
     let owner = (POINTER | HEADER_LENGTH as u16).to_be() as u64;

@@ -128,7 +128,7 @@ fn limited<H: Host>(host: &H, flood_policy: &FloodPolicy, address: [u64; 2]) -> 
     Ok(true)
 }
 
-/// The records of a name that exists.
+/// Returns the records of a name that exists.
 #[inline(always)]
 fn entry_records<'h, H: Host>(
     host: &'h H,

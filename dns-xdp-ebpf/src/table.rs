@@ -166,12 +166,12 @@ pub const fn chunk_step(count: u8) -> NonZero<u32> {
     }
 }
 
-/// The chunks that fit a bank of `bank_slots` slots.
+/// Returns the chunks that fit a bank of `bank_slots` slots.
 pub const fn chunk_room(bank_slots: u32) -> u32 {
     bank_slots / 4 + 32
 }
 
-/// The number of elements of [`NAME_OVERFLOW`]: those of the slots, then the chunks of each bank.
+/// Returns the number of elements of [`NAME_OVERFLOW`]: those of the slots, then the chunks of each bank.
 pub const fn overflow_elements(bank_slots: u32) -> u32 {
     2 * (bank_slots + chunk_room(bank_slots))
 }
@@ -184,7 +184,7 @@ pub const fn turn(id: u16, port: u16, [high, low]: [u64; 2]) -> u32 {
     (mix(mix(id as u64 | (port as u64) << 16, high), low) >> 32) as u32
 }
 
-/// The index of the member with which an answer begins.
+/// Returns the index of the member with which an answer begins.
 #[inline(always)]
 pub const fn first_member(turn: u32, members: usize) -> usize {
     // As in `slot`.
@@ -204,7 +204,7 @@ impl Slot {
     /// An empty slot.
     pub const EMPTY: Slot = Slot { entry: NameEntry::EMPTY, overflow: NameOverflow::EMPTY };
 
-    /// The slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
+    /// Returns the slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
     pub fn new(name: &NameWords, length: u8, flags: u8, ttl_seconds: u32) -> Self {
         let mut slot = Slot::EMPTY;
         let name_sum = name.iter().copied().fold(Sum::ZERO, Sum::add_u64).fold();
@@ -215,7 +215,7 @@ impl Slot {
         slot
     }
 
-    /// The name, as [`words`] gave it.
+    /// Returns the name, as [`words`] gave it.
     pub fn name(&self) -> NameWords {
         let mut name = [0; NAME_WORDS];
         name[..ENTRY_WORDS].copy_from_slice(&self.entry.name);
@@ -362,7 +362,7 @@ impl ZoneHeader {
         }
     }
 
-    /// The index of the only slot that a name with this hash may be in.
+    /// Returns the index of the only slot that a name with this hash may be in.
     #[inline(always)]
     pub fn slot(&self, hash: u64) -> u32 {
         self.bank_start + slot(hash, *element(&self.displacements, bucket(hash, BUCKETS)), self.bank_slots)
@@ -453,7 +453,7 @@ impl Local {
     /// incomplete.
     pub const GENERIC: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 1, 0]);
 
-    /// A served address.
+    /// Returns a served address.
     pub fn new(interface: u32, tags: Tags, address: IpAddr, mac: [u8; 6], is_generic: bool) -> Self {
         let address = address_words(address);
         let [a, b, c, d, e, f] = mac;
@@ -461,7 +461,7 @@ impl Local {
         Local { address, interface, tags, mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) | generic }
     }
 
-    /// The hash of an address on an interface.
+    /// Returns the hash of an address on an interface.
     #[inline(always)]
     pub const fn hash(seed: u64, interface: u32, tags: Tags, address: [u64; 2]) -> u64 {
         let both = address[0].wrapping_mul(MULTIPLIER).wrapping_add(address[1]);
@@ -507,28 +507,28 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Makes hashes of names independent of case. Some other differences are lost too; a comparison decides on equality.
 const CASELESS: u64 = 0x2020_2020_2020_2020;
 
-/// One step of the hash. A bit of a product depends only on the lower bits of the factors, so the upper half is folded
-/// into the lower first.
+/// Makes one step of the hash. A bit of a product depends only on the lower bits of the factors, so the upper half is
+/// folded into the lower first.
 #[inline(always)]
 pub const fn mix(hash: u64, word: u64) -> u64 {
     let both = hash ^ word;
     (both ^ (both >> 32)).wrapping_mul(MULTIPLIER)
 }
 
-/// One step of a name's hash, over 8 of its octets without regard to case.
+/// Makes one step of a name's hash, over 8 of its octets without regard to case.
 #[inline(always)]
 pub const fn mix_name(hash: u64, word: u64) -> u64 {
     mix(hash, word | CASELESS)
 }
 
-/// The bucket of a key with this hash. `buckets`, their number, is a power of two.
+/// Returns the bucket of a key with this hash. `buckets`, their number, is a power of two.
 #[inline(always)]
 pub const fn bucket(hash: u64, buckets: usize) -> usize {
     (hash >> (u64::BITS - buckets.ilog2())) as usize
 }
 
-/// The slot of a key with this hash, as an index into `slots` slots. The keys of a bucket share its displacement, which
-/// spreads them (Belazzougui, Botelho and Dietzfelbinger, "Hash, displace, and compress", 2009).
+/// Returns the slot of a key with this hash, as an index into `slots` slots. The keys of a bucket share its
+/// displacement, which spreads them (Belazzougui, Botelho and Dietzfelbinger, "Hash, displace, and compress", 2009).
 #[inline(always)]
 pub const fn slot(hash: u64, displacement: u16, slots: u32) -> u32 {
     let spread = hash.wrapping_mul(MULTIPLIER.wrapping_add(2 * displacement as u64));
@@ -548,7 +548,7 @@ pub fn words(wire: &[u8]) -> Option<(NameWords, u8)> {
     Some((words, length))
 }
 
-/// The hash of a name, as the program computes it over a question.
+/// Returns the hash of a name, as the program computes it over a question.
 pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
     name.iter().take(usize::from(length).div_ceil(8)).fold(seed, |hash, word| mix_name(hash, *word))
 }
@@ -567,7 +567,7 @@ const _: () =
 macro_rules! bytes {
     ($type:ty, $value:ident => $($part:expr),+ $(,)?) => {
         impl $type {
-            /// The value as the map holds it.
+            /// Returns the value as the map holds it.
             pub fn to_bytes(&self) -> [u8; size_of::<$type>()] {
                 let $value = self;
                 let mut bytes = [0; size_of::<$type>()];

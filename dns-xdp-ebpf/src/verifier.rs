@@ -18,8 +18,8 @@
 /// The largest offset within a frame, a mask. Frames may be longer, but octets behind it are not read.
 pub const OFFSET_MAX: usize = 2047;
 
-/// `base + offset`, by an instruction that the compiler cannot analyse. Otherwise the compiler would compute the
-/// checked and the used pointer separately, and the verifier would not recognise that they are equal.
+/// Returns `base + offset`, by an instruction that the compiler cannot analyse. Otherwise the compiler would compute
+/// the checked and the used pointer separately, and the verifier would not recognise that they are equal.
 #[inline(always)]
 pub(crate) fn step(base: *mut u8, offset: usize) -> *mut u8 {
     #[cfg(target_arch = "bpf")]
@@ -67,7 +67,7 @@ pub(crate) fn bounded(offset: usize) -> usize {
     offset & OFFSET_MAX
 }
 
-/// The element at `index` modulo `N`, which is a power of two.
+/// Returns the element at `index` modulo `N`, which is a power of two.
 #[inline(always)]
 pub fn element<T, const N: usize>(elements: &[T; N], index: usize) -> &T {
     const { assert!(N.is_power_of_two(), "the bound is a mask") };

@@ -247,7 +247,7 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
-    /// The longest time from a node's death to the verdict, whichever of the probes notices it.
+    /// Returns the longest time from a node's death to the verdict, whichever of the probes notices it.
     pub fn time_to_detect(&self) -> Duration {
         self.probes.iter().map(Probe::time_to_detect).max().unwrap_or_default()
     }

@@ -374,7 +374,7 @@ impl Capacity {
     /// The most names that any table holds.
     pub const MAX: u32 = 65_536;
 
-    /// The most names that a zone may have.
+    /// Returns the most names that a zone may have.
     pub const fn most(self) -> u32 {
         match self {
             Capacity::Auto => Capacity::MAX,
@@ -441,7 +441,7 @@ pub enum Quorum {
 }
 
 impl Quorum {
-    /// How many of `voters` (nodes and witnesses) have to be visible.
+    /// Returns how many of `voters` (nodes and witnesses) have to be visible.
     pub fn needed(self, voters: usize) -> usize {
         match self {
             Quorum::Majority => voters / 2 + 1,

@@ -397,7 +397,7 @@ fn is_guarded(flood_policy: &table::FloodPolicy) -> bool {
 }
 
 impl Drop for Kernel {
-    /// A daemon that fails before it has attached removes its own pins, and leaves a predecessor's as they were.
+    /// Removes this daemon's pins if it fails before it has attached. Leaves a predecessor's pins as they were.
     fn drop(&mut self) {
         if self.attached {
             return;

@@ -192,7 +192,7 @@ fn one_line(text: &str) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// A change of one name from one address to another.
+    /// Returns a change of one name from one address to another.
     pub(crate) fn moved(name: &str, old: &str, new: &str) -> AnswerChange {
         let list = |address: &str| vec![address.to_owned()];
         AnswerChange { name: name.to_owned(), old: list(old), new: list(new) }

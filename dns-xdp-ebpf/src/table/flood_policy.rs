@@ -54,7 +54,7 @@ impl Secret {
     /// No secret.
     pub const NONE: Secret = Secret([0; 2]);
 
-    /// The key of these octets.
+    /// Returns the key of these octets.
     pub fn new(octets: [u8; 16]) -> Secret {
         let mut halves = [0; 2];
         for (half, eight) in halves.iter_mut().zip(octets.chunks_exact(8)) {
@@ -133,7 +133,7 @@ impl FloodPolicy {
         self.masks = [bits.to_be(), ipv4_mask(ipv4)];
     }
 
-    /// The prefix of an address: the key of [`RRL_BUCKETS`](super::RRL_BUCKETS).
+    /// Returns the prefix of an address: the key of [`RRL_BUCKETS`](super::RRL_BUCKETS).
     #[inline(always)]
     pub fn prefix(&self, [high, low]: [u64; 2]) -> u64 {
         if high == Local::IPV4 {

@@ -125,7 +125,7 @@ struct Format {
     json: bool,
 }
 
-/// The whole command line, for man pages and completion.
+/// Returns the whole command line, for man pages and completion.
 pub fn command() -> clap::Command {
     Args::command()
 }

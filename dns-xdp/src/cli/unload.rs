@@ -63,7 +63,7 @@ mod tests {
     use crate::control::{Refusal, Server};
     use crate::event::Journal;
 
-    /// A daemon that answers `unload` with a refusal of this kind, in a thread of its own.
+    /// Starts a thread with a daemon that refuses `unload` in this way.
     fn refusing(socket: &Path, kind: RefusalKind) -> std::thread::JoinHandle<()> {
         let (bound, is_bound) = std::sync::mpsc::channel();
         let socket = socket.to_owned();

@@ -25,12 +25,12 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
-    /// A node that an operator takes out.
+    /// Waits for a node that an operator takes out.
     pub(super) fn out(node: &str) -> Self {
         Awaited { node: node.to_ascii_lowercase(), removed: false }
     }
 
-    /// A node that is no longer in the configuration.
+    /// Waits for a node that is no longer in the configuration.
     pub(super) fn removed(node: &str) -> Self {
         Awaited { removed: true, ..Awaited::out(node) }
     }

@@ -30,7 +30,7 @@ impl Family {
     /// Both families, IPv4 first.
     pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
-    /// The family of an address.
+    /// Returns the family of an address.
     pub const fn of(address: IpAddr) -> Family {
         match address {
             IpAddr::V4(_) => Family::Ipv4,
@@ -46,7 +46,7 @@ impl Family {
         }
     }
 
-    /// The name in `status`, the events, the metrics and the store's documents.
+    /// Returns the name in `status`, the events, the metrics and the store's documents.
     pub const fn text(self) -> &'static str {
         match self {
             Family::Ipv4 => "ipv4",

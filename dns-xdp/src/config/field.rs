@@ -292,7 +292,7 @@ pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
     ordinary(value, ADDRESS, SpecialAddress::of_local)
 }
 
-/// An address of a node.
+/// Reads an address of a node.
 pub(super) fn ipv4(value: &DeValue<'_>) -> Read<Ipv4Addr> {
     const WANTED: &str = "an IPv4 address such as \"192.0.2.11\"";
     match reachable(value, WANTED)? {
@@ -301,7 +301,7 @@ pub(super) fn ipv4(value: &DeValue<'_>) -> Read<Ipv4Addr> {
     }
 }
 
-/// An address of a node.
+/// Reads an address of a node.
 pub(super) fn ipv6(value: &DeValue<'_>) -> Read<Ipv6Addr> {
     const WANTED: &str = "an IPv6 address such as \"2001:db8::11\"";
     match reachable(value, WANTED)? {

@@ -38,7 +38,7 @@ impl Places {
         Places { limit, groups: BTreeMap::new(), clock: Arc::default() }
     }
 
-    /// The activity of a new connection, which waits for its client.
+    /// Returns the activity of a new connection, which waits for its client.
     pub(super) fn activity(&self) -> Activity {
         let activity = Activity { since: Arc::default(), clock: Arc::clone(&self.clock) };
         activity.wait();

@@ -115,7 +115,7 @@ impl Pins {
         }
     }
 
-    /// Where a map is pinned.
+    /// Returns where a map is pinned.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
     }
@@ -229,7 +229,7 @@ impl PinnedMaps {
         self.bank_slots
     }
 
-    /// Where a map is pinned.
+    /// Returns where a map is pinned.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }

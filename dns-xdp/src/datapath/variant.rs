@@ -19,7 +19,7 @@ impl Variant {
         Variant { guarded: true, frags: true },
     ];
 
-    /// The program's name in the object.
+    /// Returns the program's name in the object.
     pub const fn program(self) -> &'static str {
         match (self.guarded, self.frags) {
             (false, false) => "dns_xdp",

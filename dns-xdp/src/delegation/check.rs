@@ -84,7 +84,7 @@ pub fn worst(findings: &[CheckResult]) -> Severity {
 }
 
 impl Check {
-    /// The word in the output and in JSON.
+    /// Returns the word in the output and in JSON.
     pub const fn text(self) -> &'static str {
         match self {
             Check::Servers => "servers",

@@ -55,7 +55,7 @@ pub enum Kind {
     Seeing,
     /// No node is up, and dead addresses are answered.
     FailOpen,
-    /// Some node is up again.
+    /// A node is up again, so dead addresses are no longer answered.
     FailOpenOver,
     /// Neither a member nor a backup of a service is healthy.
     ServiceDown,
@@ -107,7 +107,7 @@ impl Kind {
         Kind::Joined,
     ];
 
-    /// The text in logs, JSON and metrics.
+    /// Returns the text in logs, JSON and metrics.
     pub const fn text(self) -> &'static str {
         match self {
             Kind::Start => "start",

@@ -272,7 +272,7 @@ pub(in crate::cli) mod tests {
     use super::*;
     use crate::control::api::HeldStatus;
 
-    /// A status with a node that is down and one that is drained.
+    /// Returns a status with a node that is down and one that is drained.
     pub(in crate::cli) fn status() -> Status {
         let json = serde_json::json!({
             "zone": "demo.example.com.", "epoch": 7, "version": "0.1.0", "pid": 42, "uptime_seconds": 61,

@@ -21,7 +21,7 @@ pub(super) struct Snapshot {
     pub(super) stats: Stats,
     /// The newest events, in their order.
     pub(super) events: Vec<Event>,
-    /// `None`: they were not asked for.
+    /// The most asked names; `None`: they were not requested.
     pub(super) names: Option<Names>,
 }
 
