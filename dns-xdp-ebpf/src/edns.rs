@@ -24,8 +24,8 @@ const COOKIE_HEAD: u32 = {
 /// Octets that a cookie adds to an OPT record.
 const COOKIE_LENGTH: usize = OPTION_HEADER_LENGTH + cookie::LENGTH;
 const WITH_COOKIE_LENGTH: usize = OPT_LENGTH + COOKIE_LENGTH;
-/// The answer's first 8 octets: root owner, type, this server's size, response code and version 0, and the first octet
-/// of the flags.
+/// The first 8 octets of the answer's OPT record: root owner, type, this server's size, response code and version 0,
+/// and the first octet of the flags.
 const HEAD: u64 = {
     let [type_high, type_low] = qtype::OPT.to_be_bytes();
     let [size_high, size_low] = UDP_SIZE.to_be_bytes();
@@ -73,8 +73,8 @@ impl Edns {
     pub const NONE: Edns =
         Edns { length: 0, head: 0, limit: UDP_SIZE_MIN as usize, cookie: Cookie::NONE, cookie_valid: false };
 
-    /// Reads the OPT record that begins at `at` and has to end the message at `end`. If cookies are on, a cookie behind
-    /// another option goes to the responder.
+    /// Reads the OPT record that begins at `at` and has to end the message at `end`. If cookies are on, a query with a
+    /// cookie behind another option goes to the responder.
     #[inline(always)]
     pub fn read(frame: Frame<'_>, at: usize, end: usize, cookie_option: u32) -> Result<Self, Outcome> {
         if at + OPT_LENGTH > end {
