@@ -1,7 +1,7 @@
 //! The internet checksum: the ones' complement sum of RFC 1071.
 //!
-//! Sums are kept as the machine's order reads the words; RFC 1071, section 2(B): the sum comes out in that order
-//! too, so no word is ever swapped on the way.
+//! Words are summed in the machine's byte order. The sum then has that byte order too (RFC 1071, section 2(B)), so no
+//! word is ever swapped.
 use crate::verifier::widen;
 
 /// A ones' complement sum before folding. It has 48 bits: room for 65,536 words.
@@ -12,11 +12,11 @@ impl Sum {
     /// The empty sum.
     pub const ZERO: Sum = Sum(0);
 
-    /// A multiple of 0xffff, which is zero in ones' complement. It exceeds the most that lower-casing adds to a
+    /// A multiple of 0xffff, which is zero in ones' complement. It is larger than all that lower-casing can add to a
     /// name's words: 0x20 for each octet.
     const NOTHING: u64 = 0xffff << 20;
 
-    /// A sum that was folded and stored.
+    /// Returns a sum that was folded and stored.
     #[inline(always)]
     pub const fn from_folded(folded: u16) -> Self {
         Sum(folded as u64)
@@ -46,8 +46,8 @@ impl Sum {
         Sum(self.0 + other.0)
     }
 
-    /// Takes away a sum that is in this one; it must be less than `Sum::NOTHING`. What is left is not zero, so that
-    /// it folds as the sum of the other words does.
+    /// Subtracts a sum that is part of this one and less than `Sum::NOTHING`. The result is not zero, so that it folds
+    /// as the sum of the other words does.
     #[inline(always)]
     pub const fn take_away(self, other: Sum) -> Self {
         Sum(self.0 + (Self::NOTHING - other.0))
@@ -56,7 +56,7 @@ impl Sum {
     /// Adds the sum of bytes that begin at `offset` here, but were summed as if they began at an even one.
     #[inline(always)]
     pub const fn add_at(self, offset: usize, other: Sum) -> Self {
-        // A rotation by eight bits, which a sum of so few words survives without being folded.
+        // Summing at an odd offset rotates by 8 bits. A sum of so few words has room for that without being folded.
         Sum(self.0 + (other.0 << (8 * (offset & 1))))
     }
 
@@ -76,22 +76,22 @@ impl Sum {
         sum
     }
 
-    /// The sum in 16 bits.
+    /// Returns the sum in 16 bits.
     #[inline(always)]
     pub const fn fold(self) -> u16 {
         let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        // Both halves are added to each other twice, side by side, so that the lower addition's carry goes into the
-        // upper. A 33rd bit is added there too, and makes no second carry: behind it are the bits of the 48 only.
+        // The multiplication adds both halves twice, side by side, so that the carry of the lower addition goes into
+        // the upper. A 33rd bit is added there too. It makes no second carry, because the sum has only 48 bits.
         (sum.wrapping_mul(0x0001_0001_0001) >> 32) as u16
     }
 
-    /// The checksum as it is stored in an IPv4 header.
+    /// Returns the checksum as it is stored in an IPv4 header.
     #[inline(always)]
     pub const fn checksum(self) -> u16 {
         !self.fold()
     }
 
-    /// The checksum as it is stored in a UDP header, where zero means none (RFC 768).
+    /// Returns the checksum as it is stored in a UDP header, where zero means none (RFC 768).
     #[inline(always)]
     pub const fn udp_checksum(self) -> u16 {
         match self.checksum() {

@@ -1,31 +1,31 @@
-//! DNS cookies (RFC 7873), made so that every server of a cluster that has the secret makes the same (RFC 9018).
+//! DNS cookies (RFC 7873). All servers of a cluster with the same secret make the same cookies (RFC 9018).
 //!
 //! ```text
 //!  client cookie | version 1 | reserved | timestamp | SipHash-2-4(client cookie | version … timestamp | address)
 //!  8 octets        1           3          4           8
 //! ```
-//! Words are as they lie in memory: SipHash reads little-endian ones, and so does this machine.
+//! Words are as they lie in memory. SipHash reads little-endian words, and so does this machine.
 pub use crate::message::OPTION_COOKIE as OPTION;
 use crate::table::Local;
 pub use crate::table::{SECRETS_MAX, Secret};
 
 /// Octets of a client cookie.
 pub const CLIENT_LENGTH: usize = 8;
-/// Octets of a client cookie and of our server cookie (RFC 9018, section 4).
+/// Octets of a client cookie and this program's server cookie together (RFC 9018, section 4).
 pub const LENGTH: usize = 24;
-/// Of the server cookie's first octet (RFC 9018, section 4.1).
+/// The server cookie's first octet (RFC 9018, section 4.1).
 const VERSION: u8 = 1;
-/// Seconds for which a cookie is valid, after which the answer carries a fresh one, and by which the servers' clocks
-/// may differ (RFC 9018, section 4.3).
+/// Times in seconds (RFC 9018, section 4.3). A cookie is valid for `LIFE`. After `FRESH` the answer carries a new one.
+/// The servers' clocks may differ by `AHEAD`.
 const LIFE: i32 = 3600;
 const FRESH: i32 = 1800;
 const AHEAD: i32 = 300;
 
-/// A whole cookie: the client's, and both halves of the server's.
+/// A whole cookie: the client's, and the server's in two words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Cookie {
-    /// The client's.
+    /// The client's cookie.
     pub client: u64,
     /// Version, reserved octets and timestamp.
     pub head: u64,
@@ -44,22 +44,22 @@ pub const fn well_formed(length: usize) -> bool {
     length == CLIENT_LENGTH || (length >= 16 && length <= 40)
 }
 
-/// The secrets, and what time it is.
+/// The secrets and the present time.
 #[derive(Debug, Clone, Copy)]
 pub struct CookieKeys<'s> {
-    /// The first makes cookies, all verify them.
+    /// The first secret makes cookies, all verify them.
     pub secrets: &'s [Secret; SECRETS_MAX],
-    /// How many there are; none: cookies are ignored.
+    /// Number of secrets. 0: cookies are ignored.
     pub count: u64,
-    /// Seconds since 1970, without what does not fit (RFC 9018, section 4.3).
+    /// Seconds since 1970, modulo 2^32 (RFC 9018, section 4.3).
     pub now: u32,
 }
 
 impl CookieKeys<'_> {
-    /// Whether the client at `address` got the cookie from us, within the hour.
+    /// Returns whether a server with these secrets gave the client at `address` this cookie within the last hour.
     ///
-    /// What it is answered is in `cookie` afterwards: the same when it is fresh, a new one else. A new secret's
-    /// cookies replace the old one's (RFC 9018, section 5).
+    /// Afterwards `cookie` is the one for the answer: the same if it is fresh, otherwise a new one. A cookie of the
+    /// second secret is renewed with the first secret (RFC 9018, section 5).
     #[inline(always)]
     pub fn verify_or_renew(&self, cookie: &mut Cookie, address: [u64; 2]) -> bool {
         let mut valid = false;
@@ -87,7 +87,7 @@ impl CookieKeys<'_> {
     }
 }
 
-/// The hash of a server cookie. `address` is the client's, in the form of [`Local`].
+/// Returns the hash of a server cookie. `address` is the client's, in the form of [`Local`].
 #[inline(always)]
 fn hash(secret: &Secret, client: u64, head: u64, [high, low]: [u64; 2]) -> u64 {
     let mut state = SipHash::new(secret);
@@ -117,7 +117,7 @@ impl SipHash {
         ])
     }
 
-    /// Takes in eight octets; the last block has the length in its highest.
+    /// Takes in 8 octets. The last block has the length in its highest octet.
     #[inline(always)]
     fn block(&mut self, word: u64) {
         self.0[3] ^= word;
@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_examples_of_rfc_9018_appendix_a_come_out() {
-        // Learning a new cookie; one that is fresh; one of another client, with reserved octets; IPv6 and a new secret.
+        // A client learns a new cookie; a fresh cookie; a cookie of another client, with reserved octets; IPv6 and a
+        // new secret.
         let examples = [
             (
                 SECRET,

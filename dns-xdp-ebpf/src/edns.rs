@@ -1,4 +1,5 @@
-//! OPT in: size, DO, version, options; and OPT out, with a cookie (RFC 6891, section 6.1).
+//! Reads a query's OPT record (size, DO, version, options) and writes the answer's, with a cookie (RFC 6891, section
+//! 6.1).
 use crate::checksum::Sum;
 use crate::cookie::{self, Cookie, CookieKeys};
 use crate::frame::{Field, Frame, Region};
@@ -11,7 +12,7 @@ use crate::verifier::{widen, widen_offset};
 
 /// Octets of an OPT record without options.
 pub const OPT_LENGTH: usize = 11;
-/// Options that are looked through; queries have one or two.
+/// The most options that are read. Queries have one or two.
 const OPTIONS_MAX: usize = 8;
 const OPTION_HEADER_LENGTH: usize = 4;
 const DO: u16 = 0x8000;
@@ -23,7 +24,8 @@ const COOKIE_HEAD: u32 = {
 /// Octets that a cookie adds to an OPT record.
 const COOKIE_LENGTH: usize = OPTION_HEADER_LENGTH + cookie::LENGTH;
 const WITH_COOKIE_LENGTH: usize = OPT_LENGTH + COOKIE_LENGTH;
-/// Root owner, type, our size, response code and version of 0, and the first octet of the flags.
+/// The first 8 octets of the answer's OPT record: root owner, type, this server's size, response code and version 0,
+/// and the first octet of the flags.
 const HEAD: u64 = {
     let [type_high, type_low] = qtype::OPT.to_be_bytes();
     let [size_high, size_low] = UDP_SIZE.to_be_bytes();
@@ -51,18 +53,18 @@ const OUT_CLIENT: Field<u64, 4> = Field::new();
 const OUT_SERVER_HEAD: Field<u64, 12> = Field::new();
 const OUT_SERVER_HASH: Field<u64, 20> = Field::new();
 
-/// What a query says by its OPT record, or by having none.
+/// What a query's OPT record says, or the absence of one.
 #[derive(Debug, Clone, Copy)]
 pub struct Edns {
-    /// Octets of the answer's OPT record: none, without a cookie, with one.
+    /// Octets of the answer's OPT record. 0: the answer has none.
     length: usize,
     /// The first eight octets of the answer's OPT record.
     head: u64,
     /// The largest answer, in octets.
     pub limit: usize,
-    /// What the client's cookie is answered with.
+    /// The answer's cookie.
     cookie: Cookie,
-    /// The client has returned our cookie, which proves its address.
+    /// The client has returned a cookie of this cluster, which proves its address.
     pub cookie_valid: bool,
 }
 
@@ -71,8 +73,8 @@ impl Edns {
     pub const NONE: Edns =
         Edns { length: 0, head: 0, limit: UDP_SIZE_MIN as usize, cookie: Cookie::NONE, cookie_valid: false };
 
-    /// Reads the OPT record that begins at `at` and has to end the message at `end`. Where cookies are used, the
-    /// responder has those that stand behind another option.
+    /// Reads the OPT record that begins at `at` and has to end the message at `end`. If cookies are on, a query with a
+    /// cookie behind another option goes to the responder.
     #[inline(always)]
     pub fn read(frame: Frame<'_>, at: usize, end: usize, cookie_option: u32) -> Result<Self, Outcome> {
         if at + OPT_LENGTH > end {
@@ -100,7 +102,7 @@ impl Edns {
         Ok(Edns { length: OPT_LENGTH, head, limit, cookie: Cookie::NONE, cookie_valid: false })
     }
 
-    /// Examines the cookie of the client at `address`, where the first option, at `at`, is one.
+    /// Verifies the cookie of the client at `address`, if the first option, at `at`, is a cookie.
     #[inline(always)]
     pub fn verify_or_renew<'m>(
         &mut self,
@@ -144,8 +146,8 @@ impl Edns {
         self.length != 0
     }
 
-    /// Returns the same value, with an OPT record that the verifier no longer knows. The verifier then follows the writing
-    /// half once, instead of once for every kind of OPT record.
+    /// Returns the same value, with an OPT record that the verifier no longer knows. The verifier then follows the
+    /// writing once, instead of once for every kind of OPT record.
     #[inline(always)]
     pub fn merge_verifier_states<H: Host>(self, unknown: u64) -> Self {
         let Edns { length, head, limit, mut cookie, mut cookie_valid } = self;
@@ -167,7 +169,7 @@ impl Edns {
         }
     }
 
-    /// Sum of the answer's OPT record as if it began at an even offset.
+    /// Returns the sum of the answer's OPT record, as if it began at an even offset.
     #[inline(always)]
     pub fn sum(&self) -> Sum {
         let sum = Sum::ZERO.add_u64(self.head);
@@ -176,7 +178,7 @@ impl Edns {
         }
         let Cookie { client, head, hash } = self.cookie;
         let cookie = Sum::ZERO.add_u32(COOKIE_HEAD).add_u64(client).add_u64(head).add_u64(hash);
-        // The length's second octet is the eleventh of the record.
+        // The length's second octet is the record's octet 11.
         sum.add_u16(u16::from_ne_bytes([COOKIE_LENGTH as u8, 0])).add_at(OPT_LENGTH, cookie)
     }
 
@@ -201,7 +203,7 @@ impl Edns {
     }
 }
 
-/// Looks through the options from `at` to `end` for one that the responder has to answer.
+/// Reads the options from `at` to `end`, and refuses those that the responder has to answer.
 #[inline(always)]
 fn read_options(frame: Frame<'_>, mut at: usize, end: usize, cookie_option: u32) -> Result<(), Outcome> {
     for nth in 0..OPTIONS_MAX {
@@ -220,7 +222,8 @@ fn read_options(frame: Frame<'_>, mut at: usize, end: usize, cookie_option: u32)
             return Outcome::Cookie.refuse();
         }
         let length = u16::from_be(option.read(OPTION_LENGTH));
-        // Before it is bounded, or a length of some KiB too much would come out as one that fits.
+        // Compare before bounding; otherwise the mask could turn a length that is some KiB too large into one that
+        // fits.
         let behind = at + OPTION_HEADER_LENGTH + usize::from(length);
         if behind > end {
             return Outcome::Opt.refuse();

@@ -2,7 +2,7 @@
 //!
 //! The kernel's verifier accepts a packet access only through a pointer that was compared with the packet's end. It
 //! recognises the pointer by its origin: `start + offset`, computed once, checked, and used. A [`Region`] is such a
-//! pointer with its checked length in its type; a [`Field`] is an offset within one.
+//! pointer with its checked length in its type. A [`Field`] is an offset within a region.
 #![expect(
     unsafe_code,
     reason = "this module is where packets are dereferenced, behind the check of Frame::region"
@@ -12,8 +12,8 @@ use core::marker::PhantomData;
 
 use crate::verifier::{OFFSET_MAX, bounded, step, step_over};
 
-/// The bytes of a frame as the kernel lays them out, from the Ethernet header on. To grow or shrink the frame takes a
-/// mutable borrow of the [`Packet`](crate::host::Packet), so no `Frame` and no [`Region`] outlives a resize.
+/// The bytes of a frame as the kernel lays them out, from the Ethernet header on. A resize borrows the
+/// [`Packet`](crate::host::Packet) mutably, so no `Frame` and no [`Region`] outlives it.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'f> {
     start: *mut u8,
@@ -43,9 +43,12 @@ impl<T, const AT: usize> Default for Field<T, AT> {
 }
 
 impl<'f> Frame<'f> {
-    /// Octets of a frame behind this are not looked at: no query is that long, and the verifier wants offsets bounded.
+    /// Octets of a frame behind this offset are not read. No query is that long, and the verifier demands bounded
+    /// offsets.
     pub const MAX_LENGTH: usize = OFFSET_MAX;
 
+    /// Makes a frame of the bytes from `start` to `end`.
+    ///
     /// # Safety
     /// The bytes from `start` to `end` belong to the caller for as long as the frame or its regions are used.
     pub const unsafe fn new(start: *mut u8, end: *mut u8) -> Self {
@@ -58,34 +61,35 @@ impl<'f> Frame<'f> {
         self.end as usize - self.start as usize
     }
 
-    /// The `N` bytes at `offset`, when the frame has them.
+    /// Returns the `N` bytes at `offset`, if the frame has them.
     #[inline(always)]
     pub fn region<const N: usize>(self, offset: usize) -> Option<Region<'f, N>> {
         let from = step(self.start, bounded(offset));
         if from.wrapping_add(N) > self.end { None } else { Some(Region(from, PhantomData)) }
     }
 
-    /// The same for an offset that is a constant where this is inlined, which takes no instructions.
+    /// Like [`Frame::region`], for an offset that is a constant where this is inlined. Bounding it then takes no
+    /// instructions.
     #[inline(always)]
     pub fn fixed<const N: usize>(self, offset: usize) -> Option<Region<'f, N>> {
         let from = self.start.wrapping_add(bounded(offset));
         if from.wrapping_add(N) > self.end { None } else { Some(Region(from, PhantomData)) }
     }
 
-    /// The frame from `offset` on.
+    /// Returns the frame from `offset` on.
     #[inline(always)]
     pub fn from(self, offset: usize) -> Frame<'f> {
         Frame { start: step(self.start, bounded(offset)), ..self }
     }
 
-    /// The octets from `offset` on, to be gone through in order.
+    /// Returns a cursor over the octets from `offset` on.
     #[inline(always)]
     pub fn cursor(self, offset: usize) -> Cursor<'f> {
         let at = step(self.start, bounded(offset));
         Cursor { at, end: self.end, packet: PhantomData }
     }
 
-    /// The same for an offset that is a constant where this is inlined.
+    /// Like [`Frame::cursor`], for an offset that is a constant where this is inlined.
     #[inline(always)]
     pub fn fixed_cursor(self, offset: usize) -> Cursor<'f> {
         let at = self.start.wrapping_add(bounded(offset));
@@ -93,7 +97,7 @@ impl<'f> Frame<'f> {
     }
 }
 
-/// A place in a frame that moves on with each word that is taken or put.
+/// A place in a frame. Each word that is taken or put moves it on.
 #[derive(Debug, Clone, Copy)]
 pub struct Cursor<'f> {
     at: *mut u8,
@@ -102,7 +106,7 @@ pub struct Cursor<'f> {
 }
 
 impl Cursor<'_> {
-    /// The next word, when the frame has it.
+    /// Returns the next word, if the frame has it.
     #[inline(always)]
     pub fn take<T: Word>(&mut self) -> Option<T> {
         self.pass::<T>()?;
@@ -110,7 +114,7 @@ impl Cursor<'_> {
         Some(unsafe { T::load_before(self.at) })
     }
 
-    /// Puts a word, when the frame has room for it.
+    /// Puts a word, if the frame has room for it.
     #[inline(always)]
     pub fn put<T: Word>(&mut self, word: T) -> Option<()> {
         self.pass::<T>()?;
@@ -133,7 +137,7 @@ impl Cursor<'_> {
 }
 
 impl<'f, const N: usize> Region<'f, N> {
-    /// The `M` bytes at `AT` of it, which need no check of their own.
+    /// Returns the `M` bytes at `AT` of the region, which need no further check.
     #[inline(always)]
     pub fn part<const AT: usize, const M: usize>(self) -> Region<'f, M> {
         const { assert!(AT + M <= N, "the part lies outside the region") };
@@ -157,24 +161,32 @@ impl<'f, const N: usize> Region<'f, N> {
     }
 }
 
-/// What one instruction reads or writes, at any alignment.
+/// A number that one instruction reads or writes, at any alignment.
 pub trait Word: Copy {
+    /// Loads the word at `base + AT`.
+    ///
     /// # Safety
     /// `size_of::<Self>()` bytes at `base + AT` are readable.
     unsafe fn load<const AT: usize>(base: *mut u8) -> Self;
+    /// Stores a word at `base + AT`.
+    ///
     /// # Safety
     /// `size_of::<Self>()` bytes at `base + AT` are writable.
     unsafe fn store<const AT: usize>(base: *mut u8, value: Self);
+    /// Loads the word that ends at `end`.
+    ///
     /// # Safety
     /// `size_of::<Self>()` bytes before `end` are readable.
     unsafe fn load_before(end: *mut u8) -> Self;
+    /// Stores a word that ends at `end`.
+    ///
     /// # Safety
     /// `size_of::<Self>()` bytes before `end` are writable.
     unsafe fn store_before(end: *mut u8, value: Self);
 }
 
-// For the BPF target rustc splits an unaligned access into bytes, because some machines need that. Machines with XDP
-// do not, so this is the one instruction.
+// For the BPF target rustc splits an unaligned access into bytes, because some machines need that. Machines with XDP do
+// not need it, so this is a single instruction.
 #[cfg(target_arch = "bpf")]
 macro_rules! word {
     ($($word:ty, $size:literal;)*) => {$(
@@ -204,8 +216,8 @@ macro_rules! word {
             }
         }
     )*};
-    // A load clears the bits above its width, which the compiler does not know of an instruction that it does not
-    // see, and would do again.
+    // A load clears the bits above its width. The compiler cannot know that of inline assembly, and would clear them
+    // again.
     (load $word:ty, $size:literal, $base:ident, $sign:literal, $at:expr) => {{
         let value: u64;
         core::arch::asm!(

@@ -1,40 +1,42 @@
 //! The path of a query through XDP, as a library without std that knows neither aya nor the kernel.
 //!
-//! A frame arrives. The program reads it in place: link, IP, UDP, DNS header, question, OPT. The first thing that it
-//! does not know sends the frame up **untouched**. It hashes the question's name, and looks at the one slot of the
+//! A frame arrives. The program reads it in place: link, IP, UDP, DNS header, question, OPT. At the first thing that it
+//! does not know it passes the frame up **untouched**. It hashes the question's name, and looks at the one slot of the
 //! zone's table that may hold the name. The slot holds the finished answer, which userspace has written. The program
-//! makes room in front of the frame, or at its tail if the driver has no headroom. It reads the packet pointers
-//! again, swaps the addresses, moves the question and writes the answer behind it. Then it transmits the frame. The
-//! result is one [`outcome::Outcome`]; the hook counts it and maps it to an action.
+//! makes room in front of the frame, or at its tail if the driver has no headroom. It reads the packet pointers again,
+//! swaps the addresses, moves the question and writes the answer behind it. Then the kernel transmits the frame. The
+//! result is one [`outcome::Outcome`]. The hook counts it and maps it to an action.
 //!
 //! ```text
 //!  frame ─► link ─► question ─► edns ─► find in the table ─► reply ─► XDP_TX
 //!             └────────┴──────────┴────────────┴─ not understood ────► XDP_PASS, byte for byte as it came
 //! ```
 //!
-//! [`respond::respond`] runs in three places: in the kernel (`main.rs`), in tests over a buffer, in the fuzzer. It
-//! sees its surroundings through [`host::Host`] alone. [`table`] is the contract with userspace; the hook also shares
-//! [`sample`]. Reading and writing depend on the contract; the contract depends on neither.
+//! [`respond::respond`] runs in three places: in the kernel (`main.rs`), in tests over a buffer, in the fuzzer. It sees
+//! its surroundings through [`host::Host`] alone. [`table`] is the contract with userspace; the hook also shares
+//! [`sample`]. The code that reads and writes packets depends on the contract; the contract does not depend on that
+//! code.
 //!
 //! # Invariants
 //! - Reading never writes: a passed frame is byte-identical. Everything is written after the frame was resized.
 //! - The answer equals the responder's answer to the same query, or the query was passed.
-//! - Every query gets one answer, here or from the responder (RFC 8906). The program drops responses and queries
-//!   above a limit ([`table::limit`]). It also drops a frame that it cannot finish after writing has begun; no frame
-//!   does that.
+//! - Every query gets one answer, here or from the responder (RFC 8906). The program drops responses and queries above
+//!   a limit ([`table::limit`]). It also drops a frame that it cannot finish after writing has begun; this cannot
+//!   happen.
 //! - Every loop has a named bound. A packet creates state only in tables of fixed size: a [`sample`] while an operator
-//!   watches the queries, and one entry for its source prefix in each limit that is on.
-//! - The counters sum to the UDP packets to the served port. Later fragments of a datagram do not show their port and are
-//!   not counted.
+//!   watches the queries, and an entry for its source prefix in each limit.
+//! - The counters sum to the UDP packets to the served port. Later fragments of a datagram do not contain their port,
+//!   and are not counted.
 //! - A query sees the zone before or after a change, never a mixture. Userspace replaces one pointer, to the head. It
 //!   writes the bank of the names that the head points to only while no program reads that bank.
-//! - The program answers only while its lease lives: a dead daemon does not hand out yesterday's health for ever.
+//! - The program answers only while its lease lives. Therefore it does not answer from old health for ever after its
+//!   daemon has died.
 //!
 //! # Limits
 //! x86_64 and aarch64: packets are read by unaligned loads, and numbers as little-endian words. Names of up to 255
 //! octets, answers of up to 16 addresses, two VLAN tags, no IPv4 options, no IPv6 extension headers. The program
-//! verifies neither IPv4 header checksums nor UDP checksums of queries. The link's own check and the client's
-//! comparison of the question remain. Of this server's addresses, only the queried one is refused as a source.
+//! verifies neither IPv4 header checksums nor UDP checksums of queries. The link's own checksum and the client's
+//! comparison of the question remain. Of this server's addresses, the program refuses only the queried one as a source.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 

@@ -1,4 +1,4 @@
-//! Ethernet, VLAN tags, IPv4, IPv6 and UDP: in, and turned round on the way out.
+//! Reads the headers of Ethernet, VLAN tags, IPv4, IPv6 and UDP, and swaps their addresses for the answer.
 use network_types::eth::{EthHdr, EtherType};
 use network_types::ip::{IpProto, Ipv4Hdr, Ipv6Hdr};
 use network_types::udp::UdpHdr;
@@ -14,11 +14,12 @@ use crate::verifier::{widen, widen_offset};
 /// The link's part of a frame that holds an IP packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Link {
-    /// Octets of tags. Offsets are counted as if there were none, so that those up to the question are constants.
+    /// Octets of VLAN tags. Offsets are counted as if there were no tags, so that the offsets up to the question are
+    /// constants.
     tags_length: usize,
     tags: Tags,
     mac: u64,
-    /// What the frame holds.
+    /// The frame's IP version.
     pub version: Version,
 }
 
@@ -28,16 +29,16 @@ pub struct Datagram {
     /// As in [`Link`].
     pub tags_length: usize,
     version: Version,
-    /// Offset behind the DNS message; the frame may go on with padding.
+    /// Offset behind the DNS message. Padding may follow in the frame.
     pub end: usize,
 }
 
-/// Headers that are turned round, and what is still to be written behind them.
+/// The message behind swapped headers, and the sum of those headers.
 pub struct Turned<'f> {
     udp: Region<'f, UDP_LENGTH>,
     /// The DNS header.
     pub message: Region<'f, HEADER_LENGTH>,
-    /// Of the pseudo-header and of the UDP header, the checksum apart.
+    /// The sum of the pseudo-header and of the UDP header without its checksum.
     pub sum: Sum,
 }
 
@@ -55,7 +56,7 @@ const IPV6_LENGTH: usize = Ipv6Hdr::LEN;
 const UDP_LENGTH: usize = UdpHdr::LEN;
 /// DNS header, root name, type and class (RFC 1035, section 4.1).
 const MESSAGE_MIN: usize = HEADER_LENGTH + 1 + TYPE_CLASS_LENGTH;
-/// TTL or hop limit of what leaves here (the assigned default, RFC 1340).
+/// TTL or hop limit of an answer (the assigned default, RFC 1340).
 const HOPS: u8 = 64;
 
 const ETHERNET_DESTINATION: Field<u64, 0> = Field::new();
@@ -68,17 +69,17 @@ const TAG_TYPE: Field<u16, 2> = Field::new();
 
 /// Version 4, five words of header (RFC 791, section 3.1).
 const IPV4_PLAIN: u8 = 0x45;
-/// More fragments, and the fragment's offset.
+/// The "more fragments" bit and the fragment's offset.
 const IPV4_FRAGMENT: u16 = 0x3fff_u16.to_be();
 /// The fragment's offset.
 const IPV4_FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
 /// The fragment's offset (RFC 8200, section 4.5).
 const IPV6_FRAGMENT_OFFSET: u16 = 0xfff8_u16.to_be();
-/// Extension headers that are gone through.
+/// The most extension headers that are read.
 const EXTENSIONS_MAX: usize = 4;
 /// Octets of the shortest extension header.
 const EXTENSION_LENGTH_MIN: usize = 8;
-/// Don't fragment: with it the identification means nothing and is zero (RFC 6864, section 4.1).
+/// "Don't fragment". With this bit the identification has no meaning, and is zero here (RFC 6864, section 4.1).
 const IPV4_WHOLE: u32 = 0x0000_4000_u32.to_be();
 
 mod ipv4 {
@@ -165,8 +166,8 @@ impl Link {
         Ok(Link { tags_length: widen_offset(tags_length, mac), tags, mac, version })
     }
 
-    /// Reads on to the message. First decides whether the frame is for the served port of a served address; every later
-    /// refusal is therefore of a query to this server.
+    /// Reads up to the message. First decides whether the frame is for the served port of a served address. Every later
+    /// refusal therefore concerns a query to this server.
     #[inline(always)]
     pub fn datagram<P: Packet, H: Host>(
         &self,
@@ -193,7 +194,7 @@ impl Link {
         Ok(datagram)
     }
 
-    /// The served address that the frame is for.
+    /// Returns the served address that the frame is for.
     #[inline(always)]
     fn local<'h, P: Packet, H: Host>(
         &self,
@@ -213,19 +214,19 @@ impl Link {
         Ok(local)
     }
 
-    /// A number that the verifier does not know.
+    /// Returns a number that the verifier does not know.
     #[inline(always)]
     pub fn unknown(&self) -> u64 {
         self.mac
     }
 
-    /// The same, of a version that is a constant where this is inlined.
+    /// Returns the same link, with a version that is a constant where this is inlined.
     #[inline(always)]
     pub fn of_version(self, version: Version) -> Link {
         Link { version, ..self }
     }
 
-    /// The sender's address, as [`address_words`](crate::table::address_words) has it.
+    /// Returns the sender's address, as [`address_words`](crate::table::address_words) has it.
     #[inline(always)]
     pub fn source<P: Packet>(&self, packet: &P) -> Option<[u64; 2]> {
         source(self.version, packet.frame().from(self.tags_length))
@@ -261,8 +262,8 @@ impl Link {
         Ok((read_udp(packet, frame, udp, EthHdr::LEN + IPV4_LENGTH, length)?, local))
     }
 
-    /// A header with options, or a part of a datagram. A later part does not show its port, and is nothing without the
-    /// first.
+    /// Refuses a header with options, or a fragment of a datagram. A later fragment does not contain its port, and is
+    /// useless without the first.
     #[inline(always)]
     fn refuse_ipv4<T, P: Packet, H: Host>(&self, packet: &P, host: &H) -> Result<T, Outcome> {
         let frame = packet.frame().from(self.tags_length);
@@ -301,7 +302,8 @@ impl Link {
             return Outcome::NotForUs.refuse();
         }
         let destination = [ip.read(ipv6::DESTINATION_HIGH), ip.read(ipv6::DESTINATION_LOW)];
-        // These 64 bits mark a served IPv4 address in the table. As IPv6 they begin the address of a group.
+        // These 64 bits mark a served IPv4 address in the table. An IPv6 address that begins with them is a multicast
+        // address.
         if destination[0] == Local::IPV4 {
             return Outcome::ForeignAddress.refuse();
         }
@@ -313,7 +315,7 @@ impl Link {
         }
         let length = u16::from_be(ip.read(ipv6::PAYLOAD_LENGTH));
         let end = read_udp(packet, frame, udp, EthHdr::LEN + IPV6_LENGTH, length)?;
-        // Only IPv4 lets a sender do without a checksum (RFC 8200, section 8.1).
+        // Only IPv4 allows a datagram without a checksum (RFC 8200, section 8.1).
         if udp.read(udp::CHECKSUM) == 0 {
             return Outcome::Checksum.refuse();
         }
@@ -348,7 +350,7 @@ impl Link {
                 _ => 8 * (length + 1),
             };
             next = header.read(extension::NEXT_HEADER);
-            // What lies further on is not read.
+            // Octets behind this offset are not read.
             let behind = at + length;
             at = widen_offset(if behind > Frame::MAX_LENGTH { Frame::MAX_LENGTH } else { behind }, self.mac);
         }
@@ -364,7 +366,7 @@ impl Link {
     }
 }
 
-/// Whether this number of a next header is that of an extension header, behind which UDP may come.
+/// Whether this "next header" number is that of an extension header. UDP may come behind such a header.
 #[inline(always)]
 const fn is_extension(next: u8) -> bool {
     use extension::*;
@@ -374,7 +376,8 @@ const fn is_extension(next: u8) -> bool {
     )
 }
 
-/// `length`: octets from the UDP header on, according to IP. Returns the offset behind the message.
+/// Checks the UDP header and returns the offset behind the message. `length` is the number of octets from the UDP
+/// header on, according to IP.
 #[inline(always)]
 fn read_udp<P: Packet>(
     packet: &P,
@@ -399,7 +402,7 @@ fn read_udp<P: Packet>(
     Ok(end)
 }
 
-/// The source address of an IP packet, as [`address_words`](crate::table::address_words) has it.
+/// Returns the source address of an IP packet, as [`address_words`](crate::table::address_words) has it.
 #[inline(always)]
 fn source(version: Version, frame: Frame<'_>) -> Option<[u64; 2]> {
     match version {
@@ -415,13 +418,13 @@ fn source(version: Version, frame: Frame<'_>) -> Option<[u64; 2]> {
 }
 
 impl Datagram {
-    /// The frame as it is now, from where offsets are counted.
+    /// Returns the frame as it is now, beginning where offsets are counted from.
     #[inline(always)]
     pub fn frame<'p, P: Packet>(&self, packet: &'p P) -> Frame<'p> {
         packet.frame().from(self.tags_length)
     }
 
-    /// Offset of the DNS message.
+    /// Returns the offset of the DNS message.
     #[inline(always)]
     pub fn message(&self) -> usize {
         let ip = match self.version {
@@ -431,13 +434,13 @@ impl Datagram {
         EthHdr::LEN + ip + UDP_LENGTH
     }
 
-    /// The sender's address, as [`address_words`](crate::table::address_words) has it.
+    /// Returns the sender's address, as [`address_words`](crate::table::address_words) has it.
     #[inline(always)]
     pub fn source(&self, frame: Frame<'_>) -> Option<[u64; 2]> {
         source(self.version, frame)
     }
 
-    /// The sender's port.
+    /// Returns the sender's port.
     #[inline(always)]
     pub fn source_port(&self, frame: Frame<'_>) -> Option<u16> {
         let udp: Region<'_, UDP_LENGTH> = frame.fixed(self.message() - UDP_LENGTH)?;
@@ -447,8 +450,8 @@ impl Datagram {
     /// Whether the checksum is that of the pseudo-header alone, as a local sender leaves it for the device to complete.
     /// One of 65,536 whole checksums looks like it.
     ///
-    /// Generic mode sends such a frame on with the order to complete the checksum at its place in the query, which is
-    /// another place in an answer.
+    /// In generic mode the kernel would complete the checksum at its place in the query. In the answer that is another
+    /// place.
     #[inline(always)]
     fn has_partial_checksum(&self, frame: Frame<'_>) -> Option<bool> {
         let (addresses, udp): (Sum, Region<'_, UDP_LENGTH>) = match self.version {
@@ -469,15 +472,15 @@ impl Datagram {
         Some(udp.read(udp::CHECKSUM) == pseudo_header.fold())
     }
 
-    /// Turns the link's addresses round; what is read may lie behind where it goes.
-    /// `None` cannot happen, here or below, but the verifier wants to see it handled.
+    /// Swaps the link's addresses. The source may lie behind the destination. `None` cannot happen, here or below, but
+    /// the verifier demands the check.
     #[inline(always)]
     pub fn turn_link_round(&self, from_frame: Frame<'_>, to_frame: Frame<'_>) -> Option<()> {
         let from: Region<'_, { EthHdr::LEN }> = from_frame.fixed(0)?;
         let to: Region<'_, { EthHdr::LEN }> = to_frame.fixed(0)?;
         let (destination, source) = (from.read(ETHERNET_DESTINATION), from.read(ETHERNET_SOURCE));
         let ethertype = from.read(ETHERNET_TYPE);
-        // Each is written with two octets too many, over which the next is written.
+        // Each address is written as 8 octets. The next write replaces the last two of them.
         to.write(ETHERNET_DESTINATION, source);
         to.write(ETHERNET_SOURCE, destination);
         to.write(ETHERNET_TYPE, ethertype);
@@ -492,8 +495,8 @@ impl Datagram {
         Some(())
     }
 
-    /// Turns addresses and ports round and mends lengths for a message of `length` octets; the headers are written to
-    /// where the frame begins, and may be read behind that.
+    /// Swaps addresses and ports, and sets the lengths for a message of `length` octets. Writes the headers at the
+    /// start of the frame; the old ones may lie behind that.
     #[inline(always)]
     pub fn turn_round<'t>(&self, from: Frame<'_>, to: Frame<'t>, length: usize) -> Option<Turned<'t>> {
         match self.version {
@@ -550,7 +553,7 @@ impl Datagram {
 }
 
 impl Turned<'_> {
-    /// Writes the UDP length and checksum; `sum` is that of everything else (RFC 768; RFC 8200, section 8.1).
+    /// Writes the UDP length and checksum. `sum` is the sum of everything else (RFC 768; RFC 8200, section 8.1).
     #[inline(always)]
     pub fn seal(&self, length: usize, sum: Sum) {
         let length = ((UDP_LENGTH + length) as u16).to_be();
@@ -558,7 +561,7 @@ impl Turned<'_> {
     }
 }
 
-/// The length is summed twice: in the pseudo-header and in the UDP header.
+/// Returns the UDP sum. The length counts twice: in the pseudo-header and in the UDP header.
 #[inline(always)]
 fn udp_sum(addresses_ports: Sum, length: usize) -> Sum {
     let length = ((UDP_LENGTH + length) as u16).to_be();

@@ -1,4 +1,4 @@
-//! The hook: the maps, the kernel as a host of the query's path, and an outcome's counter and action.
+//! The XDP hook: the maps, the kernel as the host of the path of a query, and the counter and action of each outcome.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
@@ -33,15 +33,15 @@ mod hook {
     };
     use dns_xdp_ebpf::verifier::widen_offset;
 
-    /// The inner map's value, as words and not as a structure. From 5.15 to 6.1 the kernel does not accept a map
-    /// without BTF, which userspace makes, in the place of a map whose BTF says that the value is a structure.
+    /// The inner map's value, as words and not as a structure. Userspace makes inner maps without BTF. Kernels 5.15 to
+    /// 6.1 refuse such a map where the BTF of the outer map names a structure.
     const HEAD_WORDS: usize = size_of::<ZoneHeader>() / 8;
     const LOCALS_WORDS: usize = size_of::<LocalAddresses>() / 8;
 
     #[btf_map]
     static ZONE: ArrayOfMaps<Array<[u64; HEAD_WORDS], 1>, 1> = ArrayOfMaps::new();
-    /// Its size is set by the loader, as is that of the next. A map that can be mapped begins with a page, and so each
-    /// entry with a line of the cache.
+    /// The loader sets the size of this map and of the next. A memory-mappable map begins at a page, so each entry
+    /// begins at a cache line.
     #[btf_map]
     static NAMES: Array<NameEntry, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
     #[btf_map]
@@ -67,15 +67,15 @@ mod hook {
     #[unsafe(no_mangle)]
     static JIFFY: Global<u64> = Global::new(4_000_000);
 
-    /// Answers what it can, passes the rest.
-    // Inlined as the others are, for the entry that the macro writes would call it.
+    /// Answers the queries that it can, and passes the rest.
+    // Inlined like the others; otherwise the entry point that the macro writes would call it.
     #[xdp]
     #[inline(always)]
     pub(crate) fn dns_xdp(ctx: XdpContext) -> u32 {
         answer::<false, false>(&ctx)
     }
 
-    /// The same with cookies and limits.
+    /// As [`dns_xdp`], with cookies and limits.
     #[xdp]
     #[inline(always)]
     pub(crate) fn dns_xdp_guarded(ctx: XdpContext) -> u32 {
@@ -105,7 +105,7 @@ mod hook {
             Action::Drop => xdp_action::XDP_DROP,
         };
         let until = SAMPLING.until();
-        // What follows is verified once, and not once for each outcome.
+        // With a widened number the rest is verified once, and not once for each outcome.
         let outcome = widen_offset(outcome as usize, until) as u32;
         let action = widen_offset(action as usize, until) as u32;
         if outcome != Outcome::NotForUs as u32 {
@@ -121,8 +121,7 @@ mod hook {
         action
     }
 
-    /// Copies some frames for an operator that watches the names. It ends by itself when the daemon stops asking for
-    /// it.
+    /// Copies some frames while an operator watches the names. Sampling ends by itself unless the daemon renews it.
     #[inline(always)]
     fn sample(ctx: *mut xdp_md, until: u64) {
         // SAFETY: the helpers have no preconditions.
@@ -136,8 +135,8 @@ mod hook {
         }
         let Some(mut entry) = SAMPLES.reserve(0) else { return };
         let sample = entry.as_mut_ptr();
-        // SAFETY: the context is valid while the program runs; each word is read below the packet's end and written
-        // into the sample that was reserved.
+        // SAFETY: the context is valid while the program runs. Each word is read below the packet's end and written
+        // into the reserved sample.
         unsafe {
             let start = (&raw const (*ctx).data).read_volatile() as usize;
             let end = (&raw const (*ctx).data_end).read_volatile() as usize;
@@ -156,7 +155,7 @@ mod hook {
     #[repr(transparent)]
     struct Shared<T>(UnsafeCell<T>);
 
-    // SAFETY: it is read and written only by single accesses of eight aligned octets.
+    // SAFETY: the value is read and written only by single accesses of 8 aligned octets.
     unsafe impl Sync for Shared<Sampling> {}
 
     impl Shared<Sampling> {
@@ -179,7 +178,7 @@ mod hook {
         }
     }
 
-    /// Renews the lease: run by the daemon over a packet as `table` describes it, never attached.
+    /// Renews the lease. The daemon runs it over a packet that `table` describes. It is never attached.
     #[xdp]
     pub(crate) fn renew_lease(ctx: XdpContext) -> u32 {
         match renew(&Context::<false>(ctx.ctx)) {
@@ -208,7 +207,7 @@ mod hook {
             FOR_EVER => FOR_EVER,
             jiffies => now.wrapping_add(jiffies),
         };
-        // SAFETY: aligned stores of eight octets, each of which readers see whole.
+        // SAFETY: aligned stores of 8 octets. A reader sees each of them whole.
         unsafe {
             seconds.write_volatile(packet.read(SECONDS));
             deadline.write_volatile(renewed);
@@ -216,18 +215,19 @@ mod hook {
         Some(())
     }
 
-    /// Nanoseconds on the clock of the limits.
+    /// Returns the time in nanoseconds on the clock of the limits.
     #[inline(always)]
     fn now() -> u64 {
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_jiffies64().wrapping_mul(JIFFY.load()) }
     }
 
-    /// Whether one more may happen now; `due`, a value in a map, is then when the next may.
+    /// Returns whether one more answer or query is admitted now. If so, sets `due`, a value in a map, to the time of
+    /// the next.
     #[inline(always)]
     fn admitted(due: *mut u64, rate: &Rate) -> bool {
-        // SAFETY: it is a word that programs on other CPUs read and write whole. One of two that come at the same time
-        // may go uncounted.
+        // SAFETY: `due` is a word that programs on other CPUs read and write whole. Of two frames at the same time one
+        // may stay uncounted.
         let next = rate.admit(unsafe { due.read_volatile() }, now());
         if let Some(next) = next {
             // SAFETY: as above.
@@ -300,7 +300,7 @@ mod hook {
         #[inline(always)]
         fn admit(&self, prefix: u64, rate: &Rate) -> bool {
             let Some(due) = RRL_BUCKETS.get_ptr_mut(prefix) else {
-                // Where there is no room for the prefix it is not held back either.
+                // A prefix that cannot be inserted is not limited.
                 let _ = RRL_BUCKETS.insert(prefix, now() + rate.interval, 0);
                 return true;
             };

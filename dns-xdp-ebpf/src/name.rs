@@ -1,7 +1,7 @@
-//! The walk over an uncompressed name; lower-casing; the key.
+//! Reads an uncompressed name: its octets and labels, its lower case and its hash.
 //!
-//! The program does not check a name's labels if the bytes up to the first zero equal a name of the zone: then the
-//! labels are that name's. Only a name that is not found is walked label by label (RFC 1035, section 3.1).
+//! If the bytes up to the first zero equal a name of the zone, the labels are that name's and need no check. The
+//! program walks only a name that it does not find, label by label (RFC 1035, section 3.1).
 use crate::checksum::Sum;
 use crate::frame::{Cursor, Field, Frame, Region};
 use crate::message::TYPE_CLASS_LENGTH;
@@ -9,14 +9,14 @@ use crate::outcome::{OrRefuse, Outcome};
 use crate::table::{ENTRY_WORDS, NAME_MAX, NAME_WORDS, NameEntry, NameOverflow, NameWords, mix_name};
 use crate::verifier::widen_offset;
 
-/// A name in a frame. Its octets are read as little-endian words of eight: the first octet is the lowest.
+/// A name in a frame. Its octets are read as little-endian words of 8: the first octet is the lowest.
 #[derive(Debug, Clone, Copy)]
 pub struct Name {
     /// Offset of its first octet.
     pub from: usize,
     /// Octets with the final zero.
     pub length: usize,
-    /// Without regard to case.
+    /// Hash of the name in lower case.
     pub hash: u64,
     /// Octets in the words before the last.
     whole: usize,
@@ -31,7 +31,7 @@ const WORD: Field<u64, 0> = Field::new();
 const OCTET: Field<u8, 0> = Field::new();
 const LOWEST_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGHEST_BITS: u64 = 0x8080_8080_8080_8080;
-/// A label has at most 63 octets; what is above is a compression pointer (RFC 1035, section 4.1.4) or reserved.
+/// The most octets of a label. A larger length octet is a compression pointer (RFC 1035, section 4.1.4) or reserved.
 const LABEL_MAX: u8 = 63;
 /// A name of 255 octets has at most 127 labels and the root.
 const LABELS_MAX: usize = 128;
@@ -44,7 +44,7 @@ impl Name {
         let mut words = frame.fixed_cursor(from);
         let mut whole = 0;
         let (word, zeros) = 'last: {
-            // Written out as often as makes an entry's part of a name.
+            // Unrolled to the length of the name's part in an entry.
             'words: for _ in 0..NAME_WORDS.div_ceil(ENTRY_WORDS) {
                 for _ in 0..ENTRY_WORDS {
                     let Some(word) = words.take() else { break 'words };
@@ -63,8 +63,7 @@ impl Name {
         if zeros == 0 {
             return Outcome::Name.refuse();
         }
-        // The lowest mark is exact, those above it need not be. Below it are seven bits of the zero octet and all
-        // bits of the octets before it.
+        // Only the lowest mark is exact. Below it are 7 bits of the zero octet and all bits of the octets before it.
         let name = (zeros & zeros.wrapping_neg()) - 1;
         let octets = (name & LOWEST_BITS).wrapping_mul(LOWEST_BITS) >> 56;
         let whole = widen_offset(whole, word);
@@ -76,13 +75,14 @@ impl Name {
         Ok(Name { from, length, hash: mix_name(hash, last), whole, last })
     }
 
-    /// Offset behind the name.
+    /// Returns the offset behind the name.
     #[inline(always)]
     pub fn end(&self) -> usize {
         self.from + self.length
     }
 
-    /// If this is, in any case, the name of the entry, the rest of which is in `overflow`: the sum of the name as it came.
+    /// If this is the entry's name without regard to case, returns the sum of the name as it came. `overflow` has the
+    /// rest of a long name.
     #[inline(always)]
     pub fn sum_if_equal<'t>(
         &self,
@@ -99,7 +99,7 @@ impl Name {
         same.then(|| Sum::from_folded(entry.name_sum).take_away(comparison.lowered))
     }
 
-    /// The sum of the name as it came, for a name that has no entry to know it from.
+    /// Returns the sum of the name as it came, for a name without an entry.
     #[inline(always)]
     pub fn sum(&self, frame: Frame<'_>) -> Option<Sum> {
         let (mut words, mut left) = (frame.fixed_cursor(self.from), widen_offset(self.whole, self.hash));
@@ -114,7 +114,7 @@ impl Name {
         Some(sum)
     }
 
-    /// Whether the octets from `skipped` on are, in any case, the `length` octets in `words`.
+    /// Whether the octets from `skipped` on equal the `length` octets in `words`, without regard to case.
     #[inline(always)]
     fn ends_in(&self, frame: Frame<'_>, skipped: usize, words: &NameWords, length: usize) -> bool {
         let at = self.from + widen_offset(skipped, self.hash);
@@ -123,7 +123,7 @@ impl Name {
         Comparison::new(frame.cursor(at), left, last).run(words).unwrap_or(false)
     }
 
-    /// Walks the labels: whether the name lies below the apex of `apex_length` octets in `apex`.
+    /// Walks the labels, and refuses a name that does not lie below the apex of `apex_length` octets in `apex`.
     #[inline(always)]
     pub fn below(&self, frame: Frame<'_>, apex: &NameWords, apex_length: usize) -> Result<(), Outcome> {
         let mut at = 0;
@@ -149,7 +149,7 @@ impl Name {
     }
 }
 
-/// A name against the words of another, which are lower case.
+/// Compares a name with the lower-case words of another.
 struct Comparison<'f> {
     octets: Cursor<'f>,
     /// Octets before the last word.
@@ -165,7 +165,8 @@ impl<'f> Comparison<'f> {
         Comparison { octets, left, last, lowered: Sum::ZERO }
     }
 
-    /// Whether they are the same in any case; `None` when they are so far, and the name goes on behind `words`.
+    /// Returns whether the names are equal without regard to case; `None` if they are equal so far, and the name
+    /// continues behind `words`.
     #[inline(always)]
     fn run(&mut self, words: &[u64]) -> Option<bool> {
         for word in words {
@@ -181,7 +182,7 @@ impl<'f> Comparison<'f> {
         None
     }
 
-    /// Whether octets in any case are those of a lower-case word.
+    /// Whether the octets in lower case equal a lower-case word.
     #[inline(always)]
     fn same(&mut self, octets: u64, word: u64) -> bool {
         if octets == word {
@@ -193,8 +194,8 @@ impl<'f> Comparison<'f> {
     }
 }
 
-/// The octets from `at` to `end`, of which there are one to eight, with zeros behind them. They are read with those
-/// before them, for behind them the frame may end; before them are at least the headers.
+/// Returns the 1 to 8 octets from `at` to `end`, with zeros behind them. They are read together with octets before
+/// them, because the frame may end behind them. Before them are at least the headers.
 #[inline(always)]
 fn octets_before(frame: Frame<'_>, at: usize, end: usize) -> Option<u64> {
     let missing = (at + 8).wrapping_sub(end);
@@ -205,13 +206,13 @@ fn octets_before(frame: Frame<'_>, at: usize, end: usize) -> Option<u64> {
     Some(region.read(WORD) >> (8 * missing))
 }
 
-/// Marks the highest bit of the first zero octet, and perhaps of others above it.
+/// Marks the highest bit of the first zero octet, and perhaps of octets above it.
 #[inline(always)]
 const fn zero_octets(word: u64) -> u64 {
     word.wrapping_sub(LOWEST_BITS) & !word & HIGHEST_BITS
 }
 
-/// Lower-cases the ASCII letters of eight octets (RFC 4343). Lengths of labels are no letters.
+/// Lower-cases the ASCII letters of eight octets (RFC 4343). The length octet of a label is never a letter.
 #[inline(always)]
 pub const fn lower_case(word: u64) -> u64 {
     let low = word & !HIGHEST_BITS;

@@ -4,11 +4,11 @@ use crate::verifier::{keep_branch, widen_offset};
 /// What the hook tells the kernel to do with the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Send it back the way it came: it is the answer now.
+    /// Send the frame back through its interface: it now holds the answer.
     Transmit,
-    /// Let the stack have it, unchanged.
+    /// Pass the frame to the network stack, unchanged.
     Pass,
-    /// Throw it away.
+    /// Drop the frame.
     Drop,
 }
 
@@ -23,12 +23,12 @@ macro_rules! outcomes {
             /// Every outcome, in the order of the counters.
             pub const ALL: &[Outcome] = &[$(Outcome::$name),*];
 
-            /// The outcome's name in counters, logs, metrics and tests.
+            /// Returns the outcome's name in counters, logs, metrics and tests.
             pub const fn text(self) -> &'static str {
                 match self { $(Outcome::$name => $text),* }
             }
 
-            /// Ends the reading of a frame; see `verifier::keep_branch`.
+            /// Returns this outcome as the error that ends the reading of a frame; see `verifier::keep_branch`.
             #[inline(always)]
             pub fn refuse<T>(self) -> Result<T, Outcome> {
                 keep_branch(self as u64);
@@ -39,14 +39,14 @@ macro_rules! outcomes {
             /// rest once, instead of once for every outcome. `unknown` is as for
             /// [`verifier::widen`](crate::verifier::widen).
             #[inline(always)]
-            #[expect(unsafe_code, reason = "a number that was one of the enumeration's before")]
+            #[expect(unsafe_code, reason = "the number was a discriminant of the enumeration before")]
             pub fn widened(self, unknown: u64) -> Outcome {
                 let number = widen_offset(self as usize, unknown) as u32;
                 // SAFETY: widening does not change the number.
                 unsafe { core::mem::transmute::<u32, Outcome>(number) }
             }
 
-            /// What the hook does with the frame.
+            /// Returns what the hook does with the frame.
             #[inline(always)]
             pub const fn action(self) -> Action {
                 match self { $(Outcome::$name => Action::$action),* }
@@ -56,7 +56,7 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    /// Not UDP to the served port, or a later fragment, which does not show its port: not counted.
+    /// Not UDP to the served port, or a later fragment, which does not contain its port. Not counted.
     NotForUs = "not-for-us" => Pass;
     /// Answered with an A or AAAA RRset.
     Answered = "answered" => Transmit;
@@ -66,12 +66,12 @@ outcomes! {
     NxDomain = "nxdomain" => Transmit;
     /// Answered with TC=1: the answer is larger than the client takes (RFC 2181, section 9).
     Truncated = "truncated" => Transmit;
-    /// Answered with TC=1 and nothing else: the client's prefix gets more answers than it may, and TCP shows that it is
-    /// not somebody else's victim.
+    /// Answered with TC=1 and no records: the client's prefix is above its limit. A client that then uses TCP proves
+    /// its address.
     Slipped = "slipped" => Transmit;
-    /// Not answered: the client's prefix gets more answers than it may.
+    /// Not answered: the client's prefix is above its limit.
     RateLimited = "rate-limited" => Drop;
-    /// Not passed up: the responder gets more queries than it may.
+    /// Not passed up: the queries for the responder are above their limit.
     FallbackLimited = "fallback-limited" => Drop;
     /// A response sent to a name server's port (RFC 1035, section 4.1.1): answering it could loop.
     Response = "response" => Drop;
@@ -79,7 +79,7 @@ outcomes! {
     LeaseExpired = "lease-expired" => Pass;
     /// No zone has been published.
     NoZone = "no-zone" => Pass;
-    /// To an address that is not served here: DNS that merely passes through.
+    /// To an address that is not served here: a DNS packet that passes through.
     ForeignAddress = "foreign-address" => Pass;
     /// To another station's MAC address: the interface is promiscuous.
     ForeignMac = "foreign-mac" => Pass;
@@ -89,47 +89,47 @@ outcomes! {
     IpHeader = "ip-header" => Pass;
     /// The first part of a fragmented datagram.
     Fragment = "fragment" => Pass;
-    /// A source that no query comes from: loopback, unspecified, multicast, broadcast, or our own address.
+    /// A source that no query comes from: loopback, unspecified, multicast, broadcast, or the queried address itself.
     SourceAddress = "source-address" => Pass;
     /// Source port zero.
     SourcePort = "source-port" => Pass;
     /// The lengths of frame, IP and UDP contradict each other, or the message is too short or too long.
     Length = "length" => Pass;
-    /// No UDP checksum where IPv6 demands one (RFC 8200, section 8.1).
+    /// No UDP checksum over IPv6, which demands one (RFC 8200, section 8.1).
     Checksum = "checksum" => Pass;
-    /// A UDP checksum that its sender left to be completed, in generic mode: it comes from this machine.
+    /// In generic mode, an incomplete UDP checksum: the frame comes from this machine.
     PartialChecksum = "partial-checksum" => Pass;
     /// An opcode other than QUERY.
     Opcode = "opcode" => Pass;
     /// TC, or a response code, in a query.
     Flags = "flags" => Pass;
-    /// Not one question, or records that a query does not have.
+    /// No question or more than one, or records that a query does not have.
     Counts = "counts" => Pass;
     /// A compressed, overlong or unterminated name.
     Name = "name" => Pass;
     /// A class other than IN.
     Class = "class" => Pass;
-    /// A type that only the responder answers: NS, SOA, ANY and the other meta types.
+    /// A type that only the responder answers: 0, NS, SOA, OPT and 128 to 255 (RFC 6895, section 3.1).
     Type = "type" => Pass;
-    /// The additional record is not an OPT record, or a malformed one (RFC 6891, section 6.1).
+    /// The additional record is not an OPT record, or it is malformed (RFC 6891, section 6.1).
     Opt = "opt" => Pass;
     /// An EDNS version above 0.
     EdnsVersion = "edns-version" => Pass;
-    /// The client wants to know which server answers (RFC 5001).
+    /// The client asks which server answers (RFC 5001).
     Nsid = "nsid" => Pass;
     /// A cookie behind another option.
     Cookie = "cookie" => Pass;
-    /// More EDNS options than the program looks through.
+    /// More EDNS options than the program reads.
     OptionCount = "option-count" => Pass;
-    /// Something behind the message.
+    /// Octets behind the message.
     Trailing = "trailing" => Pass;
     /// A name outside the zone.
     ForeignName = "foreign-name" => Pass;
-    /// A name in the zone whose answers are left to the responder.
+    /// A name in the zone that only the responder answers.
     Reserved = "reserved" => Pass;
-    /// The driver has no room for the answer behind the query.
+    /// The frame has no room for the answer, neither in front nor at its tail.
     NoRoom = "no-room" => Pass;
-    /// The answer could not be finished after its writing had begun. This cannot happen, but the frame is spoiled then.
+    /// The answer could not be finished after writing had begun. This cannot happen; the frame would be unusable.
     Spoiled = "spoiled" => Drop;
 }
 
@@ -155,9 +155,9 @@ impl Outcome {
     }
 }
 
-/// Options without which the reading of a frame ends.
+/// An [`Option`] whose absence ends the reading of a frame.
 pub trait OrRefuse<T> {
-    /// The value, or [`Outcome::refuse`].
+    /// Returns the value, or [`Outcome::refuse`].
     fn or_refuse(self, outcome: Outcome) -> Result<T, Outcome>;
 }
 

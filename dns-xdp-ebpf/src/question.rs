@@ -32,7 +32,7 @@ const RCODE: u16 = 0x000f;
 const ONE_QUESTION: u64 = 1 << 48;
 const CLASS_IN: u16 = 1;
 
-/// The types that are told apart here.
+/// The query types that the program distinguishes.
 pub mod qtype {
     /// A host address.
     pub const A: u16 = 1;
@@ -42,7 +42,7 @@ pub mod qtype {
     pub const SOA: u16 = 6;
     /// An IPv6 host address.
     pub const AAAA: u16 = 28;
-    /// The EDNS pseudo record, which no question has.
+    /// The EDNS pseudo record, which is no valid question.
     pub const OPT: u16 = 41;
     /// The first of the meta types and question types (RFC 6895, section 3.1): 128 to 255.
     pub const META_FIRST: u16 = 128;
@@ -50,7 +50,7 @@ pub mod qtype {
     pub const META_LAST: u16 = 255;
 }
 
-/// A query's header, reduced to what the answer depends on.
+/// The fields of a query's header on which the answer depends.
 #[derive(Debug, Clone, Copy)]
 pub struct Header {
     /// The identification, in network order.
@@ -61,7 +61,7 @@ pub struct Header {
     pub additional: bool,
 }
 
-/// What is asked, as offsets and values.
+/// A question, as offsets and values.
 #[derive(Debug, Clone, Copy)]
 pub struct Question {
     /// The name.
@@ -73,7 +73,7 @@ pub struct Question {
 }
 
 impl Header {
-    /// Reads the header and refuses what is not a plain query.
+    /// Reads the header, and refuses everything but a plain query.
     #[inline(always)]
     pub fn read(frame: Frame<'_>, datagram: &Datagram) -> Result<Self, Outcome> {
         let header: Region<'_, HEADER_LENGTH> = frame.fixed(datagram.message()).or_refuse(Outcome::Length)?;
@@ -116,8 +116,8 @@ impl Question {
         }
     }
 
-    /// Moves the question in words of eight octets. The last word overlaps the one before it, or the header if the
-    /// name is very short.
+    /// Moves the question in words of 8 octets. The last word overlaps the one before it, or the header if the name is
+    /// very short.
     #[inline(always)]
     pub fn move_down(&self, from: Frame<'_>, to: Frame<'_>) -> Option<()> {
         let (start, last) = (self.name.from, self.end() - 8);
@@ -138,7 +138,7 @@ impl Question {
         Some(())
     }
 
-    /// Offset behind the question.
+    /// Returns the offset behind the question.
     #[inline(always)]
     pub fn end(&self) -> usize {
         self.name.end() + TYPE_CLASS_LENGTH

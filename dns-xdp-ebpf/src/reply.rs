@@ -1,4 +1,4 @@
-//! The answer behind the question: flags and counts, records, OPT, lengths and sums.
+//! Writes the answer behind the question: flags and counts, records, OPT, lengths and sums.
 //!
 //! ```text
 //!  Ethernet [tags] IP UDP | header | question as it came | records | OPT |
@@ -15,10 +15,10 @@ use crate::question::{AA, COUNTS, FLAGS, Header, ID, QR, Question, TC, qtype};
 use crate::table::{ADDRESSES_MAX, NameEntry, NameOverflow, ZoneHeader};
 use crate::verifier::{element, widen_offset};
 
-/// Everything that the writing half needs to know.
+/// An answer that is ready to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct Reply<'t> {
-    /// Where the message lies, and where the answer goes.
+    /// The query's datagram, which the answer replaces.
     pub datagram: Datagram,
     /// From the query's header.
     pub header: Header,
@@ -43,18 +43,18 @@ pub enum Records<'t> {
     Aaaa(&'t NameEntry, Members<'t>),
     /// The SOA of a negative answer, with its response code (RFC 2308, section 2).
     Soa(&'t ZoneHeader, Rcode),
-    /// None, for they do not fit or are too many: what is counted, and the response code of the whole answer.
+    /// No records, because they exceed the client's size or its rate. Has the outcome to count and the response code.
     Truncated(Outcome, Rcode),
 }
 
-/// The members of an RRset that an answer has, as [`NameOverflow`] has them.
+/// The members of an RRset that one answer has, as a range in a [`NameOverflow`].
 #[derive(Debug, Clone, Copy)]
 pub struct Members<'t> {
-    /// Where they are.
+    /// Holds the members.
     pub overflow: &'t NameOverflow,
     /// The first.
     pub index: usize,
-    /// Behind the last member: the first of all is the next then.
+    /// The index behind the last member, where the rotation continues with index 0.
     pub end: usize,
 }
 
@@ -67,7 +67,7 @@ pub enum Rcode {
     NxDomain = 3,
 }
 
-/// Owner, type, class, TTL, length and address.
+/// Octets of an A record: owner, type, class, TTL, length and address.
 const A_LENGTH: usize = 2 + 2 + 2 + 4 + 2 + 4;
 const AAAA_LENGTH: usize = A_LENGTH + 12;
 /// A pointer to a name (RFC 1035, section 4.1.4).
@@ -78,21 +78,21 @@ const OCTETS_0_TO_7: Field<u64, 0> = Field::new();
 const OCTETS_8_TO_15: Field<u64, 8> = Field::new();
 const OWNER: Field<u16, 0> = Field::new();
 
-/// An A record whose owner is the question's name; `ttl` and `address` in network order.
+/// Returns an A record whose owner is the question's name; `ttl` and `address` in network order.
 #[inline(always)]
 pub const fn a_record(ttl: u32, address: u32) -> [u64; 2] {
     let [first, second] = record_head(qtype::A, ttl, 4);
     [first, second | (address as u64) << 32]
 }
 
-/// The sum of such a record.
+/// Returns the sum of an [`a_record`].
 #[inline(always)]
 pub const fn a_sum(ttl: u32, address: u32) -> Sum {
     let [first, second] = record_head(qtype::A, 0, 4);
     Sum::ZERO.add_u64(first).add_u64(second).add_u32(ttl).add_u32(address)
 }
 
-/// An AAAA record whose owner is the question's name; `ttl` and `address` in network order.
+/// Returns an AAAA record whose owner is the question's name; `ttl` and `address` in network order.
 #[inline(always)]
 pub const fn aaaa_record(ttl: u32, address: [u64; 2]) -> ([u64; 3], u32) {
     let [first, second] = record_head(qtype::AAAA, ttl, 16);
@@ -100,7 +100,7 @@ pub const fn aaaa_record(ttl: u32, address: [u64; 2]) -> ([u64; 3], u32) {
     ([first, second | high << 32, high >> 32 | low << 32], (low >> 32) as u32)
 }
 
-/// Owner, type, class, TTL and length, and four octets of zero.
+/// Returns owner, type, class, TTL and length, and 4 octets of zero.
 #[inline(always)]
 const fn record_head(rtype: u16, ttl: u32, length: u16) -> [u64; 2] {
     let owner = (POINTER | HEADER_LENGTH as u16).to_be() as u64;
@@ -124,11 +124,11 @@ impl<'t> Reply<'t> {
         self.question.end() - self.datagram.message() + self.records.length() + self.edns.length()
     }
 
-    /// Makes room and writes the answer. Nothing has been written before. Without room nothing is written, and the frame
+    /// Makes room and writes the answer. Nothing has been written before. Without room it writes nothing, and the frame
     /// goes up as it came.
     ///
-    /// Makes room in front, so that the answer ends where the query did. That is cheaper: the kernel clears what it
-    /// adds at the tail. All headers are written anew, only the question has to move.
+    /// Makes room in front if it can, so that the answer ends where the query did. That costs less, because the kernel
+    /// clears the octets that it adds at the tail. All headers are written again; only the question moves.
     #[inline(always)]
     pub fn write<P: Packet>(&self, packet: &mut P) -> Result<Outcome, Outcome> {
         let length = self.length();
@@ -146,12 +146,12 @@ impl<'t> Reply<'t> {
         })
     }
 
-    /// What the frame held lies `moved` octets behind where it was.
+    /// Writes the answer. The frame's old contents lie `moved` octets further back.
     #[inline(always)]
     fn write_into<P: Packet>(&self, packet: &P, moved: usize, length: usize) -> Option<()> {
         let Reply { datagram, question, edns, .. } = self;
         let start = packet.frame();
-        // The headers end before the question that has not moved yet begins.
+        // The new headers end before the old question begins, which moves later.
         datagram.turn_link_round(start.from(moved), start)?;
         let frame = start.from(datagram.tags_length);
         let from = frame.from(moved);
@@ -159,11 +159,12 @@ impl<'t> Reply<'t> {
         if moved != 0 {
             question.move_down(from, frame)?;
         }
-        // Read anew, or the verifier goes on with what it learns of the frame from each length of a name.
+        // Reload the packet pointers; otherwise the verifier forks a state for every name length.
         let frame = datagram.frame(packet);
         let records_at = question.end();
         let opt_at = records_at + self.records.length();
-        // Offsets in the message are even or odd as those in the frame: everything before it is even.
+        // All headers before the message have even lengths, so an offset is even in the message exactly when it is even
+        // in the frame.
         let mut sum = turned.sum.add(self.write_header(turned.message)).add(self.name_sum);
         sum = sum.add_at(records_at, Sum::ZERO.add_u32(question.type_class));
         sum = sum.add_at(records_at, self.write_records(frame, records_at)?);
@@ -239,7 +240,7 @@ impl Records<'_> {
         }
     }
 
-    /// None of them, with the response code that they have.
+    /// Replaces these records by none, and keeps their response code.
     #[inline(always)]
     pub fn truncated(&self, outcome: Outcome) -> Self {
         let rcode = match self {
@@ -251,7 +252,7 @@ impl Records<'_> {
 }
 
 impl Members<'_> {
-    /// Moves on to the next.
+    /// Moves on to the next member.
     #[inline(always)]
     fn step(&mut self, unknown: u64) {
         let index = if self.index + 1 < self.end { self.index + 1 } else { 0 };
@@ -259,7 +260,7 @@ impl Members<'_> {
     }
 }
 
-/// Writes as many records as the entry says; returns their sum.
+/// Writes as many A records as the entry says; returns their sum.
 #[inline(always)]
 fn write_a(frame: Frame<'_>, at: usize, entry: &NameEntry, mut members: Members<'_>) -> Option<Sum> {
     let mut to = frame.cursor(at);
@@ -291,7 +292,7 @@ fn write_aaaa(frame: Frame<'_>, at: usize, entry: &NameEntry, mut members: Membe
     Some(sum)
 }
 
-/// Writes the SOA record in words of eight octets, the last of them overlapping the one before, and its owner.
+/// Writes the SOA record in words of 8 octets, and its owner. The last word overlaps the one before it.
 #[inline(always)]
 fn write_soa(frame: Frame<'_>, at: usize, head: &ZoneHeader, owner: u16) -> Option<()> {
     let last = at + usize::from(head.soa_length) - 8;

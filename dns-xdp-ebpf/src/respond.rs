@@ -1,4 +1,4 @@
-//! The path of a query: the only control flow. A reading half that refuses, and a writing half that answers.
+//! The path of a query, and the only control flow. One part reads and refuses; the other writes the answer.
 use crate::cookie::CookieKeys;
 use crate::edns::{Edns, OPT_LENGTH};
 use crate::host::{Host, Packet};
@@ -9,11 +9,11 @@ use crate::reply::{Members, Rcode, Records, Reply};
 use crate::table::{ADDRESSES_MAX, FloodPolicy, NameEntry, ZoneHeader, chunk_step, first_member, turn};
 use crate::verifier::{widen, widen_offset};
 
-/// Answers the frame, or leaves it untouched; the outcome says which, and why.
+/// Answers the frame, or leaves it untouched. The outcome says which, and why.
 #[inline(always)]
 pub fn respond<P: Packet, H: Host>(packet: &mut P, host: &H) -> Outcome {
     match Link::read(packet.frame()) {
-        // Each version has the path for itself, in which the length of its header is a constant.
+        // Each IP version has a copy of the path, in which the length of its header is a constant.
         Ok(link) => match link.version {
             Version::V4 => respond_to(packet, host, link, Version::V4),
             Version::V6 => respond_to(packet, host, link, Version::V6),
@@ -25,7 +25,7 @@ pub fn respond<P: Packet, H: Host>(packet: &mut P, host: &H) -> Outcome {
 #[inline(always)]
 fn respond_to<P: Packet, H: Host>(packet: &mut P, host: &H, link: Link, version: Version) -> Outcome {
     let written = match read(packet, host, link, version) {
-        // The commonest answer has the writing half for itself.
+        // The commonest answer has its own copy of the writing code.
         Ok(reply) if let Records::One(entry) = reply.records => {
             Reply { records: Records::One(entry), ..reply }.write(packet)
         }
@@ -38,7 +38,7 @@ fn respond_to<P: Packet, H: Host>(packet: &mut P, host: &H, link: Link, version:
     }
 }
 
-/// What goes up; a query for the responder, unless that has more than it may.
+/// Returns the outcome of a frame that goes up. A query for the responder is dropped above the limit.
 #[inline(always)]
 fn pass_up<P: Packet, H: Host>(packet: &P, host: &H, link: Link, outcome: Outcome) -> Outcome {
     let outcome = outcome.widened(link.unknown());
@@ -53,7 +53,7 @@ fn pass_up<P: Packet, H: Host>(packet: &P, host: &H, link: Link, outcome: Outcom
     if host.admit_fallback(prefix, flood_policy) { outcome } else { Outcome::FallbackLimited }
 }
 
-/// Reads inward from the link; the first thing that is not understood ends it. Writes nothing.
+/// Reads the headers from the link on. Ends at the first thing that it does not understand. Writes nothing.
 #[inline(always)]
 fn read<'h, P: Packet, H: Host>(
     packet: &P,
@@ -98,7 +98,7 @@ fn read<'h, P: Packet, H: Host>(
             (entry_records(host, head, entry, slot, question.qtype, turn)?, sum)
         }
         None => {
-            // First, or the verifier follows it once for each way through the labels.
+            // The sum comes first; otherwise the verifier follows it once for each way through the labels.
             let sum = question.name.sum(frame()).or_refuse(Outcome::Name)?;
             question.name.below(frame(), &head.apex, usize::from(head.apex_length))?;
             (negative(head, Rcode::NxDomain)?, sum)
@@ -115,7 +115,8 @@ fn read<'h, P: Packet, H: Host>(
     Ok(reply)
 }
 
-/// Whether the answer to a client slips; it may be none at all, for its prefix may have only so many.
+/// Applies the limit on answers. Returns whether the answer slips (goes out truncated); refuses it as
+/// [`Outcome::RateLimited`] if the client gets none.
 #[inline(always)]
 fn limited<H: Host>(host: &H, flood_policy: &FloodPolicy, address: [u64; 2]) -> Result<bool, Outcome> {
     if flood_policy.exempts(address) || host.admit(flood_policy.prefix(address), &flood_policy.answers) {
@@ -127,7 +128,7 @@ fn limited<H: Host>(host: &H, flood_policy: &FloodPolicy, address: [u64; 2]) -> 
     Ok(true)
 }
 
-/// The records of a name that exists.
+/// Returns the records of a name that exists.
 #[inline(always)]
 fn entry_records<'h, H: Host>(
     host: &'h H,
@@ -149,7 +150,7 @@ fn entry_records<'h, H: Host>(
     }
 }
 
-/// Where the addresses of a family are that the answer has, in this turn.
+/// Returns where the answer's addresses of a family are. `turn` selects the first of them.
 #[inline(always)]
 fn members<'h, H: Host>(
     host: &'h H,
@@ -165,7 +166,7 @@ fn members<'h, H: Host>(
         Version::V6 => (entry.ipv6_count, usize::from(overflow.ipv6_members)),
     };
     let first = if entry.flags & NameEntry::ROTATE == 0 { 0 } else { first_member(turn()?, members) };
-    // As far as the verifier is concerned, the answers of all names are alike.
+    // Widened, so that the verifier follows one answer for all names.
     let first = widen(first as u64, entry.ttl.into()) as usize;
     if members <= ADDRESSES_MAX {
         return Some(Members { overflow, index: first, end: widen_offset(members, entry.ttl.into()) });

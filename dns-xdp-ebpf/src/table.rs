@@ -1,7 +1,7 @@
-//! The contract between kernel and userspace: what the maps hold, how large they are, what they are called.
+//! The contract between kernel and userspace: the contents, sizes and names of the maps.
 //!
-//! Everything here is laid out by userspace before the program reads it, and replaced, never edited, while it does.
-//! The names, the zone's head and the addresses are here, what floods are met with is in `flood_policy`, rates in `limit`. Nothing
+//! Userspace writes each table before the program reads it, and then only replaces it as a whole. The names, the zone's
+//! head and the addresses are here. The protection against floods is in `flood_policy`, rates are in `limit`. Nothing
 //! here reads or writes a packet.
 
 mod flood_policy;
@@ -17,28 +17,29 @@ use crate::verifier::element;
 /// Version of every layout in this module. Pinned maps carry it in their names.
 pub const LAYOUT: u32 = 8;
 
-/// The zone's head: an array of maps whose one inner map holds one [`ZoneHeader`]. Replacing the inner map is how a zone
-/// is published: one pointer, seen by each packet before or after, never between.
+/// The zone's head: an array of maps whose one inner map holds one [`ZoneHeader`]. Userspace publishes a zone by
+/// replacing the inner map. That is one pointer, so each packet sees the old zone or the new one.
 pub const ZONE: &str = "ZONE";
 /// The names: an array of [`NameEntry`], in two banks. The head says which bank is in use.
 pub const NAMES: &str = "NAMES";
-/// What does not fit an [`NameEntry`]: an array of [`NameOverflow`], each in the slot that its name has in [`NAMES`], and chunks of
-/// large RRsets behind them.
+/// What does not fit a [`NameEntry`]: an array of [`NameOverflow`]. Each is in the slot that its name has in [`NAMES`].
+/// The chunks of large RRsets follow behind.
 pub const NAME_OVERFLOW: &str = "NAME_OVERFLOW";
 /// The lease: an array of one [`Lease`].
 pub const LEASE: &str = "LEASE";
-/// When the next answer to the clients of a prefix is due, in nanoseconds: a hash table of `u64` under `u64`, which
-/// forgets the prefixes that were not seen for the longest time. Each object has its own.
+/// When the next answer to the clients of a prefix is due, in nanoseconds: an LRU hash table from `u64` to `u64`. Each
+/// loaded object has its own.
 pub const RRL_BUCKETS: &str = "RRL_BUCKETS";
 /// Prefixes that [`RRL_BUCKETS`] holds.
 pub const BUCKETS_MAX: usize = 1 << 16;
-/// What has gone up to the responder: an array of one [`Admissions`](limit::Admissions). Each object has its own.
+/// The queries that have gone up to the responder: an array of one [`Admissions`](limit::Admissions). Each loaded
+/// object has its own.
 pub const FALLBACK_BUCKET: &str = "FALLBACK_BUCKET";
 /// The recent queries of each client prefix for the responder: a hash table like [`RRL_BUCKETS`], of
 /// [`Demand`](limit::Demand).
 pub const FALLBACK_SHARES: &str = "FALLBACK_SHARES";
-/// The served addresses: an array of maps whose one inner map holds one [`LocalAddresses`]. Replacing the inner map is how they
-/// change. Each object has its own.
+/// The served addresses: an array of maps whose one inner map holds one [`LocalAddresses`]. Userspace changes them by
+/// replacing the inner map. Each loaded object has its own.
 pub const LOCAL_ADDRESSES: &str = "LOCAL_ADDRESSES";
 /// The counters: a per-CPU array of `u64`, one for each [`Outcome`](crate::outcome::Outcome).
 pub const COUNTERS: &str = "COUNTERS";
@@ -46,39 +47,40 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const PORT: &str = "PORT";
 /// Global: nanoseconds of a jiffy, as a `u64`.
 pub const JIFFY: &str = "JIFFY";
-/// What the names of the programs that answer begin with. The kernel keeps 15 octets of a name.
+/// The beginning of the names of all programs that answer. The kernel keeps 15 octets of a name.
 pub const RESPONDER: &str = "dns_xdp";
-/// The program that renews the lease; run by userspace over a packet of [`RENEWAL_LENGTH`] octets.
+/// The program that renews the lease. Userspace runs it over a packet of [`RENEWAL_LENGTH`] octets.
 pub const RENEW: &str = "renew_lease";
 
-/// Slots for served addresses, of which one half is taken at most. An address on an interface has exactly one slot: see
+/// Slots for served addresses. At most half of them are used. An address on an interface has exactly one slot: see
 /// [`slot`].
 pub const LOCAL_ADDRESSES_SLOTS: usize = 4096;
-/// Buckets of the hashes of served addresses, each of which has its displacement in the [`LocalAddresses`].
+/// Buckets of the hashes of served addresses. Each has its displacement in the [`LocalAddresses`].
 pub const LOCAL_ADDRESSES_BUCKETS: usize = 1024;
-/// The most addresses of a family that one answer of the program has.
+/// The most addresses of a family in one answer of the program.
 pub const ADDRESSES_MAX: usize = 16;
-/// The most members of an RRset that the program knows; larger RRsets go up.
+/// The most members of an RRset in the table. Queries for larger RRsets go up.
 pub const MEMBERS_MAX: usize = u16::MAX as usize;
-/// The most octets of a name (RFC 1035, section 3.1), and of a name in words of eight.
+/// The most octets of a name (RFC 1035, section 3.1), and its length in words of 8 octets.
 pub const NAME_MAX: usize = 255;
 /// See [`NAME_MAX`].
 pub const NAME_WORDS: usize = 32;
-/// The longest SOA record that fits a [`ZoneHeader`]; negative answers of zones with a longer one go up. Behind the longest
-/// question and before an OPT record without a cookie it fits 512 octets: hardly any negative answer is truncated.
+/// The longest SOA record that fits a [`ZoneHeader`]. Queries with negative answers go up if the zone's SOA is longer.
+/// With the longest question and an OPT record without a cookie it still fits 512 octets, so hardly any negative answer
+/// is truncated.
 pub const SOA_MAX: usize = 224;
 /// The EDNS size of this server, and the most octets it sends over UDP (RFC 9715, section 3).
 pub const UDP_SIZE: u16 = 1232;
 
 /// The words of a name that an [`NameEntry`] holds; the others are in its [`NameOverflow`].
 pub const ENTRY_WORDS: usize = 6;
-/// Buckets of the names' hashes, each of which has its displacement in the [`ZoneHeader`].
+/// Buckets of the names' hashes. Each has its displacement in the [`ZoneHeader`].
 pub const BUCKETS: usize = 1 << 14;
 
-/// A name in words of eight octets, lower case, uncompressed, padded with zeros.
+/// A name in words of 8 octets, lower case, uncompressed, padded with zeros.
 pub type NameWords = [u64; NAME_WORDS];
 
-/// One name and its only address: all that is read for most answers, in one line of the cache.
+/// One name and its only address, in one cache line. Most answers read nothing else of the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct NameEntry {
@@ -92,7 +94,7 @@ pub struct NameEntry {
     pub ipv6_count: u8,
     /// TTL of either RRset, in network order.
     pub ttl: u32,
-    /// The address of an A RRset of one, in network order.
+    /// The address of an A RRset with one member, in network order.
     pub ipv4: u32,
     /// Folded sum of the name.
     pub name_sum: u16,
@@ -101,10 +103,10 @@ pub struct NameEntry {
     pub name: [u64; ENTRY_WORDS],
 }
 
-/// The part of a name that does not fit an [`NameEntry`], or one chunk of a large RRset: consecutive members of it.
+/// The part of a name that does not fit a [`NameEntry`], or one chunk of a large RRset: some consecutive members.
 ///
-/// A large RRset has more than [`ADDRESSES_MAX`] members. Each of its chunks begins [`chunk_step`] members behind the one
-/// before, so that the members of every answer lie in one chunk.
+/// A large RRset has more than [`ADDRESSES_MAX`] members. Each of its chunks begins [`chunk_step`] members behind the
+/// chunk before. The members of every answer therefore lie in one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct NameOverflow {
@@ -114,7 +116,7 @@ pub struct NameOverflow {
     pub ipv6_members: u16,
     /// The first chunk of the large RRsets, counted from [`ZoneHeader::chunks`].
     pub chunks: u32,
-    /// Addresses in network order, in halves.
+    /// IPv6 addresses in network order, each as two words.
     pub ipv6: [[u64; 2]; ADDRESSES_MAX],
     /// Addresses in network order.
     pub ipv4: [u32; ADDRESSES_MAX],
@@ -124,9 +126,9 @@ pub struct NameOverflow {
 }
 
 impl NameEntry {
-    /// The name exists; every question about it goes up.
+    /// Flag: the name exists, and every query for it goes up.
     pub const RESERVED: u8 = 1;
-    /// Answers begin with another member for each query: [`turn`].
+    /// Flag: answers begin with another member for each query, see [`turn`].
     pub const ROTATE: u8 = 2;
     /// An empty slot.
     pub const EMPTY: NameEntry = NameEntry {
@@ -143,7 +145,7 @@ impl NameEntry {
 }
 
 impl NameOverflow {
-    /// Nothing.
+    /// An overflow without members.
     pub const EMPTY: NameOverflow = NameOverflow {
         ipv4_members: 0,
         ipv6_members: 0,
@@ -155,7 +157,7 @@ impl NameOverflow {
     };
 }
 
-/// Members between the beginnings of two chunks, where answers have `count` members: at least 1.
+/// Members between the beginnings of two chunks, at least 1. Answers have `count` members.
 #[inline(always)]
 pub const fn chunk_step(count: u8) -> NonZero<u32> {
     match NonZero::new((ADDRESSES_MAX as u32 + 1).saturating_sub(count as u32)) {
@@ -164,12 +166,12 @@ pub const fn chunk_step(count: u8) -> NonZero<u32> {
     }
 }
 
-/// Chunks that a bank of `bank_slots` slots has room for.
+/// Returns the chunks that fit a bank of `bank_slots` slots.
 pub const fn chunk_room(bank_slots: u32) -> u32 {
     bank_slots / 4 + 32
 }
 
-/// Elements of [`NAME_OVERFLOW`]: behind those of the slots, the chunks of each bank.
+/// Returns the number of elements of [`NAME_OVERFLOW`]: those of the slots, then the chunks of each bank.
 pub const fn overflow_elements(bank_slots: u32) -> u32 {
     2 * (bank_slots + chunk_room(bank_slots))
 }
@@ -182,19 +184,19 @@ pub const fn turn(id: u16, port: u16, [high, low]: [u64; 2]) -> u32 {
     (mix(mix(id as u64 | (port as u64) << 16, high), low) >> 32) as u32
 }
 
-/// The index of the member with which an answer begins.
+/// Returns the index of the member with which an answer begins.
 #[inline(always)]
 pub const fn first_member(turn: u32, members: usize) -> usize {
     // As in `slot`.
     ((turn as u64 * members as u64) >> 32) as usize
 }
 
-/// What a slot holds, in both arrays.
+/// The contents of a slot in both arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// What most answers need.
+    /// The element of [`NAMES`], which is enough for most answers.
     pub entry: NameEntry,
-    /// The rest.
+    /// The element of [`NAME_OVERFLOW`].
     pub overflow: NameOverflow,
 }
 
@@ -202,7 +204,7 @@ impl Slot {
     /// An empty slot.
     pub const EMPTY: Slot = Slot { entry: NameEntry::EMPTY, overflow: NameOverflow::EMPTY };
 
-    /// The slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
+    /// Returns the slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
     pub fn new(name: &NameWords, length: u8, flags: u8, ttl_seconds: u32) -> Self {
         let mut slot = Slot::EMPTY;
         let name_sum = name.iter().copied().fold(Sum::ZERO, Sum::add_u64).fold();
@@ -213,7 +215,7 @@ impl Slot {
         slot
     }
 
-    /// The name, as [`words`] gave it.
+    /// Returns the name, as [`words`] gave it.
     pub fn name(&self) -> NameWords {
         let mut name = [0; NAME_WORDS];
         name[..ENTRY_WORDS].copy_from_slice(&self.entry.name);
@@ -221,8 +223,8 @@ impl Slot {
         name
     }
 
-    /// Sets both RRsets, of whose members an answer has at most `most`. If one of them is large its chunks lie at
-    /// `chunks` and behind it. `false` when this cannot be said here.
+    /// Sets both RRsets. The chunks of large ones begin at `chunks`. Returns `false` if the slot cannot express these
+    /// members.
     pub fn set_members(&mut self, members: &Addresses<'_>, chunks: u32) -> bool {
         let Addresses { ipv4, ipv6, most } = *members;
         let counts = [ipv4.len(), ipv6.len()];
@@ -246,19 +248,19 @@ impl Slot {
     }
 }
 
-/// The members of a name's two RRsets, in their order, and how many of them an answer has at most.
+/// The members of a name's two RRsets, in their order, and the most members of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses<'a> {
     /// Of the A RRset.
     pub ipv4: &'a [[u8; 4]],
     /// Of the AAAA RRset.
     pub ipv6: &'a [[u8; 16]],
-    /// Members of an answer.
+    /// The most members of an answer.
     pub most: usize,
 }
 
 impl<'a> Addresses<'a> {
-    /// The chunks of the large RRsets among these: see [`NameOverflow`].
+    /// Returns the chunks of the large RRsets: see [`NameOverflow`].
     pub fn chunks(self) -> impl ExactSizeIterator<Item = NameOverflow> + use<'a> {
         let Addresses { ipv4, ipv6, most } = self;
         let step = chunk_step(most.min(ADDRESSES_MAX) as u8).get() as usize;
@@ -278,7 +280,7 @@ impl<'a> Addresses<'a> {
 }
 
 impl NameOverflow {
-    /// Puts addresses in its places.
+    /// Writes these addresses into the arrays.
     fn put<'a>(&mut self, ipv4: impl Iterator<Item = &'a [u8; 4]>, ipv6: impl Iterator<Item = &'a [u8; 16]>) {
         for (place, octets) in self.ipv4.iter_mut().zip(ipv4) {
             *place = u32::from_ne_bytes(*octets);
@@ -293,7 +295,7 @@ impl NameOverflow {
     }
 }
 
-/// What the zone's answers have in common.
+/// The head of the zone: the parts that all its answers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct ZoneHeader {
@@ -303,7 +305,7 @@ pub struct ZoneHeader {
     pub bank_start: u32,
     /// Slots in a bank.
     pub bank_slots: u32,
-    /// Index of the first chunk, of those that belong to the bank in use.
+    /// Index of the first chunk of the bank in use.
     pub chunks: u32,
     _reserved_too: u32,
     /// Octets of the apex with its final zero.
@@ -313,20 +315,20 @@ pub struct ZoneHeader {
     /// Folded sum of the SOA record.
     pub soa_sum: u16,
     _reserved: u16,
-    /// What clients are held to.
+    /// The protection against floods.
     pub flood_policy: FloodPolicy,
     /// The apex.
     pub apex: NameWords,
-    /// The SOA record of negative answers, its owner two octets of zero where the pointer to the apex goes.
+    /// The SOA record of negative answers. Its owner is two octets of zero, which the pointer to the apex replaces.
     pub soa: [u64; SOA_MAX / 8],
-    /// Its last eight octets.
+    /// The SOA record's last 8 octets.
     pub soa_last: u64,
     /// How far the names of each bucket are displaced, so that no two names share a slot.
     pub displacements: [u16; BUCKETS],
 }
 
 impl ZoneHeader {
-    /// A head without displacements; negative answers go up when `soa` does not fit [`SOA_MAX`].
+    /// Makes a head without displacements. If `soa` is longer than [`SOA_MAX`], queries with negative answers go up.
     pub fn new(
         seed: u64,
         bank_start: u32,
@@ -360,15 +362,15 @@ impl ZoneHeader {
         }
     }
 
-    /// The index of the only slot that a name with this hash may be in.
+    /// Returns the index of the only slot that a name with this hash may be in.
     #[inline(always)]
     pub fn slot(&self, hash: u64) -> u32 {
         self.bank_start + slot(hash, *element(&self.displacements, bucket(hash, BUCKETS)), self.bank_slots)
     }
 }
 
-/// An address as the program compares it: network order, in halves. An IPv4 address is the second half's low 32 bits as
-/// they lie in memory, its first half is [`Local::IPV4`].
+/// Returns an address as the program compares it: two words in network order. An IPv4 address is the low 32 bits of the
+/// second word as they lie in memory; the first word is [`Local::IPV4`].
 pub fn address_words(address: IpAddr) -> [u64; 2] {
     match address {
         IpAddr::V4(ipv4) => [Local::IPV4, u64::from(u32::from_ne_bytes(ipv4.octets()))],
@@ -383,19 +385,19 @@ pub fn address_words(address: IpAddr) -> [u64; 2] {
     }
 }
 
-/// The time up to which the program answers, and the time of day: both from the daemon.
+/// The time until which the program answers, and the time of day. The daemon writes both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Lease {
-    /// In jiffies.
+    /// When the lease ends, in jiffies.
     pub deadline: u64,
-    /// Seconds since 1970 when the lease was renewed: what cookies are dated with.
+    /// Seconds since 1970 when the lease was renewed. New cookies have this time.
     pub seconds: u64,
 }
 
-/// The VLAN tags in front of an IP packet: 16 bits for each of up to two, the outer one's are the lower. They are 12 bits
-/// of VLAN id, and above them one bit that tells 802.1Q from 802.1ad. A tag with the id 0 has only a priority (IEEE 802.1Q,
-/// 9.6). It does not count, wherever it stands: Linux takes it off, too.
+/// The VLAN tags in front of an IP packet: 16 bits for each of up to two tags, the outer tag in the lower bits. A tag's
+/// 12 low bits are its VLAN id; the bit above them tells 802.1Q from 802.1ad. A tag with the id 0 has only a priority
+/// (IEEE 802.1Q, 9.6). It does not count, wherever it stands: Linux takes it off, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Tags(pub u32);
@@ -411,7 +413,7 @@ impl Tags {
     const DOT1Q: u32 = 0x1000;
     const DOT1AD: u32 = 0x2000;
 
-    /// The same with one more behind the others; `control` is the tag's control information in the machine's order.
+    /// Returns these tags with one more behind them. `control` is the tag's control information in the machine's order.
     #[inline(always)]
     pub const fn with(self, is_dot1ad: bool, control: u16) -> Tags {
         let vlan = control & Tags::VLAN_ID;
@@ -432,25 +434,26 @@ pub struct Local {
     pub address: [u64; 2],
     /// Index of the interface that a frame comes in by; 0: the slot is empty.
     pub interface: u32,
-    /// The tags that a frame has there.
+    /// The tags of a frame for this address.
     pub tags: Tags,
     /// The MAC address that a frame has to have, as the first six bytes of the word in memory, and [`Local::GENERIC`].
     pub mac: u64,
 }
 
 impl Local {
-    /// First half of an IPv4 address: no IPv6 address that a packet comes for begins with these 64 bits.
+    /// The first word of an IPv4 address. No served IPv6 address begins with these 64 bits.
     pub const IPV4: u64 = u64::MAX;
     /// An empty slot.
     pub const EMPTY: Local = Local { address: [0; 2], interface: 0, tags: Tags::NONE, mac: 0 };
-    /// The six bytes of a MAC address in eight.
+    /// The mask of a MAC address's 6 bytes in a word.
     pub const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
     /// The bit of a MAC address that tells a group's from a station's (IEEE 802, 8.2).
     pub const GROUP: u64 = u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]);
-    /// In [`Local::mac`]: the program runs in generic mode there, where a checksum may be incomplete when a frame leaves.
+    /// A bit of [`Local::mac`]: the program runs in generic mode on this interface. A frame's checksum may then be
+    /// incomplete.
     pub const GENERIC: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 1, 0]);
 
-    /// A served address.
+    /// Returns a served address.
     pub fn new(interface: u32, tags: Tags, address: IpAddr, mac: [u8; 6], is_generic: bool) -> Self {
         let address = address_words(address);
         let [a, b, c, d, e, f] = mac;
@@ -458,11 +461,11 @@ impl Local {
         Local { address, interface, tags, mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) | generic }
     }
 
-    /// The hash of an address on an interface.
+    /// Returns the hash of an address on an interface.
     #[inline(always)]
     pub const fn hash(seed: u64, interface: u32, tags: Tags, address: [u64; 2]) -> u64 {
         let both = address[0].wrapping_mul(MULTIPLIER).wrapping_add(address[1]);
-        // Apart from the address. Otherwise two interfaces and two addresses could meet whatever the seed is.
+        // Mixed in a step of its own. Otherwise two pairs of interface and address could collide whatever the seed is.
         mix(mix(seed, interface as u64 | (tags.0 as u64) << 32), both)
     }
 }
@@ -480,7 +483,7 @@ pub struct LocalAddresses {
 }
 
 impl LocalAddresses {
-    /// What the slot of an address on an interface holds: that address, another, or none.
+    /// Returns the contents of the slot of an address on an interface: that address, another, or none.
     #[inline(always)]
     pub fn in_slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> &Local {
         let hash = Local::hash(self.seed, interface, tags, address);
@@ -489,43 +492,43 @@ impl LocalAddresses {
     }
 }
 
-/// The packet of [`RENEW`]: four `u64`. The first is for how many jiffies from now the lease is to live, the second
-/// what time of day it is, as [`Lease`] has it; the program writes what jiffies it is now into the third, and up to
-/// which the lease lived into the fourth.
+/// The length of [`RENEW`]'s packet: four `u64`. The daemon writes the first two: how many jiffies the lease lives from
+/// now, and the time of day as in [`Lease`]. The program writes the others: the present time, and when the lease would
+/// have ended, both in jiffies.
 pub const RENEWAL_LENGTH: usize = 32;
-/// The lease ends at once.
+/// First word of the renewal: the lease ends at once.
 pub const RENEW_ENDED: u64 = 0;
-/// The lease is left as it is: for reading it.
+/// First word of the renewal: the lease stays as it is and is only read.
 pub const RENEW_UNCHANGED: u64 = u64::MAX - 1;
-/// The lease never ends; also the deadline of such a lease.
+/// First word of the renewal: the lease never ends. Also the deadline of such a lease.
 pub const FOR_EVER: u64 = u64::MAX;
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-/// Makes hashes of names blind to case, and to some other differences: equality is decided by comparison.
+/// Makes hashes of names independent of case. Some other differences are lost too; a comparison decides on equality.
 const CASELESS: u64 = 0x2020_2020_2020_2020;
 
-/// One step of the hash. A product's bits depend on the factor's lower bits only, so the upper half is folded into
-/// the lower before.
+/// Makes one step of the hash. A bit of a product depends only on the lower bits of the factors, so the upper half is
+/// folded into the lower first.
 #[inline(always)]
 pub const fn mix(hash: u64, word: u64) -> u64 {
     let both = hash ^ word;
     (both ^ (both >> 32)).wrapping_mul(MULTIPLIER)
 }
 
-/// One step of a name's hash, over eight of its octets in any case.
+/// Makes one step of a name's hash, over 8 of its octets without regard to case.
 #[inline(always)]
 pub const fn mix_name(hash: u64, word: u64) -> u64 {
     mix(hash, word | CASELESS)
 }
 
-/// The bucket of a key with this hash, of `buckets`, which is a power of two.
+/// Returns the bucket of a key with this hash. `buckets`, their number, is a power of two.
 #[inline(always)]
 pub const fn bucket(hash: u64, buckets: usize) -> usize {
     (hash >> (u64::BITS - buckets.ilog2())) as usize
 }
 
-/// The slot of a key with this hash, as an index into `slots` slots. Keys of one bucket have the same displacement and are
-/// spread by it (Belazzougui, Botelho and Dietzfelbinger, "Hash, displace, and compress", 2009).
+/// Returns the slot of a key with this hash, as an index into `slots` slots. The keys of a bucket share its
+/// displacement, which spreads them (Belazzougui, Botelho and Dietzfelbinger, "Hash, displace, and compress", 2009).
 #[inline(always)]
 pub const fn slot(hash: u64, displacement: u16, slots: u32) -> u32 {
     let spread = hash.wrapping_mul(MULTIPLIER.wrapping_add(2 * displacement as u64));
@@ -533,7 +536,7 @@ pub const fn slot(hash: u64, displacement: u16, slots: u32) -> u32 {
     (((spread >> 32) * slots as u64) >> 32) as u32
 }
 
-/// A lower-case name in wire form as words, padded with zeros; `None` when it is longer than [`NAME_MAX`].
+/// Returns a lower-case name in wire form as words, padded with zeros; `None` if it is longer than [`NAME_MAX`].
 pub fn words(wire: &[u8]) -> Option<(NameWords, u8)> {
     let length = u8::try_from(wire.len()).ok()?;
     let mut words = [0; NAME_WORDS];
@@ -545,12 +548,12 @@ pub fn words(wire: &[u8]) -> Option<(NameWords, u8)> {
     Some((words, length))
 }
 
-/// The hash of a name, as the program computes it over a question.
+/// Returns the hash of a name, as the program computes it over a question.
 pub fn hash(seed: u64, name: &NameWords, length: u8) -> u64 {
     name.iter().take(usize::from(length).div_ceil(8)).fold(seed, |hash, word| mix_name(hash, *word))
 }
 
-const _: () = assert!(size_of::<NameEntry>() == 64, "one line of the cache");
+const _: () = assert!(size_of::<NameEntry>() == 64, "an entry is one cache line");
 const _: () = assert!(size_of::<NameOverflow>() == 9 * 64);
 const _: () = assert!(
     size_of::<ZoneHeader>()
@@ -564,7 +567,7 @@ const _: () =
 macro_rules! bytes {
     ($type:ty, $value:ident => $($part:expr),+ $(,)?) => {
         impl $type {
-            /// The value as the map holds it.
+            /// Returns the value as the map holds it.
             pub fn to_bytes(&self) -> [u8; size_of::<$type>()] {
                 let $value = self;
                 let mut bytes = [0; size_of::<$type>()];

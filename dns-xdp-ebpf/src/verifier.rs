@@ -1,25 +1,25 @@
-//! Code that is shaped for the kernel's verifier: bounds that it recognises, and paths that it can merge.
+//! Code for the kernel's verifier: bounds that it recognises, and paths that it can merge.
 //!
 //! The verifier follows every path through the program and gives up after 1,000,000 instructions. The program has to
 //! load on every kernel from 5.10 on, and verifiers differ. These rules therefore hold for the whole program:
 //!
 //! | rule | kernels that need it |
 //! |---|---|
-//! | No call from one BPF function to another: everything is inlined. | 5.10 to 6.3 do not follow precision through a call. They take every number for precise then, and no two paths for the same. |
+//! | No call from one BPF function to another: everything is inlined. | 5.10 to 6.3 do not follow precision through a call. They then treat every number as precise, and never merge two paths. |
 //! | A bound is set by a mask, in the instructions right before the address is computed ([`element`], `bounded`). | 6.8 forgets a bound that was checked, spilled to the stack and reloaded; 5.10 and 5.11 forget every bound that is spilled. |
-//! | Where paths join that differ by a constant, the constant is widened ([`widen`], [`widen_offset`]), also if it is in use only on one of them. | All. Up to 5.15 a constant and an unknown number that lie on the stack are never the same. |
-//! | Packet pointers are read anew after each loop over the packet. | All: the verifier learns from each length of a name how long the frame is at least. |
-//! | Helpers and map types are those of 5.10. The clock is `bpf_jiffies64`. | 5.10. Programs for fragmented frames use `bpf_xdp_get_buff_len`, which is as old as such frames: 5.18. |
+//! | If joining paths differ by a constant, the constant is widened ([`widen`], [`widen_offset`]), even if only one path uses it. | All. Up to 5.15 a constant on the stack and an unknown number on the stack never compare as equal. |
+//! | Packet pointers are reloaded after each loop over the packet. | All: for each length of a name the verifier learns another least length of the frame. |
+//! | Helpers and map types are those of 5.10. The clock is `bpf_jiffies64`. | 5.10. Programs for fragmented frames use `bpf_xdp_get_buff_len`, which came with such frames in 5.18. |
 #![cfg_attr(
     target_arch = "bpf",
     expect(unsafe_code, reason = "inline assembly, and one reference behind a mask")
 )]
 
-/// Offsets within a frame go up to this, a mask. Frames may be longer; what lies behind it is not read.
+/// The largest offset within a frame, a mask. Frames may be longer, but octets behind it are not read.
 pub const OFFSET_MAX: usize = 2047;
 
-/// `base + offset`, by an instruction that the compiler cannot analyse. Otherwise the compiler would compute the
-/// checked and the used pointer separately, and the verifier would not recognise that they are equal.
+/// Returns `base + offset`, by an instruction that the compiler cannot analyse. Otherwise the compiler would compute
+/// the checked and the used pointer separately, and the verifier would not recognise that they are equal.
 #[inline(always)]
 pub(crate) fn step(base: *mut u8, offset: usize) -> *mut u8 {
     #[cfg(target_arch = "bpf")]
@@ -40,7 +40,7 @@ pub(crate) fn step(base: *mut u8, offset: usize) -> *mut u8 {
     base.wrapping_add(offset)
 }
 
-/// `base` and a word behind it, computed as by [`step`].
+/// Returns `base` moved on by one `T`, computed as in [`step`].
 #[inline(always)]
 pub(crate) fn step_over<T>(base: *mut u8) -> *mut u8 {
     #[cfg(target_arch = "bpf")]
@@ -67,7 +67,7 @@ pub(crate) fn bounded(offset: usize) -> usize {
     offset & OFFSET_MAX
 }
 
-/// The element at `index` modulo `N`, which is a power of two.
+/// Returns the element at `index` modulo `N`, which is a power of two.
 #[inline(always)]
 pub fn element<T, const N: usize>(elements: &[T; N], index: usize) -> &T {
     const { assert!(N.is_power_of_two(), "the bound is a mask") };
@@ -93,8 +93,8 @@ pub fn element<T, const N: usize>(elements: &[T; N], index: usize) -> &T {
     &elements[index & (N - 1)]
 }
 
-/// A number of which the verifier forgets what it knows. `unknown` is any number that the verifier does not know, for
-/// example one that was read from the packet.
+/// Returns the same number, but the verifier no longer knows its value. `unknown` is any number that the verifier does
+/// not know, for example one read from the packet.
 #[inline(always)]
 pub fn widen(number: u64, unknown: u64) -> u64 {
     #[cfg(target_arch = "bpf")]
@@ -119,15 +119,15 @@ pub fn widen(number: u64, unknown: u64) -> u64 {
     }
 }
 
-/// The same for an offset within a frame, or another number up to [`OFFSET_MAX`]: of it the verifier knows that
-/// bound alone. Without this it follows each length that a name may have through all that comes after.
+/// Like [`widen`], for an offset within a frame or another number up to [`OFFSET_MAX`]. The verifier then knows only
+/// that bound. Otherwise it follows every possible length of a name through the rest of the program.
 #[inline(always)]
 pub fn widen_offset(offset: usize, unknown: u64) -> usize {
     #[cfg(target_arch = "bpf")]
     {
         let mut offset = offset;
-        // SAFETY: adding a number and taking it away again. The bound is set here, where the compiler does not see
-        // it, for it would go on using the unbounded number too.
+        // SAFETY: adds a number and subtracts it again. The assembly sets the bound, because the compiler would
+        // otherwise go on using the unbounded number too.
         unsafe {
             core::arch::asm!(
                 "{offset} += {unknown}",
@@ -148,8 +148,8 @@ pub fn widen_offset(offset: usize, unknown: u64) -> usize {
     }
 }
 
-/// Gives the branch that it stands in an instruction. Without it the compiler merges the branch into the path of the
-/// frames that do not take it, which costs those frames two instructions.
+/// Adds an instruction to the branch that calls this. Otherwise the compiler merges the branch into the path of the
+/// other frames, which costs those frames 2 instructions.
 #[inline(always)]
 pub(crate) fn keep_branch(number: u64) {
     #[cfg(target_arch = "bpf")]

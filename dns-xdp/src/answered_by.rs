@@ -1,21 +1,21 @@
-//! Which of the two answers a query of class IN: the program in the kernel, or the responder.
+//! Tells which part answers a query of class IN: the program in the kernel, or the responder.
 use dns_xdp_ebpf::question::qtype::{META_FIRST, META_LAST};
 use dns_xdp_ebpf::table::{ADDRESSES_MAX, SOA_MAX};
 use hickory_proto::rr::{Name, RecordType};
 
 use crate::zone::{Addresses, Zone};
 
-/// Who answers.
+/// The part that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnsweredBy {
-    /// The program, where one is attached.
+    /// The program, if it is attached.
     Xdp,
     /// The responder, for this reason.
     Responder(&'static str),
 }
 
 impl AnsweredBy {
-    /// As `query` and `check` show it.
+    /// Its name in `query` and `check`.
     pub const fn text(self) -> &'static str {
         match self {
             AnsweredBy::Xdp => "xdp",
@@ -24,7 +24,7 @@ impl AnsweredBy {
     }
 }
 
-/// Who answers a plain UDP query for `qname` (in lower case) and `qtype`.
+/// Returns which part answers a plain UDP query for `qname` (in lower case) and `qtype`.
 pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
     if !zone.apex().zone_of(qname) {
         return AnsweredBy::Responder("the program knows its own zone only");
@@ -41,7 +41,7 @@ pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
     match zone.addresses(qname) {
         Some(addresses) if addresses.refused => AnsweredBy::Responder("the program refuses nothing"),
         Some(addresses) if addresses.nodata_ttl_seconds.is_some() => {
-            AnsweredBy::Responder("the name lacks a family of addresses for as long as it is failed over")
+            AnsweredBy::Responder("the name lacks a family of addresses while it is failed over")
         }
         Some(addresses)
             if addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max) > ADDRESSES_MAX =>

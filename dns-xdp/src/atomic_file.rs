@@ -1,4 +1,4 @@
-//! Writes a file so that a reader, or a crash, meets the old text or the new one.
+//! Replaces a file's text. A reader sees the old text or the new text, also after a crash.
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt as _, fchown};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-/// A file's new text, which lies beside it until it takes effect. Dropped before, it is removed.
+/// A file's new text, in a file beside it until it takes effect. If dropped before, it is removed.
 #[derive(Debug)]
 pub struct Replacement {
     path: PathBuf,
@@ -14,17 +14,17 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// Writes the new text durably, with the mode and owner that the file has. What keeps a file from being written
-    /// (a full disk, a file system that is read-only) shows here.
+    /// Writes the new text durably, with the file's mode and owner. A full disk or a read-only file system makes this
+    /// call fail, before the old file has changed.
     pub fn write(path: &Path, text: &str) -> io::Result<Self> {
-        // A symbolic link stays one; what it points at is replaced.
+        // A symbolic link stays a link; the file that it points at is replaced.
         let path = path.canonicalize()?;
         let model = fs::metadata(&path)?;
-        // No process reads it before it has the model's mode.
+        // No other user can read the new file before it has the old file's mode.
         Replacement::beside(path, text.as_bytes(), 0o600, |new| make_alike(new, &model))
     }
 
-    /// Writes the octets to a new file beside `path`; `prepare` is called before anything is in it.
+    /// Writes the octets to a new file beside `path`. Calls `prepare` while the file is still empty.
     fn beside(
         path: PathBuf,
         octets: &[u8],
@@ -33,7 +33,7 @@ impl Replacement {
     ) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let new_name = format!(".{}.new", name.to_string_lossy());
-        // A crash may have left one.
+        // A crash may have left an old one.
         match fs::remove_file(directory(&path).join(&new_name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -47,11 +47,11 @@ impl Replacement {
         Ok(Replacement { path, new })
     }
 
-    /// Puts it in the file's place, at once and durably.
+    /// Puts the new text in the file's place, atomically and durably.
     pub fn take_effect(self) -> io::Result<()> {
         let directory = File::open(directory(&self.path))?;
         self.new.persist(&self.path).map_err(|error| error.error)?;
-        // The rename is durable only after the directory is synced. It has taken effect all the same.
+        // The rename is durable only after the directory is synced. The new text is in force even if that fails.
         if let Err(error) = directory.sync_all() {
             tracing::warn!("{} is written, but may be lost in a power failure: {error}", self.path.display());
         }

@@ -1,7 +1,8 @@
-//! The cluster as the operator describes it: its nodes, its services, and what is wanted of each node.
+//! The cluster as the operator describes it: its nodes, its services, and the admin intent of each node.
 //!
-//! `kind` is what a probe asks, `address` which addresses mean no other machine, `family` IPv4 and IPv6, `family_part` the
-//! nodes that have one of them, `members` which nodes the services have. Reading a file is in `config`.
+//! `kind` has the kinds of probe, `address` the addresses that no node can have, `family` IPv4 and IPv6. `family_part`
+//! is the part of a cluster that has one family, and `members` are the nodes of the services. The module `config` reads
+//! a file.
 mod address;
 mod family;
 mod family_part;
@@ -28,28 +29,28 @@ pub use kind::{
 };
 pub(crate) use members::{Group, Members};
 
-/// The nodes and services of one zone, and what follows from them.
+/// The nodes and services of one zone, with tables that are computed from them.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     parts: Parts,
-    /// Worked out once. Whatever changes the parts empties it.
+    /// Computed once. Each change of the parts empties it.
     members: OnceLock<Arc<Members>>,
-    /// The part of each family, worked out once. Clones share it.
+    /// The part of each family, computed once. Clones share it.
     families: Arc<[OnceLock<FamilyPart>; 2]>,
 }
 
-/// The nodes and services of one zone, in the order of the configuration. Names are lower case and
-/// relative to the zone (`node1`, `db.prod`); every reference in it has been checked by [`crate::config`].
+/// The nodes and services of one zone, in the order of the configuration. Names are lower case and relative to the zone
+/// (`node1`, `db.prod`). [`crate::config`] has checked every reference between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
-    /// At least one node; names and addresses are unique.
+    /// The nodes, at least one. Names and addresses are unique.
     pub nodes: Vec<Node>,
-    /// Explicit services; the apex is served even when no service is named [`APEX`].
+    /// The configured services. The apex is served even if no service is named [`APEX`].
     pub services: Vec<Service>,
 }
 
 impl Cluster {
-    /// A cluster of these nodes and services.
+    /// Makes a cluster of these nodes and services.
     pub fn new(nodes: Vec<Node>, services: Vec<Service>) -> Self {
         let parts = Parts { nodes, services };
         let members = Arc::new(Members::new(&parts));
@@ -60,12 +61,12 @@ impl Cluster {
         Cluster { parts, members: OnceLock::from(members), families: Arc::default() }
     }
 
-    /// Its nodes and services.
+    /// Returns its nodes and services.
     pub fn into_parts(self) -> Parts {
         self.parts
     }
 
-    /// The files that hold passwords of probes, each once.
+    /// Returns the files that hold passwords of probes, each once.
     pub fn password_files(&self) -> BTreeSet<&Path> {
         let of_services = self.services.iter().filter_map(|service| service.health.as_ref());
         let checks = self.nodes.iter().map(|node| &node.health).chain(of_services);
@@ -77,7 +78,7 @@ impl Cluster {
         passwords.map(|password| password.path.as_path()).collect()
     }
 
-    /// The members of its services.
+    /// Returns the members of its services.
     pub(crate) fn members(&self) -> &Arc<Members> {
         self.members.get_or_init(|| Arc::new(Members::new(&self.parts)))
     }
@@ -128,9 +129,9 @@ pub const APEX: &str = "@";
 /// One node: a server of the cluster and one of the zone's name servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Relative to the zone.
+    /// Its name, relative to the zone.
     pub name: String,
-    /// At least one of the two addresses is set.
+    /// Its IPv4 address. At least one of the two addresses is set.
     pub ipv4: Option<Ipv4Addr>,
     /// See [`Node::ipv4`].
     pub ipv6: Option<Ipv6Addr>,
@@ -138,19 +139,19 @@ pub struct Node {
     pub ns: String,
     /// Names of the nodes that take over this node's name, in order of preference; empty: rendezvous hash.
     pub backup: Vec<String>,
-    /// Its share of the names of dead nodes, in proportion to the other nodes'.
+    /// Its share of the names of dead nodes, relative to the weights of the other nodes.
     pub weight: u32,
-    /// How this node's health is found out.
+    /// The probes that decide about its health.
     pub health: HealthCheck,
 }
 
 impl Node {
-    /// The addresses of the node, IPv4 first.
+    /// Returns the addresses of the node, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
     }
 
-    /// The address that probes are sent to: IPv4 when there is one.
+    /// Returns the address that probes are sent to: IPv4 if there is one.
     pub fn probe_address(&self) -> IpAddr {
         self.addresses().next().expect("a node has an address")
     }
@@ -160,7 +161,7 @@ impl Node {
 /// of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Relative to the zone, or [`APEX`].
+    /// Its name, relative to the zone, or [`APEX`].
     pub name: String,
     /// Names of the member nodes, in the order of the configuration.
     pub nodes: Vec<String>,
@@ -169,19 +170,19 @@ pub struct Service {
     /// Names of the nodes that answer while no member is healthy, in order of preference. The first healthy one answers
     /// alone.
     pub backup: Vec<String>,
-    /// With fewer healthy members than this all of them are answered, healthy or not.
+    /// With fewer healthy members than this, it answers all of them, healthy or not.
     pub min_healthy: usize,
-    /// What it answers while neither a member nor a backup is healthy; `None`: as `[failover]` says, if it has
-    /// probes of its own, or else its members' substitutes.
+    /// What it answers while neither a member nor a backup is healthy. `None`: with probes of its own, as `[failover]`
+    /// says; without, the substitutes of its members.
     pub all_down: Option<AllDown>,
-    /// How many addresses of a family an answer has at most; `None`: as many as the zone says.
+    /// The most addresses of a family in an answer; `None`: as the zone says.
     pub answers_max: Option<usize>,
-    /// How the health of its members is found out; `None`: a member is as healthy as its node.
+    /// The probes that decide about its members; `None`: a member is as healthy as its node.
     pub health: Option<HealthCheck>,
 }
 
 impl Service {
-    /// Its members, then its backups: every node whose health as a part of it may be found out apart.
+    /// Returns its members, then its backups: every node that the service's own probes may judge.
     pub fn candidates(&self) -> impl Iterator<Item = &String> {
         self.nodes.iter().chain(&self.backup)
     }
@@ -191,10 +192,10 @@ impl Service {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// All of them; each answer begins with another.
+    /// All healthy members. Each answer begins with another one.
     #[default]
     Rotate,
-    /// The first one in the order of the configuration: active and passive.
+    /// The first healthy member in the order of the configuration: active and passive.
     First,
 }
 
@@ -208,13 +209,13 @@ impl Order {
     }
 }
 
-/// What is answered while no node is up, or none of a service: `all-down`.
+/// The answer while no node is up, or no member of a service: `all-down`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AllDown {
-    /// Each name its configured address: fail open.
+    /// Each name answers its configured address: fail open.
     Configured,
-    /// What was answered last while a node was healthy.
+    /// The last answer from when a node was healthy.
     LastGood,
     /// The name exists and has no address.
     Nodata,
@@ -234,19 +235,19 @@ impl AllDown {
     }
 }
 
-/// How the health of a node is found out, or that of a node as a member of a service.
+/// The probes that decide about the health of a node, or of a node as a member of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// What is asked of the node; not empty.
+    /// The probes; not empty.
     pub probes: Vec<Probe>,
     /// How many of the probes have to succeed.
     pub require: Require,
-    /// What IPv4 and IPv6 have to do with each other.
+    /// How the families' health combines.
     pub families: FamilyRule,
 }
 
 impl HealthCheck {
-    /// The longest time from a node's death to the verdict, whichever of the probes notices it.
+    /// Returns the longest time from a node's death to the verdict, whichever of the probes notices it.
     pub fn time_to_detect(&self) -> Duration {
         self.probes.iter().map(Probe::time_to_detect).max().unwrap_or_default()
     }
@@ -255,16 +256,16 @@ impl HealthCheck {
 /// How many probes of a node have to succeed for it to be healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Require {
-    /// Each of them.
+    /// All of the probes.
     All,
-    /// One of them.
+    /// One of the probes.
     Any,
-    /// This many; at least one, at most all.
+    /// This many of the probes; at least one, at most all.
     Count(usize),
 }
 
 impl Require {
-    /// How many out of `probes`.
+    /// Returns how many of `probes` have to succeed.
     pub fn needed(self, probes: usize) -> usize {
         match self {
             Require::All => probes,
@@ -274,26 +275,26 @@ impl Require {
     }
 }
 
-/// What is asked of a node to find out whether it is healthy.
+/// One probe of a node's health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// What is asked.
+    /// The kind of the probe, with its settings.
     pub kind: ProbeKind,
-    /// Who is asked; `None`: the node itself.
+    /// Where the probe is sent; `None`: to the node itself.
     pub target: Option<Elsewhere>,
-    /// From one probe to the next while the verdict is clear.
+    /// Time from one attempt to the next while the verdict is clear.
     pub interval: Duration,
-    /// The same while a verdict is in doubt.
+    /// Time from one attempt to the next while the verdict is in doubt.
     pub fast_interval: Duration,
-    /// A probe that has no result after this has failed.
+    /// An attempt without a result after this time has failed.
     pub timeout: Duration,
     /// Failures until the verdict is down.
     pub fall: u32,
     /// Successes in a row until the verdict is up again.
     pub rise: u32,
-    /// The most successes in a row that are asked of a node that keeps falling: each fall doubles `rise`.
+    /// The most successes in a row that a node which keeps falling needs. Each fall doubles `rise` up to this.
     pub rise_max: u32,
-    /// How long a node has to be up for one of its falls to be forgotten.
+    /// How long a node has to be up until one of its falls no longer counts.
     pub flap_decay: Duration,
 }
 
@@ -303,9 +304,9 @@ impl Probe {
         self.target.is_none() && !matches!(self.kind, ProbeKind::Exec(_))
     }
 
-    /// The longest time from a node's death to the verdict: it dies right behind a success, the next attempt
-    /// starts an `interval` later, `fall` attempts follow each other `fast-interval` apart, and the last of them
-    /// waits for its timeout.
+    /// Returns the longest time from a node's death to the verdict. The node dies right after a success, and the next
+    /// attempt starts an `interval` later. The `fall` attempts start `fast-interval` apart, and the last one waits for
+    /// its timeout.
     pub fn time_to_detect(&self) -> Duration {
         self.interval + self.fast_interval * (self.fall - 1) + self.timeout
     }
@@ -316,11 +317,11 @@ impl Probe {
 pub struct Elsewhere {
     /// An address or a name, as the operator wrote it.
     pub written: String,
-    /// What it was when the configuration was read.
+    /// Its address when the configuration was read.
     pub address: IpAddr,
 }
 
-/// What the operator wants of a node, shown beside its real state.
+/// The operator's intent for a node, shown beside its real state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Admin {
@@ -331,7 +332,7 @@ pub enum Admin {
     Up,
     /// Out of the answers, whatever the probes say.
     Down,
-    /// Out of the answers for maintenance; the node is healthy all the same.
+    /// Out of the answers for maintenance, although the node is healthy.
     Drain,
 }
 

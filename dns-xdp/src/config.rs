@@ -1,8 +1,8 @@
-//! The configuration file, checked: what runs. Every default is written once, in `config/spec.rs`.
+//! The checked configuration that the daemon runs with. Every default is written once, in `config/spec.rs`.
 //!
-//! `spec`, `kind` and `store` read the sections with `section` and `value`. `check` finds values that contradict each
-//! other. `edit` and `renew` change a file's text, `difference` compares two texts, `shared` splits one into documents.
-//! Nothing here watches the file or reads a store.
+//! `spec`, `kind` and `store` read the sections with `table_reader` and `field`. `check` finds values that contradict
+//! each other. `edit` and `sync_members` change a file's text, `diff` compares two texts, and `shared` splits a text
+//! into documents. Nothing here watches the file or reads a store.
 mod check;
 mod diagnostic;
 mod diff;
@@ -50,10 +50,10 @@ pub(crate) use spec::PROBE;
 pub use store::SharedStore;
 pub use unload_paths::UnloadPaths;
 
-/// A whole, valid configuration. Whoever holds one need check nothing again.
+/// A whole, valid configuration. Code that has one need not check it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The file it was read from; `node add` and its like edit it.
+    /// The file that it was read from. Commands such as `node add` edit this file.
     pub path: PathBuf,
     /// The delegated zone.
     pub zone: ZoneConfig,
@@ -61,23 +61,23 @@ pub struct Config {
     pub listen: Listen,
     /// The XDP program.
     pub xdp: Xdp,
-    /// What floods are met with.
+    /// `[rate-limit]`, `[cookies]` and `[fallback]`: the limits that apply in a flood.
     pub flood_limits: FloodLimits,
-    /// When a decision is made, and what is answered when there is none to make.
+    /// `[failover]`: the rules of the decisions about the answers.
     pub failover: Failover,
     /// Nodes and services.
     pub cluster: Cluster,
-    /// The control socket and the state kept for it.
+    /// The control socket, and the files that keep the daemon's state.
     pub control: Control,
-    /// Where the Prometheus listener is bound; `None` when it is off.
+    /// The address of the Prometheus listener; `None`: it is off.
     pub metrics: Option<SocketAddr>,
-    /// Who is told of events.
+    /// `[events]`: the program that runs for each event.
     pub events: Events,
-    /// The store that the servers share; `None`: each has its file.
+    /// The store that the servers share; `None`: each server has its file.
     pub store: Option<SharedStore>,
-    /// When the store's documents that it was read from were changed last.
+    /// The last change of the store's documents that it was read from.
     pub revision: Option<Revision>,
-    /// Shared sections of the file that say something else than the store's documents, which are in force.
+    /// Shared sections of the file that differ from the store's documents. The documents are in force.
     pub overridden: Vec<&'static str>,
 }
 
@@ -87,22 +87,22 @@ impl Config {
         Config::parse(&text(path)?, path)
     }
 
-    /// Checks the text of the file at `path`, which need not exist; the path is for messages and for what is
-    /// kept beside it. The error has every problem that was found.
+    /// Checks the text of the file at `path`, which need not exist. The path is for messages and for the files beside
+    /// it. The error has every problem that was found.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         spec::parse(text, path)
     }
 
-    /// Checks a file's text whose shared sections are those of the store. A problem of these has the line of the text that
-    /// is made of both, and the document's key.
+    /// Checks a file's text whose shared sections are those of the store. A problem in a shared section has the
+    /// document's key and its line in that document.
     ///
     /// # Errors
-    /// What is wrong with either.
+    /// The file or a document is wrong.
     pub fn parse_with(text: &str, path: &Path, documents: &Documents) -> Result<Self, ConfigError> {
         store::parse_with(text, path, documents)
     }
 
-    /// The text of the file at `path`.
+    /// Returns the text of the file at `path`.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -110,7 +110,7 @@ impl Config {
         text(path)
     }
 
-    /// The store that the file at `path` names; its other sections are not looked at.
+    /// Returns the store that the file at `path` names. Reads none of its other sections.
     ///
     /// # Errors
     /// The file cannot be read, or its `[cluster]` is wrong.
@@ -118,10 +118,10 @@ impl Config {
         store::of_file(text, path)
     }
 
-    /// Looks at this machine: whether the directory of `[xdp] pin` can be a daemon's. Without XDP nothing is pinned.
+    /// Checks on this machine that a daemon can use the directory of `[xdp] pin`. Without XDP nothing is pinned.
     ///
     /// # Errors
-    /// What keeps the directory from being one.
+    /// The directory cannot be a pin directory.
     pub fn check_pin(&self) -> Result<(), ConfigError> {
         if self.xdp.mode == Mode::Off {
             return Ok(());
@@ -129,8 +129,9 @@ impl Config {
         pin_directory::fit(&self.xdp.pin).map_err(|unfit| ConfigError::pin(&self.path, unfit))
     }
 
-    /// On which the servers of one cluster agree. Where they share a store, the low 32 bits of the revision of its documents;
-    /// else a hash of zone, nodes, services, health and failover, the same over versions and machines. Never 0.
+    /// Returns a number that is equal on servers with the same configuration, and never 0. With a store, it is the low
+    /// 32 bits of the documents' revision. Without a store, it is a hash of zone, nodes, services, health and failover.
+    /// The hash does not depend on version or machine.
     pub fn epoch(&self) -> u32 {
         match self.revision {
             Some(revision) => (revision as u32).max(1),
@@ -138,13 +139,13 @@ impl Config {
         }
     }
 
-    /// The same, of documents of another revision that differ in nothing of the configuration.
+    /// Returns the same configuration for documents of another revision that do not change it.
     #[must_use]
     pub fn at_revision(&self, revision: Revision) -> Config {
         Config { revision: Some(revision), ..self.clone() }
     }
 
-    /// What is valid and probably not meant.
+    /// Returns warnings about values that are valid, but probably not meant.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.quorum_warnings();
         warnings.extend(special_use(&self.zone.apex));
@@ -159,7 +160,7 @@ impl Config {
         }
         if is_open_to_others(&self.path) && !self.flood_limits.secrets.is_empty() {
             let path = self.path.display();
-            warnings.push(format!("everybody may read the secrets of [cookies]: chmod o= {path}"));
+            warnings.push(format!("every user may read the secrets of [cookies]: chmod o= {path}"));
         }
         let of_the_store = self.store.as_ref().and_then(|store| store.user.as_ref());
         let mut passwords = self.cluster.password_files();
@@ -167,11 +168,11 @@ impl Config {
         for path in passwords {
             let shown = path.display();
             if is_open_to_others(path) {
-                warnings.push(format!("everybody may read the password in {shown}: chmod o= {shown}"));
+                warnings.push(format!("every user may read the password in {shown}: chmod o= {shown}"));
             } else if is_closed_to_the_owner_of(&self.path, path) {
                 let file = self.path.display();
                 warnings.push(format!(
-                    "the user whom {file} belongs to may not read the password in {shown}; if the daemon runs as that \
+                    "the owner of {file} may not read the password in {shown}; if the daemon runs as that \
                      user: chown --reference={file} {shown}"
                 ));
             }
@@ -185,12 +186,12 @@ impl Config {
         self.warnings().into_iter().filter(|warning| !known.contains(warning)).collect()
     }
 
-    /// What of the file is not in force, and what to do.
+    /// Returns a warning about the file's sections that are not in force.
     pub(crate) fn overridden_warning(&self) -> Option<String> {
         let sections: Vec<String> = self.overridden.iter().map(|section| format!("[{section}]")).collect();
         (!sections.is_empty()).then(|| {
             format!(
-                "{} of {} differ from the store, which is in force: `dns-xdp cluster diff` shows how. To change the store, \
+                "{} of {} differ from the store, which is in force: see `dns-xdp cluster diff`. To change the store, \
                  edit what `dns-xdp cluster export` prints and `dns-xdp cluster import` it, or remove them from the file",
                 sections.join(", "),
                 self.path.display()
@@ -208,8 +209,8 @@ impl Config {
         let mut warnings = Vec::new();
         if needed == voters {
             warnings.push(format!(
-                "all {voters} nodes and witnesses have to be visible: when one falls silent the answers freeze, and its \
-                 address goes on being answered; add a third node, or a `witness` to [failover], say the gateway"
+                "all {voters} nodes and witnesses have to be visible: if one falls silent, the answers freeze and keep its \
+                 address; add a third node, or a `witness` to [failover], for example the gateway"
             ));
         } else if needed == 1 {
             warnings.push(
@@ -219,15 +220,15 @@ impl Config {
             );
         } else if nodes == 2 && self.store.is_none() {
             warnings.push(
-                "where only the link between the two nodes is cut, both see the witness and both take over; a third node or \
-                 a store ([cluster]) settles that"
+                "if only the link between the two nodes is cut, both see the witness and both take over; add a third node or \
+                 a store ([cluster])"
                     .to_owned(),
             );
         }
         warnings
     }
 
-    /// The sections in which `other` differs and that take effect only when the daemon starts.
+    /// Returns the sections that differ in `other` and need a restart.
     pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
         let differs = [
             ("listen", self.listen != other.listen),
@@ -240,7 +241,7 @@ impl Config {
     }
 }
 
-/// Names that resolvers and clients do not ask the DNS for (RFC 6761, RFC 6762, RFC 7686).
+/// Returns a warning about a zone that resolvers and clients do not look up in the DNS (RFC 6761, RFC 6762, RFC 7686).
 fn special_use(apex: &Name) -> Option<String> {
     let last = apex.iter().next_back().map(String::from_utf8_lossy)?;
     let reason = match &*last {
@@ -256,7 +257,7 @@ fn special_use(apex: &Name) -> Option<String> {
     ))
 }
 
-/// Whether users beside the owner and the group may read or change a file.
+/// Whether users other than the owner and the group may read or change a file.
 fn is_open_to_others(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }
@@ -273,7 +274,7 @@ fn is_closed_to_the_owner_of(of: &Path, file: &Path) -> bool {
     of.uid() != 0 && !may_read
 }
 
-/// Says why a file with a secret cannot be read, and what helps.
+/// Returns why a file with a secret cannot be read, and what helps.
 pub(crate) fn unreadable(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return error.to_string();
@@ -288,11 +289,12 @@ fn text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
 }
 
-/// The name that was probably meant by `name`, of those `known`.
+/// Returns the known name that was probably meant by `name`.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// Two letters exchanged are still 0.9 alike in a name of five.
+    /// Least similarity. Two swapped letters in a name of 5 still give 0.9.
     const ALIKE: f64 = 0.7;
-    /// RFC 1035, section 2.3.4. A comparison takes time by the product of both lengths.
+    /// The longest name that is compared (RFC 1035, section 2.3.4). The time of a comparison grows with the product of
+    /// both lengths.
     const LONGEST: usize = 255;
     let is_comparable = |known: &&str| name.len().max(known.len()) <= LONGEST;
     let known = known.into_iter().filter(is_comparable);
@@ -308,7 +310,7 @@ pub struct ZoneConfig {
     pub apex: Name,
     /// TTL of every address answer, in seconds.
     pub ttl_seconds: u32,
-    /// The least TTL of an answer whose node is in doubt, in seconds.
+    /// The smallest TTL of an answer while its node is in doubt, in seconds.
     pub ttl_min_seconds: u32,
     /// TTL of the NS set, in seconds.
     pub ns_ttl_seconds: u32,
@@ -318,14 +320,14 @@ pub struct ZoneConfig {
     pub contact: Name,
     /// What the name servers' names answer when their node is dead.
     pub ns_addresses: NsAddresses,
-    /// How many addresses of a family an answer about the apex or a service has at most.
+    /// The most addresses of a family in an answer about the apex or a service.
     pub answers_max: usize,
 }
 
 /// `[zone] ns-addresses`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NsAddresses {
-    /// As every other name: a healthy node's address.
+    /// The address of a healthy node, like every other name.
     Live,
     /// Always the node's own address, which is the glue at the parent.
     Fixed,
@@ -334,7 +336,7 @@ pub enum NsAddresses {
 /// `[listen]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Names of the network interfaces that the program is attached to; not empty, unique.
+    /// Names of the network interfaces to attach the program to; not empty, unique.
     pub interfaces: Vec<String>,
     /// Addresses served; empty: every global address of the interfaces.
     pub addresses: Vec<IpAddr>,
@@ -355,7 +357,7 @@ pub struct Xdp {
     pub stop_grace: Duration,
     /// The most names that the kernel's table can hold.
     pub capacity: Capacity,
-    /// Log every query that the program sees, by way of aya-log: for debugging, never in production.
+    /// Log every query that the program sees, through aya-log. For debugging, never in production.
     pub log: bool,
 }
 
@@ -372,7 +374,7 @@ impl Capacity {
     /// The most names that any table holds.
     pub const MAX: u32 = 65_536;
 
-    /// The most names that a zone may have.
+    /// Returns the most names that a zone may have.
     pub const fn most(self) -> u32 {
         match self {
             Capacity::Auto => Capacity::MAX,
@@ -384,9 +386,9 @@ impl Capacity {
 /// `[xdp] mode`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Native, else generic, else off.
+    /// Native if possible, else generic, else off.
     Auto,
-    /// In the driver, or refuse to start.
+    /// In the driver; the daemon refuses to start otherwise.
     Native,
     /// In the kernel's network stack, after the skb is made.
     Generic,
@@ -401,11 +403,11 @@ pub struct Failover {
     pub quorum: Quorum,
     /// Addresses that count as visible nodes.
     pub witness: Vec<IpAddr>,
-    /// What is answered when every node is down.
+    /// The answer while every node is down.
     pub all_down: AllDown,
-    /// Where servers share a store: how many have to find a node dead.
+    /// With a store: how many servers have to find a node dead.
     pub observers: Observers,
-    /// Where servers share a store: how many of them probe a node, besides its own; at least one.
+    /// With a store: how many servers probe a node besides the node itself; at least one.
     pub probers: usize,
     /// Which nodes come back into the answers by themselves.
     pub failback: Failback,
@@ -423,9 +425,9 @@ impl Failover {
 /// `[failover] failback`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failback {
-    /// A node that fell comes back when it is healthy, for [`Failover::hold_down`].
+    /// A node that fell comes back after it was healthy for [`Failover::hold_down`].
     Auto,
-    /// A node that fell comes back when an operator says so.
+    /// A node that fell comes back when an operator commands it.
     Manual,
 }
 
@@ -439,7 +441,7 @@ pub enum Quorum {
 }
 
 impl Quorum {
-    /// How many of `voters` (nodes and witnesses) have to be visible.
+    /// Returns how many of `voters` (nodes and witnesses) have to be visible.
     pub fn needed(self, voters: usize) -> usize {
         match self {
             Quorum::Majority => voters / 2 + 1,
@@ -448,12 +450,12 @@ impl Quorum {
     }
 }
 
-/// `[failover] observers`: how many servers have to find a node or a member of a service dead before it is.
+/// `[failover] observers`: how many servers have to find a node or a member of a service dead before it counts as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Observers {
     /// More than half of the servers that have judged the node or member.
     Majority,
-    /// This many servers. If fewer have judged it, all of them.
+    /// This many servers. If fewer have judged the node, all of them.
     Count(usize),
 }
 
@@ -470,9 +472,9 @@ impl Observers {
 /// `[events]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Events {
-    /// A program by its absolute path, and its arguments: run for each event. Empty: none is.
+    /// The absolute path and the arguments of a program that runs for each event. Empty: none.
     pub on_event: Vec<String>,
-    /// What takes longer is killed.
+    /// The daemon kills a program that runs longer.
     pub on_event_timeout: Duration,
 }
 
@@ -488,17 +490,17 @@ pub struct Control {
 }
 
 impl Control {
-    /// The file that keeps what was answered last, beside the admin intent.
+    /// Returns the file that keeps the last answers, beside the admin intent.
     pub fn answers(&self) -> PathBuf {
         self.state.with_extension("answers.json")
     }
 
-    /// The file that keeps this server's instance identifier, beside the admin intent.
+    /// Returns the file that keeps this server's instance identifier, beside the admin intent.
     pub fn instance(&self) -> PathBuf {
         self.state.with_extension("instance.json")
     }
 
-    /// The file that keeps what this server decides beside a store, and the store does not have yet.
+    /// Returns the file that keeps this server's local intents, which the store does not have yet.
     pub fn local(&self) -> PathBuf {
         self.state.with_extension("local.json")
     }

@@ -1,4 +1,4 @@
-//! The HTTP connections of a listener. Their number and the time of each are limited, whatever a client does.
+//! The HTTP connections of a listener. Their number and the time of each are limited.
 mod places;
 
 use std::future::Future;
@@ -22,8 +22,8 @@ use self::places::{Activity, Arriving, Places};
 /// The limits on the connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The most connections of one [`Listener::group`] at a time. A further one takes the place of the connection that
-    /// waits longest for its client.
+    /// The most connections of one [`Listener::group`] at a time. One more takes the place of the connection that has
+    /// waited longest for its client.
     pub(crate) connections: usize,
     /// The longest time for the head of a request, and between two requests.
     pub(crate) head: Duration,
@@ -31,7 +31,7 @@ pub(crate) struct Limits {
     pub(crate) lifetime: Duration,
 }
 
-/// Where connections come from.
+/// A source of connections.
 pub(crate) trait Listener: Sync {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
@@ -46,7 +46,7 @@ pub(crate) trait Listener: Sync {
         true
     }
 
-    /// The group whose places a connection takes: no group can take those of another.
+    /// Returns the group whose places the connection takes. No group can take the places of another group.
     fn group(&self, _stream: &Self::Stream) -> usize {
         0
     }
@@ -57,8 +57,8 @@ const BUFFER: usize = 16 * 1024;
 /// The pause after `accept` has failed, for example for lack of file descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until `stop` is cancelled and the answers under way are sent. If the future is dropped before, it closes all
-/// connections.
+/// Serves until `stop` is cancelled and the answers under way are sent. If the future is dropped earlier, all
+/// connections close.
 ///
 /// A client that sends half a request, or reads half an answer, keeps its place only until another client needs it.
 pub(crate) async fn serve<L: Listener>(listener: L, router: Router, limits: Limits, stop: CancellationToken) {

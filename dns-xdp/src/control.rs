@@ -1,7 +1,7 @@
 //! The control socket: HTTP and JSON over a unix socket, server and client.
 //!
-//! One request is `POST /command` with a [`Command`] as JSON; the answer is the JSON of
-//! [`api`], or a [`Refusal`] with the status that its kind names.
+//! One request is `POST /command` with a [`Command`] as JSON. The answer is the JSON of [`api`], or a [`Refusal`] with
+//! the HTTP status of its kind.
 pub mod api;
 mod client;
 mod connections;
@@ -19,10 +19,10 @@ pub use server::{BindError, Server, SocketFile, remove_stale};
 
 /// The one resource of the socket.
 const COMMAND_PATH: &str = "/command";
-/// The header of a request with the time in milliseconds, by [`monotonic`], at which the client gives up.
+/// The request header with the time at which the client gives up, in milliseconds of [`monotonic`].
 const UNTIL: &str = "x-dns-xdp-until";
 
-/// The time of CLOCK_MONOTONIC, which no user sets and which is the same in all processes.
+/// Returns the time of CLOCK_MONOTONIC. No user sets this clock, and it is the same in all processes.
 pub fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
 }

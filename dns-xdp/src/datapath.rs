@@ -1,9 +1,9 @@
-//! The kernel's half as userspace sees it: load, attach, pin, adopt, publish, count. The only module that names aya.
+//! The XDP program as userspace handles it: load, attach, pin, adopt, publish, count. Only this module uses aya.
 //!
-//! The network comes in as a [`Serving`]. On its devices `reconcile` keeps a program, by the ladder of `device`. Its
-//! addresses are laid out for the program by `locals`. A [`Zone`] is laid out by `layout` and published by `maps`; both find
-//! their slots by `perfect_hash`.
-//! `pins` keeps what outlives a daemon, `stopwatch` times the program, `samples` are the names asked.
+//! The network comes in as a [`Serving`]. `reconcile` keeps a program on its devices, in the best mode that `ladder`
+//! allows. `locals` lays its addresses out for the program. `layout` lays a [`Zone`] out, and `maps` publishes it.
+//! `locals` and `layout` find their slots with `perfect_hash`. `pins` keeps the program, links and maps that outlive a
+//! daemon. `stopwatch` times the program, and `samples` reads the names that are asked.
 mod attachment;
 mod compatibility;
 mod device;
@@ -68,14 +68,14 @@ use crate::zone::Zone;
 /// The maps that outlive a daemon.
 const MAPS: [&str; 5] = [table::ZONE, table::NAMES, table::NAME_OVERFLOW, table::LEASE, table::COUNTERS];
 
-/// How the program is attached to an interface.
+/// The XDP mode of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attached {
     /// In the driver.
     Native,
     /// In the network stack, after the skb is made.
     Generic,
-    /// Not at all: the responder answers everything.
+    /// Not attached: the responder answers everything.
     Off,
 }
 
@@ -96,22 +96,22 @@ pub struct InterfaceState {
     pub name: String,
     /// How the program is attached to its device.
     pub mode: Attached,
-    /// Why not in a better way, and what to do; `None`: it is as well as the configuration wants.
+    /// Why not in a better mode, and what to do; `None`: the mode is the one that the configuration wants.
     pub reason: Option<String>,
 }
 
-/// The loaded program, its maps and its links; or nothing of it, where there is no XDP.
+/// The loaded program, its maps and its links. Without XDP it is empty.
 #[derive(Debug)]
 pub struct Datapath {
     interfaces: Vec<InterfaceState>,
     kernel: Option<Kernel>,
-    /// Why there is nothing of it, though the configuration wants it.
+    /// Why there is no program, although the configuration wants it.
     refusal: Option<String>,
     /// `[xdp] pin`, where a predecessor may have left its program.
     pin: PathBuf,
 }
 
-/// What the kernel holds for this process.
+/// The objects that the kernel holds for this process.
 struct Kernel {
     object: Ebpf,
     maps: Maps,
@@ -120,27 +120,27 @@ struct Kernel {
     /// `[xdp] mode`
     mode: Mode,
     version: KernelVersion,
-    /// What it was loaded for.
+    /// The parameters that the program was loaded with.
     config: Config,
-    /// The variants in use have cookies and limits.
+    /// Whether the variants in use have cookies and limits.
     guarded: bool,
     devices: Vec<Device>,
-    /// The served addresses as they were published last.
+    /// The served addresses that were published last.
     locals: Option<Vec<Local>>,
     transmit: TransmitWatch,
-    /// When devices were found to lose native answers.
+    /// When each device was found to lose native answers.
     lost: BTreeMap<String, Instant>,
-    /// What programs before this one have counted.
+    /// The counters of programs before this one.
     counted: BTreeMap<&'static str, u64>,
-    /// The programs that answer for this one until it takes their place.
+    /// The predecessors' programs, which answer until this one replaces them.
     predecessors: Vec<u32>,
-    /// The caller learns that another process has removed pins.
+    /// Whether another process has removed pins, which the caller has to learn.
     pins_are_lost: bool,
     answers: bool,
-    /// The maps were there before.
+    /// Whether a predecessor's maps were adopted.
     adopted: bool,
     attached: bool,
-    /// Passes the program's log on.
+    /// The task that passes the program's log on.
     _log: Option<LogTask>,
 }
 
@@ -151,8 +151,8 @@ impl fmt::Debug for Kernel {
 }
 
 impl Datapath {
-    /// Loads the program, over the maps that a predecessor pinned if there are any. A predecessor's program goes on
-    /// answering; nothing that did not answer before does now.
+    /// Loads the program over a predecessor's pinned maps, or over new ones. Attaches nothing: a predecessor's program
+    /// continues to answer.
     pub fn load(config: &Config) -> Result<Self, Error> {
         let off = |reason: Option<String>| {
             let names = config.listen.interfaces.iter();
@@ -177,7 +177,7 @@ impl Datapath {
         }
         match Kernel::load(config, version) {
             Ok(kernel) => Ok(Datapath { kernel: Some(kernel), ..off(None) }),
-            // What the kernel refuses is no mistake of the operator's.
+            // A refusal of the kernel is not the operator's mistake.
             Err(error) if config.xdp.mode == Mode::Auto && error.source.is_some() => {
                 let reason = format!("{:#}", anyhow::Error::new(error));
                 tracing::warn!("no XDP, the responder answers everything: {reason}");
@@ -187,16 +187,18 @@ impl Datapath {
         }
     }
 
-    /// Whether a predecessor's program is attached and its lease lives: then the lease is ours to renew at once.
+    /// Whether a predecessor's program is attached and its lease lives. The daemon then has to renew that lease at
+    /// once.
     pub fn answers(&self) -> bool {
         self.kernel.as_ref().is_some_and(|kernel| kernel.answers)
     }
 
-    /// Makes room for a zone of this many names, where `[xdp] capacity` is `"auto"`. The program is loaded over a larger
-    /// table with the zone that is published, and takes the place of the one before without losing a query.
+    /// Makes room for a zone of this many names, if `[xdp] capacity` is `"auto"`. Loads the program over a larger table
+    /// with the published zone. It then replaces the old program without losing a query.
     ///
     /// # Errors
-    /// There is no memory for the table, or the program cannot be loaded or attached. What is attached answers on.
+    /// There is no memory for the table, or the program cannot be loaded or attached. The attached program continues to
+    /// answer.
     pub fn make_room(
         &mut self,
         names: usize,
@@ -214,14 +216,14 @@ impl Datapath {
             .map_err(|error| Error::new(format!("no larger table for {names} names")).because_of(error))
     }
 
-    /// Writes a zone where no query sees it yet; [`Datapath::commit`] publishes it.
+    /// Writes a zone into the bank that no query reads. [`Datapath::commit`] publishes it.
     ///
     /// # Errors
     /// The zone has more names than `[xdp] capacity`, a map cannot be written, or the program's variant cannot be
     /// loaded. The old zone stays.
     pub fn stage(&mut self, zone: &Zone) -> Result<Option<Staged>, Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(None) };
-        // Before the zone: what it is without cookies and limits is answered by either variant alike.
+        // The variant comes before the zone. For a zone without cookies and limits both variants answer alike.
         if is_guarded(zone.flood_policy()) {
             kernel.set_guarded(true)?;
         }
@@ -231,7 +233,7 @@ impl Datapath {
     /// Publishes a zone. Each query is answered from the old zone or from the new one.
     ///
     /// # Errors
-    /// The map cannot be written; the zone before stays.
+    /// The map cannot be written. The zone before stays.
     pub fn commit(&mut self, staged: Option<&Staged>) -> Result<(), Error> {
         match (&mut self.kernel, staged) {
             (Some(kernel), Some(staged)) => kernel.maps.commit(staged),
@@ -239,24 +241,24 @@ impl Datapath {
         }
     }
 
-    /// Prepares the next publication, which may be urgent. It writes the whole table, and swaps in the smallest
-    /// variant that this zone needs. To be called when there is time.
+    /// Prepares the next publication, which may be urgent. Writes the whole standby bank, and swaps in the smallest
+    /// variant that this zone needs. Call it when there is time.
     ///
     /// # Errors
-    /// A map cannot be written, or a program cannot be loaded. The next zone is published all the same.
+    /// A map cannot be written, or a program cannot be loaded. The next zone can still be published.
     pub fn prefill_standby(&mut self, zone: &Zone) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         kernel.set_guarded(is_guarded(zone.flood_policy()))?;
         kernel.maps.prefill_standby(zone)
     }
 
-    /// Attaches the program to every device, or swaps it in where a predecessor's is attached, and pins it. Without
-    /// XDP, detaches a predecessor's program, which would go on to answer its last zone and to enforce its limits. To
-    /// be called after the first [`Datapath::commit`].
+    /// Attaches the program to every device, or swaps it in for a predecessor's, and pins it. Without XDP, detaches a
+    /// predecessor's program, because it would go on answering its last zone. Call it after the first
+    /// [`Datapath::commit`].
     ///
     /// # Errors
-    /// Another daemon answers on an interface, or no interface accepts the configured mode. What this call has
-    /// attached is detached again.
+    /// Another daemon answers on an interface, or no interface accepts the configured mode. The call then detaches the
+    /// programs that it has attached.
     pub fn attach(&mut self, serving: &Serving, network: &Network) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else {
             detach_left(&self.pin);
@@ -268,12 +270,12 @@ impl Datapath {
         Ok(())
     }
 
-    /// Adapts attachments and addresses to the network. It follows devices that come, go and change, attaches the
-    /// program again where another process has detached it, and makes lost pins anew. Returns whether anything has
+    /// Adapts attachments and addresses to the network. It follows devices that come, go and change. It attaches a
+    /// program again that another process has detached, and makes lost pins again. Returns whether anything has
     /// changed.
     ///
     /// # Errors
-    /// It cannot be loaded or attached; where it is attached, it stays.
+    /// The program cannot be loaded or attached. Where it is attached, it stays.
     pub fn follow(
         &mut self,
         serving: &Serving,
@@ -314,32 +316,33 @@ impl Datapath {
         };
     }
 
-    /// Lets the program answer for this long from now, zero ends it at once; `None`: for ever.
+    /// Lets the program answer for this long from now; zero ends the lease at once. `None`: for ever.
     pub fn renew(&mut self, lease: Option<Duration>) -> Result<(), Error> {
         self.kernel.as_ref().map_or(Ok(()), |kernel| kernel.renew(lease))
     }
 
-    /// Every interface with the way the program is attached to it.
+    /// Returns every interface with its XDP mode.
     pub fn interfaces(&self) -> Vec<InterfaceState> {
         self.interfaces.clone()
     }
 
-    /// Why the next start would be refused: others have put entries into the pin directory.
+    /// Returns why the next start would be refused: another program has put entries into the pin directory.
     pub fn foreign_pins(&self) -> Option<Unfit> {
         self.kernel.as_ref()?.pins.foreign()
     }
 
-    /// Every outcome's counter, summed over the CPUs. Counters go on over an adoption, and when maps are made anew.
+    /// Returns every outcome's counter, summed over the CPUs. Counters continue after an adoption, and with new maps.
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
         self.kernel.as_ref().map_or_else(|| Ok(BTreeMap::new()), Kernel::counters)
     }
 
-    /// Answers that drivers did not get out since this daemon attached the program, by interface; where drivers tell.
+    /// Answers that drivers failed to send since this daemon attached the program, by interface. Only drivers that
+    /// count them are there.
     pub fn transmit_errors(&self) -> BTreeMap<String, u64> {
         self.kernel.as_ref().map(|kernel| kernel.transmit.errors()).unwrap_or_default()
     }
 
-    /// The names in the samples that the program has taken since the last call; none without an attached program.
+    /// Returns the names in the program's samples since the last call; none without an attached program.
     pub fn asked_names(&mut self) -> Vec<String> {
         self.kernel.as_mut().map(|kernel| kernel.samples.names()).unwrap_or_default()
     }
@@ -349,7 +352,8 @@ impl Datapath {
         self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.samples.go_on(one_of))
     }
 
-    /// Lets go of the program without detaching it: it and its maps stay pinned. What was never attached goes.
+    /// Releases the program without detaching it. It and its maps stay pinned. A program that was never attached is
+    /// removed.
     pub fn leave(self) {}
 
     /// Detaches and unpins everything.
@@ -365,7 +369,7 @@ impl Datapath {
     }
 }
 
-/// Detaches and unpins a predecessor's program. A running daemon keeps its own.
+/// Detaches and unpins a predecessor's program. A running daemon keeps its program.
 fn detach_left(pin: &Path) {
     match pins::remove_left(pin) {
         Ok(Removal { removed, .. }) if removed.is_empty() => {}
@@ -379,7 +383,7 @@ fn detach_left(pin: &Path) {
     }
 }
 
-/// Names for which a table is made that has to hold this many.
+/// Returns the capacity of the table for this many names.
 pub fn capacity(xdp: &config::Xdp, names: usize) -> u32 {
     match xdp.capacity {
         Capacity::Auto => layout::grown(names),
@@ -387,13 +391,13 @@ pub fn capacity(xdp: &config::Xdp, names: usize) -> u32 {
     }
 }
 
-/// Whether a zone takes a variant with cookies and limits.
+/// Whether a zone needs a variant with cookies and limits.
 fn is_guarded(flood_policy: &table::FloodPolicy) -> bool {
     flood_policy.answers.interval != 0 || flood_policy.secret_count != 0
 }
 
 impl Drop for Kernel {
-    /// A daemon that fails before it has attached leaves nothing of its own behind, and a predecessor's as it was.
+    /// Removes this daemon's pins if it fails before it has attached. Leaves a predecessor's pins as they were.
     fn drop(&mut self) {
         if self.attached {
             return;
@@ -408,7 +412,7 @@ impl Drop for Kernel {
 
 impl Kernel {
     fn load(config: &Config, version: KernelVersion) -> Result<Self, Error> {
-        // Every node has two names, its own and that of its server. A store may know of more.
+        // Every node has two names, its own and that of its name server. The store may have more nodes.
         let names = 2 * config.cluster.nodes.len() + config.cluster.services.len() + 1;
         let bank_slots = layout::bank_slots(capacity(&config.xdp, names));
         let pins = Pins::create(&config.xdp.pin, bank_slots)?;
@@ -453,7 +457,8 @@ impl Kernel {
         })
     }
 
-    /// The object over the pinned maps, or over new ones where those there do not fit; whether they were there before.
+    /// Loads the object over the pinned maps, or over new maps if they do not fit. Also returns whether there were
+    /// pinned maps.
     fn object(config: &Config, pins: &Pins) -> Result<(Ebpf, bool), Error> {
         let bank_slots = pins.bank_slots();
         let load = || {
@@ -463,8 +468,8 @@ impl Kernel {
         };
         let was_there = pins.adopt_maps()?;
         if was_there && let Some(misfit) = compatibility::misfit(bank_slots, |name| pins.map(name))? {
-            // A predecessor's program has the maps that it was loaded with, wherever these are pinned.
-            tracing::warn!("the maps are made anew: {misfit}");
+            // A predecessor's program keeps the maps that it was loaded with, whether or not they stay pinned.
+            tracing::warn!("new maps replace the pinned ones: {misfit}");
         } else {
             match load() {
                 Err(error) if was_there && pins.linked().is_empty() => {
@@ -490,7 +495,8 @@ impl Kernel {
         Ok(counters)
     }
 
-    /// Has the variants with cookies and limits answer, or those without: on every device or, after an error, on none.
+    /// Switches every device to the variant with cookies and limits, or to the one without. After an error no device is
+    /// switched.
     fn set_guarded(&mut self, guarded: bool) -> Result<(), Error> {
         if self.guarded == guarded && self.devices.iter().all(|device| device.has_guarded(guarded)) {
             return Ok(());
@@ -507,7 +513,7 @@ impl Kernel {
         if self.attached { self.pin_program() } else { Ok(()) }
     }
 
-    /// Swaps the wanted variant in where another one is.
+    /// Swaps the wanted variant in on devices that have another one.
     fn switch_devices(&mut self) -> Result<(), Error> {
         let guarded = self.guarded;
         let mut devices = std::mem::take(&mut self.devices);
@@ -545,16 +551,16 @@ impl Kernel {
     }
 }
 
-/// The time of day in seconds since 1970; a clock that is set to before that dates cookies 1970.
+/// Returns the time of day in seconds since 1970; 0 if the clock is set to before that.
 fn seconds() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// Detaches and unpins what is left of a stopped daemon.
+/// Detaches and unpins the programs, links and maps of a stopped daemon.
 ///
 /// # Errors
-/// The directory is not one that a daemon may remove, a running daemon has it, or an entry cannot be removed. In the
-/// last case everything else is removed all the same.
+/// A daemon may not remove the directory, a running daemon has it, or an entry cannot be removed. In the last case
+/// everything else is removed.
 pub fn unload(pin: &Path) -> Result<Removal, Error> {
     pins::remove_all(pin)
 }

@@ -1,7 +1,8 @@
-//! What the parent zone has to hold for the cluster's zone to be found, in each provider's form; verifying it live.
+//! The delegation of the cluster's zone: writes the parent's records in each provider's form, and verifies the live
+//! delegation.
 //!
-//! `form` shows the records, `verify` asks the servers and the resolver by `ask`, `check` is what comes of each question.
-//! Nothing is written at a provider.
+//! `form` writes the records. `verify` asks the servers and the resolver through `ask`, and `check` has the results.
+//! Nothing here changes a provider's zone.
 pub mod ask;
 mod check;
 mod form;
@@ -25,7 +26,7 @@ pub struct Delegation {
     pub apex: Name,
     /// The zone that holds the delegation: an ancestor of the apex.
     pub parent: Name,
-    /// In the order of the nodes; not empty.
+    /// The name servers, in the order of the nodes; not empty.
     pub name_servers: Vec<NameServer>,
     /// TTL of every record, in seconds.
     pub ttl_seconds: u32,
@@ -34,16 +35,16 @@ pub struct Delegation {
 /// A name server with a name below the apex. Without glue no resolver finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameServer {
-    /// Fully qualified and in lower case.
+    /// Its name, fully qualified and in lower case.
     pub name: Name,
-    /// At least one of the two addresses is set.
+    /// Its IPv4 address. At least one of the two addresses is set.
     pub ipv4: Option<Ipv4Addr>,
     /// See [`NameServer::ipv4`].
     pub ipv6: Option<Ipv6Addr>,
 }
 
 impl NameServer {
-    /// Its glue, IPv4 first.
+    /// Returns its glue, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
     }
@@ -54,16 +55,16 @@ impl NameServer {
 struct RecordSet {
     owner: Name,
     rtype: RecordType,
-    /// In the notation of zone files; names have the final dot.
+    /// The data in the notation of zone files. Names have the final dot.
     data: Vec<String>,
 }
 
 impl Delegation {
-    /// The records that the parent zone has to hold. The parent is the name above the zone's, unless `parent` names
-    /// another.
+    /// Returns the records that the parent zone has to hold. The parent is the name above the zone's, unless `parent`
+    /// names another.
     ///
     /// # Errors
-    /// When `parent` is not above the zone's name; the text says what to write instead.
+    /// `parent` is not above the zone's name. The text says what to write instead.
     pub fn new(config: &Config, parent: Option<&Name>, ttl_seconds: u32) -> Result<Self, String> {
         let apex = config.zone.apex.clone();
         let parent = parent.map_or_else(|| apex.base_name(), Name::to_lowercase);
@@ -81,7 +82,7 @@ impl Delegation {
         Ok(Delegation { apex, parent, name_servers, ttl_seconds })
     }
 
-    /// The NS set, then the glue.
+    /// Returns the NS set, then the glue.
     fn record_sets(&self) -> Vec<RecordSet> {
         let names = self.name_servers.iter().map(|server| server.name.to_string()).collect();
         let mut sets = vec![RecordSet { owner: self.apex.clone(), rtype: RecordType::NS, data: names }];
@@ -95,7 +96,7 @@ impl Delegation {
         sets
     }
 
-    /// The same, with the NS set last. Applied one after the other, they never name a server without glue.
+    /// Returns the same sets, with the NS set last. Applied in this order, they never name a server without glue.
     fn glue_first(&self) -> Vec<RecordSet> {
         let mut sets = self.record_sets();
         sets.rotate_left(1);
@@ -103,7 +104,7 @@ impl Delegation {
     }
 }
 
-/// A name without the final dot, for forms that do not have it.
+/// Returns a name without the final dot, for forms without it.
 fn undotted(name: &Name) -> String {
     let text = name.to_string();
     text.strip_suffix('.').map_or_else(|| text.clone(), str::to_owned)
@@ -114,7 +115,7 @@ fn example() -> Delegation {
     Delegation::new(&example_config(), None, 60).unwrap()
 }
 
-/// Two nodes; the second has an IPv6 address.
+/// Makes a configuration of two nodes. The second has an IPv6 address.
 #[cfg(test)]
 fn example_config() -> Config {
     let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\

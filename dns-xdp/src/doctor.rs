@@ -1,7 +1,7 @@
-//! What an operator would look at by hand before, and when, a node does not answer: facts, and the findings they amount to.
+//! Finds out why a node does not, or would not, answer. Collects facts about the machine, and derives findings.
 //!
-//! `gather` collects the facts, from `host`, `features`, `daemon` and the folders below; `examine` turns them into findings
-//! and is pure; `remedy` is what to type. Nothing here changes the machine.
+//! `gather` collects the facts from `host`, `features`, `daemon` and the folders below. `examine` derives the findings
+//! and is pure. `remedy` has the commands to type. Nothing here changes the machine.
 mod daemon;
 mod examine;
 pub mod facts;
@@ -23,13 +23,13 @@ use crate::severity::Severity;
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity.
     pub level: Severity,
-    /// What was looked at: `kernel`, `eth0 queues`.
+    /// The subject: `kernel`, `eth0 queues`.
     pub what: String,
-    /// What was found.
+    /// The finding as text.
     pub text: String,
-    /// What to do. `None`: nothing is to be done, or nothing that this machine knows.
+    /// What to do. `None`: there is nothing to do, or no command for it.
     pub remedy: Option<Remedy>,
 }
 

@@ -1,6 +1,7 @@
-//! What has happened, as the log, `dns-xdp events` and the on-event command tell it.
+//! The events of the log, of `dns-xdp events` and of the on-event command.
 //!
-//! An [`Occurrence`] is what happened; the [`Journal`] numbers it and makes an [`Event`] of it, and keeps the newest.
+//! An [`Occurrence`] is something that happened. The [`Journal`] numbers it, which makes it an [`Event`], and keeps the
+//! newest events.
 mod journal;
 mod kind;
 
@@ -12,20 +13,20 @@ use serde::{Deserialize, Serialize};
 pub use journal::{EVENTS, Journal, Page};
 pub use kind::Kind;
 
-/// A program's last words and an operator's reason are cut here, in characters.
+/// The longest reason in characters. A command's output and an operator's reason are cut to it.
 const LONGEST_REASON: usize = 512;
-/// Names and addresses in the answers of one event; a change of more is cut short and counted.
+/// The most names and addresses in the answers of one event. Further changes are only counted.
 const WORDS: usize = 4_096;
-/// In one line: the names, and the addresses of each.
+/// The most names in one line, and the most addresses of each.
 const NAMES_SHOWN: usize = 4;
 const ADDRESSES_SHOWN: usize = 8;
 
-/// An [`Occurrence`] with its number and time. Its JSON form is what outsiders rely on.
+/// An [`Occurrence`] with its number and time. Its JSON form is stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// From 1 at the daemon's start, without gaps.
     pub seq: u64,
-    /// When it was noticed here.
+    /// When this server noticed it.
     pub at: Timestamp,
     /// What happened.
     #[serde(flatten)]
@@ -37,24 +38,24 @@ pub struct Event {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Occurrence {
-    /// What kind of thing.
+    /// The kind.
     pub kind: Kind,
-    /// Whom it is about, as `status` calls it: `node2`, `witness 192.0.2.1`; `None`: the server as a whole, or
-    /// several nodes, which the reason names.
+    /// The subject, as in `status`: `node2`, `witness 192.0.2.1`. `None`: the server as a whole, or several nodes that
+    /// the reason names.
     pub subject: Option<String>,
-    /// Why, in one line.
+    /// The reason, in one line.
     pub reason: Option<String>,
-    /// The names that answer something else than before.
+    /// The changed answers.
     pub answers: Vec<AnswerChange>,
-    /// How many more names do.
+    /// How many more names have changed answers.
     pub answers_omitted: usize,
 }
 
-/// What one name answered and answers. A name that does not exist answers `NXDOMAIN`, one whose addresses are
-/// withheld `REFUSED`; one that has none, nothing.
+/// The old and the new answer of one name. A name that does not exist answers `NXDOMAIN`, and a refused name `REFUSED`.
+/// The list of a name without addresses is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerChange {
-    /// Fully qualified.
+    /// The name, fully qualified.
     pub name: String,
     /// Addresses, IPv4 first.
     pub old: Vec<String>,
@@ -63,28 +64,28 @@ pub struct AnswerChange {
 }
 
 impl Occurrence {
-    /// An occurrence without a subject.
+    /// Makes an occurrence without a subject.
     pub fn new(kind: Kind) -> Self {
         Occurrence { kind, subject: None, reason: None, answers: Vec::new(), answers_omitted: 0 }
     }
 
-    /// Names its subject.
+    /// Sets its subject.
     pub fn about(self, subject: impl fmt::Display) -> Self {
         Occurrence { subject: Some(subject.to_string()), ..self }
     }
 
-    /// Says why. What would break a line, or is too long for one, is cut out.
+    /// Sets its reason. Removes line breaks, and cuts a text that is too long.
     pub fn because(self, reason: impl AsRef<str>) -> Self {
         let reason = one_line(reason.as_ref());
         Occurrence { reason: Some(reason).filter(|reason| !reason.is_empty()), ..self }
     }
 
-    /// Adds what is answered differently.
+    /// Adds the changed answers.
     pub fn with(self, answers: AnswerChanges) -> Self {
         Occurrence { answers: answers.changes, answers_omitted: answers.omitted, ..self }
     }
 
-    /// Its reason and its answers, in one line of bounded length.
+    /// Returns its reason and its answers, in one line of bounded length.
     pub fn detail(&self) -> String {
         let answers = self.answers.iter().take(NAMES_SHOWN).map(ToString::to_string);
         let mut answers: Vec<String> = answers.collect();
@@ -101,7 +102,7 @@ impl Occurrence {
     }
 }
 
-/// Names that answer something else than before, as far as they go into one event.
+/// The changed answers of an event, up to its limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AnswerChanges {
     changes: Vec<AnswerChange>,
@@ -110,22 +111,22 @@ pub struct AnswerChanges {
 }
 
 impl AnswerChanges {
-    /// No name answers something else.
+    /// Whether no answer has changed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.omitted == 0
     }
 
-    /// How many are told in full.
+    /// Returns how many are listed.
     pub fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// Whether further changes are counted only.
+    /// Whether further changes are only counted.
     pub fn is_full(&self) -> bool {
         self.omitted > 0
     }
 
-    /// Adds one; `None`: it is to be counted only.
+    /// Adds a change; `None`: only counts it.
     pub fn push(&mut self, change: Option<AnswerChange>) {
         let room = if self.is_full() { 0 } else { WORDS - self.words };
         match change.filter(|change| change.words() <= room) {
@@ -152,7 +153,7 @@ impl AnswerChange {
     }
 }
 
-/// As the log has it: `+down node2: refused`.
+/// Writes the occurrence as in the log: `+down node2: refused`.
 impl fmt::Display for Occurrence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
@@ -191,7 +192,7 @@ fn one_line(text: &str) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// A change of one name from one address to another.
+    /// Returns a change of one name from one address to another.
     pub(crate) fn moved(name: &str, old: &str, new: &str) -> AnswerChange {
         let list = |address: &str| vec![address.to_owned()];
         AnswerChange { name: name.to_owned(), old: list(old), new: list(new) }

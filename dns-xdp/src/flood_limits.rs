@@ -1,47 +1,48 @@
-//! What floods are met with: cookies, a limit on answers to each prefix of clients, a limit on what the responder is given.
+//! The limits that apply in a flood: cookies, a limit on answers to each client prefix, and a limit on queries to the
+//! responder.
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::table;
 use dns_xdp_ebpf::table::limit::Rate;
 
-/// The responder may be given as many at once as come in so much of a second.
+/// The burst for the responder is the rate divided by this: the queries of 1/4 s.
 const FALLBACK_BURST: u32 = 4;
 
-/// The settings, for both readers of a zone.
+/// The settings, for the program and the responder.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FloodLimits {
     /// `[rate-limit]`
     pub rate_limit: RateLimit,
-    /// `[fallback] queries-per-second`: what the program passes up; 0: as many as come.
+    /// `[fallback] queries-per-second`: the most queries that the program passes up; 0: no limit.
     pub fallback_per_second: u32,
-    /// `[cookies] secrets`: the first makes cookies, all verify them; none: cookies are ignored.
+    /// `[cookies] secrets`: the first secret makes cookies, all verify them. Empty: cookies are ignored.
     pub secrets: Vec<Secret>,
 }
 
-/// Response rate limiting: what the clients of one prefix are answered over UDP.
+/// Response rate limiting: the limit on UDP answers to the clients of one prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RateLimit {
-    /// Answers to a prefix; 0: as many as are asked for.
+    /// Answers per second to a prefix; 0: no limit.
     pub answers_per_second: u32,
     /// Answers at once; 0: as many as in a second.
     pub burst: u32,
-    /// One of so many answers that are too many is truncated, the others are not given; 0: none is given.
+    /// One in `slip` of the answers above the limit is sent truncated, the others are dropped. 0: all are dropped.
     pub slip: u32,
-    /// Bits of a prefix, at most 32.
+    /// Bits of an IPv4 prefix, at most 32.
     pub ipv4_prefix: u8,
-    /// Bits of a prefix, at most 64.
+    /// Bits of an IPv6 prefix, at most 64.
     pub ipv6_prefix: u8,
     /// Networks that are never limited, at most [`table::EXEMPT_MAX`].
     pub exempt: Vec<Network>,
 }
 
-/// Addresses that have their first bits in common.
+/// The addresses that share their first bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
-    /// One of them.
+    /// An address in the network.
     pub address: IpAddr,
-    /// How many bits that are.
+    /// The number of those bits.
     pub length: u8,
 }
 
@@ -51,7 +52,7 @@ impl FloodLimits {
         !self.secrets.is_empty() || self.rate_limit.answers_per_second != 0
     }
 
-    /// As both readers use it.
+    /// Returns the settings as the program and the responder use them.
     pub fn table(&self) -> table::FloodPolicy {
         let RateLimit { answers_per_second, burst, slip, ipv4_prefix, ipv6_prefix, exempt } =
             &self.rate_limit;

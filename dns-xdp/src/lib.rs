@@ -1,11 +1,11 @@
 //! The daemon and the command line of dns-xdp.
 //!
-//! One value is the truth: [`zone::Zone`], the finished answers. It is derived by pure functions and published
-//! to two readers, so that they cannot disagree.
+//! All answers come from one value: [`zone::Zone`], the finished answers. Pure functions derive it, and it is published
+//! to both the program and the responder. Therefore they cannot disagree.
 //!
 //! ```text
 //!  probes ──► health (pure state machine) ─┐
-//!  config file, CLI (membership, admin) ───┼─► failover (pure: who answers for whom) ─► Zone ─┬─► datapath (BPF maps)
+//!  config file, CLI (membership, admin) ───┼─► failover (pure: decides every answer) ─► Zone ─┬─► datapath (BPF maps)
 //!                                          │                                                  └─► responder (hickory)
 //!  clock ──────────────────────────────────┘                          status, metrics, events observe it
 //! ```

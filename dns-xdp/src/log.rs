@@ -1,7 +1,7 @@
-//! Writes to stderr. A thread of its own writes the daemon's log, so that nothing else waits for the log's reader.
+//! Writes to stderr. A separate thread writes the daemon's log, so that nothing else waits for the log's reader.
 //!
 //! The reader may be gone (a closed pipe), out of room (a full disk) or stuck (a full pipe). Lines wait up to a limit,
-//! and lines beyond it are lost. As soon as the log can be written again, it tells the number of lost lines.
+//! and lines beyond it are lost. As soon as the log can be written again, it has a line with the number of lost lines.
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::fs::File;
@@ -31,7 +31,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// Starts the thread that writes to stderr. From then on [`tell`] and panics write through it.
 ///
 /// # Errors
-/// Those of starting a thread, and of duplicating stderr.
+/// The thread cannot start, or stderr cannot be duplicated.
 pub(crate) fn start() -> io::Result<&'static Log> {
     // Not `io::stderr`: a thread that is stuck in a write would hold its lock.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
@@ -87,7 +87,7 @@ struct Shared {
 #[derive(Debug)]
 enum Order {
     Write(Vec<u8>),
-    /// Dropped when everything before it is written.
+    /// Marks that everything before it is written. Is then dropped.
     Flush(mpsc::Sender<()>),
 }
 
@@ -103,7 +103,7 @@ impl Log {
         Ok(Log { orders, shared })
     }
 
-    /// Queues what is to be written, or counts it as lost. Never waits.
+    /// Queues a line, or counts it as lost. Never waits.
     fn take(&self, line: &[u8]) {
         let cost = line.len() + OVERHEAD;
         if self.shared.waiting.fetch_add(cost, Ordering::Relaxed) + cost > WAITING_MOST {
@@ -117,7 +117,7 @@ impl Log {
     fn flush(&self, limit: Duration) {
         let (written, waits) = mpsc::channel();
         self.orders.send(Order::Flush(written)).ok();
-        // The thread drops the other end, and sends nothing.
+        // The thread sends nothing. It drops the other end.
         waits.recv_timeout(limit).ok();
     }
 }
@@ -133,13 +133,13 @@ impl Write for &Log {
     }
 }
 
-/// The thread's end.
+/// The thread's side of the log.
 struct Writer<W> {
     out: W,
     shared: Arc<Shared>,
-    /// Lost lines that the log has not told yet.
+    /// Lost lines that the log has not reported yet.
     unwritten: u64,
-    /// The last line was cut off.
+    /// Whether the last line was cut off.
     torn: bool,
 }
 
@@ -212,7 +212,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// A file that takes `room` octets, and then reports an error.
+    /// A file that accepts `room` octets, and then reports an error.
     #[derive(Debug, Clone)]
     struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
 

@@ -1,4 +1,4 @@
-//! `dns-xdp`: what this process is to be, and its arguments.
+//! `dns-xdp`: decides the role of this process, and reads its arguments.
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -6,9 +6,9 @@ use clap_complete::CompleteEnv;
 use dns_xdp::{cli, subprocess};
 
 fn main() -> ExitCode {
-    // Ends here when this process is to watch over a command.
+    // Does not return if this process is a supervisor of a command.
     subprocess::enter();
-    // Ends here when a shell asks what could come next.
+    // Does not return if a shell asks for completions.
     CompleteEnv::with_factory(cli::command).complete();
     cli::run(cli::Args::parse())
 }

@@ -1,4 +1,4 @@
-//! This machine's network as the kernel tells it, how it changes, and what of it is served.
+//! This machine's network: reads it from the kernel, watches its changes, and decides which part is served.
 //!
 //! ```text
 //! rtnetlink ─► Network (links, addresses) ─┐
@@ -34,35 +34,35 @@ pub struct Network {
 }
 
 impl Network {
-    /// Asks the kernel for all links and addresses. Takes a few milliseconds where there are a thousand.
+    /// Asks the kernel for all links and addresses. 1,000 of them take a few milliseconds.
     ///
     /// # Errors
-    /// Those of a netlink socket; `Interrupted` when the network changed during each of several dumps.
+    /// Those of a netlink socket; `Interrupted` if the network changed during each of several dumps.
     pub fn read() -> io::Result<Network> {
         let mut links = netlink::links()?;
         links.sort_by_key(|link| link.index);
         Ok(Network { links, addresses: netlink::addresses()? })
     }
 
-    /// The link with this index.
+    /// Returns the link with this index.
     pub fn link(&self, index: u32) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)
     }
 
-    /// The link with this name or, if there is none, with this alternative name.
+    /// Returns the link with this name or, if there is none, with this alternative name.
     pub fn named(&self, name: &str) -> Option<&Link> {
         let by_name = self.links.iter().find(|link| link.name == name);
         by_name.or_else(|| self.links.iter().find(|link| link.altnames.iter().any(|other| other == name)))
     }
 
-    /// A VLAN above a device that clients can reach: it is up and has an address.
+    /// Returns a VLAN above a device that clients can reach: it is up and has an address.
     pub fn vlan_above(&self, device: u32) -> Option<&Link> {
         let has_address = |link: &Link| self.addresses.iter().any(|address| address.link == link.index);
         let mut vlans = self.links.iter().filter(|link| link.is("vlan") && link.lower == Some(device));
         vlans.find(|link| link.up && has_address(link))
     }
 
-    /// The name of the VRF that a link belongs to.
+    /// Returns the name of the VRF that a link belongs to.
     pub fn vrf(&self, link: &Link) -> Option<&str> {
         let master = self.link(link.master?)?;
         master.is("vrf").then_some(&*master.name)

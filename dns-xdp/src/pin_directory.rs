@@ -1,7 +1,7 @@
-//! The pin directory of one daemon: which directories are fit for it, and which entries in it are the daemon's own.
+//! The pin directory of one daemon: checks that a directory is fit for it, and recognises the daemon's entries.
 //!
-//! Only the entries that [`is_own`] names are ever removed. [`fit`] refuses a directory that is the root of a mount, or
-//! that has other entries: others use it too.
+//! Only the entries that [`is_own`] recognises are ever removed. [`fit`] refuses the root of a mount and a directory
+//! with other entries, because other programs use these too.
 //!
 //! A BPF filesystem refuses names with a dot, so a dot is written `%2e` and a percent sign `%25`: `link-eth0%2e5` is the
 //! link to `eth0.5`.
@@ -16,20 +16,20 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 pub const BPFFS: &str = "/sys/fs/bpf";
 /// The pin of the program.
 pub const PROGRAM: &str = "program";
-/// What the pins of links begin with; the interface's name follows.
+/// The beginning of a link's pin. The interface's name follows.
 pub const LINK: &str = "link-";
-/// What the directories of maps begin with; the version of their layout and the slots in a half of the table follow.
+/// The beginning of a directory of maps. The version of their layout and the slots in a bank of the table follow.
 pub const MAPS: &str = "maps-v";
 
 /// Why a directory cannot be `[xdp] pin`. The text continues a sentence that begins with the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It may lead anywhere.
+    /// It has `..`, which may lead anywhere.
     #[error("is `{}`; write the path without `..`", .0.display())]
     Upwards(PathBuf),
-    /// Others pin there too.
+    /// The root of a mount, where other programs pin too.
     #[error(
-        "is `{}`, the root of a mount, which others use too; write a directory of its own, such as \"{BPFFS}/dns-xdp\"{}",
+        "is `{}`, the root of a mount, which other programs use too; write a directory that only dns-xdp uses, such as \"{BPFFS}/dns-xdp\"{}",
         pin.display(),
         removal(own)
     )]
@@ -42,15 +42,15 @@ pub enum Unfit {
     /// A file, or a symbolic link that leads nowhere.
     #[error("is `{}`, which is no directory; remove it, or write another path", .0.display())]
     NotADirectory(PathBuf),
-    /// Nothing can be pinned there.
+    /// It is not on a BPF filesystem, so nothing can be pinned there.
     #[error(
         "is `{}`, which is not on a BPF filesystem; write a directory below {BPFFS}, or mount -t bpf bpf on the way to it",
         .0.display()
     )]
     NotBpf(PathBuf),
-    /// Others use it.
+    /// Other programs use it.
     #[error(
-        "is `{}`, which has entries that are not dns-xdp's: {}{}; remove them, or write a directory of its own",
+        "is `{}`, which has entries that are not dns-xdp's: {}{}; remove them, or write a directory that only dns-xdp uses",
         pin.display(),
         first.display(),
         and_more(*more)
@@ -69,7 +69,7 @@ fn and_more(more: usize) -> String {
     if more == 0 { String::new() } else { format!(" and {more} more") }
 }
 
-/// How to be rid of pins that no verb removes. Names that a shell would read otherwise are left out.
+/// Returns how to remove pins that no verb removes. Leaves out names with characters that are special to a shell.
 fn removal(own: &[PathBuf]) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-%".contains(c);
     let words = own.iter().filter_map(|path| path.to_str()).filter(|path| path.chars().all(is_plain));
@@ -83,7 +83,7 @@ fn removal(own: &[PathBuf]) -> String {
 /// Why an entry of a pin directory could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
-    /// It is not named like an entry of the daemon's.
+    /// Its name is not one of the daemon's.
     #[error("it is not dns-xdp's")]
     Foreign,
     /// Another filesystem is mounted on it.
@@ -94,27 +94,27 @@ pub enum RemoveError {
     System(#[from] io::Error),
 }
 
-/// Whether an entry of this name in a pin directory is the daemon's.
+/// Whether this is the name of a daemon's entry in a pin directory.
 pub fn is_own(name: &str) -> bool {
     name == PROGRAM || is_link(name) || is_maps(name)
 }
 
-/// `link-eth0`
+/// Whether this is the name of a link's pin: `link-eth0`.
 pub fn is_link(name: &str) -> bool {
     name.strip_prefix(LINK).is_some_and(|interface| !interface.is_empty())
 }
 
-/// `maps-v5-5120`
+/// Whether this is the name of a directory of maps: `maps-v8-5120`.
 pub fn is_maps(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
     let numbers = name.strip_prefix(MAPS).and_then(|numbers| numbers.split_once('-'));
     numbers.is_some_and(|(layout, slots)| is_number(layout) && is_number(slots))
 }
 
-/// Whether a path may be written as `[xdp] pin`; the machine is not looked at.
+/// Checks that a path may be written as `[xdp] pin`, without looking at the machine.
 ///
 /// # Errors
-/// It leads upwards.
+/// It has `..`.
 pub fn check_path(pin: &Path) -> Result<(), Unfit> {
     if pin.components().any(|part| part == Component::ParentDir) {
         return Err(Unfit::Upwards(pin.to_owned()));
@@ -122,10 +122,10 @@ pub fn check_path(pin: &Path) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// Whether entries of the daemon's own may be removed from `pin`. Its other entries do not matter.
+/// Checks that the daemon's entries may be removed from `pin`. Its other entries do not matter.
 ///
 /// # Errors
-/// It leads upwards, is the root of a mount, or is no directory.
+/// It has `..`, is the root of a mount, or is no directory.
 pub fn removable(pin: &Path) -> Result<(), Unfit> {
     check_path(pin)?;
     if pin == Path::new(BPFFS) || is_mount_root(pin) {
@@ -165,7 +165,7 @@ pub fn is_to_be_mounted(directory: &Path) -> bool {
     directory.starts_with(BPFFS) && !on_bpffs(Path::new(BPFFS))
 }
 
-/// The entries of a directory that are not the daemon's, in order; none where the directory cannot be read.
+/// Returns the entries of a directory that are not the daemon's, in order; none if the directory cannot be read.
 pub fn foreign_entries(directory: &Path) -> Vec<PathBuf> {
     let entries = entries(directory).unwrap_or_default().into_iter();
     let mut foreign: Vec<PathBuf> = entries.filter(|path| !file_name(path).is_some_and(is_own)).collect();
@@ -173,7 +173,7 @@ pub fn foreign_entries(directory: &Path) -> Vec<PathBuf> {
     foreign
 }
 
-/// The entries of a directory, in no order; none where there is no directory.
+/// Returns the entries of a directory, in no order; none if there is no directory.
 ///
 /// # Errors
 /// It cannot be read.
@@ -185,18 +185,18 @@ pub fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// The nearest directory on the way to a path that is there.
+/// Returns the nearest existing directory above a path.
 pub fn existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
 }
 
-/// The last part of a path, where that is text.
+/// Returns the last part of a path, if it is UTF-8.
 pub fn file_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
 
-/// The directory that `[xdp] pin` names. What is below the BPF filesystem's root, and is not there as it is written, is
-/// encoded.
+/// Returns the directory that `[xdp] pin` names. Encodes the parts below the BPF filesystem's root that do not exist as
+/// written.
 pub fn directory(pin: &Path) -> PathBuf {
     let existing = existing(pin);
     let below = pin.strip_prefix(existing).unwrap_or(Path::new(""));
@@ -207,12 +207,12 @@ pub fn directory(pin: &Path) -> PathBuf {
     existing.join(encoded.collect::<PathBuf>())
 }
 
-/// An interface's name in the form of a pin.
+/// Returns an interface's name in the form of a pin.
 pub fn encoded(name: &str) -> String {
     name.replace('%', "%25").replace('.', "%2e")
 }
 
-/// The name that was [`encoded`].
+/// Returns the name that was [`encoded`].
 pub fn decoded(name: &str) -> String {
     name.replace("%2e", ".").replace("%25", "%")
 }
@@ -222,15 +222,15 @@ pub fn on_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|filesystem| filesystem.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// A directory on another filesystem than the directory that it is in.
+/// Whether a directory is on another filesystem than its parent.
 fn is_mount_root(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else { return false };
     let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
     path.parent().is_none_or(|parent| device(&path).is_some() && device(&path) != device(parent))
 }
 
-/// Removes one entry of a pin directory, which [`is_own`]: a pin, or a directory of maps with the pins in it. Neither
-/// symbolic links nor mounts are followed, and nothing that is deeper is removed. An entry that is gone is no error.
+/// Removes one of the daemon's entries ([`is_own`]): a pin, or a directory of maps with its pins. Follows neither
+/// symbolic links nor mounts, and removes nothing deeper. An entry that is gone is no error.
 ///
 /// # Errors
 /// The entry is not the daemon's, or the system refuses.
@@ -322,7 +322,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for pin in [directory.path().to_owned(), directory.path().join("a/b"), "/sys/fs/bfp/dns-xdp".into()] {
             assert_eq!(fit(&pin), Err(Unfit::NotBpf(pin.clone())));
-            // What was never pinned need not be removed.
+            // A directory that does not exist needs no removal.
             removable(&pin).unwrap();
         }
     }

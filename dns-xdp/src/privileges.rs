@@ -1,6 +1,7 @@
-//! What this process may do: looked at before anything is touched, and given up before the first query is read.
+//! The privileges of this process. It checks them before it changes anything, and gives them up before it reads the
+//! first query.
 //!
-//! Which capabilities are needed is here, `lower` gives up the others, `filter` refuses system calls.
+//! This module knows which capabilities are needed. `lower` gives up the others, and `filter` refuses system calls.
 //!
 //! | capability | kept for | where |
 //! |---|---|---|
@@ -9,8 +10,8 @@
 //! | NET_RAW | echoes | a probe or a witness is asked by one |
 //! | CHOWN, DAC_OVERRIDE, FOWNER | files of other users | root has started it with a configuration that is not root's |
 //!
-//! Every other one is given up when the sockets are bound and the program is attached.
-//! Commands of the operator's run without any, from the first on.
+//! The process gives up every other capability when the sockets are bound and the program is attached. The operator's
+//! commands always run without any capability.
 mod filter;
 mod lower;
 
@@ -25,57 +26,57 @@ use crate::health::{self, probe};
 
 pub(crate) use lower::{close_to_programs, decide, drop_privileges, drop_thread_privileges, look_at_threads};
 
-/// What loading and attaching an XDP program takes.
+/// The capabilities for loading and attaching an XDP program.
 const XDP: [(CapabilitySet, &str); 3] = [
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
     (CapabilitySet::PERFMON, "CAP_PERFMON"),
     (CapabilitySet::BPF, "CAP_BPF"),
 ];
-/// Ports below it need a capability to be bound (the default of net.ipv4.ip_unprivileged_port_start).
+/// Binding a port below this needs a capability (the default of net.ipv4.ip_unprivileged_port_start).
 const UNPRIVILEGED_PORT: u16 = 1024;
-/// What root needs to read and replace another user's file.
+/// The capabilities that root needs to read and replace another user's file.
 const FILES_OF_OTHERS: CapabilitySet =
     CapabilitySet::CHOWN.union(CapabilitySet::DAC_OVERRIDE).union(CapabilitySet::FOWNER);
 
-/// Refuses a start without the capabilities, although `mode = "auto"` could do without XDP. An operator that forgot
-/// `sudo` does not want a slow server.
+/// Refuses a start without the capabilities, although `mode = "auto"` works without XDP. A start without `sudo` is more
+/// likely a mistake than a wish for a slow server.
 pub(crate) fn check(mode: Mode) -> anyhow::Result<()> {
     let missing = lacking();
     if mode == Mode::Off || missing.is_empty() {
         return Ok(());
     }
     anyhow::bail!(
-        "missing {}: run as root, give the process these capabilities, or do without XDP: [xdp] mode = \"off\"",
+        "missing {}: run as root, give the process these capabilities, or turn XDP off: [xdp] mode = \"off\"",
         missing.join(", ")
     )
 }
 
-/// The capabilities for XDP that this process lacks.
+/// Returns the capabilities for XDP that this process lacks.
 pub(crate) fn lacking() -> Vec<&'static str> {
     capabilities(None).map(|sets| missing(sets.effective)).unwrap_or_default()
 }
 
 fn missing(effective: CapabilitySet) -> Vec<&'static str> {
     let is_missing = |&&(capability, name): &&(CapabilitySet, &str)| {
-        // It stands for the last two.
+        // CAP_SYS_ADMIN includes the last two.
         let covered = effective.contains(CapabilitySet::SYS_ADMIN) && name != "CAP_NET_ADMIN";
         !effective.contains(capability) && !covered
     };
     XDP.iter().filter(is_missing).map(|(_, name)| *name).collect()
 }
 
-/// Whether a configuration that is to come into force takes what the one at the start did not: the reason to refuse it.
+/// Returns why a new configuration is refused: it needs a capability that the daemon gave up at its start.
 pub(crate) fn beyond(config: &Config) -> Option<&'static str> {
     let missing = echoes(config)
         && !capabilities(None).is_ok_and(|sets| sets.permitted.contains(CapabilitySet::NET_RAW))
         && !probe::may_echo();
     missing.then_some(
-        "its probes by icmp take CAP_NET_RAW, which this daemon gave up at its start, where none was configured: \
+        "its icmp probes need CAP_NET_RAW, which this daemon gave up at its start, because none was configured: \
          take over with `dns-xdp run --replace`, or widen net.ipv4.ping_group_range",
     )
 }
 
-/// What the daemon needs for as long as it runs.
+/// Returns the capabilities that the daemon needs while it runs.
 fn needed(config: &Config) -> CapabilitySet {
     needed_where(config, nix::unistd::geteuid().is_root() && of_others(&config.path))
 }
@@ -90,19 +91,19 @@ fn needed_where(config: &Config, files_are_of_others: bool) -> CapabilitySet {
     wanted.into_iter().filter(|(wanted, _)| *wanted).fold(CapabilitySet::empty(), |all, (_, some)| all | some)
 }
 
-/// Whether anybody is asked by an echo.
+/// Whether a probe or a witness needs ICMP echoes.
 fn echoes(config: &Config) -> bool {
     let targets = health::targets(&config.cluster, &config.failover.witness);
     targets.values().any(|target| target.probe.kind == ProbeKind::Icmp)
 }
 
-/// Whether a file or a directory on the way to it is not root's.
+/// Whether a file or a directory above it does not belong to root.
 fn of_others(path: &Path) -> bool {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     any_of_others(&path, |part| part.metadata().ok().map(|metadata| metadata.uid()))
 }
 
-/// A part without an owner is not there.
+/// Whether any part of the path belongs to another user. A part without an owner does not exist.
 fn any_of_others(path: &Path, owner: impl Fn(&Path) -> Option<u32>) -> bool {
     path.ancestors().any(|part| owner(part).is_some_and(|uid| uid != 0))
 }
@@ -157,7 +158,7 @@ ipv4 = \"192.0.2.11\"
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dns-xdp.toml");
         std::fs::write(&file, "").unwrap();
-        // A user other than root stays that user.
+        // Root owns the directory until it gives it away. Any other user owns it already.
         if nix::unistd::geteuid().is_root() {
             assert!(!of_others(&file));
             std::os::unix::fs::chown(directory.path(), Some(65_534), None).unwrap();

@@ -1,4 +1,4 @@
-//! The repair-time promise: how long a dead node can be in the answers and in the caches, part by part.
+//! The guaranteed repair time: how long a dead node can be in the answers and in the caches, part by part.
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use crate::cluster::{HealthCheck, Probe};
 use crate::config::Config;
 use crate::control::api::RepairBound;
 
-/// What the kernel takes to let go of the old table: 10 ms, 40 ms on a machine that is busy otherwise.
+/// Estimate of the kernel's time to release the old table. It takes 10 ms, or 40 ms on a busy machine.
 const PUBLISH_AT_LEAST: Duration = Duration::from_millis(50);
-/// What a name takes that is answered differently: 60,000 of them took 190 ms to 470 ms.
+/// Estimate of the time for each changed name: 60,000 names took 190 ms to 470 ms.
 const PUBLISH_A_NAME: Duration = Duration::from_micros(10);
 
-/// The bound of a configuration with this many names in its zone; `measured`: how long its publication took.
+/// Returns the bound of a configuration with this many names in its zone. `measured`: how long its publication took.
 pub fn repair_bound(config: &Config, names: usize, measured: Option<Duration>) -> RepairBound {
     let nodes = config.cluster.nodes.iter().map(|node| (node.name.clone(), &node.health));
     let services = config.cluster.services.iter();
@@ -35,19 +35,19 @@ pub fn repair_bound(config: &Config, names: usize, measured: Option<Duration>) -
     }
 }
 
-/// As [`Probe::time_to_detect`] adds up.
+/// Returns the summands of [`Probe::time_to_detect`] as text.
 fn sum(probe: &Probe) -> String {
     let periods = [probe.interval, probe.fast_interval, probe.timeout].map(humantime::format_duration);
     let [interval, fast_interval, timeout] = periods;
     format!("interval {interval} + {} · fast-interval {fast_interval} + timeout {timeout}", probe.fall - 1)
 }
 
-/// Rounded up: what is promised is kept.
+/// Returns the milliseconds, rounded up so that the bound holds.
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
-/// For the operator: the sum, and a line for each part.
+/// Returns the text for the operator: the sum, and a line for each part.
 pub fn in_words(repair_bound: &RepairBound) -> String {
     let RepairBound { detect_ms, detect_by, slowest, publish_ms, publish_measured, ttl_seconds } =
         repair_bound;

@@ -1,11 +1,10 @@
-//! The fallback: everything that the program does not answer, over UDP and TCP.
+//! The responder in userspace. It answers every query that the program does not answer, over UDP and TCP.
 //!
-//! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these
-//! are pure. Around them are the sockets (`sockets`) and one loop for each transport (`udp`, `tcp`); `clients` holds back
-//! what a prefix of clients gets beyond its rate.
-//! Names, records and their encoding are hickory's; the transport is not hickory-server's, which answers
-//! responses that it cannot parse, parses EDNS options that a server has to ignore, accepts connections
-//! without a limit and drops what is under way when it stops.
+//! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these are pure. Around
+//! them are the sockets (`sockets`) and one loop for each transport (`udp`, `tcp`). `clients` limits the answers to
+//! each client prefix. Names and records are hickory's types. The transport does not use hickory-server, for several
+//! reasons. That server answers responses that it cannot parse, and parses EDNS options that a server has to ignore. It
+//! also accepts connections without a limit, and drops exchanges under way when it stops.
 mod clients;
 mod counters;
 mod descriptors;
@@ -43,29 +42,29 @@ use self::tcp::Connections;
 use crate::network::Listener;
 use crate::zone::Zone;
 
-/// After the word to stop, what is on its way into the sockets has this long to be answered.
+/// How long the sockets stay open after the stop begins, for queries that are still arriving.
 const STOP_LINGER: Duration = Duration::from_millis(100);
 
 /// How long an orderly stop waits in all for exchanges that are under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The zone as it is published: whole, or not yet at all. Until there is one, every query of class IN is
-/// REFUSED, so that resolvers ask another server.
+/// The published zone; `None` before the first one. Until then every query of class IN is REFUSED, so that resolvers
+/// ask another server.
 pub type Published = watch::Receiver<Option<Arc<Zone>>>;
 
-/// The running responder; dropping it ends it at once, [`Responder::shutdown`] in good order.
+/// The running responder. Dropping it ends it at once; [`Responder::shutdown`] ends it in good order.
 #[derive(Debug)]
 pub struct Responder {
     port: u16,
     exchange: Arc<Exchange>,
     connections: Arc<Connections>,
-    /// What ends the tasks of each address.
+    /// The token that ends the tasks of each address.
     served: BTreeMap<Listener, CancellationToken>,
     tasks: JoinSet<()>,
-    /// Whose address each task serves.
+    /// The address that each task serves.
     owners: HashMap<Id, Listener>,
     stop: CancellationToken,
-    /// Its threads are the responder's alone. Taken when it is dropped.
+    /// The runtime with the responder's own threads. Taken on drop.
     runtime: Option<Runtime>,
 }
 
@@ -79,11 +78,10 @@ fn give_way() {
 }
 
 impl Responder {
-    /// Answers on `sockets` from the zone that `zone` holds at the time of each query, and nothing once the `lease` is
-    /// over. The responder has its own threads,
-    /// one less than there are cores and at least one, so that one core is left for the caller's tasks.
-    /// `on_thread_start` runs first on each thread. `identity` names the node in NSID (RFC 5001) and `id.server`
-    /// (RFC 4892); at most 255 bytes of it are used.
+    /// Answers on `sockets` from the zone that `zone` holds at the time of each query. Answers nothing after the end of
+    /// the `lease`. The responder has its own threads, one less than the cores but at least one, so that the caller's
+    /// tasks have a core. `on_thread_start` runs first on each thread. `identity` names the node in NSID (RFC 5001) and
+    /// `id.server` (RFC 4892); at most 255 bytes of it are used.
     ///
     /// # Errors
     /// Those of starting the threads and of registering a socket with them.
@@ -123,11 +121,11 @@ impl Responder {
         Ok(responder)
     }
 
-    /// Answers on these addresses from now on: new ones are bound, on those that are not among them what has arrived is
-    /// answered and their sockets are closed, the others are left alone. Returns those that cannot be bound, which are
-    /// tried again with the next call. To be called in the runtime.
+    /// Answers on these addresses from now on. Binds new addresses. On addresses that are no longer wanted, answers the
+    /// queries that have arrived, then closes the sockets. Returns the addresses that cannot be bound; the next call
+    /// tries them again. Call it in the runtime.
     pub fn listen(&mut self, wanted: &[Listener]) -> Vec<(Listener, BindError)> {
-        // What has ended since the last call.
+        // Remove tasks that have ended since the last call.
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             let (id, defect) = match ended {
                 Ok((id, ())) => (id, None),
@@ -161,7 +159,7 @@ impl Responder {
     /// Starts the tasks of an address.
     fn serve(&mut self, listener: Listener, bound: Bound) -> io::Result<()> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
-        // What is registered and spawned here belongs to those threads.
+        // Sockets and tasks that are made here belong to the responder's threads.
         let _entered = runtime.enter();
         let udp = tokio::net::UdpSocket::from_std(bound.udp)?;
         let tcp = tokio::net::TcpListener::from_std(bound.tcp)?;
@@ -175,13 +173,13 @@ impl Responder {
         Ok(())
     }
 
-    /// The counters, which outlive the responder.
+    /// Returns the counters, which outlive the responder.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.exchange.counters)
     }
 
-    /// Answers what has arrived, then closes the sockets and waits for open exchanges: a tenth of a second
-    /// when there are none, two seconds at most.
+    /// Answers the queries that have arrived, then closes the sockets and waits for open exchanges. Takes 0.1 s if
+    /// there are none, and 2 s at most.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         let finished = async { while self.tasks.join_next().await.is_some() {} };
@@ -193,20 +191,20 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        // The caller may be a task, which must not wait for threads.
+        // The caller may be a task, and a task must not wait for threads.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// Completes when the sockets are to be closed.
+/// Completes when the sockets should close.
 async fn stopped(stop: CancellationToken) {
     stop.cancelled().await;
     sleep(STOP_LINGER).await;
 }
 
-/// What both transports share: a message in, the answer out, and the count of it.
+/// The part that both transports share. It answers a message and counts it.
 #[derive(Debug)]
 struct Exchange {
     zone: Published,
@@ -217,7 +215,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// The answer to a message of this client; none when it is not to be answered.
+    /// Returns the answer to a message of this client; `None`: the message gets no answer.
     fn answer(&self, message: &[u8], transport: Transport, client: SocketAddr) -> Option<Vec<u8>> {
         if self.lease.is_over() {
             // The daemon hangs, so the zone may be out of date. Resolvers ask another server.

@@ -1,4 +1,4 @@
-//! Another program, run to its end or to a time limit: what it leaves behind and what it says are bounded.
+//! Runs another program to its end or to a time limit. Bounds its output and the processes that it leaves behind.
 mod supervisor;
 
 use std::io;
@@ -17,19 +17,18 @@ use supervisor::Supervised;
 
 pub use supervisor::enter;
 
-/// Bytes kept of a line: its beginning.
+/// The most bytes of a line that are kept, from its beginning.
 const LONGEST_LINE: usize = 512;
-/// pipe(7): a pipe holds 16 pages.
+/// Octets of a page. A pipe holds 16 pages (pipe(7)).
 const PAGE: usize = 4096;
 const PAGES: usize = 16;
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// `None`: it took too long, and was killed with its process group.
+    /// The exit status; `None`: it took too long, and was killed with its process group.
     pub status: Option<ExitStatus>,
-    /// What a person can read of the last line with something in it that it wrote to stdout or stderr; empty: it
-    /// wrote none.
+    /// The readable characters of the last non-empty line on stdout or stderr; empty: there was no such line.
     pub last_line: String,
 }
 
@@ -40,27 +39,27 @@ impl Ended {
     }
 }
 
-/// What becomes of the processes that a program has started when it ends by itself.
+/// What happens to the processes that a program has started, when it ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftovers {
     /// They are killed, also those that have left the process group (setsid) or have lost their parent (a double fork).
     Kill,
-    /// They go on.
+    /// They continue to run.
     Spare,
 }
 
 /// Runs `command` with `input` on its stdin, in the directory / and in a process group of its own. The group is killed
-/// after `limit`, and when the future is dropped before its end. Where leftovers are killed, so is whatever has left
-/// the group. That takes a program that enters by [`enter`], and an empty input. A process that goes on and holds the
-/// output is not waited for.
+/// after `limit`, and if the future is dropped before its end. [`Leftovers::Kill`] also kills processes that have left
+/// the group; it needs a daemon that calls [`enter`], and an empty input. A process that continues and holds the output
+/// is not waited for.
 ///
 /// # Errors
-/// It could not be started.
+/// The program could not be started.
 pub async fn run(command: Command, input: &[u8], limit: Duration, leftovers: Leftovers) -> io::Result<Ended> {
     run_until(command, input, sleep(limit), leftovers).await
 }
 
-/// As [`run`], with any other end of its time.
+/// As [`run`], but the time ends with a future.
 async fn run_until(
     mut command: Command,
     input: &[u8],
@@ -69,15 +68,15 @@ async fn run_until(
 ) -> io::Result<Ended> {
     let (output, ends) = io::pipe()?;
     command
-        // The daemon's readiness is its own to tell.
+        // Only the daemon itself may report its readiness.
         .env_remove("NOTIFY_SOCKET")
         .current_dir("/")
         .process_group(0);
     let is_told = !input.is_empty();
     let is_supervised = leftovers == Leftovers::Kill && !is_told && supervisor::is_available();
-    // A start waits until the kernel has read the program's file, and the disk may hang. So a thread starts it. The
-    // thread then drops the command, which holds our copies of the pipe's other end. A run that is given up meanwhile
-    // is killed once it has started.
+    // Starting waits until the kernel has read the program's file, and the disk may hang. Therefore a thread starts it.
+    // The thread then drops the command, which holds this process's copies of the pipe's other end. A program that is
+    // given up meanwhile is killed once it has started.
     let start = tokio::task::spawn_blocking(move || {
         if is_supervised {
             return Ok(Running::Supervised(Supervised::start(&command, ends.into())?));
@@ -96,7 +95,7 @@ async fn run_until(
     let conversation = async {
         let told = async {
             if let Some(mut stdin) = stdin {
-                // A program need not read what it is told.
+                // A program need not read its input.
                 stdin.write_all(input).await.ok();
             }
         };
@@ -118,7 +117,7 @@ async fn run_until(
     Ok(Ended { status, last_line: lines.last() })
 }
 
-/// A program that was started. It is killed on drop.
+/// A running program. It is killed on drop.
 enum Running {
     /// A child, and its process group.
     Direct { child: Child, group: Group },
@@ -151,8 +150,8 @@ impl Running {
 
 /// The process group of a child. Killed on drop.
 ///
-/// The number of a group is not given away while a process of the group is left, or its leader has not been waited for;
-/// where none is left, there is no time for another to have got it.
+/// The kernel does not reuse the number of a group while a process of the group exists, or its leader has not been
+/// waited for. After that there is no time in which another group could get it.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -167,16 +166,16 @@ impl Group {
 }
 
 impl Drop for Group {
-    /// The leader is reaped by the runtime.
+    /// Kills the group. The runtime reaps the leader.
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // Whoever has ended meanwhile is as good as killed.
+            // A process that has ended meanwhile needs no kill.
             killpg(group, Signal::SIGKILL).ok();
         }
     }
 }
 
-/// Text as it comes in, of which only the last line is wanted.
+/// Collects output, of which only the last line is kept.
 #[derive(Debug, Default)]
 struct Lines {
     whole: Vec<u8>,
@@ -191,7 +190,7 @@ impl Lines {
         }
     }
 
-    /// What a program has written is in the pipe when it ends, whether the runtime knows it yet or not.
+    /// Reads the rest of the output. It is in the pipe when the program ends, whether the runtime knows it or not.
     fn read_rest(&mut self, output: &pipe::Receiver) {
         let mut buffer = [0; PAGE];
         for _page in 0..PAGES {
@@ -235,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// What has not come by then does not come.
+    /// A time limit that is long enough for every event of the tests.
     const LONG: Duration = Duration::from_secs(20);
 
     fn sh(script: &str) -> Command {
@@ -248,7 +247,7 @@ mod tests {
         run(sh(script), input, LONG, Leftovers::Spare).await.unwrap()
     }
 
-    /// Files by which a test and a script tell each other how far they are. No time has to be guessed.
+    /// Files by which a test and a script signal their progress to each other. No time has to be guessed.
     struct Signs(tempfile::TempDir);
 
     impl Signs {
@@ -260,7 +259,7 @@ mod tests {
             self.0.path().join(sign)
         }
 
-        /// Runs a script in which `@` is the directory of the signs. Its time is over once it has given the sign `ready`.
+        /// Runs a script in which `@` is the directory of the signs. Its time ends with its sign `ready`.
         async fn run(&self, script: &str, leftovers: Leftovers) -> Ended {
             let ready = self.path("ready");
             let script = script.replace('@', &self.0.path().display().to_string());
@@ -343,7 +342,7 @@ mod tests {
         wait_until("nothing is left of it", || !exists(pid.trim())).await;
     }
 
-    /// Starts a sleeper that has left its process group and lost its parent, and waits until it tells its number.
+    /// Starts a process that sleeps, has left its process group and lost its parent. Waits until it reports its number.
     const STRAY: &str = "(setsid sh -c 'echo $$ > @/new; mv @/new @/stray; exec sleep 300' &); until [ -e @/stray ]; do sleep 0.01; done";
 
     #[tokio::test]
@@ -402,12 +401,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_goes_on_is_not_waited_for_and_spared_or_killed() {
-        // It gives an answer when it is asked.
+        // It answers when it is asked.
         let script =
             "{ until [ -e @/asked ]; do sleep 0.01; done; : > @/answered; exec sleep 300; } & echo $!";
         for leftovers in [Leftovers::Kill, Leftovers::Spare] {
             let signs = Signs::new();
-            // The sign `ready` is never given: the program ends by itself.
+            // The script never gives the sign `ready`, so it ends by itself.
             let ended = signs.run(script, leftovers).await;
             assert!(ended.success(), "{ended:?}");
             let child = &ended.last_line;
@@ -422,12 +421,12 @@ mod tests {
         }
     }
 
-    /// Dead or alive: it has not been waited for.
+    /// Whether the process exists. It may be dead, but not yet waited for.
     fn exists(pid: &str) -> bool {
         Path::new("/proc").join(pid).exists()
     }
 
-    /// A child of a child is waited for by whoever has inherited it, perhaps never.
+    /// Whether the process is alive. The process that has inherited it may never wait for it.
     fn lives(pid: &str) -> bool {
         std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
     }

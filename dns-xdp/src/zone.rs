@@ -1,7 +1,8 @@
-//! The one truth: the zone's names and what each of them answers, published to the kernel and to the responder.
+//! The zone's names and their answers, which are published to the kernel and to the responder.
 //!
-//! A [`Zone`] is a value. It is derived by [`crate::failover`] and never changed; a change is a new value.
-//! [`Zone::lookup`] is the zone's whole meaning: the responder encodes it, the kernel's table is laid out from it.
+//! A [`Zone`] is a value that never changes. [`crate::failover`] derives it, and each change makes a new value.
+//! [`Zone::lookup`] defines the zone's meaning. The responder encodes its result, and the kernel's table gives the same
+//! answers.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
@@ -10,12 +11,12 @@ use dns_xdp_ebpf::table::{self, FloodPolicy};
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-/// SOA timers in seconds, as Zonemaster wants them; no secondary uses them, for there is no zone transfer.
+/// SOA timers in seconds, as Zonemaster recommends. No secondary uses them, because there is no zone transfer.
 const REFRESH_SECONDS: i32 = 14_400;
 const RETRY_SECONDS: i32 = 3_600;
 const EXPIRE_SECONDS: i32 = 604_800;
 
-/// The finished zone: every owner name in it with its addresses.
+/// The finished zone: every owner name with its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
     apex: Name,
@@ -41,7 +42,7 @@ pub struct EncodedNameServers {
     pub additionals: u16,
 }
 
-/// Encoded at the first query. It follows from the zone, so it does not count when zones are compared.
+/// The encoded name servers, made at the first query. They follow from the zone, so a comparison of zones ignores them.
 #[derive(Debug, Clone, Default)]
 struct Derived(OnceLock<Arc<EncodedNameServers>>);
 
@@ -53,14 +54,14 @@ impl PartialEq for Derived {
 
 impl Eq for Derived {}
 
-/// What a zone is made of, apart from its address names.
+/// The parts of a zone besides its address names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The apex, fully qualified and in lower case.
     pub apex: Name,
     /// The mailbox of the SOA's RNAME, as a domain name (RFC 1035, section 3.3.13).
     pub contact: Name,
-    /// The configuration's epoch: servers that see the same configuration agree on it.
+    /// The configuration's epoch, equal on servers with the same configuration.
     pub serial: u32,
     /// TTL of the NS set.
     pub ns_ttl_seconds: u32,
@@ -79,11 +80,11 @@ pub struct Addresses {
     pub ipv4: Vec<Ipv4Addr>,
     /// The AAAA RRset.
     pub ipv6: Vec<Ipv6Addr>,
-    /// Answers begin with another address for each query: [`table::turn`].
+    /// Whether answers begin with another address for each query, see [`table::turn`].
     pub rotate: bool,
-    /// How many addresses of a family an answer has at most.
+    /// The most addresses of a family in an answer.
     pub answers_max: usize,
-    /// The name exists and its addresses are withheld: REFUSED (`all-down = "refused"`).
+    /// Whether the name exists but is answered REFUSED (`all-down = "refused"`).
     pub refused: bool,
     /// TTL of NODATA answers about the name while it lacks a family that it otherwise has; `None`: the zone's negative TTL.
     pub nodata_ttl_seconds: Option<u32>,
@@ -102,19 +103,19 @@ impl Addresses {
         collected
     }
 
-    /// All addresses, IPv4 first.
+    /// Returns all addresses, IPv4 first.
     pub fn iter(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let ipv4 = self.ipv4.iter().copied().map(IpAddr::V4);
         ipv4.chain(self.ipv6.iter().copied().map(IpAddr::V6))
     }
 }
 
-/// What the zone says to a question of class IN.
+/// The zone's answer to a question of class IN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// The RRset, and the addresses that belong into the additional section.
+    /// An RRset, and the addresses for the additional section.
     Found {
-        /// Owner names are those of the zone, in lower case; never empty.
+        /// The records; never empty. Owner names are those of the zone, in lower case.
         answers: Vec<Record>,
         /// Glue of name servers (RFC 9471).
         additionals: Vec<Record>,
@@ -123,14 +124,14 @@ pub enum Lookup {
     NoData,
     /// The name does not exist, nor anything below it (RFC 8020).
     NxDomain,
-    /// The name exists and may not be answered now.
+    /// The name exists, but is refused at present.
     Refused,
     /// The name is not at or below the apex.
     NotInZone,
 }
 
-/// Octets of an SOA record whose owner is a pointer and whose names are not compressed, as in negative answers (RFC 1035,
-/// section 3.3.13).
+/// Returns the octets of an SOA record in a negative answer. Its owner is a pointer and its names are not compressed
+/// (RFC 1035, section 3.3.13).
 pub fn soa_octets(soa: &SOA) -> usize {
     const OWNER_TO_LENGTH: usize = 12;
     const SERIAL_TO_MINIMUM: usize = 20;
@@ -138,8 +139,7 @@ pub fn soa_octets(soa: &SOA) -> usize {
 }
 
 impl Zone {
-    /// Puts the zone together. Names above a given name and below the apex that hold nothing themselves
-    /// (empty non-terminals, RFC 8020) come into being here.
+    /// Makes the zone. Adds the empty non-terminals: the names between a given name and the apex (RFC 8020).
     pub fn new(origin: Origin, names: impl IntoIterator<Item = (Name, Addresses)>) -> Self {
         let Origin { apex, contact, serial, ns_ttl_seconds, negative_ttl_seconds, name_servers } = origin;
         let minimum = negative_ttl_seconds;
@@ -167,23 +167,23 @@ impl Zone {
         }
     }
 
-    /// The same, with what clients are held to.
+    /// Returns the zone with this protection against floods.
     #[must_use]
     pub fn guarded(self, flood_policy: FloodPolicy) -> Self {
         Zone { flood_policy, ..self }
     }
 
-    /// What clients are held to.
+    /// Returns the protection against floods.
     pub fn flood_policy(&self) -> &FloodPolicy {
         &self.flood_policy
     }
 
-    /// The apex, in lower case.
+    /// Returns the apex, in lower case.
     pub fn apex(&self) -> &Name {
         &self.apex
     }
 
-    /// How many name servers the zone has.
+    /// Returns how many name servers the zone has.
     pub fn name_server_count(&self) -> usize {
         self.name_servers.len()
     }
@@ -198,28 +198,28 @@ impl Zone {
         Arc::clone(self.encoded_name_servers.0.get_or_init(make))
     }
 
-    /// The configuration's epoch, which is the SOA's serial.
+    /// Returns the configuration's epoch, which is the SOA's serial.
     pub fn epoch(&self) -> u32 {
         self.soa.serial
     }
 
-    /// Every name that exists, with its addresses (none for an empty non-terminal).
+    /// Returns every name that exists, with its addresses (none for an empty non-terminal).
     pub fn names(&self) -> impl ExactSizeIterator<Item = (&Name, &Addresses)> {
         self.names.iter()
     }
 
-    /// The addresses of a name; `None` when it does not exist.
+    /// Returns the addresses of a name; `None` if it does not exist.
     pub fn addresses(&self, name: &Name) -> Option<&Addresses> {
         self.names.get(name)
     }
 
-    /// The SOA record, of negative answers too.
+    /// Returns the SOA record, also of negative answers.
     pub fn soa(&self) -> Record {
         Record::from_rdata(self.apex.clone(), self.negative_ttl_seconds, RData::SOA(self.soa.clone()))
     }
 
-    /// The SOA record of a negative answer about `qname` (in lower case). Its TTL and its MINIMUM say how long the answer may
-    /// be kept (RFC 2308, section 5).
+    /// Returns the SOA record of a negative answer about `qname` (in lower case). Its TTL and its MINIMUM say how long
+    /// caches may keep the answer (RFC 2308, section 5).
     pub fn negative_soa(&self, qname: &Name) -> Record {
         let own = self.names.get(qname).and_then(|addresses| addresses.nodata_ttl_seconds);
         let ttl = own.map_or(self.negative_ttl_seconds, |own| own.min(self.negative_ttl_seconds));
@@ -228,13 +228,12 @@ impl Zone {
         Record::from_rdata(self.apex.clone(), ttl, RData::SOA(soa))
     }
 
-    /// Octets of the SOA record in a negative answer; see [`soa_octets`].
+    /// Returns the octets of the SOA record in a negative answer; see [`soa_octets`].
     pub fn soa_octets(&self) -> usize {
         soa_octets(&self.soa)
     }
 
-    /// What the zone answers to `qname` (in lower case) and `qtype`; `turn` is the
-    /// query's [`table::turn`].
+    /// Returns the answer to `qname` (in lower case) and `qtype`. `turn` is the query's [`table::turn`].
     pub fn lookup(&self, qname: &Name, qtype: RecordType, turn: u32) -> Lookup {
         if !self.apex.zone_of(qname) {
             return Lookup::NotInZone;
@@ -252,7 +251,7 @@ impl Zone {
                 let additionals = self.glue(turn);
                 return Lookup::Found { answers, additionals };
             }
-            // RFC 8482, section 4.2: a HINFO instead of everything that the name has.
+            // A HINFO replaces all records of the name (RFC 8482, section 4.2).
             RecordType::ANY => {
                 let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
                 vec![Record::from_rdata(qname.clone(), self.negative_ttl_seconds, RData::HINFO(hinfo))]

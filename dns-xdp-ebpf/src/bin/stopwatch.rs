@@ -1,5 +1,5 @@
-//! The programs of `dns-xdp bench`: what puts a packet back before each run, and single steps of an answer to compare with.
-//! None of them answers queries, none is attached.
+//! The programs of `dns-xdp bench`. One restores the packet before each run; the others are single steps of an answer,
+//! to compare with. None of them answers queries, and none is attached.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -16,12 +16,12 @@ mod programs {
     use aya_ebpf::programs::XdpContext;
     use dns_xdp_ebpf::frame::{Field, Frame, Region};
 
-    /// Words of eight octets in a template: the longest frame that is timed.
+    /// Words of 8 octets in a template. This bounds the frames that can be timed.
     const WORDS: usize = 46;
-    /// Templates, a power of two; the loader may make them fewer.
+    /// Number of templates, a power of two. The loader may set a smaller number.
     const TEMPLATES: usize = 1 << 16;
 
-    /// A frame to be put back before each run.
+    /// A frame that is written over the packet before a run.
     #[repr(C)]
     pub(crate) struct Template {
         length: u64,
@@ -30,7 +30,7 @@ mod programs {
         words: [u64; WORDS],
     }
 
-    /// What comes in turn: as many as a power of two.
+    /// Which template and which variant come next. The number of each is a power of two.
     #[repr(C)]
     pub(crate) struct Turn {
         /// Templates in use, less one.
@@ -43,25 +43,25 @@ mod programs {
 
     #[btf_map]
     static TEMPLATE: Array<Template, TEMPLATES> = Array::new();
-    /// Eight octets that are written over a template. Frames that differ only there are one template with many
-    /// variants, which leaves the cache to the measured program.
+    /// 8 octets that are written over a template. Frames that differ only there share one template, so that the
+    /// templates do not push the measured program's data out of the cache.
     #[btf_map]
     static VARIANT: Array<u64, TEMPLATES> = Array::new();
     #[btf_map]
     static TURN: Array<Turn, 1> = Array::new();
     #[btf_map]
     static NEXT: PerCpuArray<u64, 2> = PerCpuArray::new();
-    /// Where the packet began when its first run did, and where it begins now; the first is zero before that run.
+    /// Where the packet began at its first run, and where it begins now. The first is 0 before that run.
     #[btf_map]
     static START: Array<[u64; 2], 1> = Array::new();
-    /// The program under the clock.
+    /// The program that is timed.
     #[btf_map]
     static TIMED: ProgramArray<1> = ProgramArray::new();
 
     /// One entry, under [`KEY`].
     #[btf_map]
     static HASH: HashMap<[u64; 2], u64, 1024> = HashMap::new();
-    /// Lines of the cache, as many as a table of the largest zone takes.
+    /// As many cache lines as the table of the largest zone has.
     #[btf_map]
     static LINES: Array<[u64; 8], LINES_COUNT, { BPF_F_MMAPABLE as usize }> = Array::new();
     const LINES_COUNT: usize = 1 << 16;
@@ -69,13 +69,13 @@ mod programs {
 
     const WORD: Field<u64, 0> = Field::new();
 
-    /// Costs nothing: what is left of a time when this one's is taken away is the program's own.
+    /// Does nothing. Subtract its time from another program's to get that program's own time.
     #[xdp]
     pub(crate) fn transmit(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_TX
     }
 
-    /// Turns an Ethernet frame with an IPv4 datagram round, and no more: the least that an answer costs.
+    /// Swaps the addresses of an Ethernet frame with an IPv4 datagram, and no more. No answer can cost less.
     #[xdp]
     pub(crate) fn reflect(ctx: XdpContext) -> u32 {
         const MAC_HIGH: Field<u32, 0> = Field::new();
@@ -98,7 +98,7 @@ mod programs {
         xdp_action::XDP_TX
     }
 
-    /// Makes room for sixteen octets at the tail, as one A record needs it.
+    /// Adds 16 octets at the tail, as many as one A record needs.
     #[xdp]
     pub(crate) fn grow(ctx: XdpContext) -> u32 {
         // SAFETY: the context is the one that the program was given.
@@ -108,7 +108,7 @@ mod programs {
         }
     }
 
-    /// Makes room for sixteen octets at the head.
+    /// Adds 16 octets at the head.
     #[xdp]
     pub(crate) fn grow_head(ctx: XdpContext) -> u32 {
         // SAFETY: the context is the one that the program was given.
@@ -118,7 +118,7 @@ mod programs {
         }
     }
 
-    /// Finds the one entry of a hash map by a key of sixteen octets.
+    /// Finds the only entry of a hash map by a key of 16 octets.
     #[xdp]
     pub(crate) fn look_up(_ctx: XdpContext) -> u32 {
         // SAFETY: the entry is never removed.
@@ -128,21 +128,21 @@ mod programs {
         }
     }
 
-    /// Reads a line of the cache in an order that no prefetcher foresees, each of its runs another.
+    /// Reads one cache line. Each run reads another one, in an order that no prefetcher foresees.
     #[xdp]
     pub(crate) fn read_line(_ctx: XdpContext) -> u32 {
         let Some(next) = NEXT.get_ptr_mut(1) else { return xdp_action::XDP_PASS };
         // SAFETY: the element is this CPU's.
         let index = unsafe { *next } as u32 % LINES_COUNT as u32;
         let Some([word, ..]) = LINES.get(index) else { return xdp_action::XDP_PASS };
-        // A generator that goes through all numbers (Knuth, The Art of Computer Programming, 3.2.1.2); the word is 0.
+        // A generator that visits every number (Knuth, The Art of Computer Programming, 3.2.1.2). `word` is always 0.
         // SAFETY: as above.
         unsafe { *next = u64::from(index.wrapping_mul(0x19_660d).wrapping_add(0x3c6e_f35f)) + word };
         xdp_action::XDP_TX
     }
 
-    /// Writes the next template over the packet and calls the measured program. Without that, each run of
-    /// BPF_PROG_TEST_RUN would find the packet that the run before has changed.
+    /// Writes the next template over the packet and calls the measured program. Otherwise each run of BPF_PROG_TEST_RUN
+    /// would find the packet as the run before has left it.
     #[xdp]
     pub(crate) fn restore(ctx: XdpContext) -> u32 {
         match restored(&ctx) {
@@ -192,12 +192,12 @@ mod programs {
         Some(())
     }
 
-    /// Takes back what the program under the clock prepended, or the room in front would be used up.
+    /// Removes what the timed program prepended; otherwise the headroom would be used up.
     #[inline(always)]
     fn restore_start(ctx: &XdpContext) -> Option<()> {
         let start = START.get_ptr_mut(0)?.cast::<u64>();
-        // SAFETY: the map's only element, two words, which no other program uses meanwhile. An address is a number to
-        // the verifier only after it has been in a map.
+        // SAFETY: this is the map's only element, two words that no other program uses meanwhile. The address goes
+        // through the map, because the verifier takes it for a number only then.
         let moved = unsafe {
             let now = start.add(1);
             now.write_volatile(u64::from((&raw const (*ctx.ctx).data).read_volatile()));

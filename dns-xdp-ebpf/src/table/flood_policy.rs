@@ -1,4 +1,4 @@
-//! What floods are met with, as the program holds it.
+//! The protection against floods in the zone's head.
 use core::net::IpAddr;
 
 use super::limit::{Admissions, Demand, Rate};
@@ -9,36 +9,37 @@ use crate::message::OPTION_COOKIE;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct FloodPolicy {
-    /// Answers to the clients of one prefix.
+    /// The limit on answers to the clients of one prefix.
     pub answers: Rate,
-    /// Queries to the responder, from all clients together.
+    /// The limit on queries to the responder, from all clients together.
     pub fallback: Rate,
     /// Nanoseconds that each recent query of a prefix takes from its tolerance in `fallback`. A prefix that asks more is
     /// therefore cut earlier. See [`FloodPolicy::admit_fallback`].
     pub fallback_penalty: u64,
-    /// A known prefix keeps its place with up to this many recent queries.
+    /// The share of a known prefix in recent queries. Up to it the prefix may use the reserve.
     pub fallback_share: u64,
-    /// Of the answers above the limit, one in `slip` goes out empty and truncated, so that the client asks over TCP. 0: none.
+    /// One in `slip` of the answers above the limit goes out empty and truncated, so that the client asks over TCP. 0:
+    /// none.
     pub slip: u32,
-    /// The option in which cookies are looked for, in network order; [`FloodPolicy::NO_OPTION`]: they are ignored.
+    /// The code of the cookie option, in network order. [`FloodPolicy::NO_OPTION`]: cookies are ignored.
     pub cookie_option: u32,
-    /// How many secrets there are.
+    /// Number of secrets.
     pub secret_count: u64,
-    /// The first makes cookies, all verify them.
+    /// The first secret makes cookies, all verify them.
     pub secrets: [Secret; SECRETS_MAX],
-    /// The bits of a prefix, as [`address_words`] has them: the first word's of IPv6, the second's of IPv4.
+    /// The masks of a prefix, as [`address_words`] has the bits: of the first word for IPv6, of the second for IPv4.
     pub masks: [u64; 2],
     /// Prefixes that the limit on answers does not apply to.
     pub exempt: [Prefix; EXEMPT_MAX],
 }
 
-/// Secrets that are known at a time: the one that cookies are made with, and its predecessor or successor.
+/// The most secrets at a time: the one that makes cookies, and its predecessor or successor.
 pub const SECRETS_MAX: usize = 2;
 
-/// Prefixes that are exempt from limits.
+/// The most prefixes that are exempt from limits.
 pub const EXEMPT_MAX: usize = 16;
 
-/// A key of SipHash, in halves, which cookies are made with. It does not show itself.
+/// A SipHash key that makes cookies, as two words. Its debug output does not show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Secret(pub [u64; 2]);
@@ -53,7 +54,7 @@ impl Secret {
     /// No secret.
     pub const NONE: Secret = Secret([0; 2]);
 
-    /// The key of these octets.
+    /// Returns the key of these octets.
     pub fn new(octets: [u8; 16]) -> Secret {
         let mut halves = [0; 2];
         for (half, eight) in halves.iter_mut().zip(octets.chunks_exact(8)) {
@@ -69,17 +70,17 @@ impl Secret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Prefix {
-    /// The bits that count.
+    /// The bits that are compared.
     pub mask: [u64; 2],
-    /// What they are.
+    /// The values of those bits.
     pub value: [u64; 2],
 }
 
 impl Prefix {
-    /// No address has these bits.
+    /// A prefix without addresses.
     pub const NONE: Prefix = Prefix { mask: [0; 2], value: [1; 2] };
 
-    /// The addresses that have the first `length` bits in common with `address`.
+    /// Returns the prefix of the addresses that share the first `length` bits with `address`.
     pub fn new(address: IpAddr, length: u8) -> Prefix {
         let mask = match address {
             IpAddr::V4(_) => [u64::MAX, ipv4_mask(length)],
@@ -92,7 +93,7 @@ impl Prefix {
         Prefix { mask, value: [high & mask[0], low & mask[1]] }
     }
 
-    /// Whether the address is one of them.
+    /// Whether the prefix contains the address.
     #[inline(always)]
     pub fn holds(&self, [high, low]: [u64; 2]) -> bool {
         high & self.mask[0] == self.value[0] && low & self.mask[1] == self.value[1]
@@ -103,7 +104,7 @@ impl FloodPolicy {
     /// The code of no option.
     pub const NO_OPTION: u32 = u32::MAX;
 
-    /// Nobody is held to anything.
+    /// No limits and no cookies.
     pub const NONE: FloodPolicy = FloodPolicy {
         answers: Rate::NONE,
         fallback: Rate::NONE,
@@ -117,7 +118,7 @@ impl FloodPolicy {
         exempt: [Prefix::NONE; EXEMPT_MAX],
     };
 
-    /// Makes cookies with the first of these secrets, and verifies those of all; at most [`SECRETS_MAX`] count.
+    /// Sets the secrets. The first makes cookies, all verify them. Only [`SECRETS_MAX`] are used.
     pub fn set_secrets(&mut self, secrets: &[Secret]) {
         for (place, secret) in self.secrets.iter_mut().zip(secrets) {
             *place = *secret;
@@ -126,26 +127,26 @@ impl FloodPolicy {
         }
     }
 
-    /// Sets how many bits of an address make its prefix: at most 32, and 64.
+    /// Sets how many bits of an address are its prefix: at most 32 for IPv4, and 64 for IPv6.
     pub fn set_prefixes(&mut self, ipv4: u8, ipv6: u8) {
         let bits = u64::MAX.checked_shl(64 - u32::from(ipv6)).unwrap_or(0);
         self.masks = [bits.to_be(), ipv4_mask(ipv4)];
     }
 
-    /// The prefix of an address: the key of [`RRL_BUCKETS`](super::RRL_BUCKETS).
+    /// Returns the prefix of an address: the key of [`RRL_BUCKETS`](super::RRL_BUCKETS).
     #[inline(always)]
     pub fn prefix(&self, [high, low]: [u64; 2]) -> u64 {
         if high == Local::IPV4 {
-            // The octet that multicast addresses begin with (RFC 4291, section 2.7), which no client has.
+            // Multicast addresses begin with this octet (RFC 4291, section 2.7). No client has such an address.
             0xff | (low & self.masks[1]) << 32
         } else {
             high & self.masks[0]
         }
     }
 
-    /// Sets how many queries a second go up to the responder, and how many at once.
+    /// Sets how many queries per second go up to the responder, and how many at once.
     pub fn set_fallback(&mut self, per_second: u32, burst: u32) {
-        // Add one, because the penalty of a single query takes up to one away.
+        // One more, because the penalty of a single query takes up to one away.
         self.fallback = Rate::per_second(per_second, burst.saturating_add(1));
         self.fallback_penalty = self.fallback.tolerance * 3 / 4 / FloodPolicy::DEMAND_MAX;
         self.fallback_share = u64::from(per_second / 4).clamp(1, FloodPolicy::SHARE_MAX);
@@ -153,16 +154,16 @@ impl FloodPolicy {
 
     /// Prefixes with at least this many recent queries are treated alike.
     const DEMAND_MAX: u64 = 1024;
-    /// The largest share. With so many recent queries a known prefix still comes before all that are not known: the
-    /// penalty is less than what it has in reserve.
+    /// The largest share. With so many recent queries a known prefix still precedes all unknown prefixes, because its
+    /// penalty is less than its reserve.
     const SHARE_MAX: u64 = FloodPolicy::DEMAND_MAX / 4;
 
     /// Decides whether a query may go up to the responder at this time, in nanoseconds. `demand` is that of its prefix, if
     /// the prefix is in the table. Returns whether it may, and the demand afterwards.
     ///
-    /// The queries of known prefixes count only if they go up. A known prefix that asks more than its share therefore keeps
-    /// that share. Of the other prefixes all queries count, so that those that ask less come first. A prefix that is not in
-    /// the table may be forged, and enters it only with a query that goes up.
+    /// The queries of known prefixes count only if they go up. A known prefix that asks more than its share therefore
+    /// keeps that share. For the other prefixes all queries count, so that prefixes that ask less come first. A prefix
+    /// that is not in the table may be forged. It enters the table only with a query that goes up.
     #[inline(always)]
     pub fn admit_fallback(&self, all: &mut Admissions, demand: Option<Demand>, now: u64) -> (bool, Demand) {
         let (demand, seconds) = match demand {
@@ -179,9 +180,9 @@ impl FloodPolicy {
         (false, if counts { demand.one_more(now, false) } else { demand })
     }
 
-    /// Returns the limit on what goes up, for a prefix with this demand. All prefixes share one rate. A prefix with more
-    /// recent queries may use less of the burst, and a prefix that has not been seen a quarter of it. Half as much again is
-    /// in reserve for known prefixes within their share.
+    /// Returns the limit on what goes up, for a prefix with this demand. All prefixes share one rate. A prefix with
+    /// more recent queries may use less of the burst, and an unseen prefix may use a quarter. A reserve of half the
+    /// burst is for known prefixes within their share.
     #[inline(always)]
     fn fallback_of(&self, demand: Demand) -> Rate {
         let Rate { interval, tolerance } = self.fallback;

@@ -1,13 +1,13 @@
-//! Limits a rate by the generic cell rate algorithm (ITU-T I.371), whose state is one time. Counts the recent queries
-//! of each client prefix for the responder.
+//! Limits a rate by the generic cell rate algorithm (ITU-T I.371); its state is one time. Also counts each client
+//! prefix's recent queries for the responder.
 
-/// A rate, and how far it may be exceeded for a short while.
+/// A rate, and how far a burst may exceed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Rate {
-    /// Nanoseconds from one to the next; 0: there is no limit.
+    /// Nanoseconds from one admission to the next. 0: there is no limit.
     pub interval: u64,
-    /// How far ahead of its time one may come, in nanoseconds: the burst less one, times the interval.
+    /// How early an admission may come, in nanoseconds: the interval times the burst less one.
     pub tolerance: u64,
 }
 
@@ -15,7 +15,7 @@ impl Rate {
     /// No limit.
     pub const NONE: Rate = Rate { interval: 0, tolerance: 0 };
 
-    /// So many in a second, and at once; none is no limit.
+    /// Returns a limit of `count` per second and `burst` at once. A `count` of 0 is no limit.
     pub const fn per_second(count: u32, burst: u32) -> Rate {
         if count == 0 {
             return Rate::NONE;
@@ -26,7 +26,8 @@ impl Rate {
         Rate { interval, tolerance: interval * (burst as u64 - 1) }
     }
 
-    /// Whether it may happen now, in nanoseconds of any clock; then when the next is due, given when this one was.
+    /// If one is admitted at `now`, returns when the next is due. `due` is when this one was due. Both are nanoseconds
+    /// of any one clock.
     #[inline(always)]
     pub fn admit(&self, due: u64, now: u64) -> Option<u64> {
         let due = if due > now { due } else { now };
@@ -34,7 +35,7 @@ impl Rate {
     }
 }
 
-/// What has gone up to the responder from all prefixes, in nanoseconds on the clock of the limits.
+/// The state of the limit on queries to the responder, in nanoseconds on the clock of the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Admissions {
@@ -48,7 +49,7 @@ impl Admissions {
     /// After a refusal no prefix becomes known for this long: about 69 s. A flood has ended by then.
     const CALM_AFTER: u64 = 1 << 36;
 
-    /// Whether the limit has refused nothing for a while.
+    /// Whether the limit has refused nothing for `CALM_AFTER`.
     #[inline(always)]
     pub const fn is_calm(&self, now: u64) -> bool {
         self.refused == 0 || now.wrapping_sub(self.refused) > Admissions::CALM_AFTER
@@ -57,21 +58,21 @@ impl Admissions {
 
 /// How many queries for the responder a client prefix has sent recently: a count that is halved about once a second.
 ///
-/// In the lower 16 bits the count, then the mark of a known prefix, above it the time of the last halving in units of 2^20
-/// nanoseconds.
+/// The lower 16 bits are the count. The bit above them marks a known prefix. The rest is the time of the last halving
+/// in units of 2^20 ns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand(pub u64);
 
 impl Demand {
-    /// Of a prefix that has not been seen. No prefix that was seen has this number.
+    /// The demand of an unseen prefix. No seen prefix has this number.
     pub const UNSEEN: Demand = Demand(0);
     const COUNT: u64 = 0xffff;
     /// The prefix was within its share in an earlier second, while the limit refused nothing.
     const KNOWN: u64 = 1 << 16;
     const LAST: u32 = 17;
-    /// A halving is about a second: 2^10 units.
+    /// Time from one halving to the next, as a power of two: 2^10 units, about a second.
     const HALVING: u32 = 10;
-    /// After this many halvings without a query a prefix is forgotten: about 18 minutes.
+    /// A prefix becomes unseen again after this many halvings without a query: about 18 minutes.
     const FORGOTTEN: u64 = 1 << 10;
 
     /// Returns the demand at this time, in nanoseconds, and how many seconds have begun since the last query.
@@ -129,7 +130,7 @@ mod tests {
         assert!(demand.at(1200 * SECOND).0.is_unseen());
     }
 
-    /// How many of those that come every `step` nanoseconds are admitted in `time`.
+    /// Returns how many are admitted in `time`, if one comes every `step` nanoseconds.
     fn admitted(rate: Rate, step: u64, time: u64) -> u64 {
         let (mut due, mut count) = (0, 0);
         for now in (0..time).step_by(usize::try_from(step).unwrap()) {

@@ -1,4 +1,4 @@
-//! `bench`: what the program takes for this zone's own queries, on this machine, without any traffic.
+//! `bench`: times the program with this zone's own queries on this machine, without any traffic.
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -22,12 +22,12 @@ pub(super) const EXAMPLE: &str = "Example: dns-xdp bench --config /etc/dns-xdp/d
 
 /// A MAC address for the served addresses, locally administered.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Who asks: addresses of documentation (RFC 5737, RFC 9637), which no node serves.
+/// The clients' addresses, from the ranges for documentation (RFC 5737, RFC 9637). No node serves them.
 const CLIENT_IPV4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const CLIENT_IPV6: Ipv6Addr = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1);
 
-/// Runs in a round, of about 3 ms. A daemon that publishes meanwhile waits at most that long, and rounds fall between
-/// the interrupts of a busy node.
+/// Runs in a round, which takes about 3 ms. A daemon that publishes meanwhile waits at most that long. Such short
+/// rounds fit between the interrupts of a busy node.
 const REPEAT: u32 = 25_000;
 const ROUNDS_MIN: u32 = 3;
 
@@ -51,7 +51,7 @@ struct Report {
     queries: Vec<Row>,
 }
 
-/// The names that are asked for are in a table that a daemon pinned, or in one laid out for this from the configuration.
+/// Where the queried names are: in the table that a daemon pinned, or in one made from the configuration.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Table {
@@ -63,7 +63,7 @@ enum Table {
 struct Program {
     instructions: u32,
     machine_code_octets: u32,
-    /// The node's program is this one; nothing: none is pinned.
+    /// Whether the pinned program is the one of this build; `None`: none is pinned.
     pinned: Option<bool>,
 }
 
@@ -91,7 +91,7 @@ impl Bench {
         }
         if config.xdp.log {
             log::tell(
-                "note: [xdp] log is on: what the node's program logs takes time that is not in these figures",
+                "note: [xdp] log is on: the node's program also needs time for logging, which these figures do not include",
             );
         }
         let report = self.report(&config)?;
@@ -122,7 +122,8 @@ impl Bench {
         })
     }
 
-    /// Goes round all kinds of query until the time is up: what disturbs the machine for a while is then not one kind's.
+    /// Times every kind of query in turn, until the time is up. A disturbance of the machine then does not hit one kind
+    /// alone.
     fn time(&self, responder: &Unattached, kinds: Vec<Kind>, bar: &ProgressBar) -> anyhow::Result<Vec<Row>> {
         let most = kinds.iter().map(|kind| kind.frames.len()).max().unwrap_or_default();
         let mut stopwatch = Stopwatch::load(most)?;
@@ -144,7 +145,7 @@ impl Bench {
     }
 }
 
-/// The program over the table that the daemon pinned, or else over one of its own.
+/// Loads the program over the table that the daemon pinned, or over a new one if there is none.
 fn load(config: &Config, served: &[IpAddr]) -> anyhow::Result<(Unattached, Table)> {
     let port = config.listen.port;
     if let Some(pinned) = PinnedMaps::find(&config.xdp.pin)? {
@@ -160,12 +161,12 @@ fn load(config: &Config, served: &[IpAddr]) -> anyhow::Result<(Unattached, Table
     Ok((responder, Table::Configuration(config.path.clone())))
 }
 
-/// The one that a daemon with this configuration uses.
+/// Returns the variant that a daemon with this configuration uses.
 fn variant(config: &Config) -> Variant {
     Variant { guarded: config.flood_limits.takes_guarded_program(), frags: false }
 }
 
-/// The kinds of query that the program answers about the names in the configuration.
+/// Returns the kinds of query for configured names that the program answers.
 fn ask(
     config: &Config,
     responder: &Unattached,
@@ -226,7 +227,7 @@ impl Row {
     }
 }
 
-/// On stderr, and only where that is a terminal.
+/// Returns a progress bar on stderr, which is hidden unless stderr is a terminal.
 fn progress_bar(time: Duration) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {percent:>3} %");
     let bar = ProgressBar::new(time.as_millis() as u64)
@@ -246,7 +247,7 @@ impl Report {
                 format!("zone {}, in the table that is pinned in {}", self.zone, maps.display())
             }
             Table::Configuration(file) => {
-                format!("zone {}, in a table made from {}, for none is pinned", self.zone, file.display())
+                format!("zone {}, in a table made from {}, because none is pinned", self.zone, file.display())
             }
         });
         let Program { instructions, machine_code_octets, pinned } = &self.program;

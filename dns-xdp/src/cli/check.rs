@@ -1,4 +1,4 @@
-//! `check`: what each name would answer with every node healthy, and by which path.
+//! `check`: shows what each name would answer with every node healthy, and which part answers.
 use std::fmt::Write as _;
 
 use hickory_proto::rr::{Name, Record, RecordType};
@@ -41,7 +41,7 @@ fn report(config: &Config, zone: &Zone) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// The services whose answer does not follow from their nodes alone; empty: there is none.
+/// Returns the table of the services with rules of their own; empty: there is none.
 fn services(config: &Config) -> String {
     let has_rules = |service: &&Service| {
         service.order != Order::Rotate || !service.backup.is_empty() || service.all_down.is_some()
@@ -61,7 +61,7 @@ fn services(config: &Config) -> String {
     if rows.len() == 1 { String::new() } else { columns(&rows) }
 }
 
-/// Who is asked what, in the order of the configuration.
+/// Returns the table of the probes, in the order of the configuration.
 fn probes(config: &Config) -> String {
     let (nodes, services) = (&config.cluster.nodes, &config.cluster.services);
     let targets = health::targets(&config.cluster, &config.failover.witness);

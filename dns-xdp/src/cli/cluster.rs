@@ -1,4 +1,5 @@
-//! `cluster`: the shared documents in the store, without a daemon; and whether to believe an older store, with one.
+//! `cluster`: reads and writes the shared documents in the store, without a daemon. With a daemon, `accept` has the
+//! servers believe an older store.
 mod skydns;
 
 use std::borrow::Cow;
@@ -21,7 +22,7 @@ use crate::store::{Error, Store as _, Swap, load};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp cluster init --config /etc/dns-xdp/dns-xdp.toml\n\n\
     The store is the one of [cluster] in the file. The file's shared sections ([zone], [health], [failover], [[node]], [[service]]) \
-    are what `init` and `import` write; in force is what the store holds.";
+    are written by `init` and `import`. The contents of the store are in force.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Cluster {
@@ -47,7 +48,7 @@ pub(super) enum Cluster {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Accept {
-    /// Print what it would change here, and accept nothing
+    /// Print what it would change on this server, and accept nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -65,7 +66,7 @@ pub(super) struct Import {
     /// The file with the shared sections; `-`: standard input [default: that of --config]
     #[arg(conflicts_with = "skydns")]
     from: Option<PathBuf>,
-    /// Nodes and services from the SkyDNS keys of the zone below this path instead, such as /skydns
+    /// Read nodes and services from the zone's SkyDNS keys below this path instead, such as /skydns
     #[arg(long, value_name = "PATH")]
     skydns: Option<String>,
     /// Print what the store would hold, and write nothing
@@ -94,7 +95,7 @@ impl Cluster {
     }
 }
 
-/// The file's text and its store.
+/// Returns the file's text and its store.
 fn of_file(path: &Path) -> anyhow::Result<(String, SharedStore)> {
     let text = Config::text(path)?;
     let store = Config::store_of(&text, path)?;
@@ -110,7 +111,7 @@ fn stored(path: &Path) -> anyhow::Result<(SharedStore, Documents)> {
     Ok((store, documents))
 }
 
-/// The shared sections of a text, checked together with the file's own sections.
+/// Returns the shared sections of a text, checked together with the file's own sections.
 fn shared(local: &str, text: &str, path: &Path) -> anyhow::Result<Shared> {
     let (_, shared) = split(text).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
     let documents = Documents { texts: shared, ..Documents::default() };
@@ -118,7 +119,7 @@ fn shared(local: &str, text: &str, path: &Path) -> anyhow::Result<Shared> {
     Ok(documents.texts)
 }
 
-/// A file that has nothing but what the servers share is checked as one that also has what a server needs.
+/// Adds the sections that a server needs to a file that has only shared sections, so that it can be checked.
 fn of_a_server(local: &str) -> Cow<'_, str> {
     match local.parse::<toml_edit::DocumentMut>() {
         Ok(file) if !file.contains_key("listen") => {
@@ -136,7 +137,7 @@ fn swapped(store: &SharedStore, swap: &Swap) -> anyhow::Result<()> {
     match briefly(swapping)? {
         Ok(_revision) => Ok(()),
         Err(Error::Conflict) => bail!(
-            "nothing was written: somebody else has changed the cluster meanwhile; look at it with `dns-xdp cluster diff`, and repeat"
+            "nothing was written: the cluster has changed meanwhile; look with `dns-xdp cluster diff`, then repeat"
         ),
         Err(error) => Err(error.into()),
     }
@@ -227,7 +228,7 @@ impl Import {
     }
 }
 
-/// Tells what other documents change, and writes them; `dry`: prints them instead.
+/// Prints what the new documents change, and writes them. With `dry` it prints the documents instead.
 fn replaced(store: &SharedStore, documents: &Documents, texts: Shared, dry: bool) -> anyhow::Result<()> {
     let writes = documents.writes(&texts);
     let next = Documents { texts, ..documents.clone() };

@@ -1,9 +1,9 @@
-//! Rows of words, aligned for reading.
+//! Aligns rows of words in columns.
 
-/// Two blanks between columns, none at a line's end; an empty word is shown as a dash.
+/// Returns the rows with two blanks between columns and none at a line's end. An empty word is shown as a dash.
 ///
-/// Nothing is padded by a format width, which ends at 65,535, and the last column is not padded: a long word there would
-/// lengthen every row.
+/// It does not pad by a format width, which ends at 65,535. It does not pad the last column either, because a long word
+/// there would lengthen every row.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let shown = |word: &String| if word.is_empty() { "-".to_owned() } else { word.clone() };
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(shown)).collect();

@@ -1,4 +1,4 @@
-//! Names for the shell's completion: the running daemon's, or none.
+//! Names for the shell's completion. They come from the running daemon; without one there are none.
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::config::DEFAULT_SOCKET;
 use crate::control::api::NodeEntry;
 use crate::control::{Client, Command};
 
-/// Somebody holds the tabulator key.
+/// The longest wait for the daemon, short enough for a user that holds the tabulator key.
 const COMPLETION_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The names of the nodes, with their addresses.
+/// Completes the names of the nodes, with their addresses.
 pub(super) fn nodes() -> ArgValueCandidates {
     ArgValueCandidates::new(|| candidates().unwrap_or_default())
 }
 
-/// Silent in any trouble: a message would land in the middle of the line that is being typed.
+/// Returns `None` on any error. A message would appear in the middle of the line that is being typed.
 fn candidates() -> Option<Vec<CompletionCandidate>> {
     let socket = socket(std::env::args()).unwrap_or_else(|| DEFAULT_SOCKET.into());
     let client = Client::new(&socket).with_patience(COMPLETION_TIMEOUT);
@@ -29,7 +29,7 @@ fn candidates() -> Option<Vec<CompletionCandidate>> {
     Some(nodes.into_iter().map(candidate).collect())
 }
 
-/// The words of the line being typed are our arguments.
+/// Returns the control socket that the line names. Its words are this program's arguments.
 fn socket(words: impl Iterator<Item = String>) -> Option<PathBuf> {
     let mut words = words.skip_while(|word| word != "--socket" && !word.starts_with("--socket="));
     let word = words.next()?;

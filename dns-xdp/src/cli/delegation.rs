@@ -1,4 +1,4 @@
-//! `delegation`: what the parent zone has to hold, and whether the world sees it.
+//! `delegation`: shows what the parent zone has to hold, and verifies that clients see it.
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ pub(super) const EXAMPLE: &str = "Example: dns-xdp delegation show --format rout
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Delegation {
-    /// Print the records that the parent zone has to hold, from the configuration; takes no daemon
+    /// Print the records that the parent zone has to hold, from the configuration; no daemon is needed
     #[command(after_help = "Example: dns-xdp delegation show --format bind >> /etc/nsd/example.com.zone")]
     Show(Show),
-    /// Ask the parent, every name server and a resolver, and hold what they say against the configuration
+    /// Ask the parent, every name server and a resolver, and compare their answers with the configuration
     #[command(
-        after_help = "Example: dns-xdp delegation verify --parent-ns 192.0.2.53\n\nExit code 0: all is well; 1: something \
-                      has failed; 2: wrong usage or configuration; 3: nothing but warnings."
+        after_help = "Example: dns-xdp delegation verify --parent-ns 192.0.2.53\n\nExit code 0: all checks are ok; 1: a check \
+                      has failed; 2: wrong usage or configuration; 3: only warnings."
     )]
     Verify(Verify),
 }
@@ -34,7 +34,7 @@ pub(super) enum Delegation {
 pub(super) struct Show {
     #[command(flatten)]
     file: ConfigFile,
-    /// Where the records are to go
+    /// The format of the records
     #[arg(long, value_enum, default_value = "table")]
     format: Form,
     /// TTL of the records at the parent, such as 60s or 5m
@@ -51,7 +51,7 @@ pub(super) struct Verify {
     /// A name server of the parent zone [default: found through the resolver]
     #[arg(long, value_name = "ADDRESS")]
     parent_ns: Option<IpAddr>,
-    /// A resolver, for the path that clients take [default: the first in /etc/resolv.conf]
+    /// A resolver to ask as clients do [default: the first in /etc/resolv.conf]
     #[arg(long, value_name = "ADDRESS")]
     resolver: Option<IpAddr>,
     #[command(flatten)]
@@ -76,7 +76,7 @@ fn zone(text: &str) -> Result<Name, String> {
 }
 
 fn ttl_seconds(text: &str) -> Result<u32, String> {
-    /// RFC 2181, section 8.
+    /// The largest TTL (RFC 2181, section 8).
     const LARGEST: u64 = (1 << 31) - 1;
     let ttl = humantime::parse_duration(text).map_err(|_| "write whole seconds such as 60s".to_owned())?;
     let seconds = u32::try_from(ttl.as_secs()).ok().filter(|&seconds| u64::from(seconds) <= LARGEST);
@@ -84,7 +84,7 @@ fn ttl_seconds(text: &str) -> Result<u32, String> {
     seconds.ok_or_else(|| format!("a TTL is whole seconds, at most {LARGEST}"))
 }
 
-/// A delegation with which all is not well, or that cannot be.
+/// Why a delegation is not in order.
 #[derive(Debug, Error)]
 pub(super) enum Unsound {
     #[error("--parent: {0}")]
@@ -130,7 +130,7 @@ impl Show {
 
 impl Verify {
     async fn run(self, config: &Config) -> anyhow::Result<()> {
-        // The TTL at the parent is not compared with this one, but with the zone's own.
+        // The TTL at the parent is compared with the zone's own, not with this one.
         let wanted =
             delegation::Delegation::new(config, self.parent.parent.as_ref(), config.zone.ns_ttl_seconds);
         let wanted = wanted.map_err(Unsound::Usage)?;
@@ -155,8 +155,8 @@ impl Verify {
     }
 }
 
-/// A line for each finding, with the remedy below the findings that share it. Consecutive findings that are ok in the
-/// same words are one line.
+/// Returns a line for each finding, with the remedy below the findings that share it. Consecutive ok findings with the
+/// same text are one line.
 fn text(findings: &[CheckResult]) -> String {
     let alike = |a: &CheckResult, b: &CheckResult| {
         (a.check, a.verdict, &a.detail) == (b.check, b.verdict, &b.detail) && a.verdict == Severity::Ok

@@ -1,4 +1,4 @@
-//! `doctor`: what keeps this machine from answering, and what to type about it.
+//! `doctor`: shows what keeps this machine from answering, and the commands that help.
 use std::path::PathBuf;
 
 use super::{ConfigFile, Format, briefly, print, print_json};
@@ -19,7 +19,7 @@ pub(super) struct Doctor {
     format: Format,
 }
 
-/// Something was found. The report is on stdout.
+/// The error when `doctor` has found something. The report is on stdout.
 #[derive(Debug, thiserror::Error)]
 #[error("{failed} failed, {warned} to look at")]
 pub(super) struct Found {
@@ -28,7 +28,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// None when there is nothing to do.
+    /// Returns `None` if there is nothing to do.
     fn of(findings: &[Finding]) -> Option<Self> {
         let count = |level| findings.iter().filter(|finding| finding.level == level).count();
         let (failed, warned) = (count(Severity::Fail), count(Severity::Warn));
@@ -59,7 +59,7 @@ impl Doctor {
 fn report(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.what.len()).max().unwrap_or_default();
     let line = |Finding { level, what, text, remedy }: &Finding| {
-        // Every problem of a file has a line of its own.
+        // Every problem of a file is on a line of its own.
         let indent = format!("\n{:1$}", "", "fail  ".len() + width + 2);
         let text = text.replace('\n', &indent);
         let remedy = remedy.as_ref().map(|remedy| format!("{indent}-> {remedy}")).unwrap_or_default();

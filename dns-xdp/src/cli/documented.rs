@@ -1,17 +1,17 @@
-//! The README and the manual against the code: the commands and options that they show exist.
+//! Tests the README and the manual against the code: the commands and options that they show exist.
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Command;
 
-/// The README and the pages of the manual.
+/// Returns the paths of the README and the pages of the manual.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manual = fs::read_dir(root.join("doc")).unwrap().map(|page| page.unwrap().path());
     manual.chain([root.join("../README.md")]).collect()
 }
 
-/// The command lines of a page, without `dns-xdp`: those in code, and those that begin a row of a table.
+/// Returns the command lines of a page, without `dns-xdp`: those in code, and those that begin a row of a table.
 fn command_lines<'a>(root: &Command, page: &'a str) -> Vec<&'a str> {
     let mut lines = Vec::new();
     let mut is_shell = false;
@@ -33,9 +33,9 @@ fn command_lines<'a>(root: &Command, page: &'a str) -> Vec<&'a str> {
     lines
 }
 
-/// The first word of a command line that should be a verb or an option and is none.
+/// Returns the first word of a command line that should be a verb or an option, and is not.
 fn unknown<'a>(root: &Command, line: &'a str) -> Option<&'a str> {
-    // Output, or a comment, stands apart.
+    // Two blanks separate output or a comment.
     let line = line.split("  ").next().unwrap_or_default();
     let mut command = root.clone();
     for word in line.split([' ', '=', '[', ']', '|', ',']).filter(|word| !word.is_empty()) {
@@ -51,7 +51,7 @@ fn unknown<'a>(root: &Command, line: &'a str) -> Option<&'a str> {
             }
             match command.find_subcommand(word) {
                 Some(verb) => command = verb.clone(),
-                // What an option takes.
+                // The value of an option.
                 None if word.chars().all(|letter| letter.is_ascii_uppercase()) => {}
                 None => return Some(word),
             }

@@ -1,4 +1,4 @@
-//! `events`: what has happened, and with `--follow` what happens.
+//! `events`: prints past events, and with `--follow` also new ones.
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,17 +14,18 @@ use crate::log;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp events --since 1h --follow";
 
-/// How long a request of a follower waits for an event: less than the server's longest, and than our own patience.
+/// How long a request of `--follow` waits for an event. It is less than the server's limit and than this client's
+/// timeout.
 const WAIT: Duration = Duration::from_secs(15);
-/// From one look for a daemon that is gone to the next.
+/// Interval at which `--follow` looks for a daemon that is gone.
 const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Events {
-    /// Those after this number, or of the last so much time: 57, 10m
+    /// Print the events after this number, or of this last period: 57, 10m
     #[arg(long, value_name = "SEQ|DURATION", value_parser = since)]
     since: Option<Since>,
-    /// Go on with those that happen, over a restart of the daemon too, until Ctrl-C
+    /// Continue with new events, across restarts of the daemon too, until Ctrl-C
     #[arg(long)]
     follow: bool,
     /// Print one JSON object a line
@@ -62,7 +63,7 @@ struct Place {
     after: u64,
 }
 
-/// Whether anybody reads what is printed.
+/// Whether stdout still has a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reader {
     Reads,
@@ -109,7 +110,7 @@ impl Events {
         Ok(())
     }
 
-    /// Prints what there is.
+    /// Prints the events that the daemon has.
     async fn begin(&self, client: &Client) -> anyhow::Result<(Place, Reader)> {
         let mut place = Place { started: None, after: 0 };
         if let Some(Since::Seq(seq)) = self.since {
@@ -135,7 +136,7 @@ impl Events {
         Ok((place, reader))
     }
 
-    /// Prints the events of a page that are wanted by their time, and moves on behind it.
+    /// Prints the events of a page that are recent enough, and moves the place behind the page.
     fn print_after(
         &self,
         place: &mut Place,
@@ -143,7 +144,10 @@ impl Events {
         wanted: impl Fn(Option<Timestamp>) -> bool,
     ) -> anyhow::Result<Reader> {
         if page.lost > 0 && (place.started.is_some() || place.after > 0) {
-            log::tell(format_args!("{} events are missing here: too many have come since", page.lost));
+            log::tell(format_args!(
+                "{} events are missing here: the daemon has dropped them for newer ones",
+                page.lost
+            ));
         }
         *place = Place { started: Some(page.started), after: page.newest };
         for event in page.events {
@@ -168,7 +172,7 @@ fn page(answer: Value) -> anyhow::Result<Page> {
     serde_json::from_value(answer).context("the daemon's events cannot be read: is it another version?")
 }
 
-/// One event in one line, its time in a time zone.
+/// Returns an event as one line, with its time in a time zone.
 fn readable(event: Value, zone: &TimeZone) -> anyhow::Result<String> {
     let event: Event = serde_json::from_value(event)
         .context("an event cannot be read: is the daemon another version? try --json")?;

@@ -1,7 +1,7 @@
-//! The command line: one file a verb.
+//! The command line, with one file for each verb.
 //!
-//! Beside the verbs there are what they print with: `columns`, `words`, `terminal` and `refresh`. What a verb does is in the
-//! other modules, or in the daemon.
+//! `columns`, `words`, `terminal` and `refresh` are for output. The work of a verb is in the other modules, or in the
+//! daemon.
 mod bench;
 mod check;
 mod cluster;
@@ -48,9 +48,9 @@ const EXAMPLE: &str = "\
 Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
 
 The configuration is /etc/dns-xdp/dns-xdp.toml. Exit code 0: the effect is visible to clients; 1: refused or failed; 2: wrong
-usage or configuration; 3: nothing but warnings; 4: a `run` that `dns-xdp unload` has ended.";
+usage or configuration; 3: only warnings; 4: a `run` that `dns-xdp unload` has ended.";
 
-/// An eBPF/XDP accelerated DNS responder for clusters that are found through DNS.
+/// An eBPF/XDP accelerated DNS responder for clusters that clients find through DNS.
 #[derive(Debug, Parser)]
 #[command(name = "dns-xdp", version, arg_required_else_help = true, after_help = EXAMPLE)]
 pub struct Args {
@@ -67,31 +67,31 @@ enum Verb {
     /// Run the daemon in the foreground
     #[command(after_help = run::EXAMPLE)]
     Run(run::Run),
-    /// Validate the configuration and print what each name would answer, and by which path
+    /// Validate the configuration and print what each name would answer, and from where
     #[command(after_help = check::EXAMPLE)]
     Check(ConfigFile),
-    /// Make the daemon read its configuration file again: all of it or nothing
+    /// Make the daemon read its configuration file again; an invalid file changes nothing
     #[command(after_help = reload::EXAMPLE)]
     Reload(reload::Reload),
-    /// Show the interfaces, the quorum, every node and the repair-time promise
+    /// Show the interfaces, the quorum, every node and the guaranteed repair time
     #[command(after_help = status::EXAMPLE)]
     Status(status::Status),
-    /// Show what is answered at this moment: rates, nodes, events, and the most asked names
+    /// Show a live screen: rates, nodes, events, and the most asked names
     #[command(after_help = top::EXAMPLE)]
     Top(top::Top),
-    /// List and change the nodes, and what is wanted of them
+    /// List and change the nodes, and take them out of the answers
     #[command(subcommand, after_help = node::EXAMPLE)]
     Node(node::Node),
-    /// List and change the services: names that answer all their healthy nodes
+    /// List and change the services: names that answer their healthy nodes
     #[command(subcommand, after_help = service::EXAMPLE)]
     Service(service::Service),
-    /// Show and change what the servers of a shared store have in common
+    /// Show and change the configuration that the servers of a shared store have in common
     #[command(subcommand, after_help = cluster::EXAMPLE)]
     Cluster(cluster::Cluster),
-    /// Show what would be answered, by which path, and why
+    /// Show what a query would be answered, from where, and why
     #[command(after_help = query::EXAMPLE)]
     Query(query::Query),
-    /// Show what has happened, or follow what happens
+    /// Show past events, or follow new ones
     #[command(after_help = events::EXAMPLE)]
     Events(events::Events),
     /// Show every counter
@@ -100,13 +100,13 @@ enum Verb {
     /// Time the program over this zone's own names, on one core, without any traffic
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Bench),
-    /// Show what the parent zone has to hold, and verify that the world sees it
+    /// Show what the parent zone has to hold, and verify that clients see it
     #[command(subcommand, after_help = delegation::EXAMPLE)]
     Delegation(delegation::Delegation),
-    /// Look for what keeps this machine from answering, and tell what to do about it
+    /// Find what keeps this machine from answering, and show what to do about it
     #[command(after_help = doctor::EXAMPLE)]
     Doctor(doctor::Doctor),
-    /// Detach and unpin what outlives a stopped daemon
+    /// Detach and unpin the programs that outlive a stopped daemon
     #[command(after_help = unload::EXAMPLE)]
     Unload(ConfigFile),
 }
@@ -125,12 +125,12 @@ struct Format {
     json: bool,
 }
 
-/// The whole command line, for man pages and completion.
+/// Returns the whole command line, for man pages and completion.
 pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Does what the arguments say. Writes an error to stderr. A stderr that cannot be written changes nothing.
+/// Runs the command of the arguments. Writes an error to stderr, and ignores a failure to do so.
 pub fn run(args: Args) -> ExitCode {
     let code = match dispatch(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -165,8 +165,8 @@ fn dispatch(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3: `delegation verify` and `doctor` have
-/// warnings only; 4: a daemon that `unload` has ended.
+/// Returns the exit code of an error. 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3:
+/// `delegation verify` and `doctor` have warnings only; 4: a daemon that `unload` has ended.
 fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
         return unsound.exit_code();
@@ -204,7 +204,7 @@ impl ConfigFile {
         Ok(loaded.config)
     }
 
-    /// With where it comes from.
+    /// Loads the configuration, and the place that it comes from.
     fn load_all(&self, socket: Option<PathBuf>) -> Result<Loaded, ConfigError> {
         let loading = async { Ok(store::load(&self.config).await) };
         let mut loaded = briefly(loading).map_err(|error| ConfigError::Store {
@@ -224,8 +224,7 @@ impl ConfigFile {
     }
 }
 
-/// Runs a conversation with the daemon; one thread is plenty. The threads of its pool look names up. A look-up may
-/// outlast the conversation.
+/// Runs a future to its end on one thread. The runtime's pool looks names up, and a look-up may outlast the future.
 fn briefly<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().on_thread_start(unprivileged::give_up_all).build();
@@ -236,7 +235,7 @@ fn briefly<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::
     result
 }
 
-/// Asks for a change and passes the daemon's notes on.
+/// Asks the daemon for a change and prints its notes.
 async fn change(client: &Client, command: &Command) -> anyhow::Result<Done> {
     let done: Done = client.ask(command).await?;
     for note in &done.notes {
@@ -245,12 +244,12 @@ async fn change(client: &Client, command: &Command) -> anyhow::Result<Done> {
     Ok(done)
 }
 
-/// Data goes to stdout; a reader that has seen enough (`| head`) is no error.
+/// Prints data to stdout. A reader that stops early (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     print_if_read(text).map(drop)
 }
 
-/// As [`print`]. `false`: the reader is gone.
+/// Prints as [`print`], and returns `false` if the reader is gone.
 fn print_if_read(text: &str) -> anyhow::Result<bool> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Ok(true),
@@ -272,7 +271,7 @@ mod tests {
     use crate::control::{Refusal, RefusalKind};
     use crate::pin_directory::Unfit;
 
-    /// Every verb below a command, with the words that lead to it.
+    /// Returns every verb below a command, with the words that lead to it.
     fn verbs(command: &clap::Command, words: &str) -> Vec<(String, clap::Command)> {
         let below = command.get_subcommands().filter(|verb| verb.get_name() != "help");
         let with_its_own = |verb: &clap::Command| {
@@ -296,11 +295,11 @@ mod tests {
             let line = help.strip_prefix("Example: ").unwrap_or_else(|| panic!("{words}: {help}"));
             assert!(line.starts_with(&words), "{words}: {line}");
             let line = line.lines().next().unwrap_or_default();
-            // The rest is the shell's.
+            // The rest of the line is for the shell.
             let line =
                 line.split(" && ").flat_map(|line| line.split(" >")).flat_map(|line| line.split(" | "));
             let line = line.map(str::trim_end).next().unwrap_or_default();
-            // What is quoted has its blanks put aside.
+            // Blanks within quotes are replaced for a moment.
             let quoted: Vec<String> = line.split('\'').map(str::to_owned).collect();
             let whole = |(index, part): (usize, &String)| {
                 if index % 2 == 1 { part.replace(' ', "_") } else { part.clone() }

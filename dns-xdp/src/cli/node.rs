@@ -1,4 +1,4 @@
-//! `node`: the node map, and what is wanted of each node.
+//! `node`: lists and changes the nodes, and sets the admin intent of each.
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ pub(super) enum Node {
     Drain {
         #[command(flatten)]
         wanted: Wanted,
-        /// Even if fewer nodes than the quorum are left in the answers
+        /// Drain it even if fewer nodes than the quorum are left in the answers
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -106,14 +106,14 @@ pub(super) struct Place {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Keeping {
-    /// Leave the configuration file as it is: forgotten at the next reload or start
+    /// Do not change the configuration file; the change ends with the next reload or start
     #[arg(long)]
     pub(super) ephemeral: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Why {
-    /// Why: shown by `status`
+    /// The reason, which `status` shows
     #[arg(long, value_name = "TEXT", value_parser = intent::text)]
     reason: Option<String>,
 }
@@ -124,7 +124,7 @@ pub(super) struct Wanted {
     name: Name,
     #[command(flatten)]
     why: Why,
-    /// For how long; then the probes decide again [default: for good]
+    /// How long it lasts; then the probes decide again [default: without an end]
     #[arg(long = "for", value_name = "DURATION", value_parser = intent::lasting)]
     lasting: Option<Duration>,
     #[command(flatten)]
@@ -133,14 +133,14 @@ pub(super) struct Wanted {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Whereabouts {
-    /// On this server alone, while the store is away; the store gets it when it is back
+    /// Change this server alone while the store is away; the store gets the change when it is back
     #[arg(long)]
     local: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Waiting {
-    /// Return when no cache that keeps to the TTL holds an address of the node
+    /// Wait until no cache that keeps to the TTL holds an address of the node
     #[arg(long)]
     wait: bool,
 }
@@ -158,7 +158,7 @@ impl Node {
         }
     }
 
-    /// What `--wait` waits for.
+    /// Returns what `--wait` waits for.
     fn awaited(&self) -> Option<Awaited> {
         match self {
             Node::Remove { name, waiting: Waiting { wait: true }, .. } => Some(Awaited::removed(&name.name)),
@@ -197,13 +197,13 @@ impl Wanted {
     fn into_command(self, admin: Admin, by: Option<String>, force: bool) -> Command {
         let Wanted { name: Name { name: node }, why: Why { reason }, lasting, place: Whereabouts { local } } =
             self;
-        // A year of milliseconds is far from the end of the type.
+        // At most a year, so its milliseconds fit.
         let for_ms = lasting.map(|lasting| lasting.as_millis() as u64);
         Command::Admin { node, admin, reason, by, for_ms, force, local }
     }
 }
 
-/// Who is at the keyboard, as well as can be told.
+/// Returns the user that runs this command, if it is known.
 fn who() -> Option<String> {
     let variable = |name| std::env::var(name).ok();
     let user = || User::from_uid(Uid::current()).ok().flatten().map(|user| user.name);
@@ -237,7 +237,7 @@ fn table(nodes: &[NodeEntry]) -> String {
     columns(&rows)
 }
 
-/// Where it is kept.
+/// Returns where a node or a service is kept.
 pub(super) const fn kept(is_ephemeral: bool, is_shared: bool) -> &'static str {
     match (is_ephemeral, is_shared) {
         (true, _) => "no",

@@ -1,4 +1,4 @@
-//! `query`: what would be answered, by which path, and why.
+//! `query`: shows what a query would be answered, from where, and why.
 use hickory_proto::rr::RecordType;
 
 use super::{Format, completion, print, print_json};
@@ -9,10 +9,10 @@ pub(super) const EXAMPLE: &str = "Example: dns-xdp query node1 AAAA";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Query {
-    /// Relative to the zone, or in full
+    /// The name, relative to the zone or in full
     #[arg(add = completion::nodes())]
     name: String,
-    /// The type asked for
+    /// The query type
     #[arg(value_name = "TYPE", default_value = "A", value_parser = qtype)]
     qtype: RecordType,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Asking the daemon again and again, beside a screen that shows what came last.
+//! Asks the daemon periodically for a screen that shows its last answer.
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -6,11 +6,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::control::CallError;
 
-/// A daemon that has said nothing for so long is as good as gone.
+/// A daemon that does not answer within this time counts as gone.
 pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The answers to a question that a task asks periodically. A daemon that does not answer therefore does not block
-/// the keyboard. It ends when the receiver is dropped.
+/// Starts a task that asks periodically, and returns its answers. A daemon that does not answer therefore does not
+/// block the keyboard. The task ends when the receiver is dropped.
 pub(super) fn every<T, F>(
     interval: Duration,
     mut ask: impl FnMut() -> F + Send + 'static,
@@ -33,7 +33,7 @@ where
     answers
 }
 
-/// Whether asking again can help. A daemon may come back; one that has refused this user will refuse it again.
+/// Whether asking again can help. A daemon may come back. A daemon that has refused this user will refuse it again.
 pub(super) fn is_passing(error: &CallError) -> bool {
     !matches!(error, CallError::Denied { .. })
 }

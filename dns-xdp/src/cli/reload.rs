@@ -1,4 +1,4 @@
-//! `reload`: the daemon reads its configuration file again.
+//! `reload`: has the daemon read its configuration file again.
 use super::change;
 use crate::control::{Client, Command};
 
@@ -6,7 +6,7 @@ pub(super) const EXAMPLE: &str = "Example: dns-xdp reload";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Reload {
-    /// Take the file even if it removes more than half of the nodes, or this server's own
+    /// Apply the file even if it removes more than half of the nodes, or this server's own
     #[arg(long)]
     force: bool,
 }

@@ -1,4 +1,4 @@
-//! `run`: the daemon, in the foreground.
+//! `run`: runs the daemon in the foreground.
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -14,7 +14,7 @@ pub(super) const EXAMPLE: &str = "Example: dns-xdp run --config /etc/dns-xdp/dns
 pub(super) struct Run {
     #[command(flatten)]
     file: ConfigFile,
-    /// Take over from a running daemon, losing no query
+    /// Take over from a running daemon without losing a query
     #[arg(long)]
     replace: bool,
 }
@@ -37,7 +37,7 @@ impl Run {
     }
 }
 
-/// At the level of `RUST_LOG`, else info.
+/// Starts the log at the level of `RUST_LOG`, otherwise at info.
 fn start_log() -> anyhow::Result<()> {
     let log = log::start().context("cannot start the log")?;
     let levels = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());

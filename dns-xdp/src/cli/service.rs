@@ -1,4 +1,4 @@
-//! `service`: the names that answer their healthy nodes, all or the first.
+//! `service`: lists and changes the names that answer their healthy nodes, all or the first.
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -34,7 +34,7 @@ pub(super) enum Service {
     Set {
         #[command(flatten)]
         name: Name,
-        /// Its nodes, all of them
+        /// The new list of its nodes
         #[arg(
             long,
             value_name = "NODE",
@@ -75,22 +75,22 @@ fn service_name(text: &str) -> Result<String, String> {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Rules {
-    /// Below this number of healthy nodes, but with at least one, answer all nodes that no operator has taken out
+    /// With fewer healthy nodes than this, but at least one, answer every node that no operator has taken out
     #[arg(long, value_name = "N")]
     min_healthy: Option<usize>,
-    /// Which of its healthy nodes it answers: all in rotation, or the first
+    /// Answer all its healthy nodes in rotation, or only the first
     #[arg(long, value_name = "ORDER", value_parser = order())]
     order: Option<Order>,
     /// The nodes that answer while none of its nodes is healthy, in order of preference; "" for none
     #[arg(long, value_name = "NODE", value_delimiter = ',', add = completion::nodes())]
     backup: Option<Vec<String>>,
-    /// What it answers while none of these is healthy either
+    /// What it answers while no backup is healthy either
     #[arg(long, value_name = "RULE", value_parser = all_down())]
     all_down: Option<AllDown>,
 }
 
 impl Rules {
-    /// An empty name stands for no backup.
+    /// Returns the backups. An empty name stands for no backup.
     fn backup(&self) -> Option<Vec<String>> {
         let named = |backup: &Vec<String>| backup.iter().filter(|name| !name.is_empty()).cloned().collect();
         self.backup.as_ref().map(named)

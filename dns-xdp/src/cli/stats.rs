@@ -1,4 +1,4 @@
-//! `stats`: every counter.
+//! `stats`: prints every counter.
 use std::collections::BTreeMap;
 
 use super::columns::columns;

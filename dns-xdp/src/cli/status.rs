@@ -1,4 +1,4 @@
-//! `status`: one screen about the daemon and its nodes, once or again and again.
+//! `status`: shows one screen about the daemon and its nodes, once or repeatedly.
 mod screen;
 mod watch;
 
@@ -25,9 +25,9 @@ pub(super) use screen::{colour_of, served_as};
 pub(super) const EXAMPLE: &str = "Example: dns-xdp status --watch\n\n\
     Colours are shown on a terminal only, and never where NO_COLOR is set; CLICOLOR_FORCE=1 keeps them in a pipe.";
 
-/// Columns where there is no terminal that tells.
+/// Columns if stdout is no terminal.
 const COLUMNS: usize = 80;
-/// Narrower is no screen, wider is not read.
+/// The narrowest and the widest screen, in columns.
 const NARROWEST: usize = 40;
 const WIDEST: usize = 160;
 
@@ -35,7 +35,7 @@ const WIDEST: usize = 160;
 pub(super) struct Status {
     #[command(flatten)]
     format: Format,
-    /// Show it again and again, every 2 seconds or as often as is said; q ends it
+    /// Refresh the screen every SECONDS, by default every 2, until q
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = seconds)]
     #[arg(conflicts_with = "json")]
     watch: Option<Duration>,
@@ -67,7 +67,7 @@ impl Status {
     }
 }
 
-/// A line for each server, and what they disagree in.
+/// Returns a line for each server, and the differences between the servers.
 fn servers(cluster: &ClusterStatus, now: Timestamp) -> String {
     let ClusterStatus { epoch, revision, mode, servers, disagreement } = cluster;
     let mut rows = vec![
@@ -95,8 +95,8 @@ fn servers(cluster: &ClusterStatus, now: Timestamp) -> String {
     }
     let mode = match mode {
         Mode::Joined => "joined",
-        Mode::Alone => "alone: what is shown of the others is what was known last",
-        Mode::Frozen => "frozen: the store is older than what was seen of it",
+        Mode::Alone => "alone: the rows of other servers show their last known state",
+        Mode::Frozen => "frozen: the store is older than the store seen before",
     };
     let mut text =
         format!("epoch {epoch}, store revision {revision}, this server is {mode}\n{}", columns_of(&rows));
@@ -113,7 +113,7 @@ fn columns() -> usize {
     columns.clamp(NARROWEST, WIDEST)
 }
 
-/// To stdout, with colours where they are wanted. `false`: the reader is gone.
+/// Prints to stdout, with colours if wanted. Returns `false` if the reader is gone.
 fn print(text: &Text<'_>) -> anyhow::Result<bool> {
     let mut octets = Vec::new();
     let colours = anstream::AutoStream::choice(&io::stdout());
@@ -121,7 +121,7 @@ fn print(text: &Text<'_>) -> anyhow::Result<bool> {
     super::print_if_read(&String::from_utf8_lossy(&octets))
 }
 
-/// With the escape sequences of its styles.
+/// Returns the text with the escape sequences of its styles.
 fn escaped(text: &Text<'_>) -> String {
     let mut escaped = String::new();
     for line in &text.lines {

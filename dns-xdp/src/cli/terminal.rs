@@ -1,4 +1,5 @@
-//! A terminal that is taken over for a while: keys and signals in, frames out, and restored however it ends.
+//! A terminal that this process takes over for a while. It delivers keys and signals, shows frames, and is always
+//! restored.
 use std::io::{self, IsTerminal as _};
 use std::thread;
 
@@ -9,7 +10,7 @@ use ratatui::{DefaultTerminal, Frame};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// The whole terminal. Dropping it gives it back as it was; a panic does so before it says anything.
+/// The whole terminal. Dropping it restores the terminal's state. A panic restores the state before its message.
 #[derive(Debug)]
 pub(super) struct Terminal {
     terminal: DefaultTerminal,
@@ -18,23 +19,23 @@ pub(super) struct Terminal {
     colour: bool,
 }
 
-/// What an operator does to a terminal.
+/// An operator's input at a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
-    /// `q`, Ctrl-C, a signal, or the terminal is gone.
+    /// `q`, Ctrl-C, a signal, or a terminal that is gone.
     Quit,
     /// Another key.
     Key(KeyCode),
-    /// The size is another, or what is shown was disturbed.
+    /// The size has changed, or the screen was disturbed.
     Redraw,
 }
 
-/// Whether a screen can be shown and keys be read.
+/// Whether a screen can be shown and keys can be read.
 pub(super) fn is_there() -> bool {
     io::stdout().is_terminal() && io::stdin().is_terminal()
 }
 
-/// Whether stdout is to have colours: by what it is, `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
+/// Whether to colour stdout. That depends on its kind, `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
 pub(super) fn has_colour() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
@@ -48,7 +49,7 @@ impl Terminal {
         let colour = has_colour();
         let terminal = ratatui::try_init().context("cannot take the terminal over: is TERM right?")?;
         let (sender, events) = mpsc::unbounded_channel();
-        // It waits for a key for ever, and ends with the process.
+        // The thread waits for keys without a limit, and ends with the process.
         thread::spawn(move || {
             loop {
                 let event = event::read();
@@ -61,7 +62,7 @@ impl Terminal {
         Ok(Terminal { terminal, events, signals, colour })
     }
 
-    /// Shows a frame; only what differs from the one before is written.
+    /// Shows a frame. Writes only the differences from the frame before.
     pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> anyhow::Result<()> {
         let colour = self.colour;
         let drawn = self.terminal.draw(|frame| {
@@ -100,7 +101,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         ratatui::restore();
-        // Without it a cursor that was hidden stays so.
+        // Otherwise a hidden cursor would stay hidden.
         self.terminal.show_cursor().ok();
     }
 }

@@ -1,4 +1,4 @@
-//! `top`: what is answered at this moment, in place until `q`.
+//! `top`: shows the present answers on one screen, until `q`.
 mod model;
 mod view;
 
@@ -15,15 +15,15 @@ use crate::control::{CallError, Client, Command};
 use crate::event::Page;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp top\n\n\
-    While it runs, the program samples the names that are asked; --no-names leaves it alone.";
+    While it runs, the program samples the names that are asked. --no-names turns that off.";
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The newest events, which is all that a screen has room for.
+/// Number of newest events, enough for any screen.
 const EVENTS: u64 = 64;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Top {
-    /// Do not have the program sample the names that are asked
+    /// Do not sample the names that are asked
     #[arg(long)]
     no_names: bool,
 }

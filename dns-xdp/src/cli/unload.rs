@@ -1,4 +1,4 @@
-//! `unload`: ends a running daemon if there is one, then detaches and unpins what is left.
+//! `unload`: ends a running daemon if there is one, then detaches and unpins the remaining programs.
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -24,7 +24,7 @@ pub(super) fn unload(remains: &UnloadPaths) -> anyhow::Result<()> {
     }
     match remove_stale(&remains.socket) {
         Ok(true) => log::tell(format_args!("removed {}", remains.socket.display())),
-        // A daemon removes its socket when it has given its last answers.
+        // A daemon removes its socket after its last answers.
         Err(BindError::Busy { .. }) if had_daemon => {}
         left => drop(left?),
     }
@@ -34,8 +34,8 @@ pub(super) fn unload(remains: &UnloadPaths) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks the running daemon to unload, and returns whether there is one. What it cannot remove is not its last word:
-/// this process may be root.
+/// Asks the running daemon to unload, and returns whether there is one. A refusal is no error yet: if this process is
+/// root, it can remove more than the daemon.
 fn end_daemon(socket: &Path) -> anyhow::Result<bool> {
     let client = Client::new(socket);
     briefly(async {
@@ -63,7 +63,7 @@ mod tests {
     use crate::control::{Refusal, Server};
     use crate::event::Journal;
 
-    /// A daemon that answers `unload` with a refusal of this kind, in a thread of its own.
+    /// Starts a thread with a daemon that refuses `unload` in this way.
     fn refusing(socket: &Path, kind: RefusalKind) -> std::thread::JoinHandle<()> {
         let (bound, is_bound) = std::sync::mpsc::channel();
         let socket = socket.to_owned();
@@ -100,7 +100,7 @@ mod tests {
         let daemon = refusing(&remains.socket, RefusalKind::Conflict);
         unload(&remains).unwrap_err();
         daemon.join().unwrap();
-        // Nobody is there.
+        // No daemon runs.
         unload(&remains).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! `--wait`: until the caches have forgotten a node that has left the answers.
+//! `--wait`: waits until no cache holds a node that has left the answers.
 use std::pin::pin;
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::control::{Client, Command};
 use crate::intent::in_words;
 use crate::log;
 
-/// From one look at the daemon to the next.
+/// Interval between two requests to the daemon.
 const LOOK: Duration = Duration::from_millis(500);
-/// A daemon that is being restarted is not waited for.
+/// The longest wait for an answer. The command does not wait for a daemon that restarts.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node that has left the answers.
@@ -25,35 +25,34 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
-    /// One that is wanted out.
+    /// Waits for a node that an operator takes out.
     pub(super) fn out(node: &str) -> Self {
         Awaited { node: node.to_ascii_lowercase(), removed: false }
     }
 
-    /// One that is not in the configuration any more.
+    /// Waits for a node that is no longer in the configuration.
     pub(super) fn removed(node: &str) -> Self {
         Awaited { removed: true, ..Awaited::out(node) }
     }
 
-    /// Waits until `left` has passed, which is `None` when there is no end to wait for. The daemon need not be there
-    /// all the time.
+    /// Waits until `left` has passed. `None` means that the wait would not end. The daemon may be absent meanwhile.
     pub(super) async fn wait(&self, client: &Client, left: Option<Duration>) -> anyhow::Result<()> {
         let node = &self.node;
         let Some(left) = left else {
-            // One that was not there has nothing that is to be forgotten: the daemon's note has said so.
+            // No cache holds a node that was not configured. The daemon's note has said so.
             return if self.removed { Ok(()) } else { Err(anyhow!(self.answered())) };
         };
         let client = client.clone().with_patience(STATUS_TIMEOUT);
         let start = Instant::now();
         let bar = progress_bar(left);
         if bar.is_hidden() && !left.is_zero() {
-            log::tell(format_args!("waiting {} until the caches have forgotten `{node}`", seconds(left)));
+            log::tell(format_args!("waiting {} until no cache holds `{node}`", seconds(left)));
         }
         let mut interrupt = pin!(tokio::signal::ctrl_c());
         let mut heard = true;
         while start.elapsed() < left {
             let passed = start.elapsed();
-            bar.set_message(format!("the caches forget `{node}` in {}", seconds(left - passed)));
+            bar.set_message(format!("no cache holds `{node}` in {}", seconds(left - passed)));
             bar.set_position(passed.as_millis() as u64);
             tokio::select! {
                 () = sleep_until(start + left.min(passed + LOOK)) => {}
@@ -63,7 +62,7 @@ impl Awaited {
             match &status {
                 Ok(status) => self.look(status).map_err(anyhow::Error::msg)?,
                 Err(error) if heard => {
-                    bar.suspend(|| log::tell(format_args!("{error}; counting on without it")));
+                    bar.suspend(|| log::tell(format_args!("{error}; the wait continues without the daemon")));
                 }
                 Err(_) => {}
             }
@@ -74,7 +73,7 @@ impl Awaited {
         Ok(())
     }
 
-    /// Whether the node is still out of the answers; the error says what has become of it.
+    /// Checks that the node is still out of the answers. The error says why it is not.
     fn look(&self, status: &Status) -> Result<(), String> {
         let name = &self.node;
         let Some(node) = status.nodes.iter().find(|node| node.name == *name) else {
@@ -96,7 +95,7 @@ impl Awaited {
 
     fn answered(&self) -> String {
         format!(
-            "the addresses of `{}` are answered yet, for too few other nodes are up or the answers are frozen: there is \
+            "the addresses of `{}` are still answered, because too few other nodes are up or the answers are frozen: there is \
              no end to wait for; see `dns-xdp status`",
             self.node
         )
@@ -105,20 +104,20 @@ impl Awaited {
     fn interrupted(&self, left: Duration) -> String {
         let what = if self.removed { "is removed" } else { "stays out of the answers" };
         format!(
-            "no longer waiting: `{}` {what}, and caches may hold its addresses for {} yet",
+            "no longer waiting: `{}` {what}, and caches may hold its addresses for another {}",
             self.node,
             seconds(left)
         )
     }
 }
 
-/// Whole seconds, the last one too.
+/// Returns the duration in whole seconds, rounded up.
 fn seconds(duration: Duration) -> String {
     let up = duration + Duration::from_millis(999);
     humantime::format_duration(Duration::from_secs(up.as_secs())).to_string()
 }
 
-/// On stderr, and only where that is a terminal.
+/// Returns a progress bar on stderr, which is hidden unless stderr is a terminal.
 fn progress_bar(time: Duration) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {percent:>3} %");
     ProgressBar::new(time.as_millis() as u64)

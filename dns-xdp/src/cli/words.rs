@@ -1,7 +1,7 @@
-//! Words for people: times that have passed, numbers, and text of strangers that has to stay in its place.
+//! Text for people: elapsed times, numbers, and harmless forms of text from outside.
 use jiff::Timestamp;
 
-/// How long ago that was, in its largest unit.
+/// Returns how long ago a time was, in the largest unit.
 pub(super) fn ago(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_second().saturating_sub(since.as_second());
     if seconds < 1 {
@@ -12,7 +12,7 @@ pub(super) fn ago(since: Timestamp, now: Timestamp) -> String {
     format!("{}{unit} ago", seconds / length)
 }
 
-/// A count or rate in whole numbers with commas; small ones that are not whole keep a digit.
+/// Returns a count or rate as a whole number with commas. A small fraction keeps one digit.
 pub(super) fn number(value: f64) -> String {
     if value < 9.95 && value.fract() != 0.0 {
         return format!("{value:.1}");
@@ -28,7 +28,7 @@ pub(super) fn number(value: f64) -> String {
     text
 }
 
-/// As [`number`] in at most six characters, for columns: the large ones with three digits and a letter.
+/// Returns a number as [`number`] does, in at most 6 characters. Large numbers have 3 digits and a letter.
 pub(super) fn compact(value: f64) -> String {
     let letters = [(1e9, "G"), (1e6, "M"), (1e5, "k")];
     let Some((least, letter)) = letters.into_iter().find(|(least, _)| value >= 0.9995 * least) else {
@@ -39,7 +39,7 @@ pub(super) fn compact(value: f64) -> String {
     format!("{value:.digits$}{letter}")
 }
 
-/// A share from 0 to 1 in per cent. It is 100 and 0 only where nothing is missing, or nothing there.
+/// Returns a share from 0 to 1 in per cent. 100 and 0 are exact, never rounded.
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     match share {
@@ -49,7 +49,7 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// Text without anything that moves a cursor or turns the direction of writing.
+/// Returns the text without characters that move a cursor or change the direction of writing.
 pub(super) fn harmless(text: &str) -> String {
     let harmless = |char: char| match char {
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => '?',
@@ -59,7 +59,7 @@ pub(super) fn harmless(text: &str) -> String {
     text.chars().map(harmless).collect()
 }
 
-/// The text, cut to a number of characters with an ellipsis.
+/// Returns the text, cut to a number of characters with an ellipsis.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -68,7 +68,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Lines of at most this many characters, broken between words where possible.
+/// Returns lines of at most this many characters, broken between words if possible.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = Vec::new();

@@ -1,13 +1,13 @@
-//! Which addresses can be those of one machine (RFC 6890).
+//! Tells which addresses can belong to one machine (RFC 6890).
 use std::fmt;
 use std::net::IpAddr;
 
-/// A kind of address that is not one machine's for every client.
+/// A kind of address that does not lead every client to the same machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpecialAddress {
-    /// Each machine has it.
+    /// Every machine has this address.
     Loopback,
-    /// Each link may have it.
+    /// Every link may have this address.
     LinkLocal,
     /// 0/8
     ThisNetwork,
@@ -15,16 +15,16 @@ pub enum SpecialAddress {
     Reserved,
     /// `::`
     Unspecified,
-    /// Many machines have it.
+    /// Many machines have this address.
     Multicast,
     /// `::ffff:0:0/96`
     Mapped,
-    /// `::/96`, which RFC 4291, section 2.5.5.1, has taken back.
+    /// `::/96`, which RFC 4291, section 2.5.5.1, deprecates.
     Compatible,
 }
 
 impl SpecialAddress {
-    /// What is special about an address; `None`: it can be a node's.
+    /// Returns why an address cannot be a node's; `None`: it can.
     pub fn of(address: IpAddr) -> Option<Self> {
         let special = match address {
             _ if address.is_loopback() => SpecialAddress::Loopback,
@@ -41,8 +41,8 @@ impl SpecialAddress {
         Some(special)
     }
 
-    /// What is special about an address that this machine listens or asks at; `None`: it can do either. A link-local
-    /// address of IPv4 needs no interface beside it, unlike one of IPv6.
+    /// Returns why this machine cannot listen at an address or probe it; `None`: it can. A link-local IPv4 address is
+    /// allowed, because it needs no interface beside it, unlike IPv6.
     pub fn of_local(address: IpAddr) -> Option<Self> {
         SpecialAddress::of(address).filter(|special| match special {
             SpecialAddress::Loopback => false,
@@ -67,7 +67,7 @@ impl fmt::Display for SpecialAddress {
     }
 }
 
-/// Addresses that no node can have, each with the words that tell its kind.
+/// Addresses that no node can have, each with the text of its kind.
 #[cfg(test)]
 pub(crate) const NO_NODES: [(&str, &str); 14] = [
     ("127.0.0.1", "a loopback address"),

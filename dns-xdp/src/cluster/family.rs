@@ -16,7 +16,7 @@ pub enum Family {
     Ipv6,
 }
 
-/// How the health of a node of both families follows from that of each.
+/// How the health of both families of a node combines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FamilyRule {
     /// Each RRset follows the health of its own family.
@@ -27,10 +27,10 @@ pub enum FamilyRule {
 }
 
 impl Family {
-    /// Both, IPv4 first.
+    /// Both families, IPv4 first.
     pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
-    /// The family of an address.
+    /// Returns the family of an address.
     pub const fn of(address: IpAddr) -> Family {
         match address {
             IpAddr::V4(_) => Family::Ipv4,
@@ -38,7 +38,7 @@ impl Family {
         }
     }
 
-    /// The other one.
+    /// Returns the other family.
     pub const fn other(self) -> Family {
         match self {
             Family::Ipv4 => Family::Ipv6,
@@ -46,7 +46,7 @@ impl Family {
         }
     }
 
-    /// As `status`, the events, the metrics and the store's documents have it.
+    /// Returns the name in `status`, the events, the metrics and the store's documents.
     pub const fn text(self) -> &'static str {
         match self {
             Family::Ipv4 => "ipv4",
@@ -62,7 +62,7 @@ impl fmt::Display for Family {
 }
 
 impl Node {
-    /// The address of a family.
+    /// Returns the node's address of a family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
         match family {
             Family::Ipv4 => self.ipv4.map(IpAddr::V4),
@@ -70,7 +70,7 @@ impl Node {
         }
     }
 
-    /// Whether it has addresses of both families.
+    /// Whether the node has addresses of both families.
     pub fn is_dual_stack(&self) -> bool {
         Family::ALL.iter().all(|family| self.address(*family).is_some())
     }
@@ -100,7 +100,7 @@ impl Cluster {
         Some(format!("`families = \"any\"` has no effect: {why}; remove it"))
     }
 
-    /// A warning of nodes that lack a family which others have.
+    /// Returns a warning about nodes that lack a family which other nodes have.
     pub(crate) fn family_warning(&self) -> Option<String> {
         const MOST: usize = 3;
         let lacking = |family: Family| {

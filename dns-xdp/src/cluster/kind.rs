@@ -1,4 +1,4 @@
-//! What the kinds of probe ask, each with what it takes to ask it.
+//! The kinds of probe, each with its settings.
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -10,20 +10,20 @@ use rustls::pki_types::CertificateDer;
 /// The kinds of probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeKind {
-    /// A TCP connection that is established is a success.
+    /// An established TCP connection is a success.
     Tcp {
         /// Destination port.
         port: u16,
     },
-    /// A reply over a TCP connection that has in it what is expected is a success.
+    /// A TCP reply that contains the expected text is a success.
     TcpDialogue(TcpDialogue),
-    /// A GET request in the clear or over TLS, and the response that is wanted.
+    /// The expected response to a GET request, with or without TLS, is a success.
     Http(Http),
     /// A Redis server that answers PING with PONG is a success.
     Redis(Redis),
-    /// An echo that is answered is a success (RFC 792, RFC 4443).
+    /// An echo reply is a success (RFC 792, RFC 4443).
     Icmp,
-    /// A name server that answers with authority is a success.
+    /// An authoritative answer is a success.
     Dns(Dns),
     /// A command that exits with 0 is a success.
     Exec(Exec),
@@ -63,28 +63,28 @@ impl fmt::Display for ProbeKind {
     }
 }
 
-/// What is sent over a TCP connection, and what is expected.
+/// The text that is sent over a TCP connection, and the expected reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpDialogue {
     /// Destination port.
     pub port: u16,
-    /// What is sent first; `None`: the server greets.
+    /// The text that is sent; `None`: the server speaks first.
     pub send: Option<String>,
-    /// What the reply must have in it.
+    /// What the reply must contain.
     pub expect: Expect,
 }
 
-/// What is looked for in the first octets of a reply.
+/// What the first octets of a reply must contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
     /// These octets, anywhere; not empty.
     Text(String),
-    /// A match.
+    /// A match of a regular expression.
     Pattern(Pattern),
 }
 
 impl Expect {
-    /// Whether it is found.
+    /// Whether the reply contains it.
     pub fn is_in(&self, reply: &[u8]) -> bool {
         match self {
             Expect::Text(text) => reply.windows(text.len().max(1)).any(|window| window == text.as_bytes()),
@@ -94,7 +94,7 @@ impl Expect {
 }
 
 impl fmt::Display for Expect {
-    /// As the configuration has it.
+    /// Writes it as in the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Expect::Text(text) => write!(f, "expect {text:?}"),
@@ -103,12 +103,12 @@ impl fmt::Display for Expect {
     }
 }
 
-/// What a Redis server is asked, and how.
+/// The settings of a Redis probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redis {
     /// Destination port.
     pub port: u16,
-    /// Whom to trust; `None`: in the clear.
+    /// Which certificates are accepted; `None`: no TLS.
     pub tls: Option<Trust>,
     /// The name that the certificate has to be for; `None`: the address that is probed.
     pub host: Option<String>,
@@ -123,13 +123,13 @@ pub struct Redis {
 /// What a Redis server has to be for a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Any that answers.
+    /// Any server that answers.
     Any,
     /// A master.
     Master,
 }
 
-/// The password of a file, as it was when the configuration was read.
+/// The password from a file, read with the configuration.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordFile {
     /// The file.
@@ -139,46 +139,46 @@ pub struct PasswordFile {
 }
 
 impl fmt::Debug for PasswordFile {
-    /// Without the password.
+    /// Writes the path, but not the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the password in {}", self.path.display())
     }
 }
 
-/// A GET request, and the response that is wanted.
+/// A GET request, and the expected response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// Destination port.
     pub port: u16,
-    /// Whom to trust; `None`: in the clear.
+    /// Which certificates are accepted; `None`: no TLS.
     pub tls: Option<Trust>,
     /// The Host header, and the name that the certificate has to be for; `None`: the address that is probed.
     pub host: Option<String>,
-    /// With the query, if any; begins with a slash.
+    /// The path with the query, if any; begins with a slash.
     pub path: String,
     /// The status codes that are a success; not empty.
     pub codes: Vec<RangeInclusive<u16>>,
-    /// What has to be found in the first octets of the body.
+    /// A pattern that the first octets of the body must match.
     pub body: Option<Pattern>,
 }
 
-/// Whose certificates are good.
+/// Which certificates are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// Those that this machine trusts.
+    /// Certificates of the authorities that this machine trusts.
     System,
-    /// Those of the authorities in a file.
+    /// Certificates of the authorities in a file.
     Authorities(Authorities),
-    /// Anybody's.
+    /// Any certificate: none is verified.
     Anybody,
 }
 
-/// The certificates of a file, as they were when the configuration was read.
+/// The certificates from a file, read with the configuration.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authorities {
     /// The file.
     pub path: PathBuf,
-    /// Not empty.
+    /// The certificates; not empty.
     pub certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -188,7 +188,7 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// A regular expression; equal when it is written the same.
+/// A regular expression. Two are equal if their text is equal.
 #[derive(Debug, Clone)]
 pub struct Pattern(pub Regex);
 
@@ -205,7 +205,7 @@ impl Eq for Pattern {}
 pub struct Dns {
     /// Destination port.
     pub port: u16,
-    /// The zone's apex, of which the server has to be an authority.
+    /// The apex of the zone for which the server has to be authoritative.
     pub name: Name,
 }
 

@@ -1,4 +1,5 @@
-//! The services of a cluster, worked out once: which nodes are their members, and which services have the same rules.
+//! Tables about the services of a cluster, computed once: the nodes that are their members, and the services with the
+//! same rules.
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -13,14 +14,14 @@ pub(crate) struct Members {
     places: HashMap<String, usize>,
     /// In the order of the names.
     services: Arc<[String]>,
-    /// The place of each service among those of the configuration; `None`: it is not configured.
+    /// The place of each service in the configuration; `None`: it is not configured.
     configured: Arc<[Option<usize>]>,
     /// The group of each service.
     groups_of: Arc<[usize]>,
     groups: Vec<Group>,
 }
 
-/// What one or more services have in common. In one state of the nodes they all answer the same.
+/// The rules that one or more services share. In any state of the nodes these services all answer the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Group {
     /// Places among the cluster's nodes, in the order of the configuration.
@@ -33,7 +34,7 @@ pub(crate) struct Group {
     pub(crate) all_down: Option<AllDown>,
     /// As [`Service::min_healthy`].
     pub(crate) min_healthy: usize,
-    /// The name of the service, if the health of its members is found out apart. No other service is in its group.
+    /// The name of the service, if it has probes of its own. No other service is in its group.
     pub(crate) apart: Option<String>,
 }
 
@@ -97,38 +98,38 @@ impl Members {
         }
     }
 
-    /// The names of the nodes, in the order of the cluster.
+    /// Returns the names of the nodes, in the order of the cluster.
     pub(crate) fn nodes(&self) -> &Arc<[String]> {
         &self.nodes
     }
 
-    /// The place of a node.
+    /// Returns the place of a node.
     pub(crate) fn place(&self, node: &str) -> Option<usize> {
         self.places.get(node).copied()
     }
 
-    /// The names of the services, in their order.
+    /// Returns the names of the services, in their order.
     pub(crate) fn services(&self) -> &Arc<[String]> {
         &self.services
     }
 
-    /// Every group.
+    /// Returns every group.
     pub(crate) fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// The number of each service's group, in the order of the names.
+    /// Returns the number of each service's group, in the order of the names.
     pub(crate) fn groups_of(&self) -> &[usize] {
         &self.groups_of
     }
 
-    /// The place of a service among the names, and its group.
+    /// Returns the place of a service among the names, and its group.
     pub(crate) fn service(&self, name: &str) -> Option<(usize, &Group)> {
         let place = self.place_of_service(name)?;
         Some((place, &self.groups[self.groups_of[place]]))
     }
 
-    /// The place of a service among those of the configuration.
+    /// Returns the place of a service in the configuration.
     pub(super) fn configured(&self, name: &str) -> Option<usize> {
         self.configured[self.place_of_service(name)?]
     }

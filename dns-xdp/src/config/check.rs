@@ -1,4 +1,4 @@
-//! What has to hold between the parts of a configuration: unique names and addresses, references that lead somewhere.
+//! Checks the parts of a configuration against each other: unique names and addresses, and valid references.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
     std::iter::once(name).chain(above)
 }
 
-/// Records that the program has no room for the zone: no failover of such a zone could be published.
+/// Records a problem if the table has no room for the zone, because a failover could not be published.
 pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Diagnostics) {
     let nodes = spec.nodes.iter().flat_map(|node| [node.name.value.as_str(), node.ns.value.as_str()]);
     let services = spec.services.iter().map(|service| service.name.value.as_str());
@@ -70,12 +70,12 @@ pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Diagnostics) {
     });
 }
 
-/// Ticks a second of the slowest kernel clock (HZ). The program reads that clock, so it sees all answers of a tick at one
-/// time.
+/// Ticks per second of the slowest kernel clock (HZ). The program reads that clock, so all answers within a tick have
+/// the same time.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// Returns the smallest burst with which a limit lets its whole rate through. If ticks and the intervals between answers do
-/// not divide each other, an answer may be due within a tick. The burst then has to cover one more.
+/// Returns the smallest burst with which a limit lets its whole rate through. If neither a tick nor the interval
+/// between answers divides the other, an answer may be due within a tick. The burst then has to cover one more.
 fn least_burst(per_second: u32) -> u32 {
     let in_one_tick = per_second.div_ceil(TICKS_PER_SECOND);
     let divide = |a: u32, b: u32| b != 0 && a.is_multiple_of(b);
@@ -83,14 +83,14 @@ fn least_burst(per_second: u32) -> u32 {
     if is_aligned { in_one_tick } else { in_one_tick + 1 }
 }
 
-/// Records a burst by which the rate would be less than what is configured.
+/// Records a burst that is too small for the configured rate.
 pub(super) fn burst(burst: Option<&At<u32>>, per_second: u32, section: &TableReader<'_>) {
     let least = least_burst(per_second);
     if let Some(At { at, value: burst @ 1.. }) = burst
         && *burst < least
     {
         let text = format!(
-            "`burst` is {burst}, with which the kernel's clock, of ticks of {} ms, lets less than {per_second} \
+            "`burst` is {burst}, and with a kernel clock of {} ms that lets less than {per_second} \
              `answers-per-second` through; write at least {least}",
             1000 / TICKS_PER_SECOND
         );
@@ -98,14 +98,14 @@ pub(super) fn burst(burst: Option<&At<u32>>, per_second: u32, section: &TableRea
     }
 }
 
-/// A list that is not longer than this.
+/// Records a problem if the list is longer than `most`.
 pub(super) fn at_most<T>(key: &str, list: &[At<T>], most: usize, section: &TableReader<'_>) {
     if let Some(At { at, .. }) = list.get(most) {
         section.problem(*at, format!("`{key}` has {} entries; write at most {most}", list.len()));
     }
 }
 
-/// The checked cluster; its nodes have addresses and its references lead somewhere.
+/// Returns the checked cluster. Its nodes have addresses, and its references are valid.
 pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
     let node = |node: NodeSpec| Node {
         name: node.name.value,
@@ -130,7 +130,7 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
     Cluster::new(spec.nodes.into_iter().map(node).collect(), services.collect())
 }
 
-/// Records what is in a list twice.
+/// Records values that are in a list twice.
 pub(super) fn unique<T: Ord + Display>(key: &str, list: &[At<T>], section: &TableReader<'_>) {
     for duplicate in duplicates(list) {
         section.problem(duplicate.at, format!("`{key}` has {} twice; remove one", duplicate.value));
@@ -151,8 +151,8 @@ fn duplicates<T: Ord>(list: &[At<T>]) -> impl Iterator<Item = &At<T>> {
     list.iter().filter(move |located| !seen.insert(&located.value))
 }
 
-/// Nodes, name servers and services share one name space: the zone. A name server may be called as its own node
-/// is, where the two names answer the same.
+/// Nodes, name servers and services share one name space: the zone. A name server may have its own node's name if both
+/// would answer the same.
 fn names(spec: &ClusterSpec, problems: &Diagnostics) {
     let mut taken: BTreeMap<&str, String> = BTreeMap::new();
     let nodes = spec.nodes.iter().map(|node| (&node.name, "a node".to_owned()));
@@ -176,7 +176,7 @@ fn names(spec: &ClusterSpec, problems: &Diagnostics) {
     }
 }
 
-/// RFC 1035, section 2.3.4: 255 octets in full.
+/// Whether the full name has more than 255 octets (RFC 1035, section 2.3.4).
 fn too_long(name: &str, apex: &Name) -> bool {
     Name::from_ascii(name).and_then(|name| name.append_domain(apex)).is_err()
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration file, and on which line.
+//! The problems of a configuration file, with their lines.
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,28 +10,28 @@ use toml::de::DeTable;
 use super::nearest;
 use crate::pin_directory::Unfit;
 
-/// Why there is no [`super::Config`].
+/// Why a file gives no [`super::Config`].
 #[derive(Debug)]
 pub enum ConfigError {
     /// The file could not be read.
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The store that the file names could not be read, and there is no copy of it.
+    /// The store that the file names could not be read, and this server has no copy of it.
     Store {
         /// The file.
         path: PathBuf,
         /// Why.
         reason: String,
     },
-    /// The directory of `[xdp] pin` cannot be a daemon's.
+    /// The daemon cannot use the directory of `[xdp] pin`.
     Pin {
         /// The file.
         path: PathBuf,
-        /// Where the key stands; `None`: the file leaves it out.
+        /// The line of the key; `None`: the file leaves it out.
         line: Option<usize>,
         /// Why.
         unfit: Unfit,
@@ -40,24 +40,24 @@ pub enum ConfigError {
     Invalid {
         /// The file.
         path: PathBuf,
-        /// In the order of the file, not empty.
+        /// The problems in the order of the file; not empty.
         problems: Vec<Diagnostic>,
     },
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Counted from 1.
     pub line: usize,
-    /// The document of the store that it is in, if it is not in the file.
+    /// The document of the store that has the problem; `None`: the file has it.
     pub document: Option<String>,
-    /// What is wrong and what to do about it.
+    /// The problem, and what to do about it.
     pub text: String,
 }
 
 impl ConfigError {
-    /// The directory of `[xdp] pin` in the file at `path` is unfit.
+    /// Makes the error about an unfit directory of `[xdp] pin` in the file at `path`.
     pub fn pin(path: &Path, unfit: Unfit) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         ConfigError::Pin { path: path.to_owned(), line: line_of_key(&text, "xdp", "pin"), unfit }
@@ -94,10 +94,10 @@ impl fmt::Display for ConfigError {
     }
 }
 
-// No source(): the text already ends in the system's own, and a chain would print it twice.
+// There is no source(): the text already ends with the system's error, and a chain would print it twice.
 impl std::error::Error for ConfigError {}
 
-/// A value and the byte of the file where it stands.
+/// A value and its byte position in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct At<T> {
     pub(super) at: usize,
@@ -108,11 +108,12 @@ pub(super) fn values<T: Clone>(located: &[At<T>]) -> Vec<T> {
     located.iter().map(|located| located.value.clone()).collect()
 }
 
-/// Problems that a message lists; the others are counted. The running daemon writes this message too, so it is bounded.
+/// The most problems that a message lists; the others are only counted. The running daemon writes this message too, so
+/// its length is bounded.
 const TOLD: usize = 100;
-/// Unknown names of a file that are compared with the names of all nodes. There may be 65,536 nodes.
+/// The most unknown names of a file that are compared with all nodes. There may be 65,536 nodes.
 const NAMES_COMPARED: usize = 3;
-/// Keys that are compared with the few that a section has.
+/// The most unknown keys that are compared with the keys of their section.
 const KEYS_COMPARED: usize = TOLD;
 
 /// Collects problems while the file is read, so that the operator sees all of them at once.
@@ -130,7 +131,7 @@ impl Diagnostics {
         self.found.borrow_mut().push(At { at, value: text.into() });
     }
 
-    /// Records a key that is unknown among those that are known.
+    /// Records an unknown key, with the known keys of its place.
     pub(super) fn add_unknown_key(&self, at: usize, name: &str, known: &[&'static str]) {
         let remedy = match compared(&self.keys_compared, KEYS_COMPARED, name, known.iter().copied()) {
             Some(known) => format!("did you mean `{known}`?"),
@@ -140,7 +141,7 @@ impl Diagnostics {
         self.add(at, format!("unknown key `{name}`; {remedy}"));
     }
 
-    /// The name that was probably meant, of all nodes; for the first few names alone.
+    /// Returns the node's name that was probably meant. Only the first few names are compared.
     pub(super) fn nearest_name<'a>(
         &self,
         name: &str,
@@ -149,7 +150,7 @@ impl Diagnostics {
         compared(&self.names_compared, NAMES_COMPARED, name, known)
     }
 
-    /// The unknown keys alone.
+    /// Returns only the unknown keys.
     pub(super) fn into_unknown_keys(self, text: &str) -> Vec<Diagnostic> {
         let unknown = self.unknown.into_inner();
         let mut found = self.found.into_inner();
@@ -157,14 +158,14 @@ impl Diagnostics {
         told(found, text)
     }
 
-    /// The error that they amount to; `None` when there are none.
+    /// Returns the error with all problems; `None` if there are none.
     pub(super) fn into_error(self, text: &str, path: &Path) -> Option<ConfigError> {
         let problems = told(self.found.into_inner(), text);
         (!problems.is_empty()).then(|| ConfigError::Invalid { path: path.to_owned(), problems })
     }
 }
 
-/// In the order of the file, each with its line.
+/// Returns the problems in the order of the file, each with its line.
 fn told(mut found: Vec<At<String>>, text: &str) -> Vec<Diagnostic> {
     found.sort_by_key(|problem| problem.at);
     let more = found.len().saturating_sub(TOLD);
@@ -190,7 +191,7 @@ fn compared<'a>(
     nearest(name, known)
 }
 
-/// The line of a key's value in the text of a file; `None`: the key is not there.
+/// Returns the line of a key's value in the text of a file; `None`: the key is not there.
 fn line_of_key(text: &str, section: &str, key: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let value = document.get_ref().get(section)?.get_ref().as_table()?.get(key)?;

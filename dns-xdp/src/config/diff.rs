@@ -1,26 +1,26 @@
-//! What differs between two configuration files, key by key, for the operator who reloads.
+//! Compares two configuration files key by key, to show the effect of a reload.
 //!
-//! The documents are compared as they are written, so that a key need not be known here. A list of tables is told apart
-//! by their names where they have some, and a key that a table leaves out has the value that the tables around it give.
+//! The documents are compared as TOML, so this code need not know the keys. The tables of a list are matched by their
+//! names if they have names. A key that a table leaves out has the value of the tables around it.
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::spec::default_ns;
 
-/// Lines; the rest is only counted.
+/// The most lines; further differences are only counted.
 const MOST: usize = 60;
-/// Characters of one value.
+/// The most characters of one value.
 const LONGEST: usize = 100;
 
-/// What a table is called by.
+/// The key with the name of a table.
 const NAME: &str = "name";
-/// The list whose tables go by their names alone.
+/// The list whose tables are shown by their names alone.
 const NODE: &str = "node";
-/// What a node has by its position where the file does not say it.
+/// A key whose default follows from the node's position.
 const NS: &str = "ns";
-/// What is not shown.
+/// A key whose value is not shown.
 const SECRETS: &str = "secrets";
 
-/// One line for each key, in the order of the new file; none when the two mean the same.
+/// Returns one line for each key that differs, in the order of the new file.
 pub fn differences(old: &str, new: &str) -> Vec<String> {
     let [Ok(old), Ok(new)] = [old, new].map(str::parse::<DocumentMut>) else {
         return vec!["the file was changed, and cannot be compared".to_owned()];
@@ -37,7 +37,7 @@ pub fn differences(old: &str, new: &str) -> Vec<String> {
     lines
 }
 
-/// A part of a document without its comments and its layout.
+/// A part of a document, without comments and layout.
 #[derive(Debug, Clone, PartialEq)]
 enum Tree {
     Leaf(String),
@@ -94,7 +94,7 @@ fn name(table: &Table) -> Option<String> {
     }
 }
 
-/// A table of one of the documents, and those that give what it leaves out, the nearest first.
+/// A table of one of the documents, and the tables around it with its defaults, the nearest first.
 struct Side<'a> {
     table: &'a Table,
     around: Vec<&'a Table>,
@@ -105,7 +105,7 @@ impl<'a> Side<'a> {
         Side { table: document, around: Vec::new() }
     }
 
-    /// A table of a list in this one.
+    /// Returns a table of a list in this one.
     fn element(&self, element: &'a Table) -> Self {
         Side { table: element, around: std::iter::once(self.table).chain(self.around.clone()).collect() }
     }
@@ -136,7 +136,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Where a key stands, as an operator says it: `node2 [health]`.
+/// The place of a key, as shown to an operator: `node2 [health]`.
 #[derive(Debug, Clone, Default)]
 struct Place {
     element: String,
@@ -217,7 +217,7 @@ impl Differences {
     }
 }
 
-/// The tables of a list by their names, or else by their numbers.
+/// Returns the tables of a list with their names, or else with their numbers.
 fn with_names(key: &str, list: &[Table]) -> Vec<(String, Table)> {
     let named = |(position, table): (usize, &Table)| {
         let name = name(table).unwrap_or_else(|| position.to_string());
@@ -230,7 +230,7 @@ fn with_names(key: &str, list: &[Table]) -> Vec<(String, Table)> {
     (1..).zip(list).map(named).collect()
 }
 
-/// The addresses first, as they are; then everything else.
+/// Returns a table on one line: first the addresses without their keys, then everything else.
 fn summary(table: &Table) -> String {
     let mut addresses = Vec::new();
     let mut rest = Vec::new();
@@ -298,7 +298,7 @@ name = "db"
 nodes = ["node1", "node2"]
 "#;
 
-    /// The differences that replacing one text by another makes.
+    /// Returns the differences that the changes make to a file.
     fn told(changes: &[(&str, &str)]) -> Vec<String> {
         let mut new = TEXT.to_owned();
         for (from, to) in changes {

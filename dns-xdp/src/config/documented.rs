@@ -1,11 +1,11 @@
-//! The manual's page about the configuration against the code: its keys, defaults and ranges.
+//! Tests the manual's page about the configuration against the code: its keys, defaults and ranges.
 use std::path::Path;
 
 use super::Config;
 
 const PAGE: &str = include_str!("../../doc/configuration.md");
 
-/// Every section once, so that a key can be put behind its heading.
+/// A file with every section once, so that a test can put a key behind its heading.
 const FILE: &str = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[xdp]\n[rate-limit]\n\
     [cookies]\n[fallback]\n[health]\n[failover]\n[cluster]\n[control]\n[events]\n[metrics]\n\
     [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n[[service]]\nname = \"db\"\nnodes = [\"node1\"]\n";
@@ -13,7 +13,7 @@ const FILE: &str = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = 
 /// A row of the page.
 #[derive(Debug)]
 struct Row {
-    /// As in the file: `[zone]`.
+    /// The section as in the file: `[zone]`.
     section: &'static str,
     key: &'static str,
     kind: &'static str,
@@ -38,7 +38,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// What is between backticks, if that is all.
+/// Returns the text between backticks, if the cell has nothing else.
 fn quoted(cell: &str) -> Option<&str> {
     cell.strip_prefix('`')?.strip_suffix('`').filter(|text| !text.contains('`'))
 }
@@ -47,7 +47,7 @@ fn parse(text: &str) -> Result<Config, String> {
     Config::parse(text, Path::new("/etc/dns-xdp/dns-xdp.toml")).map_err(|error| error.to_string())
 }
 
-/// The file with one more line in a section.
+/// Returns the file with one more line in a section.
 fn with(section: &str, line: &str) -> String {
     FILE.replacen(&format!("{section}\n"), &format!("{section}\n{line}\n"), 1)
 }
@@ -62,7 +62,7 @@ fn the_page_has_the_keys_that_the_code_knows() {
         // Each kind of probe has keys of its own.
         let kinds: &[&str] = if section == "[health]" { &KINDS } else { &[""] };
         let mut known: Vec<String> = kinds.iter().flat_map(|kind| known(section, kind)).collect();
-        // The list of several probes is told in prose.
+        // The page describes the list of probes in prose.
         known.retain(|key| key != "probes");
         let mut documented: Vec<&str> =
             rows.iter().filter(|row| row.section == section).map(|row| row.key).collect();
@@ -75,7 +75,7 @@ fn the_page_has_the_keys_that_the_code_knows() {
 
 const KINDS: [&str; 7] = ["tcp", "redis", "http", "https", "icmp", "dns", "exec"];
 
-/// The keys that a section may have; `kind`: with this kind of probe.
+/// Returns the keys that a section may have, with this kind of probe.
 fn known(section: &str, kind: &str) -> Vec<String> {
     let kind = if kind.is_empty() { String::new() } else { format!("probe = \"{kind}\"\n") };
     let error = parse(&with(section, &format!("{kind}no-such-key-at-all = 1"))).unwrap_err();

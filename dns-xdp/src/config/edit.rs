@@ -1,7 +1,7 @@
-//! Changes to the text of the configuration file that keep everything else in it, comments too.
+//! Changes the text of the configuration file, and keeps everything else in it, comments too.
 //!
-//! Nodes are here, services in `service`.
-//! Text in, text out; whoever calls parses the new text before anything is written.
+//! Nodes are here, services in `service`. The functions take a text and return a text. The caller parses the new text
+//! before it writes it.
 pub(super) mod service;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,9 +15,9 @@ use super::{nearest, spec};
 /// A changed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {
-    /// The whole new text; the old one when there was nothing to do.
+    /// The whole new text; the old text if there was nothing to do.
     pub text: String,
-    /// What was done besides, or why nothing was: for the operator.
+    /// Notes for the operator: further changes, or why nothing was changed.
     pub notes: Vec<String>,
 }
 
@@ -40,15 +40,15 @@ pub enum EditError {
         /// The name that was probably meant.
         nearest: Option<String>,
     },
-    /// The change contradicts what is there.
+    /// The change contradicts the file.
     #[error("{0}")]
     Conflict(String),
     /// The text is no TOML.
-    #[error("the configuration file is not valid TOML: {0}; mend it and run `dns-xdp check`")]
+    #[error("the configuration file is not valid TOML: {0}; correct it and run `dns-xdp check`")]
     Malformed(String),
 }
 
-/// What is said of a name that no node has.
+/// Returns the message about a name that no node has.
 pub fn unknown_node(name: &str, nearest: Option<&str>) -> String {
     unknown_of("node", name, nearest)
 }
@@ -83,7 +83,7 @@ pub fn add_node(
     Ok(Edited { text: document.to_string(), notes: notes.collect() })
 }
 
-/// Appends a node that is not there; the name of its name server where that is not the usual one.
+/// Appends a new node. Returns the name of its name server, if the default name is taken.
 pub(super) fn append(
     document: &mut DocumentMut,
     name: &str,
@@ -103,7 +103,7 @@ pub(super) fn append(
     Ok(ns)
 }
 
-/// Gives a node other addresses; the family that is not given stays as it is.
+/// Gives a node other addresses. A family that is not given stays as it is.
 pub fn set_node(
     text: &str,
     name: &str,
@@ -122,8 +122,8 @@ pub fn set_node(
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
-/// Removes a node and every mention of it. The other nodes keep their name servers' names, which the parent
-/// zone knows. Removing a node that is not there changes nothing.
+/// Removes a node and every mention of it. The other nodes keep the names of their name servers, because the parent
+/// zone has those names. Removing a node that is not there changes nothing.
 pub fn remove_node(text: &str, name: &str) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let nodes = nodes(&mut document)?;
@@ -189,7 +189,7 @@ pub(super) fn name_of(table: &Table) -> &str {
     table.get("name").and_then(Item::as_str).unwrap_or_default()
 }
 
-/// Names in the file may be in any case.
+/// Returns the position of a node. Names in the file may be in upper or lower case.
 pub(super) fn position(nodes: &ArrayOfTables, name: &str) -> Option<usize> {
     nodes.iter().position(|table| name_of(table).eq_ignore_ascii_case(name))
 }
@@ -224,7 +224,7 @@ pub(super) fn replace_value(table: &mut Table, key: &str, new: String) {
     *value.decor_mut() = decor;
 }
 
-/// The name to write for the name server of a node after `count` others; `None` when the default is free.
+/// Returns the name to write for the name server of a node after `count` others; `None` if the default is free.
 fn free_ns(document: &DocumentMut, count: usize) -> Option<String> {
     let written = |table: &Table, key| table.get(key).and_then(Item::as_str).map(str::to_ascii_lowercase);
     let servers = nodes_of(document).enumerate();
@@ -236,12 +236,12 @@ fn free_ns(document: &DocumentMut, count: usize) -> Option<String> {
     if free(&spec::default_ns(count + 1)) {
         return None;
     }
-    // Among one name more than are taken there is a free one.
+    // One name more than those taken is tried, so one of them is free.
     (1..=taken.len() + 1).map(spec::default_ns).find(free)
 }
 
-/// A comment directly above `[[node]]` is the node's and goes with it; one that a blank line sets off is about
-/// what follows, and moves to the next node.
+/// Moves comments of a removed node to the next one. A comment directly above `[[node]]` goes with its node. A comment
+/// above a blank line is about all that follows, so it moves.
 fn keep_comments_of_the_section(nodes: &mut ArrayOfTables, index: usize) {
     let prefix = |table: &Table| {
         table.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default().to_owned()
@@ -257,7 +257,7 @@ fn keep_comments_of_the_section(nodes: &mut ArrayOfTables, index: usize) {
     }
 }
 
-/// Whether it was there.
+/// Removes a name from a list. Returns whether it was there.
 pub(super) fn remove_from(array: &mut Array, name: &str) -> bool {
     let is_it = |value: &Value| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(name));
     let Some(index) = array.iter().position(is_it) else {

@@ -1,4 +1,5 @@
-//! The number on which servers with the same configuration agree, whatever their version or machine.
+//! Computes the epoch, a number that is equal on servers with the same configuration, whatever their version or
+//! machine.
 use std::fmt;
 
 use super::spec;
@@ -9,18 +10,18 @@ use crate::cluster::{
 };
 use crate::fnv::Fnv1a;
 
-/// Never 0, which stands for "no epoch".
+/// Returns the epoch of a configuration. It is never 0, which stands for "no epoch".
 pub(super) fn epoch(config: &Config) -> u32 {
     let mut hash = Fnv1a::new();
     canonical(config, &mut hash).expect("hashing cannot fail");
-    // Folding the halves together keeps what either half knows.
+    // Folding uses the bits of both halves.
     let hash = hash.finish();
     let folded = (hash >> 32) as u32 ^ hash as u32;
     folded.max(1)
 }
 
-/// The part of the configuration that the servers of a cluster share, as text. Its form is fixed: to change
-/// it is to change every epoch, and servers of two versions would no longer agree.
+/// Writes the part of the configuration that the servers of a cluster share. The form of this text is fixed. Another
+/// form would change every epoch, so servers of two versions would differ.
 fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
     let zone = &config.zone;
     let ns_addresses = match zone.ns_addresses {
@@ -86,7 +87,7 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
     Ok(())
 }
 
-/// One line a probe; what came later is written only where it is not as it used to be.
+/// Writes one line for each probe. Keys that were added later are written only if they are not the default.
 fn health(HealthCheck { probes, require, families }: &HealthCheck, out: &mut impl fmt::Write) -> fmt::Result {
     for probe in probes {
         let Probe { kind, target, interval, fast_interval, timeout, fall, rise, rise_max, flap_decay } =
@@ -114,7 +115,7 @@ fn health(HealthCheck { probes, require, families }: &HealthCheck, out: &mut imp
     }
 }
 
-/// 0 where the kind has none.
+/// Returns the port of a probe; 0 if the kind has none.
 fn port(kind: &ProbeKind) -> u16 {
     match kind {
         ProbeKind::Tcp { port }
@@ -126,7 +127,7 @@ fn port(kind: &ProbeKind) -> u16 {
     }
 }
 
-/// What there is to a kind besides its port. Texts of the operator's have their length before them.
+/// Writes the settings of a kind besides its port. The operator's texts have their length before them.
 fn asked(kind: &ProbeKind, out: &mut impl fmt::Write) -> fmt::Result {
     match kind {
         ProbeKind::Tcp { .. } | ProbeKind::Icmp => Ok(()),
@@ -138,7 +139,7 @@ fn asked(kind: &ProbeKind, out: &mut impl fmt::Write) -> fmt::Result {
             };
             writeln!(out, "tcp send {}:{send} {how} {}:{text}", send.len(), text.len())
         }
-        // The password itself is every server's own.
+        // Each server may have another password, so it is left out.
         ProbeKind::Redis(Redis { tls, host, user, password, role, .. }) => {
             write!(out, "redis {}", host.as_deref().unwrap_or("-"))?;
             if let Some(user) = user {
@@ -173,13 +174,13 @@ fn asked(kind: &ProbeKind, out: &mut impl fmt::Write) -> fmt::Result {
     }
 }
 
-/// The end of a line: whose certificates are good.
+/// Ends a line with the accepted certificates.
 fn trust(tls: Option<&Trust>, out: &mut impl fmt::Write) -> fmt::Result {
     match tls {
         None => writeln!(out),
         Some(Trust::System) => writeln!(out, " trust system"),
         Some(Trust::Anybody) => writeln!(out, " trust anybody"),
-        // The file itself is every server's own, like the machine's authorities.
+        // Each server may have another file, like the machine's authorities. Only the path counts.
         Some(Trust::Authorities(authorities)) => writeln!(out, " trust {}", authorities.path.display()),
     }
 }

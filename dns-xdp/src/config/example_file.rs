@@ -1,4 +1,5 @@
-//! The shipped file against the code: a line behind # shows the default, one behind ## an example, and no key is missing.
+//! Tests the shipped file against the code. A line after # shows the default, a line after ## an example, and no key is
+//! missing.
 use std::path::Path;
 
 use super::Config;
@@ -6,7 +7,7 @@ use super::Config;
 const SHIPPED: &str = include_str!("../../dist/dns-xdp.toml");
 const PATH: &str = "/etc/dns-xdp/dns-xdp.toml";
 
-/// With what an operator has to fill in.
+/// Returns the shipped file, with the values that an operator has to fill in.
 fn filled() -> String {
     let fill = [
         ("name = \"\"", "name = \"mycluster.example.com\""),
@@ -24,7 +25,7 @@ fn config(text: &str) -> Config {
     Config::parse(text, Path::new(PATH)).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// The lines that show a default: a # and a key.
+/// Whether a line shows a default: a # and a key.
 fn is_default(line: &str) -> bool {
     line.strip_prefix('#').is_some_and(|line| line.starts_with(|letter: char| letter.is_ascii_lowercase()))
 }
@@ -52,7 +53,7 @@ fn all_of_them_together_are_the_default_too() {
     assert_eq!(config(&uncommented.join("\n")), config(&text));
 }
 
-/// The lines that show an example: two # and a key.
+/// Whether a line shows an example: two # and a key.
 fn is_example(line: &str) -> bool {
     line.strip_prefix('#').is_some_and(is_default)
 }
@@ -83,7 +84,7 @@ fn examples_take_effect_beside_a_store_and_are_refused_without_one() {
     assert_eq!(store.prefix, "/dns-xdp/mycluster.example.com");
     assert!(store.ca.is_some() && store.identity.is_some() && store.user.is_some() && store.server.is_some());
     assert!(store.skydns_follow.is_some() && store.skydns_mirror.is_some());
-    // The example of a prefix is the default.
+    // The example for `prefix` is the default.
     let of_default = text.replace("prefix = \"/dns-xdp/mycluster.example.com\"", "");
     assert_eq!(Config::store_of(&of_default, Path::new(PATH)).unwrap().unwrap(), store);
 }

@@ -1,4 +1,5 @@
-//! Single values of the configuration file: each function turns one into its type or says what to write instead.
+//! Reads single values of the configuration file. Each function returns the value in its type, or an error that says
+//! what to write instead.
 //!
 //! The errors continue a sentence that begins with the key.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,23 +21,23 @@ pub(super) type Read<T> = Result<T, String>;
 /// HTTP status codes, both ends included.
 pub(super) type Codes = RangeInclusive<u16>;
 
-/// The shortest period: probes that are made more often take the machine's whole time.
+/// The shortest period. More frequent probes would take all the machine's time.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
-/// The longest duration: sums of a few hundred of these are far from any overflow.
+/// The longest duration. A sum of a few hundred of these cannot overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// A lease must outlast a daemon that is held up for a moment.
+/// The shortest lease. It must outlast a short delay of the daemon.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
-/// The longest TTL: RFC 8767, section 4, has caches cut what is longer to a week.
+/// The longest TTL. RFC 8767, section 4, has caches reduce longer TTLs to a week.
 const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The longest negative TTL: RFC 2308, section 5, calls more than a day problematic.
 const LONGEST_NEGATIVE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// What an address looks like.
+/// An example of an address, for messages.
 const ADDRESS: &str = "an address such as \"192.0.2.11\" or \"2001:db8::11\"";
-/// RFC 1035, section 2.3.4.
+/// The longest label (RFC 1035, section 2.3.4).
 const LONGEST_LABEL: usize = 63;
-/// ALTIFNAMSIZ without the terminator, for an interface may be called by an alternative name.
+/// ALTIFNAMSIZ without the terminator, because the file may use an alternative name of an interface.
 const LONGEST_INTERFACE: usize = 127;
-/// The size of `sun_path` without the terminator, unix(7).
+/// The size of `sun_path` without the terminator (unix(7)).
 const LONGEST_SOCKET_PATH: usize = 107;
 
 pub(super) fn zone_name(value: &DeValue<'_>) -> Read<Name> {
@@ -48,7 +49,7 @@ pub(super) fn zone_name(value: &DeValue<'_>) -> Read<Name> {
     Ok(name)
 }
 
-/// A host name relative to the zone, in lower case.
+/// Reads a host name relative to the zone, in lower case.
 pub(super) fn relative_name(value: &DeValue<'_>) -> Read<String> {
     let text = text(value, "a name such as \"node1\"")?;
     if text.ends_with('.') {
@@ -61,7 +62,7 @@ pub(super) fn service_name(value: &DeValue<'_>) -> Read<String> {
     if value.as_str() == Some(APEX) { Ok(APEX.to_owned()) } else { relative_name(value) }
 }
 
-/// A mailbox: as a domain name (RFC 1035, section 8) or as people write it.
+/// Reads a mailbox, as a domain name (RFC 1035, section 8) or with `@`.
 pub(super) fn contact(value: &DeValue<'_>) -> Read<Name> {
     let text = text(value, "a mailbox such as \"hostmaster@example.com\"")?;
     let name = match text.split_once('@') {
@@ -80,7 +81,7 @@ pub(super) fn contact(value: &DeValue<'_>) -> Read<Name> {
     }
 }
 
-/// Letters, digits and hyphens (RFC 1123, section 2.1), in lower case.
+/// Returns a name of letters, digits and hyphens in lower case (RFC 1123, section 2.1).
 fn hostname(text: &str) -> Read<String> {
     let well_formed = |label: &str| {
         let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -99,7 +100,7 @@ pub(super) fn too_long(name: &str) -> String {
     format!("is `{name}`, which is longer than 255 octets in full; shorten it")
 }
 
-/// At least ten milliseconds, at most a day.
+/// Reads a duration from 10 ms to a day.
 pub(super) fn period(value: &DeValue<'_>) -> Read<Duration> {
     let period = duration(value)?;
     if period.is_zero() {
@@ -111,7 +112,7 @@ pub(super) fn period(value: &DeValue<'_>) -> Read<Duration> {
     Ok(period)
 }
 
-/// At most a day.
+/// Reads a duration of at most a day.
 pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
     const WANTED: &str = "a duration such as \"250ms\" or \"5s\"";
     let text = text(value, WANTED)?;
@@ -122,7 +123,7 @@ pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
     Ok(duration)
 }
 
-/// `"off"` or a lease.
+/// Reads a lease, or `"off"`.
 pub(super) fn lease(value: &DeValue<'_>) -> Read<Option<Duration>> {
     if value.as_str() == Some("off") {
         return Ok(None);
@@ -134,17 +135,18 @@ pub(super) fn lease(value: &DeValue<'_>) -> Read<Option<Duration>> {
     Ok(Some(lease))
 }
 
-/// A TTL of addresses; with zero, caches keep nothing.
+/// Reads a TTL of addresses. With 0, caches keep nothing.
 pub(super) fn ttl_seconds(value: &DeValue<'_>) -> Read<u32> {
     ttl(value, Duration::ZERO, LONGEST_TTL)
 }
 
-/// A TTL of the NS set; with zero, resolvers would ask the parent zone before every query.
+/// Reads a TTL of the NS set. With 0, resolvers would ask the parent zone before every query.
 pub(super) fn ns_ttl_seconds(value: &DeValue<'_>) -> Read<u32> {
     ttl(value, Duration::from_secs(1), LONGEST_TTL)
 }
 
-/// A TTL of negative answers. A resolver that has asked for a name before it exists does not see it for that time.
+/// Reads a TTL of negative answers. A resolver that asked for a name before it existed does not see the name for that
+/// time.
 pub(super) fn negative_ttl_seconds(value: &DeValue<'_>) -> Read<u32> {
     ttl(value, Duration::ZERO, LONGEST_NEGATIVE_TTL)
 }
@@ -163,7 +165,7 @@ fn ttl(value: &DeValue<'_>, least: Duration, most: Duration) -> Read<u32> {
     in_range.ok_or_else(|| format!("is {text}; write at most \"{}\"", humantime::format_duration(most)))
 }
 
-/// How many in a second; 0 is a word for no limit.
+/// Reads a number per second. 0 means no limit.
 pub(super) fn per_second(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 0, 10_000_000)
 }
@@ -172,17 +174,17 @@ pub(super) fn slip(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 0, 100)
 }
 
-/// Bits of an IPv4 address.
+/// Reads a prefix length of IPv4.
 pub(super) fn ipv4_prefix(value: &DeValue<'_>) -> Read<u8> {
     integer(value, 0, 32)
 }
 
-/// Bits of an IPv6 address; those of a host are not looked at.
+/// Reads a prefix length of IPv6. The host part of an address is not compared.
 pub(super) fn ipv6_prefix(value: &DeValue<'_>) -> Read<u8> {
     integer(value, 0, 64)
 }
 
-/// A network, or a single address.
+/// Reads a network, or a single address.
 pub(super) fn network(value: &DeValue<'_>) -> Read<Network> {
     const WANTED: &str = "a network such as \"10.0.0.0/8\", or an address";
     let text = text(value, WANTED)?;
@@ -198,7 +200,7 @@ pub(super) fn network(value: &DeValue<'_>) -> Read<Network> {
     Ok(Network { address, length })
 }
 
-/// A key of 128 bits. What is wrong with one is said without showing it.
+/// Reads a key of 128 bits. No error shows the key.
 pub(super) fn secret(value: &DeValue<'_>) -> Read<Secret> {
     let wrong = || "has no 32 hexadecimal digits; write what `openssl rand -hex 16` prints".to_owned();
     let text = value.as_str().filter(|text| text.len() == 32 && text.is_ascii()).ok_or_else(wrong)?;
@@ -215,7 +217,7 @@ pub(super) fn port(value: &DeValue<'_>) -> Read<u16> {
     integer(value, 1, u16::MAX)
 }
 
-/// How many of a node's probes have to succeed.
+/// Reads how many of a node's probes have to succeed.
 pub(super) fn require(value: &DeValue<'_>) -> Read<Require> {
     match value.as_str() {
         Some("all") => Ok(Require::All),
@@ -232,22 +234,22 @@ pub(super) fn families(value: &DeValue<'_>) -> Read<FamilyRule> {
     one_of(value, &[("each", FamilyRule::Each), ("any", FamilyRule::Any)])
 }
 
-/// The weight of a node: the choice of a substitute costs time in proportion to it.
+/// Reads the weight of a node. The time to choose a substitute grows with it, so it is bounded.
 pub(super) fn weight(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 1, 100)
 }
 
-/// A number of members of a service.
+/// Reads a number of members of a service.
 pub(super) fn members(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 1, u32::MAX)
 }
 
-/// `fall` and `rise`.
+/// Reads `fall` or `rise`.
 pub(super) fn results_in_a_row(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 1, 1000)
 }
 
-/// More than 16 addresses in an answer are the responder's alone to give.
+/// Reads the most addresses of an answer. Only the responder gives answers with more than 16.
 pub(super) fn answers_max(value: &DeValue<'_>) -> Read<usize> {
     integer(value, 1, 255_u8).map(usize::from)
 }
@@ -285,12 +287,12 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
     value.as_bool().ok_or_else(|| mistyped(value, "true or false"))
 }
 
-/// An address that this machine listens or asks at.
+/// Reads an address at which this machine listens or which it probes.
 pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
     ordinary(value, ADDRESS, SpecialAddress::of_local)
 }
 
-/// An address of a node.
+/// Reads an address of a node.
 pub(super) fn ipv4(value: &DeValue<'_>) -> Read<Ipv4Addr> {
     const WANTED: &str = "an IPv4 address such as \"192.0.2.11\"";
     match reachable(value, WANTED)? {
@@ -299,7 +301,7 @@ pub(super) fn ipv4(value: &DeValue<'_>) -> Read<Ipv4Addr> {
     }
 }
 
-/// An address of a node.
+/// Reads an address of a node.
 pub(super) fn ipv6(value: &DeValue<'_>) -> Read<Ipv6Addr> {
     const WANTED: &str = "an IPv6 address such as \"2001:db8::11\"";
     match reachable(value, WANTED)? {
@@ -308,12 +310,12 @@ pub(super) fn ipv6(value: &DeValue<'_>) -> Read<Ipv6Addr> {
     }
 }
 
-/// An address of another machine that counts as a visible node.
+/// Reads an address of another machine that counts as a visible node.
 pub(super) fn witness(value: &DeValue<'_>) -> Read<IpAddr> {
     reachable(value, ADDRESS)
 }
 
-/// An address that means the same machine on every host.
+/// Reads an address that means the same machine on every host.
 fn reachable(value: &DeValue<'_>, wanted: &str) -> Read<IpAddr> {
     ordinary(value, wanted, SpecialAddress::of)
 }
@@ -335,7 +337,7 @@ fn parsed(value: &DeValue<'_>, wanted: &str) -> Read<IpAddr> {
     text.parse().map_err(|_| format!("is `{text}`; write {wanted}"))
 }
 
-/// `"off"` or where to listen.
+/// Reads an address to listen at, or `"off"`.
 pub(super) fn listener(value: &DeValue<'_>) -> Read<Option<SocketAddr>> {
     const WANTED: &str = "an address and port such as \"127.0.0.1:9153\", or \"off\"";
     match text(value, WANTED)? {
@@ -363,14 +365,15 @@ pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
     Ok(path)
 }
 
-/// A directory of the daemon's own. Whether it can be one on this machine is looked at where it is used.
+/// Reads the path of a directory that only the daemon uses. The daemon checks later whether this machine's directory
+/// fits.
 pub(super) fn pin(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = path(value)?;
     pin_directory::check_path(&path).map_err(|unfit| unfit.to_string())?;
     Ok(path)
 }
 
-/// One word of a command line.
+/// Reads one word of a command line.
 pub(super) fn word(value: &DeValue<'_>) -> Read<String> {
     let text = text(value, "a word in quotation marks")?;
     if text.contains('\0') {
@@ -379,9 +382,9 @@ pub(super) fn word(value: &DeValue<'_>) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// The first word of a command line: whether it can be run is looked up here and now.
+/// Checks that this machine can run the first word of a command line.
 pub(super) fn program(text: &str) -> Read<()> {
-    /// For anybody: who checks need not be who runs it.
+    /// Executable for any user, because the user that checks may not be the user that runs it.
     const EXECUTABLE: u32 = 0o111;
     let path = Path::new(text);
     if !path.is_absolute() {
@@ -435,9 +438,9 @@ pub(super) fn failback(value: &DeValue<'_>) -> Read<Failback> {
     one_of(value, &[("auto", Failback::Auto), ("manual", Failback::Manual)])
 }
 
-/// A status code, or a range of them.
+/// Reads a status code, or a range of them.
 pub(super) fn codes(value: &DeValue<'_>) -> Read<Codes> {
-    /// RFC 9110, section 15.
+    /// All status codes (RFC 9110, section 15).
     const ALL: Codes = 100..=599;
     const WANTED: &str = "codes such as 200 or \"200-299\", from 100 to 599";
     if value.as_integer().is_some() {
@@ -453,7 +456,7 @@ pub(super) fn codes(value: &DeValue<'_>) -> Read<Codes> {
     }
 }
 
-/// An address or a name that somebody else has to know.
+/// Reads an address, or a name that the resolver has to know.
 pub(super) fn target(value: &DeValue<'_>) -> Read<String> {
     let text = text(value, "an address or a host name")?;
     if text.parse::<IpAddr>().is_ok() {

@@ -1,4 +1,4 @@
-//! What a probe asks, as the configuration has it: each kind with its own keys, and no other's.
+//! Reads the kind of a probe. Each kind has its own keys, and refuses those of other kinds.
 mod redis;
 mod tcp;
 
@@ -20,21 +20,21 @@ use super::table_reader::TableReader;
 use super::{check, resolve};
 use crate::cluster::{Authorities, Dns, Elsewhere, Exec, Http, Pattern, ProbeKind, Trust};
 
-/// RFC 9110, section 4.2.
+/// The default port of `http` (RFC 9110, section 4.2).
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 const REDIS_PORT: u16 = 6379;
-/// What HAProxy and Route 53 take for a success too.
+/// The default `codes`. HAProxy and Route 53 also accept these.
 const CODES: Codes = 200..=399;
 
-/// What the kinds of a file need to know of the rest of it.
+/// Other values of the file that the kinds need.
 #[derive(Debug, Clone)]
 pub(super) struct Surroundings {
     /// The zone.
     pub(super) apex: Name,
-    /// Where its name servers listen.
+    /// The port of its name servers.
     pub(super) dns_port: u16,
-    /// No name is looked up any more from then on.
+    /// When the time for looking names up ends.
     pub(super) patience: Instant,
 }
 
@@ -59,7 +59,7 @@ const KINDS: [(&str, Kind); 7] = [
     ("exec", Kind::Exec),
 ];
 
-/// Whose key it is.
+/// Each key, with the kinds that have it.
 const KEYS: [(&str, &[Kind]); 16] = [
     ("port", &[Kind::Tcp, Kind::Redis, Kind::Http, Kind::Https, Kind::Dns]),
     ("send", &[Kind::Tcp]),
@@ -97,11 +97,11 @@ impl Kind {
     }
 }
 
-/// Reads what is asked. A probe of the usual kind has what the usual one has where the section is silent; one of
-/// another kind begins with that kind's defaults.
+/// Reads the kind of a probe and its settings. If it has the usual kind, a missing key has the usual value. With
+/// another kind, a missing key has that kind's default.
 pub(super) fn kind(section: &mut TableReader<'_>, usual: &ProbeKind, around: &Surroundings) -> ProbeKind {
     let Some(wanted) = wanted(section, Kind::of(usual)) else {
-        // A wrong kind is the one problem: its keys may be right.
+        // Report only the wrong kind, because its keys may be right.
         KEYS.iter().for_each(|(key, _)| _ = section.has(key));
         return usual.clone();
     };
@@ -127,7 +127,7 @@ pub(super) fn kind(section: &mut TableReader<'_>, usual: &ProbeKind, around: &Su
     }
 }
 
-/// `None`: it is wrong.
+/// Returns the kind that the section names; `None`: it is wrong.
 fn wanted(section: &mut TableReader<'_>, usual: Kind) -> Option<Kind> {
     if !section.has("probe") {
         return Some(usual);
@@ -163,7 +163,7 @@ fn trust(section: &mut TableReader<'_>, usual: Trust) -> Trust {
     let verify = section.value("verify", field::boolean);
     match (ca, verify) {
         (Some(At { at, .. }), Some(false)) => {
-            section.problem(at, "`ca` is of no use with verify = false; remove one of them");
+            section.problem(at, "`ca` has no effect with verify = false; remove one of them");
             usual
         }
         (None, Some(false)) => Trust::Anybody,
@@ -182,7 +182,7 @@ fn exec(section: &mut TableReader<'_>, usual: &ProbeKind, around: &Surroundings)
     ProbeKind::Exec(Exec { command: values(&words), zone: around.apex.clone() })
 }
 
-/// Who is asked instead of the node.
+/// Reads the host that is probed instead of the node.
 pub(super) fn target(section: &mut TableReader<'_>, around: &Surroundings) -> Option<Elsewhere> {
     let At { at, value: written } = section.located("target", field::target)?;
     match written.parse::<IpAddr>().map_or_else(|_| resolve::address(&written, around.patience), Ok) {
@@ -194,7 +194,7 @@ pub(super) fn target(section: &mut TableReader<'_>, around: &Surroundings) -> Op
     }
 }
 
-/// For a Host header and a certificate.
+/// Reads a name for a Host header and a certificate.
 fn host(value: &DeValue<'_>) -> Read<String> {
     let text = field::target(value)?;
     ServerName::try_from(text.as_str())
@@ -214,12 +214,10 @@ fn path(value: &DeValue<'_>) -> Read<String> {
 fn pattern(value: &DeValue<'_>) -> Read<Pattern> {
     let text = field::text(value, "a regular expression")?;
     if text.is_empty() {
-        return Err(
-            "is empty, which is found in everything; write what is to be found, or leave it out".to_owned()
-        );
+        return Err("is empty, which matches every text; write a pattern, or leave it out".to_owned());
     }
     Regex::new(text).map(Pattern).map_err(|error| {
-        // The last of several lines says what is wrong, those before show where.
+        // Of several lines, the last gives the cause; the others show the place.
         let error = error.to_string();
         let cause = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
         format!("is `{text}`, which is no regular expression: {cause}")
@@ -239,7 +237,7 @@ fn authorities(value: &DeValue<'_>) -> Read<Authorities> {
     let mut roots = RootCertStore::empty();
     for (number, certificate) in (1..).zip(&certificates) {
         let added = roots.add(certificate.clone());
-        added.map_err(|error| format!("is {shown}, whose certificate {number} is no good: {error}"))?;
+        added.map_err(|error| format!("is {shown}, whose certificate {number} is invalid: {error}"))?;
     }
     Ok(Authorities { path, certificates })
 }

@@ -1,4 +1,5 @@
-//! Tests of values that are read and cannot do what the operator means: they are refused, and the message says why.
+//! Tests of values that are valid alone, but cannot do what the operator means. They are refused, and the message says
+//! why.
 use std::path::Path;
 
 use dns_xdp_ebpf::table::limit::Rate;
@@ -40,7 +41,7 @@ fn a_burst_that_the_clock_makes_smaller_than_the_rate_is_refused_with_the_least(
         (10_000_000, 99_999, 100_000),
     ] {
         let expected = format!(
-            "f:11: `burst` is {burst}, with which the kernel's clock, of ticks of 10 ms, lets less than {rate} \
+            "f:11: `burst` is {burst}, and with a kernel clock of 10 ms that lets less than {rate} \
              `answers-per-second` through; write at least {least}"
         );
         assert_eq!(refusal(&rate_limit(rate, burst)), expected);
@@ -52,7 +53,7 @@ fn a_burst_that_the_clock_makes_smaller_than_the_rate_is_refused_with_the_least(
     }
 }
 
-/// What a limit lets through in ten seconds of a clock with ticks of 10 ms.
+/// Returns how many a limit admits in 10 s of a clock with ticks of 10 ms.
 fn admitted(limit: Rate, rate: u32) -> u32 {
     const TICK: u64 = 10_000_000;
     let (mut due, mut admitted) = (0, 0);
@@ -73,7 +74,7 @@ fn every_rate_brings_what_it_says_by_a_clock_of_ten_milliseconds() {
             "{FILE}[rate-limit]\nanswers-per-second = {rate}\n[fallback]\nqueries-per-second = {rate}\n"
         );
         let whole = Config::parse(&text, Path::new("f")).unwrap().flood_limits.table();
-        // The least burst that is not refused.
+        // The smallest burst that is accepted.
         let mut bursts =
             (u32::max(1, rate / 100)..).map(|burst| Config::parse(&rate_limit(rate, burst), Path::new("f")));
         let least = bursts.find_map(Result::ok).unwrap().flood_limits.table();
@@ -101,7 +102,8 @@ fn an_address_that_no_client_or_every_machine_reaches_is_no_nodes() {
     for address in ["fd00::1", "fec0::1", "2001:db8::1"] {
         Config::parse(&FILE.replace("2001:db8::11", address), Path::new("f")).unwrap();
     }
-    // A server may listen on the loopback and, in IPv4, on a link-local address. A probe may ask there.
+    // A server may listen on the loopback address and, in IPv4, on a link-local address. A probe may use these
+    // addresses too.
     let listen = |address: &str| FILE.replace("[[node]]", &format!("addresses = [\"{address}\"]\n[[node]]"));
     let target = |address: &str| format!("{FILE}[health]\ntarget = \"{address}\"\n");
     for address in ["127.0.0.1", "::1", "169.254.1.1"] {
@@ -177,7 +179,7 @@ fn keys_without_effect_are_refused_with_what_they_lack() {
         assert!(text.starts_with(place) && text.contains("has no effect") && text.contains(lacks), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
     }
-    // A feature that the file switches off explicitly may keep its settings.
+    // A feature that the file turns off explicitly may keep its settings.
     for off in [
         "[rate-limit]\nanswers-per-second = 0\nburst = 9\nslip = 1",
         "[events]\non-event = []\non-event-timeout = \"1s\"",

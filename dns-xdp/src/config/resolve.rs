@@ -1,4 +1,4 @@
-//! The address of a name that stands in the configuration, found while it is read.
+//! Looks up the names in the configuration while it is read.
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::mpsc;
@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::unprivileged;
 
-/// A daemon that reads its file again has to renew its lease meanwhile: all the names of a file together.
+/// The longest time for all names of a file together. A daemon that reads its file again has to renew its lease
+/// meanwhile.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The first address of `name`, IPv4 before IPv6 as for the nodes. The error continues a sentence: "`x`, which …".
+/// Returns the first address of `name`, IPv4 before IPv6 as for the nodes. The error continues a sentence: "`x`, which
+/// …".
 pub(super) fn address(name: &str, patience: Instant) -> Result<IpAddr, String> {
     let (tell, told) = mpsc::channel();
     let (name, started) = (name.to_owned(), Instant::now());
@@ -18,7 +20,7 @@ pub(super) fn address(name: &str, patience: Instant) -> Result<IpAddr, String> {
     }
     // The system's resolver has time limits of its own, so it is asked in another thread.
     std::thread::spawn(move || {
-        // The thread may outlive the start, and would keep the privileges of the start.
+        // The thread may outlive the start, and must not keep the privileges of the start.
         unprivileged::give_up_all();
         // The reader may have given up.
         tell.send(lookup(&name)).ok();
@@ -51,7 +53,7 @@ mod tests {
     fn a_name_of_the_hosts_file_is_found_and_a_reserved_one_is_not() {
         let patience = Instant::now() + Duration::from_secs(60);
         assert_eq!(address("localhost", patience), Ok(Ipv4Addr::LOCALHOST.into()));
-        // RFC 6761, section 6.4: there never is one.
+        // A name in `invalid` never exists (RFC 6761, section 6.4).
         let error = address("nobody.invalid", patience).unwrap_err();
         assert!(error.starts_with("resolves to nothing ("), "{error}");
     }

@@ -1,5 +1,5 @@
-//! The part of a configuration that servers may share, as documents, and how a file comes apart into them and is joined
-//! again. It is about texts alone: the module `store` reads and writes the documents.
+//! The part of a configuration that servers may share, as documents. A file is split into them, and they are joined
+//! again. This module handles only texts; the module `store` reads and writes the documents.
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::DocumentMut;
@@ -7,10 +7,10 @@ use toml_edit::DocumentMut;
 use super::Diagnostic;
 use crate::intent::Intents;
 
-/// A moment in the store's history: every change to it has one, greater than all before.
+/// A number of the store's history. Each change of the store has a greater one.
 pub type Revision = u64;
 
-/// The documents of the configuration, in the order in which they are joined, and the section that each holds.
+/// The keys of the documents, in the order in which they are joined, and the section that each document holds.
 pub const CONCERNS: [(&str, &str); 5] = [
     ("config/zone", "zone"),
     ("config/health", "health"),
@@ -18,38 +18,38 @@ pub const CONCERNS: [(&str, &str); 5] = [
     ("config/nodes", "node"),
     ("config/services", "service"),
 ];
-/// The key of the operators' intent.
+/// The key of the operators' intents.
 pub const INTENT: &str = "intent";
 
 /// The text of each document, by its key.
 pub type Shared = BTreeMap<String, String>;
 
-/// What the servers share, at one moment.
+/// The documents that the servers share, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Documents {
-    /// The shared part of the configuration; empty: the store has not been given any.
+    /// The shared part of the configuration; empty: the store has none yet.
     pub texts: Shared,
-    /// What operators want of the nodes.
+    /// The operators' intents.
     pub intents: Intents,
-    /// Of the last change of each key.
+    /// The revision of the last change of each key.
     pub revisions: BTreeMap<String, Revision>,
-    /// Keys that are not in the store any more. What they held last stays in force.
+    /// Keys that were deleted from the store. Their last values stay in force.
     pub deleted: BTreeSet<String>,
 }
 
 impl Documents {
-    /// On which all servers with the same documents agree: when one of them was changed last.
+    /// Returns the revision of the last change of any document. It is equal on all servers with the same documents.
     pub fn epoch(&self) -> Revision {
         self.revisions.values().copied().max().unwrap_or(0)
     }
 
-    /// When the store has changed a key, for a swap that must not overlook a change; 0: it does not have it.
+    /// Returns the revision of a key in the store, for a compare-and-swap; 0: the store does not have the key.
     pub fn stored(&self, key: &str) -> Revision {
         let revision = self.revisions.get(key).filter(|_| !self.deleted.contains(key));
         revision.copied().unwrap_or(0)
     }
 
-    /// A document that has something else in it than its section: what is a server's own is in no document.
+    /// Returns a problem if a document has another section than its own. Local sections may not be in a document.
     pub fn stray(&self) -> Option<Diagnostic> {
         let stray = |(key, name): &(&str, &str)| {
             let tables = self.texts.get(*key)?.parse::<DocumentMut>().ok()?;
@@ -60,22 +60,23 @@ impl Documents {
         CONCERNS.iter().find_map(stray)
     }
 
-    /// The shared part as one text.
+    /// Returns the shared part as one text.
     pub fn text(&self) -> String {
         join(&self.texts)
     }
 }
 
-/// The documents one behind the other: one TOML text.
+/// Returns the documents one after the other, as one TOML text.
 pub fn join(shared: &Shared) -> String {
     let texts = CONCERNS.iter().filter_map(|(key, _)| shared.get(*key));
     texts.map(|text| format!("{}\n", text.trim_end())).collect()
 }
 
-/// A file's local part, with an empty line for each that was taken out, and the shared documents.
+/// Splits a file into its local part and the shared documents. The local part has an empty line for each line that was
+/// taken out.
 ///
 /// # Errors
-/// What keeps the sections from being told apart.
+/// The sections cannot be separated line by line.
 pub fn split(text: &str) -> Result<(String, Shared), String> {
     let mut local = String::new();
     let mut shared = Shared::new();
@@ -85,7 +86,7 @@ pub fn split(text: &str) -> Result<(String, Shared), String> {
         if let Some(section) = section(line) {
             concern = CONCERNS.iter().find(|(_, name)| *name == section).map(|(key, _)| *key);
         } else if line.trim_start().starts_with('#') {
-            // A comment belongs to what follows it.
+            // A comment belongs to the line below it.
             pending.push(line);
             continue;
         }
@@ -100,12 +101,12 @@ pub fn split(text: &str) -> Result<(String, Shared), String> {
     let (whole, apart) = (tables(text)?, tables(&local)?);
     if let Some((_, name)) = CONCERNS.iter().find(|(_, name)| apart.contains_key(name)) {
         return Err(format!(
-            "`{name}` cannot be told from the local sections: begin it with a line [{name}]"
+            "`{name}` cannot be separated from the local sections: begin it with a line [{name}]"
         ));
     }
     let joined = tables(&join(&shared))?;
     if whole.len() != apart.len() + joined.len() {
-        return Err("the shared sections cannot be told apart: begin each with a line [section]".to_owned());
+        return Err("the shared sections cannot be separated: begin each with a line [section]".to_owned());
     }
     Ok((local, shared))
 }
@@ -121,7 +122,7 @@ fn give(line: &str, concern: Option<&str>, local: &mut String, shared: &mut Shar
     local.push('\n');
 }
 
-/// The first word of the header of a table, if the line is one.
+/// Returns the first key of a table header, if the line is a header.
 fn section(line: &str) -> Option<&str> {
     let header = line.trim_start();
     if !header.starts_with('[') {

@@ -1,4 +1,4 @@
-//! The file as it is written: keys, defaults, and the way from there to a [`Config`].
+//! Reads the file: its keys and defaults, and the conversion to a [`Config`].
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ pub(super) const PROBERS: usize = 5;
 const WEIGHT: u32 = 1;
 /// `[control] socket`, and where the command line looks for the daemon.
 pub const DEFAULT_SOCKET: &str = "/run/dns-xdp/control.sock";
-/// A configuration below the first directory keeps its state in the second.
+/// A configuration file in the first directory keeps its state in the second.
 const CONFIG_DIRECTORY: &str = "/etc/dns-xdp";
 const STATE_DIRECTORY: &str = "/var/lib/dns-xdp";
 /// `[events]`
@@ -64,7 +64,7 @@ const ON_EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `[metrics] listen`
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9153);
 
-/// One `[[node]]` with the places of what is checked against the rest of the file.
+/// One `[[node]]`, with the places of the values that are checked against the rest of the file.
 pub(super) struct NodeSpec {
     pub(super) name: At<String>,
     pub(super) ipv4: Option<At<Ipv4Addr>>,
@@ -75,7 +75,7 @@ pub(super) struct NodeSpec {
     pub(super) health: HealthCheck,
 }
 
-/// One `[[service]]`, as the file has it.
+/// One `[[service]]` of the file.
 pub(super) struct ServiceSpec {
     pub(super) name: At<String>,
     pub(super) nodes: Vec<At<String>>,
@@ -87,7 +87,7 @@ pub(super) struct ServiceSpec {
     pub(super) health: Option<HealthCheck>,
 }
 
-/// What has to be checked as a whole.
+/// The parts of the file that are checked against each other.
 pub(super) struct ClusterSpec {
     pub(super) apex: Option<Name>,
     pub(super) ns_addresses: NsAddresses,
@@ -104,7 +104,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     })
 }
 
-/// The unknown keys of a file whose other problems do not matter, because another text is in force.
+/// Returns the unknown keys of a file. Its other problems do not matter, because another text is in force.
 pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Diagnostic> {
     let problems = Diagnostics::default();
     if let Ok(document) = DeTable::parse(text) {
@@ -113,14 +113,14 @@ pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Diagnostic> {
     problems.into_unknown_keys(text)
 }
 
-/// As [`parse`], of a text whose shared sections are those of a store.
+/// Like [`parse`], for a text whose shared sections are those of a store.
 pub(super) fn parse_shared(text: &str, path: &Path) -> Result<Config, ConfigError> {
     document(text, path, |document, path, problems| {
         read(document, path, problems, true, resolve::LOOKUP_TIMEOUT)
     })
 }
 
-/// Reads the text of the file at `path` with `read`, which returns `None` only when it recorded a problem.
+/// Reads the text of the file at `path` with `read`, which returns `None` only if it has recorded a problem.
 pub(super) fn document<T>(
     text: &str,
     path: &Path,
@@ -142,8 +142,8 @@ pub(super) fn document<T>(
     }
 }
 
-/// Returns `None` only when a problem was recorded. `is_shared`: another file names the store of these sections.
-/// `patience`: the time in which all names together have to be resolved.
+/// Reads the whole file; returns `None` only if a problem was recorded. `is_shared`: another file names the store of
+/// these sections. `patience`: the time limit for resolving all names together.
 fn read(
     document: &DeTable<'_>,
     path: &Path,
@@ -304,12 +304,12 @@ fn flood_limits(file: &mut TableReader<'_>) -> FloodLimits {
     FloodLimits { rate_limit, fallback_per_second, secrets: values(&secrets) }
 }
 
-/// What a section about health says where it is silent.
+/// The defaults of a section about health.
 struct Usual {
-    /// What a single probe is.
+    /// The defaults of a single probe.
     base: Probe,
     check: HealthCheck,
-    /// The probes are listed one by one.
+    /// Whether the file lists its probes.
     listed: bool,
     around: Surroundings,
 }
@@ -321,8 +321,8 @@ impl Usual {
     }
 }
 
-/// `[health]`, or `[node.health]` and `[service.health]` on top of it. One probe is written into the section itself,
-/// several are listed in it, each on top of what the section says.
+/// Reads `[health]`, or `[node.health]` and `[service.health]` with its values as defaults. A single probe is written
+/// in the section itself. Several are listed in it, with the section's values as defaults.
 fn health(mut section: TableReader<'_>, usual: &Usual) -> Usual {
     let (at, title, around) = (section.at(), section.title().to_owned(), usual.around.clone());
     let silent = section.is_empty();
@@ -334,7 +334,7 @@ fn health(mut section: TableReader<'_>, usual: &Usual) -> Usual {
     section.close();
     if silent || (usual.listed && listed.is_empty()) {
         if !silent {
-            let text = format!("[health] lists its probes; list those of {title} too, as `probes`");
+            let text = format!("[health] lists its probes; list the probes of {title} too, as `probes`");
             section.problem(at, text);
         }
         return Usual { base, check: usual.check.clone(), listed: usual.listed, around };
@@ -367,7 +367,7 @@ fn health(mut section: TableReader<'_>, usual: &Usual) -> Usual {
     Usual { base, check: HealthCheck { probes, require, families }, listed: several, around }
 }
 
-/// One probe, and when it is made.
+/// Reads one probe and its times.
 fn probe(section: &mut TableReader<'_>, usual: &Probe, around: &Surroundings) -> Probe {
     let interval = section.located("interval", field::period);
     let fast_interval = section.located("fast-interval", field::period);
@@ -401,7 +401,7 @@ fn probe(section: &mut TableReader<'_>, usual: &Probe, around: &Surroundings) ->
     probe
 }
 
-/// The witnesses and the quorum with their places, and the section without the two.
+/// The witnesses and the quorum with their places, and the rest of the section.
 type FailoverSpec = (Vec<At<IpAddr>>, Option<At<Quorum>>, Failover);
 
 fn failover(mut section: TableReader<'_>, has_store: bool) -> FailoverSpec {
@@ -446,7 +446,7 @@ fn node(mut section: TableReader<'_>, position: usize, usual: &Usual) -> Option<
     Some(NodeSpec { name: name?, ipv4, ipv6, ns, backup, weight, health })
 }
 
-/// The name-server name of the node at this position, which is counted from 1.
+/// Returns the name-server name of the node at this position, counted from 1.
 pub(super) fn default_ns(position: usize) -> String {
     format!("ns{position}")
 }

@@ -1,4 +1,4 @@
-//! `[cluster]`: the store that the servers share, and a configuration that is partly there.
+//! Reads `[cluster]`: the store that the servers share, and a configuration whose shared part is in that store.
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::{Config, differences, field};
 
 const LEASE: Duration = Duration::from_secs(5);
-/// etcd's leases are of whole seconds, and it may not keep its word below two.
+/// etcd's leases are whole seconds. Below 2 s etcd may grant another lease than it was asked for.
 const LEASE_MIN: Duration = Duration::from_secs(2);
-/// Below it, with the zone's name behind it.
+/// The default prefix, which the zone's name follows.
 const PREFIX: &str = "/dns-xdp";
 
 /// `[cluster] store = "etcd"`
@@ -22,28 +22,28 @@ const PREFIX: &str = "/dns-xdp";
 pub struct SharedStore {
     /// URLs of the members; not empty.
     pub endpoints: Vec<String>,
-    /// What the keys begin with, without a slash at the end.
+    /// The beginning of the keys, without a slash at the end.
     pub prefix: String,
-    /// Authorities for `https` in a PEM file; `None`: those that this machine trusts.
+    /// A PEM file of authorities for `https`; `None`: those that this machine trusts.
     pub ca: Option<PathBuf>,
     /// This server's certificate and key, in PEM files.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// A user, and the file that holds the password.
     pub user: Option<(String, PathBuf)>,
-    /// How long the others believe in a server that they do not hear of. Whole seconds.
+    /// How long the other servers believe a silent server. Whole seconds.
     pub lease: Duration,
-    /// This server's name among them; `None`: that of the node whose address it serves.
+    /// This server's name in the cluster; `None`: the name of the node whose address it serves.
     pub server: Option<String>,
     /// Where the last good copy of the documents is kept.
     pub copy: PathBuf,
-    /// The SkyDNS keys that nodes and services are taken from are below this; `None`: they are in the documents alone.
+    /// The path of the SkyDNS keys that define nodes and services; `None`: only the documents define them.
     pub skydns_follow: Option<String>,
-    /// What is answered is kept as SkyDNS keys below this; `None`: nowhere.
+    /// The path below which the answers are written as SkyDNS keys; `None`: they are not written.
     pub skydns_mirror: Option<String>,
 }
 
 impl SharedStore {
-    /// What is valid and probably not meant.
+    /// Returns a warning about a value that is valid, but probably not meant.
     pub(super) fn warning(&self) -> Option<String> {
         let speaks_tls = self.endpoints.iter().any(|endpoint| endpoint.starts_with("https:"));
         (speaks_tls && self.ca.is_none()).then(|| {
@@ -57,10 +57,10 @@ impl SharedStore {
 /// The kinds of `[cluster] store`.
 const STORES: [(&str, bool); 2] = [("file", false), ("etcd", true)];
 
-/// What the keys of a store lack where there is none.
+/// The setting that the keys of a store need, for the message that refuses them without it.
 pub(super) const WANTED: &str = "[cluster] store = \"etcd\"";
 
-/// Those that only a store gives a meaning.
+/// The keys that need a store.
 const OF_A_STORE: [(&str, IsDefault); 11] = [
     ("endpoints", is_empty_list),
     ("prefix", never),
@@ -75,7 +75,7 @@ const OF_A_STORE: [(&str, IsDefault); 11] = [
     ("skydns-mirror", never),
 ];
 
-/// A key that has no default which could be written.
+/// Returns `false`, for a key without a default that could be written.
 fn never(_: &DeValue<'_>) -> bool {
     false
 }
@@ -150,12 +150,12 @@ pub(super) fn read(mut section: TableReader<'_>, apex: Option<&Name>, state: &Pa
     })
 }
 
-/// Where the last good copy of the documents is kept: beside the file of the intent, and under its name.
+/// Returns the path of the last good copy of the documents: beside the file of the intent, with a name made from it.
 fn copy_beside(state: &Path) -> PathBuf {
     state.with_extension("store.json")
 }
 
-/// What is followed must not be what is written, neither by the mirror nor by the servers themselves.
+/// Refuses overlapping paths: the followed keys must not lie where the mirror or the servers write.
 fn apart(section: &TableReader<'_>, prefix: &str, follow: Option<&At<String>>, mirror: Option<&At<String>>) {
     let below = |path: &str, other: &str| path.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
     let overlap = |a: &str, b: &str| a == b || below(a, b) || below(b, a);
@@ -215,7 +215,7 @@ fn skydns(value: &DeValue<'_>) -> Result<String, String> {
     path(value, "a path such as \"/skydns\"")
 }
 
-/// Of keys; without a slash at the end.
+/// Reads a path of keys, without a slash at the end.
 fn path(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
     let text = field::text(value, wanted)?;
     let is_right =
@@ -227,7 +227,7 @@ fn path(value: &DeValue<'_>, wanted: &str) -> Result<String, String> {
     }
 }
 
-/// [`Config::parse_with`]
+/// Does the work of [`Config::parse_with`].
 pub(super) fn parse_with(text: &str, path: &Path, documents: &Documents) -> Result<Config, ConfigError> {
     let invalid = |line, text| {
         let problems = vec![Diagnostic { line, document: None, text }];
@@ -249,16 +249,16 @@ pub(super) fn parse_with(text: &str, path: &Path, documents: &Documents) -> Resu
         }
         (Err(error), _) => return Err(error),
     };
-    // Which store this is can depend on the name of the zone in the file alone.
+    // The store may depend on the zone's name, but only on the name in the file.
     config.store = own;
     config.revision = Some(documents.epoch());
     config.overridden = overridden(&shared, documents);
     Ok(config)
 }
 
-/// Unknown keys in the shared sections of a file, which are not in force and are read for this alone.
+/// Finds unknown keys in a file's shared sections. Only this check reads those sections; they are not in force.
 fn unknown_keys(text: &str, local: &str, path: &Path) -> Vec<Diagnostic> {
-    // The local part has an empty line for each that is shared.
+    // The local part has an empty line for each shared line.
     let local: Vec<&str> = local.lines().collect();
     let is_shared = |problem: &Diagnostic| local.get(problem.line - 1).is_none_or(|line| line.is_empty());
     if text.lines().eq(local.iter().copied()) {
@@ -267,7 +267,8 @@ fn unknown_keys(text: &str, local: &str, path: &Path) -> Vec<Diagnostic> {
     super::spec::unknown_keys(text, path).into_iter().filter(is_shared).collect()
 }
 
-/// The shared sections that say something else than the documents. A zone's name alone says which store it is.
+/// Returns the shared sections that differ from the documents. A `[zone]` with only a name does not count, because it
+/// may select the store.
 fn overridden(shared: &Shared, documents: &Documents) -> Vec<&'static str> {
     let differs = |(key, name): &&(&str, &str)| {
         let (Some(text), stored) = (shared.get(*key), documents.texts.get(*key)) else { return false };
@@ -282,7 +283,7 @@ fn names_alone(document: &DocumentMut) -> bool {
     document.get("zone").and_then(|zone| zone.as_table_like()).is_some_and(|zone| zone.len() == 1)
 }
 
-/// The problem's place in the document that it is in.
+/// Gives each problem of a document the document's key and its line there.
 fn placed(error: ConfigError, local: &str, documents: &Documents) -> ConfigError {
     let ConfigError::Invalid { path, mut problems } = error else { return error };
     for problem in &mut problems {
@@ -299,7 +300,7 @@ fn placed(error: ConfigError, local: &str, documents: &Documents) -> ConfigError
     ConfigError::Invalid { path, problems }
 }
 
-/// The `[cluster]` of a file whose shared sections may be elsewhere.
+/// Reads the `[cluster]` of a file whose shared sections may be elsewhere.
 ///
 /// # Errors
 /// The file cannot be read, or its `[cluster]` is wrong.
@@ -307,7 +308,7 @@ pub(super) fn of_file(text: &str, path: &Path) -> Result<Option<SharedStore>, Co
     super::spec::document(text, path, |document, path, problems| {
         let mut file = TableReader::file(document, problems);
         let apex = file.section("zone", "[zone]").value("name", field::zone_name);
-        // The outer one: whether there is a problem or not is known by the problems.
+        // The outer `Some`: the recorded problems tell whether there was one.
         let control = super::spec::control(file.section("control", "[control]"), path);
         Some(read(file.section("cluster", "[cluster]"), apex.as_ref(), &control.state))
     })
@@ -377,7 +378,7 @@ mod tests {
         }
     }
 
-    /// A file with these shared sections, beside a store with a zone of its own.
+    /// Parses a file with these shared sections, beside a store that has a zone of its own.
     fn beside_a_store(sections: &str) -> Result<Config, String> {
         let text = format!(
             "[listen]\ninterfaces = [\"eth0\"]\n{sections}[cluster]\nstore = \"etcd\"\n\
@@ -398,7 +399,7 @@ mod tests {
     fn an_unknown_key_of_a_section_that_the_store_stands_in_for_is_refused() {
         let error = beside_a_store("[failover]\nquroum = 2\n").unwrap_err();
         assert_eq!(error, "f:4: unknown key `quroum`; did you mean `quorum`?");
-        // What else is wrong with them is refused when they are written to the store.
+        // Other problems are refused when the sections are written to the store.
         let error = beside_a_store("[health]\nprobe = \"htp\"\nintervall = \"1s\"\n").unwrap_err();
         assert_eq!(error, "f:5: unknown key `intervall`; did you mean `interval`?");
         let error = beside_a_store("intrefaces = []\n[failover]\nquroum = 2\n").unwrap_err();

@@ -1,4 +1,4 @@
-//! Nodes and services set anew as a whole, in a text that keeps what it says of those that stay: health, weight, comments.
+//! Replaces all nodes and services of a text. Nodes and services that stay keep their health, weight and comments.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,24 +10,24 @@ use super::edit::{
 };
 use super::{edit, spec};
 
-/// A node by its name and its addresses; names are in lower case.
+/// A node's name and addresses. The name is in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Relative to the zone.
+    /// The name, relative to the zone.
     pub name: String,
-    /// One of the two is set.
+    /// The IPv4 address. At least one of the two addresses is set.
     pub ipv4: Option<Ipv4Addr>,
     /// See [`Place::ipv4`].
     pub ipv6: Option<Ipv6Addr>,
 }
 
 impl Place {
-    /// A node without addresses yet.
+    /// Makes a node without addresses.
     pub fn new(name: &str) -> Self {
         Place { name: name.to_owned(), ..Place::default() }
     }
 
-    /// The same with one address more, or instead of another of its family.
+    /// Returns the node with this address. It replaces another address of its family.
     #[must_use]
     pub fn at(mut self, address: IpAddr) -> Self {
         match address {
@@ -37,7 +37,7 @@ impl Place {
         self
     }
 
-    /// IPv4 first.
+    /// Returns the addresses, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
     }
@@ -46,22 +46,22 @@ impl Place {
 /// All nodes, and all services with the names of their members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Members {
-    /// In the order in which new ones are appended.
+    /// The nodes, in the order in which new nodes are appended.
     pub nodes: Vec<Place>,
-    /// Likewise by the name.
+    /// The services with their members, appended in the order of the names.
     pub services: BTreeMap<String, Vec<String>>,
 }
 
-/// What a text has of both.
+/// The nodes and services of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
-    /// In its order.
+    /// The nodes and services, in the order of the text.
     pub members: Members,
     /// The names of the nodes' name servers.
     pub name_servers: BTreeSet<String>,
 }
 
-/// Reads nodes and services, as far as they can be read.
+/// Reads the nodes and services of a text. Skips parts that cannot be read.
 ///
 /// # Errors
 /// The text is no TOML.
@@ -85,10 +85,10 @@ pub fn known(text: &str) -> Result<Known, EditError> {
     Ok(known)
 }
 
-/// The text with these nodes and services and no others; the same text if it has them already.
+/// Returns the text with exactly these nodes and services; the same text if it has them already.
 ///
 /// # Errors
-/// It is no TOML, or does not write nodes as `[[node]]` and services as `[[service]]`.
+/// The text is no TOML, or does not write nodes as `[[node]]` and services as `[[service]]`.
 pub fn sync_members(text: &str, members: &Members) -> Result<String, EditError> {
     let mut document = parse(text)?;
     let tables = nodes(&mut document)?;
@@ -142,7 +142,7 @@ fn renew_services(
         } else {
             table.insert("nodes", toml_edit::value(members.iter().collect::<Array>()));
         }
-        // A backup that is gone, or has become a member, is none.
+        // A node that is gone, or has become a member, is removed from the backups.
         let is_node = |name: &str| nodes.iter().any(|node| node.name.eq_ignore_ascii_case(name));
         for backup in edit::service::backups(table) {
             if !is_node(&backup) || members.contains(&backup) {
@@ -157,7 +157,7 @@ fn renew_services(
     Ok(())
 }
 
-/// Those that stay are left in their order.
+/// Sets the members of a list. Members that stay keep their order.
 fn list(written: &mut Array, members: &[String]) {
     let names = |written: &Array| -> Vec<String> {
         written.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()

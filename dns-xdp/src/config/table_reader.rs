@@ -1,4 +1,4 @@
-//! A TOML table that is read key by key. A key that the code has not asked for is unknown. A problem does not end the
+//! A TOML table that is read key by key. A key that the code has not read is unknown. A problem does not end the
 //! reading.
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -11,25 +11,25 @@ pub(super) type Read<T> = fn(&DeValue<'_>) -> Result<T, String>;
 /// Whether a value is the default of its key.
 pub(super) type IsDefault = fn(&DeValue<'_>) -> bool;
 
-/// A list is empty by default.
+/// Whether a list is empty, for keys whose default is an empty list.
 pub(super) fn is_empty_list(value: &DeValue<'_>) -> bool {
     value.as_array().is_some_and(|array| array.is_empty())
 }
 
-/// A table of the file, or its absence, which reads like an empty one.
+/// A table of the file. A missing table reads like an empty one.
 pub(super) struct TableReader<'a> {
-    /// As the operator writes it: `[zone]`; empty for the file itself.
+    /// The header as in the file: `[zone]`; empty for the file itself.
     title: String,
     at: usize,
     table: Option<&'a DeTable<'a>>,
     problems: &'a Diagnostics,
     asked: Vec<&'static str>,
-    /// What is no key of this section, and has been called so.
+    /// Keys that were refused with a message of their own.
     refused: Vec<&'static str>,
 }
 
 impl<'a> TableReader<'a> {
-    /// The file itself.
+    /// Makes a reader of the file itself.
     pub(super) fn file(table: &'a DeTable<'a>, problems: &'a Diagnostics) -> Self {
         TableReader {
             title: String::new(),
@@ -41,27 +41,27 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// Where the section begins; the beginning of what it is in when it is absent.
+    /// Returns where the section begins. A missing section has the place of the table around it.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// As the operator writes it.
+    /// Returns the header as in the file.
     pub(super) fn title(&self) -> &str {
         &self.title
     }
 
-    /// Whether nothing is in it.
+    /// Whether the table is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_none_or(|table| table.is_empty())
     }
 
-    /// Where the value of `key` begins, if it is there.
+    /// Returns where the value of `key` begins, if the key is there.
     pub(super) fn place(&mut self, key: &'static str) -> Option<usize> {
         self.find(key).map(|value| value.span().start)
     }
 
-    /// The table under `key`.
+    /// Returns the table under `key`.
     pub(super) fn section(&mut self, key: &'static str, title: &str) -> TableReader<'a> {
         let found = self.find(key);
         let at = found.map_or(self.at, |value| value.span().start);
@@ -76,7 +76,7 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// The tables under `key`, each of which has its own `[[key]]`.
+    /// Returns the tables under `key`, each written as `[[key]]`.
     pub(super) fn sections(&mut self, key: &'static str, title: &str) -> Vec<TableReader<'a>> {
         let Some(found) = self.find(key) else {
             return Vec::new();
@@ -105,7 +105,7 @@ impl<'a> TableReader<'a> {
         self.find(key).is_some()
     }
 
-    /// The value of `key`; `None` when it is absent, and when it is wrong, which is then recorded.
+    /// Returns the value of `key`; `None` if it is absent or wrong. Records a wrong value.
     pub(super) fn value<T>(&mut self, key: &'static str, read: Read<T>) -> Option<T> {
         self.located(key, read).map(|located| located.value)
     }
@@ -116,19 +116,19 @@ impl<'a> TableReader<'a> {
         self.read(key, value, read)
     }
 
-    /// As [`TableReader::located`]; its absence is a problem.
+    /// As [`TableReader::located`], but records a problem if the key is absent.
     pub(super) fn required<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Option<At<T>> {
         self.demand(key, example);
         self.located(key, read)
     }
 
-    /// As [`TableReader::list`]; its absence and its emptiness are problems.
+    /// As [`TableReader::list`], but records a problem if the list is absent or empty.
     pub(super) fn required_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
         self.demand(key, example);
         self.filled_list(key, example, read)
     }
 
-    /// As [`TableReader::list`]; its emptiness is a problem, unlike its absence.
+    /// As [`TableReader::list`], but records a problem if the list is there and empty.
     pub(super) fn filled_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
         if let Some(found) = self.find(key)
             && found.get_ref().as_array().is_some_and(|array| array.is_empty())
@@ -138,7 +138,7 @@ impl<'a> TableReader<'a> {
         self.list(key, read)
     }
 
-    /// The elements of the list under `key`; empty when it is absent.
+    /// Returns the elements of the list under `key`; empty if it is absent.
     pub(super) fn list<T>(&mut self, key: &'static str, read: Read<T>) -> Vec<At<T>> {
         let Some(found) = self.find(key) else {
             return Vec::new();
@@ -164,8 +164,8 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// Records that keys which are there have no effect, and what they lack, unless they say the default. They count as
-    /// asked for.
+    /// Records that present keys have no effect, and what they need, unless they have their default. They count as
+    /// read.
     pub(super) fn without_effect(&mut self, keys: &[(&'static str, IsDefault)], lacks: &str) {
         for (key, is_default) in keys {
             if self.find(key).is_some_and(|value| !is_default(value.get_ref())) {
@@ -178,14 +178,15 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// Records keys that have no effect unless `switch` is there. A switch that is off explicitly may keep its settings.
+    /// Records keys that have no effect unless `switch` is there. A switch that is explicitly off may keep its
+    /// settings.
     pub(super) fn needs(&mut self, switch: &'static str, keys: &[(&'static str, IsDefault)]) {
         if !self.has(switch) {
             self.without_effect(keys, &format!("`{switch}`"));
         }
     }
 
-    /// Ends the reading: every key that was not asked for is unknown.
+    /// Ends the reading. Records every key that was not read as unknown.
     pub(super) fn close(&self) {
         let Some(table) = self.table else {
             return;

@@ -1,4 +1,4 @@
-//! What the configuration file means, and what is said of a wrong one.
+//! Tests of the meaning of the configuration file, and of the errors for wrong files.
 use super::*;
 
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
@@ -15,7 +15,7 @@ name = "node2"
 ipv6 = "2001:db8::12"
 "#;
 
-/// As CONTRACT.md has it.
+/// The example of CONTRACT.md.
 const CONTRACT: &str = r#"[zone]
 name = "demo.example.com"      # the delegated cluster zone
 ttl = "5s"                     # of every address answer
@@ -192,7 +192,7 @@ fn a_service_has_an_order_backups_and_a_rule_for_when_it_is_down() {
 
 #[test]
 fn a_wrong_value_is_named_with_its_line() {
-    // (in place of this, write that, and this is said)
+    // Each case: the text to replace, its replacement, and the error.
     let cases: &[(&str, &str, &str)] = &[
         (
             "interfaces",
@@ -298,7 +298,7 @@ fn a_wrong_value_is_named_with_its_line() {
         (
             "::12\"",
             "::12\"\n[node.health]\nfall = 2\n[health]\n[[health.probes]]\nport = 1",
-            "f:11: [health] lists its probes; list those of [node.health] too, as `probes`",
+            "f:11: [health] lists its probes; list the probes of [node.health] too, as `probes`",
         ),
         (
             "::12\"",

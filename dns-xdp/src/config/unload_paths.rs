@@ -1,11 +1,11 @@
-//! The paths that outlive a daemon. They are read apart from the rest of the file, because the programs and
-//! certificates that it names may be gone.
+//! The paths that outlive a daemon. Reads only these keys of the file, because the programs and certificates that the
+//! file names may be gone.
 use std::path::{Path, PathBuf};
 
 use super::table_reader::TableReader;
 use super::{ConfigError, spec, text};
 
-/// The sections that are not read. Their names are known, so that a misspelt section is refused.
+/// The sections that are not read. They are listed so that a misspelt section is refused.
 const OTHERS: [&str; 12] = [
     "zone",
     "listen",
@@ -21,7 +21,7 @@ const OTHERS: [&str; 12] = [
     "cluster",
 ];
 
-/// Where that is which outlives a daemon.
+/// The paths that outlive a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnloadPaths {
     /// `[xdp] pin`

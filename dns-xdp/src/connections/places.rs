@@ -1,4 +1,4 @@
-//! The places of a listener's connections: which connection makes room for the next one.
+//! The places of a listener's connections. Decides which connection makes room for the next one.
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::task::AbortHandle;
 
-/// The value of [`Activity::since`] while an answer is worked out.
+/// The value of [`Activity::since`] while an answer is computed.
 const BUSY: u64 = u64::MAX;
 
 /// The connections of a listener, by group.
@@ -29,7 +29,7 @@ pub(super) struct Place<'a>(&'a mut Vec<(Activity, AbortHandle)>);
 pub(super) struct Activity {
     /// The reading of the clock when the wait began, or [`BUSY`].
     since: Arc<AtomicU64>,
-    /// Counts the waits that have begun, of all connections of the listener.
+    /// Counts the waits that have begun on all connections of the listener.
     clock: Arc<AtomicU64>,
 }
 
@@ -38,14 +38,14 @@ impl Places {
         Places { limit, groups: BTreeMap::new(), clock: Arc::default() }
     }
 
-    /// The activity of a new connection, which waits for its client.
+    /// Returns the activity of a new connection, which waits for its client.
     pub(super) fn activity(&self) -> Activity {
         let activity = Activity { since: Arc::default(), clock: Arc::clone(&self.clock) };
         activity.wait();
         activity
     }
 
-    /// Finds a place in a group. If the group has none, closes its connection that waits longest for its client. `None`:
+    /// Finds a place in a group. In a full group, closes the connection that has waited longest for its client. `None`:
     /// all connections of the group are being answered.
     pub(super) fn free(&mut self, group: usize) -> Option<Place<'_>> {
         let connections = self.groups.entry(group).or_default();
@@ -70,12 +70,12 @@ impl Place<'_> {
 }
 
 impl Activity {
-    /// The connection waits for its client from now on: for a request, or for an answer to be read.
+    /// Marks that the connection waits for its client: for a request, or until an answer is read.
     pub(super) fn wait(&self) {
         self.since.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// The connection has a whole request, which is being answered.
+    /// Marks that the connection has a whole request, which is being answered.
     fn answer(&self) {
         self.since.store(BUSY, Ordering::Relaxed);
     }
@@ -126,7 +126,7 @@ impl Body for Arriving {
 mod tests {
     use super::*;
 
-    /// A place for a connection that never ends.
+    /// Takes a place for a connection that never ends.
     fn take(places: &mut Places, group: usize) -> Option<(Activity, AbortHandle)> {
         let activity = places.activity();
         let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
@@ -140,7 +140,7 @@ mod tests {
         let (_, other) = take(&mut places, 1).unwrap();
         let (first, first_task) = take(&mut places, 0).unwrap();
         let (second, second_task) = take(&mut places, 0).unwrap();
-        // The first has asked, was answered, and waits again.
+        // The first client has asked, was answered, and waits again.
         first.answer();
         first.wait();
         let (third, third_task) = take(&mut places, 0).unwrap();

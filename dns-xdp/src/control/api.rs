@@ -1,6 +1,7 @@
-//! What goes over the control socket: commands, and the JSON that answers them.
+//! The messages of the control socket: commands, and the JSON that answers them.
 //!
-//! What is said of a node is in `node`, of services in `services`, of a store in `store`. Nothing here reads or writes a socket.
+//! `node`, `services` and `store` have the parts about nodes, services and the store. Nothing here reads or writes a
+//! socket.
 mod family;
 mod node;
 mod services;
@@ -29,23 +30,23 @@ use crate::config::{ConfigError, nearest};
 /// A command on its way to the controller.
 #[derive(Debug)]
 pub struct Call {
-    /// What is asked.
+    /// The command.
     pub command: Command,
-    /// When the client gives up, by [`super::monotonic`]; `None`: that is not known.
+    /// When the client gives up, by [`super::monotonic`]; `None`: unknown.
     pub until: Option<Duration>,
-    /// Where the answer goes. Answer when the effect is visible to clients; dropping it is a failure.
+    /// Where the answer goes. Answer when the effect is visible to clients. Dropping this reports a failure.
     pub reply: oneshot::Sender<Result<Value, Refusal>>,
 }
 
 impl Call {
-    /// Whether the client has given up. Its command must not be begun then, for the client has reported that there was no
-    /// answer.
+    /// Whether the client has given up. Its command must then not begin, because the client has reported that there was
+    /// no answer.
     pub fn is_abandoned(&self) -> bool {
         self.reply.is_closed() || self.until.is_some_and(|until| super::monotonic() >= until)
     }
 }
 
-/// What can be asked of the daemon. Commands that change something answer [`Done`].
+/// A command to the daemon. Commands that change something answer [`Done`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
@@ -64,13 +65,13 @@ pub enum Command {
     },
     /// Answers [`ClusterStatus`].
     Cluster,
-    /// Accepts what the store holds, on all servers: it is older than what was seen of it, another one, or has lost documents.
+    /// Has all servers accept a store that is older than the one seen before, is another store, or has lost documents.
     AcceptStore,
-    /// Tells what [`Command::AcceptStore`] would change.
+    /// Answers what [`Command::AcceptStore`] would change.
     CompareStore,
-    /// Reads the configuration file again: all of it or nothing.
+    /// Reads the configuration file again. An invalid file changes nothing.
     Reload {
-        /// Take the file even if it removes more than half of the nodes, or the server's own.
+        /// Apply the file even if it removes more than half of the nodes, or the server's own.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         force: bool,
     },
@@ -154,26 +155,26 @@ pub enum Command {
         /// Leave the configuration file as it is.
         ephemeral: bool,
     },
-    /// Sets what is wanted of a node.
+    /// Sets the admin intent of a node.
     Admin {
         /// Its name, relative to the zone.
         node: String,
-        /// What is wanted.
+        /// The intent.
         admin: Admin,
-        /// Why, for those who look at the status later.
+        /// The reason, which the status shows.
         reason: Option<String>,
         /// The operator that asks for it.
         by: Option<String>,
-        /// For how long, in milliseconds; `None`: for good.
+        /// How long it lasts, in milliseconds; `None`: without an end.
         for_ms: Option<u64>,
         /// Drain the node even if that breaks the quorum.
         #[serde(default)]
         force: bool,
-        /// On this server alone, while the store is away.
+        /// Change this server alone, while the store is away.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         local: bool,
     },
-    /// Lets a node that is held come back into the answers.
+    /// Lets a held node come back into the answers.
     Failback {
         /// Its name, relative to the zone.
         node: String,
@@ -186,28 +187,28 @@ pub enum Command {
         /// `None`: from the oldest that is kept.
         #[serde(default)]
         after: u64,
-        /// The daemon's start in whose numbers `after` is; that of another daemon counts as 0.
+        /// The start of the daemon that gave `after` its number. If that is another daemon, `after` counts as 0.
         #[serde(default)]
         started: Option<Timestamp>,
-        /// At most so many events; the server has a limit of its own.
+        /// The most events of the answer. The server has a limit too.
         #[serde(default)]
         limit: Option<usize>,
-        /// Wait so long for an event if there is none yet; the server has a limit of its own.
+        /// How long to wait for an event if there is none yet. The server has a limit too.
         #[serde(default)]
         wait_ms: u64,
     },
-    /// Gives way to a new daemon: everything stays pinned and answering.
+    /// Gives way to a new daemon. Everything stays pinned, and answers.
     Handover,
     /// Detaches, unpins and ends.
     Unload,
 }
 
-/// A command that was not carried out.
+/// The error of a command that was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Lower case: what, where, what to do next.
+    /// The message in lower case: what, where, what to do next.
     pub message: String,
-    /// What kind of refusal.
+    /// The kind of the refusal.
     pub kind: RefusalKind,
 }
 
@@ -215,18 +216,18 @@ pub struct Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalKind {
-    /// Something named does not exist.
+    /// Something that the command names does not exist.
     NotFound,
     /// The request, or the configuration that it leads to, is wrong in itself.
     Invalid,
-    /// It contradicts what is there.
+    /// It contradicts the present state.
     Conflict,
     /// It was tried and did not work.
     Failed,
 }
 
 impl RefusalKind {
-    /// The HTTP status (RFC 9110, section 15).
+    /// Returns the HTTP status (RFC 9110, section 15).
     pub fn http_status(self) -> u16 {
         match self {
             RefusalKind::NotFound => 404,
@@ -236,7 +237,7 @@ impl RefusalKind {
         }
     }
 
-    /// The exit code of the command line: 1 refused or failed, 2 wrong usage or configuration.
+    /// Returns the exit code of the command line: 1 refused or failed, 2 wrong usage or configuration.
     pub fn exit_code(self) -> u8 {
         match self {
             RefusalKind::Invalid => 2,
@@ -246,12 +247,12 @@ impl RefusalKind {
 }
 
 impl Refusal {
-    /// A refusal of that kind.
+    /// Makes a refusal of that kind.
     pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
         Refusal { message: message.into(), kind }
     }
 
-    /// The refusal of a name that is not among the `known` nodes; it suggests the nearest.
+    /// Makes the refusal of a name that is not among the `known` nodes. It suggests the nearest name.
     pub fn unknown_node<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         Refusal::new(RefusalKind::NotFound, unknown_node(name, nearest(name, known)))
     }
@@ -283,10 +284,10 @@ impl From<ConfigError> for Refusal {
 /// The answer to a command that changed something.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Done {
-    /// What was done besides, or why nothing was.
+    /// Notes: further changes, or why nothing was changed.
     pub notes: Vec<String>,
-    /// How long caches may yet hold addresses of the changed node that no name answers any more; `None`: they are
-    /// answered, or no address has left the answers.
+    /// How long caches may still hold the changed node's old addresses. `None`: its addresses are answered, or none has
+    /// left the answers.
     #[serde(default)]
     pub cached_ms: Option<u64>,
 }
@@ -298,30 +299,31 @@ pub struct Status {
     pub zone: String,
     /// [`crate::config::Config::epoch`] of the configuration in force, which is the SOA's serial.
     pub epoch: u32,
-    /// In the order of the configuration.
+    /// The interfaces, in the order of the configuration.
     pub interfaces: Vec<InterfaceStatus>,
-    /// Those of `[listen]`, and whether they are served.
+    /// The addresses of `[listen]`, and whether they are served.
     #[serde(default)]
     pub addresses: Vec<AddressStatus>,
-    /// Who is visible to this server.
+    /// How many nodes and witnesses this server sees.
     pub quorum: QuorumStatus,
-    /// Every node is down, and the configured addresses are answered all the same.
+    /// Every node is down, and the configured addresses are answered.
     pub fail_open: bool,
-    /// Why the answers stay as they are whatever the probes say; `None`: they do not.
+    /// Why the answers are frozen, whatever the probes say; `None`: they are not.
     pub frozen: Option<String>,
-    /// Why no probe is believed for the moment: this server's own clock slipped; `None`: they are.
+    /// Why no node is judged at present: this server's own clock slipped. `None`: nodes are judged.
     #[serde(default)]
     pub blind: Option<String>,
-    /// In the order of the configuration.
+    /// The nodes, in the order of the configuration.
     pub nodes: Vec<NodeStatus>,
-    /// In the order of the configuration. Of more than 1,000 services only those that are down, at most 1,000.
+    /// The services, in the order of the configuration. If there are more than 1,000, only those that are down, at most
+    /// 1,000.
     #[serde(default)]
     pub services: Vec<ServiceStatus>,
-    /// How soon a dead node is replaced.
+    /// The guaranteed repair time.
     pub promise: RepairBound,
     /// How long the program answers without its daemon.
     pub lease: Lease,
-    /// What an operator should look at, in words; empty when all is well.
+    /// Problems that an operator should look at; empty if there are none.
     pub alarms: Vec<String>,
     /// The configuration file.
     pub config: PathBuf,
@@ -329,17 +331,17 @@ pub struct Status {
     pub version: String,
     /// The daemon's process.
     pub pid: u32,
-    /// Since the daemon started.
+    /// Seconds since the daemon started.
     pub uptime_seconds: u64,
     /// When the answers changed last.
     pub published: Option<Timestamp>,
-    /// What was decided is what is answered; an alarm says why not.
+    /// Whether the decided answers are in force. If not, an alarm says why.
     #[serde(default)]
     pub up_to_date: bool,
-    /// What is answered; `None`: the daemon has only just started.
+    /// The rate of answers; `None`: the daemon has just started.
     #[serde(default)]
     pub rate: Option<Rate>,
-    /// What floods are met with.
+    /// The limits that apply in a flood.
     #[serde(default)]
     pub guard: GuardStatus,
     /// Where the shared part of the configuration is.
@@ -347,44 +349,44 @@ pub struct Status {
     pub store: StoreStatus,
 }
 
-/// The limits in force, and what was held back by them since the program was attached first.
+/// The limits in force, and what they have held back since the program was first attached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardStatus {
-    /// Cookies are made and verified.
+    /// Whether cookies are made and verified.
     pub cookies: bool,
-    /// Answers to each prefix of clients; 0: as many as are asked for.
+    /// Answers per second to each client prefix; 0: no limit.
     pub answers_per_second: u32,
-    /// Queries that the program passes up; 0: as many as come.
+    /// Queries per second that the program passes up; 0: no limit.
     pub fallback_per_second: u32,
-    /// Queries not answered, for their prefix gets more than it may.
+    /// Queries not answered, because their prefix is above its limit.
     pub rate_limited: u64,
     /// Queries that the program answered truncated instead.
     pub slipped: u64,
-    /// Queries kept from the responder.
+    /// Queries dropped instead of passed up to the responder.
     pub fallback_limited: u64,
 }
 
-/// How much is answered, the mean of the last seconds.
+/// The rate of answers, averaged over the last seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     /// Answers of the program and of the responder.
     pub queries_per_second: f64,
-    /// The program's share of them, from 0 to 1; `None`: nothing was asked.
+    /// The program's share of the answers, from 0 to 1; `None`: there were no answers.
     pub kernel_share: Option<f64>,
-    /// The time that this is the mean of.
+    /// The time over which the rate is averaged.
     pub seconds: f64,
 }
 
 /// One interface of [`Status`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
-    /// Of the interface.
+    /// The interface's name.
     pub name: String,
-    /// In force: `native`, `generic` or `off`.
+    /// The mode in force: `native`, `generic` or `off`.
     pub mode: String,
-    /// Why it is not a better one.
+    /// Why the mode is not a better one.
     pub reason: Option<String>,
-    /// It is not in the mode that `[xdp] mode` wants.
+    /// Whether the mode is lower than `[xdp] mode` wants.
     #[serde(default)]
     pub degraded: bool,
 }
@@ -392,9 +394,9 @@ pub struct InterfaceStatus {
 /// One address of [`Status`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressStatus {
-    /// Of `[listen]`, or of a configured interface.
+    /// The address, from `[listen]` or of a configured interface.
     pub address: IpAddr,
-    /// The interface that has it; `None`: none has.
+    /// The interface that has the address; `None`: no interface has it.
     pub interface: Option<String>,
     /// `served`, or why not: `absent`, `tentative`, `duplicate`, `deprecated`, `temporary`.
     pub state: String,
@@ -405,28 +407,27 @@ pub struct AddressStatus {
 /// The quorum of [`Status`]: nodes and witnesses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuorumStatus {
-    /// That have answered anything of late.
+    /// How many have answered recently.
     pub visible: usize,
-    /// That have to be visible.
+    /// How many have to be visible.
     pub needed: usize,
-    /// Enough are visible.
+    /// Whether enough are visible.
     pub ok: bool,
 }
 
-/// How soon a dead node is replaced: `detect_ms` and `publish_ms` until the servers answer another address, and
-/// `ttl_seconds` more until the last cache has forgotten the old one.
+/// The guaranteed repair time. After `detect_ms` and `publish_ms` the servers answer another address for a dead node.
+/// After another `ttl_seconds` no cache holds the old address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairBound {
     /// The longest [`crate::cluster::HealthCheck::time_to_detect`] of any node or service, in milliseconds.
     pub detect_ms: u64,
-    /// What that is the sum of, in words.
+    /// The summands of `detect_ms`, as text.
     #[serde(default)]
     pub detect_by: String,
-    /// The node or service that takes so long, where they differ.
+    /// The node or service that takes longest, if they differ.
     #[serde(default)]
     pub slowest: Option<String>,
-    /// What publishing the answers takes, in milliseconds: as measured when they changed last, or an estimate that is
-    /// on the safe side.
+    /// The time to publish the answers in milliseconds: measured at the last change, or a safe estimate.
     #[serde(default)]
     pub publish_ms: u64,
     /// Whether `publish_ms` was measured.
@@ -439,46 +440,48 @@ pub struct RepairBound {
 /// The lease of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Given at each renewal; `None`: for ever.
+    /// The time that each renewal gives; `None`: for ever.
     pub stale_after_ms: Option<u64>,
-    /// Left of it; `None`: for ever, or no program is attached.
+    /// The time left; `None`: for ever, or no program is attached.
     pub left_ms: Option<u64>,
 }
 
 /// `stats`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stats {
-    /// By outcome text, summed over CPUs.
+    /// The program's counters by outcome, summed over the CPUs.
     pub xdp: BTreeMap<String, u64>,
-    /// By rcode, of the fallback.
+    /// The responder's answers by rcode.
     pub responder: BTreeMap<String, u64>,
-    /// Of the controller: probes sent, failovers, publications and the like.
+    /// The controller's counters: probes, failovers, publications and others.
     #[serde(default)]
     pub controller: BTreeMap<String, u64>,
-    /// Answers of the program that the driver did not get out, by interface; where the driver tells.
+    /// Answers of the program that the driver failed to send, by interface, for drivers that count them.
     #[serde(default)]
     pub transmit_errors: BTreeMap<String, u64>,
 }
 
-/// The names that are asked most, by the program's samples of the last half minute or so.
+/// The names that are asked most, from the program's samples of about the last 30 s.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Names {
-    /// A program is attached, and samples. What only the responder sees, over TCP or without XDP, is in no sample.
+    /// Whether an attached program takes samples. Queries that only the responder sees, over TCP or without XDP, are in
+    /// no sample.
     pub sampled: bool,
-    /// One sample stands for so many queries.
+    /// How many queries one sample stands for.
     pub one_of: u64,
-    /// Samples that the shares are made of, older ones counted less.
+    /// The number of samples behind the shares. Older samples count less.
     pub samples: u64,
-    /// The most asked first, as many as there are to tell; empty at first.
+    /// The names, the most asked first; empty at first.
     pub names: Vec<AskedName>,
 }
 
 /// One name of [`Names`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AskedName {
-    /// Fully qualified, in lower case, with `\DDD` for whatever is no letter, digit, `-` or `_`.
+    /// The name, fully qualified and in lower case. Octets other than letters, digits, `-` and `_` are written as
+    /// `\DDD`.
     pub name: String,
-    /// Of all samples, from 0 to 1.
+    /// Its share of all samples, from 0 to 1.
     pub share: f64,
 }
 
@@ -493,11 +496,11 @@ pub struct QueryAnswer {
     pub rcode: String,
     /// The records' data in presentation form.
     pub answers: Vec<String>,
-    /// Of the answers, or of the negative answer; in seconds.
+    /// The TTL of the answers, or of the negative answer, in seconds.
     pub ttl: Option<u32>,
-    /// Who answers: `xdp` or `responder`.
+    /// Which part answers: `xdp` or `responder`.
     pub path: String,
-    /// Why these answers, in words.
+    /// The reason of these answers.
     pub why: String,
 }
 

@@ -14,12 +14,12 @@ use tokio::net::UnixStream;
 use super::api::{Command, Refusal};
 use super::{COMMAND_PATH, UNTIL, monotonic};
 
-/// A command answers when its effect is visible, which takes a probe round at most.
+/// The longest wait for an answer. A command answers when its effect is visible, after one probe round at most.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-/// A status of some ten thousand nodes.
+/// The longest answer in octets: a status of some 10,000 nodes.
 const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
 
-/// Speaks to the daemon on one socket, a connection for each command.
+/// A client of the daemon on one socket. It makes a connection for each command.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
@@ -38,16 +38,16 @@ pub enum CallError {
         /// The socket.
         socket: PathBuf,
     },
-    /// The socket is not ours to use.
+    /// This user may not use the socket.
     #[error("may not use {socket}: run this as root", socket = socket.display())]
     Denied {
         /// The socket.
         socket: PathBuf,
     },
-    /// The daemon said no.
+    /// The daemon has refused the command.
     #[error("{0}")]
     Refused(Refusal),
-    /// The daemon said nothing.
+    /// The daemon has not answered in time.
     #[error(
         "the dns-xdp on {socket} did not answer within {}: look at its log",
         humantime::format_duration(*patience),
@@ -56,12 +56,12 @@ pub enum CallError {
     Silent {
         /// The socket.
         socket: PathBuf,
-        /// How long was waited.
+        /// How long the client waited.
         patience: Duration,
     },
-    /// What came back was no answer.
+    /// The reply was no valid answer.
     #[error(
-        "the dns-xdp on {socket} gave no sensible answer ({reason}): is it another version?",
+        "the dns-xdp on {socket} gave no valid answer ({reason}): is it another version?",
         socket = socket.display()
     )]
     Garbled {
@@ -73,23 +73,23 @@ pub enum CallError {
 }
 
 impl Client {
-    /// A client of the daemon on `socket`; nothing is connected yet.
+    /// Makes a client of the daemon on `socket`. It does not connect yet.
     pub fn new(socket: &Path) -> Self {
         Client { socket: socket.to_owned(), patience: COMMAND_TIMEOUT }
     }
 
-    /// The same, waiting this long for an answer.
+    /// Returns the client with another time limit for an answer.
     pub fn with_patience(self, patience: Duration) -> Self {
         Client { patience, ..self }
     }
 
-    /// Asks and reads the answer into its type.
+    /// Sends a command and returns the answer in its type.
     pub async fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, CallError> {
         let answer = self.call(command).await?;
         serde_json::from_value(answer).map_err(|error| self.garbled(error))
     }
 
-    /// Asks and gives the answer as it is.
+    /// Sends a command and returns the answer as JSON.
     pub async fn call(&self, command: &Command) -> Result<Value, CallError> {
         let silent = |_| CallError::Silent { socket: self.socket.clone(), patience: self.patience };
         tokio::time::timeout(self.patience, self.exchange(command)).await.map_err(silent)?

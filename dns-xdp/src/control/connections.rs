@@ -1,5 +1,5 @@
-//! The listener of the control socket. It serves root and the daemon's own user alone, within limits. Each of the two has
-//! places of its own.
+//! The listener of the control socket. It serves only root and the daemon's user. Each of the two has places of its
+//! own.
 use std::io;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::connections::{Limits, Listener};
 
-/// A connection lives longer than the patience of any client. The places are those of one user.
+/// The limits for each user. A connection may live longer than any client waits.
 pub(super) const LIMITS: Limits =
     Limits { connections: 128, head: Duration::from_secs(10), lifetime: Duration::from_secs(60) };
 
@@ -31,13 +31,13 @@ impl Listener for ControlSocket {
         admitted
     }
 
-    /// Root, and the daemon's user where that is another.
+    /// Returns the group of the user: root, or the daemon's user if that is another.
     fn group(&self, stream: &UnixStream) -> usize {
         usize::from(!peer(stream).is_some_and(Uid::is_root))
     }
 }
 
-/// The user at the other end when it connected (SO_PEERCRED, unix(7)).
+/// Returns the user that made the connection (SO_PEERCRED, unix(7)).
 fn peer(stream: &UnixStream) -> Option<Uid> {
     stream.peer_cred().ok().map(|peer| Uid::from_raw(peer.uid()))
 }
@@ -61,12 +61,12 @@ mod tests {
     use super::*;
     use crate::connections::serve;
 
-    /// More than a socket holds.
+    /// More octets than a socket buffers.
     const LONG: usize = 4 << 20;
     const QUICK: Limits =
         Limits { connections: 3, head: Duration::from_millis(300), lifetime: Duration::from_millis(900) };
 
-    /// A server that lasts as long as the directory.
+    /// Starts a server. The caller keeps its directory.
     fn start() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("control.sock");
@@ -82,7 +82,7 @@ mod tests {
     async fn said(stream: &mut UnixStream, request: &[u8]) -> String {
         stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
-        // Cut off is as good as ended.
+        // A broken connection counts as ended.
         stream.read_to_end(&mut answer).await.ok();
         String::from_utf8_lossy(&answer).into_owned()
     }

@@ -1,4 +1,4 @@
-//! The server's side of the control socket: who may speak, how much, and on to the controller.
+//! The server's side of the control socket. It checks and limits the requests, and passes commands to the controller.
 use std::error::Error as _;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -37,19 +37,19 @@ use crate::event::{EVENTS, Journal, Page};
 const LONGEST_COMMAND: usize = NAMES_MAX * (253 + 3) + SHORT_COMMAND;
 /// The most names of a zone.
 const NAMES_MAX: usize = Capacity::MAX as usize;
-/// Commands up to this are read at once. Longer ones are read one after the other, each when the one before is answered, so
-/// that only one of them is in memory.
+/// Commands up to this size are read at once. Longer commands wait until the long command before is answered, so that
+/// only one of them is in memory.
 const SHORT_COMMAND: usize = 64 * 1024;
 /// The longest time for the body of a request.
 const LONGEST_BODY: Duration = Duration::from_secs(10);
-/// Clients that wait for events at a time.
+/// The most clients that wait for events at a time.
 const FOLLOWERS: usize = 32;
-/// How long one may wait, less than the patience of any client.
+/// How long a client may wait for an event. No client gives up earlier.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// What a client has to read its answer once the daemon stops.
+/// How long a client may take to read its answer after the daemon has begun to stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// The bound socket; its file goes with it.
+/// The bound socket. Dropping it removes its file.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -70,18 +70,18 @@ pub enum BindError {
         /// The daemon's process.
         pid: i32,
     },
-    /// There is something that is no socket.
+    /// The path is something other than a socket.
     #[error("{path} is not a socket: remove it, or name another in [control] socket", path = path.display())]
     NotASocket {
         /// The path.
         path: PathBuf,
     },
-    /// Somebody else could put a socket of theirs in its place.
+    /// Another user could replace the socket.
     #[error("the control socket would not be safe in {directory}, which {why}", directory = directory.display())]
     Unsafe {
         /// The socket's directory.
         directory: PathBuf,
-        /// What is wrong with it, and the remedy.
+        /// What is wrong with the directory, and the remedy.
         why: String,
     },
     /// The system refused.
@@ -89,15 +89,14 @@ pub enum BindError {
     Refused {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Server {
-    /// Binds the socket, mode 0600, in a directory that is made with mode 0700 if it is missing, and that nobody else may
-    /// write to. A socket on which nobody answers was left by a daemon that was killed, and is replaced. Needs a tokio
-    /// runtime.
+    /// Binds the socket with mode 0600. No other user may write to its directory, which is made with mode 0700 if it is
+    /// missing. Replaces a socket on which no daemon answers; a killed daemon has left it. Needs a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let refused = |source| BindError::Refused { path: path.to_owned(), source };
         let directory = made_directory(path).map_err(refused)?;
@@ -110,7 +109,7 @@ impl Server {
             bound => bound,
         };
         let listener = listener.map_err(refused)?;
-        // Until the mode is set a stranger may connect, who is then turned away by uid.
+        // Another user may connect until the mode is set. The server then rejects it by its uid.
         let bound = || {
             fs::set_permissions(path, Permissions::from_mode(0o600))?;
             listener.set_nonblocking(true)?;
@@ -126,12 +125,12 @@ impl Server {
         Ok(Server { listener: UnixListener::from_std(listener).map_err(refused)?, file })
     }
 
-    /// The socket's file, for an end that does not wait for [`Server::serve`].
+    /// Returns the socket's file, so that it can be removed without waiting for [`Server::serve`].
     pub fn file(&self) -> Arc<SocketFile> {
         Arc::clone(&self.file)
     }
 
-    /// Serves until `stop` is cancelled and the answers under way are given. Dropping it removes the socket.
+    /// Serves until `stop` is cancelled and the answers under way are sent. Dropping the future removes the socket.
     ///
     /// Commands go to the controller; events are read from the journal without it.
     pub async fn serve(self, calls: mpsc::Sender<Call>, journal: Arc<Journal>, stop: CancellationToken) {
@@ -156,17 +155,17 @@ impl Server {
     }
 }
 
-/// The socket's file and, if it was made for it, its directory.
+/// The socket's file, and its directory if [`Server::bind`] has made it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
     identity: Identity,
     directory: Option<PathBuf>,
-    /// The kernel may give the identity to another file then.
+    /// After removal the kernel may give the same identity to another file.
     is_removed: AtomicBool,
 }
 
-/// Device and inode.
+/// Device and inode of a file.
 type Identity = (u64, u64);
 
 fn identity(path: &Path) -> io::Result<Identity> {
@@ -174,12 +173,12 @@ fn identity(path: &Path) -> io::Result<Identity> {
 }
 
 impl SocketFile {
-    /// Removes both, unless another daemon has put its own socket there.
+    /// Removes the file and the directory, unless another daemon's socket is there now.
     pub fn remove(&self) {
         if self.is_removed.swap(true, Ordering::AcqRel) || identity(&self.path).ok() != Some(self.identity) {
             return;
         }
-        // What is left of a socket is replaced at the next start, so that failing here is no matter.
+        // The next start replaces a remaining socket, so a failure here does no harm.
         fs::remove_file(&self.path).ok();
         if let Some(directory) = &self.directory {
             fs::remove_dir(directory).ok();
@@ -193,7 +192,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Makes the socket's directory; `None` when it is there.
+/// Makes the socket's directory; `None` if it is there already.
 fn made_directory(path: &Path) -> io::Result<Option<PathBuf>> {
     let directory = parent(path);
     if directory.exists() {
@@ -207,24 +206,25 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whoever may write to a directory can take our socket away and put another in its place, unless it is sticky as /tmp is.
+/// Refuses an unsafe directory. A user that may write to it could replace the socket, unless the directory is sticky
+/// like /tmp.
 fn check_directory(directory: &Path) -> Result<(), BindError> {
     let refused = |source| BindError::Refused { path: directory.to_owned(), source };
     let metadata = fs::symlink_metadata(directory).map_err(refused)?;
     let (owner, mode) = (metadata.uid(), metadata.mode());
     let why = if metadata.is_symlink() {
-        "is a symbolic link: name what it points at in [control] socket".to_owned()
+        "is a symbolic link: name its target in [control] socket".to_owned()
     } else if owner != 0 && owner != geteuid().as_raw() {
-        format!("belongs to user {owner}: name a directory of the daemon's own in [control] socket")
+        format!("belongs to user {owner}: name a directory of the daemon's user in [control] socket")
     } else if mode & 0o022 != 0 && mode & 0o1000 == 0 {
-        format!("others may write to: chmod go-w {}", directory.display())
+        format!("other users may write to: chmod go-w {}", directory.display())
     } else {
         return Ok(());
     };
     Err(BindError::Unsafe { directory: directory.to_owned(), why })
 }
 
-/// Removes a socket on which nobody listens, which a daemon that was killed leaves behind. `false`: there is none.
+/// Removes a socket on which no daemon listens; a killed daemon leaves such a socket. Returns `false` if there is none.
 pub fn remove_stale(path: &Path) -> Result<bool, BindError> {
     let refused = |source| BindError::Refused { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
@@ -245,7 +245,7 @@ pub fn remove_stale(path: &Path) -> Result<bool, BindError> {
     }
 }
 
-/// Where requests go.
+/// What the handler of a request needs.
 #[derive(Debug, Clone)]
 struct Context {
     calls: mpsc::Sender<Call>,
@@ -274,18 +274,18 @@ async fn command(State(context): State<Context>, request: Request) -> Response {
 }
 
 impl Context {
-    /// Reads a command, or says what is wrong with it. A long one comes with the permit that it holds while it is in
-    /// memory.
+    /// Reads a command, or returns what is wrong with it. A long command comes with the permit that it holds while it
+    /// is in memory.
     async fn read(
         &self,
         request: Request,
     ) -> Result<(Command, Option<SemaphorePermit<'_>>), (StatusCode, Refusal)> {
         let wrong = |message| (StatusCode::BAD_REQUEST, Refusal::new(RefusalKind::Invalid, message));
         let mut body = request.into_body();
-        // Of a body in chunks the size is not known.
+        // The size of a chunked body is unknown.
         let size = body.size_hint().upper().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
         if let Some(size) = size.filter(|size| *size > LONGEST_COMMAND) {
-            // A client that is cut off while it writes reads no answer.
+            // A client that loses its connection while it writes does not read the answer, so read the rest first.
             let rest = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
             timeout(LONGEST_BODY, rest).await.ok();
             return Err(too_long(&size.to_string()));
@@ -305,7 +305,7 @@ impl Context {
         })?;
         let command: Command = serde_json::from_slice(&body)
             .map_err(|error| wrong(format!("this is not a command: {error}")))?;
-        // This one is small whatever it was read from, and its answer may take long.
+        // This command is small in memory, even if its text was long, and its answer may take long.
         let is_small = matches!(command, Command::Events { .. });
         Ok((command, permit.filter(|_| !is_small)))
     }
@@ -322,14 +322,14 @@ impl Context {
         answer.await.map_err(|_| stopping())?
     }
 
-    /// Until there is an event to read, the time is over, or the daemon stops.
+    /// Waits until there is an event to read, the time is over, or the daemon stops.
     async fn wait(&self, started: Option<Timestamp>, after: u64, limit: Duration) -> Result<(), Refusal> {
         if limit.is_zero() {
             return Ok(());
         }
         let _place = self.followers.try_acquire().map_err(|_| {
             let message =
-                format!("{FOLLOWERS} clients follow the events already; end one, or ask without waiting");
+                format!("{FOLLOWERS} clients already follow the events; end one, or ask without waiting");
             Refusal::new(RefusalKind::Conflict, message)
         })?;
         tokio::select! {
@@ -371,7 +371,7 @@ mod tests {
         (Context { calls, journal, followers, long_command, stop: CancellationToken::new() }, inbox)
     }
 
-    /// A command with blanks behind it.
+    /// Returns a request with a command and blanks behind it.
     fn long(command: &Command) -> Request {
         let mut body = serde_json::to_vec(command).unwrap();
         body.resize(SHORT_COMMAND + 1, b' ');

@@ -1,4 +1,4 @@
-//! Server and client over a socket of their own.
+//! Tests of server and client over a socket of their own.
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BindError, Call, CallError, Client, Command, Refusal, RefusalKind, Server, remove_stale};
 use crate::event::{EVENTS, Journal, Kind, Occurrence, Page};
 
-/// A daemon that knows its status, forgets reloads, and knows no node.
+/// A daemon that answers its status, drops reloads, and knows no node.
 struct Daemon {
     directory: TempDir,
     socket: PathBuf,
@@ -132,7 +132,7 @@ async fn followers_are_bounded_and_let_go_when_the_daemon_stops() {
     };
     let following: Vec<_> = (0..40).map(|_| follow()).collect();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    // Who does not wait is served all the same, and so are commands.
+    // A request without waiting is still served, and so are commands.
     client.ask::<Page>(&events(None, 0, 0)).await.unwrap();
     client.call(&Command::Status).await.unwrap();
     let start = std::time::Instant::now();
@@ -141,7 +141,7 @@ async fn followers_are_bounded_and_let_go_when_the_daemon_stops() {
     for follower in following {
         match follower.await.unwrap() {
             Ok(page) => served += usize::from(page.events.is_empty()),
-            Err(error) => assert!(error.to_string().starts_with("32 clients follow"), "{error}"),
+            Err(error) => assert!(error.to_string().starts_with("32 clients already follow"), "{error}"),
         }
     }
     assert_eq!(served, 32);
@@ -233,7 +233,7 @@ async fn a_directory_in_which_another_socket_could_be_put_is_refused() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
     std::os::unix::fs::symlink(&sticky, &link).unwrap();
-    for (path, why) in [(&open, "others may write to: chmod go-w"), (&link, "is a symbolic link")] {
+    for (path, why) in [(&open, "other users may write to: chmod go-w"), (&link, "is a symbolic link")] {
         let message = Server::bind(&path.join("control.sock")).unwrap_err().to_string();
         assert!(message.contains(why), "{message}");
     }
@@ -306,7 +306,7 @@ async fn a_successors_socket_survives_the_end_of_its_predecessor() {
 #[tokio::test]
 async fn the_largest_valid_command_is_taken_and_a_larger_one_is_refused_with_both_sizes() {
     let daemon = Daemon::start();
-    // The most nodes that a zone has names for, each name as long as one can be.
+    // As many nodes as a zone can have, each with the longest name.
     let nodes: Vec<String> = (0..65_536).map(|node| format!("{node:n>253}")).collect();
     let add = |nodes: Vec<String>| Command::ServiceAdd {
         name: "s".repeat(63),

@@ -1,4 +1,4 @@
-//! How the program is attached at this moment, as the kernel says it, whether a daemon runs or not.
+//! Asks the kernel how the program is attached at this moment, whether a daemon runs or not.
 use super::{Attached, Error, inspection};
 use crate::config::Config;
 use crate::network::{Link, Network, OnInterface, serving};
@@ -10,14 +10,14 @@ pub struct Attachment {
     pub interface: String,
     /// How the program is attached to its device.
     pub attached: Attached,
-    /// What drives the device, where the kernel tells: `virtio_net`, `veth`.
+    /// The device's driver, if the kernel names it: `virtio_net`, `veth`.
     pub driver: Option<String>,
 }
 
-/// Every interface of the configuration.
+/// Returns every interface of the configuration with its XDP mode.
 ///
 /// # Errors
-/// The kernel does not tell of its interfaces.
+/// The kernel does not list its interfaces.
 pub fn attachments(config: &Config) -> Result<Vec<Attachment>, Error> {
     let network = Network::read();
     let network =
@@ -38,7 +38,7 @@ pub fn attachments(config: &Config) -> Result<Vec<Attachment>, Error> {
 }
 
 fn attached(link: &Link, config: &Config) -> Attached {
-    // Without our link the program there belongs to another process.
+    // Without dns-xdp's link the program there belongs to another process.
     let is_ours = |there: &OnInterface| inspection::is_pinned(link, *there, &config.xdp.pin);
     match link.program().filter(is_ours) {
         Some(program) if program.native => Attached::Native,

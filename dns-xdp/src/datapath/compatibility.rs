@@ -1,4 +1,4 @@
-//! Whether what is pinned in the maps' places are the maps that the program is written for.
+//! Checks that the pinned maps are the maps that the program is written for.
 use std::io;
 use std::path::PathBuf;
 
@@ -9,14 +9,14 @@ use dns_xdp_ebpf::table;
 use super::program::OBJECT;
 use super::{Error, MAPS};
 
-/// What a map is made of: type, octets of a key and of a value, elements.
+/// The shape of a map: type, octets of a key and of a value, number of elements.
 type Shape = (u32, u32, u32, u32);
 
-/// Describes the first pinned map that is missing, is no map, or has another shape than the object's; `bank_slots` is the
-/// number of slots in a bank of the table.
+/// Describes the first pinned map that is missing, is no map, or has another shape than the object's map. `bank_slots`
+/// is the number of slots in a bank of the table.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel does not describe a map.
 pub(super) fn misfit(bank_slots: u32, pinned: impl Fn(&str) -> PathBuf) -> Result<Option<String>, Error> {
     let object = Object::parse(OBJECT).map_err(|error| Error::loading(error.into()))?;
     for name in MAPS {
@@ -48,7 +48,7 @@ fn there(path: &PathBuf) -> Result<Shape, MapError> {
     Ok((info.map_type()? as u32, info.key_size(), info.value_size(), info.max_entries()))
 }
 
-/// Whether the kernel says that there is no such thing, and not that it cannot tell now.
+/// Whether the error means that there is no such map, and not that the kernel could not look now.
 fn is_none(error: &io::Error) -> bool {
     [libc::ENOENT, libc::ENOTDIR, libc::EINVAL, libc::EISDIR, libc::ELOOP, libc::EACCES]
         .iter()

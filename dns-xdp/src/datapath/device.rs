@@ -1,4 +1,4 @@
-//! A device with its program, attached by the ladder of [`super::ladder`].
+//! A device with its program, attached in the first mode of [`super::ladder`] that works.
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,19 +17,19 @@ use super::{Attached, Error};
 use crate::config::Mode;
 use crate::network::{Link, Network};
 
-/// How long a released link may stay attached: 200 ms.
+/// Polls while a released link may still be attached: 200 ms in all.
 const DETACHING_POLLS: u32 = 20;
 const DETACHING_POLL: Duration = Duration::from_millis(10);
 
-/// Where devices get their programs from.
+/// What a device needs to load and attach its programs.
 pub(super) struct Source<'a> {
     pub(super) object: &'a mut Ebpf,
     pub(super) pins: &'a Pins,
     pub(super) mode: Mode,
-    /// With cookies and limits.
+    /// Whether the programs have cookies and limits.
     pub(super) guarded: bool,
     pub(super) kernel: KernelVersion,
-    /// The daemon has started.
+    /// Whether the daemon has started.
     pub(super) is_running: bool,
 }
 
@@ -44,7 +44,7 @@ impl Source<'_> {
 struct Attachment {
     index: u32,
     name: String,
-    /// Held so that the program stays when another process removes the pins.
+    /// The link. It keeps the program attached when another process removes the pins.
     link: FdLink,
 }
 
@@ -53,22 +53,22 @@ struct Attachment {
 pub(super) struct Device {
     pub(super) facts: Facts,
     pub(super) mode: Attached,
-    /// Why it is on no higher rung.
+    /// Why it has no better mode.
     pub(super) reason: Option<String>,
     /// When a driver refused a native program that it may take later.
     refused_at: Option<Instant>,
     attachments: Vec<Attachment>,
     frags: bool,
-    /// With cookies and limits; `None`: a switch has failed between two interfaces.
+    /// Whether the programs have cookies and limits; `None`: a switch has failed between two interfaces.
     guarded: Option<bool>,
 }
 
 impl Device {
-    /// Attaches a program in the first way that works, or takes a predecessor's place.
+    /// Attaches a program in the first mode that works, or replaces a predecessor's program.
     ///
     /// # Errors
-    /// This process lacks a permission or memory, so a predecessor's program stays where it is; or another dns-xdp
-    /// answers there.
+    /// This process lacks a permission or memory, so a predecessor's program stays. Or another dns-xdp answers on the
+    /// device.
     pub(super) fn attach(facts: Facts, network: &Network, source: &mut Source<'_>) -> Result<Self, Error> {
         if let Some(device) = Self::adopt(&facts, network, source)? {
             return Ok(device);
@@ -119,7 +119,7 @@ impl Device {
         }
     }
 
-    /// The inner error is the kernel's refusal, in words.
+    /// Attaches a program in one mode. The inner error is the kernel's refusal as text.
     fn attach_on(
         rung: Rung,
         facts: &Facts,
@@ -141,7 +141,7 @@ impl Device {
         let mut attachments = Vec::new();
         for card in on {
             let (index, name) = (card.index, card.name.clone());
-            // A link of a device that has gone is in the way.
+            // A pinned link of a device that is gone blocks the pin.
             let pin = source.pins.link(&name);
             pins::remove(&pin);
             match attached(program, index, mode) {
@@ -168,7 +168,7 @@ impl Device {
         Ok(Ok(attachments))
     }
 
-    /// Takes over the links that a predecessor pinned; `None`: there are none that live.
+    /// Takes over the links that a predecessor pinned; `None`: there are no attached ones.
     fn adopt(facts: &Facts, network: &Network, source: &mut Source<'_>) -> Result<Option<Self>, Error> {
         for on in facts.adoptable() {
             if !on.iter().all(|(_, name)| source.pins.link(name).exists()) {
@@ -207,10 +207,12 @@ impl Device {
             }
             let mode = if native { Attached::Native } else { Attached::Generic };
             let is_lower = !native && source.mode == Mode::Auto;
-            let before =
-                || "the daemon before attached it so, and it was taken over without a break".to_owned();
+            let before = || {
+                "the previous daemon attached it in this mode, and it was taken over without a break"
+                    .to_owned()
+            };
             let reason = is_lower.then(|| facts.native_is_useless().unwrap_or_else(before));
-            // What the daemon before was refused is not known.
+            // The previous daemon's refusals are unknown.
             let refused_at = is_lower.then(Instant::now);
             return Ok(Some(Device {
                 facts: facts.clone(),
@@ -225,8 +227,8 @@ impl Device {
         Ok(None)
     }
 
-    /// Puts our program in the place of a pinned link's, a plain one if the driver takes that; `None`: the link's interface
-    /// is gone. Returns whether the program is one for fragmented frames.
+    /// Replaces the program of a pinned link, by a plain one if the driver takes that. Also returns whether the program
+    /// is for fragmented frames. `None`: the link's interface is gone.
     fn take_over(
         pin: &Path,
         there: Option<&Link>,
@@ -238,19 +240,19 @@ impl Device {
         for frags in ways.collect::<Vec<_>>() {
             let Some(link) = program::pinned(pin)? else { break };
             if there.is_none_or(|there| there.programs.is_empty()) {
-                // Somebody has detached it, or it is another interface by now.
+                // Another process has detached it, or the name is now another interface's.
                 break;
             }
             let variant = source.variant(frags);
             match program::replace(program::load(source.object, variant)?, link) {
                 Ok(link) => return Ok(Some((link, frags))),
-                // The interface that bears the name now is another.
+                // Another interface has the name now.
                 Err(error) if errno(&error) == Some(libc::ENOLINK) => break,
                 Err(error) => refusal = Some(error),
             }
         }
         if let Some(error) = refusal {
-            // Anything but a link that outlived its interface leaves the predecessor's program where it is.
+            // After any other error the predecessor's program stays, unless the MTU explains the refusal.
             let wants =
                 errno(&error).map(std::io::Error::from_raw_os_error).is_some_and(|error| is_want(&error));
             if wants || facts.device.mtu <= MTU_USUAL {
@@ -266,7 +268,7 @@ impl Device {
     /// # Errors
     /// The kernel refuses, or a link cannot be pinned. The remaining interfaces keep the old variant.
     pub(super) fn switch(&mut self, source: &mut Source<'_>) -> Result<(), Error> {
-        // The library takes the link, and lets go of it where the kernel refuses: a pin keeps it attached.
+        // The library consumes the link, and drops it if the kernel refuses. The pin keeps it attached.
         self.repin(source.pins)?;
         self.guarded = None;
         let variant = source.variant(self.frags);
@@ -281,7 +283,8 @@ impl Device {
         Ok(())
     }
 
-    /// Whether each of its programs has cookies and limits, or none has, as is wanted.
+    /// Returns whether the attached programs are the wanted variant: with cookies and limits if `guarded`, without them
+    /// otherwise.
     pub(super) fn has_guarded(&self, guarded: bool) -> bool {
         self.attachments.is_empty() || self.guarded == Some(guarded)
     }
@@ -294,12 +297,12 @@ impl Device {
     fn detach_all(attachments: Vec<Attachment>, pins: &Pins) {
         for Attachment { name, link, .. } in attachments {
             pins::remove(&pins.link(&name));
-            // The last reference, which detaches.
+            // Dropping the last reference detaches the program.
             drop(link);
         }
     }
 
-    /// Whether one of our programs is on each interface where it was attached.
+    /// Whether each interface still has one of this daemon's programs where one was attached.
     pub(super) fn is_in_place(&self, network: &Network, ours: &[u32]) -> bool {
         self.attachments.iter().all(|attachment| {
             let there = network.link(attachment.index).map(|link| &link.programs);
@@ -307,7 +310,7 @@ impl Device {
         })
     }
 
-    /// Whether it may stand on another rung now that this is so.
+    /// Returns whether a device with these facts may get another mode (a rung of [`super::ladder`]).
     pub(super) fn may_move(&self, facts: &Facts, mode: Mode) -> bool {
         let is_due = self.refused_at.is_some_and(|at| at.elapsed() >= RETRY);
         if is_due && self.mode != Attached::Native && (mode != Mode::Generic || self.mode == Attached::Off) {
@@ -329,17 +332,17 @@ impl Device {
         }
     }
 
-    /// Pins the links again whose pins another process has removed.
+    /// Pins links again if another process has removed their pins.
     ///
     /// # Errors
-    /// One cannot be pinned.
+    /// A link cannot be pinned.
     pub(super) fn repin(&mut self, pins: &Pins) -> Result<(), Error> {
         let (lost, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.attachments)
             .into_iter()
             .partition(|attachment| !pins.link(&attachment.name).exists());
         self.attachments = kept;
         for Attachment { index, name, link } in lost {
-            tracing::warn!("somebody has unpinned the link to {name}: it is pinned again");
+            tracing::warn!("another process has unpinned the link to {name}: it is pinned again");
             let pin = pins.link(&name);
             let link = link.pin(&pin).map_err(|error| Error::pinning(&pin, error))?.into();
             self.attachments.push(Attachment { index, name, link });
@@ -347,14 +350,14 @@ impl Device {
         Ok(())
     }
 
-    /// The names of the interfaces that a program is attached to.
+    /// Returns the names of the interfaces that have a program.
     pub(super) fn attached_to(&self) -> impl Iterator<Item = &str> {
         self.attachments.iter().map(|attachment| &*attachment.name)
     }
 }
 
-/// Attaches a program. It waits for a moment if another one was detached just before: the kernel releases a link some
-/// time after its last reference has gone.
+/// Attaches a program. Waits a moment if another program was just detached, because the kernel releases a link some
+/// time after its last reference.
 fn attached(program: &mut Xdp, index: u32, mode: XdpMode) -> Result<FdLink, ProgramError> {
     for _ in 0..DETACHING_POLLS {
         match program::attach(program, index, mode) {

@@ -1,6 +1,6 @@
-//! What is known of drivers with native XDP beforehand.
+//! Facts about drivers with native XDP that the kernel does not report.
 
-/// What native XDP leaves of a page of 4096 octets for a packet: without 256 octets of headroom, 320 behind it, and the
+/// The largest packet in a page of 4096 octets with native XDP: without 256 octets of headroom, 320 at the end, and the
 /// Ethernet header.
 const OF_A_PAGE: u32 = 4096 - 256 - 320 - 14;
 
@@ -32,33 +32,33 @@ const NATIVE: [&str; 24] = [
     "virtio_net",
 ];
 
-/// Whether a driver is known to have native XDP, for kernels that do not tell themselves (before 6.3).
+/// Whether a driver is known to have native XDP, for kernels that do not report it (before 6.3).
 pub fn has_native(driver: &str) -> bool {
     NATIVE.contains(&driver)
 }
 
-/// The largest MTU with which a driver takes a program that is not for fragmented frames; `None`: it is not known here.
+/// Returns the largest MTU with which a driver takes a program without fragments; `None`: unknown.
 pub fn mtu_max(driver: &str) -> Option<u32> {
     match driver {
         // veth_xdp_set, virtnet_xdp_set
         "veth" | "virtio_net" => Some(OF_A_PAGE),
-        // ENA_XDP_MAX_MTU: also without a frame check sequence and a VLAN tag.
+        // ENA_XDP_MAX_MTU, which also subtracts a frame check sequence and a VLAN tag.
         "ena" => Some(OF_A_PAGE - 4 - 4),
         _ => None,
     }
 }
 
-/// Whether a driver needs as many transmit queues for XDP as it receives on, so that half of its queues can receive.
+/// Whether a driver needs a transmit queue for XDP for each receive queue, so that only half of its queues can receive.
 pub fn needs_half_of_the_queues(driver: &str) -> bool {
     matches!(driver, "ena" | "gve")
 }
 
-/// Whether a driver takes programs for fragmented frames, for kernels that do not tell themselves (5.18 to 6.2).
+/// Whether a driver takes programs for fragmented frames, for kernels that do not report it (5.18 to 6.2).
 pub fn takes_fragments(driver: &str) -> bool {
     matches!(driver, "veth" | "mvneta" | "mlx5_core" | "bnxt_en")
 }
 
-/// Whether a driver lets its receive ring be made shorter (`ethtool -G`), on every kernel and with every device.
+/// Whether a driver can shorten its receive ring (`ethtool -G`), on every kernel and with every device.
 pub fn sets_ring(driver: &str) -> bool {
     let drivers = [
         "atlantic",

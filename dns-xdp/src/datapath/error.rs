@@ -1,11 +1,11 @@
-//! Why the kernel's half did not do what it was told.
+//! The errors of the datapath.
 use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
 
 use aya::maps::MapError;
 
-/// Why the kernel's half did not do what it was told. The message names the step and the remedy.
+/// Why a step of the datapath failed. The message names the step and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Error {
@@ -36,13 +36,15 @@ impl Error {
                 "the zone has {names} names, the table holds {capacity}: raise [xdp] capacity, or set it to \"auto\""
             )
         } else {
-            format!("the zone's {names} names find no places in the table: rename the last that was added")
+            format!(
+                "the zone's {names} names do not fit the table together: rename the name that was added last"
+            )
         };
         Error::new(what)
     }
 
     pub(super) fn loading(error: anyhow::Error) -> Self {
-        let what = "cannot load the XDP program; it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+        let what = "cannot load the XDP program; it needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
         Error { source: Some(error.into()), ..Error::new(what) }
     }
 
@@ -58,7 +60,7 @@ impl Error {
         Error::new(format!("cannot attach to {interface}")).because_of(error)
     }
 
-    /// Another dns-xdp is where this one belongs.
+    /// Makes the error that another dns-xdp already has this place.
     pub(super) fn occupied(what: String) -> Self {
         Error::new(what)
     }

@@ -1,4 +1,4 @@
-//! XDP programs that are not ours: what they are called, what holds them, and the command that removes them.
+//! XDP programs of other processes: their name, what attaches them, and the command that removes them.
 use std::fs;
 
 use aya::programs::loaded_programs;
@@ -7,32 +7,32 @@ use dns_xdp_ebpf::table::RESPONDER;
 use super::links;
 use crate::network::OnInterface;
 
-/// What attaches a program to an interface, and so what removes it.
+/// What attaches a program to an interface, which decides how to remove it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttachedBy {
     /// The BPF link with this number.
     Link(u32),
     /// Netlink, as `ip link set … xdp` does.
     Netlink,
-    /// This process may not read it: that takes CAP_SYS_ADMIN.
+    /// Unknown: reading it needs CAP_SYS_ADMIN.
     Unreadable,
 }
 
 /// An XDP program of another process on an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreign {
-    /// The kernel's number of it.
+    /// The kernel's number of the program.
     pub id: u32,
-    /// In the driver; otherwise in the network stack.
+    /// Whether it is in the driver. Otherwise it is in the network stack.
     pub native: bool,
-    /// Its name; empty where it cannot be read.
+    /// Its name; empty if it cannot be read.
     pub name: String,
     /// What attaches it.
     pub by: AttachedBy,
 }
 
 impl Foreign {
-    /// Looks up a program that is on the interface with this index.
+    /// Looks up a program on the interface with this index.
     pub fn find(there: OnInterface, interface: u32) -> Self {
         let program = loaded_programs().flatten().find(|program| program.id() == there.id);
         let name = program.and_then(|program| Some(program.name_as_str()?.to_owned())).unwrap_or_default();
@@ -44,12 +44,12 @@ impl Foreign {
         Foreign { id: there.id, native: there.native, name, by }
     }
 
-    /// It is a program of another dns-xdp.
+    /// Whether it is a program of another dns-xdp.
     pub fn is_dns_xdp(&self) -> bool {
         self.name.starts_with(RESPONDER)
     }
 
-    /// The command that removes it from the interface; `None`: that depends on what cannot be read.
+    /// Returns the command that removes it from the interface; `None`: this process cannot read what attaches it.
     pub fn remedy(&self, interface: &str) -> Option<String> {
         match (self.by, self.native) {
             (AttachedBy::Link(link), _) => Some(format!("bpftool link detach id {link}")),
@@ -59,7 +59,7 @@ impl Foreign {
         }
     }
 
-    /// What is in the way, and how to remove it.
+    /// Returns which program blocks the interface, and how to remove it.
     pub fn reason(&self, interface: &str) -> String {
         let Foreign { id, name, .. } = self;
         if self.is_dns_xdp() {
@@ -72,18 +72,18 @@ impl Foreign {
             );
             return format!("another dns-xdp answers on {interface}: {holder}");
         }
-        // Its name takes CAP_SYS_ADMIN to ask for.
-        let name = if name.is_empty() { "with a name that only root is told" } else { name };
+        // Reading its name needs CAP_SYS_ADMIN.
+        let name = if name.is_empty() { "with a name that only root can read" } else { name };
         let remedy = self
             .remedy(interface)
-            .unwrap_or_else(|| "how to remove it is told, as root, by dns-xdp doctor".to_owned());
+            .unwrap_or_else(|| "run dns-xdp doctor as root to see how to remove it".to_owned());
         format!(
-            "{interface} has another XDP program, {name} (id {id}), which is left alone; if nobody needs it: {remedy}"
+            "{interface} has another XDP program, {name} (id {id}), which is left alone; if it is not needed: {remedy}"
         )
     }
 }
 
-/// The process that has the program open, other than this one.
+/// Returns another process that has the program open.
 fn holder(program: u32) -> Option<u32> {
     let wanted = format!("prog_id:\t{program}");
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -115,6 +115,6 @@ mod tests {
         let foreign = Foreign { id: 7, native: true, name: String::new(), by: AttachedBy::Unreadable };
         assert_eq!(foreign.remedy("eth0"), None);
         let reason = foreign.reason("eth0");
-        assert!(reason.ends_with("as root, by dns-xdp doctor") && !reason.contains("ip link"), "{reason}");
+        assert!(reason.ends_with("run dns-xdp doctor as root to see how to remove it") && !reason.contains("ip link"), "{reason}");
     }
 }

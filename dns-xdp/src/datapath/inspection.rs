@@ -1,4 +1,4 @@
-//! The XDP program on an interface looked at from outside, for `doctor`: nothing is attached, loaded or changed.
+//! Inspects the XDP program on an interface for `doctor`. Attaches, loads and changes nothing.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,24 +7,24 @@ use super::{links, pins};
 use crate::network::{Link, OnInterface};
 
 const BPFFS: &str = "/sys/fs/bpf";
-/// Directories below the BPF filesystem that are looked into, and how deep; more than anybody makes.
+/// The most directories below the BPF filesystem that are searched, and how deep.
 const DIRECTORIES_MAX: usize = 1000;
 const DEPTH_MAX: usize = 8;
 
 /// The XDP program on an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramThere {
-    /// What the kernel tells of it.
+    /// The kernel's description of the program.
     pub program: Foreign,
-    /// It hangs on the link that the configuration's directory pins.
+    /// Whether its link is the one that the configuration's directory pins.
     pub ours: bool,
-    /// Where its link is pinned.
+    /// The pins of its link.
     pub pins: Vec<PathBuf>,
     /// The processes that hold its link.
     pub holders: Vec<u32>,
 }
 
-/// The program on a link; `pin` is `[xdp] pin`.
+/// Returns the program on an interface. `pin` is `[xdp] pin`.
 pub fn program_on(link: &Link, pin: &Path) -> Option<ProgramThere> {
     let there = link.program()?;
     let program = Foreign::find(there, link.index);
@@ -36,8 +36,8 @@ pub fn program_on(link: &Link, pin: &Path) -> Option<ProgramThere> {
     Some(ProgramThere { program, ours, pins, holders })
 }
 
-/// Whether a program on a link hangs on the link that `[xdp] pin` has for it. A pin that this process may not read is
-/// believed.
+/// Whether the program on an interface is attached by the link that `[xdp] pin` has for it. An unreadable pin counts as
+/// that link.
 pub(super) fn is_pinned(link: &Link, there: OnInterface, pin: &Path) -> bool {
     let pin = pins::link(pin, &link.name);
     match links::pinned(&pin) {
@@ -46,7 +46,7 @@ pub(super) fn is_pinned(link: &Link, there: OnInterface, pin: &Path) -> bool {
     }
 }
 
-/// Where a link is pinned below the usual BPF filesystem.
+/// Returns where a link is pinned below the usual BPF filesystem.
 fn pins_of(link: u32) -> Vec<PathBuf> {
     let mut pins = Vec::new();
     let mut left = vec![(PathBuf::from(BPFFS), 0)];
@@ -73,7 +73,7 @@ fn pins_of(link: u32) -> Vec<PathBuf> {
     pins
 }
 
-/// The processes that have the link open.
+/// Returns the processes that have the link open.
 fn holders_of(link: u32) -> Vec<u32> {
     let wanted = format!("link_id:\t{link}");
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

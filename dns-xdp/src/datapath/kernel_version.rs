@@ -1,4 +1,4 @@
-//! What the running kernel is, and whether the program can run on it: known before anything is tried.
+//! The version of the running kernel, and whether the program can run on it.
 use std::fmt;
 
 use nix::sys::utsname::uname;
@@ -12,23 +12,23 @@ impl KernelVersion {
     pub const OLDEST: KernelVersion = KernelVersion(5, 10);
     /// The newest kernel that `cargo xtask test kernels` boots.
     pub const NEWEST_TESTED: KernelVersion = KernelVersion(7, 3);
-    /// BPF links for XDP.
+    /// The first kernel with BPF links for XDP.
     const LINKS: KernelVersion = KernelVersion(5, 9);
-    /// Programs for fragmented frames, and `bpf_xdp_get_buff_len`.
+    /// The first kernel with programs for fragmented frames and `bpf_xdp_get_buff_len`.
     const FRAGS: KernelVersion = KernelVersion(5, 18);
 
-    /// The version in a release's name; `None`: it has none.
+    /// Returns the version in a release's name; `None`: it has none.
     pub fn parse(release: &str) -> Option<Self> {
         let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
         Some(KernelVersion(numbers.next()?.ok()?, numbers.next()?.ok()?))
     }
 
-    /// The running kernel's; `None`: it does not tell.
+    /// Returns the running kernel's version; `None`: it cannot be read.
     pub fn running() -> Option<Self> {
         KernelVersion::parse(uname().ok()?.release().to_str()?)
     }
 
-    /// Why the program cannot run on this kernel; `None`: it can.
+    /// Returns why the program cannot run on this kernel; `None`: it can.
     pub fn lacks(self) -> Option<String> {
         if self >= KernelVersion::OLDEST {
             return None;

@@ -1,4 +1,5 @@
-//! The ladder native, generic, userspace only: what decides how far up a device can stand, and why it stands lower. Pure.
+//! The ladder of modes: native, generic, userspace only. Decides which rungs a device can have, and why not a higher
+//! one. Pure.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use crate::config::Mode;
 use crate::network::ethtool::{self, Channels};
 use crate::network::{Link, Network, OnInterface, peer};
 
-/// How long native mode is left alone after a driver has refused it or has lost answers, before it is tried again.
+/// How long native mode is not tried again after a driver has refused it or has lost answers.
 pub(super) const RETRY: Duration = Duration::from_secs(300);
-/// An MTU that every driver takes with a plain program.
+/// The largest MTU that every driver takes with a plain program.
 pub(super) const MTU_USUAL: u32 = 1500;
 
 /// An interface that a program can be attached to.
@@ -18,33 +19,32 @@ pub(super) const MTU_USUAL: u32 = 1500;
 pub(super) struct Card {
     pub(super) index: u32,
     pub(super) name: String,
-    /// In octets.
+    /// The MTU in octets.
     pub(super) mtu: u32,
     pub(super) driver: Option<String>,
     /// Its queues. Some drivers take a native program only with a certain number of them.
     pub(super) channels: Option<Channels>,
-    /// It makes one frame of several (LRO).
+    /// Whether it makes one frame of several (LRO).
     pub(super) aggregates: bool,
-    /// It takes VLAN tags out of frames. Of a veth the other end decides that, which does not tell.
+    /// Whether it takes VLAN tags out of frames. For a veth the other end decides, which is unknown here.
     pub(super) strips_tags: bool,
 }
 
-/// What decides on which rung a device can stand.
+/// The facts that decide which modes a device can have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) device: Card,
-    /// Those of a bond, a team or a Hyper-V device.
+    /// The slaves of a bond, a team or a Hyper-V device.
     pub(super) slaves: Vec<Card>,
-    /// A slave that is an interface of the configuration itself, and has a program of its own.
+    /// A slave that is a configured interface itself, and has a program of its own.
     pub(super) own_slave: Option<String>,
-    /// Programs on the device, or on its slaves, that are not ours, each with index and name of the interface.
+    /// Programs of other processes on the device or its slaves, each with index and name of the interface.
     pub(super) foreign: Vec<(u32, String, OnInterface)>,
-    /// Of a veth: its other end takes what is sent to it natively. `None`: that cannot be known, or matters to no other
-    /// device.
+    /// For a veth: whether its other end takes native answers. `None`: unknown, or no veth.
     pub(super) peer_takes_answers: Option<bool>,
-    /// Of a veth: the MTU of its other end, which limits native programs here.
+    /// For a veth: the MTU of its other end, which limits native programs here.
     pub(super) peer_mtu: Option<u32>,
-    /// The driver has counted that native answers do not leave.
+    /// Whether the driver's counters show that native answers do not leave.
     pub(super) loses_answers: bool,
 }
 
@@ -71,12 +71,13 @@ impl Card {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) reason: String,
-    /// It may be taken later, though nothing that is looked at here has changed.
+    /// Whether it may succeed later, although none of these facts has changed.
     pub(super) may_pass: bool,
 }
 
 impl Facts {
-    /// Looks at a device; `ours` are the numbers of our own programs, `devices` those that have a program of their own.
+    /// Reads the facts of a device. `ours` are the numbers of this daemon's programs; `devices` have a program of their
+    /// own.
     pub(super) fn of(
         link: &Link,
         slaves: &[u32],
@@ -103,7 +104,7 @@ impl Facts {
         }
     }
 
-    /// Each set of interfaces, by index and name, on which a predecessor's links can be taken over together.
+    /// Returns each set of interfaces, by index and name, whose links of a predecessor can be taken over together.
     pub(super) fn adoptable(&self) -> Vec<Vec<(u32, String)>> {
         let names = |cards: &[Card]| cards.iter().map(|card| (card.index, card.name.clone())).collect();
         let own: Vec<(u32, String)> = names(std::slice::from_ref(&self.device));
@@ -112,7 +113,7 @@ impl Facts {
         std::iter::once(own).chain(with_slaves.then_some(slaves)).collect()
     }
 
-    /// The same slaves, whatever has changed of them.
+    /// Whether both have the same slaves, whatever has changed about them.
     pub(super) fn has_slaves_of(&self, other: &Facts) -> bool {
         let indices = |facts: &Facts| -> Vec<(u32, String)> {
             facts.slaves.iter().map(|slave| (slave.index, slave.name.clone())).collect()
@@ -120,7 +121,7 @@ impl Facts {
         indices(self) == indices(other)
     }
 
-    /// Why native mode would be of no use, though the kernel would take it.
+    /// Returns why native mode would be useless, although the kernel would accept it.
     pub(super) fn native_is_useless(&self) -> Option<String> {
         if self.loses_answers {
             return Some(
@@ -131,8 +132,8 @@ impl Facts {
         (self.peer_takes_answers == Some(false)).then(|| lost.to_owned())
     }
 
-    /// Why the kernel refused a program in the driver of a card, the device's or a slave's; `errno` is the kernel's, and
-    /// `said` is that in words.
+    /// Returns why the kernel refused a program in the driver of a card, the device's or a slave's. `errno` is the
+    /// kernel's error, and `said` its text.
     pub(super) fn native_refusal(&self, card: &Card, errno: Option<i32>, said: String) -> Refusal {
         let Card { name, mtu, .. } = card;
         let (mtu, driver) = (*mtu, card.driver());
@@ -165,12 +166,12 @@ impl Facts {
         }
     }
 
-    /// Why the program does not see the tags of a VLAN's frames where it is attached like this; `None`: it does.
+    /// Returns why a program in this mode does not see a VLAN's tags; `None`: it sees them.
     pub(super) fn hides_tags(&self, native: bool) -> Option<String> {
         let name = &self.device.name;
         let strips = |card: &Card| {
             format!(
-                "{0} takes VLAN tags out of frames, where the program does not see them: {1}",
+                "{0} takes VLAN tags out of frames, so that the program does not see them: {1}",
                 card.name,
                 keep_tags(&card.name)
             )
@@ -178,7 +179,7 @@ impl Facts {
         match (native, &*self.slaves) {
             (true, []) | (false, []) => Some(&self.device).filter(|card| card.strips_tags).map(strips),
             (true, slaves) => slaves.iter().find(|card| card.strips_tags).map(strips),
-            // The kernel has taken the tag out before the frame is the master's.
+            // The kernel has removed the tag before the master receives the frame.
             (false, _) => Some(format!("in generic mode {name} has frames without their VLAN tags")),
         }
     }
@@ -188,18 +189,18 @@ fn keep_tags(interface: &str) -> String {
     format!("ethtool -K {interface} rxvlan off txvlan off")
 }
 
-/// A way to attach a program.
+/// A mode in which a program can be attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rung {
     Native,
     /// With a program for fragmented frames.
     NativeFrags,
-    /// Natively on each slave.
+    /// Native mode on each slave.
     Slaves,
     Generic,
 }
 
-/// The ways that are tried in turn, and why others are not.
+/// Returns the rungs to try in order, and why others are not tried.
 pub(super) fn rungs(mode: Mode, facts: &Facts, kernel: KernelVersion) -> (Vec<Rung>, Vec<String>) {
     let mut rungs = Vec::new();
     let mut reasons = Vec::new();
@@ -208,7 +209,7 @@ pub(super) fn rungs(mode: Mode, facts: &Facts, kernel: KernelVersion) -> (Vec<Ru
         reasons.push(useless);
     } else if tries_native {
         rungs.push(Rung::Native);
-        // For a veth the MTU of its other end counts.
+        // For a veth, the MTU of its other end counts.
         let may_be_fragmented = facts.device.mtu > MTU_USUAL || facts.device.driver() == "veth";
         if may_be_fragmented && kernel.has_frags() {
             rungs.push(Rung::NativeFrags);
@@ -339,7 +340,7 @@ mod tests {
         assert!(card.hides_tags(true).unwrap().ends_with("ethtool -K eth0 rxvlan off txvlan off"));
         assert!(card.hides_tags(false).is_some());
         let mut bond = bond();
-        // The kernel has that of every bond.
+        // The kernel reports this for every bond.
         bond.device.strips_tags = true;
         assert_eq!(bond.hides_tags(true), None);
         assert!(bond.hides_tags(false).unwrap().contains("in generic mode bond0"));

@@ -1,7 +1,7 @@
-//! The zone as the kernel's table: every name in the one slot that it may be in.
+//! Lays a zone out as the kernel's table, with every name in the only slot that it may have.
 //!
-//! The slots are found by `perfect_hash`. If a seed has none, the next is tried. A zone whose names are those of the one
-//! before keeps its places, so that a failover does not wait for the search.
+//! `perfect_hash` finds the slots. If a seed gives none, the next seed is tried. A zone with the same names as before
+//! keeps their slots, so that a failover does not wait for the search.
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,36 +12,36 @@ use super::perfect_hash;
 use crate::config::Capacity;
 use crate::zone::{Addresses, Zone};
 
-/// Seeds that are tried before a zone counts as too large.
+/// The most seeds that are tried before a zone counts as too large.
 const SEEDS_MAX: u64 = 32;
 
 /// A zone laid out for one bank of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// Where names go, in the bank.
+    /// The hash that maps names to slots of the bank.
     pub perfect_hash: PerfectHash,
-    /// The slots that are taken, as indexes into the bank.
+    /// The used slots, by their index in the bank.
     pub slots: HashMap<u32, Slot>,
     /// The chunks of large RRsets.
     pub chunks: Vec<NameOverflow>,
 }
 
-/// What turns a name into the index of its slot.
+/// A perfect hash: maps a name to the index of its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerfectHash {
     /// Starts the hashes.
     pub seed: u64,
-    /// Of each bucket.
+    /// The displacement of each bucket.
     pub displacements: Vec<u16>,
 }
 
 impl PerfectHash {
-    /// Nobody displaced.
+    /// Makes a hash without displacements.
     pub fn new(seed: u64) -> Self {
         PerfectHash { seed, displacements: vec![0; BUCKETS] }
     }
 
-    /// The index of a name's slot in a bank of `bank_slots`.
+    /// Returns the index of a name's slot in a bank of `bank_slots`.
     fn index(&self, slot: &Slot, bank_slots: u32) -> u32 {
         let hash = self.hash(slot);
         table::slot(hash, self.displacements[table::bucket(hash, BUCKETS)], bank_slots)
@@ -52,30 +52,31 @@ impl PerfectHash {
     }
 }
 
-/// Slots in one bank of the table for this many names: four in five are taken, so that a name finds a free one soon.
+/// Returns the slots in one bank of the table for this many names. At most 4/5 are used, so that the search soon finds
+/// a free slot.
 pub fn bank_slots(capacity: u32) -> u32 {
     capacity.div_ceil(4) * 5
 }
 
-/// Names that the smallest table that grows has room for.
+/// The smallest capacity of a table that grows.
 const GROWS_FROM: u32 = 4096;
 
-/// The capacity of a table that grows and has room for this many names.
+/// Returns the capacity of a growing table that has room for this many names.
 pub fn grown(names: usize) -> u32 {
     let names = u32::try_from(names).unwrap_or(u32::MAX).clamp(GROWS_FROM, Capacity::MAX);
     names.next_power_of_two()
 }
 
-/// Names that a bank holds.
+/// Returns how many names a bank holds.
 pub fn capacity(bank_slots: u32) -> u32 {
     bank_slots / 5 * 4
 }
 
-/// Lays the zone's names out over `bank_slots` slots, by the hash of a zone before if that can be kept, and else with its
-/// seed if that can be.
+/// Lays the zone's names out over `bank_slots` slots. Keeps the hash of the zone before if it fits; otherwise keeps its
+/// seed if possible.
 ///
 /// # Errors
-/// The number of names, when they do not fit.
+/// The number of names, if they do not fit.
 pub fn lay_out(zone: &Zone, bank_slots: u32, before: &PerfectHash) -> Result<Layout, usize> {
     let mut chunks = Chunks { all: Vec::new(), room: table::chunk_room(bank_slots) as usize };
     let slots: Vec<Slot> = zone.names().map(|(name, addresses)| slot(name, addresses, &mut chunks)).collect();
@@ -92,7 +93,7 @@ pub fn lay_out(zone: &Zone, bank_slots: u32, before: &PerfectHash) -> Result<Lay
     found.map(layout).ok_or(slots.len())
 }
 
-/// Puts every name in its place; `None` when two have the same.
+/// Puts every name in its slot; `None` if two names have the same slot.
 fn put(
     slots: &[Slot],
     bank_slots: u32,
@@ -103,7 +104,7 @@ fn put(
     free.then_some((perfect_hash, taken))
 }
 
-/// Places in which no two names meet; `None` when this seed has none.
+/// Searches a hash that gives every name a slot of its own; `None` if this seed has none.
 fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<PerfectHash> {
     let perfect_hash = PerfectHash::new(seed);
     let hashes = slots.iter().map(|slot| perfect_hash.hash(slot));
@@ -111,7 +112,7 @@ fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<PerfectHash> {
     Some(PerfectHash { displacements, ..perfect_hash })
 }
 
-/// The kernel's answers to one name. What it cannot hold it leaves to the responder.
+/// Returns the slot of one name. Answers that it cannot hold are left to the responder.
 fn slot(name: &Name, addresses: &Addresses, chunks: &mut Chunks) -> Slot {
     let (words, length) = words(name);
     let rotate = if addresses.rotate { NameEntry::ROTATE } else { 0 };
@@ -134,7 +135,7 @@ struct Chunks {
 }
 
 impl Chunks {
-    /// Appends those of these addresses; `false` when there is no room for them.
+    /// Appends the chunks of these addresses; `false` if there is no room for them.
     fn add(&mut self, members: table::Addresses<'_>) -> bool {
         let chunks = members.chunks();
         let fits = self.all.len() + chunks.len() <= self.room;
@@ -145,7 +146,7 @@ impl Chunks {
     }
 }
 
-/// The head of a zone laid out in the bank that begins at `bank_start`.
+/// Returns the head of a zone that is laid out in the bank at `bank_start`.
 pub fn head(zone: &Zone, layout: &Layout, bank_start: u32, bank_slots: u32) -> ZoneHeader {
     let (apex, length) = words(zone.apex());
     let mut head =
@@ -155,7 +156,7 @@ pub fn head(zone: &Zone, layout: &Layout, bank_start: u32, bank_slots: u32) -> Z
     head
 }
 
-/// The SOA record of negative answers with two zeros for its owner; nothing when the head cannot hold it.
+/// Returns the SOA record of negative answers, with two zeros for its owner; empty if the head cannot hold it.
 fn soa(zone: &Zone) -> Vec<u8> {
     const TYPE_SOA_CLASS_IN: [u8; 4] = [0, 6, 0, 1];
     let record = zone.soa();
@@ -175,7 +176,7 @@ fn words(name: &Name) -> (NameWords, u8) {
     table::words(&wire(name)).expect("a domain name has at most 255 octets")
 }
 
-/// A name uncompressed (RFC 1035, section 3.1).
+/// Returns a name in uncompressed wire form (RFC 1035, section 3.1).
 pub fn wire(name: &Name) -> Vec<u8> {
     let mut octets = Vec::with_capacity(name.len());
     for label in name {

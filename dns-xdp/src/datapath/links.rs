@@ -14,7 +14,8 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 /// linux/bpf.h, `enum bpf_link_type`
 const BPF_LINK_TYPE_XDP: u32 = 6;
-/// Words of 32 bits, more than `struct bpf_link_info` has on any kernel. The kernel takes more if they are zero.
+/// Words of 32 bits in the buffer, more than `struct bpf_link_info` has on any kernel. The kernel accepts a longer
+/// buffer if the rest is zero.
 const INFO: usize = 64;
 
 /// A BPF link that attaches an XDP program.
@@ -24,11 +25,11 @@ pub(super) struct XdpLinkThere {
     pub(super) id: u32,
     /// The kernel's number of the program.
     pub(super) program: u32,
-    /// The index of the interface, in the network namespace of that; 0: the interface is gone.
+    /// The index of the interface in its network namespace; 0: the interface is gone.
     pub(super) interface: u32,
 }
 
-/// The link that is pinned here; `None`: there is none, it attaches no XDP program, or it cannot be read.
+/// Returns the link that is pinned here; `None`: there is none, it attaches no XDP program, or it cannot be read.
 pub(super) fn pinned(pin: &Path) -> Option<XdpLinkThere> {
     let path = CString::new(pin.as_os_str().as_bytes()).ok()?;
     // pathname, bpf_fd and file_flags
@@ -50,7 +51,7 @@ pub(super) fn of(program: u32, interface: u32) -> io::Result<Option<XdpLinkThere
         // link_id, next_id and open_flags
         let mut attributes = [u64::from_ne_bytes(halves(link.id(), 0)), 0];
         let opened = match open(BPF_LINK_GET_FD_BY_ID, &mut attributes) {
-            // It has gone meanwhile.
+            // The link has gone meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
             opened => opened?,
         };
@@ -81,11 +82,12 @@ fn open(command: libc::c_int, attributes: &mut [u64; 2]) -> io::Result<OwnedFd> 
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// `attributes` point to memory that outlives the call, with room for all that the command writes.
+/// Makes a bpf system call. `attributes` point to memory that outlives the call and has room for the command's output.
 fn bpf(command: libc::c_int, attributes: &mut [u64; 2]) -> io::Result<libc::c_int> {
     let length = size_of_val(attributes);
-    #[expect(unsafe_code, reason = "the library does not tell a link's interface")]
-    // SAFETY: the attributes are as long as is said, and what they point to is the caller's for the whole call.
+    #[expect(unsafe_code, reason = "the library does not report a link's interface")]
+    // SAFETY: `length` is the length of the attributes. The memory that they point to is the caller's during the whole
+    // call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), length) };
     if result < 0 {
         Err(io::Error::last_os_error())

@@ -1,4 +1,4 @@
-//! The served addresses as the program's table of them.
+//! Lays the served addresses out as the program's table.
 use std::collections::{BTreeSet, HashMap};
 use std::mem::offset_of;
 
@@ -9,9 +9,9 @@ use dns_xdp_ebpf::table::{
 use super::perfect_hash;
 use crate::network::{Place, VlanProtocol, VlanTag};
 
-/// Addresses on interfaces that the table holds: half of its slots, so that each finds a free one soon.
+/// The most addresses on interfaces in the table: half of its slots, so that the search soon finds a free slot.
 pub(super) const LOCALS_MAX: usize = LOCAL_ADDRESSES_SLOTS / 2;
-/// Seeds that are tried. The first does, unless two addresses have one hash.
+/// The most seeds that are tried. The first one works, unless two addresses have the same hash.
 const SEEDS_MAX: u64 = 32;
 
 /// The octets of a [`LocalAddresses`].
@@ -22,11 +22,11 @@ pub(super) type LocalsBytes = [u8; size_of::<LocalAddresses>()];
 pub struct LocalsLayout {
     seed: u64,
     displacements: Vec<u16>,
-    /// The slots that are taken.
+    /// The used slots.
     slots: HashMap<usize, Local>,
 }
 
-/// An address where the program answers for it, as it is in the table.
+/// Returns the table's entry for an address on an interface.
 pub fn local(place: &Place, is_generic: bool) -> Local {
     Local::new(place.interface, tags(&place.tags), place.address, place.mac, is_generic)
 }
@@ -37,7 +37,7 @@ fn tags(tags: &[VlanTag]) -> Tags {
 }
 
 impl LocalsLayout {
-    /// Lays these addresses out. Of more than `LOCALS_MAX` the rest is left out, and what has the same key as another.
+    /// Lays these addresses out. Leaves out addresses beyond `LOCALS_MAX`, and those with the same key as another.
     pub fn new(locals: &[Local]) -> LocalsLayout {
         let mut keys = BTreeSet::new();
         let mut distinct: Vec<&Local> = locals
@@ -46,7 +46,7 @@ impl LocalsLayout {
             .collect();
         distinct.truncate(LOCALS_MAX);
         loop {
-            // Without a seed for all of them fewer are served here; the responder has the others.
+            // If no seed works for all addresses, the program serves fewer. The responder serves the others.
             if let Some(layout) = (0..SEEDS_MAX).find_map(|seed| LocalsLayout::with_seed(seed, &distinct)) {
                 return layout;
             }
@@ -54,7 +54,7 @@ impl LocalsLayout {
         }
     }
 
-    /// `None`: two addresses have one hash with this seed.
+    /// Lays the addresses out with this seed; `None`: two addresses have the same hash.
     fn with_seed(seed: u64, locals: &[&Local]) -> Option<LocalsLayout> {
         let hashes = locals.iter().map(|local| Local::hash(seed, local.interface, local.tags, local.address));
         let displacements =
@@ -67,7 +67,7 @@ impl LocalsLayout {
         Some(layout)
     }
 
-    /// How many addresses it holds.
+    /// Returns how many addresses it holds.
     pub(super) fn held(&self) -> usize {
         self.slots.len()
     }
@@ -78,12 +78,12 @@ impl LocalsLayout {
         table::slot(hash, displacement, LOCAL_ADDRESSES_SLOTS as u32) as usize
     }
 
-    /// What the slot of an address on an interface holds, as [`LocalAddresses::in_slot`] finds it.
+    /// Returns the contents of the slot of an address on an interface, as [`LocalAddresses::in_slot`] finds it.
     pub fn in_slot(&self, interface: u32, tags: Tags, address: [u64; 2]) -> &Local {
         self.slots.get(&self.slot(interface, tags, address)).unwrap_or(&Local::EMPTY)
     }
 
-    /// As the map holds it.
+    /// Returns the table as the map holds it.
     pub(super) fn to_bytes(&self) -> Box<LocalsBytes> {
         let mut octets: Box<LocalsBytes> = bytes();
         let mut put = |at: usize, value: &[u8]| octets[at..at + value.len()].copy_from_slice(value);

@@ -1,4 +1,4 @@
-//! What a loaded program logs, passed on to the daemon's log.
+//! Passes the log of a loaded program on to the daemon's log.
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -6,15 +6,16 @@ use tokio::task::AbortHandle;
 
 use super::Error;
 
-/// How often the program's log is looked at, when it is on.
+/// Interval at which the program's log is read, if it is on.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The task that passes on what one loaded program logs. It ends with the program: each program has a ring of its own.
+/// The task that passes the log of one loaded program on. Each program has its own ring, so the task ends with the
+/// program.
 #[derive(Debug)]
 pub(super) struct LogTask(AbortHandle);
 
 impl LogTask {
-    /// Needs a tokio runtime.
+    /// Starts the task. Needs a tokio runtime.
     pub(super) fn start(object: &mut Ebpf) -> Result<Self, Error> {
         let failed = || Error::new("cannot follow the program's log");
         let mut logger = aya_log::EbpfLogger::init(object).map_err(|error| failed().because_of(error))?;

@@ -1,4 +1,4 @@
-//! The maps: a zone published whole, the lease, the counters.
+//! The maps of the program: publishes a zone as a whole, renews the lease, reads the counters.
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ type NameOverflowBytes = [u8; size_of::<NameOverflow>()];
 type ZoneHeaderMap = Array<MapData, ZoneHeaderBytes>;
 type LocalAddressesMap = Array<MapData, LocalsBytes>;
 
-/// Where a head keeps the index of its bank's first slot.
+/// The octets of a head that hold the index of its bank's first slot.
 const BANK_START: std::ops::Range<usize> = 8..12;
 
 /// The maps of the loaded program.
@@ -36,15 +36,15 @@ pub(super) struct Maps {
     locals: ArrayOfMaps<MapData, LocalAddressesMap>,
     bank_slots: u32,
     heads: Option<ZoneHeaders>,
-    /// Where the names of the last zone went.
+    /// The hash of the last zone.
     perfect_hash: PerfectHash,
-    /// Base of the bank in use; none before the first zone.
+    /// Start of the bank in use; `None` before the first zone.
     bank_start: Option<u32>,
-    /// What the banks hold; none where that is not known.
+    /// The contents of the banks; `None`: unknown.
     contents: [Option<Layout>; 2],
 }
 
-/// A zone that lies in the bank that no packet reads.
+/// A zone in the bank that no packet reads.
 pub struct Staged {
     head: ZoneHeaderMap,
     bank_start: u32,
@@ -52,14 +52,14 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// How many elements of maps were written for it.
+    /// Returns how many map elements were written for it.
     pub(super) const fn writes(&self) -> usize {
         self.writes
     }
 }
 
 impl Maps {
-    /// Takes the maps of a loaded object; `heads`: where those of the banks are, or are to be, pinned.
+    /// Takes the maps of a loaded object. `heads`: the pins of the banks' heads.
     pub(super) fn take(
         object: &mut Ebpf,
         bank_slots: u32,
@@ -72,14 +72,14 @@ impl Maps {
         let locals = take(object, table::LOCAL_ADDRESSES)?;
         let head = match &heads {
             Some(heads) => heads.in_use(),
-            // Nobody else has written to maps that are not pinned.
+            // No other process has written to maps that are not pinned.
             None => Ok(None),
         };
         let bank_start = head.and_then(|head| head.map(|head| head.get(&0, 0)).transpose());
         let bank_start = bank_start
             .map(|head| head.as_ref().map(bank_start_of))
             .map_err(|error| Error::map(table::ZONE, error))?;
-        // The seed keeps strangers from choosing names that crowd one slot, though that would cost little.
+        // A random seed, so that no outsider can choose names that collide. A collision would cost little anyway.
         let perfect_hash = PerfectHash::new(RandomState::new().hash_one("names"));
         Ok(Maps {
             zone,
@@ -95,12 +95,12 @@ impl Maps {
         })
     }
 
-    /// Names that the table holds.
+    /// Returns how many names the table holds.
     pub(super) fn capacity(&self) -> u32 {
         layout::capacity(self.bank_slots)
     }
 
-    /// Writes the zone into the bank that no packet reads; [`Maps::commit`] turns to it.
+    /// Writes the zone into the bank that no packet reads. [`Maps::commit`] switches to it.
     pub(super) fn stage(&mut self, zone: &Zone) -> Result<Staged, Error> {
         let laid_out = layout::lay_out(zone, self.bank_slots, &self.perfect_hash);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
@@ -118,7 +118,7 @@ impl Maps {
         head.set(0, octets, 0).map_err(failed)?;
         let writes = slots_written + 1;
         let Some(heads) = &self.heads else { return Ok(Staged { head, bank_start, writes }) };
-        // The one that is pinned there has not been in use since the last switch.
+        // The head that is pinned there has not been in use since the last switch.
         let pin = &heads.banks[which];
         super::pins::remove_map(pin);
         let cannot = || Error::new(format!("cannot pin {}", pin.display()));
@@ -127,8 +127,8 @@ impl Maps {
         Ok(Staged { head, bank_start, writes })
     }
 
-    /// Writes the zone into the bank that no packet reads, unless it is known what that holds. The next zone, in which a
-    /// node has died perhaps, need not wait then until all of it is written.
+    /// Writes the zone into the bank that no packet reads, unless its contents are known. The next zone, perhaps after
+    /// a node's death, then needs only the changed elements.
     pub(super) fn prefill_standby(&mut self, zone: &Zone) -> Result<(), Error> {
         let bank_start = self.unread();
         let which = usize::from(bank_start != 0);
@@ -142,7 +142,7 @@ impl Maps {
         Ok(())
     }
 
-    /// Has the program serve the addresses of this table: all of them from one packet to the next.
+    /// Has the program serve the addresses of this table. All of them change between two packets.
     pub(super) fn publish_locals(&mut self, octets: &LocalsBytes) -> Result<(), Error> {
         let failed = |error| Error::map(table::LOCAL_ADDRESSES, error);
         let mut next = LocalAddressesMap::create(1, 0).map_err(failed)?;
@@ -150,20 +150,21 @@ impl Maps {
         self.locals.set(0, &next, 0).map_err(failed)
     }
 
-    /// Base of the bank that no packet reads.
+    /// Returns the start of the bank that no packet reads.
     fn unread(&self) -> u32 {
         if self.bank_start == Some(0) { self.bank_slots } else { 0 }
     }
 
-    /// Lets packets see a zone that was written. The kernel returns from this when no program reads the old zone any
-    /// more, which takes some milliseconds. The first packet sees the new zone at once.
+    /// Publishes a staged zone. The next packet sees it at once. The call returns when no program reads the old zone
+    /// any more, after some milliseconds.
     pub(super) fn commit(&mut self, Staged { head, bank_start, .. }: &Staged) -> Result<(), Error> {
         self.zone.set(0, head, 0).map_err(|error| Error::map(table::ZONE, error))?;
         self.bank_start = Some(*bank_start);
         Ok(())
     }
 
-    /// Makes the bank of this head hold what is laid out, and nothing else; how many elements that took.
+    /// Writes the layout into the bank of this head, and empties all other slots. Returns the number of elements
+    /// written.
     fn write(&mut self, head: &ZoneHeader, before: Option<&Layout>, layout: &Layout) -> Result<usize, Error> {
         let mut writes = 0;
         let stale: HashSet<u32> = match before {
@@ -185,7 +186,7 @@ impl Maps {
                 writes += 1;
             }
         }
-        // What lies behind the chunks in use is never read.
+        // No program reads elements behind the used chunks.
         for (index, chunk) in (head.chunks..).zip(&layout.chunks) {
             let nth = (index - head.chunks) as usize;
             if before.and_then(|before| before.chunks.get(nth)) != Some(chunk) {
@@ -202,7 +203,7 @@ impl Maps {
             .map_err(|error| Error::map(table::NAME_OVERFLOW, error))
     }
 
-    /// Every outcome's counter, summed over the CPUs.
+    /// Returns every outcome's counter, summed over the CPUs.
     pub(super) fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
         let counted = Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::NotForUs);
         counted
@@ -215,20 +216,20 @@ impl Maps {
     }
 }
 
-/// Where the heads are pinned. The kernel tells which one the zone's map holds by its number only, and to open a map by
-/// its number takes CAP_SYS_ADMIN.
+/// The pins of the heads. The kernel only gives the number of the head in the zone's map, and opening a map by its
+/// number needs CAP_SYS_ADMIN.
 #[derive(Debug, Clone)]
 pub(super) struct ZoneHeaders {
-    /// The zone's map.
+    /// The pin of the zone's map.
     pub(super) zone: PathBuf,
-    /// The heads of the two banks: the one in use, and the one before or the next.
+    /// The pins of the two banks' heads: one is in use, the other is the last or the next.
     pub(super) banks: [PathBuf; 2],
 }
 
 impl ZoneHeaders {
-    /// The head that packets see; `None` before the first zone.
+    /// Returns the head that packets see; `None` before the first zone.
     fn in_use(&self) -> Result<Option<ZoneHeaderMap>, MapError> {
-        // The kernel shows the numbers as if they were what an array holds.
+        // For an array of maps, the kernel returns the numbers of the inner maps as values.
         let numbers: Array<MapData, u32> = Map::Array(MapData::from_pin(&self.zone)?).try_into()?;
         let number = match numbers.get(&0, 0) {
             Err(MapError::KeyNotFound) => return Ok(None),
@@ -260,7 +261,7 @@ pub(super) fn take<M: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, name: &
     M::try_from(map).map_err(|error| Error::map(name, error))
 }
 
-/// The lease as it was before it was renewed.
+/// The state of the lease before a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lease {
     now: u64,
@@ -268,7 +269,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Whether the program answered.
+    /// Whether the lease lived, so that the program answered.
     pub(super) fn lived(self) -> bool {
         self.now <= self.deadline
     }
@@ -277,11 +278,11 @@ impl Lease {
 /// How long the program may answer from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renewal {
-    /// For this long; not at all, when it is zero.
+    /// For this long; zero: the program stops answering.
     For(Duration),
-    /// Until it is told otherwise.
+    /// Without an end.
     ForEver,
-    /// As long as it could before.
+    /// As long as before.
     Unchanged,
 }
 
@@ -310,12 +311,12 @@ pub(super) fn renew(program: &Xdp, renewal: Renewal, seconds: u64) -> Result<Lea
     Ok(Lease { now: number(16), deadline: number(24) })
 }
 
-/// A time in the kernel's ticks, rounded up.
+/// Returns a time in the kernel's ticks, rounded up.
 fn jiffies(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(tick().as_nanos().max(1))).unwrap_or(u64::MAX / 2)
 }
 
-/// One of the kernel's ticks: the coarse clock's resolution.
+/// Returns the length of a kernel tick: the coarse clock's resolution.
 pub(super) fn tick() -> Duration {
     clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::from_millis(1), Duration::from)
 }

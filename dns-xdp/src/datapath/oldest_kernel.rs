@@ -1,4 +1,4 @@
-//! The object is held against the oldest kernel that takes it, Linux 5.10, without booting one.
+//! Tests that the object fits the oldest supported kernel, Linux 5.10, without booting one.
 //!
 //! It checks the numbers in the object: helpers and map types that are newer than 5.10, and calls from one BPF
 //! function to another. Verifiers before Linux 6.4 follow such a call without the precision of its registers.
@@ -25,13 +25,14 @@ fn object() -> Object {
     Object::parse(OBJECT).expect("the BPF linker's output is an object")
 }
 
-/// What the instructions call in this way, by number.
+/// Returns the numbers that the instructions call in this way.
 fn calls(instructions: &[bpf_insn], source: u8) -> BTreeSet<i32> {
     let calls = instructions.iter().filter(|insn| insn.code == CALL && insn.src_reg() == source);
     calls.map(|insn| insn.imm).collect()
 }
 
-/// Programs for fragmented frames are loaded on 5.18 and later only, and may use what came with them.
+/// Whether a function is only loaded on 5.18 and later. Programs for fragmented frames are, and may use helpers of
+/// 5.18.
 fn is_for_later_kernels(function: &str) -> bool {
     Variant::ALL.iter().any(|variant| variant.frags && variant.program() == function)
 }
@@ -61,7 +62,7 @@ fn every_map_is_of_a_type_of_linux_5_10() {
 #[test]
 fn no_program_that_is_attached_calls_a_function_of_the_object() {
     let object = object();
-    // The one that renews the lease is only run by BPF_PROG_TEST_RUN, and small.
+    // The program that renews the lease is small, and only BPF_PROG_TEST_RUN runs it.
     for (name, program) in object.programs.iter().filter(|(name, _)| *name != table::RENEW) {
         let function = &object.functions[&program.function_key()];
         let calls =
@@ -75,6 +76,6 @@ fn no_program_that_is_attached_calls_a_function_of_the_object() {
 fn the_object_has_calls_to_look_at() {
     let called: BTreeSet<i32> =
         object().functions.values().flat_map(|function| calls(&function.instructions, HELPER)).collect();
-    // bpf_map_lookup_elem and bpf_xdp_adjust_tail, without which nothing could be answered.
+    // bpf_map_lookup_elem and bpf_xdp_adjust_tail. No answer is possible without them.
     assert!(called.contains(&1) && called.contains(&65), "{called:?}");
 }

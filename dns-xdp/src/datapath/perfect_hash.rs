@@ -1,13 +1,13 @@
-//! Slots in which no two keys meet, by hash and displace (Belazzougui, Botelho and Dietzfelbinger, 2009).
+//! Gives each key a slot of its own, by hash and displace (Belazzougui, Botelho and Dietzfelbinger, 2009).
 //!
-//! Keys are gathered in buckets by their hash. Each bucket, the fullest first, takes the first displacement that spreads its
-//! keys over slots that are free.
+//! Keys are gathered in buckets by their hash. Each bucket, the fullest first, takes the first displacement that
+//! spreads its keys over free slots.
 use std::cmp::Reverse;
 
 use dns_xdp_ebpf::table;
 
-/// Returns the displacement of each bucket, so that the keys with these hashes have a slot each, of `slots`. `None` when
-/// there is no such displacement of some bucket: another seed gives other hashes.
+/// Returns the displacement of each bucket, so that each key with these hashes has one of `slots` slots. `None` if a
+/// bucket has no such displacement; another seed gives other hashes.
 pub(super) fn displacements(
     hashes: impl IntoIterator<Item = u64>,
     buckets: usize,
@@ -25,7 +25,7 @@ pub(super) fn displacements(
             let indexes = hashes.iter().map(|hash| table::slot(*hash, *displacement, slots) as usize);
             let first_met = indexes.clone().position(|index| std::mem::replace(&mut taken[index], true));
             if let Some(met) = first_met {
-                // What this displacement has taken until then is free again.
+                // Free the slots again that this displacement has taken.
                 indexes.take(met).for_each(|index| taken[index] = false);
             }
             first_met.is_none()

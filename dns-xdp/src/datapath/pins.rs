@@ -1,9 +1,9 @@
-//! What is pinned, where, and under which name.
+//! The pins: which objects are pinned, and under which names.
 //!
 //! ```text
 //!  /sys/fs/bpf/dns-xdp/program          the program
 //!                      link-eth0        its link to an interface, which keeps it attached
-//!                      maps-v5-5120/    its maps: version of their layout, and slots in a bank of the table;
+//!                      maps-v8-5120/    its maps: version of their layout, and slots in a bank of the table;
 //!                                       head-0 and head-1 are the zones that were published last
 //! ```
 //!
@@ -28,14 +28,14 @@ use crate::pin_directory::{
     is_link, is_maps, on_bpffs, remove_own,
 };
 
-/// A predecessor that gives way ends within this.
+/// The longest time in which a predecessor that gives way ends.
 const GIVING_WAY: Duration = Duration::from_secs(5);
 const GIVING_WAY_POLL: Duration = Duration::from_millis(20);
-/// What to do about another daemon: for one that starts, and for `unload`.
+/// What to do about another daemon, for a daemon that starts and for `unload`.
 const TAKE_ANOTHER: &str = "stop it, or give one of them another [xdp] pin";
 const NAME_ITS_SOCKET: &str = "name its control socket with --socket, or stop it";
 
-/// The pin directory of one daemon, which holds it alone for as long as this lives.
+/// The pin directory of one daemon. It is locked while this value lives.
 #[derive(Debug, Clone)]
 pub(super) struct Pins {
     directory: PathBuf,
@@ -44,7 +44,7 @@ pub(super) struct Pins {
 }
 
 impl Pins {
-    /// Makes the directory, and mounts the BPF filesystem at its usual place if it is not mounted.
+    /// Makes and locks the directory. Mounts the BPF filesystem at its usual place if it is not mounted.
     ///
     /// # Errors
     /// The directory cannot be the daemon's own, another daemon has it, or it cannot be made.
@@ -55,17 +55,17 @@ impl Pins {
         Ok(Pins { directory, bank_slots, lock })
     }
 
-    /// Slots in a bank of the table.
+    /// Returns the slots in a bank of the table.
     pub(super) fn bank_slots(&self) -> u32 {
         self.bank_slots
     }
 
-    /// The same directory, for a table of another size.
+    /// Returns the same directory, for a table of another size.
     pub(super) fn with_bank_slots(&self, bank_slots: u32) -> Self {
         Pins { bank_slots, ..self.clone() }
     }
 
-    /// For the pinned table, where that has as many slots in a bank, or more.
+    /// Returns the same directory for the pinned table, if a bank of that has at least this many slots.
     pub(super) fn of_at_least(self, bank_slots: u32) -> Self {
         match PinnedMaps::find(&self.directory) {
             Ok(Some(pinned)) if pinned.bank_slots > bank_slots => self.with_bank_slots(pinned.bank_slots),
@@ -73,24 +73,24 @@ impl Pins {
         }
     }
 
-    /// Why the next start would be refused: others have put entries beside the daemon's.
+    /// Returns why the next start would be refused: another program has put entries beside the daemon's.
     pub(super) fn foreign(&self) -> Option<Unfit> {
         let foreign = pin_directory::foreign_entries(&self.directory);
         let (pin, first) = (self.directory.clone(), foreign.first()?.clone());
         Some(Unfit::Foreign { pin, first, more: foreign.len() - 1 })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Whether the directory that was made is still there, with all that is pinned of the maps.
+    /// Whether the directory that was made is still there, with these maps.
     pub(super) fn has_maps(&self, names: &[&str]) -> bool {
         self.is_there() && names.iter().all(|name| self.map(name).exists())
     }
 
-    /// Makes the directory anew if another process has removed it. Waits for no other daemon, unlike
+    /// Makes the directory again if another process has removed it. Does not wait for another daemon, unlike
     /// [`Pins::create`].
     pub(super) fn made_anew(&self) -> Result<Self, Error> {
         if self.is_there() {
@@ -105,7 +105,7 @@ impl Pins {
         is(&self.lock, &self.directory)
     }
 
-    /// Makes the directory of the maps; `true` when it was there.
+    /// Makes the directory of the maps; `true` if it was there.
     pub(super) fn adopt_maps(&self) -> Result<bool, Error> {
         let maps = self.maps();
         match fs::create_dir(&maps) {
@@ -115,12 +115,12 @@ impl Pins {
         }
     }
 
-    /// Where a map is pinned.
+    /// Returns where a map is pinned.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
     }
 
-    /// Where the heads of the table's banks are pinned, beside the maps.
+    /// Returns where the heads of the table's banks are pinned, beside the maps.
     pub(super) fn heads(&self) -> ZoneHeaders {
         ZoneHeaders { zone: self.map(ZONE), banks: ["head-0", "head-1"].map(|head| self.map(head)) }
     }
@@ -139,7 +139,7 @@ impl Pins {
         if self.is_there() { empty(&self.directory).map(drop) } else { Ok(()) }
     }
 
-    /// As [`Pins::remove_all`], of a start that failed; what cannot be removed is logged.
+    /// As [`Pins::remove_all`], for a start that failed. Logs entries that it cannot remove.
     pub(super) fn abandon(&self) {
         if let Err(error) = self.remove_all() {
             tracing::warn!("{error}");
@@ -154,17 +154,17 @@ impl Pins {
         }
     }
 
-    /// Where the program is pinned.
+    /// Returns where the program is pinned.
     pub(super) fn program(&self) -> PathBuf {
         self.directory.join(PROGRAM)
     }
 
-    /// Where an interface's link is pinned.
+    /// Returns where an interface's link is pinned.
     pub(super) fn link(&self, interface: &str) -> PathBuf {
         self.directory.join(format!("{LINK}{}", encoded(interface)))
     }
 
-    /// The interfaces that a link is pinned for.
+    /// Returns the interfaces with a pinned link.
     pub(super) fn linked(&self) -> Vec<String> {
         let links = named(&self.directory, is_link);
         links.iter().filter_map(|path| Some(decoded(file_name(path)?.strip_prefix(LINK)?))).collect()
@@ -175,12 +175,12 @@ impl Pins {
     }
 }
 
-/// Where a daemon with this `[xdp] pin` pins its program.
+/// Returns where a daemon with this `[xdp] pin` pins its program.
 pub(super) fn program(pin: &Path) -> PathBuf {
     pin_directory::directory(pin).join(PROGRAM)
 }
 
-/// Where a daemon with this `[xdp] pin` pins an interface's link.
+/// Returns where a daemon with this `[xdp] pin` pins an interface's link.
 pub(super) fn link(pin: &Path, interface: &str) -> PathBuf {
     pin_directory::directory(pin).join(format!("{LINK}{}", encoded(interface)))
 }
@@ -193,10 +193,10 @@ pub struct PinnedMaps {
 }
 
 impl PinnedMaps {
-    /// The maps pinned under `[xdp] pin`, whatever capacity they were made for; `None`: there are none.
+    /// Returns the maps pinned under `[xdp] pin`, whatever their capacity; `None`: there are none.
     ///
     /// # Errors
-    /// Their layout is another version's.
+    /// The maps have the layout of another version.
     pub fn find(pin: &Path) -> Result<Option<Self>, Error> {
         let all = named(&pin_directory::directory(pin), is_maps);
         let ours = format!("{MAPS}{LAYOUT}-");
@@ -214,22 +214,22 @@ impl PinnedMaps {
         }
     }
 
-    /// Their directory.
+    /// Returns the directory of the maps.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Where the daemon's program is pinned.
+    /// Returns where the daemon's program is pinned.
     pub(super) fn program(&self) -> Option<PathBuf> {
         Some(self.directory.parent()?.join(PROGRAM))
     }
 
-    /// Slots in a bank of the table.
+    /// Returns the slots in a bank of the table.
     pub(super) fn bank_slots(&self) -> u32 {
         self.bank_slots
     }
 
-    /// Where a map is pinned.
+    /// Returns where a map is pinned.
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -239,7 +239,7 @@ fn refused(unfit: &Unfit) -> Error {
     Error::new(format!("[xdp] pin {unfit}"))
 }
 
-/// The entries of a directory whose names are of one kind, in order; none if it cannot be read.
+/// Returns the entries of a directory whose names are of one kind, in order; none if it cannot be read.
 fn named(directory: &Path, is: fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = entries(directory).unwrap_or_default().into_iter();
     let mut named: Vec<PathBuf> = entries.filter(|path| file_name(path).is_some_and(is)).collect();
@@ -247,7 +247,7 @@ fn named(directory: &Path, is: fn(&str) -> bool) -> Vec<PathBuf> {
     named
 }
 
-/// Makes the directory, on a BPF filesystem or not at all: nothing is made elsewhere.
+/// Makes the directory, but only on a BPF filesystem.
 fn make(directory: &Path) -> Result<(), Error> {
     if pin_directory::is_to_be_mounted(directory) {
         tracing::info!("mounting the BPF filesystem on {BPFFS}");
@@ -263,14 +263,15 @@ fn make(directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|error| {
         let what = directory.display();
         Error::new(format!(
-            "cannot make the pin directory {what}: it has to be the daemon's own, on the way to which it may pass through"
+            "cannot make the pin directory {what}: the daemon needs a directory of its own, and may have to pass through all directories above"
         ))
         .because(error)
     })
 }
 
-/// Two daemons over the same maps would undo each other's zones. A predecessor that ends may take the directory with
-/// it, so what was locked has to be what is there. `patience` is for that predecessor.
+/// Makes and locks the directory, because two daemons over the same maps would overwrite each other's zones. A
+/// predecessor that ends may remove the directory, so the locked directory has to be the present one. Waits up to
+/// `patience` for that predecessor.
 fn make_and_lock(directory: &Path, patience: Duration) -> Result<Flock<File>, Error> {
     let mut waited = Duration::ZERO;
     loop {
@@ -282,7 +283,7 @@ fn make_and_lock(directory: &Path, patience: Duration) -> Result<Flock<File>, Er
     }
 }
 
-/// The lock of a directory that is there; `None`: it is not, or not any more.
+/// Locks an existing directory; `None`: there is none, or it has gone.
 fn lock_existing(directory: &Path, remedy: &str) -> Result<Option<Flock<File>>, Error> {
     let mut waited = Duration::ZERO;
     while is_there(directory)? {
@@ -294,7 +295,8 @@ fn lock_existing(directory: &Path, remedy: &str) -> Result<Option<Flock<File>>, 
     Ok(None)
 }
 
-/// A directory that may not be looked at is not taken for one that is missing.
+/// Whether the directory exists. A directory that this process may not look at is an error, and does not count as
+/// missing.
 fn is_there(directory: &Path) -> Result<bool, Error> {
     let unseen = |error| {
         Error::new(format!("cannot look at {}: run this as root", directory.display())).because(error)
@@ -302,7 +304,7 @@ fn is_there(directory: &Path) -> Result<bool, Error> {
     directory.try_exists().map_err(unseen)
 }
 
-/// `None`: another process has it, or has removed the directory.
+/// Tries to lock the directory; `None`: another process has locked or removed it.
 fn try_lock(directory: &Path) -> Result<Option<Flock<File>>, Error> {
     let file = match File::open(directory) {
         Ok(file) => file,
@@ -331,25 +333,25 @@ fn is(file: &File, path: &Path) -> bool {
     inode(file.metadata()) == inode(fs::metadata(path))
 }
 
-/// What `unload` has done to a pin directory.
+/// The result of `unload` in a pin directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removal {
-    /// Entries of the daemon's, which are gone.
+    /// The daemon's entries, which were removed.
     pub removed: Vec<PathBuf>,
-    /// Entries of others, which were left where they are.
+    /// Entries of other programs, which were left.
     pub foreign: Vec<PathBuf>,
 }
 
 /// Detaches and unpins the daemon's own entries in the directory that `[xdp] pin` names, under its lock.
 ///
 /// # Errors
-/// The directory cannot be a daemon's own, another daemon has it, or an entry cannot be removed. In the last case all
-/// other entries are removed.
+/// A daemon cannot use the directory, another daemon has it, or an entry cannot be removed. In the last case all other
+/// entries are removed.
 pub(super) fn remove_all(pin: &Path) -> Result<Removal, Error> {
     remove_pins(pin, NAME_ITS_SOCKET)
 }
 
-/// `remedy` says what to do about another daemon.
+/// Removes the daemon's entries. `remedy` says what to do about another daemon.
 fn remove_pins(pin: &Path, remedy: &str) -> Result<Removal, Error> {
     pin_directory::removable(pin).map_err(|unfit| refused(&unfit))?;
     let directory = &pin_directory::directory(pin);
@@ -363,8 +365,8 @@ fn remove_pins(pin: &Path, remedy: &str) -> Result<Removal, Error> {
     }
 }
 
-/// As [`remove_all`], for a start without XDP. Ignores a directory that no daemon may pin in, or that this process may
-/// not read.
+/// As [`remove_all`], for a start without XDP. Ignores a directory that no daemon may use, or that this process may not
+/// read.
 ///
 /// # Errors
 /// Another daemon has the directory, or an entry cannot be removed.
@@ -402,8 +404,8 @@ fn empty(directory: &Path) -> Result<Removal, Error> {
     Err(Error::new(format!("cannot remove {}; everything else of dns-xdp is removed", failed.join(", "))))
 }
 
-/// Removes one of our entries. The program of a link is detached at once, unless another process still holds the
-/// link.
+/// Removes one of the daemon's entries. The program of a link is detached at once, unless another process still holds
+/// the link.
 fn unpin(path: &Path) -> Result<(), RemoveError> {
     let is_link = file_name(path).is_some_and(is_link);
     let link = is_link.then(|| PinnedLink::from_pin(path).ok()).flatten();
@@ -412,14 +414,14 @@ fn unpin(path: &Path) -> Result<(), RemoveError> {
     Ok(())
 }
 
-/// Removes one of our entries. A failure is logged.
+/// Removes one of the daemon's entries. Logs a failure.
 pub(super) fn remove(path: &Path) {
     if let Err(error) = remove_own(path) {
         tracing::warn!("cannot remove {}: {error}", path.display());
     }
 }
 
-/// Removes the pin of a map; what cannot be removed is logged.
+/// Removes the pin of a map. Logs a failure.
 pub(super) fn remove_map(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
@@ -428,8 +430,8 @@ pub(super) fn remove_map(path: &Path) {
     }
 }
 
-/// An empty directory may stay where an operator has made it for the daemon: in another user's directory, or behind a
-/// symbolic link. One that got an entry meanwhile stays too.
+/// Whether an empty directory may stay. An operator may have made it for the daemon in another user's directory, or
+/// behind a symbolic link. A directory with a new entry stays too.
 fn may_stay(error: &io::Error) -> bool {
     use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | PermissionDenied | NotADirectory | DirectoryNotEmpty)

@@ -1,4 +1,4 @@
-//! The program where it belongs: attached to devices that come, taken off those that go, put back where it was lost.
+//! Keeps programs attached: to devices that come, no longer to devices that go, and again where they were lost.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -12,15 +12,15 @@ use crate::config::Mode;
 use crate::network::{Network, Port, Serving};
 
 impl Kernel {
-    /// Brings devices and served addresses in line with the network. Where nothing has changed since the last call, nothing
-    /// is tried again before [`RETRY`], and what cannot be had at all is not. Returns whether anything has changed.
+    /// Adapts programs and served addresses to the network. A failed attempt is repeated only after a change, or after
+    /// [`RETRY`] if it may then succeed. Returns whether anything has changed.
     ///
     /// # Errors
-    /// A program cannot be loaded, or this process lacks what attaching takes; what is attached stays.
+    /// A program cannot be loaded, or this process lacks permission or memory to attach it. Attached programs stay.
     pub(super) fn follow(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
         let mut ours = program::ids(&self.object);
         ours.extend(&self.predecessors);
-        // Before a program takes another's place: it answers for these addresses from its first packet.
+        // The addresses come before a program replaces another, so that it answers for them from its first packet.
         let mut changed = self.publish_locals(serving, network)?;
         let wanted = self.wanted(serving, network, &ours);
         if !self.attached {
@@ -63,7 +63,7 @@ impl Kernel {
         result.map(|()| changed)
     }
 
-    /// The devices that a program belongs on.
+    /// Returns the devices that should have a program.
     fn wanted(&mut self, serving: &Serving, network: &Network, ours: &[u32]) -> BTreeMap<u32, Facts> {
         let mut wanted = BTreeMap::new();
         let devices: BTreeSet<u32> = ports(serving).map(|port| port.device).collect();
@@ -108,12 +108,12 @@ impl Kernel {
         let sets = wanted.values().flat_map(Facts::adoptable).filter(|set| set.iter().all(is_its));
         let adoptable: BTreeSet<String> = sets.flatten().map(|(_, name)| name).collect();
         for interface in linked.iter().filter(|name| !adoptable.contains(*name)) {
-            tracing::info!("the program that a daemon before attached to {interface} is taken off");
+            tracing::info!("detaching the program that a previous daemon attached to {interface}");
             pins::remove(&self.pins.link(interface));
         }
     }
 
-    /// Removes the pins of links that no device has: those of interfaces that were renamed, or are not configured any more.
+    /// Removes the pins of links that no device uses: the interface was renamed, or is no longer configured.
     fn forget_stale_pins(&self) {
         let attached: Vec<&str> = self.devices.iter().flat_map(Device::attached_to).collect();
         for interface in self.pins.linked().iter().filter(|name| !attached.contains(&&***name)) {
@@ -138,7 +138,7 @@ impl Kernel {
         let held = layout.held();
         if held < wanted.len() {
             tracing::warn!(
-                "the XDP program serves {held} of {} pairs of address and interface, the responder all of them",
+                "the XDP program serves {held} of {} pairs of address and interface; the responder serves all",
                 wanted.len()
             );
         }
@@ -146,8 +146,8 @@ impl Kernel {
         Ok(true)
     }
 
-    /// Whether the program runs in the driver of an interface's device, or is going to. Where that is not known, it is taken
-    /// for generic, in which the program answers less.
+    /// Whether the program runs, or will run, in the driver of an interface's device. If unknown, it counts as generic,
+    /// because the program answers less in that mode.
     fn is_native(&self, port: &Port, network: &Network) -> bool {
         match self.mode_of(port) {
             Attached::Native => true,
@@ -159,13 +159,13 @@ impl Kernel {
         }
     }
 
-    /// How the program is attached to the device of an interface.
+    /// Returns how the program is attached to the device of an interface.
     fn mode_of(&self, port: &Port) -> Attached {
         let device = self.devices.iter().find(|device| device.facts.device.index == port.device);
         device.map_or(Attached::Off, |device| device.mode)
     }
 
-    /// Every interface of the configuration.
+    /// Returns the state of every interface of the configuration.
     pub(super) fn states(&self, serving: &Serving, network: &Network) -> Vec<InterfaceState> {
         let state = |interface: &crate::network::Interface| {
             let name = interface.name.clone();
@@ -190,7 +190,7 @@ impl Kernel {
         serving.interfaces.iter().map(state).collect()
     }
 
-    /// Whether a mode was demanded that no device has.
+    /// Returns the error if no device has the mode that the configuration demands.
     pub(super) fn refused(&self) -> Option<String> {
         let demanded = matches!(self.mode, Mode::Native | Mode::Generic);
         let refused = demanded && !self.devices.is_empty();
@@ -205,11 +205,11 @@ impl Kernel {
         Some(format!("{}: try [xdp] mode = \"auto\"", reasons.join("; ")))
     }
 
-    /// Pins attached links again that another process has unpinned. Returns whether maps are lost too, which takes
-    /// more.
+    /// Pins attached links again that another process has unpinned. Returns whether maps are lost too; those need
+    /// [`Kernel::pin_anew`].
     ///
     /// # Errors
-    /// Something cannot be pinned.
+    /// A link or the program cannot be pinned.
     pub(super) fn repin(&mut self) -> Result<bool, Error> {
         if !self.pins.has_maps(&super::MAPS) {
             return Ok(true);
@@ -224,7 +224,7 @@ impl Kernel {
     }
 }
 
-/// How the queries of a port are answered by its device: not by a program that does not see the port's tags.
+/// Returns how a port's device answers its queries. A program that does not see the port's tags does not answer them.
 fn seen(device: &Device, port: &Port, network: &Network) -> (Attached, Option<String>) {
     let as_it_is = || (device.mode, device.reason.clone());
     if device.mode == Attached::Off {
@@ -236,7 +236,7 @@ fn seen(device: &Device, port: &Port, network: &Network) -> (Attached, Option<St
         let reasons = std::iter::once(hidden).chain(device.reason.clone());
         return (Attached::Off, Some(reasons.collect::<Vec<_>>().join("; ")));
     }
-    // In generic mode the tag is kept beside the frame, and goes out with the answer.
+    // In generic mode the kernel keeps the tag beside the frame, and sends it with the answer.
     match network.vlan_above(port.device).filter(|_| is_native) {
         Some(vlan) => {
             let (vlan, device) = (&vlan.name, &port.device_name);
@@ -248,7 +248,7 @@ fn seen(device: &Device, port: &Port, network: &Network) -> (Attached, Option<St
     }
 }
 
-/// The ports on which a program can answer.
+/// Returns the ports on which a program can answer.
 fn ports(serving: &Serving) -> impl Iterator<Item = &Port> {
     let ports = serving.interfaces.iter().filter_map(|interface| interface.port.as_ref().ok());
     ports.filter(|port| port.is_ethernet())

@@ -1,4 +1,4 @@
-//! A new table below the running program: a larger one, or one for another that has lost its pins.
+//! Replaces the table of the running program by a larger one, or by a new one after its pins were lost.
 use std::time::Duration;
 
 use super::pins::Pins;
@@ -7,8 +7,8 @@ use crate::network::{Network, Serving};
 use crate::zone::Zone;
 
 impl Kernel {
-    /// Loads everything over new maps in a new directory, and replaces what is attached: another process has removed
-    /// the pins.
+    /// Loads everything over new maps in a new directory, and replaces the attached programs, after another process has
+    /// removed the pins.
     pub(super) fn pin_anew(
         &mut self,
         serving: &Serving,
@@ -18,17 +18,17 @@ impl Kernel {
     ) -> Result<(), Error> {
         if !std::mem::replace(&mut self.pins_are_lost, true) {
             let directory = self.pins.directory().display();
-            tracing::warn!("somebody has removed pins in {directory}: they are made anew");
+            tracing::warn!("another process has removed pins in {directory}: they are made again");
         }
         let pins = self.pins.made_anew()?;
         self.replace(&pins, (zone, lease), serving, network)
     }
 
-    /// Has a table for this many names. `published`: the zone that the program answers from, if it answers, and its
+    /// Makes a table for this many names. `published`: the zone from which the program answers, if it answers, and its
     /// lease.
     ///
     /// # Errors
-    /// As those of loading and attaching. The table before is in use on.
+    /// Those of loading and attaching. The old table stays in use.
     pub(super) fn grow(
         &mut self,
         capacity: u32,
@@ -51,13 +51,13 @@ impl Kernel {
         if !self.adopted {
             self.pins.remove_maps();
         }
-        // The directory is the next one's.
+        // The next value takes over the directory, so do not remove it.
         self.attached = true;
         *self = next;
         Ok(())
     }
 
-    /// Loads everything over other maps, publishes a zone there, and replaces what is attached.
+    /// Loads everything over other maps, publishes a zone there, and replaces the attached programs.
     fn replace(
         &mut self,
         pins: &Pins,
@@ -67,7 +67,7 @@ impl Kernel {
     ) -> Result<(), Error> {
         let mut next =
             Self::load_pinned(&self.config, self.version, pins).inspect_err(|_| pins.remove_maps())?;
-        // The directory stays in any case.
+        // Keep the directory, even after an error.
         next.attached = true;
         next.predecessors.extend(program::ids(&self.object));
         // The configuration may have changed since the start.
@@ -80,13 +80,13 @@ impl Kernel {
             next.pins.remove_maps();
             return Err(error);
         }
-        // The programs that are attached answer until then.
+        // The attached programs answer until here.
         self.devices.clear();
         let without_them = Network::read();
         next.take_watches(self);
         if let Err(error) = next.attach(serving, without_them.as_ref().unwrap_or(network)) {
             self.take_watches(&mut next);
-            // It is tried again, over others.
+            // The next attempt uses other maps.
             next.pins.remove_maps();
             return Err(error);
         }
@@ -95,7 +95,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Goes on with what another has seen of the drivers.
+    /// Takes over another value's observations of the drivers.
     fn take_watches(&mut self, other: &mut Kernel) {
         self.transmit = std::mem::take(&mut other.transmit);
         self.lost = std::mem::take(&mut other.lost);

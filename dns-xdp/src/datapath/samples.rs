@@ -1,4 +1,4 @@
-//! The names that are asked: the samples that the program copies while an operator looks, and the name in each.
+//! The names that are asked: switches the program's samples on while an operator looks, and reads the name in each.
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use nix::time::{ClockId, clock_gettime};
 use super::Error;
 use super::maps::take;
 
-/// How long the program samples after it was last asked to.
+/// How long the program samples after the last request.
 pub const SAMPLING_LIFE: Duration = Duration::from_secs(4);
-/// More than the ring holds: who drains it ends even where it fills as fast.
+/// The most samples of one call, more than the ring holds. The call therefore ends even if the ring fills as fast as it
+/// is read.
 const MOST: usize = 1024;
 
 /// The program's ring of samples and its switch.
@@ -29,8 +30,8 @@ impl Samples {
         Ok(Samples { ring: take(object, SAMPLES)?, sampling: take(object, SAMPLING)? })
     }
 
-    /// The names in the samples since the last call, in the form of [`presented`]. Frames without a name are left
-    /// out.
+    /// Returns the names in the samples since the last call, in the form of [`presented`]. Leaves out frames without a
+    /// name.
     pub(super) fn names(&mut self) -> Vec<String> {
         let mut names = Vec::new();
         for _ in 0..MOST {
@@ -40,7 +41,7 @@ impl Samples {
         names
     }
 
-    /// Has one frame of `one_of`, a power of two, sampled for [`SAMPLING_LIFE`] from now.
+    /// Has the program sample one frame of `one_of`, a power of two, for [`SAMPLING_LIFE`] from now.
     pub(super) fn go_on(&mut self, one_of: u64) -> Result<(), Error> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(|errno| {
             Error::new("cannot read the clock until which names are sampled").because(errno.into())
@@ -52,7 +53,7 @@ impl Samples {
     }
 }
 
-/// The octets of the frame that a sample has.
+/// Returns the octets of the frame in a sample.
 fn frame(sample: &[u8]) -> Option<&[u8]> {
     let at = std::mem::offset_of!(Sample, frame);
     let words = u32::from_ne_bytes(*sample.first_chunk()?);
@@ -79,8 +80,8 @@ fn qname(frame: &[u8]) -> Option<Name> {
     Name::read(&mut BinDecoder::new(frame.get(message + UDP_AND_DNS..)?)).ok()
 }
 
-/// A name in lower case. Everything but letters, digits, `-` and `_` is escaped (RFC 1035, section 5.1), because it
-/// comes from strangers and goes to terminals.
+/// Returns a name in lower case. Escapes everything but letters, digits, `-` and `_` (RFC 1035, section 5.1), because
+/// names come from outside and go to terminals.
 fn presented(name: &Name) -> String {
     let mut text = String::new();
     for label in name {

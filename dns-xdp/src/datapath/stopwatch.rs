@@ -1,8 +1,8 @@
-//! A program under the clock: what one run of it takes, by BPF_PROG_TEST_RUN.
+//! Times one run of a program with BPF_PROG_TEST_RUN.
 //!
 //! A run changes the packet. A caller program therefore restores the packet, and then calls the program. The time of
-//! the same caller with an empty program is subtracted. Of several rounds the least counts: whatever made the others
-//! longer is not the program's.
+//! the same caller with an empty program is subtracted. The shortest of several rounds counts, because only
+//! disturbances make a round longer.
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
@@ -13,14 +13,14 @@ use super::maps::take;
 use super::unattached::XDP_TX;
 use super::{Error, Unattached, program};
 
-/// The stopwatch's programs.
+/// The object with the programs of the stopwatch.
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stopwatch"));
 
-/// The longest frame, as its programs have it: a query for the longest name fits.
+/// The longest frame in the stopwatch's programs. A query for the longest name fits.
 const FRAME_MAX: usize = 8 * 46;
-/// The frame's length, its last eight octets, and the frame.
+/// Octets of a template: the frame's length, its last 8 octets, and the frame.
 const TEMPLATE_LENGTH: usize = 8 + 8 + FRAME_MAX;
-/// Most frames that are run in turn.
+/// The most frames that are run in turn.
 const FRAMES_MAX: usize = 1 << 16;
 
 const TEMPLATE: &str = "TEMPLATE";
@@ -29,16 +29,16 @@ const TURN: &str = "TURN";
 const START: &str = "START";
 const TIMED: &str = "TIMED";
 const HASH: &str = "HASH";
-/// Of the entry that `look_up` finds.
+/// The key of the entry that `look_up` finds.
 const KEY: [u64; 2] = [1, 2];
-/// Calls the program under the clock.
+/// The program that calls the timed program.
 const RESTORE: &str = "restore";
-/// Does nothing.
+/// The program that does nothing.
 const TRANSMIT: &str = "transmit";
-/// Those, and the programs that may be put under the clock.
+/// These two, and the other programs that can be timed.
 const TIMED_PROGRAMS: [&str; 7] = [RESTORE, TRANSMIT, "reflect", "grow", "grow_head", "look_up", "read_line"];
 
-/// The caller with its frames.
+/// The calling program with its frames.
 pub struct Stopwatch {
     object: Ebpf,
     templates: Array<MapData, [u8; TEMPLATE_LENGTH]>,
@@ -48,7 +48,7 @@ pub struct Stopwatch {
     timed: ProgramArray<MapData>,
 }
 
-/// What is put under the clock.
+/// The program that is timed.
 #[derive(Clone, Copy)]
 pub enum Timed<'a> {
     /// The program that answers.
@@ -57,7 +57,7 @@ pub enum Timed<'a> {
     Reference(&'a str),
 }
 
-/// The least of the rounds so far, in nanoseconds.
+/// The shortest round so far, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Least {
     with_program: f64,
@@ -65,17 +65,17 @@ pub struct Least {
 }
 
 impl Least {
-    /// Before the first round.
+    /// The value before the first round.
     pub const NONE: Least = Least { with_program: f64::MAX, without: f64::MAX };
 
-    /// What one run of the program takes.
+    /// Returns the time of one run of the program.
     pub fn ns(self) -> f64 {
         (self.with_program - self.without).max(0.0)
     }
 }
 
 impl Stopwatch {
-    /// Loads the caller with room for this many frames. The thread stays on its CPU from then on.
+    /// Loads the calling program with room for this many frames. From then on the thread stays on its CPU.
     pub fn load(frames: usize) -> Result<Self, Error> {
         stay()?;
         let room = frames.clamp(1, FRAMES_MAX).next_power_of_two();
@@ -99,7 +99,7 @@ impl Stopwatch {
     /// Sets the frames that are run in turn. If their number is no power of two, some come twice in a round.
     ///
     /// # Errors
-    /// There is none, or one is longer than a query for the longest name.
+    /// There is no frame, or one is longer than a query for the longest name.
     pub fn frames(&mut self, frames: &[Vec<u8>]) -> Result<(), Error> {
         let room = self.templates.len() as usize;
         if frames.is_empty() || frames.len() > room {
@@ -129,7 +129,7 @@ impl Stopwatch {
         self.turn.set(0, octets, 0).map_err(|error| Error::map(TURN, error))
     }
 
-    /// One round of `repeat` runs of the program, and as many without it.
+    /// Makes one round of `repeat` runs of the program, and as many runs without it.
     ///
     /// # Errors
     /// The program did not answer the last frame.
@@ -166,7 +166,7 @@ impl Stopwatch {
     }
 }
 
-/// Clocks of two CPUs, and their caches, are not to be compared.
+/// Keeps the thread on its CPU, because the clocks and caches of two CPUs differ.
 fn stay() -> Result<(), Error> {
     let mut here = CpuSet::new();
     let stayed = sched_getcpu()
@@ -175,7 +175,7 @@ fn stay() -> Result<(), Error> {
     stayed.map_err(|errno| Error::new("cannot keep to one CPU").because(errno.into()))
 }
 
-/// Where the eight octets begin in which alone several frames differ; 0: there are no such eight.
+/// Returns where the only 8 octets begin in which the frames differ; 0: they differ in other octets too.
 fn variants_at(frames: &[Vec<u8>]) -> usize {
     let (first, others) = match frames {
         [first, others @ ..] if !others.is_empty() => (first, others),
@@ -196,7 +196,7 @@ fn variants_at(frames: &[Vec<u8>]) -> usize {
     }
 }
 
-/// A frame as the caller wants it.
+/// Returns the template of a frame.
 fn template(frame: &[u8]) -> Result<[u8; TEMPLATE_LENGTH], Error> {
     let length = frame.len();
     let (true, Some(last)) = (length <= FRAME_MAX, frame.last_chunk::<8>()) else {

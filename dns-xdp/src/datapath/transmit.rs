@@ -1,22 +1,22 @@
-//! What drivers count of the frames that XDP sends back: whether answers leave.
+//! Reads the drivers' counters of frames that XDP sends back, to see whether answers leave.
 use std::collections::BTreeMap;
 
 use crate::network::ethtool;
 
-/// Frames that one driver was given by XDP to send back, since it was loaded.
+/// Frames that XDP gave to one driver to send back, since the driver was loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Transmitted {
     pub(super) sent: u64,
     pub(super) errors: u64,
 }
 
-/// What the driver of this interface counts; nothing where it does not tell.
+/// Returns the counters of this interface's driver; zeros if it has none.
 pub(super) fn transmitted(interface: &str) -> Transmitted {
     summed(ethtool::statistics(interface).iter().map(|(name, count)| (&**name, *count)))
 }
 
-/// Every driver has names of its own: `rx_queue_0_xdp_tx`, `rx_queue_0_xdp_tx_errors` (veth), `tx_queue_1_xdp_tx_drops`
-/// (virtio_net), `rx_xdp_tx_full` (mlx5), `rx_xdp_tx_errors[0]` (gve).
+/// Sums the counters. Every driver has other names: `rx_queue_0_xdp_tx`, `rx_queue_0_xdp_tx_errors` (veth),
+/// `tx_queue_1_xdp_tx_drops` (virtio_net), `rx_xdp_tx_full` (mlx5), `rx_xdp_tx_errors[0]` (gve).
 fn summed<'a>(statistics: impl Iterator<Item = (&'a str, u64)>) -> Transmitted {
     let mut transmitted = Transmitted::default();
     for (name, count) in statistics {
@@ -30,10 +30,10 @@ fn summed<'a>(statistics: impl Iterator<Item = (&'a str, u64)>) -> Transmitted {
     transmitted
 }
 
-/// Errors without any answer that left, after which a driver counts as one that loses them all.
+/// After this many errors without an answer that left, the driver counts as losing all answers.
 const LOST: u64 = 8;
 
-/// What the drivers have counted since they were looked at first, by interface.
+/// The drivers' counters since the first look at each, by interface.
 #[derive(Debug, Default)]
 pub(super) struct TransmitWatch {
     interfaces: BTreeMap<String, Counted>,
@@ -42,13 +42,13 @@ pub(super) struct TransmitWatch {
 #[derive(Debug)]
 struct Counted {
     first: Transmitted,
-    /// When an answer left last.
+    /// The counters when an answer last left.
     sent: Transmitted,
     last: Transmitted,
 }
 
 impl TransmitWatch {
-    /// Looks at an interface; whether no answer has left it for a while, and some were lost.
+    /// Looks at an interface. Returns whether no answer has left it for a while, and some were lost.
     pub(super) fn loses_all(&mut self, interface: &str) -> bool {
         self.look(interface, transmitted(interface))
     }
@@ -57,7 +57,7 @@ impl TransmitWatch {
         let new = || Counted { first: now, sent: now, last: now };
         let counted = self.interfaces.entry(interface.to_owned()).or_insert_with(new);
         if now.errors < counted.last.errors {
-            // A device that is made anew counts anew.
+            // A new device counts from zero.
             *counted = new();
         }
         counted.last = now;
@@ -66,13 +66,13 @@ impl TransmitWatch {
         }
         let loses = now.errors - counted.sent.errors >= LOST;
         if loses {
-            // From here on, should it be tried again.
+            // Count from here if native mode is tried again.
             counted.sent = now;
         }
         loses
     }
 
-    /// Errors since each interface was looked at first.
+    /// Returns the errors since the first look at each interface.
     pub(super) fn errors(&self) -> BTreeMap<String, u64> {
         let since =
             |(name, counted): (&String, &Counted)| (name.clone(), counted.last.errors - counted.first.errors);

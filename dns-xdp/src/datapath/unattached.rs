@@ -1,4 +1,4 @@
-//! The program on no interface: run over packets of the caller's by BPF_PROG_TEST_RUN, for tests and benchmarks.
+//! The program without an interface: BPF_PROG_TEST_RUN runs it over the caller's packets, for tests and benchmarks.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -18,46 +18,46 @@ use super::{Error, layout, locals, program};
 use crate::network::Place;
 use crate::zone::Zone;
 
-/// The interface that packets of BPF_PROG_TEST_RUN come in by: the loopback of the caller's network namespace.
+/// The interface of packets of BPF_PROG_TEST_RUN: the loopback of the caller's network namespace.
 pub const LOOPBACK: u32 = 1;
 
-/// These addresses behind a MAC address on [`LOOPBACK`].
+/// Returns the places of these addresses, behind a MAC address on [`LOOPBACK`].
 pub fn places(addresses: &[IpAddr], mac: [u8; 6]) -> Vec<Place> {
     let place = |address: &IpAddr| Place { interface: LOOPBACK, tags: Vec::new(), address: *address, mac };
     addresses.iter().map(place).collect()
 }
 
-/// Of `enum xdp_action`.
+/// A value of `enum xdp_action`.
 pub(super) const XDP_TX: u32 = 3;
 
-/// The loaded program, with maps of its own or over the table of a daemon's.
+/// The loaded program, with its own maps or over a daemon's table.
 pub struct Unattached {
     object: Ebpf,
     maps: Maps,
     variant: Variant,
-    /// The table is a daemon's, and its zone is not ours to publish.
+    /// Whether the table belongs to a daemon, so that only that daemon publishes to it.
     borrowed: bool,
 }
 
-/// What the kernel says about the loaded program.
+/// The size of the loaded program, from the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Instructions that the verifier walked through, over all paths.
+    /// Instructions that the verifier followed on all paths.
     pub verified: u32,
-    /// Octets of BPF instructions, eight each.
+    /// Octets of BPF instructions, 8 for each.
     pub translated: u32,
     /// Octets of machine code.
     pub compiled: u32,
 }
 
 impl Unattached {
-    /// Loads a variant for these served addresses; its lease lives for ever. Packets come in by [`LOOPBACK`].
+    /// Loads a variant for these served addresses. Its lease lives for ever. Packets come from [`LOOPBACK`].
     pub fn load(variant: Variant, places: &[Place], port: u16, capacity: u32) -> Result<Self, Error> {
         Self::load_over(variant, &[], layout::bank_slots(capacity), places, port)
     }
 
-    /// As [`Unattached::load`], over the table that a daemon has pinned. It answers what that daemon publishes, with
-    /// the daemon's variant, and with a lease and counters of its own.
+    /// As [`Unattached::load`], over the table that a daemon has pinned. It answers the daemon's zone with the daemon's
+    /// variant, but has its own lease and counters.
     pub fn over(pinned: &PinnedMaps, addresses: &[IpAddr], mac: [u8; 6], port: u16) -> Result<Self, Error> {
         let table = [table::ZONE, table::NAMES, table::NAME_OVERFLOW].map(|name| (name, pinned.map(name)));
         if let Some((_, missing)) = table.iter().find(|(_, path)| !path.exists()) {
@@ -86,19 +86,19 @@ impl Unattached {
         Ok(loaded)
     }
 
-    /// Serves these addresses and no others; `generic`: as where the program runs in generic mode.
+    /// Serves these addresses and no others. `generic`: answers as in generic mode.
     pub fn serve(&mut self, places: &[Place], generic: bool) -> Result<(), Error> {
         let locals: Vec<Local> = places.iter().map(|place| locals::local(place, generic)).collect();
         self.maps.publish_locals(&LocalsLayout::new(&locals).to_bytes())
     }
 
-    /// As [`super::Datapath::prepare`] and [`super::Datapath::switch`]; how many elements of maps were written.
+    /// As [`super::Datapath::stage`] and [`super::Datapath::commit`]. Returns how many map elements were written.
     ///
     /// # Errors
-    /// As there, and when the table is a daemon's.
+    /// The same errors, and if the table belongs to a daemon.
     pub fn publish(&mut self, zone: &Zone) -> Result<usize, Error> {
         if self.borrowed {
-            return Err(Error::new("the table is a daemon's, which alone publishes to it"));
+            return Err(Error::new("the table belongs to a daemon, and only that daemon publishes to it"));
         }
         let staged = self.maps.stage(zone)?;
         self.maps.commit(&staged)?;
@@ -111,7 +111,7 @@ impl Unattached {
         maps::renew(program::program(&self.object, table::RENEW)?, renewal, seconds).map(|_| ())
     }
 
-    /// Runs the program over a packet: the XDP action, and the packet as it is afterwards.
+    /// Runs the program over a packet. Returns the XDP action and the packet afterwards.
     pub fn run(&self, packet: &[u8]) -> Result<(u32, Vec<u8>), Error> {
         let mut after = vec![0; 2 * Frame::MAX_LENGTH];
         let options =
@@ -123,7 +123,7 @@ impl Unattached {
         Ok((result.return_value, after))
     }
 
-    /// The program's answer to a query; `None` where it leaves that to the responder.
+    /// Returns the program's answer to a query; `None`: it leaves the query to the responder.
     pub fn answer(&self, query: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let (action, frame) = self.run(query)?;
         Ok((action == XDP_TX).then_some(frame))
@@ -134,27 +134,27 @@ impl Unattached {
         self.maps.counters()
     }
 
-    /// How many queries the program has not answered itself.
+    /// Returns how many queries the program has not answered itself.
     pub fn unanswered(&self) -> Result<u64, Error> {
         let counters = self.counters()?;
         let others = Outcome::ALL.iter().filter(|outcome| outcome.action() != Action::Transmit);
         Ok(others.filter_map(|outcome| counters.get(outcome.text())).sum())
     }
 
-    /// Whether the program that a daemon pinned under `[xdp] pin` is this one; `None`: there is none.
+    /// Whether the program pinned under `[xdp] pin` is the program of this build; `None`: no program is pinned.
     pub fn is_pinned(&self, pin: &Path) -> Option<bool> {
         let pinned = ProgramInfo::from_pin(pins::program(pin)).ok()?;
         let this = program::program(&self.object, self.variant.program()).ok()?.info().ok()?;
         Some(this.tag() == pinned.tag())
     }
 
-    /// The program, to be called by another.
+    /// Returns the program, so that another program can call it.
     pub fn program(&self) -> Result<&ProgramFd, Error> {
         let program = program::program(&self.object, self.variant.program())?;
         program.fd().map_err(|error| Error::loading(error.into()))
     }
 
-    /// How large the program is.
+    /// Returns how large the program is.
     pub fn size(&self) -> Result<Size, Error> {
         let info = program::program(&self.object, self.variant.program())?.info();
         let info = info.map_err(|error| Error::loading(error.into()))?;

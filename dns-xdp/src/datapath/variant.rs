@@ -1,12 +1,12 @@
 //! The variants of the program: a feature that is off is not loaded.
 use std::fmt;
 
-/// One of the programs that answer. They answer alike; a variant has what it needs for that.
+/// One of the programs that answer. All variants give the same answers; each has only the features that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Variant {
-    /// With cookies and limits.
+    /// Whether it has cookies and limits.
     pub guarded: bool,
-    /// For frames that may lie in several pieces, as those of a large MTU do (`xdp.frags`, Linux 5.18).
+    /// Whether it takes fragmented frames, which a large MTU allows (`xdp.frags`, Linux 5.18).
     pub frags: bool,
 }
 
@@ -19,7 +19,7 @@ impl Variant {
         Variant { guarded: true, frags: true },
     ];
 
-    /// The program's name in the object.
+    /// Returns the program's name in the object.
     pub const fn program(self) -> &'static str {
         match (self.guarded, self.frags) {
             (false, false) => "dns_xdp",

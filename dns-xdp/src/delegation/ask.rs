@@ -1,4 +1,4 @@
-//! Questions to name servers over sockets of our own: UDP, TCP, a bounded number of them at once, each bounded in time.
+//! Asks name servers over UDP and TCP. The number of questions at once and the time of each are bounded.
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,44 +13,44 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// What resolvers ask, whatever `[listen] port` says.
+/// The port that resolvers use, whatever `[listen] port` says.
 const PORT: u16 = 53;
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The first and one more: a lost datagram is no dead server.
+/// Attempts over UDP. The second one is for a lost datagram.
 const ATTEMPTS: usize = 2;
-/// Sockets open at once, for a cluster of hundreds.
+/// The most sockets at once, for a cluster of hundreds of nodes.
 const AT_ONCE: usize = 64;
 
 /// Whether the client wants the server to resolve (RD).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recursion {
-    /// It does.
+    /// The client wants recursion.
     Desired,
-    /// It wants what the server knows itself.
+    /// The client wants only the server's own data.
     No,
 }
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NoAnswer {
-    /// Nothing came, however often it was asked.
+    /// The server did not answer any attempt.
     #[error("no answer within {} s, asked twice", TIMEOUT.as_secs())]
     Silence,
     /// The connection was closed without an answer.
-    #[error("the connection is closed without an answer")]
+    #[error("the server closed the connection without an answer")]
     Closed,
-    /// Our own trouble, as where this machine has no IPv6: it says nothing about the server.
+    /// A problem of this machine, for example no IPv6. It says nothing about the server.
     #[error("this machine has no route to it")]
     NoRoute,
-    /// What the system says: connection refused, host unreachable.
+    /// The system's error: connection refused, host unreachable.
     #[error("{0}")]
     Io(String),
-    /// It came and is no DNS message.
+    /// The answer is no DNS message.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
 }
 
-/// Asks; one value for a whole verification, so that its limits hold.
+/// Asks the questions. A whole verification uses one value, so that its limits hold.
 #[derive(Debug)]
 pub struct Asker {
     port: u16,
@@ -69,7 +69,7 @@ impl Asker {
         Asker { port, timeout, at_once: Semaphore::new(AT_ONCE) }
     }
 
-    /// Over UDP, and over TCP when the answer does not fit (RFC 7766, section 5).
+    /// Asks over UDP, and over TCP if the answer is truncated (RFC 7766, section 5).
     pub async fn ask(
         &self,
         server: IpAddr,
@@ -84,7 +84,7 @@ impl Asker {
         Ok(response)
     }
 
-    /// Over UDP; the answer may be truncated.
+    /// Asks over UDP. The answer may be truncated.
     pub async fn udp(
         &self,
         server: IpAddr,
@@ -96,7 +96,7 @@ impl Asker {
             .await
     }
 
-    /// Over TCP: the first message of the answer.
+    /// Asks over TCP. Returns the first message of the answer.
     pub async fn tcp(
         &self,
         server: IpAddr,
@@ -136,7 +136,7 @@ async fn exchange_udp(server: SocketAddr, query: &Message) -> Result<Message, No
     let ours: IpAddr =
         if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((ours, 0)).await.map_err(|error| failed(&error))?;
-    // Connected: what others send does not arrive, and an ICMP error does.
+    // A connected socket receives only this server's datagrams, and ICMP errors.
     socket.connect(server).await.map_err(|error| failed(&error))?;
     socket.send(&packet(query)?).await.map_err(|error| failed(&error))?;
     let mut buffer = vec![0; usize::from(u16::MAX)];
@@ -176,7 +176,7 @@ fn answers(response: &Message, query: &Message) -> bool {
     metadata.message_type == MessageType::Response
         && metadata.op_code == OpCode::Query
         && metadata.id == query.metadata.id
-        // A server that refuses to read the question may leave it out.
+        // A server that refuses a query may leave the question out.
         && (response.queries == query.queries || response.queries.is_empty())
 }
 
@@ -187,7 +187,7 @@ fn failed(error: &io::Error) -> NoAnswer {
         }
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => NoAnswer::NoRoute,
         io::ErrorKind::ConnectionRefused => NoAnswer::Io("connection refused".to_owned()),
-        // The number says nothing that the words do not.
+        // The error number adds nothing to the text.
         _ => {
             let text = error.to_string().to_lowercase();
             NoAnswer::Io(text.split(" (os error").next().unwrap_or_default().to_owned())

@@ -1,11 +1,11 @@
-//! What a check of the live delegation found, and what to do about it.
+//! The results of checking the live delegation, with remedies.
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::severity::Severity;
 
-/// What was looked at, in the order in which a resolver meets it.
+/// The checks, in the order in which a resolver depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
@@ -13,42 +13,42 @@ pub enum Check {
     Servers,
     /// A server of the parent zone is known and answers.
     ParentServer,
-    /// It refers to the configured name servers and to no other.
+    /// It refers to exactly the configured name servers.
     ParentNs,
-    /// The referral has the configured address of each of them (RFC 9471).
+    /// The referral has the configured addresses of each name server (RFC 9471).
     ParentGlue,
-    /// What resolvers keep of the referral they do not keep longer than the zone's own NS set.
+    /// Resolvers keep the referral no longer than the zone's own NS set.
     ParentTtl,
     /// A name server answers over UDP, with authority and the configuration's SOA.
     ServerUdp,
-    /// The same over TCP (RFC 7766).
+    /// A name server answers over TCP (RFC 7766).
     ServerTcp,
-    /// It names the configured name servers.
+    /// A name server names the configured name servers.
     ServerNs,
-    /// Its answers are kept no longer than configured.
+    /// The TTLs of its answers are at most the configured ones.
     ServerTtl,
-    /// It refuses zone transfers.
+    /// A name server refuses zone transfers.
     ServerAxfr,
-    /// It refuses recursion.
+    /// A name server refuses recursion.
     ServerRecursion,
     /// A client's resolver finds a node.
     Resolver,
-    /// It keeps what it found no longer than configured.
+    /// The resolver keeps answers no longer than configured.
     ResolverTtl,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckResult {
-    /// How it is.
+    /// The verdict.
     pub verdict: Severity,
-    /// What was looked at.
+    /// The check.
     pub check: Check,
-    /// Where: a name, or an address, or both.
+    /// The checked name, address, or both.
     pub subject: String,
-    /// What was seen there.
+    /// What was found there.
     pub detail: String,
-    /// What to do; none when all is well.
+    /// What to do; `None` if nothing is wrong.
     pub remedy: Option<String>,
 }
 
@@ -78,13 +78,13 @@ impl CheckResult {
     }
 }
 
-/// The verdict over all of them.
+/// Returns the worst verdict of all.
 pub fn worst(findings: &[CheckResult]) -> Severity {
     findings.iter().map(|finding| finding.verdict).max().unwrap_or(Severity::Ok)
 }
 
 impl Check {
-    /// The word in the output and in JSON.
+    /// Returns the word in the output and in JSON.
     pub const fn text(self) -> &'static str {
         match self {
             Check::Servers => "servers",

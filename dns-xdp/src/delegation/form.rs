@@ -1,4 +1,4 @@
-//! The forms in which a delegation can be shown: one for each place where parent zones are kept.
+//! The forms of a delegation, one for each provider or tool that keeps parent zones.
 mod route53;
 mod script;
 mod terraform;
@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::{Delegation, undotted};
 
-/// How a delegation is written.
+/// The form of a delegation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Form {
     /// For reading, and for typing into a provider's pages
@@ -32,7 +32,7 @@ pub enum Form {
 }
 
 impl Delegation {
-    /// The delegation in that form, a whole file.
+    /// Returns the delegation in that form, as a whole file.
     pub fn render(&self, form: Form) -> String {
         match form {
             Form::Table => text::table(self),
@@ -47,11 +47,11 @@ impl Delegation {
         }
     }
 
-    /// What to do with the file.
+    /// Returns what to do with the file.
     pub fn next_step(&self, form: Form) -> String {
         let parent = undotted(&self.parent);
         match form {
-            Form::Table => format!("enter these at whoever serves {parent}; other forms: --format"),
+            Form::Table => format!("enter these records at the provider of {parent}; other forms: --format"),
             Form::Bind => {
                 format!("put these lines into the zone file of {parent}, raise its serial, reload it")
             }

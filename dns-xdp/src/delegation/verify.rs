@@ -1,6 +1,6 @@
-//! The live state of a delegation: what the parent, each name server and a resolver say, held against the configuration.
+//! Compares the live delegation with the configuration: at the parent, at each name server and at a resolver.
 //!
-//! A file for each of the three.
+//! Each of the three has a file.
 mod parent;
 mod resolver;
 mod server;
@@ -16,17 +16,17 @@ use super::{Check, CheckResult, Delegation};
 use crate::config::Config;
 use crate::failover;
 
-/// Where to ask.
+/// The servers to ask, besides the zone's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Places {
     /// A server of the parent zone; `None`: found through the resolver.
     pub parent: Option<IpAddr>,
-    /// A resolver; `None`: there is none.
+    /// A resolver; `None`: none is known.
     pub resolver: Option<IpAddr>,
 }
 
 impl Places {
-    /// The resolver that the system's own library asks first (resolv.conf(5)).
+    /// Returns the resolver that the system's library asks first (resolv.conf(5)).
     pub fn system_resolver() -> Option<IpAddr> {
         resolver_in(&fs::read_to_string("/etc/resolv.conf").ok()?)
     }
@@ -39,7 +39,7 @@ fn resolver_in(resolv_conf: &str) -> Option<IpAddr> {
     })
 }
 
-/// Asks all of them at the same time, and returns what was found in the order of [`Check`].
+/// Asks all servers at the same time, and returns the results in the order of [`Check`].
 pub async fn verify(
     config: &Config,
     delegation: &Delegation,
@@ -53,7 +53,7 @@ pub async fn verify(
     );
     let mut findings = vec![enough(delegation)];
     findings.extend(parent.into_iter().chain(servers).chain(resolver));
-    // Stable: within a check the order of the configuration.
+    // A stable sort keeps the order of the configuration within each check.
     findings.sort_by_key(|finding| finding.check);
     findings
 }
@@ -64,21 +64,21 @@ fn enough(delegation: &Delegation) -> CheckResult {
         1 => CheckResult::warn(
             Check::Servers,
             zone,
-            "has one name server: when it dies, nobody finds the zone",
+            "has one name server: when it dies, no client finds the zone",
             "add a second node",
         ),
         count => CheckResult::ok(Check::Servers, zone, format!("has {count} name servers")),
     }
 }
 
-/// The first node's name and a type of which it has an address.
+/// Returns the first node's name, and a type of which it has an address.
 fn node(config: &Config) -> (Name, RecordType) {
     let node = config.cluster.nodes.first().expect("a cluster has a node");
     let rtype = if node.ipv4.is_some() { RecordType::A } else { RecordType::AAAA };
     (failover::owner(&node.name, &config.zone.apex), rtype)
 }
 
-/// A name of another zone (RFC 2606, section 3).
+/// Returns a name of another zone (RFC 2606, section 3).
 fn foreign(apex: &Name) -> Name {
     let names =
         ["example.net.", "example.org."].map(|name| Name::from_ascii(name).expect("a well-formed name"));
@@ -86,14 +86,14 @@ fn foreign(apex: &Name) -> Name {
     if apex.zone_of(&first) { second } else { first }
 }
 
-/// Names for a reader, sorted.
+/// Returns the names as text, sorted.
 fn listed(names: &[&Name]) -> String {
     let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
     names.sort();
     names.join(", ")
 }
 
-/// What of `seen` is not in `wanted` and the other way round, in words; `None` when they are the same set.
+/// Returns the difference of two sets of names as text; `None` if they are equal.
 fn difference(wanted: &[&Name], seen: &[&Name]) -> Option<String> {
     let missing: Vec<&Name> = wanted.iter().filter(|name| !seen.contains(name)).copied().collect();
     let foreign: Vec<&Name> = seen.iter().filter(|name| !wanted.contains(name)).copied().collect();

@@ -1,4 +1,4 @@
-//! What the running daemon says of itself: its status and its counters, read field by field, for it may be of another version.
+//! The running daemon's status and counters. Reads them field by field, because the daemon may be another version.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn list<T>(values: &Value, read: impl Fn(&Value) -> Option<T>) -> Vec<T> {
     values.as_array().into_iter().flatten().filter_map(read).collect()
 }
 
-/// proc_pid_limits(5)
+/// Whether a process may lock unlimited memory (proc_pid_limits(5)).
 fn is_unlimited(limits: &str) -> Option<bool> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
     Some(line.split_whitespace().next()? == "unlimited")

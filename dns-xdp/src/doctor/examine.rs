@@ -1,6 +1,6 @@
-//! Facts into findings: pure, in the order in which an operator would look.
+//! Derives findings from facts, in the order in which an operator would look. Pure.
 //!
-//! A file for each subject: the machine, its interfaces and their devices, its addresses, the port.
+//! Each subject has a file: the machine, its interfaces and their devices, its addresses, the port.
 mod addresses;
 mod device;
 mod interface;
@@ -10,7 +10,7 @@ mod port;
 use super::facts::{Daemon, Facts, Host, Running, Setting};
 use super::{Finding, Kind, Remedy};
 
-/// Judges what was found.
+/// Returns the findings.
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = machine::findings(facts);
     match &facts.setting {
@@ -25,7 +25,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// What the findings about a valid configuration are made from.
+/// The facts for the findings about a valid configuration.
 struct View<'a> {
     host: &'a Host,
     setting: &'a Setting,
@@ -59,7 +59,7 @@ fn daemon(facts: &Facts) -> Vec<Finding> {
     match &facts.daemon {
         Daemon::Absent => {
             let remedy = Remedy::start(facts.host.unit, facts.setting.as_ref().ok());
-            vec![Finding::warn("daemon", "none answers on the control socket", remedy)]
+            vec![Finding::warn("daemon", "no daemon answers on the control socket", remedy)]
         }
         Daemon::Garbled(text) => {
             let remedy = Remedy::new(Kind::ReadLog, "journalctl -u dns-xdp");
@@ -67,10 +67,10 @@ fn daemon(facts: &Facts) -> Vec<Finding> {
         }
         Daemon::Running(running) => {
             let mut findings = vec![Finding::ok("daemon", format!("runs, pid {}", running.pid))];
-            // Those of the network have findings of their own.
+            // Alarms of the network have findings of their own.
             let told = facts.setting.as_ref().map(|setting| setting.serving.alarms()).unwrap_or_default();
             let others = running.alarms.iter().filter(|alarm| !told.contains(alarm));
-            // An alarm says what to do about it.
+            // An alarm already says what to do.
             findings.extend(others.map(|alarm| Finding::warn("daemon", alarm.clone(), None)));
             findings
         }

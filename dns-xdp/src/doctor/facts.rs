@@ -1,4 +1,4 @@
-//! What was found out about the machine, without a judgement.
+//! The facts about the machine, without a judgement.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ pub use crate::network::Holder;
 use crate::network::ethtool::Settings;
 use crate::network::{Network, Serving};
 
-/// Everything that the findings are made from.
+/// All facts for the findings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The machine.
     pub host: Host,
-    /// What the configuration asks of it; the error has every problem of the file.
+    /// The needs of the configuration. The error has every problem of the file.
     pub setting: Result<Setting, String>,
     /// The daemon on the control socket.
     pub daemon: Daemon,
@@ -27,32 +27,32 @@ pub struct Host {
     pub name: String,
     /// The kernel's release: `6.18.0-1-amd64`.
     pub kernel: String,
-    /// The kernel describes its types.
+    /// Whether the kernel describes its types.
     pub btf: bool,
-    /// A BPF filesystem is where it belongs.
+    /// Whether a BPF filesystem is mounted at its usual place.
     pub bpffs: bool,
-    /// The capabilities that this process lacks, of those that XDP takes.
+    /// The capabilities that XDP needs and this process lacks.
     pub lacking: Vec<&'static str>,
     /// Processors online.
     pub cpus: u32,
-    /// A time daemon disciplines the kernel's clock. `None`: it does not tell.
+    /// Whether a time daemon synchronises the kernel's clock. `None`: unknown.
     pub clock_synchronised: Option<bool>,
     /// The packet filters that have rules.
     pub filters: Vec<&'static str>,
-    /// `bpftool` is installed.
+    /// Whether `bpftool` is installed.
     pub bpftool: bool,
-    /// The unit of the package is installed.
+    /// Whether the unit of the package is installed.
     pub unit: bool,
 }
 
-/// The part of the configuration that the machine has to fit, and what of the machine it names.
+/// The part of the configuration that the machine has to fit, and the machine's parts that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// The file.
     pub path: PathBuf,
-    /// The control socket, when it is not the default one.
+    /// The control socket, if it is not the default one.
     pub socket: Option<PathBuf>,
-    /// What is valid and probably not meant.
+    /// Warnings about values that are valid, but probably not meant.
     pub warnings: Vec<String>,
     /// `[xdp] mode`
     pub mode: Mode,
@@ -60,59 +60,59 @@ pub struct Setting {
     pub listen: Listen,
     /// The links and addresses of this machine.
     pub network: Network,
-    /// What the daemon serves of them.
+    /// The links and addresses that the daemon serves.
     pub serving: Serving,
-    /// The devices that a program belongs on, and their slaves, by index.
+    /// The devices that should have a program, and their slaves, by index.
     pub devices: BTreeMap<u32, Device>,
     /// Addresses of the nodes, each with its node's name.
     pub nodes: Vec<(String, IpAddr)>,
-    /// Who holds the served port.
+    /// The processes that hold the served port.
     pub holders: Vec<Holder>,
-    /// The systemd units of these and of the holders of programs, by process.
+    /// The systemd units of these processes and of the holders of programs, by process.
     pub units: BTreeMap<u32, String>,
-    /// Whether a TCP connection to a served address came about; `None`: no process takes it.
+    /// Whether a TCP connection to a served address succeeded; `None`: no process accepts connections.
     pub reached: Option<(SocketAddr, Result<(), String>)>,
 }
 
-/// What is particular to a device that a program belongs on.
+/// The facts about a device that should have a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
     /// The XDP program on it.
     pub program: Option<ProgramThere>,
-    /// The driver's own word on XDP; `None`: this kernel does not ask it.
+    /// The driver's XDP features; `None`: this kernel does not report them.
     pub features: Option<Features>,
     /// Queues, ring, offload.
     pub settings: Settings,
-    /// Of a veth: the other end has an XDP program. `None`: it is none, or that cannot be known.
+    /// For a veth: whether the other end has an XDP program. `None`: unknown, or no veth.
     pub peer_has_native_program: Option<bool>,
 }
 
-/// What of XDP a driver has.
+/// The XDP features of a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features {
-    /// Programs in the driver.
+    /// Whether it takes programs in the driver.
     pub native: bool,
-    /// Programs for fragmented frames.
+    /// Whether it takes programs for fragmented frames.
     pub fragments: bool,
 }
 
-/// What answered on the control socket.
+/// The answer on the control socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Daemon {
-    /// Nothing.
+    /// No daemon answers.
     Absent,
-    /// Somebody, and not as expected.
+    /// An unexpected answer, or an error.
     Garbled(String),
     /// A daemon.
     Running(Running),
 }
 
-/// What a running daemon says of itself.
+/// The facts from a running daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Running {
     /// Its process.
     pub pid: u32,
-    /// What it raises itself.
+    /// Its alarms.
     pub alarms: Vec<String>,
     /// Its interfaces.
     pub interfaces: Vec<InterfaceState>,
@@ -120,7 +120,7 @@ pub struct Running {
     pub addresses: Vec<AddressState>,
     /// Answers that drivers did not send, by interface.
     pub transmit_errors: BTreeMap<String, u64>,
-    /// It may lock as much memory as it likes. `None`: that cannot be read.
+    /// Whether it may lock unlimited memory. `None`: unknown.
     pub unlimited_memory: Option<bool>,
 }
 
@@ -142,12 +142,12 @@ pub struct AddressState {
     pub address: IpAddr,
     /// `served`, or why not.
     pub state: String,
-    /// Why it is not served, in words.
+    /// Why it is not served, as text.
     pub reason: Option<String>,
 }
 
 impl Daemon {
-    /// The daemon, when one runs.
+    /// Returns the daemon, if one runs.
     pub fn running(&self) -> Option<&Running> {
         match self {
             Daemon::Running(running) => Some(running),
@@ -157,12 +157,12 @@ impl Daemon {
 }
 
 impl Running {
-    /// What it says of an interface of the configuration.
+    /// Returns its state of a configured interface.
     pub fn interface(&self, name: &str) -> Option<&InterfaceState> {
         self.interfaces.iter().find(|interface| interface.name == name)
     }
 
-    /// Its program is attached somewhere.
+    /// Whether its program is attached to any interface.
     pub fn is_attached(&self) -> bool {
         self.interfaces.iter().any(|interface| interface.mode != "off")
     }

@@ -1,4 +1,4 @@
-//! What of XDP a driver has, by its own word: the generic netlink family `netdev`, since Linux 6.3.
+//! Reads a driver's XDP features from the generic netlink family `netdev` (Linux 6.3).
 use std::io;
 
 use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR, NlasIterator};
@@ -26,7 +26,7 @@ const FRAGMENTS: u64 = 1 << 5;
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = 4;
 
-/// `None`: the kernel has no word on it.
+/// Returns the features of a device's driver; `None`: the kernel does not report them.
 pub(super) fn features(index: u32) -> Option<Features> {
     let family = ask(CONTROLLER, GET_FAMILY, FAMILY_NAME, FAMILY).ok()?;
     let family = u16::from_ne_bytes(attribute(&family, FAMILY_ID)?.try_into().ok()?);
@@ -67,7 +67,7 @@ fn request(family: u16, command: u8, kind: u16, value: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// The value of the first attribute of that kind.
+/// Returns the value of the first attribute of that kind.
 fn attribute(octets: &[u8], wanted: u16) -> Option<Vec<u8>> {
     let found = NlasIterator::new(octets).flatten().find(|attribute| attribute.kind() == wanted)?;
     Some(found.value().to_vec())

@@ -1,4 +1,4 @@
-//! The effects: everything is asked once, within a bounded time.
+//! Gathers the facts. Reads each once, within a bounded time.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -15,16 +15,16 @@ use crate::config::{Config, ConfigError, DEFAULT_SOCKET, Mode};
 use crate::datapath;
 use crate::network::{self, Network, peer_has_native_program};
 
-/// For the daemon, and for a connection to ourselves.
+/// The time limit for the daemon's answer, and for a connection to this machine.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Looks at everything that the configuration touches.
+/// Reads all facts that the configuration touches.
 pub async fn gather(config: Result<&Config, &ConfigError>, socket: &Path) -> Facts {
     let daemon = daemon::daemon(socket).await;
     let setting = match config {
         Ok(config) => match Network::read() {
             Ok(network) => Ok(setting(config, socket, network, daemon.running().is_some()).await),
-            Err(error) => Err(format!("the kernel does not tell of its interfaces and addresses: {error}")),
+            Err(error) => Err(format!("cannot read the interfaces and addresses from the kernel: {error}")),
         },
         Err(error) => Err(error.to_string()),
     };
@@ -88,13 +88,14 @@ fn devices(serving: &network::Serving, network: &Network, pin: &Path) -> BTreeMa
     indices.into_iter().filter_map(device).collect()
 }
 
-/// The units that processes belong to, where systemd started them.
+/// Returns the systemd units of processes.
 fn units(pids: impl Iterator<Item = u32>) -> BTreeMap<u32, String> {
     let unit = |pid: u32| Some((pid, unit(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)?));
     pids.filter_map(unit).collect()
 }
 
-/// `0::/system.slice/named.service`: named.service. Units of users and of containers are not this machine's to stop.
+/// Returns the unit in a cgroup: `named.service` for `0::/system.slice/named.service`. Ignores units of users and
+/// containers, which this machine's systemd cannot stop.
 fn unit(cgroup: &str) -> Option<String> {
     let path = cgroup.lines().find_map(|line| line.split_once("/system.slice/").map(|(_, path)| path))?;
     let unit = path.split('/').next()?;

@@ -9,10 +9,10 @@ use super::facts::Host;
 use crate::privileges;
 use crate::subprocess::{self, Leftovers};
 
-/// For a program that lists rules.
+/// The time limit for a program that lists rules.
 const RULES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where packages and operators put the unit.
+/// The paths where packages and operators put the unit.
 const UNITS: [&str; 3] = [
     "/etc/systemd/system/dns-xdp.service",
     "/usr/lib/systemd/system/dns-xdp.service",
@@ -48,11 +48,11 @@ fn has_bpffs(mounts: &str) -> bool {
     mounts.into_iter().any(|words| words.get(1..3) == Some(&["/sys/fs/bpf", "bpf"]))
 }
 
-/// adjtimex(2)
+/// Whether the clock is synchronised (adjtimex(2)); `None`: unknown.
 fn clock_synchronised() -> Option<bool> {
     #[expect(unsafe_code, reason = "adjtimex(2) has no safe wrapper")]
-    // SAFETY: every field of a timex is a number, for which zeroes are a value; no modes are set, so the kernel only
-    // writes into the timex, which outlives the call.
+    // SAFETY: every field of a timex is a number, so zeroes are valid. No modes are set, so the kernel only writes into
+    // the timex, which outlives the call.
     let state = unsafe {
         let mut timex: libc::timex = std::mem::zeroed();
         libc::adjtimex(&raw mut timex)
@@ -63,7 +63,7 @@ fn clock_synchronised() -> Option<bool> {
     }
 }
 
-/// Those with rules: each says it in its own way.
+/// Returns the packet filters with rules.
 async fn filters() -> Vec<&'static str> {
     let mut filters = Vec::new();
     let mut nft = Command::new("nft");

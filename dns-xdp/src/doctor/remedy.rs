@@ -1,4 +1,5 @@
-//! Remedies: a command to type or a line of the configuration to write, each of a kind that a test executes or excuses.
+//! Remedies: a command to type, or a line of the configuration to write. A test executes each kind of remedy, or says
+//! why it cannot.
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -17,12 +18,12 @@ pub struct Remedy {
     text: String,
 }
 
-/// Kinds of remedy. A scene executes what is printed for each, or a table of the scenes says why none can.
+/// The kinds of remedy. A scene executes the printed text of each kind, or a table in the scenes says why it cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Boot another kernel.
     InstallKernel,
-    /// See whether the program loads on a kernel that is not tested.
+    /// Check that the program loads on an untested kernel.
     TryKernel,
     /// Boot a kernel that describes its types.
     InstallBtf,
@@ -32,7 +33,7 @@ pub enum Kind {
     BeRoot,
     /// Let the daemon lock memory.
     LockMemory,
-    /// Have the clock kept right.
+    /// Have the clock synchronised.
     SetClock,
     /// Correct the configuration file.
     CorrectFile,
@@ -40,7 +41,7 @@ pub enum Kind {
     SetInterfaces,
     /// Write another XDP mode into the configuration.
     SetMode,
-    /// Switch an interface on.
+    /// Set an interface up.
     SwitchOn,
     /// Remove a program that netlink attached.
     RemoveProgram,
@@ -64,7 +65,7 @@ pub enum Kind {
     KeepTags,
     /// Give an interface an address.
     AddAddress,
-    /// Take an address off an interface.
+    /// Remove an address from an interface.
     RemoveAddress,
     /// Add this machine as a node.
     AddNode,
@@ -137,12 +138,12 @@ impl Serialize for Remedy {
 }
 
 impl Remedy {
-    /// The remedy of a kind that this text is.
+    /// Makes a remedy of this kind with this text.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
         Remedy { kind, text: text.into() }
     }
 
-    /// A line of the configuration to write.
+    /// Makes a remedy that is a line of the configuration.
     fn line(kind: Kind, section: &str, line: &str, is_running: bool) -> Self {
         let restart = if is_running { ", then restart the daemon" } else { "" };
         Remedy::new(kind, format!("write [{section}] {line}{restart}"))
@@ -162,7 +163,8 @@ impl Remedy {
         Remedy::new(Kind::SwitchOn, format!("ip link set dev {interface} up"))
     }
 
-    /// Takes another's program off an interface, with what is installed here. `units` are those of its holders.
+    /// Removes another process's program from an interface, with the tools that are installed. `units` are the units of
+    /// its holders.
     pub(super) fn remove_program(
         interface: &str,
         there: &ProgramThere,
@@ -188,7 +190,7 @@ impl Remedy {
         }
     }
 
-    /// Has doctor look at what this process may not.
+    /// Runs doctor as root, which may read more than this process.
     pub(super) fn be_root() -> Self {
         Remedy::new(Kind::BeRoot, "sudo dns-xdp doctor")
     }
@@ -197,7 +199,7 @@ impl Remedy {
         Remedy::new(Kind::LowerMtu, format!("ip link set dev {interface} mtu {mtu}"))
     }
 
-    /// `numbers` are those of `ethtool -L`.
+    /// Sets numbers of queues. `numbers` are arguments of `ethtool -L`.
     pub(super) fn queues(kind: Kind, interface: &str, numbers: &str) -> Self {
         Remedy::new(kind, format!("ethtool -L {interface} {numbers}"))
     }
@@ -226,7 +228,7 @@ impl Remedy {
         Remedy::new(Kind::AddNode, format!("dns-xdp {socket}node add {name} {family} {address}"))
     }
 
-    /// Has a socket's holder give the port up.
+    /// Frees the port that another process holds.
     pub(super) fn free_port(holder: &Holder, setting: &Setting) -> Self {
         let Some((pid, name)) = &holder.process else {
             let port = setting.listen.port;
@@ -259,8 +261,8 @@ impl Remedy {
     }
 }
 
-/// SIGINT has a daemon detach and unpin everything. A unit would start it again, so that is stopped, and the program that
-/// a stopped daemon leaves behind goes with its pins.
+/// Returns the command that ends another dns-xdp. SIGINT has a daemon detach and unpin everything. A unit would start
+/// it again, so the unit is stopped. The program of a stopped daemon is removed with its pins.
 fn end_daemon(there: &ProgramThere, units: &BTreeMap<u32, String>) -> String {
     let mut names: Vec<&str> =
         there.holders.iter().filter_map(|pid| units.get(pid)).map(|unit| &**unit).collect();
@@ -273,7 +275,7 @@ fn end_daemon(there: &ProgramThere, units: &BTreeMap<u32, String>) -> String {
     if pins.is_empty() { stop } else { format!("{stop}; rm -f {}", pins.join(" ")) }
 }
 
-/// A link lives as long as a pin or a process holds it.
+/// Returns the command that releases a link. A link lives as long as a pin or a process holds it.
 fn release(there: &ProgramThere) -> String {
     let pins: Vec<String> = there.pins.iter().map(|pin| word(pin)).collect();
     let rm = (!pins.is_empty()).then(|| format!("rm {}", pins.join(" ")));
@@ -285,7 +287,7 @@ fn numbers(pids: &[u32]) -> String {
     pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// The path as a word of the shell.
+/// Returns the path as a word of the shell.
 fn word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-%+=@:".contains(letter);
@@ -328,7 +330,7 @@ mod tests {
         let mut other = there(AttachedBy::Link(4), &["/sys/fs/bpf/other/link-eth0"], &[7]);
         other.program.name = dns_xdp_ebpf::table::RESPONDER.to_owned();
         assert_eq!(remedy(&other, true), (Kind::EndOther, "kill -INT 7".to_owned()));
-        // A unit would have it back.
+        // A unit would start it again.
         other.holders = vec![9, 9];
         let stop = "systemctl stop dns-xdp.service; rm -f /sys/fs/bpf/other/link-eth0".to_owned();
         assert_eq!(remedy(&other, true), (Kind::EndOther, stop));

@@ -1,4 +1,4 @@
-//! Findings of invented machines.
+//! Tests of the findings about invented machines.
 mod addresses;
 mod device;
 mod interface;
@@ -16,7 +16,7 @@ use crate::network::{Address, Link, Network, serving};
 const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 11));
 const ETH0: u32 = 2;
 
-/// A machine that wants nothing.
+/// Returns a machine without a problem.
 fn healthy() -> Facts {
     let lo = Link {
         index: 1,
@@ -73,7 +73,7 @@ fn healthy() -> Facts {
     }
 }
 
-/// A card with a carrier.
+/// Returns a link of a card with a carrier.
 fn ethernet(index: u32, name: &str) -> Link {
     Link {
         index,
@@ -92,7 +92,7 @@ fn holder(address: IpAddr, pid: u32, name: &str) -> Holder {
     Holder { protocol: "udp", address, process: Some((pid, name.to_owned())) }
 }
 
-/// Everything that is said of a machine that differs from the healthy one.
+/// Returns all findings about a machine that differs from the healthy one.
 fn all(differ: impl FnOnce(&mut Facts)) -> Vec<Finding> {
     let mut facts = healthy();
     differ(&mut facts);
@@ -102,7 +102,7 @@ fn all(differ: impl FnOnce(&mut Facts)) -> Vec<Finding> {
     findings(&facts)
 }
 
-/// What is left to do on a machine that differs from the healthy one.
+/// Returns the findings that are not ok about a machine that differs from the healthy one.
 fn remarks(differ: impl FnOnce(&mut Facts)) -> Vec<Finding> {
     let mut findings = all(differ);
     findings.retain(|finding| finding.level != Severity::Ok);
@@ -124,14 +124,14 @@ fn change_device(facts: &mut Facts, mode: Mode, differ: impl FnOnce(&mut Link, &
     differ(link, setting.devices.get_mut(&ETH0).unwrap());
 }
 
-/// The running daemon says this of `eth0`.
+/// Sets the mode of `eth0` in the running daemon's status.
 fn says(facts: &mut Facts, mode: &str, reason: Option<&str>) {
     let state =
         InterfaceState { name: "eth0".to_owned(), mode: mode.to_owned(), reason: reason.map(str::to_owned) };
     facts.daemon = Daemon::Running(Running { pid: 42, interfaces: vec![state], ..Running::default() });
 }
 
-/// Exactly one, of this level, about this, with these words in it, and in its remedy.
+/// Asserts one finding of this level and subject, with this text and this text in its remedy.
 #[track_caller]
 fn one(findings: &[Finding], level: Severity, what: &str, text: &str, remedy: &str) {
     let [finding] = findings else { panic!("{findings:#?}") };
@@ -140,7 +140,7 @@ fn one(findings: &[Finding], level: Severity, what: &str, text: &str, remedy: &s
     assert!(finding.text.contains(text) && said.contains(remedy), "{finding:?}");
 }
 
-/// What is said about this, whatever else is.
+/// Returns the finding about this subject.
 #[track_caller]
 fn about<'a>(findings: &'a [Finding], what: &str) -> &'a Finding {
     let found = findings.iter().find(|finding| finding.what == what);

@@ -1,4 +1,4 @@
-//! The newest events, in a bounded ring that one side appends to and many may read and wait for.
+//! The newest events, in a bounded ring with one writer and many readers.
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use super::{Event, Occurrence};
 
-/// Events kept.
+/// The most events that are kept.
 pub const EVENTS: usize = 1_024;
-/// Names and addresses in all of their answers, some five megabytes: older events go when there are more.
+/// The most names and addresses in all kept answers, some 5 MB. Beyond this the oldest events go.
 const WORDS: usize = 65_536;
 
 /// The daemon's events. Appending never waits for a reader.
@@ -21,48 +21,48 @@ pub struct Journal {
     newest: watch::Sender<u64>,
 }
 
-/// Some events in their order, and what a reader needs to go on from there.
+/// Some events in their order, with the numbers that a reader needs to continue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
-    /// When the daemon started: another start, other numbers.
+    /// When the daemon started. Each daemon numbers its events from 1.
     pub started: Timestamp,
-    /// In the order of their numbers, from the one after the number that was asked for.
+    /// The events in the order of their numbers, from the one after the requested number.
     pub events: Vec<Event>,
-    /// How many events after that number are kept no more.
+    /// How many events after that number are no longer kept.
     pub lost: u64,
-    /// The number of the newest event, in this page or not; 0: there is none.
+    /// The number of the newest event, on this page or not; 0: there is none.
     pub newest: u64,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
-    /// Their numbers follow each other, and the last is `newest`.
+    /// The kept events. Their numbers are consecutive, and the last is `newest`.
     events: VecDeque<Arc<Event>>,
     newest: u64,
     words: usize,
 }
 
 impl Journal {
-    /// An empty one; its first event has number 1.
+    /// Makes an empty journal. Its first event has number 1.
     pub fn new(started: Timestamp) -> Self {
         Journal { started, ring: Mutex::default(), newest: watch::Sender::new(0) }
     }
 
-    /// Numbers and keeps what happened, and wakes who waits for it.
+    /// Numbers and keeps an occurrence, and wakes waiting readers.
     pub fn append(&self, at: Timestamp, what: Occurrence) -> Arc<Event> {
         let event = self.ring().append(at, what);
         self.newest.send_replace(event.seq);
         event
     }
 
-    /// The first `limit` events after a number. Who read it in another daemon's journal has read nothing of this one.
+    /// Returns the first `limit` events after a number. If `started` is another daemon's start, the number counts as 0.
     pub fn page(&self, started: Option<Timestamp>, after: u64, limit: usize) -> Page {
         let after = self.place(started, after);
         let (events, lost, newest) = {
             let ring = self.ring();
             (ring.after(after, limit), ring.oldest().saturating_sub(after.saturating_add(1)), ring.newest)
         };
-        // Copied outside of the lock, for which the daemon's loop may be waiting.
+        // Copy outside of the lock, because the daemon's loop may wait for it.
         let events = events.iter().map(|event| Event::clone(event)).collect();
         Page { started: self.started, events, lost, newest }
     }
@@ -71,11 +71,11 @@ impl Journal {
     pub async fn appended(&self, started: Option<Timestamp>, after: u64) {
         let after = self.place(started, after);
         let mut newest = self.newest.subscribe();
-        // The sender lives as long as we do.
+        // `self` holds the sender, so this cannot fail.
         newest.wait_for(|newest| *newest > after).await.ok();
     }
 
-    /// The number of the newest event; 0: there is none.
+    /// Returns the number of the newest event; 0: there is none.
     pub fn newest(&self) -> u64 {
         *self.newest.borrow()
     }
@@ -104,7 +104,7 @@ impl Ring {
         event
     }
 
-    /// The number of the oldest that is kept; without any, the next one's.
+    /// Returns the number of the oldest kept event; without events, the next number.
     fn oldest(&self) -> u64 {
         self.events.front().map_or(self.newest + 1, |event| event.seq)
     }

@@ -1,73 +1,73 @@
-//! The kinds of event and their texts: a plus begins something that lasts, a minus ends it.
+//! The kinds of event and their texts. A plus begins a lasting condition, a minus ends it.
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of thing happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "String")]
 pub enum Kind {
-    /// The first answers of this daemon are given; those that differ from the configured ones are told.
+    /// The daemon gives its first answers. The event has those that differ from the configured answers.
     Start,
-    /// The daemon ends in good order.
+    /// The daemon stops in good order.
     Stop,
     /// Another configuration is in force, by `reload` or SIGHUP.
     Reload,
-    /// A changed file is not put in force, for it lacks more than half of the nodes or this server's own.
+    /// A changed file is held back, because it lacks more than half of the nodes or this server's own.
     HeldBack,
-    /// The file no longer lacks them, or an operator has taken it.
+    /// A file is no longer held back: it has the nodes again, or an operator has applied it.
     HeldBackOver,
     /// A node was added, changed or removed by command.
     Node,
     /// A service was added, changed or removed by command.
     Service,
-    /// Something else is wanted of a node.
+    /// An operator has changed a node's intent.
     Admin,
-    /// A node of which nothing was known is up.
+    /// A node with unknown health is up.
     Up,
-    /// A node's failures are being counted.
+    /// A node has begun to fail.
     Suspect,
-    /// They are not any more: it is up.
+    /// A suspect node is up again.
     Trusted,
-    /// It has failed too often.
+    /// A node has failed too often, and is down.
     Down,
-    /// It is up again.
+    /// A node that was down is up again.
     Risen,
     /// A node that is down has begun to succeed.
     Recovering,
-    /// It has failed before it was up.
+    /// A recovering node has failed again.
     Relapsed,
     /// A node that has failed stays out of the answers after its recovery.
     Held,
-    /// It may come back.
+    /// The hold of a node has ended.
     Released,
-    /// Names answer something else, for a node is out.
+    /// Names have other answers, because a node is out.
     Failover,
-    /// Names answer what is configured again, or more of it.
+    /// Names answer their configured addresses again, or more of them.
     Failback,
-    /// The answers stay as they are, for too few nodes are visible.
+    /// The answers are frozen, because too few nodes are visible.
     Frozen,
-    /// They follow the probes again.
+    /// The answers follow the probes again.
     Thawed,
     /// This server does not trust its own probes.
     Blind,
-    /// It does again.
+    /// This server trusts its own probes again.
     Seeing,
     /// No node is up, and dead addresses are answered.
     FailOpen,
-    /// Some node is up again.
+    /// A node is up again, so dead addresses are no longer answered.
     FailOpenOver,
-    /// None of a service's members is healthy, and no backup.
+    /// Neither a member nor a backup of a service is healthy.
     ServiceDown,
-    /// One is again.
+    /// A member or a backup of the service is healthy again.
     ServiceUp,
-    /// What was decided cannot be published.
+    /// The decided answers cannot be published.
     Unpublished,
-    /// It is published.
+    /// The decided answers are published.
     Published,
-    /// This server has lost the store that it shares, and judges by itself.
+    /// This server has lost the shared store, and decides alone.
     Alone,
-    /// It decides together with the others.
+    /// This server decides with the other servers.
     Joined,
 }
 
@@ -107,7 +107,7 @@ impl Kind {
         Kind::Joined,
     ];
 
-    /// As everybody sees it.
+    /// Returns the text in logs, JSON and metrics.
     pub const fn text(self) -> &'static str {
         match self {
             Kind::Start => "start",
@@ -144,7 +144,7 @@ impl Kind {
         }
     }
 
-    /// Whether it should wake somebody.
+    /// Whether it needs an operator at once.
     pub const fn is_grave(self) -> bool {
         matches!(
             self,

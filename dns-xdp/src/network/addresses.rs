@@ -16,22 +16,22 @@ pub struct Address {
     pub ip: IpAddr,
     /// Bits of its network.
     pub prefix_length: u8,
-    /// Duplicate address detection has not ended (RFC 4862, section 5.4).
+    /// Whether duplicate address detection still runs (RFC 4862, section 5.4).
     pub tentative: bool,
-    /// Duplicate address detection found another holder.
+    /// Whether duplicate address detection found another holder.
     pub dad_failed: bool,
-    /// Its preferred lifetime is over: connections are not to begin from it.
+    /// Whether its preferred lifetime is over. New connections should not use it.
     pub deprecated: bool,
-    /// A privacy address, which another replaces soon (RFC 8981). IPv6 only.
+    /// Whether it is a privacy address, which another address soon replaces (RFC 8981). IPv6 only.
     pub temporary: bool,
-    /// Usable although it is tentative (RFC 4429).
+    /// Whether it is usable although it is tentative (RFC 4429).
     pub optimistic: bool,
-    /// How far it is valid.
+    /// Its scope.
     pub scope: AddressScope,
 }
 
 impl Address {
-    /// An address with none of the flags, of scope "universe".
+    /// Makes an address without flags, of scope "universe".
     pub fn new(link: u32, ip: IpAddr, prefix_length: u8) -> Self {
         Address {
             link,
@@ -46,15 +46,15 @@ impl Address {
         }
     }
 
-    /// Whether packets to it are taken and packets from it are sent.
+    /// Whether the kernel accepts packets to it and sends packets from it.
     pub fn is_usable(&self) -> bool {
         !self.dad_failed && (!self.tentative || self.optimistic)
     }
 
-    /// Reads the payload of an RTM_NEWADDR. An attribute that cannot be read is left out; `None`: there is no address.
+    /// Reads the payload of an RTM_NEWADDR. Leaves out an attribute that cannot be read. `None`: there is no address.
     pub(super) fn parse(payload: &[u8]) -> Option<Address> {
         let header = AddressHeader::parse(payload).ok()?;
-        // The eight lowest; IFA_FLAGS has all 32.
+        // The header has the lowest 8 flags; IFA_FLAGS has all 32.
         let mut flags = AddressFlags::from_bits_retain(header.flags.bits().into());
         let (mut address, mut local) = (None, None);
         for attribute in NlasIterator::new(payload.get(HEADER..)?).flatten() {
@@ -65,13 +65,13 @@ impl Address {
                 _ => {}
             }
         }
-        // On a point-to-point link the first one is the peer's.
+        // On a point-to-point link IFA_ADDRESS is the peer's address.
         let ip: IpAddr = local.or(address)?;
         Some(Address {
             tentative: flags.contains(AddressFlags::Tentative),
             dad_failed: flags.contains(AddressFlags::Dadfailed),
             deprecated: flags.contains(AddressFlags::Deprecated),
-            // The same bit says of an IPv4 address that it is not the first of its network.
+            // For an IPv4 address the same bit means that it is not the first of its network.
             temporary: ip.is_ipv6() && flags.contains(AddressFlags::Secondary),
             optimistic: flags.contains(AddressFlags::Optimistic),
             scope: header.scope,

@@ -1,4 +1,4 @@
-//! The ethtool ioctl of an interface: its driver, the driver's statistics, and how the device is set.
+//! The ethtool ioctl of an interface: its driver, the driver's statistics, and the device's settings.
 use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -14,23 +14,24 @@ const GET_STRING_SET_INFO: u32 = 0x37;
 const GET_STRINGS: u32 = 0x1b;
 const GET_STATISTICS: u32 = 0x1d;
 const STATISTICS: u32 = 1;
-/// Octets of a name.
+/// Octets of a statistic's name.
 const NAME: usize = 32;
-/// More than any driver has: a card of 128 queues has some ten thousand.
+/// The most statistics, more than any driver has. A card of 128 queues has some 10,000.
 const COUNT_MAX: usize = 1 << 16;
-/// Older kernels write as many as there are by then, whatever was asked for: room for queues that were added meanwhile.
+/// Spare room for queues that are added meanwhile. Older kernels write all present statistics, whatever number was
+/// requested.
 const SPARE: usize = 4096;
 
-/// How a device is set; nothing where it has no such setting.
+/// The settings of a device. A device without a setting has `None` or `false`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Its queues.
     pub channels: Option<Channels>,
     /// Slots in a receive ring.
     pub ring: Option<u32>,
-    /// It takes VLAN tags out of frames.
+    /// Whether it takes VLAN tags out of frames.
     pub strips_tags: bool,
-    /// It makes one long frame of several (LRO), which some drivers do not with native XDP.
+    /// Whether it makes one long frame of several (LRO). Some drivers cannot combine that with native XDP.
     pub aggregates: bool,
 }
 
@@ -39,19 +40,19 @@ pub struct Settings {
 pub struct Channels {
     /// Queues that receive only.
     pub receive: u32,
-    /// The most of these.
+    /// The most queues that receive only.
     pub receive_max: u32,
     /// Queues that send only.
     pub transmit: u32,
-    /// The most of these.
+    /// The most queues that send only.
     pub transmit_max: u32,
     /// Queues that receive and send.
     pub combined: u32,
-    /// The most of these.
+    /// The most queues that receive and send.
     pub combined_max: u32,
 }
 
-/// The name of an interface's driver; `None`: it has none, or does not tell.
+/// Returns the name of an interface's driver; `None`: it has none, or does not report it.
 pub fn driver(interface: &str) -> Option<String> {
     // struct ethtool_drvinfo: cmd, the driver's name in 32 octets, and 160 octets of other texts and numbers.
     let mut request = [0_u64; 25];
@@ -62,7 +63,7 @@ pub fn driver(interface: &str) -> Option<String> {
     (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
 }
 
-/// Asks for the settings of an interface's device.
+/// Reads the settings of an interface's device.
 pub fn settings(interface: &str) -> Settings {
     // struct ethtool_channels: cmd, max_rx, max_tx, max_other, max_combined, rx, tx, other, combined
     let channels = nine_words(interface, GET_CHANNELS).map(
@@ -87,7 +88,7 @@ pub fn settings(interface: &str) -> Settings {
     }
 }
 
-/// The answer to a command whose structure has at most nine numbers of 32 bits.
+/// Returns the answer to a command whose structure has at most 9 numbers of 32 bits.
 fn nine_words(interface: &str, command: u32) -> Option<[u32; 9]> {
     let mut request = [0_u64; 5];
     request[0] = u64::from_ne_bytes(two(command, 0));
@@ -101,7 +102,7 @@ fn nine_words(interface: &str, command: u32) -> Option<[u32; 9]> {
     Some(words)
 }
 
-/// Every statistic of an interface's driver by its name; none where there are none, or no such interface.
+/// Returns every statistic of an interface's driver with its name; empty if there are none, or no such interface.
 pub fn statistics(interface: &str) -> Vec<(String, u64)> {
     read(interface).unwrap_or_default()
 }
@@ -144,7 +145,7 @@ fn two(first: u32, second: u32) -> [u8; 8] {
     both
 }
 
-/// The octets in words, which are aligned as the kernel's structures are.
+/// Returns the octets as words, with the alignment of the kernel's structures.
 fn words(octets: &[u8]) -> Vec<u64> {
     let word = |eight: &[u8]| {
         let mut padded = [0; 8];
@@ -154,7 +155,7 @@ fn words(octets: &[u8]) -> Vec<u64> {
     octets.chunks(8).map(word).collect()
 }
 
-/// `request` has room for all that the kernel writes for the command in its first four octets.
+/// Makes the ioctl. The first 4 octets of `request` are the command, and `request` has room for the kernel's answer.
 fn ioctl(interface: &str, request: &mut [u64]) -> Option<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
     let mut letters = [0; libc::IFNAMSIZ];

@@ -1,10 +1,10 @@
-//! Who holds a port, as /proc tells: the sockets of this network namespace, and the processes that have them open.
+//! Finds the holders of a port in /proc: the sockets of this network namespace, and the processes that have them open.
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-/// `st` of a TCP socket that listens.
+/// The field `st` of a TCP socket that listens.
 const LISTENS: &str = "0A";
 
 /// A socket that is bound to a port.
@@ -12,13 +12,13 @@ const LISTENS: &str = "0A";
 pub struct Holder {
     /// `udp` or `tcp`
     pub protocol: &'static str,
-    /// Where it is bound.
+    /// The address that it is bound to.
     pub address: IpAddr,
-    /// Whose it is, number and name, where that can be seen.
+    /// The process that has it open, number and name; `None`: this process may not see it.
     pub process: Option<(u32, String)>,
 }
 
-/// Every socket that is bound to the port. Looks at the descriptors of every process.
+/// Returns every socket that is bound to the port. Reads the descriptors of every process.
 pub fn holders(port: u16) -> Vec<Holder> {
     let tables = [("udp", "udp"), ("udp", "udp6"), ("tcp", "tcp"), ("tcp", "tcp6")];
     let mut found = Vec::new();
@@ -37,7 +37,7 @@ pub fn holders(port: u16) -> Vec<Holder> {
     found.into_iter().map(holder).collect()
 }
 
-/// Address and inode of each socket in one of the tables of proc_net(5) that is bound to the port.
+/// Returns address and inode of each socket that is bound to the port, from one of the tables of proc_net(5).
 fn bound(table: &str, protocol: &str, port: u16) -> Vec<(IpAddr, u64)> {
     let row = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -49,7 +49,7 @@ fn bound(table: &str, protocol: &str, port: u16) -> Vec<(IpAddr, u64)> {
     table.lines().filter_map(row).collect()
 }
 
-/// Each group of 32 bits is printed as this machine reads it.
+/// Parses an address. The kernel prints each group of 32 bits in this machine's byte order.
 fn ip(hex: &str) -> Option<IpAddr> {
     let groups =
         hex.as_bytes().chunks(8).map(|group| u32::from_str_radix(std::str::from_utf8(group).ok()?, 16).ok());
@@ -59,7 +59,7 @@ fn ip(hex: &str) -> Option<IpAddr> {
     ipv4.or_else(|_| <[u8; 16]>::try_from(groups).map(|octets| IpAddr::V6(Ipv6Addr::from(octets)))).ok()
 }
 
-/// The process of each socket, by the socket's inode; those that may be looked at.
+/// Returns the process of each socket, by the socket's inode, as far as this process may read it.
 fn processes() -> BTreeMap<u64, (u32, String)> {
     let mut sockets = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -75,7 +75,7 @@ fn processes() -> BTreeMap<u64, (u32, String)> {
     sockets
 }
 
-/// `socket:[12345]`
+/// Returns the inode in a descriptor's target: `socket:[12345]`.
 fn socket(descriptor: &Path) -> Option<u64> {
     let target = fs::read_link(descriptor).ok()?;
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()

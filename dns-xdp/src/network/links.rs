@@ -9,11 +9,11 @@ use super::ethtool;
 
 /// Octets of `struct ifinfomsg`.
 const HEADER: usize = 16;
-/// linux/if_link.h: the kind of a virtual link, and what is particular to the kind.
+/// linux/if_link.h: the kind of a virtual link, and the data of that kind.
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
-/// linux/if_link.h: of kind `vlan`.
+/// linux/if_link.h: the data of kind `vlan`.
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
 /// linux/if_ether.h: the ethertypes of a customer tag and of a service tag.
@@ -23,31 +23,31 @@ const ETH_P_8021AD: u16 = 0x88a8;
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
-    /// The kernel's number of it, which a new link of the same name does not share.
+    /// The kernel's number of the link. A new link of the same name has another number.
     pub index: u32,
     /// Its name.
     pub name: String,
     /// Its alternative names.
     pub altnames: Vec<String>,
-    /// Its frames are Ethernet frames.
+    /// Whether its frames are Ethernet frames.
     pub is_ethernet: bool,
-    /// It leads to this machine.
+    /// Whether it is a loopback interface.
     pub is_loopback: bool,
     /// The MAC address of an Ethernet link.
     pub mac: Option<[u8; 6]>,
     /// The longest packet, in octets.
     pub mtu: u32,
-    /// An operator has switched it on.
+    /// Whether it is set up administratively.
     pub up: bool,
-    /// Something is at the other end.
+    /// Whether it has a carrier.
     pub carrier: bool,
     /// The bond, team, bridge, VRF or Hyper-V device that it belongs to.
     pub master: Option<u32>,
-    /// The link below it, when that is in this network namespace: a VLAN's parent.
+    /// The link below it, if that is in this network namespace: a VLAN's parent.
     pub lower: Option<u32>,
-    /// What it is: `vlan`, `bond`, `team`, `veth`, `vrf`, `bridge`; `None`: hardware, or `lo`.
+    /// Its kind: `vlan`, `bond`, `team`, `veth`, `vrf`, `bridge`; `None`: hardware, or `lo`.
     pub kind: Option<String>,
-    /// Of a VLAN.
+    /// The tag of a VLAN.
     pub vlan: Option<VlanTag>,
     /// The driver of its device, or the kind of a virtual link.
     pub driver: Option<String>,
@@ -60,9 +60,9 @@ pub struct Link {
 /// A VLAN tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VlanTag {
-    /// Which kind of tag.
+    /// The kind of tag.
     pub protocol: VlanProtocol,
-    /// The VLAN, 12 bits.
+    /// The VLAN's number, 12 bits.
     pub id: u16,
 }
 
@@ -80,7 +80,7 @@ pub enum VlanProtocol {
 pub struct OnInterface {
     /// The kernel's number of the program.
     pub id: u32,
-    /// In the driver or on the card; otherwise in the network stack.
+    /// Whether it runs in the driver or on the card. Otherwise it runs in the network stack.
     pub native: bool,
 }
 
@@ -94,7 +94,7 @@ pub struct Peer {
 }
 
 impl Link {
-    /// The XDP program on it; the driver's, when there are several.
+    /// Returns the XDP program on the link; with several, the driver's.
     pub fn program(&self) -> Option<OnInterface> {
         self.programs.first().copied()
     }
@@ -109,7 +109,8 @@ impl Link {
         self.kind.as_deref() == Some(kind)
     }
 
-    /// Reads the payload of an RTM_NEWLINK. An attribute that cannot be read is left out; `None`: the header cannot.
+    /// Reads the payload of an RTM_NEWLINK. Leaves out an attribute that cannot be read. `None`: the header cannot be
+    /// read.
     pub(super) fn parse(payload: &[u8]) -> Option<Link> {
         let header = LinkHeader::parse(payload).ok()?;
         let mut link = Link {
@@ -141,7 +142,7 @@ impl Link {
                 _ => {}
             }
         }
-        // Some kinds name themselves there, and a link without a lower one says 0.
+        // Some kinds of link name themselves here, and a link without a lower link has 0.
         let below = below.filter(|below| *below != 0);
         if link.is("veth") {
             link.peer = below.map(|index| Peer { index, namespace_id });
@@ -152,12 +153,12 @@ impl Link {
         Some(link)
     }
 
-    /// IFLA_LINKINFO is read by hand: the crate refuses all of it for one part that it does not know.
+    /// Reads IFLA_LINKINFO without the crate's parser, which refuses all of it for one unknown part.
     fn read_info<T: AsRef<[u8]> + ?Sized>(&mut self, info: &NlaBuffer<&T>) {
         for part in NlasIterator::new(info.value()).flatten() {
             match part.kind() {
                 IFLA_INFO_KIND => self.kind = parse_string(part.value()).ok(),
-                // The kind stands before it.
+                // The kind comes before the data.
                 IFLA_INFO_DATA if self.is("vlan") => self.vlan = vlan_tag(part.value()),
                 _ => {}
             }
@@ -165,9 +166,9 @@ impl Link {
     }
 }
 
-/// The driver of a link's device, which it tells by bus and name since Linux 5.14. Looks the device up by its bus.
-/// /sys/class/net has the links of the network namespace in which /sys was mounted, which may be another one. Before,
-/// the driver is asked for its name.
+/// Returns the driver of a link's device. Since Linux 5.14 the link names its device by bus and name, and this looks
+/// the device up by its bus. It does not use /sys/class/net, which may have the links of another network namespace: the
+/// one in which /sys was mounted. On older kernels this asks the driver for its name.
 fn driver(link: &Link, device: Option<(String, String)>) -> Option<String> {
     let Some((bus, device)) = device else {
         let is_hardware = link.kind.is_none() && !link.is_loopback;

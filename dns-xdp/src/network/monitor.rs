@@ -1,4 +1,4 @@
-//! Waiting for changes of links and addresses (the multicast groups of rtnetlink).
+//! Waits for changes of links and addresses (the multicast groups of rtnetlink).
 use std::io;
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use tokio::time::{Instant, sleep_until};
 
 const GROUPS: [u32; 3] = [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR];
 
-/// From one report of a change to the next: on a machine where containers come and go the network is not read anew for
-/// each message.
+/// The shortest time between two reports. On a machine where containers come and go, the network is then not read again
+/// for each message.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// After an error, which may be there again at once.
+/// The pause after an error, which may otherwise repeat at once.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// Messages that are read for one report; the rest are the next report.
+/// The most messages that are read for one report. The rest belong to the next report.
 const DRAIN_MAX: usize = 4096;
 
-/// What a message says is not read: the network is read instead.
+/// Octets of the buffer. It may be small, because messages are not parsed; the network is read instead.
 const BUFFER: usize = 1024;
 
-/// Hears of changes of this network namespace from its making on.
+/// Receives the changes of this network namespace since it was made.
 #[derive(Debug)]
 pub struct Monitor {
     socket: AsyncFd<Socket>,
-    /// The next report is not given before.
+    /// The earliest time of the next report.
     next: Instant,
 }
 
 impl Monitor {
-    /// Joins the groups for links and addresses. Takes no capability.
+    /// Joins the groups for links and addresses. Needs no capability.
     ///
     /// # Errors
-    /// Those of a netlink socket, and of registering it with the runtime, in which this has to be called.
+    /// Those of a netlink socket, and of registering it with the runtime. Call this within the runtime.
     pub fn new() -> io::Result<Monitor> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
@@ -50,11 +50,11 @@ impl Monitor {
         Ok(Monitor { socket: socket.map_err(io::Error::from)?, next: Instant::now() })
     }
 
-    /// Completes when a link or an address has changed since the last call, or may have; once for a burst of changes.
-    /// Cancel safe.
+    /// Completes when a link or an address may have changed since the last call, once for a burst of changes. Cancel
+    /// safe.
     pub async fn changed(&mut self) {
         loop {
-            // Nothing is taken from the socket before the last await.
+            // The socket is only read after the last await, so nothing is lost on cancellation.
             let ready = self.socket.readable().await.map(|mut ready| ready.retain_ready());
             sleep_until(self.next).await;
             let heard = ready.and_then(|()| self.drain());
@@ -62,7 +62,7 @@ impl Monitor {
             match heard {
                 Ok(false) => {}
                 Ok(true) => return,
-                // Nothing can be known of the network now but by reading it.
+                // Changes may have been missed, so report one: the network has to be read.
                 Err(error) => {
                     tracing::warn!(%error, "listening for changes of the network failed");
                     self.next += ERROR_PAUSE;
@@ -72,7 +72,7 @@ impl Monitor {
         }
     }
 
-    /// Takes what waits in the socket. Returns whether there was anything.
+    /// Takes the messages that wait in the socket. Returns whether there were any.
     fn drain(&self) -> io::Result<bool> {
         let mut heard = false;
         let mut buffer = [0; BUFFER];

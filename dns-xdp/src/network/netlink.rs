@@ -15,41 +15,40 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::{Address, Link};
 
-/// A datagram of a dump is at most 32 KiB, or as long as the longest description of a link.
+/// Octets of the buffer. A datagram of a dump has at most 32 KiB, or the length of the longest description of a link.
 const BUFFER: usize = 64 * 1024;
-/// The longest datagram that is believed.
+/// The longest datagram that is accepted.
 const BUFFER_MAX: usize = 4 * 1024 * 1024;
-/// How often a dump is begun again, when the network changes during it or the buffer is too short.
+/// The most attempts at a dump, if the network changes during it or the buffer is too short.
 const ATTEMPTS: usize = 10;
-/// The datagrams of one answer; at the least link or address in each, more than a machine has.
+/// The most datagrams of one answer. Each has at least one link or address, and no machine has so many.
 const DATAGRAMS_MAX: usize = 1 << 20;
-/// The kernel answers at once.
+/// The time limit for an answer. The kernel normally answers at once.
 const TIMEOUT_SECONDS: i64 = 2;
 
-/// Every link of this network namespace.
+/// Returns every link of this network namespace.
 pub(super) fn links() -> io::Result<Vec<Link>> {
     dump(&RouteNetlinkMessage::GetLink(without_statistics()), libc::RTM_NEWLINK, Link::parse)
 }
 
-/// Every address of this network namespace, of both families.
+/// Returns every address of this network namespace, of both families.
 pub(super) fn addresses() -> io::Result<Vec<Address>> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     dump(&request, libc::RTM_NEWADDR, Address::parse)
 }
 
 /// Whether the driver of a veth's other end runs an XDP program. Without one it takes no native answers. `None`: the
-/// link is no veth, or its other end cannot be looked at; that takes CAP_NET_ADMIN where it is in another network
-/// namespace.
+/// link is no veth, or its other end cannot be read. In another network namespace that needs CAP_NET_ADMIN.
 pub fn peer_has_native_program(link: &Link) -> Option<bool> {
     Some(peer(link)?.has_native_program())
 }
 
-/// The other end of this veth. `None`: as for [`peer_has_native_program`].
+/// Returns the other end of this veth. `None`: as for [`peer_has_native_program`].
 pub fn peer(link: &Link) -> Option<Link> {
     let peer = link.peer?;
     let mut message = without_statistics();
     message.header.index = peer.index;
-    // Negative: the kernel has no number for the namespace.
+    // A negative number means that the kernel has no number for the namespace.
     match peer.namespace_id {
         Some(id) if id < 0 => return None,
         Some(id) => message.attributes.push(LinkAttribute::IfNetnsId(id)),
@@ -72,17 +71,17 @@ fn without_statistics() -> LinkMessage {
     message
 }
 
-/// What came of a question.
+/// The result of a question.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer<T> {
     Whole(Vec<T>),
-    /// What was asked about changed meanwhile: entries may be missing.
+    /// The objects changed meanwhile, so entries may be missing.
     Interrupted,
     /// A datagram was longer than the buffer, in octets.
     Truncated(usize),
 }
 
-/// Asks for everything of a kind, until an answer is whole.
+/// Asks for all objects of a kind, until an answer is complete.
 fn dump<T>(
     request: &RouteNetlinkMessage,
     wanted: u16,
@@ -105,7 +104,7 @@ fn dump<T>(
     ))
 }
 
-/// Asks over a socket of its own, so that what is left of an answer is in no other's way.
+/// Asks over a socket of its own, so that the rest of an answer does not disturb another question.
 fn exchange<T>(
     request: &RouteNetlinkMessage,
     flags: u16,
@@ -164,7 +163,7 @@ impl<T, P: Fn(&[u8]) -> Option<T>> Reader<T, P> {
             self.interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
             let payload = message.payload();
             match message.message_type() {
-                // The end of a dump, too, begins with what went wrong; 0: nothing did.
+                // The end of a dump also begins with an error code; 0: no error.
                 NLMSG_DONE | NLMSG_ERROR => {
                     let code = payload.get(..4).and_then(|code| parse_i32(code).ok()).unwrap_or(0);
                     if code < 0 {
@@ -180,7 +179,7 @@ impl<T, P: Fn(&[u8]) -> Option<T>> Reader<T, P> {
                 }
                 _ => {}
             }
-            // Each begins at a multiple of four octets.
+            // Each message begins at a multiple of 4 octets.
             let length = (message.length() as usize).next_multiple_of(4);
             datagram = datagram.get(length..).unwrap_or_default();
         }

@@ -1,7 +1,7 @@
-//! What of the network is served: a pure function of the configuration and the network as it is.
+//! Decides which interfaces and addresses are served. A pure function of the configuration and the present network.
 //!
-//! `interface` finds the links that a program belongs on, `address` the addresses that queries may come to. Neither attaches
-//! or binds anything.
+//! `interface` finds the links that should have a program. `address` finds the addresses to which queries may be sent.
+//! Neither attaches or binds anything.
 mod address;
 mod interface;
 #[cfg(test)]
@@ -16,78 +16,79 @@ use crate::config::Listen;
 pub use address::{AddressState, State};
 pub use interface::{Interface, Port, Slave, Unserved};
 
-/// The interfaces and addresses of `[listen]` as they are now.
+/// The present state of the interfaces and addresses of `[listen]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Serving {
-    /// Every interface of the configuration, in its order.
+    /// Every interface of the configuration, in the order of the configuration.
     pub interfaces: Vec<Interface>,
-    /// Every address that is configured, or on a configured interface.
+    /// Every address that is configured, or that a configured interface has.
     pub addresses: Vec<AddressState>,
     listeners: Vec<Listener>,
     places: Vec<Place>,
     alarms: Vec<String>,
 }
 
-/// Where the XDP program answers for an address: a frame that carries this interface and these tags, to this MAC.
+/// The frames for an address that the XDP program answers: on this interface, with these tags, to this MAC address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The index that the frame's context has: the device's, or a slave's of a bond.
+    /// The interface index in the frame's context: the device's, or that of a bond's slave.
     pub interface: u32,
     /// The frame's VLAN tags, outermost first.
     pub tags: Vec<VlanTag>,
     /// The destination of the query.
     pub address: IpAddr,
-    /// The frame's destination.
+    /// The frame's destination MAC address.
     pub mac: [u8; 6],
 }
 
-/// What the responder binds.
+/// An address that the responder binds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener {
     /// The address.
     pub address: IpAddr,
-    /// The VRF in which it is; `None`: in none.
+    /// Its VRF; `None`: it is in no VRF.
     pub device: Option<String>,
 }
 
 impl From<IpAddr> for Listener {
-    /// The address in no VRF.
+    /// Makes a listener on an address in no VRF.
     fn from(address: IpAddr) -> Self {
         Listener { address, device: None }
     }
 }
 
 impl Serving {
-    /// Where the XDP program answers: distinct, in a fixed order.
+    /// Returns the places where the XDP program answers: distinct, in a fixed order.
     pub fn places(&self) -> &[Place] {
         &self.places
     }
 
-    /// The addresses that the responder binds: the served ones, and listed ones that the machine does not have now.
-    /// Distinct, in the configuration's order or that of its interfaces.
+    /// Returns the addresses that the responder binds: the served addresses, and listed addresses that the machine
+    /// lacks at present. They are distinct, in the order of the configuration or of its interfaces.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
     }
 
-    /// What keeps something of `[listen]` from being served, and what to do about it. That an interface cannot have XDP
-    /// is not among these: see [`Interface::port`].
+    /// Returns why a part of `[listen]` is not served, and what to do about it. Does not include interfaces that cannot
+    /// have XDP: see [`Interface::port`].
     pub fn alarms(&self) -> &[String] {
         &self.alarms
     }
 
-    /// The addresses that are served now.
+    /// Returns the addresses that are served now.
     pub fn served(&self) -> Vec<IpAddr> {
         let served = self.addresses.iter().filter(|address| address.state == State::Served);
         served.map(|address| address.address).collect()
     }
 }
 
-/// Addresses of `[listen]` that can never be served, each with the reason: a start is refused for one.
+/// Returns the addresses of `[listen]` that can never be served, each with the reason. The daemon refuses to start with
+/// one.
 pub fn impossible(listen: &Listen) -> Vec<String> {
     listen.addresses.iter().filter_map(|address| address::impossible(*address)).collect()
 }
 
-/// What of the network is served.
+/// Decides which interfaces and addresses are served.
 pub fn serving(listen: &Listen, network: &Network) -> Serving {
     let interfaces = interface::interfaces(&listen.interfaces, network);
     let configured = Configured::new(&interfaces, network);
@@ -102,7 +103,7 @@ pub fn serving(listen: &Listen, network: &Network) -> Serving {
     Serving { interfaces, addresses, listeners, places: places.into_iter().collect(), alarms }
 }
 
-/// The interfaces of the configuration that are there, each once.
+/// The configured interfaces that exist, each once.
 #[derive(Debug)]
 struct Configured<'a>(Vec<(&'a Link, Option<&'a Port>)>);
 
@@ -123,17 +124,18 @@ impl<'a> Configured<'a> {
         self.links().any(|link| link.index == index)
     }
 
-    /// Those that take Ethernet frames.
+    /// Returns the ports of interfaces with Ethernet frames.
     fn ports(&self) -> impl Iterator<Item = &'a Port> {
         self.0.iter().filter_map(|(_, port)| port.filter(|port| port.mac.is_some()))
     }
 }
 
-/// A tagged interface serves its own addresses. The untagged ones serve each other's, as Linux does (the weak host model,
-/// RFC 1122, section 3.3.4.2), within a VRF. An address that no configured interface has is served on each.
+/// Returns where an address is served. A tagged interface serves its own addresses. Untagged interfaces of a VRF also
+/// serve each other's, as Linux does (the weak host model, RFC 1122, section 3.3.4.2). An address that no configured
+/// interface has is served on each.
 fn places(found: &address::Found, network: &Network, configured: &Configured<'_>) -> Vec<Place> {
     let address = found.state.address;
-    // A loopback address in a frame is a forgery.
+    // A frame to a loopback address is forged.
     if found.state.state != State::Served || address.is_loopback() {
         return Vec::new();
     }
@@ -172,6 +174,6 @@ fn alarms(
     let of_addresses = addresses().filter(|address| address.is_alarm(listen));
     let of_addresses = of_addresses.filter_map(|address| address.reason.clone());
     let nothing = !addresses().any(|address| address.state == State::Served);
-    let nothing = nothing.then(|| "no address is served: this server answers nobody".to_owned());
+    let nothing = nothing.then(|| "no address is served: this server answers no queries".to_owned());
     nothing.into_iter().chain(of_interfaces).chain(of_addresses).collect()
 }

@@ -1,9 +1,9 @@
-//! System calls that neither the daemon nor a command of the operator's has a use for are refused with EPERM.
+//! Refuses system calls with EPERM that neither the daemon nor the operator's commands need.
 //!
-//! It is a list of what is refused, not of what is allowed. Commands inherit the filter. What an ordinary program,
-//! its C library or our runtime calls changes from version to version. A list of allowed calls would break them one
-//! day. The unit has such a list besides, in systemd's own sets, which are kept up to date with the system that the
-//! unit runs on. Nothing is killed: whatever is refused is told so.
+//! This is a list of refused calls, not of allowed calls. Commands inherit the filter. The calls of an ordinary
+//! program, of its C library and of the runtime change from version to version. A list of allowed calls would break
+//! them one day. The unit also has a list of allowed calls, in systemd's sets, which follow the system that the unit
+//! runs on. The filter kills no process: a refused call returns an error.
 use std::collections::BTreeMap;
 
 use libc::c_long;
@@ -11,9 +11,9 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use crate::config::Mode;
 
-/// By what they would be good for.
+/// The refused calls, grouped by what they could be abused for.
 const REFUSED: [&[c_long]; 7] = [
-    // Another kernel, or another machine.
+    // Start another kernel, or change the machine.
     &[
         libc::SYS_init_module,
         libc::SYS_finit_module,
@@ -22,7 +22,7 @@ const REFUSED: [&[c_long]; 7] = [
         libc::SYS_kexec_file_load,
         libc::SYS_reboot,
     ],
-    // Other processes, the daemon that has started a command above all: its memory and its descriptors.
+    // Access other processes, above all the daemon that has started a command: its memory and its descriptors.
     &[
         libc::SYS_ptrace,
         libc::SYS_process_vm_readv,
@@ -31,7 +31,7 @@ const REFUSED: [&[c_long]; 7] = [
         libc::SYS_kcmp,
         libc::SYS_pidfd_getfd,
     ],
-    // Another view of the files.
+    // Change the view of the files.
     &[
         libc::SYS_mount,
         libc::SYS_umount2,
@@ -46,9 +46,9 @@ const REFUSED: [&[c_long]; 7] = [
         libc::SYS_open_by_handle_at,
         libc::SYS_name_to_handle_at,
     ],
-    // Other namespaces, in which a user may be root.
+    // Enter other namespaces, in which a user may be root.
     &[libc::SYS_unshare, libc::SYS_setns],
-    // Wide doors into the kernel.
+    // Use large interfaces of the kernel.
     &[
         libc::SYS_perf_event_open,
         libc::SYS_userfaultfd,
@@ -57,7 +57,7 @@ const REFUSED: [&[c_long]; 7] = [
         libc::SYS_io_uring_register,
         libc::SYS_fanotify_init,
     ],
-    // What belongs to all: clock, names, swap, quotas, accounts, the kernel's log.
+    // Change shared state: clock, names, swap, quotas, accounts, the kernel's log.
     &[
         libc::SYS_settimeofday,
         libc::SYS_clock_settime,
@@ -72,7 +72,7 @@ const REFUSED: [&[c_long]; 7] = [
         libc::SYS_syslog,
         libc::SYS_vhangup,
     ],
-    // Keys of the kernel's.
+    // Use the kernel's keys.
     &[libc::SYS_add_key, libc::SYS_keyctl, libc::SYS_request_key],
 ];
 
@@ -87,7 +87,7 @@ pub(super) fn install(mode: Mode) -> Result<(), seccompiler::Error> {
 fn compile(mode: Mode) -> Result<BpfProgram, seccompiler::Error> {
     let refused = REFUSED.into_iter().flatten().copied();
     let bpf = (mode == Mode::Off).then_some(libc::SYS_bpf);
-    // No condition: whatever the arguments.
+    // Without a condition: a call is refused whatever its arguments.
     let rules: BTreeMap<i64, Vec<_>> = refused.chain(bpf).map(|call| (call, Vec::new())).collect();
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
     let eperm = SeccompAction::Errno(libc::EPERM.unsigned_abs());
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_of_no_use_is_refused_and_an_ordinary_command_runs() {
-        // A thread of its own, which the filter ends with.
+        // A separate thread, because the filter lasts as long as its thread.
         let (refused, output) = thread::spawn(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
             seccompiler::apply_filter(&compile(Mode::Auto).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Giving up what is not needed. Linux keeps capabilities for each thread: one gives up its own.
+//! Gives up privileges that are not needed. Linux keeps capabilities for each thread, so each thread gives up its own.
 use std::cell::Cell;
 use std::fs;
 use std::sync::OnceLock;
@@ -21,22 +21,22 @@ const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
 
-/// How often the threads are looked at, and the pause in between.
+/// How often the threads are checked, and the pause between two checks.
 const LOOKS: usize = 50;
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What the threads of the running daemon keep.
+/// The capabilities that the threads of the running daemon keep.
 static KEPT: OnceLock<CapabilitySet> = OnceLock::new();
 
 thread_local! {
     static SETTLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// To be called while there is one thread. No program that this process executes then has a capability: neither
-/// root's, nor a setuid one, nor one with file capabilities.
+/// Denies capabilities to every program that this process executes from now on. This includes programs that run as
+/// root, setuid programs and programs with file capabilities. Call it while there is one thread.
 ///
 /// # Errors
-/// The system refuses, which it has no reason to.
+/// The system refuses, for which it has no reason.
 pub(crate) fn close_to_programs() -> anyhow::Result<()> {
     close().context("cannot keep privileges from the programs that are executed")
 }
@@ -47,12 +47,12 @@ fn close() -> anyhow::Result<()> {
     let sets = capabilities(None)?;
     set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..sets })?;
     if !sets.effective.contains(CapabilitySet::SETPCAP) {
-        // Whoever is not root has nothing that a program could gain without new privileges.
+        // A user other than root has nothing that a program could gain without new privileges.
         return Ok(());
     }
     set_capabilities_secure_bits(SECURE).context("PR_SET_SECUREBITS")?;
     for capability in (0..u64::BITS).filter_map(|bit| CapabilitySet::from_bits(1 << bit)) {
-        // Those that this kernel does not know it refuses to tell of.
+        // The kernel returns an error for capabilities that it does not know.
         if capability_is_in_bounding_set(capability).unwrap_or(false) {
             remove_capability_from_bounding_set(capability).context("PR_CAPBSET_DROP")?;
         }
@@ -60,7 +60,7 @@ fn close() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Decides which capabilities the threads of the daemon keep. Has to be called before the first of them starts.
+/// Decides which capabilities the threads of the daemon keep. Call it before the first thread starts.
 ///
 /// Each thread gives up the rest by [`drop_thread_privileges`] when it starts. Only two have the privileges of the start until
 /// [`drop_privileges`]: the main thread, which binds the sockets, and the publisher, which loads the program.
@@ -68,13 +68,13 @@ pub(crate) fn decide(config: &Config) {
     KEPT.get_or_init(|| needed(config));
 }
 
-/// Gives up the privileges of the start in the main thread, which has to call it. Refuses useless system calls in all
-/// threads.
+/// Gives up the privileges of the start in the main thread, which has to call it. Installs the system call filter in
+/// all threads.
 pub(crate) fn drop_privileges(config: &Config) {
     decide(config);
     drop_thread_privileges();
     if let Err(error) = filter::install(config.xdp.mode) {
-        tracing::warn!("goes on without a filter for system calls: {error}");
+        tracing::warn!("running without a filter for system calls: {error}");
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn look_at_threads() {
         }
         tokio::time::sleep(LOOK).await;
     }
-    tracing::warn!("a thread goes on with more capabilities than the configuration needs");
+    tracing::warn!("a thread still has more capabilities than the configuration needs");
 }
 
 /// Gives up a new thread's capabilities that are not needed. Its parent may have the privileges of the start.
@@ -101,14 +101,14 @@ pub(crate) fn drop_thread_privileges() {
     }
 }
 
-/// Of what this thread has, in either set.
+/// Reduces this thread's effective and permitted sets to these capabilities.
 fn keep(kept: CapabilitySet) -> anyhow::Result<()> {
     let permitted = capabilities(None)?.permitted & kept;
     let sets = CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() };
     Ok(set_capabilities(None, sets)?)
 }
 
-/// Whether no thread of this process has others.
+/// Whether no thread of this process has other capabilities.
 fn threads_keep(kept: CapabilitySet) -> bool {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let mut permitted = threads.filter_map(|thread| {
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// A field of proc_pid_status(5).
+    /// Returns a field of proc_pid_status(5).
     fn field(status: &str, name: &str) -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
         u64::from_str_radix(line.trim(), 16).unwrap()
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_kept_and_programs_get_nothing() {
-        // A thread of its own, which all of this ends with.
+        // A separate thread, because the changes last as long as their thread.
         let (own, child) = thread::spawn(|| {
             close().unwrap();
             keep(CapabilitySet::BPF).unwrap();

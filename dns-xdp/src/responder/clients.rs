@@ -1,4 +1,4 @@
-//! What the clients of each prefix may still be answered over UDP, as the program keeps it for its own answers.
+//! Limits the UDP answers to each client prefix, as the program does for its own answers.
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -6,19 +6,18 @@ use std::time::Instant;
 use dns_xdp_ebpf::table::{BUCKETS_MAX, FloodPolicy};
 use lru::LruCache;
 
-/// What the limit does with an answer.
+/// The limit's verdict on an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is sent.
+    /// The answer is sent.
     Send,
-    /// It goes out truncated.
+    /// The answer is sent truncated.
     Slip,
-    /// It is not sent.
+    /// The answer is not sent.
     Drop,
 }
 
-/// When the next answer to each prefix is due, in nanoseconds since the start; the prefixes that were not seen for
-/// the longest time are forgotten.
+/// An LRU table with the time when the next answer to each prefix is due, in nanoseconds since the start.
 #[derive(Debug)]
 pub(super) struct Clients {
     due: Mutex<LruCache<u64, u64>>,
@@ -28,7 +27,7 @@ pub(super) struct Clients {
 impl Default for Clients {
     fn default() -> Self {
         let capacity = NonZeroUsize::new(BUCKETS_MAX).unwrap_or(NonZeroUsize::MIN);
-        // It grows with what is in it.
+        // `unbounded` does not allocate for the maximum in advance.
         let mut due = LruCache::unbounded();
         due.resize(capacity);
         Clients { due: Mutex::new(due), start: Instant::now() }
@@ -36,8 +35,7 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// What the limit does with an answer to this address now. `random` decides which of those that are too many
-    /// slip.
+    /// Judges an answer to this address now. `random` decides which answers above the limit slip.
     pub(super) fn judge(&self, flood_policy: &FloodPolicy, address: [u64; 2], random: u32) -> Verdict {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.judge_at(flood_policy, address, random, now)

@@ -1,4 +1,4 @@
-//! What became of the messages that were received: one counter for each rcode and transport.
+//! Counts received messages by their result: one counter for each rcode and transport.
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use hickory_proto::op::ResponseCode;
 /// The rcodes that the responder gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rcode {
-    /// Answered, with data or without (RFC 2308, section 2.2).
+    /// An answer, with data or without (RFC 2308, section 2.2).
     NoError,
     /// The message is not a query in the format of RFC 1035, section 4.1.
     FormErr,
@@ -19,12 +19,12 @@ pub enum Rcode {
     Refused,
     /// An EDNS version above 0 (RFC 6891, section 6.1.3).
     BadVers,
-    /// A query for a cookie alone, whose own is not ours (RFC 7873, section 5.4).
+    /// A query only for a cookie, with a server cookie that is not valid here (RFC 7873, section 5.4).
     BadCookie,
 }
 
 impl Rcode {
-    /// All of them.
+    /// Every rcode.
     pub const ALL: [Rcode; 7] = [
         Rcode::NoError,
         Rcode::FormErr,
@@ -35,7 +35,7 @@ impl Rcode {
         Rcode::BadCookie,
     ];
 
-    /// The mnemonic of the IANA registry, in capitals.
+    /// Returns the mnemonic of the IANA registry, in capitals.
     pub const fn text(self) -> &'static str {
         match self {
             Rcode::NoError => "NOERROR",
@@ -63,7 +63,7 @@ impl From<Rcode> for ResponseCode {
     }
 }
 
-/// How a message came.
+/// The transport of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// One message in a datagram.
@@ -72,12 +72,12 @@ pub enum Transport {
     Tcp,
 }
 
-/// The text under which messages without an answer are counted.
+/// The name of the counter of messages without an answer.
 pub const DROPPED: &str = "dropped";
-/// The text under which queries are counted whose clients get more answers than they may.
+/// The name of the counter of queries above the limit of their client prefix.
 pub const RATE_LIMITED: &str = "rate-limited";
 
-/// Whether what is counted under this text was answered.
+/// Whether the counter of this name counts answers.
 pub fn is_answer(text: &str) -> bool {
     text != DROPPED && text != RATE_LIMITED
 }
@@ -97,7 +97,8 @@ struct PerTransport {
 }
 
 impl Counters {
-    /// The counts of one transport, by the text of the rcode, [`DROPPED`] and [`RATE_LIMITED`]; zeros are among them.
+    /// Returns the counts of one transport, by the text of the rcode, [`DROPPED`] and [`RATE_LIMITED`], including
+    /// zeros.
     pub fn of(&self, transport: Transport) -> BTreeMap<&'static str, u64> {
         let counters = self.per_transport(transport);
         let answered =
@@ -107,7 +108,7 @@ impl Counters {
         answered.into_iter().chain([dropped, rate_limited]).collect()
     }
 
-    /// The counts of both transports together, as [`Counters::of`] has them.
+    /// Returns the sums of both transports, in the form of [`Counters::of`].
     pub fn total(&self) -> BTreeMap<&'static str, u64> {
         let mut total = self.of(Transport::Udp);
         for (text, count) in self.of(Transport::Tcp) {

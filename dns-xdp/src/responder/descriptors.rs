@@ -1,15 +1,15 @@
-//! Descriptors: how many connections there is room for beside what else the daemon opens.
+//! The number of TCP connections that the descriptor limit allows beside the daemon's other descriptors.
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What is asked for: room for the most connections, for the program's maps, and for as many probes and commands.
+/// The wanted limit: room for the most connections, for the program's maps, and for as many probes and commands.
 const WANTED: u64 = 4096;
-/// Where the system does not tell what is open.
+/// The number of open descriptors to assume if the system does not report it.
 const OPEN: usize = 48;
 
-/// The most connections at a time: half of the free descriptors, at most `most`. Probes, the control socket and the
-/// metrics need descriptors, too. Raises the soft limit where the hard one allows it.
+/// Returns the most connections at a time: half of the free descriptors, at most `most`. Probes, the control socket and
+/// the metrics need descriptors, too. Raises the soft limit if the hard limit allows it.
 pub(super) fn room(most: usize) -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
     let wanted = soft.max(WANTED.min(hard));
@@ -21,7 +21,7 @@ pub(super) fn room(most: usize) -> usize {
     let room = room_of(usize::try_from(limit).unwrap_or(usize::MAX), open, most);
     if room < most {
         tracing::warn!(
-            "room for {room} tcp connections at a time, for the limit of open files is {limit} (LimitNOFILE): \
+            "room for {room} tcp connections at a time, because the limit of open files is {limit} (LimitNOFILE): \
              {WANTED} make room for {most}"
         );
     }

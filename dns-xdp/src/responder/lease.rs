@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Has no end until it is renewed for a time. Clones are the same lease.
+/// A lease. It has no end until it is renewed for a time. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Lease {
     origin: Instant,

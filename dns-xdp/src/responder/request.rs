@@ -1,8 +1,8 @@
-//! What can be read of a message: its header, then as much of the question and the OPT as is well formed.
+//! Reads a message: its header, then the question and the OPT as far as they are well formed.
 //!
-//! Beside the question and the OPT nothing in a query has a meaning for this server. Other records, and bytes behind
-//! the last record, are skipped. The records have to match the header's counts, and there may be only a few. A reader
-//! never goes back: no compression pointer is followed, so that a message costs no more than its length.
+//! Only the question and the OPT of a query have a meaning for this server. It skips other records, and bytes behind
+//! the last record. The records have to match the header's counts, and there may be only a few. The reader never goes
+//! back: it follows no compression pointer, so the cost of a message is bounded by its length.
 use dns_xdp_ebpf::cookie::{self, Cookie};
 use dns_xdp_ebpf::message::{HEADER_LENGTH, OPTION_NSID};
 use dns_xdp_ebpf::table::NAME_MAX;
@@ -15,25 +15,25 @@ const RECORDS_MAX: u32 = 8;
 
 /// The most octets of a label (RFC 1035, section 2.3.4).
 const LABEL_MAX: u8 = 63;
-/// What a compression pointer begins with (RFC 1035, section 4.1.4).
+/// The first bits of a compression pointer (RFC 1035, section 4.1.4).
 const POINTER: u8 = 0xc0;
 
-/// A query, or what is left of one.
+/// A query, or its readable parts.
 #[derive(Debug)]
 pub(super) struct Request {
     /// Id, opcode and flags.
     pub(super) metadata: Metadata,
-    /// The one question; none when it is not one, or not readable.
+    /// The question; `None`: there is not exactly one, or it is not readable.
     pub(super) question: Option<Query>,
-    /// The OPT; none when there is none that is readable.
+    /// The OPT; `None`: there is none that is readable.
     pub(super) opt: Option<Opt>,
-    /// The message was readable to the end of its last record, with at most one question and at most one OPT.
+    /// Whether the message was readable to the end of its last record, with at most one question and at most one OPT.
     pub(super) well_formed: bool,
     /// Parts that were read: labels, records, options.
     pub(super) steps: usize,
 }
 
-/// What an OPT says (RFC 6891, section 6.1).
+/// The contents of an OPT record (RFC 6891, section 6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Opt {
     /// The requestor's payload size in bytes, as sent.
@@ -42,7 +42,7 @@ pub(super) struct Opt {
     pub(super) version: u8,
     /// The DO bit.
     pub(super) dnssec_ok: bool,
-    /// The requestor asks for the server's identity.
+    /// Whether the requestor asks for the server's identity.
     pub(super) nsid: bool,
     /// The requestor's cookie.
     pub(super) cookie: Option<Asked>,
@@ -51,18 +51,18 @@ pub(super) struct Opt {
 /// A COOKIE option (RFC 7873, section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Of a length that no cookie has.
+    /// Its length is not that of a cookie.
     Malformed,
-    /// The server's part is empty when it cannot be ours.
+    /// A cookie. The server's part is empty if it cannot be this cluster's.
     Cookie {
-        /// What was sent.
+        /// The cookie that was sent.
         cookie: Cookie,
-        /// A server's part was sent.
+        /// Whether a server's part was sent.
         has_server_part: bool,
     },
 }
 
-/// Why reading stopped: the message ends too early, or a part of it is not what it has to be.
+/// The error that stops the reading: the message ends too early, or a part of it is malformed.
 struct Malformed;
 
 impl Request {
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    /// Moves behind a name, and to nowhere that it points to. Returns whether it ends in a pointer.
+    /// Moves behind a name without following pointers. Returns whether the name ends in a pointer.
     fn pass_name(&mut self) -> Result<bool, Malformed> {
         let start = self.at;
         loop {
@@ -148,8 +148,7 @@ impl<'a> Reader<'a> {
         if self.at - start > NAME_MAX { Err(Malformed) } else { Ok(false) }
     }
 
-    /// The first name of a message has nothing before it that it could point to but the header: a compressed
-    /// one is refused.
+    /// Reads the question. Refuses a compressed name, because only the header is before it.
     fn question(&mut self) -> Result<Query, Malformed> {
         let start = self.at;
         if self.pass_name()? {
@@ -174,9 +173,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A record as it lies there, its data unread.
+/// A record whose data is not parsed yet.
 struct RawRecord<'a> {
-    /// The owner is the root.
+    /// Whether the owner is the root.
     is_root: bool,
     rtype: RecordType,
     class: u16,
@@ -190,7 +189,7 @@ impl RawRecord<'_> {
             return Err(Malformed);
         }
         let [_extended_rcode, version, flags, _] = self.ttl;
-        // The options of a version that we do not know may be of another form.
+        // An unknown version may have another form of options.
         let options = if version == 0 { options(self.rdata, steps)? } else { Options::default() };
         let Options { nsid, cookie } = options;
         Ok(Opt { payload_size: self.class, version, dnssec_ok: flags & 0x80 != 0, nsid, cookie })
@@ -203,7 +202,7 @@ struct Options {
     cookie: Option<Asked>,
 }
 
-/// Walks the options (RFC 6891, section 6.1.2); all of them have to lie within `rdata`. Of several cookies the first
+/// Reads the options (RFC 6891, section 6.1.2), which all have to lie within `rdata`. The first of several cookies
 /// counts (RFC 7873, section 5.2).
 fn options(mut rdata: &[u8], steps: &mut usize) -> Result<Options, Malformed> {
     let mut options = Options::default();

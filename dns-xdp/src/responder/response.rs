@@ -1,6 +1,6 @@
-//! The answer to one message: a pure function from bytes, whence and when they came, the zone and the identity.
+//! The answer to one message: a pure function of its bytes, its source and time, the zone and the identity.
 //!
-//! Reading the message is in `request`, encoding the answer in `wire`.
+//! `request` reads the message, and `wire` encodes the answer.
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::cookie::{self, Cookie, CookieKeys};
@@ -21,28 +21,28 @@ const NS_LENGTH_MIN: usize = 2 + 2 + 2 + 4 + 2 + 2 + 2;
 /// QTYPEs of zone transfers, IXFR and AXFR (RFC 1995, RFC 5936).
 const TRANSFERS: std::ops::RangeInclusive<u16> = 251..=252;
 
-/// QTYPEs of other meta-queries up to MAILA, TKEY and TSIG among them; 255, ANY, is the zone's to answer.
+/// QTYPEs of other meta-queries up to MAILA, with TKEY and TSIG. The zone answers 255, ANY.
 const META_QUERIES: std::ops::RangeInclusive<u16> = 248..=254;
 
-/// How a message came.
+/// The circumstances of a message's arrival.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// By datagram or by connection.
+    /// The transport.
     pub transport: Transport,
-    /// The sender, as it seems.
+    /// The source address, which may be forged over UDP.
     pub client: IpAddr,
     /// The sender's port.
     pub port: u16,
-    /// Seconds since 1970, without what does not fit.
+    /// Seconds since 1970, modulo 2^32.
     pub seconds: u32,
 }
 
 /// A finished answer.
 #[derive(Debug)]
 pub struct Response {
-    /// What it says, as it is counted.
+    /// The rcode, for the counter.
     pub rcode: Rcode,
-    /// The client has returned our cookie, which proves its address.
+    /// Whether the client has returned a cookie of this cluster, which proves its address.
     pub cookie_valid: bool,
     message: Outgoing,
     limit: usize,
@@ -51,19 +51,19 @@ pub struct Response {
 }
 
 impl Response {
-    /// The message as it goes out, without TCP's length.
+    /// Returns the message in wire form, without TCP's length.
     pub fn encode(self) -> Vec<u8> {
         self.message.write(self.limit)
     }
 
-    /// Question and OPT alone, with TC set: the client is to ask over TCP.
+    /// Reduces the answer to question and OPT with TC set, so that the client asks over TCP.
     pub fn truncate(&mut self) {
         self.message.metadata.truncation = true;
         self.message.records = Records::NONE;
     }
 }
 
-/// Answers `message` from `zone`, or REFUSED while there is none. `None`: no answer is to be sent.
+/// Answers `message` from `zone`, or with REFUSED while there is no zone. `None`: the message gets no answer.
 pub fn respond(message: &[u8], arrival: Arrival, zone: Option<&Zone>, identity: &[u8]) -> Option<Response> {
     let request = Request::read(message)?;
     let asked = request.opt.and_then(|opt| opt.cookie).filter(|_| flood_policy(zone).secret_count != 0);
@@ -95,7 +95,7 @@ fn flood_policy(zone: Option<&Zone>) -> &FloodPolicy {
     zone.map_or(&FloodPolicy::NONE, Zone::flood_policy)
 }
 
-/// The cookie that goes with the answer, and whether the one that came is ours (RFC 7873, section 5.2).
+/// Returns the answer's cookie, and whether the received cookie is valid (RFC 7873, section 5.2).
 fn verify_or_renew(flood_policy: &FloodPolicy, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool) {
     let mint =
         CookieKeys { secrets: &flood_policy.secrets, count: flood_policy.secret_count, now: arrival.seconds };
@@ -103,17 +103,17 @@ fn verify_or_renew(flood_policy: &FloodPolicy, mut cookie: Cookie, arrival: Arri
     (cookie, cookie_valid)
 }
 
-/// Whether this is a query without a question, which asks for a cookie (RFC 7873, section 5.4).
+/// Whether this is a query without a question, which asks only for a cookie (RFC 7873, section 5.4).
 fn asks_for_cookie(request: &Request) -> bool {
     let is_whole = request.well_formed && request.question.is_none();
     is_whole && request.metadata.op_code == OpCode::Query && request.opt.is_some_and(|opt| opt.version == 0)
 }
 
-/// What is said in answer to a request, before it is a message.
+/// The contents of an answer, before it is a message.
 struct Answer {
     rcode: Rcode,
     authoritative: bool,
-    /// There are more records than fit in any case: they were not made.
+    /// Whether there are more records than can fit. They were not made.
     truncated: bool,
     records: Records,
 }
@@ -130,7 +130,8 @@ impl From<Rcode> for Answer {
     }
 }
 
-/// The opcode comes first, for it says what the rest of the message means; then form, EDNS version and class.
+/// Decides on the answer. Checks the opcode first, because the meaning of the rest depends on it; then form, EDNS
+/// version and class.
 fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, limit: usize) -> Answer {
     match request.metadata.op_code {
         OpCode::Query => {}
@@ -150,8 +151,8 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, li
     }
 }
 
-/// What a question of class IN is answered: the rcode, the records, and the TTL of the answer, which is the SOA's
-/// where there is none.
+/// Returns the answer to a question of class IN: the rcode, the records and the TTL. Without records it is the SOA's
+/// TTL.
 pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record>, Option<u32>) {
     let Answer { rcode, records, .. } = records_of(&Query::query(qname, qtype), zone, 0);
     let (answers, authorities) = match records {
@@ -174,7 +175,7 @@ fn internet(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
     Answer { records: Records::NameServers(encoded), ..answer }
 }
 
-/// The answer from the zone, in records.
+/// Returns the records of the answer from the zone.
 fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
     let (qname, qtype) = (question.name(), question.query_type());
     let lookup = zone.lookup(&qname.to_lowercase(), qtype, turn);
@@ -196,16 +197,16 @@ fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
     }
 }
 
-/// The SOA goes along and says for how long the answer may be kept (RFC 2308, section 3).
+/// Returns a negative answer. Its SOA says how long caches may keep it (RFC 2308, section 3).
 fn negative(rcode: Rcode, qname: &Name, zone: &Zone) -> Answer {
     let mut soa = zone.negative_soa(&qname.to_lowercase());
-    // The question's own spelling of the apex: the owner is then a pointer, as in the program's answers.
+    // Use the question's spelling of the apex, so that the owner is a pointer as in the program's answers.
     soa.name = qname.trim_to(zone.apex().iter().len());
     let records = Records::Plain { answers: Vec::new(), authorities: vec![soa] };
     Answer { records, ..Answer::authoritative(rcode) }
 }
 
-/// Class CH knows who answers (RFC 4892) and keeps to itself what software that is.
+/// Answers class CH: the server's identity (RFC 4892), but not its software.
 fn chaos(question: &Query, identity: &[u8]) -> Answer {
     let qname = question.name().to_lowercase().to_ascii();
     if question.query_type() != RecordType::TXT || !matches!(&*qname, "id.server." | "hostname.bind.") {
@@ -218,7 +219,7 @@ fn chaos(question: &Query, identity: &[u8]) -> Answer {
     Answer { records, ..Answer::authoritative(Rcode::NoError) }
 }
 
-/// RD and CD are the request's; RA, AD and Z are 0; an OPT is there exactly when the request has one.
+/// Makes the message. RD and CD are the request's; RA, AD and Z are 0. It has an OPT exactly if the request has one.
 fn assemble(request: Request, answer: Answer, identity: &[u8], cookie: Option<Cookie>) -> Outgoing {
     let Answer { rcode, authoritative, truncated, records } = answer;
     let mut metadata = Metadata::response_from_request(&request.metadata);

@@ -1,4 +1,4 @@
-//! The sockets of the served addresses, and what to do where an address cannot be had.
+//! The sockets of the served addresses, and the errors if an address cannot be bound.
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -13,14 +13,14 @@ use crate::network::Listener;
 /// The name of this program's process.
 pub(crate) const DAEMON: &str = "dns-xdp";
 
-/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+/// The most connections that wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 
-/// Seconds after which a connection is accepted that has brought nothing (TCP_DEFER_ACCEPT, tcp(7)).
+/// Seconds after which a silent connection is accepted (TCP_DEFER_ACCEPT, tcp(7)).
 const SILENT_SECONDS: i32 = 1;
 
-/// Octets that may wait in a UDP socket. A daemon that takes over binds its sockets when it begins to start and reads
-/// them when it is ready: at a page for each datagram, which is what a driver with XDP takes, it is a thousand of them.
+/// Octets that may wait in a UDP socket. A daemon that takes over binds its sockets early, and reads them when it is
+/// ready. A driver with XDP uses a page for each datagram, so about 1,000 datagrams fit.
 const UDP_BUFFER: usize = 4 << 20;
 
 /// The sockets of the served addresses, on one port.
@@ -38,7 +38,7 @@ pub(super) struct Bound {
 }
 
 impl Sockets {
-    /// None yet. Port 0 takes a free one for each address.
+    /// Makes an empty set of sockets. Port 0 takes a free port for each address.
     pub fn new(port: u16) -> Self {
         Sockets { port, bound: Vec::new() }
     }
@@ -46,13 +46,13 @@ impl Sockets {
     /// Binds UDP and TCP on an address.
     ///
     /// # Errors
-    /// The address cannot be had; the others stay bound.
+    /// The address cannot be bound. The others stay bound.
     pub fn add(&mut self, listener: &Listener) -> Result<(), BindError> {
         self.bound.push((listener.clone(), Bound::new(listener, self.port)?));
         Ok(())
     }
 
-    /// The addresses and ports served, the same over UDP and TCP.
+    /// Returns the served addresses and ports, which are the same over UDP and TCP.
     ///
     /// # Errors
     /// Those of getsockname(2).
@@ -73,7 +73,7 @@ pub enum BindError {
         port: u16,
         /// `udp` or `tcp`.
         transport: &'static str,
-        /// The process that holds it, where somebody has looked.
+        /// The process that holds it, if it was looked up.
         holder: Option<(u32, String)>,
     },
     /// EACCES
@@ -92,8 +92,8 @@ pub enum BindError {
         /// The address asked for.
         address: IpAddr,
     },
-    /// `0.0.0.0` or `::`, from which an answer might leave with another source than was asked.
-    #[error("{address} is not one address: name in `[listen] addresses` those that clients ask")]
+    /// `0.0.0.0` or `::`. An answer could leave with another source address than the query's destination.
+    #[error("{address} is not one address: name the addresses that clients ask in `[listen] addresses`")]
     Unspecified {
         /// The address asked for.
         address: IpAddr,
@@ -105,41 +105,41 @@ pub enum BindError {
         address: IpAddr,
         /// The port asked for.
         port: u16,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// What to do about a port that is taken.
+/// Returns what to do about a port that is taken.
 fn advice(holder: Option<&(u32, String)>, address: IpAddr, port: u16) -> String {
     match holder {
-        Some((pid, name)) if name == DAEMON => format!(
-            " by another {name} (pid {pid}): stop it, or give `run --replace` the [control] socket of that one"
-        ),
+        Some((pid, name)) if name == DAEMON => {
+            format!(" by another {name} (pid {pid}): stop it, or give `run --replace` its [control] socket")
+        }
         Some((pid, name)) => format!(" by {name} (pid {pid}): stop it or keep it off {address}"),
         None => format!(
             " (systemd-resolved or dnsmasq often hold it): see `ss -lntup sport = :{port}`, \
-             and stop what is there or keep it off {address}"
+             and stop that process or keep it off {address}"
         ),
     }
 }
 
-/// Binds UDP and TCP on each of the addresses, and on no wildcard, so that an answer leaves from the address
-/// that was asked (RFC 2181, section 4.1). An address that the machine does not have yet is bound too (IP_FREEBIND).
+/// Binds UDP and TCP on each of the addresses, not on a wildcard. An answer therefore leaves from the queried address
+/// (RFC 2181, section 4.1). An address that the machine does not have yet is bound too (IP_FREEBIND).
 ///
-/// SO_REUSEPORT lets a daemon that takes over bind beside the running one. It lets any other process of the
-/// same user do so too, and the kernel then shares the queries out among them: [`probe`] tells of such a one.
+/// SO_REUSEPORT lets a daemon that takes over bind beside the running one. It also lets any other process of the same
+/// user do so, and the kernel would then divide the queries among them. [`probe`] finds such a process.
 ///
 /// # Errors
-/// The first address that cannot be had; nothing is left bound then.
+/// The first address that cannot be bound. No address is then bound.
 pub fn bind(listeners: &[Listener], port: u16) -> Result<Sockets, BindError> {
     let mut sockets = Sockets::new(port);
     listeners.iter().try_for_each(|listener| sockets.add(listener))?;
     Ok(sockets)
 }
 
-/// Looks whether anybody holds the port on one of the addresses: another daemon of the same user too, which
-/// [`bind`] would bind beside. What else may keep an address from being bound, [`bind`] tells.
+/// Checks that no process holds the port on one of the addresses. It also finds a process of the same user, beside
+/// which [`bind`] would succeed. [`bind`] reports all other reasons.
 ///
 /// # Errors
 /// [`BindError::Taken`] for the first address on which the port is held.
@@ -150,7 +150,7 @@ pub fn probe(listeners: &[Listener], port: u16) -> Result<(), BindError> {
             [(Transport::Udp, Type::DGRAM, Protocol::UDP), (Transport::Tcp, Type::STREAM, Protocol::TCP)];
         for (transport, kind, protocol) in kinds {
             let bound = unbound(endpoint, kind, protocol, listener.device.as_deref()).and_then(|socket| {
-                // A connection that lingers in TIME_WAIT is nobody.
+                // A connection in TIME_WAIT is not a holder.
                 socket.set_reuse_address(transport == Transport::Tcp)?;
                 socket.bind(&endpoint.into())
             });
@@ -162,7 +162,7 @@ pub fn probe(listeners: &[Listener], port: u16) -> Result<(), BindError> {
 }
 
 impl Bound {
-    /// Binds UDP and TCP on an address. Port 0 takes a free one, the same for both.
+    /// Binds UDP and TCP on an address. Port 0 takes a free port, the same for both.
     pub(super) fn new(listener: &Listener, port: u16) -> Result<Self, BindError> {
         let Listener { address, device } = listener;
         if address.is_unspecified() {
@@ -180,8 +180,8 @@ impl Bound {
 fn tcp(endpoint: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
     let socket = unbound(endpoint, Type::STREAM, Protocol::TCP, device)?;
     socket.set_reuse_port(true)?;
-    // Connections of a predecessor may linger in TIME_WAIT. Not for UDP, where it would let us share the port
-    // with a server that knows nothing of it.
+    // Connections of a predecessor may linger in TIME_WAIT. For UDP this option would share the port with another
+    // server, so it is not set there.
     socket.set_reuse_address(true)?;
     socket.bind(&endpoint.into())?;
     await_message(&socket)?;
@@ -193,7 +193,7 @@ fn udp(endpoint: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
     let socket = unbound(endpoint, Type::DGRAM, Protocol::UDP, device)?;
     socket.set_reuse_port(true)?;
     if setsockopt(&socket, sockopt::RcvBufForce, &UDP_BUFFER).is_err() {
-        // Without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
+        // Without CAP_NET_ADMIN the kernel caps the size at net.core.rmem_max.
         socket.set_recv_buffer_size(UDP_BUFFER)?;
     }
     forget_path_mtu(&socket, endpoint)?;
@@ -201,7 +201,8 @@ fn udp(endpoint: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Has datagrams leave whole, whatever ICMP messages say of the path, which anybody can forge (RFC 9715, section 3.1).
+/// Sends datagrams unfragmented, whatever ICMP messages say about the path. Those can be forged (RFC 9715, section
+/// 3.1).
 fn forget_path_mtu(socket: &Socket, endpoint: SocketAddr) -> io::Result<()> {
     let (level, option, value) = if endpoint.is_ipv6() {
         (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)
@@ -211,8 +212,8 @@ fn forget_path_mtu(socket: &Socket, endpoint: SocketAddr) -> io::Result<()> {
     set_option(socket, level, option, value)
 }
 
-/// Has a connection accepted when its first message comes, or after [`SILENT_SECONDS`]. It is read at once then. Before that
-/// it takes no place, and so no newer connection crowds it out.
+/// Has the kernel deliver a connection when its first message arrives, or after [`SILENT_SECONDS`]. The message is then
+/// read at once. Before that the connection takes no place, so no newer connection can replace it.
 fn await_message(socket: &Socket) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SILENT_SECONDS)
 }
@@ -227,7 +228,7 @@ fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Resul
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A socket that may be bound to an address that is not there, or not ready, yet; `device`: in this VRF.
+/// Makes a socket that can be bound to an address that does not exist or is not ready yet. `device`: its VRF.
 fn unbound(endpoint: SocketAddr, kind: Type, protocol: Protocol, device: Option<&str>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(endpoint), kind, Some(protocol))?;
     if endpoint.is_ipv6() {

@@ -1,4 +1,5 @@
-//! The accept loop and the connections: a bounded number, and who holds most of them makes room (RFC 7766, section 6.2.2).
+//! The accept loop and the connections. Their number is bounded: the client prefix with the most loses one (RFC 7766,
+//! section 6.2.2).
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -17,20 +18,20 @@ use tokio_util::sync::CancellationToken;
 use super::counters::Transport;
 use super::{Exchange, stopped};
 
-/// Connections at a time, over all addresses, where there are descriptors for them.
+/// The most connections at a time, over all addresses, if there are descriptors for them.
 pub(super) const CAPACITY: usize = 1024;
 
-/// Bits of an IPv4 and of an IPv6 address that one client is taken to hold all of.
+/// Prefix lengths of IPv4 and IPv6. All addresses of such a prefix count as one client.
 const PREFIXES: [u8; 2] = [24, 56];
 
-/// A connection is closed that has not brought the next whole message, or not taken the answer, after this.
+/// The server closes a connection after this time without a whole message, or without its answer being read.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After an error in accepting, so that the want of descriptors does not make the loop spin. By then the connection that
-/// was closed for it has given its descriptor back; who waits to be accepted waits no longer than need be.
+/// The pause after an error of `accept`, so that the loop does not spin without descriptors. Meanwhile the connection
+/// that was closed returns its descriptor.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-/// Accepts connections until the stop, and then waits for those that are answering.
+/// Accepts connections until the stop, then waits for connections that are being answered.
 pub(super) async fn serve(
     listener: TcpListener,
     exchange: Arc<Exchange>,
@@ -42,7 +43,7 @@ pub(super) async fn serve(
     let mut stopped_accepting = pin!(stopped(stop.clone()));
     loop {
         let accepted = tokio::select! {
-            // What waits in the backlog at the stop is still served.
+            // Connections that wait in the backlog at the stop are still served.
             biased;
             Some(_) = tasks.join_next() => continue,
             accepted = listener.accept() => accepted,
@@ -53,15 +54,15 @@ pub(super) async fn serve(
                 is_failing = false;
                 let seat = Connections::enter(&connections, client.ip());
                 tasks.spawn(converse_seated(stream, Arc::clone(&exchange), seat, stop.clone()));
-                // Who was closed for it gives the descriptor back, and its query is read before others crowd it out.
+                // The closed connection returns its descriptor, and the new one is read before others replace it.
                 yield_now().await;
             }
-            // The client went away again; there may be more behind it.
+            // The client has closed the connection. There may be more connections behind it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // The first of a row is told, and not each of a hundred a second.
+                // Log only the first error in a row, because there may be 100 a second.
                 if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(%error, "accepting a tcp connection failed: closing one of the client that has most");
+                    tracing::warn!(%error, "accepting a tcp connection failed: closing a connection of the client with the most");
                 }
                 connections.make_room();
                 sleep(ERROR_PAUSE).await;
@@ -75,8 +76,8 @@ pub(super) async fn serve(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Returns the connections that wait to be accepted, also those that the runtime has not reported yet. Later ones are
-/// left.
+/// Returns the connections that wait to be accepted, also those that the runtime has not reported yet. Leaves later
+/// connections.
 fn backlog(listener: TcpListener) -> Vec<(TcpStream, IpAddr)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };
     let accepted = std::iter::from_fn(|| listener.accept().ok());
@@ -104,8 +105,8 @@ async fn converse_seated(
     }
 }
 
-/// Answers message after message, in order. Returns when the client has closed, has sent a message without an answer,
-/// or has let the time pass. At the stop it returns when no whole message waits.
+/// Answers message after message, in order. Returns when the client has closed, has sent a message that gets no answer,
+/// or has exceeded the time. At the stop it returns when no whole message waits.
 async fn converse(
     mut stream: TcpStream,
     exchange: &Exchange,
@@ -126,7 +127,7 @@ async fn converse(
         seat.touch();
         let Some(response) = exchange.answer(&message, Transport::Tcp, client) else { return Ok(()) };
         let framed = framed(&response);
-        // A client may read slowly, and have much more to ask.
+        // Free the memory, because the client may read slowly and ask more.
         drop((message, response));
         timeout(IDLE_TIMEOUT, writer.write_all(&framed)).await??;
     }
@@ -139,7 +140,7 @@ async fn read_message(reader: &mut BufReader<ReadHalf<'_>>) -> io::Result<Vec<u8
     Ok(message)
 }
 
-/// Length and message in one piece, so that they leave in one segment (RFC 7766, section 8).
+/// Returns length and message in one piece, so that they leave in one segment (RFC 7766, section 8).
 fn framed(message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes(), message].concat()
@@ -153,23 +154,23 @@ pub(super) struct Connections {
     open: Mutex<Open>,
 }
 
-/// Every connection has a turn, and takes a new one at each message: the lowest is idle longest.
+/// The open connections by turn. A connection takes a new turn at each message, so the lowest turn is idle longest.
 #[derive(Debug, Default)]
 struct Open {
     next_turn: u64,
     by_turn: BTreeMap<u64, Taken>,
-    /// How many the clients of a prefix have.
+    /// The number of connections of each prefix.
     held: HashMap<u64, usize>,
 }
 
-/// A seat that is taken.
+/// An occupied seat.
 #[derive(Debug, Clone)]
 struct Taken {
     prefix: u64,
     closed: CancellationToken,
 }
 
-/// One connection's place among the open ones; it is given up when dropped.
+/// One connection's place among the open connections. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Seat {
     connections: Arc<Connections>,
@@ -178,15 +179,15 @@ pub(super) struct Seat {
 }
 
 impl Connections {
-    /// Room for `capacity` connections.
+    /// Makes room for `capacity` connections.
     pub(super) fn new(capacity: usize) -> Connections {
         let mut prefixes = table::FloodPolicy::NONE;
         prefixes.set_prefixes(PREFIXES[0], PREFIXES[1]);
         Connections { capacity, prefixes, open: Mutex::default() }
     }
 
-    /// Takes a seat. When all are taken, one of the prefix with the most connections is closed. A client that opens
-    /// hundreds therefore closes its own.
+    /// Takes a seat. When all are taken, one of the prefix with the most connections is closed. A client with hundreds
+    /// of connections therefore loses its own first.
     fn enter(connections: &Arc<Connections>, client: IpAddr) -> Seat {
         let mut open = connections.lock();
         if open.by_turn.len() >= connections.capacity {
@@ -227,7 +228,7 @@ impl Open {
         Some(seat)
     }
 
-    /// Closes the connection that is idle longest, of those of the prefixes that have most.
+    /// Closes a connection of the prefixes with the most: the one that is idle longest.
     fn make_room(&mut self) {
         let most = self.held.values().copied().max();
         let mut in_turn = self.by_turn.iter();
@@ -239,7 +240,7 @@ impl Open {
 }
 
 impl Seat {
-    /// The connection was not idle just now.
+    /// Marks that the connection has just been active.
     fn touch(&mut self) {
         let mut open = self.connections.lock();
         if let Some(seat) = open.give_back(self.turn) {
@@ -292,7 +293,7 @@ mod tests {
         assert_eq!(backlog(listener).len(), 1);
     }
 
-    /// A connection from 192.0.2.0/24, or from as many other prefixes.
+    /// Takes a seat for a client in 192.0.`network`.0/24.
     fn enter(connections: &Arc<Connections>, network: u8) -> Seat {
         Connections::enter(connections, IpAddr::from([192, 0, network, 1]))
     }

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::counters::Transport;
 use super::{Exchange, stopped};
 
-/// More than waits in a socket. The limit lets the daemon end during a flood.
+/// The most datagrams answered at the end, more than wait in a socket. The limit lets the daemon end during a flood.
 const REST_MAX: usize = 8192;
 
-/// After an error in receiving, so that a persistent one does not spin.
+/// The pause after an error of receiving, so that a persistent error does not make the loop spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers datagrams until the stop.
@@ -24,7 +24,7 @@ pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: Canc
     let mut stopped = pin!(stopped(stop));
     loop {
         let received = tokio::select! {
-            // What waits in the socket at the stop is still answered.
+            // Datagrams that wait in the socket at the stop are still answered.
             biased;
             received = socket.recv_from(&mut buffer) => received,
             () = &mut stopped => break,
@@ -40,7 +40,8 @@ pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: Canc
     answer_the_rest(socket, &exchange, &mut buffer);
 }
 
-/// Answers what waits in the socket, also what the runtime has not reported yet. Later messages are left.
+/// Answers the messages that wait in the socket, also those that the runtime has not reported yet. Leaves later
+/// messages.
 fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
     let Ok(socket) = socket.into_std() else { return };
     for _ in 0..REST_MAX {
@@ -48,7 +49,7 @@ fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
         if answerable(peer, socket.local_addr())
             && let Some(response) = exchange.answer(&buffer[..length], Transport::Udp, peer)
         {
-            // Whoever cannot be reached now cannot be waited for.
+            // Do not wait for a client that cannot be reached now.
             socket.send_to(&response, peer).ok();
         }
     }
@@ -66,7 +67,7 @@ async fn answer(socket: &UdpSocket, exchange: &Exchange, message: &[u8], peer: S
     }
 }
 
-/// Whether an answer to `peer` reaches one other host and does not come back to us.
+/// Whether an answer to `peer` goes to a single other host, and not back to this socket.
 fn answerable(peer: SocketAddr, local: io::Result<SocketAddr>) -> bool {
     let one_host = match peer.ip() {
         IpAddr::V4(address) => {

@@ -21,22 +21,22 @@ const POINTER: u16 = 0xc000;
 /// An OPT record (RFC 6891, section 6.1.2).
 #[derive(Debug)]
 pub(super) struct OutgoingOpt {
-    /// Octets that we take over UDP.
+    /// The UDP size that this server accepts, in octets.
     pub(super) payload_size: u16,
     /// The upper eight bits of the response code.
     pub(super) rcode_high: u8,
-    /// DO.
+    /// The DO bit.
     pub(super) dnssec_ok: bool,
-    /// Codes and data.
+    /// The options as code and data.
     pub(super) options: Vec<(u16, Vec<u8>)>,
 }
 
-/// What goes out, before it is octets.
+/// An answer before it is encoded.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// Id, flags and the lower bits of the response code.
     pub(super) metadata: Metadata,
-    /// The question; none where the query has none that can be read.
+    /// The question; `None`: the query has no readable question.
     pub(super) question: Option<Query>,
     /// The records of the three sections.
     pub(super) records: Records,
@@ -54,7 +54,7 @@ pub(super) enum Records {
         /// The authority section.
         authorities: Vec<Record>,
     },
-    /// The name servers, as an earlier query had them encoded.
+    /// The name servers, as encoded for an earlier query.
     NameServers(Arc<EncodedNameServers>),
 }
 
@@ -63,8 +63,8 @@ impl Records {
     pub(super) const NONE: Records = Records::Plain { answers: Vec::new(), authorities: Vec::new() };
 }
 
-/// Encodes NS records and glue as they follow `question`. Names point to the question by its offset, so the result fits
-/// every question with a name of the same length.
+/// Encodes NS records and glue as they follow `question`. Names point to the question by its offset. The result
+/// therefore fits every question with a name of the same length.
 pub(super) fn encode_name_servers(
     question: &Query,
     answers: &[Record],
@@ -84,8 +84,8 @@ pub(super) fn encode_name_servers(
 }
 
 impl Outgoing {
-    /// The message in at most `limit` octets. Glue that does not fit is left out as a whole, which is no truncation
-    /// (RFC 2181, section 9). If the rest does not fit either, TC is set and question and OPT are all.
+    /// Returns the message in at most `limit` octets. Leaves out all glue if it does not fit, which is no truncation
+    /// (RFC 2181, section 9). If the rest does not fit either, sets TC and writes only question and OPT.
     pub(super) fn write(&self, limit: usize) -> Vec<u8> {
         let mut writer = Writer::new(self.question.as_ref(), limit.saturating_sub(self.opt_length()));
         let question_end = writer.octets.len();
@@ -158,7 +158,7 @@ struct Writer<'m> {
     octets: Vec<u8>,
     limit: usize,
     question: Option<&'m Name>,
-    /// Where names begin that were written and are not the question's, or above it.
+    /// Offsets of written names that are neither the question's name nor above it.
     written: HashMap<&'m Name, u16>,
 }
 
@@ -175,7 +175,7 @@ impl<'m> Writer<'m> {
         writer
     }
 
-    /// Writes records; `false` when the limit is passed, behind which it goes on no further.
+    /// Writes records. Returns `false`, and stops, when the limit is passed.
     fn records(&mut self, records: &'m [Record]) -> bool {
         records.len() <= usize::from(u16::MAX)
             && records.iter().all(|record| {
@@ -213,7 +213,7 @@ impl<'m> Writer<'m> {
         }
     }
 
-    /// One that is too long for the program is the responder's alone, and compressed.
+    /// Writes an SOA. If it is too long for the program, only the responder sends it, so it is compressed.
     fn soa(&mut self, soa: &'m SOA) {
         if soa_octets(soa) > SOA_MAX {
             self.name(&soa.mname);
@@ -229,7 +229,7 @@ impl<'m> Writer<'m> {
         self.octets.extend(soa.minimum.to_be_bytes());
     }
 
-    /// Data without names that could be compressed.
+    /// Writes data without names that could be compressed.
     fn other(&mut self, data: &RData) {
         let mut octets = Vec::new();
         if data.emit(&mut BinEncoder::new(&mut octets)).is_ok() {
@@ -237,7 +237,7 @@ impl<'m> Writer<'m> {
         }
     }
 
-    /// Writes a name, its end by a pointer where there is something to point to.
+    /// Writes a name. Replaces its end by a pointer if an earlier name has the same end.
     fn name(&mut self, name: &'m Name) {
         if let Some(&offset) = self.written.get(name) {
             self.octets.extend((POINTER | offset).to_be_bytes());
@@ -259,7 +259,7 @@ impl<'m> Writer<'m> {
         });
     }
 
-    /// How many of the name's labels the question's name does not end in, and where in the message the others are.
+    /// Returns how many of the name's first labels are not in the question's name, and the offset of the rest.
     fn against_question(&self, name: &Name) -> (usize, Option<u16>) {
         let labels = name.iter().len();
         let Some(question) = self.question else { return (labels, None) };

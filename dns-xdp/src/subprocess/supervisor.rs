@@ -1,4 +1,5 @@
-//! The process between this one and a command: it ends with the command whatever the command has started.
+//! The supervisor, a process between the daemon and a command. When the command ends, it also ends all processes that
+//! the command has started.
 //!
 //! ```text
 //!  dns-xdp ──lifeline── supervisor ── command ── …
@@ -7,11 +8,11 @@
 //!
 //! The children of a command may leave its process group (setsid) and its children (a double fork). The supervisor is a
 //! subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): a descendant that loses its parent becomes its child. The kernel keeps
-//! that attribute for a whole process, and this one has other children, which go on. So the supervisor is a process of
-//! its own: this program, started again under the name [`NAME`].
+//! that attribute for a whole process, and the daemon has other children, which must continue. Therefore the supervisor
+//! is a process of its own: this program, started again under the name [`NAME`].
 //!
 //! The lifeline is a pair of sockets. One of them is the supervisor's stdin. Through it the supervisor reports how the
-//! command ended. Where the other end is closed, the supervisor ends the command, also if this process has died.
+//! command ended. If the other end closes, the supervisor ends the command. It also closes when the daemon dies.
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -34,28 +35,29 @@ use tokio::process::Command;
 
 /// The name that this program has as a supervisor (`argv[0]`).
 const NAME: &str = "dns-xdp-supervisor";
-/// The words of the command follow.
+/// The argument before the command's words.
 const COMMAND: &str = "--";
-/// This program, also where its file has been replaced.
+/// The path of this program, valid even if its file was replaced.
 const PROGRAM: &str = "/proc/self/exe";
-/// A report is one of these, and a number of 32 bits.
+/// The kinds of report. A number of 32 bits follows.
 const ENDED: u8 = b'e';
 const NOT_STARTED: u8 = b'n';
 const REPORT: usize = 5;
-/// The time in which descendants have to die: a kill takes effect at once unless the kernel holds the process up.
+/// The rounds in which descendants have to die, and the time of a round. A kill takes effect at once unless the kernel
+/// delays the process.
 const ROUNDS: usize = 1000;
 const ROUND: Duration = Duration::from_millis(1);
 
-/// What leads a test's program here.
+/// Arguments with which the test program starts `tests::entry`.
 #[cfg(test)]
-const ENTRY: &[&str] = &["--exact", "child::supervisor::tests::entry", "--nocapture"];
+const ENTRY: &[&str] = &["--exact", "subprocess::supervisor::tests::entry", "--nocapture"];
 #[cfg(not(test))]
 const ENTRY: &[&str] = &[];
 
-/// Whether this program leads to [`enter`].
+/// Whether this program has called [`enter`].
 static ENTERED: AtomicBool = AtomicBool::new(cfg!(test));
 
-/// To be called first in `main`. If this process was started as a supervisor, it is one, and exits here.
+/// Runs the supervisor and exits, if this process was started as one. Call it first in `main`.
 pub fn enter() {
     let mut words = env::args_os();
     if words.next().is_some_and(|name| name == NAME) {
@@ -64,12 +66,12 @@ pub fn enter() {
     ENTERED.store(true, Ordering::Relaxed);
 }
 
-/// Whether commands can be supervised: in a program that does not [`enter`], they cannot.
+/// Whether commands can be supervised. That needs a program that has called [`enter`].
 pub(super) fn is_available() -> bool {
     ENTERED.load(Ordering::Relaxed)
 }
 
-/// A command under supervision. It is ended on drop.
+/// A supervised command. It is ended on drop.
 pub(super) struct Supervised {
     lifeline: UnixStream,
 }
@@ -93,7 +95,7 @@ impl Supervised {
             supervisor.current_dir(directory);
         }
         supervisor.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(output).process_group(0);
-        // The runtime waits for it when it has ended.
+        // The runtime waits for it after its end.
         drop(supervisor.spawn()?);
         Ok(Supervised { lifeline: ours })
     }
@@ -101,7 +103,7 @@ impl Supervised {
     /// Waits for the end of the command.
     ///
     /// # Errors
-    /// It could not be started, or the supervisor was killed.
+    /// The command could not be started, or the supervisor was killed.
     pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
         let mut report = [0; REPORT];
         let read = self.lifeline.read_exact(&mut report).await;
@@ -116,7 +118,7 @@ impl Supervised {
     }
 }
 
-/// Runs the command behind [`COMMAND`], and exits when nothing of it is left.
+/// Runs the command behind [`COMMAND`], and exits when no process of it is left.
 fn supervise(words: impl Iterator<Item = OsString>) -> ! {
     let mut words = words.skip_while(|word| word != COMMAND).skip(1);
     let reported = io::stdin().as_fd().try_clone_to_owned().map(Socket::from).and_then(|mut lifeline| {
@@ -142,7 +144,7 @@ fn run(
     arguments: impl Iterator<Item = OsString>,
     lifeline: &mut Socket,
 ) -> io::Result<ExitStatus> {
-    // The kernel took the name of the file, and keeps 15 letters.
+    // The kernel took the process name from the file. It keeps 15 letters.
     prctl::set_name(c"dns-xdp-supervisor")?;
     prctl::set_child_subreaper(true)?;
     let output = io::stderr().as_fd().try_clone_to_owned()?;
@@ -165,13 +167,13 @@ fn run(
     child.wait()
 }
 
-/// Waits until the child has ended, or the other end of the lifeline is closed. That one sends nothing.
+/// Waits until the child has ended, or the other end of the lifeline is closed. The other end sends nothing.
 fn wait_for_either(child: Pid, lifeline: &mut Socket) -> io::Result<()> {
     let ours = lifeline.try_clone()?;
     let wait = move || {
         let end = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         while waitid(Id::Pid(child), end) == Err(Errno::EINTR) {}
-        // The read below returns.
+        // This makes the read below return.
         ours.shutdown(Shutdown::Read).ok();
     };
     thread::Builder::new().spawn(wait)?;
@@ -179,21 +181,21 @@ fn wait_for_either(child: Pid, lifeline: &mut Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// Kills all children, and those that become ours when their parents die, until none is left.
+/// Kills all children until none is left. Children whose parents die become this process's children.
 fn end_descendants() {
     for _round in 0..ROUNDS {
         if !reap() {
             return;
         }
         for child in children() {
-            // A child is a process of that number until we have waited for it.
+            // A child keeps its number until this process has waited for it.
             kill(child, Signal::SIGKILL).ok();
         }
         thread::sleep(ROUND);
     }
 }
 
-/// Waits for the children that have ended; whether others are left.
+/// Waits for the children that have ended. Returns whether others are left.
 fn reap() -> bool {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -204,7 +206,7 @@ fn reap() -> bool {
     }
 }
 
-/// The children of all our threads (proc_pid_task(5)).
+/// Returns the children of all threads of this process (proc_pid_task(5)).
 fn children() -> Vec<Pid> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
@@ -215,7 +217,7 @@ fn children() -> Vec<Pid> {
 
 #[cfg(test)]
 mod tests {
-    /// No test: it leads this program, started as a supervisor, to what it does.
+    /// Not a test: the entry of the test program if it was started as a supervisor.
     #[test]
     fn entry() {
         if std::env::args().next().is_some_and(|name| name == super::NAME) {

@@ -199,7 +199,7 @@ fn programs_that_are_loaded_anew_leave_no_log_behind() {
             }
             wait::until("the pins are made anew", Duration::from_secs(15), || {
                 let log = fs::read_to_string(&node.log)?;
-                ensure!(log.matches("somebody has removed pins").count() == round, "they are not yet");
+                ensure!(log.matches("another process has removed pins").count() == round, "they are not yet");
                 Ok(())
             })?;
             // The loop answers when the new program is attached.

@@ -1,4 +1,4 @@
-//! `cluster import --skydns`: nodes and services once from the SkyDNS keys of the zone, without a daemon.
+//! `cluster import --skydns`: imports nodes and services once from the SkyDNS keys of the zone, without a daemon.
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -12,7 +12,8 @@ use crate::store::load;
 use crate::store::skydns::import::{Followed, follow};
 use crate::store::skydns::path;
 
-/// Writes what the keys `below` this say to the documents; `dry`: prints what they would be.
+/// Writes the nodes and services of the keys below `below` to the documents. With `dry` it prints the documents
+/// instead.
 pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> {
     let (local, store) = of_file(file)?;
     let documents = briefly(load::fetch(&store))?;

@@ -1,4 +1,4 @@
-//! What `status` shows, as styled lines: a pure function of the answer, the time and the width.
+//! Makes the screen of `status` as styled lines. A pure function of the answer, the time and the width.
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::{intent, repair_bound};
 
 /// Columns of the labels, with the blanks behind them.
 const LABEL: usize = 9;
-/// Of what is said about a node below its line.
+/// Columns before the text about a node below its line.
 const INDENT: usize = 4;
 const HEAD: [&str; 7] = ["NODE", "ADDRESS", "ADMIN", "HEALTH", "EFFECTIVE", "SERVED AS", "SINCE"];
-/// The columns that are cut when there is no room, least missed first.
+/// The columns that are dropped when there is no room, the least important first.
 const CUT: [usize; 2] = [5, 0];
 const NARROWEST_COLUMN: usize = 9;
-/// That of an IPv4 address; a longer one has its place below.
+/// The width of an IPv4 address. A longer address goes to the line below.
 const WIDEST_ADDRESS: usize = 15;
 
-/// The screen, alarms first; no line is longer than `width` as long as that is 80 or more.
+/// Returns the screen, alarms first. No line is longer than `width`, if `width` is 80 or more.
 pub(super) fn screen(status: &Status, now: Timestamp, width: usize) -> Text<'static> {
     let mut lines = alarms(status, width);
     if !lines.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn screen(status: &Status, now: Timestamp, width: usize) -> Text<'sta
     Text::from(lines)
 }
 
-/// What there is to look at before anything else.
+/// Returns the lines of the alarms.
 fn alarms(status: &Status, width: usize) -> Vec<Line<'static>> {
     let mut all = Vec::new();
     if let Some(reason) = &status.frozen {
@@ -90,12 +90,12 @@ fn facts(status: &Status) -> Vec<(String, String)> {
     facts
 }
 
-/// Nothing where each server has its file.
+/// Returns the text about the store; `None` if each server has its file.
 fn store(store: &StoreStatus) -> Option<String> {
     let mode = match store.mode {
-        Mode::Joined => "joined: decides with the others",
+        Mode::Joined => "joined: decides with the other servers",
         Mode::Alone => "ALONE: judges by itself",
-        Mode::Frozen => "FROZEN: older than what was seen of it",
+        Mode::Frozen => "FROZEN: older than the store seen before",
     };
     (store.kind != "file").then(|| format!("{}, revision {}, {mode}", store.kind, store.revision))
 }
@@ -111,7 +111,7 @@ fn queries(status: &Status) -> String {
     )
 }
 
-/// What was held back, where anything was or is to be.
+/// Returns how many answers and queries were held back, if any were or a limit is on.
 fn floods(flood_limits: &GuardStatus) -> Option<String> {
     let count = |count: u64| number(count as f64);
     let mut said = Vec::new();
@@ -139,7 +139,7 @@ fn lease(status: &Status) -> String {
     }
 }
 
-/// A label, and the text behind it in as many lines as it takes.
+/// Returns a label, and the text behind it in as many lines as it needs.
 fn labelled(label: Span<'static>, text: &str, width: usize, indent: usize) -> Vec<Line<'static>> {
     let mut label = Some(label);
     let lines = wrap(&harmless(text), width.saturating_sub(indent));
@@ -193,7 +193,7 @@ fn styles(node: &NodeStatus) -> [Style; 7] {
     styles
 }
 
-/// The colour of a state's word.
+/// Returns the colour for the word of a state.
 pub(in crate::cli) fn colour_of(state: &str) -> Color {
     match state {
         "up" => Color::Green,
@@ -221,7 +221,7 @@ fn addresses(node: &NodeStatus) -> Vec<IpAddr> {
     node.ipv4.map(IpAddr::V4).into_iter().chain(node.ipv6.map(IpAddr::V6)).collect()
 }
 
-/// Whose addresses a node's name answers: the node that has them all, or else the addresses themselves.
+/// Returns whose addresses a node's name answers: the node that has them all, or else the addresses themselves.
 pub(in crate::cli) fn served_as(node: &NodeStatus, nodes: &[NodeStatus]) -> String {
     let own =
         |node: &NodeStatus| -> Vec<String> { addresses(node).iter().map(ToString::to_string).collect() };
@@ -240,20 +240,20 @@ pub(in crate::cli) fn served_as(node: &NodeStatus, nodes: &[NodeStatus]) -> Stri
     }
 }
 
-/// The address that fits a column, if there is one.
+/// Returns the node's address that fits the column, if there is one.
 fn in_column(node: &NodeStatus) -> Option<String> {
     let mut addresses = addresses(node).into_iter().map(|address| address.to_string());
     addresses.find(|address| address.len() <= WIDEST_ADDRESS)
 }
 
-/// What there is to say about a node, the address that is in no column first.
+/// Returns the text about a node: first the address that is in no column, then the reasons.
 fn why(node: &NodeStatus) -> String {
     let shown = in_column(node);
     let mut others = addresses(node).into_iter().map(|address| address.to_string());
     let also = others.find(|address| Some(address) != shown.as_ref()).map(|address| format!("at {address}"));
     let by = node.by.as_deref().filter(|_| node.admin != Admin::Auto);
     let why = intent::in_words(node.reason.as_deref(), by, node.until);
-    // Whole seconds, the last one too: this is for people.
+    // Seconds are rounded up.
     let cached =
         node.cached_ms.filter(|ms| *ms > 0).map(|ms| format!("in caches for {}s", ms.div_ceil(1000)));
     let held = node.held.as_ref().map(|held| held.in_words(&node.name));
@@ -272,7 +272,7 @@ pub(in crate::cli) mod tests {
     use super::*;
     use crate::control::api::HeldStatus;
 
-    /// A status with a node that is down and one that is drained.
+    /// Returns a status with a node that is down and one that is drained.
     pub(in crate::cli) fn status() -> Status {
         let json = serde_json::json!({
             "zone": "demo.example.com.", "epoch": 7, "version": "0.1.0", "pid": 42, "uptime_seconds": 61,

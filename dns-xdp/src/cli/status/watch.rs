@@ -1,4 +1,4 @@
-//! `status --watch`: the screen, again and again.
+//! `status --watch`: refreshes the screen.
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,17 +19,17 @@ use crate::control::{CallError, Client, Command};
 
 type Answer = Result<Status, CallError>;
 
-/// What there is to show.
+/// The state of the screen.
 #[derive(Debug, Default)]
 struct Watch {
     status: Option<Status>,
-    /// Since when the daemon does not answer, and why.
+    /// Since when the daemon has not answered, and why.
     gone: Option<(Timestamp, String)>,
     /// Lines above the screen's first.
     scrolled: u16,
 }
 
-/// Shows it until the operator has seen enough: on a terminal in place, elsewhere one screen below the other.
+/// Shows the screen until the operator ends it: in place on a terminal, elsewhere one screen below the other.
 pub(super) async fn watch(client: &Client, every: Duration) -> anyhow::Result<()> {
     let client = client.clone().with_patience(STATUS_TIMEOUT);
     let mut answers = refresh::every(every, move || {
@@ -90,19 +90,19 @@ impl Watch {
         };
     }
 
-    /// The message while the daemon does not answer, above its last answer.
+    /// Returns the screen. While the daemon does not answer, a message stands above its last answer.
     fn text(&self, now: Timestamp, width: usize) -> Text<'static> {
         let mut text = Text::default();
         if let Some((since, why)) = &self.gone {
             let seconds = now.as_second().saturating_sub(since.as_second());
             let line = format!("NO ANSWER for {seconds}s: {}", harmless(why));
             text.push_line(Line::from(cut(&line, width)).red().bold());
-            let rest = if self.status.is_some() { "; below is what it said last" } else { "" };
+            let rest = if self.status.is_some() { "; its last answer is below" } else { "" };
             text.push_line(format!("waiting for the daemon{rest}"));
             text.push_line("");
         }
         if let Some(status) = &self.status {
-            // Times go on from the answer's own: a daemon that is gone changes nothing any more.
+            // The screen counts ages from the times in the last answer, so they stay right while the daemon is gone.
             text.extend(screen(status, now, width));
         }
         text

@@ -1,4 +1,4 @@
-//! What `top` knows: made of the daemon's answers and of the operator's keys, without a terminal or a clock.
+//! The state of `top`, from the daemon's answers and the operator's keys. It needs no terminal and no clock.
 use std::collections::{BTreeMap, VecDeque};
 
 use dns_xdp_ebpf::outcome::{Action, Outcome};
@@ -13,15 +13,15 @@ use crate::responder::is_answer;
 /// Seconds that are kept for the sparkline.
 const HISTORY: usize = 512;
 
-/// What the daemon says at one moment.
+/// The daemon's answers at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     pub(super) at: Instant,
     pub(super) status: Status,
     pub(super) stats: Stats,
-    /// The newest, in their order.
+    /// The newest events, in their order.
     pub(super) events: Vec<Event>,
-    /// `None`: they were not asked for.
+    /// The most asked names; `None`: they were not requested.
     pub(super) names: Option<Names>,
 }
 
@@ -29,23 +29,23 @@ pub(super) struct Snapshot {
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) latest: Option<Snapshot>,
-    /// By outcome, in the chosen order.
+    /// The rates of the outcomes, in the chosen order.
     pub(super) outcomes: Vec<OutcomeRate>,
     /// Answers per second, the newest last.
     pub(super) history: VecDeque<u64>,
     pub(super) rate: Option<f64>,
-    /// The program's part of the answers; `None`: there were none.
+    /// The program's share of the answers; `None`: there were no answers.
     pub(super) kernel_share: Option<f64>,
-    /// Since when the daemon does not answer, and why.
+    /// Since when the daemon has not answered, and why.
     pub(super) gone: Option<(Timestamp, String)>,
     pub(super) paused: bool,
     pub(super) sort: Sort,
-    /// Nodes above the first that is shown.
+    /// Number of nodes above the first that is shown.
     pub(super) scrolled: usize,
     names: bool,
 }
 
-/// One outcome, in the program or in the responder.
+/// The rate of one outcome, in the program or in the responder.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct OutcomeRate {
     pub(super) text: String,
@@ -55,7 +55,7 @@ pub(super) struct OutcomeRate {
     pub(super) total: u64,
 }
 
-/// Who saw to it.
+/// Where an outcome comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum By {
     /// The program answered.
@@ -93,7 +93,7 @@ impl Sort {
 }
 
 impl Model {
-    /// Before the first answer.
+    /// Makes the model before the first answer.
     pub(super) fn new(names: bool) -> Self {
         Model {
             latest: None,
@@ -109,12 +109,12 @@ impl Model {
         }
     }
 
-    /// Whether the names are to be sampled: while they are looked at.
+    /// Whether to sample the names: only while the screen shows them.
     pub(super) fn wants_names(&self) -> bool {
         self.names && !self.paused
     }
 
-    /// Takes an answer in; a paused screen stays as it is.
+    /// Takes an answer in. A paused screen does not change.
     pub(super) fn take(&mut self, snapshot: Snapshot) {
         self.gone = None;
         if self.paused {
@@ -147,7 +147,7 @@ impl Model {
         self.outcomes.iter_mut().for_each(|outcome| outcome.rate = None);
     }
 
-    /// Does what a key says.
+    /// Handles a key.
     pub(super) fn key(&mut self, key: KeyCode) {
         match key {
             KeyCode::Char('p' | ' ') => self.paused = !self.paused,
@@ -180,12 +180,12 @@ impl Model {
     }
 }
 
-/// Of everything that has happened at least once.
+/// Returns the rates of all outcomes that have happened at least once.
 fn outcomes(before: Option<&Stats>, now: &Stats, seconds: Option<f64>) -> Vec<OutcomeRate> {
     let rates = |by: fn(&str) -> By, part: fn(&Stats) -> &BTreeMap<String, u64>| {
         let happened = part(now).iter().filter(|(_, total)| **total > 0);
         let rate = move |(text, total): (&String, &u64)| {
-            // A daemon without a predecessor counts from zero.
+            // A restarted daemon counts from zero.
             let before = before.map(|before| part(before).get(text).copied().unwrap_or(0));
             let more = before.map(|before| total.checked_sub(before).unwrap_or(*total));
             let rate = more.zip(seconds).map(|(more, seconds)| more as f64 / seconds);
@@ -217,7 +217,7 @@ pub(super) mod tests {
     use super::*;
     use crate::cli::status::sample;
 
-    /// Counters at a second.
+    /// Returns the counters at a second.
     pub(in crate::cli) fn snapshot(second: u64, answered: u64, refused: u64) -> Snapshot {
         thread_local!(static START: Instant = Instant::now());
         let stats = serde_json::json!({

@@ -1,4 +1,4 @@
-//! The screen of `top`: a frame out of the model and the time.
+//! Draws the screen of `top` from the model and the time.
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ratatui::Frame;
@@ -13,12 +13,12 @@ use super::model::{By, Model, OutcomeRate, Snapshot};
 use crate::control::api::NodeStatus;
 use crate::event::Event;
 
-/// What it takes to show anything of use.
+/// The smallest useful size, in columns and lines.
 const LEAST: (u16, u16) = (60, 16);
-/// From this height on the sparkline has more of it.
+/// From this height on, the sparkline is taller.
 const TALL: u16 = 40;
 
-/// Draws everything; keeps the model's scrolling within what there is.
+/// Draws everything, and bounds the model's scrolling.
 pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: Timestamp) {
     let area = frame.area();
     if area.width < LEAST.0 || area.height < LEAST.1 {
@@ -50,7 +50,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &mut Model, now: Timestamp) {
     frame.render_widget(footer(model), foot);
 }
 
-/// Who that is, and what there is to look at first.
+/// Returns the header: the daemon's identity and its first alarm.
 fn header(model: &Model, now: Timestamp, width: usize) -> Vec<Line<'static>> {
     let time = now.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string();
     let mut who = "dns-xdp top".to_owned();
@@ -100,7 +100,7 @@ fn draw_graph(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let block = block(&format!("{rate}{}", share.unwrap_or_default())).title(most);
     let room = block.inner(area);
     frame.render_widget(block, area);
-    // Time goes on at the right edge from the start on.
+    // The newest second is always at the right edge.
     let [_, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(shown as u16)]).areas(room);
     frame.render_widget(Sparkline::default().data(&newest).fg(Color::Green), right);
 }
@@ -156,7 +156,7 @@ fn draw_nodes(frame: &mut Frame<'_>, area: Rect, model: &mut Model, now: Timesta
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
-/// Its health, and what comes of it where that is something else.
+/// Returns a node's health, and its effective state if that differs.
 fn state(node: &NodeStatus) -> String {
     let NodeStatus { health, effective, .. } = node;
     if health == effective { health.clone() } else { format!("{health}/{effective}") }
@@ -165,7 +165,7 @@ fn state(node: &NodeStatus) -> String {
 fn draw_names(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let names = model.latest.as_ref().and_then(|latest| latest.names.as_ref());
     let Some(names) = names else {
-        let text = "not sampled: press n to have the program do it";
+        let text = "not sampled: press n to sample";
         let hint = Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true });
         frame.render_widget(hint.block(block("Most asked")), area);
         return;

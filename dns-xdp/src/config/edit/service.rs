@@ -5,7 +5,8 @@ use super::{EditError, Edited, name_of, parse, position, remove_from, unchanged}
 use crate::cluster::{AllDown, Order};
 use crate::config::nearest;
 
-/// What a command says of a service. What is not given is the default of a new service, and of a known one what it was.
+/// The keys that a command sets on a service. A key that is not given has its default in a new service, and keeps its
+/// value in a known one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceKeys {
     /// Names of its members; empty: not given.
@@ -14,14 +15,14 @@ pub struct ServiceKeys {
     pub min_healthy: Option<usize>,
     /// `order`
     pub order: Option<Order>,
-    /// Names of its backups; an empty list removes those that it has.
+    /// Names of its backups; an empty list removes its backups.
     pub backup: Option<Vec<String>>,
     /// `all-down`
     pub all_down: Option<AllDown>,
 }
 
 impl ServiceKeys {
-    /// The keys besides `nodes`, each with its value; `None`: the key is to go.
+    /// Returns the keys besides `nodes`, each with its value; `None`: remove the key.
     fn others(&self) -> Vec<(&'static str, Option<Value>)> {
         let backup = |backup: &Vec<String>| (!backup.is_empty()).then(|| Value::from(array(backup)));
         [
@@ -59,7 +60,7 @@ pub fn add_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited,
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
-/// Gives a service other nodes or other rules; what is not given stays as it is.
+/// Gives a service other nodes or other rules. A key that is not given stays as it is.
 pub fn set_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let services = services(&mut document)?;
@@ -77,7 +78,7 @@ pub fn set_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited,
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
-/// Removes a service. Removing one that is not there changes nothing.
+/// Removes a service. Removing a service that is not there changes nothing.
 pub fn remove_service(text: &str, name: &str) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let services = services(&mut document)?;
@@ -91,7 +92,7 @@ pub fn remove_service(text: &str, name: &str) -> Result<Edited, EditError> {
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
-/// The backups of a service, in lower case.
+/// Returns the backups of a service, in lower case.
 pub(in crate::config) fn backups(table: &Table) -> Vec<String> {
     let written = table.get("backup").and_then(Item::as_array).into_iter().flatten();
     written.filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
@@ -109,7 +110,7 @@ pub(in crate::config) fn remove_backup(table: &mut Table, node: &str) -> bool {
     true
 }
 
-/// A service that the text does not have yet.
+/// Makes a service that the text does not have yet.
 pub(in crate::config) fn table_of(name: &str, nodes: &[String]) -> Table {
     let mut table = Table::new();
     table.decor_mut().set_prefix("\n");
@@ -118,7 +119,7 @@ pub(in crate::config) fn table_of(name: &str, nodes: &[String]) -> Table {
     table
 }
 
-/// The services of the text; none yet is as good as some.
+/// Returns the services of the text. Adds an empty list if there are none.
 pub(in crate::config) fn services(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
     let services = document.entry("service").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
     services.as_array_of_tables_mut().ok_or_else(|| {
@@ -131,7 +132,7 @@ fn unknown(services: &ArrayOfTables, name: &str) -> EditError {
     EditError::UnknownService { name: name.to_owned(), nearest }
 }
 
-/// Whether a service has what is given.
+/// Whether a service already has the given keys.
 fn is(table: &Table, keys: &ServiceKeys) -> bool {
     let has = |key: &str, wanted: &str| table.get(key).and_then(Item::as_str) == Some(wanted);
     let least = table.get("min-healthy").and_then(Item::as_integer);
@@ -154,12 +155,12 @@ fn array(nodes: &[String]) -> Array {
     nodes.iter().map(String::as_str).collect()
 }
 
-/// No service has as many members as an `i64` counts.
+/// Converts a count. No service has more members than an `i64` holds.
 fn integer(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Comments beside the value stay.
+/// Replaces a value, and keeps the comments beside it.
 fn replace(table: &mut Table, key: &str, mut new: Value) {
     if let Some(old) = table.get(key).and_then(Item::as_value) {
         *new.decor_mut() = old.decor().clone();

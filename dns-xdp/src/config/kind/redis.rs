@@ -12,7 +12,7 @@ use super::{REDIS_PORT, host, trust};
 use crate::cluster::{PasswordFile, ProbeKind, Redis, Role, Trust};
 
 const ROLES: [(&str, Role); 2] = [("any", Role::Any), ("master", Role::Master)];
-/// Octets that are read of a password file.
+/// The most octets of a password file.
 const LONGEST_PASSWORD: u64 = 1024;
 
 pub(super) fn redis(section: &mut TableReader<'_>, usual: &ProbeKind) -> ProbeKind {
@@ -48,7 +48,7 @@ fn user(value: &DeValue<'_>) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// What is wrong with a password is said without showing it.
+/// Reads a password file. No error shows the password.
 fn password_file(value: &DeValue<'_>) -> Read<PasswordFile> {
     let path: PathBuf = field::path(value)?;
     let shown = path.display();

@@ -1,4 +1,4 @@
-//! The keys of `probe = "tcp"`: a connection alone, or what is said over it.
+//! The keys of `probe = "tcp"`: a connection alone, or with a text and its reply.
 use toml::de::DeValue;
 
 use super::super::field::{self, Read};
@@ -36,7 +36,7 @@ fn expect(section: &mut TableReader<'_>) -> Option<Expect> {
     text.or(pattern.map(|pattern| Expect::Pattern(pattern.value)))
 }
 
-/// A text with something in it.
+/// Reads a text that is not empty.
 fn filled(value: &DeValue<'_>) -> Read<String> {
     const WANTED: &str = "a text such as \"PING\\r\\n\"";
     let text = field::text(value, WANTED)?;

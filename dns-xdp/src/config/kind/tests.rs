@@ -1,4 +1,4 @@
-//! The keys of the kinds of probe, and what is said of wrong ones.
+//! Tests of the keys of each kind of probe, and of the errors for wrong keys.
 use super::super::Config;
 use super::*;
 use crate::cluster::{Expect, PasswordFile, Probe, Redis, Role, TcpDialogue};
@@ -24,7 +24,7 @@ fn config(more: &str) -> Config {
         .unwrap_or_else(|error| panic!("{more}\n{error}"))
 }
 
-/// With the lines counted from the first of `more`.
+/// Returns the error, with lines counted from the first line of `more`.
 fn refusal(more: &str) -> String {
     let lines = "\n".repeat(CLUSTER.lines().count());
     let error = Config::parse(&format!("{CLUSTER}{more}"), Path::new("f")).expect_err(more).to_string();
@@ -110,7 +110,7 @@ fn every_key_is_read() {
     );
 }
 
-/// A file with this in it, open to no other user.
+/// Makes a file with this text that no other user may read.
 fn password_file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("password");
@@ -225,7 +225,7 @@ fn a_password_that_everybody_may_read_is_a_warning() {
     assert_eq!(warned(), [""; 0]);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let shown = path.display();
-    assert_eq!(warned(), [format!("everybody may read the password in {shown}: chmod o= {shown}")]);
+    assert_eq!(warned(), [format!("every user may read the password in {shown}: chmod o= {shown}")]);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_wrong_value_is_refused_with_its_line() {
         (
             "http",
             "body = \"\"",
-            "`body` is empty, which is found in everything; write what is to be found, or leave it out",
+            "`body` is empty, which matches every text; write a pattern, or leave it out",
         ),
         (
             "https",
@@ -422,13 +422,13 @@ fn a_file_of_authorities_has_to_hold_good_ones() {
         said.replace(&ca.display().to_string(), "CA")
     };
     let garbled = said("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    assert!(garbled.starts_with("3: `ca` is CA, whose certificate 1 is no good: "), "{garbled}");
+    assert!(garbled.starts_with("3: `ca` is CA, whose certificate 1 is invalid: "), "{garbled}");
     let cut = said("-----BEGIN CERTIFICATE-----\nAAAA\n");
     assert!(cut.starts_with("3: `ca` is CA, which is no PEM file: "), "{cut}");
     let authority = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap().cert.pem();
     fs::write(&ca, &authority).unwrap();
     let both = refusal(&format!("[health]\nprobe = \"https\"\nca = \"{}\"\nverify = false", ca.display()));
-    assert_eq!(both, "3: `ca` is of no use with verify = false; remove one of them");
+    assert_eq!(both, "3: `ca` has no effect with verify = false; remove one of them");
 }
 
 #[test]

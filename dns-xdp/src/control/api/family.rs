@@ -1,4 +1,4 @@
-//! What `status` says of each family of a node's addresses.
+//! The part of `status` about each family of a node's addresses.
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct FamilyStatus {
     /// As [`NodeStatus::health`](super::NodeStatus::health).
     pub health: String,
-    /// When that changed last.
+    /// When the health changed last.
     pub since: Timestamp,
-    /// Why it is as it is, where there is something to say.
+    /// The reason of this state, if there is one.
     pub reason: Option<String>,
     /// The addresses of the family that the node's name answers now.
     pub answers: Vec<String>,

@@ -1,4 +1,4 @@
-//! What is said of a node.
+//! The parts of the answers about a node.
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -17,35 +17,35 @@ pub struct NodeStatus {
     pub ipv4: Option<Ipv4Addr>,
     /// Its own address.
     pub ipv6: Option<Ipv6Addr>,
-    /// What is wanted of it.
+    /// Its admin intent.
     pub admin: Admin,
-    /// What its probes say: `unknown`, `up`, `suspect`, `down` or `recovering`.
+    /// Its health by its probes: `unknown`, `up`, `suspect`, `down` or `recovering`.
     pub health: String,
-    /// What comes of both: `up`, `down` or `drain`; `held`: it is healthy, fell before, and stays out.
+    /// The result of both: `up`, `down` or `drain`; `held`: it fell before, is healthy again, and stays out.
     pub effective: String,
     /// The addresses that its name answers now.
     pub answers: Vec<String>,
-    /// When its health or what is wanted of it changed last.
+    /// When its health or its admin intent changed last.
     pub since: Timestamp,
-    /// Why it is as it is, where there is something to say.
+    /// The reason of this state, if there is one.
     pub reason: Option<String>,
     /// The operator that set the intent.
     #[serde(default)]
     pub by: Option<String>,
-    /// When that ends, and the probes decide again; `None`: it does not.
+    /// When the intent ends, and the probes decide again; `None`: it does not end.
     #[serde(default)]
     pub until: Option<Timestamp>,
-    /// How long caches may yet hold its addresses; `None`: they are answered. Name servers that are fixed to the glue
-    /// are left out of account.
+    /// How long caches may still hold its addresses; `None`: they are answered. Does not count name servers that are
+    /// fixed to the glue.
     #[serde(default)]
     pub cached_ms: Option<u64>,
-    /// Each family of its addresses, of a node that is probed at both; else empty.
+    /// Each family of its addresses, if it is probed at both; otherwise empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub families: BTreeMap<Family, FamilyStatus>,
-    /// What is wanted of it was set on this server alone, while the store was away.
+    /// Whether its intent was set on this server alone, while the store was away.
     #[serde(default)]
     pub local: bool,
-    /// It fell, and stays out of the answers after its recovery; `None`: it does not.
+    /// Its hold: it fell, and stays out of the answers after its recovery. `None`: it is not held.
     #[serde(default)]
     pub held: Option<HeldStatus>,
 }
@@ -55,13 +55,14 @@ pub struct NodeStatus {
 pub struct HeldStatus {
     /// When the node fell.
     pub since: Timestamp,
-    /// When it comes back, if it stays healthy; `None`: it is not healthy, or `dns-xdp node failback` brings it back.
+    /// When it comes back, if it stays healthy. `None`: it is not healthy, or only `dns-xdp node failback` brings it
+    /// back.
     #[serde(default)]
     pub until: Option<Timestamp>,
 }
 
 impl HeldStatus {
-    /// What an operator reads about it.
+    /// Returns the text for an operator.
     pub fn in_words(&self, node: &str) -> String {
         let until = self.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
         format!("held since {:.0}{until}, dns-xdp node failback {node}", self.since)
@@ -81,22 +82,22 @@ pub struct NodeEntry {
     pub ns: String,
     /// The nodes that take over its name, in order; empty: rendezvous hash.
     pub backup: Vec<String>,
-    /// What is wanted of it.
+    /// Its admin intent.
     pub admin: Admin,
-    /// Why that is wanted.
+    /// The reason of the intent.
     pub reason: Option<String>,
-    /// The operator that set it.
+    /// The operator that set the intent.
     #[serde(default)]
     pub by: Option<String>,
-    /// When that ends; `None`: it does not.
+    /// When the intent ends; `None`: it does not end.
     #[serde(default)]
     pub until: Option<Timestamp>,
-    /// It, or its addresses, are not in the configuration file.
+    /// Whether the configuration file lacks it or its addresses.
     pub ephemeral: bool,
-    /// It is kept in the store that the servers share, and not in this server's file.
+    /// Whether it is in the store that the servers share, and not in this server's file.
     #[serde(default)]
     pub shared: bool,
-    /// What is wanted of it was set on this server alone, while the store was away.
+    /// Whether its intent was set on this server alone, while the store was away.
     #[serde(default)]
     pub local: bool,
 }

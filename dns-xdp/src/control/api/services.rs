@@ -1,4 +1,4 @@
-//! What `status` and `service list` say of services.
+//! The parts of `status` and `service list` about services.
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{AllDown, Order};
@@ -12,9 +12,9 @@ pub struct ServiceStatus {
     pub order: Order,
     /// Names of the nodes that answer while no member is healthy, in order of preference.
     pub backup: Vec<String>,
-    /// Neither a member nor a backup is healthy.
+    /// Whether neither a member nor a backup is healthy.
     pub down: bool,
-    /// Names of the nodes that it answers, as it was decided last.
+    /// Names of the nodes that it answers, by the last decision.
     pub answers: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ pub struct ServiceEntry {
     pub name: String,
     /// Names of its members, in the order of the configuration.
     pub nodes: Vec<String>,
-    /// With fewer healthy members all of them are answered.
+    /// With fewer healthy members than this, it answers all of them.
     pub min_healthy: usize,
     /// Which of its healthy members it answers.
     #[serde(default)]
@@ -36,13 +36,13 @@ pub struct ServiceEntry {
     /// What it answers while neither a member nor a backup is healthy; `None`: it has no rule of its own.
     #[serde(default)]
     pub all_down: Option<AllDown>,
-    /// Neither a member nor a backup is healthy.
+    /// Whether neither a member nor a backup is healthy.
     #[serde(default)]
     pub down: bool,
     /// The addresses that its name answers now.
     pub answers: Vec<String>,
-    /// It is not in the file as it is in force.
+    /// Whether the file has no such service, or another one.
     pub ephemeral: bool,
-    /// It is in the store that servers share.
+    /// Whether it is in the store that the servers share.
     pub shared: bool,
 }

@@ -1,4 +1,4 @@
-//! What is told of the store that servers share: how each stands to it, and whether they agree.
+//! The parts of the answers about the store that servers share: the mode of each server, and whether the servers agree.
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -6,18 +6,18 @@ use crate::failover::Quorum;
 use crate::store::Revision;
 use crate::store::client::Mode;
 
-/// Where the shared part of the configuration is, and how this server stands to it.
+/// Where the shared part of the configuration is, and this server's mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreStatus {
     /// `file` or `etcd`.
     pub kind: String,
-    /// A file is always joined.
+    /// The mode. With a file it is always joined.
     pub mode: Mode,
     /// As [`Status::epoch`](super::Status::epoch).
     pub epoch: u32,
-    /// How far the store has been seen; 0 for a file.
+    /// The last revision of the store that was seen; 0 for a file.
     pub revision: Revision,
-    /// Since when the mode is what it is.
+    /// Since when the server has been in this mode.
     pub since: Option<Timestamp>,
     /// Why it is not joined.
     pub trouble: Option<String>,
@@ -33,15 +33,15 @@ impl Default for StoreStatus {
 /// `status --cluster`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
-    /// When the documents were changed last.
+    /// The revision of the last change of the documents.
     pub epoch: Revision,
-    /// How far the asked server has seen the store.
+    /// The last revision of the store that the asked server has seen.
     pub revision: Revision,
-    /// How it stands to it.
+    /// The asked server's mode.
     pub mode: Mode,
-    /// Those that live, by name, and nodes whose servers do not.
+    /// The live servers by name, and the nodes whose servers are not live.
     pub servers: Vec<ClusterServer>,
-    /// What keeps them from giving the same answers; empty: they do.
+    /// Why the servers do not give the same answers; empty: they do.
     pub disagreement: Vec<String>,
 }
 
@@ -50,23 +50,23 @@ pub struct ClusterStatus {
 pub struct ClusterServer {
     /// Its name.
     pub name: String,
-    /// Of its program.
+    /// The version of its program.
     pub version: String,
-    /// Of the documents that it has in force.
+    /// The epoch of the documents that it has in force.
     pub epoch: Revision,
-    /// Of what it has decided from.
+    /// The store's revision from which it has decided.
     pub revision: Revision,
-    /// The same for the same answers.
+    /// A digest of its answers, equal for equal answers.
     pub digest: String,
-    /// Its lease lives.
+    /// Whether its lease lives.
     pub alive: bool,
-    /// Whether it decides together with the others.
+    /// Its mode: whether it decides with the other servers.
     pub mode: Mode,
-    /// What it sees.
+    /// The quorum that it sees.
     pub quorum: Option<Quorum>,
     /// Why its answers are frozen, or why it judges no node.
     pub trouble: Option<String>,
-    /// When the asked server has heard of it last, through the store; `None`: never since it was started.
+    /// When the store last had news of it for the asked server; `None`: never since the asked server started.
     #[serde(default)]
     pub last_seen: Option<Timestamp>,
 }

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::super::{Delegation, undotted};
 
-/// One transaction: Route 53 applies all of it or nothing. UPSERT makes a set or replaces it.
+/// Returns the change batch. Route 53 applies all of it or nothing. UPSERT makes a set or replaces it.
 pub(super) fn change_batch(delegation: &Delegation) -> String {
     let changes = delegation.record_sets().into_iter().map(|set| {
         let records: Vec<_> = set.data.into_iter().map(|data| json!({ "Value": data })).collect();

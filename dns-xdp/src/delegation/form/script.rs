@@ -1,4 +1,4 @@
-//! Scripts that change the parent zone, for a shell or for `nsupdate`. Running one twice does no harm.
+//! Scripts that change the parent zone, for a shell or for `nsupdate`. Running a script twice does no harm.
 use std::fmt::Write as _;
 
 use hickory_proto::rr::RecordType;
@@ -6,7 +6,7 @@ use hickory_proto::rr::RecordType;
 use super::super::{Delegation, undotted};
 use super::terraform::relative;
 
-/// `gcloud dns record-sets`, which makes a set with one verb and replaces it with another.
+/// Returns a script of `gcloud dns record-sets`. That tool makes a set with one verb and replaces it with another.
 pub(super) fn gcloud(delegation: &Delegation) -> String {
     let parent = undotted(&delegation.parent);
     let mut text = format!(
@@ -28,12 +28,12 @@ pub(super) fn gcloud(delegation: &Delegation) -> String {
     text
 }
 
-/// `az network dns record-set`: `create` makes a set anew, and empty.
+/// Returns a script of `az network dns record-set`. Its `create` replaces a set by an empty one.
 pub(super) fn azure(delegation: &Delegation) -> String {
     let parent = undotted(&delegation.parent);
     let mut text = format!(
         "#!/bin/sh\n\
-         # the delegation of {apex}: makes these record sets anew; each is empty until its records are added\n\
+         # the delegation of {apex}: replaces these record sets; each is empty until its records are added\n\
          set -eu\n\
          : \"${{RESOURCE_GROUP:?set it to the resource group of the zone {parent}}}\"\n\
          in_zone=\"--resource-group $RESOURCE_GROUP --zone-name {parent}\"\n",
@@ -55,10 +55,10 @@ pub(super) fn azure(delegation: &Delegation) -> String {
     text
 }
 
-/// One update message (RFC 2136): the server applies all of it or nothing.
+/// Returns one update message (RFC 2136). The server applies all of it or nothing.
 pub(super) fn nsupdate(delegation: &Delegation) -> String {
     let mut text = format!(
-        "; the delegation of {}; the glue of servers that are gone is to be deleted by hand\n\
+        "; the delegation of {}; delete the glue of removed servers by hand\n\
          zone {}\n\
          update delete {} NS\n",
         undotted(&delegation.apex),
@@ -110,7 +110,7 @@ put demo.example.com. NS ns1.demo.example.com.,ns2.demo.example.com.
     #[test]
     fn azure_gets_names_relative_to_the_zone() {
         let expected = r#"#!/bin/sh
-# the delegation of demo.example.com: makes these record sets anew; each is empty until its records are added
+# the delegation of demo.example.com: replaces these record sets; each is empty until its records are added
 set -eu
 : "${RESOURCE_GROUP:?set it to the resource group of the zone example.com}"
 in_zone="--resource-group $RESOURCE_GROUP --zone-name example.com"
@@ -130,7 +130,7 @@ az network dns record-set ns add-record $in_zone --record-set-name demo --nsdnam
     #[test]
     fn nsupdate_deletes_the_old_sets_and_adds_the_new() {
         let expected = "\
-; the delegation of demo.example.com; the glue of servers that are gone is to be deleted by hand
+; the delegation of demo.example.com; delete the glue of removed servers by hand
 zone example.com.
 update delete demo.example.com. NS
 update delete ns1.demo.example.com. A

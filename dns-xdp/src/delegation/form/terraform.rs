@@ -1,11 +1,11 @@
-//! Terraform's language, for the three providers: resources with names that stay, the zone's identity a variable.
+//! Terraform files for three providers. Resources have stable names; the zone's identity is a variable.
 use std::fmt::Write as _;
 
 use hickory_proto::rr::{Name, RecordType};
 
 use super::super::{Delegation, RecordSet, undotted};
 
-/// `aws_route53_record`; the provider strips final dots from owners, so none is written there.
+/// Returns `aws_route53_record` resources. The provider strips final dots from owners, so owners have none.
 pub(super) fn aws(delegation: &Delegation) -> String {
     let variable = variable("zone_id", "id of the hosted zone", delegation);
     file(delegation, &variable, |set| Resource {
@@ -20,7 +20,7 @@ pub(super) fn aws(delegation: &Delegation) -> String {
     })
 }
 
-/// `google_dns_record_set`, which insists on final dots.
+/// Returns `google_dns_record_set` resources, which need final dots.
 pub(super) fn google(delegation: &Delegation) -> String {
     let variable = variable("managed_zone", "name of the managed zone", delegation);
     file(delegation, &variable, |set| Resource {
@@ -35,7 +35,7 @@ pub(super) fn google(delegation: &Delegation) -> String {
     })
 }
 
-/// A resource for each type; owners are relative to the zone.
+/// Returns `azurerm` resources, of another kind for each record type. Owners are relative to the zone.
 pub(super) fn azurerm(delegation: &Delegation) -> String {
     let variable = variable("resource_group_name", "resource group of the zone", delegation);
     file(delegation, &variable, |set| Resource {
@@ -54,7 +54,7 @@ pub(super) fn azurerm(delegation: &Delegation) -> String {
     })
 }
 
-/// The labels before the parent's.
+/// Returns the labels before the parent's.
 pub(super) fn relative(owner: &Name, parent: &Name) -> String {
     let (owner, parent) = (undotted(owner), undotted(parent));
     owner.strip_suffix(&format!(".{parent}")).map_or_else(|| owner.clone(), str::to_owned)
@@ -84,12 +84,13 @@ fn file(delegation: &Delegation, variable: &str, resource: impl Fn(&RecordSet) -
     text
 }
 
-/// Type and owner: unique, and the same as long as the name server has its name. It begins with a letter, as it must.
+/// Returns the name of a resource, from type and owner. It is unique, stays the same for the same name server, and
+/// begins with a letter as Terraform demands.
 fn label(set: &RecordSet) -> String {
     format!("{}_{}", set.rtype.to_string().to_lowercase(), undotted(&set.owner).replace('.', "_"))
 }
 
-/// Host names and addresses have nothing in them that needs an escape.
+/// Returns the text in quotes. Host names and addresses need no escape.
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }

@@ -1,9 +1,9 @@
-//! For people, and for zone files (RFC 1035, section 5).
+//! The delegation as a table, and as a zone file (RFC 1035, section 5).
 use std::fmt::Write as _;
 
 use super::super::{Delegation, undotted};
 
-/// One record a line, its words under each other.
+/// Returns one record a line, in aligned columns.
 pub(super) fn table(delegation: &Delegation) -> String {
     let width = width(delegation);
     let mut text =
@@ -18,7 +18,7 @@ pub(super) fn table(delegation: &Delegation) -> String {
     text
 }
 
-/// Whole names with the final dot: right under every `$ORIGIN` and `$TTL`.
+/// Returns lines of a zone file. Names are whole, so the lines are right under every `$ORIGIN` and `$TTL`.
 pub(super) fn zone_file(delegation: &Delegation) -> String {
     let (width, ttl) = (width(delegation), delegation.ttl_seconds);
     let mut text = format!(

@@ -1,4 +1,4 @@
-//! The parent zone: who serves it, and whether its referral is the configured delegation.
+//! Checks the parent zone: finds its servers, and compares its referral with the configured delegation.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::super::{Check, CheckResult, Delegation, NameServer};
 use super::{Places, difference};
 use crate::config::Config;
 
-/// Servers of the parent zone that are asked until one answers.
+/// The most servers of the parent zone that are tried until one answers.
 const SERVERS_MAX: usize = 4;
 
 const SHOW: &str = "`dns-xdp delegation show` prints what it has to hold";
@@ -46,7 +46,7 @@ fn unknown(why: &str) -> CheckResult {
     CheckResult::warn(Check::ParentServer, "the parent zone", why, "name one of its servers with --parent-ns")
 }
 
-/// The servers of the zone that holds the cut: of the nearest name above that has an NS set.
+/// Returns the servers of the zone that holds the delegation: the nearest name above with an NS set.
 async fn servers(parent: &Name, resolver: IpAddr, asker: &Asker) -> Result<Vec<IpAddr>, String> {
     let text = |why: NoAnswer| why.to_string();
     let mut zone = parent.clone();
@@ -69,7 +69,7 @@ async fn servers(parent: &Name, resolver: IpAddr, asker: &Asker) -> Result<Vec<I
     for name in names.iter().take(SERVERS_MAX) {
         for rtype in [RecordType::A, RecordType::AAAA] {
             let response = asker.ask(resolver, name, rtype, Recursion::Desired).await.map_err(text)?;
-            // One address of each server is enough to ask them in turn.
+            // One address of each server is enough, because the servers are asked in turn.
             if let Some(address) = response.answers.iter().find_map(|record| record.data.ip_addr()) {
                 addresses.push(address);
                 break;
@@ -79,7 +79,7 @@ async fn servers(parent: &Name, resolver: IpAddr, asker: &Asker) -> Result<Vec<I
     if addresses.is_empty() { Err(format!("{} has no address", names[0])) } else { Ok(addresses) }
 }
 
-/// What a response to a query for the apex's NS set says of the delegation.
+/// Checks the delegation in a response to a query for the apex's NS set.
 fn judge(config: &Config, delegation: &Delegation, server: IpAddr, response: &Message) -> Vec<CheckResult> {
     let apex = &delegation.apex;
     let metadata = &response.metadata;
@@ -102,8 +102,8 @@ fn judge(config: &Config, delegation: &Delegation, server: IpAddr, response: &Me
     if let Some(other) = response.authorities.iter().find(|record| {
         record.record_type() == RecordType::NS && record.name != *apex && record.name.zone_of(apex)
     }) {
-        let what = format!("refers to the servers of {}, which are nearer to {apex}", other.name);
-        return refused(what, "name one of those with --parent-ns");
+        let what = format!("refers to the servers of {}, a zone nearer to {apex}", other.name);
+        return refused(what, "name one of those servers with --parent-ns");
     }
     if seen.is_empty() {
         return refused(format!("does not delegate {apex}"), &format!("delegate it: {SHOW}"));
@@ -117,7 +117,7 @@ fn judge(config: &Config, delegation: &Delegation, server: IpAddr, response: &Me
             refused(what, &format!("change the NS set of {apex} in the parent zone: {SHOW}")).remove(0)
         }
     }];
-    // Glue of a server that is not named cannot be in the referral: one defect, one line.
+    // The referral cannot have glue of a server that it does not name. That defect is already reported.
     let named = delegation.name_servers.iter().filter(|server| seen.contains(&&server.name));
     findings.extend(named.map(|server| glue(server, response)));
     findings.push(ttl(config, delegation, server, response));
@@ -146,7 +146,7 @@ fn glue(server: &NameServer, response: &Message) -> CheckResult {
     CheckResult::fail(Check::ParentGlue, &server.name, detail, remedy)
 }
 
-/// A resolver that keeps to the parent's TTL goes on with the old servers for so long after a change.
+/// Compares the TTL. After a change, a resolver that uses the parent's TTL keeps the old servers for that time.
 fn ttl(config: &Config, delegation: &Delegation, server: IpAddr, response: &Message) -> CheckResult {
     let ours = config.zone.ns_ttl_seconds;
     let of_referral = response.authorities.iter().chain(&response.answers).chain(&response.additionals);
@@ -180,7 +180,7 @@ mod tests {
 
     const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 53));
 
-    /// The referral that the example wants.
+    /// Returns the right referral for the example.
     fn referral(ttl: u32) -> Message {
         let delegation = example();
         let mut response = Message::query().into_response();
@@ -198,7 +198,7 @@ mod tests {
         response
     }
 
-    /// The findings that are not ok, as `check: detail`.
+    /// Returns the findings that are not ok, as `check: detail`.
     fn told(response: &Message) -> Vec<String> {
         let findings = judge(&example_config(), &example(), SERVER, response);
         let bad = findings.iter().filter(|finding| finding.verdict != Severity::Ok);
@@ -252,7 +252,7 @@ mod tests {
         let mut above = referral(60);
         above.authorities.iter_mut().for_each(|record| record.name = example().parent);
         let expected =
-            "fail parent-ns: refers to the servers of example.com., which are nearer to demo.example.com.";
+            "fail parent-ns: refers to the servers of example.com., a zone nearer to demo.example.com.";
         assert_eq!(told(&above), [expected]);
         let mut own = referral(60);
         own.answers = std::mem::take(&mut own.authorities);

@@ -1,4 +1,4 @@
-//! The path that clients take: a resolver finds a node, from the root down or out of its cache.
+//! Checks that a resolver, which clients use, finds a node from the root or in its cache.
 use std::net::IpAddr;
 
 use hickory_proto::op::{Message, ResponseCode};
@@ -23,7 +23,8 @@ pub(super) async fn verify(config: &Config, resolver: Option<IpAddr>, asker: &As
     match asker.ask(resolver, &name, rtype, Recursion::Desired).await {
         Ok(response) => judge(config, resolver, &name, &response),
         Err(why) => {
-            let remedy = "if the lines above are in order, look at the resolver itself, or name another with --resolver";
+            let remedy =
+                "if the lines above are ok, check the resolver itself, or name another with --resolver";
             vec![CheckResult::fail(Check::Resolver, resolver, format!("{name}: {why}"), remedy)]
         }
     }
@@ -35,12 +36,12 @@ fn judge(config: &Config, resolver: IpAddr, name: &Name, response: &Message) -> 
     match response.metadata.response_code {
         ResponseCode::NoError => {}
         ResponseCode::NXDomain => {
-            let remedy =
-                "mend the delegation first (lines above); resolvers keep such an answer for the negative TTL";
+            let remedy = "correct the delegation first (lines above); resolvers keep such an answer for the negative TTL";
             return fail(format!("says that {name} does not exist"), remedy);
         }
         code => {
-            let remedy = "mend what the lines above tell; else look at the resolver's own log";
+            let remedy =
+                "correct the problems in the lines above; if there are none, see the resolver's own log";
             return fail(format!("does not resolve {name}: {}", code.to_str().to_lowercase()), remedy);
         }
     }
@@ -50,7 +51,7 @@ fn judge(config: &Config, resolver: IpAddr, name: &Name, response: &Message) -> 
         return fail(format!("finds no address of {name}"), "see `dns-xdp query` on a node, and try again");
     }
     if let Some(foreign) = seen.iter().find(|address| !ours.contains(address)) {
-        let remedy = "who answers that? `dig +trace` from the root shows it; a cache may hold an old address for its TTL";
+        let remedy = "find the server that answers this with `dig +trace`; a cache may hold an old address for its TTL";
         return fail(format!("says that {name} is {foreign}, which is no node's address"), remedy);
     }
     let addresses: Vec<String> = seen.iter().map(ToString::to_string).collect();

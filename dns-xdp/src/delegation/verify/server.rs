@@ -1,4 +1,4 @@
-//! One name server at one address: what it answers over UDP and TCP, and what it must not answer.
+//! Checks one name server at one address: its answers over UDP and TCP, and what it must refuse.
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::failover;
 
 const SAME_FILE: &str = "give this server the file that was verified, then run `dns-xdp reload` there";
-const WHO_LISTENS: &str = "see on the node what listens there: `ss -lnp 'sport = :53'`, and `dns-xdp status`";
+const WHO_LISTENS: &str =
+    "find the process that listens there on the node: `ss -lnp 'sport = :53'`, and `dns-xdp status`";
 
 /// A name server at one of its addresses.
 #[derive(Debug, Clone)]
@@ -29,12 +30,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// What the configuration says of every server.
+/// The expected answers, the same for every server.
 #[derive(Debug)]
 struct Expected {
     soa: Record,
     name_servers: Vec<Name>,
-    /// The first node, by its name and a type that it has.
+    /// The first node's name, and a type that it has.
     node: (Name, RecordType),
     foreign: Name,
     ttl_seconds: u32,
@@ -54,7 +55,7 @@ impl Expected {
     }
 }
 
-/// Every server at every address, all at the same time.
+/// Verifies every server at every address, all at the same time.
 pub(super) async fn verify(config: &Config, delegation: &Delegation, asker: &Arc<Asker>) -> Vec<CheckResult> {
     let expected = Arc::new(Expected::of(config, delegation));
     let servers = delegation.name_servers.iter();
@@ -77,7 +78,7 @@ async fn look(place: &Place, expected: &Expected, asker: &Asker) -> Vec<CheckRes
     );
     let mut findings =
         vec![soa(Check::ServerUdp, place, expected, &udp), soa(Check::ServerTcp, place, expected, &tcp)];
-    // Where the server is silent there is nothing more to see, and one defect is told once.
+    // A silent server is one defect, so no other check is made of it.
     if udp.is_ok() {
         let (servers, addresses, foreign) = tokio::join!(
             asker.ask(address, apex, RecordType::NS, Recursion::No),
@@ -101,7 +102,7 @@ fn soa(check: Check, place: &Place, expected: &Expected, answered: &Answered) ->
     let response = match answered {
         Ok(response) => response,
         Err(why @ NoAnswer::NoRoute) => {
-            let remedy = "verify from a machine that has one, as the resolvers of clients do";
+            let remedy = "verify from a machine that has a route, like the resolvers of clients";
             return CheckResult::warn(check, place, why.to_string(), remedy);
         }
         Err(why) => {
@@ -177,11 +178,11 @@ fn ttl(place: &Place, expected: &Expected, servers: &Answered, addresses: &Answe
 fn axfr(place: &Place, answered: &Answered) -> CheckResult {
     match answered {
         Ok(response) if !response.answers.is_empty() => {
-            CheckResult::fail(Check::ServerAxfr, place, "gives the whole zone away", WHO_LISTENS)
+            CheckResult::fail(Check::ServerAxfr, place, "transfers the whole zone to any client", WHO_LISTENS)
         }
         Ok(_) | Err(NoAnswer::Closed) => CheckResult::ok(Check::ServerAxfr, place, "refuses zone transfers"),
         Err(why) => {
-            let detail = format!("asked for a transfer: {why}");
+            let detail = format!("asked for a zone transfer: {why}");
             CheckResult::warn(
                 Check::ServerAxfr,
                 place,
@@ -198,7 +199,7 @@ fn recursion(place: &Place, answered: &Answered) -> CheckResult {
             CheckResult::fail(
                 Check::ServerRecursion,
                 place,
-                "resolves for whoever asks, as a tool of attacks on others",
+                "resolves for any client, so that it can be abused in attacks on others",
                 WHO_LISTENS,
             )
         }
@@ -234,7 +235,7 @@ mod tests {
         Expected::of(&example_config(), &example())
     }
 
-    /// What our own responder says, of the example's zone.
+    /// Returns the answer of this crate's responder for the example's zone.
     fn ours(name: &Name, rtype: RecordType) -> Message {
         let mut query = Message::query();
         query.add_query(Query::query(name.clone(), rtype));

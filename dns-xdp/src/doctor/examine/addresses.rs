@@ -15,7 +15,7 @@ pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
     findings
 }
 
-/// `None`: no operator expects it to be served.
+/// Returns the finding about an address; `None`: no operator expects it to be served.
 fn address(view: &View<'_>, state: &AddressState) -> Option<Finding> {
     let address = state.address;
     let what = format!("address {address}");
@@ -43,7 +43,7 @@ fn address(view: &View<'_>, state: &AddressState) -> Option<Finding> {
     })
 }
 
-/// `on` names an interface that has it.
+/// Returns the finding about a served address. `on` names an interface that has it.
 fn served(view: &View<'_>, what: String, on: &str, is_said: bool) -> Finding {
     let text = if is_said { format!("served, on {on}") } else { format!("to be served, on {on}") };
     let network = &view.setting.network;
@@ -53,10 +53,10 @@ fn served(view: &View<'_>, what: String, on: &str, is_said: bool) -> Finding {
         interfaces.iter().any(|interface| interface.link == Some(link.index))
     };
     match link {
-        // An address on an interface without frames of its own is answered on the others.
+        // Queries for an address on an interface without frames arrive on other interfaces.
         Some(link) if !is_configured(link) && !link.is_loopback && !link.is("dummy") => {
             let text = format!(
-                "{text}, which is not in [listen] interfaces: the responder answers what comes in there"
+                "{text}, which is not in [listen] interfaces: the responder answers queries that arrive there"
             );
             let all = view.setting.serving.interfaces.iter().map(|interface| &*interface.name);
             let names: Vec<&str> = all.chain([&*link.name]).collect();
@@ -66,13 +66,13 @@ fn served(view: &View<'_>, what: String, on: &str, is_said: bool) -> Finding {
     }
 }
 
-/// The first configured interface that is there.
+/// Returns the first configured interface that this machine has.
 fn first_interface<'a>(view: &View<'a>) -> Option<&'a Link> {
     let setting = view.setting;
     setting.serving.interfaces.iter().find_map(|interface| setting.network.link(interface.link?))
 }
 
-/// An address that the configuration names takes more than a command.
+/// Returns the command that removes an address. An address that the configuration names needs more than a command.
 fn give_up(view: &View<'_>, address: IpAddr, on: &str) -> Option<Remedy> {
     let setting = view.setting;
     if setting.listen.addresses.contains(&address) {
@@ -84,7 +84,7 @@ fn give_up(view: &View<'_>, address: IpAddr, on: &str) -> Option<Remedy> {
     Some(Remedy::remove_address(address, there.prefix_length, &link.name))
 }
 
-/// Those of which that is no surprise, in one line.
+/// Returns one finding for the addresses that are not served as expected.
 fn not_served(view: &View<'_>) -> Option<Finding> {
     let addresses = view.setting.serving.addresses.iter();
     let others = addresses.filter(|address| matches!(address.state, State::NotGlobal | State::NotListed));
@@ -106,7 +106,7 @@ fn nothing(view: &View<'_>) -> Option<Finding> {
     if !setting.serving.served().is_empty() {
         return None;
     }
-    // The rest has findings of its own.
+    // The other alarms have findings of their own.
     let alarms: Vec<&str> = setting.serving.alarms().iter().map(|alarm| &**alarm).collect();
     let ours: Vec<&str> = setting.serving.interfaces.iter().map(|interface| &*interface.name).collect();
     let others = interface::usable(view).into_iter().filter(|name| !ours.contains(name));
@@ -128,12 +128,12 @@ fn no_node(view: &View<'_>) -> Option<Finding> {
     if setting.nodes.iter().any(|(_, address)| served.contains(address)) {
         return None;
     }
-    let text = "no node of the zone has an address that is served here, unless this is to be a server alone";
+    let text = "no node of the zone has an address that is served here; this is right only for a server that is no node";
     let remedy = Remedy::add_node(&host_label(view), first, setting.socket.as_deref());
     Some(Finding::warn("node", text, remedy))
 }
 
-/// The machine's name as a node's would be: one label.
+/// Returns the machine's name as one label, like a node's name.
 fn host_label(view: &View<'_>) -> String {
     view.host.name.split('.').next().unwrap_or_default().to_ascii_lowercase()
 }

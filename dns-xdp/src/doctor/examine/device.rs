@@ -1,4 +1,4 @@
-//! Findings about the devices that a program belongs on: what is in its way, and what slows it down.
+//! Findings about the devices that should have a program: what blocks it, and what slows it down.
 use super::super::facts::Device;
 use super::super::{Finding, Kind, Remedy};
 use super::{View, interface};
@@ -7,9 +7,9 @@ use crate::datapath::{KernelVersion, mtu_max, needs_half_of_the_queues, sets_rin
 use crate::network::ethtool::Channels;
 use crate::network::{Link, Port};
 
-/// An MTU that every driver takes.
+/// The largest MTU that every driver takes.
 const MTU_USUAL: u32 = 1500;
-/// The manual's advice: frames that stay in the cache.
+/// The manual's advice for the receive ring, with which frames stay in the cache.
 const RING: u32 = 512;
 
 pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
@@ -38,10 +38,13 @@ fn program(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     let program = &there.program;
     let attached = if program.native { "native" } else { "generic" };
     if there.ours {
-        return Some(Finding::ok(what, format!("ours is attached, {attached} (id {})", program.id)));
+        return Some(Finding::ok(
+            what,
+            format!("dns-xdp's program is attached, {attached} (id {})", program.id),
+        ));
     }
-    // Its name takes CAP_SYS_ADMIN to ask for.
-    let called = if program.name.is_empty() { "with a name that only root is told" } else { &program.name };
+    // Reading its name needs CAP_SYS_ADMIN.
+    let called = if program.name.is_empty() { "with a name that only root can read" } else { &program.name };
     let text = format!("another XDP program is there, {called} (id {}, {attached})", program.id);
     let remedy = Remedy::remove_program(name, there, view.host.bpftool, &view.setting.units);
     Some(match view.setting.mode {
@@ -50,7 +53,7 @@ fn program(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     })
 }
 
-/// The ports whose frames come in by this device.
+/// Returns the ports whose frames arrive on this device.
 fn ports<'a>(view: &View<'a>, link: &Link) -> impl Iterator<Item = (&'a str, &'a Port)> {
     let index = link.index;
     let all = view.setting.serving.interfaces.iter();
@@ -59,7 +62,7 @@ fn ports<'a>(view: &View<'a>, link: &Link) -> impl Iterator<Item = (&'a str, &'a
         .filter(move |(_, port)| port.device == index || port.slaves.iter().any(|slave| slave.index == index))
 }
 
-/// What the running daemon says of the device: mode and reason.
+/// Returns the device's mode and reason from the running daemon's status.
 fn state<'a>(view: &View<'a>, link: &Link) -> Option<(&'a str, &'a str)> {
     let running = view.running?;
     let (name, _) = ports(view, link).next()?;
@@ -84,17 +87,17 @@ fn mtu(view: &View<'_>, link: &Link, device: &Device) -> Finding {
         (false, Some(limit), _) if mtu <= limit => Finding::ok(what, format!("{mtu} of at most {limit}")),
         (false, Some(limit), _) => {
             let text = format!("{mtu} is above {limit}, the most with which {driver} takes native XDP");
-            // It is the other end's that counts.
+            // The MTU of the other end counts.
             let remedy = (driver != "veth").then(|| Remedy::lower_mtu(&link.name, limit));
             Finding::warn(what, text, remedy)
         }
         (false, None, Some((mode, reason))) if reason.contains("MTU") => {
-            let text = format!("{mtu}: {mode}, for {reason}");
+            let text = format!("{mtu}: {mode}, because {reason}");
             Finding::warn(what, text, Remedy::lower_mtu(&link.name, MTU_USUAL))
         }
         (false, None, _) => Finding::ok(
             what,
-            format!("{mtu}: `dns-xdp status` tells whether {driver} takes native XDP with that"),
+            format!("{mtu}: `dns-xdp status` shows whether {driver} takes native XDP with that"),
         ),
     }
 }
@@ -130,23 +133,24 @@ fn queues(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     };
     let text = format!("{receiving} receive queues of {most}, {cpus} processors");
     Some(if is_halved && receiving > usable && most > 1 {
-        let text =
-            format!("{text}: native XDP is refused, for {driver} sends its answers by as many queues again");
+        let text = format!(
+            "{text}: native XDP is refused, because {driver} needs as many queues again to send answers"
+        );
         Finding::warn(what, text, remedy())
     } else if receiving < wanted {
-        Finding::warn(what, format!("{text}: the others answer nothing"), remedy())
+        Finding::warn(what, format!("{text}: the other processors answer nothing"), remedy())
     } else {
         Finding::ok(what, text)
     })
 }
 
-/// How many queues of a veth receive is the sender's choice. Native XDP takes a receive queue for each queue by which the
-/// other end sends (`veth_set_xdp_features`).
+/// Returns the finding about a veth's queues. Native XDP needs a receive queue for each queue with which the other end
+/// sends (`veth_set_xdp_features`).
 fn veth_queues(what: String, name: &str, channels: Channels, device: &Device) -> Finding {
     let Channels { receive, receive_max, .. } = channels;
     let text = format!("{receive} receive queues of {receive_max}");
     if device.features.is_some_and(|features| !features.native) && receive < receive_max {
-        let text = format!("{text}: native XDP is refused, for the other end sends by more");
+        let text = format!("{text}: native XDP is refused, because the other end sends by more");
         let remedy = Remedy::queues(Kind::SetVethQueues, name, &format!("rx {receive_max}"));
         return Finding::warn(what, text, remedy);
     }
@@ -165,8 +169,8 @@ fn ring(mode: Mode, link: &Link, device: &Device) -> Option<Finding> {
     })
 }
 
-/// A tag that is taken out of the frame is beside it, where the program does not see it. A master has no frames of its own
-/// in native mode: its slaves decide.
+/// Returns the finding about VLAN tags. A device may take a tag out of the frame, and the program then does not see it.
+/// In native mode a master has no frames of its own, so its slaves decide.
 fn tags(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     let what = format!("{} vlan", link.name);
     let decides = |port: &Port| port.device != link.index || port.slaves.is_empty();
@@ -200,7 +204,7 @@ fn transmit(view: &View<'_>, link: &Link) -> Option<Finding> {
         0 => Finding::ok(what, "every answer has left"),
         errors => Finding::warn(
             what,
-            format!("the driver did not send {errors} answers since the program is there"),
+            format!("the driver has failed to send {errors} answers since the program was attached"),
             None,
         ),
     })

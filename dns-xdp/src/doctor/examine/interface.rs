@@ -1,4 +1,4 @@
-//! Findings about the interfaces of the configuration: whether each is there and up, and how its queries are answered.
+//! Findings about the configured interfaces: whether each exists and is up, and how its queries are answered.
 use super::super::facts::Device;
 use super::super::{Finding, Kind, Remedy};
 use super::View;
@@ -24,7 +24,7 @@ fn one(view: &View<'_>, interface: &Interface) -> Vec<Finding> {
             return vec![Finding::warn(name, reason.clone(), remedy)];
         }
         (_, Some(link)) => link,
-        // The network does not change between the two looks.
+        // The network does not change between the two calls.
         (_, None) => return Vec::new(),
     };
     vec![state(view, name, link), xdp(view, name, &interface.port)]
@@ -39,7 +39,7 @@ fn missing(view: &View<'_>, name: &str, reason: &str, others: &[&str]) -> Findin
     Finding::fail(name, reason, remedy)
 }
 
-/// The interfaces that have a global address; addresses that are listed are on any interface.
+/// Returns the interfaces that have a usable global address; with listed addresses, one of those.
 pub(super) fn usable<'a>(view: &View<'a>) -> Vec<&'a str> {
     let network = &view.setting.network;
     let listen = &view.setting.listen;
@@ -62,7 +62,7 @@ fn is_link_local(ip: std::net::IpAddr) -> bool {
     }
 }
 
-/// Whether it is switched on, and the link below it too.
+/// Returns the finding whether the interface and the link below it are up.
 fn state(view: &View<'_>, name: &str, link: &Link) -> Finding {
     let driver = link.driver.as_deref().unwrap_or("a driver unknown");
     let lower = link.lower.and_then(|lower| view.setting.network.link(lower)).filter(|lower| !lower.up);
@@ -78,14 +78,14 @@ fn state(view: &View<'_>, name: &str, link: &Link) -> Finding {
             Finding::fail(name, text, Remedy::switch_on(&lower.name))
         }
         (true, false, None) if !link.is_loopback => {
-            let text = format!("{driver}, up without a carrier: look at the cable, or at the other end");
+            let text = format!("{driver}, up without a carrier: check the cable and the other end");
             Finding::fail(name, text, None)
         }
         _ => Finding::ok(name, format!("{driver}, up")),
     }
 }
 
-/// How its queries are answered, as the running daemon says, else as it would.
+/// Returns how its queries are answered: from the running daemon's status, otherwise as expected.
 fn xdp(view: &View<'_>, name: &str, port: &Result<Port, Unserved>) -> Finding {
     let what = format!("{name} xdp");
     if view.setting.mode == Mode::Off {
@@ -114,14 +114,14 @@ fn xdp(view: &View<'_>, name: &str, port: &Result<Port, Unserved>) -> Finding {
     }
 }
 
-/// Where the ladder ends.
+/// The expected mode.
 enum Expected {
     Native,
-    /// Natively on each of these.
+    /// Native mode on each of this many slaves.
     NativeOnSlaves(usize),
     /// `[xdp] mode = "generic"`
     Configured,
-    /// The driver has nothing better.
+    /// The driver has no better mode.
     Generic(String),
     /// The other end of the veth takes no native answers.
     Lost,
@@ -149,7 +149,7 @@ fn expected(view: &View<'_>, port: &Port) -> Expected {
     }
 }
 
-/// Whether a device's driver has native XDP: by its own word, else by the table.
+/// Whether a device's driver has native XDP, as the kernel reports or else by the table of drivers.
 pub(super) fn has_native(view: &View<'_>, index: u32) -> Option<bool> {
     let word = view.setting.devices.get(&index).and_then(|device: &Device| device.features);
     let driver = || view.setting.network.link(index)?.driver.as_deref();
@@ -159,9 +159,10 @@ pub(super) fn has_native(view: &View<'_>, index: u32) -> Option<bool> {
 impl Expected {
     fn finding(&self, what: String, view: &View<'_>) -> Finding {
         let demands_native = view.setting.mode == Mode::Native;
-        let lost = "native answers would be lost, for the other end of this veth has no native XDP program";
+        let lost =
+            "native answers would be lost, because the other end of this veth has no native XDP program";
         match self {
-            Expected::Native => Finding::ok(what, "native is to be expected: the driver has it"),
+            Expected::Native => Finding::ok(what, "native is to be expected: the driver supports it"),
             Expected::NativeOnSlaves(count) => {
                 Finding::ok(what, format!("native is to be expected on each of {count} slaves"))
             }
@@ -173,7 +174,9 @@ impl Expected {
             ),
             Expected::Lost => Finding::ok(
                 what,
-                format!("generic: {lost}; native takes one there, which may pass everything (XDP_PASS)"),
+                format!(
+                    "generic: {lost}; for native mode attach a program there, which may pass everything (XDP_PASS)"
+                ),
             ),
             Expected::Generic(driver) if demands_native => {
                 let text = format!("{driver} has no native XDP, and the mode demands it");
@@ -183,7 +186,7 @@ impl Expected {
                 Finding::ok(what, format!("generic, at a fraction of the speed: {driver} has no native XDP"))
             }
             Expected::Unknown(driver) => {
-                Finding::ok(what, format!("nothing is known of {driver}: `dns-xdp status` will tell"))
+                Finding::ok(what, format!("{driver} is unknown: `dns-xdp status` will show the mode"))
             }
         }
     }

@@ -4,10 +4,10 @@ use super::super::{Finding, Kind, Remedy};
 use crate::config::Mode;
 use crate::datapath::KernelVersion;
 
-/// The kernels that the tests boot, and the one of development, without the newest.
+/// The kernels that the tests boot and the kernel of development, without the newest.
 const TESTED: [KernelVersion; 4] =
     [KernelVersion(5, 10), KernelVersion(6, 1), KernelVersion(6, 12), KernelVersion(6, 18)];
-/// From here on BPF memory is the control group's, not the memlock limit's.
+/// From this kernel on, BPF memory counts against the control group, not the memlock limit.
 const NO_MEMLOCK: KernelVersion = KernelVersion(5, 11);
 
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
@@ -19,7 +19,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
 fn kernel(facts: &Facts, is_off: bool) -> Finding {
     let release = &facts.host.kernel;
     let Some(version) = KernelVersion::parse(release) else {
-        return Finding::ok("kernel", format!("{release}, a version that is not understood"));
+        return Finding::ok("kernel", format!("{release}, a version that this program cannot read"));
     };
     let newest = KernelVersion::NEWEST_TESTED;
     if is_off {
@@ -39,10 +39,10 @@ fn kernel(facts: &Facts, is_off: bool) -> Finding {
     let text = format!("{release} is not among the kernels that are tested ({})", tested.join(", "));
     match facts.daemon.running() {
         Some(running) if running.is_attached() => {
-            Finding::ok("kernel", format!("{text}; the program is loaded all the same"))
+            Finding::ok("kernel", format!("{text}; the program is loaded"))
         }
         _ if version > newest => {
-            let remedy = "start the daemon, then: dns-xdp status, which tells whether the program loads";
+            let remedy = "start the daemon, then: dns-xdp status, which shows whether the program loads";
             Finding::warn("kernel", text, Remedy::new(Kind::TryKernel, remedy))
         }
         _ => Finding::ok("kernel", text),
@@ -62,13 +62,13 @@ fn bpffs(host: &Host) -> Finding {
     if host.bpffs {
         return Finding::ok("bpffs", "mounted on /sys/fs/bpf");
     }
-    let text = "nothing is mounted on /sys/fs/bpf; the daemon mounts it only if it may";
+    let text = "nothing is mounted on /sys/fs/bpf; the daemon mounts it if it has the permission";
     Finding::warn("bpffs", text, Remedy::new(Kind::MountBpffs, "mount -t bpf bpf /sys/fs/bpf"))
 }
 
 fn capabilities(host: &Host) -> Finding {
     if host.lacking.is_empty() {
-        return Finding::ok("capabilities", "this process has those that XDP takes");
+        return Finding::ok("capabilities", "this process has the capabilities that XDP needs");
     }
     let text = format!("this process lacks {}", host.lacking.join(", "));
     Finding::fail("capabilities", text, Remedy::be_root())
@@ -80,7 +80,7 @@ fn memlock(facts: &Facts) -> Finding {
         return Finding::ok("memlock", "does not matter to this kernel");
     }
     if facts.daemon.running().is_some_and(|running| running.unlimited_memory == Some(true)) {
-        return Finding::ok("memlock", "the daemon may lock as much memory as it likes");
+        return Finding::ok("memlock", "the daemon may lock unlimited memory");
     }
     let text = "kernels before 5.11 count BPF maps against the memlock limit";
     let remedy = "mkdir -p /etc/systemd/system/dns-xdp.service.d; printf '[Service]\\nLimitMEMLOCK=infinity\\n' \
@@ -93,10 +93,10 @@ fn clock(host: &Host) -> Finding {
     match host.clock_synchronised {
         Some(false) => Finding::warn(
             "clock",
-            "nobody keeps it right: times in events, and of intents with an end, are off",
+            "not synchronised: the times of events and the ends of intents may be wrong",
             Remedy::new(Kind::SetClock, "timedatectl set-ntp true"),
         ),
         Some(true) => Finding::ok("clock", "synchronised"),
-        None => Finding::ok("clock", "the kernel does not tell whether it is synchronised"),
+        None => Finding::ok("clock", "the kernel does not report whether it is synchronised"),
     }
 }

@@ -1,9 +1,9 @@
-//! Findings about the served port: whether the daemon gets it, and whether queries get to it.
+//! Findings about the served port: whether the daemon can bind it, and whether queries reach it.
 use super::super::facts::Holder;
 use super::super::{Finding, Kind, Remedy};
 use super::View;
 
-/// Whether the daemon gets, or has, its port.
+/// Returns the finding whether the daemon can bind, or has bound, its port.
 pub(super) fn port(view: &View<'_>) -> Finding {
     let setting = view.setting;
     let what = format!("port {}", setting.listen.port);
@@ -26,7 +26,7 @@ pub(super) fn port(view: &View<'_>) -> Finding {
     Finding::fail(what, format!("{protocol} on {address} is taken by {who}"), remedy)
 }
 
-/// What can be done about those who often hold the port, other than to stop them.
+/// Returns what to do, other than to stop it, about a program that often holds the port.
 fn instead(name: &str) -> &'static str {
     match name {
         "dnsmasq" => "; bind-interfaces and except-interface in dnsmasq.conf would keep it off the address",
@@ -52,12 +52,11 @@ pub(super) fn tcp(view: &View<'_>) -> Finding {
             Finding::ok(what, format!("{address} answers; no packet filter has rules"))
         }
         (Some((address, Ok(()))), false) => {
-            let text = format!("{address} answers here; {filters} has rules that others may not get through");
+            let text =
+                format!("{address} answers from this machine; {filters} has rules that may block others");
             Finding::warn(what, text, open())
         }
         (None, true) => Finding::ok(what, "no daemon to reach; no packet filter has rules"),
-        (None, false) => {
-            Finding::warn(what, format!("{filters} has rules that queries may not get through"), open())
-        }
+        (None, false) => Finding::warn(what, format!("{filters} has rules that may block queries"), open()),
     }
 }

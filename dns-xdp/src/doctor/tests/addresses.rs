@@ -1,4 +1,4 @@
-//! Of the addresses that are served, or not.
+//! Tests of the findings about served addresses and others.
 use super::super::facts::AddressState;
 use super::*;
 
@@ -61,7 +61,7 @@ fn a_listed_address_is_on_this_machine() {
     };
     let write = "write [listen] interfaces = [\"eth0\", \"eth1\"], then restart the daemon";
     one(&on(8, None), Severity::Warn, "address 192.0.2.53", "on eth1, which is not in [listen]", write);
-    // Frames for an address of these come in by the others.
+    // Frames for an address of such an interface arrive on other interfaces.
     assert_eq!(on(8, Some("dummy")), []);
     assert_eq!(on(1, None), []);
 }

@@ -1,4 +1,4 @@
-//! Of the devices that a program belongs on.
+//! Tests of the findings about devices that should have a program.
 use super::*;
 use crate::datapath::{AttachedBy, Foreign, ProgramThere};
 
@@ -117,5 +117,5 @@ fn answers_that_do_not_leave_are_told() {
         let transmit_errors = BTreeMap::from([("eth0".to_owned(), 7)]);
         facts.daemon = Daemon::Running(Running { pid: 42, transmit_errors, ..Running::default() });
     });
-    one(&lost, Severity::Warn, "eth0 transmit", "did not send 7 answers", "");
+    one(&lost, Severity::Warn, "eth0 transmit", "failed to send 7 answers", "");
 }

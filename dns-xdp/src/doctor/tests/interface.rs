@@ -1,8 +1,8 @@
-//! Of the interfaces of the configuration.
+//! Tests of the findings about configured interfaces.
 use super::*;
 use crate::network::{VlanProtocol, VlanTag};
 
-/// A VLAN of `eth0` with its own address, and the configuration that names it.
+/// Adds a VLAN of `eth0` with its own address, and names it in the configuration.
 fn vlan(setting: &mut Setting) {
     let tag = VlanTag { protocol: VlanProtocol::Dot1Q, id: 5 };
     let vlan = Link {
@@ -134,7 +134,7 @@ fn a_veth_whose_other_end_has_no_program_is_generic() {
             change_device(facts, mode, |_, device| device.peer_has_native_program = Some(false));
         }
     };
-    let text = "native answers would be lost, for the other end of this veth has no native XDP program";
+    let text = "native answers would be lost, because the other end of this veth has no native XDP program";
     assert!(about(&all(lost(Mode::Auto)), "eth0 xdp").text.contains(text));
     assert_eq!(remarks(lost(Mode::Auto)), []);
     one(&remarks(lost(Mode::Native)), Severity::Fail, "eth0 xdp", text, "write [xdp] mode = \"auto\"");

@@ -1,4 +1,4 @@
-//! Of the machine, the file, the port and the daemon.
+//! Tests of the findings about the machine, the file, the port and the daemon.
 use super::*;
 
 #[test]
@@ -105,8 +105,8 @@ fn a_daemon_that_is_not_there_or_raises_an_alarm_is_told() {
             setting.reached = None;
         })
     };
-    one(&absent(true), Severity::Warn, "daemon", "none answers", "systemctl start dns-xdp");
-    one(&absent(false), Severity::Warn, "daemon", "none answers", "dns-xdp --socket /tmp/s run --config f");
+    one(&absent(true), Severity::Warn, "daemon", "no daemon answers", "systemctl start dns-xdp");
+    one(&absent(false), Severity::Warn, "daemon", "no daemon answers", "dns-xdp --socket /tmp/s run --config f");
     let garbled = remarks(|facts| facts.daemon = Daemon::Garbled("may not use it".to_owned()));
     one(&garbled[garbled.len() - 1..], Severity::Fail, "daemon", "may not use it", "journalctl");
     let alarmed = remarks(|facts| {

@@ -1,4 +1,4 @@
-//! An address of the configuration or of its interfaces: whether it is served, and why not.
+//! Decides whether an address of the configuration or of its interfaces is served, and why not.
 use std::fmt;
 use std::net::IpAddr;
 
@@ -22,7 +22,7 @@ pub struct AddressState {
 /// Whether an address is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// It is.
+    /// The address is served.
     Served,
     /// `[listen] addresses` names it, and no interface of this machine has it.
     Absent,
@@ -30,13 +30,13 @@ pub enum State {
     Tentative,
     /// Duplicate address detection found another holder.
     Duplicate,
-    /// Its preferred lifetime is over.
+    /// The address's preferred lifetime is over.
     Deprecated,
     /// A privacy address.
     Temporary,
-    /// Link-local, or a loopback address of an interface that is none.
+    /// A link-local address, or a loopback address on another interface than `lo`.
     NotGlobal,
-    /// `[listen] addresses` names others.
+    /// `[listen] addresses` names other addresses.
     NotListed,
 }
 
@@ -62,11 +62,11 @@ impl AddressState {
         AddressState { address, interface, state, reason }
     }
 
-    /// Whether an operator has to hear that it is not served.
+    /// Whether an alarm has to report that it is not served.
     pub(super) fn is_alarm(&self, listen: &Listen) -> bool {
         match self.state {
             State::Absent | State::Duplicate => true,
-            // By itself it is served in a second or two.
+            // It is served without an action after 1 or 2 s.
             State::Tentative => listen.addresses.contains(&self.address),
             State::Served | State::Deprecated | State::Temporary | State::NotGlobal | State::NotListed => {
                 false
@@ -75,11 +75,11 @@ impl AddressState {
     }
 }
 
-/// An address with the links that have it, among those that count.
+/// An address, with the links that have it and count.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) state: AddressState,
-    /// Links that can send and receive with it; where none can, every link that has it.
+    /// The links that can send and receive with it; if none can, every link that has it.
     pub(super) holders: Vec<u32>,
     is_listed: bool,
 }
@@ -90,8 +90,8 @@ impl Found {
         self.state.state == State::Served && self.holders.contains(&link.index)
     }
 
-    /// One for each VRF in which the address is. A listed address that is nowhere is expected in the VRF of the
-    /// configured interfaces, when that is one.
+    /// Returns a listener for each VRF that has the address. A listed address that no link has is expected in the VRF
+    /// of the configured interfaces, if they share one.
     pub(super) fn listeners(&self, network: &Network, configured: &Configured<'_>) -> Vec<Listener> {
         if self.state.state != State::Served && !self.is_listed {
             return Vec::new();
@@ -108,7 +108,7 @@ impl Found {
     }
 }
 
-/// The addresses of the configuration, then the others of its interfaces; each once.
+/// Returns the addresses of the configuration, then the other addresses of its interfaces, each once.
 pub(super) fn addresses(listen: &Listen, network: &Network, configured: &Configured<'_>) -> Vec<Found> {
     let listed = listen.addresses.iter().copied();
     let of_interface = |link: &Link| {
@@ -132,7 +132,7 @@ pub(super) fn addresses(listen: &Listen, network: &Network, configured: &Configu
         .collect()
 }
 
-/// A listed address is served wherever on this machine it is.
+/// Finds a listed address. It is served on whichever link has it.
 fn listed_address(address: IpAddr, network: &Network, configured: &Configured<'_>) -> Found {
     let state = |there: &Address| match there {
         there if there.is_usable() => State::Served,
@@ -145,7 +145,8 @@ fn listed_address(address: IpAddr, network: &Network, configured: &Configured<'_
     found_in(address, found, ours, State::Absent, true)
 }
 
-/// Without a list, the global addresses of the interfaces are served; those of `lo` besides, when it is one of these.
+/// Finds an address without a list. The global addresses of the interfaces are served, and also those of `lo` if it is
+/// configured.
 fn by_default(address: IpAddr, network: &Network, configured: &Configured<'_>) -> Found {
     let state = |link: &Link, there: &Address| match there {
         there if !(is_global(there.ip) || link.is_loopback && there.ip.is_loopback()) => State::NotGlobal,
@@ -166,13 +167,13 @@ fn not_listed(address: IpAddr, network: &Network, configured: &Configured<'_>) -
     found_in(address, found, |_| true, State::NotListed, false)
 }
 
-/// Every link that has the address.
+/// Returns every link that has the address.
 fn holders(address: IpAddr, network: &Network) -> Vec<(&Link, &Address)> {
     let there = network.addresses.iter().filter(|there| there.ip == address);
     there.filter_map(|there| Some((network.link(there.link)?, there))).collect()
 }
 
-/// The best of what the links that have the address say; `ours`: the link is named first.
+/// Returns the best state that a link gives the address. `ours`: this link is named first.
 fn found_in(
     address: IpAddr,
     mut found: Vec<(&Link, State)>,
@@ -198,11 +199,11 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Why a listed address can never be served.
+/// Returns why a listed address can never be served.
 pub(super) fn impossible(address: IpAddr) -> Option<String> {
     if address.is_unspecified() || address.is_multicast() {
         return Some(format!(
-            "{address} is not one address: name in [listen] addresses those that clients ask"
+            "{address} is not one address: name the addresses that clients ask in [listen] addresses"
         ));
     }
     (address.is_ipv6() && is_link_local(address)).then(|| {

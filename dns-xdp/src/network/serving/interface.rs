@@ -1,28 +1,28 @@
-//! An interface of the configuration: where its frames come in, or why they cannot be taken there.
+//! Finds where the frames of a configured interface arrive, or why the program cannot answer there.
 use std::fmt;
 use std::net::IpAddr;
 
 use super::super::{Link, Network, VlanTag};
 use super::Place;
 
-/// Tags that the XDP program reads.
+/// The most tags that the XDP program reads.
 const TAGS_MAX: usize = 2;
-/// VLANs that are walked through; Linux allows eight.
+/// The most VLANs that are walked through. Linux allows 8.
 const WALK_MAX: usize = 16;
-/// Names that a message lists.
+/// The most names that a message lists.
 const NAMES_MAX: usize = 10;
-/// Kinds of master on which no XDP program runs for its slaves.
+/// Kinds of master whose XDP program does not run for its slaves' frames.
 const NOT_AGGREGATES: [&str; 3] = ["bridge", "vrf", "openvswitch"];
 
-/// An interface of the configuration as it is now.
+/// The present state of a configured interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Its name in the configuration.
     pub name: String,
-    /// The index of the link; `None`: it is not there.
+    /// The index of the link; `None`: there is no such link.
     pub link: Option<u32>,
-    /// Where its frames come in; or why the XDP program cannot answer there. The responder serves the addresses of a
-    /// link that is there all the same.
+    /// Where its frames arrive, or why the XDP program cannot answer there. If the link exists, the responder serves
+    /// its addresses in both cases.
     pub port: Result<Port, Unserved>,
 }
 
@@ -33,7 +33,7 @@ pub enum Unserved {
     Missing(String),
     /// An earlier entry of `[listen] interfaces` is the same link.
     Repeated(String),
-    /// Its frames come in where the program cannot tell them from others.
+    /// The program cannot distinguish its frames from others.
     OutOfReach(String),
 }
 
@@ -44,20 +44,20 @@ impl fmt::Display for Unserved {
     }
 }
 
-/// Where an interface's frames come in.
+/// The device on which an interface's frames arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// The index of the configured link.
     pub index: u32,
-    /// The device that an XDP program is attached to: the link, or its parent when it is a VLAN.
+    /// The device to attach an XDP program to: the link, or a VLAN's parent.
     pub device: u32,
     /// The device's name.
     pub device_name: String,
-    /// The slaves of a bond, a team or a Hyper-V device: an XDP program on it runs with the index of one of these.
+    /// The slaves of a bond, a team or a Hyper-V device. An XDP program on the device runs with the index of a slave.
     pub slaves: Vec<Slave>,
     /// The VLAN tags of the link's frames, outermost first; at most two.
     pub tags: Vec<VlanTag>,
-    /// The link's MAC address; `None`: it is not Ethernet, and there is no XDP on it.
+    /// The link's MAC address; `None`: it is not Ethernet, and cannot have XDP.
     pub mac: Option<[u8; 6]>,
     /// The device's MTU, in octets.
     pub mtu: u32,
@@ -79,16 +79,16 @@ pub struct Slave {
 }
 
 impl Port {
-    /// Its frames are Ethernet frames.
+    /// Whether its frames are Ethernet frames.
     pub fn is_ethernet(&self) -> bool {
         self.mac.is_some()
     }
 
-    /// Where frames for this address of the port come in.
+    /// Returns where frames for this address of the port arrive.
     pub(super) fn places(&self, address: IpAddr) -> Vec<Place> {
         let Some(mac) = self.mac else { return Vec::new() };
         let place = |interface, mac| Place { interface, tags: self.tags.clone(), address, mac };
-        // A bond may give its peers a slave's MAC address; a VLAN has its own on every slave.
+        // A bond may announce a slave's MAC address. A VLAN has its own MAC address on every slave.
         let on_slave = |slave: &Slave| {
             let mac = if self.tags.is_empty() { slave.mac } else { mac };
             place(slave.index, mac)
@@ -98,7 +98,7 @@ impl Port {
     }
 }
 
-/// Each name of the configuration.
+/// Returns the state of each configured interface.
 pub(super) fn interfaces(names: &[String], network: &Network) -> Vec<Interface> {
     let mut interfaces: Vec<Interface> = Vec::new();
     for name in names {
@@ -121,7 +121,8 @@ pub(super) fn interfaces(names: &[String], network: &Network) -> Vec<Interface> 
     interfaces
 }
 
-/// What is wrong with an interface that is there; `is_bare`: none of its addresses is served, and it was to tell them.
+/// Returns what is wrong with an existing interface. `is_bare`: none of its addresses is served, although
+/// `[listen] addresses` is empty.
 pub(super) fn alarm(link: &Link, is_bare: bool, network: &Network) -> Option<String> {
     let name = &link.name;
     if !link.up {
@@ -150,7 +151,7 @@ fn names_of(network: &Network) -> String {
     if more == 0 { names } else { format!("{names} and {more} more") }
 }
 
-/// Walks from a VLAN down to the device that its frames come in by.
+/// Walks from a VLAN down to the device on which its frames arrive.
 fn port(link: &Link, network: &Network) -> Result<Port, String> {
     let name = &link.name;
     let mut device = link;
@@ -160,14 +161,11 @@ fn port(link: &Link, network: &Network) -> Result<Port, String> {
             return Err(format!("{name} is a VLAN that is its own parent: the responder answers on it"));
         }
         let tag = device.vlan.ok_or_else(|| {
-            format!(
-                "the VLAN tag of {} is none that is known here: the responder answers on {name}",
-                device.name
-            )
+            format!("the VLAN tag of {} is of an unknown kind: the responder answers on {name}", device.name)
         })?;
         let parent = device.lower.and_then(|parent| network.link(parent)).ok_or_else(|| {
             format!(
-                "the parent of {} is in another network namespace, where its frames come in: \
+                "the parent of {} is in another network namespace, where its frames arrive: \
                  the responder answers on {name}",
                 device.name
             )

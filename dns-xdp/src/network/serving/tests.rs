@@ -1,4 +1,4 @@
-//! What is served of networks that are made up.
+//! Tests which addresses of invented networks are served.
 mod devices;
 
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ fn mac(last: u8) -> [u8; 6] {
     [2, 0, 0, 0, 0, last]
 }
 
-/// An Ethernet link whose MAC address ends with its index.
+/// Returns an Ethernet link whose MAC address ends with its index.
 fn ethernet(index: u32, name: &str) -> Link {
     let mac = Some(mac(index as u8));
     Link { index, name: name.to_owned(), is_ethernet: true, mac, mtu: 1500, up: true, ..Link::default() }
@@ -52,13 +52,13 @@ fn network(links: Vec<Link>, addresses: &[(u32, &str)]) -> Network {
     Network { links, addresses }
 }
 
-/// Of an address that is not in each of these states.
+/// Returns the network with a change of one address.
 fn with(mut network: Network, address: &str, change: impl Fn(&mut Address)) -> Network {
     network.addresses.iter_mut().filter(|there| there.ip == ip(address)).for_each(change);
     network
 }
 
-/// Index, VLANs, address and last octet of the MAC address.
+/// Returns each place as index, VLANs, address and last octet of the MAC address.
 fn places(serving: &Serving) -> Vec<(u32, Vec<u16>, String, u8)> {
     let vlans = |place: &Place| place.tags.iter().map(|tag| tag.id).collect();
     let place = |place: &Place| (place.interface, vlans(place), place.address.to_string(), place.mac[5]);
@@ -118,7 +118,7 @@ fn on_a_loopback_interface_its_own_addresses_are_served_too_by_the_responder() {
     assert_eq!(alone.served(), [ip("127.0.0.1"), ip("::1"), ip("192.0.2.53")]);
     assert_eq!((alone.places(), alone.alarms()), (&[][..], &[][..]));
     assert!(!alone.interfaces[0].port.as_ref().unwrap().is_ethernet());
-    // An address on it is reached through an Ethernet interface, one that is loopback is not.
+    // An Ethernet interface reaches an address on `lo`, but not a loopback address.
     let both = serving(&listen(&["lo", "eth0"], &[]), &network);
     assert_eq!(places(&both), [place(2, &[], "192.0.2.11", 2), place(2, &[], "192.0.2.53", 2)]);
 }
@@ -146,7 +146,7 @@ fn where_nothing_is_served_that_is_an_alarm() {
     let links = (1..=20).map(|index| ethernet(index, &format!("eth{index:02}"))).collect();
     let serving = serving(&listen(&["wan"], &[]), &network(links, &[]));
     assert_eq!((serving.served(), serving.listeners(), serving.places()), (vec![], &[][..], &[][..]));
-    assert_eq!(serving.alarms()[0], "no address is served: this server answers nobody");
+    assert_eq!(serving.alarms()[0], "no address is served: this server answers no queries");
     assert!(serving.alarms()[1].contains("eth10 and 10 more"), "{:?}", serving.alarms());
 }
 
@@ -302,7 +302,7 @@ fn an_address_in_a_vrf_is_bound_there_and_served_on_its_interfaces() {
         places(&both),
         [place(2, &[], "192.0.2.11", 2), place(3, &[], "192.0.2.11", 3), place(3, &[], "192.0.2.12", 3)]
     );
-    // One that is nowhere is expected in the VRF of all interfaces.
+    // An absent address is expected in the VRF that all interfaces share.
     let absent = |interfaces: &[&str]| {
         let serving = serving(&listen(interfaces, &["192.0.2.53"]), &there);
         serving.listeners()[0].device.clone()

@@ -1,4 +1,4 @@
-//! Queries of every kind, bytes in, and the answers that they get.
+//! Tests of the answers to queries of every kind.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -134,13 +134,13 @@ fn parsed(query: &Wire) -> Message {
     Message::from_vec(&answer(Some(&zone(3)), Transport::Udp, query).unwrap()).unwrap()
 }
 
-/// An answer in one line: rcode, flags, records in answer/authority/additional, and the OPT.
+/// Returns an answer in one line: rcode, flags, records in answer/authority/additional, and the OPT.
 fn summary(message: &[u8]) -> String {
     let message = Message::from_vec(message).unwrap();
     let Metadata { id, message_type, .. } = message.metadata;
     assert_eq!((id, message_type), (0x1234, MessageType::Response));
     let mut line = format!("{:?}", message.metadata.response_code).to_uppercase();
-    // hickory knows 16 by another of its names.
+    // hickory uses another name for 16.
     if message.metadata.response_code == ResponseCode::BADSIG {
         line = "BADVERS".to_owned();
     }
@@ -411,7 +411,7 @@ fn what_does_not_fit_into_a_datagram_is_truncated_to_the_question_and_glue_is_le
     assert_eq!(summary(&bytes), "NOERROR aa 20/0/40");
 }
 
-/// A query with some of its bytes replaced and its end cut off or extended.
+/// Returns queries with some bytes replaced, and with the end cut off or extended.
 fn disturbed_query() -> impl Strategy<Value = Vec<u8>> {
     let options = [0, 3, 0, 0, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
     let query = ask("node1.demo.example.com.", A).record(2, "demo.example.com.", SOA, IN, 0, &[0; 22]);

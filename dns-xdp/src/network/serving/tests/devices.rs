@@ -1,4 +1,4 @@
-//! Interfaces whose frames come in by other devices: VLANs, bonds, and the like.
+//! Tests of interfaces whose frames arrive on other devices: VLANs, bonds, and the like.
 use super::*;
 
 #[test]
@@ -45,7 +45,7 @@ fn parents_that_go_round_and_parents_elsewhere_are_reasons() {
     let serving = serving(&listen(&["a", "c", "d", "e"], &[]), &network(links, &[(2, "192.0.2.1")]));
     assert_eq!(reason(&serving, 0), "a is a VLAN that is its own parent: the responder answers on it");
     assert!(reason(&serving, 1).starts_with("the parent of c is in another network namespace"));
-    assert!(reason(&serving, 2).starts_with("the VLAN tag of d is none that is known"));
+    assert!(reason(&serving, 2).starts_with("the VLAN tag of d is of an unknown kind"));
     assert!(reason(&serving, 3).starts_with("the parent of e is in another network namespace"));
     assert_eq!((serving.served().len(), serving.places()), (1, &[][..]));
 }

@@ -1,10 +1,10 @@
-//! Large zones, and messages that are made to cost much.
+//! Tests of large zones, and of messages that are as expensive as possible.
 use std::net::Ipv4Addr;
 
 use super::*;
 use crate::zone::EncodedNameServers;
 
-/// A zone of `count` nodes with one address each, which are its name servers and the members of its apex.
+/// Returns a zone of `count` nodes with one address each. They are its name servers and the members of its apex.
 fn large_zone(apex: &str, count: u32, answers_max: usize) -> Zone {
     let below = |label: String| name(&label).append_domain(&name(apex)).unwrap();
     let ns = |n| below(format!("ns{n}"));
@@ -84,7 +84,7 @@ fn an_answer_about_the_apex_has_so_many_members_and_each_as_often_as_any_other()
         }
     }
     assert_eq!(seen.len(), 50);
-    // 800 of 5,000 answers, give or take five standard deviations.
+    // 800 of 5,000 answers, within 5 standard deviations.
     assert!(seen.values().all(|count| (670..=930).contains(count)), "{seen:?}");
 }
 
@@ -100,21 +100,21 @@ fn glue_is_left_out_as_a_whole_and_thirteen_servers_fit_512_octets_with_it() {
     assert_eq!((ns.answers.len(), ns.additionals.len(), ns.metadata.truncation), (20, 0, false));
 }
 
-/// A pointer to this offset (RFC 1035, section 4.1.4).
+/// Returns a pointer to this offset (RFC 1035, section 4.1.4).
 fn pointer(offset: usize) -> [u8; 2] {
     (0xc000 | u16::try_from(offset).unwrap()).to_be_bytes()
 }
 
-/// A record whose owner is these octets, with no data.
+/// Returns a record with this owner and no data.
 fn owned_by(owner: &[u8]) -> Vec<u8> {
     [owner, &[0, 1, 0, 1, 0, 0, 0, 0, 0, 0][..]].concat()
 }
 
-/// Messages that are made to cost as much as can be, of up to 65,535 octets.
+/// Returns messages of up to 65,535 octets that are as expensive as possible.
 fn worst() -> Vec<(&'static str, Vec<u8>)> {
     let question = ask("node1.demo.example.com.", A);
     let start = question.bytes().len();
-    // Pointers, each to the one before, as far as pointers reach.
+    // Pointers, each to the pointer before, as far as pointers reach.
     let chain: Vec<u8> =
         (0..8170).flat_map(|nth| pointer((start + 2 * nth).saturating_sub(2).max(12))).collect();
     let end = pointer(start + 11 + 2 * 8168);
@@ -154,7 +154,7 @@ fn no_message_takes_more_steps_than_it_has_room_for_records_and_options() {
     for (what, message) in worst() {
         for transport in [Transport::Udp, Transport::Tcp] {
             let response = respond(&message, arrival(transport), Some(&zone), b"node1").unwrap();
-            // An option has four octets at least; names have 128 labels, and there are nine.
+            // An option has at least 4 octets. There are 9 names of at most 128 labels.
             let steps_max = message.len() / 4 + 9 * 128;
             assert!(response.steps <= steps_max, "{what}: {} steps", response.steps);
         }
