@@ -16,8 +16,8 @@ mod simulation;
 use crate::store::Loaded;
 pub(crate) use shell::start::served_addresses;
 
-/// How a daemon ends that `dns-xdp unload` has ended. It is an error only for its exit code, which tells the
-/// package's unit not to start the daemon again.
+/// How a daemon ends after `dns-xdp unload`. It is an error only because of its exit code: the package's unit does not
+/// start the daemon again after that code.
 #[derive(Debug, thiserror::Error)]
 #[error("ended by dns-xdp unload")]
 pub struct Unloaded;
@@ -27,11 +27,11 @@ impl Unloaded {
     pub const EXIT_CODE: u8 = 4;
 }
 
-/// Runs the daemon until it is told to stop; `replace`: takes over from the one that runs.
+/// Runs the daemon until a signal or a command stops it. `replace`: it takes over from the running daemon.
 ///
 /// # Errors
-/// What keeps it from starting, with the remedy; nothing is left attached or bound then. A second signal while
-/// it stops is an error too. [`Unloaded`] is the reason where `dns-xdp unload` has ended it.
+/// The daemon cannot start: the error names the remedy, and nothing stays attached or bound. A second signal during the
+/// stop is an error too. [`Unloaded`] is the error after `dns-xdp unload`.
 pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     shell::start::run(loaded, replace).await
 }

@@ -1,4 +1,4 @@
-//! What operators want of nodes, on this server: kept on disk, counted, answered and ended.
+//! Operators' intents on this server: how they are kept on disk, come into force, are answered and end.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ impl Core {
         work
     }
 
-    /// Has intents and holds kept on disk, which count from then on.
+    /// Has intents and holds kept on disk. They count once they are written.
     pub(in crate::controller::core) fn save_for(
         &mut self,
         asker: Asker,
@@ -50,7 +50,7 @@ impl Core {
         };
         let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_its) else {
             if self.changes.given_up.remove(&work) {
-                // The write ended after it was given up. The file has to follow what counts.
+                // The write ended after it was given up. The file has to be written again.
                 return self.keep_intents();
             }
             return self.kept_intents(work, result);
@@ -117,7 +117,7 @@ impl Core {
         self.save_for(asker, what, intents, holds);
     }
 
-    /// Puts intents of this server alone into force that are on disk.
+    /// Puts this server's own intents, which are on disk, into force.
     fn count_local(&mut self, asker: Asker, what: What, saved: &Local) {
         if let What::Intent { node, .. } = &what {
             self.count_local_intent(node, saved);
@@ -126,7 +126,7 @@ impl Core {
         self.decide_and_publish();
     }
 
-    /// Puts intents into force that are on disk.
+    /// Puts intents, which are on disk, into force.
     fn count_intent(&mut self, asker: Asker, what: What, saved: &Saved) {
         let Saved { intents, base, holds } = saved;
         // An intent that ended during the write stays ended.
@@ -203,7 +203,7 @@ impl Core {
         Ok(Done { notes, cached_ms: out.then(cached) })
     }
 
-    /// Ends intents whose time is over, whether disk and store take that or not.
+    /// Ends intents whose time is over, even if the disk or the store cannot be written.
     pub(in crate::controller::core) fn expire(&mut self) {
         self.expire_for_all();
         self.expire_local();

@@ -1,4 +1,4 @@
-//! Work beside the core that hangs: it is given up, and holds up nothing else.
+//! Tests of work outside the core that hangs: it is given up, and delays no other work.
 use super::*;
 
 #[test]
@@ -18,7 +18,7 @@ fn a_change_whose_working_out_hangs_is_refused_and_holds_nothing_up() {
     bench.publish(Ok(()));
     assert!(bench.reply(2).unwrap().is_ok());
     bench.end_job(work, job);
-    assert!(bench.is_dropped(work), "it comes too late");
+    assert!(bench.is_dropped(work), "the result comes too late");
     assert!(bench.wanted().is_none() && bench.nodes() == 3);
 }
 
