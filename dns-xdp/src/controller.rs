@@ -7,6 +7,15 @@
 //! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes
 //!        ─► decision ─► zone published ─► lease ─► program attached ─► privileges given up ─► responder ─► ready
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
+//!
+//! a node dies:
+//!  no answer for fast-interval  ─► overdue: its probes become fast; without a store, a quorum of others is asked at once
+//!  first failure                ─► suspect: event +suspect; the TTL of its addresses shrinks
+//!  `fall` failures              ─► down: event +down; without a store, the fall waits until a quorum was heard
+//!  with a store                 ─► the verdict is written; the fall waits until a majority of the probers agrees
+//!  decision (failover::decide)  ─► substitutes, perhaps a hold; Effect::Publish
+//!  publisher's thread           ─► zone made ─► bank staged ─► zone to the responder ─► bank committed in the kernel
+//!  Input::Published             ─► event +failover; answers kept on disk; repair time recorded
 //! ```
 mod core;
 mod shell;

@@ -394,8 +394,8 @@ impl Core {
         let Some(shared) = &self.shared else { return Vec::new() };
         let Some(offered) = &shared.seen.offered else {
             let text = match shared.seen.mode {
-                Mode::Frozen => "what the store holds is not known at the moment",
-                Mode::Joined | Mode::Alone => "the store is believed already",
+                Mode::Frozen => "the contents of the store are not known at the moment",
+                Mode::Joined | Mode::Alone => "the store is trusted already",
             };
             return vec![text.to_owned()];
         };
@@ -430,9 +430,9 @@ impl Core {
             let answer = match (is_in_force, is_believed) {
                 (true, _) => Ok(Done { notes, cached_ms: None }),
                 (false, true) => {
-                    Err(refusal("the store is believed, but its documents are not in force here yet"))
+                    Err(refusal("the store is trusted, but its documents are not in force here yet"))
                 }
-                (false, false) => Err(refusal("the store is not believed yet")),
+                (false, false) => Err(refusal("the store is not trusted yet")),
             };
             self.reply(call, answer);
         }

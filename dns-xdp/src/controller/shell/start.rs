@@ -176,7 +176,7 @@ fn announce(config: &Config, alarms: &[String], identity: &str, trouble: Option<
 /// Moves an unreadable last good copy aside for the operator, and warns of what its loss means.
 fn set_copy_aside(copy: &Path, unread: &str) {
     tracing::warn!(
-        "{unread}; this start believes the store as it is, and cannot tell whether it was restored from an older backup: \
+        "{unread}; this start trusts the store as it is, and cannot know whether it was restored from an older backup: \
          look at it with `dns-xdp cluster show`"
     );
     match last_good::set_aside(copy) {
