@@ -178,11 +178,11 @@ impl Answers {
         });
         let rule = |group: &Group| service::rule_while_down(group, rules.all_down);
         answers.take_last_good(situation, rule);
-        Returns the answers while no node is up: those of `[failover] all-down`. A service that its own probes do not find down answers as always. A service with its own rule follows that rule.
+        Answers { by_node, seconds_left: doubts(cluster, view), ..answers }
     }
 
-    /// The answers while no node is up: those of `[failover] all-down`. A service that is not down, by its own probes,
-    /// answers as always; one with a rule of its own obeys that.
+    /// Returns the answers while no node is up: those of `[failover] all-down`. A service that its own probes do not
+    /// find down answers as always. A service with its own rule follows that rule.
     pub(super) fn all_down(situation: &Situation<'_>) -> Self {
         let Situation { cluster, rules, view, serving, previous, .. } = situation;
         let is_taken_down = |index: &usize| view.nodes[*index].admin == Admin::Down;

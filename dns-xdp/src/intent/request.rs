@@ -66,7 +66,10 @@ fn within(lasting: Duration) -> Result<(), String> {
         return Err("is no time at all: write a duration such as 30m".to_owned());
     }
     if lasting > LONGEST {
-        return Err("is longer than a year: write a shorter time, or leave it out for an intent without an end".to_owned());
+        return Err(
+            "is longer than a year: write a shorter time, or leave it out for an intent without an end"
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -23,7 +23,11 @@ const ADMINS: [Admin; 4] = [Admin::Auto, Admin::Up, Admin::Down, Admin::Drain];
 const MODES: [&str; 3] = ["native", "generic", "off"];
 /// The controller's counters that `dns-xdp stats` shows. The other counters of `stats` have labels here.
 const CONTROLLER: [(&str, &str, &str); 5] = [
-    ("publications", "publications", "Changes of the answers that were published to the kernel and the responder"),
+    (
+        "publications",
+        "publications",
+        "Changes of the answers that were published to the kernel and the responder",
+    ),
     (
         "publication-failures",
         "publication_failures",
@@ -232,12 +236,7 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
             ([("node", &*node.name), ("admin", text.as_str())], flag(node.admin == *admin))
         })
     });
-    gauges(
-        encoder,
-        "node_admin",
-        "1 for the operator's intent; auto: the probes decide",
-        admins,
-    )?;
+    gauges(encoder, "node_admin", "1 for the operator's intent; auto: the probes decide", admins)?;
     let up = status.nodes.iter().map(|node| ([("node", &*node.name)], flag(node.effective == "up")));
     gauges(encoder, "node_up", "1 if the node is in the answers, by its probes and intent", up)?;
     let held = status.nodes.iter().map(|node| ([("node", &*node.name)], flag(node.held.is_some())));

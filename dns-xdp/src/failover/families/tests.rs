@@ -211,7 +211,11 @@ fn no_intent_brings_a_dead_family_back_while_the_answers_are_frozen() {
         assert_eq!(answers(&config, &decision, "node4"), (vec![2], vec![3]), "no other is left over IPv6");
     }
     let decision = with([AUTO, AUTO, Admin::Up, AUTO]);
-    assert_eq!(answers(&config, &decision, "node2"), (vec![2], vec![3]), "an operator wants its substitute up");
+    assert_eq!(
+        answers(&config, &decision, "node2"),
+        (vec![2], vec![3]),
+        "an operator wants its substitute up"
+    );
     let decision = with([AUTO, Admin::Up, AUTO, AUTO]);
     assert_eq!(answers(&config, &decision, "node2"), (vec![2], vec![2]), "an operator wants it up");
     let again = decide(

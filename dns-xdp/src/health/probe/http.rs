@@ -178,8 +178,8 @@ async fn prefix(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     prefix.truncate(PREFIX);
     Ok(prefix)
 }
-Finds the fault among the causes of an error.
-/// What is wrong, found among the causes of an error.
+
+/// Finds the fault among the causes of an error.
 fn complaint(error: &hyper::Error) -> Fault {
     let mut cause = error.source();
     while let Some(error) = cause {

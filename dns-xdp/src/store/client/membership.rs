@@ -173,11 +173,7 @@ mod tests {
             (MembershipState::Joined, MembershipState::Alone)
         );
         membership.confirm(at(1000), at(2900));
-        assert_eq!(
-            membership.state(at(3999)),
-            MembershipState::Joined,
-            "the age counts from the request"
-        );
+        assert_eq!(membership.state(at(3999)), MembershipState::Joined, "the age counts from the request");
         assert_eq!(membership.state(at(4000)), MembershipState::Alone);
         membership.confirm(at(4100), at(7100));
         assert_eq!(membership.state(at(7100)), MembershipState::Alone, "a late answer does not count");

@@ -330,11 +330,7 @@ port = 7000
         assert_eq!(texts[NODES], format!("{nodes}\n[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n"));
         assert_eq!(texts[SERVICES], SERVICES_TEXT.replace("\"node1\", \"node2\"", "\"node2\", \"node3\""));
         let after = Documents { texts, ..Documents::default() };
-        assert_eq!(
-            follow(&keys(grown), &after).texts,
-            Ok(None),
-            "the second server finds no difference"
-        );
+        assert_eq!(follow(&keys(grown), &after).texts, Ok(None), "the second server finds no difference");
     }
 
     #[test]

@@ -105,7 +105,9 @@ impl Trouble {
         if *failures == 0
             && let Some(ends) = self.ends.count(Instant::now())
         {
-            tracing::warn!("{what}: {ends} connections have ended within a minute, this one because of: {error}");
+            tracing::warn!(
+                "{what}: {ends} connections have ended within a minute, this one because of: {error}"
+            );
         }
         *failures += 1;
         let is_known = self.sender.borrow().is_some();
