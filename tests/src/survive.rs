@@ -90,7 +90,7 @@ impl Row {
 }
 
 /// The head of the table in Markdown.
-pub const HEAD: &str = "| # | what happens | to be reached | came out |\n|---:|---|---|---|";
+pub const HEAD: &str = "| # | fault | required | measured |\n|---:|---|---|---|";
 
 /// Something that goes wrong, and how it is played.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +122,7 @@ pub const EVENTS: [Event; 18] = [
     Event {
         number: 3,
         what: "a `bpf()` call fails (EPERM, ENOMEM, ENOSPC) at every step of start, adoption and publication",
-        aim: "the old program and the old zone serve on; the message names the step",
+        aim: "the old program and the old zone continue; the message names the step",
         play: Some(failing_calls::run),
     },
     Event {
@@ -140,12 +140,12 @@ pub const EVENTS: [Event; 18] = [
     Event {
         number: 6,
         what: "silence, service death, one-way silence, all down, flapping, under the flood of a core",
-        aim: "repaired within the promise + 50 ms, worst of 50; never an empty answer or SERVFAIL",
+        aim: "repaired within the guaranteed time + 50 ms, worst of 50; never an empty answer or SERVFAIL",
         play: Some(partition::run),
     },
     Event {
         number: 7,
-        what: "link down and up, renamed, made anew, MTU, 100 carrier flaps, XDP detached by another hand",
+        what: "link down and up, renamed, made anew, MTU, 100 carrier flaps, XDP detached by another process",
         aim: "answers ≤ 1.2 s after it is back; no program, map or descriptor leaks",
         play: Some(link::run),
     },
@@ -206,13 +206,13 @@ pub const EVENTS: [Event; 18] = [
     Event {
         number: 17,
         what: "the costliest messages, of 64 KiB over 8 TCP connections and over UDP, at once",
-        aim: "every one answered, others within 20 ms; probes within 10 % of their quiet time",
+        aim: "all answered, others within 20 ms; probes within 10 % of their quiet time",
         play: Some(costly::run),
     },
     Event {
         number: 18,
         what: "a flood for the responder from forged addresses, plain, overlong, with IP options; an exempt client",
-        aim: "no more than `[fallback]` allows; a moderate client ≥ 99 % answered, a neighbour all of its share",
+        aim: "at most the limit of `[fallback]`; a moderate client ≥ 99 % answered, a neighbour all of its share",
         play: Some(disguised::run),
     },
 ];

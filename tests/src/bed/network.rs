@@ -22,7 +22,7 @@ const BRIDGE: &str = "br0";
 const PASS: &str = "pass";
 const HALVE: &str = "halve";
 
-/// A bridge in a namespace of its own.
+/// A bridge in its own namespace.
 #[derive(Debug)]
 pub struct Network {
     switch: Namespace,
@@ -30,7 +30,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A switch without stations, in the name of `run`.
+    /// Makes a switch without stations for `run`.
     ///
     /// # Errors
     /// When the namespace cannot be made, or the kernel does not take the `XDP_PASS` stub.
@@ -42,14 +42,14 @@ impl Network {
                 .with_context(|| format!("cannot load `{name}`: is this root, on a kernel with BPF?"))?;
         }
         let switch = Namespace::create(run.namespace("switch").name())?;
-        // Neighbour discovery is multicast. A bridge that snoops drops it until a listener has reported.
+        // Neighbour discovery is multicast. A bridge with snooping drops it until a listener has reported.
         switch.ip(&format!(
             "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set {BRIDGE} up\n"
         ))?;
         Ok(Network { switch, programs })
     }
 
-    /// Makes a station's namespace and plugs it in; its `eth0` has `addresses`, usable at once.
+    /// Makes a station's namespace and connects it; its `eth0` has `addresses`, usable at once.
     ///
     /// # Errors
     /// When there is a station of that name, or the devices cannot be made.
@@ -69,7 +69,7 @@ impl Network {
         fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
     }
 
-    /// Makes a station an `eth0` with these addresses, usable at once, and plugs it in.
+    /// Gives a station an `eth0` with these addresses, usable at once, and connects it.
     ///
     /// # Errors
     /// When it has one, or the devices cannot be made.

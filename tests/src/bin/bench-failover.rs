@@ -270,7 +270,7 @@ fn settings(cluster: &Cluster) -> Result<String> {
 }
 
 fn report(rounds: &[Round], promises: [Option<Duration>; SERVERS.len()]) -> String {
-    let headings = ["seconds", "promised", "repair, min", "median", "max", "back, min", "median", "max"];
+    let headings = ["seconds", "guaranteed", "repair, min", "median", "max", "back, min", "median", "max"];
     let mut rows = Vec::new();
     for death in Death::ALL {
         for (server, title) in SERVERS.iter().enumerate() {

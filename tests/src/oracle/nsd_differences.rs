@@ -1,6 +1,6 @@
 //! The deliberate differences between our answers and NSD's, each with its reason.
 //!
-//! The test that compares the two is `property_fallback_equals_nsd` in `tests/tests/net`.
+//! The test that compares the two is `property_responder_equals_nsd` in `tests/tests/net`.
 mod normalize;
 mod query;
 mod served;

@@ -138,7 +138,7 @@ impl Fuzzed {
         let Fuzzed { requests, codes, growth, slowest, detected, promise } = self;
         let codes: Vec<String> = codes.iter().map(|(code, count)| format!("{code}: {count}")).collect();
         format!(
-            "a stranger and a symlink refused; {} requests ({}) beside {DEAF} clients that never read and {DEAF} that \
+            "another user and a symlink refused; {} requests ({}) beside {DEAF} clients that never read and {DEAF} that \
              never ask: {} KiB more memory, `status` within {:.0} ms, a death told after {:.0} of {:.0} ms",
             thousands(*requests),
             codes.join(", "),

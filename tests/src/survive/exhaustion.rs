@@ -53,7 +53,7 @@ pub fn run(_length: Length) -> Result<Row> {
         cluster.nodes[0].stop(Signal::SIGKILL)?;
         ensure!(asked.count > 0 && changes.len() == 2, "the answers meanwhile: {changes:?}");
         let result = "table over capacity, full disk, read-only files, no descriptors, memory limit: each refused with \
-                      its reason, unasked ones an alarm in `status`; 0 answers lost or changed meanwhile";
+                      its reason; changes without a client raise an alarm in `status`; 0 answers lost or changed meanwhile";
         Ok(Row::new(8, result.to_owned(), true))
     })
 }

@@ -66,7 +66,7 @@ pub fn run(length: Length) -> Result<Row> {
     let Failures { failed, refused, steps, .. } = failures;
     let steps = steps.len();
     let result = format!(
-        "{failed} failures at {steps} steps: {refused} refused by name, the others made up for; 0 answers lost or wrong"
+        "{failed} failures at {steps} steps: {refused} refused with the step's name, the others compensated; 0 answers lost or wrong"
     );
     Ok(Row::new(3, result, true))
 }
@@ -157,7 +157,7 @@ impl Failures {
                 self.note("publication", &step);
             }
             drop(strace);
-            wait::until(&format!("{step} is made up for"), SOON, || both.say(here))?;
+            wait::until(&format!("{step} is compensated"), SOON, || both.say(here))?;
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ pub fn run(length: Length) -> Result<Row> {
     let text = |(name, times): &(&str, Times)| format!("{name} {}", times.text());
     let times: Vec<String> = worst.iter().map(text).collect();
     let result = format!(
-        "promised {:.2} s; median and worst of {rounds}: {}; the client itself held up for {:.2} s at most; {}; {} wrong under a \
+        "guaranteed {:.2} s; median and worst of {rounds}: {}; the client itself held up for {:.2} s at most; {}; {} wrong under a \
          flood of {}/s",
         promise.as_secs_f64(),
         times.join(", "),
