@@ -96,7 +96,7 @@ impl Network {
         self.let_replies_through(run, station)
     }
 
-    /// Puts a program that is not ours on a station's `eth0`, until the link is dropped.
+    /// Attaches a foreign program to a station's `eth0`, until the link is dropped.
     ///
     /// # Errors
     /// When there is a program already.
@@ -109,7 +109,7 @@ impl Network {
         })
     }
 
-    /// From now on every second IPv4 connection to a station fails, for each source station: its SYN-ACK is lost.
+    /// Makes every second IPv4 connection to a station fail, counted for each source station: the SYN-ACK is lost.
     ///
     /// # Errors
     /// When there is no such station.
@@ -118,12 +118,12 @@ impl Network {
         let pinned = PinnedLink::from_pin(&pin).with_context(|| format!("cannot open {}", pin.display()))?;
         let program = program(&mut self.programs, HALVE)?;
         let id = program.attach_to_link(FdLink::from(pinned).try_into()?)?;
-        // The pin keeps it.
+        // The pin keeps the link.
         drop(program.take_link(id)?);
         Ok(())
     }
 
-    /// Takes the program off a station's port, which drops what the station sends with `XDP_TX` from then on.
+    /// Detaches the program from a station's port. The port then drops the frames that the station sends with `XDP_TX`.
     ///
     /// # Errors
     /// When there is no such station.
@@ -132,7 +132,8 @@ impl Network {
         fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
     }
 
-    /// A veth device takes frames that its peer sent with `XDP_TX` only when it has an XDP program itself.
+    /// Attaches the program again. A veth device accepts frames that its peer sent with `XDP_TX` only if it has an XDP
+    /// program itself.
     ///
     /// # Errors
     /// When there is no such station, or its port has a program.
@@ -143,7 +144,7 @@ impl Network {
             let program = program(programs, PASS)?;
             let id = program.attach(station, XdpMode::Driver)?;
             let link: FdLink = program.take_link(id)?.try_into()?;
-            // Pinned, it outlives this process: the lab's does.
+            // A pinned link outlives this process, as the lab needs it.
             link.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))?;
             Ok(())
         })
@@ -168,7 +169,7 @@ pub struct Cable {
 }
 
 impl Cable {
-    /// Pulls it out: the station's carrier is gone, its addresses stay.
+    /// Pulls the cable: the station loses its carrier and keeps its addresses.
     ///
     /// # Errors
     /// When the switch is gone.
@@ -176,7 +177,7 @@ impl Cable {
         self.switch.ip(&format!("link set {} down\n", self.station))
     }
 
-    /// Puts it back.
+    /// Puts the cable back.
     ///
     /// # Errors
     /// When the switch is gone.

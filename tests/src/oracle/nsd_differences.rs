@@ -1,4 +1,4 @@
-//! The deliberate differences between our answers and NSD's, each with its reason.
+//! The intended differences between the responder's answers and NSD's, each with its reason.
 //!
 //! The test that compares the two is `property_responder_equals_nsd` in `tests/tests/net`.
 mod normalize;
@@ -10,27 +10,27 @@ use crate::oracle::meaning::Meaning;
 pub use query::{Path, Query};
 pub use served::Served;
 
-/// Name servers of the packet table's zone: with their glue they are too large for 512 octets, and not for 1232.
+/// Name servers of the packet table's zone: with their glue they exceed 512 octets, but not 1232.
 pub const NAME_SERVERS: u8 = 14;
 
-/// A difference that is meant.
+/// An intended difference.
 pub struct Choice {
-    /// What is different.
+    /// The difference.
     pub what: &'static str,
-    /// Why ours is as good, or better.
+    /// Why the responder's answer is as good, or better.
     pub reason: &'static str,
-    /// Where it shows.
+    /// Where the difference shows.
     pub difference: Difference,
 }
 
 /// Where a difference shows.
 pub enum Difference {
-    /// The answers say something else. The function takes the difference out of them, and tells whether it was there.
+    /// The answers differ. The function removes the difference from them, and returns whether it was there.
     Answers(fn(&Query, &mut Meaning, &mut Meaning) -> bool),
-    /// We answer such a query as another one, in which what we pass over is missing: NSD is asked that one. The function
-    /// tells whether that is so.
+    /// The responder answers such a query like another one, without the parts that it ignores: NSD gets that one. The
+    /// function returns whether this applies.
     Instead(fn(&Query, &Meaning, &Meaning) -> bool),
-    /// Such a query NSD does not answer.
+    /// NSD does not answer such a query.
     Silence(fn(&Query) -> bool),
     /// NSD's answer to such a query cannot be read.
     Unreadable(fn(&Query) -> bool),
@@ -38,7 +38,8 @@ pub enum Difference {
 
 use Difference::{Answers, Instead, Silence, Unreadable};
 
-/// Every choice, in the order in which the answers are normalized. A choice that never occurs makes the test fail.
+/// All differences, in the order in which the answers are normalized. A difference that never occurs makes the test
+/// fail.
 pub const CHOICES: &[Choice] = &[
     // The header.
     Choice {
