@@ -1,4 +1,4 @@
-//! Scenes: nodes die and come back, and what every server says meanwhile.
+//! Scenes: nodes die and come back, and the answers of every server meanwhile.
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -108,7 +108,7 @@ fn with_all_nodes_down_every_name_answers_its_configured_address() {
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_server_that_sees_nobody_freezes_instead_of_judging() {
     scene(&Plan::quick(3), |cluster| {
-        // Its own database alone is visible to a node that is cut off: one of three.
+        // A node that is cut off sees only its own database: 1 of 3.
         cluster.nodes[0].pull_cable()?;
         let isolated = &cluster.nodes[0];
         wait::until("the isolated node knows it", SOON, || {

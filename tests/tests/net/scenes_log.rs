@@ -1,4 +1,4 @@
-//! Scenes: a log that cannot be written, and a daemon that does its work all the same.
+//! Scenes: a log that cannot be written, and a daemon that works nevertheless.
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::process::{Command, Stdio};
@@ -75,7 +75,7 @@ fn an_exit_code_is_the_same_where_nobody_reads_the_error() {
     }
 }
 
-/// A pipe with room for nothing.
+/// A full pipe.
 fn full_pipe() -> Result<(PipeReader, PipeWriter)> {
     let (reader, mut writer) = pipe()?;
     fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE))?;

@@ -1,4 +1,4 @@
-//! Scenes: what a daemon tells over HTTP while things happen to it.
+//! Scenes: a daemon's HTTP listener during faults.
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
@@ -137,7 +137,7 @@ fn a_file_that_cannot_be_read_to_its_end_holds_up_nobody() {
     scene(&watched(2), |cluster| {
         let node = &cluster.nodes[0];
         let (beat, text) = ("dns_xdp_heartbeat_timestamp_seconds", node.config_text()?);
-        // Reading a pipe without a writer takes for ever.
+        // Reading a pipe without a writer never ends.
         fs::remove_file(&node.config)?;
         nix::unistd::mkfifo(&node.config, Mode::S_IRWXU)?;
         node.signal(Signal::SIGHUP)?;
@@ -193,7 +193,7 @@ fn a_browser_shows_the_page_refreshes_it_and_runs_nobodys_script() {
         let html = browse(node, &["--dump-dom", "--virtual-time-budget=10000"])?;
         ensure!(html.contains("&lt;script&gt;document.title='taken'"), "{html}");
         ensure!(!html.contains("<img") && !html.contains("<title>taken"), "{html}");
-        // The script has replaced what it came with; the styles came through the policy.
+        // The script has replaced the initial page, and the policy allows the styles.
         ensure!(html.contains("data-refreshed="), "{html}");
         let directory = node.config.parent().context("the run has a directory")?;
         for (name, more) in [
