@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_frozen_or_fails_open_is_ready_and_says_so() {
+    fn a_server_that_is_frozen_or_fails_open_is_ready_and_says_so() {
         let (mut status, _) = text::tests::example();
         status.frozen = Some("1 of 2 is visible".to_owned());
         status.fail_open = true;

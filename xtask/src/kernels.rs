@@ -1,7 +1,7 @@
 //! `cargo xtask test kernels`: the program, the daemon and its interfaces on Debian's kernels, in QEMU machines.
 //!
 //! Each kernel's packages are unpacked below `target/kernels`, never installed. The machine boots that kernel with an
-//! initramfs in which `guest`, a program of the tests, runs the checks and writes a line about each on the serial
+//! initramfs. In it `guest`, a program of the tests, runs the checks and writes a line about each on the serial
 //! console.
 mod image;
 mod machine;

@@ -161,7 +161,7 @@ fn check(path: &Path, text: &str) -> Vec<String> {
             say("unfinished: do it, or leave it out");
         }
         if MACHINE_PATHS.iter().any(|path| line.contains(path)) {
-            say("a path of somebody's machine");
+            say("a path of a developer's machine");
         }
     }
     breaches

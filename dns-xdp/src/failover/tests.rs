@@ -245,7 +245,7 @@ fn healthy_drained_nodes_are_answered_before_failing_ones_and_those_taken_down_l
 }
 
 #[test]
-fn an_operator_overrules_frozen_answers_and_takes_the_word_back() {
+fn an_operator_overrules_frozen_answers_and_takes_the_intent_back() {
     let config = three_nodes();
     let before = decided(&config, &[UP, REFUSES, UP], None);
     let frozen = |admin: [Admin; 3], previous: &Decision| {

@@ -201,7 +201,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn a_death_is_detected_within_the_promise(
+        fn a_death_is_detected_within_the_bound(
             (interval, fast) in (2u64..3000).prop_flat_map(|interval| (Just(interval), 2..=interval)),
             timeout in 1u64..2000, fall in 1u32..6, rise in 1u32..6, round_trip in 0u64..2000,
             lost in proptest::collection::vec(any::<bool>(), 0..40), death in 0u64..20_000,

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_from_before_there_was_a_who_and_an_end_is_read() {
+    fn a_file_from_before_intents_had_an_author_and_an_end_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
         let text = r#"{"node1": {"admin": "drain", "reason": "new disk", "since": "2026-03-01T12:00:00Z"}}"#;

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_decided_meanwhile_overrules_a_local_intent() {
+    fn another_decision_meanwhile_overrules_a_local_intent() {
         let mut local = local_drain(None);
         let overruled = Reconciled::Overruled("node2".to_owned(), drain("alice"));
         assert_eq!(local.reconcile(&only(drain("bob")), second(5)), (vec![overruled], true));

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_clients_keep_nobody_waiting() {
+    async fn silent_clients_delay_no_other_client() {
         let listener = super::super::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(serve(listener, Router::new().route("/", get(|| async { "here" }))));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_does_not_say_what_it_wants_is_hung_up_on() {
+    async fn a_client_that_sends_no_whole_request_is_disconnected() {
         let listener = super::super::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(serve(listener, Router::new()));

@@ -141,7 +141,7 @@ fn every_panel_asks_for_what_is_exposed_and_has_a_title() {
 }
 
 #[test]
-fn a_metric_or_label_that_nobody_exposes_is_noticed() {
+fn a_metric_or_label_that_is_not_exposed_is_noticed() {
     assert_eq!(unknown("rate(dns_xdp_querys_total[5m]) > 0"), ["dns_xdp_querys_total"]);
     assert_eq!(unknown("dns_xdp_node_up{nodes=\"a\"} == 0"), ["dns_xdp_node_up{nodes}"]);
     assert_eq!(unknown("sum by (qname) (dns_xdp_node_up)"), ["qname"]);

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_bounded_however_often_somebody_looks() {
+    fn samples_are_bounded_for_any_number_of_looks() {
         let mut samples = Samples::default();
         for step in 0..10_000_u32 {
             samples.add(at(f64::from(step) / 100.0), totals(step.into(), 0));

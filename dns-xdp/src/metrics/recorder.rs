@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_probed_begins_at_zero_and_is_gone_when_removed() {
+    fn a_probed_subject_begins_at_zero_and_is_removed_with_its_probes() {
         let recorder = Recorder::default();
         recorder.attend(&targets(&["node1", "node2"]));
         let both = text(&recorder);

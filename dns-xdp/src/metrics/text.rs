@@ -382,7 +382,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_query_is_counted_once_whoever_answers_it() {
+    fn a_query_is_counted_once_on_either_path() {
         assert_eq!(answered_by(&example().1), [16, 5]);
     }
 

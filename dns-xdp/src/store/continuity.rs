@@ -99,7 +99,7 @@ pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
     if documents.revisions.iter().any(is_older) {
         let epoch = keys().filter_map(found).max().unwrap_or(0);
         return Some(format!(
-            "the store is at epoch {epoch}, and {} was seen of it: it was restored from an older copy; {REMEDY}",
+            "the store is at epoch {epoch}, but epoch {} was seen before: it was restored from an older copy; {REMEDY}",
             documents.epoch()
         ));
     }
@@ -107,7 +107,7 @@ pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
     let remedy = if holds_cluster(listing) { REMEDY } else { FOUND };
     (is_changed && listing.revision < *revision).then(|| {
         format!(
-            "the store is at revision {}, and {revision} was seen of it: it was restored from an older copy; {remedy}",
+            "the store is at revision {}, but revision {revision} was seen before: it was restored from an older copy; {remedy}",
             listing.revision
         )
     })
@@ -128,7 +128,7 @@ pub fn replaced(known: &Known, listing: &Listing) -> Option<(String, Revision)> 
 pub fn never_had(key: &str, revision: Revision, listing: &Listing) -> String {
     let remedy = if holds_cluster(listing) { REMEDY } else { FOUND };
     format!(
-        "the store has never had the {key} that was seen of it at revision {revision}: it was restored from an older copy; \
+        "the store has never had the {key} that was seen at revision {revision}: it was restored from an older copy; \
          {remedy}"
     )
 }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn another_store_is_believed_only_with_the_same_documents() {
+    fn another_store_is_trusted_only_with_the_same_documents() {
         let known = known(&listing(1, 50, &[(NODES, "[[node]]\n", 30)]));
         assert_eq!(doubt(&known, &listing(2, 90, &[(NODES, "[[node]]\n", 30)])), None, "it was moved");
         for other in [&[(NODES, "", 80)], &[(NODES, "[[node]]\n", 20)]] {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_on_one_server_is_believed_by_all_that_rely_on_the_same_store() {
+    fn an_acceptance_on_one_server_counts_for_all_that_rely_on_the_same_store() {
         let known = known(&listing(1, 50, &[(NODES, "[[node]]\n", 50)]));
         for cluster in [1, 2] {
             let found = listing(cluster, 40, &[(NODES, "", 30)]);

@@ -228,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_server_alone_takes_nobody_out_where_three_have_judged(
+        fn one_server_alone_takes_no_node_out_where_three_have_judged(
             others in "u{2,9}", alone in "[ugd]", place in any::<prop::sample::Index>(),
         ) {
             let mut letters = others;
@@ -247,14 +247,14 @@ mod tests {
         }
 
         #[test]
-        fn one_more_that_finds_it_dead_brings_nobody_back(letters in "[udg?]{1,9}") {
+        fn one_more_that_finds_it_dead_brings_no_node_back(letters in "[udg?]{1,9}") {
             let serving = |letters: &str| agree(SUBJECT, &said(letters), Observers::Majority).serving;
             let worse = letters.replacen('u', "g", 1);
             prop_assert!(serving(&letters) != Some(false) || serving(&worse) == Some(false));
         }
 
         #[test]
-        fn who_is_silent_is_not_serving(letters in "[udg?]{0,9}", count in 0usize..12) {
+        fn a_silent_subject_is_not_serving(letters in "[udg?]{0,9}", count in 0usize..12) {
             for observers in [Observers::Majority, Observers::Count(count)] {
                 let agreed = agree(SUBJECT, &said(&letters), observers);
                 prop_assert!(agreed.visible || agreed.serving == Some(false));

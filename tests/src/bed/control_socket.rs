@@ -30,7 +30,7 @@ impl Connection {
     /// # Errors
     /// When no daemon listens, or this user may not connect.
     pub fn open(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket).context("nobody listens on the control socket")?;
+        let stream = UnixStream::connect(socket).context("no daemon listens on the control socket")?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(Connection { stream, read: Vec::new() })

@@ -29,7 +29,7 @@ pub struct Fetched {
 pub fn fetch(node: &Node, path: &str) -> Result<Fetched> {
     let text = node.namespace.enter(|| {
         let mut stream =
-            TcpStream::connect(ADDRESS).with_context(|| format!("nobody listens on {ADDRESS}"))?;
+            TcpStream::connect(ADDRESS).with_context(|| format!("no daemon listens on {ADDRESS}"))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: {ADDRESS}\r\nconnection: close\r\n\r\n")?;
         let mut text = String::new();

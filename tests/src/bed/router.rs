@@ -1,8 +1,9 @@
 //! A router to a network behind the switch, which forwards packets, or refuses them after a delay with any ICMP code.
 //!
 //! ```text
-//!   node1 … nodeN      router        far │       │          │            │ ══╧═══════╧══════════╧════════════╧══
-//!   one switch, two networks: `far` is reached only through the router
+//!   node1 … nodeN      router        far
+//!     │       │          │            │
+//!   ══╧═══════╧══════════╧════════════╧══      one switch, two networks: `far` is reached only through the router
 //! ```
 use std::collections::BTreeMap;
 use std::fs;

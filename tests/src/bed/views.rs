@@ -37,7 +37,7 @@ pub fn agreed_substitute(cluster: &Cluster, servers: &[usize], dead: usize) -> R
 ///
 /// # Errors
 /// When one of `servers` answers it, or does not answer at all.
-pub fn nobody_answers(cluster: &Cluster, servers: &[usize], dead: usize) -> Result<()> {
+pub fn no_server_answers(cluster: &Cluster, servers: &[usize], dead: usize) -> Result<()> {
     let dns = cluster.dns_client()?;
     let dead = &cluster.nodes[dead];
     let labels = cluster.nodes.iter().enumerate();

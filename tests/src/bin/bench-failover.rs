@@ -241,7 +241,7 @@ fn await_all(
             bail!("{}: {:#}", late.collect::<Vec<_>>().join(", "), change.expect_err("it is none"));
         };
         let server = servers.iter().position(|server| *server == change.question.server);
-        let server = server.context("an answer of nobody who was asked")?;
+        let server = server.context("an answer of an unknown server")?;
         seen[server].get_or_insert(change.at);
     }
     Ok(seen.map(|at| at.expect("none is left")))

@@ -84,12 +84,12 @@ pub const CHOICES: &[Choice] = &[
         difference: Answers(normalize::opt_of_errors),
     },
     Choice {
-        what: "NSD sends two NSIDs to who asks twice, in an OPT of a wrong length",
+        what: "NSD sends two NSIDs to a client that asks twice, in an OPT of a wrong length",
         reason: "it cannot be read",
         difference: Unreadable(|query| query.nsids() > 1),
     },
     Choice {
-        what: "an OPT of another version that is longer than the message is BADVERS to NSD, FORMERR to us",
+        what: "an OPT of another version that is longer than the message is BADVERS to NSD, FORMERR to dns-xdp",
         reason: "both are true",
         difference: Answers(normalize::version_of_a_broken_opt),
     },
@@ -101,7 +101,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         what: "we pass over a TSIG, NSD does not know its key",
-        reason: "we have no keys: to us it is one of those records (RFC 8945, section 5.2 is for who has)",
+        reason: "dns-xdp has no keys, so it is one of those records (RFC 8945, section 5.2 is for servers with keys)",
         difference: Instead(normalize::signature),
     },
     Choice {
@@ -111,7 +111,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         what: "we refuse NOTIFY and UPDATE",
-        reason: "nobody may change the zone (RFC 2136, section 2.2); to say NOTIMP or NOTAUTH is as true",
+        reason: "no client may change the zone (RFC 2136, section 2.2); NOTIMP or NOTAUTH would be as right",
         difference: Answers(normalize::opcodes),
     },
     // Types and classes.
@@ -122,7 +122,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         what: "we refuse every zone transfer, NSD has other ways to say no",
-        reason: "none is offered to anybody (RFC 5936, section 5), over no transport and of no name",
+        reason: "zone transfers are offered to no client (RFC 5936, section 5), over no transport and for no name",
         difference: Answers(normalize::transfers),
     },
     Choice {
@@ -132,7 +132,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         what: "in class CH we have authority",
-        reason: "nobody knows better who we are; BIND says so too",
+        reason: "the server knows its own identity; BIND answers so too",
         difference: Answers(normalize::authority_over_chaos),
     },
     Choice {
@@ -172,7 +172,7 @@ pub const CHOICES: &[Choice] = &[
         difference: Answers(normalize::absence_of_a_family),
     },
     Choice {
-        what: "a negative answer that fits with compression alone is truncated by us",
+        what: "a negative answer that fits only with compression is truncated by dns-xdp",
         reason: "the program copies the SOA record as it is, without compression, and both paths truncate at the same size",
         difference: Answers(normalize::whole_soa),
     },

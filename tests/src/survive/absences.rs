@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_dead_nodes_address_for_too_long_or_again_is_wrong() {
-        assert_eq!(wrong(&[(0, 2)], Some(17)).len(), 1, "nobody has noticed");
+        assert_eq!(wrong(&[(0, 2)], Some(17)).len(), 1, "no server has noticed");
         assert_eq!(wrong(&[(0, 2), (18, 0), (35, 2)], Some(17)).len(), 1, "too late");
         assert_eq!(wrong(&[(0, 2), (12, 0), (20, 2)], Some(17)).len(), 1, "while it is dead");
     }

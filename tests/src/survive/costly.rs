@@ -62,7 +62,7 @@ pub fn run(length: Length) -> Result<Row> {
                 thread::scope(|scope| {
                     let others = scope.spawn(|| ask(cluster, time));
                     let probes = Probes::during(&cluster.nodes[0], time);
-                    let others = others.join().expect("who asks does not panic")?;
+                    let others = others.join().expect("the asking thread does not panic")?;
                     Ok((probes?, others))
                 })
             })?;
@@ -72,7 +72,7 @@ pub fn run(length: Length) -> Result<Row> {
             times.extend(others.into_iter().flatten());
         }
         times.sort();
-        let p99 = times.get(times.len() * 99 / 100).copied().context("nobody else was answered")?;
+        let p99 = times.get(times.len() * 99 / 100).copied().context("no other client was answered")?;
         let status = cluster.nodes[0].status()?;
         let states = healths(&status)?;
         ensure!(states.iter().all(|state| *state == "up"), "a node is taken for dead: {states:?}");

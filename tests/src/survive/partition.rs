@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_repair_and_no_round_at_all_are_not_within_the_promise() {
+    fn a_late_repair_and_no_round_at_all_are_not_within_the_bound() {
         let limit = Duration::from_millis(750);
         let late = limit + Duration::from_millis(1);
         let times = |sighted: &[Duration], blind: &[Duration]| Times {

@@ -104,8 +104,8 @@ fn attacks(here: IpAddr, there: IpAddr) -> Vec<Attack> {
             0,
         ),
         attack("a query of its own", server(here), &query, 0),
-        attack("a query of nobody's", server(loopback), &query, 0),
-        attack("a query of everybody's", server(multicast), &query, 0),
+        attack("a query from the loopback", server(loopback), &query, 0),
+        attack("a query from a multicast address", server(multicast), &query, 0),
         attack("a query from port 0", SocketAddr::new(there, 0), &query, 0),
     ]
 }

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_that_nobody_accounts_for_is_told() {
+    fn a_query_without_a_count_is_reported() {
         let tally = Tally { sent: 3, right: 1, lost: 1, ..Tally::default() };
         assert!(tally.check().is_err() && !tally.is_clean());
         let whole = tally.and(Tally { right: 1, ..Tally::default() });

@@ -166,7 +166,7 @@ fn what_a_known_client_asks_beyond_its_share_does_not_starve_another() {
 }
 
 #[test]
-fn who_is_alone_has_all_of_it() {
+fn a_lone_client_has_all_of_it() {
     let mut server = server(LIMIT);
     let mut passed = 0;
     for nth in 0..SECONDS * FLOOD {

@@ -37,7 +37,7 @@ fn every_text_is_a_configuration_or_refused() {
 }
 
 #[test]
-fn every_word_on_the_control_socket_is_answered_or_hung_up_on() {
+fn every_input_on_the_control_socket_is_answered_or_disconnected() {
     let socket = control::Socket::serve().unwrap();
     let inputs = inputs("control");
     assert!(inputs.len() > 10, "{} inputs", inputs.len());

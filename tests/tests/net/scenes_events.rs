@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(8);
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_death_and_a_return_are_told_in_their_order_to_everyone_who_listens() {
+fn a_death_and_a_return_are_reported_in_order_to_every_listener() {
     stage(&Plan::quick(3), |cluster| {
         let heard = notify(&cluster.nodes[0], "cat >> heard")?;
         cluster.start()?;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use dns_xdp_tests::bed::cluster::{Cluster, scene, stage};
 use dns_xdp_tests::bed::node::DatabaseProgram;
 use dns_xdp_tests::bed::plan::Plan;
-use dns_xdp_tests::bed::views::{SOON, agreed_substitute, nobody_answers, wait_for_address};
+use dns_xdp_tests::bed::views::{SOON, agreed_substitute, no_server_answers, wait_for_address};
 use dns_xdp_tests::bed::watch::{Change, Question, Watch, all_answered, names, since};
 use nix::sys::signal::Signal;
 
@@ -18,7 +18,7 @@ const MEANWHILE: Duration = Duration::from_millis(250);
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn nodes_that_are_removed_added_and_moved_while_another_dies_disturb_nobody() {
+fn nodes_that_are_removed_added_and_moved_while_another_dies_disturb_no_other() {
     const MOVED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 44));
     // More failures than come between two changes.
     stage(&Plan::quick(4).line("health", "fall = 5"), |cluster| {
@@ -82,7 +82,7 @@ fn a_daemon_that_is_restarted_while_a_node_dies_and_after_ends_with_its_peers_an
             cluster.nodes[0].stop(signal)?;
             cluster.nodes[0].start()?;
             agreed_substitute(cluster, &[0, 1], 2)?;
-            nobody_answers(cluster, &[0, 1], 2)?;
+            no_server_answers(cluster, &[0, 1], 2)?;
             let found = Instant::now();
             cluster.nodes[0].stop(signal)?;
             cluster.nodes[0].start()?;

@@ -17,7 +17,7 @@ const LABELS: [&str; 4] = ["node1", "node2", "node3", "@"];
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_pause_of_ten_seconds_with_a_probe_under_way_is_nobodys_death() {
+fn a_pause_of_ten_seconds_with_a_probe_under_way_takes_no_node_out() {
     // One failure is a verdict here: the probe that is under way would be it.
     let plan = Plan::new(3)
         .line("health", "interval = \"200ms\"")

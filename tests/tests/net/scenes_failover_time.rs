@@ -14,7 +14,7 @@ const ALLOWANCE: Duration = Duration::from_secs(1);
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn with_the_default_settings_every_death_is_repaired_within_the_promise() {
+fn with_the_default_settings_every_death_is_repaired_within_the_bound() {
     const ROUNDS: usize = 5;
     /// The default interval, over which the deaths are spread.
     const INTERVAL: Duration = Duration::from_secs(1);

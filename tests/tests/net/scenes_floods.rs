@@ -66,7 +66,7 @@ fn every_server_knows_the_cookie_that_another_made_and_the_responder_that_of_the
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn who_asks_too_much_is_held_back_learns_to_ask_over_tcp_and_is_let_go_by_a_cookie() {
+fn a_client_that_asks_too_much_is_limited_asks_over_tcp_and_is_exempt_with_a_cookie() {
     let sections = format!(
         "[cookies]\nsecrets = [\"{SECRET}\"]\n[rate-limit]\nanswers-per-second = 1\nburst = 5\nslip = 1\n"
     );

@@ -133,7 +133,7 @@ fn a_frozen_server_is_ready_and_says_that_it_is_frozen() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_file_that_cannot_be_read_to_its_end_holds_up_nobody() {
+fn a_file_that_cannot_be_read_to_its_end_delays_no_other_command() {
     scene(&watched(2), |cluster| {
         let node = &cluster.nodes[0];
         let (beat, text) = ("dns_xdp_heartbeat_timestamp_seconds", node.config_text()?);
@@ -185,7 +185,7 @@ fn a_reload_that_is_refused_is_counted() {
 
 #[test]
 #[ignore = "needs root, XDP and Chromium: cargo xtask test net"]
-fn a_browser_shows_the_page_refreshes_it_and_runs_nobodys_script() {
+fn a_browser_shows_the_page_refreshes_it_and_runs_no_foreign_script() {
     scene(&watched(3), |cluster| {
         let node = &cluster.nodes[0];
         let hostile = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">";

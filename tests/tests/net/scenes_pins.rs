@@ -42,7 +42,7 @@ fn the_root_of_a_mount_is_no_pin_directory_and_keeps_what_others_pinned() {
         // Nothing else is tested there, because other programs have pins in it.
         fs::write(&node.config, pinned_in("/sys/fs/bpf"))?;
         is_refused(&verb(node, "check")?);
-        ensure!(Path::new(&bpffs.0).join("foreign").is_dir(), "somebody else's directory is gone");
+        ensure!(Path::new(&bpffs.0).join("foreign").is_dir(), "a foreign directory is gone");
         Ok(())
     });
 }
@@ -96,7 +96,7 @@ fn a_start_without_xdp_leaves_the_program_of_a_daemon_that_runs() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn an_entry_of_others_is_an_alarm_and_keeps_nobody_from_going_on_or_from_unloading() {
+fn a_foreign_entry_raises_an_alarm_and_stops_neither_the_daemon_nor_unload() {
     scene(&Plan::quick(1), |cluster| {
         let node = &mut cluster.nodes[0];
         fs::create_dir(node.pins.join("foreign"))?;

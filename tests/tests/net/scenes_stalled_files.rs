@@ -8,7 +8,7 @@ use dns_xdp_tests::bed::cluster::{Cluster, stage};
 use dns_xdp_tests::bed::filesystem::Filesystem;
 use dns_xdp_tests::bed::node::healths;
 use dns_xdp_tests::bed::plan::Plan;
-use dns_xdp_tests::bed::views::{SOON, agreed_substitute, nobody_answers, wait_for_address};
+use dns_xdp_tests::bed::views::{SOON, agreed_substitute, no_server_answers, wait_for_address};
 use dns_xdp_tests::bed::wait;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -34,7 +34,7 @@ fn a_frozen_state_file_holds_up_neither_failover_nor_status_nor_the_end_of_a_dra
         // A death is detected and repaired.
         cluster.nodes[1].die()?;
         agreed_substitute(cluster, &[0, 2], 1)?;
-        nobody_answers(cluster, &[0, 2], 1)?;
+        no_server_answers(cluster, &[0, 2], 1)?;
         let node1 = &cluster.nodes[0];
         let (status, took) = timed(|| node1.status())?;
         ensure!(took < ANSWERED_WITHIN, "status took {took:?}");
@@ -101,7 +101,7 @@ fn a_daemon_whose_state_file_is_frozen_ends_on_sigterm_and_the_next_one_takes_ov
             ensure!(healths(&status)? == ["up", "down"], "{status:#}");
             Ok(())
         })?;
-        nobody_answers(cluster, &[0], 1)?;
+        no_server_answers(cluster, &[0], 1)?;
         disk.thaw()
     });
 }

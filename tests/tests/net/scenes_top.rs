@@ -115,7 +115,7 @@ fn a_watched_status_waits_for_the_daemon_and_ends_with_ctrl_c() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn names_are_sampled_only_while_somebody_looks() {
+fn names_are_sampled_only_while_top_runs() {
     scene(&Plan::quick(1).line("failover", "quorum = 1"), |cluster| {
         let node = &cluster.nodes[0];
         let asked = cluster.dns_client()?;

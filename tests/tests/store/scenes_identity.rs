@@ -108,7 +108,7 @@ fn of_two_servers_of_one_name_the_second_stays_alone_with_an_alarm() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn a_document_that_somebody_deletes_stays_in_force_with_an_alarm() {
+fn a_document_that_is_deleted_stays_in_force_with_an_alarm() {
     scene(&plan(Access::Open), |cluster| {
         // It is the newest document.
         let nodes = cluster.etcd()?.read(NODES)?;

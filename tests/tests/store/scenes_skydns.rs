@@ -117,7 +117,7 @@ fn nodes_are_imported_once_from_keys_that_are_not_followed() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn whom_the_store_does_not_let_at_the_keys_says_so_until_it_does() {
+fn a_server_without_access_to_the_keys_says_so_until_it_has_it() {
     let plan = plan(Access::Password, "skydns-follow = \"/skydns\"");
     scene(&plan.line("cluster", "skydns-mirror = \"/skydns-live\""), |cluster| {
         wait_for_agreement(cluster, &ALL)?;
@@ -183,7 +183,7 @@ fn nonsense(cluster: &mut Cluster) -> Result<()> {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn the_mirror_has_what_is_answered_through_deaths_of_nodes_and_of_who_writes_it() {
+fn the_mirror_has_the_answers_through_deaths_of_nodes_and_of_its_writer() {
     const FOREIGN: &str = "{\"host\":\"192.0.2.99\"}";
     let plan = plan(Access::Open, "skydns-mirror = \"/skydns-live\"")
         .tables("[[service]]\nname = \"db.prod\"\nnodes = [\"node2\", \"node3\"]\n");

@@ -70,7 +70,7 @@ fn members_that_die_or_stand_still_and_a_history_that_is_forgotten_change_no_ans
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn a_store_that_is_restored_from_an_older_backup_is_not_believed_until_an_operator_accepts_it() {
+fn a_store_that_is_restored_from_an_older_backup_is_not_trusted_until_an_operator_accepts_it() {
     scene(&plan(Access::Open), |cluster| {
         wait_for_agreement(cluster, &ALL)?;
         let backup = cluster.etcd()?.save("older.backup")?;
@@ -158,7 +158,7 @@ fn a_document_that_is_none_is_refused_by_all_and_a_server_starts_without_the_sto
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn whom_the_store_does_not_let_in_says_why_and_answers_from_its_copy() {
+fn a_server_that_the_store_refuses_says_why_and_answers_from_its_copy() {
     for (access, words) in
         [(Access::Password, ["password", "password-file"]), (Access::Certificate, ["certificate", "cert"])]
     {
@@ -212,7 +212,7 @@ fn slow(cluster: &Cluster) -> Result<()> {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn a_server_without_ca_trusts_whom_its_machine_trusts() {
+fn a_server_without_ca_accepts_the_machines_authorities() {
     // The places of the machine's authorities: a file, and a directory.
     let trusting = |file: &str, nowhere: &str| {
         [("SSL_CERT_FILE", file), ("SSL_CERT_DIR", nowhere)]

@@ -256,7 +256,7 @@ fn without_a_majority_of_the_store_every_server_repairs_a_death_by_itself() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn one_servers_bad_link_takes_nobody_out_and_a_death_takes_the_dead_out_everywhere() {
+fn one_servers_bad_link_takes_no_node_out_and_a_death_takes_the_dead_out_everywhere() {
     scene(&plan(), |cluster| {
         wait_for_agreement(cluster, &ALL)?;
         let promise = cluster.nodes[0].promise()?;

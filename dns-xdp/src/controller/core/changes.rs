@@ -58,7 +58,7 @@ pub(super) enum Asker {
     /// A command.
     Call(CallId),
     /// To no client: a SIGHUP or the watched file asked for the change. A refusal raises an alarm.
-    Nobody,
+    NoClient,
     /// A reload of a server that shares a store, by the number of its work: see [`Shared`](super::shared::Shared).
     Shared(WorkId),
     /// To no client: the store has other documents. A refusal raises an alarm.
@@ -184,7 +184,7 @@ impl Core {
     }
 
     fn begin_change(&mut self, asker: Asker, what: What) {
-        if asker == Asker::Nobody {
+        if asker == Asker::NoClient {
             self.changes.unasked.begin(self.now.elapsed);
             self.effects.push(Effect::Reloading(true));
         }
@@ -238,7 +238,7 @@ impl Core {
                     self.end_change(asker, &what, Err(refusal));
                 } else {
                     let mut next = Box::new(self.proposed(&what, *proposal, work));
-                    if asker == Asker::Nobody && next.config == *self.health.config() {
+                    if asker == Asker::NoClient && next.config == *self.health.config() {
                         // A change that no client asked for and that has no effect is no event.
                         next.event = None;
                     }
@@ -276,12 +276,12 @@ impl Core {
         let failed = |message: String| Err(Refusal::new(RefusalKind::Failed, message));
         let result = match stage {
             Stage::Committing { .. } => failed(format!(
-                "it is in force, but whether {file} has it is not known: it could not be written within {seconds} s"
+                "it is in force, but {file} may not have it: the file could not be written within {seconds} s"
             )),
             Stage::Forgetting { work, mut done, .. } => {
                 self.changes.given_up.insert(work);
                 done.notes.push(format!(
-                    "what was wanted of it is not forgotten on disk: {state} could not be written within {seconds} s"
+                    "its old intent is still on disk: {state} could not be written within {seconds} s"
                 ));
                 Ok(done)
             }
@@ -298,8 +298,8 @@ impl Core {
     /// The refusal of a change whose preparation took too long.
     pub(super) fn unprepared(&self) -> Refusal {
         let message = format!(
-            "nothing was changed: it could not be worked out within {} s; look whether {} can be read and its names are \
-             resolved",
+            "nothing was changed: the change could not be prepared within {} s; check that {} can be read and that its names \
+             are resolved",
             WORK_TIMEOUT.as_secs(),
             self.source.path().display()
         );
@@ -485,7 +485,7 @@ impl Core {
         match (asker, what) {
             (Asker::Call(call), _) => self.reply(call, result),
             (Asker::Shared(number), _) => self.reloaded_here(number, result),
-            (Asker::Nobody, _) => {
+            (Asker::NoClient, _) => {
                 if let Err(refusal) = result {
                     self.effects.push(Effect::Warn(format!("nothing was reloaded: {refusal}")));
                     self.refused = Some(alarm(&refusal));

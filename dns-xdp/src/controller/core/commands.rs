@@ -65,7 +65,7 @@ impl Core {
             command => match ClusterChange::asked(command) {
                 Ok((change, ephemeral)) => self.change(Asker::Call(call), What::Edit { change, ephemeral }),
                 Err(command) => {
-                    let text = format!("a defect of dns-xdp: nobody answers {command:?}");
+                    let text = format!("a defect of dns-xdp: no part of it answers {command:?}");
                     self.reply::<()>(call, Err(Refusal::new(RefusalKind::Failed, text)));
                 }
             },

@@ -221,7 +221,7 @@ impl Core {
         }
         if wanted.as_ref().is_some_and(|wanted| wanted.intent.admin == Admin::Up) {
             self.release_in_store(node);
-            self.release(node, "it is wanted up");
+            self.release(node, "an operator wants it up");
         }
         if self.local != *saved {
             // The decisions have changed during the write, because nodes fell.

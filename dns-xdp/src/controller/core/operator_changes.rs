@@ -378,7 +378,7 @@ impl Core {
                     _ => "",
                 };
                 let message = format!(
-                    "{error}; whether it was changed is not known: look with `dns-xdp cluster show`{own}"
+                    "{error}; the cluster may or may not have changed: look with `dns-xdp cluster show`{own}"
                 );
                 return self.refuse_shared(
                     &OperatorChange { stage, ..change },

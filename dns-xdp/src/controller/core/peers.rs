@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_was_seen_until_then_and_who_is_not_heard_of_never() {
+    fn a_server_that_left_was_seen_until_then_and_an_unknown_one_never() {
         let all = seen(Mode::Joined, &[("node1", 7, "a"), ("node2", 7, "a")]);
         let mut peers = Peers::default();
         peers.note(&all, at(10));

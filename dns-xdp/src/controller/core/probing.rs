@@ -98,8 +98,8 @@ impl Core {
         }
     }
 
-    /// Counts and reports changes of health. If both families of a subject are probed, a change of one family that
-    /// leaves the subject's health as it is is reported for that family.
+    /// Counts and reports changes of health. A change of one family that does not change the subject's health is
+    /// reported for that family.
     fn turned(&mut self, subject: &Subject, change: &Change, at: Duration) {
         let families = change.families.iter().map(|(family, transition)| (Some(*family), *transition));
         let whole = change.transition.map(|transition| (None, transition));

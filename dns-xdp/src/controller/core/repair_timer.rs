@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_up_again_before_the_answers_changed_was_never_repaired() {
+    fn a_node_that_is_up_before_the_answers_changed_was_never_repaired() {
         let (up, suspect, down, recovering) = (Health::Up, Health::Suspect, Health::Down, Health::Recovering);
         let frozen = [(up, suspect, 10), (suspect, down, 20), (down, recovering, 30), (recovering, up, 40)];
         assert_eq!(falls(&frozen).answered(ms(50)), []);

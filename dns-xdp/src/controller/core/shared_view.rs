@@ -120,8 +120,8 @@ pub(in crate::controller) mod tests {
 
     #[test]
     fn a_server_that_is_alone_probes_everyone() {
-        let nobody: [[&[&str]; 3]; 3] = [[&[]; 3]; 3];
-        let (joined, alone) = (said(Mode::Joined, nobody), said(Mode::Alone, nobody));
+        let none: [[&[&str]; 3]; 3] = [[&[]; 3]; 3];
+        let (joined, alone) = (said(Mode::Joined, none), said(Mode::Alone, none));
         let nodes: Vec<String> = (1..=30).map(|number| format!("node{number}")).collect();
         let ours = |view: &SharedView| nodes.iter().filter(|node| view.probes(node, 1)).count();
         assert_eq!(ours(&alone), 30);

@@ -254,7 +254,7 @@ impl State {
     ) -> SubjectHealth {
         match self.families.get(subject) {
             Some(families) => families.whole(before, now),
-            None => self.standing_of_all(subject, before, now),
+            None => self.health_of_all(subject, before, now),
         }
     }
 

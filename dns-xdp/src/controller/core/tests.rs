@@ -515,7 +515,7 @@ fn lease_and_watchdog_are_renewed_by_each_tick_and_by_nothing_else() {
 }
 
 #[test]
-fn a_machine_that_was_stopped_judges_nobody_for_two_rounds_though_its_clock_stood_still() {
+fn a_machine_that_was_stopped_judges_no_node_for_two_rounds_though_its_clock_stood_still() {
     let mut bench = Bench::live(TEXT);
     bench.step(Input::WasStopped(Duration::from_secs(3600)));
     assert_eq!(bench.core.health.blind(), Some("this machine was stopped for 3600 s"));

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_asks_twice_take_bounded_room_and_hide_no_other() {
+    fn names_that_are_asked_once_take_bounded_room_and_hide_no_other() {
         let mut asked = TopNames::default();
         asked.count(Vec::new(), second(0));
         for round in 1..100 {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_when_nobody_looks() {
+    fn nothing_is_kept_when_no_operator_looks() {
         let mut asked = TopNames::default();
         asked.count(Vec::new(), second(0));
         asked.count(times("a.", 1), second(1));

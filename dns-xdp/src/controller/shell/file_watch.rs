@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_changed_file_is_passed_on_until_nobody_listens() {
+    fn the_text_of_a_changed_file_is_passed_on_until_the_receiver_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         fs::write(&path, "one").unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Failback;
-use super::invariants::{TOLERANCE, is_somebody_wanted, recovery, the_quorum_is_what_is_heard};
+use super::invariants::{TOLERANCE, has_intent, recovery, the_quorum_is_what_is_heard};
 use super::member::Member;
 use super::sharing::Cluster;
 use super::store_link::StoreLink;
@@ -62,7 +62,7 @@ pub(super) fn judged(
         return Ok(());
     };
     let is = member.server.published.as_ref();
-    if is_somebody_wanted(intents) || is_somebody_wanted(member.server.state().intents()) {
+    if has_intent(intents) || has_intent(member.server.state().intents()) {
         return Ok(());
     }
     if decision.frozen.is_some() && is.is_none_or(|is| !Arc::ptr_eq(is, answered)) {
@@ -78,7 +78,7 @@ pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
     }
     let (Some(was), Some(is)) = (&before.decision, member.server.decision()) else { return Ok(()) };
     let (then, now) = (before.mode, member.mode());
-    who_is_newly_probed_is_presumed_to_be_what_all_find(member, before)?;
+    a_newly_probed_node_is_presumed_to_be_as_all_find_it(member, before)?;
     if (then, now) == (Some(Mode::Joined), Some(Mode::Alone))
         && before.intents == *member.server.state().intents()
     {
@@ -99,7 +99,7 @@ pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
 }
 
 /// One lost probe does not take out a node that the other servers find up.
-fn who_is_newly_probed_is_presumed_to_be_what_all_find(
+fn a_newly_probed_node_is_presumed_to_be_as_all_find_it(
     member: &Member,
     before: &Before,
 ) -> Result<(), String> {
@@ -120,7 +120,7 @@ fn subject(node: &Node) -> Subject {
 
 /// A joined server is frozen if the visible nodes, with those that two servers report silent, are fewer than the
 /// quorum. It is also frozen if no node is visible.
-fn only_what_several_attest_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
+fn only_confirmed_silence_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
     let Some((view, _)) = &member.heard else { return Ok(()) };
     if decision.frozen.is_some() {
         return Ok(());
@@ -161,8 +161,8 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
     } else {
         those_at_one_moment_say_the_same(cluster, member, decision)?;
         the_lease_is_confirmed(cluster, member)?;
-        only_what_several_attest_needs_no_quorum(member, decision)?;
-        one_bad_link_takes_nobody_out(cluster, member, decision, answers)?;
+        only_confirmed_silence_needs_no_quorum(member, decision)?;
+        one_bad_link_takes_no_node_out(cluster, member, decision, answers)?;
     }
     let late = member.way.slow + silence(cluster, member) + WORD;
     if mode == Mode::Joined
@@ -257,7 +257,7 @@ fn those_at_one_moment_say_the_same(
 }
 
 /// Every joined server answers a node that most of its judges find healthy.
-fn one_bad_link_takes_nobody_out(
+fn one_bad_link_takes_no_node_out(
     cluster: &Cluster,
     member: &Member,
     decision: &Decision,

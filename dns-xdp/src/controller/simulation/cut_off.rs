@@ -1,5 +1,5 @@
-//! Tests that a lost packet does not make a server probe a whole cluster, and that a server that is cut off freezes
-//! before a node falls.
+//! Tests that a lost packet does not make a server probe a whole cluster. Also tests that a server that is cut off
+//! freezes before a node falls.
 use std::sync::Arc;
 use std::time::Duration;
 

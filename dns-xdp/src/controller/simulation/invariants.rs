@@ -56,7 +56,7 @@ impl Before {
 }
 
 /// Whether a node has an intent. Intents count even while the answers are frozen.
-pub(super) fn is_somebody_wanted(intents: &Intents) -> bool {
+pub(super) fn has_intent(intents: &Intents) -> bool {
     intents.values().any(|intent| intent.admin != Admin::Auto)
 }
 
@@ -95,7 +95,7 @@ pub(super) fn check(
     let changed = before.answers.as_deref().is_none_or(|before| !ptr::eq(before, answers));
     let frozen = decision.frozen.is_some();
     let reloaded = told && server.reloaded == world.now;
-    let obeys = is_somebody_wanted(&before.intents) || is_somebody_wanted(server.state().intents());
+    let obeys = has_intent(&before.intents) || has_intent(server.state().intents());
     let is_frozen = frozen && !obeys;
     if changed && before.live && !reloaded && !server.is_slow && (is_frozen || before.blind && !told) {
         let why = if frozen { "frozen" } else { "blind" };
@@ -108,7 +108,7 @@ pub(super) fn check(
     if frozen {
         return Ok(());
     }
-    who_fell_does_not_come_back_by_itself(server, decision, answers)?;
+    a_fallen_node_does_not_come_back_by_itself(server, decision, answers)?;
     for family in Family::ALL {
         let living = living(world, server, family);
         the_dead_are_replaced((world, server, family), decision, answers, &living)?;
@@ -117,10 +117,10 @@ pub(super) fn check(
     suspects_are_not_kept_in_caches(server, answers)?;
     if changed {
         if reloaded {
-            who_is_new_is_unknown(world, server)?;
+            a_new_node_is_unknown(world, server)?;
         }
-        who_is_unknown_answers_for_nobody_else(server, answers)?;
-        those_who_see_the_same_say_the_same(servers, server, answers)?;
+        an_unknown_node_answers_only_for_itself(server, answers)?;
+        servers_that_see_the_same_answer_the_same(servers, server, answers)?;
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ fn note_falls(server: &mut Server) {
 }
 
 /// With manual failback, a fallen node is in no answer while another node is up.
-fn who_fell_does_not_come_back_by_itself(
+fn a_fallen_node_does_not_come_back_by_itself(
     server: &Server,
     decision: &Decision,
     answers: &Answers,
@@ -355,7 +355,7 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
     Ok(())
 }
 
-fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
+fn a_new_node_is_unknown(world: &World, server: &Server) -> Result<(), String> {
     for node in &server.state().config().cluster.nodes {
         let health = server.state().node(node).health;
         let place = (node.name.clone(), node.probe_address());
@@ -366,7 +366,7 @@ fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-fn who_is_unknown_answers_for_nobody_else(server: &Server, answers: &Answers) -> Result<(), String> {
+fn an_unknown_node_answers_only_for_itself(server: &Server, answers: &Answers) -> Result<(), String> {
     let nodes = &server.state().config().cluster.nodes;
     let health = |node: &Node| (admin(server, node), server.state().node(node).serving());
     let is_proven = |node: &Node| matches!(health(node), (Admin::Auto, Some(true))) && !is_held(server, node);
@@ -380,7 +380,7 @@ fn who_is_unknown_answers_for_nobody_else(server: &Server, answers: &Answers) ->
     Ok(())
 }
 
-fn those_who_see_the_same_say_the_same(
+fn servers_that_see_the_same_answer_the_same(
     servers: &[Server],
     server: &Server,
     answers: &Answers,

@@ -207,7 +207,7 @@ impl Server {
                 }
                 Effect::Pace(probe, pace) => {
                     let place = self.attempts.binary_search_by(|attempt| attempt.probe.cmp(&probe));
-                    self.attempts[place.expect("who is paced is probed")].pace = pace;
+                    self.attempts[place.expect("a paced probe exists")].pace = pace;
                     None
                 }
                 Effect::Open(published) => {

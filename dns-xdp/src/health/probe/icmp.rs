@@ -1,7 +1,7 @@
 //! `icmp`: the node answers an echo (RFC 792; RFC 4443, section 4).
 //!
-//! It uses a datagram socket if the group of this process may have one (net.ipv4.ping_group_range), because the kernel
-//! then passes on only the answers to this socket. Otherwise it uses a raw socket, which needs CAP_NET_RAW.
+//! It uses a datagram socket if this process may have one (net.ipv4.ping_group_range): the kernel passes only its own
+//! answers to such a socket. Otherwise it uses a raw socket, which needs CAP_NET_RAW.
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_is_nobodys_proof_of_life() {
+    fn an_unreachable_is_no_proof_of_life() {
         assert_eq!(unreachable(judge(&Errno::ECONNREFUSED.into())), unseen("refused"));
         assert!(matches!(unreachable(judge(&Errno::EPERM.into())), Fault::Ours(_)));
     }

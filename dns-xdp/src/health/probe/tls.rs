@@ -40,7 +40,7 @@ async fn config(trust: &Trust) -> Result<ClientConfig, Fault> {
             builder.with_root_certificates(roots).with_no_client_auth()
         }
         Trust::Anybody => {
-            let verifier = Arc::new(Anybody(provider));
+            let verifier = Arc::new(AnyCertificate(provider));
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         }
     };
@@ -97,9 +97,9 @@ fn flaw(error: &CertificateError) -> String {
 
 /// A verifier that accepts every certificate.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _certificate: &CertificateDer<'_>,

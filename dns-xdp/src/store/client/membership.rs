@@ -17,8 +17,8 @@ const LONGEST_RHYTHM: Duration = Duration::from_secs(3);
 /// ```
 ///
 /// The age of a confirmation counts from the time of its *request*, because the store counts the lease from a later
-/// moment. So a server is alone for 2/5 of the lease before the other servers can take it for dead and drop its
-/// verdicts, however long the answer took.
+/// moment. So a server is alone for 2/5 of the lease before the other servers can drop its verdicts, however long the
+/// answer took.
 ///
 /// Probation exists because a store that comes back is empty at first: the leases of all servers that lost it have
 /// ended. A server that joined at once would use the few verdicts that are back already. A server that finds the store
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_alone_joins_when_it_has_been_confirmed_without_a_gap_for_six_fifths_of_the_lease() {
+    fn a_lone_server_joins_after_confirmations_without_a_gap_for_six_fifths_of_the_lease() {
         let mut membership = joined(at(0));
         membership.confirm(at(9000), at(9100));
         assert_eq!(membership.state(at(9100)), MembershipState::Probation(at(5900)));
@@ -223,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_is_joined_with_a_confirmation_that_is_older_than_three_fifths_of_the_lease(
+        fn no_server_is_joined_with_a_confirmation_that_is_older_than_three_fifths_of_the_lease(
             servers in proptest::collection::vec(
                 (any::<bool>(), proptest::collection::vec((0u64..4000, 0u64..3500), 0..30)), 2,
             ),

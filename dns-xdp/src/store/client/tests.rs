@@ -54,7 +54,7 @@ async fn servers_see_documents_and_each_others_verdicts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
+async fn a_server_that_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
     let store = stored();
     let mut client = start(&store, "node1");
     until(&mut client, |seen| seen.mode == Mode::Joined).await;
@@ -81,7 +81,7 @@ async fn who_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_decided_before_it_reached_the_store_joins_after_a_probation() {
+async fn a_server_that_decided_before_it_reached_the_store_joins_after_a_probation() {
     let store = stored();
     store.cut_off(true);
     let mut client = start(&store, "node1");
@@ -144,7 +144,7 @@ async fn changes_that_are_there_are_shown_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_takes_its_verdicts_along_at_once() {
+async fn a_server_that_leaves_removes_its_verdicts_at_once() {
     let store = stored();
     let mut client = start(&store, "node1");
     until(&mut client, |seen| seen.mode == Mode::Joined).await;
@@ -154,7 +154,7 @@ async fn who_leaves_takes_its_verdicts_along_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_store_is_not_believed_until_it_is_accepted() {
+async fn an_older_store_is_not_trusted_until_it_is_accepted() {
     let store = stored();
     let older = store.copy();
     store.write("config/nodes", "[[node]]\n");

@@ -260,7 +260,7 @@ nodes = [\"node1\", \"node2\"]
     }
 
     #[test]
-    fn who_reads_as_coredns_does_finds_what_is_answered_for_names_above_others_too() {
+    fn coredns_finds_the_answers_for_names_above_others_too() {
         let text = "[[node]]\nname = \"a\"\nipv4 = \"192.0.2.1\"\n[[node]]\nname = \"b.a\"\nipv4 = \"192.0.2.2\"\n\
                     [[node]]\nname = \"z.a\"\nipv4 = \"192.0.2.3\"\n\
                     [[service]]\nname = \"x.b.a\"\nnodes = [\"a\", \"z.a\"]\n\
@@ -314,7 +314,7 @@ nodes = [\"node1\", \"node2\"]
 
     proptest! {
         #[test]
-        fn who_follows_a_mirror_has_the_same_nodes_and_services(drawn in drawn()) {
+        fn a_follower_of_a_mirror_has_the_same_nodes_and_services(drawn in drawn()) {
             let text_then = text(&drawn, 11);
             let (listing, _) = done(&Listing::default(), &healthy_zone(&config(&text_then)));
             prop_assert_eq!(follow(&listing, &documents(&text_then)).texts, Ok(None));

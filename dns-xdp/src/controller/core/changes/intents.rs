@@ -77,7 +77,7 @@ impl Core {
             (Stage::Forgetting { mut done, .. }, result) => {
                 if let (Err(error), What::Edit { change, .. }) = (result, &what) {
                     let name = change.name();
-                    done.notes.push(format!("what was wanted of `{name}` is not forgotten on disk: {error}"));
+                    done.notes.push(format!("the old intent of `{name}` is still on disk: {error}"));
                     self.changes.background.failed(error, self.now.elapsed);
                 }
                 self.end_change(asker, &what, Ok(done));
@@ -135,7 +135,7 @@ impl Core {
             counting != *intents || self.health.intents() != base || self.health.held().holds() != holds;
         let before = self.health.held().holds().clone();
         self.health.set_intents(counting);
-        self.tell_released(&before, "it is wanted up");
+        self.tell_released(&before, "an operator wants it up");
         if is_other {
             // The write is out of date, or a later one has replaced it.
             self.keep_intents();
@@ -156,7 +156,7 @@ impl Core {
         let granted = match &self.answering.trouble {
             Some(trouble) => {
                 let kept = format!(
-                    "`{node}` is to be {admin}, which is kept, but not in the answers yet: {trouble}"
+                    "the intent {admin} for `{node}` is kept, but is not in the answers yet: {trouble}"
                 );
                 Err(Refusal::new(RefusalKind::Failed, kept))
             }
@@ -176,10 +176,10 @@ impl Core {
         if let Some(reason) = decision.and_then(|decision| decision.frozen.as_ref()) {
             let text = format!("the answers are frozen, {reason}");
             if admin == Admin::Auto {
-                let kept = format!("`{name}` is to be auto, which is kept, but no probe decides yet: {text}");
+                let kept = format!("the intent auto for `{name}` is kept, but no probe decides yet: {text}");
                 return Err(Refusal::new(RefusalKind::Conflict, kept));
             }
-            notes.push(format!("{text}; `{name}` is {admin} all the same"));
+            notes.push(format!("{text}; `{name}` is {admin} nevertheless"));
         }
         if decision.is_some_and(|decision| decision.fail_open) {
             notes.push("no node is up: the answers are those of `[failover] all-down`".to_owned());

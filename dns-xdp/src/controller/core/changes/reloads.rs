@@ -36,9 +36,9 @@ impl Core {
     pub(in crate::controller::core) fn reload_unasked(&mut self) {
         let unasked = &mut self.changes.unasked;
         unasked.is_due = unasked.began.is_some_and(|began| self.now.elapsed < began + UNASKED_PAUSE);
-        let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::Nobody;
+        let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::NoClient;
         if !self.changes.unasked.is_due && !self.changes.waiting.iter().any(is_reload) {
-            self.change(Asker::Nobody, What::Reload { force: false, text: None });
+            self.change(Asker::NoClient, What::Reload { force: false, text: None });
         }
     }
 
@@ -83,7 +83,7 @@ impl Core {
 
     /// Reports that a reload without a client is held back. It reports this once, until a reload is not held back.
     pub(super) fn hold_back(&mut self, asker: Asker, refusal: &Refusal) {
-        if asker == Asker::Nobody && !self.changes.unasked.is_held_back {
+        if asker == Asker::NoClient && !self.changes.unasked.is_held_back {
             self.changes.unasked.is_held_back = true;
             self.emit(occurrences::held_back(&refusal.message));
         }

@@ -54,7 +54,7 @@ impl State {
     }
 
     /// The health of a subject by all its probes.
-    pub(super) fn standing_of_all(
+    pub(super) fn health_of_all(
         &self,
         subject: &Subject,
         before: Option<&SubjectHealth>,

@@ -93,7 +93,7 @@ fn a_round_is_complete_when_everyone_was_heard_even_if_we_cannot_probe() {
 }
 
 #[test]
-fn nobody_is_judged_by_the_blind() {
+fn a_blind_server_judges_no_node() {
     let mut state = healthy(TEXT);
     state.blindness().pulse(Duration::ZERO);
     assert!(state.blindness().pulse(Duration::from_secs(10)));
@@ -227,7 +227,7 @@ fn a_server_that_turns_alone_does_not_count_those_that_it_has_never_seen() {
 }
 
 #[test]
-fn a_node_that_was_added_answers_its_own_name_and_nobody_elses() {
+fn a_node_that_was_added_answers_only_its_own_name() {
     let mut state = healthy(TEXT);
     kill(&mut state, "node2");
     state.adopt(config(&format!("{TEXT}[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\n")));

@@ -12,7 +12,7 @@ fn a_change_whose_working_out_hangs_is_refused_and_holds_nothing_up() {
     bench.elapsed += Duration::from_secs(10);
     bench.step(Input::Tick);
     let refusal = bench.reply(1).unwrap().unwrap_err();
-    assert!(refusal.message.contains("could not be worked out within 10 s"), "{refusal}");
+    assert!(refusal.message.contains("could not be prepared within 10 s"), "{refusal}");
     let saved = bench.saved();
     bench.step(Input::IntentsSaved { work: saved, result: Ok(()) });
     bench.publish(Ok(()));

@@ -102,7 +102,7 @@ fn a_local_intent_counts_here_and_goes_to_the_store_when_it_is_back() {
 }
 
 #[test]
-fn what_somebody_has_decided_meanwhile_overrules_a_local_intent() {
+fn another_decision_meanwhile_overrules_a_local_intent() {
     let (mut bench, mut documents) = Bench::drained_here();
     documents.intents.insert("node2".to_owned(), Intent { admin: Admin::Up, ..drained("bob") });
     documents.revisions.insert(INTENT.to_owned(), 2);

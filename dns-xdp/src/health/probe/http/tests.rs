@@ -244,7 +244,7 @@ async fn a_certificate_is_good_for_its_names_and_addresses() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told_unless_nobody_wants_to_know() {
+async fn the_fault_of_a_certificate_is_reported_unless_none_is_verified() {
     let authority = Authority::new("ours");
     let good = authority.serve("db.example.com", |_| ()).await;
     let expired =

@@ -47,7 +47,7 @@ pub(super) fn come_and_go() -> Result<()> {
         answered_in_kernel(&server, vip)?;
         wire.server.ip("addr del 192.0.2.61/24 dev eth0\n")?;
         // The neighbour still sends frames for it; the program must not answer them.
-        wait::until("nobody answers on the address that has gone", SOON, || {
+        wait::until("no answer comes from the removed address", SOON, || {
             ensure!(server.ask_at(vip).is_err(), "it is answered");
             Ok(())
         })?;
