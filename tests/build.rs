@@ -5,8 +5,8 @@ use aya_build::{Package, Toolchain, build_ebpf};
 
 #[expect(unsafe_code, reason = "setting a variable of the environment")]
 fn main() -> anyhow::Result<()> {
-    // As in the build script of dns-xdp.
-    // SAFETY: a build script's main runs before any other thread of it exists.
+    // The build script of dns-xdp does the same. SAFETY: a build script's main runs before any other thread of it
+    // exists.
     unsafe {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         env::set_var("CARGO_TERM_QUIET", "true");
@@ -17,7 +17,7 @@ fn main() -> anyhow::Result<()> {
     )
 }
 
-/// The channel of rust-toolchain.toml: the BPF linker takes the LLVM of its rustc.
+/// The channel of rust-toolchain.toml: the BPF linker uses the LLVM of that channel's rustc.
 fn toolchain() -> anyhow::Result<&'static str> {
     let lines = &mut include_str!("../rust-toolchain.toml").lines();
     let channel = lines.find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'));

@@ -7,6 +7,15 @@
 //! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes
 //!        ─► decision ─► zone published ─► lease ─► program attached ─► privileges given up ─► responder ─► ready
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
+//!
+//! a node dies:
+//!  no answer for fast-interval  ─► overdue: its probes become fast; without a store, a quorum of others is asked at once
+//!  first failure                ─► suspect: event +suspect; the TTL of its addresses shrinks
+//!  `fall` failures              ─► down: event +down; without a store, the fall waits until a quorum was heard
+//!  with a store                 ─► the verdict is written; the fall waits until a majority of the probers agrees
+//!  decision (failover::decide)  ─► substitutes, perhaps a hold; Effect::Publish
+//!  publisher's thread           ─► zone made ─► bank staged ─► zone to the responder ─► bank committed in the kernel
+//!  Input::Published             ─► event +failover; answers kept on disk; repair time recorded
 //! ```
 mod core;
 mod shell;
@@ -16,8 +25,8 @@ mod simulation;
 use crate::store::Loaded;
 pub(crate) use shell::start::served_addresses;
 
-/// How a daemon ends that `dns-xdp unload` has ended. It is an error only for its exit code, which tells the
-/// package's unit not to start the daemon again.
+/// How a daemon ends after `dns-xdp unload`. It is an error only because of its exit code: the package's unit does not
+/// start the daemon again after that code.
 #[derive(Debug, thiserror::Error)]
 #[error("ended by dns-xdp unload")]
 pub struct Unloaded;
@@ -27,11 +36,11 @@ impl Unloaded {
     pub const EXIT_CODE: u8 = 4;
 }
 
-/// Runs the daemon until it is told to stop; `replace`: takes over from the one that runs.
+/// Runs the daemon until a signal or a command stops it. `replace`: it takes over from the running daemon.
 ///
 /// # Errors
-/// What keeps it from starting, with the remedy; nothing is left attached or bound then. A second signal while
-/// it stops is an error too. [`Unloaded`] is the reason where `dns-xdp unload` has ended it.
+/// The daemon cannot start: the error names the remedy, and nothing stays attached or bound. A second signal during the
+/// stop is an error too. [`Unloaded`] is the error after `dns-xdp unload`.
 pub async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     shell::start::run(loaded, replace).await
 }

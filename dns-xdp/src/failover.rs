@@ -1,12 +1,12 @@
-//! Who answers for whom: a pure function of the cluster, the verdicts and the admin intent.
+//! Decides which node answers for which: a pure function of the cluster, the verdicts and the intents.
 //!
-//! `answers` says which node answers for which, `service` chooses among the members of a service, `rendezvous` chooses
-//! substitutes, `families` says what IPv4 or IPv6 answers otherwise, `holds` finds the nodes that fell, `zone` makes the zone
-//! of a decision, `nodata` says how long the absence of a family counts. The health of nodes is in `health`.
+//! `answers` has the node that answers for each node, `service` chooses among the members of a service, and
+//! `rendezvous` chooses substitutes. `families` has the answers that differ in IPv4 or IPv6, and `holds` finds the
+//! nodes that fell. `zone` makes the zone of a decision; `nodata` computes how long the absence of a family may be
+//! cached. The health of nodes is in `health`.
 //!
-//! Servers do not talk to each other. They agree because the same states give the same answers, whatever
-//! happened before; only a server that is cut off ([`Decision::frozen`]) or that has no node left to name
-//! looks back.
+//! Servers do not talk to each other. They agree because the same states give the same answers, whatever happened
+//! before. Only a server that is cut off ([`Decision::frozen`]) or has no healthy node uses its earlier answers.
 mod answers;
 mod families;
 mod holds;
@@ -30,49 +30,49 @@ pub use zone::{answering, healthy_zone, zone};
 use crate::cluster::{Admin, AllDown, Cluster, Group};
 use crate::config::Failover;
 
-/// All that a decision looks at, as one server sees it.
+/// The inputs of a decision, as one server sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
-    /// In the order of the cluster's nodes.
+    /// The nodes, in the order of the cluster.
     pub nodes: Vec<NodeState>,
-    /// By the name of each service whose members' health is found out apart: their states, in the order
-    /// of its members and then of its backups.
+    /// The members of each service with its own probes, by the service's name: first the members in order, then the
+    /// backups.
     pub members: BTreeMap<String, Vec<MemberState>>,
-    /// How many witnesses answered something.
+    /// The number of witnesses that answered something.
     pub visible_witnesses: usize,
-    /// How many nodes and witnesses are silent for several servers that say so together.
+    /// The number of nodes and witnesses that several servers find silent.
     pub confirmed_unreachable: usize,
-    /// What is known of each family, where the families of some node differ; else nothing.
+    /// The results in each family, if the families of some node differ; otherwise empty.
     pub families: Vec<FamilyView>,
 }
 
-/// What is known of a node as a member of one service.
+/// The state of a node as a member of one service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberState {
-    /// As [`NodeState::serving`].
+    /// Like [`NodeState::serving`].
     pub serving: Option<bool>,
-    /// As [`NodeState::seconds_left`].
+    /// Like [`NodeState::seconds_left`].
     pub seconds_left: Option<u32>,
 }
 
-/// What is known and wanted of one node.
+/// The state of one node: its verdict, its intent and its hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeState {
-    /// What the probes say; `None` while they have said nothing.
+    /// Whether its probes find it healthy; `None`: they have no result yet.
     pub serving: Option<bool>,
-    /// The host answered something.
+    /// Whether the host answered something.
     pub visible: bool,
-    /// What the operator wants.
+    /// The operator's intent.
     pub admin: Admin,
-    /// Of a suspect, how soon it may be out of the answers, rounded up.
+    /// The seconds until a suspect may be out of the answers, rounded up.
     pub seconds_left: Option<u32>,
-    /// It fell, and stays out of the answers after its recovery.
+    /// Whether it is held: it fell, and stays out of the answers after its recovery.
     pub held: bool,
 }
 
 impl NodeState {
-    /// The admin intent where there is one, else the probes' verdict. A node that is unknown has the benefit
-    /// of the doubt, unless it is held.
+    /// Returns how the node is treated: by its intent if it has one, otherwise by its verdict. A node without a verdict
+    /// counts as up, unless it is held.
     pub fn effective(&self) -> Effective {
         match (self.admin, self.serving) {
             (Admin::Auto, None | Some(true)) if self.held => Effective::Held,
@@ -82,7 +82,7 @@ impl NodeState {
         }
     }
 
-    /// Whether it is out of the answers whatever its probes say: an operator has taken it out, or it is held.
+    /// Whether the node is out of the answers whatever its probes find: an operator has taken it out, or it is held.
     pub(crate) fn is_taken_out(&self) -> bool {
         match self.admin {
             Admin::Down | Admin::Drain => true,
@@ -95,12 +95,12 @@ impl NodeState {
         self.effective() == Effective::Up && (self.admin == Admin::Up || self.serving.is_some())
     }
 
-    /// How soon the probes may take it out of the answers.
+    /// The seconds until the probes may take the node out of the answers.
     fn doubt(&self) -> Option<u32> {
         self.seconds_left.filter(|_| self.admin == Admin::Auto)
     }
 
-    /// The same node as a member of a service with probes of its own.
+    /// Returns the same node as a member of a service with its own probes.
     fn as_member(&self, member: &MemberState) -> NodeState {
         NodeState { serving: member.serving, seconds_left: member.seconds_left, ..*self }
     }
@@ -112,11 +112,11 @@ impl NodeState {
 pub enum Effective {
     /// In the answers.
     Up,
-    /// Out of the answers: another answers for it.
+    /// Out of the answers: another node answers for it.
     Down,
-    /// As [`Effective::Down`], because the operator wants it.
+    /// Like [`Effective::Down`], by the operator's intent.
     Drain,
-    /// As [`Effective::Down`], although its probes succeed: it fell before.
+    /// Like [`Effective::Down`], although its probes succeed, because it fell before.
     Held,
 }
 
@@ -131,29 +131,29 @@ impl fmt::Display for Effective {
     }
 }
 
-/// How many nodes and witnesses are visible from here.
+/// The nodes and witnesses that this server sees, and the number that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quorum {
-    /// Nodes and witnesses that answered something.
+    /// The number of nodes and witnesses that answered something.
     pub visible: usize,
-    /// How many of them it takes.
+    /// The number that has to be visible.
     pub needed: usize,
-    /// Enough are visible.
+    /// Whether enough are visible.
     pub ok: bool,
 }
 
-/// What is answered and why.
+/// The decision: the answers and their reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Who answers for whom. Answers that are equal to those of the decision before are the same value.
+    /// The node that answers for each node. Answers equal to those of the decision before share its value.
     pub answers: Arc<Answers>,
-    /// How each node is treated, in the order of the cluster; shown even where the answers are frozen.
+    /// How each node is treated, in the order of the cluster; shown even while the answers are frozen.
     pub effective: Vec<Effective>,
     /// The answers name nodes that are down, because no node is up.
     pub fail_open: bool,
-    /// The answers name nodes that are drained, because no other is up.
+    /// The answers name nodes that are drained, because no other node is up.
     pub drained: bool,
-    /// The answers name nodes that are held, because no other is up.
+    /// The answers name nodes that are held, because no other node is up.
     pub held: bool,
     /// The groups of services that are down, as [`Cluster::members`] counts them: no member and no backup is healthy.
     down: Arc<[usize]>,
@@ -162,12 +162,12 @@ pub struct Decision {
     pub frozen: Option<String>,
     /// While frozen: the answers without the operator's changes.
     kept: Option<Arc<Answers>>,
-    /// The count that allows or forbids a decision.
+    /// The count of visible nodes that allows or forbids a failover.
     pub quorum: Quorum,
 }
 
 impl Decision {
-    /// The decision before a restart, as far as its answers tell.
+    /// Returns the decision before a restart, as far as its answers show it.
     pub fn remembered(answers: Answers) -> Self {
         let is_own = |(index, answering): (usize, &Option<usize>)| *answering == Some(index);
         let effective = answers.by_node.iter().enumerate().map(|each| match is_own(each) {
@@ -194,14 +194,15 @@ impl Decision {
         down.map(|(place, _)| place)
     }
 
-    /// Whether a node was down in it; `place`: where the cluster has the node now, which may not be where it had it then.
+    /// Whether a node was down in this decision; `place`: the node's present place in the cluster, which may have
+    /// changed since.
     pub fn is_out(&self, place: usize, node: &str) -> bool {
         let place = self.answers.place(place, node);
         place.and_then(|place| self.effective.get(place)) == Some(&Effective::Down)
     }
 }
 
-/// Decides who answers for whom. The view has to be of that cluster.
+/// Decides which node answers for which. The view has to be of this cluster.
 pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option<&Decision>) -> Decision {
     let states = view.nodes.as_slice();
     debug_assert_eq!(cluster.nodes.len(), states.len());
@@ -249,7 +250,7 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
     }
 }
 
-/// What a decision is made from, and what follows for each service before there is an answer.
+/// The inputs of a decision, with the healthy nodes of each service.
 struct Situation<'a> {
     cluster: &'a Cluster,
     rules: &'a Failover,
@@ -275,8 +276,8 @@ impl<'a> Situation<'a> {
         Situation { cluster, rules, view, previous, healthy, serving }
     }
 
-    /// The groups without a healthy member or backup. Where no node is healthy, that is said of the nodes, and groups that
-    /// go by their nodes are what they were.
+    /// The groups without a healthy member or backup. If no node is healthy, the event is about the nodes, and groups
+    /// without their own probes keep their earlier state.
     fn down(&self) -> Arc<[usize]> {
         let before = down_before(self.cluster, self.previous);
         let groups = self.cluster.members().groups();
@@ -295,9 +296,9 @@ fn down_before(cluster: &Cluster, previous: Option<&Decision>) -> Arc<[usize]> {
     previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.down))
 }
 
-/// A server that sees few nodes takes itself for cut off, and a minority never fails over. Of a node whose silence several servers
-/// attest to each other through their store that is no explanation, and none of them is needed. Where no node is visible to anybody it
-/// is one again: then all count as if each server were alone, and all freeze alike.
+/// Counts the visible nodes and the quorum. A server that sees fewer nodes than the quorum assumes that it is cut off,
+/// and freezes. Nodes that two servers report silent are subtracted from the quorum, unless no node is visible. If no
+/// node is visible, all servers freeze.
 fn count(rules: &Failover, view: &View) -> Quorum {
     let nodes = view.nodes.iter().filter(|state| state.visible).count();
     let visible = nodes + view.visible_witnesses;
@@ -307,7 +308,7 @@ fn count(rules: &Failover, view: &View) -> Quorum {
     Quorum { visible, needed, ok: visible >= needed }
 }
 
-/// Who may answer for others: those that are up and proved it, or else those not known to be down.
+/// The nodes that may answer for others: those that are up and proven, or else those that are not known to be down.
 fn trusted(states: &[NodeState]) -> Vec<usize> {
     let those = |wanted: fn(&NodeState) -> bool| -> Vec<usize> {
         (0..).zip(states).filter(|(_, state)| wanted(state)).map(|(index, _)| index).collect()
@@ -321,7 +322,7 @@ fn drained(states: &[NodeState]) -> Vec<usize> {
     healthy_or_unknown(states, |state| state.admin == Admin::Drain)
 }
 
-/// Those of the wanted nodes whose probes succeed, or else those without a verdict.
+/// The `wanted` nodes whose probes succeed, or else the `wanted` nodes without a verdict.
 fn healthy_or_unknown(states: &[NodeState], wanted: impl Fn(&NodeState) -> bool) -> Vec<usize> {
     let those = |serving: Option<bool>| -> Vec<usize> {
         let those = (0..).zip(states).filter(|(_, state)| wanted(state) && state.serving == serving);
@@ -331,7 +332,7 @@ fn healthy_or_unknown(states: &[NodeState], wanted: impl Fn(&NodeState) -> bool)
     if healthy.is_empty() { those(None) } else { healthy }
 }
 
-/// The answers of the decision before, where these are equal to them.
+/// Returns the value of the decision before if its answers are equal, and the new answers otherwise.
 fn same_or_new(answers: Answers, previous: Option<&Decision>) -> Arc<Answers> {
     match previous {
         Some(previous) if *previous.answers == answers => Arc::clone(&previous.answers),

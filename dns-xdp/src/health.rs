@@ -1,7 +1,7 @@
 //! Whether a node is healthy: probes, which are effects, and the verdict, which is pure.
 //!
-//! The [`Prober`] runs the probes and sends a [`Report`] of each; whoever receives them keeps the
-//! [`Verdict`]s and gives the rate that they ask for back with [`Prober::pace`].
+//! The [`Prober`] runs the probes and sends a [`Report`] of each. The receiver keeps the [`Verdict`]s and sets the rate
+//! that they need with [`Prober::pace`].
 mod clock_guard;
 mod in_step;
 pub(crate) mod probe;
@@ -33,15 +33,15 @@ pub use verdict::{Failure, Health, Observation, Pace, Transition, Verdict};
 use self::schedule::Schedule;
 use crate::cluster::{Family, Probe};
 
-/// Beyond its timeout a probe is given this long to end.
+/// The time that a probe gets to end beyond its timeout.
 const PROBE_OVERRUN: Duration = Duration::from_secs(1);
 
-/// Who is probed.
+/// A subject of probes: a node, a member of a service or a witness.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A node, by its name.
     Node(String),
-    /// A node as a member of a service whose health is found out apart.
+    /// A node as a member of a service with its own probes.
     Member {
         /// The service's name.
         service: String,
@@ -53,7 +53,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The name of the node that is probed; `None`: it is a witness.
+    /// The name of the node that is probed; `None`: the subject is a witness.
     pub fn node(&self) -> Option<&str> {
         match self {
             Subject::Node(node) | Subject::Member { node, .. } => Some(node),
@@ -75,16 +75,17 @@ impl fmt::Display for Subject {
 /// One of the probes of a subject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeId {
-    /// Who is probed.
+    /// The subject that is probed.
     pub subject: Subject,
-    /// Which of its probes, from 0.
+    /// The number of the probe among the subject's probes, from 0.
     pub index: usize,
-    /// The family that it speaks for, of a subject that is probed at addresses of both; `None`: for the whole subject.
+    /// The family of the probed address, if the subject is probed at addresses of both; `None`: the probe is about the
+    /// whole subject.
     pub family: Option<Family>,
 }
 
 impl ProbeId {
-    /// The first probe of a subject, as it is where the subject has one address.
+    /// The first probe of a subject with one address.
     pub fn first(subject: Subject) -> ProbeId {
         ProbeId { subject, index: 0, family: None }
     }
@@ -97,20 +98,20 @@ impl ProbeId {
     }
 }
 
-/// What one probe found out.
+/// The result of one attempt of a probe.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Who was probed, and how.
+    /// The probe that was made.
     pub probe: ProbeId,
-    /// Which start of its probes this belongs to: [`Prober::is_current`].
+    /// The start of the probe that the report belongs to: [`Prober::is_current`].
     start: u64,
-    /// When it counts, since the prober's origin.
+    /// The time at which the report counts, since the prober's origin.
     pub at: Duration,
-    /// What it found out.
+    /// The observation.
     pub observation: Observation,
 }
 
-/// Probes every node and witness, each in a task of its own. Dropping it ends the probes.
+/// Probes every node and witness, each in its own task. Dropping the prober ends the probes.
 #[derive(Debug)]
 pub struct Prober {
     origin: Instant,
@@ -120,13 +121,13 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Probes nothing yet. The times in the reports count from `origin`.
+    /// Creates a prober that probes nothing yet. The times in the reports count from `origin`.
     pub fn new(origin: Instant, reports: mpsc::Sender<Report>) -> Self {
         Prober { origin, reports, tasks: BTreeMap::new(), starts: 0 }
     }
 
-    /// Probes these from now on, and no others. Who has neither address nor probe changed is left alone; who
-    /// is new or changed is probed at once.
+    /// Probes these targets from now on, and no others. A target with the same address and probe keeps its task. A new
+    /// or changed target is probed at once.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -141,8 +142,8 @@ impl Prober {
         }
     }
 
-    /// Gives every attempt under way up. Each probe goes on within its interval, so that a machine that has no time is not
-    /// given more to do at once.
+    /// Abandons every attempt under way. Each probe continues within its interval, so that a starved machine does not
+    /// get more work at once.
     pub fn restart(&mut self) {
         let now = self.origin.elapsed();
         for (probe, task) in std::mem::take(&mut self.tasks) {
@@ -152,14 +153,14 @@ impl Prober {
         }
     }
 
-    /// The probes that have ended by a defect of ours; they are made again when they are restarted.
+    /// The probes that a defect of dns-xdp has ended. They are made again after [`Prober::restart`].
     pub fn ended(&self) -> Vec<ProbeId> {
         let ended = self.tasks.iter().filter(|(_, task)| task.handle.is_finished());
         ended.map(|(probe, _)| probe.clone()).collect()
     }
 
-    /// Whether a report is about its subject as it is probed now. One that was under way when the subject was
-    /// changed or removed is not.
+    /// Whether a report is about the present target of its subject. A report from before the subject was changed or
+    /// removed is not.
     pub fn is_current(&self, report: &Report) -> bool {
         self.tasks.get(&report.probe).is_some_and(|task| task.start == report.start)
     }
@@ -171,8 +172,8 @@ impl Prober {
         }
     }
 
-    /// Lets a probe go on whose report has been taken in; to be called behind [`Prober::pace`], so that its next
-    /// attempt is made at the pace that follows.
+    /// Lets a probe continue after its report was taken. Call it after [`Prober::pace`], so that the next attempt is
+    /// made at the new pace.
     pub fn heard(&self, report: &Report) {
         if let Some(task) = self.tasks.get(&report.probe).filter(|task| task.start == report.start) {
             task.orders.send_modify(|orders| orders.heard += 1);
@@ -211,15 +212,15 @@ impl Drop for Task {
     }
 }
 
-/// What a probe is told.
+/// The orders to a probe's task.
 #[derive(Debug, Clone, Copy)]
 struct Orders {
     pace: Pace,
-    /// How many of its reports have been taken in.
+    /// The number of its reports that were taken.
     heard: u64,
 }
 
-/// One probe, made again and again.
+/// The task of one probe, which makes attempt after attempt.
 struct Rounds {
     origin: Instant,
     reports: mpsc::Sender<Report>,
@@ -230,17 +231,18 @@ struct Rounds {
     schedule: Schedule,
 }
 
-/// Nobody listens any more.
+/// The receiver of the reports was dropped.
 #[derive(Debug)]
 struct Unheard;
 
 impl Rounds {
     async fn run(mut self, target: Target) -> Result<(), Unheard> {
         let Target { address, probe: Probe { kind, .. } } = target;
-        // A task of its own, so that a defect of one probe is not the end of all; one at most.
+        // The attempt has its own task, so that a defect in one probe does not end all probes. At most one is under
+        // way.
         let mut attempt = JoinSet::new();
         loop {
-            // A pace that changes meanwhile counts at once, or the promise of a detection time would not hold.
+            // A changed pace counts at once; otherwise the guaranteed detection time would not hold.
             let Orders { pace: Pace { delay, timeout }, heard } = *self.orders.borrow_and_update();
             let due = self.schedule.due(delay).filter(|_| heard == self.reported);
             let overdue = self.schedule.overdue();
@@ -275,7 +277,8 @@ impl Rounds {
     }
 }
 
-/// A probe keeps to its timeout; one that does not is a defect of ours and no sign of the node.
+/// Bounds the time of a probe. A probe that exceeds its timeout is a defect of dns-xdp and tells nothing about the
+/// node.
 async fn bounded(probe: impl Future<Output = Observation>, timeout: Duration) -> Observation {
     let ended = tokio::time::timeout(timeout + PROBE_OVERRUN, probe).await;
     ended.unwrap_or_else(|_| Observation::Inconclusive { reason: "the probe does not end".to_owned() })
@@ -292,7 +295,7 @@ async fn until(origin: Instant, moment: Option<Duration>) {
     }
 }
 
-/// A number from 0 to 1, other on every server: the standard library's hash seeds are random.
+/// A number from 0 to 1, different on every server, because the standard library's hash seeds are random.
 fn random_share() -> f64 {
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
 }
@@ -342,7 +345,7 @@ mod tests {
         (listener, port)
     }
 
-    /// Everything that is reported until nothing has been for a while.
+    /// Returns all reports until none has come for a while.
     async fn drain(received: &mut mpsc::Receiver<Report>) -> Vec<Report> {
         let mut reports = Vec::new();
         while let Ok(Some(report)) = tokio::time::timeout(Duration::from_millis(200), received.recv()).await {
@@ -459,7 +462,7 @@ mod tests {
         assert!(took >= least && took < 2 * probe.timeout, "{seen:?}");
     }
 
-    /// A port whose accept queue is full: it answers nothing.
+    /// Opens a port whose accept queue is full, so that it answers nothing.
     fn full_listener() -> (socket2::Socket, std::net::TcpStream, u16) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();

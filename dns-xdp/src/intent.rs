@@ -1,6 +1,6 @@
-//! The admin intent: what an operator wants of each node, why, who wants it and for how long.
+//! The intents of operators: how each node has to be treated, why, by whose order and until when.
 //!
-//! It names nodes and what is wanted of them. Addresses are not in it: they have one home, the configuration.
+//! An intent has the node's name and no address: addresses are only in the configuration.
 mod file;
 mod hold;
 mod local;
@@ -22,50 +22,50 @@ pub use request::{IntentRequest, LONGEST_TEXT, lasting, text};
 
 use crate::cluster::Admin;
 
-/// What is shown of an intent that counts on one server alone.
+/// The text in `status` for an intent that counts on one server alone.
 pub const LOCAL: &str = "on this server alone";
 
-/// What is wanted of each node, by its name; a node that is missing is [`Admin::Auto`].
+/// The intent of each node, by its name; a node without an intent is [`Admin::Auto`].
 pub type Intents = BTreeMap<String, Intent>;
 
-/// What is wanted of one node.
+/// The intent for one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    /// What the operator wants.
+    /// How the node has to be treated.
     pub admin: Admin,
-    /// Why, in the operator's words.
+    /// The reason, in the operator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who set it.
+    /// The operator that set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Since when.
+    /// The time since which it counts.
     pub since: Timestamp,
-    /// When it ends and the probes decide again; `None`: it does not. The time is the wall clock's, which is what
-    /// outlasts a restart: a clock that is set moves the end with it.
+    /// When the intent ends and the probes decide again; `None`: it does not end. The time is the wall clock's, because
+    /// that clock outlasts a restart. Setting the clock therefore moves the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// The node fell, and stays out of the answers after its recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
-    /// What another version has written. It is kept, and has no effect here.
+    /// Fields of another version. They are kept, and have no effect here.
     #[serde(flatten)]
     pub others: Map<String, Value>,
 }
 
 impl Intent {
-    /// Without a reason, without an end, and nobody's.
+    /// Creates an intent without a reason, an end or an operator.
     pub fn new(admin: Admin, since: Timestamp) -> Self {
         Intent { admin, reason: None, by: None, since, until: None, hold: None, others: Map::new() }
     }
 
-    /// Whether no operator has said anything: the probes decide, as without an intent.
+    /// Whether the intent has no effect: the probes decide, as without an intent.
     pub fn says_nothing(&self) -> bool {
         let Intent { admin, reason, by, until, others, since: _, hold: _ } = self;
         *admin == Admin::Auto && reason.is_none() && by.is_none() && until.is_none() && others.is_empty()
     }
 
-    /// Whether its time is over.
+    /// Whether the intent's time is over.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
@@ -81,7 +81,7 @@ impl fmt::Display for Intent {
     }
 }
 
-/// Who wants it, until when, and why: as far as there is something to say.
+/// Returns the operator, the end and the reason in words, as far as they are known.
 pub fn in_words(reason: Option<&str>, by: Option<&str>, until: Option<Timestamp>) -> String {
     let by = by.map(|by| format!("by {by}"));
     let until = until.map(|until| format!("until {until:.0}"));
@@ -90,12 +90,12 @@ pub fn in_words(reason: Option<&str>, by: Option<&str>, until: Option<Timestamp>
     circumstances.into_iter().chain(reason.map(str::to_owned)).collect::<Vec<_>>().join(": ")
 }
 
-/// Returns the intents with a request put into force. The same request again keeps its time, and what the new one
-/// leaves out, unless the first has ended. A node's hold stays unless `up` ends it.
+/// Returns the intents with a request put into force. A repeated request keeps the first one's time, and the fields
+/// that the new one leaves out, unless the first has ended. A node's hold stays unless `up` ends it.
 pub fn set_intent(intents: &Intents, node: &str, request: IntentRequest, now: Timestamp) -> Intents {
     let mut intents = intents.clone();
     let IntentRequest { admin, reason, by, lasting } = request;
-    // Longer than time is counted is for ever.
+    // A time beyond the range of `Timestamp` is for ever.
     let until = lasting.and_then(|lasting| now.checked_add(SignedDuration::try_from(lasting).ok()?).ok());
     match intents.get_mut(node) {
         Some(intent) if intent.admin == admin && !intent.is_over(now) => {
@@ -118,7 +118,7 @@ pub fn set_intent(intents: &Intents, node: &str, request: IntentRequest, now: Ti
     intents
 }
 
-/// The intents without those whose time is over, and those; `None`: there are none of these.
+/// Splits off the intents whose time is over. Returns the remaining and the ended ones; `None`: none has ended.
 pub fn expire(intents: &Intents, now: Timestamp) -> Option<(Intents, Intents)> {
     let (over, mut left): (Intents, Intents) =
         intents.clone().into_iter().partition(|(_, intent)| intent.is_over(now));
@@ -129,7 +129,7 @@ pub fn expire(intents: &Intents, now: Timestamp) -> Option<(Intents, Intents)> {
     (!over.is_empty()).then_some((left, over))
 }
 
-/// The intents that count at this time: those whose time is over have ended.
+/// Returns the intents that count at this time, without those whose time is over.
 pub fn counting(intents: &Intents, now: Timestamp) -> Intents {
     expire(intents, now).map_or_else(|| intents.clone(), |(left, _)| left)
 }

@@ -1,12 +1,13 @@
-//! How the daemon is watched over HTTP: Prometheus' numbers, a load balancer's yes or no, and a page for people.
+//! The HTTP listener of the daemon: metrics for Prometheus, health checks for load balancers, and a status page for
+//! people.
 //!
 //! ```text
-//!   loop ──writes down──► Recorder ◄─────────────────────┐
-//!    ▲                                                    ├── /metrics  /healthz  /readyz  /
-//!    └── Status and Stats, one question at a time ◄── Desk ┘
+//!   loop ──counters, times──► Recorder ◄──────────────────────────┐
+//!    ▲                                                             ├── /metrics  /healthz  /readyz  /
+//!    └── Status and Stats, one question at a time ◄── StatusCache ─┘
 //! ```
-//! The listener only reads. The loop never waits for it: what the loop says when it is asked, all who look share, and
-//! its last words are shown where it does not answer. Connections are bounded in number and time.
+//! The listener only reads. The loop never waits for it. All readers share one answer of the loop; if the loop does not
+//! answer, they get its last answer. Connections are bounded in number and time.
 mod connections;
 #[cfg(test)]
 mod dist_files;
@@ -33,11 +34,11 @@ use self::status_cache::Life;
 pub use self::status_cache::StatusCache;
 use crate::control::api::Status;
 
-/// OpenMetrics 1.0, which the encoder writes.
+/// The media type of OpenMetrics 1.0, which the encoder writes.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const STYLE: &str = include_str!("metrics/page.css");
 const SCRIPT: &str = include_str!("metrics/page.js");
-/// Only our own two files; nothing inline; no frames.
+/// The page's security headers: only its own 2 files, nothing inline, no frames.
 const PAGE_HEADERS: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -52,7 +53,7 @@ const PAGE_HEADERS: [(HeaderName, &str); 4] = [
 /// Binds the listener.
 ///
 /// # Errors
-/// The address is taken, or none of this machine.
+/// The address is taken, or does not belong to this machine.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
@@ -61,8 +62,9 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     bound.with_context(|| format!("cannot bind [metrics] listen = \"{address}\": name another, or \"off\""))
 }
 
-/// Serves `/metrics`; `/healthz`, which is well while the loop runs; `/readyz`, which is while besides everything that
-/// was decided is answered; and the status page at `/`. Ends when it is dropped.
+/// Serves `/metrics`, `/healthz`, `/readyz` and the status page at `/`. `/healthz` succeeds while the loop runs.
+/// `/readyz` succeeds while the loop also has the decided answers published. The listener ends when the future is
+/// dropped.
 pub async fn serve(listener: TcpListener, status_cache: Arc<StatusCache>) {
     let router = Router::new()
         .route("/", get(page))
@@ -116,8 +118,8 @@ async fn readyz(State(status_cache): State<Arc<StatusCache>>) -> Response {
     }
 }
 
-/// A server that is frozen, blind or fails open answers as well as it can. Taking it out of service would help no
-/// client.
+/// The text of `/readyz`. A server that is frozen, blind or fails open answers as well as it can. Taking it out of
+/// service would help no client.
 fn ready(status: &Status) -> String {
     let mut text = "ready\n".to_owned();
     let mut but =
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_frozen_or_fails_open_is_ready_and_says_so() {
+    fn a_server_that_is_frozen_or_fails_open_is_ready_and_says_so() {
         let (mut status, _) = text::tests::example();
         status.frozen = Some("1 of 2 is visible".to_owned());
         status.fail_open = true;

@@ -1,12 +1,12 @@
-//! The store that the servers of a cluster share: what is in it, and the seam to the engine that keeps it.
+//! The store that the servers of a cluster share: its contents, and the interface to its engine.
 //!
-//! `etcd` is the engine; `client` keeps a session with it, `view` is what it has seen, and `votes` counts the verdicts.
-//! `continuity` tells an older or another store, `identity` another server of the same name. `last_good` is the copy on disk;
-//! `skydns` exchanges names with other programs. What the servers decide from all this is not here.
+//! `etcd` is the engine; `client` keeps a session with it, `view` is the last state seen, and `votes` counts the
+//! verdicts. `continuity` detects an older or another store, `identity` another server of the same name. `last_good` is
+//! the copy on disk; `skydns` exchanges names with other programs. The servers' decisions are not made here.
 //!
 //! The shared part of the configuration and the operators' intent are documents, replaced whole by compare-and-swap.
-//! Every server mirrors them, joins them with the local part of its file, and puts the verdicts of its probes beside
-//! them under a lease. Whoever loses the store goes on with what it knows and judges by itself.
+//! Every server mirrors them, joins them with the local part of its file, and writes the verdicts of its probes beside
+//! them under a lease. A server that loses the store keeps the last documents and judges by itself.
 //!
 //! ```text
 //!  cluster init, node …, reload ──► swap ──► config/*, intent ──► client ──► Config, Intents ─┐
@@ -42,33 +42,33 @@ pub use view::InputsVersion;
 
 use crate::failover::Quorum;
 
-/// Where each server puts the verdicts of its probes: the server's name follows.
+/// The keys of the verdicts of each server's probes; the server's name follows.
 pub const VERDICTS: &str = "verdicts/";
-/// Where each server says how it is: the server's name follows.
+/// The keys of each server's status; the server's name follows.
 pub const SERVERS: &str = "servers/";
 
-/// A value and when it was put there.
+/// A value and the revision at which it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// As it was written.
+    /// The value as written.
     pub value: Vec<u8>,
-    /// Of its last change.
+    /// The revision of its last change.
     pub revision: Revision,
 }
 
-/// Everything below the prefix at one moment.
+/// All keys below the prefix at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The moment: nothing after it is in here.
+    /// The revision: no later change is in the listing.
     pub revision: Revision,
     /// The identifier of the store's cluster; `None`: it is not known.
     pub cluster: Option<u64>,
-    /// By the key without the prefix.
+    /// The entries by their keys without the prefix.
     pub entries: BTreeMap<String, Entry>,
 }
 
 impl Listing {
-    /// Takes in what has happened since.
+    /// Applies later changes.
     pub fn apply(&mut self, batch: Batch) {
         let Batch { revision, changes } = batch;
         for (key, value) in changes {
@@ -81,82 +81,82 @@ impl Listing {
     }
 }
 
-/// Changes of one moment or of several that follow each other.
+/// The changes of one revision or of several consecutive ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// The last of these moments.
+    /// The last of these revisions.
     pub revision: Revision,
-    /// In their order; `None`: the key is gone.
+    /// The changes in their order; `None`: the key was removed.
     pub changes: Vec<(String, Option<Entry>)>,
 }
 
-/// A change that takes place as a whole, if what it was made from is still there.
+/// A change that is made as a whole, if the keys that it depends on have not changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swap {
-    /// Keys that must not have changed since; 0: that are not there.
+    /// Keys that must still have these revisions; 0: the key must not exist.
     pub expected: BTreeMap<String, Revision>,
-    /// What is written.
+    /// The values to write, by their keys.
     pub writes: BTreeMap<String, Vec<u8>>,
 }
 
-/// Why the store did not do as it was told.
+/// Why the store did not perform a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It cannot be reached, or has no majority; whether a change took place is not known.
+    /// The store cannot be reached, or has no majority. Whether a change was made is not known.
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    /// It does not let us in.
+    /// The store refuses the credentials.
     #[error("the store refuses: {0}; check user and password-file, and ca, cert and key of [cluster]")]
     Denied(String),
-    /// What was asked for is compacted away: list again.
-    #[error("the store has forgotten what was asked for: {0}")]
+    /// The wanted revisions are compacted away: list again.
+    #[error("the store no longer has the wanted revisions: {0}")]
     Compacted(String),
     /// The lease has run out.
     #[error("the lease has run out")]
     LeaseLost,
-    /// What it was made from has changed: nothing was written.
-    #[error("somebody else has changed it meanwhile")]
+    /// A key that the change depends on has changed: nothing was written.
+    #[error("another client has changed it meanwhile")]
     Conflict,
 }
 
-/// What the store has granted.
+/// A lease that the store has granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// Its number.
+    /// The number of the lease.
     pub id: i64,
-    /// How long it lives without being kept alive. A store may grant longer than it was asked for.
+    /// How long the lease lives without being kept alive. A store may grant a longer time than asked for.
     pub time: Duration,
 }
 
-/// An engine with revisions, leases and a compare-and-swap over several keys. Keys are without the prefix.
+/// An engine with revisions, leases and a compare-and-swap over several keys. Keys have no prefix.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// What watching gives.
+    /// A watch of this engine.
     type Watch: Watch;
 
-    /// Everything, at one moment, as a majority knows it.
+    /// Lists all keys at one revision that a majority has.
     fn list(&self) -> impl Future<Output = Result<Listing, Error>> + Send;
-    /// How far it has come, as a majority knows it; cheaper than [`Store::list`].
+    /// Returns the extent of the store that a majority has. Cheaper than [`Store::list`].
     fn extent(&self) -> impl Future<Output = Result<Extent, Error>> + Send;
-    /// Whether the store's history has the key as written at this revision. `None`: the history does not reach back so
-    /// far.
+    /// Whether, by the store's history, the key was written at this revision. `None`: the history does not reach back
+    /// so far.
     fn had(&self, key: &str, revision: Revision) -> impl Future<Output = Result<Option<bool>, Error>> + Send;
-    /// What happens from this revision on.
+    /// Watches the changes from this revision on.
     fn watch(&self, from: Revision) -> impl Future<Output = Result<Self::Watch, Error>> + Send;
-    /// Writes if nothing expected has changed; the revision of the writes.
+    /// Writes, if no expected key has changed. Returns the revision of the writes.
     fn swap(&self, swap: Swap) -> impl Future<Output = Result<Revision, Error>> + Send;
-    /// Writes what is some and removes what is none, under no lease, if nothing expected has changed.
+    /// Writes each `Some` and removes each `None`, without a lease, if no expected key has changed.
     fn change(
         &self,
         expected: BTreeMap<String, Revision>,
         changes: BTreeMap<String, Option<Vec<u8>>>,
     ) -> impl Future<Output = Result<Revision, Error>> + Send;
-    /// A lease that is to live so long without [`Store::keep_alive`].
+    /// Asks for a lease that lives this long without [`Store::keep_alive`].
     fn lease(&self, time: Duration) -> impl Future<Output = Result<Lease, Error>> + Send;
     /// Gives a lease its whole time again.
     fn keep_alive(&self, lease: i64) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Ends a lease, and all that was written under it.
+    /// Ends a lease, and removes the keys that were written under it.
     fn revoke(&self, lease: i64) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Writes what goes with the lease, if nothing expected has changed.
+    /// Writes keys that end with the lease, if no expected key has changed.
     fn put(
         &self,
         expected: BTreeMap<String, Revision>,
@@ -165,40 +165,41 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Revision, Error>> + Send;
 }
 
-/// The changes as they come.
+/// A stream of changes.
 pub trait Watch: Send + 'static {
-    /// The next ones. Cancel safe.
+    /// Returns the next changes. Cancel safe.
     fn next(&mut self) -> impl Future<Output = Result<Batch, Error>> + Send;
 }
 
-/// What a server says of itself at `servers/<name>`. Unknown fields are ignored, for versions differ during an upgrade.
+/// The status that a server writes at `servers/<name>`. Unknown fields are ignored, because versions differ during an
+/// upgrade.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// Of the program.
+    /// The version of dns-xdp.
     #[serde(default)]
     pub version: String,
-    /// Of the servers of this name: [`identity::Instance`].
+    /// Which of the servers of this name it is: [`identity::Instance`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instance: String,
-    /// Where it runs.
+    /// The host and address where it runs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub place: String,
-    /// Of the documents that it has in force.
+    /// The epoch of the documents that it has in force.
     #[serde(default)]
     pub epoch: Revision,
-    /// Of the verdicts and documents that it has decided from; 0: it has judged by itself.
+    /// The revision of the verdicts and documents that its decision is made from; 0: it judges by itself.
     #[serde(default)]
     pub revision: Revision,
-    /// How many of them there were: [`InputsVersion`].
+    /// The number of these verdicts and documents: [`InputsVersion`].
     #[serde(default)]
     pub entries: usize,
-    /// Of its answers: servers with the same digest give the same ones.
+    /// The digest of its answers: servers with the same digest give the same answers.
     #[serde(default)]
     pub digest: String,
-    /// What it sees by itself.
+    /// The quorum that it sees by itself.
     #[serde(default)]
     pub quorum: Option<Quorum>,
-    /// Why its answers are frozen, or nobody is judged.
+    /// Why its answers are frozen, or why it judges no node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! The test bed: a cluster on one machine, in network namespaces, and what a test does to it and sees of it.
+//! The test bed: a cluster on one machine, in network namespaces, with the tools by which a test changes and observes
+//! it.
 //!
 //! ```text
 //!   node1   node2   node3   client   parent      one namespace each, its end of the cable is eth0
@@ -6,17 +7,19 @@
 //!   ══╧═══════╧═══════╧═══════╧════════╧══       the switch's namespace: a bridge, XDP_PASS on every port
 //! ```
 //!
-//! A node runs its database, a [`mod@redis`], and `dns-xdp run`. The parent is NSD with the delegation, and a root above it, from which
-//! the client's [`unbound`] comes down. Everything that one [`run::Run`] makes bears its name and is removed with it.
+//! A node runs its database, a [`mod@redis`], and `dns-xdp run`. The parent is NSD with the delegation, and a root
+//! above it, from which the client's [`unbound`] resolves. Everything that one [`run::Run`] makes has the run's name
+//! and is removed with it.
 //!
-//! - A test lays a [`cluster`] after a [`plan`], asks it with the DNS [`client`], and follows it with a [`mod@watch`].
-//! - Servers that share one view have it in the store of [`mod@etcd`]; [`agreement`] says whether they agree.
-//! - A [`filesystem`] can be frozen, as by a snapshot.
-//! - [`doctor`] looks at a node and types its remedies. [`mod@fetch`] reads its metrics, [`terminal`] its screen, [`browser`] its
-//!   status page.
-//! - [`guest`] runs in machines of QEMU's that boot other kernels.
+//! - A test builds a [`cluster`] by a [`plan`], queries it with the DNS [`client`], and observes it with a
+//!   [`mod@watch`].
+//! - Servers that share one view use the store of [`mod@etcd`]; [`agreement`] checks whether they agree.
+//! - A [`filesystem`] can be frozen, as a snapshot does.
+//! - [`doctor`] examines a node and applies the remedies. [`mod@fetch`] reads its metrics, [`terminal`] its screen,
+//!   [`browser`] its status page.
+//! - [`guest`] runs in QEMU machines that boot other kernels.
 //!
-//! What the right answer to a query is, is not here but in [`oracle`](crate::oracle).
+//! The right answer to a query is not defined here, but in [`oracle`](crate::oracle).
 pub mod agreement;
 pub mod browser;
 pub mod capabilities;

@@ -24,22 +24,22 @@ use crate::load::queries::{ZONE, name};
 use crate::load::wire;
 use crate::load::wire::{Counting, SERVER, Wire};
 
-/// A server with a thousand names is there by then.
+/// The longest time until a server with 1,000 names answers.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A name server, and the way in which queries reach it.
 #[derive(Debug, Clone, Copy)]
 pub struct Competitor {
-    /// What it is called in tables.
+    /// Its name in tables.
     pub title: &'static str,
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub word: &'static str,
     /// Whether it puts an XDP program on the interface; otherwise queries reach it through the stack.
     pub has_xdp: bool,
     command: fn(&Run, &Wire) -> Result<Command>,
 }
 
-/// All of them, the slowest ways first.
+/// All servers, the slowest first.
 pub const ALL: [Competitor; 6] = [
     Competitor { title: "dns-xdp, XDP off", word: "fallback", has_xdp: false, command: ours::fallback },
     Competitor { title: "gdnsd", word: "gdnsd", has_xdp: false, command: gdnsd::command },
@@ -49,14 +49,14 @@ pub const ALL: [Competitor; 6] = [
     OURS,
 ];
 
-/// The one that all this is about.
+/// dns-xdp itself.
 pub const OURS: Competitor =
     Competitor { title: "dns-xdp", word: "dns-xdp", has_xdp: true, command: ours::command };
 
-/// A running server. Dropping it kills the process that was started; the others end with their [`Run`].
+/// A running server. Dropping it kills the started process; its other processes end with their [`Run`].
 #[derive(Debug)]
 pub struct Server {
-    /// Who works for it.
+    /// The threads that work for it.
     pub workers: Workers,
     _process: Process,
 }
@@ -68,7 +68,8 @@ struct Process {
 }
 
 impl Competitor {
-    /// Starts it on the server's end of a wire, waits for its first answer, and moves the wire's work to its cores.
+    /// Starts the server on the server's end of a wire, waits for its first answer, and moves the wire's work to its
+    /// cores.
     ///
     /// # Errors
     /// When it does not come up; the error has the end of its log.
@@ -94,7 +95,7 @@ impl Competitor {
 }
 
 impl Process {
-    /// Over the namespace's own loopback: answers over the wire are caught by the counter.
+    /// Waits until it answers over the namespace's own loopback, because the counter takes answers from the wire.
     fn wait_until_it_answers(&mut self, competitor: &Competitor, wire: &Wire) -> Result<()> {
         let owner = format!("{}.{ZONE}", name(0));
         let (ended, _) = wait::until("it answers", START_TIMEOUT, || {

@@ -7,9 +7,8 @@
 //!  generator, live frames ──► ring of a veth ──► NAPI thread: XDP, or the stack and a server
 //!                 counter ◄── ring of a veth ◄──────────────────────────────────┘
 //! ```
-//!
-//! The counter is the XDP program of the generator's end; [`wire::Counting`] tells whose core does its work. NAPI
-//! threads are pinned, because a veth device does its work on the sender's core otherwise.
+//!  The counter is the XDP program of the generator's end; [`wire::Counting`] chooses the core that does its work. NAPI
+//! threads are pinned, because otherwise a veth device works on the sender's core.
 pub mod cores;
 pub mod figures;
 pub mod generator;

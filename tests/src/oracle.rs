@@ -1,14 +1,14 @@
-//! What has to come out of a frame, a query or an untrusted input, and the inputs that are tried.
+//! The right result for a frame, a query or an untrusted input, and the inputs to test.
 //!
-//! - [`table`] has the rows of the packet table. [`frames`] builds their packets and takes the answers apart. [`mod@host`]
+//! - [`table`] has the rows of the packet table. [`frames`] builds their packets and parses the answers. [`mod@host`]
 //!   and [`mod@kernel`] run the path of a query over them.
-//! - [`frame_oracle`] says what is expected of any frame whatever, and [`property`] tries it on random [`queries`] in
+//! - [`frame_oracle`] has the expected result for every frame, and [`property`] tests it with random [`queries`] in
 //!   random [`zones`].
-//! - [`meaning`] is what two answers are compared by. [`nsd_differences`] lists where ours differ from NSD's, to which
-//!   [`query_corpus`] is sent; NSD serves what [`mod@zone_file`] writes.
+//! - [`meaning`] compares two answers. [`nsd_differences`] lists the differences between the responder's answers and
+//!   NSD's to the queries of [`query_corpus`]; NSD serves the zone of [`mod@zone_file`].
 //! - [`untrusted`] has the properties of the other inputs, [`seeds`] and [`mutation`] are for the fuzzer.
 //!
-//! Nothing here starts a daemon or makes a namespace: that is [`bed`](crate::bed)'s.
+//! This module starts no daemon and makes no namespace; [`bed`](crate::bed) does that.
 pub mod frame_oracle;
 pub mod frames;
 pub mod host;

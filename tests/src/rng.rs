@@ -1,4 +1,4 @@
-//! Numbers that a seed gives, the same each time.
+//! Pseudo-random numbers, the same for the same seed.
 use std::env;
 
 use anyhow::{Context, Result};
@@ -18,7 +18,7 @@ pub fn seed() -> Result<u64> {
     }
 }
 
-/// Numbers by splitmix64.
+/// A generator of numbers by splitmix64.
 #[derive(Debug, Clone)]
 pub struct Rng(pub u64);
 
@@ -41,12 +41,12 @@ impl Rng {
         self.next_number() as u16
     }
 
-    /// One of these, or now and then none.
+    /// One of these, or sometimes none.
     pub fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
         all.get(self.below(all.len() * 4 / 3 + 1)).copied()
     }
 
-    /// From one octet to this many.
+    /// Between one octet and this many.
     pub fn octets(&mut self, most: usize) -> Vec<u8> {
         (0..=self.below(most)).map(|_| self.next_number() as u8).collect()
     }

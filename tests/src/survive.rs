@@ -1,8 +1,8 @@
-//! What the program survives: a load goes on while things go wrong, and every query of it is accounted for.
+//! The survival tests: a load runs during faults, and every query of it is accounted for.
 //!
-//! A row of the table is a file below this one, with a function that plays it and says what came out. The load is
-//! [`load`]'s. The short form is part of the tests; the long one is what the manual's table shows. Scenes without a steady
-//! load are in `tests/tests/net`.
+//! Each row of the table is a file below this one, with a function that plays it and returns the result. [`load`] makes
+//! the load. The short form is part of the tests; the long form gave the manual's table. Scenes without a steady load
+//! are in `tests/tests/net`.
 pub mod absences;
 pub mod control_abuse;
 pub mod conversation;
@@ -34,20 +34,20 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-/// What is to be had soon is there by then, on a busy machine too.
+/// The longest time to wait for something that comes soon, on a busy machine too.
 const SOON: Duration = Duration::from_secs(15);
 
-/// How thoroughly.
+/// How thorough a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// Some minutes for all rows: counts are scaled down, times are judged generously.
+    /// Some minutes for all rows: counts are scaled down, time limits are larger.
     Short,
-    /// As the table's aims say.
+    /// The table's own numbers and times.
     Long,
 }
 
 impl Length {
-    /// The first in the short form, the second in the long one.
+    /// Returns the first value in the short form, the second in the long one.
     pub fn pick<T>(self, short: T, long: T) -> T {
         match self {
             Length::Short => short,
@@ -61,18 +61,18 @@ impl Length {
 pub struct Row {
     /// Its number.
     pub number: u8,
-    /// What happened.
+    /// The fault.
     pub what: &'static str,
-    /// What was to be reached.
+    /// The required result.
     pub aim: &'static str,
-    /// What came out, in figures.
+    /// The measured result.
     pub result: String,
-    /// Whether it is what was to be reached.
+    /// Whether the required result was reached.
     pub reached: bool,
 }
 
 impl Row {
-    /// What came out of the event of that number.
+    /// Returns the row of the event with this number.
     ///
     /// # Panics
     /// When there is no event of that number.
@@ -90,22 +90,22 @@ impl Row {
 }
 
 /// The head of the table in Markdown.
-pub const HEAD: &str = "| # | what happens | to be reached | came out |\n|---:|---|---|---|";
+pub const HEAD: &str = "| # | fault | required | measured |\n|---:|---|---|---|";
 
-/// Something that goes wrong, and how it is played.
+/// A fault, and the function that plays it.
 #[derive(Debug, Clone, Copy)]
 pub struct Event {
     /// Its number in the table.
     pub number: u8,
-    /// What happens.
+    /// The fault.
     pub what: &'static str,
-    /// What is to be reached.
+    /// The required result.
     pub aim: &'static str,
-    /// Plays it; none: it is not written.
+    /// The function that plays it; `None`: it does not exist yet.
     pub play: Option<fn(Length) -> Result<Row>>,
 }
 
-/// Everything that goes wrong, in the order of the table.
+/// All faults, in the order of the table.
 pub const EVENTS: [Event; 18] = [
     Event {
         number: 1,
@@ -122,7 +122,7 @@ pub const EVENTS: [Event; 18] = [
     Event {
         number: 3,
         what: "a `bpf()` call fails (EPERM, ENOMEM, ENOSPC) at every step of start, adoption and publication",
-        aim: "the old program and the old zone serve on; the message names the step",
+        aim: "the old program and the old zone continue; the message names the step",
         play: Some(failing_calls::run),
     },
     Event {
@@ -140,12 +140,12 @@ pub const EVENTS: [Event; 18] = [
     Event {
         number: 6,
         what: "silence, service death, one-way silence, all down, flapping, under the flood of a core",
-        aim: "repaired within the promise + 50 ms, worst of 50; never an empty answer or SERVFAIL",
+        aim: "repaired within the guaranteed time + 50 ms, worst of 50; never an empty answer or SERVFAIL",
         play: Some(partition::run),
     },
     Event {
         number: 7,
-        what: "link down and up, renamed, made anew, MTU, 100 carrier flaps, XDP detached by another hand",
+        what: "link down and up, renamed, made anew, MTU, 100 carrier flaps, XDP detached by another process",
         aim: "answers ≤ 1.2 s after it is back; no program, map or descriptor leaks",
         play: Some(link::run),
     },
@@ -206,13 +206,13 @@ pub const EVENTS: [Event; 18] = [
     Event {
         number: 17,
         what: "the costliest messages, of 64 KiB over 8 TCP connections and over UDP, at once",
-        aim: "every one answered, others within 20 ms; probes within 10 % of their quiet time",
+        aim: "all answered, others within 20 ms; probes within 10 % of their quiet time",
         play: Some(costly::run),
     },
     Event {
         number: 18,
         what: "a flood for the responder from forged addresses, plain, overlong, with IP options; an exempt client",
-        aim: "no more than `[fallback]` allows; a moderate client ≥ 99 % answered, a neighbour all of its share",
+        aim: "at most the limit of `[fallback]`; a moderate client ≥ 99 % answered, a neighbour all of its share",
         play: Some(disguised::run),
     },
 ];

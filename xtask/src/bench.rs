@@ -1,30 +1,30 @@
-//! `cargo xtask bench`: sets up, builds with optimisations, and hands over to the measurement.
+//! `cargo xtask bench`: sets up, builds with optimisations, and starts the measurement.
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::{cargo, setup};
 
-/// What is measured.
+/// The measurement.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum What {
     /// ns per answered query, by BPF_PROG_TEST_RUN
     Program,
     /// milliseconds of the controller's longest step over 65,536 names
     Core,
-    /// map writes and milliseconds of a publication, by how many names change
+    /// map writes and milliseconds of a publication, by the number of changed names
     Publish,
-    /// answers per second of one core over a veth pair under flood, beside a bare reflector's
+    /// answers per second of one core over a veth pair under flood, compared with a bare reflector's
     Wire,
-    /// answers per second and losses beside NSD, Knot DNS, gdnsd and our own fallback, with a plot
+    /// answers per second and losses compared with NSD, Knot DNS, gdnsd and dns-xdp without XDP, with a plot
     Compare,
-    /// seconds from a node's death to another answer, and back, beside gdnsd's
+    /// seconds from a node's death to another answer, and back, compared with gdnsd's
     Failover,
 }
 
-/// Measures one thing; `arguments` are for the measurement.
+/// Runs one measurement with its `arguments`.
 ///
 /// # Errors
-/// When the kernel does not run the program, or what is measured fails.
+/// When the kernel does not run the program, or the measurement fails.
 pub(crate) fn run(what: What, arguments: &[String]) -> Result<()> {
     let binary = match what {
         What::Program => {
@@ -34,7 +34,7 @@ pub(crate) fn run(what: What, arguments: &[String]) -> Result<()> {
         }
         What::Core => {
             ensure!(arguments.is_empty(), "`bench core` takes no arguments, not {}", arguments.join(" "));
-            // It reaches into the controller, which is no one's to call from outside.
+            // It uses the controller's internals, which are private to the library.
             return cargo::cargo(&[
                 "test",
                 "--release",

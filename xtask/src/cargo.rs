@@ -1,4 +1,4 @@
-//! Running cargo, and what it has built, from the workspace's root.
+//! Runs cargo and built programs from the workspace's root.
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a member of the workspace")
 }
 
-/// A command that finds what `cargo install` has installed, wherever the caller's PATH leads.
+/// A command whose PATH includes the programs of `cargo install`, whatever the caller's PATH is.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).env("PATH", path());
@@ -36,8 +36,8 @@ pub(crate) fn built(binary: &str) -> Result<Command> {
     program("release", binary)
 }
 
-/// Builds a binary and the daemon beside it as the tests have them, which is much quicker, and returns a command for the
-/// binary. It shows the build's progress.
+/// Builds a binary and the daemon with the tests' profile, which is much quicker, and returns a command for the binary.
+/// It shows the build's progress.
 ///
 /// # Errors
 /// When the build fails.
@@ -56,7 +56,7 @@ pub(crate) fn built_quickly(binary: &str) -> Result<Command> {
     program("debug", binary)
 }
 
-/// A command for a binary that has been built into this directory of the target directory.
+/// A command for a binary in this directory of the target directory.
 fn program(profile: &str, binary: &str) -> Result<Command> {
     let this = env::current_exe().context("cannot tell where xtask is")?;
     let target = this.ancestors().nth(2).context("xtask is not in a target directory")?;
@@ -93,7 +93,7 @@ pub(crate) fn run_reading(command: &mut Command, mut on_line: impl FnMut(&str)) 
     Ok(())
 }
 
-/// Copies everything as it comes, the beginning of a line before its end is there.
+/// Copies everything as it comes, even the beginning of an unfinished line.
 fn pass_through(from: &mut impl Read, to: &mut impl Write, on_line: &mut impl FnMut(&str)) -> io::Result<()> {
     let (mut buffer, mut pending) = ([0; 8192], Vec::new());
     loop {
@@ -104,7 +104,7 @@ fn pass_through(from: &mut impl Read, to: &mut impl Write, on_line: &mut impl Fn
         to.write_all(&buffer[..length])?;
         to.flush()?;
         pending.extend_from_slice(&buffer[..length]);
-        // What is behind the last newline is a line at the end alone.
+        // Text after the last newline counts as a line only at the end.
         let whole = if length == 0 { pending.len() } else { end_of_lines(&pending) };
         let rest = pending.split_off(whole);
         String::from_utf8_lossy(&pending).lines().for_each(&mut *on_line);
@@ -137,7 +137,7 @@ fn path() -> OsString {
 mod tests {
     use super::*;
 
-    /// Gives one piece at a time, as a pipe does.
+    /// A reader that returns one piece at a time, like a pipe.
     struct Pieces(Vec<&'static [u8]>);
 
     impl Read for Pieces {

@@ -1,11 +1,11 @@
-//! How many tests passed and failed, read from what a test run prints.
+//! The numbers of passed and failed tests, read from the output of a test run.
 use std::fmt;
 use std::ops::AddAssign;
 
-/// Begins the line with which libtest ends one binary. `survive` ends with such a line too.
+/// The beginning of the line with which libtest ends one binary. `survive` ends with such a line too.
 const RESULT: &str = "test result: ";
 
-/// How many tests passed and how many failed.
+/// The numbers of passed and failed tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
@@ -13,17 +13,17 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// One failure and nothing that passed: what a part counts as that cannot run.
+    /// The count of a part that cannot run: one failure.
     pub(crate) const NOT_RUN: Counts = Counts { passed: 0, failed: 1 };
 
-    /// Returns the counts of a result line of libtest's; none of any other line. The verdict in it may be coloured.
+    /// Returns the counts of a result line of libtest; `None`: it is another line. The verdict in it may be coloured.
     pub(crate) fn of_line(line: &str) -> Option<Counts> {
         let result = line.trim_end().strip_prefix(RESULT)?;
         Some(Counts { passed: number_before(result, " passed")?, failed: number_before(result, " failed")? })
     }
 
-    /// Returns these counts with a failure in them, where they are those of a run that failed. A run that fails without a
-    /// failed test did not compile, did not start or was killed.
+    /// Returns these counts, with at least one failure if the run failed. A run that fails without a failed test did
+    /// not compile, did not start or was killed.
     pub(crate) fn of_run(self, succeeded: bool) -> Counts {
         if succeeded || self.failed > 0 { self } else { Counts { failed: 1, ..self } }
     }
@@ -42,7 +42,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The number that stands before a word.
+/// The number before a word.
 fn number_before(text: &str, word: &str) -> Option<usize> {
     let (before, _) = text.split_once(word)?;
     let digits = before.rsplit(|c: char| !c.is_ascii_digit()).next()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a fresh machine to a cluster that fails over, in one command.
+//! `cargo xtask demo`: shows a cluster that fails over, on a fresh machine with one command.
 use anyhow::Result;
 
 use crate::{cargo, setup};

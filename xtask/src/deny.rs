@@ -1,13 +1,13 @@
-//! `cargo xtask deny`: checks what is linked, by licence, source and feature, against `.cargo/deny.toml`.
+//! `cargo xtask deny`: checks the linked crates by licence, source and feature, against `.cargo/deny.toml`.
 use anyhow::{Context as _, Result};
 
 use crate::cargo::cargo;
 use crate::setup;
 
-/// Checks everything that the lock file names.
+/// Checks all crates of the lock file.
 ///
 /// # Errors
-/// When something is linked that may not be.
+/// When a crate is linked that must not be.
 pub(crate) fn run() -> Result<()> {
     setup::denying()?;
     cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])

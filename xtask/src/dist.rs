@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: what an operator installs, as a tarball and as a Debian package.
+//! `cargo xtask dist`: builds the release as a tarball and as a Debian package.
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::{Context, Result, ensure};
 use crate::cargo::{cargo, command, root, run};
 use crate::{notices, setup};
 
-/// What the completion of each shell is called where it is installed.
+/// The installed file name of the completion for each shell.
 const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "dns-xdp.bash"), ("zsh", "_dns-xdp"), ("fish", "dns-xdp.fish")];
-/// Of the repository, into the tarball.
+/// The files of the repository that go into the tarball.
 const FILES: [&str; 9] = [
     "CHANGELOG.md",
     "LICENSE-APACHE",
@@ -50,7 +50,7 @@ pub(crate) fn run_in(profile: &str) -> Result<()> {
     Ok(())
 }
 
-/// Manual pages and completions, as the built program tells them itself.
+/// Manual pages and completions, as the built program generates them.
 fn stage_files(built: &Path, stage: &Path) -> Result<()> {
     let completions = stage.join("completions");
     fs::create_dir_all(&completions).with_context(|| format!("cannot make {}", completions.display()))?;
@@ -59,14 +59,15 @@ fn stage_files(built: &Path, stage: &Path) -> Result<()> {
         let path = completions.join(file);
         let output = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut program = command(text(&built.join("dns-xdp"))?);
-        // The script calls it by the name that it was called by.
+        // The script calls the program by the name with which it was generated.
         program.arg0("dns-xdp").env("COMPLETE", shell).stdout(Stdio::from(output));
         run(&mut program)?;
     }
     Ok(())
 }
 
-/// Returns the README with links to the manual in the directory `manual` beside it. Unlinks what only the sources have.
+/// Returns the README with links to the manual in the directory `manual` beside it. Removes links to files that only
+/// the sources have.
 fn readme(manual: &str) -> Result<String> {
     let path = root().join("README.md");
     let readme = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -79,7 +80,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// One directory to unpack: the program and what belongs to it.
+/// Packs the tarball: one directory with the program and its files.
 fn tarball(dist: &Path, stage: &Path, built: &Path) -> Result<PathBuf> {
     let name = format!("dns-xdp-{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     let directory = stage.join(&name);
@@ -113,17 +114,17 @@ fn tarball(dist: &Path, stage: &Path, built: &Path) -> Result<PathBuf> {
     Ok(tarball)
 }
 
-/// What dns-xdp/Cargo.toml says a package is.
+/// Builds the package by dns-xdp/Cargo.toml.
 fn package(dist: &Path, profile: &str) -> Result<PathBuf> {
     let package = dist.join("dns-xdp.deb");
     let mut deb = command("cargo");
     deb.args(["deb", "--quiet", "--package", "dns-xdp", "--no-build", "--profile", profile, "--output"]);
     deb.arg(&package);
     if profile == "dev" {
-        // Only looked at: the time is not worth the octets.
+        // This package is only a look, for which compression is not worth its time.
         deb.arg("--fast");
     }
-    // It says its file's name too, which is not the last.
+    // Other lines have its file's name too; the last line is the path.
     run(deb.stdout(Stdio::null()))?;
     let fields = ["Package", "Version", "Architecture"];
     let mut named = Vec::new();

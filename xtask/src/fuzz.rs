@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: sets up, and lets libFuzzer loose on what comes from others, from what is known on.
+//! `cargo xtask fuzz`: sets up, and runs libFuzzer over untrusted input, from the known inputs on.
 use std::fs;
 use std::process::Command;
 
@@ -8,15 +8,15 @@ use clap::ValueEnum;
 use crate::cargo::{cargo, command, root, run};
 use crate::setup;
 
-/// Everything of it that is not source. Not below the fuzz crate: it lies within dns-xdp-ebpf, and whatever changes
-/// there has the programs built anew.
+/// The directory of everything except the sources. It is not below the fuzz crate, which lies within dns-xdp-ebpf:
+/// every change there would rebuild the programs.
 const DIRECTORY: &str = "target/fuzz";
-/// Inputs that have once broken a property, a directory below it for each target.
+/// The directory of inputs that have once broken a property, with a subdirectory for each target.
 const REGRESSIONS: &str = "dns-xdp-ebpf/fuzz/regressions";
-/// The slowest input takes a millisecond or two, an overloaded machine some more.
+/// The longest time of an input in seconds. The slowest input takes 1 or 2 ms, more on an overloaded machine.
 const TIMEOUT_SECONDS: u32 = 20;
 
-/// What is fuzzed.
+/// The target of the fuzzer.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Target {
     /// Frames on the path of a query
@@ -25,7 +25,7 @@ pub(crate) enum Target {
     Request,
     /// The text of a configuration
     Configuration,
-    /// What is said on the control socket
+    /// Input on the control socket
     Control,
 }
 
@@ -39,17 +39,17 @@ impl Target {
         }
     }
 
-    /// Octets of an input: more than anybody looks at.
+    /// The longest input in octets: more than the target reads.
     fn longest(self) -> u32 {
         match self {
             Target::Frame | Target::Configuration => 4096,
-            // The longest over TCP, behind the octet that says how it is made.
+            // The longest message over TCP, after the octet that selects its form.
             Target::Request => 65_536,
             Target::Control => 20_000,
         }
     }
 
-    /// The module of the tests that replays what was found.
+    /// The module of the tests that replays the findings.
     fn replay(self) -> &'static str {
         match self {
             Target::Frame => "property_of_frames",
@@ -58,7 +58,7 @@ impl Target {
     }
 }
 
-/// Fuzzes one target, or all one after the other, each for this many seconds. It continues from the corpus of earlier
+/// Fuzzes one target, or all one after another, each for this many seconds. It continues from the corpus of earlier
 /// runs.
 ///
 /// # Errors
@@ -104,7 +104,7 @@ fn directory(name: &str) -> String {
 
 fn cargo_fuzz(verb: &str, target: &str) -> Command {
     let mut fuzz = command("cargo");
-    // Sanitizer and coverage are flags that the stable toolchain has only when told so.
+    // The stable toolchain accepts the flags for sanitizer and coverage only with this variable.
     fuzz.env("RUSTC_BOOTSTRAP", "1");
     fuzz.args(["fuzz", verb, "--fuzz-dir", "dns-xdp-ebpf/fuzz", "--target-dir", target]);
     fuzz

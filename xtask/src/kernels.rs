@@ -1,8 +1,8 @@
-//! `cargo xtask test kernels`: the program, the daemon and its interfaces on Debian's kernels, in machines of QEMU's.
+//! `cargo xtask test kernels`: the program, the daemon and its interfaces on Debian's kernels, in QEMU machines.
 //!
 //! Each kernel's packages are unpacked below `target/kernels`, never installed. The machine boots that kernel with an
-//! initramfs in which `guest`, a program of the tests, checks one thing after the other and writes a line about each
-//! on the serial console.
+//! initramfs. In it `guest`, a program of the tests, runs the checks and writes a line about each on the serial
+//! console.
 mod image;
 mod machine;
 mod modules;
@@ -23,30 +23,31 @@ use machine::Machine;
 use package::Kernel;
 use report::Report;
 
-/// Everything of these tests that is kept between runs.
+/// The directory of files that are kept between runs.
 const DIRECTORY: &str = "target/kernels";
-/// What `cargo xtask test kernels` runs when no version is named.
+/// The versions of `cargo xtask test kernels` if none is named.
 const ALL: [&str; 4] = ["5.10", "6.1", "6.12", package::NEWEST];
 /// The first version that the program supports.
 const OLDEST: [u32; 2] = [5, 10];
-/// What `cargo xtask test` runs: Debian stable's predecessor, whose verifier is the strictest in wide use, and the newest.
+/// The versions of `cargo xtask test`: that of Debian oldstable, whose verifier is the strictest in wide use, and the
+/// newest.
 pub(crate) const COMMON: [&str; 2] = ["6.1", package::NEWEST];
-/// Machines that run at once: each keeps about one core busy.
+/// The number of machines that run at once; each keeps about one core busy.
 const AT_ONCE: usize = 2;
 
-/// How scenes and packet tables are shared out among the kernels of a run.
+/// How scenes and packet tables are divided among the kernels of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
-    /// Each kernel has them all.
+    /// Each kernel runs all of them.
     Everything,
-    /// Each scene is played on one of the kernels alone, for time's sake.
+    /// Each scene is played on only one of the kernels, to save time.
     EachOnce,
 }
 
 /// Checks the form of a version, before anything is built for it.
 ///
 /// # Errors
-/// When it is none, or is older than the program supports.
+/// It is no version, or is older than the program supports.
 pub(crate) fn check_version(version: &str) -> Result<()> {
     let numbers = package::numbers(version);
     let is_form = version == package::NEWEST
@@ -59,11 +60,10 @@ pub(crate) fn check_version(version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Tests these versions, or all of them, with the programs that were built into `binaries`, and counts the checks. A kernel
-/// that cannot be fetched, or a machine that does not come to its end, is a check that failed.
+/// Tests these versions, or all of them, with the programs that were built into `binaries`, and counts the checks. A
+/// kernel that cannot be fetched, or a machine that does not end, counts as a failed check.
 ///
-/// # Errors
-/// When what every machine gets cannot be put together.
+/// # Errors The common files of the machines cannot be built.
 pub(crate) fn run(versions: &[String], share: Share, binaries: &Path) -> Result<Counts> {
     let versions = match versions {
         [] => ALL.map(str::to_owned).to_vec(),
@@ -81,7 +81,7 @@ pub(crate) fn run(versions: &[String], share: Share, binaries: &Path) -> Result<
         };
         match prepare(&directory, version, &wanted, &common, share) {
             Ok(machine) => machines.push_back(machine),
-            // The others are run nevertheless.
+            // The other kernels still run.
             Err(error) => reports.push(Report::failed(version, &error)),
         }
     }
@@ -122,7 +122,7 @@ fn prepare(
     })
 }
 
-/// Boots every machine, some at once, and says what came of each as soon as it has ended.
+/// Boots every machine, some at once, and prints the result of each as soon as it has ended.
 fn boot_all(machines: VecDeque<Machine>) -> Vec<Report> {
     let waiting = Mutex::new(machines);
     let reports = Mutex::new(Vec::new());
@@ -145,7 +145,7 @@ fn boot_all(machines: VecDeque<Machine>) -> Vec<Report> {
     reports
 }
 
-/// Where cargo puts what `cargo build` builds.
+/// The directory of the programs of `cargo build`.
 ///
 /// # Errors
 /// When xtask is not in a target directory.

@@ -1,15 +1,15 @@
-//! `cargo xtask lab`: the demo's cluster, left running to play with.
+//! `cargo xtask lab`: the demo's cluster, left running for experiments.
 use anyhow::Result;
 use clap::Subcommand;
 
 use crate::{cargo, setup};
 
-/// What to do with it.
+/// The command for the lab.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
     /// Start it
     Up,
-    /// Stop it and remove all of it
+    /// Stop it and remove everything
     Down,
     /// Open a shell in the network of one of its stations
     Enter {
@@ -19,7 +19,7 @@ pub(crate) enum Verb {
     },
 }
 
-/// Sets up, builds, and hands over to the lab.
+/// Sets up, builds, and starts the lab program.
 ///
 /// # Errors
 /// When the lab cannot do it.

@@ -1,4 +1,4 @@
-//! Everything a developer runs, as `cargo xtask VERB`. Each verb first sets up what it needs on this machine.
+//! The developers' commands, `cargo xtask VERB`. Each verb first installs the programs that it needs on this machine.
 mod bench;
 mod cargo;
 mod count;
@@ -25,67 +25,67 @@ struct Args {
     verb: Verb,
 }
 
-/// Everything a developer runs.
+/// Commands for developers.
 #[derive(Subcommand)]
 enum Verb {
     /// Show the main job: three nodes, one of them dies and comes back
     Demo {
-        /// Instead: five servers that share one view through etcd
+        /// Show five servers that share one view through etcd instead
         #[arg(long)]
         etcd: bool,
     },
     /// Run the tests: all of them, or one part
     Test {
-        /// unit: no privileges; kernel: the packet table in the kernel; net: scenes in network namespaces; store: those of
-        /// servers that share one; kernels: other kernels, in machines of QEMU's; survive: a steady load while things go
-        /// wrong
+        /// unit: no privileges; kernel: the packet table in the kernel; net: scenes in network namespaces; store:
+        /// scenes of servers that share a store; kernels: other kernels, in QEMU machines; survive: a steady load
+        /// during faults
         part: Option<test::Part>,
-        /// of survive: for as long as its table says, which takes two hours
+        /// for survive: the table's own times, 2 hours in all
         #[arg(long)]
         long: bool,
-        /// of survive: these rows of its table alone; of kernels: these versions alone, such as 6.1 or `newest`
+        /// for survive: only these rows of its table; for kernels: only these versions, such as 6.1 or `newest`
         #[arg(value_name = "ROW|VERSION")]
         which: Vec<String>,
     },
-    /// Measure
+    /// Run a measurement
     Bench {
         what: bench::What,
-        /// What the measurement takes: `cargo xtask bench wire -- --help`
+        /// The arguments of the measurement: `cargo xtask bench wire -- --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// Look for an input that is not treated as expected
     Fuzz {
-        /// all of them, one after the other, unless one is named
+        /// the target; by default all of them, one after another
         target: Option<fuzz::Target>,
-        /// how long to look, for each of them
+        /// how long to run each target
         #[arg(long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         seconds: u32,
     },
-    /// The demo's cluster, left running to play with
+    /// Keep the demo's cluster running, for experiments
     Lab {
         #[command(subcommand)]
         verb: lab::Verb,
     },
     /// Pack a release: a tarball and a Debian package, in target/dist
     Dist {
-        /// how it is built; `dev` for a look at the package
+        /// the build profile; `dev` for a quick look at the package
         #[arg(long, default_value = "release")]
         profile: String,
     },
-    /// Draw the pictures of the README anew: the status page, `top`, and the plot of `bench compare` if there is one
+    /// Draw the pictures of the README again: the status page, `top`, and the plot of `bench compare` if there is one
     Pictures,
-    /// Install what a build takes: the toolchain's components, the BPF linker and the protocol compiler
+    /// Install the programs for a build: the toolchain's components, the BPF linker and the protocol compiler
     Setup,
-    /// Check licences, sources and features of what is linked
+    /// Check licences, sources and features of the linked crates
     Deny,
-    /// Check the house rules that no compiler checks
+    /// Check the project's rules that the compiler does not check
     Tidy,
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
-        // Its last line is the count of the tests, so it says itself what failed.
+        // Its last line is the count of the tests, so it reports failures itself.
         Verb::Test { part, long, which } => match test::run(part, &test::Options { long, which }) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -41,9 +41,9 @@ pub(crate) fn text() -> Result<String> {
     Ok(notices)
 }
 
-/// Each crate of others that is linked, as `name vVERSION|LICENCE`.
+/// Each linked crate of another project, as `name vVERSION|LICENCE`.
 fn linked() -> Result<Vec<String>> {
-    // The program is built for another target, which has dependencies of its own.
+    // The program is built for another target, which has its own dependencies.
     let mut linked = linked_into(&["--package", "dns-xdp"])?;
     linked.extend(linked_into(&["--package", "dns-xdp-ebpf", "--target", "bpfel-unknown-none"])?);
     linked.sort();
@@ -61,7 +61,7 @@ fn linked_into(package: &[&str]) -> Result<Vec<String>> {
     Ok(linked)
 }
 
-/// Where the sources of each crate are, by `name vVERSION`.
+/// The directory of the sources of each crate, by `name vVERSION`.
 fn directories() -> Result<BTreeMap<String, PathBuf>> {
     let metadata = output("cargo", &["metadata", "--locked", "--format-version", "1"])?;
     let metadata: Value = serde_json::from_str(&metadata)?;

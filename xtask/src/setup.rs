@@ -1,4 +1,4 @@
-//! What has to be on the machine before a verb can do its work: found out quickly, installed where it is missing.
+//! Checks quickly which programs a verb needs on the machine, and installs missing ones.
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cargo::{cargo, command, run};
 
-/// Says which toolchain builds everything.
+/// The file with the toolchain that builds everything.
 const TOOLCHAIN: &str = include_str!("../../rust-toolchain.toml");
-/// Takes the LLVM of the toolchain's rustc.
+/// The BPF linker, which uses the LLVM of the toolchain's rustc.
 const BPF_LINKER: &str = "0.10.3";
 const CARGO_FUZZ: &str = "0.13.2";
 const CARGO_DEB: &str = "3.8.0";
@@ -19,7 +19,7 @@ const CARGO_DENY: &str = "0.20.2";
 const BPFFS: &str = "/sys/fs/bpf";
 /// The keys that Debian's releases are signed with.
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Debian's way to forbid that a package starts its service: a program that exits with 101.
+/// Debian's way to keep packages from starting their services: a program that exits with 101.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// `$0` is the policy's path, `$@` the command. A policy that exists already stays as it is.
 const WITHOUT_SERVICES: &str = r#"
@@ -34,15 +34,15 @@ fi
 /// Whether this process has fetched the lists of packages.
 static UPDATED: AtomicBool = AtomicBool::new(false);
 
-/// A program that is run, and where Debian has it.
+/// A program, and its Debian package.
 struct Tool {
     program: &'static str,
     package: &'static str,
-    /// A service that its package would start.
+    /// Whether its package would start a service.
     service: Option<&'static str>,
 }
 
-/// A cluster in network namespaces: `ip` lays it, and each node has a database.
+/// A cluster in network namespaces: `ip` builds it, and each node has a database.
 const CLUSTER: [Tool; 2] = [
     Tool { program: "ip", package: "iproute2", service: None },
     Tool { program: "redis-server", package: "redis-server", service: Some("redis-server.service") },
@@ -62,29 +62,29 @@ const STORE: [Tool; 2] = [
     Tool { program: "etcdctl", package: "etcd-client", service: None },
 ];
 
-/// Enters a station of a cluster that is left running.
+/// The program that enters a station of a running cluster.
 const ENTRANCE: [Tool; 1] = [Tool { program: "nsenter", package: "util-linux", service: None }];
 
-/// What the scenes take on top of a cluster, its clients and its store.
+/// The programs that scenes need besides a cluster, its clients and its store.
 const SCENES: [Tool; 13] = [
-    // Its library, which gives a daemon a wall clock of its own.
+    // Its library gives a daemon its own wall clock.
     Tool { program: "faketime", package: "faketime", service: None },
     // Has the kernel refuse a call of the daemon's.
     Tool { program: "strace", package: "strace", service: None },
     Tool { program: "tmux", package: "tmux", service: None },
-    // No program: the models of a provider's API, which a change of a zone has to fit.
+    // No program: the models of a provider's API, by which a change of a zone is checked.
     Tool {
         program: "/usr/lib/python3/dist-packages/botocore/__init__.py",
         package: "python3-botocore",
         service: None,
     },
-    // The judge of the alerts that are shipped.
+    // It checks the shipped alerts.
     Tool { program: "promtool", package: "prometheus", service: Some("prometheus.service") },
     Tool { program: "chromium", package: "chromium", service: None },
     // Reads the unit and rates it; no service manager has to run.
     Tool { program: "systemd-analyze", package: "systemd", service: None },
     Tool { program: "man", package: "man-db", service: None },
-    // What `doctor` prints to be typed.
+    // The programs of `doctor`'s remedies.
     Tool { program: "bpftool", package: "bpftool", service: None },
     Tool { program: "ethtool", package: "ethtool", service: None },
     // The firewall of a machine that rejects its own probes.
@@ -94,22 +94,22 @@ const SCENES: [Tool; 13] = [
     Tool { program: "mkfs.ext4", package: "e2fsprogs", service: None },
 ];
 
-/// What machines with other kernels take.
+/// The programs for machines with other kernels.
 const EMULATION: [Tool; 5] = [
     Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", service: None },
     // The first programs of a machine.
     Tool { program: "busybox", package: "busybox-static", service: None },
     Tool { program: "ip", package: "iproute2", service: None },
-    // Its offloads are switched in a scene.
+    // A scene switches offloads with it.
     Tool { program: "ethtool", package: "ethtool", service: None },
     // No program: the keys of the archive that the kernels are downloaded from.
     Tool { program: KEYRING, package: "debian-archive-keyring", service: None },
 ];
 
-/// The client of etcd compiles the store's protocol with these, so the daemon's build takes them.
+/// The client of etcd compiles the store's protocol with these, so the daemon's build needs them.
 const PROTOCOL: [Tool; 2] = [
     Tool { program: "protoc", package: "protobuf-compiler", service: None },
-    // No program: what the protocol's files import. The compiler's package merely recommends it.
+    // No program: files that the protocol's files import. The compiler's package only recommends them.
     Tool {
         program: "/usr/include/google/protobuf/descriptor.proto",
         package: "libprotobuf-dev",
@@ -120,7 +120,7 @@ const PROTOCOL: [Tool; 2] = [
 /// libFuzzer is compiled from its source.
 const COMPILER: [Tool; 1] = [Tool { program: "c++", package: "g++", service: None }];
 
-/// What takes pictures: a browser, and a program that makes a page of a terminal's screen.
+/// A browser, and a program that makes a page of the screen of a terminal.
 const PICTURES: [Tool; 3] = [
     Tool { program: "chromium", package: "chromium", service: None },
     Tool { program: "aha", package: "aha", service: None },
@@ -129,13 +129,13 @@ const PICTURES: [Tool; 3] = [
 
 const PACKAGING: [Tool; 1] = [Tool { program: "dpkg-deb", package: "dpkg", service: None }];
 
-/// The name servers that ours is compared with, besides NSD.
+/// The name servers of the comparison, besides NSD.
 const COMPETITORS: [Tool; 2] = [
     Tool { program: "knotd", package: "knot", service: Some("knot.service") },
     Tool { program: "gdnsd", package: "gdnsd", service: Some("gdnsd.service") },
 ];
 
-/// What a build takes: the toolchain's components, the BPF linker and the protocol compiler.
+/// Sets up a build: the toolchain's components, the BPF linker and the protocol compiler.
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
@@ -158,7 +158,7 @@ pub(crate) fn toolchain() -> Result<()> {
     let linker = output("bpf-linker", &["--version"]).unwrap_or_default();
     if linker.trim() != format!("bpf-linker {BPF_LINKER}") {
         println!("setup: installing bpf-linker {BPF_LINKER}, which takes a minute");
-        // Nearly all that it does is in rustc's LLVM. With optimisations it would link no faster, and take 2.5 times as
+        // Nearly all its work is in rustc's LLVM. With optimisations it would not link faster, but take 2.5 times as
         // long to build.
         cargo(&["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet", "--debug"])?;
     }
@@ -171,7 +171,7 @@ fn channel() -> Result<&'static str> {
     channel.context("rust-toolchain.toml has no channel")
 }
 
-/// What fuzzing takes on top: cargo-fuzz and a C++ compiler.
+/// Sets up fuzzing: cargo-fuzz and a C++ compiler.
 ///
 /// # Errors
 /// When it is missing and cannot be installed.
@@ -186,7 +186,7 @@ pub(crate) fn fuzzing() -> Result<()> {
     Ok(())
 }
 
-/// What packing takes on top: cargo-deb, and Debian's own tool that it is checked with.
+/// Sets up packing: cargo-deb, and Debian's own tool that checks the package.
 ///
 /// # Errors
 /// When it is missing and cannot be installed.
@@ -201,7 +201,7 @@ pub(crate) fn packaging() -> Result<()> {
     Ok(())
 }
 
-/// What the check of what is linked takes.
+/// Sets up the check of the linked crates.
 ///
 /// # Errors
 /// When it is missing and cannot be installed.
@@ -214,10 +214,10 @@ pub(crate) fn denying() -> Result<()> {
     Ok(())
 }
 
-/// What loading programs takes on top: root and the BPF filesystem.
+/// Sets up the loading of programs: root and the BPF filesystem.
 ///
 /// # Errors
-/// When it is missing and cannot be had.
+/// One of them is missing and cannot be provided.
 pub(crate) fn kernel() -> Result<()> {
     ensure!(
         output("id", &["-u"])?.trim() == "0",
@@ -233,7 +233,7 @@ pub(crate) fn kernel() -> Result<()> {
     toolchain()
 }
 
-/// What the demonstration takes on top, and nothing else; `store`: of servers that share one.
+/// Sets up the demonstration, and nothing else; `store`: the one of servers that share a store.
 ///
 /// # Errors
 /// When one is missing and there is no apt-get to install it; the error says what to install.
@@ -242,7 +242,7 @@ pub(crate) fn demo(store: bool) -> Result<()> {
     if store { install(&[&CLUSTER, &STORE]) } else { install(&[&CLUSTER, &CLIENTS]) }
 }
 
-/// What a cluster that is left running takes on top of that of the demonstration.
+/// Sets up a cluster that is left running, in addition to [`demo`].
 ///
 /// # Errors
 /// As [`demo`].
@@ -251,7 +251,7 @@ pub(crate) fn lab() -> Result<()> {
     install(&[&CLUSTER, &CLIENTS, &ENTRANCE])
 }
 
-/// What the pictures of a cluster take on top of that of the demonstration.
+/// Sets up the pictures of a cluster.
 ///
 /// # Errors
 /// As [`demo`].
@@ -260,7 +260,7 @@ pub(crate) fn pictures() -> Result<()> {
     install(&[&CLUSTER, &CLIENTS, &PICTURES])
 }
 
-/// What the scenes in network namespaces take on top.
+/// Sets up the scenes in network namespaces.
 ///
 /// # Errors
 /// As [`demo`].
@@ -270,7 +270,7 @@ pub(crate) fn network() -> Result<()> {
     install(&[&CLUSTER, &CLIENTS, &STORE, &ENTRANCE, &SCENES])
 }
 
-/// What the comparison takes on top: the other name servers.
+/// Sets up the comparison: the other name servers.
 ///
 /// # Errors
 /// As [`demo`].
@@ -279,7 +279,7 @@ pub(crate) fn competitors() -> Result<()> {
     install(&[&COMPETITORS])
 }
 
-/// What machines with other kernels take: an emulator and what is packed into them.
+/// Sets up machines with other kernels: an emulator and the programs inside.
 ///
 /// # Errors
 /// As [`demo`].
@@ -322,7 +322,7 @@ fn apt_get(arguments: &[&str]) -> Command {
     command
 }
 
-/// Returns a command that runs `install` while no package starts a service. We want a name server's binary, not a
+/// Returns a command that runs `install` while no package starts a service. Tests need a name server's binary, not a
 /// server on this machine's port 53. A shell removes the policy when the command ends, also by Ctrl-C or a signal.
 fn without_services(policy: &Path, install: &Command) -> Command {
     let mut shell = command("sh");
@@ -344,7 +344,8 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Looks where root's programs are too, even if the caller's PATH leaves them out. A whole path is looked for as it is.
+/// Whether a program exists. Also searches the directories of root's programs, even if they are not in PATH. A whole
+/// path is checked as it is.
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);

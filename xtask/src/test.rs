@@ -15,32 +15,32 @@ use crate::{kernels, setup};
 /// Modules of scenes that change the machine itself, and so run one at a time, without others beside them.
 const ALONE: [&str; 1] = ["scenes_install::"];
 
-/// Of the table of survive.
+/// The number of rows in the table of survive.
 const ROWS: std::ops::RangeInclusive<u8> = 1..=18;
 
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Everything that runs without privileges, the packet table on host code among it
+    /// All tests without privileges, including the packet table on host code
     Unit,
     /// The packet table and the properties of the program in the kernel
     Kernel,
-    /// The scenes in network namespaces, and the property that takes another name server
+    /// The scenes in network namespaces, and the comparison with another name server
     Net,
     /// The scenes of servers that share a store, in network namespaces
     Store,
-    /// The program, the daemon and its interfaces on other kernels, in machines of QEMU's
+    /// The program, the daemon and its interfaces on other kernels, in QEMU machines
     Kernels,
-    /// A steady load while things go wrong: the table of what the program survives
+    /// A steady load during faults: the survival table
     Survive,
 }
 
-/// What a part takes besides its name.
+/// The options of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Of survive: as its table says, with optimisations.
+    /// For survive: the table's own times, with optimisations.
     pub(crate) long: bool,
-    /// Of survive: rows of its table; of kernels: versions. None: all.
+    /// For survive: rows of its table; for kernels: versions. Empty: all.
     pub(crate) which: Vec<String>,
 }
 
@@ -88,7 +88,7 @@ impl Part {
         }
     }
 
-    /// Runs it. The whole workspace each time, so that every part uses the same build.
+    /// Runs the part. It builds the whole workspace each time, so that every part uses the same build.
     fn run(self, options: &Options, alone: bool) -> Ran {
         match self {
             Part::Unit => {
@@ -115,10 +115,10 @@ impl Part {
     }
 }
 
-/// What came of a part.
+/// The result of a part.
 struct Ran {
     counts: Counts,
-    /// Why it failed, where something did besides its tests.
+    /// Why it failed, if something besides its tests failed.
     error: Option<Error>,
 }
 
@@ -128,7 +128,7 @@ impl Ran {
         let mut counts = Counts::default();
         let result = run_reading(command, |line| counts += Counts::of_line(line).unwrap_or_default());
         if result.is_ok() && counts == Counts::default() {
-            // A filter that fits nothing proves nothing.
+            // A filter that matches no test proves nothing.
             return Ran::not_run(anyhow!("no test was run"));
         }
         Ran { counts: counts.of_run(result.is_ok()), error: result.err() }
@@ -138,21 +138,21 @@ impl Ran {
         Ran { counts: Counts::NOT_RUN, error: Some(error) }
     }
 
-    /// With what came of another run of the same part.
+    /// Adds the result of another run of the same part.
     fn and(mut self, other: Ran) -> Ran {
         self.counts += other.counts;
         Ran { counts: self.counts, error: self.error.or(other.error) }
     }
 }
 
-/// Runs the tests of one binary that need root, so many at once; `filters` are libtest's.
+/// Runs the tests of one binary that need root, this many at once; `filters` are libtest's.
 fn ignored(binary: &str, at_once: usize, filters: &[&str]) -> Ran {
     let mut command = command("cargo");
     command.args(["test", "--workspace", "--no-fail-fast", "--test", binary, "--", colour(), "--ignored"]);
     Ran::tests(command.arg(format!("--test-threads={at_once}")).args(filters))
 }
 
-/// libtest looks at its own stdout, which is a pipe here.
+/// The colour option for libtest, whose own stdout is a pipe here.
 fn colour() -> &'static str {
     if stdout().is_terminal() { "--color=always" } else { "--color=never" }
 }
@@ -166,7 +166,7 @@ fn kernels(versions: &[String], share: kernels::Share) -> Ran {
 
 fn build(part: Option<Part>) -> Result<()> {
     match part {
-        // Nothing else of the tests is put into the machines.
+        // The machines get no other program of the tests.
         Some(Part::Kernels) => {
             cargo(&["build", "--workspace", "--bin", "dns-xdp", "--bin", "guest", "--bin", "database"])
         }
@@ -177,7 +177,7 @@ fn build(part: Option<Part>) -> Result<()> {
 /// Runs one part, or all of them, and prints the counts last. Returns whether everything passed.
 ///
 /// # Errors
-/// When the options are not for this part. Whatever else goes wrong is a failure that is counted.
+/// When the options are not for this part. Every other error counts as a failure.
 pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<bool> {
     options.check(part)?;
     let parts = part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);

@@ -1,4 +1,5 @@
-//! `cargo xtask tidy`: the house rules that no compiler checks. The order of the modules is in `layers`.
+//! `cargo xtask tidy`: checks the project's rules that the compiler does not check. The order of the modules is in
+//! `layers`.
 mod documents;
 mod layers;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use self::layers::LAYERS;
 use crate::cargo::root;
 
-/// What may lie at the top level, besides the target directory and the repository's own.
+/// The permitted entries of the top level, besides the target directory and the repository's own.
 const TOP_LEVEL: [&str; 16] = [
     ".cargo",
     ".ci",
@@ -31,16 +32,16 @@ const TOP_LEVEL: [&str; 16] = [
 ];
 const NOT_OURS: [&str; 2] = [".git", "target"];
 
-/// Names that say nothing about what is in a file.
+/// File names that say nothing about the contents.
 const EMPTY_NAMES: [&str; 5] = ["common", "helper", "helpers", "manager", "utils"];
 
-/// A file of this length holds more than one idea.
+/// The longest permitted file: a longer one holds more than one idea.
 const LINES: usize = 600;
 
-/// Where `unsafe` may stand outside the eBPF crate, each place with its reason in an `expect`.
+/// The places outside the eBPF crate where `unsafe` is permitted, each place with its reason in an `expect`.
 const UNSAFE: &str = "expect(unsafe_code, reason = ";
 
-/// Written in the source as two halves, so that this file does not break its own rule.
+/// The source has it in two parts, so that this file does not break its own rule.
 const UNFINISHED: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 const MACHINE_PATHS: [&str; 2] = [concat!("/ho", "me/"), concat!("/ro", "ot/")];
 
@@ -50,7 +51,7 @@ const VERBS: [&str; 8] = ["demo", "deny", "test", "bench", "dist", "fuzz", "lab"
 /// Checks the whole workspace.
 ///
 /// # Errors
-/// When a rule is broken: every breach has been printed.
+/// A rule is broken: every breach has been printed.
 pub(crate) fn run() -> Result<()> {
     let mut breaches = top_level(root())?;
     let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
@@ -118,13 +119,13 @@ fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Folders below a source directory whose module file is not there, and so cannot say what is in them: `name.rs` beside the
-/// folder, or `mod.rs` in it. What it opens with is checked as that of every file.
+/// The folders below a source directory without a module file that describes them: `name.rs` beside the folder, or
+/// `mod.rs` in it. Its first line is checked like that of every file.
 fn without_module(source: &Path) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
     for entry in fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))? {
         let path = entry?.path();
-        // Each file in it is a program.
+        // Each file in this folder is a program.
         if !path.is_dir() || path.ends_with("bin") {
             continue;
         }
@@ -160,7 +161,7 @@ fn check(path: &Path, text: &str) -> Vec<String> {
             say("unfinished: do it, or leave it out");
         }
         if MACHINE_PATHS.iter().any(|path| line.contains(path)) {
-            say("a path of somebody's machine");
+            say("a path of a developer's machine");
         }
     }
     breaches

@@ -1,7 +1,7 @@
 //! The controller as one pure state machine: an [`Input`] and the time in, [`Effect`]s out.
 //!
-//! Every decision is made here, and nothing else: no file, no socket, no clock, no waiting. What takes time is an effect,
-//! whose result comes back as an input. The daemon's shell and the simulation drive the same core.
+//! Every decision is made here. The core opens no file or socket, reads no clock and never waits. Work that takes time
+//! is an effect; its result comes back as an input. The daemon's shell and the simulation drive the same core.
 //!
 //! ```text
 //!  Input ──► State (config, intents, verdicts) ──► decision ──► Answering ──► Effect::Publish
@@ -82,13 +82,13 @@ pub(in crate::controller) struct Core {
     answering: Answering,
     probing: Probing,
     changes: Changes,
-    /// The other servers of the store; `None`: there is no store.
+    /// The store and its other servers; `None`: there is no store.
     shared: Option<Shared>,
-    /// What this server has decided and the store does not have.
+    /// This server's decisions that the store does not have.
     local: Local,
-    /// When that changed last, since the origin.
+    /// When `local` last changed, since the origin.
     local_changed: Duration,
-    /// The decision and the answers that the last events told of.
+    /// The decision and the answers that the last events reported.
     reported: Option<Arc<Reported>>,
     /// The answers that were last kept on disk.
     kept_answers: Option<Arc<Answers>>,
@@ -111,9 +111,9 @@ pub(in crate::controller) struct Core {
 /// How far the start has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Not every node and witness has been probed once.
+    /// Some node or witness has no first result yet.
     FirstRound,
-    /// The store has until then to be seen, so that the first answers are those that the others give.
+    /// The daemon waits for a first view of the store until then, so that its first answers equal the other servers'.
     Joining { until: Duration },
     /// The first answers are being published.
     Opening,
@@ -128,24 +128,25 @@ struct ProgramLease {
     trouble: Option<String>,
 }
 
-/// What the core begins with.
+/// The facts that the core begins with.
 #[derive(Debug)]
 pub(in crate::controller) struct Beginning {
     pub(in crate::controller) config: Config,
     pub(in crate::controller) source: Source,
     pub(in crate::controller) intents: Intents,
-    /// The name of this server among those of its store, and the store as it is seen; `None`: there is no store.
+    /// The name of this server among those of its store, and its first view of the store; `None`: there is no store.
     pub(in crate::controller) shared: Option<(String, Seen)>,
-    /// What this server had decided and the store did not have; empty where there is no store.
+    /// This server's decisions that the store did not have; empty without a store.
     pub(in crate::controller) local: Local,
-    /// The name of the node that this is.
+    /// The name of the node that runs this daemon.
     pub(in crate::controller) identity: String,
-    /// What was answered before the last daemon ended; `None`: that is not known.
+    /// The answers of the last daemon when it ended; `None`: they are not known.
     pub(in crate::controller) last_answers: Option<LastAnswers>,
 }
 
 impl Core {
-    /// Nothing is known of any node, and nothing decided. The effects are those that the start begins with.
+    /// Creates a core that knows nothing of any node and has decided nothing. Also returns the effects that the start
+    /// begins with.
     pub(in crate::controller) fn new(beginning: Beginning, now: Now) -> (Core, Vec<Effect>) {
         let Beginning { config, source, intents, shared, local, identity, last_answers } = beginning;
         let mut core = Core {
@@ -181,7 +182,7 @@ impl Core {
         (core, effects)
     }
 
-    /// Takes one input in. Returns what is to be done about it, in this order.
+    /// Takes one input. Returns the effects that follow, to be performed in this order.
     pub(in crate::controller) fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
         self.now = now;
         match input {
@@ -208,7 +209,7 @@ impl Core {
         std::mem::take(&mut self.effects)
     }
 
-    /// Whether commands are taken.
+    /// Whether the daemon takes commands.
     pub(in crate::controller) fn is_live(&self) -> bool {
         self.phase == Phase::Live
     }
@@ -219,7 +220,7 @@ impl Core {
         self.shared.is_some()
     }
 
-    /// What this server has decided and the store does not have.
+    /// This server's decisions that the store does not have.
     #[cfg(test)]
     pub(in crate::controller) fn local(&self) -> &Local {
         &self.local
@@ -308,7 +309,8 @@ impl Core {
         }
     }
 
-    /// Opens as soon as everybody was probed once, and the store was seen or has had its time.
+    /// Opens as soon as each node and witness was probed once and the store was seen, or the wait for the store is
+    /// over.
     fn go_on_with_the_start(&mut self) {
         if self.phase == Phase::FirstRound && self.health.round_complete() {
             self.phase = Phase::Joining { until: self.now.elapsed + FIRST_VIEW };
@@ -340,14 +342,14 @@ impl Core {
         }
         self.keep_answers(&answers, reported.is_frozen());
         self.reported = Some(reported);
-        // A node that was down at the start was never answered: that is no repair.
+        // A node that was down at the start was never answered, so this is no repair.
         drop(self.repair_timer.answered(self.now.elapsed));
         if let Some(took) = publication.took {
             self.effects.push(Effect::Record(Record::PublishingTook(took)));
         }
         self.effects.extend([Effect::Serve, Effect::Record(Record::Live)]);
         self.configure_shell();
-        // The store and the probes may have told something meanwhile.
+        // The store and the probes may have reported something meanwhile.
         self.take_over_from_store();
         self.decide_and_publish();
         self.write_own();
@@ -361,12 +363,12 @@ impl Core {
         self.effects.extend([Effect::ConfigureEvents(events), Effect::WatchFile(watch)]);
     }
 
-    /// Decides anew and publishes what follows. What cannot be published is tried again with the next tick.
+    /// Decides again and publishes the new answers. A failed publication is tried again with the next tick.
     fn decide_and_publish(&mut self) {
         if self.phase == Phase::Live {
             self.health.decide();
             if self.hold_fallen() {
-                // Services with probes of their own lose held members, too.
+                // Services with their own probes lose held members, too.
                 self.health.decide();
             }
             self.publish();
@@ -415,7 +417,7 @@ impl Core {
         self.write_own();
     }
 
-    /// Has the answers kept on disk: a restart without a quorum goes on from them. Frozen answers are on disk already.
+    /// Has the answers kept on disk: a restart without a quorum begins with them. Frozen answers are on disk already.
     fn keep_answers(&mut self, answers: &Arc<Answers>, is_frozen: bool) {
         // While a node has no verdict, the file knows more than this daemon.
         let is_known = self.health.round_complete()
@@ -429,7 +431,7 @@ impl Core {
         self.effects.push(Effect::KeepAnswers { path, answers, at: self.now.wall });
     }
 
-    /// Emits the events that tell how decision and answers differ from the last ones told.
+    /// Emits the events for the differences between this decision and the last one reported.
     fn tell(&mut self, now: Arc<Reported>, publication: Option<&Publication>, change: Option<Occurrence>) {
         if let Some(before) = &self.reported {
             let reported = now.since(before, publication, change);

@@ -1,5 +1,5 @@
-//! The shell around the core: it performs effects, each on a task or thread of its own, and feeds the results back.
-//! Nothing is decided here.
+//! The shell around the core: it performs effects, each on a task or thread of its own, and feeds the results back. The
+//! shell decides nothing.
 mod event_sink;
 mod file_watch;
 mod files;
@@ -48,20 +48,20 @@ use crate::store::client::Seen;
 
 /// How often the core looks at its clock.
 const PULSE: Duration = Duration::from_millis(100);
-/// The lease is renewed at least this often, so that its end is never far from the daemon's.
+/// The longest time between two renewals of the program lease, so that the lease ends soon after the daemon.
 const LONGEST_TICK: Duration = Duration::from_secs(1);
-/// Renewals within one lease: three may be late.
+/// The renewals within one lease: 3 may be late.
 const TICKS_PER_LEASE: u32 = 4;
 
 type Reply = oneshot::Sender<Result<Value, Refusal>>;
 
-/// The longest time that an end waits for the writes under way: the disk may hang.
+/// The longest time that the stop waits for the writes under way, because the disk may hang.
 const WRITES_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pauses before a task is started again: the first and the longest. Each restart doubles the pause. After a run of
 /// twice the longest pause, the next one is the first again.
 const RESTART_DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
 
-/// A task that is started again where it ends by a defect.
+/// A task that is started again if a defect ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Task {
     StoreSession,
@@ -83,20 +83,20 @@ impl Task {
     }
 }
 
-/// What a task or thread of the shell tells.
+/// A message of one of the shell's tasks or threads to its loop.
 #[derive(Debug)]
 enum Done {
     /// For the core.
     Input(Input),
-    /// These addresses are to be served.
+    /// These addresses have to be served from now on.
     Followed(Vec<Listener>),
-    /// The first answers cannot be given.
+    /// The first answers could not be published.
     StartFailed(anyhow::Error),
-    /// A task that has ended is to be started again.
+    /// A task that has ended has to be started again.
     Restart(Task),
 }
 
-/// Everything that performs effects.
+/// The state of the shell: everything that performs effects.
 #[derive(Debug)]
 struct Shell {
     origin: Instant,
@@ -107,7 +107,7 @@ struct Shell {
     files: Files,
     monitor: Monitor,
     bindings: Bindings,
-    /// Bound, until the responder takes them.
+    /// The bound sockets, until the responder takes them.
     sockets: Option<Sockets>,
     responder: Option<Responder>,
     identity: String,
@@ -122,15 +122,15 @@ struct Shell {
     file_watch: Option<FileWatch>,
     session: Option<StoreSession>,
     listeners: Listeners,
-    /// The file is to be watched.
+    /// Whether the file has to be watched.
     watches: bool,
-    /// When each task was started again last, and how long it had waited for that.
+    /// When each task was started again last, and the pause before that.
     restarts: HashMap<Task, (Instant, Duration)>,
     skydns: SkyDns,
     signals: Signals,
 }
 
-/// Inputs that may come in any number.
+/// Inputs whose number is not bounded.
 enum Come {
     Report(Report),
     Call(Call),
@@ -138,9 +138,9 @@ enum Come {
 
 /// How the loop ends.
 enum End {
-    /// The core wants it.
+    /// The core has asked for it.
     Exit(Exit),
-    /// What could not be started.
+    /// Something could not be started.
     Failed(anyhow::Error),
 }
 
@@ -149,7 +149,7 @@ impl Shell {
         Now { elapsed: self.origin.elapsed(), wall: Timestamp::now() }
     }
 
-    /// Drives the core until there is an end.
+    /// Drives the core until the daemon ends.
     async fn run(&mut self, core: &mut Core, beginning: Vec<Effect>) -> End {
         if let Some(end) = self.perform_all(beginning).await {
             return end;
@@ -157,7 +157,7 @@ impl Shell {
         let mut pulse = interval(PULSE);
         let mut tick = interval(tick(&self.config));
         loop {
-            // Signals, ticks and results do not wait behind what comes in any number: probes and commands.
+            // Signals, ticks and results do not wait behind probes and commands, whose number is not bounded.
             let input = tokio::select! {
                 biased;
                 signal = self.signals.next() => Input::Signal(signal),
@@ -209,7 +209,7 @@ impl Shell {
         }
     }
 
-    /// Tells the core one thing and does what it wants, which is one turn of the loop.
+    /// Makes one turn of the loop: gives the core one input and performs the effects.
     async fn turn(&mut self, core: &mut Core, input: Input) -> Option<End> {
         let began = Instant::now();
         let effects = core.step(self.now(), input);
@@ -218,7 +218,8 @@ impl Shell {
         end
     }
 
-    /// Has the core look at its clock before anything is believed that was found out while it was held up.
+    /// Passes a report on. The core first checks its clock, so that it does not trust a result from a time when it was
+    /// held up.
     async fn report(&mut self, core: &mut Core, report: Report) -> Option<End> {
         if let Some(end) = self.turn(core, Input::Pulse { ended: Vec::new() }).await {
             return Some(end);
@@ -238,7 +239,7 @@ impl Shell {
         Input::Asked { call: self.next_call, command }
     }
 
-    /// What the core is to be told of it.
+    /// Returns the input for the core that follows from a message.
     fn done(&mut self, done: Done) -> anyhow::Result<Option<Input>> {
         match done {
             Done::Input(input) => Ok(Some(input)),
@@ -253,7 +254,7 @@ impl Shell {
         }
     }
 
-    /// A task has ended by a defect, and is started again after a pause that grows.
+    /// Notes that a defect has ended a task, and starts it again after a growing pause.
     fn ended(&mut self, task: Task) -> Input {
         if task == Task::FileWatch {
             self.file_watch = None;
@@ -358,7 +359,7 @@ impl Shell {
             Effect::AcceptStore => self.session.iter().for_each(StoreSession::accept),
             Effect::Reply { call, answer } => {
                 if let Some(reply) = self.calls.remove(&call) {
-                    // The client may have gone meanwhile.
+                    // The client may have closed its connection meanwhile.
                     reply.send(answer).ok();
                 }
             }
@@ -392,7 +393,7 @@ impl Shell {
         }
     }
 
-    /// What is known here; the publisher adds the program's.
+    /// The readings that the shell has; the publisher adds those of the program.
     fn readings(&self) -> Readings {
         let responder = self.responder.as_ref().map(|responder| responder.counters().total());
         let notified = self.events.notified();
@@ -406,7 +407,7 @@ impl Shell {
         }
     }
 
-    /// Gives privileges up and takes queries.
+    /// Gives up privileges and begins to take queries.
     async fn serve(&mut self) -> anyhow::Result<()> {
         self.publisher.drop_privileges().await;
         privileges::drop_privileges(&self.config);
@@ -434,7 +435,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Ends in good order: the program and the store first, for they are what others wait for or rely on.
+    /// Ends in order: the program and the store first, because clients and other servers depend on them.
     async fn stop(mut self, exit: Exit) -> anyhow::Result<()> {
         systemd::stopping();
         drop((self.prober, self.skydns));
@@ -454,25 +455,25 @@ impl Shell {
         };
         let (mut done, ()) = tokio::join!(self.publisher.end(ending), leaving);
         if exit == Exit::Detach(None) {
-            // The `unload` command that asked tries the rest itself.
+            // The `unload` command that asked removes the rest itself.
             done = done.context("as root, try `dns-xdp unload`");
         }
         if let Some(reply) = call.and_then(|call| self.calls.remove(&call)) {
             let answer = match &done {
                 Ok(()) => Ok(serde_json::json!(Nothing::default())),
-                // This daemon ends all the same, and the successor has to serve.
+                // This daemon ends in any case, and the successor has to serve.
                 Err(error) if matches!(exit, Exit::HandOver(_)) => {
                     let notes = vec![format!("{error:#}")];
                     Ok(serde_json::json!(Nothing { notes, cached_ms: None }))
                 }
                 Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("{error:#}"))),
             };
-            // The client may have gone meanwhile.
+            // The client may have closed its connection meanwhile.
             reply.send(answer).ok();
         }
-        // A successor reads what is being written.
+        // A successor reads the files that are being written.
         tokio::time::timeout(WRITES_TIMEOUT, self.files.flush()).await.ok();
-        // Commands that still wait are told that there is no answer.
+        // Commands that still wait get an error instead of an answer.
         drop((self.calls, self.inbox));
         self.listeners.stop().await;
         let responder = async {
@@ -483,7 +484,7 @@ impl Shell {
         tokio::join!(responder, self.events.finish());
         tracing::info!("stopped");
         match done {
-            // Even if something could not be removed, the service manager must not start it again.
+            // Even if something could not be removed, the service manager must not start the daemon again.
             Ok(()) if matches!(exit, Exit::Detach(Some(_))) => Err(Unloaded.into()),
             Err(error) if matches!(exit, Exit::Detach(Some(_))) => {
                 Err(anyhow::Error::new(Unloaded).context(format!("{error:#}")))
@@ -493,7 +494,7 @@ impl Shell {
     }
 }
 
-/// The rhythm of program lease and watchdog.
+/// The time between two renewals of program lease and watchdog.
 fn tick(config: &Config) -> Duration {
     let lease =
         config.xdp.stale_after.map_or(LONGEST_TICK, |lease| (lease / TICKS_PER_LEASE).min(LONGEST_TICK));
@@ -519,7 +520,7 @@ async fn next_of(
     }
 }
 
-/// Waits for ever where there is no store; `None`: the session has ended. Cancel safe.
+/// The next view of the store; `None`: the session has ended. Without a store it waits for ever. Cancel safe.
 async fn next_seen(session: &mut Option<StoreSession>) -> Option<Seen> {
     match session {
         Some(session) if !session.is_ended() => session.next().await,
@@ -527,7 +528,7 @@ async fn next_seen(session: &mut Option<StoreSession>) -> Option<Seen> {
     }
 }
 
-/// Waits for ever where no file is watched. Cancel safe.
+/// The next text of the watched file. Without a watched file it waits for ever. Cancel safe.
 async fn settled(file: &mut Option<FileWatch>) -> Option<io::Result<String>> {
     match file {
         Some(file) => file.next().await,

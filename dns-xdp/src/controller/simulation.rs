@@ -1,7 +1,8 @@
-//! Many servers and nodes in virtual time: seeded histories of what goes wrong, and what has to hold after every step.
+//! Simulates many servers and nodes in virtual time: seeded histories of faults, with invariants that are checked after
+//! every step.
 //!
-//! The servers run the daemon's own [`Core`](super::core::Core) and schedules; what stands in for the network, the clock
-//! and the disk is in [`world`] and [`server`]. A seed gives the same history on every machine.
+//! The servers run the daemon's own [`Core`](super::core::Core) and schedules; [`world`] and [`server`] replace the
+//! network, the clock and the disk. A seed gives the same history on every machine.
 mod agreement;
 mod attempt;
 mod cut_off;
@@ -28,11 +29,11 @@ use super::core::{Proposal, Source};
 use crate::config::Config;
 use crate::store::Documents;
 
-/// How many histories every run of the tests goes through; `DNS_XDP_HISTORIES=4` goes through four times as many.
+/// The number of histories in every run of the tests; `DNS_XDP_HISTORIES=4` runs 4 times as many.
 const HISTORIES: u64 = 25_000;
-/// The same, of servers that share a store.
+/// The number of histories of servers that share a store.
 const SHARED: u64 = 1_600;
-/// Most nodes of a simulated cluster.
+/// The most nodes of a simulated cluster.
 const NODES: usize = 5;
 
 /// A configuration, and the text that it was read from.
@@ -44,7 +45,7 @@ struct Configured {
 }
 
 impl Configured {
-    /// Reads a text; `documents`: the shared sections, where a store has them.
+    /// Reads a text; `documents`: the shared sections, if a store has them.
     fn new(text: String, documents: Option<Documents>) -> Configured {
         let parsed = super::core::state::tests::config(&text);
         let (path, socket) = (&parsed.path, &parsed.control.socket);
@@ -52,7 +53,7 @@ impl Configured {
         Configured { config, source, text }
     }
 
-    /// What a reload of this file proposes to a server without a store, which is the same each time.
+    /// The proposal of a reload of this file for a server without a store. It is the same each time.
     fn proposal(&self, in_force: &Source) -> Option<Proposal> {
         let (config, source) = (self.config.clone(), self.source.clone());
         in_force.documents().is_none().then(|| Proposal {
@@ -65,7 +66,7 @@ impl Configured {
     }
 }
 
-/// What becomes of a node that fell, after its recovery.
+/// When a fallen node comes back after its recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failback {
     /// It comes back at once.
@@ -92,13 +93,13 @@ impl Failback {
     }
 }
 
-/// Whether the node of this number, from 1, has an IPv6 address, too: all but the third.
+/// Whether the node of this number, from 1, also has an IPv6 address: all but the third do.
 fn is_dual_stack(number: usize) -> bool {
     number != 3
 }
 
-/// The configuration of a cluster of that many nodes (from 2), with services of its first two; the last node is probed
-/// in another way if it is `changed`.
+/// The configuration of a cluster of this many nodes (2 or more), with services of its first two. If `changed`, the
+/// last node has another probe.
 fn config(nodes: usize, changed: bool, failback: Failback) -> &'static Configured {
     static CONFIGS: OnceLock<Vec<[[Configured; 2]; 3]>> = OnceLock::new();
     let all = |nodes: usize| {
@@ -137,7 +138,7 @@ fn configured(nodes: usize, changed: bool, failback: Failback) -> Configured {
     Configured::new(text, None)
 }
 
-/// Runs one history; the error has what happened in it and what did not hold.
+/// Runs one history. The error has its events and the invariant that did not hold.
 fn run(seed: u64) -> Result<u64, String> {
     let mut history = history::History::new(seed);
     history.run().map_err(|broken| {
@@ -148,7 +149,7 @@ fn run(seed: u64) -> Result<u64, String> {
     })
 }
 
-/// As [`run`], of servers that share a store.
+/// Like [`run`], for servers that share a store.
 fn run_shared(seed: u64) -> Result<u64, String> {
     let mut cluster = sharing::Cluster::new(seed);
     cluster.run().map_err(|broken| {
@@ -159,7 +160,7 @@ fn run_shared(seed: u64) -> Result<u64, String> {
     })
 }
 
-/// Runs so many histories; how many steps they took.
+/// Runs this many histories. Returns the number of their steps.
 fn run_all(histories: u64, run: fn(u64) -> Result<u64, String>) -> u64 {
     let next = AtomicU64::new(0);
     let steps = AtomicU64::new(0);
@@ -200,7 +201,7 @@ fn in_thousands_of_histories_servers_that_share_a_store_agree_and_repair() {
     println!("{histories} histories, {} steps", run_all(histories, run_shared));
 }
 
-/// For replaying one history: shows what happens in it. Without a seed in the environment it is one that no run had.
+/// Replays one history and shows its events. Without a seed in the environment, it takes a random one.
 #[test]
 fn a_seed_from_the_environment_holds_too() {
     let seed = seed();
@@ -211,7 +212,7 @@ fn a_seed_from_the_environment_holds_too() {
     result.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// The same for servers that share a store.
+/// Replays one history of servers that share a store.
 #[test]
 fn a_shared_seed_from_the_environment_holds_too() {
     let seed = seed();
@@ -222,7 +223,7 @@ fn a_shared_seed_from_the_environment_holds_too() {
     result.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// That of the environment, else a random one; what fails shows it.
+/// The seed of the environment, or a random one. A failure shows it.
 fn seed() -> u64 {
     match std::env::var("DNS_XDP_SEED") {
         Ok(text) => hexadecimal(&text),

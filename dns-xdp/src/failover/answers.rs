@@ -1,4 +1,4 @@
-//! Which nodes each name answers, as indexes into the cluster's nodes.
+//! The nodes that each name answers, as indexes into the cluster's nodes.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -11,40 +11,41 @@ use super::service::{self, distinct};
 use super::{Effective, NodeState, Situation, View, kept};
 use crate::cluster::{Admin, AllDown, Cluster, Family, Group, Members, Node, Order};
 
-/// Who answers for whom. The indexes point into the nodes of the cluster it was made for.
+/// The nodes that answer for each node and each service. The indexes point into the nodes of the cluster that the
+/// answers were made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers {
-    /// For each node the one whose addresses its name answers; `None`: refused.
+    /// For each node, the node whose addresses its name answers; `None`: refused.
     pub by_node: Vec<Option<usize>>,
-    /// Of each node that may be out of the answers before long: in how many seconds. Caches are not to keep it longer.
+    /// The nodes that may soon be out of the answers: in how many seconds. Caches must not keep them longer.
     pub seconds_left: BTreeMap<usize, u32>,
-    /// What a family answers otherwise.
+    /// The answers that differ in a family.
     pub families: Families,
-    /// For each service in the order of the names, the nodes whose addresses it answers; empty: refused. Services that
-    /// answer the same by the same rules share a list.
+    /// For each service in the order of the names, the nodes whose addresses it answers; empty: refused. Services with
+    /// the same rules and the same answer share a list.
     pub(super) services: Vec<Arc<[usize]>>,
     /// The names of the services, the apex among them.
     names: Arc<[String]>,
-    /// The names of the nodes, so that the answers can be carried over to a cluster that has changed.
+    /// The names of the nodes, so that the answers can be carried over to a changed cluster.
     nodes: Arc<[String]>,
 }
 
-/// Answers by the names of nodes, as they are kept on disk over a restart.
+/// Answers by the names of nodes, in the form that is kept on disk over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastAnswers {
     /// When they were decided.
     pub at: Timestamp,
-    /// For each node the one that answers for it; `None`: refused.
+    /// For each node, the node that answers for it; `None`: refused.
     pub nodes: BTreeMap<String, Option<String>>,
     /// For each service the nodes that it answers.
     pub services: BTreeMap<String, Vec<String>>,
-    /// What a family answers otherwise.
+    /// The answers that differ in a family.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub families: BTreeMap<Family, LastApart>,
 }
 
 impl LastAnswers {
-    /// The answers as they were decided at this time.
+    /// Returns the answers with the time of their decision.
     pub fn new(answers: &Answers, at: Timestamp) -> Self {
         let name = |index: usize| answers.nodes[index].clone();
         let by_node = answers.by_node.iter().map(|answering| answering.map(name));
@@ -59,7 +60,7 @@ impl LastAnswers {
         }
     }
 
-    /// The answers of a cluster, which may have changed since.
+    /// Returns the answers for a cluster, which may have changed since.
     pub fn answers(&self, cluster: &Cluster) -> Answers {
         let nodes: Arc<[String]> = self.nodes.keys().cloned().collect();
         let names: Arc<[String]> = self.services.keys().cloned().collect();
@@ -106,7 +107,8 @@ impl Answers {
             && self.nodes == others.nodes
     }
 
-    /// Every node answers for itself, every service all its members or the first.
+    /// Returns the configured answers: every node answers for itself, and every service answers all its members or the
+    /// first.
     pub fn configured(cluster: &Cluster) -> Self {
         let by_node = (0..cluster.nodes.len()).map(Some).collect();
         Answers::of_groups(cluster, by_node, |_, group| match group.order {
@@ -115,8 +117,9 @@ impl Answers {
         })
     }
 
-    /// The same with the operator's `up`, `down` and `drain`. A node that is to be up answers for itself. A node that is to
-    /// be out is replaced everywhere, if any other node answers for itself. The answers have to be about this cluster.
+    /// Returns the answers with the operator's `up`, `down` and `drain`. A node with `up` answers for itself. A node
+    /// that is taken out is replaced everywhere, if any other node answers for itself. The answers have to be about
+    /// this cluster.
     pub(super) fn obeying(&self, cluster: &Cluster, view: &View) -> Self {
         let mut obeying = self.clone();
         if view.nodes.iter().all(|state| state.admin == Admin::Auto) {
@@ -149,7 +152,7 @@ impl Answers {
         obeying
     }
 
-    /// Where the cluster that it was made for had a node; `likely`: where to look first.
+    /// The place of a node in the cluster that the answers were made for; `likely`: the place to look at first.
     pub(super) fn place(&self, likely: usize, node: &str) -> Option<usize> {
         match self.nodes.get(likely) {
             Some(known) if known == node => Some(likely),
@@ -157,8 +160,8 @@ impl Answers {
         }
     }
 
-    /// A node that is up answers for itself, one that is not has a substitute among the healthy. Services answer as
-    /// [`service::serving`] says, or as their rule says while they are down.
+    /// Returns the answers while some node is healthy. A node that is up answers for itself; any other node has a
+    /// healthy substitute. Services answer by [`service::serving`], or by their rule while they are down.
     pub(super) fn live(situation: &Situation<'_>) -> Self {
         let Situation { cluster, rules, view, healthy, serving, .. } = situation;
         let by_node = substitutes(cluster, view, healthy);
@@ -178,8 +181,8 @@ impl Answers {
         Answers { by_node, seconds_left: doubts(cluster, view), ..answers }
     }
 
-    /// The answers while no node is up: those of `[failover] all-down`. A service that is not down, by its own probes,
-    /// answers as always; one with a rule of its own obeys that.
+    /// Returns the answers while no node is up: those of `[failover] all-down`. A service that its own probes do not
+    /// find down answers as always. A service with its own rule follows that rule.
     pub(super) fn all_down(situation: &Situation<'_>) -> Self {
         let Situation { cluster, rules, view, serving, previous, .. } = situation;
         let is_taken_down = |index: &usize| view.nodes[*index].admin == Admin::Down;
@@ -220,7 +223,7 @@ impl Answers {
         Answers { by_node, seconds_left: doubts(cluster, view), ..answers }
     }
 
-    /// Gives the services that are down and whose rule is to answer as before what they answered before.
+    /// Gives services that are down their earlier answers, if this is their rule.
     fn take_last_good(&mut self, situation: &Situation<'_>, rule: impl Fn(&Group) -> AllDown) {
         let Situation { cluster, view, serving, previous, .. } = situation;
         let members = cluster.members();
@@ -238,7 +241,7 @@ impl Answers {
         }
     }
 
-    /// Answers in which each service has the list of its group. Each list is worked out once.
+    /// Returns answers in which each service has the list of its group. Each list is computed once.
     fn of_groups(
         cluster: &Cluster,
         by_node: Vec<Option<usize>>,
@@ -257,7 +260,7 @@ impl Answers {
         }
     }
 
-    /// The list of each service as `change` makes it. Lists that services of a group share are changed once.
+    /// Returns the list of each service after `change`. A list that services of a group share is changed once.
     fn changed(
         &self,
         members: &Members,
@@ -271,7 +274,7 @@ impl Answers {
         members.groups_of().iter().zip(&self.services).map(list).collect()
     }
 
-    /// Whether they were made for this very cluster.
+    /// Whether the answers were made for exactly this cluster.
     pub(super) fn is_about(&self, cluster: &Cluster) -> bool {
         let members = cluster.members();
         Arc::ptr_eq(&self.nodes, members.nodes()) && Arc::ptr_eq(&self.names, members.services())
@@ -282,8 +285,8 @@ impl Answers {
         self.by_node.contains(&None)
     }
 
-    /// The same answers for a cluster that may have changed since: what is gone is replaced by what is
-    /// configured.
+    /// Returns the same answers for a cluster that may have changed since. Answers with removed nodes are replaced by
+    /// the configured answers.
     pub(super) fn carried(&self, cluster: &Cluster) -> Self {
         let members = cluster.members();
         let now: BTreeMap<&str, usize> =
@@ -323,7 +326,7 @@ impl Answers {
     }
 }
 
-/// Of each node the one that answers for it: itself while it is up, or else a substitute among the healthy.
+/// For each node, the node that answers for it: itself while it is up, otherwise a healthy substitute.
 fn substitutes(cluster: &Cluster, view: &View, healthy: &BTreeSet<usize>) -> Vec<Option<usize>> {
     let candidates: Vec<usize> = healthy.iter().copied().collect();
     let stand_in = |(index, state): (usize, &NodeState)| match state.effective() {
@@ -334,7 +337,7 @@ fn substitutes(cluster: &Cluster, view: &View, healthy: &BTreeSet<usize>) -> Vec
     (0..).zip(&view.nodes).map(stand_in).collect()
 }
 
-/// How soon each suspect may be out of some answer.
+/// The seconds until each suspect may be out of some answer.
 fn doubts(cluster: &Cluster, view: &View) -> BTreeMap<usize, u32> {
     let own = (0..).zip(&view.nodes).filter_map(|(index, state)| Some((index, state.doubt()?)));
     let mut doubts: BTreeMap<usize, u32> = own.collect();

@@ -1,9 +1,8 @@
-//! The answers of one family where it does not fare as the other: pure.
+//! The answers of one family if its health differs from the other family's. Pure.
 //!
-//! The decision is made about nodes: a node is up while one of its families is. Where it names a node whose IPv4 or
-//! IPv6 is dead, [`super::decide`] is asked once more for that family alone, about the nodes that have it (`decided`).
-//! While the answers are frozen, the answers of a family stay too, except where an operator's intent changes them
-//! (`frozen`).
+//! The decision is made about nodes: a node is up while one of its families is. If it answers a node whose IPv4 or IPv6
+//! is dead, [`super::decide`] also decides for that family alone, about the nodes that have it (`decided`). While the
+//! answers are frozen, the answers of a family stay too, except where an operator's intent changes them (`frozen`).
 mod decided;
 mod frozen;
 
@@ -17,44 +16,46 @@ pub(super) use self::frozen::Frozen;
 use super::{Answers, Decision, Effective, MemberState, NodeState, View};
 use crate::cluster::{Cluster, Family, FamilyPart};
 
-/// What the probes say in one family. A [`View`] has both families if they differ for some node, else none.
+/// The results of the probes in one family. A [`View`] has both families if they differ for some node, otherwise none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FamilyView {
     /// The family.
     pub family: Family,
-    /// As [`NodeState::serving`], in the order of the cluster's nodes. Of a node without the family it is that of the node.
+    /// Like [`NodeState::serving`], in the order of the cluster's nodes. A node without the family has the value of the
+    /// node.
     pub nodes: Vec<Option<bool>>,
-    /// The same of the members of each service whose health is found out apart.
+    /// The same for the members of each service with its own probes.
     pub members: BTreeMap<String, Vec<Option<bool>>>,
 }
 
-/// The names that answer other nodes in one family than the decision about nodes says.
+/// The names that answer other nodes in one family than in the decision about nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Families {
     ipv4: Apart,
     ipv6: Apart,
 }
 
-/// The same of one family.
+/// The names that answer other nodes in this family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Apart {
-    /// For such a node, the one whose address its name answers; `None`: no address of this family.
+    /// For such a node, the node whose address its name answers; `None`: no address of this family.
     pub nodes: BTreeMap<usize, Option<usize>>,
-    /// The nodes whose addresses such a service answers, by its place in [`Answers::services`]. Services share lists
-    /// here too.
+    /// The nodes whose addresses such a service answers, by its place in [`Answers::services`]. Services share these
+    /// lists too.
     pub services: BTreeMap<usize, Arc<[usize]>>,
-    /// What is answered while no node is up in this family. `None`: a node is up, or the families are alike.
+    /// The kind of nodes that answer while no node is up in this family. `None`: a node is up, or the families are
+    /// alike.
     pub last_resort: Option<LastResort>,
 }
 
-/// Which addresses are answered while no node is up.
+/// The kind of addresses that are answered while no node is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastResort {
-    /// Those of held nodes.
+    /// The addresses of held nodes.
     Held,
-    /// Those of drained nodes.
+    /// The addresses of drained nodes.
     Drained,
-    /// Those that `all-down` says.
+    /// The addresses that `all-down` chooses.
     AllDown,
 }
 
@@ -64,7 +65,7 @@ impl Families {
         *self == Families::default()
     }
 
-    /// What is different in a family.
+    /// Returns the answers that differ in a family.
     pub fn of(&self, family: Family) -> &Apart {
         match family {
             Family::Ipv4 => &self.ipv4,
@@ -72,7 +73,7 @@ impl Families {
         }
     }
 
-    /// Sets what is different in a family.
+    /// Sets the answers that differ in a family.
     pub(super) fn set(&mut self, family: Family, apart: Apart) {
         match family {
             Family::Ipv4 => self.ipv4 = apart,
@@ -80,7 +81,8 @@ impl Families {
         }
     }
 
-    /// The same for a cluster in which nodes and services have other places. A name whose nodes are gone is no longer apart.
+    /// Returns the same for a cluster in which nodes and services have other places. A name whose nodes were removed is
+    /// no longer there.
     pub(super) fn carried(
         &self,
         place: impl Fn(usize) -> Option<usize>,
@@ -109,19 +111,19 @@ impl Families {
     }
 }
 
-/// [`Apart`] by the names of nodes, as it is kept on disk over a restart.
+/// [`Apart`] by the names of nodes, in the form that is kept on disk over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastApart {
-    /// As [`Apart::nodes`].
+    /// Like [`Apart::nodes`].
     #[serde(default)]
     pub nodes: BTreeMap<String, Option<String>>,
-    /// As [`Apart::services`].
+    /// Like [`Apart::services`].
     #[serde(default)]
     pub services: BTreeMap<String, Vec<String>>,
 }
 
 impl Families {
-    /// By the names of the nodes and services; families without a difference are left out.
+    /// Returns the differences by the names of nodes and services. Families without a difference are left out.
     pub(super) fn named(
         &self,
         name: impl Fn(usize) -> String,
@@ -139,7 +141,8 @@ impl Families {
         named.collect()
     }
 
-    /// Returns what was kept by names. `place` and `place_of_service` return the places of nodes and services.
+    /// Returns differences that were kept by names. `place` and `place_of_service` return the places of nodes and
+    /// services.
     pub(super) fn placed(
         named: &BTreeMap<Family, LastApart>,
         place: impl Fn(&String) -> Option<usize>,
@@ -193,8 +196,8 @@ impl Decision {
     }
 }
 
-/// The service lists that have been worked out. The key is the group of the services and the two lists that a list
-/// follows from. `None`: the families of such services are alike.
+/// The service lists computed so far. The key is the group of the services and the 2 lists from which a list is made.
+/// `None`: the families of such services are alike.
 type Lists = HashMap<(usize, [*const usize; 2]), Option<Arc<[usize]>>>;
 
 /// Returns the view of the nodes that have a family. `found` has the probes' results in the family, where these differ

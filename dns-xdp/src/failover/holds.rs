@@ -1,4 +1,4 @@
-//! Which nodes fall, and what becomes of nodes that are held.
+//! Finds the nodes that fall, and chooses among held nodes.
 use std::collections::BTreeSet;
 
 use super::{Effective, NodeState, healthy_or_unknown};
@@ -19,12 +19,12 @@ pub(crate) struct Falls {
 }
 
 impl Falls {
-    /// Takes a node for healthy before anything is known of it: it was in the answers before a restart.
+    /// Counts a node as healthy before it has a result, because it was in the answers before a restart.
     pub(crate) fn presume_up(&mut self, node: &str) {
         self.up.insert(node.to_owned());
     }
 
-    /// Takes in the states that a decision was made from. A node falls when its probes take it out of the answers. A node
+    /// Takes the states that a decision was made from. A node falls when its probes take it out of the answers. A node
     /// that was never healthy, or that an operator has taken out, does not fall.
     pub(crate) fn note(&mut self, nodes: &[Node], states: &[NodeState]) {
         for (node, state) in nodes.iter().zip(states) {
@@ -38,18 +38,18 @@ impl Falls {
                 (Some(false), Admin::Down | Admin::Drain) => {
                     self.up.remove(&node.name);
                 }
-                // A node that is wanted up stays in the answers. It falls when it is not wanted up any more.
+                // A node with the intent `up` stays in the answers. It falls when the intent ends.
                 (Some(false), Admin::Up) | (Some(true) | None, _) => {}
             }
         }
     }
 
-    /// Takes the nodes that have fallen.
+    /// Returns the nodes that have fallen since the last call.
     pub(crate) fn take(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.fallen)
     }
 
-    /// Forgets all nodes but these.
+    /// Drops all nodes but the known ones.
     pub(crate) fn retain(&mut self, is_known: impl Fn(&str) -> bool) {
         self.up.retain(|node| is_known(node));
         self.fallen.retain(|node| is_known(node));

@@ -1,4 +1,4 @@
-//! What holds for every cluster and every state of its nodes.
+//! Properties of decisions for every cluster and every state of its nodes.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ fn a_view(count: usize, apart: &[(String, usize)]) -> impl Strategy<Value = View
     })
 }
 
-/// A cluster with three views of it, one after the other.
+/// A cluster with three successive views of it.
 fn a_history() -> impl Strategy<Value = (Config, [View; 3])> {
     (a_cluster(), all_down()).prop_flat_map(|(cluster, all_down)| {
         let apart = cluster.services.iter().filter(|service| service.health.is_some());

@@ -1,14 +1,14 @@
-//! How long a NODATA answer may be kept while a name lacks a family that it has when all is well.
+//! Computes how long a NODATA answer may be cached while a name lacks a family that it has with healthy nodes.
 use std::collections::HashMap;
 
 use crate::cluster::{APEX, Cluster, Family, Node};
 use crate::zone::Addresses;
 
-/// The families that each service has addresses of when all is well, the apex among them.
+/// The families of each service's addresses with healthy nodes. The apex is one of the services.
 pub(super) enum ServiceFamilies<'a> {
-    /// Those that all nodes have.
+    /// All services have these families, which all nodes have.
     Alike(Vec<Family>),
-    /// By the name of the service.
+    /// The families of each service, by its name.
     Each(HashMap<&'a str, Vec<Family>>),
 }
 
@@ -43,8 +43,8 @@ pub(super) fn families_of(node: &Node) -> impl Iterator<Item = Family> + use<> {
     node.addresses().map(Family::of)
 }
 
-/// The TTL of NODATA for a name that lacks one of its families, where the zone's negative TTL is longer: that of the
-/// name's addresses, so that no resolver keeps the absence longer than the failover (RFC 2308, section 5).
+/// The TTL of NODATA for a name that lacks one of its families, if the zone's negative TTL is longer. It is the TTL of
+/// the name's addresses, so that no resolver keeps the absence longer than the failover (RFC 2308, section 5).
 pub(super) fn ttl(families: &[Family], addresses: &Addresses, negative_ttl_seconds: u32) -> Option<u32> {
     let lacks = |family: &Family| match family {
         Family::Ipv4 => addresses.ipv4.is_empty(),

@@ -1,15 +1,15 @@
-//! The choice of a substitute: by the operator's order, else by rendezvous hashing (highest random weight).
+//! Chooses a substitute: by the operator's order, otherwise by rendezvous hashing (highest random weight).
 //!
-//! Each server computes the same choice from names alone, a death moves only the names that the dead node
-//! answered, and the names of several dead nodes spread over all that are healthy.
+//! Each server computes the same choice from names alone. A death moves only the names that the dead node answered. The
+//! names of several dead nodes spread over all healthy nodes.
 use std::cmp::Reverse;
 
 use crate::cluster::{Cluster, Node};
 use crate::fnv::Fnv1a;
 
-/// Who answers for the node at `dead`: the first healthy one of its `backup` list that shares an address
-/// family with it; else the healthy one that shares the most families and, among those, has the highest
-/// weight. `None` only if `healthy` is empty.
+/// The node that answers for the node at `dead`. First choice: the first healthy node of its `backup` list that shares
+/// an address family with it. Otherwise the healthy node that shares the most families; among those, the one with the
+/// highest weight. `None` only if `healthy` is empty.
 pub(super) fn substitute(cluster: &Cluster, dead: usize, healthy: &[usize]) -> Option<usize> {
     let dead = &cluster.nodes[dead];
     let healthy_named =
@@ -30,16 +30,17 @@ fn shared_families(dead: &Node, candidate: &Node) -> usize {
     usize::from(ipv4) + usize::from(ipv6)
 }
 
-/// The best of as many draws as the candidate has weight: so it wins in proportion to it, computed in integers alone.
+/// The best of `weight` draws for the candidate. A candidate therefore wins in proportion to its weight, computed in
+/// integers only.
 fn best_draw(dead: &str, candidate: &Node) -> u64 {
     let first = weight(dead, &candidate.name);
     let draw = |number| finalize(first.wrapping_add(u64::from(number)));
     (1..candidate.weight).map(draw).fold(first, u64::max)
 }
 
-/// FNV-1a (64 bits) over both names with a zero byte between them, then the finalizer of MurmurHash3, without
-/// which names that differ in the last byte only would not spread. Never to be changed: servers of different
-/// versions have to agree.
+/// FNV-1a (64 bits) over both names with a zero byte between them, then the finalizer of MurmurHash3. Without the
+/// finalizer, names that differ only in the last byte would not spread. It must never change, because servers of
+/// different versions have to agree.
 pub(crate) fn weight(dead: &str, candidate: &str) -> u64 {
     let mut hash = Fnv1a::new();
     hash.add(dead.bytes().chain([0]).chain(candidate.bytes()));

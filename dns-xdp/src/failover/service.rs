@@ -1,15 +1,15 @@
-//! Which nodes one service answers: a pure choice among its members and its backups.
+//! Chooses the nodes that one service answers, among its members and its backups. Pure.
 use std::collections::BTreeSet;
 
 use super::holds::held;
 use super::{MemberState, NodeState, View, trusted};
 use crate::cluster::{Admin, AllDown, Group, Order};
 
-/// The nodes that a service answers while one of its members or backups is healthy. `None`: none is, the service is down.
-/// `is_healthy` says it of a node by the node's own probes.
+/// The nodes that a service answers while one of its members or backups is healthy. `None`: the service is down.
+/// `is_healthy` tells whether a node is healthy by the node's own probes.
 ///
-/// The healthy members answer, all of them or the first. With fewer than `min-healthy` all do that are neither held nor
-/// taken out by an operator. While no member is healthy, the first healthy backup answers.
+/// The healthy members answer, all of them or the first. If fewer than `min-healthy` are healthy, all members answer
+/// that are neither held nor taken out by an operator. While no member is healthy, the first healthy backup answers.
 pub(super) fn serving(group: &Group, view: &View, is_healthy: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     let [members, backups] = healthy(group, view, &is_healthy);
     if members.is_empty() {
@@ -23,15 +23,15 @@ pub(super) fn serving(group: &Group, view: &View, is_healthy: impl Fn(usize) -> 
     Some(in_order(group.order, members))
 }
 
-/// What a service answers while it is down. `usual`: the rule of `[failover]`, which counts for services whose health is found
-/// out apart. The others answer their members' substitutes, as the members' own names do.
+/// The rule for the answer of a service while it is down. `usual`: the rule of `[failover]`, which holds for services
+/// with their own probes. Other services answer their members' substitutes, like the members' own names.
 pub(super) fn rule_while_down(group: &Group, usual: AllDown) -> AllDown {
     let usual = if group.apart.is_some() { usual } else { AllDown::Configured };
     group.all_down.unwrap_or(usual)
 }
 
-/// What a service answers that is down and fails open: the nodes that answer for its members, as `by_node` has them. With
-/// `min-healthy`, the members that an operator has not taken out.
+/// The answer of a service that is down and fails open: the nodes that answer for its members by `by_node`. With
+/// `min-healthy`, it is the members that an operator has not taken out.
 pub(super) fn fail_open(
     group: &Group,
     view: &View,
@@ -47,18 +47,18 @@ pub(super) fn fail_open(
     in_order(group.order, distinct(group.members.iter().filter_map(|&member| by_node[member])))
 }
 
-/// What a service answers of `kept`, the nodes that it answered before, without those that an operator has taken out.
+/// The nodes of `kept`, the service's earlier answer, without those that an operator has taken out.
 pub(super) fn remaining(group: &Group, view: &View, kept: &[usize]) -> Vec<usize> {
     in_order(group.order, kept.iter().copied().filter(|&index| !is_taken_out(view, index)).collect())
 }
 
 /// Returns the nodes that a service answers with while the answers are frozen.
 ///
-/// `kept` are the nodes of its answer before. `by_node` is the node that answers for each node, after the operator's intents.
-/// `left` are the nodes that answer for themselves and that no operator has taken out.
+/// `kept` are the nodes of its answer before. `by_node[i]` is the node that answers for node `i`, with the operator's
+/// intents applied. `left` are the nodes that answer for themselves and that no operator has taken out.
 ///
-/// Members that an operator wants up are added. An operator may have taken out every node of the answer. Then these answer, in
-/// this order: members that are known to be healthy, members that were healthy before, such backups, substitutes.
+/// Members that an operator wants up are added. If an operator has taken out every node of the answer, the first of
+/// these that exist answer: members known to be healthy, members that were healthy before, such backups, substitutes.
 pub(super) fn frozen(
     group: &Group,
     view: &View,
@@ -76,7 +76,7 @@ pub(super) fn frozen(
         answering = distinct(answering.into_iter().chain(wanted));
     }
     if group.order == Order::First {
-        // The file's order decides, not the order in which they came into the answers.
+        // The file's order decides, not the order in which the members came into the answers.
         answering.sort_by_key(|index| members.iter().position(|member| member == index));
         answering.sort_by_key(|index| !members.contains(index));
     }
@@ -97,7 +97,7 @@ pub(super) fn frozen(
         };
         let healthy = fit(|state| state.serving == Some(true), false);
         let healthy = if healthy.is_empty() { fit(|state| state.serving.is_none(), true) } else { healthy };
-        // A member whose own node was healthy before is one whose silence may be this server's own.
+        // If a member's node was healthy before, its silence may come from this server's own network.
         let is_probed_as_node = group.apart.is_none();
         let healthy = if healthy.is_empty() && is_probed_as_node { fit(|_| true, true) } else { healthy };
         if let Some(&first) = healthy.first() {
@@ -124,7 +124,7 @@ fn healthy(group: &Group, view: &View, is_healthy: &impl Fn(usize) -> bool) -> [
         let states: Vec<NodeState> = nodes.iter().map(|(_, state)| *state).collect();
         let mut healthy: Vec<usize> = trusted(&states).into_iter().map(|place| nodes[place].0).collect();
         if healthy.is_empty() {
-            // Held nodes count where no node is up: then they are healthy as nodes.
+            // Held nodes count if no node is up: then they are healthy as nodes.
             let held = held(&states).into_iter().map(|place| nodes[place].0);
             healthy = held.filter(|&index| is_healthy(index)).collect();
         }
@@ -132,7 +132,7 @@ fn healthy(group: &Group, view: &View, is_healthy: &impl Fn(usize) -> bool) -> [
     })
 }
 
-/// What is known of each member and of each backup: as such, where their health is found out apart.
+/// The state of each member and of each backup: by the service's own probes, if it has any.
 fn states(group: &Group, view: &View) -> [Vec<(usize, NodeState)>; 2] {
     let apart = group.apart.as_ref().and_then(|name| view.members.get(name)).map(Vec::as_slice);
     let apart = apart.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Decisions, case by case.
+//! Tests of decisions, case by case.
 use super::*;
 use crate::cluster::{FamilyRule, HealthCheck, Node, Order, Require, Service};
 use crate::config::{self, Config, NsAddresses};
@@ -6,7 +6,7 @@ use hickory_proto::rr::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// `node<number>` with an address of each family that is wanted.
+/// `node<number>` with an address of each wanted family.
 pub(super) fn node(number: usize, ipv4: bool, ipv6: bool) -> Node {
     let last = u8::try_from(number).unwrap();
     Node {
@@ -245,7 +245,7 @@ fn healthy_drained_nodes_are_answered_before_failing_ones_and_those_taken_down_l
 }
 
 #[test]
-fn an_operator_overrules_frozen_answers_and_takes_the_word_back() {
+fn an_operator_overrules_frozen_answers_and_takes_the_intent_back() {
     let config = three_nodes();
     let before = decided(&config, &[UP, REFUSES, UP], None);
     let frozen = |admin: [Admin; 3], previous: &Decision| {
@@ -258,7 +258,7 @@ fn an_operator_overrules_frozen_answers_and_takes_the_word_back() {
     assert_eq!(["node1", "node2", "", "db"].map(|name| answers(&config, &lost, name)), [[3], [3], [3], [3]]);
     let found = frozen([auto, up, auto], &lost);
     assert_eq!(answers(&config, &found, "node2"), [2]);
-    assert_eq!(answers(&config, &found, "node1"), [1], "what was wanted before is forgotten");
+    assert_eq!(answers(&config, &found, "node1"), [1], "earlier intents are forgotten");
     let again = frozen([auto; 3], &found);
     assert_eq!(again.answers, before.answers);
 }

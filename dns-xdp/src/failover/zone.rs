@@ -9,7 +9,7 @@ use crate::cluster::{APEX, AllDown, Family};
 use crate::config::{Config, NsAddresses};
 use crate::zone::{Addresses, Origin, Zone};
 
-/// The zone that a decision makes of the configuration; the decision has to be about its cluster.
+/// Returns the zone of a decision. The decision has to be about the configuration's cluster.
 pub fn zone(config: &Config, decision: &Decision) -> Zone {
     answering(config, &decision.answers)
 }
@@ -19,11 +19,11 @@ pub fn healthy_zone(config: &Config) -> Zone {
     answering(config, &Answers::configured(&config.cluster))
 }
 
-/// The zone that answers make of the configuration; they have to be about its cluster.
+/// Returns the zone of these answers. They have to be about the configuration's cluster.
 pub fn answering(config: &Config, answers: &Answers) -> Zone {
     let settings = &config.zone;
     let (nodes, usual) = (&config.cluster.nodes, config.failover.all_down);
-    // The nodes of a name, by the family whose addresses it has of them.
+    // The nodes of a name, by family.
     let addresses = |answering: [&[usize]; 2], families: &[Family], rotate, while_down: AllDown| {
         let all = Family::ALL.iter().zip(answering).flat_map(|(family, answering)| {
             answering.iter().filter_map(|&index| nodes[index].address(*family))
@@ -47,7 +47,8 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         let live = addresses(answering.each_ref().map(Option::as_slice), &families, false, usual);
         let name_server = match settings.ns_addresses {
             NsAddresses::Live => live.clone(),
-            // A resolver keeps them as long as the NS set, and so never has that of a dead server alone.
+            // A resolver keeps these addresses as long as the NS set, so it never has only the address of a dead
+            // server.
             NsAddresses::Fixed => Addresses::new(settings.ns_ttl_seconds, node.addresses()),
         };
         names.push((owner(&node.ns), name_server));

@@ -1,26 +1,27 @@
-//! The guard against our own blindness: whoever was held up cannot tell who is dead. Pure.
+//! Detects that this server was held up: it then cannot tell which nodes are dead, and is blind. Pure.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ProbeId;
 use crate::cluster::Probe;
 
-/// How many results of a probe are discarded behind a slip, before it is judged by its results again.
+/// The number of results of each probe that are discarded after a slip.
 pub const CLEAN_ROUNDS: u32 = 2;
-/// Being held up for less than this is what schedulers do.
+/// The shortest delay that counts as a slip: schedulers cause shorter ones.
 const LEAST_SLIP: Duration = Duration::from_millis(200);
-/// A server is blind for at least so long, if not all probes have their results before, and at most for so long.
+/// The bounds of the time of blindness. A server is blind until all probes have their results or a limit is reached;
+/// the limit lies between these bounds.
 const BOUNDS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(30)];
 
-/// Watches the rhythm of the loop that judges. Times are durations since an origin that the caller chooses.
+/// Watches the pulse of the loop that judges. Times are durations since an origin that the caller chooses.
 ///
-/// A virtual machine that is paused, or a CPU starved by the very flood that is answered, lets every probe time out at
-/// once. From such a slip on the results of probes are discarded: of each probe the first [`CLEAN_ROUNDS`], whatever the
-/// others do. The server is blind until all probes have had theirs, or until that has taken too long.
+/// If a virtual machine is paused, or a flood of queries starves the CPU, every probe times out at once. After such a
+/// slip, the first [`CLEAN_ROUNDS`] results of each probe are discarded, independently of the other probes. The server
+/// is blind until all probes have had these results, or until this takes too long.
 #[derive(Debug, Clone)]
 pub struct ClockGuard {
     limit: Duration,
-    /// The slowest probe has had its results by then.
+    /// The time by which the slowest probe has had its results.
     longest: Duration,
     last: Option<Duration>,
     blind: Option<Blind>,
@@ -32,14 +33,15 @@ struct Blind {
     since: Duration,
     until: Duration,
     is_over: bool,
-    /// How many results of each probe were discarded.
+    /// The number of discarded results of each probe.
     discarded: BTreeMap<ProbeId, u32>,
-    /// Of how many probes enough were.
+    /// The number of probes of which enough results were discarded.
     clean: usize,
 }
 
 impl ClockGuard {
-    /// Sees well. A slip as long as the shortest timeout of the probes can have made one of them fail.
+    /// Creates a guard that is not blind. A slip as long as the shortest timeout of the probes can have made a probe
+    /// fail.
     pub fn new<'a>(probes: impl IntoIterator<Item = &'a Probe>) -> Self {
         let (mut shortest, mut slowest) = (None, Duration::ZERO);
         for Probe { interval, timeout, .. } in probes {
@@ -51,7 +53,8 @@ impl ClockGuard {
         ClockGuard { limit: shortest.unwrap_or_default().max(LEAST_SLIP), longest, last: None, blind: None }
     }
 
-    /// Takes the limits of another one, which has so many probes. What was discarded of the probes that are `kept` counts.
+    /// Takes the limits of another guard, which has `all` probes. Discarded results of the probes that are `kept` still
+    /// count.
     pub fn adopt(&mut self, other: &ClockGuard, all: usize, kept: impl Fn(&ProbeId) -> bool) {
         (self.limit, self.longest) = (other.limit, other.longest);
         if let Some(blind) = &mut self.blind {
@@ -63,8 +66,8 @@ impl ClockGuard {
         }
     }
 
-    /// The loop runs, as it is to do several times within the shortest timeout. `true`: it was held up before, and
-    /// every attempt under way is worthless.
+    /// Takes a pulse of the loop, which has to come several times within the shortest timeout. Returns `true` if the
+    /// loop was held up: every attempt under way is then worthless.
     pub fn pulse(&mut self, now: Duration) -> bool {
         let gap = self.last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
         self.last = Some(now);
@@ -77,7 +80,7 @@ impl ClockGuard {
         slipped
     }
 
-    /// Something else made us blind.
+    /// Makes this server blind for another reason.
     pub fn go_blind(&mut self, now: Duration, reason: String) {
         let since = self.blind.as_ref().filter(|blind| !blind.is_over).map_or(now, |blind| blind.since);
         let until = now + self.longest;
@@ -85,7 +88,7 @@ impl ClockGuard {
         self.blind = Some(Blind { reason, since, until, is_over: false, discarded, clean: 0 });
     }
 
-    /// A probe has a result; `all`: how many probes there are. Returns whether the result is to be discarded.
+    /// Counts a result of a probe; `all`: the number of probes. Returns whether the result has to be discarded.
     pub fn note_result(&mut self, probe: &ProbeId, all: usize) -> bool {
         if !self.discards(probe) {
             return false;
@@ -101,18 +104,18 @@ impl ClockGuard {
         true
     }
 
-    /// Whether the next result of a probe is to be discarded.
+    /// Whether the next result of a probe has to be discarded.
     pub fn discards(&self, probe: &ProbeId) -> bool {
         let discarded = |blind: &Blind| blind.discarded.get(probe).copied().unwrap_or(0);
         self.blind.as_ref().is_some_and(|blind| discarded(blind) < CLEAN_ROUNDS)
     }
 
-    /// Why this server is blind; `None`: it is not, though it may still discard results of slow probes.
+    /// Why this server is blind; `None`: it is not blind, but may still discard results of slow probes.
     pub fn reason(&self) -> Option<&str> {
         self.blind.as_ref().filter(|blind| !blind.is_over).map(|blind| blind.reason.as_str())
     }
 
-    /// Since when it is.
+    /// Since when this server is blind.
     pub fn since(&self) -> Option<Duration> {
         self.blind.as_ref().filter(|blind| !blind.is_over).map(|blind| blind.since)
     }

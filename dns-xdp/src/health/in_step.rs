@@ -1,7 +1,7 @@
-//! A node that dies or comes back does so over both families at once, although each is probed by itself: pure.
+//! Lets the families of a node fall and rise together, although each is probed by itself. Pure.
 //!
-//! The families are not probed at the same moments. A family that has fallen waits for the other one if that is about to
-//! fall, and so does one that has risen. A family that changes alone waits for nothing.
+//! The families are not probed at the same moments. A family that has fallen waits for the other family if that one is
+//! about to fall too. A family that has risen waits likewise. A family that changes alone does not wait.
 use std::time::Duration;
 
 use super::{Health, SubjectHealth, Verdict};
@@ -9,7 +9,7 @@ use super::{Health, SubjectHealth, Verdict};
 /// The most results of the other family that a family waits for.
 const MOST_RESULTS: u32 = 2;
 
-/// One family of a subject: its standing by its own probes, and their verdicts.
+/// One family of a subject: its health by its own probes, and their verdicts.
 #[derive(Debug)]
 pub(crate) struct Alone<'a> {
     pub(crate) subject_health: SubjectHealth,
@@ -22,7 +22,7 @@ impl Alone<'_> {
             && self.verdicts.iter().any(|verdict| verdict.is_falling(MOST_RESULTS))
     }
 
-    /// Whether it may yet come back with the other family, which has succeeded since then.
+    /// Whether this family may still come back together with the other one, which has succeeded since `since`.
     fn may_rise(&self, since: Duration) -> bool {
         let mut out = self.verdicts.iter().filter(|verdict| verdict.serving() == Some(false)).peekable();
         self.subject_health.serving() == Some(false)
@@ -31,7 +31,7 @@ impl Alone<'_> {
     }
 }
 
-/// The standing of a family beside the other one; `before`: what it was.
+/// The health of a family beside the other one; `before`: its earlier health.
 pub(crate) fn in_step(before: Option<&SubjectHealth>, own: &Alone<'_>, other: &Alone<'_>) -> SubjectHealth {
     let Some(before) = before else { return own.subject_health.clone() };
     let waits = match (before.serving(), own.subject_health.serving()) {
@@ -61,7 +61,7 @@ mod tests {
         HealthCheck { probes: vec![PROBE], require: Require::All, families: FamilyRule::Each }
     }
 
-    /// A verdict that has had these results, one each 100 ms.
+    /// Returns a verdict after these results, one each 100 ms.
     fn verdict(results: &str) -> Verdict {
         let mut verdict = Verdict::new(&PROBE);
         for (nth, result) in (1..).zip(results.chars()) {
@@ -75,7 +75,7 @@ mod tests {
         verdict
     }
 
-    /// The health of a family with these results beside one with those; the last result is new.
+    /// The health of a family with the results `own` beside one with the results `other`; the last result is new.
     fn shown(own: &str, other: &str) -> Health {
         let now = |results: &str| Duration::from_millis(100) * u32::try_from(results.len()).unwrap();
         let subject_health = |verdict: &Verdict, before: Option<&SubjectHealth>, at| {

@@ -1,4 +1,11 @@
-//! Asking a node whether it is healthy: the effects behind an [`Observation`], a file for each kind of probe.
+//! Makes one attempt of a probe, which gives an [`Observation`]. Each kind of probe has its own file.
+//!
+//! A new kind of probe goes into these places:
+//! - here: its file, a `mod` line, and an arm in `probe()`;
+//! - `cluster/kind.rs`: its settings, in `ProbeKind`; `cluster.rs`, if it has a password or is made once for all addresses;
+//! - `config/kind.rs`: `Kind`, `KINDS`, `KEYS`, `Kind::of` and `kind()`; `config/epoch.rs`; `config/documented.rs`: `KINDS`;
+//! - `privileges.rs`, if it needs a capability; `health/targets.rs`, if it suits a witness;
+//! - `doc/failover.md`, `doc/configuration.md`, `dist/dns-xdp.toml`; `config/kind/tests.rs`, `tests/tests/net/scenes_probes.rs`.
 mod dns;
 mod exec;
 mod http;
@@ -21,12 +28,12 @@ use super::Subject;
 use super::verdict::{Failure, Observation};
 use crate::cluster::ProbeKind;
 
-/// Who is asked.
+/// The peer that is probed.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
-    /// On whose behalf.
+    /// The subject of the probe.
     pub subject: &'a Subject,
-    /// Where.
+    /// The address that is probed.
     pub address: IpAddr,
 }
 
@@ -35,7 +42,7 @@ pub(crate) fn may_echo() -> bool {
     icmp::permitted()
 }
 
-/// Asks once; it is over after `timeout` at the latest.
+/// Makes one attempt, which ends after `timeout` at the latest.
 pub async fn probe(kind: &ProbeKind, peer: Peer<'_>, timeout: Duration) -> Observation {
     let start = Instant::now();
     let deadline = start + timeout;
@@ -56,7 +63,7 @@ pub async fn probe(kind: &ProbeKind, peer: Peer<'_>, timeout: Duration) -> Obser
     }
 }
 
-/// Why there is no success.
+/// Why an attempt did not succeed.
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
     /// The node has failed.
@@ -70,12 +77,12 @@ fn wrong(reason: impl Into<String>) -> Fault {
     Fault::Theirs(Failure { reason: reason.into(), visible: true })
 }
 
-/// The host may be there or not.
+/// Nothing shows whether the host is there.
 fn unseen(reason: impl Into<String>) -> Fault {
     Fault::Theirs(Failure { reason: reason.into(), visible: false })
 }
 
-/// What an error of a socket says about the host at its other end.
+/// Judges an error of a socket: what it tells about the host at the other end.
 fn judge(error: &io::Error) -> Fault {
     match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::ECONNREFUSED => wrong("refused"),
@@ -88,7 +95,7 @@ fn judge(error: &io::Error) -> Fault {
         | Errno::EAGAIN
         | Errno::EADDRNOTAVAIL
         | Errno::EAFNOSUPPORT
-        // A firewall or a route of this machine forbids us to ask.
+        // A firewall or a route of this machine forbids the probe.
         | Errno::EACCES
         | Errno::EPERM => Fault::Ours(format!("cannot probe: {error}")),
         Errno::UnknownErrno => unseen(error.to_string()),
@@ -96,8 +103,8 @@ fn judge(error: &io::Error) -> Fault {
     }
 }
 
-/// Judges an error that came from the network. A router that prohibits the packet (RFC 4443, section 3.1, codes 1 and 5)
-/// means a dead path; the same error from this machine would be its own trouble.
+/// Judges an error that came from the network. A router that prohibits the packet (RFC 4443, section 3.1, codes 1 and
+/// 5) means a dead path; the same error from this machine would be this machine's own trouble.
 fn judge_reported(error: &io::Error) -> Fault {
     match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::EACCES | Errno::EPERM => unseen("administratively prohibited"),
@@ -109,15 +116,15 @@ fn cannot_open(error: &io::Error) -> Fault {
     Fault::Ours(format!("cannot open a socket: {error}"))
 }
 
-/// Waits for a datagram that `read` takes for the answer; it passes over others with `None`. An error of the socket is
-/// for `judge`.
+/// Waits for a datagram that `read` accepts as the answer; `read` returns `None` for other datagrams. `judge` judges an
+/// error of the socket.
 async fn datagram(
     socket: &UdpSocket,
     deadline: Instant,
     judge: impl Fn(&io::Error) -> Fault,
     read: impl Fn(&[u8]) -> Option<Result<(), Fault>>,
 ) -> Result<(), Fault> {
-    /// RFC 6891, section 6.2.5: what servers send at most unless they are asked for more.
+    /// The longest datagram: servers send no longer one unless asked (RFC 6891, section 6.2.5).
     const LONGEST: usize = 4096;
     let mut buffer = [0; LONGEST];
     let received = async {

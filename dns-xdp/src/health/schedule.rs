@@ -1,12 +1,12 @@
-//! When attempts at one subject start and when they are overdue: pure.
+//! Computes when attempts at one subject start and when they are overdue. Pure.
 use std::time::Duration;
 
-/// The attempts of one probe, of which one at most is under way. Times are durations since an origin that the caller
+/// The attempts of one probe, at most one of which is under way. Times are durations since an origin that the caller
 /// chooses.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     fast_interval: Duration,
-    /// Of the first pause, so that the nodes' probes keep apart.
+    /// The share of the first pause, so that the nodes' probes do not run at the same time.
     first_share: f64,
     started: u64,
     newest: Option<Duration>,
@@ -15,19 +15,19 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// The first attempt is due at once; the pause behind it is shortened to `first_share` of what it would be.
+    /// Creates a schedule whose first attempt is due at once. The pause after it is shortened to `first_share`.
     pub(crate) fn new(fast_interval: Duration, first_share: f64) -> Self {
         Schedule { fast_interval, first_share, started: 0, newest: None, under_way: false, doubted: false }
     }
 
-    /// Goes on from a moment at which every attempt was given up. The first attempt is due within the share of a pause, so
-    /// that those of the nodes do not start at once.
+    /// Creates a schedule that continues after every attempt was abandoned at `now`. The first attempt is due within
+    /// the share of a pause, so that the nodes' attempts do not start at the same time.
     pub(crate) fn resumed(fast_interval: Duration, first_share: f64, now: Duration) -> Self {
         Schedule { started: 1, newest: Some(now), ..Schedule::new(fast_interval, first_share) }
     }
 
-    /// When the next attempt starts, if `delay` is to pass from start to start. `None`: not before the one under way
-    /// has ended. What is late has a time that has passed.
+    /// When the next attempt starts, with `delay` from start to start. `None`: not before the attempt under way has
+    /// ended. A late attempt has a time in the past.
     pub(crate) fn due(&self, delay: Duration) -> Option<Duration> {
         let share = if self.started == 1 { self.first_share } else { 1.0 };
         let due = self.newest.map_or(Duration::ZERO, |newest| newest + delay.mul_f64(share));
@@ -51,7 +51,7 @@ impl Schedule {
         self.doubted = true;
     }
 
-    /// The attempt under way has a result.
+    /// Notes that the attempt under way has a result.
     pub(crate) fn end(&mut self) {
         self.under_way = false;
     }
@@ -73,7 +73,7 @@ pub(super) mod tests {
         Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false })
     }
 
-    /// A subject, its probe and its verdict in a time that is given to it.
+    /// A subject, its probe and its verdict in virtual time.
     #[derive(Debug)]
     pub(in crate::health) struct Simulation {
         pub(in crate::health) verdict: Verdict,
@@ -83,7 +83,7 @@ pub(super) mod tests {
     }
 
     impl Simulation {
-        /// It answered a probe that started at `since`.
+        /// Creates a subject that answered a probe that started at `since`.
         pub(in crate::health) fn new(probe: &Probe, since: Duration) -> Self {
             let mut simulation = Simulation {
                 verdict: Verdict::new(probe),
@@ -97,14 +97,14 @@ pub(super) mod tests {
             simulation
         }
 
-        /// When something happens next at this pace; what is late has a time that has passed.
+        /// When the next event is due at this pace; a late event has a time in the past.
         pub(in crate::health) fn next(&self, pace: Pace) -> Duration {
             let end = self.under_way.as_ref().map(|(end, _)| *end);
             let events = end.into_iter().chain(self.schedule.due(pace.delay)).chain(self.schedule.overdue());
             events.min().expect("an attempt is due or under way")
         }
 
-        /// Does what is to be done at `now`. An attempt that starts is answered after that time, or never.
+        /// Performs the events that are due at `now`. An attempt that starts is answered after `round_trip`, or never.
         pub(in crate::health) fn step(
             &mut self,
             now: Duration,
@@ -129,8 +129,8 @@ pub(super) mod tests {
         }
     }
 
-    /// How long a node that dies at `death` stays in the answers. Before, it answers after `round_trip`, but for
-    /// the attempts that are `lost`.
+    /// How long a node that dies at `death` stays in the answers. Before its death it answers after `round_trip`,
+    /// except attempts that are `lost`.
     fn time_to_verdict(probe: &Probe, round_trip: Duration, lost: &[bool], death: Duration) -> Duration {
         let mut node = Simulation::new(probe, Duration::ZERO);
         let mut now = Duration::ZERO;
@@ -157,7 +157,7 @@ pub(super) mod tests {
         let phases = (5000..6001).map(Duration::from_millis);
         let slowest = phases.map(|death| time_to_verdict(&PROBE, round_trip, &[], death)).max().unwrap();
         assert!(slowest <= PROBE.time_to_detect(), "{slowest:?}");
-        assert!(slowest + 2 * round_trip >= PROBE.time_to_detect(), "the promise is no larger than need be");
+        assert!(slowest + 2 * round_trip >= PROBE.time_to_detect(), "the bound is no larger than necessary");
     }
 
     #[test]
@@ -201,14 +201,14 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn a_death_is_detected_within_the_promise(
+        fn a_death_is_detected_within_the_bound(
             (interval, fast) in (2u64..3000).prop_flat_map(|interval| (Just(interval), 2..=interval)),
             timeout in 1u64..2000, fall in 1u32..6, rise in 1u32..6, round_trip in 0u64..2000,
             lost in proptest::collection::vec(any::<bool>(), 0..40), death in 0u64..20_000,
         ) {
             let [interval, fast_interval, timeout] = [interval, fast, timeout].map(Duration::from_millis);
             let probe = Probe { interval, fast_interval, timeout, fall, rise, ..PROBE };
-            // Whoever answers more slowly is given more time: see Verdict::pace.
+            // A node that answers more slowly gets more time: see Verdict::pace.
             let round_trip = Duration::from_millis(round_trip).min(timeout).min(fast_interval / 2);
             let took = time_to_verdict(&probe, round_trip, &lost, Duration::from_millis(death));
             prop_assert!(took <= probe.time_to_detect(), "{took:?} > {:?}", probe.time_to_detect());

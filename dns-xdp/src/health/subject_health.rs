@@ -1,4 +1,4 @@
-//! What the verdicts on a subject's probes make together: pure.
+//! Combines the verdicts on a subject's probes. Pure.
 use std::time::Duration;
 
 use super::verdict::{Health, Verdict};
@@ -7,23 +7,23 @@ use crate::cluster::{Family, FamilyRule, HealthCheck};
 /// The health of a subject by all its probes. Times are those of the verdicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectHealth {
-    /// As for one probe.
+    /// The health, as for one probe.
     pub health: Health,
-    /// The host answered something to the last of one of its probes.
+    /// Whether the host answered something to the last attempt of one of its probes.
     pub visible: bool,
-    /// When the health became what it is.
+    /// Since when it has this health.
     pub since: Duration,
-    /// Why it is not plainly up, probe by probe, or what keeps us from probing.
+    /// Why it is not plainly up, probe by probe, or why it cannot be probed.
     pub reason: Option<String>,
-    /// Some probe could not be made, for a reason of our own.
+    /// Whether some probe could not be made for this server's own reason.
     pub inconclusive: bool,
-    /// While suspect: how soon it may be down.
+    /// While it is suspect: the time until it may be down.
     pub time_left: Option<Duration>,
 }
 
 impl SubjectHealth {
-    /// Combines the verdicts on the probes of a subject, in their order; `now` counts where its health is not what it
-    /// was `before`.
+    /// Combines the verdicts on the probes of a subject, in their order. `now` is the time of the change if its health
+    /// differs from `before`.
     pub fn new(
         check: &HealthCheck,
         verdicts: &[&Verdict],
@@ -46,7 +46,7 @@ impl SubjectHealth {
         }
     }
 
-    /// Of somebody that is not probed from here.
+    /// The health of a subject that this server does not probe.
     pub fn unknown() -> Self {
         SubjectHealth {
             health: Health::Unknown,
@@ -70,19 +70,19 @@ impl SubjectHealth {
     }
 }
 
-/// The standings of a subject that is probed at an address of each family.
+/// The health in each family of a subject that is probed at an address of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FamilyHealth {
-    /// What the families have to do with each other.
+    /// The rule for combining the families.
     pub rule: FamilyRule,
-    /// Over IPv4.
+    /// The health over IPv4.
     pub ipv4: SubjectHealth,
-    /// Over IPv6.
+    /// The health over IPv6.
     pub ipv6: SubjectHealth,
 }
 
 impl FamilyHealth {
-    /// That of one family.
+    /// The health in one family.
     pub fn of(&self, family: Family) -> &SubjectHealth {
         match family {
             Family::Ipv4 => &self.ipv4,
@@ -90,7 +90,8 @@ impl FamilyHealth {
         }
     }
 
-    /// The standing of the subject as a whole: as good as the better family, for its host answers names while one is up.
+    /// The health of the subject as a whole: that of the better family, because the host answers names while one family
+    /// is up.
     pub fn whole(&self, before: Option<&SubjectHealth>, now: Duration) -> SubjectHealth {
         let both = [&self.ipv4, &self.ipv6];
         let health = best_and_worst([self.ipv4.health, self.ipv6.health])[0];
@@ -106,7 +107,7 @@ impl FamilyHealth {
         }
     }
 
-    /// Why it is not plainly up: once if both families say the same, else with the name of each.
+    /// Why it is not plainly up: once if both families have the same reason, otherwise with the name of each.
     fn reason(&self) -> Option<String> {
         if self.ipv4.reason == self.ipv6.reason {
             return self.ipv4.reason.clone();
@@ -126,7 +127,7 @@ pub(crate) fn best_and_worst(mut both: [Health; 2]) -> [Health; 2] {
     both
 }
 
-/// The best health that as many probes reach as have to succeed.
+/// The best health that at least the required number of probes has.
 fn combined(check: &HealthCheck, verdicts: &[&Verdict]) -> Health {
     const BEST_FIRST: [Health; 4] = [Health::Up, Health::Suspect, Health::Unknown, Health::Recovering];
     let needed = check.require.needed(check.probes.len());

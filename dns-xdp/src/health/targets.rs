@@ -1,21 +1,22 @@
-//! What is probed, where and how.
+//! The targets of probes: which subject is probed at which address by which probe.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{ProbeId, Subject};
 use crate::cluster::{Cluster, Family, FamilyRule, HealthCheck, Node, Probe, ProbeKind, Require};
 
-/// Where and how a subject is probed.
+/// The address and the probe of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Where.
+    /// The address that is probed.
     pub address: IpAddr,
-    /// How.
+    /// The probe that is made.
     pub probe: Probe,
 }
 
-/// How a witness is probed: with the first node's `tcp` probe, for one that refuses the connection is as good a witness
-/// as one that takes it. Where that node has none, or expects a reply, by an echo: a gateway answers no request for a web page.
+/// How a witness is probed: with the first node's `tcp` probe, because a witness that refuses the connection counts
+/// like one that accepts it. If that node has no `tcp` probe, or its probe expects a reply, the witness is probed by an
+/// echo: a gateway answers no request for a web page.
 pub fn of_witness(nodes: &[Node]) -> HealthCheck {
     let probes = &nodes.first().expect("a cluster has a node").health.probes;
     let tcp = |probe: &&Probe| matches!(probe.kind, ProbeKind::Tcp { .. }) && probe.target.is_none();
@@ -24,8 +25,8 @@ pub fn of_witness(nodes: &[Node]) -> HealthCheck {
     HealthCheck { probes: vec![probe], require: Require::All, families: FamilyRule::Each }
 }
 
-/// All probes of a cluster. A subject with addresses of both families is probed at each of them. A probe of another target,
-/// and a command, is made once and counts for both.
+/// All probes of a cluster. A subject with addresses of both families is probed at each of them. A probe of another
+/// target, or a command, is made once and counts for both families.
 pub fn targets(cluster: &Cluster, witnesses: &[IpAddr]) -> BTreeMap<ProbeId, Target> {
     let mut targets = BTreeMap::new();
     let mut add = |subject: Subject, addresses: &[IpAddr], probes: &[Probe]| {

@@ -1,4 +1,4 @@
-//! The verdict on one node: a pure state machine over observations and the monotonic time it is given.
+//! The verdict on one node: a pure state machine over observations and the monotonic times of these.
 use std::fmt;
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::Probe;
 
-/// What the probes have made of a node.
+/// The health of a node by its probes.
 ///
 /// ```text
 ///           success         failure          failures = fall
@@ -19,20 +19,20 @@ use crate::cluster::Probe;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
-    /// No probe has said anything yet.
+    /// No probe has a result yet.
     Unknown,
-    /// In the answers, and nothing speaks against it.
+    /// In the answers, without a failure.
     Up,
     /// Failures are being counted; still in the answers.
     Suspect,
     /// Out of the answers.
     Down,
-    /// Succeeds again, but not `rise` times in a row yet; out of the answers.
+    /// Out of the answers: it succeeds again, but not `rise` times in a row yet.
     Recovering,
 }
 
 impl Health {
-    /// Whether it means to be in the answers; `None` while nothing is known.
+    /// Whether this health belongs into the answers; `None`: nothing is known.
     pub const fn serving(self) -> Option<bool> {
         match self {
             Health::Unknown => None,
@@ -41,7 +41,7 @@ impl Health {
         }
     }
 
-    /// As `status`, the log and the metrics show it.
+    /// The text in `status`, the log and the metrics.
     pub const fn text(self) -> &'static str {
         match self {
             Health::Unknown => "unknown",
@@ -59,46 +59,47 @@ impl fmt::Display for Health {
     }
 }
 
-/// What one probe found out.
+/// The result of one attempt of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
-    /// The node did what the probe asks for.
+    /// The node passed the probe.
     Success {
-        /// From the first packet to the answer.
+        /// The time from the first packet to the answer.
         round_trip: Duration,
     },
-    /// It did not.
+    /// The node failed the probe.
     Failure(Failure),
-    /// The probe could not be made for a reason of our own (no file descriptor, no local address). It says
-    /// nothing about the node and is never read as down.
+    /// The probe could not be made for this server's own reason (no file descriptor, no local address). This tells
+    /// nothing about the node and never counts as a failure.
     Inconclusive {
-        /// What is wrong with us.
+        /// Why this server could not make the probe.
         reason: String,
     },
-    /// A probe has had no answer for `fast-interval`; its result is to follow. It counts for nothing yet, but
-    /// is a reason to look closer.
+    /// A probe has had no answer for `fast-interval`; its result follows. It is no failure yet, but puts the node in
+    /// doubt.
     Overdue,
 }
 
 /// Why a probe failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Lower case, for `status`.
+    /// The reason in lower case, for `status`.
     pub reason: String,
-    /// The host answered something: a refused connection is visible, silence and unreachable are not.
+    /// Whether the host answered something: a host that refuses the connection is visible; a silent or unreachable host
+    /// is not.
     pub visible: bool,
 }
 
 /// A change of health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
-    /// What it was.
+    /// The health before.
     pub from: Health,
-    /// What it is.
+    /// The health now.
     pub to: Health,
 }
 
-/// The state of one node. Times are durations since an origin that the caller chooses.
+/// The verdict on one node. Times are durations since an origin that the caller chooses.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     probe: Probe,
@@ -109,32 +110,32 @@ pub struct Verdict {
     inconclusive: bool,
     overdue: bool,
     since: Duration,
-    /// Since when no attempt has succeeded: from the first report of it.
+    /// Since when no attempt has succeeded: the time of the first such report.
     failing_since: Option<Duration>,
     reason: Option<String>,
-    /// Falls that are not forgotten yet; each but the first doubles `rise`.
+    /// The falls that still count; each but the first doubles `rise`.
     falls: u32,
-    /// Since when it is in the answers without a fall.
+    /// Since when the node has been in the answers without a fall.
     serving_since: Duration,
-    /// The slowest answer of late.
+    /// The slowest recent answer, which decays.
     round_trip: Duration,
-    /// Answers since it was silent.
+    /// The number of answers since the last silence.
     answers: u32,
     /// When the last result came.
     heard: Duration,
 }
 
-/// How the next attempt is to be made.
+/// The pace of the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// From the start of the last one.
+    /// The time from the start of the last attempt.
     pub delay: Duration,
-    /// How long it may take.
+    /// How long the attempt may take.
     pub timeout: Duration,
 }
 
 impl Verdict {
-    /// Nothing is known yet; the first observation that says something decides at once.
+    /// Creates a verdict without a result. The first conclusive observation decides at once.
     pub fn new(probe: &Probe) -> Self {
         Verdict {
             probe: probe.clone(),
@@ -155,16 +156,16 @@ impl Verdict {
         }
     }
 
-    /// Other servers find it up. It then takes `fall` failures to be down, as if it had been probed from here all along. It is
-    /// not visible before it has answered.
+    /// Counts the node as up, because other servers find it up. It then takes `fall` failures to be down, as if this
+    /// server had always probed it. It is not visible before it has answered.
     pub fn presume_up(&mut self) {
         if self.health == Health::Unknown {
             self.health = Health::Up;
         }
     }
 
-    /// The verdict that a changed probe of the same subject begins with. It keeps the health, and counts failures and
-    /// successes anew.
+    /// The verdict that a changed probe of the same subject begins with. It keeps the health, and restarts the counts
+    /// of failures and successes.
     pub fn changed(self, probe: &Probe) -> Self {
         Verdict {
             health: self.health,
@@ -180,11 +181,11 @@ impl Verdict {
         }
     }
 
-    /// Takes in what a probe found out at `now`.
+    /// Takes the result of a probe at `now`.
     ///
-    /// Failures accumulate: while suspect, only `rise` successes in a row clear the count, so that a link
-    /// that loses every other packet is found out. A node that keeps falling has to succeed longer and longer
-    /// before it is up again, until it has been up for a while.
+    /// Failures accumulate: while suspect, only `rise` successes in a row reset the count. A link that loses every
+    /// second packet is therefore detected. A node that keeps falling needs more and more successes to come back, until
+    /// it has been up for a while.
     pub fn observe(&mut self, now: Duration, observation: &Observation) -> Option<Transition> {
         self.overdue = *observation == Observation::Overdue;
         match observation {
@@ -230,15 +231,15 @@ impl Verdict {
         self.falls = self.falls.saturating_sub(forgotten).saturating_add(1);
     }
 
-    /// Successes in a row after which a node that is out of the answers comes back.
+    /// The number of successes in a row after which a node that is out of the answers comes back.
     pub fn rise_needed(&self) -> u32 {
         let doublings = self.falls.saturating_sub(1).min(u32::BITS - 1);
         let needed = u64::from(self.probe.rise) << doublings;
         u32::try_from(needed).unwrap_or(u32::MAX).min(self.probe.rise_max.max(self.probe.rise))
     }
 
-    /// The first answer behind a silence has waited until the way there was found again (RFC 826, RFC 4861), which says
-    /// nothing of the next ones.
+    /// Takes the time of an answer. The first answer after a silence also took the time of address resolution (RFC 826,
+    /// RFC 4861). It says nothing about later answers.
     fn take_time(&mut self, round_trip: Duration) {
         self.round_trip = match self.answers {
             0 => round_trip,
@@ -279,84 +280,84 @@ impl Verdict {
         }
     }
 
-    /// What the probes have made of the node.
+    /// The health of the node.
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// Whether the node belongs into the answers; `None` while nothing is known of it.
+    /// Whether the node belongs into the answers; `None` : nothing is known of it.
     pub fn serving(&self) -> Option<bool> {
         self.health.serving()
     }
 
-    /// Whether the host answered anything to the last probe that was made.
+    /// Whether the host answered anything to the last attempt that was made.
     pub fn visible(&self) -> bool {
         self.visible
     }
 
-    /// Whether the last probe could not be made, for a reason of our own; [`Verdict::reason`] has it.
+    /// Whether the last attempt could not be made for this server's own reason, which [`Verdict::reason`] returns.
     pub fn inconclusive(&self) -> bool {
         self.inconclusive
     }
 
-    /// When the health became what it is; zero while unknown.
+    /// Since when the node has this health; zero while unknown.
     pub fn since(&self) -> Duration {
         self.since
     }
 
-    /// Why the node is not plainly up: the last failure, or what keeps us from probing.
+    /// Why the node is not plainly up: the last failure, or the reason why it cannot be probed.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// The node is in the answers, and a probe has failed or waits for its answer longer than it should.
+    /// Whether the node is in the answers, and an attempt has failed or is overdue.
     pub fn in_doubt(&self) -> bool {
         self.health == Health::Suspect || self.health == Health::Up && self.overdue
     }
 
-    /// A suspect that fails each time, and has at most so many failures to go.
+    /// Whether the node is a suspect that fails each time, and at most `to_go` failures are missing.
     pub(super) fn is_falling(&self, to_go: u32) -> bool {
         let left = self.probe.fall.saturating_sub(self.failures);
         self.health == Health::Suspect && self.successes == 0 && left <= to_go
     }
 
-    /// Out of the answers, and either it succeeds each time and has at most so many successes to go, or no attempt that was
-    /// begun since then has had its time.
+    /// Whether the node is out of the answers and may come back. Either its attempts succeed and at most `to_go`
+    /// successes are missing, or no attempt begun after `since` has reached its timeout.
     pub(super) fn may_rise(&self, to_go: u32, since: Duration) -> bool {
         let left = self.rise_needed().saturating_sub(self.successes);
         let is_rising = self.successes > 0 && left <= to_go;
         self.serving() == Some(false) && (is_rising || self.heard < since + self.probe.timeout)
     }
 
-    /// Since when no attempt has succeeded; `None`: the last one has, or there was none.
+    /// Since when no attempt has succeeded; `None`: the last attempt has succeeded, or there was none.
     pub fn failing_since(&self) -> Option<Duration> {
         self.failing_since
     }
 
-    /// Of a node in the answers that may be about to fall: how many failures it takes until then. `None`: there is none,
-    /// but for an answer that is as slow as usual.
+    /// How many more failures take the node out of the answers. `None`: no failure counts, and no answer is later than
+    /// usual.
     pub fn failures_left(&self) -> Option<u32> {
         let is_late = self.overdue && self.round_trip < self.probe.fast_interval;
         let may_fall = self.health == Health::Suspect || self.health == Health::Up && is_late;
         may_fall.then(|| self.probe.fall.saturating_sub(self.failures))
     }
 
-    /// While suspect: how long it can take at most until the node is down.
+    /// While the node is suspect: the longest time until it is down.
     pub fn time_left(&self) -> Option<Duration> {
         let left = self.probe.fall.saturating_sub(self.failures);
         (self.health == Health::Suspect)
             .then(|| self.pace(false).timeout.max(self.probe.fast_interval) * left)
     }
 
-    /// How an attempt is made while nothing is urgent.
+    /// The pace of an attempt while nothing is urgent.
     pub fn unhurried(&self) -> Pace {
         Pace { delay: self.probe.interval, timeout: self.probe.timeout }
     }
 
-    /// How the next attempt is to be made: fast while this probe is in doubt or, with `doubt`, another one of its node.
+    /// The pace of the next attempt: fast while this probe is in doubt or, with `doubt`, another probe of its node is.
     ///
-    /// A suspect has `fast-interval` to answer, or twice what it took of late, so that the attempts of a silent one do
-    /// not hold each other up for a whole `timeout` each: [`Probe::time_to_detect`] relies on it.
+    /// A suspect has `fast-interval` to answer, or twice its recent time. So the attempts at a silent node do not delay
+    /// each other for a whole `timeout` each; [`Probe::time_to_detect`] relies on this.
     pub fn pace(&self, doubt: bool) -> Pace {
         let Probe { interval, fast_interval, timeout, .. } = self.probe;
         let is_presumed = self.health == Health::Up && !self.visible;
@@ -541,7 +542,7 @@ mod tests {
         assert_eq!(at(3, &failure(true)), 2);
         at(4, &success());
         at(5, &success());
-        assert_eq!(at(13, &failure(true)), 4, "nine seconds are not enough");
+        assert_eq!(at(13, &failure(true)), 4, "9 s are not enough");
         at(14, &success());
         at(15, &success());
         at(16, &success());
@@ -562,7 +563,7 @@ mod tests {
         assert_eq!(verdict.time_left(), None);
     }
 
-    /// How long a suspect has to answer whose successes took so many milliseconds; `-1`: a failure.
+    /// The time in milliseconds that a suspect has to answer after successes of these durations; `-1`: a failure.
     fn haste(took: &[i64]) -> u128 {
         let mut verdict = Verdict::new(&probe(3, 2));
         for took in took {
@@ -581,7 +582,7 @@ mod tests {
     fn a_suspect_has_twice_its_slowest_answer_of_late_and_the_first_behind_a_silence_is_none() {
         assert_eq!(haste(&[1, 1]), 250, "fast-interval");
         assert_eq!(haste(&[200, 200]), 400);
-        assert_eq!(haste(&[1, 1, 200, 1]), 350, "an eighth is forgotten with each answer");
+        assert_eq!(haste(&[1, 1, 200, 1]), 350, "each answer forgets 1/8");
         assert_eq!(haste(&[900, 900]), 500, "no longer than timeout");
         assert_eq!(haste(&[200, 1]), 250);
         assert_eq!(haste(&[1, -1, -1, -1, 200, 1]), 250);

@@ -1,4 +1,4 @@
-//! The file in which the admin intent survives a restart: small, and replaced whole.
+//! The file in which intents survive a restart. It is small, and replaced as a whole.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use serde::de::DeserializeOwned;
 use super::{Intents, Local};
 use crate::atomic_file;
 
-/// Why the intent could not be read or written.
+/// Why intents could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     #[error("cannot read the admin intent from {path}: {source}; make the file readable for the daemon")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// The file is not what [`store`] writes.
@@ -28,7 +28,7 @@ pub enum Error {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where and what.
+        /// The place and the error.
         source: serde_json::Error,
     },
     /// The new file could not be put in place.
@@ -36,17 +36,17 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 }
 
-/// Reads the file; a missing one is no intent at all.
+/// Reads the file; a missing file has no intents.
 pub fn load(path: &Path) -> Result<Intents, Error> {
     read(path)
 }
 
-/// Reads the file of what a server decides beside a store; a missing one is nothing.
+/// Reads the file of a server's own decisions beside a store; a missing file has none.
 pub fn load_local(path: &Path) -> Result<Local, Error> {
     read(path)
 }
@@ -60,13 +60,13 @@ fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Error> {
     serde_json::from_slice(&text).map_err(|source| Error::Malformed { path: path.to_owned(), source })
 }
 
-/// Replaces the file, and makes its directory if need be. It holds the old intent or the new, whatever happens
-/// meanwhile, and the new one once this has returned.
+/// Replaces the file, and makes its directory if necessary. After a crash meanwhile, the file has the old intents or
+/// the new ones. After the return it has the new ones.
 pub fn store(path: &Path, intents: &Intents) -> Result<(), Error> {
     write(path, intents)
 }
 
-/// As [`store`], of what a server decides beside a store.
+/// Like [`store`], for a server's own decisions beside a store.
 pub fn store_local(path: &Path, local: &Local) -> Result<(), Error> {
     write(path, local)
 }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_from_before_there_was_a_who_and_an_end_is_read() {
+    fn a_file_from_before_intents_had_an_author_and_an_end_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
         let text = r#"{"node1": {"admin": "drain", "reason": "new disk", "since": "2026-03-01T12:00:00Z"}}"#;

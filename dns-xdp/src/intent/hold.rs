@@ -1,6 +1,6 @@
 //! Holds: nodes that fell and stay out of the answers after their recovery.
 //!
-//! A hold is kept beside what operators want of the node: in the state file, or in the store.
+//! A hold is kept in the node's intent: in the state file, or in the store.
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -24,7 +24,7 @@ pub struct Hold {
     /// The operator that ended it; `None`: it ended by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// What another version has written. It is kept, and has no effect here.
+    /// Fields of another version. They are kept, and have no effect here.
     #[serde(flatten)]
     pub others: Map<String, Value>,
 }
@@ -45,13 +45,13 @@ impl Hold {
         if self.counts() { Hold { by, ..self.released(now) } } else { self }
     }
 
-    /// Whether it counts.
+    /// Whether the hold counts.
     pub fn counts(&self) -> bool {
         self.released.is_none()
     }
 }
 
-/// The holds that are kept beside intents and count. The hold of a node that an operator wants up does not count.
+/// The holds that are kept beside intents and count. The hold of a node with the intent `up` does not count.
 pub fn holds(intents: &Intents) -> Holds {
     let held = |(node, intent): (&String, &Intent)| {
         let hold = intent.hold.as_ref().filter(|hold| hold.counts() && intent.admin != Admin::Up)?;
@@ -60,7 +60,7 @@ pub fn holds(intents: &Intents) -> Holds {
     intents.iter().filter_map(held).collect()
 }
 
-/// The intents with these holds beside them, and no others.
+/// The intents with exactly these holds.
 pub fn with_holds(intents: &Intents, holds: &Holds) -> Intents {
     let mut kept = without_holds(intents);
     for (node, hold) in holds {
@@ -70,7 +70,7 @@ pub fn with_holds(intents: &Intents, holds: &Holds) -> Intents {
     kept
 }
 
-/// What operators want alone. An entry that is only there for its hold is left out.
+/// The intents without holds. An entry that has only a hold is left out.
 pub fn without_holds(intents: &Intents) -> Intents {
     let wanted = |(node, intent): (&String, &Intent)| {
         let is_for_hold = intent.hold.is_some() && intent.says_nothing();

@@ -1,6 +1,6 @@
-//! What this server alone has decided about nodes while the store did not have it, and how it comes to the store.
+//! This server's own decisions about nodes that the store does not have, and how they reach the store.
 //!
-//! It overrides the store until the store has it too, or an operator has decided otherwise there.
+//! They override the store until the store has them too, or until an operator has decided otherwise there.
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -12,23 +12,23 @@ use crate::cluster::Admin;
 /// Decisions of this server that the store does not have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Local {
-    /// What an operator wants of nodes on this server, by their names.
+    /// The intents for nodes on this server, by the nodes' names.
     #[serde(default)]
     pub intents: BTreeMap<String, LocalIntent>,
-    /// Nodes that fell.
+    /// The nodes that fell.
     #[serde(default)]
     pub holds: BTreeMap<String, LocalHold>,
-    /// Holds of the store that have ended here.
+    /// The store's holds that have ended on this server.
     #[serde(default, skip_serializing_if = "Holds::is_empty")]
     pub released: Holds,
 }
 
-/// What is wanted of a node on this server.
+/// An intent for a node on this server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalIntent {
-    /// What is wanted.
+    /// The intent.
     pub intent: Intent,
-    /// What the store said of the node when it was set; `None`: nothing.
+    /// The store's intent for the node when this one was set; `None`: there was none.
     pub base: Option<Intent>,
 }
 
@@ -42,7 +42,7 @@ pub struct LocalHold {
 }
 
 impl LocalHold {
-    /// Whether it counts beside this stored intent.
+    /// Whether this intent counts beside the stored one.
     fn stands(&self, stored: Option<&Intent>) -> bool {
         let is_wanted_up = stored.is_some_and(|intent| intent.admin == Admin::Up);
         let stored = stored.and_then(|intent| intent.hold.as_ref());
@@ -53,27 +53,27 @@ impl LocalHold {
     /// Whether `stored` is the ended base, and this server had ended it before the node fell.
     fn began_after(&self, stored: &Hold) -> bool {
         let is_base = self.base.as_ref().is_some_and(|base| base.counts() && base.since == stored.since);
-        // The time is by another server's clock. An operator that ends the hold after the fall ends both holds.
+        // The time is by another server's clock. An operator's end of the hold after the fall ends both holds.
         is_base && stored.released.is_some_and(|released| stored.by.is_none() || released <= self.hold.since)
     }
 }
 
-/// What has become of a decision of this server.
+/// How a decision of this server has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reconciled {
-    /// The store has it: it counts on every server.
+    /// The store has it, so it counts on every server.
     Shared(String, Intent),
-    /// Somebody else has decided about the node meanwhile, which counts.
+    /// Another decision about the node was made meanwhile, and counts.
     Overruled(String, Intent),
 }
 
 impl Local {
-    /// Whether all is in the store.
+    /// Whether the store has all decisions.
     pub fn is_empty(&self) -> bool {
         self.intents.is_empty() && self.holds.is_empty() && self.released.is_empty()
     }
 
-    /// What operators want of nodes here, where the store says this.
+    /// Returns the intents that count on this server, beside these stored intents.
     pub fn intents_over(&self, stored: &Intents) -> Intents {
         let mut counting = without_holds(stored);
         for (node, LocalIntent { intent, .. }) in &self.intents {
@@ -136,7 +136,7 @@ impl Local {
     }
 
     /// Drops decisions that the store has, and those that an operator has overruled there. The end of a stored intent
-    /// overrules nothing. Returns what has become of the intents, and whether anything was dropped.
+    /// overrules nothing. Returns how the intents have ended, and whether anything was dropped.
     pub fn reconcile(&mut self, stored: &Intents, now: Timestamp) -> (Vec<Reconciled>, bool) {
         let stored = &counting(stored, now);
         let before = (self.intents.len(), self.holds.len(), self.released.len());
@@ -180,7 +180,7 @@ impl Reconciled {
     }
 }
 
-/// The hold that the store has of a node.
+/// Returns the store's hold of a node.
 pub fn stored_hold<'a>(stored: &'a Intents, node: &str) -> Option<&'a Hold> {
     stored.get(node).and_then(|intent| intent.hold.as_ref())
 }
@@ -197,7 +197,7 @@ pub fn hold_of(intents: &mut Intents, node: &str, hold: Option<Hold>) {
     }
 }
 
-/// Whether two intents want the same. No intent wants `auto`.
+/// Whether two intents want the same. A missing intent counts as `auto`.
 pub fn wants_as(one: Option<&Intent>, other: Option<&Intent>) -> bool {
     let said = |intent: Option<&Intent>| {
         let intent = intent.filter(|intent| !intent.says_nothing())?;
@@ -208,7 +208,7 @@ pub fn wants_as(one: Option<&Intent>, other: Option<&Intent>) -> bool {
 }
 
 /// Whether no operator has decided about a node since the stored intent was `before`. The end of an intent is no
-/// decision, even if a server whose clock is ahead has written it.
+/// decision, even if a server with a fast clock has written it.
 pub fn is_undecided_since(before: Option<&Intent>, stored: Option<&Intent>, now: Timestamp) -> bool {
     let ends = before.and_then(|before| before.until);
     let has_ended = |stored: &Intent| stored.says_nothing() && Some(stored.since) == ends;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_decided_meanwhile_overrules_a_local_intent() {
+    fn another_decision_meanwhile_overrules_a_local_intent() {
         let mut local = local_drain(None);
         let overruled = Reconciled::Overruled("node2".to_owned(), drain("alice"));
         assert_eq!(local.reconcile(&only(drain("bob")), second(5)), (vec![overruled], true));
@@ -261,7 +261,7 @@ mod tests {
     fn the_end_of_a_stored_intent_overrules_no_local_one() {
         let bobs = Intent { until: Some(second(4)), ..drain("bob") };
         let mut local = local_drain(Some(bobs.clone()));
-        // Nothing is written, or this server or one whose clock is ahead has written the end.
+        // Either no end is written, or this server or one with a fast clock has written it.
         let ended = Intent::new(Admin::Auto, second(4));
         for (stored, now) in [(bobs.clone(), second(4)), (ended.clone(), second(4)), (ended, second(2))] {
             assert_eq!(local.reconcile(&only(stored.clone()), now), (vec![], false));
@@ -269,7 +269,7 @@ mod tests {
         }
         let auto = Intent::new(Admin::Auto, second(3));
         assert_eq!(local.into_store(&only(auto.clone()), second(3), |_| true), only(auto.clone()));
-        assert!(local.reconcile(&only(auto), second(3)).1, "somebody has said auto before its end");
+        assert!(local.reconcile(&only(auto), second(3)).1, "an operator has set auto before its end");
     }
 
     #[test]

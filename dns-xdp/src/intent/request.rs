@@ -1,30 +1,30 @@
-//! What an operator asks of a node, as far as it can be judged without knowing the node.
+//! An operator's request for an intent, with the checks that need no knowledge of the node.
 use std::time::Duration;
 
 use crate::cluster::Admin;
 
-/// A reason, or a user's name: one line for operators.
+/// The most characters of a reason or of an operator's name.
 pub const LONGEST_TEXT: usize = 200;
-/// Longer than any maintenance. A node that is to be out for good is removed.
+/// The longest time of an intent: longer than any maintenance. To take a node out for good, remove it.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What is asked of one node.
+/// A request for one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntentRequest {
-    /// What is wanted.
+    /// How the node has to be treated.
     pub admin: Admin,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
     /// The operator that asks for it.
     pub by: Option<String>,
-    /// For how long; `None`: until something else is wanted.
+    /// How long it lasts; `None`: until another intent is set.
     pub lasting: Option<Duration>,
 }
 
 impl IntentRequest {
-    /// Whether it makes sense; the error says what does not.
+    /// Checks whether the request makes sense. The error says which part does not.
     pub fn check(&self) -> Result<(), String> {
-        for (what, given) in [("the reason", &self.reason), ("the name of who wants it", &self.by)] {
+        for (what, given) in [("the reason", &self.reason), ("the name of the operator", &self.by)] {
             if let Some(given) = given {
                 text(given).map_err(|problem| format!("{what} {problem}"))?;
             }
@@ -39,10 +39,10 @@ impl IntentRequest {
     }
 }
 
-/// A line to be shown to operators. The error continues a sentence.
+/// Checks a line of text for operators. The error continues a sentence.
 pub fn text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
-        return Err("is empty: leave it out, or say something".to_owned());
+        return Err("is empty: leave it out, or write a text".to_owned());
     }
     if text.chars().any(char::is_control) {
         return Err("has a control character in it: write one line of plain text".to_owned());
@@ -53,7 +53,7 @@ pub fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// How long something is to be wanted. The error continues a sentence.
+/// Parses the time of an intent. The error continues a sentence.
 pub fn lasting(text: &str) -> Result<Duration, String> {
     let lasting = humantime::parse_duration(text)
         .map_err(|_| format!("is `{text}`: write a duration such as 30m or \"1h 30m\""))?;
@@ -66,7 +66,10 @@ fn within(lasting: Duration) -> Result<(), String> {
         return Err("is no time at all: write a duration such as 30m".to_owned());
     }
     if lasting > LONGEST {
-        return Err("is longer than a year: leave it out, which is for good".to_owned());
+        return Err(
+            "is longer than a year: write a shorter time, or leave it out for an intent without an end"
+                .to_owned(),
+        );
     }
     Ok(())
 }
@@ -125,7 +128,7 @@ mod tests {
             (IntentRequest { reason: Some("\t".to_owned()), ..drain() }, "the reason is empty"),
             (
                 IntentRequest { by: Some("a\u{7}".to_owned()), ..drain() },
-                "the name of who wants it has a control",
+                "the name of the operator has a control",
             ),
         ];
         for (request, problem) in cases {

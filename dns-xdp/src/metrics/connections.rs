@@ -1,4 +1,4 @@
-//! What clients of the metrics listener may take up.
+//! The limits for clients of the metrics listener.
 use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections::{self, Limits, Listener};
 
-/// A head may take longer than a page's refresh; Prometheus and browsers open another connection when one has ended.
+/// The limits of a connection. A head may take longer than a page's refresh; Prometheus and browsers open a new
+/// connection after one has ended.
 const LIMITS: Limits =
     Limits { connections: 64, head: Duration::from_secs(10), lifetime: Duration::from_secs(60) };
 
@@ -24,7 +25,7 @@ impl Listener for MetricsListener {
     }
 }
 
-/// Serves until it is dropped, which ends its connections too.
+/// Serves until the future is dropped, which also ends its connections.
 pub(super) async fn serve(listener: TcpListener, router: Router) -> io::Result<()> {
     let listener = MetricsListener(tokio::net::TcpListener::from_std(listener)?);
     connections::serve(listener, router, LIMITS, CancellationToken::new()).await;
@@ -47,7 +48,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_clients_keep_nobody_waiting() {
+    async fn silent_clients_delay_no_other_client() {
         let listener = super::super::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(serve(listener, Router::new().route("/", get(|| async { "here" }))));
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_does_not_say_what_it_wants_is_hung_up_on() {
+    async fn a_client_that_sends_no_whole_request_is_disconnected() {
         let listener = super::super::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(serve(listener, Router::new()));

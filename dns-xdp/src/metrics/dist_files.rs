@@ -1,4 +1,4 @@
-//! What is shipped for Prometheus and Grafana asks only for what `/metrics` has: tests, and nothing else.
+//! Tests that the shipped files for Prometheus and Grafana use only metrics and labels that `/metrics` has.
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::text::tests::exposition;
@@ -6,10 +6,10 @@ use super::text::tests::exposition;
 const ALERTS: &str = include_str!("../../dist/prometheus-alerts.yml");
 const DASHBOARD: &str = include_str!("../../dist/grafana-dashboard.json");
 
-/// Labels that Prometheus adds to whatever it scrapes, and that of a histogram's buckets.
+/// The labels that Prometheus adds to every metric, and the label of a histogram's buckets.
 const ADDED: [&str; 3] = ["instance", "job", "le"];
 
-/// Every name in the exposition, with the labels that it has in some line.
+/// Every name in the exposition, with all labels that it has in any line.
 fn exposed() -> BTreeMap<String, BTreeSet<String>> {
     let mut exposed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in exposition().lines().filter(|line| !line.starts_with('#')) {
@@ -21,7 +21,7 @@ fn exposed() -> BTreeMap<String, BTreeSet<String>> {
     exposed
 }
 
-/// Our metrics in an expression, each with the labels in its braces.
+/// The metrics of dns-xdp in an expression, each with the labels in its braces.
 fn used(expression: &str) -> Vec<(String, Vec<String>)> {
     let starts = expression.match_indices("dns_xdp_").map(|(start, _)| &expression[start..]);
     let use_of = |text: &str| {
@@ -34,7 +34,7 @@ fn used(expression: &str) -> Vec<(String, Vec<String>)> {
     starts.map(use_of).collect()
 }
 
-/// The labels that are grouped by.
+/// The labels that an expression groups by.
 fn grouped(expression: &str) -> Vec<String> {
     let groups = ["by (", "on (", "without ("].into_iter().flat_map(|word| {
         expression
@@ -64,7 +64,7 @@ fn unknown(expression: &str) -> Vec<String> {
     unknown
 }
 
-/// An alert's lines by their key.
+/// The lines of each alert, by their keys.
 fn alerts() -> Vec<BTreeMap<&'static str, &'static str>> {
     let blocks = ALERTS.split("- alert: ").skip(1);
     let lines = |block: &'static str| {
@@ -141,7 +141,7 @@ fn every_panel_asks_for_what_is_exposed_and_has_a_title() {
 }
 
 #[test]
-fn a_metric_or_label_that_nobody_exposes_is_noticed() {
+fn a_metric_or_label_that_is_not_exposed_is_noticed() {
     assert_eq!(unknown("rate(dns_xdp_querys_total[5m]) > 0"), ["dns_xdp_querys_total"]);
     assert_eq!(unknown("dns_xdp_node_up{nodes=\"a\"} == 0"), ["dns_xdp_node_up{nodes}"]);
     assert_eq!(unknown("sum by (qname) (dns_xdp_node_up)"), ["qname"]);

@@ -1,4 +1,4 @@
-//! The status page, for people: what `dns-xdp status` says, with the rates and the newest events. Pure.
+//! The status page for people: the contents of `dns-xdp status`, with the rates and the newest events. Pure.
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,10 +11,10 @@ use crate::control::api::{InterfaceStatus, NodeStatus, Status};
 use crate::event::Event;
 use crate::intent;
 
-/// For browsers that run no script; with it the page is replaced without a flicker.
+/// The refresh time for browsers that run no script. The script replaces the page without a flicker.
 const REFRESH_SECONDS: &str = "3";
 
-/// The whole page. Whatever operators, probes or the network have written is text in it: the macro escapes every value.
+/// The whole page. Values from operators, probes or the network appear only as text: the macro escapes every value.
 pub(super) fn page(
     server: &str,
     life: &Life,
@@ -54,7 +54,7 @@ pub(super) fn page(
     }
 }
 
-/// How a thing stands; never shown by colour alone.
+/// The severity of a state. It is never shown by colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
     Good,
@@ -80,14 +80,14 @@ impl Level {
     }
 }
 
-/// Everything that wants to be looked at, or that all is well.
+/// Returns all problems that need attention, or that all is well.
 fn verdict(life: &Life, status: Option<&Status>) -> (Level, Vec<String>) {
     let Some(status) = status else {
         return (if *life == Life::Starting { Level::Doubt } else { Level::Bad }, vec![life.to_string()]);
     };
     let mut bad = Vec::new();
     if let Life::Hung(_) = life {
-        bad.push(format!("{life}. What is below is what it said last."));
+        bad.push(format!("{life}. The page below shows its last answer."));
     }
     bad.extend(
         status.frozen.as_ref().map(|reason| format!("frozen, the answers stay as they are: {reason}")),
@@ -96,7 +96,7 @@ fn verdict(life: &Life, status: Option<&Status>) -> (Level, Vec<String>) {
         bad.push("fail-open: no node is up, and dead addresses are answered".to_owned());
     }
     if !status.up_to_date {
-        bad.push("the answers are not what was decided".to_owned());
+        bad.push("the decided answers are not published".to_owned());
     }
     let mut doubts = status.alarms.clone();
     let down: Vec<&str> = nodes_that(status, |node| node.effective == "down").collect();
@@ -289,13 +289,13 @@ fn at(time: Timestamp) -> Markup {
     html! { time datetime=(time) { (time.strftime("%Y-%m-%d %H:%M:%S")) } }
 }
 
-/// The clock's time for the eye that compares, the age for the one that glances.
+/// A time as a clock time, for comparing, and as an age, for a glance.
 fn ago(now: Timestamp, time: Timestamp) -> Markup {
     let age = Duration::try_from(now.duration_since(time)).unwrap_or_default();
     html! { time datetime=(time) title=(time) { (span(age)) " ago" } }
 }
 
-/// In two units at most.
+/// Returns a time in at most 2 units.
 fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -317,7 +317,7 @@ fn count(rate: f64) -> String {
     }
 }
 
-/// A hundred is all of them: 99.97 is not.
+/// Returns a share in percent. 100 means all: 99.97 is shown as less.
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent > 99.9 && share < 1.0 { "> 99.9 %".to_owned() } else { format!("{percent:.1} %") }

@@ -1,26 +1,26 @@
-//! Queries a second, from totals that were seen at some moments: pure.
+//! Computes queries per second from totals at several times. Pure.
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What is older has nothing to do with the present rate.
+/// The age after which a total no longer counts for the present rate.
 const WINDOW: Duration = Duration::from_secs(60);
-/// A rate is taken over this, or over as much as there is.
+/// The time that a rate is taken over, or less if there are no older totals.
 const SPAN: Duration = Duration::from_secs(5);
-/// Over less than this a rate is noise.
+/// The shortest time for a rate: over less it would be noise.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// At one look a second.
+/// The most samples: enough for one a second.
 const SAMPLES: usize = 64;
 
-/// Queries answered since the start.
+/// The queries answered since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Totals {
-    /// By the program.
+    /// The queries answered by the program.
     pub(super) kernel: u64,
-    /// By the responder.
+    /// The queries answered by the responder.
     pub(super) responder: u64,
 }
 
-/// Queries a second.
+/// Rates in queries per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rates {
     pub(super) kernel: f64,
@@ -43,7 +43,8 @@ impl Rates {
 pub(super) struct Samples(VecDeque<(Duration, Totals)>);
 
 impl Samples {
-    /// Takes the totals at `now`, on a clock of the caller's; `None`: there is nothing of late to compare them with.
+    /// Takes the totals at `now`, on the caller's clock. Returns the rates; `None`: there are no recent totals to
+    /// compare with.
     pub(super) fn add(&mut self, now: Duration, totals: Totals) -> Option<Rates> {
         let age = |at: Duration| now.saturating_sub(at);
         self.0.retain(|(at, _)| age(*at) <= WINDOW);
@@ -88,13 +89,13 @@ mod tests {
         assert_eq!(
             (quiet.total(), quiet.kernel_share()),
             (0.0, None),
-            "what was before the last look is over"
+            "the time before the last look no longer counts"
         );
-        assert_eq!(samples.add(at(600.0), totals(9_999, 0)), None, "nobody has looked for a long time");
+        assert_eq!(samples.add(at(600.0), totals(9_999, 0)), None, "the last look is too old");
     }
 
     #[test]
-    fn samples_are_bounded_however_often_somebody_looks() {
+    fn samples_are_bounded_for_any_number_of_looks() {
         let mut samples = Samples::default();
         for step in 0..10_000_u32 {
             samples.add(at(f64::from(step) / 100.0), totals(step.into(), 0));

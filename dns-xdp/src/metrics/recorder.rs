@@ -1,4 +1,4 @@
-//! What the loop writes down for whoever watches it: it never waits for them, and it costs nothing while nobody does.
+//! Records the loop's counters and times for the metrics. The loop never waits for a reader.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +15,16 @@ use tokio::time::Instant;
 use crate::cluster;
 use crate::health::{Health, Observation, ProbeId, Subject, Target};
 
-/// Of a probe that succeeds, in seconds: from a machine beside us to the slowest timeout that makes sense.
+/// The buckets for successful probes, in seconds: from a neighbouring machine to the slowest useful timeout.
 const PROBE_SECONDS: [f64; 13] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-/// From a verdict to the kernel's table, in seconds: some milliseconds, more for a large zone.
+/// The buckets for the time from a verdict to the kernel's table, in seconds: some milliseconds, more for a large zone.
 const PUBLISH_SECONDS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-/// Of one turn of the loop, in seconds: microseconds for a probe, milliseconds for a decision over many names. Another turn
-/// waits meanwhile.
+/// The buckets for one turn of the loop, in seconds: microseconds for a probe, milliseconds for a decision over many
+/// names. Other inputs wait meanwhile.
 const LOOP_TURN_SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
-/// From a first failed probe to the kernel's table, in seconds, around the promise of the defaults, two seconds.
+/// The buckets for the time from a first failed probe to the kernel's table, in seconds. They lie around the repair
+/// bound of the defaults, 2 s.
 const FAILOVER_SECONDS: [f64; 12] = [0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
 const RESULTS: [&str; 3] = ["success", "failure", "inconclusive"];
@@ -32,20 +33,20 @@ pub(super) const HEALTHS: [Health; 5] =
 
 type Labels = Vec<(&'static str, String)>;
 
-/// Counters and times of the loop; a clone is the same. Its labels are those of the configuration.
+/// Counters and times of the loop; clones share them. The labels come from the configuration.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<Inner>);
 
 /// How long a name answered a node that had failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repair {
-    /// From the first probe that failed to the answer without the node.
+    /// The time from the first failed probe to the answers without the node.
     pub whole: Duration,
-    /// From the verdict that it is down.
+    /// The time from the verdict that the node is down.
     pub publishing: Duration,
 }
 
-/// How a subject is probed.
+/// The probes and families of a subject.
 #[derive(Debug, Default)]
 struct Attended {
     kinds: BTreeSet<&'static str>,
@@ -53,7 +54,7 @@ struct Attended {
 }
 
 impl Attended {
-    /// The subject as a whole, then each family of its addresses where both are probed.
+    /// The subject as a whole, then each family of its addresses if both are probed.
     fn parts(&self) -> impl Iterator<Item = Option<cluster::Family>> {
         std::iter::once(None).chain(self.families.iter().copied().map(Some))
     }
@@ -61,10 +62,10 @@ impl Attended {
 
 #[derive(Debug)]
 struct Inner {
-    /// On the wall clock, at the origin.
+    /// The wall clock's time at the origin.
     started: Timestamp,
     origin: Instant,
-    /// Milliseconds since the origin.
+    /// The last heartbeat, in milliseconds since the origin.
     heartbeat: AtomicU64,
     live: AtomicBool,
     lease_end: Mutex<Option<Instant>>,
@@ -87,7 +88,7 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// The heartbeat counts from `origin`.
+    /// Creates a recorder whose heartbeat counts from `origin`.
     pub(super) fn since(origin: Instant) -> Self {
         let reloads: Family<Labels, Counter> = Family::default();
         for result in ["ok", "refused"] {
@@ -116,19 +117,19 @@ impl Recorder {
         self.0.started
     }
 
-    /// Core and publisher run.
+    /// Notes that core and publisher run.
     pub fn beat(&self) {
         let now = u64::try_from(self.0.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.heartbeat.store(now, Ordering::Relaxed);
     }
 
-    /// Since the last [`Recorder::beat`].
+    /// The time since the last [`Recorder::beat`].
     pub(super) fn heartbeat_age(&self) -> Duration {
         let beat = Duration::from_millis(self.0.heartbeat.load(Ordering::Relaxed));
         self.0.origin.elapsed().saturating_sub(beat)
     }
 
-    /// The first zone is published: the loop takes questions from now on.
+    /// Notes that the first zone is published: the loop takes commands from now on.
     pub fn go_live(&self) {
         self.0.live.store(true, Ordering::Relaxed);
     }
@@ -137,18 +138,19 @@ impl Recorder {
         self.0.live.load(Ordering::Relaxed)
     }
 
-    /// The lease was renewed and ends then; `None`: never.
+    /// Notes that the lease was renewed until `end`; `None`: it does not end.
     pub fn leased(&self, end: Option<Instant>) {
         *self.0.lease_end.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 
-    /// What is left of the lease now, also where nobody renews it any more; `None`: it is for ever.
+    /// The rest of the lease now, even if it is no longer renewed; `None`: it does not end.
     pub(super) fn lease_left(&self) -> Option<Duration> {
         let end = *self.0.lease_end.lock().unwrap_or_else(PoisonError::into_inner);
         Some(end?.saturating_duration_since(Instant::now()))
     }
 
-    /// Who is probed from now on: they begin at zero, so that the first failure is an increase, and others are gone.
+    /// Sets the targets that are probed from now on. Their counters begin at zero, so that the first failure is an
+    /// increase. Counters of other targets are removed.
     pub fn attend(&self, targets: &BTreeMap<ProbeId, Target>) {
         let mut wanted: BTreeMap<Subject, Attended> = BTreeMap::new();
         for (probe, target) in targets {
@@ -192,7 +194,7 @@ impl Recorder {
         *attended = wanted;
     }
 
-    /// What one probe found out.
+    /// Counts the result of one probe.
     pub fn probed(&self, subject: &Subject, kind: &'static str, observation: &Observation) {
         let result = match observation {
             Observation::Success { round_trip } => {
@@ -207,7 +209,7 @@ impl Recorder {
         self.0.probes.get_or_create(&probe_labels(subject, kind, Some(result))).inc();
     }
 
-    /// The health of a subject has become another, or that in one family of its addresses.
+    /// Counts a change of a subject's health, as a whole or in one address family.
     pub fn turned(&self, subject: &Subject, family: Option<cluster::Family>, to: Health) {
         self.transitions(family).get_or_create(&transition_labels(subject, family, to)).inc();
     }
@@ -216,23 +218,23 @@ impl Recorder {
         if family.is_some() { &self.0.family_transitions } else { &self.0.transitions }
     }
 
-    /// A node that had failed is in no answer any more.
+    /// Records that a failed node is no longer in any answer.
     pub fn repaired(&self, repair: Repair) {
         self.0.failover.observe(repair.whole.as_secs_f64());
         self.0.failover_publish.observe(repair.publishing.as_secs_f64());
     }
 
-    /// A zone was published, and that took so long.
+    /// Records the time of a publication.
     pub fn published(&self, took: Duration) {
         self.0.last_publication.set(took.as_secs_f64());
     }
 
-    /// One turn of the loop took so long.
+    /// Records the time of one turn of the loop.
     pub fn loop_turned(&self, took: Duration) {
         self.0.loop_turn.observe(took.as_secs_f64());
     }
 
-    /// The configuration was to be read again, and is in force or was refused.
+    /// Counts a reload that is in force or was refused.
     pub fn reloaded(&self, ok: bool) {
         let result = if ok { "ok" } else { "refused" };
         self.0.reloads.get_or_create(&vec![("result", result.to_owned())]).inc();
@@ -242,19 +244,19 @@ impl Recorder {
         let Inner { probes, probe_duration, transitions, family_transitions, reloads, .. } = &*self.0;
         registry.register(
             "probes",
-            "Probes of a node by kind and result; failure speaks against the node, inconclusive against this server",
+            "Probes of a node by kind and result; a failure is the node's, inconclusive is this server's trouble",
             probes.clone(),
         );
         registry.register_with_unit(
             "probe_duration",
-            "How long the probes took that succeeded",
+            "How long successful probes took",
             Unit::Seconds,
             probe_duration.clone(),
         );
         registry.register("transitions", "How often a node's health became this", transitions.clone());
         registry.register(
             "family_transitions",
-            "How often the health of one family of a node's addresses became this, of nodes that are probed at both",
+            "How often the health in one address family became this, for nodes that are probed at addresses of both families",
             family_transitions.clone(),
         );
         registry.register(
@@ -270,13 +272,13 @@ impl Recorder {
         );
         registry.register_with_unit(
             "failover_publish",
-            "The part of dns_xdp_failover_seconds behind the verdict: deciding, and writing the kernel's table",
+            "The part of dns_xdp_failover_seconds after the verdict: deciding, and writing the kernel's table",
             Unit::Seconds,
             self.0.failover_publish.clone(),
         );
         registry.register_with_unit(
             "last_publication_duration",
-            "How long publishing the answers took when they changed last",
+            "How long publishing changed answers took",
             Unit::Seconds,
             self.0.last_publication.clone(),
         );
@@ -303,7 +305,7 @@ fn transition_labels(subject: &Subject, family: Option<cluster::Family>, to: Hea
     labels
 }
 
-/// A witness is no node, and stands under its address.
+/// The labels of a subject. A witness is no node, and has its address as label.
 fn subject_labels(subject: &Subject) -> Labels {
     match subject {
         Subject::Node(node) => vec![("node", node.clone())],
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_probed_begins_at_zero_and_is_gone_when_removed() {
+    fn a_probed_subject_begins_at_zero_and_is_removed_with_its_probes() {
         let recorder = Recorder::default();
         recorder.attend(&targets(&["node1", "node2"]));
         let both = text(&recorder);

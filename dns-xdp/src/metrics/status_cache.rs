@@ -1,4 +1,4 @@
-//! What the pages show: asked of the loop by one question at a time, however many look.
+//! Caches the loop's status for the pages. At most one question to the loop is under way, for any number of readers.
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::control::api::{Stats, Status};
 use crate::control::{Call, Command};
 use crate::event::{Event, Journal};
 
-/// A loop that takes this long to answer is not well; Prometheus gives a scrape ten seconds.
+/// The longest time for the loop's answer. Prometheus gives a scrape 10 s.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is younger is shown again.
+/// The age up to which an answer is used again.
 const FRESH: Duration = Duration::from_millis(250);
-/// The loop beats once a second at least; beyond this it hangs.
+/// The longest time without a heartbeat, after which the loop counts as hung. It beats at least once a second.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
-/// Events on the page.
+/// The number of events on the page.
 const EVENTS: u64 = 20;
 
-/// Where the pages get what they show.
+/// The cache from which the pages read.
 #[derive(Debug)]
 pub struct StatusCache {
     server: String,
@@ -42,14 +42,14 @@ struct Memory {
     samples: Samples,
 }
 
-/// What the loop said when it was asked last.
+/// The loop's last answer.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) status: Status,
     pub(super) stats: Stats,
-    /// `None`: there was no request shortly before.
+    /// The rates; `None`: there was no request shortly before.
     pub(super) rates: Option<Rates>,
-    /// When it said so.
+    /// The time of the answer.
     pub(super) at: Timestamp,
 }
 
@@ -59,7 +59,7 @@ pub(super) enum Life {
     /// Nothing is published yet.
     Starting,
     Running,
-    /// Since so long.
+    /// The loop has not run for this long.
     Hung(Duration),
 }
 
@@ -80,7 +80,7 @@ impl fmt::Display for Life {
 }
 
 impl StatusCache {
-    /// `server`: who this is among the servers of the cluster.
+    /// Creates the cache. `server`: the name of this server.
     pub fn new(server: String, calls: mpsc::Sender<Call>, journal: Arc<Journal>, recorder: Recorder) -> Self {
         let memory = Memory { origin: Instant::now(), view: None, asked: None, samples: Samples::default() };
         StatusCache { server, calls, journal, recorder, memory: Mutex::new(memory) }
@@ -94,7 +94,7 @@ impl StatusCache {
         &self.recorder
     }
 
-    /// Asks no other task, so that a loop that hangs is found at once.
+    /// Returns whether the loop lives. It asks no other task, so that a hanging loop is detected at once.
     pub(super) fn life(&self) -> Life {
         match self.recorder.heartbeat_age() {
             silence if silence > LONGEST_SILENCE => Life::Hung(silence),
@@ -103,7 +103,7 @@ impl StatusCache {
         }
     }
 
-    /// What the loop says, or what it said last if it does not answer; `None`: there was no answer before.
+    /// Returns the loop's answer, or its last answer if it does not answer now; `None`: there has been none.
     pub(super) async fn view(&self) -> Option<Arc<View>> {
         let mut memory = self.memory.lock().await;
         let fresh = memory.asked.is_some_and(|asked| asked.elapsed() < FRESH);
@@ -122,7 +122,7 @@ impl StatusCache {
         memory.view.clone()
     }
 
-    /// The newest events, the newest first.
+    /// The newest events, in reverse order.
     pub(super) fn events(&self) -> Vec<Event> {
         let after = self.journal.newest().saturating_sub(EVENTS);
         let mut events = self.journal.page(None, after, EVENTS as usize).events;
@@ -145,7 +145,7 @@ pub(super) mod tests {
     use super::super::text::tests::example;
     use super::*;
 
-    /// A desk and the inbox of its loop, which has published and beats once.
+    /// Returns a cache and the inbox of its loop, which has published and beats once.
     pub(in crate::metrics) fn status_cache() -> (Arc<StatusCache>, mpsc::Receiver<Call>) {
         desk_with(Recorder::default())
     }
@@ -157,7 +157,7 @@ pub(super) mod tests {
         (Arc::new(StatusCache::new("node1".to_owned(), calls, journal, recorder)), inbox)
     }
 
-    /// A loop that says what the example has, and counts the questions about the status.
+    /// Runs a loop that answers with the example. Returns the number of questions about the status.
     pub(in crate::metrics) async fn answer(mut inbox: mpsc::Receiver<Call>) -> usize {
         let mut asked = 0;
         while let Some(Call { command, reply, .. }) = inbox.recv().await {

@@ -21,31 +21,35 @@ use crate::responder::is_answer;
 const PREFIX: &str = "dns_xdp";
 const ADMINS: [Admin; 4] = [Admin::Auto, Admin::Up, Admin::Down, Admin::Drain];
 const MODES: [&str; 3] = ["native", "generic", "off"];
-/// What the controller counts and `dns-xdp stats` shows; the other counters of that name have labels here.
+/// The controller's counters that `dns-xdp stats` shows. The other counters of `stats` have labels here.
 const CONTROLLER: [(&str, &str, &str); 5] = [
-    ("publications", "publications", "Changes of the answers that got into the kernel and the responder"),
+    (
+        "publications",
+        "publications",
+        "Changes of the answers that were published to the kernel and the responder",
+    ),
     (
         "publication-failures",
         "publication_failures",
-        "Changes that did not; they are tried again with each heartbeat",
+        "Changes of the answers that could not be published; the daemon tries again with each heartbeat",
     ),
-    ("events", "events", "What dns-xdp events has told since the daemon started"),
+    ("events", "events", "Events reported since the daemon started"),
     ("on-event-failures", "on_event_failures", "Runs of the on-event command that failed or took too long"),
     (
         "on-event-overflows",
         "on_event_overflows",
-        "Events that the on-event command was not told, for it is behind",
+        "Events that the on-event command missed because it is behind",
     ),
 ];
 
-/// Queries that were answered by the program, and by the responder.
+/// The numbers of queries that the program and the responder have answered.
 pub(super) fn answered_by(stats: &Stats) -> [u64; 2] {
     let kernel = outcomes(stats).filter(|(outcome, _)| outcome.action() == Action::Transmit);
     let responder = stats.responder.iter().filter(|(text, _)| is_answer(text));
     [kernel.map(|(_, count)| count).sum(), responder.map(|(_, count)| count).sum()]
 }
 
-/// OpenMetrics text, ended as it has to be.
+/// Returns the OpenMetrics text, with its end mark.
 pub(super) fn encode(view: &View, recorder: &Recorder) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
     let View { status, stats, .. } = view;
@@ -91,7 +95,7 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
-    /// Without labels.
+    /// Encodes the metrics without labels.
     fn server(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Status { quorum, promise, frozen, blind, .. } = &self.status;
         let published = self.status.published.map_or(0.0, seconds_of);
@@ -101,17 +105,17 @@ impl Scrape {
         for (name, help, value) in [
             (
                 "quorum_visible",
-                "Nodes and witnesses that have answered anything of late",
+                "Nodes and witnesses that have recently answered anything",
                 quorum.visible as f64,
             ),
             (
                 "quorum_needed",
-                "Nodes and witnesses that have to be visible, or the answers freeze",
+                "Nodes and witnesses that have to be visible; with fewer, the answers freeze",
                 quorum.needed as f64,
             ),
             (
                 "frozen",
-                "1 while too few are visible: the answers stay as they are, whatever the probes say",
+                "1 while too few are visible: the answers stay as they are, whatever the probes find",
                 flag(frozen.is_some()),
             ),
             (
@@ -121,30 +125,30 @@ impl Scrape {
             ),
             (
                 "blind",
-                "1 while this server does not trust its own probes, and judges nobody",
+                "1 while this server does not trust its own probes, and judges no node",
                 flag(blind.is_some()),
             ),
             (
                 "up_to_date",
-                "1 if what was decided is what is answered; 0: publishing fails",
+                "1 if the decided answers are published; 0: publishing fails",
                 flag(self.status.up_to_date),
             ),
-            ("alarms", "How many things dns-xdp status wants looked at", self.status.alarms.len() as f64),
+            ("alarms", "The number of alarms in dns-xdp status", self.status.alarms.len() as f64),
             (
                 "epoch",
-                "The configuration, as the SOA's serial; servers with the same configuration have the same",
+                "The number of the configuration, which is the SOA's serial; servers with the same configuration have the same number",
                 f64::from(self.status.epoch),
             ),
             (
                 "promised_failover_seconds",
-                "How soon a dead node is in no answer, by the configuration and the last publication",
+                "The guaranteed time until a dead node is in no answer, by the configuration and the last publication",
                 promised.as_secs_f64(),
             ),
-            ("published_timestamp_seconds", "When the answers changed last", published),
+            ("published_timestamp_seconds", "When the answers last changed", published),
             ("start_timestamp_seconds", "When the daemon started", seconds_of(self.started)),
             (
                 "heartbeat_timestamp_seconds",
-                "When the controller's loop ran last: once a second, or it hangs",
+                "When the controller's loop last ran: at least once a second, unless it hangs",
                 seconds_of(self.heartbeat),
             ),
         ] {
@@ -153,7 +157,7 @@ impl Scrape {
         match self.lease_left.filter(|_| attached) {
             None => Ok(()),
             Some(left) => {
-                let help = "For how long the program goes on answering if nobody renews its lease; absent: for ever, or no program";
+                let help = "How long the program answers if the daemon does not renew its lease; absent: for ever, or no program";
                 gauges(encoder, "lease_left_seconds", help, [([("", ""); 0], left.as_secs_f64())].into_iter())
             }
         }
@@ -162,7 +166,7 @@ impl Scrape {
 
 fn build(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
     let info = Info::new([("version", status.version.clone()), ("zone", status.zone.clone())]);
-    let help = "The version that runs, and the zone that it serves";
+    let help = "The running version, and the served zone";
     info.encode(encoder.encode_descriptor("build", help, None, info.metric_type())?)
 }
 
@@ -176,7 +180,7 @@ fn queries(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
             if is_answer(text) { ("answered", text.as_str()) } else { (text.as_str(), "") };
         ([("path", "responder"), ("outcome", outcome), ("rcode", rcode)], *count)
     });
-    let help = "Queries, each counted once: by the program that answered it, or by the responder, to which the others go";
+    let help = "Queries, each counted once: by the program if it answered, otherwise by the responder";
     counters(encoder, "queries", help, kernel.chain(responder))?;
     let packets = outcomes(stats).map(|(outcome, count)| {
         let action = match outcome.action() {
@@ -186,14 +190,14 @@ fn queries(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
         };
         ([("outcome", outcome.text()), ("action", action)], count)
     });
-    let help = "Packets to the served port by what the program did with them and why; those passed go to the responder";
+    let help = "Packets to the served port by what the program did with them and why; passed packets go to the responder";
     counters(encoder, "packets", help, packets)
 }
 
 fn transmit_errors(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
     let errors =
         stats.transmit_errors.iter().map(|(interface, count)| ([("interface", &**interface)], *count));
-    let help = "Answers of the program that the driver did not get out; only of drivers that count them";
+    let help = "Answers of the program that the driver failed to send; only for drivers that count them";
     counters(encoder, "transmit_errors", help, errors)
 }
 
@@ -203,7 +207,7 @@ fn interfaces(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Resu
     });
     gauges(encoder, "interface_mode", "1 for the XDP mode that is in force on the interface", modes)?;
     let degraded = status.interfaces.iter().map(|it| ([("interface", &*it.name)], flag(it.degraded)));
-    let help = "1 if the interface is not in the mode that was wanted: dns-xdp status says why";
+    let help = "1 if the interface is not in the wanted mode: dns-xdp status says why";
     gauges(encoder, "interface_degraded", help, degraded)
 }
 
@@ -213,7 +217,7 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
             ([("node", &*node.name), ("health", health.text())], flag(node.health == health.text()))
         })
     });
-    gauges(encoder, "node_health", "1 for what the probes of the node say", healths)?;
+    gauges(encoder, "node_health", "1 for the health that the probes of the node find", healths)?;
     let families = status.nodes.iter().flat_map(|node| {
         node.families.iter().flat_map(|(family, found)| {
             HEALTHS.map(|health| {
@@ -222,7 +226,7 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
             })
         })
     });
-    let help = "The same of each family of its addresses, of nodes that are probed at both";
+    let help = "1 for the health in each address family, for nodes that are probed at addresses of both";
     if status.nodes.iter().any(|node| !node.families.is_empty()) {
         gauges(encoder, "node_family_health", help, families)?;
     }
@@ -232,19 +236,14 @@ fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
             ([("node", &*node.name), ("admin", text.as_str())], flag(node.admin == *admin))
         })
     });
-    gauges(
-        encoder,
-        "node_admin",
-        "1 for what the operator wants of the node; auto: as the probes say",
-        admins,
-    )?;
+    gauges(encoder, "node_admin", "1 for the operator's intent; auto: the probes decide", admins)?;
     let up = status.nodes.iter().map(|node| ([("node", &*node.name)], flag(node.effective == "up")));
-    gauges(encoder, "node_up", "1 if the node is in the answers, as probes and operator have it", up)?;
+    gauges(encoder, "node_up", "1 if the node is in the answers, by its probes and intent", up)?;
     let held = status.nodes.iter().map(|node| ([("node", &*node.name)], flag(node.held.is_some())));
     gauges(encoder, "node_held", "1 if the node fell and stays out of the answers after its recovery", held)
 }
 
-/// Their number is bounded: see [`Status::services`].
+/// Encodes the services. Their number is bounded: see [`Status::services`].
 fn services(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
     let up = status.services.iter().map(|service| ([("service", &*service.name)], flag(!service.down)));
     let help = "1 if a member or a backup of the service is healthy; of more than 1,000 services only those that are down";
@@ -255,12 +254,12 @@ fn flag(set: bool) -> i64 {
     i64::from(set)
 }
 
-/// The counters that are an outcome's.
+/// The counters of the outcomes.
 fn outcomes(stats: &Stats) -> impl Iterator<Item = (Outcome, u64)> {
     Outcome::ALL.iter().filter_map(|outcome| Some((*outcome, *stats.xdp.get(outcome.text())?)))
 }
 
-/// Of an answer.
+/// The response code of an answer.
 fn rcode(outcome: Outcome) -> &'static str {
     if outcome == Outcome::NxDomain { "NXDOMAIN" } else { "NOERROR" }
 }
@@ -338,7 +337,7 @@ pub(super) mod tests {
         (serde_json::from_value(status).unwrap(), stats)
     }
 
-    /// What a scrape of the example has.
+    /// The text of a scrape of the example.
     pub(in crate::metrics) fn exposition() -> String {
         let (status, stats) = example();
         let recorder = Recorder::default();
@@ -383,7 +382,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_query_is_counted_once_whoever_answers_it() {
+    fn a_query_is_counted_once_on_either_path() {
         assert_eq!(answered_by(&example().1), [16, 5]);
     }
 

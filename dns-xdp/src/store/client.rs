@@ -1,8 +1,8 @@
-//! The client of the store: a task that performs what the `session` asks for, over one member at a time. The
-//! daemon sees the newest view and whether it may be relied on.
+//! The client of the store: a task that performs the calls of the `session`, to one member at a time. It gives the
+//! daemon the newest view, and whether the daemon may rely on it.
 //!
 //! `session` is pure, as are `membership` (whether this server is one of those that decide together) and `watch_lag`
-//! (whether the watch still tells what happens). What is decided from the view is not here.
+//! (whether the watch still reports changes). The view's decisions are not made here.
 mod call;
 pub mod membership;
 pub(in crate::store) mod repeated_ends;
@@ -23,53 +23,54 @@ pub use self::session::{Mode, Own, Settings};
 pub use super::view::View;
 use super::{Batch, Documents, Error, Known, Revision, Store, Swap, Watch};
 
-/// Changes that wait for the store.
+/// The most changes that wait for the store.
 const SWAPS: usize = 16;
 /// The most changes that are applied to the view before it is shown.
 const AT_ONCE: usize = 256;
-/// How long leaving may take.
+/// The longest time for ending the lease at a stop.
 const LEAVING: Duration = Duration::from_secs(1);
 
-/// What the daemon is told.
+/// The state of the store that the daemon sees.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// The newest view.
     pub view: Arc<View>,
-    /// Whether the others' verdicts in it may be relied on.
+    /// Whether the daemon may rely on the other servers' verdicts in the view.
     pub mode: Mode,
-    /// Why not.
+    /// Why it may not rely on them.
     pub trouble: Option<String>,
-    /// Since when the mode is what it is.
+    /// Since when the store has this mode.
     pub since: Timestamp,
-    /// What an operator may accept: the documents of a store that is not believed, or that has lost some.
+    /// The documents that an operator may accept: those of a store that is not trusted, or that has lost some.
     pub offered: Option<Arc<Documents>>,
-    /// The store takes changes: joined or not, for a change takes place only where nobody else has changed anything.
+    /// The store takes changes, even before this server has joined: a change is made only if no other client has
+    /// changed the same documents.
     pub is_up: bool,
 }
 
 /// A change to the documents, and where its result goes.
 #[derive(Debug)]
 pub struct Request {
-    /// What is changed.
+    /// The change.
     pub swap: Swap,
-    /// Told the revision of the change.
+    /// Gets the revision of the change.
     pub reply: oneshot::Sender<Result<Revision, Error>>,
 }
 
 /// The daemon's end of the client; dropping it ends the client.
 #[derive(Debug)]
 pub struct Client {
-    /// What is seen.
+    /// The last state of the store.
     pub seen: watch::Receiver<Seen>,
-    /// What is ours.
+    /// This server's own entries to write.
     pub own: watch::Sender<Own>,
-    /// Changes.
+    /// Changes to the documents.
     pub swaps: mpsc::Sender<Request>,
     orders: mpsc::UnboundedSender<Order>,
     task: JoinHandle<()>,
 }
 
-/// What the daemon wants of its session.
+/// An order of the daemon to its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Decide,
@@ -78,8 +79,8 @@ enum Order {
 }
 
 impl Client {
-    /// Keeps a session from now on, from what is known of the store. `connect` makes a connection to some member, counted
-    /// from 0. Needs a tokio runtime.
+    /// Starts a client that keeps a session, beginning with the known state of the store. `connect` connects to the
+    /// member with this number, counted from 0. Needs a tokio runtime.
     pub fn start<S, F>(
         settings: Settings,
         known: Known,
@@ -122,24 +123,24 @@ impl Client {
         Client { seen: seen_by_daemon, own, swaps, orders, task }
     }
 
-    /// Something is decided from now on: see [`Membership::decide`](membership::Membership::decide).
+    /// Notes that the daemon decides from now on: see [`Membership::decide`](membership::Membership::decide).
     pub fn decide(&self) {
         self.order(Order::Decide);
     }
 
-    /// What the store holds is accepted, on all servers.
+    /// Accepts the store's documents on all servers.
     pub fn accept(&self) {
         self.order(Order::Accept);
     }
 
-    /// Ends the lease, so that the others need not wait for its end.
+    /// Ends the lease, so that the other servers need not wait for its end.
     pub async fn leave(mut self) {
         self.order(Order::Leave);
         timeout(LEAVING, &mut self.task).await.ok();
     }
 
     fn order(&self, order: Order) {
-        // A task that has ended is told by `seen`.
+        // `seen` reports a task that has ended.
         self.orders.send(order).ok();
     }
 }
@@ -157,18 +158,18 @@ struct Task<S: Store> {
     own: watch::Receiver<Own>,
     requests: mpsc::Receiver<Request>,
     ordered: mpsc::UnboundedReceiver<Order>,
-    /// The member that is connected to next.
+    /// The number of the member to connect to next.
     member: usize,
     /// The connection.
     store: Option<S>,
     watch: Option<S::Watch>,
-    /// What is asked of the store, and since when.
+    /// The calls under way, and since when.
     calls: JoinSet<(Duration, Result<Outcome<S>, Error>)>,
     /// The ends of open sessions.
     ends: RepeatedEnds,
 }
 
-/// What a call brings.
+/// The result of a call.
 enum Outcome<S: Store> {
     Store(S),
     Watch(S::Watch),
@@ -192,7 +193,7 @@ impl<S: Store> Task<S> {
             let next = self.session.next(self.now()).map(|next| self.origin + next);
             let swaps = self.session.changing();
             tokio::select! {
-                // What the daemon wants counts before what the store says.
+                // The daemon's orders come before the store's answers.
                 biased;
                 order = self.ordered.recv() => match order {
                     Some(Order::Decide) => self.session.decide(),
@@ -221,7 +222,7 @@ impl<S: Store> Task<S> {
         self.origin.elapsed()
     }
 
-    /// Asks the store for something.
+    /// Begins a call to the store.
     fn begin<F>(&mut self, call: Call, connect: &impl Fn(usize) -> F)
     where
         F: Future<Output = Result<S, Error>> + Send + 'static,
@@ -266,7 +267,7 @@ impl<S: Store> Task<S> {
         self.session.answered(asked, now, answer);
     }
 
-    /// Forgets what belongs to a session that is over.
+    /// Drops everything of a session that is over.
     fn forget(&mut self) {
         if self.store.is_some() || !self.calls.is_empty() {
             tracing::debug!("the store: {}", self.session.lost());
@@ -276,7 +277,7 @@ impl<S: Store> Task<S> {
         {
             let lost = self.session.lost();
             tracing::warn!(
-                "the session with the store has ended {ends} times within a minute, this time for: {lost}"
+                "the session with the store has ended {ends} times within a minute, this time because of: {lost}"
             );
         }
         (self.store, self.watch, self.calls) = (None, None, JoinSet::new());
@@ -290,7 +291,7 @@ impl<S: Store> Task<S> {
             (Changing::Possible, Some(store)) => {
                 tokio::spawn(async move {
                     let Request { swap, reply } = request;
-                    // The caller may have gone.
+                    // The caller may have ended.
                     reply.send(store.swap(swap).await).ok();
                 });
             }
@@ -299,7 +300,7 @@ impl<S: Store> Task<S> {
         }
     }
 
-    /// Shows the daemon what is seen.
+    /// Gives the daemon the last state of the store.
     fn show(&self) {
         let (mode, trouble) = self.session.mode(self.now());
         let (view, is_up) = (self.session.view(), self.session.is_open());
@@ -323,7 +324,7 @@ impl<S: Store> Task<S> {
 
     async fn leave(self) {
         if let (Some(store), Some(lease)) = (self.store, self.session.lease()) {
-            // It runs out by itself where this fails.
+            // If this fails, the lease ends by itself.
             store.revoke(lease).await.ok();
         }
     }
@@ -360,8 +361,8 @@ async fn perform<S: Store>(store: &S, call: Call) -> Result<Outcome<S>, Error> {
     Ok(Outcome::Answer(answer))
 }
 
-/// The next changes, with those that are there already, so that they are decided on once. Waits for ever where nothing is
-/// watched. Cancel safe.
+/// Returns the next changes, with all that have already arrived, so that they cause one decision. Without a watch it
+/// waits for ever. Cancel safe.
 async fn next_batches<W: Watch>(watch: &mut Option<W>) -> Result<Vec<Batch>, Error> {
     let Some(watch) = watch else { return std::future::pending().await };
     let mut batches = vec![watch.next().await?];

@@ -1,56 +1,56 @@
-//! Whether a store goes on from what was seen of it, or is an older or another one: pure.
+//! Decides whether a store continues the state seen last, or is an older or another store. Pure.
 //!
-//! Within one store the revision of a key never goes down. A store that was restored from an older backup breaks this rule, and
-//! so does another store. An operator decides then: `cluster accept` writes an [`Accepted`] into the store, which every server
-//! obeys that knows no later one.
+//! Within one store the revision of a key never goes down. A store that was restored from an older backup breaks this
+//! rule, and so does another store. An operator then decides: `cluster accept` writes an [`Accepted`] into the store.
+//! Every server obeys the newest one.
 use serde::{Deserialize, Serialize};
 
 use super::documents::{CONCERNS, Documents, INTENT};
 use super::{Listing, Revision};
 
-/// Where the last acceptance by an operator is.
+/// The key of an operator's last acceptance.
 pub const ACCEPTED: &str = "accepted";
 
-/// Which store it is, and how often an operator has accepted an older or another one in its place.
+/// Identifies a store: its cluster, and how often an operator has accepted an older or another store in its place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The identifier of the store's cluster; `None`: it is not known.
     #[serde(default)]
     pub cluster: Option<u64>,
-    /// Of the last acceptance.
+    /// The generation of the last acceptance.
     #[serde(default)]
     pub generation: u64,
 }
 
-/// What was seen of a store last.
+/// The last state that was seen of a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Those that are in force.
+    /// The documents in force.
     pub documents: Documents,
-    /// The store had come so far.
+    /// The store's revision then.
     pub revision: Revision,
-    /// Which store it was.
+    /// The identity of the store.
     pub origin: Origin,
 }
 
-/// An operator's word that the documents which the store holds count. Unknown fields are ignored.
+/// An operator's acceptance of the store's documents. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// Greater than that of every acceptance before.
+    /// A number greater than that of every earlier acceptance.
     pub generation: u64,
-    /// The store's cluster when that was said. A backup that is restored elsewhere has the word with it.
+    /// The store's cluster at the acceptance. A backup that is restored elsewhere contains the acceptance too.
     #[serde(default)]
     pub cluster: Option<u64>,
-    /// The cluster that was relied on until then.
+    /// The cluster that was trusted until then.
     #[serde(default)]
     pub instead_of: Option<u64>,
-    /// The server on which it was said.
+    /// The server on which the operator accepted.
     #[serde(default)]
     pub by: String,
 }
 
 impl Origin {
-    /// What follows once the store of this listing is believed.
+    /// Returns the origin after the store of this listing is trusted.
     #[must_use]
     pub fn next(self, listing: &Listing) -> Origin {
         let accepted = accepted(listing).map_or(0, |accepted| accepted.generation);
@@ -59,7 +59,7 @@ impl Origin {
 }
 
 impl Accepted {
-    /// The next one: what the store of this listing holds is to count, though something else was seen before.
+    /// The next acceptance: the documents of this listing count, although other ones were seen before.
     pub fn next(known: Origin, listing: &Listing, by: &str) -> Accepted {
         let generation = known.next(listing).generation + 1;
         Accepted { generation, cluster: listing.cluster, instead_of: known.cluster, by: by.to_owned() }
@@ -71,16 +71,16 @@ fn accepted(listing: &Listing) -> Option<Accepted> {
     serde_json::from_slice(&listing.entries.get(ACCEPTED)?.value).ok()
 }
 
-/// Whether an operator has accepted what the store of this listing holds, in place of what is known.
+/// Whether an operator has accepted the documents of this listing in place of the known ones.
 pub fn is_accepted(known: Origin, listing: &Listing) -> bool {
     let Some(accepted) = accepted(listing) else { return false };
-    // The cluster of a copy that was written by an earlier version is not known.
+    // The cluster is not known if an earlier version wrote the copy.
     let is_for_us =
         [listing.cluster, accepted.instead_of].contains(&known.cluster) || known.cluster.is_none();
     accepted.generation > known.generation && accepted.cluster == listing.cluster && is_for_us
 }
 
-/// Why the documents of a listing are not believed; `None`: they are.
+/// Why the documents of a listing are not trusted; `None`: they are.
 ///
 /// A missing document is no reason: see [`Documents::keep_deleted`]. The store's history tells whether it ever had the
 /// document: see [`replaced`].
@@ -99,7 +99,7 @@ pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
     if documents.revisions.iter().any(is_older) {
         let epoch = keys().filter_map(found).max().unwrap_or(0);
         return Some(format!(
-            "the store is at epoch {epoch}, and {} was seen of it: it was restored from an older copy; {REMEDY}",
+            "the store is at epoch {epoch}, but epoch {} was seen before: it was restored from an older copy; {REMEDY}",
             documents.epoch()
         ));
     }
@@ -107,7 +107,7 @@ pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
     let remedy = if holds_cluster(listing) { REMEDY } else { FOUND };
     (is_changed && listing.revision < *revision).then(|| {
         format!(
-            "the store is at revision {}, and {revision} was seen of it: it was restored from an older copy; {remedy}",
+            "the store is at revision {}, but revision {revision} was seen before: it was restored from an older copy; {remedy}",
             listing.revision
         )
     })
@@ -124,24 +124,24 @@ pub fn replaced(known: &Known, listing: &Listing) -> Option<(String, Revision)> 
     is_asked.then(|| (key.clone(), *revision))
 }
 
-/// Says why the documents of a listing are not believed: the store's history lacks a document that was seen.
+/// The reason why the documents of a listing are not trusted: the store's history lacks a document that was seen.
 pub fn never_had(key: &str, revision: Revision, listing: &Listing) -> String {
     let remedy = if holds_cluster(listing) { REMEDY } else { FOUND };
     format!(
-        "the store has never had the {key} that was seen of it at revision {revision}: it was restored from an older copy; \
+        "the store has never had the {key} that was seen at revision {revision}: it was restored from an older copy; \
          {remedy}"
     )
 }
 
-/// What an operator does about it.
+/// The remedy in messages about an older store.
 const REMEDY: &str =
-    "`dns-xdp cluster accept --dry-run` shows what it would change, `dns-xdp cluster accept` believes it";
+    "`dns-xdp cluster accept --dry-run` shows what it would change, `dns-xdp cluster accept` accepts it";
 
-/// And where the store holds nothing that could be accepted.
+/// The remedy if the store has nothing that could be accepted.
 const FOUND: &str =
     "write a cluster there with `dns-xdp cluster init`, and then accept it with `dns-xdp cluster accept`";
 
-/// A store that was moved with all that is in it is believed.
+/// The reason why another store is not trusted. A store that was moved with all its contents is trusted.
 fn of_another_cluster(known: &Documents, listing: &Listing) -> Option<String> {
     let is_same = Documents::read(listing).is_ok_and(|found| {
         found.texts == known.texts && found.intents == known.intents && found.epoch() >= known.epoch()
@@ -151,7 +151,7 @@ fn of_another_cluster(known: &Documents, listing: &Listing) -> Option<String> {
         .then(|| format!("`endpoints` lead to another store than before, with other documents; {remedy}"))
 }
 
-/// Whether there is something that could be accepted.
+/// Whether a listing has documents that could be accepted.
 pub fn holds_cluster(listing: &Listing) -> bool {
     listing.entries.keys().any(|key| key.starts_with("config/"))
 }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn another_store_is_believed_only_with_the_same_documents() {
+    fn another_store_is_trusted_only_with_the_same_documents() {
         let known = known(&listing(1, 50, &[(NODES, "[[node]]\n", 30)]));
         assert_eq!(doubt(&known, &listing(2, 90, &[(NODES, "[[node]]\n", 30)])), None, "it was moved");
         for other in [&[(NODES, "", 80)], &[(NODES, "[[node]]\n", 20)]] {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_on_one_server_is_believed_by_all_that_rely_on_the_same_store() {
+    fn an_acceptance_on_one_server_counts_for_all_that_rely_on_the_same_store() {
         let known = known(&listing(1, 50, &[(NODES, "[[node]]\n", 50)]));
         for cluster in [1, 2] {
             let found = listing(cluster, 40, &[(NODES, "", 30)]);
@@ -258,7 +258,7 @@ mod tests {
             let found = with(&found, &accepted);
             assert_eq!(doubt(&known, &found), None);
             let next = Known { origin: known.origin.next(&found), ..known.clone() };
-            assert!(doubt(&next, &found).is_some(), "it is said once, and not for ever");
+            assert!(doubt(&next, &found).is_some(), "one acceptance does not cover later restores");
             let from_elsewhere =
                 Known { origin: Origin { cluster: Some(7), generation: 0 }, ..known.clone() };
             assert!(doubt(&from_elsewhere, &found).is_some());
@@ -292,7 +292,7 @@ mod tests {
     }
 
     proptest! {
-        /// Keys are written and deleted in one store. A server that saw any earlier state believes the store.
+        /// Keys are written and deleted in one store. A server that saw any earlier state trusts the store.
         #[test]
         fn a_store_that_goes_on_is_never_doubted(
             writes in proptest::collection::vec((0usize..4, any::<bool>()), 1..20), seen in any::<prop::sample::Index>(),

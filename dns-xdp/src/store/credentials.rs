@@ -1,4 +1,5 @@
-//! What a client of the store shows and trusts: read from the files that `[cluster]` names, and again when they change.
+//! The credentials and authorities of a client of the store. They are read from the files that `[cluster]` names, and
+//! again when the files change.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +16,9 @@ use crate::authorities;
 use crate::config::SharedStore;
 use crate::privileges;
 
-/// How long a connection is silent before it is pinged. It has to be well above the 5 s of etcd's
-/// `--grpc-keepalive-min-time`, because etcd closes idle connections that are pinged more often. Calls have timeouts of
-/// their own, so they detect a dead connection earlier.
+/// The time of silence after which a connection is pinged. It has to be well above the 5 s of etcd's
+/// `--grpc-keepalive-min-time`, because etcd closes idle connections that are pinged more often. Calls have their own
+/// timeouts, so they detect a dead connection earlier.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -29,7 +30,7 @@ struct Contents {
     password: Option<Vec<u8>>,
 }
 
-/// How connections are made. Clones share what was read last.
+/// The credentials with which connections are made. Clones share the last contents.
 #[derive(Clone)]
 pub(super) struct Credentials {
     config: Arc<SharedStore>,
@@ -37,7 +38,7 @@ pub(super) struct Credentials {
     /// The authorities of this machine, read once; empty: they are not needed.
     roots: Arc<Vec<TrustAnchor<'static>>>,
     last: Arc<Mutex<Last>>,
-    /// Holds one permit, which the thread that reads the files takes.
+    /// A semaphore with one permit, which the thread that reads the files takes.
     reading: Arc<Semaphore>,
 }
 
@@ -51,7 +52,7 @@ impl Last {
     /// Logs once why the files cannot be read.
     fn tell(&mut self, trouble: &str) {
         if self.trouble.as_deref() != Some(trouble) {
-            tracing::warn!("{trouble}; connections go on with what was read before");
+            tracing::warn!("{trouble}; new connections use the contents that were read before");
             self.trouble = Some(trouble.to_owned());
         }
     }
@@ -61,7 +62,7 @@ impl Credentials {
     /// Reads the files.
     ///
     /// # Errors
-    /// One of them cannot be read, or no certificate of a member would be good.
+    /// A file cannot be read, or no certificate of a member would be accepted.
     pub(super) fn read(config: &SharedStore, timeout: Duration) -> Result<Credentials, MembersError> {
         let contents = Contents::read(config)?;
         let needs_roots = speaks_tls(config) && config.ca.is_none();
@@ -71,7 +72,7 @@ impl Credentials {
         Ok(Credentials { config, timeout, roots, last, reading: Arc::new(Semaphore::new(1)) })
     }
 
-    /// For the next connection. Files that cannot be read any more leave what they said before.
+    /// The options of the next connection. If files can no longer be read, their earlier contents stay.
     pub(super) async fn options(&self) -> ConnectOptions {
         let contents = match self.read_in_a_thread().await {
             Some(contents) => contents,
@@ -85,7 +86,8 @@ impl Credentials {
         let permit = Arc::clone(&self.reading).try_acquire_owned().ok()?;
         let (tell, told) = oneshot::channel();
         let reader = self.clone();
-        // A thread of its own: those of the command line's pool have no capabilities, and a key may be another user's.
+        // The read needs its own thread: the threads of the command line's pool have no capabilities, and a key may
+        // belong to another user.
         let thread = thread::Builder::new().name("credentials".to_owned()).spawn(move || {
             privileges::drop_thread_privileges();
             let contents = reader.read_again();
@@ -104,7 +106,7 @@ impl Credentials {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the files say now.
+    /// Returns the present contents of the files.
     fn read_again(&self) -> Contents {
         let read = Contents::read(&self.config);
         let mut last = self.last();
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn a_password_that_has_changed_is_read_again_and_one_that_is_gone_stays() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(credentials(directory.path()).is_err(), "a start says what is missing");
+        assert!(credentials(directory.path()).is_err(), "a start reports a missing file");
         let file = directory.path().join("password");
         fs::write(&file, "old\n").unwrap();
         let credentials = credentials(directory.path()).unwrap();

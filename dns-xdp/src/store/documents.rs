@@ -5,10 +5,10 @@ use super::Listing;
 pub use crate::config::shared::{CONCERNS, Documents, INTENT, Revision, Shared, join, split};
 
 impl Documents {
-    /// Those of a listing.
+    /// Reads the documents of a listing.
     ///
     /// # Errors
-    /// The key of the document that cannot be read, and why.
+    /// A document cannot be read: its key, and why.
     pub fn read(listing: &Listing) -> Result<Documents, String> {
         let mut documents = Documents::default();
         for (key, _) in CONCERNS {
@@ -25,7 +25,7 @@ impl Documents {
         Ok(documents)
     }
 
-    /// The documents of the configuration and when they were changed, for a swap that must not overlook a change.
+    /// The revisions of the configuration's documents, for a swap that must not overlook a change.
     pub fn expected(&self) -> BTreeMap<String, Revision> {
         CONCERNS.iter().map(|(key, _)| ((*key).to_owned(), self.stored(key))).collect()
     }
@@ -48,7 +48,7 @@ impl Documents {
         self
     }
 
-    /// What to tell an operator of documents that are in the store no longer; `None`: all are.
+    /// The message about documents that are no longer in the store; `None`: all are there.
     pub fn deletion(&self) -> Option<String> {
         let deleted: Vec<&str> = self.deleted.iter().map(String::as_str).collect();
         let again = match &deleted[..] {
@@ -60,13 +60,13 @@ impl Documents {
             _ => "write it again with `dns-xdp cluster import`",
         };
         Some(format!(
-            "the store has lost {}, what was there before stays in force: {again}, or accept its end with `dns-xdp cluster \
+            "the store has lost {}, its last contents stay in force: {again}, or accept its end with `dns-xdp cluster \
              accept`",
             deleted.join(" and ")
         ))
     }
 
-    /// What has to be written to make the shared part this one. A document that is not in it becomes empty.
+    /// The writes that replace the shared part by this one. A document that is not in it becomes empty.
     pub fn writes(&self, shared: &Shared) -> BTreeMap<String, Vec<u8>> {
         let differs = |key: &&str| {
             let [old, new] = [&self.texts, shared].map(|texts| texts.get(*key).map_or("", String::as_str));

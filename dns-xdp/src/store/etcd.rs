@@ -1,4 +1,4 @@
-//! The store in etcd: one member at a time, every answer within its time, every error in the operator's words.
+//! The store in etcd. It uses one member at a time, limits the time of every call, and words errors for operators.
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
@@ -18,10 +18,10 @@ use super::{Batch, Entry, Error, Lease, Listing, Revision, Store, Swap, Watch};
 use crate::authorities::NoAuthorities;
 use crate::config::{self, SharedStore};
 
-/// Octets of what a member may send at once: everything below the prefix of a cluster of any size. The library's own limit
-/// is 4 MiB.
+/// The largest message of a member, in octets: all keys below the prefix of a cluster of any size. The library's own
+/// limit is 4 MiB.
 const LARGEST_MESSAGE: usize = 256 * 1024 * 1024;
-/// From one member that is asked to the next, where any will do.
+/// The time between asking one member and the next, if any member will do.
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// How to reach the members. The files of `[cluster]` are read again for each connection.
@@ -30,7 +30,7 @@ pub struct Members {
     endpoints: Vec<String>,
     prefix: String,
     credentials: Credentials,
-    /// Of a single call.
+    /// The longest time of a single call.
     timeout: Duration,
 }
 
@@ -44,20 +44,20 @@ impl std::fmt::Debug for Members {
     }
 }
 
-/// Why the members of a store cannot be spoken to at all.
+/// Why no member of a store can be asked at all.
 #[derive(Debug, thiserror::Error)]
 pub enum MembersError {
     /// A file that `[cluster]` names cannot be read.
     #[error("cannot read {path}, the {what} of [cluster]: {why}", path = path.display(), why = config::unreadable(source))]
     Unreadable {
-        /// The key.
+        /// The key of `[cluster]`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// `[cluster]` has no `ca`, and nobody else vouches for a member.
+    /// `[cluster]` has no `ca`, and this machine has no authorities.
     #[error("[cluster] has `endpoints` over https and no `ca`")]
     NoAuthorities(#[from] NoAuthorities),
 }
@@ -66,7 +66,7 @@ impl Members {
     /// Reads the files that the configuration names.
     ///
     /// # Errors
-    /// One of them cannot be read, or no certificate of a member would be good.
+    /// A file cannot be read, or no certificate of a member would be accepted.
     pub fn new(config: &SharedStore, timeout: Duration) -> Result<Members, MembersError> {
         Ok(Members {
             endpoints: config.endpoints.clone(),
@@ -82,15 +82,15 @@ impl Members {
         Members { prefix: format!("{}/", path.trim_end_matches('/')), ..self.clone() }
     }
 
-    /// How many there are.
+    /// The number of members.
     pub fn count(&self) -> usize {
         self.endpoints.len()
     }
 
-    /// A connection to one of them, counted from any number on.
+    /// Connects to a member; `number` may be larger than the number of members.
     ///
     /// # Errors
-    /// It cannot be reached or does not let us in.
+    /// The member cannot be reached, or refuses the credentials.
     pub async fn connect(&self, number: usize) -> Result<Etcd, Error> {
         let endpoint = &self.endpoints[number % self.endpoints.len()];
         let connecting = Client::connect([endpoint], Some(self.credentials.options().await));
@@ -100,11 +100,11 @@ impl Members {
         Ok(etcd)
     }
 
-    /// What the first member has to say that says anything, and a connection to it. All are asked, a moment after each other,
-    /// so that one that is silent costs no more than that.
+    /// Returns the listing of the first member that answers, and a connection to it. All members are asked, each
+    /// [`STAGGER`] after the one before, so that a silent member costs only this time.
     ///
     /// # Errors
-    /// None did; what the last one said.
+    /// No member has answered: the error of the last one.
     pub async fn list(&self) -> Result<(Etcd, Listing), Error> {
         let mut asked = JoinSet::new();
         for number in 0..self.count() {
@@ -120,7 +120,7 @@ impl Members {
         while let Some(answer) = asked.join_next().await {
             match answer {
                 Ok(Ok(found)) => return Ok(found),
-                // Who refuses says more than who is silent.
+                // A refusal tells more than a silence.
                 Ok(Err(error)) => last = if matches!(last, Error::Denied(_)) { last } else { error },
                 Err(_cancelled) => {}
             }
@@ -145,7 +145,7 @@ impl std::fmt::Debug for Etcd {
 }
 
 impl Etcd {
-    /// The member.
+    /// The address of the member.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -166,7 +166,7 @@ impl Etcd {
         expected.iter().map(compare).collect()
     }
 
-    /// A transaction; `None`: what it is made from has changed.
+    /// Makes a transaction; `None`: a key that it depends on has changed.
     async fn commit(
         &self,
         compares: Vec<Compare>,
@@ -242,7 +242,7 @@ impl Store for Etcd {
         let mut client = self.client.lease_client();
         let seconds = i64::try_from(time.as_secs().max(1)).unwrap_or(i64::MAX);
         let granted = self.call(client.grant(seconds, None)).await?;
-        // A store with long elections grants no lease that one of them outlasts.
+        // A store with long elections grants only leases that outlast an election.
         let lives = u64::try_from(granted.ttl()).ok().filter(|ttl| *ttl > 0).map(Duration::from_secs);
         Ok(Lease { id: granted.id(), time: lives.unwrap_or(time) })
     }
@@ -275,7 +275,7 @@ impl Store for Etcd {
     }
 }
 
-/// What comes from a member as it happens.
+/// The stream of changes from a member.
 pub struct Watching {
     stream: WatchStream,
     endpoint: String,
@@ -323,7 +323,7 @@ fn entry(prefix: &str, pair: &KeyValue) -> Option<(String, Entry)> {
 /// Marks an octet of a key that is not UTF-8. A mark in a key itself is doubled.
 const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
 
-/// Returns the text of a key. Keys that are not UTF-8 are not used but are counted, so each key gets a text of its own.
+/// Returns the text of a key. Keys that are not UTF-8 are not used but are counted, so each key gets its own text.
 fn text_of(key: &[u8]) -> String {
     let mut text = String::with_capacity(key.len());
     for chunk in key.utf8_chunks() {
@@ -344,7 +344,7 @@ fn revision(number: i64) -> Revision {
     Revision::try_from(number).unwrap_or(0)
 }
 
-/// What went wrong with a call.
+/// The failure of a call.
 enum Fault {
     Slow(Duration),
     Said(etcd_client::Error),
@@ -366,7 +366,7 @@ async fn within<T>(
     }
 }
 
-/// gRPC's codes, as etcd uses them.
+/// Turns a failure into an error, by gRPC's codes as etcd uses them.
 fn at(endpoint: &str, fault: Fault) -> Error {
     use tonic_code::{INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, PERMISSION_DENIED, UNAUTHENTICATED};
     match fault {
@@ -394,8 +394,9 @@ fn at(endpoint: &str, fault: Fault) -> Error {
     }
 }
 
-/// Who does not take a certificate says so in a TLS alert, or closes a connection that was made: our end of TLS 1.3 is
-/// done before the other has seen the certificate (RFC 8446, section 4.4.2.4).
+/// Adds a remedy to errors about certificates. A member that refuses this client's certificate sends a TLS alert, or
+/// closes the established connection: in TLS 1.3 the client's handshake ends before the server has seen the certificate
+/// (RFC 8446, section 4.4.2.4).
 fn unreachable(endpoint: &str, text: String) -> Error {
     if text.contains("UnknownIssuer") {
         return Error::Denied(format!(

@@ -1,7 +1,7 @@
-//! Which of the servers of one name this is: a machine's image that was cloned has the name of the original.
+//! Tells servers of the same name apart: a cloned machine has the name of the original.
 //!
-//! The identifier is made once in each boot of a machine. The file that keeps it hands it over to the next daemon, so that a restart
-//! and a successor are no second server. A clone has the file, too, but boots by itself.
+//! The identifier is made once in each boot of a machine. A file passes it on to the next daemon, so that a restarted
+//! daemon and a successor are the same server. A clone has the file too, but its boot is another one.
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::{Listing, SERVERS, Server};
 use crate::atomic_file;
 
-/// Where the kernel has random identifiers: of each reader, and of the boot.
+/// The kernel's file with a new random identifier for each reader.
 const UUID: &str = "/proc/sys/kernel/random/uuid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// One of the servers that may have the same name.
+/// Identifies one of several servers with the same name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Instance {
-    /// Random; empty: that of an earlier version, which tells none.
+    /// A random identifier; empty: an earlier version, which writes none.
     pub id: String,
-    /// Where it runs, for operators.
+    /// The host and address where it runs, for operators.
     pub place: String,
 }
 
@@ -31,30 +31,31 @@ impl std::fmt::Display for Instance {
     }
 }
 
-/// What the file holds.
+/// The contents of the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     instance: String,
     boot: String,
 }
 
-/// The server that has the name in a listing, if it is another one than `own`.
+/// The server that has the name in a listing, if it is not `own`.
 pub(crate) fn namesake(listing: &Listing, name: &str, own: &Instance) -> Option<Instance> {
     let entry = listing.entries.get(&format!("{SERVERS}{name}"))?;
     let Server { instance: id, place, .. } = serde_json::from_slice(&entry.value).ok()?;
     (!id.is_empty() && id != own.id).then_some(Instance { id, place })
 }
 
-/// The identifier of the servers that this machine runs from the file at `path` until it is started again.
+/// Returns the identifier of this machine's server until the next boot. The file at `path` keeps it.
 ///
 /// # Errors
-/// The kernel has none. A file that cannot be written is no error: the next daemon then waits for the end of this one's lease.
+/// The kernel's identifier cannot be read. A file that cannot be written is no error: the next daemon then waits for
+/// the end of this daemon's lease.
 pub fn identifier(path: &Path) -> io::Result<String> {
     let [boot, new] = [BOOT_ID, UUID].map(fs::read_to_string);
     Ok(kept(path, boot?.trim(), new?.trim()))
 }
 
-/// That of the file if it is of this boot, else the new one, which is kept.
+/// Returns the file's identifier if it is of this boot. Otherwise writes and returns the new one.
 fn kept(path: &Path, boot: &str, new: &str) -> String {
     let kept = fs::read(path).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
     if let Some(kept) = kept.filter(|kept| kept.boot == boot && !kept.instance.is_empty()) {

@@ -1,5 +1,5 @@
-//! The last good copy of the shared documents on this server's disk: what it starts from when the store is away, and what the
-//! store is compared with at a start.
+//! The last good copy of the shared documents on this server's disk. The server starts from it when the store is away,
+//! and compares the store with it at a start.
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,25 +11,25 @@ use super::{Documents, Revision, Shared};
 use crate::atomic_file;
 use crate::intent::Intents;
 
-/// Unknown fields are ignored, and those that an earlier version did not write have a default.
+/// The contents of the file. Unknown fields are ignored; fields that an earlier version did not write have a default.
 #[derive(Debug, Serialize, Deserialize)]
 struct Copy {
-    /// The store had come so far.
+    /// The store's revision then.
     revision: Revision,
     texts: Shared,
     intents: Intents,
     revisions: BTreeMap<String, Revision>,
-    /// What the keys began with.
+    /// The prefix of the keys.
     #[serde(default)]
     prefix: Option<String>,
     #[serde(flatten)]
     origin: Origin,
 }
 
-/// What was known of the store with the keys below `prefix`; `None`: there is no copy of that.
+/// Reads the known state of the store with the keys below `prefix`; `None`: there is no copy of it.
 ///
 /// # Errors
-/// It is there and cannot be read.
+/// The copy exists and cannot be read.
 pub fn load(path: &Path, prefix: &str) -> io::Result<Option<Known>> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
@@ -37,7 +37,7 @@ pub fn load(path: &Path, prefix: &str) -> io::Result<Option<Known>> {
         Err(error) => return Err(error),
     };
     let Copy { revision, texts, intents, revisions, prefix: copied, origin } = serde_json::from_slice(&text)?;
-    // Another prefix is another cluster, which somebody has written into the file on purpose.
+    // Another prefix is another cluster, which an operator has configured on purpose.
     let is_ours = copied.is_none_or(|copied| copied == prefix);
     let documents = Documents { texts, intents, revisions, ..Documents::default() };
     Ok(is_ours.then_some(Known { documents, revision, origin }))
@@ -47,7 +47,7 @@ pub fn load(path: &Path, prefix: &str) -> io::Result<Option<Known>> {
 /// unreadable copy.
 ///
 /// # Errors
-/// It cannot be moved.
+/// The copy cannot be moved.
 pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".unreadable");
@@ -58,10 +58,10 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
 /// Replaces the copy.
 ///
 /// # Errors
-/// The file cannot be written; the old one is as it was.
+/// The file cannot be written; the old copy stays unchanged.
 pub fn store(path: &Path, prefix: &str, known: &Known) -> io::Result<()> {
     let Known { documents, revision, origin } = known.clone();
-    // What is deleted from the store is in force, and is found to be deleted again.
+    // Documents that were deleted from the store stay in force. The next start finds the deletion again.
     let Documents { texts, intents, revisions, deleted: _ } = documents;
     let copy = Copy { revision, texts, intents, revisions, prefix: Some(prefix.to_owned()), origin };
     let mut text = serde_json::to_vec_pretty(&copy)?;

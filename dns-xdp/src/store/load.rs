@@ -1,5 +1,5 @@
-//! What a server starts from: its file alone, or with the documents of the store; where that is away, with the last good
-//! copy of them.
+//! Reads the configuration of a start: the file alone, or the file with the store's documents. If the store is away,
+//! their last good copy is used.
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,25 +8,26 @@ use super::view::View;
 use super::{Documents, Known, Listing, Store, continuity, last_good};
 use crate::config::{Config, ConfigError, SharedStore};
 
-/// Of each call. A daemon that is started again without the store has to answer before `[xdp] stop-grace` is over.
+/// The longest time of each call. A daemon that is restarted without the store has to answer before `[xdp] stop-grace`
+/// is over.
 const STORE_CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A configuration, and where its shared part comes from.
+/// A configuration, and the source of its shared part.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The whole of it.
+    /// The whole configuration.
     pub config: Config,
     /// The file's text.
     pub text: String,
-    /// What is known of the store; `None`: the file is all there is.
+    /// The known state of the store; `None`: the file names no store.
     pub shared: Option<Known>,
-    /// Why that is the last good copy; `None`: it is what the store holds.
+    /// Why `shared` is the last good copy; `None`: it is from the store.
     pub trouble: Option<String>,
     /// Why the store was not compared with the last good copy. `None`: it was compared, or there is no copy.
     pub unread: Option<String>,
 }
 
-/// Reads the file at `path` and, where it names a store, the documents there.
+/// Reads the file at `path` and, if it names a store, the documents there.
 ///
 /// # Errors
 /// The file or a document is wrong, or there is neither a store nor a copy of it.
@@ -54,7 +55,7 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
         },
         Err(reason) => ConfigError::Store { path: path.to_owned(), reason },
     };
-    // What a server has in force, it has from its copy at the next start too.
+    // At the next start a server has from its copy the same documents that it has in force now.
     match copy {
         Ok(Some(known)) => {
             let config = Config::parse_with(&text, path, &known.documents)?;
@@ -69,7 +70,7 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
     }
 }
 
-/// As [`of_listing`]. Asks the store's history where its documents have changed.
+/// Like [`of_listing`], but asks the store's history if its documents have changed.
 async fn verified<S: Store>(store: &S, listing: &Listing, copied: Option<&Known>) -> Result<Known, String> {
     if let Some((key, revision)) = copied.and_then(|copied| continuity::replaced(copied, listing)) {
         let had = store.had(&key, revision).await.map_err(|error| error.to_string())?;
@@ -80,7 +81,8 @@ async fn verified<S: Store>(store: &S, listing: &Listing, copied: Option<&Known>
     of_listing(listing, copied)
 }
 
-/// What a server starts with: the documents of the store, if it goes on from the copy; else the error says why not.
+/// Returns the state that a server starts with: the store's documents, if the store continues the copy's state.
+/// Otherwise the error says why not.
 fn of_listing(listing: &Listing, copied: Option<&Known>) -> Result<Known, String> {
     let before = copied.cloned().unwrap_or_default();
     if let Some(reason) = continuity::doubt(&before, listing) {
@@ -102,10 +104,10 @@ fn and(error: ConfigError, more: &str) -> ConfigError {
     }
 }
 
-/// The documents of a store that has been given a cluster.
+/// Fetches the documents of a store that has a cluster.
 ///
 /// # Errors
-/// It cannot be reached, does not let us in, or has none.
+/// The store cannot be reached, refuses the credentials, or has no cluster.
 pub async fn fetch(store: &SharedStore) -> anyhow::Result<Documents> {
     Documents::read(&list(store).await?.1).map_err(anyhow::Error::msg)
 }
@@ -120,10 +122,10 @@ async fn list(store: &SharedStore) -> anyhow::Result<(Etcd, Listing)> {
     Ok((etcd, listing))
 }
 
-/// Members with the patience of a terminal.
+/// Returns the members, with time limits for a command.
 ///
 /// # Errors
-/// A file that is named cannot be read.
+/// A file that `[cluster]` names cannot be read.
 pub fn members(store: &SharedStore) -> anyhow::Result<Members> {
     Ok(Members::new(store, STORE_CALL_TIMEOUT)?)
 }

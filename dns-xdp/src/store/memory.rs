@@ -1,5 +1,4 @@
-//! A store in memory, for the tests of what is built on one: revisions, leases that end when they are told to, and a switch
-//! that cuts it off.
+//! A store in memory for tests. It has revisions, leases that end on request, and a switch that cuts it off.
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,16 +15,16 @@ pub(super) struct Memory(Arc<Mutex<State>>);
 struct State {
     revision: Revision,
     entries: BTreeMap<String, Entry>,
-    /// By lease.
+    /// The keys written under each lease.
     leased: BTreeMap<i64, Vec<String>>,
     history: Vec<(Revision, String, Option<Entry>)>,
     changed: watch::Sender<Revision>,
     is_cut_off: bool,
     /// Writes under a lease get no answer.
     puts_hang: bool,
-    /// Watches from before this revision tell nothing any more.
+    /// Watches that began before this revision report nothing any more.
     silenced: Revision,
-    /// How often leases were kept alive.
+    /// The number of lease renewals.
     kept: u64,
     shortest_lease: Duration,
 }
@@ -51,7 +50,7 @@ impl Memory {
         if state.is_cut_off { Err(Error::Unreachable("cut off".to_owned())) } else { Ok(state) }
     }
 
-    /// Writes from outside.
+    /// Writes a key as another client.
     pub(super) fn write(&self, key: &str, value: &str) -> Revision {
         let mut state = self.0.lock().unwrap();
         state.write([(key.to_owned(), Some(value.as_bytes().to_vec()))])
@@ -62,7 +61,7 @@ impl Memory {
         state.entries.get(key).map(|entry| String::from_utf8(entry.value.clone()).unwrap())
     }
 
-    /// Whoever watches meanwhile is told.
+    /// Cuts the store off, or ends this. Watches get an error meanwhile.
     pub(super) fn cut_off(&self, is_cut_off: bool) {
         let mut state = self.0.lock().unwrap();
         state.is_cut_off = is_cut_off;
@@ -73,28 +72,28 @@ impl Memory {
         self.0.lock().unwrap().puts_hang = hang;
     }
 
-    /// No lease is granted that is shorter.
+    /// Sets the shortest lease that the store grants.
     pub(super) fn grant_at_least(&self, time: Duration) {
         self.0.lock().unwrap().shortest_lease = time;
     }
 
-    /// Removes a key from outside.
+    /// Removes a key as another client.
     pub(super) fn delete(&self, key: &str) -> Revision {
         self.0.lock().unwrap().write([(key.to_owned(), None)])
     }
 
-    /// Watches that are under way tell nothing any more, and do not end either.
+    /// Makes the present watches silent: they report nothing any more, and do not end either.
     pub(super) fn silence_watches(&self) {
         let mut state = self.0.lock().unwrap();
         state.silenced = state.revision + 2;
     }
 
-    /// How often leases were kept alive.
+    /// The number of lease renewals.
     pub(super) fn kept(&self) -> u64 {
         self.0.lock().unwrap().kept
     }
 
-    /// As if an older copy had been put in its place.
+    /// Replaces the store by an older copy.
     pub(super) fn restore(&self, older: &Memory) {
         let older = older.0.lock().unwrap();
         let mut state = self.0.lock().unwrap();
@@ -102,7 +101,7 @@ impl Memory {
         state.history.clone_from(&older.history);
     }
 
-    /// The same at this moment.
+    /// Returns a copy of the present state.
     pub(super) fn copy(&self) -> Memory {
         let copy = Memory::new();
         copy.restore(self);

@@ -1,5 +1,5 @@
-//! Names and addresses as CoreDNS' etcd plugin and ExternalDNS keep them: SkyDNS' messages, one for each address, at keys that
-//! are names turned round.
+//! Names and addresses in the form of CoreDNS' etcd plugin and ExternalDNS: one SkyDNS message for each address. The
+//! key is the reversed name.
 //!
 //! ```text
 //!  /skydns/com/example/demo/node1/3f2a = {"host":"192.0.2.11","targetstrip":1} ──► import ──► config/nodes, config/services
@@ -22,22 +22,23 @@ pub use self::task::Task;
 use super::Listing;
 use crate::cluster::{APEX, SpecialAddress};
 
-/// What the last label of the mirror's keys begins with; a number follows. CoreDNS answers what is below a name with the name.
+/// The prefix of the last label of the mirror's keys; a number follows. CoreDNS answers for a name with the keys below
+/// it.
 pub const MARKER: &str = "dns-xdp-";
-/// Where CoreDNS looks for the addresses of the zone's own name.
+/// The labels below which CoreDNS looks for the addresses of the zone's own name.
 const OF_APEX: [&str; 2] = ["dns", "apex"];
-/// Where CoreDNS looks for the zone's name servers.
+/// The labels below which CoreDNS looks for the zone's name servers.
 const OF_NAME_SERVERS: [&str; 2] = ["dns", "ns"];
-/// RFC 1035, section 2.3.4.
+/// The longest label, in octets (RFC 1035, section 2.3.4).
 const LONGEST_LABEL: usize = 63;
 
-/// The path of a zone's keys below `path`: the name turned round.
+/// The path of a zone's keys below `below`: the reversed name.
 pub fn path(below: &str, apex: &Name) -> String {
     let labels = apex.iter().rev().map(|label| String::from_utf8_lossy(label).to_ascii_lowercase());
     labels.fold(below.trim_end_matches('/').to_owned(), |path, label| format!("{path}/{label}"))
 }
 
-/// The key of a name of the zone, relative to the zone's path: where its addresses are, each with a label more.
+/// The key of a name, relative to the zone's path. The keys of its addresses have one more label.
 pub fn place(name: &str) -> String {
     if name == APEX {
         return OF_APEX.join("/");
@@ -45,7 +46,7 @@ pub fn place(name: &str) -> String {
     name.rsplit('.').collect::<Vec<_>>().join("/")
 }
 
-/// What a message says that matters here; CoreDNS reads more.
+/// The fields of a message that matter here; CoreDNS reads more fields.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Message {
@@ -58,21 +59,21 @@ struct Message {
 /// Why a key is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// Its value is no message.
+    /// The value is no message.
     Unreadable,
     /// The host is a name: a CNAME.
     Alias,
-    /// There is no host: a TXT record, of whoever owns the name.
+    /// There is no host: a TXT record that names the owner, say.
     Text,
-    /// It has a port, or is for mail: an SRV or an MX record.
+    /// The message has a port, or is for mail: an SRV or an MX record.
     Service,
     /// The host is an address that no node can have.
     Address,
-    /// It is no host name below the zone.
+    /// The key is no host name below the zone.
     Name,
-    /// There are keys below it for the same name, and these alone are answered.
+    /// There are keys below this one for the same name, and only those are answered.
     Shadowed,
-    /// It is the name of a name server, and these are ours.
+    /// The name is a name server's, and dns-xdp makes those names itself.
     NameServer,
 }
 
@@ -91,7 +92,7 @@ impl Cause {
     }
 }
 
-/// The keys that are not followed: for each cause how many, and one of them.
+/// The keys that are not followed: for each cause their number, and one example.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ignored(BTreeMap<Cause, (usize, String)>);
 
@@ -118,7 +119,7 @@ impl fmt::Display for Ignored {
 
 /// The addresses of each name, relative to the zone, in a listing of the zone's path.
 fn names(listing: &Listing, ignored: &mut Ignored) -> BTreeMap<String, BTreeSet<IpAddr>> {
-    /// With its key, and whether the key is the name itself.
+    /// An address with its key, and whether the key is the name itself.
     type Said<'a> = (&'a str, bool, IpAddr);
     let mut said: BTreeMap<String, Vec<Said<'_>>> = BTreeMap::new();
     for (key, entry) in &listing.entries {
@@ -159,7 +160,7 @@ fn message(key: &str, value: &[u8]) -> Result<(String, bool, IpAddr), Cause> {
 }
 
 /// The name that a key below the zone's path is about, and whether the key is the name itself. The labels that
-/// `targetstrip` counts only tell keys of one name apart, and so do `x1`, `x2`, … and our own marks.
+/// `targetstrip` counts only distinguish keys of one name. So do `x1`, `x2`, … and the marks of this mirror.
 fn owner(key: &str, targetstrip: i64) -> Result<(String, bool), Cause> {
     let mut labels: Vec<&str> = key.split('/').collect();
     let all = labels.len();
@@ -186,13 +187,13 @@ fn owner(key: &str, targetstrip: i64) -> Result<(String, bool), Cause> {
     Ok((labels.join(".").to_ascii_lowercase(), exact))
 }
 
-/// `x1`, as CoreDNS' documentation has it, or `dns-xdp-1`.
+/// Whether a label is a mark: `x1`, as in CoreDNS' documentation, or `dns-xdp-1`.
 fn is_mark(label: &str) -> bool {
     let number = label.strip_prefix('x').or_else(|| label.strip_prefix(MARKER));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
-/// RFC 1123, section 2.1.
+/// Whether a label is one of a host name (RFC 1123, section 2.1).
 fn is_host_name(label: &str) -> bool {
     let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let hyphens = label.starts_with('-') || label.ends_with('-');
@@ -204,7 +205,7 @@ pub(in crate::store) mod tests {
     use super::super::Entry;
     use super::*;
 
-    /// Keys with their values, at one revision.
+    /// A listing of these keys and values, all at one revision.
     pub(in crate::store) fn listing(entries: &[(&str, &str)]) -> Listing {
         let entry = |value: &str| Entry { value: value.as_bytes().to_vec(), revision: 1 };
         let entries = entries.iter().map(|(key, value)| ((*key).to_owned(), entry(value))).collect();

@@ -1,5 +1,5 @@
-//! Servers of several versions share a store while they are upgraded, and a daemon reads what an earlier one has left: each document
-//! as the version before writes it, and as a later one may.
+//! Tests that versions can read each other's documents: as the version before writes them, and as a later one may.
+//! Servers of several versions share a store during an upgrade, and a daemon reads the files of an earlier one.
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,8 +9,9 @@ use super::continuity::Accepted;
 use super::votes::Verdicts;
 use crate::intent::Intents;
 
-/// Reads what an earlier version has written. What is written from it has all of its fields, for the earlier version reads it; and
-/// what a later version adds keeps nothing from being read. Returns what is made of the later one.
+/// Reads a document of an earlier version, and checks that writing it again keeps all of its fields, because the
+/// earlier version reads it. Also checks that a field of a later version does not prevent reading. Returns the document
+/// read from the later version.
 fn read_and_written<T: Serialize + DeserializeOwned>(earlier: &str) -> Value {
     let read: T = serde_json::from_str(earlier).unwrap();
     let written = serde_json::to_value(&read).unwrap();

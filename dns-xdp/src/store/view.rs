@@ -1,4 +1,4 @@
-//! What the store holds, as one server has seen it last: read once, and from then on only what has changed.
+//! The last state of the store that a server has seen. It is read once; after that, only changes are read.
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,38 +10,39 @@ use super::documents::{CONCERNS, INTENT};
 use super::votes::{Verdicts, VoteCount};
 use super::{Documents, Listing, Revision, SERVERS, Server, VERDICTS};
 
-/// What the store holds, as this server has seen it last.
+/// The last state of the store that this server has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    /// Nothing after this revision is in here.
+    /// The revision of the view: it has no later change.
     pub revision: Revision,
-    /// The last ones that could be read.
+    /// The last documents that could be read.
     pub documents: Arc<Documents>,
-    /// Which store they are of.
+    /// The store that the documents come from.
     pub origin: Origin,
-    /// By server.
+    /// The verdicts of each server.
     pub verdicts: BTreeMap<String, Read<Verdicts>>,
-    /// All verdicts, counted.
+    /// The counted verdicts of all servers.
     pub tally: Arc<VoteCount>,
-    /// The servers that live.
+    /// The live servers.
     pub servers: BTreeMap<String, Read<Server>>,
-    /// Why newer documents are not in here.
+    /// Why newer documents could not be read.
     pub malformed: Option<String>,
-    /// What decisions are made from.
+    /// The version of the inputs of decisions.
     pub judged: InputsVersion,
 }
 
-/// A state of what decisions are made from, documents and verdicts. What is written moves the revision; from then on
-/// entries can only go, each of which lowers their number: so that two servers at one moment have the same.
+/// The version of a decision's inputs: documents and verdicts. Each write raises the revision. Between writes entries
+/// can only expire, which lowers their number. Two servers with the same revision and number therefore have the same
+/// entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InputsVersion {
-    /// Of the entry that was written last.
+    /// The revision of the entry that was written last.
     pub revision: Revision,
-    /// How many entries there are.
+    /// The number of entries.
     pub entries: usize,
 }
 
-/// Something that was read from an entry.
+/// A value that was read from an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read<T> {
     revision: Revision,
@@ -57,26 +58,26 @@ impl<T> Deref for Read<T> {
 }
 
 impl View {
-    /// The view of a listing, after one of an earlier one: what has not changed since is not read again. A document that
-    /// cannot be read leaves those before.
+    /// The view of a listing, made from the view of an earlier one: unchanged entries are not read again. If a document
+    /// cannot be read, the documents before stay.
     pub fn read(listing: &Listing, before: &View) -> View {
         View::with(documents(listing, before), listing, before)
     }
 
-    /// As [`View::read`], but reads all of it: at the beginning of a session, for a store that was restored from a copy may
-    /// count the same revisions again.
+    /// Like [`View::read`], but reads every entry. A session begins with it, because a restored store may use the same
+    /// revisions again.
     pub fn anew(listing: &Listing, before: &View) -> View {
         let of_nothing = View { origin: before.origin, ..View::default() };
         View::with(readable(listing, before), listing, &of_nothing)
     }
 
-    /// Before anything of the store is seen.
+    /// The view before anything of the store was seen.
     pub fn known(known: Known) -> View {
         let Known { documents, revision, origin } = known;
         View { revision, documents: Arc::new(documents), origin, ..View::default() }
     }
 
-    /// What a later state of the store is compared with.
+    /// The known state that a later state of the store is compared with.
     pub fn as_known(&self) -> Known {
         let documents = Documents::clone(&self.documents);
         Known { documents, revision: self.revision, origin: self.origin }
@@ -101,7 +102,7 @@ impl View {
         }
     }
 
-    /// Whether the same follows from it as from another one; what servers say of themselves is for operators.
+    /// Whether the same decisions follow from it as from another view. The servers' status is only for operators.
     pub fn decides_as(&self, other: &View) -> bool {
         self.judged == other.judged
             && self.malformed == other.malformed
@@ -109,7 +110,7 @@ impl View {
             && self.servers.keys().eq(other.servers.keys())
     }
 
-    /// One that nobody has written.
+    /// A value that is in no store.
     #[cfg(test)]
     pub(crate) fn of(
         verdicts: impl IntoIterator<Item = (String, Verdicts)>,
@@ -140,7 +141,7 @@ fn documents(listing: &Listing, before: &View) -> (Arc<Documents>, Option<String
     readable(listing, before)
 }
 
-/// What is gone stays in force, unless an operator has accepted that.
+/// Reads the documents. Removed documents stay in force, unless an operator has accepted their removal.
 fn readable(listing: &Listing, before: &View) -> (Arc<Documents>, Option<String>) {
     match Documents::read(listing) {
         Ok(documents) if is_accepted(before.origin, listing) => (Arc::new(documents), None),
@@ -157,7 +158,7 @@ fn judged(listing: &Listing) -> InputsVersion {
     })
 }
 
-/// What cannot be read says nothing.
+/// Reads the entries below a prefix. Entries that cannot be read are ignored.
 fn below<T: DeserializeOwned>(
     listing: &Listing,
     prefix: &str,
@@ -180,7 +181,7 @@ fn below<T: DeserializeOwned>(
         .collect()
 }
 
-/// The count of those before, for those that have changed since.
+/// The count of the votes, made from the earlier view's count and the changed verdicts.
 fn counted(verdicts: &BTreeMap<String, Read<Verdicts>>, before: &View) -> Arc<VoteCount> {
     let mut tally = Arc::clone(&before.tally);
     for (server, known) in &before.verdicts {

@@ -1,6 +1,6 @@
-//! What several servers agree on about those that they probe, and who probes whom: pure.
+//! The agreement of several servers on their subjects, and which server probes which node. Pure.
 //!
-//! Every server works both out from the same documents, so that none has to be told by another.
+//! Every server computes both from the same documents, so that no server has to tell another.
 mod vote_count;
 
 use std::cmp::Reverse;
@@ -12,47 +12,48 @@ pub use self::vote_count::VoteCount;
 pub use crate::config::Observers;
 use crate::failover::rendezvous::weight;
 
-/// What one server has made of those that it probes, each by the text of its [`Subject`](crate::health::Subject). Who
-/// is in none of the sets has not been judged. What is said of a subject is said of both families of its addresses, unless
-/// `node1 ipv6` is in a set, too.
+/// One server's verdicts on its subjects, each by the text of its [`Subject`](crate::health::Subject). A subject in
+/// none of the sets has no verdict. A verdict on a subject holds for both families of its addresses, unless `node1
+/// ipv6` is in a set too.
 ///
-/// Fields that are not known are ignored, for servers of several versions read each other's while they are upgraded.
+/// Unknown fields are ignored, because servers of several versions read each other's verdicts during an upgrade.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdicts {
-    /// They do what is asked of them.
+    /// The subjects that pass their probes.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub up: BTreeSet<String>,
-    /// They do not, but their hosts answer.
+    /// The subjects that fail, but whose hosts answer.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub down: BTreeSet<String>,
-    /// They do not, and their hosts are silent.
+    /// The subjects that fail, and whose hosts are silent.
     #[serde(default, rename = "gone", skip_serializing_if = "BTreeSet::is_empty")]
     pub unreachable: BTreeSet<String>,
-    /// Nodes that fell for this server, and that the store does not hold yet. This is no verdict about them now.
+    /// The nodes that fell for this server and have no hold in the store yet. This is no verdict on their present
+    /// health.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub fallen: BTreeSet<String>,
 }
 
-/// What the servers together have made of a subject.
+/// The servers' agreement on a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
-    /// Whether it belongs into the answers; `None` while nobody has judged it.
+    /// Whether the subject belongs into the answers; `None`: no server has judged it.
     pub serving: Option<bool>,
-    /// Its host is not silent, as far as is known.
+    /// Its host is not known to be silent.
     pub visible: bool,
     /// Its host is silent, and more than one server says so.
     pub confirmed_unreachable: bool,
-    /// How many servers find it up.
+    /// The number of servers that find it up.
     pub up: usize,
-    /// How many do not.
+    /// The number of servers that find it down.
     pub down: usize,
-    /// How many it takes that do not.
+    /// The number of servers that have to find it down.
     pub needed: usize,
 }
 
-/// The servers that probe a node: as many as `count` (at least one) of those with the highest weight for it
-/// (rendezvous hashing), so that a server that comes or goes moves few nodes; and besides the server of the node's own
-/// name.
+/// The servers that probe a node: the `count` servers (at least one) with the highest weight for it (rendezvous
+/// hashing), and the server of the node's own name. With rendezvous hashing, a server that comes or goes moves few
+/// nodes.
 pub fn probers<'a>(
     node: &str,
     servers: impl IntoIterator<Item = &'a str>,
@@ -66,7 +67,7 @@ pub fn probers<'a>(
     own.into_iter().chain(others).collect()
 }
 
-/// Whether a server is among the [`probers`] of a node, worked out for it alone.
+/// Whether a server is among the [`probers`] of a node, computed without the whole list.
 pub fn is_prober<'a>(
     server: &str,
     node: &str,
@@ -87,7 +88,7 @@ mod tests {
 
     const SUBJECT: &str = "node1";
 
-    /// What servers say of one subject, a letter for each: up, down, gone, or nothing at all.
+    /// The verdicts of servers on one subject, one letter each: up, down, gone (unreachable), or no verdict.
     fn said(letters: &str) -> BTreeMap<String, Verdicts> {
         let verdicts = letters.chars().map(|letter| {
             let mut verdicts = Verdicts::default();
@@ -191,7 +192,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Verdicts>("{}").unwrap(), Verdicts::default());
     }
 
-    /// A change here lets servers of different versions probe different nodes.
+    /// Pins the hash: if it changes, servers of different versions probe different nodes.
     #[test]
     fn the_probers_are_the_same_in_every_version() {
         let servers = names(7);
@@ -227,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_server_alone_takes_nobody_out_where_three_have_judged(
+        fn one_server_alone_takes_no_node_out_where_three_have_judged(
             others in "u{2,9}", alone in "[ugd]", place in any::<prop::sample::Index>(),
         ) {
             let mut letters = others;
@@ -246,14 +247,14 @@ mod tests {
         }
 
         #[test]
-        fn one_more_that_finds_it_dead_brings_nobody_back(letters in "[udg?]{1,9}") {
+        fn one_more_that_finds_it_dead_brings_no_node_back(letters in "[udg?]{1,9}") {
             let serving = |letters: &str| agree(SUBJECT, &said(letters), Observers::Majority).serving;
             let worse = letters.replacen('u', "g", 1);
             prop_assert!(serving(&letters) != Some(false) || serving(&worse) == Some(false));
         }
 
         #[test]
-        fn who_is_silent_is_not_serving(letters in "[udg?]{0,9}", count in 0usize..12) {
+        fn a_silent_subject_is_not_serving(letters in "[udg?]{0,9}", count in 0usize..12) {
             for observers in [Observers::Majority, Observers::Count(count)] {
                 let agreed = agree(SUBJECT, &said(&letters), observers);
                 prop_assert!(agreed.visible || agreed.serving == Some(false));

@@ -1,4 +1,4 @@
-//! Whether servers that share a store agree: about the store, about each other, and in their answers.
+//! Checks that servers that share a store agree: about the store, about each other, and in their answers.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -11,21 +11,21 @@ use crate::bed::node::Node;
 use crate::bed::wait;
 use crate::bed::watch::{Change, Question, Watch, all_answered, names};
 
-/// For anything that takes a lease's end or an election, on a machine that has other things to do.
+/// The longest time to wait for the end of a lease or an election on a busy machine.
 pub const SOON: Duration = Duration::from_secs(10);
 
 /// `status --cluster --json`, as one server sees it.
 ///
 /// # Errors
-/// When its daemon does not answer.
+/// The daemon does not answer.
 pub fn view(node: &Node) -> Result<Value> {
     Ok(serde_json::from_str(&node.cli_ok(&["status", "--cluster", "--json"])?)?)
 }
 
-/// What one server says of the store: the `store` of its `status --json`.
+/// Returns one server's state of the store: the `store` of its `status --json`.
 ///
 /// # Errors
-/// When its daemon does not answer, or says nothing of it.
+/// The daemon does not answer, or its status has no store.
 pub fn store(node: &Node) -> Result<Value> {
     let status = node.status()?;
     let store = &status["store"];
@@ -33,10 +33,10 @@ pub fn store(node: &Node) -> Result<Value> {
     Ok(store.clone())
 }
 
-/// Waits until a server stands so to the store (`joined`, `alone`, `frozen`), and returns what it says of its trouble.
+/// Waits until a server has this mode (`joined`, `alone`, `frozen`). Returns the text of its trouble.
 ///
 /// # Errors
-/// When it does not within [`SOON`].
+/// It does not get the mode within [`SOON`].
 pub fn wait_for_mode(node: &Node, mode: &str) -> Result<String> {
     let (trouble, _) = wait::until(&format!("{} is {mode}", node.name), SOON, || {
         let store = store(node)?;
@@ -46,10 +46,10 @@ pub fn wait_for_mode(node: &Node, mode: &str) -> Result<String> {
     Ok(trouble)
 }
 
-/// Waits until these servers (from 0), all joined, see all of each other alive, at one epoch with one digest.
+/// Waits until these servers (from 0), have joined and see each other alive, at one epoch with one digest.
 ///
 /// # Errors
-/// When they do not within [`SOON`].
+/// They do not agree within [`SOON`].
 pub fn wait_for_agreement(cluster: &Cluster, servers: &[usize]) -> Result<u64> {
     let nodes: Vec<&Node> = servers.iter().map(|server| &cluster.nodes[*server]).collect();
     let (epoch, _) = wait::until("the servers are of one mind", SOON, || {
@@ -82,7 +82,7 @@ fn mind(view: &Value, name: &str) -> Result<(u64, String)> {
     Ok((epoch, server["digest"].as_str().unwrap_or_default().to_owned()))
 }
 
-/// Asks these servers for every node's name, its name server's and the apex from now on.
+/// Queries these servers from now on for every node's name, its name server's name and the apex.
 ///
 /// # Errors
 /// When the sockets cannot be opened.
@@ -93,12 +93,11 @@ pub fn watch(cluster: &Cluster, servers: &[usize]) -> Result<Watch> {
     Watch::start(&cluster.client, Question::all(&servers, &labels))
 }
 
-/// Ends the watch. Everything was answered, and no answer was any other than the first, but those that had a dead
-/// address in them: these have lost it, and nothing else has become of them. Returns how long after the death each
-/// server had it in an answer.
+/// Ends the watch. Checks that every query was answered, and that each answer stayed the same. Answers with the dead
+/// address are an exception: they have to lose it, once. Returns how long after the death each server still answered
+/// it.
 ///
-/// # Errors
-/// When an answer failed, changed for nothing, or to and fro.
+/// # Errors An answer failed, changed without reason, or changed back.
 pub fn steady_but_for(watch: Watch, dead: Option<(IpAddr, Instant)>) -> Result<BTreeMap<IpAddr, Duration>> {
     let (changes, _) = watch.finish()?;
     all_answered(&changes)?;

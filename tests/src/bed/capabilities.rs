@@ -1,36 +1,36 @@
-//! What a process may do, as the kernel tells it of each of its threads.
+//! The capabilities of a process, read from the kernel for each of its threads.
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-/// capabilities(7), as bits.
+/// CAP_NET_BIND_SERVICE as a bit (capabilities(7)).
 pub const NET_BIND_SERVICE: u64 = 1 << 10;
-/// See above.
+/// CAP_NET_RAW as a bit.
 pub const NET_RAW: u64 = 1 << 13;
-/// What XDP takes: CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF.
+/// The capabilities that XDP needs: CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF.
 pub const XDP: u64 = 1 << 12 | 1 << 38 | 1 << 39;
 
-/// What one thread may do.
+/// The capabilities of one thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// The effective user.
     pub uid: u32,
     /// The capabilities that are in force.
     pub effective: u64,
-    /// Those that it can put into force.
+    /// The capabilities that it can make effective.
     pub permitted: u64,
-    /// Those that a program can get that it executes, other than by being root.
+    /// The capabilities that an executed program can gain without being root.
     pub inherited: u64,
-    /// Those that a program can get that it executes, in whichever way.
+    /// The capabilities that an executed program can gain at all (the bounding set).
     pub bounding: u64,
-    /// No program that it executes gets more than it has.
+    /// Whether an executed program cannot gain privileges.
     pub no_new_privileges: bool,
-    /// A filter judges its system calls.
+    /// Whether a filter checks its system calls.
     pub filtered: bool,
 }
 
 impl Capabilities {
-    /// What the kernel writes into a `status` file.
+    /// Parses a `status` file of the kernel.
     ///
     /// # Errors
     /// When a line is missing.
@@ -51,7 +51,7 @@ impl Capabilities {
         })
     }
 
-    /// Of each thread of a process.
+    /// Returns the capabilities of each thread of a process.
     ///
     /// # Errors
     /// When there is no such process.

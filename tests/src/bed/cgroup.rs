@@ -1,10 +1,10 @@
-//! A limit of memory for one program and what it loads into the kernel.
+//! A memory limit for one program and its kernel memory.
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Where systemd mounts version 2, and the memory of version 1.
+/// The mount points of version 2, and of the memory controller of version 1, under systemd.
 const UNIFIED: &str = "/sys/fs/cgroup";
 const MEMORY: &str = "/sys/fs/cgroup/memory";
 
@@ -31,7 +31,7 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// What a program is started by that is to be in it.
+    /// Returns the command by which a program is started in the group.
     pub fn wrapper(&self) -> Vec<String> {
         let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
         ["sh", "-c", &script, "sh"].map(String::from).to_vec()

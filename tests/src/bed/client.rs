@@ -21,9 +21,9 @@ pub use udp::Udp;
 const DNS_PORT: u16 = 53;
 /// How long [`Udp`] and [`Tcp`] wait for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a [`Client`] waits that asks in quick succession.
+/// How long a [`Client`] for queries in quick succession waits.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long a [`Client`] waits that asks once.
+/// How long a [`Client`] for single queries waits.
 const LONG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client's two UDP sockets, one for each family.
@@ -34,7 +34,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens sockets that stay in `from`, whichever thread uses them. They wait 300 ms for an answer.
+    /// Opens sockets that stay in `from`, even when another thread uses them. They wait 300 ms for an answer.
     ///
     /// # Errors
     /// When they cannot be opened.

@@ -1,4 +1,4 @@
-//! A whole cluster on this machine: switch, nodes, a client, and the parent zone where it is wanted.
+//! A whole cluster on this machine: switch, nodes, a client, and the parent zone if it is wanted.
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::bed::run::Run;
 use crate::bed::unbound::{self, Unbound};
 use crate::bed::wait;
 
-/// Where the client lives.
+/// The addresses of the client.
 pub const CLIENT: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100)),
@@ -34,9 +34,9 @@ pub const CLIENT: [IpAddr; 2] = [
 /// The cluster; dropping it removes it, with the ends of the logs on stderr when a test is failing.
 #[derive(Debug)]
 pub struct Cluster {
-    /// In the order of the configuration.
+    /// The nodes, in the order of the configuration.
     pub nodes: Vec<Node>,
-    /// Where queries come from.
+    /// The namespace that queries come from.
     pub client: Namespace,
     /// The server of the parent zone, once [`Cluster::delegate`] has started it.
     pub parent: Option<Parent>,
@@ -50,7 +50,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Lays the network and writes the configurations; nothing runs yet.
+    /// Builds the network and writes the configurations; no program runs yet.
     ///
     /// # Errors
     /// When this is not root, or the kernel lacks veth, bridges or XDP.
@@ -85,7 +85,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Puts the shared part of the configuration into the store, as an operator does once.
+    /// Writes the shared part of the configuration into the store, as an operator does once.
     ///
     /// # Errors
     /// When the command line fails.
@@ -103,11 +103,10 @@ impl Cluster {
         self.etcd.as_mut().context("there is no store")
     }
 
-    /// Starts every database and daemon, and before them the store of the plan unless it runs, and waits until all
-    /// daemons see all nodes up.
+    /// Starts the store of the plan (unless it runs), every database and every daemon. Waits until all daemons see all
+    /// nodes up.
     ///
-    /// # Errors
-    /// When one does not come up; [`Cluster::logs`] says more.
+    /// # Errors One of them does not come up; [`Cluster::logs`] has details.
     pub fn start(&mut self) -> Result<()> {
         if self.store.is_some() && self.etcd.is_none() {
             self.start_store()?;
@@ -159,7 +158,7 @@ impl Cluster {
         node.cli_ok(&["delegation", "show", "--config", config, "--format", "bind"])
     }
 
-    /// Starts a resolver beside the client, which comes from the root to the parent zone.
+    /// Starts a resolver beside the client, which resolves from the root.
     ///
     /// # Errors
     /// When Unbound is not installed or does not come up.
@@ -176,8 +175,8 @@ impl Cluster {
         Cli::new(&self.client, &self.run.directory(), unbound::ADDRESS)
     }
 
-    /// `delegation verify` as an operator runs it beside the client, with the first node's configuration and the client's
-    /// resolver, and with more arguments.
+    /// Runs `delegation verify` beside the client, with the first node's configuration, the client's resolver and more
+    /// arguments.
     ///
     /// # Errors
     /// When it cannot be started; its exit code is for the caller to judge.
@@ -188,7 +187,7 @@ impl Cluster {
         self.client.output(&mut command)
     }
 
-    /// Puts a program that is not ours on the interface of a node (from 0), until the link is dropped.
+    /// Attaches a foreign program to the interface of a node (from 0), until the link is dropped.
     ///
     /// # Errors
     /// When there is a program already.
@@ -196,7 +195,7 @@ impl Cluster {
         self.network.occupy(&self.nodes[node].namespace)
     }
 
-    /// From now on every other connection to a node (from 0) over IPv4 comes to nothing, of those from each other one.
+    /// Makes every second connection to a node (from 0) over IPv4 fail, counted separately for each other station.
     ///
     /// # Errors
     /// When its port of the switch cannot be made to lose frames.
@@ -207,7 +206,8 @@ impl Cluster {
         self.network.halve(&self.run, &node.name)
     }
 
-    /// The switch's end of a node's cable (from 0) drops what the node sends with `XDP_TX`, as veth devices do by default.
+    /// The switch's end of a node's cable (from 0) drops the frames that the node sends with `XDP_TX`, as veth devices
+    /// do by default.
     ///
     /// # Errors
     /// When it does so already.
@@ -231,7 +231,7 @@ impl Cluster {
         self.network.unplug(&self.run, &self.nodes[node].name)
     }
 
-    /// Makes a node (from 0) whose interface was removed another one of the same name and addresses.
+    /// Gives a node (from 0) whose interface was removed a new one with the same name and addresses.
     ///
     /// # Errors
     /// When it has one.
@@ -240,7 +240,7 @@ impl Cluster {
         self.network.connect(&self.run, &node.name, &node.namespace, &node.addresses)
     }
 
-    /// Plugs in a station that is none of the nodes.
+    /// Connects a station that is none of the nodes.
     ///
     /// # Errors
     /// When there is one of that name.
@@ -300,12 +300,12 @@ impl Drop for Cluster {
     }
 }
 
-/// What `cluster init` puts into the store.
+/// The file that `cluster init` writes into the store.
 fn shared_file(run: &Run) -> PathBuf {
     run.directory().join("shared.toml")
 }
 
-/// Plays one scene: the cluster of `plan` is laid, started, given to `play`, and removed whatever happens.
+/// Plays one scene: builds and starts the cluster of `plan`, gives it to `play`, and removes it in any case.
 ///
 /// # Panics
 /// When the cluster does not come up or `play` fails: the test has failed.
@@ -316,15 +316,15 @@ pub fn scene(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<()>) {
     });
 }
 
-/// As [`scene`], with nothing started yet.
+/// Like [`scene`], but starts nothing.
 ///
 /// # Panics
-/// As [`scene`].
+/// Like [`scene`].
 pub fn stage(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<()>) {
     let laid = Run::unique().and_then(|run| Cluster::lay(run, plan));
     let mut cluster = laid.unwrap_or_else(|error| panic!("the network cannot be laid: {error:#}"));
     if let Err(error) = play(&mut cluster) {
-        // A panic while the cluster is alive, so that it shows its logs.
+        // The panic happens before the cluster is dropped, so that the drop shows the logs.
         panic!("{error:#}");
     }
 }

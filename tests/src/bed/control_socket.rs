@@ -1,4 +1,4 @@
-//! The control socket as it is: HTTP and JSON over one connection.
+//! A raw client of the control socket: HTTP and JSON over one connection.
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// An answer that takes longer does not come.
+/// The longest time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The request that has this body.
+/// Returns the request with this body.
 pub fn post(body: &[u8]) -> Vec<u8> {
     let head = format!("POST /command HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
@@ -19,18 +19,18 @@ pub fn post(body: &[u8]) -> Vec<u8> {
 /// One connection to the socket.
 #[derive(Debug)]
 pub struct Connection {
-    /// What goes over it.
+    /// The stream.
     pub stream: UnixStream,
     read: Vec<u8>,
 }
 
 impl Connection {
-    /// Connects, whoever the caller is.
+    /// Connects as the calling user.
     ///
     /// # Errors
     /// When no daemon listens, or this user may not connect.
     pub fn open(socket: &Path) -> Result<Self> {
-        let stream = UnixStream::connect(socket).context("nobody listens on the control socket")?;
+        let stream = UnixStream::connect(socket).context("no daemon listens on the control socket")?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(Connection { stream, read: Vec::new() })
@@ -46,7 +46,7 @@ impl Connection {
         Ok((code, serde_json::from_slice(&body).context("an answer is JSON")?))
     }
 
-    /// Sends all these and returns the code of each answer.
+    /// Sends all these requests and returns the code of each answer.
     ///
     /// # Errors
     /// As [`Connection::ask`].
@@ -72,7 +72,7 @@ impl Connection {
     }
 }
 
-/// Code, octets of the head, octets behind it; none as long as it is not whole.
+/// Returns the code, the length of the head and the length of the body; `None`: the head is not complete.
 fn head(read: &[u8]) -> Option<(u16, usize, usize)> {
     let end = read.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&read[..end]).ok()?.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! A demonstration: a cluster that is laid, played with step by step, and removed.
+//! A demonstration: a cluster that is built, used step by step, and removed.
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -8,19 +8,20 @@ use crate::bed::plan::Plan;
 use crate::bed::process::exit_code;
 use crate::bed::run::Run;
 
-/// The steps, which are counted.
+/// The counter of the steps.
 #[derive(Debug, Default)]
 pub struct Steps(u32);
 
 impl Steps {
-    /// The next one begins.
+    /// Begins the next step.
     pub fn step(&mut self, title: &str) {
         self.0 += 1;
         println!("\n{}. {title}", self.0);
     }
 }
 
-/// Plays on the cluster of a plan, in which nothing runs yet. What fails is told with its step and the daemons' logs.
+/// Runs a demonstration on the cluster of a plan, in which nothing runs yet. A failure is reported with its step and
+/// the daemons' logs.
 pub fn demonstrate(plan: &Plan, play: impl FnOnce(&mut Steps, &mut Cluster) -> Result<()>) -> ExitCode {
     exit_code(demonstrated(plan, play))
 }

@@ -1,4 +1,4 @@
-//! `doctor` on a node, and its remedies typed as they are printed.
+//! Runs `doctor` on a node, and applies its remedies exactly as printed.
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -13,23 +13,23 @@ use crate::bed::node::Node;
 use crate::bed::process;
 use crate::bed::wait;
 
-/// A carrier, or an address, is there by then.
+/// The longest time until a carrier or an address is there.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What `doctor` says about one thing.
+/// One finding of `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// `ok`, `warn` or `fail`
     pub level: String,
     /// `eth0 queues`
     pub what: String,
-    /// What was found.
+    /// The text of the finding.
     pub text: String,
-    /// What is to be done.
+    /// The remedy.
     pub remedy: Option<String>,
 }
 
-/// Runs `doctor` with a PATH of its own, so that programs can be missing.
+/// Runs `doctor` with its own PATH, so that programs can be missing.
 ///
 /// # Errors
 /// When it cannot be started, or prints no JSON.
@@ -47,7 +47,7 @@ pub fn look(node: &Node) -> Result<Vec<Found>> {
     look_in(node, &path()?)
 }
 
-/// What `doctor --json` has printed.
+/// Reads the output of `doctor --json`.
 ///
 /// # Errors
 /// When that is no JSON.
@@ -62,19 +62,19 @@ pub fn read(output: &Output) -> Result<Vec<Found>> {
     findings.iter().map(|value| found(value).with_context(|| format!("not a finding: {value}"))).collect()
 }
 
-/// What is said about one thing; the worst, when there is more.
+/// Returns the finding about one subject; the worst if there are several.
 pub fn about<'a>(findings: &'a [Found], what: &str) -> Option<&'a Found> {
     let all = findings.iter().filter(|found| found.what == what);
     all.max_by_key(|found| ["ok", "warn", "fail"].iter().position(|level| found.level == *level))
 }
 
-/// Whether there is nothing to do about one thing.
+/// Whether a subject needs no remedy.
 pub fn is_well(findings: &[Found], what: &str) -> bool {
     about(findings, what).is_none_or(|found| found.level == "ok")
 }
 
-/// Has `doctor` find something wrong about `what`, does what it says, and sees that nothing is wrong about it any more.
-/// Returns the remedy.
+/// Expects `doctor` to find a fault of `what`, applies its remedy, and checks that the fault is gone. Returns the
+/// remedy.
 ///
 /// # Errors
 /// When nothing is found, there is no remedy, it fails, or it does not help.
@@ -83,7 +83,7 @@ pub fn cure(node: &mut Node, what: &str) -> Result<String> {
     cure_in(node, what, &path)
 }
 
-/// As [`cure`], with a PATH for `doctor`.
+/// Like [`cure`], with a PATH for `doctor`.
 ///
 /// # Errors
 /// As [`cure`].
@@ -104,7 +104,7 @@ pub fn cure_in(node: &mut Node, what: &str, path: &OsStr) -> Result<String> {
     Ok(remedy)
 }
 
-/// Does what a remedy says: writes the line that it names, or types it.
+/// Applies a remedy: writes the line that it names, or runs it as a command.
 ///
 /// # Errors
 /// When the command fails, or there is no such section.
@@ -129,7 +129,7 @@ pub fn apply(node: &mut Node, remedy: &str) -> Result<()> {
     Ok(())
 }
 
-/// The file with this line in a section, in the place of the key's old one.
+/// Returns the file with this line in a section, in place of the key's old line.
 fn written(text: &str, section: &str, line: &str) -> Option<String> {
     let head = format!("[{section}]\n");
     let (before, rest) = text.split_once(&head)?;
@@ -141,7 +141,7 @@ fn written(text: &str, section: &str, line: &str) -> Option<String> {
     Some(format!("{before}{head}{line}\n{inside}{after}"))
 }
 
-/// This PATH with the built programs before the rest, as if they were installed.
+/// Returns this PATH with the built programs first, as if they were installed.
 ///
 /// # Errors
 /// When they are not built.

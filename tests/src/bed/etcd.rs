@@ -1,4 +1,4 @@
-//! A store that the servers share: three members of etcd, each a station of its own, so that each can be lost alone.
+//! A store that the servers share: three members of etcd, each in its own station, so that each can fail alone.
 pub mod access;
 pub mod lone;
 pub mod member;
@@ -25,20 +25,20 @@ use crate::bed::process;
 use crate::bed::run::Run;
 use crate::bed::wait;
 
-/// Where the members live.
+/// The addresses of the members.
 pub const ADDRESSES: [Ipv4Addr; 3] =
     [Ipv4Addr::new(192, 0, 2, 61), Ipv4Addr::new(192, 0, 2, 62), Ipv4Addr::new(192, 0, 2, 63)];
-/// Where the clients connect to.
+/// The port for clients.
 pub const PORT: u16 = 2379;
 
-/// Three members on a machine with others have elected one of them by then.
+/// The longest time for an election among three members on a busy machine.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(20);
-/// Long enough for whoever asks to wait, and too short for an election.
+/// How long a member stands still: long enough to delay its clients, and too short for an election.
 const HELD_UP: Duration = Duration::from_millis(100);
-/// Nobody has this one: frames to it reach nobody, and no error tells the sender.
-const NOBODY: &str = "02:00:00:00:00:99";
+/// A MAC address of no station: frames to it are lost, and the sender gets no error.
+const UNUSED_MAC: &str = "02:00:00:00:00:99";
 
-/// The members, whichever of them are running; they are to be ended, or their namespaces removed.
+/// The members, running or not. They have to be ended, or their namespaces removed.
 #[derive(Debug)]
 pub struct Etcd {
     /// `etcd1` to `etcd3`.
@@ -47,7 +47,7 @@ pub struct Etcd {
     directory: PathBuf,
 }
 
-/// What the clients' keys begin with.
+/// The prefix of the clients' keys.
 pub fn prefix() -> String {
     format!("/dns-xdp/{ZONE}")
 }
@@ -58,7 +58,7 @@ pub fn endpoints(access: Access) -> Vec<String> {
 }
 
 impl Etcd {
-    /// Plugs the members in, starts them and waits until all take part.
+    /// Connects the members, starts them and waits until all take part.
     ///
     /// # Errors
     /// When etcd is not installed or does not come up.
@@ -80,7 +80,7 @@ impl Etcd {
         Ok(etcd)
     }
 
-    /// Starts those members that do not run, and waits until all take part.
+    /// Starts the members that do not run, and waits until all take part.
     ///
     /// # Errors
     /// When one does not come up.
@@ -91,7 +91,7 @@ impl Etcd {
         self.wait_until_healthy(&[0, 1, 2])
     }
 
-    /// Waits until these members (from 0) take part in what a majority decides.
+    /// Waits until these members (from 0) take part in the majority's decisions.
     ///
     /// # Errors
     /// When one does not within 20 s.
@@ -105,10 +105,10 @@ impl Etcd {
         Ok(())
     }
 
-    /// Who leads (from 0).
+    /// Returns the leader (from 0).
     ///
     /// # Errors
-    /// When nobody does.
+    /// There is no leader.
     pub fn leader(&self) -> Result<usize> {
         for (number, member) in self.members.iter().enumerate().filter(|(_, member)| member.is_started()) {
             let endpoint = self.endpoint(member);
@@ -140,14 +140,14 @@ impl Etcd {
         let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
         let put =
             |(key, value): &(String, String)| format!("put \"{}\" \"{}\"\n", quoted(key), quoted(value));
-        // No condition; what to do; nothing to do otherwise.
+        // The parts: no condition, the writes, nothing otherwise.
         let request = format!("\n{}\n\n", pairs.iter().map(put).collect::<String>());
         let mut command = self.ctl_at(&endpoints(self.access).join(","), &["txn"]);
         self.station().enter(|| process::succeed(&mut command, &request))?;
         Ok(())
     }
 
-    /// Where `etcdctl` runs.
+    /// The namespace that `etcdctl` runs in.
     fn station(&self) -> &Namespace {
         let running = self.members.iter().find(|member| member.is_started());
         &running.unwrap_or(&self.members[0]).namespace
@@ -176,23 +176,23 @@ impl Etcd {
         Ok(value)
     }
 
-    /// Writes a document behind the servers' backs.
+    /// Writes a document as another client than the servers.
     ///
     /// # Errors
-    /// When nobody takes it.
+    /// No member accepts it.
     pub fn write(&self, key: &str, value: &str) -> Result<()> {
         let key = format!("{}/{key}", prefix());
-        // What comes while nobody leads is lost, and the sender is not told.
+        // A write without a leader is lost, and the client gets no error.
         wait::until(&format!("{key} is written"), ELECTION_TIMEOUT, || {
             self.ctl(&["put", &key, "--", value])
         })?;
         Ok(())
     }
 
-    /// The keys below the prefix, without it.
+    /// Returns the keys below the prefix, without the prefix.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// No member answers.
     pub fn keys(&self) -> Result<Vec<String>> {
         let prefix = format!("{}/", prefix());
         let keys = self.ctl(&["get", &prefix, "--prefix", "--keys-only"])?;
@@ -202,22 +202,22 @@ impl Etcd {
     /// The store's revision.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// No member answers.
     pub fn revision(&self) -> Result<u64> {
         let reply: Value = serde_json::from_str(&self.ctl(&["get", "/", "-w", "json"])?)?;
         reply["header"]["revision"].as_u64().with_context(|| format!("no revision in {reply}"))
     }
 
-    /// Forgets everything before now.
+    /// Compacts the whole history.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// No member answers.
     pub fn compact(&self) -> Result<()> {
         let revision = self.revision()?;
         self.ctl(&["compact", "--physical", &revision.to_string()]).map(drop)
     }
 
-    /// Has every member stand still half of the time until it is told to stop: a store that is slow.
+    /// Makes the store slow: every member stands still for half of the time, until `is_over`.
     ///
     /// # Errors
     /// When a member does not run.
@@ -232,7 +232,7 @@ impl Etcd {
         Ok(())
     }
 
-    /// Saves a backup, and says where.
+    /// Saves a backup. Returns its path.
     ///
     /// # Errors
     /// When the first member that runs does not answer.
@@ -246,10 +246,10 @@ impl Etcd {
         Ok(file)
     }
 
-    /// Ends all members, loses what they have, and starts them with what is in a backup.
+    /// Ends all members, removes their data, and starts them from a backup.
     ///
     /// # Errors
-    /// When it is none, or they do not come up.
+    /// The file is no backup, or the members do not come up.
     pub fn restore(&mut self, backup: &Path) -> Result<()> {
         for member in &mut self.members {
             member.end();
@@ -262,17 +262,17 @@ impl Etcd {
         self.start_all()
     }
 
-    /// From now on nothing goes from a node's server to the members or back, and nobody is told so.
+    /// Cuts a node's server off from the members silently: packets in both directions are lost without an error.
     ///
     /// # Errors
     /// When the node or a member is gone.
     pub fn cut_off(&self, node: &Node) -> Result<()> {
         self.at_both_ends(node, |address| {
-            format!("neigh replace {address} lladdr {NOBODY} dev {INTERFACE} nud permanent\n")
+            format!("neigh replace {address} lladdr {UNUSED_MAC} dev {INTERFACE} nud permanent\n")
         })
     }
 
-    /// They are heard again.
+    /// Ends [`Etcd::cut_off`].
     ///
     /// # Errors
     /// When the node was not cut off.
@@ -287,7 +287,7 @@ impl Etcd {
         self.members.iter().try_for_each(|member| member.namespace.ip(&line))
     }
 
-    /// Demands what it is to demand of the clients that are no members.
+    /// Sets up the access control for clients.
     fn admit(&mut self, access: Access) -> Result<()> {
         for line in access.users(&prefix()) {
             self.ctl(&line.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -304,12 +304,12 @@ impl Etcd {
         self.members.iter().map(tail).collect()
     }
 
-    /// Kills those that run.
+    /// Kills the running members.
     pub fn end(&mut self) {
         self.members.iter_mut().for_each(Member::end);
     }
 
-    /// Puts other credentials where the servers' files look for theirs; a server reads them when it connects.
+    /// Replaces the servers' credentials by wrong ones; a server reads them when it connects.
     ///
     /// # Errors
     /// When they cannot be written.
@@ -317,7 +317,7 @@ impl Etcd {
         self.access.spoil(&self.directory)
     }
 
-    /// Puts the right ones back.
+    /// Restores the right credentials.
     ///
     /// # Errors
     /// When they cannot be written.

@@ -12,7 +12,7 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// A clock that is right, kept in `directory`.
+    /// Creates a clock without an offset, kept in `directory`.
     ///
     /// # Errors
     /// When libfaketime is not installed.
@@ -22,7 +22,8 @@ impl FakeClock {
         Ok(clock)
     }
 
-    /// What a program has to be started with. Its monotonic clock and the times of files stay what they are.
+    /// Returns the environment that a program has to be started with. Its monotonic clock and the times of files do not
+    /// change.
     pub fn environment(&self) -> Vec<(String, String)> {
         let (file, library) = (self.file.display().to_string(), self.library.display().to_string());
         [
@@ -36,7 +37,7 @@ impl FakeClock {
         .to_vec()
     }
 
-    /// Steps it to this many seconds before or behind the machine's clock.
+    /// Steps the clock to this many seconds before or behind the machine's clock.
     ///
     /// # Errors
     /// When its file cannot be replaced.

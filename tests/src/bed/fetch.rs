@@ -7,29 +7,29 @@ use anyhow::{Context, Result};
 
 use crate::bed::node::Node;
 
-/// Where every node of a plan with [`LISTEN`] serves them.
+/// The address of the metrics on every node of a plan with [`LISTEN`].
 pub const ADDRESS: &str = "127.0.0.1:9153";
-/// The line of `[metrics]` that says so.
+/// The line of `[metrics]` for [`ADDRESS`].
 pub const LISTEN: &str = "listen = \"127.0.0.1:9153\"";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What came back.
+/// The response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// The HTTP status.
     pub code: u16,
-    /// Everything behind the head.
+    /// Everything after the head.
     pub body: String,
 }
 
-/// GET of a path.
+/// Sends a GET request for a path.
 ///
 /// # Errors
 /// When no server listens, or no whole response comes within 5 s.
 pub fn fetch(node: &Node, path: &str) -> Result<Fetched> {
     let text = node.namespace.enter(|| {
         let mut stream =
-            TcpStream::connect(ADDRESS).with_context(|| format!("nobody listens on {ADDRESS}"))?;
+            TcpStream::connect(ADDRESS).with_context(|| format!("no daemon listens on {ADDRESS}"))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: {ADDRESS}\r\nconnection: close\r\n\r\n")?;
         let mut text = String::new();
@@ -41,7 +41,7 @@ pub fn fetch(node: &Node, path: &str) -> Result<Fetched> {
     Ok(Fetched { code: code.with_context(|| format!("{path}: no code in {head:?}"))?, body: body.to_owned() })
 }
 
-/// The value of one line of `/metrics`, named with its labels as they are written there.
+/// Returns the value of one line of `/metrics`; `name` includes the labels as written there.
 ///
 /// # Errors
 /// When there is no such line.

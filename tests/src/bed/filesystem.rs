@@ -1,4 +1,4 @@
-//! A filesystem of a run's own, which can be frozen as a snapshot of a machine freezes it: what writes to it waits.
+//! A filesystem for one run, which can be frozen as a machine's snapshot does: writes to it then wait.
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::bed::process;
 
-/// Enough for the files of a daemon, and for ext4.
+/// The size of the filesystem: enough for the files of a daemon, and for ext4.
 const SIZE: u64 = 16 << 20;
 
 /// An ext4 filesystem in a file, mounted below a run's directory. Dropping it thaws and unmounts it.
@@ -18,7 +18,7 @@ pub struct Filesystem {
 }
 
 impl Filesystem {
-    /// Makes one and mounts it at `name` in `directory`.
+    /// Makes a filesystem and mounts it at `name` in `directory`.
     ///
     /// # Errors
     /// When the machine has no loop device or no ext4.
@@ -32,12 +32,12 @@ impl Filesystem {
         Ok(Filesystem { mount })
     }
 
-    /// Where it is mounted.
+    /// The directory where it is mounted.
     pub fn path(&self) -> &Path {
         &self.mount
     }
 
-    /// From now on every write to it waits.
+    /// Freezes the filesystem: every write to it waits.
     ///
     /// # Errors
     /// When it is frozen already.
@@ -46,7 +46,7 @@ impl Filesystem {
         Ok(())
     }
 
-    /// The writes that wait go on.
+    /// Thaws the filesystem: waiting writes continue.
     ///
     /// # Errors
     /// When it is not frozen.
@@ -64,7 +64,7 @@ impl Drop for Filesystem {
     }
 }
 
-/// Thaws and unmounts whatever is mounted below a directory. A frozen filesystem would hold up its removal for ever.
+/// Thaws and unmounts every filesystem below a directory. A frozen filesystem would block the removal for ever.
 ///
 /// # Errors
 /// When something cannot be unmounted.
@@ -73,7 +73,7 @@ pub fn unmount_below(directory: &Path) -> Result<()> {
     mounts_below(&mounts, directory).iter().rev().try_for_each(|mount| unmount(mount))
 }
 
-/// The second word of a line is where something is mounted.
+/// Returns the mount points below a directory: the second word of each line.
 fn mounts_below(mounts: &str, directory: &Path) -> Vec<PathBuf> {
     let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
     mounts.filter(|mount| mount.starts_with(directory)).collect()
@@ -82,7 +82,7 @@ fn mounts_below(mounts: &str, directory: &Path) -> Vec<PathBuf> {
 fn unmount(mount: &Path) -> Result<()> {
     // It need not be frozen.
     process::output(Command::new("fsfreeze").arg("--unfreeze").arg(mount), "")?;
-    // At once, even if a process has something open there.
+    // The unmount succeeds even if a process has an open file there.
     umount2(mount, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {}", mount.display()))
 }
 

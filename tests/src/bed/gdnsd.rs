@@ -14,7 +14,7 @@ use crate::bed::netns::Namespace;
 use crate::bed::process;
 use crate::bed::wait;
 
-/// A running gdnsd; it is to be ended, or its namespace removed.
+/// A running gdnsd; it has to be ended, or its namespace removed.
 #[derive(Debug)]
 pub struct Gdnsd {
     server: Child,
@@ -22,7 +22,7 @@ pub struct Gdnsd {
 
 impl Gdnsd {
     /// Starts it on port 53 of `addresses` with `zone`, which is a zone file's text, and waits for its first answer.
-    /// Its files go into `directory`; `more` is as for [`command`].
+    /// Its files go into `directory`; `more` is like that of [`command`].
     ///
     /// # Errors
     /// When gdnsd is not installed, refuses its files or does not come up.
@@ -57,8 +57,8 @@ impl Gdnsd {
     }
 }
 
-/// The program, its files written: `directory` becomes its configuration directory, with `config`, and in `zones` a file
-/// that is called after the zone. `more` are stanzas behind `options`.
+/// Writes the files of gdnsd and returns its command. `directory` becomes its configuration directory with `config`,
+/// and with a file named after the zone in `zones`. `more` are stanzas after `options`.
 ///
 /// # Errors
 /// When a file cannot be written.

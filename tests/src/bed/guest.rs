@@ -1,4 +1,4 @@
-//! What `cargo xtask test kernels` runs inside a machine that boots another kernel: one check after the other.
+//! The checks of `cargo xtask test kernels` inside a machine that boots another kernel.
 //!
 //! Each check ends in a line on the serial console, which is this program's stdout ([`report`]). A scene is added in
 //! [`scenes`]; it plays in two namespaces that a [`wire`] joins.
@@ -21,7 +21,7 @@ use share::Share;
 
 pub use scenes::play_without_modules;
 
-/// The modules that any check needs, for whoever packs the machine's initramfs.
+/// The modules that the checks need, for the machine's initramfs.
 pub fn modules() -> BTreeSet<&'static str> {
     let scenes = scenes::SCENES.iter().flat_map(|scene| scene.modules);
     let drivers = drivers::DRIVERS.iter().flat_map(|driver| driver.modules);
@@ -31,7 +31,7 @@ pub fn modules() -> BTreeSet<&'static str> {
 /// Runs every check that applies to the running kernel and is in this machine's share.
 ///
 /// # Errors
-/// When it cannot be told which kernel or which share that is; a check that fails is reported, and the next one is run.
+/// The kernel or the share is not known. A failed check is reported, and the next one runs.
 pub fn run() -> Result<()> {
     let (release, share) = (Release::running()?, Share::given()?);
     programs::check(share);

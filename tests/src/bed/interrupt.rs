@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end a run as cleanly as its last line does.
+//! Cleans up a run after Ctrl-C and SIGTERM, as at its regular end.
 use std::sync::Once;
 use std::{process, thread};
 
@@ -8,10 +8,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::bed::run;
 
-/// 128 + SIGINT, as a shell reports a program that Ctrl-C ended.
+/// The exit code after Ctrl-C: 128 + SIGINT, as in a shell.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// From now on a signal removes the runs of this process before it ends. Arming twice is arming once.
+/// Has a signal remove the runs of this process before it ends. Further calls have no effect.
 ///
 /// # Errors
 /// When the signals cannot be caught.

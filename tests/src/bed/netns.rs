@@ -27,7 +27,7 @@ impl Namespace {
         Namespace { name: name.into() }
     }
 
-    /// Makes it, with `lo` up and IPv6 addresses that are usable at once (no duplicate address detection).
+    /// Makes a namespace, with `lo` up and IPv6 addresses that are usable at once (no duplicate address detection).
     ///
     /// # Errors
     /// When there is one of that name, or the caller is not root.
@@ -55,7 +55,7 @@ impl Namespace {
         Path::new(DIRECTORY).join(&self.name)
     }
 
-    /// Does `work` on a thread inside the namespace. Sockets opened and programs started there stay there.
+    /// Runs `work` on a thread inside the namespace. Sockets opened and programs started there stay there.
     ///
     /// # Errors
     /// When the namespace cannot be entered, and those of `work`.
@@ -119,7 +119,7 @@ impl Namespace {
     /// When there is none of that name.
     pub fn remove(&self) -> Result<()> {
         for pid in self.pids()? {
-            // One that has ended meanwhile is as good as killed.
+            // A process that has ended meanwhile counts as killed.
             kill(pid, Signal::SIGKILL).ok();
         }
         process::succeed(Command::new("ip").args(["netns", "del", &self.name]), "")?;

@@ -22,7 +22,7 @@ const BRIDGE: &str = "br0";
 const PASS: &str = "pass";
 const HALVE: &str = "halve";
 
-/// A bridge in a namespace of its own.
+/// A bridge in its own namespace.
 #[derive(Debug)]
 pub struct Network {
     switch: Namespace,
@@ -30,7 +30,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A switch without stations, in the name of `run`.
+    /// Makes a switch without stations for `run`.
     ///
     /// # Errors
     /// When the namespace cannot be made, or the kernel does not take the `XDP_PASS` stub.
@@ -42,14 +42,14 @@ impl Network {
                 .with_context(|| format!("cannot load `{name}`: is this root, on a kernel with BPF?"))?;
         }
         let switch = Namespace::create(run.namespace("switch").name())?;
-        // Neighbour discovery is multicast. A bridge that snoops drops it until a listener has reported.
+        // Neighbour discovery is multicast. A bridge with snooping drops it until a listener has reported.
         switch.ip(&format!(
             "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set {BRIDGE} up\n"
         ))?;
         Ok(Network { switch, programs })
     }
 
-    /// Makes a station's namespace and plugs it in; its `eth0` has `addresses`, usable at once.
+    /// Makes a station's namespace and connects it; its `eth0` has `addresses`, usable at once.
     ///
     /// # Errors
     /// When there is a station of that name, or the devices cannot be made.
@@ -69,7 +69,7 @@ impl Network {
         fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
     }
 
-    /// Makes a station an `eth0` with these addresses, usable at once, and plugs it in.
+    /// Gives a station an `eth0` with these addresses, usable at once, and connects it.
     ///
     /// # Errors
     /// When it has one, or the devices cannot be made.
@@ -96,7 +96,7 @@ impl Network {
         self.let_replies_through(run, station)
     }
 
-    /// Puts a program that is not ours on a station's `eth0`, until the link is dropped.
+    /// Attaches a foreign program to a station's `eth0`, until the link is dropped.
     ///
     /// # Errors
     /// When there is a program already.
@@ -109,7 +109,7 @@ impl Network {
         })
     }
 
-    /// From now on every second IPv4 connection to a station fails, for each source station: its SYN-ACK is lost.
+    /// Makes every second IPv4 connection to a station fail, counted for each source station: the SYN-ACK is lost.
     ///
     /// # Errors
     /// When there is no such station.
@@ -118,12 +118,12 @@ impl Network {
         let pinned = PinnedLink::from_pin(&pin).with_context(|| format!("cannot open {}", pin.display()))?;
         let program = program(&mut self.programs, HALVE)?;
         let id = program.attach_to_link(FdLink::from(pinned).try_into()?)?;
-        // The pin keeps it.
+        // The pin keeps the link.
         drop(program.take_link(id)?);
         Ok(())
     }
 
-    /// Takes the program off a station's port, which drops what the station sends with `XDP_TX` from then on.
+    /// Detaches the program from a station's port. The port then drops the frames that the station sends with `XDP_TX`.
     ///
     /// # Errors
     /// When there is no such station.
@@ -132,7 +132,8 @@ impl Network {
         fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
     }
 
-    /// A veth device takes frames that its peer sent with `XDP_TX` only when it has an XDP program itself.
+    /// Attaches the program again. A veth device accepts frames that its peer sent with `XDP_TX` only if it has an XDP
+    /// program itself.
     ///
     /// # Errors
     /// When there is no such station, or its port has a program.
@@ -143,7 +144,7 @@ impl Network {
             let program = program(programs, PASS)?;
             let id = program.attach(station, XdpMode::Driver)?;
             let link: FdLink = program.take_link(id)?.try_into()?;
-            // Pinned, it outlives this process: the lab's does.
+            // A pinned link outlives this process, as the lab needs it.
             link.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))?;
             Ok(())
         })
@@ -168,7 +169,7 @@ pub struct Cable {
 }
 
 impl Cable {
-    /// Pulls it out: the station's carrier is gone, its addresses stay.
+    /// Pulls the cable: the station loses its carrier and keeps its addresses.
     ///
     /// # Errors
     /// When the switch is gone.
@@ -176,7 +177,7 @@ impl Cable {
         self.switch.ip(&format!("link set {} down\n", self.station))
     }
 
-    /// Puts it back.
+    /// Puts the cable back.
     ///
     /// # Errors
     /// When the switch is gone.

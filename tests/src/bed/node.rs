@@ -21,44 +21,44 @@ use crate::bed::redis;
 use crate::bed::run::Run;
 use crate::bed::wait;
 
-/// A daemon on a machine with others has spoken or failed by then.
+/// The longest time until a daemon is ready or has failed, on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What runs as a node's database.
+/// The program that runs as a node's database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseProgram {
     /// A real redis-server.
     Redis,
-    /// A program of the tests that takes connections: for machines that have no Redis.
+    /// A program of the tests that accepts connections, for machines without Redis.
     StandIn,
 }
 
-/// A node, whatever of it is running.
+/// A node, running or not.
 #[derive(Debug)]
 pub struct Node {
     /// `node1`, `node2`, …
     pub name: String,
     /// Its addresses, IPv4 first.
     pub addresses: [IpAddr; 2],
-    /// Where it lives.
+    /// The namespace that it runs in.
     pub namespace: Namespace,
     /// Its configuration file.
     pub config: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
-    /// Where its daemon pins.
+    /// The directory of its daemon's pins.
     pub pins: PathBuf,
-    /// What its daemon says.
+    /// The log of its daemon.
     pub log: PathBuf,
     /// Variables of the environment in which its daemons are started.
     pub environment: Vec<(String, String)>,
     /// A program with its arguments that becomes the daemon: `prlimit --nofile=64`.
     pub wrapper: Vec<String>,
-    /// Where its daemons are to be found; none: beside this program.
+    /// The program of its daemons; `None`: the one beside this program.
     pub program: Option<PathBuf>,
     /// How long its daemons may take to become ready, or to end.
     pub patience: Duration,
-    /// What [`Node::start_database`] starts.
+    /// The program that [`Node::start_database`] starts.
     pub database_program: DatabaseProgram,
     cable: Option<Cable>,
     database: Option<Child>,
@@ -66,7 +66,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Node `number` (from 1), with nothing running; the cable, if any, is that to a switch.
+    /// Creates node `number` (from 1), with nothing running. `cable`: the cable to a switch, if any.
     pub fn new(run: &Run, number: u8, namespace: Namespace, cable: Option<Cable>) -> Self {
         let name = format!("node{number}");
         let file = |suffix: &str| run.directory().join(format!("{name}.{suffix}"));
@@ -141,12 +141,12 @@ impl Node {
         self.spawn_with_log(arguments, log.into())
     }
 
-    /// As [`Node::spawn`], with another place for what the daemon says.
+    /// Like [`Node::spawn`], with another destination of the log.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn spawn_with_log(&mut self, arguments: &[&str], log: Stdio) -> Result<()> {
-        // Off the terminal: a Ctrl-C is for the one who started the cluster.
+        // The daemon has no terminal: a Ctrl-C is for the process that started the cluster.
         let mut command = self.daemon_command(arguments)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
         self.daemon = Some(self.namespace.spawn(&mut command)?);
@@ -160,7 +160,7 @@ impl Node {
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let mut child = self.daemon.take().context("no daemon is running")?;
         let looked = wait::until(&format!("{} is ready", self.name), self.patience, || {
-            // Nothing more will come of one that has ended: no use in waiting on.
+            // A daemon that has ended will not become ready.
             if let Some(status) = child.try_wait()? {
                 return Ok(Some(status));
             }
@@ -177,7 +177,7 @@ impl Node {
         }
     }
 
-    /// Runs the daemon where it is expected to refuse and end.
+    /// Runs a daemon that is expected to refuse and end.
     ///
     /// # Errors
     /// When it cannot be started, or is still running after 15 s.
@@ -238,12 +238,12 @@ impl Node {
         stopped
     }
 
-    /// Leaves the daemon to itself: it has ended, but for what the kernel cannot end.
+    /// Stops watching the daemon: it has ended, except for parts that the kernel cannot end.
     pub fn leave_daemon(&mut self) {
         drop(self.daemon.take());
     }
 
-    /// Starts a daemon that takes over from the running one, and waits until that has ended.
+    /// Starts a daemon that takes over from the running one, and waits until the old one has ended.
     ///
     /// # Errors
     /// When the old one goes on for 15 s or the new one does not come up.
@@ -257,7 +257,7 @@ impl Node {
         self.wait_until_ready()
     }
 
-    /// Pulls the cable alone: the node lives and sees nobody.
+    /// Pulls only the cable: the node lives and reaches no other station.
     ///
     /// # Errors
     /// When the switch is gone.
@@ -277,7 +277,7 @@ impl Node {
         self.cable.as_ref().with_context(|| format!("{} has no cable to a switch", self.name))
     }
 
-    /// The node dies: cable pulled, database and daemon killed.
+    /// Kills the node: pulls the cable, kills database and daemon.
     ///
     /// # Errors
     /// When it was not alive.
@@ -288,7 +288,7 @@ impl Node {
         Ok(())
     }
 
-    /// The node comes back: cable, database, daemon.
+    /// Brings the node back: cable, database, daemon.
     ///
     /// # Errors
     /// When one of them does not come up.
@@ -306,7 +306,7 @@ impl Node {
         self.namespace.output(&mut self.cli_command(arguments)?)
     }
 
-    /// Starts a verb of the command line that takes its time; its output is kept for the caller.
+    /// Starts a verb of the command line that runs for a while; its output is kept for the caller.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -341,7 +341,7 @@ impl Node {
         Ok(serde_json::from_str(&self.cli_ok(&["status", "--json"])?)?)
     }
 
-    /// The time that its daemon promises from a death to the verdict, as `status` shows it.
+    /// Returns the guaranteed time from a death to the verdict, as `status` shows it.
     ///
     /// # Errors
     /// When the daemon does not answer.
@@ -374,10 +374,10 @@ impl Node {
         Ok(links.as_array().is_some_and(|links| links.iter().any(|link| link.get("xdp").is_some())))
     }
 
-    /// Whether anything of its daemon is left: an attached program, pins, the control socket.
+    /// Returns what is left of its daemon: an attached program, pins, the control socket.
     ///
     /// # Errors
-    /// When that cannot be found out.
+    /// The leftovers cannot be listed.
     pub fn remains(&self) -> Result<Vec<String>> {
         let mut remains = Vec::new();
         if self.has_xdp()? {
@@ -392,7 +392,7 @@ impl Node {
         Ok(remains)
     }
 
-    /// Changes the configuration file on disk; the daemon hears of it by `reload`.
+    /// Changes the configuration file on disk; the daemon reads it by `reload`.
     ///
     /// # Errors
     /// When `from` is not in it.
@@ -410,7 +410,7 @@ impl Node {
         fs::read_to_string(&self.config).with_context(|| format!("cannot read {}", self.config.display()))
     }
 
-    /// Kills what is running, if anything.
+    /// Kills all running programs.
     pub fn end(&mut self) {
         for child in [self.database.take(), self.daemon.take()].into_iter().flatten() {
             end(child).ok();
@@ -418,7 +418,7 @@ impl Node {
     }
 }
 
-/// The counters of a node.
+/// The counters of a node, as `stats` shows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
     /// Frames by outcome.

@@ -14,26 +14,26 @@ use crate::bed::netns::Namespace;
 use crate::bed::process;
 use crate::bed::wait;
 
-/// How NSD says who it is: NSID and `id.server`.
+/// The identity of NSD, for NSID and `id.server`.
 pub const IDENTITY: &str = "node1";
 
 /// A zone that it serves.
 #[derive(Debug, Clone, Copy)]
 pub struct Zone<'a> {
-    /// With or without the final dot.
+    /// The apex, with or without the final dot.
     pub apex: &'a str,
-    /// A zone file's.
+    /// The text of a zone file.
     pub text: &'a str,
 }
 
-/// A running NSD; it is to be ended, or its namespace removed.
+/// A running NSD; it has to be ended, or its namespace removed.
 #[derive(Debug)]
 pub struct Nsd {
     server: Child,
 }
 
 impl Nsd {
-    /// Starts it on port 53 of `addresses` and waits for its first answer, about the first of `zones`. Its files go
+    /// Starts NSD on port 53 of `addresses` and waits for its first answer, about the first of `zones`. Its files go
     /// into `directory`.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Nsd {
     }
 }
 
-/// The program, its files written; `more` are further lines of its configuration's `server:`.
+/// Writes the files of NSD and returns its command. `more` are further lines of its configuration's `server:`.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -94,7 +94,7 @@ fn write(path: &PathBuf, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// One server process, which answers in order; as many answers a second as are asked for.
+/// The configuration: one server process, which answers in order, and no rate limit.
 fn configuration(directory: &Path, addresses: &[IpAddr], zones: &[Zone<'_>], more: &str) -> String {
     let directory = directory.display();
     let zones = zones.iter().enumerate();

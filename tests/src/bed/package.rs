@@ -1,4 +1,4 @@
-//! The Debian package, built as it is shipped but without optimisations, and installed into a root of its own.
+//! The Debian package, built as for a release but without optimisations, and installed into its own root.
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// Packs and installs. The maintainer's scripts are run, and told the root.
+    /// Builds and installs the package. The maintainer's scripts run with this root.
     ///
     /// # Errors
     /// When either fails.
@@ -37,7 +37,7 @@ impl Installed {
         Ok(installed)
     }
 
-    /// Where a file of the package is: `usr/bin/dns-xdp`.
+    /// The path of a file of the package, such as `usr/bin/dns-xdp`.
     pub fn path(&self, file: &str) -> PathBuf {
         self.root.join(file)
     }
@@ -54,8 +54,8 @@ impl Installed {
         Ok((number()?, number()?))
     }
 
-    /// Does what the unit does as root before it starts the daemon. The BPF filesystem has the mode that systemd
-    /// gives it.
+    /// Performs the unit's steps as root before the daemon's start. The BPF filesystem has the mode that systemd gives
+    /// it.
     ///
     /// # Errors
     /// When the filesystem cannot be mounted, or the rules cannot be followed.
@@ -73,7 +73,7 @@ impl Installed {
         Ok(bpffs)
     }
 
-    /// What becomes the daemon as the unit has it: its user, with its capabilities.
+    /// Returns the command that starts a daemon as the unit does: with its user and its capabilities.
     ///
     /// # Errors
     /// When the unit gives none.
@@ -101,7 +101,7 @@ impl Installed {
         ])
     }
 
-    /// Removes it with its configuration.
+    /// Removes the package with its configuration.
     ///
     /// # Errors
     /// When dpkg does not.
@@ -112,7 +112,7 @@ impl Installed {
     fn dpkg(&self, arguments: &[&Path]) -> Result<()> {
         let mut command = Command::new("dpkg");
         command.arg(format!("--root={}", self.root.display()));
-        // Nothing else is in that root: neither a shell for the scripts nor the C library's package.
+        // The root has nothing else: neither a shell for the scripts nor the C library's package.
         command.args(["--force-script-chrootless", "--force-depends"]).args(arguments);
         process::succeed(&mut command, "").map(drop)
     }
@@ -139,7 +139,7 @@ impl Drop for Bpffs {
     }
 }
 
-/// `cargo xtask dist`, which prints the files that it has made.
+/// Runs `cargo xtask dist`, which prints the files that it has made. Returns the package.
 fn pack() -> Result<PathBuf> {
     let workspace =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has no directory")?;

@@ -1,4 +1,4 @@
-//! The parent zone on NSD, with the delegation that it is given, and the root above it, so that a resolver comes down.
+//! The parent zone on NSD with a delegation, and the root above it, so that a resolver can begin at the root.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -11,21 +11,21 @@ use crate::bed::run::Run;
 
 /// The parent zone.
 pub const PARENT: &str = "example.com";
-/// Where its server lives.
+/// The addresses of its server.
 pub const ADDRESSES: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53))];
 
 /// The running server of the parent zone.
 #[derive(Debug)]
 pub struct Parent {
-    /// Where it lives.
+    /// The namespace that it runs in.
     pub namespace: Namespace,
     directory: PathBuf,
     server: Nsd,
 }
 
 impl Parent {
-    /// Starts it in a station of its own and waits for its first answer. `delegation` is lines of its zone file.
+    /// Starts the server in its own station and waits for its first answer. `delegation` is lines of its zone file.
     ///
     /// # Errors
     /// When NSD is not installed, refuses the delegation or does not come up.
@@ -36,7 +36,7 @@ impl Parent {
         Ok(Parent { namespace, directory, server })
     }
 
-    /// From now on it has another delegation.
+    /// Changes the delegation.
     ///
     /// # Errors
     /// As [`Parent::start`].
@@ -58,12 +58,12 @@ fn serve(namespace: &Namespace, directory: &Path, delegation: &str) -> Result<Ns
     Nsd::start(namespace, directory, &ADDRESSES, &zones)
 }
 
-/// What the resolvers of this test bed know of the world: the root's server, as a hints file.
+/// The hints file for the resolvers of this test bed: the root's server.
 pub fn root_hints() -> String {
     format!(". 3600 NS root.\nroot. 3600 A {}\nroot. 3600 AAAA {}\n", ADDRESSES[0], ADDRESSES[1])
 }
 
-/// A root zone that delegates the parent zone alone.
+/// A root zone that delegates only the parent zone.
 fn root() -> String {
     format!(
         "$TTL 3600\n\

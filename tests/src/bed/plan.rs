@@ -1,4 +1,4 @@
-//! What a cluster of the test bed looks like, and the configuration file that each of its nodes gets.
+//! The plan of a cluster of the test bed, and the configuration file that each of its nodes gets.
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -14,17 +14,17 @@ pub const DATABASE_PORT: u16 = 6379;
 
 const NODES_FROM: u8 = 11;
 const SECTIONS: [&str; 7] = ["zone", "listen", "xdp", "health", "failover", "control", "metrics"];
-/// Where a store has the rest.
+/// The sections of a node's own file if a store has the others.
 const LOCAL: [&str; 5] = ["cluster", "listen", "xdp", "control", "metrics"];
-/// What goes into the store, behind the section that says which it is.
+/// The sections of the file for the store; the first one names the store.
 const SHARED: [&str; 4] = ["cluster", "zone", "health", "failover"];
 
-/// How many nodes, and the settings in which they differ from the defaults.
+/// The number of nodes, and the settings that differ from the defaults.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// `node1` to this one; at most 40, so that the addresses end in two digits and are free.
+    /// The number of nodes; at most 40, so that their addresses end in two digits and are free.
     pub nodes: u8,
-    /// The store that the servers share, and how it lets them in; `None`: each has it all in its file.
+    /// The access to the store that the servers share; `None`: each server has everything in its file.
     pub store: Option<Access>,
     /// The interfaces that every node serves.
     pub interfaces: Vec<String>,
@@ -40,7 +40,7 @@ impl Plan {
         Plan { nodes, store: None, interfaces, lines: Vec::new(), tables: String::new() }
     }
 
-    /// A cluster that probes five times as often as the default, for scenes in which the times do not matter.
+    /// A cluster that probes 5 times as often as the default, for scenes in which the times do not matter.
     pub fn quick(nodes: u8) -> Self {
         Plan::new(nodes)
             .line("health", "interval = \"200ms\"")
@@ -48,14 +48,14 @@ impl Plan {
             .line("health", "timeout = \"300ms\"")
     }
 
-    /// The servers share what is not their own through etcd.
+    /// Has the servers share the shared sections through etcd.
     #[must_use]
     pub fn on_etcd(mut self, access: Access) -> Self {
         self.store = Some(access);
         self
     }
 
-    /// Every node serves these interfaces instead of `eth0`.
+    /// Has every node serve these interfaces instead of `eth0`.
     #[must_use]
     pub fn on(mut self, interfaces: &[&str]) -> Self {
         self.interfaces = interfaces.iter().map(|&name| name.to_owned()).collect();
@@ -69,7 +69,7 @@ impl Plan {
         self
     }
 
-    /// Adds whole tables, such as `[[service]]`, behind the rest.
+    /// Adds whole tables, such as `[[service]]`, at the end.
     #[must_use]
     pub fn tables(mut self, toml: &str) -> Self {
         self.tables.push_str(toml);
@@ -90,7 +90,7 @@ impl Plan {
         }
     }
 
-    /// The file that `cluster init` takes, of a plan with a store.
+    /// The file for `cluster init`, of a plan with a store.
     pub fn shared_config(&self, run: &Run) -> String {
         let title = "# what the nodes of a cluster in network namespaces share\n";
         format!("{title}{}{}", self.sections(&SHARED, run, 1), self.members())
@@ -101,7 +101,7 @@ impl Plan {
         for section in sections {
             let lines = self.lines_of(section);
             let base = match (*section, self.store) {
-                // Nobody watches unless the plan says where.
+                // There is no metrics listener unless the plan has one.
                 ("metrics", _) if !lines.is_empty() => String::new(),
                 ("cluster", Some(access)) => cluster(access, &run.directory()),
                 ("listen", _) => listen(&self.interfaces, number),
@@ -129,7 +129,7 @@ impl Plan {
     }
 }
 
-/// What every file says in a section.
+/// The lines of a section that every file has.
 fn base(section: &str, directory: &Path, pins: &Path, number: u8) -> String {
     let (directory, pins) = (directory.display(), pins.display());
     match section {
@@ -168,7 +168,8 @@ fn ipv4(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, NODES_FROM + number - 1)
 }
 
-/// The last group reads like the IPv4 address's last byte: `2001:db8::11` goes with 192.0.2.11.
+/// The IPv6 address of a node. Its last group reads like the IPv4 address's last byte: `2001:db8::11` goes with
+/// 192.0.2.11.
 fn ipv6(number: u8) -> Ipv6Addr {
     let last = NODES_FROM + number - 1;
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last / 10 * 16 + last % 10))

@@ -35,7 +35,7 @@ pub fn succeed(command: &mut Command, input: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The last `lines` lines of a log file; a file that is not there has none.
+/// The last `lines` lines of a log file; a missing file has none.
 pub fn tail(log: &Path, lines: usize) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -58,7 +58,7 @@ pub fn sibling(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What a program's `main` returns: an error goes to stderr in one line.
+/// Returns the exit code of a program, and prints an error to stderr in one line.
 pub fn exit_code(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

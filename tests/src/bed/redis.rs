@@ -19,13 +19,13 @@ use crate::bed::wait;
 pub use connections::{Attempt, Connections, Span, spans};
 pub use server::Server;
 
-/// A server on a busy machine listens by then.
+/// The longest time until a server on a busy machine listens.
 const LISTENS_WITHIN: Duration = Duration::from_secs(15);
-/// One look whether it listens.
+/// The longest time of one check whether it listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts a server in a namespace and waits until it takes connections. It announces the first of these addresses, and keeps
-/// nothing on disk. Its log is the file `name`.redis.log in `directory`.
+/// Starts a server in a namespace and waits until it accepts connections. It announces the first of these addresses,
+/// and keeps nothing on disk. Its log is the file `name`.redis.log in `directory`.
 ///
 /// # Errors
 /// When redis-server is not installed or does not listen.
@@ -38,7 +38,7 @@ pub fn start(
 ) -> Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--protected-mode", "no", "--save", "", "--appendonly", "no"]);
-    // Every address, also those that the namespace gets later.
+    // It listens on every address, even on those that the namespace gets later.
     command.args(["--bind", "*", "-::*", "--replica-announce-ip", &addresses[0].to_string()]);
     command.arg("--dir").arg(directory).arg("--logfile").arg(directory.join(format!("{name}.redis.log")));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
@@ -54,11 +54,11 @@ pub fn start(
     Ok(server)
 }
 
-/// A `redis-cli` in a namespace that looks names up at one resolver, whatever the machine's own settings are.
+/// A `redis-cli` in a namespace. It looks names up at one resolver, independently of the machine's settings.
 #[derive(Debug, Clone)]
 pub struct Cli {
     namespace: Namespace,
-    /// What it sees as `/etc`.
+    /// The directory that it sees as `/etc`.
     etc: PathBuf,
 }
 
@@ -77,7 +77,7 @@ impl Cli {
         Ok(Cli { namespace: namespace.clone(), etc })
     }
 
-    /// Does `work` on a thread whose programs see the namespace and the settings.
+    /// Runs `work` on a thread whose programs see the namespace and the settings.
     ///
     /// # Errors
     /// When the namespace cannot be entered, and those of `work`.

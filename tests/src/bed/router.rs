@@ -1,9 +1,9 @@
-//! A router to a network behind the switch, which passes packets on, or refuses them late with any code of ICMP.
+//! A router to a network behind the switch, which forwards packets, or refuses them after a delay with any ICMP code.
 //!
 //! ```text
 //!   node1 … nodeN      router        far
 //!     │       │          │            │
-//!   ══╧═══════╧══════════╧════════════╧══      one switch, two networks: what is far is reached through the router alone
+//!   ══╧═══════╧══════════╧════════════╧══      one switch, two networks: `far` is reached only through the router
 //! ```
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,12 +33,12 @@ const NEAR_SIDE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 const FAR_SIDE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1))];
-/// From a packet to its refusal.
+/// The delay of a refusal.
 const LATE: Duration = Duration::from_millis(50);
-/// From one look at the end of the router to the next.
+/// The time between two checks whether the router has to end.
 const POLL: Duration = Duration::from_millis(50);
 const LONGEST_PACKET: usize = 2048;
-/// RFC 792 and RFC 4443, section 3.1: destination unreachable; what of the packet comes back.
+/// The type of "destination unreachable" (RFC 792; RFC 4443, section 3.1).
 const IPV4_UNREACHABLE: u8 = 3;
 const IPV6_UNREACHABLE: u8 = 1;
 const RETURNED: usize = 512;
@@ -46,16 +46,16 @@ const RETURNED: usize = 512;
 /// The router; dropping it ends its refusals.
 #[derive(Debug)]
 pub struct Router {
-    /// Where it is.
+    /// The namespace of the router.
     pub namespace: Namespace,
-    /// Where [`FAR`] is.
+    /// The namespace of [`FAR`].
     pub far: Namespace,
     refused: Arc<Mutex<Refused>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What is refused, and how often it was.
+/// The code to refuse with, and the refusals so far.
 #[derive(Debug, Default)]
 struct Refused {
     code: Option<u8>,
@@ -63,7 +63,7 @@ struct Refused {
 }
 
 impl Router {
-    /// Plugs the router and the far host in, and gives each node the way to it.
+    /// Connects the router and the far host, and gives each node the route to it.
     ///
     /// # Errors
     /// When this is not root.
@@ -106,7 +106,7 @@ impl Router {
         Ok(())
     }
 
-    /// Passes packets on again.
+    /// Forwards packets again.
     ///
     /// # Errors
     /// When the namespace is gone.
@@ -115,12 +115,12 @@ impl Router {
         self.forward(true)
     }
 
-    /// How many packets were refused with this code.
+    /// The number of packets refused with this code.
     pub fn refusals(&self, code: u8) -> usize {
         lock(&self.refused).times.get(&code).copied().unwrap_or(0)
     }
 
-    /// A kernel that does not forward drops packets for others in silence.
+    /// Switches forwarding on or off. A kernel that does not forward silently drops packets for other hosts.
     fn forward(&self, whether: bool) -> Result<()> {
         let value = if whether { "1" } else { "0" };
         set(&self.namespace, "ipv4/ip_forward", value)?;
@@ -146,7 +146,7 @@ fn set(namespace: &Namespace, name: &str, value: &str) -> Result<()> {
     namespace.enter(|| fs::write(&path, value).with_context(|| format!("cannot write {path}")))
 }
 
-/// What sees the packets, and sends the refusals: whole IP packets, by a socket for each family.
+/// Receives the packets and sends the refusals as whole IP packets, with one socket for each family.
 struct Refuser {
     packets: OwnedFd,
     senders: [Arc<OwnedFd>; 2],
@@ -180,14 +180,14 @@ impl Refuser {
             thread::spawn(move || {
                 thread::sleep(LATE);
                 let to: SockaddrStorage = SocketAddr::new(to, 0).into();
-                // One that is lost is made up for by the next.
+                // If a refusal is lost, the next one follows.
                 sendto(sender.as_raw_fd(), &refusal, &to, MsgFlags::empty()).ok();
             });
         }
     }
 }
 
-/// Returns the ICMP error that a router sends for a packet to the far host, and the address that it sends it to.
+/// Returns the ICMP error that a router sends for a packet to the far host, and the address of its destination.
 fn refusal(packet: &[u8], code: u8) -> Option<(IpAddr, Vec<u8>)> {
     let returned = &packet[..packet.len().min(RETURNED)];
     match packet.first()? >> 4 {

@@ -1,4 +1,4 @@
-//! One run of the test bed and the name that all its namespaces, files and pins bear, so that none outlives it.
+//! One run of the test bed, and the name of all its namespaces, files and pins, so that none outlives the run.
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,11 @@ use crate::bed::netns::{self, Namespace};
 
 const PREFIX: &str = "dns-xdp-";
 const BPFFS: &str = "/sys/fs/bpf";
-/// In a unique run's directory: locked as long as its process lives, which a number that is used again is not.
+/// The lock file of a unique run. It is locked as long as the run's process lives, unlike a process number, which may
+/// be used again.
 const LOCK: &str = "lock";
 
-/// The guard of a run: dropping it removes everything that bears its name, unless it is kept.
+/// The guard of a run: dropping it removes everything with its name, unless it is kept.
 #[derive(Debug)]
 pub struct Run {
     name: String,
@@ -26,7 +27,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run that ends with this process, by an interrupt too. Clears away what killed processes left behind.
+    /// Creates a run that ends with this process, even by an interrupt. Removes leftovers of killed processes.
     ///
     /// # Errors
     /// When its directory cannot be made, which takes root.
@@ -47,7 +48,7 @@ impl Run {
         Ok(run)
     }
 
-    /// A run by a name of its own, such as the lab's.
+    /// Creates a run with this name, such as the lab's.
     ///
     /// # Errors
     /// When there is one already, or its directory cannot be made.
@@ -59,7 +60,7 @@ impl Run {
         Ok(run)
     }
 
-    /// The run of that name as somebody else has left it; dropping this one removes nothing.
+    /// The existing run of this name; dropping this value removes nothing.
     pub fn existing(name: &str) -> Self {
         Run { name: format!("{PREFIX}{name}"), kept: true, lock: None }
     }
@@ -69,17 +70,17 @@ impl Run {
             && File::open(self.directory().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
     }
 
-    /// Whether it is there.
+    /// Whether the run exists.
     pub fn exists(&self) -> bool {
         self.directory().exists()
     }
 
-    /// Configurations, logs and sockets.
+    /// The directory of configurations, logs and sockets.
     pub fn directory(&self) -> PathBuf {
         Path::new("/run").join(&self.name)
     }
 
-    /// Pinned programs and links.
+    /// The directory of pinned programs and links.
     pub fn pins(&self) -> PathBuf {
         Path::new(BPFFS).join(&self.name)
     }
@@ -104,7 +105,7 @@ impl Run {
     /// # Errors
     /// When something cannot be removed.
     pub fn remove(&self) -> Result<()> {
-        // An interrupt and the last line of a test may meet here.
+        // An interrupt and the end of a test may call this at the same time.
         static REMOVING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = REMOVING.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = format!("{}-", self.name);

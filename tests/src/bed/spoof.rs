@@ -11,7 +11,7 @@ use crate::bed::netns::Namespace;
 use crate::oracle::frames::{Checksum, Datagram};
 use crate::oracle::table::zone::{ask, over_ipv4, over_ipv6};
 
-/// Octets of an Ethernet header, which the kernel makes.
+/// The length of an Ethernet header, which the kernel makes.
 const LINK: usize = 14;
 
 /// Sockets that send whole IP packets, one for each family.
@@ -41,7 +41,7 @@ impl Spoofer {
         self.send_datagram(&Spoofer::datagram(source, destination, message))
     }
 
-    /// The datagram of such a message.
+    /// Returns the datagram of such a message.
     pub fn datagram(source: SocketAddr, destination: SocketAddr, message: &[u8]) -> Datagram {
         let plain = ask("@", 1);
         Datagram {
@@ -55,7 +55,7 @@ impl Spoofer {
         }
     }
 
-    /// Sends a datagram as it is, but for its link.
+    /// Sends a datagram unchanged, except for its Ethernet header.
     ///
     /// # Errors
     /// When there is no way to the destination.

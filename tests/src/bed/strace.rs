@@ -17,18 +17,19 @@ pub struct Call {
     pub line: String,
 }
 
-/// The arguments that let the calls of these numbers fail, counted from 1: `3`, or `3+` for all from the third on.
+/// Returns the arguments that make the calls with these numbers fail, counted from 1: `3`, or `3+` for all calls from
+/// the third on.
 pub fn injecting(error: &str, numbers: &str) -> Vec<String> {
     vec!["-e".to_owned(), format!("inject=bpf:error={error}:when={numbers}")]
 }
 
-/// What a daemon is started by: the daemon's parent stays its parent.
+/// Returns the command that starts a daemon under strace. The daemon keeps its parent.
 pub fn wrapper(trace: &Path, arguments: &[String]) -> Vec<String> {
     let own = ["strace", "-D", "-f", "-e", "trace=bpf", "-o"].map(String::from);
     own.into_iter().chain([trace.display().to_string()]).chain(arguments.iter().cloned()).collect()
 }
 
-/// A tracer of a program that runs already; dropping it lets the program alone.
+/// A tracer of a program that runs already; dropping it detaches it.
 #[derive(Debug)]
 pub struct Attached(Child);
 
@@ -54,13 +55,13 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.0.id().try_into().unwrap_or_default());
-        // One that has ended with the program is as good as ended.
+        // A tracer that has ended with the program counts as ended.
         kill(pid, Signal::SIGTERM).ok();
         self.0.wait().ok();
     }
 }
 
-/// The calls in a trace, of the thread that made the first.
+/// The calls in a trace, made by the thread of the first call.
 ///
 /// # Errors
 /// When there is no trace.

@@ -1,4 +1,4 @@
-//! A terminal with a shell in it, of which the screen can be read and the keys be pressed: tmux, on a server of its own.
+//! A terminal with a shell: tmux on its own server. Tests read its screen and press its keys.
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use crate::bed::process;
 use crate::bed::wait;
 
-/// For whatever a program takes to draw or to do what a key says.
+/// The longest time until a program draws or obeys a key.
 const SOON: Duration = Duration::from_secs(10);
 
 /// The running terminal; dropping it ends it and what runs in it.
@@ -18,7 +18,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Opens one whose server listens on `socket`, with a shell that says `$` when it is ready.
+    /// Opens a terminal whose server listens on `socket`, with a shell that prints `$` when it is ready.
     ///
     /// # Errors
     /// When there is no tmux.
@@ -57,7 +57,7 @@ impl Terminal {
         self.tmux(&["resize-window", "-x", &columns, "-y", &lines]).map(drop)
     }
 
-    /// What is on the screen.
+    /// Returns the screen.
     ///
     /// # Errors
     /// When the terminal is gone.
@@ -94,7 +94,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It ends with its last session, which may have been.
+        // The server may have ended already, with its last session.
         self.tmux(&["kill-server"]).ok();
     }
 }

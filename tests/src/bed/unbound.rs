@@ -14,10 +14,10 @@ use crate::bed::netns::Namespace;
 use crate::bed::process;
 use crate::bed::wait;
 
-/// Where it answers, in its client's namespace.
+/// The address that it answers on, in its client's namespace.
 pub const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A running Unbound; it is to be ended, or its namespace removed.
+/// A running Unbound; it has to be ended, or its namespace removed.
 #[derive(Debug)]
 pub struct Unbound {
     server: Child,
@@ -58,7 +58,8 @@ impl Unbound {
     }
 }
 
-/// No validation: nothing here is signed. For the rest as it comes, but for where its files are.
+/// The configuration: no validation, because nothing is signed here. Except for the paths of files, the rest has
+/// defaults.
 fn configuration(directory: &Path) -> String {
     let directory = directory.display();
     format!(

@@ -1,4 +1,4 @@
-//! What the servers of a cluster say about its nodes.
+//! Checks the servers' answers about the nodes of a cluster.
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use crate::bed::node::Node;
 use crate::bed::plan::ZONE;
 use crate::bed::wait;
 
-/// For anything that takes a verdict, with the settings of [`Plan::quick`](crate::bed::plan::Plan::quick).
+/// The longest time for anything that needs a verdict, with the settings of
+/// [`Plan::quick`](crate::bed::plan::Plan::quick).
 pub const SOON: Duration = Duration::from_secs(8);
 
-/// Waits until all `servers` answer the same address, not its own, for the dead node's name.
+/// Waits until all `servers` answer the same other address for the dead node's name.
 ///
 /// # Errors
 /// When they do not within [`SOON`].
@@ -32,11 +33,11 @@ pub fn agreed_substitute(cluster: &Cluster, servers: &[usize], dead: usize) -> R
     Ok(address)
 }
 
-/// The dead address is in no section of any response, for no name.
+/// Checks that the dead address is in no section of any response, for any name.
 ///
 /// # Errors
 /// When one of `servers` answers it, or does not answer at all.
-pub fn nobody_answers(cluster: &Cluster, servers: &[usize], dead: usize) -> Result<()> {
+pub fn no_server_answers(cluster: &Cluster, servers: &[usize], dead: usize) -> Result<()> {
     let dns = cluster.dns_client()?;
     let dead = &cluster.nodes[dead];
     let labels = cluster.nodes.iter().enumerate();

@@ -1,11 +1,11 @@
-//! Waiting for something to come true, with a deadline and an error that says what was seen last.
+//! Waits for a condition, with a deadline and an error that has the last observation.
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow};
 
-/// From one look to the next.
+/// The time between two looks.
 pub const POLL: Duration = Duration::from_millis(20);
 
 /// Looks every [`POLL`] until `look` succeeds, and returns what it saw with the time that it took.
@@ -23,7 +23,7 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T>
     }
 }
 
-/// Calls `each` over and over, on a thread of its own, while `change` is made.
+/// Calls `each` repeatedly, on its own thread, while `change` is made.
 ///
 /// # Errors
 /// Those of `change`, and the first of `each`, which is not called again after it.

@@ -1,4 +1,4 @@
-//! A client that asks the same questions over and over while something happens, and notes when an answer changes.
+//! A client that repeats the same questions while something happens, and notes when an answer changes.
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::bed::client::Client;
 use crate::bed::netns::Namespace;
 use crate::bed::plan::ZONE;
 
-/// From one round of questions to the next.
+/// The pause between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The running client; dropping it ends it.
@@ -26,19 +26,19 @@ pub struct Watch {
     client: Option<JoinHandle<Pauses>>,
 }
 
-/// Times from one round of questions to the next.
+/// The times between rounds of questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pauses {
-    /// How many there were.
+    /// Their number.
     pub count: u32,
-    /// All together.
+    /// Their sum.
     pub sum: Duration,
     /// The longest.
     pub longest: Duration,
 }
 
 impl Pauses {
-    /// With those of another client.
+    /// Adds those of another client.
     #[must_use]
     pub fn and(self, other: Pauses) -> Pauses {
         Pauses {
@@ -53,28 +53,28 @@ impl Pauses {
     }
 }
 
-/// Who is asked for the addresses of what.
+/// A server, and the name whose addresses it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The server's address.
     pub server: IpAddr,
-    /// Below the zone, or `@` for the zone itself.
+    /// The name below the zone, or `@` for the zone itself.
     pub label: String,
 }
 
-/// An answer that is not the one before, or the first.
+/// The first answer to a question, or one that differs from the answer before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// When it came.
     pub at: Instant,
-    /// What was asked.
+    /// The question.
     pub question: Question,
-    /// The addresses in ascending order, or what is wrong: no answer, no address, another code than NOERROR.
+    /// The addresses in ascending order, or the fault: no answer, no address, another code than NOERROR.
     pub answer: Result<Vec<IpAddr>, String>,
 }
 
 impl Question {
-    /// Every one of these servers asked for every one of these names.
+    /// Returns the questions that ask each of these servers for each of these names.
     pub fn all(servers: &[IpAddr], labels: &[&str]) -> Vec<Question> {
         let question = |server, label: &&str| Question { server, label: (*label).to_owned() };
         servers.iter().flat_map(|server| labels.iter().map(move |label| question(*server, label))).collect()
@@ -119,10 +119,10 @@ impl Watch {
         Ok(Watch { changes, is_over, client: Some(client) })
     }
 
-    /// Waits for the next change that `is_it`; those before it are dropped.
+    /// Waits for the next change that satisfies `is_it`, and drops earlier ones.
     ///
     /// # Errors
-    /// When it does not come within `limit`; and any answer with something wrong.
+    /// It does not come within `limit`, or an answer has a fault.
     pub fn wait_for(&self, limit: Duration, mut is_it: impl FnMut(&Change) -> bool) -> Result<Change> {
         let deadline = Instant::now() + limit;
         loop {
@@ -164,7 +164,7 @@ fn ask(dns: &Client, questions: &[Question], is_over: &AtomicBool, changes: &Sen
                 continue;
             }
             *last = Some(answer.clone());
-            // Nobody may listen any more.
+            // The receiver may have been dropped.
             changes.send(Change { at: Instant::now(), question: question.clone(), answer }).ok();
         }
         thread::sleep(PAUSE);
@@ -184,10 +184,10 @@ pub fn since(changes: &[Change], moment: Instant) -> impl Iterator<Item = &Chang
     all.filter(move |(index, change)| !is_superseded(*index, change)).map(|(_, change)| change)
 }
 
-/// Every answer had an address.
+/// Checks that every answer had an address.
 ///
 /// # Errors
-/// The first one that had not.
+/// The first answer without one.
 pub fn all_answered(changes: &[Change]) -> Result<()> {
     ensure!(!changes.is_empty(), "nothing was asked");
     match changes.iter().find(|change| change.answer.is_err()) {

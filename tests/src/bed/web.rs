@@ -15,17 +15,17 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::bed::netns::Namespace;
 use crate::bed::wait;
 
-/// A client that says nothing holds up the others for this long.
+/// The longest time that a silent client delays other clients.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is served.
+/// The page to serve.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Code and phrase.
+    /// The status code and phrase.
     pub status: &'static str,
     /// The body.
     pub body: &'static str,
-    /// `None`: in the clear.
+    /// The TLS configuration; `None`: no TLS.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
@@ -56,7 +56,7 @@ impl Web {
                     match listener.accept() {
                         Ok((stream, _)) => {
                             let page = page.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                            // A client that hangs up has its reasons.
+                            // A client may close its connection at any time.
                             answer(stream, page).ok();
                         }
                         Err(_) => thread::sleep(wait::POLL),
@@ -67,7 +67,7 @@ impl Web {
         Ok(Web { page, over, thread: Some(thread) })
     }
 
-    /// Serves something else from now on.
+    /// Serves another page from now on.
     pub fn show(&self, page: Page) {
         *self.page.lock().unwrap_or_else(PoisonError::into_inner) = page;
     }
@@ -105,7 +105,7 @@ fn speak(mut stream: impl Read + Write, status: &str, body: &str) -> Result<()> 
     Ok(())
 }
 
-/// Who signs the certificates of a scene.
+/// The authority for the certificates of a scene.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -113,7 +113,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A random one.
+    /// Creates a random authority.
     ///
     /// # Errors
     /// When there is no randomness.
@@ -133,7 +133,7 @@ impl Authority {
         std::fs::write(path, &self.pem).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// What a server shows that is `host`; expired long ago if so wished.
+    /// Returns the TLS configuration of a server named `host`. The certificate may be expired.
     ///
     /// # Errors
     /// When `host` is none.

@@ -1,7 +1,7 @@
 //! Answers per second and losses of name servers on one core each, under the same load in rising steps.
 //!
-//! The generator itself paces the load: it sends when a query is due. Every server has a wire of its own,
-//! the same zone, one thread for queries, and one core. That core also receives the queries and sends the answers.
+//! The generator itself paces the load: it sends when a query is due. Every server has its own wire, the same zone, one
+//! thread for queries, and one core. That core also receives the queries and sends the answers.
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,35 +21,37 @@ use dns_xdp_tests::load::window::{Window, measure};
 use dns_xdp_tests::load::wire::{Counting, Wire};
 use dns_xdp_tests::load::{cores, sample};
 
-/// Queries per second of the first step, of the last, and from one to the next.
+/// Queries per second of the first step.
 const FIRST: f64 = 25_000.0;
 const LAST: f64 = 5_000_000.0;
 const STEP: f64 = std::f64::consts::SQRT_2;
-/// A rate that is not above the best by this is flat. After this many flat steps a curve ends.
+/// The factor by which a rate has to exceed the best; otherwise the step is flat. A curve ends after several flat
+/// steps.
 const FLAT: f64 = 1.02;
 const FLAT_STEPS: usize = 2;
-/// A generator that sends less than this of what it should was held up by something else on its core.
+/// The share of its queries that a generator has to send; below, other work on its core delayed it.
 const HELD_UP: f64 = 0.95;
-/// Queues of the step before run empty.
+/// The pause in which the queues of the step before run empty.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers per second and losses of name servers under the same load
 #[derive(Parser)]
 #[command(name = "cargo xtask bench compare")]
 struct Args {
-    /// Only these
+    /// Measure only these servers
     #[arg(value_parser = ALL.map(|competitor| competitor.word))]
     servers: Vec<String>,
-    /// Rounds, of some two minutes each for all servers: of each its best counts
+    /// The number of rounds, of some 2 minutes each for all servers; the best round of each server counts
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
-    /// What is asked
+    /// The kind of query
     #[arg(long, value_enum, default_value_t = Kind::A)]
     query: Kind,
-    /// Milliseconds that each step is measured, twice: the better counts, for what disturbs only takes away
+    /// Milliseconds of each measurement. Each step is measured twice, and the better result counts, because
+    /// disturbances only lower it
     #[arg(long, default_value_t = 700, value_parser = clap::value_parser!(u16).range(100..=10_000))]
     window: u16,
-    /// Where the plot goes
+    /// The file for the plot
     #[arg(long, default_value = "target/bench/compare.svg")]
     svg: PathBuf,
 }
@@ -89,7 +91,7 @@ fn compare(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// One server under more and more load, until more brings no more answers.
+/// Measures one server under rising load, until more load brings no more answers.
 fn climb(competitor: &Competitor, args: &Args) -> Result<Vec<Window>> {
     let kind = args.query;
     let run = Run::unique()?;
@@ -121,13 +123,13 @@ fn climb(competitor: &Competitor, args: &Args) -> Result<Vec<Window>> {
     Ok(steps)
 }
 
-/// Queries per second; the last is as many as the generator can send.
+/// Queries per second; the last step is the generator's maximum.
 fn paces() -> impl Iterator<Item = Option<u32>> {
     let paces = std::iter::successors(Some(FIRST), |pace| Some(pace * STEP));
     paces.take_while(|pace| *pace < LAST).map(|pace| Some(pace as u32)).chain([None])
 }
 
-/// What came back are answers, and right ones.
+/// Checks that the returned frames are right answers.
 fn check(generator: &mut Generator, kind: Kind, wire: &Wire, window: &Window) -> Result<()> {
     ensure!(window.others == 0.0, "{:.0} frames a second came back that are no answers", window.others);
     ensure!(window.answered > 0.0, "nothing came back");
@@ -137,7 +139,7 @@ fn check(generator: &mut Generator, kind: Kind, wire: &Wire, window: &Window) ->
     Ok(())
 }
 
-/// The step in which most was answered.
+/// The step with the most answers.
 fn best(steps: &[Window]) -> Window {
     let best = steps.iter().copied().reduce(Window::better);
     best.expect("there is a first step")

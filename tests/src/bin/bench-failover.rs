@@ -1,9 +1,9 @@
 //! Times to repair: from a node's death until a server answers another address for its name, and from its return until
-//! it answers the node's own again.
+//! it answers the node's own address again.
 //!
 //! All servers are in one cluster and see the same deaths: dns-xdp with its defaults, gdnsd with the shortest times
-//! that it accepts, and dns-xdp with gdnsd's times. One client asks them all in turn. Every node dies once, so that
-//! none is kept out for longer because it has been dead before.
+//! that it accepts, and dns-xdp with gdnsd's times. One client asks all servers in turn. Every node dies once, so that
+//! no earlier death delays its return.
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
@@ -25,28 +25,28 @@ use dns_xdp_tests::bed::watch::{Change, Pauses, Question, Watch, names};
 use dns_xdp_tests::jitter::random_share;
 use dns_xdp_tests::load::figures::{Rounds, table};
 
-/// The servers, each on the node of that number (from 0); behind them are the nodes that die.
+/// The servers, each on the node of that number (from 0); after them come the nodes that die.
 const SERVERS: [&str; 3] = ["dns-xdp", "dns-xdp, gdnsd's times", "gdnsd"];
 const DNS_XDP: [usize; 2] = [0, 1];
 const GDNSD: usize = 2;
 
-/// Times that both can be given. gdnsd takes whole seconds, from 2 on for its interval (its manual says 1, it refuses
+/// The interval for both. gdnsd accepts whole seconds, for its interval at least 2 (its manual says 1, but it refuses
 /// that), and a timeout below the interval.
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const FALL: u32 = 3;
 const RISE: u32 = 2;
 
-/// A server that has not changed its answer by then will not.
+/// The longest time until a server changes its answer.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(20);
-/// A longer pause than this is in the hundredths that are printed.
+/// The longest pause between two questions that does not change the printed hundredths.
 const ASKED_EVERY: Duration = Duration::from_millis(5);
 
-/// Times to repair, side by side with gdnsd's
+/// Repair times, compared with gdnsd's
 #[derive(Parser)]
 #[command(name = "cargo xtask bench failover")]
 struct Args {
-    /// Rounds, of some 20 seconds each: one death of either kind
+    /// The number of rounds, of some 20 seconds each: one death of either kind
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=18))]
     rounds: u8,
 }
@@ -83,7 +83,7 @@ impl Death {
     }
 }
 
-/// What each server took for one death.
+/// The times of each server for one death.
 struct Round {
     death: Death,
     repaired: [Duration; SERVERS.len()],
@@ -121,7 +121,7 @@ fn bench(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Every database, and the servers; all see every node up.
+/// Starts every database and the servers, and waits until all servers see every node up.
 fn start(cluster: &mut Cluster, directory: &Path) -> Result<Gdnsd> {
     for node in &mut cluster.nodes {
         node.start_database()?;
@@ -154,7 +154,7 @@ fn start(cluster: &mut Cluster, directory: &Path) -> Result<Gdnsd> {
     Ok(gdnsd)
 }
 
-/// A resource for each node that dies: its own address, and in its stead the first node's.
+/// The files of gdnsd, with a resource for each node that dies: its own address, and as substitute the first node's.
 fn gdnsd_files(nodes: &[Node]) -> Result<(String, String)> {
     let substitute = nodes[0].ipv4();
     let mut zone =
@@ -182,7 +182,7 @@ fn gdnsd_service() -> String {
     )
 }
 
-/// All rounds, and how often the servers were asked.
+/// Runs all rounds. Also returns how often the servers were asked.
 fn play(cluster: &mut Cluster) -> Result<(Vec<Round>, Pauses)> {
     let mut rounds = Vec::new();
     let mut pauses = Pauses::default();
@@ -241,7 +241,7 @@ fn await_all(
             bail!("{}: {:#}", late.collect::<Vec<_>>().join(", "), change.expect_err("it is none"));
         };
         let server = servers.iter().position(|server| *server == change.question.server);
-        let server = server.context("an answer of nobody who was asked")?;
+        let server = server.context("an answer of an unknown server")?;
         seen[server].get_or_insert(change.at);
     }
     Ok(seen.map(|at| at.expect("none is left")))
@@ -270,7 +270,7 @@ fn settings(cluster: &Cluster) -> Result<String> {
 }
 
 fn report(rounds: &[Round], promises: [Option<Duration>; SERVERS.len()]) -> String {
-    let headings = ["seconds", "promised", "repair, min", "median", "max", "back, min", "median", "max"];
+    let headings = ["seconds", "guaranteed", "repair, min", "median", "max", "back, min", "median", "max"];
     let mut rows = Vec::new();
     for death in Death::ALL {
         for (server, title) in SERVERS.iter().enumerate() {

@@ -1,8 +1,8 @@
-//! What one answer costs in the kernel: the program timed by BPF_PROG_TEST_RUN, beside parts of known cost.
+//! Measures the time of one answer in the kernel by BPF_PROG_TEST_RUN, compared with parts that every responder needs.
 //!
-//! A run changes the packet. A caller program therefore restores the packet, and then calls the timed program. The
-//! time of the same caller with an empty program is subtracted. Every line is the least of several rounds in one run
-//! on one core; the ratios travel, the nanoseconds are this machine's.
+//! A run changes the packet. A caller program therefore restores the packet, and then calls the timed program. The time
+//! of the same caller with an empty program is subtracted. Every line is the minimum of several rounds in one run on
+//! one core. The ratios hold on other machines; the nanoseconds are this machine's.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
@@ -19,9 +19,9 @@ const ROUNDS: usize = 14;
 const REPEAT: u32 = 100_000;
 const CAPACITY: usize = 65_536;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Programs of the stopwatch that do a part of what an answer takes.
+/// The stopwatch's programs for single parts of an answer.
 const REFERENCES: [&str; 5] = ["reflect", "grow", "look_up", "grow_head", "read_line"];
-/// Of those, what any responder does that finds its answer in a hash map and makes room at the tail.
+/// The number of these parts that every responder with a hash map and growing answers needs.
 const PARTS: usize = 3;
 const PORT: u16 = 53;
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
@@ -78,7 +78,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What cookies and limits cost where they are used.
+/// The rows with cookies and limits in use.
 fn guarded() -> [(&'static str, Edns, table::FloodPolicy); 5] {
     let secrets = FloodLimits { secrets: vec![Secret::new([7; 16])], ..FloodLimits::default() }.table();
     let limits = |answers_per_second, slip| {
@@ -100,7 +100,7 @@ fn guarded() -> [(&'static str, Edns, table::FloodPolicy); 5] {
 struct Row {
     what: String,
     frame: Vec<u8>,
-    /// Of the stopwatch; none: the responder.
+    /// The stopwatch's program; `None`: the responder.
     program: Option<&'static str>,
 }
 
@@ -123,8 +123,8 @@ impl Bench {
         Ok(Bench { responder, guarded, stopwatch: Stopwatch::load(CAPACITY)? })
     }
 
-    /// Nanoseconds of each row. All of them are gone through in each round: what disturbs the machine for a while is
-    /// then not one's alone.
+    /// Nanoseconds of each row. Each round measures all rows, so that a temporary disturbance does not affect only one
+    /// row.
     fn time_each(&mut self, rows: &[Row]) -> Result<Vec<f64>> {
         let mut least = vec![Least::NONE; rows.len()];
         for _ in 0..ROUNDS {
@@ -137,8 +137,8 @@ impl Bench {
         Ok(least.into_iter().map(Least::ns).collect())
     }
 
-    /// Nanoseconds of an answer to a query with this OPT record, in a zone that is guarded so. A whole cookie is the one
-    /// that the program makes.
+    /// Nanoseconds of an answer to a query with this OPT record, with this flood policy. A whole cookie is one that the
+    /// program has made.
     fn time_guarded(&mut self, mut edns: Edns, flood_policy: table::FloodPolicy) -> Result<f64> {
         self.guarded.publish(&zone(16).guarded(flood_policy))?;
         let query = |edns| frame("node00001.demo.example.com", RecordType::A, edns, &IPV4);
@@ -154,7 +154,7 @@ impl Bench {
         Ok(least.ns())
     }
 
-    /// Nanoseconds of an answer over the names of a zone of `count`, in an order that no prefetcher foresees.
+    /// Nanoseconds of an answer over the names of a zone with `count` names, in an order that no prefetcher foresees.
     fn spread(&mut self, count: usize) -> Result<f64> {
         self.responder.publish(&zone(count))?;
         let frame = |nth: usize| {

@@ -1,8 +1,8 @@
-//! What one core answers over a veth pair under flood, beside a bare reflector in the same run.
+//! Measures the answers of one core over a veth pair under a flood, compared with a bare reflector in the same run.
 //!
 //! Every round floods the reflectors and the responder in turn. Answers are counted at the generator's end, and some of
-//! them looked at. What else the machine does only takes away, so the best rounds are compared; how far apart the rounds
-//! are is told too.
+//! them are checked. Other work on the machine only lowers the numbers, so the best rounds are compared. The spread of
+//! the rounds is printed too.
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
@@ -21,19 +21,19 @@ use dns_xdp_tests::load::window::{Window, measure};
 use dns_xdp_tests::load::wire::{Counting, Wire};
 use dns_xdp_tests::load::{cores, sample};
 
-/// Until what is on its way has arrived.
+/// The time until all frames under way have arrived.
 const DRAIN: Duration = Duration::from_millis(20);
-/// What the responder's counters and those of arrived answers may differ by: what a full ring has swallowed.
+/// The share by which the responder's counters and the arrived answers may differ: a full ring loses some.
 const SWALLOWED: f64 = 0.001;
 
-/// Answers per second of one core over a veth pair under flood, beside a bare reflector's
+/// Answers per second of one core over a veth pair under flood, compared with a bare reflector's
 #[derive(Parser)]
 #[command(name = "cargo xtask bench wire")]
 struct Args {
-    /// Rounds, of some six seconds each
+    /// The number of rounds, of some 6 seconds each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
-    /// Milliseconds that each row is measured in each round
+    /// Milliseconds of each measurement
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(100..=10_000))]
     window: u16,
     /// The core that counts the answers
@@ -43,9 +43,9 @@ struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Counter {
-    /// The server's, as it completes in a driver what it has sent; the generator can then saturate it
+    /// The server's core, as with a real driver; the generator can then saturate it
     Server,
-    /// The generator's: the server's core only serves, but one core cannot send enough to saturate it
+    /// The generator's core: the server's core only serves, but one core cannot send enough to saturate it
     Generator,
 }
 
@@ -158,14 +158,14 @@ impl<'r> Bench<'r> {
         Ok(window)
     }
 
-    /// What the responder's own counter says.
+    /// Returns the responder's own count of answers.
     fn answers(&self, kind: Kind) -> Result<u64> {
         let outcome = if kind == Kind::NxDomain { "nxdomain" } else { "answered" };
         ours::outcomes(self.run)?.get(outcome).copied().context("no such counter")
     }
 }
 
-/// A wire with the counter of answers on it.
+/// Builds a wire with the counter of answers on it.
 fn lay(run: &Run, number: u8, generator: &mut Generator) -> Result<Wire> {
     let wire = Wire::lay(run, number)?;
     generator.attach("receive", &wire.generator, &wire.generator_end.device)?;

@@ -1,5 +1,5 @@
-//! One view of five servers, shown step by step: a store of three members, one operator for all, two at once, a death that is
-//! agreed on, a bad link, a server without the store, and the store lost.
+//! Shows step by step how five servers share one view: a store of three members, a command for all servers, two
+//! commands at once, an agreed death, a bad link, a server without the store, and a lost store.
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::thread::{scope, sleep};
@@ -18,9 +18,9 @@ use hickory_proto::rr::RecordType;
 
 const SERVERS: u8 = 5;
 const ALL: [usize; SERVERS as usize] = [0, 1, 2, 3, 4];
-/// An operator's word is in all answers within this.
+/// The longest time until an operator's command is in all answers.
 const HEARD: Duration = Duration::from_secs(1);
-/// A death is out of all answers within the promise of the default configuration, and its lease.
+/// The longest time until a dead address is in no answer: the repair bound of the default configuration, and the lease.
 const REPAIRED: Duration = Duration::from_secs(9);
 
 fn main() -> ExitCode {
@@ -28,25 +28,25 @@ fn main() -> ExitCode {
 }
 
 fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
-    steps.step("a store of three members, and what the servers share is put into it");
+    steps.step("a store of three members gets the shared part of the configuration");
     cluster.start_store()?;
     for (number, address) in (1..).zip(ADDRESSES) {
         println!("   etcd{number:<4}{address}");
     }
     print!("   dns-xdp cluster init --config shared.toml\n   {}", cluster.share()?);
 
-    steps.step("five servers start with what is their own, and are of one mind");
+    steps.step("five servers start with their own files, and agree");
     cluster.start()?;
     wait_for_agreement(cluster, &ALL)?;
     println!("   {} holds the zone, {} the nodes", prefix(), SERVERS);
     shown(&cluster.nodes[4], &["status", "--cluster"])?;
     let dns = cluster.dns_client()?;
 
-    steps.step("`node drain` on one server is in the answers of all");
+    steps.step("`node drain` on one server changes the answers of all servers");
     typed(cluster, &dns, 0, "drain", false)?;
     typed(cluster, &dns, 3, "auto", true)?;
 
-    steps.step("two operators at once: one wins, and the other is told");
+    steps.step("two operators at once: one succeeds, and the other gets an error");
     two_at_once(cluster)?;
 
     steps.step("node1's link to node3 is bad: no answer changes");
@@ -55,7 +55,7 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     steps.step("node5's database dies: the servers agree on it");
     death(cluster, &dns)?;
 
-    steps.step("node1 loses the store: it goes on, and judges by itself");
+    steps.step("node1 loses the store: it continues, and judges by itself");
     store(cluster)?.cut_off(&cluster.nodes[0])?;
     println!("   {}", wait_for_mode(&cluster.nodes[0], "alone")?);
     said_by(cluster, &dns)?;
@@ -69,13 +69,13 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     })?;
     shown(&cluster.nodes[1], &["status", "--cluster"])?;
 
-    steps.step("it has the store again, and joins without a flap");
+    steps.step("node1 has the store again, and joins without a flap");
     store(cluster)?.join(&cluster.nodes[0])?;
     wait_for_agreement(cluster, &ALL)?;
     said_by(cluster, &dns)?;
 
     steps
-        .step("the store loses its majority: every server answers and judges on, and no operator is lied to");
+        .step("the store loses its majority: every server keeps answering and judging, and commands fail with an error");
     for member in 0..2 {
         cluster.etcd()?.members[member].kill()?;
     }
@@ -98,7 +98,8 @@ fn store(cluster: &Cluster) -> Result<&Etcd> {
     cluster.etcd.as_ref().context("there is no store")
 }
 
-/// A verb of `node` about node2 on a server (from 0), after which every server answers its address, or does not.
+/// Runs a verb of `node` about node2 on a server (from 0), and waits until every server answers its address, or none
+/// does.
 fn typed(cluster: &Cluster, dns: &Client, server: usize, verb: &str, is_answered: bool) -> Result<()> {
     let start = Instant::now();
     cluster.nodes[server].cli_ok(&["node", verb, "node2"])?;
@@ -189,7 +190,7 @@ fn death(cluster: &mut Cluster, dns: &Client) -> Result<()> {
     said_by(cluster, dns)
 }
 
-/// What each server says node5 is.
+/// Prints each server's answer for node5, and checks that they agree.
 fn said_by(cluster: &Cluster, dns: &Client) -> Result<()> {
     let mut said = Vec::new();
     for server in &cluster.nodes {
@@ -207,14 +208,14 @@ fn only_address(dns: &Client, server: &Node, label: &str) -> Result<IpAddr> {
     Ok(address)
 }
 
-/// A command on a server, and what it prints.
+/// Runs a command on a server and prints its output.
 fn shown(server: &Node, arguments: &[&str]) -> Result<()> {
     println!("   {}: dns-xdp {}", server.name, arguments.join(" "));
     server.cli_ok(arguments)?.lines().for_each(|line| println!("     {line}"));
     Ok(())
 }
 
-/// A command that must not pretend to have done anything.
+/// Runs a command that has to be refused.
 fn refused(server: &Node, arguments: &[&str]) -> Result<()> {
     let output = server.cli(arguments)?;
     ensure!(output.status.code() == Some(1), "it was not refused: {output:?}");

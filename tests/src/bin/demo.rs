@@ -1,5 +1,5 @@
-//! The main job, shown step by step: a cluster zone answered at the NIC, a node that dies, and its return. A real client
-//! connects to a real database by the node's name all the while.
+//! The main job, shown step by step: a cluster zone answered at the NIC, a node that dies, and its return. Meanwhile a
+//! real client connects to a real database by the node's name.
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
 
 const NODES: u8 = 3;
-/// A client has to see the dead address replaced within this, with the default configuration.
+/// The longest time until a client sees the dead address replaced, with the default configuration.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(4);
 const FAILBACK_LIMIT: Duration = Duration::from_secs(15);
-/// The failover, and the TTL of the zone's addresses, twice as long as by default.
+/// The longest time until caches have dropped the dead address: twice the failover and the TTL of the defaults.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(18);
-/// A client connects again within this: the failover, the TTL, and what the resolver loses with the dead server.
+/// The longest time until a client connects again: the failover, the TTL, and the resolver's delay by the dead server.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(18);
-/// Of the client, before anything happens.
+/// The client's attempts before anything happens.
 const ATTEMPTS: usize = 20;
 /// A resolver's client asks again soon. Unbound drops an answer that took longer than 1.9 s (`discard-timeout`), and
 /// answers the next query at once.
@@ -43,7 +43,7 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     show_stations(cluster)?;
     let dns = cluster.dns_client()?;
 
-    steps.step("the parent zone holds what `dns-xdp delegation show` says that it has to");
+    steps.step("the parent zone has the records of `dns-xdp delegation show`");
     delegation(cluster)?;
 
     steps.step("the client asks the parent, and is referred to the cluster's own nodes");
@@ -70,19 +70,19 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     cluster.nodes[1].die()?;
     failover(cluster, &dns, death)?;
 
-    steps.step("the dead address is gone from every name, and the servers agree");
+    steps.step("the dead address is in no answer, and the servers agree");
     dead_address_is_gone(cluster, &dns)?;
 
-    steps.step("a resolver that tries the dead server goes on to the next");
+    steps.step("a resolver that tries the dead server asks the next one");
     next_server(cluster, &servers)?;
 
     steps.step("so does the client's, and it finds every name");
     resolver_goes_on(cluster)?;
 
-    steps.step("and the client of the database connects again, to a living node");
+    steps.step("the client of the database connects again, to a living node");
     connects_again(cluster, &client, death)?;
 
-    steps.step("`dns-xdp delegation verify` says which server is dead");
+    steps.step("`dns-xdp delegation verify` shows which server is dead");
     verify(cluster, 1)?;
 
     steps.step("node2 comes back");
@@ -91,7 +91,7 @@ fn play(steps: &mut Steps, cluster: &mut Cluster) -> Result<()> {
     failback(cluster, &dns, start)?;
     verify(cluster, 0)?;
 
-    steps.step("the client of the database is on node2 again: what it saw, in seconds from the death");
+    steps.step("the client of the database is on node2 again: its attempts, in seconds from the death");
     on_node2_again(cluster, client, death)
 }
 
@@ -123,7 +123,7 @@ fn resolve(cluster: &Cluster, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// `delegation verify` as an operator sees it; it has to end with `exit_code`.
+/// Runs `delegation verify` and prints it; it has to end with `exit_code`.
 fn verify(cluster: &Cluster, exit_code: i32) -> Result<()> {
     let output = cluster.verify(&[])?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -139,7 +139,8 @@ fn verify(cluster: &Cluster, exit_code: i32) -> Result<()> {
     Ok(())
 }
 
-/// What the parent says: the NS set with glue. Returns the servers' IPv4 addresses in the order of the referral.
+/// Prints the parent's referral: the NS set with glue. Returns the servers' IPv4 addresses in the order of the
+/// referral.
 fn referral(cluster: &Cluster) -> Result<Vec<IpAddr>> {
     let qname = format!("node1.{ZONE}");
     let reply = dig(cluster, ADDRESSES[0], &["+norecurse", &qname, "A"])?;
@@ -249,7 +250,7 @@ fn dead_address_is_gone(cluster: &Cluster, dns: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Asks the servers as a resolver does that happens to begin with the dead one.
+/// Asks the servers like a resolver that begins with the dead one.
 fn next_server(cluster: &Cluster, servers: &[IpAddr]) -> Result<()> {
     let qname = format!("node2.{ZONE}");
     let dead = cluster.nodes[1].ipv4();
@@ -267,7 +268,7 @@ fn next_server(cluster: &Cluster, servers: &[IpAddr]) -> Result<()> {
     bail!("no server answers")
 }
 
-/// A resolver holds the dead address for its TTL, and after that nobody gets it.
+/// Waits until the resolver, which caches the dead address for its TTL, no longer answers it.
 fn resolver_goes_on(cluster: &Cluster) -> Result<()> {
     let dead = cluster.nodes[1].ipv4().to_string();
     let qname = format!("node2.{ZONE}");
@@ -289,7 +290,7 @@ fn resolver_goes_on(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Starts a client that connects to node2 by name, and waits until it has done so some times without a failure.
+/// Starts a client that connects to node2 by name, and waits for some connections without a failure.
 fn connect(cluster: &Cluster) -> Result<Connections> {
     let host = format!("node2.{ZONE}");
     let client = Connections::start(cluster.redis_cli()?, &host);
@@ -323,7 +324,7 @@ fn on_node2_again(cluster: &Cluster, client: Connections, death: Instant) -> Res
     print_connections(cluster, &client.finish()?, death)
 }
 
-/// The table of what the client saw. The attempts may fail around the death alone, and not for long.
+/// Prints the table of the client's attempts. They may fail only around the death, and not for long.
 fn print_connections(cluster: &Cluster, attempts: &[Attempt], death: Instant) -> Result<()> {
     let seconds = |at: Instant| match at.checked_duration_since(death) {
         Some(after) => format!("+{:.1}", after.as_secs_f64()),
@@ -347,7 +348,7 @@ fn print_connections(cluster: &Cluster, attempts: &[Attempt], death: Instant) ->
     Ok(())
 }
 
-/// What an attempt came to, in words.
+/// The outcome of an attempt, in words.
 fn seen(cluster: &Cluster, outcome: &Result<IpAddr, String>) -> String {
     match outcome {
         Ok(address) => {

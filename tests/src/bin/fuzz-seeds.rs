@@ -1,4 +1,4 @@
-//! Writes what the fuzzer is to start from to a directory, one below it for each target.
+//! Writes the fuzzer's seeds to a directory, in one subdirectory for each target.
 use std::path::Path;
 use std::{env, fs};
 

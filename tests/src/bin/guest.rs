@@ -1,4 +1,4 @@
-//! Runs in a machine of QEMU's that boots another kernel: checks the program, the daemon and its interfaces there.
+//! Runs in a QEMU machine that boots another kernel: checks the program, the daemon and its interfaces there.
 use std::env::args;
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
 fn run(verb: Option<&str>) -> Result<()> {
     match verb {
         None => guest::run(),
-        // Printed outside the machine, for the packer of its image.
+        // This runs outside the machine, for making its image.
         Some("modules") => {
             guest::modules().iter().for_each(|module| println!("{module}"));
             Ok(())

@@ -1,4 +1,4 @@
-//! The demo's cluster, left running to play with: `lab up`, `lab enter [STATION]`, `lab down`.
+//! The demo's cluster, left running for experiments: `lab up`, `lab enter [STATION]`, `lab down`.
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -11,7 +11,7 @@ use dns_xdp_tests::bed::process::{exit_code, sibling};
 use dns_xdp_tests::bed::run::Run;
 use dns_xdp_tests::bed::unbound;
 
-/// There is one lab on a machine.
+/// The name of the lab; a machine has only one.
 const NAME: &str = "lab";
 const NODES: u8 = 3;
 

@@ -1,4 +1,4 @@
-//! Writes the manual pages into a directory: of dns-xdp, of each verb, and of the configuration file.
+//! Writes the manual pages into a directory: for dns-xdp, for each verb, and for the configuration file.
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,14 +24,14 @@ fn write() -> Result<()> {
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The help verb repeats what the pages say.
+/// Writes the pages of a command, except the help verb, which repeats them.
 fn pages(command: clap::Command, directory: &Path) -> Result<()> {
     let command = command.disable_help_subcommand(true);
     clap_mangen::generate_to(command, directory)
         .with_context(|| format!("cannot write the pages to {}", directory.display()))
 }
 
-/// The Markdown text with a list in the place of each table: a manual page of 80 columns has no room for five of them.
+/// Returns the Markdown text with a list in place of each table: a manual page of 80 columns has no room for 5 columns.
 fn without_tables(markdown: &str) -> String {
     let mut headings: Vec<&str> = Vec::new();
     let mut text = String::new();
@@ -51,7 +51,7 @@ fn without_tables(markdown: &str) -> String {
     text
 }
 
-/// The cells of a row of a table; none: the line is no such row.
+/// The cells of a row of a table; empty: the line is no such row.
 fn cells(line: &str) -> Vec<&str> {
     match line.strip_prefix('|').and_then(|line| line.strip_suffix('|')) {
         Some(row) => row.split('|').map(str::trim).collect(),
@@ -59,7 +59,7 @@ fn cells(line: &str) -> Vec<&str> {
     }
 }
 
-/// A row as an item of a list: the first cell, those between with their headings, the last one.
+/// A row as an item of a list: the first cell, the middle cells with their headings, and the last cell.
 fn item(headings: &[&str], cells: &[&str]) -> String {
     let [first, between @ .., last] = cells else { return cells.concat() };
     let named = headings.iter().skip(1).zip(between).filter(|(_, cell)| !cell.is_empty());

@@ -1,4 +1,4 @@
-//! The table of what the program survives: `survive [--long] [ROW…]` plays the rows and prints each as it comes.
+//! Plays the rows of the survival table and prints each result: `survive [--long] [ROW…]`.
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use clap::Parser;
 use dns_xdp_tests::bed::process::exit_code;
 use dns_xdp_tests::survive::{EVENTS, Event, HEAD, Length, Row};
 
-/// What the program survives: every query of a steady load is counted as right, wrong or lost
+/// Test faults under a steady load; every query counts as right, wrong or lost
 #[derive(Parser)]
 #[command(
     name = "cargo xtask test survive",
@@ -17,10 +17,10 @@ use dns_xdp_tests::survive::{EVENTS, Event, HEAD, Length, Row};
     DNS_XDP_SEED: plays the troubles of an earlier row 16 again"
 )]
 struct Args {
-    /// As many rounds, and for as long, as the table says; otherwise two minutes in all
+    /// Run the table's number of rounds and times; otherwise all rows take 2 minutes
     #[arg(long)]
     long: bool,
-    /// Only these rows of the table
+    /// Play only these rows of the table
     #[arg(value_name = "ROW", value_parser = clap::value_parser!(u8).range(1..=EVENTS.len() as i64))]
     rows: Vec<u8>,
 }
@@ -48,14 +48,14 @@ fn survive(args: &Args) -> Result<()> {
         eprintln!("row {}: {:.1} s", event.number, start.elapsed().as_secs_f64());
         fallen_short.extend((!row.reached).then(|| event.number.to_string()));
     }
-    // As libtest says it: `cargo xtask test` counts the rows by this line.
+    // The line has libtest's form: `cargo xtask test` counts the rows by it.
     let verdict = if fallen_short.is_empty() { "ok" } else { "FAILED" };
     println!("test result: {verdict}. {} passed; {} failed", played - fallen_short.len(), fallen_short.len());
     ensure!(fallen_short.is_empty(), "not reached: row {}", fallen_short.join(", "));
     Ok(())
 }
 
-/// A line of a table has no room for more.
+/// Returns a text as one line, for a row of the table.
 fn one_line(text: &str) -> String {
     text.replace('\n', " ").replace('|', "/")
 }

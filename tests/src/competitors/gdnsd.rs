@@ -9,7 +9,7 @@ use crate::bed::run::Run;
 use crate::load::queries::ZONE;
 use crate::load::wire::{SERVER, Wire};
 
-/// Its configuration directory is that of the run.
+/// Returns the command. Its configuration directory is the run's.
 pub(super) fn command(run: &Run, wire: &Wire) -> Result<Command> {
     gdnsd::command(&run.directory(), &SERVER, ZONE, &ours::zone_file(run, wire)?, "")
 }

@@ -8,12 +8,12 @@ use crate::bed::run::Run;
 use crate::load::queries::ZONE;
 use crate::load::wire::{SERVER, Wire};
 
-/// Through the stack.
+/// Returns the command for Knot DNS over sockets.
 pub(super) fn sockets(run: &Run, wire: &Wire) -> Result<Command> {
     command(run, wire, "")
 }
 
-/// With its XDP program on the server's device; the sockets are there too.
+/// Returns the command for Knot DNS with its XDP program on the server's device. It has the sockets too.
 pub(super) fn xdp(run: &Run, wire: &Wire) -> Result<Command> {
     command(run, wire, &format!("xdp:\n    listen: {}@53\n", wire.server_end.device))
 }

@@ -15,12 +15,12 @@ use crate::load::queries::{NAMES, ZONE, name};
 use crate::load::wire::{SERVER, Wire};
 use crate::oracle::zone_file;
 
-/// With XDP.
+/// Returns the command for dns-xdp with XDP.
 pub(super) fn command(run: &Run, wire: &Wire) -> Result<Command> {
     in_mode(run, wire, "native")
 }
 
-/// The responder alone.
+/// Returns the command for the responder alone.
 pub(super) fn fallback(run: &Run, wire: &Wire) -> Result<Command> {
     in_mode(run, wire, "off")
 }
@@ -33,7 +33,7 @@ fn in_mode(run: &Run, wire: &Wire, mode: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// The zone that the daemon serves, for the others.
+/// The daemon's zone as a zone file, for the other servers.
 pub(super) fn zone_file(run: &Run, wire: &Wire) -> Result<String> {
     let text = configuration(run, &wire.server_end.device, "off");
     let config = Config::parse(&text, Path::new("dns-xdp.toml"))?;
@@ -55,7 +55,7 @@ fn socket(directory: &Path) -> PathBuf {
     directory.join("dns-xdp.sock")
 }
 
-/// The probe is a connection to the daemon's own port 53, which is there as long as the daemon is.
+/// The configuration. Its probe is a connection to the daemon's own port 53, which succeeds while the daemon runs.
 fn configuration(run: &Run, device: &str, mode: &str) -> String {
     let directory = run.directory();
     let [ipv4, ipv6] = SERVER;

@@ -12,17 +12,17 @@ use crate::bed::netns::Namespace;
 use crate::bed::process::succeed;
 use crate::bed::wait;
 
-/// The core of the generator, and of the counter of what comes back.
+/// The core of the generator, and of the counter of returning frames.
 pub const GENERATOR: usize = 0;
 /// The core of the name server.
 pub const SERVER: usize = 1;
 
 /// The load average of a machine that does nothing else.
 const QUIET: f64 = 0.5;
-/// Ahead of all that is not of the kernel's own.
+/// The nice value above all programs except the kernel's own threads.
 const NICE: &str = "-20";
 
-/// Checks that there is a core for either; says so when other programs want them too.
+/// Checks that generator and server can each have a core. Warns if other programs use them too.
 ///
 /// # Errors
 /// When there is not.
@@ -37,7 +37,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Keeps a thread on a core, ahead of what else would run there.
+/// Keeps a thread on a core, with priority over other programs there.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -60,10 +60,10 @@ fn keep(core: usize, thread: Pid) -> Result<()> {
     sched_setaffinity(thread, &cores).with_context(|| format!("cannot keep thread {thread} on core {core}"))
 }
 
-/// Starts a program in a namespace that has a core, in a session of its own; it writes into `log`.
+/// Starts a program in a namespace, on a core, in its own session; it writes into `log`.
 ///
-/// Where the scheduler groups by session (autogroup in sched(7)), a session has the weight of one thread, and shares it
-/// among all cores. A server would get less of its core than the NAPI thread beside it, which is in no session.
+/// If the scheduler groups by session (autogroup in sched(7)), a session has the weight of one thread, shared among all
+/// cores. A server would then get less of its core than the NAPI thread beside it, which is in no session.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -73,7 +73,7 @@ pub fn spawn(namespace: &Namespace, core: usize, command: &Command, log: File) -
     session.arg(program).args(command.get_args());
     session.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let mut child = namespace.enter(|| {
-        // What is started inherits both.
+        // The started program inherits both.
         claim(core, gettid())?;
         session.spawn().with_context(|| format!("cannot start {}", program.display()))
     })?;
@@ -85,7 +85,7 @@ pub fn spawn(namespace: &Namespace, core: usize, command: &Command, log: File) -
     Ok(child)
 }
 
-/// Raises the group of a process that is about to have a session of its own.
+/// Raises the session group of a process that is about to get its own session.
 fn raise(process: Pid) -> Result<()> {
     wait::until("it has a session", Duration::from_secs(2), || {
         ensure!(getsid(Some(process))? == process, "it is in another's");
@@ -102,7 +102,8 @@ fn raise(process: Pid) -> Result<()> {
 pub struct Workers(Vec<Pid>);
 
 impl Workers {
-    /// Brings every thread of a namespace's processes to the server's core, for some servers choose one themselves.
+    /// Brings every thread of a namespace's processes to the server's core, because some servers choose a core
+    /// themselves.
     ///
     /// # Errors
     /// When a thread cannot be moved.
@@ -120,7 +121,7 @@ impl Workers {
         Ok(Workers(threads))
     }
 
-    /// How long they have run, all together. One that has ended has not run.
+    /// The sum of their run times. A thread that has ended counts 0.
     pub fn run_time(&self) -> Duration {
         self.0.iter().filter_map(|thread| run_time(*thread)).sum()
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 pub struct Rounds(Vec<f64>);
 
 impl Rounds {
-    /// The middle one, or the mean of the two in the middle; 0 of none.
+    /// The median; 0 if there are no values.
     pub fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -31,7 +31,7 @@ impl FromIterator<f64> for Rounds {
     }
 }
 
-/// A rate with thousands apart, to three digits.
+/// A rate with separated thousands, rounded to 3 digits.
 pub fn rate(per_second: f64) -> String {
     let step = 10_f64.powf((per_second.max(1.0).log10().floor() - 2.0).max(0.0));
     let digits = format!("{:.0}", (per_second / step).round() * step);

@@ -1,4 +1,4 @@
-//! The generator: live frames from one core, and what came back of them.
+//! The generator: live frames from one core, and the counts of returning frames.
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,9 +19,9 @@ use crate::bed::process::{sibling, tail};
 use crate::bed::programs::LOAD;
 use crate::bed::run::Run;
 
-/// Frames that the kernel makes at once, at most 256.
+/// The number of frames that the kernel makes at once, at most 256.
 const BATCH: u32 = 64;
-/// Frames of one call, which costs some 20 ms to begin and to end: no measurement is so long that it sees two.
+/// The frames of one call. A call takes some 20 ms to begin and to end; no measurement is long enough for two calls.
 const REPEAT: u32 = 100_000_000;
 
 /// The loaded programs and their maps.
@@ -41,7 +41,7 @@ pub struct Generator {
 pub struct Counts {
     /// Queries sent, with those that the veth's full ring refused.
     pub sent: u64,
-    /// What came back.
+    /// The returning frames.
     pub seen: [u64; Seen::COUNT],
 }
 
@@ -94,7 +94,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Sends this many queries per second from now on, or with `None` as many as one core can.
+    /// Sets the queries per second; `None`: as many as one core can send.
     ///
     /// # Errors
     /// When the map cannot be written.
@@ -103,7 +103,7 @@ impl Generator {
         Ok(self.interval.set(0, interval, 0)?)
     }
 
-    /// Sends over a wire for as long as `during` takes.
+    /// Sends over a wire while `during` runs.
     ///
     /// # Errors
     /// When the kernel does not run live frames, and those of `during`.
@@ -121,7 +121,7 @@ impl Generator {
         result
     }
 
-    /// What has been sent and has come back.
+    /// Returns the counts of sent and returning frames.
     ///
     /// # Errors
     /// When a map cannot be read.
@@ -134,7 +134,7 @@ impl Generator {
         Ok(Counts { sent, seen })
     }
 
-    /// The frames that were kept of those that came back, and forgets them.
+    /// Takes the kept samples of returning frames.
     ///
     /// # Errors
     /// When the map cannot be read.
@@ -153,8 +153,8 @@ impl Generator {
     }
 }
 
-/// The process on the generator's core. It sends over an interface of its namespace what the pinned maps say, until
-/// it is killed or its parent ends.
+/// The process on the generator's core. It sends the queries of the pinned maps over an interface of its namespace,
+/// until it is killed or its parent ends.
 ///
 /// # Errors
 /// When the kernel does not run live frames.
@@ -179,7 +179,7 @@ pub fn flood(pins: &Path, interface: u32) -> Result<()> {
     Ok(())
 }
 
-/// The programs, over the maps that are pinned there, or to be pinned.
+/// Loads the programs over the maps that are pinned there, or pins new ones.
 fn object(pins: &Path) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     for name in [TEMPLATE, INTERVAL, SENDING] {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 /// The curve of one server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
-    /// What stands beside it.
+    /// The title beside the curve.
     pub title: String,
     /// Offered and answered queries per second.
     pub points: Vec<(f64, f64)>,
@@ -16,11 +16,12 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 150.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
-/// Between the titles of two curves.
+/// The distance between the titles of two curves.
 const LINE: f64 = 16.0;
-/// Apart for the colour-blind too (Okabe and Ito), each dark enough on white and light enough on black.
+/// The colours of the curves. The colour-blind can distinguish them (Okabe and Ito); each dark enough on white and
+/// light enough on black.
 const COLOURS: [&str; 7] = ["#999999", "#cc79a7", "#e69f00", "#56b4e9", "#d55e00", "#009e73", "#b8860b"];
-/// Where the axes may have a mark.
+/// The possible marks of the axes.
 const MARKS: [f64; 3] = [1.0, 2.0, 5.0];
 
 /// Draws the curves over logarithmic axes of the same scale.
@@ -51,7 +52,7 @@ struct Scale {
 }
 
 impl Scale {
-    /// From 0 to 1.
+    /// The position on an axis, from 0 to 1.
     fn share(&self, figure: f64) -> f64 {
         ((figure.max(self.low) / self.low).ln() / (self.high / self.low).ln()).clamp(0.0, 1.0)
     }
@@ -132,7 +133,7 @@ fn draw(svg: &mut String, curve: &Curve, colour: &str, end: f64, scale: &Scale) 
     add(svg, &format!("<text x=\"{}\" y=\"{:.1}\">{}</text>", title + 4.0, end + 4.0, escape(&curve.title)));
 }
 
-/// Where the curves' titles stand: at their ends, moved apart.
+/// The positions of the curves' titles: at the curves' ends, moved apart.
 fn places(curves: &[Curve], scale: &Scale) -> Vec<f64> {
     let end = |curve: &Curve| curve.points.last().map_or(HEIGHT - BOTTOM, |(_, answered)| scale.y(*answered));
     let mut places: Vec<(usize, f64)> = curves.iter().map(end).enumerate().collect();

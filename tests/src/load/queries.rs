@@ -9,13 +9,13 @@ use crate::oracle::table::zone::{over_ipv4, over_ipv6};
 
 /// The zone.
 pub const ZONE: &str = "demo.example.com";
-/// Names in it that are asked for, each with the server's addresses.
+/// The number of names to ask for, each with the server's addresses.
 pub const NAMES: usize = TEMPLATES;
 
-/// What a resolver announces (RFC 9715, section 3).
+/// The EDNS size of a resolver (RFC 9715, section 3).
 const EDNS_SIZE: u16 = 1232;
 
-/// What is asked.
+/// The kind of query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// A over IPv4.
@@ -33,7 +33,7 @@ impl Kind {
     /// All kinds.
     pub const ALL: [Kind; 4] = [Kind::A, Kind::AOpt, Kind::AaaaOverIpv6, Kind::NxDomain];
 
-    /// What it is called in tables.
+    /// Its name in tables.
     pub fn title(self) -> &'static str {
         match self {
             Kind::A => "A",
@@ -43,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// What its answers are.
+    /// The kind of its answers.
     pub fn expected(self) -> Seen {
         match self {
             Kind::NxDomain => Seen::NxDomain,
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// Whether it goes over IPv6.
+    /// Whether it is sent over IPv6.
     pub fn is_ipv6(self) -> bool {
         self == Kind::AaaaOverIpv6
     }
@@ -92,12 +92,12 @@ impl Kind {
     }
 }
 
-/// A name that exists, without the zone's.
+/// A name that exists, relative to the zone.
 pub fn name(nth: usize) -> String {
     format!("host{nth}")
 }
 
-/// A name that does not.
+/// A name that does not exist.
 fn absent(nth: usize) -> String {
     format!("random-{:04x}", nth.wrapping_mul(0x9e37) & 0xffff)
 }

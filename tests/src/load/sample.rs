@@ -1,4 +1,4 @@
-//! Whether what came back are answers: samples, held against the queries that they answer.
+//! Checks samples of returning frames against their queries.
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -9,21 +9,21 @@ use super::queries::Kind;
 use super::wire::{SERVER, Wire};
 use crate::oracle::frames::reply;
 
-/// Checks an answer octet by octet as far as the standards and our program's habits decide: link, IP, UDP, sums, id,
-/// question, records.
+/// Checks each octet of an answer that the standards or dns-xdp's program determine: link, IP, UDP, sums, id, question,
+/// records.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the answer.
 pub fn check_ours(kind: Kind, wire: &Wire, frame: &[u8]) -> Result<()> {
     let query = kind.query(wire, id(kind, frame)?);
     let octets = reply::message(&query, frame).map_err(|error| anyhow!(error))?;
     check_message(kind, &query.message, &octets)
 }
 
-/// Checks the message alone, as any server may send it.
+/// Checks only the message, for answers of any server.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the message.
 pub fn check(kind: Kind, wire: &Wire, frame: &[u8]) -> Result<()> {
     let query = kind.query(wire, id(kind, frame)?);
     let octets = frame.get(message_at(kind)..).context("there is no message")?;

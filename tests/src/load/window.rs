@@ -1,4 +1,4 @@
-//! A window of time under load: what was offered, what came back, what the server's core did.
+//! A window of time under load: the offered queries, the answers, and the work of the server's core.
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use super::cores::Workers;
 use super::generator::{Counts, Generator};
 use super::wire::Wire;
 
-/// Until queues are as full as they get.
+/// The time until the queues are filled.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// What was measured.
+/// The results of a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Window {
     /// Queries per second.
@@ -26,7 +26,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// The one in which more was answered.
+    /// The window with more answers.
     #[must_use]
     pub fn better(self, other: Window) -> Window {
         if other.answered > self.answered { other } else { self }

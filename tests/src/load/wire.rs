@@ -1,4 +1,4 @@
-//! The wire: veth pairs between the generator's namespace and the server's, each end's work on a core of its own.
+//! The wire: veth pairs between the generator's namespace and the server's, with each end's work on its own core.
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{self, Command};
@@ -18,7 +18,7 @@ use crate::oracle::frames::Mac;
 /// The server's addresses.
 pub const SERVER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 11)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x11))];
-/// Where the queries come from.
+/// The addresses that the queries come from.
 pub const CLIENT: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100)),
@@ -27,9 +27,9 @@ pub const CLIENT: [IpAddr; 2] = [
 /// A veth pair.
 #[derive(Debug, Clone)]
 pub struct Wire {
-    /// Where the generator is.
+    /// The generator's namespace.
     pub generator: Namespace,
-    /// Where the server is.
+    /// The server's namespace.
     pub server: Namespace,
     /// The generator's end.
     pub generator_end: End,
@@ -40,9 +40,9 @@ pub struct Wire {
 /// Which core does the work of the generator's end, the counting of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
-    /// The server's core has nothing to do but to serve; the generator's has less time to send.
+    /// The generator's core: the server's core only serves, and the generator's has less time to send.
     WithGenerator,
-    /// The server's core completes its own transmissions, as with a real driver. The generator's core only sends,
+    /// The server's core: it completes its own transmissions, as with a real driver. The generator's core only sends,
     /// which is fast enough for any server.
     WithServer,
 }
@@ -57,7 +57,7 @@ pub struct End {
 }
 
 impl Wire {
-    /// Lays wire `number` between two namespaces of its own.
+    /// Builds wire `number` between two namespaces of its own.
     ///
     /// # Errors
     /// When this is not root, or the kernel has no veth.
@@ -65,7 +65,7 @@ impl Wire {
         let [generator, server] = ["generator", "server"]
             .map(|station| Namespace::create(run.namespace(&format!("{station}{number}")).name()));
         let (generator, server) = (generator?, server?);
-        // The name is all by which the NAPI thread of a device is found.
+        // The NAPI thread of a device can be found only by the device's name.
         let end = |side: char, last: u8| End {
             device: format!("{side}{}x{number}", process::id()),
             mac: [2, 0, 0, 0, number, last],
@@ -90,7 +90,7 @@ impl Wire {
             let nodad = if address.is_ipv6() { "nodad" } else { "" };
             lines += &format!("addr add {address}/{length} dev {} {nodad}\n", far.device);
         }
-        // Nobody answers for the clients.
+        // No station answers for the clients.
         for client in CLIENT {
             lines += &format!("neigh add {client} lladdr {near_mac} nud permanent dev {}\n", far.device);
         }
@@ -107,8 +107,8 @@ impl Wire {
             .enter(|| nix::net::if_::if_nametoindex(device).context("the generator's device is gone"))
     }
 
-    /// Puts the work of both ends on the cores that they belong to. To be called when each end has its XDP program:
-    /// only then it has NAPI. Returns who works on the server's core.
+    /// Moves the work of both ends to their cores. Call it when each end has its XDP program: only then it has NAPI.
+    /// Returns the threads that work on the server's core.
     ///
     /// # Errors
     /// When an end has no NAPI thread.
@@ -116,7 +116,8 @@ impl Wire {
         let napi = thread(&self.server, &self.server_end.device, cores::SERVER)?;
         if counting == Counting::WithGenerator {
             let counter = thread(&self.generator, &self.generator_end.device, cores::GENERATOR)?;
-            // Ahead of the generator, which never pauses: what came back would be lost meanwhile.
+            // The counter has priority over the generator, which never pauses: otherwise returning frames would be
+            // lost.
             succeed(Command::new("chrt").args(["--fifo", "--pid", "1", &counter.to_string()]), "")?;
         }
         Workers::gather(&self.server, napi)

@@ -1,7 +1,8 @@
-//! The oracle of frames: what is expected of any frame whatever, and whether it happens, in each state of a server.
+//! The oracle of frames: the expected result for every frame, and the check of the actual one, in each state of a
+//! server.
 //!
-//! The oracle reads the frame anew ([`crate::oracle::frames::read`]) and asks the responder. It therefore finds both
-//! faults: a frame that is answered and must not be, and a frame that is not answered and could be.
+//! The oracle parses the frame with its own code ([`crate::oracle::frames::read`]) and asks the responder. It therefore
+//! finds both faults: a frame that is answered and must not be, and a frame that is not answered and could be.
 use std::net::IpAddr;
 
 use dns_xdp::responder::{Arrival, Response, Transport, respond};
@@ -26,7 +27,7 @@ const SECONDS: u32 = COOKIES.0;
 const QR: u16 = 0x8000;
 const AA: u16 = 0x0400;
 const TC: u16 = 0x0200;
-/// Flags that a query may have: AA, RD, RA, Z, AD and CD, of which RD and CD alone mean something.
+/// Flags that a query may have: AA, RD, RA, Z, AD and CD, of which only RD and CD have a meaning.
 const QUERY_FLAGS: u16 = 0x05f0;
 const NXDOMAIN: u16 = 3;
 const NSID: u16 = 3;
@@ -35,27 +36,27 @@ const COOKIE: u16 = 10;
 const HEADER: usize = 12;
 const OPT: usize = 11;
 const COOKIE_OPTION: usize = 28;
-/// Header, root and type and class; and what no message of UDP exceeds here, in or out.
+/// The shortest query: header, root, type and class. The longest message over UDP here, in or out.
 const MESSAGE_MIN: usize = 17;
 const MESSAGE_MAX: usize = 1232;
-/// What fits without EDNS (RFC 1035, section 4.2.1).
+/// The longest answer without EDNS (RFC 1035, section 4.2.1).
 const PLAIN_MAX: usize = 512;
-/// Options that are looked through, and addresses of one family in an answer.
+/// The most options that are read, and the most addresses of one family in an answer.
 const OPTIONS_MAX: usize = 8;
 const ADDRESSES_MAX: usize = 16;
 
-/// What is expected of a frame on a server that has a zone, a lease, and room for the answer.
+/// The expected result for a frame on a server with a zone, a lease, and room for the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// The stack has it, as it came.
+    /// The frame goes to the stack unchanged.
     Passed,
-    /// A response, which nobody has.
+    /// A response, which is dropped.
     Dropped,
-    /// The answer.
+    /// The frame is answered.
     Answered(Box<Exchange>),
 }
 
-/// A query, and what the responder says to it.
+/// A query, and the responder's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
     datagram: Datagram,
@@ -64,7 +65,7 @@ pub struct Exchange {
 }
 
 impl Expected {
-    /// Returns what is expected of this frame.
+    /// Returns the expected result for this frame.
     pub fn to(zone: &Zone, frame: &[u8]) -> Expected {
         let served = |datagram: &Datagram| {
             is_served(datagram) && (MESSAGE_MIN..=MESSAGE_MAX).contains(&datagram.message.len())
@@ -76,10 +77,10 @@ impl Expected {
         }
     }
 
-    /// Whether it became of the frame; tells what that was.
+    /// Checks the actual result for the frame. Returns its kind.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The difference from the expected result.
     pub fn check(&self, frame: &[u8], action: Action, after: &[u8]) -> Result<String, String> {
         match (self, action) {
             (Expected::Answered(exchange), Action::Transmit) => exchange.check(after),
@@ -94,11 +95,11 @@ impl Expected {
 }
 
 impl Exchange {
-    /// The exchange that is expected after a datagram to the server; `None` when the query is the responder's alone.
+    /// The expected exchange after a datagram to the server; `None`: only the responder answers the query.
     fn of(zone: &Zone, datagram: Datagram) -> Option<Box<Exchange>> {
         let query = Message::read(&datagram.message)?;
         let (qtype, qclass) = query.type_and_class()?;
-        // A zero octet within a label is not told from the name's end.
+        // The program does not distinguish a zero octet within a label from the name's end.
         let zeros = query.question[..query.question.len() - 4].iter().filter(|octet| **octet == 0);
         let plain = query.flags & !QUERY_FLAGS == 0 && zeros.count() == 1 && qclass == IN && !is_meta(qtype);
         let plain = plain
@@ -113,7 +114,7 @@ impl Exchange {
         let response = respond(&datagram.message, arrival, Some(zone), b"node1").filter(|_| plain);
         let response = response.map(Response::encode)?;
         let flags = u16::from_be_bytes([*response.get(2)?, *response.get(3)?]);
-        // Not authoritative are the answers about names that are not the zone's.
+        // Answers about names outside the zone are not authoritative.
         let response = (flags & AA != 0).then_some(response)?;
         Some(Box::new(Exchange { datagram, query, response }))
     }
@@ -128,7 +129,7 @@ impl Exchange {
         Ok(ours.kind())
     }
 
-    /// What has to be true of an answer whoever gives it.
+    /// Checks the rules for every answer, of the program or of the responder.
     fn check_octets(&self, answer: &[u8]) -> Result<(), String> {
         let Exchange { query, .. } = self;
         let number = |at: usize| answer.get(at..at + 2).map_or(0, |two| u16::from_be_bytes([two[0], two[1]]));
@@ -156,7 +157,7 @@ impl Exchange {
     }
 }
 
-/// Whether a datagram is to the server, and from where queries come.
+/// Whether a datagram is to the server, and from an address that queries come from.
 fn is_served(datagram: &Datagram) -> bool {
     let Datagram { source, destination, checksum, .. } = datagram;
     let to_us = datagram.destination_mac == SERVER_MAC
@@ -166,7 +167,7 @@ fn is_served(datagram: &Datagram) -> bool {
     let from_elsewhere = source != destination && datagram.source_port != 0;
     let from_a_client = match source {
         IpAddr::V4(source) => !matches!(source.octets()[0], 0 | 127 | 224..),
-        // RFC 8200, section 8.1, has a checksum in every datagram.
+        // Over IPv6 every datagram has a checksum (RFC 8200, section 8.1).
         IpAddr::V6(source) => {
             source.segments()[..4] != [0; 4] && !source.is_multicast() && *checksum != Checksum::Zero
         }
@@ -174,7 +175,7 @@ fn is_served(datagram: &Datagram) -> bool {
     to_us && from_elsewhere && from_a_client
 }
 
-/// Types that are the responder's: none, NS, SOA, OPT, and those that are no data (RFC 6895, section 3.1).
+/// Whether only the responder answers a type: 0, NS, SOA, OPT, and 128 to 255 (RFC 6895, section 3.1).
 fn is_meta(qtype: u16) -> bool {
     matches!(qtype, 0 | 2 | 6 | 41 | 128..=255)
 }
@@ -187,7 +188,7 @@ fn is_plain(zone: &Zone, opt: &Opt) -> bool {
     opt.version == 0 && opt.codes().is_some_and(|codes| plain(&codes))
 }
 
-/// Whether a query has an answer that the program does not hold.
+/// Whether the program does not have the answer to a query.
 fn is_reserved(zone: &Zone, query: &Message, qtype: u16) -> bool {
     let Ok(qname) = Name::read(&mut BinDecoder::new(&query.question)) else { return false };
     let qname = qname.to_lowercase();
@@ -199,13 +200,13 @@ fn is_reserved(zone: &Zone, query: &Message, qtype: u16) -> bool {
     zone.addresses(&qname).is_some_and(is_left) || is_negative && soa_octets(zone) > SOA_MAX
 }
 
-/// Octets of the SOA record in a negative answer, where its owner is a pointer and nothing else is compressed.
+/// The length of the SOA record in a negative answer; its owner is a pointer and nothing else is compressed.
 fn soa_octets(zone: &Zone) -> usize {
     let RData::SOA(soa) = zone.soa().data else { unreachable!("the data are those of an SOA record") };
     zones::SOA_REST + zones::wire(&soa.mname).len() + zones::wire(&soa.rname).len()
 }
 
-/// A server in every state that a frame can meet.
+/// A server in every state that matters for a frame.
 #[derive(Debug)]
 pub struct States {
     zone: Zone,
@@ -215,9 +216,9 @@ pub struct States {
     no_room: Server,
     expired: Server,
     unpublished: Server,
-    /// One answer to each prefix, then all slip; one query for the responder.
+    /// Allows one answer to each prefix, then all slip; allows one query for the responder.
     slipping: Server,
-    /// One answer to each prefix, and no more.
+    /// Allows one answer to each prefix.
     holding: Server,
     /// The same, and a frame cannot be resized.
     holding_no_room: Server,
@@ -253,10 +254,10 @@ impl States {
         }
     }
 
-    /// Checks a frame against the oracle in every state; returns what became of it where all is well.
+    /// Checks a frame against the oracle in every state. Returns the kind of the result.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The difference from the expected result.
     pub fn hold(&self, frame: &[u8]) -> Result<String, String> {
         let (outcome, after) = self.serving.run(frame);
         let kind = Expected::to(&self.zone, frame).check(frame, outcome.action(), &after)?;
@@ -359,8 +360,8 @@ impl States {
     }
 }
 
-/// Whether the stack gives the datagram in a frame to the responder, if the program passes it. It delivers frames to groups,
-/// too.
+/// Whether the stack gives the datagram in a frame to the responder, if the program passes it. It delivers frames to
+/// groups too.
 fn reaches_the_responder(frame: &[u8]) -> bool {
     read::datagram(frame).is_some_and(|datagram| {
         let to_station = datagram.destination_mac == SERVER_MAC || datagram.destination_mac[0] & 1 == 1;
@@ -386,7 +387,7 @@ fn truncated(query: &Message, answer: &[u8]) -> Vec<u8> {
     truncated
 }
 
-/// Whether the counter tells what became of the frame.
+/// Whether the counter agrees with the frame's result.
 fn check_counter(frame: &[u8], outcome: Outcome, kind: &str) -> Result<(), String> {
     let told = match outcome {
         Outcome::Answered => "NoError with answers",

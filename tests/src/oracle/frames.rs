@@ -1,4 +1,4 @@
-//! Frames for the tests, built and taken apart without any of the code that is tested.
+//! Frames for the tests, built and parsed without any of the tested code.
 pub mod message;
 pub mod read;
 pub mod reply;
@@ -17,13 +17,13 @@ pub const UDP: u8 = 17;
 /// More fragments follow (RFC 791, section 3.1).
 pub const MORE_FRAGMENTS: u16 = 0x2000;
 
-/// A DNS message in its UDP datagram and its frame, as a client sends it. Every field goes out as it is here, true
-/// or not; those that are `None` go out true.
+/// A DNS message in its UDP datagram and its frame, as a client sends it. Every field is sent as given, valid or not; a
+/// field that is `None` gets its valid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram {
-    /// Where the frame goes.
+    /// The destination MAC address.
     pub destination_mac: Mac,
-    /// Where it comes from.
+    /// The source MAC address.
     pub source_mac: Mac,
     /// The EtherType and the rest of each VLAN tag, the outermost first.
     pub tags: Vec<(u16, u16)>,
@@ -31,7 +31,7 @@ pub struct Datagram {
     pub ethertype: Option<u16>,
     /// The datagram's source; both addresses are of one family.
     pub source: IpAddr,
-    /// Where it goes.
+    /// The datagram's destination.
     pub destination: IpAddr,
     /// First octet of the IP header: the version, and in IPv4 the length in words.
     pub version: Option<u8>,
@@ -55,16 +55,16 @@ pub struct Datagram {
     pub checksum: Checksum,
     /// The DNS message.
     pub message: Vec<u8>,
-    /// What the frame has behind the datagram.
+    /// The octets after the datagram.
     pub padding: Vec<u8>,
 }
 
-/// What a query has for a UDP checksum.
+/// The kind of UDP checksum of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// The whole one.
+    /// A complete checksum.
     Whole,
-    /// None (RFC 768).
+    /// No checksum (RFC 768).
     Zero,
     /// The sum of the pseudo-header alone, which a local sender leaves for the interface to complete.
     Partial,
@@ -107,7 +107,7 @@ impl Datagram {
 
     fn ipv6(&self, udp_length: usize) -> Vec<u8> {
         let payload = self.ip_length.unwrap_or(length(self.ip_options.len() + udp_length));
-        // A traffic class and a flow label, which an answer does not take over.
+        // A traffic class and a flow label, which an answer does not copy.
         let mut header = vec![self.version.unwrap_or(0x6a), 0xb1, 0xc2, 0xd3];
         header.extend(payload.to_be_bytes());
         header.extend([self.protocol, self.ttl]);
@@ -147,13 +147,13 @@ fn address(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// What the UDP checksum covers besides the datagram (RFC 768; RFC 8200, section 8.1).
+/// The pseudo-header, which the UDP checksum covers besides the datagram (RFC 768; RFC 8200, section 8.1).
 fn pseudo_header(source: IpAddr, destination: IpAddr, udp_length: usize) -> Vec<u8> {
     let length = [&[0, 0], &length(udp_length).to_be_bytes()[..], &[0, 0, 0, UDP]].concat();
     [address(source), address(destination), length].concat()
 }
 
-/// The ones' complement sum (RFC 1071) of parts, all but the last of an even number of octets.
+/// The ones' complement sum (RFC 1071) of parts; all parts except the last have an even number of octets.
 fn sum(parts: &[&[u8]]) -> u16 {
     let octets = parts.concat();
     let words =

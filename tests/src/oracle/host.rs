@@ -1,4 +1,4 @@
-//! A host of the query's path in memory: a frame in a buffer, and the table that the kernel would have.
+//! Runs the path of a query in memory: with a frame in a buffer, and the table that the kernel would have.
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,9 +14,9 @@ use dns_xdp_ebpf::respond::respond;
 use dns_xdp_ebpf::table::limit::{Admissions, Demand, Rate};
 use dns_xdp_ebpf::table::{FloodPolicy, Local, NameEntry, NameOverflow, Slot, Tags, ZoneHeader};
 
-/// What lies behind a frame in its buffer.
+/// The fill octet after a frame in its buffer.
 const BEHIND: u8 = 0xa5;
-/// The most octets that a frame grows by in a test, at either end.
+/// The most octets by which a frame grows in a test, at either end.
 const SPARE: usize = 2048;
 /// Seed of the names' slots.
 const SEED: u64 = 0x5eed;
@@ -35,16 +35,16 @@ pub struct Server {
     pub headroom: bool,
     /// Nanoseconds on the clock of the limits.
     pub now: u64,
-    /// What the daemon said last of the time of day.
+    /// The daemon's last time of day.
     pub seconds: u32,
     /// The random number.
     pub random: u32,
-    /// When the next answer to each prefix is due.
+    /// When the next answer to each prefix is allowed.
     clients: Mutex<HashMap<u64, u64>>,
     fallback: Mutex<Fallback>,
 }
 
-/// What has gone up to the responder, and the recent queries of each prefix for it.
+/// The queries passed up to the responder, and each prefix' recent ones.
 #[derive(Debug, Default)]
 struct Fallback {
     all: Admissions,
@@ -59,7 +59,8 @@ struct Published {
 }
 
 impl Server {
-    /// A server without a zone for these addresses, in generic mode or not; its lease lives and frames have room.
+    /// Creates a server without a zone for these addresses, in generic mode or not. Its lease is alive and frames have
+    /// room.
     pub fn new(places: &[Place], generic: bool, port: u16) -> Self {
         let mut server = Server::without_addresses(port);
         server.serve(places, generic);
@@ -103,20 +104,20 @@ impl Server {
         self.zone = Some(Published { head, bank_slots, layout: laid_out });
     }
 
-    /// Forgets what clients were answered, and what was passed up.
+    /// Clears the limits of answers, and of queries passed up.
     pub fn forget_clients(&self) {
         self.forget_answers();
         *self.fallback.lock().unwrap_or_else(PoisonError::into_inner) = Fallback::default();
     }
 
-    /// Forgets what clients were answered.
+    /// Clears the limits of answers.
     pub fn forget_answers(&self) {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Runs the query's path over a frame: what became of it, and the frame as it is afterwards.
+    /// Runs the path of a query over a frame. Returns the outcome and the resulting frame.
     pub fn run(&self, frame: &[u8]) -> (Outcome, Vec<u8>) {
-        // Without room the buffer is the frame alone: then a sanitizer sees what is read outside it.
+        // Without room, the buffer is only the frame, so a sanitizer detects reads outside it.
         let spare = if self.room || self.headroom { &[BEHIND; SPARE][..] } else { &[] };
         let (start, end) = (spare.len(), spare.len() + frame.len());
         let octets = spare.iter().chain(frame).chain(spare).copied().map(Cell::new).collect();
@@ -124,7 +125,7 @@ impl Server {
         let outcome = respond(&mut packet, self);
         let touched = packet.start..packet.end.max(end);
         let outside = packet.octets[..touched.start].iter().chain(&packet.octets[touched.end..]);
-        // One comparison, for each that the fuzzer sees costs time.
+        // One comparison only, because each comparison costs the fuzzer time.
         let written = outside.fold(0, |written, octet| written | octet.get() ^ BEHIND);
         assert_eq!(written, 0, "something was written outside the frame");
         (outcome, packet.octets[packet.start..packet.end].iter().map(Cell::get).collect())
@@ -163,7 +164,7 @@ impl Packet for Buffer {
         if !self.room || after > self.octets.len() {
             return false;
         }
-        // As bpf_xdp_adjust_tail does it: what is new is zero, what is gone is left as it was.
+        // Like bpf_xdp_adjust_tail: new octets are zero, removed octets stay unchanged.
         self.octets.iter().take(after).skip(before).for_each(|octet| octet.set(0));
         self.end = after;
         true

@@ -1,4 +1,4 @@
-//! The path of a query in the kernel, over packets of the tests'; and the packet table through it.
+//! Runs the path of a query in the kernel over packets of the tests, and the packet table through it.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::oracle::table::{Row, State, rows};
 /// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
 const FRAME_MIN: usize = 14;
 
-/// What became of the packet table.
+/// The results of the packet table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRun {
-    /// How many rows were run.
+    /// The number of rows.
     pub rows: usize,
-    /// The rows that did not come out as the table says, and how.
+    /// The failed rows, and their differences.
     pub failures: Vec<String>,
 }
 
-/// Runs every row that the kernel and this variant of the program take. Loads another program if a state needs one
-/// that has seen no client before.
+/// Runs every row that the kernel and this variant of the program support. Loads a new program if a state needs one
+/// without earlier clients.
 ///
 /// # Errors
 /// When the program cannot be loaded, or a zone cannot be published to it.
@@ -52,8 +52,8 @@ pub fn run_table(variant: Variant) -> Result<TableRun, Error> {
     Ok(TableRun { rows: count, failures })
 }
 
-/// In the kernel every frame has room: BPF_PROG_TEST_RUN gives each a page, of which headroom and tail leave 3520
-/// octets, and no answer with its headers is half as long.
+/// In the kernel every frame has room: BPF_PROG_TEST_RUN gives each frame a page, with 3520 octets besides headroom and
+/// tail. No answer with its headers is half as long.
 pub fn reaches_the_kernel(row: &Row) -> bool {
     row.state.has_room() && row.frame.len() >= FRAME_MIN
 }

@@ -1,16 +1,16 @@
-//! What an answer says, however it is compressed: two answers that mean the same are equal here.
+//! The meaning of an answer, independent of compression: two answers with the same meaning are equal here.
 use hickory_proto::op::{Edns, Message, Metadata};
 use hickory_proto::rr::Record;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable};
 
-/// What an answer says.
+/// The meaning of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meaning {
     /// Id, flags and response code.
     pub metadata: Metadata,
     /// The question in wire form, case and all.
     pub question: Vec<u8>,
-    /// The records of the answer section, in their order, which is that of the rotation.
+    /// The records of the answer section, in the order of the rotation.
     pub answers: Vec<String>,
     /// The records of the authority section.
     pub authorities: Vec<String>,
@@ -24,7 +24,7 @@ impl Meaning {
     /// Reads a message to its end.
     ///
     /// # Errors
-    /// When it is none, or has something behind it.
+    /// The message is invalid, or octets follow it.
     pub fn of(bytes: &[u8]) -> Result<Meaning, String> {
         let mut decoder = BinDecoder::new(bytes);
         let message = Message::read(&mut decoder)
@@ -45,7 +45,7 @@ impl Meaning {
         })
     }
 
-    /// Which kind of answer this is.
+    /// The kind of this answer.
     pub fn kind(&self) -> String {
         let rcode = format!("{:?}", self.metadata.response_code);
         match (self.metadata.truncation, self.answers.is_empty()) {

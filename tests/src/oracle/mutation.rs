@@ -1,10 +1,10 @@
-//! Changes a query to another one: what random octets seldom do.
+//! Changes a query into another valid one, which random octets seldom do.
 use crate::oracle::frames::message::{A, DO, Message, Opt, name, option};
 use crate::oracle::frames::{Checksum, Datagram, SERVICE_TAG, TAG, read};
 use crate::oracle::table::zone::{APEX_LENGTH, LETTERS, ask, over_ipv4, over_ipv6, sized, within};
 use crate::rng::Rng;
 
-/// AA, RD, RA, Z, AD and CD, which a query may have.
+/// The flags that a query may have: AA, RD, RA, Z, AD and CD.
 const QUERY_FLAGS: u16 = 0x05f0;
 const NAMES: [&str; 11] =
     ["@", "node1", "node2", "node3", "node9", "service", "sixteen", "seventeen", "prod", "withheld", LETTERS];
@@ -12,7 +12,7 @@ const NAMES: [&str; 11] =
 const QTYPES: [u16; 7] = [1, 2, 6, 16, 28, 65, 255];
 const SIZES: [u16; 6] = [0, 511, 512, 600, 1232, 4096];
 
-/// The frame of another query; of one from the beginning when there is no plain query in this one.
+/// Returns the frame of another query. If this frame has no plain query, it starts from a standard one.
 pub fn mutated(frame: &[u8], seed: u32) -> Vec<u8> {
     let mut rng = Rng(seed.into());
     let query = |datagram: Datagram| Message::read(&datagram.message).map(|query| (datagram, query));
@@ -42,12 +42,12 @@ fn change(datagram: &mut Datagram, query: &mut Message, rng: &mut Rng) {
             query.question.splice(..qname_length, name(&qname));
         }
         4 => {
-            // Up to 63 octets it is one.
+            // Up to 63 octets it is a label.
             let label = rng.octets(80);
             query.question.splice(..0, [&[label.len() as u8], &label[..]].concat());
         }
         5 => {
-            // Letters, and what differs from another octet by the same bit.
+            // Letters, and octets that differ from others by the same bit.
             for octet in query.question[..qname_length].iter_mut().filter(|octet| **octet >= b'@') {
                 *octet ^= 0x20 * rng.below(2) as u8;
             }

@@ -1,6 +1,6 @@
-//! The deliberate differences between our answers and NSD's, each with its reason.
+//! The intended differences between the responder's answers and NSD's, each with its reason.
 //!
-//! The test that compares the two is `property_fallback_equals_nsd` in `tests/tests/net`.
+//! The test that compares the two is `property_responder_equals_nsd` in `tests/tests/net`.
 mod normalize;
 mod query;
 mod served;
@@ -10,27 +10,27 @@ use crate::oracle::meaning::Meaning;
 pub use query::{Path, Query};
 pub use served::Served;
 
-/// Name servers of the packet table's zone: with their glue they are too large for 512 octets, and not for 1232.
+/// Name servers of the packet table's zone: with their glue they exceed 512 octets, but not 1232.
 pub const NAME_SERVERS: u8 = 14;
 
-/// A difference that is meant.
+/// An intended difference.
 pub struct Choice {
-    /// What is different.
+    /// The difference.
     pub what: &'static str,
-    /// Why ours is as good, or better.
+    /// Why the responder's answer is as good, or better.
     pub reason: &'static str,
-    /// Where it shows.
+    /// Where the difference shows.
     pub difference: Difference,
 }
 
 /// Where a difference shows.
 pub enum Difference {
-    /// The answers say something else. The function takes the difference out of them, and tells whether it was there.
+    /// The answers differ. The function removes the difference from them, and returns whether it was there.
     Answers(fn(&Query, &mut Meaning, &mut Meaning) -> bool),
-    /// We answer such a query as another one, in which what we pass over is missing: NSD is asked that one. The function
-    /// tells whether that is so.
+    /// The responder answers such a query like another one, without the parts that it ignores: NSD gets that one. The
+    /// function returns whether this applies.
     Instead(fn(&Query, &Meaning, &Meaning) -> bool),
-    /// Such a query NSD does not answer.
+    /// NSD does not answer such a query.
     Silence(fn(&Query) -> bool),
     /// NSD's answer to such a query cannot be read.
     Unreadable(fn(&Query) -> bool),
@@ -38,7 +38,8 @@ pub enum Difference {
 
 use Difference::{Answers, Instead, Silence, Unreadable};
 
-/// Every choice, in the order in which the answers are normalized. A choice that never occurs makes the test fail.
+/// All differences, in the order in which the answers are normalized. A difference that never occurs makes the test
+/// fail.
 pub const CHOICES: &[Choice] = &[
     // The header.
     Choice {
@@ -83,12 +84,12 @@ pub const CHOICES: &[Choice] = &[
         difference: Answers(normalize::opt_of_errors),
     },
     Choice {
-        what: "NSD sends two NSIDs to who asks twice, in an OPT of a wrong length",
+        what: "NSD sends two NSIDs to a client that asks twice, in an OPT of a wrong length",
         reason: "it cannot be read",
         difference: Unreadable(|query| query.nsids() > 1),
     },
     Choice {
-        what: "an OPT of another version that is longer than the message is BADVERS to NSD, FORMERR to us",
+        what: "an OPT of another version that is longer than the message is BADVERS to NSD, FORMERR to dns-xdp",
         reason: "both are true",
         difference: Answers(normalize::version_of_a_broken_opt),
     },
@@ -100,7 +101,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         what: "we pass over a TSIG, NSD does not know its key",
-        reason: "we have no keys: to us it is one of those records (RFC 8945, section 5.2 is for who has)",
+        reason: "dns-xdp has no keys, so it is one of those records (RFC 8945, section 5.2 is for servers with keys)",
         difference: Instead(normalize::signature),
     },
     Choice {
@@ -110,7 +111,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         what: "we refuse NOTIFY and UPDATE",
-        reason: "nobody may change the zone (RFC 2136, section 2.2); to say NOTIMP or NOTAUTH is as true",
+        reason: "no client may change the zone (RFC 2136, section 2.2); NOTIMP or NOTAUTH would be as right",
         difference: Answers(normalize::opcodes),
     },
     // Types and classes.
@@ -121,7 +122,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         what: "we refuse every zone transfer, NSD has other ways to say no",
-        reason: "none is offered to anybody (RFC 5936, section 5), over no transport and of no name",
+        reason: "zone transfers are offered to no client (RFC 5936, section 5), over no transport and for no name",
         difference: Answers(normalize::transfers),
     },
     Choice {
@@ -131,7 +132,7 @@ pub const CHOICES: &[Choice] = &[
     },
     Choice {
         what: "in class CH we have authority",
-        reason: "nobody knows better who we are; BIND says so too",
+        reason: "the server knows its own identity; BIND answers so too",
         difference: Answers(normalize::authority_over_chaos),
     },
     Choice {
@@ -171,7 +172,7 @@ pub const CHOICES: &[Choice] = &[
         difference: Answers(normalize::absence_of_a_family),
     },
     Choice {
-        what: "a negative answer that fits with compression alone is truncated by us",
+        what: "a negative answer that fits only with compression is truncated by dns-xdp",
         reason: "the program copies the SOA record as it is, without compression, and both paths truncate at the same size",
         difference: Answers(normalize::whole_soa),
     },

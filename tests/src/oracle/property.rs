@@ -10,14 +10,15 @@ use crate::oracle::table::zone::{COOKIES, zone, zone_with_cookies};
 use crate::oracle::zones::{self, NAME_MAX};
 use crate::rng::{Rng, SEED, seed};
 
-/// The kinds of results. At least one case in [`ONE_IN`] has to be of each kind, or the run proves little about it.
+/// The kinds of results. At least one case in [`ONE_IN`] has to be of each kind, otherwise the run proves little about
+/// that kind.
 const KINDS: [&str; 6] = ["truncated", "NoError with answers", "NoError", "NXDomain", "passed", "dropped"];
 const ONE_IN: u32 = 100;
 
-/// Tells what became of a frame, or how that breaks the property.
+/// Returns the kind of a frame's result, or how it breaks the property.
 pub type Property<'p> = dyn Fn(&[u8]) -> Result<String, String> + 'p;
 
-/// A run, which its seed repeats.
+/// A run, which can be repeated with its seed.
 #[derive(Debug)]
 pub struct PropertyRun {
     seed: u64,
@@ -69,7 +70,7 @@ impl PropertyRun {
     /// Checks that the run has seen enough cases of every kind.
     ///
     /// # Panics
-    /// When it has not: the test has failed.
+    /// The run has seen too few cases of a kind: the test has failed.
     pub fn judge(self) {
         println!("{SEED}={:#x}: {:?}", self.seed, self.seen);
         let cases: u32 = self.seen.values().sum();

@@ -1,4 +1,4 @@
-//! Queries of every kind: names in, near and outside a zone, in any case, over any transport, well formed or almost.
+//! Queries of every kind: names in, near and outside a zone, in any case, over any transport, well formed or nearly so.
 use crate::oracle::frames::message::{A, AAAA, CD, DO, IN, Message, OPT, Opt, RD, name, option};
 use crate::oracle::frames::{Checksum, Datagram, SERVICE_TAG, TAG};
 use crate::oracle::table::zone::{over_ipv4, over_ipv6};
@@ -9,25 +9,25 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// What the server of [`COOKIES`](crate::oracle::table::zone::COOKIES) makes for a client cookie of the IPv4 client, as the
-/// reference implementation of SipHash-2-4 has it.
+/// The server cookie of [`COOKIES`](crate::oracle::table::zone::COOKIES) for the IPv4 client, computed by the reference
+/// implementation of SipHash-2-4.
 const OWN_COOKIE: [u8; 24] = [
     0x24, 0x64, 0xc4, 0xab, 0xcf, 0x10, 0xc9, 0x57, 1, 0, 0, 0, 0x5c, 0xf7, 0x9f, 0x11, 0xdf, 0x6d, 0x44,
     0xfa, 0x5e, 0xc6, 0xf1, 0xa8,
 ];
 
-/// Octets of a short name of the zone more than of its apex, and from where on one is long.
+/// How many octets a short name of the zone is longer than the apex, and the length from which a name is long.
 const SHORT: usize = 22;
 const LONG: usize = 250;
 /// From this many octets of name and addresses on, an answer may exceed 512 octets. An address record has
 /// [`ADDRESS_OCTETS`].
 const LARGE: usize = 450;
 const ADDRESS_OCTETS: usize = 16;
-/// Types that some server treats specially, and some that none does.
+/// Types that some server treats specially, and some ordinary ones.
 const TYPES: &[u16] =
     &[0, 2, 5, 6, 12, 13, 15, 16, 33, 35, 37, 39, 41, 43, 46, 64, 65, 127, 128, 249, 250, 252, 255, 256, 257];
 
-/// Octets of a message and what they are made to be.
+/// Positions of octets in a message, and their new values.
 type Disturbance = Vec<(Index, u8)>;
 
 /// Messages in their frames, which are themselves well formed.
@@ -49,16 +49,16 @@ pub fn datagrams(zone: &Zone) -> impl Strategy<Value = Datagram> + use<> {
     )
 }
 
-/// Messages in wire form, some of them not quite what they were meant to be.
+/// Messages in wire form, some of them damaged.
 pub fn octets(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     (messages(zone), disturbance())
         .prop_map(|(message, disturbance)| disturbed(message.bytes(), &disturbance))
 }
 
-/// The same messages, each with an identification that no neighbour has; one after the other they turn a rotating RRset
-/// to each of its places.
+/// The same messages, each with another id than its neighbours. In sequence they turn a rotating RRset to each of its
+/// positions.
 pub fn identified(messages: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
-    // An odd step goes through all identifications.
+    // An odd step reaches all ids.
     let ids = (0..=u16::MAX).cycle().map(|nth| nth.wrapping_mul(0x9e37));
     let identify = |(mut message, id): (Vec<u8>, u16)| {
         if let [high, low, ..] = &mut *message {
@@ -80,7 +80,7 @@ fn disturbed(mut message: Vec<u8>, disturbance: &Disturbance) -> Vec<u8> {
     message
 }
 
-/// Messages whose parts are what they are meant to be, or one of them is not.
+/// Messages with valid parts, or with one invalid part.
 pub fn messages(zone: &Zone) -> impl Strategy<Value = Message> + use<> {
     let qtypes = prop_oneof![
         12 => select(vec![A, AAAA]),
@@ -104,7 +104,7 @@ pub fn messages(zone: &Zone) -> impl Strategy<Value = Message> + use<> {
     )
 }
 
-/// Names in wire form: the zone's, their neighbours, others, and what is no name; in any case.
+/// Names in wire form: names of the zone, their neighbours, others, and invalid names, in upper and lower case.
 fn qnames(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     let label = || vec(any::<u8>(), 1..20);
     let spelt = prop_oneof![
@@ -122,7 +122,7 @@ fn qnames(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     ];
     (spelt, any::<u64>()).prop_map(|(mut qname, upper)| {
         for (at, octet) in qname.iter_mut().enumerate() {
-            // Lengths of labels are no letters.
+            // The lengths of labels have no case.
             if upper >> (at % 64) & 1 == 1 {
                 octet.make_ascii_uppercase();
             }
@@ -131,7 +131,7 @@ fn qnames(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     })
 }
 
-/// Names that exist; those that are short, long or rich in addresses more often than their number would have it.
+/// Names that exist. Short names, long names and names with many addresses come more often than others.
 fn names_of(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     let all: Vec<(Vec<u8>, usize)> =
         zone.names().map(|(name, addresses)| (wire(name), addresses.iter().count())).collect();
@@ -149,7 +149,7 @@ fn names_of(zone: &Zone) -> impl Strategy<Value = Vec<u8>> + use<> {
     ]
 }
 
-/// Names outside the zone that are near its apex: what is above it, beside it, and what has it elsewhere than at the end.
+/// Names outside the zone that are near its apex: above it, beside it, and names that contain it, but not at the end.
 fn foreign(zone: &Zone) -> Vec<Vec<u8>> {
     let apex = wire(zone.apex());
     let labels = zone.apex().num_labels().into();
@@ -161,7 +161,7 @@ fn foreign(zone: &Zone) -> Vec<Vec<u8>> {
         longer[0] += 1;
     }
     names.extend([beside, longer, [&apex[..last], b"\x01x\0"].concat()]);
-    // In a label the octets of the apex are no labels.
+    // Within a label the octets of the apex are no labels.
     names.extend(
         u8::try_from(last)
             .ok()

@@ -1,4 +1,4 @@
-//! The queries that our responder and NSD both get: every type, every form of a query that has a name, and random ones.
+//! The queries that the responder and NSD both get: every type, every named form of a query, and random queries.
 use crate::oracle::frames::message::{A, AAAA, CD, DO, IN, Message, OPT, Opt, RD, name, option};
 use crate::oracle::frames::octets;
 use crate::oracle::nsd_differences::Path;
@@ -19,13 +19,13 @@ const IXFR: u16 = 251;
 const AXFR: u16 = 252;
 const ANY: u16 = 255;
 const CH: u16 = 3;
-/// Types up to here are asked of every kind of name: those that have been defined, and their neighbours.
+/// The types up to this one are asked for every kind of name: the defined types and their neighbours.
 const DEFINED: u16 = 300;
 
 /// Names of each kind in the zone.
 const NAMES: [&str; 4] = ["node3", "@", "prod", "nothing"];
 
-/// Every type of a name that exists; those that are defined of a name of each other kind too.
+/// Every type for a name that exists; the defined types also for a name of each other kind.
 pub fn types() -> Vec<Sent> {
     let every = (0..=u16::MAX).map(|qtype| (NAMES[0], qtype));
     let defined = NAMES[1..]
@@ -35,7 +35,7 @@ pub fn types() -> Vec<Sent> {
     messages.map(|((relative, qtype), path)| (ask(&within(relative), qtype).bytes(), path)).collect()
 }
 
-/// Messages out of a generator: the same in every run, or those of PROPTEST_RNG_SEED.
+/// Messages from a generator: the same in every run, or those of PROPTEST_RNG_SEED.
 pub fn random(zone: &Zone, count: usize) -> Vec<Sent> {
     let rng_seed = match Config::default().rng_seed {
         RngSeed::Random => 0,
@@ -44,7 +44,7 @@ pub fn random(zone: &Zone, count: usize) -> Vec<Sent> {
     seeded(zone, count, rng_seed)
 }
 
-/// Messages out of a generator: those of this seed.
+/// Messages from a generator with this seed.
 pub fn seeded(zone: &Zone, count: usize, rng_seed: u64) -> Vec<Sent> {
     let rng_seed = RngSeed::Fixed(rng_seed);
     let mut runner = TestRunner::new(Config { rng_seed, ..Config::default() });
@@ -53,7 +53,7 @@ pub fn seeded(zone: &Zone, count: usize, rng_seed: u64) -> Vec<Sent> {
     Path::ALL.into_iter().cycle().take(count).map(|path| (message(), path)).collect()
 }
 
-/// Every form: those that are answered over every path, those that are mostly not over two of them.
+/// Every form: answered forms over every path, mostly unanswered forms over two paths.
 pub fn forms() -> Vec<Sent> {
     let answered = [names(), edns(), classes(), transfers()].concat();
     let answered = answered.into_iter().flat_map(|message| Path::ALL.map(|path| (message.clone(), path)));
@@ -80,7 +80,7 @@ fn ask(qname: &str, qtype: u16) -> Message {
     Message::query(&name(qname), qtype, IN)
 }
 
-/// Where a name lies and how it is spelt, by what is asked of it and how much the client takes.
+/// Combinations of the position and case of a name, the type, and the client's size.
 fn names() -> Vec<Vec<u8>> {
     let relative = [
         "@",
@@ -133,7 +133,7 @@ fn names() -> Vec<Vec<u8>> {
     messages
 }
 
-/// What an OPT can have, with an answer, with none, and with one that is just too large for some.
+/// Variants of the OPT record, with an answer, without one, and with one that is just too large for some clients.
 fn edns() -> Vec<Vec<u8>> {
     let sizes = [0, 1, 511, 512, 513, 600, 700, 800, 927, 928, 1000, 1231, 1232, 1233, 1500, 4096, u16::MAX]
         .map(Opt::of_size);
@@ -243,7 +243,7 @@ fn transfers() -> Vec<Vec<u8>> {
     messages
 }
 
-/// Counts that are not those of what follows, or of nothing that was ever meant.
+/// Wrong counts, and counts that no query has.
 fn counts() -> Vec<Vec<u8>> {
     let counts = [
         [0, 0, 0, 0],
@@ -269,7 +269,7 @@ fn counts() -> Vec<Vec<u8>> {
     messages
 }
 
-/// Records where a query has none, and octets behind the last.
+/// Records in sections where a query has none, and octets after the last record.
 fn records() -> Vec<Vec<u8>> {
     let a = || record(&within("node3"), A, IN, &[192, 0, 2, 9]);
     let with =
@@ -290,7 +290,7 @@ fn records() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A signature with a key that nobody has.
+/// A signature with an unknown key.
 fn tsig() -> Vec<u8> {
     let algorithm = name("hmac-sha256");
     [&algorithm[..], &octets(&[0, 0x6000, 0, 300, 32]), &[0x5a; 32], &octets(&[0, 0, 0])].concat()
@@ -301,7 +301,7 @@ fn record(owner: &str, rtype: u16, class: u16, rdata: &[u8]) -> Vec<u8> {
     [&name(owner)[..], &octets(&[rtype, class, 0, 0, length]), rdata].concat()
 }
 
-/// A message cut off behind each of its octets, and names that are none.
+/// A message cut off after each of its octets, and invalid names.
 fn cuts() -> Vec<Vec<u8>> {
     let opt = Opt { options: option(10, &[7; 8]), ..Opt::of_size(1232) };
     let whole = ask(&within("node3"), A).with(opt).bytes();

@@ -1,13 +1,13 @@
-//! What the fuzzer starts from, for each of its targets.
+//! The fuzzer's seeds, for each of its targets.
 use std::collections::BTreeSet;
 
 use crate::oracle::frames::read;
 use crate::oracle::table::rows;
 
-/// The targets, as `cargo xtask fuzz` knows them.
+/// The targets of `cargo xtask fuzz`.
 pub const TARGETS: [&str; 4] = ["frame", "request", "configuration", "control"];
 
-/// The least, and one with a key of every section.
+/// The smallest configuration, and one with a key of every section.
 const CONFIGURATIONS: [&str; 3] = [
     "[zone]\nname = \"a.example\"\n[listen]\ninterfaces = [\"eth0\"]\n[[node]]\nname = \"n\"\nipv4 = \"192.0.2.1\"\n",
     "[zone]\nname = \"demo.example.com\"\nttl = \"5s\"\nns-addresses = \"fixed\"\n[listen]\ninterfaces = [\"eth0\"]\n\
@@ -21,7 +21,7 @@ const CONFIGURATIONS: [&str; 3] = [
     "[zone]\nname = \"a.example\"\nnaem = 1\n[listen]\ninterfaces = []\n[[node]]\nname = \"-\"\nipv4 = \"1.2.3\"\n",
 ];
 
-/// Behind a zero what is said is HTTP.
+/// After a zero octet, the input is HTTP.
 const CONTROL: [&str; 13] = [
     r#"{"verb":"status"}"#,
     r#"{"verb":"stats"}"#,
@@ -38,7 +38,7 @@ const CONTROL: [&str; 13] = [
     "\0POST /command HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 17\r\n\r\n{\"verb\":\"status\"}",
 ];
 
-/// The inputs for a target; none for one that is unknown.
+/// The inputs for a target; empty for an unknown target.
 pub fn of(target: &str) -> BTreeSet<Vec<u8>> {
     let frames = || rows().into_iter().map(|row| row.frame);
     let octets = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();

@@ -1,4 +1,4 @@
-//! The packet table: what goes in, what is to become of it, what comes out. Host code and the kernel run the same rows.
+//! The packet table: packets, their outcomes and answers. Host code and the kernel run the same rows.
 mod answer;
 mod answered;
 mod edns;
@@ -13,31 +13,31 @@ use dns_xdp_ebpf::outcome::{Action, Outcome};
 use self::zone::{COOKIES, NEW_SECRET};
 use crate::oracle::frames::{Checksum, Datagram, TAG, message::Message, reply};
 
-/// One packet.
+/// One row: a packet and its expected result.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// What is special about it.
+    /// The special property of the packet.
     pub what: String,
     /// The state that the server is in.
     pub state: State,
     /// The packet.
     pub frame: Vec<u8>,
-    /// What is to become of it.
+    /// The expected outcome.
     pub outcome: Outcome,
-    /// The answer; `None`: the packet comes out as it went in.
+    /// The answer; `None`: the packet stays unchanged.
     pub answer: Option<Answer>,
 }
 
-/// An answer that is expected.
+/// An expected answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The query, whose addresses are turned round.
+    /// The query, whose addresses are swapped in the answer.
     pub query: Datagram,
     /// The DNS message.
     pub message: Vec<u8>,
 }
 
-/// What a server is like while a packet comes. The order is that in which one server can go through them.
+/// The state of a server when a packet arrives. One server can go through the states in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Before the first zone is published.
@@ -48,15 +48,16 @@ pub enum State {
     Serving,
     /// The same zone, with cookies: [`zone::COOKIES`].
     Cookies,
-    /// The same, and the longest SOA record that the program holds: [`zone::zone_with_longest_soa`].
+    /// The same with the longest SOA record that the program holds: [`zone::zone_with_longest_soa`].
     LongestSoa,
-    /// Cookies, and a new secret: [`zone::NEW_SECRET`].
+    /// With cookies and a new secret: [`zone::NEW_SECRET`].
     NewSecret,
-    /// The client of each family has had all that it may for ever, and more slips: [`zone::zone_with_limits`].
+    /// The client of each family has used up its answers for ever, and further answers slip:
+    /// [`zone::zone_with_limits`].
     Slipping,
-    /// Likewise, and nothing slips.
+    /// The same, but nothing slips.
     Holding,
-    /// The responder has had all that it may for ever.
+    /// The responder's limit is used up for ever.
     Flooded,
     /// The same, and a frame cannot be resized.
     FloodedNoRoom,
@@ -86,7 +87,7 @@ impl State {
         State::LeaseExpired,
     ];
 
-    /// The zone that is published on entering the state, and the time of day; none: the zone before stays.
+    /// The zone that is published on entering the state, and the time of day; `None`: the zone before stays.
     pub fn publication(self) -> Option<(Zone, u32)> {
         match self {
             State::LongSoa => Some((zone::zone_with_long_soa(), 0)),
@@ -106,7 +107,7 @@ impl State {
         !matches!(self, State::NoRoom | State::FloodedNoRoom)
     }
 
-    /// Whether it takes a variant of the program that has cookies and limits.
+    /// Whether the state needs a variant of the program with cookies and limits.
     pub fn takes_guarded(self) -> bool {
         matches!(
             self,
@@ -116,12 +117,12 @@ impl State {
 }
 
 impl Row {
-    /// A packet that is left as it is.
+    /// A packet that stays unchanged.
     fn untouched(what: impl Into<String>, outcome: Outcome, query: &Datagram) -> Row {
         Row { what: what.into(), state: State::Serving, frame: query.frame(), outcome, answer: None }
     }
 
-    /// A message that is left as it is.
+    /// A message that stays unchanged.
     fn passed(what: impl Into<String>, outcome: Outcome, query: &Message) -> Row {
         Row::untouched(what, outcome, &zone::over_ipv4(query))
     }
@@ -133,15 +134,15 @@ impl Row {
         Row { what: what.into(), state: State::Serving, frame, outcome, answer }
     }
 
-    /// The same to a server in another state.
+    /// The same row for a server in another state.
     fn in_state(self, state: State) -> Row {
         Row { state, what: format!("{} ({state:?})", self.what), ..self }
     }
 
-    /// Whether this came out of it.
+    /// Checks the actual result of the row.
     ///
     /// # Errors
-    /// In what it differs from what was expected.
+    /// The difference from the expected result.
     pub fn check(&self, action: Action, after: &[u8]) -> Result<(), String> {
         if action != self.outcome.action() {
             return Err(format!("{action:?} instead of {:?}", self.outcome.action()));
@@ -162,7 +163,7 @@ pub fn rows() -> Vec<Row> {
     [answered::rows(), link::rows(), question::rows(), edns::rows(), flood_limits::rows(), states()].concat()
 }
 
-/// What depends on the server's state.
+/// The rows that depend on the server's state.
 fn states() -> Vec<Row> {
     let found = zone::ask("node1", 1);
     let missing = zone::ask("node9", 1);

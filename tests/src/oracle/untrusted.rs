@@ -1,7 +1,8 @@
-//! What reaches the daemon from others, and what must hold whatever it is: for the fuzzer, and for what it has found.
+//! The daemon's untrusted inputs and the properties for every input. The fuzzer uses them, and tests replay its
+//! findings.
 //!
-//! Each takes any octets, so that a file of the corpus is a test: messages to the responder ([`request`]), the text
-//! of a configuration ([`configuration`]), and bytes on the control socket ([`control`]). Frames have an oracle of
+//! Each property takes any octets, so that a file of the corpus is a test: messages to the responder ([`request`]), the
+//! text of a configuration ([`configuration`]), and bytes on the control socket ([`control`]). Frames have an oracle of
 //! their own ([`crate::oracle::frame_oracle`]).
 pub mod configuration;
 pub mod control;

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use dns_xdp::zone::{Lookup, Zone};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-/// The zone's data. What is no data is left out: addresses that are withheld are in it, the order of records that
-/// take turns is not, and a name that holds nothing comes into being by the names below it.
+/// The zone's data only. It has withheld addresses too. It lacks the order of rotating records. Names without data
+/// follow from the names below them.
 pub fn zone_file(zone: &Zone) -> String {
     let mut records = vec![zone.soa()];
     if let Lookup::Found { answers, .. } = zone.lookup(zone.apex(), RecordType::NS, 0) {
@@ -40,7 +40,7 @@ fn line(record: &Record) -> String {
     format!("{} {} IN {rdata}\n", absolute(&record.name), record.ttl)
 }
 
-/// What is neither letter, digit nor hyphen is written as `\DDD`: some of it has a meaning in zone files.
+/// Octets other than letters, digits and hyphens are written as `\DDD`, because some have a meaning in zone files.
 fn absolute(name: &Name) -> String {
     if name.is_root() {
         return ".".to_owned();

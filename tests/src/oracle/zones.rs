@@ -12,16 +12,17 @@ use crate::rng::Rng;
 
 /// Octets of the longest name, its final zero among them (RFC 1035, section 2.3.4).
 pub const NAME_MAX: usize = 255;
-/// What the SOA record of a negative answer has besides its names: a pointer, type, class, TTL, length and five numbers.
+/// Octets of the SOA record of a negative answer besides its names: a pointer, type, class, TTL, length and five
+/// numbers.
 pub const SOA_REST: usize = 32;
-/// How many addresses of one family a name has.
+/// The numbers of addresses of one family that a name has.
 const COUNTS: [usize; 12] = [0, 1, 1, 1, 2, 3, 16, 16, 16, 16, 17, 100];
 /// One name in [`RARELY`] has this many addresses: more than [`Frame::MAX_LENGTH`](dns_xdp_ebpf::frame::Frame::MAX_LENGTH).
 const LARGE: usize = 3000;
 const RARELY: usize = 40;
-/// How many addresses of one family an answer has at most.
+/// The limits of addresses of one family in an answer.
 const ANSWERS_MAX: [usize; 6] = [1, 2, 8, 16, 16, usize::MAX];
-/// The octets of apexes. All other names also have octets that differ from a letter by the bit of its case alone.
+/// The octets of apexes. All other names also have octets that differ from a letter only by the case bit.
 const LETTERS_OF_APEX: &[u8] = b"abcdefghijklmnopqrstuvwxyz-0123456789";
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz-0123456789_`{|}~";
 
@@ -30,7 +31,7 @@ pub fn zone(rng: &mut Rng, apex_octets: usize) -> Zone {
     made_of(rng, apex_octets, |_| true)
 }
 
-/// The same without what a zone file cannot say: names without an address, and cookies.
+/// The same without features that a zone file cannot have: names without an address, and cookies.
 pub fn zone_of_file(rng: &mut Rng, apex_octets: usize) -> Zone {
     made_of(rng, apex_octets, |addresses| addresses.iter().next().is_some()).guarded(FloodPolicy::NONE)
 }
@@ -60,7 +61,7 @@ fn made_of(rng: &mut Rng, apex_octets: usize, holds: fn(&Addresses) -> bool) -> 
     Zone::new(origin, addressed).guarded(flood_policy)
 }
 
-/// A mailbox of any length; as often as not one with which the SOA record is about as long as the program holds.
+/// A mailbox of any length. In about half of the cases the SOA record is about as long as the program can hold.
 fn contact(rng: &mut Rng, name_server_octets: usize) -> Name {
     let fitting = (SOA_MAX + 3).saturating_sub(SOA_REST + name_server_octets + rng.below(8));
     let octets = if rng.below(2) == 0 { fitting } else { 1 + rng.below(NAME_MAX) };
@@ -76,7 +77,7 @@ fn within(rng: &mut Rng, apex: &Name) -> Option<Name> {
     random_name(rng, octets + 1, LETTERS).append_domain(apex).ok()
 }
 
-/// Names that end twice in an end of the apex.
+/// Names that end twice in a suffix of the apex.
 fn repeated(apex: &Name) -> Vec<Name> {
     let labels = 1..=apex.num_labels().into();
     labels.filter_map(|count| apex.trim_to(count).append_domain(apex).ok()).collect()
@@ -90,7 +91,7 @@ fn addresses(rng: &mut Rng) -> Addresses {
     let all_ipv6 = (0..ipv6).map(|nth| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) + nth as u128)));
     Addresses {
         rotate: rng.below(2) == 0,
-        // Or it would take as many places in the kernel as it has addresses.
+        // Otherwise it would take as many places in the kernel as it has addresses.
         answers_max: if ipv4.max(ipv6) == LARGE { answers_max.min(8) } else { answers_max },
         refused: rng.below(16) == 0,
         nodata_ttl_seconds: (rng.below(16) == 0).then(|| rng.number().into()),

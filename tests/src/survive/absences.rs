@@ -1,4 +1,4 @@
-//! Which node was out when: what servers may answer for it then, and what they must not.
+//! The times when each node was out, and the answers that servers may and must not give then.
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -11,33 +11,34 @@ pub struct Absence {
     pub server: usize,
     /// Which node, from 0.
     pub node: usize,
-    /// Before it, the node is in every answer that it belongs to.
+    /// When the absence begins. Before, the node is in every answer that it belongs to.
     pub from: Instant,
-    /// From then on it is in none; `None`: it may stay in them, for the server could not find out in time.
+    /// From then on it is in no answer; `None`: it may stay in them, because the server could not detect the absence in
+    /// time.
     pub gone_by: Option<Instant>,
-    /// Until then it is in none: it is about to come back.
+    /// Until then it is in no answer; then it may come back.
     pub to: Instant,
     /// From then on it is in every answer that it belongs to, as before.
     pub back: Option<Instant>,
 }
 
-/// What an inquiry was about, and which nodes each of its answers has, as bits.
+/// The subject of an inquiry, and the nodes of each of its answers, as bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// The server, as in [`Absence::server`].
     pub server: usize,
-    /// The nodes, as bits, that are answered while none is absent.
+    /// The nodes, as bits, that are answered while no node is absent.
     pub own: usize,
     /// The nodes of each permitted answer, as bits.
     pub answers: Vec<usize>,
 }
 
-/// What was seen of the absences.
+/// The results of the comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Absences in which the node had to leave the answers, and did.
+    /// The absences in which the node had to leave the answers, and did.
     pub left: usize,
-    /// Answers at which they must not be.
+    /// The answers that were not permitted.
     pub wrong: Vec<String>,
 }
 
@@ -52,7 +53,7 @@ pub fn compare(
     for (nth, subject) in subjects.iter().enumerate() {
         let mut of_subject = changes.iter().filter(|change| change.inquiry == nth).peekable();
         while let Some(change) = of_subject.next() {
-            // It is answered until the next change.
+            // An answer lasts until the next change.
             let span = (change.at, of_subject.peek().map_or(end, |next| next.at));
             let nodes = subject.answers.get(change.answer).copied().unwrap_or_default();
             findings
@@ -65,7 +66,7 @@ pub fn compare(
     findings
 }
 
-/// What is wrong with an answer that has these nodes and was given for so long.
+/// The fault of an answer with these nodes that was given during this time.
 fn judge(
     subject: &Subject,
     nodes: usize,
@@ -79,7 +80,7 @@ fn judge(
             return Some(format!("node {} is answered {late:?} after it had to be gone", absence.node + 1));
         }
     }
-    // Another node is answered in the place of one that is missing, and that one has to be absent.
+    // Another node replaces a missing one, which has to be absent.
     let missing = subject.own & !nodes;
     let is_excused = |node: usize| {
         let of_node = of_server().filter(|absence| absence.node == node);
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_dead_nodes_address_for_too_long_or_again_is_wrong() {
-        assert_eq!(wrong(&[(0, 2)], Some(17)).len(), 1, "nobody has noticed");
+        assert_eq!(wrong(&[(0, 2)], Some(17)).len(), 1, "no server has noticed");
         assert_eq!(wrong(&[(0, 2), (18, 0), (35, 2)], Some(17)).len(), 1, "too late");
         assert_eq!(wrong(&[(0, 2), (12, 0), (20, 2)], Some(17)).len(), 1, "while it is dead");
     }

@@ -1,4 +1,4 @@
-//! Row 14: the control socket in the hands of strangers, of a fuzzer, and of clients that never read.
+//! Row 14: other users, a fuzzer, and clients that never read on the control socket.
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
@@ -22,17 +22,17 @@ use crate::bed::plan::Plan;
 use crate::bed::wait;
 use crate::rng::Rng;
 
-/// Of `nobody`, on every system.
+/// The user number of `nobody` on every system.
 const STRANGER: libc::uid_t = 65534;
-/// Connections that ask and never read, and as many that never ask.
+/// The number of connections that ask and never read, and also of those that never ask.
 const DEAF: usize = 50;
-/// Requests under way on one connection.
+/// The requests under way on one connection.
 const WINDOW: usize = 50;
-/// An answer that takes longer does not come.
+/// The longest time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// By so much may the daemon grow while it is asked so often.
+/// The limit of the daemon's growth during the requests.
 const GROWTH: u64 = 16 << 20;
-/// What is sent, and what is made of it. No change of a few octets makes another verb of one.
+/// The commands to send and to change. No change of a few octets turns a verb into another one.
 const COMMANDS: [&str; 9] = [
     r#"{"verb":"status"}"#,
     r#"{"verb":"stats"}"#,
@@ -48,7 +48,7 @@ const COMMANDS: [&str; 9] = [
 /// Plays the row.
 ///
 /// # Errors
-/// When a stranger is served, or the daemon does not answer any more.
+/// Another user is served, or the daemon stops answering.
 pub fn run(length: Length) -> Result<Row> {
     on_laid(&Plan::quick(2), |cluster| {
         cluster.nodes.iter_mut().try_for_each(Node::start_database)?;
@@ -99,7 +99,7 @@ fn a_stranger_is_refused(node: &Node) -> Result<()> {
     let mode = fs::metadata(&node.socket)?.permissions();
     fs::set_permissions(&node.socket, Permissions::from_mode(0o666))?;
     let answered = as_stranger(|| {
-        // Whoever is hung up on may find that out when it writes or when it reads.
+        // A client may notice the closed connection when it writes or when it reads.
         let codes = Connection::open(&node.socket)?.exchange(&[post(COMMANDS[0].as_bytes())]);
         Ok(codes.ok().map(|codes| codes[0]))
     });
@@ -109,7 +109,7 @@ fn a_stranger_is_refused(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Does `work` on a thread of another user's.
+/// Runs `work` on a thread of another user.
 fn as_stranger<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let stranger = || {
         #[expect(unsafe_code, reason = "the call of the C library would change the user of all threads")]
@@ -121,13 +121,13 @@ fn as_stranger<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| scope.spawn(stranger).join().expect("a stranger does not panic"))
 }
 
-/// What the fuzzer has seen.
+/// The fuzzer's results.
 #[derive(Debug, Default)]
 struct Fuzzed {
     requests: u64,
     codes: BTreeMap<u16, u64>,
     growth: u64,
-    /// To an honest question meanwhile.
+    /// The slowest answer to a valid command meanwhile.
     slowest: Duration,
     detected: Duration,
     promise: Duration,
@@ -138,7 +138,7 @@ impl Fuzzed {
         let Fuzzed { requests, codes, growth, slowest, detected, promise } = self;
         let codes: Vec<String> = codes.iter().map(|(code, count)| format!("{code}: {count}")).collect();
         format!(
-            "a stranger and a symlink refused; {} requests ({}) beside {DEAF} clients that never read and {DEAF} that \
+            "another user and a symlink refused; {} requests ({}) beside {DEAF} clients that never read and {DEAF} that \
              never ask: {} KiB more memory, `status` within {:.0} ms, a death told after {:.0} of {:.0} ms",
             thousands(*requests),
             codes.join(", "),
@@ -157,7 +157,7 @@ fn fuzz(cluster: &mut Cluster, count: u64) -> Result<Fuzzed> {
     let promise = cluster.nodes[0].promise()?;
     let _deaf = (0..DEAF).map(|_| deaf(&socket)).collect::<Result<Vec<_>>>()?;
     let _dumb = (0..DEAF).map(|_| Ok(UnixStream::connect(&socket)?)).collect::<Result<Vec<_>>>()?;
-    // What is used once is used from then on.
+    // Memory that is used once stays in use.
     let mut fuzzer = Fuzzer { socket: socket.clone(), rng: Rng(14), codes: BTreeMap::new() };
     let warm_up = count / 10;
     fuzzer.ask(warm_up)?;
@@ -212,7 +212,7 @@ struct Fuzzer {
 }
 
 impl Fuzzer {
-    /// Commands that are as they ought to be, or nearly; and now and then a connection with what is no HTTP.
+    /// Valid or nearly valid commands, and sometimes a connection with data that is no HTTP.
     fn ask(&mut self, count: u64) -> Result<()> {
         let mut client = Connection::open(&self.socket)?;
         let mut asked = 0;
@@ -247,7 +247,7 @@ impl Fuzzer {
         client.stream.write_all(&request)?;
         client.stream.shutdown(std::net::Shutdown::Write)?;
         let mut answer = Vec::new();
-        // Cut off or refused, as long as it ends.
+        // The connection may be cut off or refused, but has to end.
         match client.stream.read_to_end(&mut answer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 Err(error).context("a garbled request hangs")

@@ -1,4 +1,4 @@
-//! Clients over TCP that are always in the middle of an exchange: half a query is sent, then the other half.
+//! TCP clients that are always in the middle of an exchange: they send the first part of a query, and later the second.
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::oracle::frames::message::{A, IN, Message, name};
 
 const DNS_PORT: u16 = 53;
 const CLIENTS: usize = 8;
-/// Between the two halves.
+/// The time between the two parts.
 const HESITATION: Duration = Duration::from_millis(20);
-/// An answer that has not come by then does not come.
+/// The longest time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before the next try while no server listens.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -29,23 +29,23 @@ pub struct Conversation {
     clients: Vec<JoinHandle<Result<Exchanges>>>,
 }
 
-/// What has become of the exchanges, each on a connection of its own.
+/// The results of the exchanges, each on its own connection.
 #[derive(Debug, Clone, Default)]
 pub struct Exchanges {
     /// Begun and answered as expected.
     pub finished: u64,
-    /// Begun, and not answered so.
+    /// Begun, and not answered as expected.
     pub broken: u64,
-    /// Reset before the answer: where the listener closes, a connection that it has not accepted.
+    /// Reset before the answer: the listener was closed before it accepted the connection.
     pub reset: u64,
     /// Not begun: no server listened.
     pub refused: u64,
-    /// What was wrong with the first broken one.
+    /// The fault of the first broken exchange.
     pub example: Option<String>,
 }
 
 impl Exchanges {
-    /// With those of another client.
+    /// Adds those of another client.
     #[must_use]
     pub fn and(self, other: Exchanges) -> Exchanges {
         Exchanges {

@@ -23,11 +23,11 @@ use crate::oracle::frames::message::{IN, Message, Opt, name, option};
 use crate::oracle::frames::octets;
 
 const DNS_PORT: u16 = 53;
-/// Where the flood comes from: behind a link of its own.
+/// The address of the flood, behind its own link.
 const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
-/// Connections, each with one message under way.
+/// The number of connections, each with one message under way.
 const CONNECTIONS: usize = 8;
-/// From one message over UDP to the next.
+/// The time between two messages over UDP.
 const PAUSE: Duration = Duration::from_micros(200);
 /// The interval between the queries of another client, which asks the responder.
 const PACE: Duration = Duration::from_millis(20);
@@ -37,7 +37,8 @@ const PROMPT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis
 const TURNS: [u32; 2] = [2, 20];
 /// The nice value of the floods.
 const BEHIND_OTHERS: &str = "19";
-/// Probes may take a tenth longer than when it is quiet; in the short form (beside other programs), `SHORT` longer.
+/// The factor by which probes may be slower than without a flood: 1.1, in the short form (beside other programs)
+/// `SHORT`.
 const TENTH: f64 = 1.1;
 const SHORT: Duration = Duration::from_millis(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -48,7 +49,7 @@ const MESSAGE_MAX: usize = 65_535;
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up, a message has no answer, or a node is taken for dead.
+/// When the cluster does not come up, a message has no answer, or a node is found dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2).line("metrics", LISTEN), |cluster| {
         let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
@@ -61,7 +62,7 @@ pub fn run(length: Length) -> Result<Row> {
                 thread::scope(|scope| {
                     let others = scope.spawn(|| ask(cluster, time));
                     let probes = Probes::during(&cluster.nodes[0], time);
-                    let others = others.join().expect("who asks does not panic")?;
+                    let others = others.join().expect("the asking thread does not panic")?;
                     Ok((probes?, others))
                 })
             })?;
@@ -71,7 +72,7 @@ pub fn run(length: Length) -> Result<Row> {
             times.extend(others.into_iter().flatten());
         }
         times.sort();
-        let p99 = times.get(times.len() * 99 / 100).copied().context("nobody else was answered")?;
+        let p99 = times.get(times.len() * 99 / 100).copied().context("no other client was answered")?;
         let status = cluster.nodes[0].status()?;
         let states = healths(&status)?;
         ensure!(states.iter().all(|state| *state == "up"), "a node is taken for dead: {states:?}");
@@ -101,7 +102,7 @@ struct Probes {
 }
 
 impl Probes {
-    /// Of one node, of the other.
+    /// The probes of one node and of the other.
     fn during(node: &Node, time: Duration) -> Result<Probes> {
         let before = Probes::of(node)?;
         thread::sleep(time);
@@ -127,7 +128,7 @@ impl Probes {
     }
 }
 
-/// Asks as another client does, and returns how long each answer took; `None`: it was lost.
+/// Asks like another client. Returns the time of each answer; `None`: it was lost.
 fn ask(cluster: &Cluster, time: Duration) -> Result<Vec<Option<Duration>>> {
     let client = Udp::connect(&cluster.client, cluster.nodes[0].ipv4(), Checksum::Whole)?;
     let (start, mut times) = (Instant::now(), Vec::new());
@@ -141,7 +142,7 @@ fn ask(cluster: &Cluster, time: Duration) -> Result<Vec<Option<Duration>>> {
     Ok(times)
 }
 
-/// Floods while `meanwhile` goes on; also how many messages were answered.
+/// Floods while `meanwhile` runs. Also returns the number of answered messages.
 fn flood<T>(
     cluster: &Cluster,
     flooder: &Namespace,
@@ -173,7 +174,7 @@ fn flood<T>(
     })
 }
 
-/// Floods with what the machine has left. Strangers have machines of their own: they take no time from probes and servers.
+/// Floods with the lowest priority: real attackers have their own machines, and take no time from probes and servers.
 fn behind_others(flood: impl FnOnce() -> Result<()>) -> Result<()> {
     cores::rank(gettid(), BEHIND_OTHERS)?;
     flood()
@@ -195,7 +196,7 @@ fn over_tcp(server: SocketAddr, message: &[u8], is_over: &AtomicBool, answered: 
     Ok(())
 }
 
-/// One query after the other for which the responder has most to write, answered or not.
+/// Sends one query after another with the longest answers, without waiting for the answers.
 fn over_udp(server: SocketAddr, is_over: &AtomicBool, answered: &AtomicU64) -> Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(server)?;

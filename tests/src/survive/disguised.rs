@@ -1,4 +1,4 @@
-//! Row 18: queries for the responder from forged addresses, plain and in every disguise, while others ask moderately.
+//! Row 18: queries for the responder from forged addresses, plain and disguised, beside moderate clients.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -19,25 +19,26 @@ use crate::oracle::frames::message::{A, IN, Message, name};
 use crate::oracle::frames::{Checksum, Datagram};
 use crate::rng::Rng;
 
-/// Where the flood comes from: behind a link of its own.
+/// The address of the flood, behind its own link.
 const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
-/// An exempt client, and one of the same prefix that is not.
+/// An exempt client, and a client of the same prefix that is not exempt.
 const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 201));
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 202));
 /// Queries a second that go up to the responder, and answers a second to one prefix.
 const FALLBACK: u32 = 1_000;
 const ANSWERS: u32 = 1_000;
-/// From one query of the moderate client to the next.
+/// The time between two queries of the moderate client.
 const PACE: Duration = Duration::from_millis(100);
-/// An answer that is not there by then is lost.
+/// The time after which an answer counts as lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time for which the client asks before the flood. A prefix becomes known by its queries in two seconds.
 const ACQUAINTANCE: Duration = Duration::from_millis(2500);
-/// Forged prefixes of the flood that comes back.
+/// The number of forged prefixes of the returning flood.
 const RETURNING: u16 = 3_000;
-/// From one burst of the exempt client to the next. Each ends with queries that go up to the responder: far fewer than it takes.
+/// The time between two bursts of the exempt client. Each burst ends with queries for the responder, far fewer than its
+/// limit.
 const BURST_PACE: Duration = Duration::from_millis(10);
-/// Queries that the exempt client sends before each of its neighbour's.
+/// The number of queries that the exempt client sends before each query of its neighbour.
 const EXEMPT_BURST: u16 = 100;
 const NS: u16 = 2;
 const ANY: u16 = 255;
@@ -69,7 +70,7 @@ pub fn run(length: Length) -> Result<Row> {
     })
 }
 
-/// How a query for the responder is made to look like something else.
+/// The disguise of a query for the responder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Disguise {
     None,
@@ -77,7 +78,7 @@ enum Disguise {
     Trailing,
     /// Its IPv4 header has options.
     Options,
-    /// Its prefix has asked before, as that of a real client: one of [`RETURNING`] prefixes.
+    /// Its prefix has asked before, like a real client's: one of [`RETURNING`] prefixes.
     Returning,
 }
 
@@ -105,11 +106,11 @@ impl Disguise {
     }
 }
 
-/// What came of a flood.
+/// The results of a flood.
 #[derive(Debug)]
 struct Seen {
     flood: f64,
-    /// What the responder answered in a second, the moderate client's among them.
+    /// The responder's answers in a second, including those to the moderate client.
     passed: f64,
     asked: u32,
     answered: u32,
@@ -160,7 +161,7 @@ fn under(
     })
 }
 
-/// From another address each time, as fast as it goes; in the disguise of clients that come back, from as many prefixes.
+/// Floods as fast as possible, from another address each time. As returning clients, it uses [`RETURNING`] prefixes.
 fn flood(
     from: &Namespace,
     to: IpAddr,
@@ -181,7 +182,7 @@ fn flood(
         };
         let source = SocketAddr::new(address.into(), 1024 + rng.number() / 2);
         let datagram = disguise.put_on(Spoofer::datagram(source, server(to), &message));
-        // A ring that is full takes it later.
+        // A full ring takes the query later.
         if spoofer.send_datagram(&datagram).is_ok() {
             sent.fetch_add(1, Ordering::Relaxed);
         }
@@ -189,7 +190,7 @@ fn flood(
     Ok(())
 }
 
-/// Ten queries a second that the responder alone answers: how many there were, and how many of them were answered.
+/// Sends 10 queries a second that only the responder answers. Returns the numbers of queries and of answers.
 fn ask_moderately(client: &Udp, time: Duration) -> Result<(u32, u32)> {
     let (start, mut asked, mut answered) = (Instant::now(), 0, 0);
     while start.elapsed() < time {
@@ -202,7 +203,7 @@ fn ask_moderately(client: &Udp, time: Duration) -> Result<(u32, u32)> {
     Ok((asked, answered))
 }
 
-/// One client asks more than its prefix may, for it is exempt; another of the prefix keeps what is its own.
+/// One exempt client asks more than its prefix may. Another client of the prefix has to keep its answers.
 fn beside_the_exempt(cluster: &Cluster, neighbours: &Namespace, time: Duration) -> Result<(u32, u32)> {
     let to = cluster.nodes[0].ipv4();
     let connect = |client| Udp::connect_as(neighbours, SocketAddr::new(client, 0), to, Checksum::Whole);

@@ -1,4 +1,5 @@
-//! Row 8: no room, no memory, no disk, nothing to be written, no descriptors: what cannot be done is refused whole.
+//! Row 8: no room, no memory, a full or read-only disk, no descriptors: a change that cannot be made is refused as a
+//! whole.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,13 +19,13 @@ use crate::bed::process::succeed;
 use crate::bed::wait;
 use crate::bed::watch::{Question, Watch};
 
-/// Octets that a group may have in which the largest table is to be loaded, of some 100 MiB.
+/// The memory limit of a group in which the largest table, of some 100 MiB, is to be loaded.
 const MEMORY: u64 = 48 << 20;
 
 /// Plays the row. It is the same in both forms.
 ///
 /// # Errors
-/// When something is half done, or is not reported.
+/// A change is made in part, or is not reported.
 pub fn run(_length: Length) -> Result<Row> {
     let plan = Plan::quick(2)
         .line("xdp", "mode = \"native\"")
@@ -53,7 +54,7 @@ pub fn run(_length: Length) -> Result<Row> {
         cluster.nodes[0].stop(Signal::SIGKILL)?;
         ensure!(asked.count > 0 && changes.len() == 2, "the answers meanwhile: {changes:?}");
         let result = "table over capacity, full disk, read-only files, no descriptors, memory limit: each refused with \
-                      its reason, unasked ones an alarm in `status`; 0 answers lost or changed meanwhile";
+                      its reason; changes without a client raise an alarm in `status`; 0 answers lost or changed meanwhile";
         Ok(Row::new(8, result.to_owned(), true))
     })
 }
@@ -99,7 +100,7 @@ impl Disk {
         Ok(Disk { directory, config })
     }
 
-    /// A file of it, as the daemon sees it.
+    /// The path of a file on the disk, as the daemon sees it.
     fn seen(&self, daemon: Process, file: &Path) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}", daemon.0, file.display()))
     }
@@ -156,7 +157,7 @@ fn table_over_capacity(node: &Node, disk: &Disk) -> Result<()> {
     Ok(())
 }
 
-/// What would not be there after a restart is not done at all.
+/// A change that would be lost with a restart is not made at all.
 fn nothing_is_written(node: &Node, disk: &Disk, daemon: Process) -> Result<()> {
     let file = disk.seen(daemon, &disk.config);
     let before = (fs::read_to_string(&file)?, node.cli_ok(&["node", "list", "--json"])?);
@@ -174,7 +175,7 @@ fn nothing_is_written(node: &Node, disk: &Disk, daemon: Process) -> Result<()> {
     Ok(())
 }
 
-/// The daemon has what it has open, and no descriptor more. Who is connected already is told.
+/// The daemon has its open descriptors and no further one. Clients that are connected already get an answer.
 fn no_descriptors(node: &Node, daemon: Process) -> Result<()> {
     let mut connection = Connection::open(&node.socket)?;
     connection.ask(r#"{"verb":"status"}"#)?;
@@ -216,7 +217,7 @@ fn no_memory(cluster: &mut Cluster, disk: &Disk) -> Result<Cgroup> {
     let group = Cgroup::of_memory(&format!("dns-xdp-{}-{ZONE}", std::process::id()), MEMORY)?;
     node.wrapper = group.wrapper();
     refused(&node.run_to_the_end(&[])?, &["map", "(os error 12)"])?;
-    // Where XDP is not a must, the responder answers, and the status says why.
+    // If XDP is not demanded, the responder answers, and the status says why.
     node.edit_config("mode = \"native\"", "mode = \"auto\"")?;
     node.start()?;
     let alarms = alarms(node)?;

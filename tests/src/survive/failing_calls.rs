@@ -21,11 +21,11 @@ use crate::bed::wait;
 use crate::bed::watch::{Question, Watch};
 use crate::oracle::frames::message::{A, IN, Message, name};
 
-/// What the kernel says: forbidden, no memory, no room; and how that reads in a message.
+/// The kernel's errors (forbidden, no memory, no room), and their texts in a message.
 const ERRORS: [(&str, &str); 3] =
     [("EPERM", "(os error 1)"), ("ENOMEM", "(os error 12)"), ("ENOSPC", "(os error 28)")];
 
-/// What a refusal has to speak of, one of these, by the call that failed.
+/// The words, one of which a refusal has to contain, by the call that failed.
 const STEPS: [(&str, &[&str]); 12] = [
     ("BPF_BTF_LOAD", &["BTF"]),
     ("BPF_MAP_GET_FD_BY_ID", &["map"]),
@@ -41,13 +41,13 @@ const STEPS: [(&str, &[&str]); 12] = [
     ("BPF_PROG_TEST_RUN", &["lease"]),
 ];
 
-/// Of the lines of a log that are no message of the end.
+/// The log lines that are not the final message.
 const LEVELS: [&str; 3] = [" INFO ", " WARN ", "ERROR "];
 
 /// Plays the row.
 ///
 /// # Errors
-/// When a failure leads anywhere else than it has to.
+/// A failure has another effect than expected.
 pub fn run(length: Length) -> Result<Row> {
     let plan = Plan::quick(2)
         .line("xdp", "mode = \"native\"")
@@ -66,12 +66,12 @@ pub fn run(length: Length) -> Result<Row> {
     let Failures { failed, refused, steps, .. } = failures;
     let steps = steps.len();
     let result = format!(
-        "{failed} failures at {steps} steps: {refused} refused by name, the others made up for; 0 answers lost or wrong"
+        "{failed} failures at {steps} steps: {refused} refused with the step's name, the others compensated; 0 answers lost or wrong"
     );
     Ok(Row::new(3, result, true))
 }
 
-/// What has been made to fail.
+/// The failures that were caused.
 #[derive(Debug)]
 struct Failures {
     length: Length,
@@ -84,7 +84,7 @@ struct Failures {
 }
 
 impl Failures {
-    /// Nothing was there before: nothing is left of a start that is refused.
+    /// A refused start without a predecessor leaves nothing.
     fn of_a_start(&mut self, cluster: &mut Cluster) -> Result<()> {
         let calls = self.trace_start(&mut cluster.nodes[0], Signal::SIGINT)?;
         for step in self.steps(&calls) {
@@ -122,7 +122,8 @@ impl Failures {
         Ok(())
     }
 
-    /// What cannot be published is answered by neither of the two, and is told; it is answered as soon as it can be.
+    /// A change that cannot be published is in no answer of program or responder, and is reported. It is published as
+    /// soon as possible.
     fn of_a_publication(&mut self, cluster: &mut Cluster) -> Result<()> {
         let node = &mut cluster.nodes[0];
         node.wrapper.clear();
@@ -157,7 +158,7 @@ impl Failures {
                 self.note("publication", &step);
             }
             drop(strace);
-            wait::until(&format!("{step} is made up for"), SOON, || both.say(here))?;
+            wait::until(&format!("{step} is compensated"), SOON, || both.say(here))?;
         }
         Ok(())
     }
@@ -170,7 +171,7 @@ impl Failures {
         node.stop(end)?;
         let calls = calls(&trace)?;
         let pinned = calls.iter().rposition(|call| call.line.contains("/program\""));
-        // Behind the pin of the program comes the lease.
+        // After the pin of the program comes the lease.
         let last = pinned.context("no program was pinned")? + 1;
         Ok(calls.into_iter().take(last + 1).collect())
     }
@@ -188,7 +189,7 @@ impl Failures {
         let Err(error) = started else { return Ok(true) };
         let log = fs::read_to_string(&node.log)?;
         ensure!(format!("{error:#}").contains("exit status: 1)"), "{error:#}: {log}");
-        // The verifier may have said more than a line.
+        // The verifier may have written more than one line.
         let message = log.lines().filter(|line| !LEVELS.iter().any(|level| line.contains(level)));
         let message = message.collect::<Vec<_>>().join("\n");
         step.judge(&failed.context("no call has failed")?.command, &message)?;
@@ -206,8 +207,8 @@ impl Failures {
         self.directory.join(format!("trace{}", self.traces))
     }
 
-    /// Which calls fail, and how: each in every way. In the short form, in one way: the first of every third command, and
-    /// the last that writes to a map, when all listeners are there.
+    /// The calls to fail, and their errors: each call with every error. The short form uses one error: for the first
+    /// call of every third command, and for the last write to a map, when all listeners exist.
     fn steps(&self, calls: &[Call]) -> Vec<Step> {
         let object = calls.iter().rposition(|call| call.command == "BPF_BTF_LOAD").unwrap_or(0);
         let step = |at: usize, (error, text)| Step {
@@ -251,14 +252,14 @@ impl std::fmt::Display for Step {
 }
 
 impl Step {
-    /// Whether a refusal names what was done, and what the kernel said.
+    /// Whether a refusal names the step and the kernel's error.
     fn judge(&self, command: &str, message: &str) -> Result<()> {
         if self.probe {
             let named = ["BTF", "map", "load"].iter().any(|word| message.contains(word));
             ensure!(named, "{self}: the message names no step: {message}");
             return Ok(());
         }
-        // aya takes a pin that it cannot open for none, and then makes a map for which there is no room.
+        // aya treats a pin that it cannot open as missing, and then makes a map for which there is no room.
         let text = if command == "BPF_OBJ_GET" { "(os error " } else { self.text };
         let words = STEPS.iter().find(|(step, _)| *step == command).map_or(&["load"][..], |(_, words)| words);
         let named = words.iter().any(|word| message.contains(word)) && message.contains(text);

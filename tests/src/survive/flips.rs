@@ -1,10 +1,10 @@
-//! A name's addresses change over and over while two cores ask for them: every answer is one of them, whole.
+//! A name's addresses change repeatedly while two cores ask for them: every answer is exactly one of the sets.
 //!
-//! So is the zone: its names change all at once, so that the answers to one client, in their order, turn to the next set
-//! at most once with each change, whatever name they are of.
+//! The zone changes as a whole too: its names change all at once. The answers to one client therefore change to the
+//! next set at most once with each change, for all names together.
 //!
-//! Three sets take turns, not two: a zone is written into the half of the table that is not in use, so that with two sets
-//! each half would keep its own for ever, and nothing would be written under the packets' eyes.
+//! Three sets take turns, not two: a zone is written into the bank of the table that is not in use. With two sets, each
+//! bank would always have the same set, and nothing would be written while packets are answered.
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
@@ -22,17 +22,17 @@ use crate::bed::cluster::Cluster;
 use crate::bed::node::Node;
 use crate::bed::plan::{Plan, ZONE, addresses};
 
-/// The first node serves; the others are addresses, which nobody probes often.
+/// The number of nodes. The first one serves; the others are only addresses, which are rarely probed.
 const SETS: usize = 3;
 const SET: usize = 5;
 const NODES: u8 = (SETS * SET) as u8;
-/// Each on a core of its own.
+/// The clients, each on its own core.
 const CLIENTS: usize = 2;
-/// Names that change together.
+/// The number of names that change together.
 const SERVICES: usize = 8;
 const TTL: u32 = 5;
 
-/// What came of it.
+/// The results.
 struct Flipped {
     tally: Tally,
     flips: u64,
@@ -46,7 +46,7 @@ struct Flipped {
 pub fn run(length: Length) -> Result<Row> {
     let (answers, limit) =
         length.pick((200_000, Duration::from_secs(5)), (10_000_000, Duration::from_secs(600)));
-    // Nobody is there to be probed: all are in the answers because an operator wants it.
+    // No node answers probes: all are in the answers by an operator's intent.
     let plan = Plan::new(NODES).line("health", "interval = \"1h\"").tables(&services(0));
     let flipped = on_laid(&plan, |cluster| {
         let node = &mut cluster.nodes[0];

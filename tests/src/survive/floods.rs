@@ -1,4 +1,4 @@
-//! Row 13: floods of random subdomains, and of what only the responder answers, while others ask as always.
+//! Row 13: floods of random subdomains, and of queries that only the responder answers, beside normal clients.
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,31 +25,31 @@ use crate::load::figures::{percent, rate};
 use crate::oracle::frames::message::{A, IN, Message, Opt, name, option};
 use crate::rng::Rng;
 
-/// Where the flood comes from.
+/// The address of the flood.
 const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
-/// The core that floods; what is left of the machine is the cluster's.
+/// The core of the flood; the cluster has the others.
 const CORE: usize = 0;
-/// QTYPE of all types, which the responder alone answers.
+/// QTYPE of all types, which only the responder answers.
 const ANY: u16 = 255;
-/// The option that asks for the server's name, which the responder alone answers.
+/// The option that asks for the server's name, which only the responder answers.
 const NSID: u16 = 3;
-/// What others ask, a second.
+/// The queries of normal clients a second.
 const PACE: u32 = 2_000;
-/// From one question whose time is taken to the next.
+/// The time between two timed questions.
 const PAUSE: Duration = Duration::from_millis(1);
-/// By so much may the daemon grow.
+/// The limit of the daemon's growth.
 const GROWTH: u64 = 32 << 20;
 
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up, or takes a node for dead.
+/// When the cluster does not come up, or finds a node dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2), |cluster| {
         // Behind a link of its own: a client that shares the flood's link loses queries before any server sees them.
         let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
         let time = length.pick(Duration::from_millis(700), Duration::from_secs(30));
-        // Asked for now: what a flood leaves in the responder's queue would keep the next one from being asked.
+        // The query is made now, because a flood leaves a full queue at the responder.
         let inquiries = Inquiry::of_node(&cluster.client, "node1", cluster.nodes[0].addresses)?;
         let quiet = measure(cluster, &inquiries, time)?;
         let mut texts = vec![format!("p99 {:.2} ms quiet", ms(quiet.p99))];
@@ -67,14 +67,14 @@ pub fn run(length: Length) -> Result<Row> {
     })
 }
 
-/// What floods.
+/// The kind of flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Names that were never asked before, which the program denies.
+    /// New names, which the program answers with NXDOMAIN.
     RandomSubdomains,
     /// Queries with NSID and for ANY.
     Fallback,
-    /// One query after the other over TCP.
+    /// One query after another over TCP.
     Tcp,
 }
 
@@ -101,12 +101,12 @@ impl Kind {
     }
 }
 
-/// What others saw.
+/// The results of normal clients.
 #[derive(Debug, Default)]
 struct Seen {
     /// Queries of the flood in a second.
     flood: f64,
-    /// Of the others' queries, that were answered right.
+    /// The share of the normal clients' queries with a right answer.
     share: f64,
     p99: Duration,
     /// The slowest `status`.
@@ -154,7 +154,7 @@ fn under(
     })
 }
 
-/// As much as one core can, until it is over.
+/// Floods as fast as one core can, until it is over.
 fn flood(from: &Namespace, server: IpAddr, kind: Kind, is_over: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     let mut rng = Rng(13);
     let mut connection = Tcp::new(from, server);
@@ -168,7 +168,7 @@ fn flood(from: &Namespace, server: IpAddr, kind: Kind, is_over: &AtomicBool, sen
     while !is_over.load(Ordering::Relaxed) {
         let message = kind.message(&mut rng).bytes();
         if kind == Kind::Tcp {
-            // Who is cut off connects again.
+            // A client that is cut off connects again.
             connection.exchange(&message).ok();
         } else if socket.send(&message).is_err() {
             continue;
@@ -178,7 +178,7 @@ fn flood(from: &Namespace, server: IpAddr, kind: Kind, is_over: &AtomicBool, sen
     Ok(())
 }
 
-/// Asks as others do, and looks at the daemon.
+/// Asks like a normal client, and checks the daemon.
 fn measure(cluster: &Cluster, inquiries: &[Inquiry], time: Duration) -> Result<Seen> {
     let node = &cluster.nodes[0];
     let status = node.status()?;
@@ -191,12 +191,12 @@ fn measure(cluster: &Cluster, inquiries: &[Inquiry], time: Duration) -> Result<S
     let mut looked = start;
     while start.elapsed() < time {
         let asked = Instant::now();
-        // What is lost is the load's to count.
+        // The load counts lost queries.
         dns.addresses(node.ipv4(), &format!("node1.{ZONE}."), RecordType::A).ok();
         times.push(asked.elapsed());
         if looked.elapsed() > Duration::from_millis(300) {
             looked = Instant::now();
-            // Not by a process of its own, which waits for a core too.
+            // It is not asked by a process, which would also wait for a core.
             let (_, status) = Connection::open(&node.socket)?.ask(r#"{"verb":"status"}"#)?;
             slowest = slowest.max(looked.elapsed());
             ensure!(
@@ -235,7 +235,7 @@ impl Drop for Precedence {
     }
 }
 
-/// What is started from here, `dns-xdp status` say, does not inherit it.
+/// Programs that are started from here, such as `dns-xdp status`, do not inherit it.
 fn schedule(policy: &str, priority: u8) -> Result<()> {
     let thread = gettid().to_string();
     succeed(

@@ -1,4 +1,4 @@
-//! Row 10: hostile packets, through the program by millions, and over the wire to the program and to the responder.
+//! Row 10: millions of hostile packets through the program, and many over the wire to the program and to the responder.
 use std::net::IpAddr;
 use std::thread;
 
@@ -25,14 +25,14 @@ use crate::rng::Rng;
 
 /// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
 const FRAME_MIN: usize = 14;
-/// What no answer over UDP exceeds, with an OPT record and without.
+/// The longest answers over UDP, with an OPT record and without.
 const ANSWER_MAX: [usize; 2] = [1232, 512];
-/// On their way at a time.
+/// The number of messages under way at a time.
 const WINDOW: usize = 32;
 /// Frames that have to go through the program, and messages that have to go over the wire: the short form, the long one.
 const FRAMES: [u64; 2] = [10_000, 10_000_000];
 const MESSAGES: [u64; 2] = [1_500, 1_000_000];
-/// Another seed finds other frames; this one finds the same each time.
+/// The seed, which gives the same frames each time.
 const SEED: u64 = 10;
 
 /// Plays the row.
@@ -65,7 +65,8 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(10, result, in_kernel >= frames && on_wire >= messages))
 }
 
-/// Frames through a program of its own, each with what is expected of it. Types are asked at steps of `types_apart`.
+/// Runs frames through a separate program, and checks the expected result of each. Types are asked at steps of
+/// `types_apart`.
 fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
     let zone = zone();
     let mut program = Unattached::load(Variant::ALL[1], &places(), PORT, CAPACITY)?;
@@ -92,7 +93,7 @@ fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
     let mut rng = Rng(seed);
     let mut frame = over_ipv4(&ask("node3", A)).frame();
     for nth in 0..count {
-        // From query to query, and from each a step aside.
+        // Mutations go from query to query, with a step aside from each.
         frame = if nth % 64 == 0 { Vec::new() } else { frame };
         frame = mutated(&frame, rng.next_number() as u32);
         let mut aside = frame.clone();
@@ -126,7 +127,7 @@ fn on_wire(cluster: &Cluster, length: Length) -> Result<u64> {
             over_udp(cluster, *address, share).with_context(|| format!("{} over udp", node.name))?;
             sent += share.len();
         }
-        // Nothing is wrong with these but that few ask for such types.
+        // These queries are valid, but few clients ask for such types.
         let answered = over_udp(cluster, node.ipv4(), &typed).context("types")?;
         ensure!(answered == typed.len(), "{} answers {answered} of {} types", node.name, typed.len());
         sent += typed.len() + bad.len();
@@ -136,7 +137,7 @@ fn on_wire(cluster: &Cluster, length: Length) -> Result<u64> {
     Ok(sent as u64)
 }
 
-/// How many of the messages were answered, each as it may be.
+/// Returns how many of the messages were answered, each with a permitted answer.
 fn over_udp(cluster: &Cluster, server: IpAddr, messages: &[Vec<u8>]) -> Result<usize> {
     let mut answered = 0;
     let socket = Udp::connect(&cluster.client, server, Checksum::Whole)?;
@@ -151,7 +152,7 @@ fn over_udp(cluster: &Cluster, server: IpAddr, messages: &[Vec<u8>]) -> Result<u
     Ok(answered)
 }
 
-/// What has to be true of any answer to anything.
+/// Checks the rules for every answer.
 fn judge(message: &[u8], answer: &[u8]) -> Result<()> {
     let meaning = Meaning::of(answer).map_err(anyhow::Error::msg)?;
     ensure!(message[2] & 0x80 == 0, "a response was answered");
@@ -160,7 +161,7 @@ fn judge(message: &[u8], answer: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Answered or cut off, one after the other.
+/// Sends messages one after another, each of which has to be answered or cut off.
 fn over_tcp(cluster: &Cluster, server: IpAddr, messages: &[Vec<u8>]) -> Result<()> {
     let mut client = Tcp::new(&cluster.client, server);
     for message in messages {
@@ -175,7 +176,7 @@ fn over_tcp(cluster: &Cluster, server: IpAddr, messages: &[Vec<u8>]) -> Result<(
     Ok(())
 }
 
-/// It is asked again, and has told of no trouble.
+/// Checks that the server still answers, and has reported no trouble.
 fn unharmed(cluster: &Cluster, node: &Node) -> Result<()> {
     let addresses = cluster.dns_client()?.addresses(
         node.ipv4(),

@@ -23,7 +23,7 @@ const TXT: u16 = 16;
 /// A query, and its expected answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inquiry {
-    /// Who is asked.
+    /// The server.
     pub server: IpAddr,
     /// The message, its identification zero.
     pub message: Vec<u8>,
@@ -34,7 +34,7 @@ pub struct Inquiry {
 enum Expected {
     /// One of these sets of addresses, whole, in any order, with a TTL of at most this many seconds.
     Addresses { sets: Vec<Vec<IpAddr>>, ttl_max: u32 },
-    /// One of these, octet by octet, behind the identification.
+    /// One of these messages, octet by octet, after the id.
     Octets(Vec<Vec<u8>>),
 }
 
@@ -70,7 +70,7 @@ impl Inquiry {
     }
 
     /// The questions of most loads: the node's own name in both families and in mixed case, a type that the name does
-    /// not have, and a name that does not exist. All of it is answered in the kernel.
+    /// not have, and a name that does not exist. All of these are answered in the kernel.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -92,7 +92,7 @@ impl Inquiry {
     /// Which of the permitted answers this message is, from 0.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the message.
     pub fn judge(&self, answer: &[u8]) -> Result<usize, String> {
         let wrong = |what: &str| Err(format!("{what}: {answer:02x?}"));
         match &self.expected {

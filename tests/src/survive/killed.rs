@@ -1,4 +1,4 @@
-//! The daemon is killed and started again: the program it left goes on, and is adopted.
+//! The daemon is killed and started again: the program that it left continues to answer, and is adopted.
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::stage::on_cluster;
 use super::{Length, Row};
 use crate::bed::plan::Plan;
 
-/// From the end of a daemon to the start of the next.
+/// The time between the end of a daemon and the start of the next.
 const ABSENCE: Duration = Duration::from_millis(100);
-/// What a daemon that is ready does before it is killed.
+/// How long a ready daemon runs before it is killed.
 const LIFE: Duration = Duration::from_millis(300);
 
 /// Plays it.

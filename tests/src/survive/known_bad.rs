@@ -1,4 +1,4 @@
-//! Messages that have hurt a name server somewhere, each in a few octets.
+//! Messages that have harmed some name server, each in a few octets.
 use crate::bed::plan::ZONE;
 use crate::oracle::frames::message::{A, IN, Message, Opt, name, option};
 use crate::oracle::frames::octets;
@@ -6,7 +6,7 @@ use crate::oracle::frames::octets;
 /// Octets of a header.
 const HEADER: usize = 12;
 
-/// All of them, with what is bad about each; their identifications are not told apart.
+/// All of these messages, with the fault of each. Their ids are equal.
 pub fn messages() -> Vec<(String, Vec<u8>)> {
     let query = || Message::query(&name(&format!("node1.{ZONE}")), A, IN);
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
@@ -46,7 +46,7 @@ pub fn messages() -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// Names that are none, or that lead elsewhere.
+/// Invalid names, and names with pointers.
 fn names() -> Vec<(&'static str, Vec<u8>)> {
     let to = |offset: u16| octets(&[0xc000 | offset]);
     vec![

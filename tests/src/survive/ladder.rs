@@ -1,4 +1,4 @@
-//! Row 9: no native XDP, no XDP at all, another program there, no capability; and the same answers all the way down.
+//! Row 9: no native XDP, no XDP at all, another program, no capability; and the same answers in every mode.
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -24,11 +24,11 @@ use crate::oracle::meaning::Meaning;
 use crate::oracle::queries;
 use crate::oracle::table::zone::{APEX, sized};
 
-/// Whence everything is asked on each rung: the rotation depends on it.
+/// The address and port of the queries in each mode: the rotation depends on them.
 const CLIENT_PORT: u16 = 20_961;
-/// On their way at a time.
+/// The number of queries under way at a time.
 const WINDOW: usize = 32;
-/// What is taken away, and which of it the daemon misses first.
+/// The removed capabilities, and the one that the daemon misses first.
 const CAPABILITIES: [(&str, &str); 3] =
     [("-sys_admin,-bpf", "CAP_BPF"), ("-net_admin", "CAP_NET_ADMIN"), ("-sys_admin,-perfmon", "CAP_PERFMON")];
 
@@ -37,7 +37,7 @@ const CAPABILITIES: [(&str, &str); 3] =
 /// # Errors
 /// When a rung of the ladder is missed, or answers differ.
 pub fn run(length: Length) -> Result<Row> {
-    // A late probe would change the answers between two rungs.
+    // A late probe would change the answers between two modes.
     on_laid(&Plan::quick(2).line("health", "fall = 100").tables(&services()), |cluster| {
         cluster.nodes.iter_mut().try_for_each(Node::start_database)?;
         for (lacking, name) in CAPABILITIES {
@@ -76,7 +76,7 @@ fn services() -> String {
     ["service", "db.prod", &longest].map(service).concat()
 }
 
-/// What a daemon answers that finds its way to this rung by itself.
+/// The answers of a daemon that chooses this mode by itself.
 fn rung(cluster: &mut Cluster, mode: &str, messages: &[Vec<u8>]) -> Result<Vec<Option<Meaning>>> {
     cluster.nodes[0].start()?;
     let node = &cluster.nodes[0];
@@ -117,7 +117,7 @@ fn without_cookie(mut answer: Meaning) -> Meaning {
     answer
 }
 
-/// Without a capability the daemon does nothing, and says which it wants.
+/// Without a capability the daemon refuses to start, and names it.
 fn refused_without(node: &mut Node, lacking: &str, name: &str) -> Result<()> {
     succeed(Command::new("setpriv").arg("--version"), "")?;
     node.wrapper =

@@ -1,4 +1,4 @@
-//! The controller dies, hangs, or has another time of day: the program answers for as long as its lease says.
+//! The controller dies, hangs, or its wall clock changes: the program answers until its lease ends.
 use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::bed::node::Node;
 use crate::bed::plan::Plan;
 
 const STEP_SECONDS: i64 = 3600;
-/// A daemon that has ended renews nothing: what is left of its lease is one beat less than the whole, at least.
+/// The longest time since the last renewal when a daemon ends: its lease lasts at least the rest.
 const BEATS: u32 = 4;
 
 /// How the controller falls silent.
@@ -26,7 +26,7 @@ enum Fall {
     Stopped,
 }
 
-/// What one fall was like.
+/// The times of one fall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Outage {
     /// From the fall to the last answer.
@@ -109,7 +109,7 @@ fn outage(node: &mut Node, load: &Load, fall: Fall, lease: Duration) -> Result<O
     Ok(Outage { answered_for: last - fallen, back_after: back - returned })
 }
 
-/// The node's own IPv4 address alone, over which an answer's time is taken.
+/// The query for the node's own IPv4 address, whose answers are timed.
 fn load(cluster: &Cluster) -> Result<Load> {
     let node = &cluster.nodes[0];
     let inquiries = Inquiry::of_node(&cluster.client, &node.name, node.addresses)?;

@@ -1,4 +1,5 @@
-//! The interface goes and comes back, under another name or as another, and another process detaches the program.
+//! The interface disappears and returns, under another name or as another one, and another process detaches the
+//! program.
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
@@ -19,16 +20,16 @@ use crate::bed::node::Node;
 use crate::bed::plan::Plan;
 use crate::bed::wait;
 
-/// How long what is taken away is away.
+/// How long a removed interface is away.
 const ABSENCE: Duration = Duration::from_millis(200);
-/// How long a flapping carrier is there, or not.
+/// How long a flapping carrier stays on, and off.
 const FLAP: Duration = Duration::from_millis(5);
 const OTHER_NAME: &str = "other0";
-/// From what was done until the program answers again; meanwhile the responder does. The kernel detaches a program whose
-/// link is gone when it has the time for it.
+/// The longest time from the fault until the program answers again; meanwhile the responder answers. The kernel
+/// detaches a program some time after its link has gone.
 const REPAIR: Duration = Duration::from_secs(15);
 
-/// What is done to the interface.
+/// The fault of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blow {
     DownAndUp,
@@ -48,12 +49,12 @@ const BLOWS: [(Blow, &str); 6] = [
     (Blow::Detached, "detached"),
 ];
 
-/// How it came back after a blow.
+/// The times of the return after a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Return {
-    /// From the end of the blow to the first right answer, whosever.
+    /// From the end of the fault to the first right answer, of program or responder.
     answered: Duration,
-    /// From then until the program was seen answering alone; to see that takes a tenth of a second.
+    /// From then until the program alone was seen answering; the check takes 0.1 s.
     in_kernel: Duration,
 }
 
@@ -99,7 +100,7 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(7, result, reached))
 }
 
-/// Strikes once, and says how long after it was over the first right answer came.
+/// Causes one fault. Returns the time from its end to the first right answer.
 fn strike(cluster: &mut Cluster, load: &Load, blow: Blow, flaps: u32) -> Result<Return> {
     let server = cluster.nodes[0].ipv4();
     match blow {
@@ -123,7 +124,7 @@ fn strike(cluster: &mut Cluster, load: &Load, blow: Blow, flaps: u32) -> Result<
             cluster.remove_interface(0)?;
             sleep(ABSENCE);
             cluster.make_interface(0)?;
-            // What a neighbour remembers of the old one's MAC address is not what is tried here.
+            // This test is not about the neighbours' caches of the old MAC address.
             cluster.client.ip(&format!("neigh flush dev {INTERFACE}\n"))?;
         }
         Blow::Mtu => {
@@ -148,7 +149,7 @@ fn strike(cluster: &mut Cluster, load: &Load, blow: Blow, flaps: u32) -> Result<
     Ok(Return { answered: answered - over, in_kernel: in_kernel(&cluster.nodes[0])? })
 }
 
-/// Detaches the program behind its daemon's back.
+/// Detaches the program without the daemon.
 ///
 /// # Errors
 /// When it is not attached.
@@ -161,13 +162,13 @@ fn link_pin(node: &Node) -> PathBuf {
     node.pins.join(format!("link-{INTERFACE}"))
 }
 
-/// Waits until the program answers, natively, and the responder no more.
+/// Waits until the program answers natively, and the responder no longer answers.
 ///
 /// # Errors
 /// When it does not within some seconds.
 pub fn in_kernel(node: &Node) -> Result<Duration> {
     let (_, took) = wait::until("the program answers again", REPAIR, || {
-        // Where it is gone, the kernel may take its time to detach the program, and the daemon to notice.
+        // If the link is gone, the kernel may detach the program late, and the daemon may notice late.
         let pin = link_pin(node);
         ensure!(pin.exists(), "there is no {}", pin.display());
         let status = node.status()?;
@@ -193,7 +194,7 @@ fn down(node: &Node, interface: &str) -> Result<()> {
     node.namespace.ip(&format!("link set {interface} down\n"))
 }
 
-/// With the IPv6 address, which the kernel takes away when an interface goes down.
+/// Sets the interface up, with the IPv6 address that the kernel removes when an interface goes down.
 fn up(node: &Node, interface: &str) -> Result<()> {
     let ipv6 = node.addresses.iter().find(|address| IpAddr::is_ipv6(address)).context("a node has IPv6")?;
     node.namespace.ip(&format!("link set {interface} up\naddr add {ipv6}/64 dev {interface} nodad\n"))

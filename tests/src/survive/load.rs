@@ -1,4 +1,4 @@
-//! The load: queries at a steady pace, each judged by its answer's octets, each accounted for.
+//! The load: queries at a steady pace, each checked by its answer's octets, and each accounted for.
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::mem::{swap, take};
@@ -18,20 +18,20 @@ pub use super::tally::{Change, Silence, Tally, thousands};
 use crate::bed::netns::Namespace;
 
 const DNS_PORT: u16 = 53;
-/// Sockets for each family. A message id comes again after 65,536 queries of its socket. A query that is not answered
-/// by then, or [`LINGER`] after the last query, is lost.
+/// Sockets for each family. A message id is used again after 65,536 queries of its socket. A query without an answer by
+/// then, or [`LINGER`] after the last query, is lost.
 const SOCKETS: usize = 8;
 const IDS: usize = 1 << 16;
-/// Behind the last query.
+/// The time to wait for answers after the last query.
 const LINGER: Duration = Duration::from_secs(2);
-/// From one turn of the loop to the next.
+/// The time between two turns of the loop.
 const TICK: Duration = Duration::from_micros(500);
 /// The most queries of one turn. A client that has slept too long does not flood the ring of a veth; it sends fewer
 /// queries in all.
 const BURST: u64 = 64;
-/// A longer time without a right answer of a server is kept.
+/// The shortest recorded time without a right answer of a server.
 const SILENCE: Duration = Duration::from_millis(50);
-/// Changes that are kept.
+/// The most changes that are kept.
 const CHANGES: usize = 1024;
 /// Octets of a socket's buffer: a client that has to wait for its core loses nothing.
 const BUFFER: usize = 32 << 20;
@@ -44,7 +44,7 @@ pub struct Load {
     client: Option<JoinHandle<()>>,
 }
 
-/// How fast, and where.
+/// The rate and the core of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Queries per second; `None`: as many as one core can.
@@ -54,14 +54,14 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// So many queries per second, from whichever core.
+    /// This many queries per second, from any core.
     pub fn of(per_second: u32) -> Pace {
         Pace { per_second: Some(per_second), core: None }
     }
 }
 
 impl Load {
-    /// Asks all these in turn from now on.
+    /// Starts a load that asks all these in turn.
     ///
     /// # Errors
     /// When the sockets cannot be opened.
@@ -69,7 +69,7 @@ impl Load {
         Load::over(SOCKETS, from, inquiries, pace)
     }
 
-    /// As [`Load::start`], over one socket for each family: answers are taken in the order in which they were given.
+    /// Like [`Load::start`], over one socket for each family: answers are read in the order in which they were sent.
     ///
     /// # Errors
     /// As [`Load::start`].
@@ -91,7 +91,7 @@ impl Load {
         Ok(Load { tally, is_over, client: Some(thread) })
     }
 
-    /// What has become of the queries so far; those under way are in no count but that of the sent.
+    /// The results so far; queries under way are only in the count of sent ones.
     pub fn so_far(&self) -> Tally {
         lock(&self.tally).clone()
     }
@@ -123,7 +123,7 @@ impl Load {
                 let now = tally.now.get(inquiry).copied().flatten();
                 if now.is_some_and(&is_such) {
                     let mut changes = tally.changes.iter().rev().filter(|change| change.inquiry == inquiry);
-                    // It may have become another such one since.
+                    // The answer may have changed to another expected one since.
                     let such = changes.by_ref().take_while(|change| is_such(change.answer)).last();
                     return Ok(such.map_or(moment, |change| change.at.max(moment)));
                 }
@@ -155,7 +155,7 @@ impl Load {
         }
     }
 
-    /// Sends no more, waits for what is under way, and counts.
+    /// Stops sending, waits for the queries under way, and counts.
     ///
     /// # Errors
     /// When the client has panicked or lost count.
@@ -185,7 +185,7 @@ fn open(nth: usize) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// What became of the query that last had this socket and identification.
+/// The state of the query that last used this socket and id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Unused,
@@ -195,16 +195,16 @@ enum Fate {
 
 struct Client {
     sockets: Vec<UdpSocket>,
-    /// How many of a family's are used.
+    /// How many sockets of a family are used.
     used: usize,
     inquiries: Vec<Inquiry>,
     fates: Vec<Fate>,
     /// Queries sent over each family.
     counts: [usize; 2],
     open: u64,
-    /// Which permitted answer the last one was, of whatever inquiry.
+    /// Which permitted answer the last answer was, for any inquiry.
     last: Option<usize>,
-    /// During a turn of the loop the one that is shared; between them nothing of worth.
+    /// The shared tally during a turn of the loop; between turns an empty one.
     tally: Tally,
 }
 
@@ -217,7 +217,7 @@ impl Client {
 
     fn run(&mut self, pace: Pace, shared: &Mutex<Tally>, is_over: &AtomicBool) {
         if let Some(core) = pace.core {
-            // If it cannot be pinned there, the figures are of another core.
+            // If it cannot be pinned, the figures are of another core.
             keep_on(core).ok();
         }
         let mut due_from = Instant::now();
@@ -228,7 +228,7 @@ impl Client {
                 Some(rate) => {
                     let due = (due_from.elapsed().as_secs_f64() * f64::from(rate)) as u64;
                     if due > sent + 4 * BURST {
-                        // Time that was slept away is not made up for.
+                        // Missed queries are not sent later.
                         (due_from, sent) = (Instant::now(), 0);
                     }
                     due.saturating_sub(sent).min(BURST)
@@ -246,7 +246,7 @@ impl Client {
             if pace.per_second.is_some() {
                 thread::sleep(TICK);
             } else {
-                // Whoever looks at the tally is to have it, too.
+                // Readers of the tally have to get it too.
                 thread::yield_now();
             }
         }
@@ -282,7 +282,7 @@ impl Client {
             self.open -= 1;
         }
         let address = SocketAddr::new(inquiry.server, DNS_PORT);
-        // A server that cannot be reached: the query is as lost as one that the network has lost.
+        // If a server cannot be reached, the query counts as lost.
         self.sockets[socket].send_to(&inquiry.message, address).ok();
         *fate = Fate::Open(which as u16);
         self.open += 1;
@@ -294,7 +294,7 @@ impl Client {
             loop {
                 match self.sockets[socket].recv_from(&mut buffer) {
                     Ok((length, from)) => self.take(socket, &buffer[..length], from),
-                    // Nothing more, or what ICMP says about a query.
+                    // There is nothing to read, or an ICMP error about a query.
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(_) => {}
                 }
@@ -382,7 +382,7 @@ mod tests {
         (Client::new((0..2 * SOCKETS).map(open_small).collect(), SOCKETS, vec![inquiry]), answer)
     }
 
-    /// Without the privilege that a large buffer takes.
+    /// Sets a buffer's size as far as the privileges allow.
     fn open_small(_nth: usize) -> UdpSocket {
         UdpSocket::bind("127.0.0.1:0").unwrap()
     }
@@ -395,7 +395,7 @@ mod tests {
     fn every_query_is_right_wrong_or_lost() {
         let (mut client, answer) = client();
         let wrong = [&answer[..], &[0]].concat();
-        // Without a network to send them to.
+        // Creates a client without a network.
         for socket in 0..4 {
             client.fates[socket * IDS] = Fate::Open(0);
         }

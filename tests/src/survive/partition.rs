@@ -1,7 +1,7 @@
-//! Nodes that fall silent, die, are not heard by one server, or flap: how long they stay in the answers.
+//! Nodes that become silent, die, are not heard by one server, or flap: how long they stay in the answers.
 //!
-//! Two servers of three are asked for every name, every other millisecond; the third node suffers. The settings probe
-//! five times as often as the default, so that fifty rounds of each kind pass in some minutes.
+//! Two of three servers are asked for every name, every 2 ms; the third node has the faults. The settings probe 5 times
+//! as often as the default, so 50 rounds of each kind take some minutes.
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -26,24 +26,24 @@ const VICTIM: usize = 1;
 /// Each node's name, and the apex.
 const LABELS: usize = NODES + 1;
 const TTL: u32 = 5;
-/// On top of the promise.
+/// The tolerance on top of the guaranteed time.
 const MARGIN: Duration = Duration::from_millis(50);
-/// The short form allows for as long as the client was held up itself, up to this.
+/// The most that the short form adds for delays of the client itself.
 const HELD_UP_MAX: Duration = Duration::from_millis(200);
-/// Whoever is not back by then does not come back.
+/// The longest time until a node is back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The interval of the probes, over which the blows are strewn.
+/// The interval of the probes, over which the faults are spread.
 const INTERVAL: Duration = Duration::from_millis(200);
 const FLAP: Duration = Duration::from_millis(500);
 
-/// What goes wrong.
+/// The fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blow {
     /// The node is cut off.
     Silence,
     /// Its service is killed.
     Death,
-    /// What it says does not reach the first server.
+    /// Its packets do not reach the first server.
     OneWay,
     /// Every service is killed.
     AllDown,
@@ -61,7 +61,7 @@ struct Times {
 }
 
 impl Times {
-    /// Of the rounds that the promise is for; where there is none, nothing was shown.
+    /// The times of the rounds for which the bound holds; without such rounds the run proves nothing.
     fn are_within(&self, limit: Duration) -> bool {
         !self.sighted.is_empty() && self.sighted.iter().all(|took| *took <= limit)
     }
@@ -106,7 +106,7 @@ pub fn run(length: Length) -> Result<Row> {
     let text = |(name, times): &(&str, Times)| format!("{name} {}", times.text());
     let times: Vec<String> = worst.iter().map(text).collect();
     let result = format!(
-        "promised {:.2} s; median and worst of {rounds}: {}; the client itself held up for {:.2} s at most; {}; {} wrong under a \
+        "guaranteed {:.2} s; median and worst of {rounds}: {}; the client itself held up for {:.2} s at most; {}; {} wrong under a \
          flood of {}/s",
         promise.as_secs_f64(),
         times.join(", "),
@@ -121,7 +121,7 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(6, result, is_right && worst.iter().all(|(_, times)| times.are_within(limit))))
 }
 
-/// So many rounds in which no server was blind, or twice as many in all.
+/// Plays this many rounds without a blind server, or at most twice as many in all.
 fn play(cluster: &mut Cluster, load: &Load, blow: Blow, rounds: u32) -> Result<Times> {
     let mut times = Times::default();
     for _ in 0..2 * rounds {
@@ -153,7 +153,7 @@ fn blindness(cluster: &Cluster) -> Result<usize> {
     Ok(count)
 }
 
-/// The same while one core sends as much as it can to a server; how long repairs took, and what was flooded per second.
+/// The same while one core sends as much as it can to a server; returns the repair times, and the flood's rate.
 fn under_flood(cluster: &mut Cluster, rounds: u32) -> Result<(Times, (Tally, u64))> {
     let server = &cluster.nodes[0];
     let own = Inquiry::addresses(server.ipv4(), &qname(0), vec![vec![server.ipv4()]], TTL);
@@ -167,7 +167,7 @@ fn under_flood(cluster: &mut Cluster, rounds: u32) -> Result<(Times, (Tally, u64
     Ok((times, (tally.and(flood), rate)))
 }
 
-/// Strikes once, waits until all is well again, and says how long the worst of the servers answered what is no more.
+/// Causes one fault, and waits until it is over. Returns how long the slowest server answered a dead address.
 fn strike(cluster: &mut Cluster, load: &Load, blow: Blow) -> Result<Duration> {
     await_health(load)?;
     if let Blow::Flaps(flaps) = blow {
@@ -217,7 +217,7 @@ fn strike(cluster: &mut Cluster, load: &Load, blow: Blow) -> Result<Duration> {
     Ok(took)
 }
 
-/// Routes on the victim that let nothing it says reach the first server.
+/// Routes on the victim that drop its packets to the first server.
 fn turn_away(cluster: &Cluster, verb: &str) -> Result<()> {
     let [ipv4, ipv6] = cluster.nodes[SERVERS[0]].addresses;
     let victim = &cluster.nodes[VICTIM].namespace;
@@ -247,7 +247,7 @@ fn await_health(load: &Load) -> Result<()> {
     Ok(())
 }
 
-/// As [`await_health`], at this moment.
+/// Like [`await_health`], at this moment.
 fn ensure_configured(load: &Load) -> Result<()> {
     let now = load.so_far().now;
     for server in SERVERS {
@@ -259,7 +259,7 @@ fn ensure_configured(load: &Load) -> Result<()> {
     Ok(())
 }
 
-/// A server's number and a label's to the inquiry's.
+/// The number of the inquiry for a server and a label.
 fn inquiry(server: usize, label: usize) -> usize {
     let nth = SERVERS.iter().position(|known| *known == server).unwrap_or_default();
     nth * LABELS + label
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_repair_and_no_round_at_all_are_not_within_the_promise() {
+    fn a_late_repair_and_no_round_at_all_are_not_within_the_bound() {
         let limit = Duration::from_millis(750);
         let late = limit + Duration::from_millis(1);
         let times = |sighted: &[Duration], blind: &[Duration]| Times {

@@ -25,20 +25,20 @@ const HALF: u32 = 20;
 /// A pin that is not the daemon's.
 const STRAY: &str = "stray";
 
-/// What a daemon makes of a find.
+/// The daemon's reaction to a find.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     /// It starts and answers.
     Rebuilt,
-    /// It ends, and says over what.
+    /// It ends, and names the reason.
     Refused,
 }
 
-/// What a daemon finds.
+/// The pins that a daemon finds.
 struct Find {
     what: &'static str,
     expected: Outcome,
-    /// A predecessor was killed, whose program answers; otherwise nothing is there but what is planted.
+    /// A predecessor was killed, and its program answers. Otherwise only the planted pins exist.
     after_a_kill: bool,
     plant: fn(&Node) -> Result<()>,
 }
@@ -171,7 +171,7 @@ const FINDS: [Find; 19] = [
 /// Plays the row.
 ///
 /// # Errors
-/// When a daemon crashes over what it finds, answers wrong, or leaves something behind.
+/// A daemon crashes because of the pins, gives wrong answers, or leaves something behind.
 pub fn run(length: Length) -> Result<Row> {
     let plan = Plan::quick(1)
         .line("xdp", "mode = \"native\"")
@@ -193,7 +193,7 @@ pub fn run(length: Length) -> Result<Row> {
 }
 
 impl Find {
-    /// A daemon starts over it, or refuses, as is expected.
+    /// Starts a daemon, which has to start or refuse, as expected.
     fn play(&self, cluster: &mut Cluster) -> Result<()> {
         let node = &mut cluster.nodes[0];
         if self.after_a_kill {
@@ -241,7 +241,7 @@ impl Find {
     }
 }
 
-/// The program answers, and answers what is right.
+/// Checks that the program gives the right answers.
 fn answers(cluster: &Cluster) -> Result<()> {
     let node = &cluster.nodes[0];
     let before = node.stats()?.answered_by_xdp();
@@ -270,7 +270,7 @@ fn hash(path: &PathBuf) -> Result<()> {
     Ok(HashMap::<MapData, [u8; 4], [u8; 8]>::create(1, 0)?.pin(path)?)
 }
 
-/// An array of what ours has, and of another number.
+/// An array with the elements of dns-xdp's map, but another number of them.
 fn array<const LENGTH: usize>(path: &PathBuf) -> Result<()> {
     Ok(Array::<MapData, [u8; LENGTH]>::create(HALF + 1, 0)?.pin(path)?)
 }
@@ -289,7 +289,7 @@ fn replace(node: &Node, name: &str, with: fn(&PathBuf) -> Result<()>) -> Result<
     with(&path)
 }
 
-/// Every octet of every element is set.
+/// Sets every octet of every element.
 fn fill<const LENGTH: usize>(node: &Node, name: &str) -> Result<()> {
     let map = MapData::from_pin(maps(node).join(name))?;
     let mut array: Array<MapData, [u8; LENGTH]> = aya::maps::Map::Array(map).try_into()?;

@@ -19,7 +19,7 @@ use crate::oracle::frames::message::{A, IN, Message, name};
 const QR: u16 = 0x8000;
 /// A reserved opcode, to which the answer is NOTIMP.
 const OPCODE: u16 = 0x7000;
-/// From one packet to the next, so that no queue overflows.
+/// The time between two packets, so that no queue overflows.
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// Plays the row.
@@ -38,7 +38,7 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(11, format!("{}; never more than one to each", result.join(", ")), reached))
 }
 
-/// What is sent, from where, and how many replies to it are expected in all.
+/// The packets to send, their source, and the expected number of replies.
 struct Attack {
     what: &'static str,
     source: SocketAddr,
@@ -49,7 +49,7 @@ struct Attack {
 /// Packets, replies, and the most replies to one kind of packet.
 fn reflect(cluster: &mut Cluster, length: Length) -> Result<(u64, u64, f64)> {
     let each = length.pick(20, 10_000);
-    // By then everything has gone round that goes round; a hundred times, if it goes on.
+    // By then a loop would have gone round a hundred times.
     let settled = length.pick(Duration::from_millis(30), Duration::from_millis(500));
     let spoofer = Spoofer::open(&cluster.client)?;
     let (mut packets, mut replies, mut most) = (0, 0, 0.0_f64);
@@ -65,7 +65,7 @@ fn reflect(cluster: &mut Cluster, length: Length) -> Result<(u64, u64, f64)> {
             let seen = answered(cluster)? - before;
             let Attack { what, source, expected, .. } = attack;
             ensure!(seen <= expected * each, "{what} from {source}: {seen} replies to {each} packets");
-            // What was to be answered shows that the packets came.
+            // The answered packets show that packets arrived.
             ensure!(seen == expected * each, "{what} from {source}: only {seen} replies to {each} packets");
             (packets, replies) = (packets + each, replies + seen);
             most = most.max(seen as f64 / each as f64);
@@ -104,8 +104,8 @@ fn attacks(here: IpAddr, there: IpAddr) -> Vec<Attack> {
             0,
         ),
         attack("a query of its own", server(here), &query, 0),
-        attack("a query of nobody's", server(loopback), &query, 0),
-        attack("a query of everybody's", server(multicast), &query, 0),
+        attack("a query from the loopback", server(loopback), &query, 0),
+        attack("a query from a multicast address", server(multicast), &query, 0),
         attack("a query from port 0", SocketAddr::new(there, 0), &query, 0),
     ]
 }

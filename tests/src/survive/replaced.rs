@@ -1,4 +1,4 @@
-//! Planned changes of the daemon: restarted, replaced, and replaced by one that lays its maps out otherwise.
+//! Planned changes of the daemon: restarted, replaced, and replaced by one with another map layout.
 //!
 //! There is one binary here. The maps get another layout in two ways. Another `[xdp] capacity` gives maps of another
 //! name and size. Renaming the pinned maps plays another version. In either case the next daemon finds no maps of its
@@ -21,7 +21,7 @@ use crate::bed::plan::{Plan, ZONE};
 
 /// The type of an SOA record, which the responder answers.
 const SOA: u16 = 6;
-/// What a daemon that is ready does before it has to go.
+/// How long a ready daemon runs before it is replaced.
 const LIFE: Duration = Duration::from_millis(200);
 
 const CAPACITIES: [&str; 2] = ["capacity = 4096", "capacity = 1024"];
@@ -65,7 +65,7 @@ pub fn run(length: Length) -> Result<Row> {
                 if !tally.is_clean() || asked.lost > 0 || talked.broken + talked.reset > 0 {
                     eprintln!("{way:?}: {}; responder: {}; {talked:?}", tally.text(), asked.text());
                 }
-                // After SIGTERM no server listens: a connection that is reset came a moment too late.
+                // After SIGTERM no server listens: a connection that is reset came too late.
                 let (broken, refused) = match way {
                     Way::Restart | Way::OtherVersion => (0, talked.reset),
                     Way::Replace | Way::OtherCapacity => (talked.reset, 0),
@@ -95,7 +95,7 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(2, result, kernel.is_clean() && responder.is_clean() && *broken == 0))
 }
 
-/// What became of what the responder was asked meanwhile. Between SIGTERM and `run` there is none.
+/// The results of queries for the responder meanwhile. Between SIGTERM and `run` there is no responder.
 fn change(cluster: &mut Cluster, way: Way, round: usize) -> Result<Tally> {
     match way {
         Way::Restart | Way::OtherVersion => {

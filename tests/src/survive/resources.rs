@@ -11,7 +11,7 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::bed::wait;
 
-/// The kernel frees a program or a map when no core reads it any more.
+/// The longest time until the kernel frees a program or a map, which it does when no core reads it any more.
 const FREED: Duration = Duration::from_secs(5);
 
 /// The resources that a process holds at one moment.
@@ -94,7 +94,7 @@ impl Process {
         Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / second as f64))
     }
 
-    /// Octets of it that are in memory.
+    /// Its resident memory in octets.
     ///
     /// # Errors
     /// When it is gone.
@@ -105,7 +105,7 @@ impl Process {
         Ok(kilobytes.context("a process has a size")?.parse::<u64>()? << 10)
     }
 
-    /// Descriptors that it has open.
+    /// The number of its open descriptors.
     ///
     /// # Errors
     /// When it is gone.

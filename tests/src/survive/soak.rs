@@ -1,9 +1,9 @@
-//! A long time of one trouble after another, chosen by a seed, while two servers are asked for every name.
+//! A long sequence of faults, chosen by a seed, while two servers are asked for every name.
 //!
 //! The first node's daemon lives through all of it, and its memory is watched. The second's is killed and replaced
-//! over and over. The third and fourth nodes die and come back. Nothing keeps a query from the two servers that are
-//! asked, so that every query has a right answer. The right answer depends on which nodes are dead at that time. The
-//! test records when each node was dead, and compares every change of the answers with that record.
+//! repeatedly. The third and fourth nodes die and come back. Nothing keeps a query from the two servers that are asked,
+//! so that every query has a right answer. The right answer depends on which nodes are dead at that time. The test
+//! records when each node was dead, and compares every change of the answers with that record.
 use std::collections::VecDeque;
 use std::env;
 use std::fs;
@@ -37,23 +37,24 @@ const TTLS: [&str; 2] = ["ttl = \"5s\"", "ttl = \"4s\""];
 const TTL_MAX: u32 = 5;
 /// Minutes instead of an hour, in the long form.
 const MINUTES: &str = "DNS_XDP_SOAK_MINUTES";
-/// A trouble before may have cut the server off, which lasts until nodes have been seen again.
+/// The longest time until a server is no longer cut off by an earlier fault: it has to see nodes again.
 const OBEDIENCE: Duration = Duration::from_secs(15);
-/// On top of the promise, or of a command's end.
+/// The tolerance on top of the guaranteed time, or of a command's end.
 const MARGIN: Duration = Duration::from_millis(50);
-/// As long as the client was held up itself, up to this, an answer may be late.
+/// The most that an answer may be late because the client itself was delayed.
 const HELD_UP_MAX: Duration = Duration::from_millis(200);
-/// What is not back by then does not come back.
+/// The longest time until a node or daemon is back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
-/// The first troubles, so that a short run has deaths that have to be found out.
+/// The first faults, so that even a short run has deaths that have to be detected.
 const FIRST: [Trouble; 2] = [Trouble::ServiceKilled, Trouble::CableOut];
-/// For how much longer a run goes on whose deaths were all while a server was held up.
+/// How much longer a run lasts if all its deaths were while a server was held up.
 const OVERTIME: Duration = Duration::from_secs(60);
-/// What a daemon's memory may grow by after the first tenth, of which half a MiB is the noise of an allocator.
+/// The limit of a daemon's memory growth after the first 1/10 of the run, of which half a MiB is the noise of an
+/// allocator.
 const GROWTH: f64 = 0.05;
 const GROWTH_KIB: u64 = 512;
 
-/// A trouble, which is over when it has been played.
+/// A fault, which is over when it has been played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     ServiceKilled,
@@ -79,13 +80,13 @@ const TROUBLES: [Trouble; 9] = [
     Trouble::Detached,
 ];
 
-/// What was seen.
+/// The results.
 struct Soaked {
     tally: Tally,
     troubles: usize,
     absences: usize,
     findings: Findings,
-    /// Of the steady daemon: after the first tenth of the time, and at the end.
+    /// The resources of the steady daemon: after the first 1/10 of the time, and at the end.
     before: Resources,
     after: Resources,
     leak: Option<String>,
@@ -123,7 +124,7 @@ pub fn run(length: Length) -> Result<Row> {
         leak.as_deref().unwrap_or("no leak"),
     );
     let allowed = (before.memory_kib as f64 * (1.0 + GROWTH)) as u64 + GROWTH_KIB;
-    // Some seconds are not enough for an allocator to come to rest.
+    // Some seconds are not enough for an allocator to settle.
     let is_flat = after.descriptors <= before.descriptors
         && after.maps.len() == before.maps.len()
         && (length == Length::Short || after.memory_kib <= allowed);
@@ -188,7 +189,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// How many absences had to be found out in time.
+    /// The number of absences that had to be detected in time.
     fn has_left(&self) -> usize {
         self.absences.iter().filter(|absence| absence.gone_by.is_some_and(|by| by < absence.to)).count()
     }
@@ -204,8 +205,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// A node dies by `kill`, lies dead, and is brought back by `revive`. A server that was held up meanwhile promised
-    /// nothing.
+    /// A node dies by `kill`, lies dead, and is brought back by `revive`. The bound does not hold for a server that was
+    /// held up meanwhile.
     fn death(
         &mut self,
         cluster: &mut Cluster,
@@ -250,7 +251,7 @@ fn blindness(cluster: &Cluster) -> Result<[usize; 2]> {
     Ok(counts)
 }
 
-/// What a daemon holds while nothing is asked of it: the fewest descriptors of some looks, for each probe has one.
+/// The resources of an idle daemon: the minimum of several looks, because each probe has a descriptor.
 fn at_rest(node: &Node) -> Result<Resources> {
     let mut least = Resources::of(node.daemon()?)?;
     for _ in 0..50 {
@@ -273,7 +274,7 @@ fn play(
 ) -> Result<()> {
     let a_while = Duration::from_millis(rng.u64(100..1000));
     let victim = VICTIMS[rng.usize(..VICTIMS.len())];
-    // Dead for so long that it has to be found out, or perhaps not.
+    // The node may be dead long enough to be detected, or not.
     let lying = if is_long { ledger.promise + HELD_UP_MAX + MARGIN + a_while } else { a_while };
     match trouble {
         Trouble::ServiceKilled => {
@@ -311,7 +312,7 @@ fn play(
             ledger.settle(load)?;
             let from = Instant::now();
             obeyed(&cluster.nodes[STEADY], &["node", "drain", &name, "--force"])?;
-            // Nobody else has been told.
+            // No other server has the intent.
             let (server, node, gone_by) = (0, victim, Some(Instant::now() + MARGIN));
             sleep(a_while);
             let to = Instant::now();
@@ -326,13 +327,13 @@ fn play(
     Ok(())
 }
 
-/// Gives a command, again and again where it has to wait until the answers are not frozen any more.
+/// Gives a command, repeatedly while the answers are frozen.
 fn obeyed(node: &Node, command: &[&str]) -> Result<()> {
     wait::until("the command is obeyed", OBEDIENCE, || node.cli_ok(command))?;
     Ok(())
 }
 
-/// What the inquiries are about, in their order.
+/// The subjects of the inquiries, in order.
 fn subjects() -> Vec<Subject> {
     let all = (1 << NODES) - 1;
     let of_server = |server| {
@@ -343,8 +344,8 @@ fn subjects() -> Vec<Subject> {
     (0..SERVERS.len()).flat_map(of_server).collect()
 }
 
-/// Either server for every node's name, which is any node's address, and for the apex, which is those of some. Which of
-/// them is right depends on which nodes are dead.
+/// Either server for every node's name, which is any node's address, and for the apex, which is those of some. The
+/// right answer depends on which nodes are dead.
 fn inquiries(cluster: &Cluster) -> Vec<Inquiry> {
     let addresses: Vec<_> = cluster.nodes.iter().map(Node::ipv4).collect();
     let alone: Vec<_> = addresses.iter().map(|address| vec![*address]).collect();

@@ -5,7 +5,7 @@ use crate::bed::cluster::Cluster;
 use crate::bed::plan::Plan;
 use crate::bed::run::Run;
 
-/// Lays and starts the cluster of `plan` and plays on it. It is always removed. After a failure the ends of its logs
+/// Builds and starts the cluster of `plan` and plays on it. It is always removed. After a failure the ends of its logs
 /// are shown.
 ///
 /// # Errors
@@ -17,7 +17,7 @@ pub fn on_cluster<T>(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<T>) 
     })
 }
 
-/// As [`on_cluster`], before any daemon is started.
+/// Like [`on_cluster`], without starting a daemon.
 ///
 /// # Errors
 /// As [`on_cluster`].

@@ -1,24 +1,24 @@
-//! What has become of the queries of a load.
+//! The results of a load's queries.
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-/// What has become of the queries.
+/// The counts of the queries by result.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// Sent, with those that the kernel would not send.
+    /// Sent, including those that the kernel refused to send.
     pub sent: u64,
     /// Answered as expected.
     pub right: u64,
-    /// Answered otherwise.
+    /// Answered wrongly.
     pub wrong: u64,
     /// Not answered.
     pub lost: u64,
-    /// Answers too many, or to nothing.
+    /// Superfluous answers, and answers to no query.
     pub surplus: u64,
-    /// How often an answer was another of the permitted ones than the answer before.
+    /// How often an answer to an inquiry differed from the one before; both are permitted.
     pub turns: u64,
     /// How often an answer was another of the permitted ones than that of the inquiry before, whichever that was.
     pub alternations: u64,
@@ -31,41 +31,41 @@ pub struct Tally {
     /// The longest time from one turn of the client to the next. It shows how long other programs of the machine have
     /// delayed the client, and may have delayed others.
     pub held_up: Duration,
-    /// Which permitted answer each inquiry had last.
+    /// The last permitted answer of each inquiry.
     pub now: Vec<Option<usize>>,
-    /// The last changes of that.
+    /// The last changes of these answers.
     pub changes: VecDeque<Change>,
 }
 
-/// An inquiry is answered otherwise than before, or for the first time.
+/// A changed or first answer to an inquiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// When.
+    /// The time.
     pub at: Instant,
-    /// Which inquiry, from 0.
+    /// The number of the inquiry, from 0.
     pub inquiry: usize,
-    /// Which of its permitted answers it is.
+    /// The number of the permitted answer.
     pub answer: usize,
 }
 
-/// A time without a right answer of a server, which ended.
+/// A finished time without a right answer of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silence {
-    /// Whose.
+    /// The server.
     pub server: IpAddr,
     /// The last right answer before it.
     pub from: Instant,
-    /// The first behind it.
+    /// The first right answer after it.
     pub to: Instant,
 }
 
 impl Tally {
-    /// Nothing lost, nothing wrong, nothing too much; and something was asked.
+    /// Whether no query was lost, no answer wrong or superfluous, and at least one query was sent.
     pub fn is_clean(&self) -> bool {
         self.sent > 0 && self.right == self.sent && self.surplus == 0
     }
 
-    /// Every query is right, wrong or lost.
+    /// Checks that every query is right, wrong or lost.
     ///
     /// # Errors
     /// When the sum is another: the client has a defect.
@@ -75,7 +75,7 @@ impl Tally {
         Ok(())
     }
 
-    /// With those of another client.
+    /// Adds those of another client.
     #[must_use]
     pub fn and(mut self, other: Tally) -> Tally {
         self.sent += other.sent;
@@ -107,7 +107,7 @@ impl Tally {
     }
 }
 
-/// A count with its thousands apart.
+/// A count with separated thousands.
 pub fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_that_nobody_accounts_for_is_told() {
+    fn a_query_without_a_count_is_reported() {
         let tally = Tally { sent: 3, right: 1, lost: 1, ..Tally::default() };
         assert!(tally.check().is_err() && !tally.is_clean());
         let whole = tally.and(Tally { right: 1, ..Tally::default() });

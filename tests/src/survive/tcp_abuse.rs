@@ -1,4 +1,4 @@
-//! Row 12: 600 abusive TCP connections, while fresh ones ask what anybody may.
+//! Row 12: 600 abusive TCP connections, beside new connections with normal queries.
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +21,11 @@ const DNS_PORT: u16 = 53;
 const EACH: usize = 120;
 /// Queries on a connection whose client reads no answer.
 const PIPELINED: usize = 200;
-/// From one turn of the abusers to the next; one that finds its connection closed opens another.
+/// The time between two turns of the abusers. An abuser with a closed connection opens another one.
 const TURN: Duration = Duration::from_secs(1);
-/// From one probe to the next.
+/// The time between two probes.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The time within which a probe is to be answered. In the long form that holds for every probe. In the short form, beside
+/// The longest time for the answer to a probe. In the long form that holds for every probe. In the short form, beside
 /// other programs, one in [`ONE_IN`] may be late, up to [`SLOWEST`].
 const PROMPT: Duration = Duration::from_millis(50);
 const ONE_IN: usize = 20;
@@ -34,11 +34,11 @@ const SLOWEST: Duration = Duration::from_millis(500);
 const CPU: [f64; 2] = [0.25, 0.05];
 /// Tries of the short form, each of a second.
 const SECONDS: u32 = 3;
-/// Fewer probes or connections show nothing.
+/// The least number of probes and connections; fewer prove nothing.
 const PROBES: usize = 10;
-/// A probe that has no answer by then has none.
+/// The time after which a probe counts as unanswered.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the program may open where it has little.
+/// The descriptor limit of the run with few descriptors.
 const DESCRIPTORS: usize = 64;
 
 /// Plays the row.
@@ -53,8 +53,8 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(12, result, reached))
 }
 
-/// A second on a busy machine may be lost to its other programs: the short form has more than one. What the daemon does
-/// wrong, it does in each.
+/// Other programs may disturb one second on a busy machine, so the short form has several tries. A defect of the daemon
+/// shows in each.
 fn judged(length: Length, descriptors: Option<usize>) -> Result<Seen> {
     let mut seen = under_abuse(length, descriptors)?;
     for _again in 1..length.pick(SECONDS, 1) {
@@ -66,7 +66,7 @@ fn judged(length: Length, descriptors: Option<usize>) -> Result<Seen> {
     Ok(seen)
 }
 
-/// What the probes saw.
+/// The results of the probes.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     probes: usize,
@@ -117,12 +117,12 @@ fn under_abuse(length: Length, descriptors: Option<usize>) -> Result<Seen> {
     })
 }
 
-/// Asks over one fresh connection after the other. Nobody is left without an answer.
+/// Asks over one new connection after another. Every query has to be answered.
 fn probe(cluster: &Cluster, length: Length) -> Result<Seen> {
     let node = &cluster.nodes[0];
     let (server, address) = (node.ipv4(), node.ipv4());
     let daemon = Process(u32::try_from(node.status()?["pid"].as_u64().context("a daemon has a number")?)?);
-    // All abusers are at it by then.
+    // By then all abusers are active.
     thread::sleep(TURN);
     let (start, before) = (Instant::now(), daemon.cpu_time()?);
     let mut seen = Seen { probes: 0, late: 0, worst: Duration::ZERO, cpu: 0.0, connections: 0 };
@@ -173,7 +173,7 @@ fn query() -> Vec<u8> {
     [&(message.len() as u16).to_be_bytes(), &message[..]].concat()
 }
 
-/// What is wrong with a connection.
+/// The kind of abuse of a connection.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Idle,
@@ -192,7 +192,7 @@ struct Abuser {
     sent: usize,
 }
 
-/// Abuses the server until it is over; says how many connections it took.
+/// Abuses the server until the end. Returns the number of connections used.
 fn abuse(from: &Namespace, server: IpAddr, is_over: &AtomicBool) -> Result<u64> {
     let kinds = KINDS.iter().cycle().take(KINDS.len() * EACH);
     let mut abusers: Vec<Abuser> = kinds.map(|kind| Abuser { kind: *kind, stream: None, sent: 0 }).collect();
@@ -201,7 +201,7 @@ fn abuse(from: &Namespace, server: IpAddr, is_over: &AtomicBool) -> Result<u64> 
         while !is_over.load(Ordering::Relaxed) {
             let turn = Instant::now();
             for abuser in &mut abusers {
-                // Who is refused or cut off comes again.
+                // A client that is refused or cut off connects again.
                 connections += u64::from(abuser.turn(server).unwrap_or(true));
             }
             thread::sleep(TURN.saturating_sub(turn.elapsed()));
@@ -211,7 +211,7 @@ fn abuse(from: &Namespace, server: IpAddr, is_over: &AtomicBool) -> Result<u64> 
 }
 
 impl Abuser {
-    /// `true`: it took a new connection.
+    /// `true`: it used a new connection.
     fn turn(&mut self, server: IpAddr) -> Result<bool> {
         let fresh = self.stream.as_mut().is_none_or(|stream| is_closed(stream));
         if fresh {
@@ -242,7 +242,7 @@ impl Abuser {
     }
 }
 
-/// Whether the other side has gone; what it has sent is left where it is.
+/// Whether the other side has closed the connection; its data stays unread.
 fn is_closed(stream: &TcpStream) -> bool {
     match stream.peek(&mut [0]) {
         Ok(octets) => octets == 0,

@@ -1,4 +1,4 @@
-//! What a client keeps of the responder while others flood it: the path of a query in memory, over a clock of its own.
+//! Tests how much of the responder a client keeps during a flood: the path of a query in memory, with its own clock.
 use std::net::IpAddr;
 
 use dns_xdp::flood_limits::FloodLimits;
@@ -13,7 +13,7 @@ use dns_xdp_tests::rng::{Rng, SEED, seed};
 const A: u16 = 1;
 const NS: u16 = 2;
 const SECOND: u64 = 1_000_000_000;
-/// What the responder is given in a second, and what is sent.
+/// The responder's limit per second, and the rate of the flood.
 const LIMIT: u32 = 1000;
 const FLOOD: u64 = 10_000;
 const SECONDS: u64 = 4;
@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// Asks before anybody else does; all of it goes up.
+    /// Asks before the flood; every query goes up.
     fn acquainted(self, server: &mut Server) -> Client {
         for _ in 0..ACQUAINTANCE * self.per_second {
             assert!(goes_up(server, &self.query));
@@ -88,7 +88,7 @@ fn spoofed(nth: u64) -> IpAddr {
     [11 + a % 100, b, c, d].into()
 }
 
-/// Returns the source of the nth query, where so many prefixes take turns.
+/// Returns the source of the nth query, with this many prefixes in turn.
 fn returning(nth: u64, prefixes: u64) -> IpAddr {
     let [.., high, low] = (nth % prefixes).to_be_bytes();
     [11, high, low, 1].into()
@@ -118,7 +118,7 @@ fn a_known_client_within_its_share_gets_all_beside_thousands_of_prefixes_that_co
     println!("{SEED}={seed:#x}");
     let mut rng = Rng(seed);
     for _ in 0..8 {
-        // Each prefix has one to ten queries in each second.
+        // Each prefix has 1 to 10 queries in each second.
         let prefixes = 1000 + rng.below(9000) as u64;
         let per_second = [1, 2, 10, 50, 100][rng.below(5)];
         let mut server = server(LIMIT);
@@ -137,7 +137,7 @@ fn a_known_client_keeps_its_place_through_one_flood_after_another() {
     for nth in 0..5 {
         let (ours, _) = beside(&mut server, &client, 3, |nth| returning(nth, 3000));
         assert_eq!(ours, 30, "flood {nth}");
-        // Between the floods nobody asks. What was forged does not become known when it comes back.
+        // Between the floods no client asks. Forged prefixes do not become known when they return.
         server.now += 20 * SECOND;
     }
 }
@@ -148,7 +148,7 @@ fn a_known_client_above_its_share_keeps_that_share() {
     let client = Client::new(100).acquainted(&mut server);
     let much = Client { per_second: 1000, ..client };
     let (ours, _) = beside(&mut server, &much, 10, |nth| returning(nth, 3000));
-    // An eighth of the limit.
+    // 1/8 of the limit.
     assert!(ours >= 10 * u64::from(LIMIT) / 8, "{ours} of 10,000");
 }
 
@@ -166,7 +166,7 @@ fn what_a_known_client_asks_beyond_its_share_does_not_starve_another() {
 }
 
 #[test]
-fn who_is_alone_has_all_of_it() {
+fn a_lone_client_has_all_of_it() {
     let mut server = server(LIMIT);
     let mut passed = 0;
     for nth in 0..SECONDS * FLOOD {
@@ -176,7 +176,7 @@ fn who_is_alone_has_all_of_it() {
     expect_limited(passed, SECONDS);
 }
 
-/// Whatever a query for the served port of a served address looks like, no more of it goes up than the limit allows.
+/// At most the limit goes up of queries in every form to the served port of a served address.
 #[test]
 fn everything_that_goes_up_to_the_responder_counts() {
     let (ns, plain) = (ask("@", NS), ask("node3", A));

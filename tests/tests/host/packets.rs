@@ -42,7 +42,7 @@ fn host_every_answer_is_the_same_when_the_room_is_in_front() {
 #[test]
 fn host_every_outcome_has_a_row() {
     let rows = rows();
-    // No frame spoils an answer.
+    // The frame must not prevent the answer.
     for outcome in Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::Spoiled) {
         assert!(rows.iter().any(|row| row.outcome == *outcome), "{}", outcome.text());
     }
@@ -58,7 +58,7 @@ fn kernel_rows_have_every_outcome_but_no_room() {
     }
 }
 
-/// What became of a row's packet, and the packet afterwards.
+/// Returns the outcome of a row's packet, and the resulting packet.
 type Run = Result<(Action, Vec<u8>), String>;
 
 fn failure(row: &Row, run: Run) -> Option<String> {

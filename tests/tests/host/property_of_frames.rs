@@ -1,4 +1,4 @@
-//! The oracle of frames over the packet table, over what is nearly a row of it, and over what the fuzzer has found.
+//! The oracle of frames over the packet table, over mutations of its rows, and over the fuzzer's findings.
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -10,7 +10,7 @@ use dns_xdp_tests::oracle::table::{Row, rows};
 /// Frames with which the fuzzer has broken a property, each named by the fault. Some faults were put into a copy of
 /// the path to see whether the fuzzer finds them.
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dns-xdp-ebpf/fuzz/regressions/frame");
-/// Queries of the packet table whose neighbourhood is searched.
+/// The number of queries of the packet table whose mutations are tested.
 const QUERIES: usize = 20;
 
 #[test]

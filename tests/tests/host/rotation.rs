@@ -1,4 +1,4 @@
-//! A rotating RRset for clients whose ids say nothing: the program and the responder begin with the same member.
+//! Tests rotation for clients with constant or small ids: the program and the responder begin with the same member.
 use std::collections::BTreeMap;
 
 use dns_xdp::responder::{Arrival, Response, Transport, respond};
@@ -12,7 +12,7 @@ use dns_xdp_tests::oracle::table::zone::{PORT, ask, over_ipv4, over_ipv6, places
 const A: u16 = 1;
 const QUERIES: u16 = 20;
 
-/// How often each member comes first in the answers to these queries, in both paths alike.
+/// How often each member comes first in the answers to these queries, equally in both paths.
 fn firsts(queries: &[Datagram]) -> BTreeMap<String, usize> {
     let mut server = Server::new(&places(), false, PORT);
     server.publish(&zone());
@@ -30,7 +30,7 @@ fn firsts(queries: &[Datagram]) -> BTreeMap<String, usize> {
     firsts
 }
 
-/// Queries of one client with one id; `port` gives the nth one's.
+/// Queries of one client with one id; `port` returns the port of the nth query.
 fn queries(over: fn(&Message) -> Datagram, port: impl Fn(u16) -> u16) -> Vec<Datagram> {
     let query = Message { id: 0, opt: Some(Opt::of_size(1232)), ..ask("service", A) };
     (0..QUERIES).map(|nth| Datagram { source_port: port(nth), ..over(&query) }).collect()

@@ -1,4 +1,4 @@
-//! Inputs that the fuzzer has found or starts from, replayed against the daemon's properties for untrusted input.
+//! The fuzzer's findings and seeds, replayed against the daemon's properties for untrusted input.
 use std::fs;
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use dns_xdp_tests::oracle::seeds;
 use dns_xdp_tests::oracle::table::zone::zone;
 use dns_xdp_tests::oracle::untrusted::{configuration, control, request};
 
-/// Of a target: inputs that have once broken its property, each named by the fault, and those that the fuzzer starts from.
+/// The inputs of a target: those that have once broken its property, each named by the fault, and the fuzzer's seeds.
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
     let regressions =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dns-xdp-ebpf/fuzz/regressions").join(target);
@@ -37,7 +37,7 @@ fn every_text_is_a_configuration_or_refused() {
 }
 
 #[test]
-fn every_word_on_the_control_socket_is_answered_or_hung_up_on() {
+fn every_input_on_the_control_socket_is_answered_or_disconnected() {
     let socket = control::Socket::serve().unwrap();
     let inputs = inputs("control");
     assert!(inputs.len() > 10, "{} inputs", inputs.len());

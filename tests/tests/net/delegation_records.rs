@@ -1,4 +1,4 @@
-//! The record sets that a form of a delegation makes.
+//! The record sets of each form of a delegation.
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -8,7 +8,7 @@ use hcl::{Block, BlockLabel, Body, Expression};
 /// TTL and data of each owner and type. Owners are in full, with the final dot.
 pub(crate) type Sets = BTreeMap<(String, String), (u64, BTreeSet<String>)>;
 
-/// Whose resources are written.
+/// The provider of the resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Aws,
@@ -27,7 +27,7 @@ impl Dialect {
     }
 }
 
-/// The sets of lines `owner ttl IN type data`.
+/// Reads the sets of lines `owner ttl IN type data`.
 pub(crate) fn in_zone_file(text: &str) -> Result<Sets> {
     let mut sets = Sets::new();
     for line in text.lines().filter(|line| !line.starts_with(';')) {
@@ -40,7 +40,7 @@ pub(crate) fn in_zone_file(text: &str) -> Result<Sets> {
     Ok(sets)
 }
 
-/// The sets of a file in Terraform's language, which declares the variable that it uses and has nothing else in it.
+/// Reads the sets of a file in Terraform's language, which has to declare its variable and nothing else.
 pub(crate) fn in_terraform(text: &str, dialect: Dialect) -> Result<Sets> {
     let body: Body = hcl::parse(text)?;
     ensure!(body.attributes().next().is_none(), "an argument outside of a block");
@@ -98,7 +98,7 @@ fn resource(block: &Block, kind: &str, dialect: Dialect) -> Result<Set> {
     Ok(((owner, rtype), (ttl.as_u64().context("no ttl")?, records)))
 }
 
-/// The values of these arguments, which are all that the block has.
+/// The values of these arguments; the block must have no others.
 fn arguments<'b, const COUNT: usize>(block: &'b Block, names: &[&str]) -> Result<[&'b Expression; COUNT]> {
     let body = block.body();
     ensure!(body.blocks().next().is_none() && body.attributes().count() == names.len(), "{block:?}");
@@ -110,7 +110,7 @@ fn arguments<'b, const COUNT: usize>(block: &'b Block, names: &[&str]) -> Result
     values.try_into().ok().with_context(|| format!("{block:?}"))
 }
 
-/// A literal string: a template would be another expression.
+/// A literal string; a template is refused.
 fn string(value: &Expression) -> Result<String> {
     match value {
         Expression::String(text) => Ok(text.clone()),
@@ -118,7 +118,7 @@ fn string(value: &Expression) -> Result<String> {
     }
 }
 
-/// As Terraform wants the names of resources: letters, digits, `_` and `-`, not a digit first.
+/// Whether a text is a resource name of Terraform: letters, digits, `_` and `-`, not a digit first.
 fn is_identifier(name: &str) -> bool {
     let rest = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && name.chars().all(rest)

@@ -2,7 +2,7 @@
 //!
 //! Each file is a module of scenes. Scenes of servers that share a store are in `store`.
 mod delegation_records;
-mod property_fallback_equals_nsd;
+mod property_responder_equals_nsd;
 mod scenes_answering;
 mod scenes_bench;
 mod scenes_delegation;
@@ -22,7 +22,7 @@ mod scenes_floods;
 mod scenes_frozen;
 mod scenes_install;
 mod scenes_interfaces;
-mod scenes_kernel_equals_fallback;
+mod scenes_kernel_equals_responder;
 mod scenes_lifecycle;
 mod scenes_load;
 mod scenes_log;

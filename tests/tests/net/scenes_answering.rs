@@ -1,4 +1,4 @@
-//! Scenes: what a client is answered, over both transports and families, and by whom.
+//! Scenes: a client's answers over both transports and families, and whether the program or the responder gives them.
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
@@ -9,7 +9,7 @@ use dns_xdp_tests::bed::plan::{Plan, ZONE};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-/// Our EDNS size, in bytes (RFC 9715).
+/// The server's EDNS size, in bytes (RFC 9715).
 const EDNS_SIZE: u16 = 1232;
 
 #[test]
@@ -21,7 +21,7 @@ fn address_queries_are_answered_in_xdp_and_the_responder_sees_none() {
         let mut queries = 0;
         for (family, server) in ["-4", "-6"].iter().zip(node.addresses) {
             for (qtype, address) in ["A", "AAAA"].iter().zip(node.addresses) {
-                // As dig asks of itself it sends a cookie.
+                // By default dig sends a cookie.
                 for options in ["+edns", "+nocookie", "+noedns", "+dnssec", "+norecurse"] {
                     let reply = cluster.dig(server, &[family, options, &format!("node1.{ZONE}"), qtype])?;
                     expect_address(&reply, qtype, address)?;
@@ -171,7 +171,7 @@ fn odd_queries_are_met_with_the_rcode_that_the_standards_oblige() {
     });
 }
 
-/// RFC 8482, section 4.
+/// Checks the answer to ANY (RFC 8482, section 4).
 fn any_is_answered_with_one_rrset(cluster: &Cluster, node: &Node) -> Result<()> {
     let reply = cluster.dig(node.ipv4(), &["+notcp", &format!("node1.{ZONE}"), "ANY"])?;
     let rtype = &reply.answers[0].rtype;

@@ -16,7 +16,7 @@ use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// What every node of the plan is asked, over both families.
+/// The number of queries to every node of the plan, over both families.
 const KINDS: [&str; 11] = [
     "A",
     "A, OPT",
@@ -154,7 +154,7 @@ fn refused(output: &Output, code: i32, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every kind of query has a row, with a time that a program can have.
+/// Every kind of query has a row, with a plausible time.
 fn all_kinds(report: &Value) -> Result<()> {
     let rows = report["queries"].as_array().context("no queries")?;
     let kinds: Vec<&str> = rows.iter().filter_map(|row| row["query"].as_str()).collect();
@@ -174,7 +174,7 @@ fn maps(node: &Node) -> Result<PathBuf> {
     entries.find(|path| path.to_string_lossy().contains("/maps-v")).context("no maps are pinned")
 }
 
-/// The lease, the counters, and which zone is published: all that a query, a renewal and a publication change.
+/// The lease, the counters, and the published zone: everything that a query, a renewal or a publication changes.
 fn contents(node: &Node) -> Result<([u64; 2], Vec<Vec<u64>>, u32)> {
     let maps = maps(node)?;
     let open = |name: &str| MapData::from_pin(maps.join(name));

@@ -1,4 +1,4 @@
-//! Scenes: `delegation verify` tells the truth.
+//! Scenes: the findings of `delegation verify` are right.
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use dns_xdp_tests::bed::parent;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
 use serde_json::Value;
 
-/// What takes longer is not bounded: two attempts of two seconds, one after another at most twice.
+/// The longest time of a bounded run: two attempts of 2 s each, at most twice one after another.
 const VERIFIED_WITHIN: Duration = Duration::from_secs(15);
 
 #[test]
@@ -74,7 +74,7 @@ fn each_defect_is_told_by_its_own_line_and_by_the_exit_code() {
         let long = right.replace("  60  IN", "  86400  IN");
         told(cluster, &long, 3, &[("warn", "parent-ttl", asked)])?;
 
-        // The third server has another configuration, which the first one's is held against.
+        // The third server has another configuration, which is compared with the first one's.
         cluster.nodes[2].edit_config("[zone]\n", "[zone]\nns-ttl = \"50s\"\n")?;
         cluster.nodes[2].cli_ok(&["reload"])?;
         let mut expected = Vec::new();
@@ -115,10 +115,10 @@ fn a_single_server_is_a_warning_and_a_wrong_file_is_wrong_usage() {
     });
 }
 
-/// Gives the parent zone that delegation; `verify` has to end with that code and to find this, and nothing else, amiss.
+/// Gives the parent zone that delegation; `verify` has to end with that code, and to report exactly these faults.
 fn told(cluster: &mut Cluster, delegation: &str, code: i32, expected: &[(&str, &str, String)]) -> Result<()> {
     cluster.parent.as_mut().context("there is no parent zone")?.change(delegation)?;
-    // What the resolver holds of the last delegation is none of this one's defects.
+    // The resolver's cache of the last delegation is no fault of this one.
     let resolver = cluster.resolver.take();
     resolver.context("there is no resolver")?.end();
     cluster.resolve()?;
@@ -156,7 +156,7 @@ impl Findings {
         self.all.iter().filter(|finding| finding["verdict"] == "ok" && finding["check"] == check).count()
     }
 
-    /// Verdict, check and subject of what is not in order.
+    /// Verdict, check and subject of each fault.
     fn bad(&self) -> Vec<(&str, &str, String)> {
         let field = |finding: &Value, name: &str| finding[name].as_str().unwrap_or_default().to_owned();
         let bad = self.all.iter().filter(|finding| finding["verdict"] != "ok");

@@ -1,4 +1,4 @@
-//! Scenes: each form of `delegation show` is taken by what it is for, and every form says the same records.
+//! Scenes: the tool for each form of `delegation show` accepts it, and every form has the same records.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use dns_xdp_tests::bed::process;
 use dns_xdp_tests::bed::run::Run;
 use serde_json::Value;
 
-/// Whether a change batch fits the model of the provider's own library, enumerations included.
+/// Whether a change batch is valid by the model of the provider's own library, enumerations included.
 const ROUTE_53: &str = r#"
 import json, sys
 import botocore.session
@@ -28,8 +28,8 @@ for change in batch["Changes"]:
     assert change["ResourceRecordSet"]["Type"] in model.shape_for("RRType").enum, change
 "#;
 
-/// The commands of `gcloud` and `az` that scripts use, as their reference pages have them; the zone is a file. Nothing
-/// else is taken. Records of an NS set have to have their addresses already.
+/// The commands of `gcloud` and `az` that scripts use, as in their reference pages; the zone is a file. Other commands
+/// are refused. The addresses for an NS set have to exist already.
 const PROVIDER: &str = include_str!("delegation_records/provider.py");
 
 #[test]
@@ -39,7 +39,7 @@ fn each_form_is_taken_by_what_it_is_for() -> Result<()> {
     forms.write("zone", &parent::zone(&forms.show("bind")?))?;
     process::succeed(Command::new("nsd-checkzone").arg(PARENT).arg(forms.path("zone")), "")?;
 
-    // The script as it is, but for the sending.
+    // The unchanged script, except for the sending.
     let script = forms.show("nsupdate")?.replace("\nsend\n", "\nshow\n");
     let message = process::succeed(&mut Command::new("nsupdate"), &script)?;
     assert_eq!(message.matches("\tANY\t").count(), 1 + 2 * 2, "{message}");
@@ -95,7 +95,7 @@ fn scripts_make_the_records_of_the_zone_file_and_do_no_harm_twice() -> Result<()
             ensure!(done.status.success(), "{form} {turn}: {}", String::from_utf8_lossy(&done.stderr));
             assert_eq!(forms.state()?, forms.expected()?, "{form} {turn}");
         }
-        // A set of another time is replaced, not added to.
+        // An older set is replaced, not extended.
         let state = fs::read_to_string(forms.path("state"))?;
         let stale = state.replace("192.0.2.11", "192.0.2.99").replace("60", "86400");
         ensure!(stale != state, "{state}");
@@ -110,7 +110,7 @@ fn scripts_make_the_records_of_the_zone_file_and_do_no_harm_twice() -> Result<()
     Ok(())
 }
 
-/// A configuration of two nodes, and a directory for what is made of it.
+/// A configuration of two nodes, and a directory for its output.
 struct Forms {
     directory: tempfile::TempDir,
 }
@@ -134,7 +134,7 @@ impl Forms {
         show(&self.path("config"), form)
     }
 
-    /// What every form has to say: the lines of the zone file, which NSD takes.
+    /// The records that every form has to have: the lines of the zone file, which NSD accepts.
     fn expected(&self) -> Result<Sets> {
         let sets = in_zone_file(&self.show("bind")?)?;
         ensure!(sets.len() == 5, "an NS set, and both addresses of two servers: {sets:?}");

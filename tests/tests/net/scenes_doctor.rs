@@ -1,4 +1,4 @@
-//! Scenes: every remedy that `doctor` prints is typed as it is printed, after which nothing is wrong any more.
+//! Scenes: every remedy of `doctor` is applied exactly as printed, and then nothing is wrong any more.
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -43,7 +43,7 @@ fn doctor_corrects_the_interfaces_of_the_configuration() {
         node.namespace.ip("link property add dev eth0 altname the-first-port\n")?;
         serve(node, &["the-first-port", "eth0"], &[])?;
         assert_eq!(cure(node, "eth0")?, "write [listen] interfaces = [\"the-first-port\"]");
-        // An address on an interface that nobody has named.
+        // An address on an interface that is not configured.
         add_pair(node)?;
         node.namespace.ip("addr add 192.0.2.53/32 dev eth1\n")?;
         serve(node, &["eth0"], &["192.0.2.11", "192.0.2.53"])?;
@@ -93,7 +93,7 @@ fn what_doctor_has_added_to_the_configuration_is_served_without_a_failure() {
         assert!(text("eth1 xdp").starts_with("generic: native answers would be lost"), "{findings:#?}");
         assert!(text("lo xdp").contains("the responder answers on it"), "{findings:#?}");
         assert_eq!(text("address 203.0.113.1"), "served, on eth1");
-        // The daemon is restarted to take the line.
+        // The daemon is restarted to read the line.
         serve(node, &["eth9", "eth0"], &[])?;
         let remedy = cure(node, "eth9")?;
         assert_eq!(remedy, "write [listen] interfaces = [\"eth0\"], then restart the daemon");
@@ -210,7 +210,7 @@ fn doctor_mounts_the_bpf_filesystem() {
             command.args(["doctor", "--json", "--config"]).arg(&node.config);
             read(&process::output(&mut command, "")?)
         };
-        // A thread with mounts of its own.
+        // A thread with its own mounts.
         node.namespace.enter(|| {
             let none: Option<&str> = None;
             unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
@@ -226,7 +226,7 @@ fn doctor_mounts_the_bpf_filesystem() {
     });
 }
 
-/// The machine's name, as a node's would be.
+/// The machine's name, for a node.
 fn host() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().split('.').next().unwrap_or_default().to_ascii_lowercase()
@@ -255,7 +255,7 @@ fn serve(node: &Node, interfaces: &[&str], addresses: &[&str]) -> Result<()> {
 
 fn no_failure(node: &Node) -> Result<()> {
     let mut findings = look(node)?;
-    // The rest is this machine's.
+    // The other findings are about this machine.
     findings.retain(|found| found.level == "fail" && !found.what.starts_with("tcp"));
     ensure!(findings.is_empty(), "{findings:#?}");
     Ok(())

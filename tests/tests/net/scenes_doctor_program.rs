@@ -1,4 +1,4 @@
-//! Scenes: programs that are not ours leave when what `doctor` prints is typed; and no kind of remedy is without a proof.
+//! Scenes: the remedies of `doctor` remove foreign programs; and every kind of remedy is tested.
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -21,15 +21,15 @@ use dns_xdp_tests::bed::programs::TESTBED;
 
 const SCENES: [&str; 2] = [include_str!("scenes_doctor.rs"), include_str!("scenes_doctor_program.rs")];
 
-/// How a kind of remedy is known to work.
+/// The proof that a kind of remedy works.
 enum Proof {
-    /// A scene types it.
+    /// A scene applies it.
     Scene(&'static str),
-    /// No scene can, for this reason.
+    /// No scene can apply it, for this reason.
     Excused(&'static str),
 }
 
-/// A kind that is not here does not compile.
+/// A missing kind does not compile.
 fn proof(kind: Kind) -> Proof {
     use Proof::{Excused, Scene};
     match kind {
@@ -190,7 +190,7 @@ fn attach(node: &Node, object: &mut Ebpf, mode: XdpMode) -> Result<FdLink> {
     })
 }
 
-/// Hands a link to another process, which alone holds it then.
+/// Passes a link to another process, which then is its only holder.
 fn hold(node: &Node, link: FdLink) -> Result<Child> {
     let (_, descriptor) = descriptor(&link)?;
     drop(link);
@@ -203,7 +203,7 @@ fn sleeper(node: &Node, descriptor: OwnedFd) -> Result<Child> {
     node.namespace.spawn(&mut command)
 }
 
-/// A link's number and a descriptor of it, which aya does not give away.
+/// A link's number and a descriptor of it, which aya does not provide.
 fn descriptor(link: &FdLink) -> Result<(u32, OwnedFd)> {
     let id = link.info()?.id();
     let wanted = format!("link_id:\t{id}");
@@ -222,7 +222,7 @@ fn descriptor(link: &FdLink) -> Result<(u32, OwnedFd)> {
     anyhow::bail!("no descriptor of link {id}")
 }
 
-/// A PATH with these programs alone.
+/// A PATH with only these programs.
 fn only(directory: &Path, programs: &[&str]) -> Result<OsString> {
     for program in programs {
         let found = process::succeed(Command::new("which").arg(program), "")?;

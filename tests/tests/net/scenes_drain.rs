@@ -1,4 +1,4 @@
-//! Scenes: nodes that an operator takes out for a while, and what clients and caches see of them.
+//! Scenes: nodes that an operator takes out for a while, and the effect for clients and caches.
 use std::process::{Child, Output};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -181,7 +181,7 @@ fn a_watched_file_is_taken_in_when_it_is_good_and_refused_whole_when_it_is_not()
         })?;
         assert_eq!(alarms(cluster)?, "[]");
 
-        // What we write ourselves is no news: an ephemeral node would not survive a reload.
+        // The daemon's own writes cause no reload: an ephemeral node would not survive it.
         node.cli_ok(&["node", "add", "node8", "--ipv4", "192.0.2.18", "--ephemeral"])?;
         node.cli_ok(&["node", "add", "node9", "--ipv4", "192.0.2.19"])?;
         thread::sleep(Duration::from_secs(3));
@@ -201,19 +201,19 @@ fn a_watched_file_is_taken_in_when_it_is_good_and_refused_whole_when_it_is_not()
     });
 }
 
-/// A verb on the first node that waits, once its change is in force.
+/// Starts a verb with `--wait` on the first node. Returns when its change is in force.
 fn started(cluster: &Cluster, arguments: &[&str]) -> Result<Child> {
     let child = cluster.nodes[0].cli_start(arguments)?;
     wait::until("node2 is drained", Duration::from_secs(5), || {
         ensure!(wanted(cluster, 1)?["admin"] == "drain", "it is not yet");
         Ok(())
     })?;
-    // It has its answer, and listens for signals.
+    // The command has its answer, and waits for signals.
     thread::sleep(Duration::from_millis(200));
     Ok(child)
 }
 
-/// What the first node's status says of a node, counted from 0.
+/// The first node's status of a node, counted from 0.
 fn wanted(cluster: &Cluster, node: usize) -> Result<Value> {
     Ok(cluster.nodes[0].status()?["nodes"][node].clone())
 }
@@ -230,7 +230,7 @@ fn ttl(cluster: &Cluster) -> Result<u32> {
     Ok(response.answers[0].ttl)
 }
 
-/// What the first node's server answers for a name, in order.
+/// The answer of the first node's server for a name, in order.
 fn addresses(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
     let name = if name == "@" { format!("{ZONE}.") } else { format!("{name}.{ZONE}.") };
     let response = cluster.ask(cluster.nodes[0].ipv4(), &name, RecordType::A)?;

@@ -1,4 +1,4 @@
-//! Scenes: what an operator hears of a death and a return, by the command line and by a program of their own.
+//! Scenes: the events of a death and a return, on the command line and for an operator's program.
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -16,12 +16,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// For anything that takes a verdict, with the settings of [`Plan::quick`].
+/// The longest time for anything that needs a verdict, with the settings of [`Plan::quick`].
 const SOON: Duration = Duration::from_secs(8);
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_death_and_a_return_are_told_in_their_order_to_everyone_who_listens() {
+fn a_death_and_a_return_are_reported_in_order_to_every_listener() {
     stage(&Plan::quick(3), |cluster| {
         let heard = notify(&cluster.nodes[0], "cat >> heard")?;
         cluster.start()?;
@@ -127,12 +127,12 @@ fn a_follower_goes_on_over_a_restart_and_ends_with_0_by_ctrl_c() {
     });
 }
 
-/// Makes the node tell its events to a script beside its configuration file, which is run in that directory;
-/// returns the script's file `heard`.
+/// Makes the node report its events to a script beside its configuration file, which is run in that directory; returns
+/// the script's file `heard`.
 fn notify(node: &Node, script: &str) -> Result<PathBuf> {
     let directory = node.config.parent().context("the configuration has a directory")?;
     let program = directory.join("notify");
-    // A script that runs cannot be written to; its name can be given to another.
+    // A running script cannot be written; a new one can take its name.
     let new = directory.join("notify.new");
     fs::write(&new, format!("#!/bin/sh\ncd {}\n{script}\n", directory.display()))?;
     fs::set_permissions(&new, Permissions::from_mode(0o755))?;
@@ -173,7 +173,7 @@ fn in_order(events: &[Value], subject: &str, kinds: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What a name answered and answers, by an event.
+/// The old and new answers of a name in an event.
 fn answers<'e>(event: &'e Value, name: &str) -> Result<(Vec<&'e str>, Vec<&'e str>)> {
     let changes = event["answers"].as_array().context("the answers are a list")?;
     let change = changes.iter().find(|change| change["name"] == name);

@@ -1,10 +1,10 @@
-//! Scenes: nodes die and come back, and what every server says meanwhile.
+//! Scenes: nodes die and come back, and the answers of every server meanwhile.
 use std::time::Duration;
 
 use anyhow::ensure;
 use dns_xdp_tests::bed::cluster::scene;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
-use dns_xdp_tests::bed::views::{SOON, agreed_substitute, nobody_answers, wait_for_address};
+use dns_xdp_tests::bed::views::{SOON, agreed_substitute, no_server_answers, wait_for_address};
 use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
@@ -18,9 +18,9 @@ fn a_dead_nodes_name_answers_a_healthy_nodes_address_on_every_server_until_it_is
         let substitute = agreed_substitute(cluster, &living, 1)?;
         ensure!(
             living.iter().any(|node| cluster.nodes[*node].ipv4() == substitute),
-            "{substitute} is nobody's"
+            "{substitute} is no node's"
         );
-        nobody_answers(cluster, &living, 1)?;
+        no_server_answers(cluster, &living, 1)?;
         cluster.nodes[1].come_back()?;
         for server in 0..3 {
             wait_for_address(cluster, server, "node2", cluster.nodes[1].ipv4(), SOON)?;
@@ -55,7 +55,7 @@ fn a_node_whose_database_alone_is_dead_is_replaced_by_its_own_daemon_too() {
         cluster.nodes[0].kill_database()?;
         let servers = [0, 1, 2];
         agreed_substitute(cluster, &servers, 0)?;
-        nobody_answers(cluster, &servers, 0)?;
+        no_server_answers(cluster, &servers, 0)?;
         let status = cluster.nodes[0].status()?;
         assert_eq!(status["nodes"][0]["effective"], "down", "{status:#}");
         assert_eq!(status["quorum"]["ok"], true, "a refused connection is visible: {status:#}");
@@ -106,9 +106,9 @@ fn with_all_nodes_down_every_name_answers_its_configured_address() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_server_that_sees_nobody_freezes_instead_of_judging() {
+fn a_server_that_sees_no_node_freezes_instead_of_judging() {
     scene(&Plan::quick(3), |cluster| {
-        // Its own database alone is visible to a node that is cut off: one of three.
+        // A node that is cut off sees only its own database: 1 of 3.
         cluster.nodes[0].pull_cable()?;
         let isolated = &cluster.nodes[0];
         wait::until("the isolated node knows it", SOON, || {
@@ -144,6 +144,6 @@ fn a_restarted_daemon_does_not_bring_the_dead_address_back() {
         agreed_substitute(cluster, &[0, 2], 1)?;
         cluster.nodes[0].stop(Signal::SIGKILL)?;
         cluster.nodes[0].start()?;
-        nobody_answers(cluster, &[0, 2], 1)
+        no_server_answers(cluster, &[0, 2], 1)
     });
 }

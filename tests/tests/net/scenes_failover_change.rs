@@ -7,18 +7,18 @@ use anyhow::{Result, ensure};
 use dns_xdp_tests::bed::cluster::{Cluster, scene, stage};
 use dns_xdp_tests::bed::node::DatabaseProgram;
 use dns_xdp_tests::bed::plan::Plan;
-use dns_xdp_tests::bed::views::{SOON, agreed_substitute, nobody_answers, wait_for_address};
+use dns_xdp_tests::bed::views::{SOON, agreed_substitute, no_server_answers, wait_for_address};
 use dns_xdp_tests::bed::watch::{Change, Question, Watch, all_answered, names, since};
 use nix::sys::signal::Signal;
 
-/// For publishing, on a machine that has other things to do.
+/// The tolerance for publishing on a busy machine.
 const ALLOWANCE: Duration = Duration::from_secs(1);
 /// Late enough for the first probes of a dying node to be lost, too early for a verdict.
 const MEANWHILE: Duration = Duration::from_millis(250);
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn nodes_that_are_removed_added_and_moved_while_another_dies_disturb_nobody() {
+fn nodes_that_are_removed_added_and_moved_while_another_dies_disturb_no_other() {
     const MOVED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 44));
     // More failures than come between two changes.
     stage(&Plan::quick(4).line("health", "fall = 5"), |cluster| {
@@ -49,7 +49,7 @@ fn nodes_that_are_removed_added_and_moved_while_another_dies_disturb_nobody() {
         let death = dying(cluster, 2)?;
         on_both(cluster, &["node", "set", "node4", "--ipv4", &moved_text])?;
         let moved = Instant::now();
-        // Whatever a change makes a daemon forget, it would never come to a verdict.
+        // If each change reset the verdict, the daemon would never find the node dead.
         let ttls = ["[zone]\n", "[zone]\nttl = \"4s\"\n"];
         for (from, to) in [(ttls[0], ttls[1]), (ttls[1], ttls[0])].into_iter().cycle() {
             for node in &cluster.nodes[..2] {
@@ -82,7 +82,7 @@ fn a_daemon_that_is_restarted_while_a_node_dies_and_after_ends_with_its_peers_an
             cluster.nodes[0].stop(signal)?;
             cluster.nodes[0].start()?;
             agreed_substitute(cluster, &[0, 1], 2)?;
-            nobody_answers(cluster, &[0, 1], 2)?;
+            no_server_answers(cluster, &[0, 1], 2)?;
             let found = Instant::now();
             cluster.nodes[0].stop(signal)?;
             cluster.nodes[0].start()?;
@@ -116,12 +116,12 @@ fn dying(cluster: &Cluster, node: usize) -> Result<Instant> {
     Ok(death)
 }
 
-/// A verb on the two servers that are asked, each with a file of its own.
+/// Runs a verb on the two servers that are asked, each with its own file.
 fn on_both(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
     cluster.nodes[..2].iter().try_for_each(|node| node.cli_ok(arguments).map(drop))
 }
 
-/// What was seen until a second after the bound: from then on no server answers the dead address.
+/// Ends the watch 1 s after the bound: from then on no server answers the dead address.
 fn repaired_in_time(watch: Watch, cluster: &Cluster, death: Instant, dead: IpAddr) -> Result<Vec<Change>> {
     let limit = cluster.nodes[0].promise()? + ALLOWANCE;
     sleep((death + limit + Duration::from_millis(300)).saturating_duration_since(Instant::now()));
@@ -132,7 +132,7 @@ fn repaired_in_time(watch: Watch, cluster: &Cluster, death: Instant, dead: IpAdd
     Ok(changes)
 }
 
-/// Nobody has answered the address of a node that was removed or moved, from the end of that command on.
+/// Checks that no server answers the address of a removed or moved node after the end of that command.
 fn not_answered(changes: &[Change], removed: IpAddr, gone: Instant, back: Instant) -> Result<()> {
     let stale = since(changes, gone).find(|change| change.at < back && names(change, removed));
     ensure!(stale.is_none(), "answered after its removal: {stale:?}");

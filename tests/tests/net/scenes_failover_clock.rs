@@ -17,7 +17,7 @@ const LABELS: [&str; 4] = ["node1", "node2", "node3", "@"];
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_pause_of_ten_seconds_with_a_probe_under_way_is_nobodys_death() {
+fn a_pause_of_ten_seconds_with_a_probe_under_way_takes_no_node_out() {
     // One failure is a verdict here: the probe that is under way would be it.
     let plan = Plan::new(3)
         .line("health", "interval = \"200ms\"")
@@ -27,7 +27,7 @@ fn a_pause_of_ten_seconds_with_a_probe_under_way_is_nobodys_death() {
     scene(&plan, |cluster| {
         let server = &cluster.nodes[0];
         let watch = Watch::start(&cluster.client, Question::all(&[server.ipv4()], &LABELS))?;
-        // As if the machine with its network were moved to another host.
+        // This is like moving the machine with its network to another host.
         cluster.nodes[2].pull_cable()?;
         sleep(Duration::from_millis(400));
         server.signal(Signal::SIGSTOP)?;
@@ -49,7 +49,7 @@ fn a_pause_of_ten_seconds_with_a_probe_under_way_is_nobodys_death() {
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_node_that_died_while_the_daemon_was_paused_is_found_out_after_clean_rounds() {
-    /// Of the default settings' rounds, until the daemon trusts its timers again.
+    /// The longest time until the daemon trusts its timers again, with the default settings.
     const CLEAN_ROUNDS: Duration = Duration::from_secs(3);
     scene(&Plan::new(3), |cluster| {
         let dead = cluster.nodes[2].ipv4();

@@ -1,4 +1,4 @@
-//! Scenes: what a server can and cannot see of the others, and what it makes of it.
+//! Scenes: what a server sees of the other nodes, and how it decides.
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ fn a_node_to_which_every_other_connection_fails_is_found_out() {
         let servers = [&cluster.nodes[0], &cluster.nodes[2]];
         for server in servers {
             wait_for_status(server, "/nodes/1/effective", &json!("down"))?;
-            // Single probes do succeed: it is not silent.
+            // Single probes succeed, so the node is not silent.
             wait_for_status(server, "/nodes/1/health", &json!("recovering"))?;
         }
         let found_out = Instant::now();
@@ -71,7 +71,7 @@ fn of_two_nodes_the_survivor_takes_over_when_it_sees_the_witness_and_freezes_whe
     });
 }
 
-/// Waits until what is at this place (RFC 6901) of a server's status is this.
+/// Waits until a server's status has this value at this place (RFC 6901).
 fn wait_for_status(server: &Node, pointer: &str, value: &Value) -> Result<()> {
     wait::until(&format!("{} has {value} at {pointer}", server.name), SOON, || {
         let status = server.status()?;

@@ -9,14 +9,14 @@ use dns_xdp_tests::bed::plan::Plan;
 use dns_xdp_tests::bed::watch::{Question, Watch, all_answered, names, since};
 use dns_xdp_tests::jitter::random_share;
 
-/// For publishing, on a machine that has other things to do.
+/// The tolerance for publishing on a busy machine.
 const ALLOWANCE: Duration = Duration::from_secs(1);
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn with_the_default_settings_every_death_is_repaired_within_the_promise() {
+fn with_the_default_settings_every_death_is_repaired_within_the_bound() {
     const ROUNDS: usize = 5;
-    /// The default interval, over which the deaths are strewn.
+    /// The default interval, over which the deaths are spread.
     const INTERVAL: Duration = Duration::from_secs(1);
     // Each round has a victim of its own, so that none is a node that has just been dead: first a refused connection,
     // then silence, which has to leave a quorum.
@@ -57,7 +57,7 @@ fn time_to_repair(cluster: &mut Cluster, victim: usize, is_silent: bool) -> Resu
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_service_that_flaps_once_a_second_changes_the_answers_a_few_times_only() {
     const FLAPS: usize = 8;
-    // Down and up again with each flap it would be 15.
+    // With a fall and a return for each flap it would be 15.
     const CHANGES: usize = 7;
     scene(&Plan::quick(3), |cluster| {
         let servers = [0, 2].map(|node| cluster.nodes[node].ipv4());

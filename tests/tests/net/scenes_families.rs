@@ -1,4 +1,4 @@
-//! Scenes: the families of a node's addresses, one of which is dead, or lacking.
+//! Scenes: nodes with a dead or missing address family.
 use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;

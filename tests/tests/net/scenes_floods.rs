@@ -1,4 +1,4 @@
-//! Scenes: cookies, and what becomes of clients that ask too much, on the wire.
+//! Scenes: cookies, and clients that ask too much, on the wire.
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn guarded(sections: &str) -> Plan {
     Plan::quick(2).tables(sections)
 }
 
-/// The cookie of a reply, which dig finds good or not.
+/// Whether dig accepts the cookie of a reply.
 fn cookie(reply: &Reply) -> Result<(String, bool)> {
     let line = reply.text.lines().find_map(|line| line.strip_prefix("; COOKIE: "));
     let line = line.with_context(|| format!("no cookie: {}", reply.text))?;
@@ -48,7 +48,7 @@ fn every_server_knows_the_cookie_that_another_made_and_the_responder_that_of_the
         }
         ensure!(cluster.nodes[0].stats()?.answered_by_xdp() == before + 1, "A of UDP alone is the program's");
 
-        // The secrets change places: a cookie of the old one counts, and a new one comes with the answer.
+        // The secrets change places: a cookie by the old secret is valid, and the answer has a new one.
         let node = &cluster.nodes[0];
         node.edit_config(&format!("\"{SECRET}\", \"{OTHER}\""), &format!("\"{OTHER}\", \"{SECRET}\""))?;
         let Output { status, stdout, stderr } = node.cli(&["reload"])?;
@@ -66,7 +66,7 @@ fn every_server_knows_the_cookie_that_another_made_and_the_responder_that_of_the
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn who_asks_too_much_is_held_back_learns_to_ask_over_tcp_and_is_let_go_by_a_cookie() {
+fn a_client_that_asks_too_much_is_limited_asks_over_tcp_and_is_exempt_with_a_cookie() {
     let sections = format!(
         "[cookies]\nsecrets = [\"{SECRET}\"]\n[rate-limit]\nanswers-per-second = 1\nburst = 5\nslip = 1\n"
     );
@@ -87,7 +87,7 @@ fn who_asks_too_much_is_held_back_learns_to_ask_over_tcp_and_is_let_go_by_a_cook
             let reply = ask(&[&*shown, "+ignore"])?;
             ensure!(!reply.has_flag("tc") && reply.data("A") == ["192.0.2.11"], "{}", reply.text);
         }
-        // The responder holds its own back.
+        // The responder limits its own answers.
         let (whole, truncated) = burst(cluster, NS)?;
         ensure!((4..=8).contains(&whole) && whole + truncated == BURST, "{whole} whole, {truncated} not");
 
@@ -146,7 +146,7 @@ fn cut(node: &Node) -> Result<u64> {
     node.status()?["guard"]["fallback_limited"].as_u64().context("the status has no such number")
 }
 
-/// How many of a burst of queries were answered whole, and how many truncated.
+/// The numbers of whole and of truncated answers to a burst of queries.
 fn burst(cluster: &Cluster, qtype: u16) -> Result<(usize, usize)> {
     let qname = if qtype == A { format!("node1.{ZONE}") } else { ZONE.to_owned() };
     let query = |id| Message { id, ..Message::query(&name(&qname), qtype, IN) }.bytes();

@@ -1,4 +1,4 @@
-//! Scenes: a server without a quorum goes on with what was answered, over a restart too, and obeys its operator.
+//! Scenes: a server without a quorum keeps its answers, even over a restart, and obeys its operator.
 use anyhow::{Result, ensure};
 use dns_xdp_tests::bed::cluster::scene;
 use dns_xdp_tests::bed::node::Node;
@@ -38,7 +38,7 @@ fn a_start_without_a_quorum_answers_what_was_answered_before_and_obeys_its_opera
     });
 }
 
-/// What each node's name answers, once the server's answers are frozen.
+/// The answer for each node's name, once the server's answers are frozen.
 fn frozen(server: &Node) -> Result<Vec<Value>> {
     let (status, _) = wait::until("the answers are frozen", SOON, || {
         let status = server.status()?;

@@ -1,4 +1,4 @@
-//! Scenes: the package in a clean root, and the machine it is installed on looked at by `doctor`.
+//! Scenes: the package in a clean root, and `doctor` on the machine with the package.
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -20,7 +20,7 @@ use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// What the unit may be rated at most: the lower, the less a broken daemon can do.
+/// The highest permitted rating of the unit: the lower, the less a broken daemon can do.
 const EXPOSURE: f64 = 2.0;
 
 #[test]
@@ -89,7 +89,7 @@ fn serves(cluster: &mut Cluster, installed: &Installed) -> Result<()> {
     let file = fs::metadata(&node.config)?;
     ensure!(node.config_text()?.contains("node2"), "the file has not been edited");
     ensure!((file.uid(), file.gid()) == (user, group), "the file is {}'s", file.uid());
-    // An editor of root's leaves the file root's.
+    // After root edits the file, it belongs to root.
     chown(&node.config, Some(0), Some(0))?;
     node.cli_ok(&["node", "set", "node2", "--ipv4", "192.0.2.13"])?;
     node.cli_ok(&["reload"])?;
@@ -196,7 +196,7 @@ fn readme_and_licences(installed: &Installed) -> Result<()> {
     Ok(())
 }
 
-/// A manual page as a reader sees it.
+/// A manual page as displayed.
 fn rendered(page: &Path) -> Result<String> {
     let mut man = Command::new("man");
     man.args(["--warnings=w", "--encoding=utf8", "--local-file"]).arg(page).env("MANWIDTH", "100");
@@ -287,7 +287,7 @@ fn doctor_names_a_program_in_the_way_and_who_has_the_port() {
 fn doctor_has_nothing_against_a_node_that_runs() {
     scene(&Plan::quick(2), |cluster| {
         let (_, findings) = doctor(cluster)?;
-        // The rest is this machine's: its clock, its packet filter.
+        // The other findings are about this machine: its clock, its packet filter.
         for what in ["eth0", "eth0 xdp", "eth0 program", "addresses", "port 53", "tcp 53", "daemon"] {
             assert_ne!(finding(&findings, what)["level"], "fail", "{findings:#}");
         }

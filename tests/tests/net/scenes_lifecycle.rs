@@ -1,4 +1,4 @@
-//! Scenes: how a daemon starts, refuses to start, stops, dies, and what is left of it each time.
+//! Scenes: how a daemon starts, refuses to start, stops and dies, and what it leaves.
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -177,7 +177,7 @@ fn a_start_that_is_given_up_leaves_a_predecessors_program_answering_over_other_m
         cluster.nodes[0].stop(Signal::SIGKILL)?;
         let node = &mut cluster.nodes[0];
         node.edit_config("[xdp]\n", "[xdp]\ncapacity = 100\n")?;
-        // Nobody is there, which takes the first round of probes its time.
+        // No node answers, so the first round of probes takes its full time.
         node.edit_config("timeout = \"300ms\"", "timeout = \"5s\"")?;
         node.edit_config("interval = \"200ms\"", "interval = \"5s\"")?;
         node.edit_config("[[node]]\n", "[[node]]\nname = \"node9\"\nipv4 = \"192.0.2.99\"\n[[node]]\n")?;
@@ -214,7 +214,7 @@ fn a_program_over_other_maps_answers_from_the_moment_it_takes_over() {
             cluster.nodes[0].replace()
         })?;
         assert_eq!(lost, 0);
-        // The counters are new with the maps.
+        // New maps have new counters.
         let stats = cluster.nodes[0].stats()?;
         assert!(stats.answered_by_xdp() > 0 && stats.answered_by_responder() == 0, "{stats:?}");
         assert_eq!(stats.xdp["lease-expired"], 0, "{stats:?}");
@@ -246,7 +246,7 @@ fn unload_needs_no_program_that_the_file_names() {
     });
 }
 
-/// A program that was left attached would go on with its last zone: its lease may have no end.
+/// A program that stayed attached would keep answering its last zone: its lease may not end.
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_start_without_xdp_detaches_what_the_daemon_before_has_left() {
@@ -285,7 +285,7 @@ fn nothing_is_left(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// The stderr of a daemon that was to refuse with this exit code.
+/// The stderr of a daemon that has to refuse with this exit code.
 fn refused(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{stderr}");
@@ -303,7 +303,7 @@ fn ask(cluster: &Cluster, dns: &Client) -> Result<()> {
     Ok(())
 }
 
-/// How many queries go unanswered while `change` is made, asked one after the other without a pause.
+/// The number of unanswered queries while `change` is made; queries follow one after another without a pause.
 fn losses(cluster: &mut Cluster, change: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<u32> {
     let dns = cluster.dns_client()?;
     let server = cluster.nodes[0].ipv4();

@@ -1,4 +1,4 @@
-//! Scenes: a log that cannot be written, and a daemon that does its work all the same.
+//! Scenes: a log that cannot be written, and a daemon that works nevertheless.
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Write as _, pipe};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use dns_xdp_tests::bed::cluster::stage;
 use dns_xdp_tests::bed::plan::Plan;
 use dns_xdp_tests::bed::process;
-use dns_xdp_tests::bed::views::{SOON, agreed_substitute, nobody_answers, wait_for_address};
+use dns_xdp_tests::bed::views::{SOON, agreed_substitute, no_server_answers, wait_for_address};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
@@ -44,7 +44,7 @@ fn a_log_that_has_no_reader_no_room_or_a_stuck_reader_holds_nothing_up() {
         for _ in 0..2 {
             cluster.nodes[2].kill_database()?;
             agreed_substitute(cluster, &servers, 2)?;
-            nobody_answers(cluster, &servers, 2)?;
+            no_server_answers(cluster, &servers, 2)?;
             cluster.nodes[2].start_database()?;
             for server in servers {
                 wait_for_address(cluster, server, "node3", cluster.nodes[2].ipv4(), SOON)?;
@@ -63,7 +63,7 @@ fn a_log_that_has_no_reader_no_room_or_a_stuck_reader_holds_nothing_up() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn an_exit_code_is_the_same_where_nobody_reads_the_error() {
+fn an_exit_code_is_the_same_if_the_error_is_not_read() {
     for verb in ["run", "check"] {
         let (reader, stderr) = pipe().expect("there is room for a pipe");
         drop(reader);
@@ -75,7 +75,7 @@ fn an_exit_code_is_the_same_where_nobody_reads_the_error() {
     }
 }
 
-/// A pipe with room for nothing.
+/// A full pipe.
 fn full_pipe() -> Result<(PipeReader, PipeWriter)> {
     let (reader, mut writer) = pipe()?;
     fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE))?;

@@ -1,4 +1,4 @@
-//! Scenes: what a daemon tells over HTTP while things happen to it.
+//! Scenes: a daemon's HTTP listener during faults.
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
@@ -134,11 +134,11 @@ fn a_frozen_server_is_ready_and_says_that_it_is_frozen() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn a_file_that_cannot_be_read_to_its_end_holds_up_nobody() {
+fn a_file_that_cannot_be_read_to_its_end_delays_no_other_command() {
     scene(&watched(2), |cluster| {
         let node = &cluster.nodes[0];
         let (beat, text) = ("dns_xdp_heartbeat_timestamp_seconds", node.config_text()?);
-        // Reading a pipe without a writer takes for ever.
+        // Reading a pipe without a writer never ends.
         fs::remove_file(&node.config)?;
         nix::unistd::mkfifo(&node.config, Mode::S_IRWXU)?;
         node.signal(Signal::SIGHUP)?;
@@ -186,7 +186,7 @@ fn a_reload_that_is_refused_is_counted() {
 
 #[test]
 #[ignore = "needs root, XDP and Chromium: cargo xtask test net"]
-fn a_browser_shows_the_page_refreshes_it_and_runs_nobodys_script() {
+fn a_browser_shows_the_page_refreshes_it_and_runs_no_foreign_script() {
     scene(&watched(3), |cluster| {
         let node = &cluster.nodes[0];
         let hostile = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">";
@@ -194,7 +194,7 @@ fn a_browser_shows_the_page_refreshes_it_and_runs_nobodys_script() {
         let html = browse(node, &["--dump-dom", "--virtual-time-budget=10000"])?;
         ensure!(html.contains("&lt;script&gt;document.title='taken'"), "{html}");
         ensure!(!html.contains("<img") && !html.contains("<title>taken"), "{html}");
-        // The script has replaced what it came with; the styles came through the policy.
+        // The script has replaced the initial page, and the policy allows the styles.
         ensure!(html.contains("data-refreshed="), "{html}");
         let directory = node.config.parent().context("the run has a directory")?;
         for (name, more) in [

@@ -1,4 +1,4 @@
-//! Scenes: addresses and interfaces that come and go while the responder answers everything.
+//! Scenes: addresses and interfaces that are added and removed while the responder answers everything.
 use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
@@ -18,7 +18,7 @@ use dns_xdp_tests::bed::programs::TESTBED;
 use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
 
-/// A daemon follows the network within a second; a machine with others takes its time.
+/// A daemon follows the network within a second; a busy machine is slower.
 const SOON: Duration = Duration::from_secs(8);
 
 #[test]
@@ -39,7 +39,7 @@ fn an_address_that_comes_is_served_and_one_that_goes_is_given_up() {
         wait::meanwhile(ask, || {
             node.namespace.ip("addr add 192.0.2.61/32 dev eth0\n")?;
             served(&other, ip("192.0.2.61"))?;
-            // As DHCP does it with another lease.
+            // Changes an address, as DHCP does with another lease.
             node.namespace.ip("addr add 192.0.2.62/24 dev eth0\naddr del 192.0.2.11/24 dev eth0\n\
                                addr replace 192.0.2.62/24 dev eth0\n")?;
             served(&other, ip("192.0.2.62"))?;
@@ -65,7 +65,7 @@ fn a_listed_address_that_is_absent_is_waited_for_with_an_alarm() {
         let dns = cluster.dns_client()?;
         answers(&dns, node.ipv4())?;
         alarm(node, "no interface has 192.0.2.53")?;
-        // As keepalived moves a virtual address, though it puts it on another interface.
+        // Moves a virtual address, as keepalived does, but to another interface.
         node.namespace.ip("addr add 192.0.2.53/32 dev lo\n")?;
         served(&dns, ip("192.0.2.53"))?;
         no_alarm(node)?;
@@ -230,7 +230,7 @@ fn a_veth_tells_whether_its_peer_has_a_native_program() {
             assert_eq!(peer("eth0"), Some(true));
             assert_eq!(peer("eth1"), Some(false));
             assert_eq!(["lo", "mac0"].map(peer), [None; 2]);
-            // A generic program does not make the driver take frames.
+            // A generic program does not make the driver accept frames.
             let mut object = Ebpf::load(TESTBED)?;
             let pass: &mut Xdp =
                 object.program_mut("pass").context("there is no such program")?.try_into()?;
@@ -277,7 +277,7 @@ fn off() -> Plan {
     Plan::quick(1).line("xdp", "mode = \"off\"")
 }
 
-/// Has the first node serve the addresses of these interfaces, whichever they are.
+/// Has the first node serve all addresses of these interfaces.
 fn serve_interfaces(cluster: &Cluster, interfaces: &str) -> Result<()> {
     let node = &cluster.nodes[0];
     let listed = "interfaces = [\"eth0\"]\naddresses = [\"192.0.2.11\", \"2001:db8::11\"]\n";
@@ -298,7 +298,7 @@ fn served(dns: &Client, server: IpAddr) -> Result<()> {
     wait::until(&format!("{server} is served"), SOON, || answers(dns, server)).map(drop)
 }
 
-/// No socket is bound to the address any more.
+/// Checks that no socket is bound to the address any more.
 fn given_up(node: &Node, address: &str) -> Result<()> {
     let endpoint = format!("{address}:53");
     wait::until(&format!("{address} is given up"), SOON, || {

@@ -1,4 +1,4 @@
-//! Scenes: the operator's command line, and what clients see when it returns.
+//! Scenes: the operator's command line, and the answers to clients when a command returns.
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_node_is_added_changed_and_removed_while_comments_in_the_file_survive() {
-    // The new node does not run: the scene is about its name, so it is declared up.
+    // The new node does not run. The scene is about its name, so an intent sets it up.
     scene(&Plan::quick(2), |cluster| {
         let node = &cluster.nodes[0];
         node.edit_config("[zone]", "# as agreed with operations\n[zone] # ours")?;
@@ -149,7 +149,7 @@ fn a_verb_without_a_daemon_says_how_to_start_one() {
     });
 }
 
-/// What the first node's server answers for a name.
+/// The answer of the first node's server for a name.
 fn expect(cluster: &Cluster, name: &str, addresses: &[&str]) -> Result<()> {
     let response = cluster.ask(cluster.nodes[0].ipv4(), &format!("{name}.{ZONE}."), RecordType::A)?;
     let answered: Vec<String> = addresses_in(&response).iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! Scenes: which entries of a pin directory are the daemon's own, which verbs remove them, and which entries stay.
+//! Scenes: the daemon's own entries of a pin directory, the verbs that remove them, and the entries that stay.
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -39,10 +39,10 @@ fn the_root_of_a_mount_is_no_pin_directory_and_keeps_what_others_pinned() {
         assert!(!output.stdout.is_empty(), "what the names would answer is left out");
         is_refused(&verb(node, "unload")?);
         is_refused(&node.run_to_the_end(&[])?);
-        // Nothing else is tried there: others have pins in it.
+        // Nothing else is tested there, because other programs have pins in it.
         fs::write(&node.config, pinned_in("/sys/fs/bpf"))?;
         is_refused(&verb(node, "check")?);
-        ensure!(Path::new(&bpffs.0).join("foreign").is_dir(), "somebody else's directory is gone");
+        ensure!(Path::new(&bpffs.0).join("foreign").is_dir(), "a foreign directory is gone");
         Ok(())
     });
 }
@@ -96,7 +96,7 @@ fn a_start_without_xdp_leaves_the_program_of_a_daemon_that_runs() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn an_entry_of_others_is_an_alarm_and_keeps_nobody_from_going_on_or_from_unloading() {
+fn a_foreign_entry_raises_an_alarm_and_stops_neither_the_daemon_nor_unload() {
     scene(&Plan::quick(1), |cluster| {
         let node = &mut cluster.nodes[0];
         fs::create_dir(node.pins.join("foreign"))?;
@@ -136,7 +136,7 @@ fn what_can_be_removed_is_removed_beside_what_cannot() {
     scene(&Plan::quick(1), |cluster| {
         let node = &mut cluster.nodes[0];
         node.stop(Signal::SIGKILL)?;
-        // In order, it is looked at before the others.
+        // By its name it is examined before the others.
         let stuck = node.pins.join("link-aaa");
         fs::create_dir(&stuck)?;
         mount(None::<&str>, &stuck, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
@@ -215,7 +215,7 @@ fn programs_that_are_loaded_anew_leave_no_log_behind() {
     });
 }
 
-/// A BPF filesystem of one's own; it is unmounted on drop.
+/// A separate BPF filesystem; it is unmounted on drop.
 struct Bpffs(String);
 
 impl Bpffs {
@@ -236,7 +236,7 @@ fn verb(node: &Node, verb: &str) -> Result<Output> {
     node.cli(&[verb, "--config", &node.config.display().to_string()])
 }
 
-/// What is in the node's pin directory, in order.
+/// The entries of the node's pin directory, sorted.
 fn names(node: &Node) -> Result<Vec<String>> {
     let entries = fs::read_dir(&node.pins)?;
     let mut names: Vec<String> =

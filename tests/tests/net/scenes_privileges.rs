@@ -1,4 +1,4 @@
-//! Scenes: what a daemon that root has started may do once it runs, and that it does its work all the same.
+//! Scenes: the privileges of a running daemon that root has started, with which it still does all its work.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use dns_xdp_tests::bed::web::{Authority, Page, Web};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
-/// For anything that takes a verdict, with the settings of [`Plan::quick`].
+/// The longest time for anything that needs a verdict, with the settings of [`Plan::quick`].
 const SOON: Duration = Duration::from_secs(8);
 const WEB_PORT: u16 = 8443;
 
@@ -57,7 +57,7 @@ fn a_daemon_of_roots_keeps_what_xdp_takes_and_goes_on_working() {
 fn echoes_take_a_capability_that_is_kept_only_where_they_are_configured() {
     stage(&Plan::quick(2), |cluster| {
         for node in &cluster.nodes {
-            // Else no capability is needed.
+            // Otherwise no capability is needed.
             node.namespace.enter(|| Ok(fs::write("/proc/sys/net/ipv4/ping_group_range", "1 0")?))?;
         }
         cluster.start()?;
@@ -110,7 +110,7 @@ fn what_the_first_probes_read_and_look_up_keeps_no_privilege_and_holds_nothing_u
     });
 }
 
-/// Every thread of the daemon has these capabilities, and whatever it executes gets none.
+/// Checks that every thread of the daemon has these capabilities, and that executed programs get none.
 fn has(node: &Node, capabilities: u64) -> Result<()> {
     let pid = node.status()?["pid"].as_u64().context("status tells no pid")?;
     // A thread that is at work gives up the last of them when it next waits.
@@ -144,7 +144,7 @@ fn answered_in_the_kernel(cluster: &Cluster, when: &str) -> Result<()> {
     Ok(())
 }
 
-/// A command that tells what it may do.
+/// A command that prints its privileges.
 struct Witness {
     script: PathBuf,
     told: PathBuf,
@@ -161,7 +161,7 @@ impl Witness {
         Witness { script, told }
     }
 
-    /// By then filtered, as the daemon is.
+    /// By then it has the daemon's filter.
     fn capabilities(&self) -> Result<Capabilities> {
         let (capabilities, _) = wait::until(&format!("{} has run", self.script.display()), SOON, || {
             let capabilities = Capabilities::parse(&fs::read_to_string(&self.told)?)?;

@@ -1,4 +1,4 @@
-//! Scenes: what each kind of probe makes of a node, told by `status` on every server.
+//! Scenes: the verdict of each kind of probe on a node, in `status` on every server.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,10 +13,10 @@ use dns_xdp_tests::bed::web::{Authority, Page, Web};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
-/// For anything that takes a verdict, with the settings of [`Plan::quick`].
+/// The longest time for anything that needs a verdict, with the settings of [`Plan::quick`].
 const SOON: Duration = Duration::from_secs(8);
 const WEB_PORT: u16 = 8443;
-/// Beside the node's own database.
+/// The port beside the node's own database.
 const REDIS_PORT: u16 = 6390;
 const TLS_PORT: u16 = 6391;
 
@@ -81,9 +81,10 @@ fn a_command_that_hangs_is_killed_with_its_group_and_leaves_no_process() {
     let health = format!("health = {{ probe = \"exec\", command = [\"{}\"] }}", script.display());
     scene(&Plan::quick(3).line("node2", &health), |cluster| {
         fs::write(&hang, "")?;
-        // Its own fault or the node's: a command that hangs shows no node, and the two others are a quorum.
+        // A hanging command may be the server's or the node's fault: the node counts as not visible, and the two others
+        // are a quorum.
         out_with(cluster, 1, "timeout")?;
-        // The daemons go on trying and hanging; the first ones are long over their time.
+        // Further commands start and hang; the first ones have long exceeded their time.
         let seen = fs::read_to_string(&pids)?;
         let first: Vec<&str> = seen.lines().take(3).collect();
         ensure!(first.len() == 3, "{seen}");
@@ -141,7 +142,7 @@ fn a_redis_server_that_cannot_serve_takes_the_node_out_and_says_why() {
         cluster.wait_until_healthy()?;
 
         redis.command(&["DEBUG", "POPULATE", "20000"])?;
-        // Microseconds of each key, and octets from one look at the clients to the next.
+        // The microseconds for each key, and the octets between two looks at the clients.
         redis.command(&["CONFIG", "SET", "key-load-delay", "300"])?;
         redis.command(&["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"])?;
         let mut loading = redis.start_command(&["DEBUG", "RELOAD"])?;

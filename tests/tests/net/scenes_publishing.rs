@@ -1,4 +1,4 @@
-//! Scenes: a zone that changes while it is asked is seen whole or not at all.
+//! Scenes: queries during a change get the old zone or the new zone, never a mixture.
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +11,7 @@ use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 
 const SERVICES: usize = 3000;
-/// More than a table has room for that has not grown.
+/// More names than a table of the first size holds.
 const MANY_SERVICES: usize = 9000;
 const CHANGES: usize = 12;
 const TTLS: [&str; 2] = ["ttl = \"5s\"\nns-ttl = \"50s\"", "ttl = \"7s\"\nns-ttl = \"70s\""];
@@ -26,7 +26,7 @@ fn a_query_while_thousands_of_names_change_gets_the_old_answer_or_the_new() {
         node.cli_ok(&["reload"])?;
         let before = node.stats()?.answered_by_xdp();
         let mut nth = 0_usize;
-        // The TTLs as they were seen, and how often: a zone that changes whole changes once, for all its names.
+        // The observed TTLs, and their numbers: a zone that changes as a whole changes once, for all its names.
         let mut seen: Vec<(u32, u64)> = Vec::new();
         let ask = || {
             nth += 1;
@@ -84,7 +84,7 @@ fn a_zone_that_outgrows_its_table_gets_a_larger_one_and_no_query_is_lost() {
         let last = format!("s{}.{ZONE}.", MANY_SERVICES - 1);
         ensure!(dns.ask(node.ipv4(), &last, RecordType::A)?.answers.len() == 3, "{last} has no addresses");
         ensure!(node.stats()?.answered_by_xdp() > after.answered_by_xdp(), "the responder answered {last}");
-        // A restart takes the table over as it is, and another program that grows from nothing as well.
+        // A restart adopts the table as it is. Another program starts with a new table and grows it too.
         node.replace()?;
         ensure!(tables(node)? == ["16384"], "after a restart {:?}", tables(node)?);
         node.stop(Signal::SIGINT)?;
@@ -104,7 +104,7 @@ fn services(numbers: std::ops::Range<usize>) -> String {
     services
 }
 
-/// Names that each of the pinned tables has room for.
+/// The capacity of each pinned table.
 fn tables(node: &Node) -> Result<Vec<String>> {
     let pinned =
         std::fs::read_dir(&node.pins)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

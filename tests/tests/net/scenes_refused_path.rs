@@ -1,7 +1,7 @@
-//! Scenes: a router, a route or a firewall refuses the way to nodes, to every kind of probe.
+//! Scenes: a router, a route or a firewall refuses every kind of probe to nodes.
 //!
-//! What a router says is a dead path: the nodes are down and not visible. What this machine's own routes and firewall say
-//! is its own trouble: the verdicts stay, with an alarm.
+//! A router's refusal is a dead path: the nodes are down and not visible. A refusal by this machine's own routes or
+//! firewall is its own trouble: the verdicts stay, with an alarm.
 use std::fs;
 use std::net::{Ipv6Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,9 +26,9 @@ use serde_json::Value;
 const WEB_PORT: u16 = 8080;
 /// The nodes that are probed at the far host, by their position: node2 to node6.
 const FAR_NODES: usize = 5;
-/// Those of them which this program asks itself; the last one is asked by a command.
+/// The nodes that the daemon probes itself; a command probes the last one.
 const OWN_PROBES: usize = 4;
-/// As long as a few verdicts take.
+/// The time of a few verdicts.
 const WHILE: Duration = Duration::from_secs(2);
 
 #[test]
@@ -126,7 +126,7 @@ fn all_up(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// No verdict of the daemon's own probes changes, and an alarm says why.
+/// Checks that no verdict of the daemon's own probes changes, and that an alarm says why.
 fn stays_up_with_an_alarm(cluster: &Cluster, why: &str) -> Result<()> {
     let look = || {
         let status = cluster.nodes[0].status()?;
@@ -157,7 +157,7 @@ fn own_trouble(status: &Value) -> Vec<String> {
     texts.filter(|text| text.contains("cannot probe")).collect()
 }
 
-/// A command that connects, and tells by its exit code that it sees no host.
+/// A command that connects; its exit code shows that the host is not visible.
 fn command(directory: &Path) -> String {
     let path = directory.join("connect");
     let text = format!("#!/bin/bash\n(: < /dev/tcp/$DNS_XDP_ADDRESS/{WEB_PORT}) 2> /dev/null || exit 75\n");

@@ -1,4 +1,4 @@
-//! Scenes: files that were cut off, signals in crowds, and clients that hold up nobody.
+//! Scenes: truncated files, many signals, and slow clients that delay no other client.
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Scenes: what services answer, by the program and by the responder, as their members and backups come and go.
+//! Scenes: the answers of services, by the program and by the responder, while members and backups die and return.
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
@@ -55,7 +55,7 @@ fn a_service_that_is_down_answers_nodata_or_refused_as_its_rule_says_with_an_ala
     });
 }
 
-/// Waits until every server gives this answer, over UDP, where the program is, and over TCP, where the responder is.
+/// Waits until every server gives this answer, over UDP from the program and over TCP from the responder.
 fn db_answers(cluster: &Cluster, rcode: ResponseCode, addresses: &[IpAddr]) -> Result<()> {
     let (dns, name) = (cluster.dns_client()?, format!("db.{ZONE}."));
     for server in &cluster.nodes {

@@ -1,4 +1,4 @@
-//! Scenes: files that cannot be read or written to their end, and what goes on all the same.
+//! Scenes: files whose reads or writes hang, and the work that continues nevertheless.
 use std::fs;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use dns_xdp_tests::bed::cluster::{Cluster, stage};
 use dns_xdp_tests::bed::filesystem::Filesystem;
 use dns_xdp_tests::bed::node::healths;
 use dns_xdp_tests::bed::plan::Plan;
-use dns_xdp_tests::bed::views::{SOON, agreed_substitute, nobody_answers, wait_for_address};
+use dns_xdp_tests::bed::views::{SOON, agreed_substitute, no_server_answers, wait_for_address};
 use dns_xdp_tests::bed::wait;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -29,18 +29,18 @@ fn a_frozen_state_file_holds_up_neither_failover_nor_status_nor_the_end_of_a_dra
         node1.cli_ok(&["node", "drain", "node3", "--for", "3s"])?;
         disk.freeze()?;
 
-        // The drain ends at its time, although the file cannot say so.
+        // The drain ends at its time, although the file cannot be written.
         wait_for_address(cluster, 0, "node3", third, SOON)?;
-        // A death is found out and answered.
+        // A death is detected and repaired.
         cluster.nodes[1].die()?;
         agreed_substitute(cluster, &[0, 2], 1)?;
-        nobody_answers(cluster, &[0, 2], 1)?;
+        no_server_answers(cluster, &[0, 2], 1)?;
         let node1 = &cluster.nodes[0];
         let (status, took) = timed(|| node1.status())?;
         ensure!(took < ANSWERED_WITHIN, "status took {took:?}");
         ensure!(healths(&status)? == ["up", "down", "up"], "{status:#}");
 
-        // What cannot be kept is refused, and counts for nothing.
+        // An intent that cannot be kept is refused, and does not count.
         let (refused, took) = timed(|| node1.cli(&["node", "drain", "node3", "--force"]))?;
         let told = stderr(&refused);
         ensure!(refused.status.code() == Some(1) && took < REFUSED_WITHIN, "after {took:?}: {told}");
@@ -74,7 +74,7 @@ fn a_daemon_whose_state_file_is_frozen_ends_on_sigterm_and_the_next_one_takes_ov
         cluster.start()?;
         disk.freeze()?;
         cluster.nodes[1].kill_database()?;
-        // The answers that are to be kept are being written now, for ever.
+        // The write of the answers hangs from now on.
         wait::until("node2 is down", SOON, || {
             let status = cluster.nodes[0].status()?;
             ensure!(healths(&status)? == ["up", "down"], "{status:#}");
@@ -84,7 +84,7 @@ fn a_daemon_whose_state_file_is_frozen_ends_on_sigterm_and_the_next_one_takes_ov
         let daemon = node1.daemon()?;
         let start = Instant::now();
         node1.signal(Signal::SIGTERM)?;
-        // The thread that waits for the disk cannot be killed. All else of the process has to be gone.
+        // The thread that waits for the disk cannot be killed. The rest of the process has to end.
         wait::until("the daemon has ended", SOON, || {
             ensure!(!node1.socket.exists(), "its control socket is there");
             let state = process_state(&format!("/proc/{daemon}"))?;
@@ -93,7 +93,7 @@ fn a_daemon_whose_state_file_is_frozen_ends_on_sigterm_and_the_next_one_takes_ov
         })?;
         println!("ended {:.2} s after SIGTERM", start.elapsed().as_secs_f64());
 
-        // Nothing of the old one is in the way, and the disk does not hold up a start.
+        // Nothing of the old daemon blocks a start, and neither does the disk.
         node1.leave_daemon();
         node1.start()?;
         wait::until("it answers", SOON, || {
@@ -101,7 +101,7 @@ fn a_daemon_whose_state_file_is_frozen_ends_on_sigterm_and_the_next_one_takes_ov
             ensure!(healths(&status)? == ["up", "down"], "{status:#}");
             Ok(())
         })?;
-        nobody_answers(cluster, &[0], 1)?;
+        no_server_answers(cluster, &[0], 1)?;
         disk.thaw()
     });
 }
@@ -113,7 +113,7 @@ fn a_reload_of_a_file_without_an_end_is_refused_and_the_daemon_lives() {
         cluster.start()?;
         let node1 = &cluster.nodes[0];
         let text = node1.config_text()?;
-        // Opening a pipe waits until somebody writes to it.
+        // Opening a pipe blocks until there is a writer.
         fs::remove_file(&node1.config)?;
         nix::unistd::mkfifo(&node1.config, Mode::S_IRWXU)?;
         let reload = node1.cli_start(&["reload"])?;
@@ -135,7 +135,7 @@ fn a_reload_of_a_file_without_an_end_is_refused_and_the_daemon_lives() {
     });
 }
 
-/// The first node keeps its state on a filesystem of its own.
+/// Puts the first node's state on a separate filesystem.
 fn on_a_disk_of_its_own(cluster: &Cluster) -> Result<Filesystem> {
     let node = &cluster.nodes[0];
     let directory = node.config.parent().context("a configuration is in a directory")?;

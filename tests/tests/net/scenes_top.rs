@@ -1,4 +1,4 @@
-//! Scenes: an operator at a terminal, who looks at `top` and `status --watch` while a daemon goes and comes back.
+//! Scenes: an operator's terminal with `top` and `status --watch` while a daemon ends and returns.
 use std::fs;
 use std::thread;
 use std::time::Duration;
@@ -115,7 +115,7 @@ fn a_watched_status_waits_for_the_daemon_and_ends_with_ctrl_c() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
-fn names_are_sampled_only_while_somebody_looks() {
+fn names_are_sampled_only_while_top_runs() {
     scene(&Plan::quick(1).line("failover", "quorum = 1"), |cluster| {
         let node = &cluster.nodes[0];
         let asked = cluster.dns_client()?;
@@ -130,7 +130,7 @@ fn names_are_sampled_only_while_somebody_looks() {
         let second = ask_names(node)?;
         assert_eq!((second.samples, second.one_of), (10, 1), "{second:?}");
         assert_eq!(second.names[0].name, format!("node1.{ZONE}."), "{second:?}");
-        // Nobody looks for longer than sampling lives.
+        // `top` is away for longer than sampling lasts.
         thread::sleep(Duration::from_secs(6));
         ask(10)?;
         let third = ask_names(node)?;
@@ -139,7 +139,7 @@ fn names_are_sampled_only_while_somebody_looks() {
     });
 }
 
-/// What `top` asks the daemon, over its socket.
+/// The question of `top` to the daemon, over its socket.
 fn ask_names(node: &Node) -> Result<Names> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(Client::new(&node.socket).ask(&Command::Names))?)
@@ -154,7 +154,7 @@ fn show(terminal: &Terminal, node: &Node, verb: &str) -> Result<()> {
     terminal.line(&format!("{line}; {then}"))
 }
 
-/// For the shell: the verb, and what tells how it ended and whether lines are edited as they were.
+/// The shell line: the verb, its exit code, and the state of the line discipline.
 fn command(node: &Node, verb: &str) -> Result<(String, &'static str)> {
     let program = process::sibling("dns-xdp")?;
     let line = format!("{} --socket {} {verb}", program.display(), node.socket.display());

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 const PREFIX: &str = "/dns-xdp/demo.example.com";
-/// A server has joined by then.
+/// The longest time until a server has joined.
 const JOINED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A configuration with the store at `endpoint`.
@@ -34,7 +34,7 @@ fn config(endpoint: &str, lease_seconds: u64) -> Result<Config> {
     Ok(Config::parse(&text, Path::new("/etc/dns-xdp/dns-xdp.toml"))?)
 }
 
-/// Connections that are counted.
+/// The counted connections.
 #[derive(Clone)]
 struct Counted {
     members: Arc<Members>,
@@ -51,7 +51,7 @@ impl Counted {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// A connection with the keys below a path.
+    /// A connection for the keys below a path.
     async fn connect(self, path: String, number: usize) -> Result<store::etcd::Etcd, store::Error> {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.members.below(&path).connect(number).await

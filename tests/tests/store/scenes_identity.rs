@@ -1,4 +1,4 @@
-//! Scenes: a store that is not what it was, two servers of one name, and credentials that change while the daemons run.
+//! Scenes: an older or another store, two servers with one name, and credentials that change while the daemons run.
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn servers_that_start_beside_an_older_store_go_on_with_what_they_had_until_one_o
         for node in &mut cluster.nodes {
             node.start()?;
         }
-        // Once more, so that a first start did not overwrite what the store is compared with.
+        // Once more, to show that the first start did not overwrite the copy.
         cluster.nodes[2].stop(Signal::SIGKILL)?;
         cluster.nodes[2].start()?;
         for node in &cluster.nodes {
@@ -53,7 +53,7 @@ fn servers_that_start_beside_an_older_store_go_on_with_what_they_had_until_one_o
         cluster.nodes[1].cli_ok(&["cluster", "accept"])?;
         wait_for_agreement(cluster, &ALL)?;
         cluster.nodes.iter().try_for_each(|node| is_to_be(node, "auto"))?;
-        // It was said for this backup, and not for ever.
+        // The acceptance was only for this backup.
         cluster.nodes[0].cli_ok(&["node", "down", "node2"])?;
         wait_for_agreement(cluster, &ALL)?;
         cluster.etcd()?.restore(&backup)?;
@@ -108,9 +108,9 @@ fn of_two_servers_of_one_name_the_second_stays_alone_with_an_alarm() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn a_document_that_somebody_deletes_stays_in_force_with_an_alarm() {
+fn a_document_that_is_deleted_stays_in_force_with_an_alarm() {
     scene(&plan(Access::Open), |cluster| {
-        // It is the newest document of all.
+        // It is the newest document.
         let nodes = cluster.etcd()?.read(NODES)?;
         cluster.etcd()?.write(NODES, nodes.trim_end())?;
         wait_for_agreement(cluster, &ALL)?;
@@ -150,7 +150,7 @@ fn credentials_that_change_are_read_again_for_the_next_connection() {
             let watched = watch(cluster, &ALL)?;
             cluster.etcd()?.spoil()?;
             sleep(LEASE);
-            // A connection that was made goes on.
+            // An open connection continues.
             wait_for_agreement(cluster, &ALL)?;
             reconnect(cluster)?;
             for node in &cluster.nodes {
@@ -184,7 +184,7 @@ fn misses(node: &Node, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// What operators want of node2, as a server has it in force.
+/// The intent for node2 that a server has in force.
 fn is_to_be(node: &Node, admin: &str) -> Result<()> {
     let status = node.status()?;
     ensure!(status["nodes"][1]["admin"] == admin, "{}: {}", node.name, status["nodes"][1]);

@@ -1,4 +1,4 @@
-//! Scenes: servers that take their nodes from keys in the form of SkyDNS, and servers that keep their answers in such keys.
+//! Scenes: servers that take their nodes from SkyDNS keys, and servers that mirror their answers to such keys.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::thread::sleep;
@@ -19,11 +19,11 @@ const SERVERS: usize = 3;
 const ALL: [usize; SERVERS] = [0, 1, 2];
 const FOLLOWED: &str = "/skydns/com/example/demo";
 const MIRRORED: &str = "/skydns-live/com/example/demo";
-/// From a key to all answers: the writer has to pause, the documents change, every server publishes.
+/// The longest time from a key to all answers: the writer has to pause, the documents change, every server publishes.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(2);
-/// Behind the answers; the first server may have been the one that died, and its lease 2 seconds.
+/// The longest time from the answers to the mirror; the first server may have died, with a lease of 2 s.
 const MIRRORED_WITHIN: Duration = Duration::from_secs(4);
-/// Longer than the follower waits for more keys.
+/// A time that is longer than the follower waits for more keys.
 const NOTHING_COMES: Duration = Duration::from_secs(2);
 
 fn plan(access: Access, line: &str) -> Plan {
@@ -36,7 +36,7 @@ fn nodes_come_and_go_with_their_keys_and_nonsense_changes_nothing() {
     scene(&plan(Access::Open, "skydns-follow = \"/skydns\""), |cluster| {
         let first = wait_for_agreement(cluster, &ALL)?;
         for node in &cluster.nodes {
-            // An empty store is no cluster without nodes.
+            // An empty store must not lead to a cluster without nodes.
             wait_for_alarm(node, Some("no address of a node"))?;
         }
         let mut keys = Vec::new();
@@ -45,7 +45,7 @@ fn nodes_come_and_go_with_their_keys_and_nonsense_changes_nothing() {
                 keys.push((format!("{FOLLOWED}/node{number}/{mark:08x}"), record(&address.to_string())));
             }
         }
-        // At once: a server that sees a part of them follows that.
+        // The keys are written at once, because a server that sees only some of them follows those.
         cluster.etcd()?.put_all(&keys)?;
         for node in &cluster.nodes {
             wait_for_alarm(node, None)?;
@@ -117,7 +117,7 @@ fn nodes_are_imported_once_from_keys_that_are_not_followed() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn whom_the_store_does_not_let_at_the_keys_says_so_until_it_does() {
+fn a_server_without_access_to_the_keys_says_so_until_it_has_it() {
     let plan = plan(Access::Password, "skydns-follow = \"/skydns\"");
     scene(&plan.line("cluster", "skydns-mirror = \"/skydns-live\""), |cluster| {
         wait_for_agreement(cluster, &ALL)?;
@@ -145,7 +145,7 @@ fn whom_the_store_does_not_let_at_the_keys_says_so_until_it_does() {
     });
 }
 
-/// What is no address of a node, and what is no configuration.
+/// Keys without a node's address, and keys that give no valid configuration.
 fn nonsense(cluster: &mut Cluster) -> Result<()> {
     let before = wait_for_agreement(cluster, &ALL)?;
     for (key, value) in [
@@ -183,7 +183,7 @@ fn nonsense(cluster: &mut Cluster) -> Result<()> {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn the_mirror_has_what_is_answered_through_deaths_of_nodes_and_of_who_writes_it() {
+fn the_mirror_has_the_answers_through_deaths_of_nodes_and_of_its_writer() {
     const FOREIGN: &str = "{\"host\":\"192.0.2.99\"}";
     let plan = plan(Access::Open, "skydns-mirror = \"/skydns-live\"")
         .tables("[[service]]\nname = \"db.prod\"\nnodes = [\"node2\", \"node3\"]\n");
@@ -233,7 +233,7 @@ fn the_mirror_has_what_is_answered_through_deaths_of_nodes_and_of_who_writes_it(
         wait_for_agreement(cluster, &ALL)?;
         mirrors(cluster, 0)?;
 
-        // One of our keys that is removed comes back; foreign keys stay.
+        // A removed key of the mirror comes back; foreign keys stay.
         cluster.etcd()?.ctl(&["del", &format!("{MIRRORED}/node2/dns-xdp-1")])?;
         wait::until("the key is there again", SOON, || mirrors(cluster, 0))?;
         let left = cluster.etcd()?.ctl(&["get", &foreign, "--print-value-only"])?;
@@ -269,7 +269,7 @@ fn mirrors(cluster: &Cluster, server: usize) -> Result<()> {
     Ok(())
 }
 
-/// The addresses below a place of the mirror that are ours; those of the apex have the zone's TTL.
+/// The mirror's addresses at a key; those of the apex have the zone's TTL.
 fn mirrored(cluster: &Cluster, place: &str) -> Result<BTreeSet<IpAddr>> {
     let etcd = cluster.etcd.as_ref().context("no store")?;
     let prefix = format!("{MIRRORED}/{place}/dns-xdp-");
@@ -282,7 +282,7 @@ fn mirrored(cluster: &Cluster, place: &str) -> Result<BTreeSet<IpAddr>> {
     values.lines().filter(|line| !line.is_empty()).map(address).collect()
 }
 
-/// As ExternalDNS writes it: with its owner, and a label that is none of the name's.
+/// A key as ExternalDNS writes it: with its owner, and an additional label.
 fn record(host: &str) -> String {
     format!("{{\"host\":\"{host}\",\"text\":\"\\\"heritage=external-dns\\\"\",\"ttl\":30,\"targetstrip\":1}}")
 }
@@ -297,7 +297,7 @@ fn remove(cluster: &Cluster, key: &str) -> Result<()> {
     etcd.ctl(&["del", &format!("{FOLLOWED}/{key}")]).map(drop)
 }
 
-/// Waits until all servers answer exactly these IPv4 addresses; none: there is no such name.
+/// Waits until all servers answer exactly these IPv4 addresses; empty: there is no such name.
 fn answered_by_all(cluster: &Cluster, label: &str, expected: &[&str]) -> Result<()> {
     let dns = cluster.dns_client()?;
     let expected: BTreeSet<IpAddr> =
@@ -313,7 +313,7 @@ fn answered_by_all(cluster: &Cluster, label: &str, expected: &[&str]) -> Result<
     Ok(())
 }
 
-/// Waits until a server has an alarm of its SkyDNS keys with this in it; `None`: until it has none.
+/// Waits until a server has an alarm about SkyDNS keys with this text; `None`: until it has none.
 fn wait_for_alarm(node: &Node, words: Option<&str>) -> Result<()> {
     wait::until(&format!("the alarm of {} is {words:?}", node.name), SOON, || {
         let status = node.status()?;

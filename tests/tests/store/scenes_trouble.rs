@@ -1,5 +1,4 @@
-//! Scenes: what servers make of a store that loses members or its history, goes back in time, holds nonsense, or does not
-//! let them in.
+//! Scenes: servers with a store that loses members or its history, is restored, has invalid documents, or refuses them.
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use nix::sys::signal::Signal;
 
 const SERVERS: usize = 3;
 const ALL: [usize; SERVERS] = [0, 1, 2];
-/// Who has lost its leader has another by then, and so has whoever was connected to it.
+/// The longest time until members have a new leader, and clients another member.
 const ELECTED: Duration = Duration::from_secs(5);
 
 fn plan(access: Access) -> Plan {
@@ -51,7 +50,7 @@ fn members_that_die_or_stand_still_and_a_history_that_is_forgotten_change_no_ans
             cluster.etcd()?.wait_until_healthy(&ALL)?;
         }
 
-        // One server misses what happens, and what it has missed is forgotten.
+        // One server misses changes, and the store compacts them.
         let etcd = cluster.etcd.as_ref().context("no store")?;
         etcd.cut_off(&cluster.nodes[0])?;
         wait_for_mode(&cluster.nodes[0], "alone")?;
@@ -61,7 +60,7 @@ fn members_that_die_or_stand_still_and_a_history_that_is_forgotten_change_no_ans
         etcd.compact()?;
         etcd.join(&cluster.nodes[0])?;
         wait_for_agreement(cluster, &ALL)?;
-        // Nothing is missed by those that watch meanwhile.
+        // Servers that watch meanwhile miss nothing.
         cluster.etcd()?.compact()?;
         obeyed(cluster, 2)?;
         wait_for_agreement(cluster, &ALL)?;
@@ -71,7 +70,7 @@ fn members_that_die_or_stand_still_and_a_history_that_is_forgotten_change_no_ans
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn a_store_that_is_restored_from_an_older_backup_is_not_believed_until_an_operator_accepts_it() {
+fn a_store_that_is_restored_from_an_older_backup_is_not_trusted_until_an_operator_accepts_it() {
     scene(&plan(Access::Open), |cluster| {
         wait_for_agreement(cluster, &ALL)?;
         let backup = cluster.etcd()?.save("older.backup")?;
@@ -85,7 +84,7 @@ fn a_store_that_is_restored_from_an_older_backup_is_not_believed_until_an_operat
         }
         let refused = cluster.nodes[1].cli(&["node", "up", "node2"])?;
         ensure!(refused.status.code() == Some(1), "{refused:?}");
-        // The backup has no intents. Others write, so that its revision passes the newest one seen.
+        // The backup has no intents. Other clients write, so that its revision passes the newest one seen.
         for number in 0..99 {
             cluster.etcd()?.ctl(&["put", "/others", &number.to_string()])?;
         }
@@ -94,7 +93,7 @@ fn a_store_that_is_restored_from_an_older_backup_is_not_believed_until_an_operat
             let store = store(node)?;
             ensure!(store["mode"] == "frozen", "{}: {store}", node.name);
         }
-        steady_but_for(watched, None).context("of a store that is not believed")?;
+        steady_but_for(watched, None).context("of a store that is not trusted")?;
         // One command on one server is enough.
         cluster.nodes[2].cli_ok(&["cluster", "accept"])?;
         wait_for_agreement(cluster, &ALL)?;
@@ -130,7 +129,7 @@ fn a_document_that_is_none_is_refused_by_all_and_a_server_starts_without_the_sto
                 })?;
             }
         }
-        // A start is from what was in force.
+        // A start uses the documents that were in force.
         cluster.nodes[2].replace()?;
         let log = std::fs::read_to_string(&cluster.nodes[2].log)?;
         ensure!(log.contains("last good copy") && log.contains(KEY), "{log}");
@@ -159,7 +158,7 @@ fn a_document_that_is_none_is_refused_by_all_and_a_server_starts_without_the_sto
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn whom_the_store_does_not_let_in_says_why_and_answers_from_its_copy() {
+fn a_server_that_the_store_refuses_says_why_and_answers_from_its_copy() {
     for (access, words) in
         [(Access::Password, ["password", "password-file"]), (Access::Certificate, ["certificate", "cert"])]
     {
@@ -190,14 +189,14 @@ fn whom_the_store_does_not_let_in_says_why_and_answers_from_its_copy() {
     }
 }
 
-/// A store that takes its time is one all the same: every server obeys, and nobody is alone for it.
+/// A slow store still works: every server obeys it, and no server turns alone.
 fn slow(cluster: &Cluster) -> Result<()> {
     let etcd = cluster.etcd.as_ref().context("no store")?;
     let is_over = AtomicBool::new(false);
     let slowed = Instant::now();
     scope(|scope| {
         let slowing = scope.spawn(|| etcd.hold_up(&is_over));
-        // For longer than a server waits before it takes itself for alone.
+        // Longer than the time after which a server turns alone.
         let heard = ALL.repeat(4).into_iter().try_for_each(|server| obeyed(cluster, server));
         is_over.store(true, Ordering::Relaxed);
         slowing.join().expect("sending signals does not panic")?;
@@ -213,8 +212,8 @@ fn slow(cluster: &Cluster) -> Result<()> {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn a_server_without_ca_trusts_whom_its_machine_trusts() {
-    // Where the machine's authorities are looked for: a file, and a directory.
+fn a_server_without_ca_accepts_the_machines_authorities() {
+    // The places of the machine's authorities: a file, and a directory.
     let trusting = |file: &str, nowhere: &str| {
         [("SSL_CERT_FILE", file), ("SSL_CERT_DIR", nowhere)]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -245,7 +244,7 @@ fn path(cluster: &Cluster) -> Result<String> {
     Ok(cluster.nodes[0].config.to_str().context("the path is no text")?.to_owned())
 }
 
-/// A server takes an operator's word that changes no answer, and all have heard of it soon.
+/// Sets an intent that changes no answer, and checks that all servers soon have it.
 fn obeyed(cluster: &Cluster, server: usize) -> Result<()> {
     let reason = format!("at {:?}", Instant::now());
     wait::until("a verb is taken", ELECTED, || {

@@ -1,4 +1,4 @@
-//! Scenes: five servers that share one view through a store of three members, and what becomes of it when something dies.
+//! Scenes: five servers that share one view through a store of three members, and the effect when something dies.
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Output;
 use std::thread::{scope, sleep};
@@ -18,11 +18,11 @@ use hickory_proto::rr::{RData, RecordType};
 
 const SERVERS: usize = 5;
 const ALL: [usize; SERVERS] = [0, 1, 2, 3, 4];
-/// As short as may be, so that no scene waits long for its end.
+/// The shortest permitted lease, so that no scene waits long for its end.
 const LEASE: Duration = Duration::from_secs(2);
-/// For publishing, on a machine that has other things to do.
+/// The tolerance for publishing on a busy machine.
 const ALLOWANCE: Duration = Duration::from_secs(1);
-/// Beyond the promise, a death that several have to agree on takes no longer if nothing else is wrong.
+/// The tolerance beyond the guaranteed time: agreement of several servers takes no longer if nothing else is wrong.
 const AGREEMENT: Duration = Duration::from_millis(200);
 
 fn plan() -> Plan {
@@ -136,7 +136,8 @@ fn what_two_operators_write_at_once_is_in_force_on_every_server() {
         is_in_force(cluster, [place(0, 0), place(1, 0)])?;
         let mut refused = 0;
         for round in 1..=ROUNDS {
-            // Both change the one document that has the nodes: what is granted is in force, what is refused is as before.
+            // Both change the one document that has the nodes: a granted change is in force, a refused one has no
+            // effect.
             let [here, there] = [place(0, round), place(1, round)].map(|place| place.to_string());
             let lines =
                 [["node", "set", NAMES[0], "--ipv4", &here], ["node", "set", NAMES[1], "--ipv4", &there]];
@@ -153,14 +154,14 @@ fn what_two_operators_write_at_once_is_in_force_on_every_server() {
                     output.status.code() == Some(1) && told.contains("nothing was changed"),
                     "{output:?}"
                 );
-                // The loser acts as it is told: "repeat".
+                // The refused command is repeated, as its message says.
                 cluster.nodes[2].cli_ok(&lines[name])?;
                 refused += 1;
             }
             is_in_force(cluster, [place(0, round), place(1, round)])?;
         }
         println!("{refused} of {ROUNDS} pairs were in each other's way");
-        // Two documents: the nodes, and what is wanted of them.
+        // Two documents: the nodes, and the intents.
         let back = place(0, 0).to_string();
         let lines: [&[&str]; 2] = [&["node", "down", "node2"], &["node", "set", NAMES[0], "--ipv4", &back]];
         let [one, other] = at_once(cluster, lines)?;
@@ -255,7 +256,7 @@ fn without_a_majority_of_the_store_every_server_repairs_a_death_by_itself() {
 
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test store"]
-fn one_servers_bad_link_takes_nobody_out_and_a_death_takes_the_dead_out_everywhere() {
+fn one_servers_bad_link_takes_no_node_out_and_a_death_takes_the_dead_out_everywhere() {
     scene(&plan(), |cluster| {
         wait_for_agreement(cluster, &ALL)?;
         let promise = cluster.nodes[0].promise()?;
@@ -269,7 +270,7 @@ fn one_servers_bad_link_takes_nobody_out_and_a_death_takes_the_dead_out_everywhe
             ensure!(gone.iter().any(|gone| *gone == node), "{verdicts}");
             Ok(())
         };
-        // That it has a bad link, it does find out.
+        // The server does notice its bad link.
         wait::until("the server does not hear the node", SOON, || finds(cluster, 0, "node3"))?;
         sleep(promise + LEASE + ALLOWANCE);
         steady_but_for(watched, None).context("of a bad link")?;
@@ -329,7 +330,7 @@ fn an_upgrade_of_one_server_after_the_other_loses_no_query() {
     });
 }
 
-/// Waits until all servers answer what is configured, so that what changes from then on has another cause.
+/// Waits until all servers give the configured answers, so that later changes have another cause.
 fn settle(cluster: &Cluster) -> Result<()> {
     let dns = cluster.dns_client()?;
     for server in &cluster.nodes {
@@ -350,14 +351,14 @@ fn address(dns: &Client, server: &Node, label: &str) -> Result<IpAddr> {
     Ok(address)
 }
 
-/// Nothing that node3 says reaches the server of node1.
+/// Drops all packets from node3 to the server of node1.
 fn turn_away(cluster: &Cluster, verb: &str) -> Result<()> {
     let [ipv4, ipv6] = cluster.nodes[0].addresses;
     let node = &cluster.nodes[2].namespace;
     node.ip(&format!("route {verb} blackhole {ipv4}/32\nroute {verb} blackhole {ipv6}/128\n"))
 }
 
-/// Two verbs, on two servers, by two operators.
+/// Runs two verbs at once, on two servers.
 fn at_once(cluster: &Cluster, lines: [&[&str]; 2]) -> Result<[Output; 2]> {
     let [one, other] = [0, 1].map(|server| &cluster.nodes[server]);
     scope(|scope| {

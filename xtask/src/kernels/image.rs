@@ -1,4 +1,4 @@
-//! The initramfs: busybox for the start, the programs under test with their libraries, the modules in their order.
+//! The initramfs: busybox for the start, the programs under test with their libraries, the modules in load order.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use super::modules::Module;
 use crate::cargo::command;
 
-/// Starts the machine: the kernel runs it as process 1.
+/// The program that starts the machine: the kernel runs it as process 1.
 const INIT: &str = include_str!("init.sh");
-/// Of the workspace.
+/// The programs of the workspace.
 const BINARIES: [&str; 3] = ["dns-xdp", "guest", "database"];
-/// Of this machine.
+/// The programs of this machine.
 const TOOLS: [&str; 4] = ["busybox", "ip", "nsenter", "ethtool"];
-/// Where the guest finds its programs.
+/// The guest's directory of programs.
 const BIN: &str = "/bin";
 
 /// The modules that the guest's checks load.
@@ -30,7 +30,7 @@ pub(crate) fn modules(binaries: &Path) -> Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-/// What is the same for every kernel.
+/// Returns the files that are the same for every kernel.
 ///
 /// # Errors
 /// When a program or a library cannot be read.
@@ -56,7 +56,7 @@ pub(crate) fn userland(binaries: &Path) -> Result<Vec<u8>> {
     Ok(archive.finish()?)
 }
 
-/// Writes an initramfs with these modules: the kernel unpacks two archives, one behind the other.
+/// Writes an initramfs with these modules: the kernel unpacks two consecutive archives.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -73,12 +73,12 @@ pub(crate) fn write(path: &Path, userland: &[u8], modules: &[Module]) -> Result<
     Ok(file.write_all(&archive.finish()?)?)
 }
 
-/// The program without what only a debugger reads.
+/// Returns the program without its debug information.
 fn stripped(program: &Path) -> Result<Vec<u8>> {
     let file = tempfile(program)?;
     let output = command("strip").arg("--strip-debug").arg("-o").arg(&file).arg(program).output();
     output.context("cannot start strip, which the C compiler comes with")?;
-    // What is no object for `strip`, such as a script, is taken as it is.
+    // A file that is no object for `strip`, such as a script, is taken unchanged.
     let bytes = if file.exists() { read(&file)? } else { read(program)? };
     fs::remove_file(&file).ok();
     Ok(bytes)
@@ -90,7 +90,7 @@ fn tempfile(program: &Path) -> Result<PathBuf> {
     Ok(directory.join(format!("{}.stripped", program.file_name().unwrap_or_default().display())))
 }
 
-/// The libraries of a program by their paths; none of one that is linked statically.
+/// The libraries of a program by their paths; none for a statically linked one.
 fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
     let output = command("ldd").arg(program).output().context("cannot start ldd")?;
     // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`; the loader has no name in front.
@@ -114,7 +114,8 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("the target directory's name is not UTF-8")
 }
 
-/// An archive in the format of `cpio -H newc`, as Linux's `Documentation/driver-api/early-userspace/buffer-format.rst` has it.
+/// An archive in the format of `cpio -H newc`, as in Linux's
+/// `Documentation/driver-api/early-userspace/buffer-format.rst`.
 #[derive(Default)]
 struct Archive {
     bytes: Vec<u8>,
@@ -134,7 +135,7 @@ impl Archive {
         Ok(())
     }
 
-    /// A file that everybody may run.
+    /// A file that every user may execute.
     fn file(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
         let path = path.strip_prefix("/").unwrap_or(path);
         if let Some(parent) = path.parent() {

@@ -1,4 +1,4 @@
-//! A machine of QEMU's: two processors, no disk, for each driver two cards on one hub, a serial console in a file.
+//! A QEMU machine: two processors, no disk, two cards on one hub for each driver, a serial console in a file.
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,22 @@ use anyhow::{Context, Error, Result, bail};
 
 use crate::cargo::command;
 
-/// What the machine writes on its serial console.
+/// The file of the machine's serial console.
 pub(crate) const CONSOLE: &str = "console.log";
 
-/// What QEMU itself says.
+/// The file of QEMU's own output.
 const EMULATOR_LOG: &str = "qemu.log";
 
-/// A machine that is not done by then is ended. One takes three to five minutes where the cores are its own.
+/// The longest time of a machine. With its own cores, one takes 3 to 5 minutes.
 const TIME_LIMIT: Duration = Duration::from_secs(1500);
-/// How often a running machine is looked at.
+/// The time between two looks at a running machine.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Models of QEMU's cards. A hub joins two; `virtio-net-pci` has two hubs, so that two cards can be bonded at each end.
 const CARDS: [&str; 4] = ["virtio-net-pci", "virtio-net-pci", "vmxnet3", "e1000e"];
 
-/// What the kernel is told. Of its messages only emergencies get between the guest's lines; a panic ends the machine.
-/// Nobody attacks it: what that would cost is saved.
+/// The kernel's command line. Only emergency messages are printed between the guest's lines; a panic ends the machine.
+/// Protections against attacks are off, to save time.
 const KERNEL_ARGUMENTS: &str =
     "console=ttyS0 loglevel=3 panic=-1 mitigations=off nokaslr no5lvl random.trust_cpu=on net.ifnames=0";
 
@@ -36,27 +36,27 @@ pub(crate) struct Machine {
     pub(crate) version: String,
     /// The kernel.
     pub(crate) kernel: PathBuf,
-    /// What it unpacks.
+    /// The initramfs.
     pub(crate) initramfs: PathBuf,
-    /// Where the console's file is written.
+    /// The directory of the console's file.
     pub(crate) directory: PathBuf,
-    /// What the guest does of what can be shared out among machines: such as 1/2, the first of two parts.
+    /// The guest's share of the divided checks: 1/2, say, is the first of two parts.
     pub(crate) share: String,
 }
 
-/// A machine's end.
+/// The result of a machine.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// All that it wrote on its console.
+    /// The whole text of its console.
     pub(crate) console: String,
-    /// From its start.
+    /// The time since its start.
     pub(crate) time: Duration,
     /// Why it did not switch itself off, if it did not.
     pub(crate) failure: Option<Error>,
 }
 
 impl Machine {
-    /// Boots it and waits until it has switched itself off, or ends it at its time limit.
+    /// Boots the machine and waits until it has switched itself off, or ends it at its time limit.
     ///
     /// # Errors
     /// When QEMU cannot be started.
@@ -77,12 +77,12 @@ impl Machine {
 
     fn command(&self) -> Command {
         let mut qemu = command("qemu-system-x86_64");
-        // Not the processor's own virtualization: inside another virtual machine it is there and does not work.
+        // The processor's virtualization is not used: inside another virtual machine it may be present and not work.
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1500"]);
         qemu.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
         qemu.arg("-serial").arg(format!("file:{}", self.directory.join(CONSOLE).display()));
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs);
-        // What the kernel does not know is in the environment of its first process.
+        // Unknown parameters become the environment of the kernel's first process.
         qemu.arg("-append").arg(format!("{KERNEL_ARGUMENTS} SHARE={}", self.share));
         for (hub, model) in CARDS.iter().enumerate() {
             for end in 0..2 {
@@ -92,7 +92,7 @@ impl Machine {
                 qemu.arg("-device").arg(format!("{model},netdev={card},mac=52:54:00:00:{hub:02x}:{end:02x}"));
             }
         }
-        // The emulator takes commands there, and says on stdout what it makes of them.
+        // The emulator takes commands there, and answers on stdout.
         qemu.args(["-monitor", "stdio"]).stdin(Stdio::piped()).stdout(Stdio::null());
         qemu
     }
@@ -116,18 +116,18 @@ fn wait(qemu: &mut Child, console: &Path) -> Result<()> {
     }
 }
 
-/// What a guest writes to be stopped, with the seconds behind it.
+/// The word by which a guest asks to be stopped; the seconds follow it.
 const STOP: &str = "stop\t";
 
 /// The stops that the guest asks for on its console, as a host stops a machine for a snapshot.
 struct Stops {
-    /// Where the emulator takes commands.
+    /// The stream to the emulator's commands.
     monitor: ChildStdin,
     done: usize,
 }
 
 impl Stops {
-    /// Stops the machine for as long as the guest wants, if it asks for that anew.
+    /// Stops the machine for the time that the guest asks for, if there is a new request.
     fn obey(&mut self, console: &Path) -> Result<()> {
         let text = fs::read(console).with_context(|| format!("cannot read {}", console.display()))?;
         let text = String::from_utf8_lossy(&text);

@@ -1,4 +1,4 @@
-//! A kernel's modules: those that are wanted, and before each of them those that it depends on.
+//! A kernel's modules: the wanted modules, each after its dependencies.
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
@@ -9,17 +9,17 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cargo::command;
 
-/// A module as it is loaded.
+/// A module to load.
 #[derive(Debug)]
 pub(crate) struct Module {
-    /// As `lsmod` shows it.
+    /// The name as in `lsmod`.
     pub(crate) name: String,
     /// The object.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Those of the wanted modules that the kernel has as such, with their dependencies, in the order in which they are loaded.
-/// One that is missing is built in, or the kernel does not have it: the check that needs it will say so.
+/// Returns the wanted modules that the kernel has as modules, with their dependencies, in load order. A missing module
+/// is built in, or does not exist: the check that needs it then fails.
 ///
 /// # Errors
 /// When a module cannot be read.

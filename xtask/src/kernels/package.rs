@@ -1,4 +1,4 @@
-//! Debian's kernel packages: found and downloaded by apt with lists of its own, unpacked and not installed.
+//! Debian's kernel packages: found and downloaded by apt with separate lists, unpacked and not installed.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,16 +8,16 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cargo::{command, run};
 use crate::setup::KEYRING;
 
-/// Stands for the newest kernel that Debian stable's backports have.
+/// The name of the newest kernel that Debian stable's backports have.
 pub(crate) const NEWEST: &str = "newest";
 
-/// The suites that have a long-term kernel; every other version is looked for in [`BACKPORTS`].
+/// The suites with long-term kernels; every other version is searched in [`BACKPORTS`].
 const SUITES: [(&str, &str); 3] = [("5.10", "bullseye"), ("6.1", "bookworm"), ("6.12", "trixie")];
 const BACKPORTS: &str = "trixie-backports";
-/// Serves every suite; used where this machine's apt knows no mirror of Debian.
+/// A mirror with every suite, for machines whose apt has no mirror of Debian.
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 const PREFIX: &str = "linux-image-";
-/// The flavour with all drivers; that of the clouds has no e1000e.
+/// The flavour with all drivers; the cloud flavour has no e1000e.
 const FLAVOUR: &str = "-amd64";
 /// Flavours and kinds that end in [`FLAVOUR`] too.
 const OTHERS: [&str; 4] = ["-cloud-", "-rt-", "unsigned", "-dbg"];
@@ -27,16 +27,16 @@ const OTHERS: [&str; 4] = ["-cloud-", "-rt-", "unsigned", "-dbg"];
 pub(crate) struct Kernel {
     /// Its version in two numbers: 6.12.
     pub(crate) version: String,
-    /// What is boot.
+    /// The kernel image.
     pub(crate) image: PathBuf,
     /// `lib/modules/RELEASE`.
     pub(crate) modules: PathBuf,
-    /// Where it and all that belongs to it is kept.
+    /// The directory of this kernel's files.
     pub(crate) directory: PathBuf,
 }
 
 impl Kernel {
-    /// The kernel of that version, downloaded unless it is below `directory`.
+    /// Returns the kernel of that version; downloads it unless it is below `directory`.
     ///
     /// # Errors
     /// When there is none, or it cannot be downloaded.
@@ -63,7 +63,7 @@ impl Kernel {
         Kernel::unpacked(&directory, &version)
     }
 
-    /// What was unpacked into a directory.
+    /// Returns the kernel that was unpacked into a directory.
     fn unpacked(directory: &Path, version: &str) -> Result<Self> {
         let root = directory.join("root");
         // Before Debian 13 the modules are outside /usr.
@@ -71,7 +71,7 @@ impl Kernel {
             ["usr/lib/modules", "lib/modules"].iter().find_map(|place| only_entry(&root.join(place)));
         let modules = modules.with_context(|| format!("there are no modules in {}", root.display()))?;
         let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Since Linux 6.19 the kernel lies beside its modules.
+        // Since Linux 6.19 the kernel is beside its modules.
         let places = [root.join(format!("boot/vmlinuz-{release}")), modules.join("vmlinuz")];
         let image = places.into_iter().find(|place| place.exists());
         let image = image.with_context(|| format!("there is no kernel in {}", root.display()))?;
@@ -120,7 +120,7 @@ impl Apt {
         newest.map(str::to_owned).with_context(|| format!("there is no kernel {version} in {}", self.suite))
     }
 
-    /// Downloads a package and those with the rest of its kernel, and unpacks them all into `directory/root`.
+    /// Downloads a package and the other packages of its kernel, and unpacks them all into `directory/root`.
     fn unpack(&self, package: &str, release: &str, directory: &Path) -> Result<()> {
         let packages = self.packages(package, release)?;
         let downloads = fresh(&self.directory.join("downloads"))?;
@@ -130,15 +130,15 @@ impl Apt {
         for entry in fs::read_dir(&downloads).context("cannot list what was downloaded")? {
             run(command("dpkg-deb").arg("--extract").arg(entry?.path()).arg(&partial))?;
         }
-        // What is called `root` is whole.
+        // A directory named `root` is complete.
         let root = directory.join("root");
         remove(&root)?;
         fs::rename(&partial, &root).with_context(|| format!("cannot make {}", root.display()))?;
         remove(&downloads)
     }
 
-    /// An image's package, and those that it depends on of the same release: since Linux 6.19 the kernel and its modules
-    /// are in packages of their own.
+    /// An image's package, and those that it depends on of the same release: since Linux 6.19 the kernel and its
+    /// modules are in separate packages.
     fn packages(&self, package: &str, release: &str) -> Result<Vec<String>> {
         let description = output(self.command("apt-cache").args(["show", "--no-all-versions", package]))?;
         let depends = description.lines().find_map(|line| line.strip_prefix("Depends: ")).unwrap_or_default();
@@ -147,7 +147,7 @@ impl Apt {
         Ok(std::iter::once(package.to_owned()).chain(of_release).collect())
     }
 
-    /// A command that neither reads nor changes what this machine's apt knows.
+    /// A command that neither reads nor changes the lists of this machine's apt.
     fn command(&self, program: &str) -> Command {
         let mut apt = command(program);
         let directory = self.directory.display();
@@ -158,7 +158,7 @@ impl Apt {
         for none in ["Dir::Etc::SourceParts", "Dir::Etc::Preferences", "Dir::Etc::PreferencesParts"] {
             apt.arg(format!("-o{none}=/dev/null"));
         }
-        // Its own user may not write below the target directory.
+        // apt's own user may not write below the target directory.
         apt.arg("-oAPT::Sandbox::User=root");
         apt
     }
@@ -173,7 +173,7 @@ fn mirror() -> String {
     mirror.unwrap_or(DEFAULT_MIRROR).to_owned()
 }
 
-/// The numbers that a version begins with: 6, 12, 107 of `6.12.107+deb13-amd64`; none of what is no version.
+/// The numbers that a version begins with: 6, 12, 107 of `6.12.107+deb13-amd64`; empty if it is no version.
 pub(crate) fn numbers(version: &str) -> Vec<u32> {
     let end = version.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(version.len());
     let (version, behind) = version.split_at(end);

@@ -1,4 +1,4 @@
-//! What came of one kernel, read off its console, and the table of all.
+//! The results of one kernel, read from its console, and the table of all kernels.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -19,7 +19,7 @@ struct Check {
     kind: String,
     name: String,
     passed: bool,
-    /// What goes into the table.
+    /// The value for the table.
     value: String,
     seconds: String,
     detail: String,
@@ -35,7 +35,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// What a machine's console says. A machine that did not come to its end is one more check, which failed.
+    /// Reads a machine's console. A machine that did not end counts as one more failed check.
     pub(crate) fn of(version: &str, ended: Result<Ended>) -> Self {
         let Ended { console, time, failure } = match ended {
             Ok(ended) => ended,
@@ -51,12 +51,12 @@ impl Report {
         Report { version: version.to_owned(), checks, time: Some(time) }
     }
 
-    /// A kernel that was not tested.
+    /// The report of a kernel that was not tested.
     pub(crate) fn failed(version: &str, error: &Error) -> Self {
         Report { version: version.to_owned(), checks: vec![machine_check(format!("{error:#}"))], time: None }
     }
 
-    /// How many checks passed, or failed.
+    /// The number of checks that passed, or failed.
     pub(crate) fn count(&self, passed: bool) -> usize {
         self.checks.iter().filter(|check| check.passed == passed).count()
     }
@@ -88,7 +88,7 @@ impl Report {
         failed.lines()
     }
 
-    /// The values of one name, and a mark on each that failed.
+    /// The values of one name, with a mark on each failed one.
     fn cell(&self, kind: &str, name: &str) -> String {
         let cell = self.checks.iter().find(|check| check.kind == kind && check.name == name);
         match cell {
@@ -98,7 +98,7 @@ impl Report {
         }
     }
 
-    /// How many of a kind passed and failed.
+    /// The numbers of passed and failed checks of a kind.
     fn counts(&self, kind: &str) -> String {
         let count =
             |passed| self.checks.iter().filter(|check| check.kind == kind && check.passed == passed).count();
@@ -126,8 +126,8 @@ fn check(line: &str) -> Option<Check> {
     Some(Check { kind, name, passed: verdict == "passed", value, seconds, detail })
 }
 
-/// All kernels as a table in Markdown: the instructions that the verifier processed for each program, whether the
-/// packet table passed, the mode on each driver, the scenes.
+/// Prints all kernels as a table in Markdown: the instructions that the verifier processed for each program, whether
+/// the packet table passed, the mode on each driver, the scenes.
 pub(crate) fn table(reports: &[Report]) -> String {
     let [programs, drivers] = ["program", "driver"].map(|kind| names(reports, kind));
     let titles = programs.iter().map(|name| format!("{name}: processed")).chain(["packet table".to_owned()]);

@@ -1,12 +1,12 @@
-//! The documents for readers: their lengths, and where their links lead.
+//! The documents for readers: checks their lengths and the targets of their links.
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// Below the root: the manual.
+/// The manual's directory below the root.
 const MANUAL: &str = "dns-xdp/doc";
-/// A README is read at one sitting.
+/// The longest README, in lines, so that it can be read at once.
 const README_LINES: usize = 250;
 
 /// The breaches in the README, in the manual and in the page about the tests.
@@ -68,7 +68,7 @@ fn broken(root: &Path, from: &str, target: &str) -> Option<&'static str> {
     (!has_heading).then_some("there is no such heading")
 }
 
-/// What the headings of a document are called in links.
+/// The anchors of a document's headings.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     let headings =
         text.lines().filter_map(|line| Some(line.trim_start_matches('#')).filter(|it| *it != line));

@@ -1,6 +1,6 @@
 //! The order of the modules of a crate: each imports only from the layers below its own.
 //!
-//! It reads tokens, not types: what it finds are paths that begin with `crate::`, or with as many `super::` as lead to the
+//! It reads tokens, not types: it finds paths that begin with `crate::`, or with as many `super::` as lead to the
 //! crate's root. Test code counts too. Paths in comments and in strings do not.
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ pub(super) struct Layers {
     pub(super) modules: &'static [&'static [&'static str]],
 }
 
-/// What is not listed here is a breach, so that a new module is given its place.
+/// A module that is not listed here is a breach, so that a new module gets its place.
 pub(super) const LAYERS: [Layers; 2] = [
     Layers {
         source: "dns-xdp-ebpf/src",
@@ -59,7 +59,7 @@ pub(super) const LAYERS: [Layers; 2] = [
     },
 ];
 
-/// Files and folders of a source directory that are no modules of the library.
+/// Files and folders of a source directory that are not modules of the library.
 const NO_MODULES: [&str; 3] = ["bin", "lib", "main"];
 
 impl Layers {
@@ -82,7 +82,7 @@ impl Layers {
             .collect()
     }
 
-    /// Modules that are listed and are not there.
+    /// Modules that are listed but do not exist.
     pub(super) fn missing(&self, root: &Path) -> Vec<String> {
         let source = root.join(self.source);
         let is_there =
@@ -100,7 +100,7 @@ impl Layers {
     }
 }
 
-/// The names of the modules that lead to the file; `None`: it is no part of the library.
+/// The names of the modules that lead to the file; `None`: it is not part of the library.
 fn module_path(path: &Path) -> Option<Vec<String>> {
     let mut names: Vec<String> =
         path.with_extension("").iter().map(|name| name.to_string_lossy().into_owned()).collect();
@@ -152,7 +152,7 @@ fn imports(place: &[String], text: &str) -> Vec<Import> {
     found.into_iter().collect()
 }
 
-/// The index behind `crate::`, or behind as many `super::` as lead from this depth to the root.
+/// The index after `crate::`, or after as many `super::` as lead from this depth to the root.
 fn behind_root<'t>(word: &impl Fn(usize) -> &'t str, at: usize, depth: usize) -> Option<usize> {
     if at > 0 && word(at - 1) == "::" {
         return None;
@@ -194,7 +194,7 @@ struct Token<'t> {
     text: &'t str,
 }
 
-/// Words, `::` and single signs, without comments, strings and lifetimes.
+/// The tokens of a text: words, `::` and single characters, without comments, strings and lifetimes.
 fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let (mut at, mut line) = (0, 1);
@@ -242,7 +242,7 @@ fn raw_string(text: &str) -> Option<usize> {
     Some(text.len() - content.len() + end)
 }
 
-/// The length of a character literal; 1: it is the sign of a lifetime.
+/// The length of a character literal; 1: it begins a lifetime.
 fn character(text: &str) -> usize {
     let mut characters = text.char_indices().skip(1);
     match (characters.next(), characters.next()) {

@@ -1,11 +1,11 @@
-//! Whether what an operator wants of a node may be granted, or would break the quorum.
+//! Decides whether an operator's intent for a node may be granted, or would break the quorum.
 use super::state::State;
 use crate::cluster::Admin;
 use crate::control::{Refusal, RefusalKind};
 use crate::failover::Effective;
 use crate::intent::IntentRequest;
 
-/// Refuses a request that may not be put into force.
+/// Refuses an intent that may not come into force.
 pub(super) fn judge(state: &State, name: &str, request: &IntentRequest, force: bool) -> Result<(), Refusal> {
     let nodes = &state.config().cluster.nodes;
     let Some(index) = nodes.iter().position(|node| node.name == name) else {
@@ -22,7 +22,8 @@ pub(super) fn judge(state: &State, name: &str, request: &IntentRequest, force: b
     }
 }
 
-/// A node that is out of the answers already can be drained without loss.
+/// Refuses a drain that would leave fewer nodes than the quorum. A node that is out of the answers already can be
+/// drained without loss.
 fn keeps_quorum(state: &State, index: usize) -> Result<(), Refusal> {
     let Some(decision) = state.decision().filter(|decision| decision.effective[index] == Effective::Up)
     else {

@@ -1,4 +1,4 @@
-//! What was told last of the decision, and what is different since: pure.
+//! The differences between the decision that events last reported and the present one. Pure.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::failover::Effective;
 use crate::health::{Subject, SubjectHealth};
 use crate::zone::{Addresses, Zone};
 
-/// A decision, as far as it is told.
+/// A decision, as far as events report it.
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct Reported {
     frozen: Option<String>,
@@ -20,22 +20,22 @@ pub(in crate::controller) struct Reported {
     parties: Vec<Party>,
 }
 
-/// A node, or one as a member of a service whose health is found out apart.
+/// A node, or a node as a member of a service with its own probes.
 #[derive(Debug, Clone)]
 struct Party {
     subject: String,
     node: String,
-    /// In the answers.
+    /// It is in the answers.
     up: bool,
     /// `node2 is down (refused)`
     why: String,
     addresses: Vec<IpAddr>,
-    /// The name that this is about, fully qualified; `None`: every name.
+    /// The fully qualified name that this party is about; `None`: every name.
     name: Option<String>,
 }
 
 impl Reported {
-    /// What is in force; `None` before the first decision.
+    /// The state in force; `None` before the first decision.
     pub(super) fn new(state: &State) -> Option<Self> {
         let decision = state.decision()?;
         let nodes = state.config().cluster.nodes.iter().zip(&decision.effective);
@@ -55,13 +55,14 @@ impl Reported {
         })
     }
 
-    /// Whether no decision is made anew.
+    /// Whether the answers are frozen.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen.is_some()
     }
 
-    /// What is different since `before`; `publication`: what is answered otherwise. All changes of answers that come with a change of the configuration are
-    /// that change's, for what is configured is another thing then; else a failover's or a failback's.
+    /// Returns the differences since `before`; `publication`: the changed answers. If a change of the configuration
+    /// comes with them, all changed answers belong to its event, because the configured answers differ then. Otherwise
+    /// they belong to a failover or a failback.
     pub(super) fn since(
         &self,
         before: &Reported,
@@ -83,7 +84,7 @@ impl Reported {
         reported.extend(self.services_down.since(&before.services_down));
         if !answers.away.is_empty() {
             let gone = self.turned(before, false);
-            // Where nobody went, somebody's substitute is another: who is out is the reason all the same.
+            // If no node went out, a substitute changed. The reason is then the nodes that are out.
             let out = if gone.is_empty() { self.out().collect() } else { gone };
             reported.push(named(Kind::Failover, &out).with(answers.away));
         }
@@ -93,7 +94,7 @@ impl Reported {
         reported
     }
 
-    /// What differs from the configured answers when a daemon gives its first.
+    /// Returns the differences from the configured answers when a daemon gives its first answers.
     pub(super) fn at_the_start(&self, publication: &Publication, server: &str) -> Vec<Occurrence> {
         let zone = &publication.zone;
         let (version, names, epoch) = (env!("CARGO_PKG_VERSION"), zone.names().len(), zone.epoch());
@@ -110,7 +111,7 @@ impl Reported {
         self.parties.iter().filter(|party| !party.up)
     }
 
-    /// Who came into the answers since, or went out of them.
+    /// Returns the parties that came into the answers since, or left them.
     fn turned(&self, before: &Reported, up: bool) -> Vec<&Party> {
         let before: BTreeMap<&str, bool> =
             before.parties.iter().map(|party| (party.subject.as_str(), party.up)).collect();
@@ -119,20 +120,20 @@ impl Reported {
     }
 }
 
-/// The names that answer other addresses than before, by what events tell of them. Finding them takes time in proportion
-/// to the zone, which the core has not.
+/// The names that answer other addresses than before, in the form that events report. Finding them takes time in
+/// proportion to the zone, so it is not done in the core.
 #[derive(Debug, Clone, Default)]
 pub(in crate::controller) struct Changes {
     all: AnswerChanges,
-    /// Those that answer what is configured again, or more of it.
+    /// Names that answer the configured addresses again, or more of them.
     back: AnswerChanges,
-    /// The others.
+    /// The other names.
     away: AnswerChanges,
 }
 
 impl Changes {
-    /// Every name whose addresses have changed, in any order. `configured` is the zone of healthy nodes, `reported` has the nodes
-    /// that are out.
+    /// Every name whose addresses have changed, ignoring their order. `configured` is the zone of healthy nodes,
+    /// `reported` has the nodes that are out.
     pub(super) fn between(before: &Zone, now: &Zone, configured: &Zone, reported: &Reported) -> Self {
         let out = Out::of(reported);
         let mut changes = Changes::default();
@@ -157,18 +158,18 @@ impl Changes {
         changes
     }
 
-    /// How many names events have in full.
+    /// The number of names that events have in full.
     #[cfg(test)]
     pub(in crate::controller) fn told_names(&self) -> usize {
         [&self.all, &self.back, &self.away].map(AnswerChanges::len).iter().sum()
     }
 }
 
-/// What a name answers, in whatever order.
+/// The answer of a name, compared without its order.
 enum Answer<'a> {
     Missing,
     Refused,
-    /// The addresses, and the same in their order.
+    /// The addresses, and the same addresses sorted.
     Addresses(&'a Addresses, BTreeSet<IpAddr>),
 }
 
@@ -207,10 +208,10 @@ impl PartialEq for Answer<'_> {
     }
 }
 
-/// The addresses of those who are out, under every name or under one.
+/// The addresses of the parties that are out, under every name or under one name.
 struct Out<'a> {
     addresses: BTreeSet<(Option<&'a str>, IpAddr)>,
-    /// The names that have parties of their own.
+    /// The names of services with their own probes.
     apart: BTreeSet<&'a str>,
 }
 
@@ -229,8 +230,8 @@ impl<'a> Out<'a> {
     }
 }
 
-/// A name returns when it answers configured addresses only, none of them fewer than before, and gains nobody who is
-/// out.
+/// Whether a name returns: it answers only configured addresses, at least as many as before, and gains none of a party
+/// that is out.
 fn returns(name: &str, [before, now]: [&Answer<'_>; 2], configured: &Answer<'_>, out: &Out<'_>) -> bool {
     let (Some(now), Some(configured)) = (now.addresses(), configured.addresses()) else {
         return now == configured;
@@ -285,8 +286,8 @@ fn member_party(state: &State, subject: &Subject, subject_health: &SubjectHealth
     })
 }
 
-/// The families of a subject, each with its own address. While the subject is out as a whole, they are no parties of their
-/// own.
+/// The families of a subject, each with its own address. While the whole subject is out, its families are not separate
+/// parties.
 fn family_parties(state: &State, subject: &Subject) -> Vec<Party> {
     let Some(both) = state.told_apart(subject) else { return Vec::new() };
     let (name, service) = match subject {
@@ -338,7 +339,8 @@ fn fail_open(answers: AnswerChanges) -> Occurrence {
     Occurrence::new(Kind::FailOpen).because("no node is up: dead addresses are answered").with(answers)
 }
 
-/// One party is the subject, or else the one node that all of them are; several nodes are in the reason.
+/// Names the parties. The subject is the only party, or the one node that all parties are. Several nodes are named in
+/// the reason.
 fn named(kind: Kind, parties: &[&Party]) -> Occurrence {
     let why: Vec<&str> = parties.iter().map(|party| party.why.as_str()).collect();
     let occurrence = Occurrence::new(kind).because(why.join(", "));
@@ -375,7 +377,7 @@ mod tests {
         reported(now).since(&reported(before), Some(&published(Some(before), now)), change)
     }
 
-    /// What is told of the step from one state to the next.
+    /// The events between one state and the next.
     fn step(before: &State, now: &State) -> Vec<String> {
         texts(&since(before, now, None))
     }

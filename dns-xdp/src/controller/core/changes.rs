@@ -1,8 +1,8 @@
-//! Changes to what is in force on this server, one after the other: reloads, edits of the file, what operators want of the
-//! nodes, and documents of the store.
+//! Changes to what is in force on this server, one after another: reloads, edits of the file, operators' intents, and
+//! documents of the store.
 //!
-//! A change is worked out off the loop, published, and in force when that has succeeded; then its file is put in place.
-//! Probes and failovers go on all the time, with what is in force.
+//! A change is prepared off the loop, then published. Once published, it is in force; then its file is put in place.
+//! Probes and failovers continue all the time with the configuration in force.
 mod in_force;
 mod intents;
 mod intents_file;
@@ -30,25 +30,25 @@ use crate::intent::{self, Holds, IntentRequest, Intents, Local};
 use crate::store::Documents;
 use crate::store::client::View;
 
-/// The longest time for the work of a change beside the core: files that are read or written, names that are looked up.
-/// Then the core gives it up.
+/// The longest time for a change's work outside the core: reading and writing files, looking up names. After this the
+/// core gives the work up.
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time that a change waits for others. Then it is refused, before its client gives up.
+/// The longest time that a change waits for other changes. After this it is refused; its client would wait longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// The most changes that may wait. Further ones are refused.
 const WAITING: usize = 256;
 
-/// The change under way, and those that wait for it.
+/// The change under way, and the changes that wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     current: Option<Change>,
-    /// With the time at which each was asked for.
+    /// Each with the time of its request.
     waiting: VecDeque<(Asker, What, Duration)>,
-    /// Writes of intents that were given up. One that ends after all leaves a file that is out of date.
+    /// Writes of intents that were given up. If one of them ends after all, it leaves a file that is out of date.
     given_up: BTreeSet<WorkId>,
     /// Writes of intents that no change waits for.
     background: BackgroundWrites,
-    /// Reloads that nobody waits for.
+    /// Reloads that no client waits for.
     unasked: Unasked,
 }
 
@@ -57,25 +57,25 @@ pub(super) struct Changes {
 pub(super) enum Asker {
     /// A command.
     Call(CallId),
-    /// To no client: SIGHUP or the watched file has asked. A refusal is an alarm.
-    Nobody,
-    /// A reload of a server that shares a store, by its number there: see [`Shared`](super::shared::Shared).
+    /// To no client: a SIGHUP or the watched file asked for the change. A refusal raises an alarm.
+    NoClient,
+    /// A reload of a server that shares a store, by the number of its work: see [`Shared`](super::shared::Shared).
     Shared(WorkId),
-    /// To nobody, for the store has other documents. A refusal is an alarm.
+    /// To no client: the store has other documents. A refusal raises an alarm.
     Store,
 }
 
-/// What is to be changed.
+/// The change that is asked for.
 #[derive(Debug)]
 pub(super) enum What {
-    /// The whole file, or this text of it; without `force` not one that removes more than half of the nodes, or this
-    /// server's own.
+    /// The whole file, or this text of it. Without `force`, a file is refused if it removes more than half of the nodes
+    /// or this server's own node.
     Reload { force: bool, text: Option<String> },
     /// A node or a service.
     Edit { change: ClusterChange, ephemeral: bool },
-    /// What is wanted of a node.
+    /// An operator's intent for a node.
     Intent { node: String, request: IntentRequest, force: bool },
-    /// A node that is held comes back; `by`: who wants it.
+    /// A held node is failed back; `by`: the operator who wants it.
     Failback { node: String, by: Option<String> },
     /// All of the store's documents, as they were at this revision of the store.
     Join(Arc<View>),
@@ -88,26 +88,26 @@ struct Change {
     stage: Stage,
 }
 
-/// How far a change has come.
+/// The stage of a change.
 #[derive(Debug)]
 enum Stage {
-    /// It is worked out. This and other work is given up at `until`.
+    /// It is being prepared. This work, like that of other stages, is given up at `until`.
     Preparing { work: WorkId, until: Duration },
     /// It waits until no other publication is under way.
     Ready(Box<InForce>),
-    /// It is published.
+    /// It is being published.
     Publishing(Box<InForce>),
-    /// It is in force, and its file is put in place. What was in force before comes back where that fails.
+    /// It is in force, and its file is being put in place. If that fails, the configuration before comes back.
     Committing { work: WorkId, before: Box<InForce>, done: Done, until: Duration },
-    /// It is in force, and what is no longer wanted of nodes is forgotten on disk.
+    /// It is in force, and dropped intents are being removed from disk.
     Forgetting { work: WorkId, done: Done, until: Duration },
-    /// What is wanted of a node is kept on disk.
+    /// A node's intent is being written to disk.
     Saving { work: WorkId, saved: Saved, until: Duration },
-    /// What is wanted of a node on this server alone is kept on disk.
+    /// A node's intent on this server alone is being written to disk.
     SavingLocal { work: WorkId, local: Box<Local>, until: Duration },
-    /// What is wanted of a node counts, and is answered when it is published.
+    /// A node's intent counts, and is being published.
     Granting,
-    /// What was in force before is published again, and the refusal then leaves.
+    /// The configuration before is being published again. Then the refusal is sent.
     TakingBack(Refusal),
 }
 
@@ -115,9 +115,9 @@ enum Stage {
 #[derive(Debug)]
 struct Saved {
     intents: Intents,
-    /// What they were made from.
+    /// The intents that they were made from.
     base: Intents,
-    /// The holds beside them.
+    /// The holds that are written with them.
     holds: Holds,
 }
 
@@ -133,7 +133,7 @@ impl Core {
         self.go_on_with_changes();
     }
 
-    /// Whether these documents are on their way into force.
+    /// Whether these documents are coming into force.
     pub(super) fn is_joining(&self, documents: &Documents) -> bool {
         let joins = |what: &What| matches!(what, What::Join(joined) if *joined.documents == *documents);
         let current = self.changes.current.iter().map(|change| &change.what);
@@ -141,7 +141,7 @@ impl Core {
         all.any(joins)
     }
 
-    /// Takes the change under way as far as it can go now, and begins the next.
+    /// Moves the change under way on as far as possible, and begins the next.
     pub(super) fn go_on_with_changes(&mut self) {
         loop {
             match self.changes.current.take() {
@@ -184,7 +184,7 @@ impl Core {
     }
 
     fn begin_change(&mut self, asker: Asker, what: What) {
-        if asker == Asker::Nobody {
+        if asker == Asker::NoClient {
             self.changes.unasked.begin(self.now.elapsed);
             self.effects.push(Effect::Reloading(true));
         }
@@ -208,7 +208,7 @@ impl Core {
         self.changes.current = Some(Change { asker, what, stage: Stage::Preparing { work, until } });
     }
 
-    /// Has a change worked out from the configuration in force.
+    /// Has a change prepared from the configuration in force.
     pub(super) fn prepare(&mut self, what: Wanted) -> WorkId {
         let work = self.work();
         let (source, in_force) = (Arc::clone(&self.source), Arc::clone(self.health.config()));
@@ -238,8 +238,8 @@ impl Core {
                     self.end_change(asker, &what, Err(refusal));
                 } else {
                     let mut next = Box::new(self.proposed(&what, *proposal, work));
-                    if asker == Asker::Nobody && next.config == *self.health.config() {
-                        // What nobody asked for and changes nothing is no event.
+                    if asker == Asker::NoClient && next.config == *self.health.config() {
+                        // A change that no client asked for and that has no effect is no event.
                         next.event = None;
                     }
                     self.changes.current = Some(Change { asker, what, stage: Stage::Ready(next) });
@@ -254,7 +254,7 @@ impl Core {
         self.go_on_with_changes();
     }
 
-    /// Ends a change whose work has no end: a file that hangs must not hold up all others.
+    /// Ends a change whose work takes too long: a hanging file must not hold up all other changes.
     pub(super) fn give_up_work(&mut self) {
         let now = self.now.elapsed;
         let is_over = |change: &mut Change| match &change.stage {
@@ -276,12 +276,12 @@ impl Core {
         let failed = |message: String| Err(Refusal::new(RefusalKind::Failed, message));
         let result = match stage {
             Stage::Committing { .. } => failed(format!(
-                "it is in force, but whether {file} has it is not known: it could not be written within {seconds} s"
+                "it is in force, but {file} may not have it: the file could not be written within {seconds} s"
             )),
             Stage::Forgetting { work, mut done, .. } => {
                 self.changes.given_up.insert(work);
                 done.notes.push(format!(
-                    "what was wanted of it is not forgotten on disk: {state} could not be written within {seconds} s"
+                    "its old intent is still on disk: {state} could not be written within {seconds} s"
                 ));
                 Ok(done)
             }
@@ -295,11 +295,11 @@ impl Core {
         self.go_on_with_changes();
     }
 
-    /// The refusal of a change whose working out has no end.
+    /// The refusal of a change whose preparation took too long.
     pub(super) fn unprepared(&self) -> Refusal {
         let message = format!(
-            "nothing was changed: it could not be worked out within {} s; look whether {} can be read and its names are \
-             resolved",
+            "nothing was changed: the change could not be prepared within {} s; check that {} can be read and that its names \
+             are resolved",
             WORK_TIMEOUT.as_secs(),
             self.source.path().display()
         );
@@ -330,7 +330,7 @@ impl Core {
         }
     }
 
-    /// The answers of a change are published, or cannot be.
+    /// Takes the result of the publication of a change.
     pub(super) fn change_published(&mut self, result: Result<&Publication, &str>, reported: Arc<Reported>) {
         let Some(Change { asker, what, stage: Stage::Publishing(next) }) = self.changes.current.take() else {
             return;
@@ -347,7 +347,7 @@ impl Core {
         if let What::Join(view) = &what
             && self.has_newer(&view.documents)
         {
-            // Newer ones have come into force meanwhile. Their answers are published again.
+            // Newer intents have come into force meanwhile. Their answers are published again.
             self.decide_and_publish();
             return self.take_over_from_store_if_other(&view.documents);
         }
@@ -379,7 +379,7 @@ impl Core {
         self.changes.current = Some(Change { asker, what, stage });
     }
 
-    /// Puts something into force whose answers are published.
+    /// Puts a published change into force.
     fn put_into_force(
         &mut self,
         what: &What,
@@ -412,7 +412,7 @@ impl Core {
         self.tell(reported, publication, next.event.clone());
         self.configure_shell();
         self.reconcile_probes();
-        // Probes may have found something meanwhile.
+        // Probes may have reported results meanwhile.
         self.decide_and_publish();
         Replaced { before, next }
     }
@@ -455,7 +455,7 @@ impl Core {
         self.go_on_with_changes();
     }
 
-    /// None where there is no such node.
+    /// The addresses of a node. There are none if the node does not exist.
     pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = IpAddr> + use<> {
         let mut nodes = self.health.config().cluster.nodes.iter();
         let node = nodes.find(|node| node.name == name).cloned();
@@ -469,7 +469,7 @@ impl Core {
         }
     }
 
-    /// Forgets documents that wait, for there are newer ones.
+    /// Drops waiting documents, because newer ones have arrived.
     pub(super) fn forget_waiting_documents(&mut self) {
         self.changes.waiting.retain(|(asker, ..)| *asker != Asker::Store);
     }
@@ -485,7 +485,7 @@ impl Core {
         match (asker, what) {
             (Asker::Call(call), _) => self.reply(call, result),
             (Asker::Shared(number), _) => self.reloaded_here(number, result),
-            (Asker::Nobody, _) => {
+            (Asker::NoClient, _) => {
                 if let Err(refusal) = result {
                     self.effects.push(Effect::Warn(format!("nothing was reloaded: {refusal}")));
                     self.refused = Some(alarm(&refusal));

@@ -1,4 +1,4 @@
-//! A change to one node or one service, as a command asks for it: what it makes of a text.
+//! A change to one node or one service that a command asks for, and its effect on a configuration text.
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::edit::{
@@ -30,10 +30,10 @@ pub(super) enum ServiceChange {
 }
 
 impl ClusterChange {
-    /// What a command asks for, and whether that is ephemeral.
+    /// Returns the change that a command asks for, and whether it is ephemeral.
     ///
     /// # Errors
-    /// The command, when it asks for something else.
+    /// The command, if it asks for something else.
     pub(super) fn asked(command: Command) -> Result<(Self, bool), Command> {
         use ClusterChange::{Node, Service};
         Ok(match command {
@@ -59,7 +59,7 @@ impl ClusterChange {
         })
     }
 
-    /// The name of what is changed, as the configuration has it.
+    /// The configured name of the node or service that is changed.
     pub(super) fn name(&self) -> String {
         match self {
             ClusterChange::Node(
@@ -73,7 +73,7 @@ impl ClusterChange {
         }
     }
 
-    /// The name of the node that is changed, if it is one.
+    /// The name of the changed node; `None`: a service is changed.
     pub(super) fn node(&self) -> Option<String> {
         matches!(self, ClusterChange::Node(_)).then(|| self.name())
     }

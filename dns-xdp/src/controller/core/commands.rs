@@ -1,5 +1,5 @@
-//! The commands of the control socket. Those that change something answer when that is published, or when nothing has
-//! changed.
+//! The commands of the control socket. A command that changes something is answered when the change is published, or
+//! when nothing had to change.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::store::skydns::{path, place};
 use crate::zone::Zone;
 
 impl Core {
-    /// Obeys a command that the daemon outlives.
+    /// Obeys a command that does not end the daemon.
     pub(super) fn command(&mut self, call: CallId, command: Command) {
         if let Some(refusal) = followed_elsewhere(self.health.config(), &command) {
             return self.reply::<()>(call, Err(refusal));
@@ -65,7 +65,7 @@ impl Core {
             command => match ClusterChange::asked(command) {
                 Ok((change, ephemeral)) => self.change(Asker::Call(call), What::Edit { change, ephemeral }),
                 Err(command) => {
-                    let text = format!("a defect of dns-xdp: nobody answers {command:?}");
+                    let text = format!("a defect of dns-xdp: no part of it answers {command:?}");
                     self.reply::<()>(call, Err(Refusal::new(RefusalKind::Failed, text)));
                 }
             },
@@ -79,7 +79,7 @@ impl Core {
         self.effects.push(Effect::Reply { call, answer });
     }
 
-    /// Counters and states were read.
+    /// Takes counters and states that were read.
     pub(super) fn read(&mut self, what: Purpose, mut readings: Readings) {
         let now = self.now.elapsed;
         match what {
@@ -187,7 +187,7 @@ impl Core {
         })
     }
 
-    /// The names most asked. Each call lets the program go on sampling for a while; it ends by itself.
+    /// The names most asked. Each call prolongs the program's sampling for a while; then sampling ends by itself.
     fn names(&mut self, readings: &mut Readings) -> Names {
         let now = self.now.elapsed;
         self.top_names.count(std::mem::take(&mut readings.sampled_names), now);
@@ -205,12 +205,12 @@ fn is_attached(readings: &Readings) -> bool {
     readings.interfaces.iter().any(|interface| interface.mode != Attached::Off)
 }
 
-/// `None`: the program's counters cannot be read.
+/// The answers counted so far; `None`: the program's counters cannot be read.
 fn answered_by(readings: &Readings) -> Option<Answered> {
     Some(Answered::new(readings.xdp.as_ref().ok()?, &readings.responder))
 }
 
-/// See [`Surroundings::held_back`]; nothing where the counters cannot be read.
+/// The counters of [`Surroundings::held_back`]; zero if they cannot be read.
 fn held_back(readings: &Readings) -> [u64; 3] {
     let count = |outcome: Outcome| {
         readings.xdp.as_ref().map_or(0, |counters| counters.get(outcome.text()).copied().unwrap_or(0))
@@ -219,7 +219,7 @@ fn held_back(readings: &Readings) -> [u64; 3] {
     [count(Outcome::RateLimited) + responder, count(Outcome::Slipped), count(Outcome::FallbackLimited)]
 }
 
-/// Why a command is refused: nodes that follow SkyDNS keys are changed where they come from.
+/// Why a command is refused: nodes and services from SkyDNS keys are changed by those keys.
 fn followed_elsewhere(config: &Config, command: &Command) -> Option<Refusal> {
     let below = config.store.as_ref()?.skydns_follow.as_ref()?;
     let name = match command {

@@ -1,4 +1,4 @@
-//! Whether a node that seems dead is dead, or this server is cut off: pure.
+//! Decides whether a node that seems dead is dead, or this server is cut off. Pure.
 //!
 //! A node falls only when a quorum of nodes and witnesses was heard after the node began to fail. Until then its fall waits.
 //! A server that is cut off hears no quorum any more, so that it freezes before a node falls.
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cluster::Family;
 use crate::health::{ProbeId, Subject};
 
-/// What counts for the quorum.
+/// A node or witness that counts for the quorum.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Voter {
     Node(String),
@@ -30,20 +30,20 @@ impl Voter {
 pub(super) struct Confirmation {
     /// How many nodes and witnesses a quorum has.
     needed: usize,
-    /// When each was heard last, and by which probe.
+    /// When each voter was heard last, and by which probe.
     last: BTreeMap<Voter, (Duration, ProbeId)>,
-    /// The `needed` of them that were heard last.
+    /// The `needed` voters that were heard last.
     newest: BTreeSet<(Duration, Voter)>,
-    /// The others.
+    /// The other voters.
     older: BTreeSet<(Duration, Voter)>,
-    /// Subjects whose fall waits, or families of them, and since when each has failed.
+    /// Subjects, or families of subjects, whose fall waits. Each with the time since which it has failed.
     waiting: BTreeMap<(Subject, Option<Family>), Duration>,
     /// The earliest of these times.
     first_waiting: Option<Duration>,
 }
 
 impl Confirmation {
-    /// Takes over what another one knows of the subjects that are `kept`.
+    /// Takes over the knowledge of `before` about the subjects that are `kept`.
     pub(super) fn adopt(&mut self, before: Confirmation, needed: usize, kept: impl Fn(&Subject) -> bool) {
         *self = Confirmation { needed, ..Confirmation::default() };
         for (at, probe) in before.last.into_values().filter(|(_, probe)| kept(&probe.subject)) {
@@ -54,8 +54,8 @@ impl Confirmation {
         self.first_waiting = self.waiting.values().min().copied();
     }
 
-    /// A host has answered something at `at`, or nothing speaks against the answer before. Returns whether a fall that
-    /// waited counts now.
+    /// Takes the result of a probe that heard a host at `at`, or that says nothing against the last answer. Returns
+    /// whether a waiting fall counts now.
     pub(super) fn note_result(&mut self, probe: &ProbeId, at: Duration) -> bool {
         self.note(probe, at);
         let Some(since) = self.quorum_since() else { return false };
@@ -84,7 +84,7 @@ impl Confirmation {
         self.last.insert(voter, (at, probe.clone()));
     }
 
-    /// The latest time since which a quorum was heard; `None`: never.
+    /// The latest time since which a whole quorum was heard; `None`: it never was.
     fn quorum_since(&self) -> Option<Duration> {
         if self.needed == 0 {
             return Some(Duration::MAX);
@@ -92,7 +92,7 @@ impl Confirmation {
         self.newest.first().filter(|_| self.newest.len() >= self.needed).map(|(at, _)| *at)
     }
 
-    /// A subject is out by its probes, which have failed since then. Its fall waits until a quorum is heard.
+    /// Notes that a subject's probes have failed since `failing_since`. Its fall waits until a quorum is heard.
     pub(super) fn fell(&mut self, subject: &Subject, family: Option<Family>, failing_since: Duration) {
         if self.quorum_since().is_none_or(|heard| heard < failing_since) {
             self.waiting.insert((subject.clone(), family), failing_since);
@@ -100,7 +100,7 @@ impl Confirmation {
         }
     }
 
-    /// A subject is no longer out.
+    /// Notes that a subject no longer fails.
     pub(super) fn rose(&mut self, subject: &Subject, family: Option<Family>) {
         if self.waiting.remove(&(subject.clone(), family)).is_some() {
             self.first_waiting = self.waiting.values().min().copied();
@@ -112,13 +112,13 @@ impl Confirmation {
         !self.waiting.is_empty() && self.waiting.contains_key(&(subject.clone(), family))
     }
 
-    /// Since when the quorum has to be heard, so that every fall that waits counts; `None`: none waits.
+    /// The time since which a quorum has to be heard for every waiting fall to count; `None`: no fall waits.
     pub(super) fn wanted_since(&self) -> Option<Duration> {
         self.waiting.values().max().copied()
     }
 
-    /// The probes that are to be made at once, so that a quorum is heard since then: at most so many, of those that are
-    /// `eligible`. Nodes that were heard last come first, for their own next probe is the furthest away.
+    /// Chooses the `eligible` probes to make at once, so that a quorum is heard soon: a limited number. Nodes heard
+    /// most recently come first, because their own next probe is the furthest away.
     pub(super) fn to_ask(
         &self,
         since: Duration,

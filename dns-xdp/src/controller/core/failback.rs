@@ -1,4 +1,4 @@
-//! Nodes that fell and are held: how a hold begins, and how it ends.
+//! Holds of fallen nodes: how they begin and end.
 use super::changes::{Asker, What};
 use super::input::Effect;
 use super::{Core, occurrences};
@@ -8,8 +8,8 @@ use crate::failover::Effective;
 use crate::intent::{Hold, Holds};
 
 impl Core {
-    /// Holds the nodes that the last decision took out of the answers, if the configuration says so. Returns whether there are
-    /// any.
+    /// Holds the nodes that the last decision took out of the answers, if the configuration says so. Returns whether it
+    /// holds any.
     pub(super) fn hold_fallen(&mut self) -> bool {
         let fallen = self.health.take_fallen();
         if !self.health.config().failover.holds() {
@@ -57,14 +57,14 @@ impl Core {
         self.decide_and_publish();
     }
 
-    /// Ends the hold of a node here.
+    /// Ends the hold of a node on this server.
     pub(super) fn release(&mut self, node: &str, reason: &str) {
         if self.health.held_mut().release(node).is_some() {
             self.emit(occurrences::released(node, reason));
         }
     }
 
-    /// Tells of holds that have ended since.
+    /// Reports holds that have ended since `before`.
     pub(super) fn tell_released(&mut self, before: &Holds, reason: &str) {
         let now = self.health.held().holds();
         let ended = before.keys().filter(|node| !now.contains_key(*node));
@@ -72,7 +72,7 @@ impl Core {
         self.effects.extend(told.into_iter().map(Effect::Emit));
     }
 
-    /// Has it kept on disk that a node is held no more.
+    /// Has the end of a node's hold kept on disk.
     pub(super) fn begin_failback(&mut self, asker: Asker, what: What, node: &str) {
         match self.judge_failback(node) {
             Ok(None) => {
@@ -86,7 +86,7 @@ impl Core {
         }
     }
 
-    /// Whether a node can be failed back; an answer: there is nothing to do.
+    /// Checks whether a node can be failed back. Returns an answer if there is nothing to do.
     pub(super) fn judge_failback(&self, name: &str) -> Result<Option<Done>, Refusal> {
         let nodes = &self.health.config().cluster.nodes;
         if !nodes.iter().any(|node| node.name == name) {
@@ -122,7 +122,7 @@ impl Core {
     }
 }
 
-/// Why a hold ended that an operator has ended.
+/// Why a hold ended: an operator has ended it.
 pub(super) fn failed_back(by: Option<&str>) -> String {
     by.map_or_else(|| "failed back".to_owned(), |by| format!("failed back by {by}"))
 }

@@ -1,4 +1,4 @@
-//! The two enums between the core and its shell: what the core is told, and what it wants done.
+//! The two enums between the core and its shell: the inputs that the core takes, and the effects that it asks for.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,30 +25,34 @@ use crate::store::client::{Own, Seen};
 use crate::store::{Error, Known, Revision, Swap};
 use crate::zone::Zone;
 
-/// A moment, as the shell reads its clocks.
+/// One reading of the shell's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::controller) struct Now {
-    /// Since the shell's origin, on a clock that nobody sets.
+    /// The time since the shell's origin, on a monotonic clock.
     pub(in crate::controller) elapsed: Duration,
-    /// On the wall clock, for what operators read and for what outlives a restart.
+    /// The wall clock, for times that operators read and for times that outlive a restart.
     pub(in crate::controller) wall: Timestamp,
 }
 
 /// A command that waits for its answer.
 pub(in crate::controller) type CallId = u64;
-/// Work that the shell does for the core; its result carries the same number.
+/// The number of work that the shell does for the core; the result carries the same number.
 pub(in crate::controller) type WorkId = u64;
 
-/// What the core is told.
+/// An event that the core is told of.
 #[derive(Debug)]
 pub(in crate::controller) enum Input {
-    /// Ten times a second, and before each [`Input::Probed`]: the core runs. `ended` are the probes whose task has ended.
+    /// Has the core check its clock. The shell sends it ten times a second and before each [`Input::Probed`]. `ended`
+    /// are the probes whose task has ended.
     Pulse { ended: Vec<ProbeId> },
-    /// Once a second at least, and several times in each lease. The core renews the lease and ends what is over.
+    /// Comes at least once a second, and several times in each lease. The core renews the lease and ends everything
+    /// that is over.
     Tick,
-    /// A probe has a result, or is overdue, at this time since the origin. Only for probes as they were last asked for.
+    /// A probe has a result, or is overdue, at this time since the origin. Only probes of the last [`Effect::Probe`]
+    /// report.
     Probed { probe: ProbeId, at: Duration, observation: Observation },
-    /// A command has arrived. Answered by [`Effect::Reply`] or, for commands that end the daemon, by [`Effect::Exit`].
+    /// A command has arrived. The core answers with [`Effect::Reply`], or with [`Effect::Exit`] if the command ends the
+    /// daemon.
     Asked { call: CallId, command: Command },
     /// A signal has come.
     Signal(Signal),
@@ -56,9 +60,9 @@ pub(in crate::controller) enum Input {
     FileSettled(Result<String, String>),
     /// The session with the store has another view or another mode.
     StoreSeen(Box<Seen>),
-    /// Answers [`Effect::Open`]; where that fails, the shell gives the start up.
+    /// Answers [`Effect::Open`]. If that fails, the shell abandons the start.
     Opened(Box<Publication>),
-    /// Answers [`Effect::Publish`]. After an error both readers have the zone before.
+    /// Answers [`Effect::Publish`]. After an error, kernel and responder have the zone before.
     Published(Result<Box<Publication>, String>),
     /// Answers [`Effect::RenewLease`].
     LeaseRenewed(Result<(), String>),
@@ -72,48 +76,50 @@ pub(in crate::controller) enum Input {
     IntentsSaved { work: WorkId, result: Result<(), String> },
     /// Answers [`Effect::Swap`].
     Swapped { work: WorkId, result: Result<Revision, Error> },
-    /// The machine was stopped for so long, and the clock of [`Now::elapsed`] with it.
+    /// The machine was stopped for this long. The clock of [`Now::elapsed`] stood still meanwhile.
     WasStopped(Duration),
-    /// A task of the shell has ended by a defect. The shell starts it again, after a pause that grows.
+    /// A task of the shell has ended by a defect. The shell starts it again after a pause; repeated ends lengthen the
+    /// pause.
     TaskEnded { task: &'static str, reason: String },
     /// That task runs again.
     TaskStarted { task: &'static str },
 }
 
-/// What the core wants done. The shell performs them in their order; what takes time runs on a task or thread of its own.
+/// Something that the core wants done. The shell performs effects in their order; slow ones run on their own task or
+/// thread.
 #[derive(Debug)]
 pub(in crate::controller) enum Effect {
-    /// Probe these from now on and no others. Each result comes as [`Input::Probed`].
+    /// Probe these targets from now on and no others. Each result comes as [`Input::Probed`].
     Probe(BTreeMap<ProbeId, Target>),
-    /// Give every attempt under way up, and probe everybody at once.
+    /// Abandon every attempt under way. Each probe makes its next attempt within its interval.
     RestartProbes,
     /// Make the next attempts of a probe at this pace.
     Pace(ProbeId, Pace),
-    /// Publish the first answers, give the program its lease and attach it. Answered by [`Input::Opened`].
+    /// Publish the first answers, give the program its lease and attach it. The shell answers with [`Input::Opened`].
     Open(Published),
-    /// Take queries: give privileges up and start the responder.
+    /// Take queries: give up privileges and start the responder.
     Serve,
     /// Publish answers. Answered by [`Input::Published`]; at most one is under way.
     Publish(Published),
     /// Renew the program lease. Answered by [`Input::LeaseRenewed`].
     RenewLease,
-    /// Renew the watchdog of the service manager, and say that the daemon runs. By way of the publisher: a daemon that
-    /// cannot publish any more does not run.
+    /// Renew the service manager's watchdog. The publisher does it, because a daemon that cannot publish must not count
+    /// as running.
     Alive,
-    /// Read counters and states. Answered by [`Input::Read`].
+    /// Read counters and states. The shell answers by [`Input::Read`].
     Read(Purpose),
-    /// Have the program sample one question in this many.
+    /// Have the program sample 1 of this many questions.
     Sample(u64),
-    /// Work out a change off the loop: read files, look names up, parse. Answered by [`Input::Prepared`]. A file's new text
-    /// then lies beside the file, until it is committed or dropped.
+    /// Work out a change off the loop: read files, look names up, parse. The shell answers with [`Input::Prepared`].
+    /// The file's new text then lies beside the file until it is committed or dropped.
     Prepare { work: WorkId, job: Box<Job> },
-    /// Put the text that lies beside the file in its place. Answered by [`Input::FileCommitted`].
+    /// Replace the file by the new text that lies beside it. Answered by [`Input::FileCommitted`].
     CommitFile { work: WorkId },
-    /// Remove that text.
+    /// Remove the new text that lies beside the file.
     DropFile { work: WorkId },
-    /// Keep what operators want on disk. Answered by [`Input::IntentsSaved`].
+    /// Keep operators' intents on disk. Answered by [`Input::IntentsSaved`].
     SaveIntents { work: WorkId, path: PathBuf, intents: Intents },
-    /// Keep on disk what this server has decided and the store does not have. Answered by [`Input::IntentsSaved`].
+    /// Keep on disk this server's decisions that the store does not have. Answered by [`Input::IntentsSaved`].
     SaveLocal { work: WorkId, path: PathBuf, local: Box<Local> },
     /// Change documents of the store. Answered by [`Input::Swapped`].
     Swap { work: WorkId, swap: Swap },
@@ -123,15 +129,15 @@ pub(in crate::controller) enum Effect {
     KeepCopy { path: PathBuf, prefix: String, known: Box<Known> },
     /// Begin a new session with the store.
     RenewSession,
-    /// Decisions are made from now on: join the store by way of a probation.
+    /// Note that decisions are made from now on: the session may join the store after its probation.
     BeginDeciding,
-    /// Write this into the store, now and in every session until there is another.
+    /// Write this entry into the store, now and in every session until a newer one replaces it.
     WriteOwn(Box<Own>),
-    /// Accept what the store holds, on all servers.
+    /// Accept the store's documents on all servers.
     AcceptStore,
     /// Answer a command.
     Reply { call: CallId, answer: Result<Value, Refusal> },
-    /// Tell log, journal and on-event command.
+    /// Report an occurrence to the log, the journal and the on-event command.
     Emit(Occurrence),
     /// Log a warning that is no event.
     Warn(String),
@@ -139,41 +145,41 @@ pub(in crate::controller) enum Effect {
     Record(Record),
     /// Obey this `[events]` section.
     ConfigureEvents(config::Events),
-    /// Watch the configuration file, or do not.
+    /// Watch the configuration file, or stop watching it.
     WatchFile(bool),
     /// Tell the service manager that a reload begins, or that it is over.
     Reloading(bool),
-    /// End.
+    /// End the daemon.
     Exit(Exit),
 }
 
-/// Answers that are to be published: the zone follows from the two.
+/// Answers that are to be published: the zone follows from configuration and answers.
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct Published {
     /// The configuration.
     pub(in crate::controller) config: Arc<Config>,
     /// The node that answers for each node, and the nodes that each service answers.
     pub(in crate::controller) answers: Arc<Answers>,
-    /// What is to be told when they are published.
+    /// The decision, to be reported once the answers are published.
     pub(super) reported: Arc<Reported>,
 }
 
-/// What became of [`Effect::Publish`].
+/// The result of [`Effect::Publish`].
 #[derive(Debug)]
 pub(in crate::controller) struct Publication {
-    /// What is answered now.
+    /// The zone that is answered now.
     pub(in crate::controller) zone: Arc<Zone>,
-    /// The names whose addresses have changed, as events tell them.
+    /// The names whose addresses have changed, as events report them.
     pub(in crate::controller) changes: Changes,
-    /// Addresses that some name answers no more, with the longest TTL that they were handed out with.
+    /// Addresses that some name no longer answers, each with the longest TTL that it was answered with.
     pub(in crate::controller) left: BTreeMap<IpAddr, Duration>,
-    /// Every address that is handed out.
+    /// Every address that is answered.
     pub(in crate::controller) answered: BTreeSet<IpAddr>,
-    /// How long it took; `None`: the zone is the one before.
+    /// How long the publication took; `None`: the zone has not changed.
     pub(in crate::controller) took: Option<Duration>,
 }
 
-/// What counters are read for.
+/// The reason why counters are read.
 #[derive(Debug)]
 pub(in crate::controller) enum Purpose {
     /// The rate of queries.
@@ -193,13 +199,13 @@ pub(in crate::controller) struct Readings {
     pub(in crate::controller) xdp: Result<BTreeMap<&'static str, u64>, String>,
     /// The responder's counters by their text.
     pub(in crate::controller) responder: BTreeMap<&'static str, u64>,
-    /// Answers that the driver lost, by interface.
+    /// Answers that the driver failed to send, by interface.
     pub(in crate::controller) transmit_errors: BTreeMap<String, u64>,
     /// Names that were sampled since the last reading; only for [`Command::Names`].
     pub(in crate::controller) sampled_names: Vec<String>,
-    /// Events told, on-event commands that failed, and events that they missed.
+    /// The numbers of events reported, of failed on-event commands, and of events that the command missed.
     pub(in crate::controller) events: [u64; 3],
-    /// What went wrong there.
+    /// Alarms of the daemon's edges.
     pub(in crate::controller) alarms: Vec<String>,
 }
 
@@ -218,18 +224,18 @@ impl Default for Readings {
     }
 }
 
-/// What is counted for the metrics.
+/// Something that is counted for the metrics.
 #[derive(Debug)]
 pub(in crate::controller) enum Record {
     /// A probe has a result.
     Probed { subject: Subject, kind: &'static str, observation: Observation },
-    /// The health of a subject has become another, or that in one family of its addresses.
+    /// The health of a subject has changed, as a whole or in one address family.
     Turned(Subject, Option<Family>, Health),
-    /// A node that had failed is in no answer any more.
+    /// A node that had failed is no longer in any answer.
     Repaired(Repair),
-    /// The configuration was to be read again, and is in force or was refused.
+    /// A reload is in force or was refused.
     Reloaded { ok: bool },
-    /// The first answers are given.
+    /// The daemon has begun to answer.
     Live,
     /// The time that a publication took.
     PublishingTook(Duration),
@@ -240,7 +246,7 @@ pub(in crate::controller) enum Record {
 pub(in crate::controller) enum Signal {
     /// SIGHUP: read the configuration again.
     Hangup,
-    /// SIGINT: leave nothing behind.
+    /// SIGINT: detach and unpin everything.
     Interrupt,
     /// SIGTERM: let the program answer for the grace.
     Terminate,
@@ -249,18 +255,18 @@ pub(in crate::controller) enum Signal {
 /// How the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::controller) enum Exit {
-    /// Nothing was answered yet.
+    /// The daemon ends before its first answer.
     Abandon(Signal),
     /// The program answers for the grace: SIGTERM.
     Leave,
-    /// The program answers for a lease, and the successor that asked is told.
+    /// The program answers for a lease, and the successor that asked gets its reply.
     HandOver(CallId),
-    /// Nothing is left: SIGINT, or `unload`, which is told.
+    /// Everything is detached and unpinned, for SIGINT or for `unload`, which gets its reply.
     Detach(Option<CallId>),
 }
 
 impl Exit {
-    /// For the event of the end.
+    /// The reason in the stop event.
     pub(super) fn text(self) -> &'static str {
         match self {
             Exit::Abandon(_) => "nothing was answered yet",

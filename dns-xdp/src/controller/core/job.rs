@@ -1,4 +1,4 @@
-//! What a change asks for, worked out off the loop: it reads files, looks names up and parses.
+//! The preparation of a change outside the core: reading files, looking up names, parsing.
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,33 +8,33 @@ use crate::config::Config;
 use crate::control::{Refusal, RefusalKind};
 use crate::store::Documents;
 
-/// A change that is to be worked out, and what it is made to.
+/// A change to prepare, with the configuration that it changes.
 #[derive(Debug)]
 pub(in crate::controller) struct Job {
     /// The text in force.
     pub(super) source: Arc<Source>,
     /// The configuration in force.
     pub(super) in_force: Arc<Config>,
-    /// What is wanted.
+    /// The change that is wanted.
     pub(super) what: Wanted,
 }
 
-/// What is to be worked out.
+/// A change that needs preparation.
 #[derive(Debug)]
 pub(super) enum Wanted {
-    /// The whole file, or this text of it where the file was read before.
+    /// The whole file, or this text of it if the file was already read.
     Reload(Option<String>),
-    /// The whole file of a server that shares a store: the server's own part, and what has to be written to the store.
+    /// The whole file of a server that shares a store: the server's own part, and the documents to write to the store.
     ReloadShared,
-    /// A node or service, in the file too unless it is ephemeral.
+    /// A change of a node or service, also in the file unless it is ephemeral.
     Edit { change: ClusterChange, ephemeral: bool },
-    /// All of the store's documents.
+    /// All documents of the store.
     Join(Arc<Documents>),
-    /// What has to be written to the store for a change to a node or service.
+    /// The documents to write to the store for a change of a node or service.
     Share(ClusterChange),
 }
 
-/// A change that is worked out.
+/// A prepared change.
 #[derive(Debug)]
 pub(in crate::controller) enum Prepared {
     /// For this server.
@@ -46,15 +46,15 @@ pub(in crate::controller) enum Prepared {
 }
 
 impl Job {
-    /// The text that it is made to.
+    /// The text that the change is made to.
     pub(in crate::controller) fn source(&self) -> Arc<Source> {
         Arc::clone(&self.source)
     }
 
-    /// Works it out; `read` reads a file.
+    /// Prepares the change; `read` reads a file.
     ///
     /// # Errors
-    /// The file cannot be read, or what follows is no valid configuration.
+    /// The file cannot be read, or the result is no valid configuration.
     pub(in crate::controller) fn run(
         self,
         read: impl FnOnce(&Path) -> Result<String, String>,

@@ -1,4 +1,4 @@
-//! What this server alone has decided beside a store: counted, kept on disk, and brought to the store.
+//! This server's own decisions beside a store: how they count, are kept on disk, and reach the store.
 use std::time::Duration;
 
 use super::input::{Effect, WorkId};
@@ -10,9 +10,11 @@ use crate::event::{Kind, Occurrence};
 use crate::health::Subject;
 use crate::intent::{self, Hold, Holds, Intent, IntentRequest, Intents, Local, LocalHold, LocalIntent};
 
-/// The first server writes what all have found alike. The others do it after this, if it was not done.
+/// The first server writes the decisions that all servers make alike. The other servers write them after this time, if
+/// they are not in the store yet.
 const OTHERS_WRITE: Duration = Duration::from_secs(2);
-/// The longest time for the others to say that a node fell for them too, since this server joined or held the node.
+/// The longest time for the other servers to report the same fall, counted from this server's joining or its hold of
+/// the node.
 const OTHERS_AGREE: Duration = Duration::from_secs(20);
 
 impl Core {
@@ -45,7 +47,8 @@ impl Core {
         self.health.set_intents(intents);
     }
 
-    /// Counts other holds, and tells of those that begin and end. `stored`: what the store says, which has the reasons.
+    /// Puts other holds into force, and reports which begin and end. `stored`: the store's intents, which have the
+    /// reasons.
     pub(super) fn take_holds(&mut self, holds: Holds, stored: &Intents) {
         let before = self.health.held().holds();
         let rules = &self.health.config().failover;
@@ -59,8 +62,8 @@ impl Core {
     }
 
     /// Drops local decisions that the store has, that an operator has overruled there, and that are about removed
-    /// nodes. The documents of a store that is back count before this server has joined again. Returns whether anything
-    /// was dropped.
+    /// nodes. After the store is back, its documents count even before this server has joined again. Returns whether
+    /// anything was dropped.
     pub(super) fn reconcile_local(&mut self) -> bool {
         let is_reached = self.shared.as_ref().is_some_and(|shared| shared.is_joined() || shared.seen.is_up);
         if self.local.is_empty() || !is_reached || self.lags_behind() {
@@ -89,14 +92,15 @@ impl Core {
         let fallen = view.verdicts.values().filter(|said| said.fallen.contains(node)).count();
         let subject = Subject::Node(node.to_owned());
         let (text, ipv6) = (subject.to_string(), in_family(&subject, Family::Ipv6));
-        // If the families of a node are told apart, the servers' verdict on the node itself is that over IPv4.
+        // If the families of a node are judged separately, the servers' verdict on the node itself is the one over
+        // IPv4.
         let is_dead_over_ipv6 = || view.tally.agree_apart(&text, &ipv6, observers).serving == Some(false);
         let is_dead = view.tally.agree(&text, observers).serving == Some(false)
             && (self.health.told_apart(&subject).is_none() || is_dead_over_ipv6());
         is_dead || fallen >= observers.needed(view.verdicts.len())
     }
 
-    /// Gives up the holds of nodes that fell for this server while it was alone, and for no others.
+    /// Drops holds of nodes that fell only for this server, while it was alone.
     fn give_up_holds(&mut self) {
         let Some(shared) = self.shared.as_ref().filter(|_| self.health.is_joined()) else { return };
         let since = self.local_changed.max(shared.mode_since);
@@ -122,7 +126,7 @@ impl Core {
         }
     }
 
-    /// Writes this server's own decisions to the store, if it can be written.
+    /// Writes this server's own decisions to the store, if the store can be written.
     pub(super) fn share_local(&mut self) {
         // The store may have changed while a decision was written to disk.
         if self.reconcile_local() {
@@ -142,7 +146,7 @@ impl Core {
         }
     }
 
-    /// Whether this server may answer otherwise than one that decides from the store alone.
+    /// Whether this server's answers may differ from those of a server that decides only from the store.
     pub(super) fn decides_beside_store(&self) -> bool {
         let Local { intents, holds, released } = &self.local;
         if holds.is_empty() {
@@ -172,7 +176,7 @@ impl Core {
         work
     }
 
-    /// Why an intent is not set on this server alone; `None`: it can be.
+    /// Why an intent cannot be set on this server alone; `None`: it can.
     pub(super) fn why_not_local(&self) -> Option<Refusal> {
         match &self.shared {
             None => Some(Refusal::new(RefusalKind::Invalid, "there is no store: leave --local out")),
@@ -184,7 +188,7 @@ impl Core {
         }
     }
 
-    /// This server's own decisions with what an operator wants of a node.
+    /// Returns this server's own decisions with an operator's intent for a node added.
     pub(super) fn local_with(&self, node: &str, request: IntentRequest) -> Local {
         let intents = intent::set_intent(self.health.intents(), node, request, self.now.wall);
         let stored = self.counting_in_the_store().get(node).cloned();
@@ -208,7 +212,7 @@ impl Core {
         local
     }
 
-    /// Counts what an operator wants of a node on this server alone. `saved`: what is on disk.
+    /// Puts an operator's intent for a node into force on this server alone. `saved`: the decisions on disk.
     pub(super) fn count_local_intent(&mut self, node: &str, saved: &Local) {
         let wanted = saved.intents.get(node).cloned();
         match wanted.clone() {
@@ -217,10 +221,10 @@ impl Core {
         }
         if wanted.as_ref().is_some_and(|wanted| wanted.intent.admin == Admin::Up) {
             self.release_in_store(node);
-            self.release(node, "it is wanted up");
+            self.release(node, "an operator wants it up");
         }
         if self.local != *saved {
-            // Nodes fell during the write.
+            // The decisions have changed during the write, because nodes fell.
             self.save_local();
         }
         let stored = self.counting_in_the_store();
@@ -235,11 +239,11 @@ impl Core {
         self.health.set_intents(intents);
     }
 
-    /// What an operator hears of an intent that counts on this server alone.
+    /// The note to an operator about an intent that counts on this server alone.
     pub(super) fn local_note(&self, node: &str) -> Option<String> {
         self.local.intents.get(node).map(|local| {
             format!(
-                "`{node}` is {} on this server alone: when the store is back, it gets it, unless somebody has decided otherwise there",
+                "`{node}` is {} on this server alone: it is written to the store when the store is back, unless the store has another decision by then",
                 local.intent.admin
             )
         })
@@ -249,13 +253,14 @@ impl Core {
     pub(super) fn local_alarms(&self) -> impl Iterator<Item = String> {
         self.local.intents.iter().map(|(node, local)| {
             format!(
-                "{node} is {} on this server alone, set while the store was away: the store gets it when it is back",
+                "{node} is {} on this server alone, set while the store was away: it is written to the store when the store is back",
                 local.intent.admin
             )
         })
     }
 
-    /// Notes that a node is to be held in the store. Returns the hold that counts. Without a store: the given one.
+    /// Notes that the store has to get the hold of a node. Returns the hold that counts; without a store, this is the
+    /// given one.
     pub(super) fn hold_in_store(&mut self, node: &str, hold: Hold) -> Hold {
         if self.shared.is_none() {
             return hold;
@@ -272,7 +277,7 @@ impl Core {
         }
     }
 
-    /// Notes that the hold of a node is to end in the store.
+    /// Notes that the hold of a node has to end in the store.
     pub(super) fn release_in_store(&mut self, node: &str) {
         if self.shared.is_none() {
             return;
@@ -286,7 +291,7 @@ impl Core {
         intent::counting(&self.documents_of_intents().intents, self.now.wall)
     }
 
-    /// Ends what is wanted of nodes on this server alone, when its time is over.
+    /// Ends intents of this server alone whose time is over.
     pub(super) fn expire_local(&mut self) {
         let over = self.local.expire(self.now.wall);
         if over.is_empty() {
@@ -302,7 +307,7 @@ impl Core {
     }
 }
 
-/// Why a hold ended, as the store says.
+/// Why a hold ended, according to the store.
 fn why_released(stored: &Intents, node: &str) -> String {
     match stored.get(node).and_then(|intent| intent.hold.as_ref()) {
         Some(Hold { by: Some(by), .. }) => format!("failed back by {by}"),

@@ -1,4 +1,4 @@
-//! The occurrences that are not found by comparing decisions: changes of health, and what was done to the daemon.
+//! The occurrences that do not come from comparing decisions: changes of health, and actions on the daemon.
 use std::fmt;
 
 use crate::cluster::Admin;
@@ -7,7 +7,7 @@ use crate::event::{Kind, Occurrence};
 use crate::health::{Health, SubjectHealth, Transition};
 use crate::intent::{Intent, Reconciled};
 
-/// A change of health, which is two things where a step was left out: several probes are combined.
+/// A change of health. It is two occurrences if a step was skipped, which happens if several probes are combined.
 pub(in crate::controller) fn transition(
     subject: &impl fmt::Display,
     Transition { from, to }: Transition,
@@ -36,12 +36,12 @@ pub(in crate::controller) fn transition(
     kinds.iter().map(told).collect()
 }
 
-/// Something else is wanted of a node.
+/// A node has another intent.
 pub(in crate::controller) fn admin(node: &str, wanted: &Intent) -> Occurrence {
     Occurrence::new(Kind::Admin).about(node).because(wanted.to_string())
 }
 
-/// What was wanted of a node had its time, and that is over.
+/// The time of a node's intent is over.
 pub(in crate::controller) fn expired(node: &str, wanted: &Intent) -> Occurrence {
     let reason = format!("{}: its time is over; it was {wanted}", Admin::Auto);
     Occurrence::new(Kind::Admin).about(node).because(reason)
@@ -58,12 +58,12 @@ pub(in crate::controller) fn held(node: &str, rules: &Failover) -> Occurrence {
     Occurrence::new(Kind::Held).about(node).because(ends)
 }
 
-/// A node is held no more.
+/// The hold of a node has ended.
 pub(in crate::controller) fn released(node: &str, reason: &str) -> Occurrence {
     Occurrence::new(Kind::Released).about(node).because(reason)
 }
 
-/// What was wanted of a node on this server alone has come to an end.
+/// An intent of this server alone has ended, because the store is back.
 pub(in crate::controller) fn reconciled(reconciled: &Reconciled) -> Occurrence {
     let (node, reason) = match reconciled {
         Reconciled::Shared(node, intent) => {
@@ -76,17 +76,17 @@ pub(in crate::controller) fn reconciled(reconciled: &Reconciled) -> Occurrence {
     Occurrence::new(Kind::Admin).about(node).because(reason)
 }
 
-/// Another configuration is in force; `notes`: what is different about it.
+/// Another configuration is in force; `notes`: its differences.
 pub(in crate::controller) fn reload(notes: &[String]) -> Occurrence {
     Occurrence::new(Kind::Reload).because(notes.join(", "))
 }
 
-/// A changed file is not put in force, for it lacks many nodes.
+/// A changed file is held back, because it lacks many nodes.
 pub(in crate::controller) fn held_back(reason: &str) -> Occurrence {
     Occurrence::new(Kind::HeldBack).because(reason)
 }
 
-/// The file no longer lacks them, or an operator has taken it.
+/// The file no longer lacks many nodes, or an operator has accepted it.
 pub(in crate::controller) fn no_longer_held_back() -> Occurrence {
     Occurrence::new(Kind::HeldBackOver)
 }
@@ -101,22 +101,22 @@ pub(in crate::controller) fn service(name: &str, notes: &[String]) -> Occurrence
     Occurrence::new(Kind::Service).about(name).because(notes.join(", "))
 }
 
-/// What was decided is not what is answered.
+/// A publication failed: the answers are not the decided ones.
 pub(in crate::controller) fn unpublished(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Unpublished).because(reason)
 }
 
-/// It is again.
+/// The answers are the decided ones again.
 pub(in crate::controller) fn published() -> Occurrence {
     Occurrence::new(Kind::Published)
 }
 
-/// This server decides together with the others of the store.
+/// This server has joined: it decides together with the store's other servers.
 pub(in crate::controller) fn joined(circumstances: &str) -> Occurrence {
     Occurrence::new(Kind::Joined).because(circumstances)
 }
 
-/// This server has lost the store, or does not believe it.
+/// This server has lost the store, or does not trust it.
 pub(in crate::controller) fn alone(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Alone).because(reason)
 }
@@ -126,12 +126,12 @@ pub(in crate::controller) fn stop(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Stop).because(reason)
 }
 
-/// This server stops judging.
+/// This server is blind: it stops judging.
 pub(in crate::controller) fn blind(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Blind).because(reason)
 }
 
-/// It judges again.
+/// This server judges again.
 pub(in crate::controller) fn seeing() -> Occurrence {
     Occurrence::new(Kind::Seeing)
 }

@@ -1,5 +1,5 @@
-//! Changes by operators that go to the store, for all servers: worked out, written by compare-and-swap, and answered when
-//! they are in force here.
+//! Changes by operators that go to the store, for all servers: prepared, written by compare-and-swap, and answered when
+//! they are in force on this server.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,21 +19,21 @@ use crate::intent::{self, IntentRequest, Intents};
 use crate::store::documents::{Documents, INTENT};
 use crate::store::{Error, Revision, Swap};
 
-/// The longest time for the store's answer to a write, and then for the write to come into force here.
+/// The longest time for the store's answer to a write, and then again for the write to come into force on this server.
 pub(in crate::controller) const STORE_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a change is tried if other servers change the same documents.
 const TRIES: u32 = 5;
 
-/// A change on its way.
+/// A change by an operator that is under way.
 #[derive(Debug)]
 pub(super) struct OperatorChange {
     what: What,
-    /// `None`: nobody asked.
+    /// The command that waits for the result; `None`: no command asked for the change.
     call: Option<CallId>,
     notes: Vec<String>,
     tries: u32,
     stage: Stage,
-    /// For a reload: the text of the file. Its own part comes into force here once the store has the shared part.
+    /// For a reload: the text of the file. The server's own part comes into force once the store has the shared part.
     own: Option<String>,
 }
 
@@ -48,7 +48,7 @@ enum What {
         request: IntentRequest,
         force: bool,
     },
-    /// A node that is held comes back; `by`: who wants it.
+    /// A held node is failed back; `by`: the operator who wants it.
     Failback {
         node: String,
         by: Option<String>,
@@ -57,12 +57,12 @@ enum What {
         force: bool,
     },
     Expiry,
-    /// What this server has decided and the store does not have.
+    /// This server's own decisions go to the store.
     Local,
 }
 
 impl What {
-    /// Whether it changes intents alone.
+    /// Whether the change is only about intents.
     fn is_of_intents(&self) -> bool {
         match self {
             What::Admin { .. } | What::Failback { .. } | What::Expiry | What::Local => true,
@@ -73,23 +73,23 @@ impl What {
 
 #[derive(Debug)]
 enum Stage {
-    /// Newer documents are on their way into force: it is to be made from them.
+    /// The change waits for newer documents to come into force, and is then made from them.
     WaitingForDocuments { until: Duration },
-    /// The writes are worked out from these documents, or given up at `until`.
+    /// The writes are being prepared from these documents, until `until` at the latest.
     Preparing { work: WorkId, base: Documents, until: Duration },
-    /// It is written, on condition that these documents have not changed.
+    /// The change is being written, on condition that these documents have not changed.
     Swapping { work: WorkId, base: Documents },
     /// Another server was faster. Its change arrives soon.
     WaitingForOther { base: Documents, until: Duration },
     /// The store has the shared sections of a file since this revision (0: it had them before). The server's own part
     /// comes into force.
     ReloadingHere { work: WorkId, revision: Revision },
-    /// The store has it.
+    /// The store has the change. It waits until this server has it in force.
     WaitingForOwn { revision: Revision, until: Duration },
 }
 
 impl Core {
-    /// Begins the change that a command makes for all servers. Returns commands that make none, and all where there is no
+    /// Begins the change that a command makes for all servers. Returns the command if it makes none, or if there is no
     /// store.
     pub(super) fn share(&mut self, call: CallId, command: Command) -> Option<Command> {
         let is_local = matches!(command, Command::Admin { local: true, .. });
@@ -125,7 +125,7 @@ impl Core {
         None
     }
 
-    /// Ends what is wanted of nodes for all, when its time is over.
+    /// Ends intents in the store whose time is over.
     pub(super) fn expire_for_all(&mut self) {
         if self.shared.is_none() {
             return;
@@ -138,7 +138,7 @@ impl Core {
         }
     }
 
-    /// Has it worked out what a change writes.
+    /// Has the writes of a change prepared.
     fn begin_shared(&mut self, what: What, call: Option<CallId>, tries: u32) {
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
         let stage = Stage::WaitingForDocuments { until };
@@ -147,7 +147,7 @@ impl Core {
             return self.go_on_later(change);
         }
         let documents = self.source.documents().cloned().unwrap_or_default();
-        // Intents count as the store has them, even if this server refuses its other documents.
+        // The store's intents count, even if this server refuses its other documents.
         let intents_from = self.documents_of_intents();
         let writes = match &change.what {
             What::Edit { .. } | What::Reload { .. } => {
@@ -164,7 +164,7 @@ impl Core {
                 judge(&self.health, node, request, *force).and_then(|()| {
                     let intents =
                         intent::set_intent(&intents_from.intents, node, request.clone(), self.now.wall);
-                    // An operator's decision also writes again what the store has lost.
+                    // An operator's decision also writes again the documents that the store has lost.
                     let is_lost = intents_from.deleted.contains(INTENT);
                     if is_lost { written(&intents) } else { intent_writes(&intents_from.intents, &intents) }
                 })
@@ -207,7 +207,7 @@ impl Core {
         self.begin_shared(What::Local, None, 0);
     }
 
-    /// Whether the store is seen with documents that are worked out and not in force yet.
+    /// Whether the store has newer documents that are being prepared and not in force yet.
     pub(super) fn lags_behind(&self) -> bool {
         let in_force = self.source.documents().map_or(0, Documents::epoch);
         let seen = self.shared.as_ref().map(|shared| &shared.seen.view.documents);
@@ -226,8 +226,8 @@ impl Core {
         Some(changes.remove(place))
     }
 
-    /// Begins to bring this server's own part of a file into force. The store has the shared part since this revision
-    /// (0: it had it before).
+    /// Begins to bring this server's own part of a file into force. `revision`: since when the store has the shared
+    /// part (0: it already had it).
     fn reload_here(&mut self, mut change: OperatorChange, revision: Revision) {
         let (work, text) = (self.work(), change.own.take());
         change.stage = Stage::ReloadingHere { work, revision };
@@ -236,7 +236,7 @@ impl Core {
         self.change(Asker::Shared(work), LocalChange::Reload { force: true, text });
     }
 
-    /// The server's own part of the file is in force, or refused.
+    /// Takes the result of reloading the server's own part of the file.
     pub(super) fn reloaded_here(&mut self, number: WorkId, result: Result<Done, Refusal>) {
         let is_it = |stage: &Stage| matches!(stage, Stage::ReloadingHere { work, .. } if *work == number);
         let Some(mut change) = self.take_shared(is_it) else { return };
@@ -261,7 +261,7 @@ impl Core {
         }
     }
 
-    /// What is to be written is worked out.
+    /// Takes the prepared writes of a change.
     pub(super) fn shared_prepared(&mut self, work: WorkId, result: Result<Prepared, Refusal>) {
         let is_it = |stage: &Stage| matches!(stage, Stage::Preparing { work: own, .. } if *own == work);
         let Some(mut change) = self.take_shared(is_it) else { return };
@@ -295,7 +295,7 @@ impl Core {
                     change.notes.retain(|note| note != "nothing has changed");
                 }
                 change.notes.extend(notes);
-                // If other documents have come into force meanwhile, the store refuses it.
+                // If other documents have come into force meanwhile, the store refuses the write.
                 self.write_to_store(change, writes, base);
             }
             Ok(Prepared::Proposal(_) | Prepared::Reload { .. }) => {
@@ -307,7 +307,7 @@ impl Core {
         }
     }
 
-    /// The intents without that of a node that is removed or added; `None`: it has none.
+    /// The intents without the intent of a removed or added node; `None`: the node has no intent.
     fn forgetting(&self, what: &What, base: &Documents) -> Option<Intents> {
         let What::Edit { change, .. } = what else { return None };
         let mut intents = base.intents.clone();
@@ -315,7 +315,7 @@ impl Core {
         (is_forgotten && intents.remove(&change.name()).is_some()).then_some(intents)
     }
 
-    /// Hands it to the store, if there is something to write.
+    /// Hands the writes to the store's session, if there are any.
     fn write_to_store(
         &mut self,
         mut change: OperatorChange,
@@ -361,7 +361,7 @@ impl Core {
         self.go_on_later(change);
     }
 
-    /// The store has taken a change, or not.
+    /// Takes the store's answer to a write.
     pub(super) fn swapped(&mut self, work: WorkId, result: Result<Revision, Error>) {
         let is_it = |stage: &Stage| matches!(stage, Stage::Swapping { work: own, .. } if *own == work);
         let Some(mut change) = self.take_shared(is_it) else { return };
@@ -378,7 +378,7 @@ impl Core {
                     _ => "",
                 };
                 let message = format!(
-                    "{error}; whether it was changed is not known: look with `dns-xdp cluster show`{own}"
+                    "{error}; the cluster may or may not have changed: look with `dns-xdp cluster show`{own}"
                 );
                 return self.refuse_shared(
                     &OperatorChange { stage, ..change },
@@ -390,7 +390,7 @@ impl Core {
         self.answer_waiting();
     }
 
-    /// Continues changes that wait for the store. Answers those that are in force, and those whose time is over.
+    /// Continues changes that wait for the store. Answers changes that are in force, and changes whose time is over.
     pub(super) fn answer_waiting(&mut self) {
         let lags_behind = self.lags_behind();
         self.answer_accepting();
@@ -405,11 +405,11 @@ impl Core {
         let is_due = |change: &mut OperatorChange| match &change.stage {
             Stage::WaitingForDocuments { until } => !lags_behind || now >= *until,
             Stage::Preparing { until, .. } => now >= *until,
-            // It is in the answers, or cannot be.
+            // The change is in the answers, or its publication failed.
             Stage::WaitingForOwn { revision, until } => {
                 is_here(&change.what, *revision) && is_answered || now >= *until
             }
-            // What it is to be made from has to be in force here.
+            // The other server's documents have to be in force here first.
             Stage::WaitingForOther { base, until } => {
                 let here = if change.what.is_of_intents() { seen } else { in_force };
                 seen.min(here) > base.epoch() || now >= *until
@@ -453,7 +453,8 @@ impl Core {
         }
     }
 
-    /// Another server was faster. If it has changed something else, the change is tried again.
+    /// Takes the store's refusal because another server was faster. If that server changed something else, the change
+    /// is tried again.
     fn try_again(&mut self, change: OperatorChange, base: &Documents) {
         let Some(shared) = &self.shared else { return };
         let now = &shared.seen.view.documents;
@@ -470,8 +471,8 @@ impl Core {
         }
         let told = what_changed(base, now);
         let message = format!(
-            "nothing was changed, for somebody else changed the cluster at the same time ({}): look at it, and repeat",
-            if told.is_empty() { "what is not known yet".to_owned() } else { told.join(", ") }
+            "nothing was changed, because another command changed the cluster at the same time ({}): look with `dns-xdp cluster show`, then repeat",
+            if told.is_empty() { "the other change is not known yet".to_owned() } else { told.join(", ") }
         );
         self.refuse_shared(&change, Refusal::new(RefusalKind::Conflict, message));
     }
@@ -518,7 +519,7 @@ fn written(after: &Intents) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
     Ok([(INTENT.to_owned(), text)].into())
 }
 
-/// What another server has changed, for the refusal of this one's change.
+/// The changes of another server, for the refusal of this server's change.
 fn what_changed(before: &Documents, after: &Documents) -> Vec<String> {
     let mut told = differences(&before.text(), &after.text());
     for (node, intent) in &after.intents {

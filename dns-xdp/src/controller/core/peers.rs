@@ -1,4 +1,4 @@
-//! The servers of a store: who lives, who was seen last when, and whether they agree. Pure.
+//! The servers of a store: which live, when each was last seen, and whether they agree. Pure.
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -7,23 +7,24 @@ use crate::control::api::{ClusterServer, ClusterStatus};
 use crate::store::client::{Mode, Seen};
 use crate::store::{InputsVersion, Revision, Server};
 
-/// Those that were seen, and until when.
+/// The servers that were seen, and until when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::controller) struct Peers {
     present: BTreeSet<String>,
-    /// Of those that are not.
+    /// When each server that is no longer there was last seen.
     until: BTreeMap<String, Timestamp>,
 }
 
 impl Peers {
-    /// Takes in what has been seen up to now. Whoever does not see the store sees nobody.
+    /// Takes the present view. A server that does not see the store sees no other server.
     pub(in crate::controller) fn note(&mut self, seen: &Seen, now: Timestamp) {
         let present = if seen.is_up { seen.view.servers.keys().cloned().collect() } else { BTreeSet::new() };
         let gone = std::mem::replace(&mut self.present, present);
         self.until.extend(gone.into_iter().map(|name| (name, now)));
     }
 
-    /// `status --cluster`: this server by its name, the others of the store, and the nodes of which no server is heard.
+    /// `status --cluster`: this server by its name, the others of the store, and the nodes without a server in the
+    /// store.
     pub(in crate::controller) fn call<'a>(
         &self,
         seen: &Seen,
@@ -62,7 +63,7 @@ impl Peers {
     }
 }
 
-/// Servers that have decided from the same and answer otherwise, and servers that lag behind.
+/// The servers whose answers differ although their inputs are the same, and servers that lag behind.
 fn disagreement(servers: &BTreeMap<&str, Server>) -> Vec<String> {
     let mut told = Vec::new();
     let newest = servers.values().map(|server| server.epoch).max().unwrap_or(0);
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_was_seen_until_then_and_who_is_not_heard_of_never() {
+    fn a_server_that_left_was_seen_until_then_and_an_unknown_one_never() {
         let all = seen(Mode::Joined, &[("node1", 7, "a"), ("node2", 7, "a")]);
         let mut peers = Peers::default();
         peers.note(&all, at(10));
@@ -129,7 +130,7 @@ mod tests {
         let told = peers.call(&alone, own(), nodes(), at(40));
         assert_eq!(last(&told), [(true, Some(at(40))), (false, Some(at(30))), (false, None)]);
 
-        // What is known of the others is from before the store was lost.
+        // The last knowledge of the other servers is from before the store was lost.
         peers.note(&all, at(50));
         let lost = Seen { mode: Mode::Alone, is_up: false, ..all };
         peers.note(&lost, at(60));

@@ -1,4 +1,4 @@
-//! What the probes find: the clock guard, the pace of the next attempts, and what is told and counted of a result.
+//! Takes probe results: the clock guard, the pace of the next attempts, and the events and counters of a result.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -7,30 +7,31 @@ use super::state::{Change, in_family};
 use super::{Core, occurrences};
 use crate::health::{CLEAN_ROUNDS, Health, Observation, Pace, ProbeId, Subject, Target};
 
-/// The probes as they were asked for last.
+/// The probes that the shell was last asked for.
 #[derive(Debug, Default)]
 pub(super) struct Probing {
     targets: BTreeMap<ProbeId, Target>,
     paces: BTreeMap<ProbeId, Pace>,
-    /// The probes of each node.
+    /// The identifiers of each node's probes.
     by_node: BTreeMap<String, Vec<ProbeId>>,
     /// The nodes in doubt, whose probes are made fast.
     fast: BTreeSet<String>,
-    /// Probes that were asked for at once and have no report yet.
+    /// Probes that were asked for an immediate attempt and have no report yet.
     asked: BTreeSet<ProbeId>,
-    /// Results taken in.
+    /// The number of results taken.
     pub(super) results: u64,
-    /// Changes of health.
+    /// The number of changes of health.
     pub(super) transitions: u64,
 }
 
 impl Core {
-    /// The core runs. Where it was held up, or a probe has ended by a defect, nobody is judged for a while.
+    /// Takes a pulse. If the core was held up, or a defect ended a probe, this server is blind for a while: it judges
+    /// no node.
     pub(super) fn pulse(&mut self, ended: &[ProbeId]) {
         let (now, was_blind) = (self.now.elapsed, self.health.blind().is_some());
         let slipped = self.health.blindness().pulse(now);
         if was_blind && self.health.blind().is_none() {
-            // Slow probes are not judged yet, and hold up no other.
+            // A slow probe is not judged yet, and delays no other probe.
             self.see_again();
         }
         if !ended.is_empty() {
@@ -43,8 +44,8 @@ impl Core {
         self.blinded(was_blind);
     }
 
-    /// The machine was stopped, and its clock with it, so nothing looks late. What was under way is worthless all the same:
-    /// attempts, and the session with the store, whose lease ran out while the machine stood still.
+    /// Notes that the machine was stopped. Its clock stood still, so nothing looks late. All work under way is
+    /// worthless all the same: the attempts, and the session with the store, whose lease ended meanwhile.
     pub(super) fn was_stopped(&mut self, stopped: Duration) {
         let was_blind = self.health.blind().is_some();
         let reason = format!("this machine was stopped for {} s", stopped.as_secs());
@@ -56,7 +57,7 @@ impl Core {
         }
     }
 
-    /// Tells that nobody is judged from now on, and probes everybody anew.
+    /// Reports that this server is blind, and restarts every probe.
     fn blinded(&mut self, was_blind: bool) {
         let reason = self.health.blind().unwrap_or_default();
         let reason =
@@ -70,11 +71,11 @@ impl Core {
         self.probing.paces.clear();
         self.probing.asked.clear();
         self.pace_all();
-        // The other servers must not go by what this server found before.
+        // The other servers must not use this server's earlier verdicts.
         self.write_own();
     }
 
-    /// Takes the result of a probe in, and decides anew where that follows.
+    /// Takes the result of a probe, and decides again if it matters.
     pub(super) fn probed(&mut self, probe: &ProbeId, at: Duration, observation: &Observation) {
         let was_blind = self.health.blind().is_some();
         let Some(change) = self.health.observe(probe, at, observation) else { return };
@@ -97,8 +98,8 @@ impl Core {
         }
     }
 
-    /// Counts and tells changes of health. Where both families of a subject are probed, a change that does not change the
-    /// subject as a whole is told of the family.
+    /// Counts and reports changes of health. A change of one family that does not change the subject's health is
+    /// reported for that family.
     fn turned(&mut self, subject: &Subject, change: &Change, at: Duration) {
         let families = change.families.iter().map(|(family, transition)| (Some(*family), *transition));
         let whole = change.transition.map(|transition| (None, transition));
@@ -114,7 +115,7 @@ impl Core {
             let subject_health = &self.health.health_by_subject()[subject];
             let told = match family.zip(self.health.in_families(subject)) {
                 None => occurrences::transition(subject, transition, subject_health),
-                // At the start the second family finds what the first has told.
+                // At the start, the second family confirms a result that was already reported for the first.
                 Some(_) if transition.from == Health::Unknown && transition.to == subject_health.health => {
                     Vec::new()
                 }
@@ -134,7 +135,7 @@ impl Core {
         self.write_own();
     }
 
-    /// Has the next attempt of a probe made now. The pace that follows its report is the usual one.
+    /// Has a probe make its next attempt now. After its report, the probe's usual pace applies.
     fn ask_at_once(&mut self, probe: ProbeId) {
         if let Some(pace) = self.health.pace(&probe) {
             self.probing.asked.insert(probe.clone());
@@ -142,7 +143,7 @@ impl Core {
         }
     }
 
-    /// Has those probed that are to be, and no others.
+    /// Asks the shell for the probes that are needed, and no others.
     pub(super) fn reconcile_probes(&mut self) {
         let targets = self.health.targets();
         if self.probing.targets != *targets {
@@ -161,7 +162,8 @@ impl Core {
         self.pace_all();
     }
 
-    /// Gives a probe that has reported its pace, and the others of its node theirs where its doubt begins or ends.
+    /// Sets the pace of a probe that has reported. If its node's doubt begins or ends, sets the pace of the node's
+    /// other probes too.
     fn pace(&mut self, probe: &ProbeId) {
         self.probing.asked.remove(probe);
         self.pace_one(probe);

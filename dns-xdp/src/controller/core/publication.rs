@@ -1,7 +1,8 @@
-//! What is answered, what is on its way to be, and what resolvers may remember: pure.
+//! The published answers, the publication under way, and the addresses that resolvers may still cache. Pure.
 //!
-//! The zone follows from configuration and answers. Deriving it, laying it out and writing it is an effect, for it takes
-//! time in proportion to the zone. At most one is under way; what is decided meanwhile is published when it is over.
+//! The zone follows from configuration and answers. Deriving, laying out and writing it is an effect, because this
+//! takes time in proportion to the zone. At most one publication is under way; decisions made meanwhile are published
+//! after it.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,14 +20,14 @@ use crate::failover;
 use crate::zone::Zone;
 
 impl Published {
-    /// What a state has decided; `None` before the first decision.
+    /// The answers of a state's decision; `None` before the first decision.
     pub(in crate::controller) fn of(state: &State) -> Option<Published> {
         let reported = Arc::new(Reported::new(state)?);
         let answers = Arc::clone(&state.decision()?.answers);
         Some(Published { config: Arc::clone(state.config()), answers, reported })
     }
 
-    /// The zone that follows.
+    /// The zone that follows from configuration and answers.
     pub(in crate::controller) fn zone(&self) -> Zone {
         failover::answering(&self.config, &self.answers)
     }
@@ -38,8 +39,8 @@ impl Published {
 }
 
 impl Publication {
-    /// What follows from `zone` taking the place of `before`, or, where there is none, of what is configured: a
-    /// predecessor may have answered that. `took`: how long it took; `None`: the two are the same.
+    /// Compares `zone` with `before`. Without `before`, compares it with the configured answers, which a predecessor
+    /// may have given. `took`: the duration of the publication; `None`: the two zones are equal.
     pub(in crate::controller) fn new(
         published: &Published,
         before: Option<&Zone>,
@@ -64,24 +65,24 @@ impl Publication {
 #[derive(Debug)]
 pub(in crate::controller) struct Answering {
     pub(super) zone: Option<Arc<Zone>>,
-    /// Every address that is handed out.
+    /// Every address that is answered.
     pub(super) answered: BTreeSet<IpAddr>,
     /// When the zone was last replaced.
     pub(super) at: Timestamp,
-    /// How long that took.
+    /// How long that publication took.
     pub(super) took: Duration,
-    /// What resolvers may remember of the zones before.
+    /// The addresses of earlier zones that resolvers may still cache.
     pub(super) caches: Caches,
-    /// Zones published.
+    /// The number of published zones.
     pub(super) count: u64,
-    /// Zones that could not be.
+    /// The number of failed publications.
     pub(super) failures: u64,
-    /// Why what is decided is not answered.
+    /// Why the decided answers are not published.
     pub(super) trouble: Option<String>,
-    /// What was published last.
+    /// The answers that were last published.
     published: Option<Published>,
     under_way: Option<UnderWay>,
-    /// Something else is decided than what is under way.
+    /// The decision differs from the publication under way.
     is_stale: bool,
 }
 
@@ -89,18 +90,18 @@ pub(in crate::controller) struct Answering {
 #[derive(Debug)]
 pub(super) struct UnderWay {
     pub(super) published: Published,
-    /// It is that of a change to the configuration, which comes into force with it.
+    /// It publishes a change of the configuration, which comes into force with it.
     pub(super) is_change: bool,
 }
 
-/// What follows from answers that are to be published.
+/// The next step for answers that have to be published.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// They are published already.
     Same,
     /// They have to be published now.
     Publish,
-    /// They are published when the publication under way is over.
+    /// They are published after the publication under way.
     Later,
 }
 
@@ -121,22 +122,22 @@ impl Answering {
         }
     }
 
-    /// Something is under way.
+    /// Whether a publication is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.under_way.is_some()
     }
 
-    /// What was decided is answered, or cannot be.
+    /// Whether the decision is published, or its publication has failed.
     pub(super) fn is_settled(&self) -> bool {
         !self.is_busy() && !self.is_stale
     }
 
-    /// What was decided could not be published, and has to be tried again.
+    /// Whether a publication failed and has to be tried again.
     pub(super) fn is_pending(&self) -> bool {
         self.trouble.is_some()
     }
 
-    /// Begins to publish, if that has to be done and nothing else is under way.
+    /// Begins to publish, if the answers have changed and no publication is under way.
     pub(super) fn begin(&mut self, published: Published, is_change: bool) -> Step {
         if self.is_busy() {
             self.is_stale = true;
@@ -150,7 +151,7 @@ impl Answering {
         Step::Publish
     }
 
-    /// A publication is over. Returns what was under way, and what is to be told of the trouble that ends with it.
+    /// Takes the success of a publication. Returns the publication, and an event if it ends a trouble.
     pub(super) fn succeeded(
         &mut self,
         publication: &Publication,
@@ -169,12 +170,13 @@ impl Answering {
         Some((under_way, over))
     }
 
-    /// A publication has failed: the zone before is answered. Returns what was under way, and what is to be told.
+    /// Takes the failure of a publication: the old zone stays answered. Returns the publication, and an event if this
+    /// is a new trouble.
     pub(super) fn failed(&mut self, error: &str) -> Option<(UnderWay, Option<Occurrence>)> {
         let under_way = self.under_way.take()?;
         self.failures += 1;
         if under_way.is_change {
-            // Its refusal goes to the one that asked for the change. The old answers are right.
+            // The client that asked for the change gets the refusal. The old answers are right.
             return Some((under_way, None));
         }
         let trouble = format!("the answers are not up to date: {error}");

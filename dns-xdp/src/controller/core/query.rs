@@ -1,4 +1,4 @@
-//! What `query` says: the answer, who gives it, and by which rule it is this one.
+//! The `query` command: the answer, whether program or responder gives it, and the rule behind it.
 use hickory_proto::rr::{Name, RecordType};
 
 use super::state::State;
@@ -47,7 +47,8 @@ pub(super) fn query(
     })
 }
 
-/// A name in full ends in a dot or in the zone's own name; anything else is relative to the zone.
+/// Returns the full name. A name that ends in a dot or in the zone's own name is full; any other is relative to the
+/// zone.
 fn full_name(text: &str, apex: &Name) -> Result<Name, Refusal> {
     if text == APEX {
         return Ok(apex.clone());
@@ -85,7 +86,7 @@ fn rule(state: &State, decision: &Decision, zone: &Zone, qname: &Name, qtype: Re
         let members = decision.answers.service_in(family, &relative);
         let names: Vec<&str> = members.iter().map(|&member| nodes[member].name.as_str()).collect();
         match names.as_slice() {
-            [] => "withheld, for none of its members is healthy (all-down)".to_owned(),
+            [] => "withheld, because none of its members is healthy (all-down)".to_owned(),
             [one] => format!("{one} answers alone"),
             names => format!("{} answer in rotation", names.join(", ")),
         }
@@ -136,7 +137,7 @@ fn node_rule(decision: &Decision, nodes: &[Node], index: usize, family: Family) 
         return format!("{node} is down over {family}, {} answers for it", nodes[answering].name);
     }
     match own {
-        None => format!("{node} is withheld, for every node is down ([failover] all-down)"),
+        None => format!("{node} is withheld, because every node is down ([failover] all-down)"),
         Some(answering) if answering == index && treated == Effective::Up => format!("{node} is up"),
         Some(answering) if answering == index => format!("{node} is {shown} and keeps its own address"),
         Some(answering) => format!("{node} is {shown}, {} answers for it", nodes[answering].name),

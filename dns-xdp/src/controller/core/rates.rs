@@ -7,9 +7,9 @@ use dns_xdp_ebpf::outcome::{Action, Outcome};
 use crate::control::api::Rate;
 use crate::responder::is_answer;
 
-/// What a rate is the mean of, at most.
+/// The longest time that a rate is the mean of.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Between two readings, and what a rate is the mean of, at least.
+/// The time between two readings, and the shortest time that a rate is the mean of.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Messages that were answered.
@@ -17,18 +17,18 @@ const INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Answered {
     kernel: u64,
     responder: u64,
-    /// Queries that were not passed up, for there were more than the responder may have.
+    /// Queries that were not passed up, because they exceeded the responder's limit.
     kept: u64,
 }
 
-/// The counters as they were.
+/// Readings of the counters.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     readings: VecDeque<(Duration, Answered)>,
 }
 
 impl Answered {
-    /// By the counters of the program and of the responder.
+    /// Adds up the counters of the program and of the responder.
     pub(super) fn new(xdp: &BTreeMap<&str, u64>, responder: &BTreeMap<&str, u64>) -> Self {
         let transmitted = Outcome::ALL.iter().filter(|outcome| outcome.action() == Action::Transmit);
         let kernel = transmitted.filter_map(|outcome| xdp.get(outcome.text())).sum();
@@ -53,12 +53,12 @@ impl Rates {
         }
     }
 
-    /// How many queries were kept from the responder from the beginning of the window until now.
+    /// The number of queries kept from the responder since the beginning of the window.
     pub(super) fn kept(&self, now: Answered) -> u64 {
         self.readings.front().map_or(0, |(_, before)| now.kept.saturating_sub(before.kept))
     }
 
-    /// The mean from the beginning of the window until now; `None`: that is too short a time.
+    /// The mean rate since the beginning of the window; `None`: the time is too short.
     pub(super) fn rate(&self, now: Duration, answered: Answered) -> Option<Rate> {
         let (since, before) = self.readings.front()?;
         let time = now - *since;

@@ -1,4 +1,4 @@
-//! How long names answer a node that has failed: from its first failed probe and from the verdict, pure.
+//! Measures how long names answer a failed node: from its first failed probe, and from the verdict. Pure.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use crate::cluster::Family;
 use crate::health::{Health, Subject, Transition};
 use crate::metrics::Repair;
 
-/// A subject, or one of its families where they are told apart.
+/// A subject, or one of its families if they are judged separately.
 type Party = (Subject, Option<Family>);
 
-/// Who is in doubt, and who is down and may be answered yet. Times count from the reports' origin.
+/// The parties in doubt, and the parties that are down and may still be answered. Times count from the reports' origin.
 #[derive(Debug, Default)]
 pub(super) struct Falls {
     doubted: BTreeMap<Party, Duration>,
     fallen: BTreeMap<Party, Fall>,
-    /// Names have moved away from somebody since the answers followed the verdicts last.
+    /// Names have moved away from a party since the answers last followed the verdicts.
     has_moved: bool,
 }
 
@@ -25,7 +25,7 @@ struct Fall {
 }
 
 impl Falls {
-    /// Takes in a change of health that was found out at `at`.
+    /// Takes a change of health that was found at `at`.
     pub(super) fn turned(
         &mut self,
         (subject, family): (&Subject, Option<Family>),
@@ -50,12 +50,13 @@ impl Falls {
         }
     }
 
-    /// Names have moved away from somebody.
+    /// Notes that names have moved away from a party.
     pub(super) fn moved(&mut self) {
         self.has_moved = true;
     }
 
-    /// Returns how long each repair took, now that the answers follow the verdicts. No name moved: nothing was repaired.
+    /// Returns how long each repair took, now that the answers follow the verdicts. If no name has moved, nothing was
+    /// repaired.
     pub(super) fn answered(&mut self, now: Duration) -> Vec<Repair> {
         let fallen = std::mem::take(&mut self.fallen);
         let has_moved = std::mem::take(&mut self.has_moved);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_up_again_before_the_answers_changed_was_never_repaired() {
+    fn a_node_that_is_up_before_the_answers_changed_was_never_repaired() {
         let (up, suspect, down, recovering) = (Health::Up, Health::Suspect, Health::Down, Health::Recovering);
         let frozen = [(up, suspect, 10), (suspect, down, 20), (down, recovering, 30), (recovering, up, 40)];
         assert_eq!(falls(&frozen).answered(ms(50)), []);

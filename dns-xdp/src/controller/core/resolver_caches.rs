@@ -1,4 +1,4 @@
-//! What resolvers may yet remember: until when an answer that is no longer given can lie in a cache.
+//! The caches of resolvers: until when they may hold an answer that is no longer given.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::cluster::Node;
 use crate::config::{Config, NsAddresses};
 use crate::zone::{Addresses, Zone};
 
-/// Addresses that some name has answered and answers no more, each with the end of the longest TTL that it was handed
-/// out with. The clock is one that nobody sets.
+/// Addresses that some name no longer answers, each with the end of the longest TTL that it was answered with. Times
+/// are of a monotonic clock.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Caches {
     until: BTreeMap<IpAddr, Duration>,
 }
 
 impl Caches {
-    /// A zone has given way to another at `at`, and these addresses are [left](left) of it.
+    /// Notes that a zone was replaced at `at`. `left`: the addresses that [some name no longer answers](left).
     pub(super) fn replaced(&mut self, left: &BTreeMap<IpAddr, Duration>, at: Duration) {
         self.until.retain(|_, until| *until > at);
         for (address, ttl) in left {
@@ -26,15 +26,15 @@ impl Caches {
         }
     }
 
-    /// How long caches may hold any of these addresses yet.
+    /// How long caches may still hold any of these addresses.
     pub(super) fn left(&self, addresses: impl IntoIterator<Item = IpAddr>, at: Duration) -> Duration {
         let until = addresses.into_iter().filter_map(|address| self.until.get(&address)).max();
         until.map_or(Duration::ZERO, |until| until.saturating_sub(at))
     }
 }
 
-/// The addresses that some name of `before` has answered and answers no more, each with the longest TTL that it was handed
-/// out with. An address that a name goes on answering, with a shorter TTL, is in the caches for the longer one.
+/// The addresses that some name of `before` no longer answers, each with the longest TTL that it was answered with. If
+/// a name keeps an address with a shorter TTL, caches hold the address for the longer TTL.
 pub(in crate::controller) fn left(before: &Zone, zone: &Zone) -> BTreeMap<IpAddr, Duration> {
     let mut left: BTreeMap<IpAddr, Duration> = BTreeMap::new();
     for (name, old) in before.names() {
@@ -51,8 +51,8 @@ pub(in crate::controller) fn left(before: &Zone, zone: &Zone) -> BTreeMap<IpAddr
     left
 }
 
-/// Every address that the zone gives to somebody who asks for a name. Where the name servers are fixed to the glue theirs
-/// do not count: they are given whatever happens.
+/// Every address in the answer to some name of the zone. Name servers' addresses that are fixed to the glue do not
+/// count: they are answered whatever happens.
 pub(in crate::controller) fn answered(zone: &Zone, config: &Config) -> BTreeSet<IpAddr> {
     let name_server = |node: &Node| {
         let relative = Name::from_ascii(&node.ns).ok();

@@ -8,15 +8,16 @@ use crate::config::Config;
 use crate::event::{Kind, Occurrence};
 use crate::failover::{Answers, Decision};
 
-/// Names in one sentence; the others are counted.
+/// The most names in one sentence; further names are only counted.
 const MOST: usize = 8;
 
-/// Those of one decision. Their names are not copied: there may be as many as the program has names.
+/// The services that are down in one decision. Their names are not copied, because they may be as many as the table
+/// holds.
 #[derive(Debug, Clone)]
 pub(super) struct ServicesDown {
     config: Arc<Config>,
     answers: Arc<Answers>,
-    /// By their places in [`Answers::services`], in order.
+    /// Their places in [`Answers::services`], in order.
     places: Vec<usize>,
 }
 
@@ -26,7 +27,7 @@ impl ServicesDown {
         ServicesDown { config: Arc::clone(state.config()), answers: Arc::clone(&decision.answers), places }
     }
 
-    /// What has changed since `before`: an event for the services that went down, and one for those that came back.
+    /// Returns the changes since `before`: an event for the services that went down, and one for those that came back.
     pub(super) fn since(&self, before: &ServicesDown) -> Vec<Occurrence> {
         let is_same_cluster = Arc::ptr_eq(self.cluster().members(), before.cluster().members());
         if self.places.is_empty() && before.places.is_empty()
@@ -47,7 +48,7 @@ impl ServicesDown {
         told
     }
 
-    /// What is told of them when a daemon gives its first answers.
+    /// The event about them when a daemon gives its first answers.
     pub(super) fn at_the_start(&self) -> Option<Occurrence> {
         let names: Vec<&str> = self.names().collect();
         (!names.is_empty()).then(|| self.went(&names))
@@ -71,7 +72,7 @@ impl ServicesDown {
         }
     }
 
-    /// Whether a service is one of them, by its place in [`Answers::services`].
+    /// Whether the service at this place of [`Answers::services`] is down.
     pub(super) fn has(&self, place: usize) -> bool {
         self.places.binary_search(&place).is_ok()
     }
@@ -95,7 +96,7 @@ impl ServicesDown {
         format!("none of its members is healthy{nor_backup}; it answers {answer}")
     }
 
-    /// What a service says that has no address to answer.
+    /// The response of a service that has no address to answer.
     fn without_addresses(&self, name: &str) -> &'static str {
         let own = self.cluster().service(name);
         let rule = own.and_then(|service| service.all_down).unwrap_or(self.config.failover.all_down);

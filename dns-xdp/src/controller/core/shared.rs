@@ -1,4 +1,4 @@
-//! This server beside the others of a store: what it takes over from there, and what it tells them.
+//! This server among the servers of a store: what it takes over from the store, and what it writes there.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use crate::store::{InputsVersion, Revision, Server};
 
 /// The task of the shell that keeps the session with the store.
 pub(in crate::controller) const STORE_SESSION: &str = "store-session";
-/// Refused documents are tried again after this: the cause may have been this server's own, such as a name look-up.
+/// The time after which refused documents are tried again. The cause may be this server's own, such as a failed name
+/// look-up.
 const JOIN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// This server's place among the servers of a store.
@@ -30,30 +31,30 @@ const JOIN_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Shared {
     /// The name of this server.
     server: String,
-    /// The store as it was seen last.
+    /// The last view of the store.
     pub(super) seen: Seen,
     /// Changes by operators that are on their way.
     pub(super) changes: Vec<OperatorChange>,
-    /// Why the documents in force are not the store's.
+    /// Why the store's documents are not in force.
     pub(super) refused: Option<String>,
-    /// The store of the copy on disk; `None`: none was written yet.
+    /// The store that the copy on disk is of; `None`: no copy was written yet.
     copied: Option<Origin>,
-    /// What the last warning of deleted documents said.
+    /// The text of the last warning of deleted documents.
     warned: Option<String>,
     /// The documents that were refused last, and when.
     refused_documents: Option<(Arc<Documents>, Duration)>,
     /// The revision of the intents that count here.
     pub(super) intents_at: Revision,
-    /// Commands that wait until the store is believed, until when, and what they are answered then.
+    /// Commands that wait until the store is trusted: each with its time limit and its answer.
     accepting: Vec<(CallId, Duration, Vec<String>)>,
     mode: Mode,
-    /// When the mode became another, since the origin.
+    /// When the mode last changed, since the origin.
     pub(super) mode_since: Duration,
-    /// The view that was decided on last.
+    /// The view of the last decision.
     decided: Option<Arc<View>>,
     peers: Peers,
     own: Own,
-    /// The digest that was worked out last, with what it is of: it takes time in proportion to the zone.
+    /// The last digest, with its inputs. It is kept because computing it takes time in proportion to the zone.
     digest: Option<(Arc<Answers>, u32, String)>,
 }
 
@@ -94,12 +95,12 @@ impl Shared {
         self.seen.mode == Mode::Joined
     }
 
-    /// Whether there is something that an operator may accept.
+    /// Whether an operator may accept the store's documents.
     fn is_offered(&self) -> bool {
         self.seen.mode == Mode::Frozen || self.seen.offered.is_some()
     }
 
-    /// Whether this server is the first of those that live. It writes what all have found alike.
+    /// Whether this server is the first of the live servers. The first one writes the decisions that all make alike.
     pub(super) fn is_first(&self) -> bool {
         self.seen.view.servers.keys().next() == Some(&self.server)
     }
@@ -133,7 +134,7 @@ impl Shared {
 }
 
 impl Core {
-    /// Takes in another view or mode of the store.
+    /// Takes another view or mode of the store.
     pub(super) fn store_seen(&mut self, seen: Seen) {
         let Some(shared) = &mut self.shared else { return };
         shared.peers.note(&seen, self.now.wall);
@@ -143,7 +144,7 @@ impl Core {
         }
     }
 
-    /// There is no session with the store, for this reason: this server judges alone.
+    /// Notes that there is no session with the store, for this reason. This server then judges alone.
     pub(super) fn store_lost(&mut self, reason: &str) {
         let Some(shared) = &self.shared else { return };
         let (since, trouble) = (self.now.wall, Some(reason.to_owned()));
@@ -151,7 +152,7 @@ impl Core {
         self.store_seen(seen);
     }
 
-    /// Goes by what the servers say together, in the first answers. `false`: there is no store.
+    /// Uses the servers' shared view for the first answers. Returns `false` if there is no store.
     pub(super) fn join_at_the_start(&mut self) -> bool {
         let Some(shared) = &mut self.shared else { return false };
         shared.mode = shared.seen.mode;
@@ -159,8 +160,8 @@ impl Core {
         true
     }
 
-    /// Puts the store's documents and verdicts into force. Changed documents are worked out first; wrong ones are refused as
-    /// a whole.
+    /// Puts the store's documents and verdicts into force. Changed documents are prepared first; invalid documents are
+    /// refused as a whole.
     pub(super) fn take_over_from_store(&mut self) {
         let now = self.now.elapsed;
         let in_force = self.source.documents().cloned().unwrap_or_default();
@@ -168,7 +169,7 @@ impl Core {
         let Seen { view, mode, trouble, .. } = shared.seen.clone();
         let is_known = shared.decided.as_ref().is_some_and(|decided| decided.decides_as(&view));
         if is_known && shared.mode == mode && shared.refused.is_none() {
-            // Only what servers say of themselves has changed: no decision depends on it.
+            // Only the servers' status entries have changed: no decision depends on them.
             return self.answer_waiting();
         }
         shared.decided = Some(Arc::clone(&view));
@@ -204,7 +205,7 @@ impl Core {
                 self.change(Asker::Store, What::Join(Arc::clone(&view)));
             }
         } else if has_documents && *view.documents != in_force {
-            // Operators want something else, or somebody has written the same again.
+            // Only intents have changed, or the same documents were written again.
             self.source = Arc::new(self.source.with_documents(Documents::clone(&view.documents)));
             self.health.adopt(self.health.config().at_revision(view.documents.epoch()));
             self.take_over_intents(&view.documents);
@@ -245,7 +246,7 @@ impl Core {
         }
     }
 
-    /// Documents of the store are in force, or refused.
+    /// Takes the result of bringing the store's documents into force.
     pub(super) fn joined(&mut self, view: &Arc<View>, result: Result<Done, Refusal>) {
         let (now, documents) = (self.now.elapsed, &view.documents);
         let Some(shared) = &mut self.shared else { return };
@@ -269,7 +270,7 @@ impl Core {
                 self.decide_and_publish();
             }
         }
-        // The store may hold other documents by now.
+        // The store may have other documents by now.
         self.take_over_from_store_if_other(documents);
         self.answer_waiting();
     }
@@ -289,7 +290,7 @@ impl Core {
         seen.is_some_and(|seen| seen != documents) && documents.epoch() < in_force
     }
 
-    /// Keeps what is in force on disk.
+    /// Keeps a copy of the documents in force on disk.
     fn keep_copy(&mut self, view: &View) {
         if let Some(store) = &self.health.config().store {
             let (path, prefix) = (store.copy.clone(), store.prefix.clone());
@@ -301,7 +302,7 @@ impl Core {
         }
     }
 
-    /// Whether the copy on disk is of another store, or of before an acceptance.
+    /// Whether the copy on disk is of another store, or older than an acceptance.
     fn is_of_another_store(&self, origin: Origin) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_joined() && shared.copied != Some(origin))
     }
@@ -331,7 +332,7 @@ impl Core {
             return;
         };
         let epoch = self.source.documents().map_or(0, Documents::epoch);
-        // Until the view's documents are in force, the answers do not belong to its moment.
+        // Until the view's documents are in force, the answers do not belong to its inputs.
         let is_current = epoch == shared.seen.view.documents.epoch();
         let moment = self.health.moment().filter(|_| is_current && is_alike);
         let InputsVersion { revision, entries } = moment.unwrap_or_default();
@@ -349,7 +350,7 @@ impl Core {
                 digest: shared.digest(&decision.answers, self.health.config().epoch()),
                 quorum: Some(decision.quorum),
                 trouble: decision.frozen.clone().or_else(|| self.health.blind().map(str::to_owned)),
-                // The session writes which server of this name it is.
+                // The session fills in `instance` and `place`.
                 ..Server::default()
             },
         };
@@ -370,8 +371,8 @@ impl Core {
         Ok(shared.peers.call(&shared.seen, own, nodes, self.now.wall))
     }
 
-    /// Has what the store holds accepted on all servers; `is_dry`: tells only what that would change. The command is answered
-    /// when the store's documents are in force here.
+    /// Has the store's documents accepted on all servers. `is_dry`: only reports the changes that this would make. The
+    /// command is answered when the store's documents are in force on this server.
     pub(super) fn accept_store(&mut self, call: CallId, is_dry: bool) {
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
         let notes = self.acceptance();
@@ -388,13 +389,13 @@ impl Core {
         }
     }
 
-    /// What it would change if the store's documents were accepted, a line for each key and for each node's intent.
+    /// The changes that accepting the store's documents would make, one line for each key and each node's intent.
     fn acceptance(&self) -> Vec<String> {
         let Some(shared) = &self.shared else { return Vec::new() };
         let Some(offered) = &shared.seen.offered else {
             let text = match shared.seen.mode {
-                Mode::Frozen => "what the store holds is not known at the moment",
-                Mode::Joined | Mode::Alone => "the store is believed already",
+                Mode::Frozen => "the contents of the store are not known at the moment",
+                Mode::Joined | Mode::Alone => "the store is trusted already",
             };
             return vec![text.to_owned()];
         };
@@ -413,7 +414,7 @@ impl Core {
         if lines.is_empty() { vec!["no difference to what is in force".to_owned()] } else { lines }
     }
 
-    /// Answers commands that wait until an older store is believed.
+    /// Answers commands that wait until an older store is trusted.
     pub(super) fn answer_accepting(&mut self) {
         let now = self.now.elapsed;
         let in_force = self.source.documents().cloned().unwrap_or_default();
@@ -429,9 +430,9 @@ impl Core {
             let answer = match (is_in_force, is_believed) {
                 (true, _) => Ok(Done { notes, cached_ms: None }),
                 (false, true) => {
-                    Err(refusal("the store is believed, but its documents are not in force here yet"))
+                    Err(refusal("the store is trusted, but its documents are not in force here yet"))
                 }
-                (false, false) => Err(refusal("the store is not believed yet")),
+                (false, false) => Err(refusal("the store is not trusted yet")),
             };
             self.reply(call, answer);
         }

@@ -1,4 +1,4 @@
-//! What the servers that share a store say together, as one of them looks at it: pure.
+//! The combined verdicts of the servers that share a store, as one server sees them. Pure.
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::store::InputsVersion;
 use crate::store::client::{Mode, Seen, View};
 use crate::store::votes::{Agreed, Observers, is_prober};
 
-/// The others' verdicts, and how far they count.
+/// The other servers' verdicts, and whether they count.
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct SharedView {
     view: Arc<View>,
-    /// The store is lost: what is known from it is only where one's own verdict is missing.
+    /// The store is lost: its verdicts count only where this server's own verdict is missing.
     alone: bool,
     server: String,
 }
@@ -30,13 +30,13 @@ impl SharedView {
         self.alone
     }
 
-    /// What its decisions are made from; `None`: from its own verdicts.
+    /// The version of the inputs of its decisions; `None`: it decides from its own verdicts.
     pub(in crate::controller) fn moment(&self) -> Option<InputsVersion> {
         (!self.alone).then_some(self.view.judged)
     }
 
-    /// What the servers make of a subject, or of it in a family. What they say of IPv6 is beside what they say of the
-    /// subject, where it is something else.
+    /// The servers' agreement on a subject, or on a subject in one family. Their verdicts over IPv6 are listed
+    /// separately only if they differ from those on the subject.
     pub(in crate::controller) fn agree(
         &self,
         subject: &Subject,
@@ -52,26 +52,26 @@ impl SharedView {
         }
     }
 
-    /// Whether this server probes a node; alone it probes all.
+    /// Whether this server probes a node; a lone server probes every node.
     pub(in crate::controller) fn probes(&self, node: &str, count: usize) -> bool {
         let servers = self.view.servers.keys().map(String::as_str);
         self.alone || is_prober(&self.server, node, servers, count)
     }
 
-    /// Whether the same nodes are probed as with another one.
+    /// Whether this server probes the same nodes as with another view.
     pub(in crate::controller) fn probes_as(&self, other: &SharedView) -> bool {
         self.alone == other.alone && self.view.servers.keys().eq(other.view.servers.keys())
     }
 }
 
-/// A number on which servers agree that give the same answers. Whatever is in it is there in every version.
+/// A digest that is equal on servers with the same answers. Every version of dns-xdp computes it from the same fields.
 pub(in crate::controller) fn digest(answers: &Answers, epoch: u32) -> String {
     let mut hash = Fnv1a::new();
     hash.add(epoch.to_string().into_bytes());
     for answering in &answers.by_node {
         hash.add(answering.map_or(" -".to_owned(), |node| format!(" {node}")).into_bytes());
     }
-    // Services share lists, so that few have to be written out.
+    // Services share lists, so only a few lists have to be written out.
     let mut texts: HashMap<*const usize, String> = HashMap::new();
     for (service, answering) in answers.services() {
         let text = texts.entry(answering.as_ptr()).or_insert_with(|| format!(" {answering:?}"));
@@ -95,7 +95,7 @@ pub(in crate::controller) mod tests {
     use super::*;
     use crate::store::votes::Verdicts;
 
-    /// What three servers say, of which this is the first: for each a list of those up, down and gone.
+    /// The verdicts of three servers, of which this is the first: for each the nodes up, down and unreachable.
     pub(in crate::controller) fn said(mode: Mode, said: [[&[&str]; 3]; 3]) -> SharedView {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let verdicts = said.map(|[up, down, unreachable]| Verdicts {
@@ -120,8 +120,8 @@ pub(in crate::controller) mod tests {
 
     #[test]
     fn a_server_that_is_alone_probes_everyone() {
-        let nobody: [[&[&str]; 3]; 3] = [[&[]; 3]; 3];
-        let (joined, alone) = (said(Mode::Joined, nobody), said(Mode::Alone, nobody));
+        let none: [[&[&str]; 3]; 3] = [[&[]; 3]; 3];
+        let (joined, alone) = (said(Mode::Joined, none), said(Mode::Alone, none));
         let nodes: Vec<String> = (1..=30).map(|number| format!("node{number}")).collect();
         let ours = |view: &SharedView| nodes.iter().filter(|node| view.probes(node, 1)).count();
         assert_eq!(ours(&alone), 30);

@@ -19,22 +19,22 @@ pub(in crate::controller) struct Source {
     text: String,
     /// The text of the file when all of it was in force.
     filed: String,
-    /// As the file has them; the others are ephemeral.
+    /// The file's nodes; all others are ephemeral.
     nodes: Vec<Node>,
-    /// Likewise.
+    /// The file's services; all others are ephemeral.
     services: Vec<Service>,
-    /// The shared sections, where these are the store's and not the file's.
+    /// The shared sections, if the store has them instead of the file.
     documents: Option<Documents>,
 }
 
-/// What has to be written to the store for a change.
+/// The documents to write to the store for a change.
 #[derive(Debug, Default)]
 pub(in crate::controller) struct Push {
-    /// By the key; empty: nothing.
+    /// The new values by their keys; empty: nothing to write.
     pub(super) writes: BTreeMap<String, Vec<u8>>,
-    /// For the operator.
+    /// Notes for the operator.
     pub(super) notes: Vec<String>,
-    /// The nodes that it removes.
+    /// The nodes that the change removes.
     pub(super) removed: Removed,
 }
 
@@ -43,18 +43,18 @@ pub(in crate::controller) struct Push {
 pub(super) struct Removed {
     /// Their names.
     pub(super) names: Vec<String>,
-    /// How many nodes there are.
+    /// The number of nodes before.
     pub(super) of: usize,
 }
 
-/// What would be in force, and what would be in the file.
+/// The configuration that would be in force, and the text that would be in the file.
 #[derive(Debug)]
 pub(in crate::controller) struct Proposal {
     pub(in crate::controller) config: Config,
     pub(in crate::controller) source: Source,
     /// The file's new text; `None`: it stays as it is.
     pub(in crate::controller) write: Option<String>,
-    /// For the operator.
+    /// Notes for the operator.
     pub(in crate::controller) notes: Vec<String>,
     /// Warnings about the new configuration that the old one does not have.
     pub(in crate::controller) warnings: Vec<String>,
@@ -69,8 +69,8 @@ impl Removed {
 }
 
 impl Source {
-    /// Reads the configuration that is to be in force from `text`, the text of the file at `path`; the daemon
-    /// listens on `socket` whatever it says.
+    /// Reads the configuration that is to be in force from `text`, the text of the file at `path`; the daemon listens
+    /// on `socket` whatever the text says.
     pub(in crate::controller) fn new(
         path: &Path,
         socket: &Path,
@@ -104,17 +104,17 @@ impl Source {
         &self.path
     }
 
-    /// Whether all that this text of the file says is in force.
+    /// Whether everything in this text of the file is in force.
     pub(super) fn is_filed(&self, text: &str) -> bool {
         self.filed == text
     }
 
-    /// Whether a node, or its place, is not in the file.
+    /// Whether a node, or its position, is not in the file.
     pub(super) fn ephemeral(&self, node: &Node) -> bool {
         !self.nodes.iter().any(|filed| filed.name == node.name && filed.addresses().eq(node.addresses()))
     }
 
-    /// Whether a service, or what commands change of it, is not in the file.
+    /// Whether a service, or a command's change of it, is not in the file.
     pub(super) fn ephemeral_service(&self, service: &Service) -> bool {
         let changed = |service: &Service| (service.min_healthy, service.order, service.all_down);
         let same = |filed: &Service| {
@@ -124,7 +124,7 @@ impl Source {
         !self.services.iter().any(same)
     }
 
-    /// All of the file, or nothing. Ephemeral changes are forgotten.
+    /// Proposes the whole file, or refuses it. Ephemeral changes are dropped.
     pub(super) fn reload(&self, in_force: &Config, file: String) -> Result<Proposal, Refusal> {
         let config = self.parse(&file)?;
         let sections = in_force.needs_restart(&config);
@@ -150,12 +150,12 @@ impl Source {
         Ok(Proposal { config, source, write: None, notes, warnings })
     }
 
-    /// The nodes of the file, or of the store's documents, that another source does not have. Ephemeral nodes do not count.
+    /// The nodes of the file, or of the store's documents, that `next` does not have. Ephemeral nodes do not count.
     pub(super) fn removed(&self, next: &Source) -> Removed {
         Removed::between(&self.nodes, &next.nodes)
     }
 
-    /// What another source makes different, a line for each key.
+    /// The differences of `next`, one line for each key.
     pub(super) fn differences(&self, next: &Source) -> Vec<String> {
         let in_force = |source: &Source| match &source.documents {
             Some(documents) => split(&source.text).unwrap_or_default().0 + &documents.text(),
@@ -181,17 +181,17 @@ impl Source {
         Ok(proposal)
     }
 
-    /// The documents that are in force, where they are the store's.
+    /// The documents in force, if they come from the store.
     pub(in crate::controller) fn documents(&self) -> Option<&Documents> {
         self.documents.as_ref()
     }
 
-    /// The same with documents that differ in what operators want alone.
+    /// Returns the same source with documents that differ only in intents.
     pub(super) fn with_documents(&self, documents: Documents) -> Source {
         Source { documents: Some(documents), ..self.clone() }
     }
 
-    /// All of the documents that the store holds now, or nothing.
+    /// Proposes all documents that the store has now, or refuses them.
     pub(super) fn join(&self, in_force: &Config, documents: Documents) -> Result<Proposal, Refusal> {
         let next = Source { documents: Some(documents), ..self.clone() };
         let config = next.parse(&next.text)?;
@@ -206,7 +206,7 @@ impl Source {
         Ok(Proposal { config, source, write: None, notes, warnings })
     }
 
-    /// What has to be written to the store for a change to a node or service.
+    /// The documents to write to the store for a change of a node or service.
     pub(super) fn share(&self, change: &ClusterChange) -> Result<Push, Refusal> {
         let Some(documents) = &self.documents else { return Ok(Push::default()) };
         let Edited { text, notes } = change.edit(&documents.text())?;
@@ -216,13 +216,13 @@ impl Source {
         Ok(Push { writes: documents.writes(&shared), notes, ..Push::default() })
     }
 
-    /// What has to be written to the store for the shared sections of the file's text, if it has any.
+    /// The documents to write to the store for the shared sections of the file's text, if it has any.
     pub(super) fn push(&self, file: &str) -> Result<Push, Refusal> {
         let Some(documents) = &self.documents else { return Ok(Push::default()) };
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(file).map_err(invalid)?;
         if !shared.contains_key("config/nodes") {
-            // Without nodes these sections are no cluster. What they say has no effect, and the operator hears of it.
+            // Without nodes, these sections are no cluster. They have no effect, and the operator is warned.
             let notes = self.parse(file)?.overridden_warning().into_iter().collect();
             return Ok(Push { notes, ..Push::default() });
         }
@@ -264,7 +264,7 @@ impl Source {
             proposal.notes.push(text);
         }
         if edited.text != file {
-            // What was done to the file is the operator's to know, more than what was done to our copy.
+            // The operator needs the notes about the file more than those about the copy in force.
             let others = proposal.notes.split_off(0).into_iter().filter(|note| !edited.notes.contains(note));
             proposal.notes = edited.notes.iter().cloned().chain(others).collect();
             if self.is_filed(file) {

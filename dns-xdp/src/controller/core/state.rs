@@ -1,4 +1,5 @@
-//! What is known and wanted, and the decision that follows: pure, and so testable without a network or a kernel.
+//! The state that decisions are made from: configuration, intents and verdicts. Pure, and so testable without a network
+//! or a kernel.
 mod families;
 mod holds;
 mod urgency;
@@ -31,14 +32,14 @@ use crate::zone::Zone;
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct State {
     config: Arc<Config>,
-    /// What operators want, without the holds.
+    /// The operators' intents, without the holds.
     intents: Intents,
     held: HeldNodes,
     targets: BTreeMap<ProbeId, Target>,
     verdicts: BTreeMap<ProbeId, Verdict>,
-    /// Those of [`State::verdicts`] that are in doubt, by node.
+    /// The probes of [`State::verdicts`] that are in doubt, by node.
     in_doubt: BTreeMap<String, BTreeSet<ProbeId>>,
-    /// Those that nothing has been heard of yet.
+    /// The probes that have no result yet.
     unheard: BTreeSet<ProbeId>,
     health_by_subject: BTreeMap<Subject, SubjectHealth>,
     /// The health by family of the subjects that are probed at an address of each family.
@@ -46,23 +47,23 @@ pub(in crate::controller) struct State {
     blindness: ClockGuard,
     confirmation: Confirmation,
     decision: Option<Decision>,
-    /// What the servers say together; `None`: this one decides alone, as it always does without a store.
+    /// The servers' shared view; `None`: this server decides alone, as it always does without a store.
     shared: Option<SharedView>,
 }
 
-/// What an observation has changed.
+/// The changes that an observation has made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::controller) struct Change {
     /// The health of the subject.
     pub(in crate::controller) transition: Option<Transition>,
-    /// Its health in a family, where both are probed.
+    /// The subject's health in a family, if both families are probed.
     pub(in crate::controller) families: Vec<(Family, Transition)>,
-    /// Something that a decision looks at.
+    /// Whether a decision depends on the change.
     pub(in crate::controller) decisive: bool,
 }
 
 impl State {
-    /// Nothing is known of any node, and nothing decided. `intents`: with the holds.
+    /// Creates a state that knows nothing of any node and has no decision. `intents` include the holds.
     pub(in crate::controller) fn new(config: impl Into<Arc<Config>>, intents: &Intents) -> Self {
         let held = HeldNodes::new(intent::holds(intents));
         State { held, ..State::with(config.into(), intent::without_holds(intents), None) }
@@ -96,13 +97,13 @@ impl State {
         state
     }
 
-    /// Goes on from the answers before a restart. `released` is `None` without a store. With a store, it has the holds
-    /// that have ended on this server alone. The falls of all other nodes are known from the other servers.
+    /// Continues from the answers before a restart. `released` is `None` without a store. With a store, it has the
+    /// holds that have ended on this server alone. The falls of all other nodes are known from the other servers.
     pub(in crate::controller) fn remember(&mut self, answers: &LastAnswers, released: Option<&Holds>) {
         let mut decision = Decision::remembered(answers.answers(&self.config.cluster));
         for (node, effective) in self.config.cluster.nodes.iter().zip(&mut decision.effective) {
             if self.intents.get(&node.name).is_some_and(|intent| intent.admin == Admin::Drain) {
-                // The operator took it out, not its probes.
+                // An operator took the node out, not its probes.
                 *effective = Effective::Drain;
             } else if self.held.contains(&node.name) {
                 *effective = Effective::Held;
@@ -148,7 +149,8 @@ impl State {
         self.recompute();
     }
 
-    /// Takes what was heard of the subjects that are `kept`, as far as they are there, for the quorum of this configuration.
+    /// Starts the confirmation for this configuration's quorum, with the earlier results of the subjects that are
+    /// `kept`.
     fn confirm_anew(&mut self, before: Confirmation, kept: impl Fn(&Subject) -> bool) {
         let Config { cluster, failover, .. } = &*self.config;
         let needed = failover.quorum.needed(cluster.nodes.len() + failover.witness.len());
@@ -164,8 +166,8 @@ impl State {
         self.verdicts.get(same)
     }
 
-    /// The verdict that a changed probe begins with: that of the subject's probe with this index, or else of its first, in
-    /// the same family if there is one.
+    /// The verdict that a changed probe begins with: the verdict of the subject's probe with this index, or else of its
+    /// first probe. A probe of the same family is preferred.
     fn nearest(&self, probe: &ProbeId) -> Option<&Verdict> {
         let first = ProbeId { index: 0, ..probe.clone() };
         let any = || self.verdicts.range(ProbeId::all_of(&probe.subject)).next();
@@ -173,8 +175,8 @@ impl State {
         same.or_else(|| any().map(|(_, verdict)| verdict))
     }
 
-    /// Takes what the servers say together. Who is probed by this one because of it, and whom the others find up, is not
-    /// given up for one lost probe.
+    /// Sets the view that the servers share. A node that this server begins to probe counts as up if the other servers
+    /// find it up. One lost probe does not take it out.
     pub(in crate::controller) fn set_peer_view(&mut self, view: SharedView) {
         let same = self.shared.as_ref().is_some_and(|before| before.probes_as(&view));
         self.shared = Some(view);
@@ -195,7 +197,7 @@ impl State {
         self.recompute();
     }
 
-    /// What this server makes of those that it probes. While it is blind: nothing.
+    /// This server's verdicts on its subjects; none while it is blind.
     pub(in crate::controller) fn own_verdicts(&self) -> Verdicts {
         let mut own = Verdicts::default();
         if self.blindness.reason().is_some() {
@@ -204,7 +206,7 @@ impl State {
         for (subject, subject_health) in
             self.health_by_subject.iter().filter(|(subject, _)| !self.is_discarded(subject))
         {
-            // A server of a version that probes one address alone reads what is said of IPv4.
+            // A server of a version that probes only one address reads the verdict over IPv4.
             let ipv4 = self.told_apart(subject).map_or(subject_health, |both| &both.ipv4);
             said(&mut own, subject.to_string(), ipv4);
             if let Some(ipv6) = self.ipv6_apart(subject) {
@@ -218,12 +220,12 @@ impl State {
         self.shared.as_ref().is_some_and(|shared| !shared.is_alone())
     }
 
-    /// What the decisions of a server that is joined are made from.
+    /// The version of the inputs that a joined server's decisions are made from.
     pub(in crate::controller) fn moment(&self) -> Option<InputsVersion> {
         self.shared.as_ref().and_then(SharedView::moment)
     }
 
-    /// Works everything out that follows from the verdicts.
+    /// Recomputes everything that follows from the verdicts.
     fn recompute(&mut self) {
         let unheard = self.verdicts.iter().filter(|(_, verdict)| is_unheard(verdict));
         self.unheard = unheard.map(|(probe, _)| probe.clone()).collect();
@@ -252,11 +254,11 @@ impl State {
     ) -> SubjectHealth {
         match self.families.get(subject) {
             Some(families) => families.whole(before, now),
-            None => self.standing_of_all(subject, before, now),
+            None => self.health_of_all(subject, before, now),
         }
     }
 
-    /// How the health of a subject is found out.
+    /// The health check of a subject.
     fn check(&self, subject: &Subject) -> Cow<'_, HealthCheck> {
         let cluster = &self.config.cluster;
         let found = match subject {
@@ -269,7 +271,7 @@ impl State {
         found.map_or_else(|| Cow::Owned(health::of_witness(&cluster.nodes)), Cow::Borrowed)
     }
 
-    /// Sets what is wanted of the nodes. Holds are set apart; those of nodes that are wanted up end.
+    /// Sets the intents for the nodes. Holds are set separately; a hold of a node whose intent is `up` ends.
     pub(in crate::controller) fn set_intents(&mut self, intents: Intents) {
         self.held.release_wanted(&intents);
         self.intents = intents;
@@ -283,7 +285,7 @@ impl State {
         &mut self.held
     }
 
-    /// Takes in which held nodes are healthy. While the answers are frozen, or this server is blind, that is not known.
+    /// Notes which held nodes are healthy. While the answers are frozen or this server is blind, this is not known.
     pub(in crate::controller) fn note_held_health(&mut self, now: Duration) {
         if self.held.holds().is_empty() {
             return;
@@ -295,17 +297,17 @@ impl State {
         self.held.note_health(now, states);
     }
 
-    /// The guard against our own blindness: while it has a reason nobody is judged.
+    /// The clock guard: while it has a reason for blindness, no node is judged.
     pub(in crate::controller) fn blindness(&mut self) -> &mut ClockGuard {
         &mut self.blindness
     }
 
-    /// Why nobody is judged; `None`: everybody is.
+    /// Why no node is judged; `None`: nodes are judged.
     pub(in crate::controller) fn blind(&self) -> Option<&str> {
         self.blindness.reason()
     }
 
-    /// Takes in what a probe found out at `at` after the origin; `None`: it is not about anyone known.
+    /// Takes the result of a probe at `at` after the origin. Returns `None` if the probe is unknown.
     pub(in crate::controller) fn observe(
         &mut self,
         probe: &ProbeId,
@@ -316,7 +318,7 @@ impl State {
         let is_heard = match observation {
             Observation::Success { .. } => true,
             Observation::Failure(failure) => failure.visible,
-            // Nothing speaks against what it answered before.
+            // The result does not contradict the earlier answer.
             Observation::Inconclusive { .. } => verdict.visible(),
             Observation::Overdue => false,
         };
@@ -337,7 +339,7 @@ impl State {
         note_doubt(&mut self.in_doubt, probe, in_doubt);
         note(&mut self.unheard, probe, unheard);
         if was_plain && plain(verdict) {
-            // As nearly always: nothing follows from it.
+            // The usual case: the result changes nothing.
             return Some(Change { decisive: confirms, ..Change::default() });
         }
         let (families, families_are_decisive) = self.observe_families(&probe.subject, at);
@@ -357,7 +359,7 @@ impl State {
         Some(change)
     }
 
-    /// A part of the cluster has gone out of the answers by its probes, or is in them. Its fall waits until a quorum is heard.
+    /// Notes whether a subject is out by its probes. Its fall waits until a quorum is heard.
     fn note_fall(
         &mut self,
         (subject, family): (&Subject, Option<Family>),
@@ -375,19 +377,20 @@ impl State {
         }
     }
 
-    /// Whether every node and witness has been probed once, whatever came of it.
+    /// Whether every node and witness has been probed once, with any result.
     pub(in crate::controller) fn round_complete(&self) -> bool {
         self.unheard.is_empty()
     }
 
-    /// Decides anew who answers for whom.
+    /// Decides again which node answers for which.
     pub(in crate::controller) fn decide(&mut self) {
         let Config { cluster, failover, .. } = &*self.config;
         let decide = |view: &View| failover::decide(cluster, failover, view, self.decision.as_ref());
         let view = self.view();
         let mut decision = decide(&view);
         if decision.frozen.is_some() && self.confirmation.wanted_since().is_some() {
-            // No fall moves an answer while they are frozen: how each node is treated is shown as its probes have it.
+            // While the answers are frozen, no fall moves them. Each node is then shown with the state that its probes
+            // found.
             decision = decide(&self.view_with(&Confirmation::default()));
         }
         if decision.frozen.is_none() {
@@ -431,9 +434,9 @@ impl State {
         &self.health_by_subject
     }
 
-    /// The standing of a node of the cluster.
+    /// The health of a node of the cluster.
     pub(in crate::controller) fn node(&self, node: &Node) -> &SubjectHealth {
-        self.health_by_subject.get(&Subject::Node(node.name.clone())).expect("every node has a standing")
+        self.health_by_subject.get(&Subject::Node(node.name.clone())).expect("every node has a health")
     }
 
     pub(in crate::controller) fn decision(&self) -> Option<&Decision> {
@@ -441,7 +444,7 @@ impl State {
     }
 }
 
-/// Those that this server probes. Witnesses are every server's.
+/// The targets that this server probes. Every server probes the witnesses.
 fn targets(config: &Config, shared: Option<&SharedView>) -> BTreeMap<ProbeId, Target> {
     let mut targets = all_targets(config);
     if let Some(shared) = shared {
@@ -455,7 +458,7 @@ fn targets(config: &Config, shared: Option<&SharedView>) -> BTreeMap<ProbeId, Ta
     targets
 }
 
-/// The nodes that have other addresses than before.
+/// The nodes whose addresses have changed.
 fn moved(before: &Config, now: &Config) -> BTreeSet<String> {
     let addresses = |node: &Node| -> Vec<IpAddr> { node.addresses().collect() };
     let before: BTreeMap<&str, Vec<IpAddr>> =
@@ -465,17 +468,17 @@ fn moved(before: &Config, now: &Config) -> BTreeSet<String> {
     now.cluster.nodes.iter().filter(is_moved).map(|node| node.name.clone()).collect()
 }
 
-/// Nothing has been heard of it yet.
+/// Whether the probe has no result yet.
 fn is_unheard(verdict: &Verdict) -> bool {
     verdict.serving().is_none() && !verdict.inconclusive()
 }
 
-/// What of a standing a decision looks at.
+/// The parts of a subject's health that a decision depends on.
 fn decisive(subject_health: &SubjectHealth) -> (Option<bool>, bool, Option<u32>) {
     (subject_health.serving(), subject_health.visible, subject_health.seconds_left())
 }
 
-/// Adds what is found of a subject to the verdicts.
+/// Adds the verdict on a subject to this server's verdicts.
 fn said(own: &mut Verdicts, subject: String, subject_health: &SubjectHealth) {
     let said = match (subject_health.serving(), subject_health.visible) {
         (None, _) => return,
@@ -486,7 +489,8 @@ fn said(own: &mut Verdicts, subject: String, subject_health: &SubjectHealth) {
     said.insert(subject);
 }
 
-/// Witnesses have no other probes that their doubt is about.
+/// Notes whether a probe is in doubt, for a node or a member. A witness has no other probe that would have to be made
+/// fast.
 fn note_doubt(by_node: &mut BTreeMap<String, BTreeSet<ProbeId>>, probe: &ProbeId, belongs: bool) {
     let Some(node) = probe.subject.node() else { return };
     if belongs {

@@ -1,4 +1,4 @@
-//! What `status` and `node list` show: the state, seen by an operator.
+//! The answers to `status`, `node list` and `service list`: the state for an operator.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -28,26 +28,26 @@ use crate::zone::Zone;
 /// The most services in one status.
 const SERVICES: usize = 1_000;
 
-/// What the state does not know: the daemon's side of a [`Status`].
+/// The parts of a [`Status`] that the state does not know.
 #[derive(Debug)]
 pub(super) struct Surroundings<'a> {
-    /// What is answered now, and its zone.
+    /// The published answers and their zone.
     pub(super) answering: (&'a Answering, &'a Zone),
     pub(super) now: Timestamp,
-    /// Since the origin of the verdicts' times; the wall clock may have been set meanwhile.
+    /// The time since the origin of the verdicts' times. The wall clock may have been set meanwhile.
     pub(super) uptime: Duration,
     pub(super) interfaces: &'a [InterfaceState],
     pub(super) addresses: &'a [AddressState],
-    /// `None`: for ever.
+    /// The rest of the program lease; `None`: it does not end.
     pub(super) lease_left: Option<Duration>,
     pub(super) rate: Option<Rate>,
     /// [`GuardStatus::rate_limited`], [`GuardStatus::slipped`] and [`GuardStatus::fallback_limited`]
     pub(super) held_back: [u64; 3],
     /// [`Status::store`]
     pub(super) store: StoreStatus,
-    /// What counts on this server alone.
+    /// The decisions that count on this server alone.
     pub(super) local: &'a Local,
-    /// What went wrong at the daemon's edges.
+    /// Alarms of the daemon's edges.
     pub(super) alarms: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     let all_held = "every node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
     alarms.extend(decision.held.then(|| all_held.to_owned()));
     alarms.extend(Family::ALL.into_iter().filter_map(|family| none_is_up(decision, family)));
-    alarms.extend(state.blind().map(|reason| format!("blind, nobody is judged: {reason}")));
+    alarms.extend(state.blind().map(|reason| format!("blind, no node is judged: {reason}")));
     let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
     let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
     let started = around.now.checked_sub(uptime).unwrap_or(around.now);
@@ -173,7 +173,7 @@ pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec
     state.config().cluster.nodes.iter().map(entry).collect()
 }
 
-/// Without what a decision and the zone say.
+/// Returns the status of a node, without the parts that come from the decision and the zone.
 fn node_status(state: &State, node: &Node) -> NodeStatus {
     let (Counted { health, reason: found, .. }, intent) =
         (state.health_that_counts(node), state.intent(node));
@@ -204,14 +204,15 @@ fn held(state: &State, node: &Node, now: Now) -> Option<HeldStatus> {
     Some(HeldStatus { since: hold.since, until })
 }
 
-/// How a node is treated: as down where an RRset of its name does not answer its own address, although the other one does.
+/// How a node is treated. It is shown as down if one RRset of its name lacks its own address while the other RRset has
+/// it.
 fn shown(state: &State, node: &Node, effective: Effective) -> Effective {
     let is_auto = state.intent(node).is_none_or(|intent| intent.admin == Admin::Auto);
     let is_down = || state.health_that_counts(node).health.serving() == Some(false);
     if effective == Effective::Up && is_auto && is_down() { Effective::Down } else { effective }
 }
 
-/// Each family of a node that is probed at addresses of both; else nothing.
+/// The status of each family, for a node that is probed at addresses of both; otherwise nothing.
 fn family_status(
     state: &State,
     node: &Node,
@@ -239,7 +240,7 @@ fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
     state.intent(node).map_or(health, |intent| intent.since.max(health))
 }
 
-/// Of more services than [`SERVICES`] those that are down, at most that many.
+/// The services to list. If there are more than [`SERVICES`], these are the ones that are down, at most that many.
 fn services(state: &State, decision: &Decision, down: &ServicesDown) -> Vec<ServiceStatus> {
     let Parts { nodes, services } = &*state.config().cluster;
     let shown = |service: &Service| {
@@ -312,7 +313,7 @@ fn address(state: &AddressState) -> AddressStatus {
     }
 }
 
-/// The alarm of a family in which no node is up, while one is in the other.
+/// The alarm that no node is up in this family while one is up in the other.
 fn none_is_up(decision: &Decision, family: Family) -> Option<String> {
     let instead = match decision.answers.families.of(family).last_resort? {
         LastResort::Held if decision.held => return None,
@@ -324,7 +325,7 @@ fn none_is_up(decision: &Decision, family: Family) -> Option<String> {
     Some(format!("no node is up over {family}: {instead}"))
 }
 
-/// Whom we cannot probe for reasons of our own, one alarm for each reason.
+/// The alarms for nodes that this server cannot probe for its own reasons, one for each reason.
 fn cannot_probe(state: &State) -> Vec<String> {
     let mut blind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (subject, subject_health) in

@@ -1,4 +1,4 @@
-//! The core by itself: inputs in, effects out.
+//! Tests of the core alone: inputs in, effects out.
 mod failback;
 mod holds_beside_a_store;
 mod intents_that_end;
@@ -23,7 +23,7 @@ mod changes;
 mod hanging;
 mod probing;
 
-/// A core and what it wants done.
+/// A core and the effects that it asks for.
 struct Bench {
     core: Core,
     effects: Vec<Effect>,
@@ -35,7 +35,7 @@ struct Bench {
     zone: Option<Arc<crate::zone::Zone>>,
 }
 
-/// What a server finds on its disk when it starts.
+/// The files that a server finds on its disk when it starts.
 #[derive(Default)]
 struct Disk {
     intents: Intents,
@@ -44,12 +44,12 @@ struct Disk {
 }
 
 impl Bench {
-    /// All nodes are up, and answered.
+    /// A core with all nodes up and in the answers.
     fn live(text: &str) -> Bench {
         Bench::start(text, None)
     }
 
-    /// The same beside a store, which holds the shared sections and has not been reached.
+    /// A live core beside a store that has the shared sections and has not been reached.
     fn shared(intents: Intents) -> (Bench, Documents) {
         let (text, documents) = beside_a_store(TEXT, intents);
         (Bench::start(&text, Some(documents.clone())), documents)
@@ -69,7 +69,7 @@ impl Bench {
         Bench::begin_at(text, documents, disk, Duration::ZERO)
     }
 
-    /// As the former, at this time after the epoch.
+    /// Like [`begin`], at this time after the epoch.
     fn begin_at(text: &str, documents: Option<Documents>, disk: Disk, elapsed: Duration) -> Bench {
         let parsed = config(text);
         let (path, socket) = (&parsed.path, &parsed.control.socket);
@@ -83,7 +83,7 @@ impl Bench {
         Bench { core, effects, elapsed, file, dead, zone: None }
     }
 
-    /// The first answers are given.
+    /// Has the first answers published.
     fn open(mut self) -> Bench {
         if self.core.shares() {
             self.elapsed += FIRST_VIEW;
@@ -114,14 +114,14 @@ impl Bench {
         self.step(Input::Probed { probe, at: self.elapsed, observation });
     }
 
-    /// A node answers nothing.
+    /// Makes a probe of a node fail by a timeout.
     fn silence(&mut self, node: &str) {
         let observation = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });
         let probe = ProbeId::first(Subject::Node(node.to_owned()));
         self.step(Input::Probed { probe, at: self.elapsed, observation });
     }
 
-    /// A node fails as often as it takes, and the others answer meanwhile as they do.
+    /// Makes a node fail until it is down, while the other nodes answer.
     fn kill(&mut self, node: &str) {
         self.dead.insert(node.to_owned());
         self.observe(node, false);
@@ -131,7 +131,7 @@ impl Bench {
         (0..2).for_each(|_| self.observe(node, false));
     }
 
-    /// A node fails, which is published when it is in doubt and when it is down.
+    /// Makes a node fail, and publishes both when it is in doubt and when it is down.
     fn kill_and_publish(&mut self, node: &str) {
         self.kill(node);
         self.publish_all();
@@ -141,13 +141,13 @@ impl Bench {
         self.step(Input::Asked { call, command });
     }
 
-    /// Takes out the first effect for which there is something.
+    /// Removes the first effect for which `wanted` returns a value, and returns the value.
     fn take<T>(&mut self, wanted: impl Fn(&Effect) -> Option<T>) -> Option<T> {
         let place = self.effects.iter().position(|effect| wanted(effect).is_some())?;
         wanted(&self.effects.remove(place))
     }
 
-    /// What is to be published.
+    /// Takes the answers that the core wants to publish.
     fn wanted(&mut self) -> Option<Published> {
         self.take(|effect| match effect {
             Effect::Publish(published) | Effect::Open(published) => Some(published.clone()),
@@ -155,14 +155,14 @@ impl Bench {
         })
     }
 
-    /// Publishes until nothing is to be: a node that fails is in doubt first, which is published too.
+    /// Publishes until nothing is left to publish: a failing node is in doubt first, and that is published too.
     fn publish_all(&mut self) {
         while let Some(published) = self.wanted() {
             self.end_publication(&published, Ok(()));
         }
     }
 
-    /// What is to be published is, or cannot be.
+    /// Performs the next publication with this result.
     fn publish(&mut self, result: Result<(), &str>) {
         let published = self.wanted().expect("something is to be published");
         self.end_publication(&published, result);
@@ -181,13 +181,13 @@ impl Bench {
         self.step(if is_live { Input::Published(Ok(publication)) } else { Input::Opened(publication) });
     }
 
-    /// A change is worked out from the file as it is.
+    /// Prepares the change that the core asks for, from the present file.
     fn prepare(&mut self) -> WorkId {
         let (work, job) = self.job();
         self.end_job(work, job)
     }
 
-    /// What is to be worked out.
+    /// Takes the change that the core wants prepared.
     fn job(&mut self) -> (WorkId, Job) {
         let place = self.effects.iter().position(|effect| matches!(effect, Effect::Prepare { .. }));
         let Effect::Prepare { work, job } =
@@ -245,7 +245,7 @@ impl Bench {
     }
 }
 
-/// A file beside a store, and the documents that the store has.
+/// Returns a file beside a store, and the store's documents.
 fn beside_a_store(text: &str, intents: Intents) -> (String, Documents) {
     let text = format!("{text}[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n");
     let (_, texts) = split(&text).unwrap();
@@ -254,7 +254,7 @@ fn beside_a_store(text: &str, intents: Intents) -> (String, Documents) {
     (text, documents)
 }
 
-/// The store as a server sees it that is alone, or has joined.
+/// Returns the view of the store of a server in this mode.
 fn seen(documents: &Documents, mode: Mode) -> Seen {
     let view = View { documents: Arc::new(documents.clone()), ..View::of([], []) };
     let is_up = mode == Mode::Joined;
@@ -387,7 +387,7 @@ fn names_fail_over_while_a_change_is_worked_out_and_while_its_file_is_written() 
     assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
     bench.prepare();
     bench.publish(Ok(()));
-    assert_eq!(bench.answers(NODE2), ["192.0.2.13"], "the change goes by what is known");
+    assert_eq!(bench.answers(NODE2), ["192.0.2.13"], "the change uses the known verdicts");
     bench.kill_and_publish("node3");
     assert_eq!(bench.answers(NODE2), ["192.0.2.11"]);
     assert_eq!(bench.reply(7), None);
@@ -515,7 +515,7 @@ fn lease_and_watchdog_are_renewed_by_each_tick_and_by_nothing_else() {
 }
 
 #[test]
-fn a_machine_that_was_stopped_judges_nobody_for_two_rounds_though_its_clock_stood_still() {
+fn a_machine_that_was_stopped_judges_no_node_for_two_rounds_though_its_clock_stood_still() {
     let mut bench = Bench::live(TEXT);
     bench.step(Input::WasStopped(Duration::from_secs(3600)));
     assert_eq!(bench.core.health.blind(), Some("this machine was stopped for 3600 s"));

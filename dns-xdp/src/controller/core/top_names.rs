@@ -1,26 +1,26 @@
-//! The names that are asked most, of those that the program has sampled of late. Bounded, whatever is asked.
+//! The most asked names among those that the program has sampled lately. The memory is bounded, whatever is asked.
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::control::api::{AskedName, Names};
 use crate::datapath::SAMPLING_LIFE;
 
-/// Names that are counted at a time; those asked least go when there are more.
+/// The most names counted at a time. If there are more, the least asked names are dropped.
 const KEPT: usize = 1024;
-/// Names in an answer.
+/// The most names in an answer.
 const TOLD: usize = 100;
-/// After this time a sample counts half.
+/// The time after which a sample counts 1/2.
 const HALF_LIFE: Duration = Duration::from_secs(10);
-/// A name that counts less than this many samples is forgotten.
+/// A name that counts less than this many samples is dropped.
 const FORGOTTEN: f64 = 0.05;
-/// Samples that are aimed at for each second: a good third of what the program's ring takes.
+/// The wanted number of samples per second: a little more than 1/3 of the program's ring.
 const SAMPLES_PER_SECOND: f64 = 128.0;
 
-/// How often each name was asked, in queries, of which older ones count less.
+/// How often each name was asked, in queries. Older queries count less.
 #[derive(Debug, Default)]
 pub(super) struct TopNames {
     counts: HashMap<String, f64>,
-    /// Of all names, the forgotten ones too.
+    /// The count of all names, including dropped names.
     total: f64,
     samples: f64,
     one_of: u64,
@@ -28,7 +28,7 @@ pub(super) struct TopNames {
 }
 
 impl TopNames {
-    /// Counts the names that were sampled since the last call, by a program that had been told
+    /// Counts the names that were sampled since the last call, by a program that sampled at the rate of
     /// [`TopNames::one_of`].
     pub(super) fn count(&mut self, names: Vec<String>, now: Duration) {
         match self.last.replace(now) {
@@ -48,14 +48,14 @@ impl TopNames {
         self.forget(weight);
     }
 
-    /// How many queries one sample is to stand for from now on, a power of two.
+    /// How many queries one sample stands for from now on: a power of two.
     pub(super) fn one_of(&mut self, queries_per_second: f64) -> u64 {
         let wanted = (queries_per_second / SAMPLES_PER_SECOND).ceil().clamp(1.0, f64::from(1_u32 << 31));
         self.one_of = (wanted as u64).next_power_of_two();
         self.one_of
     }
 
-    /// Frees the counts when no operator looks at them any more.
+    /// Drops the counts when no operator looks at them any more.
     pub(super) fn end_unless_looked_at(&mut self, now: Duration) {
         if self.last.is_some_and(|last| now - last > SAMPLING_LIFE) {
             *self = TopNames::default();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_asks_twice_take_bounded_room_and_hide_no_other() {
+    fn names_that_are_asked_once_take_bounded_room_and_hide_no_other() {
         let mut asked = TopNames::default();
         asked.count(Vec::new(), second(0));
         for round in 1..100 {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_when_nobody_looks() {
+    fn nothing_is_kept_when_no_operator_looks() {
         let mut asked = TopNames::default();
         asked.count(Vec::new(), second(0));
         asked.count(times("a.", 1), second(1));

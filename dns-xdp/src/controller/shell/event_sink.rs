@@ -1,4 +1,4 @@
-//! The one way in which the daemon tells what happened: to its log, its journal, and the on-event command.
+//! The only place that reports occurrences: to the log, the journal and the on-event command.
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -7,7 +7,7 @@ use super::on_event::{Notified, Notifier};
 use crate::config;
 use crate::event::{Journal, Occurrence};
 
-/// Where occurrences go; a clone is the same. Telling never waits for anybody.
+/// The destination of all occurrences; clones share it. Reporting never waits.
 #[derive(Debug, Clone)]
 pub(super) struct EventSink {
     journal: Arc<Journal>,
@@ -15,13 +15,13 @@ pub(super) struct EventSink {
 }
 
 impl EventSink {
-    /// Needs a tokio runtime.
+    /// Creates the sink. Needs a tokio runtime.
     pub(super) fn new(config: &config::Events) -> Self {
         let journal = Arc::new(Journal::new(Timestamp::now()));
         EventSink { journal, notifier: Arc::new(Notifier::start(config)) }
     }
 
-    /// Tells what happened.
+    /// Reports an occurrence.
     pub(super) fn tell(&self, what: Occurrence) {
         if what.kind.is_grave() {
             tracing::warn!("{what}");
@@ -32,7 +32,7 @@ impl EventSink {
         self.notifier.offer(event);
     }
 
-    /// What the control socket reads.
+    /// The journal that the control socket reads.
     pub(super) fn journal(&self) -> Arc<Journal> {
         Arc::clone(&self.journal)
     }
@@ -42,17 +42,17 @@ impl EventSink {
         self.notifier.configure(config);
     }
 
-    /// Events told.
+    /// The number of events reported.
     pub(super) fn count(&self) -> u64 {
         self.journal.newest()
     }
 
-    /// What became of the on-event command's runs.
+    /// The counters of the on-event command's runs.
     pub(super) fn notified(&self) -> Notified {
         self.notifier.notified()
     }
 
-    /// Lets the on-event command hear the last ones, for a moment. Nothing reaches it afterwards.
+    /// Gives the on-event command a moment for the last events. It gets no event afterwards.
     pub(super) async fn finish(&self) {
         self.notifier.finish().await;
     }

@@ -1,4 +1,4 @@
-//! The configuration file, looked at again and again where `[control] watch` wants it.
+//! The watch on the configuration file, which looks at it periodically if `[control] watch` is set.
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,23 +10,23 @@ use tokio::sync::mpsc;
 
 use crate::privileges;
 
-/// From one look to the next. A change is taken in when it has been there for two looks.
+/// The time between two looks. A change counts after 2 looks have seen it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Tells of every change to a file. Looking works where a notification would not come: over a rename, behind a symbolic
-/// link, on a network filesystem. It has a thread of its own, for a filesystem that hangs must not hang the lease.
+/// Reports every change of a file. Looking also works where no notification comes: after a rename, behind a symbolic
+/// link, on a network filesystem. It has its own thread, because a hanging filesystem must not delay the lease.
 #[derive(Debug)]
 pub(super) struct FileWatch {
     changes: mpsc::Receiver<io::Result<String>>,
 }
 
 impl FileWatch {
-    /// The first text comes soon, changed or not: what happened before is not known here.
+    /// Starts the watch. The first text is always reported, because the watch does not know the text before.
     pub(super) fn start(path: &Path) -> io::Result<Self> {
         let (sender, changes) = mpsc::channel(1);
         let path = path.to_owned();
         let thread = thread::Builder::new().name("file-watch".to_owned());
-        // It ends by itself when nobody listens any more, or with the process.
+        // The thread ends by itself when its receiver is dropped, or with the process.
         drop(thread.spawn(move || {
             privileges::drop_thread_privileges();
             watch(&path, &sender, LOOK);
@@ -34,8 +34,8 @@ impl FileWatch {
         Ok(FileWatch { changes })
     }
 
-    /// The next text of the file that has settled, or why it cannot be read; `None`: the thread has ended, which it does
-    /// not by itself. Cancel safe.
+    /// The next settled text of the file, or why it cannot be read; `None`: the thread has ended, which only a defect
+    /// does. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<io::Result<String>> {
         self.changes.recv().await
     }
@@ -52,8 +52,9 @@ fn watch(path: &PathBuf, changes: &mpsc::Sender<io::Result<String>>, pause: Dura
     }
 }
 
-/// What changes when a file does. A file that cannot be looked at has none. A text of equal size whose time of modification
-/// is put back (`cp -p`, `rsync -t`, `touch -r`) is told by the inode or by the time of its last change, which no program sets.
+/// The metadata that changes when a file changes. A file that cannot be looked at has none. A new text may have equal
+/// size and an old time of modification (`cp -p`, `rsync -t`, `touch -r`). Then the inode or the time of the last
+/// change differs, which no program can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -75,7 +76,7 @@ impl Identity {
     }
 }
 
-/// Waits until whoever writes the file has finished.
+/// Waits until the writer of the file has finished.
 #[derive(Debug, Default)]
 struct Settling {
     last: Option<Option<Identity>>,
@@ -83,7 +84,7 @@ struct Settling {
 }
 
 impl Settling {
-    /// Whether the file has changed and come to rest.
+    /// Returns whether the file has changed and then settled.
     fn look(&mut self, identity: Option<Identity>) -> bool {
         let rests = self.last.replace(identity) == Some(identity);
         if !rests || self.told == Some(identity) {
@@ -152,7 +153,7 @@ mod tests {
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         let put_back =
             |path: &Path| fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
-        // The kernel's clock of files may stand still for some milliseconds.
+        // The kernel's clock for file times may stand still for some milliseconds.
         thread::sleep(Duration::from_millis(50));
         fs::write(&path, "two").unwrap();
         put_back(&path);
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_changed_file_is_passed_on_until_nobody_listens() {
+    fn the_text_of_a_changed_file_is_passed_on_until_the_receiver_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         fs::write(&path, "one").unwrap();

@@ -1,6 +1,6 @@
-//! The files that the core has written. A thread writes the configuration file, another one the state and the copy of the
-//! store; what reads the configuration and looks names up has a thread for each change. A filesystem that hangs holds up
-//! what lies on it, and nothing else.
+//! The threads for files. One thread writes the configuration file, another one the state and the copy of the store.
+//! Each change has its own thread that reads the configuration and looks up names. A hanging filesystem delays only the
+//! work on its own files.
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -23,23 +23,23 @@ use crate::intent::{self, Intents, Local};
 use crate::privileges;
 use crate::store::{Known, last_good};
 
-/// The threads that write files, and what they tell.
+/// The threads that write files, and their results.
 #[derive(Debug)]
 pub(super) struct Files {
-    /// To the thread that writes state and copy.
+    /// The orders to the thread that writes the state and the copy.
     state: mpsc::UnboundedSender<Write>,
-    /// To the thread that writes the configuration file.
+    /// The orders to the thread that writes the configuration file.
     config: mpsc::UnboundedSender<Write>,
     done: mpsc::UnboundedSender<Done>,
-    /// The answers that wait to be written; `None`: there are none.
+    /// The answers that wait to be written, if any.
     answers: Newest,
-    /// What each thread is at.
+    /// The write that each thread is busy with.
     under_way: [UnderWay; 2],
 }
 
 type Newest = Arc<Mutex<Option<(PathBuf, Arc<Answers>, Timestamp)>>>;
 
-/// The write that a thread is at: its file, and since when.
+/// The write that a thread is busy with: its file, and since when.
 #[derive(Debug, Clone, Default)]
 struct UnderWay(Arc<Mutex<Option<(PathBuf, Instant)>>>);
 
@@ -56,14 +56,14 @@ impl UnderWay {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = write;
     }
 
-    /// The alarm about a write that has no end; `None`: there is no such write.
+    /// The alarm about a stalled write; `None`: no write is stalled.
     fn alarm(&self, now: Instant) -> Option<String> {
         let write = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (path, since) = write.as_ref()?;
         let stalled = now.saturating_duration_since(*since);
         (stalled >= STALLED).then(|| {
             format!(
-                "writing {} has not ended for {} s: look at the disk; what is decided since then is not kept",
+                "writing {} has not ended for {} s: look at the disk; decisions made since then are not on disk",
                 path.display(),
                 stalled.as_secs()
             )
@@ -71,10 +71,10 @@ impl UnderWay {
     }
 }
 
-/// A write that takes longer is an alarm.
+/// The time after which a write raises an alarm.
 const STALLED: Duration = Duration::from_secs(5);
 
-/// What a thread is to write, one after the other.
+/// An order to a thread; a thread performs its orders one after another.
 #[derive(Debug)]
 enum Write {
     Intents {
@@ -87,25 +87,25 @@ enum Write {
         path: PathBuf,
         local: Local,
     },
-    /// The newest answers that are to be kept.
+    /// Write the newest answers.
     Answers,
     Copy {
         path: PathBuf,
         prefix: String,
         known: Box<Known>,
     },
-    /// The new text of the configuration file, beside it. The newest takes the place of all others.
+    /// Write the new text of the configuration file beside it. A newer text replaces all earlier ones.
     Stage {
         work: WorkId,
         path: PathBuf,
         text: String,
         staged: oneshot::Sender<io::Result<()>>,
     },
-    /// The staged text takes the file's place.
+    /// Replace the file by the staged text.
     Commit(WorkId),
-    /// The staged text is removed.
+    /// Remove the staged text.
     Drop(WorkId),
-    /// Reports when every write before it is done.
+    /// Report when every earlier write is done.
     Flush(oneshot::Sender<()>),
 }
 
@@ -113,7 +113,7 @@ impl Files {
     /// Starts the threads.
     ///
     /// # Errors
-    /// Those of starting a thread.
+    /// A thread cannot be started.
     pub(super) fn start(done: mpsc::UnboundedSender<Done>) -> anyhow::Result<Files> {
         let answers = Newest::default();
         let start = |name: &str| -> anyhow::Result<_> {
@@ -128,17 +128,17 @@ impl Files {
         Ok(Files { state, config, done, answers, under_way: [at_state, at_config] })
     }
 
-    /// Whether a thread has ended, which none does by itself.
+    /// Whether a thread has ended, which only a defect does.
     pub(super) fn is_ended(&self) -> bool {
         self.state.is_closed() || self.config.is_closed()
     }
 
-    /// An alarm for each file whose write has no end.
+    /// One alarm for each file whose write is stalled.
     pub(super) fn alarms(&self) -> Vec<String> {
         self.under_way.iter().filter_map(|under_way| under_way.alarm(Instant::now())).collect()
     }
 
-    /// Has a change worked out in a thread of its own, and the new text of the file written beside the file.
+    /// Prepares a change in its own thread, and has the file's new text written beside the file.
     pub(super) fn prepare(&self, work: WorkId, job: Job) {
         let (done, writes) = (self.done.clone(), self.config.clone());
         let thread = thread::Builder::new().name("prepare".to_owned());
@@ -155,22 +155,22 @@ impl Files {
         }
     }
 
-    /// Puts the text that a change has staged in the file's place.
+    /// Replaces the file by the text that a change has staged.
     pub(super) fn commit(&self, work: WorkId) {
         self.config.send(Write::Commit(work)).ok();
     }
 
-    /// Removes it.
+    /// Removes the text that a change has staged.
     pub(super) fn drop_staged(&self, work: WorkId) {
         self.config.send(Write::Drop(work)).ok();
     }
 
-    /// Keeps what operators want.
+    /// Writes the operators' intents.
     pub(super) fn save_intents(&self, work: WorkId, path: PathBuf, intents: Intents) {
         self.state.send(Write::Intents { work, path, intents }).ok();
     }
 
-    /// Keeps what this server has decided and the store does not have.
+    /// Writes this server's decisions that the store does not have.
     pub(super) fn save_local(&self, work: WorkId, path: PathBuf, local: Local) {
         self.state.send(Write::Local { work, path, local }).ok();
     }
@@ -183,7 +183,7 @@ impl Files {
         }
     }
 
-    /// Keeps a copy of the store.
+    /// Writes a copy of the store's documents.
     pub(super) fn keep_copy(&self, path: PathBuf, prefix: String, known: Known) {
         self.state.send(Write::Copy { path, prefix, known: Box::new(known) }).ok();
     }
@@ -224,7 +224,7 @@ fn run(
             }
             Write::Stage { work, path, text, staged: told } => {
                 let result = if work < newest_staged {
-                    // All have the same place beside the file.
+                    // All staged texts have the same place beside the file.
                     Err(io::Error::other("a later change has taken its place"))
                 } else {
                     under_way.begin(&path);
@@ -249,7 +249,7 @@ fn run(
                 let Some((path, answers, at)) = newest else { continue };
                 under_way.begin(&path);
                 if let Err(error) = last_answers::store(&path, &LastAnswers::new(&answers, at)) {
-                    tracing::warn!("cannot keep what is answered in {}: {error}", path.display());
+                    tracing::warn!("cannot keep the answers in {}: {error}", path.display());
                 }
                 continue;
             }
@@ -302,7 +302,7 @@ fn prepared(work: WorkId, job: Job, writes: &mpsc::UnboundedSender<Write>) -> Re
 mod tests {
     use super::*;
 
-    /// What staging a text ends with.
+    /// Stages a text. Returns the result of the write.
     fn stage(files: &Files, work: WorkId, path: &Path, text: &str) -> io::Result<()> {
         let (staged, told) = oneshot::channel();
         let (path, text) = (path.to_owned(), text.to_owned());

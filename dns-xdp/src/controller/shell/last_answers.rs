@@ -1,4 +1,4 @@
-//! The file that keeps what was answered last, by the names of nodes: a start without a quorum goes on from there.
+//! The file with the last answers, by the names of nodes. A start without a quorum begins with them.
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -6,18 +6,18 @@ use std::path::Path;
 use crate::atomic_file;
 use crate::failover::LastAnswers;
 
-/// What was answered last; `None`: there is no such file, or none that can be read, which is logged.
+/// Reads the last answers; `None`: there is no such file, or it cannot be read, which is logged.
 pub(super) fn load(path: &Path) -> Option<LastAnswers> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            tracing::warn!("cannot read what was answered last in {}: {error}", path.display());
+            tracing::warn!("cannot read the last answers in {}: {error}", path.display());
             return None;
         }
     };
     let read = serde_json::from_slice(&text);
-    read.inspect_err(|error| tracing::warn!("{} is not what was answered last: {error}", path.display())).ok()
+    read.inspect_err(|error| tracing::warn!("{} does not hold last answers: {error}", path.display())).ok()
 }
 
 /// Replaces the file.

@@ -1,5 +1,5 @@
-//! The listeners through which others reach the loop: the control socket and the metrics. Each is a task, which is
-//! started again where it ends by a defect.
+//! The listeners for clients of the daemon's loop: the control socket and the metrics. Each is a task, which is started
+//! again if a defect ends it.
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Listeners {
     stop: CancellationToken,
 }
 
-/// Where they listen, and for what.
+/// The settings of the listeners.
 #[derive(Debug)]
 pub(super) struct Places {
     /// The control socket.
@@ -33,16 +33,16 @@ pub(super) struct Places {
     pub(super) metrics: Option<SocketAddr>,
     /// The name of this server, for the metrics.
     pub(super) identity: String,
-    /// What the loop writes down.
+    /// The counters that the loop keeps.
     pub(super) recorder: Recorder,
-    /// Where what is asked goes.
+    /// The channel that commands go to.
     pub(super) calls: mpsc::Sender<Call>,
-    /// Where events are read.
+    /// The journal that events are read from.
     pub(super) journal: Arc<Journal>,
 }
 
 impl Listeners {
-    /// Passes what is asked on.
+    /// Starts the listeners, which pass commands on to the loop.
     pub(super) fn start(control: Server, metrics: Option<TcpListener>, places: Places) -> Self {
         let stop = CancellationToken::new();
         let socket = control.file();
@@ -68,7 +68,7 @@ impl Listeners {
         self.metrics = Some(tokio::spawn(metrics::serve(listener, Arc::new(status_cache))));
     }
 
-    /// Completes when one of them has ended, which none does by itself. Cancel safe.
+    /// Completes when a listener has ended, which only a defect does. Cancel safe.
     pub(super) async fn ended(&mut self) -> Task {
         tokio::select! {
             () = finished(&mut self.control) => {
@@ -82,10 +82,10 @@ impl Listeners {
         }
     }
 
-    /// Starts one of them again.
+    /// Starts a listener again.
     ///
     /// # Errors
-    /// Why it cannot be bound.
+    /// The listener cannot be bound.
     pub(super) fn restart(&mut self, task: Task) -> anyhow::Result<()> {
         match (task, self.places.metrics) {
             (Task::ControlSocket, _) => {
@@ -102,12 +102,12 @@ impl Listeners {
         Ok(())
     }
 
-    /// Gives the answers under way and closes. The control socket goes last: a successor waits for it, and then
-    /// finds the metrics' port free.
+    /// Sends the answers under way and closes. The control socket goes last: a successor waits for it, and then finds
+    /// the metrics' port free.
     pub(super) async fn stop(mut self) {
         if let Some(metrics) = self.metrics.take() {
             metrics.abort();
-            // It was cut off: there is no result.
+            // The task was aborted: there is no result.
             metrics.await.ok();
         }
         self.stop.cancel();
@@ -125,7 +125,7 @@ impl Drop for Listeners {
     }
 }
 
-/// Waits for ever where there is no task. Cancel safe.
+/// Completes when the task has ended. Without a task it waits for ever. Cancel safe.
 async fn finished(task: &mut Option<JoinHandle<()>>) {
     match task {
         Some(task) => drop(task.await),

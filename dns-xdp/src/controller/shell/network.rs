@@ -1,4 +1,4 @@
-//! The network as it was last read, what of it is served, and the responder's sockets that follow it.
+//! The network as last read, its addresses that are served, and the responder's sockets, which follow them.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::config::Listen;
 use crate::network::{Listener, Network, Serving, serving};
 use crate::responder::{BindError, Responder};
 
-/// What is served of the network as it changes.
+/// The served addresses of the network, which change with it.
 #[derive(Debug)]
 pub(super) struct ServedNetwork {
     listen: Listen,
@@ -18,7 +18,7 @@ pub(super) struct ServedNetwork {
     unread: Option<String>,
 }
 
-/// The responder's sockets, beside what is served.
+/// The responder's sockets for the served addresses.
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
     listeners: Vec<Listener>,
@@ -34,8 +34,8 @@ impl ServedNetwork {
         Ok(ServedNetwork { listen: listen.clone(), network, serving, unread: None })
     }
 
-    /// Reads the network anew. Returns whether something else is served now. What was served stays when it cannot be
-    /// read, and that is an alarm.
+    /// Reads the network again. Returns whether the served addresses have changed. If it cannot be read, the served
+    /// addresses stay, and an alarm is raised.
     pub(super) fn refresh(&mut self) -> bool {
         match Network::read() {
             Ok(network) => {
@@ -43,7 +43,7 @@ impl ServedNetwork {
                 self.adopt(network)
             }
             Err(error) => {
-                self.unread = Some(format!("cannot read the network, what was served stays: {error}"));
+                self.unread = Some(format!("cannot read the network, the served addresses stay: {error}"));
                 false
             }
         }
@@ -70,24 +70,24 @@ impl ServedNetwork {
         &self.network
     }
 
-    /// What is served.
+    /// The served interfaces and addresses.
     pub(super) fn serving(&self) -> &Serving {
         &self.serving
     }
 
-    /// The addresses that are served, or waited for.
+    /// The addresses that are served or awaited.
     pub(super) fn listened(&self) -> Vec<IpAddr> {
         self.serving.listeners().iter().map(|listener| listener.address).collect()
     }
 
-    /// What keeps something of `[listen]` from being served.
+    /// The alarms about parts of `[listen]` that cannot be served.
     pub(super) fn alarms(&self) -> Vec<String> {
         self.serving.alarms().iter().cloned().chain(self.unread.clone()).collect()
     }
 }
 
 impl Bindings {
-    /// Has the responder bind what is served, and nothing else. What could not be bound is tried again each time.
+    /// Has the responder bind the served addresses, and no others. A failed bind is tried again each time.
     pub(super) fn bind(&mut self, responder: &mut Responder, listeners: Vec<Listener>) {
         if self.listeners == listeners && self.unbound.is_empty() {
             return;
@@ -102,13 +102,13 @@ impl Bindings {
         (self.listeners, self.unbound) = (listeners, unbound);
     }
 
-    /// What keeps something that is served from being answered by the responder.
+    /// The alarms about served addresses that the responder could not bind.
     pub(super) fn alarms(&self) -> Vec<String> {
         self.unbound.iter().map(|(_, error)| format!("{error}: it is tried again")).collect()
     }
 }
 
-/// What to say where netlink does not answer.
+/// The error if netlink does not answer.
 pub(super) const UNHEARD: &str =
     "cannot ask the kernel about interfaces and addresses (netlink): a sandbox may forbid it";
 

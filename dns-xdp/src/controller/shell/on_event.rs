@@ -1,4 +1,4 @@
-//! The on-event command: run for one event after the other, beside the loop, which it never holds up.
+//! The on-event command. It runs for one event after another and never delays the loop.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::config;
 use crate::event::Event;
 use crate::subprocess::{self, Leftovers};
 
-/// Events that wait for the command; those beyond are not told to it.
+/// The most events that wait for the command. It does not get further events.
 const WAITING: usize = 64;
-/// For the last events when the daemon stops.
+/// The time for the last events when the daemon stops.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// The queue in front of the command.
@@ -27,12 +27,12 @@ pub(super) struct Notifier {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What became of the runs.
+/// The counters of the runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Notified {
-    /// Runs that failed, or were killed for their time.
+    /// The number of runs that failed, or were killed after their time limit.
     pub(super) failures: u64,
-    /// Events for which there was no room in the queue.
+    /// The number of events for which the queue had no room.
     pub(super) overflows: u64,
 }
 
@@ -44,7 +44,7 @@ struct Counts {
 }
 
 impl Notifier {
-    /// Needs a tokio runtime.
+    /// Starts the queue. Needs a tokio runtime.
     pub(super) fn start(config: &config::Events) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
         let (config, obeyed) = watch::channel(config.clone());
@@ -67,7 +67,7 @@ impl Notifier {
                 if !self.counts.overflowing.swap(true, Ordering::Relaxed) {
                     let seq = event.seq;
                     tracing::warn!(
-                        "the on-event command is behind by {WAITING} events: from event {seq} on it is not told, until there is room"
+                        "the on-event command is behind by {WAITING} events: it misses events from {seq} on, until there is room"
                     );
                 }
             }
@@ -94,7 +94,7 @@ impl Notifier {
         if tokio::time::timeout(LAST_EVENTS, &mut task).await.is_err() {
             tracing::warn!("the on-event command is killed: it has not ended with the daemon");
             task.abort();
-            // It was cut off: there is no result.
+            // The task was aborted: there is no result.
             task.await.ok();
         }
     }
@@ -131,7 +131,7 @@ async fn run(
     }
 }
 
-/// In a task of its own, so that a defect is the end of one run and not of all.
+/// Runs the command for one event, in its own task, so that a defect ends only this run.
 async fn notified(
     program: &str,
     arguments: &[String],
@@ -251,7 +251,7 @@ mod tests {
             notifier.offer(event(seq));
         }
         assert!(start.elapsed() < Duration::from_secs(1));
-        // One may have been taken out of the queue meanwhile.
+        // One event may have been taken out of the queue meanwhile.
         let overflows = notifier.notified().overflows;
         assert!((935..=936).contains(&overflows), "{overflows}");
     }

@@ -1,7 +1,8 @@
-//! Notices that this machine was stopped: a virtual machine that was paused and continued, or a suspend.
+//! Notices that this machine was stopped: it was suspended, or it is a virtual machine that was paused and continued.
 //!
-//! The clock that the daemon counts on stands still then, so nothing looks late afterwards. Another clock has gone on: that
-//! of a suspend, the hardware clock or, on a machine without one, the wall clock. The two are compared once a second.
+//! The daemon's clock stands still during the stop, so nothing looks late afterwards. Another clock goes on: the clock
+//! that counts suspends, the hardware clock or, without a hardware clock, the wall clock. Once a second the clocks are
+//! compared.
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -16,21 +17,21 @@ use super::Done;
 use crate::controller::core::Input;
 use crate::privileges;
 
-/// From one look at the clocks to the next.
+/// The time between two looks at the clocks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A stop of less than this is not noticed: the hardware clock counts whole seconds.
+/// The shortest stop that is noticed: the hardware clock counts whole seconds.
 const LEAST: Duration = Duration::from_secs(3);
 /// The hardware clock in seconds since 1970. Reading the file asks the hardware.
 const HARDWARE_CLOCK: &str = "/sys/class/rtc/rtc0/since_epoch";
 
-/// What one look saw.
+/// The clocks at one look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Look {
-    /// The clock that the daemon counts on, which stands still while the machine is stopped.
+    /// The daemon's own clock, which stands still while the machine is stopped.
     own: Duration,
-    /// The same with the time of suspends.
+    /// The clock that also counts suspends.
     with_suspends: Duration,
-    /// The clock that goes on whatever happens to the machine.
+    /// The clock that goes on even while the machine is stopped.
     outside: Duration,
 }
 
@@ -39,14 +40,14 @@ impl Look {
     fn stopped_since(&self, before: &Look) -> Option<Duration> {
         let own = self.own.saturating_sub(before.own);
         let others = [(self.with_suspends, before.with_suspends), (self.outside, before.outside)];
-        // A clock that was set back says nothing.
+        // A clock that was set back tells nothing.
         let went = others.map(|(now, before)| now.saturating_sub(before));
         let stopped = went.into_iter().max()?.saturating_sub(own);
         (stopped >= LEAST).then_some(stopped)
     }
 }
 
-/// The clock that goes on.
+/// The clock that goes on while the machine is stopped.
 enum Outside {
     Hardware(File),
     Wall,
@@ -75,10 +76,10 @@ fn seconds(file: &File) -> io::Result<Duration> {
     text.trim().parse().map(Duration::from_secs).map_err(io::Error::other)
 }
 
-/// Watches the clocks, until the receiver is dropped. It has a thread of its own, because some hardware clocks are slow.
+/// Watches the clocks, until the receiver is dropped. It has its own thread, because some hardware clocks are slow.
 ///
 /// # Errors
-/// Those of starting a thread.
+/// A thread cannot be started.
 pub(super) fn watch(tell: mpsc::UnboundedSender<Done>) -> io::Result<()> {
     let watched = thread::Builder::new().name("clocks".to_owned()).spawn(move || {
         privileges::drop_thread_privileges();

@@ -1,5 +1,5 @@
 //! The thread that owns the program. It derives the zone, publishes it to the kernel and to the responder, renews the
-//! lease, follows the network and reads counters. Each takes as long as it takes; the core does not wait for it.
+//! lease, follows the network and reads counters. The core does not wait for any of these.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use crate::privileges;
 use crate::responder::{self, Lease};
 use crate::zone::Zone;
 
-/// What the thread is told to do.
+/// An order to the thread.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Publish the first zone, give the program its lease and attach it.
@@ -34,34 +34,34 @@ pub(super) enum Order {
     Renew,
     /// Renew the watchdog of the service manager, and say that the daemon runs.
     Alive,
-    /// Give up the privileges that only a start takes.
+    /// Give up the privileges that only a start needs.
     DropPrivileges(oneshot::Sender<()>),
-    /// Have the table ready for the next zone. [`Datapath::prefill_standby`]
+    /// Prepare the table's standby bank for the next zone: [`Datapath::prefill_standby`].
     PrefillStandby,
-    /// Read the network, and have the program attached and answering as it is now.
+    /// Read the network, and attach the program to the present interfaces.
     Follow,
-    /// Read counters and states; those that the shell knows are there already.
+    /// Read counters and states; the shell has already filled in its own.
     Read(Purpose, Box<Readings>),
-    /// [`Datapath::sample`]
+    /// Set the sampling rate: [`Datapath::sample`].
     Sample(u64),
-    /// End; `Ok` when that is done.
+    /// End the thread, and report when it is done.
     End(Ending, oneshot::Sender<anyhow::Result<()>>),
 }
 
-/// What becomes of the program.
+/// What happens to the program at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It answers for the grace, and nothing is removed.
+    /// It answers for `stop-grace`, and nothing is removed.
     Leave,
     /// It answers for a whole lease, in which a successor takes it over.
     HandOver,
     /// It is detached, and everything unpinned.
     Detach,
-    /// The start is given up: everything of this daemon is removed, and a predecessor's program keeps its grace.
+    /// The start is abandoned: everything of this daemon is removed, and a predecessor's program keeps its grace.
     Abandon,
 }
 
-/// The thread's end that the shell has.
+/// The shell's handle of the thread.
 #[derive(Debug)]
 pub(super) struct Publisher {
     orders: mpsc::UnboundedSender<Order>,
@@ -72,11 +72,11 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the thread, which loads the program. Nothing is published. A predecessor's program that still answers goes on
-    /// doing so.
+    /// Starts the thread, which loads the program. It publishes nothing yet. A predecessor's program that still answers
+    /// continues to do so.
     ///
     /// # Errors
-    /// Those of starting a thread, and of [`Datapath::load`].
+    /// A thread cannot be started, or an error of [`Datapath::load`].
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -91,7 +91,7 @@ impl Publisher {
         let (follows, lease) = (Arc::new(AtomicBool::new(false)), Lease::default());
         let (loaded, loads) = oneshot::channel();
         let (follow_waits, responder_lease) = (Arc::clone(&follows), lease.clone());
-        // The task that passes on the program's log is the runtime's.
+        // The task that passes on the program's log runs in the runtime.
         let runtime = Handle::current();
         let run = move || {
             let _entered = runtime.enter();
@@ -114,7 +114,7 @@ impl Publisher {
                 lease: responder_lease,
                 done,
             };
-            // A predecessor's lease is ours to renew from now on.
+            // From now on this daemon renews a predecessor's lease.
             drop(work.renew());
             loaded.send(Ok(())).ok();
             work.run(waiting);
@@ -125,36 +125,36 @@ impl Publisher {
         Ok(Publisher { orders, zone: published, follows, lease })
     }
 
-    /// Has something done. Nothing comes of it once the thread has ended.
+    /// Gives the thread an order. After the thread's end the order has no effect.
     pub(super) fn order(&self, order: Order) {
         self.orders.send(order).ok();
     }
 
-    /// Has the network followed, unless that waits to be done.
+    /// Has the thread follow the network, unless such an order already waits.
     pub(super) fn follow(&self) {
         if !self.follows.swap(true, Ordering::AcqRel) {
             self.order(Order::Follow);
         }
     }
 
-    /// Whether the thread has ended, which it does not by itself.
+    /// Whether the thread has ended, which only a defect does.
     pub(super) fn is_ended(&self) -> bool {
         self.orders.is_closed()
     }
 
-    /// Has the thread give up the privileges that only a start takes.
+    /// Has the thread give up the privileges that only a start needs.
     pub(super) async fn drop_privileges(&self) {
         let (dropped, drops) = oneshot::channel();
         self.order(Order::DropPrivileges(dropped));
         drops.await.ok();
     }
 
-    /// What the responder reads.
+    /// The published zone that the responder reads.
     pub(super) fn subscribe(&self) -> responder::Published {
         self.zone.clone()
     }
 
-    /// How long the responder answers.
+    /// The lease of the responder: how long it answers.
     pub(super) fn lease(&self) -> Lease {
         self.lease.clone()
     }
@@ -173,15 +173,16 @@ struct Work {
     stale_after: Option<Duration>,
     stop_grace: Duration,
     zone: watch::Sender<Option<Arc<Zone>>>,
-    /// The zone before. It ends here with the next one, for that takes milliseconds that the loop has not.
+    /// The previous zone. It is dropped in this thread with the next publication, because dropping takes milliseconds
+    /// that the loop does not have.
     retired: Option<Arc<Zone>>,
     recorder: Recorder,
     attachment_trouble: Option<String>,
     pin_trouble: Option<String>,
-    /// The program answers, ours or a predecessor's.
+    /// A program answers: this daemon's or a predecessor's.
     is_answering: bool,
     follows: Arc<AtomicBool>,
-    /// The responder's, renewed with the program's.
+    /// The responder's lease, which is renewed with the program's lease.
     lease: Lease,
     done: mpsc::UnboundedSender<Done>,
 }
@@ -238,12 +239,12 @@ impl Work {
     }
 
     fn tell(&self, done: Done) {
-        // The shell may have gone.
+        // The shell may have ended.
         self.done.send(done).ok();
     }
 
-    /// In this order, for a program that takes a predecessor's place over maps of its own would pass every query up until
-    /// its lease came.
+    /// Publishes the first zone, renews the lease and attaches the program, in this order. A program with new maps in a
+    /// predecessor's place would otherwise pass every query up until it has its lease.
     fn open(&mut self, published: &Published) -> anyhow::Result<Publication> {
         let publication = self.publish(published)?;
         self.datapath.renew(self.stale_after).context("cannot give the program its lease")?;
@@ -255,7 +256,7 @@ impl Work {
         Ok(publication)
     }
 
-    /// Publishes a zone unless it is the published one. After an error both readers have the one before.
+    /// Publishes a zone unless it is published already. After an error, kernel and responder have the previous zone.
     fn publish(&mut self, published: &Published) -> anyhow::Result<Publication> {
         let began = Instant::now();
         let before = self.zone.borrow().clone();
@@ -270,7 +271,7 @@ impl Work {
     }
 
     /// The responder changes to the new zone right before the kernel replaces its one pointer. The replacement takes
-    /// effect at once, but the call returns some milliseconds later. In that time the two would otherwise differ.
+    /// effect at once, but the call returns some milliseconds later. Otherwise the two would differ during that time.
     fn replace(&mut self, before: Option<Arc<Zone>>, zone: &Arc<Zone>) -> Result<(), datapath::Error> {
         let published = before.as_deref().map(|zone| (zone, self.stale_after));
         let (serving, network) = (self.network.serving(), self.network.network());
@@ -290,7 +291,7 @@ impl Work {
             return None;
         }
         let renewed = self.datapath.renew(self.stale_after);
-        // If the kernel refuses the renewal, the responder still answers: this daemon does look at the nodes.
+        // If the kernel refuses the renewal, the responder still answers: this daemon still probes the nodes.
         self.lease.renew(self.stale_after);
         if renewed.is_ok() {
             self.note_lease();
@@ -340,7 +341,8 @@ impl Work {
         now.iter().filter(|interface| !before.contains(interface)).for_each(log_mode);
     }
 
-    /// Others may put entries into the pin directory at any time. The daemon goes on; its next start would be refused.
+    /// Checks the pin directory, into which other programs may put entries at any time. The daemon continues; only its
+    /// next start would be refused.
     fn look_at_pins(&mut self) {
         let trouble = self.datapath.foreign_pins();
         let trouble = trouble.map(|unfit| format!("the next start would be refused: [xdp] pin {unfit}"));

@@ -13,7 +13,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on the signals come here and end nothing by themselves.
+    /// Catches the signals from now on, so that they no longer end the process.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Signals {
             hangup: unix::signal(SignalKind::hangup())?,
@@ -30,7 +30,7 @@ impl Signals {
         }
     }
 
-    /// The next one that asks for an end.
+    /// Waits for the next signal that asks the daemon to end.
     pub(super) async fn end(&mut self) {
         while self.next().await == Signal::Hangup {}
     }

@@ -1,4 +1,4 @@
-//! The daemon beside SkyDNS keys: the tasks that follow some, and that mirror its answers to others.
+//! The daemon's SkyDNS tasks: one follows keys, one mirrors the answers to keys.
 use std::sync::Arc;
 
 use super::store_session::StoreSession;
@@ -16,7 +16,7 @@ pub(super) struct SkyDns {
     export: Option<Task>,
 }
 
-/// What the tasks are started with.
+/// The inputs that the tasks are started with.
 #[derive(Debug)]
 struct Plan {
     members: Arc<Members>,
@@ -26,7 +26,8 @@ struct Plan {
 }
 
 impl SkyDns {
-    /// Starts what is asked for. Before privileges are given up: the files that `[cluster]` names are read here.
+    /// Starts the tasks that are configured. It runs before privileges are given up, because it reads the files that
+    /// `[cluster]` names.
     pub(super) fn start(
         config: &Config,
         text: &str,
@@ -47,7 +48,7 @@ impl SkyDns {
         Ok(skydns)
     }
 
-    /// Starts the tasks anew beside a session that was started anew.
+    /// Starts the tasks again after the session was started again.
     pub(super) fn restart(&mut self, session: &StoreSession) {
         let Some(Plan { members, follow, mirror, published }) = &self.plan else { return };
         let members = Arc::clone(members);
@@ -62,7 +63,7 @@ impl SkyDns {
         self.export = below.map(|below| export_task::start(below, server, seen, published.clone(), connect));
     }
 
-    /// Whether a task has ended, which none does by itself. Told once.
+    /// Whether a task has ended, which only a defect does. It returns this once.
     pub(super) fn has_ended(&mut self) -> bool {
         let import = self.import.take_if(|task| task.has_ended()).is_some();
         let export = self.export.take_if(|task| task.has_ended()).is_some();

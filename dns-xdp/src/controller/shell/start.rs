@@ -1,4 +1,4 @@
-//! The steps of a start, each with its own way to refuse.
+//! The steps of a start, each with its own refusal.
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -34,15 +34,15 @@ use crate::store::{Loaded, last_good};
 const CALLS: usize = 16;
 /// The most reports that wait for the loop. Further probes wait until there is room.
 const REPORTS: usize = 256;
-/// A predecessor answers its open queries before it ends.
+/// The longest time for a predecessor to answer its open queries and end.
 const HANDOVER: Duration = Duration::from_secs(10);
 const HANDOVER_POLL: Duration = Duration::from_millis(20);
-/// A daemon that was told to stop holds the port while it answers the last queries, without a control socket.
+/// How long a stopping daemon may keep the port without a control socket, while it answers the last queries.
 const ENDING: Duration = Duration::from_millis(2500);
 const ENDING_POLL: Duration = Duration::from_millis(100);
 
-/// Binds the control socket; `replace`: asks a daemon that holds it to give way, and waits until it has. Returns the
-/// process of that daemon too.
+/// Binds the control socket; `replace`: asks a daemon that holds it to give way, and waits until it does. Also returns
+/// the process number of that daemon.
 async fn control_socket(path: &Path, replace: bool) -> anyhow::Result<(Server, Option<u32>)> {
     let deadline = Instant::now() + HANDOVER;
     let mut predecessor = None;
@@ -63,8 +63,8 @@ async fn control_socket(path: &Path, replace: bool) -> anyhow::Result<(Server, O
     }
 }
 
-/// Binds the addresses, once nobody but `predecessor` holds the port on one of them. One that cannot be bound for
-/// another reason is bound later.
+/// Binds the addresses. First waits until no process except `predecessor` holds the port on one of them. An address
+/// that cannot be bound for another reason is bound later.
 async fn sockets(listeners: &[Listener], port: u16, predecessor: Option<u32>) -> anyhow::Result<Sockets> {
     let deadline = Instant::now() + ENDING;
     while let Err(error) = responder::probe(listeners, port) {
@@ -101,7 +101,7 @@ async fn sockets(listeners: &[Listener], port: u16, predecessor: Option<u32>) ->
     Ok(sockets)
 }
 
-/// The admin intent as the last daemon left it, without what has ended since.
+/// Reads the intents that the last daemon left, without those that have ended since.
 fn intents(path: &Path, events: &EventSink) -> Result<Intents, intent::Error> {
     let intents = intent::load(path)?;
     let Some((left, over)) = intent::expire(&intents, Timestamp::now()) else {
@@ -114,7 +114,7 @@ fn intents(path: &Path, events: &EventSink) -> Result<Intents, intent::Error> {
     Ok(left)
 }
 
-/// Those of the configuration, or else those of the interfaces; the error says why there are none.
+/// The addresses to serve: the configured ones, or else those of the interfaces. The error says why there are none.
 pub(crate) fn served_addresses(listen: &Listen) -> anyhow::Result<Vec<IpAddr>> {
     if !listen.addresses.is_empty() {
         return Ok(listen.addresses.clone());
@@ -126,7 +126,7 @@ pub(crate) fn served_addresses(listen: &Listen) -> anyhow::Result<Vec<IpAddr>> {
     Ok(served)
 }
 
-/// The name of the node that has one of the served addresses; else the machine's.
+/// The name of the node that has one of the served addresses; otherwise the machine's name.
 fn identity(config: &Config, served: &[IpAddr]) -> String {
     let nodes = &config.cluster.nodes;
     let ours = nodes.iter().find(|node| node.addresses().any(|address| served.contains(&address)));
@@ -149,7 +149,7 @@ fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// Refuses a start before a predecessor gives way: it shall not end for that.
+/// Refuses a start before a predecessor gives way, so that the predecessor does not end for a start that fails.
 fn check(config: &Config, shares: bool) -> anyhow::Result<()> {
     privileges::check(config.xdp.mode)?;
     config.check_pin()?;
@@ -176,7 +176,7 @@ fn announce(config: &Config, alarms: &[String], identity: &str, trouble: Option<
 /// Moves an unreadable last good copy aside for the operator, and warns of what its loss means.
 fn set_copy_aside(copy: &Path, unread: &str) {
     tracing::warn!(
-        "{unread}; this start believes the store as it is, and cannot tell whether it was restored from an older backup: \
+        "{unread}; this start trusts the store as it is, and cannot know whether it was restored from an older backup: \
          look at it with `dns-xdp cluster show`"
     );
     match last_good::set_aside(copy) {
@@ -187,11 +187,11 @@ fn set_copy_aside(copy: &Path, unread: &str) {
     }
 }
 
-/// Runs the daemon until it is told to stop; `replace`: takes over from the one that runs.
+/// Runs the daemon until a signal or a command stops it. `replace`: it takes over from the running daemon.
 ///
 /// # Errors
-/// What keeps it from starting, with the remedy; nothing is left attached or bound then. A second signal while
-/// it stops is an error too.
+/// The daemon cannot start: the error names the remedy, and nothing stays attached or bound. A second signal during the
+/// stop is an error too.
 pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow::Result<()> {
     let Loaded { config, text, shared, trouble, unread } = loaded;
     check(&config, shared.is_some())?;
@@ -209,7 +209,7 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
         Some(_) => intent::load_local(&config.control.local())?,
         None => Local::default(),
     };
-    // First, so that no change is missed between the two.
+    // The monitor starts before the network is read, so that no change is missed between the two.
     let monitor = Monitor::new().context(UNHEARD)?;
     let served = ServedNetwork::new(&config.listen)?;
     let sockets = sockets(served.serving().listeners(), config.listen.port, predecessor).await?;
@@ -225,7 +225,7 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
     if let (Some(store), Some(unread)) = (&config.store, &unread) {
         set_copy_aside(&store.copy, unread);
     }
-    // A copy that is newer than the store is what the store is compared with, until an operator accepts it.
+    // If the copy is newer than the store, the store is compared with it until an operator accepts the store.
     if let (Some(store), Some(known), None) = (&config.store, &shared, &trouble) {
         keep_copy(&store.copy, &store.prefix, known);
     }
@@ -293,7 +293,7 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
     };
     match shell.run(&mut core, effects).await {
         End::Failed(error) => {
-            // Where the publisher has ended already, there is nothing to give up.
+            // If the publisher has ended already, there is nothing to abandon.
             shell.publisher.end(Ending::Abandon).await.ok();
             Err(error)
         }

@@ -1,4 +1,4 @@
-//! The task that keeps this server's session with the store, and is started again where it ends by a defect.
+//! The task that keeps this server's session with the store, and that is started again if a defect ends it.
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -23,7 +23,8 @@ pub(super) struct StoreSession {
 }
 
 impl StoreSession {
-    /// The session that a configuration asks for, beginning with what is known of the store; `None`: it asks for none.
+    /// The session that a configuration asks for, beginning with the known state of the store; `None`: no store is
+    /// configured.
     pub(super) fn start(
         config: &Config,
         shared: Option<Known>,
@@ -40,18 +41,18 @@ impl StoreSession {
         Ok(Some(StoreSession { client, members, settings, is_ended: false }))
     }
 
-    /// This server's name, and the store as it is seen.
+    /// This server's name, and the last view of the store.
     pub(super) fn seen(&self) -> (String, Seen) {
         (self.settings.server.clone(), self.client.seen.borrow().clone())
     }
 
-    /// What SkyDNS tasks need: the view, the channel for changes to documents, and this server's name.
+    /// The ends that SkyDNS tasks need: the view, the channel for changes to documents, and this server's name.
     pub(super) fn ends(&self) -> (watch::Receiver<Seen>, mpsc::Sender<Request>, String) {
         (self.client.seen.clone(), self.client.swaps.clone(), self.settings.server.clone())
     }
 
-    /// The next state of the store; `None`: the task has ended, and is to be [restarted](StoreSession::restart). Cancel
-    /// safe.
+    /// The next state of the store; `None`: the task has ended, and has to be [restarted](StoreSession::restart).
+    /// Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Seen> {
         if self.client.seen.changed().await.is_err() {
             self.is_ended = true;
@@ -60,39 +61,39 @@ impl StoreSession {
         Some(self.client.seen.borrow_and_update().clone())
     }
 
-    /// The task has ended, and that was told.
+    /// Whether the task has ended and this was reported.
     pub(super) fn is_ended(&self) -> bool {
         self.is_ended
     }
 
-    /// Starts the task anew, with what was seen last.
+    /// Starts the task again, with the last view.
     pub(super) fn restart(&mut self) {
         let view = Arc::clone(&self.client.seen.borrow().view);
         let known = view.as_known();
         let own = self.client.own.borrow().clone();
         self.client = client(&self.settings, &self.members, known);
-        // It has decided before, and what it found still counts.
+        // This server has decided before, and its verdicts still count.
         self.client.own.send_replace(own);
         self.client.decide();
         self.is_ended = false;
     }
 
-    /// Something is decided from now on. [`Client::decide`]
+    /// Notes that the core decides from now on: [`Client::decide`].
     pub(super) fn begin_deciding(&self) {
         self.client.decide();
     }
 
-    /// Has this written into the store.
+    /// Has this server's entry written into the store.
     pub(super) fn write(&self, own: Own) {
         self.client.own.send_replace(own);
     }
 
-    /// What the store holds is accepted.
+    /// Accepts the store's documents.
     pub(super) fn accept(&self) {
         self.client.accept();
     }
 
-    /// Changes documents, and tells what became of it.
+    /// Changes documents, and reports the result.
     pub(super) fn swap(&self, work: WorkId, swap: Swap, done: mpsc::UnboundedSender<Done>) {
         let swaps = self.client.swaps.clone();
         tokio::spawn(async move {
@@ -110,7 +111,7 @@ impl StoreSession {
         });
     }
 
-    /// Ends the lease, so that the others need not wait for its end.
+    /// Ends the lease, so that the other servers need not wait for its end.
     pub(super) async fn leave(self) {
         self.client.leave().await;
     }

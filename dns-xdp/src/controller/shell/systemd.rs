@@ -1,14 +1,14 @@
-//! What the service manager is told (sd_notify(3)); without one, nothing happens.
+//! Notifications to the service manager (sd_notify(3)); without one, nothing happens.
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The first zone is published.
+/// Tells that the first zone is published.
 pub(super) fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// The configuration is being read again; [`ready`] ends it.
+/// Tells that the configuration is being read again; [`ready`] ends this.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -20,14 +20,14 @@ pub(super) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Core and publisher run.
+/// Tells that core and publisher run.
 pub(super) fn alive() {
     if sd_notify::watchdog_enabled().is_some() {
         notify(&[NotifyState::Watchdog]);
     }
 }
 
-/// How often [`alive`] has to be called at least: twice in the watchdog's period.
+/// The longest time between two calls of [`alive`]: half of the watchdog's period.
 pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|period| period / 2)
 }

@@ -1,10 +1,10 @@
-//! What has to hold of servers that share a store, whatever happened.
+//! The invariants of servers that share a store.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Failback;
-use super::invariants::{TOLERANCE, is_somebody_wanted, recovery, the_quorum_is_what_is_heard};
+use super::invariants::{TOLERANCE, has_intent, recovery, the_quorum_is_what_is_heard};
 use super::member::Member;
 use super::sharing::Cluster;
 use super::store_link::StoreLink;
@@ -19,10 +19,10 @@ use crate::store::Documents;
 use crate::store::client::Mode;
 use crate::store::votes::{Observers, Verdicts};
 
-/// A verdict is written, and heard of, within this.
+/// The longest time until a verdict is written and the other servers know it.
 const WORD: Duration = Duration::from_millis(400);
 
-/// What a server answered before a step.
+/// The state of a server before a step.
 #[derive(Debug)]
 pub(super) struct Before {
     answers: Option<Arc<Answers>>,
@@ -49,7 +49,7 @@ impl Before {
     }
 }
 
-/// Checks a server after it has judged: whoever is frozen moves no answer.
+/// Checks a server after it has judged: a frozen server moves no answer.
 pub(super) fn judged(
     member: &Member,
     before: Option<&Arc<Answers>>,
@@ -62,7 +62,7 @@ pub(super) fn judged(
         return Ok(());
     };
     let is = member.server.published.as_ref();
-    if is_somebody_wanted(intents) || is_somebody_wanted(member.server.state().intents()) {
+    if has_intent(intents) || has_intent(member.server.state().intents()) {
         return Ok(());
     }
     if decision.frozen.is_some() && is.is_none_or(|is| !Arc::ptr_eq(is, answered)) {
@@ -71,14 +71,14 @@ pub(super) fn judged(
     Ok(())
 }
 
-/// Checks a server after it has heard of the store.
+/// Checks a server after it has received a view of the store.
 pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
     if before.decision.is_some() {
         judged(member, before.answers.as_ref(), &before.intents)?;
     }
     let (Some(was), Some(is)) = (&before.decision, member.server.decision()) else { return Ok(()) };
     let (then, now) = (before.mode, member.mode());
-    who_is_newly_probed_is_presumed_to_be_what_all_find(member, before)?;
+    a_newly_probed_node_is_presumed_to_be_as_all_find_it(member, before)?;
     if (then, now) == (Some(Mode::Joined), Some(Mode::Alone))
         && before.intents == *member.server.state().intents()
     {
@@ -98,8 +98,8 @@ pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
     Ok(())
 }
 
-/// One lost probe does not take out whom the others find up.
-fn who_is_newly_probed_is_presumed_to_be_what_all_find(
+/// One lost probe does not take out a node that the other servers find up.
+fn a_newly_probed_node_is_presumed_to_be_as_all_find_it(
     member: &Member,
     before: &Before,
 ) -> Result<(), String> {
@@ -118,9 +118,9 @@ fn subject(node: &Node) -> Subject {
     Subject::Node(node.name.clone())
 }
 
-/// A server that is joined is frozen unless enough nodes are visible, or their silence is told by several servers; and where
-/// no node is visible.
-fn only_what_several_attest_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
+/// A joined server is frozen if the visible nodes, with those that two servers report silent, are fewer than the
+/// quorum. It is also frozen if no node is visible.
+fn only_confirmed_silence_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
     let Some((view, _)) = &member.heard else { return Ok(()) };
     if decision.frozen.is_some() {
         return Ok(());
@@ -134,13 +134,13 @@ fn only_what_several_attest_needs_no_quorum(member: &Member, decision: &Decision
     let needed = nodes(member).len() / 2 + 1;
     if visible == 0 || visible + confirmed_unreachable < needed {
         return Err(format!(
-            "{visible} visible, the silence of {confirmed_unreachable} attested, and not frozen: {decision:?}"
+            "{visible} visible, {confirmed_unreachable} confirmed unreachable, and not frozen: {decision:?}"
         ));
     }
     Ok(())
 }
 
-/// Checks a server as it is now.
+/// Checks the present state of a server.
 pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
     let member = &cluster.members[index];
     let (server, now) = (&member.server, cluster.world.now);
@@ -161,8 +161,8 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
     } else {
         those_at_one_moment_say_the_same(cluster, member, decision)?;
         the_lease_is_confirmed(cluster, member)?;
-        only_what_several_attest_needs_no_quorum(member, decision)?;
-        one_bad_link_takes_nobody_out(cluster, member, decision, answers)?;
+        only_confirmed_silence_needs_no_quorum(member, decision)?;
+        one_bad_link_takes_no_node_out(cluster, member, decision, answers)?;
     }
     let late = member.way.slow + silence(cluster, member) + WORD;
     if mode == Mode::Joined
@@ -207,13 +207,14 @@ fn what_the_store_holds_is_out(
     Ok(())
 }
 
-/// A view is compared with the store twice until a watch that is silent is found out, and the session begun anew.
+/// The longest time until a server notices that its watch is silent, and begins a new session. The view is compared
+/// with the store twice for that.
 fn silence(cluster: &Cluster, member: &Member) -> Duration {
     let silent = member.link.as_ref().is_some_and(|link| link.is_silent() || link.lease().is_none());
     if silent { cluster.lease * 6 / 5 } else { Duration::ZERO }
 }
 
-/// Nobody goes by the others' verdicts whom they may take for dead.
+/// A server that the others may take for dead does not use their verdicts.
 fn the_lease_is_confirmed(cluster: &Cluster, member: &Member) -> Result<(), String> {
     let documented = format!("{}{}", crate::store::VERDICTS, member.name);
     if cluster.store.listing.entries.contains_key(&documented) || is_of_a_past(cluster) {
@@ -233,7 +234,8 @@ fn those_at_one_moment_say_the_same(
     };
     let comparable = |member: &Member, decision: &Decision| {
         let Some((view, Mode::Joined)) = &member.heard else { return false };
-        // What nobody has judged yet each one knows by itself; the frozen and those without a living node look back.
+        // A node without a verdict is judged by each server itself. Frozen servers and servers without a live node use
+        // earlier answers.
         let judged = |node: &Node| view.tally.agree(&node.name, Observers::Majority).serving;
         nodes(member).iter().all(|node| judged(node).is_some())
             && decision.frozen.is_none()
@@ -254,8 +256,8 @@ fn those_at_one_moment_say_the_same(
     Ok(())
 }
 
-/// Who is well for most of the servers that judge it is answered by all that are joined.
-fn one_bad_link_takes_nobody_out(
+/// Every joined server answers a node that most of its judges find healthy.
+fn one_bad_link_takes_no_node_out(
     cluster: &Cluster,
     member: &Member,
     decision: &Decision,
@@ -270,8 +272,8 @@ fn one_bad_link_takes_nobody_out(
     {
         return Ok(());
     }
-    // Whoever has been there for so long, or came back no later than this server did, has its verdicts in the store; whoever
-    // joined at its start finds those that were there before.
+    // A server that has run this long, or returned no later than this one, has its verdicts in the store. A server that
+    // joined at its start finds the older verdicts.
     let there = if member.cold { member.shaken.saturating_sub(lease * 6 / 5) } else { member.shaken };
     let there = there.max(now.saturating_sub(lease * 3 + Duration::from_secs(3)));
     let unreachable = |other: &&Member| {
@@ -305,10 +307,11 @@ fn one_bad_link_takes_nobody_out(
     Ok(())
 }
 
-/// Who is dead for everybody is in no answer of a server that is joined, nor of one that is alone with a quorum.
+/// A node that is dead for all servers is in no answer of a joined server, nor of a lone server with a quorum.
 ///
-/// Everybody finds it within the promise, and says so within a [`WORD`]. Verdicts of servers that died with it or cannot write count until their
-/// lease runs out; those that cannot write keep it for as long as their patience lasts; a silent watch has to be found out.
+/// Every server finds it within the repair bound, and writes its verdict within a [`WORD`]. Verdicts of servers that
+/// died with the node or cannot write count until their lease ends. A server that cannot write keeps its lease for a
+/// while. A silent watch has to be noticed first.
 fn the_dead_are_replaced(
     cluster: &Cluster,
     member: &Member,
@@ -356,7 +359,7 @@ fn the_dead_are_replaced(
     Ok(())
 }
 
-/// Nobody is visible, or somebody is judged by one server alone.
+/// Whether no node is visible, or only one server judges some node.
 fn lacks_evidence(member: &Member) -> bool {
     let Some((view, _)) = &member.heard else { return true };
     let votes = |node: &Node| {
@@ -367,12 +370,13 @@ fn lacks_evidence(member: &Member) -> bool {
         || member.server.state().view().nodes.iter().all(|node| !node.visible)
 }
 
-/// The store was restored, and servers may go by different documents until an operator accepts it.
+/// The store was restored, and servers may use different documents until an operator accepts it.
 fn is_disputed(cluster: &Cluster) -> bool {
     cluster.store.restored.is_some()
 }
 
-/// Until a server knows that the store was restored, its revisions and its lease are those of another past.
+/// Whether a server does not know yet that the store was restored. Until then, its revisions and its lease are of the
+/// time before.
 fn is_of_a_past(cluster: &Cluster) -> bool {
     cluster.store.restored.is_some_and(|restored| cluster.world.now < restored + cluster.lease)
 }
@@ -391,7 +395,7 @@ pub(super) fn one_of_two_has_the_name(
     Ok(())
 }
 
-/// What the store has taken is there until somebody wants otherwise.
+/// Accepted intents stay in the store until an operator changes them.
 pub(super) fn nothing_is_lost(store: &StoreModel, wanted: &Intents) -> Result<(), String> {
     let documents = Documents::read(&store.listing)?;
     if documents.intents != *wanted {
@@ -400,10 +404,10 @@ pub(super) fn nothing_is_lost(store: &StoreModel, wanted: &Intents) -> Result<()
     Ok(())
 }
 
-/// When all has been well for long enough, all are joined and answer what is configured.
+/// After a long enough time without faults, all servers are joined and give the configured answers.
 pub(super) fn at_the_end(cluster: &Cluster) -> Result<(), String> {
     let stored = Documents::read(&cluster.store.listing)?.intents;
-    // With a backup, and with what somebody has removed, intents are lost. The servers agree all the same.
+    // A restored backup or a removed document loses intents. The servers still agree.
     let wanted = if is_disputed(cluster) { &stored } else { &cluster.wanted };
     for member in &cluster.members {
         if member.mode() != Some(Mode::Joined) {
@@ -429,7 +433,7 @@ pub(super) fn at_the_end(cluster: &Cluster) -> Result<(), String> {
             return Err(format!("{} answers {answers:?}", member.name));
         }
         if *member.server.state().intents() != intent::without_holds(wanted) {
-            return Err(format!("{} goes by {:?}", member.name, member.server.state().intents()));
+            return Err(format!("{} uses {:?}", member.name, member.server.state().intents()));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The probes of a simulated server, one by one.
+//! The probes of a simulated server.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use crate::cluster::Family;
 use crate::health::schedule::Schedule;
 use crate::health::{CLEAN_ROUNDS, Failure, Health, Observation, Pace, ProbeId, Subject, Target};
 
-/// The results of each probe since a server was held up.
+/// The number of results of each probe since a server was held up.
 #[derive(Debug, Default)]
 pub(super) struct HeldUp {
     heard: BTreeMap<ProbeId, u32>,
 }
 
-/// A probe, and what has come of it.
+/// A probe and its attempts.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) probe: ProbeId,
-    /// The host that is asked; `None`: the witness.
+    /// The host that is probed; `None`: the witness.
     pub(super) node: Option<usize>,
     pub(super) port: Port,
-    /// Failures that counted since the verdict was plainly up.
+    /// The failures that counted since the verdict was last up.
     pub(super) failures: u32,
-    /// How many attempts have been made.
+    /// The number of attempts made.
     pub(super) made: u64,
     pub(super) schedule: Schedule,
     pub(super) pace: Pace,
     pub(super) target: Target,
-    /// When the one under way ends, when it began, and what comes of it.
+    /// The attempt under way: when it ends, when it began, and its result.
     pub(super) under_way: Option<(Duration, Duration, Answer)>,
 }
 
 impl HeldUp {
-    /// Whether the next result of a probe is to be discarded.
+    /// Whether the next result of a probe has to be discarded.
     pub(super) fn discards(&self, probe: &ProbeId) -> bool {
         self.heard.get(probe).is_none_or(|heard| *heard < CLEAN_ROUNDS)
     }
 
-    /// A probe has a result.
+    /// Counts a result of a probe.
     pub(super) fn note_result(&mut self, probe: &ProbeId) {
         *self.heard.entry(probe.clone()).or_default() += 1;
     }
@@ -47,19 +47,19 @@ impl HeldUp {
         self.heard.retain(|probe, _| kept.contains(probe));
     }
 
-    /// Whether all of them are judged again; `all`: how many there are.
+    /// Whether all probes are judged again; `all`: their number.
     pub(super) fn is_over(&self, all: usize) -> bool {
         self.heard.values().filter(|heard| **heard >= CLEAN_ROUNDS).count() >= all
     }
 }
 
 impl Attempt {
-    /// The family over which it is made.
+    /// The family of the probed address.
     pub(super) fn family(&self) -> Family {
         Family::of(self.target.address)
     }
 
-    /// Counts its failures, as far as they count.
+    /// Counts the probe's failures.
     pub(super) fn note(&mut self, observation: &Observation, health: Health, held_up: bool) {
         if matches!(observation, Observation::Failure(_)) && !held_up {
             self.failures += 1;
@@ -70,7 +70,7 @@ impl Attempt {
     }
 }
 
-/// The host of a subject; `None`: it is the witness.
+/// The host of a subject; `None`: the subject is the witness.
 pub(super) fn host(subject: &Subject) -> Option<usize> {
     match subject {
         Subject::Node(name) | Subject::Member { node: name, .. } => Some(number(name)),

@@ -1,4 +1,5 @@
-//! A lost packet is no reason to probe a whole cluster, and a server that is cut off freezes before a node falls.
+//! Tests that a lost packet does not make a server probe a whole cluster. Also tests that a server that is cut off
+//! freezes before a node falls.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::server::{ROUND_TRIP, Server};
 use super::world::{Answer, Loss, World};
 use crate::failover::Answers;
 
-/// Every node has been judged by then.
+/// The time after which every node has been judged.
 const CALM: Duration = Duration::from_secs(3);
 
 /// One server, and the nodes that it probes.
@@ -21,7 +22,7 @@ struct Alone {
 }
 
 impl Alone {
-    /// `keys`: of `[health]` and `[failover]`, a line each.
+    /// Creates a server. The keys of `[health]` and of `[failover]` are one line each.
     fn new(nodes: usize, [health, failover]: [&str; 2], seed: u64) -> Alone {
         let mut text = format!(
             "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[health]\n{health}\n[failover]\n{failover}\n"
@@ -39,7 +40,7 @@ impl Alone {
         alone
     }
 
-    /// Runs until then; `each` looks at the server after each step.
+    /// Runs until `until`; `each` checks the server after each step.
     fn run(&mut self, until: Duration, mut each: impl FnMut(&Server)) {
         while let Some(next) = self.server.next().filter(|next| *next < until) {
             self.world.now = next.max(self.world.now);
@@ -49,7 +50,7 @@ impl Alone {
         self.world.now = until;
     }
 
-    /// No packet comes from any host but its own any more.
+    /// Cuts the server off: no packet comes from another host any more.
     fn cut(&mut self) {
         for link in self.world.links[0].iter_mut().skip(1) {
             link.cut = true;
@@ -57,7 +58,7 @@ impl Alone {
         self.world.note_links();
     }
 
-    /// Whether the last attempt at a node has succeeded, and the one under way is going to.
+    /// Whether the last attempt at a node has succeeded, and the attempt under way will succeed.
     fn is_heard(&self, node: usize) -> bool {
         let mut attempts = self.server.attempts.iter().filter(|attempt| attempt.node == Some(node));
         let is_heard = |attempt: &Attempt| {
@@ -76,7 +77,7 @@ impl Alone {
     }
 }
 
-/// Attempts in half a minute, with this loss on the way to one of so many nodes.
+/// The number of attempts in 30 s, with this loss on the link to one of `nodes` nodes.
 fn attempts(nodes: usize, loss: Loss) -> f64 {
     let mut alone = Alone::new(nodes, ["", ""], 7);
     alone.run(CALM, |_| {});
@@ -100,7 +101,7 @@ fn one_lossy_link_in_a_large_cluster_leaves_the_rate_of_probes_as_it_is() {
     }
 }
 
-/// Cuts a server off at `at`. Returns what it did wrong.
+/// Cuts a server off at `at`. The error is what it did wrong.
 fn cut_off(nodes: usize, keys: [&str; 2], seed: u64, loss: Loss) -> Result<(), String> {
     let mut alone = Alone::new(nodes, keys, seed);
     let detect = alone.server.state().config().cluster.nodes[0].health.time_to_detect();
@@ -113,7 +114,7 @@ fn cut_off(nodes: usize, keys: [&str; 2], seed: u64, loss: Loss) -> Result<(), S
     let mut cut = calm + Duration::from_millis(alone.random.u64(0..2_000));
     alone.run(cut, |_| {});
     while !alone.is_heard(1) {
-        // What was lost before is no sign of the cut.
+        // Earlier losses do not count as the cut.
         cut += Duration::from_millis(10);
         alone.run(cut, |_| {});
     }
@@ -159,7 +160,8 @@ fn a_server_that_is_cut_off_freezes_before_a_node_falls() {
     }
 }
 
-/// Also if a node was in doubt before, for it loses packets: a failure or two more are no proof.
+/// Cuts off a server to which a node was already in doubt, because it loses packets. One or two more failures are no
+/// proof.
 #[test]
 fn a_server_that_is_cut_off_freezes_before_a_node_falls_that_lost_packets_before() {
     for seed in 0..200 {

@@ -1,4 +1,4 @@
-//! What happens to a cluster, drawn from a seed, and the clock that drives it.
+//! The events of a simulated cluster, drawn from a seed, and the clock that drives them.
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::{Failback, HOLD_DOWN, NODES, config, invariants, is_dual_stack};
 use crate::cluster::{Admin, Family};
 use crate::control::Command;
 
-/// What goes wrong begins when everybody has been judged, and is followed by a time in which all is well again.
+/// The time before the first fault, in which every node gets its verdict. A time without faults follows the last one.
 const CALM: Duration = Duration::from_secs(3);
 const TROUBLE_MS: std::ops::Range<u64> = 2_000..15_000;
-/// From here on a server that stood still has to notice: the timeout of its probes.
+/// The shortest pause that a server has to notice, in milliseconds: the timeout of its probes.
 const SLIP_MS: u64 = 500;
-/// Long enough for the longest rise, and for a server that stands still to see again.
+/// The time without faults at the end: enough for the longest rise, and for a blind server to see again.
 const AFTERMATH: Duration = Duration::from_secs(9);
-/// The hold-down, and the tick that finds it over.
+/// The longest time of a hold: the hold-down, and the tick that ends it.
 const HELD: Duration = HOLD_DOWN.saturating_add(Duration::from_secs(1));
 
-/// An operator lets a node come back so long after its recovery.
+/// How long after a node's recovery an operator fails it back.
 const FAILED_BACK: Duration = Duration::from_secs(5);
 
 /// One history under way.
@@ -30,37 +30,37 @@ pub(super) struct History {
     world: World,
     servers: Vec<Server>,
     failback: Failback,
-    /// In the order of their times.
+    /// The actions to come, in the order of their times.
     to_come: Vec<(Duration, Action)>,
     log: String,
 }
 
-/// Something that happens. Numbers are those of nodes and servers, from 0.
+/// An action on the cluster. Numbers count nodes and servers from 0.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Start(usize),
-    /// What listens on a port of a node dies, or comes back.
+    /// The service on a port of a node dies, or comes back.
     Service(usize, Port, bool),
-    /// A host dies with all that runs on it, or comes back.
+    /// A host dies with everything on it, or comes back.
     Host(usize, bool),
-    /// Packets of a family do not reach a node any more, or do again.
+    /// Packets of a family no longer reach a node, or reach it again.
     Family(usize, Family, bool),
-    /// What becomes of the attempts of a server at a node.
+    /// The loss on the link from a server to a node.
     Loss(usize, usize, Loss),
-    /// Between a server and a node, or the witness behind them, nothing gets through; or all does again.
+    /// The link between a server and a node (or the witness, behind the last node) is cut, or restored.
     Cut(usize, usize, bool),
-    /// A server stands still for as many milliseconds, and may be deaf for what is said to it.
+    /// A server stands still for this many milliseconds, and may lose commands meanwhile.
     Pause(usize, u64, bool),
     /// A daemon ends.
     Stop(usize),
     /// A daemon is killed after this many further effects.
     Kill(usize, u32),
-    /// A server is told that its cluster has that many nodes, the last of which may be probed in another way.
+    /// A server reloads a configuration with this many nodes; the last node may have another probe.
     Reload(usize, usize, bool),
     Admin(usize, usize, Admin),
-    /// A server is told that a node may come back.
+    /// An operator fails a node back on a server.
     Failback(usize, usize),
-    /// Everything is well again.
+    /// All faults end.
     Mend,
 }
 
@@ -92,7 +92,7 @@ impl History {
         history
     }
 
-    /// Draws what is to happen, and that it is undone at the end.
+    /// Draws the actions, and the actions that undo them at the end.
     fn draw(&mut self, nodes: usize) {
         let (random, servers) = (&mut self.random, self.servers.len());
         let end = CALM + Duration::from_millis(random.u64(TROUBLE_MS));
@@ -110,7 +110,7 @@ impl History {
                     let loss = losses[random.usize(0..losses.len())];
                     both(Action::Loss(server, node, loss), Action::Loss(server, node, Loss::Share(0.0)));
                 }
-                // One link, or a server from everybody else.
+                // One link, or all links of a server.
                 9 => both(Action::Cut(server, node, true), Action::Cut(server, node, false)),
                 10 | 11 => {
                     for node in (0..=nodes + 1).filter(|&node| node != server) {
@@ -139,7 +139,7 @@ impl History {
                     both(Action::Reload(server, other, false), Action::Reload(server, nodes, false));
                 }
                 18 => both(Action::Reload(server, nodes, true), Action::Reload(server, nodes, false)),
-                // The scheduler has other things to do, again and again.
+                // The scheduler delays the server again and again.
                 19 => {
                     let mut at = at;
                     for _ in 0..random.u32(2..6) {
@@ -166,7 +166,7 @@ impl History {
         self.to_come.sort_by_key(|(at, _)| *at);
     }
 
-    /// Runs to the end; how many steps it took, or what did not hold.
+    /// Runs to the end. Returns the number of steps, or the invariant that did not hold.
     pub(super) fn run(&mut self) -> Result<u64, String> {
         let actions = std::mem::take(&mut self.to_come);
         let end = actions.last().map_or(Duration::ZERO, |(at, _)| *at) + AFTERMATH + HELD;
@@ -212,7 +212,7 @@ impl History {
         Ok(())
     }
 
-    /// The server that was told to do something, if it could.
+    /// Performs an action. Returns the server that it was done to, if one was.
     fn enact(&mut self, action: Action) -> Option<usize> {
         let now = self.world.now;
         let random = &mut self.random;
@@ -272,13 +272,13 @@ impl History {
         held.map_err(|broken| format!("after {:.3?}, server {server}: {broken}", self.world.now))
     }
 
-    /// What has happened so far.
+    /// The log of all actions so far.
     pub(super) fn log(&self) -> &str {
         &self.log
     }
 }
 
-/// What an operator asks for, whatever becomes of the quorum.
+/// The command for an intent, forced whatever the quorum is.
 pub(super) fn admin_command(node: usize, admin: Admin, reason: String) -> Command {
     let node = format!("node{}", node + 1);
     let force = admin == Admin::Drain;

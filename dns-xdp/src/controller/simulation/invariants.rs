@@ -1,4 +1,4 @@
-//! What has to hold after every step, whatever happened.
+//! The invariants that have to hold after every step.
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,34 +13,34 @@ use crate::failover::{Answers, Decision, Effective};
 use crate::health::{Health, Subject};
 use crate::intent::{self, Intents};
 
-/// A node that answers every probe is in the answers after this at the latest, however often it fell before: the next
-/// attempt is an interval later, and as many as `rise-max` follow each other.
+/// Within this time a node that answers every probe is back in the answers, however often it fell before. The next
+/// attempt comes one interval later; at most `rise-max` attempts follow.
 pub(super) fn recovery(node: &Node) -> Duration {
     let Probe { interval, fast_interval, rise_max, .. } = node.health.probes[0];
     interval + fast_interval * rise_max + ROUND_TRIP + wait(node) * 2
 }
 
-/// A family that changes waits this long at most for the other one of its node: for two results, each of which may take the
-/// timeout. One that rises waits besides until an attempt is over that was under way.
+/// A family that changes waits at most this long for the node's other family: 2 results, each up to the timeout. A
+/// family that rises also waits for an attempt under way.
 fn wait(node: &Node) -> Duration {
     let Probe { fast_interval, timeout, .. } = node.health.probes[0];
     if node.is_dual_stack() { (fast_interval + timeout) * 2 } else { Duration::ZERO }
 }
 
-/// A node that answers every other probe is out of the answers after this at the latest: one that is answered, the
-/// first that is not and its timeout, and as many fast ones as `fall` needs when every other one counts; the last may
-/// take its timeout. Then a quorum is heard, for which the others have a timeout.
+/// Within this time a node that answers every second probe is out of the answers. This is the sum of: one answered
+/// probe, the first failure with its timeout, and the fast attempts until `fall` of them failed. The last attempt may
+/// take its timeout, and hearing a quorum takes one more timeout.
 const HALF_LOST: Duration = Duration::from_millis(2 * 1_000 + 500 + 4 * 250 + 500 + 500);
-/// Times are compared a little generously: attempts that are due at once are made one after the other.
+/// The tolerance in comparing times: attempts that are due at the same time are made one after another.
 pub(super) const TOLERANCE: Duration = Duration::from_millis(1);
 
-/// What a server answered before a step.
+/// The state of a server before a step.
 #[derive(Debug)]
 pub(super) struct Before {
     answers: Option<Arc<Answers>>,
     intents: Intents,
     live: bool,
-    /// It judges by no probe.
+    /// It is blind: it judges by no probe.
     blind: bool,
 }
 
@@ -55,12 +55,12 @@ impl Before {
     }
 }
 
-/// Whether an operator wants something of a node, which counts also while the answers are frozen.
-pub(super) fn is_somebody_wanted(intents: &Intents) -> bool {
+/// Whether a node has an intent. Intents count even while the answers are frozen.
+pub(super) fn has_intent(intents: &Intents) -> bool {
     intents.values().any(|intent| intent.admin != Admin::Auto)
 }
 
-/// Checks a server after a step; `told`: it was the operator who made it.
+/// Checks a server after a step; `told`: an operator's command was the step.
 pub(super) fn check(
     world: &World,
     servers: &mut [Server],
@@ -74,7 +74,8 @@ pub(super) fn check(
         return Err(broken.clone());
     }
     if !server.is_settled() || !server.running && server.is_slow {
-        // What it decides is on its way. At the end all is settled, and answered as configured.
+        // Its decision is still being published. At the end, everything is published, and the answers are the
+        // configured ones.
         return Ok(());
     }
     let kept = intent::with_holds(server.state().intents(), server.state().held().holds());
@@ -94,7 +95,7 @@ pub(super) fn check(
     let changed = before.answers.as_deref().is_none_or(|before| !ptr::eq(before, answers));
     let frozen = decision.frozen.is_some();
     let reloaded = told && server.reloaded == world.now;
-    let obeys = is_somebody_wanted(&before.intents) || is_somebody_wanted(server.state().intents());
+    let obeys = has_intent(&before.intents) || has_intent(server.state().intents());
     let is_frozen = frozen && !obeys;
     if changed && before.live && !reloaded && !server.is_slow && (is_frozen || before.blind && !told) {
         let why = if frozen { "frozen" } else { "blind" };
@@ -107,7 +108,7 @@ pub(super) fn check(
     if frozen {
         return Ok(());
     }
-    who_fell_does_not_come_back_by_itself(server, decision, answers)?;
+    a_fallen_node_does_not_come_back_by_itself(server, decision, answers)?;
     for family in Family::ALL {
         let living = living(world, server, family);
         the_dead_are_replaced((world, server, family), decision, answers, &living)?;
@@ -116,10 +117,10 @@ pub(super) fn check(
     suspects_are_not_kept_in_caches(server, answers)?;
     if changed {
         if reloaded {
-            who_is_new_is_unknown(world, server)?;
+            a_new_node_is_unknown(world, server)?;
         }
-        who_is_unknown_answers_for_nobody_else(server, answers)?;
-        those_who_see_the_same_say_the_same(servers, server, answers)?;
+        an_unknown_node_answers_only_for_itself(server, answers)?;
+        servers_that_see_the_same_answer_the_same(servers, server, answers)?;
     }
     Ok(())
 }
@@ -132,7 +133,7 @@ fn no_answer_is_empty(answers: &Answers) -> Result<(), String> {
     }
 }
 
-/// A server that has long heard of fewer than the quorum is frozen, and one that has long heard of enough is not.
+/// A server that has long heard fewer nodes than the quorum is frozen. A server that has long heard enough is not.
 pub(super) fn the_quorum_is_what_is_heard(
     world: &World,
     server: &Server,
@@ -164,10 +165,11 @@ pub(super) fn the_quorum_is_what_is_heard(
     }
 }
 
-/// By port and place in the cluster.
+/// The living nodes, by port and place in the cluster.
 type Living = [[bool; NODES + 1]; 2];
 
-/// Counts the nodes that a server has seen fall. Where no answers are decided, or the server has been killed, no node falls.
+/// Counts the nodes that a server has seen fall. If no answers are decided, or the server has been killed, no node
+/// falls.
 fn note_falls(server: &mut Server) {
     let mut fallen = std::mem::take(&mut server.fallen);
     let mut seen_up = std::mem::take(&mut server.seen_up);
@@ -192,8 +194,8 @@ fn note_falls(server: &mut Server) {
     (server.fallen, server.seen_up) = (fallen, seen_up);
 }
 
-/// With a manual failback a node that fell is in no answer while another node is up.
-fn who_fell_does_not_come_back_by_itself(
+/// With manual failback, a fallen node is in no answer while another node is up.
+fn a_fallen_node_does_not_come_back_by_itself(
     server: &Server,
     decision: &Decision,
     answers: &Answers,
@@ -213,7 +215,7 @@ fn who_fell_does_not_come_back_by_itself(
     Ok(())
 }
 
-/// The nodes that nothing keeps out of the answers: healthy in a family for long enough, and wanted.
+/// The nodes that have to be in the answers: healthy in a family for long enough, and not taken out by an operator.
 fn living(world: &World, server: &Server, family: Family) -> Living {
     [Port::Node, Port::Member].map(|port| {
         let lives = |node: &Node| {
@@ -234,8 +236,9 @@ fn living(world: &World, server: &Server, family: Family) -> Living {
     })
 }
 
-/// No address that has been dead for longer than the promise is answered in its RRset while a node is up in its family, nor
-/// one that the operator took out. A service with probes of its own answers none that is dead to them while one of its members passes them.
+/// While a node is up in a family, its RRset has no address that an operator took out. It has none that has been dead
+/// for longer than the repair bound either. A service with its own probes does not answer a member that fails them
+/// while another member passes them.
 fn the_dead_are_replaced(
     (world, server, family): (&World, &Server, Family),
     decision: &Decision,
@@ -281,7 +284,7 @@ fn the_dead_are_replaced(
     Ok(())
 }
 
-/// What is wrong with a node for so long that this server has to know.
+/// The fault of a node that has lasted so long that this server has to know it.
 fn dead((world, server, family): (&World, &Server, Family), node: &Node, port: Port) -> Option<String> {
     let known = known_since(server, node)?;
     let Outlook { dead_since, half_since, .. } = outlook((world, server, family), node, port);
@@ -316,7 +319,7 @@ fn the_living_are_answered(
     Ok(())
 }
 
-/// What is answered of a suspect is not to be kept for longer than it may be a suspect.
+/// The TTL of a suspect's address is at most the time for which the node can stay a suspect.
 fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result<(), String> {
     for attempt in server.attempts.iter().filter(|attempt| attempt.failures > 0) {
         let verdict = &server.state().verdicts()[&attempt.probe];
@@ -333,7 +336,7 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
         }
         let both = server.state().told_apart(&attempt.probe.subject);
         if both.is_some_and(|both| both.of(attempt.family()).serving() == Some(false)) {
-            // It is out yet: it waited for the other family to rise.
+            // The node is still out: it waited for the other family to rise.
             continue;
         }
         // Each failure that is missing may take a whole timeout.
@@ -352,7 +355,7 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
     Ok(())
 }
 
-fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
+fn a_new_node_is_unknown(world: &World, server: &Server) -> Result<(), String> {
     for node in &server.state().config().cluster.nodes {
         let health = server.state().node(node).health;
         let place = (node.name.clone(), node.probe_address());
@@ -363,7 +366,7 @@ fn who_is_new_is_unknown(world: &World, server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-fn who_is_unknown_answers_for_nobody_else(server: &Server, answers: &Answers) -> Result<(), String> {
+fn an_unknown_node_answers_only_for_itself(server: &Server, answers: &Answers) -> Result<(), String> {
     let nodes = &server.state().config().cluster.nodes;
     let health = |node: &Node| (admin(server, node), server.state().node(node).serving());
     let is_proven = |node: &Node| matches!(health(node), (Admin::Auto, Some(true))) && !is_held(server, node);
@@ -377,7 +380,7 @@ fn who_is_unknown_answers_for_nobody_else(server: &Server, answers: &Answers) ->
     Ok(())
 }
 
-fn those_who_see_the_same_say_the_same(
+fn servers_that_see_the_same_answer_the_same(
     servers: &[Server],
     server: &Server,
     answers: &Answers,
@@ -399,7 +402,7 @@ fn those_who_see_the_same_say_the_same(
     Ok(())
 }
 
-/// When all has been well for long enough, every server answers what is configured.
+/// After a long enough time without faults, every server gives the configured answers.
 pub(super) fn at_the_end(servers: &[Server]) -> Result<(), String> {
     for server in servers {
         let Some(answers) = server.published.as_deref().filter(|_| server.live) else {

@@ -1,4 +1,4 @@
-//! One simulated server at its store.
+//! One simulated server with its link to the store.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use crate::store::documents::{Documents, Revision};
 use crate::store::identity::Instance;
 use crate::store::{Known, Server as StoreServer};
 
-/// A server at its store.
+/// A server and its link to the store.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) name: String,
     pub(super) server: Server,
     pub(super) link: Option<StoreLink>,
     pub(super) way: Way,
-    /// When something was last done to it, its way to the store or the store.
+    /// When the server, its link or the store last had a fault.
     pub(super) shaken: Duration,
-    /// It began with nothing decided, and joined at once.
+    /// It started without a decision, and joined at once.
     pub(super) cold: bool,
-    /// What the core was told last.
+    /// The view and mode that the core was last given.
     pub(super) heard: Option<(Arc<View>, Mode)>,
     pub(super) was_live: bool,
-    /// What it says of itself is written, and counted.
+    /// Its status entry is written, and such writes are counted.
     pub(super) tells: bool,
-    /// What the store holds from the beginning.
+    /// The store's documents at the beginning.
     pub(super) documents: Documents,
     pub(super) instance: Instance,
     /// The newest documents that it has had in force, by the acceptance and the epoch.
@@ -79,7 +79,7 @@ impl Member {
         self.server.next().into_iter().chain(link.and_then(|link| link.next(store, now))).min()
     }
 
-    /// Whether the store is seen in another state than the core was told.
+    /// Whether the store's view has changed since the core was last given one.
     pub(super) fn has_news(&self, now: Duration) -> bool {
         let Some(link) = &self.link else { return false };
         let mode = link.mode(now);
@@ -100,7 +100,7 @@ impl Member {
         }
     }
 
-    /// What was in force once is not replaced by something older, unless an operator has accepted that.
+    /// Checks that older documents do not replace newer ones, unless an operator has accepted that.
     pub(super) fn goes_on(&mut self) -> Result<(), String> {
         let Some((view, _)) = &self.heard else { return Ok(()) };
         let now = (view.origin.generation, view.documents.epoch());
@@ -114,7 +114,7 @@ impl Member {
         Ok(())
     }
 
-    /// Has done at the store what the core wants.
+    /// Performs the core's effects at the store.
     pub(super) fn obey(&mut self, now: Duration, random: &mut Rng) {
         let Some(link) = &mut self.link else { return };
         self.was_live = self.server.live;

@@ -1,4 +1,4 @@
-//! What a cluster that shares a store costs as it grows, counted in virtual time and printed as a table.
+//! The cost of a growing cluster that shares a store, counted in virtual time and printed as a table.
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,15 +18,15 @@ use crate::health::{Failure, Observation, ProbeId};
 use crate::intent::{Intents, Local};
 use crate::zone::Zone;
 
-/// As the defaults have it.
+/// The default lease of the store.
 const LEASE: Duration = Duration::from_secs(5);
 const PROBERS: usize = 5;
-/// Everybody has joined by then, whoever found the store late by way of a probation.
+/// The time by which every server has joined, even a server that found the store late and had a probation.
 const CALM: Duration = Duration::from_secs(8);
 const REST: Duration = Duration::from_secs(5);
-/// What follows from a death is over by then.
+/// The time by which all consequences of a death are over.
 const AFTERMATH: Duration = Duration::from_secs(8);
-/// The room of the program.
+/// The most names that the program's table holds.
 pub(super) const NAMES: usize = 65_536;
 
 /// Nodes, of which the first ones are servers too.
@@ -49,14 +49,14 @@ struct Scale {
     store: StoreModel,
     members: Vec<Member>,
     random: Rng,
-    /// Of taking in what the store tells and deciding by it, by server.
+    /// The time of taking a view of the store and deciding by it, by server.
     decided: Vec<Duration>,
     decisions: u64,
-    /// When the answers of each server were changed last.
+    /// When the answers of each server last changed.
     moved: Vec<Duration>,
 }
 
-/// What there was between two moments.
+/// The counts between two moments.
 struct Spent {
     counts: Counts,
     messages: u64,
@@ -159,7 +159,7 @@ fn per_second(before: u64, after: u64, time: Duration) -> f64 {
     (after - before) as f64 / time.as_secs_f64()
 }
 
-/// One line of the table: a cluster at rest, and the death of its last nodes.
+/// Measures one line of the table: a cluster at rest, and then the death of its last nodes.
 fn line(nodes: usize, servers: usize, die: usize) -> String {
     let mut scale = Scale::new(nodes, servers, PROBERS);
     scale.run(CALM);
@@ -221,19 +221,19 @@ fn scale_of_a_cluster_that_shares_a_store() {
     }
 }
 
-/// A core at work, and how long its steps take.
+/// A core whose steps are timed.
 struct Timed {
     core: Core,
     now: Duration,
     longest: Duration,
-    /// The last zone, the one before, which the publisher keeps as long, and how long it took to make one.
+    /// The last zone, the one before (which the publisher also keeps), and the time to make one.
     zone: Option<Arc<Zone>>,
     retired: Option<Arc<Zone>>,
     making: Duration,
 }
 
 impl Timed {
-    /// A step, and those that follow from publishing what it wants published.
+    /// Makes a step, and the steps that follow from its publications.
     fn step(&mut self, input: Input) {
         self.now += Duration::from_millis(1);
         let now = Now { elapsed: self.now, wall: Timestamp::UNIX_EPOCH };
@@ -258,7 +258,8 @@ impl Timed {
     }
 }
 
-/// As many services as make this many names, each with three of the nodes. Each node has an address of both families.
+/// A configuration with enough services for this many names. Each service has 3 of the nodes; each node has addresses
+/// of both families.
 pub(super) fn config_of_names(nodes: usize, names: usize) -> Config {
     let mut config = config(nodes, PROBERS).config.clone();
     for (node, last) in config.cluster.nodes.iter_mut().zip(1..) {
@@ -280,12 +281,12 @@ pub(super) fn config_of_names(nodes: usize, names: usize) -> Config {
     config
 }
 
-/// As many names as the program has room for.
+/// A configuration with as many names as the program's table holds.
 pub(super) fn config_of_all_names(nodes: usize) -> Config {
     config_of_names(nodes, NAMES)
 }
 
-/// How long the longest step of the core takes where there are as many names as the program has room for: over a start, a
+/// Measures the longest step of the core with as many names as the program's table holds. The steps are a start, a
 /// node's death over one family and over both, its return and a tick.
 #[test]
 #[ignore = "a measurement: cargo xtask bench core"]
@@ -314,7 +315,7 @@ fn scale_of_a_step_over_all_names() {
         let success = Observation::Success { round_trip: Duration::from_millis(1) };
         let failure = Observation::Failure(Failure { reason: "refused".to_owned(), visible: true });
         let all_well = probes.iter().map(|probe| (probe.clone(), success.clone()));
-        // A node falls when a quorum is heard since it began to fail.
+        // A node falls once a quorum was heard after it began to fail.
         let others: Vec<_> =
             all_well.clone().filter(|(probe, _)| probe.subject != probes[0].subject).collect();
         let thrice = |probe: &ProbeId, observation: &Observation| {

@@ -21,15 +21,15 @@ use crate::intent::{Intents, Local};
 use crate::store::Swap;
 use crate::store::client::{Own, Seen};
 
-/// The daemon looks at its own clock this often.
+/// How often the daemon checks its own clock.
 const PULSE: Duration = Duration::from_millis(100);
-/// Being held up for this long is a slip: the timeout of the probes.
+/// A delay of this length is a slip: the timeout of the probes.
 const SLIP: Duration = Duration::from_millis(500);
-/// What an effect of a slow server takes at most.
+/// The longest time of an effect of a slow server.
 const SLOWEST_MS: u64 = 60;
-/// From one tick to the next.
+/// The time between two ticks.
 const TICK: Duration = Duration::from_secs(1);
-/// The slowest answer; below half of `fast-interval`, as the promise has it.
+/// The slowest answer. It is below half of `fast-interval`, as the repair bound requires.
 pub(super) const ROUND_TRIP: Duration = Duration::from_millis(100);
 
 /// A configuration, and the text that it was read from.
@@ -40,44 +40,46 @@ pub(super) type Configured = super::Configured;
 pub(super) struct Server {
     pub(super) index: usize,
     pub(super) core: Core,
-    /// What its file says.
+    /// The configuration in its file.
     file: &'static Configured,
-    /// It runs; else its program may go on answering what was published.
+    /// It runs. If not, its program may still give the published answers.
     pub(super) running: bool,
     /// It stands still until then.
     pub(super) paused_until: Option<Duration>,
-    /// It answers.
+    /// It answers queries.
     pub(super) live: bool,
-    /// What its program answers.
+    /// The answers of its program.
     pub(super) published: Option<Arc<Answers>>,
-    /// What was on its disk.
+    /// The intents on its disk.
     pub(super) disk: Intents,
     /// The local decisions on its disk, if there is a store.
     pub(super) local: Local,
     pub(super) last_answers: Option<LastAnswers>,
-    /// By our own count: the nodes that it found healthy, and those of them that fell and are not to come back by themselves.
+    /// The simulation's own count: the nodes that the server found healthy, and the fallen ones of them that must not
+    /// come back by themselves.
     pub(super) seen_up: BTreeSet<String>,
     pub(super) fallen: BTreeSet<String>,
     /// Since when it judges without interruption.
     pub(super) judges_since: Option<Duration>,
-    /// Since when each node is configured as it is, by its name.
+    /// Since when each node has its present configuration, by its name.
     pub(super) configured_since: BTreeMap<String, Duration>,
-    /// Since when each node is there at its address, probed in whatever way.
+    /// Since when each node has its present address, with any probe.
     pub(super) there_since: BTreeMap<(String, IpAddr), Duration>,
     /// When it last was given another configuration.
     pub(super) reloaded: Duration,
-    /// By our own count: it was held up, and is not to judge by a probe before it has two results.
+    /// The simulation's own count: the server was held up, and must not judge by a probe before the probe has 2
+    /// results.
     pub(super) held_up: Option<HeldUp>,
-    /// What it did that it must never do.
+    /// The invariant that it has broken.
     pub(super) broken: Option<String>,
     pub(super) attempts: Vec<Attempt>,
-    /// What it does at its store.
+    /// Its pending effects at its store.
     pub(super) at_store: AtStore,
-    /// Effects that have yet to be performed before it is killed.
+    /// The number of effects that it still performs before it is killed.
     pub(super) fatal_effects: Option<u32>,
-    /// Its effects take time; else each is over at once.
+    /// Its effects take time. Otherwise each is over at once.
     pub(super) is_slow: bool,
-    /// Effects under way: when each is over, and what is told then.
+    /// The effects under way, and when each is over.
     under_way: Vec<(Duration, UnderWay)>,
     calls: CallId,
     /// Commands that wait for an answer.
@@ -86,7 +88,7 @@ pub(super) struct Server {
     ticked: Duration,
 }
 
-/// An effect that takes time. What it does takes place when it is over.
+/// An effect that takes time. It takes effect at its end.
 #[derive(Debug)]
 enum UnderWay {
     Publish { published: Published, is_first: bool },
@@ -95,14 +97,14 @@ enum UnderWay {
     Tell(Input),
 }
 
-/// What a server wants done at its store.
+/// The effects at the store that a server has asked for.
 #[derive(Debug, Default)]
 pub(super) struct AtStore {
-    /// It decides from now on.
+    /// It has begun to decide.
     pub(super) decides: bool,
-    /// What is to be written of it.
+    /// Its entry that has to be written.
     pub(super) own: Option<Own>,
-    /// Changes that are to be made.
+    /// Changes of documents that have to be made.
     pub(super) swaps: Vec<(WorkId, Swap)>,
 }
 
@@ -144,7 +146,7 @@ impl Server {
         &self.core.health
     }
 
-    /// Starts the daemon with what is on the disk; `shared`: its name, and the store as it is seen.
+    /// Starts the daemon with the files on its disk; `shared`: its name, and its view of the store.
     pub(super) fn start(&mut self, shared: Option<(String, Seen)>, now: Duration, random: &mut Rng) {
         let disk = serde_json::to_vec(&self.disk).expect("intents are JSON");
         let intents = serde_json::from_slice(&disk).expect("what was written is read");
@@ -168,13 +170,13 @@ impl Server {
         self.core.health.blindness().pulse(now);
     }
 
-    /// Has the core take something in, and does what follows.
+    /// Gives the core an input, and performs the effects.
     pub(super) fn tell(&mut self, input: Input, now: Duration, random: &mut Rng) {
         let effects = self.core.step(at(now), input);
         self.perform(effects, now, random);
     }
 
-    /// Whether everything is done that it wanted, and it answers what it has decided.
+    /// Whether all its effects are performed, and it gives the decided answers.
     pub(super) fn is_settled(&self) -> bool {
         self.under_way.is_empty()
     }
@@ -196,7 +198,7 @@ impl Server {
                 }
                 Effect::RestartProbes => {
                     for attempt in &mut self.attempts {
-                        // What was under way is worthless.
+                        // Attempts under way are worthless.
                         let fast_interval = attempt.target.probe.fast_interval;
                         attempt.schedule = Schedule::resumed(fast_interval, random.f64(), now);
                         attempt.under_way = None;
@@ -205,7 +207,7 @@ impl Server {
                 }
                 Effect::Pace(probe, pace) => {
                     let place = self.attempts.binary_search_by(|attempt| attempt.probe.cmp(&probe));
-                    self.attempts[place.expect("who is paced is probed")].pace = pace;
+                    self.attempts[place.expect("a paced probe exists")].pace = pace;
                     None
                 }
                 Effect::Open(published) => {
@@ -276,11 +278,11 @@ impl Server {
         self.live = self.running && self.core.is_live();
     }
 
-    /// The result of an effect that is over at once; `None`: it comes later.
+    /// Starts an effect. Returns the result if it is over at once; `None`: the result comes later.
     fn takes_time(&mut self, effect: UnderWay, now: Duration, random: &mut Rng) -> Option<Input> {
         if self.is_slow {
             let due = now + Duration::from_millis(random.u64(0..=SLOWEST_MS));
-            // Those of one kind are over in their order, for one thread does them.
+            // Effects end in their order, because one thread performs them.
             let last = self.under_way.iter().map(|(due, _)| *due).max().unwrap_or_default();
             self.under_way.push((due.max(last), effect));
             return None;
@@ -288,7 +290,7 @@ impl Server {
         Some(self.is_over(effect))
     }
 
-    /// An effect is over.
+    /// Ends an effect. Returns its result.
     fn is_over(&mut self, effect: UnderWay) -> Input {
         match effect {
             UnderWay::Publish { published, is_first } => {
@@ -322,7 +324,7 @@ impl Server {
         }
     }
 
-    /// The daemon ends. A host that dies takes its program with it.
+    /// Ends the daemon. If its host dies too, its program ends as well.
     pub(super) fn stop(&mut self, host_too: bool) {
         (self.running, self.live, self.judges_since) = (false, false, None);
         self.under_way.clear();
@@ -331,7 +333,7 @@ impl Server {
         }
     }
 
-    /// It stands still for that long; what is said to it meanwhile is lost if it is `deaf`.
+    /// Makes the server stand still for this long. If it is `deaf`, it loses commands meanwhile.
     pub(super) fn pause(&mut self, now: Duration, lasting: Duration, deaf: bool) {
         if !self.running {
             return;
@@ -345,7 +347,7 @@ impl Server {
         }
     }
 
-    /// The rhythm of an undisturbed daemon until now.
+    /// Gives the core the pulses of an undisturbed daemon until now.
     fn tick(&mut self, now: Duration) {
         while self.paused_until.is_none() && self.pulsed + PULSE < now {
             self.pulsed += PULSE;
@@ -353,31 +355,31 @@ impl Server {
         }
     }
 
-    /// Whether it takes commands.
+    /// Whether the server takes commands.
     pub(super) fn listens(&self) -> bool {
         self.running && self.paused_until.is_none()
     }
 
-    /// Reads another file, and keeps the attempts at those that are probed as before.
+    /// Reads another file. Attempts of unchanged probes continue.
     pub(super) fn reload(&mut self, file: &'static Configured, now: Duration, random: &mut Rng) {
         self.file = file;
         self.ask(Command::Reload { force: false }, now, random);
     }
 
-    /// Is asked for something.
+    /// Gives the server a command.
     pub(super) fn ask(&mut self, command: Command, now: Duration, random: &mut Rng) {
         self.calls += 1;
         self.unanswered.insert(self.calls);
         self.tell(Input::Asked { call: self.calls, command }, now, random);
     }
 
-    /// Is told that a node may come back.
+    /// Gives the server the command to fail a node back.
     pub(super) fn fail_back(&mut self, node: &str, now: Duration, random: &mut Rng) {
         self.fallen.remove(node);
         self.ask(Command::Failback { node: node.to_owned(), by: None }, now, random);
     }
 
-    /// When something happens here next.
+    /// When the next event of this server is due.
     pub(super) fn next(&self) -> Option<Duration> {
         let next = |attempt: &Attempt| {
             let ends = attempt.under_way.map(|(end, ..)| end);
@@ -391,12 +393,12 @@ impl Server {
         self.paused_until.or_else(next).filter(|_| self.running)
     }
 
-    /// What has its time matters: with a store, or while the start waits for something.
+    /// Whether ticks matter: with a store, or while the start waits for something.
     fn has_ticks(&self) -> bool {
         self.core.shares() || !self.live || !self.state().config().failover.hold_down.is_zero()
     }
 
-    /// Does one thing that is due; whether something was found out.
+    /// Performs one due event. Returns whether it was a probe's result.
     pub(super) fn step(&mut self, world: &World, random: &mut Rng) -> bool {
         let now = world.now;
         self.tick(now);
@@ -425,7 +427,7 @@ impl Server {
         for index in 0..self.attempts.len() {
             let attempt = &mut self.attempts[index];
             if let Some((end, start, answer)) = attempt.under_way.filter(|(end, ..)| *end <= now) {
-                // Whoever dies meanwhile does not answer any more.
+                // A node that dies meanwhile does not answer any more.
                 let still = world.answer(self.index, attempt.node, attempt.family(), attempt.port);
                 if answer == Answer::Accepted && still == Answer::Silence {
                     attempt.under_way = Some((end.max(start + attempt.pace.timeout), start, Answer::Silence));
@@ -456,7 +458,7 @@ impl Server {
         false
     }
 
-    /// The core looks at its clock. `true`: it was held up, and all begins anew.
+    /// Has the core check its clock. Returns `true` if it was held up and every probe begins again.
     fn pulse(&mut self, now: Duration, random: &mut Rng) -> bool {
         let effects = self.core.step(at(now), Input::Pulse { ended: Vec::new() });
         let restarts = effects.iter().any(|effect| matches!(effect, Effect::RestartProbes));
@@ -484,13 +486,13 @@ impl Server {
         }
         let Outlook { perfect_since, .. } =
             world.link(self.index, attempt.node).outlook_in(attempt.family(), attempt.port);
-        // Standing still for less than a slip makes results late.
+        // A pause shorter than a slip makes results late.
         let answers = |since| now - since > attempt.pace.timeout + SLIP;
         if fell && perfect_since.is_some_and(answers) {
             self.broken = Some(format!("{:?} fell, and answers since {perfect_since:?}", attempt.probe));
         }
         if before != after && is_held_up {
-            self.broken = Some(format!("{:?} was judged by the blind: {before} {after}", attempt.probe));
+            self.broken = Some(format!("{:?} was judged by a blind server: {before} {after}", attempt.probe));
         }
         if let Some(held_up) = &mut self.held_up
             && *observation != Observation::Overdue
@@ -505,7 +507,7 @@ impl Server {
         }
     }
 
-    /// Whether it judges by no probe.
+    /// Whether the server judges by no probe.
     pub(super) fn is_all_blind(&self) -> bool {
         let is_held_up = |held_up: &HeldUp| self.attempts.iter().all(|one| held_up.discards(&one.probe));
         self.held_up.as_ref().is_some_and(is_held_up)
@@ -515,7 +517,7 @@ impl Server {
         self.state().decision().filter(|_| self.live)
     }
 
-    /// Probes everyone who is to be probed and is not, at once.
+    /// Starts the missing probes at once, and drops the others.
     fn reconcile(&mut self, targets: &BTreeMap<ProbeId, Target>, now: Duration, random: &mut Rng) {
         let same = |attempt: &Attempt| targets.get(&attempt.probe) == Some(&attempt.target);
         let known: BTreeSet<ProbeId> = self
@@ -579,7 +581,7 @@ fn core(
     Core::new(Beginning { config, source, intents, shared, local, identity, last_answers }, at(now))
 }
 
-/// A moment of virtual time.
+/// A reading of the clocks in virtual time.
 fn at(elapsed: Duration) -> Now {
     let milliseconds = i64::try_from(elapsed.as_millis()).unwrap_or(0);
     Now { elapsed, wall: Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH) }

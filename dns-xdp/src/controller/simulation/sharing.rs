@@ -1,4 +1,4 @@
-//! Servers that share a store: what happens to them, drawn from a seed, and the clock that drives it.
+//! Servers that share a store: their events, drawn from a seed, and the clock that drives them.
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,19 +22,19 @@ use crate::store::identity::Instance;
 
 const NODES: usize = 6;
 const CALM: Duration = Duration::from_secs(2);
-/// Documents that somebody removes.
+/// Documents that an operator removes by etcdctl.
 const DELETED: [&str; 3] = ["config/nodes", "config/services", INTENT];
 const TROUBLE_MS: std::ops::Range<u64> = 2_000..10_000;
-/// How often all is looked at.
+/// How often all invariants are checked.
 const LOOK: Duration = Duration::from_millis(250);
-/// An operator lets a node come back so long after its recovery.
+/// How long after a node's recovery an operator fails it back.
 const FAILED_BACK: Duration = Duration::from_secs(3);
-/// After this servers agree on what is held, and holds that are to end have ended.
+/// The time after which servers agree on the holds, and holds that have to end have ended.
 const HELD: Duration = Duration::from_secs(25);
-/// Of the store, in seconds.
+/// The store leases to draw from, in seconds.
 const LEASES: [u64; 2] = [2, 3];
 
-/// Everything.
+/// The whole simulation: servers, store and network.
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) random: Rng,
@@ -44,59 +44,59 @@ pub(super) struct Cluster {
     pub(super) lease: Duration,
     pub(super) probers: usize,
     pub(super) failback: Failback,
-    /// What operators want as the store has taken it, and since when.
+    /// The intents that the store has accepted, and since when.
     pub(super) wanted: Intents,
     pub(super) wanted_since: Duration,
-    /// Another server with the name of one of them.
+    /// Another server with the name of one of the members.
     pub(super) clone: Option<(usize, StoreLink)>,
-    /// All is well again, and an operator accepts what the store holds.
+    /// All faults are over, and an operator accepts the store's documents.
     accepts: bool,
     to_come: Vec<(Duration, Action)>,
     log: String,
 }
 
-/// Something that happens. Numbers are those of nodes and servers, from 0.
+/// An action on the cluster. Numbers count nodes and servers from 0.
 #[derive(Debug, Clone, Copy)]
 enum Action {
-    /// What listens on a node dies, or comes back.
+    /// The service on a node dies, or comes back.
     Service(usize, bool),
-    /// A host dies with all that runs on it, or comes back.
+    /// A host dies with everything on it, or comes back.
     Host(usize, bool),
     Loss(usize, usize, f64),
-    /// Between a server and a node nothing gets through, or all does again.
+    /// The link between a server and a node is cut, or restored.
     Cut(usize, usize, bool),
     /// A server loses the store, or finds it again.
     Lose(usize, bool),
     /// Most members of the store die, or come back.
     Majority(bool),
-    /// A server's verdicts cannot be written.
+    /// A server's verdicts cannot be written, or can be again.
     Hang(usize, bool),
-    /// A server hears of changes so many milliseconds later.
+    /// A server's watch is late by this many milliseconds.
     Slow(usize, u64),
-    /// A watch ends without a word.
+    /// A server's watch falls silent without an error.
     Silence(usize),
     Pause(usize, u64),
-    /// A daemon ends, in good order or not.
+    /// A daemon ends, in order or killed.
     Stop(usize, bool),
     Start(usize),
     Admin(usize, usize, Admin),
-    /// A document is removed past the servers.
+    /// A document is removed by another client of the store.
     Delete(&'static str),
     /// A backup of the store is made.
     Save,
-    /// The store is restored from it.
+    /// The store is restored from the backup.
     Restore,
-    /// A machine with the image of a server begins, or ends without a word.
+    /// A clone of a server's machine starts, or ends without a notice.
     Clone(usize, bool),
-    /// The same, for one server alone.
+    /// An intent for a node on one server alone.
     Local(usize, usize, Admin),
-    /// A node may come back.
+    /// An operator fails a node back.
     Failback(usize, usize),
-    /// Everything is well again.
+    /// All faults end.
     Mend,
 }
 
-/// The configuration of so many nodes, of which each is probed by as many servers.
+/// The configuration of this many nodes. This many servers probe each node.
 fn config(nodes: usize, probers: usize, failback: Failback) -> &'static Configured {
     static CONFIGS: OnceLock<Vec<[Configured; 3]>> = OnceLock::new();
     let configs = CONFIGS.get_or_init(|| {
@@ -121,7 +121,7 @@ fn configured(nodes: usize, probers: usize, failback: Failback) -> Configured {
     shared(text)
 }
 
-/// A text whose shared sections are in the store.
+/// Returns the configuration of a text whose shared sections are in the store.
 pub(super) fn shared(text: String) -> Configured {
     let (_, texts) = split(&text).expect("sections");
     let revisions = texts.keys().map(|key| (key.clone(), 1)).collect();
@@ -175,7 +175,7 @@ impl Cluster {
             match random.u8(0..33) {
                 0..=2 => both(Action::Service(node, false), Action::Service(node, true)),
                 3..=5 => both(Action::Host(node, false), Action::Host(node, true)),
-                // A rack.
+                // A rack fails.
                 6 => {
                     for node in 0..random.usize(2..=nodes.max(2)) {
                         self.to_come
@@ -184,7 +184,7 @@ impl Cluster {
                 }
                 7 => both(Action::Loss(server, node, 0.5), Action::Loss(server, node, 0.0)),
                 8..=10 => both(Action::Cut(server, node, true), Action::Cut(server, node, false)),
-                // A server from everybody else, and from the store or not.
+                // A server is cut off from all other hosts, and perhaps from the store.
                 11..=13 => {
                     let store = random.bool();
                     for node in (0..nodes).filter(|&node| node != server) {
@@ -199,7 +199,7 @@ impl Cluster {
                     }
                 }
                 14..=16 => both(Action::Lose(server, true), Action::Lose(server, false)),
-                // All of them.
+                // All servers.
                 17 => {
                     for server in 0..servers {
                         let back = later + Duration::from_millis(random.u64(0..400));
@@ -261,7 +261,7 @@ impl Cluster {
         self.to_come.sort_by_key(|(at, _)| *at);
     }
 
-    /// Runs to the end; how many steps it took, or what did not hold.
+    /// Runs to the end. Returns the number of steps, or the invariant that did not hold.
     pub(super) fn run(&mut self) -> Result<u64, String> {
         let actions = std::mem::take(&mut self.to_come);
         let last = actions.last().map_or(Duration::ZERO, |(at, _)| *at);
@@ -331,7 +331,7 @@ impl Cluster {
         if let Some(link) = &mut member.link {
             link.step(&mut self.store, &member.way, now, random);
             for (swap, told) in std::mem::take(&mut link.swapped) {
-                let told = if told { "" } else { ", and nobody is told" };
+                let told = if told { "" } else { ", without an answer" };
                 let written = swap.writes.get(INTENT).expect("intents are what operators change here");
                 self.wanted = serde_json::from_slice(written).expect("intents are JSON");
                 writeln!(self.log, "{now:>12.3?} {:?}{told}", self.wanted)
@@ -365,7 +365,7 @@ impl Cluster {
     fn look(&mut self) -> Result<(), String> {
         let now = self.world.now;
         if self.accepts {
-            // On one server at a time, until there is nothing to accept.
+            // The operator accepts on one server at a time, until there is nothing left to accept.
             let mut links = self.members.iter_mut().filter_map(|member| member.link.as_mut());
             links.any(StoreLink::accept);
         }
@@ -503,13 +503,13 @@ impl Cluster {
         }
     }
 
-    /// What has happened so far.
+    /// The log of all actions so far.
     pub(super) fn log(&self) -> &str {
         &self.log
     }
 }
 
-/// The same command for one server alone.
+/// Returns the same command for one server alone.
 fn for_one_server(command: Command) -> Command {
     match command {
         Command::Admin { node, admin, reason, by, for_ms, force, .. } => {

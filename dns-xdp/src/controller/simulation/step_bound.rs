@@ -1,4 +1,5 @@
-//! What a step of the core does over as many names as the program has room for, counted in lists that it works out: no timing.
+//! Tests the work of a core's step with as many names as the program's table holds. It counts the lists that a step
+//! makes; it measures no time.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::intent::Intents;
 
 const NODES: usize = 10;
 
-/// The lists that the services of these answers share.
+/// The number of different lists that the services of these answers share.
 fn lists(answers: &Answers) -> usize {
     answers.services().map(|(_, answering)| answering.as_ptr()).collect::<BTreeSet<_>>().len()
 }
@@ -42,7 +43,7 @@ fn a_step_works_a_list_out_for_each_set_of_members_and_none_for_each_name() {
     state.decide();
     let before = Arc::clone(answers(&state));
     assert_eq!(before.services().len(), scale::NAMES - 2 * NODES);
-    // As many sets of members as there are nodes, and the apex.
+    // One set of members for each node, and the apex.
     assert_eq!(lists(&before), NODES + 1);
 
     state.decide();
@@ -56,10 +57,7 @@ fn a_step_works_a_list_out_for_each_set_of_members_and_none_for_each_name() {
 
     let members = Arc::clone(state.config().cluster.members());
     let other = state.config().at_revision(7);
-    assert!(
-        Arc::ptr_eq(&members, other.cluster.members()),
-        "nothing is worked out anew for another revision"
-    );
+    assert!(Arc::ptr_eq(&members, other.cluster.members()), "nothing is computed again for another revision");
 }
 
 #[test]

@@ -14,16 +14,16 @@ use crate::store::identity::Instance;
 use crate::store::{Entry, Error, Known, Revision, Swap};
 
 const LATENCY_MS: std::ops::RangeInclusive<u64> = 1..=40;
-/// What is on its way over a link that is cut is sent again after this.
+/// The pause after which a message over a cut link is sent again.
 const RESENT: Duration = Duration::from_millis(100);
 
-/// What is the matter with a server's way to the store.
+/// The faults of a server's link to the store.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Way {
     pub(super) cut: bool,
-    /// Writes under a lease get no answer, nor take place.
+    /// Writes under a lease get no answer and have no effect.
     pub(super) puts_hang: bool,
-    /// The watch tells everything so much later.
+    /// The delay of the watch.
     pub(super) slow: Duration,
 }
 
@@ -34,20 +34,20 @@ pub(super) struct StoreLink {
     lease: Duration,
     own: Own,
     pending: Vec<Pending>,
-    /// The watch has told everything up to here; `None`: there is none.
+    /// The revision up to which the watch has reported; `None`: there is no watch.
     watched: Option<Revision>,
-    /// The watch tells nothing any more.
+    /// The watch no longer reports anything.
     silent: bool,
-    /// Swaps that took place, and whether the core is told so.
+    /// Swaps that took effect, and whether the core got the answer.
     pub(super) swapped: Vec<(Swap, bool)>,
-    /// What has become of changes.
+    /// The results of changes.
     pub(super) results: Vec<(WorkId, Result<Revision, Error>)>,
-    /// Messages of the watch, and their changes.
+    /// The messages of the watch, and the changes in them.
     pub(super) messages: u64,
     pub(super) bytes_heard: u64,
 }
 
-/// Something on its way to the store, or from there.
+/// A message to the store, or from it.
 #[derive(Debug)]
 struct Pending {
     what: What,
@@ -66,7 +66,7 @@ enum What {
 }
 
 impl StoreLink {
-    /// Of a server that starts, from the copy that it has of the store.
+    /// The link of a starting server, with the server's copy of the store.
     pub(super) fn new(
         (server, instance): (String, Instance),
         lease: Duration,
@@ -102,13 +102,13 @@ impl StoreLink {
         Seen { view, mode, trouble, since, offered, is_up: self.session.is_open() }
     }
 
-    /// The store has ended the session.
+    /// Ends the session from the store's side.
     pub(super) fn lose(&mut self, now: Duration) {
         self.session.lose(now, "the store was restored".to_owned());
         self.forget_if_over();
     }
 
-    /// An operator accepts what the store holds; `false`: there is nothing to accept.
+    /// Has an operator accept the store's documents; `false`: there is nothing to accept.
     pub(super) fn accept(&mut self) -> bool {
         self.session.accept();
         self.session.offered().is_some()
@@ -118,7 +118,7 @@ impl StoreLink {
         self.session.decide();
     }
 
-    /// What is to be written.
+    /// The server's entry that has to be written.
     pub(super) fn own(&self) -> &Own {
         &self.own
     }
@@ -128,7 +128,7 @@ impl StoreLink {
         self.own = own;
     }
 
-    /// The watch of the session under way tells nothing any more.
+    /// Makes the watch of the present session silent.
     pub(super) fn silence(&mut self) {
         self.silent = self.watched.is_some();
     }
@@ -146,21 +146,21 @@ impl StoreLink {
         self.pending.push(Pending { what, asked: now, due, doomed: false });
     }
 
-    /// When something is to be done here next.
+    /// When the next event of the link is due.
     pub(super) fn next(&self, store: &StoreModel, now: Duration) -> Option<Duration> {
         let pending = self.pending.iter().map(|pending| pending.due).min();
         let changes = self.has_changes(store).then_some(now);
         pending.into_iter().chain(changes).chain(self.session.next(now)).min()
     }
 
-    /// Whether the watch has something to tell that is not on its way.
+    /// Whether the watch has unreported changes that are not on their way.
     fn has_changes(&self, store: &StoreModel) -> bool {
         let is_on_its_way = |pending: &Pending| matches!(pending.what, What::Changes);
         let is_behind = self.watched.is_some_and(|watched| store.revision() > watched);
         !self.silent && is_behind && !self.pending.iter().any(is_on_its_way)
     }
 
-    /// Does what is due.
+    /// Performs the events that are due.
     pub(super) fn step(&mut self, store: &mut StoreModel, way: &Way, now: Duration, random: &mut Rng) {
         while let Some(place) = self.pending.iter().position(|pending| pending.due <= now) {
             let pending = self.pending.swap_remove(place);
@@ -183,7 +183,7 @@ impl StoreLink {
         }
     }
 
-    /// Something has come to its end, if it gets an answer.
+    /// Delivers a message, if it gets an answer.
     fn arrive(
         &mut self,
         mut pending: Pending,
@@ -197,7 +197,7 @@ impl StoreLink {
             if matches!(pending.what, What::Changes) {
                 pending.due = now + RESENT;
             } else {
-                // What was asked for may have been done all the same.
+                // The request may have taken effect without an answer.
                 if way.cut && !store.lost && !is_put && random.bool() {
                     self.perform_unheard(&pending.what, store, now);
                 }
@@ -233,7 +233,7 @@ impl StoreLink {
         }
     }
 
-    /// What the watch tells.
+    /// Delivers the changes of the watch.
     fn note_result(&mut self, store: &StoreModel, now: Duration) {
         let Some(watched) = &mut self.watched else { return };
         let batch = store.since(*watched);
@@ -246,7 +246,7 @@ impl StoreLink {
         self.session.changed(now, Ok(vec![batch]));
     }
 
-    /// What is done in the store though nobody hears of it.
+    /// Performs a request in the store whose answer is lost.
     fn perform_unheard(&mut self, what: &What, store: &mut StoreModel, now: Duration) {
         match what {
             What::Swap(_, swap) if store.swap(swap.clone()).is_ok() => {
@@ -257,7 +257,7 @@ impl StoreLink {
         }
     }
 
-    /// What was on its way in a session that is over comes to nothing.
+    /// Drops the messages of a session that is over.
     fn forget_if_over(&mut self) {
         if !self.session.is_apart() {
             return;
@@ -294,7 +294,7 @@ fn perform(call: Call, store: &mut StoreModel, now: Duration) -> Result<Answer, 
     })
 }
 
-/// Whether a change took place is not known.
+/// The error if it is not known whether a change took effect.
 fn gone() -> Error {
     Error::Unreachable("the session is over".to_owned())
 }

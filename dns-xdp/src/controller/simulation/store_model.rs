@@ -7,26 +7,26 @@ use crate::store::client::watch_lag::Extent;
 use crate::store::documents::INTENT;
 use crate::store::{Batch, Documents, Entry, Error, Lease as Granted, Listing, Revision, Swap};
 
-/// What was written and removed, and at which revision.
+/// The writes and removals, each with its revision.
 type History = Vec<(Revision, String, Option<Entry>)>;
 
-/// What the members of the store hold together.
+/// The state of the whole store.
 #[derive(Debug, Default)]
 pub(super) struct StoreModel {
     pub(super) listing: Listing,
-    /// Nobody is answered without it, and no lease runs out.
+    /// The majority is lost: no client is answered, and no lease ends.
     pub(super) lost: bool,
     history: History,
     leases: BTreeMap<i64, Lease>,
     granted: i64,
-    /// What servers have made it do.
+    /// The counts of its work.
     pub(super) counts: Counts,
     backup: Option<(Listing, BTreeMap<i64, Lease>, History)>,
-    /// When it was last restored from a backup.
+    /// When the store was last restored from a backup.
     pub(super) restored: Option<Duration>,
 }
 
-/// What was asked of it.
+/// The counts of the requests to the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) writes: u64,
@@ -42,7 +42,7 @@ struct Lease {
 }
 
 impl StoreModel {
-    /// It holds these documents.
+    /// A store with these documents.
     pub(super) fn of(documents: &Documents) -> StoreModel {
         let mut store = StoreModel::default();
         store.listing.cluster = Some(1);
@@ -69,12 +69,12 @@ impl StoreModel {
         revision
     }
 
-    /// Somebody removes a key, past the servers.
+    /// Removes a key as another client of the store.
     pub(super) fn delete(&mut self, key: &str) {
         self.write([(key.to_owned(), None)]);
     }
 
-    /// Somebody writes those of these documents that are not there.
+    /// Writes those of these documents that are missing, as another client of the store.
     pub(super) fn write_missing(&mut self, documents: &Documents) {
         let intents = serde_json::to_string(&documents.intents).expect("intents are JSON");
         let intents = (!documents.intents.is_empty()).then(|| (INTENT.to_owned(), intents));
@@ -90,7 +90,7 @@ impl StoreModel {
         self.backup = Some((self.listing.clone(), self.leases.clone(), self.history.clone()));
     }
 
-    /// It is what it was when it was [saved](StoreModel::save). Every session with it is over.
+    /// Returns to the state at which the store was [saved](StoreModel::save). Every session with it is over.
     pub(super) fn restore(&mut self, now: Duration) -> bool {
         let Some((listing, leases, history)) = self.backup.clone() else { return false };
         (self.listing, self.leases, self.history, self.lost) = (listing, leases, history, true);
@@ -99,7 +99,7 @@ impl StoreModel {
         true
     }
 
-    /// What has happened behind a revision, and when that was.
+    /// The changes after a revision, and their times.
     pub(super) fn since(&self, revision: Revision) -> Batch {
         let first = self.history.partition_point(|(of, ..)| *of <= revision);
         let changes = self.history[first..].iter().map(|(_, key, entry)| (key.clone(), entry.clone()));
@@ -171,12 +171,12 @@ impl StoreModel {
         }
     }
 
-    /// When a lease runs out next.
+    /// When the next lease ends.
     pub(super) fn next(&self) -> Option<Duration> {
         self.leases.values().map(|lease| lease.runs_out).min().filter(|_| !self.lost)
     }
 
-    /// Ends the leases that have run out.
+    /// Ends the leases whose time is over.
     pub(super) fn expire(&mut self, now: Duration) {
         if self.lost {
             return;
@@ -186,7 +186,7 @@ impl StoreModel {
         }
     }
 
-    /// A new leader gives every lease its whole time again: etcd does.
+    /// Restores the majority. The new leader gives every lease its whole time again, as in etcd.
     pub(super) fn find_majority(&mut self, now: Duration) {
         if std::mem::take(&mut self.lost) {
             for lease in self.leases.values_mut() {

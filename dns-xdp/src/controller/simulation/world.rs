@@ -1,4 +1,4 @@
-//! What is outside the servers: hosts, services on them, and the network between servers and nodes.
+//! The world outside the servers: hosts, their services, and the network between servers and nodes.
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::zone::{Origin, Zone};
 pub(super) struct World {
     pub(super) now: Duration,
     pub(super) nodes: Vec<Node>,
-    /// By server and node; the last column is the witness.
+    /// The links by server and node; the last column is the witness.
     pub(super) links: Vec<Vec<Link>>,
 }
 
@@ -21,9 +21,9 @@ pub(super) struct World {
 pub(super) struct Node {
     /// The host answers packets.
     pub(super) host: bool,
-    /// What listens on each [`Port`] accepts connections.
+    /// Whether the service on each [`Port`] accepts connections.
     pub(super) services: [bool; 2],
-    /// Packets of each family get there. A host without an IPv6 address is asked over IPv4 alone.
+    /// Whether packets of each family reach the host. A host without an IPv6 address is probed over IPv4 only.
     pub(super) families: [bool; 2],
     pub(super) is_dual_stack: bool,
 }
@@ -31,62 +31,62 @@ pub(super) struct Node {
 impl Node {
     const WELL: Node = Node { host: true, services: [true; 2], families: [true; 2], is_dual_stack: false };
 
-    /// Whether packets of a family get there.
+    /// Whether packets of a family reach the host.
     fn is_reached(&self, family: Family) -> bool {
         self.host && self.families[family as usize]
     }
 
-    /// Whether any packets get there.
+    /// Whether packets of any family reach the host.
     fn is_heard(&self) -> bool {
         self.is_reached(Family::Ipv4) || self.is_dual_stack && self.is_reached(Family::Ipv6)
     }
 }
 
-/// What is asked on a host.
+/// The service on a host that a probe asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Port {
-    /// By the check of the node.
+    /// The service that the node's health check asks.
     Node,
-    /// By the check of a service for its members.
+    /// The service that a service's own check of its members asks.
     Member,
 }
 
-/// The way from a server to a node.
+/// The link from a server to a node.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) cut: bool,
     pub(super) loss: Loss,
-    /// Since when nothing at all is heard on this way.
+    /// Since when no packet at all gets through.
     pub(super) silent_since: Option<Duration>,
     /// Since when every packet gets through.
     pub(super) clear_since: Option<Duration>,
-    /// By [`Port`], over IPv4.
+    /// The expected results over IPv4, by [`Port`].
     pub(super) outlook: [Outlook; 2],
-    /// The same over IPv6.
+    /// The expected results over IPv6, by [`Port`].
     pub(super) outlook_ipv6: [Outlook; 2],
 }
 
-/// What becomes of the attempts on a link that is not cut.
+/// The loss of attempts on a link that is not cut.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Loss {
-    /// This share of them gets no answer.
+    /// This share of the attempts gets no answer.
     Share(f64),
-    /// Every other one of each probe gets none, beginning with its first.
+    /// Every second attempt of each probe gets no answer, beginning with the first.
     EveryOther,
 }
 
-/// What the attempts at one port have to come to.
+/// The expected results of attempts at one port.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outlook {
-    /// Since when none can succeed.
+    /// Since when no attempt can succeed.
     pub(super) dead_since: Option<Duration>,
-    /// Since when every other one is lost and the others succeed.
+    /// Since when every second attempt is lost and the others succeed.
     pub(super) half_since: Option<Duration>,
-    /// Since when every one succeeds.
+    /// Since when every attempt succeeds.
     pub(super) perfect_since: Option<Duration>,
 }
 
-/// What comes of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Accepted,
@@ -95,7 +95,7 @@ pub(super) enum Answer {
 }
 
 impl Link {
-    /// What the attempts at a port have to come to over a family.
+    /// The expected results of attempts at a port over a family.
     pub(super) fn outlook_in(&self, family: Family, port: Port) -> &Outlook {
         match family {
             Family::Ipv4 => &self.outlook[port as usize],
@@ -103,7 +103,7 @@ impl Link {
         }
     }
 
-    /// Whether an attempt gets lost; `chance` from 0 to 1, `made`: how many this probe has made before.
+    /// Whether an attempt gets lost; `chance` from 0 to 1, `made`: the number of earlier attempts of this probe.
     pub(super) fn loses(&self, made: u64, chance: f64) -> bool {
         match self.loss {
             Loss::Share(share) => chance < share,
@@ -133,12 +133,12 @@ impl World {
         world
     }
 
-    /// The way from a server to a node, or with `None` to the witness.
+    /// The link from a server to a node; `None`: to the witness.
     pub(super) fn link(&self, server: usize, node: Option<usize>) -> &Link {
         &self.links[server][node.unwrap_or(self.nodes.len())]
     }
 
-    /// What an attempt of `server` at `node` (`None`: the witness) comes to if it does not get lost.
+    /// The result of an attempt of `server` at `node` (`None`: the witness) that is not lost.
     pub(super) fn answer(&self, server: usize, node: Option<usize>, family: Family, port: Port) -> Answer {
         let link = self.link(server, node);
         let Some(node) = node.map(|node| &self.nodes[node]) else {
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// Everything is well again.
+    /// Ends all faults.
     pub(super) fn mend(&mut self) {
         for node in &mut self.nodes {
             *node = Node { is_dual_stack: node.is_dual_stack, ..Node::WELL };
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// Notes what the links are like after a change.
+    /// Notes the state of the links after a change.
     pub(super) fn note_links(&mut self) {
         let now = self.now;
         let keep = |holds: bool, since: &mut Option<Duration>| {
@@ -192,7 +192,7 @@ impl World {
     }
 }
 
-/// An empty zone: histories look at the answers alone.
+/// An empty zone: histories check only the answers.
 pub(super) fn no_zone() -> &'static Arc<Zone> {
     static ZONE: OnceLock<Arc<Zone>> = OnceLock::new();
     ZONE.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Where the answers of a family differ from the decision about nodes.
+//! Computes where the answers of a family differ from the decision about nodes.
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,9 +31,9 @@ pub(in super::super) fn families(situation: &Situation<'_>, answers: &Answers) -
 
 /// The nodes that may be answered, and are dead in one family.
 struct Doubted {
-    /// By family and node.
+    /// Whether each node is dead, by family and node.
     nodes: BTreeMap<Family, Vec<bool>>,
-    /// The same of members of services with probes of their own, by family and group.
+    /// The dead members of services with their own probes, by family and group.
     members: BTreeMap<Family, BTreeMap<usize, Vec<usize>>>,
     /// For each node, whether it is dead in one family.
     half_dead: Vec<bool>,
@@ -126,14 +126,14 @@ impl OneFamily<'_> {
         apart
     }
 
-    /// Returns the services that answer a member that is dead in the family, with their answers. Works each list out
+    /// Returns the services that answer a member that is dead in the family, with their answers. Computes each list
     /// once.
     fn services(&self, answers: &Answers, decided: &Answers) -> BTreeMap<usize, Arc<[usize]>> {
         let OneFamily { cluster, part, doubted, family_view, .. } = self;
         let dead = &doubted.nodes[&family_view.family];
         let members = &doubted.members[&family_view.family];
         let other = |group: usize, answering: &[usize], in_family: &[usize]| {
-            // While no member passes the service's own probes, the service goes by its nodes' health.
+            // While no member passes the service's own probes, the service uses its nodes' health.
             let members = members.get(&group);
             let is_dead = |node: &usize| dead[*node] || members.is_some_and(|members| members.contains(node));
             let other: Arc<[usize]> = in_family.iter().map(|&place| part.places()[place]).collect();

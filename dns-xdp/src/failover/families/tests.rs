@@ -1,4 +1,4 @@
-//! Decisions about nodes of which one family is dead, case by case, and what holds for all of them.
+//! Tests of decisions about nodes with one dead family: single cases, and properties of all cases.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ use crate::zone::Zone;
 const UP: NodeState =
     NodeState { serving: Some(true), visible: true, admin: Admin::Auto, seconds_left: None, held: false };
 
-/// What the probes say of a node over IPv4 and over IPv6.
+/// The results of a node's probes over IPv4 and over IPv6.
 type Both = [Option<bool>; 2];
 
 const WELL: Both = [Some(true); 2];
@@ -40,7 +40,7 @@ fn either([ipv4, ipv6]: Both) -> Option<bool> {
     }
 }
 
-/// A view in which each node is as its families are; a node of one family is as that one.
+/// Returns a view in which each node follows its families. A node of one family follows that family.
 fn seen(cluster: &Cluster, both: &[Both], states: &[NodeState]) -> View {
     let found = |node: &Node, both: &Both| match (node.ipv4, node.ipv6) {
         (Some(_), None) => [both[0]; 2],
@@ -211,16 +211,20 @@ fn no_intent_brings_a_dead_family_back_while_the_answers_are_frozen() {
         assert_eq!(answers(&config, &decision, "node4"), (vec![2], vec![3]), "no other is left over IPv6");
     }
     let decision = with([AUTO, AUTO, Admin::Up, AUTO]);
-    assert_eq!(answers(&config, &decision, "node2"), (vec![2], vec![3]), "its substitute is wanted up");
+    assert_eq!(
+        answers(&config, &decision, "node2"),
+        (vec![2], vec![3]),
+        "an operator wants its substitute up"
+    );
     let decision = with([AUTO, Admin::Up, AUTO, AUTO]);
-    assert_eq!(answers(&config, &decision, "node2"), (vec![2], vec![2]), "it is wanted up");
+    assert_eq!(answers(&config, &decision, "node2"), (vec![2], vec![2]), "an operator wants it up");
     let again = decide(
         &config.cluster,
         &config.failover,
         &view(&[NodeState { visible: false, ..UP }; 4]),
         Some(&decision),
     );
-    assert_eq!(again.answers, before.answers, "the word is taken back");
+    assert_eq!(again.answers, before.answers, "the intent is taken back");
 }
 
 #[test]
@@ -292,7 +296,7 @@ fn held_and_drained_nodes_answer_where_no_other_is_healthy_in_a_family() {
     }
 }
 
-/// Returns a view in which `db` has probes of its own, with these results for each member over IPv4 and IPv6.
+/// Returns a view in which `db` has its own probes, with these results for each member over IPv4 and IPv6.
 fn seen_by_db(config: &Config, both: &[Both; 2], of_nodes: &[Both; 4]) -> View {
     let mut view = seen(&config.cluster, of_nodes, &[UP; 4]);
     for found in &mut view.families {
@@ -357,7 +361,7 @@ fn an_admin() -> impl Strategy<Value = Admin> {
     prop_oneof![6 => Just(Admin::Auto), 1 => Just(Admin::Down), 1 => Just(Admin::Drain), 1 => Just(Admin::Up)]
 }
 
-/// Whether a node may be answered over a family, if only as a last resort.
+/// Whether a node may be answered over a family, even if only as a last resort.
 fn is_well(view: &View, found: &FamilyView, place: usize) -> bool {
     match view.nodes[place].admin {
         Admin::Up => true,

@@ -1,4 +1,4 @@
-//! What services answer, case by case.
+//! Tests of the answers of services, case by case.
 use std::collections::BTreeMap;
 
 use super::super::tests::{REFUSES, SILENT, UP, answers, config, decided, node, service, view};
@@ -18,7 +18,7 @@ fn active_passive() -> Service {
     Service { order: Order::First, ..service("db", &["node1", "node2"]) }
 }
 
-/// With probes of its own.
+/// Returns the service with its own probes.
 fn apart(service: Service) -> Service {
     Service { health: Some(node(1, true, false).health), ..service }
 }
@@ -43,7 +43,7 @@ fn the_first_healthy_member_answers_alone_and_gives_way_when_an_earlier_one_is_b
     assert_eq!(db(&config, &[UP, REFUSES, UP, UP]), [1]);
     let other = with(Service { order: Order::First, ..service("db", &["node2", "node1"]) });
     assert_eq!(db(&other, &[UP; 4]), [2], "the order is the file's, not that of the nodes");
-    assert_eq!(db(&config, &[REFUSES; 4]), [1], "no node is up: the first is hoped for");
+    assert_eq!(db(&config, &[REFUSES; 4]), [1], "no node is up: the first member is answered");
 }
 
 #[test]

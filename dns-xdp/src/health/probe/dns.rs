@@ -18,20 +18,20 @@ pub(super) async fn ask(dns: &Dns, address: IpAddr, deadline: Instant) -> Result
         if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((ours, 0)).await.map_err(|error| cannot_open(&error))?;
     let errors = IcmpErrors::of(&socket, address).map_err(|error| cannot_open(&error))?;
-    // Connected: what others send does not arrive, and an ICMP error does.
+    // A connected socket gets no datagrams from other hosts, but it gets ICMP errors.
     socket.connect((address, dns.port)).await.map_err(|error| judge(&error))?;
     socket.send(&packet).await.map_err(|error| judge(&error))?;
     datagram(&socket, deadline, |error| errors.judge(error), |packet| read(packet, &query)).await
 }
 
-/// What a packet says; `None`: it does not answer our query (RFC 5452, section 9.1).
+/// Judges a packet; `None`: it does not answer this query (RFC 5452, section 9.1).
 fn read(packet: &[u8], query: &Message) -> Option<Result<(), Fault>> {
     let response = Message::from_vec(packet).ok()?;
     let metadata = &response.metadata;
     let answers = metadata.message_type == MessageType::Response
         && metadata.op_code == OpCode::Query
         && metadata.id == query.metadata.id;
-    // A server that cannot read the question sends none back.
+    // A server that cannot read the question sends no question back.
     let asked = response.queries == query.queries || response.queries.is_empty();
     if !answers || !asked {
         return None;
@@ -55,7 +55,7 @@ mod tests {
         Name::from_ascii(name).unwrap()
     }
 
-    /// What is made of a server that turns the query into these packets.
+    /// The result of a probe of a server that answers a query with these packets.
     async fn verdict(answers: impl Fn(Message) -> Vec<Message> + Send + 'static) -> Result<(), Fault> {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let port = server.local_addr().unwrap().port();

@@ -1,15 +1,15 @@
-//! `exec`: a command of the operator's judges.
+//! `exec`: an operator's command judges the node.
 //!
-//! | it | is read as |
+//! | the command | is read as |
 //! |---|---|
 //! | exits with 0 | success |
-//! | exits with 75 (EX_TEMPFAIL, sysexits.h) | a failure, and no sign of life from the host |
-//! | exits with 126 or 127, cannot be started, is killed by somebody else | our own trouble: nothing |
+//! | exits with 75 (EX_TEMPFAIL, sysexits.h) | a failure, on a host that is not visible |
+//! | exits with 126 or 127, cannot be started, is killed by another process | this server's own trouble: no result |
 //! | exits with another code | a failure, on a host that is visible |
-//! | takes longer than the timeout | a failure, and no sign of life from the host |
+//! | takes longer than the timeout | a failure, on a host that is not visible |
 //!
-//! The last line that it writes is the reason. It has a process group of its own, all of which is killed when it ends,
-//! whichever way.
+//! The last line of its output is the reason. The command has a process group of its own. The daemon kills the whole
+//! group when the command ends, in whatever way.
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
@@ -22,12 +22,12 @@ use crate::cluster::Exec;
 use crate::health::Subject;
 use crate::subprocess::{self, Leftovers};
 
-/// sysexits.h
+/// The exit code of a temporary failure (sysexits.h).
 const EX_TEMPFAIL: i32 = 75;
-/// What a shell says of a command that it cannot execute, and of one that it cannot find.
+/// The exit codes of a shell for a command that it cannot execute, and for one that it cannot find.
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
-/// Letters of the reason.
+/// The most characters of the reason.
 const REASON: usize = 200;
 
 pub(super) async fn ask(exec: &Exec, peer: Peer<'_>, deadline: Instant) -> Result<(), Fault> {
@@ -72,7 +72,7 @@ fn node(subject: &Subject) -> String {
     }
 }
 
-/// Empty unless the node is asked as a member of a service.
+/// Returns the service's name. It is empty unless the node is probed as a member of a service.
 fn service(subject: &Subject) -> &str {
     match subject {
         Subject::Member { service, .. } => service,
@@ -157,7 +157,7 @@ mod tests {
         };
         assert!(
             started.elapsed() < Duration::from_secs(10),
-            "it does not wait for those who hold the output"
+            "it does not wait for processes that hold the output"
         );
         let stat = format!("/proc/{}/stat", failure.reason);
         let lives = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));

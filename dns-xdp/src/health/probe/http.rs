@@ -1,4 +1,4 @@
-//! `http` and `https`: a GET request, the code of the response, and what is in its body.
+//! `http` and `https`: a GET request. The probe checks the code of the response, and its body against a pattern.
 use std::error::Error as _;
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use super::{Fault, stream, tls, wrong};
 use crate::cluster::Http;
 
-/// Octets of the body that the pattern is looked for in; also the most that all heads of a response may take.
+/// The number of octets of the body that are searched for the pattern. It is also the limit of all heads of a response
+/// together.
 const PREFIX: usize = 64 * 1024;
 const USER_AGENT: &str = concat!("dns-xdp/", env!("CARGO_PKG_VERSION"));
 /// RFC 9110, section 4.2.
@@ -52,7 +53,7 @@ fn request(http: &Http, address: IpAddr) -> Result<Request<Empty<Bytes>>, hyper:
         .body(Empty::new())
 }
 
-/// RFC 9110, section 7.2: the port is part of it unless it is the scheme's own.
+/// The `Host` of the request. The port is part of it unless it is the scheme's default (RFC 9110, section 7.2).
 fn authority(http: &Http, address: IpAddr) -> String {
     let host = match (&http.host, address) {
         (Some(host), _) => host.clone(),
@@ -94,7 +95,7 @@ where
         let prefix = prefix(response.into_body()).await.map_err(|error| complaint(&error))?;
         if pattern.0.is_match(&prefix) { Ok(()) } else { Err(wrong("body does not match")) }
     };
-    // Both in this task, so that nothing outlives it.
+    // Both run in this task, so that nothing outlives it.
     tokio::pin!(exchange);
     tokio::select! {
         biased;
@@ -103,19 +104,19 @@ where
     }
 }
 
-/// Whether the heads of a response may go on.
+/// The limit of a response's heads.
 #[derive(Debug, Default)]
 struct HeadLimit {
-    /// [`PREFIX`] octets have been read, and more are wanted.
+    /// [`PREFIX`] octets have been read, and the reader wants more.
     reached: AtomicBool,
-    /// The response is there: what follows is its body.
+    /// The head of the response is complete: its body follows.
     lifted: AtomicBool,
 }
 
-/// A stream that gives [`PREFIX`] octets, and no more until the limit is lifted.
+/// A stream that gives [`PREFIX`] octets, and further ones only after the limit is lifted.
 ///
-/// A server may send any number of interim responses (RFC 9110, section 15.2). The client's library limits each head
-/// by itself; here they count together.
+/// A server may send any number of interim responses (RFC 9110, section 15.2). The HTTP library limits each head by
+/// itself; here they count together.
 struct HeadLimited<S> {
     stream: S,
     read: usize,
@@ -133,7 +134,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadLimited<S> {
         }
         let left = PREFIX.saturating_sub(self.read);
         if left == 0 {
-            // The exchange is in the same task. It either has the response by now, or it gives up.
+            // The exchange is in the same task. It either has the response already, or it gives up.
             self.limit.reached.store(true, Ordering::Relaxed);
             context.waker().wake_by_ref();
             return Poll::Pending;
@@ -178,7 +179,7 @@ async fn prefix(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     Ok(prefix)
 }
 
-/// What is wrong, found among the causes of an error.
+/// Finds the fault among the causes of an error.
 fn complaint(error: &hyper::Error) -> Fault {
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,7 +1,7 @@
 //! `icmp`: the node answers an echo (RFC 792; RFC 4443, section 4).
 //!
-//! Over a datagram socket where the group of this process may have one (net.ipv4.ping_group_range), for the
-//! kernel then hands us no packet but our answers; else over a raw one, which takes CAP_NET_RAW.
+//! It uses a datagram socket if this process may have one (net.ipv4.ping_group_range): the kernel passes only its own
+//! answers to such a socket. Otherwise it uses a raw socket, which needs CAP_NET_RAW.
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
@@ -30,7 +30,7 @@ async fn ask_over(socket: io::Result<Socket>, address: IpAddr, deadline: Instant
         }
         _ => cannot_open(&error),
     })?;
-    // Connected: what others send does not arrive, and an ICMP error does.
+    // A connected socket gets no packets from other hosts, but it gets ICMP errors.
     let target = SocketAddr::new(address, NO_PORT);
     socket.connect(&target.into()).map_err(|error| unreachable(judge(&error)))?;
     let socket = UdpSocket::from_std(socket.into()).map_err(|error| cannot_open(&error))?;
@@ -41,7 +41,7 @@ async fn ask_over(socket: io::Result<Socket>, address: IpAddr, deadline: Instant
     answered.await.map_err(unreachable)
 }
 
-/// Whether this process may send one.
+/// Whether this process may send an echo.
 pub(super) fn permitted() -> bool {
     socket(Ipv4Addr::LOCALHOST.into()).is_ok()
 }
@@ -57,7 +57,7 @@ fn socket(address: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whoever tells us that the host cannot be reached, it need not be the host.
+/// Judges an error as a host that cannot be reached. The error's sender need not be the host.
 fn unreachable(fault: Fault) -> Fault {
     match fault {
         Fault::Theirs(failure) if failure.visible => unseen(failure.reason),
@@ -65,7 +65,7 @@ fn unreachable(fault: Fault) -> Fault {
     }
 }
 
-/// An echo that nobody else can guess.
+/// An echo request with a token that another sender cannot guess.
 struct Echo {
     address: IpAddr,
     token: [u8; 8],
@@ -89,7 +89,8 @@ impl Echo {
         let [id_high, id_low, ..] = self.token;
         let mut packet = vec![self.request_type(), 0, 0, 0, id_high, id_low, 0, 1];
         packet.extend(self.token);
-        // The kernel does it for IPv6, whose sum covers addresses too, and for the identifier that it chooses itself.
+        // The kernel computes the checksum for IPv6, because it covers addresses too. It also adapts it to the
+        // identifier that it chooses.
         let checksum = Sum::ZERO.add_bytes(&packet).checksum();
         packet[2..4].copy_from_slice(&checksum.to_ne_bytes());
         packet
@@ -97,7 +98,7 @@ impl Echo {
 
     fn is_answered_by(&self, packet: &[u8]) -> bool {
         let message = match packet.first() {
-            // A raw socket shows the IPv4 header, whose version no ICMP type has that we look for.
+            // A raw socket also delivers the IPv4 header. Its first octet differs from the wanted ICMP types.
             Some(first) if self.address.is_ipv4() && first >> 4 == 4 => {
                 packet.get(usize::from(first & 0xf) * 4..)
             }
@@ -136,19 +137,19 @@ mod tests {
     fn only_the_reply_with_our_token_is_an_answer() {
         let request = Echo { address: Ipv4Addr::LOCALHOST.into(), token: *b"abcdefgh" };
         let mut reply = request.packet();
-        assert!(!request.is_answered_by(&reply), "our own request, as the loopback shows it");
+        assert!(!request.is_answered_by(&reply), "this probe's own request, as the loopback shows it");
         reply[0] = 0;
         assert!(request.is_answered_by(&reply));
         let mut raw = vec![0x45; 20];
         raw.extend(&reply);
         assert!(request.is_answered_by(&raw), "behind an IPv4 header");
         reply[HEADER] ^= 1;
-        assert!(!request.is_answered_by(&reply), "somebody else's");
+        assert!(!request.is_answered_by(&reply), "another process' echo");
         assert!(![&[][..], &[0], &[0x4f, 0]].iter().any(|short| request.is_answered_by(short)));
     }
 
     #[test]
-    fn an_unreachable_is_nobodys_proof_of_life() {
+    fn an_unreachable_is_no_proof_of_life() {
         assert_eq!(unreachable(judge(&Errno::ECONNREFUSED.into())), unseen("refused"));
         assert!(matches!(unreachable(judge(&Errno::EPERM.into())), Fault::Ours(_)));
     }
@@ -156,7 +157,7 @@ mod tests {
     #[tokio::test]
     async fn the_loopback_answers_an_echo_where_the_system_lets_us_send_one() {
         let may_send = may_send();
-        assert_eq!(permitted(), may_send, "what the system's files say");
+        assert_eq!(permitted(), may_send, "by the system's files");
         for address in ["127.0.0.1", "::1"].map(|address| address.parse().unwrap()) {
             let answer = ask(address, Instant::now() + Duration::from_secs(5)).await;
             if may_send {
@@ -179,7 +180,7 @@ mod tests {
         assert!(!reason.contains("CAP_NET_RAW"), "{reason}");
     }
 
-    /// Whether this process may send an echo, as procfs tells it: by its capability, or by its group.
+    /// Whether this process may send an echo, by procfs: by its capability, or by its group.
     fn may_send() -> bool {
         const CAP_NET_RAW: u32 = 13;
         let status = fs::read_to_string("/proc/self/status").unwrap();

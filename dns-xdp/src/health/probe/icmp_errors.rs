@@ -1,10 +1,10 @@
-//! ICMP errors that a socket meets, with the machines that sent them (ip(7), IP_RECVERR; ipv6(7), IPV6_RECVERR).
+//! ICMP errors of a socket, with the machines that sent them (ip(7), IP_RECVERR; ipv6(7), IPV6_RECVERR).
 //!
 //! | an error from | means |
 //! |---|---|
-//! | the node itself | what the error says: a closed port is a visible host |
-//! | a router | a dead path, whatever the error says |
-//! | a firewall of this machine | our own trouble |
+//! | the node itself | the literal error: a closed port is a visible host |
+//! | a router | a dead path, for every error |
+//! | a firewall of this machine | this machine's own trouble |
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -13,21 +13,21 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, 
 
 use super::{Fault, judge, judge_reported, unseen};
 
-/// Errors that are read of a queue.
+/// The most errors that are read from a queue.
 const MOST: usize = 16;
-/// RFC 792 and RFC 4443, section 3.1: destination unreachable.
+/// The type of "destination unreachable" (RFC 792; RFC 4443, section 3.1).
 const IPV4_UNREACHABLE: u8 = 3;
 const IPV6_UNREACHABLE: u8 = 1;
 
 /// The errors of a socket.
 pub(super) struct IcmpErrors {
-    /// Another descriptor of it.
+    /// A second descriptor of the socket.
     socket: OwnedFd,
     target: IpAddr,
 }
 
 impl IcmpErrors {
-    /// Has the kernel keep the errors of a socket that is to be connected to `target`.
+    /// Has the kernel keep the errors of a socket that will be connected to `target`.
     ///
     /// # Errors
     /// There is no descriptor left.
@@ -37,7 +37,7 @@ impl IcmpErrors {
         Ok(errors)
     }
 
-    /// Ends the keeping: an error that comes later is no more than a hint to the connection (RFC 1122, section 4.2.3.9).
+    /// Ends this. A later error is only a hint to the connection (RFC 1122, section 4.2.3.9).
     pub(super) fn end(self) {
         self.keep(false);
     }
@@ -47,12 +47,12 @@ impl IcmpErrors {
         self.judge_as(error, judge_reported)
     }
 
-    /// Judges an error of the call that sent the first packet: of this machine's route, or of its firewall.
+    /// Judges an error of the call that sent the first packet. It comes from this machine's route or firewall.
     pub(super) fn judge_at_once(&self, error: &io::Error) -> Fault {
         self.judge_as(error, judge)
     }
 
-    /// `otherwise`: what the error means by itself.
+    /// Judges an error by its sender; `otherwise` judges it without a sender.
     fn judge_as(&self, error: &io::Error, otherwise: fn(&io::Error) -> Fault) -> Fault {
         let Some(last) = self.last().filter(|last| last.sender != self.target) else {
             return otherwise(error);
@@ -66,7 +66,7 @@ impl IcmpErrors {
         }
     }
 
-    /// Judges that nothing has come in time. The kernel passes over an error that it meets while it sends the packet.
+    /// Judges the silence after a timeout. The kernel does not report an error that occurs while it sends the packet.
     pub(super) fn judge_silence(&self) -> Fault {
         match self.last().filter(|last| last.sender != self.target) {
             Some(last) if last.is_refusal_of_ours() => rejected_here(),
@@ -74,7 +74,7 @@ impl IcmpErrors {
         }
     }
 
-    /// A kernel that does not keep them leaves the errors as they are, without their senders.
+    /// Has the kernel keep errors or not. If the kernel cannot, errors come without their senders.
     fn keep(&self, whether: bool) {
         if self.target.is_ipv4() {
             setsockopt(&self.socket, sockopt::Ipv4RecvErr, &whether).ok();
@@ -83,7 +83,7 @@ impl IcmpErrors {
         }
     }
 
-    /// The last one; `None`: the error was none of ICMP's.
+    /// The last error; `None`: it was no ICMP error.
     fn last(&self) -> Option<IcmpError> {
         let mut last = None;
         let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
@@ -102,7 +102,7 @@ impl IcmpErrors {
     }
 }
 
-/// One error.
+/// One ICMP error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct IcmpError {
     sender: IpAddr,
@@ -129,8 +129,8 @@ impl IcmpError {
         self.is_refusal() && is_ours(self.sender)
     }
 
-    /// Whether it is what a firewall says. A host or a network that is merely not reached has other codes: this machine
-    /// sends those to itself where a neighbour does not answer.
+    /// Whether the error is a firewall's refusal. The codes for a host or network that is not reached do not count:
+    /// this machine sends those to itself if a neighbour does not answer.
     fn is_refusal(self) -> bool {
         match self.sender {
             // Protocol and port unreachable; prohibited (RFC 1122, section 3.2.2.1; RFC 1812, section 5.2.7.1).
@@ -145,7 +145,7 @@ fn rejected_here() -> Fault {
     Fault::Ours("cannot probe: a firewall of this machine rejects the packet".to_owned())
 }
 
-/// Whether an address is this machine's: a socket can be bound to it.
+/// Whether an address belongs to this machine, so that a socket can be bound to it.
 fn is_ours(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
@@ -190,8 +190,8 @@ mod tests {
         }
     }
 
-    /// The loopback's own errors come from the address that was asked; as if another had been, they come from a firewall
-    /// of this machine.
+    /// Errors on the loopback come from the probed address. If another address was probed, the same errors come from a
+    /// firewall of this machine.
     #[tokio::test]
     async fn an_error_of_this_machine_about_another_is_our_own_trouble() {
         let closed: SocketAddr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -200,7 +200,7 @@ mod tests {
         socket.connect(closed).await.unwrap();
         socket.send(b"x").await.unwrap();
         let error = socket.recv(&mut [0; 1]).await.unwrap_err();
-        let Fault::Ours(reason) = errors.judge(&error) else { panic!("a firewall of ours") };
+        let Fault::Ours(reason) = errors.judge(&error) else { panic!("a firewall of this machine") };
         assert!(reason.contains("firewall of this machine"), "{reason}");
         assert_eq!(errors.judge(&Errno::ECONNREFUSED.into()), wrong("refused"), "the queue is read up");
     }

@@ -1,6 +1,7 @@
-//! `redis`: the server answers PING with PONG and, if it has to be a master, says so.
+//! `redis`: the server answers PING with PONG and, if it has to be a master, reports that role.
 //!
-//! AUTH, PING and ROLE are sent in one write. Of the protocol (RESP 2) there is what their replies take.
+//! AUTH, PING and ROLE are sent in one write. Only the part of the protocol (RESP 2) that their replies use is
+//! implemented.
 use std::net::IpAddr;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::{Fault, stream, tls, wrong};
 use crate::cluster::{Redis, Role};
 
-/// Octets that are read of all replies together. Of ROLE's, the beginning is enough.
+/// The most octets that are read of all replies together. The beginning of ROLE's reply is enough.
 const LONGEST_REPLIES: usize = 4 * 1024;
 /// The reply to AUTH.
 const OK: &str = "OK";
@@ -74,7 +75,7 @@ fn secrets(redis: &Redis) -> Vec<&str> {
     password.into_iter().chain(redis.user.as_deref()).collect()
 }
 
-/// All commands, one behind the other.
+/// All commands, one after another.
 fn requests(redis: &Redis) -> Vec<u8> {
     let mut requests = Vec::new();
     if let Some(password) = &redis.password {
@@ -89,7 +90,7 @@ fn requests(redis: &Redis) -> Vec<u8> {
     requests
 }
 
-/// An array of bulk strings.
+/// Appends a command: an array of bulk strings.
 fn command(words: &[&str], out: &mut Vec<u8>) {
     out.extend(format!("*{}\r\n", words.len()).bytes());
     for word in words {
@@ -100,9 +101,9 @@ fn command(words: &[&str], out: &mut Vec<u8>) {
 /// The replies to several commands.
 struct Replies<S> {
     stream: S,
-    /// What was read and not looked at yet.
+    /// The octets that were read and not parsed yet.
     unread: Vec<u8>,
-    /// Octets that may still be read.
+    /// The number of octets that may still be read.
     room: usize,
 }
 
@@ -130,13 +131,13 @@ impl<S: AsyncRead + Unpin> Replies<S> {
         }
     }
 
-    /// The next octets up to the end of the line, without that.
+    /// Returns the next octets up to the end of the line, without the line end.
     async fn take_line(&mut self) -> Result<String, Fault> {
         let end = loop {
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {
                 break end;
             }
-            // A server that speaks another protocol may never end a line as this one does.
+            // A server that speaks another protocol may never send this protocol's line end.
             if self.unread.first().is_some_and(|first| !b"+-:$*\r".contains(first)) {
                 return Err(wrong("not redis"));
             }
@@ -168,7 +169,7 @@ impl<S: AsyncRead + Unpin> Replies<S> {
     }
 }
 
-/// Says in plain words why the server refuses a command. `None`: the reason is not known.
+/// Returns in plain words why the server refuses a command. `None`: the reason is not known.
 fn refusal(error: &str, command: &str) -> Option<String> {
     let reason = match error.split_whitespace().next()? {
         "LOADING" => "loading its data",
@@ -184,7 +185,7 @@ fn refusal(error: &str, command: &str) -> Option<String> {
     Some(reason.to_owned())
 }
 
-/// The beginnings of ERR replies to AUTH: that of Redis up to 5, and that of later versions.
+/// The beginnings of ERR replies to AUTH: of Redis up to 5, and of later versions.
 const ERRORS_OF_AUTH: [(&str, &str); 5] = [
     ("ERR AUTH <password> called without any password", NO_PASSWORD),
     ("ERR Client sent AUTH, but no password is set", NO_PASSWORD),
@@ -194,7 +195,7 @@ const ERRORS_OF_AUTH: [(&str, &str); 5] = [
 ];
 const NO_PASSWORD: &str = "its default user has no password: remove `password-file`, or set `user`";
 
-/// Quotes no other reply, because it may contain the password in any form.
+/// Returns why the server refuses AUTH. Quotes no other reply, because it may contain the password in any form.
 fn refusal_of_auth(error: &str) -> String {
     let known = ERRORS_OF_AUTH.iter().find(|(beginning, _)| error.starts_with(beginning));
     let known = known.map(|(_, reason)| (*reason).to_owned());
@@ -225,7 +226,8 @@ mod tests {
         ask(redis, Ipv4Addr::LOCALHOST.into(), Instant::now() + timeout).await
     }
 
-    /// A server that says this, octet by octet where it is short, once it has read `octets`; what it has read.
+    /// Starts a server that reads `octets` and then sends this reply, octet by octet if it is short. Also returns the
+    /// octets that it has read.
     async fn server(octets: usize, says: impl Into<Vec<u8>>, hold: Duration) -> (u16, JoinHandle<String>) {
         let says = says.into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -236,7 +238,7 @@ mod tests {
             let mut read = vec![0; octets];
             stream.read_exact(&mut read).await.unwrap();
             for part in says.chunks(if says.len() < 200 { 1 } else { 1000 }) {
-                // A client that has seen enough hangs up.
+                // A client that has read enough closes the connection.
                 stream.write_all(part).await.ok();
             }
             tokio::time::sleep(hold).await;
@@ -245,7 +247,7 @@ mod tests {
         (port, serving)
     }
 
-    /// What is made of a server that says this to all commands.
+    /// The result of a probe of a server that replies this to all commands.
     async fn told(says: &str, change: impl FnOnce(Redis) -> Redis) -> Result<(), Fault> {
         let redis = change(plain(0));
         let (port, _serving) = server(requests(&redis).len(), says, LONG).await;

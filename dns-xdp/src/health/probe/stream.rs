@@ -1,4 +1,4 @@
-//! A TCP connection that a kind of probe talks over: opened, held to the time limit, and quoted.
+//! A probe's TCP connection: opening it, limiting its time, and quoting its replies.
 use std::net::SocketAddr;
 
 use tokio::net::{TcpSocket, TcpStream};
@@ -6,21 +6,23 @@ use tokio::time::Instant;
 
 use super::{Fault, cannot_open, tcp, wrong};
 
-/// Characters of a reply that are shown in a reason.
+/// The most characters of a reply that a reason shows.
 const QUOTED: usize = 100;
-/// Hides this many leading octets of a secret anywhere in a reply, and fewer at the end of a reply.
+/// The number of leading octets of a secret that are hidden anywhere in a reply. At the end of a reply fewer are
+/// enough.
 const TELLING: usize = 8;
 const TELLING_AT_THE_END: usize = 3;
-/// What stands for a secret.
+/// The text that replaces a secret.
 const HIDDEN: &str = "…";
 
-/// Connects. A host that takes the connection is visible from then on.
+/// Connects. A host that accepts the connection is visible from then on.
 pub(super) async fn connect(target: SocketAddr, deadline: Instant) -> Result<TcpStream, Fault> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     tcp::connect(socket.map_err(|error| cannot_open(&error))?, target, deadline).await
 }
 
-/// What is said over an established connection: silence until the deadline is the failure of a visible host.
+/// Limits the time of an exchange over an established connection. Silence until the deadline is the failure of a
+/// visible host.
 pub(super) async fn in_time(
     deadline: Instant,
     exchange: impl Future<Output = Result<(), Fault>>,
@@ -29,8 +31,8 @@ pub(super) async fn in_time(
 }
 
 /// Returns the beginning of the first line of a reply, without control characters. Shows each secret as [`HIDDEN`],
-/// because a server may repeat what it was sent. Hides secrets first: a cut or a removed octet would leave a part of
-/// one.
+/// because a server may repeat what it was sent. Hides secrets first: a cut or a removed octet would leave a part of a
+/// secret.
 pub(super) fn quote(reply: &[u8], secrets: &[&str]) -> String {
     let mut text = String::from_utf8_lossy(reply).into_owned();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
@@ -40,7 +42,8 @@ pub(super) fn quote(reply: &[u8], secrets: &[&str]) -> String {
     line.chars().filter(|letter| !letter.is_control()).take(QUOTED).collect()
 }
 
-/// Hides a secret in a text, and also its beginning: servers cut what they repeat, and a reply may end anywhere.
+/// Hides a secret in a text, and also its beginning: servers shorten text that they repeat, and a reply may end
+/// anywhere.
 fn hide(text: &str, secret: &str) -> String {
     let (mut shown, mut rest) = (String::new(), text);
     while let Some(letter) = rest.chars().next() {

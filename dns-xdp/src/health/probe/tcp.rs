@@ -1,5 +1,5 @@
-//! `tcp`: a connection that is established, which the probed service never sees; or a reply over it that has in it what
-//! is expected.
+//! `tcp`: a connection that is established without the probed service seeing it; or a reply over a connection that
+//! contains the expected text.
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,9 +16,9 @@ use super::icmp_errors::IcmpErrors;
 use super::{Fault, cannot_open, stream, tls, wrong};
 use crate::cluster::{Expect, TcpDialogue};
 
-/// Octets of a reply in which the expected is looked for.
+/// The most octets of a reply that are searched for the expected text.
 const LONGEST_REPLY: usize = 16 * 1024;
-/// Shorter words of `send` are not taken for secrets.
+/// The shortest word of `send` that is treated as a secret.
 const SHORTEST_SECRET: usize = 4;
 
 pub(super) async fn ask(target: SocketAddr, deadline: Instant) -> Result<(), Fault> {
@@ -26,7 +26,7 @@ pub(super) async fn ask(target: SocketAddr, deadline: Instant) -> Result<(), Fau
     connect(socket, target, deadline).await.map(drop)
 }
 
-/// Sends what there is to send, and reads until the expected is there.
+/// Sends the text of `send`, and reads until the expected text is there.
 pub(super) async fn talk(dialogue: &TcpDialogue, address: IpAddr, deadline: Instant) -> Result<(), Fault> {
     let mut stream = stream::connect((address, dialogue.port).into(), deadline).await?;
     let mut reply = Vec::new();
@@ -37,7 +37,7 @@ pub(super) async fn talk(dialogue: &TcpDialogue, address: IpAddr, deadline: Inst
         read_until(&mut stream, &dialogue.expect, &mut reply).await
     };
     let talked = stream::in_time(deadline, exchange).await;
-    // What was said instead explains more than how it ended.
+    // The reply explains more than the way in which the connection ended.
     let is_telling = |fault: &Fault| matches!(fault, Fault::Theirs(_)) && !reply.is_empty();
     match talked {
         Err(fault) if is_telling(&fault) => {
@@ -48,7 +48,7 @@ pub(super) async fn talk(dialogue: &TcpDialogue, address: IpAddr, deadline: Inst
     }
 }
 
-/// Returns the words of `send` that a quoted reply may not show, because one may be a password. The first word of a
+/// Returns the words of `send` that a quoted reply must not show, because a word may be a password. The first word of a
 /// line is the command, and no secret.
 fn secrets(send: &str) -> Vec<&str> {
     let words = send.lines().flat_map(|line| line.split_whitespace().skip(1));
@@ -99,11 +99,11 @@ pub(super) async fn connect(
     }
 }
 
-/// A socket whose connection the probed service never sees. The host's SYN-ACK is the proof that it listens;
-/// we hold our ACK back (no quick ACK) and reset at once (linger 0), so the half-open connection vanishes
-/// before it reaches the accept queue: no connection to accept, nothing in the service's log, no TIME_WAIT
-/// with us. A plain close would leave a TIME_WAIT a probe; linger 0 alone would show up as a reset connection
-/// at the service.
+/// Returns a socket whose connection the probed service never sees. The host's SYN-ACK proves that it listens. This
+/// side holds its ACK back (no quick ACK) and resets at once (linger 0). The half-open connection therefore vanishes
+/// before it reaches the accept queue. The service has no connection to accept and nothing to log, and this machine has
+/// no TIME_WAIT. A plain close would leave one TIME_WAIT for each probe. Linger 0 alone would show the service a reset
+/// connection.
 fn unnoticed_socket(target: SocketAddr) -> io::Result<TcpSocket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -166,14 +166,14 @@ mod tests {
         assert_eq!(try_port("127.0.0.1", target.port()).await, Err(unseen("timeout")));
     }
 
-    /// A server that reads `octets`, answers in these parts, and holds the connection for `hold`.
+    /// Starts a server that reads `octets`, answers in these parts, and holds the connection for `hold`.
     fn server(octets: usize, parts: &'static [&'static str], hold: Duration) -> u16 {
         let (listener, port) = listener("127.0.0.1");
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.read_exact(&mut vec![0; octets]).unwrap();
             for part in parts {
-                // A client that has seen enough hangs up.
+                // A client that has read enough closes the connection.
                 stream.write_all(part.as_bytes()).ok();
                 thread::sleep(Duration::from_millis(20));
             }

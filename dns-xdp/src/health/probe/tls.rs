@@ -1,4 +1,4 @@
-//! The TLS half of `https`: whom to trust, and what is wrong with a certificate in few words.
+//! The TLS part of `https`: the accepted certificates, and short reasons for refused ones.
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +15,7 @@ use super::{Fault, judge, wrong};
 use crate::authorities::{self, NoAuthorities};
 use crate::cluster::Trust;
 
-/// Speaks TLS with the host at the other end, which has to be `name`.
+/// Makes the TLS handshake with the host at the other end, which has to be `name`.
 pub(super) async fn handshake(
     stream: TcpStream,
     trust: &Trust,
@@ -40,16 +40,16 @@ async fn config(trust: &Trust) -> Result<ClientConfig, Fault> {
             builder.with_root_certificates(roots).with_no_client_auth()
         }
         Trust::Anybody => {
-            let verifier = Arc::new(Anybody(provider));
+            let verifier = Arc::new(AnyCertificate(provider));
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         }
     };
-    // A session that is resumed shows no certificate.
+    // A resumed session shows no certificate.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// The machine's authorities, read once and apart: some hundred files.
+/// The machine's authorities. They are read once and in another thread, because there are some hundred files.
 async fn system() -> Result<Arc<RootCertStore>, Fault> {
     static SYSTEM: OnceLock<Result<Arc<RootCertStore>, NoAuthorities>> = OnceLock::new();
     let read = || authorities::read().map(Arc::new);
@@ -62,7 +62,7 @@ async fn system() -> Result<Arc<RootCertStore>, Fault> {
     roots.map_err(|none| Fault::Ours(none.to_string()))
 }
 
-/// What is behind an error of a TLS connection.
+/// Finds the cause of an error of a TLS connection.
 pub(super) fn complaint(error: &io::Error) -> Fault {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match cause {
@@ -72,7 +72,7 @@ pub(super) fn complaint(error: &io::Error) -> Fault {
         Some(error) => wrong(format!("tls: {}", error.to_string().to_lowercase())),
         None if error.kind() == io::ErrorKind::UnexpectedEof => wrong("closed"),
         None => match judge(error) {
-            // The connection was there.
+            // The connection was established, so the host is visible.
             Fault::Theirs(failure) => wrong(failure.reason),
             ours @ Fault::Ours(_) => ours,
         },
@@ -95,11 +95,11 @@ fn flaw(error: &CertificateError) -> String {
     flaw.to_owned()
 }
 
-/// Takes every certificate.
+/// A verifier that accepts every certificate.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _certificate: &CertificateDer<'_>,

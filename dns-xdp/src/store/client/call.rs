@@ -1,14 +1,14 @@
-//! What a session asks of the store, and what the store answers.
+//! The calls of a session to the store, and the store's answers.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::watch_lag::Extent;
 use crate::store::{Lease, Listing, Revision, Swap};
 
-/// What is asked of the store.
+/// A call to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// A connection to the next member.
+    /// Connect to the next member.
     Connect,
     /// [`Store::list`](crate::store::Store::list)
     List,
@@ -18,7 +18,7 @@ pub(crate) enum Call {
     Lease(Duration),
     /// [`Store::put`](crate::store::Store::put)
     Put { expected: BTreeMap<String, Revision>, writes: BTreeMap<String, Vec<u8>>, lease: i64 },
-    /// [`Store::swap`](crate::store::Store::swap): an operator accepts what the store holds.
+    /// [`Store::swap`](crate::store::Store::swap): an operator accepts the store's documents.
     Accept(Swap),
     /// [`Store::watch`](crate::store::Store::watch)
     Watch { from: Revision },
@@ -28,7 +28,7 @@ pub(crate) enum Call {
     Extent,
 }
 
-/// What the store answers.
+/// The store's answer to a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// To [`Call::Connect`].
@@ -43,7 +43,7 @@ pub(crate) enum Answer {
     Written,
     /// To [`Call::Accept`].
     Accepted,
-    /// To [`Call::Watch`]: changes come from now on, see [`Session::changed`](super::session::Session::changed).
+    /// To [`Call::Watch`]: changes arrive from now on, see [`Session::changed`](super::session::Session::changed).
     Watching,
     /// To [`Call::KeepAlive`].
     Kept,

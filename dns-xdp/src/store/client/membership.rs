@@ -1,11 +1,11 @@
-//! How a server stands to the store, by when its lease was last confirmed: pure.
+//! Decides from the last confirmation of its lease whether a server is joined, on probation or alone. Pure.
 use std::time::Duration;
 
-/// The longest time from one call of a session to the next. A call detects a dead connection. etcd does not close a
+/// The longest time between two calls of a session. A call detects a dead connection, and etcd does not close a
 /// connection that carries calls.
 const LONGEST_RHYTHM: Duration = Duration::from_secs(3);
 
-/// When a server may go by what all say together, and when it judges by itself.
+/// Whether a server may use the verdicts of all servers, or judges by itself.
 ///
 /// ```text
 ///            confirmed: at the start, before anything was decided
@@ -16,26 +16,26 @@ const LONGEST_RHYTHM: Duration = Duration::from_secs(3);
 ///        └────────────────────────┴──────────────────────────────────────┘
 /// ```
 ///
-/// A confirmation is as old as the moment at which it was *asked for*: the store counts the lease from some moment behind
-/// that. So a server is alone for two fifths of the lease before the others can take it for dead and go on without its
-/// verdicts, however long the answer took.
+/// The age of a confirmation counts from the time of its *request*, because the store counts the lease from a later
+/// moment. So a server is alone for 2/5 of the lease before the other servers can drop its verdicts, however long the
+/// answer took.
 ///
-/// Probation is there because a store that comes back is empty at first: the leases of all that lost it have run out. Whoever
-/// joined at once would go by the few verdicts that are back already. A server that finds the store again lists it, asks for a lease and
-/// writes what it finds, each within a fifth of the lease: behind six fifths the verdicts of all that lost it together are there, and
-/// joining changes only what they do not agree on. The documents and what operators want are no verdicts: they
-/// count at once.
+/// Probation exists because a store that comes back is empty at first: the leases of all servers that lost it have
+/// ended. A server that joined at once would use the few verdicts that are back already. A server that finds the store
+/// again lists it, asks for a lease and writes its verdicts, each within 1/5 of the lease. After 6/5 of the lease, the
+/// verdicts of all servers that lost it together are there. Joining then changes only the answers on which they
+/// disagree. Documents and intents are no verdicts: they count at once.
 ///
-/// A server that has just been started and has decided nothing yet joins with its first confirmation. It has no answer of
-/// its own that could flap; what it finds in the store are the verdicts of servers that live; and where the store holds
-/// nobody's but its own, the rules of a server that is alone are in force, for only what several servers say is evidence beyond
+/// A server that has just been started and has decided nothing yet joins with its first confirmation. It has no answer
+/// of its own that could flap, and the verdicts in the store are those of live servers. If the store has only its own
+/// verdicts, the rules of a lone server apply: only the verdicts of several servers lower the
 /// [quorum](crate::failover).
 ///
 /// Times are durations since an origin that the caller chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
     lease: Duration,
-    /// Nothing was decided yet, and the store never reached.
+    /// No decision was made yet, and the store was never reached.
     fresh: bool,
     confirmed: Option<Confirmed>,
 }
@@ -44,41 +44,42 @@ pub struct Membership {
 struct Confirmed {
     /// When the last confirmation was asked for.
     asked: Duration,
-    /// When there have been enough of them without a gap.
+    /// When enough confirmations have come without a gap.
     joins: Duration,
 }
 
-/// How it stands at one moment.
+/// The state of the membership at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MembershipState {
-    /// It goes by what all say together.
+    /// The server uses the verdicts of all servers.
     Joined,
-    /// The store is back, and it goes by its own verdicts for so long.
+    /// The store is back. The server uses its own verdicts for this long.
     Probation(Duration),
-    /// It has lost the store, and goes by its own verdicts.
+    /// The server has lost the store, and uses its own verdicts.
     Alone,
 }
 
 impl Membership {
-    /// Has not reached the store yet. The lease is how long the others believe in this server without hearing of it.
+    /// Creates the membership of a server that has not reached the store yet. `lease`: how long the other servers use
+    /// the verdicts of a silent server.
     pub fn new(lease: Duration) -> Self {
         Membership { lease, fresh: true, confirmed: None }
     }
 
-    /// The store has granted a lease of this length.
+    /// Notes that the store has granted a lease of this length.
     pub fn grant(&mut self, lease: Duration) {
         self.lease = lease;
     }
 
-    /// Something is decided from now on: whoever has not joined yet does so by way of a probation.
+    /// Notes that the server decides from now on. If it has not joined yet, it joins after a probation.
     pub fn decide(&mut self) {
         self.fresh = false;
     }
 
-    /// The store has confirmed the lease; `asked`: when it was asked to, and `now` that has been heard.
+    /// Notes that the store has confirmed the lease. `asked`: the time of the request; `now`: the time of the answer.
     pub fn confirm(&mut self, asked: Duration, now: Duration) {
         if now >= asked + self.patience() {
-            // As good as none.
+            // The confirmation is too old to count.
             return;
         }
         let joins = match self.confirmed.filter(|confirmed| !self.is_old(*confirmed, now)) {
@@ -91,7 +92,7 @@ impl Membership {
         self.confirmed = Some(Confirmed { asked, joins });
     }
 
-    /// How it stands now.
+    /// The state now.
     pub fn state(&self, now: Duration) -> MembershipState {
         match self.confirmed {
             Some(confirmed) if !self.is_old(confirmed, now) => match confirmed.joins.checked_sub(now) {
@@ -102,7 +103,7 @@ impl Membership {
         }
     }
 
-    /// When it stands otherwise unless it is confirmed; `None`: never.
+    /// When the state changes without a further confirmation; `None`: never.
     pub fn turns(&self, now: Duration) -> Option<Duration> {
         let Confirmed { asked, joins } = self.confirmed?;
         match self.state(now) {
@@ -112,13 +113,13 @@ impl Membership {
         }
     }
 
-    /// From one time that the lease is kept alive to the next.
+    /// The time between two renewals of the lease.
     pub fn rhythm(&self) -> Duration {
         (self.lease / 5).min(LONGEST_RHYTHM)
     }
 
-    /// How old a confirmation may be that is gone by; and how long a verdict may wait to be written before this server lets
-    /// its lease run out, lest the others go by what it said before.
+    /// The longest age of a confirmation that still counts. It is also the longest time that a verdict may wait to be
+    /// written. After it, this server lets its lease end, so that the other servers drop its old verdicts.
     pub fn patience(&self) -> Duration {
         self.lease * 3 / 5
     }
@@ -148,7 +149,7 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// Joined, and confirmed for the last time when asked at that time.
+    /// A joined membership whose last confirmation was asked for at `asked`.
     fn joined(asked: Duration) -> Membership {
         let mut membership = Membership::new(LEASE);
         membership.confirm(asked, asked);
@@ -156,7 +157,7 @@ mod tests {
         membership
     }
 
-    /// Kept alive in its rhythm, from the first to the last of these times.
+    /// Renews the lease at its usual interval, from `from` to `to`.
     fn keep(membership: &mut Membership, from: u64, to: u64) {
         for asked in (from..=to).step_by(1000).map(at) {
             membership.confirm(asked, asked + at(100));
@@ -172,18 +173,14 @@ mod tests {
             (MembershipState::Joined, MembershipState::Alone)
         );
         membership.confirm(at(1000), at(2900));
-        assert_eq!(
-            membership.state(at(3999)),
-            MembershipState::Joined,
-            "it counts from when it was asked for"
-        );
+        assert_eq!(membership.state(at(3999)), MembershipState::Joined, "the age counts from the request");
         assert_eq!(membership.state(at(4000)), MembershipState::Alone);
         membership.confirm(at(4100), at(7100));
-        assert_eq!(membership.state(at(7100)), MembershipState::Alone, "an answer that is too late is none");
+        assert_eq!(membership.state(at(7100)), MembershipState::Alone, "a late answer does not count");
     }
 
     #[test]
-    fn who_was_alone_joins_when_it_has_been_confirmed_without_a_gap_for_six_fifths_of_the_lease() {
+    fn a_lone_server_joins_after_confirmations_without_a_gap_for_six_fifths_of_the_lease() {
         let mut membership = joined(at(0));
         membership.confirm(at(9000), at(9100));
         assert_eq!(membership.state(at(9100)), MembershipState::Probation(at(5900)));
@@ -199,7 +196,7 @@ mod tests {
         assert_eq!(
             membership.state(at(12_000)),
             MembershipState::Probation(at(6000)),
-            "a gap begins it anew"
+            "a gap restarts the probation"
         );
     }
 
@@ -226,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_is_joined_with_a_confirmation_that_is_older_than_three_fifths_of_the_lease(
+        fn no_server_is_joined_with_a_confirmation_that_is_older_than_three_fifths_of_the_lease(
             servers in proptest::collection::vec(
                 (any::<bool>(), proptest::collection::vec((0u64..4000, 0u64..3500), 0..30)), 2,
             ),

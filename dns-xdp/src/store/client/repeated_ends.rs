@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// This many ends within [`WINDOW`] give a warning, once in that time.
+/// The number of ends within [`WINDOW`] that gives a warning, at most one in that time.
 const MANY: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 

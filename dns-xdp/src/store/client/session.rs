@@ -1,7 +1,8 @@
-//! A server's session with its store, without the store: what is asked of it next, and what follows from its answers. Pure.
+//! A server's session with its store, without input or output: the next calls, and the consequences of the answers.
+//! Pure.
 //!
-//! The client performs the calls, and the simulation does in virtual time. Both forget the calls of a session that has
-//! ended: what comes of them is not passed on.
+//! The client performs the calls; the simulation performs them in virtual time. Both drop the calls of a session that
+//! has ended, and do not pass on their answers.
 //!
 //! ```text
 //! connect ─► list ─► look into its history ─► lease ─► write ours ─► list ─► watch ─► open: keep the lease, write ours, compare
@@ -25,51 +26,52 @@ use crate::store::view::View;
 use crate::store::votes::Verdicts;
 use crate::store::{Batch, Documents, Error, Lease, Listing, Revision, SERVERS, Server, Swap, VERDICTS};
 
-/// From the end of a session to the next try. Each try that fails doubles it, up to the second.
+/// The pauses between the end of a session and the next try: the first and the longest. Each failed try doubles the
+/// pause.
 const RETRY_INTERVALS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
-/// What servers say of themselves is written no more often, unless their verdicts change.
+/// The shortest time between two writes of a server's status, unless its verdicts change.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How this server stands to the store.
+/// The relation of this server to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Its lease is confirmed, its view is kept up to date: it decides with the others.
+    /// Its lease is confirmed and its view is up to date: it decides together with the other servers.
     Joined,
     /// It has lost the store, or found it again a moment ago, and judges by itself.
     Alone,
-    /// The store is older than what was seen of it, and is not believed until an operator accepts it.
+    /// The store is older than the state seen before, and is not trusted until an operator accepts it.
     Frozen,
 }
 
-/// What this server puts into the store.
+/// The entries that this server writes into the store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Own {
-    /// Of the probes that it makes.
+    /// The verdicts of its probes.
     pub verdicts: Verdicts,
-    /// How it is.
+    /// Its status.
     pub server: Server,
 }
 
-/// How a session is kept.
+/// The settings of a session.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// This server.
+    /// The name of this server.
     pub server: String,
-    /// Which one of that name.
+    /// Which server of this name it is.
     pub instance: Instance,
-    /// How long the others believe in this server without hearing of it.
+    /// How long the other servers use the verdicts of this server while it is silent.
     pub lease: Duration,
 }
 
-/// What becomes of a change that somebody wants made to the documents.
+/// Whether the session can make a change to the documents now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Changing {
-    /// The store takes it.
+    /// The store can take the change.
     Possible,
-    /// A session is being opened: it waits.
+    /// A session is being opened: the change waits.
     Waits,
-    /// It is refused, for this reason.
+    /// The change is refused, for this reason.
     Refused(&'static str),
 }
 
@@ -80,55 +82,56 @@ pub(crate) struct Session {
     membership: Membership,
     own: Own,
     view: Arc<View>,
-    /// An operator accepts what the store holds.
+    /// An operator accepts the store's documents.
     accepts: bool,
-    /// Why the store is not believed.
+    /// Why the store is not trusted.
     frozen: Option<String>,
-    /// What an operator may accept: the documents of a store that is not believed, or that has lost some.
+    /// The documents that an operator may accept: those of a store that is not trusted, or that has lost some.
     offered: Option<Arc<Documents>>,
-    /// The server that has this one's name, and since when that is known.
+    /// Another server with this server's name, and since when it is known.
     namesake: Option<(Instance, Duration)>,
-    /// Why the last session ended, or there has not been any.
+    /// Why the last session ended, or why there has been none.
     lost: String,
     stage: Stage,
-    /// Tries that have failed in a row.
+    /// The number of tries that have failed in a row.
     tries: u32,
-    /// What is to be asked now.
+    /// The calls to make now.
     calls: Vec<Call>,
 }
 
-/// How far the session has come.
+/// The stage of the session.
 #[derive(Debug)]
 enum Stage {
-    /// There is none; the next one is tried at this time.
+    /// There is no session; the next one is tried at this time.
     Apart { retry: Duration },
-    /// A connection is made.
+    /// A connection is being made.
     Connecting,
-    /// The store is listed for the first time.
+    /// The store is being listed for the first time.
     Looking,
-    /// The store's history is asked for the newest document that was seen.
+    /// The store's history is being asked for the newest document seen.
     Verifying { listing: Listing, document: (String, Revision) },
-    /// It is not believed, or another server has this one's name. It is listed again at this time.
+    /// The store is not trusted, or another server has this server's name. The store is listed again at this time.
     Doubting { again: Duration, listing: Listing },
-    /// What an operator has accepted is written.
+    /// An operator's acceptance is being written.
     Accepting,
-    /// A lease is asked for. What this server said of itself before was written at this revision.
+    /// A lease is being asked for. `found`: the revision of this server's earlier status.
     Leasing { found: Revision },
-    /// What is ours is written, before the view is taken: with it the others' verdicts and ours count at once.
+    /// This server's verdicts are being written, before the view is listed. The view then has the verdicts of all
+    /// servers.
     Writing(Grant),
-    /// The view is taken.
+    /// The view is being listed.
     Listing(Grant),
-    /// Changes behind the view are asked for.
+    /// A watch of the changes after the view is being started.
     Watching(Grant, Listing),
     /// The session is open.
     Open(Box<Open>),
 }
 
-/// A lease, and what was written under it.
+/// A lease, and the entries that were written under it.
 #[derive(Debug)]
 struct Grant {
     lease: i64,
-    /// When it was asked for.
+    /// When the lease was asked for.
     asked: Duration,
     written: Own,
 }
@@ -139,17 +142,17 @@ struct Open {
     listing: Listing,
     written: Own,
     written_at: Duration,
-    /// It is being written.
+    /// The entries that are being written.
     writing: Option<Own>,
-    /// When the lease is next kept alive; `None`: it is being done.
+    /// When the lease is next kept alive; `None`: a renewal is under way.
     keep_at: Option<Duration>,
-    /// When the view is next compared with the store; `None`: it is being done.
+    /// When the view is next compared with the store; `None`: a comparison is under way.
     compare_at: Option<Duration>,
     watch_lag: WatchLag,
 }
 
 impl Session {
-    /// Begins with what is known of the store.
+    /// Creates a session that begins with the known state of the store.
     pub(crate) fn new(settings: Settings, known: Known, now: Duration) -> Self {
         Session {
             membership: Membership::new(settings.lease),
@@ -167,27 +170,27 @@ impl Session {
         }
     }
 
-    /// Something is decided from now on. [`Membership::decide`]
+    /// Notes that the server decides from now on: [`Membership::decide`].
     pub(crate) fn decide(&mut self) {
         self.membership.decide();
     }
 
-    /// An operator accepts what the store holds: on all servers, for it is written there.
+    /// Accepts the store's documents for an operator. This counts on all servers, because it is written into the store.
     pub(crate) fn accept(&mut self) {
         self.accepts = self.offered.as_ref().is_some_and(|offered| !offered.texts.is_empty());
     }
 
-    /// What an operator may accept.
+    /// The documents that an operator may accept.
     pub(crate) fn offered(&self) -> Option<&Arc<Documents>> {
         self.offered.as_ref()
     }
 
-    /// This is to be written, now and in every session until there is another.
+    /// Sets the entries to write, now and in every session until newer ones replace them.
     pub(crate) fn set_own(&mut self, own: Own) {
         self.own = own;
     }
 
-    /// Everything that is to be asked of the store now.
+    /// Returns all calls to make now.
     pub(crate) fn due(&mut self, now: Duration) -> Vec<Call> {
         let mut calls = std::mem::take(&mut self.calls);
         match &mut self.stage {
@@ -245,7 +248,7 @@ impl Session {
         };
         let mut turns = self.membership.turns(now);
         if let MembershipState::Probation(left) = self.membership.state(now) {
-            // The seconds that are left are told.
+            // The mode's text names the seconds that are left.
             let second = Duration::from_nanos(u64::from(left.subsec_nanos()));
             let second = if second.is_zero() { Duration::from_secs(1) } else { second };
             turns = turns.map(|turns| turns.min(now + second));
@@ -254,11 +257,11 @@ impl Session {
         own.into_iter().chain(turns).chain(known.filter(|known| *known > now)).min()
     }
 
-    /// A call has come to its end; `asked`: when it began.
+    /// Takes the answer to a call; `asked`: when the call began.
     pub(crate) fn answered(&mut self, asked: Duration, now: Duration, answer: Result<Answer, Error>) {
         match answer {
             Ok(answer) => self.go_on(asked, now, answer),
-            // What this server said of itself before is gone, or another one was faster.
+            // This server's earlier status was removed, or another server of this name was faster.
             Err(Error::Conflict) if matches!(self.stage, Stage::Writing(_)) => {
                 self.stage = Stage::Looking;
                 self.calls.push(Call::List);
@@ -273,7 +276,7 @@ impl Session {
         }
     }
 
-    /// The watch of the open session tells of changes, or that it has ended.
+    /// Takes changes of the open session's watch, or its end.
     pub(crate) fn changed(&mut self, now: Duration, batches: Result<Vec<Batch>, Error>) {
         let (Stage::Open(open), Ok(batches)) = (&mut self.stage, &batches) else {
             if let Err(error) = batches {
@@ -292,11 +295,11 @@ impl Session {
         }
     }
 
-    /// The session is over, for this reason.
+    /// Ends the session, for this reason.
     pub(crate) fn lose(&mut self, now: Duration, reason: String) {
         self.lost = reason;
         self.stage = Stage::Apart { retry: now + self.pause() };
-        // What an operator has seen may be over.
+        // The documents that an operator has seen may have changed.
         self.accepts = false;
         self.tries = self.tries.saturating_add(1);
         self.calls.clear();
@@ -308,7 +311,7 @@ impl Session {
         let pause = (first * 2_u32.saturating_pow(self.tries)).min(longest);
         let mut hash = Fnv1a::new();
         hash.add(self.settings.server.bytes().chain(self.tries.to_be_bytes()));
-        // Between three and five quarters of the pause.
+        // Between 3/4 and 5/4 of the pause.
         let share = u32::try_from(hash.finish() % 512).unwrap_or(0);
         pause * 3 / 4 + pause * share / 1024
     }
@@ -369,13 +372,13 @@ impl Session {
                 }
                 (Stage::Open(open), None)
             }
-            (_, answer) => return self.lose(now, format!("an answer that fits nothing: {answer:?}")),
+            (_, answer) => return self.lose(now, format!("an answer to no call: {answer:?}")),
         };
         self.stage = stage;
         self.calls.extend(call);
     }
 
-    /// Judges the store before anything is written there.
+    /// Decides whether the store can be trusted, before anything is written there.
     fn look(&mut self, now: Duration, listing: Listing) -> (Stage, Option<Call>) {
         let known = self.view.as_known();
         if let Some(reason) = continuity::doubt(&known, &listing) {
@@ -388,14 +391,14 @@ impl Session {
         self.look_for_namesake(now, listing)
     }
 
-    /// The documents of this store do not count until an operator accepts them.
+    /// Freezes the session: the store's documents do not count until an operator accepts them.
     fn distrust(&mut self, now: Duration, reason: String, listing: Listing) -> (Stage, Option<Call>) {
         self.frozen = Some(reason);
         self.offered = Documents::read(&listing).ok().map(Arc::new);
         (Stage::Doubting { again: self.again(now), listing }, None)
     }
 
-    /// When a store that may not be written yet is listed again.
+    /// When to list a store again that may not be written yet.
     fn again(&self, now: Duration) -> Duration {
         now + self.settings.lease / 5
     }
@@ -406,7 +409,7 @@ impl Session {
             let since = self.namesake.as_ref().filter(|(known, _)| *known == other);
             let since = since.map_or(now, |(_, since)| *since);
             (self.frozen, self.namesake) = (None, Some((other, since)));
-            // Documents count all the same.
+            // Documents count nevertheless.
             let view = View::read(&listing, &self.view);
             self.show(view);
             return (Stage::Doubting { again: self.again(now), listing }, None);
@@ -415,7 +418,7 @@ impl Session {
         (Stage::Leasing { found }, Some(Call::Lease(*lease)))
     }
 
-    /// For so long the name may be that of a server that has ended, whose lease has not.
+    /// How long the lease of an ended server of the same name may still last.
     fn namesake_patience(&self) -> Duration {
         self.settings.lease * 2
     }
@@ -453,7 +456,7 @@ impl Session {
         matches!(self.stage, Stage::Open(_))
     }
 
-    /// Whether there is no session, nor one that is being opened.
+    /// Whether there is no session and none is being opened.
     pub(crate) fn is_apart(&self) -> bool {
         matches!(self.stage, Stage::Apart { .. })
     }
@@ -479,7 +482,7 @@ impl Session {
             Stage::Doubting { .. } if self.namesake.is_some() => {
                 Changing::Refused("another server has this one's name")
             }
-            Stage::Doubting { .. } => Changing::Refused("the store is not believed"),
+            Stage::Doubting { .. } => Changing::Refused("the store is not trusted"),
             _ => Changing::Waits,
         }
     }
@@ -490,7 +493,7 @@ impl Session {
         matches!(call, Call::Put { .. }).then(|| self.membership.patience())
     }
 
-    /// How the server stands to the store, and why it has not joined.
+    /// The server's relation to the store, and why it has not joined.
     pub(crate) fn mode(&self, now: Duration) -> (Mode, Option<String>) {
         if let Some(reason) = &self.frozen {
             return (Mode::Frozen, Some(reason.clone()));
@@ -522,7 +525,7 @@ impl Session {
 }
 
 impl Open {
-    /// When what is ours is to be written; `None`: it is written, or is being.
+    /// When to write this server's entries; `None`: they are written, or are being written.
     fn write_at(&self, own: &Own, now: Duration) -> Option<Duration> {
         if self.writing.is_some() || *own == self.written {
             return None;
@@ -531,7 +534,7 @@ impl Open {
     }
 }
 
-/// What a server writes, by its keys.
+/// The entries that a server writes, by their keys.
 fn writes(own: &Own, settings: &Settings) -> BTreeMap<String, Vec<u8>> {
     let json = |value: serde_json::Result<Vec<u8>>| value.unwrap_or_default();
     let Settings { server: name, instance: Instance { id, place }, .. } = settings;
@@ -542,12 +545,12 @@ fn writes(own: &Own, settings: &Settings) -> BTreeMap<String, Vec<u8>> {
     ])
 }
 
-/// Where a server says how it is.
+/// The key of a server's status.
 fn key_of(server: &str) -> String {
     format!("{SERVERS}{server}")
 }
 
-/// Has the documents of this listing accepted, if none of them has changed since.
+/// The write that accepts the documents of this listing, if none of them has changed since.
 fn acceptance(accepted: &Accepted, listing: &Listing) -> Swap {
     let keys = CONCERNS.iter().map(|(key, _)| *key).chain([INTENT, ACCEPTED]);
     let found = |key: &str| listing.entries.get(key).map_or(0, |entry| entry.revision);
@@ -556,7 +559,7 @@ fn acceptance(accepted: &Accepted, listing: &Listing) -> Swap {
     Swap { expected, writes: [(ACCEPTED.to_owned(), text)].into() }
 }
 
-/// What the store has, where documents are in force that it has no longer.
+/// The store's documents, if some documents in force are no longer in the store.
 fn offered(view: &View, listing: &Listing) -> Option<Arc<Documents>> {
     (!view.documents.deleted.is_empty()).then(|| Documents::read(listing).unwrap_or_default().into())
 }

@@ -1,4 +1,4 @@
-//! The client over a store in memory, in virtual time.
+//! Tests of the client over a store in memory, in virtual time.
 use super::*;
 use crate::store::identity::Instance;
 use crate::store::memory::Memory;
@@ -54,7 +54,7 @@ async fn servers_see_documents_and_each_others_verdicts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
+async fn a_server_that_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
     let store = stored();
     let mut client = start(&store, "node1");
     until(&mut client, |seen| seen.mode == Mode::Joined).await;
@@ -74,14 +74,14 @@ async fn who_loses_the_store_is_alone_before_its_lease_ends_and_joins_again() {
     assert_eq!(seen.trouble.as_deref(), Some("the store is back; joining in 3 s"));
     let (reply, told) = oneshot::channel();
     client.swaps.send(Request { swap: Swap::default(), reply }).await.unwrap();
-    assert!(told.await.unwrap().is_ok(), "and so does the word of an operator");
+    assert!(told.await.unwrap().is_ok(), "and so do intents");
     until(&mut client, |seen| seen.trouble.as_deref() == Some("the store is back; joining in 1 s")).await;
     until(&mut client, |seen| seen.mode == Mode::Joined).await;
     assert!(back.elapsed() >= Duration::from_millis(2400), "{:?}", back.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_decided_before_it_reached_the_store_joins_after_a_probation() {
+async fn a_server_that_decided_before_it_reached_the_store_joins_after_a_probation() {
     let store = stored();
     store.cut_off(true);
     let mut client = start(&store, "node1");
@@ -144,7 +144,7 @@ async fn changes_that_are_there_are_shown_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_leaves_takes_its_verdicts_along_at_once() {
+async fn a_server_that_leaves_removes_its_verdicts_at_once() {
     let store = stored();
     let mut client = start(&store, "node1");
     until(&mut client, |seen| seen.mode == Mode::Joined).await;
@@ -154,7 +154,7 @@ async fn who_leaves_takes_its_verdicts_along_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_store_is_not_believed_until_it_is_accepted() {
+async fn an_older_store_is_not_trusted_until_it_is_accepted() {
     let store = stored();
     let older = store.copy();
     store.write("config/nodes", "[[node]]\n");
@@ -163,7 +163,7 @@ async fn an_older_store_is_not_believed_until_it_is_accepted() {
     let seen = until(&mut client, joined).await;
     drop(client);
     store.restore(&older);
-    // From the copy on its disk, as after a restart.
+    // The server starts from the copy on its disk, as after a restart.
     let mut client = start_from(&store, "node1", seen.view.as_known());
     let seen = until(&mut client, |seen| seen.mode == Mode::Frozen).await;
     assert_eq!(seen.view.documents.texts.len(), 2, "those before stay");
@@ -192,7 +192,7 @@ async fn a_document_that_a_restored_store_never_had_is_no_deletion() {
     assert!(seen.view.documents.deleted.is_empty());
     let trouble = seen.trouble.unwrap();
     assert!(trouble.contains("config/nodes") && trouble.contains("cluster accept"), "{trouble}");
-    // This stays so, however far its revision comes.
+    // The store stays refused, however far its revision comes.
     (0..99).for_each(|_| _ = store.write("verdicts/node2", "{}"));
     sleep(Duration::from_secs(30)).await;
     assert_eq!(client.seen.borrow().mode, Mode::Frozen);
@@ -251,7 +251,7 @@ async fn a_deleted_document_stays_in_force_until_its_end_is_accepted() {
     let seen = until(&mut first, |seen| !seen.view.documents.deleted.is_empty()).await;
     assert_eq!((seen.mode, seen.view.documents.texts.len()), (Mode::Joined, 2));
     assert!(seen.view.documents.deletion().unwrap().contains("config/nodes"));
-    // It was the newest document, and a server that has lost the store for a moment still finds it the same one.
+    // The removed document was the newest. A server that has lost the store for a moment still finds it the same store.
     store.cut_off(true);
     until(&mut first, |seen| !seen.is_up).await;
     store.cut_off(false);
@@ -293,7 +293,7 @@ async fn a_successor_takes_the_name_over_at_once() {
     let store = stored();
     let mut first = start(&store, "node1");
     until(&mut first, |seen| seen.mode == Mode::Joined).await;
-    // It ends without a word, and its lease goes on.
+    // The server ends without notice, and its lease continues.
     drop(first);
     assert!(store.value("servers/node1").is_some());
     let begun = Instant::now();

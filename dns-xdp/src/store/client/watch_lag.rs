@@ -1,31 +1,31 @@
-//! Whether a watch still tells what happens: the view beside the store, now and again. Pure.
+//! Detects a silent watch by comparing the view with the store from time to time. Pure.
 use crate::store::{Listing, Revision};
 
-/// What distinguishes a view that is up to date from one that is not.
+/// The extent of a store or a view. Equal extents mean that the view is up to date.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// When what is there was changed last.
+    /// The revision of the last change of a present key.
     pub newest: Revision,
-    /// How many keys there are: of those that are gone nothing else tells.
+    /// The number of keys: only this shows that a key was removed.
     pub keys: usize,
 }
 
 impl Extent {
-    /// Of what has been seen.
+    /// Returns the extent of a listing.
     pub fn of(listing: &Listing) -> Extent {
         let newest = listing.entries.values().map(|entry| entry.revision).max().unwrap_or(0);
         Extent { newest, keys: listing.entries.len() }
     }
 }
 
-/// What the last comparison found missing. A watch is given the time from one comparison to the next.
+/// The difference that the last comparison found. The watch has the time until the next comparison to report it.
 #[derive(Debug, Clone, Default)]
 pub struct WatchLag {
     missing: Option<Extent>,
 }
 
 impl WatchLag {
-    /// Compares; `true`: what was missing at the last comparison is missing still.
+    /// Compares. Returns `true` if changes that were missing at the last comparison are still missing.
     pub fn is_behind(&mut self, store: Extent, view: Extent) -> bool {
         let still_missing = self.missing.is_some_and(|missing| {
             view.newest < missing.newest || store == missing && view.keys != missing.keys

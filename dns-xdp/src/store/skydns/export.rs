@@ -1,4 +1,4 @@
-//! From answers to keys: what has to be written and removed so that CoreDNS answers of a zone what is answered here.
+//! Turns answers into keys: the writes and removals after which CoreDNS gives the same answers for a zone.
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -8,10 +8,11 @@ use crate::cluster::APEX;
 use crate::store::{Listing, Revision};
 use crate::zone::Zone;
 
-/// Operations of one transaction; etcd takes 128 unless it is told otherwise.
+/// The most operations of one transaction; etcd's default limit is 128.
 const OPERATIONS_MOST: usize = 64;
 
-/// CoreDNS answers for a name what is below it too. With a group it is only what is of the group of the shortest key.
+/// The message at a key. CoreDNS answers for a name also with the keys below it. With groups, it uses only the keys in
+/// the group of the shortest key.
 #[derive(Debug, Serialize)]
 struct Record<'a> {
     host: String,
@@ -19,17 +20,17 @@ struct Record<'a> {
     group: &'a str,
 }
 
-/// Changes that go together, and the revisions that their keys must have.
+/// Changes that are made together, and the revisions that their keys must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Step {
-    /// 0: there is none.
+    /// The expected revisions; 0: the key must not exist.
     pub expected: BTreeMap<String, Revision>,
-    /// `None`: it goes.
+    /// The new values; `None`: the key is removed.
     pub changes: BTreeMap<String, Option<Vec<u8>>>,
 }
 
-/// What has to be done to the keys of a listing of the zone's path, in steps of bounded size; a name is changed in one step
-/// if it fits. Keys that are not ours are left alone.
+/// The changes to the keys of a listing of the zone's path, in steps of bounded size. A name is changed in one step if
+/// it fits. Keys that the mirror did not write are left alone.
 pub fn steps(listing: &Listing, zone: &Zone) -> Vec<Step> {
     let mut wanted = wanted(zone);
     for key in listing.entries.keys() {
@@ -57,7 +58,7 @@ pub fn steps(listing: &Listing, zone: &Zone) -> Vec<Step> {
     steps
 }
 
-/// The values below each name's place.
+/// The wanted values below each name's key.
 fn wanted(zone: &Zone) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
     let answered = zone.names().filter(|(_, addresses)| !addresses.refused);
     let places = answered.filter_map(|(name, addresses)| {
@@ -74,7 +75,7 @@ fn wanted(zone: &Zone) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
     places.collect()
 }
 
-/// Keys that have a wanted value keep it; those that have none get one that is missing, or go.
+/// The changes at one name. A key with a wanted value keeps it. Any other key gets a missing value, or is removed.
 fn changes(listing: &Listing, place: &str, mut missing: BTreeSet<Vec<u8>>) -> Vec<(String, Option<Vec<u8>>)> {
     let prefix = format!("{place}/{MARKER}");
     let there = listing.entries.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
@@ -96,7 +97,7 @@ fn changes(listing: &Listing, place: &str, mut missing: BTreeSet<Vec<u8>>) -> Ve
     changes
 }
 
-/// The place and the number of a key of ours.
+/// The name's key and the number of a key of the mirror; `None`: the mirror did not write it.
 pub(super) fn ours(key: &str) -> Option<(&str, u64)> {
     let (place, mark) = key.rsplit_once('/')?;
     let number = mark.strip_prefix(MARKER)?;
@@ -136,7 +137,7 @@ nodes = [\"node1\", \"node2\"]
         Config::parse(&format!("{HEAD}{text}"), Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap()
     }
 
-    /// The listing after all steps, and how many changes there were.
+    /// Returns the listing after all steps, and the number of changes.
     fn done(listing: &Listing, zone: &Zone) -> (Listing, usize) {
         let (mut after, mut count) = (listing.clone(), 0);
         for step in steps(listing, zone) {
@@ -193,7 +194,7 @@ nodes = [\"node1\", \"node2\"]
             done(&Listing { revision: 1, entries, ..Listing::default() }, &healthy_zone(&config(TEXT)));
         let moved = TEXT.replace("192.0.2.11", "192.0.2.21").replace("db.prod", "new");
         let (after, count) = done(&full, &healthy_zone(&config(&moved)));
-        // node1, its name server and the apex move in place; three go and three come.
+        // The keys of node1, its name server and the apex are changed in place; 3 are removed and 3 added.
         assert_eq!(count, 3 + 3 + 3, "{:#?}", shown(&after));
         assert!(foreign.iter().all(|key| after.entries[*key] == entry()), "{:#?}", shown(&after));
         assert!(!after.entries.keys().any(|key| key.starts_with("prod/")));
@@ -237,7 +238,8 @@ nodes = [\"node1\", \"node2\"]
         assert_eq!(done(&Listing::default(), &zone).0.entries.len(), 300 * 3);
     }
 
-    /// What CoreDNS' etcd plugin makes of a name's keys: what is below it, or else its own, of the group of the shortest key.
+    /// The answer of CoreDNS' etcd plugin for a name: the keys below it, or else its own key, in the group of the
+    /// shortest key.
     fn read(listing: &Listing, place: &str) -> BTreeSet<String> {
         let below = format!("{place}/");
         let found: Vec<(usize, serde_json::Value)> = listing
@@ -258,7 +260,7 @@ nodes = [\"node1\", \"node2\"]
     }
 
     #[test]
-    fn who_reads_as_coredns_does_finds_what_is_answered_for_names_above_others_too() {
+    fn coredns_finds_the_answers_for_names_above_others_too() {
         let text = "[[node]]\nname = \"a\"\nipv4 = \"192.0.2.1\"\n[[node]]\nname = \"b.a\"\nipv4 = \"192.0.2.2\"\n\
                     [[node]]\nname = \"z.a\"\nipv4 = \"192.0.2.3\"\n\
                     [[service]]\nname = \"x.b.a\"\nnodes = [\"a\", \"z.a\"]\n\
@@ -274,7 +276,7 @@ nodes = [\"node1\", \"node2\"]
         assert_eq!(zone.names().len(), 8);
     }
 
-    /// Nodes by the families they have, and the members of services.
+    /// The families of each node, and the members of each service.
     type Drawn = (Vec<(bool, bool)>, Vec<Vec<usize>>);
 
     fn drawn() -> impl Strategy<Value = Drawn> {
@@ -312,11 +314,11 @@ nodes = [\"node1\", \"node2\"]
 
     proptest! {
         #[test]
-        fn who_follows_a_mirror_has_the_same_nodes_and_services(drawn in drawn()) {
+        fn a_follower_of_a_mirror_has_the_same_nodes_and_services(drawn in drawn()) {
             let text_then = text(&drawn, 11);
             let (listing, _) = done(&Listing::default(), &healthy_zone(&config(&text_then)));
             prop_assert_eq!(follow(&listing, &documents(&text_then)).texts, Ok(None));
-            // And from the same names at other addresses.
+            // The same names at other addresses also lead to the right answers.
             let moved = documents(&text(&drawn, 101));
             let texts = follow(&listing, &moved).texts.unwrap().unwrap();
             let after = Config::parse(&format!("{HEAD}{}", Documents { texts, ..moved }.text().replace("[zone]\nname = \"demo.example.com\"\n", "")), Path::new("/x")).unwrap();

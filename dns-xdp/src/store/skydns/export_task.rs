@@ -1,4 +1,4 @@
-//! The task that mirrors the answers to SkyDNS keys. One server does it at a time: the first by name of those that are joined.
+//! The task that mirrors the answers to SkyDNS keys. One server at a time does this: the first joined server by name.
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -12,8 +12,8 @@ use crate::store::client::{Mode, Seen};
 use crate::store::{Batch, Entry, Error, Store, Watch as _};
 use crate::zone::Zone;
 
-/// Starts the task, which writes what is published below a path while it is this server's turn. The keys outlive it.
-/// `connect` is as that of the import. Needs a tokio runtime.
+/// Starts the task, which writes the published answers below a path while it is this server's turn. The keys outlive
+/// the task. `connect` is like the import's. Needs a tokio runtime.
 pub fn start<S, F>(
     below: String,
     server: String,
@@ -33,7 +33,7 @@ fn is_first(seen: &Seen, server: &str) -> bool {
     seen.mode == Mode::Joined && seen.view.servers.keys().next().is_some_and(|first| first == server)
 }
 
-/// Waits until it is another's turn, or the mirror of the store has ended. Cancel safe.
+/// Waits until it is another server's turn, or the store's session has ended. Cancel safe.
 async fn passed_on(seen: &mut watch::Receiver<Seen>, server: &str) {
     seen.wait_for(|seen| !is_first(seen, server)).await.ok();
 }
@@ -62,7 +62,7 @@ impl Export {
             };
             match failed {
                 Ok(()) => self.trouble.set(None),
-                // Somebody else has written there: look again.
+                // Another client has written there: list again.
                 Err(Error::Conflict) => {}
                 Err(error) => {
                     let what = format!("the answers cannot be mirrored to SkyDNS keys below {path}");
@@ -73,18 +73,18 @@ impl Export {
         }
     }
 
-    /// Waits for this server's turn; what is answered then. `None`: the daemon ends.
+    /// Waits for this server's turn. Returns the zone that is published then; `None`: the daemon ends.
     async fn turn(&mut self) -> Option<Arc<Zone>> {
         let server = &self.server;
         if !is_first(&self.seen.borrow(), server) {
-            // What was in our way is another's to tell.
+            // The trouble of this server's last turn is over: another server reports its own.
             self.trouble.set(None);
         }
         self.seen.wait_for(|seen| is_first(seen, server)).await.ok()?;
         self.published.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    /// What can be done with one connection; ends when it is another's turn, or the zone has another name.
+    /// Mirrors over one connection. Ends when it is another server's turn, or when the zone's name changes.
     async fn session<S: Store>(&mut self, store: S, first: &Zone, failures: &mut u32) -> Result<(), Error> {
         let mut listing = store.list().await?;
         let mut watch = store.watch(listing.revision + 1).await?;
@@ -111,7 +111,7 @@ impl Export {
                 },
                 batch = watch.next() => {
                     let Batch { revision, mut changes } = batch?;
-                    // What we have written comes back, and may be older than what we have written since.
+                    // This server's own writes come back, and may be older than its latest ones.
                     changes.retain(|(key, entry)| {
                         let known = listing.entries.get(key).map_or(0, |known| known.revision);
                         entry.as_ref().map_or(revision, |entry| entry.revision) > known
@@ -119,7 +119,8 @@ impl Export {
                     let is_ours = changes.iter().any(|(key, _)| ours(key).is_some());
                     listing.apply(Batch { revision, changes });
                     if is_ours {
-                        // Whoever takes himself for the first too is not to be outdone, but to find out.
+                        // Another server may also think that it is its turn. The pause gives it the time to notice,
+                        // instead of competing with it.
                         sleep(PAUSE).await;
                     }
                 }
@@ -235,6 +236,6 @@ mod tests {
         until(&keys, |value| value.is_some_and(|value| value.contains("192.0.2.22"))).await;
         let written = keys.list().await.unwrap().revision;
         sleep(Duration::from_secs(5)).await;
-        assert_eq!(keys.list().await.unwrap().revision, written, "and so does who is alone");
+        assert_eq!(keys.list().await.unwrap().revision, written, "and so does a lone server");
     }
 }

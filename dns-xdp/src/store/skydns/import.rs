@@ -1,4 +1,4 @@
-//! From keys to documents: the nodes and services that a listing of a zone's path says there are, in the documents' own text.
+//! Turns keys into documents: the nodes and services in a listing of a zone's path, as the documents' text.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -8,21 +8,21 @@ use crate::config::sync_members::{Known, Members, Place, known, sync_members};
 use crate::store::Listing;
 use crate::store::documents::{Documents, Shared, join, split};
 
-/// More keys than this are no cluster's.
+/// The most keys. No cluster has more.
 const KEYS_MOST: usize = 20_000;
 const NODES: &str = "config/nodes";
 const SERVICES: &str = "config/services";
 
-/// What follows from a listing.
+/// The result of following a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Followed {
-    /// The keys that have no part in it.
+    /// The keys that are not followed.
     pub ignored: Ignored,
-    /// All documents as they are to be; `None`: as they are. Or why they stay as they are.
+    /// The new documents; `None`: they do not change. The error says why they cannot follow the keys.
     pub texts: Result<Option<Shared>, String>,
 }
 
-/// What the documents are to be. Whether that is a valid configuration is for the caller to find out.
+/// Returns the documents that follow from a listing. The caller has to check whether they are a valid configuration.
 pub fn follow(listing: &Listing, documents: &Documents) -> Followed {
     let mut ignored = Ignored::default();
     let texts = followed(listing, documents, &mut ignored);
@@ -65,7 +65,7 @@ fn owned((key, text): (&String, &String)) -> (String, String) {
     (key.clone(), text.clone())
 }
 
-/// Which of the names are nodes, and which are services with which members.
+/// Divides the names into nodes, and services with their members.
 fn members(names: BTreeMap<String, BTreeSet<IpAddr>>, known: &Known, ignored: &mut Ignored) -> Members {
     let mut nodes: Vec<Place> = Vec::new();
     let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
@@ -104,7 +104,7 @@ fn members(names: BTreeMap<String, BTreeSet<IpAddr>>, known: &Known, ignored: &m
         (name, members)
     });
     let mut services: BTreeMap<String, Vec<String>> = services.collect();
-    // Which is what the apex answers anyway.
+    // The apex answers all nodes without a service.
     if !known.members.services.contains_key(APEX)
         && services.get(APEX).is_some_and(|members| members.len() == nodes.len())
     {
@@ -113,15 +113,16 @@ fn members(names: BTreeMap<String, BTreeSet<IpAddr>>, known: &Known, ignored: &m
     Members { nodes, services }
 }
 
-/// At most one address of a family; and what is a service stays one, however many are left of its members.
+/// Whether a name is a node: it has at most one address of each family. A service stays a service, even with one member
+/// left.
 fn is_node(name: &str, addresses: &BTreeSet<IpAddr>, known: &Known) -> bool {
     let ipv4 = addresses.iter().filter(|address| address.is_ipv4()).count();
     let single = ipv4 <= 1 && addresses.len() - ipv4 <= 1;
     single && name != APEX && !known.members.services.contains_key(name)
 }
 
-/// Of several names with one address the first is the node: one that is a node already, then others, then those that look
-/// like a name server's; `node2` before `node10`.
+/// The order of several names with one address; the first is the node. Existing nodes come first, then other names,
+/// then names like a name server's. `node2` comes before `node10`.
 fn precedence(name: &str, known: &Known) -> (u8, usize, String) {
     let rank = if known.members.nodes.iter().any(|node| node.name == name) {
         0
@@ -139,7 +140,7 @@ fn is_usual_ns(name: &str) -> bool {
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
-/// The name of the node at an address that only services have: what it is called already, else after the address.
+/// The name of the node at an address that only services have: its present name, or else one made from the address.
 fn home(
     address: IpAddr,
     nodes: &[Place],
@@ -149,7 +150,7 @@ fn home(
     let has = |node: &&Place| node.addresses().any(|known| known == address);
     let free = |node: &&Place| {
         let taken = nodes.iter().find(|other| other.name == node.name);
-        // It may have come here a moment ago for its other address.
+        // The node may already have this name because of its other address.
         let is_same = taken
             .is_none_or(|other| other.addresses().all(|other| node.addresses().any(|known| known == other)));
         is_same && !others.contains_key(&node.name)
@@ -199,7 +200,8 @@ port = 7000
         Documents { texts, ..Documents::default() }
     }
 
-    /// Addresses by their last number, v6 with a colon before it; the keys are told apart as ExternalDNS does it.
+    /// A listing of names with addresses. Each address is given by its last number, IPv6 with a colon before it. The
+    /// last labels of the keys are like ExternalDNS'.
     fn keys(names: &[(&str, &[&str])]) -> Listing {
         let mut entries = Vec::new();
         for (name, addresses) in names {
@@ -220,7 +222,7 @@ port = 7000
         listing(&entries)
     }
 
-    /// Nodes with their addresses, then services with their members.
+    /// The resulting nodes with their addresses, then the services with their members.
     fn told(names: &[(&str, &[&str])], documents: &Documents) -> Vec<String> {
         let texts = match follow(&keys(names), documents).texts {
             Ok(texts) => texts.unwrap_or_else(|| documents.texts.clone()),
@@ -235,7 +237,7 @@ port = 7000
         known.members.nodes.iter().map(node).chain(known.members.services.iter().map(service)).collect()
     }
 
-    /// A case, the addresses of names, and what they are told to be.
+    /// A case, the addresses of names, and the expected nodes and services.
     type Case = (&'static str, &'static [(&'static str, &'static [&'static str])], &'static [&'static str]);
 
     #[test]
@@ -262,7 +264,7 @@ port = 7000
                 &["node1 192.0.2.11", "node2 192.0.2.12", "a: node2", "db: node1 node2"],
             ),
             (
-                "addresses that nobody is called after keep their nodes, or make some",
+                "addresses without a name of their own keep their nodes, or make new ones",
                 &[("db", &["11", ":11", "12", "13", ":ff"])],
                 &[
                     "node1 192.0.2.11 2001:db8::11",
@@ -283,7 +285,7 @@ port = 7000
                 &["node2 192.0.2.12", "web1 192.0.2.11", "db: node2 web1"],
             ),
             (
-                "name servers are ours",
+                "name servers are not followed",
                 &[
                     ("node1", &["11"]),
                     ("node2", &["12"]),
@@ -328,11 +330,7 @@ port = 7000
         assert_eq!(texts[NODES], format!("{nodes}\n[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n"));
         assert_eq!(texts[SERVICES], SERVICES_TEXT.replace("\"node1\", \"node2\"", "\"node2\", \"node3\""));
         let after = Documents { texts, ..Documents::default() };
-        assert_eq!(
-            follow(&keys(grown), &after).texts,
-            Ok(None),
-            "who comes second sees that nothing differs"
-        );
+        assert_eq!(follow(&keys(grown), &after).texts, Ok(None), "the second server finds no difference");
     }
 
     #[test]

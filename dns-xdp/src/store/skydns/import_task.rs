@@ -1,6 +1,7 @@
-//! The task that follows SkyDNS keys: it lists and watches a zone's path, and has the documents changed where they differ.
+//! The task that follows SkyDNS keys: it lists and watches a zone's path, and changes the documents where they differ.
 //!
-//! Every server has one. Of several that change the documents at once one wins, the others see that nothing differs.
+//! Every server has this task. If several servers change the documents at once, one succeeds; the others then find no
+//! difference.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,30 +18,30 @@ use crate::store::client::{Mode, Request, Seen};
 use crate::store::documents::{Documents, Shared, join};
 use crate::store::{Error, Listing, Revision, Store, Swap, Watch as _};
 
-/// Whoever writes several keys one by one is through when nothing has come for this long,
+/// The pause after the last change of a key, after which its writer is taken to have written all keys.
 const REST: Duration = Duration::from_millis(150);
-/// or is not waited for any longer.
+/// The longest time to wait for such a pause.
 const REST_MOST: Duration = Duration::from_secs(1);
-/// A change of the documents is answered within this.
+/// The longest time for the answer to a change of the documents.
 const STORE_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before a change whose outcome is unknown is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The pause before refused keys are tried again. The reason may pass: a name that could not be looked up, a missing file.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 
-/// What is followed, and what a change is checked against.
+/// The keys to follow, and the file that a change is checked with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The keys are below this and the zone's name turned round.
+    /// The path above the keys; the reversed name of the zone follows.
     pub below: String,
     /// This server's file.
     pub file: PathBuf,
-    /// Its text.
+    /// The text of the file.
     pub text: String,
 }
 
-/// Starts the task. `connect` makes a connection to some member, counted from 0, with the keys of a path. Needs a tokio
-/// runtime.
+/// Starts the task. `connect` connects to the member with this number, counted from 0, for the keys of a path. Needs a
+/// tokio runtime.
 pub fn start<S, F>(
     settings: Settings,
     seen: watch::Receiver<Seen>,
@@ -58,7 +59,7 @@ where
     })
 }
 
-/// What a translation is made from; while it is the same, there is nothing to do.
+/// The inputs of a translation; while they stay the same, there is nothing to do.
 type Base = (Revision, BTreeMap<String, Revision>, Mode);
 
 struct Import {
@@ -66,7 +67,7 @@ struct Import {
     seen: watch::Receiver<Seen>,
     swaps: mpsc::Sender<Request>,
     trouble: Trouble,
-    /// As they were told last.
+    /// The keys that were last reported as not followed.
     ignored: Ignored,
     done: Option<Base>,
     /// When to try again if nothing changes.
@@ -95,13 +96,13 @@ impl Import {
         }
     }
 
-    /// The zone's name, as soon as the documents say it; `None`: the mirror has ended.
+    /// Waits until the documents have the zone's name; `None`: the store's session has ended.
     async fn apex(&mut self) -> Option<Name> {
         let seen = self.seen.wait_for(|seen| apex(&seen.view.documents).is_some()).await.ok()?;
         apex(&seen.view.documents)
     }
 
-    /// What can be done with one connection; ends when the zone has another name.
+    /// Follows the keys over one connection. Ends when the zone's name changes.
     async fn session<S: Store>(&mut self, store: S, zone: &Name, failures: &mut u32) -> Result<(), Error> {
         let mut listing = store.list().await?;
         let mut watch = store.watch(listing.revision + 1).await?;
@@ -130,7 +131,7 @@ impl Import {
         }
     }
 
-    /// Brings the documents to what the keys say, if anything may have become different.
+    /// Changes the documents to follow the keys, if anything may have changed.
     async fn bring(&mut self, listing: &Listing) {
         let (documents, base) = {
             let seen = self.seen.borrow();
@@ -174,7 +175,7 @@ impl Import {
                 tracing::info!("followed the SkyDNS keys below {path} (revision {revision}): {told}");
                 self.trouble.set(None);
             }
-            // What the other has changed is here before long, and is looked at then.
+            // The other client's change arrives soon, and is then compared.
             Err(Error::Conflict) => {}
             Err(error) => {
                 tracing::debug!("{error}");
@@ -196,7 +197,7 @@ impl Import {
     }
 
     async fn swap(&self, swap: Swap) -> Result<Revision, Error> {
-        let gone = || Error::Unreachable("the mirror has ended".to_owned());
+        let gone = || Error::Unreachable("the session with the store has ended".to_owned());
         let (reply, told) = oneshot::channel();
         self.swaps.send(Request { swap, reply }).await.map_err(|_| gone())?;
         let slow = |_| Error::Unreachable(format!("no answer within {} s", STORE_WRITE_TIMEOUT.as_secs()));
@@ -212,7 +213,7 @@ async fn reached(time: Option<Instant>) {
     }
 }
 
-/// The zone that the documents are about.
+/// The zone of the documents.
 fn apex(documents: &Documents) -> Option<Name> {
     let document: toml_edit::DocumentMut = documents.texts.get("config/zone")?.parse().ok()?;
     let name = Name::from_ascii(document.get("zone")?.get("name")?.as_str()?).ok()?;
@@ -288,7 +289,7 @@ mod tests {
         let before = store.list().await.unwrap().entries["config/nodes"].revision;
         sleep(Duration::from_secs(5)).await;
         assert_eq!(store.list().await.unwrap().entries["config/nodes"].revision, before);
-        // Whoever changes the documents behind the keys' back is put right.
+        // A change of the documents that the keys do not have is undone.
         store.write("config/nodes", &NODES.replace("weight = 3", "weight = 5"));
         let nodes =
             until(&mut servers[1], |nodes| nodes.contains("192.0.2.12") && nodes.contains("weight = 5"))
@@ -328,14 +329,14 @@ mod tests {
     #[tokio::test]
     async fn names_that_are_looked_up_hold_up_nothing_else() {
         let (store, keys) = stores();
-        // Opening a pipe waits for a writer.
+        // Opening a pipe blocks until there is a writer.
         let directory = tempfile::tempdir().unwrap();
         let pipe = directory.path().join("password");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         store.write("config/health", &format!("[health]\nprobe = \"redis\"\npassword-file = {pipe:?}\n"));
         let mut server = start(&store, &keys, "node1");
         keys.write("node2", &host(12));
-        // The runtime's only worker goes on, and opens the other end.
+        // The runtime's only worker is not blocked, and opens the other end.
         sleep(Duration::from_millis(500)).await;
         let writer = tokio::task::spawn_blocking(move || std::fs::write(&pipe, "hunter2\n"));
         timeout(Duration::from_secs(60), writer).await.unwrap().unwrap().unwrap();

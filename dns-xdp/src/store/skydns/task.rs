@@ -1,4 +1,5 @@
-//! What the task of the import and that of the export share: the handle, the pause between tries, the alarm, the comparison with the store.
+//! The common parts of the import task and the export task: the handle, the pause between tries, the alarm, and the
+//! comparison with the store.
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,13 +12,13 @@ use crate::store::{Error, Listing, Store};
 
 /// The pause between two tries of a task.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
-/// So many failed tries in a row raise the alarm.
+/// The number of failed tries in a row that raises the alarm.
 const TRIES: u32 = 10;
 
-/// From one comparison of what a task has seen with the store to the next.
+/// The time between two comparisons of a task's listing with the store.
 const COMPARISON_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Compares now and then what a task has seen with the store. This detects a silent watch and a dead connection.
+/// Compares a task's listing with the store from time to time. This detects a silent watch and a dead connection.
 #[derive(Debug)]
 pub(super) struct Comparison {
     next: Instant,
@@ -25,7 +26,7 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Begins with a listing that was taken just now.
+    /// Starts the comparison with a listing that was just taken.
     pub(super) fn new() -> Self {
         Comparison { next: Instant::now() + COMPARISON_INTERVAL, watch_lag: WatchLag::default() }
     }
@@ -35,7 +36,7 @@ impl Comparison {
         sleep_until(self.next).await;
     }
 
-    /// Compares.
+    /// Compares the listing with the store.
     ///
     /// # Errors
     /// The store does not answer, or the watch has missed something since the last comparison.
@@ -75,7 +76,7 @@ impl Task {
         self.trouble.borrow().clone()
     }
 
-    /// Waits for an alarm that fits.
+    /// Waits for an alarm that satisfies `holds`.
     #[cfg(test)]
     pub(super) async fn alarm_that(&mut self, fits: impl Fn(Option<&str>) -> bool) -> Option<String> {
         let alarm = self.trouble.wait_for(|alarm| fits(alarm.as_deref())).await;
@@ -89,11 +90,11 @@ impl Drop for Task {
     }
 }
 
-/// What is wrong with a task. Each change is logged once.
+/// The trouble of a task. Each change is logged once.
 #[derive(Debug)]
 pub(super) struct Trouble {
     sender: watch::Sender<Option<String>>,
-    /// Ends of connections that worked until then.
+    /// The ends of connections that had worked until then.
     ends: RepeatedEnds,
 }
 
@@ -104,7 +105,9 @@ impl Trouble {
         if *failures == 0
             && let Some(ends) = self.ends.count(Instant::now())
         {
-            tracing::warn!("{what}: {ends} connections have ended within a minute, this one for: {error}");
+            tracing::warn!(
+                "{what}: {ends} connections have ended within a minute, this one because of: {error}"
+            );
         }
         *failures += 1;
         let is_known = self.sender.borrow().is_some();

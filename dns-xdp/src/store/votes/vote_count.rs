@@ -1,17 +1,18 @@
-//! The votes of all servers on every subject, counted once and kept up to date as verdicts change: pure.
+//! The votes of all servers on every subject, counted once and updated as verdicts change. Pure.
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Agreed, Observers, Verdicts};
 use crate::cluster::Family;
 
-/// More than one server is evidence beyond a server's own trouble.
+/// The number of servers whose verdict cannot be explained by one server's own trouble.
 const SEVERAL: usize = 2;
 
-/// How many servers find what of each subject that somebody has judged.
+/// The votes of the servers on each subject that some server has judged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VoteCount {
     votes: BTreeMap<String, Votes>,
-    /// By the text of a subject in one family: the votes on the subject of the servers that say something of that family.
+    /// By the text of a subject in one family: the votes on the whole subject by the servers that also vote on that
+    /// family.
     overruled: BTreeMap<String, Votes>,
 }
 
@@ -57,7 +58,7 @@ enum Vote {
 }
 
 impl VoteCount {
-    /// Counts anew.
+    /// Counts all verdicts.
     pub fn of<'a>(verdicts: impl IntoIterator<Item = &'a Verdicts>) -> VoteCount {
         let mut tally = VoteCount::default();
         for verdicts in verdicts {
@@ -66,7 +67,7 @@ impl VoteCount {
         tally
     }
 
-    /// Counts a server that had not been counted.
+    /// Adds the votes of a server.
     pub fn add(&mut self, verdicts: &Verdicts) {
         for (subject, vote) in votes(verdicts) {
             add(&mut self.votes, subject, vote);
@@ -76,7 +77,7 @@ impl VoteCount {
         }
     }
 
-    /// Takes back what was [added](VoteCount::add).
+    /// Removes votes that were [added](VoteCount::add).
     pub fn take_back(&mut self, verdicts: &Verdicts) {
         for (subject, vote) in votes(verdicts) {
             take_back(&mut self.votes, subject, vote);
@@ -86,14 +87,14 @@ impl VoteCount {
         }
     }
 
-    /// Puts together what the servers have made of a subject. The votes are those of the servers that have judged it; a
-    /// server that says several things says the best of them.
+    /// Combines the servers' votes on a subject. Only servers that have judged it vote. If a server has several
+    /// verdicts on it, the best one counts.
     pub fn agree(&self, subject: &str, observers: Observers) -> Agreed {
         self.votes.get(subject).copied().unwrap_or_default().agree(observers)
     }
 
-    /// The same of a subject in one family, which has the text `apart`. A server that says nothing of the family says of it
-    /// what it says of the subject.
+    /// Like [`VoteCount::agree`], for a subject in one family, which has the text `apart`. The verdict on the whole
+    /// subject counts for a server without a verdict on the family.
     pub fn agree_apart(&self, subject: &str, apart: &str, observers: Observers) -> Agreed {
         let of = |counted: &BTreeMap<String, Votes>, subject: &str| {
             counted.get(subject).copied().unwrap_or_default()
@@ -125,7 +126,7 @@ fn take_back(counted: &mut BTreeMap<String, Votes>, subject: &str, vote: Vote) {
     }
 }
 
-/// What a server says of the subject as a whole, if this is one in a family: `node1 ipv6`.
+/// A server's vote on the whole subject, if `subject` is one in a family: `node1 ipv6`.
 fn overruled(subject: &str, verdicts: &Verdicts) -> Option<Vote> {
     let (whole, family) = subject.rsplit_once(' ')?;
     if Family::ALL.iter().all(|known| known.text() != family) {
@@ -136,7 +137,7 @@ fn overruled(subject: &str, verdicts: &Verdicts) -> Option<Vote> {
     said.into_iter().find(|(set, _)| set.contains(whole)).map(|(_, vote)| vote)
 }
 
-/// The best that a server says of each subject.
+/// The best verdict of a server on each subject.
 fn votes(verdicts: &Verdicts) -> impl Iterator<Item = (&String, Vote)> {
     let Verdicts { up, down, unreachable, fallen: _ } = verdicts;
     let none_of =

@@ -1,4 +1,4 @@
-//! The load generator, the counter of what comes back, and responders to compare with: no node runs them.
+//! The load generator, the counter of returning frames, and responders to compare with. No node runs these programs.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -30,10 +30,10 @@ mod programs {
     #[btf_map]
     static SAMPLE: Array<Sample, SAMPLES> = Array::new();
 
-    /// A delayed generator sends at most this many queries late and skips the others: the veth's ring holds 256.
+    /// The most queries that a delayed generator sends late. It skips further ones: the veth's ring holds 256.
     const CATCH_UP: u64 = 32;
 
-    /// How often the clock is looked at before a frame is given up, of some 30 ns each.
+    /// How often the clock is read before a frame is given up; one read takes some 30 ns.
     const LOOKS: u32 = 32;
 
     const ETHERTYPE: Field<u16, 12> = Field::new();
@@ -41,8 +41,8 @@ mod programs {
     const IPV6: u16 = 0x86dd_u16.to_be();
     const DNS_PORT: u16 = 53_u16.to_be();
 
-    /// Writes the next query over the frame and sends it; run over live frames, whose contents are those that the
-    /// responder left.
+    /// Writes the next query over the frame and sends it. It runs over live frames, which still have the responder's
+    /// contents.
     #[xdp]
     pub(crate) fn generate(ctx: XdpContext) -> u32 {
         generated(&ctx).unwrap_or(xdp_action::XDP_ABORTED)
@@ -75,9 +75,8 @@ mod programs {
         }
     }
 
-    /// Waits a while for a time to come; returns what time it is. Frames are sent in batches, so a batch must not
-    /// take long. Dropped frames return to the pool that the server's core uses too, where the two cores hinder each
-    /// other.
+    /// Waits a while for a time to come. Returns the present time. Frames are sent in batches, so a batch must not take
+    /// long. Dropped frames return to the pool that the server's core uses too, where the two cores hinder each other.
     #[inline(always)]
     fn await_time(time: u64) -> u64 {
         let mut now = 0;
@@ -110,7 +109,7 @@ mod programs {
         }
     }
 
-    /// Counts what comes back, keeps samples, and throws it away.
+    /// Counts returning frames, keeps samples, and drops the frames.
     #[xdp]
     pub(crate) fn receive(ctx: XdpContext) -> u32 {
         let Some(seen) = seen(frame(&ctx)) else { return xdp_action::XDP_PASS };
@@ -127,7 +126,7 @@ mod programs {
         xdp_action::XDP_DROP
     }
 
-    /// What comes from port 53; anything else is for the stack.
+    /// Reads a frame from port 53. Other frames are for the stack.
     #[inline(always)]
     fn seen(frame: Frame<'_>) -> Option<Seen> {
         const PROTOCOL_IPV4: Field<u8, 9> = Field::new();
@@ -181,7 +180,7 @@ mod programs {
         xdp_action::XDP_PASS
     }
 
-    /// The bare reflector: turns a UDP datagram round, and no more.
+    /// The bare reflector: it only sends a UDP datagram back.
     #[xdp]
     pub(crate) fn reflect(ctx: XdpContext) -> u32 {
         turn_round(frame(&ctx)).map_or(xdp_action::XDP_PASS, |()| xdp_action::XDP_TX)

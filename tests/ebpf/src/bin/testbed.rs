@@ -1,4 +1,4 @@
-//! Programs for the other ends of cables and for the ports of switches: no node runs them.
+//! Programs for the other ends of cables and for the ports of switches. No node runs these programs.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -25,14 +25,14 @@ mod programs {
         xdp_action::XDP_PASS
     }
 
-    /// The same, for an end whose MTU takes frames in fragments.
+    /// Passes every frame, also in fragments, for an end with a large MTU.
     #[xdp(frags)]
     pub(crate) fn pass_frags(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_PASS
     }
 
-    /// Runs on a switch's port, and drops every other SYN-ACK of the station behind it. It counts them by the last octet of
-    /// the IPv4 address that they go to. Every other connection of a client therefore fails.
+    /// Runs on a switch's port, and drops every second SYN-ACK of the station behind it. It counts SYN-ACKs by the last
+    /// octet of their IPv4 destination. Every second connection of a client therefore fails.
     #[xdp]
     pub(crate) fn halve(ctx: XdpContext) -> u32 {
         const ETHER_TYPE: Field<u16, 12> = Field::new();

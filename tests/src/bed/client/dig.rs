@@ -1,7 +1,7 @@
 //! The real `dig` and what it prints, as a value.
 //!
-//! It is for tests of what a user of that tool sees: its EDNS, cookies and other options, and how it reads our answers.
-//! Other tests ask through [`Client`](super::Client), which starts no process.
+//! It is for tests of what a user of that tool sees: its EDNS, cookies and other options, and how dig reads the
+//! answers. Other tests ask through [`Client`](super::Client), which starts no process.
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -27,7 +27,7 @@ pub struct Reply {
     pub additional: Vec<Record>,
     /// The server's own EDNS size in bytes; none without an OPT record.
     pub edns_size: Option<u16>,
-    /// All that dig printed.
+    /// The whole output of dig.
     pub text: String,
 }
 

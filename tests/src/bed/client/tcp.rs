@@ -1,4 +1,4 @@
-//! Messages over TCP, one answer to each, on a connection that is opened anew when the server has closed it.
+//! Sends messages over TCP, with one answer to each. It opens a new connection when the server has closed the old one.
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpStream};
 
@@ -9,10 +9,10 @@ use hickory_proto::rr::RecordType;
 use super::{ANSWER_TIMEOUT, DNS_PORT, query};
 use crate::bed::netns::Namespace;
 
-/// What a connection that the other side has closed looks like.
+/// The errors of a connection that the other side has closed.
 const CLOSED: [ErrorKind; 3] = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
 
-/// A client's connection to one server over TCP, opened anew when the server has closed it.
+/// A client's connection to one server over TCP, opened again when the server has closed it.
 #[derive(Debug)]
 pub struct Tcp {
     from: Namespace,
@@ -26,11 +26,11 @@ impl Tcp {
         Tcp { from: from.clone(), server, stream: None }
     }
 
-    /// Sends a message and returns the answer; none when the server closes the connection instead. The server may
-    /// have closed the connection after its last answer. The message then goes out again on a new one.
+    /// Sends a message and returns the answer; `None` if the server closes the connection instead. If the server had
+    /// closed the connection after its last answer, the message is sent again on a new connection.
     ///
     /// # Errors
-    /// When there is no connection to be had, or neither answer nor end comes for three seconds.
+    /// No connection can be made, or neither an answer nor an end comes for 3 s.
     pub fn exchange(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>> {
         if let Some(stream) = self.stream.take()
             && let Some(answer) = self.exchange_on(stream, message)?

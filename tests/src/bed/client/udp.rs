@@ -1,4 +1,4 @@
-//! Messages over UDP, sent as they are: one answer to each, or silence that is no mere lateness.
+//! Sends messages over UDP unchanged, and tells a missing answer from a late one.
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,13 +16,13 @@ use crate::bed::netns::Namespace;
 use crate::oracle::frames::Checksum;
 use crate::oracle::frames::message::{Message, name};
 
-/// Octets of a header, without which a message is not answered.
+/// Octets of a header. A shorter message gets no answer.
 const HEADER: usize = 12;
-/// TXT and CH: `id.server` is a name that every server here has an answer to (RFC 4892).
+/// TXT and CH: every server here answers `id.server` (RFC 4892).
 const TXT: u16 = 16;
 const CH: u16 = 3;
 
-/// A socket whose port others may be bound to.
+/// Binds a socket whose port other sockets may share.
 fn bind(address: SocketAddr) -> Result<UdpSocket> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
@@ -40,8 +40,8 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// A socket in `from` to port 53 of `server`, which takes answers from nowhere else. Its datagrams have such a
-    /// checksum; none is for IPv4 alone.
+    /// Opens a socket in `from` to port 53 of `server`, which gets answers only from there. `checksum`: the kind of
+    /// checksum of its datagrams; "none" is only for IPv4.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -49,7 +49,8 @@ impl Udp {
         Udp::connect_by(from, server, checksum, 0)
     }
 
-    /// The same from this port, which other sockets of [`Udp`] to other servers may have too; 0: a free one.
+    /// Like [`Udp::connect`], from this port, which other sockets of [`Udp`] to other servers may share; 0: a free
+    /// port.
     ///
     /// # Errors
     /// As for [`Udp::connect`].
@@ -59,7 +60,7 @@ impl Udp {
         Udp::connect_as(from, SocketAddr::new(unspecified, port), server, checksum)
     }
 
-    /// The same from this address of `from`.
+    /// Like [`Udp::connect_by`], from this address of `from`.
     ///
     /// # Errors
     /// As for [`Udp::connect`].
@@ -81,12 +82,12 @@ impl Udp {
         Ok(Udp { socket, checksum, sent: Cell::new(0) })
     }
 
-    /// Returns the number of messages sent, with the markers behind them.
+    /// Returns the number of messages sent, including the markers.
     pub fn sent(&self) -> u64 {
         self.sent.get()
     }
 
-    /// The port that messages leave by.
+    /// The port that messages are sent from.
     ///
     /// # Errors
     /// The kernel does not tell.
@@ -94,9 +95,9 @@ impl Udp {
         Ok(self.socket.local_addr()?.port())
     }
 
-    /// Sends all messages, which have identifications of their own, and returns the answer to each of them. Behind
-    /// them goes a query that is answered for certain: what has no answer by then will not have one. A server may
-    /// answer in another order, so a query without an answer goes out once more.
+    /// Sends all messages, which have different ids, and returns the answer to each. A marker follows them: a query
+    /// that is certainly answered. A message without an answer by then will not get one. A server may answer in another
+    /// order, so a message without an answer is sent once more.
     ///
     /// # Errors
     /// When a message is answered twice, an answer fits no message, or nothing comes for 3 s.
@@ -118,7 +119,7 @@ impl Udp {
         Ok(answers)
     }
 
-    /// Puts each answer in its message's place until the one to the marker comes.
+    /// Puts each answer in its message's place until the marker's answer comes.
     fn collect(
         &self,
         marker: &Message,
@@ -137,7 +138,7 @@ impl Udp {
         }
     }
 
-    /// Sends all messages and returns what comes, until nothing has come for so long.
+    /// Sends all messages and returns the answers, until none has come for this long.
     ///
     /// # Errors
     /// When they cannot be sent.
@@ -151,21 +152,21 @@ impl Udp {
         Ok(answers)
     }
 
-    /// Sends a message and returns its answer; none within this time is none.
+    /// Sends a message and returns its answer; `None` if none comes in this time.
     ///
     /// # Errors
     /// When it cannot be sent.
     pub fn ask(&self, message: &[u8], patience: Duration) -> Result<Option<Vec<u8>>> {
         self.send(message)?;
         self.socket.set_read_timeout(Some(patience))?;
-        // What comes too late for an earlier one is passed over.
+        // A late answer to an earlier message is ignored.
         let answer = std::iter::from_fn(|| self.receive().ok()).find(|answer| id(answer) == id(message));
         self.socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(answer)
     }
 
-    /// Nothing is on its way any more: two queries, one after the other, get their own answers and nothing else. What the
-    /// server said before them has come by then, however busy the machine is.
+    /// Checks that no answer is on its way any more: two queries, one after another, get only their own answers.
+    /// Earlier answers of the server have arrived by then, however busy the machine is.
     ///
     /// # Errors
     /// When something else comes.
@@ -200,7 +201,7 @@ impl Udp {
     }
 }
 
-/// A query that is answered for certain.
+/// A query that is certainly answered.
 fn marker(id: u16) -> Message {
     Message { id, ..Message::query(&name("id.server"), TXT, CH) }
 }

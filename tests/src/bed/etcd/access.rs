@@ -1,4 +1,4 @@
-//! How the store lets its clients in, and the files that a client shows.
+//! The access control of the store, and the files that a client needs.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ use crate::bed::web::Authority;
 /// The servers' user, if the store demands authentication.
 const USER: &str = "dns-xdp";
 const PASSWORD: &str = "as good as any";
-/// Who may do everything.
+/// The user with all rights.
 const ROOT: &str = "root:as good as any other";
 
-/// What a client has to show.
+/// The credentials that a client needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing.
+    /// No credentials.
     Open,
     /// A user and its password.
     Password,
@@ -24,7 +24,7 @@ pub enum Access {
     Certificate,
 }
 
-/// A file by its place in the run's directory.
+/// The name of a file in the run's directory.
 const CA: &str = "etcd-ca.pem";
 const SERVER: [&str; 2] = ["etcd-server.pem", "etcd-server.key"];
 const CLIENT: [&str; 2] = ["etcd-client.pem", "etcd-client.key"];
@@ -33,17 +33,17 @@ const EXPIRED: [&str; 2] = ["etcd-client-expired.pem", "etcd-client-expired.key"
 const PASSWORD_FILE: &str = "etcd.password";
 
 impl Access {
-    /// Of the URLs that clients connect to.
+    /// Returns the scheme of the URLs for clients.
     pub fn scheme(self) -> &'static str {
         if self == Access::Certificate { "https" } else { "http" }
     }
 
-    /// Before there are users.
+    /// Returns the access before users exist.
     pub(super) fn at_first(self) -> Access {
         if self == Access::Password { Access::Open } else { self }
     }
 
-    /// Writes what members and clients show.
+    /// Writes the credentials of members and clients.
     pub(super) fn prepare(self, directory: &Path) -> Result<()> {
         match self {
             Access::Open => return Ok(()),
@@ -64,12 +64,12 @@ impl Access {
         self.mend(directory)
     }
 
-    /// What the store does not take, where the servers' files look for what they show.
+    /// Replaces the servers' credentials by ones that the store refuses.
     pub(super) fn spoil(self, directory: &Path) -> Result<()> {
         self.show(directory, "as bad as any", EXPIRED)
     }
 
-    /// What it takes.
+    /// Restores the credentials that the store accepts.
     pub(super) fn mend(self, directory: &Path) -> Result<()> {
         self.show(directory, PASSWORD, GOOD)
     }
@@ -90,7 +90,7 @@ impl Access {
         }
     }
 
-    /// Lines of `[cluster]`.
+    /// Returns the lines of `[cluster]`.
     pub fn lines(self, directory: &Path) -> String {
         let file = |name: &str| directory.join(name).display().to_string();
         match self {
@@ -105,7 +105,7 @@ impl Access {
         }
     }
 
-    /// Arguments of a member.
+    /// Returns the arguments of a member.
     pub(super) fn of_members(self, directory: &Path) -> Vec<String> {
         match self {
             Access::Open | Access::Password => Vec::new(),
@@ -123,7 +123,7 @@ impl Access {
         }
     }
 
-    /// Arguments of `etcdctl`, which may do everything.
+    /// Returns the arguments of `etcdctl` with all rights.
     pub(super) fn credentials(self, directory: &Path) -> Vec<String> {
         match self {
             Access::Open => Vec::new(),
@@ -132,8 +132,8 @@ impl Access {
         }
     }
 
-    /// Arguments of `etcdctl`, call by call. They make the servers' user, allow it what is below `prefix`, and switch
-    /// authentication on.
+    /// Returns the arguments of `etcdctl`, call by call. They make the servers' user, give it the keys below `prefix`,
+    /// and switch authentication on.
     pub(super) fn users(self, prefix: &str) -> Vec<Vec<String>> {
         if self != Access::Password {
             return Vec::new();

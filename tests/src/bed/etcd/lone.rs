@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use crate::bed::process;
 use crate::bed::wait;
 
-/// A member by itself is ready by then.
+/// The longest time until a single member is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The member; dropping it ends it and removes what it holds.
+/// The member; dropping it ends the process and removes its data.
 #[derive(Debug)]
 pub struct LoneEtcd {
     /// The URL for clients.
@@ -23,7 +23,7 @@ pub struct LoneEtcd {
 }
 
 impl LoneEtcd {
-    /// Starts it and waits until it answers.
+    /// Starts the member and waits until it answers.
     ///
     /// # Errors
     /// When etcd is not installed or does not come up.
@@ -56,7 +56,7 @@ impl LoneEtcd {
         self.ctl([OsStr::new("put"), key.as_ref(), OsStr::new(value)])
     }
 
-    /// Forgets everything before this revision.
+    /// Compacts the history before this revision.
     ///
     /// # Errors
     /// When there is no such revision.

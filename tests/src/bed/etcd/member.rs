@@ -1,4 +1,4 @@
-//! One member of etcd: a process that is started, killed, stopped for a while, and robbed of its data.
+//! One member of etcd: a process that can be started, killed, stopped for a while, and deprived of its data.
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -13,9 +13,9 @@ use nix::unistd::Pid;
 use super::{ADDRESSES, Access, PORT};
 use crate::bed::netns::Namespace;
 
-/// Where the members connect to.
+/// The port for other members.
 const PEER_PORT: u16 = 2380;
-/// Milliseconds: the defaults are for members that are far apart, and a scene has no second for an election.
+/// The heartbeat in milliseconds. The defaults are for distant members; a scene has no second for an election.
 const HEARTBEAT: &str = "50";
 const ELECTION: &str = "500";
 
@@ -24,18 +24,18 @@ const ELECTION: &str = "500";
 pub struct Member {
     /// `etcd1`, `etcd2`, …
     pub name: String,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: Ipv4Addr,
-    /// Where it lives.
+    /// The namespace that it runs in.
     pub namespace: Namespace,
-    /// What it says.
+    /// Its log.
     pub log: PathBuf,
     data: PathBuf,
     arguments: Vec<String>,
     server: Option<Child>,
 }
 
-/// What member `number` (from 1) is called.
+/// Returns the name of member `number` (from 1).
 pub fn name(number: usize) -> String {
     format!("etcd{number}")
 }
@@ -77,7 +77,7 @@ impl Member {
         }
     }
 
-    /// What it takes to found the cluster of the members anew, from nothing or from a backup.
+    /// Returns the arguments for founding a new cluster of the members, empty or from a backup.
     pub(super) fn founding(&self) -> Vec<String> {
         let members =
             (1..).zip(ADDRESSES).map(|(number, address)| format!("{}={}", name(number), peer(address)));
@@ -95,7 +95,7 @@ impl Member {
         .collect()
     }
 
-    /// Starts it, with what it has if it has anything.
+    /// Starts the member with its data, if it has any.
     ///
     /// # Errors
     /// When it runs, or etcd is not installed.
@@ -135,7 +135,7 @@ impl Member {
         Ok(kill(Pid::from_raw(server.id().try_into()?), signal)?)
     }
 
-    /// Loses what it has.
+    /// Removes its data.
     ///
     /// # Errors
     /// When it runs, or its files cannot be removed.

@@ -1,4 +1,5 @@
-//! A daemon behind each driver: asked from the other end of the wire, it answers in the kernel, in the expected mode.
+//! Tests each network driver: a daemon behind it answers a client at the other end, in the kernel and in the expected
+//! XDP mode.
 use anyhow::{Result, ensure};
 
 use super::release::Release;
@@ -7,17 +8,17 @@ use super::server::Server;
 use super::wire::Wire;
 use crate::bed::plan::Plan;
 
-/// A driver, and what its interfaces can do.
+/// A driver, and the XDP mode of its interfaces.
 pub struct Driver {
     name: &'static str,
-    /// What has to be loaded for it.
+    /// The modules that have to be loaded for it.
     pub modules: &'static [&'static str],
-    /// The first kernel where it runs programs natively as it is used here; `None`: no kernel known does.
+    /// The first kernel where the driver runs programs natively in this setup; `None`: no known kernel.
     native_since: Option<Release>,
     wire: fn() -> Result<Wire>,
 }
 
-/// Every driver that is tried.
+/// All tested drivers.
 pub const DRIVERS: [Driver; 4] = [
     Driver {
         name: "veth",
@@ -45,10 +46,10 @@ pub const DRIVERS: [Driver; 4] = [
     },
 ];
 
-/// Queries over each protocol.
+/// The number of queries over each protocol.
 const QUERIES: u64 = 20;
 
-/// Tries every driver on the running kernel.
+/// Tests every driver on the running kernel.
 pub fn check(release: Release) {
     for driver in DRIVERS {
         report::check(Kind::Driver, driver.name, |seen| try_driver(&driver, release, seen));

@@ -1,4 +1,5 @@
-//! The programs and the packet table on the running kernel: what its verifier processes, and what comes out.
+//! The programs and the packet table on the running kernel: the number of instructions that its verifier processes, and
+//! the results of the table.
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Instant;
@@ -23,7 +24,7 @@ fn variants() -> impl Iterator<Item = Variant> {
     Variant::ALL.into_iter().filter(move |variant| has_frags || !variant.frags)
 }
 
-/// Instructions that the verifier may process.
+/// The most instructions that the verifier may process.
 fn verified_max(variant: Variant) -> u32 {
     if variant.guarded { VERIFIED_MAX } else { PLAIN_VERIFIED_MAX }
 }
@@ -40,7 +41,7 @@ pub fn check(share: Share) {
                 seen.detail = format!("after {milliseconds} ms");
             }
             let verified = match loaded.context("the kernel refuses it")?.size()?.verified {
-                // Kernels before 5.16 do not have it there.
+                // Kernels before 5.16 do not report the count there.
                 0 => verified_of_log(variant)?,
                 verified => verified,
             };
@@ -61,9 +62,9 @@ pub fn check(share: Share) {
     }
 }
 
-/// The count on the last line of the verifier's log, which aya returns of a refused program only. The kernel
-/// therefore refuses the load in its last step: it verifies the variant, and then finds no free file descriptor. The
-/// descriptors that a load takes are left to it, then one less each time, until that is where it fails.
+/// The count on the last line of the verifier's log, which aya returns only for a refused program. The kernel is
+/// therefore made to refuse the load in its last step: it verifies the variant, and then finds no free file descriptor.
+/// Each try leaves the load one descriptor fewer, until it fails in that step.
 fn verified_of_log(variant: Variant) -> Result<u32> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let before = descriptors()?;

@@ -2,7 +2,7 @@
 use anyhow::{Context, Result};
 use nix::sys::utsname::uname;
 
-/// Such as 5.10.
+/// A kernel version, such as 5.10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release(pub u32, pub u32);
 
@@ -10,7 +10,7 @@ impl Release {
     /// Older than every kernel that is tested.
     pub const ANY: Release = Release(0, 0);
 
-    /// The running kernel's.
+    /// Returns the running kernel's version.
     ///
     /// # Errors
     /// When the kernel's release does not begin with two numbers.

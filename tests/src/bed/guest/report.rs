@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow};
 
-/// What a line is about.
+/// The kind of check that a line is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A program that the verifier takes; the value is the count of instructions that it processed.
+    /// A program that the verifier accepts; the value is the number of instructions that it processed.
     Program,
-    /// The packet table; the value is the count of rows that came out right.
+    /// The packet table; the value is the number of passed rows.
     Table,
     /// A daemon behind a driver; the value is the mode in which its program is attached.
     Driver,
-    /// A scene; without a value.
+    /// A scene, which has no value.
     Scene,
 }
 
@@ -30,19 +30,19 @@ impl Kind {
     }
 }
 
-/// What a check saw, whether it passed or not.
+/// The observations of a check, whether it passed or not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// What goes into the table of all kernels.
+    /// The value for the table of all kernels.
     pub value: String,
-    /// What else is worth knowing.
+    /// Further details.
     pub detail: String,
 }
 
-/// Octets of a detail: the end of it, where a verifier's log says what it came to.
+/// The most octets of a detail. The end is kept, because a verifier's log has its result there.
 const DETAIL_MAX: usize = 1500;
 
-/// Runs a check, which fills in what it sees as it goes, and writes the line about it. A panic is a failure.
+/// Runs a check, which fills in its observations, and writes the line about it. A panic is a failure.
 pub fn check(kind: Kind, name: &str, check: impl FnOnce(&mut Seen) -> Result<()>) {
     let mut seen = Seen::default();
     let start = Instant::now();
@@ -51,7 +51,7 @@ pub fn check(kind: Kind, name: &str, check: impl FnOnce(&mut Seen) -> Result<()>
     write(&line(kind, name, &seen, start.elapsed(), result.err().as_ref()));
 }
 
-/// Writes that nothing more comes.
+/// Writes the end mark.
 pub fn end() {
     write("end\n");
 }
@@ -63,7 +63,7 @@ fn line(kind: Kind, name: &str, seen: &Seen, time: Duration, error: Option<&Erro
         Some(error) if seen.detail.is_empty() => format!("{error:#}"),
         Some(error) => format!("{error:#} ({})", seen.detail),
     };
-    // A word is one word of the line, whatever is in it.
+    // Each field has to be one word of the line, whatever its text.
     let word = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let detail = word(&detail);
     let detail = &detail[detail.floor_char_boundary(detail.len().saturating_sub(DETAIL_MAX))..];
@@ -77,7 +77,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     anyhow!("panicked: {}", text.unwrap_or("without a message"))
 }
 
-/// In one call, so that nothing gets between. A missing console cannot be reported.
+/// Writes a line in one call, so that no other output comes between. A missing console cannot be reported.
 fn write(line: &str) {
     stdout().write_all(line.as_bytes()).ok();
 }

@@ -1,7 +1,7 @@
-//! The scenes: interfaces as machines have them, each with a daemon on them.
+//! The scenes: a daemon on interfaces as real machines have them.
 //!
-//! A scene is one line of [`SCENES`] and one function in a file below. It is played where its kernel is new enough, in
-//! namespaces of its own that it makes with [`super::wire::Wire`].
+//! A scene is one line of [`SCENES`] and one function in a file below. It is played if the kernel is new enough, in its
+//! own namespaces, which it makes with [`super::wire::Wire`].
 mod addresses;
 mod bonds;
 mod devices;
@@ -19,9 +19,9 @@ use super::share::Share;
 
 /// A scene.
 pub struct Scene {
-    /// A sentence about what is to be seen.
+    /// A sentence about the expected behaviour.
     name: &'static str,
-    /// What has to be loaded for it, besides what the drivers need.
+    /// The modules that have to be loaded for it, besides the drivers' modules.
     pub modules: &'static [&'static str],
     /// The first kernel that it applies to.
     since: Release,
@@ -91,19 +91,19 @@ pub const SCENES: [Scene; 20] = [
         play: devices::name_with_a_dot,
     },
     Scene {
-        name: "pins that somebody removes are made anew",
+        name: "removed pins are restored",
         modules: &[],
         since: Release::ANY,
         play: devices::pins_are_removed,
     },
     Scene {
-        name: "pins are made anew with the cookies that a reload has switched on, and counters go on",
+        name: "pins are restored with the cookies that a reload has switched on, and counters continue",
         modules: &[],
         since: Release::ANY,
         play: pins::made_anew_with_cookies,
     },
     Scene {
-        name: "cookies come on every interface, where somebody has unpinned a link too",
+        name: "cookies are switched on for every interface, even if a link was unpinned",
         modules: &[],
         since: Release::ANY,
         play: pins::cookies_without_a_pin,
@@ -145,14 +145,14 @@ pub const SCENES: [Scene; 20] = [
         play: addresses::listed_on_another_interface,
     },
     Scene {
-        name: "a machine that is stopped and goes on notices it, answers on and judges nobody by what it found before",
+        name: "a machine that was stopped notices this, keeps answering and judges no node by earlier results",
         modules: &["veth"],
         since: Release::ANY,
         play: pauses::stopped_and_continued,
     },
 ];
 
-/// Plays the scenes that need no module, which any machine with root can.
+/// Plays the scene of this name, which must need no module.
 pub fn play_without_modules(name: &str) -> Result<()> {
     let scene = SCENES.iter().find(|scene| scene.name == name && scene.modules.is_empty());
     (scene.with_context(|| format!("there is no scene of that name without modules: {name}"))?.play)()
@@ -164,7 +164,7 @@ pub fn check(release: Release, share: Share) {
     for scene in shared.map(|(_, scene)| scene).filter(|scene| release >= scene.since) {
         report::check(Kind::Scene, scene.name, |_| {
             for module in scene.modules {
-                // A module that is built in has a directory only if it has parameters or a version.
+                // A built-in module has a directory only if it has parameters or a version.
                 let there = Path::new("/sys/module").join(module).exists();
                 ensure!(there, "the kernel does not have the module {module}, or refused it");
             }

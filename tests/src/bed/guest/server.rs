@@ -16,15 +16,16 @@ use crate::bed::plan::{Plan, ZONE};
 use crate::bed::process;
 use crate::bed::wait;
 
-/// The emulated processor is some twenty times slower than a real one, and the verifier has much to do.
+/// The longest time for a start: the emulated processor is about 20 times slower than a real one, and the verifier has
+/// much work.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// The first query waits for the neighbour's address.
+/// The longest time for the first answer: it waits for the neighbour's address.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const RECORDS: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 
 /// The daemon of a plan's first node; dropping it ends the daemon.
 pub struct Server {
-    /// The node, for whatever a scene does to it.
+    /// The node, which scenes may change.
     pub node: Node,
     dns: Client,
 }
@@ -41,7 +42,7 @@ impl Server {
         Ok(server)
     }
 
-    /// As [`Server::start`], with a configuration of the caller's and nothing started.
+    /// Like [`Server::start`], with the caller's configuration, and without starting the daemon.
     ///
     /// # Errors
     /// When the configuration cannot be written.
@@ -53,7 +54,7 @@ impl Server {
         Ok(Server { node, dns: Client::open(&wire.client)? })
     }
 
-    /// Mode and reason of an interface, as `status --json` has them.
+    /// Mode and reason of an interface, as in `status --json`.
     ///
     /// # Errors
     /// When the daemon does not answer, or does not know the interface.
@@ -93,7 +94,7 @@ impl Server {
         Ok(())
     }
 
-    /// Asks for the node's IPv4 address once, at an address of the server's.
+    /// Asks for the node's IPv4 address once, at this address of the server.
     ///
     /// # Errors
     /// When that is not answered.
@@ -104,7 +105,7 @@ impl Server {
         Ok(())
     }
 
-    /// A name below the zone has this IPv4 address and no other.
+    /// Checks that a name below the zone has exactly this IPv4 address.
     ///
     /// # Errors
     /// When it has another, or no answer comes.
@@ -114,7 +115,7 @@ impl Server {
         Ok(())
     }
 
-    /// As [`Server::ask`]; the program answers all of them.
+    /// Like [`Server::ask`], and checks that the program answers all queries.
     ///
     /// # Errors
     /// As there, and when fewer are counted as answered by the program.
@@ -127,10 +128,10 @@ impl Server {
         Ok(())
     }
 
-    /// Stops the daemon as an operator does who wants nothing left of it.
+    /// Stops the daemon by SIGINT, which removes everything.
     ///
     /// # Errors
-    /// When it goes on, or something of it is left.
+    /// The daemon does not end, or leaves something.
     pub fn end(&mut self) -> Result<()> {
         self.node.stop(Signal::SIGINT)?;
         let remains = self.node.remains()?;

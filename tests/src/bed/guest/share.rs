@@ -1,9 +1,9 @@
-//! Which of the repeated checks this machine does, where several machines share them out.
+//! The share of the repeated checks that this machine runs, if several machines divide them.
 use std::env;
 
 use anyhow::{Context, Result};
 
-/// The variable of the environment that has it, such as 1/2.
+/// The environment variable with the share, such as 1/2.
 const VARIABLE: &str = "SHARE";
 
 /// One part of several.
@@ -14,7 +14,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// What the environment says; all of them, where it says nothing.
+    /// Returns the share of the environment; all checks if it has none.
     ///
     /// # Errors
     /// When it says what is no share.
@@ -25,7 +25,7 @@ impl Share {
         }
     }
 
-    /// Whether a check, by its place among its like, is in it.
+    /// Whether a check is in the share, by its place among the checks of its kind.
     pub fn has(self, place: usize) -> bool {
         place % self.parts == self.part - 1
     }

@@ -19,18 +19,18 @@ use crate::bed::wait;
 
 /// Where the kernel lists the interfaces of this process's namespace.
 const INTERFACES: &str = "/sys/class/net";
-/// A card comes back from a namespace that was removed some time after.
+/// The longest time until a card returns from a removed namespace.
 const RETURN_LIMIT: Duration = Duration::from_secs(20);
 
-/// The two namespaces; all that is in them ends with the value.
+/// The two namespaces; everything in them ends when the value is dropped.
 pub struct Wire {
-    /// Where the daemon runs, with the addresses of a plan's first node.
+    /// The namespace of the daemon, with the addresses of a plan's first node.
     pub server: Namespace,
-    /// Where queries come from, with the addresses of a cluster's client.
+    /// The namespace that queries come from, with the addresses of a cluster's client.
     pub client: Namespace,
     /// Names the namespaces, and keeps files and pins.
     pub run: Run,
-    /// Programs on the client's ends, without which a veth device drops what its peer sent by XDP_TX.
+    /// Programs on the client's ends, without which a veth device drops the frames that its peer sent by XDP_TX.
     stubs: Vec<Stubs>,
 }
 
@@ -41,7 +41,8 @@ pub struct Stubs {
 }
 
 impl Wire {
-    /// One pair of veth devices for each name, with addresses on the first. The client's ends have an `XDP_PASS` stub.
+    /// Makes one pair of veth devices for each name, with addresses on the first. The client's ends have an `XDP_PASS`
+    /// stub.
     ///
     /// # Errors
     /// When the kernel lacks veth, or this is not root.
@@ -51,7 +52,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// As [`Wire::veth`], without addresses.
+    /// Like [`Wire::veth`], without addresses.
     ///
     /// # Errors
     /// As there.
@@ -66,7 +67,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// The cards of one driver under these names, pair by pair as hubs join them, with addresses on the first.
+    /// Takes the cards of one driver under these names, in the pairs that hubs join, with addresses on the first.
     ///
     /// # Errors
     /// When the machine has fewer of them.
@@ -76,7 +77,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// As [`Wire::cards`], without addresses.
+    /// Like [`Wire::cards`], without addresses.
     ///
     /// # Errors
     /// As there.
@@ -112,8 +113,8 @@ impl Wire {
         self.client.ip(&lines)
     }
 
-    /// Gives an interface of both namespaces the addresses that server and client are known by, and takes them from
-    /// whichever had them.
+    /// Gives an interface of both namespaces the addresses of server and client, and removes them from the interfaces
+    /// that had them.
     ///
     /// # Errors
     /// When there is no such interface.
@@ -133,7 +134,7 @@ impl Wire {
         }
         lines += &format!("link set {bond} up\n");
         if let (true, Some(primary)) = (mode == "active-backup", interfaces.first()) {
-            // Both ends choose for themselves, and have to choose the same pair.
+            // Both ends choose independently, and have to choose the same pair.
             lines += &format!("link set {bond} type bond primary {primary}\n");
         }
         self.server.ip(&lines)?;
@@ -180,7 +181,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The same with a stub that lets a large MTU be.
+    /// The same with a stub that allows a large MTU.
     ///
     /// # Errors
     /// As there.
@@ -195,7 +196,7 @@ impl Wire {
         self.stubs.clear();
     }
 
-    /// Puts one program that is not ours on interfaces of the server's, until the value is dropped.
+    /// Attaches one foreign program to interfaces of the server, until the value is dropped.
     ///
     /// # Errors
     /// When there is a program already.
@@ -233,8 +234,8 @@ fn assign(namespace: &Namespace, interface: &str, addresses: &[IpAddr]) -> Resul
     namespace.ip(&lines)
 }
 
-/// The cards of a driver in this process's namespace, the ends of each hub together. The last two octets of a card's
-/// address are its hub and its end.
+/// The cards of a driver in this process's namespace, grouped by hub. The last two octets of a card's address are its
+/// hub and its end.
 fn card_pairs(driver: &str) -> Result<Vec<[String; 2]>> {
     let mut cards = Vec::new();
     for entry in fs::read_dir(INTERFACES).with_context(|| format!("cannot list {INTERFACES}"))? {
@@ -252,7 +253,7 @@ fn card_pairs(driver: &str) -> Result<Vec<[String; 2]>> {
     Ok(pairs.filter_map(|pair| Some([pair.first()?.1.clone(), pair.get(1)?.1.clone()])).collect())
 }
 
-/// `virtio_net`, whose devices are on a bus of their own, like any other.
+/// The driver of an interface. It also works for `virtio_net`, whose devices have their own bus.
 fn driver_of(interface: &Path) -> Option<String> {
     let driver: PathBuf = fs::read_link(interface.join("device/driver")).ok()?;
     Some(driver.file_name()?.to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! A client that connects over and over, as an application does that opens a connection for each request.
+//! A client that connects again and again, like an application with a connection for each request.
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
@@ -12,13 +12,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 use super::Cli;
 use crate::bed::wait;
 
-/// From the beginning of one attempt to that of the next.
+/// The time between the beginnings of two attempts.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long an attempt may take, with the look-up of the name.
+/// The longest time of an attempt, including the look-up of the name.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// From one look at the running attempts to the next.
+/// The time between two looks at the running attempts.
 const POLL: Duration = Duration::from_millis(5);
-/// Asks the server for the address that it announces, which says which node it is.
+/// The command for the address that the server announces, which identifies the node.
 const QUESTION: [&str; 3] = ["CONFIG", "GET", "replica-announce-ip"];
 
 /// One run of `redis-cli`.
@@ -26,24 +26,24 @@ const QUESTION: [&str; 3] = ["CONFIG", "GET", "replica-announce-ip"];
 pub struct Attempt {
     /// When it began.
     pub at: Instant,
-    /// The IPv4 address of the server that answered, or what went wrong.
+    /// The IPv4 address of the server that answered, or the error.
     pub outcome: Result<IpAddr, String>,
 }
 
-/// Attempts one after the other with the same outcome.
+/// Consecutive attempts with the same outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// When the first began.
     pub first: Instant,
     /// When the last began.
     pub last: Instant,
-    /// How many there are.
+    /// The number of attempts.
     pub attempts: u32,
-    /// What came of each.
+    /// The outcome of each.
     pub outcome: Result<IpAddr, String>,
 }
 
-/// The attempts in their order, those with the same outcome together.
+/// Groups consecutive attempts with the same outcome.
 pub fn spans(attempts: &[Attempt]) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for attempt in attempts {
@@ -63,7 +63,7 @@ pub fn spans(attempts: &[Attempt]) -> Vec<Span> {
     spans
 }
 
-/// The running client: every 100 ms an attempt that may take 1 s. Dropping it ends it.
+/// The running client: it makes an attempt every 100 ms, each of at most 1 s. Dropping it ends it.
 #[derive(Debug)]
 pub struct Connections {
     attempts: Arc<Mutex<Vec<Attempt>>>,
@@ -72,7 +72,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// What a person would type for one attempt.
+    /// The command line of one attempt.
     pub fn command_line(host: &str) -> String {
         format!("redis-cli -h {host} {}", QUESTION.join(" "))
     }
@@ -147,7 +147,7 @@ fn connect(host: &str, is_over: &AtomicBool, attempts: &Mutex<Vec<Attempt>>) -> 
         let now = Instant::now();
         if now >= next && !is_over.load(Ordering::Relaxed) {
             running.push((now, start(host)?));
-            // A machine that is held up misses attempts. It does not make up for them.
+            // A delayed machine misses attempts, and does not make them later.
             next = now.max(next + INTERVAL);
         }
         for (at, mut child) in std::mem::take(&mut running) {
@@ -171,7 +171,7 @@ fn start(host: &str) -> Result<Child> {
     command.spawn().context("cannot start redis-cli: is it installed?")
 }
 
-/// What came of an attempt; `None`: it is under way, and has time left.
+/// Returns the outcome of an attempt; `None`: it is still under way.
 fn ended(child: &mut Child, began: Instant) -> Result<Option<Result<IpAddr, String>>> {
     let Some(status) = child.try_wait().context("cannot wait for redis-cli")? else {
         if began.elapsed() < TIMEOUT {

@@ -11,7 +11,7 @@ use crate::bed::netns::Namespace;
 use crate::bed::process;
 use crate::bed::wait;
 
-/// A server with nothing to load is there by then.
+/// The longest time until an empty server answers.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The server; dropping it kills it.
@@ -23,7 +23,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on `port` of all addresses, in the clear, with more lines of its configuration. Its files go into
+    /// Starts it on `port` of all addresses, without TLS, with further lines of its configuration. Its files go into
     /// `directory`.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Server {
         Ok(reply)
     }
 
-    /// As [`Server::command`], without waiting for the reply.
+    /// Like [`Server::command`], without waiting for the reply.
     ///
     /// # Errors
     /// When the client cannot be started.

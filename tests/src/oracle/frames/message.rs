@@ -1,4 +1,4 @@
-//! DNS queries in wire form, true or not.
+//! DNS queries in wire form, valid or not.
 use super::octets;
 
 /// QTYPEs and types (RFC 1035, section 3.2.2; RFC 3596).
@@ -23,17 +23,17 @@ pub struct Message {
     pub id: u16,
     /// QR, opcode, flags and response code.
     pub flags: u16,
-    /// Questions, answers, authorities and additionals; `None`: as there are.
+    /// Questions, answers, authorities and additionals; `None`: the valid counts.
     pub counts: Option<[u16; 4]>,
     /// The question: name, type and class.
     pub question: Vec<u8>,
     /// The additional record.
     pub opt: Option<Opt>,
-    /// What the message has behind its records.
+    /// The octets after the records.
     pub trailing: Vec<u8>,
 }
 
-/// An OPT record (RFC 6891, section 6.1.2), or something in its place.
+/// An OPT record (RFC 6891, section 6.1.2), or other data in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opt {
     /// The owner name.
@@ -48,20 +48,20 @@ pub struct Opt {
     pub version: u8,
     /// DO and reserved bits.
     pub flags: u16,
-    /// Octets of the options; `None`: as many as there are.
+    /// Octets of the options; `None`: the valid length.
     pub length: Option<u16>,
     /// The options.
     pub options: Vec<u8>,
 }
 
 impl Message {
-    /// A question, and nothing besides.
+    /// A message with a question only.
     pub fn query(qname: &[u8], qtype: u16, qclass: u16) -> Self {
         let question = [qname, &octets(&[qtype, qclass])].concat();
         Message { id: 0xa1b2, flags: 0, counts: None, question, opt: None, trailing: Vec::new() }
     }
 
-    /// The same with this OPT record.
+    /// The same message with this OPT record.
     pub fn with(self, opt: Opt) -> Self {
         Message { opt: Some(opt), ..self }
     }
@@ -80,7 +80,7 @@ impl Message {
 }
 
 impl Opt {
-    /// An OPT record of a client that takes this many octets.
+    /// An OPT record of a client that accepts this many octets.
     pub fn of_size(size: u16) -> Self {
         let (owner, options) = (vec![0], Vec::new());
         Opt { owner, rtype: OPT, size, extended_rcode: 0, version: 0, flags: 0, length: None, options }

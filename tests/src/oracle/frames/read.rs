@@ -1,4 +1,4 @@
-//! Takes any frame apart: the datagram in it, and the query in that, where they are whole and plain.
+//! Parses any frame: its datagram and the query in it, if they are complete and plain.
 use std::net::IpAddr;
 
 use super::message::{Message, OPT, Opt};
@@ -6,7 +6,7 @@ use super::{Checksum, Datagram, SERVICE_TAG, TAG, UDP};
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
-/// VLAN tags that are looked through.
+/// The most VLAN tags that are read.
 const TAGS_MAX: usize = 2;
 /// More fragments, and the offset.
 const FRAGMENT: u16 = 0x3fff;
@@ -14,8 +14,8 @@ const FRAGMENT: u16 = 0x3fff;
 const LABEL_MAX: u8 = 63;
 const NAME_MAX: usize = 255;
 
-/// The datagram in a frame; `None` when there is none, or one with options, a fragment, or lengths that contradict
-/// each other. What no answer depends on is not read; of the checksum only whether there is one.
+/// The datagram in a frame; `None`: there is none, or it has options, is a fragment, or has contradictory lengths.
+/// Fields on which no answer depends are not read. Of the checksum, only its presence is read.
 pub fn datagram(frame: &[u8]) -> Option<Datagram> {
     let mut rest = frame;
     let (destination_mac, source_mac) = (take(&mut rest)?, take(&mut rest)?);
@@ -80,8 +80,8 @@ fn ipv6(rest: &mut &[u8]) -> Option<(IpAddr, IpAddr, usize)> {
 }
 
 impl Message {
-    /// The query in wire form; `None` when it is more or less than one question, uncompressed, and perhaps an OPT
-    /// record. It is the inverse of [`Message::bytes`].
+    /// The query in wire form; `None`: it is not exactly one uncompressed question with at most an OPT record. It is
+    /// the inverse of [`Message::bytes`].
     pub fn read(bytes: &[u8]) -> Option<Message> {
         let mut rest = bytes;
         let (id, flags) = (number(&mut rest)?, number(&mut rest)?);
@@ -133,7 +133,7 @@ fn opt(rest: &mut &[u8]) -> Option<Opt> {
 }
 
 impl Opt {
-    /// The codes of the options; `None` when they do not end where the record does.
+    /// The codes of the options; `None`: they do not end at the end of the record.
     pub fn codes(&self) -> Option<Vec<u16>> {
         let mut rest = &self.options[..];
         let mut codes = Vec::new();

@@ -1,4 +1,4 @@
-//! Takes an answer's frame apart, strictly: everything around the message is as it has to be.
+//! Parses the frame of an answer strictly: everything around the message has to be right.
 use hickory_proto::op::Message;
 
 use super::{Datagram, UDP, address, length, octets, pseudo_header, sum};
@@ -11,7 +11,7 @@ const WHOLE: u16 = 0x4000;
 /// The DNS message in the frame that answers `query`.
 ///
 /// # Errors
-/// What is wrong with the frame around it, or that the message is none.
+/// The fault of the frame, or that the message is invalid.
 pub fn message(query: &Datagram, frame: &[u8]) -> Result<Vec<u8>, String> {
     let mut reply = Reading { rest: frame };
     reply.ethernet(query)?;
@@ -27,7 +27,7 @@ pub fn message(query: &Datagram, frame: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What is still to be read.
+/// The octets that are not read yet.
 struct Reading<'f> {
     rest: &'f [u8],
 }
@@ -114,7 +114,7 @@ mod tests {
         };
         let mut frame = turned.frame();
         if query.source.is_ipv4() {
-            // No identification; the checksum is mended by as much.
+            // No identification; the checksum changes accordingly.
             let checksum = sum(&[&frame[28..30], &frame[22..24]]);
             frame[22..24].fill(0);
             frame[28..30].copy_from_slice(&checksum.to_be_bytes());

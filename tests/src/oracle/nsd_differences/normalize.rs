@@ -1,4 +1,4 @@
-//! Takes each deliberate difference out of two answers to one query, so that the rest can be compared.
+//! Removes each intended difference from two answers to one query, so that the rest can be compared.
 use std::collections::BTreeSet;
 
 use crate::oracle::meaning::Meaning;
@@ -28,7 +28,7 @@ const AXFR: u16 = 252;
 const ANY: u16 = 255;
 const CH: u16 = 3;
 
-/// As hickory calls 16, which in an OPT is BADVERS.
+/// Hickory's name for 16, which in an OPT is BADVERS.
 const BADVERS: ResponseCode = BADSIG;
 
 pub(super) fn checking_disabled(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
@@ -106,7 +106,7 @@ pub(super) fn version_of_a_broken_opt(query: &Query, ours: &mut Meaning, theirs:
     let occurs = other_version && rcode(ours) == FormErr && rcode(theirs) == BADVERS;
     if occurs {
         make_error(FormErr, theirs);
-        // An OPT that cannot be read is answered with none.
+        // The answer to an OPT that cannot be read has no OPT.
         theirs.edns = None;
     }
     occurs
@@ -173,7 +173,7 @@ pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meanin
     let Some((members, most)) = members(query) else { return false };
     let (our, their) = (lower_case(&ours.answers), lower_case(&theirs.answers));
     let all = their == members || theirs.metadata.truncation && their.is_empty();
-    // So many of them, none twice.
+    // The right number of records, none twice.
     let some = ours.answers.len() == most && our.len() == most && our.is_subset(&members);
     let occurs = members.len() > most && all && some;
     if occurs {
@@ -183,7 +183,7 @@ pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meanin
     occurs
 }
 
-/// The records of the name and type that are asked for, in lower case, and how many of them an answer has at most.
+/// The records of the queried name and type, in lower case, and the most that an answer has.
 fn members(query: &Query) -> Option<(BTreeSet<String>, usize)> {
     let qname = query.qname.as_ref()?;
     let addresses = query.served.zone.addresses(qname)?;
@@ -246,7 +246,7 @@ pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bo
 pub(super) fn withheld(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let addresses = query.qname.as_ref().and_then(|qname| query.served.zone.addresses(qname));
     let is_withheld = addresses.is_some_and(|addresses| addresses.refused);
-    // Also of a family that the name lacks.
+    // Also for a family that the name lacks.
     let is_answered = !theirs.answers.is_empty()
         || theirs.metadata.truncation
         || is_for_addresses(query) && rcode(theirs) == NoError;
@@ -303,8 +303,8 @@ fn make_error_where(occurs: bool, rcode: ResponseCode, theirs: &mut Meaning) -> 
     occurs
 }
 
-/// What an answer is when it is this error instead: without records, authority and truncation. Identification, the flags of
-/// the query, question and OPT are expected all the same.
+/// Turns an answer into this error: without records, authority and truncation. Id, the query's flags, question and OPT
+/// stay as expected.
 fn make_error(rcode: ResponseCode, theirs: &mut Meaning) {
     theirs.metadata.response_code = rcode;
     theirs.metadata.authoritative = false;
@@ -318,12 +318,12 @@ fn rcode(answer: &Meaning) -> ResponseCode {
     answer.metadata.response_code
 }
 
-/// To what is no query there is nothing but errors.
+/// A message that is no query gets only errors.
 fn is_error(query: &Query, answer: &Meaning) -> bool {
     query.opcode() != QUERY || !matches!(rcode(answer), NoError | NXDomain)
 }
 
-/// One question, and nothing or one record behind it.
+/// Whether a query has one question, and at most one record after it.
 fn has_plain_counts(query: &Query) -> bool {
     matches!(query.counts, [1, 0, 0, 0 | 1])
 }

@@ -1,4 +1,4 @@
-//! A query as the differences look at it: as much of it as can be read.
+//! The readable parts of a query, for the differences.
 use std::sync::Arc;
 
 use hickory_proto::op::Header;
@@ -28,10 +28,10 @@ impl Path {
     pub const ALL: [Path; 3] = [Path::UdpOverIpv4, Path::UdpOverIpv6, Path::Tcp];
 }
 
-/// What of a message can be read.
+/// The readable parts of a message.
 #[derive(Debug)]
 pub struct Query {
-    /// The zone that is asked about.
+    /// The queried zone.
     pub served: Arc<Served>,
     /// Octets of the message.
     pub length: usize,
@@ -47,7 +47,7 @@ pub struct Query {
     pub qclass: u16,
     /// The records behind the first question.
     pub records: Vec<Record>,
-    /// The first question, as it lies in the message.
+    /// The first question, as in the message.
     pub question: Vec<u8>,
 }
 
@@ -58,10 +58,10 @@ pub struct Record {
     pub rtype: u16,
     /// The owner is a pointer to another name.
     pub compressed: bool,
-    /// The version, where it is an OPT.
+    /// The version, if the record is an OPT.
     pub version: u8,
     rdata: Vec<u8>,
-    /// Type, class, TTL, length and data, as they lie in the message.
+    /// Type, class, TTL, length and data, as in the message.
     octets: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ impl Query {
             records: Vec::new(),
             question: Vec::new(),
         };
-        // As much as there is.
+        // As many octets as there are.
         query.read(message).ok();
         query
     }
@@ -112,8 +112,8 @@ impl Query {
         !self.question.is_empty()
     }
 
-    /// The same query without what has no meaning in one: the rcode, and all records but the OPT, whose owner is written
-    /// out. An OPT in another section, or behind the last record that is counted, is one of those records.
+    /// The same query without what has no meaning in one: the rcode, and all records but the OPT, whose owner is
+    /// written out. An OPT in another section, or after the last counted record, is removed too.
     pub fn plain(&self, id: u16) -> Vec<u8> {
         let [_, answers, authorities, additionals] = self.counts.map(usize::from);
         let mut additionals = self.records.iter().skip(answers + authorities).take(additionals);
@@ -136,7 +136,7 @@ impl Query {
         self.flags & flag != 0
     }
 
-    /// The OPT records, in whichever section.
+    /// The OPT records of all sections.
     pub fn opts(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().filter(|record| record.rtype == OPT)
     }

@@ -1,4 +1,4 @@
-//! The zone that both servers serve, as the differences look at it.
+//! The zone that both servers serve, for the differences.
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ pub struct Served {
     pub zone: Zone,
     /// The NS set of the apex.
     pub servers: BTreeSet<String>,
-    /// All addresses of the name servers, also those beyond what an answer of ours has.
+    /// All addresses of the name servers, including those beyond the responder's limit for an answer.
     pub glue: BTreeSet<String>,
 }
 

@@ -20,29 +20,29 @@ pub(super) const NO_ERROR: u16 = 0;
 /// NXDOMAIN.
 pub(super) const NX_DOMAIN: u16 = 3;
 
-/// The answer with these records.
+/// An answer with these records.
 pub(super) fn positive(query: &Message, records: &[Vec<u8>]) -> Vec<u8> {
     answer(query, NO_ERROR, records, &[])
 }
 
-/// The answer that there is nothing, with the SOA record.
+/// A negative answer, with the SOA record.
 pub(super) fn negative(query: &Message, rcode: u16) -> Vec<u8> {
     negative_of(query, rcode, &within("hostmaster"))
 }
 
-/// Likewise, in a zone with another mailbox.
+/// The same in a zone with another mailbox.
 pub(super) fn negative_of(query: &Message, rcode: u16, contact: &str) -> Vec<u8> {
     let qname_length = query.question.len() - 4;
     let apex = QNAME + u16::try_from(qname_length - APEX_LENGTH).expect("a name has at most 255 octets");
     answer(query, rcode, &[], &[soa(apex, contact)])
 }
 
-/// The answer without the records, which do not fit.
+/// A truncated answer without the records, which do not fit.
 pub(super) fn truncated(query: &Message) -> Vec<u8> {
     truncated_as(query, NO_ERROR)
 }
 
-/// Likewise, with the response code, which belongs to no record.
+/// The same with a response code.
 pub(super) fn truncated_as(query: &Message, rcode: u16) -> Vec<u8> {
     answer(query, TC | rcode, &[], &[])
 }
@@ -61,7 +61,7 @@ fn answer(query: &Message, flags: u16, answers: &[Vec<u8>], authorities: &[Vec<u
     let flags = flags | QR | AA | query.flags & (RD | CD);
     let count = |records: &[Vec<u8>]| u16::try_from(records.len()).expect("an answer has few records");
     let opt = query.opt.as_ref().map(|opt| {
-        // Root, type, size; no extended response code, version 0, DO as it came; no options.
+        // Root, type, size; no extended response code, version 0, DO as in the query; no options.
         [&[0], &octets(&[OPT, UDP_SIZE, 0, opt.flags & 0x8000, 0])[..]].concat()
     });
     let additionals = u16::from(opt.is_some());
@@ -73,7 +73,7 @@ fn answer(query: &Message, flags: u16, answers: &[Vec<u8>], authorities: &[Vec<u
     bytes
 }
 
-/// RFC 1035, section 3.3.13; the timers are the zone's.
+/// The data of the SOA record (RFC 1035, section 3.3.13); the timers are the zone's.
 fn soa(owner: u16, contact: &str) -> Vec<u8> {
     let (refresh, retry, expire): (u32, u32, u32) = (14_400, 3_600, 604_800);
     let mut rdata = [name(&within("ns1")), name(contact)].concat();

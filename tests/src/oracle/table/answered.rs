@@ -45,9 +45,9 @@ fn exchanges(over: fn(&Message) -> Datagram) -> Vec<Exchange> {
     ]
 }
 
-/// IPv4 and IPv6, tags, checksums and padding, all with all.
+/// Every combination of IP version, VLAN tags, UDP checksum and padding.
 fn transports() -> Vec<Row> {
-    // The second has a priority alone, which is as good as no tag.
+    // The second one has only a priority, which counts as no tag.
     let tags = [
         vec![],
         vec![(TAG, 0xe000)],
@@ -83,7 +83,7 @@ fn transports() -> Vec<Row> {
     rows
 }
 
-/// Tags with a priority alone are as good as none, wherever they stand. The answer has them as the query had.
+/// Tags with only a priority count as none, in any position. The answer has the same tags as the query.
 fn priority_tags() -> Vec<Row> {
     let mut rows = Vec::new();
     for tags in [
@@ -108,7 +108,7 @@ fn priority_tags() -> Vec<Row> {
     rows
 }
 
-/// Names of every length that exist, and that do not.
+/// Names of every length, existing and not existing.
 fn lengths() -> Vec<Row> {
     let mut rows = Vec::new();
     for octets in APEX_LENGTH + 2..=255 {
@@ -162,7 +162,7 @@ fn rotation() -> Vec<Row> {
     rows
 }
 
-/// Twenty queries with one id. The client gets each member first about equally often while its port changes, and always the
+/// 20 queries with one id. The client gets each member first about equally often while its port changes, and always the
 /// same while its port is the same too.
 fn same_ids() -> Vec<Row> {
     let mut rows = Vec::new();
@@ -185,7 +185,7 @@ fn records(qtype: u16, members: impl Iterator<Item = u8>) -> Vec<Vec<u8>> {
     if qtype == A { members.map(ipv4).map(a).collect() } else { members.map(ipv6).map(aaaa).collect() }
 }
 
-/// What the client takes: 512 octets without EDNS and at least with it, what it says, and 1232 at most.
+/// The client's size: 512 octets without EDNS, with it the announced size, at least 512 and at most 1232.
 fn sizes() -> Vec<Row> {
     let mut rows = Vec::new();
     for (qname, qtype, size, fits) in [
@@ -222,7 +222,7 @@ fn sizes() -> Vec<Row> {
     rows
 }
 
-/// RD and CD are copied, nothing else is.
+/// Only RD and CD are copied.
 fn header() -> Vec<Row> {
     let mut rows = Vec::new();
     for flags in [RD, CD, RD | CD, 0x0400, 0x0080, 0x0040, 0x0020, 0x05f0] {
@@ -238,7 +238,7 @@ fn header() -> Vec<Row> {
     rows
 }
 
-/// Where names lie in the zone, and how they are spelt.
+/// Positions of names in the zone, and their case.
 fn names() -> Vec<Row> {
     let longest_label = "x".repeat(63);
     let letters = LETTERS.to_ascii_uppercase();
@@ -268,7 +268,7 @@ fn names() -> Vec<Row> {
         "@@",
         "[\\]^_`{|}~",
         "n\u{e9}",
-        // As the zone's LETTERS, but for an octet that only looks like a letter's other case.
+        // Like the zone's LETTERS, except for an octet that only looks like a letter's other case.
         "abcdefghijklmnopqrstuvwxyz-0123456789-@{|}~",
         "abcdefghijklmnopqrstuvwxyz-0123456789-`[|}~",
         "abcdefghijklmnopqrstuvwxyz-0123456789-`{|}^",
@@ -282,7 +282,7 @@ fn names() -> Vec<Row> {
     rows
 }
 
-/// Types that an existing name does not have, and a name that does not exist has neither.
+/// Types without data, for an existing name and for one that does not exist.
 fn types() -> Vec<Row> {
     let mut rows = Vec::new();
     for qtype in
@@ -301,14 +301,14 @@ fn types() -> Vec<Row> {
     rows
 }
 
-/// An answer whose checksum comes out as zero, which would mean that it has none, goes out with its other zero.
+/// A checksum of zero would mean no checksum, so it is sent as all ones.
 fn zero_checksum() -> Vec<Row> {
     let exchange = |over: fn(&Message) -> Datagram, id| {
         let query = Message { id, ..ask("node1", A) };
         (over(&query), positive(&query, &[a(ipv4(1))]))
     };
     let row = |over| {
-        // The checksum of an answer with identification 0 is what that answer's sum lacks.
+        // The id that makes the checksum zero is the checksum of the answer with id 0.
         let (query, message) = exchange(over, 0);
         let at = query.frame().len() - query.message.len() - 2;
         let frame = Datagram { message, ..query }.frame();

@@ -1,4 +1,4 @@
-//! Rows about the additional record and what is behind the message.
+//! Rows about the additional record and octets after the message.
 use dns_xdp_ebpf::outcome::Outcome;
 
 use super::Row;
@@ -20,7 +20,7 @@ fn query(opt: Opt) -> Message {
     ask("node3", A).with(opt)
 }
 
-/// Options that are not understood are neither answered nor in the way.
+/// Unknown options are ignored.
 fn ignored_options() -> Vec<Row> {
     let cookie = || option(COOKIE, b"client c");
     let options = [
@@ -50,7 +50,7 @@ fn ignored_options() -> Vec<Row> {
     rows
 }
 
-/// OPT records that only the responder answers, and what is none.
+/// OPT records that only the responder answers, and invalid ones.
 fn passed() -> Vec<Row> {
     let opt = || Opt::of_size(1232);
     let cookie = || option(COOKIE, b"client c");

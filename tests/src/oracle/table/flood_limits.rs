@@ -1,4 +1,4 @@
-//! Rows about what floods are met with: cookies, limits on answers, limits on what is passed up.
+//! Rows about the limits against floods: cookies, limits of answers, limits of passed-up queries.
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::outcome::Outcome;
@@ -19,11 +19,12 @@ const NSID: u16 = 3;
 const PADDING: u16 = 12;
 const NS: u16 = 2;
 
-/// Of RFC 9018, appendix A.1 and A.2: a client, its cookie, the server's, and one that the server made 40 minutes ago.
+/// From RFC 9018, appendix A.1 and A.2: a client, its cookie, the server's cookie, and one that the server made 40
+/// minutes ago.
 const OWNER: &str = "198.51.100.100";
 const CLIENT: [u8; 8] = 0x2464_c4ab_cf10_c957_u64.to_be_bytes();
 const SERVER: [u8; 16] = 0x0100_0000_5cf7_9f11_1f81_30c3_eee2_9480_u128.to_be_bytes();
-/// Of appendix A.4: one by the secret before, and the one that replaces it.
+/// From appendix A.4: a cookie by the old secret, and its replacement.
 const IPV6_OWNER: &str = "2001:db8:220:1:59de:d0f4:8769:82b8";
 const IPV6_CLIENT: [u8; 8] = 0x2268_1ab9_7d52_c298_u64.to_be_bytes();
 const IPV6_BEFORE: [u8; 16] = 0x0100_0000_5cf7_c579_2655_6bd0_934c_72f8_u128.to_be_bytes();
@@ -57,7 +58,7 @@ fn cookie(parts: &[&[u8]]) -> Vec<u8> {
     option(COOKIE, &parts.concat())
 }
 
-/// An answer of which the OPT record has these options.
+/// An answer with these options in its OPT record.
 fn and(mut answer: Vec<u8>, options: &[u8]) -> Vec<u8> {
     let length = u16::try_from(options.len()).expect("few options").to_be_bytes();
     let at = answer.len() - 2;
@@ -66,7 +67,7 @@ fn and(mut answer: Vec<u8>, options: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Each kind of answer with the cookie that the RFC computes, whatever the client knew of it before.
+/// Each kind of answer with the cookie that the RFC computes, with every cookie that the client may have.
 fn answered_with_a_cookie() -> Vec<Row> {
     let ours = cookie(&[&CLIENT, &SERVER]);
     let long = Message::query(&name(&sized(255)), AAAA, IN);
@@ -107,8 +108,8 @@ fn answered_with_a_cookie() -> Vec<Row> {
     rows
 }
 
-/// The longest negative answers, which are longer than 512 octets with a cookie alone: their response code stays when they
-/// are cut.
+/// The longest negative answers, which exceed 512 octets only with a cookie. When they are truncated, the response code
+/// stays.
 fn longest() -> Vec<Row> {
     let ours = cookie(&[&CLIENT, &SERVER]);
     let contact = sized(LONGEST_CONTACT);
@@ -135,7 +136,7 @@ fn longest() -> Vec<Row> {
     rows.into_iter().map(|row| row.in_state(State::LongestSoa)).collect()
 }
 
-/// What else a query may have beside its cookie, or in its place.
+/// Other contents of a query, beside its cookie or instead of it.
 fn in_the_way() -> Vec<Row> {
     let query = || ask("node3", A);
     let ours = cookie(&[&CLIENT, &SERVER]);
@@ -170,7 +171,7 @@ fn malformed() -> Vec<Row> {
     [0, 1, 7, 9, 15, 41, 300].map(row).to_vec()
 }
 
-/// A cookie by the secret before counts and is replaced.
+/// A cookie by the old secret is valid and is replaced.
 fn new_secret() -> Vec<Row> {
     let row = |(what, server): (&str, &[u8])| {
         let query = with_options(ask("node3", A), cookie(&[&IPV6_CLIENT, server]));
@@ -182,7 +183,7 @@ fn new_secret() -> Vec<Row> {
     cookies.map(row).to_vec()
 }
 
-/// The first of each prefix is answered; what comes behind it depends on who sends it.
+/// The first query of each prefix is answered. The answers to later ones depend on the sender.
 fn limited() -> Vec<Row> {
     let plain = ask("node3", A);
     let known = with_options(ask("node3", A), cookie(&[&CLIENT, &SERVER]));
@@ -210,7 +211,7 @@ fn limited() -> Vec<Row> {
     let held = more.map(|(client, query)| {
         Row::untouched(format!("more from {client}"), Outcome::RateLimited, &from(client, query))
     });
-    // What else is asked slips as what it is answered with.
+    // Other queries slip with their own response code.
     let no_type = |client: &str, query: &Message| {
         let what = format!("more of another type from {client}");
         Row::answered(what, Outcome::Slipped, from(client, query), truncated(query))
@@ -235,7 +236,8 @@ fn limited() -> Vec<Row> {
     slipping.chain(held.map(|row| row.in_state(State::Holding))).collect()
 }
 
-/// The first goes up, then nothing that is the responder's; what is answered here, or may be none of ours, is not held.
+/// The first query for the responder goes up, and no later one. Queries that the program answers, and foreign packets,
+/// are not limited.
 fn flooded() -> Vec<Row> {
     let (ns, plain) = (ask("node3", NS), ask("node3", A));
     let foreign = Datagram { destination: [203, 0, 113, 1].into(), ..over_ipv4(&ns) };
@@ -245,7 +247,7 @@ fn flooded() -> Vec<Row> {
     let extended =
         |protocol, header: &[u8]| Datagram { protocol, ip_options: header.to_vec(), ..over_ipv6(&ns) };
     let authenticated = [17, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    // Options that are longer than what there is of them, with more options or UDP behind.
+    // Truncated options, with further options or UDP after them.
     let cut_at = |next| {
         let headers = [60, 0, 0, 1, 0, 0, 0, 9, next, 9, 1, 4, 0, 0, 0, 0];
         Datagram { message: Vec::new(), udp_length: Some(0), ..extended(44, &headers) }
@@ -303,7 +305,7 @@ fn flooded() -> Vec<Row> {
     rows.into_iter().chain(to_group).map(|row| row.in_state(State::Flooded)).collect()
 }
 
-/// The same where a frame cannot be resized: what would be answered goes up too, and counts.
+/// The same if a frame cannot be resized: answerable queries go up too, and count.
 fn flooded_without_room() -> Vec<Row> {
     let (plain, missing) = (ask("node3", A), ask("node9", A));
     let rows = [

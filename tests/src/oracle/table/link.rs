@@ -1,4 +1,4 @@
-//! Rows about link, IP and UDP: what is not ours, what is malformed, what no client sends.
+//! Rows about link, IP and UDP: foreign packets, malformed packets, and packets that no client sends.
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::outcome::Outcome;
@@ -15,7 +15,7 @@ pub(super) const GROUP_MACS: [Mac; 4] = [
     [0x33, 0x33, 0x00, 0x00, 0x00, 0x01],
     [SERVER_MAC[0] | 1, SERVER_MAC[1], SERVER_MAC[2], SERVER_MAC[3], SERVER_MAC[4], SERVER_MAC[5]],
 ];
-/// The largest message that is looked into, in octets.
+/// The largest message that is parsed, in octets.
 const MESSAGE_MAX: usize = 1232;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -100,7 +100,7 @@ fn ip() -> Vec<Row> {
     let [query, over_ipv6] = queries();
     for fragment in [MORE_FRAGMENTS, 1, 0x1fff, MORE_FRAGMENTS | 185] {
         let query = Datagram { fragment, ..query.clone() };
-        // A later part does not show its port.
+        // A later fragment does not show its port.
         let outcome = if fragment == MORE_FRAGMENTS { Outcome::Fragment } else { Outcome::NotForUs };
         rows.push(Row::untouched(format!("fragment {fragment:#06x}"), outcome, &query));
     }
@@ -131,7 +131,7 @@ fn ip() -> Vec<Row> {
     rows
 }
 
-/// Sources that no query comes from.
+/// Source addresses and ports that no query has.
 fn sources() -> Vec<Row> {
     let [ipv4, ipv6] = queries();
     let ipv4_sources =
@@ -146,7 +146,7 @@ fn sources() -> Vec<Row> {
         .collect()
 }
 
-/// Lengths that contradict each other, or are no query's.
+/// Lengths that contradict each other, or that no query has.
 fn lengths() -> Vec<Row> {
     let mut rows = Vec::new();
     for query in queries() {
@@ -186,7 +186,7 @@ fn lengths() -> Vec<Row> {
     rows
 }
 
-/// A query of which only the first octets have come.
+/// A query with only its first octets.
 fn cut_frames() -> Vec<Row> {
     let mut rows = Vec::new();
     for query in queries() {

@@ -104,7 +104,7 @@ fn foreign_names() -> Vec<Row> {
     rows
 }
 
-/// Names whose answers only the responder has.
+/// Names that only the responder answers.
 fn reserved_names() -> Vec<Row> {
     let mut rows = Vec::new();
     for qname in ["withheld", "failed-over", "seventeen", "SEVENTEEN"] {
@@ -115,7 +115,7 @@ fn reserved_names() -> Vec<Row> {
     rows
 }
 
-/// Names that are none, each with what follows it in the message.
+/// Invalid names, each with the octets that follow it in the message.
 fn malformed_names() -> Vec<Row> {
     let type_class = octets(&[A, IN]);
     let apex = name(APEX);
@@ -149,7 +149,7 @@ fn malformed_names() -> Vec<Row> {
         ("a name of 255 octets without an end", vec![b'x'; 255], Outcome::Name),
         ("a zero octet within a label", [b"\x06no\x00de3", &apex[..], &type_class].concat(), Outcome::Class),
     ];
-    // The label goes on behind its zero octet with what is a type and a class.
+    // The label continues after its zero octet with octets like a type and a class.
     let question_within = [b"\x08no\x00\x00\x01\x00\x01e", &apex[..], &type_class].concat();
     malformed.push(("a zero octet within a label, a question behind it", question_within, Outcome::Trailing));
     let mut rows = Vec::new();
@@ -161,7 +161,7 @@ fn malformed_names() -> Vec<Row> {
     rows
 }
 
-/// Messages that end too early, at the very end of the frame or in its padding: the lengths of IP and UDP are true.
+/// Messages that end too early, at the very end of the frame or in its padding: the lengths of IP and UDP are right.
 fn cut_messages() -> Vec<Row> {
     let query = ask("node3", A).with(Opt { options: vec![0, 10, 0, 2, 1, 2], ..Opt::of_size(1232) });
     let plain = Message { counts: Some([1, 0, 0, 0]), ..query.clone() };

@@ -17,14 +17,14 @@ use crate::oracle::frames::{Checksum, Datagram, Mac, SERVICE_TAG, TAG, UDP};
 pub const APEX: &str = "demo.example.com";
 /// Octets of the apex in wire form.
 pub const APEX_LENGTH: usize = 18;
-/// Of every address, in seconds; no two of its octets are alike.
+/// The TTL of every address, in seconds; no two of its octets are equal.
 pub const TTL: u32 = 0x0102_0304;
-/// Of the SOA record, in seconds.
+/// The TTL of the SOA record, in seconds.
 pub const NEGATIVE_TTL: u32 = 0x0506_0708;
 /// The SOA's serial.
 pub const SERIAL: u32 = 0x1112_1314;
 
-/// The server's addresses, which are those that are served.
+/// The server's addresses, all of which are served.
 pub const SERVER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53))];
 /// The server's interface.
@@ -39,12 +39,12 @@ pub const VLANS: [&[(u16, u16)]; 5] = [
     &[(SERVICE_TAG, 0x123), (TAG, 0xfff)],
     &[(TAG, 1), (TAG, 2)],
 ];
-/// Names that the server's table has to hold.
+/// The number of names that the server's table has to hold.
 pub const CAPACITY: u32 = 512;
-/// The same, where no RRset is to be left to the responder for lack of room for its addresses.
+/// The same, if the table needs room for the addresses of every RRset.
 pub const LARGE_CAPACITY: u32 = 16_384;
 
-/// A name of the zone with every letter, and with what differs from a neighbour of the letters by the same bit.
+/// A name of the zone with every letter, and with octets that differ from a letter's neighbour by the same bit.
 pub const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz-0123456789-`{|}~";
 
 const CLIENT: [IpAddr; 2] = [
@@ -70,7 +70,7 @@ pub fn places() -> Vec<Place> {
 /// Whether the server's addresses are served behind these tags: EtherTypes and control information.
 pub fn serves_behind(tags: &[(u16, u16)]) -> bool {
     let vlan = tags.iter().map(|(ethertype, control)| (*ethertype, control & 0x0fff));
-    // A tag with the id 0 has a priority only, wherever it stands (IEEE 802.1Q, 9.6).
+    // A tag with the id 0 has a priority only, in any position (IEEE 802.1Q, 9.6).
     let vlan: Vec<(u16, u16)> = vlan.filter(|(_, id)| *id != 0).collect();
     vlan.is_empty() || VLANS.contains(&&*vlan)
 }
@@ -85,7 +85,8 @@ pub fn ipv6(nth: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0x1122, 0x3344, 0x5566, 0x7788, 0x99aa, 0xbb00 | u16::from(nth))
 }
 
-/// A name of so many octets in wire form, the zone's apex or 20 to 255; those with less are suffixes of others.
+/// A name of this many octets in wire form: the zone's apex, or 20 to 255 octets. Shorter ones are suffixes of longer
+/// ones.
 pub fn sized(octets: usize) -> String {
     let mut labels = vec![APEX.to_owned()];
     let mut left = octets - APEX_LENGTH;
@@ -98,7 +99,7 @@ pub fn sized(octets: usize) -> String {
     labels.join(".")
 }
 
-/// What [`sized`] gives, relative to the apex.
+/// The name of [`sized`], relative to the apex.
 fn relative(octets: usize) -> String {
     sized(octets).trim_end_matches(APEX).trim_end_matches('.').to_owned()
 }
@@ -110,7 +111,7 @@ pub fn zone() -> Zone {
 
 /// The time of day in seconds since 1970, and the secrets in force: RFC 9018, appendix A.1.
 pub const COOKIES: (u32, [u128; 2]) = (1_559_731_985, [0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf, 0x0707]);
-/// The same of appendix A.4, where a new secret has come before the one that cookies were made with.
+/// The same from appendix A.4, where a new secret precedes the one of the old cookies.
 pub const NEW_SECRET: (u32, [u128; 2]) =
     (1_559_741_961, [0x4455_36bc_d251_3298_075a_5d37_9663_c962, 0xdd3b_df93_44b6_78b1_85a6_f5cb_60fc_a715]);
 
@@ -124,7 +125,7 @@ fn cookies(secrets: [u128; 2]) -> FloodLimits {
     FloodLimits { secrets, ..FloodLimits::default() }
 }
 
-/// The same with cookies and one answer to a prefix in some centuries; of the others one in `slip` slips.
+/// The same with cookies, and one answer to a prefix in some centuries; one in `slip` further answers slips.
 pub fn zone_with_limits(slip: u32) -> Zone {
     let exempt = vec![Network { address: EXEMPT, length: 32 }];
     let rate_limit = RateLimit { slip, exempt, ipv4_prefix: 24, ipv6_prefix: 56, ..RateLimit::default() };
@@ -133,7 +134,7 @@ pub fn zone_with_limits(slip: u32) -> Zone {
     zone().guarded(flood_policy)
 }
 
-/// A client that limits are not for, of the same prefix as the others.
+/// A client that is exempt from limits, in the same prefix as the others.
 pub const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200));
 
 /// The same with one query to the responder in some centuries.
@@ -143,10 +144,10 @@ pub fn zone_with_fallback_limit() -> Zone {
     zone().guarded(table::FloodPolicy { fallback: CENTURIES, ..flood_policy })
 }
 
-/// One in some centuries.
+/// A rate of one in some centuries.
 pub const CENTURIES: Rate = Rate { interval: u64::MAX / 4, tolerance: 0 };
 
-/// The same with so many name servers, `ns1` and on.
+/// The same with this many name servers, from `ns1` on.
 pub fn zone_with_name_servers(count: u8) -> Zone {
     let servers = (1..=count)
         .map(|nth| (format!("ns{nth}"), Addresses::new(TTL, [ipv4(nth).into(), ipv6(nth).into()])));
@@ -203,7 +204,7 @@ pub fn zone_with_longest_soa() -> Zone {
     made_of(&relative(LONGEST_CONTACT), 1, [longest]).guarded(cookies(COOKIES.1).table())
 }
 
-/// A zone of these names, relative to the apex or `@`, with one name server.
+/// A zone with these names, relative to the apex or `@`, with one name server.
 pub fn zone_of(names: impl IntoIterator<Item = (String, Addresses)>) -> Zone {
     made_of("hostmaster", 1, names)
 }
@@ -230,7 +231,7 @@ pub fn within(relative: &str) -> String {
     if relative == "@" { APEX.to_owned() } else { format!("{relative}.{APEX}") }
 }
 
-/// The members, counted from 1, that an answer of `count` out of `members` has to a query with this id.
+/// The members, counted from 1, in an answer of `count` out of `members` to a query with this id.
 pub fn in_turn(
     datagram: &Datagram,
     id: u16,

@@ -1,4 +1,5 @@
-//! The text of a configuration: refused with its problems, or whole, and still whole when nodes are changed in it.
+//! The text of a configuration: it is refused with its problems, or valid, and stays valid when nodes are changed in
+//! it.
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -6,18 +7,18 @@ use dns_xdp::config::edit::{add_node, remove_node, set_node};
 use dns_xdp::config::{Config, differences};
 use dns_xdp::failover;
 
-/// Of a file that is not there: nothing beside it is read.
+/// The path of a file that does not exist, so that nothing beside it is read.
 const PATH: &str = "/nonexistent/dns-xdp.toml";
-/// What makes reading the text look at more than the text: a name that is looked up, and files.
+/// Words that cause a look-up or the reading of other files.
 const LOOKS_ELSEWHERE: [&str; 3] = ["target", "ca", "command"];
-/// What is added.
+/// The node that is added.
 const NODE: &str = "fuzzed-node";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 
-/// Checks the property for one text; `true`: it is a configuration, and was looked at as one.
+/// Checks the property for one text; Returns `true` if the text is a valid configuration.
 ///
 /// # Errors
-/// What is wrong with what came of it.
+/// The broken property.
 pub fn hold(input: &[u8]) -> Result<bool, String> {
     let Ok(text) = std::str::from_utf8(input) else { return Ok(false) };
     if keys(text).any(|key| LOOKS_ELSEWHERE.contains(&key)) {
@@ -49,7 +50,7 @@ pub fn hold(input: &[u8]) -> Result<bool, String> {
     changed(text, &config).map(|()| true)
 }
 
-/// A node that is added, set and removed leaves the others as they were.
+/// Adds, sets and removes a node. The other nodes must not change.
 fn changed(text: &str, config: &Config) -> Result<(), String> {
     let parse =
         |text: &str| Config::parse(text, Path::new(PATH)).map_err(|error| format!("{error} in {text}"));
@@ -61,7 +62,7 @@ fn changed(text: &str, config: &Config) -> Result<(), String> {
         return Ok(());
     }
     let Ok(added) = add_node(text, NODE, Some(ADDRESS), None) else { return Ok(()) };
-    // A node more may be one too many, or its name server's name another's.
+    // One more node may be too many, or its name server's name may be taken.
     let Ok(with) = Config::parse(&added.text, Path::new(PATH)) else { return Ok(()) };
     if !known(&with) || with.cluster.nodes.len() != config.cluster.nodes.len() + 1 {
         return Err(format!("the node is not in {}", added.text));
@@ -81,7 +82,7 @@ fn changed(text: &str, config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// The words before equals signs and dots, roughly, whatever quotes they have.
+/// The words before equals signs and dots, roughly, ignoring quotes.
 fn keys(text: &str) -> impl Iterator<Item = &str> {
     text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-' && letter != '_')
 }

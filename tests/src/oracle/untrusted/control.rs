@@ -1,4 +1,4 @@
-//! Whatever is said on the control socket: the server itself, with a controller behind it that changes a text.
+//! Any input on the control socket: the real server, with a controller that changes a text.
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 const PATH: &str = "/nonexistent/dns-xdp.toml";
 const TEXT: &str = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
                     [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n";
-/// A server that has not answered by then hangs.
+/// The longest time for an answer: a slower server hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The answers to several requests, none of which is long.
+/// The most octets of the answers to several requests, none of which is long.
 const ANSWER_MAX: usize = 1 << 20;
 
-/// A control socket that is served for as long as this lives.
+/// A control socket, served as long as this value lives.
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
@@ -33,7 +33,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Serves one.
+    /// Serves a new control socket.
     ///
     /// # Errors
     /// There is no room for it.
@@ -49,11 +49,11 @@ impl Socket {
         Ok(Socket { path, _runtime: runtime, _directory: directory })
     }
 
-    /// Checks the property for one input: the server answers in HTTP or closes the connection, soon. An input behind
-    /// a zero is sent unchanged; others are the body of a command.
+    /// Checks the property for one input: the server answers in HTTP or closes the connection, soon. An input that
+    /// begins with a zero is sent unchanged, without it; any other is the body of a command.
     ///
     /// # Errors
-    /// What the server did instead.
+    /// The server's wrong behaviour.
     pub fn hold(&self, input: &[u8]) -> Result<(), String> {
         let said = match input {
             [0, raw @ ..] => raw.to_vec(),
@@ -74,7 +74,7 @@ impl Socket {
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        // It may hang up before it has heard all.
+        // The server may close the connection before it has read everything.
         stream.write_all(said).ok();
         stream.shutdown(Shutdown::Write).ok();
         let mut answer = Vec::new();
@@ -92,10 +92,10 @@ fn post(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Nodes are changed in a text that has to stay a configuration; the rest is said back.
+/// The controller: it changes nodes in a text, which has to stay a valid configuration, and echoes other commands.
 async fn control(mut inbox: mpsc::Receiver<Call>) {
     while let Some(Call { command, reply, .. }) = inbox.recv().await {
-        // The client may be gone.
+        // The client may have closed its connection.
         reply.send(answer(&command)).ok();
     }
 }

@@ -15,7 +15,7 @@ const QR: u8 = 0x80;
 const TC: u8 = 0x02;
 /// Opcode and RD in one octet, CD in the next.
 const COPIED: (u8, u8) = (0x79, 0x10);
-/// What a datagram holds without EDNS, and at most (RFC 1035, section 4.2.1; RFC 9715, section 3.2).
+/// The most octets of a datagram without EDNS, and with it (RFC 1035, section 4.2.1; RFC 9715, section 3.2).
 const PLAIN_MAX: usize = 512;
 const DATAGRAM_MAX: usize = 1232;
 const IDENTITY: &[u8] = b"node1";
@@ -24,10 +24,10 @@ const IDENTITY: &[u8] = b"node1";
 const OCTETS_A_STEP: usize = 4;
 const STEPS_OF_NAMES: usize = 9 * 128;
 const TIMES: usize = 3;
-/// Names that exist or are near one that does.
+/// Names that exist, and neighbours of them.
 const NAMES: [&str; 8] = ["@", "node1", "node3", "node9", "ns1", "service", "seventeen", "withheld"];
 
-/// The message that an input stands for: itself, behind a zero, or one that is made of it, part by part.
+/// The message of an input: the input itself after a leading zero, or a message that is made from it, part by part.
 pub fn message(input: &[u8]) -> Vec<u8> {
     match input {
         [0, message @ ..] => message.to_vec(),
@@ -40,7 +40,7 @@ pub fn message(input: &[u8]) -> Vec<u8> {
 /// Checks the property for one message.
 ///
 /// # Errors
-/// What is wrong with which answer.
+/// The fault, and its answer.
 pub fn hold(zone: &Zone, message: &[u8]) -> Result<(), String> {
     let answer = |transport| answer(message, transport, Some(zone));
     let answers =
@@ -71,7 +71,7 @@ pub fn hold(zone: &Zone, message: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// How long it takes to find and write the answer: the least of some times, for the machine does other things.
+/// The time to find and write the answer: the minimum of several tries, because other programs run too.
 pub fn answer_time(zone: &Zone, message: &[u8]) -> Duration {
     let time = |_| {
         let start = Instant::now();
@@ -81,7 +81,7 @@ pub fn answer_time(zone: &Zone, message: &[u8]) -> Duration {
     (0..TIMES).map(time).min().unwrap_or_default()
 }
 
-/// An answer as it goes out.
+/// An answer as it is sent.
 #[derive(Debug, PartialEq, Eq)]
 struct Sent {
     rcode: Rcode,
@@ -122,17 +122,17 @@ fn check(message: &[u8], Sent { rcode, message: response, .. }: &Sent) -> Result
     if again.is_some() { Err("it would be answered itself".to_owned()) } else { Ok(()) }
 }
 
-/// Generously: an OPT has its type somewhere.
+/// A generous check: an OPT has its type somewhere.
 fn has_opt(message: &[u8]) -> bool {
     message.windows(2).any(|octets| octets == [0, 41])
 }
 
-/// A message by its parts, each of which may be wrong.
+/// A message made of parts, each of which may be wrong.
 #[derive(Debug, Arbitrary)]
 struct Query {
     id: u16,
     flags: u16,
-    /// Added to the counts that are right.
+    /// Numbers that are added to the right counts.
     miscounted: Option<[u8; 4]>,
     questions: Vec<(Name, u16, Class)>,
     records: Vec<Record>,
@@ -225,7 +225,7 @@ impl Class {
 impl Name {
     fn write(&self, bytes: &mut Vec<u8>) {
         let label = |bytes: &mut Vec<u8>, label: &[u8]| {
-            // 64 and more are what no label's length may be.
+            // No label may be 64 octets or longer.
             bytes.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
             bytes.extend(label);
         };
@@ -245,7 +245,7 @@ impl Name {
     }
 }
 
-/// With its length in front, or with another.
+/// Data with its length in front, or with a wrong one.
 fn write_data(bytes: &mut Vec<u8>, data: &[u8], length: Option<u16>) {
     let right = u16::try_from(data.len()).unwrap_or(u16::MAX);
     bytes.extend(length.unwrap_or(right).to_be_bytes());

@@ -1,4 +1,5 @@
-//! What a change brings into force: worked out from its proposal, and brought up to date before it counts.
+//! The configuration, intents and holds that a change brings into force: made from its proposal, and brought up to date
+//! before they count.
 use std::sync::Arc;
 
 use super::super::cluster_change::{ClusterChange, NodeChange};
@@ -10,17 +11,17 @@ use crate::config::Config;
 use crate::event::Occurrence;
 use crate::intent::{self, Holds, Intents};
 
-/// What is in force, or is to be.
+/// A configuration with intents and holds, in force or proposed.
 #[derive(Debug)]
 pub(super) struct InForce {
     pub(super) config: Arc<Config>,
     pub(super) source: Arc<Source>,
     pub(super) intents: Intents,
-    /// With documents of the store: the holds. Of what was in force before: the hold that a change has dropped.
+    /// For documents of the store: their holds. For the state before a change: the hold that the change has dropped.
     pub(super) holds: Option<Holds>,
-    /// A node's intent is dropped, and the state file has to follow.
+    /// Whether a node's intent is dropped, so that the state file has to change too.
     pub(super) forgets: bool,
-    /// The event that tells of it.
+    /// The event that reports it.
     pub(super) event: Option<Occurrence>,
     pub(super) notes: Vec<String>,
     /// Warnings about the new configuration that the old one does not have.
@@ -39,14 +40,14 @@ impl InForce {
     }
 }
 
-/// What was put into force, and what was before.
+/// The state that was put into force, and the state before it.
 pub(super) struct Replaced {
     pub(super) before: InForce,
     pub(super) next: InForce,
 }
 
 impl Core {
-    /// What is to be in force.
+    /// Returns the state that a proposal would bring into force.
     pub(super) fn proposed(&self, what: &What, proposal: Proposal, work: WorkId) -> InForce {
         let Proposal { config, source, write, notes, warnings } = proposal;
         let mut intents = self.health.intents().clone();
@@ -90,8 +91,8 @@ impl Core {
         }
     }
 
-    /// Applies what has come into force since a change was worked out: documents of the store, intents, and intents that
-    /// have ended.
+    /// Applies everything that has come into force since the change was prepared: documents of the store, intents, and
+    /// ends of intents.
     pub(super) fn rebase(&self, what: &What, next: &mut InForce) {
         if let What::Join(view) = what {
             let stored = intent::counting(&view.documents.intents, self.now.wall);

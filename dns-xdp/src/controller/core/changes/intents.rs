@@ -1,4 +1,4 @@
-//! What operators want of nodes, on this server: kept on disk, counted, answered and ended.
+//! Operators' intents on this server: how they are kept on disk, come into force, are answered and end.
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ impl Core {
         work
     }
 
-    /// Has intents and holds kept on disk, which count from then on.
+    /// Has intents and holds kept on disk. They count once they are written.
     pub(in crate::controller::core) fn save_for(
         &mut self,
         asker: Asker,
@@ -50,7 +50,7 @@ impl Core {
         };
         let Some(Change { asker, what, stage }) = self.changes.current.take_if(is_its) else {
             if self.changes.given_up.remove(&work) {
-                // The write ended after it was given up. The file has to follow what counts.
+                // The write ended after it was given up. The file has to be written again.
                 return self.keep_intents();
             }
             return self.kept_intents(work, result);
@@ -77,7 +77,7 @@ impl Core {
             (Stage::Forgetting { mut done, .. }, result) => {
                 if let (Err(error), What::Edit { change, .. }) = (result, &what) {
                     let name = change.name();
-                    done.notes.push(format!("what was wanted of `{name}` is not forgotten on disk: {error}"));
+                    done.notes.push(format!("the old intent of `{name}` is still on disk: {error}"));
                     self.changes.background.failed(error, self.now.elapsed);
                 }
                 self.end_change(asker, &what, Ok(done));
@@ -117,7 +117,7 @@ impl Core {
         self.save_for(asker, what, intents, holds);
     }
 
-    /// Puts intents of this server alone into force that are on disk.
+    /// Puts this server's own intents, which are on disk, into force.
     fn count_local(&mut self, asker: Asker, what: What, saved: &Local) {
         if let What::Intent { node, .. } = &what {
             self.count_local_intent(node, saved);
@@ -126,7 +126,7 @@ impl Core {
         self.decide_and_publish();
     }
 
-    /// Puts intents into force that are on disk.
+    /// Puts intents, which are on disk, into force.
     fn count_intent(&mut self, asker: Asker, what: What, saved: &Saved) {
         let Saved { intents, base, holds } = saved;
         // An intent that ended during the write stays ended.
@@ -135,7 +135,7 @@ impl Core {
             counting != *intents || self.health.intents() != base || self.health.held().holds() != holds;
         let before = self.health.held().holds().clone();
         self.health.set_intents(counting);
-        self.tell_released(&before, "it is wanted up");
+        self.tell_released(&before, "an operator wants it up");
         if is_other {
             // The write is out of date, or a later one has replaced it.
             self.keep_intents();
@@ -156,7 +156,7 @@ impl Core {
         let granted = match &self.answering.trouble {
             Some(trouble) => {
                 let kept = format!(
-                    "`{node}` is to be {admin}, which is kept, but not in the answers yet: {trouble}"
+                    "the intent {admin} for `{node}` is kept, but is not in the answers yet: {trouble}"
                 );
                 Err(Refusal::new(RefusalKind::Failed, kept))
             }
@@ -176,10 +176,10 @@ impl Core {
         if let Some(reason) = decision.and_then(|decision| decision.frozen.as_ref()) {
             let text = format!("the answers are frozen, {reason}");
             if admin == Admin::Auto {
-                let kept = format!("`{name}` is to be auto, which is kept, but no probe decides yet: {text}");
+                let kept = format!("the intent auto for `{name}` is kept, but no probe decides yet: {text}");
                 return Err(Refusal::new(RefusalKind::Conflict, kept));
             }
-            notes.push(format!("{text}; `{name}` is {admin} all the same"));
+            notes.push(format!("{text}; `{name}` is {admin} nevertheless"));
         }
         if decision.is_some_and(|decision| decision.fail_open) {
             notes.push("no node is up: the answers are those of `[failover] all-down`".to_owned());
@@ -203,7 +203,7 @@ impl Core {
         Ok(Done { notes, cached_ms: out.then(cached) })
     }
 
-    /// Ends intents whose time is over, whether disk and store take that or not.
+    /// Ends intents whose time is over, even if the disk or the store cannot be written.
     pub(in crate::controller::core) fn expire(&mut self) {
         self.expire_for_all();
         self.expire_local();

@@ -1,47 +1,48 @@
-//! Writes of the intents in force that no change waits for. One that fails is an alarm, and is made again.
+//! Writes of the intents in force that no change waits for. A failed write raises an alarm and is repeated.
 use std::time::Duration;
 
 use super::super::Core;
 use super::super::input::{Effect, WorkId};
 use super::WORK_TIMEOUT;
 
-/// From a write that failed to the next one.
+/// The pause between a failed write and the next one.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The writes that no change waits for.
 #[derive(Debug, Default)]
 pub(super) struct BackgroundWrites {
-    /// The last one, and when it began, until it is over.
+    /// The write under way, and when it began.
     under_way: Option<(WorkId, Duration)>,
-    /// Why the file does not have what is in force, and when that was found out.
+    /// Why the file does not have the intents in force, and since when this is known.
     failed: Option<(String, Duration)>,
 }
 
 impl BackgroundWrites {
-    /// The file has what is in force, or a later write is under way.
+    /// Notes that the file has the intents in force, or that a later write is under way.
     pub(super) fn succeeded(&mut self) {
         self.failed = None;
     }
 
-    /// The file does not have what is in force.
+    /// Notes that the file does not have the intents in force.
     pub(super) fn failed(&mut self, error: String, now: Duration) {
         self.failed = Some((error, now));
     }
 }
 
 impl Core {
-    /// Has the intents in force written to disk, whenever that succeeds. Beside a store: what the store does not have.
+    /// Has the intents in force written to disk, and repeats failed writes. Beside a store, writes only the decisions
+    /// that the store does not have.
     pub(in crate::controller::core) fn keep_intents(&mut self) {
         let work =
             if self.shared.is_some() { self.write_local(&self.local.clone()) } else { self.save_intents() };
         self.changes.background.under_way = Some((work, self.now.elapsed));
     }
 
-    /// A write that no change waits for is over.
+    /// Takes the result of a write that no change waits for.
     pub(super) fn kept_intents(&mut self, work: WorkId, result: Result<(), String>) {
         let writes = &mut self.changes.background;
         if writes.under_way.take_if(|(own, _)| *own == work).is_none() {
-            // A later one follows.
+            // A later write follows.
             return;
         }
         match result {
@@ -55,7 +56,7 @@ impl Core {
         }
     }
 
-    /// Makes a write again that has failed, after a pause.
+    /// Repeats a failed write after a pause.
     pub(in crate::controller::core) fn keep_intents_again(&mut self) {
         let BackgroundWrites { under_way, failed } = &self.changes.background;
         let is_due = failed.as_ref().is_some_and(|(_, at)| self.now.elapsed >= *at + RETRY);
@@ -64,7 +65,7 @@ impl Core {
         }
     }
 
-    /// The alarm that the file does not have what is in force.
+    /// The alarm that the file does not have the intents in force.
     pub(in crate::controller::core) fn unkept_alarm(&self) -> Option<String> {
         let BackgroundWrites { under_way, failed } = &self.changes.background;
         let hangs = under_way.is_some_and(|(_, began)| self.now.elapsed >= began + WORK_TIMEOUT);

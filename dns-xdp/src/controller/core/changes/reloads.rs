@@ -1,4 +1,4 @@
-//! Reloads: those that nobody waits for, and files that are held back.
+//! Reloads: those without a waiting client, and files that are held back.
 //!
 //! A file that lacks many nodes may be the first part of one that a program has not finished writing.
 use std::time::Duration;
@@ -8,17 +8,17 @@ use super::super::{Core, occurrences};
 use super::{Asker, What};
 use crate::control::{Refusal, RefusalKind};
 
-/// From the beginning of a reload that nobody waits for to the next one.
+/// The pause between the beginnings of two reloads that no client waits for.
 const UNASKED_PAUSE: Duration = Duration::from_secs(1);
 /// The most names in a message.
 const NAMED: usize = 5;
 
-/// Reloads that nobody waits for: by SIGHUP, or because the watched file has changed.
+/// Reloads that no client waits for: by SIGHUP, or because the watched file has changed.
 #[derive(Debug, Default)]
 pub(super) struct Unasked {
     /// When the last one began.
     began: Option<Duration>,
-    /// Another is to begin when it may.
+    /// Another reload has to begin after the pause.
     is_due: bool,
     /// The file is held back.
     is_held_back: bool,
@@ -31,30 +31,30 @@ impl Unasked {
 }
 
 impl Core {
-    /// Queues a reload that nobody waits for, unless one is queued already. Many signals or changes of the file lead to one
-    /// reload in [`UNASKED_PAUSE`].
+    /// Queues a reload that no client waits for, unless one is queued already. Many signals or changes of the file
+    /// cause at most one reload per [`UNASKED_PAUSE`].
     pub(in crate::controller::core) fn reload_unasked(&mut self) {
         let unasked = &mut self.changes.unasked;
         unasked.is_due = unasked.began.is_some_and(|began| self.now.elapsed < began + UNASKED_PAUSE);
-        let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::Nobody;
+        let is_reload = |(asker, ..): &(Asker, What, Duration)| *asker == Asker::NoClient;
         if !self.changes.unasked.is_due && !self.changes.waiting.iter().any(is_reload) {
-            self.change(Asker::Nobody, What::Reload { force: false, text: None });
+            self.change(Asker::NoClient, What::Reload { force: false, text: None });
         }
     }
 
-    /// Begins the reload that came too soon behind another.
+    /// Begins a reload that was asked for too soon after another.
     pub(in crate::controller::core) fn reload_if_due(&mut self) {
         if self.changes.unasked.is_due {
             self.reload_unasked();
         }
     }
 
-    /// The watched file has another text.
+    /// Takes a new text of the watched file.
     pub(in crate::controller::core) fn file_settled(&mut self, text: &Result<String, String>) {
         if text.as_ref().is_ok_and(|text| self.source.is_filed(text)) {
             self.nothing_is_refused();
         } else if self.is_live() {
-            // It is read again when its turn comes: a change before it may write it.
+            // The file is read again when the reload's turn comes: an earlier change may write the file.
             self.reload_unasked();
         }
     }
@@ -81,15 +81,15 @@ impl Core {
         Some(Refusal::new(RefusalKind::Conflict, message))
     }
 
-    /// Tells of a reload that nobody waits for and that is held back: once, until another is not.
+    /// Reports that a reload without a client is held back. It reports this once, until a reload is not held back.
     pub(super) fn hold_back(&mut self, asker: Asker, refusal: &Refusal) {
-        if asker == Asker::Nobody && !self.changes.unasked.is_held_back {
+        if asker == Asker::NoClient && !self.changes.unasked.is_held_back {
             self.changes.unasked.is_held_back = true;
             self.emit(occurrences::held_back(&refusal.message));
         }
     }
 
-    /// What the file says is in force, or no longer refused.
+    /// Clears the refusal: the file is in force, or its refusal no longer holds.
     pub(super) fn nothing_is_refused(&mut self) {
         self.refused = None;
         if std::mem::take(&mut self.changes.unasked.is_held_back) {

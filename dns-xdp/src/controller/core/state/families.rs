@@ -1,4 +1,4 @@
-//! What is known of a subject in each family, where it is probed at addresses of both.
+//! The health of a subject in each family, if it is probed at addresses of both.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::health::{
     in_step,
 };
 
-/// The health of a node as it counts, with what is to be said of it.
+/// The health of a node that counts for the answers, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::controller) struct Counted {
     pub(in crate::controller) health: Health,
     /// Why it is not plainly up.
     pub(in crate::controller) reason: Option<String>,
-    /// When this server has found it so.
+    /// When this server found this health.
     pub(in crate::controller) since: Duration,
 }
 
@@ -43,18 +43,18 @@ impl Judged {
 }
 
 impl State {
-    /// The standings of a subject in each family, if each RRset follows its own.
+    /// The health of a subject in each family, if each RRset follows its own family.
     pub(in crate::controller) fn told_apart(&self, subject: &Subject) -> Option<&FamilyHealth> {
         self.families.get(subject).filter(|both| both.rule == FamilyRule::Each)
     }
 
-    /// The standings of a subject in each family, whatever follows from them.
+    /// The health of a subject in each family, even if the RRsets do not follow it.
     pub(in crate::controller) fn in_families(&self, subject: &Subject) -> Option<&FamilyHealth> {
         self.families.get(subject)
     }
 
-    /// The standing of a subject by all its probes.
-    pub(super) fn standing_of_all(
+    /// The health of a subject by all its probes.
+    pub(super) fn health_of_all(
         &self,
         subject: &Subject,
         before: Option<&SubjectHealth>,
@@ -68,7 +68,7 @@ impl State {
         SubjectHealth::new(&self.check(subject), &verdicts, before, now)
     }
 
-    /// The standings of a subject by its probes that speak for each family.
+    /// The health of a subject in each family, by the probes of that family.
     pub(super) fn family_health(&self, subject: &Subject, now: Duration) -> FamilyHealth {
         let (check, before) = (self.check(subject), self.families.get(subject));
         let of = |family: Family| before.map(|before| before.of(family));
@@ -95,13 +95,14 @@ impl State {
         }
     }
 
-    /// Whether a probe is to be made soon because the other family of its subject comes back.
+    /// Whether a probe is to be made soon because the other family of its subject is coming back.
     pub(in crate::controller) fn is_beside_one_that_rises(&self, probe: &ProbeId) -> bool {
         let Some((both, family)) = self.families.get(&probe.subject).zip(probe.family) else { return false };
         both.of(family.other()).health == Health::Recovering
     }
 
-    /// Works the families of a subject out anew. Returns how their health has changed, and whether a decision looks at it.
+    /// Recomputes the families of a subject. Returns how their health has changed, and whether a decision depends on
+    /// it.
     pub(super) fn observe_families(
         &mut self,
         subject: &Subject,
@@ -128,7 +129,7 @@ impl State {
         (turned, is_decisive)
     }
 
-    /// What this server finds of a subject over IPv6, where that is something else than over IPv4.
+    /// This server's finding on a subject over IPv6, if it differs from the finding over IPv4.
     pub(super) fn ipv6_apart(&self, subject: &Subject) -> Option<&SubjectHealth> {
         let FamilyHealth { ipv4, ipv6, .. } = self.told_apart(subject)?;
         let told = |subject_health: &SubjectHealth| {
@@ -137,7 +138,7 @@ impl State {
         Some(ipv6).filter(|ipv6| told(ipv6) != told(ipv4))
     }
 
-    /// What a decision looks at beyond the nodes themselves; nothing where all families are as their nodes are.
+    /// The inputs of a decision for each family; nothing if every family is like its node.
     pub(super) fn family_views(
         &self,
         nodes: &[NodeState],
@@ -178,7 +179,7 @@ impl State {
         Family::ALL.into_iter().enumerate().map(view).collect()
     }
 
-    /// The health of a node as it counts: the worse of its families, if each RRset follows its own.
+    /// The health of a node that counts: the worse of its families, if each RRset follows its own family.
     pub(in crate::controller) fn health_that_counts(&self, node: &Node) -> Counted {
         let subject = Subject::Node(node.name.clone());
         let whole = self.counted(None, &subject, self.node(node));
@@ -193,14 +194,14 @@ impl State {
         Counted { reason: Some(format!("{family}: {reason}")), ..worse }
     }
 
-    /// The same of a node in one family. `None`: its families are not told apart.
+    /// The health of a node that counts in one family. `None`: its families are not judged separately.
     pub(in crate::controller) fn family_that_counts(&self, node: &Node, family: Family) -> Option<Counted> {
         let subject = Subject::Node(node.name.clone());
         let both = self.in_families(&subject)?;
         Some(self.counted(Some(family), &subject, both.of(family)))
     }
 
-    /// One's own finding unless the others overrule it.
+    /// This server's own finding, unless the other servers overrule it.
     fn counted(&self, family: Option<Family>, subject: &Subject, subject_health: &SubjectHealth) -> Counted {
         let SubjectHealth { health, since, .. } = *subject_health;
         let own = Counted { health, reason: subject_health.reason.clone(), since };

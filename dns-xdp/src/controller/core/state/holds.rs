@@ -12,12 +12,12 @@ use crate::intent::{Hold, Holds, Intents};
 pub(in crate::controller) struct HeldNodes {
     holds: Holds,
     pub(super) falls: Falls,
-    /// Since when each held node has been healthy without interruption, after the origin.
+    /// Since when each held node has been healthy without interruption, as a time after the origin.
     healthy_since: BTreeMap<String, Duration>,
 }
 
 impl HeldNodes {
-    /// Those that are kept beside the intents.
+    /// Starts with the holds that are kept beside the intents.
     pub(super) fn new(holds: Holds) -> Self {
         HeldNodes { holds, ..HeldNodes::default() }
     }
@@ -31,7 +31,7 @@ impl HeldNodes {
         &self.holds
     }
 
-    /// Takes other holds. A node that is held anew has to be healthy from now on.
+    /// Takes other holds. A newly held node has to be healthy from now on.
     pub(in crate::controller) fn set(&mut self, holds: Holds) {
         self.healthy_since.retain(|node, _| holds.get(node) == self.holds.get(node));
         self.holds = holds;
@@ -55,15 +55,15 @@ impl HeldNodes {
         self.healthy_since.retain(|node, _| !is_wanted(node));
     }
 
-    /// Forgets what was found of all nodes but these. Holds stay, as intents do: the file may have them again.
+    /// Drops the health times of all nodes but these. Holds stay, like intents: the file may have the nodes again.
     pub(super) fn retain(&mut self, nodes: &[Node]) {
         let is_known = |name: &str| nodes.iter().any(|node| node.name == name);
         self.healthy_since.retain(|node, _| is_known(node));
         self.falls.retain(is_known);
     }
 
-    /// Takes in which held nodes are healthy at this time after the origin; `None`: that is not known, and their times begin
-    /// anew.
+    /// Notes which held nodes are healthy at this time after the origin; `None`: this is not known, and their times
+    /// begin again.
     pub(super) fn note_health(&mut self, now: Duration, states: Option<(&[Node], &[NodeState])>) {
         let Some((nodes, states)) = states else { return self.healthy_since.clear() };
         for (node, state) in nodes.iter().zip(states) {
@@ -78,7 +78,8 @@ impl HeldNodes {
         }
     }
 
-    /// How long it takes until a node comes back, if it stays healthy; `None`: it is not healthy, or an operator has to say so.
+    /// How long it takes until a node comes back, if it stays healthy; `None`: it is not healthy, or only an operator
+    /// ends its hold.
     pub(in crate::controller) fn left(
         &self,
         node: &str,

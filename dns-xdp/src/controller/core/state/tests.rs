@@ -1,4 +1,4 @@
-//! Observations in, decisions out; and what other tests make states with.
+//! Tests from observations to decisions, and functions with which other tests make states.
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -64,7 +64,7 @@ pub(in crate::controller) fn kill(state: &mut State, node: &str) {
     state.decide();
 }
 
-/// Sets what is wanted of one more node, and decides.
+/// Sets the intent of one more node, and decides.
 pub(in crate::controller) fn set_intent(state: &mut State, node: &str, admin: Admin) {
     let mut intents = state.intents.clone();
     intents.insert(node.to_owned(), Intent::new(admin, jiff::Timestamp::UNIX_EPOCH));
@@ -93,7 +93,7 @@ fn a_round_is_complete_when_everyone_was_heard_even_if_we_cannot_probe() {
 }
 
 #[test]
-fn nobody_is_judged_by_the_blind() {
+fn a_blind_server_judges_no_node() {
     let mut state = healthy(TEXT);
     state.blindness().pulse(Duration::ZERO);
     assert!(state.blindness().pulse(Duration::from_secs(10)));
@@ -194,7 +194,7 @@ fn a_reload_of_the_probes_begins_with_what_is_known() {
         assert_eq!(addresses(&state, "node2"), [ip(13)], "{changed}: a dead node does not come back");
         let lost = observe(&mut state, "node3", false);
         let suspect = Transition { from: Health::Up, to: Health::Suspect };
-        assert_eq!(lost.transition, Some(suspect), "{changed}: one lost probe fells nobody");
+        assert_eq!(lost.transition, Some(suspect), "{changed}: one lost probe takes no node out");
         assert!(state.round_complete());
     }
 }
@@ -215,7 +215,7 @@ fn a_server_that_turns_alone_does_not_count_those_that_it_has_never_seen() {
     }
     state.decide();
     let joined = state.decision().unwrap().answers.clone();
-    // Its own network is cut: those that it has probed fall by its word.
+    // The server's own network is cut: the nodes that it has probed fall by its own verdict.
     state.set_peer_view(said(Mode::Alone, [[up, &[], &[]]; 3]));
     let silent = Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false });
     for node in own.iter().flat_map(|node| [node; 3]) {
@@ -227,13 +227,13 @@ fn a_server_that_turns_alone_does_not_count_those_that_it_has_never_seen() {
 }
 
 #[test]
-fn a_node_that_was_added_answers_its_own_name_and_nobody_elses() {
+fn a_node_that_was_added_answers_only_its_own_name() {
     let mut state = healthy(TEXT);
     kill(&mut state, "node2");
     state.adopt(config(&format!("{TEXT}[[node]]\nname = \"node4\"\nipv4 = \"192.0.2.14\"\n")));
     state.decide();
     assert_eq!(addresses(&state, "node4"), [ip(14)]);
-    assert_eq!(state.decision().unwrap().quorum.visible, 4, "it has not been silent yet");
+    assert_eq!(state.decision().unwrap().quorum.visible, 4, "the new node has not been silent yet");
     assert_eq!(addresses(&state, ""), [ip(11), ip(13)]);
 }
 
@@ -246,7 +246,7 @@ fn the_operator_is_obeyed_at_the_next_decision() {
     assert_eq!(state.node(&state.config.cluster.nodes[1]).health, Health::Up);
 }
 
-/// Every node has an IPv6 address, too; it is probed at both.
+/// A configuration in which every node also has an IPv6 address, and is probed at both.
 pub(in crate::controller) fn dual() -> String {
     (11..=13).fold(TEXT.to_owned(), |text, last| {
         let ipv4 = format!("ipv4 = \"192.0.2.{last}\"\n");
@@ -264,7 +264,7 @@ fn heard(state: &mut State, node: &str, family: Family, success: bool) -> Change
     state.observe(&probe, Duration::from_secs(7), &observation).unwrap()
 }
 
-/// Three nodes of both families, all well.
+/// Three healthy nodes of both families.
 fn well(text: &str) -> State {
     let mut state = State::new(config(text), &Intents::new());
     for node in ["node1", "node2", "node3"] {

@@ -6,31 +6,31 @@ use super::State;
 use crate::cluster::Family;
 use crate::health::{Pace, ProbeId, Subject};
 
-/// The most probes that are made at once, so that a quorum is heard: behind the first failures of a node, and behind the last
-/// but one. A lost packet is no reason to probe a large cluster.
+/// The most probes that are made at once so that a quorum is heard, after a node's first failures. A lost packet is no
+/// reason to probe a large cluster. [`ASKED`] is the limit after the last failure but one.
 const ASKED_FIRST: usize = 8;
 const ASKED: usize = 100;
 
 impl State {
-    /// Since when a subject has failed, or one of its families: since the last of its probes that fail has.
+    /// Since when a subject or one of its families has failed: since the latest of its probes began to fail.
     pub(super) fn failing_since(&self, subject: &Subject, family: Option<Family>) -> Option<Duration> {
         let speaks = |probe: &ProbeId| probe.family.is_none() || family.is_none() || probe.family == family;
         let probes = self.verdicts.range(ProbeId::all_of(subject)).filter(|(probe, _)| speaks(probe));
         probes.filter_map(|(_, verdict)| verdict.failing_since()).max()
     }
 
-    /// Whether a probe of this node is in doubt: then all of them are made fast.
+    /// Whether a probe of this node is in doubt. Then all probes of the node are made fast.
     pub(in crate::controller::core) fn is_in_doubt(&self, node: &str) -> bool {
         self.in_doubt.contains_key(node)
     }
 
-    /// Whether a subject is out by its probes, and in the answers until a quorum is heard.
+    /// Whether a subject is out by its probes but stays in the answers until a quorum is heard.
     pub(in crate::controller::core) fn fall_waits(&self, subject: &Subject) -> bool {
         let both = || Family::ALL.into_iter().any(|family| self.fall_waits_in(subject, family));
         !self.is_joined() && (self.confirmation.holds(subject, None) || both())
     }
 
-    /// The same of one of its families.
+    /// Whether a subject is out in one family but stays in the answers until a quorum is heard.
     pub(in crate::controller::core) fn fall_waits_in(&self, subject: &Subject, family: Family) -> bool {
         !self.is_joined() && self.confirmation.holds(subject, Some(family))
     }
@@ -40,12 +40,12 @@ impl State {
         self.verdicts.range(ProbeId::all_of(subject)).any(|(probe, _)| self.blindness.discards(probe))
     }
 
-    /// Whether a node is out by its probes that is answered until a quorum is heard.
+    /// Whether some node is out by its probes but stays in the answers until a quorum is heard.
     pub(in crate::controller::core) fn falls_wait(&self) -> bool {
         !self.is_joined() && self.confirmation.wanted_since().is_some()
     }
 
-    /// How the next attempt of a probe is to be made. Nothing is urgent about one whose result is discarded.
+    /// The pace of a probe's next attempt. A probe whose next result is discarded is not urgent.
     pub(in crate::controller::core) fn pace(&self, probe: &ProbeId) -> Option<Pace> {
         let verdict = self.verdicts.get(probe)?;
         if self.blindness.discards(probe) && verdict.serving().is_some() {
@@ -55,8 +55,8 @@ impl State {
         Some(verdict.pace(is_doubted || self.is_beside_one_that_rises(probe)))
     }
 
-    /// The probes that are to be made at once behind a report of this one: if its subject may fall, or falls wait, a quorum
-    /// is to be heard. `under_way` are those that were asked for and have no report yet.
+    /// The probes to make at once after a report of this probe. If its subject may fall, or falls wait, a quorum has to
+    /// be heard. `under_way`: probes that were asked for and have no report yet.
     pub(in crate::controller::core) fn to_ask(
         &self,
         probe: &ProbeId,

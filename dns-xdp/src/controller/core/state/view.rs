@@ -1,4 +1,4 @@
-//! What a decision looks at: what counts of each node, witness and member.
+//! The inputs of a decision: the health that counts for each node, witness and member.
 use std::collections::BTreeSet;
 
 use super::State;
@@ -7,17 +7,17 @@ use crate::controller::core::confirmation::Confirmation;
 use crate::failover::{MemberState, NodeState, View};
 use crate::health::{Health, Subject, SubjectHealth};
 
-/// What is known of a subject, as a decision looks at it.
+/// The health of a subject that a decision uses.
 pub(super) struct Judged {
     pub(super) serving: Option<bool>,
     pub(super) visible: bool,
-    /// It is not, and several servers say so.
+    /// It is not visible, and several servers say so.
     pub(super) confirmed_unreachable: bool,
     pub(super) seconds_left: Option<u32>,
 }
 
 impl State {
-    /// What a decision looks at.
+    /// Returns the inputs of a decision.
     pub(in crate::controller) fn view(&self) -> View {
         self.view_with(&self.confirmation)
     }
@@ -58,7 +58,7 @@ impl State {
         }
     }
 
-    /// The nodes of whose hosts something is heard as members of services that have probes of their own.
+    /// The nodes whose hosts answer as members of services with their own probes.
     pub(super) fn seen_as_members(&self) -> BTreeSet<&str> {
         let mut seen = BTreeSet::new();
         for (subject, subject_health) in &self.health_by_subject {
@@ -71,11 +71,11 @@ impl State {
         seen
     }
 
-    /// Returns what counts of a subject: what the servers agree on, or what this one finds. Where servers agree, no suspect
-    /// has a lowered TTL, because the servers would not give the same answers.
+    /// Returns the health of a subject that counts: the servers' agreement, or this server's finding. If servers agree,
+    /// no suspect has a lowered TTL, because the servers would not give the same answers.
     ///
-    /// A server that turns alone begins to probe nodes that other servers probed for it. Until it has a result of its own, the
-    /// health that was agreed on last counts, but not the visibility. So turning alone moves no answer by itself, and a server
+    /// A server that turns alone begins to probe nodes that other servers probed for it. Until it has its own result,
+    /// the last agreed health counts, but not the visibility. So turning alone moves no answer by itself. And a server
     /// that is cut off does not count nodes that it has never seen.
     pub(super) fn judged(
         &self,
@@ -93,8 +93,8 @@ impl State {
         }
     }
 
-    /// Returns what counts of a subject over one of its families. A node that was out over the family stays out until
-    /// there is a verdict.
+    /// Returns the health of a subject that counts over one of its families. A node that was out over the family stays
+    /// out until there is a verdict.
     pub(super) fn judged_over(
         &self,
         family: Family,
@@ -139,7 +139,7 @@ impl State {
         Judged { serving: Some(serving), visible, confirmed_unreachable, seconds_left: None }
     }
 
-    /// Whether the node at this place was out of the answers. It counts where no server reports on the node any more.
+    /// Whether the node at this place was out of the answers. This counts if no server reports on the node any more.
     pub(super) fn is_out(&self, index: usize, node: &Node) -> bool {
         let Some((decision, _)) = self.decision.as_ref().zip(self.shared.as_ref()) else { return false };
         decision.is_out(index, &node.name)
@@ -156,7 +156,7 @@ impl State {
     pub(super) fn members(&self, service: &Service, confirmation: &Confirmation) -> Vec<MemberState> {
         let state = |node: &String| {
             let subject = Subject::Member { service: service.name.clone(), node: node.clone() };
-            let subject_health = self.health_by_subject.get(&subject).expect("every member has a standing");
+            let subject_health = self.health_by_subject.get(&subject).expect("every member has a health");
             let judged = self.judged(&subject, subject_health, confirmation);
             MemberState { serving: judged.serving, seconds_left: judged.seconds_left }
         };

@@ -1,4 +1,4 @@
-//! Reloads that nobody waits for, files that are held back, and what is kept on disk.
+//! Tests of reloads without a waiting client, files that are held back, and intents kept on disk.
 use super::*;
 use crate::store::{Error, Swap};
 
@@ -24,7 +24,7 @@ fn reloads(bench: &Bench) -> usize {
     bench.effects.iter().filter(is_reload).count()
 }
 
-/// The nodes from this one on are missing: a program was interrupted while it wrote the file.
+/// Returns a file without this node and all later ones, as if its writer had been interrupted.
 fn cut(text: &str, node: &str) -> String {
     text[..text.find(&format!("[[node]]\nname = \"{node}\"")).unwrap()].to_owned()
 }
@@ -229,7 +229,7 @@ fn intents_that_the_store_has_lost_are_written_again_by_the_next_command() {
     bench.publish_all();
     let told = documents.deletion().unwrap();
     assert!(told.contains("dns-xdp node") && !told.contains("cluster import"), "{told}");
-    // It changes no intent.
+    // The command changes no intent.
     bench.ask(1, admin("node1", Admin::Auto, None));
     let (_, swap) = until_written(&mut bench).unwrap();
     let written: Intents = serde_json::from_slice(&swap.writes[INTENT]).unwrap();

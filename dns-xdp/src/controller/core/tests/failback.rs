@@ -1,4 +1,4 @@
-//! Nodes that fell and are held.
+//! Tests of nodes that fell and are held.
 use std::collections::BTreeMap;
 
 use super::*;
@@ -23,7 +23,7 @@ impl Bench {
         self.core.health.held().holds().keys().map(String::as_str).collect()
     }
 
-    /// What was written to disk last.
+    /// Takes the intents that the core wants written to disk.
     pub(super) fn on_disk(&mut self) -> Option<(WorkId, Intents)> {
         let mut last = None;
         while let Some(saved) = self.take(|effect| match effect {
@@ -90,7 +90,7 @@ fn a_node_comes_back_when_it_was_healthy_for_the_hold_down() {
     bench.revive("node2");
     bench.tick_at(Duration::from_secs(110));
     bench.tick_at(Duration::from_secs(135));
-    // It falls for a moment: the time begins anew.
+    // The node falls for a moment: its time begins again.
     bench.kill_and_publish("node2");
     bench.tick_at(Duration::from_secs(136));
     bench.revive("node2");
@@ -229,14 +229,14 @@ fn without_the_rules_no_node_is_held_and_holds_of_before_end() {
     assert_eq!((bench.holds().len(), bench.answers(NODE2)), (0, vec!["192.0.2.12".to_owned()]));
 }
 
-/// The store as `server` sees it, where each of three servers says this of node2.
+/// Returns the view of a store in which each of three servers has this verdict on node2.
 pub(super) fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdicts)) -> Seen {
     let names = ["node1", "node2", "node3"].map(str::to_owned);
     let mut said = Verdicts::default();
     said.up.extend(["node1".to_owned(), "node3".to_owned()]);
     says(&mut said);
     let view = View::of(names.clone().into_iter().map(|name| (name, said.clone())), names);
-    // Another revision for whatever is said otherwise.
+    // Other verdicts get another revision.
     let revision = documents.epoch() * 10 + said.down.len() as u64 * 2 + said.fallen.len() as u64;
     let judged = InputsVersion { revision, ..view.judged };
     let view = View { documents: Arc::new(documents.clone()), judged, ..view };
@@ -252,7 +252,7 @@ pub(super) fn down(said: &mut Verdicts) {
 }
 
 impl Bench {
-    /// Joined to a store, with a failback by hand.
+    /// A server that has joined a store, with manual failback.
     pub(super) fn joined() -> (Bench, Documents) {
         let (text, documents) = beside_a_store(&format!("{TEXT}{MANUAL}"), Intents::new());
         let mut bench = Bench::start(&text, Some(documents.clone()));
@@ -272,7 +272,7 @@ impl Bench {
         })
     }
 
-    /// What is to be written to the store is. Returns the documents that follow.
+    /// Performs the write to the store. Returns the new documents.
     pub(super) fn swapped(&mut self, documents: &Documents) -> Documents {
         let (work, swap) = self.swap().expect("something is to be written to the store");
         assert_eq!(swap.expected[INTENT], documents.revisions[INTENT]);

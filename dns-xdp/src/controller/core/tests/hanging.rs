@@ -1,4 +1,4 @@
-//! Work beside the core that hangs: it is given up, and holds up nothing else.
+//! Tests of work outside the core that hangs: it is given up, and delays no other work.
 use super::*;
 
 #[test]
@@ -12,13 +12,13 @@ fn a_change_whose_working_out_hangs_is_refused_and_holds_nothing_up() {
     bench.elapsed += Duration::from_secs(10);
     bench.step(Input::Tick);
     let refusal = bench.reply(1).unwrap().unwrap_err();
-    assert!(refusal.message.contains("could not be worked out within 10 s"), "{refusal}");
+    assert!(refusal.message.contains("could not be prepared within 10 s"), "{refusal}");
     let saved = bench.saved();
     bench.step(Input::IntentsSaved { work: saved, result: Ok(()) });
     bench.publish(Ok(()));
     assert!(bench.reply(2).unwrap().is_ok());
     bench.end_job(work, job);
-    assert!(bench.is_dropped(work), "it comes too late");
+    assert!(bench.is_dropped(work), "the result comes too late");
     assert!(bench.wanted().is_none() && bench.nodes() == 3);
 }
 

@@ -1,4 +1,4 @@
-//! Holds of fallen nodes in a store, where servers whose clocks differ write at the same time.
+//! Tests of holds of fallen nodes in a store, written at the same time by servers whose clocks differ.
 use super::failback::{HOLD_DOWN, MANUAL, down, failback, up, votes};
 use super::local_intents::{drained, local};
 use super::state::tests::dual;
@@ -10,7 +10,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
 
-/// The documents, whose next revision has this hold of node2.
+/// Returns the documents with this hold of node2, at the next revision.
 fn with_hold(documents: &Documents, hold: Hold) -> Documents {
     let mut next = documents.clone();
     intent::hold_of(&mut next.intents, "node2", Some(hold));

@@ -1,4 +1,4 @@
-//! Intents whose time passes, with a store and while the store is away.
+//! Tests of intents whose time ends, with a store and while the store is away.
 use super::local_intents::{drained, local};
 use super::*;
 use crate::intent::{self, LocalIntent};
@@ -8,12 +8,12 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
 
-/// node2, drained until then.
+/// The intents with node2 drained until then.
 fn drained_until(seconds: i64) -> Intents {
     [("node2".to_owned(), Intent { until: Some(at(seconds)), ..drained("bob") })].into()
 }
 
-/// The documents, whose next revision has these intents.
+/// Returns the documents with these intents, at the next revision.
 fn next(documents: &Documents, intents: Intents) -> Documents {
     let mut next = Documents { intents, ..documents.clone() };
     next.revisions.insert(INTENT.to_owned(), documents.epoch() + 1);

@@ -1,4 +1,4 @@
-//! What an operator wants of a node on one server, while the store is away.
+//! Tests of intents that an operator sets on one server while the store is away.
 use super::*;
 use crate::intent::LocalIntent;
 use crate::store::{Error, Swap};
@@ -13,7 +13,7 @@ pub(super) fn drained(by: &str) -> Intent {
 }
 
 impl Bench {
-    /// The write of what this server alone has decided is over.
+    /// Performs the write of this server's own decisions.
     pub(super) fn local_saved(&mut self) -> Local {
         let saved = self.take(|effect| match effect {
             Effect::SaveLocal { work, local, .. } => Some((*work, Local::clone(local))),
@@ -37,7 +37,7 @@ impl Bench {
         self.publish_all();
     }
 
-    /// Alone, with node2 drained on this server alone.
+    /// A lone server with node2 drained on this server only.
     pub(super) fn drained_here() -> (Bench, Documents) {
         let (mut bench, documents) = Bench::shared(Intents::new());
         bench.ask(7, local("node2", Admin::Drain, None));
@@ -102,7 +102,7 @@ fn a_local_intent_counts_here_and_goes_to_the_store_when_it_is_back() {
 }
 
 #[test]
-fn what_somebody_has_decided_meanwhile_overrules_a_local_intent() {
+fn another_decision_meanwhile_overrules_a_local_intent() {
     let (mut bench, mut documents) = Bench::drained_here();
     documents.intents.insert("node2".to_owned(), Intent { admin: Admin::Up, ..drained("bob") });
     documents.revisions.insert(INTENT.to_owned(), 2);

@@ -1,4 +1,4 @@
-//! `http` and `https` against small servers on the loopback.
+//! Tests of `http` and `https` against small servers on the loopback.
 use super::super::unseen;
 use super::*;
 use crate::cluster::{Authorities, Pattern, Trust};
@@ -29,7 +29,7 @@ async fn hasty(http: &Http) -> Result<(), Fault> {
     ask(http, LOCALHOST, Instant::now() + Duration::from_millis(300)).await
 }
 
-/// Reads up to the end of a request's header, and gives it back.
+/// Reads up to the end of a request's header, and returns it.
 async fn header<S: AsyncRead + Unpin>(stream: &mut S) -> String {
     let mut header = Vec::new();
     while !header.ends_with(b"\r\n\r\n") {
@@ -38,7 +38,8 @@ async fn header<S: AsyncRead + Unpin>(stream: &mut S) -> String {
     String::from_utf8(header).unwrap()
 }
 
-/// A server that answers one request with these octets and goes on holding the connection for `hold`; the request.
+/// Starts a server that answers one request with these octets and then holds the connection for `hold`. Also returns
+/// the request.
 async fn server(answer: impl Into<Vec<u8>>, hold: Duration) -> (u16, oneshot::Receiver<String>) {
     let answer = answer.into();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -47,7 +48,7 @@ async fn server(answer: impl Into<Vec<u8>>, hold: Duration) -> (u16, oneshot::Re
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let header = header(&mut stream).await;
-        // Whoever has seen enough hangs up.
+        // A client that has read enough closes the connection.
         stream.write_all(&answer).await.ok();
         seen.send(header).ok();
         tokio::time::sleep(hold).await;
@@ -132,7 +133,7 @@ async fn a_server_that_takes_the_connection_is_visible_whatever_it_does_then() {
     assert_eq!(verdict(&Http { body: pattern, ..plain(answered(cut).await) }).await, Err(wrong("closed")));
 }
 
-/// A server that sends this again and again, as long as anything is read; and what it has sent.
+/// Starts a server that repeats an answer as long as the client reads. Also returns the number of octets sent.
 async fn endless(answer: &'static str) -> (u16, tokio::task::JoinHandle<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -155,7 +156,7 @@ async fn interim_responses_count_towards_the_limit_of_the_head() {
     let started = Instant::now();
     assert_eq!(verdict(&plain(port)).await, Err(wrong("head too long")));
     assert!(started.elapsed() < Duration::from_secs(10), "it gives up long before its timeout");
-    // What the buffers of both sockets hold, and not what the timeout has room for.
+    // The server has sent as much as the buffers of both sockets hold, not as much as fits into the timeout.
     assert!(serving.await.unwrap() < 32 << 20);
 
     let few = PREFIX / hint.len() - 2;
@@ -169,7 +170,7 @@ async fn interim_responses_count_towards_the_limit_of_the_head() {
         body: Some(Pattern(regex::bytes::Regex::new("^x+$").unwrap())),
         ..plain(answered(answer).await)
     };
-    assert_eq!(verdict(&http).await, Ok(()), "the body is read behind the limit of the head");
+    assert_eq!(verdict(&http).await, Ok(()), "the body is read beyond the limit of the head");
 }
 
 #[tokio::test]
@@ -218,7 +219,7 @@ impl Authority {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                // A client that does not like the certificate hangs up.
+                // A client that refuses the certificate closes the connection.
                 if let Ok(mut stream) = acceptor.accept(stream).await {
                     header(&mut stream).await;
                     stream.write_all(OK.as_bytes()).await.unwrap();
@@ -243,7 +244,7 @@ async fn a_certificate_is_good_for_its_names_and_addresses() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told_unless_nobody_wants_to_know() {
+async fn the_fault_of_a_certificate_is_reported_unless_none_is_verified() {
     let authority = Authority::new("ours");
     let good = authority.serve("db.example.com", |_| ()).await;
     let expired =
@@ -267,7 +268,7 @@ async fn the_machines_own_authorities_know_no_stranger() {
     let stranger = Authority::new("stranger").serve("db.example.com", |_| ()).await;
     let said = verdict(&https(stranger, Trust::System, Some("db.example.com"))).await;
     let unknown = Err(wrong("certificate: unknown issuer"));
-    // A machine without any has its own trouble, and says so.
+    // Without trusted authorities on the machine the probe is inconclusive.
     assert!(said == unknown || matches!(said, Err(Fault::Ours(_))), "{said:?}");
 }
 

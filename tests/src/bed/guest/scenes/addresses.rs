@@ -1,4 +1,4 @@
-//! Addresses that the program serves as the machine has them.
+//! Scenes about the addresses that the program serves.
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::bed::wait;
 
 const QUERIES: u64 = 3;
 const SOON: Duration = Duration::from_secs(30);
-/// More pairs of interface and address than once had room.
+/// More pairs of interface and address than an earlier version had room for.
 const MANY: u8 = 60;
 
 fn default_addresses(wire: &Wire) -> Result<Server> {
@@ -24,7 +24,7 @@ fn default_addresses(wire: &Wire) -> Result<Server> {
     Ok(server)
 }
 
-/// Waits until the program answers queries to an address, and whether it does.
+/// Waits until the program answers queries to an address.
 fn answered_in_kernel(server: &Server, address: IpAddr) -> Result<()> {
     wait::until(&format!("the program answers on {address}"), SOON, || {
         let before = server.node.stats()?.answered_by_xdp();
@@ -36,7 +36,7 @@ fn answered_in_kernel(server: &Server, address: IpAddr) -> Result<()> {
     Ok(())
 }
 
-/// As DHCP and keepalived do it.
+/// Adds and removes addresses, as DHCP and keepalived do.
 pub(super) fn come_and_go() -> Result<()> {
     let wire = Wire::veth(&["eth0"])?;
     let mut server = default_addresses(&wire)?;
@@ -46,8 +46,8 @@ pub(super) fn come_and_go() -> Result<()> {
         wire.server.ip("addr add 192.0.2.61/24 dev eth0\n")?;
         answered_in_kernel(&server, vip)?;
         wire.server.ip("addr del 192.0.2.61/24 dev eth0\n")?;
-        // The neighbour still sends frames for it; the program is not to answer them.
-        wait::until("nobody answers on the address that has gone", SOON, || {
+        // The neighbour still sends frames for it; the program must not answer them.
+        wait::until("no answer comes from the removed address", SOON, || {
             ensure!(server.ask_at(vip).is_err(), "it is answered");
             Ok(())
         })?;
@@ -56,13 +56,13 @@ pub(super) fn come_and_go() -> Result<()> {
     server.end()
 }
 
-/// The table of addresses is larger than the address family of one host.
+/// Checks that the table of addresses has room for many addresses of one interface.
 pub(super) fn many_on_one_interface() -> Result<()> {
     let wire = Wire::veth(&["eth0"])?;
     let address = |nth: u8| Ipv4Addr::new(192, 0, 2, 120 + nth);
     let lines: String = (0..MANY).map(|nth| format!("addr add {}/24 dev eth0\n", address(nth))).collect();
     wire.server.ip(&lines)?;
-    // The same address in another prefix, and the interface under another name.
+    // The same address with another prefix length, and the interface with another name.
     wire.server.ip("addr add 192.0.2.120/32 dev eth0\nlink property add dev eth0 altname uplink0\n")?;
     let mut server = default_addresses(&wire)?;
     for nth in 0..MANY {
@@ -71,7 +71,7 @@ pub(super) fn many_on_one_interface() -> Result<()> {
     server.end()
 }
 
-/// An address that is on another interface of the machine comes in by the one that is served.
+/// Queries to an address of another interface come in on the served one.
 pub(super) fn listed_on_another_interface() -> Result<()> {
     let wire = Wire::veth(&["eth0"])?;
     let vip = "203.0.113.53";

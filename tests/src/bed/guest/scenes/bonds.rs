@@ -21,7 +21,7 @@ fn expect_native(server: &mut Server, interface: &str) -> Result<()> {
     server.expect_answers_in_kernel(QUERIES)
 }
 
-/// On the bond since 5.15, on each slave before; a slave that comes later, and the other one when the first is gone.
+/// The program is on the bond since Linux 5.15, on each slave before. A slave comes later, and the first one goes.
 pub(super) fn bond_of_cards() -> Result<()> {
     let mut wire = Wire::bare_cards("virtio_net", &SLAVES)?;
     wire.bond("bond0", "active-backup", &SLAVES[..1])?;
@@ -39,7 +39,7 @@ pub(super) fn bond_of_cards() -> Result<()> {
     server.end()
 }
 
-/// A name with a dot, over a bond whose slaves' indexes the program sees.
+/// The VLAN's name has a dot; the program sees the indexes of the bond's slaves.
 pub(super) fn vlan_on_a_bond_of_cards() -> Result<()> {
     let mut wire = Wire::bare_cards("virtio_net", &SLAVES)?;
     wire.bond("bond0", "active-backup", &SLAVES)?;
@@ -50,7 +50,7 @@ pub(super) fn vlan_on_a_bond_of_cards() -> Result<()> {
     server.end()
 }
 
-/// What is served on a VLAN is not answered on another one, nor untagged.
+/// An address of a VLAN is not answered on another VLAN, nor untagged.
 pub(super) fn vlan_on_a_card() -> Result<()> {
     let mut wire = Wire::bare_cards("virtio_net", &["eth0"])?;
     wire.vlan("eth0.5", "eth0", 5)?;
@@ -58,7 +58,7 @@ pub(super) fn vlan_on_a_card() -> Result<()> {
     let mut server = Server::start(&wire, &Plan::quick(1).on(&["eth0.5"]))?;
     expect_native(&mut server, "eth0.5")?;
     let before = server.node.stats()?.answered_by_xdp();
-    // The client comes by another VLAN, by which the server's stack takes the frames too.
+    // The client uses another VLAN, on which the server's stack accepts the frames too.
     wire.client.ip("link set eth0.5 down\n")?;
     wire.vlan("eth0.6", "eth0", 6)?;
     wire.assign("eth0.6").ok();
@@ -68,7 +68,7 @@ pub(super) fn vlan_on_a_card() -> Result<()> {
     server.end()
 }
 
-/// Both are served by one program on their common device.
+/// One program on the common device serves both.
 pub(super) fn card_and_its_vlan() -> Result<()> {
     let mut wire = Wire::bare_cards("virtio_net", &["eth0"])?;
     wire.vlan("eth0.5", "eth0", 5)?;

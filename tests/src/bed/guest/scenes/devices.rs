@@ -1,4 +1,5 @@
-//! What keeps native answers from leaving, or the program from its place: found out, told, and put right.
+//! Scenes about faults of devices that lose native answers or detach the program: the daemon detects, reports and
+//! corrects them.
 use std::fs;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::bed::plan::Plan;
 use crate::bed::wait;
 
 const QUERIES: u64 = 5;
-/// The daemon looks once a second; the emulated processor is some twenty times slower than a real one.
+/// The longest time to wait. The daemon looks once a second; the emulated processor is about 20 times slower than a
+/// real one.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Waits for a mode, and returns its reason.
@@ -25,7 +27,7 @@ fn mode_becomes(server: &Server, interface: &str, wanted: &str) -> Result<String
     Ok(reason)
 }
 
-/// Without a program on the client's end every answer of the driver's would be lost.
+/// Without a program on the client's end, every answer of the driver would be lost.
 pub(super) fn veth_without_a_program_at_the_other_end() -> Result<()> {
     let mut wire = Wire::veth(&["eth0"])?;
     wire.remove_stubs();
@@ -63,9 +65,10 @@ pub(super) fn name_with_a_dot() -> Result<()> {
     server.end()
 }
 
-/// A driver takes a plain program up to an MTU that leaves room in a page; a program for fragments where it knows these.
+/// A driver accepts a plain program up to an MTU that leaves room in a page. Above, it accepts a program for fragments
+/// if it supports these.
 pub(super) fn jumbo_frames_on_cards() -> Result<()> {
-    /// virtio_net takes programs for fragments.
+    /// The first kernel whose virtio_net accepts programs for fragments.
     const FRAGS: KernelVersion = KernelVersion(6, 3);
     let wire = Wire::cards("virtio_net", &["eth0"])?;
     let set = |octets: u32| wire.both(&format!("link set eth0 mtu {octets}\n"));
@@ -85,7 +88,7 @@ pub(super) fn jumbo_frames_on_cards() -> Result<()> {
     server.end()
 }
 
-/// The same on a veth, whose driver takes programs for fragments since there are such programs.
+/// The same on a veth, whose driver has accepted programs for fragments since they exist.
 pub(super) fn jumbo_frames_on_a_veth() -> Result<()> {
     let mut wire = Wire::veth(&["eth0"])?;
     wire.remove_stubs();
@@ -107,7 +110,7 @@ pub(super) fn jumbo_frames_on_a_veth() -> Result<()> {
     server.end()
 }
 
-/// Somebody cleans up the BPF filesystem.
+/// The pins are removed from the BPF filesystem.
 pub(super) fn pins_are_removed() -> Result<()> {
     let wire = Wire::veth(&["eth0"])?;
     let mut server = Server::start(&wire, &Plan::quick(1))?;
@@ -129,7 +132,7 @@ pub(super) fn pins_are_removed() -> Result<()> {
     wait::until("everything is pinned again", SOON, is_pinned)?;
     mode_becomes(&server, "eth0", "native")?;
     server.expect_answers_in_kernel(QUERIES)?;
-    // What is pinned is what answers: the next daemon takes it over.
+    // The restored pins are those of the answering program: the next daemon adopts it.
     server.node.stop(Signal::SIGKILL)?;
     server.ask(QUERIES)?;
     server.node.start()?;

@@ -23,9 +23,9 @@ pub(super) fn killed_and_adopted() -> Result<()> {
     server.end()
 }
 
-/// `[xdp] mode = "generic"` is what `status` says then. Not on a veth, whose queries have no checksum of their own.
+/// With `[xdp] mode = "generic"`, `status` shows this mode.
 pub(super) fn generic_on_request() -> Result<()> {
-    // On a veth the client's checksums are not complete, which leaves its queries to the responder.
+    // On a veth the client's checksums are not complete, so the responder would answer.
     let wire = Wire::cards("virtio_net", &["eth0"])?;
     let mut server = Server::start(&wire, &Plan::quick(1).line("xdp", "mode = \"generic\""))?;
     let (mode, _) = server.mode("eth0")?;

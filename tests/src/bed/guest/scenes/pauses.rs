@@ -1,4 +1,4 @@
-//! A machine that is stopped from outside and goes on later, as for a snapshot or a move to another host.
+//! Scenes with a machine that is stopped from outside and continued later, as for a snapshot or a migration.
 use std::fs;
 use std::io::{Write as _, stdout};
 use std::process::{Command, Stdio};
@@ -15,9 +15,9 @@ use crate::bed::wait;
 
 /// How long the machine is stopped.
 const STOPPED: Duration = Duration::from_secs(20);
-/// The emulator looks at the console ten times a second.
+/// The longest time until the emulator notices. It looks at the console 10 times a second.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
-/// Two clean rounds of probes and `fall` failures, on an emulated processor.
+/// The longest time for 2 discarded results of each probe and `fall` failures, on an emulated processor.
 const JUDGED_WITHIN: Duration = Duration::from_secs(30);
 const QUERIES: u64 = 5;
 
@@ -42,7 +42,7 @@ impl Clocks {
     }
 }
 
-/// Only the hardware clock goes on. The daemon notices the stop, goes on answering, and uses no result from before it.
+/// Only the hardware clock continues. The daemon notices the stop, keeps answering, and uses no earlier result.
 pub(super) fn stopped_and_continued() -> Result<()> {
     let wire = Wire::veth(&["eth0"])?;
     let node2 = plan::addresses(2);
@@ -56,7 +56,7 @@ pub(super) fn stopped_and_continued() -> Result<()> {
     wait::until("node2 is answered", JUDGED_WITHIN, || server.expect_address("node2", node2[0]))?;
 
     let before = Clocks::read()?;
-    // The emulator's host reads it, stops the machine for so long, and lets it go on.
+    // The emulator's host reads this line, stops the machine for this long, and continues it.
     stdout().write_all(format!("stop\t{}\n", STOPPED.as_secs()).as_bytes())?;
     let after = wait::until("the machine was stopped", NOTICED_WITHIN, || {
         let now = Clocks::read()?;
@@ -64,7 +64,7 @@ pub(super) fn stopped_and_continued() -> Result<()> {
         ensure!(now.hardware - before.hardware + Duration::from_secs(2) > own + STOPPED, "it was not");
         Ok(now)
     });
-    // It has died meanwhile, as far as this machine can tell.
+    // For this machine, node2 has died meanwhile.
     let awake = Instant::now();
     database.kill().and_then(|()| database.wait())?;
     let (after, _) = after?;

@@ -1,4 +1,4 @@
-//! Pins that do not fit what is there: removed ones, and those of an interface that has another name by now.
+//! Scenes with wrong pins: removed ones, and those of a renamed interface.
 use std::fs;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const QUERIES: u64 = 5;
 const SOON: Duration = Duration::from_secs(30);
 const COOKIES: &str = "[cookies]\nsecrets = [\"e5e973e5a6b2a43f48e7dc849e37bfcf\"]\n[[node]]\n";
 
-/// As the kernel has it, which keeps 15 letters.
+/// The program's name in the kernel, which keeps 15 letters.
 const PLAIN: &str = "dns_xdp";
 const GUARDED: &str = "dns_xdp_guarded";
 
@@ -58,7 +58,7 @@ pub(super) fn made_anew_with_cookies() -> Result<()> {
     server.end()
 }
 
-/// The change comes before the daemon has seen that a pin is missing.
+/// The configuration changes before the daemon has noticed that a pin is missing.
 pub(super) fn cookies_without_a_pin() -> Result<()> {
     let wire = Wire::veth(&["eth0", "eth1"])?;
     let mut server = Server::start(&wire, &Plan::quick(1).on(&["eth0", "eth1"]))?;
@@ -72,7 +72,7 @@ pub(super) fn cookies_without_a_pin() -> Result<()> {
     server.end()
 }
 
-/// Its pin has the old name, and keeps the program of the daemon before attached.
+/// The pin has the interface's old name, and keeps the previous daemon's program attached.
 pub(super) fn renamed_interface() -> Result<()> {
     let wire = Wire::veth(&["eth0"])?;
     let mut server = Server::start(&wire, &Plan::quick(1))?;

@@ -1,4 +1,5 @@
-//! The property: the responder's answer means what NSD's answer from the same zone means, or the difference is a choice.
+//! The property: the responder's answer means what NSD's answer from the same zone means, or the difference is
+//! intended.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::slice;
@@ -28,14 +29,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 const DNS_PORT: u16 = 53;
-/// Messages on their way at a time.
+/// The number of messages under way at a time.
 const WINDOW: usize = 64;
 /// NSD sends a hundred FORMERR and NOTIMP a second and keeps silent about the others.
 const ERRORS_A_SECOND: usize = 90;
 const SECOND: Duration = Duration::from_millis(1050);
-/// Random messages of a plain run; `PROPTEST_CASES` sets another number.
+/// The number of random messages of a normal run; `PROPTEST_CASES` sets another number.
 const CASES: usize = 5_000;
-/// How often each answer is expected at least; a run that has seen little of one proves little.
+/// The least number of each kind of answer; a run with fewer proves little.
 const EXPECTED: [(&str, usize); 7] = [
     ("truncated", 50),
     ("NoError with answers", 1500),
@@ -47,12 +48,12 @@ const EXPECTED: [(&str, usize); 7] = [
 ];
 const EXPECTED_OF_TYPES: [(&str, usize); 3] =
     [("NoError", 65_000), ("NXDomain", 290), ("NoError with answers", 6)];
-/// Random messages about a random zone.
+/// The number of random messages about a random zone.
 const CASES_OF_A_ZONE: usize = 600;
 /// The kinds of answers in random zones. At least one answer in [`ONE_IN`] has to be of each kind.
 const KINDS: [&str; 6] = ["truncated", "NoError with answers", "NoError", "NXDomain", "Refused", "FormErr"];
 const ONE_IN: usize = 100;
-/// Breaches that are shown.
+/// The most differences that are shown.
 const SHOWN: usize = 10;
 
 #[test]
@@ -63,7 +64,7 @@ fn every_type_is_answered_as_by_nsd() {
     comparison.judge(&EXPECTED_OF_TYPES);
 }
 
-/// One zone for each residue of eight that the length of an apex can have: the program reads names in words of eight octets.
+/// One zone for each residue modulo 8 of the apex's length: the program reads names in words of 8 octets.
 #[test]
 #[ignore = "needs root and NSD: cargo xtask test net"]
 fn queries_in_random_zones_are_answered_as_by_nsd() {
@@ -112,13 +113,13 @@ fn every_form_is_answered_as_by_nsd_and_every_choice_occurs() {
     assert!(idle.is_empty(), "take these off the list, they never occur: {idle:#?}");
 }
 
-/// Both servers, and what has come out of asking them.
+/// Both servers, and the results of the comparison.
 struct Comparison {
     ours: Clients,
     theirs: Clients,
-    /// How many answers of which kind were compared.
+    /// The number of compared answers of each kind.
     seen: BTreeMap<String, usize>,
-    /// How often each choice occurred.
+    /// How often each intended difference occurred.
     occurred: Vec<usize>,
     breaches: Vec<String>,
     served: Arc<Served>,
@@ -140,8 +141,8 @@ impl Comparison {
         })
     }
 
-    /// Asks both and compares. What NSD may have kept silent about because it had sent its errors for that second,
-    /// it is asked again in the next.
+    /// Asks both and compares. If NSD was silent perhaps because of its error limit for that second, it is asked again
+    /// in the next.
     fn hold(&mut self, messages: &[Sent]) -> Result<()> {
         let silent = self.ask(messages, false)?;
         for messages in silent.chunks(ERRORS_A_SECOND) {
@@ -151,7 +152,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// Returns what NSD alone has not answered; where this is final, that is a breach.
+    /// Returns the messages that only NSD has not answered; if `is_last`, these count as differences.
     fn ask(&mut self, messages: &[Sent], is_final: bool) -> Result<Vec<Sent>> {
         let mut silent = Vec::new();
         for path in Path::ALL {
@@ -183,7 +184,7 @@ impl Comparison {
         }
     }
 
-    /// Which kind of answer both gave, or in what they differ though nobody chose it.
+    /// Returns the kind of both answers, or their unintended difference.
     fn difference(
         &mut self,
         query: &Query,
@@ -226,7 +227,7 @@ impl Comparison {
         self.agree(query, ours, theirs)
     }
 
-    /// NSD's answer to another query; once more in the next second, where it may have sent its errors for this one.
+    /// NSD's answer to another query; asked once more in the next second if its error limit may be reached.
     fn theirs_of_plain(&mut self, path: Path, plain: &Vec<u8>) -> Result<Vec<u8>> {
         for pause in [Duration::ZERO, SECOND] {
             sleep(pause);
@@ -246,7 +247,7 @@ impl Comparison {
         if our == their { Ok(ours.kind()) } else { Err(format!("we say   {ours:?}\nNSD says {theirs:?}")) }
     }
 
-    /// Counts the choices that have occurred; tells whether any has.
+    /// Counts the intended differences that have occurred. Returns whether any has.
     fn occurs(&mut self, mut occurs: impl FnMut(&Difference) -> bool) -> bool {
         let mut any = false;
         for (choice, occurred) in CHOICES.iter().zip(&mut self.occurred) {
@@ -268,7 +269,7 @@ impl Comparison {
     }
 }
 
-/// An answer whose records are in an order that says nothing.
+/// An answer with sorted records.
 fn unordered(answer: &[u8]) -> Result<Meaning, String> {
     let mut answer = Meaning::of(answer)?;
     for section in [&mut answer.answers, &mut answer.authorities, &mut answer.additionals] {
@@ -307,7 +308,7 @@ const OURS: [IpAddr; 2] =
 const THEIRS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2))];
 
-/// Our responder and NSD side by side, in a namespace of their own, on its loopback.
+/// Starts dns-xdp's responder and NSD in one namespace, on its loopback.
 struct Servers {
     namespace: Namespace,
     nsd: Nsd,

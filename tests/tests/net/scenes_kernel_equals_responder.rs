@@ -20,15 +20,15 @@ use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, NSIDPayload};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-/// Over IPv4 and IPv6, which is the node's second address, with every checksum that a client may send.
+/// The address of a node (IPv4 or IPv6), with every checksum that a client may send.
 const ROUTES: [(usize, Checksum); 5] = [(0, Partial), (0, Whole), (0, Zero), (1, Partial), (1, Whole)];
-/// Queries over each; `PROPTEST_CASES` sets another number.
+/// The number of queries over each; `PROPTEST_CASES` sets another number.
 const CASES: usize = 2_000;
-/// On their way at a time.
+/// The number of queries under way at a time.
 const WINDOW: usize = 32;
 /// Nodes whose addresses are all on the second station, because only probes reach them.
 const MORE_NODES: std::ops::RangeInclusive<u8> = 3..=20;
-/// How often each answer is expected at least, of a thousand; a run that has seen little of one proves little.
+/// The least number of each kind of answer, per 1,000; a run with fewer proves little.
 const EXPECTED: [(&str, usize); 8] = [
     ("NoError with answers", 100),
     ("NoError", 70),
@@ -74,7 +74,7 @@ fn a_node_with_xdp_answers_every_query_as_one_without_and_once() {
     });
 }
 
-/// Names like those of the packet table: in rotation, with too many addresses, below a name that holds nothing, long.
+/// Names like those of the packet table: in rotation, with too many addresses, below an empty name, long.
 fn tables() -> String {
     let mut toml = String::new();
     for number in MORE_NODES {
@@ -115,7 +115,7 @@ fn more_addresses() -> String {
     MORE_NODES.map(line).collect()
 }
 
-/// What has been asked and answered.
+/// The queries and answers.
 #[derive(Debug, Default)]
 struct Comparison {
     asked: usize,
@@ -125,7 +125,7 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// Asks both nodes the same.
+    /// Sends the same messages to both nodes.
     fn hold(&mut self, zone: &Zone, [with, without]: &[Udp; 2]) -> Result<()> {
         let cases =
             std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
@@ -170,7 +170,7 @@ fn compare(ours: Option<&[u8]>, theirs: Option<&[u8]>) -> Result<String> {
     Ok(ours.map_or("silence".to_owned(), |answer| answer.kind()))
 }
 
-/// What an answer says, without the NSID (RFC 5001), which has to be the node's name.
+/// The meaning of an answer without the NSID (RFC 5001), which has to be the node's name.
 fn anonymous(answer: &[u8], node: &str) -> Result<Meaning> {
     let mut answer = Meaning::of(answer).map_err(anyhow::Error::msg)?;
     if let Some(opt) = &mut answer.edns
@@ -183,7 +183,8 @@ fn anonymous(answer: &[u8], node: &str) -> Result<Meaning> {
     Ok(answer)
 }
 
-/// The program has answered its share on the one node and nothing on the other, and every query is in one count.
+/// Checks that the program has answered its share on the one node and nothing on the other, and that every query is
+/// counted once.
 fn expect_shares(before: &[Stats; 2], after: &[Stats; 2], comparison: &Comparison) -> Result<()> {
     let asked = comparison.asked;
     let by_xdp = |stats: &Stats, action| -> u64 {
