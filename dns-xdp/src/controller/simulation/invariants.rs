@@ -22,7 +22,7 @@ pub(super) fn recovery(node: &Node) -> Duration {
 
 /// A family that changes waits this long at most for the other one of its node: for two results, each of which may take the
 /// timeout. One that rises waits besides until an attempt is over that was under way.
-fn wait(node: &Node) -> Duration {
+pub(super) fn wait(node: &Node) -> Duration {
     let Probe { fast_interval, timeout, .. } = node.health.probes[0];
     if node.is_dual_stack() { (fast_interval + timeout) * 2 } else { Duration::ZERO }
 }
