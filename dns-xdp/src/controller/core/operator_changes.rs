@@ -187,6 +187,7 @@ impl Core {
             What::Local => {
                 let has_fallen = |node: &str| self.has_fallen(node);
                 let intents = self.local.into_store(&intents_from.intents, self.now.wall, has_fallen);
+                self.local.note_offered();
                 intent_writes(&intents_from.intents, &intents)
             }
         };

@@ -102,6 +102,31 @@ fn a_local_intent_counts_here_and_goes_to_the_store_when_it_is_back() {
 }
 
 #[test]
+fn a_local_intent_whose_write_had_no_answer_is_taken_back_everywhere() {
+    for is_in_store in [true, false] {
+        let (mut bench, documents) = Bench::drained_here();
+        bench.sees(&documents, Mode::Joined);
+        let (work, swap) = bench.written().unwrap();
+        bench.step(Input::Swapped { work, result: Err(Error::Unreachable("timed out".to_owned())) });
+        bench.sees(&documents, Mode::Alone);
+        bench.ask(8, local("node2", Admin::Auto, None));
+        bench.local_saved();
+        assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
+
+        let mut next = documents.clone();
+        if is_in_store {
+            next.intents = serde_json::from_slice(&swap.writes[INTENT]).unwrap();
+            next.revisions.insert(INTENT.to_owned(), 2);
+        }
+        bench.sees(&next, Mode::Joined);
+        assert_eq!(bench.answers(NODE2), ["192.0.2.12"], "{is_in_store}");
+        let (_, swap) = bench.written().unwrap();
+        let written: Intents = serde_json::from_slice(&swap.writes[INTENT]).unwrap();
+        assert_eq!(written["node2"].admin, Admin::Auto, "{is_in_store}");
+    }
+}
+
+#[test]
 fn what_somebody_has_decided_meanwhile_overrules_a_local_intent() {
     let (mut bench, mut documents) = Bench::drained_here();
     documents.intents.insert("node2".to_owned(), Intent { admin: Admin::Up, ..drained("bob") });
@@ -141,7 +166,7 @@ fn a_local_intent_counts_above_the_stores_and_after_a_restart() {
     let (text, documents) = beside_a_store(TEXT, [("node2".to_owned(), drained("bob"))].into());
     let up = Intent { admin: Admin::Up, ..drained("alice") };
     let base = documents.intents.get("node2").cloned();
-    let intents = [("node2".to_owned(), LocalIntent { intent: up, base })].into();
+    let intents = [("node2".to_owned(), LocalIntent { intent: up, base, offered: None })].into();
     let local = Local { intents, ..Local::default() };
     let disk = Disk { local, intents: documents.intents.clone(), ..Disk::default() };
     let mut bench = Bench::begin(&text, Some(documents.clone()), disk);
