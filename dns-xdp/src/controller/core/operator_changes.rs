@@ -378,6 +378,10 @@ impl Core {
                     What::Reload { .. } => "; this server's own part of the file was not reloaded",
                     _ => "",
                 };
+                if matches!(change.what, What::Local) {
+                    // That it was offered to the store outlives a restart.
+                    self.keep_intents();
+                }
                 let message = format!(
                     "{error}; whether it was changed is not known: look with `dns-xdp cluster show`{own}"
                 );

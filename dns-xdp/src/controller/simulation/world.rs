@@ -97,10 +97,10 @@ impl Link {
         node.is_reached(family) && !self.cut && !self.cut_families[family as usize]
     }
 
-    /// Whether any packets get through to a node.
+    /// Whether no packets get through to a node.
     fn is_silent(&self, node: &Node) -> bool {
         let passes = |family| self.passes(node, family);
-        !passes(Family::Ipv4) && !(node.is_dual_stack && passes(Family::Ipv6))
+        !(passes(Family::Ipv4) || node.is_dual_stack && passes(Family::Ipv6))
     }
 
     /// What the attempts at a port have to come to over a family.

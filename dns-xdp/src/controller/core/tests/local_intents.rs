@@ -84,6 +84,7 @@ fn a_local_intent_counts_here_and_goes_to_the_store_when_it_is_back() {
     let (work, swap) = bench.written().unwrap();
     assert_eq!(swap.expected[INTENT], 1);
     bench.step(Input::Swapped { work, result: Err(Error::Unreachable("gone again".to_owned())) });
+    assert!(bench.local_saved().intents["node2"].offered.is_some(), "this outlives a restart");
     bench.step(Input::Tick);
     let (work, swap) = bench.written().expect("it is tried again");
     bench.step(Input::Swapped { work, result: Ok(2) });
@@ -108,6 +109,7 @@ fn a_local_intent_whose_write_had_no_answer_is_taken_back_everywhere() {
         bench.sees(&documents, Mode::Joined);
         let (work, swap) = bench.written().unwrap();
         bench.step(Input::Swapped { work, result: Err(Error::Unreachable("timed out".to_owned())) });
+        bench.local_saved();
         bench.sees(&documents, Mode::Alone);
         bench.ask(8, local("node2", Admin::Auto, None));
         bench.local_saved();
