@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use file::{Error, load, load_local, store, store_local};
-pub use hold::{Hold, Holds, holds, with_holds, without_holds};
+pub use hold::{Hold, Holds, NAMELESS, holds, with_holds, without_holds};
 pub use local::{
     Local, LocalHold, LocalIntent, Reconciled, hold_of, is_undecided_since, stored_hold, wants_as,
 };

@@ -115,6 +115,10 @@ mod tests {
         let foreign = Foreign { id: 7, native: true, name: String::new(), by: AttachedBy::Unreadable };
         assert_eq!(foreign.remedy("eth0"), None);
         let reason = foreign.reason("eth0");
-        assert!(reason.ends_with("run dns-xdp doctor as root to see how to remove it") && !reason.contains("ip link"), "{reason}");
+        assert!(
+            reason.ends_with("run dns-xdp doctor as root to see how to remove it")
+                && !reason.contains("ip link"),
+            "{reason}"
+        );
     }
 }

@@ -13,6 +13,9 @@ use crate::cluster::Admin;
 /// The holds that count, by the names of their nodes.
 pub type Holds = BTreeMap<String, Hold>;
 
+/// The operator that ended a hold and whose name is not known.
+pub const NAMELESS: &str = "an operator";
+
 /// The hold of a node that fell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -42,6 +45,7 @@ impl Hold {
 
     /// Returns the hold, ended now by an operator. A hold that has ended stays as it is.
     pub fn ended_by(self, by: Option<String>, now: Timestamp) -> Hold {
+        let by = by.or_else(|| Some(NAMELESS.to_owned()));
         if self.counts() { Hold { by, ..self.released(now) } } else { self }
     }
 
@@ -114,6 +118,12 @@ mod tests {
     fn a_node_that_is_wanted_up_is_not_held() {
         let kept = with_holds(&intents(&[("node1", Admin::Up)]), &held(&["node1"]));
         assert_eq!((holds(&kept), &kept["node1"].hold), (Holds::new(), &None));
+    }
+
+    #[test]
+    fn a_hold_that_an_operator_without_a_name_ends_has_not_ended_by_itself() {
+        let by = |by: Option<&str>| Hold::new(second(9)).ended_by(by.map(str::to_owned), second(10)).by;
+        assert_eq!((by(None).as_deref(), by(Some("alice")).as_deref()), (Some("an operator"), Some("alice")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Local {
     /// The nodes that fell.
     #[serde(default)]
     pub holds: BTreeMap<String, LocalHold>,
-    /// The store's holds that have ended on this server.
+    /// Holds that have ended on this server, and that the store has or may have: the write of a hold may lack its answer.
     #[serde(default, skip_serializing_if = "Holds::is_empty")]
     pub released: Holds,
 }
@@ -30,6 +30,18 @@ pub struct LocalIntent {
     pub intent: Intent,
     /// The store's intent for the node when this one was set; `None`: there was none.
     pub base: Option<Intent>,
+    /// The intent that this server has tried to write. The store may have it without an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<Intent>,
+}
+
+impl LocalIntent {
+    /// Whether no operator has decided about the node on another server, if the store says this.
+    fn stands(&self, stored: Option<&Intent>, now: Timestamp) -> bool {
+        let LocalIntent { base, offered, .. } = self;
+        is_undecided_since(base.as_ref(), stored, now)
+            || offered.is_some() && is_undecided_since(offered.as_ref(), stored, now)
+    }
 }
 
 /// A node that fell.
@@ -98,10 +110,10 @@ impl Local {
 
     /// Ends the hold of a node on this server. `stored` is the store's hold of it, perhaps from another server.
     pub fn release(&mut self, node: &str, stored: Option<&Hold>) {
-        self.holds.remove(node);
-        if let Some(stored) = stored.filter(|stored| stored.counts()) {
-            self.released.insert(node.to_owned(), stored.clone());
-        }
+        let own = self.holds.remove(node).map(|local| local.hold);
+        // The store may have the own one although no answer said so.
+        let ended = stored.filter(|stored| stored.counts()).cloned().or(own);
+        self.released.extend(ended.map(|ended| (node.to_owned(), ended)));
     }
 
     /// Returns the stored intents with these decisions added. Leaves out decisions that have ended or are overruled.
@@ -110,7 +122,7 @@ impl Local {
         let counting = counting(stored, now);
         let mut merged = stored.clone();
         let is_wanted = |(node, local): &(&String, &LocalIntent)| {
-            !local.intent.is_over(now) && is_undecided_since(local.base.as_ref(), stored.get(*node), now)
+            !local.intent.is_over(now) && local.stands(stored.get(*node), now)
         };
         for (node, LocalIntent { intent, .. }) in self.intents.iter().filter(is_wanted) {
             let hold = merged.get(node).and_then(|stored| stored.hold.clone());
@@ -135,16 +147,24 @@ impl Local {
         merged
     }
 
+    /// Notes that the intents are on their way to the store.
+    pub fn note_offered(&mut self) {
+        for local in self.intents.values_mut() {
+            local.offered = Some(local.intent.clone());
+        }
+    }
+
     /// Drops decisions that the store has, and those that an operator has overruled there. The end of a stored intent
     /// overrules nothing. Returns how the intents have ended, and whether anything was dropped.
     pub fn reconcile(&mut self, stored: &Intents, now: Timestamp) -> (Vec<Reconciled>, bool) {
         let stored = &counting(stored, now);
         let before = (self.intents.len(), self.holds.len(), self.released.len());
         let mut reconciled = Vec::new();
-        self.intents.retain(|node, LocalIntent { intent, base }| {
+        self.intents.retain(|node, local| {
+            let intent = &local.intent;
             if wants_as(stored.get(node), Some(intent)) {
                 reconciled.push(Reconciled::Shared(node.clone(), intent.clone()));
-            } else if !is_undecided_since(base.as_ref(), stored.get(node), now) {
+            } else if !local.stands(stored.get(node), now) {
                 reconciled.push(Reconciled::Overruled(node.clone(), intent.clone()));
             }
             !reconciled.iter().any(|reconciled| reconciled.node() == node)
@@ -233,7 +253,10 @@ mod tests {
     }
 
     fn local_drain(base: Option<Intent>) -> Local {
-        Local { intents: only(LocalIntent { intent: drain("alice"), base }), ..Local::default() }
+        Local {
+            intents: only(LocalIntent { intent: drain("alice"), base, offered: None }),
+            ..Local::default()
+        }
     }
 
     #[test]
@@ -381,7 +404,7 @@ mod tests {
     fn a_local_up_ends_the_hold_of_the_node() {
         let mut stored = Intents::new();
         hold_of(&mut stored, "node2", Some(Hold::new(second(3))));
-        let up = LocalIntent { intent: Intent::new(Admin::Up, second(4)), base: None };
+        let up = LocalIntent { intent: Intent::new(Admin::Up, second(4)), base: None, offered: None };
         let local = Local { intents: only(up), ..Local::default() };
         assert!(local.holds_over(&stored).is_empty());
         assert!(holds(&local.into_store(&stored, second(5), |_| true)).is_empty());

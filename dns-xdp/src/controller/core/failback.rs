@@ -5,7 +5,7 @@ use super::{Core, occurrences};
 use crate::control::api::Done;
 use crate::control::{Refusal, RefusalKind};
 use crate::failover::Effective;
-use crate::intent::{Hold, Holds};
+use crate::intent::{Hold, Holds, NAMELESS};
 
 impl Core {
     /// Holds the nodes that the last decision took out of the answers, if the configuration says so. Returns whether it
@@ -124,5 +124,5 @@ impl Core {
 
 /// Why a hold ended: an operator has ended it.
 pub(super) fn failed_back(by: Option<&str>) -> String {
-    by.map_or_else(|| "failed back".to_owned(), |by| format!("failed back by {by}"))
+    format!("failed back by {}", by.unwrap_or(NAMELESS))
 }

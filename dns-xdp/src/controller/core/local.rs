@@ -200,14 +200,16 @@ impl Core {
             wanted.admin == Admin::Auto && admin(stored.as_ref()) == Admin::Auto
                 || intent::wants_as(stored.as_ref(), Some(wanted))
         };
-        let wanted = intents.get(node).filter(|wanted| !is_same(wanted));
+        // The store may have what was offered to it: then taking it back is something to write.
+        let offered = before.as_ref().and_then(|before| before.offered.clone());
+        let wanted = intents.get(node).filter(|wanted| offered.is_some() || !is_same(wanted));
         if let Some(wanted) = wanted {
             if wanted.admin == Admin::Up {
                 // The hold stays ended after the intent `up` has ended.
                 local.release(node, stored.as_ref().and_then(|stored| stored.hold.as_ref()));
             }
             let base = before.map_or(stored, |before| before.base);
-            local.intents.insert(node.to_owned(), LocalIntent { intent: wanted.clone(), base });
+            local.intents.insert(node.to_owned(), LocalIntent { intent: wanted.clone(), base, offered });
         }
         local
     }

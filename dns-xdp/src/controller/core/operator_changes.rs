@@ -187,6 +187,7 @@ impl Core {
             What::Local => {
                 let has_fallen = |node: &str| self.has_fallen(node);
                 let intents = self.local.into_store(&intents_from.intents, self.now.wall, has_fallen);
+                self.local.note_offered();
                 intent_writes(&intents_from.intents, &intents)
             }
         };
@@ -377,6 +378,10 @@ impl Core {
                     What::Reload { .. } => "; this server's own part of the file was not reloaded",
                     _ => "",
                 };
+                if matches!(change.what, What::Local) {
+                    // That it was offered to the store outlives a restart.
+                    self.keep_intents();
+                }
                 let message = format!(
                     "{error}; the cluster may or may not have changed: look with `dns-xdp cluster show`{own}"
                 );

@@ -114,8 +114,11 @@ fn list(names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::state::tests::{TEXT, healthy, kill, observe};
     use super::*;
+    use crate::health::{Failure, Observation, ProbeId, Subject};
 
     fn down(state: &State) -> ServicesDown {
         ServicesDown::new(state, state.decision().unwrap())
@@ -142,6 +145,49 @@ mod tests {
         assert!(told(&bad, &bad.clone()).is_empty(), "once");
     }
 
+    /// The probes of the service `db` fail for these nodes. Their own probes succeed.
+    fn fail_as_members(state: &mut State, nodes: &[&str]) {
+        let failure = Failure { reason: "refused".to_owned(), visible: true };
+        for node in nodes {
+            let member = Subject::Member { service: "db".to_owned(), node: (*node).to_owned() };
+            let observation = Observation::Failure(failure.clone());
+            for _ in 0..3 {
+                state.observe(&ProbeId::first(member.clone()), Duration::from_secs(7), &observation).unwrap();
+            }
+        }
+        state.decide();
+    }
+
+    #[test]
+    fn the_alarm_of_a_service_whose_members_all_fail_says_what_it_answers() {
+        let cases = [
+            ("", "; it answers node1, node2"),
+            ("all-down = \"nodata\"\n", "; it answers NODATA"),
+            ("all-down = \"refused\"\n", "; it answers REFUSED"),
+            ("backup = [\"node3\"]\n", ", nor a backup; it answers node1, node2"),
+            ("all-down = \"nodata\"\nbackup = [\"node3\"]\n", ", nor a backup; it answers NODATA"),
+        ];
+        for (keys, answer) in cases {
+            let mut state = healthy(&format!("{TEXT}{keys}[service.health]\nport = 5432\n"));
+            let good = state.clone();
+            fail_as_members(&mut state, &["node1"]);
+            assert_eq!(down(&state).alarm(), None, "{keys}: node2 answers");
+            fail_as_members(&mut state, &["node2"]);
+            if keys.contains("backup") {
+                assert_eq!(down(&state).alarm(), None, "{keys}: node3 answers");
+                fail_as_members(&mut state, &["node3"]);
+            }
+            let why = format!("none of its members is healthy{answer}");
+            assert_eq!(down(&state).alarm(), Some(format!("service db is down: {why}")), "{keys}");
+            assert_eq!(told(&good, &state), [format!("+service-down db: {why}")], "{keys}");
+        }
+        let mut state =
+            healthy(&format!("{TEXT}[service.health]\nport = 5432\n[failover]\nall-down = \"nodata\"\n"));
+        fail_as_members(&mut state, &["node1", "node2"]);
+        let alarm = "service db is down: none of its members is healthy; it answers NODATA";
+        assert_eq!(down(&state).alarm().as_deref(), Some(alarm), "by the rule of [failover]");
+    }
+
     #[test]
     fn many_services_are_one_event() {
         let more: String = (1..=20)
@@ -150,8 +196,11 @@ mod tests {
         let good = healthy(&format!("{TEXT}{more}"));
         let mut bad = good.clone();
         kill(&mut bad, "node1");
-        let event = "+service-down: s01, s02, s03, s04, s05, s06, s07, s08 and 12 more: none of their members is healthy";
+        let names = "s01, s02, s03, s04, s05, s06, s07, s08 and 12 more";
+        let event = format!("+service-down: {names}: none of their members is healthy");
         assert_eq!(told(&good, &bad), [event]);
+        let alarm = format!("services are down, none of their members is healthy: {names}");
+        assert_eq!(down(&bad).alarm(), Some(alarm));
     }
 
     #[test]

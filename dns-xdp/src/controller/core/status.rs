@@ -343,10 +343,10 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::tests::{TEXT, healthy, kill, probe};
+    use super::super::state::tests::{TEXT, dual, healthy, heard, kill, probe, set_intent, well};
     use super::*;
     use crate::health::Observation;
-    use crate::intent::{Intent, Intents};
+    use crate::intent::{Hold, Intent, Intents};
 
     fn eth0(mode: Attached, reason: Option<&str>) -> Vec<InterfaceState> {
         vec![InterfaceState { name: "eth0".to_owned(), mode, reason: reason.map(str::to_owned) }]
@@ -417,6 +417,68 @@ mod tests {
         assert_eq!(status.alarms, ["eth0 is generic: native was refused: MTU 9000 is above 3506"]);
         let off = shown(&state, &eth0(Attached::Off, Some("there is no such interface")));
         assert_eq!((off.lease.left_ms, off.alarms.len()), (None, 1));
+    }
+
+    /// These nodes are dead over a family, and well over the other.
+    fn dead_over(family: Family, nodes: &[&str]) -> State {
+        let mut state = well(&dual());
+        for node in nodes {
+            (0..3).for_each(|_| drop(heard(&mut state, node, family, false)));
+        }
+        state.decide();
+        state
+    }
+
+    fn alarms(state: &State) -> Vec<String> {
+        shown(state, &eth0(Attached::Native, None)).alarms
+    }
+
+    #[test]
+    fn a_family_without_a_node_that_is_up_is_an_alarm_that_says_what_is_answered() {
+        for (family, name) in Family::ALL.into_iter().zip(["ipv4", "ipv6"]) {
+            assert!(alarms(&dead_over(family, &["node1", "node2"])).is_empty(), "node3 is up over {name}");
+            let said = |instead: &str| [format!("no node is up over {name}: {instead}")];
+            let all = dead_over(family, &["node1", "node2", "node3"]);
+            assert_eq!(alarms(&all), said("its addresses are answered as [failover] all-down says"));
+
+            let mut drained = dead_over(family, &["node1", "node2"]);
+            set_intent(&mut drained, "node3", Admin::Drain);
+            let text = "drained nodes are answered; bring one back with `dns-xdp node auto`";
+            assert_eq!(alarms(&drained), said(text));
+
+            let mut held = dead_over(family, &["node1", "node2"]);
+            held.held_mut().hold("node3", Hold::new(Timestamp::UNIX_EPOCH));
+            held.decide();
+            let text = "held nodes are answered; let one come back with `dns-xdp node failback`";
+            assert_eq!(alarms(&held), said(text));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_all_nodes_is_not_said_again_of_a_family() {
+        for family in Family::ALL {
+            let mut drained = dead_over(family, &["node1"]);
+            let mut held = drained.clone();
+            for node in ["node1", "node2", "node3"] {
+                set_intent(&mut drained, node, Admin::Drain);
+                held.held_mut().hold(node, Hold::new(Timestamp::UNIX_EPOCH));
+            }
+            held.decide();
+            let text = "every node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
+            assert_eq!(alarms(&drained), [text], "{family}");
+            let text = "every node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
+            assert_eq!(alarms(&held), [text], "{family}");
+        }
+    }
+
+    #[test]
+    fn a_service_all_of_whose_members_fail_is_an_alarm() {
+        let mut state = healthy(TEXT);
+        kill(&mut state, "node1");
+        assert!(alarms(&state).is_empty(), "node2 answers");
+        kill(&mut state, "node2");
+        let alarm = "service db is down: none of its members is healthy; it answers node3";
+        assert_eq!(alarms(&state), [alarm]);
     }
 
     #[test]

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Failback;
-use super::invariants::{TOLERANCE, has_intent, recovery, the_quorum_is_what_is_heard};
+use super::invariants::{TOLERANCE, has_intent, recovery, the_quorum_is_what_is_heard, wait};
 use super::member::Member;
 use super::sharing::Cluster;
 use super::store_link::StoreLink;
 use super::store_model::StoreModel;
-use super::world::Port;
-use crate::cluster::{Admin, Node};
+use super::world::{Outlook, Port};
+use crate::cluster::{Admin, Family, Node};
 use crate::controller::core::digest;
 use crate::failover::{Answers, Decision, Effective};
 use crate::health::Subject;
 use crate::intent::{self, Intents};
 use crate::store::Documents;
-use crate::store::client::Mode;
-use crate::store::votes::{Observers, Verdicts};
+use crate::store::client::{Mode, View};
+use crate::store::votes::{Agreed, Observers, Verdicts};
 
 /// The longest time until a verdict is written and the other servers know it.
 const WORD: Duration = Duration::from_millis(400);
@@ -110,12 +110,32 @@ fn a_newly_probed_node_is_presumed_to_be_as_all_find_it(
         if is_probed && is_up && member.server.state().node(node).serving() != Some(true) {
             return Err(format!("{} is up for the others, and unknown from here", node.name));
         }
+        for family in Family::ALL.into_iter().filter(|_| is_probed) {
+            let is_up = agreed(view, node, family).serving == Some(true);
+            let here = member.server.state().told_apart(&subject(node)).map(|both| both.of(family).serving());
+            if is_up && here.is_some_and(|here| here != Some(true)) {
+                return Err(format!("{} is up over {family} for the others, and {here:?} here", node.name));
+            }
+        }
     }
     Ok(())
 }
 
 fn subject(node: &Node) -> Subject {
     Subject::Node(node.name.clone())
+}
+
+/// The text of a node's IPv6 in the verdicts, if it differs from the node.
+fn over_ipv6(node: &Node) -> String {
+    format!("{} ipv6", node.name)
+}
+
+/// The servers' common verdict on a node in a family.
+fn agreed(view: &View, node: &Node, family: Family) -> Agreed {
+    match family {
+        Family::Ipv4 => view.tally.agree(&node.name, Observers::Majority),
+        Family::Ipv6 => view.tally.agree_apart(&node.name, &over_ipv6(node), Observers::Majority),
+    }
 }
 
 /// A joined server is frozen if the visible nodes, with those that two servers report silent, are fewer than the
@@ -126,8 +146,17 @@ fn only_confirmed_silence_needs_no_quorum(member: &Member, decision: &Decision) 
         return Ok(());
     }
     let unreachable = |node: &&Node| {
-        let says = |said: &&Verdicts| said.unreachable.contains(&node.name);
-        view.verdicts.values().map(|said| &**said).filter(says).count() > 1
+        let ipv6 = over_ipv6(node);
+        let in_both = Family::ALL.map(|family| {
+            let says = |said: &&Verdicts| {
+                let is_apart =
+                    [&said.up, &said.down, &said.unreachable].iter().any(|all| all.contains(&ipv6));
+                let is_ipv6 = family == Family::Ipv6 && is_apart;
+                said.unreachable.contains(if is_ipv6 { &ipv6 } else { &node.name })
+            };
+            view.verdicts.values().map(|said| &**said).filter(says).count() > 1
+        });
+        in_both == [true; 2]
     };
     let confirmed_unreachable = nodes(member).iter().filter(unreachable).count();
     let visible = member.server.state().view().nodes.iter().filter(|node| node.visible).count();
@@ -200,7 +229,11 @@ fn what_the_store_holds_is_out(
     for (place, node) in nodes(member).iter().enumerate() {
         let is_out = stored.contains_key(&node.name) && admin(member, node) != Admin::Up;
         let in_a_service = || answers.services().any(|(_, nodes)| nodes.contains(&place));
-        if is_out && (answers.by_node.contains(&Some(place)) || in_a_service()) {
+        // Where no node is up in a family, its held nodes answer.
+        let is_answered_in =
+            |family| answers.families.of(family).last_resort.is_none() && is_answered(answers, place, family);
+        let is_answered = answers.by_node.contains(&Some(place)) || in_a_service();
+        if is_out && (is_answered || Family::ALL.into_iter().any(is_answered_in)) {
             return Err(format!("{} is held and answered: {decision:?} {answers:?}", node.name));
         }
     }
@@ -236,8 +269,9 @@ fn those_at_one_moment_say_the_same(
         let Some((view, Mode::Joined)) = &member.heard else { return false };
         // A node without a verdict is judged by each server itself. Frozen servers and servers without a live node use
         // earlier answers.
-        let judged = |node: &Node| view.tally.agree(&node.name, Observers::Majority).serving;
-        nodes(member).iter().all(|node| judged(node).is_some())
+        let is_judged =
+            |node: &Node| Family::ALL.into_iter().all(|family| agreed(view, node, family).serving.is_some());
+        nodes(member).iter().all(is_judged)
             && decision.frozen.is_none()
             && decision.effective.contains(&Effective::Up)
     };
@@ -285,23 +319,30 @@ fn one_bad_link_takes_no_node_out(
         if admin(member, node) != Admin::Auto || is_held(member, node) {
             continue;
         }
-        let is_good = |other: &&&Member| {
-            let outlook = &cluster.world.links[other.server.index][place].outlook[Port::Node as usize];
-            let undisturbed = other.acts()
-                && other.server.live
-                && other.server.state().blind().is_none()
-                && !other.way.cut
-                && !other.way.puts_hang
-                && (other.shaken <= there || other.name == member.name);
-            let known = |since: Duration| {
-                let since = since.max(other.server.judges_since.unwrap_or(now));
-                now > since + recovery(node) + WORD + member.way.slow
+        for family in Family::ALL.into_iter().filter(|family| node.address(*family).is_some()) {
+            let is_good = |other: &&&Member| {
+                let outlook = outlook(cluster, other, place, family);
+                let undisturbed = other.acts()
+                    && other.server.live
+                    && other.server.state().blind().is_none()
+                    && !other.way.cut
+                    && !other.way.puts_hang
+                    && (other.shaken <= there || other.name == member.name);
+                let known = |since: Duration| {
+                    let since = since.max(other.server.judges_since.unwrap_or(now));
+                    now > since + recovery(node) + WORD + member.way.slow
+                };
+                undisturbed && outlook.perfect_since.is_some_and(known)
             };
-            undisturbed && outlook.perfect_since.is_some_and(known)
-        };
-        let good = voters.iter().filter(is_good).count();
-        if voters.len() >= 3 && good + 1 >= voters.len() && answers.by_node[place] != Some(place) {
-            return Err(format!("{} is well for {good} of {}, and {decision:?}", node.name, voters.len()));
+            let good = voters.iter().filter(is_good).count();
+            let is_out = answers.node_in(family, place) != Some(place);
+            if voters.len() >= 3 && good + 1 >= voters.len() && is_out {
+                return Err(format!(
+                    "{} is well over {family} for {good} of {}, and {decision:?}",
+                    node.name,
+                    voters.len()
+                ));
+            }
         }
     }
     Ok(())
@@ -331,32 +372,56 @@ fn the_dead_are_replaced(
     let shaken = cluster.members.iter().map(|other| other.shaken).max().unwrap_or_default();
     let hangs = cluster.members.iter().any(|other| other.way.puts_hang);
     let known = if alone { judges.max(server.reloaded) } else { judges.max(shaken) };
-    for (place, node) in
-        nodes(member).iter().enumerate().filter(|(_, node)| admin(member, node) == Admin::Auto)
-    {
-        let dead = |other: &Member| {
-            cluster.world.links[other.server.index][place].outlook[Port::Node as usize].dead_since
-        };
+    let in_families = Family::ALL.into_iter().filter(|family| one_is_up(member, decision, *family));
+    let in_families = in_families.flat_map(|family| {
+        let own = nodes(member).iter().enumerate().filter(move |(_, node)| node.address(family).is_some());
+        own.map(move |(place, node)| (family, place, node))
+    });
+    for (family, place, node) in in_families.filter(|(_, _, node)| admin(member, node) == Admin::Auto) {
+        let dead = |other: &Member| outlook(cluster, other, place, family).dead_since;
         let all = cluster.members.iter().filter(|other| other.server.running).map(dead);
         let Some(dead) = all.collect::<Option<Vec<Duration>>>().and_then(|all| all.into_iter().max()) else {
             continue;
         };
-        let mut bound = node.health.time_to_detect() + TOLERANCE;
+        let mut bound = node.health.time_to_detect() + wait(node) + TOLERANCE;
         if !alone {
             let hung = if hangs { lease * 3 / 5 } else { Duration::ZERO };
             bound += lease + hung + WORD + member.way.slow + silence(cluster, member);
         }
         let lasting = now.saturating_sub(dead.max(known));
-        let answered = answers.by_node.contains(&Some(place))
-            || answers.service("db").is_some_and(|db| db.contains(&place));
-        if answered && lasting > bound {
+        if lasting > bound && is_answered(answers, place, family) {
             return Err(format!(
-                "{} has been dead for {lasting:?} and is answered, {mode:?}: {decision:?}",
+                "{} has been dead over {family} for {lasting:?} and is answered, {mode:?}: {decision:?}",
                 node.name
             ));
         }
     }
     Ok(())
+}
+
+/// Whether a name answers a node's address of a family.
+fn is_answered(answers: &Answers, place: usize, family: Family) -> bool {
+    let names = (0..answers.by_node.len()).any(|name| answers.node_in(family, name) == Some(place));
+    names || answers.service_in(family, "db").contains(&place)
+}
+
+/// Whether a node is up in a family, as this server knows.
+fn one_is_up(member: &Member, decision: &Decision, family: Family) -> bool {
+    let state = member.server.state();
+    nodes(member).iter().zip(&decision.effective).any(|(node, effective)| {
+        let is_dead = || {
+            let counted = state.family_that_counts(node, family);
+            counted.is_some_and(|counted| counted.health.serving() == Some(false))
+        };
+        *effective == Effective::Up
+            && node.address(family).is_some()
+            && (admin(member, node) == Admin::Up || !is_dead())
+    })
+}
+
+/// The expected results of the probes of a server.
+fn outlook<'a>(cluster: &'a Cluster, member: &Member, place: usize, family: Family) -> &'a Outlook {
+    cluster.world.links[member.server.index][place].outlook_in(family, Port::Node)
 }
 
 /// Whether no node is visible, or only one server judges some node.

@@ -22,7 +22,7 @@ pub(super) fn recovery(node: &Node) -> Duration {
 
 /// A family that changes waits at most this long for the node's other family: 2 results, each up to the timeout. A
 /// family that rises also waits for an attempt under way.
-fn wait(node: &Node) -> Duration {
+pub(super) fn wait(node: &Node) -> Duration {
     let Probe { fast_interval, timeout, .. } = node.health.probes[0];
     if node.is_dual_stack() { (fast_interval + timeout) * 2 } else { Duration::ZERO }
 }

@@ -11,8 +11,8 @@ use super::member::Member;
 use super::store_link::{StoreLink, Way};
 use super::store_model::StoreModel;
 use super::world::{Loss, Port, World};
-use super::{Configured, Failback};
-use crate::cluster::Admin;
+use super::{Configured, Failback, is_dual_stack};
+use crate::cluster::{Admin, Family};
 use crate::control::Command;
 use crate::controller::core::Input;
 use crate::intent::Intents;
@@ -65,6 +65,10 @@ enum Action {
     Loss(usize, usize, f64),
     /// The link between a server and a node is cut, or restored.
     Cut(usize, usize, bool),
+    /// Packets of a family do not reach a node any more, or do again.
+    Family(usize, Family, bool),
+    /// The same of a server's packets alone.
+    CutFamily(usize, usize, Family, bool),
     /// A server loses the store, or finds it again.
     Lose(usize, bool),
     /// Most members of the store die, or come back.
@@ -117,6 +121,9 @@ fn configured(nodes: usize, probers: usize, failback: Failback) -> Configured {
     );
     for node in 1..=nodes {
         text.push_str(&format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.{node}\"\n"));
+        if is_dual_stack(node) {
+            text.push_str(&format!("ipv6 = \"2001:db8::{node}\"\n"));
+        }
     }
     shared(text)
 }
@@ -172,7 +179,7 @@ impl Cluster {
             let later = (at + Duration::from_millis(random.u64(50..8_000))).min(end);
             let (server, node) = (random.usize(0..servers), random.usize(0..nodes));
             let mut both = |first, second| self.to_come.extend([(at, first), (later, second)]);
-            match random.u8(0..33) {
+            match random.u8(0..39) {
                 0..=2 => both(Action::Service(node, false), Action::Service(node, true)),
                 3..=5 => both(Action::Host(node, false), Action::Host(node, true)),
                 // A rack fails.
@@ -228,6 +235,33 @@ impl Cluster {
                 32 if self.failback != Failback::AtOnce => {
                     both(Action::Service(node, false), Action::Service(node, true));
                     self.to_come.push((later + FAILED_BACK, Action::Failback(server, node)));
+                }
+                33..=35 if is_dual_stack(node + 1) => {
+                    let family = Family::ALL[usize::from(random.u8(0..4) != 0)];
+                    both(Action::Family(node, family, false), Action::Family(node, family, true));
+                }
+                36 if is_dual_stack(node + 1) => {
+                    let family = Family::ALL[random.usize(0..2)];
+                    both(
+                        Action::CutFamily(server, node, family, true),
+                        Action::CutFamily(server, node, family, false),
+                    );
+                }
+                // A network without IPv6.
+                37 => {
+                    for node in (0..nodes).filter(|&node| is_dual_stack(node + 1)) {
+                        let [dies, lives] =
+                            [false, true].map(|alive| Action::Family(node, Family::Ipv6, alive));
+                        self.to_come.extend([(at, dies), (later, lives)]);
+                    }
+                }
+                // A host that dies by and by.
+                38 if is_dual_stack(node + 1) => {
+                    both(Action::Family(node, Family::Ipv6, false), Action::Family(node, Family::Ipv6, true));
+                    both(Action::Service(node, false), Action::Service(node, true));
+                    let between = at + (later - at).mul_f64(random.f64());
+                    self.to_come.push((between, Action::Host(node, false)));
+                    self.to_come.push((later, Action::Host(node, true)));
                 }
                 23 => both(Action::Stop(server, random.bool()), Action::Start(server)),
                 24 => self.to_come.push((at, Action::Delete(DELETED[random.usize(0..DELETED.len())]))),
@@ -404,6 +438,12 @@ impl Cluster {
             }
             Action::Loss(server, node, share) => self.world.links[server][node].loss = Loss::Share(share),
             Action::Cut(server, node, cut) => self.world.links[server][node].cut = cut,
+            Action::Family(node, family, reached) => {
+                self.world.nodes[node].families[family as usize] = reached;
+            }
+            Action::CutFamily(server, node, family, cut) => {
+                self.world.links[server][node].cut_families[family as usize] = cut;
+            }
             Action::Lose(server, cut) => (members[server].way.cut, members[server].shaken) = (cut, now),
             Action::Majority(there) => {
                 if there {

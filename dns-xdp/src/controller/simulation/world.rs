@@ -35,11 +35,6 @@ impl Node {
     fn is_reached(&self, family: Family) -> bool {
         self.host && self.families[family as usize]
     }
-
-    /// Whether packets of any family reach the host.
-    fn is_heard(&self) -> bool {
-        self.is_reached(Family::Ipv4) || self.is_dual_stack && self.is_reached(Family::Ipv6)
-    }
 }
 
 /// The service on a host that a probe asks.
@@ -55,6 +50,8 @@ pub(super) enum Port {
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) cut: bool,
+    /// Nothing of these families gets through.
+    pub(super) cut_families: [bool; 2],
     pub(super) loss: Loss,
     /// Since when no packet at all gets through.
     pub(super) silent_since: Option<Duration>,
@@ -95,6 +92,17 @@ pub(super) enum Answer {
 }
 
 impl Link {
+    /// Whether packets of a family get through to a node.
+    fn passes(&self, node: &Node, family: Family) -> bool {
+        node.is_reached(family) && !self.cut && !self.cut_families[family as usize]
+    }
+
+    /// Whether no packets get through to a node.
+    fn is_silent(&self, node: &Node) -> bool {
+        let passes = |family| self.passes(node, family);
+        !(passes(Family::Ipv4) || node.is_dual_stack && passes(Family::Ipv6))
+    }
+
     /// The expected results of attempts at a port over a family.
     pub(super) fn outlook_in(&self, family: Family, port: Port) -> &Outlook {
         match family {
@@ -116,6 +124,7 @@ impl World {
     pub(super) fn new(servers: usize, nodes: usize) -> Self {
         let link = Link {
             cut: false,
+            cut_families: [false; 2],
             loss: Loss::Share(0.0),
             silent_since: None,
             clear_since: None,
@@ -144,7 +153,7 @@ impl World {
         let Some(node) = node.map(|node| &self.nodes[node]) else {
             return if link.cut { Answer::Silence } else { Answer::Refused };
         };
-        match (node.is_reached(family) && !link.cut, node.services[port as usize]) {
+        match (link.passes(node, family), node.services[port as usize]) {
             (false, _) => Answer::Silence,
             (true, false) => Answer::Refused,
             (true, true) => Answer::Accepted,
@@ -157,7 +166,7 @@ impl World {
             *node = Node { is_dual_stack: node.is_dual_stack, ..Node::WELL };
         }
         for link in self.links.iter_mut().flatten() {
-            (link.cut, link.loss) = (false, Loss::Share(0.0));
+            (link.cut, link.cut_families, link.loss) = (false, [false; 2], Loss::Share(0.0));
         }
     }
 
@@ -170,12 +179,12 @@ impl World {
         let witness = &Node::WELL;
         for link in &mut self.links {
             for (node, link) in self.nodes.iter().chain([witness]).zip(link) {
-                let silent = !node.is_heard() || link.cut;
+                let silent = link.is_silent(node);
                 let clear = !silent && link.loss == Loss::Share(0.0);
                 keep(silent, &mut link.silent_since);
                 keep(clear, &mut link.clear_since);
                 for family in Family::ALL {
-                    let silent = !node.is_reached(family) || link.cut;
+                    let silent = !link.passes(node, family);
                     let (clear, half) = (link.loss == Loss::Share(0.0), link.loss == Loss::EveryOther);
                     let outlook = match family {
                         Family::Ipv4 => &mut link.outlook,

@@ -106,7 +106,13 @@ fn a_daemon_that_is_not_there_or_raises_an_alarm_is_told() {
         })
     };
     one(&absent(true), Severity::Warn, "daemon", "no daemon answers", "systemctl start dns-xdp");
-    one(&absent(false), Severity::Warn, "daemon", "no daemon answers", "dns-xdp --socket /tmp/s run --config f");
+    one(
+        &absent(false),
+        Severity::Warn,
+        "daemon",
+        "no daemon answers",
+        "dns-xdp --socket /tmp/s run --config f",
+    );
     let garbled = remarks(|facts| facts.daemon = Daemon::Garbled("may not use it".to_owned()));
     one(&garbled[garbled.len() - 1..], Severity::Fail, "daemon", "may not use it", "journalctl");
     let alarmed = remarks(|facts| {

@@ -254,7 +254,7 @@ pub(in crate::controller) fn dual() -> String {
     })
 }
 
-fn heard(state: &mut State, node: &str, family: Family, success: bool) -> Change {
+pub(in crate::controller) fn heard(state: &mut State, node: &str, family: Family, success: bool) -> Change {
     let probe = ProbeId { family: Some(family), ..probe(node) };
     let observation = if success {
         Observation::Success { round_trip: Duration::from_millis(1) }
@@ -265,7 +265,7 @@ fn heard(state: &mut State, node: &str, family: Family, success: bool) -> Change
 }
 
 /// Three healthy nodes of both families.
-fn well(text: &str) -> State {
+pub(in crate::controller) fn well(text: &str) -> State {
     let mut state = State::new(config(text), &Intents::new());
     for node in ["node1", "node2", "node3"] {
         for family in Family::ALL {

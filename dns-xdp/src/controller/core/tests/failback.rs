@@ -35,6 +35,14 @@ impl Bench {
         last
     }
 
+    /// The first event of a kind, as text.
+    fn event_of(&mut self, kind: Kind) -> Option<String> {
+        self.take(|effect| match effect {
+            Effect::Emit(occurrence) if occurrence.kind == kind => Some(occurrence.to_string()),
+            _ => None,
+        })
+    }
+
     pub(super) fn tick_at(&mut self, elapsed: Duration) {
         self.elapsed = elapsed;
         self.step(Input::Tick);
@@ -63,6 +71,27 @@ fn a_node_that_fell_stays_out_until_it_is_failed_back() {
     let kinds = bench.occurrences();
     assert!(kinds.contains(&Kind::Held) && kinds.contains(&Kind::Released), "{kinds:?}");
     assert!(bench.on_disk().is_none());
+}
+
+#[test]
+fn the_end_of_a_hold_by_an_operator_without_a_name_is_told_as_such() {
+    let nameless = || Command::Failback { node: "node2".to_owned(), by: None };
+    let expected = Some("-held node2: failed back by an operator".to_owned());
+    let mut bench = Bench::live(&format!("{TEXT}{MANUAL}"));
+    bench.kill_and_publish("node2");
+    bench.ask(7, nameless());
+    let (work, _) = bench.on_disk().unwrap();
+    bench.step(Input::IntentsSaved { work, result: Ok(()) });
+    assert_eq!(bench.event_of(Kind::Released), expected);
+
+    let (mut bench, documents) = Bench::joined();
+    bench.see(votes(&documents, Mode::Joined, down));
+    let held = bench.swapped(&documents);
+    bench.see(votes(&held, Mode::Joined, up));
+    bench.ask(7, nameless());
+    let released = bench.swapped(&held);
+    bench.see(votes(&released, Mode::Joined, up));
+    assert_eq!(bench.event_of(Kind::Released), expected);
 }
 
 #[test]

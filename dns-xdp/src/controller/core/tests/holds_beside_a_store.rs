@@ -135,7 +135,7 @@ fn a_local_up_ends_a_hold_and_not_only_while_it_counts() {
         assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
         bench.ask(1, local("node2", Admin::Up, None));
         let kept = bench.local_saved();
-        assert_eq!((kept.holds.len(), kept.released.len()), (0, usize::from(is_in_store)), "as one write");
+        assert_eq!((kept.holds.len(), kept.released.len()), (0, 1), "as one write");
         assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
         bench.ask(2, local("node2", Admin::Auto, None));
         let kept = bench.local_saved();
@@ -148,6 +148,24 @@ fn a_local_up_ends_a_hold_and_not_only_while_it_counts() {
         bench.see(votes(&documents, Mode::Joined, up));
         assert_eq!(bench.swap().is_some(), is_in_store);
     }
+}
+
+#[test]
+fn a_hold_whose_write_had_no_answer_stays_ended_after_a_local_up() {
+    let (mut bench, documents) = Bench::beside(MANUAL, Intents::new(), held_here(None));
+    for (call, admin) in [(1, Admin::Up), (2, Admin::Auto)] {
+        bench.ask(call, local("node2", admin, None));
+        bench.local_saved();
+    }
+    assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
+    // The store has taken the write of the hold, though this server has heard of no answer.
+    let held = with_hold(&documents, Hold::new(at(0)));
+    bench.see(votes(&held, Mode::Joined, up));
+    assert_eq!((bench.holds().len(), bench.answers(NODE2)), (0, vec!["192.0.2.12".to_owned()]));
+    let ended = bench.swapped(&held);
+    assert!(stored_hold(&ended.intents, "node2").is_some_and(|hold| !hold.counts()));
+    bench.see(votes(&ended, Mode::Joined, up));
+    assert!(bench.holds().is_empty() && bench.core.local.is_empty());
 }
 
 #[test]

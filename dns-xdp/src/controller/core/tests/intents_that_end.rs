@@ -76,7 +76,8 @@ fn the_mere_end_of_a_stored_intent_refuses_no_command_that_is_written_at_the_sam
 fn a_local_intent_that_ended_while_the_daemon_was_away_changes_nothing_in_the_store() {
     let up = Intent { admin: Admin::Up, until: Some(at(60)), ..drained("alice") };
     let stored = Intents::from([("node2".to_owned(), drained("bob"))]);
-    let intents = [("node2".to_owned(), LocalIntent { intent: up, base: stored.get("node2").cloned() })];
+    let intents =
+        [("node2".to_owned(), LocalIntent { intent: up, base: stored.get("node2").cloned(), offered: None })];
     let local = Local { intents: intents.into(), ..Local::default() };
     let (mut bench, documents) = Bench::restarted(stored, local, Duration::from_secs(100));
     assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);

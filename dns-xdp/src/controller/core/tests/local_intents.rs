@@ -84,6 +84,7 @@ fn a_local_intent_counts_here_and_goes_to_the_store_when_it_is_back() {
     let (work, swap) = bench.written().unwrap();
     assert_eq!(swap.expected[INTENT], 1);
     bench.step(Input::Swapped { work, result: Err(Error::Unreachable("gone again".to_owned())) });
+    assert!(bench.local_saved().intents["node2"].offered.is_some(), "this outlives a restart");
     bench.step(Input::Tick);
     let (work, swap) = bench.written().expect("it is tried again");
     bench.step(Input::Swapped { work, result: Ok(2) });
@@ -99,6 +100,32 @@ fn a_local_intent_counts_here_and_goes_to_the_store_when_it_is_back() {
     assert_eq!((bench.core.local_alarms().count(), bench.answers(NODE2)), (0, vec!["192.0.2.13".to_owned()]));
     bench.step(Input::Tick);
     assert!(bench.written().is_none());
+}
+
+#[test]
+fn a_local_intent_whose_write_had_no_answer_is_taken_back_everywhere() {
+    for is_in_store in [true, false] {
+        let (mut bench, documents) = Bench::drained_here();
+        bench.sees(&documents, Mode::Joined);
+        let (work, swap) = bench.written().unwrap();
+        bench.step(Input::Swapped { work, result: Err(Error::Unreachable("timed out".to_owned())) });
+        bench.local_saved();
+        bench.sees(&documents, Mode::Alone);
+        bench.ask(8, local("node2", Admin::Auto, None));
+        bench.local_saved();
+        assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
+
+        let mut next = documents.clone();
+        if is_in_store {
+            next.intents = serde_json::from_slice(&swap.writes[INTENT]).unwrap();
+            next.revisions.insert(INTENT.to_owned(), 2);
+        }
+        bench.sees(&next, Mode::Joined);
+        assert_eq!(bench.answers(NODE2), ["192.0.2.12"], "{is_in_store}");
+        let (_, swap) = bench.written().unwrap();
+        let written: Intents = serde_json::from_slice(&swap.writes[INTENT]).unwrap();
+        assert_eq!(written["node2"].admin, Admin::Auto, "{is_in_store}");
+    }
 }
 
 #[test]
@@ -141,7 +168,7 @@ fn a_local_intent_counts_above_the_stores_and_after_a_restart() {
     let (text, documents) = beside_a_store(TEXT, [("node2".to_owned(), drained("bob"))].into());
     let up = Intent { admin: Admin::Up, ..drained("alice") };
     let base = documents.intents.get("node2").cloned();
-    let intents = [("node2".to_owned(), LocalIntent { intent: up, base })].into();
+    let intents = [("node2".to_owned(), LocalIntent { intent: up, base, offered: None })].into();
     let local = Local { intents, ..Local::default() };
     let disk = Disk { local, intents: documents.intents.clone(), ..Disk::default() };
     let mut bench = Bench::begin(&text, Some(documents.clone()), disk);
