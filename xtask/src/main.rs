@@ -72,7 +72,7 @@ enum Verb {
         #[arg(long, default_value = "release")]
         profile: String,
     },
-    /// Install what a build takes: the toolchain's components, the BPF linker and the protocol compiler
+    /// Install what a build takes: the toolchain's components and the BPF linker
     Setup,
     /// Check licences, sources and features of what is linked
     Deny,
