@@ -75,7 +75,7 @@ enum Verb {
     },
     /// Draw the pictures of the README again: the status page, `top`, and the plot of `bench compare` if there is one
     Pictures,
-    /// Install the programs for a build: the toolchain's components, the BPF linker and the protocol compiler
+    /// Install the programs for a build: the toolchain's components and the BPF linker
     Setup,
     /// Check licences, sources and features of the linked crates
     Deny,

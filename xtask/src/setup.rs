@@ -106,17 +106,6 @@ const EMULATION: [Tool; 5] = [
     Tool { program: KEYRING, package: "debian-archive-keyring", service: None },
 ];
 
-/// The client of etcd compiles the store's protocol with these, so the daemon's build needs them.
-const PROTOCOL: [Tool; 2] = [
-    Tool { program: "protoc", package: "protobuf-compiler", service: None },
-    // No program: files that the protocol's files import. The compiler's package only recommends them.
-    Tool {
-        program: "/usr/include/google/protobuf/descriptor.proto",
-        package: "libprotobuf-dev",
-        service: None,
-    },
-];
-
 /// libFuzzer is compiled from its source.
 const COMPILER: [Tool; 1] = [Tool { program: "c++", package: "g++", service: None }];
 
@@ -135,7 +124,7 @@ const COMPETITORS: [Tool; 2] = [
     Tool { program: "gdnsd", package: "gdnsd", service: Some("gdnsd.service") },
 ];
 
-/// Sets up a build: the toolchain's components, the BPF linker and the protocol compiler.
+/// Sets up a build: the toolchain's components and the BPF linker.
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
@@ -162,7 +151,7 @@ pub(crate) fn toolchain() -> Result<()> {
         // long to build.
         cargo(&["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet", "--debug"])?;
     }
-    install(&[&PROTOCOL])
+    Ok(())
 }
 
 /// The toolchain's name for rustup.

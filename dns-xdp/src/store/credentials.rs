@@ -6,21 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use rustls::pki_types::TrustAnchor;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::etcd::MembersError;
+use super::etcd::rpc::ConnectOptions;
 use crate::authorities;
 use crate::config::SharedStore;
 use crate::privileges;
-
-/// The time of silence after which a connection is pinged. It has to be well above the 5 s of etcd's
-/// `--grpc-keepalive-min-time`, because etcd closes idle connections that are pinged more often. Calls have their own
-/// timeouts, so they detect a dead connection earlier.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The contents of the files.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -123,29 +118,24 @@ impl Credentials {
     }
 
     fn options_of(&self, contents: &Contents) -> ConnectOptions {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(self.timeout)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            // Without a call or a watch, etcd allows one ping in two hours.
-            .with_keep_alive_while_idle(false)
-            .with_auto_token_refresh(true)
-            .with_require_leader(true);
-        if speaks_tls(&self.config) {
-            let mut tls = TlsOptions::new();
-            tls = match &contents.ca {
+        let tls = speaks_tls(&self.config).then(|| {
+            let tls = ClientTlsConfig::new();
+            let tls = match &contents.ca {
                 Some(ca) => tls.ca_certificate(Certificate::from_pem(ca)),
                 None => tls.trust_anchors(self.roots.iter().cloned()),
             };
-            if let Some([cert, key]) = &contents.identity {
-                tls = tls.identity(Identity::from_pem(cert, key));
+            match &contents.identity {
+                Some([cert, key]) => tls.identity(Identity::from_pem(cert, key)),
+                None => tls,
             }
-            options = options.with_tls(tls);
-        }
-        if let (Some((user, _)), Some(password)) = (&self.config.user, &contents.password) {
-            let password = String::from_utf8_lossy(password).trim_end().to_owned();
-            options = options.with_user(user, password);
-        }
-        options
+        });
+        let user = match (&self.config.user, &contents.password) {
+            (Some((user, _)), Some(password)) => {
+                Some((user.clone(), String::from_utf8_lossy(password).trim_end().to_owned()))
+            }
+            _ => None,
+        };
+        ConnectOptions { connect_timeout: self.timeout, tls, user }
     }
 }
 

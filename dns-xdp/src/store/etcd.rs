@@ -1,16 +1,23 @@
 //! The store in etcd. It uses one member at a time, limits the time of every call, and words errors for operators.
+//!
+//! `rpc` makes the calls; `messages` has their requests and responses.
+mod messages;
+pub(super) mod rpc;
+
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_client::{
-    Client, Compare, CompareOp, EventType, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn,
-    TxnOp, WatchOptions, WatchStream,
-};
-
 use tokio::task::JoinSet;
+use tonic::Code;
+
+use messages::{
+    Compare, CompareTarget, DeleteRangeRequest, EventType, KeyValue, Operation, PutRequest, RangeRequest,
+    RequestOp, SortOrder, SortTarget, TxnRequest, WatchCreateRequest,
+};
+use rpc::{Client, RpcError, WatchStream};
 
 use super::client::watch_lag::Extent;
 use super::credentials::Credentials;
@@ -18,9 +25,6 @@ use super::{Batch, Entry, Error, Lease, Listing, Revision, Store, Swap, Watch};
 use crate::authorities::NoAuthorities;
 use crate::config::{self, SharedStore};
 
-/// The largest message of a member, in octets: all keys below the prefix of a cluster of any size. The library's own
-/// limit is 4 MiB.
-const LARGEST_MESSAGE: usize = 256 * 1024 * 1024;
 /// The time between asking one member and the next, if any member will do.
 const STAGGER: Duration = Duration::from_millis(250);
 
@@ -93,7 +97,7 @@ impl Members {
     /// The member cannot be reached, or refuses the credentials.
     pub async fn connect(&self, number: usize) -> Result<Etcd, Error> {
         let endpoint = &self.endpoints[number % self.endpoints.len()];
-        let connecting = Client::connect([endpoint], Some(self.credentials.options().await));
+        let connecting = Client::connect(endpoint, self.credentials.options().await);
         let client = within(self.timeout, connecting).await.map_err(|error| at(endpoint, error))?;
         let etcd =
             Etcd { client, endpoint: endpoint.clone(), prefix: self.prefix.clone(), timeout: self.timeout };
@@ -154,28 +158,42 @@ impl Etcd {
         format!("{}{key}", self.prefix)
     }
 
-    async fn call<T>(&self, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Error> {
+    async fn call<T>(&self, call: impl Future<Output = Result<T, RpcError>>) -> Result<T, Error> {
         within(self.timeout, call).await.map_err(|error| at(&self.endpoint, error))
     }
 
     fn compares(&self, expected: &BTreeMap<String, Revision>) -> Vec<Compare> {
         let compare = |(key, expected): (&String, &Revision)| {
             let expected = i64::try_from(*expected).unwrap_or(i64::MAX);
-            Compare::mod_revision(self.key(key), CompareOp::Equal, expected)
+            Compare {
+                target: CompareTarget::ModRevision.into(),
+                key: self.key(key).into_bytes(),
+                mod_revision: Some(expected),
+            }
         };
         expected.iter().map(compare).collect()
+    }
+
+    /// A request for everything below the prefix.
+    fn everything(&self) -> RangeRequest {
+        let key = self.prefix.clone().into_bytes();
+        RangeRequest { range_end: after_prefix(&key), key, ..RangeRequest::default() }
+    }
+
+    /// Writes a key, under a lease unless that is 0.
+    fn write(&self, key: &str, value: Vec<u8>, lease: i64) -> Operation {
+        Operation::Put(PutRequest { key: self.key(key).into_bytes(), value, lease })
     }
 
     /// Makes a transaction; `None`: a key that it depends on has changed.
     async fn commit(
         &self,
-        compares: Vec<Compare>,
-        operations: Vec<TxnOp>,
+        compare: Vec<Compare>,
+        operations: impl Iterator<Item = Operation>,
     ) -> Result<Option<Revision>, Error> {
-        let transaction = Txn::new().when(compares).and_then(operations);
-        let mut client = self.client.kv_client();
-        let response = self.call(client.txn(transaction)).await?;
-        Ok(response.succeeded().then(|| revision(response.header().map_or(0, |header| header.revision()))))
+        let success = operations.map(|operation| RequestOp { request: Some(operation) }).collect();
+        let response = self.call(self.client.txn(TxnRequest { compare, success })).await?;
+        Ok(response.succeeded.then(|| revision(response.header.map_or(0, |header| header.revision))))
     }
 }
 
@@ -183,40 +201,46 @@ impl Store for Etcd {
     type Watch = Watching;
 
     async fn list(&self) -> Result<Listing, Error> {
-        let mut client = self.client.kv_client().max_decoding_message_size(LARGEST_MESSAGE);
-        let options = GetOptions::new().with_prefix();
-        let mut response = self.call(client.get(self.prefix.as_str(), Some(options))).await?;
-        let at = response.header().map_or(0, |header| header.revision());
-        let cluster = response.header().map(|header| header.cluster_id()).filter(|cluster| *cluster != 0);
-        let entries = response.take_kvs().into_iter().filter_map(|found| entry(&self.prefix, &found));
-        Ok(Listing { revision: revision(at), cluster, entries: entries.collect() })
+        let response = self.call(self.client.range(self.everything())).await?;
+        let header = response.header.unwrap_or_default();
+        let cluster = Some(header.cluster_id).filter(|cluster| *cluster != 0);
+        let entries = response.kvs.into_iter().filter_map(|found| entry(&self.prefix, found));
+        Ok(Listing { revision: revision(header.revision), cluster, entries: entries.collect() })
     }
 
     async fn extent(&self) -> Result<Extent, Error> {
-        let mut client = self.client.kv_client();
-        let newest_first = GetOptions::new().with_sort(SortTarget::Mod, SortOrder::Descend);
-        let options = newest_first.with_prefix().with_limit(1).with_keys_only();
-        let response = self.call(client.get(self.prefix.as_str(), Some(options))).await?;
-        let newest = response.kvs().first().map_or(0, KeyValue::mod_revision);
-        Ok(Extent { newest: revision(newest), keys: usize::try_from(response.count()).unwrap_or(0) })
+        let newest_first = RangeRequest {
+            limit: 1,
+            sort_order: SortOrder::Descend.into(),
+            sort_target: SortTarget::ModRevision.into(),
+            keys_only: true,
+            ..self.everything()
+        };
+        let response = self.call(self.client.range(newest_first)).await?;
+        let newest = response.kvs.first().map_or(0, |found| found.mod_revision);
+        Ok(Extent { newest: revision(newest), keys: usize::try_from(response.count).unwrap_or(0) })
     }
 
     async fn had(&self, key: &str, revision: Revision) -> Result<Option<bool>, Error> {
-        let mut client = self.client.kv_client();
         let at = i64::try_from(revision).unwrap_or(i64::MAX);
-        let options = GetOptions::new().with_revision(at).with_keys_only();
-        match self.call(client.get(self.key(key), Some(options))).await {
-            Ok(response) => Ok(Some(response.kvs().first().is_some_and(|found| found.mod_revision() == at))),
+        let request = RangeRequest {
+            key: self.key(key).into_bytes(),
+            revision: at,
+            keys_only: true,
+            ..RangeRequest::default()
+        };
+        match self.call(self.client.range(request)).await {
+            Ok(response) => Ok(Some(response.kvs.first().is_some_and(|found| found.mod_revision == at))),
             Err(Error::Compacted(text)) => Ok(text.contains("future revision").then_some(false)),
             Err(error) => Err(error),
         }
     }
 
     async fn watch(&self, from: Revision) -> Result<Watching, Error> {
-        let mut client = self.client.watch_client().max_decoding_message_size(LARGEST_MESSAGE);
-        let from = i64::try_from(from).unwrap_or(i64::MAX);
-        let options = WatchOptions::new().with_prefix().with_start_revision(from);
-        let stream = self.call(client.watch(self.prefix.as_str(), Some(options))).await?;
+        let RangeRequest { key, range_end, .. } = self.everything();
+        let start_revision = i64::try_from(from).unwrap_or(i64::MAX);
+        let request = WatchCreateRequest { key, range_end, start_revision };
+        let stream = self.call(self.client.watch(request)).await?;
         Ok(Watching { stream, endpoint: self.endpoint.clone(), prefix: self.prefix.clone() })
     }
 
@@ -231,33 +255,30 @@ impl Store for Etcd {
         changes: BTreeMap<String, Option<Vec<u8>>>,
     ) -> Result<Revision, Error> {
         let operations = changes.into_iter().map(|(key, value)| match value {
-            Some(value) => TxnOp::put(self.key(&key), value, None),
-            None => TxnOp::delete(self.key(&key), None),
+            Some(value) => self.write(&key, value, 0),
+            None => Operation::Delete(DeleteRangeRequest { key: self.key(&key).into_bytes() }),
         });
-        let committed = self.commit(self.compares(&expected), operations.collect()).await?;
+        let committed = self.commit(self.compares(&expected), operations).await?;
         committed.ok_or(Error::Conflict)
     }
 
     async fn lease(&self, time: Duration) -> Result<Lease, Error> {
-        let mut client = self.client.lease_client();
         let seconds = i64::try_from(time.as_secs().max(1)).unwrap_or(i64::MAX);
-        let granted = self.call(client.grant(seconds, None)).await?;
+        let granted = self.call(self.client.grant_lease(seconds)).await?;
         // A store with long elections grants only leases that outlast an election.
-        let lives = u64::try_from(granted.ttl()).ok().filter(|ttl| *ttl > 0).map(Duration::from_secs);
-        Ok(Lease { id: granted.id(), time: lives.unwrap_or(time) })
+        let lives = u64::try_from(granted.ttl_seconds).ok().filter(|ttl| *ttl > 0).map(Duration::from_secs);
+        Ok(Lease { id: granted.id, time: lives.unwrap_or(time) })
     }
 
     async fn keep_alive(&self, lease: i64) -> Result<(), Error> {
-        let mut client = self.client.lease_client();
-        match self.call(client.keep_alive(lease)).await {
+        match self.call(self.client.keep_lease_alive(lease)).await {
             Err(Error::Unreachable(text)) if text.contains("lease not found") => Err(Error::LeaseLost),
-            kept => kept.map(drop),
+            kept => kept,
         }
     }
 
     async fn revoke(&self, lease: i64) -> Result<(), Error> {
-        let mut client = self.client.lease_client();
-        self.call(client.revoke(lease)).await.map(drop)
+        self.call(self.client.revoke_lease(lease)).await.map(drop)
     }
 
     async fn put(
@@ -266,9 +287,8 @@ impl Store for Etcd {
         writes: BTreeMap<String, Vec<u8>>,
         lease: i64,
     ) -> Result<Revision, Error> {
-        let under = Some(PutOptions::new().with_lease(lease));
-        let puts = writes.iter().map(|(key, value)| TxnOp::put(self.key(key), value.clone(), under.clone()));
-        match self.commit(self.compares(&expected), puts.collect()).await {
+        let puts = writes.into_iter().map(|(key, value)| self.write(&key, value, lease));
+        match self.commit(self.compares(&expected), puts).await {
             Err(Error::Unreachable(text)) if text.contains("lease not found") => Err(Error::LeaseLost),
             committed => committed?.ok_or(Error::Conflict),
         }
@@ -291,22 +311,24 @@ impl std::fmt::Debug for Watching {
 impl Watch for Watching {
     async fn next(&mut self) -> Result<Batch, Error> {
         loop {
-            let message = self.stream.message().await.map_err(|error| at(&self.endpoint, error.into()))?;
+            let message =
+                self.stream.message().await.map_err(|error| at(&self.endpoint, Fault::Said(error.into())))?;
             let ended = || Error::Unreachable(format!("{}: the watch has ended", self.endpoint));
             let message = message.ok_or_else(ended)?;
-            if message.compact_revision() != 0 {
-                let text = format!("compacted up to revision {}", message.compact_revision());
+            if message.compact_revision != 0 {
+                let text = format!("compacted up to revision {}", message.compact_revision);
                 return Err(Error::Compacted(text));
             }
-            if message.canceled() {
-                return Err(Error::Unreachable(format!("{}: {}", self.endpoint, message.cancel_reason())));
+            if message.canceled {
+                return Err(Error::Unreachable(format!("{}: {}", self.endpoint, message.cancel_reason)));
             }
             let mut batch = Batch { revision: 0, changes: Vec::new() };
-            for event in message.events() {
-                let Some(pair) = event.kv() else { continue };
-                batch.revision = batch.revision.max(revision(pair.mod_revision()));
+            for event in message.events {
+                let is_put = event.r#type() == EventType::Put;
+                let Some(pair) = event.kv else { continue };
+                batch.revision = batch.revision.max(revision(pair.mod_revision));
                 let Some((key, value)) = entry(&self.prefix, pair) else { continue };
-                batch.changes.push((key, (event.event_type() == EventType::Put).then_some(value)));
+                batch.changes.push((key, is_put.then_some(value)));
             }
             if !batch.changes.is_empty() {
                 return Ok(batch);
@@ -315,9 +337,22 @@ impl Watch for Watching {
     }
 }
 
-fn entry(prefix: &str, pair: &KeyValue) -> Option<(String, Entry)> {
-    let key = text_of(pair.key().strip_prefix(prefix.as_bytes())?);
-    Some((key, Entry { value: pair.value().to_vec(), revision: revision(pair.mod_revision()) }))
+fn entry(prefix: &str, pair: KeyValue) -> Option<(String, Entry)> {
+    let key = text_of(pair.key.strip_prefix(prefix.as_bytes())?);
+    Some((key, Entry { value: pair.value, revision: revision(pair.mod_revision) }))
+}
+
+/// Returns the first key after all that begin with a prefix.
+fn after_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return end;
+        }
+    }
+    // No key is greater: etcd takes a NUL for the end of the key space.
+    vec![0]
 }
 
 /// Marks an octet of a key that is not UTF-8. A mark in a key itself is doubled.
@@ -347,19 +382,10 @@ fn revision(number: i64) -> Revision {
 /// The failure of a call.
 enum Fault {
     Slow(Duration),
-    Said(etcd_client::Error),
+    Said(RpcError),
 }
 
-impl From<etcd_client::Error> for Fault {
-    fn from(error: etcd_client::Error) -> Self {
-        Fault::Said(error)
-    }
-}
-
-async fn within<T>(
-    time: Duration,
-    call: impl Future<Output = Result<T, etcd_client::Error>>,
-) -> Result<T, Fault> {
+async fn within<T>(time: Duration, call: impl Future<Output = Result<T, RpcError>>) -> Result<T, Fault> {
     match tokio::time::timeout(time, call).await {
         Ok(said) => said.map_err(Fault::Said),
         Err(_elapsed) => Err(Fault::Slow(time)),
@@ -368,25 +394,26 @@ async fn within<T>(
 
 /// Turns a failure into an error, by gRPC's codes as etcd uses them.
 fn at(endpoint: &str, fault: Fault) -> Error {
-    use tonic_code::{INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, PERMISSION_DENIED, UNAUTHENTICATED};
     match fault {
         Fault::Slow(time) => {
             Error::Unreachable(format!("{endpoint}: no answer within {} ms", time.as_millis()))
         }
-        Fault::Said(etcd_client::Error::GRpcStatus(status)) => {
+        Fault::Said(RpcError::Status(status)) => {
             let cause = status.source().map(|_| format!(": {}", root(&status))).unwrap_or_default();
             let text = format!("{endpoint}: {}{cause}", status.message());
-            match i32::from(status.code()) {
-                UNAUTHENTICATED | PERMISSION_DENIED => Error::Denied(text),
-                INVALID_ARGUMENT if text.contains("auth") || text.contains("password") => Error::Denied(text),
-                NOT_FOUND if text.contains("lease") => Error::LeaseLost,
-                OUT_OF_RANGE => Error::Compacted(text),
+            match status.code() {
+                Code::Unauthenticated | Code::PermissionDenied => Error::Denied(text),
+                Code::InvalidArgument if text.contains("auth") || text.contains("password") => {
+                    Error::Denied(text)
+                }
+                Code::NotFound if text.contains("lease") => Error::LeaseLost,
+                Code::OutOfRange => Error::Compacted(text),
                 _ => unreachable(endpoint, text),
             }
         }
         Fault::Said(error) => {
             let text = match &error {
-                etcd_client::Error::TransportError(transport) => format!("{transport}: {}", root(transport)),
+                RpcError::Transport(transport) => format!("{transport}: {}", root(transport)),
                 other => other.to_string(),
             };
             unreachable(endpoint, format!("{endpoint}: {text}"))
@@ -412,15 +439,6 @@ fn unreachable(endpoint: &str, text: String) -> Error {
     Error::Unreachable(text)
 }
 
-/// gRPC's status codes (google.rpc.Code).
-mod tonic_code {
-    pub(super) const INVALID_ARGUMENT: i32 = 3;
-    pub(super) const NOT_FOUND: i32 = 5;
-    pub(super) const PERMISSION_DENIED: i32 = 7;
-    pub(super) const OUT_OF_RANGE: i32 = 11;
-    pub(super) const UNAUTHENTICATED: i32 = 16;
-}
-
 fn root(error: &dyn std::error::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
@@ -438,6 +456,13 @@ mod tests {
     fn a_key_that_is_text_stays_as_it_is() {
         assert_eq!(text_of("verdicts/n\u{f6}de1".as_bytes()), "verdicts/n\u{f6}de1");
         assert_eq!(text_of(b"a\xff\xfeb"), "a\u{fffd}ff\u{fffd}feb");
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_after_all_keys_that_begin_with_it() {
+        assert_eq!(after_prefix(b"/dns-xdp/"), b"/dns-xdp0");
+        assert_eq!(after_prefix(b"a\xff\xff"), b"b");
+        assert_eq!(after_prefix(b"\xff"), [0]);
     }
 
     proptest! {
