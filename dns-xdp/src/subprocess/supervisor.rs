@@ -48,7 +48,7 @@ const ROUND: Duration = Duration::from_millis(1);
 
 /// What leads a test's program here.
 #[cfg(test)]
-const ENTRY: &[&str] = &["--exact", "child::supervisor::tests::entry", "--nocapture"];
+const ENTRY: &[&str] = &["--exact", "subprocess::supervisor::tests::entry", "--nocapture"];
 #[cfg(not(test))]
 const ENTRY: &[&str] = &[];
 
