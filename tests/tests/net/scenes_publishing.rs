@@ -74,7 +74,7 @@ fn a_zone_that_outgrows_its_table_gets_a_larger_one_and_no_query_is_lost() {
         };
         wait::meanwhile(ask, || {
             let more = services(SERVICES..MANY_SERVICES);
-            node.edit_config("[[node]]\n", &format!("{more}[[node]]\n"))?;
+            std::fs::write(&node.config, node.config_text()? + "\n" + &more)?;
             node.cli_ok(&["reload"]).map(drop)
         })?;
         ensure!(tables(node)? == ["16384"], "it has {:?}", tables(node)?);
