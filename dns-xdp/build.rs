@@ -1,6 +1,8 @@
 //! Builds the programs of dns-xdp-ebpf for the BPF target, so that one binary holds everything.
-use std::env;
+use std::path::PathBuf;
+use std::{env, fs};
 
+use anyhow::Context as _;
 use aya_build::{Package, Toolchain, build_ebpf};
 
 /// Where the kernel says that unaligned accesses are cheap (CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS), of those that run XDP.
@@ -24,7 +26,29 @@ fn main() -> anyhow::Result<()> {
     build_ebpf(
         [Package { name: "dns-xdp-ebpf", root_dir: "../dns-xdp-ebpf", ..Package::default() }],
         Toolchain::Custom(toolchain()?),
-    )
+    )?;
+    let directory = PathBuf::from(env::var("OUT_DIR")?);
+    ["responder", "stopwatch"].iter().try_for_each(|object| strip(&directory.join(object)))
+}
+
+/// Removes the debug information, which is three quarters of an object. The kernel reads types and lines from `.BTF` and
+/// `.BTF.ext`.
+fn strip(path: &PathBuf) -> anyhow::Result<()> {
+    let octets = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut elf = object::build::elf::Builder::read(&*octets)?;
+    for section in &mut elf.sections {
+        section.delete =
+            [".debug_", ".rel.debug_"].iter().any(|start| section.name.starts_with(start.as_bytes()));
+    }
+    // The linker keeps the sections' names among those of the symbols, which this library does not write.
+    let names = elf.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = object::build::elf::SectionData::SectionString;
+    let mut stripped = Vec::new();
+    elf.write(&mut stripped)?;
+    fs::write(path, stripped).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The channel of rust-toolchain.toml: the BPF linker takes the LLVM of its rustc.

@@ -21,6 +21,7 @@ pub mod queries;
 pub mod query_corpus;
 pub mod seeds;
 pub mod table;
+#[cfg(feature = "tests")]
 pub mod untrusted;
 pub mod zone_file;
 pub mod zones;

@@ -48,6 +48,7 @@ pub(crate) fn built_quickly(binary: &str) -> Result<Command> {
         "dns-xdp",
         "--package",
         "dns-xdp-tests",
+        "--no-default-features",
         "--bin",
         "dns-xdp",
         "--bin",

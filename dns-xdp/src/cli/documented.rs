@@ -8,7 +8,8 @@ use clap::Command;
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let manual = fs::read_dir(root.join("doc")).unwrap().map(|page| page.unwrap().path());
-    manual.chain([root.join("../README.md")]).collect()
+    let pages = manual.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.chain([root.join("../README.md")]).collect()
 }
 
 /// Returns the command lines of a page, without `dns-xdp`: those in code, and those that begin a row of a table.

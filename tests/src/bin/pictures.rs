@@ -2,12 +2,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use dns_xdp_tests::bed::browser::browse;
 use dns_xdp_tests::bed::cluster::Cluster;
-use dns_xdp_tests::bed::fetch::{ADDRESS, LISTEN};
+use dns_xdp_tests::bed::fetch::{ADDRESS, LISTEN, fetch};
 use dns_xdp_tests::bed::node::Node;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
 use dns_xdp_tests::bed::process::{exit_code, sibling, succeed};
@@ -23,8 +24,13 @@ const SERVICES: &str = "[[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\
 const TERMINAL: (u16, u16) = (100, 28);
 /// Between two queries of the client.
 const PACE: Duration = Duration::from_micros(200);
-/// A page and a terminal have had figures by then.
+/// The terminal has shown figures by then.
 const SHOWN: Duration = Duration::from_secs(20);
+
+/// The length of the curve in `top`.
+const HISTORY: Duration = Duration::from_secs(40);
+/// Between two requests of the page.
+const LOOK: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     exit_code(draw())
@@ -45,7 +51,7 @@ fn draw() -> Result<()> {
     let ask = || {
         nth += 1;
         let name = format!("{}.{ZONE}.", names[nth % names.len()]).replace("@.", "");
-        std::thread::sleep(PACE);
+        thread::sleep(PACE);
         client.ask(node.ipv4(), &name, RecordType::A).map(drop)
     };
     wait::meanwhile(ask, || {
@@ -57,7 +63,13 @@ fn draw() -> Result<()> {
             ensure!(screen.contains(&format!("db.{ZONE}.")) && screen.contains("4 of 5 up"), "{screen}");
             Ok(())
         })?;
-        photograph(node, &page_of(&terminal.coloured()?, node)?, "900,560", &directory.join("top.png"))?;
+        // Rates are those between two requests of the page.
+        let start = Instant::now();
+        while start.elapsed() < HISTORY {
+            fetch(node, "/")?;
+            thread::sleep(LOOK);
+        }
+        photograph(node, &page_of(&terminal.coloured()?, node)?, "960,560", &directory.join("top.png"))?;
         photograph(node, &format!("http://{ADDRESS}/"), "1100,820", &directory.join("status.png"))
     })?;
     println!("{}", directory.display());
