@@ -105,7 +105,7 @@ impl Members {
     }
 
     /// Returns the listing of the first member that answers, and a connection to it. All members are asked, each
-    /// [`STAGGER`] after the one before, so that a silent member costs only this time.
+    /// 250 ms after the one before, so that a silent member costs only this time.
     ///
     /// # Errors
     /// No member has answered: the error of the last one.
