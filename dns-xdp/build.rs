@@ -1,5 +1,5 @@
 //! Builds the programs of dns-xdp-ebpf for the BPF target, so that one binary holds everything.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::Context as _;
@@ -33,7 +33,7 @@ fn main() -> anyhow::Result<()> {
 
 /// Removes the debug information, which is three quarters of an object. The kernel reads types and lines from `.BTF` and
 /// `.BTF.ext`.
-fn strip(path: &PathBuf) -> anyhow::Result<()> {
+fn strip(path: &Path) -> anyhow::Result<()> {
     let octets = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut elf = object::build::elf::Builder::read(&*octets)?;
     for section in &mut elf.sections {

@@ -213,7 +213,7 @@ impl Datapath {
         }
         kernel
             .grow(capacity, published, serving, network)
-            .map_err(|error| Error::new(format!("no larger table for {names} names")).because_of(error))
+            .map_err(|error| Error::no_larger_table(names).because_of(error))
     }
 
     /// Writes a zone into the bank that no query reads. [`Datapath::commit`] publishes it.

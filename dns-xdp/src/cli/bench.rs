@@ -155,7 +155,7 @@ fn load(config: &Config, served: &[IpAddr]) -> anyhow::Result<(Unattached, Table
         ));
     }
     let zone = failover::healthy_zone(config);
-    let capacity = datapath::capacity(&config.xdp, zone.names().count());
+    let capacity = datapath::capacity(&config.xdp, zone.names().len());
     let mut responder = Unattached::load(variant(config), &datapath::places(served, MAC), port, capacity)?;
     responder.publish(&zone)?;
     Ok((responder, Table::Configuration(config.path.clone())))

@@ -43,6 +43,12 @@ impl Error {
         Error::new(what)
     }
 
+    pub(super) fn no_larger_table(names: usize) -> Self {
+        Error::new(format!(
+            "no table for {names} names can be had, the one before stays: give the daemon more memory, or remove names"
+        ))
+    }
+
     pub(super) fn loading(error: anyhow::Error) -> Self {
         let what = "cannot load the XDP program; it needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
         Error { source: Some(error.into()), ..Error::new(what) }

@@ -1,11 +1,13 @@
 //! Scenes: queries during a change get the old zone or the new zone, never a mixture.
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use dns_xdp::datapath::layout;
-use dns_xdp_tests::bed::cluster::scene;
+use dns_xdp_tests::bed::cluster::{Cluster, scene};
 use dns_xdp_tests::bed::node::Node;
 use dns_xdp_tests::bed::plan::{Plan, ZONE};
+use dns_xdp_tests::bed::strace::{Attached, calls, injected, injecting};
 use dns_xdp_tests::bed::wait;
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
@@ -93,6 +95,69 @@ fn a_zone_that_outgrows_its_table_gets_a_larger_one_and_no_query_is_lost() {
         ensure!(dns.ask(node.ipv4(), &last, RecordType::A)?.answers.len() == 3, "{last} has no addresses");
         Ok(())
     });
+}
+
+/// A growth takes many calls of `bpf()`. One of them fails, in turn at each of these parts of the way.
+const PARTS: usize = 8;
+/// The zone outgrows its table by few names, so that each part takes little time.
+const FEW: usize = 10;
+const OUTGROWN: usize = 4200;
+
+#[test]
+#[ignore = "needs root and XDP: cargo xtask test net"]
+fn a_growth_that_fails_leaves_the_old_table_answering_and_the_next_one_succeeds() {
+    scene(&Plan::quick(3).tables(&services(0..FEW)), |cluster| {
+        let traces = tempfile::tempdir()?;
+        let small = cluster.nodes[0].config_text()?;
+        let large = format!("{small}\n{}", services(FEW..OUTGROWN));
+        let trace = traces.path().join("whole");
+        grow(&mut cluster.nodes[0], &large, &trace, &[])?;
+        let count = calls(&trace)?.len();
+        eprintln!("{}", std::fs::read_to_string(&trace)?.lines().take(3).collect::<Vec<_>>().join("\n"));
+        ensure!(count > 3 * PARTS, "{count} calls");
+        for part in 1..=PARTS {
+            let number = count * part / PARTS;
+            let node = &mut cluster.nodes[0];
+            std::fs::write(&node.config, &small)?;
+            node.stop(Signal::SIGINT)?;
+            node.start()?;
+            let trace = traces.path().join(part.to_string());
+            let grown = grow(node, &large, &trace, &injecting("ENOMEM", &number.to_string()));
+            let failed = injected(&trace)?.with_context(|| format!("{number} of {count}: no call has failed"))?;
+            let step = format!("{} at call {number} of {count}", failed.command);
+            if let Err(error) = grown {
+                ensure!(format!("{error:#}").contains("give the daemon more memory"), "{step}: {error:#}");
+                ensure!(tables(&cluster.nodes[0])? == ["4096"], "{step}: {:?}", tables(&cluster.nodes[0])?);
+            }
+            follows(cluster).context(step.clone())?;
+            cluster.nodes[0].cli_ok(&["reload"])?;
+            ensure!(tables(&cluster.nodes[0])? == ["8192"], "{step}: {:?}", tables(&cluster.nodes[0])?);
+            follows(cluster).context(step)?;
+        }
+        Ok(())
+    });
+}
+
+/// Reloads a text while a tracer lists the calls, and has one of them fail.
+fn grow(node: &mut Node, text: &str, trace: &Path, inject: &[String]) -> Result<()> {
+    std::fs::write(&node.config, text)?;
+    let pid = node.status()?["pid"].to_string();
+    let _strace = Attached::to(&pid, trace, inject)?;
+    node.cli_ok(&["reload"]).map(drop)
+}
+
+/// The program answers, and its answers follow a change.
+fn follows(cluster: &Cluster) -> Result<()> {
+    let (node, dns) = (&cluster.nodes[0], cluster.dns_client()?);
+    let before = node.stats()?.answered_by_xdp();
+    for (verb, members) in [("down", 2), ("auto", 3)] {
+        node.cli_ok(&["node", verb, "node3"])?;
+        let answers = dns.ask(node.ipv4(), &format!("s0.{ZONE}."), RecordType::A)?.answers;
+        ensure!(answers.len() == members, "after {verb}: {answers:?}");
+    }
+    let answered = node.stats()?.answered_by_xdp() - before;
+    ensure!(answered == 2, "the program answered {answered} of 2 queries");
+    Ok(())
 }
 
 fn services(numbers: std::ops::Range<usize>) -> String {

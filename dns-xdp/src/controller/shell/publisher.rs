@@ -275,7 +275,7 @@ impl Work {
     fn replace(&mut self, before: Option<Arc<Zone>>, zone: &Arc<Zone>) -> Result<(), datapath::Error> {
         let published = before.as_deref().map(|zone| (zone, self.stale_after));
         let (serving, network) = (self.network.serving(), self.network.network());
-        self.datapath.make_room(zone.names().count(), published, serving, network)?;
+        self.datapath.make_room(zone.names().len(), published, serving, network)?;
         let staged = self.datapath.stage(zone)?;
         self.zone.send_replace(Some(Arc::clone(zone)));
         let committed = self.datapath.commit(staged.as_ref());
