@@ -5,7 +5,8 @@ use std::{env, fs};
 use anyhow::Context as _;
 use aya_build::{Package, Toolchain, build_ebpf};
 
-/// Where the kernel says that unaligned accesses are cheap (CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS), of those that run XDP.
+/// The machines that run XDP and have cheap unaligned accesses, as the kernel says
+/// (CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS).
 const MACHINES: [&str; 2] = ["x86_64", "aarch64"];
 
 #[expect(unsafe_code, reason = "setting a variable of the environment")]
@@ -40,7 +41,7 @@ fn strip(path: &Path) -> anyhow::Result<()> {
         section.delete =
             [".debug_", ".rel.debug_"].iter().any(|start| section.name.starts_with(start.as_bytes()));
     }
-    // The linker keeps the sections' names among those of the symbols, which this library does not write.
+    // The linker keeps the names of sections and symbols in one table. This library does not write such a table.
     let names = elf.sections.add();
     names.name = b".shstrtab"[..].into();
     names.sh_type = object::elf::SHT_STRTAB;

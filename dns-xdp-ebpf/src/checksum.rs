@@ -91,7 +91,7 @@ impl Sum {
         !self.fold()
     }
 
-    /// Returns the checksum as it is stored in a UDP header, where zero means none (RFC 768).
+    /// Returns the checksum as it is stored in a UDP header. A stored zero means no checksum (RFC 768).
     #[inline(always)]
     pub const fn udp_checksum(self) -> u16 {
         match self.checksum() {

@@ -24,8 +24,8 @@ const COOKIE_HEAD: u32 = {
 /// Octets that a cookie adds to an OPT record.
 const COOKIE_LENGTH: usize = OPTION_HEADER_LENGTH + cookie::LENGTH;
 const WITH_COOKIE_LENGTH: usize = OPT_LENGTH + COOKIE_LENGTH;
-/// The first 8 octets of the answer's OPT record: root owner, type, this server's size, response code and version 0,
-/// and the first octet of the flags.
+/// The first 8 octets of the answer's OPT record: root owner, type, this server's size, response code 0, version 0, and
+/// the first octet of the flags.
 const HEAD: u64 = {
     let [type_high, type_low] = qtype::OPT.to_be_bytes();
     let [size_high, size_low] = UDP_SIZE.to_be_bytes();
@@ -53,7 +53,7 @@ const OUT_CLIENT: Field<u64, 4> = Field::new();
 const OUT_SERVER_HEAD: Field<u64, 12> = Field::new();
 const OUT_SERVER_HASH: Field<u64, 20> = Field::new();
 
-/// What a query's OPT record says, or the absence of one.
+/// The contents of a query's OPT record, or its absence.
 #[derive(Debug, Clone, Copy)]
 pub struct Edns {
     /// Octets of the answer's OPT record. 0: the answer has none.
@@ -203,7 +203,7 @@ impl Edns {
     }
 }
 
-/// Reads the options from `at` to `end`, and refuses those that the responder has to answer.
+/// Reads the options from `at` to `end`, and refuses options that the responder has to answer.
 #[inline(always)]
 fn read_options(frame: Frame<'_>, mut at: usize, end: usize, cookie_option: u32) -> Result<(), Outcome> {
     for nth in 0..OPTIONS_MAX {

@@ -216,8 +216,8 @@ macro_rules! word {
             }
         }
     )*};
-    // A load clears the bits above its width. The compiler cannot know that of inline assembly, and would clear them
-    // again.
+    // A load clears the bits above its width. The compiler cannot know this about inline assembly, and would clear the
+    // bits again.
     (load $word:ty, $size:literal, $base:ident, $sign:literal, $at:expr) => {{
         let value: u64;
         core::arch::asm!(

@@ -13,8 +13,8 @@ pub trait Packet {
     /// clears the new octets, so this way to grow costs more.
     fn resize(&mut self, delta: i32) -> bool;
 
-    /// Grows the frame at its head by `delta` octets of undefined contents; on `false` nothing has changed. Some frames
-    /// have room in front only, for example those of local senders on veth.
+    /// Grows the frame at its head by `delta` octets of undefined contents; on `false` nothing has changed. Some
+    /// frames, such as the frames of local senders on veth, have room in front only.
     fn prepend(&mut self, delta: i32) -> bool;
 
     /// Whether the frame lies in one piece. [`Packet::frame`] is then all of it.

@@ -23,8 +23,8 @@
 //! - Every query gets one answer, here or from the responder (RFC 8906). The program drops responses and queries above
 //!   a limit ([`table::limit`]). It also drops a frame that it cannot finish after writing has begun; this cannot
 //!   happen.
-//! - Every loop has a named bound. A packet creates state only in tables of fixed size: a [`sample`] while an operator
-//!   watches the queries, and an entry for its source prefix in each limit.
+//! - Every loop has a named bound. A packet creates state only in tables of fixed size. It leaves a [`sample`] while an
+//!   operator watches the queries, and an entry for its source prefix in each limit.
 //! - The counters sum to the UDP packets to the served port. Later fragments of a datagram do not contain their port,
 //!   and are not counted.
 //! - A query sees the zone before or after a change, never a mixture. Userspace replaces one pointer, to the head. It

@@ -366,7 +366,7 @@ impl Link {
     }
 }
 
-/// Whether this "next header" number is that of an extension header. UDP may come behind such a header.
+/// Whether this "next header" number names an extension header. UDP may come behind such a header.
 #[inline(always)]
 const fn is_extension(next: u8) -> bool {
     use extension::*;
@@ -447,11 +447,11 @@ impl Datagram {
         Some(u16::from_be(udp.read(udp::SOURCE)))
     }
 
-    /// Whether the checksum is that of the pseudo-header alone, as a local sender leaves it for the device to complete.
-    /// One of 65,536 whole checksums looks like it.
+    /// Whether the checksum covers the pseudo-header alone. A local sender leaves such a checksum for the device to
+    /// complete. One of 65,536 whole checksums looks like it.
     ///
-    /// In generic mode the kernel would complete the checksum at its place in the query. In the answer that is another
-    /// place.
+    /// In generic mode the kernel would complete the checksum at its place in the query. The answer has the checksum at
+    /// another place.
     #[inline(always)]
     fn has_partial_checksum(&self, frame: Frame<'_>) -> Option<bool> {
         let (addresses, udp): (Sum, Region<'_, UDP_LENGTH>) = match self.version {

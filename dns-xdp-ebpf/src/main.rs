@@ -82,14 +82,14 @@ mod hook {
         answer::<true, false>(&ctx)
     }
 
-    /// As [`dns_xdp`], where frames may lie in several pieces.
+    /// As [`dns_xdp`], for frames that may lie in several pieces.
     #[xdp(frags)]
     #[inline(always)]
     pub(crate) fn dns_xdp_frags(ctx: XdpContext) -> u32 {
         answer::<false, true>(&ctx)
     }
 
-    /// As [`dns_xdp_guarded`], where frames may lie in several pieces.
+    /// As [`dns_xdp_guarded`], for frames that may lie in several pieces.
     #[xdp(frags)]
     #[inline(always)]
     pub(crate) fn dns_xdp_guarded_frags(ctx: XdpContext) -> u32 {

@@ -1,7 +1,7 @@
 //! Why a query was answered, passed up or dropped: the counter's index and its text, defined once.
 use crate::verifier::{keep_branch, widen_offset};
 
-/// What the hook tells the kernel to do with the frame.
+/// The hook's instruction to the kernel about the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Send the frame back through its interface: it now holds the answer.
@@ -14,7 +14,7 @@ pub enum Action {
 
 macro_rules! outcomes {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal => $action:ident;)*) => {
-        /// What became of one frame. The discriminant is the index of its counter.
+        /// The result of processing one frame. The discriminant is the index of its counter.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Outcome { $($(#[doc = $doc])+ $name),* }
@@ -134,8 +134,8 @@ outcomes! {
 }
 
 impl Outcome {
-    /// Whether the frame goes up to the served port of a served address, where the responder reads it. The stack drops a
-    /// frame to the MAC address of another station.
+    /// Whether the frame goes up to the served port of a served address. The responder reads such a frame. But the
+    /// stack drops a frame to the MAC address of another station.
     #[inline(always)]
     pub const fn is_for_the_responder(self) -> bool {
         const SET: u64 = {

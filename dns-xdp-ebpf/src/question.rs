@@ -50,7 +50,7 @@ pub mod qtype {
     pub const META_LAST: u16 = 255;
 }
 
-/// The fields of a query's header on which the answer depends.
+/// The fields of a query's header that the answer depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Header {
     /// The identification, in network order.

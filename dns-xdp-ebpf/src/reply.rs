@@ -54,7 +54,7 @@ pub struct Members<'t> {
     pub overflow: &'t NameOverflow,
     /// The first.
     pub index: usize,
-    /// The index behind the last member, where the rotation continues with index 0.
+    /// The index behind the last member. There the rotation continues with index 0.
     pub end: usize,
 }
 

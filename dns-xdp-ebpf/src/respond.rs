@@ -13,7 +13,7 @@ use crate::verifier::{widen, widen_offset};
 #[inline(always)]
 pub fn respond<P: Packet, H: Host>(packet: &mut P, host: &H) -> Outcome {
     match Link::read(packet.frame()) {
-        // Each IP version has a copy of the path, in which the length of its header is a constant.
+        // Each IP version has its own copy of the path. The length of its header is a constant in this copy.
         Ok(link) => match link.version {
             Version::V4 => respond_to(packet, host, link, Version::V4),
             Version::V6 => respond_to(packet, host, link, Version::V6),

@@ -22,24 +22,24 @@ pub const LAYOUT: u32 = 8;
 pub const ZONE: &str = "ZONE";
 /// The names: an array of [`NameEntry`], in two banks. The head says which bank is in use.
 pub const NAMES: &str = "NAMES";
-/// What does not fit a [`NameEntry`]: an array of [`NameOverflow`]. Each is in the slot that its name has in [`NAMES`].
-/// The chunks of large RRsets follow behind.
+/// The data that does not fit a [`NameEntry`]: an array of [`NameOverflow`]. Each overflow has the same slot as its
+/// name in [`NAMES`]. The chunks of large RRsets follow behind the slots.
 pub const NAME_OVERFLOW: &str = "NAME_OVERFLOW";
 /// The lease: an array of one [`Lease`].
 pub const LEASE: &str = "LEASE";
-/// When the next answer to the clients of a prefix is due, in nanoseconds: an LRU hash table from `u64` to `u64`. Each
-/// loaded object has its own.
+/// The time of the next answer to the clients of a prefix, in nanoseconds: an LRU hash table from `u64` to `u64`. Each
+/// loaded object has its own table.
 pub const RRL_BUCKETS: &str = "RRL_BUCKETS";
 /// Prefixes that [`RRL_BUCKETS`] holds.
 pub const BUCKETS_MAX: usize = 1 << 16;
 /// The queries that have gone up to the responder: an array of one [`Admissions`](limit::Admissions). Each loaded
-/// object has its own.
+/// object has its own array.
 pub const FALLBACK_BUCKET: &str = "FALLBACK_BUCKET";
 /// The recent queries of each client prefix for the responder: a hash table like [`RRL_BUCKETS`], of
 /// [`Demand`](limit::Demand).
 pub const FALLBACK_SHARES: &str = "FALLBACK_SHARES";
 /// The served addresses: an array of maps whose one inner map holds one [`LocalAddresses`]. Userspace changes them by
-/// replacing the inner map. Each loaded object has its own.
+/// replacing the inner map. Each loaded object has its own array.
 pub const LOCAL_ADDRESSES: &str = "LOCAL_ADDRESSES";
 /// The counters: a per-CPU array of `u64`, one for each [`Outcome`](crate::outcome::Outcome).
 pub const COUNTERS: &str = "COUNTERS";
@@ -120,7 +120,7 @@ pub struct NameOverflow {
     pub ipv6: [[u64; 2]; ADDRESSES_MAX],
     /// Addresses in network order.
     pub ipv4: [u32; ADDRESSES_MAX],
-    /// The words of the name behind those of the entry.
+    /// The words of the name that follow the words in the entry.
     pub name: [u64; NAME_WORDS - ENTRY_WORDS],
     _padding: [u64; 5],
 }
@@ -171,7 +171,7 @@ pub const fn chunk_room(bank_slots: u32) -> u32 {
     bank_slots / 4 + 32
 }
 
-/// Returns the number of elements of [`NAME_OVERFLOW`]: those of the slots, then the chunks of each bank.
+/// Returns the number of elements of [`NAME_OVERFLOW`]: one for each slot, then the chunks of each bank.
 pub const fn overflow_elements(bank_slots: u32) -> u32 {
     2 * (bank_slots + chunk_room(bank_slots))
 }
@@ -184,7 +184,7 @@ pub const fn turn(id: u16, port: u16, [high, low]: [u64; 2]) -> u32 {
     (mix(mix(id as u64 | (port as u64) << 16, high), low) >> 32) as u32
 }
 
-/// Returns the index of the member with which an answer begins.
+/// Returns the index of an answer's first member.
 #[inline(always)]
 pub const fn first_member(turn: u32, members: usize) -> usize {
     // As in `slot`.
@@ -389,7 +389,7 @@ pub fn address_words(address: IpAddr) -> [u64; 2] {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Lease {
-    /// When the lease ends, in jiffies.
+    /// The end of the lease, in jiffies.
     pub deadline: u64,
     /// Seconds since 1970 when the lease was renewed. New cookies have this time.
     pub seconds: u64,

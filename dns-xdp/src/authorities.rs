@@ -8,14 +8,14 @@ use rustls_native_certs::CertificateResult;
     "this machine trusts no certificate authority{reason}: install ca-certificates and restart, or set `ca`"
 )]
 pub struct NoAuthorities {
-    /// What kept them from being read, in brackets.
+    /// The error that prevented reading the authorities, in brackets.
     reason: String,
 }
 
-/// Reads them, which are some hundred files: those of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+/// Reads the authorities of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`. They are some hundred files.
 ///
 /// # Errors
-/// There is none.
+/// There is no authority.
 pub fn read() -> Result<RootCertStore, NoAuthorities> {
     of(rustls_native_certs::load_native_certs())
 }

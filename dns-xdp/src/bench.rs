@@ -1,4 +1,4 @@
-//! What is timed: queries as frames, for `dns-xdp bench` and `cargo xtask bench program`.
+//! The queries that are timed, as frames, for `dns-xdp bench` and `cargo xtask bench program`.
 //!
 //! `kind` chooses the queries, `query` writes their frames. The stopwatch itself is in `datapath`.
 mod kind;

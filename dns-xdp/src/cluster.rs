@@ -157,8 +157,8 @@ impl Node {
     }
 }
 
-/// A name that answers with its healthy members in rotation, or with the first of them. An answer has at most `answers_max`
-/// of them.
+/// A name that answers with its healthy members in rotation, or with the first healthy member. An answer has at most
+/// `answers_max` members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Its name, relative to the zone, or [`APEX`].
@@ -172,8 +172,8 @@ pub struct Service {
     pub backup: Vec<String>,
     /// With fewer healthy members than this, it answers all of them, healthy or not.
     pub min_healthy: usize,
-    /// What it answers while neither a member nor a backup is healthy. `None`: with probes of its own, as `[failover]`
-    /// says; without, the substitutes of its members.
+    /// The answer while neither a member nor a backup is healthy. `None`: a service with its own probes answers as
+    /// `[failover]` says. A service without its own probes answers the substitutes of its members.
     pub all_down: Option<AllDown>,
     /// The most addresses of a family in an answer; `None`: as the zone says.
     pub answers_max: Option<usize>,
@@ -280,7 +280,7 @@ impl Require {
 pub struct Probe {
     /// The kind of the probe, with its settings.
     pub kind: ProbeKind,
-    /// Where the probe is sent; `None`: to the node itself.
+    /// The target of the probe; `None`: the node itself.
     pub target: Option<Elsewhere>,
     /// Time from one attempt to the next while the verdict is clear.
     pub interval: Duration,
@@ -312,7 +312,7 @@ impl Probe {
     }
 }
 
-/// Where a probe is sent instead of to the node.
+/// The target of a probe that is not sent to the node itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elsewhere {
     /// An address or a name, as the operator wrote it.

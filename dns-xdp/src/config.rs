@@ -57,7 +57,7 @@ pub struct Config {
     pub path: PathBuf,
     /// The delegated zone.
     pub zone: ZoneConfig,
-    /// Where queries are answered.
+    /// The interfaces, addresses and port that queries are answered on.
     pub listen: Listen,
     /// The XDP program.
     pub xdp: Xdp,
@@ -93,7 +93,7 @@ impl Config {
         spec::parse(text, path)
     }
 
-    /// Checks a file's text whose shared sections are those of the store. A problem in a shared section has the
+    /// Checks the text of a file together with the shared sections of the store. A problem in a shared section has the
     /// document's key and its line in that document.
     ///
     /// # Errors
@@ -318,7 +318,7 @@ pub struct ZoneConfig {
     pub negative_ttl_seconds: u32,
     /// The SOA's RNAME: the contact's mailbox as a domain name, fully qualified.
     pub contact: Name,
-    /// What the name servers' names answer when their node is dead.
+    /// The answer for a name server's name while its node is dead.
     pub ns_addresses: NsAddresses,
     /// The most addresses of a family in an answer about the apex or a service.
     pub answers_max: usize,
@@ -353,7 +353,7 @@ pub struct Xdp {
     pub pin: PathBuf,
     /// The lease: how long the program answers without its daemon. `None`: for ever.
     pub stale_after: Option<Duration>,
-    /// What is left of the lease after an orderly stop.
+    /// The rest of the lease after an orderly stop.
     pub stop_grace: Duration,
     /// The most names that the kernel's table can hold.
     pub capacity: Capacity,

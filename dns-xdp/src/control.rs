@@ -19,7 +19,7 @@ pub use server::{BindError, Server, SocketFile, remove_stale};
 
 /// The one resource of the socket.
 const COMMAND_PATH: &str = "/command";
-/// The request header with the time at which the client gives up, in milliseconds of [`monotonic`].
+/// The request header with the time when the client gives up, in milliseconds of [`monotonic`].
 const UNTIL: &str = "x-dns-xdp-until";
 
 /// Returns the time of CLOCK_MONOTONIC. No user sets this clock, and it is the same in all processes.

@@ -107,7 +107,7 @@ pub struct Datapath {
     kernel: Option<Kernel>,
     /// Why there is no program, although the configuration wants it.
     refusal: Option<String>,
-    /// `[xdp] pin`, where a predecessor may have left its program.
+    /// `[xdp] pin`. A predecessor may have left its program there.
     pin: PathBuf,
 }
 
@@ -128,7 +128,7 @@ struct Kernel {
     /// The served addresses that were published last.
     locals: Option<Vec<Local>>,
     transmit: TransmitWatch,
-    /// When each device was found to lose native answers.
+    /// The time when each device was found to lose native answers.
     lost: BTreeMap<String, Instant>,
     /// The counters of programs before this one.
     counted: BTreeMap<&'static str, u64>,
@@ -270,12 +270,11 @@ impl Datapath {
         Ok(())
     }
 
-    /// Adapts attachments and addresses to the network. It follows devices that come, go and change. It attaches a
-    /// program again that another process has detached, and makes lost pins again. Returns whether anything has
-    /// changed.
+    /// Adapts attachments and addresses to the network. Follows devices that come, go and change. Attaches programs
+    /// again that another process has detached, and makes lost pins again. Returns whether anything has changed.
     ///
     /// # Errors
-    /// The program cannot be loaded or attached. Where it is attached, it stays.
+    /// The program cannot be loaded or attached. Existing attachments stay.
     pub fn follow(
         &mut self,
         serving: &Serving,
@@ -412,7 +411,7 @@ impl Drop for Kernel {
 
 impl Kernel {
     fn load(config: &Config, version: KernelVersion) -> Result<Self, Error> {
-        // Every node has two names, its own and that of its name server. The store may have more nodes.
+        // Every node has two names: its own, and the name of its name server. The store may have more nodes.
         let names = 2 * config.cluster.nodes.len() + config.cluster.services.len() + 1;
         let bank_slots = layout::bank_slots(capacity(&config.xdp, names));
         let pins = Pins::create(&config.xdp.pin, bank_slots)?;

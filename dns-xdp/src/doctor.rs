@@ -29,7 +29,7 @@ pub struct Finding {
     pub what: String,
     /// The finding as text.
     pub text: String,
-    /// What to do. `None`: there is nothing to do, or no command for it.
+    /// The remedy. `None`: there is nothing to do, or no command for it.
     pub remedy: Option<Remedy>,
 }
 

@@ -26,9 +26,9 @@ const ADDRESSES_SHOWN: usize = 8;
 pub struct Event {
     /// From 1 at the daemon's start, without gaps.
     pub seq: u64,
-    /// When this server noticed it.
+    /// The time when this server noticed it.
     pub at: Timestamp,
-    /// What happened.
+    /// The occurrence.
     #[serde(flatten)]
     pub what: Occurrence,
     /// [`Kind::is_grave`]

@@ -1,4 +1,4 @@
-//! Decides which node answers for which: a pure function of the cluster, the verdicts and the intents.
+//! Decides which node answers for each node: a pure function of the cluster, the verdicts and the intents.
 //!
 //! `answers` has the node that answers for each node, `service` chooses among the members of a service, and
 //! `rendezvous` chooses substitutes. `families` has the answers that differ in IPv4 or IPv6, and `holds` finds the
@@ -145,7 +145,7 @@ pub struct Quorum {
 /// The decision: the answers and their reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// The node that answers for each node. Answers equal to those of the decision before share its value.
+    /// The node that answers for each node. If the decision before has equal answers, both decisions share one value.
     pub answers: Arc<Answers>,
     /// How each node is treated, in the order of the cluster; shown even while the answers are frozen.
     pub effective: Vec<Effective>,
@@ -157,7 +157,7 @@ pub struct Decision {
     pub held: bool,
     /// The groups of services that are down, as [`Cluster::members`] counts them: no member and no backup is healthy.
     down: Arc<[usize]>,
-    /// Why the answers are those of the previous decision, or the configured ones if there was none. Only an operator's
+    /// Why the previous decision's answers stay, or the configured answers if there was no decision. Only an operator's
     /// `up`, `down` and `drain` change them.
     pub frozen: Option<String>,
     /// While frozen: the answers without the operator's changes.
@@ -202,7 +202,7 @@ impl Decision {
     }
 }
 
-/// Decides which node answers for which. The view has to be of this cluster.
+/// Decides which node answers for each node. The view has to be of this cluster.
 pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option<&Decision>) -> Decision {
     let states = view.nodes.as_slice();
     debug_assert_eq!(cluster.nodes.len(), states.len());
@@ -308,7 +308,7 @@ fn count(rules: &Failover, view: &View) -> Quorum {
     Quorum { visible, needed, ok: visible >= needed }
 }
 
-/// The nodes that may answer for others: those that are up and proven, or else those that are not known to be down.
+/// The nodes that may answer for others: nodes that are up and proven, or else nodes that are not known to be down.
 fn trusted(states: &[NodeState]) -> Vec<usize> {
     let those = |wanted: fn(&NodeState) -> bool| -> Vec<usize> {
         (0..).zip(states).filter(|(_, state)| wanted(state)).map(|(index, _)| index).collect()

@@ -105,7 +105,7 @@ pub struct Report {
     pub probe: ProbeId,
     /// The start of the probe that the report belongs to: [`Prober::is_current`].
     start: u64,
-    /// The time at which the report counts, since the prober's origin.
+    /// The time when the report counts, since the prober's origin.
     pub at: Duration,
     /// The observation.
     pub observation: Observation,

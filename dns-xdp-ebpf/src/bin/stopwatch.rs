@@ -30,7 +30,7 @@ mod programs {
         words: [u64; WORDS],
     }
 
-    /// Which template and which variant come next. The number of each is a power of two.
+    /// The template and the variant that come next. The number of each is a power of two.
     #[repr(C)]
     pub(crate) struct Turn {
         /// Templates in use, less one.
@@ -51,7 +51,7 @@ mod programs {
     static TURN: Array<Turn, 1> = Array::new();
     #[btf_map]
     static NEXT: PerCpuArray<u64, 2> = PerCpuArray::new();
-    /// Where the packet began at its first run, and where it begins now. The first is 0 before that run.
+    /// The packet's beginning at its first run, and its present beginning. The first is 0 before that run.
     #[btf_map]
     static START: Array<[u64; 2], 1> = Array::new();
     /// The program that is timed.

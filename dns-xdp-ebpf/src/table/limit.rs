@@ -26,8 +26,8 @@ impl Rate {
         Rate { interval, tolerance: interval * (burst as u64 - 1) }
     }
 
-    /// If one is admitted at `now`, returns when the next is due. `due` is when this one was due. Both are nanoseconds
-    /// of any one clock.
+    /// Returns the time of the next admission; `None`: there is no admission at `now`. `due` is the time of this
+    /// admission. Times are nanoseconds of any one clock.
     #[inline(always)]
     pub fn admit(&self, due: u64, now: u64) -> Option<u64> {
         let due = if due > now { due } else { now };
@@ -39,9 +39,9 @@ impl Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Admissions {
-    /// When the next query is due.
+    /// The time of the next query.
     pub due: u64,
-    /// When the last query was refused; 0: never.
+    /// The time of the last refusal; 0: there was none.
     pub refused: u64,
 }
 

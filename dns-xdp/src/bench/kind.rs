@@ -14,7 +14,7 @@ pub struct Kind {
     pub frames: Vec<Vec<u8>>,
 }
 
-/// The ways to the server: one for every kind, and one over IPv6 where the server is asked over both.
+/// The ways to the server: one for every kind, and one over IPv6 if the server is asked over both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Routes {
     /// Over IPv4, unless the server has IPv6 alone.
@@ -23,7 +23,7 @@ pub struct Routes {
     pub second: Option<Route>,
 }
 
-/// How a kind of query is put, and how it is answered.
+/// The form of a kind of query, and the expected answer.
 struct Form {
     text: &'static str,
     qtype: RecordType,
@@ -57,12 +57,11 @@ const fn form(text: &'static str, qtype: RecordType, edns: Edns, answer: Expecte
     Form { text, qtype, edns, answer, twice: false }
 }
 
-/// Names that do not exist are as many as those that do, and at least these.
+/// The least number of missing names. Otherwise there are as many missing names as existing names.
 const MISSING_MIN: usize = 16;
 
-/// The kinds of query that have an answer. `ask` sends a query to the program and returns its answer, or `None` if
-/// the program passes the query up. Names that the running program answers otherwise than the configuration says are
-/// left out.
+/// The kinds of query that have an answer. `ask` sends a query to the program and returns its answer, or `None` if the
+/// program passes the query up. Leaves out names that the running program answers differently from the configuration.
 ///
 /// # Errors
 /// Those of `ask`.
@@ -133,7 +132,7 @@ mod tests {
         Routes { first, second: Some(second) }
     }
 
-    /// A program that has one A record for every name but those that begin with `nx`, and no other type.
+    /// A program that has one A record for every name, and no other type. Names that begin with `nx` do not exist.
     fn ask(frame: &[u8]) -> Result<Option<Vec<u8>>, ()> {
         let message = if frame[12] == 8 { 42 } else { 62 };
         let mut answer = frame.to_vec();

@@ -5,12 +5,12 @@ use hickory_proto::rr::{Name, RecordType};
 
 use crate::datapath::layout::wire;
 
-/// Where a query goes.
+/// The route of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// Who asks, and who is asked.
+    /// The addresses of the client and the server.
     pub between: Between,
-    /// MAC address of who is asked.
+    /// The server's MAC address.
     pub mac: [u8; 6],
     /// The served port.
     pub port: u16,
@@ -25,7 +25,7 @@ pub enum Between {
     Ipv6([Ipv6Addr; 2]),
 }
 
-/// What a query has behind its question.
+/// The part of a query behind its question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edns {
     /// Nothing.
@@ -34,18 +34,18 @@ pub enum Edns {
     Opt,
     /// An OPT record with a client cookie (RFC 7873), as BIND and dig send it.
     Cookie,
-    /// The same with the server's part, as they send it from the second query on.
+    /// The same with the server's part, as BIND and dig send it from the second query on.
     WholeCookie([u8; 16]),
 }
 
 /// A question of class IN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query<'a> {
-    /// Asked for, in any case.
+    /// The name that is asked for, in any case.
     pub qname: &'a Name,
-    /// Asked for.
+    /// The type that is asked for.
     pub qtype: RecordType,
-    /// What is behind the question.
+    /// The part behind the question.
     pub edns: Edns,
 }
 
@@ -57,7 +57,7 @@ const UDP: u8 = 17;
 const HOPS: u8 = 64;
 
 impl Route {
-    /// Octets before the DNS message, of the query as of its answer.
+    /// Octets before the DNS message, in the query and in its answer.
     pub(super) const fn headers(&self) -> usize {
         match self.between {
             Between::Ipv4(_) => 14 + 20 + 8,
@@ -75,7 +75,7 @@ impl Route {
 }
 
 impl Edns {
-    /// An OPT record: the root, type 41, 1232 octets, version 0, no flags, the length of the options and these.
+    /// An OPT record: the root, type 41, 1232 octets, version 0, no flags, the length of the options, and the options.
     fn record(self) -> Vec<u8> {
         const HEAD: [u8; 9] = [0, 0, 41, 4, 208, 0, 0, 0, 0];
         match self {

@@ -51,7 +51,7 @@ struct Report {
     queries: Vec<Row>,
 }
 
-/// Where the queried names are: in the table that a daemon pinned, or in one made from the configuration.
+/// The table with the queried names: a table that a daemon pinned, or a table made from the configuration.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Table {

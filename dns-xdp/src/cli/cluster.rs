@@ -38,7 +38,7 @@ pub(super) enum Cluster {
     /// Print the shared sections as one file
     #[command(after_help = "Example: dns-xdp cluster export > cluster.toml")]
     Export(ConfigFile),
-    /// Write shared sections to the store: the file's own, or those of another file
+    /// Write the shared sections of the file, or of another file, to the store
     #[command(after_help = "Example: dns-xdp cluster import cluster.toml")]
     Import(Import),
     /// Have all servers believe a store that was restored from an older copy, is another one, or has lost documents
@@ -63,7 +63,7 @@ pub(super) struct Show {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// The file with the shared sections; `-`: standard input [default: that of --config]
+    /// The file with the shared sections; `-`: standard input [default: the file of --config]
     #[arg(conflicts_with = "skydns")]
     from: Option<PathBuf>,
     /// Read nodes and services from the zone's SkyDNS keys below this path instead, such as /skydns

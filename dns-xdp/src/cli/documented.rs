@@ -12,7 +12,7 @@ fn pages() -> Vec<PathBuf> {
     pages.chain([root.join("../README.md")]).collect()
 }
 
-/// Returns the command lines of a page, without `dns-xdp`: those in code, and those that begin a row of a table.
+/// Returns the command lines of a page, without `dns-xdp`. A command line is in code, or begins a row of a table.
 fn command_lines<'a>(root: &Command, page: &'a str) -> Vec<&'a str> {
     let mut lines = Vec::new();
     let mut is_shell = false;

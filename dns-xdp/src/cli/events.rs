@@ -17,7 +17,7 @@ pub(super) const EXAMPLE: &str = "Example: dns-xdp events --since 1h --follow";
 /// How long a request of `--follow` waits for an event. It is less than the server's limit and than this client's
 /// timeout.
 const WAIT: Duration = Duration::from_secs(15);
-/// Interval at which `--follow` looks for a daemon that is gone.
+/// How often `--follow` checks whether the daemon is gone.
 const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]

@@ -84,7 +84,7 @@ pub(super) struct Rules {
     /// The nodes that answer while none of its nodes is healthy, in order of preference; "" for none
     #[arg(long, value_name = "NODE", value_delimiter = ',', add = completion::nodes())]
     backup: Option<Vec<String>>,
-    /// What it answers while no backup is healthy either
+    /// The answer while no backup is healthy either
     #[arg(long, value_name = "RULE", value_parser = all_down())]
     all_down: Option<AllDown>,
 }

@@ -6,7 +6,7 @@ use super::{Cluster, Family, Node, Parts};
 /// The nodes that have an address of a family, as a cluster of their own.
 #[derive(Debug)]
 pub(crate) struct FamilyPart {
-    /// Where the nodes are in the whole cluster, in order.
+    /// The places of the nodes in the whole cluster, in order.
     places: Vec<usize>,
     cluster: Cluster,
 }
@@ -23,8 +23,8 @@ impl FamilyPart {
         FamilyPart { places, cluster }
     }
 
-    /// Returns its nodes as a cluster. Its [`Cluster::members`] has all services of the whole cluster, in the same
-    /// places and groups. Their members and backups are those that have the family.
+    /// Returns the nodes of this part as a cluster. Its [`Cluster::members`] has all services of the whole cluster, in
+    /// the same places and groups. The services have only members and backups that have the family.
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }

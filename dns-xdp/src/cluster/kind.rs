@@ -70,11 +70,11 @@ pub struct TcpDialogue {
     pub port: u16,
     /// The text that is sent; `None`: the server speaks first.
     pub send: Option<String>,
-    /// What the reply must contain.
+    /// The expected contents of the reply.
     pub expect: Expect,
 }
 
-/// What the first octets of a reply must contain.
+/// The expected contents of the first octets of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
     /// These octets, anywhere; not empty.
@@ -116,11 +116,11 @@ pub struct Redis {
     pub user: Option<String>,
     /// The password of AUTH; `None`: no AUTH.
     pub password: Option<PasswordFile>,
-    /// What the server has to be.
+    /// The role that the server has to have.
     pub role: Role,
 }
 
-/// What a Redis server has to be for a success.
+/// The role that a Redis server needs for a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Any server that answers.
@@ -205,7 +205,7 @@ impl Eq for Pattern {}
 pub struct Dns {
     /// Destination port.
     pub port: u16,
-    /// The apex of the zone for which the server has to be authoritative.
+    /// The apex of a zone. The server has to be authoritative for this zone.
     pub name: Name,
 }
 

@@ -74,8 +74,8 @@ pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Diagnostics) {
 /// the same time.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// Returns the smallest burst with which a limit lets its whole rate through. If neither a tick nor the interval
-/// between answers divides the other, an answer may be due within a tick. The burst then has to cover one more.
+/// Returns the smallest burst that lets the whole rate of a limit through. If neither a tick nor the interval between
+/// answers divides the other, the time of an answer may be within a tick. The burst then has to cover one more answer.
 fn least_burst(per_second: u32) -> u32 {
     let in_one_tick = per_second.div_ceil(TICKS_PER_SECOND);
     let divide = |a: u32, b: u32| b != 0 && a.is_multiple_of(b);

@@ -120,7 +120,7 @@ const KEYS_COMPARED: usize = TOLD;
 #[derive(Debug, Default)]
 pub(super) struct Diagnostics {
     found: RefCell<Vec<At<String>>>,
-    /// Where unknown keys are.
+    /// The places of the unknown keys.
     unknown: RefCell<BTreeSet<usize>>,
     names_compared: Cell<usize>,
     keys_compared: Cell<usize>,

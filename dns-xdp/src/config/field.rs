@@ -287,7 +287,7 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
     value.as_bool().ok_or_else(|| mistyped(value, "true or false"))
 }
 
-/// Reads an address at which this machine listens or which it probes.
+/// Reads an address that this machine listens on or probes.
 pub(super) fn address(value: &DeValue<'_>) -> Read<IpAddr> {
     ordinary(value, ADDRESS, SpecialAddress::of_local)
 }

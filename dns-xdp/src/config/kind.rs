@@ -1,4 +1,4 @@
-//! Reads the kind of a probe. Each kind has its own keys, and refuses those of other kinds.
+//! Reads the kind of a probe. Each kind has its own keys, and refuses the keys of other kinds.
 mod redis;
 mod tcp;
 
@@ -34,7 +34,7 @@ pub(super) struct Surroundings {
     pub(super) apex: Name,
     /// The port of its name servers.
     pub(super) dns_port: u16,
-    /// When the time for looking names up ends.
+    /// The end of the time for looking names up.
     pub(super) patience: Instant,
 }
 

@@ -10,7 +10,7 @@ use crate::intent::Intents;
 /// A number of the store's history. Each change of the store has a greater one.
 pub type Revision = u64;
 
-/// The keys of the documents, in the order in which they are joined, and the section that each document holds.
+/// The keys of the documents, and the section that each document holds. The documents are joined in this order.
 pub const CONCERNS: [(&str, &str); 5] = [
     ("config/zone", "zone"),
     ("config/health", "health"),

@@ -113,7 +113,7 @@ pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Diagnostic> {
     problems.into_unknown_keys(text)
 }
 
-/// Like [`parse`], for a text whose shared sections are those of a store.
+/// Like [`parse`], for a text with the shared sections of a store.
 pub(super) fn parse_shared(text: &str, path: &Path) -> Result<Config, ConfigError> {
     document(text, path, |document, path, problems| {
         read(document, path, problems, true, resolve::LOOKUP_TIMEOUT)

@@ -24,7 +24,7 @@ pub struct SharedStore {
     pub endpoints: Vec<String>,
     /// The beginning of the keys, without a slash at the end.
     pub prefix: String,
-    /// A PEM file of authorities for `https`; `None`: those that this machine trusts.
+    /// A PEM file of authorities for `https`; `None`: the authorities that this machine trusts.
     pub ca: Option<PathBuf>,
     /// This server's certificate and key, in PEM files.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -34,7 +34,7 @@ pub struct SharedStore {
     pub lease: Duration,
     /// This server's name in the cluster; `None`: the name of the node whose address it serves.
     pub server: Option<String>,
-    /// Where the last good copy of the documents is kept.
+    /// The file with the last good copy of the documents.
     pub copy: PathBuf,
     /// The path of the SkyDNS keys that define nodes and services; `None`: only the documents define them.
     pub skydns_follow: Option<String>,

@@ -46,7 +46,7 @@ impl Place {
 /// All nodes, and all services with the names of their members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Members {
-    /// The nodes, in the order in which new nodes are appended.
+    /// The nodes. New nodes are appended in this order.
     pub nodes: Vec<Place>,
     /// The services with their members, appended in the order of the names.
     pub services: BTreeMap<String, Vec<String>>,

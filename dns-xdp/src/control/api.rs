@@ -32,9 +32,10 @@ use crate::config::{ConfigError, nearest};
 pub struct Call {
     /// The command.
     pub command: Command,
-    /// When the client gives up, by [`super::monotonic`]; `None`: unknown.
+    /// The time when the client gives up, by [`super::monotonic`]; `None`: unknown.
     pub until: Option<Duration>,
-    /// Where the answer goes. Answer when the effect is visible to clients. Dropping this reports a failure.
+    /// The channel for the answer. Answer when the effect is visible to clients. Dropping the channel reports a
+    /// failure.
     pub reply: oneshot::Sender<Result<Value, Refusal>>,
 }
 
@@ -315,8 +316,8 @@ pub struct Status {
     pub blind: Option<String>,
     /// The nodes, in the order of the configuration.
     pub nodes: Vec<NodeStatus>,
-    /// The services, in the order of the configuration. If there are more than 1,000, only those that are down, at most
-    /// 1,000.
+    /// The services, in the order of the configuration. If there are more than 1,000 services, only services that are
+    /// down are listed, at most 1,000.
     #[serde(default)]
     pub services: Vec<ServiceStatus>,
     /// The guaranteed repair time.
@@ -333,7 +334,7 @@ pub struct Status {
     pub pid: u32,
     /// Seconds since the daemon started.
     pub uptime_seconds: u64,
-    /// When the answers changed last.
+    /// The time of the last change of the answers.
     pub published: Option<Timestamp>,
     /// Whether the decided answers are in force. If not, an alarm says why.
     #[serde(default)]
@@ -344,7 +345,7 @@ pub struct Status {
     /// The limits that apply in a flood.
     #[serde(default)]
     pub guard: GuardStatus,
-    /// Where the shared part of the configuration is.
+    /// The place of the shared part of the configuration.
     #[serde(default)]
     pub store: StoreStatus,
 }
@@ -498,7 +499,7 @@ pub struct QueryAnswer {
     pub answers: Vec<String>,
     /// The TTL of the answers, or of the negative answer, in seconds.
     pub ttl: Option<u32>,
-    /// Which part answers: `xdp` or `responder`.
+    /// The part that answers: `xdp` or `responder`.
     pub path: String,
     /// The reason of these answers.
     pub why: String,

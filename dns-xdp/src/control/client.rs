@@ -67,7 +67,7 @@ pub enum CallError {
     Garbled {
         /// The socket.
         socket: PathBuf,
-        /// What was wrong.
+        /// The fault of the reply.
         reason: String,
     },
 }

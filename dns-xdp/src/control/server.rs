@@ -81,7 +81,7 @@ pub enum BindError {
     Unsafe {
         /// The socket's directory.
         directory: PathBuf,
-        /// What is wrong with the directory, and the remedy.
+        /// The fault of the directory, and the remedy.
         why: String,
     },
     /// The system refused.
@@ -96,7 +96,7 @@ pub enum BindError {
 
 impl Server {
     /// Binds the socket with mode 0600. No other user may write to its directory, which is made with mode 0700 if it is
-    /// missing. Replaces a socket on which no daemon answers; a killed daemon has left it. Needs a tokio runtime.
+    /// missing. Replaces a socket that a killed daemon has left: no daemon answers there. Needs a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let refused = |source| BindError::Refused { path: path.to_owned(), source };
         let directory = made_directory(path).map_err(refused)?;
@@ -224,7 +224,7 @@ fn check_directory(directory: &Path) -> Result<(), BindError> {
     Err(BindError::Unsafe { directory: directory.to_owned(), why })
 }
 
-/// Removes a socket on which no daemon listens; a killed daemon leaves such a socket. Returns `false` if there is none.
+/// Removes a socket that a killed daemon has left: no daemon listens there. Returns `false` if there is no socket.
 pub fn remove_stale(path: &Path) -> Result<bool, BindError> {
     let refused = |source| BindError::Refused { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
@@ -245,7 +245,7 @@ pub fn remove_stale(path: &Path) -> Result<bool, BindError> {
     }
 }
 
-/// What the handler of a request needs.
+/// The data that the handler of a request needs.
 #[derive(Debug, Clone)]
 struct Context {
     calls: mpsc::Sender<Call>,

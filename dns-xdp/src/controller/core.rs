@@ -86,7 +86,7 @@ pub(in crate::controller) struct Core {
     shared: Option<Shared>,
     /// This server's decisions that the store does not have.
     local: Local,
-    /// When `local` last changed, since the origin.
+    /// The time of the last change of `local`, since the origin.
     local_changed: Duration,
     /// The decision and the answers that the last events reported.
     reported: Option<Arc<Reported>>,
@@ -134,7 +134,7 @@ pub(in crate::controller) struct Beginning {
     pub(in crate::controller) config: Config,
     pub(in crate::controller) source: Source,
     pub(in crate::controller) intents: Intents,
-    /// The name of this server among those of its store, and its first view of the store; `None`: there is no store.
+    /// The name of this server in its store, and its first view of the store; `None`: there is no store.
     pub(in crate::controller) shared: Option<(String, Seen)>,
     /// This server's decisions that the store did not have; empty without a store.
     pub(in crate::controller) local: Local,

@@ -124,7 +124,7 @@ struct Shell {
     listeners: Listeners,
     /// Whether the file has to be watched.
     watches: bool,
-    /// When each task was started again last, and the pause before that.
+    /// The time when each task was last started again, and the pause before that.
     restarts: HashMap<Task, (Instant, Duration)>,
     skydns: SkyDns,
     signals: Signals,
@@ -393,7 +393,7 @@ impl Shell {
         }
     }
 
-    /// The readings that the shell has; the publisher adds those of the program.
+    /// The shell's readings. The publisher adds the readings of the program.
     fn readings(&self) -> Readings {
         let responder = self.responder.as_ref().map(|responder| responder.counters().total());
         let notified = self.events.notified();

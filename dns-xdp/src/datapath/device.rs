@@ -21,7 +21,7 @@ use crate::network::{Link, Network};
 const DETACHING_POLLS: u32 = 20;
 const DETACHING_POLL: Duration = Duration::from_millis(10);
 
-/// What a device needs to load and attach its programs.
+/// The inputs for loading and attaching the programs of a device.
 pub(super) struct Source<'a> {
     pub(super) object: &'a mut Ebpf,
     pub(super) pins: &'a Pins,
@@ -55,7 +55,7 @@ pub(super) struct Device {
     pub(super) mode: Attached,
     /// Why it has no better mode.
     pub(super) reason: Option<String>,
-    /// When a driver refused a native program that it may take later.
+    /// The time when a driver refused a native program that it may take later.
     refused_at: Option<Instant>,
     attachments: Vec<Attachment>,
     frags: bool,

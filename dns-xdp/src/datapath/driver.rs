@@ -37,7 +37,7 @@ pub fn has_native(driver: &str) -> bool {
     NATIVE.contains(&driver)
 }
 
-/// Returns the largest MTU with which a driver takes a program without fragments; `None`: unknown.
+/// Returns a driver's largest MTU for a program without fragments; `None`: unknown.
 pub fn mtu_max(driver: &str) -> Option<u32> {
     match driver {
         // veth_xdp_set, virtnet_xdp_set

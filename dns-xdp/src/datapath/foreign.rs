@@ -7,7 +7,7 @@ use dns_xdp_ebpf::table::RESPONDER;
 use super::links;
 use crate::network::OnInterface;
 
-/// What attaches a program to an interface, which decides how to remove it.
+/// The mechanism that attaches a program to an interface. It decides how to remove the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttachedBy {
     /// The BPF link with this number.
@@ -27,7 +27,7 @@ pub struct Foreign {
     pub native: bool,
     /// Its name; empty if it cannot be read.
     pub name: String,
-    /// What attaches it.
+    /// The mechanism that attaches it.
     pub by: AttachedBy,
 }
 

@@ -189,7 +189,7 @@ fn keep_tags(interface: &str) -> String {
     format!("ethtool -K {interface} rxvlan off txvlan off")
 }
 
-/// A mode in which a program can be attached.
+/// A mode of attaching a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rung {
     Native,

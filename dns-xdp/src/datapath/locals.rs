@@ -37,7 +37,8 @@ fn tags(tags: &[VlanTag]) -> Tags {
 }
 
 impl LocalsLayout {
-    /// Lays these addresses out. Leaves out addresses beyond `LOCALS_MAX`, and those with the same key as another.
+    /// Lays these addresses out. Leaves out addresses beyond `LOCALS_MAX`, and addresses with the key of an earlier
+    /// address.
     pub fn new(locals: &[Local]) -> LocalsLayout {
         let mut keys = BTreeSet::new();
         let mut distinct: Vec<&Local> = locals

@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 
 use super::Error;
 
-/// Interval at which the program's log is read, if it is on.
+/// The interval between two readings of the program's log, if the log is on.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The task that passes the log of one loaded program on. Each program has its own ring, so the task ends with the

@@ -1,4 +1,4 @@
-//! The pins: which objects are pinned, and under which names.
+//! The pins: the pinned objects, and their names.
 //!
 //! ```text
 //!  /sys/fs/bpf/dns-xdp/program          the program
@@ -7,7 +7,7 @@
 //!                                       head-0 and head-1 are the zones that were published last
 //! ```
 //!
-//! Which names these are, and which directory may hold them, is in [`crate::pin_directory`].
+//! The rules for the names and the directory are in [`crate::pin_directory`].
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -28,10 +28,10 @@ use crate::pin_directory::{
     is_link, is_maps, on_bpffs, remove_own,
 };
 
-/// The longest time in which a predecessor that gives way ends.
+/// The longest time until a predecessor that gives way has ended.
 const GIVING_WAY: Duration = Duration::from_secs(5);
 const GIVING_WAY_POLL: Duration = Duration::from_millis(20);
-/// What to do about another daemon, for a daemon that starts and for `unload`.
+/// The remedies for another daemon: for a daemon that starts, and for `unload`.
 const TAKE_ANOTHER: &str = "stop it, or give one of them another [xdp] pin";
 const NAME_ITS_SOCKET: &str = "name its control socket with --socket, or stop it";
 

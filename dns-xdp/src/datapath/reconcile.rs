@@ -248,7 +248,7 @@ fn seen(device: &Device, port: &Port, network: &Network) -> (Attached, Option<St
     }
 }
 
-/// Returns the ports on which a program can answer.
+/// Returns the ports that a program can answer on.
 fn ports(serving: &Serving) -> impl Iterator<Item = &Port> {
     let ports = serving.interfaces.iter().filter_map(|interface| interface.port.as_ref().ok());
     ports.filter(|port| port.is_ethernet())

@@ -24,8 +24,8 @@ impl Kernel {
         self.replace(&pins, (zone, lease), serving, network)
     }
 
-    /// Makes a table for this many names. `published`: the zone from which the program answers, if it answers, and its
-    /// lease.
+    /// Makes a table for this many names. `published`: the zone and the lease of the program; `None`: the program does
+    /// not answer.
     ///
     /// # Errors
     /// Those of loading and attaching. The old table stays in use.

@@ -175,7 +175,7 @@ fn stay() -> Result<(), Error> {
     stayed.map_err(|errno| Error::new("cannot keep to one CPU").because(errno.into()))
 }
 
-/// Returns where the only 8 octets begin in which the frames differ; 0: they differ in other octets too.
+/// Returns the offset of 8 octets that hold every difference of the frames; 0: the frames differ in other octets too.
 fn variants_at(frames: &[Vec<u8>]) -> usize {
     let (first, others) = match frames {
         [first, others @ ..] if !others.is_empty() => (first, others),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::severity::Severity;
 
-/// The checks, in the order in which a resolver depends on them.
+/// The checks. A resolver depends on them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
@@ -46,9 +46,9 @@ pub struct CheckResult {
     pub check: Check,
     /// The checked name, address, or both.
     pub subject: String,
-    /// What was found there.
+    /// The finding.
     pub detail: String,
-    /// What to do; `None` if nothing is wrong.
+    /// The remedy; `None`: nothing is wrong.
     pub remedy: Option<String>,
 }
 

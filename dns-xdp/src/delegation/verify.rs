@@ -71,7 +71,7 @@ fn enough(delegation: &Delegation) -> CheckResult {
     }
 }
 
-/// Returns the first node's name, and a type of which it has an address.
+/// Returns the name of the first node and a record type. The node has an address of this type.
 fn node(config: &Config) -> (Name, RecordType) {
     let node = config.cluster.nodes.first().expect("a cluster has a node");
     let rtype = if node.ipv4.is_some() { RecordType::A } else { RecordType::AAAA };

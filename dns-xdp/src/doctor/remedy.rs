@@ -10,10 +10,10 @@ use serde::{Serialize, Serializer};
 use super::facts::{Holder, Setting};
 use crate::datapath::{AttachedBy, ProgramThere};
 
-/// What to do about a finding.
+/// The remedy for a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
-    /// Which kind of remedy.
+    /// The kind of remedy.
     pub kind: Kind,
     text: String,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "String")]
 pub enum Kind {
-    /// The daemon gives its first answers. The event has those that differ from the configured answers.
+    /// The daemon gives its first answers. The event has the answers that differ from the configured answers.
     Start,
     /// The daemon stops in good order.
     Stop,

@@ -33,7 +33,7 @@ pub struct Answers {
 /// Answers by the names of nodes, in the form that is kept on disk over a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastAnswers {
-    /// When they were decided.
+    /// The time when they were decided.
     pub at: Timestamp,
     /// For each node, the node that answers for it; `None`: refused.
     pub nodes: BTreeMap<String, Option<String>>,
@@ -181,7 +181,7 @@ impl Answers {
         Answers { by_node, seconds_left: doubts(cluster, view), ..answers }
     }
 
-    /// Returns the answers while no node is up: those of `[failover] all-down`. A service that its own probes do not
+    /// Returns the answers while no node is up. They follow `[failover] all-down`. A service that its own probes do not
     /// find down answers as always. A service with its own rule follows that rule.
     pub(super) fn all_down(situation: &Situation<'_>) -> Self {
         let Situation { cluster, rules, view, serving, previous, .. } = situation;
@@ -241,7 +241,7 @@ impl Answers {
         }
     }
 
-    /// Returns answers in which each service has the list of its group. Each list is computed once.
+    /// Returns answers that give each service the list of its group. Each list is computed once.
     fn of_groups(
         cluster: &Cluster,
         by_node: Vec<Option<usize>>,

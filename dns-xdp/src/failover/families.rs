@@ -81,8 +81,8 @@ impl Families {
         }
     }
 
-    /// Returns the same for a cluster in which nodes and services have other places. A name whose nodes were removed is
-    /// no longer there.
+    /// Returns the same for a cluster with other places of nodes and services. A name is left out if its nodes were
+    /// removed.
     pub(super) fn carried(
         &self,
         place: impl Fn(usize) -> Option<usize>,
@@ -196,12 +196,12 @@ impl Decision {
     }
 }
 
-/// The service lists computed so far. The key is the group of the services and the 2 lists from which a list is made.
+/// The service lists computed so far. The key is the group of the services and the 2 lists that a list is made from.
 /// `None`: the families of such services are alike.
 type Lists = HashMap<(usize, [*const usize; 2]), Option<Arc<[usize]>>>;
 
-/// Returns the view of the nodes that have a family. `found` has the probes' results in the family, where these differ
-/// from the results for the nodes.
+/// Returns the view of the nodes that have a family. `found` has the probes' results in the family, if they differ from
+/// the results for the nodes.
 fn part_view(cluster: &Cluster, part: &FamilyPart, view: &View, found: Option<&FamilyView>) -> View {
     let node = |&place: &usize| {
         let state = view.nodes[place];

@@ -47,7 +47,7 @@ pub(super) fn fail_open(
     in_order(group.order, distinct(group.members.iter().filter_map(|&member| by_node[member])))
 }
 
-/// The nodes of `kept`, the service's earlier answer, without those that an operator has taken out.
+/// The nodes of `kept`, the service's earlier answer, without nodes that an operator has taken out.
 pub(super) fn remaining(group: &Group, view: &View, kept: &[usize]) -> Vec<usize> {
     in_order(group.order, kept.iter().copied().filter(|&index| !is_taken_out(view, index)).collect())
 }
@@ -57,8 +57,9 @@ pub(super) fn remaining(group: &Group, view: &View, kept: &[usize]) -> Vec<usize
 /// `kept` are the nodes of its answer before. `by_node[i]` is the node that answers for node `i`, with the operator's
 /// intents applied. `left` are the nodes that answer for themselves and that no operator has taken out.
 ///
-/// Members that an operator wants up are added. If an operator has taken out every node of the answer, the first of
-/// these that exist answer: members known to be healthy, members that were healthy before, such backups, substitutes.
+/// Members that an operator wants up are added. If an operator has taken out every node of the answer, the first group
+/// that is not empty answers. The groups are: members known to be healthy, members that were healthy before, backups of
+/// both kinds, substitutes.
 pub(super) fn frozen(
     group: &Group,
     view: &View,
@@ -76,7 +77,7 @@ pub(super) fn frozen(
         answering = distinct(answering.into_iter().chain(wanted));
     }
     if group.order == Order::First {
-        // The file's order decides, not the order in which the members came into the answers.
+        // The file's order decides. It does not matter when each member came into the answers.
         answering.sort_by_key(|index| members.iter().position(|member| member == index));
         answering.sort_by_key(|index| !members.contains(index));
     }

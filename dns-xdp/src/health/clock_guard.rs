@@ -21,7 +21,7 @@ const BOUNDS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(30)]
 #[derive(Debug, Clone)]
 pub struct ClockGuard {
     limit: Duration,
-    /// The time by which the slowest probe has had its results.
+    /// The time until the slowest probe has had its results.
     longest: Duration,
     last: Option<Duration>,
     blind: Option<Blind>,
@@ -35,7 +35,7 @@ struct Blind {
     is_over: bool,
     /// The number of discarded results of each probe.
     discarded: BTreeMap<ProbeId, u32>,
-    /// The number of probes of which enough results were discarded.
+    /// The number of probes with enough discarded results.
     clean: usize,
 }
 

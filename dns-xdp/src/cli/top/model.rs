@@ -55,7 +55,7 @@ pub(super) struct OutcomeRate {
     pub(super) total: u64,
 }
 
-/// Where an outcome comes from.
+/// The source of an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum By {
     /// The program answered.

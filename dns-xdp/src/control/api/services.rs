@@ -33,7 +33,7 @@ pub struct ServiceEntry {
     /// Names of the nodes that answer while no member is healthy, in order of preference.
     #[serde(default)]
     pub backup: Vec<String>,
-    /// What it answers while neither a member nor a backup is healthy; `None`: it has no rule of its own.
+    /// The answer while neither a member nor a backup is healthy; `None`: the service has no rule of its own.
     #[serde(default)]
     pub all_down: Option<AllDown>,
     /// Whether neither a member nor a backup is healthy.

@@ -6,7 +6,7 @@ use crate::failover::Quorum;
 use crate::store::Revision;
 use crate::store::client::Mode;
 
-/// Where the shared part of the configuration is, and this server's mode.
+/// The place of the shared part of the configuration, and this server's mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreStatus {
     /// `file` or `etcd`.
@@ -17,7 +17,7 @@ pub struct StoreStatus {
     pub epoch: u32,
     /// The last revision of the store that was seen; 0 for a file.
     pub revision: Revision,
-    /// Since when the server has been in this mode.
+    /// The time when the server entered this mode.
     pub since: Option<Timestamp>,
     /// Why it is not joined.
     pub trouble: Option<String>,
@@ -54,7 +54,7 @@ pub struct ClusterServer {
     pub version: String,
     /// The epoch of the documents that it has in force.
     pub epoch: Revision,
-    /// The store's revision from which it has decided.
+    /// The store's revision that its decisions come from.
     pub revision: Revision,
     /// A digest of its answers, equal for equal answers.
     pub digest: String,
@@ -66,7 +66,7 @@ pub struct ClusterServer {
     pub quorum: Option<Quorum>,
     /// Why its answers are frozen, or why it judges no node.
     pub trouble: Option<String>,
-    /// When the store last had news of it for the asked server; `None`: never since the asked server started.
+    /// The time when the store last had news of it for the asked server; `None`: never since the asked server started.
     #[serde(default)]
     pub last_seen: Option<Timestamp>,
 }

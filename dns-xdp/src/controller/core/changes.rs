@@ -52,16 +52,16 @@ pub(super) struct Changes {
     unasked: Unasked,
 }
 
-/// Where the result of a change goes.
+/// The receiver of the result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asker {
     /// A command.
     Call(CallId),
-    /// To no client: a SIGHUP or the watched file asked for the change. A refusal raises an alarm.
+    /// No client: a SIGHUP or the watched file asked for the change. A refusal raises an alarm.
     NoClient,
     /// A reload of a server that shares a store, by the number of its work: see [`Shared`](super::shared::Shared).
     Shared(WorkId),
-    /// To no client: the store has other documents. A refusal raises an alarm.
+    /// No client: the store has other documents. A refusal raises an alarm.
     Store,
 }
 
@@ -91,7 +91,7 @@ struct Change {
 /// The stage of a change.
 #[derive(Debug)]
 enum Stage {
-    /// It is being prepared. This work, like that of other stages, is given up at `until`.
+    /// It is being prepared. The work is given up at `until`, as in the other stages.
     Preparing { work: WorkId, until: Duration },
     /// It waits until no other publication is under way.
     Ready(Box<InForce>),

@@ -1,7 +1,7 @@
 //! Decides whether a node that seems dead is dead, or this server is cut off. Pure.
 //!
-//! A node falls only when a quorum of nodes and witnesses was heard after the node began to fail. Until then its fall waits.
-//! A server that is cut off hears no quorum any more, so that it freezes before a node falls.
+//! A node falls only when a quorum of nodes and witnesses was heard after the node began to fail. Until then its fall
+//! waits. A server that is cut off no longer hears a quorum. It therefore freezes before a node falls.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,18 +25,18 @@ impl Voter {
     }
 }
 
-/// When nodes and witnesses were heard last, and the falls that wait. Times are those of the reports.
+/// The times when nodes and witnesses were last heard, and the falls that wait. The times come from the reports.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Confirmation {
     /// How many nodes and witnesses a quorum has.
     needed: usize,
-    /// When each voter was heard last, and by which probe.
+    /// The time when each voter was last heard, and the probe that heard it.
     last: BTreeMap<Voter, (Duration, ProbeId)>,
     /// The `needed` voters that were heard last.
     newest: BTreeSet<(Duration, Voter)>,
     /// The other voters.
     older: BTreeSet<(Duration, Voter)>,
-    /// Subjects, or families of subjects, whose fall waits. Each with the time since which it has failed.
+    /// Subjects, or families of subjects, whose fall waits. Each has the time when it began to fail.
     waiting: BTreeMap<(Subject, Option<Family>), Duration>,
     /// The earliest of these times.
     first_waiting: Option<Duration>,

@@ -18,8 +18,8 @@ const OTHERS_WRITE: Duration = Duration::from_secs(2);
 const OTHERS_AGREE: Duration = Duration::from_secs(20);
 
 impl Core {
-    /// Begins with the intents and holds of the store, and with those kept over a restart. Those that have ended do not
-    /// count.
+    /// Begins with the intents and holds of the store, and with the local ones that were kept over a restart. Ended
+    /// intents and holds do not count.
     pub(super) fn begin_with_local(&mut self) {
         if self.shared.is_none() {
             return;
@@ -37,7 +37,7 @@ impl Core {
         self.health.set_intents(local.intents_over(&stored));
     }
 
-    /// Counts the intents and holds of the store, and above them those of this server alone.
+    /// Applies the intents and holds of the store. The intents and holds of this server alone override them.
     pub(super) fn count_stored(&mut self, stored: &Intents) {
         // An intent that has ended is over, even if the store still has it.
         let stored = intent::counting(stored, self.now.wall);
@@ -61,9 +61,9 @@ impl Core {
         self.health.held_mut().set(holds);
     }
 
-    /// Drops local decisions that the store has, that an operator has overruled there, and that are about removed
-    /// nodes. After the store is back, its documents count even before this server has joined again. Returns whether
-    /// anything was dropped.
+    /// Drops local decisions that the store has, that an operator has overruled there, or that are about removed nodes.
+    /// After the store is back, its documents count even before this server has joined again. Returns whether anything
+    /// was dropped.
     pub(super) fn reconcile_local(&mut self) -> bool {
         let is_reached = self.shared.as_ref().is_some_and(|shared| shared.is_joined() || shared.seen.is_up);
         if self.local.is_empty() || !is_reached || self.lags_behind() {
@@ -84,8 +84,8 @@ impl Core {
         true
     }
 
-    /// Whether the servers agree that a node fell: they find it dead now, or it fell for as many of them as have to find a node
-    /// dead.
+    /// Whether the servers agree that a node fell: they find it dead now, or it fell for enough servers. The verdict
+    /// that a node is dead needs the same number of servers.
     pub(super) fn has_fallen(&self, node: &str) -> bool {
         let Some(shared) = &self.shared else { return true };
         let (view, observers) = (&shared.seen.view, self.health.config().failover.observers);
@@ -146,7 +146,7 @@ impl Core {
         }
     }
 
-    /// Whether this server's answers may differ from those of a server that decides only from the store.
+    /// Whether this server's answers may differ from the answers of a server that decides only from the store.
     pub(super) fn decides_beside_store(&self) -> bool {
         let Local { intents, holds, released } = &self.local;
         if holds.is_empty() {

@@ -27,7 +27,8 @@ impl ServicesDown {
         ServicesDown { config: Arc::clone(state.config()), answers: Arc::clone(&decision.answers), places }
     }
 
-    /// Returns the changes since `before`: an event for the services that went down, and one for those that came back.
+    /// Returns the changes since `before`: one event for the services that went down, and one for the services that
+    /// came back.
     pub(super) fn since(&self, before: &ServicesDown) -> Vec<Occurrence> {
         let is_same_cluster = Arc::ptr_eq(self.cluster().members(), before.cluster().members());
         if self.places.is_empty() && before.places.is_empty()

@@ -48,7 +48,7 @@ pub(super) struct Shared {
     /// Commands that wait until the store is trusted: each with its time limit and its answer.
     accepting: Vec<(CallId, Duration, Vec<String>)>,
     mode: Mode,
-    /// When the mode last changed, since the origin.
+    /// The time of the last change of the mode, since the origin.
     pub(super) mode_since: Duration,
     /// The view of the last decision.
     decided: Option<Arc<View>>,
@@ -231,7 +231,8 @@ impl Core {
         }
     }
 
-    /// The documents with the newest intents: those of the last view, or those that this server started from.
+    /// The documents with the newest intents: the documents of the last view, or the documents that this server started
+    /// from.
     pub(super) fn documents_of_intents(&self) -> Documents {
         let seen = self.shared.as_ref().map(|shared| &*shared.seen.view.documents);
         let seen = seen.filter(|seen| !seen.texts.is_empty()).or(self.source.documents());
@@ -316,7 +317,7 @@ impl Core {
         }
     }
 
-    /// Emits an event for each intent that differs from those in force.
+    /// Emits an event for each intent that differs from the intent in force.
     pub(super) fn tell_intents(&mut self, after: &Intents) {
         let before = self.health.intents();
         let changed = after.iter().filter(|(node, intent)| before.get(*node) != Some(intent));

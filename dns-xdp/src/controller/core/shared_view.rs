@@ -35,8 +35,8 @@ impl SharedView {
         (!self.alone).then_some(self.view.judged)
     }
 
-    /// The servers' agreement on a subject, or on a subject in one family. Their verdicts over IPv6 are listed
-    /// separately only if they differ from those on the subject.
+    /// The servers' agreement on a subject, or on a subject in one family. The servers' verdicts over IPv6 are listed
+    /// separately only if they differ from their verdicts on the subject.
     pub(in crate::controller) fn agree(
         &self,
         subject: &Subject,
@@ -95,7 +95,7 @@ pub(in crate::controller) mod tests {
     use super::*;
     use crate::store::votes::Verdicts;
 
-    /// The verdicts of three servers, of which this is the first: for each the nodes up, down and unreachable.
+    /// The verdicts of three servers: for each server the nodes up, down and unreachable. This server is the first.
     pub(in crate::controller) fn said(mode: Mode, said: [[&[&str]; 3]; 3]) -> SharedView {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let verdicts = said.map(|[up, down, unreachable]| Verdicts {

@@ -69,8 +69,8 @@ impl Removed {
 }
 
 impl Source {
-    /// Reads the configuration that is to be in force from `text`, the text of the file at `path`; the daemon listens
-    /// on `socket` whatever the text says.
+    /// Reads the configuration to put in force from `text`, the text of the file at `path`. The daemon listens on
+    /// `socket`, whatever the text says.
     pub(in crate::controller) fn new(
         path: &Path,
         socket: &Path,

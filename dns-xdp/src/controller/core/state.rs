@@ -382,7 +382,7 @@ impl State {
         self.unheard.is_empty()
     }
 
-    /// Decides again which node answers for which.
+    /// Decides again which node answers for each node.
     pub(in crate::controller) fn decide(&mut self) {
         let Config { cluster, failover, .. } = &*self.config;
         let decide = |view: &View| failover::decide(cluster, failover, view, self.decision.as_ref());

@@ -141,7 +141,7 @@ impl Bench {
         self.step(Input::Asked { call, command });
     }
 
-    /// Removes the first effect for which `wanted` returns a value, and returns the value.
+    /// Removes the first effect that `wanted` returns a value for, and returns the value.
     fn take<T>(&mut self, wanted: impl Fn(&Effect) -> Option<T>) -> Option<T> {
         let place = self.effects.iter().position(|effect| wanted(effect).is_some())?;
         wanted(&self.effects.remove(place))

@@ -1,4 +1,4 @@
-//! The most asked names among those that the program has sampled lately. The memory is bounded, whatever is asked.
+//! The most asked names among the names that the program has sampled lately. The memory is bounded, whatever is asked.
 use std::collections::HashMap;
 use std::time::Duration;
 

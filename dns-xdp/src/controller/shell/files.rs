@@ -272,7 +272,7 @@ fn run(
     }
 }
 
-/// Writes the copy of the documents, from which the daemon starts without the store.
+/// Writes the copy of the documents. Without the store, the daemon starts from this copy.
 pub(super) fn keep_copy(path: &Path, prefix: &str, known: &Known) {
     if let Err(error) = last_good::store(path, prefix, known) {
         tracing::warn!("cannot keep a copy of the store in {}: {error}", path.display());

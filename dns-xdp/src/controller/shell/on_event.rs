@@ -32,7 +32,7 @@ pub(super) struct Notifier {
 pub(super) struct Notified {
     /// The number of runs that failed, or were killed after their time limit.
     pub(super) failures: u64,
-    /// The number of events for which the queue had no room.
+    /// The number of events that the queue had no room for.
     pub(super) overflows: u64,
 }
 

@@ -48,12 +48,12 @@ pub(super) enum Order {
     End(Ending, oneshot::Sender<anyhow::Result<()>>),
 }
 
-/// What happens to the program at the end.
+/// The treatment of the program at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     /// It answers for `stop-grace`, and nothing is removed.
     Leave,
-    /// It answers for a whole lease, in which a successor takes it over.
+    /// It answers for a whole lease. In this time a successor takes it over.
     HandOver,
     /// It is detached, and everything unpinned.
     Detach,

@@ -101,7 +101,7 @@ async fn sockets(listeners: &[Listener], port: u16, predecessor: Option<u32>) ->
     Ok(sockets)
 }
 
-/// Reads the intents that the last daemon left, without those that have ended since.
+/// Reads the intents that the last daemon left, without intents that have ended since.
 fn intents(path: &Path, events: &EventSink) -> Result<Intents, intent::Error> {
     let intents = intent::load(path)?;
     let Some((left, over)) = intent::expire(&intents, Timestamp::now()) else {
@@ -114,7 +114,8 @@ fn intents(path: &Path, events: &EventSink) -> Result<Intents, intent::Error> {
     Ok(left)
 }
 
-/// The addresses to serve: the configured ones, or else those of the interfaces. The error says why there are none.
+/// The addresses to serve: the configured addresses, or else the addresses of the interfaces. The error says why there
+/// are none.
 pub(crate) fn served_addresses(listen: &Listen) -> anyhow::Result<Vec<IpAddr>> {
     if !listen.addresses.is_empty() {
         return Ok(listen.addresses.clone());
@@ -136,7 +137,7 @@ fn identity(config: &Config, served: &[IpAddr]) -> String {
     }
 }
 
-/// Where this daemon runs, for operators of other servers.
+/// The host and address of this daemon, for operators of other servers.
 fn place(served: &[IpAddr]) -> String {
     let host = hostname();
     match served.first() {

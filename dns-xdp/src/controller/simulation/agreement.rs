@@ -138,8 +138,8 @@ fn agreed(view: &View, node: &Node, family: Family) -> Agreed {
     }
 }
 
-/// A joined server is frozen if the visible nodes, with those that two servers report silent, are fewer than the
-/// quorum. It is also frozen if no node is visible.
+/// A joined server is frozen if too few nodes are visible or reported silent by two servers: fewer than the quorum. It
+/// is also frozen if no node is visible.
 fn only_confirmed_silence_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
     let Some((view, _)) = &member.heard else { return Ok(()) };
     if decision.frozen.is_some() {
@@ -229,7 +229,7 @@ fn what_the_store_holds_is_out(
     for (place, node) in nodes(member).iter().enumerate() {
         let is_out = stored.contains_key(&node.name) && admin(member, node) != Admin::Up;
         let in_a_service = || answers.services().any(|(_, nodes)| nodes.contains(&place));
-        // Where no node is up in a family, its held nodes answer.
+        // If no node is up in a family, its held nodes answer.
         let is_answered_in =
             |family| answers.families.of(family).last_resort.is_none() && is_answered(answers, place, family);
         let is_answered = answers.by_node.contains(&Some(place)) || in_a_service();

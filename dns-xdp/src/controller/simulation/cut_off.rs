@@ -160,8 +160,7 @@ fn a_server_that_is_cut_off_freezes_before_a_node_falls() {
     }
 }
 
-/// Cuts off a server to which a node was already in doubt, because it loses packets. One or two more failures are no
-/// proof.
+/// Cuts off a server that already doubts a node, because the node loses packets. One or two more failures are no proof.
 #[test]
 fn a_server_that_is_cut_off_freezes_before_a_node_falls_that_lost_packets_before() {
     for seed in 0..200 {

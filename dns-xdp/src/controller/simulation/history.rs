@@ -10,7 +10,8 @@ use super::{Failback, HOLD_DOWN, NODES, config, invariants, is_dual_stack};
 use crate::cluster::{Admin, Family};
 use crate::control::Command;
 
-/// The time before the first fault, in which every node gets its verdict. A time without faults follows the last one.
+/// The time before the first fault. Every node gets its verdict in this time. A time without faults follows the last
+/// fault.
 const CALM: Duration = Duration::from_secs(3);
 const TROUBLE_MS: std::ops::Range<u64> = 2_000..15_000;
 /// The shortest pause that a server has to notice, in milliseconds: the timeout of its probes.

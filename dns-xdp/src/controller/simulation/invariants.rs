@@ -31,7 +31,7 @@ pub(super) fn wait(node: &Node) -> Duration {
 /// probe, the first failure with its timeout, and the fast attempts until `fall` of them failed. The last attempt may
 /// take its timeout, and hearing a quorum takes one more timeout.
 const HALF_LOST: Duration = Duration::from_millis(2 * 1_000 + 500 + 4 * 250 + 500 + 500);
-/// The tolerance in comparing times: attempts that are due at the same time are made one after another.
+/// The tolerance in comparing times: attempts for the same time are made one after another.
 pub(super) const TOLERANCE: Duration = Duration::from_millis(1);
 
 /// The state of a server before a step.
@@ -319,7 +319,7 @@ fn the_living_are_answered(
     Ok(())
 }
 
-/// The TTL of a suspect's address is at most the time for which the node can stay a suspect.
+/// The TTL of a suspect's address is at most the time that the node can stay a suspect.
 fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result<(), String> {
     for attempt in server.attempts.iter().filter(|attempt| attempt.failures > 0) {
         let verdict = &server.state().verdicts()[&attempt.probe];

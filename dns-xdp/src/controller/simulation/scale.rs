@@ -21,15 +21,15 @@ use crate::zone::Zone;
 /// The default lease of the store.
 const LEASE: Duration = Duration::from_secs(5);
 const PROBERS: usize = 5;
-/// The time by which every server has joined, even a server that found the store late and had a probation.
+/// The time until every server has joined, even a server that found the store late and had a probation.
 const CALM: Duration = Duration::from_secs(8);
 const REST: Duration = Duration::from_secs(5);
-/// The time by which all consequences of a death are over.
+/// The time until all consequences of a death are over.
 const AFTERMATH: Duration = Duration::from_secs(8);
 /// The most names that the program's table holds.
 pub(super) const NAMES: usize = 65_536;
 
-/// Nodes, of which the first ones are servers too.
+/// A configuration with this many nodes. The first ones are servers too.
 fn config(nodes: usize, probers: usize) -> &'static Configured {
     let mut text = format!(
         "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[failover]\nprobers = {probers}\n\
@@ -52,7 +52,7 @@ struct Scale {
     /// The time of taking a view of the store and deciding by it, by server.
     decided: Vec<Duration>,
     decisions: u64,
-    /// When the answers of each server last changed.
+    /// The time of the last change of each server's answers.
     moved: Vec<Duration>,
 }
 

@@ -65,7 +65,7 @@ pub(super) struct Server {
     pub(super) configured_since: BTreeMap<String, Duration>,
     /// Since when each node has its present address, with any probe.
     pub(super) there_since: BTreeMap<(String, IpAddr), Duration>,
-    /// When it last was given another configuration.
+    /// The time when it last was given another configuration.
     pub(super) reloaded: Duration,
     /// The simulation's own count: the server was held up, and must not judge by a probe before the probe has 2
     /// results.
@@ -379,7 +379,7 @@ impl Server {
         self.ask(Command::Failback { node: node.to_owned(), by: None }, now, random);
     }
 
-    /// When the next event of this server is due.
+    /// The time of this server's next event.
     pub(super) fn next(&self) -> Option<Duration> {
         let next = |attempt: &Attempt| {
             let ends = attempt.under_way.map(|(end, ..)| end);

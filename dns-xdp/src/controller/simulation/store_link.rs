@@ -34,7 +34,7 @@ pub(super) struct StoreLink {
     lease: Duration,
     own: Own,
     pending: Vec<Pending>,
-    /// The revision up to which the watch has reported; `None`: there is no watch.
+    /// The watch has reported every change up to this revision; `None`: there is no watch.
     watched: Option<Revision>,
     /// The watch no longer reports anything.
     silent: bool,
@@ -146,7 +146,7 @@ impl StoreLink {
         self.pending.push(Pending { what, asked: now, due, doomed: false });
     }
 
-    /// When the next event of the link is due.
+    /// The time of the link's next event.
     pub(super) fn next(&self, store: &StoreModel, now: Duration) -> Option<Duration> {
         let pending = self.pending.iter().map(|pending| pending.due).min();
         let changes = self.has_changes(store).then_some(now);
@@ -160,7 +160,7 @@ impl StoreLink {
         !self.silent && is_behind && !self.pending.iter().any(is_on_its_way)
     }
 
-    /// Performs the events that are due.
+    /// Performs the events whose time has come.
     pub(super) fn step(&mut self, store: &mut StoreModel, way: &Way, now: Duration, random: &mut Rng) {
         while let Some(place) = self.pending.iter().position(|pending| pending.due <= now) {
             let pending = self.pending.swap_remove(place);

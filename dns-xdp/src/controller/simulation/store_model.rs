@@ -22,7 +22,7 @@ pub(super) struct StoreModel {
     /// The counts of its work.
     pub(super) counts: Counts,
     backup: Option<(Listing, BTreeMap<i64, Lease>, History)>,
-    /// When the store was last restored from a backup.
+    /// The time when the store was last restored from a backup.
     pub(super) restored: Option<Duration>,
 }
 
@@ -74,7 +74,7 @@ impl StoreModel {
         self.write([(key.to_owned(), None)]);
     }
 
-    /// Writes those of these documents that are missing, as another client of the store.
+    /// Writes the documents that the store lacks, as another client of the store.
     pub(super) fn write_missing(&mut self, documents: &Documents) {
         let intents = serde_json::to_string(&documents.intents).expect("intents are JSON");
         let intents = (!documents.intents.is_empty()).then(|| (INTENT.to_owned(), intents));
@@ -90,7 +90,7 @@ impl StoreModel {
         self.backup = Some((self.listing.clone(), self.leases.clone(), self.history.clone()));
     }
 
-    /// Returns to the state at which the store was [saved](StoreModel::save). Every session with it is over.
+    /// Returns to the [saved](StoreModel::save) state of the store. Every session with the store is over.
     pub(super) fn restore(&mut self, now: Duration) -> bool {
         let Some((listing, leases, history)) = self.backup.clone() else { return false };
         (self.listing, self.leases, self.history, self.lost) = (listing, leases, history, true);
@@ -171,7 +171,7 @@ impl StoreModel {
         }
     }
 
-    /// When the next lease ends.
+    /// The time when the next lease ends.
     pub(super) fn next(&self) -> Option<Duration> {
         self.leases.values().map(|lease| lease.runs_out).min().filter(|_| !self.lost)
     }

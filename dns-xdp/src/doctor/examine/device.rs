@@ -9,7 +9,7 @@ use crate::network::{Link, Port};
 
 /// The largest MTU that every driver takes.
 const MTU_USUAL: u32 = 1500;
-/// The manual's advice for the receive ring, with which frames stay in the cache.
+/// The manual's advice for the receive ring. The frames of such a ring stay in the cache.
 const RING: u32 = 512;
 
 pub(super) fn findings(view: &View<'_>) -> Vec<Finding> {
@@ -144,8 +144,8 @@ fn queues(view: &View<'_>, link: &Link, device: &Device) -> Option<Finding> {
     })
 }
 
-/// Returns the finding about a veth's queues. Native XDP needs a receive queue for each queue with which the other end
-/// sends (`veth_set_xdp_features`).
+/// Returns the finding about a veth's queues. Native XDP needs a receive queue for each transmit queue of the other end
+/// (`veth_set_xdp_features`).
 fn veth_queues(what: String, name: &str, channels: Channels, device: &Device) -> Finding {
     let Channels { receive, receive_max, .. } = channels;
     let text = format!("{receive} receive queues of {receive_max}");

@@ -89,8 +89,8 @@ impl Frozen<'_> {
     }
 
     /// Returns the services whose answers in this family differ from `now`. Looks at services that differed before, and
-    /// at those that an intent has changed. `nodes` has the node names that differ. `living` has the nodes that answer
-    /// for themselves in the family. Computes each list once.
+    /// at services that an intent has changed. `nodes` has the node names that differ. `living` has the nodes that
+    /// answer for themselves in the family. Computes each list once.
     fn services(
         &self,
         family: Family,

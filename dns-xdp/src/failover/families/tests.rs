@@ -40,7 +40,7 @@ fn either([ipv4, ipv6]: Both) -> Option<bool> {
     }
 }
 
-/// Returns a view in which each node follows its families. A node of one family follows that family.
+/// Returns a view of nodes that follow their families. A node of one family follows that family.
 fn seen(cluster: &Cluster, both: &[Both], states: &[NodeState]) -> View {
     let found = |node: &Node, both: &Both| match (node.ipv4, node.ipv6) {
         (Some(_), None) => [both[0]; 2],
@@ -296,7 +296,7 @@ fn held_and_drained_nodes_answer_where_no_other_is_healthy_in_a_family() {
     }
 }
 
-/// Returns a view in which `db` has its own probes, with these results for each member over IPv4 and IPv6.
+/// Returns a view that gives `db` its own probes, with these results for each member over IPv4 and IPv6.
 fn seen_by_db(config: &Config, both: &[Both; 2], of_nodes: &[Both; 4]) -> View {
     let mut view = seen(&config.cluster, of_nodes, &[UP; 4]);
     for found in &mut view.families {

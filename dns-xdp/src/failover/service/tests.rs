@@ -27,7 +27,7 @@ fn db(config: &Config, states: &[NodeState; 4]) -> Vec<u8> {
     answers(config, &decided(config, states, None), "db")
 }
 
-/// A decision in which these are the results of the service's own probes, the members' and then the backups'.
+/// A decision from these results of the service's own probes. The members' results come first, then the backups'.
 fn probed(config: &Config, results: &[bool], states: &[NodeState; 4], before: Option<&Decision>) -> Decision {
     let members = results.iter().map(|passes| MemberState { serving: Some(*passes), seconds_left: None });
     let members = BTreeMap::from([("db".to_owned(), members.collect())]);

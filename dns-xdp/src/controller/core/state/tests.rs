@@ -1,4 +1,4 @@
-//! Tests from observations to decisions, and functions with which other tests make states.
+//! Tests from observations to decisions, and functions that make states for other tests.
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub(in crate::controller) fn config(text: &str) -> Config {
     Config::parse(text, Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap()
 }
 
-/// A decided state in which every node is up.
+/// A decided state with every node up.
 pub(in crate::controller) fn healthy(text: &str) -> State {
     let mut state = State::new(config(text), &Intents::new());
     let nodes: Vec<String> = state.config.cluster.nodes.iter().map(|node| node.name.clone()).collect();
@@ -246,7 +246,7 @@ fn the_operator_is_obeyed_at_the_next_decision() {
     assert_eq!(state.node(&state.config.cluster.nodes[1]).health, Health::Up);
 }
 
-/// A configuration in which every node also has an IPv6 address, and is probed at both.
+/// A configuration that also gives every node an IPv6 address. Each node is probed at both addresses.
 pub(in crate::controller) fn dual() -> String {
     (11..=13).fold(TEXT.to_owned(), |text, last| {
         let ipv4 = format!("ipv4 = \"192.0.2.{last}\"\n");

@@ -1,4 +1,4 @@
-//! Which probes are urgent: those of a node in doubt, and those that show whether this server is cut off.
+//! Decides which probes are urgent: probes of a node in doubt, and probes that show whether this server is cut off.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const ASKED_FIRST: usize = 8;
 const ASKED: usize = 100;
 
 impl State {
-    /// Since when a subject or one of its families has failed: since the latest of its probes began to fail.
+    /// The time when a subject or one of its families began to fail: the latest of its probes began to fail then.
     pub(super) fn failing_since(&self, subject: &Subject, family: Option<Family>) -> Option<Duration> {
         let speaks = |probe: &ProbeId| probe.family.is_none() || family.is_none() || probe.family == family;
         let probes = self.verdicts.range(ProbeId::all_of(subject)).filter(|(probe, _)| speaks(probe));

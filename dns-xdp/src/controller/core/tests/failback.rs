@@ -258,7 +258,7 @@ fn without_the_rules_no_node_is_held_and_holds_of_before_end() {
     assert_eq!((bench.holds().len(), bench.answers(NODE2)), (0, vec!["192.0.2.12".to_owned()]));
 }
 
-/// Returns the view of a store in which each of three servers has this verdict on node2.
+/// Returns the view of a store with three servers. Each server has this verdict on node2.
 pub(super) fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdicts)) -> Seen {
     let names = ["node1", "node2", "node3"].map(str::to_owned);
     let mut said = Verdicts::default();

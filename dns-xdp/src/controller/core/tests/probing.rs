@@ -1,4 +1,4 @@
-//! Tests of the urgency of each probe, and of the time at which a fall counts.
+//! Tests of the urgency of each probe, and of the time when a fall counts.
 use super::*;
 
 /// The delay that each probe was given last.
