@@ -35,7 +35,7 @@ struct Blind {
     is_over: bool,
     /// The number of discarded results of each probe.
     discarded: BTreeMap<ProbeId, u32>,
-    /// The number of probes of which enough results were discarded.
+    /// The number of probes with enough discarded results.
     clean: usize,
 }
 
