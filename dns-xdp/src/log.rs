@@ -80,14 +80,14 @@ pub(crate) struct Log {
 struct Shared {
     /// Octets of the lines that wait, with their overhead.
     waiting: AtomicUsize,
-    /// Lines for which there was no room.
+    /// The number of lines that were lost because there was no room.
     lost: AtomicU64,
 }
 
 #[derive(Debug)]
 enum Order {
     Write(Vec<u8>),
-    /// Marks that everything before it is written. Is then dropped.
+    /// A sender that is dropped when everything before it is written.
     Flush(mpsc::Sender<()>),
 }
 

@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-/// Where the BPF filesystem is mounted.
+/// The mount point of the BPF filesystem.
 pub const BPFFS: &str = "/sys/fs/bpf";
 /// The pin of the program.
 pub const PROGRAM: &str = "program";
@@ -27,7 +27,7 @@ pub enum Unfit {
     /// It has `..`, which may lead anywhere.
     #[error("is `{}`; write the path without `..`", .0.display())]
     Upwards(PathBuf),
-    /// The root of a mount, where other programs pin too.
+    /// The root of a mount. Other programs pin there too.
     #[error(
         "is `{}`, the root of a mount, which other programs use too; write a directory that only dns-xdp uses, such as \"{BPFFS}/dns-xdp\"{}",
         pin.display(),

@@ -68,12 +68,12 @@ pub struct Responder {
     runtime: Option<Runtime>,
 }
 
-/// What is added to the nice value of the responder's threads.
+/// The number that is added to the nice value of the responder's threads.
 const NICE: i32 = 5;
 
 /// Lets the daemon's other threads go first. Probes and the lease wait for no query then.
 fn give_way() {
-    // Linux has a nice value for each thread (setpriority(2)). A thread that keeps its own answers all the same.
+    // Linux has a nice value for each thread (setpriority(2)). If the call fails, the thread answers all the same.
     rustix::process::nice(NICE).ok();
 }
 

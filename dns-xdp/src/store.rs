@@ -47,7 +47,7 @@ pub const VERDICTS: &str = "verdicts/";
 /// The keys of each server's status; the server's name follows.
 pub const SERVERS: &str = "servers/";
 
-/// A value and the revision at which it was written.
+/// A value and the revision of its last change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The value as written.

@@ -39,10 +39,10 @@ impl Ended {
     }
 }
 
-/// What happens to the processes that a program has started, when it ends by itself.
+/// Whether the processes that a program has started continue to run after the program has ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftovers {
-    /// They are killed, also those that have left the process group (setsid) or have lost their parent (a double fork).
+    /// They are killed, even if they have left the process group (setsid) or have lost their parent (a double fork).
     Kill,
     /// They continue to run.
     Spare,
@@ -151,7 +151,7 @@ impl Running {
 /// The process group of a child. Killed on drop.
 ///
 /// The kernel does not reuse the number of a group while a process of the group exists, or its leader has not been
-/// waited for. After that there is no time in which another group could get it.
+/// waited for. After that, the group is killed or spared at once, before another group can get the number.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -175,7 +175,7 @@ impl Drop for Group {
     }
 }
 
-/// Collects output, of which only the last line is kept.
+/// Collects output, and keeps only the last line.
 #[derive(Debug, Default)]
 struct Lines {
     whole: Vec<u8>,
@@ -247,7 +247,7 @@ mod tests {
         run(sh(script), input, LONG, Leftovers::Spare).await.unwrap()
     }
 
-    /// Files by which a test and a script signal their progress to each other. No time has to be guessed.
+    /// Files that a test and a script create to show each other their progress. No time has to be guessed.
     struct Signs(tempfile::TempDir);
 
     impl Signs {
@@ -259,7 +259,7 @@ mod tests {
             self.0.path().join(sign)
         }
 
-        /// Runs a script in which `@` is the directory of the signs. Its time ends with its sign `ready`.
+        /// Runs a script with the directory of the signs in place of `@`. Its time ends with its sign `ready`.
         async fn run(&self, script: &str, leftovers: Leftovers) -> Ended {
             let ready = self.path("ready");
             let script = script.replace('@', &self.0.path().display().to_string());

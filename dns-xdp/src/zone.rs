@@ -115,7 +115,7 @@ impl Addresses {
 pub enum Lookup {
     /// An RRset, and the addresses for the additional section.
     Found {
-        /// The records; never empty. Owner names are those of the zone, in lower case.
+        /// The records; never empty. Owner names are the zone's, in lower case.
         answers: Vec<Record>,
         /// Glue of name servers (RFC 9471).
         additionals: Vec<Record>,

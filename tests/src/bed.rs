@@ -1,5 +1,4 @@
-//! The test bed: a cluster on one machine, in network namespaces, with the tools by which a test changes and observes
-//! it.
+//! The test bed: a cluster on one machine, in network namespaces, with the tools to change and observe it.
 //!
 //! ```text
 //!   node1   node2   node3   client   parent      one namespace each, its end of the cable is eth0
@@ -8,8 +7,8 @@
 //! ```
 //!
 //! A node runs its database, a [`mod@redis`], and `dns-xdp run`. The parent is NSD with the delegation, and a root
-//! above it, from which the client's [`unbound`] resolves. Everything that one [`run::Run`] makes has the run's name
-//! and is removed with it.
+//! above it. The client's [`unbound`] resolves from that root. Everything that one [`run::Run`] makes has the run's
+//! name and is removed with it.
 //!
 //! - A test builds a [`cluster`] by a [`plan`], queries it with the DNS [`client`], and observes it with a
 //!   [`mod@watch`].

@@ -27,7 +27,7 @@ use crate::load::wire::{Counting, SERVER, Wire};
 /// The longest time until a server with 1,000 names answers.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A name server, and the way in which queries reach it.
+/// A name server, and the path of queries to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Competitor {
     /// Its name in tables.

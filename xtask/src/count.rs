@@ -2,7 +2,7 @@
 use std::fmt;
 use std::ops::AddAssign;
 
-/// The beginning of the line with which libtest ends one binary. `survive` ends with such a line too.
+/// The beginning of libtest's last line for a binary. `survive` ends with such a line too.
 const RESULT: &str = "test result: ";
 
 /// The numbers of passed and failed tests.

@@ -59,7 +59,7 @@ fn stage_files(built: &Path, stage: &Path) -> Result<()> {
         let path = completions.join(file);
         let output = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut program = command(text(&built.join("dns-xdp"))?);
-        // The script calls the program by the name with which it was generated.
+        // The generated script calls the program by this name.
         program.arg0("dns-xdp").env("COMPLETE", shell).stdout(Stdio::from(output));
         run(&mut program)?;
     }
@@ -121,7 +121,7 @@ fn package(dist: &Path, profile: &str) -> Result<PathBuf> {
     deb.args(["deb", "--quiet", "--package", "dns-xdp", "--no-build", "--profile", profile, "--output"]);
     deb.arg(&package);
     if profile == "dev" {
-        // This package is only a look, for which compression is not worth its time.
+        // This package is only for a look: compression is not worth its time.
         deb.arg("--fast");
     }
     // Other lines have its file's name too; the last line is the path.

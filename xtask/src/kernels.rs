@@ -29,8 +29,8 @@ const DIRECTORY: &str = "target/kernels";
 const ALL: [&str; 4] = ["5.10", "6.1", "6.12", package::NEWEST];
 /// The first version that the program supports.
 const OLDEST: [u32; 2] = [5, 10];
-/// The versions of `cargo xtask test`: that of Debian oldstable, whose verifier is the strictest in wide use, and the
-/// newest.
+/// The versions of `cargo xtask test`: the kernel of Debian oldstable, and the newest kernel. The verifier of Debian
+/// oldstable is the strictest in wide use.
 pub(crate) const COMMON: [&str; 2] = ["6.1", package::NEWEST];
 /// The number of machines that run at once; each keeps about one core busy.
 const AT_ONCE: usize = 2;

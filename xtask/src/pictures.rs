@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use crate::cargo::{self, root};
 use crate::setup;
 
-/// Where they are.
+/// The directory of the pictures.
 const PICTURES: &str = "dns-xdp/doc/pictures";
-/// What `cargo xtask bench compare` draws.
+/// The plot that `cargo xtask bench compare` draws.
 const PLOT: &str = "target/bench/compare.svg";
 
 /// Sets up, builds, and takes pictures of a cluster. Copies the plot of the last comparison.

@@ -72,7 +72,7 @@ const SCENES: [Tool; 13] = [
     // Has the kernel refuse a call of the daemon's.
     Tool { program: "strace", package: "strace", service: None },
     Tool { program: "tmux", package: "tmux", service: None },
-    // No program: the models of a provider's API, by which a change of a zone is checked.
+    // No program: the models of a provider's API. The tests check a change of a zone by them.
     Tool {
         program: "/usr/lib/python3/dist-packages/botocore/__init__.py",
         package: "python3-botocore",
@@ -281,7 +281,7 @@ pub(crate) fn emulation() -> Result<()> {
     install(&[&EMULATION])
 }
 
-/// Installs those of these programs that are missing.
+/// Installs these programs if they are missing.
 fn install(lists: &[&[Tool]]) -> Result<()> {
     let tools = lists.iter().copied().flatten();
     let missing: Vec<&Tool> = tools.filter(|tool| !is_on_path(tool.program)).collect();

@@ -119,8 +119,8 @@ fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The folders below a source directory without a module file that describes them: `name.rs` beside the folder, or
-/// `mod.rs` in it. Its first line is checked like that of every file.
+/// The folders below a source directory without a module file that describes them. The module file is `name.rs` beside
+/// the folder, or `mod.rs` in it. Its first line is checked like the first line of every file.
 fn without_module(source: &Path) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
     for entry in fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))? {

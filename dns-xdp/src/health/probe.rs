@@ -103,8 +103,8 @@ fn judge(error: &io::Error) -> Fault {
     }
 }
 
-/// Judges an error that came from the network. A router that prohibits the packet (RFC 4443, section 3.1, codes 1 and
-/// 5) means a dead path; the same error from this machine would be this machine's own trouble.
+/// Judges an error that came from the network. If a router prohibits the packet (RFC 4443, section 3.1, codes 1 and 5),
+/// the path is dead. The same error from this machine would be this machine's own trouble.
 fn judge_reported(error: &io::Error) -> Fault {
     match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::EACCES | Errno::EPERM => unseen("administratively prohibited"),

@@ -1,7 +1,7 @@
 //! Computes when attempts at one subject start and when they are overdue. Pure.
 use std::time::Duration;
 
-/// The attempts of one probe, at most one of which is under way. Times are durations since an origin that the caller
+/// The attempts of one probe. At most one attempt is under way. Times are durations since an origin that the caller
 /// chooses.
 #[derive(Debug)]
 pub(crate) struct Schedule {
@@ -15,19 +15,19 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Creates a schedule whose first attempt is due at once. The pause after it is shortened to `first_share`.
+    /// Creates a schedule that starts its first attempt at once. The pause after it is shortened to `first_share`.
     pub(crate) fn new(fast_interval: Duration, first_share: f64) -> Self {
         Schedule { fast_interval, first_share, started: 0, newest: None, under_way: false, doubted: false }
     }
 
-    /// Creates a schedule that continues after every attempt was abandoned at `now`. The first attempt is due within
+    /// Creates a schedule that continues after every attempt was abandoned at `now`. The first attempt starts within
     /// the share of a pause, so that the nodes' attempts do not start at the same time.
     pub(crate) fn resumed(fast_interval: Duration, first_share: f64, now: Duration) -> Self {
         Schedule { started: 1, newest: Some(now), ..Schedule::new(fast_interval, first_share) }
     }
 
-    /// When the next attempt starts, with `delay` from start to start. `None`: not before the attempt under way has
-    /// ended. A late attempt has a time in the past.
+    /// The time of the next attempt, with `delay` from start to start. `None`: it does not start before the end of the
+    /// attempt under way. A late attempt has a time in the past.
     pub(crate) fn due(&self, delay: Duration) -> Option<Duration> {
         let share = if self.started == 1 { self.first_share } else { 1.0 };
         let due = self.newest.map_or(Duration::ZERO, |newest| newest + delay.mul_f64(share));
@@ -97,14 +97,15 @@ pub(super) mod tests {
             simulation
         }
 
-        /// When the next event is due at this pace; a late event has a time in the past.
+        /// The time of the next event at this pace. A late event has a time in the past.
         pub(in crate::health) fn next(&self, pace: Pace) -> Duration {
             let end = self.under_way.as_ref().map(|(end, _)| *end);
             let events = end.into_iter().chain(self.schedule.due(pace.delay)).chain(self.schedule.overdue());
             events.min().expect("an attempt is due or under way")
         }
 
-        /// Performs the events that are due at `now`. An attempt that starts is answered after `round_trip`, or never.
+        /// Performs the next event if its time is not after `now`. An attempt that starts is answered after
+        /// `round_trip`, or never.
         pub(in crate::health) fn step(
             &mut self,
             now: Duration,

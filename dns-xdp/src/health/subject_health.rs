@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::verdict::{Health, Verdict};
 use crate::cluster::{Family, FamilyRule, HealthCheck};
 
-/// The health of a subject by all its probes. Times are those of the verdicts.
+/// The health of a subject by all its probes. Its times have the same origin as the verdicts' times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectHealth {
     /// The health, as for one probe.
@@ -90,8 +90,8 @@ impl FamilyHealth {
         }
     }
 
-    /// The health of the subject as a whole: that of the better family, because the host answers names while one family
-    /// is up.
+    /// The health of the subject as a whole. It is the better family's health, because the host answers names while one
+    /// family is up.
     pub fn whole(&self, before: Option<&SubjectHealth>, now: Duration) -> SubjectHealth {
         let both = [&self.ipv4, &self.ipv6];
         let health = best_and_worst([self.ipv4.health, self.ipv6.health])[0];

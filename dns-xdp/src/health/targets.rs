@@ -1,4 +1,4 @@
-//! The targets of probes: which subject is probed at which address by which probe.
+//! The targets of probes: the subject, the address and the probe of each target.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -14,9 +14,9 @@ pub struct Target {
     pub probe: Probe,
 }
 
-/// How a witness is probed: with the first node's `tcp` probe, because a witness that refuses the connection counts
-/// like one that accepts it. If that node has no `tcp` probe, or its probe expects a reply, the witness is probed by an
-/// echo: a gateway answers no request for a web page.
+/// How a witness is probed: with the first node's `tcp` probe. A witness that refuses the connection counts like a
+/// witness that accepts it. An echo probes the witness if that node has no `tcp` probe, or if the probe expects a
+/// reply: a gateway answers no request for a web page.
 pub fn of_witness(nodes: &[Node]) -> HealthCheck {
     let probes = &nodes.first().expect("a cluster has a node").health.probes;
     let tcp = |probe: &&Probe| matches!(probe.kind, ProbeKind::Tcp { .. }) && probe.target.is_none();

@@ -1,4 +1,4 @@
-//! The file in which intents survive a restart. It is small, and replaced as a whole.
+//! The file that preserves intents across a restart. It is small, and replaced as a whole.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

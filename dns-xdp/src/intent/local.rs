@@ -154,8 +154,8 @@ impl Local {
         }
     }
 
-    /// Drops decisions that the store has, and those that an operator has overruled there. The end of a stored intent
-    /// overrules nothing. Returns how the intents have ended, and whether anything was dropped.
+    /// Drops decisions that the store has, and decisions that an operator has overruled there. The end of a stored
+    /// intent overrules nothing. Returns how the intents have ended, and whether anything was dropped.
     pub fn reconcile(&mut self, stored: &Intents, now: Timestamp) -> (Vec<Reconciled>, bool) {
         let stored = &counting(stored, now);
         let before = (self.intents.len(), self.holds.len(), self.released.len());

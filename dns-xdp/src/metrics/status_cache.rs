@@ -17,14 +17,14 @@ use crate::event::{Event, Journal};
 
 /// The longest time for the loop's answer. Prometheus gives a scrape 10 s.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
-/// The age up to which an answer is used again.
+/// The longest age of an answer that is used again.
 const FRESH: Duration = Duration::from_millis(250);
-/// The longest time without a heartbeat, after which the loop counts as hung. It beats at least once a second.
+/// The loop counts as hung after this time without a heartbeat. It beats at least once a second.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// The number of events on the page.
 const EVENTS: u64 = 20;
 
-/// The cache from which the pages read.
+/// The cache that the pages read.
 #[derive(Debug)]
 pub struct StatusCache {
     server: String,

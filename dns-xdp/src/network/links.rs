@@ -166,9 +166,9 @@ impl Link {
     }
 }
 
-/// Returns the driver of a link's device. Since Linux 5.14 the link names its device by bus and name, and this looks
-/// the device up by its bus. It does not use /sys/class/net, which may have the links of another network namespace: the
-/// one in which /sys was mounted. On older kernels this asks the driver for its name.
+/// Returns the driver of a link's device. Since Linux 5.14 the link names its device by bus and name. This function
+/// looks the device up by its bus. It does not use /sys/class/net: if /sys was mounted in another network namespace,
+/// that directory has the links of the other namespace. On older kernels this function asks the driver for its name.
 fn driver(link: &Link, device: Option<(String, String)>) -> Option<String> {
     let Some((bus, device)) = device else {
         let is_hardware = link.kind.is_none() && !link.is_loopback;

@@ -1,6 +1,6 @@
 //! Decides which interfaces and addresses are served. A pure function of the configuration and the present network.
 //!
-//! `interface` finds the links that should have a program. `address` finds the addresses to which queries may be sent.
+//! `interface` finds the links that should have a program. `address` finds the addresses that may receive queries.
 //! Neither attaches or binds anything.
 mod address;
 mod interface;
@@ -31,7 +31,7 @@ pub struct Serving {
 /// The frames for an address that the XDP program answers: on this interface, with these tags, to this MAC address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The interface index in the frame's context: the device's, or that of a bond's slave.
+    /// The interface index in the frame's context: the index of the device, or of a bond's slave.
     pub interface: u32,
     /// The frame's VLAN tags, outermost first.
     pub tags: Vec<VlanTag>,

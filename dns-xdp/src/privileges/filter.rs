@@ -46,7 +46,7 @@ const REFUSED: [&[c_long]; 7] = [
         libc::SYS_open_by_handle_at,
         libc::SYS_name_to_handle_at,
     ],
-    // Enter other namespaces, in which a user may be root.
+    // Enter other namespaces. A user may be root there.
     &[libc::SYS_unshare, libc::SYS_setns],
     // Use large interfaces of the kernel.
     &[

@@ -36,7 +36,7 @@ thread_local! {
 /// root, setuid programs and programs with file capabilities. Call it while there is one thread.
 ///
 /// # Errors
-/// The system refuses, for which it has no reason.
+/// The system refuses. It has no reason to.
 pub(crate) fn close_to_programs() -> anyhow::Result<()> {
     close().context("cannot keep privileges from the programs that are executed")
 }

@@ -17,7 +17,7 @@ pub(super) enum Verdict {
     Drop,
 }
 
-/// An LRU table with the time when the next answer to each prefix is due, in nanoseconds since the start.
+/// An LRU table with the time of the next answer to each prefix, in nanoseconds since the start.
 #[derive(Debug)]
 pub(super) struct Clients {
     due: Mutex<LruCache<u64, u64>>,

@@ -51,7 +51,7 @@ pub(super) struct Opt {
 /// A COOKIE option (RFC 7873, section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// Its length is not that of a cookie.
+    /// The option does not have the length of a cookie.
     Malformed,
     /// A cookie. The server's part is empty if it cannot be this cluster's.
     Cookie {

@@ -138,11 +138,11 @@ pub fn bind(listeners: &[Listener], port: u16) -> Result<Sockets, BindError> {
     Ok(sockets)
 }
 
-/// Checks that no process holds the port on one of the addresses. It also finds a process of the same user, beside
-/// which [`bind`] would succeed. [`bind`] reports all other reasons.
+/// Checks that no process holds the port on one of the addresses. It also finds a process of the same user, although
+/// [`bind`] would succeed beside it. [`bind`] reports all other reasons.
 ///
 /// # Errors
-/// [`BindError::Taken`] for the first address on which the port is held.
+/// [`BindError::Taken`] for the first address with a held port.
 pub fn probe(listeners: &[Listener], port: u16) -> Result<(), BindError> {
     for listener in listeners {
         let endpoint = SocketAddr::new(listener.address, port);

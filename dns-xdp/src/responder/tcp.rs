@@ -76,7 +76,7 @@ pub(super) async fn serve(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Returns the connections that wait to be accepted, also those that the runtime has not reported yet. Leaves later
+/// Returns the connections that wait to be accepted, even if the runtime has not reported them yet. Leaves later
 /// connections.
 fn backlog(listener: TcpListener) -> Vec<(TcpStream, IpAddr)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };

@@ -40,8 +40,7 @@ pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: Canc
     answer_the_rest(socket, &exchange, &mut buffer);
 }
 
-/// Answers the messages that wait in the socket, also those that the runtime has not reported yet. Leaves later
-/// messages.
+/// Answers the messages that wait in the socket, even if the runtime has not reported them yet. Leaves later messages.
 fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
     let Ok(socket) = socket.into_std() else { return };
     for _ in 0..REST_MAX {

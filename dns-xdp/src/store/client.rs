@@ -1,7 +1,7 @@
 //! The client of the store: a task that performs the calls of the `session`, to one member at a time. It gives the
 //! daemon the newest view, and whether the daemon may rely on it.
 //!
-//! `session` is pure, as are `membership` (whether this server is one of those that decide together) and `watch_lag`
+//! `session` is pure. So are `membership` (whether this server decides together with the others) and `watch_lag`
 //! (whether the watch still reports changes). The view's decisions are not made here.
 mod call;
 pub mod membership;
@@ -41,14 +41,14 @@ pub struct Seen {
     pub trouble: Option<String>,
     /// Since when the store has this mode.
     pub since: Timestamp,
-    /// The documents that an operator may accept: those of a store that is not trusted, or that has lost some.
+    /// The documents that an operator may accept, if the store is not trusted or has lost some.
     pub offered: Option<Arc<Documents>>,
     /// The store takes changes, even before this server has joined: a change is made only if no other client has
     /// changed the same documents.
     pub is_up: bool,
 }
 
-/// A change to the documents, and where its result goes.
+/// A change to the documents, and the channel for its result.
 #[derive(Debug)]
 pub struct Request {
     /// The change.

@@ -36,7 +36,7 @@ pub struct Known {
 /// An operator's acceptance of the store's documents. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// A number greater than that of every earlier acceptance.
+    /// A number that is greater than the numbers of all earlier acceptances.
     pub generation: u64,
     /// The store's cluster at the acceptance. A backup that is restored elsewhere contains the acceptance too.
     #[serde(default)]
@@ -44,7 +44,7 @@ pub struct Accepted {
     /// The cluster that was trusted until then.
     #[serde(default)]
     pub instead_of: Option<u64>,
-    /// The server on which the operator accepted.
+    /// The server that took the operator's acceptance.
     #[serde(default)]
     pub by: String,
 }

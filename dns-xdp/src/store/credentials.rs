@@ -25,7 +25,7 @@ struct Contents {
     password: Option<Vec<u8>>,
 }
 
-/// The credentials with which connections are made. Clones share the last contents.
+/// The credentials for connections. Clones share the last contents.
 #[derive(Clone)]
 pub(super) struct Credentials {
     config: Arc<SharedStore>,

@@ -30,7 +30,7 @@ impl Documents {
         CONCERNS.iter().map(|(key, _)| ((*key).to_owned(), self.stored(key))).collect()
     }
 
-    /// Returns these documents, and those of `before` that the store has lost.
+    /// Returns these documents, and the documents of `before` that the store has lost.
     #[must_use]
     pub fn keep_deleted(mut self, before: &Documents) -> Documents {
         for (key, revision) in &before.revisions {

@@ -422,7 +422,7 @@ fn at(endpoint: &str, fault: Fault) -> Error {
 }
 
 /// Adds a remedy to errors about certificates. A member that refuses this client's certificate sends a TLS alert, or
-/// closes the established connection: in TLS 1.3 the client's handshake ends before the server has seen the certificate
+/// closes the established connection. In TLS 1.3 the client's handshake ends before the server has seen the certificate
 /// (RFC 8446, section 4.4.2.4).
 fn unreachable(endpoint: &str, text: String) -> Error {
     if text.contains("UnknownIssuer") {

@@ -51,9 +51,9 @@ pub struct Agreed {
     pub needed: usize,
 }
 
-/// The servers that probe a node: the `count` servers (at least one) with the highest weight for it (rendezvous
-/// hashing), and the server of the node's own name. With rendezvous hashing, a server that comes or goes moves few
-/// nodes.
+/// The servers that probe a node. These are the `count` servers (at least one) with the highest weight for the node
+/// (rendezvous hashing), and the server of the node's own name. With rendezvous hashing, a server that comes or goes
+/// moves few nodes.
 pub fn probers<'a>(
     node: &str,
     servers: impl IntoIterator<Item = &'a str>,

@@ -43,12 +43,12 @@ const PROGRAM: &str = "/proc/self/exe";
 const ENDED: u8 = b'e';
 const NOT_STARTED: u8 = b'n';
 const REPORT: usize = 5;
-/// The rounds in which descendants have to die, and the time of a round. A kill takes effect at once unless the kernel
-/// delays the process.
+/// The most rounds until all descendants have died, and the time of a round. A kill takes effect at once unless the
+/// kernel delays the process.
 const ROUNDS: usize = 1000;
 const ROUND: Duration = Duration::from_millis(1);
 
-/// Arguments with which the test program starts `tests::entry`.
+/// Arguments that make the test program start `tests::entry`.
 #[cfg(test)]
 const ENTRY: &[&str] = &["--exact", "subprocess::supervisor::tests::entry", "--nocapture"];
 #[cfg(not(test))]

@@ -1,5 +1,5 @@
-//! Kernel programs that only tests and benches use: those of the test bed, and the load generator with its contract.
-//! The shipped programs are in `dns-xdp-ebpf`. The build script of the tests' crate builds these.
+//! Kernel programs that only tests and benches use: the programs of the test bed, and the load generator with its
+//! contract. The shipped programs are in `dns-xdp-ebpf`. The build script of the tests' crate builds these.
 #![no_std]
 
 pub mod load;

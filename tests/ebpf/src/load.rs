@@ -34,7 +34,7 @@ pub const SEEN: &str = "SEEN";
 /// Samples of the answers: an array of [`Sample`].
 pub const SAMPLE: &str = "SAMPLE";
 
-/// How many queries have been sent, and when the next one is due (CLOCK_MONOTONIC in nanoseconds).
+/// The number of sent queries, and the time of the next query (CLOCK_MONOTONIC in nanoseconds).
 pub type Sending = [u64; 2];
 
 /// The kind of a frame from port 53. The discriminant is the index of its counter.

@@ -31,7 +31,7 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Returns the command by which a program is started in the group.
+    /// Returns the command that starts a program in the group.
     pub fn wrapper(&self) -> Vec<String> {
         let script = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
         ["sh", "-c", &script, "sh"].map(String::from).to_vec()

@@ -20,8 +20,8 @@ impl Steps {
     }
 }
 
-/// Runs a demonstration on the cluster of a plan, in which nothing runs yet. A failure is reported with its step and
-/// the daemons' logs.
+/// Runs a demonstration on the cluster of a plan. Nothing runs on the cluster yet. A failure is reported with its step
+/// and the daemons' logs.
 pub fn demonstrate(plan: &Plan, play: impl FnOnce(&mut Steps, &mut Cluster) -> Result<()>) -> ExitCode {
     exit_code(demonstrated(plan, play))
 }

@@ -21,8 +21,8 @@ pub struct Gdnsd {
 }
 
 impl Gdnsd {
-    /// Starts it on port 53 of `addresses` with `zone`, which is a zone file's text, and waits for its first answer.
-    /// Its files go into `directory`; `more` is like that of [`command`].
+    /// Starts gdnsd on port 53 of `addresses` and waits for its first answer. `zone` is the text of a zone file. The
+    /// files of gdnsd go into `directory`. `more` is the same as for [`command`].
     ///
     /// # Errors
     /// When gdnsd is not installed, refuses its files or does not come up.

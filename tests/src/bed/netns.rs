@@ -12,10 +12,11 @@ use nix::unistd::Pid;
 
 use crate::bed::process;
 
-/// Where iproute2 keeps the named namespaces.
+/// The directory of iproute2's named namespaces.
 pub const DIRECTORY: &str = "/run/netns";
 
-/// A network namespace, by the name that `ip netns` knows. The value is only the name: [`crate::bed::run::Run`] removes it.
+/// A network namespace, by the name that `ip netns` knows. The value is only the name: [`crate::bed::run::Run`] removes
+/// the namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
     name: String,
@@ -58,7 +59,7 @@ impl Namespace {
     /// Runs `work` on a thread inside the namespace. Sockets opened and programs started there stay there.
     ///
     /// # Errors
-    /// When the namespace cannot be entered, and those of `work`.
+    /// When the namespace cannot be entered, or `work` fails.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let path = self.path();
         let inside = move || {

@@ -151,7 +151,7 @@ impl Network {
     }
 }
 
-/// Where the link of the program on a station's port is pinned.
+/// The pin of the link that attaches the program to a station's port.
 fn port_pin(run: &Run, station: &str) -> PathBuf {
     run.pins().join(format!("switch-{station}"))
 }

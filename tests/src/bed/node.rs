@@ -50,7 +50,7 @@ pub struct Node {
     pub pins: PathBuf,
     /// The log of its daemon.
     pub log: PathBuf,
-    /// Variables of the environment in which its daemons are started.
+    /// Environment variables for its daemons.
     pub environment: Vec<(String, String)>,
     /// A program with its arguments that becomes the daemon: `prlimit --nofile=64`.
     pub wrapper: Vec<String>,

@@ -40,7 +40,7 @@ impl Plan {
         Plan { nodes, store: None, interfaces, lines: Vec::new(), tables: String::new() }
     }
 
-    /// A cluster that probes 5 times as often as the default, for scenes in which the times do not matter.
+    /// A cluster that probes 5 times as often as the default. It is for scenes that do not depend on the times.
     pub fn quick(nodes: u8) -> Self {
         Plan::new(nodes)
             .line("health", "interval = \"200ms\"")

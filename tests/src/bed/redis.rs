@@ -38,7 +38,7 @@ pub fn start(
 ) -> Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--protected-mode", "no", "--save", "", "--appendonly", "no"]);
-    // It listens on every address, even on those that the namespace gets later.
+    // It listens on every address, even if the namespace gets the address later.
     command.args(["--bind", "*", "-::*", "--replica-announce-ip", &addresses[0].to_string()]);
     command.arg("--dir").arg(directory).arg("--logfile").arg(directory.join(format!("{name}.redis.log")));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
@@ -80,7 +80,7 @@ impl Cli {
     /// Runs `work` on a thread whose programs see the namespace and the settings.
     ///
     /// # Errors
-    /// When the namespace cannot be entered, and those of `work`.
+    /// When the namespace cannot be entered, or `work` fails.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.namespace.enter(|| {
             unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;

@@ -65,7 +65,7 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// What is on the screen, with the escape sequences of its colours.
+    /// Returns the screen with the escape sequences of its colours.
     ///
     /// # Errors
     /// When the terminal is gone.

@@ -38,7 +38,7 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// Adds those of another client.
+    /// Adds the pauses of another client.
     #[must_use]
     pub fn and(self, other: Pauses) -> Pauses {
         Pauses {

@@ -1,7 +1,7 @@
 //! Answers per second and losses of name servers on one core each, under the same load in rising steps.
 //!
-//! The generator itself paces the load: it sends when a query is due. Every server has its own wire, the same zone, one
-//! thread for queries, and one core. That core also receives the queries and sends the answers.
+//! The generator itself paces the load: it sends each query at the query's time. Every server has its own wire, the
+//! same zone, one thread for queries, and one core. That core also receives the queries and sends the answers.
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,13 +25,13 @@ use dns_xdp_tests::load::{cores, sample};
 const FIRST: f64 = 25_000.0;
 const LAST: f64 = 5_000_000.0;
 const STEP: f64 = std::f64::consts::SQRT_2;
-/// The factor by which a rate has to exceed the best; otherwise the step is flat. A curve ends after several flat
+/// A rate has to exceed the best rate by this factor; otherwise the step is flat. A curve ends after several flat
 /// steps.
 const FLAT: f64 = 1.02;
 const FLAT_STEPS: usize = 2;
-/// The share of its queries that a generator has to send; below, other work on its core delayed it.
+/// A generator has to send this share of its queries. If it sends less, other work on its core has delayed it.
 const HELD_UP: f64 = 0.95;
-/// The pause in which the queues of the step before run empty.
+/// The pause between two steps. The queues run empty meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers per second and losses of name servers under the same load

@@ -1,9 +1,9 @@
-//! Times to repair: from a node's death until a server answers another address for its name, and from its return until
-//! it answers the node's own address again.
+//! Times to repair. The first is from a node's death until a server answers another address for its name. The second is
+//! from the node's return until the server answers the node's own address again.
 //!
-//! All servers are in one cluster and see the same deaths: dns-xdp with its defaults, gdnsd with the shortest times
-//! that it accepts, and dns-xdp with gdnsd's times. One client asks all servers in turn. Every node dies once, so that
-//! no earlier death delays its return.
+//! All servers are in one cluster and see the same deaths. They are dns-xdp with its defaults, gdnsd with the shortest
+//! times that it accepts, and dns-xdp with gdnsd's times. One client asks all servers in turn. Every node dies once, so
+//! that no earlier death delays its return.
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Measures the cost of a publication by the number of changed names: map elements written, and the time until packets
 //! see the change.
 //!
-//! Two banks of the table take turns. A publication therefore writes the names that have changed, and those that the
-//! publication before changed in the other bank.
+//! Two banks of the table take turns. A publication therefore writes the names that have changed. It also writes the
+//! names that the publication before changed in the other bank.
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ fn publications(size: usize, changed: usize) -> Result<(usize, Duration)> {
     Ok((writes[ROUNDS / 2], times[ROUNDS / 2]))
 }
 
-/// Returns a zone in which each name has the address of its version.
+/// Returns a zone that gives each name the address of its version.
 fn zone(versions: &[u32]) -> Zone {
     let address = |version: u32| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + version));
     zone_of(

@@ -23,7 +23,7 @@ use dns_xdp_tests::load::{cores, sample};
 
 /// The time until all frames under way have arrived.
 const DRAIN: Duration = Duration::from_millis(20);
-/// The share by which the responder's counters and the arrived answers may differ: a full ring loses some.
+/// The responder's counters and the arrived answers may differ by this share: a full ring loses some answers.
 const SWALLOWED: f64 = 0.001;
 
 /// Answers per second of one core over a veth pair under flood, compared with a bare reflector's

@@ -1,5 +1,6 @@
-//! Shows step by step how five servers share one view: a store of three members, a command for all servers, two
-//! commands at once, an agreed death, a bad link, a server without the store, and a lost store.
+//! Shows step by step how five servers share one view through a store of three members. An operator gives a command to
+//! all servers, and two operators give commands at once. Then come a bad link, an agreed death, a server without the
+//! store, and a lost store.
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::thread::{scope, sleep};

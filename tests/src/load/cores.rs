@@ -97,7 +97,7 @@ fn raise(process: Pid) -> Result<()> {
     }
 }
 
-/// The threads that work on the server's core: its NAPI's, and those of the server's processes.
+/// The threads that work on the server's core: the thread of its NAPI, and the threads of the server's processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workers(Vec<Pid>);
 

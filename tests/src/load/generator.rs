@@ -39,7 +39,7 @@ pub struct Generator {
 /// Counts since the generator was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Queries sent, with those that the veth's full ring refused.
+    /// Queries sent, including queries that the veth's full ring refused.
     pub sent: u64,
     /// The returning frames.
     pub seen: [u64; Seen::COUNT],
@@ -106,7 +106,7 @@ impl Generator {
     /// Sends over a wire while `during` runs.
     ///
     /// # Errors
-    /// When the kernel does not run live frames, and those of `during`.
+    /// When the kernel does not run live frames, or `during` fails.
     pub fn run<T>(&self, wire: &Wire, during: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut command = Command::new(sibling("flood")?);
         command.arg(&self.pins).arg(wire.generator_index()?.to_string());

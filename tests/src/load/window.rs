@@ -17,7 +17,7 @@ const WARM_UP: Duration = Duration::from_millis(200);
 pub struct Window {
     /// Queries per second.
     pub offered: f64,
-    /// Answers of the expected kind per second, where they arrived.
+    /// Answers of the expected kind per second, counted on arrival.
     pub answered: f64,
     /// Other frames from port 53 per second.
     pub others: f64,

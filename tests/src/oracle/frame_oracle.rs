@@ -27,7 +27,7 @@ const SECONDS: u32 = COOKIES.0;
 const QR: u16 = 0x8000;
 const AA: u16 = 0x0400;
 const TC: u16 = 0x0200;
-/// Flags that a query may have: AA, RD, RA, Z, AD and CD, of which only RD and CD have a meaning.
+/// Flags that a query may have: AA, RD, RA, Z, AD and CD. Only RD and CD have a meaning.
 const QUERY_FLAGS: u16 = 0x05f0;
 const NXDOMAIN: u16 = 3;
 const NSID: u16 = 3;
@@ -382,7 +382,7 @@ fn truncated(query: &Message, answer: &[u8]) -> Vec<u8> {
     let (before, opt) = (&answer[..HEADER + query.question.len()], &answer[answer.len() - opt..]);
     let mut truncated = [before, opt].concat();
     truncated[2] |= (TC >> 8) as u8;
-    // Of the records, those of the answer and authority sections.
+    // The counts of the answer and authority sections.
     truncated[6..10].fill(0);
     truncated
 }

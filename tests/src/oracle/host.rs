@@ -16,7 +16,7 @@ use dns_xdp_ebpf::table::{FloodPolicy, Local, NameEntry, NameOverflow, Slot, Tag
 
 /// The fill octet after a frame in its buffer.
 const BEHIND: u8 = 0xa5;
-/// The most octets by which a frame grows in a test, at either end.
+/// In a test, a frame grows by at most this number of octets, at either end.
 const SPARE: usize = 2048;
 /// Seed of the names' slots.
 const SEED: u64 = 0x5eed;

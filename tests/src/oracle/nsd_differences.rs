@@ -19,16 +19,16 @@ pub struct Choice {
     pub what: &'static str,
     /// Why the responder's answer is as good, or better.
     pub reason: &'static str,
-    /// Where the difference shows.
+    /// How the difference shows.
     pub difference: Difference,
 }
 
-/// Where a difference shows.
+/// How a difference shows.
 pub enum Difference {
     /// The answers differ. The function removes the difference from them, and returns whether it was there.
     Answers(fn(&Query, &mut Meaning, &mut Meaning) -> bool),
-    /// The responder answers such a query like another one, without the parts that it ignores: NSD gets that one. The
-    /// function returns whether this applies.
+    /// The responder ignores parts of such a query, and NSD gets the query without these parts. The function returns
+    /// whether this applies.
     Instead(fn(&Query, &Meaning, &Meaning) -> bool),
     /// NSD does not answer such a query.
     Silence(fn(&Query) -> bool),
@@ -38,8 +38,7 @@ pub enum Difference {
 
 use Difference::{Answers, Instead, Silence, Unreadable};
 
-/// All differences, in the order in which the answers are normalized. A difference that never occurs makes the test
-/// fail.
+/// All differences, in the order of their normalization. A difference that never occurs makes the test fail.
 pub const CHOICES: &[Choice] = &[
     // The header.
     Choice {

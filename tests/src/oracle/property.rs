@@ -39,8 +39,8 @@ impl PropertyRun {
         PropertyRun { seed, rng: Rng(seed), cases, seen: BTreeMap::new() }
     }
 
-    /// Returns the zones with their numbers of cases: the packet table's zone without cookies and with them, and a random
-    /// zone for every length of an apex.
+    /// Returns the zones with their numbers of cases. The zones are the packet table's zone without cookies and with
+    /// them, and a random zone for every length of an apex.
     pub fn zones(&mut self) -> Vec<(Zone, u32)> {
         let (plain, random) = (self.cases / 4, self.cases / 2 / NAME_MAX as u32);
         let mut zones = vec![(zone(), plain), (zone_with_cookies(COOKIES.1), plain)];

@@ -16,7 +16,7 @@ const OWN_COOKIE: [u8; 24] = [
     0xfa, 0x5e, 0xc6, 0xf1, 0xa8,
 ];
 
-/// How many octets a short name of the zone is longer than the apex, and the length from which a name is long.
+/// The most octets that a short name of the zone has beyond the apex, and the fewest octets of a long name.
 const SHORT: usize = 22;
 const LONG: usize = 250;
 /// From this many octets of name and addresses on, an answer may exceed 512 octets. An address record has

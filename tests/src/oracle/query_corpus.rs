@@ -35,7 +35,7 @@ pub fn types() -> Vec<Sent> {
     messages.map(|((relative, qtype), path)| (ask(&within(relative), qtype).bytes(), path)).collect()
 }
 
-/// Messages from a generator: the same in every run, or those of PROPTEST_RNG_SEED.
+/// Messages from a generator. PROPTEST_RNG_SEED is its seed; without it, the messages are the same in every run.
 pub fn random(zone: &Zone, count: usize) -> Vec<Sent> {
     let rng_seed = match Config::default().rng_seed {
         RngSeed::Random => 0,

@@ -61,7 +61,7 @@ pub enum State {
     Flooded,
     /// The same, and a frame cannot be resized.
     FloodedNoRoom,
-    /// The program runs in generic mode; the zone is that of [`State::Serving`].
+    /// The program runs in generic mode. The zone is the same as in [`State::Serving`].
     Generic,
     /// A frame cannot be resized.
     NoRoom,
@@ -70,7 +70,7 @@ pub enum State {
 }
 
 impl State {
-    /// Every state, in the order in which a server goes through them.
+    /// Every state. A server goes through the states in this order.
     pub const ALL: [State; 13] = [
         State::Unpublished,
         State::LongSoa,

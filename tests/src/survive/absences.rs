@@ -4,21 +4,21 @@ use std::time::Instant;
 
 use super::tally::Change;
 
-/// A time in which a node is dead or drained, as one server has to see it.
+/// A period while a node is dead or drained, as one server has to see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Absence {
-    /// Which server, from 0 in the order in which they are asked.
+    /// The number of the server, from 0. The servers are asked in the order of their numbers.
     pub server: usize,
-    /// Which node, from 0.
+    /// The number of the node, from 0.
     pub node: usize,
-    /// When the absence begins. Before, the node is in every answer that it belongs to.
+    /// The beginning of the absence. Before it, the node is in every answer that it belongs to.
     pub from: Instant,
-    /// From then on it is in no answer; `None`: it may stay in them, because the server could not detect the absence in
-    /// time.
+    /// From then on the node is in no answer. `None`: it may stay in the answers, because the server could not detect
+    /// the absence in time.
     pub gone_by: Option<Instant>,
-    /// Until then it is in no answer; then it may come back.
+    /// Until then the node is in no answer; then it may come back.
     pub to: Instant,
-    /// From then on it is in every answer that it belongs to, as before.
+    /// From then on the node is in every answer that it belongs to, as before.
     pub back: Option<Instant>,
 }
 
@@ -36,7 +36,7 @@ pub struct Subject {
 /// The results of the comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// The absences in which the node had to leave the answers, and did.
+    /// The number of times that a node had to leave the answers, and did.
     pub left: usize,
     /// The answers that were not permitted.
     pub wrong: Vec<String>,

@@ -24,7 +24,7 @@ use crate::rng::Rng;
 
 /// The user number of `nobody` on every system.
 const STRANGER: libc::uid_t = 65534;
-/// The number of connections that ask and never read, and also of those that never ask.
+/// The number of connections of each kind: some ask and never read, the others never ask.
 const DEAF: usize = 50;
 /// The requests under way on one connection.
 const WINDOW: usize = 50;

@@ -45,7 +45,7 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    /// Adds those of another client.
+    /// Adds the exchanges of another client.
     #[must_use]
     pub fn and(self, other: Exchanges) -> Exchanges {
         Exchanges {

@@ -37,8 +37,8 @@ const PROMPT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis
 const TURNS: [u32; 2] = [2, 20];
 /// The nice value of the floods.
 const BEHIND_OTHERS: &str = "19";
-/// The factor by which probes may be slower than without a flood: 1.1, in the short form (beside other programs)
-/// `SHORT`.
+/// During a flood, probes may be slower by this factor. In the short form (beside other programs), they may take
+/// `SHORT` longer instead.
 const TENTH: f64 = 1.1;
 const SHORT: Duration = Duration::from_millis(20);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -217,8 +217,8 @@ fn over_udp(server: SocketAddr, is_over: &AtomicBool, answered: &AtomicU64) -> R
     Ok(())
 }
 
-/// Returns messages of nearly 64 KiB: chains of compression pointers in RDATA and owners, with an allowed and an excessive
-/// number of records; names of 127 labels; empty options.
+/// Returns messages of nearly 64 KiB. Some have chains of compression pointers in RDATA and owners, with an allowed and
+/// an excessive number of records. The others have names of 127 labels, or empty options.
 fn costly() -> Vec<Vec<u8>> {
     let question = Message::query(&name(&format!("node1.{ZONE}")), NS, IN);
     let start = question.bytes().len();

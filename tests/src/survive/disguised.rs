@@ -31,7 +31,7 @@ const ANSWERS: u32 = 1_000;
 const PACE: Duration = Duration::from_millis(100);
 /// The time after which an answer counts as lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time for which the client asks before the flood. A prefix becomes known by its queries in two seconds.
+/// The client sends queries for this long before the flood. A prefix becomes known by its queries in two seconds.
 const ACQUAINTANCE: Duration = Duration::from_millis(2500);
 /// The number of forged prefixes of the returning flood.
 const RETURNING: u16 = 3_000;

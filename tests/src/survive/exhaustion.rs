@@ -19,7 +19,7 @@ use crate::bed::process::succeed;
 use crate::bed::wait;
 use crate::bed::watch::{Question, Watch};
 
-/// The memory limit of a group in which the largest table, of some 100 MiB, is to be loaded.
+/// The memory limit of a group. A daemon in the group tries to load the largest table, of some 100 MiB.
 const MEMORY: u64 = 48 << 20;
 
 /// Plays the row. It is the same in both forms.

@@ -25,7 +25,7 @@ use crate::oracle::frames::message::{A, IN, Message, name};
 const ERRORS: [(&str, &str); 3] =
     [("EPERM", "(os error 1)"), ("ENOMEM", "(os error 12)"), ("ENOSPC", "(os error 28)")];
 
-/// The words, one of which a refusal has to contain, by the call that failed.
+/// The words for each failed call. A refusal has to contain one of the words.
 const STEPS: [(&str, &[&str]); 12] = [
     ("BPF_BTF_LOAD", &["BTF"]),
     ("BPF_MAP_GET_FD_BY_ID", &["map"]),
@@ -207,8 +207,9 @@ impl Failures {
         self.directory.join(format!("trace{}", self.traces))
     }
 
-    /// The calls to fail, and their errors: each call with every error. The short form uses one error: for the first
-    /// call of every third command, and for the last write to a map, when all listeners exist.
+    /// The calls to fail, and their errors. The long form fails each call with every error. The short form uses one
+    /// error for each call. It fails the first call of every third command, and the last write to a map, when all
+    /// listeners exist.
     fn steps(&self, calls: &[Call]) -> Vec<Step> {
         let object = calls.iter().rposition(|call| call.command == "BPF_BTF_LOAD").unwrap_or(0);
         let step = |at: usize, (error, text)| Step {
@@ -259,7 +260,7 @@ impl Step {
             ensure!(named, "{self}: the message names no step: {message}");
             return Ok(());
         }
-        // aya treats a pin that it cannot open as missing, and then makes a map for which there is no room.
+        // aya treats a pin that it cannot open as missing. It then makes a map, and there is no room for the map.
         let text = if command == "BPF_OBJ_GET" { "(os error " } else { self.text };
         let words = STEPS.iter().find(|(step, _)| *step == command).map_or(&["load"][..], |(_, words)| words);
         let named = words.iter().any(|word| message.contains(word)) && message.contains(text);
@@ -268,7 +269,7 @@ impl Step {
     }
 }
 
-/// The program, which is asked over UDP, and the responder, over TCP, about the second node.
+/// Asks the program over UDP, and the responder over TCP, about the second node.
 #[derive(Debug)]
 struct Both {
     server: IpAddr,

@@ -161,7 +161,7 @@ fn judge(message: &[u8], answer: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Sends messages one after another, each of which has to be answered or cut off.
+/// Sends messages one after another. The server has to answer each, or close the connection.
 fn over_tcp(cluster: &Cluster, server: IpAddr, messages: &[Vec<u8>]) -> Result<()> {
     let mut client = Tcp::new(&cluster.client, server);
     for message in messages {

@@ -69,8 +69,8 @@ impl Inquiry {
         Ok(Inquiry { server, message, expected: Expected::Octets(octets) })
     }
 
-    /// The questions of most loads: the node's own name in both families and in mixed case, a type that the name does
-    /// not have, and a name that does not exist. All of these are answered in the kernel.
+    /// The questions of most loads. They ask for the node's own name in both families and in mixed case. They also ask
+    /// for a type that the name does not have, and for a missing name. All of these are answered in the kernel.
     ///
     /// # Errors
     /// When the server does not answer.

@@ -69,7 +69,7 @@ impl Load {
         Load::over(SOCKETS, from, inquiries, pace)
     }
 
-    /// Like [`Load::start`], over one socket for each family: answers are read in the order in which they were sent.
+    /// Like [`Load::start`], over one socket for each family. Answers are read in the order of sending.
     ///
     /// # Errors
     /// As [`Load::start`].

@@ -32,7 +32,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 const HELD_UP_MAX: Duration = Duration::from_millis(200);
 /// The longest time until a node is back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The interval of the probes, over which the faults are spread.
+/// The interval of the probes. The faults are spread over it.
 const INTERVAL: Duration = Duration::from_millis(200);
 const FLAP: Duration = Duration::from_millis(500);
 
@@ -55,13 +55,13 @@ enum Blow {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Times {
     sighted: Vec<Duration>,
-    /// Rounds in which a server was delayed so long that it judged no node until it could trust its timers again. The
-    /// bound does not hold for these.
+    /// Rounds with a server that was delayed for long. It judged no node until it could trust its timers again. The
+    /// bound does not hold for these rounds.
     blind: Vec<Duration>,
 }
 
 impl Times {
-    /// The times of the rounds for which the bound holds; without such rounds the run proves nothing.
+    /// Whether every round that the bound holds for took at most `limit`. Without such rounds the run proves nothing.
     fn are_within(&self, limit: Duration) -> bool {
         !self.sighted.is_empty() && self.sighted.iter().all(|took| *took <= limit)
     }
@@ -283,7 +283,7 @@ fn load(cluster: &Cluster) -> Result<Load> {
     Load::start(&cluster.client, all.collect(), Pace::of(4_000))
 }
 
-/// The number of the set of all nodes, among those of the apex.
+/// The number of the set of all nodes, among the sets of the apex.
 fn all_nodes() -> usize {
     (1 << NODES) - 2
 }

@@ -17,7 +17,7 @@ use crate::bed::spoof::{Spoofer, server};
 use crate::oracle::frames::message::{A, IN, Message, name};
 
 const QR: u16 = 0x8000;
-/// A reserved opcode, to which the answer is NOTIMP.
+/// A reserved opcode. The answer to it is NOTIMP.
 const OPCODE: u16 = 0x7000;
 /// The time between two packets, so that no queue overflows.
 const PAUSE: Duration = Duration::from_micros(100);

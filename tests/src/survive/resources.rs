@@ -47,8 +47,8 @@ impl Resources {
         })
     }
 
-    /// Waits until the kernel has freed all of these programs and maps, except those that this process holds or that
-    /// are pinned below `pins`. A zone has two heads, and a daemon opens one only while it writes it.
+    /// Waits until the kernel has freed all of these programs and maps. What this process holds may stay, and also what
+    /// is pinned below `pins`. A zone has two heads, and a daemon opens a head only while it writes it.
     ///
     /// # Errors
     /// When some are still there after five seconds: they have leaked.

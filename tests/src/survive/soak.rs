@@ -1,9 +1,9 @@
 //! A long sequence of faults, chosen by a seed, while two servers are asked for every name.
 //!
-//! The first node's daemon lives through all of it, and its memory is watched. The second's is killed and replaced
-//! repeatedly. The third and fourth nodes die and come back. Nothing keeps a query from the two servers that are asked,
-//! so that every query has a right answer. The right answer depends on which nodes are dead at that time. The test
-//! records when each node was dead, and compares every change of the answers with that record.
+//! The first node's daemon lives through all of it, and its memory is watched. The second node's daemon is killed and
+//! replaced repeatedly. The third and fourth nodes die and come back. Nothing keeps a query from the two servers that
+//! are asked, so that every query has a right answer. The right answer depends on the nodes that are dead at that time.
+//! The test records when each node was dead, and compares every change of the answers with that record.
 use std::collections::VecDeque;
 use std::env;
 use std::fs;
@@ -47,9 +47,9 @@ const HELD_UP_MAX: Duration = Duration::from_millis(200);
 const RETURN_TIMEOUT: Duration = Duration::from_secs(20);
 /// The first faults, so that even a short run has deaths that have to be detected.
 const FIRST: [Trouble; 2] = [Trouble::ServiceKilled, Trouble::CableOut];
-/// How much longer a run lasts if all its deaths were while a server was held up.
+/// The additional time of a run if a server was held up during all its deaths.
 const OVERTIME: Duration = Duration::from_secs(60);
-/// The limit of a daemon's memory growth after the first 1/10 of the run, of which half a MiB is the noise of an
+/// The limit of a daemon's memory growth after the first 1/10 of the run: a share, and half a MiB for the noise of an
 /// allocator.
 const GROWTH: f64 = 0.05;
 const GROWTH_KIB: u64 = 512;
@@ -344,8 +344,8 @@ fn subjects() -> Vec<Subject> {
     (0..SERVERS.len()).flat_map(of_server).collect()
 }
 
-/// Either server for every node's name, which is any node's address, and for the apex, which is those of some. The
-/// right answer depends on which nodes are dead.
+/// Queries to either server for every node's name and for the apex. A node's name has any node's address. The apex has
+/// the addresses of some nodes. The right answer depends on the nodes that are dead.
 fn inquiries(cluster: &Cluster) -> Vec<Inquiry> {
     let addresses: Vec<_> = cluster.nodes.iter().map(Node::ipv4).collect();
     let alone: Vec<_> = addresses.iter().map(|address| vec![*address]).collect();

@@ -9,7 +9,7 @@ use crate::bed::run::Run;
 /// are shown.
 ///
 /// # Errors
-/// When the cluster does not come up, and those of `play`.
+/// When the cluster does not come up, or `play` fails.
 pub fn on_cluster<T>(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<T>) -> Result<T> {
     on_laid(plan, |cluster| {
         cluster.start()?;

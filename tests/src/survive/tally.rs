@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 /// The counts of the queries by result.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// Sent, including those that the kernel refused to send.
+    /// Sent, including queries that the kernel refused to send.
     pub sent: u64,
     /// Answered as expected.
     pub right: u64,
@@ -20,11 +20,11 @@ pub struct Tally {
     pub surplus: u64,
     /// How often an answer to an inquiry differed from the one before; both are permitted.
     pub turns: u64,
-    /// How often an answer was another of the permitted ones than that of the inquiry before, whichever that was.
+    /// How often a permitted answer had another number than the answer before, even if that answered another inquiry.
     pub alternations: u64,
     /// The first wrong answer.
     pub example: Option<String>,
-    /// When each server last gave a right answer.
+    /// The time of each server's last right answer.
     pub last_right: BTreeMap<IpAddr, Instant>,
     /// Times of more than 50 ms between two right answers of a server.
     pub silences: Vec<Silence>,
@@ -75,7 +75,7 @@ impl Tally {
         Ok(())
     }
 
-    /// Adds those of another client.
+    /// Adds the counts of another client.
     #[must_use]
     pub fn and(mut self, other: Tally) -> Tally {
         self.sent += other.sent;

@@ -17,9 +17,9 @@ const SECOND: u64 = 1_000_000_000;
 const LIMIT: u32 = 1000;
 const FLOOD: u64 = 10_000;
 const SECONDS: u64 = 4;
-/// The time for which a client asks before the flood, so that it is known.
+/// A client sends queries for this many seconds before the flood, so that it is known.
 const ACQUAINTANCE: u64 = 3;
-/// When a test begins on the clock of the limits.
+/// The beginning of a test on the clock of the limits.
 const START: u64 = 1000 * SECOND;
 
 fn server(fallback_per_second: u32) -> Server {

@@ -7,7 +7,7 @@ use dns_xdp_tests::oracle::frame_oracle::States;
 use dns_xdp_tests::oracle::table::zone::zone;
 use dns_xdp_tests::oracle::table::{Row, rows};
 
-/// Frames with which the fuzzer has broken a property, each named by the fault. Some faults were put into a copy of
+/// Frames of the fuzzer that have broken a property. Each is named by its fault. Some faults were put into a copy of
 /// the path to see whether the fuzzer finds them.
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dns-xdp-ebpf/fuzz/regressions/frame");
 /// The number of queries of the packet table whose mutations are tested.

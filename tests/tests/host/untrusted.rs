@@ -6,7 +6,8 @@ use dns_xdp_tests::oracle::seeds;
 use dns_xdp_tests::oracle::table::zone::zone;
 use dns_xdp_tests::oracle::untrusted::{configuration, control, request};
 
-/// The inputs of a target: those that have once broken its property, each named by the fault, and the fuzzer's seeds.
+/// The inputs of a target. Some have once broken its property, and are named by the fault. The others are the fuzzer's
+/// seeds.
 fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
     let regressions =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dns-xdp-ebpf/fuzz/regressions").join(target);

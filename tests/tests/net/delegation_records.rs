@@ -17,7 +17,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The arguments of a resource, each of which the provider requires; the last has the data.
+    /// The arguments of a resource. The provider requires all of them; the last has the data.
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Dialect::Aws => &["zone_id", "name", "type", "ttl", "records"],

@@ -168,7 +168,7 @@ fn all_kinds(report: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Where a node's daemon has pinned its maps.
+/// The directory of the maps that a node's daemon has pinned.
 fn maps(node: &Node) -> Result<PathBuf> {
     let mut entries = fs::read_dir(&node.pins)?.flatten().map(|entry| entry.path());
     entries.find(|path| path.to_string_lossy().contains("/maps-v")).context("no maps are pinned")

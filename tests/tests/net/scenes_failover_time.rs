@@ -16,10 +16,10 @@ const ALLOWANCE: Duration = Duration::from_secs(1);
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn with_the_default_settings_every_death_is_repaired_within_the_bound() {
     const ROUNDS: usize = 5;
-    /// The default interval, over which the deaths are spread.
+    /// The default interval. The deaths are spread over it.
     const INTERVAL: Duration = Duration::from_secs(1);
-    // Each round has a victim of its own, so that none is a node that has just been dead: first a refused connection,
-    // then silence, which has to leave a quorum.
+    // Each round has a victim of its own, so that no victim has just been dead. The first victims refuse connections.
+    // The later victims are silent, and their silence has to leave a quorum.
     stage(&Plan::new(1 + 2 * ROUNDS as u8), |cluster| {
         for node in &mut cluster.nodes {
             node.start_database()?;

@@ -89,7 +89,7 @@ fn the_absence_of_a_family_is_told_for_no_longer_than_the_failover() {
     });
 }
 
-/// Waits until the AAAA of `node2` is that of another node.
+/// Waits until the AAAA of `node2` is another node's address.
 fn moved(cluster: &Cluster, server: usize, own: IpAddr) -> Result<()> {
     wait::until("its AAAA is another node's", SOON, || {
         let found = rrset(cluster, server, "node2", RecordType::AAAA)?;

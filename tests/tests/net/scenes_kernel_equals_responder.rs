@@ -74,7 +74,7 @@ fn a_node_with_xdp_answers_every_query_as_one_without_and_once() {
     });
 }
 
-/// Names like those of the packet table: in rotation, with too many addresses, below an empty name, long.
+/// Names as in the packet table: in rotation, with too many addresses, below an empty name, long.
 fn tables() -> String {
     let mut toml = String::new();
     for number in MORE_NODES {

@@ -1,4 +1,4 @@
-//! Scenes: the privileges of a running daemon that root has started, with which it still does all its work.
+//! Scenes: the privileges of a running daemon that root has started. The daemon still does all its work.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -269,7 +269,7 @@ fn mirrors(cluster: &Cluster, server: usize) -> Result<()> {
     Ok(())
 }
 
-/// The mirror's addresses at a key; those of the apex have the zone's TTL.
+/// The mirror's addresses at a key. The apex's addresses have the zone's TTL.
 fn mirrored(cluster: &Cluster, place: &str) -> Result<BTreeSet<IpAddr>> {
     let etcd = cluster.etcd.as_ref().context("no store")?;
     let prefix = format!("{MIRRORED}/{place}/dns-xdp-");

@@ -116,7 +116,7 @@ fn wait(qemu: &mut Child, console: &Path) -> Result<()> {
     }
 }
 
-/// The word by which a guest asks to be stopped; the seconds follow it.
+/// The beginning of a guest's request to be stopped; the seconds follow it.
 const STOP: &str = "stop\t";
 
 /// The stops that the guest asks for on its console, as a host stops a machine for a snapshot.

@@ -137,7 +137,7 @@ impl Apt {
         remove(&downloads)
     }
 
-    /// An image's package, and those that it depends on of the same release: since Linux 6.19 the kernel and its
+    /// An image's package, and the packages of the same release that it depends on. Since Linux 6.19 the kernel and its
     /// modules are in separate packages.
     fn packages(&self, package: &str, release: &str) -> Result<Vec<String>> {
         let description = output(self.command("apt-cache").args(["show", "--no-all-versions", package]))?;

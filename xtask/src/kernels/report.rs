@@ -126,8 +126,8 @@ fn check(line: &str) -> Option<Check> {
     Some(Check { kind, name, passed: verdict == "passed", value, seconds, detail })
 }
 
-/// Prints all kernels as a table in Markdown: the instructions that the verifier processed for each program, whether
-/// the packet table passed, the mode on each driver, the scenes.
+/// Returns all kernels as a table in Markdown. It has the instructions that the verifier processed for each program,
+/// the result of the packet table, the mode on each driver, and the scenes.
 pub(crate) fn table(reports: &[Report]) -> String {
     let [programs, drivers] = ["program", "driver"].map(|kind| names(reports, kind));
     let titles = programs.iter().map(|name| format!("{name}: processed")).chain(["packet table".to_owned()]);

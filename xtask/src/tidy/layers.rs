@@ -165,7 +165,7 @@ fn behind_root<'t>(word: &impl Fn(usize) -> &'t str, at: usize, depth: usize) ->
     (is_root || end == at + 2 * depth).then_some(if is_root { at + 2 } else { end })
 }
 
-/// The first names of the paths that begin at `at`: one, or those of a group in braces.
+/// The first names of the paths that begin at `at`: one name, or the names of a group in braces.
 fn heads<'t>(word: &impl Fn(usize) -> &'t str, at: usize) -> Vec<usize> {
     if word(at) != "{" {
         return vec![at];

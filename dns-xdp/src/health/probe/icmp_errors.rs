@@ -129,8 +129,8 @@ impl IcmpError {
         self.is_refusal() && is_ours(self.sender)
     }
 
-    /// Whether the error is a firewall's refusal. The codes for a host or network that is not reached do not count:
-    /// this machine sends those to itself if a neighbour does not answer.
+    /// Whether the error is a firewall's refusal. The codes for an unreachable host or network do not count: this
+    /// machine sends them to itself if a neighbour does not answer.
     fn is_refusal(self) -> bool {
         match self.sender {
             // Protocol and port unreachable; prohibited (RFC 1122, section 3.2.2.1; RFC 1812, section 5.2.7.1).

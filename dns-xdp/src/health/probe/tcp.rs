@@ -37,7 +37,7 @@ pub(super) async fn talk(dialogue: &TcpDialogue, address: IpAddr, deadline: Inst
         read_until(&mut stream, &dialogue.expect, &mut reply).await
     };
     let talked = stream::in_time(deadline, exchange).await;
-    // The reply explains more than the way in which the connection ended.
+    // The reply explains more than the end of the connection.
     let is_telling = |fault: &Fault| matches!(fault, Fault::Theirs(_)) && !reply.is_empty();
     match talked {
         Err(fault) if is_telling(&fault) => {

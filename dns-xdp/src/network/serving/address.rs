@@ -145,8 +145,8 @@ fn listed_address(address: IpAddr, network: &Network, configured: &Configured<'_
     found_in(address, found, ours, State::Absent, true)
 }
 
-/// Finds an address without a list. The global addresses of the interfaces are served, and also those of `lo` if it is
-/// configured.
+/// Finds an address without a list. The global addresses of the interfaces are served, and the addresses of `lo` if it
+/// is configured.
 fn by_default(address: IpAddr, network: &Network, configured: &Configured<'_>) -> Found {
     let state = |link: &Link, there: &Address| match there {
         there if !(is_global(there.ip) || link.is_loopback && there.ip.is_loopback()) => State::NotGlobal,

@@ -21,8 +21,8 @@ pub struct Interface {
     pub name: String,
     /// The index of the link; `None`: there is no such link.
     pub link: Option<u32>,
-    /// Where its frames arrive, or why the XDP program cannot answer there. If the link exists, the responder serves
-    /// its addresses in both cases.
+    /// The port of its frames, or why the XDP program cannot answer there. If the link exists, the responder serves its
+    /// addresses in both cases.
     pub port: Result<Port, Unserved>,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Unserved {
     }
 }
 
-/// The device on which an interface's frames arrive.
+/// The device that receives an interface's frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// The index of the configured link.
@@ -151,7 +151,7 @@ fn names_of(network: &Network) -> String {
     if more == 0 { names } else { format!("{names} and {more} more") }
 }
 
-/// Walks from a VLAN down to the device on which its frames arrive.
+/// Walks from a VLAN down to the device that receives its frames.
 fn port(link: &Link, network: &Network) -> Result<Port, String> {
     let name = &link.name;
     let mut device = link;

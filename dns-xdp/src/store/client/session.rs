@@ -86,7 +86,7 @@ pub(crate) struct Session {
     accepts: bool,
     /// Why the store is not trusted.
     frozen: Option<String>,
-    /// The documents that an operator may accept: those of a store that is not trusted, or that has lost some.
+    /// The documents that an operator may accept, if the store is not trusted or has lost some.
     offered: Option<Arc<Documents>>,
     /// Another server with this server's name, and since when it is known.
     namesake: Option<(Instance, Duration)>,

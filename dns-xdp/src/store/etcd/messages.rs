@@ -33,7 +33,7 @@ pub(super) enum SortOrder {
     Descend = 2,
 }
 
-/// What the keys in a [`RangeResponse`] are sorted by.
+/// The sort field of the keys in a [`RangeResponse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
 #[repr(i32)]
 pub(super) enum SortTarget {
@@ -94,7 +94,7 @@ pub(super) struct DeleteRangeRequest {
     pub(super) key: Vec<u8>,
 }
 
-/// What is compared in a [`Compare`].
+/// The field that a [`Compare`] compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
 #[repr(i32)]
 pub(super) enum CompareTarget {
@@ -102,7 +102,7 @@ pub(super) enum CompareTarget {
     ModRevision = 2,
 }
 
-/// A condition of a transaction: the last change of `key` was at `mod_revision`, where 0 says that there is no key.
+/// A condition of a transaction: the last change of `key` was at `mod_revision`. 0 means that there is no key.
 ///
 /// The field `result` (1) is not declared, because its default is `EQUAL`.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -150,7 +150,7 @@ pub(super) struct TxnResponse {
     pub(super) succeeded: bool,
 }
 
-/// What a client says in the stream of a watch.
+/// A client's message in the stream of a watch.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct WatchRequest {
     /// A member of a `oneof`; the others are not used.
@@ -169,7 +169,7 @@ pub(super) struct WatchCreateRequest {
     pub(super) start_revision: i64,
 }
 
-/// What a member says in the stream of a watch.
+/// A member's message in the stream of a watch.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct WatchResponse {
     /// No more events follow.

@@ -34,7 +34,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUIRE_LEADER: &str = "hasleader";
 /// The metadata with the token.
 const TOKEN: &str = "token";
-/// What etcd says of a token that has expired. A proxy of etcd passes the message on and loses the code.
+/// etcd's message about a token that has expired. A proxy of etcd passes the message on and loses the code.
 const INVALID_TOKEN: &str = "etcdserver: invalid auth token";
 
 /// How a connection is made.

@@ -76,7 +76,7 @@ mod programs {
     }
 
     /// Waits a while for a time to come. Returns the present time. Frames are sent in batches, so a batch must not take
-    /// long. Dropped frames return to the pool that the server's core uses too, where the two cores hinder each other.
+    /// long. Dropped frames return to a pool that the server's core uses too. The two cores hinder each other there.
     #[inline(always)]
     fn await_time(time: u64) -> u64 {
         let mut now = 0;

@@ -41,7 +41,7 @@ impl Tcp {
         self.exchange_on(stream, message)
     }
 
-    /// Asks once and returns the whole response. The query is that of [`Client::ask`](super::Client::ask).
+    /// Asks once and returns the whole response. Sends the same query as [`Client::ask`](super::Client::ask).
     ///
     /// # Errors
     /// As [`Tcp::exchange`], when the server closes the connection instead, or when the response cannot be parsed.

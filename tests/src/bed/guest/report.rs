@@ -13,7 +13,7 @@ pub enum Kind {
     Program,
     /// The packet table; the value is the number of passed rows.
     Table,
-    /// A daemon behind a driver; the value is the mode in which its program is attached.
+    /// A daemon behind a driver; the value is the mode of its attached program.
     Driver,
     /// A scene, which has no value.
     Scene,

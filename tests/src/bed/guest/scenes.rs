@@ -28,7 +28,7 @@ pub struct Scene {
     play: fn() -> Result<()>,
 }
 
-/// Every scene, in the order in which they are played.
+/// Every scene, in playing order.
 pub const SCENES: [Scene; 20] = [
     Scene {
         name: "a daemon that is killed leaves the program answering, and the next one adopts it",

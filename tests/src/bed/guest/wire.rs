@@ -17,7 +17,7 @@ use crate::bed::programs::TESTBED;
 use crate::bed::run::Run;
 use crate::bed::wait;
 
-/// Where the kernel lists the interfaces of this process's namespace.
+/// The kernel's list of the interfaces of this process's namespace.
 const INTERFACES: &str = "/sys/class/net";
 /// The longest time until a card returns from a removed namespace.
 const RETURN_LIMIT: Duration = Duration::from_secs(20);

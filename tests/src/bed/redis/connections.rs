@@ -88,7 +88,7 @@ impl Connections {
         Connections { attempts, is_over, client: Some(client) }
     }
 
-    /// The attempts that have ended, in the order in which they began.
+    /// The attempts that have ended, sorted by their beginning.
     pub fn so_far(&self) -> Vec<Attempt> {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         attempts.sort_by_key(|attempt| attempt.at);

@@ -24,14 +24,15 @@ pub const NEGATIVE_TTL: u32 = 0x0506_0708;
 /// The SOA's serial.
 pub const SERIAL: u32 = 0x1112_1314;
 
-/// The server's addresses, all of which are served.
+/// The server's addresses. All are served.
 pub const SERVER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53))];
 /// The server's interface.
 pub const SERVER_MAC: Mac = [0x02, 0x00, 0x5e, 0x10, 0x00, 0x53];
 /// The server's port.
 pub const PORT: u16 = 53;
-/// The VLANs on which the server's addresses are served, besides none: EtherTypes and ids of the tags, the outer first.
+/// The VLANs of the server's addresses: EtherTypes and ids of the tags, the outer first. The addresses are served
+/// without a VLAN too.
 pub const VLANS: [&[(u16, u16)]; 5] = [
     &[(TAG, 5)],
     &[(TAG, 10)],
@@ -53,7 +54,7 @@ const CLIENT: [IpAddr; 2] = [
 ];
 const CLIENT_MAC: Mac = [0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee];
 
-/// Where the server's addresses are served.
+/// The places of the server's addresses.
 pub fn places() -> Vec<Place> {
     let tag = |(ethertype, id): &(u16, u16)| VlanTag {
         protocol: if *ethertype == SERVICE_TAG { VlanProtocol::Dot1Ad } else { VlanProtocol::Dot1Q },
@@ -111,7 +112,7 @@ pub fn zone() -> Zone {
 
 /// The time of day in seconds since 1970, and the secrets in force: RFC 9018, appendix A.1.
 pub const COOKIES: (u32, [u128; 2]) = (1_559_731_985, [0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf, 0x0707]);
-/// The same from appendix A.4, where a new secret precedes the one of the old cookies.
+/// The same from appendix A.4. There, a new secret precedes the secret of the old cookies.
 pub const NEW_SECRET: (u32, [u128; 2]) =
     (1_559_741_961, [0x4455_36bc_d251_3298_075a_5d37_9663_c962, 0xdd3b_df93_44b6_78b1_85a6_f5cb_60fc_a715]);
 

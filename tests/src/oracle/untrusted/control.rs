@@ -21,7 +21,7 @@ const TEXT: &str = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = 
                     [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n";
 /// The longest time for an answer: a slower server hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most octets of the answers to several requests, none of which is long.
+/// The most octets of the answers to several requests. None of the answers is long.
 const ANSWER_MAX: usize = 1 << 20;
 
 /// A control socket, served as long as this value lives.

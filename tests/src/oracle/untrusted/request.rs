@@ -19,8 +19,8 @@ const COPIED: (u8, u8) = (0x79, 0x10);
 const PLAIN_MAX: usize = 512;
 const DATAGRAM_MAX: usize = 1232;
 const IDENTITY: &[u8] = b"node1";
-/// The most steps of reading a message: one for each option, which has at least four octets, and one for each label of the
-/// names of its records.
+/// The most steps of reading a message. Each option is one step, and has at least four octets. Each label in the names
+/// of the records is one step.
 const OCTETS_A_STEP: usize = 4;
 const STEPS_OF_NAMES: usize = 9 * 128;
 const TIMES: usize = 3;
@@ -127,7 +127,7 @@ fn has_opt(message: &[u8]) -> bool {
     message.windows(2).any(|octets| octets == [0, 41])
 }
 
-/// A message made of parts, each of which may be wrong.
+/// A message that is made of parts. Each part may be wrong.
 #[derive(Debug, Arbitrary)]
 struct Query {
     id: u16,

@@ -58,7 +58,7 @@ pub(super) fn vlan_on_a_card() -> Result<()> {
     let mut server = Server::start(&wire, &Plan::quick(1).on(&["eth0.5"]))?;
     expect_native(&mut server, "eth0.5")?;
     let before = server.node.stats()?.answered_by_xdp();
-    // The client uses another VLAN, on which the server's stack accepts the frames too.
+    // The client uses another VLAN. The server's stack accepts the frames of that VLAN too.
     wire.client.ip("link set eth0.5 down\n")?;
     wire.vlan("eth0.6", "eth0", 6)?;
     wire.assign("eth0.6").ok();

@@ -132,7 +132,7 @@ pub(super) fn pins_are_removed() -> Result<()> {
     wait::until("everything is pinned again", SOON, is_pinned)?;
     mode_becomes(&server, "eth0", "native")?;
     server.expect_answers_in_kernel(QUERIES)?;
-    // The restored pins are those of the answering program: the next daemon adopts it.
+    // The restored pins belong to the answering program: the next daemon adopts it.
     server.node.stop(Signal::SIGKILL)?;
     server.ask(QUERIES)?;
     server.node.start()?;

@@ -1,4 +1,4 @@
-//! Scenes with wrong pins: removed ones, and those of a renamed interface.
+//! Scenes with wrong pins: removed pins, and pins of a renamed interface.
 use std::fs;
 use std::time::Duration;
 
