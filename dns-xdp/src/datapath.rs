@@ -427,7 +427,7 @@ impl Kernel {
         let (mut object, adopted) = Self::object(config, pins)?;
         let guarded = config.flood_limits.takes_guarded_program();
         program::load(&mut object, Variant { guarded, frags: false })?;
-        let maps = Maps::take(&mut object, pins.bank_slots(), Some(pins.heads()))?;
+        let maps = Maps::take(&mut object, pins.bank_slots(), Some(pins.heads()), adopted)?;
         let samples = Samples::take(&mut object)?;
         let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
         let linked = pins.linked();

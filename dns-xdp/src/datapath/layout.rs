@@ -26,6 +26,13 @@ pub struct Layout {
     pub chunks: Vec<NameOverflow>,
 }
 
+impl Layout {
+    /// Makes the layout of a bank without names.
+    pub fn empty() -> Self {
+        Layout { perfect_hash: PerfectHash::new(0), slots: HashMap::new(), chunks: Vec::new() }
+    }
+}
+
 /// A perfect hash: maps a name to the index of its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerfectHash {
@@ -233,6 +240,12 @@ mod tests {
     fn a_table_that_grows_doubles_up_to_the_largest() {
         let grown = [0, 4096, 4097, 8192, 40_000, 65_536, 65_537].map(grown);
         assert_eq!(grown, [4096, 4096, 8192, 8192, 65_536, 65_536, 65_536]);
+    }
+
+    #[test]
+    fn an_empty_slot_consists_of_zeros() {
+        let octets = [&Slot::EMPTY.entry.to_bytes()[..], &Slot::EMPTY.overflow.to_bytes()].concat();
+        assert!(octets.iter().all(|octet| *octet == 0), "a map that the kernel has made is not empty");
     }
 
     #[test]

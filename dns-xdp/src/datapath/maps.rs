@@ -59,11 +59,13 @@ impl Staged {
 }
 
 impl Maps {
-    /// Takes the maps of a loaded object. `heads`: the pins of the banks' heads.
+    /// Takes the maps of a loaded object. `heads`: the pins of the banks' heads. `adopted`: another process has written to
+    /// the maps.
     pub(super) fn take(
         object: &mut Ebpf,
         bank_slots: u32,
         heads: Option<ZoneHeaders>,
+        adopted: bool,
     ) -> Result<Self, Error> {
         let zone: ArrayOfMaps<MapData, ZoneHeaderMap> = take(object, table::ZONE)?;
         let names = take(object, table::NAMES)?;
@@ -81,6 +83,8 @@ impl Maps {
             .map_err(|error| Error::map(table::ZONE, error))?;
         // A random seed, so that no outsider can choose names that collide. A collision would cost little anyway.
         let perfect_hash = PerfectHash::new(RandomState::new().hash_one("names"));
+        // The kernel makes maps of zeros, and a slot of zeros is empty.
+        let contents = [(); 2].map(|()| (!adopted).then(Layout::empty));
         Ok(Maps {
             zone,
             names,
@@ -91,7 +95,7 @@ impl Maps {
             heads,
             perfect_hash,
             bank_start,
-            contents: [None, None],
+            contents,
         })
     }
 
@@ -132,12 +136,13 @@ impl Maps {
     pub(super) fn prefill_standby(&mut self, zone: &Zone) -> Result<(), Error> {
         let bank_start = self.unread();
         let which = usize::from(bank_start != 0);
-        if self.contents[which].is_some() {
+        if self.contents[which].as_ref().is_some_and(|there| !there.slots.is_empty()) {
             return Ok(());
         }
+        let before = self.contents[which].take();
         let laid_out = layout::lay_out(zone, self.bank_slots, &self.perfect_hash);
         let laid_out = laid_out.map_err(|names| Error::too_many(names, self.capacity()))?;
-        self.write(&layout::head(zone, &laid_out, bank_start, self.bank_slots), None, &laid_out)?;
+        self.write(&layout::head(zone, &laid_out, bank_start, self.bank_slots), before.as_ref(), &laid_out)?;
         self.contents[which] = Some(laid_out);
         Ok(())
     }

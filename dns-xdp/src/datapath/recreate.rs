@@ -38,7 +38,13 @@ impl Kernel {
     ) -> Result<(), Error> {
         let pins = self.pins.with_bank_slots(layout::bank_slots(capacity));
         match published.filter(|_| self.attached) {
-            Some(published) => self.replace(&pins, published, serving, network)?,
+            Some(published) => self.replace(&pins, published, serving, network).inspect_err(|_| {
+                // Some links may have the other program, which would get no zone any more.
+                let network = Network::read();
+                if let Some(Err(error)) = network.map(|network| self.follow(serving, &network)) {
+                    tracing::warn!("the program before is not back on every interface: {error}");
+                }
+            })?,
             None => self.begin_again(&pins)?,
         }
         tracing::info!("the kernel's table has room for {capacity} names now");

@@ -79,7 +79,7 @@ impl Unattached {
         let options = program::Options { pinned, bank_slots, port, log: false };
         let mut object = program::object(&options)?;
         program::load(&mut object, variant)?;
-        let maps = Maps::take(&mut object, bank_slots, None)?;
+        let maps = Maps::take(&mut object, bank_slots, None, !pinned.is_empty())?;
         let mut loaded = Unattached { object, maps, variant, borrowed: !pinned.is_empty() };
         loaded.serve(places, false)?;
         loaded.renew(None, super::seconds())?;

@@ -2,7 +2,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -31,7 +31,11 @@ pub fn wrapper(trace: &Path, arguments: &[String]) -> Vec<String> {
 
 /// A tracer of a program that runs already; dropping it detaches it.
 #[derive(Debug)]
-pub struct Attached(Child);
+pub struct Attached {
+    child: Child,
+    /// Strace writes a line here for each new thread, and would end if the pipe were closed.
+    stderr: BufReader<ChildStderr>,
+}
 
 impl Attached {
     /// Attaches to all threads of a process.
@@ -43,10 +47,10 @@ impl Attached {
         command.args(["-f", "-e", "trace=bpf", "-p", pid, "-o"]).arg(trace).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot start strace")?;
-        let stderr = child.stderr.take().context("strace has a stderr")?;
-        let attached = Attached(child);
+        let stderr = BufReader::new(child.stderr.take().context("strace has a stderr")?);
+        let mut attached = Attached { child, stderr };
         let mut line = String::new();
-        BufReader::new(stderr).read_line(&mut line).context("cannot hear strace")?;
+        attached.stderr.read_line(&mut line).context("cannot read the output of strace")?;
         ensure!(line.contains("attached"), "strace does not attach: {line}");
         Ok(attached)
     }
@@ -54,10 +58,10 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(self.0.id().try_into().unwrap_or_default());
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap_or_default());
         // A tracer that has ended with the program counts as ended.
         kill(pid, Signal::SIGTERM).ok();
-        self.0.wait().ok();
+        self.child.wait().ok();
     }
 }
 
