@@ -41,12 +41,14 @@ fn strip(path: &Path) -> anyhow::Result<()> {
         section.delete =
             [".debug_", ".rel.debug_"].iter().any(|start| section.name.starts_with(start.as_bytes()));
     }
-    // The linker keeps the names of sections and symbols in one table. This library does not write such a table.
-    let names = elf.sections.add();
-    names.name = b".shstrtab"[..].into();
-    names.sh_type = object::elf::SHT_STRTAB;
-    names.sh_addralign = 1;
-    names.data = object::build::elf::SectionData::SectionString;
+    // The linker can keep the names of sections and symbols in one table. This library does not write such a table.
+    if !elf.sections.iter().any(|section| section.name.as_slice() == b".shstrtab") {
+        let names = elf.sections.add();
+        names.name = b".shstrtab"[..].into();
+        names.sh_type = object::elf::SHT_STRTAB;
+        names.sh_addralign = 1;
+        names.data = object::build::elf::SectionData::SectionString;
+    }
     let mut stripped = Vec::new();
     elf.write(&mut stripped)?;
     fs::write(path, stripped).with_context(|| format!("cannot write {}", path.display()))

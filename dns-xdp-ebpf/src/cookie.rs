@@ -229,9 +229,9 @@ mod tests {
         ];
         for (first, second, address, now, client, server, valid, answered) in examples {
             let secrets = [first, second].map(|hex| Secret::new(octets(hex)));
-            let mint = CookieKeys { secrets: &secrets, count: 2, now };
+            let keys = CookieKeys { secrets: &secrets, count: 2, now };
             let mut cookie = cookie(client, server);
-            assert_eq!(mint.verify_or_renew(&mut cookie, of(address)), valid, "{address}");
+            assert_eq!(keys.verify_or_renew(&mut cookie, of(address)), valid, "{address}");
             let [head, hash] = words(answered);
             assert_eq!((cookie.head.to_be(), cookie.hash.to_be()), (head.to_be(), hash.to_be()), "{address}");
         }

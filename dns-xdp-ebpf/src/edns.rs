@@ -109,7 +109,7 @@ impl Edns {
         frame: Frame<'_>,
         at: usize,
         cookie_option: u32,
-        mint: impl Fn() -> CookieKeys<'m>,
+        keys: impl Fn() -> CookieKeys<'m>,
         address: impl Fn() -> Option<[u64; 2]>,
     ) -> Result<(), Outcome> {
         let option: Region<'_, OPTION_HEADER_LENGTH> = frame.region(at).or_refuse(Outcome::Opt)?;
@@ -128,7 +128,7 @@ impl Edns {
             cookie.head = whole.read(SERVER_HEAD);
             cookie.hash = whole.read(SERVER_HASH);
         }
-        self.cookie_valid = mint().verify_or_renew(&mut cookie, address().or_refuse(Outcome::Opt)?);
+        self.cookie_valid = keys().verify_or_renew(&mut cookie, address().or_refuse(Outcome::Opt)?);
         self.cookie = cookie;
         self.length = WITH_COOKIE_LENGTH;
         Ok(())

@@ -82,8 +82,8 @@ fn read<'h, P: Packet, H: Host>(
         let options = question.end() + OPT_LENGTH;
         if options < datagram.end {
             let (secrets, count) = (&head.flood_policy.secrets, head.flood_policy.secret_count);
-            let mint = || CookieKeys { secrets, count, now: host.seconds() };
-            edns.verify_or_renew(frame(), options, cookie_option, mint, || datagram.source(frame()))?;
+            let keys = || CookieKeys { secrets, count, now: host.seconds() };
+            edns.verify_or_renew(frame(), options, cookie_option, keys, || datagram.source(frame()))?;
         }
     }
     let edns = edns.merge_verifier_states::<H>(question.type_class.into());

@@ -1,8 +1,8 @@
 //! The XDP program as userspace handles it: load, attach, pin, adopt, publish, count. Only this module uses aya.
 //!
 //! The network comes in as a [`Serving`]. `reconcile` keeps a program on its devices, in the best mode that `ladder`
-//! allows. `locals` lays its addresses out for the program. `layout` lays a [`Zone`] out, and `maps` publishes it.
-//! `locals` and `layout` find their slots with `perfect_hash`. `pins` keeps the program, links and maps that outlive a
+//! allows. `local_addresses` lays its addresses out for the program. `layout` lays a [`Zone`] out, and `maps` publishes it.
+//! `local_addresses` and `layout` find their slots with `perfect_hash`. `pins` keeps the program, links and maps that outlive a
 //! daemon. `stopwatch` times the program, and `samples` reads the names that are asked.
 mod attachment;
 mod compatibility;
@@ -15,7 +15,7 @@ mod kernel_version;
 mod ladder;
 pub mod layout;
 mod links;
-mod locals;
+mod local_addresses;
 mod log_task;
 mod maps;
 #[cfg(test)]
@@ -45,7 +45,7 @@ pub use error::Error;
 pub use foreign::{AttachedBy, Foreign};
 pub use inspection::{ProgramThere, program_on};
 pub use kernel_version::KernelVersion;
-pub use locals::{LocalsLayout, local};
+pub use local_addresses::{LocalAddressesLayout, local};
 pub use maps::Staged;
 pub use pins::{PinnedMaps, Removal};
 pub use samples::SAMPLING_LIFE;
@@ -126,7 +126,7 @@ struct Kernel {
     guarded: bool,
     devices: Vec<Device>,
     /// The served addresses that were published last.
-    locals: Option<Vec<Local>>,
+    local_addresses: Option<Vec<Local>>,
     transmit: TransmitWatch,
     /// The time when each device was found to lose native answers.
     lost: BTreeMap<String, Instant>,
@@ -443,7 +443,7 @@ impl Kernel {
             config: config.clone(),
             guarded,
             devices: Vec::new(),
-            locals: None,
+            local_addresses: None,
             transmit: TransmitWatch::default(),
             lost: BTreeMap::new(),
             counted: BTreeMap::new(),

@@ -15,14 +15,14 @@ use nix::time::{ClockId, clock_getres};
 
 use super::Error;
 use super::layout::{self, Layout, PerfectHash};
-use super::locals::LocalsBytes;
+use super::local_addresses::LocalAddressesBytes;
 use crate::zone::Zone;
 
 type ZoneHeaderBytes = [u8; size_of::<ZoneHeader>()];
 type NameEntryBytes = [u8; size_of::<NameEntry>()];
 type NameOverflowBytes = [u8; size_of::<NameOverflow>()];
 type ZoneHeaderMap = Array<MapData, ZoneHeaderBytes>;
-type LocalAddressesMap = Array<MapData, LocalsBytes>;
+type LocalAddressesMap = Array<MapData, LocalAddressesBytes>;
 
 /// The octets of a head that hold the index of its bank's first slot.
 const BANK_START: std::ops::Range<usize> = 8..12;
@@ -33,7 +33,7 @@ pub(super) struct Maps {
     names: Array<MapData, NameEntryBytes>,
     overflow: Array<MapData, NameOverflowBytes>,
     counters: PerCpuArray<MapData, u64>,
-    locals: ArrayOfMaps<MapData, LocalAddressesMap>,
+    local_addresses: ArrayOfMaps<MapData, LocalAddressesMap>,
     bank_slots: u32,
     heads: Option<ZoneHeaders>,
     /// The hash of the last zone.
@@ -71,7 +71,7 @@ impl Maps {
         let names = take(object, table::NAMES)?;
         let overflow = take(object, table::NAME_OVERFLOW)?;
         let counters = take(object, table::COUNTERS)?;
-        let locals = take(object, table::LOCAL_ADDRESSES)?;
+        let local_addresses = take(object, table::LOCAL_ADDRESSES)?;
         let head = match &heads {
             Some(heads) => heads.in_use(),
             // No other process has written to maps that are not pinned.
@@ -90,7 +90,7 @@ impl Maps {
             names,
             overflow,
             counters,
-            locals,
+            local_addresses,
             bank_slots,
             heads,
             perfect_hash,
@@ -148,11 +148,11 @@ impl Maps {
     }
 
     /// Has the program serve the addresses of this table. All of them change between two packets.
-    pub(super) fn publish_locals(&mut self, octets: &LocalsBytes) -> Result<(), Error> {
+    pub(super) fn publish_local_addresses(&mut self, octets: &LocalAddressesBytes) -> Result<(), Error> {
         let failed = |error| Error::map(table::LOCAL_ADDRESSES, error);
         let mut next = LocalAddressesMap::create(1, 0).map_err(failed)?;
         next.set(0, octets, 0).map_err(failed)?;
-        self.locals.set(0, &next, 0).map_err(failed)
+        self.local_addresses.set(0, &next, 0).map_err(failed)
     }
 
     /// Returns the start of the bank that no packet reads.

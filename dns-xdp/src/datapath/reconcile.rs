@@ -6,8 +6,8 @@ use dns_xdp_ebpf::table::Local;
 
 use super::device::{Device, Source};
 use super::ladder::{Facts, RETRY};
-use super::locals::LocalsLayout;
-use super::{Attached, Error, InterfaceState, Kernel, links, locals, pins, program};
+use super::local_addresses::LocalAddressesLayout;
+use super::{Attached, Error, InterfaceState, Kernel, links, local_addresses, pins, program};
 use crate::config::Mode;
 use crate::network::{Network, Port, Serving};
 
@@ -21,7 +21,7 @@ impl Kernel {
         let mut ours = program::ids(&self.object);
         ours.extend(&self.predecessors);
         // The addresses come before a program replaces another, so that it answers for them from its first packet.
-        let mut changed = self.publish_locals(serving, network)?;
+        let mut changed = self.publish_local_addresses(serving, network)?;
         let wanted = self.wanted(serving, network, &ours);
         if !self.attached {
             self.unpin_unadoptable(&wanted);
@@ -59,7 +59,7 @@ impl Kernel {
         if result.is_ok() {
             self.forget_stale_pins();
         }
-        changed |= self.publish_locals(serving, network)?;
+        changed |= self.publish_local_addresses(serving, network)?;
         result.map(|()| changed)
     }
 
@@ -122,19 +122,19 @@ impl Kernel {
     }
 
     /// Tells the program which addresses it serves, if that has changed.
-    fn publish_locals(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
+    fn publish_local_addresses(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
         let generic: Vec<u32> = ports(serving)
             .filter(|port| !self.is_native(port, network))
             .flat_map(|port| std::iter::once(port.device).chain(port.slaves.iter().map(|slave| slave.index)))
             .collect();
         let places = serving.places().iter();
         let wanted: Vec<Local> =
-            places.map(|place| locals::local(place, generic.contains(&place.interface))).collect();
-        if self.locals.as_ref() == Some(&wanted) {
+            places.map(|place| local_addresses::local(place, generic.contains(&place.interface))).collect();
+        if self.local_addresses.as_ref() == Some(&wanted) {
             return Ok(false);
         }
-        let layout = LocalsLayout::new(&wanted);
-        self.maps.publish_locals(&layout.to_bytes())?;
+        let layout = LocalAddressesLayout::new(&wanted);
+        self.maps.publish_local_addresses(&layout.to_bytes())?;
         let held = layout.held();
         if held < wanted.len() {
             tracing::warn!(
@@ -142,7 +142,7 @@ impl Kernel {
                 wanted.len()
             );
         }
-        self.locals = Some(wanted);
+        self.local_addresses = Some(wanted);
         Ok(true)
     }
 

@@ -40,8 +40,9 @@ impl Kernel {
         match published.filter(|_| self.attached) {
             Some(published) => self.replace(&pins, published, serving, network).inspect_err(|_| {
                 // Some links may have the other program, which would get no zone any more.
-                let network = Network::read();
-                if let Some(Err(error)) = network.map(|network| self.follow(serving, &network)) {
+                if let Ok(network) = Network::read()
+                    && let Err(error) = self.follow(serving, &network)
+                {
                     tracing::warn!("the program before is not back on every interface: {error}");
                 }
             })?,

@@ -10,11 +10,11 @@ use dns_xdp_ebpf::frame::Frame;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 use dns_xdp_ebpf::table::{self, Local};
 
-use super::locals::LocalsLayout;
+use super::local_addresses::LocalAddressesLayout;
 use super::maps::{self, Maps, Renewal};
 use super::pins::{self, PinnedMaps};
 use super::variant::Variant;
-use super::{Error, layout, locals, program};
+use super::{Error, layout, local_addresses, program};
 use crate::network::Place;
 use crate::zone::Zone;
 
@@ -88,8 +88,8 @@ impl Unattached {
 
     /// Serves these addresses and no others. `generic`: answers as in generic mode.
     pub fn serve(&mut self, places: &[Place], generic: bool) -> Result<(), Error> {
-        let locals: Vec<Local> = places.iter().map(|place| locals::local(place, generic)).collect();
-        self.maps.publish_locals(&LocalsLayout::new(&locals).to_bytes())
+        let locals: Vec<Local> = places.iter().map(|place| local_addresses::local(place, generic)).collect();
+        self.maps.publish_local_addresses(&LocalAddressesLayout::new(&locals).to_bytes())
     }
 
     /// As [`super::Datapath::stage`] and [`super::Datapath::commit`]. Returns how many map elements were written.

@@ -98,8 +98,8 @@ impl Local {
     pub fn holds_over(&self, stored: &Intents) -> Holds {
         let mut counting = holds(stored);
         counting.retain(|node, hold| self.released.get(node) != Some(hold));
-        let subject_health = self.holds.iter().filter(|(node, hold)| hold.stands(stored.get(*node)));
-        counting.extend(subject_health.map(|(node, LocalHold { hold, .. })| (node.clone(), hold.clone())));
+        let in_force = self.holds.iter().filter(|(node, hold)| hold.stands(stored.get(*node)));
+        counting.extend(in_force.map(|(node, LocalHold { hold, .. })| (node.clone(), hold.clone())));
         counting.retain(|node, _| !self.is_wanted_up(node));
         counting
     }

@@ -147,10 +147,10 @@ pub(super) mod tests {
 
     /// Returns a cache and the inbox of its loop, which has published and beats once.
     pub(in crate::metrics) fn status_cache() -> (Arc<StatusCache>, mpsc::Receiver<Call>) {
-        desk_with(Recorder::default())
+        status_cache_with(Recorder::default())
     }
 
-    fn desk_with(recorder: Recorder) -> (Arc<StatusCache>, mpsc::Receiver<Call>) {
+    fn status_cache_with(recorder: Recorder) -> (Arc<StatusCache>, mpsc::Receiver<Call>) {
         let (calls, inbox) = mpsc::channel(4);
         let journal = Arc::new(Journal::new(Timestamp::UNIX_EPOCH));
         recorder.go_live();
@@ -211,7 +211,8 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_loop_that_hangs_is_not_even_asked() {
-        let (status_cache, mut inbox) = desk_with(Recorder::since(Instant::now() - Duration::from_secs(9)));
+        let (status_cache, mut inbox) =
+            status_cache_with(Recorder::since(Instant::now() - Duration::from_secs(9)));
         assert!(matches!(status_cache.life(), Life::Hung(silence) if silence >= Duration::from_secs(9)));
         assert!(status_cache.view().await.is_none());
         assert!(inbox.try_recv().is_err());

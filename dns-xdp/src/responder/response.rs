@@ -97,9 +97,9 @@ fn flood_policy(zone: Option<&Zone>) -> &FloodPolicy {
 
 /// Returns the answer's cookie, and whether the received cookie is valid (RFC 7873, section 5.2).
 fn verify_or_renew(flood_policy: &FloodPolicy, mut cookie: Cookie, arrival: Arrival) -> (Cookie, bool) {
-    let mint =
+    let keys =
         CookieKeys { secrets: &flood_policy.secrets, count: flood_policy.secret_count, now: arrival.seconds };
-    let cookie_valid = mint.verify_or_renew(&mut cookie, address_words(arrival.client));
+    let cookie_valid = keys.verify_or_renew(&mut cookie, address_words(arrival.client));
     (cookie, cookie_valid)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use dns_xdp::datapath::layout::{self, Layout, PerfectHash};
-use dns_xdp::datapath::{self, LOOPBACK, LocalsLayout};
+use dns_xdp::datapath::{self, LOOPBACK, LocalAddressesLayout};
 use dns_xdp::network::Place;
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::frame::Frame;
@@ -25,7 +25,7 @@ const SEED: u64 = 0x5eed;
 #[derive(Debug)]
 pub struct Server {
     port: u16,
-    locals: LocalsLayout,
+    local_addresses: LocalAddressesLayout,
     zone: Option<Published>,
     /// Whether the lease is alive.
     pub lease_lives: bool,
@@ -70,13 +70,13 @@ impl Server {
     /// Serves these addresses and no others.
     pub fn serve(&mut self, places: &[Place], generic: bool) {
         let locals: Vec<Local> = places.iter().map(|place| datapath::local(place, generic)).collect();
-        self.locals = LocalsLayout::new(&locals);
+        self.local_addresses = LocalAddressesLayout::new(&locals);
     }
 
     fn without_addresses(port: u16) -> Self {
         Server {
             port: port.to_be(),
-            locals: LocalsLayout::new(&[]),
+            local_addresses: LocalAddressesLayout::new(&[]),
             zone: None,
             lease_lives: true,
             room: true,
@@ -232,7 +232,7 @@ impl Host for Server {
     }
 
     fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local> {
-        Some(self.locals.in_slot(interface, tags, address))
+        Some(self.local_addresses.in_slot(interface, tags, address))
     }
 
     fn head(&self) -> Option<&ZoneHeader> {

@@ -29,7 +29,7 @@ impl Core {
     /// no node.
     pub(super) fn pulse(&mut self, ended: &[ProbeId]) {
         let (now, was_blind) = (self.now.elapsed, self.health.blind().is_some());
-        let slipped = self.health.blindness().pulse(now);
+        let slipped = self.health.clock_guard().pulse(now);
         if was_blind && self.health.blind().is_none() {
             // A slow probe is not judged yet, and delays no other probe.
             self.see_again();
@@ -37,7 +37,7 @@ impl Core {
         if !ended.is_empty() {
             let ended: Vec<String> = ended.iter().map(|probe| probe.subject.to_string()).collect();
             let reason = format!("a defect of dns-xdp ended the probing of {}", ended.join(", "));
-            self.health.blindness().go_blind(now, reason);
+            self.health.clock_guard().go_blind(now, reason);
         } else if !slipped {
             return;
         }
@@ -49,7 +49,7 @@ impl Core {
     pub(super) fn was_stopped(&mut self, stopped: Duration) {
         let was_blind = self.health.blind().is_some();
         let reason = format!("this machine was stopped for {} s", stopped.as_secs());
-        self.health.blindness().go_blind(self.now.elapsed, reason.clone());
+        self.health.clock_guard().go_blind(self.now.elapsed, reason.clone());
         self.blinded(was_blind);
         if self.shared.is_some() {
             self.store_lost(&reason);

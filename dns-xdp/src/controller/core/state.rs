@@ -44,7 +44,7 @@ pub(in crate::controller) struct State {
     health_by_subject: BTreeMap<Subject, SubjectHealth>,
     /// The health by family of the subjects that are probed at an address of each family.
     families: BTreeMap<Subject, FamilyHealth>,
-    blindness: ClockGuard,
+    clock_guard: ClockGuard,
     confirmation: Confirmation,
     decision: Option<Decision>,
     /// The servers' shared view; `None`: this server decides alone, as it always does without a store.
@@ -73,7 +73,7 @@ impl State {
         let targets = targets(&config, shared.as_ref());
         let verdict = |(probe, target): (&ProbeId, &Target)| (probe.clone(), Verdict::new(&target.probe));
         let verdicts: BTreeMap<ProbeId, Verdict> = targets.iter().map(verdict).collect();
-        let blindness = ClockGuard::new(targets.values().map(|target| &target.probe));
+        let clock_guard = ClockGuard::new(targets.values().map(|target| &target.probe));
         let (health_by_subject, families) = (BTreeMap::new(), BTreeMap::new());
         let decision = None;
         let (in_doubt, unheard) = (BTreeMap::new(), verdicts.keys().cloned().collect());
@@ -87,7 +87,7 @@ impl State {
             unheard,
             health_by_subject,
             families,
-            blindness,
+            clock_guard,
             confirmation: Confirmation::default(),
             decision,
             shared,
@@ -128,8 +128,8 @@ impl State {
         let kept = |probe: &ProbeId| {
             targets.get(probe).is_some_and(|target| before.targets.get(probe) == Some(target))
         };
-        std::mem::swap(&mut self.blindness, &mut before.blindness);
-        self.blindness.adopt(&before.blindness, targets.len(), kept);
+        std::mem::swap(&mut self.clock_guard, &mut before.clock_guard);
+        self.clock_guard.adopt(&before.clock_guard, targets.len(), kept);
         let moved = moved(&before.config, &self.config);
         for (probe, verdict) in &mut self.verdicts {
             if kept(probe) {
@@ -200,7 +200,7 @@ impl State {
     /// This server's verdicts on its subjects; none while it is blind.
     pub(in crate::controller) fn own_verdicts(&self) -> Verdicts {
         let mut own = Verdicts::default();
-        if self.blindness.reason().is_some() {
+        if self.clock_guard.reason().is_some() {
             return own;
         }
         for (subject, subject_health) in
@@ -297,14 +297,14 @@ impl State {
         self.held.note_health(now, states);
     }
 
-    /// The clock guard: while it has a reason for blindness, no node is judged.
-    pub(in crate::controller) fn blindness(&mut self) -> &mut ClockGuard {
-        &mut self.blindness
+    /// The clock guard: while it has a reason for clock_guard, no node is judged.
+    pub(in crate::controller) fn clock_guard(&mut self) -> &mut ClockGuard {
+        &mut self.clock_guard
     }
 
     /// Why no node is judged; `None`: nodes are judged.
     pub(in crate::controller) fn blind(&self) -> Option<&str> {
-        self.blindness.reason()
+        self.clock_guard.reason()
     }
 
     /// Takes the result of a probe at `at` after the origin. Returns `None` if the probe is unknown.
@@ -323,8 +323,8 @@ impl State {
             Observation::Overdue => false,
         };
         let is_discarded = match observation {
-            Observation::Overdue => self.blindness.discards(probe),
-            _ => self.blindness.note_result(probe, self.targets.len()),
+            Observation::Overdue => self.clock_guard.discards(probe),
+            _ => self.clock_guard.note_result(probe, self.targets.len()),
         };
         if is_discarded {
             return Some(Change::default());

@@ -89,7 +89,7 @@ impl Member {
         !self.heard.as_ref().is_some_and(same)
     }
 
-    pub(super) fn note_result(&mut self, now: Duration, random: &mut Rng) {
+    pub(super) fn receive_view(&mut self, now: Duration, random: &mut Rng) {
         let Some(link) = &mut self.link else { return };
         let mode = link.mode(now);
         self.heard = Some((Arc::clone(link.view()), mode));

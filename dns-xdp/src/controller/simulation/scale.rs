@@ -124,7 +124,7 @@ impl Scale {
         let has_news = member.has_news(now);
         if has_news {
             let began = Instant::now();
-            member.note_result(now, random);
+            member.receive_view(now, random);
             self.decided[index] += began.elapsed();
             self.decisions += 1;
             member.obey(now, random);

@@ -167,7 +167,7 @@ impl Server {
         self.under_way.clear();
         (self.at_store, self.fatal_effects) = (AtStore::default(), None);
         self.perform(effects, now, random);
-        self.core.health.blindness().pulse(now);
+        self.core.health.clock_guard().pulse(now);
     }
 
     /// Gives the core an input, and performs the effects.
@@ -351,7 +351,7 @@ impl Server {
     fn tick(&mut self, now: Duration) {
         while self.paused_until.is_none() && self.pulsed + PULSE < now {
             self.pulsed += PULSE;
-            self.core.health.blindness().pulse(self.pulsed);
+            self.core.health.clock_guard().pulse(self.pulsed);
         }
     }
 

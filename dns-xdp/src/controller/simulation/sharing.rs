@@ -388,7 +388,7 @@ impl Cluster {
             return Ok(());
         }
         let before = Before::of(member);
-        member.note_result(now, &mut self.random);
+        member.receive_view(now, &mut self.random);
         member.obey(now, &mut self.random);
         let at = |broken: String| format!("node{} at {now:.3?}: {broken}", index + 1);
         member.goes_on().map_err(at)?;

@@ -222,7 +222,7 @@ impl StoreLink {
                 }
                 self.results.push((work, result));
             }
-            What::Changes => self.note_result(store, now),
+            What::Changes => self.receive_changes(store, now),
             What::Call(_) if doomed => self.session.answered(asked, now, Err(gone())),
             What::Call(call) => {
                 if let Call::Watch { from } = call {
@@ -234,7 +234,7 @@ impl StoreLink {
     }
 
     /// Delivers the changes of the watch.
-    fn note_result(&mut self, store: &StoreModel, now: Duration) {
+    fn receive_changes(&mut self, store: &StoreModel, now: Duration) {
         let Some(watched) = &mut self.watched else { return };
         let batch = store.since(*watched);
         *watched = batch.revision;

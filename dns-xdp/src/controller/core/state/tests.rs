@@ -95,8 +95,8 @@ fn a_round_is_complete_when_everyone_was_heard_even_if_we_cannot_probe() {
 #[test]
 fn a_blind_server_judges_no_node() {
     let mut state = healthy(TEXT);
-    state.blindness().pulse(Duration::ZERO);
-    assert!(state.blindness().pulse(Duration::from_secs(10)));
+    state.clock_guard().pulse(Duration::ZERO);
+    assert!(state.clock_guard().pulse(Duration::from_secs(10)));
     for _round in 0..health::CLEAN_ROUNDS {
         for node in ["node1", "node2", "node3"] {
             assert!(state.blind().is_some());

@@ -37,7 +37,7 @@ impl State {
 
     /// Whether the next result of one of a subject's probes is discarded.
     pub(super) fn is_discarded(&self, subject: &Subject) -> bool {
-        self.verdicts.range(ProbeId::all_of(subject)).any(|(probe, _)| self.blindness.discards(probe))
+        self.verdicts.range(ProbeId::all_of(subject)).any(|(probe, _)| self.clock_guard.discards(probe))
     }
 
     /// Whether some node is out by its probes but stays in the answers until a quorum is heard.
@@ -48,7 +48,7 @@ impl State {
     /// The pace of a probe's next attempt. A probe whose next result is discarded is not urgent.
     pub(in crate::controller::core) fn pace(&self, probe: &ProbeId) -> Option<Pace> {
         let verdict = self.verdicts.get(probe)?;
-        if self.blindness.discards(probe) && verdict.serving().is_some() {
+        if self.clock_guard.discards(probe) && verdict.serving().is_some() {
             return Some(verdict.unhurried());
         }
         let is_doubted = probe.subject.node().is_some_and(|node| self.is_in_doubt(node));
@@ -66,7 +66,7 @@ impl State {
             // The servers of a store confirm each other's findings.
             return Vec::new();
         }
-        let is_node = probe.subject.node().is_some() && !self.blindness.discards(probe);
+        let is_node = probe.subject.node().is_some() && !self.clock_guard.discards(probe);
         let failing = self.verdicts.get(probe).filter(|_| is_node);
         let failing = failing.and_then(|verdict| verdict.failing_since().zip(verdict.failures_left()));
         let (since, most) = match (self.confirmation.wanted_since(), failing) {

@@ -15,11 +15,11 @@ pub(super) const LOCALS_MAX: usize = LOCAL_ADDRESSES_SLOTS / 2;
 const SEEDS_MAX: u64 = 32;
 
 /// The octets of a [`LocalAddresses`].
-pub(super) type LocalsBytes = [u8; size_of::<LocalAddresses>()];
+pub(super) type LocalAddressesBytes = [u8; size_of::<LocalAddresses>()];
 
 /// The served addresses, each in its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalsLayout {
+pub struct LocalAddressesLayout {
     seed: u64,
     displacements: Vec<u16>,
     /// The used slots.
@@ -36,10 +36,10 @@ fn tags(tags: &[VlanTag]) -> Tags {
     tags.iter().take(Tags::MAX).fold(Tags::NONE, with)
 }
 
-impl LocalsLayout {
+impl LocalAddressesLayout {
     /// Lays these addresses out. Leaves out addresses beyond `LOCALS_MAX`, and addresses with the key of an earlier
     /// address.
-    pub fn new(locals: &[Local]) -> LocalsLayout {
+    pub fn new(locals: &[Local]) -> LocalAddressesLayout {
         let mut keys = BTreeSet::new();
         let mut distinct: Vec<&Local> = locals
             .iter()
@@ -48,7 +48,9 @@ impl LocalsLayout {
         distinct.truncate(LOCALS_MAX);
         loop {
             // If no seed works for all addresses, the program serves fewer. The responder serves the others.
-            if let Some(layout) = (0..SEEDS_MAX).find_map(|seed| LocalsLayout::with_seed(seed, &distinct)) {
+            if let Some(layout) =
+                (0..SEEDS_MAX).find_map(|seed| LocalAddressesLayout::with_seed(seed, &distinct))
+            {
                 return layout;
             }
             distinct.pop();
@@ -56,11 +58,11 @@ impl LocalsLayout {
     }
 
     /// Lays the addresses out with this seed; `None`: two addresses have the same hash.
-    fn with_seed(seed: u64, locals: &[&Local]) -> Option<LocalsLayout> {
+    fn with_seed(seed: u64, locals: &[&Local]) -> Option<LocalAddressesLayout> {
         let hashes = locals.iter().map(|local| Local::hash(seed, local.interface, local.tags, local.address));
         let displacements =
             perfect_hash::displacements(hashes, LOCAL_ADDRESSES_BUCKETS, LOCAL_ADDRESSES_SLOTS as u32)?;
-        let mut layout = LocalsLayout { seed, displacements, slots: HashMap::new() };
+        let mut layout = LocalAddressesLayout { seed, displacements, slots: HashMap::new() };
         layout.slots = locals
             .iter()
             .map(|local| (layout.slot(local.interface, local.tags, local.address), **local))
@@ -85,8 +87,8 @@ impl LocalsLayout {
     }
 
     /// Returns the table as the map holds it.
-    pub(super) fn to_bytes(&self) -> Box<LocalsBytes> {
-        let mut octets: Box<LocalsBytes> = bytes();
+    pub(super) fn to_bytes(&self) -> Box<LocalAddressesBytes> {
+        let mut octets: Box<LocalAddressesBytes> = bytes();
         let mut put = |at: usize, value: &[u8]| octets[at..at + value.len()].copy_from_slice(value);
         put(offset_of!(LocalAddresses, seed), &self.seed.to_ne_bytes());
         for (bucket, displacement) in self.displacements.iter().enumerate() {
@@ -100,7 +102,7 @@ impl LocalsLayout {
     }
 }
 
-fn bytes() -> Box<LocalsBytes> {
+fn bytes() -> Box<LocalAddressesBytes> {
     let octets = vec![0; size_of::<LocalAddresses>()].into_boxed_slice();
     octets.try_into().unwrap_or_else(|_| unreachable!("the slice is as long as the array"))
 }
@@ -116,7 +118,7 @@ mod tests {
         (0..count).map(|nth| Local::new(1 + nth % 7, Tags::NONE, address(nth), [2; 6], false)).collect()
     }
 
-    fn is_in(layout: &LocalsLayout, local: &Local) -> bool {
+    fn is_in(layout: &LocalAddressesLayout, local: &Local) -> bool {
         layout.in_slot(local.interface, local.tags, local.address) == local
     }
 
@@ -124,7 +126,7 @@ mod tests {
     fn every_address_lies_in_its_slot() {
         for count in [0, 1, 33, 256, LOCALS_MAX as u32] {
             let locals = locals(count);
-            let layout = LocalsLayout::new(&locals);
+            let layout = LocalAddressesLayout::new(&locals);
             assert_eq!(layout.held(), locals.len());
             assert!(locals.iter().all(|local| is_in(&layout, local)), "{count}");
         }
@@ -137,14 +139,14 @@ mod tests {
             (1..=32).map(move |interface| Local::new(interface, Tags::NONE, address(first), [2; 6], false))
         };
         let locals: Vec<Local> = (1..=64).flat_map(on).collect();
-        let layout = LocalsLayout::new(&locals);
+        let layout = LocalAddressesLayout::new(&locals);
         assert_eq!((layout.held(), locals.len()), (LOCALS_MAX, LOCALS_MAX));
     }
 
     #[test]
     fn the_map_holds_what_was_laid_out() {
         let locals = locals(300);
-        let layout = LocalsLayout::new(&locals);
+        let layout = LocalAddressesLayout::new(&locals);
         let octets = layout.to_bytes();
         assert_eq!(octets.first_chunk().copied().map(u64::from_ne_bytes), Some(layout.seed));
         for local in &locals {
@@ -161,12 +163,12 @@ mod tests {
     #[test]
     fn the_same_address_twice_is_in_the_table_once() {
         let twice = [locals(3), locals(3)].concat();
-        assert_eq!(LocalsLayout::new(&twice).held(), 3);
+        assert_eq!(LocalAddressesLayout::new(&twice).held(), 3);
     }
 
     #[test]
     fn what_is_too_much_is_left_out() {
-        let layout = LocalsLayout::new(&locals(LOCALS_MAX as u32 + 9));
+        let layout = LocalAddressesLayout::new(&locals(LOCALS_MAX as u32 + 9));
         assert!(layout.held() == LOCALS_MAX && is_in(&layout, &locals(1)[0]));
     }
 
