@@ -45,7 +45,7 @@ pub struct Cluster {
 pub struct Parts {
     /// The nodes, at least one. Names and addresses are unique.
     pub nodes: Vec<Node>,
-    /// The configured services. The apex is served even if no service is named [`APEX`].
+    /// The configured services. If no service is named [`APEX`], the apex answers the nodes with [`Node::is_in_apex`].
     pub services: Vec<Service>,
 }
 
@@ -76,6 +76,16 @@ impl Cluster {
             _ => None,
         });
         passwords.map(|password| password.path.as_path()).collect()
+    }
+
+    /// Returns how many nodes count for the quorum.
+    pub fn voters(&self) -> usize {
+        self.nodes.iter().filter(|node| node.is_voter).count()
+    }
+
+    /// Whether the node of this name counts for the quorum.
+    pub(crate) fn is_voter(&self, name: &str) -> bool {
+        self.node(name).is_some_and(|node| node.is_voter)
     }
 
     /// Returns the members of its services.
@@ -126,7 +136,7 @@ impl DerefMut for Cluster {
 /// The service name that stands for the zone's apex (RFC 1035, section 5.1: the origin).
 pub const APEX: &str = "@";
 
-/// One node: a server of the cluster and one of the zone's name servers.
+/// One node: a server of the cluster, and usually one of the zone's name servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Its name, relative to the zone.
@@ -135,8 +145,13 @@ pub struct Node {
     pub ipv4: Option<Ipv4Addr>,
     /// See [`Node::ipv4`].
     pub ipv6: Option<Ipv6Addr>,
-    /// The name-server name of this node, relative to the zone: `ns1` for the first node unless given.
-    pub ns: String,
+    /// The name-server name of this node, relative to the zone: `ns1` for the first node unless given. `None`: the node is
+    /// not a name server.
+    pub ns: Option<String>,
+    /// Whether it counts for the quorum.
+    pub is_voter: bool,
+    /// Whether the apex answers its address, unless the apex is configured as a service.
+    pub is_in_apex: bool,
     /// Names of the nodes that take over this node's name, in order of preference; empty: rendezvous hash.
     pub backup: Vec<String>,
     /// Its share of the names of dead nodes, relative to the weights of the other nodes.
@@ -149,6 +164,12 @@ impl Node {
     /// Returns the addresses of the node, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
+    /// Whether probes decide about its health. Otherwise the node counts as healthy, and it substitutes only for the nodes
+    /// that have it as `backup`.
+    pub fn is_probed(&self) -> bool {
+        !self.health.probes.is_empty()
     }
 
     /// Returns the address that probes are sent to: IPv4 if there is one.
@@ -238,7 +259,7 @@ impl AllDown {
 /// The probes that decide about the health of a node, or of a node as a member of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// The probes; not empty.
+    /// The probes; empty for a node that is not probed.
     pub probes: Vec<Probe>,
     /// How many of the probes have to succeed.
     pub require: Require,

@@ -2,7 +2,7 @@
 //!
 //! `spec`, `kind` and `store` read the sections with `table_reader` and `field`. `check` finds values that contradict
 //! each other. `edit` and `sync_members` change a file's text, `diff` compares two texts, and `shared` splits a text
-//! into documents. Nothing here watches the file or reads a store.
+//! into documents. `name_servers` warns about the NS set. Nothing here watches the file or reads a store.
 mod check;
 mod diagnostic;
 mod diff;
@@ -16,7 +16,10 @@ mod field;
 mod kind;
 #[cfg(test)]
 mod limits;
+mod name_servers;
 mod resolve;
+#[cfg(test)]
+mod roles;
 pub mod shared;
 mod spec;
 mod store;
@@ -145,10 +148,16 @@ impl Config {
         Config { revision: Some(revision), ..self.clone() }
     }
 
+    /// Returns how many nodes and witnesses count for the quorum.
+    pub fn voters(&self) -> usize {
+        self.cluster.voters() + self.failover.witness.len()
+    }
+
     /// Returns warnings about values that are valid, but probably not meant.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.quorum_warnings();
         warnings.extend(special_use(&self.zone.apex));
+        warnings.extend(self.name_server_warnings());
         warnings.extend(self.cluster.family_warning());
         warnings.extend(self.cluster.family_rule_warning());
         warnings.extend(self.store.as_ref().and_then(SharedStore::warning));
@@ -183,7 +192,8 @@ impl Config {
     /// Returns the warnings that another configuration does not have.
     pub(crate) fn warnings_beyond(&self, other: &Config) -> Vec<String> {
         let known = other.warnings();
-        self.warnings().into_iter().filter(|warning| !known.contains(warning)).collect()
+        let beyond = self.warnings().into_iter().filter(|warning| !known.contains(warning));
+        beyond.chain(name_servers::changed(other, self)).collect()
     }
 
     /// Returns a warning about the file's sections that are not in force.
@@ -200,8 +210,7 @@ impl Config {
     }
 
     fn quorum_warnings(&self) -> Vec<String> {
-        let (nodes, witnesses) = (self.cluster.nodes.len(), self.failover.witness.len());
-        let voters = nodes + witnesses;
+        let (nodes, voters) = (self.cluster.voters(), self.voters());
         let needed = self.failover.quorum.needed(voters);
         if voters < 2 {
             return Vec::new();

@@ -72,13 +72,11 @@ impl Delegation {
             let nearest = apex.base_name();
             return Err(format!("{parent} is not above {apex}; the nearest zone that can be is {nearest}"));
         }
-        let nodes = config.cluster.nodes.iter();
-        let name_server = |node: &crate::cluster::Node| NameServer {
-            name: failover::owner(&node.ns, &apex),
-            ipv4: node.ipv4,
-            ipv6: node.ipv6,
+        let name_server = |node: &crate::cluster::Node| {
+            let name = failover::owner(node.ns.as_ref()?, &apex);
+            Some(NameServer { name, ipv4: node.ipv4, ipv6: node.ipv6 })
         };
-        let name_servers = nodes.map(name_server).collect();
+        let name_servers = config.cluster.nodes.iter().filter_map(name_server).collect();
         Ok(Delegation { apex, parent, name_servers, ttl_seconds })
     }
 

@@ -207,10 +207,10 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
     let states = view.nodes.as_slice();
     debug_assert_eq!(cluster.nodes.len(), states.len());
     let effective: Vec<Effective> = states.iter().map(NodeState::effective).collect();
-    let quorum = count(rules, view);
+    let quorum = count(cluster, rules, view);
     if !quorum.ok {
         let Quorum { visible, needed, .. } = quorum;
-        let voters = states.len() + rules.witness.len();
+        let voters = cluster.voters() + rules.witness.len();
         let kept = kept(cluster, previous);
         return Decision {
             answers: same_or_new(kept.obeying(cluster, view), previous),
@@ -224,16 +224,19 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
             quorum,
         };
     }
-    let mut healthy = trusted(states);
+    let probed: Vec<usize> = (0..states.len()).filter(|&index| cluster.nodes[index].is_probed()).collect();
+    let states: Vec<NodeState> = probed.iter().map(|&index| states[index]).collect();
+    let mut healthy = trusted(&states);
     let none_is_up = healthy.is_empty();
     if none_is_up {
-        healthy = holds::held(states);
+        healthy = holds::held(&states);
     }
     let held = none_is_up && !healthy.is_empty();
     if healthy.is_empty() {
-        healthy = drained(states);
+        healthy = drained(&states);
     }
     let all_down = healthy.is_empty();
+    let healthy = healthy.into_iter().map(|place| probed[place]);
     let situation = Situation::new(cluster, rules, view, healthy, previous);
     let mut answers = if all_down { Answers::all_down(&situation) } else { Answers::live(&situation) };
     answers.families = families::families(&situation, &answers);
@@ -256,7 +259,9 @@ struct Situation<'a> {
     rules: &'a Failover,
     view: &'a View,
     previous: Option<&'a Decision>,
-    /// The nodes that may answer for others.
+    /// Whether none of the nodes that are probed may answer.
+    all_down: bool,
+    /// The nodes that answer: probed nodes that may answer for others, and nodes that are not probed and not taken out.
     healthy: BTreeSet<usize>,
     /// Of each group of services, the nodes that answer while one of its members or backups is healthy; `None`: none is.
     serving: Vec<Option<Arc<[usize]>>>,
@@ -267,21 +272,26 @@ impl<'a> Situation<'a> {
         cluster: &'a Cluster,
         rules: &'a Failover,
         view: &'a View,
-        healthy: Vec<usize>,
+        healthy: impl Iterator<Item = usize>,
         previous: Option<&'a Decision>,
     ) -> Self {
-        let healthy: BTreeSet<usize> = healthy.into_iter().collect();
+        let mut healthy: BTreeSet<usize> = healthy.collect();
+        let all_down = healthy.is_empty();
+        let is_assumed = |(index, state): &(usize, &NodeState)| {
+            !cluster.nodes[*index].is_probed() && state.effective() == Effective::Up
+        };
+        healthy.extend(view.nodes.iter().enumerate().filter(is_assumed).map(|(index, _)| index));
         let serving = |group: &Group| service::serving(group, view, |index| healthy.contains(&index));
         let serving = cluster.members().groups().iter().map(|group| serving(group).map(Arc::from)).collect();
-        Situation { cluster, rules, view, previous, healthy, serving }
+        Situation { cluster, rules, view, previous, all_down, healthy, serving }
     }
 
-    /// The groups without a healthy member or backup. If no node is healthy, the event is about the nodes, and groups
+    /// The groups without a healthy member or backup. If all nodes are down, the event is about the nodes, and groups
     /// without their own probes keep their earlier state.
     fn down(&self) -> Arc<[usize]> {
         let before = down_before(self.cluster, self.previous);
         let groups = self.cluster.members().groups();
-        let is_down = |&number: &usize| match self.healthy.is_empty() && groups[number].apart.is_none() {
+        let is_down = |&number: &usize| match self.all_down && groups[number].apart.is_none() {
             true => before.binary_search(&number).is_ok(),
             false => self.serving[number].is_none(),
         };
@@ -296,14 +306,15 @@ fn down_before(cluster: &Cluster, previous: Option<&Decision>) -> Arc<[usize]> {
     previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.down))
 }
 
-/// Counts the visible nodes and the quorum. A server that sees fewer nodes than the quorum assumes that it is cut off,
+/// Counts the visible nodes and the quorum, among the nodes that are voters. A server that sees fewer nodes than the quorum assumes that it is cut off,
 /// and freezes. Nodes that two servers report silent are subtracted from the quorum, unless no node is visible. If no
 /// node is visible, all servers freeze.
-fn count(rules: &Failover, view: &View) -> Quorum {
-    let nodes = view.nodes.iter().filter(|state| state.visible).count();
+fn count(cluster: &Cluster, rules: &Failover, view: &View) -> Quorum {
+    let nodes = cluster.nodes.iter().zip(&view.nodes);
+    let nodes = nodes.filter(|(node, state)| node.is_voter && state.visible).count();
     let visible = nodes + view.visible_witnesses;
     let confirmed_unreachable = if nodes > 0 { view.confirmed_unreachable } else { 0 };
-    let needed = rules.quorum.needed(view.nodes.len() + rules.witness.len());
+    let needed = rules.quorum.needed(cluster.voters() + rules.witness.len());
     let needed = needed.saturating_sub(confirmed_unreachable).max(needed.min(1));
     Quorum { visible, needed, ok: visible >= needed }
 }

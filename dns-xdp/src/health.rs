@@ -319,7 +319,9 @@ mod tests {
             name: name.to_owned(),
             ipv4: Some(Ipv4Addr::LOCALHOST),
             ipv6: None,
-            ns: format!("ns-{name}"),
+            ns: Some(format!("ns-{name}")),
+            is_voter: true,
+            is_in_apex: true,
             backup: Vec::new(),
             weight: 1,
             health: HealthCheck {

@@ -111,7 +111,7 @@ fn row(config: &Config, zone: &Zone, name: &Name, rtype: RecordType, answers: &[
 
 fn summary(config: &Config, zone: &Zone) -> String {
     let nodes = &config.cluster.nodes;
-    let voters = nodes.len() + config.failover.witness.len();
+    let voters = config.voters();
     let needed = config.failover.quorum.needed(voters);
     let promise = repair_bound::repair_bound(config, zone.names().len(), None);
     let mut text = String::new();

@@ -220,13 +220,15 @@ async fn list(client: &Client, format: &Format) -> anyhow::Result<()> {
 }
 
 fn table(nodes: &[NodeEntry]) -> String {
-    let head = ["NODE", "IPV4", "IPV6", "NS", "BACKUP", "ADMIN", "KEPT", "REASON"].map(str::to_owned);
+    let head =
+        ["NODE", "IPV4", "IPV6", "NS", "QUORUM", "BACKUP", "ADMIN", "KEPT", "REASON"].map(str::to_owned);
     let row = |node: &NodeEntry| {
         [
             node.name.clone(),
             node.ipv4.map(|ipv4| ipv4.to_string()).unwrap_or_default(),
             node.ipv6.map(|ipv6| ipv6.to_string()).unwrap_or_default(),
-            node.ns.clone(),
+            node.ns.clone().unwrap_or_else(|| "-".to_owned()),
+            if node.quorum { "yes" } else { "no" }.to_owned(),
             node.backup.join(","),
             node.admin.to_string(),
             kept(node.ephemeral, node.shared).to_owned(),
@@ -263,7 +265,8 @@ mod tests {
             name: "node1".to_owned(),
             ipv4: Some(Ipv4Addr::new(192, 0, 2, 11)),
             ipv6: None,
-            ns: "ns1".to_owned(),
+            ns: Some("ns1".to_owned()),
+            quorum: true,
             backup: vec!["node2".to_owned(), "node3".to_owned()],
             admin: Admin::Drain,
             reason: Some("kernel update".to_owned()),
@@ -274,9 +277,11 @@ mod tests {
             local: false,
         };
         let expected = "\
-NODE   IPV4        IPV6  NS   BACKUP       ADMIN  KEPT  REASON
-node1  192.0.2.11  -     ns1  node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update
+NODE   IPV4        IPV6  NS   QUORUM  BACKUP       ADMIN  KEPT  REASON
+node1  192.0.2.11  -     ns1  yes     node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update
+lb     192.0.2.11  -     -    no      node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update
 ";
-        assert_eq!(table(&[node]), expected);
+        let lb = NodeEntry { name: "lb".to_owned(), ns: None, quorum: false, ..node.clone() };
+        assert_eq!(table(&[node, lb]), expected);
     }
 }

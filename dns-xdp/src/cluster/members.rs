@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{APEX, AllDown, Node, Order, Parts, Service};
 
-/// The names of a cluster's nodes and services, and the rules of the services. The apex is among the services; unless it is
-/// configured, it has all nodes.
+/// The names of a cluster's nodes and services, and the rules of the services. The apex is among the services. Unless it is
+/// configured, it has the nodes with [`Node::is_in_apex`]; without such nodes it is no service.
 #[derive(Debug)]
 pub(crate) struct Members {
     nodes: Arc<[String]>,
@@ -52,19 +52,21 @@ impl Members {
             min_healthy: service.min_healthy,
             apart: service.health.as_ref().map(|_| service.name.clone()),
         };
-        let every_node = Group {
-            members: (0..parts.nodes.len()).collect(),
+        let in_apex = (0..).zip(&parts.nodes).filter(|(_, node)| node.is_in_apex).map(|(place, _)| place);
+        let of_apex = Group {
+            members: in_apex.collect(),
             backup: Arc::default(),
             order: Order::Rotate,
             all_down: None,
             min_healthy: 0,
             apart: None,
         };
+        let of_apex = Some(of_apex).filter(|group| !group.members.is_empty());
         let configured = parts.services.iter().zip(0..);
         let configured =
             configured.map(|(service, place)| (service.name.as_str(), (group(service), Some(place))));
         let by_name: BTreeMap<&str, (Group, Option<usize>)> =
-            std::iter::once((APEX, (every_node, None))).chain(configured).collect();
+            of_apex.into_iter().map(|group| (APEX, (group, None))).chain(configured).collect();
         let services = by_name.keys().map(|name| (*name).to_owned()).collect();
         let configured = by_name.values().map(|(_, place)| *place).collect();
         let (mut numbers, mut groups) = (HashMap::new(), Vec::new());

@@ -42,6 +42,32 @@ pub(super) fn cluster(spec: &ClusterSpec, problems: &Diagnostics) {
         }
     }
     quorum(spec, problems);
+    roles(spec, problems);
+}
+
+/// Records roles that no node has, and roles without effect.
+fn roles(spec: &ClusterSpec, problems: &Diagnostics) {
+    let Some(first) = spec.nodes.first() else { return };
+    if spec.nodes.iter().all(|node| node.ns.is_none()) {
+        let text =
+            "every node has `ns = false`; a zone needs a name server: remove it from one node at least";
+        problems.add(first.name.at, text);
+    }
+    if spec.nodes.iter().all(|node| node.health.probes.is_empty()) {
+        let text = "every node has probe = \"none\"; a node can take over for another only if some node is probed: \
+                    remove it from one node at least";
+        problems.add(first.name.at, text);
+    } else if spec.nodes.iter().all(|node| !node.quorum) && spec.witness.is_empty() {
+        let text = "no node counts for the quorum; remove `quorum = false` from one node at least, or add a `witness` to \
+                    [failover]";
+        problems.add(first.name.at, text);
+    }
+    if spec.services.iter().any(|service| service.name.value == APEX) {
+        for node in spec.nodes.iter().filter(|node| !node.apex.value) {
+            let text = "`apex` has no effect beside the [[service]] \"@\", whose `nodes` the apex answers; remove it";
+            problems.add(node.apex.at, text);
+        }
+    }
 }
 
 /// Returns a relative name and the names above it. These exist even if they hold no records (RFC 8020).
@@ -52,7 +78,8 @@ fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
 
 /// Records a problem if the table has no room for the zone, because a failover could not be published.
 pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Diagnostics) {
-    let nodes = spec.nodes.iter().flat_map(|node| [node.name.value.as_str(), node.ns.value.as_str()]);
+    let of_node = |node: &'_ NodeSpec| [Some(&node.name), node.ns.as_ref()];
+    let nodes = spec.nodes.iter().flat_map(of_node).flatten().map(|name| name.value.as_str());
     let services = spec.services.iter().map(|service| service.name.value.as_str());
     let names = nodes.chain(services).chain([APEX]).flat_map(and_names_above).collect::<BTreeSet<_>>().len();
     let most = xdp.capacity.most() as usize;
@@ -111,7 +138,9 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
         name: node.name.value,
         ipv4: node.ipv4.map(|ipv4| ipv4.value),
         ipv6: node.ipv6.map(|ipv6| ipv6.value),
-        ns: node.ns.value,
+        ns: node.ns.map(|ns| ns.value),
+        is_voter: node.quorum,
+        is_in_apex: node.apex.value,
         backup: values(&node.backup),
         weight: node.weight,
         health: node.health,
@@ -156,10 +185,12 @@ fn duplicates<T: Ord>(list: &[At<T>]) -> impl Iterator<Item = &At<T>> {
 fn names(spec: &ClusterSpec, problems: &Diagnostics) {
     let mut taken: BTreeMap<&str, String> = BTreeMap::new();
     let nodes = spec.nodes.iter().map(|node| (&node.name, "a node".to_owned()));
-    let apart =
-        |node: &&NodeSpec| spec.ns_addresses == NsAddresses::Fixed || node.ns.value != node.name.value;
-    let servers = spec.nodes.iter().filter(apart);
-    let servers = servers.map(|node| (&node.ns, format!("the name server of `{}`", node.name.value)));
+    let server = |node: &'_ NodeSpec| {
+        let is_apart =
+            |ns: &&At<String>| spec.ns_addresses == NsAddresses::Fixed || ns.value != node.name.value;
+        Some((node.ns.as_ref().filter(is_apart)?, format!("the name server of `{}`", node.name.value)))
+    };
+    let servers = spec.nodes.iter().filter_map(server);
     let services = spec.services.iter().map(|service| (&service.name, "a service".to_owned()));
     for (name, holder) in nodes.chain(servers).chain(services) {
         if let Some(apex) = spec.apex.as_ref().filter(|_| name.value != APEX)
@@ -215,7 +246,7 @@ fn references(key: &str, list: &[At<String>], nodes: &[NodeSpec], problems: &Dia
 }
 
 fn quorum(spec: &ClusterSpec, problems: &Diagnostics) {
-    let voters = spec.nodes.len() + spec.witness.len();
+    let voters = spec.nodes.iter().filter(|node| node.quorum).count() + spec.witness.len();
     if let Some(At { at, value: Quorum::Count(count) }) = spec.quorum
         && count as usize > voters
     {

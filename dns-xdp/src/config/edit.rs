@@ -78,9 +78,18 @@ pub fn add_node(
             "node `{name}` is there with another address; use `dns-xdp node set {name}`"
         )));
     }
-    let ns = append(&mut document, name, &addresses)?;
+    let ns = append(&mut document, name, &addresses, Role::Server)?;
     let notes = ns.into_iter().map(|ns| format!("its name server is `{ns}`: the next name is taken"));
     Ok(Edited { text: document.to_string(), notes: notes.collect() })
+}
+
+/// The role of a new node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It is a name server and counts for the quorum.
+    Server,
+    /// Its name is answered. It is no name server and does not count for the quorum.
+    Name,
 }
 
 /// Appends a new node. Returns the name of its name server, if the default name is taken.
@@ -88,8 +97,12 @@ pub(super) fn append(
     document: &mut DocumentMut,
     name: &str,
     addresses: &[(&'static str, IpAddr)],
+    role: Role,
 ) -> Result<Option<String>, EditError> {
-    let ns = free_ns(document, nodes_of(document).count());
+    let ns = match role {
+        Role::Server => free_ns(document, nodes_of(document).count()),
+        Role::Name => None,
+    };
     let mut table = Table::new();
     table.decor_mut().set_prefix("\n");
     table.insert("name", toml_edit::value(name));
@@ -98,6 +111,10 @@ pub(super) fn append(
     }
     if let Some(ns) = &ns {
         table.insert("ns", toml_edit::value(ns));
+    }
+    if role == Role::Name {
+        table.insert("ns", toml_edit::value(false));
+        table.insert("quorum", toml_edit::value(false));
     }
     nodes(document)?.push(table);
     Ok(ns)
@@ -224,12 +241,19 @@ pub(super) fn replace_value(table: &mut Table, key: &str, new: String) {
     *value.decor_mut() = decor;
 }
 
+/// Returns the name of a node's name server, in lower case; `None`: the node is not a name server. `position`: the node's
+/// position, counted from 1.
+pub(super) fn name_server(table: &Table, position: usize) -> Option<String> {
+    match table.get("ns") {
+        None => Some(spec::default_ns(position)),
+        Some(written) => written.as_str().map(str::to_ascii_lowercase),
+    }
+}
+
 /// Returns the name to write for the name server of a node after `count` others; `None` if the default is free.
 fn free_ns(document: &DocumentMut, count: usize) -> Option<String> {
     let written = |table: &Table, key| table.get(key).and_then(Item::as_str).map(str::to_ascii_lowercase);
-    let servers = nodes_of(document).enumerate();
-    let servers =
-        servers.map(|(index, table)| written(table, "ns").unwrap_or_else(|| spec::default_ns(index + 1)));
+    let servers = (1..).zip(nodes_of(document)).filter_map(|(position, table)| name_server(table, position));
     let others = nodes_of(document).chain(tables_of(document, "service"));
     let taken: Vec<String> = servers.chain(others.filter_map(|table| written(table, "name"))).collect();
     let free = |ns: &String| !taken.contains(ns);

@@ -37,7 +37,7 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         writeln!(out, "answers-max {}", zone.answers_max)?;
     }
     for node in &config.cluster.nodes {
-        write!(out, "node {} {}", node.name, node.ns)?;
+        write!(out, "node {} {}", node.name, node.ns.as_deref().unwrap_or("-"))?;
         for address in node.addresses() {
             write!(out, " {address}")?;
         }
@@ -45,6 +45,12 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         health(&node.health, out)?;
         if node.weight != 1 {
             writeln!(out, "weight {}", node.weight)?;
+        }
+        if node.is_voter != node.is_probed() {
+            writeln!(out, "quorum {}", node.is_voter)?;
+        }
+        if !node.is_in_apex {
+            writeln!(out, "apex false")?;
         }
     }
     for service in &config.cluster.services {

@@ -58,6 +58,17 @@ pub(super) fn relative_name(value: &DeValue<'_>) -> Read<String> {
     hostname(text)
 }
 
+/// Reads the name of a name server, or `false` for none.
+pub(super) fn name_server(value: &DeValue<'_>) -> Read<Option<String>> {
+    match value.as_bool() {
+        Some(false) => Ok(None),
+        Some(true) => {
+            Err("is true; leave it out for the usual name, or write a name such as \"ns1\"".to_owned())
+        }
+        None => relative_name(value).map(Some),
+    }
+}
+
 pub(super) fn service_name(value: &DeValue<'_>) -> Read<String> {
     if value.as_str() == Some(APEX) { Ok(APEX.to_owned()) } else { relative_name(value) }
 }

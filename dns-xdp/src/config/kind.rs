@@ -16,6 +16,7 @@ use toml::de::DeValue;
 
 use super::diagnostic::{At, values};
 use super::field::{self, Codes, Read};
+use super::spec::NO_PROBE;
 use super::table_reader::TableReader;
 use super::{check, resolve};
 use crate::cluster::{Authorities, Dns, Elsewhere, Exec, Http, Pattern, ProbeKind, Trust};
@@ -132,7 +133,12 @@ fn wanted(section: &mut TableReader<'_>, usual: Kind) -> Option<Kind> {
     if !section.has("probe") {
         return Some(usual);
     }
-    section.value("probe", |value| field::one_of(value, &KINDS))
+    section.value("probe", |value| match value.as_str() {
+        Some(NO_PROBE) => {
+            Err(format!("is `{NO_PROBE}`, which is for one node: write it alone in its [node.health]"))
+        }
+        _ => field::one_of(value, &KINDS),
+    })
 }
 
 fn http(section: &mut TableReader<'_>, tls: bool, usual: &ProbeKind) -> Http {

@@ -146,7 +146,9 @@ fn a_ttl_is_for_as_long_as_a_cache_may_be_wrong() {
 
 #[test]
 fn a_zone_below_a_name_that_resolvers_keep_to_themselves_is_warned_of() {
-    let zone = |name: &str| format!("{}[failover]\nquorum = 1\n", FILE.replace("demo.example.com", name));
+    let second =
+        "[[node]]\nname = \"node2\"\nipv4 = \"192.0.2.12\"\nipv6 = \"2001:db8::12\"\nquorum = false\n";
+    let zone = |name: &str| format!("{}{second}", FILE.replace("demo.example.com", name));
     for name in ["cluster.local", "local", "a.b.LOCAL.", "x.localhost", "x.invalid", "x.onion", "x.test"] {
         let text = warnings(&zone(name));
         let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default().to_lowercase();

@@ -54,6 +54,8 @@ pub(crate) const PROBE: Probe = Probe {
 pub(super) const PROBERS: usize = 5;
 /// `[[node]]`
 const WEIGHT: u32 = 1;
+/// The kind in `[node.health]` for a node that is only answered.
+pub(super) const NO_PROBE: &str = "none";
 /// `[control] socket`, and where the command line looks for the daemon.
 pub const DEFAULT_SOCKET: &str = "/run/dns-xdp/control.sock";
 /// A configuration file in the first directory keeps its state in the second.
@@ -69,7 +71,9 @@ pub(super) struct NodeSpec {
     pub(super) name: At<String>,
     pub(super) ipv4: Option<At<Ipv4Addr>>,
     pub(super) ipv6: Option<At<Ipv6Addr>>,
-    pub(super) ns: At<String>,
+    pub(super) ns: Option<At<String>>,
+    pub(super) quorum: bool,
+    pub(super) apex: At<bool>,
     pub(super) backup: Vec<At<String>>,
     pub(super) weight: u32,
     pub(super) health: HealthCheck,
@@ -437,13 +441,35 @@ fn node(mut section: TableReader<'_>, position: usize, usual: &Usual) -> Option<
     if !section.has("ipv4") && !section.has("ipv6") {
         section.problem(at, "this node has no address; write ipv4 = \"192.0.2.11\", or `ipv6`, or both");
     }
-    let ns = section.located("ns", field::relative_name);
-    let ns = ns.unwrap_or_else(|| At { at, value: default_ns(position) });
+    let ns = match section.located("ns", field::name_server) {
+        Some(At { at, value }) => value.map(|value| At { at, value }),
+        None => Some(At { at, value: default_ns(position) }),
+    };
     let backup = section.list("backup", field::relative_name);
     let weight = section.value("weight", field::weight).unwrap_or(WEIGHT);
-    let health = health(section.section("health", "[node.health]"), usual).check;
+    let quorum = section.located("quorum", field::boolean);
+    let apex = section.located("apex", field::boolean).unwrap_or(At { at, value: true });
+    let health = section.section("health", "[node.health]");
+    let health =
+        if health.says("probe", NO_PROBE) { unprobed(health) } else { self::health(health, usual).check };
+    let quorum = match quorum {
+        Some(At { at, value: true }) if health.probes.is_empty() => {
+            let text = "`quorum = true` needs a node that is probed, and this one has probe = \"none\"; remove one of them";
+            section.problem(at, text);
+            true
+        }
+        Some(quorum) => quorum.value,
+        None => !health.probes.is_empty(),
+    };
     section.close();
-    Some(NodeSpec { name: name?, ipv4, ipv6, ns, backup, weight, health })
+    Some(NodeSpec { name: name?, ipv4, ipv6, ns, quorum, apex, backup, weight, health })
+}
+
+/// Reads the health of a node that is not probed. No other key has an effect.
+fn unprobed(mut section: TableReader<'_>) -> HealthCheck {
+    section.has("probe");
+    section.refuse_others(&format!("has no effect with probe = \"{NO_PROBE}\"; remove it"));
+    HealthCheck { probes: Vec::new(), require: Require::All, families: FamilyRule::Each }
 }
 
 /// Returns the name-server name of the node at this position, counted from 1.

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
+use super::edit;
 use super::edit::{
-    EditError, append, given, holds, name_of, nodes, nodes_of, parse, position, remove_from, replace_value,
-    tables_of, take_out,
+    EditError, Role, append, given, holds, name_of, name_server, nodes, nodes_of, parse, position,
+    remove_from, replace_value, tables_of, take_out,
 };
-use super::{edit, spec};
 
 /// A node's name and addresses. The name is in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Known {
     pub members: Members,
     /// The names of the nodes' name servers.
     pub name_servers: BTreeSet<String>,
+    /// The names of the nodes that are name servers or count for the quorum.
+    pub servers: BTreeSet<String>,
 }
 
 /// Reads the nodes and services of a text. Skips parts that cannot be read.
@@ -72,10 +74,14 @@ pub fn known(text: &str) -> Result<Known, EditError> {
         let written = |key| table.get(key).and_then(Item::as_str);
         let address = |key| written(key).and_then(|text| text.parse::<IpAddr>().ok());
         let name = name_of(table).to_ascii_lowercase();
-        let ns = written("ns").map_or_else(|| spec::default_ns(index + 1), str::to_ascii_lowercase);
+        let ns = name_server(table, index + 1);
         let addresses = [address("ipv4"), address("ipv6")].into_iter().flatten();
         known.members.nodes.push(addresses.fold(Place::new(&name), Place::at));
-        known.name_servers.insert(ns);
+        let is_voter = table.get("quorum").and_then(Item::as_bool).unwrap_or(true);
+        if ns.is_some() || is_voter {
+            known.servers.insert(name);
+        }
+        known.name_servers.extend(ns);
     }
     for table in tables_of(&document, "service") {
         let members = table.get("nodes").and_then(Item::as_array).into_iter().flatten();
@@ -85,11 +91,12 @@ pub fn known(text: &str) -> Result<Known, EditError> {
     Ok(known)
 }
 
-/// Returns the text with exactly these nodes and services; the same text if it has them already.
+/// Returns the text with exactly these nodes and services; the same text if it has them already. New nodes have this
+/// role.
 ///
 /// # Errors
 /// The text is no TOML, or does not write nodes as `[[node]]` and services as `[[service]]`.
-pub fn sync_members(text: &str, members: &Members) -> Result<String, EditError> {
+pub fn sync_members(text: &str, members: &Members, role: Role) -> Result<String, EditError> {
     let mut document = parse(text)?;
     let tables = nodes(&mut document)?;
     let wanted = |name: &str| members.nodes.iter().find(|place| place.name.eq_ignore_ascii_case(name));
@@ -107,7 +114,7 @@ pub fn sync_members(text: &str, members: &Members) -> Result<String, EditError> 
     renew_services(&mut document, members)?;
     for place in &members.nodes {
         if position(nodes(&mut document)?, &place.name).is_none() {
-            append(&mut document, &place.name, &given(place.ipv4, place.ipv6))?;
+            append(&mut document, &place.name, &given(place.ipv4, place.ipv6), role)?;
         }
     }
     Ok(document.to_string())
@@ -221,7 +228,7 @@ nodes = ["node1"]
         let text = TEXT.replace("min-healthy = 1\n", "backup = [\"node2\", \"node4\"] # both go\n");
         let mut members = known(&text).unwrap().members;
         members.services.insert("db".to_owned(), vec!["node3".to_owned(), "node2".to_owned()]);
-        let renewed = sync_members(&text, &members).unwrap();
+        let renewed = sync_members(&text, &members, Role::Server).unwrap();
         assert!(!renewed.contains("node4") && !renewed.contains("both go"), "{renewed}");
     }
 
@@ -231,7 +238,7 @@ nodes = ["node1"]
         assert_eq!(known.members.nodes[1], place("node2", &["192.0.2.12"]));
         assert_eq!(known.members.services["db"], ["node3", "node1"]);
         assert!(known.name_servers.iter().eq(["ns1", "ns2", "ns3"]));
-        assert_eq!(sync_members(TEXT, &known.members).unwrap(), TEXT);
+        assert_eq!(sync_members(TEXT, &known.members, Role::Server).unwrap(), TEXT);
     }
 
     #[test]
@@ -242,7 +249,7 @@ nodes = ["node1"]
             place("node4", &["2001:db8::14"]),
         ];
         let services = services(&[("db", &["node2", "node3"]), ("new", &["node4"])]);
-        let renewed = sync_members(TEXT, &Members { nodes, services }).unwrap();
+        let renewed = sync_members(TEXT, &Members { nodes, services }, Role::Server).unwrap();
         let expected = r#"# all nodes
 
 [[node]]
@@ -281,10 +288,12 @@ nodes = ["node4"]
     #[test]
     fn services_come_and_go_as_a_whole() {
         let nodes = known(TEXT).unwrap().members.nodes;
-        let without = sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }).unwrap();
+        let without =
+            sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }, Role::Server)
+                .unwrap();
         assert!(!without.contains("service") && without.contains("node3"), "{without}");
         let services = services(&[("db", &["node1"])]);
-        let again = sync_members(&without, &Members { nodes, services }).unwrap();
+        let again = sync_members(&without, &Members { nodes, services }, Role::Server).unwrap();
         assert!(again.ends_with("\n[[service]]\nname = \"db\"\nnodes = [\"node1\"]\n"), "{again}");
     }
 
@@ -295,7 +304,9 @@ nodes = ["node4"]
             place("node2", &["192.0.2.11", "2001:db8::11"]),
             place("node3", &["192.0.2.13"]),
         ];
-        let renewed = sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }).unwrap();
+        let renewed =
+            sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }, Role::Server)
+                .unwrap();
         assert_eq!(known(&renewed).unwrap().members.nodes, nodes);
         assert!(renewed.contains("ipv4 = \"192.0.2.12\" # rack A"), "{renewed}");
     }

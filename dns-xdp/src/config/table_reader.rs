@@ -100,6 +100,22 @@ impl<'a> TableReader<'a> {
         array.iter().filter_map(section).collect()
     }
 
+    /// Whether `key` has exactly this text.
+    pub(super) fn says(&self, key: &str, text: &str) -> bool {
+        let value = self.table.and_then(|table| table.get(key));
+        value.and_then(|value| value.get_ref().as_str()) == Some(text)
+    }
+
+    /// Records a problem at every key that was not read.
+    pub(super) fn refuse_others(&self, text: &str) {
+        for key in self.table.into_iter().flat_map(|table| table.keys()) {
+            let name = key.get_ref().as_ref();
+            if !self.asked.contains(&name) {
+                self.problem(key.span().start, format!("`{name}` {text}"));
+            }
+        }
+    }
+
     /// Whether `key` is there, right or wrong.
     pub(super) fn has(&mut self, key: &'static str) -> bool {
         self.find(key).is_some()

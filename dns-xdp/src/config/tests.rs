@@ -90,8 +90,10 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(shared(&config), shared(&expected));
     assert!(config.needs_restart(&expected).is_empty());
     let [first, second] = config.cluster.nodes.as_slice() else { panic!("two nodes") };
-    assert_eq!((first.name.as_str(), first.ns.as_str()), ("node1", "ns1"));
-    assert_eq!((second.name.as_str(), second.ns.as_str()), ("node2", "ns2"));
+    assert_eq!((first.name.as_str(), first.ns.as_deref()), ("node1", Some("ns1")));
+    assert_eq!((second.name.as_str(), second.ns.as_deref()), ("node2", Some("ns2")));
+    let roles = [first, second].map(|node| (node.is_voter, node.is_in_apex, node.is_probed()));
+    assert_eq!(roles, [(true, true, true); 2]);
     assert_eq!(first.health, expected.cluster.nodes[0].health);
 }
 
@@ -470,7 +472,7 @@ fn a_mutilated_file_is_read_or_refused_and_never_a_panic() {
 #[test]
 fn a_name_server_may_be_called_as_its_node_where_both_answer_the_same() {
     let same = MINIMAL.replace("\"192.0.2.11\"\n", "\"192.0.2.11\"\nns = \"node1\"\n");
-    assert_eq!(parse(&same).cluster.nodes[0].ns, "node1");
+    assert_eq!(parse(&same).cluster.nodes[0].ns.as_deref(), Some("node1"));
 
     let fixed = same.replace("[listen]", "ns-addresses = \"fixed\"\n[listen]");
     let error = Config::parse(&fixed, Path::new("f")).unwrap_err().to_string();

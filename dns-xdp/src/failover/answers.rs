@@ -190,7 +190,8 @@ impl Answers {
         let hoping = match others.is_empty() {
             true => Answers::configured(cluster),
             false => {
-                let by_node = substitutes(cluster, view, &others);
+                let by_node = substitutes(cluster, view, &others).into_iter().enumerate();
+                let by_node: Vec<_> = by_node.map(|(index, answering)| answering.or(Some(index))).collect();
                 let is_hoped_for = |index: usize| others.contains(&index);
                 let answers = Answers::of_groups(cluster, Vec::new(), |_, group| {
                     let serving = service::serving(group, view, is_hoped_for);
@@ -199,7 +200,7 @@ impl Answers {
                 Answers { by_node, ..answers }
             }
         };
-        let by_node = match rules.all_down {
+        let mut by_node = match rules.all_down {
             AllDown::Configured => hoping.by_node.clone(),
             AllDown::LastGood => {
                 let good = Some(kept(cluster, *previous)).filter(|good| !good.refused());
@@ -207,6 +208,8 @@ impl Answers {
             }
             AllDown::Nodata | AllDown::Refused => vec![None; cluster.nodes.len()],
         };
+        // A node that is not probed answers for itself, whatever happens to the others.
+        situation.healthy.iter().for_each(|&index| by_node[index] = Some(index));
         let rule = |group: &Group| group.all_down.unwrap_or(rules.all_down);
         let members = cluster.members();
         let list = |(&number, hoping): (&usize, &Arc<[usize]>)| match (

@@ -44,12 +44,20 @@ fn all_down() -> impl Strategy<Value = AllDown> {
     ]
 }
 
+/// The first node has every role, as one node has to.
 fn a_node(number: usize, count: usize) -> impl Strategy<Value = Node> {
     let families = prop_oneof![Just((true, false)), Just((false, true)), Just((true, true))];
-    (families, names(count, 0)).prop_map(move |((ipv4, ipv6), mut backup)| {
-        let node = node(number, ipv4, ipv6);
+    let role = || prop_oneof![3 => Just(true), 1 => Just(number == 1)];
+    let roles = (role(), role(), role(), role());
+    (families, names(count, 0), roles).prop_map(move |((ipv4, ipv6), mut backup, roles)| {
+        let (is_server, is_voter, is_in_apex, is_probed) = roles;
+        let mut node = node(number, ipv4, ipv6);
         backup.retain(|name| *name != node.name);
-        Node { backup, ..node }
+        node.ns.take_if(|_| !is_server);
+        if !is_probed {
+            node.health.probes.clear();
+        }
+        Node { backup, is_voter: is_voter && is_probed, is_in_apex, ..node }
     })
 }
 
@@ -97,12 +105,27 @@ fn a_history() -> impl Strategy<Value = (Config, [View; 3])> {
         let views = || a_view(count, &apart);
         let history = [views(), views(), views()];
         let needed = prop_oneof![Just(Needed::Majority), Just(Needed::Count(1))];
-        (Just(cluster), needed, history).prop_map(move |(cluster, quorum, history)| {
+        (Just(cluster), needed, history).prop_map(move |(cluster, quorum, mut history)| {
+            for view in &mut history {
+                let unprobed =
+                    view.nodes.iter_mut().zip(&cluster.nodes).filter(|(_, node)| !node.is_probed());
+                unprobed.for_each(|(state, _)| *state = NodeState { admin: state.admin, ..UNPROBED });
+            }
             let mut config = config(cluster);
             config.failover = Failover { quorum, all_down, ..rules() };
             (config, history)
         })
     })
+}
+
+/// The state of a node without probes.
+const UNPROBED: NodeState =
+    NodeState { serving: Some(true), visible: false, admin: Admin::Auto, seconds_left: None, held: false };
+
+/// Whether a node that is probed is up.
+fn one_is_up(config: &Config, decision: &Decision) -> bool {
+    let mut nodes = config.cluster.nodes.iter().zip(&decision.effective);
+    nodes.any(|(node, effective)| node.is_probed() && *effective == Effective::Up)
 }
 
 fn decisions(config: &Config, history: &[View]) -> Vec<Decision> {
@@ -131,7 +154,7 @@ proptest! {
     #[test]
     fn no_name_answers_a_dead_address_while_a_node_is_up((config, history) in a_history()) {
         for decision in decisions(&config, &history) {
-            if decision.frozen.is_some() || !decision.effective.contains(&Effective::Up) {
+            if decision.frozen.is_some() || !one_is_up(&config, &decision) {
                 continue;
             }
             let nodes = config.cluster.nodes.iter().zip(&decision.effective);
@@ -198,7 +221,7 @@ proptest! {
         let last = decisions.last().unwrap();
         let rules = config.cluster.services.iter().filter_map(|service| service.all_down);
         let looks_back = rules.chain([config.failover.all_down]).any(|rule| rule == AllDown::LastGood);
-        if last.frozen.is_none() && last.effective.contains(&Effective::Up) && !looks_back {
+        if last.frozen.is_none() && one_is_up(&config, last) && !looks_back {
             let fresh = decide(&config.cluster, &config.failover, &history[2], None);
             prop_assert_eq!(last, &fresh);
         }
@@ -212,7 +235,7 @@ proptest! {
                 prop_assert!(service.order == Order::Rotate || answering.len() <= 1, "{:?}", decision);
                 let is_strange = |place: &&usize| !service.nodes.contains(&config.cluster.nodes[**place].name);
                 let Some(&stranger) = answering.iter().find(is_strange) else { continue };
-                if decision.frozen.is_some() || !decision.effective.contains(&Effective::Up) {
+                if decision.frozen.is_some() || !one_is_up(&config, &decision) {
                     continue;
                 }
                 let place = |name: &String| config.cluster.nodes.iter().position(|node| node.name == *name).unwrap();
@@ -232,7 +255,7 @@ proptest! {
             if held.is_empty() || decision.frozen.is_some() {
                 continue;
             }
-            let one_is_up = decision.effective.contains(&Effective::Up);
+            let one_is_up = one_is_up(&config, &decision);
             let by_node = &decision.answers.by_node;
             let answered = held.iter().any(|node| by_node.contains(&Some(*node)));
             prop_assert_eq!(answered, !one_is_up);

@@ -27,7 +27,11 @@ impl<'a> ServiceFamilies<'a> {
             let of_service = |family: &Family| members().any(|node| node.address(*family).is_some());
             (service.name.as_str(), there.iter().copied().filter(of_service).collect())
         });
-        ServiceFamilies::Each(std::iter::once((APEX, there.clone())).chain(configured).collect())
+        let in_apex = |family: &Family| {
+            cluster.nodes.iter().any(|node| node.is_in_apex && node.address(*family).is_some())
+        };
+        let of_apex = there.iter().copied().filter(in_apex).collect();
+        ServiceFamilies::Each(std::iter::once((APEX, of_apex)).chain(configured).collect())
     }
 
     pub(super) fn get(&self, service: &str) -> &[Family] {

@@ -9,7 +9,7 @@ use crate::fnv::Fnv1a;
 
 /// The node that answers for the node at `dead`. First choice: the first healthy node of its `backup` list that shares
 /// an address family with it. Otherwise the healthy node that shares the most families; among those, the one with the
-/// highest weight. `None` only if `healthy` is empty.
+/// highest weight. A node that is not probed is chosen only by a `backup` list. `None`: there is no such node.
 pub(super) fn substitute(cluster: &Cluster, dead: usize, healthy: &[usize]) -> Option<usize> {
     let dead = &cluster.nodes[dead];
     let healthy_named =
@@ -19,9 +19,10 @@ pub(super) fn substitute(cluster: &Cluster, dead: usize, healthy: &[usize]) -> O
         let candidate = &cluster.nodes[index];
         (shared_families(dead, candidate), best_draw(&dead.name, candidate), Reverse(&candidate.name))
     };
-    backup
-        .find(|&index| shared_families(dead, &cluster.nodes[index]) > 0)
-        .or_else(|| healthy.iter().copied().max_by_key(preference))
+    backup.find(|&index| shared_families(dead, &cluster.nodes[index]) > 0).or_else(|| {
+        let probed = healthy.iter().copied().filter(|&index| cluster.nodes[index].is_probed());
+        probed.max_by_key(preference)
+    })
 }
 
 fn shared_families(dead: &Node, candidate: &Node) -> usize {

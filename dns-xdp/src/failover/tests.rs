@@ -13,7 +13,9 @@ pub(super) fn node(number: usize, ipv4: bool, ipv6: bool) -> Node {
         name: format!("node{number}"),
         ipv4: ipv4.then_some(Ipv4Addr::new(192, 0, 2, last)),
         ipv6: ipv6.then_some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into())),
-        ns: format!("ns{number}"),
+        ns: Some(format!("ns{number}")),
+        is_voter: true,
+        is_in_apex: true,
         backup: Vec::new(),
         weight: 1,
         health: HealthCheck {
@@ -389,4 +391,71 @@ fn the_soa_of_a_name_that_lacks_a_family_has_its_ttl_twice() {
     assert_eq!(soa("node1.demo.example.com."), (5, 5));
     assert_eq!(soa("node2.demo.example.com."), (300, 300));
     assert_eq!(soa("nobody.demo.example.com."), (300, 300));
+}
+
+/// `three_nodes()` with a node 4 that lacks the roles which `change` takes from it.
+fn with_a_fourth(change: impl FnOnce(&mut Node)) -> Config {
+    let mut config = three_nodes();
+    let mut fourth = node(4, true, false);
+    change(&mut fourth);
+    config.cluster.nodes.push(fourth);
+    config
+}
+
+#[test]
+fn a_node_that_is_no_voter_neither_makes_nor_breaks_the_quorum() {
+    let config = with_a_fourth(|node| node.is_voter = false);
+    let quorum = |states: &[NodeState]| decided(&config, states, None).quorum;
+    assert_eq!(quorum(&[UP, UP, SILENT, SILENT]), Quorum { visible: 2, needed: 2, ok: true });
+    assert_eq!(quorum(&[UP, SILENT, SILENT, UP]), Quorum { visible: 1, needed: 2, ok: false });
+    let decision = decided(&config, &[UP, UP, UP, SILENT], None);
+    assert_ne!(answers(&config, &decision, "node4"), [4], "its name fails over all the same");
+}
+
+#[test]
+fn a_node_that_is_not_probed_answers_for_itself_and_for_no_other() {
+    const UNPROBED: NodeState = NodeState { visible: false, ..UP };
+    let mut config = with_a_fourth(|node| {
+        node.health.probes.clear();
+        node.is_voter = false;
+    });
+    for name in ["node1", "node2", "node3", "node4"] {
+        let decision = decided(&config, &[REFUSES, UP, REFUSES, UNPROBED], None);
+        let expected = if name == "node4" { 4 } else { 2 };
+        assert_eq!(answers(&config, &decision, name), [expected], "{name}");
+    }
+    for rule in [AllDown::Configured, AllDown::LastGood, AllDown::Nodata, AllDown::Refused] {
+        config.failover.all_down = rule;
+        let decision = decided(&config, &[REFUSES, REFUSES, REFUSES, UNPROBED], None);
+        assert_eq!(answers(&config, &decision, "node4"), [4], "{rule:?}");
+        assert_ne!(answers(&config, &decision, "node1"), [4], "{rule:?}");
+        assert_eq!(answers(&config, &decision, ""), [4], "the apex has a healthy member: {rule:?}");
+    }
+    let out = NodeState { admin: Admin::Drain, ..UNPROBED };
+    let decision = decided(&config, &[UP, UP, UP, out], None);
+    assert_ne!(answers(&config, &decision, "node4"), [4], "an operator has taken it out");
+    config.cluster.nodes[0].backup = vec!["node4".to_owned()];
+    let decision = decided(&config, &[REFUSES, UP, UP, UNPROBED], None);
+    assert_eq!(answers(&config, &decision, "node1"), [4], "the operator has chosen it");
+}
+
+#[test]
+fn the_apex_and_the_ns_set_have_the_nodes_of_that_role() {
+    let mut config = with_a_fourth(|node| {
+        node.ns = None;
+        node.is_in_apex = false;
+    });
+    let decision = decided(&config, &[UP, UP, UP, UP], None);
+    assert_eq!(answers(&config, &decision, ""), [1, 2, 3]);
+    assert_eq!(answers(&config, &decision, "node4"), [4]);
+    let zone = zone(&config, &decision);
+    assert_eq!(zone.name_server_count(), 3);
+    assert!(zone.addresses(&owner("ns4", zone.apex())).is_none());
+    for node in &mut config.cluster.nodes {
+        node.is_in_apex = false;
+    }
+    let decision = decided(&config, &[UP, UP, UP, UP], None);
+    assert_eq!(answers(&config, &decision, ""), [0_u8; 0], "the apex exists and has no address");
+    let service_names = decision.answers.services().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(service_names, ["db"]);
 }

@@ -45,13 +45,15 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         let families: Vec<Family> = families_of(node).collect();
         let answering = Family::ALL.map(|family| answers.node_in(family, index));
         let live = addresses(answering.each_ref().map(Option::as_slice), &families, false, usual);
-        let name_server = match settings.ns_addresses {
-            NsAddresses::Live => live.clone(),
-            // A resolver keeps these addresses as long as the NS set, so it never has only the address of a dead
-            // server.
-            NsAddresses::Fixed => Addresses::new(settings.ns_ttl_seconds, node.addresses()),
-        };
-        names.push((owner(&node.ns), name_server));
+        if let Some(ns) = &node.ns {
+            let name_server = match settings.ns_addresses {
+                NsAddresses::Live => live.clone(),
+                // A resolver keeps these addresses as long as the NS set, so it never has only the address of a dead
+                // server.
+                NsAddresses::Fixed => Addresses::new(settings.ns_ttl_seconds, node.addresses()),
+            };
+            names.push((owner(ns), name_server));
+        }
         names.push((owner(&node.name), live));
     }
     let own = config.cluster.services.iter().map(|service| {
@@ -72,7 +74,7 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         serial: config.epoch(),
         ns_ttl_seconds: settings.ns_ttl_seconds,
         negative_ttl_seconds: settings.negative_ttl_seconds,
-        name_servers: nodes.iter().map(|node| owner(&node.ns)).collect(),
+        name_servers: nodes.iter().filter_map(|node| node.ns.as_deref()).map(owner).collect(),
     };
     Zone::new(origin, names).guarded(config.flood_limits.table())
 }
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn a_name_server_that_is_called_as_its_node_answers_as_the_node() {
         let mut node1 = node(1, true, false);
-        "node1".clone_into(&mut node1.ns);
+        node1.ns = Some("node1".to_owned());
         let nodes = vec![node1, node(2, false, true)];
         let zone = healthy_zone(&config(Cluster::new(nodes, Vec::new())));
         assert_eq!(zone.soa().data.to_string().split(' ').next(), Some("node1.demo.example.com."));

@@ -14,11 +14,12 @@ pub struct Target {
     pub probe: Probe,
 }
 
-/// How a witness is probed: with the first node's `tcp` probe. A witness that refuses the connection counts like a
-/// witness that accepts it. An echo probes the witness if that node has no `tcp` probe, or if the probe expects a
-/// reply: a gateway answers no request for a web page.
+/// How a witness is probed: with the `tcp` probe of the first node that is probed. A witness that refuses the connection
+/// counts like a witness that accepts it. An echo probes the witness if that node has no `tcp` probe, or if the probe
+/// expects a reply: a gateway answers no request for a web page.
 pub fn of_witness(nodes: &[Node]) -> HealthCheck {
-    let probes = &nodes.first().expect("a cluster has a node").health.probes;
+    let node = nodes.iter().find(|node| node.is_probed()).expect("a cluster has a node that is probed");
+    let probes = &node.health.probes;
     let tcp = |probe: &&Probe| matches!(probe.kind, ProbeKind::Tcp { .. }) && probe.target.is_none();
     let echo = || Probe { kind: ProbeKind::Icmp, target: None, ..probes[0].clone() };
     let probe = probes.iter().find(tcp).cloned().unwrap_or_else(echo);

@@ -19,7 +19,7 @@ pub struct NodeStatus {
     pub ipv6: Option<Ipv6Addr>,
     /// Its admin intent.
     pub admin: Admin,
-    /// Its health by its probes: `unknown`, `up`, `suspect`, `down` or `recovering`.
+    /// Its health by its probes: `unknown`, `up`, `suspect`, `down` or `recovering`; `unprobed` without probes.
     pub health: String,
     /// The result of both: `up`, `down` or `drain`; `held`: it fell before, is healthy again, and stays out.
     pub effective: String,
@@ -78,8 +78,10 @@ pub struct NodeEntry {
     pub ipv4: Option<Ipv4Addr>,
     /// Its own address.
     pub ipv6: Option<Ipv6Addr>,
-    /// Its name server's name, relative to the zone.
-    pub ns: String,
+    /// Its name server's name, relative to the zone; `None`: it is not a name server.
+    pub ns: Option<String>,
+    /// Whether it counts for the quorum.
+    pub quorum: bool,
     /// The nodes that take over its name, in order; empty: rendezvous hash.
     pub backup: Vec<String>,
     /// Its admin intent.

@@ -1,6 +1,6 @@
 //! Decides whether an operator's intent for a node may be granted, or would break the quorum.
 use super::state::State;
-use crate::cluster::Admin;
+use crate::cluster::{Admin, Node};
 use crate::control::{Refusal, RefusalKind};
 use crate::failover::Effective;
 use crate::intent::IntentRequest;
@@ -22,14 +22,19 @@ pub(super) fn judge(state: &State, name: &str, request: &IntentRequest, force: b
     }
 }
 
-/// Refuses a drain that would leave fewer nodes than the quorum. A node that is out of the answers already can be
-/// drained without loss.
+/// Refuses a drain that would leave fewer nodes than the quorum. A node that is out of the answers already, or does not
+/// count for the quorum, can be drained without loss.
 fn keeps_quorum(state: &State, index: usize) -> Result<(), Refusal> {
     let Some(decision) = state.decision().filter(|decision| decision.effective[index] == Effective::Up)
     else {
         return Ok(());
     };
-    let up = decision.effective.iter().filter(|effective| **effective == Effective::Up).count() - 1;
+    let nodes = &state.config().cluster.nodes;
+    if !nodes[index].is_voter {
+        return Ok(());
+    }
+    let is_up = |(effective, node): &(&Effective, &Node)| **effective == Effective::Up && node.is_voter;
+    let up = decision.effective.iter().zip(nodes).filter(is_up).count() - 1;
     let (witnesses, needed) = (state.view().visible_witnesses, decision.quorum.needed);
     if up + witnesses >= needed {
         return Ok(());

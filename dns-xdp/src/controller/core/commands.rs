@@ -222,9 +222,15 @@ fn held_back(readings: &Readings) -> [u64; 3] {
 /// Why a command is refused: nodes and services from SkyDNS keys are changed by those keys.
 fn followed_elsewhere(config: &Config, command: &Command) -> Option<Refusal> {
     let below = config.store.as_ref()?.skydns_follow.as_ref()?;
+    let is_server = |name: &str| {
+        let node = config.cluster.nodes.iter().find(|node| node.name.eq_ignore_ascii_case(name));
+        node.is_none_or(|node| node.ns.is_some() || node.is_voter)
+    };
     let name = match command {
-        Command::NodeAdd { name, .. }
-        | Command::NodeSet { name, .. }
+        // The keys make names. Servers come and go by command.
+        Command::NodeAdd { .. } => return None,
+        Command::NodeRemove { name, .. } if is_server(name) => return None,
+        Command::NodeSet { name, .. }
         | Command::NodeRemove { name, .. }
         | Command::ServiceAdd { name, .. }
         | Command::ServiceRemove { name, .. } => name,
@@ -249,12 +255,16 @@ mod tests {
     fn nodes_that_are_followed_are_changed_where_they_come_from() {
         let alone = config(TEXT);
         let store = "[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\nskydns-follow = \"/skydns/\"\n";
-        let following = config(&format!("{TEXT}{store}"));
+        let lb = "[[node]]\nname = \"lb\"\nipv4 = \"192.0.2.99\"\nns = false\nquorum = false\n";
+        let following = config(&format!("{TEXT}{lb}{store}"));
         let name = "Node1".to_owned();
-        let remove = Command::NodeRemove { name: name.clone(), ephemeral: false };
-        let message = followed_elsewhere(&following, &remove).unwrap().message;
+        let set = Command::NodeSet { name: name.clone(), ipv4: None, ipv6: None, ephemeral: false };
+        let message = followed_elsewhere(&following, &set).unwrap().message;
         assert!(message.contains(" /skydns/com/example/demo/node1 "), "{message}");
-        assert_eq!(followed_elsewhere(&alone, &remove), None);
+        assert_eq!(followed_elsewhere(&alone, &set), None);
+        let remove = |name: &str| Command::NodeRemove { name: name.to_owned(), ephemeral: false };
+        assert_eq!(followed_elsewhere(&following, &remove("Node1")), None, "it is a server");
+        assert!(followed_elsewhere(&following, &remove("lb")).is_some());
         let members = |nodes: &[&str]| Command::ServiceSet {
             name: "@".to_owned(),
             nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),

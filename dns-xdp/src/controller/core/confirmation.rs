@@ -43,10 +43,18 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Takes over the knowledge of `before` about the subjects that are `kept`.
-    pub(super) fn adopt(&mut self, before: Confirmation, needed: usize, kept: impl Fn(&Subject) -> bool) {
+    /// Takes over the knowledge of `before` about the subjects that are `kept`. A subject counts for the quorum if it
+    /// `is_voter`.
+    pub(super) fn adopt(
+        &mut self,
+        before: Confirmation,
+        needed: usize,
+        is_voter: impl Fn(&Subject) -> bool,
+        kept: impl Fn(&Subject) -> bool,
+    ) {
         *self = Confirmation { needed, ..Confirmation::default() };
-        for (at, probe) in before.last.into_values().filter(|(_, probe)| kept(&probe.subject)) {
+        let counts = |probe: &ProbeId| is_voter(&probe.subject) && kept(&probe.subject);
+        for (at, probe) in before.last.into_values().filter(|(_, probe)| counts(probe)) {
             self.note(&probe, at);
         }
         self.waiting = before.waiting;

@@ -80,7 +80,7 @@ fn rule(state: &State, decision: &Decision, zone: &Zone, qname: &Name, qtype: Re
     let family = if qtype == RecordType::AAAA { Family::Ipv6 } else { Family::Ipv4 };
     let special = if let Some(index) = nodes.iter().position(|node| node.name == relative) {
         node_rule(decision, nodes, index, family)
-    } else if let Some(index) = nodes.iter().position(|node| node.ns == relative) {
+    } else if let Some(index) = nodes.iter().position(|node| node.ns.as_ref() == Some(&relative)) {
         name_server_rule(state, decision, index, family)
     } else if decision.answers.service(&relative).is_some() {
         let members = decision.answers.service_in(family, &relative);

@@ -55,7 +55,7 @@ pub(in crate::controller) fn left(before: &Zone, zone: &Zone) -> BTreeMap<IpAddr
 /// count: they are answered whatever happens.
 pub(in crate::controller) fn answered(zone: &Zone, config: &Config) -> BTreeSet<IpAddr> {
     let name_server = |node: &Node| {
-        let relative = Name::from_ascii(&node.ns).ok();
+        let relative = Name::from_ascii(node.ns.as_ref()?).ok();
         relative.and_then(|name| name.append_domain(&config.zone.apex).ok())
     };
     let glue: BTreeSet<Name> = match config.zone.ns_addresses {

@@ -153,10 +153,11 @@ impl State {
     /// `kept`.
     fn confirm_anew(&mut self, before: Confirmation, kept: impl Fn(&Subject) -> bool) {
         let Config { cluster, failover, .. } = &*self.config;
-        let needed = failover.quorum.needed(cluster.nodes.len() + failover.witness.len());
+        let is_voter = |subject: &Subject| subject.node().is_none_or(|node| cluster.is_voter(node));
+        let needed = failover.quorum.needed(self.config.voters());
         let there: BTreeSet<Subject> =
             all_targets(&self.config).into_keys().map(|probe| probe.subject).collect();
-        self.confirmation.adopt(before, needed, |subject| there.contains(subject) && kept(subject));
+        self.confirmation.adopt(before, needed, is_voter, |subject| there.contains(subject) && kept(subject));
     }
 
     /// The verdict on a subject's probe with this target.
@@ -297,7 +298,7 @@ impl State {
         self.held.note_health(now, states);
     }
 
-    /// The clock guard: while it has a reason for clock_guard, no node is judged.
+    /// The clock guard: while it has a reason for blindness, no node is judged.
     pub(in crate::controller) fn clock_guard(&mut self) -> &mut ClockGuard {
         &mut self.clock_guard
     }
@@ -329,7 +330,8 @@ impl State {
         if is_discarded {
             return Some(Change::default());
         }
-        let confirms = is_heard && self.confirmation.note_result(probe, at);
+        let counts = || probe.subject.node().is_none_or(|node| self.config.cluster.is_voter(node));
+        let confirms = is_heard && counts() && self.confirmation.note_result(probe, at);
         let plain = |verdict: &Verdict| {
             verdict.health() == Health::Up && verdict.visible() && !verdict.inconclusive()
         };

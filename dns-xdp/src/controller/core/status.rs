@@ -25,6 +25,9 @@ use crate::network::AddressState;
 use crate::repair_bound::repair_bound;
 use crate::zone::Zone;
 
+/// The health that is shown of a node without probes.
+const UNPROBED: &str = "unprobed";
+
 /// The most services in one status.
 const SERVICES: usize = 1_000;
 
@@ -160,6 +163,7 @@ pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec
             ipv4: node.ipv4,
             ipv6: node.ipv6,
             ns: node.ns.clone(),
+            quorum: node.is_voter,
             backup: node.backup.clone(),
             admin: intent.map_or(Admin::Auto, |intent| intent.admin),
             reason: intent.and_then(|intent| intent.reason.clone()),
@@ -183,7 +187,7 @@ fn node_status(state: &State, node: &Node) -> NodeStatus {
         ipv4: node.ipv4,
         ipv6: node.ipv6,
         admin: intent.map_or(Admin::Auto, |intent| intent.admin),
-        health: health.to_string(),
+        health: if node.is_probed() { health.to_string() } else { UNPROBED.to_owned() },
         effective: String::new(),
         answers: Vec::new(),
         since: Timestamp::UNIX_EPOCH,

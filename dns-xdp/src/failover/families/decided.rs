@@ -71,7 +71,8 @@ impl Doubted {
             });
             members.insert(*family, of_services.collect::<BTreeMap<_, _>>());
         }
-        let whole = healthy.iter().copied().filter(|&index| !half_dead[index]).collect();
+        let may_answer_others = |index: &usize| !half_dead[*index] && cluster.nodes[*index].is_probed();
+        let whole = healthy.iter().copied().filter(may_answer_others).collect();
         Doubted { nodes, members, half_dead, whole }
     }
 
@@ -152,7 +153,8 @@ impl OneFamily<'_> {
 
     /// Returns the kind of nodes that answer while no node is up in this family.
     fn last_resort(&self) -> Option<LastResort> {
-        let mut states = self.part.places().iter().map(|&place| {
+        let probed = self.part.places().iter().filter(|&&place| self.cluster.nodes[place].is_probed());
+        let mut states = probed.map(|&place| {
             let serving = self.family_view.nodes[place];
             NodeState { serving, ..self.view.nodes[place] }
         });

@@ -60,7 +60,9 @@ impl Frozen<'_> {
         };
         let living: Vec<usize> =
             self.cluster.in_family(family).places().iter().copied().filter(lives).collect();
-        let is_whole = |node: &usize| !self.is_half_dead(*node) && !self.is_out(*node);
+        let is_whole = |node: &usize| {
+            !self.is_half_dead(*node) && !self.is_out(*node) && self.cluster.nodes[*node].is_probed()
+        };
         let whole: Vec<usize> = substitutes.iter().copied().filter(is_whole).collect();
         let other = |index: usize| {
             let is_itself = now.by_node[index] == Some(index);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{Cause, Ignored, names};
 use crate::cluster::APEX;
+use crate::config::edit::Role;
 use crate::config::sync_members::{Known, Members, Place, known, sync_members};
 use crate::store::Listing;
 use crate::store::documents::{Documents, Shared, join, split};
@@ -23,15 +24,18 @@ pub struct Followed {
 }
 
 /// Returns the documents that follow from a listing. The caller has to check whether they are a valid configuration.
-pub fn follow(listing: &Listing, documents: &Documents) -> Followed {
+/// `role`: that of the nodes that the documents do not have. If these are only names, then the servers of the documents
+/// stay, whatever the keys say.
+pub fn follow(listing: &Listing, documents: &Documents, role: Role) -> Followed {
     let mut ignored = Ignored::default();
-    let texts = followed(listing, documents, &mut ignored);
+    let texts = followed(listing, documents, role, &mut ignored);
     Followed { ignored, texts }
 }
 
 fn followed(
     listing: &Listing,
     documents: &Documents,
+    role: Role,
     ignored: &mut Ignored,
 ) -> Result<Option<Shared>, String> {
     if listing.entries.len() > KEYS_MOST {
@@ -42,11 +46,16 @@ fn followed(
     let before: Shared = documents.texts.iter().filter(|(key, _)| ours(&key.as_str())).map(owned).collect();
     let text = join(&before);
     let known = known(&text).map_err(|error| error.to_string())?;
-    let members = members(names, &known, ignored);
-    if members.nodes.is_empty() {
+    let servers = match role {
+        Role::Server => Vec::new(),
+        Role::Name => servers(&names, &known),
+    };
+    let without_keys = servers.len();
+    let members = members(names, servers, &known, ignored);
+    if members.nodes.len() == without_keys && members.services.is_empty() {
         return Err("there is no address of a node among the keys".to_owned());
     }
-    let renewed = sync_members(&text, &members).map_err(|error| error.to_string())?;
+    let renewed = sync_members(&text, &members, role).map_err(|error| error.to_string())?;
     if renewed == text {
         return Ok(None);
     }
@@ -65,10 +74,28 @@ fn owned((key, text): (&String, &String)) -> (String, String) {
     (key.clone(), text.clone())
 }
 
-/// Divides the names into nodes, and services with their members.
-fn members(names: BTreeMap<String, BTreeSet<IpAddr>>, known: &Known, ignored: &mut Ignored) -> Members {
-    let mut nodes: Vec<Place> = Vec::new();
+/// The servers of the documents that the keys do not name as nodes.
+fn servers(names: &BTreeMap<String, BTreeSet<IpAddr>>, known: &Known) -> Vec<Place> {
+    let is_in_keys = |name: &String| names.get(name).is_some_and(|addresses| is_node(name, addresses, known));
+    let servers = known.members.nodes.iter().filter(|node| known.servers.contains(&node.name));
+    servers.filter(|node| !is_in_keys(&node.name)).cloned().collect()
+}
+
+/// Divides the names into nodes, and services with their members. `servers` are nodes already.
+fn members(
+    mut names: BTreeMap<String, BTreeSet<IpAddr>>,
+    servers: Vec<Place>,
+    known: &Known,
+    ignored: &mut Ignored,
+) -> Members {
     let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
+    for server in &servers {
+        owners.extend(server.addresses().map(|address| (address, server.name.clone())));
+        if names.remove(&server.name).is_some() {
+            ignored.add(Cause::Server, &server.name);
+        }
+    }
+    let mut nodes = servers;
     let mut others: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     let (mut single, several): (Vec<_>, Vec<_>) =
         names.into_iter().partition(|(name, addresses)| is_node(name, addresses, known));
@@ -223,9 +250,9 @@ port = 7000
     }
 
     /// The resulting nodes with their addresses, then the services with their members.
-    fn told(names: &[(&str, &[&str])], documents: &Documents) -> Vec<String> {
-        let texts = match follow(&keys(names), documents).texts {
-            Ok(texts) => texts.unwrap_or_else(|| documents.texts.clone()),
+    fn told(names: &[(&str, &[&str])], role: Role) -> Vec<String> {
+        let texts = match follow(&keys(names), &documents(), role).texts {
+            Ok(texts) => texts.unwrap_or_else(|| documents().texts),
             Err(reason) => return vec![reason],
         };
         let known = known(&join(&texts)).unwrap();
@@ -313,7 +340,7 @@ port = 7000
             ("nothing", &[], &["there is no address of a node among the keys"]),
         ];
         for (case, names, expected) in cases {
-            assert_eq!(&told(names, &documents()), expected, "{case}");
+            assert_eq!(&told(names, Role::Server), expected, "{case}");
         }
     }
 
@@ -321,22 +348,65 @@ port = 7000
     fn what_is_the_same_is_not_written_and_what_else_is_said_stays() {
         let same: &[(&str, &[&str])] =
             &[("node1", &["11", ":11"]), ("node2", &["12"]), ("db", &["11", "12", ":11"])];
-        assert_eq!(follow(&keys(same), &documents()).texts, Ok(None));
+        assert_eq!(follow(&keys(same), &documents(), Role::Server).texts, Ok(None));
         let grown: &[(&str, &[&str])] =
             &[same[0], ("node2", &["22"]), ("node3", &["13"]), ("db", &["22", "13"])];
-        let texts = follow(&keys(grown), &documents()).texts.unwrap().unwrap();
+        let texts = follow(&keys(grown), &documents(), Role::Server).texts.unwrap().unwrap();
         assert_eq!(texts["config/zone"], documents().texts["config/zone"]);
         let nodes = NODES_TEXT.replace("192.0.2.12", "192.0.2.22");
         assert_eq!(texts[NODES], format!("{nodes}\n[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n"));
         assert_eq!(texts[SERVICES], SERVICES_TEXT.replace("\"node1\", \"node2\"", "\"node2\", \"node3\""));
         let after = Documents { texts, ..Documents::default() };
-        assert_eq!(follow(&keys(grown), &after).texts, Ok(None), "the second server finds no difference");
+        assert_eq!(
+            follow(&keys(grown), &after, Role::Server).texts,
+            Ok(None),
+            "the second server finds no difference"
+        );
+    }
+
+    #[test]
+    fn keys_that_are_followed_make_names_and_leave_the_servers_alone() {
+        let cases: &[Case] = &[
+            (
+                "a server without a key",
+                &[("node1", &["21"]), ("node3", &["13"]), ("web", &["21", "13"])],
+                &["node1 192.0.2.21", "node2 192.0.2.12", "node3 192.0.2.13", "web: node1 node3"],
+            ),
+            (
+                "another name of a server's address",
+                &[("web1", &["11"]), ("node2", &["12"])],
+                &["node1 192.0.2.11 2001:db8::11", "node2 192.0.2.12", "web1: node1"],
+            ),
+            (
+                "several addresses under a server's name",
+                &[("node1", &["11", "13"]), ("node2", &["12"]), ("node3", &["13"])],
+                &["node1 192.0.2.11 2001:db8::11", "node2 192.0.2.12", "node3 192.0.2.13"],
+            ),
+            ("nothing", &[], &["there is no address of a node among the keys"]),
+        ];
+        for (case, names, expected) in cases {
+            assert_eq!(&told(names, Role::Name), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_the_keys_is_no_server_and_goes_with_its_key() {
+        let servers: &[(&str, &[&str])] =
+            &[("node1", &["11", ":11"]), ("node2", &["12"]), ("db", &["11", ":11", "12"])];
+        let more = [servers, &[("lb", &["13"])]].concat();
+        let texts = follow(&keys(&more), &documents(), Role::Name).texts.unwrap().unwrap();
+        let name = "\n[[node]]\nname = \"lb\"\nipv4 = \"192.0.2.13\"\nns = false\nquorum = false\n";
+        assert_eq!(texts[NODES], format!("{NODES_TEXT}{name}"));
+        let after = Documents { texts, ..Documents::default() };
+        assert_eq!(follow(&keys(&more), &after, Role::Name).texts, Ok(None));
+        let less = follow(&keys(servers), &after, Role::Name).texts.unwrap().unwrap();
+        assert_eq!(less[NODES].trim_end(), NODES_TEXT.trim_end());
     }
 
     #[test]
     fn services_that_are_gone_leave_no_document() {
         let names: &[(&str, &[&str])] = &[("node1", &["11", ":11"]), ("node2", &["12"])];
-        let texts = follow(&keys(names), &documents()).texts.unwrap().unwrap();
+        let texts = follow(&keys(names), &documents(), Role::Server).texts.unwrap().unwrap();
         assert_eq!(texts[NODES].trim_end(), NODES_TEXT.trim_end());
         let services = texts.get(SERVICES).map_or("", String::as_str);
         assert!(!services.contains("service"), "{services}");
@@ -344,13 +414,13 @@ port = 7000
 
     #[test]
     fn no_keys_or_far_too_many_change_nothing() {
-        assert!(follow(&Listing::default(), &documents()).texts.is_err());
+        assert!(follow(&Listing::default(), &documents(), Role::Server).texts.is_err());
         let heritage = listing(&[("node1", r#"{"text":"heritage=external-dns"}"#)]);
-        assert!(follow(&heritage, &documents()).texts.is_err());
+        assert!(follow(&heritage, &documents(), Role::Server).texts.is_err());
         let entry =
             |number| (format!("node{number}"), super::super::super::Entry { value: Vec::new(), revision: 1 });
         let many =
             Listing { revision: 1, entries: (0..=KEYS_MOST).map(entry).collect(), ..Listing::default() };
-        assert!(follow(&many, &documents()).texts.unwrap_err().contains("20001 keys"));
+        assert!(follow(&many, &documents(), Role::Server).texts.unwrap_err().contains("20001 keys"));
     }
 }

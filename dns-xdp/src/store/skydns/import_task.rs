@@ -144,7 +144,7 @@ impl Import {
         };
         self.done = Some(base);
         self.again = None;
-        let Followed { ignored, texts } = follow(listing, &documents);
+        let Followed { ignored, texts } = follow(listing, &documents, Role::Name);
         let path = &self.settings.below;
         if ignored != self.ignored {
             if !ignored.is_empty() {

@@ -29,7 +29,7 @@ impl State {
         let mut node = |index: usize, node: &Node| {
             let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node), confirmation);
             let visible = judged.visible || members.contains(node.name.as_str());
-            confirmed_unreachable += usize::from(judged.confirmed_unreachable && !visible);
+            confirmed_unreachable += usize::from(judged.confirmed_unreachable && !visible && node.is_voter);
             NodeState {
                 serving: judged.serving.or_else(|| self.is_out(index, node).then_some(false)),
                 visible,

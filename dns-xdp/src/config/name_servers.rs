@@ -1,0 +1,125 @@
+//! Warnings about the zone's name servers, for the sake of the parent zone, of resolvers and of clients.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::Config;
+use crate::cluster::{Family, Node};
+
+/// The most name servers: as many as the root zone has. With a glue record each they fit a referral of 512 octets.
+const MANY: usize = 13;
+/// The longest answer over UDP for a client without EDNS, in octets (RFC 1035, section 2.3.4).
+const SHORT: usize = 512;
+/// The most names in one warning.
+const NAMED: usize = 3;
+
+impl Config {
+    /// Returns warnings about the NS set of this configuration.
+    pub(super) fn name_server_warnings(&self) -> Vec<String> {
+        let servers: Vec<(&Node, &str)> = servers(self).collect();
+        let mut warnings = Vec::new();
+        if let [(node, _)] = servers[..] {
+            warnings.push(format!(
+                "{} is the only name server: while it is down, no resolver gets an answer; a zone has at least 2 (RFC \
+                 1034, section 4.1)",
+                node.name
+            ));
+        }
+        let octets = ns_octets(self, servers.iter().map(|(_, ns)| *ns));
+        if servers.len() > MANY {
+            warnings.push(format!(
+                "the zone has {} name servers, more than {MANY}: its referrals are longer than {SHORT} octets; write `ns = false` in the [[node]] of the others",
+                servers.len()
+            ));
+        } else if octets > SHORT {
+            warnings.push(format!(
+                "the answer with the NS records has {octets} octets, more than the {SHORT} of clients without EDNS; \
+                 shorten the names (`ns`), or write `ns = false` in some [[node]]"
+            ));
+        }
+        warnings.extend(Family::ALL.into_iter().filter_map(|family| unreachable(&servers, family)));
+        warnings
+    }
+}
+
+/// Returns a warning for each name server that a new configuration renames, moves or removes, and for new ones, because
+/// the parent zone has their names and addresses.
+pub(super) fn changed(before: &Config, after: &Config) -> Option<String> {
+    let glue = |config: &Config| -> BTreeMap<String, Vec<IpAddr>> {
+        servers(config).map(|(node, ns)| (ns.to_owned(), node.addresses().collect())).collect()
+    };
+    let (old, new) = (glue(before), glue(after));
+    if before.zone.apex != after.zone.apex || old == new {
+        return None;
+    }
+    let mut changes = Vec::new();
+    for (ns, addresses) in &new {
+        match old.get(ns) {
+            Some(known) if known == addresses => {}
+            Some(known) => changes.push(format!("{ns} moves from {} to {}", list(known), list(addresses))),
+            None => changes.push(format!("{ns} is new ({})", list(addresses))),
+        }
+    }
+    changes.extend(old.keys().filter(|ns| !new.contains_key(*ns)).map(|ns| format!("{ns} is gone")));
+    let more = changes.len().saturating_sub(NAMED);
+    changes.truncate(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more changes") };
+    let renamed = servers(after).find_map(|(node, ns)| {
+        let (_, known) = servers(before).find(|(known, _)| known.name == node.name)?;
+        (known != ns && !new.contains_key(known)).then(|| (node.name.clone(), known.to_owned()))
+    });
+    let keep = renamed.map_or(String::new(), |(node, ns)| {
+        format!("; to keep a name, write it to its node: ns = \"{ns}\" in [[node]] {node}")
+    });
+    Some(format!(
+        "the name servers change: {}{more}; `dns-xdp delegation show` prints the records for the parent zone{keep}",
+        changes.join(", ")
+    ))
+}
+
+/// The nodes that are name servers, with the names of their name servers.
+fn servers(config: &Config) -> impl Iterator<Item = (&Node, &str)> {
+    config.cluster.nodes.iter().filter_map(|node| Some((node, node.ns.as_deref()?)))
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// Returns the octets of the answer to a query for the NS records. Each record repeats the zone's name by a pointer (RFC
+/// 1035, section 4.1.4).
+fn ns_octets<'a>(config: &Config, servers: impl Iterator<Item = &'a str>) -> usize {
+    const HEADER: usize = 12;
+    const TYPE_AND_CLASS: usize = 4;
+    const POINTER: usize = 2;
+    const TYPE_TO_LENGTH: usize = 10;
+    let record = |ns: &str| POINTER + TYPE_TO_LENGTH + ns.len() + 1 + POINTER;
+    HEADER + config.zone.apex.len() + TYPE_AND_CLASS + servers.map(record).sum::<usize>()
+}
+
+/// Returns a warning about name servers with private addresses, if others have public ones: no client has a path to all.
+fn unreachable(servers: &[(&Node, &str)], family: Family) -> Option<String> {
+    let addresses = || servers.iter().filter_map(|(node, _)| Some((node, node.address(family)?)));
+    let private: Vec<&str> =
+        addresses().filter(|(_, address)| is_private(*address)).map(|(node, _)| node.name.as_str()).collect();
+    if private.is_empty() || addresses().all(|(_, address)| is_private(address)) {
+        return None;
+    }
+    let more = private.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Some(format!(
+        "name servers with private {family} addresses ({}{more}) are beside some with public ones: a client outside \
+         reaches only a part of the name servers; write `ns = false` in the [[node]] of the private ones",
+        private[..private.len().min(NAMED)].join(", ")
+    ))
+}
+
+/// Whether an address is for private networks (RFC 1918, RFC 4193, RFC 6598).
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ipv4) => {
+            let [first, second, ..] = ipv4.octets();
+            ipv4.is_private() || first == 100 && second & 0xc0 == 64
+        }
+        IpAddr::V6(ipv6) => ipv6.is_unique_local(),
+    }
+}
