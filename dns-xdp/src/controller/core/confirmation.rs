@@ -188,7 +188,7 @@ mod tests {
         confirmation.rose(&node(4).subject, None);
         assert_eq!(confirmation.wanted_since(), Some(at(10)));
         let mut next = Confirmation::default();
-        next.adopt(confirmation, 2, |subject| *subject != node(5).subject);
+        next.adopt(confirmation, 2, |_| true, |subject| *subject != node(5).subject);
         assert_eq!((next.wanted_since(), next.quorum_since()), (None, Some(at(3))));
     }
 
