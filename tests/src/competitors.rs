@@ -72,7 +72,7 @@ impl Competitor {
     /// cores.
     ///
     /// # Errors
-    /// When it does not come up; the error has the end of its log.
+    /// The server does not come up. The error has the end of its log.
     pub fn start(
         &self,
         run: &Run,

@@ -28,7 +28,7 @@ const FILES: [&str; 9] = [
 /// Builds in `profile` and packs.
 ///
 /// # Errors
-/// When something cannot be built.
+/// Something cannot be built.
 pub(crate) fn run_in(profile: &str) -> Result<()> {
     setup::packaging()?;
     cargo(&["build", "--quiet", "--profile", profile, "--workspace", "--bin", "dns-xdp", "--bin", "manual"])?;

@@ -62,7 +62,7 @@ impl Target {
 /// runs.
 ///
 /// # Errors
-/// When an input breaks the property of its target.
+/// An input breaks the property of its target.
 pub(crate) fn run_for(target: Option<Target>, seconds: u32) -> Result<()> {
     setup::fuzzing()?;
     let [seeds, build] = ["seeds", "build"].map(directory);

@@ -148,7 +148,7 @@ fn boot_all(machines: VecDeque<Machine>) -> Vec<Report> {
 /// The directory of the programs of `cargo build`.
 ///
 /// # Errors
-/// When xtask is not in a target directory.
+/// Xtask is not in a target directory.
 pub(crate) fn binaries() -> Result<PathBuf> {
     let this = std::env::current_exe().context("cannot tell where xtask is")?;
     Ok(this.parent().context("xtask is not in a target directory")?.to_owned())

@@ -18,7 +18,7 @@ dns-xdp is licensed under MIT OR Apache-2.0. Its binary contains the crates belo
 /// Returns the text of all notices.
 ///
 /// # Errors
-/// When cargo fails, or a crate has no licence.
+/// Cargo fails, or a crate has no licence.
 pub(crate) fn text() -> Result<String> {
     let directories = directories()?;
     let mut crates: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -85,7 +85,7 @@ fn mind(view: &Value, name: &str) -> Result<(u64, String)> {
 /// Queries these servers from now on for every node's name, its name server's name and the apex.
 ///
 /// # Errors
-/// When the sockets cannot be opened.
+/// The sockets cannot be opened.
 pub fn watch(cluster: &Cluster, servers: &[usize]) -> Result<Watch> {
     let servers: Vec<IpAddr> = servers.iter().map(|server| cluster.nodes[*server].ipv4()).collect();
     let mut labels: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();

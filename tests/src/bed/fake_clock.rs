@@ -15,7 +15,7 @@ impl FakeClock {
     /// Creates a clock without an offset, kept in `directory`.
     ///
     /// # Errors
-    /// When libfaketime is not installed.
+    /// libfaketime is not installed.
     pub fn new(directory: &Path) -> Result<Self> {
         let clock = FakeClock { file: directory.join("clock"), library: library()? };
         clock.set(0)?;
@@ -40,7 +40,7 @@ impl FakeClock {
     /// Steps the clock to this many seconds before or behind the machine's clock.
     ///
     /// # Errors
-    /// When its file cannot be replaced.
+    /// The clock's file cannot be replaced.
     pub fn set(&self, seconds: i64) -> Result<()> {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{seconds:+}\n"))

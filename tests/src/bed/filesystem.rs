@@ -21,7 +21,7 @@ impl Filesystem {
     /// Makes a filesystem and mounts it at `name` in `directory`.
     ///
     /// # Errors
-    /// When the machine has no loop device or no ext4.
+    /// The machine has no loop device or no ext4.
     pub fn mount(directory: &Path, name: &str) -> Result<Self> {
         let (image, mount) = (directory.join(format!("{name}.img")), directory.join(name));
         let file = File::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
@@ -40,7 +40,7 @@ impl Filesystem {
     /// Freezes the filesystem: every write to it waits.
     ///
     /// # Errors
-    /// When it is frozen already.
+    /// The filesystem is frozen already.
     pub fn freeze(&self) -> Result<()> {
         process::succeed(Command::new("fsfreeze").arg("--freeze").arg(&self.mount), "")?;
         Ok(())
@@ -49,7 +49,7 @@ impl Filesystem {
     /// Thaws the filesystem: waiting writes continue.
     ///
     /// # Errors
-    /// When it is not frozen.
+    /// The filesystem is not frozen.
     pub fn thaw(&self) -> Result<()> {
         process::succeed(Command::new("fsfreeze").arg("--unfreeze").arg(&self.mount), "")?;
         Ok(())
@@ -67,7 +67,7 @@ impl Drop for Filesystem {
 /// Thaws and unmounts every filesystem below a directory. A frozen filesystem would block the removal for ever.
 ///
 /// # Errors
-/// When something cannot be unmounted.
+/// A filesystem cannot be unmounted.
 pub fn unmount_below(directory: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
     mounts_below(&mounts, directory).iter().rev().try_for_each(|mount| unmount(mount))

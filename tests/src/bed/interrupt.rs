@@ -14,7 +14,7 @@ const EXIT_INTERRUPTED: i32 = 130;
 /// Has a signal remove the runs of this process before it ends. Further calls have no effect.
 ///
 /// # Errors
-/// When the signals cannot be caught.
+/// The signals cannot be caught.
 pub fn arm() -> Result<()> {
     static ARMED: Once = Once::new();
     let mut result = Ok(());

@@ -37,7 +37,7 @@ impl Nsd {
     /// into `directory`.
     ///
     /// # Errors
-    /// When NSD is not installed, refuses a zone or does not come up.
+    /// NSD is not installed, refuses a zone or does not come up.
     pub fn start(
         namespace: &Namespace,
         directory: &Path,
@@ -74,7 +74,7 @@ impl Nsd {
 /// Writes the files of NSD and returns its command. `more` are further lines of its configuration's `server:`.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// A file cannot be written.
 pub fn command(directory: &Path, addresses: &[IpAddr], zones: &[Zone<'_>], more: &str) -> Result<Command> {
     let file = |name: &str| directory.join(name);
     for (index, zone) in zones.iter().enumerate() {

@@ -28,7 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// and keeps nothing on disk. Its log is the file `name`.redis.log in `directory`.
 ///
 /// # Errors
-/// When redis-server is not installed or does not listen.
+/// redis-server is not installed or does not listen.
 pub fn start(
     namespace: &Namespace,
     directory: &Path,
@@ -66,7 +66,7 @@ impl Cli {
     /// Writes the settings of the client's own `/etc` into `directory`.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// The settings cannot be written.
     pub fn new(namespace: &Namespace, directory: &Path, resolver: IpAddr) -> Result<Self> {
         let etc = directory.join("etc");
         fs::create_dir_all(&etc).with_context(|| format!("cannot make {}", etc.display()))?;
@@ -80,7 +80,7 @@ impl Cli {
     /// Runs `work` on a thread whose programs see the namespace and the settings.
     ///
     /// # Errors
-    /// When the namespace cannot be entered, or `work` fails.
+    /// The namespace cannot be entered, or `work` fails.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.namespace.enter(|| {
             unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;

@@ -41,7 +41,7 @@ impl Attached {
     /// Attaches to all threads of a process.
     ///
     /// # Errors
-    /// When strace is not installed, or may not.
+    /// strace is not installed, or is not permitted to trace the process.
     pub fn to(pid: &str, trace: &Path, arguments: &[String]) -> Result<Self> {
         let mut command = Command::new("strace");
         command.args(["-f", "-e", "trace=bpf", "-p", pid, "-o"]).arg(trace).args(arguments);
@@ -68,7 +68,7 @@ impl Drop for Attached {
 /// The calls in a trace, made by the thread of the first call.
 ///
 /// # Errors
-/// When there is no trace.
+/// There is no trace.
 pub fn calls(trace: &Path) -> Result<Vec<Call>> {
     let text = fs::read(trace).with_context(|| format!("cannot read {}", trace.display()))?;
     let text = String::from_utf8_lossy(&text);
@@ -85,7 +85,7 @@ pub fn calls(trace: &Path) -> Result<Vec<Call>> {
 /// The call that was made to fail, if there was one.
 ///
 /// # Errors
-/// When there is no trace.
+/// There is no trace.
 pub fn injected(trace: &Path) -> Result<Option<Call>> {
     Ok(calls(trace)?.into_iter().find(|call| call.line.ends_with("(INJECTED)")))
 }

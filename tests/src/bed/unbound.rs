@@ -28,7 +28,7 @@ impl Unbound {
     /// files go into `directory`.
     ///
     /// # Errors
-    /// When Unbound is not installed or does not come up.
+    /// Unbound is not installed or does not come up.
     pub fn start(namespace: &Namespace, directory: &Path, root_hints: &str) -> Result<Self> {
         let (hints, config) = (directory.join("root.hints"), directory.join("unbound.conf"));
         fs::write(&hints, root_hints).with_context(|| format!("cannot write {}", hints.display()))?;

@@ -107,7 +107,7 @@ impl Watch {
     /// Asks all `questions` in turn from now on, over UDP from sockets in `from`.
     ///
     /// # Errors
-    /// When the sockets cannot be opened.
+    /// The sockets cannot be opened.
     pub fn start(from: &Namespace, questions: Vec<Question>) -> Result<Self> {
         let dns = Client::open(from)?;
         let is_over = Arc::new(AtomicBool::new(false));
@@ -139,7 +139,7 @@ impl Watch {
     /// Ends the watch. Returns the changes that no caller has waited for, and the number of queries.
     ///
     /// # Errors
-    /// When the client has panicked.
+    /// The client has panicked.
     pub fn finish(mut self) -> Result<(Vec<Change>, Pauses)> {
         self.is_over.store(true, Ordering::Relaxed);
         let client = self.client.take().context("it is finished once")?;
@@ -187,7 +187,7 @@ pub fn since(changes: &[Change], moment: Instant) -> impl Iterator<Item = &Chang
 /// Checks that every answer had an address.
 ///
 /// # Errors
-/// The first answer without one.
+/// An answer has no address. The error names the first such answer.
 pub fn all_answered(changes: &[Change]) -> Result<()> {
     ensure!(!changes.is_empty(), "nothing was asked");
     match changes.iter().find(|change| change.answer.is_err()) {

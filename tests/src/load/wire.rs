@@ -60,7 +60,7 @@ impl Wire {
     /// Builds wire `number` between two namespaces of its own.
     ///
     /// # Errors
-    /// When this is not root, or the kernel has no veth.
+    /// The caller is not root, or the kernel has no veth.
     pub fn lay(run: &Run, number: u8) -> Result<Self> {
         let [generator, server] = ["generator", "server"]
             .map(|station| Namespace::create(run.namespace(&format!("{station}{number}")).name()));
@@ -100,7 +100,7 @@ impl Wire {
     /// The index of the generator's end.
     ///
     /// # Errors
-    /// When it is gone.
+    /// The device is gone.
     pub fn generator_index(&self) -> Result<u32> {
         let device = self.generator_end.device.as_str();
         self.generator
@@ -111,7 +111,7 @@ impl Wire {
     /// Returns the threads that work on the server's core.
     ///
     /// # Errors
-    /// When an end has no NAPI thread.
+    /// An end has no NAPI thread.
     pub fn thread(&self, counting: Counting) -> Result<Workers> {
         let napi = thread(&self.server, &self.server_end.device, cores::SERVER)?;
         if counting == Counting::WithGenerator {
@@ -141,7 +141,7 @@ fn thread(namespace: &Namespace, device: &str, core: usize) -> Result<Pid> {
 /// Whether a device has an XDP program.
 ///
 /// # Errors
-/// When it is gone.
+/// The device is gone.
 pub fn has_xdp(namespace: &Namespace, device: &str) -> Result<bool> {
     let mut command = Command::new("ip");
     command.args(["-n", namespace.name(), "-json", "link", "show", device]);

@@ -49,7 +49,7 @@ const MESSAGE_MAX: usize = 65_535;
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up, a message has no answer, or a node is found dead.
+/// The cluster does not come up, a message has no answer, or a node is found dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2).line("metrics", LISTEN), |cluster| {
         let (flooder, _) = cluster.plug("flooder", &FLOODER)?;

@@ -46,7 +46,7 @@ const ANY: u16 = 255;
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up.
+/// The cluster does not come up.
 pub fn run(length: Length) -> Result<Row> {
     let plan = Plan::quick(2).tables(&format!(
         "[fallback]\nqueries-per-second = {FALLBACK}\n[rate-limit]\nanswers-per-second = {ANSWERS}\n\

@@ -42,7 +42,7 @@ struct Flipped {
 /// Plays it.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let (answers, limit) =
         length.pick((200_000, Duration::from_secs(5)), (10_000_000, Duration::from_secs(600)));

@@ -43,7 +43,7 @@ const GROWTH: u64 = 32 << 20;
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up, or finds a node dead.
+/// The cluster does not come up, or finds a node dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2), |cluster| {
         // Behind a link of its own: a client that shares the flood's link loses queries before any server sees them.

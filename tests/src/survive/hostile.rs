@@ -38,7 +38,7 @@ const SEED: u64 = 10;
 /// Plays the row.
 ///
 /// # Errors
-/// When a frame is not treated as expected.
+/// A frame is not treated as expected.
 pub fn run(length: Length) -> Result<Row> {
     let threads = thread::available_parallelism()?.get().min(4) as u64;
     // Some are too short for the kernel, and do not count.

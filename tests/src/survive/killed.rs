@@ -19,7 +19,7 @@ const LIFE: Duration = Duration::from_millis(300);
 /// Plays it.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let rounds = length.pick(3, 20);
     let (tally, in_kernel) = on_cluster(&Plan::quick(1), |cluster| {

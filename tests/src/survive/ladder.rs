@@ -35,7 +35,7 @@ const CAPABILITIES: [(&str, &str); 3] =
 /// Plays the row.
 ///
 /// # Errors
-/// When a rung of the ladder is missed, or answers differ.
+/// A rung of the ladder is missed, or answers differ.
 pub fn run(length: Length) -> Result<Row> {
     // A late probe would change the answers between two modes.
     on_laid(&Plan::quick(2).line("health", "fall = 100").tables(&services()), |cluster| {

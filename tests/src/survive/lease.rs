@@ -38,7 +38,7 @@ struct Outage {
 /// Plays it.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let (lease, rounds) = length.pick((Duration::from_secs(1), 1), (Duration::from_secs(4), 5));
     let plan = Plan::quick(1).line("xdp", &format!("stale-after = \"{}s\"", lease.as_secs()));

@@ -64,7 +64,7 @@ impl Load {
     /// Starts a load that asks all these in turn.
     ///
     /// # Errors
-    /// When the sockets cannot be opened.
+    /// The sockets cannot be opened.
     pub fn start(from: &Namespace, inquiries: Vec<Inquiry>, pace: Pace) -> Result<Load> {
         Load::over(SOCKETS, from, inquiries, pace)
     }
@@ -72,7 +72,7 @@ impl Load {
     /// Like [`Load::start`], over one socket for each family. Answers are read in the order of sending.
     ///
     /// # Errors
-    /// As [`Load::start`].
+    /// The same as for [`Load::start`].
     pub fn start_in_order(from: &Namespace, inquiries: Vec<Inquiry>, pace: Pace) -> Result<Load> {
         Load::over(1, from, inquiries, pace)
     }
@@ -109,7 +109,7 @@ impl Load {
     /// When the answer to an inquiry became one of the expected ones and stayed so, not before `moment`.
     ///
     /// # Errors
-    /// When it has not within `limit` after that.
+    /// The answer did not become one of these within `limit` after `moment`.
     pub fn becomes(
         &self,
         inquiry: usize,
@@ -139,7 +139,7 @@ impl Load {
     /// When a server first gave a right answer at `moment` or after it.
     ///
     /// # Errors
-    /// When it gives none until `limit` after that.
+    /// The server gave no right answer within `limit` after `moment`.
     pub fn answered_after(&self, server: IpAddr, moment: Instant, limit: Duration) -> Result<Instant> {
         loop {
             {
@@ -158,7 +158,7 @@ impl Load {
     /// Stops sending, waits for the queries under way, and counts.
     ///
     /// # Errors
-    /// When the client has panicked or lost count.
+    /// The client has panicked, or its counts are inconsistent.
     pub fn finish(mut self) -> Result<Tally> {
         self.is_over.store(true, Ordering::Relaxed);
         let client = self.client.take().context("it is finished once")?;

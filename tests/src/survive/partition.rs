@@ -79,7 +79,7 @@ impl Times {
 /// Plays it.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let rounds: u32 = length.pick(2, 50);
     let flaps = Blow::Flaps(length.pick(2, 5));

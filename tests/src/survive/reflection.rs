@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_micros(100);
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up.
+/// The cluster does not come up.
 pub fn run(length: Length) -> Result<Row> {
     let mut result = Vec::new();
     let mut reached = true;

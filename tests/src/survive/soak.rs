@@ -95,7 +95,7 @@ struct Soaked {
 /// Plays it.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let time = length.pick(Duration::from_secs(3), minutes()?);
     let seed = seed()?;

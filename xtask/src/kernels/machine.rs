@@ -59,7 +59,7 @@ impl Machine {
     /// Boots the machine and waits until it has switched itself off, or ends it at its time limit.
     ///
     /// # Errors
-    /// When QEMU cannot be started.
+    /// QEMU cannot be started.
     pub(crate) fn boot(&self) -> Result<Ended> {
         let console = self.directory.join(CONSOLE);
         fs::write(&console, "").with_context(|| format!("cannot write {}", console.display()))?;

@@ -44,7 +44,7 @@ impl Udp {
     /// checksum of its datagrams; "none" is only for IPv4.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// The socket cannot be opened.
     pub fn connect(from: &Namespace, server: IpAddr, checksum: Checksum) -> Result<Self> {
         Udp::connect_by(from, server, checksum, 0)
     }
@@ -53,7 +53,7 @@ impl Udp {
     /// port.
     ///
     /// # Errors
-    /// As for [`Udp::connect`].
+    /// The same as for [`Udp::connect`].
     pub fn connect_by(from: &Namespace, server: IpAddr, checksum: Checksum, port: u16) -> Result<Self> {
         let unspecified: IpAddr =
             if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -63,7 +63,7 @@ impl Udp {
     /// Like [`Udp::connect_by`], from this address of `from`.
     ///
     /// # Errors
-    /// As for [`Udp::connect`].
+    /// The same as for [`Udp::connect`].
     pub fn connect_as(
         from: &Namespace,
         local: SocketAddr,
@@ -90,7 +90,7 @@ impl Udp {
     /// The port that messages are sent from.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// The kernel does not report the socket's address.
     pub fn port(&self) -> Result<u16> {
         Ok(self.socket.local_addr()?.port())
     }
@@ -100,7 +100,7 @@ impl Udp {
     /// order, so a message without an answer is sent once more.
     ///
     /// # Errors
-    /// When a message is answered twice, an answer fits no message, or nothing comes for 3 s.
+    /// A message is answered twice, an answer fits no message, or nothing comes for 3 s.
     pub fn exchange(&self, messages: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
         let places: HashMap<u16, usize> =
             (0..).zip(messages).filter_map(|(place, message)| Some((id(message)?, place))).collect();
@@ -141,7 +141,7 @@ impl Udp {
     /// Sends all messages and returns the answers, until none has come for this long.
     ///
     /// # Errors
-    /// When they cannot be sent.
+    /// The messages cannot be sent.
     pub fn burst(&self, messages: &[Vec<u8>], quiet: Duration) -> Result<Vec<Vec<u8>>> {
         for message in messages {
             self.send(message)?;
@@ -155,7 +155,7 @@ impl Udp {
     /// Sends a message and returns its answer; `None` if none comes in this time.
     ///
     /// # Errors
-    /// When it cannot be sent.
+    /// The message cannot be sent.
     pub fn ask(&self, message: &[u8], patience: Duration) -> Result<Option<Vec<u8>>> {
         self.send(message)?;
         self.socket.set_read_timeout(Some(patience))?;
@@ -169,7 +169,7 @@ impl Udp {
     /// Earlier answers of the server have arrived by then, however busy the machine is.
     ///
     /// # Errors
-    /// When something else comes.
+    /// Another message arrives.
     pub fn expect_quiet(&self) -> Result<()> {
         for last in [0, 1] {
             let marker = marker(last);

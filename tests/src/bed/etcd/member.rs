@@ -98,7 +98,7 @@ impl Member {
     /// Starts the member with its data, if it has any.
     ///
     /// # Errors
-    /// When it runs, or etcd is not installed.
+    /// The member runs already, or etcd is not installed.
     pub fn start(&mut self) -> Result<()> {
         ensure!(!self.is_started(), "{} runs", self.name);
         let log = File::options().create(true).append(true).open(&self.log);
@@ -118,7 +118,7 @@ impl Member {
     /// Kills it, as a crash would.
     ///
     /// # Errors
-    /// When it does not run.
+    /// The member does not run.
     pub fn kill(&mut self) -> Result<()> {
         let mut server = self.server.take().with_context(|| format!("{} does not run", self.name))?;
         server.kill()?;
@@ -129,7 +129,7 @@ impl Member {
     /// Sends it a signal: SIGSTOP and SIGCONT, for one.
     ///
     /// # Errors
-    /// When it does not run.
+    /// The member does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let server = self.server.as_ref().with_context(|| format!("{} does not run", self.name))?;
         Ok(kill(Pid::from_raw(server.id().try_into()?), signal)?)
@@ -138,7 +138,7 @@ impl Member {
     /// Removes its data.
     ///
     /// # Errors
-    /// When it runs, or its files cannot be removed.
+    /// The member runs, or its files cannot be removed.
     pub fn wipe(&self) -> Result<()> {
         ensure!(!self.is_started(), "{} runs", self.name);
         match fs::remove_dir_all(&self.data) {

@@ -17,7 +17,7 @@ impl Share {
     /// Returns the share of the environment; all checks if it has none.
     ///
     /// # Errors
-    /// When it says what is no share.
+    /// The variable holds no valid share.
     pub fn given() -> Result<Self> {
         match env::var(VARIABLE) {
             Err(_) => Ok(Share { part: 1, parts: 1 }),

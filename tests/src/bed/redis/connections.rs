@@ -98,7 +98,7 @@ impl Connections {
     /// Waits until `is_wanted` is true of the attempts so far.
     ///
     /// # Errors
-    /// When that takes longer than `limit`; the error has what the client saw last.
+    /// The wait takes longer than `limit`. The error has the client's last results.
     pub fn wait_until(
         &self,
         what: &str,
@@ -117,7 +117,7 @@ impl Connections {
     /// Ends the client and returns all attempts.
     ///
     /// # Errors
-    /// When redis-cli could not be started.
+    /// redis-cli could not be started.
     pub fn finish(mut self) -> Result<Vec<Attempt>> {
         self.end()?;
         Ok(self.so_far())

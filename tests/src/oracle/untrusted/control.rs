@@ -36,7 +36,7 @@ impl Socket {
     /// Serves a new control socket.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// The socket, its directory or the runtime cannot be made.
     pub fn serve() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("control.sock");
