@@ -47,7 +47,7 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const PORT: &str = "PORT";
 /// Global: nanoseconds of a jiffy, as a `u64`.
 pub const JIFFY: &str = "JIFFY";
-/// The beginning of the names of all programs that answer. The kernel keeps 15 octets of a name.
+/// The names of all programs that answer begin with this. The kernel keeps 15 octets of a name.
 pub const RESPONDER: &str = "dns_xdp";
 /// The program that renews the lease. Userspace runs it over a packet of [`RENEWAL_LENGTH`] octets.
 pub const RENEW: &str = "renew_lease";
@@ -204,7 +204,7 @@ impl Slot {
     /// An empty slot.
     pub const EMPTY: Slot = Slot { entry: NameEntry::EMPTY, overflow: NameOverflow::EMPTY };
 
-    /// Returns the slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
+    /// Returns the slot of a name as [`words`] gives it. With empty RRsets, the name answers NODATA for every type.
     pub fn new(name: &NameWords, length: u8, flags: u8, ttl_seconds: u32) -> Self {
         let mut slot = Slot::EMPTY;
         let name_sum = name.iter().copied().fold(Sum::ZERO, Sum::add_u64).fold();
@@ -251,9 +251,9 @@ impl Slot {
 /// The members of a name's two RRsets, in their order, and the most members of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses<'a> {
-    /// Of the A RRset.
+    /// The members of the A RRset.
     pub ipv4: &'a [[u8; 4]],
-    /// Of the AAAA RRset.
+    /// The members of the AAAA RRset.
     pub ipv6: &'a [[u8; 16]],
     /// The most members of an answer.
     pub most: usize,
@@ -436,7 +436,8 @@ pub struct Local {
     pub interface: u32,
     /// The tags of a frame for this address.
     pub tags: Tags,
-    /// The MAC address that a frame has to have, as the first six bytes of the word in memory, and [`Local::GENERIC`].
+    /// The destination MAC address of a frame for this address, in the first six bytes of the word in memory. The flag
+    /// [`Local::GENERIC`] may be set in the seventh.
     pub mac: u64,
 }
 
@@ -465,7 +466,8 @@ impl Local {
     #[inline(always)]
     pub const fn hash(seed: u64, interface: u32, tags: Tags, address: [u64; 2]) -> u64 {
         let both = address[0].wrapping_mul(MULTIPLIER).wrapping_add(address[1]);
-        // Mixed in a step of its own. Otherwise two pairs of interface and address could collide whatever the seed is.
+        // The address is mixed in by a separate step. Otherwise two pairs of interface and address could collide for
+        // every seed.
         mix(mix(seed, interface as u64 | (tags.0 as u64) << 32), both)
     }
 }
@@ -500,7 +502,7 @@ pub const RENEWAL_LENGTH: usize = 32;
 pub const RENEW_ENDED: u64 = 0;
 /// First word of the renewal: the lease stays as it is and is only read.
 pub const RENEW_UNCHANGED: u64 = u64::MAX - 1;
-/// First word of the renewal: the lease never ends. Also the deadline of such a lease.
+/// First word of the renewal: the lease never ends. The value is also the deadline of such a lease.
 pub const FOR_EVER: u64 = u64::MAX;
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
