@@ -436,8 +436,7 @@ pub struct Local {
     pub interface: u32,
     /// The tags of a frame for this address.
     pub tags: Tags,
-    /// The destination MAC address of a frame for this address, in the first six bytes of the word in memory. The flag
-    /// [`Local::GENERIC`] may be set in the seventh.
+    /// The destination MAC address of such a frame, in the first 6 bytes in memory; in the seventh, [`Local::GENERIC`].
     pub mac: u64,
 }
 
@@ -466,8 +465,8 @@ impl Local {
     #[inline(always)]
     pub const fn hash(seed: u64, interface: u32, tags: Tags, address: [u64; 2]) -> u64 {
         let both = address[0].wrapping_mul(MULTIPLIER).wrapping_add(address[1]);
-        // The address is mixed in by a separate step. Otherwise two pairs of interface and address could collide for
-        // every seed.
+        // A separate step mixes the address in; otherwise two pairs of interface and address could collide for every
+        // seed.
         mix(mix(seed, interface as u64 | (tags.0 as u64) << 32), both)
     }
 }

@@ -69,10 +69,10 @@ const ENTRANCE: [Tool; 1] = [Tool { program: "nsenter", package: "util-linux", s
 const SCENES: [Tool; 13] = [
     // Its library gives a daemon its own wall clock.
     Tool { program: "faketime", package: "faketime", service: None },
-    // Has the kernel refuse a call of the daemon's.
+    // Makes the kernel refuse a system call of the daemon.
     Tool { program: "strace", package: "strace", service: None },
     Tool { program: "tmux", package: "tmux", service: None },
-    // No program: the models of a provider's API. The tests check a change of a zone by them.
+    // No program: the models of a provider's API. The tests check a zone change against these models.
     Tool {
         program: "/usr/lib/python3/dist-packages/botocore/__init__.py",
         package: "python3-botocore",
@@ -222,7 +222,7 @@ pub(crate) fn kernel() -> Result<()> {
     toolchain()
 }
 
-/// Sets up the demonstration, and nothing else; `store`: the one of servers that share a store.
+/// Sets up the demonstration, and nothing else; `store`: the demonstration of servers that share a store.
 ///
 /// # Errors
 /// A program is missing, and there is no apt-get to install it. The error names the packages to install.
@@ -333,8 +333,8 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a program exists. Also searches the directories of root's programs, even if they are not in PATH. A whole
-/// path is checked as it is.
+/// Whether a program exists. Also searches the directories of root's programs, even if they are not in PATH. An
+/// absolute path is checked as it is.
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(install(&seen).status().unwrap().code(), Some(7));
         assert!(!policy.exists());
 
-        // Ctrl-C reaches the whole group.
+        // Ctrl-C reaches every process of the group.
         let mut running = install("sleep 30").process_group(0).spawn().unwrap();
         let began = Instant::now();
         while !policy.exists() && began.elapsed() < Duration::from_secs(10) {

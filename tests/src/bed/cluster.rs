@@ -106,7 +106,8 @@ impl Cluster {
     /// Starts the store of the plan (unless it runs), every database and every daemon. Waits until all daemons see all
     /// nodes up.
     ///
-    /// # Errors One of them does not come up; [`Cluster::logs`] has details.
+    /// # Errors
+    /// A program does not come up. [`Cluster::logs`] has details.
     pub fn start(&mut self) -> Result<()> {
         if self.store.is_some() && self.etcd.is_none() {
             self.start_store()?;
@@ -240,7 +241,7 @@ impl Cluster {
         self.network.connect(&self.run, &node.name, &node.namespace, &node.addresses)
     }
 
-    /// Connects a station that is none of the nodes.
+    /// Connects a station that is not a node.
     ///
     /// # Errors
     /// There is already a station of that name.

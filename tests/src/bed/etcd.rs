@@ -140,7 +140,7 @@ impl Etcd {
         let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
         let put =
             |(key, value): &(String, String)| format!("put \"{}\" \"{}\"\n", quoted(key), quoted(value));
-        // The parts: no condition, the writes, nothing otherwise.
+        // The transaction has no conditions, these writes for success, and nothing for failure.
         let request = format!("\n{}\n\n", pairs.iter().map(put).collect::<String>());
         let mut command = self.ctl_at(&endpoints(self.access).join(","), &["txn"]);
         self.station().enter(|| process::succeed(&mut command, &request))?;
@@ -165,7 +165,7 @@ impl Etcd {
         command
     }
 
-    /// A document, by its key without the prefix.
+    /// Returns a document; `key` is without the prefix.
     ///
     /// # Errors
     /// There is no such document.
@@ -176,7 +176,7 @@ impl Etcd {
         Ok(value)
     }
 
-    /// Writes a document as another client than the servers.
+    /// Writes a document, as a client that is none of the servers.
     ///
     /// # Errors
     /// No member accepts the document.

@@ -37,7 +37,7 @@ impl FakeClock {
         .to_vec()
     }
 
-    /// Steps the clock to this many seconds before or behind the machine's clock.
+    /// Sets the clock this many seconds ahead of the machine's clock; a negative number sets it behind.
     ///
     /// # Errors
     /// The clock's file cannot be replaced.

@@ -118,7 +118,7 @@ impl Network {
         let pinned = PinnedLink::from_pin(&pin).with_context(|| format!("cannot open {}", pin.display()))?;
         let program = program(&mut self.programs, HALVE)?;
         let id = program.attach_to_link(FdLink::from(pinned).try_into()?)?;
-        // The pin keeps the link.
+        // The pin keeps the link alive.
         drop(program.take_link(id)?);
         Ok(())
     }

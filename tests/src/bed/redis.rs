@@ -85,7 +85,7 @@ impl Cli {
         self.namespace.enter(|| {
             unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
             let none = None::<&str>;
-            // Without this the machine would see the next mount.
+            // Without this call, the next mount would be visible on the whole machine.
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
                 .context("cannot make the mounts private")?;
             mount(Some(&self.etc), "/etc", none, MsFlags::MS_BIND, none)

@@ -95,7 +95,7 @@ impl Run {
         self.kept = true;
     }
 
-    /// Whether it outlives its guard.
+    /// Whether the run outlives its guard.
     pub fn is_kept(&self) -> bool {
         self.kept
     }

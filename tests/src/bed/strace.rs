@@ -1,4 +1,4 @@
-//! `strace`, which lists the calls that a program makes and has the kernel refuse one of them.
+//! `strace`, which lists the calls of a program and can make the kernel refuse one of them.
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -23,7 +23,8 @@ pub fn injecting(error: &str, numbers: &str) -> Vec<String> {
     vec!["-e".to_owned(), format!("inject=bpf:error={error}:when={numbers}")]
 }
 
-/// Returns the command that starts a daemon under strace. The daemon keeps its parent.
+/// Returns the command that starts a daemon under strace. The tracer runs beside the daemon, so the daemon's parent
+/// stays the same.
 pub fn wrapper(trace: &Path, arguments: &[String]) -> Vec<String> {
     let own = ["strace", "-D", "-f", "-e", "trace=bpf", "-o"].map(String::from);
     own.into_iter().chain([trace.display().to_string()]).chain(arguments.iter().cloned()).collect()

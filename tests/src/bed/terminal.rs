@@ -48,7 +48,7 @@ impl Terminal {
         self.tmux(&["send-keys", key]).map(drop)
     }
 
-    /// Gives it another size.
+    /// Gives the terminal another size.
     ///
     /// # Errors
     /// The terminal is gone.

@@ -73,7 +73,7 @@ pub fn spawn(namespace: &Namespace, core: usize, command: &Command, log: File) -
     session.arg(program).args(command.get_args());
     session.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let mut child = namespace.enter(|| {
-        // The started program inherits both.
+        // The started program inherits the core and the priority.
         claim(core, gettid())?;
         session.spawn().with_context(|| format!("cannot start {}", program.display()))
     })?;
@@ -85,7 +85,7 @@ pub fn spawn(namespace: &Namespace, core: usize, command: &Command, log: File) -
     Ok(child)
 }
 
-/// Raises the session group of a process that is about to get its own session.
+/// Waits until a process has its own session, and raises the priority of that session.
 fn raise(process: Pid) -> Result<()> {
     wait::until("it has a session", Duration::from_secs(2), || {
         ensure!(getsid(Some(process))? == process, "it is in another's");

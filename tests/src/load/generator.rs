@@ -21,7 +21,7 @@ use crate::bed::run::Run;
 
 /// The number of frames that the kernel makes at once, at most 256.
 const BATCH: u32 = 64;
-/// The frames of one call. A call takes some 20 ms to begin and to end; no measurement is long enough for two calls.
+/// The frames of one call. A call takes about 20 ms to begin and to end; no measurement is long enough for two calls.
 const REPEAT: u32 = 100_000_000;
 
 /// The loaded programs and their maps.

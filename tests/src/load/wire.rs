@@ -37,7 +37,7 @@ pub struct Wire {
     pub server_end: End,
 }
 
-/// Which core does the work of the generator's end, the counting of answers.
+/// The core that works for the generator's end: it counts the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
     /// The generator's core: the server's core only serves, and the generator's has less time to send.

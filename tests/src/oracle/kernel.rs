@@ -8,7 +8,7 @@ use dns_xdp_ebpf::outcome::{Action, Outcome};
 use crate::oracle::table::zone::{CAPACITY, PORT, places};
 use crate::oracle::table::{Row, State, rows};
 
-/// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
+/// BPF_PROG_TEST_RUN refuses a frame that is shorter than an Ethernet header.
 const FRAME_MIN: usize = 14;
 
 /// The results of the packet table.

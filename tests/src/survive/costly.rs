@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 const PACE: Duration = Duration::from_millis(20);
 /// The limit for the 99th percentile of its answers, in the short form (beside other programs) and in the long one.
 const PROMPT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(20)];
-/// Turns of quiet and flood, so that both meet the same other programs.
+/// The number of times that quiet and flood alternate, so that other programs disturb both equally.
 const TURNS: [u32; 2] = [2, 20];
 /// The nice value of the floods.
 const BEHIND_OTHERS: &str = "19";
@@ -102,7 +102,7 @@ struct Probes {
 }
 
 impl Probes {
-    /// The probes of one node and of the other.
+    /// Returns the probes that a node makes in this time.
     fn during(node: &Node, time: Duration) -> Result<Probes> {
         let before = Probes::of(node)?;
         thread::sleep(time);

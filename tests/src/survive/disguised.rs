@@ -182,7 +182,7 @@ fn flood(
         };
         let source = SocketAddr::new(address.into(), 1024 + rng.number() / 2);
         let datagram = disguise.put_on(Spoofer::datagram(source, server(to), &message));
-        // A full ring takes the query later.
+        // A query that the full ring refuses is not counted.
         if spoofer.send_datagram(&datagram).is_ok() {
             sent.fetch_add(1, Ordering::Relaxed);
         }

@@ -154,7 +154,7 @@ fn under(
     })
 }
 
-/// Floods as fast as one core can, until it is over.
+/// Floods as fast as one core can, until `is_over`.
 fn flood(from: &Namespace, server: IpAddr, kind: Kind, is_over: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     let mut rng = Rng(13);
     let mut connection = Tcp::new(from, server);
@@ -196,7 +196,7 @@ fn measure(cluster: &Cluster, inquiries: &[Inquiry], time: Duration) -> Result<S
         times.push(asked.elapsed());
         if looked.elapsed() > Duration::from_millis(300) {
             looked = Instant::now();
-            // It is not asked by a process, which would also wait for a core.
+            // The daemon is asked from this thread, because a new process would also wait for a core.
             let (_, status) = Connection::open(&node.socket)?.ask(r#"{"verb":"status"}"#)?;
             slowest = slowest.max(looked.elapsed());
             ensure!(

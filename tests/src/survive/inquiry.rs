@@ -25,7 +25,7 @@ const TXT: u16 = 16;
 pub struct Inquiry {
     /// The server.
     pub server: IpAddr,
-    /// The message, its identification zero.
+    /// The message, with the identification 0.
     pub message: Vec<u8>,
     expected: Expected,
 }

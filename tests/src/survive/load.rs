@@ -106,7 +106,7 @@ impl Load {
         lock(&self.tally).right
     }
 
-    /// When the answer to an inquiry became one of the expected ones and stayed so, not before `moment`.
+    /// Returns since when the answer to an inquiry is one of the expected ones, but not a time before `moment`.
     ///
     /// # Errors
     /// The answer did not become one of these within `limit` after `moment`.
@@ -136,7 +136,7 @@ impl Load {
         }
     }
 
-    /// When a server first gave a right answer at `moment` or after it.
+    /// Returns when a server first gave a right answer, at `moment` or later.
     ///
     /// # Errors
     /// The server gave no right answer within `limit` after `moment`.
@@ -202,7 +202,7 @@ struct Client {
     /// Queries sent over each family.
     counts: [usize; 2],
     open: u64,
-    /// Which permitted answer the last answer was, for any inquiry.
+    /// The number of the permitted answer in the last response, to any inquiry.
     last: Option<usize>,
     /// The shared tally during a turn of the loop; between turns an empty one.
     tally: Tally,
@@ -246,7 +246,7 @@ impl Client {
             if pace.per_second.is_some() {
                 thread::sleep(TICK);
             } else {
-                // Readers of the tally have to get it too.
+                // Other threads have to get the tally's lock too.
                 thread::yield_now();
             }
         }

@@ -247,7 +247,7 @@ fn await_health(load: &Load) -> Result<()> {
     Ok(())
 }
 
-/// Like [`await_health`], at this moment.
+/// Like [`await_health`], but checks once and does not wait.
 fn ensure_configured(load: &Load) -> Result<()> {
     let now = load.so_far().now;
     for server in SERVERS {

@@ -49,7 +49,7 @@ struct Attack {
 /// Packets, replies, and the most replies to one kind of packet.
 fn reflect(cluster: &mut Cluster, length: Length) -> Result<(u64, u64, f64)> {
     let each = length.pick(20, 10_000);
-    // By then a loop would have gone round a hundred times.
+    // By then a loop would have made 100 rounds.
     let settled = length.pick(Duration::from_millis(30), Duration::from_millis(500));
     let spoofer = Spoofer::open(&cluster.client)?;
     let (mut packets, mut replies, mut most) = (0, 0, 0.0_f64);

@@ -47,8 +47,9 @@ impl Resources {
         })
     }
 
-    /// Waits until the kernel has freed all of these programs and maps. What this process holds may stay, and also what
-    /// is pinned below `pins`. A zone has two heads, and a daemon opens a head only while it writes it.
+    /// Waits until the kernel has freed all of these programs and maps. Objects that this process holds may stay, and
+    /// so may objects that are pinned below `pins`. A zone has two heads, and a daemon opens a head only while it
+    /// writes it.
     ///
     /// # Errors
     /// Some are still there after 5 s: they have leaked.

@@ -39,7 +39,7 @@ fn a_healthy_delegation_is_verified_from_end_to_end() {
             assert_eq!(findings.ok(check), count, "{check}: {}", findings.text);
         }
 
-        // One of the cluster's own servers is no server of the parent.
+        // A server of the cluster does not serve the parent zone.
         let own = cluster.nodes[0].ipv4().to_string();
         let findings = Findings::of(&cluster.verify(&["--json", "--parent-ns", &own])?)?;
         assert_eq!(

@@ -57,7 +57,7 @@ fn a_daemon_of_roots_keeps_what_xdp_takes_and_goes_on_working() {
 fn echoes_take_a_capability_that_is_kept_only_where_they_are_configured() {
     stage(&Plan::quick(2), |cluster| {
         for node in &cluster.nodes {
-            // Otherwise no capability is needed.
+            // With a range that includes the daemon's group, an echo would need no capability.
             node.namespace.enter(|| Ok(fs::write("/proc/sys/net/ipv4/ping_group_range", "1 0")?))?;
         }
         cluster.start()?;
@@ -161,7 +161,7 @@ impl Witness {
         Witness { script, told }
     }
 
-    /// By then it has the daemon's filter.
+    /// Returns the capabilities of the script's process, once it has the daemon's filter.
     fn capabilities(&self) -> Result<Capabilities> {
         let (capabilities, _) = wait::until(&format!("{} has run", self.script.display()), SOON, || {
             let capabilities = Capabilities::parse(&fs::read_to_string(&self.told)?)?;

@@ -40,7 +40,7 @@ pub struct Record {
     pub ttl: u32,
     /// `A`, `NS`, …
     pub rtype: String,
-    /// In the zone file's notation.
+    /// The data, in the notation of zone files.
     pub data: String,
 }
 

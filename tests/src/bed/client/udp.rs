@@ -40,8 +40,8 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Opens a socket in `from` to port 53 of `server`, which gets answers only from there. `checksum`: the kind of
-    /// checksum of its datagrams; "none" is only for IPv4.
+    /// Opens a socket in `from` to port 53 of `server`. The socket receives only from that address. `checksum`: the
+    /// kind of checksum of its datagrams; "none" is only for IPv4.
     ///
     /// # Errors
     /// The socket cannot be opened.
@@ -96,8 +96,8 @@ impl Udp {
     }
 
     /// Sends all messages, which have different ids, and returns the answer to each. A marker follows them: a query
-    /// that is certainly answered. A message without an answer by then will not get one. A server may answer in another
-    /// order, so a message without an answer is sent once more.
+    /// that is certainly answered. The marker's answer normally comes last. A server may answer in another order, so a
+    /// second marker is sent if an answer is missing. A message without an answer by then gets `None`.
     ///
     /// # Errors
     /// A message is answered twice, an answer fits no message, or nothing comes for 3 s.
@@ -183,7 +183,7 @@ impl Udp {
     fn send(&self, message: &[u8]) -> Result<()> {
         let descriptor = self.socket.as_raw_fd();
         if self.checksum == Checksum::Whole {
-            // The device does not complete the checksum of a packet that still grows.
+            // With MSG_MORE the kernel computes the checksum itself, and does not leave it to the device.
             send(descriptor, message, MsgFlags::from_bits_retain(libc::MSG_MORE)).context("cannot send")?;
             send(descriptor, &[], MsgFlags::empty()).context("cannot send")?;
         } else {

@@ -15,7 +15,8 @@ use crate::bed::netns::Namespace;
 
 /// The port for other members.
 const PEER_PORT: u16 = 2380;
-/// The heartbeat in milliseconds. The defaults are for distant members; a scene has no second for an election.
+/// The heartbeat in milliseconds. The default is for distant members. With it an election takes a second, which is too
+/// long for a scene.
 const HEARTBEAT: &str = "50";
 const ELECTION: &str = "500";
 
@@ -110,12 +111,12 @@ impl Member {
         Ok(())
     }
 
-    /// Whether it has been started, and neither killed nor ended since.
+    /// Whether the member has been started, and has not ended since.
     pub fn is_started(&self) -> bool {
         self.server.is_some()
     }
 
-    /// Kills it, as a crash would.
+    /// Kills the member, as a crash would.
     ///
     /// # Errors
     /// The member does not run.
@@ -126,7 +127,7 @@ impl Member {
         Ok(())
     }
 
-    /// Sends it a signal: SIGSTOP and SIGCONT, for one.
+    /// Sends the member a signal, for example SIGSTOP or SIGCONT.
     ///
     /// # Errors
     /// The member does not run.
@@ -135,7 +136,7 @@ impl Member {
         Ok(kill(Pid::from_raw(server.id().try_into()?), signal)?)
     }
 
-    /// Removes its data.
+    /// Removes the member's data.
     ///
     /// # Errors
     /// The member runs, or its files cannot be removed.
@@ -149,7 +150,7 @@ impl Member {
         }
     }
 
-    /// Kills it if it runs.
+    /// Kills the member if it runs.
     pub fn end(&mut self) {
         if self.is_started() {
             self.kill().ok();

@@ -14,7 +14,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Returns the share of the environment; all checks if it has none.
+    /// Returns the share in the environment variable; without the variable, all checks.
     ///
     /// # Errors
     /// The variable holds no valid share.

@@ -134,7 +134,7 @@ impl Wire {
         }
         lines += &format!("link set {bond} up\n");
         if let (true, Some(primary)) = (mode == "active-backup", interfaces.first()) {
-            // Both ends choose independently, and have to choose the same pair.
+            // Each end chooses its active slave by itself, and both have to choose the same pair.
             lines += &format!("link set {bond} type bond primary {primary}\n");
         }
         self.server.ip(&lines)?;
@@ -171,7 +171,7 @@ impl Wire {
         self.put_stubs(&[name])
     }
 
-    /// Puts the stub on each of these interfaces of the client's.
+    /// Puts the stub on each of these interfaces of the client.
     ///
     /// # Errors
     /// The kernel does not accept the stub.

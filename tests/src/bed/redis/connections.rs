@@ -135,7 +135,7 @@ impl Connections {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        // An error belongs to `finish`.
+        // `finish` reports an error; a drop cannot.
         self.end().ok();
     }
 }

@@ -15,7 +15,7 @@ const LOOKS_ELSEWHERE: [&str; 3] = ["target", "ca", "command"];
 const NODE: &str = "fuzzed-node";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 
-/// Checks the property for one text; Returns `true` if the text is a valid configuration.
+/// Checks the property for one text. Returns `true` if the text is a valid configuration.
 ///
 /// # Errors
 /// The broken property.
