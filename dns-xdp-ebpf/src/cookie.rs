@@ -29,7 +29,7 @@ pub struct Cookie {
     pub client: u64,
     /// Version, reserved octets and timestamp.
     pub head: u64,
-    /// Their hash, with the client's cookie and address.
+    /// The hash of that word and of the client's cookie and address.
     pub hash: u64,
 }
 

@@ -80,7 +80,7 @@ pub const BUCKETS: usize = 1 << 14;
 /// A name in words of 8 octets, lower case, uncompressed, padded with zeros.
 pub type NameWords = [u64; NAME_WORDS];
 
-/// One name and its only address, in one cache line. Most answers read nothing else of the name.
+/// One name and its only address, in one cache line. Most answers need only this entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct NameEntry {

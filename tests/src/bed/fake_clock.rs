@@ -12,7 +12,7 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// Creates a clock without an offset, kept in `directory`.
+    /// Creates a clock without an offset. Its file is in `directory`.
     ///
     /// # Errors
     /// libfaketime is not installed.

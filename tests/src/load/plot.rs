@@ -133,7 +133,7 @@ fn draw(svg: &mut String, curve: &Curve, colour: &str, end: f64, scale: &Scale) 
     add(svg, &format!("<text x=\"{}\" y=\"{:.1}\">{}</text>", title + 4.0, end + 4.0, escape(&curve.title)));
 }
 
-/// The positions of the curves' titles: at the curves' ends, moved apart.
+/// The positions of the curves' titles: at the curves' ends, but moved apart so that they do not overlap.
 fn places(curves: &[Curve], scale: &Scale) -> Vec<f64> {
     let end = |curve: &Curve| curve.points.last().map_or(HEIGHT - BOTTOM, |(_, answered)| scale.y(*answered));
     let mut places: Vec<(usize, f64)> = curves.iter().map(end).enumerate().collect();

@@ -40,7 +40,7 @@ pub struct Wire {
 /// The core that works for the generator's end: it counts the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
-    /// The generator's core: the server's core only serves, and the generator's has less time to send.
+    /// The generator's core. The server's core then only serves, and the generator's core has less time to send.
     WithGenerator,
     /// The server's core: it completes its own transmissions, as with a real driver. The generator's core only sends,
     /// which is fast enough for any server.

@@ -11,7 +11,7 @@ use crate::bed::wait;
 
 const QUERIES: u64 = 3;
 const SOON: Duration = Duration::from_secs(30);
-/// More pairs of interface and address than an earlier version had room for.
+/// The number of addresses: an earlier version had room for fewer pairs of interface and address.
 const MANY: u8 = 60;
 
 fn default_addresses(wire: &Wire) -> Result<Server> {
