@@ -396,8 +396,8 @@ pub struct Lease {
 }
 
 /// The VLAN tags in front of an IP packet: 16 bits for each of up to two tags, the outer tag in the lower bits. A tag's
-/// 12 low bits are its VLAN id; the bit above them tells 802.1Q from 802.1ad. A tag with the id 0 has only a priority
-/// (IEEE 802.1Q, 9.6). It does not count, wherever it stands: Linux takes it off, too.
+/// 12 low bits are its VLAN id; of the next 2 bits, the lower marks 802.1Q, and the higher 802.1ad. A tag with the id 0
+/// has only a priority (IEEE 802.1Q, 9.6). It does not count, wherever it stands: Linux takes it off, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Tags(pub u32);
@@ -447,7 +447,7 @@ impl Local {
     pub const EMPTY: Local = Local { address: [0; 2], interface: 0, tags: Tags::NONE, mac: 0 };
     /// The mask of a MAC address's 6 bytes in a word.
     pub const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-    /// The bit of a MAC address that tells a group's from a station's (IEEE 802, 8.2).
+    /// The bit of a MAC address that is set in a group's address (IEEE 802, 8.2).
     pub const GROUP: u64 = u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]);
     /// A bit of [`Local::mac`]: the program runs in generic mode on this interface. A frame's checksum may then be
     /// incomplete.

@@ -123,7 +123,7 @@ fn prepare(
     })
 }
 
-/// Boots every machine, some at once, and prints the result of each as soon as it has ended.
+/// Boots every machine, several at once, and prints the result of each as soon as it has ended.
 fn boot_all(machines: VecDeque<Machine>) -> Vec<Report> {
     let waiting = Mutex::new(machines);
     let reports = Mutex::new(Vec::new());

@@ -192,7 +192,7 @@ mod programs {
         Some(())
     }
 
-    /// Removes what the timed program prepended; otherwise the headroom would be used up.
+    /// Removes the octets that the timed program prepended; otherwise the headroom would be used up.
     #[inline(always)]
     fn restore_start(ctx: &XdpContext) -> Option<()> {
         let start = START.get_ptr_mut(0)?.cast::<u64>();

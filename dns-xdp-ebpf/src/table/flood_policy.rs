@@ -158,8 +158,8 @@ impl FloodPolicy {
     /// penalty is less than its reserve.
     const SHARE_MAX: u64 = FloodPolicy::DEMAND_MAX / 4;
 
-    /// Decides whether a query may go up to the responder at this time, in nanoseconds. `demand` is the demand of the
-    /// query's prefix; `None`: the prefix is not in the table. Returns whether the query may go up, and the demand
+    /// Decides whether a query may go up to the responder at the time `now`, in nanoseconds. `demand` is the demand of
+    /// the query's prefix; `None`: the prefix is not in the table. Returns whether the query may go up, and the demand
     /// afterwards.
     ///
     /// The queries of known prefixes count only if they go up. A known prefix that asks more than its share therefore

@@ -75,7 +75,8 @@ impl Demand {
     /// A prefix becomes unseen again after this many halvings without a query: about 18 minutes.
     const FORGOTTEN: u64 = 1 << 10;
 
-    /// Returns the demand at this time, in nanoseconds, and how many seconds have begun since the last query.
+    /// Returns the demand at the time `now`, in nanoseconds, and the number of seconds that have begun since the last
+    /// query.
     #[inline(always)]
     pub const fn at(self, now: u64) -> (Demand, u64) {
         let (units, last) = (now >> 20, self.0 >> Demand::LAST);

@@ -1,4 +1,5 @@
-//! Network namespaces by name. Only the network is entered: the filesystems, bpffs among them, stay the machine's.
+//! Network namespaces by name. Only the network is entered. The filesystems, including bpffs, are still those of the
+//! machine.
 use std::fs::{self, File};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};

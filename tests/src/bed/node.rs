@@ -374,7 +374,7 @@ impl Node {
         Ok(links.as_array().is_some_and(|links| links.iter().any(|link| link.get("xdp").is_some())))
     }
 
-    /// Returns what is left of its daemon: an attached program, pins, the control socket.
+    /// Returns the leftovers of its daemon: an attached program, pins, the control socket.
     ///
     /// # Errors
     /// The leftovers cannot be listed.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow};
 
-/// The time between two looks.
+/// The time between two calls.
 pub const POLL: Duration = Duration::from_millis(20);
 
-/// Looks every [`POLL`] until `look` succeeds, and returns what it saw with the time that it took.
+/// Calls `look` every [`POLL`] until it succeeds. Returns its result and the time that passed.
 ///
 /// # Errors
 /// `look` does not succeed within `limit`. The error is its last one.

@@ -90,7 +90,7 @@ impl Wire {
             let nodad = if address.is_ipv6() { "nodad" } else { "" };
             lines += &format!("addr add {address}/{length} dev {} {nodad}\n", far.device);
         }
-        // No station answers for the clients.
+        // No station has the clients' addresses, so the neighbour entries are made here.
         for client in CLIENT {
             lines += &format!("neigh add {client} lladdr {near_mac} nud permanent dev {}\n", far.device);
         }

@@ -94,7 +94,7 @@ pub fn run(length: Length) -> Result<Row> {
     })
 }
 
-/// The probes that succeeded in some time, and how long they took together.
+/// The number of probes that succeeded in a period, and their total time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Probes {
     count: u64,

@@ -1,7 +1,7 @@
 //! Nodes that become silent, die, are not heard by one server, or flap: how long they stay in the answers.
 //!
 //! Two of three servers are asked for every name, every 2 ms; the third node has the faults. The settings probe 5 times
-//! as often as the default, so 50 rounds of each kind take some minutes.
+//! as often as the default, so 50 rounds of each kind take a few minutes.
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};

@@ -110,7 +110,7 @@ fn attacks(here: IpAddr, there: IpAddr) -> Vec<Attack> {
     ]
 }
 
-/// Replies of both servers, program and responder.
+/// The number of replies of both servers, from their programs and their responders.
 fn answered(cluster: &Cluster) -> Result<u64> {
     let of_node = |node: &Node| {
         let stats = node.stats().with_context(|| node.name.clone())?;

@@ -28,7 +28,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Returns what a process holds now.
+    /// Returns the resources that a process holds now.
     ///
     /// # Errors
     /// There is no such process.

@@ -1,4 +1,4 @@
-//! The property: the responder's answer means what NSD's answer from the same zone means, or the difference is
+//! The property: the responder's answer has the same meaning as NSD's answer from the same zone, or the difference is
 //! intended.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -113,7 +113,7 @@ fn what_the_first_probes_read_and_look_up_keeps_no_privilege_and_holds_nothing_u
 /// Checks that every thread of the daemon has these capabilities, and that executed programs get none.
 fn has(node: &Node, capabilities: u64) -> Result<()> {
     let pid = node.status()?["pid"].as_u64().context("status tells no pid")?;
-    // A thread that is at work gives up the last of them when it next waits.
+    // A thread that is at work gives up its last capabilities when it next waits.
     wait::until("the daemon has given up what it can", SOON, || {
         let threads = Capabilities::of_threads(u32::try_from(pid)?)?;
         let has_none = |thread: &&Capabilities| (thread.permitted, thread.effective) == (0, 0);

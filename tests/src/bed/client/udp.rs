@@ -1,4 +1,4 @@
-//! Sends messages over UDP unchanged, and tells a missing answer from a late one.
+//! Sends messages over UDP unchanged, and distinguishes a missing answer from a late one.
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
