@@ -53,7 +53,7 @@ pub const ALL: [Competitor; 6] = [
 pub const OURS: Competitor =
     Competitor { title: "dns-xdp", word: "dns-xdp", has_xdp: true, command: ours::command };
 
-/// A running server. Dropping it kills the started process; its other processes end with their [`Run`].
+/// A running server. A drop kills the started process. The server's other processes end with their [`Run`].
 #[derive(Debug)]
 pub struct Server {
     /// The threads that work for it.

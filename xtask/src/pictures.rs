@@ -1,4 +1,4 @@
-//! `cargo xtask pictures`: the pictures of the README, drawn anew.
+//! `cargo xtask pictures`: draws the pictures of the README again.
 use std::fs;
 
 use anyhow::{Context, Result};

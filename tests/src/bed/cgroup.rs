@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 const UNIFIED: &str = "/sys/fs/cgroup";
 const MEMORY: &str = "/sys/fs/cgroup/memory";
 
-/// A control group (cgroups(7)); dropping it removes it, once nothing runs in it.
+/// A control group (cgroups(7)); a drop removes the group, once no process runs in it.
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
 

@@ -31,7 +31,7 @@ pub const CLIENT: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100)),
 ];
 
-/// The cluster; dropping it removes it, with the ends of the logs on stderr when a test is failing.
+/// The cluster. A drop removes the cluster, and shows the ends of the logs on stderr if a test is failing.
 #[derive(Debug)]
 pub struct Cluster {
     /// The nodes, in the order of the configuration.

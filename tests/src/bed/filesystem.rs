@@ -11,7 +11,7 @@ use crate::bed::process;
 /// The size of the filesystem: enough for the files of a daemon, and for ext4.
 const SIZE: u64 = 16 << 20;
 
-/// An ext4 filesystem in a file, mounted below a run's directory. Dropping it thaws and unmounts it.
+/// An ext4 filesystem in a file, mounted below a run's directory. A drop thaws and unmounts the filesystem.
 #[derive(Debug)]
 pub struct Filesystem {
     mount: PathBuf,
@@ -80,7 +80,7 @@ fn mounts_below(mounts: &str, directory: &Path) -> Vec<PathBuf> {
 }
 
 fn unmount(mount: &Path) -> Result<()> {
-    // It need not be frozen.
+    // The filesystem need not be frozen.
     process::output(Command::new("fsfreeze").arg("--unfreeze").arg(mount), "")?;
     // The unmount succeeds even if a process has an open file there.
     umount2(mount, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {}", mount.display()))

@@ -43,7 +43,7 @@ const IPV4_UNREACHABLE: u8 = 3;
 const IPV6_UNREACHABLE: u8 = 1;
 const RETURNED: usize = 512;
 
-/// The router; dropping it ends its refusals.
+/// The router. A drop ends its refusals.
 #[derive(Debug)]
 pub struct Router {
     /// The namespace of the router.

@@ -18,7 +18,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// be used again.
 const LOCK: &str = "lock";
 
-/// The guard of a run: dropping it removes everything with its name, unless it is kept.
+/// The guard of a run. A drop removes everything with the run's name, unless the run is kept.
 #[derive(Debug)]
 pub struct Run {
     name: String,

@@ -30,7 +30,7 @@ pub fn wrapper(trace: &Path, arguments: &[String]) -> Vec<String> {
     own.into_iter().chain([trace.display().to_string()]).chain(arguments.iter().cloned()).collect()
 }
 
-/// A tracer of a program that runs already; dropping it detaches it.
+/// A tracer of a program that runs already. A drop detaches the tracer.
 #[derive(Debug)]
 pub struct Attached {
     child: Child,

@@ -11,7 +11,7 @@ use crate::bed::wait;
 /// The longest time until a program draws or obeys a key.
 const SOON: Duration = Duration::from_secs(10);
 
-/// The running terminal; dropping it ends it and what runs in it.
+/// The running terminal. A drop ends the terminal and its programs.
 #[derive(Debug)]
 pub struct Terminal {
     socket: PathBuf,

@@ -18,7 +18,7 @@ use crate::bed::plan::ZONE;
 /// The pause between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The running client; dropping it ends it.
+/// The running client. A drop ends the client.
 #[derive(Debug)]
 pub struct Watch {
     changes: Receiver<Change>,
@@ -119,7 +119,7 @@ impl Watch {
         Ok(Watch { changes, is_over, client: Some(client) })
     }
 
-    /// Waits for the next change that satisfies `is_it`, and drops earlier ones.
+    /// Waits for the next change that satisfies `is_it`, and drops earlier changes.
     ///
     /// # Errors
     /// It does not come within `limit`, or an answer has a fault.

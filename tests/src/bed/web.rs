@@ -29,7 +29,7 @@ pub struct Page {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// The server; dropping it ends it.
+/// The server. A drop ends the server.
 #[derive(Debug)]
 pub struct Web {
     page: Arc<Mutex<Page>>,

@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before the next try while no server listens.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The running clients; dropping it ends them.
+/// The running clients. A drop ends the clients.
 #[derive(Debug)]
 pub struct Conversation {
     is_over: Arc<AtomicBool>,

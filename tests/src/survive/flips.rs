@@ -39,7 +39,7 @@ struct Flipped {
     took: Duration,
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
 /// The row cannot be played.

@@ -46,7 +46,7 @@ const GROWTH: u64 = 32 << 20;
 /// The cluster does not come up, or finds a node dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2), |cluster| {
-        // Behind a link of its own: a client that shares the flood's link loses queries before any server sees them.
+        // The flood has its own link. A client that shares the flood's link loses queries before any server sees them.
         let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
         let time = length.pick(Duration::from_millis(700), Duration::from_secs(30));
         // The query is made now, because a flood leaves a full queue at the responder.

@@ -16,7 +16,7 @@ const ABSENCE: Duration = Duration::from_millis(100);
 /// How long a ready daemon runs before it is killed.
 const LIFE: Duration = Duration::from_millis(300);
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
 /// The row cannot be played.

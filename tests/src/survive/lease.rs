@@ -35,7 +35,7 @@ struct Outage {
     back_after: Duration,
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
 /// The row cannot be played.

@@ -20,7 +20,7 @@ use crate::bed::node::Node;
 use crate::bed::plan::Plan;
 use crate::bed::wait;
 
-/// How long a removed interface is away.
+/// How long a removed interface is missing.
 const ABSENCE: Duration = Duration::from_millis(200);
 /// How long a flapping carrier stays on, and off.
 const FLAP: Duration = Duration::from_millis(5);
@@ -54,11 +54,11 @@ const BLOWS: [(Blow, &str); 6] = [
 struct Return {
     /// From the end of the fault to the first right answer, of program or responder.
     answered: Duration,
-    /// From then until the program alone was seen answering; the check takes 0.1 s.
+    /// From the first right answer until only the program answers. The check takes 0.1 s.
     in_kernel: Duration,
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
 /// The row cannot be played.

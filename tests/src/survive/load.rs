@@ -36,7 +36,7 @@ const CHANGES: usize = 1024;
 /// Octets of a socket's buffer: a client that has to wait for its core loses nothing.
 const BUFFER: usize = 32 << 20;
 
-/// The running client; dropping it ends it.
+/// The running client. A drop ends the client.
 #[derive(Debug)]
 pub struct Load {
     tally: Arc<Mutex<Tally>>,

@@ -76,7 +76,7 @@ impl Times {
     }
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
 /// The row cannot be played.

@@ -41,7 +41,7 @@ enum Way {
 
 const WAYS: [Way; 4] = [Way::Restart, Way::Replace, Way::OtherCapacity, Way::OtherVersion];
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
 /// The row cannot be played.

@@ -92,7 +92,7 @@ struct Soaked {
     leak: Option<String>,
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
 /// The row cannot be played.
@@ -124,7 +124,7 @@ pub fn run(length: Length) -> Result<Row> {
         leak.as_deref().unwrap_or("no leak"),
     );
     let allowed = (before.memory_kib as f64 * (1.0 + GROWTH)) as u64 + GROWTH_KIB;
-    // Some seconds are not enough for an allocator to settle.
+    // A few seconds are not enough for an allocator to settle.
     let is_flat = after.descriptors <= before.descriptors
         && after.maps.len() == before.maps.len()
         && (length == Length::Short || after.memory_kib <= allowed);

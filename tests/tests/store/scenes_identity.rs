@@ -38,7 +38,7 @@ fn servers_that_start_beside_an_older_store_go_on_with_what_they_had_until_one_o
         for node in &mut cluster.nodes {
             node.start()?;
         }
-        // Once more, to show that the first start did not overwrite the copy.
+        // The second start shows that the first start did not overwrite the copy.
         cluster.nodes[2].stop(Signal::SIGKILL)?;
         cluster.nodes[2].start()?;
         for node in &cluster.nodes {

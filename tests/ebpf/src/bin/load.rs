@@ -30,7 +30,7 @@ mod programs {
     #[btf_map]
     static SAMPLE: Array<Sample, SAMPLES> = Array::new();
 
-    /// The most queries that a delayed generator sends late. It skips further ones: the veth's ring holds 256.
+    /// The most queries that a delayed generator sends late. It skips further queries: the veth's ring holds 256.
     const CATCH_UP: u64 = 32;
 
     /// How often the clock is read before a frame is given up; one read takes about 30 ns.

@@ -13,7 +13,7 @@ use crate::bed::wait;
 /// The longest time until a single member is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The member; dropping it ends the process and removes its data.
+/// The member. A drop ends the process and removes its data.
 #[derive(Debug)]
 pub struct LoneEtcd {
     /// The URL for clients.

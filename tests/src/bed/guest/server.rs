@@ -23,7 +23,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const RECORDS: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 
-/// The daemon of a plan's first node; dropping it ends the daemon.
+/// The daemon of a plan's first node. A drop ends the daemon.
 pub struct Server {
     /// The node, which scenes may change.
     pub node: Node,

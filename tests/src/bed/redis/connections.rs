@@ -63,7 +63,7 @@ pub fn spans(attempts: &[Attempt]) -> Vec<Span> {
     spans
 }
 
-/// The running client: it makes an attempt every 100 ms, each of at most 1 s. Dropping it ends it.
+/// The running client: it makes an attempt every 100 ms, each of at most 1 s. A drop ends the client.
 #[derive(Debug)]
 pub struct Connections {
     attempts: Arc<Mutex<Vec<Attempt>>>,

@@ -14,7 +14,7 @@ use crate::bed::wait;
 /// The longest time until an empty server answers.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The server; dropping it kills it.
+/// The server. A drop kills the server.
 #[derive(Debug)]
 pub struct Server {
     namespace: Namespace,

@@ -86,8 +86,8 @@ pub fn ipv6(nth: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0x1122, 0x3344, 0x5566, 0x7788, 0x99aa, 0xbb00 | u16::from(nth))
 }
 
-/// A name of this many octets in wire form: the zone's apex, or 20 to 255 octets. Shorter ones are suffixes of longer
-/// ones.
+/// A name of this many octets in wire form: the zone's apex, or 20 to 255 octets. Shorter names are suffixes of longer
+/// names.
 pub fn sized(octets: usize) -> String {
     let mut labels = vec![APEX.to_owned()];
     let mut left = octets - APEX_LENGTH;

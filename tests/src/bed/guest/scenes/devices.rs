@@ -140,7 +140,7 @@ pub(super) fn pins_are_removed() -> Result<()> {
     server.end()
 }
 
-/// The daemon leaves another program on the interface alone, and attaches its own when that one is gone.
+/// The daemon does not touch another program on the interface. It attaches its own program when the other one is gone.
 pub(super) fn foreign_program_leaves() -> Result<()> {
     let wire = Wire::veth(&["eth0", "eth1"])?;
     let foreign = wire.occupy(&["eth0", "eth1"])?;
