@@ -33,7 +33,7 @@ pub struct Nsd {
 }
 
 impl Nsd {
-    /// Starts NSD on port 53 of `addresses` and waits for its first answer, about the first of `zones`. Its files go
+    /// Starts NSD on port 53 of `addresses` and waits for its first answer, about the first of `zones`. NSD's files go
     /// into `directory`.
     ///
     /// # Errors

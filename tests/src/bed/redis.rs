@@ -24,8 +24,8 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(15);
 /// The longest time of one check whether it listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts a server in a namespace and waits until it accepts connections. It announces the first of these addresses,
-/// and keeps nothing on disk. Its log is the file `name`.redis.log in `directory`.
+/// Starts a server in a namespace and waits until it accepts connections. The server announces the first of these
+/// addresses, and keeps nothing on disk. Its log is the file `name`.redis.log in `directory`.
 ///
 /// # Errors
 /// redis-server is not installed or does not listen.

@@ -24,8 +24,8 @@ pub struct Unbound {
 }
 
 impl Unbound {
-    /// Starts it and waits until it answers for a name that it knows by itself. `root_hints` is a zone file's text; its
-    /// files go into `directory`.
+    /// Starts Unbound and waits until it answers for a name that needs no other server. `root_hints` is a zone file's
+    /// text. Unbound's files go into `directory`.
     ///
     /// # Errors
     /// Unbound is not installed or does not come up.

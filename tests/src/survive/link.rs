@@ -165,7 +165,7 @@ fn link_pin(node: &Node) -> PathBuf {
 /// Waits until the program answers natively, and the responder no longer answers.
 ///
 /// # Errors
-/// The program does not answer within [`REPAIR`].
+/// The program does not answer within `REPAIR`.
 pub fn in_kernel(node: &Node) -> Result<Duration> {
     let (_, took) = wait::until("the program answers again", REPAIR, || {
         // If the link is gone, the kernel may detach the program late, and the daemon may notice late.

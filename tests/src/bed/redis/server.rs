@@ -23,8 +23,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on `port` of all addresses, without TLS, with further lines of its configuration. Its files go into
-    /// `directory`.
+    /// Starts it on `port` of all addresses, without TLS, with further lines of its configuration. The server's files
+    /// go into `directory`.
     ///
     /// # Errors
     /// redis-server is not installed, or does not come up.

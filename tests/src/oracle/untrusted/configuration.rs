@@ -1,5 +1,5 @@
-//! The text of a configuration: it is refused with its problems, or valid, and stays valid when nodes are changed in
-//! it.
+//! The text of a configuration is either refused with its problems, or valid. A valid text stays valid when its nodes
+//! are changed.
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
